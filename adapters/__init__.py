@@ -1,0 +1,1 @@
+"""Doors: one module per outside thing, speaking our words."""

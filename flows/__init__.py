@@ -1,0 +1,1 @@
+"""Stories: look, decide, act, write down."""

@@ -1,0 +1,1 @@
+"""Words: frozen values, settings, failures and table rows."""

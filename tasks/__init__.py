@@ -1,0 +1,1 @@
+"""Effects, each with its patience."""
