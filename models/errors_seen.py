@@ -1,0 +1,188 @@
+"""Errors as they are seen: what was said, what surrounds it, and what it is judged to be."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Category(StrEnum):
+    """What caused an error; `benign` is no error, `unknown` names no cause."""
+
+    DOCKER_DAEMON_UNREACHABLE = "docker_daemon_unreachable"
+    DOCKER_PERMISSION_DENIED = "docker_permission_denied"
+    IMAGE_PULL_FAILED = "image_pull_failed"
+    PORT_CONFLICT = "port_conflict"
+    NAME_CONFLICT = "name_conflict"
+    DOCKER_NETWORK = "docker_network"
+    VOLUME_MOUNT = "volume_mount"
+    COMPOSE_INVALID = "compose_invalid"
+    MISSING_ENV_SECRET = "missing_env_secret"  # noqa: S105 - the name of a category
+    CONTAINER_EXITED = "container_exited"
+    OOM_KILLED = "oom_killed"
+    HEALTHCHECK_FAILED = "healthcheck_failed"
+    DEPENDENCY_FAILED_START = "dependency_failed_start"
+    DEPENDENCY_REFUSED = "dependency_refused"
+    DNS_FAILURE = "dns_failure"
+    TIMEOUT = "timeout"
+    TLS_CERTIFICATE = "tls_certificate"
+    DISK_FULL = "disk_full"
+    RESOURCE_LIMIT = "resource_limit"
+    PERFORMANCE_THRESHOLD = "performance_threshold"
+    EXEC_FORMAT_ENTRYPOINT = "exec_format_entrypoint"
+    DATABASE_LOCKED = "database_locked"
+    DATABASE_CORRUPT = "database_corrupt"
+    REDIS_STATE = "redis_state"
+    DISCORD_API = "discord_api"
+    PYTHON_IMPORT_CONFIG = "python_import_config"
+    KERNEL_NETWORK_DRIVER = "kernel_network_driver"
+    UNKNOWN = "unknown"
+    BENIGN = "benign"
+
+
+class Severity(StrEnum):
+    """low: heals itself; medium: one operation or a degraded service; high: a service is down;
+    critical: the host, all services, or data at risk."""  # noqa: D205,D209
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+class Strategy(StrEnum):
+    """What may be done about an error; the names with (manual) are a person's work."""
+
+    NONE = "none"
+    WAIT_AND_RETRY = "wait_and_retry"
+    RESTART_SERVICE = "restart_service"
+    RESTART_DEPENDENCY_THEN_SERVICE = "restart_dependency_then_service"
+    RECREATE_CONTAINER = "recreate_container"
+    FREE_PORT = "free_port"
+    PULL_IMAGE = "pull_image"
+    PRUNE_DISK = "prune_disk"
+    CREATE_NETWORK = "create_network"
+    PRUNE_NETWORKS = "prune_networks"
+    FREE_PORT_MANUAL = "free_port(manual)"
+    RESTART_DAEMON_REQUIRED = "restart_daemon_required(manual)"
+    FIX_CONFIG = "fix_config(manual)"
+    FIX_PERMISSIONS = "fix_permissions(manual)"
+    FIX_CREDENTIALS = "fix_credentials(manual)"
+    FIX_RESOURCE_LIMITS = "fix_resource_limits(manual)"
+    FIX_HOST = "fix_host(manual)"
+    RESTORE_DATABASE = "restore_database(manual)"
+    INVESTIGATE = "investigate(manual)"
+
+    @property
+    def automatic(self) -> bool:
+        """True where a bounded, reversible action may be tried without a person."""
+        return self is not Strategy.NONE and not self.value.endswith("(manual)")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Evidence:
+    """What was known beside the text when an error was judged; all of it redacted."""
+
+    exit_code: int | None = None
+    oom_killed: bool = False
+    container_state: str | None = None
+    restart_count: int = 0
+    health: str | None = None
+    dependencies_down: tuple[str, ...] = ()
+    deployed_seconds_ago: float | None = None
+    logs: tuple[str, ...] = ()
+    probe_outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What an error is judged to be, with the words that decided it.
+
+    `confidence` is 0-1. `span` is the start and end of the deciding words in the judged text, None where
+    the evidence beside the text decided or nothing matched. `template` is the masked text that groups
+    errors nobody has named yet.
+    """
+
+    category: Category
+    severity: Severity
+    strategy: Strategy
+    confidence: float
+    reason: str
+    pattern_name: str | None = None
+    span: tuple[int, int] | None = None
+    template: str | None = None
+
+    @property
+    def auto_recoverable(self) -> bool:
+        """True where a bounded, reversible action may be tried once its preconditions hold."""
+        return self.strategy.automatic
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pattern:
+    """A named way to recognise a cause, as a row of error_patterns or as shipped."""
+
+    name: str
+    regex: str
+    category: Category
+    severity: Severity
+    strategy: Strategy
+    priority: int = 50
+    enabled: bool = True
+    shipped: bool = True
+    recovery_script: str | None = None
+    match_count: int = 0
+    last_matched: datetime | None = None
+
+    @property
+    def auto_recovery_possible(self) -> bool:
+        """As error_patterns records it: whether the pattern's strategy needs no person."""
+        return self.strategy.automatic
+
+
+class ImpactType(StrEnum):
+    """What an error does to its users."""
+
+    SERVICE_DOWN = "service_down"
+    PERFORMANCE_DEGRADED = "performance_degraded"
+    DATA_LOSS = "data_loss"
+
+
+class BusinessImpact(StrEnum):
+    """How much it matters."""
+
+    LOW = "low"
+    MEDIUM = "medium"
+    HIGH = "high"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Impact:
+    """Who is hit by an error and for how long, as first judged. Recovery time is in seconds."""
+
+    impact_type: ImpactType
+    affected_services: tuple[str, ...]
+    estimated_recovery_seconds: int
+    business_impact: BusinessImpact
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedError:
+    """A failure as errors.db keeps it."""
+
+    error_id: str
+    environment: str
+    text: str
+    source: str
+    verdict: Verdict
+    first_seen: datetime
+    last_seen: datetime
+    deployment_id: str | None = None
+    service: str | None = None
+    count: int = 1
+    predictive: bool = False
+    resolved_at: datetime | None = None
+    evidence: dict[str, Any] = field(default_factory=dict)

@@ -1,0 +1,98 @@
+"""What we raise: every failure says what failed, on what, and what to try."""
+
+from __future__ import annotations
+
+
+class RoasError(Exception):
+    """A failure a person can act on.
+
+    `what` names the failure and its object in one sentence; `advice` says what to try next.
+    The text of the error is both, so a log line needs nothing else.
+    """
+
+    def __init__(self, what: str, *, advice: str = "") -> None:
+        """Keep the two sentences apart, so that a program can show either."""
+        super().__init__(f"{what} {advice}".strip())
+        self.what = what
+        self.advice = advice
+
+
+class BadInputError(RoasError):
+    """A person gave something we cannot use: a file, a name, a value."""
+
+
+class EnvironmentFileError(BadInputError):
+    """An environment's YAML is missing, does not parse or does not validate."""
+
+
+class EngineError(RoasError):
+    """The Docker engine refused or failed a request."""
+
+
+class EngineUnreachableError(EngineError):
+    """The Docker engine did not answer at all."""
+
+    def __init__(self, address: str, cause: str = "") -> None:
+        """Name the address that was tried and, where known, the system's own words."""
+        super().__init__(
+            f"Docker engine at {address} did not answer{f' ({cause})' if cause else ''};",
+            advice="is it running, and is its socket readable by this user?",
+        )
+        self.address = address
+
+
+class EnginePermissionError(EngineError):
+    """The engine is there, but this user may not talk to it."""
+
+
+class ContainerGoneError(EngineError):
+    """A container that was there a moment ago is not there any more."""
+
+
+class ComposeError(RoasError):
+    """Compose could not read, merge or create the application."""
+
+
+class ValidationFailedError(RoasError):
+    """The environment has critical findings: nothing was touched."""
+
+
+class StartFailedError(RoasError):
+    """A service did not come up; the message names it and what was awaited."""
+
+    def __init__(self, what: str, *, advice: str = "", service: str | None = None) -> None:
+        """Carry the first service that failed, for the error record."""
+        super().__init__(what, advice=advice)
+        self.service = service
+
+
+class EnvironmentBusyError(RoasError):
+    """Another operation holds this environment."""
+
+
+class StoreError(RoasError):
+    """A store could not be read or written."""
+
+
+class StoreBusyError(StoreError):
+    """The store stayed locked until the deadline."""
+
+
+class StoreFullError(StoreError):
+    """The disk or quota under a store is used up."""
+
+
+class StoreCorruptError(StoreError):
+    """A store's file is damaged; it was set aside, not deleted."""
+
+
+class StoreConstraintError(StoreError):
+    """A row broke a rule of its table."""
+
+
+class StoreTooNewError(StoreError):
+    """A store was written by a later version of this program."""
+
+
+class NotFoundError(RoasError):
+    """A named record (deployment, error, ticket, pattern) does not exist."""

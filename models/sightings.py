@@ -1,0 +1,132 @@
+"""Sightings: what the engine showed of containers, their use of resources, and its events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthLogEntry:
+    """One result of the container's own health check, as the engine keeps it (last five only)."""
+
+    ended_at: str
+    exit_code: int
+    output: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """One container as the engine showed it at one moment.
+
+    `state` is the engine's word (created, running, restarting, paused, exited, dead). A container in
+    restart back-off also says running=true, so judge by `state` and `restart_count`.
+    """
+
+    container_id: str
+    name: str
+    service: str
+    project: str
+    number: int
+    image: str
+    image_id: str
+    state: str
+    seen_at: datetime
+    exit_code: int = 0
+    oom_killed: bool = False
+    error: str = ""
+    restart_count: int = 0
+    restart_policy: str = "no"
+    health: str | None = None
+    health_log: tuple[HealthLogEntry, ...] = ()
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    config_hash: str = ""
+    one_off: bool = False
+    addresses: dict[str, str] = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
+    environment_names: tuple[str, ...] = ()
+    memory_limit_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerEvent:
+    """One event of the engine about one container of a Compose project."""
+
+    happened_at: datetime
+    container_id: str
+    service: str
+    project: str
+    action: str
+    attributes: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceSample:
+    """One container's use of resources at one moment; counters are totals since its start."""
+
+    service: str
+    container_id: str
+    sampled_at: datetime
+    cpu_total_ns: int
+    system_cpu_ns: int
+    online_cpus: int
+    memory_bytes: int
+    memory_limit_bytes: int
+    network_rx_bytes: int = 0
+    network_tx_bytes: int = 0
+    block_read_bytes: int = 0
+    block_write_bytes: int = 0
+    processes: int = 0
+    throttled_periods: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineInfo:
+    """The engine as it describes itself."""
+
+    address: str
+    version: str
+    api_version: str
+    operating_system: str
+    architecture: str
+    cpus: int
+    memory_bytes: int
+    storage_driver: str
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SystemSample:
+    """The host at one moment. Percentages are 0-100; pressure is the kernel's avg10 or None."""
+
+    sampled_at: datetime
+    cpu_percent: float
+    load_1m: float
+    load_5m: float
+    load_15m: float
+    cpus: int
+    memory_total_bytes: int
+    memory_available_bytes: int
+    swap_used_bytes: int
+    disk_total_bytes: int
+    disk_free_bytes: int
+    inodes_total: int
+    inodes_free: int
+    network_rx_bytes: int
+    network_tx_bytes: int
+    open_files_limit: int
+    pressure_cpu: float | None = None
+    pressure_memory: float | None = None
+    pressure_io: float | None = None
+
+    @property
+    def memory_percent(self) -> float:
+        """Share of memory not available, 0-100."""
+        return 100.0 * (1 - self.memory_available_bytes / self.memory_total_bytes)
+
+    @property
+    def disk_percent(self) -> float:
+        """Share of the data folder's file system in use, 0-100."""
+        return 100.0 * (1 - self.disk_free_bytes / self.disk_total_bytes)
