@@ -44,7 +44,7 @@ class Category(StrEnum):
 
 class Severity(StrEnum):
     """low: heals itself; medium: one operation or a degraded service; high: a service is down;
-    critical: the host, all services, or data at risk."""  # noqa: D205,D209
+    critical: the host, all services, or data at risk."""
 
     LOW = "low"
     MEDIUM = "medium"
