@@ -1,0 +1,259 @@
+"""An application as its Compose files declare it, after Compose itself has read and merged them.
+
+Values of variables never appear here: only the names of what a container's environment holds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class DependencyCondition(StrEnum):
+    """What a service waits for before it starts."""
+
+    STARTED = "service_started"
+    HEALTHY = "service_healthy"
+    COMPLETED = "service_completed_successfully"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DependsOn:
+    """One entry of depends_on. `restart`: follow when Compose restarts or replaces the dependency."""
+
+    condition: DependencyCondition = DependencyCondition.STARTED
+    required: bool = True
+    restart: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HealthcheckDeclaration:
+    """A health check as declared; None where the file leaves it to the image or the engine's default."""
+
+    test: tuple[str, ...] | None = None
+    disabled: bool = False
+    interval: timedelta | None = None
+    timeout: timedelta | None = None
+    retries: int | None = None
+    start_period: timedelta | None = None
+    start_interval: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PublishedPort:
+    """One port offered on the host. `published` is None where the engine chooses one."""
+
+    target: int
+    published: int | None
+    host_ip: str = ""
+    protocol: str = "tcp"
+
+
+class MountKind(StrEnum):
+    """Where the content of a mount comes from."""
+
+    BIND = "bind"
+    VOLUME = "volume"
+    TMPFS = "tmpfs"
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """One mount of a service; `source` is a path of the host for binds, else a volume's name."""
+
+    kind: MountKind
+    target: str
+    source: str = ""
+    read_only: bool = False
+    create_host_path: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceDeclaration:
+    """One service of an application. Memory is in bytes, processors in whole and part cores.
+
+    `config_hash` is Compose's own hash, as it labels containers with; it is empty for a service that
+    lives inside another's namespace or volumes, whose label also depends on that other's container.
+    `one_shot`: another service waits for this one to finish.
+    """
+
+    name: str
+    image: str
+    build: bool = False
+    pull_policy: str = ""
+    platform: str | None = None
+    depends_on: dict[str, DependsOn] = field(default_factory=dict)
+    healthcheck: HealthcheckDeclaration | None = None
+    restart: str = "no"
+    replicas: int = 1
+    profiles: tuple[str, ...] = ()
+    ports: tuple[PublishedPort, ...] = ()
+    mounts: tuple[Mount, ...] = ()
+    networks: tuple[str, ...] = ()
+    environment_names: tuple[str, ...] = ()
+    memory_limit_bytes: int | None = None
+    memory_reservation_bytes: int | None = None
+    cpu_limit: float | None = None
+    cpu_reservation: float | None = None
+    open_files: int | None = None
+    stop_grace_period: timedelta = timedelta(seconds=10)
+    container_name: str | None = None
+    inside_of: tuple[str, ...] = ()
+    injects_files: bool = False
+    config_hash: str = ""
+    one_shot: bool = False
+
+    @property
+    def restarts(self) -> bool:
+        """True where the engine starts it again whatever its exit code."""
+        return self.restart in {"always", "unless-stopped"}
+
+    @property
+    def checked(self) -> bool:
+        """True where the file declares a health check that runs."""
+        return self.healthcheck is not None and not self.healthcheck.disabled
+
+    @property
+    def may_finish(self) -> bool:
+        """True where exit code 0 means done: somebody waits for it, or nothing says it is to stay up."""
+        return self.one_shot or not (self.restarts or self.checked or self.ports)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkDeclaration:
+    """One network. `name` is the engine's name for it; external ones must exist beforehand."""
+
+    key: str
+    name: str
+    external: bool = False
+    driver: str = ""
+    subnets: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VolumeDeclaration:
+    """One volume. `name` is the engine's name for it; external ones must exist beforehand."""
+
+    key: str
+    name: str
+    external: bool = False
+    driver: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MountedFile:
+    """A configuration or secret file of the host that Compose mounts into services."""
+
+    kind: str
+    key: str
+    path: str
+    services: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Application:
+    """All that Compose would run for one project, with the warnings Compose gave while reading."""
+
+    project: str
+    services: dict[str, ServiceDeclaration]
+    networks: tuple[NetworkDeclaration, ...] = ()
+    volumes: tuple[VolumeDeclaration, ...] = ()
+    files: tuple[MountedFile, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeVariable:
+    """A variable that the Compose files use."""
+
+    name: str
+    required: bool = False
+    default: str = ""
+    alternate: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InjectedFile:
+    """A file Compose writes into a container just before its start: inline configs, secrets from variables.
+
+    The content may be a secret: it is kept out of the value's text and belongs in no store.
+    """
+
+    target: str
+    content: bytes = field(repr=False)
+    mode: int = 0o444
+    uid: int | None = None
+    gid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFact:
+    """An image as the engine holds it. `checked`: it brings a health check of its own."""
+
+    reference: str
+    image_id: str
+    digests: tuple[str, ...] = ()
+    platform: str = ""
+    size_bytes: int = 0
+    created_at: datetime | None = None
+    checked: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PortHolder:
+    """A container that holds a port of the host."""
+
+    port: int
+    host_ip: str
+    protocol: str
+    container: str
+    project: str = ""
+    service: str = ""
+
+
+class PlannedAction(StrEnum):
+    """What a start would do with one service."""
+
+    KEEP = "keep"
+    START = "start"
+    RESTART = "restart"
+    RECREATE = "recreate"
+    CREATE = "create"
+    REMOVE = "remove"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedService:
+    """One line of a plan: what happens to a service, and because of which change."""
+
+    service: str
+    action: PlannedAction
+    because: str
+    wave: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What a start would do, decided from what was declared and what was seen."""
+
+    project: str
+    services: tuple[PlannedService, ...]
+    waves: tuple[tuple[str, ...], ...]
+
+    def of(self, service: str) -> PlannedService:
+        """The line of one service.
+
+        Raises:
+            KeyError: The plan says nothing of it.
+        """
+        for planned in self.services:
+            if planned.service == service:
+                return planned
+        raise KeyError(service)
+
+    @property
+    def changes(self) -> tuple[PlannedService, ...]:
+        """Everything that is not kept."""
+        return tuple(line for line in self.services if line.action is not PlannedAction.KEEP)
