@@ -1,0 +1,323 @@
+"""Baselines: what is usual for a metric at this hour, and how far a value is from it.
+
+Every full hour is kept as four numbers (10th, 50th, 90th percentile and maximum) for two weeks. A value is
+held against whole hours only, so an incident does not become its own excuse within the hour.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+
+from models.analysis import Judgement, Level
+from models.failures import BadInputError
+from models.metrics import Baseline
+
+ENOUGH_SAMPLES = 200
+ENOUGH_HOURS = 24
+
+_HOURS_KEPT = 14 * 24
+_HOURS_A_WEEK = 7 * 24
+_BUFFER = 120
+_DAYS = ("Mondays", "Tuesdays", "Wednesdays", "Thursdays", "Fridays", "Saturdays", "Sundays")
+_HEADER = struct.Struct("<BddIqHHHHd")
+_VERSION = 1
+_SECONDS_AN_HOUR = 3600
+
+_Rows = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+"""One row an hour: 10th, 50th, 90th percentile and maximum; NaN where nothing was seen."""
+
+
+def learn(state: bytes | None, at: datetime, value: float, *, frozen: bool = False) -> bytes:
+    """The state after one more value; unchanged where frozen (an incident, a deployment) or out of order.
+
+    Raises BadInputError for a value that is not a finite number or a state of another version.
+    """
+    _demand_number(value)
+    history = _History.empty(at) if state is None else _History.read(state)
+    if frozen or at.timestamp() < history.updated:
+        return history.write() if state is None else state
+    history.add(at.timestamp(), value)
+    return history.write()
+
+
+def baseline(state: bytes | None, *, service: str, metric: str) -> Baseline | None:
+    """What is usual, in the metric's unit; None before the first full hour, no thresholds before a day."""
+    if state is None:
+        return None
+    history = _History.read(state)
+    usual = _usual(history)
+    if usual is None:
+        return None
+    return Baseline(
+        service=service,
+        metric=metric,
+        value=usual.median,
+        warning=usual.warning if history.enough else None,
+        critical=usual.critical if history.enough else None,
+        created_at=datetime.fromtimestamp(history.created, UTC),
+        updated_at=datetime.fromtimestamp(history.updated, UTC),
+        samples=history.samples,
+    )
+
+
+def judge(state: bytes | None, at: datetime, value: float, *, metric: str = "value") -> Judgement:
+    """How unusual a value is, before it is learned. Silent until there is a day and 200 values of history.
+
+    Only a value that is too high can be more than a notice: what a fall means, the explicit rules know.
+    Raises BadInputError for a value that is not a finite number.
+    """
+    _demand_number(value)
+    history = None if state is None else _History.read(state)
+    usual = None if history is None else _usual(history)
+    if history is None or usual is None or not history.enough:
+        seen = 0 if history is None else history.samples
+        hours = 0 if history is None else len(history.hours)
+        return Judgement(
+            level=Level.NONE,
+            reason=f"still learning: {seen} of {ENOUGH_SAMPLES} values, {hours} of {ENOUGH_HOURS} hours",
+        )
+    level, threshold = _level(usual, _band(history, at), value)
+    return Judgement(level=level, reason=_sentence(history, usual, at, value, metric), threshold=threshold)
+
+
+def in_words(metric: str, value: float) -> str:
+    """A value with its unit, as the name of its metric tells it."""
+    if metric.endswith(("_percent", "_usage")):
+        return f"{value:.0f} %" if abs(value) >= 10 else f"{value:.1f} %"
+    if metric.endswith("_ms") or metric == "response_time":
+        return f"{value:.0f} ms" if abs(value) >= 10 else f"{value:.2g} ms"
+    if metric.endswith("_bytes"):
+        return _bytes_in_words(value)
+    return f"{value:.4g}"
+
+
+@dataclass(slots=True)
+class _History:
+    created: float
+    updated: float
+    samples: int
+    last_hour: int
+    stride: int
+    skipped: int
+    buffer: list[float]
+    peak: float
+    hours: _Rows
+
+    @classmethod
+    def empty(cls, at: datetime) -> _History:
+        moment = at.timestamp()
+        return cls(
+            created=moment,
+            updated=moment,
+            samples=0,
+            last_hour=int(moment // _SECONDS_AN_HOUR),
+            stride=1,
+            skipped=0,
+            buffer=[],
+            peak=-np.inf,
+            hours=np.empty((0, 4), np.float32),
+        )
+
+    @classmethod
+    def read(cls, state: bytes) -> _History:
+        if len(state) < _HEADER.size or state[0] != _VERSION:
+            raise BadInputError("The state of a baseline is not readable;", advice="learn it anew.")
+        _, created, updated, samples, last_hour, stride, skipped, filled, kept, peak = _HEADER.unpack_from(
+            state
+        )
+        rest = np.frombuffer(state, np.float32, offset=_HEADER.size)
+        if len(rest) != filled + 4 * kept:
+            raise BadInputError("The state of a baseline is cut short;", advice="learn it anew.")
+        return cls(
+            created=created,
+            updated=updated,
+            samples=samples,
+            last_hour=last_hour,
+            stride=stride,
+            skipped=skipped,
+            buffer=rest[:filled].tolist(),
+            peak=peak,
+            hours=rest[filled:].reshape(kept, 4),
+        )
+
+    def write(self) -> bytes:
+        header = _HEADER.pack(
+            _VERSION,
+            self.created,
+            self.updated,
+            self.samples,
+            self.last_hour,
+            self.stride,
+            self.skipped,
+            len(self.buffer),
+            len(self.hours),
+            self.peak,
+        )
+        return header + np.asarray(self.buffer, np.float32).tobytes() + self.hours.tobytes()
+
+    @property
+    def enough(self) -> bool:
+        return self.samples >= ENOUGH_SAMPLES and len(self.hours) >= ENOUGH_HOURS
+
+    def add(self, moment: float, value: float) -> None:
+        hour = int(moment // _SECONDS_AN_HOUR)
+        if hour > self.last_hour:
+            self._close_hour(hour)
+        self.samples += 1
+        self.updated = moment
+        self.peak = max(self.peak, value)
+        self.skipped += 1
+        if self.skipped < self.stride:
+            return
+        self.skipped = 0
+        self.buffer.append(value)
+        if len(self.buffer) >= _BUFFER:
+            # A dense hour is thinned evenly, so that the state stays small whatever the sampling.
+            self.buffer = self.buffer[1::2]
+            self.stride *= 2
+
+    def _close_hour(self, hour: int) -> None:
+        if self.buffer:
+            low, mid, high = np.quantile(self.buffer, (0.1, 0.5, 0.9))
+            row = (low, mid, high, self.peak)
+        else:
+            row = (np.nan,) * 4
+        gap = min(hour - self.last_hour - 1, _HOURS_KEPT)
+        rows = np.full((1 + gap, 4), np.nan, np.float32)
+        rows[0] = row
+        self.hours = np.concatenate([self.hours, rows])[-_HOURS_KEPT:]
+        self.last_hour, self.buffer, self.peak, self.stride, self.skipped = hour, [], -np.inf, 1, 0
+
+    def hours_at(self, at: datetime, every: int) -> _Rows:
+        """The kept hours that lie a multiple of so many hours before the given moment."""
+        hour = int(at.timestamp() // _SECONDS_AN_HOUR)
+        back = hour - self.last_hour + np.arange(len(self.hours), 0, -1)
+        return _known(self.hours[(back % every == 0) & (back > 0)])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Usual:
+    median: float
+    scale: float
+    ceiling: float
+    highest: float
+
+    @property
+    def warning(self) -> float:
+        return self.ceiling + max(0.15 * (self.ceiling - self.median), 2 * self.scale)
+
+    @property
+    def critical(self) -> float:
+        return self.ceiling + max(0.75 * (self.ceiling - self.median), 6 * self.scale)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Band:
+    low: float
+    high: float
+    words: str
+
+
+def _usual(history: _History) -> _Usual | None:
+    rows = _known(history.hours)
+    if not len(rows):
+        return None
+    median = float(np.median(rows[:, 1]))
+    within_the_hour = float(np.median(rows[:, 2] - rows[:, 0])) / 2.56
+    highest = float(rows[:, 3].max())
+    # A floor under the scale: a constant metric must not make every ripple look like a disaster.
+    scale = max(within_the_hour, 0.02 * abs(median), 0.01 * (highest - float(rows[:, 0].min())), 1e-9)
+    return _Usual(median=median, scale=scale, ceiling=_ceiling(history), highest=highest)
+
+
+def _known(rows: _Rows) -> _Rows:
+    known: _Rows = rows[~np.isnan(rows[:, 1])]
+    return known
+
+
+def _ceiling(history: _History) -> float:
+    """The highest value of the kept days; from a week on the second highest day, so one bad day may pass."""
+    day = (history.last_hour - np.arange(len(history.hours), 0, -1)) // 24
+    peaks = [
+        float(np.nanmax(history.hours[day == one, 3]))
+        for one in np.unique(day)
+        if not np.isnan(history.hours[day == one, 3]).all()
+    ]
+    peaks.sort(reverse=True)
+    return peaks[1] if len(peaks) >= 7 else peaks[0]
+
+
+def _band(history: _History, at: datetime) -> _Band | None:
+    weekly = history.hours_at(at, _HOURS_A_WEEK)
+    if len(weekly) >= 2:
+        when = f"on {_DAYS[at.weekday()]} at {at.hour} h"
+        return _Band(low=float(weekly[:, 0].min()), high=float(weekly[:, 2].max()), words=when)
+    daily = history.hours_at(at, 24)
+    if len(daily) >= 3:
+        low, high = float(np.median(daily[:, 0])), float(np.median(daily[:, 2]))
+        return _Band(low=low, high=high, words=f"at {at.hour} h")
+    return None
+
+
+def _level(usual: _Usual, band: _Band | None, value: float) -> tuple[Level, float | None]:
+    if value > usual.critical:
+        return Level.CRITICAL, usual.critical
+    if value > usual.warning:
+        return Level.WARNING, usual.warning
+    low = usual.median if band is None else band.low
+    high = usual.median if band is None else band.high
+    margin = max(2 * usual.scale, 2 * (high - low))
+    if value > high + margin:
+        return Level.NOTICE, high + margin
+    if value < low - margin:
+        return Level.NOTICE, low - margin
+    return Level.NONE, None
+
+
+def _sentence(history: _History, usual: _Usual, at: datetime, value: float, metric: str) -> str:
+    band = _band(history, at)
+    name = _metric_in_words(metric)
+    days = max(1, round(len(history.hours) / 24))
+    past = f"{days} days" if days > 1 else "one day"
+    parts = [f"{name} {in_words(metric, value)}"]
+    if value > usual.highest:
+        parts.append(f", never above {in_words(metric, usual.highest)} in {past}")
+    else:
+        parts.append(f", highest of {past} {in_words(metric, usual.highest)}")
+    if band is None:
+        parts.append(f"; usual {in_words(metric, usual.median)}")
+    else:
+        low, high = in_words(metric, band.low), in_words(metric, band.high)
+        unit = high[high.rfind(" ") :] if " " in high else ""
+        low = low.removesuffix(unit) if unit and low.endswith(unit) else low
+        parts.append(
+            f"; usual {band.words}: {low}-{high}" if low != high else f"; usual {band.words}: {high}"
+        )
+    return "".join(parts)
+
+
+def _metric_in_words(metric: str) -> str:
+    words = metric.removesuffix("_percent").removesuffix("_bytes").removesuffix("_ms").replace("_", " ")
+    return words.replace("cpu", "CPU") if words.startswith("cpu") else words[:1].upper() + words[1:]
+
+
+def _bytes_in_words(value: float) -> str:
+    units: Sequence[str] = ("B", "KiB", "MiB", "GiB", "TiB")
+    size, unit = value, units[0]
+    for unit in units:
+        if abs(size) < 1024 or unit == units[-1]:
+            break
+        size /= 1024
+    return f"{size:.0f} {unit}" if abs(size) >= 10 or unit == "B" else f"{size:.1f} {unit}"
+
+
+def _demand_number(value: float) -> None:
+    if not np.isfinite(value):
+        raise BadInputError(
+            f"A metric's value was {value}, which is no number;", advice="leave the row out instead."
+        )
