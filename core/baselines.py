@@ -231,8 +231,9 @@ def _usual(history: _History) -> _Usual | None:
     within_the_hour = float(np.median(rows[:, 2] - rows[:, 0])) / 2.56
     highest = float(rows[:, 3].max())
     # A floor under the scale: a constant metric must not make every ripple look like a disaster.
-    scale = max(within_the_hour, 0.02 * abs(median), 0.01 * (highest - float(rows[:, 0].min())), 1e-9)
-    return _Usual(median=median, scale=scale, ceiling=_ceiling(history), highest=highest)
+    ceiling = _ceiling(history)
+    scale = max(within_the_hour, 0.02 * abs(median), 0.01 * (ceiling - float(rows[:, 0].min())), 1e-9)
+    return _Usual(median=median, scale=scale, ceiling=ceiling, highest=highest)
 
 
 def _known(rows: _Rows) -> _Rows:
