@@ -124,7 +124,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+            key = self.construct_object(key_node, deep=True)
             if isinstance(key, str | int | float | bool) and key in seen:
                 raise yaml.MarkedYAMLError(
                     problem=f"{key!r} is given twice", problem_mark=key_node.start_mark
@@ -143,7 +143,7 @@ def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
     loader = _UniqueKeyLoader(text)
     try:
         node = loader.get_single_node()
-        data = loader.construct_document(node) if node is not None else None  # type: ignore[no-untyped-call]
+        data = loader.construct_document(node) if node is not None else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = f":{mark.line + 1}" if mark is not None else ""
@@ -153,7 +153,7 @@ def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
     except yaml.YAMLError as error:
         raise EnvironmentFileError(f"{path}: {error}.", advice="The file must be valid YAML.") from error
     finally:
-        loader.dispose()  # type: ignore[no-untyped-call]
+        loader.dispose()
     if node is None or not isinstance(data, dict):
         raise EnvironmentFileError(
             f"{path}:1: an environment is a mapping of fields.",

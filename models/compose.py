@@ -42,10 +42,12 @@ class HealthcheckDeclaration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PublishedPort:
-    """One port offered on the host. `published` is None where the engine chooses one."""
+    """One port offered on the host. `published` is None where the engine chooses any; a range of host ports,
+    of which the engine chooses, ends at `published_last`."""
 
     target: int
     published: int | None
+    published_last: int | None = None
     host_ip: str = ""
     protocol: str = "tcp"
 
@@ -76,7 +78,8 @@ class ServiceDeclaration:
 
     `config_hash` is Compose's own hash, as it labels containers with; it is empty for a service that
     lives inside another's namespace or volumes, whose label also depends on that other's container.
-    `one_shot`: another service waits for this one to finish.
+    `one_shot`: exit code 0 means done, because another service waits for this one to finish or because
+    nothing (restart policy, health check, published port) says that it is to stay up.
     """
 
     name: str
@@ -114,11 +117,6 @@ class ServiceDeclaration:
     def checked(self) -> bool:
         """True where the file declares a health check that runs."""
         return self.healthcheck is not None and not self.healthcheck.disabled
-
-    @property
-    def may_finish(self) -> bool:
-        """True where exit code 0 means done: somebody waits for it, or nothing says it is to stay up."""
-        return self.one_shot or not (self.restarts or self.checked or self.ports)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
