@@ -1,0 +1,41 @@
+# Everything a person types. `make` alone lists it.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.ONESHELL:
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+setup_with := deployments/setup
+
+.PHONY: help setup up down images test test-setup check lock clean
+
+help:  ## What can be done here
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup:  ## Install what is missing: Docker, Compose, uv, the project in .venv (root or sudo)
+	@$(setup_with)/setup.sh
+
+images: setup  ## Build the images that are missing or have changed
+	@$(setup_with)/images.sh
+
+up: images  ## Set everything up and start the sample application in environment dev
+	@.venv/bin/roas start dev
+
+down: setup  ## Stop the sample application; its data stays
+	@.venv/bin/roas stop dev
+
+test-setup:
+	@$(setup_with)/setup.sh --tests
+	@$(setup_with)/images.sh
+
+test: test-setup  ## Set everything up, check the code and run every test
+	@$(setup_with)/test.sh
+
+check:  ## Format, lint, types, import contracts, shell
+	@$(setup_with)/check.sh
+
+lock:  ## Renew the pinned requirements
+	@$(setup_with)/lock.sh
+
+clean:  ## Remove what was made in this checkout: .venv, .tools, caches (not data, secrets, containers)
+	@rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,136 @@
+# The Docker engine, Compose and buildx: what is missing, how it is installed, how it is started.
+# shellcheck shell=bash
+
+# Older Compose lacks what is used here: `depends_on.restart`, `create --no-recreate` per service, secrets.
+readonly OLDEST_COMPOSE=2.20
+readonly ENGINE_LOG=/var/log/dockerd.log
+
+engine_answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
+
+# An engine elsewhere is somebody else's to install and start.
+engine_is_remote() { [ -n "${DOCKER_HOST:-}" ]; }
+
+# One line for each missing part, in words for a person.
+engine_missing() {
+    have docker || echo "Docker command line"
+    have dockerd || engine_is_remote || engine_answers || echo "Docker engine"
+    at_least "$OLDEST_COMPOSE" "$(docker compose version --short 2>/dev/null || echo 0)" ||
+        echo "Docker Compose $OLDEST_COMPOSE or newer"
+    docker buildx version >/dev/null 2>&1 || echo "Docker buildx"
+}
+
+# Package names differ: Debian docker-cli, docker-compose, docker-buildx; Ubuntu docker-compose-v2;
+# Docker's own packages docker-ce, docker-compose-plugin, docker-buildx-plugin.
+engine_install() {
+    _use_newer_debian_where_needed
+    local wanted=()
+    have dockerd || engine_is_remote || wanted+=("$(_first_of docker.io docker-ce)" iptables)
+    if ! have docker; then
+        # Before Debian 13 and on Ubuntu the command line is part of docker.io.
+        [ -z "$(apt_candidate docker-cli)" ] || wanted+=(docker-cli)
+    fi
+    at_least "$OLDEST_COMPOSE" "$(docker compose version --short 2>/dev/null || echo 0)" ||
+        wanted+=("$(_compose_package)")
+    docker buildx version >/dev/null 2>&1 ||
+        wanted+=("$(_first_of docker-buildx docker-buildx-plugin)")
+    apt_install "${wanted[@]}"
+}
+
+# Leaves an engine that answers this user, or says why there is none.
+engine_start() {
+    if ! engine_answers; then
+        engine_is_remote && die "the Docker engine at $DOCKER_HOST does not answer" \
+            "Start it, or unset DOCKER_HOST to use this machine's own."
+        _let_this_user_in
+    fi
+    if ! engine_answers; then
+        say "Starting the Docker engine"
+        if systemd_runs; then
+            as_root systemctl enable --now --quiet docker
+        else
+            # Its own session, or it would end with this terminal.
+            as_root setsid -f sh -c "exec dockerd --log-level warn >>$ENGINE_LOG 2>&1 </dev/null"
+        fi
+        _await_engine
+        _let_this_user_in
+    fi
+    engine_answers || die "the Docker engine runs, but not for $(id -un)" \
+        "Log out and in again, so that the group 'docker' is yours; then run this again."
+}
+
+_await_engine() {
+    local tries
+    for tries in $(seq 150); do
+        [ "$tries" -gt 1 ] && sleep 0.2
+        as_root docker version >/dev/null 2>&1 && return
+    done
+    [ -r "$ENGINE_LOG" ] && tail -n 5 "$ENGINE_LOG" >&2
+    die "the Docker engine did not answer within 30 s" \
+        "See $ENGINE_LOG or 'journalctl -u docker'; a container without privileges cannot run one."
+}
+
+# The group counts from the next login on; the access list on the socket counts at once.
+_let_this_user_in() {
+    if [ "$(id -u)" -eq 0 ] || [ ! -S /var/run/docker.sock ] || engine_answers; then
+        return 0
+    fi
+    say "Letting $(id -un) use the Docker engine (whoever may use it is as powerful as root)"
+    as_root usermod -aG docker "$(id -un)"
+    have setfacl || apt_install acl
+    as_root setfacl -m "u:$(id -un):rw" /var/run/docker.sock
+}
+
+_first_of() {
+    local name
+    for name in "$@"; do
+        if [ -n "$(apt_candidate "$name")" ]; then
+            echo "$name"
+            return
+        fi
+    done
+    die "no package of these names is offered: $*" \
+        "On Ubuntu enable 'universe'; elsewhere add Docker's own package source, then run this again."
+}
+
+_compose_package() {
+    local name
+    for name in docker-compose-v2 docker-compose-plugin docker-compose; do
+        if at_least "$OLDEST_COMPOSE" "$(apt_candidate "$name")"; then
+            echo "$name"
+            return
+        fi
+    done
+    die "no package brings Docker Compose $OLDEST_COMPOSE or newer" \
+        "On Ubuntu enable 'universe'; elsewhere add Docker's own package source, then run this again."
+}
+
+# Debian 12 stops at Compose 1 and an engine of 2022. The next release's Docker runs on it unchanged,
+# so those packages, and only those, come from there, from the mirror this machine already uses.
+_use_newer_debian_where_needed() {
+    local codename mirror
+    # shellcheck source=/dev/null
+    codename="$(. /etc/os-release && echo "${VERSION_CODENAME:-}")"
+    [ "$codename" = bookworm ] || return 0
+    [ -z "$(apt_candidate docker-compose-plugin)" ] || return 0
+    # shellcheck disable=SC2016  # apt's own placeholders
+    mirror="$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' |
+        awk '$1 == "bookworm" { print $2; exit }')"
+    say "Adding Debian 13 as a source for Docker's packages alone"
+    as_root tee /etc/apt/sources.list.d/roas-docker.sources >/dev/null <<END
+Types: deb
+URIs: $mirror
+Suites: trixie
+Components: main
+Signed-By: /usr/share/keyrings/debian-archive-keyring.gpg
+END
+    as_root tee /etc/apt/preferences.d/roas-docker >/dev/null <<'END'
+Package: *
+Pin: release n=trixie
+Pin-Priority: -1
+
+Package: docker.io docker-cli docker-compose docker-buildx containerd
+Pin: release n=trixie
+Pin-Priority: 600
+END
+    apt_update
+}

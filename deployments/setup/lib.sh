@@ -1,0 +1,61 @@
+# Words shared by the set-up scripts; sourced, never run.
+# shellcheck shell=bash
+# shellcheck disable=SC2034  # the names below are used by those who source this
+
+ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
+TOOLS="$ROOT/.tools"
+VENV="$ROOT/.venv"
+
+say() { printf '==> %s\n' "$*"; }
+
+# What failed, then what to try: one line each.
+die() {
+    printf 'error: %s\n' "$1" >&2
+    [ $# -lt 2 ] || printf '       %s\n' "${@:2}" >&2
+    exit 1
+}
+
+have() { command -v "$1" >/dev/null 2>&1; }
+
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then
+        "$@"
+    elif have sudo; then
+        sudo "$@"
+    else
+        die "this step needs root: $*" "Run as root, or install sudo."
+    fi
+}
+
+# True where systemd is the running init; elsewhere daemons are started by hand.
+systemd_runs() { [ -d /run/systemd/system ]; }
+
+apt_update() {
+    have apt-get || die "this machine has no apt-get" \
+        "Set-up knows Debian 12 and 13 and Ubuntu 22.04 and 24.04." \
+        "Elsewhere install Docker with Compose 2.20 or newer and Python 3.11-3.13, then run it again."
+    say "Refreshing the package lists"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update ||
+        die "apt-get update failed" "Its own words are above; check the network and the package sources."
+}
+
+apt_install() {
+    say "Installing packages: $*"
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 \
+        install -y --no-install-recommends "$@" >/dev/null ||
+        die "apt-get could not install: $*" "Its own words are above."
+}
+
+# The candidate's version of a package, without epoch and revision; nothing where there is none.
+apt_candidate() {
+    apt-cache policy "$1" 2>/dev/null |
+        awk '$1 == "Candidate:" && $2 != "(none)" { sub(/^[0-9]+:/, "", $2); print $2 }'
+}
+
+# at_least 2.20 2.26.1-4: does the second version reach the first?
+at_least() { [ "$(printf '%s\n%s\n' "$1" "${2#v}" | sort -V | head -n 1)" = "$1" ]; }
+
+# One hash over the names and contents of files and folders.
+content_hash() {
+    find "$@" -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1
+}

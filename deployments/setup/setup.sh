@@ -1,0 +1,75 @@
+#!/usr/bin/env bash
+# Leaves .venv/bin/roas in this checkout and a Docker engine that answers; installs only what is missing.
+# With --tests also what only the tests need.
+set -euo pipefail
+here="$(dirname "${BASH_SOURCE[0]}")"
+# shellcheck source=deployments/setup/lib.sh
+. "$here/lib.sh"
+# shellcheck source=deployments/setup/engine.sh
+. "$here/engine.sh"
+# shellcheck source=deployments/setup/python.sh
+. "$here/python.sh"
+# shellcheck source=deployments/setup/secrets.sh
+. "$here/secrets.sh"
+
+main() {
+    local for_tests="" engine python tests=""
+    [ "${1:-}" = --tests ] && for_tests=yes
+    engine="$(engine_missing)"
+    python="$(python_missing)"
+    [ -z "$for_tests" ] || tests="$(tests_missing)"
+
+    if [ -n "$engine$python$tests" ]; then
+        say "Set-up will install what is missing:"
+        printf '%s\n' "$engine" "$python" "$tests" | sed '/^$/d; s/^/      - /'
+        install_all
+    fi
+    engine_start
+    make_secrets
+    say "Set-up is complete: Docker $(docker version --format '{{.Server.Version}}')," \
+        "Compose $(docker compose version --short), $("$VENV/bin/python" --version)"
+}
+
+# Packages first and together: refreshing the lists is the slow part.
+install_all() {
+    local packages
+    if [ -n "$engine$tests" ] || [[ "$python" == *Python* ]]; then
+        apt_update
+        [ -z "$engine" ] || engine_install
+        packages="$(python_packages)"
+        [ -z "$tests" ] || packages="$packages $(tests_packages)"
+        # shellcheck disable=SC2086  # a list of names
+        [ -z "${packages// /}" ] || install_unstarted $packages
+    fi
+    python_install
+}
+
+tests_missing() {
+    have redis-server || echo "Redis server (for the tests; not started)"
+    have promtool || echo "Prometheus tools (for the tests; not started)"
+    have shellcheck || echo "shellcheck (for the tests)"
+}
+
+tests_packages() {
+    have redis-server || echo redis-server
+    have promtool || echo prometheus
+    have shellcheck || echo shellcheck
+}
+
+# Debian starts what it installs. Nothing here is wanted as a service of the machine, so it is told not to.
+install_unstarted() {
+    local policy=/usr/sbin/policy-rc.d ours="" name
+    if [ ! -e "$policy" ]; then
+        ours=yes
+        printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+        as_root chmod 0755 "$policy"
+    fi
+    apt_install "$@"
+    [ -z "$ours" ] || as_root rm "$policy"
+    systemd_runs || return 0
+    for name in redis-server prometheus; do
+        [[ " $* " != *" $name "* ]] || as_root systemctl disable --quiet "$name"
+    done
+}
+
+main "$@"
