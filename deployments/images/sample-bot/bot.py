@@ -26,7 +26,7 @@ FAIL_FILE = Path("/tmp/fail")  # noqa: S108 - a tmpfs of this container alone
 
 
 class Bot:
-    """What the bot knows of itself; one lock-free writer per field."""
+    """What the bot knows of itself; each field but the request count has one writing thread."""
 
     def __init__(self, *, started_at: float) -> None:
         self.started_at = started_at
@@ -162,8 +162,12 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(status)
         self.send_header("Content-Type", content_type)
         self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        self.wfile.write(content)
+        try:
+            self.end_headers()
+            self.wfile.write(content)
+        except ConnectionError:
+            log("WARNING", "the client went away before it was answered", path=self.path)
+            self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name http.server passes
         """Say nothing: a line for each health check would bury the others."""
