@@ -1,0 +1,177 @@
+"""Collection: from what was sampled to metrics, and from metrics to what a person should know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from models.environments import Environment
+from models.health import ProbeResult, ServiceHealth, ServiceVerdict
+from models.metrics import HOST, Alert, AlertSeverity, Dependency, DependencyStatus, Metric
+from models.sightings import ServiceSample, Sighting, SystemSample
+
+_CPU_SECONDS = "cpu_seconds_total"
+_COUNTERS = {
+    "network_rx_bytes_total": "network_rx_bytes",
+    "network_tx_bytes_total": "network_tx_bytes",
+    "block_read_bytes_total": "block_read_bytes",
+    "block_write_bytes_total": "block_write_bytes",
+}
+
+
+def system_metrics(environment: str, sample: SystemSample) -> list[Metric]:
+    """The host's numbers: percentages 0-100, sizes in bytes."""
+    values: dict[str, float | None] = {
+        "cpu_usage": sample.cpu_percent,
+        "load_1m": sample.load_1m,
+        "load_5m": sample.load_5m,
+        "memory_usage": sample.memory_percent,
+        "disk_usage": sample.disk_percent,
+        "disk_free_bytes": float(sample.disk_free_bytes),
+        "inodes_free": float(sample.inodes_free),
+        "network_rx_bytes_total": float(sample.network_rx_bytes),
+        "network_tx_bytes_total": float(sample.network_tx_bytes),
+        "pressure_cpu": sample.pressure_cpu,
+        "pressure_memory": sample.pressure_memory,
+        "pressure_io": sample.pressure_io,
+    }
+    return [
+        Metric(environment=environment, service=HOST, name=name, value=value, sampled_at=sample.sampled_at)
+        for name, value in values.items()
+        if value is not None
+    ]
+
+
+def service_metrics(
+    environment: str,
+    samples: Sequence[ServiceSample],
+    sightings: Sequence[Sighting],
+    probes: Iterable[ProbeResult],
+    last: Iterable[Metric],
+) -> list[Metric]:
+    """The services' numbers, replicas added up.
+
+    cpu_usage is the percentage of one processor used since the last collection; the first collection of
+    a service, and one after its containers were replaced, has none.
+    """
+    before = {(metric.service, metric.name): metric for metric in last}
+    metrics: list[Metric] = []
+    for service in dict.fromkeys(seen.service for seen in sightings):
+        mine = [sample for sample in samples if sample.service == service]
+        seen_now = [seen for seen in sightings if seen.service == service]
+        at = mine[0].sampled_at if mine else seen_now[0].seen_at
+        values: dict[str, float] = {"restarts_total": float(sum(seen.restart_count for seen in seen_now))}
+        if mine:
+            limit = sum(sample.memory_limit_bytes for sample in mine)
+            used = sum(sample.memory_bytes for sample in mine)
+            values |= {
+                _CPU_SECONDS: sum(sample.cpu_total_ns for sample in mine) / 1e9,
+                "memory_bytes": float(used),
+                "processes": float(sum(sample.processes for sample in mine)),
+                "throttled_periods_total": float(sum(sample.throttled_periods for sample in mine)),
+            }
+            if limit:
+                values["memory_usage"] = 100.0 * used / limit
+            values |= {
+                name: float(sum(getattr(sample, field) for sample in mine)) for name, field in _COUNTERS.items()
+            }
+            usage = _usage(before.get((service, _CPU_SECONDS)), values[_CPU_SECONDS], at)
+            if usage is not None:
+                values["cpu_usage"] = usage
+        metrics += [
+            Metric(environment=environment, service=service, name=name, value=value, sampled_at=at)
+            for name, value in values.items()
+        ]
+    metrics += [
+        Metric(
+            environment=environment,
+            service=probe.service,
+            name="response_time",
+            value=probe.latency_ms,
+            sampled_at=probe.checked_at,
+        )
+        for probe in probes
+        if probe.latency_ms is not None
+    ]
+    return metrics
+
+
+def dependency_status(
+    dependencies: Iterable[Dependency], verdicts: Iterable[ServiceVerdict], at: datetime
+) -> list[Dependency]:
+    """Each dependency with what is known of it now."""
+    known = {verdict.service: verdict.health for verdict in verdicts}
+    return [
+        Dependency(
+            service=need.service,
+            depends_on=need.depends_on,
+            dependency_type=need.dependency_type,
+            health_impact=need.health_impact,
+            status=_status(known.get(need.depends_on, ServiceHealth.UNKNOWN)),
+            last_check=at,
+        )
+        for need in dependencies
+    ]
+
+
+def limit_alerts(environment: Environment, metrics: Iterable[Metric], alert_id: str) -> list[Alert]:
+    """Where a service is beyond what its environment allows, whatever is usual for it."""
+    found = []
+    for metric in metrics:
+        limits = environment.service(metric.service).limits
+        allowed: Mapping[str, float | None] = {
+            "cpu_usage": limits.cpu_percent,
+            "memory_usage": limits.memory_percent,
+            "response_time": limits.response_time_ms,
+        }
+        limit = allowed.get(metric.name)
+        if limit is not None and metric.value > limit:
+            found.append(
+                Alert(
+                    alert_id=f"{alert_id}-{metric.service}-{metric.name}",
+                    environment=environment.name,
+                    service=metric.service,
+                    metric=metric.name,
+                    severity=AlertSeverity.WARNING,
+                    reason=f"{metric.name} is {metric.value:.1f}, the environment allows {limit:g}",
+                    opened_at=metric.sampled_at,
+                    value=metric.value,
+                    threshold=limit,
+                )
+            )
+    return found
+
+
+def changed_alerts(
+    known: Sequence[Alert], now_true: Sequence[Alert], judged: frozenset[tuple[str, str]]
+) -> tuple[list[Alert], list[Alert]]:
+    """Which alerts begin and which end.
+
+    An alert whose metric was not judged this time neither begins nor ends: no data is not good news.
+    """
+    open_keys = {(alert.service, alert.metric) for alert in known}
+    true_keys = {(alert.service, alert.metric) for alert in now_true}
+    began = [alert for alert in now_true if (alert.service, alert.metric) not in open_keys]
+    ended = [
+        alert
+        for alert in known
+        if (alert.service, alert.metric) in judged and (alert.service, alert.metric) not in true_keys
+    ]
+    return began, ended
+
+
+def _usage(last: Metric | None, cpu_seconds: float, at: datetime) -> float | None:
+    if last is None:
+        return None
+    passed = (at - last.sampled_at).total_seconds()
+    used = cpu_seconds - last.value
+    # Smaller than last time: the containers are new ones, so the difference means nothing.
+    return 100.0 * used / passed if passed > 0 and used >= 0 else None
+
+
+def _status(health: ServiceHealth) -> DependencyStatus:
+    if health in (ServiceHealth.HEALTHY, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN):
+        return DependencyStatus.ACTIVE
+    if health in (ServiceHealth.STOPPED, ServiceHealth.STARTING, ServiceHealth.UNKNOWN):
+        return DependencyStatus.INACTIVE
+    return DependencyStatus.FAILED

@@ -1,0 +1,372 @@
+"""`roas`: the flows and the records, from a terminal.
+
+Imports are inside the commands: the engine takes seconds to import, and most commands do not need it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import getpass
+import json
+import os
+import sys
+from collections.abc import Callable, Coroutine, Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from models.failures import BadInputError, RoasError
+from models.settings import Settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+as_json = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")
+of_environment = click.argument("environment", required=False, metavar="[ENV]")
+
+
+def _bare_compose(command: Command) -> Command:
+    """Options that stand in for an environment file."""
+    files = click.option(
+        *("-f", "--file", "files"),
+        multiple=True,
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="A Compose file, for an application without an environment file; may be repeated.",
+    )
+    project = click.option("-p", "--project", help="Project name for -f; by default the folder's name.")
+    return files(project(command))
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="roas-ops", message="roas %(version)s")
+def roas() -> None:
+    """Deploy, watch and repair Docker Compose applications, and keep the story.
+
+    ENV is an environment: deployments/environments/ENV.yaml. Any Compose application also runs
+    without one: roas start -f compose.yaml [-p NAME].
+    """
+
+
+@roas.command()
+@of_environment
+@_bare_compose
+@as_json
+def start(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
+    """Validate, start in order, prove health, record everything."""
+    _operate("start", environment, files, project, json_wanted)
+
+
+@roas.command()
+@of_environment
+@_bare_compose
+@as_json
+def stop(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
+    """Stop in reverse order, honouring each service's grace period."""
+    _operate("stop", environment, files, project, json_wanted)
+
+
+@roas.command()
+@of_environment
+@click.argument("services", nargs=-1)
+@_bare_compose
+@as_json
+def restart(
+    environment: str | None,
+    services: tuple[str, ...],
+    files: tuple[Path, ...],
+    project: str | None,
+    json_wanted: bool,
+) -> None:
+    """Restart all services, or the named ones, in dependency order."""
+    _operate("restart", environment, files, project, json_wanted, services=list(services) or None)
+
+
+@roas.command()
+@of_environment
+@_bare_compose
+@as_json
+def health(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
+    """Ask every service whether it serves, and record the answer."""
+    _operate("health", environment, files, project, json_wanted)
+
+
+@roas.command()
+@of_environment
+@_bare_compose
+@as_json
+def collect(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
+    """Measure host and services once, judge them, hand what is wrong to error recovery."""
+    from flows.rendering import show_collection
+
+    name, compose = _named(environment, files, project)
+
+    async def run() -> Any:
+        from flows.collection import collection
+
+        return await collection(name, compose_files=compose)
+
+    report = _run(run)
+    _show(report, json_wanted, show_collection)
+
+
+@roas.command()
+@click.argument("environment")
+@click.argument("text")
+@click.option("--service", help="The service that said it.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; do nothing.")
+@as_json
+def recover(environment: str, text: str, service: str | None, dry_run: bool, json_wanted: bool) -> None:
+    """Hand an error (TEXT, or - to read it from standard input) to error recovery."""
+    from flows.rendering import show_recovery
+
+    said = sys.stdin.read() if text == "-" else text
+    if not said.strip():
+        raise BadInputError("The error's text is empty;", advice="give the message as it was printed.")
+    name, _ = _named(environment, (), None)
+
+    async def run() -> Any:
+        from flows.error_recovery import error_recovery
+
+        return await error_recovery(environment=name, text=said, service=service, source="person", act=not dry_run)
+
+    outcome = _run(run)
+    _show(outcome, json_wanted, show_recovery)
+    if not outcome.success:
+        sys.exit(1)
+
+
+@roas.command()
+@click.option("--dry-run", is_flag=True, help="Say what would go; change nothing.")
+@as_json
+def lifecycle(dry_run: bool, json_wanted: bool) -> None:
+    """Compress, clean up, archive, optimise and vacuum the stores."""
+    from flows.rendering import show_lifecycle
+
+    async def run() -> Any:
+        from flows.lifecycle import lifecycle as flow
+
+        return await flow(dry_run=dry_run)
+
+    _show(_run(run), json_wanted, show_lifecycle)
+
+
+@roas.command()
+@of_environment
+@as_json
+def status(environment: str | None, json_wanted: bool) -> None:
+    """What is known now: last operation, last health, open errors and tickets."""
+    from flows.rendering import show_status
+    from tasks.reading import read_status
+
+    _show(read_status(environment), json_wanted, show_status)
+
+
+@roas.command()
+@of_environment
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
+@as_json
+def history(environment: str | None, limit: int, json_wanted: bool) -> None:
+    """Deployment operations, the newest first."""
+    from flows.rendering import show_history
+    from tasks.doors import open_stores
+
+    _show(open_stores().deployments.history(environment=environment, limit=limit), json_wanted, show_history)
+
+
+@roas.command()
+@click.argument("deployment_id")
+@as_json
+def show(deployment_id: str, json_wanted: bool) -> None:
+    """One operation, whole: validation, services, health, errors. The first letters of its id are enough."""
+    from flows.rendering import show_deployment
+    from tasks.reading import read_deployment
+
+    _show(read_deployment(deployment_id), json_wanted, show_deployment)
+
+
+@roas.command()
+def serve() -> None:
+    """Run the Prefect server, all deployments and their runner, for one machine."""
+    from flows.serving import serve_all
+
+    serve_all(Settings())
+
+
+@roas.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="By default ROAS_METRICS_PORT, else 9108.")
+def metrics(port: int | None) -> None:
+    """Serve the stores' figures to Prometheus on /metrics."""
+    from adapters.prometheus_exporter import serve_metrics
+    from tasks.doors import open_stores
+
+    settings = Settings()
+    serve_metrics(open_stores(), settings.metrics_host, port or settings.metrics_port, settings)
+
+
+@roas.command()
+@click.argument("text", required=False)
+def classify(text: str | None) -> None:
+    """Say what caused an error: TEXT for a person, or JSON lines {"id","text"} on standard input."""
+    from core.classification import classify as judge
+
+    if text is not None:
+        from flows.rendering import show_verdict
+
+        show_verdict(text, judge(text))
+        return
+    for number, line in enumerate(sys.stdin, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            identifier, message = row["id"], row["text"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise BadInputError(
+                f"Line {number} of standard input is not a JSON object with id and text;",
+                advice='each line looks like {"id": "1", "text": "bind: address already in use"}.',
+            ) from error
+        verdict = judge(str(message))
+        answer = {
+            "id": identifier,
+            "category": verdict.category,
+            "severity": verdict.severity,
+            "auto_recoverable": verdict.auto_recoverable,
+            "strategy": verdict.strategy,
+        }
+        click.echo(json.dumps(answer))
+
+
+@roas.command()
+def detect() -> None:
+    """Score a series for anomalies: CSV timestamp,value in; timestamp,value,anomaly_score out."""
+    from core.anomalies import detect_csv
+
+    for line in detect_csv(sys.stdin):
+        click.echo(line)
+
+
+def main() -> None:
+    """Run `roas`; a failure is one clear line on standard error and exit code 1, bad input exit code 2."""
+    try:
+        roas.main(standalone_mode=False)
+    except click.exceptions.Abort:
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except BadInputError as error:
+        click.echo(f"roas: {error}", err=True)
+        sys.exit(2)
+    except RoasError as error:
+        click.echo(f"roas: {error}", err=True)
+        sys.exit(1)
+    except BrokenPipeError:
+        # The reader of a pipe went away (`roas history | head`): nothing is wrong.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _operate(
+    kind: str,
+    environment: str | None,
+    files: tuple[Path, ...],
+    project: str | None,
+    json_wanted: bool,
+    **parameters: Any,
+) -> None:
+    """Run one operation's flow and show its record, as it stands in the stores."""
+    from flows.identifiers import new_deployment_id
+
+    name, compose = _named(environment, files, project)
+    deployment_id = new_deployment_id(name, datetime.now(UTC))
+
+    async def run() -> Any:
+        from flows.operations import FLOWS
+
+        return await FLOWS[kind](
+            name,
+            asked_by=f"person: {getpass.getuser()} (roas {kind})",
+            deployment_id=deployment_id,
+            compose_files=compose,
+            return_state=True,
+            **parameters,
+        )
+
+    state = _run(run, quiet=json_wanted)
+    _show_operation(deployment_id, json_wanted)
+    if not state.is_completed():
+        sys.exit(1)
+
+
+def _show_operation(deployment_id: str, json_wanted: bool) -> None:
+    from flows.rendering import show_deployment
+    from tasks.reading import read_deployment
+
+    _show(read_deployment(deployment_id), json_wanted, show_deployment)
+
+
+def _named(
+    environment: str | None, files: tuple[Path, ...], project: str | None
+) -> tuple[str, list[str] | None]:
+    """The environment's name, and the Compose files where there is no environment file."""
+    if environment is None and not files:
+        raise BadInputError("Which environment?", advice="Name one (roas start dev), or a Compose file (-f).")
+    if environment is not None and files:
+        raise BadInputError("Give an environment or -f, not both.")
+    if environment is not None:
+        if project is not None:
+            raise BadInputError("-p goes with -f: an environment's file names its own project.")
+        from adapters.environment_files import environment_names
+
+        known = environment_names(Settings().environments_dir)
+        if environment not in known:
+            raise BadInputError(
+                f"There is no environment {environment!r} in {Settings().environments_dir};",
+                advice=f"known are: {', '.join(known) or 'none'}.",
+            )
+        return environment, None
+    from adapters.environment_files import environment_for_compose_files
+
+    made_up = environment_for_compose_files(list(files), project=project, cwd=Path.cwd())
+    return made_up.name, [str(path.absolute()) for path in files]
+
+
+def _run(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False) -> Any:
+    """Run a flow on the API that is there, with our own log on the terminal and the engine's kept off it."""
+    import asyncio
+
+    from flows.embedded import prefect_api, wait_for_api
+    from flows.terminal import narrate
+
+    settings = Settings()
+    with prefect_api(settings):
+        if not quiet:
+            narrate("preparing the engine")
+        import flows.operations  # noqa: F401 - imported while the temporary server starts
+
+        wait_for_api()
+        from flows.terminal import speak_plainly
+
+        with speak_plainly(quiet=quiet):
+            return asyncio.run(run())
+
+
+def _show(value: Any, json_wanted: bool, for_people: Callable[[Any], None]) -> None:
+    if json_wanted:
+        click.echo(json.dumps(_plain(value), indent=2, default=str))
+    else:
+        for_people(value)
+
+
+def _plain(value: Any) -> Any:
+    """Our values as JSON knows them; times as ISO 8601 in UTC."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,119 @@
+"""The Prefect API for one command: the server that is there, or a temporary one of our own.
+
+A temporary server needs seconds to import and start, so it is started before anything else is imported
+and waited for only when the first flow needs it.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from models.failures import RoasError
+from models.settings import Settings
+
+START_WITHIN = timedelta(seconds=90)
+"""The first start of a new data folder also makes the server's own database."""
+
+
+@contextmanager
+def prefect_api(settings: Settings) -> Iterator[None]:
+    """Give the commands inside a Prefect API to record their runs on.
+
+    PREFECT_API_URL wins; then a server at the usual place (`roas serve`, or the production control plane);
+    then a temporary one, which keeps its runs in the data folder so that `roas serve` shows them later.
+
+    Raises:
+        RoasError: The temporary server did not start.
+    """
+    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "roas")
+    if os.environ.get("PREFECT_API_URL"):
+        yield
+        return
+    usual = f"http://127.0.0.1:{settings.server_port}/api"
+    if _answers(usual):
+        os.environ["PREFECT_API_URL"] = usual
+        yield
+        return
+    with _temporary_server(settings.data_dir / "prefect") as url:
+        os.environ["PREFECT_API_URL"] = url
+        yield
+
+
+def wait_for_api() -> None:
+    """Wait until the API that `prefect_api` promised answers.
+
+    Raises:
+        RoasError: It did not answer in time, or its process ended.
+    """
+    url = os.environ["PREFECT_API_URL"]
+    deadline = time.monotonic() + START_WITHIN.total_seconds()
+    while not _answers(url):
+        if time.monotonic() > deadline:
+            raise RoasError(f"Prefect API at {url} did not answer;", advice="is the server running?")
+        time.sleep(0.05)
+
+
+def server_environment(home: Path) -> dict[str, str]:
+    """What a Prefect server of ours is started with: its files in one folder, and no words to the outside."""
+    return {
+        **os.environ,
+        "PREFECT_HOME": str(home.absolute()),
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        "PREFECT_API_URL": "",
+        "PREFECT_LOGGING_TO_API_ENABLED": "false",
+        # The recorder's defaults write one row at a time, which SQLite answers slowly.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "2",
+    }
+
+
+@contextmanager
+def _temporary_server(home: Path) -> Iterator[str]:
+    home.mkdir(parents=True, exist_ok=True)
+    port = _free_port()
+    with (home / "server.log").open("a") as log:
+        process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"),
+                *("--host", "127.0.0.1", "--port", str(port), "--log-level", "error"),
+            ],
+            env=server_environment(home)
+            | {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
+            stdout=log,
+            stderr=log,
+        )
+    os.environ["PREFECT_HOME"] = str(home.absolute())
+    try:
+        yield f"http://127.0.0.1:{port}/api"
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(f"{url}/health", timeout=1) as answer:  # noqa: S310 - http by construction
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

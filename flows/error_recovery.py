@@ -1,0 +1,266 @@
+"""Error recovery: match, classify, weigh, then act within bounds or ask a person; write all of it down."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+
+from prefect import flow
+
+from core.classification import classify
+from core.impact import analyse_impact
+from core.recovery import Plan, PlanAction, RecoveryFacts, manual_steps, plan_recovery
+from flows.identifiers import new_error_id, new_ticket_id
+from flows.judging import dependencies_of, judge_now
+from models.environments import Environment, RecoveryPolicy
+from models.errors_seen import Category, RecordedError, Strategy, Verdict
+from models.failures import BadInputError, RoasError
+from models.health import HealthReport, ServiceHealth
+from models.metrics import Dependency
+from models.recovery import RecoveryExecution, RecoveryMethod, RecoveryOutcome, Step, Ticket
+from tasks.loading import load_environment
+from tasks.recovery import (
+    begin_execution,
+    close_tickets,
+    finish_execution,
+    gather_evidence,
+    open_ticket,
+    past_recoveries,
+    read_patterns,
+    record_error,
+    record_impact,
+    recovery_paused,
+    restart_step,
+    stopped_by_person,
+    with_dependencies_down,
+)
+from tasks.redaction import redact
+from tasks.services import read_application
+from tasks.waiting import wait_until_well
+
+log = logging.getLogger("roas")
+
+_BUDGET_WINDOW = timedelta(days=1)
+_DOWN = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
+_BY_RESTART = frozenset({Strategy.RESTART_SERVICE, Strategy.RESTART_DEPENDENCY_THEN_SERVICE})
+"""The strategies this flow carries out; what else may be done is put to a person with its commands."""
+
+
+@flow(name="error-recovery", flow_run_name="recover {environment}")
+async def error_recovery(
+    environment: str,
+    text: str,
+    deployment_id: str | None = None,
+    service: str | None = None,
+    source: str = "person",
+    compose_files: list[str] | None = None,
+    act: bool = True,
+    predictive: bool = False,
+    failing_services: int = 1,
+) -> RecoveryOutcome:
+    """Find what caused an error, and recover from it or open a ticket.
+
+    `act` False judges and records only: for a dry run, and for failures of an operation that a person is
+    looking at. `failing_services` is how many fail at once; several mean one cause, so none is restarted.
+    """
+    now = datetime.now(UTC)
+    text = await redact(environment, text, tuple(compose_files or ()))
+    declared, dependencies = await _surroundings(environment, tuple(compose_files or ()))
+    evidence = await gather_evidence(declared, service) if declared and service else None
+    down = await _dependencies_down(declared, service, dependencies) if declared and service else ()
+    evidence = with_dependencies_down(evidence, down)
+    verdict = classify(text, evidence=evidence, patterns=await read_patterns())
+    error = await record_error(
+        RecordedError(
+            error_id=new_error_id(now),
+            environment=environment,
+            text=text,
+            source=source,
+            verdict=verdict,
+            first_seen=now,
+            last_seen=now,
+            deployment_id=deployment_id,
+            service=service,
+            predictive=predictive,
+            evidence=asdict(evidence) if evidence else {},
+        )
+    )
+    log.info("error %s: %s, because %s", error.error_id, verdict.category, verdict.reason)
+    if verdict.category is Category.BENIGN:
+        return RecoveryOutcome(
+            error_id=error.error_id,
+            success=True,
+            method=RecoveryMethod.NONE_NEEDED,
+            steps=(),
+            reason=verdict.reason,
+        )
+    impact = analyse_impact(verdict, service, dependencies)
+    await record_impact(error.error_id, impact, now)
+    plan = await _decide(declared, error, service, act=act, failing_services=failing_services, now=now)
+    log.info("plan for %s: %s, because %s", error.error_id, plan.action, plan.reason)
+    if plan.action is PlanAction.LEAVE_ALONE:
+        return RecoveryOutcome(
+            error_id=error.error_id,
+            success=True,
+            method=RecoveryMethod.NONE_NEEDED,
+            steps=(),
+            reason=plan.reason,
+        )
+    tried: Sequence[Step] = ()
+    if plan.action is PlanAction.RECOVER and declared is not None and service is not None:
+        outcome = await _carry_out(declared, error, service, plan)
+        if outcome.success:
+            await close_tickets(error.error_id, datetime.now(UTC), "recovered automatically")
+            return outcome
+        tried = [Step(name=s, target=service, ok=False, detail=s, started_at=now, ended_at=now) for s in outcome.steps]
+    return await _ask_a_person(
+        declared, error, verdict, service, plan, impact.affected_services, tuple(step.detail for step in tried)
+    )
+
+
+async def _surroundings(
+    environment: str, compose_files: tuple[str, ...]
+) -> tuple[Environment | None, list[Dependency]]:
+    """The environment and who needs whom in it; None and nothing where exactly that is what failed."""
+    try:
+        declared = await load_environment(environment, compose_files)
+    except BadInputError:
+        return None, []
+    try:
+        return declared, dependencies_of(declared, await read_application(declared))
+    except RoasError as error:
+        log.info("dependencies of %s are not known: %s", environment, error)
+        return declared, []
+
+
+async def _dependencies_down(
+    environment: Environment, service: str, dependencies: Sequence[Dependency]
+) -> tuple[str, ...]:
+    """What the service needs and does not have, nearest first."""
+    needed = [need.depends_on for need in dependencies if need.service == service]
+    if not needed:
+        return ()
+    health = await _health_now(environment)
+    ill = {} if health is None else {v.service for v in health.services if v.health in _DOWN}
+    return tuple(name for name in needed if name in ill)
+
+
+async def _health_now(environment: Environment) -> HealthReport | None:
+    try:
+        return await judge_now(environment, await read_application(environment))
+    except RoasError as error:
+        log.info("health of %s is not known: %s", environment.name, error)
+        return None
+
+
+async def _decide(
+    environment: Environment | None,
+    error: RecordedError,
+    service: str | None,
+    *,
+    act: bool,
+    failing_services: int,
+    now: datetime,
+) -> Plan:
+    past = await past_recoveries(error.environment, now - _BUDGET_WINDOW)
+    facts = RecoveryFacts(
+        service=service,
+        outside_logins=bool(environment and service and environment.service(service).outside_logins),
+        stopped_by_person=bool(environment and service and await stopped_by_person(environment, service)),
+        failing_services=failing_services,
+        paused=await recovery_paused(error.environment, service, now),
+        acting=act,
+        can_carry_out=_BY_RESTART,
+    )
+    return plan_recovery(
+        error, past=past, policy=environment.recovery if environment else RecoveryPolicy(), facts=facts, now=now
+    )
+
+
+async def _carry_out(
+    environment: Environment, error: RecordedError, service: str, plan: Plan
+) -> RecoveryOutcome:
+    """Do what the plan says, write down each step as it happens, and prove that it helped."""
+    begun = datetime.now(UTC)
+    execution = RecoveryExecution(error_id=error.error_id, strategy=plan.strategy, started_at=begun)
+    execution_id = await begin_execution(execution)
+    steps: list[Step] = []
+    order = [*plan.dependencies, service] if plan.strategy is not Strategy.RESTART_SERVICE else [service]
+    failed: str | None = None
+    try:
+        for name in order:
+            steps.append(await _step("restart", name, restart_step(environment, name, plan.attempt)))
+            verified = await _step("verify", name, wait_until_well(environment, name))
+            steps.append(verified)
+    except RoasError as trouble:
+        failed = str(trouble)
+        at = datetime.now(UTC)
+        steps.append(Step(name="failed", target=service, ok=False, detail=failed, started_at=at, ended_at=at))
+    ended = datetime.now(UTC)
+    success = failed is None
+    status = f"{service} healthy again after {(ended - begun).total_seconds():.1f} s" if success else str(failed)
+    await finish_execution(
+        execution_id,
+        RecoveryExecution(
+            error_id=error.error_id,
+            strategy=plan.strategy,
+            started_at=begun,
+            ended_at=ended,
+            success=success,
+            steps=tuple(steps),
+            final_status=status,
+            manual_intervention_required=not success,
+        ),
+        resolution=f"automatic: {plan.strategy}" if success else None,
+    )
+    log.info("recovery of %s: %s", service, status)
+    return RecoveryOutcome(
+        error_id=error.error_id,
+        success=success,
+        method=RecoveryMethod.AUTOMATIC,
+        steps=tuple(step.detail for step in steps),
+        reason=status,
+    )
+
+
+async def _step(name: str, target: str, doing: Awaitable[str]) -> Step:
+    began = datetime.now(UTC)
+    detail = await doing
+    return Step(name=name, target=target, ok=True, detail=detail, started_at=began, ended_at=datetime.now(UTC))
+
+
+async def _ask_a_person(
+    environment: Environment | None,
+    error: RecordedError,
+    verdict: Verdict,
+    service: str | None,
+    plan: Plan,
+    affected: tuple[str, ...],
+    tried: tuple[str, ...],
+) -> RecoveryOutcome:
+    now = datetime.now(UTC)
+    steps = manual_steps(verdict, service=service, project=environment.project if environment else error.environment)
+    ticket = await open_ticket(
+        Ticket(
+            ticket_id=new_ticket_id(now),
+            error_id=error.error_id,
+            environment=error.environment,
+            title=f"{verdict.category} of {service or error.environment}: {plan.reason}",
+            opened_at=now,
+            service=service,
+            steps=steps,
+            tried=tried,
+            affected_services=affected,
+        )
+    )
+    log.warning("ticket %s: %s", ticket.ticket_id, ticket.title)
+    return RecoveryOutcome(
+        error_id=error.error_id,
+        success=False,
+        method=RecoveryMethod.MANUAL_REQUIRED,
+        steps=steps,
+        ticket_id=ticket.ticket_id,
+        reason=plan.reason,
+    )

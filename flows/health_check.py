@@ -1,0 +1,50 @@
+"""Health check: ask every service whether it serves, judge the whole, record both."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect import flow
+
+from flows.judging import judge_now
+from flows.recording import recorded
+from models.operations import OperationType
+from models.results import OperationResult
+from tasks.loading import load_environment
+from tasks.records import record_health
+from tasks.services import read_application
+
+log = logging.getLogger("roas")
+
+
+@flow(name="health-check", flow_run_name="health of {environment}")
+async def health_check(
+    environment: str,
+    asked_by: str | None = None,
+    deployment_id: str | None = None,
+    compose_files: list[str] | None = None,
+) -> OperationResult:
+    """Judge an environment now. The operation succeeds when it could be judged, however ill it is.
+
+    Raises:
+        RoasError: It could not be judged; recorded and handed on first.
+    """
+    files = tuple(compose_files or ())
+    async with recorded(
+        OperationType.HEALTH_CHECK, environment, asked_by=asked_by, deployment_id=deployment_id, compose_files=files
+    ) as story:
+        declared = await load_environment(environment, files)
+        application = await read_application(declared)
+        health = await judge_now(declared, application, deployment_id=story.deployment_id)
+        await record_health(health)
+        story.facts["health"] = str(health.overall)
+        for verdict in health.services:
+            log.info("%s is %s: %s", verdict.service, verdict.health, verdict.reason)
+    return OperationResult(
+        success=True,
+        deployment_id=story.deployment_id,
+        environment=environment,
+        reason=f"{environment} is {health.overall}",
+        took_seconds=story.took_seconds(),
+        health=health,
+    )

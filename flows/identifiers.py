@@ -1,0 +1,21 @@
+"""Identifiers a person can read, sort and type by their first letters."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime
+
+
+def new_deployment_id(environment: str, now: datetime) -> str:
+    """Sorts by time; two operations of one second differ."""
+    return f"{environment}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def new_error_id(now: datetime) -> str:
+    """For one recorded error."""
+    return f"err-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+
+
+def new_ticket_id(now: datetime) -> str:
+    """For one manual-intervention ticket; short, since a person types it."""
+    return f"T-{now:%y%m%d}-{secrets.token_hex(2)}"

@@ -1,0 +1,25 @@
+"""The flows by the names a person types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import Flow
+
+from flows.collection import collection
+from flows.error_recovery import error_recovery
+from flows.health_check import health_check
+from flows.lifecycle import lifecycle
+from flows.restart import restart
+from flows.startup import startup
+from flows.stop import stop
+
+FLOWS: dict[str, Flow[..., Any]] = {
+    "start": startup,
+    "stop": stop,
+    "restart": restart,
+    "health": health_check,
+    "collect": collection,
+    "recover": error_recovery,
+    "lifecycle": lifecycle,
+}

@@ -1,0 +1,245 @@
+"""How results look to a person on a terminal. The same values go out as JSON with --json."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from models.errors_seen import Verdict
+from models.health import HealthReport
+from models.operations import Operation, OperationStatus, StateChange
+from models.recovery import RecoveryOutcome
+from models.results import CollectionReport
+from models.validation import Check, CheckSeverity, ValidationResult
+from tasks.reading import DeploymentStory, EnvironmentStatus, ErrorStory
+
+_COLOURS = {
+    "healthy": "green",
+    "completed": "green",
+    "success": "green",
+    "running": "cyan",
+    "degraded": "yellow",
+    "unproven": "yellow",
+    "starting": "yellow",
+    "warning": "yellow",
+    "unhealthy": "red",
+    "failed": "red",
+    "critical": "red",
+    "stopped": "dim",
+}
+_console = Console(highlight=False, soft_wrap=True)
+
+
+def show_deployment(story: DeploymentStory) -> None:
+    """One operation: what was found, what was done, how it stands, what to type next."""
+    operation = story.operation
+    _say(
+        f"\n[bold]{operation.operation_type} of {operation.environment}[/bold]: {_coloured(operation.status)}"
+        f"{_after(operation.duration)}"
+    )
+    _say(f"  deployment   {operation.deployment_id}")
+    _say(f"  asked by     {escape(operation.user_agent or 'unknown')}, {_moment(operation.started_at)}")
+    for validation in story.validations:
+        _show_validation(validation)
+    if story.changes:
+        _show_changes(story.changes)
+    if operation.details.get("kept"):
+        _say(f"\n[bold]kept[/bold]  {', '.join(operation.details['kept'])}: running as declared, left alone")
+    if story.health is not None:
+        _show_health(story.health)
+    if operation.status is OperationStatus.FAILED:
+        _say(f"\n[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
+        if operation.details.get("advice"):
+            _say(f"[bold]try:[/bold] {escape(str(operation.details['advice']))}")
+    for error in story.errors:
+        _show_error(error)
+    _say(f"\n[dim]stores: {escape(story.data_dir)}/deployment_logs.db, monitoring.db, errors.db[/dim]")
+    _say("next: " + "   ".join(_next_commands(operation)))
+
+
+def show_history(operations: Sequence[Operation]) -> None:
+    """Operations, the newest first."""
+    if not operations:
+        _say("No operation is recorded yet; start one with: roas start dev")
+        return
+    table = _table("deployment", "what", "environment", "status", "took", "asked by", "why")
+    for operation in operations:
+        table.add_row(
+            operation.deployment_id,
+            str(operation.operation_type),
+            operation.environment,
+            _coloured(operation.status),
+            _seconds(operation.duration),
+            escape(operation.user_agent or ""),
+            escape(str(operation.details.get("reason", ""))[:80]),
+        )
+    _console.print(table)
+
+
+def show_status(environments: Sequence[EnvironmentStatus]) -> None:
+    """Each environment in a few lines."""
+    if not environments:
+        _say("Nothing has been started yet; start something with: roas start dev")
+    for known in environments:
+        last = known.last_operation
+        health = _coloured(known.health.overall) + f" {_ago(known.health.checked_at)}" if known.health else "not known"
+        _say(f"\n[bold]{known.environment}[/bold]  {health}")
+        _say(f"  last operation  {last.operation_type} {_coloured(last.status)} {_ago(last.started_at)}")
+        collected = _ago(known.last_collection) if known.last_collection else "never"
+        _say(f"  last collection {collected}")
+        for need in known.dependencies:
+            if need.status != "active":
+                _say(f"  [red]{need.service} needs {need.depends_on}, which is {need.status}[/red]")
+        for alert in known.open_alerts:
+            _say(f"  alert  {_coloured(alert.severity)} {alert.service}: {escape(alert.reason)}")
+        for error in known.open_errors:
+            _say(
+                f"  error  {error.error_id} {error.verdict.category} {error.service or ''} "
+                f"{error.count}x, last {_ago(error.last_seen)}"
+            )
+        for ticket in known.open_tickets:
+            _say(f"  ticket {ticket.ticket_id} {ticket.state}: {escape(ticket.title)}")
+
+
+def show_collection(report: CollectionReport) -> None:
+    """What one collection saw."""
+    _say(f"\n[bold]{report.environment}[/bold] is {_coloured(report.overall_status)} at {report.timestamp[:19]} UTC")
+    table = _table("service", "cpu %", "memory %", "answer ms", "restarts")
+    for service, values in report.metrics.items():
+        row = [values.get(name) for name in ("cpu_usage", "memory_usage", "response_time", "restarts_total")]
+        table.add_row(service, *("" if value is None else f"{value:.1f}" for value in row))
+    _console.print(table)
+    for gap in report.gaps:
+        _say(f"[yellow]no answer from[/yellow] {escape(gap)}")
+    for alert in report.alerts:
+        _say(f"[yellow]alert[/yellow] {escape(alert)}")
+    for outcome in report.recoveries:
+        show_recovery(outcome)
+    for advice in report.recommendations:
+        _say(f"  - {escape(advice)}")
+
+
+def show_recovery(outcome: RecoveryOutcome) -> None:
+    """How error recovery ended."""
+    colour = "green" if outcome.success else "yellow"
+    _say(f"[{colour}]{outcome.method}[/{colour}] {outcome.error_id}: {escape(outcome.reason)}")
+    for number, step in enumerate(outcome.steps, start=1):
+        _say(f"  {number}. {escape(step)}")
+    if outcome.ticket_id:
+        _say(f"  ticket {outcome.ticket_id} waits for a person")
+
+
+def show_verdict(text: str, verdict: Verdict) -> None:
+    """What an error is judged to be, with the words that decided it."""
+    _say(f"[bold]{verdict.category}[/bold] ({verdict.severity}, confidence {verdict.confidence:.0%})")
+    if verdict.span is not None:
+        begin, end = verdict.span
+        _say(f"  because  {escape(text[:begin])}[reverse]{escape(text[begin:end])}[/reverse]{escape(text[end:])}")
+    _say(f"  reason   {escape(verdict.reason)}")
+    action = "may be tried without a person" if verdict.auto_recoverable else "needs a person"
+    _say(f"  remedy   {verdict.strategy}: {'nothing to do' if verdict.strategy == 'none' else action}")
+
+
+def _show_validation(validation: ValidationResult) -> None:
+    passed = len(validation.checks) - len(validation.failed)
+    verdict = "passed" if validation.passed else "[red]stopped the operation[/red]"
+    _say(f"\n[bold]validation[/bold] {verdict}: {passed} of {len(validation.checks)} checks without a finding")
+    for check in validation.failed:
+        _show_finding(check)
+
+
+def _show_finding(check: Check) -> None:
+    mark = {CheckSeverity.CRITICAL: "red", CheckSeverity.WARNING: "yellow"}.get(check.severity, "dim")
+    _say(f"  [{mark}]{check.severity}[/{mark}] {check.name}: {escape(check.finding)}")
+    if check.fix:
+        _say(f"    fix: {escape(check.fix)}")
+
+
+def _show_changes(changes: Sequence[StateChange]) -> None:
+    table = _table("service", "from", "to", "took", "why")
+    for change in changes:
+        took = change.details.get("took_seconds")
+        table.add_row(
+            change.service,
+            change.previous_state or "",
+            _coloured(change.new_state),
+            "" if took is None else f"{took:.1f} s",
+            escape(change.reason),
+        )
+    _say("")
+    _console.print(table)
+
+
+def _show_health(health: HealthReport) -> None:
+    _say(f"\n[bold]health[/bold] {_coloured(health.overall)} at {_moment(health.checked_at)}")
+    for verdict in health.services:
+        _say(f"  {_coloured(verdict.health):<24} {verdict.service}: {escape(verdict.reason)}")
+    for finding in health.findings:
+        _say(f"  - {escape(finding)}")
+
+
+def _show_error(story: ErrorStory) -> None:
+    error = story.error
+    _say(f"\n[bold]error[/bold] {error.error_id} {error.verdict.category} ({error.verdict.severity})")
+    _say(f"  {escape(error.text)}")
+    for impact in story.impacts:
+        _say(
+            f"  impact {impact.impact_type}, {impact.business_impact}: "
+            f"{', '.join(impact.affected_services) or 'no other service'}; "
+            f"about {impact.estimated_recovery_seconds} s to recover"
+        )
+    for execution in story.executions:
+        _say(f"  tried {execution.strategy}: {escape(execution.final_status)}")
+    for ticket in story.tickets:
+        _say(f"  ticket {ticket.ticket_id} {ticket.state}")
+        for number, step in enumerate(ticket.steps, start=1):
+            _say(f"    {number}. {escape(step)}")
+
+
+def _next_commands(operation: Operation) -> tuple[str, ...]:
+    name = operation.environment
+    if operation.status is OperationStatus.FAILED:
+        return (f"roas status {name}", f"roas start {name}", "roas history")
+    if operation.operation_type == "stop":
+        return (f"roas start {name}", "roas history")
+    return (f"roas health {name}", f"roas collect {name}", f"roas stop {name}", "roas serve")
+
+
+def _say(line: str) -> None:
+    _console.print(line)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _coloured(word: object) -> str:
+    colour = _COLOURS.get(str(word))
+    return f"[{colour}]{word}[/{colour}]" if colour else str(word)
+
+
+def _after(duration: timedelta | None) -> str:
+    return "" if duration is None else f" after {duration.total_seconds():.1f} s"
+
+
+def _seconds(duration: timedelta | None) -> str:
+    return "" if duration is None else f"{duration.total_seconds():.1f} s"
+
+
+def _moment(at: datetime) -> str:
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _ago(at: datetime) -> str:
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{max(seconds, 0):.0f} s ago"

@@ -1,0 +1,60 @@
+"""`roas serve`: the Prefect server, all deployments and their runner, in one process for one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+
+import click
+
+from adapters.environment_files import environment_names
+from flows.embedded import server_environment, wait_for_api
+from models.failures import BadInputError
+from models.settings import Settings
+
+
+def serve_all(settings: Settings) -> None:
+    """Serve until interrupted: the UI on the server's port, every environment's deployments, their runs.
+
+    Raises:
+        BadInputError: There is no environment to serve.
+    """
+    names = environment_names(settings.environments_dir)
+    if not names:
+        raise BadInputError(
+            f"There is no environment in {settings.environments_dir};",
+            advice="put a NAME.yaml there, or set ROAS_ENVIRONMENTS_DIR.",
+        )
+    home = settings.data_dir / "prefect"
+    home.mkdir(parents=True, exist_ok=True)
+    url = f"http://127.0.0.1:{settings.server_port}/api"
+    # Set before the engine is imported: it reads them once.
+    os.environ.update(server_environment(home))
+    os.environ["PREFECT_API_URL"] = url
+    os.environ["PREFECT_UI_API_URL"] = url
+    os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "1")
+    click.echo(f"Prefect server starting, its files in {home}")
+    server = threading.Thread(target=_serve_api, args=(settings.server_port,), name="prefect-api", daemon=True)
+    server.start()
+    wait_for_api()
+    click.echo(f"Prefect UI: {url.removesuffix('/api')}   environments: {', '.join(names)}   stop with Ctrl-C")
+    asyncio.run(_serve_deployments(names))
+
+
+def _serve_api(port: int) -> None:
+    import uvicorn
+    from prefect.server.api.server import create_app
+
+    uvicorn.Server(
+        uvicorn.Config(create_app, factory=True, host="127.0.0.1", port=port, log_level="error")
+    ).run()
+
+
+async def _serve_deployments(names: list[str]) -> None:
+    from prefect import aserve
+
+    from flows.deployments import deployments_of
+
+    served = [deployment for name in names for deployment in deployments_of(name)]
+    await aserve(*served, limit=4, pause_on_shutdown=False, print_starting_message=False)

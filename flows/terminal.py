@@ -1,0 +1,52 @@
+"""What a person sees while a flow runs: our own sentences, with the seconds since the command began."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+_BEGAN = time.monotonic()
+
+
+def narrate(sentence: str) -> None:
+    """Print one line of progress on standard error, so that standard output stays the result."""
+    click.echo(click.style(f"{time.monotonic() - _BEGAN:6.1f} s  ", dim=True) + sentence, err=True)
+
+
+@contextmanager
+def speak_plainly(*, quiet: bool = False) -> Iterator[None]:
+    """Show our own log as progress, and only the engine's errors.
+
+    The engine's log of every task run is on its server, where the UI shows it.
+    """
+    ours = _Narrator(level=logging.INFO)
+    log = logging.getLogger("roas")
+    log.setLevel(logging.INFO)
+    if not quiet:
+        log.addHandler(ours)
+    kept = {name: logging.getLogger(name).level for name in ("prefect", "prefect.flow_runs", "prefect.task_runs")}
+    for name in kept:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Prefect puts its console handler on extra loggers too; ours would then be printed twice.
+    consoles = [handler for handler in log.handlers if type(handler).__name__ == "PrefectConsoleHandler"]
+    for handler in consoles:
+        log.removeHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(ours)
+        for handler in consoles:
+            log.addHandler(handler)
+        for name, level in kept.items():
+            logging.getLogger(name).setLevel(level)
+
+
+class _Narrator(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        colour = {logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno)
+        narrate(click.style(record.getMessage(), fg=colour))

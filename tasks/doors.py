@@ -1,0 +1,80 @@
+"""The doors a run needs, opened once a process and shared by its tasks."""
+
+from __future__ import annotations
+
+import os
+from functools import lru_cache
+from pathlib import Path
+
+from adapters.compose_cli import ComposeCli
+from adapters.docker_engine import DockerEngine
+from adapters.environment_files import environment_for_compose_files, load_environment
+from adapters.redis_cache import Cache, open_cache
+from adapters.secrets import process_environment, secret_values
+from adapters.stores import Stores
+from core.redaction import Redactor
+from models.environments import Environment
+from models.settings import Settings
+
+
+def open_stores() -> Stores:
+    """The three stores of this process, made and upgraded at the first use.
+
+    Raises:
+        StoreError: A store cannot be opened.
+    """
+    return _stores(Settings())
+
+
+def shared_cache() -> Cache:
+    """The cache that settings name, or this process's own."""
+    return _cache(Settings())
+
+
+def engine_of(environment: Environment) -> DockerEngine:
+    """The door to the environment's Docker engine."""
+    return _engine(environment.engine)
+
+
+def compose_of(environment: Environment) -> ComposeCli:
+    """Compose, with the variables and secrets this environment may see."""
+    return ComposeCli(environment, process_environment(environment, os.environ))
+
+
+def redactor_of(environment: Environment) -> Redactor:
+    """Takes this environment's secret values out of whatever is about to be written."""
+    return Redactor(secret_values(environment).values())
+
+
+def find_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environment:
+    """The environment of that name, or one made up for bare Compose files.
+
+    Raises:
+        EnvironmentFileError: There is no such file, or it is not a valid environment.
+    """
+    if compose_files:
+        files = [Path(file) for file in compose_files]
+        return environment_for_compose_files(files, project=name, cwd=Path.cwd())
+    return load_environment(name, Settings().environments_dir)
+
+
+@lru_cache(maxsize=4)
+def _engine(address: str) -> DockerEngine:
+    return DockerEngine(address)
+
+
+_open_stores: dict[Path, Stores] = {}
+_open_caches: dict[str | None, Cache] = {}
+
+
+def _stores(settings: Settings) -> Stores:
+    folder = settings.data_dir.absolute()
+    if folder not in _open_stores:
+        _open_stores[folder] = Stores.open(settings)
+    return _open_stores[folder]
+
+
+def _cache(settings: Settings) -> Cache:
+    if settings.redis_url not in _open_caches:
+        _open_caches[settings.redis_url] = open_cache(settings)
+    return _open_caches[settings.redis_url]

@@ -1,0 +1,19 @@
+"""Read what an environment's file says."""
+
+from __future__ import annotations
+
+import asyncio
+
+from models.environments import Environment
+from tasks.doors import find_environment
+from tasks.patience import look
+
+
+@look(name="read the environment", task_run_name="read environment {name}")
+async def load_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environment:
+    """The environment of that name, or one made up for bare Compose files.
+
+    Raises:
+        EnvironmentFileError: There is no such file, or it is not a valid environment.
+    """
+    return await asyncio.to_thread(find_environment, name, compose_files)

@@ -1,0 +1,24 @@
+"""Probes: ask a service whether it serves."""
+
+from __future__ import annotations
+
+import asyncio
+
+from adapters.probes import run_probe
+from adapters.secrets import secret_values
+from models.environments import Environment
+from models.health import ProbeResult
+from tasks.doors import engine_of
+from tasks.patience import look
+
+
+@look(name="probe", task_run_name="probe {service}")
+async def probe_service(environment: Environment, service: str) -> ProbeResult:
+    """What the environment's own probe of a service answers; a service that fails it is an answer too."""
+    probe = environment.service(service).probe
+    if probe is None:
+        raise ValueError(f"{service} has no probe in environment {environment.name}")
+    secrets = await asyncio.to_thread(secret_values, environment)
+    return await run_probe(
+        probe, service, project=environment.project, engine=engine_of(environment), secrets=secrets
+    )

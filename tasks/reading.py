@@ -1,0 +1,106 @@
+"""Read the story back: one operation with all that belongs to it, and what is known now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from models.errors_seen import Impact, RecordedError
+from models.metrics import Alert, Dependency
+from models.operations import Operation, StateChange
+from models.recovery import RecoveryExecution, Ticket
+from models.settings import Settings
+from models.validation import ValidationResult
+from models.health import HealthReport
+from tasks.doors import open_stores
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorStory:
+    """One error with its impact, what was tried, and the tickets about it."""
+
+    error: RecordedError
+    impacts: tuple[Impact, ...]
+    executions: tuple[RecoveryExecution, ...]
+    tickets: tuple[Ticket, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentStory:
+    """One deployment operation, whole."""
+
+    operation: Operation
+    validations: tuple[ValidationResult, ...]
+    changes: tuple[StateChange, ...]
+    health: HealthReport | None
+    errors: tuple[ErrorStory, ...]
+    data_dir: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentStatus:
+    """What is known of one environment now."""
+
+    environment: str
+    last_operation: Operation
+    running: tuple[Operation, ...]
+    health: HealthReport | None
+    open_errors: tuple[RecordedError, ...]
+    open_tickets: tuple[Ticket, ...]
+    open_alerts: tuple[Alert, ...]
+    dependencies: tuple[Dependency, ...]
+    last_collection: datetime | None
+
+
+def read_deployment(deployment_id: str) -> DeploymentStory:
+    """All that is recorded of one operation; the first letters of its id are enough.
+
+    Raises:
+        NotFoundError: There is no such operation, or several begin like that.
+    """
+    stores = open_stores()
+    operation = stores.deployments.get(deployment_id)
+    whole = operation.deployment_id
+    reports = stores.monitoring.health_history(deployment_id=whole, limit=1)
+    errors = [error for error in stores.errors.list(environment=operation.environment) if error.deployment_id == whole]
+    return DeploymentStory(
+        operation=operation,
+        validations=tuple(stores.deployments.validations(whole)),
+        changes=tuple(stores.deployments.changes(whole)),
+        health=reports[0] if reports else None,
+        errors=tuple(_story(error) for error in errors),
+        data_dir=str(Settings().data_dir),
+    )
+
+
+def read_status(environment: str | None) -> list[EnvironmentStatus]:
+    """What is known of each environment that was ever operated, or of the named one."""
+    stores = open_stores()
+    latest: dict[str, Operation] = {}
+    for operation in stores.deployments.history(environment=environment, limit=1000):
+        latest.setdefault(operation.environment, operation)
+    beats = stores.monitoring.heartbeats()
+    return [
+        EnvironmentStatus(
+            environment=name,
+            last_operation=operation,
+            running=tuple(stores.deployments.running(name)),
+            health=next(iter(stores.monitoring.health_history(environment=name, limit=1)), None),
+            open_errors=tuple(stores.errors.open_errors(name)),
+            open_tickets=tuple(t for t in stores.errors.tickets(environment=name) if t.resolved_at is None),
+            open_alerts=tuple(a for a in stores.monitoring.alerts(environment=name) if a.resolved_at is None),
+            dependencies=tuple(stores.monitoring.dependencies(name)),
+            last_collection=beats.get(f"collection/{name}"),
+        )
+        for name, operation in sorted(latest.items())
+    ]
+
+
+def _story(error: RecordedError) -> ErrorStory:
+    store = open_stores().errors
+    return ErrorStory(
+        error=error,
+        impacts=tuple(store.impacts(error.error_id)),
+        executions=tuple(store.executions(error_id=error.error_id)),
+        tickets=tuple(t for t in store.tickets() if t.error_id == error.error_id),
+    )

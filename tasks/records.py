@@ -1,0 +1,53 @@
+"""Write down: each task puts one kind of value into its store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from models.health import HealthReport
+from models.operations import Operation, OperationStatus, StateChange
+from models.validation import ValidationResult
+from tasks.doors import open_stores
+from tasks.patience import write
+
+
+@write(name="record the operation", task_run_name="record {operation.operation_type} of {operation.environment}")
+async def begin_operation(operation: Operation) -> None:
+    """Write that an operation has begun."""
+    await asyncio.to_thread(open_stores().deployments.begin, operation)
+
+
+@write(name="record the end", task_run_name="record the end: {status}")
+async def finish_operation(
+    deployment_id: str, status: OperationStatus, ended_at: datetime, details: dict[str, Any]
+) -> bool:
+    """Write how an operation ended; False where it had already ended."""
+    return await asyncio.to_thread(open_stores().deployments.finish, deployment_id, status, ended_at, details)
+
+
+@write(name="record the validation")
+async def record_validation(deployment_id: str, result: ValidationResult) -> None:
+    """Write what validation found."""
+    await asyncio.to_thread(open_stores().deployments.record_validation, deployment_id, result)
+
+
+@write(name="record state changes")
+async def record_changes(changes: Sequence[StateChange]) -> None:
+    """Write which services went from which state to which, and why."""
+    await asyncio.to_thread(open_stores().deployments.record_changes, list(changes))
+
+
+@write(name="record the health")
+async def record_health(report: HealthReport) -> None:
+    """Write how healthy the environment was judged."""
+
+    def put() -> None:
+        stores = open_stores()
+        stores.monitoring.record_health(report)
+        probes = [probe for verdict in report.services for probe in verdict.probes]
+        stores.monitoring.record_probes(probes, report.environment)
+
+    await asyncio.to_thread(put)

@@ -1,0 +1,202 @@
+"""Recovery: the evidence, the records, the one step that acts, and the proof that it helped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefect.context import TaskRunContext
+
+from core.pattern_library import SHIPPED_PATTERNS
+from core.patterns import PatternSet
+from models.environments import Environment
+from models.errors_seen import Evidence, Impact, RecordedError
+from models.recovery import RecoveryExecution, Ticket, TicketEntry, TicketState
+from models.sightings import Sighting
+from tasks.doors import engine_of, open_stores, redactor_of
+from tasks.patience import act, look, write
+
+LOG_LINES = 60
+"""Lines of a service's log kept as evidence."""
+
+
+@look(name="read the patterns")
+async def read_patterns() -> PatternSet:
+    """The patterns of errors.db; the shipped ones are brought up to date first."""
+
+    def read() -> PatternSet:
+        store = open_stores().errors
+        store.sync_patterns(SHIPPED_PATTERNS)
+        return PatternSet(store.patterns())
+
+    return await asyncio.to_thread(read)
+
+
+@look(name="gather evidence", task_run_name="gather evidence of {service}")
+async def gather_evidence(environment: Environment, service: str) -> Evidence | None:
+    """What the engine shows of a service, its last log lines and probe outputs, redacted.
+
+    None where the service has no container.
+    """
+
+    def gather() -> Evidence | None:
+        engine, redactor = engine_of(environment), redactor_of(environment)
+        mine = [seen for seen in engine.sightings(environment.project) if seen.service == service]
+        if not mine:
+            return None
+        worst = max(mine, key=_badness)
+        lines = redactor.text(engine.logs(worst.container_id, LOG_LINES)).splitlines()
+        return Evidence(
+            exit_code=worst.exit_code if worst.state in ("exited", "dead", "restarting") else None,
+            oom_killed=worst.oom_killed,
+            container_state=worst.state,
+            restart_count=worst.restart_count,
+            health=worst.health,
+            logs=tuple(lines),
+            probe_outputs=tuple(redactor.text(entry.output) for entry in worst.health_log),
+        )
+
+    return await asyncio.to_thread(gather)
+
+
+@look(name="was it stopped by a person", task_run_name="was {service} stopped by a person")
+async def stopped_by_person(environment: Environment, service: str) -> bool:
+    """True where the engine's own record shows that the service was stopped on request.
+
+    `docker stop` and `docker compose stop` leave a stop event behind the container's end; a crash and a
+    kill leave none. The engine keeps its last events only, so an old stop counts by its clean exit.
+    """
+
+    def look_back() -> bool:
+        engine = engine_of(environment)
+        mine = [seen for seen in engine.sightings(environment.project) if seen.service == service]
+        for seen in mine:
+            if seen.state != "exited" or seen.finished_at is None:
+                continue
+            around = timedelta(seconds=30)
+            with engine.events(
+                environment.project, seen.finished_at - around, min(seen.finished_at + around, datetime.now(UTC))
+            ) as events:
+                if any(event.container_id == seen.container_id and event.action == "stop" for event in events):
+                    return True
+        return False
+
+    return await asyncio.to_thread(look_back)
+
+
+@write(name="record the error")
+async def record_error(error: RecordedError) -> RecordedError:
+    """Write an error, or count it up where the same one is still open."""
+
+    def put() -> RecordedError:
+        store = open_stores().errors
+        kept = store.record(error)
+        if error.verdict.pattern_name is not None:
+            store.pattern_matched(error.verdict.pattern_name, error.last_seen)
+        return kept
+
+    return await asyncio.to_thread(put)
+
+
+@write(name="record the impact")
+async def record_impact(error_id: str, impact: Impact, at: datetime) -> None:
+    """Write who is hit by an error."""
+    await asyncio.to_thread(open_stores().errors.add_impact, error_id, impact, at)
+
+
+@look(name="read past recoveries")
+async def past_recoveries(environment: str, since: datetime) -> list[RecoveryExecution]:
+    """What was tried in this environment since then."""
+    return await asyncio.to_thread(
+        lambda: list(open_stores().errors.executions(environment=environment, since=since))
+    )
+
+
+@look(name="is recovery paused")
+async def recovery_paused(environment: str, service: str | None, now: datetime) -> bool:
+    """Whether a person has paused automatic action here."""
+    return await asyncio.to_thread(lambda: bool(open_stores().errors.paused(environment, service, now)))
+
+
+@write(name="record the attempt")
+async def begin_execution(execution: RecoveryExecution) -> int:
+    """Write that a recovery begins, before anything is done."""
+    return await asyncio.to_thread(open_stores().errors.begin_execution, execution)
+
+
+@write(name="record the outcome")
+async def finish_execution(execution_id: int, execution: RecoveryExecution, *, resolution: str | None) -> None:
+    """Write how a recovery ended; with a resolution the error is marked resolved as well."""
+
+    def put() -> None:
+        store = open_stores().errors
+        store.finish_execution(execution_id, execution)
+        if resolution is not None:
+            store.resolve(execution.error_id, execution.ended_at or datetime.now(UTC), resolution)
+
+    await asyncio.to_thread(put)
+
+
+def _once_a_run(context: TaskRunContext, parameters: dict[str, Any]) -> str | None:
+    """One key per step and inputs within one run: a retry of the run repeats the failed step alone."""
+    inputs = {name: value for name, value in parameters.items() if isinstance(value, str | int | tuple | list)}
+    return f"{context.task_run.flow_run_id}:{context.task.task_key}:{sorted(inputs.items())}"
+
+
+@act(
+    name="recovery step: restart",
+    task_run_name="restart {service}",
+    persist_result=True,
+    cache_policy=None,
+    cache_key_fn=_once_a_run,
+    timeout_seconds=120,
+)
+async def restart_step(environment: Environment, service: str, attempt: int) -> str:
+    """Restart a service's containers once; says what was done.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+
+    def restart() -> str:
+        engine = engine_of(environment)
+        mine = [seen for seen in engine.sightings(environment.project) if seen.service == service and not seen.one_off]
+        if not mine:
+            raise LookupError(f"{service} has no container in project {environment.project}")
+        for seen in mine:
+            engine.restart(seen.container_id, timedelta(seconds=10))
+        return f"restarted {len(mine)} container(s) of {service}, attempt {attempt}"
+
+    return await asyncio.to_thread(restart)
+
+
+@write(name="open a ticket")
+async def open_ticket(ticket: Ticket) -> Ticket:
+    """Ask a person; the ticket of the same cause is taken up again where there is one."""
+    return await asyncio.to_thread(open_stores().errors.open_ticket, ticket)
+
+
+@write(name="close the tickets")
+async def close_tickets(error_id: str, at: datetime, why: str) -> None:
+    """Close what was asked about an error that is now resolved."""
+
+    def close() -> None:
+        store = open_stores().errors
+        entry = TicketEntry(at=at, by="roas", what=why)
+        for ticket in store.tickets():
+            if ticket.error_id == error_id and ticket.state is not TicketState.RESOLVED:
+                store.move_ticket(ticket.ticket_id, ticket.state, TicketState.RESOLVED, entry)
+
+    await asyncio.to_thread(close)
+
+
+def with_dependencies_down(evidence: Evidence | None, down: Sequence[str]) -> Evidence | None:
+    """The evidence with the names of the dependencies that are down."""
+    return evidence if evidence is None else replace(evidence, dependencies_down=tuple(down))
+
+
+def _badness(seen: Sighting) -> tuple[bool, bool, int]:
+    return (seen.state != "running", seen.health == "unhealthy", seen.restart_count)

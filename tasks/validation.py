@@ -1,0 +1,23 @@
+"""Look before anything is touched."""
+
+from __future__ import annotations
+
+import asyncio
+
+from adapters.host import HostDoor
+from adapters.preflight import gather_facts
+from models.environments import Environment
+from models.validation_facts import Facts
+from tasks.doors import compose_of, engine_of, find_environment, open_stores
+from tasks.patience import look
+
+
+@look(name="look before", task_run_name="look before the start of {name}")
+async def look_before(name: str, compose_files: tuple[str, ...] = ()) -> tuple[Environment, Facts]:
+    """The environment, and every fact its validation is judged from.
+
+    Raises:
+        EnvironmentFileError: The environment's file cannot be used.
+    """
+    environment = await asyncio.to_thread(find_environment, name, compose_files)
+    return environment, await gather_facts(environment)
