@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# The gate without the tests: format, lint, types, import contracts, shell. All are run; any failure fails.
+set -uo pipefail
+here="$(dirname "${BASH_SOURCE[0]}")"
+# shellcheck source=deployments/setup/lib.sh
+. "$here/lib.sh"
+cd "$ROOT" || exit 1
+[ -x "$VENV/bin/ruff" ] || die "the project is not set up" "Run 'make setup' first."
+have shellcheck || die "shellcheck is not installed" "Run 'make test' once, or install the package shellcheck."
+failed=()
+
+check() {
+    local name="$1" output
+    shift
+    if output="$("$@" 2>&1)"; then
+        say "$name: ok"
+    else
+        printf '%s\n' "$output"
+        say "$name: FAILED"
+        failed+=("$name")
+    fi
+}
+
+shell_files() {
+    git ls-files -z deployments .ci |
+        xargs -0 grep -lE --null '^#!/(usr/)?bin/(env )?(ba)?sh|shellcheck shell=' |
+        xargs -0 shellcheck -x
+}
+
+check "format" "$VENV/bin/ruff" format --check .
+check "lint" "$VENV/bin/ruff" check .
+check "types" "$VENV/bin/mypy"
+check "import contracts" "$VENV/bin/lint-imports"
+check "shell" shell_files
+
+[ "${#failed[@]}" -eq 0 ] || die "checks failed: ${failed[*]}"
