@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 
 def main(files: list[Path]) -> int:
     """Print the count; a skipped test is named, and fails the whole."""
-    cases = [case for file in files for case in ElementTree.parse(file).iter("testcase")]  # noqa: S314 - ours
+    cases = [case for file in files for case in ET.parse(file).iter("testcase")]  # noqa: S314 - ours
     skipped = [case for case in cases if _skipped(case)]
     failed = [case for case in cases if case.find("failure") is not None or case.find("error") is not None]
     for case in skipped:
@@ -19,13 +19,13 @@ def main(files: list[Path]) -> int:
     return int(bool(failed or skipped) or passed == 0)
 
 
-def _skipped(case: ElementTree.Element) -> bool:
+def _skipped(case: ET.Element) -> bool:
     """True for a skip; an expected failure is written the same way, with its own type."""
     found = case.find("skipped")
     return found is not None and found.get("type") != "pytest.xfail"
 
 
-def _name(case: ElementTree.Element) -> tuple[str | None, str | None]:
+def _name(case: ET.Element) -> tuple[str | None, str | None]:
     return case.get("classname"), case.get("name")
 
 
