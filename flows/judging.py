@@ -66,7 +66,7 @@ def dependencies_of(environment: Environment, application: Application) -> list[
                 health_impact=HealthImpact.CRITICAL if needed.required else HealthImpact.MODERATE,
             )
         for spec in environment.service(name).dependencies:
-            found[name, spec.on] = Dependency(
-                service=name, depends_on=spec.on, dependency_type=spec.type, health_impact=spec.impact
+            found[name, spec.service] = Dependency(
+                service=name, depends_on=spec.service, dependency_type=spec.type, health_impact=spec.impact
             )
     return list(found.values())

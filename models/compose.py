@@ -188,7 +188,8 @@ class InjectedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFact:
-    """An image as the engine holds it. `checked`: it brings a health check of its own."""
+    """An image as the engine holds it. `checked`: it brings a health check of its own. `layers` are the
+    folders of its content on the engine's host, uppermost first, where the engine tells them."""
 
     reference: str
     image_id: str
@@ -197,6 +198,7 @@ class ImageFact:
     size_bytes: int = 0
     created_at: datetime | None = None
     checked: bool = False
+    layers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +211,16 @@ class PortHolder:
     container: str
     project: str = ""
     service: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkFact:
+    """A network the engine has, with the project that owns it, if any."""
+
+    name: str
+    driver: str
+    subnets: tuple[str, ...] = ()
+    project: str = ""
 
 
 class PlannedAction(StrEnum):

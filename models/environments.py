@@ -82,7 +82,7 @@ class Limits(_Strict):
 class DependencySpec(_Strict):
     """One service this one needs, beyond what the Compose file's depends_on says."""
 
-    on: Name
+    service: Name
     type: DependencyType = DependencyType.REQUIRED
     impact: HealthImpact = HealthImpact.CRITICAL
 

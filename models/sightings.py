@@ -95,6 +95,8 @@ class EngineInfo:
     memory_bytes: int
     storage_driver: str
     warnings: tuple[str, ...] = ()
+    root_folder: str = ""
+    address_pools: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

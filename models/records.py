@@ -1,0 +1,125 @@
+"""Records: values that only the stores know to make, each a view of what was written down."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseResult:
+    """Who holds an environment. `acquired` is True where the asker does; then `holder` is the asker."""
+
+    acquired: bool
+    holder: str
+    reason: str
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Release:
+    """What ran in an environment: the rendered Compose application and the exact images.
+
+    `digests` maps a service to its image digest, `hashes` a service to Compose's hash of its
+    configuration. `proven` is True once every service held its health for its stabilisation time.
+    """
+
+    release_id: str
+    environment: str
+    deployment_id: str
+    created_at: datetime
+    compose: dict[str, Any]
+    digests: dict[str, str] = field(default_factory=dict)
+    hashes: dict[str, str] = field(default_factory=dict)
+    proven: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DayOfOperations:
+    """Finished deployment operations of one day (UTC); health checks are not deployments.
+
+    `mean_duration_ms` is None where no operation of the day has a duration.
+    """
+
+    day: date
+    total: int
+    successes: int
+    mean_duration_ms: float | None
+
+    @property
+    def success_rate(self) -> float:
+        """Share of successes, 0-1."""
+        return self.successes / self.total if self.total else 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedScore:
+    """A service's health score (0-100) at one moment, with the parts it was made of."""
+
+    environment: str
+    service: str
+    score: float
+    grade: str
+    scored_at: datetime
+    parts: dict[str, Any] = field(default_factory=dict)
+    suggestions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricSummary:
+    """One hour or day of one metric, as it outlives its samples."""
+
+    environment: str
+    service: str
+    name: str
+    begins_at: datetime
+    count: int
+    minimum: float
+    maximum: float
+    mean: float
+    median: float
+    p95: float
+    p99: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Automatic recovery is switched off; None for environment or service means all of them.
+
+    `until` is None where a person must switch it on again.
+    """
+
+    environment: str | None
+    service: str | None
+    until: datetime | None
+    reason: str
+    by: str
+    paused_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedExecution:
+    """One row of auto_recovery_executions: its id, what it was about, and how it went."""
+
+    execution_id: int
+    error_id: str
+    environment: str
+    service: str | None
+    strategy: str
+    started_at: datetime
+    ended_at: datetime | None
+    success: bool | None
+    final_status: str
+    steps: tuple[dict[str, Any], ...] = ()
+    manual_intervention_required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeadLetter:
+    """A row a store refused, kept with the reason so that a person can decide."""
+
+    table: str
+    reason: str
+    payload: dict[str, Any]
+    buried_at: datetime

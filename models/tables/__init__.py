@@ -1,0 +1,1 @@
+"""Rows of the three stores, one registry a store."""

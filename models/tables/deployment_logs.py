@@ -1,0 +1,196 @@
+"""deployment_logs.db: what was asked of which environment, and how it went."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from models.tables.columns import (
+    BIG,
+    identity,
+    json_text,
+    maybe_moment,
+    maybe_number,
+    maybe_text,
+    moment,
+    moment_now,
+    number,
+    one_of,
+    some_text,
+    truth,
+)
+
+_IDS = {"sqlite_autoincrement": True}
+
+
+class DeploymentLogsRow(SQLModel, registry=registry()):
+    """A row of deployment_logs.db."""
+
+
+class DeploymentOperation(DeploymentLogsRow, table=True):
+    """A deployment operation. `duration_ms` is in milliseconds; `day` and `ok` follow from the rest."""
+
+    __tablename__ = "deployment_operations"
+    __table_args__ = (
+        one_of("status", "pending", "running", "success", "failed"),
+        one_of("operation_type", "start", "stop", "restart", "health_check"),
+        sa.Index("idx_deployment_id", "deployment_id"),
+        sa.Index("idx_operation_type", "operation_type"),
+        sa.Index("idx_status", "status"),
+        sa.Index("idx_start_time", "start_time"),
+        sa.Index("idx_deployment_operations_environment", "environment", "start_time", "status"),
+        sa.Index("idx_deployment_operations_day", "day", "ok"),
+        _IDS,
+    )
+    id: int | None = identity()
+    deployment_id: str = some_text(unique=True)
+    operation_type: str = some_text()
+    environment: str = some_text()
+    status: str = some_text()
+    start_time: datetime | None = moment_now()
+    end_time: datetime | None = maybe_moment()
+    duration_ms: int | None = maybe_number()
+    user_agent: str | None = maybe_text()
+    details: dict[str, Any] | None = json_text("metadata")
+    # Grouping by an expression sorts the whole table; an index over these two is read in order instead.
+    day: str | None = Field(
+        default=None,
+        sa_column=sa.Column(sa.Text, sa.Computed("substr(start_time, 1, 10)", persisted=False)),
+    )
+    ok: int | None = Field(
+        default=None,
+        sa_column=sa.Column(
+            sa.Integer,
+            sa.Computed("CASE status WHEN 'success' THEN 1 WHEN 'failed' THEN 0 END", persisted=False),
+        ),
+    )
+
+
+class ServiceStateChange(DeploymentLogsRow, table=True):
+    """A service went from one state to another."""
+
+    __tablename__ = "service_state_changes"
+    __table_args__ = (
+        sa.Index("idx_service_name", "service_name"),
+        sa.Index("idx_change_time", "change_time"),
+        sa.Index("idx_service_state_changes_deployment_id", "deployment_id"),
+        _IDS,
+    )
+    id: int | None = identity()
+    deployment_id: str = some_text(refers_to="deployment_operations.deployment_id")
+    service_name: str = some_text()
+    previous_state: str | None = maybe_text()
+    new_state: str = some_text()
+    change_time: datetime | None = moment_now()
+    change_reason: str | None = maybe_text()
+    details: dict[str, Any] | None = json_text("metadata")
+
+
+class EnvironmentValidation(DeploymentLogsRow, table=True):
+    """What validation found before anything was touched."""
+
+    __tablename__ = "environment_validations"
+    __table_args__ = (sa.Index("idx_environment_validations_deployment_id", "deployment_id"), _IDS)
+    id: int | None = identity()
+    deployment_id: str = some_text(refers_to="deployment_operations.deployment_id")
+    validation_time: datetime | None = moment_now()
+    overall_result: bool = truth()
+    failed_checks: list[Any] | None = json_text()
+    validation_details: dict[str, Any] | None = json_text()
+    recommendations: list[Any] | None = json_text()
+
+
+class OperationDay(DeploymentLogsRow, table=True):
+    """Finished operations of one day, kept up to date by triggers; it outlives the operations."""
+
+    __tablename__ = "operation_days"
+    day: str = some_text(key=True)
+    environment: str = some_text(key=True)
+    operation_type: str = some_text(key=True)
+    total: int = number()
+    successes: int = number()
+    timed: int = number()
+    duration_ms: int = Field(sa_column=sa.Column(BIG, nullable=False))
+
+
+class ReleaseRow(DeploymentLogsRow, table=True):
+    """What ran in an environment: rendered Compose application, image digests, configuration hashes."""
+
+    __tablename__ = "releases"
+    __table_args__ = (sa.Index("idx_releases_environment", "environment", "created_at"), _IDS)
+    id: int | None = identity()
+    release_id: str = some_text(unique=True)
+    environment: str = some_text()
+    deployment_id: str = some_text()
+    created_at: datetime = moment()
+    compose: dict[str, Any] | None = json_text()
+    digests: dict[str, Any] | None = json_text()
+    hashes: dict[str, Any] | None = json_text()
+    proven: bool = truth(default=False)
+
+
+class EnvironmentLease(DeploymentLogsRow, table=True):
+    """Who may change an environment now."""
+
+    __tablename__ = "environment_leases"
+    environment: str = some_text(key=True)
+    owner: str = some_text()
+    reason: str = some_text()
+    acquired_at: datetime = moment()
+    expires_at: datetime = moment()
+
+
+class CrossStoreIntent(DeploymentLogsRow, table=True):
+    """A transaction over several stores, complete enough to be done again after a crash."""
+
+    __tablename__ = "cross_store_intents"
+    seq: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
+    statements: Any = json_text()
+
+
+class DeploymentLogsVersion(DeploymentLogsRow, table=True):
+    """Number of the last transaction over several stores that this store contains."""
+
+    __tablename__ = "cross_store_version"
+    id: int = Field(sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=False))
+    seq: int = Field(sa_column=sa.Column(BIG, nullable=False))
+
+
+class DeploymentLogsSpool(DeploymentLogsRow, table=True):
+    """How far each spool file of the batch writer is in this store, in bytes."""
+
+    __tablename__ = "spool_positions"
+    spool: str = some_text(key=True)
+    position: int = Field(sa_column=sa.Column(BIG, nullable=False))
+
+
+class DeploymentLogsDeadLetter(DeploymentLogsRow, table=True):
+    """A row this store refused, with the reason."""
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (_IDS,)
+    id: int | None = identity()
+    buried_at: datetime = moment()
+    target: str = some_text()
+    reason: str = some_text()
+    payload: dict[str, Any] | None = json_text()
+
+
+class DeploymentLogsArchive(DeploymentLogsRow, table=True):
+    """A file of rows taken out of this store. `bytes` is the file's size."""
+
+    __tablename__ = "archives"
+    __table_args__ = (_IDS,)
+    id: int | None = identity()
+    file: str = some_text(unique=True)
+    source: str = some_text()
+    first: str = some_text()
+    last: str = some_text()
+    rows: int = number()
+    bytes: int = number()
+    sha256: str = some_text()
+    archived_at: datetime = moment()

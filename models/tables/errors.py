@@ -1,0 +1,237 @@
+"""errors.db: what failed, what it was judged to be, and what was done about it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from models.tables.columns import (
+    BIG,
+    identity,
+    json_text,
+    maybe_moment,
+    maybe_number,
+    maybe_text,
+    moment,
+    moment_now,
+    number,
+    one_of,
+    real,
+    some_text,
+    truth,
+)
+
+_IDS = {"sqlite_autoincrement": True}
+
+
+class ErrorsRow(SQLModel, registry=registry()):
+    """A row of errors.db."""
+
+
+class ErrorPattern(ErrorsRow, table=True):
+    """A named way to recognise a cause; `shipped` ones come with the program."""
+
+    __tablename__ = "error_patterns"
+    __table_args__ = (_IDS,)
+    id: int | None = identity()
+    pattern_name: str = some_text(unique=True)
+    pattern_regex: str = some_text()
+    category: str = some_text()
+    severity: str = some_text()
+    auto_recovery_possible: bool | None = truth(default=False, nullable=True)
+    recovery_script_path: str | None = maybe_text()
+    created_at: datetime | None = moment_now()
+    last_matched: datetime | None = maybe_moment()
+    match_count: int | None = maybe_number(default=0)
+    strategy: str | None = maybe_text(default="investigate(manual)")
+    priority: int | None = maybe_number(default=50)
+    enabled: bool | None = truth(default=True, nullable=True)
+    shipped: bool | None = truth(default=False, nullable=True)
+
+
+class DeploymentError(ErrorsRow, table=True):
+    """A failure; the same cause seen again while it is open counts up instead of making a new row."""
+
+    __tablename__ = "deployment_errors"
+    __table_args__ = (
+        one_of("severity", "low", "medium", "high", "critical"),
+        sa.Index("idx_deployment_errors_last_seen", "last_seen"),
+        sa.Index("idx_deployment_errors_environment", "environment", "last_seen"),
+        sa.Index("idx_deployment_errors_deployment_id", "deployment_id"),
+        sa.Index("idx_deployment_errors_resolved_at", "resolved_at"),
+        sa.Index(
+            "idx_deployment_errors_open",
+            "fingerprint",
+            unique=True,
+            sqlite_where=sa.text("resolved_at IS NULL"),
+            postgresql_where=sa.text("resolved_at IS NULL"),
+        ),
+        _IDS,
+    )
+    id: int | None = identity()
+    error_id: str = some_text(unique=True)
+    environment: str = some_text()
+    deployment_id: str | None = maybe_text()
+    service_name: str | None = maybe_text()
+    text: str = some_text()
+    category: str = some_text()
+    severity: str = some_text()
+    strategy: str = some_text()
+    confidence: float = real()
+    pattern_name: str | None = maybe_text()
+    reason: str = some_text()
+    span: list[int] | None = json_text()
+    template: str | None = maybe_text()
+    fingerprint: str = some_text()
+    source: str = some_text()
+    evidence: dict[str, Any] | None = json_text()
+    first_seen: datetime = moment()
+    last_seen: datetime = moment()
+    count: int = number(default=1)
+    predictive: bool = truth(default=False)
+    resolved_at: datetime | None = maybe_moment()
+    resolution: str | None = maybe_text()
+
+
+class ErrorImpact(ErrorsRow, table=True):
+    """Who is hit by an error. `estimated_recovery_time` is in seconds."""
+
+    __tablename__ = "error_impact_analysis"
+    __table_args__ = (
+        one_of("impact_type", "service_down", "performance_degraded", "data_loss"),
+        one_of("business_impact", "low", "medium", "high", "critical"),
+        sa.Index("idx_error_impact_analysis_error_id", "error_id"),
+        _IDS,
+    )
+    id: int | None = identity()
+    error_id: str = some_text(refers_to="deployment_errors.error_id")
+    impact_type: str = some_text()
+    affected_services: list[str] | None = json_text()
+    estimated_recovery_time: int | None = maybe_number()
+    business_impact: str | None = maybe_text()
+    created_at: datetime | None = moment_now()
+
+
+class RecoveryExecutionRow(ErrorsRow, table=True):
+    """One automatic recovery of one error."""
+
+    __tablename__ = "auto_recovery_executions"
+    __table_args__ = (
+        sa.Index("idx_auto_recovery_executions_error_id", "error_id"),
+        sa.Index("idx_auto_recovery_executions_start", "execution_start"),
+        _IDS,
+    )
+    id: int | None = identity()
+    error_id: str = some_text(refers_to="deployment_errors.error_id")
+    recovery_strategy: str = some_text()
+    execution_start: datetime | None = moment_now()
+    execution_end: datetime | None = maybe_moment()
+    success: bool | None = truth(nullable=True)
+    steps_executed: list[Any] | None = json_text()
+    final_status: str | None = maybe_text()
+    manual_intervention_required: bool | None = truth(default=False, nullable=True)
+
+
+class TicketRow(ErrorsRow, table=True):
+    """What a person is asked to do about one cause; a cause has at most one ticket that is not resolved."""
+
+    __tablename__ = "manual_intervention_tickets"
+    __table_args__ = (
+        one_of("state", "open", "acknowledged", "resolved"),
+        sa.Index("idx_manual_intervention_tickets_error_id", "error_id"),
+        sa.Index("idx_manual_intervention_tickets_state", "state", "environment"),
+        sa.Index("idx_manual_intervention_tickets_fingerprint", "fingerprint"),
+        sa.Index(
+            "idx_manual_intervention_tickets_open",
+            "fingerprint",
+            unique=True,
+            sqlite_where=sa.text("state <> 'resolved'"),
+            postgresql_where=sa.text("state <> 'resolved'"),
+        ),
+        _IDS,
+    )
+    id: int | None = identity()
+    ticket_id: str = some_text(unique=True)
+    error_id: str = some_text(refers_to="deployment_errors.error_id")
+    fingerprint: str = some_text()
+    environment: str = some_text()
+    service_name: str | None = maybe_text()
+    title: str = some_text()
+    state: str = some_text()
+    steps: list[str] | None = json_text()
+    tried: list[str] | None = json_text()
+    affected_services: list[str] | None = json_text()
+    opened_at: datetime = moment()
+    resolved_at: datetime | None = maybe_moment()
+
+
+class TicketHistory(ErrorsRow, table=True):
+    """One line of a ticket's history."""
+
+    __tablename__ = "ticket_history"
+    __table_args__ = (sa.Index("idx_ticket_history_ticket_id", "ticket_id"), _IDS)
+    id: int | None = identity()
+    ticket_id: str = some_text(refers_to="manual_intervention_tickets.ticket_id")
+    at: datetime = moment()
+    by: str = some_text()
+    what: str = some_text()
+
+
+class RecoveryControl(ErrorsRow, table=True):
+    """Automatic recovery is switched off here; an empty environment or service means all of them."""
+
+    __tablename__ = "recovery_controls"
+    environment: str = some_text(key=True)
+    service_name: str = some_text(key=True)
+    until: datetime | None = maybe_moment()
+    reason: str = some_text()
+    by: str = some_text()
+    paused_at: datetime = moment()
+
+
+class ErrorsVersion(ErrorsRow, table=True):
+    """Number of the last transaction over several stores that this store contains."""
+
+    __tablename__ = "cross_store_version"
+    id: int = Field(sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=False))
+    seq: int = Field(sa_column=sa.Column(BIG, nullable=False))
+
+
+class ErrorsSpool(ErrorsRow, table=True):
+    """How far each spool file of the batch writer is in this store, in bytes."""
+
+    __tablename__ = "spool_positions"
+    spool: str = some_text(key=True)
+    position: int = Field(sa_column=sa.Column(BIG, nullable=False))
+
+
+class ErrorsDeadLetter(ErrorsRow, table=True):
+    """A row this store refused, with the reason."""
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (_IDS,)
+    id: int | None = identity()
+    buried_at: datetime = moment()
+    target: str = some_text()
+    reason: str = some_text()
+    payload: dict[str, Any] | None = json_text()
+
+
+class ErrorsArchive(ErrorsRow, table=True):
+    """A file of rows taken out of this store. `bytes` is the file's size."""
+
+    __tablename__ = "archives"
+    __table_args__ = (_IDS,)
+    id: int | None = identity()
+    file: str = some_text(unique=True)
+    source: str = some_text()
+    first: str = some_text()
+    last: str = some_text()
+    rows: int = number()
+    bytes: int = number()
+    sha256: str = some_text()
+    archived_at: datetime = moment()

@@ -1,0 +1,274 @@
+"""monitoring.db: how the services and their machine are, and what is usual for them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.orm import registry
+from sqlmodel import Field, SQLModel
+
+from models.tables.columns import (
+    BIG,
+    identity,
+    json_text,
+    maybe_moment,
+    maybe_number,
+    maybe_real,
+    maybe_text,
+    moment,
+    moment_now,
+    number,
+    one_of,
+    real,
+    some_text,
+    truth,
+)
+
+_IDS = {"sqlite_autoincrement": True}
+_KEYED = {"sqlite_with_rowid": False}
+
+
+class MonitoringRow(SQLModel, registry=registry()):
+    """A row of monitoring.db."""
+
+
+class DeploymentHealth(MonitoringRow, table=True):
+    """An environment judged at one moment; `report` has the services and their reasons."""
+
+    __tablename__ = "deployment_health_history"
+    __table_args__ = (
+        one_of("overall_health", "healthy", "degraded", "unhealthy"),
+        sa.Index("idx_timestamp", "timestamp"),
+        sa.Index("idx_deployment_id", "deployment_id"),
+        sa.Index("idx_deployment_health_history_environment", "environment", "timestamp"),
+        _IDS,
+    )
+    id: int | None = identity()
+    timestamp: datetime | None = moment_now()
+    deployment_id: str | None = maybe_text()
+    overall_health: str = some_text()
+    services_total: int | None = maybe_number()
+    services_healthy: int | None = maybe_number()
+    services_degraded: int | None = maybe_number()
+    services_unhealthy: int | None = maybe_number()
+    system_load_avg: float | None = maybe_real()
+    critical_alerts_count: int | None = maybe_number()
+    environment: str | None = maybe_text()
+    report: dict[str, Any] | None = json_text()
+
+
+class ServiceDependency(MonitoringRow, table=True):
+    """One service needs another. `service_name` is ENVIRONMENT/SERVICE, since names repeat elsewhere."""
+
+    __tablename__ = "service_dependencies"
+    __table_args__ = (
+        one_of("dependency_type", "required", "optional", "performance"),
+        one_of("health_impact", "critical", "moderate", "low"),
+        one_of("status", "active", "inactive", "failed"),
+        sa.UniqueConstraint("service_name", "depends_on_service"),
+        _IDS,
+    )
+    id: int | None = identity()
+    service_name: str = some_text()
+    depends_on_service: str = some_text()
+    dependency_type: str = some_text()
+    health_impact: str = some_text()
+    last_check: datetime | None = moment_now()
+    status: str | None = maybe_text(default="active")
+    environment: str | None = maybe_text()
+    service: str | None = maybe_text()
+
+
+class PerformanceBaseline(MonitoringRow, table=True):
+    """What is usual for one metric. `service_name` is ENVIRONMENT/SERVICE, since names repeat elsewhere."""
+
+    __tablename__ = "performance_baselines"
+    __table_args__ = (sa.UniqueConstraint("service_name", "metric_name"), _IDS)
+    id: int | None = identity()
+    service_name: str = some_text()
+    metric_name: str = some_text()
+    baseline_value: float = real()
+    threshold_warning: float | None = maybe_real()
+    threshold_critical: float | None = maybe_real()
+    created_at: datetime | None = moment_now()
+    updated_at: datetime | None = moment_now()
+    environment: str | None = maybe_text()
+    service: str | None = maybe_text()
+    samples: int | None = maybe_number(default=0)
+
+
+class MetricSeries(MonitoringRow, table=True):
+    """One metric of one service; its samples carry only the id."""
+
+    __tablename__ = "metric_series"
+    __table_args__ = (sa.UniqueConstraint("environment", "service", "metric"), _IDS)
+    id: int | None = identity()
+    environment: str = some_text()
+    service: str = some_text()
+    metric: str = some_text()
+
+
+class MetricSample(MonitoringRow, table=True):
+    """One number. `ts` is milliseconds since 1970; time leads the key, so new rows go to one end."""
+
+    __tablename__ = "metric_samples"
+    __table_args__ = (_KEYED,)
+    ts: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
+    series: int = Field(sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=False))
+    value: float = real()
+
+
+class MetricHour(MonitoringRow, table=True):
+    """One hour of one metric. `bucket` is its begin, milliseconds since 1970; `sketch` gives percentiles."""
+
+    __tablename__ = "metric_hours"
+    __table_args__ = (_KEYED,)
+    bucket: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
+    series: int = Field(sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=False))
+    n: int = number()
+    minimum: float = real()
+    maximum: float = real()
+    total: float = real()
+    sketch: bytes = Field(sa_column=sa.Column(sa.LargeBinary, nullable=False))
+
+
+class MetricDay(MonitoringRow, table=True):
+    """One day (UTC) of one metric, as MetricHour."""
+
+    __tablename__ = "metric_days"
+    __table_args__ = (_KEYED,)
+    bucket: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
+    series: int = Field(sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=False))
+    n: int = number()
+    minimum: float = real()
+    maximum: float = real()
+    total: float = real()
+    sketch: bytes = Field(sa_column=sa.Column(sa.LargeBinary, nullable=False))
+
+
+class MetricState(MonitoringRow, table=True):
+    """What a detector has learnt of one metric, in the detector's own bytes."""
+
+    __tablename__ = "metric_states"
+    environment: str = some_text(key=True)
+    service: str = some_text(key=True)
+    metric: str = some_text(key=True)
+    state: bytes = Field(sa_column=sa.Column(sa.LargeBinary, nullable=False))
+
+
+class AlertRow(MonitoringRow, table=True):
+    """Something a person should know."""
+
+    __tablename__ = "alerts"
+    __table_args__ = (
+        one_of("severity", "info", "warning", "critical"),
+        one_of("state", "open", "acknowledged", "resolved"),
+        sa.Index("idx_alerts_state", "state", "environment"),
+        sa.Index("idx_alerts_opened_at", "opened_at"),
+        _IDS,
+    )
+    id: int | None = identity()
+    alert_id: str = some_text(unique=True)
+    environment: str = some_text()
+    service: str = some_text()
+    metric: str = some_text()
+    severity: str = some_text()
+    reason: str = some_text()
+    opened_at: datetime = moment()
+    state: str = some_text()
+    value: float | None = maybe_real()
+    threshold: float | None = maybe_real()
+    acknowledged_at: datetime | None = maybe_moment()
+    resolved_at: datetime | None = maybe_moment()
+
+
+class ServiceHealthScore(MonitoringRow, table=True):
+    """A service's health score (0-100) and what it was made of."""
+
+    __tablename__ = "service_health_scores"
+    __table_args__ = (
+        sa.Index("idx_service_health_scores_service", "environment", "service", "timestamp"),
+        _IDS,
+    )
+    id: int | None = identity()
+    timestamp: datetime = moment()
+    environment: str = some_text()
+    service: str = some_text()
+    score: float = real()
+    grade: str = some_text()
+    parts: dict[str, Any] | None = json_text()
+    suggestions: list[str] | None = json_text()
+
+
+class ProbeRow(MonitoringRow, table=True):
+    """What one probe answered. `latency_ms` is in milliseconds."""
+
+    __tablename__ = "probe_results"
+    __table_args__ = (
+        sa.Index("idx_probe_results_checked_at", "checked_at"),
+        sa.Index("idx_probe_results_service", "environment", "service", "checked_at"),
+        _IDS,
+    )
+    id: int | None = identity()
+    checked_at: datetime = moment()
+    environment: str = some_text()
+    service: str = some_text()
+    kind: str = some_text()
+    target: str = some_text()
+    ok: bool = truth()
+    detail: str = some_text()
+    latency_ms: float | None = maybe_real()
+
+
+class Heartbeat(MonitoringRow, table=True):
+    """When something that should go on by itself was last seen going on."""
+
+    __tablename__ = "heartbeats"
+    name: str = some_text(key=True)
+    beat_at: datetime = moment()
+
+
+class MonitoringVersion(MonitoringRow, table=True):
+    """Number of the last transaction over several stores that this store contains."""
+
+    __tablename__ = "cross_store_version"
+    id: int = Field(sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=False))
+    seq: int = Field(sa_column=sa.Column(BIG, nullable=False))
+
+
+class MonitoringSpool(MonitoringRow, table=True):
+    """How far each spool file of the batch writer is in this store, in bytes."""
+
+    __tablename__ = "spool_positions"
+    spool: str = some_text(key=True)
+    position: int = Field(sa_column=sa.Column(BIG, nullable=False))
+
+
+class MonitoringDeadLetter(MonitoringRow, table=True):
+    """A row this store refused, with the reason."""
+
+    __tablename__ = "dead_letters"
+    __table_args__ = (_IDS,)
+    id: int | None = identity()
+    buried_at: datetime = moment()
+    target: str = some_text()
+    reason: str = some_text()
+    payload: dict[str, Any] | None = json_text()
+
+
+class MonitoringArchive(MonitoringRow, table=True):
+    """A file of rows taken out of this store. `bytes` is the file's size."""
+
+    __tablename__ = "archives"
+    __table_args__ = (_IDS,)
+    id: int | None = identity()
+    file: str = some_text(unique=True)
+    source: str = some_text()
+    first: str = some_text()
+    last: str = some_text()
+    rows: int = number()
+    bytes: int = number()
+    sha256: str = some_text()
+    archived_at: datetime = moment()
