@@ -31,15 +31,10 @@ built_from() { echo "$(base_image_id) $(cd "$ROOT/deployments/images" && content
 label_of() { docker image inspect --format "{{index .Config.Labels \"$LABEL\"}}" "roas/$1:local" 2>/dev/null || true; }
 
 build() {
-    local log
-    log="$(mktemp)"
     say "Building roas/$1:local"
-    if ! docker build --progress plain --label "$LABEL=$2" --tag "roas/$1:local" \
-        "$ROOT/deployments/images/$1" >"$log" 2>&1; then
-        tail -n 30 "$log" >&2
-        die "roas/$1:local could not be built" "The last lines of the build are above, all of it is in $log."
-    fi
-    rm "$log"
+    quietly docker build --progress plain --label "$LABEL=$2" --tag "roas/$1:local" \
+        "$ROOT/deployments/images/$1" ||
+        die "roas/$1:local could not be built" "The last lines of the build are above."
 }
 
 main

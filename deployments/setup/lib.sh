@@ -35,15 +35,27 @@ apt_update() {
         "Set-up knows Debian 12 and 13 and Ubuntu 22.04 and 24.04." \
         "Elsewhere install Docker with Compose 2.20 or newer and Python 3.11-3.13, then run it again."
     say "Refreshing the package lists"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update ||
-        die "apt-get update failed" "Its own words are above; check the network and the package sources."
+    quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update ||
+        die "apt-get update failed" "Its last words are above; check the network and the package sources."
 }
 
 apt_install() {
     say "Installing packages: $*"
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Use-Pty=0 \
-        install -y --no-install-recommends "$@" >/dev/null ||
-        die "apt-get could not install: $*" "Its own words are above."
+    quietly as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends "$@" ||
+        die "apt-get could not install: $*" "Its last words are above."
+}
+
+# Runs a command and shows its last words only if it fails.
+quietly() {
+    local log
+    log="$(mktemp)"
+    if ! "$@" >"$log" 2>&1; then
+        tail -n 30 "$log" >&2
+        rm "$log"
+        return 1
+    fi
+    rm "$log"
 }
 
 # The candidate's version of a package, without epoch and revision; nothing where there is none.
