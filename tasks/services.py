@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from models.compose import Application
+from models.compose import Application, InjectedFile
 from models.environments import Environment
 from models.sightings import Sighting
 from tasks.doors import compose_of, engine_of
@@ -66,3 +66,9 @@ async def restart_containers(
     """Stop and start a service's containers, keeping what is in them."""
     engine = engine_of(environment)
     await asyncio.gather(*(asyncio.to_thread(engine.restart, one, grace) for one in container_ids))
+
+
+@look(name="read injected files")
+async def read_injected_files(environment: Environment) -> dict[str, tuple[InjectedFile, ...]]:
+    """The files that Compose puts into containers just before their start, by service."""
+    return await asyncio.to_thread(compose_of(environment).injections)
