@@ -1,0 +1,262 @@
+"""Classification: what an error is, judged from its text and from what surrounds it.
+
+Confidence is a number from 0 to 1. The text names the cause itself: 0.9 and more; it shows a symptom many
+causes share: 0.75; only a wrapper or a bare end: 0.55; the evidence beside the text decided: 0.7 to 0.95; only
+the level of the line: 0.45; nothing is known: 0.2. A rival cause of nearly the same weight takes 0.1 away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+
+import re2
+
+from core.pattern_library import SHIPPED_PATTERNS
+from core.patterns import CAUSE, INNERMOST, SYMPTOM, TRAP, Found, PatternSet
+from core.templates import template_of
+from models.errors_seen import Category, Evidence, Severity, Strategy, Verdict
+
+_SURE_FROM = 0.7
+_RIVAL_WITHIN = 10
+_MANY_RESTARTS = 3
+_FRESH_SECONDS = 900.0
+_LINES_OF_LOG = 200
+
+_BEFORE, _AFTER = r"(?:^|[\s\[(|:=\"'{,*])", r"(?:[\s\])|:=\"',}]|$)"
+_QUIET_LEVEL = re2.compile(
+    rf"(?i){_BEFORE}(?:info|debug|trace|notice|note|verbose|hint|detail|statement|log:|warn|warning){_AFTER}"
+    r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:info|debug|trace|notice|warn\w*)"
+    r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|warn\["
+)
+_LOUD_LEVEL = re2.compile(
+    rf"(?i){_BEFORE}(?:error|err|fatal|critical|crit|emerg|alert|panic|severe){_AFTER}"
+    r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:err|fatal|crit|panic)|traceback"
+)
+_FAILURE_WORD = re2.compile(
+    r"(?i)error|fail|fatal|panic|exception|crash|abort|den(?:y|ied)|refus|invalid|can(?:no|')t|could ?n|unable"
+    r"|not (?:found|set|exist|allow|support|permit|valid|running|respond)|missing|wrong|unexpected|kill"
+    r"|timed?[ -]?out|unhealthy|lost|\bdown\b|broken|reject|traceback|critical|firing|\bdead|corrupt|illegal"
+    r"|bad |no such|unknown|unreachable|closed|exceed|overflow|undefined|unsupported|unauthori[sz]ed|forbidden"
+    r"|expired|conflict|\bdies\b|terminated|didn't|doesn't|stuck"
+)
+
+# What says little of its own: facts from the engine weigh more than these words.
+_WEAK_CATEGORIES = frozenset(
+    {
+        Category.UNKNOWN,
+        Category.CONTAINER_EXITED,
+        Category.HEALTHCHECK_FAILED,
+        Category.PERFORMANCE_THRESHOLD,
+        Category.TIMEOUT,
+    }
+)
+
+
+def classify(text: str, *, evidence: Evidence | None = None, patterns: PatternSet | None = None) -> Verdict:
+    """Judge an error: its category, severity, strategy and the words or facts that decided.
+
+    `patterns` are the shipped ones unless given. An automatic strategy is only a proposal: it may be tried once
+    its own precondition holds. Time is linear in the length of the text.
+    """
+    known = shipped_patterns() if patterns is None else patterns
+    verdict = _by_words(text, known)
+    if evidence is None:
+        return verdict
+    return _note_deployment(_weigh(verdict, evidence, known), evidence)
+
+
+@lru_cache(maxsize=1)
+def shipped_patterns() -> PatternSet:
+    """The shipped patterns, compiled once in a process."""
+    return PatternSet(SHIPPED_PATTERNS)
+
+
+def _by_words(text: str, patterns: PatternSet) -> Verdict:
+    found = patterns.find(text)
+    if found:
+        return _by_pattern(text, found)
+    # The level comes last: programs log harmless things as warnings and true failures as information.
+    if _FAILURE_WORD.search(text) is None or (
+        _QUIET_LEVEL.search(text) is not None and _LOUD_LEVEL.search(text) is None
+    ):
+        return Verdict(
+            category=Category.BENIGN,
+            severity=Severity.LOW,
+            strategy=Strategy.NONE,
+            confidence=0.45,
+            reason="No known cause matches, and the lines report no failure of their own.",
+            template=template_of(text),
+        )
+    return Verdict(
+        category=Category.UNKNOWN,
+        severity=Severity.MEDIUM,
+        strategy=Strategy.INVESTIGATE,
+        confidence=0.2,
+        reason="No known cause matches the text; it is grouped by its template until someone names it.",
+        template=template_of(text),
+    )
+
+
+def _by_pattern(text: str, found: tuple[Found, ...]) -> Verdict:
+    first = found[0]
+    pattern, (start, end) = first.pattern, first.span
+    rival = next(
+        (
+            other.pattern
+            for other in found[1:]
+            if other.pattern.category is not pattern.category
+            and pattern.priority - other.pattern.priority < _RIVAL_WITHIN
+        ),
+        None,
+    )
+    words = " ".join(text[start:end].split())
+    shown = words if len(words) <= 120 else f"{words[:117]}..."
+    also = f"; {rival.category.value} ({rival.name}) was nearly as likely" if rival else ""
+    return Verdict(
+        category=pattern.category,
+        severity=pattern.severity,
+        strategy=pattern.strategy,
+        confidence=round(_confidence(pattern.priority) - (0.1 if rival else 0.0), 2),
+        reason=f'"{shown}" means {pattern.category.value} (pattern {pattern.name}){also}.',
+        pattern_name=pattern.name,
+        span=(start, end),
+        template=template_of(text),
+    )
+
+
+def _confidence(priority: int) -> float:
+    if priority >= TRAP:
+        return 0.97
+    if priority >= INNERMOST:
+        return 0.95
+    if priority >= CAUSE:
+        return 0.9
+    if priority >= SYMPTOM:
+        return 0.75
+    return 0.55
+
+
+def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdict:
+    weak = verdict.category in _WEAK_CATEGORIES or (
+        verdict.category is Category.BENIGN and verdict.confidence < _SURE_FROM
+    )
+    if evidence.oom_killed and (weak or verdict.category is Category.DEPENDENCY_REFUSED):
+        return _by_fact(
+            verdict,
+            Category.OOM_KILLED,
+            Severity.HIGH,
+            Strategy.RESTART_SERVICE,
+            0.95,
+            "The engine reports that the kernel killed the container for memory.",
+        )
+    if weak:
+        named = _named_elsewhere((*evidence.probe_outputs, *evidence.logs[-_LINES_OF_LOG:]), patterns)
+        if named is not None:
+            return replace(named, template=verdict.template)
+        verdict = _by_state(verdict, evidence)
+    loops = evidence.container_state == "restarting" or evidence.restart_count >= _MANY_RESTARTS
+    if loops and verdict.category is Category.CONTAINER_EXITED and verdict.strategy.automatic:
+        # The engine is already restarting it: one more restart would add nothing.
+        return replace(
+            verdict,
+            strategy=Strategy.INVESTIGATE,
+            reason=f"{verdict.reason} It was restarted {evidence.restart_count} times without help.",
+        )
+    return verdict
+
+
+def _named_elsewhere(lines: Iterable[str], patterns: PatternSet) -> Verdict | None:
+    """The surest cause named in the logs and probe outputs, the latest of equals; None if none is sure."""
+    best: Verdict | None = None
+    for line in lines:
+        seen = _by_words(line, patterns)
+        if seen.category in _WEAK_CATEGORIES or seen.category is Category.BENIGN or seen.span is None:
+            continue
+        if best is None or seen.confidence >= best.confidence:
+            best = seen
+    if best is None:
+        return None
+    return replace(
+        best,
+        confidence=round(max(_SURE_FROM, best.confidence - 0.1), 2),
+        span=None,
+        reason=f"The log beside it says: {best.reason}",
+    )
+
+
+def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
+    if evidence.dependencies_down and verdict.category is not Category.PERFORMANCE_THRESHOLD:
+        names = ", ".join(evidence.dependencies_down)
+        return _by_fact(
+            verdict,
+            Category.DEPENDENCY_REFUSED,
+            Severity.HIGH,
+            Strategy.RESTART_DEPENDENCY_THEN_SERVICE,
+            0.8,
+            f"What it needs is down: {names}.",
+        )
+    unnamed = verdict.category in (Category.UNKNOWN, Category.BENIGN)
+    if unnamed and evidence.exit_code in (126, 127):
+        return _by_fact(
+            verdict,
+            Category.EXEC_FORMAT_ENTRYPOINT,
+            Severity.HIGH,
+            Strategy.FIX_CONFIG,
+            0.8,
+            f"Exit code {evidence.exit_code} means that its command could not be run.",
+        )
+    if unnamed and evidence.container_state == "restarting":
+        return _by_fact(
+            verdict,
+            Category.CONTAINER_EXITED,
+            Severity.HIGH,
+            Strategy.INVESTIGATE,
+            0.75,
+            "The container ends again and again, and the engine is already restarting it.",
+        )
+    if unnamed and evidence.exit_code not in (None, 0) and evidence.container_state != "running":
+        return _by_fact(
+            verdict,
+            Category.CONTAINER_EXITED,
+            Severity.HIGH,
+            Strategy.RESTART_SERVICE,
+            0.7,
+            f"It ended with exit code {evidence.exit_code}, and no words name the cause.",
+        )
+    if unnamed and evidence.health == "unhealthy":
+        return _by_fact(
+            verdict,
+            Category.HEALTHCHECK_FAILED,
+            Severity.MEDIUM,
+            Strategy.RESTART_SERVICE,
+            0.7,
+            "Its health check fails, and no words name the cause.",
+        )
+    return verdict
+
+
+def _by_fact(
+    verdict: Verdict,
+    category: Category,
+    severity: Severity,
+    strategy: Strategy,
+    confidence: float,
+    reason: str,
+) -> Verdict:
+    return Verdict(
+        category=category,
+        severity=severity,
+        strategy=strategy,
+        confidence=confidence,
+        reason=reason,
+        template=verdict.template,
+    )
+
+
+def _note_deployment(verdict: Verdict, evidence: Evidence) -> Verdict:
+    ago = evidence.deployed_seconds_ago
+    if ago is None or ago > _FRESH_SECONDS or verdict.category is Category.BENIGN:
+        return verdict
+    return replace(verdict, reason=f"{verdict.reason} A deployment ended {ago:.0f} s before it.")
