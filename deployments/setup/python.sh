@@ -33,10 +33,10 @@ python_missing() {
     local python
     if ! python="$(find_python)"; then
         echo "Python 3.11, 3.12 or 3.13 with venv"
-    elif ! find_uv >/dev/null; then
-        _can_make_venv "$python" || echo "Python's venv"
-        echo "uv, into .tools"
+    elif ! find_uv >/dev/null && ! _can_make_venv "$python"; then
+        echo "Python's venv"
     fi
+    find_uv >/dev/null || echo "uv, into .tools"
     environment_is_current || echo "the project and its pinned requirements, into .venv"
 }
 
