@@ -1,0 +1,87 @@
+"""One Prefect server for the session, and a small real application for each test."""
+
+from __future__ import annotations
+
+import secrets
+import subprocess
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from prefect.testing.utilities import prefect_test_harness
+
+from adapters.stores import Stores
+from models.settings import Settings
+
+IMAGE = "debian:trixie-slim"
+HEALTH = '{test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 1s, retries: 2, start_period: 10s, start_interval: 200ms}'
+
+
+@pytest.fixture(scope="session", autouse=True)
+def prefect_server() -> Iterator[None]:
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """A folder with an environment `test`, its Compose file and its stores."""
+
+    folder: Path
+    project: str
+    settings: Settings
+
+    def declare(self, services: str, **fields: object) -> None:
+        """Write the Compose file and the environment; `fields` go into the environment."""
+        body = textwrap.indent(textwrap.dedent(services).strip(), "  ")
+        (self.folder / "compose.yaml").write_text(f"services:\n{body}\n")
+        lines = {
+            "name": "test",
+            "project": self.project,
+            "compose_files": "[compose.yaml]",
+            "stabilisation_seconds": 0.5,
+            "start_timeout_seconds": 60,
+        } | fields
+        (self.folder / "test.yaml").write_text("".join(f"{key}: {value}\n" for key, value in lines.items()))
+
+    def stores(self) -> Stores:
+        return Stores.open(self.settings)
+
+    def containers(self, *, running: bool = False) -> list[str]:
+        """The services that have a container."""
+        listing = subprocess.run(
+            ["docker", "ps", *(() if running else ("-a",)), "--filter", f"label=com.docker.compose.project={self.project}",
+             "--format", '{{.Label "com.docker.compose.service"}}'],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return sorted(listing.stdout.split())
+
+    def container(self, service: str) -> str:
+        return f"{self.project}-{service}-1"
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(tmp_path))
+    made = Place(folder=tmp_path, project=f"roas-test-{secrets.token_hex(4)}", settings=Settings())
+    yield made
+    subprocess.run(
+        ["docker", "compose", "-p", made.project, "down", "-t", "1", "--remove-orphans"],
+        capture_output=True, check=False,
+    )  # fmt: skip
+
+
+def well(name: str, **more: str) -> str:
+    """A service that becomes healthy at once and ends at the first SIGTERM."""
+    lines = [
+        f"{name}:",
+        f"  image: {IMAGE}",
+        "  init: true",
+        "  command: [sh, -c, 'touch /tmp/well; exec sleep 600']",
+        f"  healthcheck: {HEALTH}",
+        *(f"  {key}: {value}" for key, value in more.items()),
+    ]
+    return "\n".join(lines) + "\n"

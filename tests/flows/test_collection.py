@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from flows.collection import collection
+from flows.error_recovery import error_recovery
+from flows.startup import startup
+from models.metrics import HOST, DependencyStatus
+from models.recovery import RecoveryMethod
+from tests.flows.conftest import Place, well
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+PAIR = well("base") + well("top", depends_on="{base: {condition: service_healthy}}")
+
+
+async def test_collects_host_services_and_dependencies_into_the_store(place: Place) -> None:
+    place.declare(PAIR)
+    await startup("test")
+
+    await collection("test")
+    report = await collection("test")
+
+    assert report.overall_status == "healthy"
+    assert report.gaps == ()
+    assert {"cpu_usage", "memory_bytes", "restarts_total"} <= set(report.metrics["base"])
+    assert {"cpu_usage", "memory_usage", "disk_usage"} <= set(report.metrics[HOST])
+    with place.stores() as stores:
+        (need,) = stores.monitoring.dependencies("test")
+        assert (need.service, need.depends_on, need.status) == ("top", "base", DependencyStatus.ACTIVE)
+        since = datetime.now(UTC) - timedelta(minutes=5)
+        assert len(stores.monitoring.series("test", "base", "memory_bytes", since)) == 2
+
+
+async def test_a_killed_service_is_seen_restarted_and_the_story_is_told(place: Place) -> None:
+    place.declare(PAIR)
+    await startup("test")
+    subprocess.run(["docker", "kill", place.container("base")], check=True, capture_output=True)
+
+    report = await collection("test")
+
+    assert [outcome.method for outcome in report.recoveries] == [RecoveryMethod.AUTOMATIC]
+    assert report.recoveries[0].success
+    assert place.containers(running=True) == ["base", "top"]
+    with place.stores() as stores:
+        error = stores.errors.get(report.recoveries[0].error_id)
+        assert error.service == "base"
+        assert error.resolved_at is not None
+        (execution,) = stores.errors.executions(error_id=error.error_id)
+        assert execution.success
+        assert [step.name for step in execution.steps] == ["restart", "verify"]
+        assert stores.errors.impacts(error.error_id)[0].affected_services == ("base", "top")
+        assert [alert.service for alert in stores.monitoring.alerts(environment="test")] == ["base"]
+    after = await collection("test")
+    assert after.overall_status == "healthy"
+    assert after.recoveries == ()
+
+
+async def test_a_service_stopped_by_a_person_stays_stopped(place: Place) -> None:
+    place.declare(PAIR)
+    await startup("test")
+    subprocess.run(["docker", "stop", "-t", "1", place.container("top")], check=True, capture_output=True)
+
+    report = await collection("test")
+
+    assert [outcome.method for outcome in report.recoveries] == [RecoveryMethod.NONE_NEEDED]
+    assert place.containers(running=True) == ["base"]
+
+
+async def test_an_engine_that_is_gone_is_recorded_not_raised(place: Place) -> None:
+    place.declare(PAIR, engine=f"unix://{place.folder}/no.sock")
+
+    report = await collection("test")
+
+    assert report.overall_status == "unknown"
+    assert any("containers" in gap for gap in report.gaps)
+    assert HOST in report.metrics
+    with place.stores() as stores:
+        assert stores.errors.open_errors("test")[0].verdict.category == "docker_daemon_unreachable"
+
+
+async def test_an_error_only_a_person_can_mend_becomes_a_ticket_with_commands(place: Place) -> None:
+    place.declare(PAIR)
+
+    outcome = await error_recovery(
+        "test", "redis.exceptions.AuthenticationError: WRONGPASS invalid username-password pair", service="top"
+    )
+
+    assert outcome.method is RecoveryMethod.MANUAL_REQUIRED
+    assert outcome.steps
+    with place.stores() as stores:
+        assert [ticket.ticket_id for ticket in stores.errors.tickets(environment="test")] == [outcome.ticket_id]
