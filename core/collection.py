@@ -72,9 +72,7 @@ def service_metrics(
             }
             if limit:
                 values["memory_usage"] = 100.0 * used / limit
-            values |= {
-                name: float(sum(getattr(sample, field) for sample in mine)) for name, field in _COUNTERS.items()
-            }
+            values |= {name: float(sum(getattr(sample, field) for sample in mine)) for name, field in _COUNTERS.items()}
             usage = _usage(before.get((service, _CPU_SECONDS)), values[_CPU_SECONDS], at)
             if usage is not None:
                 values["cpu_usage"] = usage

@@ -169,7 +169,7 @@ def status(environment: str | None, json_wanted: bool) -> None:
 def history(environment: str | None, limit: int, json_wanted: bool) -> None:
     """Deployment operations, the newest first."""
     from flows.rendering import show_history
-    from tasks.doors import open_stores
+    from tasks.stores import open_stores
 
     _show(open_stores().deployments.history(environment=environment, limit=limit), json_wanted, show_history)
 
@@ -198,7 +198,8 @@ def serve() -> None:
 def metrics(port: int | None) -> None:
     """Serve the stores' figures to Prometheus on /metrics."""
     from adapters.prometheus_exporter import serve_metrics
-    from tasks.doors import open_stores
+
+    from tasks.stores import open_stores
 
     settings = Settings()
     serve_metrics(open_stores(), settings.metrics_host, port or settings.metrics_port, settings)
@@ -306,9 +307,7 @@ def _show_operation(deployment_id: str, json_wanted: bool) -> None:
     _show(read_deployment(deployment_id), json_wanted, show_deployment)
 
 
-def _named(
-    environment: str | None, files: tuple[Path, ...], project: str | None
-) -> tuple[str, list[str] | None]:
+def _named(environment: str | None, files: tuple[Path, ...], project: str | None) -> tuple[str, list[str] | None]:
     """The environment's name, and the Compose files where there is no environment file."""
     if environment is None and not files:
         raise BadInputError("Which environment?", advice="Name one (roas start dev), or a Compose file (-f).")

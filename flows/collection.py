@@ -50,9 +50,7 @@ _CACHE_LIFETIMES = 3
 
 
 @flow(name="collection", flow_run_name="collect {environment}")
-async def collection(
-    environment: str, compose_files: list[str] | None = None, act: bool = True
-) -> CollectionReport:
+async def collection(environment: str, compose_files: list[str] | None = None, act: bool = True) -> CollectionReport:
     """Collect once. A source that does not answer is a finding of its own; the rest is stored.
 
     Raises:
@@ -111,9 +109,7 @@ async def _or_gap(source: str, doing: Awaitable[Answer], gaps: list[str]) -> Ans
         return None
 
 
-async def _judge(
-    environment: Environment, application: Application | None, gaps: list[str]
-) -> HealthReport | None:
+async def _judge(environment: Environment, application: Application | None, gaps: list[str]) -> HealthReport | None:
     if application is None:
         return None
     return await _or_gap("health", judge_now(environment, application), gaps)

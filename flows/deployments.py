@@ -27,14 +27,11 @@ def deployments_of(environment: str) -> list[RunnerDeployment]:
     every = timedelta(seconds=find_environment(environment).collect_every_seconds)
     schedules: dict[str, dict[str, Any]] = {"collect": {"interval": every}, "lifecycle": {"cron": NIGHTLY}}
     return [
-        _deployment(flow, environment, schedules.get(name, {}), waits=name == "recover")
-        for name, flow in FLOWS.items()
+        _deployment(flow, environment, schedules.get(name, {}), waits=name == "recover") for name, flow in FLOWS.items()
     ]
 
 
-def _deployment(
-    flow: Flow[..., Any], environment: str, schedule: dict[str, Any], *, waits: bool
-) -> RunnerDeployment:
+def _deployment(flow: Flow[..., Any], environment: str, schedule: dict[str, Any], *, waits: bool) -> RunnerDeployment:
     takes_environment = flow.name != "lifecycle"
     deployment = flow.to_deployment(
         name=environment,

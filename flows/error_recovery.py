@@ -7,11 +7,11 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
+from core.impact import analyse_impact
+from core.recovery import Plan, PlanAction, RecoveryFacts, manual_steps, plan_recovery
 from prefect import flow
 
 from core.classification import classify
-from core.impact import analyse_impact
-from core.recovery import Plan, PlanAction, RecoveryFacts, manual_steps, plan_recovery
 from flows.identifiers import new_error_id, new_ticket_id
 from flows.judging import dependencies_of, judge_now
 from models.environments import Environment, RecoveryPolicy
@@ -116,7 +116,13 @@ async def error_recovery(
             return outcome
         tried = [Step(name=s, target=service, ok=False, detail=s, started_at=now, ended_at=now) for s in outcome.steps]
     return await _ask_a_person(
-        declared, error, verdict, service, plan, impact.affected_services, tuple(step.detail for step in tried)
+        declared,
+        error,
+        verdict,
+        service,
+        plan,
+        impact.affected_services,
+        tuple(step.detail for step in tried),
     )
 
 
@@ -175,13 +181,15 @@ async def _decide(
         can_carry_out=_BY_RESTART,
     )
     return plan_recovery(
-        error, past=past, policy=environment.recovery if environment else RecoveryPolicy(), facts=facts, now=now
+        error,
+        past=past,
+        policy=environment.recovery if environment else RecoveryPolicy(),
+        facts=facts,
+        now=now,
     )
 
 
-async def _carry_out(
-    environment: Environment, error: RecordedError, service: str, plan: Plan
-) -> RecoveryOutcome:
+async def _carry_out(environment: Environment, error: RecordedError, service: str, plan: Plan) -> RecoveryOutcome:
     """Do what the plan says, write down each step as it happens, and prove that it helped."""
     begun = datetime.now(UTC)
     execution = RecoveryExecution(error_id=error.error_id, strategy=plan.strategy, started_at=begun)

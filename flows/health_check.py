@@ -31,7 +31,11 @@ async def health_check(
     """
     files = tuple(compose_files or ())
     async with recorded(
-        OperationType.HEALTH_CHECK, environment, asked_by=asked_by, deployment_id=deployment_id, compose_files=files
+        OperationType.HEALTH_CHECK,
+        environment,
+        asked_by=asked_by,
+        deployment_id=deployment_id,
+        compose_files=files,
     ) as story:
         declared = await load_environment(environment, files)
         application = await read_application(declared)

@@ -10,9 +10,9 @@ from models.compose import Application
 from models.environments import Environment
 from models.health import HealthReport, ProbeResult
 from models.metrics import Dependency, DependencyType, HealthImpact
+from tasks.monitoring import sample_system
 from tasks.probes import probe_service
 from tasks.services import look_at_application
-from tasks.monitoring import sample_system
 
 
 async def judge_now(

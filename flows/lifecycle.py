@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import logging
 
+from adapters.stores.lifecycle import LifecycleStep
 from prefect import flow
 
-from adapters.stores.lifecycle import LifecycleStep
 from tasks.retention import (
     archive_deployments_step,
     clean_errors_step,

@@ -86,9 +86,7 @@ async def recorded(
     await _finish(story, OperationStatus.SUCCESS, {})
 
 
-async def _fail(
-    story: Story, operation_type: OperationType, error: Exception, compose_files: tuple[str, ...]
-) -> None:
+async def _fail(story: Story, operation_type: OperationType, error: Exception, compose_files: tuple[str, ...]) -> None:
     text = await redact(story.environment, str(error) or type(error).__name__, compose_files)
     advice = error.advice if isinstance(error, RoasError) else ""
     log.error("%s of %s failed: %s", operation_type, story.environment, text)

@@ -14,8 +14,8 @@ from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
 from models.recovery import RecoveryOutcome
 from models.results import CollectionReport
+from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory
 from models.validation import Check, CheckSeverity, ValidationResult
-from tasks.reading import DeploymentStory, EnvironmentStatus, ErrorStory
 
 _COLOURS = {
     "healthy": "green",

@@ -6,9 +6,9 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 
+from core.compose import start_waves
 from prefect import flow
 
-from core.compose import start_waves
 from flows.judging import judge_now
 from flows.recording import Story, recorded
 from models.compose import Application
@@ -42,7 +42,11 @@ async def restart(
     """
     files = tuple(compose_files or ())
     async with recorded(
-        OperationType.RESTART, environment, asked_by=asked_by, deployment_id=deployment_id, compose_files=files
+        OperationType.RESTART,
+        environment,
+        asked_by=asked_by,
+        deployment_id=deployment_id,
+        compose_files=files,
     ) as story:
         declared = await load_environment(environment, files)
         application = await read_application(declared)
@@ -89,9 +93,7 @@ async def _restart_service(
         why = "runs once, not again at a restart" if declaration.one_shot else "has no container"
         return _result(name, mine[0].state if mine else "absent", mine[0].state if mine else "absent", why, 0.0)
     began = datetime.now(UTC)
-    await restart_containers(
-        environment, name, [seen.container_id for seen in mine], declaration.stop_grace_period
-    )
+    await restart_containers(environment, name, [seen.container_id for seen in mine], declaration.stop_grace_period)
     proof = await wait_until_well(environment, name)
     seconds = (datetime.now(UTC) - began).total_seconds()
     log.info("%s restarted: %s", name, proof)

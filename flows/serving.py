@@ -46,9 +46,7 @@ def _serve_api(port: int) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
-    uvicorn.Server(
-        uvicorn.Config(create_app, factory=True, host="127.0.0.1", port=port, log_level="error")
-    ).run()
+    uvicorn.Server(uvicorn.Config(create_app, factory=True, host="127.0.0.1", port=port, log_level="error")).run()
 
 
 async def _serve_deployments(names: list[str]) -> None:

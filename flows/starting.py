@@ -8,6 +8,7 @@ import time
 from datetime import UTC, datetime
 
 from core.compose import start_deadline
+
 from flows.recording import Story
 from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
 from models.environments import Environment
@@ -28,9 +29,7 @@ _AWAITED = {
 }
 
 
-async def start_in_order(
-    story: Story, environment: Environment, application: Application
-) -> tuple[ServiceStart, ...]:
+async def start_in_order(story: Story, environment: Environment, application: Application) -> tuple[ServiceStart, ...]:
     """Bring every service up, each as soon as what it depends on allows.
 
     One service that fails does not stop the ones that do not need it: the record then shows the whole.
@@ -66,7 +65,11 @@ class _Start:
     """One start while it runs: who has reached which milestone."""
 
     def __init__(
-        self, story: Story, environment: Environment, application: Application, files: dict[str, tuple[InjectedFile, ...]]
+        self,
+        story: Story,
+        environment: Environment,
+        application: Application,
+        files: dict[str, tuple[InjectedFile, ...]],
     ) -> None:
         self.watch = Watch()
         self.failures: list[ServiceStart] = []

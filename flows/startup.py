@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import UTC, datetime
 from typing import Any
 
+from core.compose import start_waves
+from core.validation import validate
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
-from core.compose import start_waves
-from core.validation import validate
 from flows.judging import judge_now
 from flows.recording import Story, recorded
 from flows.starting import start_in_order
@@ -22,7 +21,7 @@ from models.operations import OperationType
 from models.results import OperationResult
 from models.validation import ValidationResult
 from tasks.records import record_health, record_validation
-from tasks.services import create_containers, look_at_application
+from tasks.services import create_containers
 from tasks.validation import look_before
 
 log = logging.getLogger("roas")
@@ -51,7 +50,11 @@ async def startup(
     story: Story | None = None
     try:
         async with recorded(
-            OperationType.START, environment, asked_by=asked_by, deployment_id=deployment_id, compose_files=files
+            OperationType.START,
+            environment,
+            asked_by=asked_by,
+            deployment_id=deployment_id,
+            compose_files=files,
         ) as story:
             declared, facts = await look_before(environment, files)
             validation = validate(facts, now=datetime.now(UTC))
@@ -76,14 +79,13 @@ async def startup(
             broken = [
                 verdict
                 for verdict in health.services
-                if verdict.required and verdict.health not in (ServiceHealth.HEALTHY, ServiceHealth.COMPLETED)
+                if verdict.required
+                and verdict.health not in (ServiceHealth.HEALTHY, ServiceHealth.COMPLETED)
                 and verdict.health is not ServiceHealth.UNPROVEN
             ]
             if health.overall is Health.UNHEALTHY:
                 first = broken[0] if broken else health.services[0]
-                raise StartFailedError(
-                    f"{first.service} is {first.health}: {first.reason}", service=first.service
-                )
+                raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
             story.facts["health"] = str(health.overall)
     except ValidationFailedError as error:
         assert story is not None  # noqa: S101 - raised inside the story only

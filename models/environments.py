@@ -66,9 +66,7 @@ class CommandProbe(_Strict):
     timeout_seconds: float = Field(default=5.0, gt=0, le=60)
 
 
-Probe = Annotated[
-    HttpProbe | TcpProbe | RedisProbe | PrometheusProbe | CommandProbe, Field(discriminator="kind")
-]
+Probe = Annotated[HttpProbe | TcpProbe | RedisProbe | PrometheusProbe | CommandProbe, Field(discriminator="kind")]
 
 
 class Limits(_Strict):
@@ -116,9 +114,7 @@ class Secret(_Strict):
     """A secret by name: the value comes from a variable or a file and is never stored."""
 
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    file: Path | None = Field(
-        default=None, description="File with the value; without it, a variable of this name."
-    )
+    file: Path | None = Field(default=None, description="File with the value; without it, a variable of this name.")
 
 
 class Environment(_Strict):
@@ -152,9 +148,7 @@ class Environment(_Strict):
         for name, service in self.services.items():
             wanted = service.probe.password_secret if isinstance(service.probe, RedisProbe) else None
             if wanted is not None and wanted not in known:
-                raise ValueError(
-                    f"services.{name}.probe.password_secret names {wanted!r}, which is not in secrets"
-                )
+                raise ValueError(f"services.{name}.probe.password_secret names {wanted!r}, which is not in secrets")
         return self
 
     def service(self, name: str) -> ServiceSpec:

@@ -99,23 +99,6 @@ class Pause:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedExecution:
-    """One row of auto_recovery_executions: its id, what it was about, and how it went."""
-
-    execution_id: int
-    error_id: str
-    environment: str
-    service: str | None
-    strategy: str
-    started_at: datetime
-    ended_at: datetime | None
-    success: bool | None
-    final_status: str
-    steps: tuple[dict[str, Any], ...] = ()
-    manual_intervention_required: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DeadLetter:
     """A row a store refused, kept with the reason so that a person can decide."""
 

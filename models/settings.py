@@ -14,9 +14,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="ROAS_", extra="ignore")
 
     data_dir: Path = Field(default=Path("data"), description="Folder of the three stores and the evidence.")
-    environments_dir: Path = Field(
-        default=Path("deployments/environments"), description="Folder of NAME.yaml files."
-    )
+    environments_dir: Path = Field(default=Path("deployments/environments"), description="Folder of NAME.yaml files.")
     redis_url: str | None = Field(
         default=None, description="Cache shared by many processes; without it each process has its own."
     )

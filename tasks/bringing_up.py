@@ -11,6 +11,7 @@ from enum import Enum
 from typing import Any
 
 from adapters.probes import run_probe
+
 from adapters.secrets import secret_values
 from core.health import judge_service
 from models.compose import InjectedFile, ServiceDeclaration
@@ -112,9 +113,7 @@ async def _until_well(
         await watch.change(name)
 
 
-async def _hold(
-    attempt: _Attempt, watch: Watch, restarts: dict[str, int], verdict: ServiceVerdict
-) -> ServiceVerdict:
+async def _hold(attempt: _Attempt, watch: Watch, restarts: dict[str, int], verdict: ServiceVerdict) -> ServiceVerdict:
     """Stay well for the stabilisation time; what has already run well for that long has held."""
     hold = attempt.environment.stabilisation(attempt.declaration.name).total_seconds()
     while True:

@@ -6,29 +6,14 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
+from core.redaction import Redactor
+
 from adapters.compose_cli import ComposeCli
 from adapters.docker_engine import DockerEngine
 from adapters.environment_files import environment_for_compose_files, load_environment
-from adapters.redis_cache import Cache, open_cache
 from adapters.secrets import process_environment, secret_values
-from adapters.stores import Stores
-from core.redaction import Redactor
 from models.environments import Environment
 from models.settings import Settings
-
-
-def open_stores() -> Stores:
-    """The three stores of this process, made and upgraded at the first use.
-
-    Raises:
-        StoreError: A store cannot be opened.
-    """
-    return _stores(Settings())
-
-
-def shared_cache() -> Cache:
-    """The cache that settings name, or this process's own."""
-    return _cache(Settings())
 
 
 def engine_of(environment: Environment) -> DockerEngine:
@@ -61,20 +46,3 @@ def find_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environm
 @lru_cache(maxsize=4)
 def _engine(address: str) -> DockerEngine:
     return DockerEngine(address)
-
-
-_open_stores: dict[Path, Stores] = {}
-_open_caches: dict[str | None, Cache] = {}
-
-
-def _stores(settings: Settings) -> Stores:
-    folder = settings.data_dir.absolute()
-    if folder not in _open_stores:
-        _open_stores[folder] = Stores.open(settings)
-    return _open_stores[folder]
-
-
-def _cache(settings: Settings) -> Cache:
-    if settings.redis_url not in _open_caches:
-        _open_caches[settings.redis_url] = open_cache(settings)
-    return _open_caches[settings.redis_url]

@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 
 from models.failures import EnvironmentBusyError, StoreError
-from tasks.doors import open_stores
+from tasks.stores import open_stores
 
 log = logging.getLogger("roas")
 
@@ -46,9 +46,7 @@ async def _renew(environment: str, owner: str) -> None:
     while True:
         await asyncio.sleep(HEARTBEAT.total_seconds())
         try:
-            await asyncio.to_thread(
-                open_stores().deployments.renew_lease, environment, owner, datetime.now(UTC), LEASE
-            )
+            await asyncio.to_thread(open_stores().deployments.renew_lease, environment, owner, datetime.now(UTC), LEASE)
         except StoreError as error:
             # The lease outlives three missed renewals, so a store that is busy once costs nothing.
             log.warning("lease of %s not renewed: %s", environment, error)

@@ -7,12 +7,14 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from adapters.host import sample_host
+
 from models.environments import Environment
 from models.metrics import Alert, Baseline, Dependency, Metric
 from models.settings import Settings
 from models.sightings import ServiceSample, SystemSample
-from tasks.doors import engine_of, open_stores, shared_cache
+from tasks.doors import engine_of
 from tasks.patience import look, write
+from tasks.stores import open_stores, shared_cache
 
 
 @look(name="sample the host")

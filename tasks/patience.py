@@ -9,7 +9,13 @@ from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from models.failures import BadInputError, ComposeError, EngineUnreachableError, StoreBusyError, StoreFullError
+from models.failures import (
+    BadInputError,
+    ComposeError,
+    EngineUnreachableError,
+    StoreBusyError,
+    StoreFullError,
+)
 
 
 async def _another_try_may_help(_task: Any, _run: Any, state: State[Any]) -> bool:

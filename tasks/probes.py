@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from adapters.probes import run_probe
+
 from adapters.secrets import secret_values
 from models.environments import Environment
 from models.health import ProbeResult
@@ -19,6 +20,4 @@ async def probe_service(environment: Environment, service: str) -> ProbeResult:
     if probe is None:
         raise ValueError(f"{service} has no probe in environment {environment.name}")
     secrets = await asyncio.to_thread(secret_values, environment)
-    return await run_probe(
-        probe, service, project=environment.project, engine=engine_of(environment), secrets=secrets
-    )
+    return await run_probe(probe, service, project=environment.project, engine=engine_of(environment), secrets=secrets)

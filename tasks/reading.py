@@ -2,54 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime
-
-from models.errors_seen import Impact, RecordedError
-from models.metrics import Alert, Dependency
-from models.operations import Operation, StateChange
-from models.recovery import RecoveryExecution, Ticket
+from models.errors_seen import RecordedError
+from models.operations import Operation
 from models.settings import Settings
-from models.validation import ValidationResult
-from models.health import HealthReport
-from tasks.doors import open_stores
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorStory:
-    """One error with its impact, what was tried, and the tickets about it."""
-
-    error: RecordedError
-    impacts: tuple[Impact, ...]
-    executions: tuple[RecoveryExecution, ...]
-    tickets: tuple[Ticket, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeploymentStory:
-    """One deployment operation, whole."""
-
-    operation: Operation
-    validations: tuple[ValidationResult, ...]
-    changes: tuple[StateChange, ...]
-    health: HealthReport | None
-    errors: tuple[ErrorStory, ...]
-    data_dir: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvironmentStatus:
-    """What is known of one environment now."""
-
-    environment: str
-    last_operation: Operation
-    running: tuple[Operation, ...]
-    health: HealthReport | None
-    open_errors: tuple[RecordedError, ...]
-    open_tickets: tuple[Ticket, ...]
-    open_alerts: tuple[Alert, ...]
-    dependencies: tuple[Dependency, ...]
-    last_collection: datetime | None
+from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory
+from tasks.stores import open_stores
 
 
 def read_deployment(deployment_id: str) -> DeploymentStory:

@@ -10,8 +10,8 @@ from typing import Any
 from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
 from models.validation import ValidationResult
-from tasks.doors import open_stores
 from tasks.patience import write
+from tasks.stores import open_stores
 
 
 @write(name="record the operation", task_run_name="record {operation.operation_type} of {operation.environment}")

@@ -16,8 +16,9 @@ from models.environments import Environment
 from models.errors_seen import Evidence, Impact, RecordedError
 from models.recovery import RecoveryExecution, Ticket, TicketEntry, TicketState
 from models.sightings import Sighting
-from tasks.doors import engine_of, open_stores, redactor_of
+from tasks.doors import engine_of, redactor_of
 from tasks.patience import act, look, write
+from tasks.stores import open_stores
 
 LOG_LINES = 60
 """Lines of a service's log kept as evidence."""
@@ -78,7 +79,9 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
                 continue
             around = timedelta(seconds=30)
             with engine.events(
-                environment.project, seen.finished_at - around, min(seen.finished_at + around, datetime.now(UTC))
+                environment.project,
+                seen.finished_at - around,
+                min(seen.finished_at + around, datetime.now(UTC)),
             ) as events:
                 if any(event.container_id == seen.container_id and event.action == "stop" for event in events):
                     return True
@@ -110,9 +113,7 @@ async def record_impact(error_id: str, impact: Impact, at: datetime) -> None:
 @look(name="read past recoveries")
 async def past_recoveries(environment: str, since: datetime) -> list[RecoveryExecution]:
     """What was tried in this environment since then."""
-    return await asyncio.to_thread(
-        lambda: list(open_stores().errors.executions(environment=environment, since=since))
-    )
+    return await asyncio.to_thread(lambda: list(open_stores().errors.executions(environment=environment, since=since)))
 
 
 @look(name="is recovery paused")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from adapters.host import HostDoor
 from adapters.preflight import gather_facts
-from models.environments import Environment
 from models.validation_facts import Facts
-from tasks.doors import compose_of, engine_of, find_environment, open_stores
+
+from models.environments import Environment
+from tasks.doors import find_environment
 from tasks.patience import look
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 
 from adapters.probes import run_probe
+
 from adapters.secrets import secret_values
 from core.health import judge_service
 from models.environments import Environment
@@ -34,9 +35,7 @@ async def wait_until_well(environment: Environment, service: str) -> str:
         mine = [seen for seen in sightings if seen.service == service and not seen.one_off]
         probe = None
         if spec.probe is not None and any(seen.state == "running" for seen in mine):
-            probe = await run_probe(
-                spec.probe, service, project=environment.project, engine=engine, secrets=secrets
-            )
+            probe = await run_probe(spec.probe, service, project=environment.project, engine=engine, secrets=secrets)
         verdict = judge_service(service, mine, probe, spec=spec)
         well = well + 1 if verdict.health in _WELL else 0
         seconds = time.monotonic() - began

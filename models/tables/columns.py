@@ -14,7 +14,7 @@ from sqlmodel import Field
 BIG = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 """Whole numbers over 32 bits; SQLite's own integers already reach 64."""
 
-REAL = sa.REAL().with_variant(sa.Double(), "postgresql")
+REAL: sa.types.TypeEngine[float] = sa.REAL().with_variant(sa.Double(), "postgresql")
 """Numbers of 64 bits: what SQLite calls REAL has only 32 in PostgreSQL."""
 
 

@@ -16,7 +16,7 @@ from adapters.stores import Stores
 from models.settings import Settings
 
 IMAGE = "debian:trixie-slim"
-HEALTH = '{test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 1s, retries: 2, start_period: 10s, start_interval: 200ms}'
+HEALTH = "{test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 1s, retries: 2, start_period: 10s, start_interval: 200ms}"
 
 
 @pytest.fixture(scope="session", autouse=True)

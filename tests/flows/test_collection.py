@@ -86,7 +86,9 @@ async def test_an_error_only_a_person_can_mend_becomes_a_ticket_with_commands(pl
     place.declare(PAIR)
 
     outcome = await error_recovery(
-        "test", "redis.exceptions.AuthenticationError: WRONGPASS invalid username-password pair", service="top"
+        "test",
+        "redis.exceptions.AuthenticationError: WRONGPASS invalid username-password pair",
+        service="top",
     )
 
     assert outcome.method is RecoveryMethod.MANUAL_REQUIRED

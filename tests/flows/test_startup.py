@@ -42,7 +42,10 @@ async def test_starts_in_order_proves_each_service_and_records_it(place: Place) 
     place.declare(
         well("base")
         + JOB
-        + well("top", depends_on="{base: {condition: service_healthy}, job: {condition: service_completed_successfully}}")
+        + well(
+            "top",
+            depends_on="{base: {condition: service_healthy}, job: {condition: service_completed_successfully}}",
+        )
     )
 
     result = await startup("test", asked_by="a test")

@@ -1,0 +1,50 @@
+"""Stories: a record with all that belongs to it, as it is read back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from models.errors_seen import Impact, RecordedError
+from models.health import HealthReport
+from models.metrics import Alert, Dependency
+from models.operations import Operation, StateChange
+from models.recovery import RecoveryExecution, Ticket
+from models.validation import ValidationResult
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ErrorStory:
+    """One error with its impact, what was tried, and the tickets about it."""
+
+    error: RecordedError
+    impacts: tuple[Impact, ...]
+    executions: tuple[RecoveryExecution, ...]
+    tickets: tuple[Ticket, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentStory:
+    """One deployment operation, whole."""
+
+    operation: Operation
+    validations: tuple[ValidationResult, ...]
+    changes: tuple[StateChange, ...]
+    health: HealthReport | None
+    errors: tuple[ErrorStory, ...]
+    data_dir: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EnvironmentStatus:
+    """What is known of one environment now."""
+
+    environment: str
+    last_operation: Operation
+    running: tuple[Operation, ...]
+    health: HealthReport | None
+    open_errors: tuple[RecordedError, ...]
+    open_tickets: tuple[Ticket, ...]
+    open_alerts: tuple[Alert, ...]
+    dependencies: tuple[Dependency, ...]
+    last_collection: datetime | None

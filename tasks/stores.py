@@ -1,0 +1,35 @@
+"""The stores and the cache of this process, opened once and shared by its tasks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from adapters.redis_cache import Cache, open_cache
+
+from adapters.stores import Stores
+from models.settings import Settings
+
+
+def open_stores() -> Stores:
+    """The three stores of this process, made and upgraded at the first use.
+
+    Raises:
+        StoreError: A store cannot be opened.
+    """
+    return _stores(Settings().data_dir.absolute())
+
+
+def shared_cache() -> Cache:
+    """The cache that settings name, or this process's own."""
+    return _cache(Settings().redis_url)
+
+
+@lru_cache(maxsize=8)
+def _stores(data_dir: Path) -> Stores:
+    return Stores.open(Settings(data_dir=data_dir))
+
+
+@lru_cache(maxsize=2)
+def _cache(_redis_url: str | None) -> Cache:
+    return open_cache(Settings())
