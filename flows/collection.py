@@ -186,19 +186,19 @@ async def _hand_over(
 ) -> list[RecoveryOutcome]:
     """One error for each service that is down and each metric far from usual; the first cause first."""
     ill = [verdict for verdict in health.services if verdict.health in _ILL] if health else []
-    outcomes = []
-    for verdict in ill:
-        outcomes.append(
-            await error_recovery(
-                environment=environment.name,
-                text=f"service {verdict.service} is {verdict.health}: {verdict.reason}",
-                service=verdict.service,
-                source="collection",
-                compose_files=list(files),
-                act=act,
-                failing_services=len(ill),
-            )
+    outcomes = [
+        # One after the other: restarting the first cause may already mend what depends on it.
+        await error_recovery(
+            environment=environment.name,
+            text=f"service {verdict.service} is {verdict.health}: {verdict.reason}",
+            service=verdict.service,
+            source="collection",
+            compose_files=list(files),
+            act=act,
+            failing_services=len(ill),
         )
+        for verdict in ill
+    ]
     if health is None:
         outcomes.append(
             await error_recovery(

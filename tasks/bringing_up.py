@@ -23,6 +23,8 @@ from tasks.doors import engine_of
 from tasks.patience import act
 from tasks.watching import Watch
 
+_SERVES = frozenset({ServiceHealth.HEALTHY, ServiceHealth.DEGRADED, ServiceHealth.UNPROVEN})
+
 
 class Milestone(Enum):
     """What a dependant may wait for; the value reads in a sentence."""
@@ -100,10 +102,9 @@ async def _until_well(
             reached(Milestone.COMPLETED)
             reached(Milestone.HEALTHY)
             return verdict
-        if verdict.health in (ServiceHealth.HEALTHY, ServiceHealth.DEGRADED, ServiceHealth.UNPROVEN):
-            if not attempt.declaration.one_shot:
-                reached(Milestone.HEALTHY)
-                return verdict
+        if verdict.health in _SERVES and not attempt.declaration.one_shot:
+            reached(Milestone.HEALTHY)
+            return verdict
         if time.monotonic() > until:
             raise StartFailedError(
                 f"{name} was not healthy after {deadline_seconds:.0f} s, last seen {verdict.health}: {verdict.reason}",

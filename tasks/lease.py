@@ -29,7 +29,8 @@ async def hold_environment(environment: str, *, owner: str, reason: str) -> Asyn
     answer = await asyncio.to_thread(log_store.acquire_lease, environment, owner, reason, datetime.now(UTC), LEASE)
     if not answer.acquired:
         raise EnvironmentBusyError(
-            f"Environment {environment} is held by {answer.holder} ({answer.reason}) until {answer.expires_at:%H:%M:%S};",
+            f"Environment {environment} is held by {answer.holder} ({answer.reason}) "
+            f"until {answer.expires_at:%H:%M:%S};",
             advice="wait for it to end, or stop its run; a dead holder loses the lease by itself.",
         )
     heartbeat = asyncio.create_task(_renew(environment, owner))

@@ -16,7 +16,10 @@ from adapters.stores import Stores
 from models.settings import Settings
 
 IMAGE = "debian:trixie-slim"
-HEALTH = "{test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 1s, retries: 2, start_period: 10s, start_interval: 200ms}"
+HEALTH = (
+    "{test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 1s, retries: 2, "
+    "start_period: 10s, start_interval: 200ms}"
+)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -51,11 +54,10 @@ class Place:
 
     def containers(self, *, running: bool = False) -> list[str]:
         """The services that have a container."""
-        listing = subprocess.run(
-            ["docker", "ps", *(() if running else ("-a",)), "--filter", f"label=com.docker.compose.project={self.project}",
-             "--format", '{{.Label "com.docker.compose.service"}}'],
-            capture_output=True, text=True, check=True,
-        )  # fmt: skip
+        label = "com.docker.compose"
+        command = ["docker", "ps", "--filter", f"label={label}.project={self.project}"]
+        command += ["--format", f'{{{{.Label "{label}.service"}}}}', *(() if running else ("-a",))]
+        listing = subprocess.run(command, capture_output=True, text=True, check=True)
         return sorted(listing.stdout.split())
 
     def container(self, service: str) -> str:
