@@ -1,0 +1,307 @@
+"""One store as a database: pooled connections, readers apart from writers, and one way to fail."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sqlite3
+import threading
+import weakref
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from adapters.stores.gate import Gate
+from adapters.stores.migrate import upgrade
+from adapters.stores.trouble import our_words
+from models.failures import StoreCorruptError, StoreError
+
+log = logging.getLogger("roas")
+
+FIRST_SAFE_SQLITE = (3, 51, 3)
+"""Before it, two connections that checkpoint and write at one instant can lose part of the WAL."""
+
+_WAL_LIMIT_BYTES = 64 * 1024 * 1024
+_CHECKPOINT_PAGES = 4000
+
+
+class Database(Protocol):
+    """What a store needs of its database: a transaction to read in, and one to write in."""
+
+    name: str
+
+    def read(self) -> AbstractContextManager[sa.Connection]:
+        """A transaction that sees one moment and changes nothing."""
+
+    def write(self) -> AbstractContextManager[sa.Connection]:
+        """A transaction that is committed if its body ends well, and undone if it raises."""
+
+
+class SqliteDatabase:
+    """A store in one SQLite file, in WAL mode."""
+
+    def __init__(
+        self, name: str, path: Path, gate: Gate, *, synchronous: str, deadline_seconds: float
+    ) -> None:
+        """Open nothing yet; `open` does."""
+        self.name = name
+        self.path = path
+        self.gate = gate
+        self.deadline_seconds = deadline_seconds
+        self.set_aside: list[Path] = []
+        """Damaged files this process found and moved out of the way."""
+        self._synchronous = synchronous
+        self._suspected = False
+        self._opening = threading.Lock()
+        self._file: tuple[int, int] | None = None
+        self._new_engines()
+        _databases.add(self)
+
+    def open(self) -> None:
+        """Make or upgrade the file; a damaged one is set aside and a new one made. Call with the gate held.
+
+        Raises:
+            StoreTooNewError: A later version of this program made it.
+            StoreError: It cannot be opened or upgraded.
+        """
+        try:
+            self._open()
+        except StoreCorruptError as error:
+            self._put_aside(str(error))
+            self._open()
+        self._suspected = False
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+        self._readers.dispose()
+        self._writers.dispose()
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one moment and changes nothing.
+
+        Raises:
+            StoreError: The store cannot be read; the message says why.
+        """
+        self._same_file()
+        with self._watched(), self._readers.connect() as connection, connection.begin():
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction under the gate, committed if the body ends well and undone if it raises.
+
+        Raises:
+            StoreBusyError: Others were writing until the deadline.
+            StoreError: The store cannot be written; the message says why.
+        """
+        with self.gate.held(self.deadline_seconds, self._label), self.write_inside_gate() as connection:
+            yield connection
+
+    @contextmanager
+    def write_inside_gate(self) -> Iterator[sa.Connection]:
+        """As `write`, for a caller that holds the gate.
+
+        Raises:
+            StoreError: The store cannot be written; the message says why.
+        """
+        self._same_file()
+        if self._suspected:
+            self.open()
+        with self._watched(), self._writers.connect() as connection, connection.begin():
+            yield connection
+
+    def checkpoint(self) -> None:
+        """Move the WAL into the file and empty it as far as readers allow. Call with the gate held.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        with our_words(self._label), self._writers.connect() as connection:
+            _driver(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+    def script(self, statements: str) -> list[Any]:
+        """Run statements that a transaction does not allow (VACUUM, PRAGMA). Call with the gate held.
+
+        Raises:
+            StoreError: A statement failed.
+        """
+        with our_words(self._label), self._writers.connect() as connection:
+            return [
+                _driver(connection).execute(line).fetchall() for line in statements.split(";") if line.strip()
+            ]
+
+    @property
+    def wal_path(self) -> Path:
+        """The file's write-ahead log."""
+        return self.path.with_name(self.path.name + "-wal")
+
+    @property
+    def _label(self) -> str:
+        return f"Store {self.name} ({self.path})"
+
+    @contextmanager
+    def _watched(self) -> Iterator[None]:
+        """In our words; and after a sign of damage the next writer, or the next opening, looks closely."""
+        try:
+            with our_words(self._label):
+                yield
+        except StoreCorruptError:
+            self._suspected = True
+            self._suspect_path.touch()
+            raise
+
+    def _new_engines(self) -> None:
+        self._readers = self._engine("BEGIN DEFERRED", size=5, overflow=15, query_only=True)
+        # One connection is enough: the gate lets one writer through.
+        self._writers = self._engine("BEGIN IMMEDIATE", size=1, overflow=4, query_only=False)
+
+    def _engine(self, begin: str, *, size: int, overflow: int, query_only: bool) -> sa.Engine:
+        engine = sa.create_engine(
+            "sqlite+pysqlite://",
+            creator=lambda: self._connect(query_only=query_only),
+            poolclass=sa.QueuePool,
+            pool_size=size,
+            max_overflow=overflow,
+            pool_timeout=self.deadline_seconds,
+        )
+        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None)
+        return engine
+
+    def _connect(self, *, query_only: bool) -> sqlite3.Connection:
+        # mode=rw: a file that vanished must be an error, not a new and empty store.
+        connection = sqlite3.connect(
+            f"{self.path.absolute().as_uri()}?mode=rw",
+            uri=True,
+            timeout=self.deadline_seconds,
+            isolation_level=None,
+            check_same_thread=False,
+            cached_statements=512,
+        )
+        for setting in (
+            f"synchronous={self._synchronous}",
+            "foreign_keys=ON",
+            # A mapped page that another process truncates kills this one, and widens the WAL-reset fault.
+            "mmap_size=0",
+            f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
+            f"journal_size_limit={_WAL_LIMIT_BYTES}",
+            "secure_delete=OFF",
+            "cache_size=-16384",
+            "temp_store=MEMORY",
+            f"query_only={'ON' if query_only else 'OFF'}",
+        ):
+            connection.execute(f"PRAGMA {setting}")
+        return connection
+
+    def _open(self) -> None:
+        with our_words(self._label):
+            self._create()
+            with self._writers.connect() as connection:
+                if self._suspect_path.exists():
+                    self._judge(connection)
+                with connection.begin():
+                    # The first look at its schema finds a file that is no database, or was cut short.
+                    connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").all()
+                    upgrade(connection, self.name)
+            self._file = _identity(self.path)
+
+    def _create(self) -> None:
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.open("ab").close()
+        except OSError as error:
+            raise StoreError(
+                f"{self._label} cannot be made: {error.strerror};",
+                advice="may this user write to the data folder, and is there room on its disk?",
+            ) from error
+        with self._writers.connect() as connection:
+            driver = _driver(connection)
+            if driver.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                driver.execute("PRAGMA journal_mode=WAL").fetchone()
+
+    def _judge(self, connection: sa.Connection) -> None:
+        faults = _driver(connection).execute("PRAGMA quick_check(5)").fetchall()
+        if faults != [("ok",)]:
+            said = "; ".join(str(fault[0]) for fault in faults)
+            raise StoreCorruptError(f"{self._label} is damaged: {said};", advice="")
+        self._suspect_path.unlink()
+
+    @property
+    def _suspect_path(self) -> Path:
+        return self.path.with_name(self.path.name + ".suspect")
+
+    def _put_aside(self, reason: str) -> None:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
+        self.close()
+        aside = self.path.with_name(f"{self.path.name}.corrupt-{stamp}")
+        for suffix in ("-wal", "-shm", ""):
+            part = self.path.with_name(self.path.name + suffix)
+            if part.exists():
+                part.rename(aside.with_name(aside.name + suffix))
+        self._suspect_path.unlink(missing_ok=True)
+        self.set_aside.append(aside)
+        log.error("store %s was damaged and is kept as %s; a new one begins: %s", self.name, aside, reason)
+
+    def _same_file(self) -> None:
+        now = _identity(self.path)
+        if now == self._file:
+            return
+        if now is None:
+            raise StoreError(
+                f"{self._label} was deleted while it was open;",
+                advice="restore the last backup with `roas restore`, or start again with an empty store.",
+            )
+        with self._opening:
+            if now != self._file:
+                log.warning("store %s was replaced by another file; opening that one", self.name)
+                self.close()
+                self._file = now
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: leave the parent's connections alone, and open own ones when needed."""
+        _inherited.append((self._readers, self._writers))
+        self._opening = threading.Lock()
+        self._new_engines()
+
+
+def warn_about_sqlite() -> str | None:
+    """A sentence about a SQLite library with a known fault, or None."""
+    if sqlite3.sqlite_version_info >= FIRST_SAFE_SQLITE:
+        return None
+    safe = ".".join(map(str, FIRST_SAFE_SQLITE))
+    return (
+        f"SQLite {sqlite3.sqlite_version} can lose writes when connections checkpoint at one instant "
+        f"(mended in {safe}); all writers of this program take turns, other programs must only read"
+    )
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _driver(connection: sa.Connection) -> sqlite3.Connection:
+    driver = connection.connection.dbapi_connection
+    if not isinstance(driver, sqlite3.Connection):
+        raise TypeError(f"{driver!r} is no SQLite connection")
+    return driver
+
+
+_databases: weakref.WeakSet[SqliteDatabase] = weakref.WeakSet()
+_inherited: list[object] = []
+"""Connections of the parent: a child that closed them could undo the parent's locks and WAL."""
+
+
+def _forget_databases() -> None:
+    for database in _databases:
+        database.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_databases)

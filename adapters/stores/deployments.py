@@ -1,0 +1,390 @@
+"""deployment_logs.db: operations, what changed in them, who holds an environment, what ran in it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import date, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+
+from adapters.stores.database import Database
+from adapters.stores.sql import insert_unless_there, table, upsert
+from models.failures import BadInputError, NotFoundError
+from models.operations import Operation, OperationStatus, OperationType, StateChange
+from models.records import DayOfOperations, LeaseResult, Release
+from models.tables.deployment_logs import (
+    DeploymentOperation,
+    EnvironmentLease,
+    EnvironmentValidation,
+    OperationDay,
+    ReleaseRow,
+    ServiceStateChange,
+)
+from models.validation import ValidationResult
+
+_operations = table(DeploymentOperation)
+_changes = table(ServiceStateChange)
+_validations = table(EnvironmentValidation)
+_days = table(OperationDay)
+_releases = table(ReleaseRow)
+_leases = table(EnvironmentLease)
+_unfinished = _operations.c.status.in_([OperationStatus.PENDING, OperationStatus.RUNNING])
+_validation_result = TypeAdapter(ValidationResult)
+
+
+class Deployments:
+    """Deployment operations as they are recorded. Every method raises StoreError where the store fails."""
+
+    def __init__(self, database: Database) -> None:
+        """Speak to one database."""
+        self._database = database
+
+    def begin(self, operation: Operation) -> None:
+        """Record an operation. Doing it twice is doing it once, so a caller may try again."""
+        with self._database.write() as connection:
+            insert_unless_there(connection, DeploymentOperation, _to_row(operation), keys=["deployment_id"])
+
+    def finish(
+        self,
+        deployment_id: str,
+        status: OperationStatus,
+        ended_at: datetime,
+        details: dict[str, Any] | None = None,
+    ) -> bool:
+        """Record how an operation ended, adding to its details; False where it had already ended.
+
+        Raises:
+            NotFoundError: No operation has this id.
+        """
+        with self._database.write() as connection:
+            found = _locked(connection, deployment_id)
+            if found.status not in (OperationStatus.PENDING, OperationStatus.RUNNING):
+                return False
+            took = ended_at - found.start_time
+            connection.execute(
+                sa.update(_operations)
+                .where(_operations.c.deployment_id == deployment_id)
+                .values(
+                    status=status.value,
+                    end_time=ended_at,
+                    duration_ms=max(0, round(took / timedelta(milliseconds=1))),
+                    metadata=(found.metadata or {}) | (details or {}),
+                )
+            )
+            return True
+
+    def note(self, deployment_id: str, details: dict[str, Any]) -> None:
+        """Add to an operation's details.
+
+        Raises:
+            NotFoundError: No operation has this id.
+        """
+        with self._database.write() as connection:
+            found = _locked(connection, deployment_id)
+            connection.execute(
+                sa.update(_operations)
+                .where(_operations.c.deployment_id == deployment_id)
+                .values(metadata=(found.metadata or {}) | details)
+            )
+
+    def get(self, deployment_id: str) -> Operation:
+        """The operation of this id, or the only one whose id begins like this.
+
+        Raises:
+            NotFoundError: There is none.
+            BadInputError: Several ids begin like this.
+        """
+        key = _operations.c.deployment_id
+        end = deployment_id + chr(0x10FFFF)
+        with self._database.read() as connection:
+            found = connection.execute(
+                sa.select(_operations)
+                .where(sa.or_(key == deployment_id, sa.and_(key > deployment_id, key < end)))
+                .order_by(key)
+                .limit(6)
+            ).all()
+        if not found or not deployment_id:
+            raise NotFoundError(
+                f"No deployment has the id {deployment_id!r};", advice="`roas history` lists them."
+            )
+        if len(found) > 1 and found[0].deployment_id != deployment_id:
+            names = ", ".join(row.deployment_id for row in found)
+            raise BadInputError(f"{deployment_id!r} begins several ids ({names});", advice="give more of it.")
+        return _to_operation(found[0])
+
+    def history(
+        self,
+        environment: str | None = None,
+        operation_type: OperationType | None = None,
+        status: OperationStatus | None = None,
+        limit: int = 50,
+    ) -> list[Operation]:
+        """The latest operations, newest first."""
+        query = sa.select(_operations).order_by(_operations.c.start_time.desc(), _operations.c.id.desc())
+        if environment is not None:
+            query = query.where(_operations.c.environment == environment)
+        if operation_type is not None:
+            query = query.where(_operations.c.operation_type == operation_type.value)
+        if status is not None:
+            query = query.where(_operations.c.status == status.value)
+        with self._database.read() as connection:
+            return [_to_operation(row) for row in connection.execute(query.limit(limit))]
+
+    def running(self, environment: str) -> list[Operation]:
+        """Operations of an environment that have not ended, oldest first."""
+        query = sa.select(_operations).where(_operations.c.environment == environment, _unfinished)
+        with self._database.read() as connection:
+            return [
+                _to_operation(row) for row in connection.execute(query.order_by(_operations.c.start_time))
+            ]
+
+    def last_success(self, environment: str, operation_type: OperationType) -> Operation | None:
+        """The latest operation of this type that succeeded."""
+        found = self.history(environment, operation_type, OperationStatus.SUCCESS, limit=1)
+        return found[0] if found else None
+
+    def record_changes(self, changes: Sequence[StateChange]) -> None:
+        """Record state changes. One that is already there is left as it is.
+
+        Raises:
+            StoreConstraintError: A change names a deployment that is not recorded.
+        """
+        with self._database.write() as connection:
+            for change in changes:
+                same = sa.exists().where(
+                    _changes.c.deployment_id == change.deployment_id,
+                    _changes.c.service_name == change.service,
+                    _changes.c.new_state == change.new_state,
+                    _changes.c.change_time == change.changed_at,
+                )
+                if connection.scalar(sa.select(same)):
+                    continue
+                connection.execute(
+                    sa.insert(_changes).values(
+                        deployment_id=change.deployment_id,
+                        service_name=change.service,
+                        previous_state=change.previous_state,
+                        new_state=change.new_state,
+                        change_time=change.changed_at,
+                        change_reason=change.reason,
+                        metadata=change.details or None,
+                    )
+                )
+
+    def changes(self, deployment_id: str) -> list[StateChange]:
+        """The state changes of a deployment in the order they happened."""
+        query = sa.select(_changes).where(_changes.c.deployment_id == deployment_id)
+        with self._database.read() as connection:
+            found = connection.execute(query.order_by(_changes.c.change_time, _changes.c.id)).all()
+        return [
+            StateChange(
+                deployment_id=row.deployment_id,
+                service=row.service_name,
+                previous_state=row.previous_state,
+                new_state=row.new_state,
+                changed_at=row.change_time,
+                reason=row.change_reason or "",
+                details=row.metadata or {},
+            )
+            for row in found
+        ]
+
+    def record_validation(self, deployment_id: str, result: ValidationResult) -> None:
+        """Record what validation found.
+
+        Raises:
+            StoreConstraintError: The deployment is not recorded.
+        """
+        with self._database.write() as connection:
+            same = sa.exists().where(
+                _validations.c.deployment_id == deployment_id,
+                _validations.c.validation_time == result.validated_at,
+            )
+            if connection.scalar(sa.select(same)):
+                return
+            connection.execute(
+                sa.insert(_validations).values(
+                    deployment_id=deployment_id,
+                    validation_time=result.validated_at,
+                    overall_result=result.passed,
+                    failed_checks=list(result.failed),
+                    validation_details=result,
+                    recommendations=list(result.recommendations),
+                )
+            )
+
+    def validations(self, deployment_id: str) -> list[ValidationResult]:
+        """The validations of a deployment, oldest first."""
+        query = sa.select(_validations).where(_validations.c.deployment_id == deployment_id)
+        with self._database.read() as connection:
+            found = connection.execute(query.order_by(_validations.c.validation_time)).all()
+        return [_validation_result.validate_python(row.validation_details) for row in found]
+
+    def success_by_day(
+        self, days: int, now: datetime, environment: str | None = None
+    ) -> list[DayOfOperations]:
+        """Finished operations of each of the last `days` days (UTC) that had any, oldest first.
+
+        Health checks are not counted: they are no deployments, and there are many.
+        """
+        first = (now - timedelta(days=days - 1)).date().isoformat()
+        total, timed = sa.func.sum(_days.c.total), sa.func.sum(_days.c.timed)
+        query = (
+            sa.select(
+                _days.c.day,
+                total.label("total"),
+                sa.func.sum(_days.c.successes).label("successes"),
+                timed.label("timed"),
+                sa.func.sum(_days.c.duration_ms).label("duration_ms"),
+            )
+            .where(_days.c.day >= first, _days.c.operation_type != OperationType.HEALTH_CHECK.value)
+            .group_by(_days.c.day)
+            .order_by(_days.c.day)
+        )
+        if environment is not None:
+            query = query.where(_days.c.environment == environment)
+        with self._database.read() as connection:
+            return [
+                DayOfOperations(
+                    day=date.fromisoformat(row.day),
+                    total=int(row.total),
+                    successes=int(row.successes),
+                    mean_duration_ms=float(row.duration_ms) / int(row.timed) if row.timed else None,
+                )
+                for row in connection.execute(query)
+            ]
+
+    def acquire_lease(
+        self, environment: str, owner: str, reason: str, now: datetime, ttl: timedelta
+    ) -> LeaseResult:
+        """Take an environment unless somebody else holds it; an expired hold is nobody's."""
+        with self._database.write() as connection:
+            held = connection.execute(
+                sa.select(_leases).where(_leases.c.environment == environment).with_for_update()
+            ).one_or_none()
+            if held is not None and held.owner != owner and held.expires_at > now:
+                return LeaseResult(
+                    acquired=False, holder=held.owner, reason=held.reason, expires_at=held.expires_at
+                )
+            taken = {
+                "environment": environment,
+                "owner": owner,
+                "reason": reason,
+                "acquired_at": now,
+                "expires_at": now + ttl,
+            }
+            upsert(connection, EnvironmentLease, taken, keys=["environment"])
+            return LeaseResult(acquired=True, holder=owner, reason=reason, expires_at=now + ttl)
+
+    def renew_lease(self, environment: str, owner: str, now: datetime, ttl: timedelta) -> bool:
+        """Hold on for longer; False where somebody else holds it by now, or nobody."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.update(_leases)
+                .where(_leases.c.environment == environment, _leases.c.owner == owner)
+                .values(expires_at=now + ttl)
+            )
+            return done.rowcount == 1
+
+    def release_lease(self, environment: str, owner: str) -> bool:
+        """Let go; False where this owner did not hold it."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.delete(_leases).where(_leases.c.environment == environment, _leases.c.owner == owner)
+            )
+            return done.rowcount == 1
+
+    def lease(self, environment: str, now: datetime) -> LeaseResult | None:
+        """Who holds an environment now, or None."""
+        query = sa.select(_leases).where(_leases.c.environment == environment, _leases.c.expires_at > now)
+        with self._database.read() as connection:
+            held = connection.execute(query).one_or_none()
+        if held is None:
+            return None
+        return LeaseResult(acquired=False, holder=held.owner, reason=held.reason, expires_at=held.expires_at)
+
+    def keep_release(self, release: Release) -> None:
+        """Keep what ran; given again under the same id it is kept as last given."""
+        values = {
+            "release_id": release.release_id,
+            "environment": release.environment,
+            "deployment_id": release.deployment_id,
+            "created_at": release.created_at,
+            "compose": release.compose,
+            "digests": release.digests,
+            "hashes": release.hashes,
+            "proven": release.proven,
+        }
+        with self._database.write() as connection:
+            upsert(connection, ReleaseRow, values, keys=["release_id"])
+
+    def releases(self, environment: str, limit: int = 50) -> list[Release]:
+        """The latest releases of an environment, newest first."""
+        query = sa.select(_releases).where(_releases.c.environment == environment)
+        newest = query.order_by(_releases.c.created_at.desc(), _releases.c.id.desc()).limit(limit)
+        with self._database.read() as connection:
+            return [_to_release(row) for row in connection.execute(newest)]
+
+    def last_release(self, environment: str, *, proven: bool = False) -> Release | None:
+        """The latest release, or the latest proven one."""
+        query = sa.select(_releases).where(_releases.c.environment == environment)
+        if proven:
+            query = query.where(_releases.c.proven.is_(True))
+        newest = query.order_by(_releases.c.created_at.desc(), _releases.c.id.desc()).limit(1)
+        with self._database.read() as connection:
+            found = connection.execute(newest).one_or_none()
+        return None if found is None else _to_release(found)
+
+
+def _locked(connection: sa.Connection, deployment_id: str) -> sa.Row[Any]:
+    found = connection.execute(
+        sa.select(_operations).where(_operations.c.deployment_id == deployment_id).with_for_update()
+    ).one_or_none()
+    if found is None:
+        raise NotFoundError(
+            f"No deployment has the id {deployment_id!r};", advice="`roas history` lists them."
+        )
+    return found
+
+
+def _to_row(operation: Operation) -> dict[str, Any]:
+    took = operation.duration
+    return {
+        "deployment_id": operation.deployment_id,
+        "operation_type": operation.operation_type.value,
+        "environment": operation.environment,
+        "status": operation.status.value,
+        "start_time": operation.started_at,
+        "end_time": operation.ended_at,
+        "duration_ms": None if took is None else max(0, round(took / timedelta(milliseconds=1))),
+        "user_agent": operation.user_agent,
+        "metadata": operation.details or None,
+    }
+
+
+def _to_operation(row: sa.Row[Any]) -> Operation:
+    return Operation(
+        deployment_id=row.deployment_id,
+        operation_type=OperationType(row.operation_type),
+        environment=row.environment,
+        status=OperationStatus(row.status),
+        started_at=row.start_time,
+        ended_at=row.end_time,
+        user_agent=row.user_agent,
+        details=row.metadata or {},
+    )
+
+
+def _to_release(row: sa.Row[Any]) -> Release:
+    return Release(
+        release_id=row.release_id,
+        environment=row.environment,
+        deployment_id=row.deployment_id,
+        created_at=row.created_at,
+        compose=row.compose or {},
+        digests=row.digests or {},
+        hashes=row.hashes or {},
+        proven=row.proven,
+    )

@@ -1,0 +1,556 @@
+"""errors.db: patterns, recorded errors, their impact, what was tried, and what people are asked."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+
+from adapters.stores.database import Database
+from adapters.stores.sql import table, upsert
+from models.errors_seen import (
+    BusinessImpact,
+    Category,
+    Impact,
+    ImpactType,
+    Pattern,
+    RecordedError,
+    Severity,
+    Strategy,
+    Verdict,
+)
+from models.failures import NotFoundError
+from models.records import Pause
+from models.recovery import RecoveryExecution, Step, Ticket, TicketEntry, TicketState
+from models.tables.errors import (
+    DeploymentError,
+    ErrorImpact,
+    ErrorPattern,
+    RecoveryControl,
+    RecoveryExecutionRow,
+    TicketHistory,
+    TicketRow,
+)
+
+_patterns = table(ErrorPattern)
+_errors = table(DeploymentError)
+_impacts = table(ErrorImpact)
+_executions = table(RecoveryExecutionRow)
+_tickets = table(TicketRow)
+_history = table(TicketHistory)
+_controls = table(RecoveryControl)
+_steps = TypeAdapter(tuple[Step, ...])
+_ALL = ""
+
+
+class Errors:
+    """Failures and what was done about them. Every method raises StoreError where the store fails."""
+
+    def __init__(self, database: Database) -> None:
+        """Speak to one database."""
+        self._database = database
+
+    def sync_patterns(self, patterns: Sequence[Pattern]) -> None:
+        """Bring the shipped patterns up to date.
+
+        A person's own patterns stay, also one that has the name of a shipped one, and so does what a
+        person switched off. A shipped pattern that is not shipped any more goes.
+        """
+        names = [one.name for one in patterns]
+        with self._database.write() as connection:
+            own = set(
+                connection.scalars(
+                    sa.select(_patterns.c.pattern_name).where(_patterns.c.shipped.is_not(True))
+                )
+            )
+            connection.execute(
+                sa.delete(_patterns).where(
+                    _patterns.c.shipped.is_(True), _patterns.c.pattern_name.not_in(names)
+                )
+            )
+            rows = [_from_pattern(one, shipped=True) for one in patterns if one.name not in own]
+            upsert(connection, ErrorPattern, rows, keys=["pattern_name"], keep=["enabled"])
+
+    def patterns(self) -> list[Pattern]:
+        """Every pattern, the most urgent (highest priority) first."""
+        query = sa.select(_patterns).order_by(_patterns.c.priority.desc(), _patterns.c.pattern_name)
+        with self._database.read() as connection:
+            return [_to_pattern(row) for row in connection.execute(query)]
+
+    def put_pattern(self, pattern: Pattern) -> None:
+        """Keep a pattern as given, whether it is new or known; its matches so far stay."""
+        row = _from_pattern(pattern, shipped=pattern.shipped)
+        with self._database.write() as connection:
+            upsert(connection, ErrorPattern, row, keys=["pattern_name"])
+
+    def pattern_matched(self, name: str, at: datetime) -> None:
+        """Count a match."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(_patterns)
+                .where(_patterns.c.pattern_name == name)
+                .values(match_count=sa.func.coalesce(_patterns.c.match_count, 0) + 1, last_matched=at)
+            )
+
+    def record(self, error: RecordedError) -> RecordedError:
+        """Record a failure and give back what is on record.
+
+        The same cause (environment, service, category, template or pattern) while it is open is the same
+        error: its count and last_seen grow, and a predicted failure that came true is predictive no more.
+        Recording the same error_id again changes nothing.
+        """
+        fingerprint = _fingerprint(error)
+        with self._database.write() as connection:
+            known = connection.execute(
+                sa.select(_errors).where(_errors.c.error_id == error.error_id)
+            ).one_or_none()
+            if known is not None:
+                return _to_error(known)
+            same_cause = sa.and_(_errors.c.fingerprint == fingerprint, _errors.c.resolved_at.is_(None))
+            done = connection.execute(
+                sa.update(_errors)
+                .where(same_cause)
+                .values(
+                    count=_errors.c.count + error.count,
+                    last_seen=sa.case(
+                        (_errors.c.last_seen > error.last_seen, _errors.c.last_seen), else_=error.last_seen
+                    ),
+                    predictive=sa.and_(_errors.c.predictive, sa.literal(error.predictive)),
+                )
+            )
+            if done.rowcount == 0:
+                connection.execute(sa.insert(_errors).values(**_from_error(error, fingerprint)))
+            return _to_error(connection.execute(sa.select(_errors).where(same_cause)).one())
+
+    def get(self, error_id: str) -> RecordedError:
+        """The error of this id.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        with self._database.read() as connection:
+            found = connection.execute(sa.select(_errors).where(_errors.c.error_id == error_id)).one_or_none()
+        if found is None:
+            raise NotFoundError(f"No error has the id {error_id!r};", advice="`roas errors` lists them.")
+        return _to_error(found)
+
+    def open_errors(self, environment: str | None = None) -> list[RecordedError]:
+        """Errors that are not resolved, the latest seen first."""
+        query = sa.select(_errors).where(_errors.c.resolved_at.is_(None))
+        if environment is not None:
+            query = query.where(_errors.c.environment == environment)
+        with self._database.read() as connection:
+            latest = query.order_by(_errors.c.last_seen.desc(), _errors.c.id.desc())
+            return [_to_error(row) for row in connection.execute(latest)]
+
+    def list(self, environment: str | None = None, limit: int = 100) -> list[RecordedError]:
+        """Errors, resolved or not, the latest seen first."""
+        query = sa.select(_errors).order_by(_errors.c.last_seen.desc(), _errors.c.id.desc()).limit(limit)
+        if environment is not None:
+            query = query.where(_errors.c.environment == environment)
+        with self._database.read() as connection:
+            return [_to_error(row) for row in connection.execute(query)]
+
+    def resolve(self, error_id: str, at: datetime, resolution: str) -> bool:
+        """Resolve an error; False where it is unknown or already resolved."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.update(_errors)
+                .where(_errors.c.error_id == error_id, _errors.c.resolved_at.is_(None))
+                .values(resolved_at=at, resolution=resolution)
+            )
+            return done.rowcount == 1
+
+    def add_impact(self, error_id: str, impact: Impact, at: datetime) -> None:
+        """Record who is hit by an error.
+
+        Raises:
+            StoreConstraintError: No error has this id.
+        """
+        values = {
+            "error_id": error_id,
+            "impact_type": impact.impact_type.value,
+            "affected_services": list(impact.affected_services),
+            "estimated_recovery_time": impact.estimated_recovery_seconds,
+            "business_impact": impact.business_impact.value,
+            "created_at": at,
+        }
+        with self._database.write() as connection:
+            connection.execute(sa.insert(_impacts).values(**values))
+
+    def impacts(self, error_id: str) -> Sequence[Impact]:
+        """Who is hit by an error, as judged over time."""
+        query = sa.select(_impacts).where(_impacts.c.error_id == error_id).order_by(_impacts.c.id)
+        with self._database.read() as connection:
+            return [
+                Impact(
+                    impact_type=ImpactType(row.impact_type),
+                    affected_services=tuple(row.affected_services or ()),
+                    estimated_recovery_seconds=row.estimated_recovery_time or 0,
+                    business_impact=BusinessImpact(row.business_impact or BusinessImpact.LOW),
+                )
+                for row in connection.execute(query)
+            ]
+
+    def begin_execution(self, execution: RecoveryExecution) -> int:
+        """Record that a recovery begins; the number returned is for finishing it.
+
+        Raises:
+            StoreConstraintError: No error has this id.
+        """
+        with self._database.write() as connection:
+            done = connection.execute(sa.insert(_executions).values(**_from_execution(execution)))
+            key = done.inserted_primary_key
+            if key is None:
+                raise RuntimeError("an insert gave no key")
+            return int(key[0])
+
+    def finish_execution(self, execution_id: int, execution: RecoveryExecution) -> bool:
+        """Record how a recovery went; False where no recovery has this number."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.update(_executions)
+                .where(_executions.c.id == execution_id)
+                .values(**_from_execution(execution))
+            )
+            return done.rowcount == 1
+
+    def executions(
+        self,
+        error_id: str | None = None,
+        environment: str | None = None,
+        service: str | None = None,
+        since: datetime | None = None,
+    ) -> Sequence[RecoveryExecution]:
+        """Recoveries that were tried, oldest first."""
+        query = sa.select(_executions).join(_errors, _errors.c.error_id == _executions.c.error_id)
+        if error_id is not None:
+            query = query.where(_executions.c.error_id == error_id)
+        if environment is not None:
+            query = query.where(_errors.c.environment == environment)
+        if service is not None:
+            query = query.where(_errors.c.service_name == service)
+        if since is not None:
+            query = query.where(_executions.c.execution_start >= since)
+        with self._database.read() as connection:
+            ordered = query.order_by(_executions.c.execution_start, _executions.c.id)
+            return [_to_execution(row) for row in connection.execute(ordered)]
+
+    def open_ticket(self, ticket: Ticket) -> Ticket:
+        """Ask a person, once for one cause: what is on record is given back.
+
+        A ticket of the same cause that is still open gets what is new in this one; a resolved one is opened
+        again.
+
+        Raises:
+            StoreConstraintError: No error has the ticket's error id.
+        """
+        with self._database.write() as connection:
+            fingerprint = connection.scalar(
+                sa.select(_errors.c.fingerprint).where(_errors.c.error_id == ticket.error_id)
+            )
+            same_cause = (
+                sa.select(_tickets)
+                .where(_tickets.c.fingerprint == fingerprint)
+                .order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc())
+                .limit(1)
+            )
+            known = connection.execute(same_cause).one_or_none()
+            if known is None:
+                connection.execute(
+                    sa.insert(_tickets).values(**_from_ticket(ticket), fingerprint=fingerprint or "")
+                )
+                entries = ticket.history
+                ticket_id = ticket.ticket_id
+            else:
+                ticket_id = known.ticket_id
+                _append_to_ticket(connection, known, ticket)
+                again = "seen again" if known.state != TicketState.RESOLVED else "came back: opened again"
+                entries = (*ticket.history, TicketEntry(at=ticket.opened_at, by="roas", what=again))
+            _add_history(connection, ticket_id, entries)
+            return _ticket(connection, ticket_id)
+
+    def move_ticket(
+        self, ticket_id: str, from_state: TicketState, to_state: TicketState, entry: TicketEntry
+    ) -> bool:
+        """Move a ticket on, with a line in its history; False where it was not in `from_state`."""
+        resolved_at = entry.at if to_state is TicketState.RESOLVED else None
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.update(_tickets)
+                .where(_tickets.c.ticket_id == ticket_id, _tickets.c.state == from_state.value)
+                .values(state=to_state.value, resolved_at=resolved_at)
+            )
+            if done.rowcount == 1:
+                _add_history(connection, ticket_id, [entry])
+            return done.rowcount == 1
+
+    def ticket(self, ticket_id: str) -> Ticket:
+        """The ticket of this id, with its history.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        with self._database.read() as connection:
+            return _ticket(connection, ticket_id)
+
+    def tickets(self, state: TicketState | None = None, environment: str | None = None) -> Sequence[Ticket]:
+        """Tickets with their histories, newest first."""
+        query = sa.select(_tickets.c.ticket_id)
+        if state is not None:
+            query = query.where(_tickets.c.state == state.value)
+        if environment is not None:
+            query = query.where(_tickets.c.environment == environment)
+        with self._database.read() as connection:
+            newest = query.order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc())
+            return [_ticket(connection, ticket_id) for ticket_id in connection.scalars(newest).all()]
+
+    def pause(
+        self,
+        environment: str | None,
+        service: str | None,
+        until: datetime | None,
+        reason: str,
+        by: str,
+        at: datetime,
+    ) -> None:
+        """Switch automatic recovery off; None means every environment or service, or no end."""
+        values = {
+            "environment": environment or _ALL,
+            "service_name": service or _ALL,
+            "until": until,
+            "reason": reason,
+            "by": by,
+            "paused_at": at,
+        }
+        with self._database.write() as connection:
+            upsert(connection, RecoveryControl, values, keys=["environment", "service_name"])
+
+    def resume(self, environment: str | None, service: str | None) -> bool:
+        """Switch automatic recovery on again where `pause` with the same words switched it off."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.delete(_controls).where(
+                    _controls.c.environment == (environment or _ALL),
+                    _controls.c.service_name == (service or _ALL),
+                )
+            )
+            return done.rowcount == 1
+
+    def paused(self, environment: str, service: str | None, now: datetime) -> Pause | None:
+        """What keeps automatic recovery of a service off now, the widest first; None where nothing does."""
+        query = (
+            sa.select(_controls)
+            .where(
+                _controls.c.environment.in_([_ALL, environment]),
+                _controls.c.service_name.in_([_ALL, service or _ALL]),
+                sa.or_(_controls.c.until.is_(None), _controls.c.until > now),
+            )
+            .order_by(_controls.c.environment, _controls.c.service_name)
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            found = connection.execute(query).one_or_none()
+        return None if found is None else _to_pause(found)
+
+    def pauses(self, now: datetime) -> Sequence[Pause]:
+        """Everything that is switched off now."""
+        query = sa.select(_controls).where(sa.or_(_controls.c.until.is_(None), _controls.c.until > now))
+        with self._database.read() as connection:
+            return [_to_pause(row) for row in connection.execute(query)]
+
+
+def _fingerprint(error: RecordedError) -> str:
+    verdict = error.verdict
+    what = verdict.template or verdict.pattern_name or ""
+    parts = (error.environment, error.service or "", verdict.category.value, what)
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
+
+
+def _from_pattern(pattern: Pattern, *, shipped: bool) -> dict[str, Any]:
+    return {
+        "pattern_name": pattern.name,
+        "pattern_regex": pattern.regex,
+        "category": pattern.category.value,
+        "severity": pattern.severity.value,
+        "auto_recovery_possible": pattern.auto_recovery_possible,
+        "recovery_script_path": pattern.recovery_script,
+        "strategy": pattern.strategy.value,
+        "priority": pattern.priority,
+        "enabled": pattern.enabled,
+        "shipped": shipped,
+    }
+
+
+def _to_pattern(row: sa.Row[Any]) -> Pattern:
+    return Pattern(
+        name=row.pattern_name,
+        regex=row.pattern_regex,
+        category=Category(row.category),
+        severity=Severity(row.severity),
+        strategy=Strategy(row.strategy or Strategy.INVESTIGATE),
+        priority=50 if row.priority is None else row.priority,
+        enabled=row.enabled is not False,
+        shipped=bool(row.shipped),
+        recovery_script=row.recovery_script_path,
+        match_count=row.match_count or 0,
+        last_matched=row.last_matched,
+    )
+
+
+def _from_error(error: RecordedError, fingerprint: str) -> dict[str, Any]:
+    verdict = error.verdict
+    return {
+        "error_id": error.error_id,
+        "environment": error.environment,
+        "deployment_id": error.deployment_id,
+        "service_name": error.service,
+        "text": error.text,
+        "category": verdict.category.value,
+        "severity": verdict.severity.value,
+        "strategy": verdict.strategy.value,
+        "confidence": verdict.confidence,
+        "pattern_name": verdict.pattern_name,
+        "reason": verdict.reason,
+        "span": None if verdict.span is None else list(verdict.span),
+        "template": verdict.template,
+        "fingerprint": fingerprint,
+        "source": error.source,
+        "evidence": error.evidence or None,
+        "first_seen": error.first_seen,
+        "last_seen": error.last_seen,
+        "count": error.count,
+        "predictive": error.predictive,
+        "resolved_at": error.resolved_at,
+    }
+
+
+def _to_error(row: sa.Row[Any]) -> RecordedError:
+    values = row._mapping
+    return RecordedError(
+        error_id=row.error_id,
+        environment=row.environment,
+        text=row.text,
+        source=row.source,
+        verdict=Verdict(
+            category=Category(row.category),
+            severity=Severity(row.severity),
+            strategy=Strategy(row.strategy),
+            confidence=row.confidence,
+            reason=row.reason,
+            pattern_name=row.pattern_name,
+            span=None if row.span is None else (row.span[0], row.span[1]),
+            template=row.template,
+        ),
+        first_seen=row.first_seen,
+        last_seen=row.last_seen,
+        deployment_id=row.deployment_id,
+        service=row.service_name,
+        # A row's own `count` is a method of the tuple it is.
+        count=values["count"],
+        predictive=row.predictive,
+        resolved_at=row.resolved_at,
+        evidence=row.evidence or {},
+    )
+
+
+def _from_execution(execution: RecoveryExecution) -> dict[str, Any]:
+    return {
+        "error_id": execution.error_id,
+        "recovery_strategy": execution.strategy.value,
+        "execution_start": execution.started_at,
+        "execution_end": execution.ended_at,
+        "success": execution.success,
+        "steps_executed": list(execution.steps),
+        "final_status": execution.final_status,
+        "manual_intervention_required": execution.manual_intervention_required,
+    }
+
+
+def _to_execution(row: sa.Row[Any]) -> RecoveryExecution:
+    return RecoveryExecution(
+        error_id=row.error_id,
+        strategy=Strategy(row.recovery_strategy),
+        started_at=row.execution_start,
+        ended_at=row.execution_end,
+        success=row.success,
+        steps=_steps.validate_python(row.steps_executed or ()),
+        final_status=row.final_status or "",
+        manual_intervention_required=bool(row.manual_intervention_required),
+    )
+
+
+def _from_ticket(ticket: Ticket) -> dict[str, Any]:
+    return {
+        "ticket_id": ticket.ticket_id,
+        "error_id": ticket.error_id,
+        "environment": ticket.environment,
+        "service_name": ticket.service,
+        "title": ticket.title,
+        "state": ticket.state.value,
+        "steps": list(ticket.steps),
+        "tried": list(ticket.tried),
+        "affected_services": list(ticket.affected_services),
+        "opened_at": ticket.opened_at,
+        "resolved_at": ticket.resolved_at,
+    }
+
+
+def _append_to_ticket(connection: sa.Connection, known: sa.Row[Any], ticket: Ticket) -> None:
+    open_again = known.state == TicketState.RESOLVED
+    connection.execute(
+        sa.update(_tickets)
+        .where(_tickets.c.ticket_id == known.ticket_id)
+        .values(
+            state=TicketState.OPEN.value if open_again else known.state,
+            resolved_at=None,
+            steps=list(ticket.steps) or known.steps,
+            tried=list(dict.fromkeys([*(known.tried or ()), *ticket.tried])),
+            affected_services=sorted({*(known.affected_services or ()), *ticket.affected_services}),
+        )
+    )
+
+
+def _add_history(connection: sa.Connection, ticket_id: str, entries: Sequence[TicketEntry]) -> None:
+    for entry in entries:
+        connection.execute(
+            sa.insert(_history).values(ticket_id=ticket_id, at=entry.at, by=entry.by, what=entry.what)
+        )
+
+
+def _ticket(connection: sa.Connection, ticket_id: str) -> Ticket:
+    row = connection.execute(sa.select(_tickets).where(_tickets.c.ticket_id == ticket_id)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"No ticket has the id {ticket_id!r};", advice="`roas tickets` lists them.")
+    lines = connection.execute(
+        sa.select(_history).where(_history.c.ticket_id == ticket_id).order_by(_history.c.id)
+    )
+    return Ticket(
+        ticket_id=row.ticket_id,
+        error_id=row.error_id,
+        environment=row.environment,
+        title=row.title,
+        opened_at=row.opened_at,
+        state=TicketState(row.state),
+        service=row.service_name,
+        steps=tuple(row.steps or ()),
+        tried=tuple(row.tried or ()),
+        affected_services=tuple(row.affected_services or ()),
+        history=tuple(TicketEntry(at=line.at, by=line.by, what=line.what) for line in lines),
+        resolved_at=row.resolved_at,
+    )
+
+
+def _to_pause(row: sa.Row[Any]) -> Pause:
+    return Pause(
+        environment=row.environment or None,
+        service=row.service_name or None,
+        until=row.until,
+        reason=row.reason,
+        by=row.by,
+        paused_at=row.paused_at,
+    )

@@ -1,0 +1,1 @@
+"""Migrations: one history a store, newest last. A history only grows."""

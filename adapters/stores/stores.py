@@ -1,0 +1,97 @@
+"""The three stores together: opened, upgraded and closed as one."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from types import TracebackType
+
+from adapters.stores.database import SqliteDatabase, warn_about_sqlite
+from adapters.stores.deployments import Deployments
+from adapters.stores.errors import Errors
+from adapters.stores.gate import Gate
+from adapters.stores.monitoring import Monitoring
+from models.settings import Settings
+
+log = logging.getLogger("roas")
+
+DEADLINE_SECONDS = 30.0
+"""How long a writer waits for its turn before it gives up with StoreBusyError."""
+
+
+class Stores:
+    """deployment_logs.db, monitoring.db and errors.db, safe for many threads and processes at once."""
+
+    def __init__(self, databases: dict[str, SqliteDatabase], gate: Gate) -> None:
+        """Join opened databases; `Stores.open` makes them."""
+        self.databases = databases
+        self.gate = gate
+        self.deployments = Deployments(databases["deployment_logs"])
+        self.monitoring = Monitoring(databases["monitoring"])
+        self.errors = Errors(databases["errors"])
+
+    @classmethod
+    def open(cls, settings: Settings, *, deadline_seconds: float = DEADLINE_SECONDS) -> Stores:
+        """Open the stores, made or upgraded where needed. A damaged file is set aside and a new one made.
+
+        Raises:
+            StoreTooNewError: A later version of this program made a store.
+            StoreBusyError: Others held the stores until the deadline.
+            StoreError: A store cannot be opened; the message says why.
+        """
+        _warn_once()
+        gate = Gate(_folder(settings) / "gate.lock")
+        paths = {
+            "deployment_logs": settings.deployment_logs_path,
+            "monitoring": settings.monitoring_path,
+            "errors": settings.errors_path,
+        }
+        databases = {
+            name: SqliteDatabase(
+                name,
+                path,
+                gate,
+                # The first store decides whether a transaction over several happened, so it must not forget.
+                synchronous="FULL" if name == "deployment_logs" else "NORMAL",
+                deadline_seconds=deadline_seconds,
+            )
+            for name, path in paths.items()
+        }
+        with gate.held(deadline_seconds, "Opening the stores"):
+            for database in databases.values():
+                database.open()
+        return cls(databases, gate)
+
+    @property
+    def set_aside(self) -> list[Path]:
+        """Damaged files that were found and are kept beside the stores, for a person to look at."""
+        return [path for database in self.databases.values() for path in database.set_aside]
+
+    def close(self) -> None:
+        """Close every connection."""
+        for database in self.databases.values():
+            database.close()
+
+    def __enter__(self) -> Stores:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _folder(settings: Settings) -> Path:
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    return settings.data_dir
+
+
+_warned = False
+
+
+def _warn_once() -> None:
+    global _warned
+    warning = warn_about_sqlite()
+    if warning and not _warned:
+        log.warning(warning)
+    _warned = True

@@ -1,0 +1,84 @@
+"""What went wrong in a store, in our words. Decided by the engine's own code, never by exception class."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import sqlalchemy as sa
+
+from models.failures import (
+    StoreBusyError,
+    StoreConstraintError,
+    StoreCorruptError,
+    StoreError,
+    StoreFullError,
+)
+
+
+@contextmanager
+def our_words(store: str) -> Iterator[None]:
+    """Turn a database's failure inside the body into a StoreError that names the store.
+
+    Raises:
+        StoreBusyError: It stayed locked until the deadline.
+        StoreFullError: Its disk or quota is used up.
+        StoreCorruptError: Its file is damaged.
+        StoreConstraintError: A row broke a rule of its table.
+        StoreError: Anything else.
+    """
+    try:
+        yield
+    except (sa.exc.DBAPIError, sqlite3.Error) as error:
+        raise in_our_words(error, store) from error
+    except sa.exc.StatementError as error:
+        raise StoreConstraintError(
+            f"A value for {store} cannot be stored: {error.orig};", advice="give it the type its column has."
+        ) from error
+
+
+def in_our_words(error: BaseException, store: str) -> StoreError:
+    """The StoreError for a database's failure."""
+    original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+    code = getattr(original, "sqlite_errorname", None) or _postgresql_code(original)
+    for kind, prefixes, advice in _KINDS:
+        if code.startswith(prefixes):
+            return kind(f"{store}: {original} ({code});", advice=advice)
+    return StoreError(f"{store}: {original} ({code or type(original).__name__});", advice=_SEE)
+
+
+_SEE = "`roas stores check` tells the state of the stores."
+
+_KINDS: tuple[tuple[type[StoreError], tuple[str, ...], str], ...] = (
+    (
+        StoreBusyError,
+        ("SQLITE_BUSY", "SQLITE_LOCKED", "PG55P03", "PG40001", "PG40P01"),
+        "another program holds it; try again, or find it with `fuser`.",
+    ),
+    (
+        StoreFullError,
+        ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "PG53"),
+        "free room on its disk; what waits to be written is kept and goes in by itself.",
+    ),
+    (
+        StoreCorruptError,
+        ("SQLITE_CORRUPT", "SQLITE_NOTADB", "PGXX00"),
+        "the damaged file is kept beside the store; restore the last backup with `roas restore`.",
+    ),
+    (
+        StoreConstraintError,
+        ("SQLITE_CONSTRAINT", "SQLITE_MISMATCH", "SQLITE_TOOBIG", "PG23", "PG22"),
+        "the row breaks a rule of its table; correct the value.",
+    ),
+    (
+        StoreError,
+        ("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN", "SQLITE_IOERR"),
+        "may this user write to the data folder, and does its file still exist?",
+    ),
+)
+
+
+def _postgresql_code(original: object) -> str:
+    state = getattr(original, "sqlstate", None)
+    return f"PG{state}" if state else ""
