@@ -1,0 +1,621 @@
+"""The door to the Docker engine, through its API; the only module that knows the docker package."""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import tarfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from types import TracebackType
+from typing import Any, TypeVar
+
+import docker
+import requests
+from docker.errors import APIError, DockerException, NotFound
+
+from models.compose import ImageFact, InjectedFile, NetworkFact, PortHolder
+from models.failures import (
+    ContainerGoneError,
+    EngineError,
+    EnginePermissionError,
+    EngineUnreachableError,
+)
+from models.sightings import ContainerEvent, EngineInfo, HealthLogEntry, ServiceSample, Sighting
+
+_QUICK_SECONDS = 10
+_PATIENT_SECONDS = 120
+_AT_ONCE = 16
+_LOG_BYTES = 256 * 1024
+_EXEC_BYTES = 64 * 1024
+
+_PROJECT = "com.docker.compose.project"
+_SERVICE = "com.docker.compose.service"
+_NUMBER = "com.docker.compose.container-number"
+_ONE_OFF = "com.docker.compose.oneoff"
+_CONFIG_HASH = "com.docker.compose.config-hash"
+
+# Everything but exec_*: every health check makes three of those, and they show commands with their arguments.
+_ACTIONS = (
+    "create",
+    "start",
+    "restart",
+    "die",
+    "oom",
+    "kill",
+    "stop",
+    "pause",
+    "unpause",
+    "rename",
+    "destroy",
+    "health_status",
+)
+_ATTRIBUTES = ("exitCode", "signal", "execDuration", "image", "name", "oldName")
+
+T = TypeVar("T")
+
+
+class DockerEngine:
+    """One Docker engine, at an address such as unix:///var/run/docker.sock.
+
+    Nothing is asked before the first call, and an engine that was away is asked again at the next one.
+    Every call has a time limit; threads may share one object.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._clients: dict[int, Any] = {}
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="engine")
+
+    def close(self) -> None:
+        """Give back connections and threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+
+    def info(self) -> EngineInfo:
+        """The engine as it describes itself.
+
+        Raises:
+            EngineUnreachableError: It did not answer.
+            EnginePermissionError: It is there, but this user may not talk to it.
+        """
+        with self._speaking("describing itself"):
+            told = self._quick().info()
+            version = self._quick().version(api_version=False)
+        return EngineInfo(
+            address=self.address,
+            version=version.get("Version", ""),
+            api_version=version.get("ApiVersion", ""),
+            operating_system=told.get("OperatingSystem", ""),
+            architecture=told.get("Architecture", ""),
+            cpus=told.get("NCPU", 0),
+            memory_bytes=told.get("MemTotal", 0),
+            storage_driver=told.get("Driver", ""),
+            warnings=tuple(told.get("Warnings") or ()),
+            root_folder=told.get("DockerRootDir", ""),
+            address_pools=tuple(
+                (pool["Base"], int(pool["Size"])) for pool in told.get("DefaultAddressPools") or ()
+            ),
+        )
+
+    def sightings(self, project: str) -> list[Sighting]:
+        """Every container of a project, stopped ones too, in the order of service and number.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        found = self._side_by_side(self._sighting_or_none, self._container_ids(project, running=False))
+        return sorted(found, key=lambda seen: (seen.service, seen.number, seen.name))
+
+    def sighting(self, container_id: str) -> Sighting:
+        """One container now.
+
+        Raises:
+            ContainerGoneError: There is no such container any more.
+            EngineError: The engine did not answer, or refused.
+        """
+        with self._speaking(f"looking at container {_short(container_id)}"):
+            return _sighting(self._quick().inspect_container(container_id), datetime.now(UTC))
+
+    def start(self, container_id: str, files: Sequence[InjectedFile] = ()) -> None:
+        """Start a container, after copying into it the files Compose would; a running one is left alone.
+
+        Raises:
+            ContainerGoneError: There is no such container any more.
+            EngineError: The engine could not start it; in its own words.
+        """
+        with self._speaking(f"starting container {_short(container_id)}"):
+            for file in files:
+                self._patient().put_archive(container_id, "/", _archive(file))
+            self._patient().start(container_id)
+
+    def stop(self, container_id: str, grace: timedelta | None = None) -> None:
+        """Ask a container to stop and wait for it; after the grace the engine kills it.
+
+        Without a grace the container's own stop timeout counts. A stopped one is left alone.
+
+        Raises:
+            ContainerGoneError: There is no such container any more.
+            EngineError: The engine could not stop it.
+        """
+        with self._speaking(f"stopping container {_short(container_id)}"):
+            self._patient().stop(container_id, **_grace(grace))
+
+    def restart(self, container_id: str, grace: timedelta | None = None) -> None:
+        """Stop and start a container, keeping what is in it.
+
+        Raises:
+            ContainerGoneError: There is no such container any more.
+            EngineError: The engine could not restart it.
+        """
+        with self._speaking(f"restarting container {_short(container_id)}"):
+            # Without a number the client would impose ten seconds of its own over the container's timeout.
+            seconds = _grace(grace) or {"timeout": self._stop_timeout(container_id)}
+            self._patient().restart(container_id, **seconds)
+
+    def kill(self, container_id: str, signal: str = "SIGKILL") -> None:
+        """Send a signal to a running container.
+
+        Raises:
+            ContainerGoneError: There is no such container any more.
+            EngineError: It is not running.
+        """
+        with self._speaking(f"killing container {_short(container_id)}"):
+            self._quick().kill(container_id, signal)
+
+    def remove(self, container_id: str, *, force: bool = False) -> None:
+        """Remove a container and its anonymous volumes' names, not named volumes; a gone one is well.
+
+        Raises:
+            EngineError: It still runs and `force` was not given, or the engine refused.
+        """
+        with self._speaking(f"removing container {_short(container_id)}"):
+            try:
+                self._patient().remove_container(container_id, force=force)
+            except NotFound:
+                return
+
+    def samples(self, project: str) -> list[ServiceSample]:
+        """What each running container of a project uses now; counters are totals since its start.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        return self._side_by_side(self._sample, self._container_ids(project, running=True))
+
+    def logs(self, container_id: str, lines: int = 100, since: datetime | None = None) -> str:
+        """The last lines a container wrote to its output, both streams, with the engine's time stamps.
+
+        Raises:
+            ContainerGoneError: There is no such container any more.
+            EngineError: The engine refused, for example because its log driver keeps nothing readable.
+        """
+        with self._speaking(f"reading the logs of container {_short(container_id)}"):
+            written: bytes = self._quick().logs(
+                container_id, tail=lines, timestamps=True, since=None if since is None else since.timestamp()
+            )
+        return written[-_LOG_BYTES:].decode("utf-8", errors="replace")
+
+    def events(self, project: str, since: datetime, until: datetime | None = None) -> EventStream:
+        """The events of a project's containers from a moment on, as they come; past ones first.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        with self._speaking("listening to events"):
+            stream = self._quick().events(
+                since=f"{since.timestamp():.9f}",
+                until=None if until is None else f"{until.timestamp():.9f}",
+                filters={
+                    "type": "container",
+                    "label": f"{_PROJECT}={project}",
+                    "event": list(_ACTIONS),
+                },
+                decode=True,
+            )
+        return EventStream(stream, self.address, endless=until is None)
+
+    def exec(self, container_id: str, command: Sequence[str], timeout: timedelta) -> tuple[int, str]:
+        """Run a command in a container; its exit code and what it printed on both streams.
+
+        The engine cannot end a command from outside, so one that passes its time limit is left behind.
+
+        Raises:
+            TimeoutError: The command did not end in time.
+            ContainerGoneError: There is no such container any more.
+            EngineError: The container does not run, or has no such command.
+        """
+        client = self._quick()
+        deadline = time.monotonic() + timeout.total_seconds()
+        with self._speaking(f"running {command[0]} in container {_short(container_id)}"):
+            made = client.exec_create(container_id, list(command))
+            # Not the client's own call: it leaves out what arrived together with the answer's head, and has
+            # no time limit.
+            answer = client.post(
+                client._url("/exec/{0}/start", made["Id"]),
+                json={"Detach": False, "Tty": False},
+                stream=True,
+                timeout=timeout.total_seconds(),
+            )
+            client._raise_for_status(answer)
+            try:
+                printed = _frames(answer.raw, deadline)
+            finally:
+                answer.close()
+            exit_code = client.exec_inspect(made["Id"])["ExitCode"]
+        if exit_code is None:
+            raise TimeoutError(f"{command[0]} closed its output but did not end within the time limit")
+        return exit_code, printed.decode("utf-8", errors="replace")
+
+    def image(self, reference: str) -> ImageFact | None:
+        """The image of that name as the engine holds it, or None where it holds none.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        with self._speaking(f"looking for image {reference}"):
+            try:
+                told = self._quick().inspect_image(reference)
+            except NotFound:
+                return None
+        return ImageFact(
+            reference=reference,
+            image_id=told["Id"],
+            digests=tuple(told.get("RepoDigests") or ()),
+            platform="/".join(filter(None, (told.get("Os"), told.get("Architecture"), told.get("Variant")))),
+            size_bytes=told.get("Size", 0),
+            created_at=_moment(told.get("Created")),
+            checked=_has_check((told.get("Config") or {}).get("Healthcheck")),
+            layers=_layers(told.get("GraphDriver") or {}),
+        )
+
+    def image_can_be_had(self, reference: str) -> str | None:
+        """None where the engine can fetch an image of that name, else why not, in the engine's words.
+
+        Raises:
+            EngineUnreachableError: The engine itself did not answer.
+        """
+        try:
+            with self._speaking(f"asking a registry for {reference}"):
+                self._quick().inspect_distribution(reference)
+        except EngineUnreachableError:
+            raise
+        except EngineError as error:
+            return error.what
+        return None
+
+    def port_holders(self) -> list[PortHolder]:
+        """The ports of the host that running containers hold.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        with self._speaking("listing containers"):
+            containers = self._quick().containers()
+        return [
+            PortHolder(
+                port=port["PublicPort"],
+                host_ip=port.get("IP", ""),
+                protocol=port.get("Type", "tcp"),
+                container=container["Names"][0].removeprefix("/"),
+                project=container["Labels"].get(_PROJECT, ""),
+                service=container["Labels"].get(_SERVICE, ""),
+            )
+            for container in containers
+            for port in container.get("Ports") or ()
+            if port.get("PublicPort")
+        ]
+
+    def networks(self, project: str | None = None) -> list[NetworkFact]:
+        """The networks of a project, or all the engine has.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        with self._speaking("listing networks"):
+            told = self._quick().networks(filters=_owned_by(project))
+        return [
+            NetworkFact(
+                name=network["Name"],
+                driver=network.get("Driver", ""),
+                subnets=tuple(
+                    part["Subnet"]
+                    for part in (network.get("IPAM") or {}).get("Config") or ()
+                    if part.get("Subnet")
+                ),
+                project=(network.get("Labels") or {}).get(_PROJECT, ""),
+            )
+            for network in told
+        ]
+
+    def volumes(self, project: str | None = None) -> list[str]:
+        """The names of a project's volumes, or of all the engine has.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        with self._speaking("listing volumes"):
+            told = self._quick().volumes(filters=_owned_by(project))
+        return sorted(volume["Name"] for volume in told.get("Volumes") or ())
+
+    def _quick(self) -> Any:
+        return self._client(_QUICK_SECONDS)
+
+    def _patient(self) -> Any:
+        return self._client(_PATIENT_SECONDS)
+
+    def _client(self, seconds: int) -> Any:
+        with self._lock:
+            if seconds not in self._clients:
+                self._clients[seconds] = docker.APIClient(
+                    base_url=self.address,
+                    version="auto",
+                    timeout=seconds,
+                    max_pool_size=2 * _AT_ONCE,
+                    use_ssh_client=self.address.startswith("ssh://"),
+                )
+            return self._clients[seconds]
+
+    @contextmanager
+    def _speaking(self, doing: str) -> Iterator[None]:
+        """Turn what the docker package raises into our own words."""
+        try:
+            yield
+        except NotFound as error:
+            raise ContainerGoneError(
+                f"Docker engine failed {doing}: {_explanation(error)}.",
+                advice="Look again: it may have been removed or replaced.",
+            ) from error
+        except APIError as error:
+            if error.response is not None and error.response.status_code == 403:
+                raise EnginePermissionError(
+                    f"Docker engine at {self.address} forbids {doing}.",
+                    advice="A proxy in front of the engine may need to allow it.",
+                ) from error
+            raise EngineError(f"Docker engine failed {doing}: {_explanation(error)}.") from error
+        except (DockerException, requests.RequestException, OSError) as error:
+            if "PermissionError" in repr(error) or "Permission denied" in str(error):
+                raise EnginePermissionError(
+                    f"This user may not talk to the Docker engine at {self.address}.",
+                    advice="Join the group that owns the socket, or use sudo.",
+                ) from error
+            if isinstance(error, TimeoutError):
+                raise
+            raise EngineUnreachableError(self.address, _innermost(error)) from error
+
+    def _container_ids(self, project: str, *, running: bool) -> list[str]:
+        with self._speaking("listing containers"):
+            found = self._quick().containers(all=not running, filters=_owned_by(project))
+        return [container["Id"] for container in found]
+
+    def _side_by_side(self, look: Callable[[str], T | None], container_ids: Sequence[str]) -> list[T]:
+        return [found for found in self._pool.map(look, container_ids) if found is not None]
+
+    def _sighting_or_none(self, container_id: str) -> Sighting | None:
+        try:
+            return self.sighting(container_id)
+        except ContainerGoneError:
+            # Removed since it was listed: not seen is then the truth.
+            return None
+
+    def _sample(self, container_id: str) -> ServiceSample | None:
+        try:
+            with self._speaking(f"measuring container {_short(container_id)}"):
+                told = self._quick().stats(container_id, stream=False, one_shot=True)
+                labels = self._label_of(container_id)
+        except ContainerGoneError:
+            return None
+        return _sample(told, labels.get(_SERVICE, ""))
+
+    def _label_of(self, container_id: str) -> dict[str, str]:
+        labels: dict[str, str] = self._quick().inspect_container(container_id)["Config"]["Labels"]
+        return labels
+
+    def _stop_timeout(self, container_id: str) -> int:
+        return int(self._quick().inspect_container(container_id)["Config"].get("StopTimeout") or 10)
+
+
+class EventStream:
+    """Events of one project's containers; closing it, from any thread, ends the iteration."""
+
+    def __init__(self, stream: Any, address: str, *, endless: bool) -> None:
+        self._stream = stream
+        self._address = address
+        self._endless = endless
+        self._closed = threading.Event()
+
+    def __enter__(self) -> EventStream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __iter__(self) -> Iterator[ContainerEvent]:
+        """Wait for each event in turn.
+
+        Raises:
+            EngineUnreachableError: The engine went away while being listened to.
+        """
+        try:
+            for told in self._stream:
+                yield _event(told)
+        except (DockerException, requests.RequestException, OSError, ValueError) as error:
+            # A stream that is closed while it is being read ends in one of these, whichever layer notices.
+            if not self._closed.is_set():
+                raise EngineUnreachableError(self._address, _innermost(error)) from error
+        if self._endless and not self._closed.is_set():
+            raise EngineUnreachableError(self._address, "its events ended")
+
+    def close(self) -> None:
+        """Stop listening; a reader in another thread is woken."""
+        if not self._closed.is_set():
+            self._closed.set()
+            self._stream.close()
+
+
+def _owned_by(project: str | None) -> dict[str, str]:
+    return {} if project is None else {"label": f"{_PROJECT}={project}"}
+
+
+def _short(container_id: str) -> str:
+    return container_id[:12]
+
+
+def _grace(grace: timedelta | None) -> dict[str, int]:
+    return {} if grace is None else {"timeout": max(0, round(grace.total_seconds()))}
+
+
+def _explanation(error: APIError) -> str:
+    return str(error.explanation or error).strip().rstrip(".")
+
+
+def _innermost(error: BaseException) -> str:
+    """The system's own words, which the layers above wrap several times."""
+    seen: BaseException = error
+    while seen.__cause__ or seen.__context__:
+        seen = seen.__cause__ or seen.__context__ or seen
+    if isinstance(seen, OSError) and seen.strerror:
+        return seen.strerror.lower()
+    if isinstance(seen, TimeoutError):
+        return "timed out"
+    return str(seen) or type(seen).__name__
+
+
+def _archive(file: InjectedFile) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        entry = tarfile.TarInfo(file.target.lstrip("/"))
+        entry.size, entry.mode, entry.mtime = len(file.content), file.mode, int(time.time())
+        entry.uid, entry.gid = file.uid or 0, file.gid or 0
+        archive.addfile(entry, io.BytesIO(file.content))
+    return packed.getvalue()
+
+
+def _frames(raw: Any, deadline: float) -> bytes:
+    """What a command printed: frames of a head (stream, length) and a body, until the stream ends."""
+    printed = bytearray()
+    while head := raw.read(8):
+        if time.monotonic() > deadline:
+            raise TimeoutError("the command did not end within its time limit")
+        body = raw.read(struct.unpack(">BxxxL", head)[1])
+        if len(printed) < _EXEC_BYTES:
+            printed += body
+    return bytes(printed[:_EXEC_BYTES])
+
+
+def _moment(text: str | None) -> datetime | None:
+    """A time as Go prints it, to the nanosecond; its zero time means never."""
+    if not text or text.startswith("0001-"):
+        return None
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).astimezone(UTC)
+
+
+def _sighting(told: dict[str, Any], now: datetime) -> Sighting:
+    state, config, labels = told["State"], told["Config"], told["Config"].get("Labels") or {}
+    health = state.get("Health") or {}
+    networks = (told.get("NetworkSettings") or {}).get("Networks") or {}
+    published = (told.get("NetworkSettings") or {}).get("Ports") or {}
+    host = told.get("HostConfig") or {}
+    return Sighting(
+        container_id=told["Id"],
+        name=told["Name"].removeprefix("/"),
+        service=labels.get(_SERVICE, ""),
+        project=labels.get(_PROJECT, ""),
+        number=int(labels.get(_NUMBER) or 1),
+        image=config.get("Image", ""),
+        image_id=told.get("Image", ""),
+        state=state["Status"],
+        seen_at=now,
+        exit_code=state.get("ExitCode", 0),
+        oom_killed=state.get("OOMKilled", False),
+        error=state.get("Error", ""),
+        restart_count=told.get("RestartCount", 0),
+        restart_policy=(host.get("RestartPolicy") or {}).get("Name") or "no",
+        health=health.get("Status") if health.get("Status") not in (None, "none") else None,
+        health_log=tuple(
+            HealthLogEntry(
+                ended_at=entry.get("End", ""),
+                exit_code=entry.get("ExitCode", 0),
+                output=entry.get("Output", ""),
+            )
+            for entry in health.get("Log") or ()
+        ),
+        started_at=_moment(state.get("StartedAt")),
+        finished_at=_moment(state.get("FinishedAt")),
+        config_hash=labels.get(_CONFIG_HASH, ""),
+        one_off=labels.get(_ONE_OFF) == "True",
+        addresses={name: one["IPAddress"] for name, one in networks.items() if one.get("IPAddress")},
+        ports={
+            target: int(bindings[0]["HostPort"])
+            for target, bindings in published.items()
+            if bindings and bindings[0].get("HostPort")
+        },
+        environment_names=tuple(sorted(entry.split("=", 1)[0] for entry in config.get("Env") or ())),
+        memory_limit_bytes=host.get("Memory") or None,
+    )
+
+
+def _has_check(declared: dict[str, Any] | None) -> bool:
+    test = (declared or {}).get("Test") or []
+    return bool(test) and test != ["NONE"]
+
+
+def _layers(driver: dict[str, Any]) -> tuple[str, ...]:
+    """The folders of an overlay image's layers, uppermost first."""
+    data = driver.get("Data") or {}
+    if driver.get("Name") != "overlay2":
+        return ()
+    return tuple(filter(None, [data.get("UpperDir", ""), *data.get("LowerDir", "").split(":")]))
+
+
+def _event(told: dict[str, Any]) -> ContainerEvent:
+    actor = told.get("Actor") or {}
+    attributes = actor.get("Attributes") or {}
+    nanoseconds = told.get("timeNano") or told["time"] * 1_000_000_000
+    return ContainerEvent(
+        happened_at=datetime.fromtimestamp(nanoseconds // 1000 / 1e6, UTC),
+        container_id=actor.get("ID", ""),
+        service=attributes.get(_SERVICE, ""),
+        project=attributes.get(_PROJECT, ""),
+        action=told.get("Action", ""),
+        attributes={key: attributes[key] for key in _ATTRIBUTES if key in attributes},
+    )
+
+
+def _sample(told: dict[str, Any], service: str) -> ServiceSample | None:
+    sampled_at, cpu, memory = _moment(told.get("read")), told["cpu_stats"], told.get("memory_stats") or {}
+    if sampled_at is None or "usage" not in memory:
+        # It ended between being listed and being measured: the engine then answers with zeroes.
+        return None
+    # Page cache that can be dropped at once is no use of memory; the two cgroup versions name it differently.
+    details = memory.get("stats") or {}
+    reclaimable = details.get("total_inactive_file", details.get("inactive_file", 0))
+    networks = (told.get("networks") or {}).values()
+    blocks = (told.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
+    return ServiceSample(
+        service=service,
+        container_id=told.get("id", ""),
+        sampled_at=sampled_at,
+        cpu_total_ns=cpu["cpu_usage"]["total_usage"],
+        system_cpu_ns=cpu.get("system_cpu_usage", 0),
+        online_cpus=cpu.get("online_cpus") or len(cpu["cpu_usage"].get("percpu_usage") or ()) or 1,
+        memory_bytes=max(0, memory["usage"] - reclaimable),
+        memory_limit_bytes=memory.get("limit", 0),
+        network_rx_bytes=sum(one["rx_bytes"] for one in networks),
+        network_tx_bytes=sum(one["tx_bytes"] for one in networks),
+        block_read_bytes=sum(one["value"] for one in blocks if one["op"].lower() == "read"),
+        block_write_bytes=sum(one["value"] for one in blocks if one["op"].lower() == "write"),
+        processes=(told.get("pids_stats") or {}).get("current", 0),
+        throttled_periods=(cpu.get("throttling_data") or {}).get("throttled_periods", 0),
+    )
