@@ -44,9 +44,7 @@ class Database(Protocol):
 class SqliteDatabase:
     """A store in one SQLite file, in WAL mode."""
 
-    def __init__(
-        self, name: str, path: Path, gate: Gate, *, synchronous: str, deadline_seconds: float
-    ) -> None:
+    def __init__(self, name: str, path: Path, gate: Gate, *, synchronous: str, deadline_seconds: float) -> None:
         """Open nothing yet; `open` does."""
         self.name = name
         self.path = path
@@ -131,9 +129,7 @@ class SqliteDatabase:
             StoreError: A statement failed.
         """
         with our_words(self._label), self._writers.connect() as connection:
-            return [
-                _driver(connection).execute(line).fetchall() for line in statements.split(";") if line.strip()
-            ]
+            return [_driver(connection).execute(line).fetchall() for line in statements.split(";") if line.strip()]
 
     @property
     def wal_path(self) -> Path:

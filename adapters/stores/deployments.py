@@ -106,9 +106,7 @@ class Deployments:
                 .limit(6)
             ).all()
         if not found or not deployment_id:
-            raise NotFoundError(
-                f"No deployment has the id {deployment_id!r};", advice="`roas history` lists them."
-            )
+            raise NotFoundError(f"No deployment has the id {deployment_id!r};", advice="`roas history` lists them.")
         if len(found) > 1 and found[0].deployment_id != deployment_id:
             names = ", ".join(row.deployment_id for row in found)
             raise BadInputError(f"{deployment_id!r} begins several ids ({names});", advice="give more of it.")
@@ -136,9 +134,7 @@ class Deployments:
         """Operations of an environment that have not ended, oldest first."""
         query = sa.select(_operations).where(_operations.c.environment == environment, _unfinished)
         with self._database.read() as connection:
-            return [
-                _to_operation(row) for row in connection.execute(query.order_by(_operations.c.start_time))
-            ]
+            return [_to_operation(row) for row in connection.execute(query.order_by(_operations.c.start_time))]
 
     def last_success(self, environment: str, operation_type: OperationType) -> Operation | None:
         """The latest operation of this type that succeeded."""
@@ -222,9 +218,7 @@ class Deployments:
             found = connection.execute(query.order_by(_validations.c.validation_time)).all()
         return [_validation_result.validate_python(row.validation_details) for row in found]
 
-    def success_by_day(
-        self, days: int, now: datetime, environment: str | None = None
-    ) -> list[DayOfOperations]:
+    def success_by_day(self, days: int, now: datetime, environment: str | None = None) -> list[DayOfOperations]:
         """Finished operations of each of the last `days` days (UTC) that had any, oldest first.
 
         Health checks are not counted: they are no deployments, and there are many.
@@ -256,18 +250,14 @@ class Deployments:
                 for row in connection.execute(query)
             ]
 
-    def acquire_lease(
-        self, environment: str, owner: str, reason: str, now: datetime, ttl: timedelta
-    ) -> LeaseResult:
+    def acquire_lease(self, environment: str, owner: str, reason: str, now: datetime, ttl: timedelta) -> LeaseResult:
         """Take an environment unless somebody else holds it; an expired hold is nobody's."""
         with self._database.write() as connection:
             held = connection.execute(
                 sa.select(_leases).where(_leases.c.environment == environment).with_for_update()
             ).one_or_none()
             if held is not None and held.owner != owner and held.expires_at > now:
-                return LeaseResult(
-                    acquired=False, holder=held.owner, reason=held.reason, expires_at=held.expires_at
-                )
+                return LeaseResult(acquired=False, holder=held.owner, reason=held.reason, expires_at=held.expires_at)
             taken = {
                 "environment": environment,
                 "owner": owner,
@@ -343,9 +333,7 @@ def _locked(connection: sa.Connection, deployment_id: str) -> sa.Row[Any]:
         sa.select(_operations).where(_operations.c.deployment_id == deployment_id).with_for_update()
     ).one_or_none()
     if found is None:
-        raise NotFoundError(
-            f"No deployment has the id {deployment_id!r};", advice="`roas history` lists them."
-        )
+        raise NotFoundError(f"No deployment has the id {deployment_id!r};", advice="`roas history` lists them.")
     return found
 
 

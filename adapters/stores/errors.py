@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -62,15 +62,9 @@ class Errors:
         """
         names = [one.name for one in patterns]
         with self._database.write() as connection:
-            own = set(
-                connection.scalars(
-                    sa.select(_patterns.c.pattern_name).where(_patterns.c.shipped.is_not(True))
-                )
-            )
+            own = set(connection.scalars(sa.select(_patterns.c.pattern_name).where(_patterns.c.shipped.is_not(True))))
             connection.execute(
-                sa.delete(_patterns).where(
-                    _patterns.c.shipped.is_(True), _patterns.c.pattern_name.not_in(names)
-                )
+                sa.delete(_patterns).where(_patterns.c.shipped.is_(True), _patterns.c.pattern_name.not_in(names))
             )
             rows = [_from_pattern(one, shipped=True) for one in patterns if one.name not in own]
             upsert(connection, ErrorPattern, rows, keys=["pattern_name"], keep=["enabled"])
@@ -105,9 +99,7 @@ class Errors:
         """
         fingerprint = _fingerprint(error)
         with self._database.write() as connection:
-            known = connection.execute(
-                sa.select(_errors).where(_errors.c.error_id == error.error_id)
-            ).one_or_none()
+            known = connection.execute(sa.select(_errors).where(_errors.c.error_id == error.error_id)).one_or_none()
             if known is not None:
                 return _to_error(known)
             same_cause = sa.and_(_errors.c.fingerprint == fingerprint, _errors.c.resolved_at.is_(None))
@@ -213,9 +205,7 @@ class Errors:
         """Record how a recovery went; False where no recovery has this number."""
         with self._database.write() as connection:
             done = connection.execute(
-                sa.update(_executions)
-                .where(_executions.c.id == execution_id)
-                .values(**_from_execution(execution))
+                sa.update(_executions).where(_executions.c.id == execution_id).values(**_from_execution(execution))
             )
             return done.rowcount == 1
 
@@ -261,9 +251,7 @@ class Errors:
             )
             known = connection.execute(same_cause).one_or_none()
             if known is None:
-                connection.execute(
-                    sa.insert(_tickets).values(**_from_ticket(ticket), fingerprint=fingerprint or "")
-                )
+                connection.execute(sa.insert(_tickets).values(**_from_ticket(ticket), fingerprint=fingerprint or ""))
                 entries = ticket.history
                 ticket_id = ticket.ticket_id
             else:
@@ -274,9 +262,7 @@ class Errors:
             _add_history(connection, ticket_id, entries)
             return _ticket(connection, ticket_id)
 
-    def move_ticket(
-        self, ticket_id: str, from_state: TicketState, to_state: TicketState, entry: TicketEntry
-    ) -> bool:
+    def move_ticket(self, ticket_id: str, from_state: TicketState, to_state: TicketState, entry: TicketEntry) -> bool:
         """Move a ticket on, with a line in its history; False where it was not in `from_state`."""
         resolved_at = entry.at if to_state is TicketState.RESOLVED else None
         with self._database.write() as connection:
@@ -316,16 +302,16 @@ class Errors:
         until: datetime | None,
         reason: str,
         by: str,
-        at: datetime,
+        at: datetime | None = None,
     ) -> None:
-        """Switch automatic recovery off; None means every environment or service, or no end."""
+        """Switch automatic recovery off; None means every environment or service, no end, or from now on."""
         values = {
             "environment": environment or _ALL,
             "service_name": service or _ALL,
             "until": until,
             "reason": reason,
             "by": by,
-            "paused_at": at,
+            "paused_at": at or datetime.now(UTC),
         }
         with self._database.write() as connection:
             upsert(connection, RecoveryControl, values, keys=["environment", "service_name"])
@@ -517,18 +503,14 @@ def _append_to_ticket(connection: sa.Connection, known: sa.Row[Any], ticket: Tic
 
 def _add_history(connection: sa.Connection, ticket_id: str, entries: Sequence[TicketEntry]) -> None:
     for entry in entries:
-        connection.execute(
-            sa.insert(_history).values(ticket_id=ticket_id, at=entry.at, by=entry.by, what=entry.what)
-        )
+        connection.execute(sa.insert(_history).values(ticket_id=ticket_id, at=entry.at, by=entry.by, what=entry.what))
 
 
 def _ticket(connection: sa.Connection, ticket_id: str) -> Ticket:
     row = connection.execute(sa.select(_tickets).where(_tickets.c.ticket_id == ticket_id)).one_or_none()
     if row is None:
         raise NotFoundError(f"No ticket has the id {ticket_id!r};", advice="`roas tickets` lists them.")
-    lines = connection.execute(
-        sa.select(_history).where(_history.c.ticket_id == ticket_id).order_by(_history.c.id)
-    )
+    lines = connection.execute(sa.select(_history).where(_history.c.ticket_id == ticket_id).order_by(_history.c.id))
     return Ticket(
         ticket_id=row.ticket_id,
         error_id=row.error_id,

@@ -86,9 +86,7 @@ class Monitoring:
             "environment": report.environment,
             "report": {"services": report.services, "findings": report.findings},
         }
-        same = sa.exists().where(
-            _health.c.environment == report.environment, _health.c.timestamp == report.checked_at
-        )
+        same = sa.exists().where(_health.c.environment == report.environment, _health.c.timestamp == report.checked_at)
         with self._database.write() as connection:
             if not connection.scalar(sa.select(same)):
                 connection.execute(sa.insert(_health).values(**values))
@@ -181,9 +179,7 @@ class Monitoring:
                     updated_at=row.updated_at,
                     samples=row.samples or 0,
                 )
-                for row in connection.execute(
-                    query.order_by(_baselines.c.service_name, _baselines.c.metric_name)
-                )
+                for row in connection.execute(query.order_by(_baselines.c.service_name, _baselines.c.metric_name))
             ]
 
     def add_metrics(self, metrics: Sequence[Metric]) -> int:
@@ -278,10 +274,7 @@ class Monitoring:
             if connection.execute(mine.limit(1)).one_or_none() is None:
                 return []
             newest = connection.scalar(
-                sa.select(_samples.c.ts)
-                .where(_samples.c.series.in_(mine))
-                .order_by(_samples.c.ts.desc())
-                .limit(1)
+                sa.select(_samples.c.ts).where(_samples.c.series.in_(mine)).order_by(_samples.c.ts.desc()).limit(1)
             )
             if newest is None:
                 return []
@@ -348,9 +341,7 @@ class Monitoring:
             )
             return done.rowcount == 1
 
-    def alerts(
-        self, environment: str | None = None, state: AlertState | None = None, limit: int = 100
-    ) -> list[Alert]:
+    def alerts(self, environment: str | None = None, state: AlertState | None = None, limit: int = 100) -> list[Alert]:
         """The latest alerts, newest first."""
         query = sa.select(_alerts).order_by(_alerts.c.opened_at.desc(), _alerts.c.id.desc()).limit(limit)
         if environment is not None:
@@ -494,9 +485,7 @@ def _refuse(connection: sa.Connection, environment: str, keys: Sequence[_Key]) -
     letters = table(MonitoringDeadLetter)
     reason = f"environment {environment} has {SERIES_LIMIT} series already"
     target = _series.name
-    if connection.scalar(
-        sa.select(sa.exists().where(letters.c.target == target, letters.c.reason == reason))
-    ):
+    if connection.scalar(sa.select(sa.exists().where(letters.c.target == target, letters.c.reason == reason))):
         return
     log.warning("%d new metrics refused: %s; the first is %s", len(keys), reason, "/".join(keys[0]))
     connection.execute(

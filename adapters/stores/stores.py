@@ -11,6 +11,7 @@ from adapters.stores.deployments import Deployments
 from adapters.stores.errors import Errors
 from adapters.stores.gate import Gate
 from adapters.stores.monitoring import Monitoring
+from models.failures import StoreError
 from models.settings import Settings
 
 log = logging.getLogger("roas")
@@ -82,7 +83,13 @@ class Stores:
 
 
 def _folder(settings: Settings) -> Path:
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"Data folder {settings.data_dir} cannot be made: {error.strerror};",
+            advice="set ROAS_DATA_DIR to a folder this user may write to.",
+        ) from error
     return settings.data_dir
 
 

@@ -33,9 +33,7 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
         if_not_exists=True,
     )
-    op.create_index(
-        "idx_deployment_id", "deployment_operations", ["deployment_id"], unique=False, if_not_exists=True
-    )
+    op.create_index("idx_deployment_id", "deployment_operations", ["deployment_id"], unique=False, if_not_exists=True)
     op.create_index(
         "idx_deployment_operations_environment",
         "deployment_operations",
@@ -43,20 +41,14 @@ def upgrade() -> None:
         unique=False,
         if_not_exists=True,
     )
-    op.create_index(
-        "idx_operation_type", "deployment_operations", ["operation_type"], unique=False, if_not_exists=True
-    )
-    op.create_index(
-        "idx_start_time", "deployment_operations", ["start_time"], unique=False, if_not_exists=True
-    )
+    op.create_index("idx_operation_type", "deployment_operations", ["operation_type"], unique=False, if_not_exists=True)
+    op.create_index("idx_start_time", "deployment_operations", ["start_time"], unique=False, if_not_exists=True)
     op.create_index("idx_status", "deployment_operations", ["status"], unique=False, if_not_exists=True)
     op.create_table(
         "environment_validations",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("deployment_id", sa.Text(), nullable=False),
-        sa.Column(
-            "validation_time", sa.DateTime(), server_default=sa.text("CURRENT_TIMESTAMP"), nullable=True
-        ),
+        sa.Column("validation_time", sa.DateTime(), server_default=sa.text("CURRENT_TIMESTAMP"), nullable=True),
         sa.Column("overall_result", sa.Boolean(), nullable=False),
         sa.Column("failed_checks", sa.Text(), nullable=True),
         sa.Column("validation_details", sa.Text(), nullable=True),
@@ -94,12 +86,8 @@ def upgrade() -> None:
         sqlite_autoincrement=True,
         if_not_exists=True,
     )
-    op.create_index(
-        "idx_change_time", "service_state_changes", ["change_time"], unique=False, if_not_exists=True
-    )
-    op.create_index(
-        "idx_service_name", "service_state_changes", ["service_name"], unique=False, if_not_exists=True
-    )
+    op.create_index("idx_change_time", "service_state_changes", ["change_time"], unique=False, if_not_exists=True)
+    op.create_index("idx_service_name", "service_state_changes", ["service_name"], unique=False, if_not_exists=True)
     op.create_index(
         "idx_service_state_changes_deployment_id",
         "service_state_changes",

@@ -104,16 +104,12 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),
         sa.Column("error_id", sa.Text(), nullable=False),
         sa.Column("recovery_strategy", sa.Text(), nullable=False),
-        sa.Column(
-            "execution_start", sa.DateTime(), server_default=sa.text("CURRENT_TIMESTAMP"), nullable=True
-        ),
+        sa.Column("execution_start", sa.DateTime(), server_default=sa.text("CURRENT_TIMESTAMP"), nullable=True),
         sa.Column("execution_end", sa.DateTime(), nullable=True),
         sa.Column("success", sa.Boolean(), nullable=True),
         sa.Column("steps_executed", sa.Text(), nullable=True),
         sa.Column("final_status", sa.Text(), nullable=True),
-        sa.Column(
-            "manual_intervention_required", sa.Boolean(), server_default=sa.text("FALSE"), nullable=True
-        ),
+        sa.Column("manual_intervention_required", sa.Boolean(), server_default=sa.text("FALSE"), nullable=True),
         sa.ForeignKeyConstraint(
             ["error_id"],
             ["deployment_errors.error_id"],
@@ -145,9 +141,7 @@ def upgrade() -> None:
         sa.Column("estimated_recovery_time", sa.Integer(), nullable=True),
         sa.Column("business_impact", sa.Text(), nullable=True),
         sa.Column("created_at", sa.DateTime(), server_default=sa.text("CURRENT_TIMESTAMP"), nullable=True),
-        sa.CheckConstraint(
-            "business_impact IN ('low', 'medium', 'high', 'critical')", name="business_impact_is_known"
-        ),
+        sa.CheckConstraint("business_impact IN ('low', 'medium', 'high', 'critical')", name="business_impact_is_known"),
         sa.CheckConstraint(
             "impact_type IN ('service_down', 'performance_degraded', 'data_loss')",
             name="impact_type_is_known",

@@ -49,15 +49,9 @@ def upgrade() -> None:
         "error_patterns",
         sa.Column("strategy", sa.Text(), server_default=sa.text("'investigate(manual)'"), nullable=True),
     )
-    op.add_column(
-        "error_patterns", sa.Column("priority", sa.Integer(), server_default=sa.text("50"), nullable=True)
-    )
-    op.add_column(
-        "error_patterns", sa.Column("enabled", sa.Boolean(), server_default=sa.text("TRUE"), nullable=True)
-    )
-    op.add_column(
-        "error_patterns", sa.Column("shipped", sa.Boolean(), server_default=sa.text("FALSE"), nullable=True)
-    )
+    op.add_column("error_patterns", sa.Column("priority", sa.Integer(), server_default=sa.text("50"), nullable=True))
+    op.add_column("error_patterns", sa.Column("enabled", sa.Boolean(), server_default=sa.text("TRUE"), nullable=True))
+    op.add_column("error_patterns", sa.Column("shipped", sa.Boolean(), server_default=sa.text("FALSE"), nullable=True))
     op.create_table(
         "recovery_controls",
         sa.Column("environment", sa.Text(), nullable=False),

@@ -26,9 +26,7 @@ def upgrade() -> None:
         sa.Column("services_unhealthy", sa.Integer(), nullable=True),
         sa.Column("system_load_avg", REAL, nullable=True),
         sa.Column("critical_alerts_count", sa.Integer(), nullable=True),
-        sa.CheckConstraint(
-            "overall_health IN ('healthy', 'degraded', 'unhealthy')", name="overall_health_is_known"
-        ),
+        sa.CheckConstraint("overall_health IN ('healthy', 'degraded', 'unhealthy')", name="overall_health_is_known"),
         sa.PrimaryKeyConstraint("id"),
         sqlite_autoincrement=True,
         if_not_exists=True,
@@ -36,9 +34,7 @@ def upgrade() -> None:
     op.create_index(
         "idx_deployment_id", "deployment_health_history", ["deployment_id"], unique=False, if_not_exists=True
     )
-    op.create_index(
-        "idx_timestamp", "deployment_health_history", ["timestamp"], unique=False, if_not_exists=True
-    )
+    op.create_index("idx_timestamp", "deployment_health_history", ["timestamp"], unique=False, if_not_exists=True)
     op.create_table(
         "performance_baselines",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),

@@ -194,9 +194,7 @@ _MOMENT_POSTGRESQL = "(to_timestamp(s.ts / 1000.0) AT TIME ZONE 'UTC')"
 
 
 def _wide(view: str, subject: str, where: str, metrics: tuple[str, ...]) -> str:
-    columns = ",\n    ".join(
-        f"max(CASE m.metric WHEN '{name}' THEN s.value END) AS {name}" for name in metrics
-    )
+    columns = ",\n    ".join(f"max(CASE m.metric WHEN '{name}' THEN s.value END) AS {name}" for name in metrics)
     return (
         f"CREATE VIEW {view} AS SELECT {{moment}} AS timestamp, m.environment{subject},\n    {columns}\n"
         f"FROM metric_samples s JOIN metric_series m ON m.id = s.series WHERE m.service {where} 'host'\n"

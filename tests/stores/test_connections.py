@@ -1,0 +1,224 @@
+"""Many threads and processes write at once, and what goes wrong with a file is told in our words."""
+
+import multiprocessing
+import os
+import sqlite3
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from adapters.stores import Stores
+from adapters.stores.gate import Gate
+from models.failures import StoreBusyError, StoreConstraintError, StoreCorruptError, StoreError
+from models.metrics import Metric
+from models.operations import Operation, OperationStatus, OperationType
+from models.settings import Settings
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+def operation(name: str) -> Operation:
+    return Operation(
+        deployment_id=name,
+        operation_type=OperationType.START,
+        environment="prod",
+        status=OperationStatus.RUNNING,
+        started_at=NOON,
+    )
+
+
+def write_many(settings: Settings, writer: str, count: int) -> None:
+    with Stores.open(settings) as stores:
+        for place in range(count):
+            stores.deployments.begin(operation(f"{writer}-{place}"))
+            stores.monitoring.beat(writer, NOON)
+
+
+def write_as(stores: Stores, name: str) -> None:
+    stores.deployments.begin(operation(name))
+
+
+def test_many_processes_and_threads_write_at_once(settings: Settings) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=write_many, args=(settings, f"p{place}", 25)) for place in range(3)]
+    threads = [threading.Thread(target=write_many, args=(settings, f"t{place}", 25)) for place in range(3)]
+    for one in [*processes, *threads]:
+        one.start()
+    for one in [*processes, *threads]:
+        one.join()
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    with Stores.open(settings) as stores:
+        assert len(stores.deployments.history(limit=1000)) == 150
+        assert len(stores.monitoring.heartbeats()) == 6
+
+
+def test_a_forked_child_writes_through_connections_of_its_own(stores: Stores) -> None:
+    stores.deployments.begin(operation("parent-1"))
+    child = multiprocessing.get_context("fork").Process(target=write_as, args=(stores, "child"))
+    child.start()
+    child.join()
+    stores.deployments.begin(operation("parent-2"))
+    assert child.exitcode == 0
+    assert {one.deployment_id for one in stores.deployments.history()} == {"parent-1", "parent-2", "child"}
+
+
+def test_a_child_forked_while_the_gate_is_held_does_not_keep_it(settings: Settings, stores: Stores) -> None:
+    with stores.gate.held(1, "parent"):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.read(reader, 1)
+            os._exit(0)
+    with Gate(stores.gate.path).held(1, "another"):
+        pass
+    os.write(writer, b"x")
+    os.waitpid(child, 0)
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_writer_that_waited_too_long_says_so(settings: Settings, stores: Stores) -> None:
+    with (
+        Gate(stores.gate.path).held(1, "another"),
+        pytest.raises(StoreBusyError, match=r"waited 0\.05 s"),
+        stores.gate.held(0.05, "writer"),
+    ):
+        pass
+    with stores.gate.held(1, "writer"):
+        pass
+
+
+def test_a_lock_that_comes_too_late_is_given_back(stores: Stores) -> None:
+    other = Gate(stores.gate.path)
+    with other.held(1, "another"), pytest.raises(StoreBusyError), stores.gate.held(0.01, "writer"):
+        pass
+    with other.held(5, "another"):
+        pass
+
+
+def test_the_gate_of_a_killed_holder_is_free(stores: Stores) -> None:
+    code = (
+        "import sys; from pathlib import Path; from adapters.stores.gate import Gate\n"
+        f"with Gate(Path({str(stores.gate.path)!r})).held(5, 'child'): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdout.readline() == "held\n"
+        child.kill()
+    write_as(stores, "after")
+
+
+def test_a_reader_changes_nothing(stores: Stores) -> None:
+    with stores.databases["errors"].read() as connection, pytest.raises(Exception, match="readonly"):
+        connection.exec_driver_sql("DELETE FROM error_patterns")
+
+
+def test_a_reader_sees_one_moment(stores: Stores) -> None:
+    with stores.databases["deployment_logs"].read() as connection:
+        count = "SELECT count(*) FROM deployment_operations"
+        assert connection.exec_driver_sql(count).scalar() == 0
+        write_as(stores, "meanwhile")
+        assert connection.exec_driver_sql(count).scalar() == 0
+
+
+def test_what_fails_inside_a_transaction_is_undone(stores: Stores) -> None:
+    def beat_then_fail() -> None:
+        with stores.databases["monitoring"].write() as connection:
+            connection.exec_driver_sql("INSERT INTO heartbeats VALUES ('x', '2026-07-01 12:00:00.000000')")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        beat_then_fail()
+    assert stores.monitoring.heartbeats() == {}
+
+
+def test_a_broken_rule_is_told_with_the_store(stores: Stores) -> None:
+    with (
+        pytest.raises(StoreConstraintError, match=r"monitoring.*status_is_known"),
+        stores.databases["monitoring"].write() as connection,
+    ):
+        connection.exec_driver_sql(
+            "INSERT INTO service_dependencies (service_name, depends_on_service, dependency_type, health_impact, "
+            "status) VALUES ('a', 'b', 'required', 'low', 'asleep')"
+        )
+
+
+@pytest.mark.parametrize("damage", ["not a database", "cut short"])
+def test_a_damaged_store_is_set_aside_and_the_rest_goes_on(settings: Settings, damage: str) -> None:
+    with Stores.open(settings) as stores:
+        write_as(stores, "kept")
+        stores.monitoring.beat("x", NOON)
+        with stores.gate.held(5, "test"):
+            stores.databases["monitoring"].checkpoint()
+    path = settings.monitoring_path
+    whole = path.read_bytes()
+    broken = b"not a database at all" * 400 if damage == "not a database" else whole[: len(whole) // 2]
+    path.write_bytes(broken)
+    with Stores.open(settings) as stores:
+        [aside] = stores.set_aside
+        assert aside.read_bytes() == broken
+        assert stores.monitoring.heartbeats() == {}
+        stores.monitoring.beat("y", NOON)
+        assert stores.deployments.get("kept")
+
+
+def test_damage_found_while_running_leads_to_a_new_store_at_the_next_write(settings: Settings, stores: Stores) -> None:
+    samples = [
+        Metric(environment="prod", service="s", name="m", value=1.0, sampled_at=NOON + timedelta(seconds=place))
+        for place in range(5000)
+    ]
+    stores.monitoring.add_metrics(samples)
+    with stores.gate.held(5, "test"):
+        stores.databases["monitoring"].checkpoint()
+    stores.databases["monitoring"].close()
+    with settings.monitoring_path.open("r+b") as file:
+        file.seek(4096 * 3)
+        file.write(b"\xff" * (settings.monitoring_path.stat().st_size - 4096 * 3))
+    with pytest.raises(StoreCorruptError, match="monitoring"):
+        stores.monitoring.series("prod", "s", "m", NOON)
+    stores.monitoring.beat("x", NOON)
+    assert len(stores.set_aside) == 1
+    assert stores.monitoring.heartbeats() == {"x": NOON}
+
+
+def test_a_store_deleted_under_the_running_system_is_an_error_not_an_empty_store(
+    settings: Settings, stores: Stores
+) -> None:
+    settings.errors_path.unlink()
+    with pytest.raises(StoreError, match="deleted while it was open"):
+        stores.errors.patterns()
+    with pytest.raises(StoreError, match="deleted while it was open"):
+        stores.errors.pattern_matched("x", NOON)
+    assert not settings.errors_path.exists()
+
+
+def test_a_data_folder_that_cannot_be_made_is_told(settings: Settings) -> None:
+    settings.data_dir.write_text("a file")
+    with pytest.raises(StoreError, match="data"):
+        Stores.open(settings)
+
+
+def test_a_program_that_holds_a_store_makes_a_writer_wait_then_give_up(settings: Settings) -> None:
+    with Stores.open(settings, deadline_seconds=0.05) as stores:
+        other = sqlite3.connect(settings.errors_path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(StoreBusyError, match="errors"):
+            stores.errors.pattern_matched("x", NOON)
+        other.execute("ROLLBACK")
+        other.close()
+        stores.errors.pattern_matched("x", NOON)
+
+
+def test_every_connection_has_the_settings_that_keep_data_safe(stores: Stores) -> None:
+    wanted = {"journal_mode": "wal", "foreign_keys": 1, "mmap_size": 0}
+    for name, database in stores.databases.items():
+        with database.read() as reader, database.write() as writer:
+            for connection in (reader, writer):
+                found = {key: connection.exec_driver_sql(f"PRAGMA {key}").scalar() for key in wanted}
+                assert found == wanted
+                level = 2 if name == "deployment_logs" else 1
+                assert connection.exec_driver_sql("PRAGMA synchronous").scalar() == level

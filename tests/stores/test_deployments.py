@@ -1,0 +1,220 @@
+"""deployment_logs.db keeps what was asked and how it went."""
+
+from datetime import UTC, date, datetime, timedelta, timezone
+
+import pytest
+
+from adapters.stores import Stores
+from models.failures import BadInputError, NotFoundError, StoreConstraintError
+from models.operations import Operation, OperationStatus, OperationType, StateChange
+from models.records import Release
+from models.validation import Check, CheckSeverity, ValidationResult
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def operation(deployment_id: str = "prod-1", **changes) -> Operation:
+    known = {
+        "deployment_id": deployment_id,
+        "operation_type": OperationType.START,
+        "environment": "prod",
+        "status": OperationStatus.RUNNING,
+        "started_at": NOON,
+        "user_agent": "a person",
+        "details": {"flow_run_id": "7"},
+    }
+    return Operation(**(known | changes))
+
+
+def test_an_operation_is_given_back_as_it_was_recorded(stores: Stores) -> None:
+    stores.deployments.begin(operation())
+    assert stores.deployments.get("prod-1") == operation()
+
+
+def test_recording_a_begin_twice_is_recording_it_once(stores: Stores) -> None:
+    stores.deployments.begin(operation())
+    stores.deployments.begin(operation())
+    assert len(stores.deployments.history()) == 1
+
+
+def test_finishing_sets_the_duration_and_adds_details(stores: Stores) -> None:
+    stores.deployments.begin(operation())
+    assert stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON + MINUTE, {"services": 3})
+    found = stores.deployments.get("prod-1")
+    assert found.status is OperationStatus.SUCCESS
+    assert found.duration == MINUTE
+    assert found.details == {"flow_run_id": "7", "services": 3}
+
+
+def test_an_operation_ends_once(stores: Stores) -> None:
+    stores.deployments.begin(operation())
+    assert stores.deployments.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, None)
+    assert not stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON + MINUTE, None)
+    assert stores.deployments.get("prod-1").status is OperationStatus.FAILED
+
+
+def test_a_clock_set_back_gives_no_negative_duration(stores: Stores) -> None:
+    stores.deployments.begin(operation())
+    stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON - MINUTE, None)
+    assert stores.deployments.success_by_day(1, NOON)[0].mean_duration_ms == 0
+
+
+def test_finishing_what_never_began_says_so(stores: Stores) -> None:
+    with pytest.raises(NotFoundError, match="prod-9"):
+        stores.deployments.finish("prod-9", OperationStatus.SUCCESS, NOON, None)
+
+
+def test_a_deployment_is_found_by_the_begin_of_its_id(stores: Stores) -> None:
+    stores.deployments.begin(operation("prod-20260701-a"))
+    stores.deployments.begin(operation("prod-20260702-b"))
+    assert stores.deployments.get("prod-20260702").deployment_id == "prod-20260702-b"
+    with pytest.raises(BadInputError, match="prod-20260701-a, prod-20260702-b"):
+        stores.deployments.get("prod-2026070")
+    with pytest.raises(NotFoundError):
+        stores.deployments.get("dev")
+
+
+def test_an_id_that_begins_another_is_still_found(stores: Stores) -> None:
+    stores.deployments.begin(operation("prod-1"))
+    stores.deployments.begin(operation("prod-11"))
+    assert stores.deployments.get("prod-1").deployment_id == "prod-1"
+
+
+def test_notes_are_added_to_the_details(stores: Stores) -> None:
+    stores.deployments.begin(operation())
+    stores.deployments.note("prod-1", {"seen": True})
+    assert stores.deployments.get("prod-1").details == {"flow_run_id": "7", "seen": True}
+
+
+def test_history_is_newest_first_and_can_be_narrowed(stores: Stores) -> None:
+    for hour in range(4):
+        stores.deployments.begin(operation(f"prod-{hour}", started_at=NOON + hour * MINUTE))
+    stores.deployments.begin(operation("dev-1", environment="dev", operation_type=OperationType.STOP))
+    stores.deployments.finish("prod-2", OperationStatus.SUCCESS, NOON + 9 * MINUTE, None)
+    deployments = stores.deployments
+    assert [one.deployment_id for one in deployments.history("prod", limit=2)] == ["prod-3", "prod-2"]
+    assert [one.deployment_id for one in deployments.history(operation_type=OperationType.STOP)] == ["dev-1"]
+    assert [one.deployment_id for one in deployments.running("prod")] == ["prod-0", "prod-1", "prod-3"]
+    success = deployments.last_success("prod", OperationType.START)
+    assert success is not None
+    assert success.deployment_id == "prod-2"
+
+
+def test_state_changes_are_kept_once_and_in_order(stores: Stores) -> None:
+    stores.deployments.begin(operation())
+    changes = [
+        StateChange(
+            deployment_id="prod-1",
+            service="bot",
+            previous_state=before,
+            new_state=after,
+            changed_at=NOON + place * MINUTE,
+            reason="start",
+            details={"exit_code": 0} if before else {},
+        )
+        for place, (before, after) in enumerate([(None, "created"), ("created", "running")])
+    ]
+    stores.deployments.record_changes(changes[::-1])
+    stores.deployments.record_changes(changes)
+    assert stores.deployments.changes("prod-1") == changes
+
+
+def test_a_state_change_of_no_deployment_is_refused(stores: Stores) -> None:
+    change = StateChange(
+        deployment_id="none", service="bot", previous_state=None, new_state="up", changed_at=NOON, reason=""
+    )
+    with pytest.raises(StoreConstraintError, match="FOREIGN KEY"):
+        stores.deployments.record_changes([change])
+
+
+def test_a_validation_is_given_back_as_it_was(stores: Stores) -> None:
+    stores.deployments.begin(operation())
+    result = ValidationResult(
+        environment="prod",
+        validated_at=NOON,
+        checks=(
+            Check(name="disk", passed=True, severity=CheckSeverity.CRITICAL, finding=""),
+            Check(name="port", passed=False, severity=CheckSeverity.CRITICAL, finding="taken", fix="free it"),
+        ),
+        system_resources={"cpus": 2},
+        docker_environment={"version": "27"},
+    )
+    stores.deployments.record_validation("prod-1", result)
+    stores.deployments.record_validation("prod-1", result)
+    assert stores.deployments.validations("prod-1") == [result]
+
+
+def test_success_by_day_counts_ended_deployments_only(stores: Stores) -> None:
+    ends = [
+        ("a", OperationStatus.SUCCESS, 0, OperationType.START),
+        ("b", OperationStatus.FAILED, 0, OperationType.START),
+        ("c", OperationStatus.SUCCESS, 1, OperationType.RESTART),
+        ("d", OperationStatus.SUCCESS, 1, OperationType.HEALTH_CHECK),
+        ("e", OperationStatus.SUCCESS, 9, OperationType.START),
+    ]
+    for name, status, days_ago, kind in ends:
+        began = NOON - timedelta(days=days_ago)
+        stores.deployments.begin(operation(name, started_at=began, operation_type=kind))
+        stores.deployments.finish(name, status, began + MINUTE, None)
+    stores.deployments.begin(operation("f"))
+    found = stores.deployments.success_by_day(7, NOON)
+    assert [(day.day, day.total, day.successes) for day in found] == [
+        (date(2026, 6, 30), 1, 1),
+        (date(2026, 7, 1), 2, 1),
+    ]
+    assert found[1].mean_duration_ms == 60_000
+    assert found[1].success_rate == 0.5
+    assert stores.deployments.success_by_day(7, NOON, "dev") == []
+
+
+def test_a_lease_is_held_by_one_until_it_expires(stores: Stores) -> None:
+    take = stores.deployments.acquire_lease
+    assert take("prod", "one", "start", NOON, MINUTE).acquired
+    refused = take("prod", "two", "stop", NOON + MINUTE / 2, MINUTE)
+    assert (refused.acquired, refused.holder, refused.reason) == (False, "one", "start")
+    assert take("dev", "two", "stop", NOON, MINUTE).acquired
+    assert take("prod", "two", "stop", NOON + MINUTE, MINUTE).acquired
+    assert not stores.deployments.renew_lease("prod", "one", NOON + MINUTE, MINUTE)
+    assert not stores.deployments.release_lease("prod", "one")
+    assert stores.deployments.release_lease("prod", "two")
+    assert stores.deployments.lease("prod", NOON) is None
+
+
+def test_releases_are_kept_and_the_last_proven_one_is_found(stores: Stores) -> None:
+    first = Release(
+        release_id="r1",
+        environment="prod",
+        deployment_id="prod-1",
+        created_at=NOON,
+        compose={"services": {"bot": {"image": "bot:1"}}},
+        digests={"bot": "sha256:1"},
+        hashes={"bot": "h1"},
+        proven=True,
+    )
+    second = Release(release_id="r2", environment="prod", deployment_id="prod-2", created_at=NOON + MINUTE, compose={})
+    stores.deployments.keep_release(first)
+    stores.deployments.keep_release(second)
+    assert stores.deployments.releases("prod") == [second, first]
+    assert stores.deployments.last_release("prod") == second
+    assert stores.deployments.last_release("prod", proven=True) == first
+    assert stores.deployments.last_release("dev") is None
+
+
+def test_times_are_stored_as_utc_text_of_one_format(stores: Stores) -> None:
+    zone = timezone(timedelta(hours=2))
+    stores.deployments.begin(operation(started_at=NOON.astimezone(zone)))
+    with stores.databases["deployment_logs"].read() as connection:
+        stored = connection.exec_driver_sql("SELECT start_time, metadata FROM deployment_operations").one()
+    assert tuple(stored) == ("2026-07-01 12:00:00.000000", '{"flow_run_id":"7"}')
+
+
+def test_a_time_without_a_zone_is_refused(stores: Stores) -> None:
+    with pytest.raises(StoreConstraintError, match="no time zone"):
+        stores.deployments.begin(operation(started_at=datetime(2026, 7, 1)))  # noqa: DTZ001
+
+
+def test_details_that_are_empty_are_null(stores: Stores) -> None:
+    stores.deployments.begin(operation(details={}))
+    with stores.databases["deployment_logs"].read() as connection:
+        assert connection.exec_driver_sql("SELECT metadata FROM deployment_operations").scalar() is None

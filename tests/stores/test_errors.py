@@ -1,0 +1,192 @@
+"""errors.db keeps failures, their causes, and what was done about them."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from adapters.stores import Stores
+from models.errors_seen import (
+    BusinessImpact,
+    Category,
+    Impact,
+    ImpactType,
+    Pattern,
+    RecordedError,
+    Severity,
+    Strategy,
+    Verdict,
+)
+from models.failures import NotFoundError, StoreConstraintError
+from models.recovery import RecoveryExecution, Step, Ticket, TicketEntry, TicketState
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+ERROR = RecordedError(
+    error_id="e1",
+    environment="prod",
+    text="bind: address already in use",
+    source="start",
+    verdict=Verdict(
+        category=Category.PORT_CONFLICT,
+        severity=Severity.HIGH,
+        strategy=Strategy.FREE_PORT,
+        confidence=0.9,
+        reason="the port is taken",
+        pattern_name="port_in_use",
+        span=(6, 28),
+    ),
+    first_seen=NOON,
+    last_seen=NOON,
+    deployment_id="prod-1",
+    service="web",
+    evidence={"exit_code": 1},
+)
+PATTERN = Pattern(
+    name="port_in_use",
+    regex="address already in use",
+    category=Category.PORT_CONFLICT,
+    severity=Severity.HIGH,
+    strategy=Strategy.FREE_PORT,
+)
+TICKET = Ticket(
+    ticket_id="t1",
+    error_id="e1",
+    environment="prod",
+    title="Free port 80",
+    opened_at=NOON,
+    service="web",
+    steps=("find who holds it",),
+    tried=("restart",),
+    affected_services=("web",),
+    history=(TicketEntry(at=NOON, by="roas", what="opened"),),
+)
+
+
+def test_an_error_is_given_back_as_it_was_recorded(stores: Stores) -> None:
+    assert stores.errors.record(ERROR) == ERROR
+    assert stores.errors.get("e1") == ERROR
+    with pytest.raises(NotFoundError):
+        stores.errors.get("e2")
+
+
+def test_the_same_cause_seen_again_counts_up(stores: Stores) -> None:
+    stores.errors.record(replace(ERROR, predictive=True))
+    again = stores.errors.record(replace(ERROR, error_id="e2", first_seen=NOON + MINUTE, last_seen=NOON + MINUTE))
+    assert (again.error_id, again.count, again.last_seen, again.predictive) == ("e1", 2, NOON + MINUTE, False)
+    assert len(stores.errors.open_errors("prod")) == 1
+
+
+def test_recording_the_same_error_again_changes_nothing(stores: Stores) -> None:
+    stores.errors.record(ERROR)
+    assert stores.errors.record(ERROR).count == 1
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"environment": "dev"},
+        {"service": "bot"},
+        {"verdict": replace(ERROR.verdict, category=Category.TIMEOUT)},
+        {"verdict": replace(ERROR.verdict, template="<n> in use")},
+    ],
+)
+def test_another_cause_is_another_error(stores: Stores, change) -> None:
+    stores.errors.record(ERROR)
+    assert stores.errors.record(replace(ERROR, error_id="e2", **change)).error_id == "e2"
+
+
+def test_a_cause_that_comes_back_after_it_was_resolved_is_a_new_error(stores: Stores) -> None:
+    stores.errors.record(ERROR)
+    assert stores.errors.resolve("e1", NOON + MINUTE, "port freed")
+    assert not stores.errors.resolve("e1", NOON + MINUTE, "port freed")
+    assert stores.errors.record(replace(ERROR, error_id="e2")).error_id == "e2"
+    assert [one.error_id for one in stores.errors.list("prod")] == ["e2", "e1"]
+    assert stores.errors.get("e1").resolved_at == NOON + MINUTE
+
+
+def test_shipped_patterns_are_upgraded_and_a_persons_choices_stay(stores: Stores) -> None:
+    gone = replace(PATTERN, name="gone")
+    stores.errors.sync_patterns([PATTERN, gone])
+    stores.errors.put_pattern(replace(PATTERN, enabled=False))
+    stores.errors.put_pattern(replace(PATTERN, name="mine", shipped=False))
+    stores.errors.pattern_matched("port_in_use", NOON)
+    newer = replace(PATTERN, regex="in use", priority=70)
+    stores.errors.sync_patterns([newer, replace(PATTERN, name="mine", regex="shipped now")])
+    found = {one.name: one for one in stores.errors.patterns()}
+    assert found["port_in_use"] == replace(newer, enabled=False, match_count=1, last_matched=NOON)
+    assert found["mine"] == replace(PATTERN, name="mine", shipped=False)
+    assert "gone" not in found
+
+
+def test_impacts_and_executions_belong_to_their_error(stores: Stores) -> None:
+    impact = Impact(
+        impact_type=ImpactType.SERVICE_DOWN,
+        affected_services=("web",),
+        estimated_recovery_seconds=60,
+        business_impact=BusinessImpact.HIGH,
+    )
+    begun = RecoveryExecution(error_id="e1", strategy=Strategy.FREE_PORT, started_at=NOON)
+    with pytest.raises(StoreConstraintError, match="FOREIGN KEY"):
+        stores.errors.add_impact("e1", impact, NOON)
+    stores.errors.record(ERROR)
+    stores.errors.add_impact("e1", impact, NOON)
+    assert stores.errors.impacts("e1") == [impact]
+    number = stores.errors.begin_execution(begun)
+    assert stores.errors.executions("e1") == [begun]
+    step = Step(name="stop", target="web", ok=True, detail="", started_at=NOON, ended_at=NOON + MINUTE)
+    ended = replace(begun, ended_at=NOON + MINUTE, success=True, steps=(step,), final_status="recovered")
+    assert stores.errors.finish_execution(number, ended)
+    assert stores.errors.executions(environment="prod", service="web", since=NOON) == [ended]
+    assert stores.errors.executions(environment="prod", since=NOON + MINUTE) == []
+    assert stores.errors.executions(environment="dev") == []
+
+
+def test_one_cause_has_one_ticket(stores: Stores) -> None:
+    stores.errors.record(ERROR)
+    assert stores.errors.open_ticket(TICKET) == TICKET
+    stores.errors.resolve("e1", NOON, "?")
+    stores.errors.record(replace(ERROR, error_id="e2"))
+    later = replace(TICKET, ticket_id="t2", error_id="e2", tried=("recreate",), opened_at=NOON + MINUTE)
+    same = stores.errors.open_ticket(later)
+    assert same.ticket_id == "t1"
+    assert same.tried == ("restart", "recreate")
+    assert same.history[-1].what == "seen again"
+    assert len(stores.errors.tickets(TicketState.OPEN, "prod")) == 1
+
+
+def test_a_ticket_moves_only_from_where_it_stands(stores: Stores) -> None:
+    stores.errors.record(ERROR)
+    stores.errors.open_ticket(TICKET)
+    done = TicketEntry(at=NOON + MINUTE, by="anna", what="port freed")
+    assert stores.errors.move_ticket("t1", TicketState.OPEN, TicketState.RESOLVED, done)
+    assert not stores.errors.move_ticket("t1", TicketState.OPEN, TicketState.ACKNOWLEDGED, done)
+    found = stores.errors.ticket("t1")
+    assert (found.state, found.resolved_at, found.history[-1]) == (TicketState.RESOLVED, NOON + MINUTE, done)
+
+
+def test_a_resolved_ticket_of_a_cause_that_comes_back_is_opened_again(stores: Stores) -> None:
+    stores.errors.record(ERROR)
+    stores.errors.open_ticket(TICKET)
+    done = TicketEntry(at=NOON, by="anna", what="port freed")
+    stores.errors.move_ticket("t1", TicketState.OPEN, TicketState.RESOLVED, done)
+    again = stores.errors.open_ticket(replace(TICKET, ticket_id="t2", opened_at=NOON + MINUTE))
+    assert (again.ticket_id, again.state, again.resolved_at) == ("t1", TicketState.OPEN, None)
+
+
+def test_a_ticket_for_no_error_is_refused(stores: Stores) -> None:
+    with pytest.raises(StoreConstraintError):
+        stores.errors.open_ticket(TICKET)
+
+
+@pytest.mark.parametrize(
+    ("environment", "service", "stops"),
+    [(None, None, True), ("prod", None, True), ("prod", "web", True), ("prod", "bot", False), ("dev", None, False)],
+)
+def test_recovery_is_paused_for_what_was_named(stores: Stores, environment, service, stops) -> None:
+    stores.errors.pause(environment, service, NOON + MINUTE, "maintenance", "anna", NOON)
+    assert (stores.errors.paused("prod", "web", NOON) is not None) is stops
+    assert stores.errors.paused("prod", "web", NOON + MINUTE) is None
+    assert len(stores.errors.pauses(NOON)) == 1
+    assert stores.errors.resume(environment, service)
+    assert stores.errors.paused("prod", "web", NOON) is None

@@ -1,0 +1,202 @@
+"""monitoring.db keeps health, metrics, baselines and alerts."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from adapters.stores import Stores, monitoring
+from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
+from models.metrics import Alert, AlertSeverity, AlertState, Baseline, Dependency, DependencyStatus, Metric
+from models.records import RecordedScore
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+PROBE = ProbeResult(
+    service="bot", kind="http", target="http://bot:80/", ok=True, detail="200", checked_at=NOON, latency_ms=3.5
+)
+REPORT = HealthReport(
+    environment="prod",
+    overall=Health.DEGRADED,
+    checked_at=NOON,
+    services=(
+        ServiceVerdict(service="bot", health=ServiceHealth.HEALTHY, reason="answers", probes=(PROBE,)),
+        ServiceVerdict(service="web", health=ServiceHealth.STOPPED, reason="gone", required=False),
+    ),
+    deployment_id="prod-1",
+    system_load=0.5,
+    critical_alerts=1,
+    findings=("web is gone",),
+)
+ALERT = Alert(
+    alert_id="a1",
+    environment="prod",
+    service="bot",
+    metric="cpu_percent",
+    severity=AlertSeverity.WARNING,
+    reason="CPU 93 %",
+    opened_at=NOON,
+    value=93.0,
+    threshold=80.0,
+)
+
+
+def metric(name: str = "cpu_percent", value: float = 1.5, at: datetime = NOON, service: str = "bot") -> Metric:
+    return Metric(environment="prod", service=service, name=name, value=value, sampled_at=at)
+
+
+def test_a_health_report_is_given_back_as_it_was_and_kept_once(stores: Stores) -> None:
+    stores.monitoring.record_health(REPORT)
+    stores.monitoring.record_health(REPORT)
+    assert stores.monitoring.health_history("prod") == [REPORT]
+    assert stores.monitoring.health_history("dev") == []
+    with stores.databases["monitoring"].read() as connection:
+        found = connection.exec_driver_sql(
+            "SELECT services_total, services_healthy, services_degraded, services_unhealthy "
+            "FROM deployment_health_history"
+        ).one()
+    assert tuple(found) == (2, 1, 0, 1)
+
+
+def test_a_dependency_not_named_any_more_becomes_inactive(stores: Stores) -> None:
+    on_redis = Dependency(service="bot", depends_on="redis", last_check=NOON)
+    on_web = Dependency(service="bot", depends_on="web", last_check=NOON)
+    stores.monitoring.put_dependencies("prod", [on_redis, on_web])
+    stores.monitoring.put_dependencies("dev", [on_redis])
+    stores.monitoring.put_dependencies("prod", [on_redis])
+    assert stores.monitoring.dependencies("prod") == [
+        on_redis,
+        replace(on_web, status=DependencyStatus.INACTIVE),
+    ]
+    assert stores.monitoring.dependencies("dev") == [on_redis]
+
+
+def test_a_baseline_keeps_the_time_it_was_first_made(stores: Stores) -> None:
+    first = Baseline(
+        service="bot",
+        metric="cpu_percent",
+        value=10,
+        warning=50,
+        critical=None,
+        created_at=NOON,
+        updated_at=NOON,
+        samples=3,
+    )
+    later = replace(first, value=12, created_at=NOON + MINUTE, updated_at=NOON + MINUTE, samples=4)
+    stores.monitoring.put_baselines("prod", [first])
+    stores.monitoring.put_baselines("dev", [first])
+    stores.monitoring.put_baselines("prod", [later])
+    assert stores.monitoring.baselines("prod") == [replace(later, created_at=NOON)]
+    assert stores.monitoring.baselines("dev") == [first]
+
+
+def test_samples_come_back_by_series_and_time(stores: Stores) -> None:
+    for place in range(4):
+        stores.monitoring.add_metrics([metric(value=place, at=NOON + place * MINUTE), metric("memory", 9)])
+    found = stores.monitoring.series("prod", "bot", "cpu_percent", NOON + MINUTE, NOON + 3 * MINUTE)
+    assert found == [(NOON + MINUTE, 1.0), (NOON + 2 * MINUTE, 2.0)]
+
+
+def test_a_sample_given_twice_is_kept_once(stores: Stores) -> None:
+    stores.monitoring.add_metrics([metric(value=1)])
+    stores.monitoring.add_metrics([metric(value=2)])
+    assert stores.monitoring.series("prod", "bot", "cpu_percent", NOON) == [(NOON, 2.0)]
+
+
+def test_latest_is_the_newest_sample_of_each_metric_still_reporting(stores: Stores) -> None:
+    stores.monitoring.add_metrics(
+        [
+            metric(value=1),
+            metric(value=2, at=NOON + MINUTE),
+            metric("memory", 3),
+            metric("gone", 4, at=NOON - timedelta(hours=2)),
+        ]
+    )
+    found = {one.name: one.value for one in stores.monitoring.latest("prod")}
+    assert found == {"cpu_percent": 2.0, "memory": 3.0}
+    assert stores.monitoring.latest("dev") == []
+
+
+def test_people_see_the_wide_shape(stores: Stores) -> None:
+    stores.monitoring.add_metrics(
+        [metric("cpu_percent", 5), metric("memory_percent", 6), metric("load_1m", 0.5, service="host")]
+    )
+    with stores.databases["monitoring"].read() as connection:
+        services = connection.exec_driver_sql(
+            "SELECT timestamp, environment, service, cpu_percent, memory_percent FROM service_metrics"
+        ).all()
+        host = connection.exec_driver_sql("SELECT environment, load_1m, cpu_percent FROM system_metrics").all()
+    assert [tuple(row) for row in services] == [("2026-07-01 12:00:00.000", "prod", "bot", 5.0, 6.0)]
+    assert [tuple(row) for row in host] == [("prod", 0.5, None)]
+
+
+def test_a_name_with_a_changing_part_cannot_fill_the_disk(stores: Stores, monkeypatch) -> None:
+    monkeypatch.setattr(monitoring, "SERIES_LIMIT", 3)
+    kept = stores.monitoring.add_metrics([metric(f"m{place}") for place in range(5)])
+    again = stores.monitoring.add_metrics([metric(f"m{place}", at=NOON + MINUTE) for place in range(5)])
+    assert (kept, again) == (3, 3)
+    with stores.databases["monitoring"].read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM dead_letters").scalar() == 1
+
+
+def test_what_detectors_learnt_is_kept_by_service_and_metric(stores: Stores) -> None:
+    stores.monitoring.put_states("prod", {("bot", "cpu"): b"\x00one", ("bot", "mem"): b"two"})
+    stores.monitoring.put_states("prod", {("bot", "cpu"): b"three"})
+    assert stores.monitoring.states("prod") == {("bot", "cpu"): b"three", ("bot", "mem"): b"two"}
+
+
+def test_an_alert_is_opened_once_changed_and_resolved_once(stores: Stores) -> None:
+    stores.monitoring.open_alert(ALERT)
+    stores.monitoring.open_alert(replace(ALERT, reason="other"))
+    assert stores.monitoring.alerts("prod") == [ALERT]
+    louder = replace(ALERT, severity=AlertSeverity.CRITICAL, state=AlertState.ACKNOWLEDGED, acknowledged_at=NOON)
+    assert stores.monitoring.update_alert(louder)
+    assert stores.monitoring.resolve_alert("a1", NOON + MINUTE)
+    assert not stores.monitoring.resolve_alert("a1", NOON + MINUTE)
+    assert not stores.monitoring.update_alert(ALERT)
+    assert stores.monitoring.alerts(state=AlertState.OPEN) == []
+    [found] = stores.monitoring.alerts(state=AlertState.RESOLVED)
+    assert found == replace(louder, state=AlertState.RESOLVED, resolved_at=NOON + MINUTE)
+
+
+def test_probes_scores_and_heartbeats_are_given_back(stores: Stores) -> None:
+    score = RecordedScore(
+        environment="prod",
+        service="bot",
+        score=87.5,
+        grade="B",
+        scored_at=NOON,
+        parts={"uptime": 99.0},
+        suggestions=("fewer restarts",),
+    )
+    stores.monitoring.record_probes([PROBE], "prod")
+    stores.monitoring.record_score(score)
+    stores.monitoring.beat("collection", NOON)
+    stores.monitoring.beat("collection", NOON + MINUTE)
+    assert stores.monitoring.probes("prod", "bot") == [PROBE]
+    assert stores.monitoring.scores("prod", "bot") == [score]
+    assert stores.monitoring.heartbeats() == {"collection": NOON + MINUTE}
+
+
+def test_a_number_that_json_lacks_does_not_make_invalid_json(stores: Stores) -> None:
+    score = RecordedScore(
+        environment="prod", service="bot", score=0, grade="F", scored_at=NOON, parts={"uptime": float("nan")}
+    )
+    stores.monitoring.record_score(score)
+    [found] = stores.monitoring.scores("prod")
+    assert found.parts == {"uptime": None}
+
+
+@pytest.mark.parametrize("value", [0.0, 1e-12, 3.0, -7.5, 12345.678, 1e12])
+def test_a_sketch_of_one_number_is_near_it(value: float) -> None:
+    sketch = monitoring.Sketch.of([value])
+    assert monitoring.Sketch.from_bytes(sketch.to_bytes()).quantile(0.5) == pytest.approx(value, rel=0.0201, abs=1e-9)
+
+
+def test_sketches_added_together_are_the_sketch_of_all() -> None:
+    left, right = [1.0, 5.0, 9.0], [2.0, 400.0]
+    both = monitoring.Sketch.of(left).merged(monitoring.Sketch.of(right))
+    assert both == monitoring.Sketch.of(left + right)
+    assert both.quantile(0) == pytest.approx(1, rel=0.0201)
+    assert both.quantile(0.5) == pytest.approx(5, rel=0.0201)
+    assert both.quantile(1) == pytest.approx(400, rel=0.0201)
