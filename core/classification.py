@@ -1,8 +1,8 @@
 """Classification: what an error is, judged from its text and from what surrounds it.
 
 Confidence is a number from 0 to 1. The text names the cause itself: 0.9 and more; it shows a symptom many
-causes share: 0.75; only a wrapper or a bare end: 0.55; the evidence beside the text decided: 0.7 to 0.95; only
-the level of the line: 0.45; nothing is known: 0.2. A rival cause of nearly the same weight takes 0.1 away.
+causes share: 0.75; only a wrapper or a bare end: 0.55; the evidence beside the text decided: 0.7 to 0.95;
+only the level of the line: 0.45; nothing is known: 0.2. A rival cause of nearly the same weight takes 0.1 away.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ _LOUD_LEVEL = re2.compile(
     r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:err|fatal|crit|panic)|traceback"
 )
 _FAILURE_WORD = re2.compile(
-    r"(?i)error|fail|fatal|panic|exception|crash|abort|den(?:y|ied)|refus|invalid|can(?:no|')t|could ?n|unable"
-    r"|not (?:found|set|exist|allow|support|permit|valid|running|respond)|missing|wrong|unexpected|kill"
+    r"(?i)error|fail|fatal|panic|exception|crash|abort|den(?:y|ied)|refus|invalid|can(?:no|')t|could ?n"
+    r"|not (?:found|set|exist|allow|support|permit|valid|running|respond)|missing|wrong|unexpected|kill|unable"
     r"|timed?[ -]?out|unhealthy|lost|\bdown\b|broken|reject|traceback|critical|firing|\bdead|corrupt|illegal"
-    r"|bad |no such|unknown|unreachable|closed|exceed|overflow|undefined|unsupported|unauthori[sz]ed|forbidden"
-    r"|expired|conflict|\bdies\b|terminated|didn't|doesn't|stuck"
+    r"|bad |no such|unknown|unreachable|closed|exceed|overflow|undefined|unsupported|forbidden"
+    r"|unauthori[sz]ed|expired|conflict|\bdies\b|terminated|didn't|doesn't|stuck"
 )
 
 # What says little of its own: facts from the engine weigh more than these words.
@@ -57,8 +57,8 @@ _WEAK_CATEGORIES = frozenset(
 def classify(text: str, *, evidence: Evidence | None = None, patterns: PatternSet | None = None) -> Verdict:
     """Judge an error: its category, severity, strategy and the words or facts that decided.
 
-    `patterns` are the shipped ones unless given. An automatic strategy is only a proposal: it may be tried once
-    its own precondition holds. Time is linear in the length of the text.
+    `patterns` are the shipped ones unless given. An automatic strategy is only a proposal: it may be tried
+    once its own precondition holds. Time is linear in the length of the text.
     """
     known = shipped_patterns() if patterns is None else patterns
     verdict = _by_words(text, known)
