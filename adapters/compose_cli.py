@@ -8,7 +8,6 @@ import re
 import signal
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from typing import Any
 
@@ -60,11 +59,10 @@ class ComposeCli:
         Raises:
             ComposeError: The files are missing, do not parse or merge, or a required variable is not set.
         """
-        # Both only read files, and each spends most of its time starting up.
-        with ThreadPoolExecutor(max_workers=2) as pool:
-            hashing = pool.submit(self._run, ["config", "--hash", "*"], _QUICK)
-            document, warnings = self._document()
-        hashes = dict(line.split(maxsplit=1) for line in hashing.result()[0].splitlines() if line.strip())
+        document, warnings, text = self._document()
+        # Hashed as rendered: what comes from env_file then counts, as it does in the containers' labels.
+        lines = self._run(["config", "--hash", "*"], _QUICK, rendered=text)[0].splitlines()
+        hashes = dict(line.split(maxsplit=1) for line in lines if line.strip())
         return _application(document, hashes, warnings)
 
     def variables(self) -> tuple[ComposeVariable, ...]:
@@ -84,7 +82,7 @@ class ComposeCli:
         Raises:
             ComposeError: As for `render`, or the variable a secret comes from is not set.
         """
-        document, _ = self._document()
+        document, _, _ = self._document()
         known = variables_of(self._environment, self._variables)
         return {
             name: files
@@ -136,7 +134,7 @@ class ComposeCli:
         """
         self._run(["down", *(["--remove-orphans"] if remove_orphans else [])], deadline)
 
-    def _document(self) -> tuple[dict[str, Any], tuple[str, ...]]:
+    def _document(self) -> tuple[dict[str, Any], tuple[str, ...], str]:
         out, err = self._run(["config", "--format", "json"], _QUICK)
         try:
             document: dict[str, Any] = _unescaped(json.loads(out))
@@ -145,23 +143,33 @@ class ComposeCli:
                 "Compose gave a configuration that is not JSON.",
                 advice="Is this Compose 2? Run `docker compose config --format json` to see.",
             ) from error
-        document.setdefault("services", {})
-        document["services"] = document["services"] or {}
-        return document, _warnings(err)
+        document["services"] = document.get("services") or {}
+        return document, _warnings(err), out
+
+    def _project(self, files: Sequence[str]) -> list[str]:
+        named = self._environment
+        options = ["--ansi", "never", "--progress", "plain", "--project-name", named.project]
+        options += ["--project-directory", str(named.compose_files[0].parent)]
+        for option, values in (
+            ("--file", files),
+            ("--env-file", named.env_files),
+            ("--profile", named.profiles),
+        ):
+            for value in values:
+                options += [option, str(value)]
+        return options
 
     def _run(
-        self, arguments: Sequence[str], deadline: timedelta, *, on_project: bool = True
+        self,
+        arguments: Sequence[str],
+        deadline: timedelta,
+        *,
+        on_project: bool = True,
+        rendered: str | None = None,
     ) -> tuple[str, str]:
-        command = ["docker", "compose"]
-        if on_project:
-            command += ["--ansi", "never", "--progress", "plain", "--project-name", self._environment.project]
-            for file in self._environment.compose_files:
-                command += ["--file", str(file)]
-            for file in self._environment.env_files:
-                command += ["--env-file", str(file)]
-            for profile in self._environment.profiles:
-                command += ["--profile", profile]
-        command += arguments
+        """Run Compose on the environment's files, or on a configuration it rendered before."""
+        files = ["-"] if rendered is not None else [str(file) for file in self._environment.compose_files]
+        command = ["docker", "compose", *(self._project(files) if on_project else ()), *arguments]
         variables = {"PATH": os.defpath, **self._variables}
         try:
             # A group of its own: the plugin that does the work is a child of the docker command, and must
@@ -169,7 +177,7 @@ class ComposeCli:
             process = subprocess.Popen(
                 command,
                 env=variables,
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.DEVNULL if rendered is None else subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
@@ -182,7 +190,7 @@ class ComposeCli:
             ) from error
         with process:
             try:
-                out, err = process.communicate(timeout=deadline.total_seconds())
+                out, err = process.communicate(rendered, timeout=deadline.total_seconds())
             except BaseException as error:
                 os.killpg(process.pid, signal.SIGKILL)
                 if not isinstance(error, subprocess.TimeoutExpired):
@@ -285,9 +293,7 @@ def _variables(table: str) -> tuple[ComposeVariable, ...]:
         cells = [line[a:b].strip() for a, b in zip(starts, [*starts[1:], None], strict=True)]
         name, required, default, alternate = (*cells, "", "", "")[:4]
         if name:
-            found.append(
-                ComposeVariable(name=name, required=required == "true", default=default, alternate=alternate)
-            )
+            found.append(ComposeVariable(name=name, required=required == "true", default=default, alternate=alternate))
     return tuple(sorted(found, key=lambda variable: variable.name))
 
 
@@ -302,9 +308,7 @@ def _unescaped(value: Any) -> Any:
     return value
 
 
-def _application(
-    document: dict[str, Any], hashes: Mapping[str, str], warnings: tuple[str, ...]
-) -> Application:
+def _application(document: dict[str, Any], hashes: Mapping[str, str], warnings: tuple[str, ...]) -> Application:
     project = document["name"]
     raw: dict[str, Any] = document["services"]
     awaited = {
@@ -324,9 +328,7 @@ def _application(
             external=bool(body.get("external")),
             driver=body.get("driver", ""),
             subnets=tuple(
-                part["subnet"]
-                for part in (body.get("ipam") or {}).get("config") or ()
-                if part and part.get("subnet")
+                part["subnet"] for part in (body.get("ipam") or {}).get("config") or () if part and part.get("subnet")
             ),
         )
         for key, body in _section(document, "networks")
@@ -384,9 +386,7 @@ def _service(
     healthcheck = _healthcheck(body["healthcheck"]) if body.get("healthcheck") else None
     restart = _restart_policy(body, deploy)
     stays_up = (
-        restart in {"always", "unless-stopped"}
-        or bool(ports)
-        or (healthcheck is not None and not healthcheck.disabled)
+        restart in {"always", "unless-stopped"} or bool(ports) or (healthcheck is not None and not healthcheck.disabled)
     )
     return ServiceDeclaration(
         name=name,
@@ -515,9 +515,7 @@ def _injected_keys(document: dict[str, Any], service: dict[str, Any]) -> Iterato
                 yield section, entry
 
 
-def _injected(
-    document: dict[str, Any], service: dict[str, Any], known: Mapping[str, str]
-) -> Iterator[InjectedFile]:
+def _injected(document: dict[str, Any], service: dict[str, Any], known: Mapping[str, str]) -> Iterator[InjectedFile]:
     for section, entry in _injected_keys(document, service):
         source = entry["source"]
         body = document[section][source]

@@ -8,15 +8,16 @@ import struct
 import tarfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import docker
 import requests
+import urllib3
 from docker.errors import APIError, DockerException, NotFound
 
 from models.compose import ImageFact, InjectedFile, NetworkFact, PortHolder
@@ -56,8 +57,6 @@ _ACTIONS = (
     "health_status",
 )
 _ATTRIBUTES = ("exitCode", "signal", "execDuration", "image", "name", "oldName")
-
-T = TypeVar("T")
 
 
 class DockerEngine:
@@ -102,9 +101,7 @@ class DockerEngine:
             storage_driver=told.get("Driver", ""),
             warnings=tuple(told.get("Warnings") or ()),
             root_folder=told.get("DockerRootDir", ""),
-            address_pools=tuple(
-                (pool["Base"], int(pool["Size"])) for pool in told.get("DefaultAddressPools") or ()
-            ),
+            address_pools=tuple((pool["Base"], int(pool["Size"])) for pool in told.get("DefaultAddressPools") or ()),
         )
 
     def sightings(self, project: str) -> list[Sighting]:
@@ -113,8 +110,9 @@ class DockerEngine:
         Raises:
             EngineError: The engine did not answer, or refused.
         """
-        found = self._side_by_side(self._sighting_or_none, self._container_ids(project, running=False))
-        return sorted(found, key=lambda seen: (seen.service, seen.number, seen.name))
+        found = self._pool.map(self._sighting_or_none, self._containers(project, running=False))
+        seen = [sighting for sighting in found if sighting is not None]
+        return sorted(seen, key=lambda one: (one.service, one.number, one.name))
 
     def sighting(self, container_id: str) -> Sighting:
         """One container now.
@@ -190,7 +188,9 @@ class DockerEngine:
         Raises:
             EngineError: The engine did not answer, or refused.
         """
-        return self._side_by_side(self._sample, self._container_ids(project, running=True))
+        containers = self._containers(project, running=True)
+        found = self._pool.map(self._sample, containers.keys(), containers.values())
+        return [sample for sample in found if sample is not None]
 
     def logs(self, container_id: str, lines: int = 100, since: datetime | None = None) -> str:
         """The last lines a container wrote to its output, both streams, with the engine's time stamps.
@@ -328,9 +328,7 @@ class DockerEngine:
                 name=network["Name"],
                 driver=network.get("Driver", ""),
                 subnets=tuple(
-                    part["Subnet"]
-                    for part in (network.get("IPAM") or {}).get("Config") or ()
-                    if part.get("Subnet")
+                    part["Subnet"] for part in (network.get("IPAM") or {}).get("Config") or () if part.get("Subnet")
                 ),
                 project=(network.get("Labels") or {}).get(_PROJECT, ""),
             )
@@ -392,13 +390,11 @@ class DockerEngine:
                 raise
             raise EngineUnreachableError(self.address, _innermost(error)) from error
 
-    def _container_ids(self, project: str, *, running: bool) -> list[str]:
+    def _containers(self, project: str, *, running: bool) -> dict[str, str]:
+        """The service of each container of a project, by container."""
         with self._speaking("listing containers"):
             found = self._quick().containers(all=not running, filters=_owned_by(project))
-        return [container["Id"] for container in found]
-
-    def _side_by_side(self, look: Callable[[str], T | None], container_ids: Sequence[str]) -> list[T]:
-        return [found for found in self._pool.map(look, container_ids) if found is not None]
+        return {container["Id"]: container["Labels"].get(_SERVICE, "") for container in found}
 
     def _sighting_or_none(self, container_id: str) -> Sighting | None:
         try:
@@ -407,18 +403,13 @@ class DockerEngine:
             # Removed since it was listed: not seen is then the truth.
             return None
 
-    def _sample(self, container_id: str) -> ServiceSample | None:
+    def _sample(self, container_id: str, service: str) -> ServiceSample | None:
         try:
             with self._speaking(f"measuring container {_short(container_id)}"):
                 told = self._quick().stats(container_id, stream=False, one_shot=True)
-                labels = self._label_of(container_id)
         except ContainerGoneError:
             return None
-        return _sample(told, labels.get(_SERVICE, ""))
-
-    def _label_of(self, container_id: str) -> dict[str, str]:
-        labels: dict[str, str] = self._quick().inspect_container(container_id)["Config"]["Labels"]
-        return labels
+        return _sample(told, container_id, service)
 
     def _stop_timeout(self, container_id: str) -> int:
         return int(self._quick().inspect_container(container_id)["Config"].get("StopTimeout") or 10)
@@ -505,12 +496,15 @@ def _archive(file: InjectedFile) -> bytes:
 def _frames(raw: Any, deadline: float) -> bytes:
     """What a command printed: frames of a head (stream, length) and a body, until the stream ends."""
     printed = bytearray()
-    while head := raw.read(8):
-        if time.monotonic() > deadline:
-            raise TimeoutError("the command did not end within its time limit")
-        body = raw.read(struct.unpack(">BxxxL", head)[1])
-        if len(printed) < _EXEC_BYTES:
-            printed += body
+    try:
+        while head := raw.read(8):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the command did not end within its time limit")
+            body = raw.read(struct.unpack(">BxxxL", head)[1])
+            if len(printed) < _EXEC_BYTES:
+                printed += body
+    except urllib3.exceptions.TimeoutError as error:
+        raise TimeoutError("the command did not end within its time limit") from error
     return bytes(printed[:_EXEC_BYTES])
 
 
@@ -593,7 +587,7 @@ def _event(told: dict[str, Any]) -> ContainerEvent:
     )
 
 
-def _sample(told: dict[str, Any], service: str) -> ServiceSample | None:
+def _sample(told: dict[str, Any], container_id: str, service: str) -> ServiceSample | None:
     sampled_at, cpu, memory = _moment(told.get("read")), told["cpu_stats"], told.get("memory_stats") or {}
     if sampled_at is None or "usage" not in memory:
         # It ended between being listed and being measured: the engine then answers with zeroes.
@@ -605,7 +599,7 @@ def _sample(told: dict[str, Any], service: str) -> ServiceSample | None:
     blocks = (told.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
     return ServiceSample(
         service=service,
-        container_id=told.get("id", ""),
+        container_id=container_id,
         sampled_at=sampled_at,
         cpu_total_ns=cpu["cpu_usage"]["total_usage"],
         system_cpu_ns=cpu.get("system_cpu_usage", 0),
