@@ -1,0 +1,241 @@
+import math
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.anomalies import (
+    ALERT,
+    NOTICE,
+    WARM_UP_ROWS,
+    Detector,
+    StuckRule,
+    ZeroRule,
+    detect_csv,
+    judge_silence,
+)
+from models.analysis import Level
+from models.failures import BadInputError
+
+MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+
+
+def daily(rows: int, every: timedelta, seed: int = 0) -> list[float]:
+    noise = np.random.default_rng(seed)
+    turn = 2 * np.pi * np.arange(rows) * (every / timedelta(days=1))
+    return list(40 + 15 * np.sin(turn) + noise.normal(0, 2, rows))
+
+
+def latency(rows: int, _every: timedelta, seed: int = 0) -> list[float]:
+    return list(np.random.default_rng(seed).lognormal(3, 0.4, rows))
+
+
+def memory(rows: int, _every: timedelta, seed: int = 0) -> list[float]:
+    steps = np.random.default_rng(seed).normal(0, 1, rows)
+    values, level = [], 0.0
+    for step in steps:
+        level = 0.97 * level + step
+        values.append(500 + 5 * level)
+    return values
+
+
+def scores(values: list[float], every: timedelta = 5 * MINUTE, start: datetime = MONDAY) -> list[float]:
+    detector = Detector()
+    return [detector.update(start + step * every, value).value for step, value in enumerate(values)]
+
+
+@pytest.mark.parametrize("series", [daily, latency, memory])
+def test_a_clean_series_seldom_reaches_the_level_of_an_alert_after_its_first_day(
+    series: Callable[[int, timedelta, int], list[float]],
+) -> None:
+    loud = rows = 0
+    for seed in range(4):
+        told = scores(series(5 * 1440, MINUTE, seed), MINUTE)[1440:]
+        loud += sum(score >= ALERT for score in told)
+        rows += len(told)
+    assert loud / rows * 10_000 <= 0.5
+
+
+@pytest.mark.parametrize("series", [daily, memory])
+def test_a_doubled_level_is_an_alert_within_five_rows(
+    series: Callable[[int, timedelta, int], list[float]],
+) -> None:
+    for seed in range(5):
+        values = series(2500, 5 * MINUTE, seed)
+        values[2000:2020] = [2 * value for value in values[2000:2020]]
+        assert max(scores(values)[2000:2005]) >= ALERT
+
+
+def test_one_incident_is_told_once() -> None:
+    values = daily(2500, 5 * MINUTE)
+    values[2000:2020] = [100.0] * 20
+    told = scores(values)[2000:2060]
+    assert told[0] >= ALERT
+    assert sum(score >= NOTICE for score in told) == 1
+
+
+def test_the_reason_names_the_range_that_was_left() -> None:
+    detector = Detector()
+    for step, value in enumerate(daily(2000, 5 * MINUTE)):
+        detector.update(MONDAY + step * 5 * MINUTE, value)
+    reason = detector.update(MONDAY + 2000 * 5 * MINUTE, 93.0).reason
+    assert reason.startswith("93 is above everything seen in 2000 rows (")
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    values=st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=700),
+    cut=st.floats(0, 1),
+    minutes=st.integers(1, 240),
+)
+def test_a_restart_of_the_process_changes_no_score(values: list[float], cut: float, minutes: int) -> None:
+    every = minutes * MINUTE
+    whole, detector = Detector(), Detector()
+    for step, value in enumerate(values):
+        at = None if step % 7 == 3 else MONDAY + step * every
+        if step == int(cut * len(values)):
+            detector = Detector.from_state(detector.to_state())
+        assert detector.update(at, value) == whole.update(at, value)
+    assert detector.to_state() == whole.to_state()
+
+
+def test_the_state_stays_small() -> None:
+    detector = Detector()
+    noise = np.random.default_rng(3)
+    for step in range(20_000):
+        detector.update(MONDAY + step * MINUTE, float(noise.pareto(1.2)) * 10 ** (step % 5))
+    assert len(detector.to_state()) < 20_000
+
+
+@pytest.mark.parametrize(("factor", "shift"), [(1000.0, 0.0), (0.001, 0.0), (-1.0, 0.0), (3.7, -500.0)])
+def test_the_scale_of_a_metric_does_not_matter(factor: float, shift: float) -> None:
+    values = daily(3000, 5 * MINUTE)
+    values[2500] = 90.0
+    assert scores([factor * value + shift for value in values]) == pytest.approx(scores(values), abs=0.02)
+
+
+def test_the_date_of_the_first_row_does_not_matter() -> None:
+    values = daily(3000, 5 * MINUTE)
+    later = MONDAY + timedelta(days=1234, hours=5, minutes=17)
+    assert scores(values, start=later) == scores(values)
+
+
+def test_a_constant_series_scores_nothing_until_it_changes() -> None:
+    told = scores([5.0] * 1000 + [6.0])
+    assert max(told[:1000]) < NOTICE
+    assert told[1000] >= ALERT
+
+
+def test_times_may_be_missing_late_or_far_apart() -> None:
+    noise = np.random.default_rng(7)
+    detector = Detector()
+    for step, value in enumerate(daily(2000, 5 * MINUTE)):
+        at = MONDAY + step * 5 * MINUTE + timedelta(seconds=float(noise.normal(0, 900)))
+        at += timedelta(days=30) if step > 1000 else timedelta()
+        score = detector.update(None if step % 11 == 0 else at, value)
+        assert 0 <= score.value <= score.raw < 1
+
+
+def test_is_not_settled_before_200_rows() -> None:
+    detector = Detector()
+    settled = [detector.update(None, float(step % 5)).settled for step in range(WARM_UP_ROWS + 2)]
+    assert settled.index(True) == WARM_UP_ROWS
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, 1e200])
+def test_refuses_what_is_no_usable_number(value: float) -> None:
+    with pytest.raises(BadInputError):
+        Detector().update(MONDAY, value)
+
+
+@pytest.mark.parametrize("state", [b"", b"x", b"12345678" * 40])
+def test_refuses_a_state_it_cannot_read(state: bytes) -> None:
+    with pytest.raises(BadInputError, match="start anew"):
+        Detector.from_state(state)
+
+
+def test_detect_gives_back_the_same_rows_in_the_same_order() -> None:
+    rows = [f"2026-03-02 {hour:02}:00:00,{hour}.50" for hour in range(24)]
+    out = list(detect_csv(["timestamp,value\n", *[f"{row}\n" for row in rows]]))
+    assert out[0] == "timestamp,value,anomaly_score"
+    assert [line.rsplit(",", 1)[0] for line in out[1:]] == rows
+    assert all(0 <= float(line.rsplit(",", 1)[1]) <= 1 for line in out[1:])
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        ([], "Line 1"),
+        (["time,value"], "Line 1"),
+        (["timestamp,value", "2026-03-02 00:00:00,1", "2026-03-02 00:05:00,nan"], "Line 3"),
+        (["timestamp,value", "2026-03-02 00:00:00,many"], "Line 2 has 'many'"),
+        (["timestamp,value", "yesterday,1"], "Line 2 has 'yesterday'"),
+        (["timestamp,value", "2026-03-02 00:00:00,1,2"], "Line 2 has 3 columns"),
+    ],
+)
+def test_detect_names_the_line_it_cannot_use(lines: list[str], words: str) -> None:
+    with pytest.raises(BadInputError, match=words):
+        list(detect_csv(lines))
+
+
+def test_a_value_that_stands_still_for_longer_than_ever_is_stuck() -> None:
+    rule = StuckRule()
+    for value in daily(1000, 5 * MINUTE):
+        rule = rule.after(value)
+    for _ in range(58):
+        rule = rule.after(40.0)
+        assert rule.judge().level is Level.NONE
+    for _ in range(2):
+        rule = rule.after(40.0)
+    assert rule.judge().level is Level.WARNING
+    assert "stands at exactly 40 for 60 rows" in rule.judge().reason
+    assert rule.after(41.0).judge().level is Level.NONE
+
+
+def test_a_metric_that_often_stands_still_is_never_stuck() -> None:
+    rule = StuckRule()
+    for step in range(3000):
+        rule = rule.after(float(step // 40))
+    for _ in range(500):
+        rule = rule.after(7.0)
+        assert rule.judge().level is Level.NONE
+
+
+def test_a_metric_that_was_never_near_zero_has_dropped_to_zero() -> None:
+    rule = ZeroRule()
+    for value in daily(1000, 5 * MINUTE):
+        rule = rule.after(value)
+    assert rule.judge().level is Level.NONE
+    rule = rule.after(0.0)
+    assert rule.judge().level is Level.CRITICAL
+    assert rule.after(40.0).judge().level is Level.NONE
+
+
+def test_a_metric_that_is_often_zero_does_not_drop() -> None:
+    rule = ZeroRule()
+    for step in range(1000):
+        rule = rule.after(float(step % 10 == 0))
+    assert rule.after(0.0).judge().level is Level.NONE
+
+
+def test_a_drop_that_lasts_becomes_usual() -> None:
+    rule = ZeroRule()
+    for _ in range(400):
+        rule = rule.after(50.0)
+    levels = []
+    for _ in range(400):
+        rule = rule.after(0.0)
+        levels.append(rule.judge().level)
+    assert levels[0] is Level.CRITICAL
+    assert levels[-1] is Level.NONE
+
+
+@pytest.mark.parametrize(
+    ("missed", "level"), [(1, Level.NONE), (3, Level.NONE), (4, Level.WARNING), (11, Level.CRITICAL)]
+)
+def test_silence_is_judged_by_how_often_data_should_come(missed: int, level: Level) -> None:
+    assert judge_silence(MONDAY, MONDAY + missed * MINUTE, every=MINUTE).level is level
