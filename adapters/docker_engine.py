@@ -104,13 +104,13 @@ class DockerEngine:
             address_pools=tuple((pool["Base"], int(pool["Size"])) for pool in told.get("DefaultAddressPools") or ()),
         )
 
-    def sightings(self, project: str) -> list[Sighting]:
-        """Every container of a project, stopped ones too, in the order of service and number.
+    def sightings(self, project: str, service: str | None = None) -> list[Sighting]:
+        """Every container of a project or of one service, stopped ones too, by service and number.
 
         Raises:
             EngineError: The engine did not answer, or refused.
         """
-        found = self._pool.map(self._sighting_or_none, self._containers(project, running=False))
+        found = self._pool.map(self._sighting_or_none, self._containers(project, service, running=False))
         seen = [sighting for sighting in found if sighting is not None]
         return sorted(seen, key=lambda one: (one.service, one.number, one.name))
 
@@ -390,10 +390,11 @@ class DockerEngine:
                 raise
             raise EngineUnreachableError(self.address, _innermost(error)) from error
 
-    def _containers(self, project: str, *, running: bool) -> dict[str, str]:
+    def _containers(self, project: str, service: str | None = None, *, running: bool) -> dict[str, str]:
         """The service of each container of a project, by container."""
+        labels = [f"{_PROJECT}={project}", *([f"{_SERVICE}={service}"] if service is not None else ())]
         with self._speaking("listing containers"):
-            found = self._quick().containers(all=not running, filters=_owned_by(project))
+            found = self._quick().containers(all=not running, filters={"label": labels})
         return {container["Id"]: container["Labels"].get(_SERVICE, "") for container in found}
 
     def _sighting_or_none(self, container_id: str) -> Sighting | None:
@@ -557,6 +558,7 @@ def _sighting(told: dict[str, Any], now: datetime) -> Sighting:
         },
         environment_names=tuple(sorted(entry.split("=", 1)[0] for entry in config.get("Env") or ())),
         memory_limit_bytes=host.get("Memory") or None,
+        network_mode=host.get("NetworkMode") or "",
     )
 
 

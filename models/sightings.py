@@ -48,6 +48,7 @@ class Sighting:
     ports: dict[str, int] = field(default_factory=dict)
     environment_names: tuple[str, ...] = ()
     memory_limit_bytes: int | None = None
+    network_mode: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

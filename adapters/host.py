@@ -1,0 +1,130 @@
+"""The door to the machine itself: its load, its ports, its files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import resource
+import socket
+import stat
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+
+from models.sightings import SystemSample
+
+
+def sample_host(path: Path, now: datetime) -> SystemSample:
+    """Measure the machine; disk and inodes are those of the file system that holds `path`.
+
+    The processor's share is that since the previous call of this process; the first call says 0.
+
+    Raises:
+        OSError: `path` and none of its parents can be looked at.
+    """
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    disk = os.statvfs(_existing(path))
+    network = psutil.net_io_counters()
+    load_1m, load_5m, load_15m = os.getloadavg()
+    return SystemSample(
+        sampled_at=now,
+        cpu_percent=psutil.cpu_percent(interval=None),
+        load_1m=load_1m,
+        load_5m=load_5m,
+        load_15m=load_15m,
+        cpus=psutil.cpu_count() or 1,
+        memory_total_bytes=memory.total,
+        memory_available_bytes=memory.available,
+        swap_used_bytes=swap.used,
+        disk_total_bytes=disk.f_blocks * disk.f_frsize,
+        disk_free_bytes=disk.f_bavail * disk.f_frsize,
+        inodes_total=disk.f_files,
+        inodes_free=disk.f_favail,
+        network_rx_bytes=network.bytes_recv if network else 0,
+        network_tx_bytes=network.bytes_sent if network else 0,
+        open_files_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        pressure_cpu=_pressure("cpu"),
+        pressure_memory=_pressure("memory"),
+        pressure_io=_pressure("io"),
+    )
+
+
+def port_is_free(host: str, port: int, protocol: str = "tcp") -> bool:
+    """True where a server could listen on that port of that address; an empty host means all addresses."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    with socket.socket(family, kind) as trial:
+        # Without this a connection of an earlier server that still lingers would count as a holder.
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if protocol == "tcp" else 0)
+        try:
+            trial.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def port_holder(port: int, protocol: str = "tcp") -> str | None:
+    """The process that listens on a port, as "name (pid 123)"; None where none is seen.
+
+    Processes of other users are seen by root only.
+    """
+    for connection in psutil.net_connections(kind="udp" if protocol == "udp" else "tcp"):
+        listening = protocol == "udp" or connection.status == psutil.CONN_LISTEN
+        if listening and connection.laddr and connection.laddr.port == port and connection.pid:
+            try:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+            except psutil.NoSuchProcess:
+                continue
+    return None
+
+
+def file_problem(path: Path) -> str | None:
+    """Why a path of the host cannot be mounted as it is, or None where it can."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "it does not exist"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    wanted = os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK
+    return None if os.access(path, wanted) else "this user may not read it"
+
+
+def readable_by_all(path: Path) -> bool:
+    """True where every user may read a file, or read and enter a folder, by its own mode."""
+    mode = path.stat().st_mode
+    wanted = 0o005 if stat.S_ISDIR(mode) else 0o004
+    return mode & wanted == wanted
+
+
+def content_hash(path: Path) -> str:
+    """A hash of a file's content, or of all files under a folder with their names.
+
+    Raises:
+        OSError: Something of it cannot be read.
+    """
+    digest = hashlib.sha256()
+    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    for file in files:
+        digest.update(str(file.relative_to(path)).encode() + b"\0")
+        with file.open("rb") as content:
+            digest.update(hashlib.file_digest(content, "sha256").digest())
+    return digest.hexdigest()
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest parent that exists: a data folder may not have been made yet."""
+    found = path.absolute()
+    while not found.exists() and found != found.parent:
+        found = found.parent
+    return found
+
+
+def _pressure(kind: str) -> float | None:
+    """The kernel's avg10 of "some" tasks waiting, 0-100; None on kernels that do not tell."""
+    try:
+        text = Path(f"/proc/pressure/{kind}").read_text(encoding="ascii")
+    except OSError:
+        return None
+    return float(text.split("avg10=", 1)[1].split(maxsplit=1)[0])

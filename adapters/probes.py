@@ -1,0 +1,311 @@
+"""The door to services themselves: ask one whether it serves, as its users would."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets as random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from time import perf_counter
+from urllib.parse import urlsplit
+
+import httpx
+import redis.asyncio
+from redis.exceptions import AuthenticationError, RedisError
+
+from adapters.docker_engine import DockerEngine
+from models.environments import (
+    CommandProbe,
+    HttpProbe,
+    Probe,
+    PrometheusProbe,
+    RedisProbe,
+    TcpProbe,
+)
+from models.failures import ContainerGoneError, EngineError, EngineUnreachableError
+from models.health import ProbeResult
+from models.sightings import Sighting
+
+_BODY_BYTES = 64 * 1024
+_REACHABLE_SECONDS = 1.0
+
+
+async def run_probe(
+    probe: Probe, service: str, *, project: str, engine: DockerEngine, secrets: Mapping[str, str]
+) -> ProbeResult:
+    """Probe every running container of a service at once; the answer is that of the worst.
+
+    A service that fails is an answer, never an error. Latency is in milliseconds.
+
+    Raises:
+        EngineUnreachableError: The engine, which knows where the service is, did not answer.
+    """
+    containers = await asyncio.to_thread(engine.sightings, project, service)
+    running = [one for one in containers if one.state == "running" and not one.one_off]
+    if not running:
+        states = ", ".join(f"{one.name} is {one.state} (exit code {one.exit_code})" for one in containers)
+        return _answer(probe, service, service, ok=False, detail=states or "it has no container")
+    results = await asyncio.gather(
+        *(_probe_container(probe, service, container, engine, secrets) for container in running)
+    )
+    return min(results, key=lambda result: (result.ok, -(result.latency_ms or 0)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Place:
+    """Where a container's port is reached. `proxied`: something of the engine accepts in its place."""
+
+    host: str
+    port: int
+    proxied: bool = False
+
+    def __str__(self) -> str:
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+class _Failed(Exception):  # noqa: N818 - it is an answer, not an error
+    """The target answered badly, in words a person understands."""
+
+
+async def _probe_container(
+    probe: Probe, service: str, container: Sighting, engine: DockerEngine, secrets: Mapping[str, str]
+) -> ProbeResult:
+    target = container.name
+    started = perf_counter()
+    try:
+        if isinstance(probe, CommandProbe):
+            detail = await _command(probe, container, engine)
+        else:
+            place = await _reach(probe, container, engine)
+            target = f"{container.name} at {place}"
+            started = perf_counter()
+            async with asyncio.timeout(probe.timeout_seconds):
+                detail = await _question(probe, place, secrets)()
+    except EngineUnreachableError:
+        raise
+    except TimeoutError:
+        return _answer(probe, service, target, ok=False, detail=f"no answer within {probe.timeout_seconds:g} s")
+    except (_Failed, EngineError) as error:
+        return _answer(probe, service, target, ok=False, detail=str(error))
+    latency = (perf_counter() - started) * 1000
+    return _answer(probe, service, target, ok=True, detail=detail, latency_ms=latency)
+
+
+def _answer(
+    probe: Probe, service: str, target: str, *, ok: bool, detail: str, latency_ms: float | None = None
+) -> ProbeResult:
+    return ProbeResult(
+        service=service,
+        kind=probe.kind,
+        target=target,
+        ok=ok,
+        detail=detail,
+        checked_at=datetime.now(UTC),
+        latency_ms=latency_ms,
+    )
+
+
+def _question(
+    probe: HttpProbe | TcpProbe | RedisProbe | PrometheusProbe, place: _Place, secrets: Mapping[str, str]
+) -> Callable[[], Awaitable[str]]:
+    if isinstance(probe, HttpProbe):
+        return lambda: _http(probe, place)
+    if isinstance(probe, TcpProbe):
+        return lambda: _tcp(place)
+    if isinstance(probe, RedisProbe):
+        return lambda: _redis(probe, place, secrets)
+    return lambda: _prometheus(probe, place)
+
+
+async def _reach(
+    probe: HttpProbe | TcpProbe | RedisProbe | PrometheusProbe, container: Sighting, engine: DockerEngine
+) -> _Place:
+    """The first place that can be reached: the container's own addresses, then its published port.
+
+    A refusal by the container's own address is the container's answer. A published port proves less: the
+    engine's proxy accepts there even when nothing listens inside.
+    """
+    places = await _places(probe.port, container, engine)
+    if not places:
+        raise _Failed(f"port {probe.port} has no address: the container is in no network and publishes nothing")
+    for place in places:
+        try:
+            async with asyncio.timeout(min(_REACHABLE_SECONDS, probe.timeout_seconds)):
+                _, writer = await asyncio.open_connection(place.host, place.port)
+        except ConnectionRefusedError as error:
+            raise _Failed(f"connection to {place} refused: nothing listens on port {probe.port}") from error
+        except OSError:
+            # TimeoutError and "no route": from here this address leads nowhere; the next one may.
+            continue
+        writer.close()
+        return place
+    raise _Failed(f"not reachable from here: tried {', '.join(map(str, places))}")
+
+
+async def _places(port: int, container: Sighting, engine: DockerEngine) -> list[_Place]:
+    if container.network_mode == "host":
+        return [_Place(host=_host_of(engine), port=port)]
+    owner = container
+    if container.network_mode.startswith("container:"):
+        try:
+            other = container.network_mode.removeprefix("container:")
+            owner = await asyncio.to_thread(engine.sighting, other)
+        except ContainerGoneError as error:
+            raise _Failed("the container whose network it uses is gone") from error
+    own = [_Place(host=address, port=port) for address in owner.addresses.values()]
+    published = owner.ports.get(f"{port}/tcp")
+    if published is not None:
+        own.append(_Place(host=_host_of(engine), port=published, proxied=True))
+    return own
+
+
+def _host_of(engine: DockerEngine) -> str:
+    return urlsplit(engine.address).hostname or "127.0.0.1"
+
+
+async def _http(probe: HttpProbe, place: _Place) -> str:
+    status, body = await _get(f"http://{place}{probe.path}", probe.timeout_seconds)
+    wanted = "2xx" if probe.status is None else str(probe.status)
+    fits = 200 <= status < 300 if probe.status is None else status == probe.status
+    if not fits:
+        raise _Failed(f"{probe.path} answered {status}, not {wanted}: {_brief(body)}")
+    if probe.contains is not None and probe.contains not in body:
+        raise _Failed(f"{probe.path} answered {status} without {probe.contains!r}: {_brief(body)}")
+    return f"{probe.path} answered {status}"
+
+
+async def _get(url: str, timeout_seconds: float) -> tuple[int, str]:
+    # Proxies of the process's environment are for the world outside, not for containers of this host.
+    async with httpx.AsyncClient(trust_env=False, timeout=timeout_seconds) as client:
+        try:
+            async with client.stream("GET", url) as answer:
+                body = bytearray()
+                async for chunk in answer.aiter_bytes():
+                    body += chunk
+                    if len(body) >= _BODY_BYTES:
+                        break
+                return answer.status_code, body.decode("utf-8", errors="replace")
+        except httpx.TimeoutException as error:
+            raise TimeoutError from error
+        except httpx.HTTPError as error:
+            reason = str(error) or "the connection was closed without an answer"
+            raise _Failed(f"GET {url} failed: {reason}") from error
+
+
+def _brief(text: str) -> str:
+    words = " ".join(text.split())
+    return f"{words[:200]}..." if len(words) > 200 else words or "(empty)"
+
+
+async def _tcp(place: _Place) -> str:
+    try:
+        reader, writer = await asyncio.open_connection(place.host, place.port)
+    except OSError as error:
+        raise _Failed(f"connection to {place} failed: {error.strerror or error}") from error
+    try:
+        if place.proxied:
+            try:
+                async with asyncio.timeout(0.2):
+                    if not await reader.read(1):
+                        raise _Failed(f"{place} accepts and closes at once: nothing listens inside")
+            except TimeoutError:
+                # Silence on an open connection is what a server that waits for its client looks like.
+                return f"{place} accepts connections"
+            except OSError as error:
+                raise _Failed(f"{place} accepts and breaks off: nothing listens inside") from error
+    finally:
+        writer.close()
+    return f"{place} accepts connections"
+
+
+async def _redis(probe: RedisProbe, place: _Place, secrets: Mapping[str, str]) -> str:
+    password = secrets.get(probe.password_secret) if probe.password_secret else None
+    if probe.password_secret and password is None:
+        raise _Failed(f"secret {probe.password_secret} is not set, so it cannot authenticate")
+    client = redis.asyncio.Redis(
+        host=place.host,
+        port=place.port,
+        password=password,
+        socket_timeout=probe.timeout_seconds,
+        socket_connect_timeout=probe.timeout_seconds,
+        decode_responses=True,
+    )
+    try:
+        async with client:
+            return await _redis_serves(client)
+    except AuthenticationError as error:
+        given = "the password was refused" if password else "it asks for a password and none was given"
+        raise _Failed(f"{given}: {error}") from error
+    except redis.exceptions.TimeoutError as error:
+        raise TimeoutError from error
+    except RedisError as error:
+        raise _Failed(_redis_words(str(error))) from error
+
+
+async def _redis_serves(client: redis.asyncio.Redis) -> str:
+    # PING alone proves little: a server that is loading, read-only or out of memory may still answer it.
+    told = await client.info()
+    if int(told.get("loading", 0)):
+        raise _Failed(f"it is loading its data set ({told.get('loading_loaded_perc', '?')} %)")
+    if told.get("role") != "master":
+        raise _Failed(f"it is a {told.get('role', 'replica')}, which takes no writes")
+    key, value = f"roas:probe:{random.token_hex(8)}", random.token_hex(8)
+    await client.set(key, value, ex=10)
+    if await client.get(key) != value:
+        raise _Failed("what was written could not be read back")
+    await client.delete(key)
+    notes = [f"redis {told.get('redis_version', '?')} reads and writes"]
+    if int(told.get("maxmemory", 0)):
+        notes.append(f"memory {100 * told['used_memory'] / told['maxmemory']:.0f} % of its limit")
+    if told.get("rdb_last_bgsave_status", "ok") != "ok":
+        notes.append("but its last snapshot failed")
+    if told.get("aof_last_write_status", "ok") != "ok":
+        notes.append("but its last write to the append-only file failed")
+    return ", ".join(notes)
+
+
+def _redis_words(said: str) -> str:
+    hints = (
+        ("NOAUTH", "it asks for a password and none was given"),
+        ("LOADING", "it is loading its data set"),
+        ("MISCONF", "it refuses writes because it cannot save to disk"),
+        ("READONLY", "it is a read-only replica"),
+        ("OOM", "it refuses writes because its memory limit is reached"),
+    )
+    meaning = next((words for sign, words in hints if sign in said), None)
+    return f"{meaning}: {said}" if meaning else said
+
+
+async def _prometheus(probe: PrometheusProbe, place: _Place) -> str:
+    status, body = await _get(f"http://{place}/-/ready", probe.timeout_seconds)
+    if status != 200:
+        raise _Failed(f"/-/ready answered {status}: {_brief(body)}")
+    if probe.targets_up == 0:
+        return "ready"
+    async with httpx.AsyncClient(trust_env=False, timeout=probe.timeout_seconds) as client:
+        try:
+            answer = await client.get(f"http://{place}/api/v1/targets", params={"state": "active"})
+            targets = answer.raise_for_status().json()["data"]["activeTargets"]
+        except httpx.TimeoutException as error:
+            raise TimeoutError from error
+        except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
+            raise _Failed(f"ready, but its list of targets cannot be read: {error}") from error
+    up = sum(target.get("health") == "up" for target in targets)
+    if up < probe.targets_up:
+        down = [
+            f"{target.get('labels', {}).get('job', '?')} ({target.get('lastError') or target.get('health')})"
+            for target in targets
+            if target.get("health") != "up"
+        ]
+        raise _Failed(f"{up} of at least {probe.targets_up} targets are up; not up: {', '.join(down) or 'none known'}")
+    return f"ready, {up} targets up"
+
+
+async def _command(probe: CommandProbe, container: Sighting, engine: DockerEngine) -> str:
+    limit = timedelta(seconds=probe.timeout_seconds)
+    exit_code, printed = await asyncio.to_thread(engine.exec, container.container_id, list(probe.command), limit)
+    if exit_code != 0:
+        raise _Failed(f"{probe.command[0]} ended with exit code {exit_code}: {_brief(printed)}")
+    return _brief(printed) if printed.strip() else f"{probe.command[0]} ended with exit code 0"
