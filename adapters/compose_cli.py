@@ -421,6 +421,7 @@ def _service(
         injects_files=bool(next(_injected_keys(document, body), None)),
         # Compose hashes such a service with the other container's id filled in, which only it knows.
         config_hash="" if inside else config_hash,
+        awaited=awaited,
         one_shot=awaited or not stays_up,
     )
 

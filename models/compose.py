@@ -78,8 +78,8 @@ class ServiceDeclaration:
 
     `config_hash` is Compose's own hash, as it labels containers with; it is empty for a service that
     lives inside another's namespace or volumes, whose label also depends on that other's container.
-    `one_shot`: exit code 0 means done, because another service waits for this one to finish or because
-    nothing (restart policy, health check, published port) says that it is to stay up.
+    `awaited`: another service waits for this one to finish. `one_shot`: exit code 0 means done, because it
+    is awaited or because nothing (restart policy, health check, published port) says that it is to stay up.
     """
 
     name: str
@@ -106,6 +106,7 @@ class ServiceDeclaration:
     inside_of: tuple[str, ...] = ()
     injects_files: bool = False
     config_hash: str = ""
+    awaited: bool = False
     one_shot: bool = False
 
     @property
@@ -231,7 +232,6 @@ class PlannedAction(StrEnum):
     RESTART = "restart"
     RECREATE = "recreate"
     CREATE = "create"
-    REMOVE = "remove"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -245,12 +245,24 @@ class PlannedService:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PathLink:
+    """One link of a critical path: how long the whole start waited for this service after the one before."""
+
+    service: str
+    took: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a start would do, decided from what was declared and what was seen."""
+    """What a start would do, decided from what was declared and what was seen.
+
+    `orphans` are containers of services that are not declared any more; a start leaves them alone.
+    """
 
     project: str
     services: tuple[PlannedService, ...]
     waves: tuple[tuple[str, ...], ...]
+    orphans: tuple[str, ...] = ()
 
     def of(self, service: str) -> PlannedService:
         """The line of one service.
