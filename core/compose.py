@@ -47,7 +47,7 @@ def start_waves(application: Application) -> tuple[tuple[str, ...], ...]:
     return tuple(waves)
 
 
-def stop_order(application: Application) -> tuple[tuple[str, ...], ...]:
+def stop_waves(application: Application) -> tuple[tuple[str, ...], ...]:
     """Which services may stop side by side: each before all it depends on.
 
     Raises:

@@ -64,20 +64,25 @@ def standing(declaration: ServiceDeclaration, sightings: Sequence[Sighting], *, 
     if not seen:
         return Standing(progress=Progress.WAITING, reason="it has no container yet")
     crashes = sum(one.restart_count for one in seen) - restarts_before
-    each = [_container_standing(declaration, one, crashes) for one in seen]
+    each = [_container_standing(declaration, one, asked_at, crashes) for one in seen]
     order = (Progress.LOST, Progress.WAITING, Progress.COMPLETED, Progress.UP)
     return min(each, key=lambda one: order.index(one.progress))
 
 
 def dependency_met(
-    name: str, needed: DependsOn, declaration: ServiceDeclaration | None, sightings: Sequence[Sighting]
+    name: str,
+    needed: DependsOn,
+    declaration: ServiceDeclaration | None,
+    sightings: Sequence[Sighting],
+    *,
+    asked_at: datetime,
 ) -> Condition:
-    """Whether the dependency `name` lets its dependant start.
+    """Whether the dependency `name` lets its dependant start, in a start that began at `asked_at`.
 
     `declaration` is None where the application does not have that service (a profile that is off). An
     optional dependency that cannot be met is met: its dependant goes on without it.
     """
-    found = _condition(name, needed.condition, declaration, sightings)
+    found = _condition(name, needed.condition, declaration, sightings, asked_at)
     if found.hopeless and not needed.required:
         return Condition(met=True, reason=f"{found.reason}; it is optional, so the start goes on")
     return found
@@ -92,12 +97,10 @@ def hold(
         return Hold(since=now, restarts=restarts, proven=True, reason=standing.reason)
     if standing.progress is not Progress.UP:
         return Hold(since=None, restarts=restarts, proven=False, reason=standing.reason)
-    if before is None or before.since is None:
-        since = now
-    elif restarts != before.restarts or _started_after(before.since, sightings):
-        since = now
-    else:
-        since = before.since
+    since = now
+    if before is not None and before.since is not None and restarts == before.restarts:
+        restarted = any(_started_since(before.since, one) for one in sightings)
+        since = now if restarted else before.since
     held = now - since
     if held >= needed:
         return Hold(since=since, restarts=restarts, proven=True, reason=f"{standing.reason}, and it held")
@@ -127,12 +130,12 @@ _EXIT_CODES = {
 }
 
 
-def _container_standing(declaration: ServiceDeclaration, one: Sighting, crashes: int) -> Standing:
-    if one.state == "exited":
+def _container_standing(declaration: ServiceDeclaration, one: Sighting, asked_at: datetime, crashes: int) -> Standing:
+    if one.state in ("exited", "dead"):
+        if not _started_since(asked_at, one) and not one.error:
+            return Standing(progress=Progress.WAITING, reason="it is not started yet")
         if one.exit_code == 0 and declaration.one_shot and not one.error:
             return Standing(progress=Progress.COMPLETED, reason="it finished with exit code 0")
-        if one.started_at is None and not one.error:
-            return Standing(progress=Progress.WAITING, reason="it has not been started")
         return Standing(progress=Progress.LOST, reason=f"it ended with {exit_words(one)}")
     if crashes > CRASHES_TOLERATED:
         return Standing(
@@ -182,14 +185,15 @@ def _condition(
     wanted: DependencyCondition,
     declaration: ServiceDeclaration | None,
     sightings: Sequence[Sighting],
+    asked_at: datetime,
 ) -> Condition:
     if declaration is None:
         return Condition(met=False, hopeless=True, reason=f"{name} is not part of the application")
     seen = [one for one in sightings if not one.one_off]
     if wanted is DependencyCondition.STARTED:
-        started = bool(seen) and all(one.started_at is not None for one in seen)
+        started = bool(seen) and all(_runs(one) or _started_since(asked_at, one) for one in seen)
         return Condition(met=started, reason=f"{name} {'has started' if started else 'has not started yet'}")
-    now = standing(declaration, seen)
+    now = standing(declaration, seen, asked_at=asked_at)
     if now.progress is Progress.LOST:
         return Condition(met=False, hopeless=True, reason=f"{name}: {now.reason}")
     if wanted is DependencyCondition.COMPLETED:
@@ -203,5 +207,9 @@ def _condition(
     return Condition(met=healthy, reason=f"{name}: {now.reason}")
 
 
-def _started_after(moment: datetime, sightings: Sequence[Sighting]) -> bool:
-    return any(one.started_at is not None and one.started_at > moment for one in sightings)
+def _runs(one: Sighting) -> bool:
+    return one.state in ("running", "restarting", "paused")
+
+
+def _started_since(moment: datetime, one: Sighting) -> bool:
+    return one.started_at is not None and one.started_at > moment
