@@ -55,10 +55,17 @@ class Hold:
     reason: str
 
 
-def standing(declaration: ServiceDeclaration, sightings: Sequence[Sighting], *, restarts_before: int = 0) -> Standing:
+def standing(
+    declaration: ServiceDeclaration,
+    sightings: Sequence[Sighting],
+    *,
+    asked_at: datetime,
+    restarts_before: int = 0,
+) -> Standing:
     """Where a service stands: the worst of its containers decides.
 
-    `restarts_before` is the sum of their restart counts when the start began.
+    `asked_at` is when the start began: what ended before it says nothing of this start.
+    `restarts_before` is the sum of the containers' restart counts at that moment.
     """
     seen = [one for one in sightings if not one.one_off]
     if not seen:
