@@ -29,9 +29,7 @@ def _family(
     **regexes: str,
 ) -> tuple[Pattern, ...]:
     return tuple(
-        Pattern(
-            name=name, regex=regex, category=category, severity=severity, strategy=strategy, priority=priority
-        )
+        Pattern(name=name, regex=regex, category=category, severity=severity, strategy=strategy, priority=priority)
         for name, regex in regexes.items()
     )
 

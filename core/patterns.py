@@ -80,14 +80,10 @@ class PatternSet:
             (pattern, span)
             for pattern, span in matches
             if pattern.category is Category.BENIGN
-            or not any(
-                start <= span[0] < end and pattern.priority < priority for (start, end), priority in excused
-            )
+            or not any(start <= span[0] < end and pattern.priority < priority for (start, end), priority in excused)
         ]
         # An error that stands outranks a benign notice: had they shared a line, one alone would stand.
-        standing.sort(
-            key=lambda match: (match[0].category is Category.BENIGN, -match[0].priority, -match[1][1])
-        )
+        standing.sort(key=lambda match: (match[0].category is Category.BENIGN, -match[0].priority, -match[1][1]))
         return tuple(Found(pattern=pattern, span=_in_characters(data, span)) for pattern, span in standing)
 
     def _matches(self, data: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
