@@ -16,11 +16,11 @@ REDACTED = "[redacted]"
 _SHORTEST_VALUE = 6
 _SHORTEST_LINE = 16
 
-_SECRET_WORD = (  # noqa: S105 - how secrets are called, not one
+_SENSITIVE_WORD = (
     r"(?:password|passwd|passphrase|pwd|secret|token|api[_-]?key|access[_-]?key|private[_-]?key|encryption[_-]?key"
     r"|signing[_-]?key|credentials?|requirepass|masterauth|auth[_-]?string)"
 )
-_SECRET_NAME = re2.compile(rf"(?i)^[\w.-]*{_SECRET_WORD}[\w.-]*$")
+_SECRET_NAME = re2.compile(rf"(?i)^[\w.-]*{_SENSITIVE_WORD}[\w.-]*$")
 # A name that ends so tells where a secret lies or how many there are, not what it is.
 _NAMES_NO_SECRET = re2.compile(
     r"(?i)[_.-]?(?:file|path|name|dir|url|uri|type|count|counts|length|limit|expiry|expires|expired|expires_in|ttl"
@@ -46,13 +46,13 @@ _HEADER = re2.compile(
 _VALUE = r"(\[redacted\]|\"(?:[^\"\\\n]|\\.)*\"|'(?:[^'\\\n]|\\.)*'|[^\s\"',;&)\]}]+)"
 _NAMED = re2.compile(
     # name=value, as in a shell, a query or a connection string
-    rf"(?i)([\w.-]*{_SECRET_WORD}[\w.-]*[\"']?\s?=\s?){_VALUE}"
+    rf"(?i)([\w.-]*{_SENSITIVE_WORD}[\w.-]*[\"']?\s?=\s?){_VALUE}"
     # "name": "value", as in JSON
-    rf"|([\"'][\w.-]*{_SECRET_WORD}[\w.-]*[\"']\s?:\s?){_VALUE}"
+    rf"|([\"'][\w.-]*{_SENSITIVE_WORD}[\w.-]*[\"']\s?:\s?){_VALUE}"
     # name: value alone on its line, as in YAML
-    rf"|((?m:^)[\s-]*[\w.-]*{_SECRET_WORD}[\w.-]*:[ \t]+)([^\s\"'][^\s]*|\"[^\"\n]*\"|'[^'\n]*')[ \t]*(?m:$)"
+    rf"|((?m:^)[\s-]*[\w.-]*{_SENSITIVE_WORD}[\w.-]*:[ \t]+)([^\s\"'][^\s]*|\"[^\"\n]*\"|'[^'\n]*')[ \t]*(?m:$)"
     # --name value, as on a command line
-    rf"|(--[\w-]*{_SECRET_WORD}[\w-]*[ \t]+){_VALUE}"
+    rf"|(--[\w-]*{_SENSITIVE_WORD}[\w-]*[ \t]+){_VALUE}"
 )
 
 
