@@ -7,10 +7,10 @@ MAKEFLAGS += --no-print-directory
 
 setup_with := deployments/setup
 
-.PHONY: help setup up down images test test-setup check lock clean
+.PHONY: help setup up down prod prod-down images test test-setup check lock clean
 
 help:  ## What can be done here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## Install what is missing: Docker, Compose, uv, the project in .venv (root or sudo)
 	@$(setup_with)/setup.sh
@@ -23,6 +23,13 @@ up: images  ## Set everything up and start the sample application in environment
 
 down: setup  ## Stop the sample application; its data stays
 	@.venv/bin/roas stop dev
+
+prod: images  ## Start the production control plane; the Prefect UI is then on port 4200
+	@docker compose build --quiet
+	@docker compose up --detach --wait
+
+prod-down: setup  ## Stop the production control plane; its data stays
+	@docker compose down
 
 test-setup:
 	@$(setup_with)/setup.sh --tests

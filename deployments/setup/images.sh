@@ -8,33 +8,43 @@ here="$(dirname "${BASH_SOURCE[0]}")"
 . "$here/base_image.sh"
 
 readonly IMAGES=(sample-bot redis prometheus)
-# An image carries the hash of what it was built from; the same hash again means nothing to do.
-readonly LABEL=org.roas.built-from
 
 main() {
-    local name wanted kept=() built=()
+    local name tag kept=() built=()
     ensure_base_image
     for name in "${IMAGES[@]}"; do
-        wanted="$(built_from "$name")"
-        if [ "$(label_of "$name")" = "$wanted" ]; then
+        tag="$(tag_of "$name")"
+        if is_current "$name" "$tag"; then
             kept+=("$name")
         else
-            build "$name" "$wanted"
+            build "$name" "$tag"
             built+=("$name")
         fi
     done
     say "Images: built ${#built[@]}${built[*]:+ (${built[*]})}, kept ${#kept[@]}${kept[*]:+ (${kept[*]})}"
 }
 
-built_from() { echo "$(base_image_id) $(cd "$ROOT/deployments/images" && content_hash "$1")" | sha256sum | cut -d ' ' -f 1; }
+# Beside `local`, an image is tagged with the hash of what it was built from. A label would do too, but it would
+# make another image of the one that Compose builds from the same files, and so recreate running containers.
+tag_of() { echo "$(base_image_id) $(cd "$ROOT/deployments/images" && content_hash "$1")" | sha256sum | cut -c 1-16; }
 
-label_of() { docker image inspect --format "{{index .Config.Labels \"$LABEL\"}}" "roas/$1:local" 2>/dev/null || true; }
+is_current() {
+    local ids
+    ids="$(docker image inspect --format '{{.Id}}' "roas/$1:local" "roas/$1:$2" 2>/dev/null | sort -u)" &&
+        [ "$(wc -l <<<"$ids")" -eq 1 ]
+}
 
 build() {
     say "Building roas/$1:local"
-    quietly docker build --progress plain --label "$LABEL=$2" --tag "roas/$1:local" \
-        "$ROOT/deployments/images/$1" ||
+    quietly docker build --progress plain --tag "roas/$1:local" --tag "roas/$1:$2" "$ROOT/deployments/images/$1" ||
         die "roas/$1:local could not be built" "The last lines of the build are above."
+    local tag
+    for tag in $(docker image ls --format '{{.Tag}}' "roas/$1"); do
+        case "$tag" in
+            local | "$2") ;;
+            *) docker image rm "roas/$1:$tag" >/dev/null ;;
+        esac
+    done
 }
 
 main
