@@ -378,7 +378,7 @@ def _service(
     *,
     awaited: bool,
 ) -> ServiceDeclaration:
-    deploy = body.get("deploy") or {}
+    deploy, build = body.get("deploy") or {}, body.get("build") or {}
     resources = deploy.get("resources") or {}
     limits, reservations = resources.get("limits") or {}, resources.get("reservations") or {}
     inside = tuple(sorted(_inside_of(body)))
@@ -392,6 +392,9 @@ def _service(
         name=name,
         image=body.get("image") or f"{project}-{name}",
         build=bool(body.get("build")),
+        build_context=build.get("context") or "",
+        dockerfile=build.get("dockerfile") or "",
+        user=str(body.get("user") or ""),
         pull_policy=body.get("pull_policy", ""),
         platform=body.get("platform"),
         depends_on={

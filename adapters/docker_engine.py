@@ -101,6 +101,7 @@ class DockerEngine:
             storage_driver=told.get("Driver", ""),
             warnings=tuple(told.get("Warnings") or ()),
             root_folder=told.get("DockerRootDir", ""),
+            system_time=_moment(told.get("SystemTime")),
             address_pools=tuple((pool["Base"], int(pool["Size"])) for pool in told.get("DefaultAddressPools") or ()),
         )
 
@@ -275,6 +276,7 @@ class DockerEngine:
             size_bytes=told.get("Size", 0),
             created_at=_moment(told.get("Created")),
             checked=_has_check((told.get("Config") or {}).get("Healthcheck")),
+            user=(told.get("Config") or {}).get("User") or "",
             layers=_layers(told.get("GraphDriver") or {}),
         )
 

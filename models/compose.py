@@ -85,6 +85,9 @@ class ServiceDeclaration:
     name: str
     image: str
     build: bool = False
+    build_context: str = ""
+    dockerfile: str = ""
+    user: str = ""
     pull_policy: str = ""
     platform: str | None = None
     depends_on: dict[str, DependsOn] = field(default_factory=dict)
@@ -199,6 +202,7 @@ class ImageFact:
     size_bytes: int = 0
     created_at: datetime | None = None
     checked: bool = False
+    user: str = ""
     layers: tuple[str, ...] = ()
 
 

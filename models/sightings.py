@@ -97,6 +97,7 @@ class EngineInfo:
     storage_driver: str
     warnings: tuple[str, ...] = ()
     root_folder: str = ""
+    system_time: datetime | None = None
     address_pools: tuple[tuple[str, int], ...] = ()
 
 

@@ -1,0 +1,320 @@
+"""Gather every fact that a start is validated from, side by side, without changing anything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+import yaml
+
+from adapters.compose_cli import ComposeCli
+from adapters.docker_engine import DockerEngine
+from adapters.host import file_problem, port_holder, port_is_free, readable_by_all, sample_host
+from adapters.secrets import missing_secrets, process_environment, variables_of
+from models.compose import Application, ComposeVariable, ImageFact, Mount, MountKind, PortHolder, ServiceDeclaration
+from models.environments import Environment
+from models.failures import RoasError
+from models.sightings import EngineInfo, SystemSample
+from models.validation_facts import Facts, ImageWanted, MountWanted, PortWanted, Trouble
+
+_REGISTRY_SECONDS = 2.0
+_FILE_BYTES = 1024 * 1024
+_FILES_IN_FOLDER = 100
+_PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "opt/bin")
+
+T = TypeVar("T")
+
+
+async def gather_facts(environment: Environment, *, held_by: str | None = None) -> Facts:
+    """Find out everything validation judges; what cannot be found out is a fact too, never an error.
+
+    `held_by` says who runs an operation on this environment now, if somebody else does.
+    """
+    engine = DockerEngine(environment.engine)
+    try:
+        return await _gather(environment, engine, held_by)
+    finally:
+        engine.close()
+
+
+async def _gather(environment: Environment, engine: DockerEngine, held_by: str | None) -> Facts:
+    known = variables_of(environment, os.environ)
+    compose = ComposeCli(environment, process_environment(environment, os.environ))
+    info, version, declared, used = await asyncio.gather(
+        _or_trouble(engine.info),
+        _or_trouble(compose.version),
+        _or_trouble(compose.render),
+        _or_trouble(compose.variables),
+    )
+    asked_at = datetime.now(UTC)
+    local = environment.engine.startswith("unix://")
+    facts = Facts(
+        environment=environment,
+        engine=info,
+        compose_version=version,
+        declared=declared,
+        missing_variables=tuple(name for name in environment.variables if not known.get(name)),
+        missing_secrets=missing_secrets(environment),
+        empty_variables=tuple(_empty(used, known)),
+        host=_host(info) if local else None,
+        clock_offset=_clock_offset(info, asked_at),
+        held_by=held_by,
+    )
+    if isinstance(declared, Trouble):
+        return facts
+    return await _with_application(facts, declared, engine, local=local)
+
+
+async def _with_application(facts: Facts, application: Application, engine: DockerEngine, *, local: bool) -> Facts:
+    """Add what only a readable application lets one ask: of the engine where it answers, of the host where
+    the engine runs on it."""
+    if isinstance(facts.engine, Trouble):
+        return facts
+    sightings, holders, networks, volumes, images = await asyncio.gather(
+        asyncio.to_thread(engine.sightings, application.project),
+        asyncio.to_thread(engine.port_holders),
+        asyncio.to_thread(engine.networks),
+        asyncio.to_thread(engine.volumes),
+        _images(application, engine, local=local),
+    )
+    users = {image.service: image.held.user for image in images if image.held is not None}
+    ports, mounts = await asyncio.gather(
+        asyncio.to_thread(lambda: tuple(_ports(application, holders, local=local))),
+        asyncio.to_thread(lambda: tuple(_mounts(application, users)) if local else ()),
+    )
+    return replace(
+        facts,
+        sightings=tuple(sightings),
+        port_holders=tuple(holders),
+        networks=tuple(networks),
+        volumes=tuple(volumes),
+        images=images,
+        ports=ports,
+        mounts=mounts,
+    )
+
+
+async def _or_trouble(ask: Callable[[], T]) -> T | Trouble:
+    try:
+        return await asyncio.to_thread(ask)
+    except RoasError as error:
+        return Trouble(what=error.what, advice=error.advice)
+
+
+def _empty(used: tuple[ComposeVariable, ...] | Trouble, known: dict[str, str]) -> Iterator[ComposeVariable]:
+    """Variables that are set, but to nothing, where the files say nothing to use instead."""
+    if isinstance(used, Trouble):
+        return
+    for variable in used:
+        if known.get(variable.name) == "" and not (variable.default or variable.alternate):
+            yield variable
+
+
+def _host(info: EngineInfo | Trouble) -> SystemSample:
+    """The machine, measured where the engine keeps images and containers."""
+    folder = "" if isinstance(info, Trouble) else info.root_folder
+    return sample_host(Path(folder or "/"), datetime.now(UTC))
+
+
+def _clock_offset(info: EngineInfo | Trouble, asked_at: datetime) -> timedelta | None:
+    if isinstance(info, Trouble) or info.system_time is None:
+        return None
+    return info.system_time - asked_at
+
+
+async def _images(application: Application, engine: DockerEngine, *, local: bool) -> tuple[ImageWanted, ...]:
+    services = application.services.values()
+    references = sorted({service.image for service in services})
+    found = await asyncio.gather(*(asyncio.to_thread(engine.image, reference) for reference in references))
+    held = dict(zip(references, found, strict=True))
+    absent = sorted(
+        {one.image for one in services if held[one.image] is None and not one.build and one.pull_policy != "never"}
+    )
+    answers = await asyncio.gather(*(_obtainable(reference, engine) for reference in absent))
+    unavailable = dict(zip(absent, answers, strict=True))
+    return tuple(_image(one, held[one.image], unavailable.get(one.image), local=local) for one in services)
+
+
+async def _obtainable(reference: str, engine: DockerEngine) -> str | None:
+    try:
+        async with asyncio.timeout(_REGISTRY_SECONDS):
+            return await asyncio.to_thread(engine.image_can_be_had, reference)
+    except TimeoutError:
+        # A slow registry is no proof of anything; the pull itself is more patient.
+        return None
+
+
+def _image(service: ServiceDeclaration, held: ImageFact | None, why: str | None, *, local: bool) -> ImageWanted:
+    if held is None and not service.build and service.pull_policy == "never":
+        why = "the engine does not hold it, and its pull_policy is never"
+    return ImageWanted(
+        service=service.name,
+        reference=service.image,
+        held=held,
+        buildable=service.build,
+        build_problem=_build_problem(service) if service.build else None,
+        unavailable=why,
+        missing_programs=tuple(_missing_programs(service, held)) if local and held is not None else (),
+    )
+
+
+def _build_problem(service: ServiceDeclaration) -> str | None:
+    context = service.build_context
+    if "://" in context or context.startswith("git@"):
+        return None
+    if not Path(context).is_dir():
+        return f"its build folder {context} does not exist"
+    dockerfile = Path(context, service.dockerfile)
+    if service.dockerfile and not dockerfile.is_file():
+        return f"its {dockerfile} does not exist"
+    return None
+
+
+def _missing_programs(service: ServiceDeclaration, image: ImageFact) -> Iterator[str]:
+    """Programs the health check calls and no layer of the image has, where layers can be looked into."""
+    check = service.healthcheck
+    if check is None or check.disabled or not check.test or not image.layers:
+        return
+    layers = [Path(layer) for layer in image.layers]
+    if not all(os.access(layer, os.R_OK | os.X_OK) for layer in layers):
+        return
+    for program in _programs(check.test):
+        places = [program.lstrip("/")] if program.startswith("/") else [f"{one}/{program}" for one in _PROGRAM_FOLDERS]
+        if not any(os.path.lexists(layer / place) for layer in layers for place in places):
+            yield program
+
+
+def _programs(test: Sequence[str]) -> list[str]:
+    """What a health check runs. Of a shell line only its first word is certain, and only if it is plain."""
+    if test[0] == "CMD":
+        return [test[1]] if len(test) > 1 else []
+    if test[0] != "CMD-SHELL" or len(test) < 2:
+        return []
+    try:
+        words = shlex.split(test[1], comments=True)
+    except ValueError:
+        return ["sh"]
+    known = {"curl", "wget", "nc", "redis-cli", "pg_isready", "mysqladmin", "promtool", "python3", "node"}
+    return ["sh", *(word for word in words[:1] if word in known)]
+
+
+def _ports(application: Application, holders: Sequence[PortHolder], *, local: bool) -> Iterator[PortWanted]:
+    for service in application.services.values():
+        for port in service.ports:
+            if port.published is None:
+                continue
+            wanted = range(port.published, (port.published_last or port.published) + 1)
+            states = [
+                _port(application.project, number, port.host_ip, port.protocol, holders, local=local)
+                for number in wanted
+            ]
+            taken = [holder for holder, own in states if holder is not None and not own]
+            enough = len(wanted) - len(taken) >= service.replicas
+            yield PortWanted(
+                service=service.name,
+                port=port,
+                holder=None if enough else "; ".join(dict.fromkeys(taken)) or "the service's own replicas",
+                own=any(own for _, own in states),
+            )
+
+
+def _port(
+    project: str, number: int, host_ip: str, protocol: str, holders: Sequence[PortHolder], *, local: bool
+) -> tuple[str | None, bool]:
+    """Who has a port, and whether that is a container of the application itself."""
+    everywhere = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
+    for one in holders:
+        same_address = one.host_ip == host_ip or one.host_ip in everywhere or host_ip in everywhere
+        if one.port == number and one.protocol == protocol and same_address:
+            owner = f" of project {one.project}" if one.project else ""
+            return f"container {one.container}{owner}", one.project == project
+    if local and not port_is_free(host_ip, number, protocol):
+        return port_holder(number, protocol) or "a process that this user may not see", False
+    return None, False
+
+
+def _mounts(application: Application, image_users: dict[str, str]) -> Iterator[MountWanted]:
+    for service in application.services.values():
+        user = (service.user or image_users.get(service.name, "")).split(":")[0]
+        for mount in service.mounts:
+            if mount.kind is MountKind.BIND:
+                yield _mount(service, mount, user)
+    for file in application.files:
+        for name in file.services:
+            service = application.services[name]
+            mount = Mount(
+                kind=MountKind.BIND,
+                source=file.path,
+                target=f"{file.kind} {file.key}",
+                read_only=True,
+                create_host_path=False,
+            )
+            user = (service.user or image_users.get(name, "")).split(":")[0]
+            yield _mount(service, mount, user)
+
+
+def _mount(service: ServiceDeclaration, mount: Mount, user: str) -> MountWanted:
+    path = Path(mount.source)
+    problem = file_problem(path)
+    content_problem = None
+    if problem is None and not path.is_socket():
+        if user not in ("", "0", "root") and not readable_by_all(path) and user != str(path.stat().st_uid):
+            problem = f"its user {user} may not read it"
+        if path.is_file() or mount.read_only:
+            content_problem = next(_content_problems(path, service.image), None)
+    return MountWanted(service=service.name, mount=mount, problem=problem, content_problem=content_problem)
+
+
+def _content_problems(path: Path, image: str) -> Iterator[str]:
+    for file in _configuration_files(path):
+        try:
+            if "prometheus" in image and file.name.startswith("prometheus.y") and shutil.which("promtool"):
+                _check_with_promtool(file)
+            elif file.suffix == ".json":
+                json.loads(file.read_text(encoding="utf-8"))
+            elif file.suffix == ".toml":
+                tomllib.loads(file.read_text(encoding="utf-8"))
+            elif file.suffix in (".yaml", ".yml"):
+                for _ in yaml.parse(file.read_text(encoding="utf-8")):
+                    pass
+        except (ValueError, yaml.YAMLError, subprocess.SubprocessError) as error:
+            yield f"{file} does not parse: {' '.join(str(error).split())}"
+        except OSError as error:
+            yield f"{file} cannot be read: {error.strerror or error}"
+
+
+def _configuration_files(path: Path) -> Iterable[Path]:
+    if path.is_file():
+        return [path] if path.stat().st_size <= _FILE_BYTES else []
+    found = []
+    for folder, _, names in os.walk(path):
+        for name in names:
+            file = Path(folder, name)
+            if file.suffix in (".json", ".toml", ".yaml", ".yml") and file.stat().st_size <= _FILE_BYTES:
+                found.append(file)
+        if len(found) >= _FILES_IN_FOLDER:
+            break
+    return found[:_FILES_IN_FOLDER]
+
+
+def _check_with_promtool(file: Path) -> None:
+    """Let Prometheus's own tool judge the syntax; the files it names exist only inside the container."""
+    done = subprocess.run(
+        ["promtool", "check", "config", "--syntax-only", str(file)],
+        capture_output=True,
+        text=True,
+        timeout=5,
+        check=False,
+    )
+    if done.returncode != 0:
+        raise ValueError(done.stderr.strip() or done.stdout.strip())
