@@ -61,7 +61,8 @@ class ComposeCli:
         """
         document, warnings, text = self._document()
         # Hashed as rendered: what comes from env_file then counts, as it does in the containers' labels.
-        lines = self._run(["config", "--hash", "*"], _QUICK, rendered=text)[0].splitlines()
+        hashing = self._run(["config", "--hash", "*"], _QUICK, rendered=_self_contained(text))
+        lines = hashing[0].splitlines()
         hashes = dict(line.split(maxsplit=1) for line in lines if line.strip())
         return _application(document, hashes, warnings)
 
@@ -226,12 +227,12 @@ _ADVICE = (
     (r"env file .* not found|env_file", "Make that file, or mark it as not required."),
     (r"required variable|missing a value", "Set that variable before starting."),
     (r"yaml:|mapping values|did not find expected|cannot unmarshal", "Correct the file at that place."),
-    (r"additional propert|must be a|unsupported|invalid", "Compare that field with the Compose file format."),
-    (r"dependency cycle|cycle found", "Take one depends_on out of the circle."),
     (
         r"undefined (service|network|volume|secret|config)|refers to undefined",
         "Declare it, or correct the name.",
     ),
+    (r"additional propert|must be a|unsupported|invalid", "Compare that field with the Compose file format."),
+    (r"dependency cycle|cycle found", "Take one depends_on out of the circle."),
     (
         r"pull access denied|manifest (for .* )?(unknown|not found)|repository .* not found|unauthorized",
         "Check the image's name and tag, and that the engine is logged in to its registry.",
