@@ -1,0 +1,315 @@
+"""The cache answers with Redis, without it, and while it is lost; against a real redis-server."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from redis import Redis
+
+from adapters.redis_cache import STREAM_LENGTH, Cache, MemoryCache, RedisCache, open_cache
+from models.failures import BadInputError
+from models.settings import Settings
+
+pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+
+PASSWORD = "correct horse battery"
+SNAPSHOT: dict[str, object] = {"overall_status": "healthy", "metrics": {"bot": {"cpu_usage": 1.5}}, "alerts": []}
+AT_ONCE = timedelta(0)
+
+
+class Server:
+    """A redis-server on its own port that can be stopped, started again and held."""
+
+    def __init__(self, folder: Path, *options: str, port_option: str = "port") -> None:
+        self.port = _free_port()
+        self.folder = folder
+        others = ("--port", "0") if port_option != "port" else ()
+        self.command = [
+            *("redis-server", f"--{port_option}", str(self.port), *others, "--bind", "127.0.0.1"),
+            *("--dir", str(folder), "--save", "", "--requirepass", PASSWORD, *options),
+        ]
+        self.process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return
+            assert self.process.poll() is None, "redis-server ended"
+        raise AssertionError("redis-server did not listen")
+
+    def stop(self) -> None:
+        if self.process is not None:
+            self.process.terminate()
+            self.process.wait()
+            self.process = None
+
+    def client(self) -> Redis:
+        return Redis(port=self.port, password=PASSWORD)
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    running = Server(tmp_path)
+    running.start()
+    yield running
+    running.stop()
+
+
+@pytest.fixture
+def password_file(tmp_path: Path) -> Path:
+    file = tmp_path / "password"
+    file.write_text(PASSWORD + "\n")
+    return file
+
+
+@pytest.fixture
+def cache(server: Server, password_file: Path) -> Iterator[RedisCache]:
+    opened = RedisCache(server.url, password_file, hold_off=AT_ONCE)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def any_cache(request: pytest.FixtureRequest) -> Cache:
+    if request.param == "memory":
+        return MemoryCache()
+    found: Cache = request.getfixturevalue("cache")
+    return found
+
+
+def test_a_snapshot_comes_back_until_another_takes_its_place(any_cache: Cache) -> None:
+    assert any_cache.get("snapshot:prod") is None
+    any_cache.put("snapshot:prod", SNAPSHOT, 60)
+    assert any_cache.get("snapshot:prod") == SNAPSHOT
+    any_cache.put("snapshot:prod", {"overall_status": "degraded"}, 60)
+    assert any_cache.get("snapshot:prod") == {"overall_status": "degraded"}
+    assert any_cache.get("snapshot:dev") is None
+    assert any_cache.trouble is None
+
+
+def test_both_caches_give_back_what_json_makes_of_a_value(any_cache: Cache) -> None:
+    noon = datetime(2026, 7, 1, 12, tzinfo=UTC)
+    any_cache.put("k", {"at": noon, "pair": (1, 2), "gap": float("nan")}, 60)
+    assert any_cache.get("k") == {"at": "2026-07-01T12:00:00Z", "pair": [1, 2], "gap": None}
+
+
+def test_a_snapshot_is_gone_when_its_time_is_over(any_cache: Cache) -> None:
+    any_cache.put("k", SNAPSHOT, 1)
+    _until(lambda: any_cache.get("k") is None)
+    assert any_cache.trouble is None
+
+
+def test_a_stream_gives_entries_in_their_order(any_cache: Cache) -> None:
+    for number in range(3):
+        any_cache.publish("alerts", {"alert_id": number})
+    assert any_cache.entries("alerts") == [{"alert_id": 0}, {"alert_id": 1}, {"alert_id": 2}]
+    assert any_cache.entries("others") == []
+
+
+def test_a_stream_forgets_its_oldest_entries(any_cache: Cache) -> None:
+    for number in range(STREAM_LENGTH + 250):
+        any_cache.publish("alerts", {"alert_id": number})
+    found = any_cache.entries("alerts")
+    assert STREAM_LENGTH <= len(found) <= STREAM_LENGTH + 100
+    assert found[-1] == {"alert_id": STREAM_LENGTH + 249}
+
+
+def test_redis_drops_snapshots_and_streams_that_nobody_renews(cache: RedisCache, server: Server) -> None:
+    cache.put("k", SNAPSHOT, 60)
+    cache.publish("alerts", {"alert_id": "a1"})
+    with server.client() as client:
+        assert 0 < client.ttl("roas:k") <= 60
+        assert 0 < client.ttl("roas:alerts") <= 7 * 24 * 3600
+
+
+def test_two_processes_share_what_is_in_redis(server: Server, password_file: Path) -> None:
+    settings = Settings(redis_url=server.url, redis_password_file=password_file)
+    one, other = open_cache(settings), open_cache(settings)
+    one.put("k", SNAPSHOT, 60)
+    one.publish("alerts", {"alert_id": "a1"})
+    assert other.get("k") == SNAPSHOT
+    assert other.entries("alerts") == [{"alert_id": "a1"}]
+    one.close()
+    other.close()
+
+
+def test_a_lost_redis_is_told_and_this_process_goes_on_alone(cache: RedisCache, server: Server) -> None:
+    cache.put("k", SNAPSHOT, 60)
+    server.stop()
+    cache.put("j", {"n": 1}, 60)
+    assert cache.trouble is not None
+    assert f"redis://127.0.0.1:{server.port}/0" in cache.trouble
+    assert "is it running" in cache.trouble
+    assert PASSWORD not in cache.trouble
+    assert (cache.get("k"), cache.get("j")) == (SNAPSHOT, {"n": 1})
+
+
+def test_redis_back_again_is_used_at_the_next_call_and_gets_what_was_published_meanwhile(
+    cache: RedisCache, server: Server
+) -> None:
+    cache.publish("alerts", {"alert_id": "before"})
+    server.stop()
+    cache.publish("alerts", {"alert_id": "one"})
+    cache.publish("alerts", {"alert_id": "two"})
+    assert cache.trouble is not None
+    assert [entry["alert_id"] for entry in cache.entries("alerts")] == ["before", "one", "two"]
+    server.start()
+    cache.put("k", SNAPSHOT, 60)
+    assert cache.trouble is None
+    # This Redis keeps nothing on disk, so it came back empty.
+    assert cache.entries("alerts") == [{"alert_id": "one"}, {"alert_id": "two"}]
+    with server.client() as client:
+        assert client.exists("roas:k") == 1
+
+
+def test_a_redis_restarted_between_two_calls_is_no_trouble(cache: RedisCache, server: Server) -> None:
+    cache.put("k", SNAPSHOT, 60)
+    server.stop()
+    server.start()
+    assert cache.get("k") is None
+    assert cache.trouble is None
+
+
+def test_a_lost_redis_is_left_alone_for_a_while(server: Server, password_file: Path) -> None:
+    cache = RedisCache(server.url, password_file, hold_off=timedelta(hours=1))
+    server.stop()
+    cache.put("k", SNAPSHOT, 60)
+    first = cache.trouble
+    server.start()
+    assert cache.get("k") == SNAPSHOT
+    assert cache.trouble == first
+    with server.client() as client:
+        assert client.exists("roas:k") == 0
+    cache.close()
+
+
+def test_a_redis_that_takes_connections_and_says_nothing_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        cache = RedisCache(f"redis://127.0.0.1:{silent.getsockname()[1]}/0?socket_timeout=3600")
+        cache.put("k", SNAPSHOT, 60)
+        assert cache.trouble is not None
+        assert "did not answer" in cache.trouble
+        assert cache.get("k") == SNAPSHOT
+        cache.close()
+
+
+def test_a_wrong_password_is_told_and_a_right_one_is_used_without_a_restart(
+    server: Server, password_file: Path
+) -> None:
+    password_file.write_text("wrong")
+    cache = RedisCache(server.url, password_file, hold_off=AT_ONCE)
+    cache.put("k", SNAPSHOT, 60)
+    assert cache.trouble is not None
+    assert "did not let us in" in cache.trouble
+    assert "wrong" not in cache.trouble.split("(")[0]
+    password_file.unlink()
+    cache.put("k", SNAPSHOT, 60)
+    assert f"password file {password_file} cannot be read" in (cache.trouble or "")
+    password_file.write_text(PASSWORD)
+    cache.put("k", SNAPSHOT, 60)
+    assert cache.trouble is None
+    cache.close()
+
+
+def test_a_full_redis_is_told_and_the_snapshot_stays_here(cache: RedisCache, server: Server) -> None:
+    with server.client() as client:
+        client.config_set("maxmemory", "1")
+        client.config_set("maxmemory-policy", "noeviction")
+        cache.put("k", SNAPSHOT, 60)
+        assert "refused" in (cache.trouble or "")
+        client.config_set("maxmemory", "0")
+    cache.put("k", SNAPSHOT, 60)
+    assert cache.trouble is None
+
+
+def test_something_of_another_program_is_told_and_not_read(cache: RedisCache, server: Server) -> None:
+    with server.client() as client:
+        client.set("roas:k", "[not json")
+        client.set("roas:alerts", "no stream")
+    assert cache.get("k") is None
+    assert "did not write" in (cache.trouble or "")
+    cache.publish("alerts", {"alert_id": "a1"})
+    assert "WRONGTYPE" in (cache.trouble or "")
+    cache.put("j", SNAPSHOT, 60)
+    assert cache.get("j") == SNAPSHOT
+
+
+def test_tls_is_spoken_where_the_url_says_so(tmp_path: Path, password_file: Path) -> None:
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-keyout", str(key), "-out", str(certificate), "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    options = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no")
+    server = Server(tmp_path, *options, port_option="tls-port")
+    server.start()
+    try:
+        trusted = RedisCache(f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs={certificate}", password_file)
+        trusted.put("k", SNAPSHOT, 60)
+        assert trusted.trouble is None
+        assert trusted.get("k") == SNAPSHOT
+        trusted.close()
+        stranger = RedisCache(f"rediss://127.0.0.1:{server.port}/0", password_file)
+        stranger.put("k", SNAPSHOT, 60)
+        assert f"rediss://127.0.0.1:{server.port}/0" in (stranger.trouble or "")
+        assert "certificate" in (stranger.trouble or "")
+        stranger.close()
+    finally:
+        server.stop()
+
+
+def test_without_a_url_the_cache_is_this_process_alone() -> None:
+    assert isinstance(open_cache(Settings(redis_url=None)), MemoryCache)
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["http://127.0.0.1", "redis://:hunter2#x@127.0.0.1:6379/0", "redis://127.0.0.1/0?colour=red", "redis://h:port/0"],
+)
+def test_a_url_that_redis_does_not_have_is_refused_without_quoting_it(url: str) -> None:
+    with pytest.raises(BadInputError) as caught:
+        open_cache(Settings(redis_url=url))
+    assert "hunter2" not in str(caught.value)
+    assert "redis://HOST:6379/0" in caught.value.advice
+
+
+def test_the_password_of_a_url_is_never_shown(server: Server) -> None:
+    cache = RedisCache(f"redis://someone:hunter2@127.0.0.1:{server.port}/0")
+    cache.put("k", SNAPSHOT, 60)
+    assert "did not let us in" in (cache.trouble or "")
+    assert "hunter2" not in (cache.trouble or "")
+    assert "someone" not in cache.address
+    cache.close()
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+def _until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
