@@ -5,18 +5,18 @@ Imports are inside the commands: the engine takes seconds to import, and most co
 
 from __future__ import annotations
 
-import dataclasses
 import getpass
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
+from flows import cli_recovery
 from models.failures import BadInputError, RoasError
 from models.settings import Settings
 
@@ -247,6 +247,9 @@ def detect() -> None:
         click.echo(line)
 
 
+cli_recovery.register(roas)
+
+
 def main() -> None:
     """Run `roas`; a failure is one clear line on standard error and exit code 1, bad input exit code 2."""
     try:
@@ -285,7 +288,8 @@ def _operate(
     async def run() -> Any:
         from flows.operations import FLOWS
 
-        return await FLOWS[kind](
+        flow: Callable[..., Any] = FLOWS[kind]
+        return await flow(
             name,
             asked_by=f"person: {getpass.getuser()} (roas {kind})",
             deployment_id=deployment_id,
@@ -353,19 +357,8 @@ def _run(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False) ->
 
 def _show(value: Any, json_wanted: bool, for_people: Callable[[Any], None]) -> None:
     if json_wanted:
-        click.echo(json.dumps(_plain(value), indent=2, default=str))
+        from flows.rendering import print_json
+
+        print_json(value)
     else:
         for_people(value)
-
-
-def _plain(value: Any) -> Any:
-    """Our values as JSON knows them; times as ISO 8601 in UTC."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, datetime):
-        return value.isoformat()
-    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
-        return [_plain(item) for item in value]
-    return value

@@ -11,11 +11,12 @@ from typing import TypeVar
 
 from prefect import flow
 
-from core.baselines import Judgement, Level, baseline, judge, learn
+from core.baselines import baseline, judge, learn
 from core.collection import changed_alerts, dependency_status, limit_alerts, service_metrics, system_metrics
 from flows.error_recovery import error_recovery
 from flows.identifiers import new_error_id
 from flows.judging import dependencies_of, judge_now
+from models.analysis import Judgement, Level
 from models.compose import Application
 from models.environments import Environment
 from models.failures import RoasError

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import logging
 
-from adapters.stores.lifecycle import LifecycleStep
 from prefect import flow
 
-from tasks.retention import (
-    archive_deployments_step,
-    clean_errors_step,
-    compress_monitoring_step,
-    optimise_step,
-    vacuum_step,
-)
+from models.retention import LifecycleStep
+from tasks.retention import archive_deployments, clean_errors, compress_monitoring, optimise, vacuum
 
 log = logging.getLogger("roas")
+
+_STEPS = (compress_monitoring, clean_errors, archive_deployments, optimise, vacuum)
 
 
 @flow(name="lifecycle", flow_run_name="lifecycle")
@@ -26,14 +22,8 @@ async def lifecycle(dry_run: bool = False) -> list[LifecycleStep]:
         StoreError: A step failed after its retries; the steps before it are done, and repeating is safe.
     """
     results = []
-    for step in (
-        compress_monitoring_step,
-        clean_errors_step,
-        archive_deployments_step,
-        optimise_step,
-        vacuum_step,
-    ):
-        result = await step(dry_run=dry_run)
+    for step in _STEPS:
+        result = await step(dry_run)
         log.info("%s", result)
         results.append(result)
     return results

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
+import click
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from models.errors_seen import Verdict
+from models.errors_seen import Pattern, Verdict
 from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
-from models.recovery import RecoveryOutcome
+from models.recovery import RecoveryOutcome, Ticket
 from models.results import CollectionReport
+from models.retention import LifecycleStep
 from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory
 from models.validation import Check, CheckSeverity, ValidationResult
 
@@ -32,6 +36,11 @@ _COLOURS = {
     "stopped": "dim",
 }
 _console = Console(highlight=False, soft_wrap=True)
+
+
+def print_json(value: object) -> None:
+    """Our values as one JSON document; times as ISO 8601 in UTC."""
+    click.echo(json.dumps(_plain(value), indent=2, default=str))
 
 
 def show_deployment(story: DeploymentStory) -> None:
@@ -133,6 +142,49 @@ def show_recovery(outcome: RecoveryOutcome) -> None:
         _say(f"  ticket {outcome.ticket_id} waits for a person")
 
 
+def show_tickets(tickets: Sequence[Ticket]) -> None:
+    """What waits for a person."""
+    if not tickets:
+        _say("No ticket is open.")
+    for ticket in tickets:
+        _say(f"\n[bold]{ticket.ticket_id}[/bold] {ticket.state} {ticket.environment}: {escape(ticket.title)}")
+        _say(f"  opened {_moment(ticket.opened_at)}, error {ticket.error_id}")
+        if ticket.affected_services:
+            _say(f"  affected: {', '.join(ticket.affected_services)}")
+        for done in ticket.tried:
+            _say(f"  tried: {escape(done)}")
+        for number, step in enumerate(ticket.steps, start=1):
+            _say(f"  {number}. {escape(step)}")
+        for entry in ticket.history:
+            _say(f"  [dim]{_moment(entry.at)} {escape(entry.by)}: {escape(entry.what)}[/dim]")
+        if ticket.resolved_at is None:
+            _say(f"  next: roas resolve {ticket.ticket_id} --note 'what mended it'")
+
+
+def show_patterns(patterns: Sequence[Pattern]) -> None:
+    """What errors are recognised by, the most used first."""
+    table = _table("pattern", "category", "strategy", "priority", "matched", "by", "")
+    for pattern in sorted(patterns, key=lambda one: (-one.match_count, one.name)):
+        table.add_row(
+            pattern.name,
+            str(pattern.category),
+            str(pattern.strategy),
+            str(pattern.priority),
+            str(pattern.match_count),
+            "us" if pattern.shipped else "you",
+            "" if pattern.enabled else "disabled",
+        )
+    _console.print(table)
+
+
+def show_lifecycle(steps: Sequence[LifecycleStep]) -> None:
+    """What each step of the life cycle did, or would do."""
+    table = _table("step", "what")
+    for step in steps:
+        table.add_row(step.name, escape(str(step).removeprefix(f"{step.name}: ")))
+    _console.print(table)
+
+
 def show_verdict(text: str, verdict: Verdict) -> None:
     """What an error is judged to be, with the words that decided it."""
     _say(f"[bold]{verdict.category}[/bold] ({verdict.severity}, confidence {verdict.confidence:.0%})")
@@ -207,6 +259,18 @@ def _next_commands(operation: Operation) -> tuple[str, ...]:
     if operation.operation_type == "stop":
         return (f"roas start {name}", "roas history")
     return (f"roas health {name}", f"roas collect {name}", f"roas stop {name}", "roas serve")
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    return value
 
 
 def _say(line: str) -> None:

@@ -49,7 +49,7 @@ def _serve_api(port: int) -> None:
     uvicorn.Server(uvicorn.Config(create_app, factory=True, host="127.0.0.1", port=port, log_level="error")).run()
 
 
-async def _serve_deployments(names: list[str]) -> None:
+async def _serve_deployments(names: tuple[str, ...]) -> None:
     from prefect import aserve
 
     from flows.deployments import deployments_of

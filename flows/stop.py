@@ -6,9 +6,9 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 
-from core.compose import stop_waves
 from prefect import flow
 
+from core.compose import stop_waves
 from flows.recording import Story, recorded
 from models.compose import Application
 from models.environments import Environment

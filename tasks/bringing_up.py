@@ -6,24 +6,24 @@ import asyncio
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from typing import Any
 
-from adapters.probes import run_probe
+from prefect import task
 
+from adapters.probes import run_probe
 from adapters.secrets import secret_values
 from core.health import judge_service
+from core.startup import Hold, Progress, Standing, hold, standing
 from models.compose import InjectedFile, ServiceDeclaration
 from models.environments import Environment
 from models.failures import StartFailedError
-from models.health import ProbeResult, ServiceHealth, ServiceVerdict
+from models.health import ProbeResult
 from models.sightings import Sighting
 from tasks.doors import engine_of
-from tasks.patience import act
-from tasks.watching import Watch
-
-_SERVES = frozenset({ServiceHealth.HEALTHY, ServiceHealth.DEGRADED, ServiceHealth.UNPROVEN})
+from tasks.patience import ACT
+from tasks.watching import LOOK_AGAIN_AFTER, Watch
 
 
 class Milestone(Enum):
@@ -46,7 +46,7 @@ class Proof:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-@act(name="bring up")
+@task(name="bring up", **ACT)
 async def bring_up(
     environment: Environment,
     declaration: ServiceDeclaration,
@@ -64,20 +64,21 @@ async def bring_up(
     before = await attempt.look()
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
-    previous = _state_in_a_word(before)
-    to_start = [seen for seen in before if seen.state in ("created", "exited", "dead")]
-    already_done = declaration.one_shot and all(seen.state == "exited" and seen.exit_code == 0 for seen in before)
-    if already_done:
-        to_start = []
+    to_start = [seen for seen in before if _is_to_start(declaration, seen)]
     engine = engine_of(environment)
     await asyncio.gather(*(asyncio.to_thread(engine.start, seen.container_id, files) for seen in to_start))
     reached(Milestone.STARTED)
-    restarts = {seen.container_id: seen.restart_count for seen in before}
-    verdict = await _until_well(attempt, watch, reached, restarts, deadline_seconds)
-    if verdict.health is not ServiceHealth.COMPLETED:
-        verdict = await _hold(attempt, watch, restarts, verdict)
+    held = None if to_start else _held_already(before)
+    seen = await _until_proven(attempt, watch, reached, held, deadline_seconds)
+    verdict = judge_service(
+        declaration.name,
+        seen,
+        attempt.answer,
+        spec=environment.service(declaration.name),
+        one_shot=declaration.one_shot,
+    )
     return Proof(
-        previous=previous,
+        previous=_state_in_a_word(before),
         state=str(verdict.health),
         reason=verdict.reason,
         kept=not to_start,
@@ -85,52 +86,41 @@ async def bring_up(
     )
 
 
-async def _until_well(
+async def _until_proven(
     attempt: _Attempt,
     watch: Watch,
     reached: Callable[[Milestone], None],
-    restarts: dict[str, int],
+    held: Hold | None,
     deadline_seconds: float,
-) -> ServiceVerdict:
+) -> list[Sighting]:
+    """Look at every event until the service is done, or has been up for its stabilisation time."""
     name = attempt.declaration.name
-    until = time.monotonic() + deadline_seconds
+    needed = attempt.environment.stabilisation(name)
+    began = time.monotonic()
+    up_since: float | None = None
     while True:
         seen = await attempt.look()
-        verdict = await attempt.judge(seen)
-        attempt.demand_no_loss(seen, verdict, restarts)
-        if verdict.health is ServiceHealth.COMPLETED:
+        now = await attempt.standing(seen)
+        if now.progress is Progress.LOST:
+            raise StartFailedError(f"{name}: {now.reason}", service=name)
+        if now.progress is Progress.COMPLETED:
             reached(Milestone.COMPLETED)
-            reached(Milestone.HEALTHY)
-            return verdict
-        if verdict.health in _SERVES and not attempt.declaration.one_shot:
-            reached(Milestone.HEALTHY)
-            return verdict
-        if time.monotonic() > until:
+            return seen
+        if now.progress is Progress.UP:
+            up_since = up_since or time.monotonic()
+            if all(one.health == "healthy" for one in seen):
+                reached(Milestone.HEALTHY)
+        held = hold(held, datetime.now(UTC), now, seen, needed)
+        if held.proven:
+            return seen
+        # Holding is not waiting: the deadline is for becoming well, and each lapse is waited for again.
+        if time.monotonic() - began > deadline_seconds + (needed.total_seconds() if up_since else 0):
             raise StartFailedError(
-                f"{name} was not healthy after {deadline_seconds:.0f} s, last seen {verdict.health}: {verdict.reason}",
+                f"{name} was not up after {deadline_seconds:.0f} s: {now.reason}",
                 advice=f"look at its log: docker compose -p {attempt.environment.project} logs {name}",
                 service=name,
             )
-        await watch.change(name)
-
-
-async def _hold(attempt: _Attempt, watch: Watch, restarts: dict[str, int], verdict: ServiceVerdict) -> ServiceVerdict:
-    """Stay well for the stabilisation time; what has already run well for that long has held."""
-    hold = attempt.environment.stabilisation(attempt.declaration.name).total_seconds()
-    while True:
-        seen = await attempt.look()
-        verdict = await attempt.judge(seen)
-        attempt.demand_no_loss(seen, verdict, restarts)
-        if verdict.health is ServiceHealth.UNHEALTHY:
-            raise StartFailedError(
-                f"{verdict.service} became {verdict.health} while it had to hold for {hold:.0f} s: {verdict.reason}",
-                service=verdict.service,
-            )
-        youngest = max((one.started_at for one in seen if one.started_at), default=datetime.now(UTC))
-        left = hold - (datetime.now(UTC) - youngest).total_seconds()
-        if left <= 0:
-            return verdict
-        await asyncio.wait([asyncio.create_task(watch.change(verdict.service))], timeout=left)
+        await watch.change(name, at_most=attempt.patience(held, needed))
 
 
 class _Attempt:
@@ -139,41 +129,59 @@ class _Attempt:
     def __init__(self, environment: Environment, declaration: ServiceDeclaration, secrets: dict[str, str]) -> None:
         self.environment = environment
         self.declaration = declaration
+        self.answer: ProbeResult | None = None
         self._secrets = secrets
+        self._restarts_before: int | None = None
+        self._asked_at = datetime.now(UTC)
 
     async def look(self) -> list[Sighting]:
-        everything = await asyncio.to_thread(engine_of(self.environment).sightings, self.environment.project)
-        return [seen for seen in everything if seen.service == self.declaration.name and not seen.one_off]
+        name = self.declaration.name
+        everything = await asyncio.to_thread(engine_of(self.environment).sightings, self.environment.project, name)
+        seen = [one for one in everything if not one.one_off]
+        if self._restarts_before is None:
+            self._restarts_before = sum(one.restart_count for one in seen)
+        return seen
 
-    async def judge(self, seen: list[Sighting]) -> ServiceVerdict:
-        name, spec = self.declaration.name, self.environment.service(self.declaration.name)
-        probe: ProbeResult | None = None
-        if spec.probe is not None and any(one.state == "running" for one in seen):
-            probe = await run_probe(
-                spec.probe,
-                name,
-                project=self.environment.project,
-                engine=engine_of(self.environment),
-                secrets=self._secrets,
-            )
-        return judge_service(name, seen, probe, spec=spec, one_shot=self.declaration.one_shot)
+    async def standing(self, seen: list[Sighting]) -> Standing:
+        """Where the service stands by the engine's word, and where that says up, by its own probe's too."""
+        by_engine = standing(
+            self.declaration, seen, asked_at=self._asked_at, restarts_before=self._restarts_before or 0
+        )
+        probe = self.environment.service(self.declaration.name).probe
+        if by_engine.progress is not Progress.UP or probe is None:
+            return by_engine
+        self.answer = await run_probe(
+            probe,
+            self.declaration.name,
+            project=self.environment.project,
+            engine=engine_of(self.environment),
+            secrets=self._secrets,
+        )
+        if self.answer.ok:
+            return by_engine
+        return Standing(progress=Progress.WAITING, reason=f"its probe fails: {self.answer.detail}")
 
-    def demand_no_loss(self, seen: list[Sighting], verdict: ServiceVerdict, restarts: dict[str, int]) -> None:
-        """Raise where waiting longer cannot help: it ended, was killed, or is being restarted by the engine."""
-        for one in seen:
-            grown = one.restart_count - restarts.get(one.container_id, 0)
-            if grown > 0:
-                raise StartFailedError(
-                    f"{one.service} ended by itself and was restarted {grown} times (exit code {one.exit_code})",
-                    service=one.service,
-                )
-            lost = one.state in ("exited", "dead") and not (self.declaration.one_shot and one.exit_code == 0)
-            if lost:
-                raise StartFailedError(
-                    f"{one.service} ended with exit code {one.exit_code}"
-                    f"{', killed for memory' if one.oom_killed else ''}{f': {one.error}' if one.error else ''}",
-                    service=one.service,
-                )
+    def patience(self, held: Hold, needed: timedelta) -> timedelta:
+        """How long to sleep at most: to the end of the stabilisation where that is near."""
+        if held.since is None:
+            return LOOK_AGAIN_AFTER
+        left = needed - (datetime.now(UTC) - held.since)
+        return max(timedelta(milliseconds=10), min(LOOK_AGAIN_AFTER, left))
+
+
+def _is_to_start(declaration: ServiceDeclaration, seen: Sighting) -> bool:
+    if declaration.one_shot and seen.state == "exited" and seen.exit_code == 0 and seen.started_at is not None:
+        return False
+    return seen.state in ("created", "exited", "dead")
+
+
+def _held_already(seen: list[Sighting]) -> Hold | None:
+    """What ran before this start has held since then: it need not prove again what it has shown."""
+    started = [one.started_at for one in seen if one.started_at is not None]
+    if len(started) != len(seen):
+        return None
+    restarts = sum(one.restart_count for one in seen)
+    return Hold(since=max(started), restarts=restarts, proven=False, reason="it ran before")
 
 
 def _state_in_a_word(seen: list[Sighting]) -> str:

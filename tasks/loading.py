@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 
+from prefect import task
+
 from models.environments import Environment
 from tasks.doors import find_environment
-from tasks.patience import look
+from tasks.patience import LOOK
 
 
-@look(name="read the environment", task_run_name="read environment {name}")
+@task(name="read the environment", task_run_name="read environment {name}", **LOOK)
 async def load_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environment:
     """The environment of that name, or one made up for bare Compose files.
 

@@ -6,42 +6,43 @@ import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from adapters.host import sample_host
+from prefect import task
 
+from adapters.host import sample_host
 from models.environments import Environment
 from models.metrics import Alert, Baseline, Dependency, Metric
 from models.settings import Settings
 from models.sightings import ServiceSample, SystemSample
 from tasks.doors import engine_of
-from tasks.patience import look, write
+from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores, shared_cache
 
 
-@look(name="sample the host")
+@task(name="sample the host", **LOOK)
 async def sample_system() -> SystemSample:
     """The host now: processor, memory, the disk under the stores, pressure."""
     return await asyncio.to_thread(sample_host, Settings().data_dir, datetime.now(UTC))
 
 
-@look(name="sample the services")
+@task(name="sample the services", **LOOK)
 async def sample_services(environment: Environment) -> list[ServiceSample]:
     """Every running container's use of resources, asked side by side."""
     return await asyncio.to_thread(engine_of(environment).samples, environment.project)
 
 
-@look(name="read the last metrics")
+@task(name="read the last metrics", **LOOK)
 async def last_metrics(environment: str) -> list[Metric]:
     """The newest value of every metric of an environment."""
     return await asyncio.to_thread(lambda: list(open_stores().monitoring.latest(environment)))
 
 
-@look(name="read the baselines")
+@task(name="read the baselines", **LOOK)
 async def baseline_states(environment: str) -> dict[tuple[str, str], bytes]:
     """What has been learnt of each metric, by service and metric."""
     return await asyncio.to_thread(lambda: dict(open_stores().monitoring.states(environment)))
 
 
-@look(name="read open alerts")
+@task(name="read open alerts", **LOOK)
 async def open_alerts(environment: str) -> list[Alert]:
     """The alerts of an environment that nobody and nothing has closed yet."""
     return await asyncio.to_thread(
@@ -49,7 +50,7 @@ async def open_alerts(environment: str) -> list[Alert]:
     )
 
 
-@write(name="store the collection")
+@task(name="store the collection", **WRITE)
 async def store_collection(
     environment: str,
     metrics: Sequence[Metric],
@@ -70,7 +71,7 @@ async def store_collection(
     await asyncio.to_thread(put)
 
 
-@write(name="store the alerts")
+@task(name="store the alerts", **WRITE)
 async def store_alerts(opened: Sequence[Alert], resolved: Sequence[Alert]) -> None:
     """Write which alerts began and which are over."""
 
@@ -84,7 +85,7 @@ async def store_alerts(opened: Sequence[Alert], resolved: Sequence[Alert]) -> No
     await asyncio.to_thread(put)
 
 
-@write(name="refresh the cache")
+@task(name="refresh the cache", **WRITE)
 async def refresh_cache(environment: str, snapshot: dict[str, object], lifetime_seconds: int) -> str | None:
     """Put the newest snapshot where other processes read it; says why where the cache did not take it."""
     cache = shared_cache()

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 
-from adapters.probes import run_probe
+from prefect import task
 
+from adapters.probes import run_probe
 from adapters.secrets import secret_values
 from models.environments import Environment
 from models.health import ProbeResult
 from tasks.doors import engine_of
-from tasks.patience import look
+from tasks.patience import LOOK
 
 
-@look(name="probe", task_run_name="probe {service}")
+@task(name="probe", task_run_name="probe {service}", **LOOK)
 async def probe_service(environment: Environment, service: str) -> ProbeResult:
     """What the environment's own probe of a service answers; a service that fails it is an answer too."""
     probe = environment.service(service).probe

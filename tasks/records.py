@@ -7,20 +7,24 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from prefect import task
+
 from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
 from models.validation import ValidationResult
-from tasks.patience import write
+from tasks.patience import WRITE
 from tasks.stores import open_stores
 
 
-@write(name="record the operation", task_run_name="record {operation.operation_type} of {operation.environment}")
+@task(
+    name="record the operation", task_run_name="record {operation.operation_type} of {operation.environment}", **WRITE
+)
 async def begin_operation(operation: Operation) -> None:
     """Write that an operation has begun."""
     await asyncio.to_thread(open_stores().deployments.begin, operation)
 
 
-@write(name="record the end", task_run_name="record the end: {status}")
+@task(name="record the end", task_run_name="record the end: {status}", **WRITE)
 async def finish_operation(
     deployment_id: str, status: OperationStatus, ended_at: datetime, details: dict[str, Any]
 ) -> bool:
@@ -28,19 +32,19 @@ async def finish_operation(
     return await asyncio.to_thread(open_stores().deployments.finish, deployment_id, status, ended_at, details)
 
 
-@write(name="record the validation")
+@task(name="record the validation", **WRITE)
 async def record_validation(deployment_id: str, result: ValidationResult) -> None:
     """Write what validation found."""
     await asyncio.to_thread(open_stores().deployments.record_validation, deployment_id, result)
 
 
-@write(name="record state changes")
+@task(name="record state changes", **WRITE)
 async def record_changes(changes: Sequence[StateChange]) -> None:
     """Write which services went from which state to which, and why."""
     await asyncio.to_thread(open_stores().deployments.record_changes, list(changes))
 
 
-@write(name="record the health")
+@task(name="record the health", **WRITE)
 async def record_health(report: HealthReport) -> None:
     """Write how healthy the environment was judged."""
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from prefect import task
 from prefect.context import TaskRunContext
 
 from core.pattern_library import SHIPPED_PATTERNS
@@ -17,14 +18,14 @@ from models.errors_seen import Evidence, Impact, RecordedError
 from models.recovery import RecoveryExecution, Ticket, TicketEntry, TicketState
 from models.sightings import Sighting
 from tasks.doors import engine_of, redactor_of
-from tasks.patience import act, look, write
+from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores
 
 LOG_LINES = 60
 """Lines of a service's log kept as evidence."""
 
 
-@look(name="read the patterns")
+@task(name="read the patterns", **LOOK)
 async def read_patterns() -> PatternSet:
     """The patterns of errors.db; the shipped ones are brought up to date first."""
 
@@ -36,7 +37,7 @@ async def read_patterns() -> PatternSet:
     return await asyncio.to_thread(read)
 
 
-@look(name="gather evidence", task_run_name="gather evidence of {service}")
+@task(name="gather evidence", task_run_name="gather evidence of {service}", **LOOK)
 async def gather_evidence(environment: Environment, service: str) -> Evidence | None:
     """What the engine shows of a service, its last log lines and probe outputs, redacted.
 
@@ -63,7 +64,7 @@ async def gather_evidence(environment: Environment, service: str) -> Evidence | 
     return await asyncio.to_thread(gather)
 
 
-@look(name="was it stopped by a person", task_run_name="was {service} stopped by a person")
+@task(name="was it stopped by a person", task_run_name="was {service} stopped by a person", **LOOK)
 async def stopped_by_person(environment: Environment, service: str) -> bool:
     """True where the engine's own record shows that the service was stopped on request.
 
@@ -90,7 +91,7 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
     return await asyncio.to_thread(look_back)
 
 
-@write(name="record the error")
+@task(name="record the error", **WRITE)
 async def record_error(error: RecordedError) -> RecordedError:
     """Write an error, or count it up where the same one is still open."""
 
@@ -104,31 +105,31 @@ async def record_error(error: RecordedError) -> RecordedError:
     return await asyncio.to_thread(put)
 
 
-@write(name="record the impact")
+@task(name="record the impact", **WRITE)
 async def record_impact(error_id: str, impact: Impact, at: datetime) -> None:
     """Write who is hit by an error."""
     await asyncio.to_thread(open_stores().errors.add_impact, error_id, impact, at)
 
 
-@look(name="read past recoveries")
+@task(name="read past recoveries", **LOOK)
 async def past_recoveries(environment: str, since: datetime) -> list[RecoveryExecution]:
     """What was tried in this environment since then."""
     return await asyncio.to_thread(lambda: list(open_stores().errors.executions(environment=environment, since=since)))
 
 
-@look(name="is recovery paused")
+@task(name="is recovery paused", **LOOK)
 async def recovery_paused(environment: str, service: str | None, now: datetime) -> bool:
     """Whether a person has paused automatic action here."""
     return await asyncio.to_thread(lambda: bool(open_stores().errors.paused(environment, service, now)))
 
 
-@write(name="record the attempt")
+@task(name="record the attempt", **WRITE)
 async def begin_execution(execution: RecoveryExecution) -> int:
     """Write that a recovery begins, before anything is done."""
     return await asyncio.to_thread(open_stores().errors.begin_execution, execution)
 
 
-@write(name="record the outcome")
+@task(name="record the outcome", **WRITE)
 async def finish_execution(execution_id: int, execution: RecoveryExecution, *, resolution: str | None) -> None:
     """Write how a recovery ended; with a resolution the error is marked resolved as well."""
 
@@ -147,11 +148,10 @@ def _once_a_run(context: TaskRunContext, parameters: dict[str, Any]) -> str | No
     return f"{context.task_run.flow_run_id}:{context.task.task_key}:{sorted(inputs.items())}"
 
 
-@act(
+@task(
     name="recovery step: restart",
     task_run_name="restart {service}",
     persist_result=True,
-    cache_policy=None,
     cache_key_fn=_once_a_run,
     timeout_seconds=120,
 )
@@ -174,13 +174,13 @@ async def restart_step(environment: Environment, service: str, attempt: int) -> 
     return await asyncio.to_thread(restart)
 
 
-@write(name="open a ticket")
+@task(name="open a ticket", **WRITE)
 async def open_ticket(ticket: Ticket) -> Ticket:
     """Ask a person; the ticket of the same cause is taken up again where there is one."""
     return await asyncio.to_thread(open_stores().errors.open_ticket, ticket)
 
 
-@write(name="close the tickets")
+@task(name="close the tickets", **WRITE)
 async def close_tickets(error_id: str, at: datetime, why: str) -> None:
     """Close what was asked about an error that is now resolved."""
 

@@ -6,14 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
+from prefect import task
+
 from models.compose import Application, InjectedFile
 from models.environments import Environment
 from models.sightings import Sighting
 from tasks.doors import compose_of, engine_of
-from tasks.patience import act, look
+from tasks.patience import ACT, LOOK
 
 
-@look(name="read the application")
+@task(name="read the application", **LOOK)
 async def read_application(environment: Environment) -> Application:
     """What the environment's Compose files declare.
 
@@ -23,13 +25,13 @@ async def read_application(environment: Environment) -> Application:
     return await asyncio.to_thread(compose_of(environment).render)
 
 
-@look(name="look at the containers")
+@task(name="look at the containers", **LOOK)
 async def look_at_application(environment: Environment) -> list[Sighting]:
     """Every container of the environment's project, stopped ones too."""
     return await asyncio.to_thread(engine_of(environment).sightings, environment.project)
 
 
-@act(name="create containers", timeout_seconds=900)
+@task(name="create containers", timeout_seconds=900, **ACT)
 async def create_containers(environment: Environment) -> None:
     """Let Compose create what is declared and not there, and replace what has changed; nothing is started.
 
@@ -39,7 +41,7 @@ async def create_containers(environment: Environment) -> None:
     await asyncio.to_thread(compose_of(environment).create)
 
 
-@act(name="start containers", task_run_name="start {service}", timeout_seconds=60)
+@task(name="start containers", task_run_name="start {service}", timeout_seconds=60, **ACT)
 async def start_containers(environment: Environment, service: str, container_ids: Sequence[str]) -> None:
     """Start a service's containers, side by side.
 
@@ -50,7 +52,7 @@ async def start_containers(environment: Environment, service: str, container_ids
     await asyncio.gather(*(asyncio.to_thread(engine.start, container_id) for container_id in container_ids))
 
 
-@act(name="stop containers", task_run_name="stop {service}")
+@task(name="stop containers", task_run_name="stop {service}", **ACT)
 async def stop_containers(
     environment: Environment, service: str, container_ids: Sequence[str], grace: timedelta
 ) -> None:
@@ -59,7 +61,7 @@ async def stop_containers(
     await asyncio.gather(*(asyncio.to_thread(engine.stop, one, grace) for one in container_ids))
 
 
-@act(name="restart containers", task_run_name="restart {service}")
+@task(name="restart containers", task_run_name="restart {service}", **ACT)
 async def restart_containers(
     environment: Environment, service: str, container_ids: Sequence[str], grace: timedelta
 ) -> None:
@@ -68,7 +70,7 @@ async def restart_containers(
     await asyncio.gather(*(asyncio.to_thread(engine.restart, one, grace) for one in container_ids))
 
 
-@look(name="read injected files")
+@task(name="read injected files", **LOOK)
 async def read_injected_files(environment: Environment) -> dict[str, tuple[InjectedFile, ...]]:
     """The files that Compose puts into containers just before their start, by service."""
     return await asyncio.to_thread(compose_of(environment).injections)

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import asyncio
 
+from prefect import task
+
 from adapters.preflight import gather_facts
-from models.validation_facts import Facts
-
 from models.environments import Environment
+from models.validation_facts import Facts
 from tasks.doors import find_environment
-from tasks.patience import look
+from tasks.patience import LOOK
 
 
-@look(name="look before", task_run_name="look before the start of {name}")
+@task(name="look before", task_run_name="look before the start of {name}", **LOOK)
 async def look_before(name: str, compose_files: tuple[str, ...] = ()) -> tuple[Environment, Facts]:
     """The environment, and every fact its validation is judged from.
 

@@ -5,21 +5,22 @@ from __future__ import annotations
 import asyncio
 import time
 
-from adapters.probes import run_probe
+from prefect import task
 
+from adapters.probes import run_probe
 from adapters.secrets import secret_values
 from core.health import judge_service
 from models.environments import Environment
 from models.failures import StartFailedError
 from models.health import ServiceHealth
 from tasks.doors import engine_of
-from tasks.patience import act
+from tasks.patience import ACT
 
 _LOOK_EVERY_SECONDS = 0.5
 _WELL = frozenset({ServiceHealth.HEALTHY, ServiceHealth.COMPLETED})
 
 
-@act(name="recovery step: verify", task_run_name="verify {service}")
+@task(name="recovery step: verify", task_run_name="verify {service}", **ACT)
 async def wait_until_well(environment: Environment, service: str) -> str:
     """Wait for two healthy looks in a row, at most as long as the environment's policy says.
 

@@ -31,11 +31,11 @@ class Watch:
         """Something happened to this service; called on the event loop."""
         self._bell(service).set()
 
-    async def change(self, service: str) -> None:
-        """Return at the service's next event, or after a second without one."""
+    async def change(self, service: str, *, at_most: timedelta = LOOK_AGAIN_AFTER) -> None:
+        """Return at the service's next event, or after `at_most` without one."""
         bell = self._bell(service)
         try:
-            await asyncio.wait_for(bell.wait(), LOOK_AGAIN_AFTER.total_seconds())
+            await asyncio.wait_for(bell.wait(), at_most.total_seconds())
         except TimeoutError:
             return
         finally:

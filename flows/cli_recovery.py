@@ -1,0 +1,183 @@
+"""`roas` commands for the person who recovery hands over to: tickets, pauses, patterns."""
+
+from __future__ import annotations
+
+import getpass
+import re
+from datetime import UTC, datetime, timedelta
+
+import click
+
+from models.errors_seen import Category, Pattern, Severity, Strategy
+from models.failures import BadInputError
+from models.recovery import Ticket, TicketEntry, TicketState
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+def register(group: click.Group) -> None:
+    """Add the commands of this module to `roas`."""
+    for command in (tickets, resolve, pause, resume, patterns):
+        group.add_command(command)
+
+
+@click.command()
+@click.argument("environment", required=False, metavar="[ENV]")
+@click.option("--all", "everything", is_flag=True, help="The resolved ones too.")
+@click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")
+def tickets(environment: str | None, everything: bool, json_wanted: bool) -> None:
+    """What waits for a person: what failed, what was tried, the commands to try."""
+    from flows.rendering import print_json, show_tickets
+    from tasks.stores import open_stores
+
+    found = [
+        ticket
+        for ticket in open_stores().errors.tickets(environment=environment)
+        if everything or ticket.state is not TicketState.RESOLVED
+    ]
+    if json_wanted:
+        print_json(found)
+    else:
+        show_tickets(found)
+
+
+@click.command()
+@click.argument("ticket_id")
+@click.option("--note", required=True, help="What mended it; kept, and shown when the same cause returns.")
+def resolve(ticket_id: str, note: str) -> None:
+    """Close a ticket that was resolved by hand, and the error it is about."""
+    from tasks.stores import open_stores
+
+    store, now = open_stores().errors, datetime.now(UTC)
+    ticket: Ticket = store.ticket(ticket_id)
+    by = getpass.getuser()
+    if (
+        not store.move_ticket(
+            ticket.ticket_id, ticket.state, TicketState.RESOLVED, TicketEntry(at=now, by=by, what=note)
+        )
+        or ticket.state is TicketState.RESOLVED
+    ):
+        raise BadInputError(f"Ticket {ticket_id} is already resolved.")
+    store.resolve(ticket.error_id, now, f"by {by}: {note}")
+    click.echo(f"{ticket_id} and error {ticket.error_id} are resolved")
+
+
+@click.command()
+@click.argument("service", required=False)
+@click.option("--env", "environment", help="Only in this environment.")
+@click.option("--for", "duration", help="How long, such as 30m, 2h or 1d; without it until `roas resume`.")
+@click.option("--reason", required=True, help="Why; shown to whoever wonders.")
+def pause(service: str | None, environment: str | None, duration: str | None, reason: str) -> None:
+    """Switch automatic recovery off, everywhere or for SERVICE; detection goes on."""
+    from tasks.stores import open_stores
+
+    now = datetime.now(UTC)
+    until = None if duration is None else now + _duration(duration)
+    open_stores().errors.pause(environment, service, until, reason, getpass.getuser(), now)
+    end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until `roas resume`"
+    click.echo(f"automatic recovery of {service or 'every service'} is off {end}: {reason}")
+
+
+@click.command()
+@click.argument("service", required=False)
+@click.option("--env", "environment", help="As given to `roas pause`.")
+def resume(service: str | None, environment: str | None) -> None:
+    """Switch automatic recovery on again; give the same words as to `roas pause`."""
+    from tasks.stores import open_stores
+
+    store = open_stores().errors
+    if not store.resume(environment, service):
+        held = [f"{one.service or 'every service'} ({one.reason})" for one in store.pauses(datetime.now(UTC))]
+        raise BadInputError(f"Nothing is paused by these words; paused now: {', '.join(held) or 'nothing'}.")
+    click.echo(f"automatic recovery of {service or 'every service'} is on again")
+
+
+@click.group()
+def patterns() -> None:
+    """What errors are recognised by."""
+
+
+@patterns.command("list")
+@click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")
+def list_patterns(json_wanted: bool) -> None:
+    """Every pattern with how often it matched."""
+    from flows.rendering import print_json, show_patterns
+
+    found = _known_patterns()
+    if json_wanted:
+        print_json(found)
+    else:
+        show_patterns(found)
+
+
+@patterns.command("add")
+@click.argument("name")
+@click.argument("regex")
+@click.option("--category", required=True, type=click.Choice([str(one) for one in Category]))
+@click.option("--severity", default="medium", show_default=True, type=click.Choice([str(one) for one in Severity]))
+@click.option(
+    "--strategy", default="investigate(manual)", show_default=True, type=click.Choice([str(one) for one in Strategy])
+)
+@click.option("--priority", default=60, show_default=True, type=click.IntRange(0, 100), help="Higher is asked first.")
+def add_pattern(name: str, regex: str, category: str, severity: str, strategy: str, priority: int) -> None:
+    """Recognise errors by REGEX (RE2 syntax) from now on. It is tried on harmless lines first."""
+    from core.pattern_library import BENIGN_LINES
+    from core.patterns import check_pattern
+    from tasks.stores import open_stores
+
+    pattern = Pattern(
+        name=name,
+        regex=regex,
+        category=Category(category),
+        severity=Severity(severity),
+        strategy=Strategy(strategy),
+        priority=priority,
+        shipped=False,
+    )
+    complaints = check_pattern(pattern, BENIGN_LINES)
+    if complaints:
+        raise BadInputError(f"Pattern {name} is not taken.", advice=" ".join(complaints))
+    open_stores().errors.put_pattern(pattern)
+    click.echo(f"{name} is known: {category}, {strategy}")
+
+
+@patterns.command("test")
+@click.argument("text")
+def test_patterns(text: str) -> None:
+    """Judge TEXT with all patterns, a person's own too."""
+    from core.classification import classify
+    from core.patterns import PatternSet
+    from flows.rendering import show_verdict
+
+    show_verdict(text, classify(text, patterns=PatternSet(_known_patterns())))
+
+
+@patterns.command("disable")
+@click.argument("name")
+def disable_pattern(name: str) -> None:
+    """Do not use a pattern any more; an upgrade leaves it disabled."""
+    import dataclasses
+
+    from tasks.stores import open_stores
+
+    known = {pattern.name: pattern for pattern in _known_patterns()}
+    if name not in known:
+        raise BadInputError(f"There is no pattern {name};", advice="roas patterns list shows them all.")
+    open_stores().errors.put_pattern(dataclasses.replace(known[name], enabled=False))
+    click.echo(f"{name} is disabled")
+
+
+def _known_patterns() -> list[Pattern]:
+    from core.pattern_library import SHIPPED_PATTERNS
+    from tasks.stores import open_stores
+
+    store = open_stores().errors
+    store.sync_patterns(SHIPPED_PATTERNS)
+    return list(store.patterns())
+
+
+def _duration(text: str) -> timedelta:
+    match = re.fullmatch(r"(\d+)([smhd])", text.strip())
+    if match is None:
+        raise BadInputError(f"{text!r} is not a duration;", advice="write a number and s, m, h or d, such as 2h.")
+    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])

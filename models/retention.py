@@ -1,0 +1,59 @@
+"""Retention: how long what is kept, and what one step of the life cycle did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetentionPolicy:
+    """Ages and sizes beyond which records leave the stores. What failed outlives what went well.
+
+    `monitoring`, `errors` and `deployments` are the ages of the specification; errors count from their
+    resolution. `failed_deployments` is the longer age of operations that failed. `store_bytes` is the size a
+    store may have; over it the oldest samples leave early, but never those younger than `keep_always`.
+    `step_time` bounds one step of one run: what is left is for the next. `chunk_rows` is how many rows leave
+    in one transaction, while writers wait.
+    """
+
+    monitoring: timedelta = timedelta(days=90)
+    errors: timedelta = timedelta(days=30)
+    deployments: timedelta = timedelta(days=180)
+    failed_deployments: timedelta = timedelta(days=360)
+    keep_always: timedelta = timedelta(days=7)
+    store_bytes: int = 2048 * MIB
+    free_bytes: int = 64 * MIB
+    step_time: timedelta = timedelta(minutes=5)
+    chunk_rows: int = 50_000
+    vacuum_share: float = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LifecycleStep:
+    """What one step did, or with `dry_run` would do: rows by table, files written, bytes given back.
+
+    `complete` is False where the step ran out of its time and the next run goes on from there.
+    """
+
+    name: str
+    dry_run: bool
+    rows: dict[str, int] = field(default_factory=dict)
+    archives: tuple[str, ...] = ()
+    bytes_before: int = 0
+    bytes_after: int = 0
+    complete: bool = True
+    notes: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        counted = ", ".join(f"{count} {table}" for table, count in self.rows.items() if count)
+        said = f"{self.name}: {'would take' if self.dry_run else 'took'} {counted or 'nothing'}"
+        if self.archives:
+            said += f" into {len(self.archives)} archives"
+        if self.bytes_after < self.bytes_before:
+            said += f", {(self.bytes_before - self.bytes_after) / MIB:.1f} MiB given back"
+        if not self.complete:
+            said += ", the rest next time"
+        return "; ".join((said, *self.notes))
