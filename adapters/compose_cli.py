@@ -309,6 +309,16 @@ def _unescaped(value: Any) -> Any:
     return value
 
 
+def _self_contained(rendered: str) -> str:
+    """What Compose printed, without optional dependencies on services it left out: it refuses those itself."""
+    document = json.loads(rendered)
+    services = document.get("services") or {}
+    for service in services.values():
+        needed = service.get("depends_on") or {}
+        service["depends_on"] = {name: entry for name, entry in needed.items() if name in services}
+    return json.dumps(document)
+
+
 def _application(document: dict[str, Any], hashes: Mapping[str, str], warnings: tuple[str, ...]) -> Application:
     project = document["name"]
     raw: dict[str, Any] = document["services"]
