@@ -11,13 +11,14 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import sqlalchemy as sa
 
 from adapters.stores.gate import Gate
 from adapters.stores.migrate import upgrade
 from adapters.stores.trouble import our_words
+from core.retention import FileUse
 from models.failures import StoreCorruptError, StoreError
 
 log = logging.getLogger("roas")
@@ -27,6 +28,7 @@ FIRST_SAFE_SQLITE = (3, 51, 3)
 
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 _CHECKPOINT_PAGES = 4000
+_INCREMENTAL = 2
 
 
 class Database(Protocol):
@@ -122,14 +124,67 @@ class SqliteDatabase:
         with our_words(self._label), self._writers.connect() as connection:
             _driver(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-    def script(self, statements: str) -> list[Any]:
-        """Run statements that a transaction does not allow (VACUUM, PRAGMA). Call with the gate held.
+    def analyse(self) -> None:
+        """Look at a sample of each index, so that queries choose well. Call with the gate held.
 
         Raises:
-            StoreError: A statement failed.
+            StoreError: The store cannot be written.
         """
         with our_words(self._label), self._writers.connect() as connection:
-            return [_driver(connection).execute(line).fetchall() for line in statements.split(";") if line.strip()]
+            _driver(connection).executescript("PRAGMA analysis_limit=400; ANALYZE")
+
+    def faults(self) -> list[str]:
+        """What is wrong in the file, at most ten things: damage, and rows whose owner is missing.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self.read() as connection:
+            said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(10)")]
+            orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10)
+        found = [line for line in said if line != "ok"]
+        if found:
+            self._suspected = True
+            self._suspect_path.touch()
+        return (found + [f"row {row[1]} of {row[0]} refers to a missing {row[2]}" for row in orphans])[:10]
+
+    def use(self) -> FileUse:
+        """How much of the file is used.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self.read() as connection:
+            pages, free, size = (
+                int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+        return FileUse(pages=pages, free=free, page_bytes=size)
+
+    def gives_back_in_steps(self) -> bool:
+        """Whether free pages can be cut off a few at a time; else only by writing the whole file anew."""
+        with self.read() as connection:
+            return bool(connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() == _INCREMENTAL)
+
+    def give_back(self, pages: int) -> None:
+        """Cut free pages off the end of the file. Call with the gate held.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        with our_words(self._label), self._writers.connect() as connection:
+            # Not `execute`: it steps this statement once, which frees a single page.
+            _driver(connection).executescript(f"PRAGMA incremental_vacuum({pages})")
+
+    def rewrite(self) -> None:
+        """Write the whole file anew, from then on able to give back in steps. Call with the gate held.
+
+        Raises:
+            StoreFullError: The disk has no room for a second copy.
+            StoreError: The store cannot be written.
+        """
+        with our_words(self._label), self._writers.connect() as connection:
+            _driver(connection).executescript(f"PRAGMA auto_vacuum={_INCREMENTAL}; VACUUM")
 
     @property
     def wal_path(self) -> Path:
@@ -217,6 +272,8 @@ class SqliteDatabase:
         with self._writers.connect() as connection:
             driver = _driver(connection)
             if driver.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+                # Only before the first table; without effect on a file that another program made.
+                driver.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
                 driver.execute("PRAGMA journal_mode=WAL").fetchone()
 
     def _judge(self, connection: sa.Connection) -> None:

@@ -12,54 +12,21 @@ from models.errors_seen import (
     Impact,
     ImpactType,
     Pattern,
-    RecordedError,
     Severity,
     Strategy,
-    Verdict,
 )
 from models.failures import NotFoundError, StoreConstraintError
-from models.recovery import RecoveryExecution, Step, Ticket, TicketEntry, TicketState
+from models.recovery import RecoveryExecution, Step, TicketEntry, TicketState
+from tests.stores.values import ERROR, TICKET
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-ERROR = RecordedError(
-    error_id="e1",
-    environment="prod",
-    text="bind: address already in use",
-    source="start",
-    verdict=Verdict(
-        category=Category.PORT_CONFLICT,
-        severity=Severity.HIGH,
-        strategy=Strategy.FREE_PORT,
-        confidence=0.9,
-        reason="the port is taken",
-        pattern_name="port_in_use",
-        span=(6, 28),
-    ),
-    first_seen=NOON,
-    last_seen=NOON,
-    deployment_id="prod-1",
-    service="web",
-    evidence={"exit_code": 1},
-)
 PATTERN = Pattern(
     name="port_in_use",
     regex="address already in use",
     category=Category.PORT_CONFLICT,
     severity=Severity.HIGH,
     strategy=Strategy.FREE_PORT,
-)
-TICKET = Ticket(
-    ticket_id="t1",
-    error_id="e1",
-    environment="prod",
-    title="Free port 80",
-    opened_at=NOON,
-    service="web",
-    steps=("find who holds it",),
-    tried=("restart",),
-    affected_services=("web",),
-    history=(TicketEntry(at=NOON, by="roas", what="opened"),),
 )
 
 

@@ -1,0 +1,214 @@
+"""Archives: rows of a store into Parquet files, read back and compared before anybody deletes a row.
+
+The work is done by a process of its own: a second SQLite library in one process undoes the first one's
+locks. It reads jobs as lines of JSON and answers each with a line.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from models.failures import StoreError, StoreFullError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Archived:
+    """A finished archive file; `size` in bytes."""
+
+    file: Path
+    rows: int
+    size: int
+    sha256: str
+
+
+class Archiver:
+    """Writes archive files, in a process that is started with the first one."""
+
+    def __init__(self) -> None:
+        """Start nothing yet."""
+        self._process: subprocess.Popen[str] | None = None
+
+    def write(
+        self,
+        store: Path,
+        query: str,
+        file: Path,
+        *,
+        kinds: Mapping[str, str],
+        names: dict[int, tuple[str, str, str]] | None = None,
+    ) -> Archived:
+        """Write the rows of a query to a Parquet file; an older file of this name is replaced.
+
+        `kinds` gives each column's type in the file: text, whole, real, truth, bytes or moment. With `names`
+        the query gives ts, series and value of samples, and the file has the names of each series too.
+
+        Raises:
+            StoreFullError: The disk has no room for the file.
+            StoreError: The file could not be written, or does not hold what was read.
+        """
+        job = {
+            "store": str(store.absolute()),
+            "query": query,
+            "file": str(file.absolute()),
+            "kinds": dict(kinds),
+            "names": None if names is None else [[key, *value] for key, value in names.items()],
+        }
+        process = self._process = self._process or _start()
+        if process.stdin is None or process.stdout is None:
+            raise RuntimeError("the archiver was started without pipes")
+        try:
+            process.stdin.write(json.dumps(job) + "\n")
+            process.stdin.flush()
+            answer = process.stdout.readline()
+        except BrokenPipeError:
+            answer = ""
+        if not answer:
+            code = process.wait()
+            self._process = None
+            raise StoreError(
+                f"The process that writes archives ended with {code} before {file} was done;",
+                advice="nothing was deleted; try again.",
+            )
+        result = json.loads(answer)
+        if "error" in result:
+            kind = StoreFullError if result["full"] else StoreError
+            raise kind(f"Archive {file} was not written: {result['error']};", advice="nothing was deleted.")
+        return Archived(file=file, rows=result["rows"], size=result["size"], sha256=result["sha256"])
+
+    def close(self) -> None:
+        """End the process."""
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+
+    def __enter__(self) -> Archiver:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _start() -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "adapters.stores.archiver"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+    )
+
+
+def _serve() -> None:
+    for line in sys.stdin:
+        try:
+            answer = _archive(json.loads(line))
+        except OSError as error:
+            answer = {"error": str(error), "full": "No space left" in str(error)}
+        except Exception as error:  # noqa: BLE001 - the answer goes to the process that asked, which raises it
+            answer = {"error": f"{type(error).__name__}: {error}", "full": False}
+        print(json.dumps(answer), flush=True)
+
+
+def _archive(job: dict[str, Any]) -> dict[str, Any]:
+    import pyarrow.parquet as pq
+
+    rows = _named(_typed(_read(job["store"], job["query"]), job["kinds"]), job["names"])
+    file = Path(job["file"])
+    file.parent.mkdir(parents=True, exist_ok=True)
+    part = file.with_name(file.name + ".part")
+    pq.write_table(
+        rows,
+        part,
+        compression="zstd",
+        compression_level=9,
+        use_dictionary=[name for name in rows.column_names if name not in ("ts", "value", "id")],
+        column_encoding={"ts": "DELTA_BINARY_PACKED"} if "ts" in rows.column_names else None,
+    )
+    if not _plain(pq.read_table(part)).equals(_plain(rows)):
+        raise ValueError("what was read back differs from what was written")
+    digest = hashlib.sha256(part.read_bytes()).hexdigest()
+    with part.open("rb+") as written:
+        os.fsync(written.fileno())
+    part.rename(file)
+    folder = os.open(file.parent, os.O_RDONLY)
+    os.fsync(folder)
+    os.close(folder)
+    return {"rows": rows.num_rows, "size": file.stat().st_size, "sha256": digest}
+
+
+def _read(store: str, query: str) -> Any:
+    import adbc_driver_sqlite
+    from adbc_driver_manager import dbapi
+
+    path = adbc_driver_sqlite._driver_path()
+    uri = f"file:{store}?mode=ro"
+    with (
+        dbapi.connect(driver=path, db_kwargs={"uri": uri}, autocommit=True) as connection,
+        connection.cursor() as cursor,
+    ):
+        # The driver takes a column's type from the first batch: one batch has seen every row.
+        cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": "1000000"})
+        cursor.execute(query)
+        return cursor.fetch_arrow_table()
+
+
+def _plain(rows: Any) -> Any:
+    """Without dictionaries, which may number the same words in another order."""
+    import pyarrow as pa
+
+    fields = [pa.field(one.name, pa.string() if pa.types.is_dictionary(one.type) else one.type) for one in rows.schema]
+    return rows.cast(pa.schema(fields))
+
+
+def _named(rows: Any, names: list[list[Any]] | None) -> Any:
+    if names is None:
+        return rows
+    import pyarrow as pa
+
+    rows = rows.sort_by([("series", "ascending"), ("ts", "ascending")]).combine_chunks()
+    places = pa.array([row[0] for row in names], pa.int64())
+    indices = pa.compute.index_in(rows["series"], places)
+    named = {"ts": rows["ts"].cast(pa.timestamp("ms", "UTC")), "series": rows["series"].cast(pa.int32())}
+    for place, column in enumerate(("environment", "service", "metric"), start=1):
+        words = pa.array([row[place] for row in names], pa.string())
+        named[column] = pa.chunked_array(
+            [pa.DictionaryArray.from_arrays(chunk.cast(pa.int32()), words) for chunk in indices.chunks]
+            or [pa.DictionaryArray.from_arrays(pa.array([], pa.int32()), words)]
+        )
+    return pa.table(named | {"value": rows["value"]})
+
+
+def _typed(rows: Any, kinds: dict[str, str]) -> Any:
+    """The declared types, since the driver guesses from the values, and files of one table must agree."""
+    import pyarrow as pa
+
+    types = {
+        "text": pa.string(),
+        "whole": pa.int64(),
+        "real": pa.float64(),
+        "truth": pa.bool_(),
+        "bytes": pa.binary(),
+        "moment": pa.timestamp("us", "UTC"),
+    }
+    columns = {}
+    for name in rows.column_names:
+        column = rows[name]
+        if kinds[name] == "moment":
+            column = column.cast(pa.string()).cast(pa.timestamp("us"))
+        columns[name] = column.cast(types[kinds[name]])
+    return pa.table(columns)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,0 +1,41 @@
+"""A known good error and ticket, which tests change in one thing."""
+
+from datetime import UTC, datetime
+
+from models.errors_seen import Category, RecordedError, Severity, Strategy, Verdict
+from models.recovery import Ticket, TicketEntry
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+ERROR = RecordedError(
+    error_id="e1",
+    environment="prod",
+    text="bind: address already in use",
+    source="start",
+    verdict=Verdict(
+        category=Category.PORT_CONFLICT,
+        severity=Severity.HIGH,
+        strategy=Strategy.FREE_PORT,
+        confidence=0.9,
+        reason="the port is taken",
+        pattern_name="port_in_use",
+        span=(6, 28),
+    ),
+    first_seen=NOON,
+    last_seen=NOON,
+    deployment_id="prod-1",
+    service="web",
+    evidence={"exit_code": 1},
+)
+TICKET = Ticket(
+    ticket_id="t1",
+    error_id="e1",
+    environment="prod",
+    title="Free port 80",
+    opened_at=NOON,
+    service="web",
+    steps=("find who holds it",),
+    tried=("restart",),
+    affected_services=("web",),
+    history=(TicketEntry(at=NOON, by="roas", what="opened"),),
+)
