@@ -71,6 +71,7 @@ _BENIGN = (
             r"\b(?:errors?|failed|failures?|fatal)[\"']?[:=] ?[\"']?0\b",
             r"\bwithout (?:any )?errors?\b",
             r"\berr(?:or)?[\"']?[:=] ?[\"']?(?:nil|null|none)\b",
+            r"\b(?:errors?|failures?) (?:count|total)[\"']?[:=] ?0\b",
         ),
         redis_kernel_advice=_any(
             r"overcommit_memory (?:is set to 0|must be enabled)",
@@ -139,6 +140,7 @@ _BENIGN = (
             r"deprecationwarning",
             r"npm (?:warn|notice) ",
             r"\bdeprecated and will be removed\b",
+            r"could not reliably determine the server's fully qualified",
         ),
         healthy=_any(
             r"health(?:_status|[ -]?status)?[:=]+ ?\"?(?:healthy|starting)\b",
@@ -444,6 +446,7 @@ _IMAGE_PULL_FAILED = (
             r"no such manifest",
             r"manifest \S+ not found",
             r"failed to resolve reference \"?[^\"\s]+\"?: \S+ not found",
+            r"failed to resolve (?:reference|source metadata)[^\n]{0,300}: not found",
         ),
         no_image_for_cpu=_any(
             r"no matching manifest for",
@@ -518,7 +521,7 @@ _IMAGE_PULL_FAILED = (
         Category.IMAGE_PULL_FAILED,
         HIGH,
         Strategy.WAIT_AND_RETRY,
-        CAUSE,
+        INNERMOST + 1,
         registry_ill=_any(
             r"(?:manifests|blobs|registry\S*|v2/|token)\S*[^\n]{0,80}\b(?:500|502|503|504|52\d) ",
             r"received unexpected http status: 5\d\d",
@@ -837,6 +840,15 @@ _VOLUME_MOUNT = (
     *_family(
         Category.VOLUME_MOUNT,
         HIGH,
+        Strategy.FIX_PERMISSIONS,
+        TRAP + 3,
+        redis_folder_denied=_any(
+            r"(?:append|\brdb\b|\baof\b|dump\S*rdb)[^\n]{0,160}(?:permission denied|operation not permitted)",
+        ),
+    ),
+    *_family(
+        Category.VOLUME_MOUNT,
+        HIGH,
         Strategy.FIX_CONFIG,
         INNERMOST,
         mount_source_missing=_any(
@@ -1014,17 +1026,6 @@ _COMPOSE_INVALID = (
             r"start_interval requires",
             r"is not a valid (?:boolean|duration|port|mode|size)",
         ),
-        compose_file_missing=_any(
-            r"no configuration file provided",
-            r"can't find a suitable configuration file",
-            r"no such file[^\n]{0,80}compose\S*\.ya?ml",
-            r"compose\S*\.ya?ml[\"']?: (?:no such file|not found|the system cannot find)",
-            r"empty compose file",
-            r"no service(?:s)? selected",
-            r"compose file is incomplete",
-            r"version (?:in|mismatch)[^\n]{0,60}(?:unsupported|compose)",
-            r"failed to (?:load|read) compose file",
-        ),
         dockerfile_invalid=_any(
             r"dockerfile parse error",
             r"unknown instruction",
@@ -1038,6 +1039,23 @@ _COMPOSE_INVALID = (
             r"build (?:path|context) .{0,120}(?:does not exist|not found|not accessible)",
         ),
     ),
+    *_family(
+        Category.COMPOSE_INVALID,
+        MEDIUM,
+        Strategy.FIX_CONFIG,
+        INNERMOST + 1,
+        compose_file_missing=_any(
+            r"no configuration file provided",
+            r"can't find a suitable configuration file",
+            r"no such file[^\n]{0,80}compose\S*\.ya?ml",
+            r"compose\S*\.ya?ml[\"']?: (?:no such file|not found|the system cannot find)",
+            r"empty compose file",
+            r"no service(?:s)? selected",
+            r"compose file is incomplete",
+            r"version (?:in|mismatch)[^\n]{0,60}(?:unsupported|compose)",
+            r"failed to (?:load|read) compose file",
+        ),
+    ),
 )
 
 _MISSING_ENV_SECRET = (
@@ -1046,12 +1064,6 @@ _MISSING_ENV_SECRET = (
         MEDIUM,
         Strategy.FIX_CONFIG,
         INNERMOST,
-        env_file_missing=_any(
-            r"(?:couldn't|could not|cannot|can't) find env(?:ironment)? file",
-            r"env(?:ironment)?[_ -]?file \S+ (?:was |is )?(?:not found|missing|does not exist)",
-            r"\.env\b[^\n]{0,40}(?:no such file|not found|does not exist|cannot find)",
-            r"failed to access env file",
-        ),
         variable_required=_any(
             r"required variable \S+ is missing",
             r"missing mandatory value",
@@ -1072,6 +1084,18 @@ _MISSING_ENV_SECRET = (
             r"bind source path does not exist: \S*secret",
             r"config not found: ",
             r"no such config",
+        ),
+    ),
+    *_family(
+        Category.MISSING_ENV_SECRET,
+        MEDIUM,
+        Strategy.FIX_CONFIG,
+        INNERMOST + 1,
+        env_file_missing=_any(
+            r"(?:couldn't|could not|cannot|can't) find env(?:ironment)? file",
+            r"env(?:ironment)?[_ -]?file \S+ (?:was |is )?(?:not found|missing|does not exist)",
+            r"\.env\b[^\n]{0,40}(?:no such file|not found|does not exist|cannot find)",
+            r"failed to access env file",
         ),
     ),
     *_family(
@@ -1188,6 +1212,7 @@ _CONTAINER_EXITED = (
             r"container (?:has )?(?:stopped|crashed|terminated)",
             r"(?:killed by|received) signal (?:9|kill)",
             r"sigkill\b",
+            r"exitcode[\"']?[:=] ?-?[1-9]",
         ),
     ),
     *_family(
@@ -1305,7 +1330,6 @@ _OOM_KILLED = (
             r"killed process \d+",
             r"oom_reaper",
             r"oom[- _]?kill(?:ed|er)\b[^\n]{0,10}(?::|=)? ?\"?true",
-            r"oomkilled\b",
             r"oom[- ]killed",
             r"task in \S+ killed as a result of limit",
             r"killed (?:due to|because of|by)[^\n]{0,30}(?:out of memory|oom|memory)",
@@ -1316,6 +1340,9 @@ _OOM_KILLED = (
             r"memory limit exceeded",
             r"result 'oom-kill'",
             r"container event oom",
+            r"\boomkilled[\"']?\s*[:=]?\s*[\"']?true",
+            r"(?:reason|status|state|was|with)[\"':= ]+oomkilled",
+            r"^oomkilled$",
         ),
         worker_oom=_any(
             r"sigkill! perhaps out of memory",
@@ -1504,21 +1531,6 @@ _DEPENDENCY_REFUSED = (
         HIGH,
         Strategy.RESTART_DEPENDENCY_THEN_SERVICE,
         SYMPTOM,
-        connection_refused=_any(
-            r"connection refused",
-            r"econnrefused",
-            r"connectionrefusederror",
-            r"errno 111\b",
-            r"errno 61\b",
-            r"actively refused",
-            r"\b10061\b",
-            r"connect(?:ion)? (?:was )?refused",
-            r"wsaeconnrefused",
-            r"os error 111",
-            r"couldn't connect to server",
-            r"refused (?:to connect|the connection|connection)",
-            r"\(111\)",
-        ),
         no_route=_any(
             r"no route to host",
             r"host is unreachable",
@@ -1591,12 +1603,34 @@ _DEPENDENCY_REFUSED = (
             r"(?:instance|backends?|services|backend|server) (?:is|are) down\b",
             r"is down, reason",
             r"no server is available",
+            r"communications link failure",
         ),
         socket_absent=_any(
             r"through socket '[^']+'",
             r"\.s\.pgsql\.\d+",
             r"mysqld?\.sock\b",
             r"connection to server on socket",
+        ),
+    ),
+    *_family(
+        Category.DEPENDENCY_REFUSED,
+        HIGH,
+        Strategy.RESTART_DEPENDENCY_THEN_SERVICE,
+        SYMPTOM + 4,
+        connection_refused=_any(
+            r"connection refused",
+            r"econnrefused",
+            r"connectionrefusederror",
+            r"errno 111\b",
+            r"errno 61\b",
+            r"actively refused",
+            r"\b10061\b",
+            r"connect(?:ion)? (?:was )?refused",
+            r"wsaeconnrefused",
+            r"os error 111",
+            r"couldn't connect to server",
+            r"refused (?:to connect|the connection|connection)",
+            r"\(111\)",
         ),
     ),
     *_family(
@@ -1639,7 +1673,6 @@ _DNS_FAILURE = (
             r"getaddrinfo[^\n]{0,20}(?:failed|error|enotfound)",
             r"could ?n[o']t resolve",
             r"can(?:no|')t resolve",
-            r"failed to (?:resolve|lookup)",
             r"unable to resolve",
             r"bad address",
             r"name resolution",
@@ -1653,6 +1686,7 @@ _DNS_FAILURE = (
             r"domain name not found",
             r"no resolver defined",
             r"errno -[2358]\b",
+            r"failed to (?:lookup|resolve (?:the )?(?:host|name|address|dns|upstream|domain))",
         ),
     ),
     *_family(
@@ -1660,6 +1694,12 @@ _DNS_FAILURE = (
         HIGH,
         Strategy.RESTART_DEPENDENCY_THEN_SERVICE,
         CAUSE + 1,
+    ),
+    *_family(
+        Category.DNS_FAILURE,
+        HIGH,
+        Strategy.RESTART_DEPENDENCY_THEN_SERVICE,
+        CAUSE + 2,
         service_name_unknown=_any(
             rf"could not translate host ?name {_SERVICE} to address",
             r"host not found in upstream",
@@ -1668,7 +1708,8 @@ _DNS_FAILURE = (
             rf"unknownhostexception: {_SERVICE}(?::|$|\s)",
             rf"unknown mysql server host {_SERVICE} ",
             rf"bad address {_SERVICE}(?:$|\s|:)",
-            rf"(?:could ?n[o']t|can(?:no|')t|unable to|failed to) resolve (?:host(?:name)? ?:?|address|the (?:host|address)(?: of)?|name)? ?{_SERVICE}(?:$|[\s:,;.](?:$|\s))",
+            rf"(?:could ?n[o']t|can(?:no|')t|unable to|failed to) resolve (?:host(?:name)?:?|address|the (?:host|address)(?: of)?|name) {_SERVICE}(?:$|[\s,;)])",
+            r"(?:could ?n[o']t|can(?:no|')t|unable to|failed to) resolve [\"'`][a-z0-9_-]+[\"'`]",
             rf"(?:error -[235] connecting to|connecting to) {_SERVICE}:\d+\. (?:name|temporary|no address|-)",
             rf"host='{_SERVICE}', port[^\n]{{0,300}}(?:name or service not known|name resolution|name does not resolve|no address associated|failed to resolve)",
             rf"(?:host|hostname|server|name|to) {_SERVICE}(?::\d+)?[^\n.]{{0,60}}(?:name or service not known|temporary failure in name resolution|name does not resolve|no address associated|getaddrinfo failed)",
@@ -1696,6 +1737,7 @@ _DNS_FAILURE = (
             r"dns[^\n]{0,30}(?:timeout|timed out|server failure|servfail)",
             r"no servers could be reached",
             r"resolving timed out",
+            r"temporary error \(try again later\)",
         ),
         outside_name_unknown=_any(
             rf"(?:lookup|enotfound|eai_again|unknownhostexception:?|unknown host|resolve(?: host:?| hostname| address)?|connect to host|resolving|host=['\"]?|bad address|host) ?['\"]?(?:https?://)?{_OUTSIDE}",
@@ -1996,6 +2038,15 @@ _DISK_FULL = (
     ),
     *_family(
         Category.DISK_FULL,
+        CRITICAL,
+        Strategy.PRUNE_DISK,
+        TRAP + 3,
+        redis_disk_full=_any(
+            r"(?:append only|\brdb\b|\baof\b|saving db|the db|temp-\d+\.rdb)[^\n]{0,160}no space left",
+        ),
+    ),
+    *_family(
+        Category.DISK_FULL,
         HIGH,
         Strategy.FIX_RESOURCE_LIMITS,
         INNERMOST + 2,
@@ -2225,7 +2276,6 @@ _PERFORMANCE_THRESHOLD = (
             r"slow fdatasync",
         ),
         slow_answers=_any(
-            r"(?:took|taken|takes) (?:more than|longer than|too long|over)",
             r"slow (?:quer|request|probe|log|operation|scrap)",
             r"(?:latency|response ?time|duration|p9\d)\b[^\n]{0,60}(?:[><]=? ?\d|above|over|exceed|high|too|threshold)",
             r"(?:high|increased|elevated) (?:latency|error rate|response|request|5xx|4xx|throughput)",
@@ -2249,6 +2299,7 @@ _PERFORMANCE_THRESHOLD = (
             r"page faults",
             r"rejected (?:due|because)[^\n]{0,20}(?:load|queue)",
             r"cardinality",
+            r"(?:took|taken|takes) (?:more than|longer than|over) (?:\d|the|its|expected|usual)",
         ),
     ),
     *_family(
@@ -2323,6 +2374,8 @@ _EXEC_FORMAT_ENTRYPOINT = (
             r"cannot find entrypoint",
             r"oci runtime (?:create|start)[^\n]{0,300}permission denied",
             r"runc (?:create|run) failed: unable to start container process: [^\n]{0,120}(?:permission denied|no such file)",
+            r"container command \S+ not found or does not exist",
+            r"command \S+ not found in (?:image|container|path)",
         ),
         entrypoint_denied=_any(
             r"exec: \\?\"[^\"\n]+\\?\": (?:permission denied|stat|no such file|is a directory)",
@@ -3108,7 +3161,6 @@ _KERNEL_NETWORK_DRIVER = (
             r"waiting for init preliminary setup",
             r"sysctl[^\n]{0,60}(?:fail|no such|not|read-only|unknown|denied|invalid)",
             r"unsafe procfs",
-            r"/proc/self",
             r"error closing exec fds",
             r"keyctl",
             r"fsopen",
