@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from core.anomalies import ALERT, NOTICE, Detector, StuckRule, ZeroRule
+from core.anomalies import NOTICE, Detector, Episode, StuckRule, ZeroRule
 from models.analysis import Level
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -109,48 +109,48 @@ FAULTS: dict[str, tuple[Callable[[np.ndarray, int], None], int]] = {
 
 
 def told(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Scores, and whether a rule speaks, row by row."""
-    detector, still, zero = Detector(), StuckRule(), ZeroRule()
-    scores, spoken = np.empty(len(values)), np.zeros(len(values), bool)
+    """Row by row: whether the score is a notice, and whether an episode or a rule warns."""
+    detector, episode, still, zero = Detector(), Episode(), StuckRule(), ZeroRule()
+    notice, warning = np.zeros(len(values), bool), np.zeros(len(values), bool)
     for row, value in enumerate(values.tolist()):
-        scores[row] = detector.update(START + row * timedelta(minutes=1), value).value
-        still, zero = still.after(value), zero.after(value)
-        spoken[row] = any(rule.judge().level is not Level.NONE for rule in (still, zero))
-    return scores, spoken
+        score = detector.update(START + row * timedelta(minutes=1), value)
+        episode, still, zero = episode.after(score, value), still.after(value), zero.after(value)
+        notice[row] = score.value >= NOTICE
+        warning[row] = any(one.judge().level.rank >= Level.WARNING.rank for one in (episode, still, zero))
+    return notice, warning
 
 
 def clean(seeds: int) -> dict[str, dict[str, float]]:
-    """Rows at each level per 10,000, from the second day of seven."""
+    """Notices and warnings (each counted once) per 10,000 rows, from the second day of seven."""
     result = {}
     for name, series in CLEAN.items():
-        rows = [told(series(7 * DAY, np.random.default_rng(seed))) for seed in range(seeds)]
-        scores = np.concatenate([score[DAY:] for score, _ in rows])
-        rules = np.concatenate([rule[DAY:] for _, rule in rows])
-        result[name] = {
-            "notice": round(1e4 * float((scores >= NOTICE).mean()), 2),
-            "alert": round(1e4 * float((scores >= ALERT).mean()), 2),
-            "rules": round(1e4 * float(rules.mean()), 2),
-        }
-    return result
+        notices = warnings = 0
+        for seed in range(seeds):
+            notice, warning = told(series(7 * DAY, np.random.default_rng(seed)))
+            notices += int(notice[DAY:].sum())
+            warnings += int((warning[1:] & ~warning[:-1])[DAY:].sum())
+        rows = 6 * DAY * seeds
+        result[name] = {"notice": round(1e4 * notices / rows, 2), "warning": round(1e4 * warnings / rows, 2)}
+    means = {level: round(statistics.mean(one[level] for one in result.values()), 2) for level in ("notice", "warning")}
+    return result | {"mean": means}
 
 
 def caught(seeds: int) -> dict[str, dict[str, str]]:
-    """How many of the seeds' faults each level caught in time (notice / alert or rule)."""
+    """How many of the seeds' faults were caught in time: by a notice, by a warning."""
     result: dict[str, dict[str, str]] = {}
     for fault, (inject, within) in FAULTS.items():
         result[fault] = {}
         for name in FAULTY:
-            notice = alert = 0
+            notices = warnings = 0
             for seed in range(seeds):
                 noise = np.random.default_rng(1000 + seed)
                 values = CLEAN[name](4 * DAY, noise)
                 at = int(noise.integers(3 * DAY, 4 * DAY - 400))
                 inject(values, at)
-                scores, rules = told(values)
-                span = slice(at, at + within)
-                notice += bool((scores[span] >= NOTICE).any() or rules[span].any())
-                alert += bool((scores[span] >= ALERT).any() or rules[span].any())
-            result[fault][name] = f"{notice}/{alert} of {seeds}"
+                notice, warning = told(values)
+                notices += bool(notice[at : at + within].any())
+                warnings += bool(warning[at : at + within].any())
+            result[fault][name] = f"{notices} and {warnings} of {seeds}"
     return result
 
 

@@ -23,8 +23,8 @@ from models.failures import BadInputError
 NOTICE = 0.52
 """From this score on a row is worth showing."""
 
-ALERT = 0.70
-"""From this score on a row is worth sending, once the detector is settled."""
+ALERT = 0.60
+"""From this score on a row may be worth sending, if the next row confirms it: see Episode."""
 
 WARM_UP_ROWS = 200
 
@@ -43,6 +43,8 @@ _QUIET_ROWS = 75
 _SHORT_ROWS = 48
 _LONG_ROWS = 288
 _MARGIN = 0.05
+_OVERSHOOT_SHARE = 0.7
+_FIRST_ROWS = 20
 _MOST = 6.0
 _SPAN = 50
 _FADE = 2 / (_SPAN + 1)
@@ -55,7 +57,8 @@ _VERSION = 1
 class Score:
     """How surprising one value is: 0 (not at all) to 1.
 
-    `raw` is the score before the rest after a higher one; `parts` are the points of each kind of surprise.
+    `raw` is the score before the rest after a higher one; `parts` are the points of each kind of surprise;
+    `usual` is the value that was to be expected at this hour.
     `settled` is False while fewer than 200 rows were seen: show such a score, never send it. The reason is
     empty below the level of a notice.
     """
@@ -64,6 +67,7 @@ class Score:
     raw: float
     reason: str
     parts: dict[str, float]
+    usual: float
     settled: bool
 
 
@@ -146,6 +150,7 @@ class Detector:
             raw=raw,
             reason=reason,
             parts=parts,
+            usual=completed,
             settled=self._rows > WARM_UP_ROWS,
         )
 
@@ -257,6 +262,36 @@ def detect_csv(lines: Iterable[str]) -> Iterator[str]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """Whether a surprise lasts: a single odd row is shown, only what stays is worth an alert.
+
+    An episode begins with the score of an alert and goes on while values stay at least half as far from
+    `usual` as in its first row, which was `distance` away, in the metric's unit. `rows` counts them.
+    """
+
+    usual: float = 0.0
+    distance: float = 0.0
+    rows: int = 0
+    reason: str = ""
+
+    def after(self, score: Score, value: float) -> Episode:
+        """The episode, if any, after one more scored value."""
+        if self.rows and (value - self.usual) / self.distance >= 0.5:
+            return replace(self, rows=self.rows + 1)
+        distance = value - score.usual
+        if score.settled and score.value >= ALERT and distance:
+            return Episode(usual=score.usual, distance=distance, rows=1, reason=score.reason)
+        return Episode()
+
+    def judge(self) -> Judgement:
+        """A notice for its first row, a warning from the second on."""
+        if not self.rows:
+            return _QUIET
+        level = Level.WARNING if self.rows > 1 else Level.NOTICE
+        return Judgement(level=level, reason=self.reason, threshold=self.usual + self.distance / 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StuckRule:
     """A metric that usually moves has stood still for longer than ever: its source may hang.
 
@@ -359,12 +394,17 @@ class _Kept(Protocol):
 
 
 class _Range:
-    """The range of everything seen, growing by at most its own width a row: one absurd value is not enough."""
+    """The range of everything seen, growing by at most its own width a row: one absurd value is not enough.
 
-    __slots__ = ("before", "high", "low", "rows")
+    A metric whose records were beaten by much will beat them by much again: so the margin outside the range
+    is 5 % of its width or, if that is more, a share of how far past records lay outside.
+    """
+
+    __slots__ = ("_overshoot", "_records", "before", "high", "low", "rows")
 
     def __init__(self) -> None:
         self.low, self.high, self.rows = math.nan, math.nan, 0
+        self._overshoot, self._records = 0.0, 0
         self.before = (math.nan, math.nan)
 
     @property
@@ -372,7 +412,7 @@ class _Range:
         return self.high - self.low if self.rows else 0.0
 
     def novelty(self, value: float) -> float:
-        """How far outside, in margins of 5 % of the range, at most 6; the value is known afterwards."""
+        """How far outside, in margins, at most 6; the value is known afterwards."""
         self.rows += 1
         if self.rows == 1:
             self.low = self.high = value
@@ -385,17 +425,22 @@ class _Range:
         if width <= 1e-9 * max(abs(self.low), abs(self.high)):
             self.low, self.high = min(self.low, value), max(self.high, value)
             return _MOST if self.rows > _SEEN_OFTEN else 0.0
+        margin = max(_MARGIN, _OVERSHOOT_SHARE * self._overshoot)
+        if self.rows > _FIRST_ROWS:
+            self._records += 1
+            self._overshoot += (min(outside / width, 1.0) - self._overshoot) / (self._records + 1)
         if value > self.high:
             self.high = min(value, self.high + width)
         else:
             self.low = max(value, self.low - width)
-        return min(_MOST, outside / (_MARGIN * width))
+        return min(_MOST, outside / (margin * width))
 
     def numbers(self) -> Iterable[float]:
-        return self.low, self.high, self.rows
+        return self.low, self.high, self.rows, self._overshoot, self._records
 
     def read(self, source: Iterator[float]) -> None:
         self.low, self.high, self.rows = next(source), next(source), int(next(source))
+        self._overshoot, self._records = next(source), int(next(source))
 
 
 class _Rank:
