@@ -1,5 +1,6 @@
 """The three stores: deployment_logs.db, monitoring.db and errors.db."""
 
 from adapters.stores.stores import Stores
+from adapters.stores.transactions import StoreOperation, Together
 
-__all__ = ["Stores"]
+__all__ = ["StoreOperation", "Stores", "Together"]

@@ -7,11 +7,11 @@ import os
 import sqlite3
 import threading
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
@@ -54,8 +54,11 @@ class SqliteDatabase:
         self.deadline_seconds = deadline_seconds
         self.set_aside: list[Path] = []
         """Damaged files this process found and moved out of the way."""
+        self.before_write: Callable[[], None] = lambda: None
+        """Called by every writer with the gate held."""
         self._synchronous = synchronous
         self._suspected = False
+        self._records = False
         self._opening = threading.Lock()
         self._file: tuple[int, int] | None = None
         self._new_engines()
@@ -99,12 +102,24 @@ class SqliteDatabase:
             StoreBusyError: Others were writing until the deadline.
             StoreError: The store cannot be written; the message says why.
         """
-        with self.gate.held(self.deadline_seconds, self._label), self.write_inside_gate() as connection:
+        with self.gate.held(self.deadline_seconds, self._label):
+            self.before_write()
+            with self.write_unchecked() as connection:
+                yield connection
+
+    @contextmanager
+    def write_unchecked(self) -> Iterator[sa.Connection]:
+        """As `write`, for a caller that holds the gate and has looked what was left there.
+
+        Raises:
+            StoreError: The store cannot be written; the message says why.
+        """
+        with self.write_connection() as connection, connection.begin():
             yield connection
 
     @contextmanager
-    def write_inside_gate(self) -> Iterator[sa.Connection]:
-        """As `write`, for a caller that holds the gate.
+    def write_connection(self) -> Iterator[sa.Connection]:
+        """A connection to begin a write transaction on, for a caller that holds the gate.
 
         Raises:
             StoreError: The store cannot be written; the message says why.
@@ -112,8 +127,13 @@ class SqliteDatabase:
         self._same_file()
         if self._suspected:
             self.open()
-        with self._watched(), self._writers.connect() as connection, connection.begin():
+        with self._watched(), self._writers.connect() as connection:
             yield connection
+
+    def record_statements(self) -> None:
+        """From now on, write down what a writer does in its connection's `info["record"]`, where it has one."""
+        self._records = True
+        sa.event.listen(self._writers, "before_cursor_execute", _record)
 
     def checkpoint(self) -> None:
         """Move the WAL into the file and empty it as far as readers allow. Call with the gate held.
@@ -319,6 +339,8 @@ class SqliteDatabase:
         _inherited.append((self._readers, self._writers))
         self._opening = threading.Lock()
         self._new_engines()
+        if self._records:
+            self.record_statements()
 
 
 def warn_about_sqlite() -> str | None:
@@ -330,6 +352,14 @@ def warn_about_sqlite() -> str | None:
         f"SQLite {sqlite3.sqlite_version} can lose writes when connections checkpoint at one instant "
         f"(mended in {safe}); all writers of this program take turns, other programs must only read"
     )
+
+
+def _record(
+    connection: sa.Connection, cursor: object, statement: str, parameters: Any, context: object, many: bool
+) -> None:
+    record = connection.info.get("record")
+    if record is not None and statement.lstrip()[:6].upper() in ("INSERT", "UPDATE", "DELETE"):
+        record.append((statement, parameters))
 
 
 def _identity(path: Path) -> tuple[int, int] | None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
@@ -11,6 +13,7 @@ from adapters.stores.deployments import Deployments
 from adapters.stores.errors import Errors
 from adapters.stores.gate import Gate
 from adapters.stores.monitoring import Monitoring
+from adapters.stores.transactions import StoreOperation, Together, Transactions
 from models.failures import StoreError
 from models.settings import Settings
 
@@ -27,6 +30,8 @@ class Stores:
         """Join opened databases; `Stores.open` makes them."""
         self.databases = databases
         self.gate = gate
+        self._deadline_seconds = databases["deployment_logs"].deadline_seconds
+        self._transactions = Transactions(databases, gate)
         self.deployments = Deployments(databases["deployment_logs"])
         self.monitoring = Monitoring(databases["monitoring"])
         self.errors = Errors(databases["errors"])
@@ -61,7 +66,42 @@ class Stores:
         with gate.held(deadline_seconds, "Opening the stores"):
             for database in databases.values():
                 database.open()
-        return cls(databases, gate)
+            stores = cls(databases, gate)
+            for name, database in databases.items():
+                if database.set_aside:
+                    stores._transactions.start_new_file(name)
+            stores._transactions.repair()
+        return stores
+
+    def execute_cross_db_transaction(self, operations: Sequence[StoreOperation]) -> list[object]:
+        """Carry out operations on the three stores, all or none, and give back what each returned.
+
+        Each is called with the stores inside the transaction and must use no others, for example
+        `lambda stores: stores.errors.record(error)`. It may be killed anywhere, also by a power failure.
+
+        Raises:
+            StoreBusyError: Others were writing until the deadline.
+            StoreError: An operation failed, and nothing happened.
+        """
+        with self.together() as stores:
+            return [operation(stores) for operation in operations]
+
+    def together(self) -> AbstractContextManager[Together]:
+        """The three stores in one transaction: all the body does through it happens, or nothing.
+
+        Raises:
+            StoreBusyError: Others were writing until the deadline.
+            StoreError: A store failed, and nothing happened.
+        """
+        return self._transactions.write(self._deadline_seconds)
+
+    def at_one_moment(self) -> AbstractContextManager[Together]:
+        """The three stores to read as they were at one moment: no transaction over several is seen in part.
+
+        Raises:
+            StoreError: A store cannot be read.
+        """
+        return self._transactions.read(self._deadline_seconds)
 
     @property
     def set_aside(self) -> list[Path]:

@@ -35,6 +35,7 @@ def upgrade() -> None:
         sa.Column("seq", BIG, nullable=False),
         sa.PrimaryKeyConstraint("id"),
     )
+    op.execute("INSERT INTO cross_store_version (id, seq) VALUES (1, 0)")
     op.create_table(
         "dead_letters",
         sa.Column("id", sa.Integer(), autoincrement=True, nullable=False),

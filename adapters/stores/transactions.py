@@ -1,0 +1,279 @@
+"""Transactions over several stores: all or nothing, whenever the process is killed or the power fails.
+
+SQLite commits each file for itself. So what a transaction does to the other stores is also written down in
+the first one, as an intent, and the first store's commit decides: with it the transaction has happened, and
+whoever comes next finishes what a dead writer left. Each store knows the number of the last transaction it
+contains, so that nothing is done twice. The first store is synchronous=FULL; an intent goes only after the
+other stores' logs were synced too.
+"""
+
+from __future__ import annotations
+
+import base64
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from adapters.stores.database import Database, SqliteDatabase
+from adapters.stores.deployments import Deployments
+from adapters.stores.errors import Errors
+from adapters.stores.gate import Gate
+from adapters.stores.monitoring import Monitoring
+from adapters.stores.sql import table
+from adapters.stores.trouble import our_words
+from models.failures import StoreError
+from models.tables.deployment_logs import CrossStoreIntent, DeploymentLogsVersion
+from models.tables.errors import ErrorsDeadLetter, ErrorsVersion
+from models.tables.monitoring import MonitoringDeadLetter, MonitoringVersion
+
+log = logging.getLogger("roas")
+
+DECIDES = "deployment_logs"
+_VERSIONS = {
+    "deployment_logs": table(DeploymentLogsVersion),
+    "monitoring": table(MonitoringVersion),
+    "errors": table(ErrorsVersion),
+}
+_DEAD_LETTERS = {"monitoring": table(MonitoringDeadLetter), "errors": table(ErrorsDeadLetter)}
+_FOLLOW = ("monitoring", "errors")
+_intents = table(CrossStoreIntent)
+
+_KEPT_INTENTS = 64
+_READ_TRIES = 50
+
+_Statement = tuple[str, Any]
+
+
+class Together:
+    """The three stores inside one transaction: what is done here is done in all of them, or in none."""
+
+    def __init__(self, databases: Mapping[str, Database]) -> None:
+        """Speak to databases that are in a transaction."""
+        self.deployments = Deployments(databases["deployment_logs"])
+        self.monitoring = Monitoring(databases["monitoring"])
+        self.errors = Errors(databases["errors"])
+
+
+StoreOperation = Callable[[Together], object]
+"""One part of a transaction over several stores, such as `lambda stores: stores.errors.record(error)`."""
+
+
+class Transactions:
+    """Begins, finishes and repairs transactions over several stores."""
+
+    def __init__(self, databases: Mapping[str, SqliteDatabase], gate: Gate) -> None:
+        """Repair nothing yet: call `repair` with the gate held once the databases are open."""
+        self._databases = databases
+        self._gate = gate
+        for database in databases.values():
+            database.before_write = self.repair_if_left
+        for name in _FOLLOW:
+            databases[name].record_statements()
+
+    @contextmanager
+    def write(self, deadline_seconds: float) -> Iterator[Together]:
+        """A transaction over the three stores; do nothing to the stores but through what is given.
+
+        Raises:
+            StoreBusyError: Others were writing until the deadline.
+            StoreError: A store failed, and nothing happened; or the transaction happened and a store is
+                behind until the next write, which is logged and not raised.
+        """
+        with self._gate.held(deadline_seconds, "A transaction over the three stores"):
+            self.repair_if_left()
+            with ExitStack() as undo:
+                connections = {name: undo.enter_context(_begun(self._databases[name])) for name in (DECIDES, *_FOLLOW)}
+                records: dict[str, list[_Statement]] = {name: [] for name in _FOLLOW}
+                for name, record in records.items():
+                    connections[name].info["record"] = record
+                    undo.callback(connections[name].info.pop, "record", None)
+                yield Together({name: _Bound(name, one) for name, one in connections.items()})
+                self._commit(connections, records)
+
+    @contextmanager
+    def read(self, deadline_seconds: float) -> Iterator[Together]:
+        """The three stores at one moment: no transaction over several stores is seen in part.
+
+        Raises:
+            StoreError: A store cannot be read.
+        """
+        with ExitStack() as stack:
+            for _ in range(_READ_TRIES):
+                connections = {name: stack.enter_context(one.read()) for name, one in self._databases.items()}
+                if len({_version(name, one) for name, one in connections.items()}) == 1:
+                    break
+                stack.close()
+                time.sleep(0)
+            else:
+                # A writer that died may have left the stores apart for good: finish its work, then look.
+                with self._gate.held(deadline_seconds, "A look at the three stores"):
+                    self.repair()
+                    connections = {name: stack.enter_context(one.read()) for name, one in self._databases.items()}
+                    for name, one in connections.items():
+                        _version(name, one)
+            yield Together({name: _Bound(name, one) for name, one in connections.items()})
+
+    def repair_if_left(self) -> None:
+        """Finish what a dead writer left, where the gate tells of one. Call with the gate held.
+
+        Raises:
+            StoreError: A store still cannot be written.
+        """
+        if self._gate.read_number():
+            self.repair()
+
+    def repair(self) -> None:
+        """Bring every store to the last transaction that was decided. Call with the gate held.
+
+        Raises:
+            StoreError: A store cannot be read or written.
+        """
+        versions = {name: self._read_version(name) for name in self._databases}
+        last = max(versions.values())
+        for name in _FOLLOW:
+            if versions[name] < versions[DECIDES]:
+                self._redo(name, versions[name])
+        for name in self._databases:
+            if self._read_version(name) != last:
+                # Its file is new or was restored alone: what it missed is not known any more.
+                log.warning("store %s misses transactions up to %d; it goes on from there", name, last)
+                self._set_version(name, last)
+        self._gate.leave_number(0)
+
+    def start_new_file(self, name: str) -> None:
+        """A store's file was made anew: it begins at the last transaction. Call with the gate held.
+
+        Raises:
+            StoreError: A store cannot be read or written.
+        """
+        self._set_version(name, max(self._read_version(other) for other in self._databases))
+
+    def _commit(self, connections: Mapping[str, sa.Connection], records: Mapping[str, list[_Statement]]) -> None:
+        for name in _FOLLOW:
+            del connections[name].info["record"]
+        with our_words(f"Store {DECIDES}"):
+            self._decide(connections, records)
+        try:
+            for name in _FOLLOW:
+                connections[name].exec_driver_sql("COMMIT")
+        except sa.exc.DBAPIError as error:
+            log.warning("the transaction happened; one store follows with the next write: %s", error.orig)
+            return
+        self._gate.leave_number(0)
+
+    def _decide(self, connections: Mapping[str, sa.Connection], records: Mapping[str, list[_Statement]]) -> None:
+        decider = connections[DECIDES]
+        if any(records.values()):
+            seq = _version(DECIDES, decider) + 1
+            for name, connection in connections.items():
+                connection.execute(sa.update(_VERSIONS[name]).values(seq=seq))
+            statements = {name: [[sql, _to_json(given)] for sql, given in records[name]] for name in _FOLLOW}
+            decider.execute(sa.insert(_intents).values(seq=seq, statements=statements))
+            if seq % _KEPT_INTENTS == 0:
+                self._sync_followers()
+                decider.execute(sa.delete(_intents).where(_intents.c.seq < seq))
+            # From here until the followers are done, whoever gets the gate must look.
+            self._gate.leave_number(seq)
+        decider.exec_driver_sql("COMMIT")
+
+    def _redo(self, name: str, version: int) -> None:
+        with self._databases[DECIDES].read() as connection:
+            pending = connection.execute(
+                sa.select(_intents).where(_intents.c.seq > version).order_by(_intents.c.seq)
+            ).all()
+        for intent in pending:
+            with self._databases[name].write_unchecked() as connection:
+                for sql, given in intent.statements[name]:
+                    _redo_statement(connection, name, sql, given)
+                connection.execute(sa.update(_VERSIONS[name]).values(seq=intent.seq))
+        log.info("store %s: %d transactions of a dead writer finished", name, len(pending))
+
+    def _sync_followers(self) -> None:
+        for name in _FOLLOW:
+            wal = self._databases[name].wal_path
+            file = os.open(wal, os.O_RDONLY)
+            try:
+                os.fdatasync(file)
+            finally:
+                os.close(file)
+
+    def _read_version(self, name: str) -> int:
+        with self._databases[name].read() as connection:
+            return _version(name, connection)
+
+    def _set_version(self, name: str, seq: int) -> None:
+        with self._databases[name].write_unchecked() as connection:
+            connection.execute(sa.update(_VERSIONS[name]).values(seq=seq))
+
+
+class _Bound:
+    """A database whose every transaction is the one that is open."""
+
+    def __init__(self, name: str, connection: sa.Connection) -> None:
+        self.name = name
+        self._connection = connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        with our_words(f"Store {self.name}"):
+            yield self._connection
+
+    write = read
+
+
+@contextmanager
+def _begun(database: SqliteDatabase) -> Iterator[sa.Connection]:
+    """A write transaction that the caller commits; undone if it is still open at the end."""
+    with database.write_connection() as connection:
+        transaction = connection.begin()
+        try:
+            yield connection
+        finally:
+            transaction.rollback()
+
+
+def _version(name: str, connection: sa.Connection) -> int:
+    return int(connection.execute(sa.select(_VERSIONS[name].c.seq)).scalar_one())
+
+
+def _redo_statement(connection: sa.Connection, name: str, sql: str, given: Any) -> None:
+    values = _from_json(given)
+    try:
+        with connection.begin_nested():
+            connection.exec_driver_sql(sql, values)
+    except sa.exc.IntegrityError as error:
+        # After a power failure a row it refers to may be lost; the rest must not wait for it for ever.
+        log.error("store %s: a statement could not be done again: %s", name, error.orig)
+        connection.execute(
+            sa.insert(_DEAD_LETTERS[name]).values(
+                buried_at=datetime.now(UTC),
+                target="transaction",
+                reason=str(error.orig),
+                payload={"statement": sql, "values": given},
+            )
+        )
+
+
+def _to_json(given: Any) -> Any:
+    if isinstance(given, list | tuple):
+        return [_to_json(one) for one in given]
+    if isinstance(given, bytes | memoryview):
+        return {"base64": base64.b64encode(bytes(given)).decode()}
+    if given is None or isinstance(given, str | int | float):
+        return given
+    raise StoreError(f"A value of type {type(given).__name__} cannot be part of a transaction;", advice="")
+
+
+def _from_json(given: Any) -> Any:
+    many = bool(given) and isinstance(given[0], list)
+    return [_row(one) for one in given] if many else _row(given)
+
+
+def _row(given: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(base64.b64decode(one["base64"]) if isinstance(one, dict) else one for one in given)
