@@ -206,6 +206,9 @@ class ComposeCli:
             raise self._failure(arguments[0], err or out)
         return out, err
 
+    def _files(self) -> str:
+        return ", ".join(path.name for path in self._environment.compose_files)
+
     def _failure(self, subcommand: str, output: str) -> ComposeError | EngineUnreachableError:
         words = _own_words(output)
         if re.search(r"cannot connect to the docker daemon|error during connect", words, re.IGNORECASE):
@@ -217,7 +220,7 @@ class ComposeCli:
             )
         advice = next((hint for text, hint in _ADVICE if re.search(text, words, re.IGNORECASE)), "")
         return ComposeError(
-            f"docker compose {subcommand} failed: {words}", advice=advice, output=output[-_OUTPUT_KEPT:]
+            f"docker compose {subcommand} of {self._files()} failed: {words}", advice=advice, output=output[-_OUTPUT_KEPT:]
         )
 
 

@@ -204,7 +204,8 @@ async def _hand_over(
         outcomes.append(
             await error_recovery(
                 environment=environment.name,
-                text="; ".join(gaps),
+                # Several sources fail for one cause, in the same words.
+                text="; ".join(dict.fromkeys(gap.partition(": ")[2] for gap in gaps)),
                 source="collection",
                 compose_files=list(files),
                 act=False,

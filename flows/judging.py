@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 
-from core.health import judge_environment, judge_service
+from core.health import judge_environment
+from core.judging import judge_declared
 from models.compose import Application
 from models.environments import Environment
 from models.health import HealthReport, ProbeResult
@@ -34,13 +35,7 @@ async def judge_now(
         zip(probed, await asyncio.gather(*(probe_service(environment, name) for name in probed)), strict=True)
     )
     verdicts = [
-        judge_service(
-            declaration.name,
-            [seen for seen in sightings if seen.service == declaration.name],
-            answers.get(declaration.name),
-            spec=environment.service(declaration.name),
-            one_shot=declaration.one_shot,
-        )
+        judge_declared(declaration, sightings, answers.get(declaration.name), environment.service(declaration.name))
         for declaration in application.services.values()
     ]
     return judge_environment(

@@ -14,7 +14,7 @@ from prefect import task
 
 from adapters.probes import run_probe
 from adapters.secrets import secret_values
-from core.health import judge_service
+from core.judging import judge_declared
 from core.startup import Hold, Progress, Standing, hold, standing
 from models.compose import InjectedFile, ServiceDeclaration
 from models.environments import Environment
@@ -70,13 +70,7 @@ async def bring_up(
     reached(Milestone.STARTED)
     held = None if to_start else _held_already(before)
     seen = await _until_proven(attempt, watch, reached, held, deadline_seconds)
-    verdict = judge_service(
-        declaration.name,
-        seen,
-        attempt.answer,
-        spec=environment.service(declaration.name),
-        one_shot=declaration.one_shot,
-    )
+    verdict = judge_declared(declaration, seen, attempt.answer, environment.service(declaration.name))
     return Proof(
         previous=_state_in_a_word(before),
         state=str(verdict.health),

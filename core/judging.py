@@ -1,0 +1,25 @@
+"""A service judged by what its Compose file says it is: a job that ends, or something that stays up."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from core.health import judge_service
+from models.compose import ServiceDeclaration
+from models.environments import ServiceSpec
+from models.health import ProbeResult, ServiceVerdict
+from models.sightings import Sighting
+
+
+def judge_declared(
+    declaration: ServiceDeclaration, sightings: Sequence[Sighting], probe: ProbeResult | None, spec: ServiceSpec
+) -> ServiceVerdict:
+    """Judge a declared service from its containers and its probe.
+
+    A running service counts as a job only where somebody awaits its end: one that merely has neither check
+    nor restart policy may well be meant to stay up. What has ended well counts as done for both.
+    """
+    mine = [seen for seen in sightings if seen.service == declaration.name and not seen.one_off]
+    runs = any(seen.state == "running" for seen in mine)
+    one_shot = declaration.awaited if runs else declaration.one_shot
+    return judge_service(declaration.name, mine, probe, spec=spec, one_shot=one_shot)
