@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SETUP = ROOT / "deployments/setup"
+
+
+def shell(script: str, *, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    """Run a line of bash with the set-up's own words."""
+    sources = "\n".join(f". {SETUP / name}" for name in ("lib.sh", "engine.sh", "python.sh"))
+    return subprocess.run(
+        ["bash", "-euo", "pipefail", "-c", f"{sources}\n{script}"], capture_output=True, text=True, cwd=cwd
+    )
+
+
+def pins(name: str) -> dict[str, set[str]]:
+    """Package -> its pinned versions (with markers there may be several)."""
+    found: dict[str, set[str]] = {}
+    for package, version in re.findall(r"^([a-z0-9._-]+)(?:\[.*?\])?==(\S+)", (ROOT / name).read_text(), re.MULTILINE):
+        found.setdefault(package, set()).add(version)
+    return found
+
+
+@pytest.mark.engine
+def test_a_machine_that_is_set_up_misses_nothing() -> None:
+    assert shell("engine_missing; python_missing").stdout == ""
+
+
+@pytest.mark.engine
+def test_images_that_are_current_are_kept() -> None:
+    subprocess.run([SETUP / "images.sh"], check=True, capture_output=True)
+    again = subprocess.run([SETUP / "images.sh"], capture_output=True, text=True)
+    assert "Images: built 0" in again.stdout
+
+
+@pytest.mark.parametrize(
+    ("found", "enough"),
+    [("2.26.1-4", True), ("v2.20.0", True), ("2.20", True), ("1.29.2-3", False), ("2.3.3", False), ("", False)],
+)
+def test_a_version_is_compared_by_its_numbers(found: str, enough: bool) -> None:
+    assert (shell(f"at_least 2.20 '{found}'").returncode == 0) is enough
+
+
+def test_a_failed_step_says_what_to_try() -> None:
+    failed = shell("die 'the engine is gone' 'Start it.'")
+    assert failed.returncode == 1
+    assert failed.stderr == "error: the engine is gone\n       Start it.\n"
+
+
+def test_a_quiet_command_is_heard_when_it_fails() -> None:
+    assert shell("quietly sh -c 'echo words; exit 0'").stdout == ""
+    failed = shell("quietly sh -c 'echo words; exit 3'")
+    assert failed.returncode == 1
+    assert failed.stderr == "words\n"
+
+
+def test_a_changed_file_changes_the_hash_and_a_compiled_one_does_not(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("1")
+    before = shell("content_hash .", cwd=tmp_path).stdout
+    (tmp_path / "a.pyc").write_text("compiled")
+    assert shell("content_hash .", cwd=tmp_path).stdout == before
+    (tmp_path / "a").write_text("2")
+    assert shell("content_hash .", cwd=tmp_path).stdout != before
+
+
+def test_passwords_are_made_once_kept_from_others_and_never_shown(tmp_path: Path) -> None:
+    script = f"ROOT={tmp_path}; . {SETUP / 'secrets.sh'}; make_secrets; make_secrets"
+    first = shell(script)
+    assert (first.returncode, first.stdout, first.stderr) == (0, "", "")
+    folder = tmp_path / ".secrets"
+    written = {file.name: file.read_text() for file in folder.iterdir()}
+    assert set(written) == {
+        "sample_redis_password",
+        "postgres_password",
+        "redis_password",
+        "grafana_password",
+        "prefect_auth",
+    }
+    assert all(re.fullmatch(r"(roas:)?[0-9a-f]{48}", value) for value in written.values())
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    shell(script)
+    assert {file.name: file.read_text() for file in folder.iterdir()} == written
+
+
+def test_every_requirement_is_pinned_by_hash_and_no_index_is_named() -> None:
+    for name in ("requirements.txt", "requirements-dev.txt", "requirements-build.txt"):
+        text = (ROOT / name).read_text()
+        assert "://" not in text
+        assert "--index-url" not in text
+        for requirement in re.split(r"\n(?=\S)", text.strip()):
+            assert "--hash=sha256:" in requirement, requirement.splitlines()[0]
+
+
+def test_tests_run_on_the_versions_that_images_run_on() -> None:
+    for_tests = pins("requirements-dev.txt")
+    for package, versions in (pins("requirements.txt") | pins("requirements-build.txt")).items():
+        assert for_tests[package] == versions
+
+
+RESULT = """<testsuites><testsuite>
+<testcase classname="t" name="passes"/>
+<testcase classname="t" name="known"><skipped type="pytest.xfail"/></testcase>
+{more}
+</testsuite></testsuites>"""
+
+
+@pytest.mark.parametrize(
+    ("more", "line", "code"),
+    [
+        ("", "tests: 2 passed, 0 failed, 0 skipped", 0),
+        (
+            '<testcase classname="t" name="hides"><skipped type="pytest.skip"/></testcase>',
+            "tests: 2 passed, 0 failed, 1 skipped",
+            1,
+        ),
+        (
+            '<testcase classname="t" name="breaks"><failure/></testcase>',
+            "tests: 2 passed, 1 failed, 0 skipped",
+            1,
+        ),
+    ],
+)
+def test_a_skipped_or_failed_test_fails_the_count(tmp_path: Path, more: str, line: str, code: int) -> None:
+    result = tmp_path / "result.xml"
+    result.write_text(RESULT.format(more=more))
+    counted = subprocess.run([sys.executable, SETUP / "count_tests.py", result], capture_output=True, text=True)
+    assert counted.stdout.splitlines()[-1] == line
+    assert counted.returncode == code
