@@ -57,9 +57,7 @@ def read_environment(path: Path) -> Environment:
     return _with_paths_from(path.absolute().parent, environment)
 
 
-def environment_for_compose_files(
-    files: Sequence[Path], project: str | None = None, *, cwd: Path
-) -> Environment:
+def environment_for_compose_files(files: Sequence[Path], project: str | None = None, *, cwd: Path) -> Environment:
     """Make an environment for bare Compose files, with nothing known beyond what they say.
 
     The project's name is found as Compose finds it: the one given, COMPOSE_PROJECT_NAME, the files'
@@ -71,9 +69,7 @@ def environment_for_compose_files(
     paths = [(cwd / file.expanduser()).resolve() for file in files]
     for path in paths:
         if not path.is_file():
-            raise EnvironmentFileError(
-                f"Compose file {path} does not exist.", advice="Check the path given with -f."
-            )
+            raise EnvironmentFileError(f"Compose file {path} does not exist.", advice="Check the path given with -f.")
     named = project or os.environ.get("COMPOSE_PROJECT_NAME") or _declared_name(paths)
     name = named or _normalised(paths[0].parent.name)
     if not _NAME.fullmatch(name):
@@ -126,9 +122,7 @@ class _UniqueKeyLoader(yaml.SafeLoader):
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
             if isinstance(key, str | int | float | bool) and key in seen:
-                raise yaml.MarkedYAMLError(
-                    problem=f"{key!r} is given twice", problem_mark=key_node.start_mark
-                )
+                raise yaml.MarkedYAMLError(problem=f"{key!r} is given twice", problem_mark=key_node.start_mark)
             seen.add(key if isinstance(key, str | int | float | bool) else None)
         return super().construct_mapping(node, deep)
 
@@ -212,9 +206,7 @@ def _field(node: yaml.Node, loc: Sequence[int | str]) -> str:
     return ".".join(str(part) for part in real) or "the file"
 
 
-def _walk(
-    node: yaml.Node, loc: Sequence[int | str]
-) -> Iterator[tuple[int | str, yaml.Node, yaml.Node | None]]:
+def _walk(node: yaml.Node, loc: Sequence[int | str]) -> Iterator[tuple[int | str, yaml.Node, yaml.Node | None]]:
     for part in loc:
         if isinstance(node, yaml.MappingNode):
             for key, child in node.value:
