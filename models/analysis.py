@@ -188,7 +188,8 @@ class Forecast:
 class Signal:
     """One look at one metric of one service, as the alert rules take it.
 
-    `level` is what the judges say of the value, at worst; `missing` says that there was no value to judge.
+    `level` is what the judges say of the value, at worst; `missing` says that there was no value to judge;
+    `lasting` that the judge has already waited for it to last, so that one look is enough.
     """
 
     service: str
@@ -199,6 +200,7 @@ class Signal:
     value: float | None = None
     threshold: float | None = None
     missing: bool = False
+    lasting: bool = False
 
 
 class AlertChange(StrEnum):

@@ -1,0 +1,388 @@
+"""Alerts: from signals, one look at one metric each, to the few things a person should know.
+
+A metric opens an alert only after enough of its last looks were bad, keeps it while it has not been well for
+long enough, and never twice for one cause: what a failed dependency explains is listed inside its alert.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from core.intervals import wilson
+from models.analysis import AlertChange, AlertEvent, Level, Share, Signal
+from models.failures import BadInputError
+from models.metrics import Alert, AlertSeverity, AlertState, Dependency, DependencyType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertPolicy:
+    """How patient alerting is.
+
+    An alert opens when `enter` of the last `looks` looks were at least a warning, is critical when as many
+    were critical, and closes after `leave` good looks in a row that span `keep_firing`. After closing, the
+    same metric rests for `rest`, unless it is critical. An open alert nobody took is told again after
+    `remind_first`, then every `remind_again`. Flapping begins and ends at these shares of changes among
+    the last 21 looks, the newer ones weighing more.
+    """
+
+    looks: int = 3
+    enter: int = 2
+    leave: int = 5
+    keep_firing: timedelta = timedelta(minutes=5)
+    rest: timedelta = timedelta(minutes=10)
+    remind_first: timedelta = timedelta(hours=1)
+    remind_again: timedelta = timedelta(hours=4)
+    flapping_from: float = 0.5
+    flapping_until: float = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaintenanceWindow:
+    """A time in which a service, or all of them where it is None, opens no alert."""
+
+    begins: datetime
+    ends: datetime
+    service: str | None = None
+
+    def covers(self, service: str, at: datetime) -> bool:
+        """Whether a service is under maintenance at a moment."""
+        return self.service in {None, service} and self.begins <= at < self.ends
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """The outcome of one round: the state to keep, what changed, and the alerts that are open now.
+
+    `explained` are open alerts that one of `open` is the cause of, with its id: they are not told.
+    """
+
+    state: bytes
+    events: tuple[AlertEvent, ...]
+    open: tuple[Alert, ...]
+    explained: tuple[tuple[Alert, str], ...] = ()
+
+
+def judge_round(
+    state: bytes | None,
+    signals: Iterable[Signal],
+    *,
+    environment: str,
+    now: datetime,
+    policy: AlertPolicy | None = None,
+    dependencies: Iterable[Dependency] = (),
+    maintenance: Iterable[MaintenanceWindow] = (),
+    busy: AbstractSet[str] = frozenset(),
+) -> Round:
+    """Take one round of signals, at most one a metric, and say which alerts open, change and close.
+
+    `busy` are the services that an operation of ours touches right now: they open nothing and are not
+    learned from. A metric without a signal, or with a missing value, keeps its alert: silence heals nothing.
+    Raises BadInputError for a state of another kind.
+    """
+    policy = policy or AlertPolicy()
+    windows, needs = tuple(maintenance), tuple(dependencies)
+    watches = {} if state is None else _read(state)
+    told: list[tuple[AlertChange, str]] = []
+    for signal in signals:
+        key = f"{signal.service}/{signal.metric}"
+        watch = watches.get(key, _Watch(service=signal.service, metric=signal.metric))
+        quiet = signal.service in busy or any(window.covers(signal.service, now) for window in windows)
+        watch, changes = _step(watch, signal, environment, policy, quiet)
+        watches[key] = watch
+        told += [(change, key) for change in changes]
+    parents = _parents(watches, needs)
+    for key, watch in watches.items():
+        if watch.alert is None or key in parents:
+            continue
+        if watch.told_at is None:
+            watches[key] = replace(watch, told_at=now)
+            told.insert(0, (AlertChange.OPENED, key))
+        elif _is_due(watch, now, policy):
+            watches[key] = replace(watch, told_at=now, reminders=watch.reminders + 1)
+            told.append((AlertChange.REMINDED, key))
+    firing = {key: watch.alert for key, watch in watches.items() if watch.alert is not None}
+    return Round(
+        state=_write(watches),
+        events=_events(told, watches, parents),
+        open=tuple(alert for key, alert in firing.items() if key not in parents),
+        explained=tuple((firing[key], firing[root].alert_id) for key, root in parents.items()),
+    )
+
+
+def acknowledge(state: bytes, alert_id: str, now: datetime) -> bytes:
+    """The state after a person took an alert: it is not told again. Raises BadInputError if it is not open."""
+    watches = _read(state)
+    for key, watch in watches.items():
+        if watch.alert is not None and watch.alert.alert_id == alert_id:
+            taken = replace(watch.alert, state=AlertState.ACKNOWLEDGED, acknowledged_at=now)
+            watches[key] = replace(watch, alert=taken)
+            return _write(watches)
+    raise BadInputError(f"No alert {alert_id} is open;", advice="it may have been resolved already.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurnRule:
+    """An error budget burns so many times too fast, in a long and a short window at once."""
+
+    long: timedelta
+    short: timedelta
+    times: float
+    level: Level
+
+
+BURN_RULES = (
+    BurnRule(long=timedelta(hours=1), short=timedelta(minutes=5), times=14.4, level=Level.CRITICAL),
+    BurnRule(long=timedelta(hours=6), short=timedelta(minutes=30), times=6.0, level=Level.CRITICAL),
+    BurnRule(long=timedelta(days=3), short=timedelta(hours=6), times=1.0, level=Level.WARNING),
+)
+"""The usual rules for an objective over 30 days: page for the first two, a ticket for the third."""
+
+
+def judge_burn(
+    shares: Mapping[timedelta, Share],
+    *,
+    service: str,
+    metric: str,
+    at: datetime,
+    objective: float = 0.999,
+    least: int = 30,
+) -> Signal:
+    """Whether the error budget of a service burns too fast, as a signal for `judge_round`.
+
+    `shares` has the good of the total for every window of BURN_RULES. A long window with fewer than `least`
+    requests burns only if even the upper end of the good share's Wilson interval does, and none with fewer
+    than three failures; so few requests alone never page. Raises BadInputError for an impossible objective.
+    """
+    if not 0 < objective < 1:
+        raise BadInputError(f"An objective of {objective} is none;", advice="give a share like 0.999.")
+    for rule in BURN_RULES:
+        long, short = shares.get(rule.long), shares.get(rule.short)
+        if long is None or short is None or long.total - long.good < _FEWEST_FAILURES:
+            continue
+        burn_long, burn_short = _burn(long, objective, least), _burn(short, objective, 0)
+        if burn_long >= rule.times and burn_short >= rule.times:
+            hours = rule.long / timedelta(hours=1)
+            return Signal(
+                service=service,
+                metric=metric,
+                at=at,
+                level=rule.level,
+                value=burn_long,
+                threshold=rule.times,
+                reason=f"{long.total - long.good} of {long.total} failed in {hours:.0f} h: the error budget of "
+                f"{100 * (1 - objective):.3g} % burns {burn_long:.1f} times too fast, and still does",
+            )
+    return Signal(service=service, metric=metric, at=at, level=Level.NONE, reason="within its error budget")
+
+
+_KEPT_LOOKS = 21
+_FEWEST_FAILURES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watch:
+    """What is remembered of one metric. `looks` are the last 21 levels by rank, the newest last."""
+
+    service: str
+    metric: str
+    looks: tuple[int, ...] = ()
+    good: int = 0
+    good_since: datetime | None = None
+    alert: Alert | None = None
+    flapping: bool = False
+    closed_at: datetime | None = None
+    told_at: datetime | None = None
+    reminders: int = 0
+    closed: Alert | None = None
+
+
+def _step(
+    watch: _Watch, signal: Signal, environment: str, policy: AlertPolicy, quiet: bool
+) -> tuple[_Watch, list[AlertChange]]:
+    watch = replace(watch, closed=None)
+    if signal.missing or quiet:
+        return watch, []
+    bad = signal.level.rank >= Level.WARNING.rank
+    looks = (*watch.looks, signal.level.rank)[-_KEPT_LOOKS:]
+    watch = replace(
+        watch,
+        looks=looks,
+        good=0 if bad else watch.good + 1,
+        good_since=None if bad else watch.good_since or signal.at,
+    )
+    changes: list[AlertChange] = []
+    critical = _enough(watch, signal, Level.CRITICAL, policy)
+    if watch.alert is None:
+        rests = watch.closed_at is not None and signal.at - watch.closed_at < policy.rest
+        if critical or (not rests and _enough(watch, signal, Level.WARNING, policy)):
+            watch = replace(watch, alert=_opened(signal, environment, critical), told_at=None, reminders=0)
+    elif critical and watch.alert.severity is not AlertSeverity.CRITICAL:
+        raised = replace(
+            watch.alert,
+            severity=AlertSeverity.CRITICAL,
+            state=AlertState.OPEN,
+            reason=signal.reason,
+            value=signal.value,
+            threshold=signal.threshold,
+        )
+        watch = replace(watch, alert=raised)
+        changes.append(AlertChange.RAISED)
+    flapping = _is_flapping(looks, watch.flapping, policy)
+    if watch.alert is not None and flapping and not watch.flapping:
+        changes.append(AlertChange.FLAPPING)
+    watch = replace(watch, flapping=flapping)
+    if watch.alert is not None and not flapping and _has_healed(watch, signal.at, policy):
+        resolved = replace(watch.alert, state=AlertState.RESOLVED, resolved_at=signal.at)
+        watch = replace(watch, alert=None, closed=resolved, closed_at=signal.at)
+        changes.append(AlertChange.RESOLVED)
+    return watch, changes
+
+
+def _enough(watch: _Watch, signal: Signal, level: Level, policy: AlertPolicy) -> bool:
+    if signal.level.rank < level.rank:
+        return False
+    recent = sum(rank >= level.rank for rank in watch.looks[-policy.looks :])
+    return signal.lasting or recent >= policy.enter
+
+
+def _has_healed(watch: _Watch, at: datetime, policy: AlertPolicy) -> bool:
+    return watch.good >= policy.leave and watch.good_since is not None and at - watch.good_since >= policy.keep_firing
+
+
+def _is_flapping(looks: Sequence[int], was: bool, policy: AlertPolicy) -> bool:
+    """The weighted share of changes, the newest counting 1.2 and the oldest 0.8, as Nagios has it."""
+    if len(looks) < _KEPT_LOOKS:
+        return was
+    bad = [rank >= Level.WARNING.rank for rank in looks]
+    steps = len(bad) - 1
+    share = sum(0.8 + 0.4 * step / (steps - 1) for step in range(steps) if bad[step] != bad[step + 1]) / steps
+    return share > (policy.flapping_until if was else policy.flapping_from)
+
+
+def _is_due(watch: _Watch, now: datetime, policy: AlertPolicy) -> bool:
+    if watch.alert is None or watch.told_at is None or watch.alert.state is AlertState.ACKNOWLEDGED:
+        return False
+    return now - watch.told_at >= (policy.remind_again if watch.reminders else policy.remind_first)
+
+
+def _opened(signal: Signal, environment: str, critical: bool) -> Alert:
+    # The name follows from what it is about and when it began: a round that is repeated opens it once.
+    words = f"{environment}/{signal.service}/{signal.metric}/{signal.at.isoformat()}"
+    return Alert(
+        alert_id=f"alert-{hashlib.sha256(words.encode()).hexdigest()[:16]}",
+        environment=environment,
+        service=signal.service,
+        metric=signal.metric,
+        severity=AlertSeverity.CRITICAL if critical else AlertSeverity.WARNING,
+        reason=signal.reason,
+        opened_at=signal.at,
+        value=signal.value,
+        threshold=signal.threshold,
+    )
+
+
+def _parents(watches: Mapping[str, _Watch], needs: Sequence[Dependency]) -> dict[str, str]:
+    """For each open alert that another one explains: the key of the one at the root.
+
+    A critical alert of a service explains the alerts of every service that needs it, however far away, and
+    the lesser alerts of the service itself.
+    """
+    firing = {key: watch.alert for key, watch in watches.items() if watch.alert is not None}
+    chief: dict[str, str] = {}
+    for key, alert in sorted(firing.items(), key=lambda item: (item[1].opened_at, item[0])):
+        if alert.severity is AlertSeverity.CRITICAL:
+            chief.setdefault(alert.service, key)
+    age = {key: place for place, key in enumerate(chief.values())}
+    reached = {alert.service: _failed_below(alert.service, chief, needs) for alert in firing.values()}
+    explained = {}
+    for key, alert in firing.items():
+        failed = reached[alert.service]
+        # A root needs no failed service that does not need it in turn: so a circle has roots too.
+        roots = [one for one in failed if all(one in reached[other] for other in reached[one])]
+        root = min((chief[one] for one in roots), key=age.__getitem__, default=key)
+        if root != key:
+            explained[key] = root
+    return explained
+
+
+def _failed_below(service: str, chief: Mapping[str, str], needs: Sequence[Dependency]) -> set[str]:
+    """The service itself and all it needs, as far as they have a critical alert."""
+    todo, seen = [service], {service}
+    while todo:
+        one = todo.pop()
+        for need in needs:
+            hard = need.dependency_type is not DependencyType.OPTIONAL
+            if need.service == one and hard and need.depends_on not in seen:
+                seen.add(need.depends_on)
+                todo.append(need.depends_on)
+    return seen & chief.keys()
+
+
+def _events(
+    told: Sequence[tuple[AlertChange, str]], watches: Mapping[str, _Watch], parents: Mapping[str, str]
+) -> tuple[AlertEvent, ...]:
+    events = []
+    for change, key in told:
+        watch = watches[key]
+        alert = watch.closed if change is AlertChange.RESOLVED else watch.alert
+        # Nobody was told of an alert while another one explained it: so nothing else is told of it either.
+        if alert is None or key in parents or watch.told_at is None:
+            continue
+        children = tuple(sorted(child for child, root in parents.items() if root == key))
+        events.append(AlertEvent(change=change, alert=alert, children=children))
+    return tuple(events)
+
+
+def _burn(share: Share, objective: float, least: int) -> float:
+    if share.value is None:
+        return 0.0
+    good = share.value if share.total >= least else wilson(share.good, share.total)[1]
+    return (1 - good) / (1 - objective)
+
+
+def _write(watches: Mapping[str, _Watch]) -> bytes:
+    kept = {
+        key: _plain(asdict(replace(watch, closed=None)))
+        for key, watch in watches.items()
+        if watch.alert is not None or watch.closed_at is not None or _has_been_bad(watch)
+    }
+    return json.dumps(kept, separators=(",", ":")).encode()
+
+
+def _has_been_bad(watch: _Watch) -> bool:
+    return any(rank >= Level.WARNING.rank for rank in watch.looks)
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {
+        name: value.isoformat() if isinstance(value, datetime) else _plain(value) if isinstance(value, dict) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def _read(state: bytes) -> dict[str, _Watch]:
+    try:
+        return {key: _watch(values) for key, values in json.loads(state).items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInputError("The state of the alerts is not readable;", advice="start anew.") from error
+
+
+def _watch(values: dict[str, Any]) -> _Watch:
+    times = {
+        name: datetime.fromisoformat(values[name]) for name in ("good_since", "closed_at", "told_at") if name in values
+    }
+    alert = _alert(values["alert"]) if "alert" in values else None
+    return _Watch(**values | times | {"alert": alert, "looks": tuple(values["looks"])})
+
+
+def _alert(values: dict[str, Any]) -> Alert:
+    kinds: dict[str, Callable[[str], Any]] = {"severity": AlertSeverity, "state": AlertState}
+    kinds |= dict.fromkeys(("opened_at", "acknowledged_at", "resolved_at"), datetime.fromisoformat)
+    return Alert(**{name: kinds[name](value) if name in kinds else value for name, value in values.items()})
