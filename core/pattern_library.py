@@ -1204,7 +1204,6 @@ _CONTAINER_EXITED = (
         Strategy.RESTART_SERVICE,
         GENERIC,
         exited=_any(
-            r"\bexited (?:with )?(?:exit )?(?:code|status)?:? ?\(?-?\d+\)?",
             r"\bexited unexpectedly",
             r"process exited",
             r"\bexit (?:code|status) -?\d+",
@@ -1225,6 +1224,7 @@ _CONTAINER_EXITED = (
             r"(?:killed by|received) signal (?:9|kill)",
             r"sigkill\b",
             r"exitcode[\"']?[:=] ?-?[1-9]",
+            r"\bexited (?:with )?(?:exit )?(?:code|status)?:? ?\(?-?[1-9]\d*\)?",
         ),
     ),
     *_family(
@@ -3301,6 +3301,5 @@ KNOWN_BENIGN_LINES: tuple[str, ...] = (
     "All health checks passed",
     "systemd[1]: docker.service: Deactivated successfully.",
     "Backup finished without errors in 12.4 s",
-    "",
 )
 """Harmless lines of the programs this serves; a new pattern that matches one would raise false errors."""
