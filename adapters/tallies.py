@@ -1,0 +1,98 @@
+"""Tallies: numbers that only grow, counted from rows of a store that come, finish and one day go."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+
+DURATIONS_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+"""Upper ends of the classes that durations are counted in; one more class is for what took longer."""
+
+_CHUNK = 500
+_MS = 1000
+
+
+@dataclass(slots=True)
+class Count:
+    """Rows of one kind. `by_duration` follows DURATIONS_SECONDS; rows without a duration are in no class."""
+
+    rows: int = 0
+    seconds: float = 0.0
+    by_duration: list[int] = field(default_factory=lambda: [0] * (len(DURATIONS_SECONDS) + 1))
+
+
+class Tally:
+    """Counts each row once, when it is finished; archiving rows later takes nothing back.
+
+    Only the first `catch_up` reads the whole table: later ones cost as much as there is news. Not safe for
+    threads.
+    """
+
+    def __init__(
+        self,
+        source: sa.FromClause,
+        identity: sa.ColumnElement[int],
+        *,
+        kinds: Sequence[sa.ColumnElement[Any]],
+        unfinished: sa.ColumnElement[bool],
+        duration_ms: sa.ColumnElement[Any] | None = None,
+    ) -> None:
+        """Count the rows of `source` by what `kinds` are; `identity` must grow from row to row."""
+        self.counts: defaultdict[tuple[Any, ...], Count] = defaultdict(Count)
+        """What was counted, by the values of `kinds`."""
+        self.unfinished: list[tuple[Any, ...]] = []
+        """The kinds of rows that are not finished now, once for each row."""
+        self._source = source
+        self._identity = identity
+        self._kinds = kinds
+        self._unfinished = unfinished
+        self._duration_ms = sa.cast(sa.null(), sa.Integer) if duration_ms is None else duration_ms
+        self._seen = 0
+        self._waiting: set[int] = set()
+
+    def catch_up(self, connection: sa.Connection) -> None:
+        """Count what finished since the last time, as one transaction sees it."""
+        newest = connection.scalar(sa.select(sa.func.max(self._identity)).select_from(self._source)) or 0
+        if newest < self._seen:
+            # The store was begun anew: none of its rows has been counted.
+            self._seen, self._waiting = 0, set()
+        open_rows = connection.execute(
+            sa.select(self._identity, *self._kinds).select_from(self._source).where(self._unfinished)
+        ).all()
+        still_open = {row[0] for row in open_rows}
+        self.unfinished = [tuple(row[1:]) for row in open_rows]
+        finished = sorted(self._waiting - still_open)
+        chunks = [finished[start : start + _CHUNK] for start in range(0, len(finished), _CHUNK)]
+        news = self._read(connection, sa.and_(self._identity > self._seen, self._identity <= newest))
+        for chunk in chunks:
+            news += self._read(connection, self._identity.in_(chunk))
+        # Only now, when nothing can fail any more: half of the news counted would be counted again.
+        for *kinds, duration_class, rows, total_ms in news:
+            count = self.counts[tuple(kinds)]
+            count.rows += rows
+            if duration_class is not None:
+                count.by_duration[duration_class] += rows
+                count.seconds += float(total_ms) / _MS
+        self._seen, self._waiting = newest, still_open
+
+    def _read(self, connection: sa.Connection, which: sa.ColumnElement[bool]) -> list[Sequence[Any]]:
+        query = (
+            sa.select(
+                *self._kinds,
+                self._class().label("class"),
+                sa.func.count().label("rows"),
+                sa.func.sum(self._duration_ms).label("total_ms"),
+            )
+            .select_from(self._source)
+            .where(which, sa.not_(self._unfinished))
+            .group_by(*self._kinds, sa.literal_column("class"))
+        )
+        return list(connection.execute(query))
+
+    def _class(self) -> sa.ColumnElement[Any]:
+        within = [(self._duration_ms <= end * _MS, number) for number, end in enumerate(DURATIONS_SECONDS)]
+        return sa.case((self._duration_ms.is_(None), sa.null()), *within, else_=len(DURATIONS_SECONDS))
