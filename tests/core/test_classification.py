@@ -1,0 +1,156 @@
+"""Classification: the cause is named by its own words, or by the facts beside them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.classification import classify
+from core.pattern_library import KNOWN_BENIGN_LINES
+from models.errors_seen import Category, Evidence, Severity, Strategy
+
+SAYINGS = [
+    ("Bind for 0.0.0.0:8123 failed: port is already allocated", Category.PORT_CONFLICT, Strategy.FREE_PORT),
+    ("listen tcp4 0.0.0.0:8123: bind: address already in use", Category.PORT_CONFLICT, Strategy.FREE_PORT_MANUAL),
+    ("dial tcp 10.9.8.7:6379: connect: connection refused", Category.DEPENDENCY_REFUSED, None),
+    ("lookup cache on 127.0.0.11:53: no such host", Category.DNS_FAILURE, None),
+    ("write /data/x: no space left on device", Category.DISK_FULL, Strategy.PRUNE_DISK),
+    ("inotify_add_watch: no space left on device", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
+    ("NOAUTH Authentication required.", Category.REDIS_STATE, Strategy.FIX_CREDENTIALS),
+    ("LOADING Redis is loading the dataset in memory", Category.REDIS_STATE, Strategy.WAIT_AND_RETRY),
+    ("ModuleNotFoundError: No module named 'cogs'", Category.PYTHON_IMPORT_CONFIG, Strategy.FIX_CONFIG),
+    ("database disk image is malformed", Category.DATABASE_CORRUPT, Strategy.RESTORE_DATABASE),
+    ("Container 17 is restarting, wait until it runs", Category.CONTAINER_EXITED, Strategy.INVESTIGATE),
+    ("bot-1 exited with code 1", Category.CONTAINER_EXITED, Strategy.RESTART_SERVICE),
+]
+
+
+@pytest.mark.parametrize(("text", "category", "strategy"), SAYINGS)
+def test_a_cause_is_known_by_its_words(text: str, category: Category, strategy: Strategy | None) -> None:
+    verdict = classify(text)
+
+    assert verdict.category is category
+    assert strategy in (None, verdict.strategy)
+    assert verdict.span is not None
+    assert verdict.pattern_name is not None
+
+
+def test_the_inner_cause_wins_over_its_wrappers() -> None:
+    wrapped = (
+        "failed to create task: OCI runtime create failed: unable to join session keyring:"
+        " unable to create session key: disk quota exceeded"
+    )
+
+    assert classify(wrapped).category is Category.RESOURCE_LIMIT
+    assert classify("pull failed: dial tcp: lookup hub: no such host").category is Category.DNS_FAILURE
+
+
+def test_the_reason_quotes_the_words_that_decided() -> None:
+    text = "api failed: connection refused by 10.0.0.1"
+    verdict = classify(text)
+
+    assert verdict.span is not None
+    assert text[slice(*verdict.span)] in verdict.reason
+
+
+@pytest.mark.parametrize("line", KNOWN_BENIGN_LINES)
+def test_a_harmless_line_is_no_error(line: str) -> None:
+    assert classify(line).category is Category.BENIGN
+
+
+def test_a_harmless_line_beside_an_error_does_not_hide_it() -> None:
+    assert classify("old-1 exited with code 0\nbot-1 exited with code 1").category is Category.CONTAINER_EXITED
+
+
+def test_what_nobody_knows_is_grouped_by_its_template_and_never_acted_on() -> None:
+    verdict = classify("ERROR flux capacitor 17 misaligned: gigawatts wrong")
+
+    assert verdict.category is Category.UNKNOWN
+    assert not verdict.auto_recoverable
+    assert verdict.template == "ERROR flux capacitor <number> misaligned: gigawatts wrong"
+
+
+def test_the_kernel_is_believed_before_the_text() -> None:
+    verdict = classify("bot-1 exited with code 137", evidence=Evidence(exit_code=137, oom_killed=True))
+
+    assert verdict.category is Category.OOM_KILLED
+    assert verdict.span is None
+
+
+def test_exit_137_without_the_kernels_word_is_a_plain_end() -> None:
+    verdict = classify("bot-1 exited with code 137", evidence=Evidence(exit_code=137, container_state="exited"))
+
+    assert verdict.category is Category.CONTAINER_EXITED
+
+
+def test_a_named_cause_outweighs_an_exit_code() -> None:
+    verdict = classify("KeyError: 'BOT_TOKEN'", evidence=Evidence(exit_code=1, container_state="exited"))
+
+    assert verdict.category is Category.MISSING_ENV_SECRET
+
+
+def test_a_dependency_that_is_down_explains_a_bare_end() -> None:
+    verdict = classify("bot-1 exited with code 1", evidence=Evidence(exit_code=1, dependencies_down=("redis",)))
+
+    assert verdict.category is Category.DEPENDENCY_REFUSED
+    assert verdict.strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE
+    assert "redis" in verdict.reason
+
+
+def test_the_log_names_the_cause_that_the_event_does_not() -> None:
+    verdict = classify(
+        "bot-1 exited with code 1",
+        evidence=Evidence(exit_code=1, logs=("INFO starting", "ModuleNotFoundError: No module named 'cogs'")),
+    )
+
+    assert verdict.category is Category.PYTHON_IMPORT_CONFIG
+    assert not verdict.auto_recoverable
+
+
+def test_a_container_in_a_restart_loop_is_not_restarted_once_more() -> None:
+    loop = Evidence(exit_code=1, container_state="restarting", restart_count=7)
+
+    assert classify("bot-1 exited with code 1", evidence=loop).strategy is Strategy.INVESTIGATE
+    assert classify("", evidence=loop).strategy is Strategy.INVESTIGATE
+
+
+@pytest.mark.parametrize(
+    ("evidence", "category"),
+    [
+        (Evidence(health="unhealthy", container_state="running"), Category.HEALTHCHECK_FAILED),
+        (Evidence(exit_code=127, container_state="exited"), Category.EXEC_FORMAT_ENTRYPOINT),
+        (Evidence(exit_code=2, container_state="exited"), Category.CONTAINER_EXITED),
+        (Evidence(exit_code=0, container_state="exited"), Category.BENIGN),
+    ],
+)
+def test_facts_decide_where_no_words_do(evidence: Evidence, category: Category) -> None:
+    assert classify("service state changed", evidence=evidence).category is category
+
+
+def test_a_deployment_just_before_is_mentioned() -> None:
+    fresh = Evidence(exit_code=1, container_state="exited", deployed_seconds_ago=40.0)
+
+    assert "40 s" in classify("bot-1 exited with code 1", evidence=fresh).reason
+
+
+@given(st.text(max_size=500))
+def test_any_text_gets_a_verdict(text: str) -> None:
+    verdict = classify(text)
+
+    assert 0 < verdict.confidence <= 1
+    assert verdict.reason.endswith(".")
+    assert (verdict.strategy is Strategy.NONE) == (verdict.category is Category.BENIGN)
+
+
+@given(st.lists(st.sampled_from([text for text, _, _ in SAYINGS]), min_size=1, max_size=4))
+def test_padding_with_harmless_lines_changes_no_verdict(lines: list[str]) -> None:
+    plain = classify("\n".join(lines))
+    padded = classify("\n".join([KNOWN_BENIGN_LINES[0], *lines, KNOWN_BENIGN_LINES[1]]))
+
+    assert (plain.category, plain.strategy) == (padded.category, padded.strategy)
+
+
+@pytest.mark.parametrize("unit", ["a", "error ", "failed to ", "x: ", "/", "\\", '"', "1.", "network "])
+def test_a_line_of_a_million_characters_is_judged(unit: str) -> None:
+    assert classify(unit * (1_000_000 // len(unit))).severity in Severity

@@ -1,0 +1,249 @@
+"""Recovery plans: when to act, when to wait, when to ask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.recovery import Plan, PlanAction, RecoveryFacts, backoff, manual_steps, plan_recovery
+from models.environments import RecoveryPolicy
+from models.errors_seen import Category, RecordedError, Severity, Strategy, Verdict
+from models.recovery import RecoveryExecution, Step
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+POLICY = RecoveryPolicy()
+FACTS = RecoveryFacts(service="bot")
+VERDICT = Verdict(
+    category=Category.OOM_KILLED,
+    severity=Severity.HIGH,
+    strategy=Strategy.RESTART_SERVICE,
+    confidence=0.95,
+    reason="The kernel killed it.",
+)
+ERROR = RecordedError(
+    error_id="e-1",
+    environment="dev",
+    text="Killed",
+    source="watch",
+    verdict=VERDICT,
+    first_seen=NOON,
+    last_seen=NOON,
+    service="bot",
+)
+
+
+def tried(ago: timedelta, *, error_id: str = "e-1", success: bool = False, service: str = "bot") -> RecoveryExecution:
+    at = NOON - ago
+    return RecoveryExecution(
+        error_id=error_id,
+        strategy=Strategy.RESTART_SERVICE,
+        started_at=at,
+        ended_at=at,
+        success=success,
+        steps=(Step(name="restart", target=service, ok=True, detail="", started_at=at, ended_at=at),),
+    )
+
+
+def plan(
+    *past: RecoveryExecution,
+    error: RecordedError = ERROR,
+    facts: RecoveryFacts = FACTS,
+    policy: RecoveryPolicy = POLICY,
+) -> Plan:
+    return plan_recovery(error, past=past, policy=policy, facts=facts, now=NOON)
+
+
+def of_strategy(strategy: Strategy) -> RecordedError:
+    return replace(ERROR, verdict=replace(VERDICT, strategy=strategy))
+
+
+def test_the_first_failure_is_acted_on_at_once() -> None:
+    first = plan()
+
+    assert (first.action, first.strategy, first.attempt, first.delay) == (
+        PlanAction.RECOVER,
+        Strategy.RESTART_SERVICE,
+        1,
+        timedelta(),
+    )
+
+
+def test_a_person_is_asked_where_the_strategy_is_a_persons() -> None:
+    assert plan(error=of_strategy(Strategy.FIX_CREDENTIALS)).action is PlanAction.ASK_A_PERSON
+
+
+def test_what_is_no_error_is_left_alone() -> None:
+    benign = replace(ERROR, verdict=replace(VERDICT, category=Category.BENIGN, strategy=Strategy.NONE))
+
+    assert plan(error=benign).action is PlanAction.LEAVE_ALONE
+
+
+def test_a_service_stopped_by_a_person_stays_stopped() -> None:
+    left = plan(facts=replace(FACTS, stopped_by_person=True))
+
+    assert left.action is PlanAction.LEAVE_ALONE
+    assert "stopped by a person" in left.reason
+
+
+def test_nothing_is_done_while_recovery_is_paused() -> None:
+    assert plan(facts=replace(FACTS, paused=True)).action is PlanAction.LEAVE_ALONE
+
+
+def test_a_persons_work_is_asked_for_even_while_recovery_is_paused() -> None:
+    asked = plan(error=of_strategy(Strategy.RESTORE_DATABASE), facts=replace(FACTS, paused=True))
+
+    assert asked.action is PlanAction.ASK_A_PERSON
+
+
+@pytest.mark.parametrize(("failing", "action"), [(2, PlanAction.RECOVER), (3, PlanAction.ASK_A_PERSON)])
+def test_three_services_failing_at_once_mean_one_cause(failing: int, action: PlanAction) -> None:
+    assert plan(facts=replace(FACTS, failing_services=failing)).action is action
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        replace(FACTS, acting=False),
+        replace(FACTS, can_carry_out=frozenset({Strategy.PULL_IMAGE})),
+    ],
+)
+def test_what_may_not_be_done_here_is_put_to_a_person(facts: RecoveryFacts) -> None:
+    asked = plan(facts=facts)
+
+    assert asked.action is PlanAction.ASK_A_PERSON
+    assert "restart_service" in asked.reason
+
+
+def test_without_a_service_there_is_nothing_to_act_on() -> None:
+    nowhere = replace(ERROR, service=None)
+
+    assert plan(error=nowhere, facts=RecoveryFacts()).action is PlanAction.ASK_A_PERSON
+
+
+def test_an_environment_without_automatic_recovery_only_asks() -> None:
+    assert plan(policy=RecoveryPolicy(automatic=False)).action is PlanAction.ASK_A_PERSON
+
+
+def test_asks_a_person_when_the_attempts_at_an_error_are_spent() -> None:
+    hours_apart = [tried(timedelta(hours=n)) for n in (1, 2, 3)]
+
+    assert plan(*hours_apart[:2]).action is PlanAction.RECOVER
+    assert "3 attempts" in plan(*hours_apart).reason
+    assert plan(*hours_apart).action is PlanAction.ASK_A_PERSON
+
+
+def test_a_flapping_service_is_left_to_a_person_after_its_quarter_hour_budget() -> None:
+    others = [tried(timedelta(minutes=n), error_id=f"e-{n}", success=True) for n in (2, 6, 12)]
+
+    assert plan(*others[:2]).action is PlanAction.RECOVER
+    assert "within 15 minutes" in plan(*others).reason
+    assert plan(*others).action is PlanAction.ASK_A_PERSON
+
+
+def test_the_budget_of_a_day_is_kept() -> None:
+    hourly = [tried(timedelta(hours=n), error_id=f"e{n}", success=True) for n in range(1, 13)]
+
+    assert "within a day" in plan(*hourly).reason
+
+
+def test_a_host_has_a_budget_of_its_own() -> None:
+    elsewhere = [
+        tried(timedelta(minutes=n), error_id=f"e-{n}", service=f"service-{n}", success=True) for n in range(1, 13)
+    ]
+
+    assert "This host" in plan(*elsewhere).reason
+
+
+def test_another_services_attempts_do_not_count() -> None:
+    elsewhere = [tried(timedelta(minutes=n), error_id=f"other-{n}", service="web") for n in (1, 2, 3)]
+
+    assert plan(*elsewhere).attempt == 1
+
+
+def test_a_second_attempt_waits() -> None:
+    second = plan(tried(timedelta(seconds=1)))
+
+    assert second.attempt == 2
+    assert timedelta(seconds=7) <= second.delay <= timedelta(seconds=11)
+
+
+def test_the_count_begins_anew_after_ten_healthy_minutes() -> None:
+    assert plan(tried(timedelta(minutes=11), error_id="old", success=True)).attempt == 1
+    assert plan(tried(timedelta(minutes=9), error_id="old", success=True)).attempt == 2
+    assert plan(tried(timedelta(minutes=11), error_id="old", success=False)).attempt == 2
+
+
+def test_a_service_that_logs_in_elsewhere_waits_at_least_five_minutes() -> None:
+    again = plan(tried(timedelta(minutes=1)), facts=replace(FACTS, outside_logins=True))
+
+    assert again.delay == timedelta(minutes=4)
+
+
+def test_a_service_that_logs_in_elsewhere_is_restarted_six_times_a_day_at_most() -> None:
+    past = [tried(timedelta(hours=n), error_id=f"e{n}", success=True) for n in range(1, 7)]
+
+    assert plan(*past).action is PlanAction.RECOVER
+    asked = plan(*past, facts=replace(FACTS, outside_logins=True))
+    assert "credentials" in asked.reason
+
+
+def test_dependencies_known_to_be_down_come_first() -> None:
+    needing = replace(
+        of_strategy(Strategy.RESTART_DEPENDENCY_THEN_SERVICE), evidence={"dependencies_down": ["redis", "db"]}
+    )
+
+    assert plan(error=needing).dependencies == ("redis", "db")
+    assert plan(error=replace(ERROR, evidence={"dependencies_down": ["redis"]})).dependencies == ()
+
+
+@given(st.integers(1, 10_000), st.text(max_size=20))
+def test_waits_grow_and_stay_within_bounds(attempt: int, seed: str) -> None:
+    wait = backoff(attempt, seed=seed)
+
+    assert wait == backoff(attempt, seed=seed)
+    assert timedelta() <= wait <= timedelta(minutes=6)
+    assert attempt == 1 or wait >= timedelta(seconds=8)
+
+
+def test_services_that_failed_together_do_not_return_together() -> None:
+    assert backoff(3, seed="e-1") != backoff(3, seed="e-2")
+
+
+def test_an_hour_of_flapping_never_spends_more_than_the_budget() -> None:
+    done: list[RecoveryExecution] = []
+    for second in range(0, 3600, 20):
+        now = NOON + timedelta(seconds=second)
+        error = replace(ERROR, error_id=f"e-{second // 900}")
+        next_step = plan_recovery(error, past=done, policy=POLICY, facts=FACTS, now=now)
+        if next_step.action is PlanAction.RECOVER and not next_step.delay:
+            done.append(replace(tried(timedelta(), error_id=error.error_id), started_at=now, ended_at=now))
+
+    assert 0 < len(done) <= 4 * POLICY.attempts_per_service_15min
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_every_strategy_has_its_commands(strategy: Strategy) -> None:
+    steps = manual_steps(replace(VERDICT, strategy=strategy), service="bot", project="shop", compose_files=("a.yaml",))
+
+    assert steps
+    assert strategy is Strategy.NONE or any("docker" in step for step in steps)
+    assert all("prune" not in step or "volume prune" not in step for step in steps)
+    assert all("{project}" not in step for step in steps)
+
+
+def test_commands_name_project_files_and_service() -> None:
+    steps = manual_steps(
+        replace(VERDICT, strategy=Strategy.INVESTIGATE), service="bot", project="shop", compose_files=("a.yaml",)
+    )
+
+    assert "See what it said: docker compose -p shop -f a.yaml logs --tail 100 bot" in steps
+
+
+def test_commands_for_no_service_look_at_the_whole_project() -> None:
+    steps = manual_steps(replace(VERDICT, strategy=Strategy.FIX_CONFIG), service=None, project="shop")
+
+    assert "See what it said: docker compose -p shop logs --tail 100" in steps
