@@ -89,7 +89,7 @@ class PatternSet:
     def _matches(self, data: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
         if not self.patterns:
             return
-        for index in self._filter.Match(data, True):
+        for index in self._filter.Match(data, True) or ():
             for count, match in enumerate(self._compiled[index].finditer(data)):
                 if count == _MATCHES_PER_PATTERN:
                     break

@@ -128,3 +128,7 @@ def test_any_text_is_matched_and_spans_lie_within_it(text: str) -> None:
     for match in PatternSet([pattern("one", r"\w+"), pattern("two", r"[^a]{2}")]).find(text):
         start, end = match.span
         assert 0 <= start < end <= len(text)
+
+
+def test_a_text_without_any_patterns_words_matches_nothing() -> None:
+    assert PatternSet([pattern("cause", "valve shut")]).find("all is well") == ()

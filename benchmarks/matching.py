@@ -1,0 +1,130 @@
+"""How fast many patterns are matched, and whether hostile lines can hang the matcher.
+
+    python -m benchmarks.matching [--lines 100000] [--sample 2000]
+
+First: 250 patterns against many log lines, all at once, against trying each with `re`. The latter is timed on
+a sample of the lines and scaled up, since the whole would take minutes. Second: 20 patterns on which
+backtracking engines take exponential or quadratic time, on lines of growing length up to 1 MB; the time per
+byte must not grow.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import random
+import re
+import time
+
+from core.pattern_library import KNOWN_BENIGN_LINES, SHIPPED_PATTERNS
+from core.patterns import PatternSet
+from models.errors_seen import Category, Pattern, Severity, Strategy
+
+PATTERNS = 250
+LENGTHS = (10_000, 100_000, 1_000_000)
+
+# Each with a line it is slow on: the part that repeats, and the end that makes the match fail.
+HOSTILE = (
+    (r"(a+)+$", "a", "!"),
+    (r"(a*)*b", "a", "c"),
+    (r"(a|a)*b", "a", "c"),
+    (r"(a|aa)+$", "a", "!"),
+    (r"(.*a){12}b", "a", "c"),
+    (r"([a-z]+)*=", "a", "!"),
+    (r"^(\w+\s?)*$", "word ", "!"),
+    (r"(x+x+)+y", "x", "z"),
+    (r"(\d+)*:\d", "1", "x"),
+    (r"^(([a-z])+.)+[A-Z]([a-z])+$", "a", "!"),
+    (r"(\s*a\s*)*b", " a ", "c"),
+    (r"([^/]+/)*[^/]+\.py$", "a/", "!"),
+    (r"(.*)(.*)(.*)(.*)x$", "a", "y"),
+    (r"error.*failed.*error.*failed.*done", "error failed ", "!"),
+    (r"(\w+)@(\w+\.)+com", "a@a.", "!"),
+    (r"(0|00|000)*1$", "0", "2"),
+    (r"\"(\\.|[^\"\\])*\"x", '"\\a', "!"),
+    (r"(.+)+ refused", "a", "!"),
+    (r"((ab)*|(a|b)*)*c", "ab", "d"),
+    (r"(?:(?:\d{1,3}\.){3}\d{1,3},?)*end", "1.2.3.4,", "!"),
+)
+
+
+def main() -> None:
+    """Run both measurements and print what they show."""
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("--lines", type=int, default=100_000)
+    arguments.add_argument("--sample", type=int, default=2_000)
+    chosen = arguments.parse_args()
+    compare_with_one_by_one(chosen.lines, chosen.sample)
+    show_hostile_lines()
+
+
+def compare_with_one_by_one(count: int, sample: int) -> None:
+    """All patterns at once against each of them with `re`."""
+    patterns = some_patterns()
+    lines = some_lines(count)
+    together = PatternSet(patterns)
+    began = time.perf_counter()
+    hits = sum(bool(together.find(line)) for line in lines)
+    took = time.perf_counter() - began
+
+    compiled = [re.compile(pattern.regex, re.IGNORECASE) for pattern in patterns]
+    began = time.perf_counter()
+    for line in lines[:sample]:
+        for regex in compiled:
+            regex.search(line)
+    alone = (time.perf_counter() - began) * len(lines) / sample
+    print(f"{len(patterns)} patterns, {len(lines)} lines, {hits} of them matched")
+    print(f"  at once      {took:8.2f} s   {1e6 * took / len(lines):8.1f} us a line")
+    print(f"  one by one   {alone:8.2f} s   {1e6 * alone / len(lines):8.1f} us a line (scaled from {sample})")
+    print(f"  {alone / took:.0f} times as fast")
+
+
+def show_hostile_lines() -> None:
+    """Time per byte on lines made to hang a backtracking engine."""
+    print("20 hostile patterns, ms on lines of " + ", ".join(f"{length:,}" for length in LENGTHS) + " characters")
+    for regex, part, end in HOSTILE:
+        matcher = PatternSet([_pattern("hostile", regex)])
+        times = []
+        for length in LENGTHS:
+            line = part * (length // len(part)) + end
+            began = time.perf_counter()
+            matcher.find(line)
+            times.append(time.perf_counter() - began)
+        print(f"  {regex:42} " + " ".join(f"{1000 * taken:9.2f}" for taken in times))
+
+
+def some_patterns() -> list[Pattern]:
+    """The shipped patterns, and a person's own until there are 250."""
+    own = (_pattern(f"own_{number}", rf"subsystem {number} reports fault \d+") for number in itertools.count())
+    return [*SHIPPED_PATTERNS, *itertools.islice(own, max(0, PATTERNS - len(SHIPPED_PATTERNS)))][:PATTERNS]
+
+
+def some_lines(count: int) -> list[str]:
+    """Log lines, mostly harmless, every twentieth with a cause; the same in each run."""
+    draw = random.Random(7)
+    causes = (
+        "dial tcp 10.0.0.{n}:6379: connect: connection refused",
+        "write /data/{n}: no space left on device",
+        "KeyError: 'TOKEN_{n}'",
+        "subsystem {n} reports fault 17",
+    )
+    lines = []
+    for number in range(count):
+        text = draw.choice(causes) if number % 20 == 0 else draw.choice(KNOWN_BENIGN_LINES)
+        stamp = f"2026-03-02T10:{number // 60 % 60:02}:{number % 60:02}Z"
+        lines.append(f"{stamp} service-{draw.randrange(30)} {text.replace('{n}', str(draw.randrange(250)))}")
+    return lines
+
+
+def _pattern(name: str, regex: str) -> Pattern:
+    return Pattern(
+        name=name,
+        regex=regex,
+        category=Category.UNKNOWN,
+        severity=Severity.MEDIUM,
+        strategy=Strategy.INVESTIGATE,
+    )
+
+
+if __name__ == "__main__":
+    main()
