@@ -220,38 +220,40 @@ class ComposeCli:
             )
         advice = next((hint for text, hint in _ADVICE if re.search(text, words, re.IGNORECASE)), "")
         return ComposeError(
-            f"docker compose {subcommand} of {self._files()} failed: {words}", advice=advice, output=output[-_OUTPUT_KEPT:]
+            f"docker compose {subcommand} of {self._files()} failed: {words}",
+            advice=advice,
+            output=output[-_OUTPUT_KEPT:],
         )
 
 
 _ADVICE = (
     (r"is not a docker command|unknown shorthand flag: 'f'", "Install the Compose 2 plugin of Docker."),
-    (r"no such file or directory.*\.ya?ml|\.ya?ml: no such file", "Check compose_files in the environment."),
-    (r"env file .* not found|env_file", "Make that file, or mark it as not required."),
-    (r"required variable|missing a value", "Set that variable before starting."),
-    (r"yaml:|mapping values|did not find expected|cannot unmarshal", "Correct the file at that place."),
-    (
-        r"undefined (service|network|volume|secret|config)|refers to undefined",
-        "Declare it, or correct the name.",
-    ),
-    (r"additional propert|must be a|unsupported|invalid", "Compare that field with the Compose file format."),
-    (r"dependency cycle|cycle found", "Take one depends_on out of the circle."),
     (
         r"pull access denied|manifest (for .* )?(unknown|not found)|repository .* not found|unauthorized",
         "Check the image's name and tag, and that the engine is logged in to its registry.",
     ),
     (
-        r"lookup .*(no such host|server misbehaving|timeout|i/o)|tls handshake|connection refused.*v2",
-        "The registry cannot be reached from the engine: check DNS, proxy and network, or load the image.",
+        r"lookup .*(no such host|server misbehaving|timeout|i/o)|tls handshake|dial tcp .*refused",
+        "The image's registry cannot be reached from the engine: check DNS, proxy and network, or load the image.",
     ),
     (r"no matching manifest for", "The image is not made for this machine's platform."),
-    (r"no space left on device", "Free space on the engine's disk, for example `docker system df`."),
+    (r"no space left on device", "Free space on the engine's disk; `docker system df` shows what is used."),
     (r"port is already allocated|address already in use", "Free that port, or publish another one."),
     (r"is already in use by container", "Another container has that name: remove or rename one."),
-    (r"address pools? .*(subnet|fully)|pool overlaps", "Remove unused networks, or give other subnets."),
+    (r"address pools?.*(subnet|fully)|pool overlaps", "Remove unused networks, or give other subnets."),
+    (r"invalid mount|bind source path does not exist", "Make that path on the host."),
+    (r"env file .* not found|env_file", "Make that file, or mark it as not required."),
+    (r"no such file or directory.*\.ya?ml|\.ya?ml: no such file", "Check compose_files in the environment."),
+    (r"required variable|missing a value", "Set that variable before starting."),
+    (r"yaml: (line|unmarshal|did|found)|mapping values|did not find expected", "Correct the file at that place."),
+    (r"dependency cycle|cycle found", "Take one depends_on out of the circle."),
     (
-        r"invalid mount|bind source path does not exist|mount path must be absolute",
-        "Make that path on the host.",
+        r"undefined (service|network|volume|secret|config)|refers to undefined",
+        "Declare it, or correct the name.",
+    ),
+    (
+        r"additional propert|must be a|unsupported|invalid|cannot unmarshal|validating",
+        "Compare that field with the Compose file format.",
     ),
 )
 
