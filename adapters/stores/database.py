@@ -142,7 +142,7 @@ class SqliteDatabase:
             StoreError: The store cannot be written.
         """
         with our_words(self._label), self._writers.connect() as connection:
-            _driver(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            driver_of(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
     def analyse(self) -> None:
         """Look at a sample of each index, so that queries choose well. Call with the gate held.
@@ -151,7 +151,7 @@ class SqliteDatabase:
             StoreError: The store cannot be written.
         """
         with our_words(self._label), self._writers.connect() as connection:
-            _driver(connection).executescript("PRAGMA analysis_limit=400; ANALYZE")
+            driver_of(connection).executescript("PRAGMA analysis_limit=400; ANALYZE")
 
     def faults(self) -> list[str]:
         """What is wrong in the file, at most ten things: damage, and rows whose owner is missing.
@@ -194,7 +194,7 @@ class SqliteDatabase:
         """
         with our_words(self._label), self._writers.connect() as connection:
             # Not `execute`: it steps this statement once, which frees a single page.
-            _driver(connection).executescript(f"PRAGMA incremental_vacuum({pages})")
+            driver_of(connection).executescript(f"PRAGMA incremental_vacuum({pages})")
 
     def rewrite(self) -> None:
         """Write the whole file anew, from then on able to give back in steps. Call with the gate held.
@@ -204,7 +204,7 @@ class SqliteDatabase:
             StoreError: The store cannot be written.
         """
         with our_words(self._label), self._writers.connect() as connection:
-            _driver(connection).executescript(f"PRAGMA auto_vacuum={_INCREMENTAL}; VACUUM")
+            driver_of(connection).executescript(f"PRAGMA auto_vacuum={_INCREMENTAL}; VACUUM")
 
     @property
     def wal_path(self) -> Path:
@@ -290,14 +290,14 @@ class SqliteDatabase:
                 advice="may this user write to the data folder, and is there room on its disk?",
             ) from error
         with self._writers.connect() as connection:
-            driver = _driver(connection)
+            driver = driver_of(connection)
             if driver.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
                 # Only before the first table; without effect on a file that another program made.
                 driver.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
                 driver.execute("PRAGMA journal_mode=WAL").fetchone()
 
     def _judge(self, connection: sa.Connection) -> None:
-        faults = _driver(connection).execute("PRAGMA quick_check(5)").fetchall()
+        faults = driver_of(connection).execute("PRAGMA quick_check(5)").fetchall()
         if faults != [("ok",)]:
             said = "; ".join(str(fault[0]) for fault in faults)
             raise StoreCorruptError(f"{self._label} is damaged: {said};", advice="")
@@ -370,7 +370,8 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def _driver(connection: sa.Connection) -> sqlite3.Connection:
+def driver_of(connection: sa.Connection) -> sqlite3.Connection:
+    """The driver's own connection behind one of SQLAlchemy's."""
     driver = connection.connection.dbapi_connection
     if not isinstance(driver, sqlite3.Connection):
         raise TypeError(f"{driver!r} is no SQLite connection")

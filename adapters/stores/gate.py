@@ -81,6 +81,9 @@ class Gate:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            if seconds <= 0:
+                os.close(file)
+                raise self._busy(what, deadline_seconds) from None
             waiter = _Waiter(file)
             if not waiter.got_it(seconds):
                 raise self._busy(what, deadline_seconds) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -24,21 +25,34 @@ class UtcDateTime(TypeDecorator[datetime]):
     impl = sa.DateTime
     cache_ok = True
 
-    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Turn any zone into UTC.
+    def bind_processor(self, dialect: sa.Dialect) -> Callable[[Any], Any]:
+        """Write UTC; a ValueError tells of a time that has no zone, and so could mean any moment of a day."""
+        return _utc_text if dialect.name == "sqlite" else _naive_utc
 
-        Raises:
-            ValueError: The time has no zone, so it could mean any moment of a day.
-        """
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value} has no time zone")
-        return value.astimezone(UTC).replace(tzinfo=None)
+    def result_processor(self, dialect: sa.Dialect, coltype: object) -> Callable[[Any], Any]:
+        """Read UTC, with or without parts of a second, as SQL and other programs write it."""
+        return _from_utc_text if dialect.name == "sqlite" else _from_naive_utc
 
-    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        """Say again that it is UTC."""
-        return None if value is None else value.replace(tzinfo=UTC)
+
+def _naive_utc(value: datetime | None) -> datetime | None:
+    if value is None:
+        return None
+    if value.tzinfo is None:
+        raise ValueError(f"{value} has no time zone")
+    return value.astimezone(UTC).replace(tzinfo=None)
+
+
+def _utc_text(value: datetime | None) -> str | None:
+    moment = _naive_utc(value)
+    return None if moment is None else moment.isoformat(" ", "microseconds")
+
+
+def _from_naive_utc(value: datetime | None) -> datetime | None:
+    return None if value is None else value.replace(tzinfo=UTC)
+
+
+def _from_utc_text(value: str | None) -> datetime | None:
+    return None if value is None else _from_naive_utc(datetime.fromisoformat(value))
 
 
 class JsonText(TypeDecorator[Any]):

@@ -1,0 +1,537 @@
+"""Many small writes as few transactions, without losing one: the batch writer.
+
+A row is first appended to a file of this process, the spool. From then on it survives the death of the
+process. Whoever fills a batch first becomes the flusher for a moment and moves the rows of all processes into
+the store, and in the same transaction notes how far each spool is in. So no row is lost and none is doubled,
+wherever a process dies. A spool whose owner is dead is emptied and removed by the next flusher.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import secrets
+import sqlite3
+import struct
+import threading
+import time
+import weakref
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic_core import from_json, to_json
+from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
+from sqlmodel import SQLModel
+
+from adapters.stores.database import driver_of
+from adapters.stores.gate import Gate
+from adapters.stores.sql import table, upsert
+from adapters.stores.stores import Stores
+from models.failures import StoreBusyError, StoreConstraintError, StoreError, StoreFullError
+from models.tables.deployment_logs import DeploymentLogsDeadLetter, DeploymentLogsRow, DeploymentLogsSpool
+from models.tables.errors import ErrorsDeadLetter, ErrorsRow, ErrorsSpool
+from models.tables.monitoring import MonitoringDeadLetter, MonitoringRow, MonitoringSpool
+
+log = logging.getLogger("roas")
+
+_STORES: dict[str, tuple[type[SQLModel], type[SQLModel], type[SQLModel]]] = {
+    "deployment_logs": (DeploymentLogsRow, DeploymentLogsSpool, DeploymentLogsDeadLetter),
+    "monitoring": (MonitoringRow, MonitoringSpool, MonitoringDeadLetter),
+    "errors": (ErrorsRow, ErrorsSpool, ErrorsDeadLetter),
+}
+_HEAD = struct.Struct("<IIB")
+_SHAPE, _ROW = 0, 1
+_ROWS_AT_ONCE = 5000
+_TURN_BYTES = 4 * 1024 * 1024
+_FIRST_PAUSE_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BatchStatus:
+    """How the batch writer is doing: bytes that wait in the spools, and why they could not go in last time."""
+
+    waiting_bytes: int
+    trouble: str | None
+
+
+class BatchWriter:
+    """Takes rows of any of the stores' tables and writes them in batches.
+
+    A batch goes in when this process has put `batch_size` rows, and every `flush_seconds`. `spool_bytes`
+    bounds what may wait: beyond it `put` refuses, since nothing is ever dropped silently. With `power_safe`
+    every row is on the disk itself before `put` returns; otherwise it survives any death of the process, but
+    a power failure may take the last moments.
+    """
+
+    _lock: threading.Lock
+    _looking: threading.Lock
+    _waiting: int
+    _spools: dict[str, _Spool]
+    _timer: threading.Thread
+
+    def __init__(
+        self,
+        stores: Stores,
+        *,
+        batch_size: int = 100,
+        flush_seconds: float = 30.0,
+        spool_bytes: int = 256 * 1024 * 1024,
+        power_safe: bool = False,
+    ) -> None:
+        """Take over what dead processes left, and start the timer."""
+        self._stores = stores
+        self._batch_size = batch_size
+        self._flush_seconds = flush_seconds
+        self._spool_bytes = spool_bytes
+        self._power_safe = power_safe
+        self._folder = stores.gate.path.parent / "spool"
+        self._folder.mkdir(exist_ok=True)
+        self._leader = Gate(self._folder / "leader.lock")
+        self._encoders: dict[tuple[type[SQLModel], tuple[str, ...]], _Encoder] = {}
+        self._readers: dict[Path, _Reader] = {}
+        self._trouble: str | None = None
+        self._pause_seconds = 0.0
+        self._not_before = 0.0
+        self._stop = threading.Event()
+        self._start_in_this_process()
+        _writers.add(self)
+
+    def put(self, row: type[SQLModel], values: Mapping[str, Any]) -> None:
+        """Accept one row of a table, by the names of its columns; columns left out get their defaults.
+
+        Once this returns, the row survives the death of this process.
+
+        Raises:
+            StoreConstraintError: A value does not fit its column, or a column is unknown.
+            StoreFullError: Too much waits already, or the disk has no room; the row was not accepted.
+        """
+        shape = (row, tuple(values))
+        encoder = self._encoders.get(shape) or self._new_encoder(shape)
+        try:
+            payload = encoder.encode(values)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise StoreConstraintError(
+                f"A row for {encoder.target} cannot be stored: {error};",
+                advice="give each value the type its column has.",
+            ) from error
+        with self._lock:
+            self._spools[encoder.store].append(encoder, payload, power_safe=self._power_safe)
+            self._waiting += 1
+            full = self._waiting >= self._batch_size
+            if full:
+                self._waiting = 0
+        if full:
+            self._flush_if_free()
+
+    def flush(self) -> None:
+        """Move every row that waits, of this and other processes, into the stores.
+
+        Raises:
+            StoreBusyError: Another flusher or writer was at it until the deadline.
+            StoreFullError: The disk has no room; the rows wait.
+            StoreError: A store failed; the rows wait.
+        """
+        with self._leader.held(30.0, "The batch writer"):
+            self._move_all()
+
+    def status(self) -> BatchStatus:
+        """How much waits, and why."""
+        waiting = sum(reader.left() for reader in self._look())
+        return BatchStatus(waiting_bytes=waiting, trouble=self._trouble)
+
+    def close(self) -> None:
+        """Write what waits, and stop.
+
+        Raises:
+            StoreError: It could not be written now; it waits in the spool for the next process.
+        """
+        self._stop.set()
+        self._timer.join()
+        with self._lock:
+            for spool in self._spools.values():
+                spool.close()
+        self.flush()
+
+    def __enter__(self) -> BatchWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def restart_after_fork(self) -> None:
+        """In a forked child: the parent's spools are the parent's."""
+        self._start_in_this_process()
+
+    def _start_in_this_process(self) -> None:
+        self._lock = threading.Lock()
+        self._looking = threading.Lock()
+        self._waiting = 0
+        self._spools = {name: _Spool(self._folder, name, self._room_left) for name in _STORES}
+        self._timer = threading.Thread(target=self._flush_now_and_then, name="batch-writer", daemon=True)
+        self._timer.start()
+
+    def _new_encoder(self, shape: tuple[type[SQLModel], tuple[str, ...]]) -> _Encoder:
+        encoder = _Encoder(*shape)
+        self._encoders[shape] = encoder
+        return encoder
+
+    def _room_left(self) -> bool:
+        return sum(reader.left() for reader in self._look()) < self._spool_bytes
+
+    def _flush_now_and_then(self) -> None:
+        while not self._stop.wait(self._pause_seconds or self._flush_seconds):
+            self._flush_if_free(wait_seconds=1.0)
+
+    def _flush_if_free(self, wait_seconds: float = 0.0) -> None:
+        """Flush unless somebody else does, or the last trouble is too fresh. Trouble is kept and logged."""
+        if time.monotonic() < self._not_before:
+            return
+        try:
+            with self._leader.held(wait_seconds, "The batch writer"):
+                self._move_all()
+        except StoreBusyError as error:
+            log.debug("batch writer: %s", error)
+        except StoreError as error:
+            if self._trouble is None:
+                log.error("batch writer: rows wait in %s: %s", self._folder, error)
+            self._trouble = str(error)
+            self._pause_seconds = min(max(_FIRST_PAUSE_SECONDS, self._pause_seconds * 2), self._flush_seconds)
+            self._not_before = time.monotonic() + self._pause_seconds
+
+    def _move_all(self) -> None:
+        by_store: dict[str, list[_Reader]] = {}
+        for reader in self._look():
+            by_store.setdefault(reader.store, []).append(reader)
+        for name, readers in by_store.items():
+            while self._move_some(name, readers):
+                pass
+            for reader in readers:
+                if reader.remove_if_abandoned():
+                    with self._looking:
+                        self._readers.pop(reader.file, None)
+                    self._forget_position(name, reader)
+        if self._trouble is not None:
+            log.info("batch writer: what waited is written")
+        self._trouble = None
+        self._pause_seconds = self._not_before = 0.0
+
+    def _move_some(self, name: str, readers: Sequence[_Reader]) -> bool:
+        """One transaction; whether more may wait."""
+        database = self._stores.databases[name]
+        with database.write() as connection:
+            moved = []
+            for reader in readers:
+                reader.catch_up(connection)
+                batch = reader.take(_ROWS_AT_ONCE)
+                if not batch.bytes:
+                    continue
+                _insert(connection, name, batch)
+                positions = {"spool": reader.file.name, "position": reader.position + batch.bytes}
+                upsert(connection, _STORES[name][1], positions, keys=["spool"])
+                moved.append((reader, batch.bytes))
+        for reader, size in moved:
+            reader.position += size
+        return any(reader.left() for reader, _ in moved)
+
+    def _forget_position(self, name: str, reader: _Reader) -> None:
+        positions = table(_STORES[name][1])
+        with self._stores.databases[name].write() as connection:
+            connection.execute(sa.delete(positions).where(positions.c.spool == reader.file.name))
+
+    def _look(self) -> list[_Reader]:
+        """Every spool of every process."""
+        with self._looking:
+            for path in self._folder.glob("[!.]*.spool"):
+                if path not in self._readers:
+                    self._readers[path] = _Reader(path)
+            return [self._readers[path] for path in sorted(self._readers)]
+
+
+@dataclass(slots=True)
+class _Batch:
+    """Rows of one spool, by the statement that inserts them, and the bytes they take in the spool."""
+
+    rows: dict[int, list[list[Any]]] = field(default_factory=dict)
+    shapes: Mapping[int, tuple[str, list[str]]] = field(default_factory=dict)
+    bytes: int = 0
+
+
+class _Encoder:
+    """Turns the values of one table into what its columns store, with the table's own processors."""
+
+    def __init__(self, row: type[SQLModel], names: tuple[str, ...]) -> None:
+        target = table(row)
+        unknown = [name for name in names if name not in target.columns]
+        if unknown:
+            raise StoreConstraintError(
+                f"Table {target.name} has no column {unknown[0]!r};", advice="see models/tables."
+            )
+        self.store = next(name for name, (base, *_) in _STORES.items() if issubclass(row, base))
+        self.target = target.name
+        self.shape = to_json({"table": target.name, "columns": names})
+        dialect = sqlite_dialect()
+        columns = [target.columns[name] for name in names]
+        processors = [one.type.dialect_impl(dialect).bind_processor(dialect) for one in columns]
+        self.encode = _compiled(names, processors)
+
+
+def _compiled(
+    names: Sequence[str], processors: Sequence[Callable[[Any], Any] | None]
+) -> Callable[[Mapping[str, Any]], bytes]:
+    """A function without loops, since it runs once a row: `values` to the row's JSON."""
+    parts = [
+        f"values[{name!r}]" if processor is None else f"process_{place}(values[{name!r}])"
+        for place, (name, processor) in enumerate(zip(names, processors, strict=True))
+    ]
+    known: dict[str, Any] = {"to_json": to_json}
+    known |= {f"process_{place}": one for place, one in enumerate(processors) if one is not None}
+    source = f"lambda values: to_json([{', '.join(parts)}], inf_nan_mode='null')"
+    encode: Callable[[Mapping[str, Any]], bytes] = eval(source, known)  # noqa: S307 - made of column names
+    return encode
+
+
+class _Spool:
+    """The file this process appends rows of one store to. Its lock tells that this process lives."""
+
+    def __init__(self, folder: Path, store: str, room_left: Callable[[], bool]) -> None:
+        self._folder = folder
+        self._store = store
+        self._room_left = room_left
+        self._file: int | None = None
+        self._size = 0
+        self._numbers: dict[bytes, int] = {}
+        self._look_again_at = 0
+
+    def append(self, encoder: _Encoder, payload: bytes, *, power_safe: bool) -> None:
+        if self._file is None or self._size > _TURN_BYTES:
+            self._turn()
+        number = self._numbers.get(encoder.shape)
+        if number is None:
+            number = self._numbers[encoder.shape] = len(self._numbers)
+            self._write(_HEAD.pack(len(encoder.shape), zlib.crc32(encoder.shape), _SHAPE) + encoder.shape)
+        body = number.to_bytes(2, "little") + payload
+        self._write(_HEAD.pack(len(body), zlib.crc32(body), _ROW) + body)
+        if power_safe:
+            os.fdatasync(self._file or 0)
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _turn(self) -> None:
+        """Begin a new file; the old one is removed by the flusher that finds it empty and without owner."""
+        if not self._room_left():
+            raise StoreFullError(
+                f"Too much waits in {self._folder} to be written;",
+                advice="the log says why the batch writer cannot write; free room or mend the store.",
+            )
+        self.close()
+        name = f"{self._store}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}.spool"
+        try:
+            self._file = os.open(
+                self._folder / f".{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644
+            )
+            # Locked before it has its name: a flusher must not take it for a dead process's.
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            (self._folder / f".{name}").rename(self._folder / name)
+        except OSError as error:
+            raise StoreFullError(
+                f"A spool cannot be made in {self._folder}: {error.strerror};", advice="is there room on its disk?"
+            ) from error
+        self._size = 0
+        self._numbers = {}
+
+    def _write(self, record: bytes) -> None:
+        file = self._file or 0
+        try:
+            written = os.write(file, record)
+        except OSError as error:
+            raise self._refused(error.strerror or str(error)) from error
+        if written != len(record):
+            os.ftruncate(file, self._size)
+            raise self._refused("the disk is full")
+        self._size += written
+
+    def _refused(self, reason: str) -> StoreFullError:
+        return StoreFullError(
+            f"A row was not accepted, spool {self._folder}: {reason};", advice="free room on its disk and try again."
+        )
+
+
+class _Reader:
+    """Reads one spool from where the store says it is."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.store = file.name.split("-", 1)[0]
+        self.position = 0
+        self._known = False
+        self._shapes: dict[int, tuple[str, list[str]]] = {}
+        self._seen = 0
+
+    def left(self) -> int:
+        """Bytes that are not in the store."""
+        try:
+            return self.file.stat().st_size - self.position
+        except FileNotFoundError:
+            return 0
+
+    def catch_up(self, connection: sa.Connection) -> None:
+        """Take the position from the store: another process may have moved rows since."""
+        positions = table(_STORES[self.store][1])
+        found = connection.scalar(sa.select(positions.c.position).where(positions.c.spool == self.file.name))
+        self.position = found or 0
+
+    def take(self, limit: int) -> _Batch:
+        """The next rows that are complete."""
+        batch = _Batch(shapes=self._shapes)
+        try:
+            file = self.file.open("rb")
+        except FileNotFoundError:
+            return batch
+        with file:
+            if self._seen < self.position:
+                self._read_shapes(file.read(self.position))
+            file.seek(self.position)
+            data = file.read()
+        count = 0
+        for kind, body, end in _records(data):
+            if kind == _SHAPE:
+                self._add_shape(body)
+            else:
+                batch.rows.setdefault(int.from_bytes(body[:2], "little"), []).append(from_json(body[2:]))
+                count += 1
+            batch.bytes = end
+            if count == limit:
+                break
+        self._seen = max(self._seen, self.position + batch.bytes)
+        return batch
+
+    def remove_if_abandoned(self) -> bool:
+        """Remove the file if its owner is dead or has turned to another; True if it is gone."""
+        try:
+            with self.file.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                file.seek(self.position)
+                rest = file.read()
+                if next(_records(rest), None) is not None:
+                    return False
+                if rest:
+                    log.info("spool %s ends in %d bytes that were never accepted", self.file.name, len(rest))
+                self.file.unlink()
+        except FileNotFoundError:
+            return True
+        except BlockingIOError:
+            return False
+        return True
+
+    def _read_shapes(self, before: bytes) -> None:
+        for kind, body, _ in _records(before):
+            if kind == _SHAPE:
+                self._add_shape(body)
+        self._seen = self.position
+
+    def _add_shape(self, body: bytes) -> None:
+        shape = from_json(body)
+        if (known := (shape["table"], shape["columns"])) not in self._shapes.values():
+            self._shapes[len(self._shapes)] = known
+
+
+def _records(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+    """Kind, body and end of each complete record; what follows a torn one was never accepted."""
+    at = 0
+    while at + _HEAD.size <= len(data):
+        size, checksum, kind = _HEAD.unpack_from(data, at)
+        body = data[at + _HEAD.size : at + _HEAD.size + size]
+        if len(body) != size or zlib.crc32(body) != checksum:
+            return
+        at += _HEAD.size + size
+        yield kind, body, at
+
+
+def _insert(connection: sa.Connection, store: str, batch: _Batch) -> None:
+    for number, rows in batch.rows.items():
+        name, columns = batch.shapes[number]
+        _insert_what_fits(driver_of(connection), store, name, columns, rows)
+
+
+def _insert_what_fits(
+    driver: sqlite3.Connection, store: str, name: str, columns: list[str], rows: Sequence[list[Any]]
+) -> None:
+    """Insert rows at once; where one breaks a rule find it by halves, and keep it with its reason."""
+    driver.execute("SAVEPOINT batch")
+    try:
+        driver.executemany(_statement(store, name, tuple(columns)), rows)
+    except (sqlite3.Error, OverflowError) as error:
+        if getattr(error, "sqlite_errorname", "").startswith(_NOT_THE_ROW):
+            raise
+        driver.execute("ROLLBACK TO batch")
+        driver.execute("RELEASE batch")
+        if len(rows) == 1:
+            _bury(driver, name, str(error), dict(zip(columns, rows[0], strict=False)))
+            return
+        half = len(rows) // 2
+        _insert_what_fits(driver, store, name, columns, rows[:half])
+        _insert_what_fits(driver, store, name, columns, rows[half:])
+        return
+    driver.execute("RELEASE batch")
+
+
+_NOT_THE_ROW = (
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_FULL",
+    "SQLITE_IOERR",
+    "SQLITE_READONLY",
+    "SQLITE_CORRUPT",
+    "SQLITE_NOTADB",
+    "SQLITE_CANTOPEN",
+    "SQLITE_NOMEM",
+    "SQLITE_INTERRUPT",
+    "SQLITE_PROTOCOL",
+)
+"""What would befall any other row just as well; everything else is this row's own fault."""
+
+
+def _bury(driver: sqlite3.Connection, name: str, reason: str, payload: dict[str, Any]) -> None:
+    log.error("batch writer: a row for %s was refused and is kept in dead_letters: %s", name, reason)
+    driver.execute(
+        "INSERT INTO dead_letters (buried_at, target, reason, payload) VALUES (?, ?, ?, ?)",
+        (datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"), name, reason, to_json(payload).decode()),
+    )
+
+
+@lru_cache(maxsize=256)
+def _statement(store: str, name: str, columns: tuple[str, ...]) -> str:
+    """An insert; where the key is the row's own, the last one given is kept."""
+    listed = ", ".join(f'"{column}"' for column in columns)
+    marks = ", ".join("?" * len(columns))
+    insert = f'INSERT INTO "{name}" ({listed}) VALUES ({marks})'  # noqa: S608 - names of tables and columns
+    target = _STORES[store][0].metadata.tables.get(name)
+    keys = [column.name for column in target.primary_key] if target is not None else []
+    if not keys or keys == ["id"]:
+        return insert
+    changed = ", ".join(f'"{one}" = excluded."{one}"' for one in columns if one not in keys)
+    return f"{insert} ON CONFLICT ({', '.join(keys)}) DO {f'UPDATE SET {changed}' if changed else 'NOTHING'}"
+
+
+_writers: weakref.WeakSet[BatchWriter] = weakref.WeakSet()
+
+
+def _restart_writers() -> None:
+    for writer in _writers:
+        writer.restart_after_fork()
+
+
+os.register_at_fork(after_in_child=_restart_writers)

@@ -1,0 +1,241 @@
+"""A row the batch writer accepted is written once, whatever dies meanwhile."""
+
+import multiprocessing
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+from sqlmodel import Session
+
+from adapters.stores import Stores
+from adapters.stores.batch import BatchWriter
+from models.failures import StoreConstraintError, StoreFullError
+from models.settings import Settings
+from models.tables.deployment_logs import DeploymentOperation, ServiceStateChange
+from models.tables.monitoring import DeploymentHealth, MetricSample, ProbeRow
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def writer(stores: Stores) -> Iterator[BatchWriter]:
+    with BatchWriter(stores) as opened:
+        yield opened
+
+
+def probe(place: int) -> dict:
+    return {
+        "checked_at": NOON + timedelta(seconds=place),
+        "environment": "prod",
+        "service": "bot",
+        "kind": "http",
+        "target": "t",
+        "ok": True,
+        "detail": str(place),
+        "latency_ms": 1.5,
+    }
+
+
+def details(stores: Stores) -> list[str]:
+    return [one.detail for one in reversed(stores.monitoring.probes("prod", limit=1_000_000))]
+
+
+def numbers(count: int) -> list[str]:
+    return [str(place) for place in range(count)]
+
+
+def test_a_full_batch_is_written_at_once_and_the_rest_at_a_flush(stores: Stores, writer: BatchWriter) -> None:
+    for place in range(150):
+        writer.put(ProbeRow, probe(place))
+    assert details(stores) == numbers(100)
+    assert writer.status().waiting_bytes > 0
+    writer.flush()
+    assert details(stores) == numbers(150)
+    assert writer.status().waiting_bytes == 0
+
+
+def test_closing_writes_what_waits_and_leaves_no_spool(stores: Stores, settings: Settings) -> None:
+    with BatchWriter(stores) as writer:
+        writer.put(ProbeRow, probe(0))
+    assert details(stores) == ["0"]
+    assert list((settings.data_dir / "spool").glob("*.spool")) == []
+    with stores.databases["monitoring"].read() as connection:
+        assert connection.exec_driver_sql("SELECT count(*) FROM spool_positions").scalar() == 0
+
+
+def test_what_is_stored_is_what_a_session_stores(stores: Stores, writer: BatchWriter) -> None:
+    values = {
+        "timestamp": NOON.astimezone(timezone(timedelta(hours=2))),
+        "deployment_id": "prod-1",
+        "overall_health": "healthy",
+        "services_total": 3,
+        "system_load_avg": 0.25,
+        "report": {"services": [], "text": "ä"},
+    }
+    writer.put(DeploymentHealth, values)
+    writer.flush()
+    with stores.databases["monitoring"].write() as connection, Session(connection) as session:
+        session.add(DeploymentHealth(**values))
+        session.flush()
+    with stores.databases["monitoring"].read() as connection:
+        ours, theirs = connection.exec_driver_sql("SELECT * FROM deployment_health_history").all()
+    assert ours[1:] == theirs[1:]
+    assert ours.timestamp == "2026-07-01 12:00:00.000000"
+
+
+def test_columns_left_out_get_their_defaults(stores: Stores, writer: BatchWriter) -> None:
+    operation = {"deployment_id": "d", "operation_type": "start", "environment": "prod", "status": "running"}
+    writer.put(DeploymentOperation, operation)
+    writer.flush()
+    assert stores.deployments.get("d").started_at is not None
+
+
+def test_owners_are_written_before_what_refers_to_them(stores: Stores, writer: BatchWriter) -> None:
+    for place in range(10):
+        writer.put(
+            DeploymentOperation,
+            {"deployment_id": f"d{place}", "operation_type": "start", "environment": "prod", "status": "running"},
+        )
+        writer.put(ServiceStateChange, {"deployment_id": f"d{place}", "service_name": "bot", "new_state": "up"})
+    writer.flush()
+    assert all(len(stores.deployments.changes(f"d{place}")) == 1 for place in range(10))
+
+
+def test_a_row_with_a_key_of_its_own_replaces_the_one_before(stores: Stores, writer: BatchWriter) -> None:
+    for value in (1.0, 2.0):
+        writer.put(MetricSample, {"ts": 5, "series": 1, "value": value})
+    writer.flush()
+    with stores.databases["monitoring"].read() as connection:
+        assert connection.exec_driver_sql("SELECT value FROM metric_samples").scalars().all() == [2.0]
+
+
+def test_a_row_that_breaks_a_rule_is_kept_apart_and_the_rest_is_written(stores: Stores, writer: BatchWriter) -> None:
+    for place in range(40):
+        writer.put(ProbeRow, probe(place) | ({"detail": None} if place in (7, 23) else {}))
+    writer.flush()
+    assert details(stores) == [one for one in numbers(40) if one not in ("7", "23")]
+    with stores.databases["monitoring"].read() as connection:
+        letters = connection.exec_driver_sql("SELECT target, reason, payload FROM dead_letters").all()
+    assert [letter.target for letter in letters] == ["probe_results"] * 2
+    assert "NOT NULL constraint failed" in letters[0].reason
+    assert '"checked_at":"2026-07-01 12:00:07.000000"' in letters[0].payload
+
+
+def test_a_value_of_the_wrong_kind_is_refused_at_once(writer: BatchWriter) -> None:
+    with pytest.raises(StoreConstraintError, match="no time zone"):
+        writer.put(ProbeRow, probe(0) | {"checked_at": datetime(2026, 1, 1)})  # noqa: DTZ001
+    with pytest.raises(StoreConstraintError, match="no column 'colour'"):
+        writer.put(ProbeRow, probe(0) | {"colour": "red"})
+
+
+PUT_THEN_DIE = """
+import os, signal, sys
+from adapters.stores import Stores
+from adapters.stores.batch import BatchWriter
+from models.settings import Settings
+from models.tables.monitoring import ProbeRow
+from tests.stores.test_batch import probe
+writer = BatchWriter(Stores.open(Settings(data_dir=sys.argv[1])), batch_size=1000)
+for place in range(37):
+    writer.put(ProbeRow, probe(place))
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def put_then_die(settings: Settings) -> None:
+    done = subprocess.run([sys.executable, "-c", PUT_THEN_DIE, str(settings.data_dir)], check=False)
+    assert done.returncode == -9
+
+
+def test_rows_of_a_killed_process_are_written_by_the_next(stores: Stores, settings: Settings) -> None:
+    put_then_die(settings)
+    with BatchWriter(stores) as writer:
+        writer.flush()
+        assert details(stores) == numbers(37)
+        assert list((settings.data_dir / "spool").glob("*.spool")) == []
+
+
+def test_a_record_the_killed_process_did_not_finish_was_never_accepted(stores: Stores, settings: Settings) -> None:
+    put_then_die(settings)
+    [spool] = (settings.data_dir / "spool").glob("monitoring-*.spool")
+    with spool.open("r+b") as file:
+        file.truncate(spool.stat().st_size - 3)
+    with BatchWriter(stores) as writer:
+        writer.flush()
+        assert details(stores) == numbers(36)
+    assert not spool.exists()
+
+
+def test_a_flusher_that_died_before_its_commit_doubles_nothing(stores: Stores, settings: Settings, monkeypatch) -> None:
+    put_then_die(settings)
+    with BatchWriter(stores) as writer:
+        monkeypatch.setattr("adapters.stores.batch.upsert", lambda *_, **__: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            writer.flush()
+        monkeypatch.undo()
+        assert details(stores) == []
+        writer.flush()
+        writer.flush()
+        assert details(stores) == numbers(37)
+
+
+def put_many(settings: Settings, name: str, count: int) -> None:
+    with Stores.open(settings) as stores, BatchWriter(stores, batch_size=10) as writer:
+        for place in range(count):
+            writer.put(ProbeRow, probe(place) | {"service": name})
+
+
+def test_many_processes_write_at_once_and_each_keeps_its_order(stores: Stores, settings: Settings) -> None:
+    context = multiprocessing.get_context("spawn")
+    processes = [context.Process(target=put_many, args=(settings, f"p{place}", 200)) for place in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    for place in range(3):
+        found = stores.monitoring.probes("prod", f"p{place}", limit=1000)
+        assert [one.detail for one in reversed(found)] == numbers(200)
+
+
+def put_in_child(writer: BatchWriter) -> None:
+    writer.put(ProbeRow, probe(1))
+    writer.flush()
+
+
+def test_a_forked_child_has_a_spool_of_its_own(stores: Stores, writer: BatchWriter) -> None:
+    writer.put(ProbeRow, probe(0))
+    child = multiprocessing.get_context("fork").Process(target=put_in_child, args=(writer,))
+    child.start()
+    child.join()
+    assert child.exitcode == 0
+    writer.flush()
+    assert sorted(details(stores)) == ["0", "1"]
+
+
+def test_more_than_may_wait_is_refused_not_dropped(stores: Stores, settings: Settings) -> None:
+    with BatchWriter(stores, batch_size=10**9, spool_bytes=0) as writer, pytest.raises(StoreFullError, match="waits"):
+        writer.put(ProbeRow, probe(0))
+
+
+def test_while_the_store_cannot_be_written_rows_wait_and_go_in_afterwards(stores: Stores, settings: Settings) -> None:
+    hidden = settings.monitoring_path.with_name("hidden")
+    with BatchWriter(stores, batch_size=5) as writer:
+        settings.monitoring_path.rename(hidden)
+        for place in range(12):
+            writer.put(ProbeRow, probe(place))
+        assert "deleted while it was open" in (writer.status().trouble or "")
+        hidden.rename(settings.monitoring_path)
+        writer.flush()
+        assert writer.status().trouble is None
+        assert details(stores) == numbers(12)
+
+
+def test_the_timer_writes_what_no_full_batch_would(stores: Stores) -> None:
+    with BatchWriter(stores, flush_seconds=0.01) as writer:
+        writer.put(ProbeRow, probe(0))
+        while writer.status().waiting_bytes:
+            os.sched_yield()
+        assert details(stores) == ["0"]
