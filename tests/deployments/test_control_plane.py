@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+import subprocess
+import urllib.error
+import urllib.request
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PORTS = ("UI", "METRICS", "CACHE", "PROMETHEUS", "WORKER")
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """The production control plane under a project name of its own, on free ports."""
+
+    project: str
+    ports: dict[str, int]
+
+    def compose(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["docker", "compose", "--project-name", self.project, *arguments],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"PWD": str(ROOT)} | {f"ROAS_{name}_PORT": str(port) for name, port in self.ports.items()},
+        )
+
+    def run(self, deployment: str) -> subprocess.CompletedProcess[str]:
+        return self.compose(
+            *("exec", "-T", "worker", "with-secrets", "prefect", "deployment", "run", deployment, "--watch")
+        )
+
+    def get(self, port: str, path: str) -> str:
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[port]}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
+
+    def ask_server(self, path: str) -> Any:
+        """Filter the server's objects of one kind, logged in."""
+        login = base64.b64encode((ROOT / ".secrets/prefect_auth").read_bytes()).decode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.ports['UI']}/api{path}",
+            data=b"{}",
+            headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=10) as answer:
+            return json.load(answer)
+
+
+@pytest.fixture(scope="module")
+def control_plane() -> Iterator[ControlPlane]:
+    with ExitStack() as held:
+        sockets = {name: held.enter_context(socket.socket()) for name in PORTS}
+        for one in sockets.values():
+            one.bind(("127.0.0.1", 0))
+        ports = {name: one.getsockname()[1] for name, one in sockets.items()}
+    plane = ControlPlane(f"roas-test-{uuid.uuid4().hex[:8]}", ports)
+    try:
+        built = plane.compose("build", "--quiet")
+        assert built.returncode == 0, built.stderr
+        started = plane.compose("up", "--detach", "--wait")
+        assert started.returncode == 0, started.stderr + plane.compose("logs", "--tail", "20").stdout
+        yield plane
+    finally:
+        assert plane.compose("down", "--volumes", "--timeout", "5").returncode == 0
+
+
+def test_the_server_answers_nobody_without_the_password(control_plane: ControlPlane) -> None:
+    request = urllib.request.Request(f"http://127.0.0.1:{control_plane.ports['UI']}/api/deployments/filter", data=b"{}")
+    with pytest.raises(urllib.error.HTTPError) as refused:
+        urllib.request.urlopen(request, timeout=10)
+    assert refused.value.code == 401
+    refused.value.close()
+
+
+def test_every_flow_of_every_environment_is_deployed(control_plane: ControlPlane) -> None:
+    deployed = {
+        (deployment["name"], deployment["entrypoint"]) for deployment in control_plane.ask_server("/deployments/filter")
+    }
+    flows = {"startup", "stop", "restart", "health_check", "collection", "error_recovery", "lifecycle"}
+    assert {(name, f"flows.{flow}.{flow}") for name in ("dev", "prod") for flow in flows} <= deployed
+
+
+def test_a_run_asked_of_the_server_looks_at_the_engine_and_is_recorded(control_plane: ControlPlane) -> None:
+    done = control_plane.run("collection/prod")
+    assert "Completed" in done.stdout, done.stdout + done.stderr
+    metrics = control_plane.get("METRICS", "/metrics")
+    assert 'roas_heartbeat_timestamp_seconds{name="collection/prod"}' in metrics
+
+
+def test_prometheus_reads_the_exporter_and_its_rules(control_plane: ControlPlane) -> None:
+    targets = json.loads(control_plane.get("PROMETHEUS", "/api/v1/targets"))["data"]["activeTargets"]
+    assert {target["labels"]["job"] for target in targets} == {"roas", "prometheus"}
+    groups = json.loads(control_plane.get("PROMETHEUS", "/api/v1/rules"))["data"]["groups"]
+    assert {group["name"] for group in groups} == {"environments", "work", "watcher"}
+
+
+def test_nothing_runs_as_root_but_the_socket_proxy(control_plane: ControlPlane) -> None:
+    listed = control_plane.compose("ps", "--format", "json").stdout
+    for line in listed.splitlines():
+        service = json.loads(line)["Service"]
+        if service != "socket-proxy":
+            user = control_plane.compose("exec", "-T", service, "id", "-u").stdout.strip()
+            assert user.isdigit(), service
+            assert user != "0", service
+
+
+def test_no_password_can_be_read_from_a_container_s_settings(control_plane: ControlPlane) -> None:
+    names = control_plane.compose("ps", "--all", "--quiet").stdout.split()
+    inspected = subprocess.run(["docker", "inspect", *names], capture_output=True, text=True, check=True).stdout
+    for name in ("postgres_password", "redis_password", "prefect_auth", "sample_redis_password"):
+        assert (ROOT / ".secrets" / name).read_text() not in inspected
