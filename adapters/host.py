@@ -15,6 +15,10 @@ import psutil
 from models.sightings import SystemSample
 
 
+_CPU_WINDOW_SECONDS = 0.1
+"""Each collection is a new process, which has no earlier reading to compare with."""
+
+
 def sample_host(path: Path, now: datetime) -> SystemSample:
     """Measure the machine; disk and inodes are those of the file system that holds `path`.
 
@@ -29,7 +33,7 @@ def sample_host(path: Path, now: datetime) -> SystemSample:
     load_1m, load_5m, load_15m = os.getloadavg()
     return SystemSample(
         sampled_at=now,
-        cpu_percent=psutil.cpu_percent(interval=None),
+        cpu_percent=psutil.cpu_percent(interval=_CPU_WINDOW_SECONDS),
         load_1m=load_1m,
         load_5m=load_5m,
         load_15m=load_15m,

@@ -10,6 +10,9 @@ from models.health import ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Alert, AlertSeverity, Dependency, DependencyStatus, Metric
 from models.sightings import ServiceSample, Sighting, SystemSample
 
+ILL = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
+"""What recovery is asked about."""
+
 _CPU_SECONDS = "cpu_seconds_total"
 _COUNTERS = {
     "network_rx_bytes_total": "network_rx_bytes",
@@ -110,6 +113,14 @@ def dependency_status(
         )
         for need in dependencies
     ]
+
+
+def first_causes(verdicts: Iterable[ServiceVerdict], dependencies: Iterable[Dependency]) -> list[ServiceVerdict]:
+    """The ill services that do not need another ill one: what the others may merely suffer from."""
+    ill = {verdict.service: verdict for verdict in verdicts if verdict.health in ILL}
+    suffering = {need.service for need in dependencies if need.depends_on in ill}
+    # A circle of needs has no first cause; then each is one.
+    return [verdict for name, verdict in ill.items() if name not in suffering] or list(ill.values())
 
 
 def limit_alerts(environment: Environment, metrics: Iterable[Metric], alert_id: str) -> list[Alert]:

@@ -174,9 +174,7 @@ def hold_grade(previous: Grade | None, scores: Sequence[float]) -> Grade | None:
     return previous
 
 
-def _judge_container(
-    sighting: Sighting, probe: ProbeResult | None, one_shot: bool
-) -> tuple[ServiceHealth, str]:
+def _judge_container(sighting: Sighting, probe: ProbeResult | None, one_shot: bool) -> tuple[ServiceHealth, str]:
     match sighting.state:
         case "running":
             return _judge_running(sighting, probe, one_shot)
@@ -200,9 +198,7 @@ def _judge_container(
             return ServiceHealth.UNKNOWN, f"is in a state this program does not know: {other}"
 
 
-def _judge_running(
-    sighting: Sighting, probe: ProbeResult | None, one_shot: bool
-) -> tuple[ServiceHealth, str]:
+def _judge_running(sighting: Sighting, probe: ProbeResult | None, one_shot: bool) -> tuple[ServiceHealth, str]:
     if one_shot:
         return ServiceHealth.STARTING, "is still at its work and has not ended"
     if sighting.health == "unhealthy":
@@ -240,7 +236,7 @@ def _exit_in_words(sighting: Sighting) -> str:
     if sighting.oom_killed:
         return f"exit code {sighting.exit_code}, killed by the kernel for using too much memory"
     if sighting.exit_code == _KILLED:
-        return f"exit code {_KILLED}, killed (by a person, or for memory in a child process)"
+        return f"exit code {_KILLED}, killed by a signal from outside"
     said = f" ({sighting.error})" if sighting.error else ""
     return f"exit code {sighting.exit_code}{said}"
 
@@ -287,9 +283,7 @@ def _findings(verdicts: Sequence[ServiceVerdict], needs: Sequence[Dependency]) -
         lost = [
             need.depends_on
             for need in needs
-            if need.service == verdict.service
-            and need.depends_on in judged
-            and judged[need.depends_on].health in _DOWN
+            if need.service == verdict.service and need.depends_on in judged and judged[need.depends_on].health in _DOWN
         ]
         because = f"; it needs {', '.join(lost)}, which is down" if lost else ""
         yield f"{verdict.service} {verdict.reason}{because}"
@@ -352,9 +346,7 @@ def _suggestions(
         "performance": "compare its metrics with their baselines; the alert names the one that stands out.",
         "errors": "read its logs around the failed requests; a recent deployment is the first suspect.",
         "dependencies": "mend what it needs first: "
-        + ", ".join(
-            sorted({need.depends_on for need in needs if need.status is not DependencyStatus.ACTIVE})
-        ),
+        + ", ".join(sorted({need.depends_on for need in needs if need.status is not DependencyStatus.ACTIVE})),
     }
     lost = {name: WEIGHTS[name] * (100 - points) for name, points in parts.items() if points is not None}
     told = [cap] if cap else []

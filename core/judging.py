@@ -2,13 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from core.health import judge_service
 from models.compose import ServiceDeclaration
 from models.environments import ServiceSpec
+from models.errors_seen import Category, Severity, Strategy, Verdict
 from models.health import ProbeResult, ServiceVerdict
 from models.sightings import Sighting
+
+
+def as_failure(verdict: Verdict) -> Verdict:
+    """The verdict on words that came out of a failure: it may be of unknown cause, but not benign."""
+    if verdict.category is not Category.BENIGN:
+        return verdict
+    return dataclasses.replace(
+        verdict,
+        category=Category.UNKNOWN,
+        severity=Severity.HIGH,
+        strategy=Strategy.INVESTIGATE,
+        reason="the operation failed, and its words name no known cause",
+    )
 
 
 def judge_declared(

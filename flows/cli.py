@@ -198,7 +198,6 @@ def serve() -> None:
 def metrics(port: int | None) -> None:
     """Serve the stores' figures to Prometheus on /metrics."""
     from adapters.prometheus_exporter import serve_metrics
-
     from tasks.stores import open_stores
 
     settings = Settings()
@@ -349,10 +348,13 @@ def _run(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False) ->
         import flows.operations  # noqa: F401 - imported while the temporary server starts
 
         wait_for_api()
-        from flows.terminal import speak_plainly
+        from flows.terminal import send_log, speak_plainly
 
         with speak_plainly(quiet=quiet):
-            return asyncio.run(run())
+            try:
+                return asyncio.run(run())
+            finally:
+                send_log()
 
 
 def _show(value: Any, json_wanted: bool, for_people: Callable[[Any], None]) -> None:

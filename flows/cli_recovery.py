@@ -121,7 +121,7 @@ def list_patterns(json_wanted: bool) -> None:
 @click.option("--priority", default=60, show_default=True, type=click.IntRange(0, 100), help="Higher is asked first.")
 def add_pattern(name: str, regex: str, category: str, severity: str, strategy: str, priority: int) -> None:
     """Recognise errors by REGEX (RE2 syntax) from now on. It is tried on harmless lines first."""
-    from core.pattern_library import BENIGN_LINES
+    from core.pattern_library import KNOWN_BENIGN_LINES
     from core.patterns import check_pattern
     from tasks.stores import open_stores
 
@@ -134,7 +134,7 @@ def add_pattern(name: str, regex: str, category: str, severity: str, strategy: s
         priority=priority,
         shipped=False,
     )
-    complaints = check_pattern(pattern, BENIGN_LINES)
+    complaints = check_pattern(pattern, KNOWN_BENIGN_LINES)
     if complaints:
         raise BadInputError(f"Pattern {name} is not taken.", advice=" ".join(complaints))
     open_stores().errors.put_pattern(pattern)

@@ -12,7 +12,16 @@ from typing import TypeVar
 from prefect import flow
 
 from core.baselines import baseline, judge, learn
-from core.collection import changed_alerts, dependency_status, limit_alerts, service_metrics, system_metrics
+from core.collection import (
+    ILL,
+    changed_alerts,
+    dependency_status,
+    first_causes,
+    limit_alerts,
+    service_metrics,
+    system_metrics,
+)
+from core.compose import start_waves
 from flows.error_recovery import error_recovery
 from flows.identifiers import new_error_id
 from flows.judging import dependencies_of, judge_now
@@ -20,9 +29,9 @@ from models.analysis import Judgement, Level
 from models.compose import Application
 from models.environments import Environment
 from models.failures import RoasError
-from models.health import HealthReport, ServiceHealth, ServiceVerdict
+from models.health import Health, HealthReport, ServiceVerdict
 from models.metrics import HOST, Alert, AlertSeverity, Baseline, Metric
-from models.recovery import RecoveryOutcome
+from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
 from models.sightings import ServiceSample, Sighting, SystemSample
 from tasks.loading import load_environment
@@ -45,7 +54,7 @@ Answer = TypeVar("Answer")
 _JUDGED = frozenset({"cpu_usage", "memory_usage", "response_time", "disk_usage", "load_1m"})
 """The metrics with a baseline; the others are kept as they are, for rates and for people."""
 
-_ILL = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
+_SETTLE_SECONDS = 15.0
 _CACHE_LIFETIMES = 3
 """The snapshot outlives this many collections, so that one late collection does not empty the dashboard."""
 
@@ -72,7 +81,7 @@ async def collection(environment: str, compose_files: list[str] | None = None, a
     now = datetime.now(UTC)
     health = await _judge(declared, application, gaps)
     metrics = _measured(declared, system, samples, sightings, health, last)
-    quiet = health is not None and health.count(*_ILL) > 0
+    quiet = health is not None and health.count(*ILL) > 0
     judgements, learnt, baselines = _against_baselines(metrics, states, frozen=quiet)
     alerts = await _alerts(declared, metrics, judgements, health, now)
     needs = dependencies_of(declared, application) if application else []
@@ -87,8 +96,13 @@ async def collection(environment: str, compose_files: list[str] | None = None, a
         critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in alerts)
         health = dataclasses.replace(health, critical_alerts=critical)
         await record_health(health)
-    recoveries = await _hand_over(declared, files, health, judgements, gaps, act=act)
-    report = _report(declared, health, metrics, alerts, gaps, recoveries, now)
+    recoveries = await _hand_over(declared, application, files, health, judgements, gaps, act=act)
+    after = None
+    if application is not None and any(one.method is RecoveryMethod.AUTOMATIC for one in recoveries):
+        after = await _or_gap("health after recovery", judge_now(declared, application), gaps)
+        if after is not None:
+            await record_health(after)
+    report = _report(declared, health, after, metrics, alerts, gaps, recoveries, now)
     trouble = await refresh_cache(
         environment,
         {"timestamp": report.timestamp, "overall_status": report.overall_status, "metrics": report.metrics},
@@ -96,7 +110,8 @@ async def collection(environment: str, compose_files: list[str] | None = None, a
     )
     if trouble:
         log.warning("the cache did not take the snapshot: %s", trouble)
-    log.info("%s is %s: %d metrics, %d alerts", environment, report.overall_status, len(metrics), len(alerts))
+    then = f", {report.after_recovery} after recovery" if report.after_recovery else ""
+    log.info("%s is %s%s: %d metrics, %d alerts", environment, report.overall_status, then, len(metrics), len(alerts))
     return report
 
 
@@ -162,7 +177,7 @@ async def _alerts(
         if judged.level in (Level.WARNING, Level.CRITICAL) and (metric.service, metric.name) not in said:
             true_now.append(_alert(stem, environment, metric, judged, now))
     for verdict in health.services if health else ():
-        if verdict.health in _ILL:
+        if verdict.health in ILL:
             true_now.append(_down_alert(stem, environment, verdict, now))
     keys = {(metric.service, metric.name) for metric in metrics}
     keys |= {(verdict.service, "health") for verdict in (health.services if health else ())}
@@ -178,6 +193,7 @@ async def _alerts(
 
 async def _hand_over(
     environment: Environment,
+    application: Application | None,
     files: tuple[str, ...],
     health: HealthReport | None,
     judgements: Sequence[tuple[Metric, Judgement]],
@@ -185,22 +201,9 @@ async def _hand_over(
     *,
     act: bool,
 ) -> list[RecoveryOutcome]:
-    """One error for each service that is down and each metric far from usual; the first cause first."""
-    ill = [verdict for verdict in health.services if verdict.health in _ILL] if health else []
-    outcomes = [
-        # One after the other: restarting the first cause may already mend what depends on it.
-        await error_recovery(
-            environment=environment.name,
-            text=f"service {verdict.service} is {verdict.health}: {verdict.reason}",
-            service=verdict.service,
-            source="collection",
-            compose_files=list(files),
-            act=act,
-            failing_services=len(ill),
-        )
-        for verdict in ill
-    ]
-    if health is None:
+    """One error for each cause: a service that is down, a metric far from usual, a source that is gone."""
+    outcomes = []
+    if health is None or application is None:
         outcomes.append(
             await error_recovery(
                 environment=environment.name,
@@ -211,6 +214,8 @@ async def _hand_over(
                 act=False,
             )
         )
+    else:
+        outcomes += await _recover_services(environment, application, files, health, act=act)
     for metric, judged in judgements:
         if judged.level is Level.CRITICAL:
             outcomes.append(
@@ -225,6 +230,48 @@ async def _hand_over(
                 )
             )
     return outcomes
+
+
+async def _recover_services(
+    environment: Environment, application: Application, files: tuple[str, ...], health: HealthReport, *, act: bool
+) -> list[RecoveryOutcome]:
+    """The causes first; what depends on them is looked at again, and recovered only if it stays ill."""
+    outcomes: list[RecoveryOutcome] = []
+    tried: set[str] = set()
+    left = health
+    for _ in start_waves(application):
+        causes = first_causes(left.services, dependencies_of(environment, application))
+        causes = [verdict for verdict in causes if verdict.service not in tried]
+        tried |= {verdict.service for verdict in causes}
+        if not causes:
+            break
+        outcomes += [
+            await error_recovery(
+                environment=environment.name,
+                text=f"service {verdict.service} is {verdict.health}: {verdict.reason}",
+                service=verdict.service,
+                source="collection",
+                compose_files=list(files),
+                act=act,
+                failing_services=len(causes),
+            )
+            for verdict in causes
+        ]
+        if not any(one.method is RecoveryMethod.AUTOMATIC and one.success for one in outcomes):
+            break
+        left = await _settled(environment, application)
+    return outcomes
+
+
+async def _settled(environment: Environment, application: Application) -> HealthReport:
+    """Health after a recovery, when dependants have had time to notice it."""
+    waited = 0.0
+    while True:
+        now = await judge_now(environment, application)
+        if now.overall is not Health.UNHEALTHY or waited >= _SETTLE_SECONDS:
+            return now
+        await asyncio.sleep(1)
+        waited += 1
 
 
 def _alert(stem: str, environment: Environment, metric: Metric, judged: Judgement, now: datetime) -> Alert:
@@ -256,6 +303,7 @@ def _down_alert(stem: str, environment: Environment, verdict: ServiceVerdict, no
 def _report(
     environment: Environment,
     health: HealthReport | None,
+    after: HealthReport | None,
     metrics: Sequence[Metric],
     alerts: Sequence[Alert],
     gaps: Sequence[str],
@@ -275,5 +323,6 @@ def _report(
         recommendations=tuple(dict.fromkeys([*(health.findings if health else ()), *advice])),
         gaps=tuple(gaps),
         health=health,
+        after_recovery=str(after.overall) if after else None,
         recoveries=tuple(recoveries),
     )

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
-from core.impact import analyse_impact
-from core.recovery import Plan, PlanAction, RecoveryFacts, manual_steps, plan_recovery
 from prefect import flow
 
 from core.classification import classify
+from core.impact import analyse_impact
+from core.judging import as_failure
+from core.recovery import Plan, PlanAction, RecoveryFacts, manual_steps, plan_recovery
 from flows.identifiers import new_error_id, new_ticket_id
 from flows.judging import dependencies_of, judge_now
 from models.environments import Environment, RecoveryPolicy
@@ -72,6 +74,8 @@ async def error_recovery(
     down = await _dependencies_down(declared, service, dependencies) if declared and service else ()
     evidence = with_dependencies_down(evidence, down)
     verdict = classify(text, evidence=evidence, patterns=await read_patterns())
+    if source != "person":
+        verdict = as_failure(verdict)
     error = await record_error(
         RecordedError(
             error_id=new_error_id(now),
@@ -191,6 +195,8 @@ async def _decide(
 
 async def _carry_out(environment: Environment, error: RecordedError, service: str, plan: Plan) -> RecoveryOutcome:
     """Do what the plan says, write down each step as it happens, and prove that it helped."""
+    if plan.delay:
+        await asyncio.sleep(plan.delay.total_seconds())
     begun = datetime.now(UTC)
     execution = RecoveryExecution(error_id=error.error_id, strategy=plan.strategy, started_at=begun)
     execution_id = await begin_execution(execution)

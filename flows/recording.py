@@ -87,7 +87,8 @@ async def recorded(
 
 
 async def _fail(story: Story, operation_type: OperationType, error: Exception, compose_files: tuple[str, ...]) -> None:
-    text = await redact(story.environment, str(error) or type(error).__name__, compose_files)
+    said = error.what if isinstance(error, RoasError) else str(error)
+    text = await redact(story.environment, said or type(error).__name__, compose_files)
     advice = error.advice if isinstance(error, RoasError) else ""
     log.error("%s of %s failed: %s", operation_type, story.environment, text)
     await _finish(story, OperationStatus.FAILED, {"reason": text, "advice": advice, "error": type(error).__name__})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -35,7 +36,8 @@ _COLOURS = {
     "critical": "red",
     "stopped": "dim",
 }
-_console = Console(highlight=False, soft_wrap=True)
+# Into a file or a pipe, lines are as long as they are; on a terminal they fit it.
+_console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def print_json(value: object) -> None:
@@ -117,10 +119,12 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
 def show_collection(report: CollectionReport) -> None:
     """What one collection saw."""
     _say(f"\n[bold]{report.environment}[/bold] is {_coloured(report.overall_status)} at {report.timestamp[:19]} UTC")
+    if report.after_recovery:
+        _say(f"  after recovery: {_coloured(report.after_recovery)}")
     table = _table("service", "cpu %", "memory %", "answer ms", "restarts")
+    shown = {"cpu_usage": ".1f", "memory_usage": ".1f", "response_time": ".1f", "restarts_total": ".0f"}
     for service, values in report.metrics.items():
-        row = [values.get(name) for name in ("cpu_usage", "memory_usage", "response_time", "restarts_total")]
-        table.add_row(service, *("" if value is None else f"{value:.1f}" for value in row))
+        table.add_row(service, *(f"{values[n]:{form}}" if n in values else "" for n, form in shown.items()))
     _console.print(table)
     for gap in report.gaps:
         _say(f"[yellow]no answer from[/yellow] {escape(gap)}")

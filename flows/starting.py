@@ -8,7 +8,6 @@ import time
 from datetime import UTC, datetime
 
 from core.compose import start_deadline
-
 from flows.recording import Story
 from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
 from models.environments import Environment
@@ -54,7 +53,7 @@ async def start_in_order(story: Story, environment: Environment, application: Ap
     failed = [one for one in start.failures if environment.service(one.service).required]
     if failed:
         raise StartFailedError(
-            f"{failed[0].service} did not start: {failed[0].reason}",
+            f"{failed[0].service} did not start: {failed[0].reason.removeprefix(f'{failed[0].service}: ')}",
             advice=f"look at its log: docker compose -p {environment.project} logs {failed[0].service}",
             service=failed[0].service,
         )
@@ -126,7 +125,7 @@ class _Start:
                 self._environment, declaration, self.watch, reached, self._files.get(name, ()), deadline
             )
         except StartFailedError as error:
-            proof = Proof(previous="", state="failed", reason=str(error), kept=False, ok=False)
+            proof = Proof(previous="", state="failed", reason=error.what, kept=False, ok=False)
         took = time.monotonic() - began
         if not proof.kept:
             await self._record(name, proof, waited, took)

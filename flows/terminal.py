@@ -17,6 +17,13 @@ def narrate(sentence: str) -> None:
     click.echo(click.style(f"{time.monotonic() - _BEGAN:6.1f} s  ", dim=True) + sentence, err=True)
 
 
+def send_log() -> None:
+    """Wait until the engine's API has every line of the log; its server may end right after."""
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=5)
+
+
 @contextmanager
 def speak_plainly(*, quiet: bool = False) -> Iterator[None]:
     """Show our own log as progress, and only the engine's errors.

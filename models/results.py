@@ -51,4 +51,5 @@ class CollectionReport:
     recommendations: tuple[str, ...]
     gaps: tuple[str, ...] = ()
     health: HealthReport | None = None
+    after_recovery: str | None = None
     recoveries: tuple[RecoveryOutcome, ...] = field(default=())

@@ -1,0 +1,52 @@
+"""Upkeep: what a backup holds, what an archive holds, and how the stores are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backup:
+    """A copy of the three stores at one moment; `files` has each file's size in bytes."""
+
+    folder: Path
+    made_at: datetime
+    files: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ArchiveFile:
+    """A file of rows that left a store. `path` is below the data folder, `size` in bytes."""
+
+    store: str
+    table: str
+    path: Path
+    rows: int
+    size: int
+    sha256: str
+    archived_at: datetime
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreReport:
+    """How one store is. Sizes are in bytes; `full_in` is None where it does not grow."""
+
+    store: str
+    path: Path
+    file_bytes: int
+    used_bytes: int
+    wal_bytes: int
+    rows: dict[str, int]
+    oldest: dict[str, datetime]
+    growth_bytes_per_day: float
+    full_in: timedelta | None
+    dead_letters: int
+    longest_wait_seconds: float
+    faults: tuple[str, ...] = field(default=())
+
+    @property
+    def whole(self) -> bool:
+        """True where nothing is wrong."""
+        return not self.faults
