@@ -191,7 +191,7 @@ class Monitoring:
         if not metrics:
             return 0
         with self._database.write() as connection:
-            ids = _series_ids(connection, {(one.environment, one.service, one.name) for one in metrics})
+            ids = series_ids(connection, {(one.environment, one.service, one.name) for one in metrics})
             rows = [
                 {"ts": to_ms(one.sampled_at), "series": series, "value": one.value}
                 for one in metrics
@@ -451,8 +451,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _Key = tuple[str, str, str]
 
 
-def _series_ids(connection: sa.Connection, wanted: Iterable[_Key]) -> dict[_Key, int]:
-    """The ids of series, made where they are new and the limit allows."""
+def series_ids(connection: sa.Connection, wanted: Iterable[_Key]) -> dict[_Key, int]:
+    """The ids of series (environment, service, metric), made where they are new and the limit allows."""
     by_environment: dict[str, set[_Key]] = {}
     for key in wanted:
         by_environment.setdefault(key[0], set()).add(key)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
+
+import sqlalchemy as sa
 
 from adapters.stores.database import SqliteDatabase, warn_about_sqlite
 from adapters.stores.deployments import Deployments
@@ -14,7 +18,7 @@ from adapters.stores.errors import Errors
 from adapters.stores.gate import Gate
 from adapters.stores.monitoring import Monitoring
 from adapters.stores.transactions import StoreOperation, Together, Transactions
-from models.failures import StoreError
+from models.failures import StoreBusyError, StoreError
 from models.settings import Settings
 
 log = logging.getLogger("roas")
@@ -26,12 +30,13 @@ DEADLINE_SECONDS = 30.0
 class Stores:
     """deployment_logs.db, monitoring.db and errors.db, safe for many threads and processes at once."""
 
-    def __init__(self, databases: dict[str, SqliteDatabase], gate: Gate) -> None:
-        """Join opened databases; `Stores.open` makes them."""
+    def __init__(self, databases: dict[str, SqliteDatabase]) -> None:
+        """Join databases; `Stores.open` makes and opens them."""
         self.databases = databases
-        self.gate = gate
+        self.gate = gate = databases["deployment_logs"].gate
         self._deadline_seconds = databases["deployment_logs"].deadline_seconds
         self._transactions = Transactions(databases, gate)
+        self._in_use: int | None = None
         self.deployments = Deployments(databases["deployment_logs"])
         self.monitoring = Monitoring(databases["monitoring"])
         self.errors = Errors(databases["errors"])
@@ -46,31 +51,15 @@ class Stores:
             StoreError: A store cannot be opened; the message says why.
         """
         _warn_once()
-        gate = Gate(_folder(settings) / "gate.lock")
-        paths = {
-            "deployment_logs": settings.deployment_logs_path,
-            "monitoring": settings.monitoring_path,
-            "errors": settings.errors_path,
-        }
-        databases = {
-            name: SqliteDatabase(
-                name,
-                path,
-                gate,
-                # The first store decides whether a transaction over several happened, so it must not forget.
-                synchronous="FULL" if name == "deployment_logs" else "NORMAL",
-                deadline_seconds=deadline_seconds,
-            )
-            for name, path in paths.items()
-        }
-        with gate.held(deadline_seconds, "Opening the stores"):
-            for database in databases.values():
-                database.open()
-            stores = cls(databases, gate)
-            for name, database in databases.items():
-                if database.set_aside:
-                    stores._transactions.start_new_file(name)
-            stores._transactions.repair()
+        folder = _folder(settings)
+        mark = in_use(folder)
+        try:
+            stores = cls(_databases(settings, deadline_seconds))
+            stores._open(deadline_seconds)
+        except BaseException:
+            os.close(mark)
+            raise
+        stores._in_use = mark
         return stores
 
     def execute_cross_db_transaction(self, operations: Sequence[StoreOperation]) -> list[object]:
@@ -103,6 +92,14 @@ class Stores:
         """
         return self._transactions.read(self._deadline_seconds)
 
+    def snapshot(self) -> AbstractContextManager[Mapping[str, sa.Connection]]:
+        """As `at_one_moment`, the connections themselves, for whoever copies the stores.
+
+        Raises:
+            StoreError: A store cannot be read.
+        """
+        return self._transactions.snapshot(self._deadline_seconds)
+
     @property
     def set_aside(self) -> list[Path]:
         """Damaged files that were found and are kept beside the stores, for a person to look at."""
@@ -112,6 +109,18 @@ class Stores:
         """Close every connection."""
         for database in self.databases.values():
             database.close()
+        if self._in_use is not None:
+            os.close(self._in_use)
+            self._in_use = None
+
+    def _open(self, deadline_seconds: float) -> None:
+        with self.gate.held(deadline_seconds, "Opening the stores"):
+            for database in self.databases.values():
+                database.open()
+            for name, database in self.databases.items():
+                if database.set_aside:
+                    self._transactions.start_new_file(name)
+            self._transactions.repair()
 
     def __enter__(self) -> Stores:
         return self
@@ -120,6 +129,44 @@ class Stores:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _databases(settings: Settings, deadline_seconds: float) -> dict[str, SqliteDatabase]:
+    gate = Gate(settings.data_dir / "gate.lock")
+    paths = {
+        "deployment_logs": settings.deployment_logs_path,
+        "monitoring": settings.monitoring_path,
+        "errors": settings.errors_path,
+    }
+    return {
+        name: SqliteDatabase(
+            name,
+            path,
+            gate,
+            # The first store decides whether a transaction over several happened, so it must not forget.
+            synchronous="FULL" if name == "deployment_logs" else "NORMAL",
+            deadline_seconds=deadline_seconds,
+        )
+        for name, path in paths.items()
+    }
+
+
+def in_use(folder: Path, *, alone: bool = False) -> int:
+    """Say that the stores of a folder are in use, as long as the file returned is open.
+
+    Raises:
+        StoreBusyError: Others use them, and this one must be alone.
+    """
+    file = os.open(folder / "in_use.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        os.close(file)
+        raise StoreBusyError(
+            f"The stores in {folder} are {'in use' if alone else 'being restored'};",
+            advice="stop every process of the system first." if alone else "wait until it is done.",
+        ) from error
+    return file
 
 
 def _folder(settings: Settings) -> Path:

@@ -103,6 +103,16 @@ class Transactions:
         Raises:
             StoreError: A store cannot be read.
         """
+        with self.snapshot(deadline_seconds) as connections:
+            yield Together({name: _Bound(name, one) for name, one in connections.items()})
+
+    @contextmanager
+    def snapshot(self, deadline_seconds: float) -> Iterator[Mapping[str, sa.Connection]]:
+        """As `read`, the connections themselves.
+
+        Raises:
+            StoreError: A store cannot be read.
+        """
         with ExitStack() as stack:
             for _ in range(_READ_TRIES):
                 connections = {name: stack.enter_context(one.read()) for name, one in self._databases.items()}
@@ -117,7 +127,7 @@ class Transactions:
                     connections = {name: stack.enter_context(one.read()) for name, one in self._databases.items()}
                     for name, one in connections.items():
                         _version(name, one)
-            yield Together({name: _Bound(name, one) for name, one in connections.items()})
+            yield connections
 
     def repair_if_left(self) -> None:
         """Finish what a dead writer left, where the gate tells of one. Call with the gate held.

@@ -1,0 +1,98 @@
+"""How the stores are: whole or not, how large, how old, and when they will be full."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlmodel import SQLModel
+
+from adapters.stores.database import SqliteDatabase
+from adapters.stores.monitoring import from_ms, to_ms
+from adapters.stores.stores import Stores
+from core.retention import full_in
+from models.retention import RetentionPolicy
+from models.tables.deployment_logs import DeploymentLogsRow
+from models.tables.errors import ErrorsRow
+from models.tables.monitoring import MonitoringRow
+from models.upkeep import StoreReport
+
+_BASES: dict[str, type[SQLModel]] = {
+    "deployment_logs": DeploymentLogsRow,
+    "monitoring": MonitoringRow,
+    "errors": ErrorsRow,
+}
+_MOMENTS = {
+    "deployment_operations": "start_time",
+    "service_state_changes": "change_time",
+    "environment_validations": "validation_time",
+    "deployment_health_history": "timestamp",
+    "probe_results": "checked_at",
+    "service_health_scores": "timestamp",
+    "alerts": "opened_at",
+    "metric_samples": "ts",
+    "deployment_errors": "last_seen",
+    "auto_recovery_executions": "execution_start",
+}
+"""The column that tells how old a row is, in the tables that grow."""
+
+
+def check(
+    stores: Stores, now: datetime, policy: RetentionPolicy | None = None, *, thorough: bool = True
+) -> list[StoreReport]:
+    """Look at each store; `thorough` also reads every page and compares the schema with the tables.
+
+    Raises:
+        StoreError: A store cannot be read at all.
+    """
+    return [
+        _report(stores, database, now, policy or RetentionPolicy(), thorough=thorough)
+        for database in stores.databases.values()
+    ]
+
+
+def _report(
+    stores: Stores, database: SqliteDatabase, now: datetime, policy: RetentionPolicy, *, thorough: bool
+) -> StoreReport:
+    use = database.use()
+    faults = [*database.faults(), *_schema_faults(database)] if thorough else []
+    rows: dict[str, int] = {}
+    oldest: dict[str, datetime] = {}
+    lately = 0
+    with database.read() as connection:
+        metadata = _BASES[database.name].metadata
+        for target in metadata.sorted_tables:
+            rows[target.name] = connection.scalar(sa.select(sa.func.count()).select_from(target)) or 0
+            if target.name in _MOMENTS:
+                column = target.columns[_MOMENTS[target.name]]
+                numbered = target.name == "metric_samples"
+                yesterday = now - timedelta(days=1)
+                first = connection.scalar(sa.select(sa.func.min(column)))
+                if first is not None:
+                    oldest[target.name] = from_ms(first) if numbered else first
+                since = column >= (to_ms(yesterday) if numbered else yesterday)
+                lately += connection.scalar(sa.select(sa.func.count()).select_from(target).where(since)) or 0
+    growth = use.used_bytes * lately / max(1, sum(rows.values()))
+    return StoreReport(
+        store=database.name,
+        path=database.path,
+        file_bytes=use.file_bytes,
+        used_bytes=use.used_bytes,
+        wal_bytes=database.wal_path.stat().st_size if database.wal_path.exists() else 0,
+        rows=rows,
+        oldest=oldest,
+        growth_bytes_per_day=growth,
+        full_in=full_in(use, policy, growth),
+        dead_letters=rows["dead_letters"],
+        longest_wait_seconds=stores.gate.longest_wait_seconds,
+        faults=tuple(faults),
+    )
+
+
+def _schema_faults(database: SqliteDatabase) -> list[str]:
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    with database.read() as connection:
+        found = compare_metadata(MigrationContext.configure(connection), _BASES[database.name].metadata)
+    return [f"schema differs: {one}" for one in found if "remove_table" not in str(one)]
