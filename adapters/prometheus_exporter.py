@@ -10,11 +10,12 @@ import socket
 import sys
 import threading
 import time
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
+from itertools import product
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
@@ -29,12 +30,12 @@ from adapters.environment_files import environment_names
 from adapters.redis_cache import Cache, open_cache
 from adapters.stores import Stores
 from adapters.stores.sql import table
-from adapters.tallies import DURATIONS_SECONDS, Tally
-from models.errors_seen import Severity
+from adapters.tallies import DURATIONS_SECONDS, Count, Tally
+from models.errors_seen import Severity, Strategy
 from models.failures import RoasError, StoreError
 from models.health import Health, HealthReport, ServiceHealth
 from models.metrics import HOST, AlertSeverity, AlertState, DependencyStatus
-from models.operations import OperationStatus
+from models.operations import OperationStatus, OperationType
 from models.recovery import TicketState
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentOperation
@@ -50,6 +51,7 @@ _PATIENCE_SECONDS = 10.0
 _UNKNOWN = "unknown"
 _UP = frozenset({ServiceHealth.HEALTHY, ServiceHealth.DEGRADED, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN})
 
+_ENDS = (OperationStatus.SUCCESS, OperationStatus.FAILED)
 _PROBE = ("environment", "service", "kind")
 _Labels = tuple[str, ...]
 
@@ -193,8 +195,8 @@ class StoreCollector(Collector):
         readable = _gauge("roas_store_readable", "1 where the store could be read in this scrape.", "store")
         known = set(environment_names(self._settings.environments_dir))
         for name, read in (
-            ("deployment_logs", self._from_deployment_logs),
             ("monitoring", self._from_monitoring),
+            ("deployment_logs", self._from_deployment_logs),
             ("errors", self._from_errors),
         ):
             try:
@@ -230,17 +232,18 @@ class StoreCollector(Collector):
             "How long deployment operations took.",
             labels=["environment", "operation_type", "status"],
         )
-        for kind, count in sorted(self._operations.counts.items()):
-            total.add_metric(list(kind), count.rows)
-            durations.add_metric(list(kind), _buckets(count.by_duration), count.seconds)
+        known |= {kind[0] for kind in (*self._operations.counts, *self._operations.unfinished)}
+        # From 0 on, since Prometheus does not see the first of what was not there before.
+        for kind in product(sorted(known), OperationType, _ENDS):
+            count = self._operations.counts.get(kind) or Count()
+            total.add_metric(kind, count.rows)
+            durations.add_metric(kind, _buckets(count.by_duration), count.seconds)
         running = _gauge(
             "roas_operations_running", "Deployment operations that have not ended.", "environment", "operation_type"
         )
-        running_now = _count((environment, kind) for environment, kind, _ in self._operations.unfinished)
-        # Kinds that ran before are shown at 0, so that an end is seen as well.
-        for labels in sorted(running_now.keys() | {kind[:2] for kind in self._operations.counts}):
-            running.add_metric(list(labels), running_now[labels])
-        known |= {kind[0] for kind in self._operations.unfinished}
+        running_now = Counter(kind[:2] for kind in self._operations.unfinished)
+        for labels in product(sorted(known), OperationType):
+            running.add_metric(labels, running_now[labels])
         return [total, durations, running]
 
     def _from_monitoring(self, now: datetime, known: set[str]) -> list[Metric]:
@@ -312,7 +315,10 @@ class StoreCollector(Collector):
         waiting = _gauge("roas_tickets_open", "Tickets that wait for a person.", "environment", "state")
         _fill(waiting, tickets, known, [state.value for state in TicketState if state is not TicketState.RESOLVED])
         recoveries = _counter("roas_recoveries", "Recoveries that ended.", "environment", "strategy", "success")
-        for (environment, strategy, success), count in sorted(self._recoveries.counts.items()):
+        automatic = [strategy for strategy in Strategy if strategy.automatic]
+        kinds = {*product(known, automatic, (True, False)), *self._recoveries.counts}
+        for environment, strategy, success in sorted(kinds):
+            count = self._recoveries.counts.get((environment, strategy, success)) or Count()
             recoveries.add_metric([environment, strategy, "true" if success else "false"], count.rows)
         pauses = GaugeMetricFamily(
             "roas_recovery_pauses",
@@ -435,13 +441,6 @@ def _gauge(name: str, about: str, *labels: str) -> GaugeMetricFamily:
 
 def _counter(name: str, about: str, *labels: str) -> CounterMetricFamily:
     return CounterMetricFamily(name, about, labels=labels)
-
-
-def _count(many: Iterable[_Labels]) -> defaultdict[_Labels, int]:
-    found: defaultdict[_Labels, int] = defaultdict(int)
-    for one in many:
-        found[one] += 1
-    return found
 
 
 def _counts(
