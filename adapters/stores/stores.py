@@ -50,7 +50,9 @@ class Stores:
             StoreBusyError: Others held the stores until the deadline.
             StoreError: A store cannot be opened; the message says why.
         """
-        _warn_once()
+        if not settings.deployment_logs_path.exists():
+            # Once, when the stores are made: a line that comes with every command is not read.
+            _warn_once()
         folder = _folder(settings)
         mark = in_use(folder)
         try:
