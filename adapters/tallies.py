@@ -28,7 +28,8 @@ class Count:
 class Tally:
     """Counts each row once, when it is finished; archiving rows later takes nothing back.
 
-    Only the first `catch_up` reads the whole table: later ones cost as much as there is news. Not safe for
+    Only the first `catch_up` reads the whole table: later ones cost as much as there is news. A new tally
+    begins with the rows that are there, so after a restart it lacks what was archived before. Not safe for
     threads.
     """
 
