@@ -23,10 +23,11 @@ _RIVAL_WITHIN = 10
 _MANY_RESTARTS = 3
 _FRESH_SECONDS = 900.0
 _LINES_OF_LOG = 200
+_LINES_OF_TEXT = 1_000
 
 _BEFORE, _AFTER = r"(?:^|[\s\[(|:=\"'{,*])", r"(?:[\s\])|:=\"',}]|$)"
 _QUIET_LEVEL = re2.compile(
-    rf"(?i){_BEFORE}(?:info|debug|trace|notice|note|verbose|hint|detail|statement|log:|warn|warning){_AFTER}"
+    rf"(?i){_BEFORE}(?:info|debug|trace|notice|note|verbose|hint|detail|statement|system|log:|warn|warning){_AFTER}"
     r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:info|debug|trace|notice|warn\w*)"
     r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|warn\["
 )
@@ -39,6 +40,7 @@ _FAILURE_WORD = re2.compile(
     r"|not (?:found|set|exist|allow|support|permit|valid|running|respond)|missing|wrong|unexpected|kill|unable"
     r"|timed?[ -]?out|unhealthy|lost|\bdown\b|broken|reject|traceback|critical|firing|\bdead|corrupt|illegal"
     r"|bad |no such|unknown|unreachable|closed|exceed|overflow|undefined|unsupported|forbidden"
+    r"|too (?:many|large|long|high|low|slow)|degraded|filling up|disappear|not healthy|stalling|out of sync"
     r"|unauthori[sz]ed|expired|conflict|\bdies\b|terminated|didn't|doesn't|stuck"
 )
 
@@ -78,9 +80,7 @@ def _by_words(text: str, patterns: PatternSet) -> Verdict:
     if found:
         return _by_pattern(text, found)
     # The level comes last: programs log harmless things as warnings and true failures as information.
-    if _FAILURE_WORD.search(text) is None or (
-        _QUIET_LEVEL.search(text) is not None and _LOUD_LEVEL.search(text) is None
-    ):
+    if all(_is_quiet(line) for line in text.splitlines()[:_LINES_OF_TEXT]):
         return Verdict(
             category=Category.BENIGN,
             severity=Severity.LOW,
@@ -97,6 +97,14 @@ def _by_words(text: str, patterns: PatternSet) -> Verdict:
         reason="No known cause matches the text; it is grouped by its template until someone names it.",
         template=template_of(text),
     )
+
+
+def _is_quiet(line: str) -> bool:
+    """No failure is told, or the first level the line names is one for information."""
+    if _FAILURE_WORD.search(line) is None:
+        return True
+    quiet, loud = _QUIET_LEVEL.search(line), _LOUD_LEVEL.search(line)
+    return quiet is not None and (loud is None or quiet.start() < loud.start())
 
 
 def _by_pattern(text: str, found: tuple[Found, ...]) -> Verdict:

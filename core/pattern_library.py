@@ -79,6 +79,8 @@ _BENIGN = (
             r"tcp backlog setting of",
             r"32 bit instance detected",
             r"no config file specified",
+            r"increased maximum number of open files",
+            r"saved with checksum disabled",
         ),
         redis_saved=_any(
             r"(?:background saving|background append only file rewriting|background aof rewrite|background rdb transfer) terminated (?:with success|successfully)",
@@ -156,6 +158,7 @@ _BENIGN = (
             r"connection (?:re-?established|restored)",
             r"has (?:successfully )?resumed session",
             r"succeeded (?:after|on) (?:\d+ )?(?:retr|attempt)",
+            r"looks solved",
         ),
         prometheus_notices=_any(
             r"no time or size retention was set",
@@ -218,6 +221,8 @@ _BENIGN = (
             r"could not build optimal",
             r"\"user\" directive makes sense",
             r"buffered to a temporary file",
+            r"ipv6 listen already enabled",
+            r"already enabled",
         ),
         voice_not_installed=_any(
             r"pynacl is not installed",
@@ -400,9 +405,9 @@ _DOCKER_PERMISSION_DENIED = (
         Strategy.FIX_HOST,
         INNERMOST,
         stop_denied=_any(
-            r"(?:could not|cannot|can't|unable to|failed to|error) (?:stop|kill|shut ?down|remove|signal|pause|restart)\w*[^\n]{0,140}permission denied",
             r"signal(?:ing)? (?:init process|task)[^\n]{0,60}permission denied",
             r"permission denied[^\n]{0,40}(?:killing|stopping) container",
+            r"(?:could not|cannot|can't|unable to|failed to|error) (?:stop|kill|shut ?down|signal|pause|restart|remove container)\w*[^\n]{0,140}permission denied",
         ),
         apparmor_denied=_any(
             r"apparmor=\"?denied",
@@ -449,6 +454,9 @@ _IMAGE_PULL_FAILED = (
             r"manifest \S+ not found",
             r"failed to resolve reference \"?[^\"\s]+\"?: \S+ not found",
             r"failed to resolve (?:reference|source metadata)[^\n]{0,300}: not found",
+            r"image \S+ not found(?:$|[.:\s])",
+            r"status 404 trying to pull",
+            r"repository not found",
         ),
         no_image_for_cpu=_any(
             r"no matching manifest for",
@@ -510,6 +518,12 @@ _IMAGE_PULL_FAILED = (
         HIGH,
         Strategy.WAIT_AND_RETRY,
         INNERMOST,
+    ),
+    *_family(
+        Category.IMAGE_PULL_FAILED,
+        HIGH,
+        Strategy.WAIT_AND_RETRY,
+        INNERMOST + 6,
         pull_limit=_any(
             r"toomanyrequests",
             r"pull rate limit",
@@ -541,7 +555,6 @@ _IMAGE_PULL_FAILED = (
             r"no such image",
             r"imagenotfound",
             r"unable to (?:get|find) image",
-            r"image \S+ not found\b",
             r"image not known",
             r"image does not exist locally",
             r"could not find image",
@@ -563,7 +576,6 @@ _IMAGE_PULL_FAILED = (
             r"failed to (?:do request|commit): [^\n]{0,200}unexpected eof",
             r"(?:pull|layer|blob|archive/tar)[^\n]{0,80}unexpected eof",
             r"unpigz:",
-            r"failed to register layer",
             r"error processing tar file",
             r"does not match the specified digest",
         ),
@@ -582,6 +594,8 @@ _IMAGE_PULL_FAILED = (
             r"error getting v2 registry",
             r"cannot pull",
             r"failed to resolve digest",
+            r"failed to register layer",
+            r"image for the service you\'re trying to recreate has been removed",
         ),
     ),
 )
@@ -624,6 +638,8 @@ _PORT_CONFLICT = (
             r"something is already (?:listening|running) on port",
             r"bind: (?:10048|10013)",
             r"listen \w+ \S+: bind: address",
+            r"failed listening on port",
+            r"connection in use:",
         ),
     ),
     *_family(
@@ -1124,7 +1140,7 @@ _MISSING_ENV_SECRET = (
             r"\d validation errors? for \S*settings",
         ),
         key_missing=_any(
-            r"keyerror: ['\"][A-Z0-9_]*[A-Z][A-Z0-9_]*['\"]",
+            r"keyerror: ['\"](?-i:[A-Z0-9_]*[A-Z][A-Z0-9_]*)['\"]",
             r"keyerror: ['\"][^'\"\n]*(?:env|token|secret|password|config|key)",
             r"undefinedvalueerror",
             r"declare it as envvar",
@@ -1134,7 +1150,8 @@ _MISSING_ENV_SECRET = (
         variable_not_set=_any(
             r"(?:env(?:ironment)?(?:al)?[ _]?(?:variables?|vars?)?) [^\n]{0,50}(?:is |are |was |were )?(?:not (?:been )?(?:set|found|defined|provided|specified|configured|present|exist)|missing|required|undefined|unset|empty|must be (?:set|defined|provided|specified))",
             r"(?:missing|undefined|unset|required|no|set the|set) (?:required |mandatory |needed |the )*(?:env\b|environment variables?|env vars?)",
-            r"[A-Z][A-Z0-9]*_[A-Z0-9_]+[\"'`]?(?: env\w*(?: variable)?| variable| setting)?(?: is| was| are| has)?(?: not been)?,? ?(?:not (?:set|found|defined|provided|specified|configured)|missing|required|undefined|unset|empty|must be (?:set|provided|defined|specified|configured)|must not be empty|cannot be empty|can't be empty|cannot be blank|should not be empty)",
+            r"(?-i:[A-Z][A-Z0-9]*_[A-Z0-9_]+)[\"'`]?(?: env\w*(?: variable)?| variable| setting)?(?: is| was| are| has)?(?: not been)?,? ?(?:not (?:set|found|defined|provided|specified|configured)|missing|required|undefined|unset|empty|must be (?:set|provided|defined|specified|configured)|must not be empty|cannot be empty|can't be empty|cannot be blank|should not be empty)",
+            r"please (?:set|provide|specify|define) (?:the |a |your )?[\"'`$]?(?-i:[A-Z][A-Z0-9_]{2,})",
         ),
         token_absent=_any(
             r"expected token to be a str, received none",
@@ -1431,7 +1448,17 @@ _HEALTHCHECK_FAILED = (
             r"not (?:become |yet )?healthy (?:after|within|in time)",
             r"never became healthy",
             r"failed to become healthy",
+            r"(?:error|container)[^\n]{0,60}\bunhealthy\b",
         ),
+        health_output=_any(
+            r"\"output\": ?\"[^\n]{0,60}(?:curl: \((?:22|28|52|56)\)|timed out|http/1\.\d 5|50[0-4]|server returned)",
+        ),
+    ),
+    *_family(
+        Category.HEALTHCHECK_FAILED,
+        MEDIUM,
+        Strategy.RESTART_SERVICE,
+        SYMPTOM + 5,
         health_probe_failed=_any(
             r"health ?-?check (?:for|of|on|to|exceeded|timed|error|failed|failure|failing|request)",
             r"failed health ?-?checks?",
@@ -1445,9 +1472,6 @@ _HEALTHCHECK_FAILED = (
             r"unhealthy upstream",
             r"ping failed",
             r"no healthy upstream",
-        ),
-        health_output=_any(
-            r"\"output\": ?\"[^\n]{0,60}(?:curl: \((?:22|28|52|56)\)|timed out|http/1\.\d 5|50[0-4]|server returned)",
         ),
     ),
     *_family(
@@ -1515,6 +1539,9 @@ _DEPENDENCY_FAILED_START = (
         HIGH,
         Strategy.INVESTIGATE,
         INNERMOST,
+        dependency_ended=_any(
+            r"dependency failed to start: container \S+ exited",
+        ),
         one_shot_failed=_any(
             r"didn't complete successfully",
             r"did not complete successfully",
@@ -1564,7 +1591,6 @@ _DEPENDENCY_REFUSED = (
             r"econnreset",
             r"connectionreseterror",
             r"broken pipe",
-            r"epipe\b",
             r"brokenpipeerror",
             r"socket (?:hang up|closed)",
             r"socket closed",
@@ -1582,6 +1608,7 @@ _DEPENDENCY_REFUSED = (
             r"connectionclosed",
             r"disconnected from",
             r"end of (?:file|stream) on (?:communication channel|socket)",
+            r"\bepipe\b",
         ),
         cannot_connect=_any(
             r"(?:can(?:'|no)t|cannot|could ?n[o']t|couldn't|unable to|failed to|failure to|error) (?:establish (?:a )?(?:new )?connection|connect(?:ing)?|reach|open (?:a )?connection|communicate|contact|connection)(?:ing)?\b",
@@ -1617,6 +1644,7 @@ _DEPENDENCY_REFUSED = (
             r"is down, reason",
             r"no server is available",
             r"communications link failure",
+            r"all connection attempts failed",
         ),
         socket_absent=_any(
             r"through socket '[^']+'",
@@ -1644,6 +1672,7 @@ _DEPENDENCY_REFUSED = (
             r"couldn't connect to server",
             r"refused (?:to connect|the connection|connection)",
             r"\(111\)",
+            r"connection to \S+ refused",
         ),
     ),
     *_family(
@@ -2304,7 +2333,6 @@ _PERFORMANCE_THRESHOLD = (
             r"blocked for more than \d+ seconds",
             r"rate[^\n]{0,30}is above \d",
             r"queue (?:is )?(?:growing|backlog|length|size|depth)",
-            r"backlog",
             r"scraping[^\n]{0,30}slow",
             r"evaluation (?:slow|took)",
             r"overloaded",
@@ -2316,6 +2344,11 @@ _PERFORMANCE_THRESHOLD = (
             r"rejected (?:due|because)[^\n]{0,20}(?:load|queue)",
             r"cardinality",
             r"(?:took|taken|takes) (?:more than|longer than|over) (?:\d|the|its|expected|usual)",
+            r"notifications? backlog",
+            r"time is (?:above|increasing)",
+            r"too many (?:http )?(?:requests|messages|cursors|response errors)\b[^\n]{0,40}(?:\(|>|status)",
+            r"is being overload",
+            r"\bfilling up \(>",
         ),
     ),
     *_family(
@@ -2385,13 +2418,13 @@ _EXEC_FORMAT_ENTRYPOINT = (
             r"could not find or load main class",
             r"no main manifest attribute",
             r"entrypoint\S*: (?:not found|permission denied|no such file)",
-            r"docker-entrypoint[^\n]{0,60}(?:not found|permission denied|no such file|cannot execute)",
             r"working directory[^\n]{0,60}(?:not exist|no such|is invalid|needs to be an absolute)",
             r"cannot find entrypoint",
             r"oci runtime (?:create|start)[^\n]{0,300}permission denied",
             r"runc (?:create|run) failed: unable to start container process: [^\n]{0,120}(?:permission denied|no such file)",
             r"container command \S+ not found or does not exist",
             r"command \S+ not found in (?:image|container|path)",
+            r"exec: \S+: not found",
         ),
         entrypoint_denied=_any(
             r"exec: \\?\"[^\"\n]+\\?\": (?:permission denied|stat|no such file|is a directory)",
@@ -2460,6 +2493,7 @@ _DATABASE_LOCKED = (
             r"data(?:base)? (?:directory|path) is already in use",
             r"unable to open database: timeout",
             r"database (?:may be )?already (?:in use|open)",
+            r"can't lock [^\n]{0,120}error: 11",
         ),
     ),
     *_family(
@@ -2490,6 +2524,10 @@ _DATABASE_LOCKED = (
         MEDIUM,
         Strategy.INVESTIGATE,
         TRAP,
+        lock_file_empty=_any(
+            r"lock file \S+ is empty",
+            r"bogus data in lock file",
+        ),
         migration_lock=_any(
             r"(?:change ?log|migration|schema) lock",
             r"waiting for changelog lock",
@@ -2545,7 +2583,7 @@ _DATABASE_CORRUPT = (
         ),
         mysql_damaged=_any(
             r"page corruption",
-            r"innodb: (?:corrupt|(?:the )?log sequence number|missing mlog|tablespace (?:is )?missing|operating system error number 2|table flags|cannot (?:open|find) (?:tablespace|datafile)|unable to (?:read|find)|error: (?:trying|tried)|assertion failure|your database may be corrupt|redo log|cannot continue|database page)",
+            r"innodb\]?:? (?:corrupt|(?:the )?log sequence number|missing mlog|tablespace (?:is )?missing|operating system error number 2|table flags|cannot (?:open|find) (?:tablespace|datafile)|unable to (?:read|find)|error: (?:trying|tried)|assertion failure|your database may be corrupt|redo log|cannot continue|database page)",
             r"marked as crashed",
             r"incorrect key file",
             r"table '?mysql\.\w+'? doesn't exist",
@@ -2565,6 +2603,9 @@ _DATABASE_CORRUPT = (
             r"crash recovery",
             r"run mysql_upgrade",
             r"ib_logfile",
+            r"ignoring the redo log",
+            r"cannot create redo log files",
+            r"data files are corrupt",
         ),
         mongo_damaged=_any(
             r"wt_(?:panic|try_salvage|error|notfound)",
@@ -2607,6 +2648,9 @@ _DATABASE_CORRUPT = (
             r"failed to replay",
             r"invalid crc",
             r"manifest (?:file )?(?:is )?(?:corrupt|missing|has unsupported)",
+            r"segments are not sequential",
+            r"repair corrupt",
+            r"unexpected meta file version",
         ),
     ),
     *_family(
@@ -2741,12 +2785,12 @@ _REDIS_STATE = (
             r"lost a slave",
             r"disconnected ?slaves",
             r"not replicating",
-            r"failover (?:abort|fail|in progress)",
             r"unkillable",
             r"-err\b",
             r"moved \d+",
             r"misconfigured redis",
             r"no node marked as master",
+            r"failover (?:abort|fail)",
         ),
     ),
     *_family(
@@ -2778,7 +2822,6 @@ _REDIS_STATE = (
             r"wrong signature trying to load",
             r"short read or oom loading",
             r"error loading the db",
-            r"rdb (?:checksum|crc|file (?:is )?(?:corrupt|damaged|was saved))",
             r"wrong rdb checksum",
             r"corrupt (?:rdb|aof)",
             r"aof (?:manifest|loading aborted|file[^\n]{0,30}(?:corrupt|truncat|damag))",
@@ -2790,6 +2833,7 @@ _REDIS_STATE = (
             r"terminating server after rdb",
             r"unknown rdb",
             r"aof is not valid",
+            r"rdb (?:checksum|crc|file (?:is )?(?:corrupt|damaged))",
         ),
     ),
 )
@@ -2836,6 +2880,8 @@ _DISCORD_API = (
             r"sharding (?:is )?required",
             r"members? intent",
             r"intents? (?:is|are) (?:missing|not enabled|required)",
+            r"disallowedintents",
+            r"privileged intent",
         ),
     ),
     *_family(
@@ -2858,6 +2904,7 @@ _DISCORD_API = (
             r"http 429",
             r"status(?: code)?:? 429",
             r"ratelimit",
+            r"too many requests\. retry in",
         ),
         discord_gateway_closed=_any(
             r"attempting a reconnect",
@@ -2877,6 +2924,9 @@ _DISCORD_API = (
             r"shard \S+ (?:died|closed|reconnect)",
             r"guild unavailable",
             r"zombie(?:d)? connection",
+            r"(?:connect(?:ing|ed)?|disconnected|resume|handshake)\b[^\n]{0,20}\b(?:to|from|the) voice\b",
+            r"failed to connect for shard",
+            r"websocket connection is closed: (?:code = 1\d\d\d|no code)",
         ),
     ),
     *_family(
@@ -3097,7 +3147,7 @@ _KERNEL_NETWORK_DRIVER = (
             r"raid array",
             r"clock skew",
             r"clock not synchronis",
-            r"edac",
+            r"\bedac\b",
         ),
     ),
     *_family(
