@@ -88,7 +88,7 @@ def judge(state: bytes | None, at: datetime, value: float, *, metric: str = "val
 def in_words(metric: str, value: float) -> str:
     """A value with its unit, as the name of its metric tells it."""
     if metric.endswith(("_percent", "_usage")):
-        return f"{value:.0f} %" if abs(value) >= 10 else f"{value:.1f} %"
+        return f"{value:.0f} %" if abs(value) >= 10 else f"{value:.2g} %"
     if metric.endswith("_ms") or metric == "response_time":
         return f"{value:.0f} ms" if abs(value) >= 10 else f"{value:.2g} ms"
     if metric.endswith("_bytes"):
@@ -127,9 +127,7 @@ class _History:
     def read(cls, state: bytes) -> _History:
         if len(state) < _HEADER.size or state[0] != _VERSION:
             raise BadInputError("The state of a baseline is not readable;", advice="learn it anew.")
-        _, created, updated, samples, last_hour, stride, skipped, filled, kept, peak = _HEADER.unpack_from(
-            state
-        )
+        _, created, updated, samples, last_hour, stride, skipped, filled, kept, peak = _HEADER.unpack_from(state)
         rest = np.frombuffer(state, np.float32, offset=_HEADER.size)
         if len(rest) != filled + 4 * kept:
             raise BadInputError("The state of a baseline is cut short;", advice="learn it anew.")
@@ -296,9 +294,7 @@ def _sentence(history: _History, usual: _Usual, at: datetime, value: float, metr
         low, high = in_words(metric, band.low), in_words(metric, band.high)
         unit = high[high.rfind(" ") :] if " " in high else ""
         low = low.removesuffix(unit) if unit and low.endswith(unit) else low
-        parts.append(
-            f"; usual {band.words}: {low}-{high}" if low != high else f"; usual {band.words}: {high}"
-        )
+        parts.append(f"; usual {band.words}: {low}-{high}" if low != high else f"; usual {band.words}: {high}")
     return "".join(parts)
 
 
@@ -319,6 +315,4 @@ def _bytes_in_words(value: float) -> str:
 
 def _demand_number(value: float) -> None:
     if not np.isfinite(value):
-        raise BadInputError(
-            f"A metric's value was {value}, which is no number;", advice="leave the row out instead."
-        )
+        raise BadInputError(f"A metric's value was {value}, which is no number;", advice="leave the row out instead.")

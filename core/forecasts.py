@@ -1,0 +1,190 @@
+"""Forecasts: when a metric will pass a threshold, said only where the trend is beyond doubt.
+
+A history is cut into buckets (24 a rhythm, or 96 where there is none), freed of its daily rhythm, and given a
+robust line; the interval of the crossing allows for noise that remembers itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import pairwise
+
+import numpy as np
+import pymannkendall
+from scipy import stats
+
+from core.baselines import in_words
+from models.analysis import Forecast
+
+_SIGNIFICANT = 0.01
+_COVERAGE = 0.80
+_FEWEST_BUCKETS = 20
+_BUCKETS = 96
+_SLOTS = 24
+_ONE_DAY = timedelta(days=1)
+
+_Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+def forecast(
+    history: Sequence[tuple[datetime, float]],
+    *,
+    metric: str,
+    threshold: float,
+    horizon: timedelta,
+    rhythm: timedelta = _ONE_DAY,
+    falling: bool = False,
+) -> Forecast | None:
+    """When the metric will rise above (or fall below) the threshold, or None if nothing can be said.
+
+    `history` is in order of time, in the metric's unit. It must cover two rhythms; a metric without one (a
+    disk, a store, a certificate) takes timedelta(0). Speaks only if the trend has p < 0.01 and even the late
+    end of the 80 % interval lies within the horizon from the last value.
+    """
+    if len(history) < _FEWEST_BUCKETS:
+        return None
+    began, last = history[0][0], history[-1][0]
+    span = last - began
+    if span <= timedelta(0) or span < 2 * rhythm:
+        return None
+    sign = -1.0 if falling else 1.0
+    hours = np.array([(at - began) / timedelta(hours=1) for at, _ in history])
+    values = sign * np.array([value for _, value in history])
+    line = _fit(hours, values, rhythm / timedelta(hours=1))
+    if line is None or line.slope <= 0 or line.p_value >= _SIGNIFICANT:
+        return None
+    now, aim = float(hours[-1]), sign * threshold
+    if line.at(now) >= aim:
+        return None
+    crossing = _crossing(line, aim, now)
+    if crossing is None or crossing[2] - now > horizon / timedelta(hours=1):
+        return None
+    earliest, expected, latest = (began + timedelta(hours=hour) for hour in crossing)
+    return Forecast(
+        metric=metric,
+        threshold=threshold,
+        value=sign * line.at(now),
+        slope_per_hour=sign * line.slope,
+        expected=expected,
+        earliest=earliest,
+        latest=latest,
+        p_value=line.p_value,
+        words=f"{metric} {'falls' if falling else 'rises'} by {in_words(metric, line.slope)} an hour and "
+        f"reaches {in_words(metric, threshold)} in about {_in_words(expected - last)} "
+        f"(80 %: {_in_words(earliest - last)} to {_in_words(latest - last)})",
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    slope: float
+    middle_hour: float
+    middle_value: float
+    noise: float
+    effective: float
+    spread: float
+    p_value: float
+
+    def at(self, hour: float) -> float:
+        return self.middle_value + self.slope * (hour - self.middle_hour)
+
+
+def _fit(hours: _Floats, values: _Floats, rhythm: float) -> _Line | None:
+    times, levels = _buckets(hours, values, rhythm)
+    if len(times) < _FEWEST_BUCKETS:
+        return None
+    freedom = len(times) - 2
+    if rhythm > 0:
+        levels, slots = _without_rhythm(times, levels, rhythm)
+        freedom -= slots - 1
+    if np.ptp(levels) <= 1e-12 * max(1.0, float(np.abs(levels).max())):
+        return None
+    slope = float(stats.theilslopes(levels, times)[0])
+    rest = levels - slope * times
+    centre = float(np.median(rest))
+    # What was taken away with the rhythm is missing from the noise: so it counts by what is free to vary.
+    noise = float(stats.mstats.winsorize(rest, (0.02, 0.02)).std()) * math.sqrt(len(times) / max(1, freedom))
+    remembers = _remembers(rest - centre)
+    effective = len(times) * (1 - remembers) / (1 + remembers)
+    middle = float(times.mean())
+    return _Line(
+        slope=slope,
+        middle_hour=middle,
+        middle_value=centre + slope * middle,
+        noise=noise,
+        effective=effective,
+        spread=float(times.var()),
+        p_value=_p_value(levels, remembers),
+    )
+
+
+def _buckets(hours: _Floats, values: _Floats, rhythm: float) -> tuple[_Floats, _Floats]:
+    width = float(hours[-1] - hours[0]) / _BUCKETS
+    if rhythm > 0:
+        width = rhythm / _SLOTS
+    place = np.minimum((hours / width).astype(int), int(hours[-1] / width))
+    present = np.unique(place)
+    edges = np.searchsorted(place, np.append(present, present[-1] + 1))
+    levels = [float(np.median(values[low:high])) for low, high in pairwise(edges)]
+    return (present + 0.5) * width, np.array(levels)
+
+
+def _without_rhythm(times: _Floats, levels: _Floats, rhythm: float) -> tuple[_Floats, int]:
+    """Take away what each time of the day has in common, judging the trend only between equal times.
+
+    The second value is how many times of the day there were.
+    """
+    slot = (times % rhythm / rhythm * _SLOTS).astype(int)
+    slopes: list[float] = []
+    for one in np.unique(slot):
+        at, level = times[slot == one], levels[slot == one]
+        first, second = np.triu_indices(len(at), 1)
+        slopes.extend(((level[second] - level[first]) / (at[second] - at[first])).tolist())
+    rest = levels - (float(np.median(slopes)) if slopes else 0.0) * times
+    usual = {one: float(np.median(rest[slot == one])) for one in np.unique(slot)}
+    # The mean over the times of the day, not over the history: its last day may be cut anywhere.
+    centre = sum(usual.values()) / len(usual)
+    return np.array([float(level) - usual[one] + centre for level, one in zip(levels, slot, strict=True)]), len(usual)
+
+
+def _remembers(rest: _Floats) -> float:
+    """The correlation of neighbours, 0-0.95; pulled up a little, since few buckets make it look small."""
+    if len(rest) < 3 or not float(np.var(rest)) > 0:
+        return 0.0
+    seen = float((rest[1:] * rest[:-1]).sum() / (rest**2).sum())
+    return min(0.95, max(0.0, seen + (1 + 4 * seen) / len(rest)))
+
+
+def _p_value(levels: _Floats, remembers: float) -> float:
+    """Mann-Kendall, its variance grown by what the noise remembers."""
+    plain = pymannkendall.original_test(levels)
+    grown = float(plain.var_s) * (1 + remembers) / (1 - remembers)
+    score = max(0.0, abs(float(plain.s)) - 1) / math.sqrt(grown)
+    return float(2 * stats.norm.sf(score))
+
+
+def _crossing(line: _Line, aim: float, now: float) -> tuple[float, float, float] | None:
+    """Earliest, expected and latest hour, by Fieller's theorem with the noise of one value on top."""
+    freedom = max(2.0, line.effective - 2)
+    reach = (float(stats.t.ppf(0.5 + _COVERAGE / 2, freedom)) * line.noise) ** 2
+    gap = aim - line.middle_value
+    a = line.slope**2 - reach / (line.effective * line.spread)
+    b = -2 * gap * line.slope
+    c = gap**2 - reach * (1 + 1 / line.effective)
+    inside = b * b - 4 * a * c
+    if a <= 0 or inside < 0:
+        return None
+    root = math.sqrt(inside)
+    low, high = (-b - root) / (2 * a), (-b + root) / (2 * a)
+    expected = line.middle_hour + gap / line.slope
+    return max(now, line.middle_hour + low), max(now, expected), max(now, line.middle_hour + high)
+
+
+def _in_words(time: timedelta) -> str:
+    hours = max(0.0, time / timedelta(hours=1))
+    if hours < 1:
+        return f"{60 * hours:.0f} min"
+    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
