@@ -14,7 +14,6 @@ import psutil
 
 from models.sightings import SystemSample
 
-
 _CPU_WINDOW_SECONDS = 0.1
 """Each collection is a new process, which has no earlier reading to compare with."""
 
