@@ -20,15 +20,16 @@ run_tests() {
     local name="$1" status
     shift
     say "Tests: $name"
-    "$VENV/bin/pytest" --junitxml "$results/$name.xml" "$@"
+    "$VENV/bin/pytest" --junitxml "$results/${name// /-}.xml" "$@"
     status=$?
     # 5: no test is in this part.
     [ "$status" -eq 0 ] || [ "$status" -eq 5 ] || failed=yes
 }
 
-# Those with an engine or a Prefect server share this machine's ports and cores, so they take turns.
+# Those with an engine or a Prefect server mostly wait for them, so two files at a time; never the tests of one
+# file, which share an application.
 run_tests apart -n auto -m "not engine and not flow"
-run_tests together -m "engine or flow"
+run_tests "with a real engine" -n 2 --dist loadfile -m "engine or flow"
 
 "$VENV/bin/python" "$here/count_tests.py" "$results"/*.xml || failed=yes
 [ -z "$failed" ]
