@@ -12,6 +12,8 @@ from urllib.parse import urlsplit
 
 import httpx
 import redis.asyncio
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 
 from adapters.docker_engine import DockerEngine
@@ -230,6 +232,8 @@ async def _redis(probe: RedisProbe, place: _Place, secrets: Mapping[str, str]) -
         password=password,
         socket_timeout=probe.timeout_seconds,
         socket_connect_timeout=probe.timeout_seconds,
+        # By default the client tries again for longer than a probe has time, even with a wrong password.
+        retry=Retry(NoBackoff(), 0),
         decode_responses=True,
     )
     try:
@@ -241,7 +245,7 @@ async def _redis(probe: RedisProbe, place: _Place, secrets: Mapping[str, str]) -
     except redis.exceptions.TimeoutError as error:
         raise TimeoutError from error
     except RedisError as error:
-        raise _Failed(_redis_words(str(error))) from error
+        raise _Failed(_redis_words(error)) from error
 
 
 async def _redis_serves(client: redis.asyncio.Redis) -> str:
@@ -266,16 +270,19 @@ async def _redis_serves(client: redis.asyncio.Redis) -> str:
     return ", ".join(notes)
 
 
-def _redis_words(said: str) -> str:
+def _redis_words(error: RedisError) -> str:
+    """What a refusal means. The client makes classes of some of Redis's codes and drops them from the text."""
+    said = f"{type(error).__name__} {error}"
     hints = (
         ("NOAUTH", "it asks for a password and none was given"),
-        ("LOADING", "it is loading its data set"),
+        ("BusyLoadingError", "it is loading its data set"),
         ("MISCONF", "it refuses writes because it cannot save to disk"),
-        ("READONLY", "it is a read-only replica"),
-        ("OOM", "it refuses writes because its memory limit is reached"),
+        ("ReadOnlyError", "it is a read-only replica"),
+        ("OutOfMemoryError", "it refuses writes because its memory limit is reached"),
+        ("NoPermissionError", "its user may not do what the probe does"),
     )
     meaning = next((words for sign, words in hints if sign in said), None)
-    return f"{meaning}: {said}" if meaning else said
+    return f"{meaning}: {error}" if meaning else str(error)
 
 
 async def _prometheus(probe: PrometheusProbe, place: _Place) -> str:

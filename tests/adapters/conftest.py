@@ -15,6 +15,7 @@ import pytest
 from adapters.compose_cli import ComposeCli
 from adapters.docker_engine import DockerEngine
 from adapters.secrets import process_environment
+from core.compose import start_waves
 from models.environments import Environment
 from models.sightings import Sighting
 
@@ -42,8 +43,9 @@ class Project:
         compose = self.compose(**variables)
         compose.create()
         files = compose.injections()
-        for seen in self.engine.sightings(self.name):
-            self.engine.start(seen.container_id, files.get(seen.service, ()))
+        for service in (name for wave in start_waves(compose.render()) for name in wave):
+            for seen in self.engine.sightings(self.name, service):
+                self.engine.start(seen.container_id, files.get(service, ()))
         return self.engine.sightings(self.name)
 
     def one(self, service: str) -> Sighting:
