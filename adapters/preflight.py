@@ -223,7 +223,9 @@ def _ports(application: Application, holders: Sequence[PortHolder], *, local: bo
             yield PortWanted(
                 service=service.name,
                 port=port,
-                holder=None if enough else "; ".join(dict.fromkeys(taken)) or "the service's own replicas",
+                holder=None
+                if enough
+                else "; ".join(dict.fromkeys(taken)) or f"its own {service.replicas} replicas at once",
                 own=any(own for _, own in states),
             )
 

@@ -120,13 +120,13 @@ def _check_variables(facts: Facts) -> Iterator[Check]:
         _found("variables", _CRITICAL, f"Variable {name} is not set or empty.", f"Set {name}.", name)
         for name in facts.missing_variables
     ]
-    if facts.environment.variables:
+    if facts.environment.variables or missing:
         yield from _or_passed("variables", missing, "All required variables are set.")
     secrets = [
         _found("secrets", _CRITICAL, f"Secret {name} is missing: {why}.", f"Provide secret {name}.", name)
         for name, why in facts.missing_secrets.items()
     ]
-    if facts.environment.secrets:
+    if facts.environment.secrets or secrets:
         yield from _or_passed("secrets", secrets, "All secrets can be read.")
     if isinstance(facts.declared, Trouble):
         return
