@@ -77,7 +77,7 @@ def shipped_patterns() -> PatternSet:
 
 def _by_words(text: str, patterns: PatternSet) -> Verdict:
     found = patterns.find(text)
-    if found:
+    if found and (found[0].pattern.category is not Category.BENIGN or _is_benign_throughout(text, found)):
         return _by_pattern(text, found)
     # The level comes last: programs log harmless things as warnings and true failures as information.
     if all(_is_quiet(line) for line in text.splitlines()[:_LINES_OF_TEXT]):
@@ -97,6 +97,18 @@ def _by_words(text: str, patterns: PatternSet) -> Verdict:
         reason="No known cause matches the text; it is grouped by its template until someone names it.",
         template=template_of(text),
     )
+
+
+def _is_benign_throughout(text: str, found: tuple[Found, ...]) -> bool:
+    """Every line that tells of a failure is one that a benign pattern knows."""
+    start = 0
+    for line in text.splitlines(keepends=True)[:_LINES_OF_TEXT]:
+        end = start + len(line)
+        known = any(match.span[0] < end and start < match.span[1] for match in found)
+        if not known and not _is_quiet(line):
+            return False
+        start = end
+    return True
 
 
 def _is_quiet(line: str) -> bool:
