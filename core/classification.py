@@ -41,7 +41,7 @@ _FAILURE_WORD = re2.compile(
     r"|timed?[ -]?out|unhealthy|lost|\bdown\b|broken|reject|traceback|critical|firing|\bdead|corrupt|illegal"
     r"|bad |no such|unknown|unreachable|closed|exceed|overflow|undefined|unsupported|forbidden"
     r"|too (?:many|large|long|high|low|slow)|degraded|filling up|disappear|not healthy|stalling|out of sync"
-    r"|unauthori[sz]ed|expired|conflict|\bdies\b|terminated|didn't|doesn't|stuck"
+    r"|\bno \S+ (?:found|provided|set|given)|unauthori[sz]ed|expired|conflict|\bdies\b|terminated|didn't|doesn't|stuck"
 )
 
 # What says little of its own: facts from the engine weigh more than these words.

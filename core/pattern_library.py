@@ -160,6 +160,7 @@ _BENIGN = (
             r"health ?check (?:passed|succeeded|ok)\b",
             r"\bpassed health ?checks?\b",
             r"\bservice recovered\b",
+            r"health ?-?check[^\n]{0,80}\b(?:recovered|passed|succeeded|ok)\b",
         ),
         reconnected=_any(
             r"(?:re-?connect(?:ed|ion)|resumed|recovered|retry|retried)\b[^\n]{0,40}\b(?:successful(?:ly)?|succeeded|established|restored)",
@@ -808,6 +809,7 @@ _DOCKER_NETWORK = (
             r"could not find an available\W+ (?:predefined|non)",
             r"failed to find an available",
             r"no available (?:network|address pool)s? in",
+            r"available predefined network",
         ),
     ),
     *_family(
@@ -854,6 +856,7 @@ _DOCKER_NETWORK = (
             r"could not add ip",
             r"could not allocate ip from ipam",
             r"could not find an available ip",
+            r"does not belong to any of this network's subnets",
         ),
     ),
 )
@@ -894,6 +897,18 @@ _VOLUME_MOUNT = (
             r"unable to open database file",
             r"attempt to write a readonly database",
             r"readonly database",
+        ),
+    ),
+    *_family(
+        Category.VOLUME_MOUNT,
+        HIGH,
+        Strategy.FIX_PERMISSIONS,
+        SYMPTOM,
+        right_missing=_any(
+            r"permission denied",
+            r"operation not permitted",
+            r"\beacces\b",
+            r"\beperm\b",
         ),
     ),
     *_family(
@@ -1023,7 +1038,6 @@ _COMPOSE_INVALID = (
             r"unsupported external",
             r"is unsupported",
             r"compose file[^\n]{0,40}unsupported",
-            r"services\.[\w-]+: ",
             r"can't set distinct values on",
             r"unexpected (?:value )?type \S+ for",
             r"invalid type \S+ for",
@@ -1034,6 +1048,7 @@ _COMPOSE_INVALID = (
             r"invalid compose",
             r"key cannot contain a space",
             r"with a trailing space",
+            r"(?:services|networks|volumes|configs|secrets)\.\S+: ",
         ),
         compose_yaml=_any(
             r"yaml(?:\.\w+)?\.(?:scanner|parser|composer|constructor)",
@@ -1215,6 +1230,8 @@ _MISSING_ENV_SECRET = (
             r"(?:no|missing|without|provide (?:a|an|your)|must (?:provide|specify|set)(?: a| an| the)?|specify (?:a|an|the)) (?:\w+ ){0,2}(?:token|secret[ _]?key|api[ _]?key|password|client[ _]?secret|encryption key|credentials)\b[^\n]{0,30}(?:provided|set|found|specified|configured|given|defined)?",
             r"no password supplied",
             r"secret_key (?:setting )?must not be empty",
+            r"must have a value",
+            r"no [\"'`]?(?-i:[A-Z][A-Z0-9_]{2,})[\"'`]? (?:was |is )?(?:found|set|provided|specified|defined|given)",
         ),
         database_not_initialised=_any(
             r"database is uninitialized and (?:superuser )?password",
@@ -1688,6 +1705,7 @@ _DEPENDENCY_REFUSED = (
             r"disconnected from",
             r"end of (?:file|stream) on (?:communication channel|socket)",
             r"\bepipe\b",
+            r"connection (?:was|is|has been) closed",
         ),
         cannot_connect=_any(
             r"(?:can(?:'|no)t|cannot|could ?n[o']t|couldn't|unable to|failed to|failure to|error) (?:establish (?:a )?(?:new )?connection|connect(?:ing)?|reach|open (?:a )?connection|communicate|contact|connection)(?:ing)?\b",
@@ -1752,6 +1770,18 @@ _DEPENDENCY_REFUSED = (
             r"refused (?:to connect|the connection|connection)",
             r"\(111\)",
             r"connection to \S+ refused",
+        ),
+    ),
+    *_family(
+        Category.DEPENDENCY_REFUSED,
+        HIGH,
+        Strategy.FIX_CONFIG,
+        SYMPTOM + 3,
+        # Mostly a container that looks for its dependency on its own loopback address.
+        address_not_here=_any(
+            r"cannot assign requested address",
+            r"eaddrnotavail",
+            r"(?:errno|error) 99\b",
         ),
     ),
     *_family(
@@ -2291,9 +2321,6 @@ _RESOURCE_LIMIT = (
             r"memlock",
             r"rlimit",
             r"setrlimit",
-            r"cannot assign requested address",
-            r"eaddrnotavail",
-            r"errno 99\b",
             r"ephemeral ports",
         ),
         memory_denied=_any(
@@ -3276,6 +3303,8 @@ _KERNEL_NETWORK_DRIVER = (
             r"error creating systemd unit",
             r"cpu rt",
             r"open /sys/fs/cgroup",
+            r"cgroup mount destination",
+            r"cgroup already mounted",
         ),
         runtime_support=_any(
             r"seccomp[^\n]{0,80}(?:not supported|unsupported|fail|error|invalid|unable)",
