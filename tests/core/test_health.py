@@ -102,9 +102,7 @@ def test_one_replica_down_of_two_is_degraded_and_two_are_stopped() -> None:
 
 
 def whole(*verdicts: ServiceVerdict, dependencies: tuple[Dependency, ...] = (), alerts: int = 0) -> Health:
-    return judge_environment(
-        "dev", verdicts, now=NOON, dependencies=dependencies, critical_alerts=alerts
-    ).overall
+    return judge_environment("dev", verdicts, now=NOON, dependencies=dependencies, critical_alerts=alerts).overall
 
 
 def test_the_whole_is_unhealthy_when_a_required_service_is_down_and_degraded_for_an_optional_one() -> None:
@@ -151,9 +149,7 @@ def test_the_score_rises_with_every_part(good: int, more: int, surprise: float, 
     def score(up: int, strange: float, lost: bool) -> float:
         status = DependencyStatus.FAILED if lost else DependencyStatus.ACTIVE
         needs = (replace(NEEDS_REDIS, status=status, health_impact=HealthImpact.MODERATE),)
-        scored = score_service(
-            "bot", uptime=Share(good=up, total=6000), surprise=strange, dependencies=needs
-        ).score
+        scored = score_service("bot", uptime=Share(good=up, total=6000), surprise=strange, dependencies=needs).score
         assert scored is not None
         return scored
 
