@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 
 import click
 
 from adapters.environment_files import environment_names
+from adapters.host import port_is_free
 from flows.embedded import server_environment, wait_for_api
 from models.failures import BadInputError
 from models.settings import Settings
@@ -26,6 +26,11 @@ def serve_all(settings: Settings) -> None:
             f"There is no environment in {settings.environments_dir};",
             advice="put a NAME.yaml there, or set ROAS_ENVIRONMENTS_DIR.",
         )
+    if not port_is_free("127.0.0.1", settings.server_port):
+        raise BadInputError(
+            f"Port {settings.server_port} is in use, so the Prefect server cannot have it;",
+            advice="stop what holds it (perhaps another `roas serve`), or set ROAS_SERVER_PORT.",
+        )
     home = settings.data_dir / "prefect"
     home.mkdir(parents=True, exist_ok=True)
     url = f"http://127.0.0.1:{settings.server_port}/api"
@@ -39,7 +44,7 @@ def serve_all(settings: Settings) -> None:
     server.start()
     wait_for_api()
     click.echo(f"Prefect UI: {url.removesuffix('/api')}   environments: {', '.join(names)}   stop with Ctrl-C")
-    asyncio.run(_serve_deployments(names))
+    _serve_deployments(names)
 
 
 def _serve_api(port: int) -> None:
@@ -49,10 +54,10 @@ def _serve_api(port: int) -> None:
     uvicorn.Server(uvicorn.Config(create_app, factory=True, host="127.0.0.1", port=port, log_level="error")).run()
 
 
-async def _serve_deployments(names: tuple[str, ...]) -> None:
-    from prefect import aserve
+def _serve_deployments(names: tuple[str, ...]) -> None:
+    from prefect import serve
 
     from flows.deployments import deployments_of
 
     served = [deployment for name in names for deployment in deployments_of(name)]
-    await aserve(*served, limit=4, pause_on_shutdown=False, print_starting_message=False)
+    serve(*served, limit=4, pause_on_shutdown=False, print_starting_message=False)
