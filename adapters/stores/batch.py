@@ -113,18 +113,31 @@ class BatchWriter:
             StoreConstraintError: A value does not fit its column, or a column is unknown.
             StoreFullError: Too much waits already, or the disk has no room; the row was not accepted.
         """
-        shape = (row, tuple(values))
+        self._accept(row, [values])
+
+    def put_many(self, row: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
+        """Accept rows of one table that all have the same columns: as `put`, all or none, and faster.
+
+        Raises:
+            StoreConstraintError: A value does not fit its column, or a column is unknown.
+            StoreFullError: Too much waits already, or the disk has no room; no row was accepted.
+        """
+        if rows:
+            self._accept(row, rows)
+
+    def _accept(self, row: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
+        shape = (row, tuple(rows[0]))
         encoder = self._encoders.get(shape) or self._new_encoder(shape)
         try:
-            payload = encoder.encode(values)
-        except (TypeError, ValueError, AttributeError) as error:
+            payloads = [encoder.encode(values) for values in rows]
+        except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise StoreConstraintError(
                 f"A row for {encoder.target} cannot be stored: {error};",
                 advice="give each value the type its column has.",
             ) from error
         with self._lock:
-            self._spools[encoder.store].append(encoder, payload, power_safe=self._power_safe)
-            self._waiting += 1
+            self._spools[encoder.store].append(encoder, payloads, power_safe=self._power_safe)
+            self._waiting += len(payloads)
             full = self._waiting >= self._batch_size
             if full:
                 self._waiting = 0
@@ -312,15 +325,15 @@ class _Spool:
         self._numbers: dict[bytes, int] = {}
         self._look_again_at = 0
 
-    def append(self, encoder: _Encoder, payload: bytes, *, power_safe: bool) -> None:
+    def append(self, encoder: _Encoder, payloads: Sequence[bytes], *, power_safe: bool) -> None:
         if self._file is None or self._size > _TURN_BYTES:
             self._turn()
         number = self._numbers.get(encoder.shape)
         if number is None:
             number = self._numbers[encoder.shape] = len(self._numbers)
             self._write(_HEAD.pack(len(encoder.shape), zlib.crc32(encoder.shape), _SHAPE) + encoder.shape)
-        body = number.to_bytes(2, "little") + payload
-        self._write(_HEAD.pack(len(body), zlib.crc32(body), _ROW) + body)
+        mark = number.to_bytes(2, "little")
+        self._write(b"".join([_framed(mark + payload) for payload in payloads]))
         if power_safe:
             os.fdatasync(self._file or 0)
 
@@ -367,6 +380,10 @@ class _Spool:
         return StoreFullError(
             f"A row was not accepted, spool {self._folder}: {reason};", advice="free room on its disk and try again."
         )
+
+
+def _framed(body: bytes) -> bytes:
+    return _HEAD.pack(len(body), zlib.crc32(body), _ROW) + body
 
 
 class _Reader:

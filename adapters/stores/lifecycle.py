@@ -438,32 +438,51 @@ def _archive_range(run: _Run, begin: int, end: int, names: dict[int, tuple[str, 
         kinds={"ts": "whole", "series": "whole", "value": "real"},
         names=names,
     )
-    noted = False
-    left = archived.rows
-    while left:
-        with run.database.write() as connection:
-            there = connection.exec_driver_sql(
-                "SELECT count(*) FROM metric_samples WHERE ts >= ? AND ts < ?", (begin, end)
-            ).scalar_one()
-            if there != left:
-                # A sample came late into the range: what is left goes into an archive of its own.
-                return
+    _delete_range(run, begin, end, archived)
+
+
+def _delete_range(run: _Run, begin: int, end: int, archived: Archived) -> None:
+    """Delete the samples that were archived, in short transactions; a chunk that changed since stays.
+
+    After a crash between two of them the rest goes into a second archive too; putting both back keeps each
+    sample once.
+    """
+    chunks = _chunks(run, begin, end)
+    if sum(rows for *_, rows in chunks) != archived.rows:
+        # A sample came late into the range: the next archive of it has them all.
+        return
+    run.archives.append(str(archived.file))
+    for place, (first, last, rows) in enumerate(chunks):
+        try:
+            with run.database.write() as connection:
+                gone = connection.exec_driver_sql(
+                    "DELETE FROM metric_samples WHERE ts >= ? AND ts < ?", (first, last)
+                ).rowcount
+                if gone != rows:
+                    raise _Changed
+                if place == 0:
+                    _note(connection, MonitoringArchive, _samples.name, from_ms(begin), from_ms(end), archived)
+        except _Changed:
+            return
+        run.rows[_samples.name] += rows
+
+
+def _chunks(run: _Run, begin: int, end: int) -> list[tuple[int, int, int]]:
+    """First moment, end and number of samples of ranges that are quickly deleted."""
+    found = []
+    with run.database.read() as connection:
+        while begin < end:
             cut = connection.exec_driver_sql(
                 "SELECT ts FROM metric_samples WHERE ts >= ? AND ts < ? ORDER BY ts LIMIT 1 OFFSET ?",
                 (begin, end, run.policy.chunk_rows),
             ).scalar()
-            cut = end if cut is None else max(cut, begin + 1)
-            gone = connection.exec_driver_sql(
-                "DELETE FROM metric_samples WHERE ts >= ? AND ts < ?", (begin, cut)
-            ).rowcount
-            if not noted:
-                _note(connection, MonitoringArchive, _samples.name, from_ms(begin), from_ms(end), archived)
-        if not noted:
-            run.archives.append(str(archived.file))
-        noted = True
-        left -= gone
-        begin = cut
-        run.rows[_samples.name] += gone
+            last = end if cut is None else max(cut, begin + 1)
+            rows = connection.exec_driver_sql(
+                "SELECT count(*) FROM metric_samples WHERE ts >= ? AND ts < ?", (begin, last)
+            ).scalar_one()
+            found.append((begin, last, rows))
+            begin = last
+    return found
 
 
 def _nothing_else(_: str) -> list[_Part]:

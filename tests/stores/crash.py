@@ -40,7 +40,7 @@ from tests.stores.values import ERROR
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PAGE = 4096
-STORES = ("deployment_logs", "monitoring", "errors")
+TRACE = ["strace", "-f", "-y", "-xx", "-s", "1000000", "-e", "trace=pwrite64,write,fdatasync,fsync,ftruncate"]
 
 
 # What the crashing process does
@@ -133,8 +133,7 @@ def record(way: str, count: int, *, small: bool, before: dict[str, bytes] | None
             f"from tests.stores.crash import run_until_killed as run; run({str(folder)!r}, {way!r}, {count}, {small})"
         )
         subprocess.run(
-            ["strace", "-f", "-y", "-xx", "-s", "1000000", "-o", str(trace)]
-            + ["-e", "trace=pwrite64,write,fdatasync,fsync,ftruncate", sys.executable, "-c", call],
+            [*TRACE, "-o", str(trace), sys.executable, "-c", call],
             check=False,
             cwd=Path(__file__).parents[2],
         )
