@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import struct
 import tarfile
@@ -19,6 +20,7 @@ import docker
 import requests
 import urllib3
 from docker.errors import APIError, DockerException, NotFound
+from docker.types import CancellableStream
 
 from models.compose import ImageFact, InjectedFile, NetworkFact, PortHolder
 from models.failures import (
@@ -212,17 +214,18 @@ class DockerEngine:
         Raises:
             EngineError: The engine did not answer, or refused.
         """
+        asked = {
+            "since": f"{since.timestamp():.9f}",
+            "until": None if until is None else f"{until.timestamp():.9f}",
+            "filters": json.dumps({"type": ["container"], "label": [f"{_PROJECT}={project}"], "event": list(_ACTIONS)}),
+        }
         with self._speaking("listening to events"):
-            stream = self._quick().events(
-                since=f"{since.timestamp():.9f}",
-                until=None if until is None else f"{until.timestamp():.9f}",
-                filters={
-                    "type": "container",
-                    "label": f"{_PROJECT}={project}",
-                    "event": list(_ACTIONS),
-                },
-                decode=True,
-            )
+            client = self._quick()
+            # Not the client's own call: that waits for ever, not only between events but for the answer too.
+            answer = client.get(client._url("/events"), params=asked, stream=True, timeout=_QUICK_SECONDS)
+            client._raise_for_status(answer)
+            client._disable_socket_timeout(client._get_raw_response_socket(answer))
+            stream = CancellableStream(client._stream_helper(answer, decode=True), answer)
         return EventStream(stream, self.address, endless=until is None)
 
     def exec(self, container_id: str, command: Sequence[str], timeout: timedelta) -> tuple[int, str]:
@@ -235,9 +238,9 @@ class DockerEngine:
             ContainerGoneError: There is no such container any more.
             EngineError: The container does not run, or has no such command.
         """
-        client = self._quick()
         deadline = time.monotonic() + timeout.total_seconds()
         with self._speaking(f"running {command[0]} in container {_short(container_id)}"):
+            client = self._quick()
             made = client.exec_create(container_id, list(command))
             # Not the client's own call: it leaves out what arrived together with the answer's head, and has
             # no time limit.
