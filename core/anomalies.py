@@ -8,11 +8,13 @@ the last 75 rows already told scores 0: one incident, one score.
 from __future__ import annotations
 
 import csv
+import json
 import math
+import struct
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
 from typing import Protocol
@@ -235,6 +237,37 @@ class Detector:
         return f"the mean of the last {rows} rows has moved away from the usual {mean:.4g}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched:
+    """One value after the detector and the rules: the state to keep, the score, and the worst judgement.
+
+    `lasting` says that the judgement has waited for the trouble to last; otherwise, ask for a second look.
+    """
+
+    state: bytes
+    score: Score
+    judgement: Judgement
+    lasting: bool
+
+
+def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Watched:
+    """Score one value of a metric and hold it against the rules, from the state of the last one.
+
+    Raises BadInputError for a value that is no number, or for a state of another kind or version.
+    """
+    detector, episode, stuck, zero = _take_up(state)
+    score = detector.update(at, value)
+    episode, stuck, zero = episode.after(score, value), stuck.after(value), zero.after(value)
+    judgement = max((episode.judge(), stuck.judge(), zero.judge()), key=lambda one: one.level.rank)
+    rules = json.dumps([asdict(rule) for rule in (episode, stuck, zero)], separators=(",", ":")).encode()
+    return Watched(
+        state=_LENGTH.pack(len(rules)) + rules + detector.to_state(),
+        score=score,
+        judgement=judgement,
+        lasting=judgement.level is Level.WARNING,
+    )
+
+
 def detect_csv(lines: Iterable[str]) -> Iterator[str]:
     """Score a CSV with the columns timestamp and value: the same rows, with anomaly_score beside them.
 
@@ -383,6 +416,7 @@ def judge_silence(last_seen: datetime | None, now: datetime, *, every: timedelta
 _QUIET = Judgement(level=Level.NONE, reason="")
 _RANKED = ("hour", "recent", "short shift", "long shift", "level")
 _SEEN_OFTEN = 3
+_LENGTH = struct.Struct("<I")
 
 
 class _Kept(Protocol):
@@ -630,6 +664,18 @@ class _Spoken:
 
     def read(self, source: Iterator[float]) -> None:
         self._highest.extend((int(next(source)), next(source)) for _ in range(int(next(source))))
+
+
+def _take_up(state: bytes | None) -> tuple[Detector, Episode, StuckRule, ZeroRule]:
+    if state is None:
+        return Detector(), Episode(), StuckRule(), ZeroRule()
+    try:
+        begins = _LENGTH.size
+        ends = begins + int(_LENGTH.unpack_from(state)[0])
+        episode, stuck, zero = json.loads(state[begins:ends])
+        return Detector.from_state(state[ends:]), Episode(**episode), StuckRule(**stuck), ZeroRule(**zero)
+    except (ValueError, TypeError, struct.error) as error:
+        raise BadInputError("The state of a watched metric is not readable;", advice="start anew.") from error
 
 
 def _time(text: str, line: int) -> datetime | None:

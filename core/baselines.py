@@ -242,12 +242,9 @@ def _known(rows: _Rows) -> _Rows:
 def _ceiling(history: _History) -> float:
     """The highest value of the kept days; from a week on the second highest day, so one bad day may pass."""
     day = (history.last_hour - np.arange(len(history.hours), 0, -1)) // 24
-    peaks = [
-        float(np.nanmax(history.hours[day == one, 3]))
-        for one in np.unique(day)
-        if not np.isnan(history.hours[day == one, 3]).all()
-    ]
-    peaks.sort(reverse=True)
+    begins = np.flatnonzero(np.diff(day, prepend=day[0] - 1))
+    of_days = np.fmax.reduceat(history.hours[:, 3], begins)
+    peaks = sorted(map(float, of_days[~np.isnan(of_days)]), reverse=True)
     return peaks[1] if len(peaks) >= 7 else peaks[0]
 
 

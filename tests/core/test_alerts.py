@@ -1,11 +1,13 @@
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.alerts import AlertPolicy, MaintenanceWindow, Round, acknowledge, judge_burn, judge_round
+from core.anomalies import watch_metric
 from models.analysis import AlertChange, Level, Share, Signal
 from models.failures import BadInputError
 from models.metrics import AlertSeverity, AlertState, Dependency, DependencyType
@@ -235,3 +237,56 @@ def test_one_failure_of_few_requests_burns_nothing() -> None:
     assert burn(shares(0.9, 10)).level is GOOD
     assert burn(shares(0.0, 10)).level is WORSE
     assert burn({}).level is GOOD
+
+
+def a_day_of_two_services(seed: int, trouble: str) -> list[str]:
+    """Everything told on the fourth day of ordinary traffic, with one trouble at noon of it."""
+    noise = np.random.default_rng(seed)
+    rows = 4 * 288
+    swing = np.sin(2 * np.pi * np.arange(rows) / 288)
+    series = {
+        ("bot", "cpu_usage"): 30 + 10 * swing + noise.normal(0, 2, rows),
+        ("bot", "memory_usage"): 40 + 3 * swing + noise.normal(0, 0.5, rows),
+        ("redis", "response_time"): 2 + noise.lognormal(0, 0.3, rows),
+    }
+    noon = 3 * 288 + 144
+    if trouble == "hog":
+        series["bot", "cpu_usage"][noon : noon + 24] = 99 + noise.normal(0, 0.5, 24)
+    if trouble == "leak":
+        series["bot", "memory_usage"][noon : noon + 48] += np.linspace(0, 50, 48)
+    if trouble == "stuck":
+        series["bot", "cpu_usage"][noon : noon + 90] = 31.4
+    watched, states, told = Watched(dependencies=NEEDS), {}, []
+    for row in range(rows):
+        watched.now = NOON + row * 5 * MINUTE
+        signals = []
+        for (service, metric), values in series.items():
+            seen = watch_metric(states.get((service, metric)), watched.now, float(values[row]))
+            states[service, metric] = seen.state
+            signals.append(
+                Signal(
+                    service=service,
+                    metric=metric,
+                    at=watched.now,
+                    level=seen.judgement.level,
+                    reason=seen.judgement.reason,
+                    lasting=seen.lasting,
+                )
+            )
+        events = watched.sees(*signals).events
+        told += [f"{event.change} {event.alert.metric}" for event in events if row >= 3 * 288]
+    return told
+
+
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize(
+    ("trouble", "metric"), [("hog", "cpu_usage"), ("leak", "memory_usage"), ("stuck", "cpu_usage")]
+)
+def test_a_trouble_is_one_alert_that_ends_with_it(trouble: str, metric: str, seed: int) -> None:
+    told = [words for words in a_day_of_two_services(seed, trouble) if not words.startswith("reminded")]
+    assert told == [f"opened {metric}", f"resolved {metric}"]
+
+
+@pytest.mark.parametrize("seed", range(10, 13))
+def test_an_ordinary_day_is_a_quiet_day(seed: int) -> None:
+    assert a_day_of_two_services(seed, "none") == []

@@ -18,6 +18,7 @@ from core.anomalies import (
     ZeroRule,
     detect_csv,
     judge_silence,
+    watch_metric,
 )
 from models.analysis import Level
 from models.failures import BadInputError
@@ -257,3 +258,26 @@ def test_a_drop_that_lasts_becomes_usual() -> None:
 )
 def test_silence_is_judged_by_how_often_data_should_come(missed: int, level: Level) -> None:
     assert judge_silence(MONDAY, MONDAY + missed * MINUTE, every=MINUTE).level is level
+
+
+def test_a_watched_metric_needs_nothing_but_its_state() -> None:
+    values = daily(1500, 5 * MINUTE)
+    values[1300:1320] = [100.0] * 20
+    values[1400:1465] = [40.0] * 65
+    values[1480:] = [0.0] * 20
+    state, told = None, []
+    for step, value in enumerate(values):
+        seen = watch_metric(state, MONDAY + step * 5 * MINUTE, value)
+        state = seen.state
+        told.append((seen.judgement.level, seen.lasting))
+    assert (Level.WARNING, True) not in told[500:1300]
+    assert told[1301] == (Level.WARNING, True)
+    assert told[1460] == (Level.WARNING, True)
+    assert told[1480] == (Level.CRITICAL, False)
+    assert len(state or b"") < 20_000
+
+
+@pytest.mark.parametrize("state", [b"", b"12345678", (2).to_bytes(4, "little") + b"[]"])
+def test_refuses_a_watched_state_it_cannot_read(state: bytes) -> None:
+    with pytest.raises(BadInputError, match="start anew"):
+        watch_metric(state, MONDAY, 1.0)
