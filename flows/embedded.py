@@ -22,6 +22,9 @@ from pathlib import Path
 from models.failures import RoasError
 from models.settings import Settings
 
+LOG_TO_UI = ("PREFECT_LOGGING_EXTRA_LOGGERS", "roas")
+"""Our own log goes to the server as well, where a run's page shows it."""
+
 START_WITHIN = timedelta(seconds=90)
 """The first start of a new data folder also makes the server's own database."""
 
@@ -36,7 +39,7 @@ def prefect_api(settings: Settings) -> Iterator[None]:
     Raises:
         RoasError: The temporary server did not start.
     """
-    os.environ.setdefault("PREFECT_LOGGING_EXTRA_LOGGERS", "roas")
+    os.environ.setdefault(*LOG_TO_UI)
     if os.environ.get("PREFECT_API_URL"):
         yield
         return
@@ -71,7 +74,6 @@ def server_environment(home: Path) -> dict[str, str]:
         "PREFECT_HOME": str(home.absolute()),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_API_URL": "",
-        "PREFECT_LOGGING_TO_API_ENABLED": "false",
         # The recorder's defaults write one row at a time, which SQLite answers slowly.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
@@ -90,7 +92,12 @@ def _temporary_server(home: Path) -> Iterator[str]:
                 *("--host", "127.0.0.1", "--port", str(port), "--log-level", "error"),
             ],
             env=server_environment(home)
-            | {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"},
+            | {
+                "PREFECT_LOGGING_TO_API_ENABLED": "false",
+                "PREFECT_UI_ENABLED": "0",
+                "PREFECT__SERVER_EPHEMERAL": "1",
+                "PREFECT__SERVER_FINAL": "1",
+            },
             stdout=log,
             stderr=log,
         )

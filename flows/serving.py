@@ -9,7 +9,7 @@ import click
 
 from adapters.environment_files import environment_names
 from adapters.host import port_is_free
-from flows.embedded import server_environment, wait_for_api
+from flows.embedded import LOG_TO_UI, server_environment, wait_for_api
 from models.failures import BadInputError
 from models.settings import Settings
 
@@ -37,6 +37,7 @@ def serve_all(settings: Settings) -> None:
     # Set before the engine is imported: it reads them once.
     os.environ.update(server_environment(home))
     os.environ["PREFECT_API_URL"] = url
+    os.environ.setdefault(*LOG_TO_UI)
     os.environ["PREFECT_UI_API_URL"] = url
     os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "1")
     click.echo(f"Prefect server starting, its files in {home}")
