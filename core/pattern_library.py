@@ -156,7 +156,6 @@ _BENIGN = (
         healthy=_any(
             r"health(?:_status|[ -]?status)?[:=]+ ?\"?(?:healthy|starting)\b",
             r"\(healthy\)",
-            r"\bis (?:now |already )?healthy\b",
             r"health ?check (?:passed|succeeded|ok)\b",
             r"\bpassed health ?checks?\b",
             r"\bservice recovered\b",
@@ -238,6 +237,7 @@ _BENIGN = (
         finished_well=_any(
             r"\b(?:finished|completed|terminated|done|ended|started|loaded|connected|saved|created|applied) (?:running )?(?:successfully|with success)",
             r"\bsuccessfully (?:finished|completed|started|loaded|connected|saved|created|applied|migrated|logged)",
+            r"\bis (?:now |already )?healthy\b",
         ),
         listens=_any(
             r"ready (?:to accept|for) connections",
@@ -1635,14 +1635,20 @@ _DEPENDENCY_FAILED_START = (
         HIGH,
         Strategy.INVESTIGATE,
         INNERMOST,
-        dependency_ended=_any(
-            r"dependency failed to start: container \S+ exited",
-        ),
         one_shot_failed=_any(
             r"didn't complete successfully",
             r"did not complete successfully",
             r"dependency failed for (?:[^d\n]|d[^o\n])",
             r"service_completed_successfully",
+        ),
+    ),
+    *_family(
+        Category.DEPENDENCY_FAILED_START,
+        HIGH,
+        Strategy.INVESTIGATE,
+        CERTAIN + 1,
+        dependency_ended=_any(
+            r"dependency failed to start: container \S+ exited",
         ),
     ),
     *_family(
