@@ -233,6 +233,7 @@ _BENIGN = (
             r"(?:using|use|falling back to|fallback to|default(?:s|ed|ing)? to)(?: the| its)?(?: built-in)? default",
             r"defaulting to",
             r"using (?:\S+ ){0,3}instead of",
+            r"disconnecting from voice normally",
         ),
         finished_well=_any(
             r"\b(?:finished|completed|terminated|done|ended|started|loaded|connected|saved|created|applied) (?:running )?(?:successfully|with success)",
@@ -700,8 +701,8 @@ _NAME_CONFLICT = (
             r"is already assigned to",
             r"you have to (?:remove|delete) \(or rename\)",
             r"container (?:with )?(?:the )?name \S+ already exists",
-            r"name conflict",
             r"renam\w+ a container with the same name",
+            r"container name conflict",
         ),
     ),
     *_family(
@@ -1300,13 +1301,13 @@ _CONTAINER_EXITED = (
             r"terminated by signal",
             r"\bis not running\b",
             r"container not running",
-            r"cannot exec in a (?:stopped|paused)",
             r"container that has stopped",
             r"has died",
             r"terminated unexpectedly",
             r"container (?:has )?(?:stopped|crashed|terminated)",
             r"exitcode[\"']?[:=] ?-?[1-9]",
             r"worker exited prematurely",
+            r"cannot exec in a stopped",
         ),
     ),
     *_family(
@@ -2819,6 +2820,7 @@ _REDIS_STATE = (
             r"module[^\n]{0,40}failed to load[^\n]{0,30}server aborting",
             r"db index is out of range",
             r"invalid db index",
+            r"possible security attack detected",
         ),
     ),
     *_family(
@@ -3037,9 +3039,9 @@ _DISCORD_API = (
             r"shard \S+ (?:died|closed|reconnect)",
             r"guild unavailable",
             r"zombie(?:d)? connection",
-            r"(?:connect(?:ing|ed)?|disconnected|resume|handshake)\b[^\n]{0,20}\b(?:to|from|the) voice\b",
             r"failed to connect for shard",
             r"websocket connection is closed: (?:code = 1\d\d\d|no code)",
+            r"(?:could not|failed|error|timed out|disconnected)[^\n]{0,40}\bvoice\b",
         ),
     ),
     *_family(
@@ -3311,6 +3313,7 @@ _KERNEL_NETWORK_DRIVER = (
             r"open /sys/fs/cgroup",
             r"cgroup mount destination",
             r"cgroup already mounted",
+            r"failed to connect to (?:the )?(?:d-bus|dbus|system bus)",
         ),
         runtime_support=_any(
             r"seccomp[^\n]{0,80}(?:not supported|unsupported|fail|error|invalid|unable)",
