@@ -35,16 +35,18 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 def _naive_utc(value: datetime | None) -> datetime | None:
-    if value is None:
-        return None
-    if value.tzinfo is None:
-        raise ValueError(f"{value} has no time zone")
-    return value.astimezone(UTC).replace(tzinfo=None)
+    return None if value is None else _utc(value).replace(tzinfo=None)
 
 
 def _utc_text(value: datetime | None) -> str | None:
-    moment = _naive_utc(value)
-    return None if moment is None else moment.isoformat(" ", "microseconds")
+    # Without the "+00:00" at its end; cutting it off is quicker than making a time without a zone first.
+    return None if value is None else _utc(value).isoformat(" ", "microseconds")[:26]
+
+
+def _utc(value: datetime) -> datetime:
+    if value.tzinfo is None:
+        raise ValueError(f"{value} has no time zone")
+    return value if value.tzinfo is UTC else value.astimezone(UTC)
 
 
 def _from_naive_utc(value: datetime | None) -> datetime | None:

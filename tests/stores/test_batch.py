@@ -172,7 +172,7 @@ def test_a_record_the_killed_process_did_not_finish_was_never_accepted(stores: S
 def test_a_flusher_that_died_before_its_commit_doubles_nothing(stores: Stores, settings: Settings, monkeypatch) -> None:
     put_then_die(settings)
     with BatchWriter(stores) as writer:
-        monkeypatch.setattr("adapters.stores.batch.upsert", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("adapters.stores.batch._insert", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             writer.flush()
         monkeypatch.undo()

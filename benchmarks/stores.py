@@ -1,0 +1,522 @@
+"""Benchmarks of the stores: each figure is a ratio of things measured in turns within one run.
+
+python -m benchmarks.stores [batch|put|transactions|samples|deletion|archive|days ...] [--rows N]
+"""
+
+import argparse
+import multiprocessing
+import os
+import shutil
+import sqlite3
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from sqlmodel import Session
+
+from adapters.stores import Stores
+from adapters.stores.archiver import Archiver
+from adapters.stores.batch import BatchWriter
+from adapters.stores.lifecycle import RetentionPolicy, compress_monitoring
+from adapters.stores.sql import table
+from models.operations import Operation, OperationStatus, OperationType
+from models.records import RecordedScore
+from models.settings import Settings
+from models.tables.monitoring import ProbeRow
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+@contextmanager
+def opened() -> Iterator[Stores]:
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, Stores.open(Settings(data_dir=Path(folder))) as stores:
+        yield stores
+
+
+def told(name: str, value: float, goal: str, unit: str = "") -> None:
+    print(f"{name:62} {value:12.3f} {unit:9} (goal {goal})", flush=True)
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def in_turns(rounds: int, **works: Callable[[], object]) -> dict[str, float]:
+    """Median seconds of each, measured in turns."""
+    taken: dict[str, list[float]] = {name: [] for name in works}
+    for _ in range(rounds):
+        for name, work in works.items():
+            taken[name].append(seconds(work))
+    return {name: statistics.median(times) for name, times in taken.items()}
+
+
+# Batch writer
+
+
+def probes(count: int) -> list[dict]:
+    return [
+        {
+            "checked_at": NOON + timedelta(milliseconds=place),
+            "environment": "prod",
+            "service": "bot",
+            "kind": "http",
+            "target": "http://bot:8080/health",
+            "ok": True,
+            "detail": "200 in time",
+            "latency_ms": place * 0.25,
+        }
+        for place in range(count)
+    ]
+
+
+RAW = (
+    "INSERT INTO probe_results (checked_at, environment, service, kind, target, ok, detail, latency_ms) "
+    "VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
+
+def converted(row: dict) -> tuple:
+    moment = row["checked_at"].astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    names = ("environment", "service", "kind", "target", "ok", "detail", "latency_ms")
+    return (moment, *(row[name] for name in names))
+
+
+def raw(connection: sqlite3.Connection, rows: list[dict], size: int) -> None:
+    for at in range(0, len(rows), size):
+        connection.execute("BEGIN IMMEDIATE")
+        connection.executemany(RAW, [converted(row) for row in rows[at : at + size]])
+        connection.execute("COMMIT")
+
+
+def add_all(stores: Stores, rows: list[dict], size: int) -> None:
+    for at in range(0, len(rows), size):
+        with stores.databases["monitoring"].write() as connection, Session(connection) as session:
+            session.add_all([ProbeRow(**row) for row in rows[at : at + size]])
+            session.flush()
+
+
+def put_many(writer: BatchWriter, rows: list[dict], size: int) -> None:
+    for at in range(0, len(rows), size):
+        writer.put_many(ProbeRow, rows[at : at + size])
+
+
+def put(writer: BatchWriter, rows: list[dict]) -> None:
+    for row in rows:
+        writer.put(ProbeRow, row)
+
+
+def same_settings(stores: Stores) -> sqlite3.Connection:
+    return stores.databases["monitoring"]._connect(query_only=False)
+
+
+def batch(_: int) -> None:
+    rows = probes(20_000)
+    for size in (100, 1000):
+        one_size(rows, size)
+
+
+def one_size(rows: list[dict], size: int) -> None:
+    with (
+        opened() as stores,
+        closing(same_settings(stores)) as connection,
+        BatchWriter(stores, batch_size=size) as writer,
+    ):
+        taken = in_turns(
+            7,
+            raw=lambda: raw(connection, rows, size),
+            many=lambda: (put_many(writer, rows, size), writer.flush()),
+            one=lambda: (put(writer, rows), writer.flush()),
+            session=lambda: add_all(stores, rows, size),
+        )
+    told(f"batch {size}: raw executemany", len(rows) / taken["raw"], "-", "rows/s")
+    told(f"batch {size}: put_many against raw", taken["raw"] / taken["many"], ">= 0.90")
+    told(f"batch {size}: put, each surviving a kill, against raw", taken["raw"] / taken["one"], ">= 0.70")
+    told(f"batch {size}: put_many against session.add_all", taken["session"] / taken["many"], ">= 8")
+
+
+def produce(folder: str, count: int, answers) -> None:
+    waits = []
+    with Stores.open(Settings(data_dir=Path(folder))) as stores, BatchWriter(stores, batch_size=1000) as writer:
+        for row in probes(count):
+            began = time.perf_counter()
+            writer.put(ProbeRow, row)
+            waits.append(time.perf_counter() - began)
+    answers.put(sorted(waits))
+
+
+def four(_: int) -> None:
+    count = 40_000
+    with opened() as stores:
+        folder = str(stores.gate.path.parent)
+        answers: multiprocessing.Queue = multiprocessing.Queue()
+
+        def run(writers: int) -> tuple[float, list[float]]:
+            began = time.perf_counter()
+            processes = [
+                multiprocessing.get_context("fork").Process(target=produce, args=(folder, count, answers))
+                for _ in range(writers)
+            ]
+            for process in processes:
+                process.start()
+            waits = sorted(wait for _ in processes for wait in answers.get())
+            for process in processes:
+                process.join()
+            return writers * count / (time.perf_counter() - began), waits
+
+        alone, together, tails = [], [], []
+        for _ in range(3):
+            alone.append(run(1)[0])
+            rate, waits = run(4)
+            together.append(rate)
+            tails.append(waits[int(len(waits) * 0.99)] * 1000)
+    told("four producers: p99 of put", statistics.median(tails), "<= 0.1", "ms")
+    told("four producers: rows/s against one", statistics.median(together) / statistics.median(alone), ">= 0.95")
+
+
+# Transactions over stores
+
+
+def operation(name: str, at: datetime = NOON, status: OperationStatus = OperationStatus.SUCCESS) -> Operation:
+    return Operation(
+        deployment_id=name,
+        operation_type=OperationType.START,
+        environment="prod",
+        status=status,
+        started_at=at,
+        ended_at=at + timedelta(seconds=30),
+    )
+
+
+def one_row_each(stores: Stores, name: str) -> None:
+    score = RecordedScore(environment="prod", service=name, score=1, grade="A", scored_at=NOON)
+    stores.execute_cross_db_transaction(
+        [
+            lambda inside: inside.deployments.begin(operation(name)),
+            lambda inside: inside.monitoring.record_score(score),
+            lambda inside: inside.errors.pause("prod", name, None, "r", "b", NOON),
+        ]
+    )
+
+
+def attached(folder: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(folder / "one.db", isolation_level=None)
+    for name in ("two", "three"):
+        connection.execute(f"ATTACH '{folder}/{name}.db' AS {name}")
+    for name in ("main", "two", "three"):
+        connection.execute(f"PRAGMA {name}.journal_mode=TRUNCATE").fetchall()
+        connection.execute(f"PRAGMA {name}.synchronous=FULL")
+        connection.execute(f"CREATE TABLE {name}.t (id INTEGER PRIMARY KEY, a TEXT, b TEXT, c TEXT)")
+        connection.execute(f"CREATE INDEX {name}.i ON t(a)")
+    return connection
+
+
+def write_attached(connection: sqlite3.Connection, name: str) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for place in ("main", "two", "three"):
+        connection.execute(f"INSERT INTO {place}.t (a, b, c) VALUES (?, ?, ?)", (name, "x" * 40, "y" * 40))
+    connection.execute("COMMIT")
+
+
+def sync_count() -> None:
+    code = (
+        "import sys\nfrom benchmarks.stores import *\n"
+        "with Stores.open(Settings(data_dir=Path(sys.argv[1]))) as stores:\n"
+        "    for place in range(int(sys.argv[2])): one_row_each(stores, f't{place}')\n"
+        "    import os; os._exit(0)\n"
+    )
+    counts = []
+    with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder:
+        for times in (0, 256):
+            trace = Path(folder) / f"trace{times}"
+            subprocess.run(
+                [
+                    *("strace", "-f", "-o", trace, "-e", "trace=fdatasync,fsync"),
+                    *(sys.executable, "-c", code, Path(folder) / str(times), str(times)),
+                ],
+                check=True,
+            )
+            counts.append(trace.read_text().count("sync("))
+    told("transaction over three stores: syncs", (counts[1] - counts[0]) / 256, "<= 1.1")
+
+
+def transactions(_: int) -> None:
+    if shutil.which("strace"):
+        sync_count()
+    with opened() as stores, closing(attached(stores.gate.path.parent)) as connection:
+        ours, theirs = [], []
+        for place in range(400):
+            ours.append(seconds(lambda place=place: one_row_each(stores, f"t{place}")))
+            theirs.append(seconds(lambda place=place: write_attached(connection, f"t{place}")))
+    told("transaction over three stores: mean", statistics.mean(ours) * 1000, "-", "ms")
+    told("against ATTACH, TRUNCATE, FULL (mean)", statistics.mean(theirs) / statistics.mean(ours), ">= 5")
+
+
+# Samples
+
+SERIES = 200
+
+
+def fill_samples(connection: sqlite3.Connection, rows: int, begin: int, step: int = 60_000) -> None:
+    connection.executemany(
+        "INSERT OR IGNORE INTO metric_series (id, environment, service, metric) VALUES (?, 'prod', ?, ?)",
+        [(place + 1, f"service{place // 10}", f"metric{place % 10}") for place in range(SERIES)],
+    )
+    connection.execute("BEGIN")
+    connection.executemany(
+        "INSERT INTO metric_samples (ts, series, value) VALUES (?, ?, ?)",
+        ((begin + place // SERIES * step, place % SERIES + 1, (place * 7919 % 1000) / 10) for place in range(rows)),
+    )
+    connection.execute("COMMIT")
+    connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+
+
+WIDE = """
+CREATE TABLE wide (
+    id INTEGER PRIMARY KEY, environment TEXT, service TEXT, metric TEXT, value REAL, ts TEXT, labels TEXT
+);
+CREATE INDEX wide_1 ON wide(service, metric, ts); CREATE INDEX wide_2 ON wide(ts);
+"""
+
+
+def samples(rows: int) -> None:
+    with opened() as stores, closing(same_settings(stores)) as connection:
+        folder = stores.gate.path.parent
+        path = stores.databases["monitoring"].path
+        empty = path.stat().st_size
+        fill_samples(connection, rows, 1_767_225_600_000)
+        told("a sample on disk", (path.stat().st_size - empty) / rows, "<= 25", "bytes")
+        wide = sqlite3.connect(folder / "wide.db", isolation_level=None)
+        wide.execute("PRAGMA journal_mode=WAL").fetchall()
+        wide.execute("PRAGMA synchronous=NORMAL")
+        wide.executescript(WIDE)
+        insert = (
+            "INSERT INTO wide (environment, service, metric, value, ts, labels) "
+            "VALUES ('prod', ?, ?, ?, ?, '{\"a\":1}')"
+        )
+        wide.execute("BEGIN")
+        wide.executemany(
+            insert,
+            (
+                (
+                    f"service{place % SERIES // 10}",
+                    f"metric{place % 10}",
+                    place / 7,
+                    f"2026-01-01 {place // SERIES:08d}",
+                )
+                for place in range(rows)
+            ),
+        )
+        wide.execute("COMMIT")
+        wide.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+        for one in (connection, wide):
+            one.execute("PRAGMA wal_autocheckpoint=0")
+        at = 1_767_225_600_000 + (rows // SERIES + 1) * 60_000
+        count = 200
+        state = {"narrow": 0, "wide": 0}
+
+        def narrow_batch() -> None:
+            begin = at + state["narrow"] * 60_000
+            state["narrow"] += 1
+            connection.execute("BEGIN IMMEDIATE")
+            connection.executemany(
+                "INSERT INTO metric_samples (ts, series, value) VALUES (?, ?, ?)",
+                [(begin, place + 1, place / 7) for place in range(100)],
+            )
+            connection.execute("COMMIT")
+
+        def wide_batch() -> None:
+            moment = f"2026-01-02 {state['wide']:08d}"
+            state["wide"] += 1
+            wide.execute("BEGIN IMMEDIATE")
+            wide.executemany(
+                insert, [(f"service{place // 10}", f"metric{place % 10}", place / 7, moment) for place in range(100)]
+            )
+            wide.execute("COMMIT")
+
+        taken = in_turns(count, narrow=narrow_batch, wide=wide_batch)
+        wal = stores.databases["monitoring"].wal_path.stat().st_size
+        told("a sample in the WAL, batches of 100", wal / (count * 100), "<= 300", "bytes")
+        told("insert rate against the wide table", taken["wide"] / taken["narrow"], ">= 10")
+        wide.close()
+
+
+def deletion(rows: int) -> None:
+    with opened() as stores:
+        begin = datetime(2026, 1, 1, tzinfo=UTC)
+        database = stores.databases["monitoring"]
+        with closing(same_settings(stores)) as connection:
+            fill_samples(connection, rows, round(begin.timestamp() * 1000))
+        now = begin + timedelta(minutes=rows * 0.4 / SERIES) + timedelta(days=90)
+        size = database.path.stat().st_size
+        waits: list[float] = []
+        peak = [0]
+        stop = threading.Event()
+
+        def write() -> None:
+            place = 0
+            while not stop.wait(0.01):
+                place += 1
+                waits.append(seconds(lambda place=place: stores.monitoring.beat("bench", NOON)))
+                wal = database.wal_path.stat().st_size if database.wal_path.exists() else 0
+                peak[0] = max(peak[0], database.path.stat().st_size + wal)
+
+        writer = multiprocessing.get_context("fork").Process(target=live_writer, args=(str(stores.gate.path.parent),))
+        thread = threading.Thread(target=write)
+        from adapters.stores import lifecycle
+
+        deleting: list[float] = []
+        original = lifecycle._delete_range
+
+        def timed(*given) -> None:
+            deleting.append(seconds(lambda: original(*given)))
+
+        lifecycle._delete_range = timed
+        writer.start()
+        thread.start()
+        took = seconds(lambda: compress_monitoring(stores, now, RetentionPolicy(step_time=timedelta(hours=1))))
+        stop.set()
+        thread.join()
+        writer.terminate()
+        writer.join()
+        lifecycle._delete_range = original
+    gone = rows * 0.4
+    waits.sort()
+    told("deleting 40 %: deletion alone", gone / sum(deleting), ">= 1,000,000", "rows/s")
+    told("deleting 40 %: summed up, archived, verified and deleted", gone / took, "-", "rows/s")
+    told("a live writer meanwhile: p99", waits[int(len(waits) * 0.99)] * 1000, "<= 20", "ms")
+    told("a live writer meanwhile: longest", waits[-1] * 1000, "<= 150", "ms")
+    told("more disk meanwhile", (peak[0] - size) / size * 100, "<= 10", "%")
+
+
+def live_writer(folder: str) -> None:
+    with Stores.open(Settings(data_dir=Path(folder))) as stores:
+        while True:
+            stores.monitoring.beat("another process", NOON)
+            time.sleep(0.01)
+
+
+PYTHON_LOOP = """
+import sqlite3, sys, resource
+import pyarrow as pa, pyarrow.parquet as pq
+connection = sqlite3.connect(sys.argv[1])
+cursor = connection.execute("SELECT ts, series, value FROM metric_samples")
+schema = pa.schema([("ts", pa.int64()), ("series", pa.int64()), ("value", pa.float64())])
+with pq.ParquetWriter(sys.argv[2], schema, compression="zstd") as writer:
+    while rows := cursor.fetchmany(65536):
+        writer.write_table(pa.table(list(zip(*rows)), schema=schema))
+"""
+
+
+def archive(rows: int) -> None:
+    with opened() as stores:
+        path = stores.databases["monitoring"].path
+        with closing(same_settings(stores)) as connection:
+            fill_samples(connection, rows, 1_767_225_600_000)
+        names = {place + 1: ("prod", f"service{place // 10}", f"metric{place % 10}") for place in range(SERIES)}
+        kinds = {"ts": "whole", "series": "whole", "value": "real"}
+        folder = stores.gate.path.parent
+        made = []
+
+        def ours(archiver: Archiver) -> None:
+            made.clear()
+            step = 500_000 // SERIES * 60_000
+            for part in range(-(-rows // 500_000)):
+                begin = 1_767_225_600_000 + part * step
+                query = f"SELECT ts, series, value FROM metric_samples WHERE ts >= {begin} AND ts < {begin + step}"
+                made.append(archiver.write(path, query, folder / f"{part}.parquet", kinds=kinds, names=names))
+
+        def loop() -> None:
+            subprocess.run([sys.executable, "-c", PYTHON_LOOP, path, folder / "loop.parquet"], check=True)
+
+        def ours_anew() -> None:
+            with Archiver() as archiver:
+                ours(archiver)
+
+        taken = in_turns(3, ours=ours_anew, loop=loop)
+        with Archiver() as archiver:
+            ours(archiver)
+            status = Path(f"/proc/{archiver._process.pid}/status").read_text()
+        peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
+    told("archive, read back and compared", rows / taken["ours"], "-", "rows/s")
+    told("archive against a Python loop that does not verify", taken["loop"] / taken["ours"], ">= 2")
+    told("archive: a row", sum(one.size for one in made) / sum(one.rows for one in made), "<= 3", "bytes")
+    told("archive: peak memory", peak, "<= 200", "MiB")
+
+
+def days(_: int) -> None:
+    count = 1_000_000
+    with opened() as stores, closing(stores.databases["deployment_logs"]._connect(query_only=False)) as connection:
+        connection.execute("BEGIN")
+        connection.executemany(
+            "INSERT INTO deployment_operations (deployment_id, operation_type, environment, status, start_time, "
+            "end_time, duration_ms) VALUES (?, 'start', ?, ?, ?, ?, ?)",
+            (
+                (
+                    f"d{place}",
+                    f"env{place % 5}",
+                    "failed" if place % 13 == 0 else "success",
+                    f"{NOON - timedelta(seconds=place * 31):%Y-%m-%d %H:%M:%S.%f}",
+                    f"{NOON - timedelta(seconds=place * 31 - 30):%Y-%m-%d %H:%M:%S.%f}",
+                    30_000,
+                )
+                for place in range(count)
+            ),
+        )
+        connection.execute("COMMIT")
+        connection.execute("ANALYZE")
+
+        def ask(query: str) -> Callable[[], list]:
+            return lambda: connection.execute(query).fetchall()
+
+        scan = (
+            "SELECT substr(start_time, 1, 10) AS d, count(*), sum(status = 'success') "
+            "FROM deployment_operations NOT INDEXED GROUP BY d ORDER BY d"
+        )
+        index = "SELECT day, count(ok), sum(ok) FROM deployment_operations GROUP BY day ORDER BY day"
+        bare = "SELECT count(day), sum(ok) FROM deployment_operations INDEXED BY idx_deployment_operations_day"
+        found = stores.deployments.success_by_day(3650, NOON)
+        assert [(one.day.isoformat(), one.total, one.successes) for one in found] == ask(scan)() == ask(index)()
+        taken = in_turns(
+            7,
+            scan=ask(scan),
+            index=ask(index),
+            bare=ask(bare),
+            ours=lambda: stores.deployments.success_by_day(3650, NOON),
+        )
+    told("success by day over 1 M operations, all days", taken["ours"] * 1000, "-", "ms")
+    told("by its index against the bare scan of that index", taken["index"] / taken["bare"], "<= 1.2")
+    told("by the daily roll-up against the table scan", taken["scan"] / taken["ours"], ">= 100")
+
+
+ALL = {
+    "batch": batch,
+    "put": four,
+    "transactions": transactions,
+    "samples": samples,
+    "deletion": deletion,
+    "archive": archive,
+    "days": days,
+}
+
+
+def main() -> None:
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("which", nargs="*", default=list(ALL))
+    options.add_argument("--rows", type=int, default=5_000_000)
+    given = options.parse_args()
+    print(f"SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores, table {table(ProbeRow).name}")
+    for name in given.which:
+        ALL[name](given.rows)
+
+
+if __name__ == "__main__":
+    main()
