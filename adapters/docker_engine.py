@@ -288,11 +288,12 @@ class DockerEngine:
 
         Raises:
             EngineUnreachableError: The engine itself did not answer.
+            EnginePermissionError: The engine may not be asked this.
         """
         try:
             with self._speaking(f"asking a registry for {reference}"):
                 self._quick().inspect_distribution(reference)
-        except EngineUnreachableError:
+        except (EngineUnreachableError, EnginePermissionError):
             raise
         except EngineError as error:
             return error.what

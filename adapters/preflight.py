@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import tomllib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ from adapters.host import file_problem, port_holder, port_is_free, readable_by_a
 from adapters.secrets import missing_secrets, process_environment, variables_of
 from models.compose import Application, ComposeVariable, ImageFact, Mount, MountKind, PortHolder, ServiceDeclaration
 from models.environments import Environment
-from models.failures import RoasError
+from models.failures import EnginePermissionError, RoasError
 from models.sightings import EngineInfo, SystemSample
 from models.validation_facts import Facts, ImageWanted, MountWanted, PortWanted, Trouble
 
@@ -80,28 +80,38 @@ async def _with_application(facts: Facts, application: Application, engine: Dock
     the engine runs on it."""
     if isinstance(facts.engine, Trouble):
         return facts
+    gaps: list[str] = []
     sightings, holders, networks, volumes, images = await asyncio.gather(
-        asyncio.to_thread(engine.sightings, application.project),
-        asyncio.to_thread(engine.port_holders),
-        asyncio.to_thread(engine.networks),
-        asyncio.to_thread(engine.volumes),
-        _images(application, engine, local=local),
+        _or_gap(asyncio.to_thread(engine.sightings, application.project), gaps),
+        _or_gap(asyncio.to_thread(engine.port_holders), gaps),
+        _or_gap(asyncio.to_thread(engine.networks), gaps),
+        _or_gap(asyncio.to_thread(engine.volumes), gaps),
+        _or_gap(_images(application, engine, local=local), gaps),
     )
-    users = {image.service: image.held.user for image in images if image.held is not None}
+    users = {image.service: image.held.user for image in images or () if image.held is not None}
     ports, mounts = await asyncio.gather(
-        asyncio.to_thread(lambda: tuple(_ports(application, holders, local=local))),
+        asyncio.to_thread(lambda: tuple(_ports(application, holders or (), local=local))),
         asyncio.to_thread(lambda: tuple(_mounts(application, users)) if local else ()),
     )
     return replace(
         facts,
-        sightings=tuple(sightings),
-        port_holders=tuple(holders),
-        networks=tuple(networks),
-        volumes=tuple(volumes),
-        images=images,
+        sightings=tuple(sightings or ()),
+        networks=None if networks is None else tuple(networks),
+        volumes=None if volumes is None else tuple(volumes),
+        images=images or (),
         ports=ports,
         mounts=mounts,
+        gaps=tuple(gaps),
     )
+
+
+async def _or_gap(answer: Awaitable[T], gaps: list[str]) -> T | None:
+    """What the engine answers, or None and why it did not: a proxy in front may allow one question only."""
+    try:
+        return await answer
+    except RoasError as error:
+        gaps.append(error.what.rstrip("."))
+        return None
 
 
 async def _or_trouble(ask: Callable[[], T]) -> T | Trouble:
@@ -149,8 +159,8 @@ async def _obtainable(reference: str, engine: DockerEngine) -> str | None:
     try:
         async with asyncio.timeout(_REGISTRY_SECONDS):
             return await asyncio.to_thread(engine.image_can_be_had, reference)
-    except TimeoutError:
-        # A slow registry is no proof of anything; the pull itself is more patient.
+    except (TimeoutError, EnginePermissionError):
+        # A slow registry, or a proxy that forbids to ask, proves nothing; the pull itself is more patient.
         return None
 
 

@@ -37,6 +37,7 @@ def validate(facts: Facts, now: datetime) -> ValidationResult:
         *_check_another_run(facts),
         *_check_clock(facts),
         *_check_host(facts),
+        *_check_gaps(facts),
     ]
     if not isinstance(facts.declared, Trouble):
         application = facts.declared
@@ -208,6 +209,16 @@ def _check_host(facts: Facts) -> Iterator[Check]:
         )
     else:
         yield _passed("open_files", f"{host.open_files_limit} files may be open at once.")
+
+
+def _check_gaps(facts: Facts) -> Iterator[Check]:
+    for gap in facts.gaps:
+        yield _found(
+            "gaps",
+            _WARNING,
+            f"Not everything could be looked at: {gap}.",
+            "Allow this user that question to the engine.",
+        )
 
 
 _FREE_DISK = "Free space there; `docker system df` shows what images, containers and volumes take."
@@ -419,7 +430,7 @@ def _judge_mount(wanted: MountWanted) -> Iterator[Check]:
 
 
 def _check_networks(facts: Facts, application: Application) -> Iterator[Check]:
-    if isinstance(facts.engine, Trouble):
+    if isinstance(facts.engine, Trouble) or facts.networks is None:
         return
     existing = {network.name: network for network in facts.networks}
     findings = []
@@ -473,7 +484,7 @@ def _overlap(one: str, other: str) -> bool:
 
 
 def _check_volumes(facts: Facts, application: Application) -> Iterator[Check]:
-    if isinstance(facts.engine, Trouble):
+    if facts.volumes is None:
         return
     findings = [
         _found(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from models.compose import Application, ComposeVariable, ImageFact, Mount, NetworkFact, PortHolder, PublishedPort
+from models.compose import Application, ComposeVariable, ImageFact, Mount, NetworkFact, PublishedPort
 from models.environments import Environment
 from models.sightings import EngineInfo, Sighting, SystemSample
 
@@ -54,7 +54,10 @@ class MountWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything that was found out about an environment before anything was touched."""
+    """Everything that was found out about an environment before anything was touched.
+
+    None stands for what could not be found out; `gaps` then says why.
+    """
 
     environment: Environment
     engine: EngineInfo | Trouble
@@ -66,9 +69,8 @@ class Facts:
     sightings: tuple[Sighting, ...] = ()
     images: tuple[ImageWanted, ...] = ()
     ports: tuple[PortWanted, ...] = ()
-    port_holders: tuple[PortHolder, ...] = ()
-    networks: tuple[NetworkFact, ...] = ()
-    volumes: tuple[str, ...] = ()
+    networks: tuple[NetworkFact, ...] | None = None
+    volumes: tuple[str, ...] | None = None
     mounts: tuple[MountWanted, ...] = ()
     host: SystemSample | None = None
     clock_offset: timedelta | None = None

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import threading
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -193,3 +197,49 @@ async def test_who_holds_the_environment_is_passed_on(make_project: Make) -> Non
     facts = await gather_facts(project.environment, held_by="start 1 of somebody")
     assert "somebody" in findings(facts, "another_run")[0].finding
     assert findings(replace(facts, held_by=None), "another_run") == []
+
+
+class _Guarded(BaseHTTPRequestHandler):
+    """A proxy in front of the engine that allows little."""
+
+    def do_GET(self) -> None:
+        path = self.path.split("?")[0]
+        if not any(path.endswith(allowed) for allowed in ("/version", "/info", "/containers/json")):
+            self._say(403, b"<html>Forbidden</html>")
+            return
+        with closing(_UnixConnection("localhost")) as engine:
+            engine.request("GET", self.path)
+            answer = engine.getresponse()
+            self._say(answer.status, answer.read())
+
+    def _say(self, status: int, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        """Say nothing."""
+
+
+class _UnixConnection(HTTPConnection):
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect("/var/run/docker.sock")
+
+
+async def test_what_a_proxy_forbids_is_a_gap_and_no_error(make_project: Make) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _Guarded)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        address = f"tcp://127.0.0.1:{server.server_port}"
+        project = make_project("services: {a: {image: IMAGE, command: FOREVER}}", engine=address)
+        facts = await gather_facts(project.environment)
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+    assert (facts.networks, facts.volumes, facts.images, facts.host) == (None, None, (), None)
+    assert sum("forbids" in gap for gap in facts.gaps) == 3
+    assert validate(facts, datetime.now(UTC)).passed

@@ -84,6 +84,7 @@ GOOD = Facts(
     ports=(PORT,),
     mounts=(MOUNT,),
     networks=(NetworkFact(name="bridge", driver="bridge", subnets=("172.17.0.0/16",)),),
+    volumes=(),
     host=HOST,
     clock_offset=timedelta(milliseconds=3),
 )
@@ -131,6 +132,7 @@ def test_what_was_measured_is_recorded_with_the_result() -> None:
         ({"missing_secrets": {"PW": "file /s is empty"}}, "secrets", CRITICAL, "PW is missing: file /s is empty"),
         ({"empty_variables": (ComposeVariable(name="X"),)}, "interpolation", WARNING, "X is empty"),
         ({"held_by": "start 12ab of somebody"}, "another_run", CRITICAL, "somebody"),
+        ({"gaps": ("a proxy forbids listing networks",), "networks": None}, "gaps", WARNING, "listing networks"),
         ({"clock_offset": timedelta(minutes=-3)}, "clock", WARNING, "-180 s"),
         ({"host": replace(HOST, disk_free_bytes=1 * GIB)}, "disk", WARNING, "1.0 GiB are free"),
         ({"host": replace(HOST, disk_free_bytes=50 * 1024**2)}, "disk", CRITICAL, "Only 50 MiB"),
@@ -307,6 +309,15 @@ def test_address_pools_that_are_used_up_stop_the_start() -> None:
     assert judged(declared=wanted, networks=full, engine=wide).failed == ()
     there = (*full[1:], NetworkFact(name="shop_n", driver="bridge"))
     assert judged(declared=wanted, networks=there).failed == ()
+
+
+def test_networks_and_volumes_nobody_could_look_at_are_not_called_missing() -> None:
+    wanted = replace(
+        APPLICATION,
+        networks=(NetworkDeclaration(key="n", name="outer", external=True),),
+        volumes=(VolumeDeclaration(key="v", name="data", external=True),),
+    )
+    assert judged(declared=wanted, networks=None, volumes=None).failed == ()
 
 
 def test_an_external_volume_must_be_there() -> None:
