@@ -38,7 +38,8 @@ _LOUD_LEVEL = re2.compile(
 _FAILURE_WORD = re2.compile(
     r"(?i)error|fail|fatal|panic|exception|crash|abort|den(?:y|ied)|refus|invalid|can(?:no|')t|could ?n"
     r"|not (?:found|set|exist|allow|support|permit|valid|running|respond)|missing|wrong|unexpected|kill|unable"
-    r"|timed?[ -]?out|unhealthy|lost|\bdown\b|broken|reject|traceback|critical|firing|\bdead|corrupt|illegal"
+    r"|timed?[ -]?out|unhealthy|lost|\b(?:is|are|went|host|instance|node) down\b|broken|reject|traceback"
+    r"|critical|firing|\bdead|corrupt|illegal"
     r"|bad |no such|unknown|unreachable|closed|exceed|overflow|undefined|unsupported|forbidden"
     r"|too (?:many|large|long|high|low|slow)|degraded|filling up|disappear|not healthy|stalling|out of sync"
     r"|\bno \S+ (?:found|provided|set|given)|unauthori[sz]ed|expired|conflict|\bdies\b|terminated|didn't|doesn't|stuck"

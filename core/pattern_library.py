@@ -130,6 +130,8 @@ _BENIGN = (
             r"changed limits: max_open_files",
             r"\[warning\] ip address",
             r"ssl context is not usable without certificate",
+            r"aborted connection \d+ to db",
+            r"forcing close of thread",
         ),
         container_stopped_on_wish=_any(
             r"failed to exit within \S+(?: seconds)? of (?:signal|kill|sig)",
@@ -168,6 +170,7 @@ _BENIGN = (
             r"has (?:successfully )?resumed session",
             r"succeeded (?:after|on) (?:\d+ )?(?:retr|attempt)",
             r"looks solved",
+            r"using (?:the )?defaults?(?: values?| settings?| config\w*| for all)",
         ),
         prometheus_notices=_any(
             r"no time or size retention was set",
@@ -311,6 +314,7 @@ _DOCKER_DAEMON_UNREACHABLE = (
             r"unit docker\.service (?:has failed|entered failed|not found|could not be found|is masked)",
             r"dependency failed for docker",
             r"docker\.service[^\n]{0,40}(?:is masked|not loaded)",
+            r"docker\.service:? (?:\S+ )?operation timed out",
         ),
         daemon_graphdriver=_any(
             r"error initializing graphdriver",
@@ -1253,6 +1257,7 @@ _MISSING_ENV_SECRET = (
             r"(?:cannot|can't|could not|couldn't|unable to|failed to) (?:find|load|read|open|locate) (?:the )?(?:config|configuration|settings|credentials|secrets?)\b",
             r"no such file or directory: ['\"]\S*(?:config|settings|secret|credential|\.env|token)\S*",
             r"enoent[^\n]{0,60}(?:config|settings|secret|credential|\.env|token)",
+            r"\S+\.(?:ini|ya?ml|json|toml|env|conf|cfg) (?:is |was )?(?:missing|not found)",
         ),
         required_directive_empty=_any(
             r"requirepass[^\n]{0,40}wrong number of arguments",
@@ -1289,6 +1294,15 @@ _MISSING_ENV_SECRET = (
 )
 
 _CONTAINER_EXITED = (
+    *_family(
+        Category.CONTAINER_EXITED,
+        HIGH,
+        Strategy.RESTART_SERVICE,
+        SYMPTOM + 7,
+        exit_said_for_information=_any(
+            r"\binfo\b[^\n]{0,40}(?:service|container) \S+ exited with code [1-9]",
+        ),
+    ),
     *_family(
         Category.CONTAINER_EXITED,
         HIGH,
@@ -1425,6 +1439,8 @@ _CONTAINER_EXITED = (
             r"oci runtime (?:create|start|error)",
             r"error during container init",
             r"error running (?:prestart |createruntime )?hook",
+            r"cannot (?:re)?start (?:container|service)",
+            r"no status provided on response",
         ),
     ),
     *_family(
@@ -1432,12 +1448,24 @@ _CONTAINER_EXITED = (
         HIGH,
         Strategy.RESTART_SERVICE,
         SYMPTOM + 1,
-        one_exit=_any(
-            r"^\S+ exited with code (?:-1|1|2|137|139|143|255)\b",
-        ),
         backend_died=_any(
             r"server process \(pid \d+\) (?:exited with exit code|was terminated by signal 9)",
             r"terminating any other active server processes",
+        ),
+    ),
+    *_family(
+        Category.CONTAINER_EXITED,
+        HIGH,
+        Strategy.RESTART_SERVICE,
+        SYMPTOM + 7,
+    ),
+    *_family(
+        Category.CONTAINER_EXITED,
+        HIGH,
+        Strategy.RESTART_SERVICE,
+        SYMPTOM + 1,
+        one_exit=_any(
+            r"(?m:^)\S+ exited with code (?:-1|1|2|137|139|143|255)\b",
         ),
     ),
 )
@@ -2720,6 +2748,10 @@ _DATABASE_CORRUPT = (
             r"ignoring the redo log",
             r"cannot create redo log files",
             r"data files are corrupt",
+            r"upgrade is not supported after",
+            r"mysql-\S+ tablespace in",
+            r"unsupported storage engine: innodb",
+            r"'innodb' (?:init function|registration)",
         ),
         mongo_damaged=_any(
             r"wt_(?:panic|try_salvage|error|notfound)",
