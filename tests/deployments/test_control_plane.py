@@ -68,7 +68,9 @@ def control_plane() -> Iterator[ControlPlane]:
         ports = {name: one.getsockname()[1] for name, one in sockets.items()}
     plane = ControlPlane(f"roas-test-{uuid.uuid4().hex[:8]}", ports)
     try:
-        built = plane.compose("build", "--quiet")
+        # Under the file's own project name: Compose writes it into the images, and another one would make new
+        # images of the same content, for which a running control plane would be recreated.
+        built = ControlPlane("roas-ops", ports).compose("build", "--quiet")
         assert built.returncode == 0, built.stderr
         started = plane.compose("up", "--detach", "--wait")
         assert started.returncode == 0, started.stderr + plane.compose("logs", "--tail", "20").stdout
