@@ -163,7 +163,7 @@ _BENIGN = (
             r"\bservice recovered\b",
             r"health ?-?check[^\n]{0,80}\b(?:recovered|passed|succeeded|ok)\b",
         ),
-        reconnected=_any(
+        settled_by_itself=_any(
             r"(?:re-?connect(?:ed|ion)|resumed|recovered|retry|retried)\b[^\n]{0,40}\b(?:successful(?:ly)?|succeeded|established|restored)",
             r"successfully (?:re-?connected|resumed|recovered)",
             r"connection (?:re-?established|restored)",
@@ -1817,6 +1817,17 @@ _DEPENDENCY_REFUSED = (
             r"cannot assign requested address",
             r"eaddrnotavail",
             r"(?:errno|error) 99\b",
+        ),
+    ),
+    *_family(
+        Category.DEPENDENCY_REFUSED,
+        MEDIUM,
+        Strategy.WAIT_AND_RETRY,
+        SYMPTOM + 5,
+        # A registry is nobody's service here: all one can do is to ask again.
+        registry_out_of_reach=_any(
+            r"https?://\S*/v2/\S*[^\n]{0,200}(?:connection re(?:set|fused)|no route to host|unreachable|\beof\b)",
+            r"registry[^\n]{0,200}(?:connection re(?:set|fused)|no route to host|unreachable|: eof\b)",
         ),
     ),
     *_family(
