@@ -45,7 +45,7 @@ def read_environment(path: Path) -> Environment:
     data.setdefault("name", path.stem)
     if data["name"] != path.stem:
         raise EnvironmentFileError(
-            f"{path}:{_line(node, ('name',))}: name is {data['name']!r}, but the file says {path.stem!r}.",
+            f"{path}:{_line(node, ('name',))}: name is {data['name']!r}, but the file is named {path.stem!r}.",
             advice="Make the two the same, or leave name out.",
         )
     if "engine" not in data and os.environ.get("DOCKER_HOST"):

@@ -74,7 +74,7 @@ def test_docker_host_names_the_engine_unless_the_file_does(tmp_path: Path, monke
         (("password_secret: REDIS_PASSWORD", "password_secret: OTHER"), 1, "which is not in secrets"),
         (("project: shop", "project: shop\nproject: cart"), 2, "'project' is given twice"),
         (("project: shop", "project: [shop"), 2, "expected"),
-        (("project: shop", "name: prod\nproject: shop"), 1, "name is 'prod', but the file says 'dev'"),
+        (("project: shop", "name: prod\nproject: shop"), 1, "name is 'prod', but the file is named 'dev'"),
         (("project: shop\n", ""), 1, "project: this field is required."),
     ],
 )
