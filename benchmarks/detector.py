@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from core.anomalies import NOTICE, Detector, Episode, StuckRule, ZeroRule
+from core.anomalies import NOTICE, Detector, DriftRule, Episode, StuckRule, ZeroRule
 from models.analysis import Level
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -100,6 +100,7 @@ def ramped(values: np.ndarray, at: int) -> None:
 
 FAULTS: dict[str, tuple[Callable[[np.ndarray, int], None], int]] = {
     "level x2, 20 rows": (doubled, 5),
+    "level x2, 20 rows, caught while it lasts": (doubled, 20),
     "drop to zero, 20 rows": (dropped, 5),
     "stuck, 65 rows": (stuck, 65),
     "x3, one row": (spiked, 5),
@@ -110,13 +111,14 @@ FAULTS: dict[str, tuple[Callable[[np.ndarray, int], None], int]] = {
 
 def told(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row by row: whether the score is a notice, and whether an episode or a rule warns."""
-    detector, episode, still, zero = Detector(), Episode(), StuckRule(), ZeroRule()
+    detector, episode, drift, still, zero = Detector(), Episode(), DriftRule(), StuckRule(), ZeroRule()
     notice, warning = np.zeros(len(values), bool), np.zeros(len(values), bool)
     for row, value in enumerate(values.tolist()):
         score = detector.update(START + row * timedelta(minutes=1), value)
-        episode, still, zero = episode.after(score, value), still.after(value), zero.after(value)
+        episode, drift = episode.after(score, value), drift.after(score, value)
+        still, zero = still.after(value), zero.after(value)
         notice[row] = score.value >= NOTICE
-        warning[row] = any(one.judge().level.rank >= Level.WARNING.rank for one in (episode, still, zero))
+        warning[row] = any(one.judge().level.rank >= Level.WARNING.rank for one in (episode, drift, still, zero))
     return notice, warning
 
 

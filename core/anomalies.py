@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice
+from statistics import NormalDist
 from typing import Protocol
 
 from models.analysis import Judgement, Level
@@ -255,13 +256,13 @@ def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Watc
 
     Raises BadInputError for a value that is no number, or for a state of another kind or version.
     """
-    detector, episode, stuck, zero = _take_up(state)
+    detector, episode, drift, stuck, zero = _take_up(state)
     score = detector.update(at, value)
-    episode, stuck, zero = episode.after(score, value), stuck.after(value), zero.after(value)
-    judgement = max((episode.judge(), stuck.judge(), zero.judge()), key=lambda one: one.level.rank)
-    rules = json.dumps([asdict(rule) for rule in (episode, stuck, zero)], separators=(",", ":")).encode()
+    rules = episode.after(score, value), drift.after(score, value), stuck.after(value), zero.after(value)
+    judgement = max((rule.judge() for rule in rules), key=lambda one: one.level.rank)
+    kept = json.dumps([asdict(rule) for rule in rules], separators=(",", ":")).encode()
     return Watched(
-        state=_LENGTH.pack(len(rules)) + rules + detector.to_state(),
+        state=_LENGTH.pack(len(kept)) + kept + detector.to_state(),
         score=score,
         judgement=judgement,
         lasting=judgement.level is Level.WARNING,
@@ -322,6 +323,47 @@ class Episode:
             return _QUIET
         level = Level.WARNING if self.rows > 1 else Level.NOTICE
         return Judgement(level=level, reason=self.reason, threshold=self.usual + self.distance / 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftRule:
+    """Values that are each only a little odd, but row after row on the same side of the usual.
+
+    `above` and `below` sum how far each row is from the usual at its hour, in standard deviations by rank,
+    less one a row; `highest` is the largest sum that was no drift, `limit` the sum that began the one
+    that lasts now, 0 while none does.
+    """
+
+    above: float = 0.0
+    below: float = 0.0
+    highest: float = 0.0
+    limit: float = 0.0
+    rows: int = 0
+    reason: str = ""
+
+    def after(self, score: Score, value: float) -> DriftRule:
+        """The rule's memory after one more scored value."""
+        rarity = 10 ** -(score.parts["hour"] / _WEIGHTS["hour"])
+        away = min(_FAR, max(0.0, _NORMAL.inv_cdf(1 - max(rarity, 1e-6) / 2)))
+        away = away if value > score.usual else -away
+        most = 2 * max(self.limit, _DRIFT)
+        above, below = (min(most, max(0.0, side - 1)) for side in (self.above + away, self.below - away))
+        seen = replace(self, above=above, below=below, rows=self.rows + 1)
+        sum_now = max(above, below)
+        if self.limit:
+            if sum_now >= self.limit / 2:
+                return seen
+            return replace(seen, highest=max(self.highest, self.limit), limit=0.0, reason="")
+        limit = max(_DRIFT, 1.2 * self.highest)
+        if sum_now > limit and self.rows >= _DRIFT_ROWS:
+            side = "above" if above > below else "below"
+            reason = f"row after row {side} the usual, {score.usual:.4g} at this hour; now {value:.4g}"
+            return replace(seen, limit=limit, reason=reason)
+        return replace(seen, highest=max(self.highest, sum_now))
+
+    def judge(self) -> Judgement:
+        """A warning while the drift lasts."""
+        return Judgement(level=Level.WARNING, reason=self.reason) if self.limit else _QUIET
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -416,6 +458,10 @@ def judge_silence(last_seen: datetime | None, now: datetime, *, every: timedelta
 _QUIET = Judgement(level=Level.NONE, reason="")
 _RANKED = ("hour", "recent", "short shift", "long shift", "level")
 _SEEN_OFTEN = 3
+_NORMAL = NormalDist()
+_FAR = 3.0
+_DRIFT = 5.0
+_DRIFT_ROWS = 1000
 _LENGTH = struct.Struct("<I")
 
 
@@ -666,14 +712,20 @@ class _Spoken:
         self._highest.extend((int(next(source)), next(source)) for _ in range(int(next(source))))
 
 
-def _take_up(state: bytes | None) -> tuple[Detector, Episode, StuckRule, ZeroRule]:
+def _take_up(state: bytes | None) -> tuple[Detector, Episode, DriftRule, StuckRule, ZeroRule]:
     if state is None:
-        return Detector(), Episode(), StuckRule(), ZeroRule()
+        return Detector(), Episode(), DriftRule(), StuckRule(), ZeroRule()
     try:
         begins = _LENGTH.size
         ends = begins + int(_LENGTH.unpack_from(state)[0])
-        episode, stuck, zero = json.loads(state[begins:ends])
-        return Detector.from_state(state[ends:]), Episode(**episode), StuckRule(**stuck), ZeroRule(**zero)
+        episode, drift, stuck, zero = json.loads(state[begins:ends])
+        return (
+            Detector.from_state(state[ends:]),
+            Episode(**episode),
+            DriftRule(**drift),
+            StuckRule(**stuck),
+            ZeroRule(**zero),
+        )
     except (ValueError, TypeError, struct.error) as error:
         raise BadInputError("The state of a watched metric is not readable;", advice="start anew.") from error
 

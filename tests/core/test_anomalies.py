@@ -13,6 +13,7 @@ from core.anomalies import (
     NOTICE,
     WARM_UP_ROWS,
     Detector,
+    DriftRule,
     Episode,
     StuckRule,
     ZeroRule,
@@ -80,6 +81,21 @@ def test_a_doubled_level_warns_within_five_rows(
         assert not any(told[1900:2000])
         assert any(told[2000:2005])
         assert not any(told[2021:2100])
+
+
+def test_a_series_that_doubles_within_its_own_noise_is_a_drift() -> None:
+    caught = 0
+    for seed in range(5):
+        values = latency(4000, MINUTE, seed)
+        values[3000:3030] = [2 * value for value in values[3000:3030]]
+        detector, drift, told = Detector(), DriftRule(), []
+        for step, value in enumerate(values):
+            drift = drift.after(detector.update(MONDAY + step * MINUTE, value), value)
+            told.append(drift.judge().level is Level.WARNING)
+        assert not any(told[:3000])
+        assert not any(told[3200:])
+        caught += any(told[3000:3030])
+    assert caught >= 4
 
 
 def test_a_single_odd_row_is_a_notice_and_no_warning() -> None:
