@@ -28,11 +28,10 @@ from models.compose import (
     VolumeDeclaration,
 )
 from models.environments import Environment
-from models.failures import ComposeError, EnginePermissionError, EngineUnreachableError
+from models.failures import ComposeError, EnginePermissionError, EngineUnreachableError, RoasError
 
 _QUICK = timedelta(seconds=30)
 _CREATE = timedelta(minutes=15)
-_OUTPUT_KEPT = 8000
 
 
 class ComposeCli:
@@ -196,34 +195,32 @@ class ComposeCli:
                 os.killpg(process.pid, signal.SIGKILL)
                 if not isinstance(error, subprocess.TimeoutExpired):
                     raise
-                _, err = process.communicate()
+                process.communicate()
                 raise ComposeError(
                     f"docker compose {arguments[0]} did not end within {deadline.total_seconds():g} s.",
                     advice="Is the engine busy, or is an image being fetched or built slowly?",
-                    output=err[-_OUTPUT_KEPT:],
                 ) from error
         if process.returncode != 0:
-            raise self._failure(arguments[0], err or out)
+            raise self._failure(arguments[0], out, err)
         return out, err
 
     def _files(self) -> str:
         return ", ".join(path.name for path in self._environment.compose_files)
 
-    def _failure(self, subcommand: str, output: str) -> ComposeError | EngineUnreachableError:
-        words = _own_words(output)
+    def _failure(self, subcommand: str, out: str, err: str) -> RoasError:
+        words = _own_words(err or out)
         if re.search(r"cannot connect to the docker daemon|error during connect", words, re.IGNORECASE):
             return EngineUnreachableError(self._environment.engine)
         if re.search(r"permission denied while trying to connect", words, re.IGNORECASE):
-            raise EnginePermissionError(
+            return EnginePermissionError(
                 f"This user may not talk to the Docker engine at {self._environment.engine}.",
                 advice="Join the group that owns the socket, or use sudo.",
             )
         advice = next((hint for text, hint in _ADVICE if re.search(text, words, re.IGNORECASE)), "")
-        return ComposeError(
-            f"docker compose {subcommand} of {self._files()} failed: {words}",
-            advice=advice,
-            output=output[-_OUTPUT_KEPT:],
-        )
+        if "failed to solve: process" in words:
+            # The step that failed says why on the other stream, where Compose shows the build's progress.
+            words = f"{words}; it said last: {_last_of_build(out)}"
+        return ComposeError(f"docker compose {subcommand} of {self._files()} failed: {words}", advice=advice)
 
 
 _ADVICE = (
@@ -236,6 +233,7 @@ _ADVICE = (
         r"lookup .*(no such host|server misbehaving|timeout|i/o)|tls handshake|dial tcp .*refused",
         "The image's registry cannot be reached from the engine: check DNS, proxy and network, or load the image.",
     ),
+    (r"failed to solve: process", "Correct that step of the Dockerfile."),
     (r"no matching manifest for", "The image is not made for this machine's platform."),
     (r"no space left on device", "Free space on the engine's disk; `docker system df` shows what is used."),
     (r"port is already allocated|address already in use", "Free that port, or publish another one."),
@@ -273,6 +271,12 @@ def _own_words(output: str) -> str:
         if re.match(r"(Error|failed to|unable to|service \S+)\b", line):
             return " ".join(errors[index : index + 6])
     return errors[-1] if errors else "no reason was given"
+
+
+def _last_of_build(progress: str) -> str:
+    """The last lines a build step printed, which stand behind its number and its time."""
+    printed = re.findall(r"^#\d+ [\d.]+ (.+)$", progress, re.MULTILINE)
+    return " / ".join(printed[-3:]) or "nothing"
 
 
 _LOGGED = re.compile(r'time="[^"]*" level=(?P<level>\w+) msg=(?P<message>".*?(?<!\\)"|\S+)')

@@ -52,11 +52,6 @@ class ContainerGoneError(EngineError):
 class ComposeError(RoasError):
     """Compose could not read, merge or create the application."""
 
-    def __init__(self, what: str, *, advice: str = "", output: str = "") -> None:
-        """Keep the end of what Compose printed, which may hold secrets: redact it before it is written."""
-        super().__init__(what, advice=advice)
-        self.output = output
-
 
 class ValidationFailedError(RoasError):
     """The environment has critical findings: nothing was touched."""

@@ -16,7 +16,7 @@ from models.compose import (
     PublishedPort,
 )
 from models.failures import ComposeError, EngineUnreachableError
-from tests.adapters.conftest import Project
+from tests.adapters.conftest import IMAGE, Project
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., Project]
@@ -221,6 +221,15 @@ def test_an_image_that_cannot_be_had_fails_with_what_the_engine_says(make_projec
     assert "registry.invalid" in caught.value.what
     assert "registry" in caught.value.advice
     assert project.engine.sightings(project.name) == []
+
+
+def test_a_build_that_fails_tells_what_its_step_said_last(make_project: Make) -> None:
+    project = make_project("services: {a: {build: .}}")
+    (project.folder / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo no such thing && exit 9\n")
+    with pytest.raises(ComposeError) as caught:
+        project.compose().create()
+    assert "exit code: 9; it said last: no such thing" in caught.value.what
+    assert "Dockerfile" in caught.value.advice
 
 
 def test_an_engine_that_is_away_is_told_as_such(make_project: Make) -> None:
