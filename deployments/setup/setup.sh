@@ -48,12 +48,14 @@ tests_missing() {
     have redis-server || echo "Redis server (for the tests; not started)"
     have promtool || echo "Prometheus tools (for the tests; not started)"
     have shellcheck || echo "shellcheck (for the tests)"
+    have strace || echo "strace (for the tests)"
 }
 
 tests_packages() {
     have redis-server || echo redis-server
     have promtool || echo prometheus
     have shellcheck || echo shellcheck
+    have strace || echo strace
 }
 
 # Debian starts what it installs. Nothing here is wanted as a service of the machine, so it is told not to.

@@ -70,7 +70,7 @@ def control_plane() -> Iterator[ControlPlane]:
     try:
         # Under the file's own project name: Compose writes it into the images, and another one would make new
         # images of the same content, for which a running control plane would be recreated.
-        built = ControlPlane("roas-ops", ports).compose("build", "--quiet")
+        built = ControlPlane("roas-ops", ports).compose("--progress", "plain", "build")
         assert built.returncode == 0, built.stderr
         started = plane.compose("up", "--detach", "--wait")
         assert started.returncode == 0, started.stderr + plane.compose("logs", "--tail", "20").stdout
