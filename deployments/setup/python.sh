@@ -5,6 +5,8 @@ readonly STAMP="$VENV/.roas-requirements"
 
 # The system's certificates are the ones this machine trusts, a company's own among them.
 [ ! -r /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=1
+# Slow and stumbling package indexes are waited for.
+export UV_HTTP_TIMEOUT=120 UV_HTTP_RETRIES=8 PIP_DEFAULT_TIMEOUT=120 PIP_RETRIES=8
 [ -z "${PIP_INDEX_URL:-}" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}"
 
 # Prints a Python 3.11-3.13; fails where there is none.
