@@ -460,7 +460,7 @@ _RANKED = ("hour", "recent", "short shift", "long shift", "level")
 _SEEN_OFTEN = 3
 _NORMAL = NormalDist()
 _FAR = 3.0
-_DRIFT = 5.0
+_DRIFT = 6.0
 _DRIFT_ROWS = 1000
 _LENGTH = struct.Struct("<I")
 
