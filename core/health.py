@@ -186,7 +186,8 @@ def _judge_container(sighting: Sighting, probe: ProbeResult | None, one_shot: bo
         case "exited" if one_shot:
             return ServiceHealth.UNHEALTHY, f"did not do its work: {_exit_in_words(sighting)}"
         case "exited" | "dead":
-            return ServiceHealth.STOPPED, f"does not run: {_exit_in_words(sighting)}"
+            said = _exit_in_words(sighting).removeprefix("exit ")
+            return ServiceHealth.STOPPED, f"does not run: its container exited with {said}"
         case "created":
             why = f": {sighting.error}" if sighting.error else ""
             return ServiceHealth.STOPPED, f"was created but never started{why}"

@@ -44,6 +44,7 @@ from tasks.monitoring import (
     sample_system,
     store_alerts,
     store_collection,
+    store_dependencies,
 )
 from tasks.records import record_health
 from tasks.services import look_at_application, read_application
@@ -102,6 +103,8 @@ async def collection(environment: str, compose_files: list[str] | None = None, a
         after = await _or_gap("health after recovery", judge_now(declared, application), gaps)
         if after is not None:
             await record_health(after)
+            await store_dependencies(environment, dependency_status(needs, after.services, after.checked_at))
+            alerts = await _close_health_alerts(alerts, after)
     report = _report(declared, health, after, metrics, alerts, gaps, recoveries, now)
     trouble = await refresh_cache(
         environment,
@@ -189,6 +192,14 @@ async def _alerts(
     for alert in ended:
         log.info("alert over: %s %s", alert.service, alert.metric)
     return [alert for alert in known if alert not in ended] + began
+
+
+async def _close_health_alerts(alerts: Sequence[Alert], after: HealthReport) -> list[Alert]:
+    """The alerts that a recovery did not end; the others are closed at once, not at the next collection."""
+    ill = {verdict.service for verdict in after.services if verdict.health in ILL}
+    over = [alert for alert in alerts if alert.metric == "health" and alert.service not in ill]
+    await store_alerts([], [dataclasses.replace(alert, resolved_at=after.checked_at) for alert in over])
+    return [alert for alert in alerts if alert not in over]
 
 
 async def _hand_over(

@@ -71,6 +71,12 @@ async def store_collection(
     await asyncio.to_thread(put)
 
 
+@task(name="store the dependencies", **WRITE)
+async def store_dependencies(environment: str, dependencies: Sequence[Dependency]) -> None:
+    """Write what is known of each dependency now."""
+    await asyncio.to_thread(open_stores().monitoring.put_dependencies, environment, list(dependencies))
+
+
 @task(name="store the alerts", **WRITE)
 async def store_alerts(opened: Sequence[Alert], resolved: Sequence[Alert]) -> None:
     """Write which alerts began and which are over."""

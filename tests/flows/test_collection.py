@@ -54,6 +54,7 @@ async def test_a_killed_service_is_seen_restarted_and_the_story_is_told(place: P
         assert [step.name for step in execution.steps] == ["restart", "verify"]
         assert stores.errors.impacts(error.error_id)[0].affected_services == ("base", "top")
         assert [alert.service for alert in stores.monitoring.alerts(environment="test")] == ["base"]
+        assert [alert.resolved_at is not None for alert in stores.monitoring.alerts(environment="test")] == [True]
     after = await collection("test")
     assert after.overall_status == "healthy"
     assert after.recoveries == ()
