@@ -139,6 +139,6 @@ def test_a_failure_from_the_start_ends_the_start(
 ) -> None:
     running = new_sample()
     mode = "config" if service == "prometheus" else "exit"
-    started = running.compose("up", "--detach", "--wait", **{variable: mode})
+    started = running.compose("up", "--detach", "--wait", "--wait-timeout", "120", **{variable: mode})
     assert started.returncode != 0
     assert words in running.compose("logs", "--no-log-prefix", service).stdout
