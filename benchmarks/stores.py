@@ -6,13 +6,13 @@ python -m benchmarks.stores [batch|put|transactions|samples|deletion|archive|day
 import argparse
 import multiprocessing
 import os
+import random
 import shutil
 import sqlite3
 import statistics
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -41,21 +41,29 @@ def opened() -> Iterator[Stores]:
 
 
 def told(name: str, value: float, goal: str, unit: str = "") -> None:
-    print(f"{name:62} {value:12.3f} {unit:9} (goal {goal})", flush=True)
+    print(f"{name:62} {value:12.3f} {unit:10} (goal {goal})", flush=True)
 
 
-def seconds(work: Callable[[], object]) -> float:
-    began = time.perf_counter()
+def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    began = clock()
     work()
-    return time.perf_counter() - began
+    return clock() - began
 
 
-def in_turns(rounds: int, **works: Callable[[], object]) -> dict[str, float]:
+def processor_seconds(archiver: Archiver) -> float:
+    """Of the process that writes archives: what else runs here does not count."""
+    fields = Path(f"/proc/{archiver._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def in_turns(
+    rounds: int, clock: Callable[[], float] = time.perf_counter, **works: Callable[[], object]
+) -> dict[str, float]:
     """Median seconds of each, measured in turns."""
     taken: dict[str, list[float]] = {name: [] for name in works}
     for _ in range(rounds):
         for name, work in works.items():
-            taken[name].append(seconds(work))
+            taken[name].append(seconds(work, clock))
     return {name: statistics.median(times) for name, times in taken.items()}
 
 
@@ -270,10 +278,11 @@ def fill_samples(connection: sqlite3.Connection, rows: int, begin: int, step: in
         "INSERT OR IGNORE INTO metric_series (id, environment, service, metric) VALUES (?, 'prod', ?, ?)",
         [(place + 1, f"service{place // 10}", f"metric{place % 10}") for place in range(SERIES)],
     )
+    chance = random.Random(1)
     connection.execute("BEGIN")
     connection.executemany(
         "INSERT INTO metric_samples (ts, series, value) VALUES (?, ?, ?)",
-        ((begin + place // SERIES * step, place % SERIES + 1, (place * 7919 % 1000) / 10) for place in range(rows)),
+        ((begin + place // SERIES * step, place % SERIES + 1, round(chance.gauss(50, 5), 1)) for place in range(rows)),
     )
     connection.execute("COMMIT")
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
@@ -357,20 +366,10 @@ def deletion(rows: int) -> None:
             fill_samples(connection, rows, round(begin.timestamp() * 1000))
         now = begin + timedelta(minutes=rows * 0.4 / SERIES) + timedelta(days=90)
         size = database.path.stat().st_size
-        waits: list[float] = []
-        peak = [0]
-        stop = threading.Event()
-
-        def write() -> None:
-            place = 0
-            while not stop.wait(0.01):
-                place += 1
-                waits.append(seconds(lambda place=place: stores.monitoring.beat("bench", NOON)))
-                wal = database.wal_path.stat().st_size if database.wal_path.exists() else 0
-                peak[0] = max(peak[0], database.path.stat().st_size + wal)
-
-        writer = multiprocessing.get_context("fork").Process(target=live_writer, args=(str(stores.gate.path.parent),))
-        thread = threading.Thread(target=write)
+        answers: multiprocessing.Queue = multiprocessing.Queue()
+        stop = multiprocessing.Event()
+        given = (str(stores.gate.path.parent), stop, answers)
+        writer = multiprocessing.get_context("fork").Process(target=live_writer, args=given)
         from adapters.stores import lifecycle
 
         deleting: list[float] = []
@@ -381,38 +380,40 @@ def deletion(rows: int) -> None:
 
         lifecycle._delete_range = timed
         writer.start()
-        thread.start()
         took = seconds(lambda: compress_monitoring(stores, now, RetentionPolicy(step_time=timedelta(hours=1))))
         stop.set()
-        thread.join()
-        writer.terminate()
+        waits, peak = answers.get()
         writer.join()
         lifecycle._delete_range = original
     gone = rows * 0.4
-    waits.sort()
     told("deleting 40 %: deletion alone", gone / sum(deleting), ">= 1,000,000", "rows/s")
     told("deleting 40 %: summed up, archived, verified and deleted", gone / took, "-", "rows/s")
     told("a live writer meanwhile: p99", waits[int(len(waits) * 0.99)] * 1000, "<= 20", "ms")
     told("a live writer meanwhile: longest", waits[-1] * 1000, "<= 150", "ms")
-    told("more disk meanwhile", (peak[0] - size) / size * 100, "<= 10", "%")
+    told("more disk meanwhile", (peak - size) / size * 100, "<= 10", "%")
 
 
-def live_writer(folder: str) -> None:
+def live_writer(folder: str, stop, answers) -> None:
+    waits, peak = [], 0
     with Stores.open(Settings(data_dir=Path(folder))) as stores:
-        while True:
-            stores.monitoring.beat("another process", NOON)
-            time.sleep(0.01)
+        database = stores.databases["monitoring"]
+        while not stop.wait(0.01):
+            waits.append(seconds(lambda: stores.monitoring.beat("another process", NOON)))
+            peak = max(peak, database.path.stat().st_size + database.wal_path.stat().st_size)
+    answers.put((sorted(waits), peak))
 
 
 PYTHON_LOOP = """
-import sqlite3, sys, resource
+import sqlite3, sys, time
 import pyarrow as pa, pyarrow.parquet as pq
+began = time.process_time()
 connection = sqlite3.connect(sys.argv[1])
 cursor = connection.execute("SELECT ts, series, value FROM metric_samples")
 schema = pa.schema([("ts", pa.int64()), ("series", pa.int64()), ("value", pa.float64())])
 with pq.ParquetWriter(sys.argv[2], schema, compression="zstd") as writer:
     while rows := cursor.fetchmany(65536):
         writer.write_table(pa.table(list(zip(*rows)), schema=schema))
+print(time.process_time() - began)
 """
 
 
@@ -428,25 +429,28 @@ def archive(rows: int) -> None:
 
         def ours(archiver: Archiver) -> None:
             made.clear()
-            step = 500_000 // SERIES * 60_000
-            for part in range(-(-rows // 500_000)):
+            step = 250_000 // SERIES * 60_000
+            for part in range(-(-rows // 250_000)):
                 begin = 1_767_225_600_000 + part * step
                 query = f"SELECT ts, series, value FROM metric_samples WHERE ts >= {begin} AND ts < {begin + step}"
                 made.append(archiver.write(path, query, folder / f"{part}.parquet", kinds=kinds, names=names))
 
-        def loop() -> None:
-            subprocess.run([sys.executable, "-c", PYTHON_LOOP, path, folder / "loop.parquet"], check=True)
+        def loop() -> float:
+            command = [sys.executable, "-c", PYTHON_LOOP, path, folder / "loop.parquet"]
+            return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
-        def ours_anew() -> None:
-            with Archiver() as archiver:
-                ours(archiver)
-
-        taken = in_turns(3, ours=ours_anew, loop=loop)
+        ours_taken, loop_taken = [], []
         with Archiver() as archiver:
             ours(archiver)
+            for _ in range(3):
+                began = processor_seconds(archiver)
+                ours(archiver)
+                ours_taken.append(processor_seconds(archiver) - began)
+                loop_taken.append(loop())
             status = Path(f"/proc/{archiver._process.pid}/status").read_text()
         peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-    told("archive, read back and compared", rows / taken["ours"], "-", "rows/s")
+        taken = {"ours": statistics.median(ours_taken), "loop": statistics.median(loop_taken)}
+    told("archive, read back and compared", rows / taken["ours"], "-", "rows/CPU s")
     told("archive against a Python loop that does not verify", taken["loop"] / taken["ours"], ">= 2")
     told("archive: a row", sum(one.size for one in made) / sum(one.rows for one in made), "<= 3", "bytes")
     told("archive: peak memory", peak, "<= 200", "MiB")
@@ -492,7 +496,7 @@ def days(_: int) -> None:
             bare=ask(bare),
             ours=lambda: stores.deployments.success_by_day(3650, NOON),
         )
-    told("success by day over 1 M operations, all days", taken["ours"] * 1000, "-", "ms")
+    told("success by day over 1 M operations, all days", taken["ours"] * 1000, "-", "CPU ms")
     told("by its index against the bare scan of that index", taken["index"] / taken["bare"], "<= 1.2")
     told("by the daily roll-up against the table scan", taken["scan"] / taken["ours"], ">= 100")
 

@@ -136,13 +136,19 @@ class SqliteDatabase:
         sa.event.listen(self._writers, "before_cursor_execute", _record)
 
     def checkpoint(self) -> None:
-        """Move the WAL into the file and empty it as far as readers allow. Call with the gate held.
+        """Move the WAL into the file and empty it, as far as readers allow now. Call with the gate held.
 
         Raises:
             StoreError: The store cannot be written.
         """
         with our_words(self._label), self._writers.connect() as connection:
-            driver_of(connection).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            driver = driver_of(connection)
+            # Not waiting for a long reader: every writer would wait with it.
+            driver.execute("PRAGMA busy_timeout=0").fetchall()
+            try:
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                driver.execute(f"PRAGMA busy_timeout={round(self.deadline_seconds * 1000)}").fetchall()
 
     def analyse(self) -> None:
         """Look at a sample of each index, so that queries choose well. Call with the gate held.
