@@ -175,6 +175,39 @@ def history(environment: str | None, limit: int, json_wanted: bool) -> None:
 
 
 @roas.command()
+@of_environment
+@_bare_compose
+@as_json
+def validate(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
+    """Look before a start, and only look: every check with its finding and fix. Exit code 1 if it would stop."""
+    import asyncio
+
+    from adapters.preflight import gather_facts
+    from core.validation import validate as judge
+    from flows.rendering import show_validation
+    from tasks.doors import find_environment
+
+    name, compose = _named(environment, files, project)
+    declared = find_environment(name, tuple(compose or ()))
+    result = judge(asyncio.run(gather_facts(declared)), datetime.now(UTC))
+    _show(result, json_wanted, show_validation)
+    if not result.passed:
+        sys.exit(1)
+
+
+@roas.command()
+@click.argument("environment")
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
+@as_json
+def analyse(environment: str, days: int, json_wanted: bool) -> None:
+    """How starts went: success per day, durations, trends that are real, time to repair, advice."""
+    from flows.rendering import show_analysis
+    from tasks.reading import read_analysis
+
+    _show(read_analysis(environment, days, datetime.now(UTC)), json_wanted, show_analysis)
+
+
+@roas.command()
 @click.argument("deployment_id")
 @as_json
 def show(deployment_id: str, json_wanted: bool) -> None:

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from models.analysis import Analysis
 from models.errors_seen import Pattern, Verdict
 from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
@@ -144,6 +145,46 @@ def show_recovery(outcome: RecoveryOutcome) -> None:
         _say(f"  {number}. {escape(step)}")
     if outcome.ticket_id:
         _say(f"  ticket {outcome.ticket_id} waits for a person")
+
+
+def show_validation(validation: ValidationResult) -> None:
+    """Every check that has a finding, and how many have none."""
+    _show_validation(validation)
+    engine = validation.docker_environment
+    if engine:
+        _say(f"\n[dim]engine: {escape(', '.join(f'{key} {value}' for key, value in engine.items() if value))}[/dim]")
+
+
+def show_analysis(analysis: Analysis) -> None:
+    """Rates with their intervals: few operations prove little."""
+    if analysis.rate is None or analysis.low is None or analysis.high is None:
+        _say(f"No start of {analysis.environment} has ended since {_moment(analysis.since)}.")
+        return
+    _say(
+        f"\n[bold]{analysis.environment}[/bold] since {analysis.since:%Y-%m-%d}: {analysis.successes} of "
+        f"{analysis.total} starts succeeded, {analysis.rate:.0%} ({analysis.low:.0%} to {analysis.high:.0%})"
+    )
+    table = _table("day", "starts", "succeeded", "rate", "mean", "failures")
+    for day in analysis.days:
+        if day.total:
+            table.add_row(
+                f"{day.day}",
+                str(day.total),
+                str(day.successes),
+                "" if day.rate is None else f"{day.rate:.0%}",
+                "" if day.mean_ms is None else f"{day.mean_ms / 1000:.1f} s",
+                ", ".join(f"{count} {cause}" for cause, count in day.failures_by_cause.items()),
+            )
+    _console.print(table)
+    _say(f"success      {escape(analysis.success_trend.words)}")
+    _say(f"performance  {escape(analysis.performance_trend.words)}")
+    if analysis.sudden_break:
+        _say(f"[yellow]{escape(analysis.sudden_break)}[/yellow]")
+    for repair in analysis.repairs:
+        mended = "never" if repair.mttr is None else f"{repair.mttr.total_seconds():.0f} s on average"
+        _say(f"repair       {repair.service} {repair.cause}: {repair.failures}x, mended {mended}")
+    for advice in analysis.recommendations:
+        _say(f"  - {escape(advice.advice)} [dim]({escape(advice.because)}: {', '.join(advice.rows[:3])})[/dim]")
 
 
 def show_tickets(tickets: Sequence[Ticket]) -> None:

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import datetime, timedelta
+
+from core.analysis import analyse_operations
+from models.analysis import Analysis, Failure
 from models.errors_seen import RecordedError
-from models.operations import Operation
+from models.operations import Operation, OperationType
 from models.settings import Settings
 from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory
 from tasks.stores import open_stores
+
+_MANY = 1_000_000
+"""More operations and errors than an environment has in its analysed days; the days bound the answer."""
 
 
 def read_deployment(deployment_id: str) -> DeploymentStory:
@@ -27,6 +34,31 @@ def read_deployment(deployment_id: str) -> DeploymentStory:
         health=reports[0] if reports else None,
         errors=tuple(_story(error) for error in errors),
         data_dir=str(Settings().data_dir),
+    )
+
+
+def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
+    """How an environment's starts went over the last days: rates, durations, trends, repairs, advice."""
+    stores = open_stores()
+    since = now - timedelta(days=days)
+    errors = [error for error in stores.errors.list(environment=environment, limit=_MANY) if error.first_seen >= since]
+    operations = stores.deployments.history(environment=environment, operation_type=OperationType.START, limit=_MANY)
+    return analyse_operations(
+        [operation for operation in operations if operation.started_at >= since],
+        environment=environment,
+        since=since,
+        until=now,
+        failures=[
+            Failure(
+                row=error.error_id,
+                service=error.service or environment,
+                cause=str(error.verdict.category),
+                began_at=error.first_seen,
+                ended_at=error.resolved_at,
+            )
+            for error in errors
+        ],
+        causes={error.deployment_id: str(error.verdict.category) for error in errors if error.deployment_id},
     )
 
 

@@ -1,0 +1,118 @@
+"""The command as a person and a program meet it: words on the right stream, exit codes, no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROAS = Path(sys.executable).with_name("roas")
+
+
+@pytest.fixture
+def roas(tmp_path: Path):
+    def run(*words: str, said: str = "") -> subprocess.CompletedProcess[str]:
+        surroundings = os.environ | {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
+        return subprocess.run(
+            [ROAS, *words], input=said, capture_output=True, text=True, check=False, env=surroundings, cwd=tmp_path
+        )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (("start", "nosuch"), "There is no environment 'nosuch'"),
+        (("start",), "Which environment?"),
+        (("start", "dev", "-f", "compose.yaml"), "Give an environment or -f, not both"),
+        (("start", "-f", "missing.yaml"), "missing.yaml does not exist"),
+        (("history", "--limit", "0"), "0 is not in the range"),
+        (("recover", "dev", " "), "text is empty"),
+        (("pause", "bot", "--for", "soon", "--reason", "x"), "'soon' is not a duration"),
+        (("resume", "bot"), "Nothing is paused by these words"),
+        (("patterns", "add", "mine", "(", "--category", "timeout"), "Pattern mine is not taken"),
+        (("patterns", "disable", "nosuch"), "There is no pattern nosuch"),
+    ],
+)
+def test_wrong_input_is_said_in_one_line_with_exit_code_2(roas, words, expected) -> None:
+    done = roas(*words)
+
+    assert done.returncode == 2
+    assert expected in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_what_is_not_recorded_is_exit_code_1(roas) -> None:
+    done = roas("show", "never")
+
+    assert done.returncode == 1
+    assert "No deployment has the id 'never'" in done.stderr
+
+
+def test_classify_answers_each_json_line_in_order(roas) -> None:
+    lines = [
+        {"id": "a", "text": "bind: address already in use"},
+        {"id": "b", "text": "MISCONF Redis is configured to save RDB snapshots, but is unable to persist on disk"},
+    ]
+
+    done = roas("classify", said="\n".join(map(json.dumps, lines)))
+
+    answers = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [answer["id"] for answer in answers] == ["a", "b"]
+    assert [answer["category"] for answer in answers] == ["port_conflict", "redis_state"]
+    assert set(answers[0]) == {"id", "category", "severity", "auto_recoverable", "strategy"}
+
+
+def test_classify_names_the_line_that_is_not_json(roas) -> None:
+    done = roas("classify", said='{"id": "1", "text": "x"}\n{oops\n')
+
+    assert done.returncode == 2
+    assert "Line 2" in done.stderr
+
+
+def test_detect_scores_every_row_in_order(roas) -> None:
+    rows = [f"2026-01-01 00:{minute:02d}:00,{minute % 3}" for minute in range(60)]
+
+    done = roas("detect", said="\n".join(["timestamp,value", *rows]) + "\n")
+
+    header, *scored = done.stdout.splitlines()
+    assert header == "timestamp,value,anomaly_score"
+    assert [line.rsplit(",", 1)[0] for line in scored] == rows
+    assert all(0 <= float(line.rsplit(",", 1)[1]) <= 1 for line in scored)
+
+
+def test_a_person_s_pattern_is_used_from_then_on(roas) -> None:
+    assert (
+        roas("patterns", "add", "flux", "flux capacitor (empty|open)", "--category", "resource_limit").returncode == 0
+    )
+
+    assert "resource_limit" in roas("patterns", "test", "the flux capacitor empty at 88").stdout
+    listed = json.loads(roas("patterns", "list", "--json").stdout)
+    assert {"name": "flux", "shipped": False}.items() <= next(one for one in listed if one["name"] == "flux").items()
+
+
+def test_a_pause_holds_until_it_is_ended(roas) -> None:
+    assert "is off until" in roas("pause", "bot", "--for", "2h", "--reason", "upgrade").stdout
+    assert "is on again" in roas("resume", "bot").stdout
+    assert roas("resume", "bot").returncode == 2
+
+
+def test_validation_alone_touches_nothing_and_says_what_would_stop_a_start(roas, tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {image: 'roas-test/none:1'}}\n")
+    (tmp_path / "here.yaml").write_text(
+        "name: here\nproject: roas-test-here\ncompose_files: [compose.yaml]\n"
+        f"engine: unix://{tmp_path}/no.sock\nvariables: [ROAS_TEST_NEEDED]\n"
+    )
+
+    done = roas("validate", "here", "--json")
+
+    assert done.returncode == 1
+    found = {check["name"] for check in json.loads(done.stdout)["checks"] if not check["passed"]}
+    assert "engine" in found
+    assert not (tmp_path / "data").exists()
