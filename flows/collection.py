@@ -42,6 +42,7 @@ from tasks.monitoring import (
     refresh_cache,
     sample_services,
     sample_system,
+    stopped_on_request,
     store_alerts,
     store_collection,
     store_dependencies,
@@ -79,12 +80,14 @@ async def collection(environment: str, compose_files: list[str] | None = None, a
         last_metrics(environment),
         baseline_states(environment),
     )
+    idle = await stopped_on_request(environment) or (sightings is not None and not sightings)
     now = datetime.now(UTC)
     health = await _judge(declared, application, gaps)
     metrics = _measured(declared, system, samples, sightings, health, last)
     quiet = health is not None and health.count(*ILL) > 0
     judgements, learnt, baselines = _against_baselines(metrics, states, frozen=quiet)
-    alerts = await _alerts(declared, metrics, judgements, health, now)
+    # What nobody wants to run is measured and judged, but it is no reason to wake or restart anything.
+    alerts = await _alerts(declared, metrics, judgements, None if idle else health, now)
     needs = dependencies_of(declared, application) if application else []
     await store_collection(
         environment,
@@ -97,7 +100,9 @@ async def collection(environment: str, compose_files: list[str] | None = None, a
         critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in alerts)
         health = dataclasses.replace(health, critical_alerts=critical)
         await record_health(health)
-    recoveries = await _hand_over(declared, application, files, health, judgements, gaps, act=act)
+    recoveries: list[RecoveryOutcome] = []
+    if not idle:
+        recoveries = await _hand_over(declared, application, files, health, judgements, gaps, act=act)
     after = None
     if application is not None and any(one.method is RecoveryMethod.AUTOMATIC for one in recoveries):
         after = await _or_gap("health after recovery", judge_now(declared, application), gaps)

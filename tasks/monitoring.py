@@ -11,6 +11,7 @@ from prefect import task
 from adapters.host import sample_host
 from models.environments import Environment
 from models.metrics import Alert, Baseline, Dependency, Metric
+from models.operations import OperationStatus, OperationType
 from models.settings import Settings
 from models.sightings import ServiceSample, SystemSample
 from tasks.doors import engine_of
@@ -28,6 +29,18 @@ async def sample_system() -> SystemSample:
 async def sample_services(environment: Environment) -> list[ServiceSample]:
     """Every running container's use of resources, asked side by side."""
     return await asyncio.to_thread(engine_of(environment).samples, environment.project)
+
+
+@task(name="is it meant to run", **LOOK)
+async def stopped_on_request(environment: str) -> bool:
+    """Whether the last thing that was asked of an environment, successfully, was to stop."""
+
+    def read() -> bool:
+        history = open_stores().deployments.history(environment=environment, status=OperationStatus.SUCCESS, limit=20)
+        asked = [one.operation_type for one in history if one.operation_type is not OperationType.HEALTH_CHECK]
+        return bool(asked) and asked[0] is OperationType.STOP
+
+    return await asyncio.to_thread(read)
 
 
 @task(name="read the last metrics", **LOOK)

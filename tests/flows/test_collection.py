@@ -8,6 +8,7 @@ import pytest
 from flows.collection import collection
 from flows.error_recovery import error_recovery
 from flows.startup import startup
+from flows.stop import stop
 from models.metrics import HOST, DependencyStatus
 from models.recovery import RecoveryMethod
 from tests.flows.conftest import Place, well
@@ -96,3 +97,16 @@ async def test_an_error_only_a_person_can_mend_becomes_a_ticket_with_commands(pl
     assert outcome.steps
     with place.stores() as stores:
         assert [ticket.ticket_id for ticket in stores.errors.tickets(environment="test")] == [outcome.ticket_id]
+
+
+async def test_an_environment_that_was_stopped_on_request_wakes_nobody(place: Place) -> None:
+    place.declare(PAIR)
+    await startup("test")
+    await stop("test")
+
+    report = await collection("test")
+
+    assert report.overall_status == "unhealthy"
+    assert report.alerts == ()
+    assert report.recoveries == ()
+    assert place.containers(running=True) == []
