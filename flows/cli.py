@@ -196,6 +196,20 @@ def validate(environment: str | None, files: tuple[Path, ...], project: str | No
 
 
 @roas.command()
+@of_environment
+@_bare_compose
+@as_json
+def plan(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
+    """What a start would do with each service, and because of which change. Nothing is touched."""
+    from flows.rendering import show_plan
+    from tasks.doors import find_environment
+    from tasks.planning import read_plan
+
+    name, compose = _named(environment, files, project)
+    _show(read_plan(find_environment(name, tuple(compose or ()))), json_wanted, show_plan)
+
+
+@roas.command()
 @click.argument("environment")
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
 @as_json

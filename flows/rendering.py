@@ -14,6 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from models.analysis import Analysis
+from models.compose import Plan
 from models.errors_seen import Pattern, Verdict
 from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
@@ -153,6 +154,16 @@ def show_validation(validation: ValidationResult) -> None:
     engine = validation.docker_environment
     if engine:
         _say(f"\n[dim]engine: {escape(', '.join(f'{key} {value}' for key, value in engine.items() if value))}[/dim]")
+
+
+def show_plan(plan: Plan) -> None:
+    """What a start would do, wave by wave."""
+    table = _table("wave", "service", "would", "because")
+    for planned in sorted(plan.services, key=lambda one: (one.wave, one.service)):
+        table.add_row(str(planned.wave + 1), planned.service, str(planned.action), escape(planned.because))
+    _console.print(table)
+    if plan.orphans:
+        _say(f"[yellow]not declared any more, left alone:[/yellow] {', '.join(plan.orphans)}")
 
 
 def show_analysis(analysis: Analysis) -> None:

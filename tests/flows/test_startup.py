@@ -9,10 +9,13 @@ from flows.health_check import health_check
 from flows.restart import restart
 from flows.startup import startup
 from flows.stop import stop
+from models.compose import PlannedAction
 from models.failures import StartFailedError
 from models.health import Health, ServiceHealth
 from models.operations import OperationStatus
 from models.results import OperationResult
+from tasks.doors import find_environment
+from tasks.planning import read_plan
 from tests.flows.conftest import IMAGE, Place, well
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -192,3 +195,21 @@ async def test_restart_brings_back_the_named_service_alone(place: Place) -> None
     assert [service.service for service in result.services] == ["base"]
     assert result.health is not None
     assert result.health.overall is Health.HEALTHY
+
+
+async def test_a_plan_says_what_a_start_would_do_and_touches_nothing(place: Place) -> None:
+    place.declare(well("base") + well("top", depends_on="{base: {condition: service_healthy}}"))
+    await startup("test")
+    kept = read_plan(find_environment("test"))
+    place.declare(well("base") + well("top", depends_on="{base: {condition: service_healthy}}", hostname="other"))
+
+    changed = read_plan(find_environment("test"))
+
+    assert {one.service: one.action for one in kept.services} == {
+        "base": PlannedAction.KEEP,
+        "top": PlannedAction.KEEP,
+    }
+    assert changed.of("base").action is PlannedAction.KEEP
+    assert changed.of("top").action is PlannedAction.RECREATE
+    assert "configuration changed" in changed.of("top").because
+    assert read_plan(find_environment("test")) == changed
