@@ -27,7 +27,7 @@ class RetentionPolicy:
     store_bytes: int = 2048 * MIB
     free_bytes: int = 64 * MIB
     step_time: timedelta = timedelta(minutes=5)
-    chunk_rows: int = 50_000
+    chunk_rows: int = 20_000
     vacuum_share: float = 0.25
 
 

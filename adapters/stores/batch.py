@@ -48,7 +48,7 @@ _STORES: dict[str, type[SQLModel]] = {
     "errors": ErrorsRow,
 }
 _HEAD = struct.Struct("<IIB")
-_SHAPE, _ROW = 0, 1
+_SHAPE, _ROWS = 0, 1
 # Plain statements: these run with every batch, and composing them would take longer than the batch.
 _POSITION = "SELECT position FROM spool_positions WHERE spool = ?"
 _NOTE_POSITION = (
@@ -56,7 +56,7 @@ _NOTE_POSITION = (
     "ON CONFLICT (spool) DO UPDATE SET position = excluded.position"
 )
 _FORGET_POSITION = "DELETE FROM spool_positions WHERE spool = ?"
-_ROWS_AT_ONCE = 5000
+_BYTES_AT_ONCE = 512 * 1024
 _TURN_BYTES = 4 * 1024 * 1024
 _FIRST_PAUSE_SECONDS = 0.5
 
@@ -136,15 +136,15 @@ class BatchWriter:
         shape = (row, tuple(rows[0]))
         encoder = self._encoders.get(shape) or self._new_encoder(shape)
         try:
-            payloads = [encoder.encode(values) for values in rows]
+            payload = encoder.encode(rows)
         except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise StoreConstraintError(
                 f"A row for {encoder.target} cannot be stored: {error};",
                 advice="give each value the type its column has.",
             ) from error
         with self._lock:
-            self._spools[encoder.store].append(encoder, payloads, power_safe=self._power_safe)
-            self._waiting += len(payloads)
+            self._spools[encoder.store].append(encoder, payload, power_safe=self._power_safe)
+            self._waiting += len(rows)
             full = self._waiting >= self._batch_size
             if full:
                 self._waiting = 0
@@ -252,7 +252,7 @@ class BatchWriter:
             moved = []
             for reader in readers:
                 reader.catch_up(connection)
-                batch = reader.take(_ROWS_AT_ONCE)
+                batch = reader.take(_BYTES_AT_ONCE)
                 if not batch.bytes:
                     continue
                 _insert(connection, name, batch)
@@ -305,16 +305,16 @@ class _Encoder:
 
 def _compiled(
     names: Sequence[str], processors: Sequence[Callable[[Any], Any] | None]
-) -> Callable[[Mapping[str, Any]], bytes]:
-    """A function without loops, since it runs once a row: `values` to the row's JSON."""
+) -> Callable[[Sequence[Mapping[str, Any]]], bytes]:
+    """A function without inner loops, since it runs with every row: rows to one JSON list of lists."""
     parts = [
         f"values[{name!r}]" if processor is None else f"process_{place}(values[{name!r}])"
         for place, (name, processor) in enumerate(zip(names, processors, strict=True))
     ]
     known: dict[str, Any] = {"to_json": to_json}
     known |= {f"process_{place}": one for place, one in enumerate(processors) if one is not None}
-    source = f"lambda values: to_json([{', '.join(parts)}], inf_nan_mode='null')"
-    encode: Callable[[Mapping[str, Any]], bytes] = eval(source, known)  # noqa: S307 - made of column names
+    source = f"lambda rows: to_json([[{', '.join(parts)}] for values in rows], inf_nan_mode='null')"
+    encode: Callable[[Sequence[Mapping[str, Any]]], bytes] = eval(source, known)  # noqa: S307 - of column names
     return encode
 
 
@@ -331,15 +331,15 @@ class _Spool:
         self._numbers: dict[bytes, int] = {}
         self._look_again_at = 0
 
-    def append(self, encoder: _Encoder, payloads: Sequence[bytes], *, power_safe: bool) -> None:
+    def append(self, encoder: _Encoder, payload: bytes, *, power_safe: bool) -> None:
         if self._file is None or self._size > _TURN_BYTES:
             self._turn()
         number = self._numbers.get(encoder.shape)
         if number is None:
             number = self._numbers[encoder.shape] = len(self._numbers)
             self._write(_HEAD.pack(len(encoder.shape), zlib.crc32(encoder.shape), _SHAPE) + encoder.shape)
-        mark = number.to_bytes(2, "little")
-        self._write(b"".join([_framed(mark + payload) for payload in payloads]))
+        body = number.to_bytes(2, "little") + payload
+        self._write(_HEAD.pack(len(body), zlib.crc32(body), _ROWS) + body)
         if power_safe:
             os.fdatasync(self._file or 0)
 
@@ -389,10 +389,6 @@ class _Spool:
         )
 
 
-def _framed(body: bytes) -> bytes:
-    return _HEAD.pack(len(body), zlib.crc32(body), _ROW) + body
-
-
 class _Reader:
     """Reads one spool from where the store says it is."""
 
@@ -417,7 +413,7 @@ class _Reader:
         self.position = found[0] if found else 0
 
     def take(self, limit: int) -> _Batch:
-        """The next rows that are complete."""
+        """The next rows that are complete, some more than `limit` bytes of them."""
         batch = _Batch(shapes=self._shapes)
         try:
             file = self.file.open("rb")
@@ -428,19 +424,17 @@ class _Reader:
                 self._read_shapes(file.read(self.position))
             file.seek(self.position)
             data = file.read()
-        bodies: dict[int, list[bytes]] = {}
-        count = 0
+        lists: dict[int, list[bytes]] = {}
         for kind, body, end in _records(data):
             if kind == _SHAPE:
                 self._add_shape(body)
             else:
-                bodies.setdefault(body[0] | body[1] << 8, []).append(body[2:])
-                count += 1
+                lists.setdefault(body[0] | body[1] << 8, []).append(body[3:-1])
             batch.bytes = end
-            if count == limit:
+            if end > limit:
                 break
         # One parse for all rows of a statement takes a third of the time of one a row.
-        batch.rows = {number: from_json(b"[" + b",".join(rows) + b"]") for number, rows in bodies.items()}
+        batch.rows = {number: from_json(b"[" + b",".join(rows) + b"]") for number, rows in lists.items()}
         self._seen = max(self._seen, self.position + batch.bytes)
         return batch
 

@@ -27,7 +27,7 @@ FIRST_SAFE_SQLITE = (3, 51, 3)
 """Before it, two connections that checkpoint and write at one instant can lose part of the WAL."""
 
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
-_CHECKPOINT_PAGES = 4000
+_CHECKPOINT_PAGES = 2000
 _INCREMENTAL = 2
 
 

@@ -102,7 +102,7 @@ def compress_monitoring(
             (AlertRow, "resolved_at"),
         ):
             where = f"{moment} < {_literal(limits.monitoring)}"
-            at_once = run.policy.chunk_rows // 10
+            at_once = run.policy.chunk_rows // 4
             _archive_with_belongings(run, MonitoringArchive, row, where, _nothing_else, at_once)
     return run.result()
 
