@@ -103,7 +103,7 @@ class BatchWriter:
         self._folder.mkdir(exist_ok=True)
         self._leader = Gate(self._folder / "leader.lock")
         self._encoders: dict[tuple[type[SQLModel], tuple[str, ...]], _Encoder] = {}
-        self._readers: dict[Path, _Reader] = {}
+        self._readers: dict[str, _Reader] = {}
         self._trouble: str | None = None
         self._pause_seconds = 0.0
         self._not_before = 0.0
@@ -238,7 +238,7 @@ class BatchWriter:
             for reader in readers:
                 if reader.file != self._spools[name].path and reader.remove_if_abandoned():
                     with self._looking:
-                        self._readers.pop(reader.file, None)
+                        self._readers.pop(reader.file.name, None)
                     self._forget_position(name, reader)
         if self._trouble is not None:
             log.info("batch writer: what waited is written")
@@ -269,10 +269,10 @@ class BatchWriter:
     def _look(self) -> list[_Reader]:
         """Every spool of every process."""
         with self._looking:
-            for path in self._folder.glob("[!.]*.spool"):
-                if path not in self._readers:
-                    self._readers[path] = _Reader(path)
-            return [self._readers[path] for path in sorted(self._readers)]
+            for name in os.listdir(self._folder):  # noqa: PTH208 - once a batch, and paths are slow to make
+                if name.endswith(".spool") and name[0] != "." and name not in self._readers:
+                    self._readers[name] = _Reader(self._folder / name)
+            return [self._readers[name] for name in sorted(self._readers)]
 
 
 @dataclass(slots=True)
