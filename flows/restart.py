@@ -6,9 +6,9 @@ import asyncio
 import logging
 from datetime import UTC, datetime
 
-from core.compose import start_waves
 from prefect import flow
 
+from core.compose import start_waves
 from flows.judging import judge_now
 from flows.recording import Story, recorded
 from models.compose import Application

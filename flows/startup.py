@@ -6,12 +6,12 @@ import logging
 from datetime import UTC, datetime
 from typing import Any
 
-from core.compose import start_waves
-from core.validation import validate
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
+from core.compose import start_waves
+from core.validation import validate
 from flows.judging import judge_now
 from flows.recording import Story, recorded
 from flows.starting import start_in_order

@@ -6,12 +6,11 @@ import os
 from functools import lru_cache
 from pathlib import Path
 
-from core.redaction import Redactor
-
 from adapters.compose_cli import ComposeCli
 from adapters.docker_engine import DockerEngine
 from adapters.environment_files import environment_for_compose_files, load_environment
 from adapters.secrets import process_environment, secret_values
+from core.redaction import Redactor
 from models.environments import Environment
 from models.settings import Settings
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 
 from core.redaction import Redactor
-
 from models.failures import BadInputError
 from tasks.doors import find_environment, redactor_of
 

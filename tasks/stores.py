@@ -6,7 +6,6 @@ from functools import lru_cache
 from pathlib import Path
 
 from adapters.redis_cache import Cache, open_cache
-
 from adapters.stores import Stores
 from models.settings import Settings
 
