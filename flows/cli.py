@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import click
 
-from flows import cli_recovery
+from flows import cli_recovery, cli_stores
 from models.failures import BadInputError, RoasError
 from models.settings import Settings
 
@@ -294,6 +294,7 @@ def detect() -> None:
 
 
 cli_recovery.register(roas)
+cli_stores.register(roas)
 
 
 def main() -> None:

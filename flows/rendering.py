@@ -22,6 +22,7 @@ from models.recovery import RecoveryOutcome, Ticket
 from models.results import CollectionReport
 from models.retention import LifecycleStep
 from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory
+from models.upkeep import ArchiveFile, StoreReport
 from models.validation import Check, CheckSeverity, ValidationResult
 
 _COLOURS = {
@@ -198,6 +199,34 @@ def show_analysis(analysis: Analysis) -> None:
         _say(f"  - {escape(advice.advice)} [dim]({escape(advice.because)}: {', '.join(advice.rows[:3])})[/dim]")
 
 
+def show_store_reports(reports: Sequence[StoreReport]) -> None:
+    """How each store is, its faults first."""
+    for report in reports:
+        verdict = "[green]whole[/green]" if report.whole else "[red]not whole[/red]"
+        _say(f"\n[bold]{report.store}[/bold] {verdict}  {escape(str(report.path))}")
+        for fault in report.faults:
+            _say(f"  [red]{escape(fault)}[/red]")
+        full = f", full in {report.full_in.days} days" if report.full_in else ""
+        _say(
+            f"  {_size(report.file_bytes)} on disk, {_size(report.used_bytes)} in use, log {_size(report.wal_bytes)}; "
+            f"grows {_size(report.growth_bytes_per_day)} a day{full}"
+        )
+        _say(f"  {sum(report.rows.values())} rows, {report.dead_letters} refused")
+        for table, oldest in report.oldest.items():
+            _say(f"  [dim]{table}: {report.rows.get(table, 0)} rows, oldest {_ago(oldest)}[/dim]")
+
+
+def show_archives(archives: Sequence[ArchiveFile]) -> None:
+    """What left the stores."""
+    if not archives:
+        _say("Nothing has been archived yet.")
+        return
+    table = _table("file", "from", "rows", "size", "archived")
+    for one in archives:
+        table.add_row(str(one.path), f"{one.store}.{one.table}", str(one.rows), _size(one.size), _ago(one.archived_at))
+    _console.print(table)
+
+
 def show_tickets(tickets: Sequence[Ticket]) -> None:
     """What waits for a person."""
     if not tickets:
@@ -343,6 +372,14 @@ def _table(*columns: str) -> Table:
 def _coloured(word: object) -> str:
     colour = _COLOURS.get(str(word))
     return f"[{colour}]{word}[/{colour}]" if colour else str(word)
+
+
+def _size(count: float) -> str:
+    for unit in ("B", "KiB", "MiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
 
 
 def _after(duration: timedelta | None) -> str:

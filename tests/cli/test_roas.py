@@ -103,6 +103,25 @@ def test_a_pause_holds_until_it_is_ended(roas) -> None:
     assert roas("resume", "bot").returncode == 2
 
 
+def test_a_backup_brings_the_stores_back_as_they_were(roas, tmp_path: Path) -> None:
+    roas("pause", "bot", "--reason", "kept in the backup")
+    assert "errors" in roas("backup", "copy").stdout
+    roas("resume", "bot")
+
+    assert "again" in roas("restore", "copy").stdout
+    assert "is on again" in roas("resume", "bot").stdout
+    assert roas("backup", "copy").returncode == 2
+
+
+def test_checking_the_stores_finds_nothing_wrong_with_new_ones(roas) -> None:
+    done = roas("stores", "check", "--json")
+
+    assert done.returncode == 0
+    assert [report["store"] for report in json.loads(done.stdout)] == ["deployment_logs", "monitoring", "errors"]
+    assert roas("archive", "list").stdout == "Nothing has been archived yet.\n"
+    assert roas("archive", "query", "never").returncode == 2
+
+
 def test_validation_alone_touches_nothing_and_says_what_would_stop_a_start(roas, tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text("services: {a: {image: 'roas-test/none:1'}}\n")
     (tmp_path / "here.yaml").write_text(
