@@ -21,6 +21,7 @@ from models.operations import OperationType
 from models.results import OperationResult
 from models.validation import ValidationResult
 from tasks.records import record_health, record_validation
+from tasks.recovery import settle_failed_starts
 from tasks.services import create_containers
 from tasks.validation import look_before
 
@@ -87,6 +88,9 @@ async def startup(
                 first = broken[0] if broken else health.services[0]
                 raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
             story.facts["health"] = str(health.overall)
+            why = f"start {story.deployment_id} was proven"
+            for error_id in await settle_failed_starts(environment, datetime.now(UTC), why):
+                log.info("error %s is resolved: %s", error_id, why)
     except ValidationFailedError as error:
         assert story is not None  # noqa: S101 - raised inside the story only
         return Failed(

@@ -15,11 +15,14 @@ from core.pattern_library import SHIPPED_PATTERNS
 from core.patterns import PatternSet
 from models.environments import Environment
 from models.errors_seen import Evidence, Impact, RecordedError
+from models.operations import OperationType
 from models.recovery import RecoveryExecution, Ticket, TicketEntry, TicketState
 from models.sightings import Sighting
 from tasks.doors import engine_of, redactor_of
 from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores
+
+_OF_A_START = frozenset({"validation", str(OperationType.START)})
 
 LOG_LINES = 60
 """Lines of a service's log kept as evidence."""
@@ -192,6 +195,23 @@ async def close_tickets(error_id: str, at: datetime, why: str) -> None:
                 store.move_ticket(ticket.ticket_id, ticket.state, TicketState.RESOLVED, entry)
 
     await asyncio.to_thread(close)
+
+
+@task(name="settle what a proven start has answered", **WRITE)
+async def settle_failed_starts(environment: str, at: datetime, why: str) -> list[str]:
+    """Resolve the open errors of earlier starts of an environment, with their tickets; gives back their ids."""
+
+    def settle() -> list[str]:
+        store = open_stores().errors
+        answered = [error for error in store.open_errors(environment) if error.source in _OF_A_START]
+        for error in answered:
+            store.resolve(error.error_id, at, why)
+        return [error.error_id for error in answered]
+
+    settled = await asyncio.to_thread(settle)
+    for error_id in settled:
+        await close_tickets.fn(error_id, at, why)
+    return settled
 
 
 def with_dependencies_down(evidence: Evidence | None, down: Sequence[str]) -> Evidence | None:

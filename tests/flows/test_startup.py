@@ -13,6 +13,7 @@ from models.compose import PlannedAction
 from models.failures import StartFailedError
 from models.health import Health, ServiceHealth
 from models.operations import OperationStatus
+from models.recovery import TicketState
 from models.results import OperationResult
 from tasks.doors import find_environment
 from tasks.planning import read_plan
@@ -153,6 +154,18 @@ async def test_an_image_that_cannot_be_had_leaves_nothing_behind(place: Place) -
 
     assert "roas-test/never-built" in reason
     assert place.containers() == []
+
+
+async def test_a_proven_start_answers_what_earlier_ones_failed_of(place: Place) -> None:
+    place.declare(well("base"), engine=f"unix://{place.folder}/no.sock")
+    await startup("test", return_state=True)
+    place.declare(well("base"))
+
+    await startup("test")
+
+    with place.stores() as stores:
+        assert stores.errors.open_errors("test") == []
+        assert [ticket.state for ticket in stores.errors.tickets(environment="test")] == [TicketState.RESOLVED]
 
 
 async def test_a_service_that_ends_at_once_fails_the_start_and_is_named(place: Place) -> None:
