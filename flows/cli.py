@@ -248,7 +248,9 @@ def metrics(port: int | None) -> None:
     from tasks.stores import open_stores
 
     settings = Settings()
-    serve_metrics(open_stores(), settings.metrics_host, port or settings.metrics_port, settings)
+    at = port or settings.metrics_port
+    click.echo(f"metrics on http://{settings.metrics_host}:{at}/metrics   stop with Ctrl-C", err=True)
+    serve_metrics(open_stores(), settings.metrics_host, at, settings)
 
 
 @roas.command()
