@@ -5,12 +5,18 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from core.collection import ILL
 from core.health import judge_service
 from models.compose import ServiceDeclaration
 from models.environments import ServiceSpec
 from models.errors_seen import Category, Severity, Strategy, Verdict
-from models.health import ProbeResult, ServiceVerdict
+from models.health import HealthReport, ProbeResult, ServiceVerdict
 from models.sightings import Sighting
+
+
+def worst_service(report: HealthReport) -> ServiceVerdict:
+    """The service that an unhealthy environment is to be blamed on: a required one that is down, if there is one."""
+    return next((one for one in report.services if one.required and one.health in ILL), report.services[0])
 
 
 def as_failure(verdict: Verdict) -> Verdict:

@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 import click
 
 from flows import cli_recovery, cli_stores
+from flows.cli_options import as_json
 from models.failures import BadInputError, RoasError
 from models.settings import Settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-as_json = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")
 of_environment = click.argument("environment", required=False, metavar="[ENV]")
 
 

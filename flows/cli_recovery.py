@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import click
 
+from flows.cli_options import as_json
 from models.errors_seen import Category, Pattern, Severity, Strategy
 from models.failures import BadInputError
 from models.recovery import Ticket, TicketEntry, TicketState
@@ -24,7 +25,7 @@ def register(group: click.Group) -> None:
 @click.command()
 @click.argument("environment", required=False, metavar="[ENV]")
 @click.option("--all", "everything", is_flag=True, help="The resolved ones too.")
-@click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")
+@as_json
 def tickets(environment: str | None, everything: bool, json_wanted: bool) -> None:
     """What waits for a person: what failed, what was tried, the commands to try."""
     from flows.rendering import print_json, show_tickets
@@ -98,7 +99,7 @@ def patterns() -> None:
 
 
 @patterns.command("list")
-@click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")
+@as_json
 def list_patterns(json_wanted: bool) -> None:
     """Every pattern with how often it matched."""
     from flows.rendering import print_json, show_patterns

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import click
 
+from flows.cli_options import as_json
 from models.failures import BadInputError
 from models.settings import Settings
 from models.upkeep import ArchiveFile
-
-as_json = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")
 
 
 def register(group: click.Group) -> None:

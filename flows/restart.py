@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from prefect import flow
 
 from core.compose import start_waves
+from core.judging import worst_service
 from flows.judging import judge_now
 from flows.recording import Story, recorded
 from models.compose import Application
@@ -61,7 +62,7 @@ async def restart(
         await record_health(health)
         story.facts["health"] = str(health.overall)
         if health.overall is Health.UNHEALTHY:
-            ill = next(v for v in health.services if v.required and v.health in ("unhealthy", "stopped"))
+            ill = worst_service(health)
             raise StartFailedError(f"{ill.service} is {ill.health}: {ill.reason}", service=ill.service)
     return OperationResult(
         success=True,

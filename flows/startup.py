@@ -11,12 +11,13 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
 from core.compose import start_waves
+from core.judging import worst_service
 from core.validation import validate
 from flows.judging import judge_now
 from flows.recording import Story, recorded
 from flows.starting import start_in_order
 from models.failures import StartFailedError, ValidationFailedError
-from models.health import Health, ServiceHealth
+from models.health import Health
 from models.operations import OperationType
 from models.results import OperationResult
 from models.validation import ValidationResult
@@ -77,15 +78,8 @@ async def startup(
             starts = await start_in_order(story, declared, application)
             health = await judge_now(declared, application, deployment_id=story.deployment_id)
             await record_health(health)
-            broken = [
-                verdict
-                for verdict in health.services
-                if verdict.required
-                and verdict.health not in (ServiceHealth.HEALTHY, ServiceHealth.COMPLETED)
-                and verdict.health is not ServiceHealth.UNPROVEN
-            ]
             if health.overall is Health.UNHEALTHY:
-                first = broken[0] if broken else health.services[0]
+                first = worst_service(health)
                 raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
             story.facts["health"] = str(health.overall)
             why = f"start {story.deployment_id} was proven"
