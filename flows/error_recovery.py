@@ -112,13 +112,13 @@ async def error_recovery(
             steps=(),
             reason=plan.reason,
         )
-    tried: Sequence[Step] = ()
+    tried: tuple[str, ...] = ()
     if plan.action is PlanAction.RECOVER and declared is not None and service is not None:
         outcome = await _carry_out(declared, error, service, plan)
         if outcome.success:
             await close_tickets(error.error_id, datetime.now(UTC), "recovered automatically")
             return outcome
-        tried = [Step(name=s, target=service, ok=False, detail=s, started_at=now, ended_at=now) for s in outcome.steps]
+        tried = outcome.steps
     return await _ask_a_person(
         declared,
         error,
@@ -126,7 +126,7 @@ async def error_recovery(
         service,
         plan,
         impact.affected_services,
-        tuple(step.detail for step in tried),
+        tried,
     )
 
 

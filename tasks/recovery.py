@@ -49,7 +49,7 @@ async def gather_evidence(environment: Environment, service: str) -> Evidence | 
 
     def gather() -> Evidence | None:
         engine, redactor = engine_of(environment), redactor_of(environment)
-        mine = [seen for seen in engine.sightings(environment.project) if seen.service == service]
+        mine = engine.sightings(environment.project, service)
         if not mine:
             return None
         worst = max(mine, key=_badness)
@@ -77,7 +77,7 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
 
     def look_back() -> bool:
         engine = engine_of(environment)
-        mine = [seen for seen in engine.sightings(environment.project) if seen.service == service]
+        mine = engine.sightings(environment.project, service)
         for seen in mine:
             if seen.state != "exited" or seen.finished_at is None:
                 continue
@@ -167,7 +167,7 @@ async def restart_step(environment: Environment, service: str, attempt: int) -> 
 
     def restart() -> str:
         engine = engine_of(environment)
-        mine = [seen for seen in engine.sightings(environment.project) if seen.service == service and not seen.one_off]
+        mine = [seen for seen in engine.sightings(environment.project, service) if not seen.one_off]
         if not mine:
             raise LookupError(f"{service} has no container in project {environment.project}")
         for seen in mine:

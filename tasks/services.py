@@ -41,17 +41,6 @@ async def create_containers(environment: Environment) -> None:
     await asyncio.to_thread(compose_of(environment).create)
 
 
-@task(name="start containers", task_run_name="start {service}", timeout_seconds=60, **ACT)
-async def start_containers(environment: Environment, service: str, container_ids: Sequence[str]) -> None:
-    """Start a service's containers, side by side.
-
-    Raises:
-        EngineError: The engine refused; in its own words.
-    """
-    engine = engine_of(environment)
-    await asyncio.gather(*(asyncio.to_thread(engine.start, container_id) for container_id in container_ids))
-
-
 @task(name="stop containers", task_run_name="stop {service}", **ACT)
 async def stop_containers(
     environment: Environment, service: str, container_ids: Sequence[str], grace: timedelta

@@ -32,8 +32,8 @@ async def wait_until_well(environment: Environment, service: str) -> str:
     began = time.monotonic()
     well = 0
     while True:
-        sightings = await asyncio.to_thread(engine.sightings, environment.project)
-        mine = [seen for seen in sightings if seen.service == service and not seen.one_off]
+        sightings = await asyncio.to_thread(engine.sightings, environment.project, service)
+        mine = [seen for seen in sightings if not seen.one_off]
         probe = None
         if spec.probe is not None and any(seen.state == "running" for seen in mine):
             probe = await run_probe(spec.probe, service, project=environment.project, engine=engine, secrets=secrets)
