@@ -1,0 +1,185 @@
+"""A Docker engine of the tests' own, which can be stopped, killed and started without disturbing another."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+IMAGE = "debian:trixie-slim"
+
+_STARTS_WITHIN_SECONDS = 60
+_STOPS_WITHIN_SECONDS = 60
+# Beside whatever the machine's own engine gives out.
+_ADDRESSES = "base=10.213.0.0/16,size=24"
+
+
+class OwnEngine:
+    """One dockerd with its own data, containers and socket, known to nobody else.
+
+    Its containers reach each other and can publish ports; it leaves the machine's packet filter alone, so
+    they do not reach the world. Every method returns once what it asked for is true.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.address = f"unix://{folder}/engine.sock"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start it, and wait until it answers; one that runs is left alone."""
+        if self.running:
+            return
+        # A killed engine leaves both behind; the number in the one may be another process by now.
+        for left in ("engine.sock", "engine.pid"):
+            (self.folder / left).unlink(missing_ok=True)
+        (self.folder / "daemon.json").write_text("{}")
+        with (self.folder / "engine.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [
+                    *("dockerd", "--config-file", f"{self.folder}/daemon.json", "--host", self.address),
+                    *("--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"),
+                    *("--pidfile", f"{self.folder}/engine.pid", "--default-address-pool", _ADDRESSES),
+                    *("--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
+                    *("--ip-masq=false", "--log-level", "warn"),
+                ],
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._wait_until_it_answers()
+
+    def stop(self) -> None:
+        """Stop it as a person would (SIGTERM): it stops its containers first."""
+        self._end(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """Kill it (SIGKILL), as a crash would: what ran in its containers runs on until it is started again."""
+        self._end(signal.SIGKILL)
+
+    def freeze(self) -> None:
+        """Let it hang: its socket takes connections and nothing answers."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+    def docker(self, *arguments: str) -> str:
+        """What the docker command prints, talking to this engine."""
+        done = subprocess.run(
+            ["docker", "--host", self.address, *arguments], capture_output=True, text=True, check=False, timeout=120
+        )
+        assert done.returncode == 0, f"docker {' '.join(arguments)}: {done.stderr}"
+        return done.stdout
+
+    def load(self, image: str) -> None:
+        """Take an image from the machine's own engine."""
+        with subprocess.Popen(["docker", "save", image], stdout=subprocess.PIPE) as saving:
+            subprocess.run(
+                ["docker", "--host", self.address, "load", "--quiet"], stdin=saving.stdout, check=True, timeout=300,
+                stdout=subprocess.DEVNULL,
+            )  # fmt: skip
+        assert saving.returncode == 0, f"there is no image {image}"
+
+    def clear(self) -> None:
+        """Remove every container, network and named volume; images stay."""
+        self.thaw_if_frozen()
+        self.start()
+        if containers := self.docker("ps", "--all", "--quiet").split():
+            self.docker("rm", "--force", "--volumes", *containers)
+        self.docker("network", "prune", "--force")
+        self.docker("volume", "prune", "--force", "--all")
+
+    def thaw_if_frozen(self) -> None:
+        """End what `freeze` began, where a test did not."""
+        if self.running:
+            self.thaw()
+
+    def log(self) -> str:
+        """What it said of itself."""
+        return (self.folder / "engine.log").read_text(errors="replace")
+
+    def _end(self, how: signal.Signals) -> None:
+        process = self._process
+        assert process is not None, "it was never started"
+        if process.poll() is None:
+            self.thaw()
+            process.send_signal(how)
+        process.wait(_STOPS_WITHIN_SECONDS)
+        self._wait_until_containerd_has_ended()
+
+    def _wait_until_it_answers(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + _STARTS_WITHIN_SECONDS
+        while not self._answers():
+            assert self._process.poll() is None, f"the engine ended at once:\n{self.log()[-2000:]}"
+            assert time.monotonic() < deadline, f"the engine does not answer:\n{self.log()[-2000:]}"
+            time.sleep(0.05)
+
+    def _wait_until_containerd_has_ended(self) -> None:
+        """The engine's helper ends with it, a little later; a new one in the same folder would meet it."""
+        pid = self.folder / "exec" / "containerd" / "containerd.pid"
+        deadline = time.monotonic() + _STOPS_WITHIN_SECONDS
+        while pid.exists() and Path("/proc", pid.read_text().strip(), "fd").exists():
+            assert time.monotonic() < deadline, "its containerd did not end"
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as asking:
+            asking.settimeout(2)
+            try:
+                asking.connect(self.address.removeprefix("unix://"))
+                asking.sendall(b"GET /_ping HTTP/1.0\r\n\r\n")
+                return b" 200 " in asking.recv(64)
+            except OSError:
+                return False
+
+
+@pytest.fixture(scope="session")
+def engine_of_the_session() -> Iterator[OwnEngine]:
+    """One engine for all tests of the session that need their own, with the image they use."""
+    if os.geteuid() != 0 or shutil.which("dockerd") is None:
+        pytest.skip("a Docker engine of its own needs root and dockerd")
+    # Not pytest's folder: a socket's path may be 107 characters at most.
+    folder = Path(tempfile.mkdtemp(prefix="roas-engine-"))
+    engine = OwnEngine(folder)
+    try:
+        engine.start()
+        engine.load(IMAGE)
+        yield engine
+        engine.clear()
+        engine.stop()
+    finally:
+        if engine.running:
+            engine.kill()
+        _unmount_below(folder)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def own_engine(engine_of_the_session: OwnEngine) -> Iterator[OwnEngine]:
+    """A running engine without containers, which the test may stop, kill, freeze and start as it likes."""
+    engine_of_the_session.clear()
+    yield engine_of_the_session
+    engine_of_the_session.clear()
+
+
+def _unmount_below(folder: Path) -> None:
+    mounted = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
+    for place in sorted((one for one in mounted if one.startswith(f"{folder}/")), reverse=True):
+        subprocess.run(["umount", "--lazy", place], check=False, capture_output=True)
