@@ -11,7 +11,8 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from types import TracebackType
 from typing import Any
@@ -341,6 +342,88 @@ class DockerEngine:
             for network in told
         ]
 
+    def remove_network(self, name: str) -> None:
+        """Remove a network; one that is gone already is as good as removed.
+
+        Raises:
+            EngineError: Containers are still in it, or the engine did not answer.
+        """
+        with suppress(ContainerGoneError), self._speaking(f"removing network {name}"):
+            self._quick().remove_network(name)
+
+    def tag(self, image_id: str, name: str) -> None:
+        """Give an image one more name, such as repository:tag; images with a name are not pruned as dangling.
+
+        Raises:
+            EngineError: The engine has no such image, or did not answer.
+        """
+        repository, _, tag = name.partition(":")
+        with self._speaking(f"naming image {_short(image_id.removeprefix('sha256:'))} {name}"):
+            self._quick().tag(image_id, repository, tag)
+
+    def names_in(self, repository: str) -> list[str]:
+        """The names of the engine's images that are in a repository.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        with self._speaking(f"listing images of {repository}"):
+            told = self._quick().images(name=repository)
+        return sorted(name for image in told for name in image.get("RepoTags") or ())
+
+    def untag(self, name: str) -> None:
+        """Take a name from an image; the image itself goes only if nothing else names or uses it.
+
+        Raises:
+            EngineError: The engine did not answer, or a container needs that name.
+        """
+        with suppress(ContainerGoneError), self._speaking(f"removing the image name {name}"):
+            self._quick().remove_image(name, noprune=False)
+
+    def keep(self, container_id: str) -> KeptContainer:
+        """All it takes to make a container again after it was removed.
+
+        Raises:
+            ContainerGoneError: It is gone.
+            EngineError: The engine did not answer, or refused.
+        """
+        with self._speaking(f"looking at container {_short(container_id)}"):
+            told = self._quick().inspect_container(container_id)
+        return KeptContainer(
+            name=told["Name"].lstrip("/"),
+            service=(told["Config"].get("Labels") or {}).get(_SERVICE, ""),
+            was_running=bool(told["State"]["Running"]),
+            told=told,
+        )
+
+    def put_back(self, kept: KeptContainer) -> str:
+        """Make a kept container again as it was, with the volumes it had, and give back its id; it is not started.
+
+        Raises:
+            EngineError: The engine did not answer, or refused: its name, image or network may be gone.
+        """
+        networks = kept.told["NetworkSettings"]["Networks"] or {}
+        mode = kept.told["HostConfig"]["NetworkMode"]
+        joined = [] if mode.startswith(("container:", "host", "none")) else list(networks)
+        first = {name: _endpoint(networks[name], kept) for name in joined[:1]}
+        body = {
+            **kept.told["Config"],
+            "HostConfig": _with_its_volumes(kept.told),
+            "NetworkingConfig": {"EndpointsConfig": first},
+        }
+        with self._speaking(f"making container {kept.name} again"):
+            client = self._patient()
+            container_id = str(client.create_container_from_config(body, kept.name)["Id"])
+            for name in joined[1:]:
+                point = _endpoint(networks[name], kept)
+                client.connect_container_to_network(
+                    container_id,
+                    name,
+                    aliases=point["Aliases"],
+                    ipv4_address=(point["IPAMConfig"] or {}).get("IPv4Address"),
+                )
+        return container_id
+
     def volumes(self, project: str | None = None) -> list[str]:
         """The names of a project's volumes, or of all the engine has.
 
@@ -420,6 +503,17 @@ class DockerEngine:
 
     def _stop_timeout(self, container_id: str) -> int:
         return int(self._quick().inspect_container(container_id)["Config"].get("StopTimeout") or 10)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptContainer:
+    """A container as it was, in the engine's own words; they hold values of its environment, so they stay
+    in memory and out of its text."""
+
+    name: str
+    service: str
+    was_running: bool
+    told: dict[str, Any] = field(repr=False)
 
 
 class EventStream:
@@ -566,6 +660,26 @@ def _sighting(told: dict[str, Any], now: datetime) -> Sighting:
         memory_limit_bytes=host.get("Memory") or None,
         network_mode=host.get("NetworkMode") or "",
     )
+
+
+def _endpoint(told: dict[str, Any], kept: KeptContainer) -> dict[str, Any]:
+    """How a container joined a network. The engine adds the container's short id to its aliases by itself."""
+    own = str(kept.told["Id"])[:12]
+    aliases = [name for name in told.get("Aliases") or () if name != own]
+    return {"Aliases": aliases, "IPAMConfig": told.get("IPAMConfig"), "Links": told.get("Links")}
+
+
+def _with_its_volumes(told: dict[str, Any]) -> dict[str, Any]:
+    """The host configuration, with the unnamed volumes by the names the engine gave them: they hold data."""
+    host = dict(told["HostConfig"])
+    volumes = {one["Destination"]: one["Name"] for one in told.get("Mounts") or () if one["Type"] == "volume"}
+    mounts = [
+        mount | {"Source": volumes[mount["Target"]]} if mount["Target"] in volumes else mount
+        for mount in host.get("Mounts") or ()
+    ]
+    known = {mount["Target"] for mount in mounts} | {bind.split(":")[1] for bind in host.get("Binds") or ()}
+    unnamed = [f"{name}:{target}" for target, name in volumes.items() if target not in known]
+    return host | {"Mounts": mounts, "Binds": [*(host.get("Binds") or ()), *unnamed]}
 
 
 def _has_check(declared: dict[str, Any] | None) -> bool:

@@ -66,6 +66,14 @@ class StartFailedError(RoasError):
         self.service = service
 
 
+class PlanChangedError(RoasError):
+    """A start would not do what the plan it was given says: nothing was touched."""
+
+
+class ReleaseError(RoasError):
+    """A release cannot be applied as it was kept."""
+
+
 class EnvironmentBusyError(RoasError):
     """Another operation holds this environment."""
 

@@ -1,0 +1,228 @@
+"""Decisions about releases: what is kept of what ran, how two differ, and what undoing a start takes.
+
+A release is kept as a template: the merged Compose configuration with its variables unresolved, so no
+variable's value is in it. What was written out in the files and looks like a secret is held out, and
+taken from the files as they are now when the release is applied again.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from models.compose import Application, Plan, PlannedAction
+from models.failures import ReleaseError
+from models.records import Release
+from models.sightings import Sighting
+
+HELD_OUT = "[held out]"
+"""Stands in a release for a value that looked like a secret."""
+
+IMAGES = "roas-release"
+"""Repository name of the tags that keep a release's images from being pruned."""
+
+_REFERENCE = re.compile(r"\$\w+|\$\{\w+(:?\?[^}]*)?\}")
+
+Document = dict[str, Any]
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftovers:
+    """What a start that failed leaves behind of its own: containers to stop, to remove, networks to remove.
+
+    `replaced` names the services whose containers were there before and are gone for good.
+    """
+
+    stop: tuple[Sighting, ...] = ()
+    remove: tuple[Sighting, ...] = ()
+    networks: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+
+
+def hold_out(template: Document, redacted: Document) -> Document:
+    """The template without the values that redaction changed; a plain reference to a variable stays."""
+    kept = copy.deepcopy(template)
+    for place, text in list(_leaves(kept)):
+        if _at(redacted, place) != text and not _REFERENCE.fullmatch(text):
+            _put(kept, place, HELD_OUT)
+    return kept
+
+
+def fill_in(kept: Document, now: Document) -> Document:
+    """The template with what was held out taken from the same place of the configuration as it is now.
+
+    Raises:
+        ReleaseError: That place is not there any more.
+    """
+    whole = copy.deepcopy(kept)
+    for place, text in list(_leaves(whole)):
+        if text == HELD_OUT:
+            value = _at(now, place)
+            if not isinstance(value, str):
+                raise ReleaseError(
+                    f"The release needs {'.'.join(map(str, place))}, which the Compose files no longer have;",
+                    advice="write it there again, or name an older release.",
+                )
+            _put(whole, place, value)
+    return whole
+
+
+def pinned(template: Document, images: Mapping[str, str], held: Mapping[str, str]) -> Document:
+    """The template with the images of the release, by service, where their names mean others by now.
+
+    `images` are the image ids of the release, `held` those the engine has now under the services' own
+    image names. Nothing is built or pulled: what ran is used, or the release cannot be applied.
+    """
+    whole = copy.deepcopy(template)
+    for name, service in (whole.get("services") or {}).items():
+        service.pop("build", None)
+        service["pull_policy"] = "never"
+        wanted = images.get(name)
+        if wanted is not None and held.get(name) != wanted:
+            service["image"] = kept_image(wanted)
+    return whole
+
+
+def kept_image(image_id: str) -> str:
+    """The name under which an image of a release is kept."""
+    return f"{IMAGES}:{image_id.removeprefix('sha256:')[:16]}"
+
+
+def differences(before: Release, after: Release) -> tuple[str, ...]:
+    """What changed from one release to the other, a sentence each."""
+    found: list[str] = []
+    for name in sorted({*before.hashes, *after.hashes}):
+        if name not in after.hashes:
+            found.append(f"{name} is not part of it any more")
+            continue
+        if name not in before.hashes:
+            found.append(f"{name} is new")
+            continue
+        old, new = before.images.get(name, ""), after.images.get(name, "")
+        if old != new:
+            found.append(f"{name}: another image ({_brief(old)} to {_brief(new)})")
+        if before.hashes[name] != after.hashes[name]:
+            fields = ", ".join(_changed_fields(before.compose, after.compose, name))
+            found.append(f"{name}: configuration changed{f' ({fields})' if fields else ''}")
+    found += [f"mounted file {path} changed" for path in _changed(before.files, after.files)]
+    found += [f"variable {name} changed" for name in _changed(before.variables, after.variables)]
+    return tuple(found)
+
+
+def changed_files(release: Release | None, now: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
+    """The mounted files of each service whose content is not what it was in the release.
+
+    `now` are the content hashes by path, by service. A file the release does not know changes nothing:
+    its mount is new, so the service is replaced anyway.
+    """
+    if release is None:
+        return {}
+    known = release.files
+    changed = {
+        service: tuple(path for path, digest in sorted(files.items()) if path in known and known[path] != digest)
+        for service, files in now.items()
+    }
+    return {service: paths for service, paths in changed.items() if paths}
+
+
+def to_go_back_to(releases: Sequence[Release], running: Release | None) -> Release | None:
+    """The newest proven release that is not what runs now; `releases` are given newest first."""
+    for release in releases:
+        if release.proven and (running is None or differences(release, running)):
+            return release
+    return None
+
+
+def left_over(
+    before: Sequence[Sighting], networks_before: Sequence[str], now: Sequence[Sighting], networks_now: Sequence[str]
+) -> Leftovers:
+    """What undoing a start takes, from what was there before it and what is there now.
+
+    Containers that ran before and run still are left alone, and so is whatever this start did not make.
+    """
+    known = {one.container_id: one for one in before}
+    there = {one.container_id for one in now}
+    made = tuple(one for one in now if one.container_id not in known and not one.one_off)
+    started = tuple(
+        one
+        for one in now
+        if one.container_id in known and _runs(one) and not _runs(known[one.container_id]) and not one.one_off
+    )
+    gone = {one.service for one in before if one.container_id not in there and not one.one_off}
+    return Leftovers(
+        stop=started,
+        remove=made,
+        networks=tuple(name for name in networks_now if name not in networks_before),
+        replaced=tuple(sorted(gone)),
+    )
+
+
+def replaced_services(plan: Plan) -> tuple[str, ...]:
+    """The services whose containers a start would replace or restart: their story is kept before it."""
+    lost = (PlannedAction.RECREATE, PlannedAction.RESTART)
+    return tuple(line.service for line in plan.services if line.action in lost)
+
+
+def planned_differently(given: Plan, now: Plan) -> tuple[str, ...]:
+    """What would be done now that the given plan does not say, a sentence each."""
+    said = {line.service: line for line in given.services}
+    will = {line.service: line for line in now.services}
+    found = [
+        f"{name}: {will[name].action} now ({will[name].because}), {said[name].action} in the plan"
+        for name in sorted(said.keys() & will.keys())
+        if (will[name].action, will[name].because) != (said[name].action, said[name].because)
+    ]
+    found += [f"{name} is not in the plan" for name in sorted(will.keys() - said.keys())]
+    found += [f"{name} is not declared any more" for name in sorted(said.keys() - will.keys())]
+    return tuple(found)
+
+
+def hashes_of(application: Application) -> dict[str, str]:
+    """Compose's hash of each service's configuration."""
+    return {name: declaration.config_hash for name, declaration in application.services.items()}
+
+
+def _leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    if isinstance(value, str):
+        yield place, value
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from _leaves(item, (*place, key))
+    elif isinstance(value, list):
+        for index, item in enumerate(value):
+            yield from _leaves(item, (*place, index))
+
+
+def _at(document: Any, place: Place) -> Any:
+    for part in place:
+        try:
+            document = document[part]
+        except (KeyError, IndexError, TypeError):
+            return None
+    return document
+
+
+def _put(document: Any, place: Place, value: str) -> None:
+    _at(document, place[:-1])[place[-1]] = value
+
+
+def _changed_fields(before: Document, after: Document, name: str) -> list[str]:
+    old = (before.get("services") or {}).get(name) or {}
+    new = (after.get("services") or {}).get(name) or {}
+    return sorted(field for field in {*old, *new} if old.get(field) != new.get(field))
+
+
+def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    return sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+
+
+def _brief(image_id: str) -> str:
+    return image_id.removeprefix("sha256:")[:12] or "none"
+
+
+def _runs(one: Sighting) -> bool:
+    return one.state in ("running", "restarting", "paused")
