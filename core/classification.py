@@ -70,6 +70,11 @@ def classify(text: str, *, evidence: Evidence | None = None, patterns: PatternSe
     return _note_deployment(_weigh(verdict, evidence, known), evidence)
 
 
+def tells_of_failure(line: str) -> bool:
+    """Whether a line speaks of a failure, and not at a level meant for information."""
+    return not _is_quiet(line)
+
+
 @lru_cache(maxsize=1)
 def shipped_patterns() -> PatternSet:
     """The shipped patterns, compiled once in a process."""

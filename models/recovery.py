@@ -62,7 +62,10 @@ class TicketEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """What a person is asked to do about one cause, and all that was known when asking."""
+    """What a person is asked to do about one cause, and all that was known when asking.
+
+    `evidence` names the bundles of errors.db that show it.
+    """
 
     ticket_id: str
     error_id: str
@@ -76,6 +79,7 @@ class Ticket:
     affected_services: tuple[str, ...] = ()
     history: tuple[TicketEntry, ...] = field(default=())
     resolved_at: datetime | None = None
+    evidence: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from adapters.stores.database import Database
-from adapters.stores.sql import table, upsert
+from adapters.stores.sql import insert_unless_there, table, upsert
 from models.errors_seen import (
     BusinessImpact,
     Category,
@@ -23,6 +23,7 @@ from models.errors_seen import (
     Strategy,
     Verdict,
 )
+from models.evidence import EvidenceBundle, Occasion
 from models.failures import NotFoundError
 from models.records import Pause
 from models.recovery import RecoveryExecution, Step, Ticket, TicketEntry, TicketState
@@ -30,6 +31,7 @@ from models.tables.errors import (
     DeploymentError,
     ErrorImpact,
     ErrorPattern,
+    EvidenceRow,
     RecoveryControl,
     RecoveryExecutionRow,
     TicketHistory,
@@ -43,8 +45,14 @@ _executions = table(RecoveryExecutionRow)
 _tickets = table(TicketRow)
 _history = table(TicketHistory)
 _controls = table(RecoveryControl)
+_evidence = table(EvidenceRow)
+_bundles = TypeAdapter(EvidenceBundle)
 _steps = TypeAdapter(tuple[Step, ...])
 _ALL = ""
+
+_PARTS = ("containers", "logs", "probes", "events", "host", "missing")
+_BUNDLES_OF_AN_ERROR = 12
+"""A cause that comes back every minute keeps its first evidence and the latest; the rest would fill the disk."""
 
 
 class Errors:
@@ -295,6 +303,59 @@ class Errors:
             newest = query.order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc())
             return [_ticket(connection, ticket_id) for ticket_id in connection.scalars(newest).all()]
 
+    def keep_evidence(self, bundle: EvidenceBundle) -> None:
+        """Write a bundle; one that is there already stays as it is.
+
+        Raises:
+            StoreConstraintError: No error has the bundle's error id.
+        """
+        with self._database.write() as connection:
+            insert_unless_there(connection, EvidenceRow, _from_bundle(bundle), keys=["bundle_id"])
+
+    def evidence(
+        self,
+        *,
+        deployment_id: str | None = None,
+        error_id: str | None = None,
+        environment: str | None = None,
+        limit: int = 100,
+    ) -> Sequence[EvidenceBundle]:
+        """The newest bundles of an operation, an error or an environment, oldest first."""
+        query = sa.select(_evidence).order_by(_evidence.c.taken_at.desc(), _evidence.c.id.desc()).limit(limit)
+        if deployment_id is not None:
+            query = query.where(_evidence.c.deployment_id == deployment_id)
+        if error_id is not None:
+            query = query.where(_evidence.c.error_id == error_id)
+        if environment is not None:
+            query = query.where(_evidence.c.environment == environment)
+        with self._database.read() as connection:
+            return [_to_bundle(row) for row in connection.execute(query)][::-1]
+
+    def link_evidence(self, bundle_ids: Sequence[str], error_id: str) -> None:
+        """Say that bundles show an error, in their rows and in the error's own evidence.
+
+        Of an error seen again and again the first bundle and the latest few stay.
+
+        Raises:
+            StoreConstraintError: No error has this id.
+        """
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(_evidence).where(_evidence.c.bundle_id.in_(bundle_ids)).values(error_id=error_id)
+            )
+            of_it = sa.select(_evidence.c.bundle_id).where(_evidence.c.error_id == error_id)
+            known = list(connection.scalars(of_it.order_by(_evidence.c.taken_at, _evidence.c.id)))
+            kept = [*known[:1], *known[1:][1 - _BUNDLES_OF_AN_ERROR :]]
+            connection.execute(
+                sa.delete(_evidence).where(_evidence.c.error_id == error_id, _evidence.c.bundle_id.not_in(kept))
+            )
+            before = connection.scalar(sa.select(_errors.c.evidence).where(_errors.c.error_id == error_id))
+            connection.execute(
+                sa.update(_errors)
+                .where(_errors.c.error_id == error_id)
+                .values(evidence={**(before or {}), "bundles": kept})
+            )
+
     def pause(
         self,
         environment: str | None,
@@ -483,6 +544,7 @@ def _from_ticket(ticket: Ticket) -> dict[str, Any]:
         "affected_services": list(ticket.affected_services),
         "opened_at": ticket.opened_at,
         "resolved_at": ticket.resolved_at,
+        "evidence": list(ticket.evidence) or None,
     }
 
 
@@ -497,6 +559,7 @@ def _append_to_ticket(connection: sa.Connection, known: sa.Row[Any], ticket: Tic
             steps=list(ticket.steps) or known.steps,
             tried=list(dict.fromkeys([*(known.tried or ()), *ticket.tried])),
             affected_services=sorted({*(known.affected_services or ()), *ticket.affected_services}),
+            evidence=list(ticket.evidence) or known.evidence,
         )
     )
 
@@ -524,6 +587,42 @@ def _ticket(connection: sa.Connection, ticket_id: str) -> Ticket:
         affected_services=tuple(row.affected_services or ()),
         history=tuple(TicketEntry(at=line.at, by=line.by, what=line.what) for line in lines),
         resolved_at=row.resolved_at,
+        evidence=tuple(row.evidence or ()),
+    )
+
+
+def _from_bundle(bundle: EvidenceBundle) -> dict[str, Any]:
+    whole = _bundles.dump_python(bundle, mode="json")
+    return {
+        "bundle_id": bundle.bundle_id,
+        "environment": bundle.environment,
+        "deployment_id": bundle.deployment_id,
+        "error_id": bundle.error_id,
+        "service_name": bundle.service,
+        "occasion": bundle.occasion.value,
+        "taken_at": bundle.taken_at,
+        "reason": bundle.reason,
+        "first_cause": bundle.first_cause,
+        "cause_service": bundle.cause_service,
+        "parts": {name: whole[name] for name in _PARTS},
+    }
+
+
+def _to_bundle(row: sa.Row[Any]) -> EvidenceBundle:
+    return _bundles.validate_python(
+        {
+            "bundle_id": row.bundle_id,
+            "environment": row.environment,
+            "deployment_id": row.deployment_id,
+            "error_id": row.error_id,
+            "service": row.service_name,
+            "occasion": Occasion(row.occasion),
+            "taken_at": row.taken_at,
+            "reason": row.reason,
+            "first_cause": row.first_cause,
+            "cause_service": row.cause_service,
+            **(row.parts or {}),
+        }
     )
 
 

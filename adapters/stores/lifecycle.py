@@ -34,12 +34,14 @@ from models.tables.deployment_logs import (
     DeploymentLogsArchive,
     DeploymentOperation,
     EnvironmentValidation,
+    OperationStepRow,
     ServiceStateChange,
 )
 from models.tables.errors import (
     DeploymentError,
     ErrorImpact,
     ErrorsArchive,
+    EvidenceRow,
     RecoveryExecutionRow,
     TicketHistory,
     TicketRow,
@@ -112,7 +114,8 @@ def clean_errors(
 ) -> LifecycleStep:
     """Archive and delete errors that were resolved long ago, with all that belongs to them.
 
-    What is not resolved stays for ever, and so does an error a person still works on.
+    What is not resolved stays for ever, and so does an error a person still works on. Evidence that no error
+    owns leaves at the same age.
 
     Raises:
         StoreFullError: The disk has no room for archives.
@@ -132,18 +135,22 @@ def clean_errors(
             return [
                 _Part(ErrorImpact, of_errors),
                 _Part(RecoveryExecutionRow, of_errors),
+                _Part(EvidenceRow, of_errors),
                 _Part(TicketHistory, f"ticket_id IN ({tickets})"),
                 _Part(TicketRow, of_errors),
             ]
 
         _archive_with_belongings(run, ErrorsArchive, DeploymentError, where, belongings)
+        # Taken before a replacement that went well, so no error owns it.
+        unowned = f"error_id IS NULL AND taken_at < {before}"
+        _archive_with_belongings(run, ErrorsArchive, EvidenceRow, unowned, _nothing_else)
     return run.result()
 
 
 def archive_deployments(
     stores: Stores, now: datetime, policy: RetentionPolicy | None = None, dry_run: bool = False
 ) -> LifecycleStep:
-    """Archive and delete old operations with their state changes and validations.
+    """Archive and delete old operations with their state changes, validations and steps.
 
     Failed ones stay longer than successful ones, and the last success of each kind and environment stays.
 
@@ -166,7 +173,11 @@ def archive_deployments(
 
         def belongings(owners: str) -> list[_Part]:
             of_them = f"deployment_id IN (SELECT deployment_id FROM deployment_operations WHERE {owners})"
-            return [_Part(ServiceStateChange, of_them), _Part(EnvironmentValidation, of_them)]
+            return [
+                _Part(ServiceStateChange, of_them),
+                _Part(EnvironmentValidation, of_them),
+                _Part(OperationStepRow, of_them),
+            ]
 
         _archive_with_belongings(run, DeploymentLogsArchive, DeploymentOperation, where, belongings)
     return run.result()

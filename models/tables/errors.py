@@ -167,6 +167,7 @@ class TicketRow(ErrorsRow, table=True):
     affected_services: list[str] | None = json_text()
     opened_at: datetime = moment()
     resolved_at: datetime | None = maybe_moment()
+    evidence: list[str] | None = json_text()
 
 
 class TicketHistory(ErrorsRow, table=True):
@@ -179,6 +180,33 @@ class TicketHistory(ErrorsRow, table=True):
     at: datetime = moment()
     by: str = some_text()
     what: str = some_text()
+
+
+class EvidenceRow(ErrorsRow, table=True):
+    """All that was to be seen of a service at one moment; `parts` holds containers, logs, probes, events, host."""
+
+    __tablename__ = "evidence_bundles"
+    __table_args__ = (
+        one_of("occasion", "replacement", "failure"),
+        sa.Index("idx_evidence_bundles_error_id", "error_id"),
+        sa.Index("idx_evidence_bundles_deployment_id", "deployment_id"),
+        sa.Index("idx_evidence_bundles_taken_at", "taken_at"),
+        _IDS,
+    )
+    id: int | None = identity()
+    bundle_id: str = some_text(unique=True)
+    environment: str = some_text()
+    deployment_id: str | None = maybe_text()
+    error_id: str | None = Field(
+        default=None, sa_column=sa.Column(sa.Text, sa.ForeignKey("deployment_errors.error_id"), nullable=True)
+    )
+    service_name: str = some_text()
+    occasion: str = some_text()
+    taken_at: datetime = moment()
+    reason: str = some_text()
+    first_cause: str = some_text()
+    cause_service: str = some_text()
+    parts: dict[str, Any] | None = json_text()
 
 
 class RecoveryControl(ErrorsRow, table=True):

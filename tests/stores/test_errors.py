@@ -17,7 +17,7 @@ from models.errors_seen import (
 )
 from models.failures import NotFoundError, StoreConstraintError
 from models.recovery import RecoveryExecution, Step, TicketEntry, TicketState
-from tests.stores.values import ERROR, TICKET
+from tests.stores.values import BUNDLE, ERROR, TICKET
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -157,3 +157,42 @@ def test_recovery_is_paused_for_what_was_named(stores: Stores, environment, serv
     assert len(stores.errors.pauses(NOON)) == 1
     assert stores.errors.resume(environment, service)
     assert stores.errors.paused("prod", "web", NOON) is None
+
+
+def test_evidence_is_given_back_as_it_was_kept_and_kept_once(stores: Stores) -> None:
+    stores.errors.keep_evidence(BUNDLE)
+    stores.errors.keep_evidence(replace(BUNDLE, reason="again"))
+    assert stores.errors.evidence(deployment_id="prod-1") == [BUNDLE]
+    assert stores.errors.evidence(deployment_id="prod-2") == []
+
+
+def test_evidence_is_linked_to_its_error_both_ways(stores: Stores) -> None:
+    stores.errors.record(ERROR)
+    stores.errors.keep_evidence(BUNDLE)
+    stores.errors.link_evidence(["ev1"], "e1")
+    assert stores.errors.evidence(error_id="e1") == [replace(BUNDLE, error_id="e1")]
+    assert stores.errors.get("e1").evidence == {**ERROR.evidence, "bundles": ["ev1"]}
+
+
+def test_evidence_of_no_error_is_not_linked(stores: Stores) -> None:
+    stores.errors.keep_evidence(BUNDLE)
+    with pytest.raises(StoreConstraintError):
+        stores.errors.link_evidence(["ev1"], "never")
+
+
+def test_an_error_seen_again_and_again_keeps_its_first_evidence_and_the_latest(stores: Stores) -> None:
+    stores.errors.record(ERROR)
+    for number in range(20):
+        bundle = replace(BUNDLE, bundle_id=f"ev{number:02d}", taken_at=NOON + number * MINUTE)
+        stores.errors.keep_evidence(bundle)
+        stores.errors.link_evidence([bundle.bundle_id], "e1")
+    kept = [bundle.bundle_id for bundle in stores.errors.evidence(error_id="e1")]
+    assert kept == ["ev00", *(f"ev{number:02d}" for number in range(9, 20))]
+    assert stores.errors.get("e1").evidence["bundles"] == kept
+
+
+def test_a_ticket_names_the_latest_evidence(stores: Stores) -> None:
+    stores.errors.record(ERROR)
+    stores.errors.open_ticket(replace(TICKET, evidence=("ev1",)))
+    assert stores.errors.open_ticket(replace(TICKET, ticket_id="t2")).evidence == ("ev1",)
+    assert stores.errors.open_ticket(replace(TICKET, ticket_id="t3", evidence=("ev2",))).evidence == ("ev2",)

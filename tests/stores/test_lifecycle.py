@@ -26,7 +26,7 @@ from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType, StateChange
 from models.recovery import RecoveryExecution
 from models.settings import Settings
-from tests.stores.values import ERROR, TICKET
+from tests.stores.values import BUNDLE, ERROR, TICKET
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -195,8 +195,10 @@ def test_only_errors_resolved_long_ago_leave_with_all_that_belongs_to_them(store
         stores.errors.begin_execution(RecoveryExecution(error_id=name, strategy=ERROR.verdict.strategy, started_at=NOW))
         if name in ("old", "worked-on"):
             stores.errors.open_ticket(replace(TICKET, ticket_id=f"t-{name}", error_id=name))
+        stores.errors.keep_evidence(replace(BUNDLE, bundle_id=f"ev-{name}", error_id=name))
         if resolved:
             stores.errors.resolve(name, NOW - resolved * DAY, "done")
+    stores.errors.keep_evidence(replace(BUNDLE, bundle_id="ev-of-none", taken_at=NOW - 31 * DAY))
     with stores.databases["errors"].write() as connection:
         connection.exec_driver_sql(
             "UPDATE manual_intervention_tickets SET state = 'resolved' WHERE ticket_id = 't-old'"
@@ -206,8 +208,10 @@ def test_only_errors_resolved_long_ago_leave_with_all_that_belongs_to_them(store
         "auto_recovery_executions": 1,
         "ticket_history": 1,
         "manual_intervention_tickets": 1,
+        "evidence_bundles": 2,
         "deployment_errors": 1,
     }
+    assert {one.bundle_id for one in stores.errors.evidence()} == {"ev-young", "ev-open", "ev-worked-on"}
     assert {one.error_id for one in stores.errors.list()} == {"young", "open", "worked-on"}
     [row] = archived(settings, "errors", "deployment_errors")
     assert (row["error_id"], row["resolved_at"]) == ("old", NOW - 31 * DAY)

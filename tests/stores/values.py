@@ -3,7 +3,9 @@
 from datetime import UTC, datetime
 
 from models.errors_seen import Category, RecordedError, Severity, Strategy, Verdict
+from models.evidence import ContainerEvidence, EvidenceBundle, LogExcerpt, Occasion, ProbeOutput
 from models.recovery import Ticket, TicketEntry
+from models.sightings import ContainerEvent
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -38,4 +40,34 @@ TICKET = Ticket(
     tried=("restart",),
     affected_services=("web",),
     history=(TicketEntry(at=NOON, by="roas", what="opened"),),
+)
+BUNDLE = EvidenceBundle(
+    bundle_id="ev1",
+    environment="prod",
+    service="web",
+    taken_at=NOON,
+    occasion=Occasion.FAILURE,
+    reason="web did not start",
+    first_cause="web ended with exit code 1",
+    cause_service="web",
+    deployment_id="prod-1",
+    containers=(
+        ContainerEvidence(
+            service="web",
+            name="prod-web-1",
+            container_id="c0ffee",
+            image="web:1",
+            state="exited",
+            exit_code=1,
+            ended="exit code 1",
+            started_at=NOON,
+            finished_at=NOON,
+        ),
+    ),
+    logs=(LogExcerpt(service="web", container="prod-web-1", lines=("bind: address already in use",)),),
+    probes=(
+        ProbeOutput(service="web", source="health check", ok=False, output="refused", first_at=NOON, last_at=NOON),
+    ),
+    events=(ContainerEvent(happened_at=NOON, container_id="c0ffee", service="web", project="prod", action="die"),),
+    missing=("host: not asked",),
 )

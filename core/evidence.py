@@ -1,0 +1,352 @@
+"""Decisions about evidence: what its signs add up to, what failed first, which lines show it, what fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from core.classification import shipped_patterns, tells_of_failure
+from core.patterns import GENERIC, PatternSet
+from core.startup import exit_words
+from models.errors_seen import Category, Evidence
+from models.evidence import (
+    BUNDLE_BYTES,
+    LOG_BYTES,
+    ContainerEvidence,
+    EvidenceBundle,
+    LogExcerpt,
+    MemoryFinding,
+    MemoryGrade,
+    MemorySigns,
+    ProbeOutput,
+)
+from models.sightings import ContainerEvent, Sighting
+
+LATE = datetime.max.replace(tzinfo=UTC)
+
+_KILLED = 137
+_ENDED = frozenset({"exited", "dead", "restarting"})
+_LEADING_UP = 2
+_LONGEST_LINE = 400
+
+
+def grade_memory(sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent] = ()) -> MemoryFinding:
+    """Whether the kernel killed for memory: proven by a sign of the kernel or engine, probable by exit code alone.
+
+    Exit code 137 is SIGKILL, which the engine sends too where a stop passed its grace: with a stop or kill
+    asked for, it says nothing about memory.
+    """
+    limit = sighting.memory_limit_bytes
+    of = f" (limit {limit // (1024 * 1024)} MiB)" if limit else ""
+    mine = [event for event in events if event.container_id == sighting.container_id]
+    by = _who_says_so(sighting, signs, mine)
+    ended = sighting.state in _ENDED
+    if by and ended and sighting.exit_code == _KILLED:
+        return MemoryFinding(grade=MemoryGrade.PROVEN, sentence=f"killed for using too much memory{of}: {by}")
+    if by:
+        return MemoryFinding(
+            grade=MemoryGrade.PROVEN, sentence=f"a process in it was killed for using too much memory{of}: {by}"
+        )
+    asked = any(event.action in ("stop", "kill") for event in mine)
+    if ended and sighting.exit_code == _KILLED and not asked:
+        return MemoryFinding(
+            grade=MemoryGrade.PROBABLE,
+            sentence=f"probably killed for using too much memory{of}: exit code 137, and nobody asked it to stop",
+        )
+    return MemoryFinding()
+
+
+def container_evidence(
+    sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent] = ()
+) -> ContainerEvidence:
+    """What is kept of one container."""
+    ended = sighting.state in _ENDED
+    refused = sighting.state == "created" and bool(sighting.error)
+    finding = grade_memory(sighting, signs, events)
+    return ContainerEvidence(
+        service=sighting.service,
+        name=sighting.name,
+        container_id=sighting.container_id,
+        image=sighting.image,
+        state=sighting.state,
+        exit_code=sighting.exit_code if ended else None,
+        ended=_end_in_words(sighting, finding) if ended else sighting.error if refused else "",
+        memory=finding,
+        memory_signs=signs,
+        memory_limit_bytes=sighting.memory_limit_bytes,
+        restart_count=sighting.restart_count,
+        health=sighting.health,
+        started_at=sighting.started_at,
+        finished_at=sighting.finished_at,
+    )
+
+
+def first_cause(
+    service: str,
+    needs: Mapping[str, Sequence[str]],
+    containers: Sequence[ContainerEvidence],
+    logs: Sequence[LogExcerpt],
+    probes: Sequence[ProbeOutput],
+) -> tuple[str, str]:
+    """The service that failed first among a service and what it needs, and a sentence saying how.
+
+    `needs` maps a service to what it depends on. A failed dependency comes before its dependant, and of
+    several that have no failed dependency of their own the earliest counts.
+    """
+    failed = {name for name in (service, *reachable(service, needs)) if _failure(name, containers, probes)}
+    first = [name for name in failed if not failed.intersection(reachable(name, needs))]
+    if not first:
+        return service, f"{service} {_standing_words(service, containers, probes)}"
+    cause = min(first, key=lambda name: (_since(name, containers, probes) or LATE, name))
+    sentence = f"{cause} {_failure(cause, containers, probes)}"
+    if cause != service:
+        sentence += f"; {service} needs it"
+    said = best_line(cause, logs)
+    return cause, f'{sentence}; it said "{said}"' if said else sentence
+
+
+def reachable(service: str, needs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Everything a service depends on, directly or not, nearest first."""
+    found: list[str] = []
+    ahead = list(needs.get(service, ()))
+    while ahead:
+        name = ahead.pop(0)
+        if name not in found and name != service:
+            found.append(name)
+            ahead.extend(needs.get(name, ()))
+    return tuple(found)
+
+
+def failed_since(bundle: EvidenceBundle) -> datetime | None:
+    """When the first cause of a bundle began; None where nothing in it tells."""
+    return _since(bundle.cause_service, bundle.containers, bundle.probes)
+
+
+def best_line(service: str, logs: Sequence[LogExcerpt]) -> str | None:
+    """The one line of a service's log that says most about its failure; None where none speaks of one."""
+    lines = [without_stamp(line) for log in logs if log.service == service for line in log.lines]
+    named = _lines_named(lines, shipped_patterns(), 1)
+    if not named:
+        named = [place for place, line in enumerate(lines) if tells_of_failure(line)][-1:]
+    return shorten(lines[named[0]], 160) if named else None
+
+
+def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet | None = None) -> list[int]:
+    """Which lines of a log show a failure best, as places in it, in order.
+
+    Those whose words name a cause come first, with what leads up to them; then those that speak of a failure,
+    the latest first; where no line does, the last ones.
+    """
+    bare = [without_stamp(line) for line in lines]
+    chosen: list[int] = []
+    for place in _lines_named(bare, patterns or shipped_patterns(), most):
+        chosen += [near for near in range(max(0, place - _LEADING_UP), place + 1) if bare[near].strip()][::-1]
+    chosen += [place for place in range(len(bare) - 1, -1, -1) if tells_of_failure(bare[place])]
+    if not chosen:
+        chosen = [place for place in range(len(bare) - 1, -1, -1) if bare[place].strip()]
+    return sorted(list(dict.fromkeys(chosen))[:most])
+
+
+def without_stamp(line: str) -> str:
+    """A line of a log without the engine's time stamp before it."""
+    return line.partition(" ")[2] if stamp_of(line) is not None else line
+
+
+def stamp_of(line: str) -> datetime | None:
+    """When the engine got a line; None for a line without its stamp."""
+    word = line.partition(" ")[0]
+    if len(word) < len("2026-01-01T00:00:00Z") or word[10:11] != "T":
+        return None
+    return moment_of(word)
+
+
+def moment_of(text: str) -> datetime | None:
+    """A time as the engine prints it, to the nanosecond; None where the text is none."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def shorten(text: str, most: int = _LONGEST_LINE) -> str:
+    """A text on one line, cut where it is too long."""
+    words = " ".join(text.split())
+    return words if len(words) <= most else f"{words[: most - 3]}..."
+
+
+def excerpt(service: str, container: str, text: str, lines_asked: int, most_bytes: int = LOG_BYTES) -> LogExcerpt:
+    """The end of a log, cut between lines where it is too long."""
+    lines = text.splitlines()
+    kept, room = len(lines), most_bytes
+    while kept and room >= len(lines[kept - 1].encode()) + 1:
+        kept -= 1
+        room -= len(lines[kept].encode()) + 1
+    return LogExcerpt(
+        service=service, container=container, lines=tuple(lines[kept:]), cut=kept > 0 or len(lines) >= lines_asked
+    )
+
+
+def fit(bundle: EvidenceBundle, most_bytes: int = BUNDLE_BYTES) -> EvidenceBundle:
+    """The bundle within its size: the logs of others shrink first, then its own, then old probe outputs."""
+    over = _size(bundle) - most_bytes
+    if over <= 0:
+        return bundle
+    logs = list(bundle.logs)
+    for own in (False, True):
+        for place in sorted(
+            (i for i, log in enumerate(logs) if (log.service == bundle.service) is own),
+            key=lambda i: -_log_size(logs[i]),
+        ):
+            size = _log_size(logs[place])
+            if over <= 0:
+                break
+            # A quarter of each stays: the ends of all logs tell more than the whole of one.
+            room = max(size - over, size // 4)
+            logs[place] = _shrunk(logs[place], room)
+            over -= size - _log_size(logs[place])
+    probes = list(bundle.probes)
+    while over > 0 and len(probes) > 1:
+        # The first answer tells when it began, the last how it ended; what lies between goes first.
+        over -= _probe_size(probes.pop(len(probes) // 2))
+    events = list(bundle.events)
+    while over > 0 and events:
+        over -= len(str(events.pop(0)))
+    return replace(bundle, logs=tuple(logs), probes=tuple(probes), events=tuple(events))
+
+
+def evidence_of(bundle: EvidenceBundle) -> Evidence | None:
+    """What classification weighs, from a bundle; None where the service has no container."""
+    mine = [one for one in bundle.containers if one.service == bundle.service]
+    if not mine:
+        return None
+    worst = max(mine, key=lambda one: (one.state != "running", one.health == "unhealthy", one.restart_count))
+    lines = [line for log in bundle.logs if log.container == worst.name for line in log.lines]
+    return Evidence(
+        exit_code=worst.exit_code,
+        oom_killed=worst.memory.grade is MemoryGrade.PROVEN and worst.state != "running",
+        container_state=worst.state,
+        restart_count=worst.restart_count,
+        health=worst.health,
+        logs=tuple(lines[-60:]),
+        probe_outputs=tuple(
+            probe.output for probe in bundle.probes if probe.service == bundle.service and not probe.ok
+        )[-10:],
+    )
+
+
+def _who_says_so(sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent]) -> str:
+    """Which signs prove a kill for memory, as a list in words."""
+    says = []
+    if sighting.oom_killed:
+        says.append("the engine says so")
+    kills = sum(event.action == "oom" for event in events)
+    if kills:
+        says.append(f"the engine reported it {_times(kills)}")
+    if signs.oom_kills:
+        says.append(f"the kernel counts {signs.oom_kills}")
+    if signs.kernel_lines:
+        says.append("the kernel's log names its container")
+    return ", ".join(says)
+
+
+def _end_in_words(sighting: Sighting, finding: MemoryFinding) -> str:
+    if finding.grade is MemoryGrade.NONE or sighting.exit_code != _KILLED:
+        words = exit_words(replace(sighting, oom_killed=False))
+        return words if finding.grade is MemoryGrade.NONE else f"{words}; {finding.sentence}"
+    return f"exit code {_KILLED}, {finding.sentence}"
+
+
+def _failure(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> str:
+    """How a service failed, in words that follow its name; empty where nothing says that it did."""
+    for one in (one for one in containers if one.service == name):
+        if one.state == "created" and one.ended:
+            return f"could not be started: {shorten(one.ended)}"
+        if one.state in ("exited", "dead") and one.exit_code != 0:
+            return f"ended with {shorten(one.ended)}"
+        if one.state == "restarting" or (one.restart_count and one.state in _ENDED):
+            return f"keeps crashing, restarted {_times(one.restart_count)}, last with {shorten(one.ended)}"
+        if one.health == "unhealthy":
+            return f"fails its health check{_last_said(name, probes)}"
+        if one.memory.grade is MemoryGrade.PROVEN:
+            return f"had a process killed: {one.memory.sentence}"
+        if one.restart_count and _last_failed(name, probes):
+            return f"was restarted {_times(one.restart_count)} and does not serve{_last_said(name, probes)}"
+    if _last_failed(name, probes):
+        return f"runs but does not serve{_last_said(name, probes)}"
+    return ""
+
+
+def _standing_words(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> str:
+    mine = [one for one in containers if one.service == name]
+    if not mine:
+        return "has no container"
+    ends = [one.ended for one in mine if one.state in _ENDED]
+    if ends:
+        return f"ended with {ends[0]}"
+    words = ", ".join(dict.fromkeys(f"{one.state}{f' and {one.health}' if one.health else ''}" for one in mine))
+    return f"shows no failure of its own: it was {words}"
+
+
+def _last_failed(name: str, probes: Sequence[ProbeOutput]) -> ProbeOutput | None:
+    mine = sorted((probe for probe in probes if probe.service == name), key=lambda probe: probe.last_at)
+    return mine[-1] if mine and not mine[-1].ok else None
+
+
+def _last_said(name: str, probes: Sequence[ProbeOutput]) -> str:
+    said = _last_failed(name, probes)
+    return f": {shorten(said.output, 160)}" if said is not None and said.output.strip() else ""
+
+
+def _since(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> datetime | None:
+    """When a service began to fail: its end, or the first of the unbroken row of failed probes before now."""
+    ends = [
+        one.finished_at
+        for one in containers
+        if one.service == name and one.finished_at is not None and one.state in _ENDED and one.exit_code != 0
+    ]
+    if ends:
+        return min(ends)
+    began: datetime | None = None
+    for probe in sorted((probe for probe in probes if probe.service == name), key=lambda probe: probe.first_at):
+        began = None if probe.ok else began or probe.first_at
+    return began
+
+
+def _lines_named(lines: Sequence[str], patterns: PatternSet, most: int) -> list[int]:
+    """The lines in which a pattern found a cause, the surest first."""
+    starts, at = [], 0
+    for line in lines:
+        starts.append(at)
+        at += len(line) + 1
+    found: dict[int, None] = {}
+    for match in patterns.find("\n".join(lines)):
+        if match.pattern.category is Category.BENIGN or match.pattern.priority <= GENERIC:
+            continue
+        place = max(i for i, start in enumerate(starts) if start <= match.span[0])
+        found.setdefault(place)
+        if len(found) == most:
+            break
+    return list(found)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _shrunk(log: LogExcerpt, room: int) -> LogExcerpt:
+    shorter = excerpt(log.service, log.container, "\n".join(log.lines), len(log.lines) + 1, room)
+    return replace(shorter, cut=log.cut or shorter.cut)
+
+
+def _size(bundle: EvidenceBundle) -> int:
+    logs, probes = sum(map(_log_size, bundle.logs)), sum(map(_probe_size, bundle.probes))
+    return logs + probes + sum(len(str(event)) for event in bundle.events)
+
+
+def _log_size(log: LogExcerpt) -> int:
+    return sum(len(line.encode()) + 1 for line in log.lines)
+
+
+def _probe_size(probe: ProbeOutput) -> int:
+    return len(probe.output.encode()) + 100

@@ -1,0 +1,124 @@
+"""Evidence of a service: all that was to be seen of it at one moment, kept before anything is replaced."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from models.sightings import ContainerEvent, SystemSample
+
+LOG_BYTES = 64 * 1024
+"""The most that is kept of one container's log."""
+
+BUNDLE_BYTES = 256 * 1024
+"""The most that one bundle's texts may take."""
+
+
+class Occasion(StrEnum):
+    """Why evidence was taken: the container is about to be replaced, or its service failed."""
+
+    REPLACEMENT = "replacement"
+    FAILURE = "failure"
+
+
+class MemoryGrade(StrEnum):
+    """How sure it is that the kernel killed something for memory."""
+
+    PROVEN = "proven"
+    PROBABLE = "probable"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemorySigns:
+    """What tells of a kill for memory, as it was read; None where a sign could not be read.
+
+    `oom_kills` is the kernel's own count for the container's group, `kernel_lines` are those of the
+    kernel's log that name the container.
+    """
+
+    oom_kills: int | None = None
+    kernel_lines: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryFinding:
+    """What the signs add up to, in a sentence; the sentence is empty for grade none."""
+
+    grade: MemoryGrade = MemoryGrade.NONE
+    sentence: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerEvidence:
+    """One container: how it stood, and what its end says.
+
+    `ended` is the end in words, empty while it runs. `memory_limit_bytes` is None without a limit.
+    """
+
+    service: str
+    name: str
+    container_id: str
+    image: str
+    state: str
+    exit_code: int | None = None
+    ended: str = ""
+    memory: MemoryFinding = MemoryFinding()
+    memory_signs: MemorySigns = MemorySigns()
+    memory_limit_bytes: int | None = None
+    restart_count: int = 0
+    health: str | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogExcerpt:
+    """The last lines of one container's log, with the engine's time stamps. `cut`: there were more."""
+
+    service: str
+    container: str
+    lines: tuple[str, ...]
+    cut: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProbeOutput:
+    """What one health check or probe said; the same answer given `times` in a row is one entry.
+
+    `first_at` and `last_at` are when the first and the last of them came.
+    """
+
+    service: str
+    source: str
+    ok: bool
+    output: str
+    first_at: datetime
+    last_at: datetime
+    times: int = 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceBundle:
+    """One service at one moment, with what it depends on; redacted before it is written anywhere.
+
+    `first_cause` is one sentence. `missing` says of each part that could not be had why not.
+    """
+
+    bundle_id: str
+    environment: str
+    service: str
+    taken_at: datetime
+    occasion: Occasion
+    reason: str
+    first_cause: str
+    cause_service: str
+    deployment_id: str | None = None
+    error_id: str | None = None
+    containers: tuple[ContainerEvidence, ...] = ()
+    logs: tuple[LogExcerpt, ...] = ()
+    probes: tuple[ProbeOutput, ...] = ()
+    events: tuple[ContainerEvent, ...] = ()
+    host: SystemSample | None = None
+    missing: tuple[str, ...] = field(default=())
