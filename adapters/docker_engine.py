@@ -164,6 +164,16 @@ class DockerEngine:
             seconds = _grace(grace) or {"timeout": self._stop_timeout(container_id)}
             self._patient().restart(container_id, **seconds)
 
+    def unpause(self, container_id: str) -> None:
+        """Let a paused container go on: a paused one can handle no signal.
+
+        Raises:
+            ContainerGoneError: There is no such container any more.
+            EngineError: It is not paused.
+        """
+        with self._speaking(f"unpausing container {_short(container_id)}"):
+            self._quick().unpause(container_id)
+
     def kill(self, container_id: str, signal: str = "SIGKILL") -> None:
         """Send a signal to a running container.
 

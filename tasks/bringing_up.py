@@ -60,7 +60,7 @@ async def bring_up(
     Raises:
         StartFailedError: It did not come up, or did not hold; the message says what was seen last.
     """
-    attempt = _Attempt(environment, declaration, await asyncio.to_thread(secret_values, environment))
+    attempt = Attempt(environment, declaration, await asyncio.to_thread(secret_values, environment))
     before = await attempt.look()
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
@@ -73,10 +73,10 @@ async def bring_up(
     await asyncio.gather(*(asyncio.to_thread(engine.start, seen.container_id, files) for seen in to_start))
     reached(Milestone.STARTED)
     held = None if to_start else _held_already(before)
-    seen = await _until_proven(attempt, watch, reached, held, deadline_seconds)
+    seen = await until_proven(attempt, watch, reached, held, deadline_seconds)
     verdict = judge_declared(declaration, seen, attempt.answer, environment.service(declaration.name))
     return Proof(
-        previous=_state_in_a_word(before),
+        previous=state_in_a_word(before),
         state=str(verdict.health),
         reason=verdict.reason,
         kept=not to_start,
@@ -84,14 +84,18 @@ async def bring_up(
     )
 
 
-async def _until_proven(
-    attempt: _Attempt,
+async def until_proven(
+    attempt: Attempt,
     watch: Watch,
     reached: Callable[[Milestone], None],
     held: Hold | None,
     deadline_seconds: float,
 ) -> list[Sighting]:
-    """Look at every event until the service is done, or has been up for its stabilisation time."""
+    """Look at every event until the service is done, or has been up for its stabilisation time.
+
+    Raises:
+        StartFailedError: It was lost, or was not up after `deadline_seconds`.
+    """
     name = attempt.declaration.name
     needed = attempt.environment.stabilisation(name)
     began = time.monotonic()
@@ -121,7 +125,7 @@ async def _until_proven(
         await watch.change(name, at_most=attempt.patience(held, needed))
 
 
-class _Attempt:
+class Attempt:
     """Looks at one service again and again."""
 
     def __init__(self, environment: Environment, declaration: ServiceDeclaration, secrets: dict[str, str]) -> None:
@@ -133,6 +137,7 @@ class _Attempt:
         self._asked_at = datetime.now(UTC)
 
     async def look(self) -> list[Sighting]:
+        """Every container of the service now, but those of `compose run`."""
         name = self.declaration.name
         everything = await asyncio.to_thread(engine_of(self.environment).sightings, self.environment.project, name)
         seen = [one for one in everything if not one.one_off]
@@ -182,6 +187,7 @@ def _held_already(seen: list[Sighting]) -> Hold | None:
     return Hold(since=max(started), restarts=restarts, proven=False, reason="it ran before")
 
 
-def _state_in_a_word(seen: list[Sighting]) -> str:
+def state_in_a_word(seen: Sequence[Sighting]) -> str:
+    """The engine's word for the state of a service's containers, where they have one together."""
     states = {one.state for one in seen}
     return states.pop() if len(states) == 1 else "partly running"

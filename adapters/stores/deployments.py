@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import date, datetime, timedelta
 from typing import Any
 
@@ -12,13 +13,14 @@ from pydantic import TypeAdapter
 from adapters.stores.database import Database
 from adapters.stores.sql import insert_unless_there, table, upsert
 from models.failures import BadInputError, NotFoundError
-from models.operations import Operation, OperationStatus, OperationType, StateChange
+from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
 from models.records import DayOfOperations, LeaseResult, Release
 from models.tables.deployment_logs import (
     DeploymentOperation,
     EnvironmentLease,
     EnvironmentValidation,
     OperationDay,
+    OperationStepRow,
     ReleaseRow,
     ServiceStateChange,
 )
@@ -28,6 +30,7 @@ _operations = table(DeploymentOperation)
 _changes = table(ServiceStateChange)
 _validations = table(EnvironmentValidation)
 _days = table(OperationDay)
+_steps = table(OperationStepRow)
 _releases = table(ReleaseRow)
 _leases = table(EnvironmentLease)
 _unfinished = _operations.c.status.in_([OperationStatus.PENDING, OperationStatus.RUNNING])
@@ -89,6 +92,78 @@ class Deployments:
                 .values(metadata=(found.metadata or {}) | details)
             )
 
+    def take_up(self, deployment_id: str, runner: Runner, at: datetime, by: str) -> bool:
+        """Let an interrupted operation run again; False where it was not interrupted, or somebody was faster.
+
+        Raises:
+            NotFoundError: No operation has this id.
+        """
+        with self._database.write() as connection:
+            found = _locked(connection, deployment_id)
+            details = dict(found.metadata or {})
+            if found.status != OperationStatus.FAILED or "interrupted" not in details:
+                return False
+            # What was said of its end is no longer true; that it was interrupted stays in its story.
+            interruption = {"at": at, "by": by, "interrupted": details.pop("interrupted")}
+            for said in ("reason", "advice", "error"):
+                details.pop(said, None)
+            details |= {
+                "runner": asdict(runner),
+                "flow_run_id": runner.flow_run_id,
+                "resumed": [*details.get("resumed", ()), interruption],
+            }
+            connection.execute(
+                sa.update(_operations)
+                .where(_operations.c.deployment_id == deployment_id)
+                .values(status=OperationStatus.RUNNING.value, end_time=None, duration_ms=None, metadata=details)
+            )
+            return True
+
+    def let_run(self, deployment_id: str) -> bool:
+        """Let a pending operation run; False where it is not pending."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.update(_operations)
+                .where(
+                    _operations.c.deployment_id == deployment_id,
+                    _operations.c.status == OperationStatus.PENDING.value,
+                )
+                .values(status=OperationStatus.RUNNING.value)
+            )
+            return done.rowcount == 1
+
+    def step_done(self, deployment_id: str, step: str, service: str | None, at: datetime, detail: str = "") -> None:
+        """Record that a step is done. Done twice it is done once, and as it was first recorded.
+
+        Raises:
+            StoreConstraintError: The deployment is not recorded.
+        """
+        values = {
+            "deployment_id": deployment_id,
+            "step": step,
+            "service": service or "",
+            "finished_at": at,
+            "detail": detail or None,
+        }
+        with self._database.write() as connection:
+            insert_unless_there(connection, OperationStepRow, values, keys=["deployment_id", "step", "service"])
+
+    def steps(self, deployment_id: str) -> list[OperationStep]:
+        """The finished steps of a deployment in the order they were finished."""
+        query = sa.select(_steps).where(_steps.c.deployment_id == deployment_id)
+        with self._database.read() as connection:
+            found = connection.execute(query.order_by(_steps.c.finished_at, _steps.c.id)).all()
+        return [
+            OperationStep(
+                deployment_id=row.deployment_id,
+                step=row.step,
+                service=row.service or None,
+                finished_at=row.finished_at,
+                detail=row.detail or "",
+            )
+            for row in found
+        ]
+
     def get(self, deployment_id: str) -> Operation:
         """The operation of this id, or the only one whose id begins like this.
 
@@ -96,21 +171,24 @@ class Deployments:
             NotFoundError: There is none.
             BadInputError: Several ids begin like this.
         """
-        key = _operations.c.deployment_id
-        end = deployment_id + chr(0x10FFFF)
+        return _to_operation(
+            self._named(_operations.c.deployment_id, deployment_id, "deployment", "`roas history` lists them.")
+        )
+
+    def of_run(self, environment: str, flow_run_id: str) -> Operation | None:
+        """The latest operation that a flow run lived, or None."""
+        query = (
+            sa.select(_operations)
+            .where(
+                _operations.c.environment == environment,
+                sa.cast(_operations.c.metadata, sa.Text).contains(f'"flow_run_id":"{flow_run_id}"', autoescape=True),
+            )
+            .order_by(_operations.c.start_time.desc(), _operations.c.id.desc())
+            .limit(1)
+        )
         with self._database.read() as connection:
-            found = connection.execute(
-                sa.select(_operations)
-                .where(sa.or_(key == deployment_id, sa.and_(key > deployment_id, key < end)))
-                .order_by(key)
-                .limit(6)
-            ).all()
-        if not found or not deployment_id:
-            raise NotFoundError(f"No deployment has the id {deployment_id!r};", advice="`roas history` lists them.")
-        if len(found) > 1 and found[0].deployment_id != deployment_id:
-            names = ", ".join(row.deployment_id for row in found)
-            raise BadInputError(f"{deployment_id!r} begins several ids ({names});", advice="give more of it.")
-        return _to_operation(found[0])
+            found = connection.execute(query).one_or_none()
+        return None if found is None else _to_operation(found)
 
     def history(
         self,
@@ -130,9 +208,11 @@ class Deployments:
         with self._database.read() as connection:
             return [_to_operation(row) for row in connection.execute(query.limit(limit))]
 
-    def running(self, environment: str) -> list[Operation]:
-        """Operations of an environment that have not ended, oldest first."""
-        query = sa.select(_operations).where(_operations.c.environment == environment, _unfinished)
+    def running(self, environment: str | None = None) -> list[Operation]:
+        """Operations that have not ended, of one environment or of all, oldest first."""
+        query = sa.select(_operations).where(_unfinished)
+        if environment is not None:
+            query = query.where(_operations.c.environment == environment)
         with self._database.read() as connection:
             return [_to_operation(row) for row in connection.execute(query.order_by(_operations.c.start_time))]
 
@@ -174,18 +254,19 @@ class Deployments:
         query = sa.select(_changes).where(_changes.c.deployment_id == deployment_id)
         with self._database.read() as connection:
             found = connection.execute(query.order_by(_changes.c.change_time, _changes.c.id)).all()
-        return [
-            StateChange(
-                deployment_id=row.deployment_id,
-                service=row.service_name,
-                previous_state=row.previous_state,
-                new_state=row.new_state,
-                changed_at=row.change_time,
-                reason=row.change_reason or "",
-                details=row.metadata or {},
-            )
-            for row in found
-        ]
+        return [_to_change(row) for row in found]
+
+    def last_changes(self, environment: str) -> dict[str, StateChange]:
+        """The state change recorded last of each service of an environment, by service."""
+        newest = (
+            sa.select(sa.func.max(_changes.c.id))
+            .join(_operations, _operations.c.deployment_id == _changes.c.deployment_id)
+            .where(_operations.c.environment == environment)
+            .group_by(_changes.c.service_name)
+        )
+        with self._database.read() as connection:
+            found = connection.execute(sa.select(_changes).where(_changes.c.id.in_(newest))).all()
+        return {row.service_name: _to_change(row) for row in found}
 
     def record_validation(self, deployment_id: str, result: ValidationResult) -> None:
         """Record what validation found.
@@ -250,50 +331,73 @@ class Deployments:
                 for row in connection.execute(query)
             ]
 
-    def acquire_lease(self, environment: str, owner: str, reason: str, now: datetime, ttl: timedelta) -> LeaseResult:
-        """Take an environment unless somebody else holds it; an expired hold is nobody's."""
+    def acquire_lease(
+        self,
+        environment: str,
+        owner: str,
+        reason: str,
+        now: datetime,
+        ttl: timedelta,
+        *,
+        runner: Runner | None = None,
+        instead_of: LeaseResult | None = None,
+    ) -> LeaseResult:
+        """Take an environment unless somebody else holds it; an expired hold is nobody's.
+
+        `instead_of` is a holder that is known to be dead: its hold ends now. An owner's hold is another's
+        where another runner has it, so two runners of one operation do not both act.
+        """
         with self._database.write() as connection:
-            held = connection.execute(
+            row = connection.execute(
                 sa.select(_leases).where(_leases.c.environment == environment).with_for_update()
             ).one_or_none()
-            if held is not None and held.owner != owner and held.expires_at > now:
-                return LeaseResult(acquired=False, holder=held.owner, reason=held.reason, expires_at=held.expires_at)
+            if row is not None and row.expires_at > now:
+                held = _to_lease(row)
+                mine = held.holder == owner and held.runner == runner
+                dead = instead_of is not None and _same_hold(held, instead_of)
+                if not mine and not dead:
+                    return held
             taken = {
                 "environment": environment,
                 "owner": owner,
                 "reason": reason,
                 "acquired_at": now,
                 "expires_at": now + ttl,
+                "runner": None if runner is None else asdict(runner),
             }
             upsert(connection, EnvironmentLease, taken, keys=["environment"])
-            return LeaseResult(acquired=True, holder=owner, reason=reason, expires_at=now + ttl)
+            return LeaseResult(
+                acquired=True, holder=owner, reason=reason, expires_at=now + ttl, acquired_at=now, runner=runner
+            )
 
-    def renew_lease(self, environment: str, owner: str, now: datetime, ttl: timedelta) -> bool:
+    def renew_lease(
+        self, environment: str, owner: str, now: datetime, ttl: timedelta, *, runner: Runner | None = None
+    ) -> bool:
         """Hold on for longer; False where somebody else holds it by now, or nobody."""
         with self._database.write() as connection:
             done = connection.execute(
-                sa.update(_leases)
-                .where(_leases.c.environment == environment, _leases.c.owner == owner)
-                .values(expires_at=now + ttl)
+                sa.update(_leases).where(*_held_by(environment, owner, runner)).values(expires_at=now + ttl)
             )
             return done.rowcount == 1
 
-    def release_lease(self, environment: str, owner: str) -> bool:
+    def release_lease(self, environment: str, owner: str, *, runner: Runner | None = None) -> bool:
         """Let go; False where this owner did not hold it."""
         with self._database.write() as connection:
-            done = connection.execute(
-                sa.delete(_leases).where(_leases.c.environment == environment, _leases.c.owner == owner)
-            )
+            done = connection.execute(sa.delete(_leases).where(*_held_by(environment, owner, runner)))
             return done.rowcount == 1
 
     def lease(self, environment: str, now: datetime) -> LeaseResult | None:
         """Who holds an environment now, or None."""
-        query = sa.select(_leases).where(_leases.c.environment == environment, _leases.c.expires_at > now)
+        found = self.leases(now, environment)
+        return found[0] if found else None
+
+    def leases(self, now: datetime, environment: str | None = None) -> list[LeaseResult]:
+        """The holds that are not expired, of one environment or of all."""
+        query = sa.select(_leases).where(_leases.c.expires_at > now)
+        if environment is not None:
+            query = query.where(_leases.c.environment == environment)
         with self._database.read() as connection:
-            held = connection.execute(query).one_or_none()
-        if held is None:
-            return None
-        return LeaseResult(acquired=False, holder=held.owner, reason=held.reason, expires_at=held.expires_at)
+            return [_to_lease(row) for row in connection.execute(query)]
 
     def keep_release(self, release: Release) -> None:
         """Keep what ran; given again under the same id it is kept as last given."""
@@ -305,6 +409,10 @@ class Deployments:
             "compose": release.compose,
             "digests": release.digests,
             "hashes": release.hashes,
+            "images": release.images,
+            "files": release.files,
+            "variables": release.variables,
+            "reason": release.reason,
             "proven": release.proven,
         }
         with self._database.write() as connection:
@@ -327,6 +435,36 @@ class Deployments:
             found = connection.execute(newest).one_or_none()
         return None if found is None else _to_release(found)
 
+    def release(self, release_id: str) -> Release:
+        """The release of this id, or the only one whose id begins like this.
+
+        Raises:
+            NotFoundError: There is none.
+            BadInputError: Several ids begin like this.
+        """
+        return _to_release(self._named(_releases.c.release_id, release_id, "release", "`roas releases` lists them."))
+
+    def released_images(self) -> set[str]:
+        """The ids of all images that a kept release of any environment ran with."""
+        with self._database.read() as connection:
+            return {
+                image for row in connection.execute(sa.select(_releases.c.images)) for image in (row.images or {}).values()
+            }
+
+    def _named(self, key: sa.Column[Any], name: str, what: str, advice: str) -> sa.Row[Any]:
+        """The row whose key is this name, or the only one whose key begins like it."""
+        end = name + chr(0x10FFFF)
+        with self._database.read() as connection:
+            found = connection.execute(
+                sa.select(key.table).where(sa.or_(key == name, sa.and_(key > name, key < end))).order_by(key).limit(6)
+            ).all()
+        names = [str(row._mapping[key.name]) for row in found]
+        if not names or not name:
+            raise NotFoundError(f"No {what} has the id {name!r};", advice=advice)
+        if len(names) > 1 and names[0] != name:
+            raise BadInputError(f"{name!r} begins several ids ({', '.join(names)});", advice="give more of it.")
+        return found[0]
+
 
 def _locked(connection: sa.Connection, deployment_id: str) -> sa.Row[Any]:
     found = connection.execute(
@@ -335,6 +473,26 @@ def _locked(connection: sa.Connection, deployment_id: str) -> sa.Row[Any]:
     if found is None:
         raise NotFoundError(f"No deployment has the id {deployment_id!r};", advice="`roas history` lists them.")
     return found
+
+
+def _held_by(environment: str, owner: str, runner: Runner | None) -> tuple[sa.ColumnElement[bool], ...]:
+    by = _leases.c.runner.is_(None) if runner is None else _leases.c.runner == asdict(runner)
+    return (_leases.c.environment == environment, _leases.c.owner == owner, by)
+
+
+def _same_hold(one: LeaseResult, other: LeaseResult) -> bool:
+    return (one.holder, one.runner, one.acquired_at) == (other.holder, other.runner, other.acquired_at)
+
+
+def _to_lease(row: sa.Row[Any]) -> LeaseResult:
+    return LeaseResult(
+        acquired=False,
+        holder=row.owner,
+        reason=row.reason,
+        expires_at=row.expires_at,
+        acquired_at=row.acquired_at,
+        runner=None if row.runner is None else Runner(**row.runner),
+    )
 
 
 def _to_row(operation: Operation) -> dict[str, Any]:
@@ -365,6 +523,18 @@ def _to_operation(row: sa.Row[Any]) -> Operation:
     )
 
 
+def _to_change(row: sa.Row[Any]) -> StateChange:
+    return StateChange(
+        deployment_id=row.deployment_id,
+        service=row.service_name,
+        previous_state=row.previous_state,
+        new_state=row.new_state,
+        changed_at=row.change_time,
+        reason=row.change_reason or "",
+        details=row.metadata or {},
+    )
+
+
 def _to_release(row: sa.Row[Any]) -> Release:
     return Release(
         release_id=row.release_id,
@@ -374,5 +544,9 @@ def _to_release(row: sa.Row[Any]) -> Release:
         compose=row.compose or {},
         digests=row.digests or {},
         hashes=row.hashes or {},
+        images=row.images or {},
+        files=row.files or {},
+        variables=row.variables or {},
+        reason=row.reason or "",
         proven=row.proven,
     )
