@@ -27,6 +27,25 @@ class OperationStatus(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Runner:
+    """The process that lives an operation.
+
+    `kernel` names one boot of one machine and one space of process ids in it: only there do `pid` and
+    `process_started` (counted in that kernel's own ticks) tell whether it is still alive.
+    """
+
+    host: str
+    kernel: str
+    pid: int
+    process_started: int
+    flow_run_id: str = ""
+
+    def __str__(self) -> str:
+        """As a person would look for it."""
+        return f"pid {self.pid} on {self.host}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
     """One recorded deployment operation."""
 
@@ -56,3 +75,14 @@ class StateChange:
     changed_at: datetime
     reason: str
     details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationStep:
+    """One step of an operation that is done and need not be done again; None for service means the whole."""
+
+    deployment_id: str
+    step: str
+    finished_at: datetime
+    service: str | None = None
+    detail: str = ""

@@ -6,23 +6,32 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from models.operations import Runner
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LeaseResult:
-    """Who holds an environment. `acquired` is True where the asker does; then `holder` is the asker."""
+    """Who holds an environment. `acquired` is True where the asker does; then `holder` is the asker.
+
+    `holder` is a deployment id, `runner` the process that lives it; None where it is not known.
+    """
 
     acquired: bool
     holder: str
     reason: str
     expires_at: datetime
+    acquired_at: datetime
+    runner: Runner | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Release:
     """What ran in an environment: the rendered Compose application and the exact images.
 
-    `digests` maps a service to its image digest, `hashes` a service to Compose's hash of its
-    configuration. `proven` is True once every service held its health for its stabilisation time.
+    `digests` maps a service to its image digest, `images` a service to the id of its image, `hashes` a
+    service to Compose's hash of its configuration. `files` maps the path of a mounted file to the hash of
+    its content, `variables` the name of a variable to the keyed hash of its value. `proven` is True once
+    every service held its health for its stabilisation time; `reason` says what the release came of.
     """
 
     release_id: str
@@ -32,6 +41,10 @@ class Release:
     compose: dict[str, Any]
     digests: dict[str, str] = field(default_factory=dict)
     hashes: dict[str, str] = field(default_factory=dict)
+    images: dict[str, str] = field(default_factory=dict)
+    files: dict[str, str] = field(default_factory=dict)
+    variables: dict[str, str] = field(default_factory=dict)
+    reason: str = ""
     proven: bool = False
 
 

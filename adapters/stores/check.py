@@ -26,6 +26,7 @@ _MOMENTS = {
     "deployment_operations": "start_time",
     "service_state_changes": "change_time",
     "environment_validations": "validation_time",
+    "operation_steps": "finished_at",
     "deployment_health_history": "timestamp",
     "probe_results": "checked_at",
     "service_health_scores": "timestamp",

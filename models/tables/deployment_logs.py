@@ -104,6 +104,20 @@ class EnvironmentValidation(DeploymentLogsRow, table=True):
     recommendations: list[Any] | None = json_text()
 
 
+class OperationStepRow(DeploymentLogsRow, table=True):
+    """A step of an operation that is done. `service` is empty where the step is of the whole operation."""
+
+    __tablename__ = "operation_steps"
+    __table_args__ = (sa.UniqueConstraint("deployment_id", "step", "service"), _IDS)
+    id: int | None = identity()
+    deployment_id: str = some_text(refers_to="deployment_operations.deployment_id")
+    step: str = some_text()
+    # Not NULL: to SQL two NULLs differ, so the same step could be there twice.
+    service: str = some_text()
+    finished_at: datetime = moment()
+    detail: str | None = maybe_text()
+
+
 class OperationDay(DeploymentLogsRow, table=True):
     """Finished operations of one day, kept up to date by triggers; it outlives the operations."""
 
@@ -118,7 +132,7 @@ class OperationDay(DeploymentLogsRow, table=True):
 
 
 class ReleaseRow(DeploymentLogsRow, table=True):
-    """What ran in an environment: rendered Compose application, image digests, configuration hashes."""
+    """What ran in an environment: Compose application, images, hashes of configuration, files and variables."""
 
     __tablename__ = "releases"
     __table_args__ = (sa.Index("idx_releases_environment", "environment", "created_at"), _IDS)
@@ -131,6 +145,10 @@ class ReleaseRow(DeploymentLogsRow, table=True):
     digests: dict[str, Any] | None = json_text()
     hashes: dict[str, Any] | None = json_text()
     proven: bool = truth(default=False)
+    images: dict[str, Any] | None = json_text()
+    files: dict[str, Any] | None = json_text()
+    variables: dict[str, Any] | None = json_text()
+    reason: str | None = maybe_text()
 
 
 class EnvironmentLease(DeploymentLogsRow, table=True):
@@ -142,6 +160,7 @@ class EnvironmentLease(DeploymentLogsRow, table=True):
     reason: str = some_text()
     acquired_at: datetime = moment()
     expires_at: datetime = moment()
+    runner: dict[str, Any] | None = json_text()
 
 
 class CrossStoreIntent(DeploymentLogsRow, table=True):

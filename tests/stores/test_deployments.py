@@ -1,17 +1,19 @@
 """deployment_logs.db keeps what was asked and how it went."""
 
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
 
 from adapters.stores import Stores
 from models.failures import BadInputError, NotFoundError, StoreConstraintError
-from models.operations import Operation, OperationStatus, OperationType, StateChange
+from models.operations import Operation, OperationStatus, OperationType, Runner, StateChange
 from models.records import Release
 from models.validation import Check, CheckSeverity, ValidationResult
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+RUNNER = Runner(host="here", kernel="k", pid=7, process_started=70, flow_run_id="7")
 
 
 def operation(deployment_id: str = "prod-1", **changes) -> Operation:
@@ -190,6 +192,10 @@ def test_releases_are_kept_and_the_last_proven_one_is_found(stores: Stores) -> N
         compose={"services": {"bot": {"image": "bot:1"}}},
         digests={"bot": "sha256:1"},
         hashes={"bot": "h1"},
+        images={"bot": "sha256:2"},
+        files={"/etc/bot.yaml": "f1"},
+        variables={"TOKEN": "v1"},
+        reason="a start was proven",
         proven=True,
     )
     second = Release(release_id="r2", environment="prod", deployment_id="prod-2", created_at=NOON + MINUTE, compose={})
@@ -199,6 +205,98 @@ def test_releases_are_kept_and_the_last_proven_one_is_found(stores: Stores) -> N
     assert stores.deployments.last_release("prod") == second
     assert stores.deployments.last_release("prod", proven=True) == first
     assert stores.deployments.last_release("dev") is None
+
+
+def test_a_release_is_found_by_the_begin_of_its_id(stores: Stores) -> None:
+    for name in ("prod-a1", "prod-a2", "prod-a"):
+        stores.deployments.keep_release(
+            Release(release_id=name, environment="prod", deployment_id="d", created_at=NOON, compose={})
+        )
+    assert stores.deployments.release("prod-a2").release_id == "prod-a2"
+    assert stores.deployments.release("prod-a").release_id == "prod-a"
+    with pytest.raises(BadInputError, match="prod-a, prod-a1, prod-a2"):
+        stores.deployments.release("prod-")
+    with pytest.raises(NotFoundError, match="No release has the id 'dev'"):
+        stores.deployments.release("dev")
+
+
+def test_a_step_is_done_once_and_stays_as_it_was_first_told(stores: Stores) -> None:
+    stores.deployments.begin(operation())
+    stores.deployments.step_done("prod-1", "created", None, NOON)
+    stores.deployments.step_done("prod-1", "proven", "redis", NOON + MINUTE, "healthy")
+    stores.deployments.step_done("prod-1", "created", None, NOON + 2 * MINUTE, "again")
+    stores.deployments.step_done("prod-1", "proven", "bot", NOON + 3 * MINUTE)
+    assert [(s.step, s.service, s.finished_at, s.detail) for s in stores.deployments.steps("prod-1")] == [
+        ("created", None, NOON, ""),
+        ("proven", "redis", NOON + MINUTE, "healthy"),
+        ("proven", "bot", NOON + 3 * MINUTE, ""),
+    ]
+    with pytest.raises(StoreConstraintError):
+        stores.deployments.step_done("prod-9", "created", None, NOON)
+
+
+def test_an_interrupted_operation_is_taken_up_by_one_and_counted_once(stores: Stores) -> None:
+    stores.deployments.begin(operation())
+    assert not stores.deployments.take_up("prod-1", RUNNER, NOON, "a person")
+    why = {"interrupted": "interrupted before anything was done", "reason": "the runner is gone"}
+    assert stores.deployments.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, why)
+    assert stores.deployments.success_by_day(1, NOON)[0].total == 1
+    assert stores.deployments.take_up("prod-1", RUNNER, NOON + 2 * MINUTE, "a person")
+    assert not stores.deployments.take_up("prod-1", RUNNER, NOON + 2 * MINUTE, "another")
+    assert stores.deployments.success_by_day(1, NOON)[0].total == 0
+    found = stores.deployments.get("prod-1")
+    assert (found.status, found.ended_at) == (OperationStatus.RUNNING, None)
+    assert "reason" not in found.details
+    assert [(one["by"], one["interrupted"]) for one in found.details["resumed"]] == [
+        ("a person", "interrupted before anything was done")
+    ]
+    assert stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON + 3 * MINUTE, {})
+    [day] = stores.deployments.success_by_day(1, NOON)
+    assert (day.total, day.successes, day.mean_duration_ms) == (1, 1, 180_000)
+
+
+def test_an_operation_that_failed_by_itself_is_not_taken_up(stores: Stores) -> None:
+    stores.deployments.begin(operation())
+    stores.deployments.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, {"reason": "no space"})
+    assert not stores.deployments.take_up("prod-1", RUNNER, NOON + 2 * MINUTE, "a person")
+    assert stores.deployments.get("prod-1").details["reason"] == "no space"
+
+
+def test_a_pending_operation_is_let_run_once(stores: Stores) -> None:
+    stores.deployments.begin(operation(status=OperationStatus.PENDING))
+    assert stores.deployments.let_run("prod-1")
+    assert not stores.deployments.let_run("prod-1")
+    assert stores.deployments.get("prod-1").status is OperationStatus.RUNNING
+
+
+def test_the_latest_operation_of_a_run_is_found(stores: Stores) -> None:
+    stores.deployments.begin(operation("prod-1"))
+    stores.deployments.begin(operation("prod-2", started_at=NOON + MINUTE))
+    stores.deployments.begin(operation("prod-3", started_at=NOON + MINUTE, details={"flow_run_id": "77"}))
+    found = stores.deployments.of_run("prod", "7")
+    assert found is not None
+    assert found.deployment_id == "prod-2"
+    assert stores.deployments.of_run("dev", "7") is None
+
+
+def test_one_owner_with_two_runners_holds_an_environment_once(stores: Stores) -> None:
+    take, other = stores.deployments.acquire_lease, replace(RUNNER, pid=8)
+    assert take("prod", "one", "start", NOON, MINUTE, runner=RUNNER).acquired
+    assert take("prod", "one", "start", NOON, MINUTE, runner=RUNNER).acquired
+    refused = take("prod", "one", "start", NOON, MINUTE, runner=other)
+    assert (refused.acquired, refused.runner, refused.acquired_at) == (False, RUNNER, NOON)
+    assert not stores.deployments.renew_lease("prod", "one", NOON, MINUTE, runner=other)
+    assert not stores.deployments.release_lease("prod", "one", runner=other)
+    assert stores.deployments.renew_lease("prod", "one", NOON, MINUTE, runner=RUNNER)
+
+
+def test_a_hold_known_to_be_dead_is_taken_before_it_expires_and_by_one(stores: Stores) -> None:
+    take, other = stores.deployments.acquire_lease, replace(RUNNER, pid=8)
+    take("prod", "one", "start", NOON, MINUTE, runner=RUNNER)
+    dead = take("prod", "two", "start", NOON, MINUTE, runner=other)
+    assert take("prod", "two", "start", NOON, MINUTE, runner=other, instead_of=dead).acquired
+    third = take("prod", "three", "start", NOON, MINUTE, instead_of=dead)
+    assert (third.acquired, third.holder) == (False, "two")
 
 
 def test_times_are_stored_as_utc_text_of_one_format(stores: Stores) -> None:

@@ -132,6 +132,7 @@ INDEXES = {
 
 UNIQUE = {
     ("deployment_logs", "deployment_operations"): ["deployment_id"],
+    ("deployment_logs", "operation_steps"): ["deployment_id", "step", "service"],
     ("monitoring", "service_dependencies"): ["service_name", "depends_on_service"],
     ("monitoring", "performance_baselines"): ["service_name", "metric_name"],
     ("errors", "error_patterns"): ["pattern_name"],
@@ -141,6 +142,7 @@ UNIQUE = {
 FOREIGN_KEYS = {
     ("deployment_logs", "service_state_changes"): ("deployment_operations", "deployment_id", "deployment_id"),
     ("deployment_logs", "environment_validations"): ("deployment_operations", "deployment_id", "deployment_id"),
+    ("deployment_logs", "operation_steps"): ("deployment_operations", "deployment_id", "deployment_id"),
     ("errors", "error_impact_analysis"): ("deployment_errors", "error_id", "error_id"),
     ("errors", "auto_recovery_executions"): ("deployment_errors", "error_id", "error_id"),
 }
