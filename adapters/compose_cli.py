@@ -7,8 +7,10 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from adapters.secrets import variables_of
@@ -37,12 +39,17 @@ _CREATE = timedelta(minutes=15)
 class ComposeCli:
     """Compose for one environment, run with the given variables.
 
-    Every call blocks until Compose has ended or its deadline has passed; threads may share one object.
+    With a `document`, such as `template` gave, it stands for the environment's Compose files, which are
+    then not read. Every call blocks until Compose has ended or its deadline has passed; threads may share
+    one object.
     """
 
-    def __init__(self, environment: Environment, variables: Mapping[str, str]) -> None:
+    def __init__(
+        self, environment: Environment, variables: Mapping[str, str], document: Mapping[str, Any] | None = None
+    ) -> None:
         self._environment = environment
         self._variables = dict(variables)
+        self._template = None if document is None else dict(document)
 
     def version(self) -> str:
         """The version of Compose, such as 2.26.1.
@@ -58,12 +65,35 @@ class ComposeCli:
         Raises:
             ComposeError: The files are missing, do not parse or merge, or a required variable is not set.
         """
-        document, warnings, text = self._document()
+        document, warnings, rendered = self._document()
         # Hashed as rendered: what comes from env_file then counts, as it does in the containers' labels.
-        hashing = self._run(["config", "--hash", "*"], _QUICK, rendered=_self_contained(text))
+        hashing = self._run(["config", "--hash", "*"], _QUICK, rendered=_self_contained(rendered))
         lines = hashing[0].splitlines()
         hashes = dict(line.split(maxsplit=1) for line in lines if line.strip())
         return _application(document, hashes, warnings)
+
+    def template(self) -> dict[str, Any]:
+        """The files merged into one document that still names its variables and env_files, so that no value
+        of either is in it; with the same variables it renders to the same application.
+
+        Raises:
+            ComposeError: As for `render`, or the document would not render to the same application.
+        """
+        if self._template is not None:
+            return self._template
+        filled, _ = self._config()
+        template = self._unfilled()
+        for name, body in (filled.get("services") or {}).items():
+            _tell_paths_from_volumes(template["services"][name], body)
+            _name_arguments(template["services"][name], body)
+        again, _ = ComposeCli(self._environment, self._variables, template)._config()
+        if again != filled:
+            raise ComposeError(
+                f"{self._files()} cannot be kept with variables unfilled: {_first_difference(filled, again)} "
+                "would come out differently.",
+                advice="Write the paths there without variables; an included project's own .env is not kept.",
+            )
+        return template
 
     def variables(self) -> tuple[ComposeVariable, ...]:
         """The variables that the Compose files use.
@@ -134,22 +164,42 @@ class ComposeCli:
         """
         self._run(["down", *(["--remove-orphans"] if remove_orphans else [])], deadline)
 
-    def _document(self) -> tuple[dict[str, Any], tuple[str, ...], str]:
-        out, err = self._run(["config", "--format", "json"], _QUICK)
+    def _document(self) -> tuple[dict[str, Any], tuple[str, ...], dict[str, Any]]:
+        rendered, warnings = self._config()
+        document: dict[str, Any] = _unescaped(rendered)
+        document["services"] = document.get("services") or {}
+        return document, warnings, rendered
+
+    def _unfilled(self) -> dict[str, Any]:
+        known = variables_of(self._environment, self._variables)
+        with tempfile.TemporaryDirectory(prefix="roas-") as folder:
+            files = []
+            for number, file in enumerate(self._environment.compose_files):
+                copy = Path(folder, f"{number}-{file.name}")
+                # With its default a variable has colons, at which Compose would split a mount or a port.
+                copy.write_text(_without_defaults(file.read_text(encoding="utf-8"), known), encoding="utf-8")
+                files.append(str(copy))
+            try:
+                template, _ = self._config("--no-interpolate", files=files)
+            except ComposeError as error:
+                raise ComposeError(error.what, advice="Write that value without a variable.") from error
+        _as_written(template, f"{self._folder()}/$")
+        return template
+
+    def _config(self, *options: str, files: Sequence[str] = ()) -> tuple[dict[str, Any], tuple[str, ...]]:
+        out, err = self._run(["config", "--format", "json", *options], _QUICK, files=files)
         try:
-            document: dict[str, Any] = _unescaped(json.loads(out))
+            return json.loads(out), _warnings(err)
         except json.JSONDecodeError as error:
             raise ComposeError(
                 "Compose gave a configuration that is not JSON.",
                 advice="Is this Compose 2? Run `docker compose config --format json` to see.",
             ) from error
-        document["services"] = document.get("services") or {}
-        return document, _warnings(err), out
 
     def _project(self, files: Sequence[str]) -> list[str]:
         named = self._environment
         options = ["--ansi", "never", "--progress", "plain", "--project-name", named.project]
-        options += ["--project-directory", str(named.compose_files[0].parent)]
+        options += ["--project-directory", self._folder()]
         for option, values in (
             ("--file", files),
             ("--env-file", named.env_files),
@@ -166,9 +216,13 @@ class ComposeCli:
         *,
         on_project: bool = True,
         rendered: str | None = None,
+        files: Sequence[str] = (),
     ) -> tuple[str, str]:
-        """Run Compose on the environment's files, or on a configuration it rendered before."""
-        files = ["-"] if rendered is not None else [str(file) for file in self._environment.compose_files]
+        """Run Compose on a configuration it rendered before or on the given files, else on the document,
+        else on the environment's files."""
+        if rendered is None and not files and self._template is not None and on_project:
+            rendered = json.dumps(self._template)
+        files = ["-"] if rendered is not None else files or [str(file) for file in self._environment.compose_files]
         command = ["docker", "compose", *(self._project(files) if on_project else ()), *arguments]
         variables = {"PATH": os.defpath, **self._variables}
         try:
@@ -204,7 +258,12 @@ class ComposeCli:
             raise self._failure(arguments[0], out, err)
         return out, err
 
+    def _folder(self) -> str:
+        return str(self._environment.compose_files[0].parent.absolute())
+
     def _files(self) -> str:
+        if self._template is not None:
+            return f"the configuration kept of {self._environment.name}"
         return ", ".join(path.name for path in self._environment.compose_files)
 
     def _failure(self, subcommand: str, out: str, err: str) -> RoasError:
@@ -318,14 +377,75 @@ def _unescaped(value: Any) -> Any:
     return value
 
 
-def _self_contained(rendered: str) -> str:
+def _self_contained(rendered: dict[str, Any]) -> str:
     """What Compose printed, without optional dependencies on services it left out: it refuses those itself."""
-    document = json.loads(rendered)
-    services = document.get("services") or {}
-    for service in services.values():
-        needed = service.get("depends_on") or {}
-        service["depends_on"] = {name: entry for name, entry in needed.items() if name in services}
-    return json.dumps(document)
+    services = rendered.get("services") or {}
+    contained = {
+        name: body
+        | {"depends_on": {other: entry for other, entry in (body.get("depends_on") or {}).items() if other in services}}
+        for name, body in services.items()
+    }
+    return json.dumps(rendered | {"services": contained})
+
+
+def _without_defaults(text: str, known: Mapping[str, str]) -> str:
+    """Each variable with a default replaced by the variable alone, or by the default where that counts."""
+
+    def chosen(found: re.Match[str]) -> str:
+        name, operator, default = found.groups()
+        is_set = bool(known.get(name)) if operator == ":-" else name in known
+        return f"${{{name}}}" if is_set else _without_defaults(default, known)
+
+    return _WITH_DEFAULT.sub(chosen, text)
+
+
+_WITH_DEFAULT = re.compile(r"(?<!\$)\$\{(\w+)(:?-)((?:[^{}]|\$\{[^{}]*\})+)\}")
+
+
+def _as_written(value: Any, misplaced: str) -> None:
+    """Compose puts its folder before a path that begins with a variable, as if it were relative."""
+    if isinstance(value, list):
+        for item in value:
+            _as_written(item, misplaced)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            if key in _PATHS and isinstance(item, str) and item.startswith(misplaced):
+                value[key] = item[len(misplaced) - 1 :]
+            else:
+                _as_written(item, misplaced)
+
+
+_PATHS = frozenset({"context", "file", "path", "source"})
+
+
+def _tell_paths_from_volumes(service: dict[str, Any], filled: dict[str, Any]) -> None:
+    """Only where it is filled, a variable shows whether it stands for a path or for the name of a volume."""
+    mounts = service.get("volumes") or []
+    meant = {mount["target"]: mount for mount in filled.get("volumes") or []}
+    for index, mount in enumerate(mounts):
+        entry = meant.get(mount.get("target"))
+        if entry is not None and entry["type"] != mount.get("type") and "source" in mount:
+            mounts[index] = entry | {"source": mount["source"]}
+
+
+def _name_arguments(service: dict[str, Any], filled: dict[str, Any]) -> None:
+    """Of build arguments in a list, Compose loses those that only name a variable."""
+    build = service.get("build") or {}
+    if "args" in build and not isinstance(build["args"], dict):
+        listed = dict(argument.split("=", 1) for argument in build["args"] or ())
+        named = (filled.get("build") or {}).get("args") or {}
+        build["args"] = {name: f"${{{name}}}" for name in named} | listed
+
+
+def _first_difference(one: dict[str, Any], other: dict[str, Any]) -> str:
+    """Where two documents differ first, by section and name; never a value."""
+    for section in one:
+        mine, others = one[section], other.get(section)
+        if mine != others:
+            if isinstance(mine, dict) and isinstance(others, dict):
+                return next(f"{section}.{name}" for name in {**mine, **others} if mine.get(name) != others.get(name))
+            return section
+    return "a section"
 
 
 def _application(document: dict[str, Any], hashes: Mapping[str, str], warnings: tuple[str, ...]) -> Application:

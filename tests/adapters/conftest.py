@@ -9,6 +9,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -37,6 +38,10 @@ class Project:
 
     def compose(self, **variables: str) -> ComposeCli:
         return ComposeCli(self.environment, process_environment(self.environment, os.environ | variables))
+
+    def kept(self, template: dict[str, Any], **variables: str) -> ComposeCli:
+        """Compose run on a document in place of the files."""
+        return ComposeCli(self.environment, process_environment(self.environment, os.environ | variables), template)
 
     def started(self, **variables: str) -> list[Sighting]:
         """Create and start everything; its containers as they are right after."""

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
 from models.compose import (
+    Application,
     ComposeVariable,
     DependencyCondition,
     DependsOn,
@@ -176,6 +178,81 @@ def test_a_service_is_replaced_when_it_changed_or_when_told_to(make_project: Mak
     assert project.one("filed").container_id != filed
     project.compose().create(force_recreate=["plain"])
     assert project.one("plain").container_id != plain
+
+
+TEMPLATE = """\
+services:
+  bot:
+    image: IMAGE
+    command: [sh, -c, 'echo ${TOKEN} "$$HOME"; sleep 1000']
+    environment: {TOKEN: "${TOKEN}", ESCAPED: "$${TOKEN}"}
+    env_file: [one.env, {path: "${FOLDER}/other.env", required: false}]
+    labels: {note: "costs $$5"}
+    build: {context: "${FOLDER}", args: [TOKEN]}
+    ports: ["127.0.0.1:${PORT:-18080}:80"]
+    volumes: ["${FOLDER}/config:/config:ro", "${UNSET:-${FOLDER}}:/srv:ro", "${NAMED}:/data", "./here:/here"]
+    configs: [greeting, filed]
+    secrets: [token]
+    mem_limit: ${MEMORY:-64m}
+    deploy: {replicas: "${COPIES}"}
+    depends_on: {off: {condition: service_started, required: false}}
+  off: {image: IMAGE, profiles: [never]}
+configs: {greeting: {content: "hello ${TOKEN} $$"}, filed: {file: "${FOLDER}/filed"}}
+secrets: {token: {environment: TOKEN}}
+volumes: {data: {}}
+"""
+FILLED = {"TOKEN": "s3cret-value", "NAMED": "data", "COPIES": "2"}
+
+
+def test_a_template_holds_no_value_of_a_variable_or_an_env_file(make_project: Make) -> None:
+    project = make_project(TEMPLATE, secrets=[{"name": "TOKEN"}])
+    (project.folder / "one.env").write_text("X=from-the-env-file\nY=${TOKEN}\n")
+    template = json.dumps(project.compose(**FILLED, FOLDER="/srv/of-a-variable").template())
+    assert "s3cret-value" not in template
+    assert "from-the-env-file" not in template
+    assert "of-a-variable" not in template
+
+
+@pytest.mark.parametrize("folder", ["/srv/elsewhere", "./below"])
+def test_a_template_stands_for_the_files_it_was_made_of(make_project: Make, folder: str) -> None:
+    project = make_project(TEMPLATE)
+    (project.folder / "one.env").write_text("X=1\n")
+    of_files = project.compose(**FILLED, FOLDER=folder)
+    template = json.loads(json.dumps(of_files.template()))
+    project.environment.compose_files[0].unlink()
+    kept = project.kept(template, **FILLED, FOLDER=folder)
+    assert kept.template() == template
+    assert {name: one.config_hash for name, one in kept.render().services.items()} == {
+        name: one.config_hash for name, one in make_rendered(project, folder).services.items()
+    }
+    assert [(file.target, file.content) for file in kept.injections()["bot"]] == [
+        ("/greeting", b"hello s3cret-value $"),
+        ("/run/secrets/token", b"s3cret-value"),
+    ]
+
+
+def make_rendered(project: Project, folder: str) -> Application:
+    project.environment.compose_files[0].write_text(TEMPLATE.replace("IMAGE", IMAGE))
+    return project.compose(**FILLED, FOLDER=folder).render()
+
+
+def test_a_template_keeps_the_containers_its_files_made(make_project: Make) -> None:
+    project = make_project(HASHED)
+    (project.folder / "one.env").write_text("X=1\n")
+    project.compose().create()
+    first = project.engine.sightings(project.name)
+    project.kept(project.compose().template()).create()
+    assert [one.container_id for one in project.engine.sightings(project.name)] == [one.container_id for one in first]
+
+
+def test_files_whose_variables_cannot_stay_unfilled_are_refused(make_project: Make) -> None:
+    project = make_project("include: [below/compose.yaml]")
+    below = project.folder / "below"
+    below.mkdir()
+    (below / "compose.yaml").write_text(f"services: {{a: {{image: '{IMAGE}', hostname: '${{OWN}}'}}}}")
+    (below / ".env").write_text("OWN=included\n")
+    with pytest.raises(ComposeError, match=r"services\.a would come out differently"):
+        project.compose().template()
 
 
 def test_down_removes_containers_and_networks_and_keeps_volumes(make_project: Make) -> None:
