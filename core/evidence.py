@@ -31,15 +31,17 @@ _LEADING_UP = 2
 _LONGEST_LINE = 400
 
 
-def grade_memory(sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent] = ()) -> MemoryFinding:
+def grade_memory(
+    sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent] | None = None
+) -> MemoryFinding:
     """Whether the kernel killed for memory: proven by a sign of the kernel or engine, probable by exit code alone.
 
-    Exit code 137 is SIGKILL, which the engine sends too where a stop passed its grace: with a stop or kill
-    asked for, it says nothing about memory.
+    Exit code 137 is SIGKILL, which the engine sends too where a stop passed its grace. So alone it says nothing,
+    unless the events reach back to the end and show that nobody asked for it.
     """
     limit = sighting.memory_limit_bytes
     of = f" (limit {limit // (1024 * 1024)} MiB)" if limit else ""
-    mine = [event for event in events if event.container_id == sighting.container_id]
+    mine = [event for event in events or () if event.container_id == sighting.container_id]
     by = _who_says_so(sighting, signs, mine)
     ended = sighting.state in _ENDED
     if by and ended and sighting.exit_code == _KILLED:
@@ -48,8 +50,9 @@ def grade_memory(sighting: Sighting, signs: MemorySigns, events: Sequence[Contai
         return MemoryFinding(
             grade=MemoryGrade.PROVEN, sentence=f"a process in it was killed for using too much memory{of}: {by}"
         )
-    asked = any(event.action in ("stop", "kill") for event in mine)
-    if ended and sighting.exit_code == _KILLED and not asked:
+    actions = {event.action for event in mine}
+    unasked = "die" in actions and not actions & {"stop", "kill"}
+    if ended and sighting.exit_code == _KILLED and unasked:
         return MemoryFinding(
             grade=MemoryGrade.PROBABLE,
             sentence=f"probably killed for using too much memory{of}: exit code 137, and nobody asked it to stop",
@@ -58,7 +61,7 @@ def grade_memory(sighting: Sighting, signs: MemorySigns, events: Sequence[Contai
 
 
 def container_evidence(
-    sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent] = ()
+    sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent] | None = None
 ) -> ContainerEvidence:
     """What is kept of one container."""
     ended = sighting.state in _ENDED

@@ -11,23 +11,25 @@ from datetime import UTC, datetime, timedelta
 from prefect import flow
 
 from core.classification import classify
+from core.evidence import evidence_of
 from core.impact import analyse_impact
 from core.judging import as_failure
 from core.recovery import Plan, PlanAction, RecoveryFacts, manual_steps, plan_recovery
 from flows.identifiers import new_error_id, new_ticket_id
 from flows.judging import dependencies_of, judge_now
+from models.compose import Application
 from models.environments import Environment, RecoveryPolicy
 from models.errors_seen import Category, RecordedError, Strategy, Verdict
 from models.failures import BadInputError, RoasError
 from models.health import HealthReport, ServiceHealth
 from models.metrics import Dependency
 from models.recovery import RecoveryExecution, RecoveryMethod, RecoveryOutcome, Step, Ticket
+from tasks.evidence import failure_evidence, link_evidence
 from tasks.loading import load_environment
 from tasks.recovery import (
     begin_execution,
     close_tickets,
     finish_execution,
-    gather_evidence,
     open_ticket,
     past_recoveries,
     read_patterns,
@@ -69,8 +71,13 @@ async def error_recovery(
     """
     now = datetime.now(UTC)
     text = await redact(environment, text, tuple(compose_files or ()))
-    declared, dependencies = await _surroundings(environment, tuple(compose_files or ()))
-    evidence = await gather_evidence(declared, service) if declared and service else None
+    declared, application, dependencies = await _surroundings(environment, tuple(compose_files or ()))
+    bundles = (
+        await failure_evidence(declared, application, service, deployment_id=deployment_id, reason=text)
+        if declared
+        else []
+    )
+    evidence = evidence_of(bundles[0]) if service and bundles else None
     down = await _dependencies_down(declared, service, dependencies) if declared and service else ()
     evidence = with_dependencies_down(evidence, down)
     verdict = classify(text, evidence=evidence, patterns=await read_patterns())
@@ -91,6 +98,8 @@ async def error_recovery(
             evidence=asdict(evidence) if evidence else {},
         )
     )
+    if bundles:
+        await link_evidence([bundle.bundle_id for bundle in bundles], error.error_id)
     log.info("error %s: %s, because %s", error.error_id, verdict.category, verdict.reason)
     if verdict.category is Category.BENIGN:
         return RecoveryOutcome(
@@ -127,22 +136,24 @@ async def error_recovery(
         plan,
         impact.affected_services,
         tried,
+        tuple(bundle.bundle_id for bundle in bundles),
     )
 
 
 async def _surroundings(
     environment: str, compose_files: tuple[str, ...]
-) -> tuple[Environment | None, list[Dependency]]:
-    """The environment and who needs whom in it; None and nothing where exactly that is what failed."""
+) -> tuple[Environment | None, Application | None, list[Dependency]]:
+    """The environment, its application and who needs whom in it; None and nothing where exactly that failed."""
     try:
         declared = await load_environment(environment, compose_files)
     except BadInputError:
-        return None, []
+        return None, None, []
     try:
-        return declared, dependencies_of(declared, await read_application(declared))
+        application = await read_application(declared)
     except RoasError as error:
         log.info("dependencies of %s are not known: %s", environment, error)
-        return declared, []
+        return declared, None, []
+    return declared, application, dependencies_of(declared, application)
 
 
 async def _dependencies_down(
@@ -253,6 +264,7 @@ async def _ask_a_person(
     plan: Plan,
     affected: tuple[str, ...],
     tried: tuple[str, ...],
+    evidence: tuple[str, ...],
 ) -> RecoveryOutcome:
     now = datetime.now(UTC)
     steps = manual_steps(verdict, service=service, project=environment.project if environment else error.environment)
@@ -267,6 +279,7 @@ async def _ask_a_person(
             steps=steps,
             tried=tried,
             affected_services=affected,
+            evidence=evidence,
         )
     )
     log.warning("ticket %s: %s", ticket.ticket_id, ticket.title)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from typing import Any
 
 from core.compose import start_deadline
 from flows.recording import Story
 from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
 from models.environments import Environment
+from models.evidence import Occasion
 from models.failures import StartFailedError
 from models.operations import StateChange
 from models.results import ServiceStart
 from tasks.bringing_up import Milestone, Proof, bring_up
+from tasks.evidence import ProbeJournal, take_evidence
 from tasks.records import record_changes
 from tasks.services import read_injected_files
 from tasks.watching import Watch, watch_project
@@ -28,8 +32,16 @@ _AWAITED = {
 }
 
 
-async def start_in_order(story: Story, environment: Environment, application: Application) -> tuple[ServiceStart, ...]:
+async def start_in_order(
+    story: Story,
+    environment: Environment,
+    application: Application,
+    *,
+    document: Mapping[str, Any] | None = None,
+) -> tuple[ServiceStart, ...]:
     """Bring every service up, each as soon as what it depends on allows.
+
+    `document` is the release's configuration that the containers were made from, where it was not the files.
 
     One service that fails does not stop the ones that do not need it: the record then shows the whole.
 
@@ -37,12 +49,13 @@ async def start_in_order(story: Story, environment: Environment, application: Ap
         StartFailedError: A required service did not come up; the first one that failed is named, since the
             later ones are often its consequence.
     """
-    start = _Start(story, environment, application, await read_injected_files(environment))
+    start = _Start(story, environment, application, await read_injected_files(environment, document))
     async with watch_project(environment) as start.watch:
         try:
             async with asyncio.timeout(environment.start_timeout_seconds):
                 results = await asyncio.gather(*(start.one(service) for service in application.services.values()))
         except TimeoutError as error:
+            await start.keep_evidence(start.awaited(), "the whole start took too long")
             raise StartFailedError(
                 f"{environment.name} did not start within {environment.start_timeout_seconds:.0f} s, "
                 f"still awaited: {', '.join(start.awaited())}",
@@ -71,6 +84,7 @@ class _Start:
         files: dict[str, tuple[InjectedFile, ...]],
     ) -> None:
         self.watch = Watch()
+        self.journal = ProbeJournal()
         self.failures: list[ServiceStart] = []
         self._story = story
         self._environment = environment
@@ -81,6 +95,18 @@ class _Start:
 
     def awaited(self) -> list[str]:
         return [name for name, ended in self._ended.items() if not ended.is_set()]
+
+    async def keep_evidence(self, services: list[str], reason: str) -> None:
+        """Keep what is to be seen of services that failed, before anything is undone or replaced."""
+        await take_evidence(
+            self._environment,
+            self._application,
+            services,
+            deployment_id=self._story.deployment_id,
+            reason=reason,
+            journal=self.journal,
+            occasion=Occasion.FAILURE,
+        )
 
     async def one(self, declaration: ServiceDeclaration) -> ServiceStart:
         name, began = declaration.name, time.monotonic()
@@ -122,9 +148,10 @@ class _Start:
         deadline = start_deadline(declaration).total_seconds() if own is None else own
         try:
             proof = await bring_up.with_options(name=name, task_run_name=name)(
-                self._environment, declaration, self.watch, reached, self._files.get(name, ()), deadline
+                self._environment, declaration, self.watch, reached, self._files.get(name, ()), deadline, self.journal
             )
         except StartFailedError as error:
+            await self.keep_evidence([name], error.what)
             proof = Proof(previous="", state="failed", reason=error.what, kept=False, ok=False)
         took = time.monotonic() - began
         if not proof.kept:

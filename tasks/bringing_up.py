@@ -22,6 +22,7 @@ from models.failures import StartFailedError
 from models.health import ProbeResult
 from models.sightings import Sighting
 from tasks.doors import engine_of
+from tasks.evidence import ProbeJournal
 from tasks.patience import ACT
 from tasks.watching import LOOK_AGAIN_AFTER, Watch
 
@@ -54,13 +55,16 @@ async def bring_up(
     reached: Callable[[Milestone], None],
     files: Sequence[InjectedFile],
     deadline_seconds: float,
+    journal: ProbeJournal | None = None,
 ) -> Proof:
     """Start what does not run, and wait until the service serves and has held for its stabilisation time.
+
+    What its health check and probe answer meanwhile goes into the journal.
 
     Raises:
         StartFailedError: It did not come up, or did not hold; the message says what was seen last.
     """
-    attempt = Attempt(environment, declaration, await asyncio.to_thread(secret_values, environment))
+    attempt = Attempt(environment, declaration, await asyncio.to_thread(secret_values, environment), journal)
     before = await attempt.look()
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
@@ -128,7 +132,14 @@ async def until_proven(
 class Attempt:
     """Looks at one service again and again."""
 
-    def __init__(self, environment: Environment, declaration: ServiceDeclaration, secrets: dict[str, str]) -> None:
+    def __init__(
+        self,
+        environment: Environment,
+        declaration: ServiceDeclaration,
+        secrets: dict[str, str],
+        journal: ProbeJournal | None = None,
+    ) -> None:
+        self._journal = journal or ProbeJournal()
         self.environment = environment
         self.declaration = declaration
         self.answer: ProbeResult | None = None
@@ -143,6 +154,7 @@ class Attempt:
         seen = [one for one in everything if not one.one_off]
         if self._restarts_before is None:
             self._restarts_before = sum(one.restart_count for one in seen)
+        self._journal.saw(seen)
         return seen
 
     async def standing(self, seen: list[Sighting]) -> Standing:
@@ -160,6 +172,7 @@ class Attempt:
             engine=engine_of(self.environment),
             secrets=self._secrets,
         )
+        self._journal.answered(self.answer)
         if self.answer.ok:
             return by_engine
         return Standing(progress=Progress.WAITING, reason=f"its probe fails: {self.answer.detail}")

@@ -18,14 +18,11 @@ from models.errors_seen import Evidence, Impact, RecordedError
 from models.operations import OperationType
 from models.recovery import RecoveryExecution, Ticket, TicketEntry, TicketState
 from models.sightings import Sighting
-from tasks.doors import engine_of, redactor_of
+from tasks.doors import engine_of
 from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores
 
 _OF_A_START = frozenset({"validation", str(OperationType.START)})
-
-LOG_LINES = 60
-"""Lines of a service's log kept as evidence."""
 
 
 @task(name="read the patterns", **LOOK)
@@ -40,47 +37,23 @@ async def read_patterns() -> PatternSet:
     return await asyncio.to_thread(read)
 
 
-@task(name="gather evidence", task_run_name="gather evidence of {service}", **LOOK)
-async def gather_evidence(environment: Environment, service: str) -> Evidence | None:
-    """What the engine shows of a service, its last log lines and probe outputs, redacted.
-
-    None where the service has no container.
-    """
-
-    def gather() -> Evidence | None:
-        engine, redactor = engine_of(environment), redactor_of(environment)
-        mine = engine.sightings(environment.project, service)
-        if not mine:
-            return None
-        worst = max(mine, key=_badness)
-        lines = redactor.text(engine.logs(worst.container_id, LOG_LINES)).splitlines()
-        return Evidence(
-            exit_code=worst.exit_code if worst.state in ("exited", "dead", "restarting") else None,
-            oom_killed=worst.oom_killed,
-            container_state=worst.state,
-            restart_count=worst.restart_count,
-            health=worst.health,
-            logs=tuple(lines),
-            probe_outputs=tuple(redactor.text(entry.output) for entry in worst.health_log),
-        )
-
-    return await asyncio.to_thread(gather)
-
-
 @task(name="was it stopped by a person", task_run_name="was {service} stopped by a person", **LOOK)
 async def stopped_by_person(environment: Environment, service: str) -> bool:
-    """True where the engine's own record shows that the service was stopped on request.
+    """True where our record or the engine's own shows that the service was stopped on request.
 
     `docker stop` and `docker compose stop` leave a stop event behind the container's end; a crash and a
-    kill leave none. The engine keeps its last events only, so an old stop counts by its clean exit.
+    kill leave none. The engine keeps its last few hundred events only; our own stops are in the store.
     """
 
     def look_back() -> bool:
         engine = engine_of(environment)
         mine = engine.sightings(environment.project, service)
+        last = open_stores().deployments.last_changes(environment.name).get(service)
         for seen in mine:
             if seen.state != "exited" or seen.finished_at is None:
                 continue
+            if last is not None and last.details.get("on_request") and not _started_after(seen, last.changed_at):
+                return True
             around = timedelta(seconds=30)
             with engine.events(
                 environment.project,
@@ -219,5 +192,5 @@ def with_dependencies_down(evidence: Evidence | None, down: Sequence[str]) -> Ev
     return evidence if evidence is None else replace(evidence, dependencies_down=tuple(down))
 
 
-def _badness(seen: Sighting) -> tuple[bool, bool, int]:
-    return (seen.state != "running", seen.health == "unhealthy", seen.restart_count)
+def _started_after(seen: Sighting, moment: datetime) -> bool:
+    return seen.started_at is not None and seen.started_at > moment
