@@ -3,20 +3,44 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from core.collection import ILL
 from core.health import judge_service
 from models.compose import ServiceDeclaration
 from models.environments import ServiceSpec
 from models.errors_seen import Category, Severity, Strategy, Verdict
-from models.health import HealthReport, ProbeResult, ServiceVerdict
+from models.health import HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
+from models.operations import StateChange
 from models.sightings import Sighting
 
 
 def worst_service(report: HealthReport) -> ServiceVerdict:
-    """The service that an unhealthy environment is to be blamed on: a required one that is down, if there is one."""
+    """The service that an unhealthy environment is to be blamed on: a required one that is down, if there is one.
+
+    Where nothing was seen at all, the environment itself is to be blamed, as unknown.
+    """
+    if not report.services:
+        why = "; ".join(report.findings) or "nothing of it was seen"
+        return ServiceVerdict(service=report.environment, health=ServiceHealth.UNKNOWN, reason=why)
     return next((one for one in report.services if one.required and one.health in ILL), report.services[0])
+
+
+def state_changes(report: HealthReport, before: Mapping[str, str], deployment_id: str) -> list[StateChange]:
+    """What differs from the states recorded last (`before`, by service), each with the reason of its verdict."""
+    return [
+        StateChange(
+            deployment_id=deployment_id,
+            service=verdict.service,
+            previous_state=before.get(verdict.service),
+            new_state=str(verdict.health),
+            changed_at=report.checked_at,
+            reason=verdict.reason,
+            details={"cause": f"seen by health check {deployment_id}"},
+        )
+        for verdict in report.services
+        if before.get(verdict.service) != verdict.health
+    ]
 
 
 def as_failure(verdict: Verdict) -> Verdict:

@@ -6,12 +6,13 @@ import logging
 
 from prefect import flow
 
+from core.judging import state_changes
 from flows.judging import judge_now
 from flows.recording import recorded
 from models.operations import OperationType
 from models.results import OperationResult
 from tasks.loading import load_environment
-from tasks.records import record_health
+from tasks.records import last_states, record_changes, record_health
 from tasks.services import read_application
 
 log = logging.getLogger("roas")
@@ -41,6 +42,9 @@ async def health_check(
         application = await read_application(declared)
         health = await judge_now(declared, application, deployment_id=story.deployment_id)
         await record_health(health)
+        changed = state_changes(health, await last_states(environment), story.deployment_id)
+        await record_changes(changed)
+        story.facts["changed"] = [change.service for change in changed]
         story.facts["health"] = str(health.overall)
         for verdict in health.services:
             log.info("%s is %s: %s", verdict.service, verdict.health, verdict.reason)

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from core.health import judge_environment
+from core.health import judge_environment, unknown_service
 from core.judging import judge_declared
-from models.compose import Application
+from models.compose import Application, ServiceDeclaration
 from models.environments import Environment
-from models.health import HealthReport, ProbeResult
+from models.failures import RoasError
+from models.health import HealthReport, ProbeResult, ServiceVerdict
 from models.metrics import Dependency, DependencyType, HealthImpact
+from models.sightings import Sighting
 from tasks.monitoring import sample_system
 from tasks.probes import probe_service
 from tasks.services import look_at_application
+
+log = logging.getLogger("roas")
 
 
 async def judge_now(
@@ -29,13 +35,13 @@ async def judge_now(
         EngineUnreachableError: The engine did not answer.
     """
     sightings, system = await asyncio.gather(look_at_application(environment), sample_system())
-    running = {seen.service for seen in sightings if seen.state == "running"}
+    running = {seen.service for seen in sightings if seen.state == "running" and not seen.one_off}
     probed = [name for name in application.services if environment.service(name).probe and name in running]
-    answers: dict[str, ProbeResult] = dict(
-        zip(probed, await asyncio.gather(*(probe_service(environment, name) for name in probed)), strict=True)
+    answers = dict(
+        zip(probed, await asyncio.gather(*(_answer_or_why_not(environment, name) for name in probed)), strict=True)
     )
     verdicts = [
-        judge_declared(declaration, sightings, answers.get(declaration.name), environment.service(declaration.name))
+        _judged(environment, declaration, sightings, answers.get(declaration.name))
         for declaration in application.services.values()
     ]
     return judge_environment(
@@ -47,6 +53,27 @@ async def judge_now(
         system_load=system.load_1m,
         critical_alerts=critical_alerts,
     )
+
+
+async def _answer_or_why_not(environment: Environment, service: str) -> ProbeResult | str:
+    """What a service's own probe answers, or why it could not be asked."""
+    try:
+        return await probe_service(environment, service)
+    except (RoasError, TimeoutError) as error:
+        log.warning("%s could not be probed: %s", service, error or type(error).__name__)
+        return str(error) or "its probe did not end in time"
+
+
+def _judged(
+    environment: Environment,
+    declaration: ServiceDeclaration,
+    sightings: Sequence[Sighting],
+    answer: ProbeResult | str | None,
+) -> ServiceVerdict:
+    spec = environment.service(declaration.name)
+    if isinstance(answer, str):
+        return unknown_service(declaration.name, answer, spec=spec)
+    return judge_declared(declaration, sightings, answer, spec)
 
 
 def dependencies_of(environment: Environment, application: Application) -> list[Dependency]:

@@ -1,30 +1,35 @@
-"""Restart: one wave after the other, in the order of the start, each proven before the next."""
+"""Restart: one service after the other, in the order of the start, each proven before the next."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from prefect import flow
 
-from core.compose import start_waves
-from core.judging import worst_service
-from flows.judging import judge_now
+from core.collection import ILL
+from core.compose import start_deadline
+from core.restarting import Answer, restarted_needs, roll_order
+from flows.judging import dependencies_of, judge_now
 from flows.recording import Story, recorded
-from models.compose import Application
+from models.compose import Application, InjectedFile
 from models.environments import Environment
 from models.failures import BadInputError, StartFailedError
-from models.health import Health
+from models.metrics import Dependency
 from models.operations import OperationType, StateChange
 from models.results import OperationResult, ServiceStart
 from models.sightings import Sighting
+from tasks.bringing_up import Proof
 from tasks.loading import load_environment
 from tasks.records import record_changes, record_health
-from tasks.services import look_at_application, read_application, restart_containers
-from tasks.waiting import wait_until_well
+from tasks.restarting import ask_again, restart_service
+from tasks.services import look_at_application, read_application, read_injected_files
+from tasks.watching import Watch, watch_project
 
 log = logging.getLogger("roas")
+
+_UP = frozenset({"running", "restarting", "paused"})
 
 
 @flow(name="restart", flow_run_name="restart {environment}")
@@ -36,6 +41,8 @@ async def restart(
     compose_files: list[str] | None = None,
 ) -> OperationResult:
     """Restart all running services of an environment, or the named ones, and prove that they serve again.
+
+    What needs a named service is asked afterwards, and restarted too where it did not get over it.
 
     Raises:
         BadInputError: A named service is not in the Compose files.
@@ -52,25 +59,33 @@ async def restart(
         declared = await load_environment(environment, files)
         application = await read_application(declared)
         wanted = _wanted(application, services)
-        sightings = await look_at_application(declared)
-        done: list[ServiceStart] = []
-        for wave in start_waves(application):
-            done += await asyncio.gather(
-                *(_restart_service(story, declared, application, n, sightings) for n in wave if n in wanted)
+        injected = await read_injected_files(declared)
+        async with watch_project(declared) as watch:
+            roll = _Roll(
+                story=story,
+                environment=declared,
+                application=application,
+                dependencies=dependencies_of(declared, application),
+                sightings=await look_at_application(declared),
+                injected=injected,
+                watch=watch,
             )
+            await roll.through(wanted, named=bool(services))
         health = await judge_now(declared, application, deployment_id=story.deployment_id)
         await record_health(health)
         story.facts["health"] = str(health.overall)
-        if health.overall is Health.UNHEALTHY:
-            ill = worst_service(health)
-            raise StartFailedError(f"{ill.service} is {ill.health}: {ill.reason}", service=ill.service)
+        # What was ill or stopped before is in the record of the health; a restart answers for what it restarted.
+        restarted = {one.service for one in roll.done if not one.kept}
+        for ill in health.services:
+            if ill.service in restarted and ill.health in ILL:
+                raise StartFailedError(f"{ill.service} is {ill.health} again: {ill.reason}", service=ill.service)
     return OperationResult(
         success=True,
         deployment_id=story.deployment_id,
         environment=environment,
-        reason=f"{sum(not one.kept for one in done)} services restarted",
+        reason=f"{len(restarted)} services restarted, {environment} is {health.overall}",
         took_seconds=story.took_seconds(),
-        services=tuple(done),
+        services=tuple(roll.done),
         health=health,
     )
 
@@ -85,42 +100,125 @@ def _wanted(application: Application, services: list[str] | None) -> frozenset[s
     return frozenset(services or application.services)
 
 
-async def _restart_service(
-    story: Story, environment: Environment, application: Application, name: str, sightings: list[Sighting]
-) -> ServiceStart:
-    declaration = application.services[name]
-    mine = [seen for seen in sightings if seen.service == name and not seen.one_off]
-    if declaration.one_shot or not mine:
-        why = "runs once, not again at a restart" if declaration.one_shot else "has no container"
-        return _result(name, mine[0].state if mine else "absent", mine[0].state if mine else "absent", why, 0.0)
-    began = datetime.now(UTC)
-    await restart_containers(environment, name, [seen.container_id for seen in mine], declaration.stop_grace_period)
-    proof = await wait_until_well(environment, name)
-    seconds = (datetime.now(UTC) - began).total_seconds()
-    log.info("%s restarted: %s", name, proof)
-    await record_changes(
-        [
-            StateChange(
-                deployment_id=story.deployment_id,
-                service=name,
-                previous_state=mine[0].state,
-                new_state="healthy",
-                changed_at=datetime.now(UTC),
-                reason=f"restart was asked for; {proof}",
-                details={"took_seconds": round(seconds, 3)},
+@dataclass(slots=True, kw_only=True)
+class _Roll:
+    """One roll through the services: what was restarted, when it was proven, and what that led to."""
+
+    story: Story
+    environment: Environment
+    application: Application
+    dependencies: list[Dependency]
+    sightings: list[Sighting]
+    injected: dict[str, tuple[InjectedFile, ...]]
+    watch: Watch
+    done: list[ServiceStart] = field(default_factory=list)
+    _proven_at: dict[str, datetime] = field(default_factory=dict)
+
+    async def through(self, wanted: frozenset[str], *, named: bool) -> None:
+        """Restart the wanted services in order, and in between those that did not get over a restart before them.
+
+        Raises:
+            StartFailedError: A service did not come back; the story's facts name the ones left as they were.
+        """
+        order = roll_order(self.application, self.dependencies)
+        for place, name in enumerate(order):
+            try:
+                if name in wanted:
+                    await self._restart_wanted(name, named=named)
+                else:
+                    await self._restart_if_hit(name)
+            except StartFailedError:
+                self.story.facts["left_as_they_were"] = [other for other in order[place + 1 :] if other in wanted]
+                raise
+
+    async def _restart_wanted(self, name: str, *, named: bool) -> None:
+        states = self._states(name)
+        if self.application.services[name].one_shot:
+            self._keep(name, "runs once, not again at a restart")
+        elif not states:
+            self._keep(name, "has no container")
+        elif not named and not _UP.intersection(states):
+            self._keep(name, "was not running")
+        else:
+            await self._restart(name, "restart was asked for", {})
+
+    async def _restart_if_hit(self, name: str) -> None:
+        """Ask a service that needs a restarted one how it does; restart it where it does not serve any more."""
+        causes = restarted_needs(name, self.dependencies, self._proven_at)
+        declaration = self.application.services[name]
+        if not causes or declaration.one_shot or not _UP.intersection(self._states(name)):
+            return
+        restarted = f"{', '.join(causes)} {'was' if len(causes) == 1 else 'were'} restarted"
+        since = max(self._proven_at[cause] for cause in causes)
+        found = await ask_again.with_options(task_run_name=f"ask {name} again")(
+            self.environment, declaration, self.watch, since
+        )
+        if found.answer is Answer.ILL:
+            await self._restart(name, f"{restarted}, and {name} did not get over it: {found.reason}", {"cause": causes})
+            return
+        self.story.facts.setdefault("asked_again", {})[name] = f"{restarted}; {name} is left alone: {found.reason}"
+        self._keep(name, f"{restarted}; {found.reason}")
+
+    async def _restart(self, name: str, why: str, facts: dict[str, object]) -> None:
+        declaration, began = self.application.services[name], datetime.now(UTC)
+        own = self.environment.service(name).start_timeout_seconds
+        deadline = start_deadline(declaration).total_seconds() if own is None else own
+        log.info("%s is being restarted: %s", name, why)
+        try:
+            proof = await restart_service.with_options(name=name, task_run_name=name)(
+                self.environment, declaration, self.watch, self.injected.get(name, ()), deadline
             )
-        ]
-    )
-    return _result(name, mine[0].state, "healthy", proof, seconds)
+        except StartFailedError as error:
+            failed = Proof(previous=self._states(name)[0], state="failed", reason=error.what, kept=False, ok=False)
+            await self._record(name, failed, why, facts, began)
+            raise
+        self._proven_at[name] = datetime.now(UTC)
+        await self._record(name, proof, why, facts, began)
 
+    async def _record(self, name: str, proof: Proof, why: str, facts: dict[str, object], began: datetime) -> None:
+        now = datetime.now(UTC)
+        seconds = (now - began).total_seconds()
+        log.info("%s is %s after %.1f s: %s", name, proof.state, seconds, proof.reason)
+        await record_changes(
+            [
+                StateChange(
+                    deployment_id=self.story.deployment_id,
+                    service=name,
+                    previous_state=proof.previous,
+                    new_state=proof.state,
+                    changed_at=now,
+                    reason=f"{why}; {proof.reason}",
+                    details={"took_seconds": round(seconds, 3)} | proof.facts | facts,
+                )
+            ]
+        )
+        self.done.append(
+            ServiceStart(
+                service=name,
+                previous_state=proof.previous,
+                state=proof.state,
+                reason=f"{why}; {proof.reason}",
+                kept=False,
+                waited_seconds=0.0,
+                took_seconds=seconds,
+                ok=proof.ok,
+            )
+        )
 
-def _result(name: str, previous: str, state: str, reason: str, seconds: float) -> ServiceStart:
-    return ServiceStart(
-        service=name,
-        previous_state=previous,
-        state=state,
-        reason=reason,
-        kept=seconds == 0.0,
-        waited_seconds=0.0,
-        took_seconds=seconds,
-    )
+    def _keep(self, name: str, why: str) -> None:
+        state = next(iter(self._states(name)), "absent")
+        log.info("%s is left as it is: %s", name, why)
+        self.done.append(
+            ServiceStart(
+                service=name,
+                previous_state=state,
+                state=state,
+                reason=why,
+                kept=True,
+                waited_seconds=0.0,
+                took_seconds=0.0,
+            )
+        )
+
+    def _states(self, name: str) -> list[str]:
+        return [seen.state for seen in self.sightings if seen.service == name and not seen.one_off]

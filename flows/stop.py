@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from prefect import flow
 
 from core.compose import stop_waves
+from core.stopping import how_it_stopped, left_alone, returning_with_engine
 from flows.recording import Story, recorded
 from models.compose import Application
 from models.environments import Environment
@@ -43,11 +44,10 @@ async def stop(
         declared = await load_environment(environment, files)
         application = await read_application(declared)
         sightings = await look_at_application(declared)
+        _tell_what_stays(story, application, sightings)
         stopped: list[ServiceStart] = []
         for wave in stop_waves(application):
-            stopped += await asyncio.gather(
-                *(_stop_service(story, declared, application, name, sightings) for name in wave)
-            )
+            stopped += await _stop_wave(story, declared, application, wave, sightings)
     return OperationResult(
         success=True,
         deployment_id=story.deployment_id,
@@ -58,19 +58,44 @@ async def stop(
     )
 
 
+def _tell_what_stays(story: Story, application: Application, sightings: list[Sighting]) -> None:
+    """Name what a stop leaves alone, and what the engine itself would bring back."""
+    story.facts["left_alone"] = left_alone(application, sightings)
+    for container, why in story.facts["left_alone"].items():
+        log.warning("%s is left alone: %s", container, why)
+    if returning := returning_with_engine(application):
+        story.facts["returning_with_engine"] = list(returning)
+        log.info('%s: started again when the engine itself restarts (restart: "always")', ", ".join(returning))
+
+
+async def _stop_wave(
+    story: Story, environment: Environment, application: Application, wave: tuple[str, ...], sightings: list[Sighting]
+) -> list[ServiceStart]:
+    """Stop what depends on none of each other. One that cannot be stopped ends the stop after its wave, since
+    what it depends on must outlive it."""
+    ends = await asyncio.gather(
+        *(_stop_service(story, environment, application, name, sightings) for name in wave), return_exceptions=True
+    )
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return [end for end in ends if not isinstance(end, BaseException)]
+
+
 async def _stop_service(
     story: Story, environment: Environment, application: Application, name: str, sightings: list[Sighting]
 ) -> ServiceStart:
     began = datetime.now(UTC)
-    mine = [seen for seen in sightings if seen.service == name]
+    mine = [seen for seen in sightings if seen.service == name and not seen.one_off]
     up = [seen for seen in mine if seen.state in _UP]
     previous = up[0].state if up else (mine[0].state if mine else "absent")
     if not up:
         return _result(name, previous, previous, "was not running", kept=True, seconds=0.0)
     grace = application.services[name].stop_grace_period
-    await stop_containers(environment, name, [seen.container_id for seen in up], grace)
-    seconds = (datetime.now(UTC) - began).total_seconds()
-    log.info("%s stopped after %.1f s", name, seconds)
+    after = await stop_containers.with_options(name=name)(environment, name, up, grace)
+    took = datetime.now(UTC) - began
+    reason = f"stop was asked for; {how_it_stopped(after, grace, took)}"
+    log.info("%s stopped after %.1f s: %s", name, took.total_seconds(), reason)
     await record_changes(
         [
             StateChange(
@@ -79,12 +104,16 @@ async def _stop_service(
                 previous_state=previous,
                 new_state="stopped",
                 changed_at=datetime.now(UTC),
-                reason="stop was asked for",
-                details={"took_seconds": round(seconds, 3), "containers": len(up)},
+                reason=reason,
+                details={
+                    "on_request": True,
+                    "took_seconds": round(took.total_seconds(), 3),
+                    "exit_codes": {seen.name: seen.exit_code for seen in after},
+                },
             )
         ]
     )
-    return _result(name, previous, "stopped", "stop was asked for", kept=False, seconds=seconds)
+    return _result(name, previous, "stopped", reason, kept=False, seconds=took.total_seconds())
 
 
 def _result(name: str, previous: str, state: str, reason: str, *, kept: bool, seconds: float) -> ServiceStart:

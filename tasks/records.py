@@ -12,7 +12,7 @@ from prefect import task
 from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
 from models.validation import ValidationResult
-from tasks.patience import WRITE
+from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores
 
 
@@ -42,6 +42,13 @@ async def record_validation(deployment_id: str, result: ValidationResult) -> Non
 async def record_changes(changes: Sequence[StateChange]) -> None:
     """Write which services went from which state to which, and why."""
     await asyncio.to_thread(open_stores().deployments.record_changes, list(changes))
+
+
+@task(name="read the last states", **LOOK)
+async def last_states(environment: str) -> dict[str, str]:
+    """The state recorded last of each service of an environment."""
+    changes = await asyncio.to_thread(open_stores().deployments.last_changes, environment)
+    return {service: change.new_state for service, change in changes.items()}
 
 
 @task(name="record the health", **WRITE)

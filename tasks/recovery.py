@@ -57,7 +57,8 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
             around = timedelta(seconds=30)
             with engine.events(
                 environment.project,
-                seen.finished_at - around,
+                # A stop before its last start was of an earlier life.
+                max(seen.finished_at - around, seen.started_at or seen.finished_at - around),
                 min(seen.finished_at + around, datetime.now(UTC)),
             ) as events:
                 if any(event.container_id == seen.container_id and event.action == "stop" for event in events):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import Any
 
 from prefect import task
 
+from adapters.docker_engine import DockerEngine
 from models.compose import Application, InjectedFile
 from models.environments import Environment
+from models.failures import ContainerGoneError, EngineError
 from models.sightings import Sighting
 from tasks.doors import compose_of, engine_of
 from tasks.patience import ACT, LOOK
@@ -32,34 +35,52 @@ async def look_at_application(environment: Environment) -> list[Sighting]:
 
 
 @task(name="create containers", timeout_seconds=900, **ACT)
-async def create_containers(environment: Environment) -> None:
+async def create_containers(environment: Environment, document: Mapping[str, Any] | None = None) -> None:
     """Let Compose create what is declared and not there, and replace what has changed; nothing is started.
+
+    `document` is a release's configuration, which then stands for the environment's Compose files.
 
     Raises:
         ComposeError: Compose, or the engine below it, refused; in their own words.
     """
-    await asyncio.to_thread(compose_of(environment).create)
+    await asyncio.to_thread(compose_of(environment, document).create)
 
 
 @task(name="stop containers", task_run_name="stop {service}", **ACT)
 async def stop_containers(
-    environment: Environment, service: str, container_ids: Sequence[str], grace: timedelta
-) -> None:
-    """Ask a service's containers to stop; after the grace the engine kills them."""
+    environment: Environment, service: str, containers: Sequence[Sighting], grace: timedelta
+) -> list[Sighting]:
+    """Ask a service's containers to stop, and look at them afterwards; after the grace the engine kills them.
+
+    Raises:
+        EngineError: The engine could not stop one, or one runs again.
+    """
     engine = engine_of(environment)
-    await asyncio.gather(*(asyncio.to_thread(engine.stop, one, grace) for one in container_ids))
+    after = await asyncio.gather(*(asyncio.to_thread(_stop, engine, one, grace) for one in containers))
+    for seen in after:
+        if seen is not None and seen.state in ("running", "restarting", "paused"):
+            raise EngineError(
+                f"{seen.name} is {seen.state} although it was stopped.",
+                advice="Something else starts it: another program on this engine?",
+            )
+    return [seen for seen in after if seen is not None]
 
 
-@task(name="restart containers", task_run_name="restart {service}", **ACT)
-async def restart_containers(
-    environment: Environment, service: str, container_ids: Sequence[str], grace: timedelta
-) -> None:
-    """Stop and start a service's containers, keeping what is in them."""
-    engine = engine_of(environment)
-    await asyncio.gather(*(asyncio.to_thread(engine.restart, one, grace) for one in container_ids))
+def _stop(engine: DockerEngine, seen: Sighting, grace: timedelta) -> Sighting | None:
+    """The container after it has stopped; None where somebody has removed it meanwhile."""
+    try:
+        if seen.state == "paused":
+            # A paused process cannot handle the signal, so it would always be killed.
+            engine.unpause(seen.container_id)
+        engine.stop(seen.container_id, grace)
+        return engine.sighting(seen.container_id)
+    except ContainerGoneError:
+        return None
 
 
 @task(name="read injected files", **LOOK)
-async def read_injected_files(environment: Environment) -> dict[str, tuple[InjectedFile, ...]]:
+async def read_injected_files(
+    environment: Environment, document: Mapping[str, Any] | None = None
+) -> dict[str, tuple[InjectedFile, ...]]:
     """The files that Compose puts into containers just before their start, by service."""
-    return await asyncio.to_thread(compose_of(environment).injections)
+    return await asyncio.to_thread(compose_of(environment, document).injections)

@@ -36,7 +36,7 @@ class Place:
     project: str
     settings: Settings
 
-    def declare(self, services: str, **fields: object) -> None:
+    def declare(self, services: str, /, **fields: object) -> None:
         """Write the Compose file and the environment; `fields` go into the environment."""
         body = textwrap.indent(textwrap.dedent(services).strip(), "  ")
         (self.folder / "compose.yaml").write_text(f"services:\n{body}\n")
