@@ -192,29 +192,16 @@ def excerpt(service: str, container: str, text: str, lines_asked: int, most_byte
 
 def fit(bundle: EvidenceBundle, most_bytes: int = BUNDLE_BYTES) -> EvidenceBundle:
     """The bundle within its size: the logs of others shrink first, then its own, then old probe outputs."""
+    logs, probes, events = list(bundle.logs), list(bundle.probes), list(bundle.events)
     over = _size(bundle) - most_bytes
-    if over <= 0:
-        return bundle
-    logs = list(bundle.logs)
-    for own in (False, True):
-        for place in sorted(
-            (i for i, log in enumerate(logs) if (log.service == bundle.service) is own),
-            key=lambda i: -_log_size(logs[i]),
-        ):
-            size = _log_size(logs[place])
-            if over <= 0:
-                break
-            # A quarter of each stays: the ends of all logs tell more than the whole of one.
-            room = max(size - over, size // 4)
-            logs[place] = _shrunk(logs[place], room)
-            over -= size - _log_size(logs[place])
-    probes = list(bundle.probes)
-    while over > 0 and len(probes) > 1:
+    # A quarter of each log stays at first: the ends of all tell more than the whole of one.
+    over = _shrink(logs, bundle.service, over, share=4)
+    while over > 0 and len(probes) > 2:
         # The first answer tells when it began, the last how it ended; what lies between goes first.
         over -= _probe_size(probes.pop(len(probes) // 2))
-    events = list(bundle.events)
     while over > 0 and events:
-        over -= len(str(events.pop(0)))
+        over -= _event_size(events.pop(0))
+    _shrink(logs, bundle.service, over)
     return replace(bundle, logs=tuple(logs), probes=tuple(probes), events=tuple(events))
 
 
@@ -337,6 +324,17 @@ def _times(count: int) -> str:
     return "once" if count == 1 else f"{count} times"
 
 
+def _shrink(logs: list[LogExcerpt], service: str, over: int, share: int = 0) -> int:
+    """Cut logs from their beginnings, those of other services first; gives what is still too much."""
+    for place in sorted(range(len(logs)), key=lambda i: (logs[i].service == service, -_log_size(logs[i]))):
+        if over <= 0:
+            break
+        size = _log_size(logs[place])
+        logs[place] = _shrunk(logs[place], max(size - over, size // share if share else 0))
+        over -= size - _log_size(logs[place])
+    return over
+
+
 def _shrunk(log: LogExcerpt, room: int) -> LogExcerpt:
     shorter = excerpt(log.service, log.container, "\n".join(log.lines), len(log.lines) + 1, room)
     return replace(shorter, cut=log.cut or shorter.cut)
@@ -344,7 +342,7 @@ def _shrunk(log: LogExcerpt, room: int) -> LogExcerpt:
 
 def _size(bundle: EvidenceBundle) -> int:
     logs, probes = sum(map(_log_size, bundle.logs)), sum(map(_probe_size, bundle.probes))
-    return logs + probes + sum(len(str(event)) for event in bundle.events)
+    return logs + probes + sum(map(_event_size, bundle.events))
 
 
 def _log_size(log: LogExcerpt) -> int:
@@ -353,3 +351,7 @@ def _log_size(log: LogExcerpt) -> int:
 
 def _probe_size(probe: ProbeOutput) -> int:
     return len(probe.output.encode()) + 100
+
+
+def _event_size(event: ContainerEvent) -> int:
+    return 200 + sum(len(key) + len(str(value)) for key, value in event.attributes.items())
