@@ -78,6 +78,14 @@ class EnvironmentBusyError(RoasError):
     """Another operation holds this environment."""
 
 
+class LeaseLostError(RoasError):
+    """Another operation took this environment, because this one was taken for dead; this one ends."""
+
+
+class OperationCancelledError(RoasError):
+    """An operation was asked to end before it had."""
+
+
 class StoreError(RoasError):
     """A store could not be read or written."""
 
@@ -96,6 +104,10 @@ class StoreCorruptError(StoreError):
 
 class StoreConstraintError(StoreError):
     """A row broke a rule of its table."""
+
+
+class StoreUnreachableError(StoreError):
+    """The database server under a store does not answer, or does not let this user in."""
 
 
 class StoreTooNewError(StoreError):

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from adapters.stores.database import Database
+from adapters.stores.database import Transacting
 from adapters.stores.sql import insert_unless_there, table, upsert
 from models.failures import BadInputError, NotFoundError
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
@@ -40,7 +40,7 @@ _validation_result = TypeAdapter(ValidationResult)
 class Deployments:
     """Deployment operations as they are recorded. Every method raises StoreError where the store fails."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Transacting) -> None:
         """Speak to one database."""
         self._database = database
 
@@ -174,6 +174,13 @@ class Deployments:
         return _to_operation(
             self._named(_operations.c.deployment_id, deployment_id, "deployment", "`roas history` lists them.")
         )
+
+    def known(self, deployment_id: str) -> Operation | None:
+        """The operation of exactly this id, or None."""
+        query = sa.select(_operations).where(_operations.c.deployment_id == deployment_id)
+        with self._database.read() as connection:
+            found = connection.execute(query).one_or_none()
+        return None if found is None else _to_operation(found)
 
     def of_run(self, environment: str, flow_run_id: str) -> Operation | None:
         """The latest operation that a flow run lived, or None."""
@@ -448,7 +455,9 @@ class Deployments:
         """The ids of all images that a kept release of any environment ran with."""
         with self._database.read() as connection:
             return {
-                image for row in connection.execute(sa.select(_releases.c.images)) for image in (row.images or {}).values()
+                image
+                for row in connection.execute(sa.select(_releases.c.images))
+                for image in (row.images or {}).values()
             }
 
     def _named(self, key: sa.Column[Any], name: str, what: str, advice: str) -> sa.Row[Any]:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from adapters.stores.database import Database
+from adapters.stores.database import Transacting
 from adapters.stores.sql import insert_unless_there, table, upsert
 from models.errors_seen import (
     BusinessImpact,
@@ -58,7 +58,7 @@ _BUNDLES_OF_AN_ERROR = 12
 class Errors:
     """Failures and what was done about them. Every method raises StoreError where the store fails."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Transacting) -> None:
         """Speak to one database."""
         self._database = database
 
@@ -216,6 +216,21 @@ class Errors:
                 sa.update(_executions).where(_executions.c.id == execution_id).values(**_from_execution(execution))
             )
             return done.rowcount == 1
+
+    def end_executions(self, begun_before: datetime, now: datetime) -> int:
+        """End the recoveries that began before this and never ended: as failed, interrupted. Tells how many."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.update(_executions)
+                .where(_executions.c.execution_end.is_(None), _executions.c.execution_start < begun_before)
+                .values(
+                    execution_end=now,
+                    success=False,
+                    final_status="interrupted: its runner is gone",
+                    manual_intervention_required=True,
+                )
+            )
+            return done.rowcount
 
     def executions(
         self,

@@ -1,0 +1,73 @@
+"""Which operations are left of runners that are gone, and what is said of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+
+from models.operations import Operation, OperationStep, Runner
+from models.records import LeaseResult
+
+GRACE = timedelta(seconds=60)
+"""A runner that cannot be asked is taken for gone if it held no lease for this long: a lease's own time."""
+
+_WORDS = {
+    "validated": "the environment was validated",
+    "found": "what was there before was written down",
+    "created": "the containers were created",
+    "undoing": "it had begun to undo itself",
+}
+"""How the steps of the whole operation are said; a step of a service is said as its name."""
+
+
+def orphaned(
+    operations: Sequence[Operation],
+    leases: Sequence[LeaseResult],
+    alive: Mapping[Runner, bool | None],
+    now: datetime,
+) -> list[Operation]:
+    """The unfinished operations that nobody lives any more.
+
+    `leases` are the holds that are not expired. `alive` says of each runner whether it still runs, None
+    where that cannot be told from here; such a runner is believed while it holds its lease, and before
+    that while it may still wait for it.
+    """
+    held = {(lease.holder, lease.runner) for lease in leases}
+    found = []
+    for operation in operations:
+        runner = runner_of(operation)
+        lives = alive.get(runner) if runner is not None else None
+        silent = (operation.deployment_id, runner) not in held and now >= _may_wait_until(operation) + GRACE
+        if lives is False or (lives is None and silent):
+            found.append(operation)
+    return found
+
+
+def runner_of(operation: Operation) -> Runner | None:
+    """The process that lives an operation, or lived it last; None where it was not recorded."""
+    known = operation.details.get("runner")
+    return Runner(**known) if isinstance(known, dict) else None
+
+
+def interruption(operation: Operation, steps: Sequence[OperationStep]) -> str:
+    """How an operation was interrupted, in one sentence: the last step it finished, and who is gone."""
+    runner = runner_of(operation)
+    who = f"its runner ({runner}) is gone" if runner is not None else "its runner is gone"
+    if not steps:
+        return f"interrupted before its first step was finished; {who}"
+    last = max(steps, key=lambda step: step.finished_at)
+    whole = _WORDS.get(last.step, f"it was {last.step}")
+    return f"interrupted after {f'{last.service} was {last.step}' if last.service else whole}; {who}"
+
+
+def was_interrupted(operation: Operation) -> bool:
+    """True where an operation ended by its runner's death, and can be taken up again."""
+    return "interrupted" in operation.details
+
+
+def _may_wait_until(operation: Operation) -> datetime:
+    resumed = operation.details.get("resumed") or ()
+    moments = [operation.started_at, *(datetime.fromisoformat(one["at"]) for one in resumed)]
+    if until := operation.details.get("waits_until"):
+        moments.append(datetime.fromisoformat(until))
+    return max(moments)
