@@ -121,6 +121,11 @@ def reachable(service: str, needs: Mapping[str, Sequence[str]]) -> tuple[str, ..
     return tuple(found)
 
 
+def shows_failure(bundle: EvidenceBundle) -> bool:
+    """Whether anything in a bundle says that the service or what it needs failed."""
+    return bool(_failure(bundle.cause_service, bundle.containers, bundle.probes))
+
+
 def failed_since(bundle: EvidenceBundle) -> datetime | None:
     """When the first cause of a bundle began; None where nothing in it tells."""
     return _since(bundle.cause_service, bundle.containers, bundle.probes)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from core.analysis import analyse_operations
+from core.explanation import explain
+from core.releases import differences
 from models.analysis import Analysis, Failure
 from models.errors_seen import RecordedError
-from models.operations import Operation, OperationType
+from models.explanation import Explanation
+from models.failures import NotFoundError
+from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
 from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory
 from tasks.stores import open_stores
@@ -34,6 +38,34 @@ def read_deployment(deployment_id: str) -> DeploymentStory:
         health=reports[0] if reports else None,
         errors=tuple(_story(error) for error in errors),
         data_dir=str(Settings().data_dir),
+    )
+
+
+def read_explanation(deployment_id: str | None) -> Explanation:
+    """Why an operation ended as it did; without an id, the latest that failed.
+
+    Raises:
+        NotFoundError: There is no such operation, several begin like that, or none has failed.
+    """
+    stores = open_stores()
+    operation = _failed_last() if deployment_id is None else stores.deployments.get(deployment_id)
+    whole, environment = operation.deployment_id, operation.environment
+    bundles = stores.errors.evidence(deployment_id=whole)
+    errors = {e.error_id: e for e in stores.errors.list(environment=environment) if e.deployment_id == whole}
+    # A cause that an earlier operation had too is on record as that one's; its evidence leads there.
+    linked = {bundle.error_id for bundle in bundles if bundle.error_id is not None} - errors.keys()
+    errors |= {error_id: stores.errors.get(error_id) for error_id in sorted(linked)}
+    stories = [_story(error) for error in errors.values()]
+    validations = stores.deployments.validations(whole)
+    return explain(
+        operation,
+        validation=validations[-1] if validations else None,
+        changes=stores.deployments.changes(whole),
+        errors=[story.error for story in stories],
+        bundles=bundles,
+        tickets=[ticket for story in stories for ticket in story.tickets],
+        executions=[one for story in stories for one in story.executions if one.started_at >= operation.started_at],
+        release_changes=_release_changes(operation),
     )
 
 
@@ -83,6 +115,21 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
         )
         for name, operation in sorted(latest.items())
     ]
+
+
+def _failed_last() -> Operation:
+    failed = open_stores().deployments.history(status=OperationStatus.FAILED, limit=1)
+    if not failed:
+        raise NotFoundError("No operation has failed;", advice="`roas history` lists what was done.")
+    return failed[0]
+
+
+def _release_changes(operation: Operation) -> tuple[str, ...]:
+    """What the operation's release has that the last proven one before it has not."""
+    releases = open_stores().deployments.releases(operation.environment)
+    mine = next((one for one in releases if one.deployment_id == operation.deployment_id), None)
+    proven = next((one for one in releases if one.proven and one.created_at < operation.started_at), None)
+    return () if mine is None or proven is None else differences(proven, mine)
 
 
 def _story(error: RecordedError) -> ErrorStory:
