@@ -13,7 +13,8 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from adapters.secrets import variables_of
+from adapters.secrets import secret_values, variables_of
+from core.redaction import Redactor, secrets_among
 from models.compose import (
     Application,
     ComposeVariable,
@@ -261,13 +262,19 @@ class ComposeCli:
     def _folder(self) -> str:
         return str(self._environment.compose_files[0].parent.absolute())
 
+    def _secrets(self) -> list[str]:
+        """Values that must not be in an error: it travels through logs and states to places of others."""
+        known = variables_of(self._environment, self._variables)
+        return [*secret_values(self._environment).values(), *secrets_among(known.items())]
+
     def _files(self) -> str:
         if self._template is not None:
             return f"the configuration kept of {self._environment.name}"
         return ", ".join(path.name for path in self._environment.compose_files)
 
     def _failure(self, subcommand: str, out: str, err: str) -> RoasError:
-        words = _own_words(err or out)
+        redactor = Redactor(self._secrets())
+        words = redactor.text(_own_words(err or out))
         if re.search(r"cannot connect to the docker daemon|error during connect", words, re.IGNORECASE):
             return EngineUnreachableError(self._environment.engine)
         if re.search(r"permission denied while trying to connect", words, re.IGNORECASE):
@@ -278,7 +285,7 @@ class ComposeCli:
         advice = next((hint for text, hint in _ADVICE if re.search(text, words, re.IGNORECASE)), "")
         if "failed to solve: process" in words:
             # The step that failed says why on the other stream, where Compose shows the build's progress.
-            words = f"{words}; it said last: {_last_of_build(out)}"
+            words = f"{words}; it said last: {redactor.text(_last_of_build(out))}"
         return ComposeError(f"docker compose {subcommand} of {self._files()} failed: {words}", advice=advice)
 
 

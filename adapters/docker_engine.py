@@ -9,11 +9,12 @@ import struct
 import tarfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -23,6 +24,7 @@ import urllib3
 from docker.errors import APIError, DockerException, NotFound
 from docker.types import CancellableStream
 
+from core.redaction import Redactor, secrets_among
 from models.compose import ImageFact, InjectedFile, NetworkFact, PortHolder
 from models.failures import (
     ContainerGoneError,
@@ -67,6 +69,9 @@ class DockerEngine:
 
     Nothing is asked before the first call, and an engine that was away is asked again at the next one.
     Every call has a time limit; threads may share one object.
+
+    No secret comes through this door: words of containers and of the engine are redacted before anybody sees
+    them, by the values it was told to conceal and by those its containers get in variables named like secrets.
     """
 
     def __init__(self, address: str) -> None:
@@ -74,6 +79,8 @@ class DockerEngine:
         self._clients: dict[int, Any] = {}
         self._lock = threading.Lock()
         self._pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="engine")
+        self._concealed: frozenset[str] = frozenset()
+        self._redacted = _remembering(Redactor(()))
 
     def close(self) -> None:
         """Give back connections and threads."""
@@ -82,6 +89,24 @@ class DockerEngine:
             for client in self._clients.values():
                 client.close()
             self._clients.clear()
+
+    def conceal(self, values: Iterable[str]) -> None:
+        """Redact these values too, from now on and in every spelling."""
+        new = frozenset(values)
+        if new <= self._concealed:
+            return
+        with self._lock:
+            self._concealed |= new
+            self._redacted = _remembering(Redactor(self._concealed))
+
+    @property
+    def concealed(self) -> frozenset[str]:
+        """The secret values this door knows; for redacting elsewhere, never to be written."""
+        return self._concealed
+
+    def redact(self, text: str) -> str:
+        """The text without secrets."""
+        return self._redacted(text) if text else text
 
     def info(self) -> EngineInfo:
         """The engine as it describes itself.
@@ -126,7 +151,9 @@ class DockerEngine:
             EngineError: The engine did not answer, or refused.
         """
         with self._speaking(f"looking at container {_short(container_id)}"):
-            return _sighting(self._quick().inspect_container(container_id), datetime.now(UTC))
+            told = self._quick().inspect_container(container_id)
+        self.conceal(_secrets_of(told))
+        return _sighting(told, datetime.now(UTC), self.redact)
 
     def start(self, container_id: str, files: Sequence[InjectedFile] = ()) -> None:
         """Start a container, after copying into it the files Compose would; a running one is left alone.
@@ -217,7 +244,10 @@ class DockerEngine:
             written: bytes = self._quick().logs(
                 container_id, tail=lines, timestamps=True, since=None if since is None else since.timestamp()
             )
-        return written[-_LOG_BYTES:].decode("utf-8", errors="replace")
+        if len(written) > _LOG_BYTES:
+            # Only whole lines: half a secret at the cut would not be known as one.
+            written = written[-_LOG_BYTES:].partition(b"\n")[2]
+        return self.redact(written.decode("utf-8", errors="replace"))
 
     def events(self, project: str, since: datetime, until: datetime | None = None) -> EventStream:
         """The events of a project's containers from a moment on, as they come; past ones first.
@@ -269,7 +299,7 @@ class DockerEngine:
             exit_code = client.exec_inspect(made["Id"])["ExitCode"]
         if exit_code is None:
             raise TimeoutError(f"{command[0]} closed its output but did not end within the time limit")
-        return exit_code, printed.decode("utf-8", errors="replace")
+        return exit_code, self.redact(printed.decode("utf-8", errors="replace"))
 
     def image(self, reference: str) -> ImageFact | None:
         """The image of that name as the engine holds it, or None where it holds none.
@@ -469,7 +499,7 @@ class DockerEngine:
             yield
         except NotFound as error:
             raise ContainerGoneError(
-                f"Docker engine failed {doing}: {_explanation(error)}.",
+                f"Docker engine failed {doing}: {self.redact(_explanation(error))}.",
                 advice="Look again: it may have been removed or replaced.",
             ) from error
         except APIError as error:
@@ -478,7 +508,7 @@ class DockerEngine:
                     f"Docker engine at {self.address} forbids {doing}.",
                     advice="A proxy in front of the engine may need to allow it.",
                 ) from error
-            raise EngineError(f"Docker engine failed {doing}: {_explanation(error)}.") from error
+            raise EngineError(f"Docker engine failed {doing}: {self.redact(_explanation(error))}.") from error
         except (DockerException, requests.RequestException, OSError) as error:
             if "PermissionError" in repr(error) or "Permission denied" in str(error):
                 raise EnginePermissionError(
@@ -626,7 +656,19 @@ def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).astimezone(UTC)
 
 
-def _sighting(told: dict[str, Any], now: datetime) -> Sighting:
+def _secrets_of(told: dict[str, Any]) -> set[str]:
+    """What a container gets as secrets. A password that is its own name hides nothing, and would blot out the name."""
+    variables = (entry.partition("=") for entry in told["Config"].get("Env") or ())
+    plain = f"{told['Name']} {told['Config'].get('Image', '')}"
+    return {value for value in secrets_among((name, value) for name, _, value in variables) if value not in plain}
+
+
+def _remembering(redactor: Redactor) -> Callable[[str], str]:
+    """The same few outputs of health checks are looked at again and again."""
+    return lru_cache(maxsize=512)(redactor.text)
+
+
+def _sighting(told: dict[str, Any], now: datetime, redact: Callable[[str], str]) -> Sighting:
     state, config, labels = told["State"], told["Config"], told["Config"].get("Labels") or {}
     health = state.get("Health") or {}
     networks = (told.get("NetworkSettings") or {}).get("Networks") or {}
@@ -644,7 +686,7 @@ def _sighting(told: dict[str, Any], now: datetime) -> Sighting:
         seen_at=now,
         exit_code=state.get("ExitCode", 0),
         oom_killed=state.get("OOMKilled", False),
-        error=state.get("Error", ""),
+        error=redact(state.get("Error", "")),
         restart_count=told.get("RestartCount", 0),
         restart_policy=(host.get("RestartPolicy") or {}).get("Name") or "no",
         health=health.get("Status") if health.get("Status") not in (None, "none") else None,
@@ -652,7 +694,7 @@ def _sighting(told: dict[str, Any], now: datetime) -> Sighting:
             HealthLogEntry(
                 ended_at=entry.get("End", ""),
                 exit_code=entry.get("ExitCode", 0),
-                output=entry.get("Output", ""),
+                output=redact(entry.get("Output", "")),
             )
             for entry in health.get("Log") or ()
         ),

@@ -20,7 +20,7 @@ import yaml
 from adapters.compose_cli import ComposeCli
 from adapters.docker_engine import DockerEngine
 from adapters.host import file_problem, port_holder, port_is_free, readable_by_all, sample_host
-from adapters.secrets import missing_secrets, process_environment, variables_of
+from adapters.secrets import missing_secrets, process_environment, secret_values, variables_of
 from models.compose import Application, ComposeVariable, ImageFact, Mount, MountKind, PortHolder, ServiceDeclaration
 from models.environments import Environment
 from models.failures import EnginePermissionError, RoasError
@@ -41,6 +41,7 @@ async def gather_facts(environment: Environment, *, held_by: str | None = None) 
     `held_by` says who runs an operation on this environment now, if somebody else does.
     """
     engine = DockerEngine(environment.engine)
+    engine.conceal(secret_values(environment).values())
     try:
         return await _gather(environment, engine, held_by)
     finally:
@@ -91,7 +92,7 @@ async def _with_application(facts: Facts, application: Application, engine: Dock
     users = {image.service: image.held.user for image in images or () if image.held is not None}
     ports, mounts = await asyncio.gather(
         asyncio.to_thread(lambda: tuple(_ports(application, holders or (), local=local))),
-        asyncio.to_thread(lambda: tuple(_mounts(application, users)) if local else ()),
+        asyncio.to_thread(lambda: tuple(_mounts(application, users, engine.redact)) if local else ()),
     )
     return replace(
         facts,
@@ -255,12 +256,14 @@ def _port(
     return None, False
 
 
-def _mounts(application: Application, image_users: dict[str, str]) -> Iterator[MountWanted]:
+def _mounts(
+    application: Application, image_users: dict[str, str], redact: Callable[[str], str]
+) -> Iterator[MountWanted]:
     for service in application.services.values():
         user = (service.user or image_users.get(service.name, "")).split(":")[0]
         for mount in service.mounts:
             if mount.kind is MountKind.BIND:
-                yield _mount(service, mount, user)
+                yield _mount(service, mount, user, redact)
     for file in application.files:
         for name in file.services:
             service = application.services[name]
@@ -272,10 +275,10 @@ def _mounts(application: Application, image_users: dict[str, str]) -> Iterator[M
                 create_host_path=False,
             )
             user = (service.user or image_users.get(name, "")).split(":")[0]
-            yield _mount(service, mount, user)
+            yield _mount(service, mount, user, redact)
 
 
-def _mount(service: ServiceDeclaration, mount: Mount, user: str) -> MountWanted:
+def _mount(service: ServiceDeclaration, mount: Mount, user: str, redact: Callable[[str], str]) -> MountWanted:
     path = Path(mount.source)
     problem = file_problem(path)
     content_problem = None
@@ -283,7 +286,7 @@ def _mount(service: ServiceDeclaration, mount: Mount, user: str) -> MountWanted:
         if user not in ("", "0", "root") and not readable_by_all(path) and user != str(path.stat().st_uid):
             problem = f"its user {user} may not read it"
         if path.is_file() or mount.read_only:
-            content_problem = next(_content_problems(path, service.image), None)
+            content_problem = next(map(redact, _content_problems(path, service.image)), None)
     return MountWanted(service=service.name, mount=mount, problem=problem, content_problem=content_problem)
 
 
@@ -299,6 +302,11 @@ def _content_problems(path: Path, image: str) -> Iterator[str]:
             elif file.suffix in (".yaml", ".yml"):
                 for _ in yaml.parse(file.read_text(encoding="utf-8")):
                     pass
+        except yaml.MarkedYAMLError as error:
+            # Its own text would quote the line, which may hold a password.
+            mark = error.problem_mark
+            where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+            yield f"{file} does not parse: {error.problem}{where}"
         except (ValueError, yaml.YAMLError, subprocess.SubprocessError) as error:
             yield f"{file} does not parse: {' '.join(str(error).split())}"
         except OSError as error:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets as random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
 from urllib.parse import urlsplit
@@ -51,7 +51,8 @@ async def run_probe(
     results = await asyncio.gather(
         *(_probe_container(probe, service, container, engine, secrets) for container in running)
     )
-    return min(results, key=lambda result: (result.ok, -(result.latency_ms or 0)))
+    worst = min(results, key=lambda result: (result.ok, -(result.latency_ms or 0)))
+    return replace(worst, detail=engine.redact(worst.detail))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -96,6 +96,14 @@ class Redactor:
         if isinstance(value, list | tuple):
             return [self._under(name, inner) for inner in value]
         return value if str(value).lower() in _NO_VALUE else REDACTED
+
+
+def secrets_among(variables: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """The values that are secrets by the names of their variables, and the passwords inside of URLs."""
+    for name, value in variables:
+        if _is_secret(name):
+            yield value
+        yield from (match[2] for match in _IN_URL.finditer(value))
 
 
 def _is_secret(name: str) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from adapters.compose_cli import ComposeCli
 from adapters.docker_engine import DockerEngine
@@ -16,18 +18,21 @@ from models.settings import Settings
 
 
 def engine_of(environment: Environment) -> DockerEngine:
-    """The door to the environment's Docker engine."""
-    return _engine(environment.engine)
+    """The door to the environment's Docker engine, which lets none of the environment's secrets through."""
+    engine = _engine(environment.engine)
+    engine.conceal(secret_values(environment).values())
+    return engine
 
 
-def compose_of(environment: Environment) -> ComposeCli:
-    """Compose, with the variables and secrets this environment may see."""
-    return ComposeCli(environment, process_environment(environment, os.environ))
+def compose_of(environment: Environment, document: Mapping[str, Any] | None = None) -> ComposeCli:
+    """Compose, with the variables and secrets this environment may see; of a release's document where one
+    is given, else of the environment's files."""
+    return ComposeCli(environment, process_environment(environment, os.environ), document)
 
 
 def redactor_of(environment: Environment) -> Redactor:
     """Takes this environment's secret values out of whatever is about to be written."""
-    return Redactor(secret_values(environment).values())
+    return Redactor(engine_of(environment).concealed)
 
 
 def find_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environment:
