@@ -9,15 +9,16 @@ import getpass
 import json
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
-from flows import cli_recovery, cli_stores
+from flows import cli_recovery, cli_resume, cli_stores, cli_why
 from flows.cli_options import as_json
+from flows.cli_running import run_flow, show_answer, show_operation
 from models.failures import BadInputError, RoasError
 from models.settings import Settings
 
@@ -106,8 +107,8 @@ def collect(environment: str | None, files: tuple[Path, ...], project: str | Non
 
         return await collection(name, compose_files=compose)
 
-    report = _run(run)
-    _show(report, json_wanted, show_collection)
+    report = run_flow(run)
+    show_answer(report, json_wanted, show_collection)
 
 
 @roas.command()
@@ -130,8 +131,8 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
 
         return await error_recovery(environment=name, text=said, service=service, source="person", act=not dry_run)
 
-    outcome = _run(run)
-    _show(outcome, json_wanted, show_recovery)
+    outcome = run_flow(run)
+    show_answer(outcome, json_wanted, show_recovery)
     if not outcome.success:
         sys.exit(1)
 
@@ -148,7 +149,7 @@ def lifecycle(dry_run: bool, json_wanted: bool) -> None:
 
         return await flow(dry_run=dry_run)
 
-    _show(_run(run), json_wanted, show_lifecycle)
+    show_answer(run_flow(run), json_wanted, show_lifecycle)
 
 
 @roas.command()
@@ -159,7 +160,7 @@ def status(environment: str | None, json_wanted: bool) -> None:
     from flows.rendering import show_status
     from tasks.reading import read_status
 
-    _show(read_status(environment), json_wanted, show_status)
+    show_answer(read_status(environment), json_wanted, show_status)
 
 
 @roas.command()
@@ -171,7 +172,7 @@ def history(environment: str | None, limit: int, json_wanted: bool) -> None:
     from flows.rendering import show_history
     from tasks.stores import open_stores
 
-    _show(open_stores().deployments.history(environment=environment, limit=limit), json_wanted, show_history)
+    show_answer(open_stores().deployments.history(environment=environment, limit=limit), json_wanted, show_history)
 
 
 @roas.command()
@@ -186,11 +187,12 @@ def validate(environment: str | None, files: tuple[Path, ...], project: str | No
     from core.validation import validate as judge
     from flows.rendering import show_validation
     from tasks.doors import find_environment
+    from tasks.lease import held_by
 
     name, compose = _named(environment, files, project)
     declared = find_environment(name, tuple(compose or ()))
-    result = judge(asyncio.run(gather_facts(declared)), datetime.now(UTC))
-    _show(result, json_wanted, show_validation)
+    result = judge(asyncio.run(gather_facts(declared, held_by=held_by(name))), datetime.now(UTC))
+    show_answer(result, json_wanted, show_validation)
     if not result.passed:
         sys.exit(1)
 
@@ -206,7 +208,7 @@ def plan(environment: str | None, files: tuple[Path, ...], project: str | None, 
     from tasks.planning import read_plan
 
     name, compose = _named(environment, files, project)
-    _show(read_plan(find_environment(name, tuple(compose or ()))), json_wanted, show_plan)
+    show_answer(read_plan(find_environment(name, tuple(compose or ()))), json_wanted, show_plan)
 
 
 @roas.command()
@@ -218,7 +220,7 @@ def analyse(environment: str, days: int, json_wanted: bool) -> None:
     from flows.rendering import show_analysis
     from tasks.reading import read_analysis
 
-    _show(read_analysis(environment, days, datetime.now(UTC)), json_wanted, show_analysis)
+    show_answer(read_analysis(environment, days, datetime.now(UTC)), json_wanted, show_analysis)
 
 
 @roas.command()
@@ -229,7 +231,7 @@ def show(deployment_id: str, json_wanted: bool) -> None:
     from flows.rendering import show_deployment
     from tasks.reading import read_deployment
 
-    _show(read_deployment(deployment_id), json_wanted, show_deployment)
+    show_answer(read_deployment(deployment_id), json_wanted, show_deployment)
 
 
 @roas.command()
@@ -296,7 +298,9 @@ def detect() -> None:
 
 
 cli_recovery.register(roas)
+cli_resume.register(roas)
 cli_stores.register(roas)
+cli_why.register(roas)
 
 
 def main() -> None:
@@ -347,17 +351,10 @@ def _operate(
             **parameters,
         )
 
-    state = _run(run, quiet=json_wanted)
-    _show_operation(deployment_id, json_wanted)
+    state = run_flow(run, quiet=json_wanted)
+    show_operation(deployment_id, json_wanted)
     if not state.is_completed():
         sys.exit(1)
-
-
-def _show_operation(deployment_id: str, json_wanted: bool) -> None:
-    from flows.rendering import show_deployment
-    from tasks.reading import read_deployment
-
-    _show(read_deployment(deployment_id), json_wanted, show_deployment)
 
 
 def _named(environment: str | None, files: tuple[Path, ...], project: str | None) -> tuple[str, list[str] | None]:
@@ -382,35 +379,3 @@ def _named(environment: str | None, files: tuple[Path, ...], project: str | None
 
     made_up = environment_for_compose_files(list(files), project=project, cwd=Path.cwd())
     return made_up.name, [str(path.absolute()) for path in files]
-
-
-def _run(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False) -> Any:
-    """Run a flow on the API that is there, with our own log on the terminal and the engine's kept off it."""
-    import asyncio
-
-    from flows.embedded import prefect_api, wait_for_api
-    from flows.terminal import narrate
-
-    settings = Settings()
-    with prefect_api(settings):
-        if not quiet:
-            narrate("preparing the engine")
-        import flows.operations  # noqa: F401 - imported while the temporary server starts
-
-        wait_for_api()
-        from flows.terminal import send_log, speak_plainly
-
-        with speak_plainly(quiet=quiet):
-            try:
-                return asyncio.run(run())
-            finally:
-                send_log()
-
-
-def _show(value: Any, json_wanted: bool, for_people: Callable[[Any], None]) -> None:
-    if json_wanted:
-        from flows.rendering import print_json
-
-        print_json(value)
-    else:
-        for_people(value)

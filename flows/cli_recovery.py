@@ -18,7 +18,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def register(group: click.Group) -> None:
     """Add the commands of this module to `roas`."""
-    for command in (tickets, resolve, pause, resume, patterns):
+    for command in (tickets, resolve, pause, unpause, patterns):
         group.add_command(command)
 
 
@@ -66,7 +66,7 @@ def resolve(ticket_id: str, note: str) -> None:
 @click.command()
 @click.argument("service", required=False)
 @click.option("--env", "environment", help="Only in this environment.")
-@click.option("--for", "duration", help="How long, such as 30m, 2h or 1d; without it until `roas resume`.")
+@click.option("--for", "duration", help="How long, such as 30m, 2h or 1d; without it until `roas unpause`.")
 @click.option("--reason", required=True, help="Why; shown to whoever wonders.")
 def pause(service: str | None, environment: str | None, duration: str | None, reason: str) -> None:
     """Switch automatic recovery off, everywhere or for SERVICE; detection goes on."""
@@ -75,14 +75,14 @@ def pause(service: str | None, environment: str | None, duration: str | None, re
     now = datetime.now(UTC)
     until = None if duration is None else now + _duration(duration)
     open_stores().errors.pause(environment, service, until, reason, getpass.getuser(), now)
-    end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until `roas resume`"
+    end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until `roas unpause`"
     click.echo(f"automatic recovery of {service or 'every service'} is off {end}: {reason}")
 
 
 @click.command()
 @click.argument("service", required=False)
 @click.option("--env", "environment", help="As given to `roas pause`.")
-def resume(service: str | None, environment: str | None) -> None:
+def unpause(service: str | None, environment: str | None) -> None:
     """Switch automatic recovery on again; give the same words as to `roas pause`."""
     from tasks.stores import open_stores
 

@@ -47,6 +47,7 @@ from tasks.monitoring import (
     store_collection,
     store_dependencies,
 )
+from tasks.reconciling import mark_interrupted
 from tasks.records import record_health
 from tasks.services import look_at_application, read_application
 
@@ -71,6 +72,7 @@ async def collection(environment: str, compose_files: list[str] | None = None, a
     """
     files = tuple(compose_files or ())
     declared = await load_environment(environment, files)
+    await mark_interrupted(None, datetime.now(UTC))
     gaps: list[str] = []
     application, system, samples, sightings, last, states = await asyncio.gather(
         _or_gap("compose files", read_application(declared), gaps),

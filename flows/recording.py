@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
@@ -28,7 +28,7 @@ from models.failures import (
 )
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner
 from models.recovery import RecoveryOutcome
-from tasks.lease import hold_environment
+from tasks.lease import Hold, hold_environment
 from tasks.reconciling import let_run, mark_interrupted, operation_of, record_step, take_up
 from tasks.records import begin_operation, finish_operation
 from tasks.redaction import redact
@@ -40,7 +40,7 @@ UNDO_WITHIN = timedelta(minutes=5)
 """How long undoing may take where the operation was cancelled: somebody waits for it to end."""
 
 _NOTHING_TO_UNDO = (EnvironmentBusyError, ValidationFailedError, LeaseLostError)
-_OF_ONE_RUN = frozenset({"asked_by", "deployment_id", "wait_seconds"})
+_OF_ONE_RUN = frozenset({"asked_by", "deployment_id", "plan", "wait_seconds"})
 """Parameters that belong to one run of a flow, not to what was asked of it."""
 
 
@@ -110,13 +110,15 @@ async def recorded(
     try:
         if earlier is None:
             await _undisturbed(begin_operation(_operation(story, operation_type, asker, runner, wait_seconds)))
-        async with hold_environment(
+        holding = hold_environment(
             environment,
             owner=story.deployment_id,
             reason=f"{operation_type} by {asker}",
             runner=runner,
             wait=timedelta(seconds=wait_seconds),
-        ) as hold:
+        )
+        # A health check only looks, so it neither waits for what acts nor keeps it waiting.
+        async with nullcontext(Hold()) if operation_type is OperationType.HEALTH_CHECK else holding as hold:
             await mark_interrupted(environment, datetime.now(UTC))
             if earlier is not None:
                 ours = await _undisturbed(_take_up(story, runner, asker))

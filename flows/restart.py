@@ -39,6 +39,7 @@ async def restart(
     asked_by: str | None = None,
     deployment_id: str | None = None,
     compose_files: list[str] | None = None,
+    wait_seconds: float = 0,
 ) -> OperationResult:
     """Restart all running services of an environment, or the named ones, and prove that they serve again.
 
@@ -55,6 +56,7 @@ async def restart(
         asked_by=asked_by,
         deployment_id=deployment_id,
         compose_files=files,
+        wait_seconds=wait_seconds,
     ) as story:
         declared = await load_environment(environment, files)
         application = await read_application(declared)

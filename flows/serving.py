@@ -45,7 +45,18 @@ def serve_all(settings: Settings) -> None:
     server.start()
     wait_for_api()
     click.echo(f"Prefect UI: {url.removesuffix('/api')}   environments: {', '.join(names)}   stop with Ctrl-C")
+    _reconcile()
     _serve_deployments(names)
+
+
+def _reconcile() -> None:
+    """What an earlier `roas serve` left when it was killed is ended before anything new begins."""
+    import asyncio
+    from datetime import UTC, datetime
+
+    from tasks.reconciling import mark_interrupted
+
+    asyncio.run(mark_interrupted.fn(None, datetime.now(UTC)))
 
 
 def _serve_api(port: int) -> None:

@@ -31,6 +31,7 @@ async def stop(
     asked_by: str | None = None,
     deployment_id: str | None = None,
     compose_files: list[str] | None = None,
+    wait_seconds: float = 0,
 ) -> OperationResult:
     """Stop an environment's services. Containers, networks and volumes stay.
 
@@ -39,7 +40,12 @@ async def stop(
     """
     files = tuple(compose_files or ())
     async with recorded(
-        OperationType.STOP, environment, asked_by=asked_by, deployment_id=deployment_id, compose_files=files
+        OperationType.STOP,
+        environment,
+        asked_by=asked_by,
+        deployment_id=deployment_id,
+        compose_files=files,
+        wait_seconds=wait_seconds,
     ) as story:
         declared = await load_environment(environment, files)
         application = await read_application(declared)

@@ -34,7 +34,7 @@ def roas(tmp_path: Path):
         (("history", "--limit", "0"), "0 is not in the range"),
         (("recover", "dev", " "), "text is empty"),
         (("pause", "bot", "--for", "soon", "--reason", "x"), "'soon' is not a duration"),
-        (("resume", "bot"), "Nothing is paused by these words"),
+        (("unpause", "bot"), "Nothing is paused by these words"),
         (("patterns", "add", "mine", "(", "--category", "timeout"), "Pattern mine is not taken"),
         (("patterns", "disable", "nosuch"), "There is no pattern nosuch"),
     ],
@@ -99,17 +99,17 @@ def test_a_person_s_pattern_is_used_from_then_on(roas) -> None:
 
 def test_a_pause_holds_until_it_is_ended(roas) -> None:
     assert "is off until" in roas("pause", "bot", "--for", "2h", "--reason", "upgrade").stdout
-    assert "is on again" in roas("resume", "bot").stdout
-    assert roas("resume", "bot").returncode == 2
+    assert "is on again" in roas("unpause", "bot").stdout
+    assert roas("unpause", "bot").returncode == 2
 
 
 def test_a_backup_brings_the_stores_back_as_they_were(roas, tmp_path: Path) -> None:
     roas("pause", "bot", "--reason", "kept in the backup")
     assert "errors" in roas("backup", "copy").stdout
-    roas("resume", "bot")
+    roas("unpause", "bot")
 
     assert "again" in roas("restore", "copy").stdout
-    assert "is on again" in roas("resume", "bot").stdout
+    assert "is on again" in roas("unpause", "bot").stdout
     assert roas("backup", "copy").returncode == 2
 
 
