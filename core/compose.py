@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -24,6 +25,9 @@ _RETRIES = 3
 _MARGIN = timedelta(seconds=10)
 _UNCHECKED = timedelta(seconds=60)
 _JOB = timedelta(minutes=5)
+
+
+JOB_RUNS_AGAIN = "it is a job, which runs at every start"
 
 
 def start_waves(application: Application) -> tuple[tuple[str, ...], ...]:
@@ -119,23 +123,29 @@ def start_deadline(declaration: ServiceDeclaration) -> timedelta:
     return _JOB if declaration.awaited else _UNCHECKED
 
 
-def critical_path(ready_after: Mapping[str, timedelta], application: Application) -> tuple[PathLink, ...]:
+def critical_path(
+    ready_after: Mapping[str, timedelta], held_up_by: Mapping[str, Mapping[str, timedelta]]
+) -> tuple[PathLink, ...]:
     """The chain of services that decided how long the whole start took, from first to last.
 
-    `ready_after` is when each service was up or done, counted from the start of the whole; services
-    that are not in it are left out.
+    `ready_after` is when each service was proven or done, and `held_up_by` how long each waited for which
+    other, both counted from the start of the whole. A link's time is what the chain spent on that service.
     """
     if not ready_after:
         return ()
-    chain: list[str] = [max(ready_after, key=lambda name: (ready_after[name], name))]
-    while before := [name for name in needed_by(application, chain[-1]) if name in ready_after]:
-        chain.append(max(before, key=lambda name: (ready_after[name], name)))
-    chain.reverse()
-    links, reached = [], timedelta()
-    for name in chain:
-        links.append(PathLink(service=name, took=max(timedelta(), ready_after[name] - reached)))
-        reached = ready_after[name]
-    return tuple(links)
+    chain = [max(ready_after, key=lambda name: (ready_after[name], name))]
+    reached = ready_after[chain[0]]
+    links: list[PathLink] = []
+    while True:
+        name = chain[-1]
+        waits = {other: wait for other, wait in held_up_by.get(name, {}).items() if other not in chain}
+        last = max(waits, key=lambda other: (waits[other], other), default=None)
+        from_then = waits[last] if last is not None else timedelta()
+        links.append(PathLink(service=name, took=max(timedelta(), reached - from_then)))
+        if last is None or not from_then:
+            return tuple(reversed(links))
+        chain.append(last)
+        reached = from_then
 
 
 def plan(
@@ -171,6 +181,17 @@ def plan(
         waves=waves,
         orphans=tuple(orphans),
     )
+
+
+def plan_id(planned: Plan) -> str:
+    """Eight hex digits that name what a plan says: two plans of one id do the same for the same reasons."""
+    lines = [f"{line.wave} {line.service} {line.action} {line.because}" for line in planned.services]
+    return hashlib.sha256("\n".join([planned.project, *lines]).encode()).hexdigest()[:8]
+
+
+def drift(planned: Plan) -> tuple[PlannedService, ...]:
+    """Where what runs is not what is declared. That a job would run again is none."""
+    return tuple(line for line in planned.changes if line.because != JOB_RUNS_AGAIN)
 
 
 def _replaced(
@@ -232,7 +253,7 @@ def _started(declaration: ServiceDeclaration, seen: Sequence[Sighting]) -> tuple
             return PlannedAction.START, f"{one.name} was created and never started"
         if one.state != "running":
             if declaration.one_shot and one.exit_code == 0:
-                return PlannedAction.START, "it is a job, which runs at every start"
+                return PlannedAction.START, JOB_RUNS_AGAIN
             return PlannedAction.START, f"{one.name} is {one.state} (exit code {one.exit_code})"
     return PlannedAction.KEEP, "it runs as declared"
 

@@ -43,6 +43,22 @@ class Leftovers:
     replaced: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Was:
+    """A container as it was before a start."""
+
+    service: str
+    ran: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Before:
+    """What an environment had before a start: its containers by id, and the names of its networks."""
+
+    containers: dict[str, Was]
+    networks: tuple[str, ...]
+
+
 def hold_out(template: Document, redacted: Document) -> Document:
     """The template without the values that redaction changed; a plain reference to a variable stays."""
     kept = copy.deepcopy(template)
@@ -129,35 +145,55 @@ def changed_files(release: Release | None, now: Mapping[str, Mapping[str, str]])
     return {service: paths for service, paths in changed.items() if paths}
 
 
-def to_go_back_to(releases: Sequence[Release], running: Release | None) -> Release | None:
-    """The newest proven release that is not what runs now; `releases` are given newest first."""
-    for release in releases:
-        if release.proven and (running is None or differences(release, running)):
-            return release
-    return None
+def to_go_back_to(releases: Sequence[Release], sightings: Sequence[Sighting]) -> Release | None:
+    """The newest proven release that is not what is there now; `releases` are given newest first."""
+    return next((one for one in releases if one.proven and not is_there(one, sightings)), None)
 
 
-def left_over(
-    before: Sequence[Sighting], networks_before: Sequence[str], now: Sequence[Sighting], networks_now: Sequence[str]
-) -> Leftovers:
+def is_there(release: Release, sightings: Sequence[Sighting]) -> bool:
+    """Whether an environment's containers are those of a release, whether they run or not."""
+    own = [one for one in sightings if not one.one_off]
+    return {one.service for one in own} == release.hashes.keys() and all(
+        one.config_hash == release.hashes[one.service] and one.image_id == release.images.get(one.service)
+        for one in own
+    )
+
+
+def left_over(before: Before, now: Sequence[Sighting], networks_now: Sequence[str]) -> Leftovers:
     """What undoing a start takes, from what was there before it and what is there now.
 
     Containers that ran before and run still are left alone, and so is whatever this start did not make.
     """
-    known = {one.container_id: one for one in before}
     there = {one.container_id for one in now}
-    made = tuple(one for one in now if one.container_id not in known and not one.one_off)
-    started = tuple(
-        one
-        for one in now
-        if one.container_id in known and _runs(one) and not _runs(known[one.container_id]) and not one.one_off
-    )
-    gone = {one.service for one in before if one.container_id not in there and not one.one_off}
+    own = [one for one in now if not one.one_off]
     return Leftovers(
-        stop=started,
-        remove=made,
-        networks=tuple(name for name in networks_now if name not in networks_before),
-        replaced=tuple(sorted(gone)),
+        stop=tuple(
+            one
+            for one in own
+            if one.container_id in before.containers and _runs(one) and not before.containers[one.container_id].ran
+        ),
+        remove=tuple(one for one in own if one.container_id not in before.containers),
+        networks=tuple(name for name in networks_now if name not in before.networks),
+        replaced=tuple(sorted({was.service for key, was in before.containers.items() if key not in there})),
+    )
+
+
+def before(sightings: Sequence[Sighting], networks: Sequence[str]) -> Before:
+    """What was there, short enough to be written down before anything is touched."""
+    own = [one for one in sightings if not one.one_off]
+    return Before(
+        containers={one.container_id: Was(service=one.service, ran=_runs(one)) for one in own},
+        networks=tuple(networks),
+    )
+
+
+def beyond(left: Leftovers, application: Application) -> Leftovers:
+    """Of what a start left, only what an application does not have: the rest is now the application's."""
+    names = {network.name for network in application.networks}
+    return Leftovers(
+        stop=tuple(one for one in left.stop if one.service not in application.services),
+        remove=tuple(one for one in left.remove if one.service not in application.services),
+        networks=tuple(name for name in left.networks if name not in names),
     )
 
 
@@ -165,25 +201,6 @@ def replaced_services(plan: Plan) -> tuple[str, ...]:
     """The services whose containers a start would replace or restart: their story is kept before it."""
     lost = (PlannedAction.RECREATE, PlannedAction.RESTART)
     return tuple(line.service for line in plan.services if line.action in lost)
-
-
-def planned_differently(given: Plan, now: Plan) -> tuple[str, ...]:
-    """What would be done now that the given plan does not say, a sentence each."""
-    said = {line.service: line for line in given.services}
-    will = {line.service: line for line in now.services}
-    found = [
-        f"{name}: {will[name].action} now ({will[name].because}), {said[name].action} in the plan"
-        for name in sorted(said.keys() & will.keys())
-        if (will[name].action, will[name].because) != (said[name].action, said[name].because)
-    ]
-    found += [f"{name} is not in the plan" for name in sorted(will.keys() - said.keys())]
-    found += [f"{name} is not declared any more" for name in sorted(said.keys() - will.keys())]
-    return tuple(found)
-
-
-def hashes_of(application: Application) -> dict[str, str]:
-    """Compose's hash of each service's configuration."""
-    return {name: declaration.config_hash for name, declaration in application.services.items()}
 
 
 def _leaves(value: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:

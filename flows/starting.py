@@ -11,7 +11,7 @@ from typing import Any
 
 from core.compose import start_deadline
 from flows.recording import Story
-from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
+from models.compose import Application, DependencyCondition, InjectedFile, Plan, ServiceDeclaration
 from models.environments import Environment
 from models.evidence import Occasion
 from models.failures import StartFailedError
@@ -37,6 +37,7 @@ async def start_in_order(
     environment: Environment,
     application: Application,
     *,
+    plan: Plan | None = None,
     document: Mapping[str, Any] | None = None,
 ) -> tuple[ServiceStart, ...]:
     """Bring every service up, each as soon as what it depends on allows.

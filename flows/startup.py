@@ -1,7 +1,8 @@
-"""Start-up: validate before anything is touched, start in order, prove health, record everything."""
+"""Start-up: validate before anything is touched, start in order, prove health, record everything, undo a failure."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime
 from typing import Any
@@ -10,19 +11,27 @@ from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
 
-from core.compose import start_waves
+from core.compose import plan_id, start_waves
 from core.judging import worst_service
+from core.releases import replaced_services
 from core.validation import validate
+from flows.identifiers import new_release_id
 from flows.judging import judge_now
 from flows.recording import Story, recorded
 from flows.starting import start_in_order
-from models.failures import StartFailedError, ValidationFailedError
-from models.health import Health
+from flows.undoing import FOUND, UNDOING, Undo, found_by
+from models.compose import Application, Plan
+from models.environments import Environment
+from models.failures import ComposeError, PlanChangedError, StartFailedError, ValidationFailedError
+from models.health import Health, HealthReport
 from models.operations import OperationType
-from models.results import OperationResult
+from models.results import OperationResult, ServiceStart
 from models.validation import ValidationResult
+from tasks.evidence import take_evidence
+from tasks.planning import plan_start
 from tasks.records import record_health, record_validation
 from tasks.recovery import settle_failed_starts
+from tasks.releases import keep_release, look_at_release, look_at_what_is_there, proven_releases
 from tasks.services import create_containers
 from tasks.validation import look_before
 
@@ -35,21 +44,28 @@ async def startup(
     asked_by: str | None = None,
     deployment_id: str | None = None,
     compose_files: list[str] | None = None,
+    plan: str | None = None,
+    wait_seconds: float = 0.0,
 ) -> OperationResult | State[Any]:
-    """Start an environment's application and prove that it serves.
+    """Start an environment's application and prove that it serves, or leave it as it served before.
 
+    `plan` is the id that `roas plan` printed: where the start would now do anything else, it stops before it
+    touches anything. `wait_seconds` is how long to wait for another operation on the environment to end.
     `compose_files` start an application that has no environment file; `environment` is then its project.
+
+    A start that fails is undone: back to the last proven release, or where there is none, to what was there
+    before. It is recorded as failed all the same, with how it was undone.
 
     Returns the recorded result; where validation found something critical the run ends Failed with the
     result, its findings in `errors`, as its data, and nothing was touched.
 
     Raises:
         StartFailedError: A service did not come up in time, or a required one is not healthy.
+        PlanChangedError: The start would not do what `plan` says.
         RoasError: Whatever else failed; recorded and handed to error recovery before it is raised.
     """
     files = tuple(compose_files or ())
-    validation: ValidationResult | None = None
-    story: Story | None = None
+    start = _Start()
     try:
         async with recorded(
             OperationType.START,
@@ -57,56 +73,139 @@ async def startup(
             asked_by=asked_by,
             deployment_id=deployment_id,
             compose_files=files,
+            wait_seconds=wait_seconds,
+            undo=start.undo,
         ) as story:
-            declared, facts = await look_before(environment, files)
-            validation = validate(facts, now=datetime.now(UTC))
-            await record_validation(story.deployment_id, validation)
-            if not validation.passed:
-                raise ValidationFailedError(
-                    "; ".join(check.finding for check in validation.critical),
-                    advice=" ".join(dict.fromkeys(check.fix for check in validation.critical if check.fix)),
-                )
-            application = facts.application
-            log.info(
-                "%s: %d checks passed, %d to look at; starting %s",
-                environment,
-                len(validation.checks) - len(validation.failed),
-                len(validation.failed),
-                " then ".join(", ".join(wave) for wave in start_waves(application)),
-            )
-            await create_containers(declared)
-            starts = await start_in_order(story, declared, application)
-            health = await judge_now(declared, application, deployment_id=story.deployment_id)
-            await record_health(health)
-            if health.overall is Health.UNHEALTHY:
-                first = worst_service(health)
-                raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
-            story.facts["health"] = str(health.overall)
-            why = f"start {story.deployment_id} was proven"
-            for error_id in await settle_failed_starts(environment, datetime.now(UTC), why):
-                log.info("error %s is resolved: %s", error_id, why)
+            start.story = story
+            await start.live(story, environment, files, plan)
     except ValidationFailedError as error:
-        assert story is not None  # noqa: S101 - raised inside the story only
-        return Failed(
-            message=f"validation of {environment} failed: {error.what}",
-            data=OperationResult(
-                success=False,
-                deployment_id=story.deployment_id,
-                environment=environment,
-                reason=error.what,
-                took_seconds=story.took_seconds(),
-                validation=validation,
-                errors=tuple(check.finding for check in validation.critical) if validation else (error.what,),
-                recovery=story.recovery,
-            ),
+        return Failed(message=f"validation of {environment} failed: {error.what}", data=start.refused(error.what))
+    return start.result()
+
+
+class _Start:
+    """One start: what it has seen and done so far."""
+
+    def __init__(self) -> None:
+        self.undo = Undo()
+        self.story: Story | None = None
+        self._validation: ValidationResult | None = None
+        self._services: tuple[ServiceStart, ...] = ()
+        self._health: HealthReport | None = None
+
+    async def live(self, story: Story, name: str, files: tuple[str, ...], wanted_plan: str | None) -> None:
+        """The story itself: look, decide, act, prove, keep."""
+        environment, application = await self._look(story, name, files)
+        plan = await self._decide(story, environment, application, wanted_plan)
+        await self._act(story, environment, application, plan)
+        await self._prove(story, environment, application)
+        await _keep(story, environment, application)
+        why = f"start {story.deployment_id} was proven"
+        for error_id in await settle_failed_starts(name, datetime.now(UTC), why):
+            log.info("error %s is resolved: %s", error_id, why)
+
+    async def _look(self, story: Story, name: str, files: tuple[str, ...]) -> tuple[Environment, Application]:
+        environment, facts = await look_before(name, files)
+        self._validation = validation = validate(facts, now=datetime.now(UTC))
+        await record_validation(story.deployment_id, validation)
+        if not validation.passed:
+            raise ValidationFailedError(
+                "; ".join(check.finding for check in validation.critical),
+                advice=" ".join(dict.fromkeys(check.fix for check in validation.critical if check.fix)),
+            )
+        passed = len(validation.checks) - len(validation.failed)
+        log.info("%s: %d checks passed, %d to look at", name, passed, len(validation.failed))
+        return environment, facts.application
+
+    async def _decide(
+        self, story: Story, environment: Environment, application: Application, wanted: str | None
+    ) -> Plan:
+        plan: Plan
+        plan, found, releases = await asyncio.gather(
+            plan_start(environment, application),
+            look_at_what_is_there(environment),
+            proven_releases(environment.name),
         )
-    return OperationResult(
-        success=True,
-        deployment_id=story.deployment_id,
-        environment=environment,
-        reason=f"{len(starts)} services proven" if health.overall is Health.HEALTHY else f"health {health.overall}",
-        took_seconds=story.took_seconds(),
-        services=starts,
-        health=health,
-        validation=validation,
-    )
+        story.facts["plan"] = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
+        if wanted is not None and wanted != plan_id(plan):
+            raise PlanChangedError(
+                f"Plan {wanted} is not what a start of {environment.name} would do now (plan {plan_id(plan)}): "
+                + "; ".join(f"{line.action} {line.service}, {line.because}" for line in plan.changes),
+                advice=f"look at `roas plan {environment.name}` again.",
+            )
+        release = releases[0] if releases else None
+        earlier = story.told(FOUND)
+        await self.undo.arm(story, environment, application, found_by(earlier) if earlier else found, release)
+        if UNDOING in story.done:
+            raise StartFailedError(
+                "the start had failed and was being undone when its runner was lost",
+                advice=f"`roas why {story.deployment_id}` says what failed first.",
+            )
+        return plan
+
+    async def _act(self, story: Story, environment: Environment, application: Application, plan: Plan) -> None:
+        waves = " then ".join(", ".join(wave) for wave in start_waves(application))
+        log.info("starting %s", waves)
+        lost = replaced_services(plan)
+        if lost:
+            await take_evidence(
+                environment, application, lost, deployment_id=story.deployment_id, reason="before it is replaced"
+            )
+        if "created" not in story.done:
+            await create_containers(environment)
+            await story.step("created")
+        self._services = await start_in_order(story, environment, application, plan=plan)
+
+    async def _prove(self, story: Story, environment: Environment, application: Application) -> None:
+        self._health = health = await judge_now(environment, application, deployment_id=story.deployment_id)
+        await record_health(health)
+        story.facts["health"] = str(health.overall)
+        if health.overall is Health.UNHEALTHY:
+            first = worst_service(health)
+            raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
+
+    def refused(self, why: str) -> OperationResult:
+        """The result where validation stopped the start."""
+        story, validation = self._told(), self._validation
+        return OperationResult(
+            success=False,
+            deployment_id=story.deployment_id,
+            environment=story.environment,
+            reason=why,
+            took_seconds=story.took_seconds(),
+            validation=validation,
+            errors=tuple(check.finding for check in validation.critical) if validation else (why,),
+            recovery=story.recovery,
+        )
+
+    def result(self) -> OperationResult:
+        """The result of a start that was proven."""
+        story, health = self._told(), self._health
+        healthy = health is not None and health.overall is Health.HEALTHY
+        return OperationResult(
+            success=True,
+            deployment_id=story.deployment_id,
+            environment=story.environment,
+            reason=f"{len(self._services)} services proven" if healthy else f"health {health and health.overall}",
+            took_seconds=story.took_seconds(),
+            services=self._services,
+            health=health,
+            validation=self._validation,
+        )
+
+    def _told(self) -> Story:
+        assert self.story is not None  # noqa: S101 - a result is asked for once the story has begun
+        return self.story
+
+
+async def _keep(story: Story, environment: Environment, application: Application) -> None:
+    """Keep what is proven as a release. A start does not fail where it cannot be kept; it says so."""
+    now = datetime.now(UTC)
+    try:
+        seen = await look_at_release(environment, application, new_release_id(now), story.deployment_id, now)
+    except ComposeError as error:
+        log.warning("this start cannot be gone back to: %s", error)
+        story.facts["release_not_kept"] = error.what
+        return
+    kept = await keep_release(environment, seen)
+    story.facts["release"] = kept.release_id

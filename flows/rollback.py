@@ -1,0 +1,84 @@
+"""Rollback: bring back a release that was proven before, and prove it again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from prefect import flow
+
+from core.releases import differences
+from flows.identifiers import new_release_id
+from flows.recording import recorded
+from flows.undoing import Undo, apply_release
+from models.operations import OperationType
+from models.results import OperationResult
+from tasks.loading import load_environment
+from tasks.releases import (
+    choose_release,
+    keep_release,
+    look_at_release,
+    look_at_what_is_there,
+    proven_releases,
+)
+from tasks.services import read_application
+
+log = logging.getLogger("roas")
+
+
+@flow(name="rollback", flow_run_name="roll back {environment}")
+async def rollback(
+    environment: str,
+    release: str | None = None,
+    asked_by: str | None = None,
+    deployment_id: str | None = None,
+    compose_files: list[str] | None = None,
+    wait_seconds: float = 0.0,
+) -> OperationResult:
+    """Bring an environment back to a proven release: the named one, or the newest that is not what runs now.
+
+    It is recorded as a start of that release. Volumes are never touched; variables and mounted files are
+    used as they are now. One that fails is undone like any start.
+
+    Raises:
+        NotFoundError: There is no such release, or none that differs from what runs.
+        ReleaseError: The release cannot be applied any more.
+        StartFailedError: A service of it did not come up.
+    """
+    files = tuple(compose_files or ())
+    undo = Undo()
+    async with recorded(
+        OperationType.START,
+        environment,
+        asked_by=asked_by,
+        deployment_id=deployment_id,
+        compose_files=files,
+        wait_seconds=wait_seconds,
+        undo=undo,
+    ) as story:
+        declared = await load_environment(environment, files)
+        wanted, releases, application, found = await asyncio.gather(
+            choose_release(declared, release),
+            proven_releases(environment),
+            read_application(declared),
+            look_at_what_is_there(declared),
+        )
+        changes = differences(releases[0], wanted) if releases else ()
+        story.facts |= {"rollback_to": wanted.release_id, "changes": list(changes)}
+        log.info("rolling back to release %s: %s", wanted.release_id, "; ".join(changes) or "it is the latest one")
+        await undo.arm(story, declared, application, found, None)
+        released, starts, health = await apply_release(story, declared, wanted)
+        story.facts["health"] = str(health.overall)
+        now = datetime.now(UTC)
+        seen = await look_at_release(declared, released, new_release_id(now), story.deployment_id, now, of=wanted)
+        story.facts["release"] = (await keep_release(declared, seen)).release_id
+    return OperationResult(
+        success=True,
+        deployment_id=story.deployment_id,
+        environment=environment,
+        reason=f"release {wanted.release_id} serves again: {len(starts)} services proven",
+        took_seconds=story.took_seconds(),
+        services=starts,
+        health=health,
+    )
