@@ -101,9 +101,9 @@ class Said(logging.Handler):
             self.waits.set()
 
 
-async def test_who_waits_follows_when_the_holder_lets_go_and_says_once_for_whom(monkeypatch) -> None:
+async def test_who_waits_follows_when_the_holder_lets_go_and_says_once_for_whom(caplog, monkeypatch) -> None:
     said = Said()
-    monkeypatch.setattr(lease.log, "level", logging.INFO)
+    caplog.set_level(logging.INFO, "roas")
     monkeypatch.setattr(lease.log, "handlers", [said])
     order, held = [], asyncio.Event()
 
