@@ -139,7 +139,23 @@ class DockerEngine:
         Raises:
             EngineError: The engine did not answer, or refused.
         """
-        found = self._pool.map(self._sighting_or_none, self._containers(project, service, running=False))
+        return self.look_at(self._containers(project, service, running=False))
+
+    def containers(self, project: str) -> dict[str, str]:
+        """The service of every container of a project, stopped ones too, by the container's id.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        return self._containers(project, running=False)
+
+    def look_at(self, container_ids: Iterable[str]) -> list[Sighting]:
+        """These containers, by service and number, without those that are gone.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        found = self._pool.map(self._sighting_or_none, container_ids)
         seen = [sighting for sighting in found if sighting is not None]
         return sorted(seen, key=lambda one: (one.service, one.number, one.name))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 from prefect import task
 
@@ -18,13 +18,20 @@ from core.judging import judge_declared
 from core.startup import Hold, Progress, Standing, hold, standing
 from models.compose import InjectedFile, ServiceDeclaration
 from models.environments import Environment
-from models.failures import StartFailedError
+from models.failures import EngineUnreachableError, StartFailedError
 from models.health import ProbeResult
 from models.sightings import Sighting
 from tasks.doors import engine_of
 from tasks.evidence import ProbeJournal
 from tasks.patience import ACT
 from tasks.watching import LOOK_AGAIN_AFTER, Watch
+
+T = TypeVar("T")
+
+_ASK_AGAIN_SECONDS = 0.25
+
+_EXPECTED = frozenset({"create", "start"})
+"""What happens to a container that is brought up, and says nothing of whether its health check passes."""
 
 
 class Milestone(Enum):
@@ -65,7 +72,8 @@ async def bring_up(
         StartFailedError: It did not come up, or did not hold; the message says what was seen last.
     """
     attempt = Attempt(environment, declaration, await asyncio.to_thread(secret_values, environment), journal)
-    before = await attempt.look()
+    until = time.monotonic() + deadline_seconds
+    before = await attempt.answered(until, attempt.look, watch.containers(declaration.name))
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
     to_start = [seen for seen in before if _is_to_start(declaration, seen)]
@@ -73,10 +81,11 @@ async def bring_up(
         reached(Milestone.STARTED)
         reached(Milestone.COMPLETED)
         return Proof(previous="exited", state="completed", reason="it had already done its work", kept=True)
-    engine = engine_of(environment)
-    await asyncio.gather(*(asyncio.to_thread(engine.start, seen.container_id, files) for seen in to_start))
+    await asyncio.gather(*(_started(attempt, seen.container_id, files, until) for seen in to_start))
     reached(Milestone.STARTED)
     held = None if to_start else _held_already(before)
+    if to_start and declaration.checked:
+        await watch.change(declaration.name, besides=_EXPECTED)
     seen = await until_proven(attempt, watch, reached, held, deadline_seconds)
     verdict = judge_declared(declaration, seen, attempt.answer, environment.service(declaration.name))
     return Proof(
@@ -102,31 +111,42 @@ async def until_proven(
     """
     name = attempt.declaration.name
     needed = attempt.environment.stabilisation(name)
-    began = time.monotonic()
-    up_since: float | None = None
+    until = time.monotonic() + deadline_seconds
+    been_up = False
+    among = watch.containers(name)
     while True:
-        seen = await attempt.look()
-        now = await attempt.standing(seen)
+        outages = attempt.outages
+        seen, now = await attempt.answered(until, attempt.look_and_judge, among)
         if now.progress is Progress.LOST:
-            raise StartFailedError(f"{name}: {now.reason}", service=name)
+            meanwhile = "; the engine went away meanwhile" if attempt.outages else ""
+            raise StartFailedError(f"{name}: {now.reason}{meanwhile}", service=name)
         if now.progress is Progress.COMPLETED:
             reached(Milestone.COMPLETED)
             return seen
         if now.progress is Progress.UP:
-            up_since = up_since or time.monotonic()
+            if not been_up:
+                # Holding is not waiting: the deadline is for becoming well, and each lapse is waited for again.
+                been_up, until = True, until + needed.total_seconds()
             if all(one.health == "healthy" for one in seen):
                 reached(Milestone.HEALTHY)
-        held = hold(held, datetime.now(UTC), now, seen, needed)
+        # While the engine was away nobody saw the service hold.
+        held = hold(held if attempt.outages == outages else None, datetime.now(UTC), now, seen, needed)
         if held.proven:
             return seen
-        # Holding is not waiting: the deadline is for becoming well, and each lapse is waited for again.
-        if time.monotonic() - began > deadline_seconds + (needed.total_seconds() if up_since else 0):
+        if time.monotonic() > until:
             raise StartFailedError(
                 f"{name} was not up after {deadline_seconds:.0f} s: {now.reason}",
                 advice=f"look at its log: docker compose -p {attempt.environment.project} logs {name}",
                 service=name,
             )
-        await watch.change(name, at_most=attempt.patience(held, needed))
+        woken = await watch.change(name, at_most=attempt.patience(held, needed))
+        among = watch.containers(name) if woken else None
+
+
+async def _started(attempt: Attempt, container_id: str, files: Sequence[InjectedFile], until: float) -> None:
+    """Start one container; asked twice, the engine starts it once."""
+    engine = engine_of(attempt.environment)
+    await attempt.answered(until, asyncio.to_thread, engine.start, container_id, files)
 
 
 class Attempt:
@@ -143,14 +163,56 @@ class Attempt:
         self.environment = environment
         self.declaration = declaration
         self.answer: ProbeResult | None = None
+        self.outages = 0
         self._secrets = secrets
         self._restarts_before: int | None = None
         self._asked_at = datetime.now(UTC)
 
-    async def look(self) -> list[Sighting]:
-        """Every container of the service now, but those of `compose run`."""
-        name = self.declaration.name
-        everything = await asyncio.to_thread(engine_of(self.environment).sightings, self.environment.project, name)
+    async def answered(self, until: float, ask: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        """What the engine answers, asked again while it is away: one that is restarted is back in seconds.
+
+        `until` is a moment of the monotonic clock.
+
+        Raises:
+            StartFailedError: It was still away then.
+        """
+        away = False
+        while True:
+            try:
+                return await ask(*arguments)
+            except EngineUnreachableError as error:
+                if time.monotonic() > until:
+                    name = self.declaration.name
+                    raise StartFailedError(
+                        f"{name} could not be proven, because the engine went away: {error.what.rstrip(';')}",
+                        advice="start the engine again, then this start.",
+                        service=name,
+                    ) from error
+                self.outages += not away
+                away = True
+            await asyncio.sleep(_ASK_AGAIN_SECONDS)
+
+    async def look_and_judge(self, among: Sequence[str] | None = None) -> tuple[list[Sighting], Standing]:
+        """Every container of the service now, and where that says the service stands.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        seen = await self.look(among)
+        return seen, await self.standing(seen)
+
+    async def look(self, among: Sequence[str] | None = None) -> list[Sighting]:
+        """Every container of the service now, but those of `compose run`.
+
+        `among` are its containers where they are known, which saves asking for them.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        engine, name = engine_of(self.environment), self.declaration.name
+        everything = await asyncio.to_thread(engine.look_at, among) if among else []
+        if not among or len(everything) < len(among):
+            everything = await asyncio.to_thread(engine.sightings, self.environment.project, name)
         seen = [one for one in everything if not one.one_off]
         if self._restarts_before is None:
             self._restarts_before = sum(one.restart_count for one in seen)

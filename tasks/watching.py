@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
 from adapters.docker_engine import EventStream
 from models.environments import Environment
 from models.failures import EngineError
+from models.sightings import ContainerEvent
 from tasks.doors import engine_of
 
 log = logging.getLogger("roas")
@@ -19,54 +20,156 @@ log = logging.getLogger("roas")
 LOOK_AGAIN_AFTER = timedelta(seconds=1)
 """An event can be lost when the engine is busy or restarts; nobody waits longer than this for one."""
 
+_LISTEN_AGAIN_SECONDS = 0.25
+
 
 class Watch:
-    """Tells who waits for a service that something happened to it."""
+    """Tells who waits for a service that something happened to it, and which containers it has."""
 
     def __init__(self) -> None:
         """Know nobody yet."""
-        self._bells: dict[str, asyncio.Event] = {}
+        self._bells: dict[str, _Bell] = {}
+        self._services: dict[str, str] | None = None
 
-    def ring(self, service: str) -> None:
-        """Something happened to this service; called on the event loop."""
-        self._bell(service).set()
+    def containers(self, service: str) -> tuple[str, ...] | None:
+        """The ids of a service's containers by all events until now; None while no events come.
 
-    async def change(self, service: str, *, at_most: timedelta = LOOK_AGAIN_AFTER) -> None:
-        """Return at the service's next event, or after `at_most` without one."""
-        bell = self._bell(service)
+        An event can be lost, so whoever was not woken by one asks the engine instead.
+        """
+        if self._services is None:
+            return None
+        return tuple(container for container, name in self._services.items() if name == service)
+
+    async def change(
+        self, service: str, *, at_most: timedelta = LOOK_AGAIN_AFTER, besides: Collection[str] = ()
+    ) -> bool:
+        """Return at the service's next event, or after `at_most` without one; whether there was one.
+
+        Events whose action is in `besides` wake nobody.
+        """
+        bell = self._bells.setdefault(service, _Bell())
         try:
-            await asyncio.wait_for(bell.wait(), at_most.total_seconds())
+            async with asyncio.timeout(at_most.total_seconds()):
+                while not await bell.heard() - set(besides):
+                    pass
         except TimeoutError:
-            return
-        finally:
-            bell.clear()
+            return False
+        return True
 
-    def _bell(self, service: str) -> asyncio.Event:
-        return self._bells.setdefault(service, asyncio.Event())
+    def know(self, services: Mapping[str, str]) -> None:
+        """From now on events come, and these are the services by container; called on the event loop.
+
+        Everybody is woken: what happened while no events came has told nobody.
+        """
+        self._services = dict(services)
+        for bell in self._bells.values():
+            bell.ring("")
+
+    def see(self, event: ContainerEvent) -> None:
+        """Something happened; called on the event loop."""
+        if self._services is not None:
+            if event.action == "create":
+                self._services[event.container_id] = event.service
+            elif event.action == "destroy":
+                self._services.pop(event.container_id, None)
+        self._bells.setdefault(event.service, _Bell()).ring(event.action)
+
+    def forget(self) -> None:
+        """Events have stopped to come; called on the event loop."""
+        self._services = None
+
+
+class _Bell:
+    """What happened to one service since somebody last asked."""
+
+    def __init__(self) -> None:
+        self._rung = asyncio.Event()
+        self._actions: set[str] = set()
+
+    def ring(self, action: str) -> None:
+        self._actions.add(action)
+        self._rung.set()
+
+    async def heard(self) -> set[str]:
+        await self._rung.wait()
+        self._rung.clear()
+        actions, self._actions = self._actions, set()
+        return actions
 
 
 @asynccontextmanager
 async def watch_project(environment: Environment) -> AsyncIterator[Watch]:
-    """Listen to the engine's events about this project while the body runs.
+    """Listen to the engine's events about this project while the body runs, again where they break off.
 
     Raises:
         EngineError: The engine did not answer.
     """
-    watch, loop = Watch(), asyncio.get_running_loop()
-    stream = await asyncio.to_thread(engine_of(environment).events, environment.project, datetime.now(UTC))
-    listener = threading.Thread(target=_listen, args=(stream, watch, loop), name="engine-events", daemon=True)
+    watch = Watch()
+    listener = _Listener(environment, watch, asyncio.get_running_loop())
+    watch.know(await asyncio.to_thread(listener.connect))
     listener.start()
     try:
         yield watch
     finally:
-        await asyncio.to_thread(stream.close)
-        await asyncio.to_thread(listener.join, 5)
+        await asyncio.to_thread(listener.close)
 
 
-def _listen(stream: EventStream, watch: Watch, loop: asyncio.AbstractEventLoop) -> None:
-    try:
-        for event in stream:
-            loop.call_soon_threadsafe(watch.ring, event.service)
-    except EngineError as error:
-        # The waits look by themselves every second, so a lost stream costs speed, not truth.
-        log.warning("the engine's events stopped: %s", error)
+class _Listener(threading.Thread):
+    """Reads the engine's events, which blocks, and passes them to the event loop."""
+
+    def __init__(self, environment: Environment, watch: Watch, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(name="engine-events", daemon=True)
+        self._environment = environment
+        self._watch = watch
+        self._loop = loop
+        self._closing = threading.Event()
+        self._lock = threading.Lock()
+        self._stream: EventStream | None = None
+
+    def connect(self) -> dict[str, str]:
+        """Begin to listen, and then list the containers, so that none falls between; the service of each.
+
+        Raises:
+            EngineError: The engine did not answer.
+        """
+        engine, project = engine_of(self._environment), self._environment.project
+        stream = engine.events(project, datetime.now(UTC))
+        with self._lock:
+            self._stream = stream
+            if self._closing.is_set():
+                stream.close()
+        try:
+            return engine.containers(project)
+        except EngineError:
+            stream.close()
+            raise
+
+    def run(self) -> None:
+        """Listen until closed."""
+        while not self._closing.is_set():
+            try:
+                for event in self._stream or ():
+                    self._loop.call_soon_threadsafe(self._watch.see, event)
+            except EngineError as error:
+                # The waits look by themselves every second, so a lost stream costs speed, not truth.
+                log.warning("the engine's events stopped: %s", error)
+                self._loop.call_soon_threadsafe(self._watch.forget)
+                self._listen_again()
+
+    def close(self) -> None:
+        """Stop listening, and wait until nothing is passed on any more."""
+        with self._lock:
+            self._closing.set()
+            if self._stream is not None:
+                self._stream.close()
+        self.join()
+
+    def _listen_again(self) -> None:
+        while not self._closing.wait(_LISTEN_AGAIN_SECONDS):
+            try:
+                services = self.connect()
+            except EngineError:
+                continue
+            log.warning("the engine's events are back")
+            self._loop.call_soon_threadsafe(self._watch.know, services)
+            return
