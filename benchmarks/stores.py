@@ -164,7 +164,7 @@ def produce(folder: str, count: int, answers) -> None:
 def four(_: int) -> None:
     count = 40_000
     with opened() as stores:
-        folder = str(stores.gate.path.parent)
+        folder = str(stores.folder)
         answers: multiprocessing.Queue = multiprocessing.Queue()
 
         def run(writers: int) -> tuple[float, list[float]]:
@@ -259,7 +259,7 @@ def sync_count() -> None:
 def transactions(_: int) -> None:
     if shutil.which("strace"):
         sync_count()
-    with opened() as stores, closing(attached(stores.gate.path.parent)) as connection:
+    with opened() as stores, closing(attached(stores.folder)) as connection:
         ours, theirs = [], []
         for place in range(400):
             ours.append(seconds(lambda place=place: one_row_each(stores, f"t{place}")))
@@ -298,7 +298,7 @@ CREATE INDEX wide_1 ON wide(service, metric, ts); CREATE INDEX wide_2 ON wide(ts
 
 def samples(rows: int) -> None:
     with opened() as stores, closing(same_settings(stores)) as connection:
-        folder = stores.gate.path.parent
+        folder = stores.folder
         path = stores.databases["monitoring"].path
         empty = path.stat().st_size
         fill_samples(connection, rows, 1_767_225_600_000)
@@ -368,7 +368,7 @@ def deletion(rows: int) -> None:
         size = database.path.stat().st_size
         answers: multiprocessing.Queue = multiprocessing.Queue()
         stop = multiprocessing.Event()
-        given = (str(stores.gate.path.parent), stop, answers)
+        given = (str(stores.folder), stop, answers)
         writer = multiprocessing.get_context("fork").Process(target=live_writer, args=given)
         from adapters.stores import lifecycle
 
@@ -424,7 +424,7 @@ def archive(rows: int) -> None:
             fill_samples(connection, rows, 1_767_225_600_000)
         names = {place + 1: ("prod", f"service{place // 10}", f"metric{place % 10}") for place in range(SERIES)}
         kinds = {"ts": "whole", "series": "whole", "value": "real"}
-        folder = stores.gate.path.parent
+        folder = stores.folder
         made = []
 
         def ours(archiver: Archiver) -> None:
@@ -433,7 +433,9 @@ def archive(rows: int) -> None:
             for part in range(-(-rows // 250_000)):
                 begin = 1_767_225_600_000 + part * step
                 query = f"SELECT ts, series, value FROM metric_samples WHERE ts >= {begin} AND ts < {begin + step}"
-                made.append(archiver.write(path, query, folder / f"{part}.parquet", kinds=kinds, names=names))
+                made.append(
+                    archiver.write(str(path.absolute()), query, folder / f"{part}.parquet", kinds=kinds, names=names)
+                )
 
         def loop() -> float:
             command = [sys.executable, "-c", PYTHON_LOOP, path, folder / "loop.parquet"]

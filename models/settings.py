@@ -13,7 +13,15 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="ROAS_", extra="ignore")
 
-    data_dir: Path = Field(default=Path("data"), description="Folder of the three stores and the evidence.")
+    data_dir: Path = Field(default=Path("data"), description="Folder of the stores, their spools and archives.")
+    stores_url: str | None = Field(
+        default=None,
+        description="PostgreSQL database of the three stores, where many hosts share one history, such as "
+        "postgresql://roas@db.example/roas. Without it they are SQLite files in data_dir.",
+    )
+    stores_password_file: Path | None = Field(
+        default=None, description="File that holds that database's password; PGPASSWORD does as well, the URL not."
+    )
     environments_dir: Path = Field(default=Path("deployments/environments"), description="Folder of NAME.yaml files.")
     redis_url: str | None = Field(
         default=None, description="Cache shared by many processes; without it each process has its own."

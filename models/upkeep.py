@@ -30,11 +30,29 @@ class ArchiveFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StoreReport:
-    """How one store is. Sizes are in bytes; `full_in` is None where it does not grow."""
+class StoreFigures:
+    """What is cheap to know of one store: bytes by part (`database`, `wal`), and the moment of its oldest row."""
 
     store: str
-    path: Path
+    bytes: dict[str, int]
+    oldest: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """What is cheap to know of the stores. Waits are those of all processes of this data folder, ever."""
+
+    stores: tuple[StoreFigures, ...]
+    lock_waits: int
+    lock_wait_seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreReport:
+    """How one store is, and where. Sizes are in bytes; `full_in` is None where it does not grow."""
+
+    store: str
+    place: str
     file_bytes: int
     used_bytes: int
     wal_bytes: int

@@ -11,13 +11,15 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 from models.failures import StoreError, StoreFullError
+
+_ROWS_AT_ONCE = 50_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,15 +41,16 @@ class Archiver:
 
     def write(
         self,
-        store: Path,
+        store: str,
         query: str,
         file: Path,
         *,
         kinds: Mapping[str, str],
-        names: dict[int, tuple[str, str, str]] | None = None,
+        names: Mapping[int, tuple[str, str, str]] | None = None,
     ) -> Archived:
         """Write the rows of a query to a Parquet file; an older file of this name is replaced.
 
+        `store` is a database's `archive_source`.
         `kinds` gives each column's type in the file: text, whole, real, truth, bytes or moment. With `names`
         the query gives ts, series and value of samples, and the file has the names of each series too.
 
@@ -56,7 +59,7 @@ class Archiver:
             StoreError: The file could not be written, or does not hold what was read.
         """
         job = {
-            "store": str(store.absolute()),
+            "store": store,
             "query": query,
             "file": str(file.absolute()),
             "kinds": dict(kinds),
@@ -97,6 +100,26 @@ class Archiver:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def archived_samples(file: Path) -> Iterator[tuple[int, tuple[str, str, str], float]]:
+    """The samples of an archive: milliseconds since 1970; environment, service and metric; value.
+
+    Raises:
+        StoreError: The file cannot be read.
+    """
+    import pyarrow.parquet as pq
+
+    try:
+        rows = pq.read_table(file)
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"Archive {file} cannot be read: {error};", advice="restore it from a backup; its samples are still there."
+        ) from error
+    moments = rows["ts"].cast("int64").to_pylist()
+    words = [rows[name].to_pylist() for name in ("environment", "service", "metric")]
+    for ts, environment, service, metric, value in zip(moments, *words, rows["value"].to_pylist(), strict=True):
+        yield ts, (environment, service, metric), value
 
 
 def _start() -> subprocess.Popen[str]:
@@ -153,6 +176,33 @@ def _archive(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read(store: str, query: str) -> Any:
+    return (
+        _read_postgresql(store.split(" ", 1)[1], query) if store.startswith("postgresql ") else _read_file(store, query)
+    )
+
+
+def _read_postgresql(source: str, query: str) -> Any:
+    import pyarrow as pa
+    import sqlalchemy as sa
+
+    from adapters.stores.postgresql import connect
+
+    given = json.loads(source)
+    file = None if given["password_file"] is None else Path(given["password_file"])
+    with connect(sa.make_url(given["url"]), file, 0.0) as connection:
+        connection.execute(f"SET search_path TO {given['schema']}")
+        cursor = connection.execute(query.encode(), binary=True)
+        names = [column.name for column in cursor.description or ()]
+        parts: list[list[Any]] = [[] for _ in names]
+        while rows := cursor.fetchmany(_ROWS_AT_ONCE):
+            for part, values in zip(parts, zip(*rows, strict=True), strict=True):
+                part.append(pa.array(values))
+    return pa.table(
+        {name: pa.chunked_array(part) if part else pa.nulls(0) for name, part in zip(names, parts, strict=True)}
+    )
+
+
+def _read_file(store: str, query: str) -> Any:
     import adbc_driver_sqlite
     from adbc_driver_manager import dbapi
 

@@ -122,7 +122,7 @@ def _row_type(archive: ArchiveFile) -> type[SQLModel]:
 
 
 def _verified(stores: Stores, archive: ArchiveFile) -> Path:
-    file = stores.gate.path.parent / archive.path
+    file = stores.folder / archive.path
     if not file.exists():
         raise NotFoundError(f"Archive {file} is not there;", advice="was the folder moved? Restore it from a backup.")
     with file.open("rb") as content:

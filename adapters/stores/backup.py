@@ -47,7 +47,7 @@ def backup(stores: Stores, folder: Path, now: datetime) -> Backup:
         copy = folder / f"{name}.db"
         _check_copy(copy)
         facts |= {"bytes": copy.stat().st_size, "sha256": _digest(copy)}
-    archives = stores.gate.path.parent / "archive"
+    archives = stores.folder / "archive"
     if archives.exists():
         shutil.copytree(archives, folder / "archive", ignore=shutil.ignore_patterns("*.part"))
     # The manifest comes last: a folder without one is a backup that was not finished.

@@ -99,7 +99,7 @@ class BatchWriter:
         self._flush_seconds = flush_seconds
         self._spool_bytes = spool_bytes
         self._power_safe = power_safe
-        self._folder = stores.gate.path.parent / "spool"
+        self._folder = stores.folder / "spool"
         self._folder.mkdir(exist_ok=True)
         self._leader = Gate(self._folder / "leader.lock")
         self._encoders: dict[tuple[type[SQLModel], tuple[str, ...]], _Encoder] = {}

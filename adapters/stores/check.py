@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
-from adapters.stores.database import SqliteDatabase
+from adapters.stores.database import Database
 from adapters.stores.monitoring import from_ms, to_ms
 from adapters.stores.stores import Stores
 from core.retention import full_in
@@ -53,7 +53,7 @@ def check(
 
 
 def _report(
-    stores: Stores, database: SqliteDatabase, now: datetime, policy: RetentionPolicy, *, thorough: bool
+    stores: Stores, database: Database, now: datetime, policy: RetentionPolicy, *, thorough: bool
 ) -> StoreReport:
     use = database.use()
     faults = [*database.faults(), *_schema_faults(database)] if thorough else []
@@ -76,21 +76,21 @@ def _report(
     growth = use.used_bytes * lately / max(1, sum(rows.values()))
     return StoreReport(
         store=database.name,
-        path=database.path,
+        place=database.place,
         file_bytes=use.file_bytes,
         used_bytes=use.used_bytes,
-        wal_bytes=database.wal_path.stat().st_size if database.wal_path.exists() else 0,
+        wal_bytes=database.sizes().get("wal", 0),
         rows=rows,
         oldest=oldest,
         growth_bytes_per_day=growth,
         full_in=full_in(use, policy, growth),
         dead_letters=rows["dead_letters"],
-        longest_wait_seconds=stores.gate.longest_wait_seconds,
+        longest_wait_seconds=stores.waits.longest_seconds,
         faults=tuple(faults),
     )
 
 
-def _schema_faults(database: SqliteDatabase) -> list[str]:
+def _schema_faults(database: Database) -> list[str]:
     from alembic.autogenerate import compare_metadata
     from alembic.migration import MigrationContext
 

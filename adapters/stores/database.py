@@ -1,11 +1,13 @@
-"""One store as a database: pooled connections, readers apart from writers, and one way to fail."""
+"""One store as a database: what all need of it, and the one that is a SQLite file."""
 
 from __future__ import annotations
 
 import logging
 import os
+import shutil
 import sqlite3
 import threading
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -18,8 +20,9 @@ import sqlalchemy as sa
 from adapters.stores.gate import Gate
 from adapters.stores.migrate import upgrade
 from adapters.stores.trouble import our_words
-from core.retention import FileUse
+from core.retention import FileUse, pages_to_give_back
 from models.failures import StoreCorruptError, StoreError
+from models.retention import RetentionPolicy
 
 log = logging.getLogger("roas")
 
@@ -29,10 +32,11 @@ FIRST_SAFE_SQLITE = (3, 51, 3)
 _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 _CHECKPOINT_PAGES = 2000
 _INCREMENTAL = 2
+_PAGES_AT_ONCE = 256
 
 
-class Database(Protocol):
-    """What a store needs of its database: a transaction to read in, and one to write in."""
+class Transacting(Protocol):
+    """What a store's words need of its database: a transaction to read in, and one to write in."""
 
     name: str
 
@@ -41,6 +45,42 @@ class Database(Protocol):
 
     def write(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that is committed if its body ends well, and undone if it raises."""
+
+
+class Database(Transacting, Protocol):
+    """A store's database with its upkeep. Every method raises StoreError where the store fails."""
+
+    set_aside: list[Path]
+    """Damaged files this process found and moved out of the way."""
+
+    @property
+    def place(self) -> str:
+        """Where it is, for a person; without any password."""
+
+    @property
+    def archive_source(self) -> str:
+        """Where the process that writes archives reads it; without any password."""
+
+    def close(self) -> None:
+        """Close every pooled connection."""
+
+    def faults(self) -> list[str]:
+        """What is wrong in it, at most ten things."""
+
+    def use(self) -> FileUse:
+        """How much of its room is used."""
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes by part: `database`, and `wal` where it has a log of its own."""
+
+    def analyse(self) -> None:
+        """Look at a sample of each index, so that queries choose well, and settle."""
+
+    def settle(self) -> None:
+        """Do what deletions leave behind: a log to empty."""
+
+    def give_back(self, policy: RetentionPolicy, deadline: float, *, dry_run: bool) -> tuple[int, str | None]:
+        """Give free room back to the disk until `deadline` (monotonic seconds); the bytes left, and a remark."""
 
 
 class SqliteDatabase:
@@ -135,6 +175,26 @@ class SqliteDatabase:
         self._records = True
         sa.event.listen(self._writers, "before_cursor_execute", _record)
 
+    @property
+    def place(self) -> str:
+        """Its file."""
+        return str(self.path)
+
+    @property
+    def archive_source(self) -> str:
+        """Its file."""
+        return str(self.path.absolute())
+
+    def settle(self) -> None:
+        """Empty the WAL into the file; without it the log of a busy store grows by all that was deleted.
+
+        Raises:
+            StoreBusyError: Others were writing until the deadline.
+            StoreError: The store cannot be written.
+        """
+        with self.gate.held(self.deadline_seconds, f"Emptying the log of {self._label}"):
+            self.checkpoint()
+
     def checkpoint(self) -> None:
         """Move the WAL into the file and empty it, as far as readers allow now. Call with the gate held.
 
@@ -151,13 +211,16 @@ class SqliteDatabase:
                 driver.execute(f"PRAGMA busy_timeout={round(self.deadline_seconds * 1000)}").fetchall()
 
     def analyse(self) -> None:
-        """Look at a sample of each index, so that queries choose well. Call with the gate held.
+        """Look at a sample of each index, so that queries choose well, and empty the WAL into the file.
 
         Raises:
+            StoreBusyError: Others were writing until the deadline.
             StoreError: The store cannot be written.
         """
-        with our_words(self._label), self._writers.connect() as connection:
-            driver_of(connection).executescript("PRAGMA analysis_limit=400; ANALYZE")
+        with self.gate.held(self.deadline_seconds, f"Optimising {self._label}"):
+            with our_words(self._label), self._writers.connect() as connection:
+                driver_of(connection).executescript("PRAGMA analysis_limit=400; ANALYZE")
+            self.checkpoint()
 
     def faults(self) -> list[str]:
         """What is wrong in the file, at most ten things: damage, and rows whose owner is missing.
@@ -187,30 +250,56 @@ class SqliteDatabase:
             )
         return FileUse(pages=pages, free=free, page_bytes=size)
 
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the file and of its WAL; the last connection of all that closes takes the WAL with it."""
+        return {"database": _size(self.path), "wal": _size(self.wal_path)}
+
+    def give_back(self, policy: RetentionPolicy, deadline: float, *, dry_run: bool) -> tuple[int, str | None]:
+        """Give free pages back to the disk, where there are enough of them to pay.
+
+        Raises:
+            StoreBusyError: Others were writing until the deadline of writers.
+            StoreFullError: The disk has no room for the second copy that a file of another program needs once.
+            StoreError: The store cannot be written.
+        """
+        use = self.use()
+        pages = pages_to_give_back(use, policy)
+        if pages == 0:
+            return use.file_bytes, None
+        if dry_run:
+            return use.file_bytes - pages * use.page_bytes, None
+        remark = None
+        if self.gives_back_in_steps():
+            while pages > 0 and time.monotonic() < deadline:
+                with self.gate.held(self.deadline_seconds, f"Giving room of {self._label} back"):
+                    self._cut_off(min(pages, _PAGES_AT_ONCE))
+                pages -= _PAGES_AT_ONCE
+        else:
+            remark = self._rewrite_if_there_is_room(use.used_bytes)
+        self.settle()
+        return self.use().file_bytes, remark
+
     def gives_back_in_steps(self) -> bool:
         """Whether free pages can be cut off a few at a time; else only by writing the whole file anew."""
         with self.read() as connection:
             return bool(connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() == _INCREMENTAL)
 
-    def give_back(self, pages: int) -> None:
-        """Cut free pages off the end of the file. Call with the gate held.
-
-        Raises:
-            StoreError: The store cannot be written.
-        """
+    def _cut_off(self, pages: int) -> None:
         with our_words(self._label), self._writers.connect() as connection:
             # Not `execute`: it steps this statement once, which frees a single page.
             driver_of(connection).executescript(f"PRAGMA incremental_vacuum({pages})")
 
-    def rewrite(self) -> None:
-        """Write the whole file anew, from then on able to give back in steps. Call with the gate held.
-
-        Raises:
-            StoreFullError: The disk has no room for a second copy.
-            StoreError: The store cannot be written.
-        """
-        with our_words(self._label), self._writers.connect() as connection:
+    def _rewrite_if_there_is_room(self, used_bytes: int) -> str:
+        free = shutil.disk_usage(self.path.parent).free
+        if free < 2 * used_bytes:
+            return f"{self.name} was not rewritten: that wants {2 * used_bytes} free bytes, the disk has {free}"
+        with (
+            self.gate.held(self.deadline_seconds, f"Rewriting {self._label}"),
+            our_words(self._label),
+            self._writers.connect() as connection,
+        ):
             driver_of(connection).executescript(f"PRAGMA auto_vacuum={_INCREMENTAL}; VACUUM")
+        return f"{self.name} was rewritten once, so that it can give back in steps from now on"
 
     @property
     def wal_path(self) -> Path:
@@ -374,6 +463,13 @@ def _identity(path: Path) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return found.st_dev, found.st_ino
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def driver_of(connection: sa.Connection) -> sqlite3.Connection:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import struct
 import threading
 import time
 import weakref
@@ -21,13 +22,12 @@ from models.failures import StoreBusyError, StoreError
 class Gate:
     """A lock on a file. The holder may leave a number in it, which the next one finds."""
 
-    def __init__(self, path: Path) -> None:
-        """Lock nothing yet."""
+    def __init__(self, path: Path, waits: Waits | None = None) -> None:
+        """Lock nothing yet. Waits are counted in `waits`, where given."""
         self.path = path
         self._thread_lock = threading.Lock()
         self._held: int | None = None
-        self.waited_seconds = 0.0
-        self.longest_wait_seconds = 0.0
+        self._waits = waits
         _gates.add(self)
 
     @contextmanager
@@ -39,13 +39,13 @@ class Gate:
             StoreError: The lock file cannot be opened.
         """
         began = time.monotonic()
-        if not self._thread_lock.acquire(timeout=deadline_seconds):
+        at_once = self._thread_lock.acquire(blocking=False)
+        if not at_once and not self._thread_lock.acquire(timeout=deadline_seconds):
             raise self._busy(what, deadline_seconds)
         try:
-            file = self._lock(deadline_seconds - (time.monotonic() - began), what, deadline_seconds)
-            waited = time.monotonic() - began
-            self.waited_seconds += waited
-            self.longest_wait_seconds = max(self.longest_wait_seconds, waited)
+            file, free = self._lock(deadline_seconds - (time.monotonic() - began), what, deadline_seconds)
+            if not (at_once and free):
+                self._waited(time.monotonic() - began)
             self._held = file
             try:
                 yield
@@ -70,26 +70,26 @@ class Gate:
             raise RuntimeError("the gate is not held")
         return self._held
 
-    def _lock(self, seconds: float, what: str, deadline_seconds: float) -> int:
-        try:
-            file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        except OSError as error:
-            raise StoreError(
-                f"Lock file {self.path} cannot be opened: {error.strerror};",
-                advice="may this user write to the data folder, and is there room on its disk?",
-            ) from error
+    def _lock(self, seconds: float, what: str, deadline_seconds: float) -> tuple[int, bool]:
+        """The locked file, and whether it was free at once."""
+        file = opened(self.path)
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             if seconds <= 0:
                 os.close(file)
                 raise self._busy(what, deadline_seconds) from None
-            waiter = _Waiter(file)
-            if not waiter.got_it(seconds):
+            if not _Waiter(file).got_it(seconds):
                 raise self._busy(what, deadline_seconds) from None
-        return file
+            return file, False
+        return file, True
+
+    def _waited(self, seconds: float) -> None:
+        if self._waits is not None:
+            self._waits.add(seconds)
 
     def _busy(self, what: str, deadline_seconds: float) -> StoreBusyError:
+        self._waited(deadline_seconds)
         return StoreBusyError(
             f"{what} waited {deadline_seconds:g} s for another writer (lock {self.path});",
             advice=f"find the process that holds it with `fuser {self.path}`, or try again.",
@@ -101,6 +101,71 @@ class Gate:
             os.close(self._held)
         self._held = None
         self._thread_lock = threading.Lock()
+
+
+class Waits:
+    """How often and how long writers waited for their turn: of all processes of a data folder, and of this one.
+
+    Written down only after a wait, when a few microseconds more do not matter.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Count nothing yet."""
+        self.longest_seconds = 0.0
+        self._path = path
+
+    def add(self, seconds: float) -> None:
+        """Count one wait.
+
+        Raises:
+            StoreError: The file cannot be opened.
+        """
+        self.longest_seconds = max(self.longest_seconds, seconds)
+        file = opened(self._path)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            count, microseconds = _counts(file)
+            os.pwrite(file, _COUNTS.pack(count + 1, microseconds + round(seconds * 1_000_000)), 0)
+        finally:
+            os.close(file)
+
+    def total(self) -> tuple[int, float]:
+        """Number and seconds of all waits.
+
+        Raises:
+            StoreError: The file cannot be opened.
+        """
+        if not self._path.exists():
+            return 0, 0.0
+        file = opened(self._path)
+        try:
+            count, microseconds = _counts(file)
+        finally:
+            os.close(file)
+        return count, microseconds / 1_000_000
+
+
+_COUNTS = struct.Struct("<QQ")
+
+
+def _counts(file: int) -> tuple[int, int]:
+    count, microseconds = _COUNTS.unpack(os.pread(file, _COUNTS.size, 0).ljust(_COUNTS.size, b"\0"))
+    return count, microseconds
+
+
+def opened(path: Path) -> int:
+    """A lock file to read and write, made where it is missing.
+
+    Raises:
+        StoreError: It cannot be opened.
+    """
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise StoreError(
+            f"Lock file {path} cannot be opened: {error.strerror};",
+            advice="may this user write to the data folder, and is there room on its disk?",
+        ) from error
 
 
 class _Waiter:

@@ -11,21 +11,26 @@ from __future__ import annotations
 import logging
 import shutil
 import time
+from bisect import bisect_right
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
-from adapters.stores.archiver import Archived, Archiver
-from adapters.stores.database import SqliteDatabase
+from adapters.stores.archiver import Archived, Archiver, archived_samples
+from adapters.stores.database import Database
+from adapters.stores.gate import Gate
 from adapters.stores.monitoring import from_ms, to_ms
 from adapters.stores.sql import table, upsert
 from adapters.stores.stores import Stores
-from core.retention import cutoffs, over_budget, pages_to_give_back
+from core.retention import cutoffs, over_budget
 from core.sketches import Sketch
 from models.failures import StoreCorruptError, StoreFullError
 from models.retention import LifecycleStep, RetentionPolicy
@@ -77,8 +82,12 @@ _LATE = 2 * _HOUR
 
 _FILE_ROWS = 250_000
 _ROWS_WITH_CHILDREN = 1000
-_PAGES_AT_ONCE = 256
+_PATIENCE_SECONDS = 1.0
 
+_Names = Mapping[int, tuple[str, str, str]]
+_Chunk = tuple[int, int, int]
+
+_archives = table(MonitoringArchive)
 _samples = table(MetricSample)
 _hours = table(MetricHour)
 _days = table(MetricDay)
@@ -197,13 +206,11 @@ def optimise(
         faults = database.faults()
         if faults:
             raise StoreCorruptError(
-                f"Store {name} ({database.path}) has faults: {'; '.join(faults)};",
+                f"Store {name} ({database.place}) has faults: {'; '.join(faults)};",
                 advice="stop the system and restore the last backup with `roas restore`.",
             )
         if not dry_run:
-            with stores.gate.held(database.deadline_seconds, "Optimising"):
-                database.analyse()
-                database.checkpoint()
+            database.analyse()
         notes.append(f"{name} is whole")
     return LifecycleStep(name="optimise", dry_run=dry_run, notes=tuple(notes))
 
@@ -220,18 +227,12 @@ def vacuum(
     deadline = time.monotonic() + policy.step_time.total_seconds()
     before = after = 0
     notes = []
-    for name, database in stores.databases.items():
-        use = database.use()
-        pages = pages_to_give_back(use, policy)
-        before += use.file_bytes
-        if pages and dry_run:
-            after += use.file_bytes - pages * use.page_bytes
-            continue
-        if pages and database.gives_back_in_steps():
-            _give_back(stores, database, pages, deadline)
-        elif pages:
-            notes.append(_rewrite(stores, name, database, use.used_bytes))
-        after += database.use().file_bytes
+    for database in stores.databases.values():
+        before += database.use().file_bytes
+        left, remark = database.give_back(policy, deadline, dry_run=dry_run)
+        after += left
+        if remark:
+            notes.append(remark)
     return LifecycleStep(
         name="vacuum",
         dry_run=dry_run,
@@ -267,8 +268,9 @@ class _Run:
     notes: list[str] = field(default_factory=list)
     complete: bool = True
     policy: RetentionPolicy = field(init=False)
-    database: SqliteDatabase = field(init=False)
+    database: Database = field(init=False)
     archiver: Archiver = field(init=False, default_factory=Archiver)
+    undo: ExitStack = field(init=False, default_factory=ExitStack)
     deadline: float = field(init=False)
     bytes_before: int = field(init=False)
 
@@ -279,16 +281,22 @@ class _Run:
         self.bytes_before = self.database.use().used_bytes
 
     def __enter__(self) -> _Run:
-        free = shutil.disk_usage(self.database.path.parent).free
-        if free < self.policy.free_bytes and not self.dry_run:
+        if self.dry_run:
+            return self
+        folder = self.stores.folder
+        free = shutil.disk_usage(folder).free
+        if free < self.policy.free_bytes:
             raise StoreFullError(
-                f"Only {free} bytes are free beside {self.database.path}, {self.name} wants {self.policy.free_bytes};",
+                f"Only {free} bytes are free in {folder}, {self.name} wants {self.policy.free_bytes};",
                 advice="free room on its disk; what is old leaves at the next run.",
             )
+        # Two at once would archive the same rows, each into a file of its own.
+        self.undo.enter_context(Gate(folder / "lifecycle.lock").held(_PATIENCE_SECONDS, self.name.capitalize()))
+        self.undo.callback(self.archiver.close)
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.archiver.close()
+        self.undo.close()
 
     def has_time(self) -> bool:
         """Whether the step may begin another chunk."""
@@ -309,8 +317,20 @@ class _Run:
         )
 
     def file(self, source: str, first: str, last: str) -> Path:
-        """Where an archive goes; the name follows from the rows, so a second try replaces the first."""
-        return self.database.path.parent / "archive" / self.store / source / f"{first}-{last}.parquet"
+        """Where an archive goes: never in the place of one that is noted.
+
+        What begins with the same row and is not noted is an attempt that a crash ended: it goes.
+        """
+        folder = self.stores.folder / "archive" / self.store / source
+        with self.database.read() as connection:
+            noted = set(
+                connection.scalars(sa.text("SELECT file FROM archives WHERE source = :source"), {"source": source})
+            )
+        for attempt in folder.glob(f"{first}-*.parquet"):
+            if _name(attempt) not in noted:
+                attempt.unlink()
+        names = (f"{first}-{last}{'' if place == 1 else f'-{place}'}.parquet" for place in count(1))
+        return next(folder / name for name in names if _name(folder / name) not in noted)
 
 
 def _sum_up(run: _Run, closed_before: int) -> None:
@@ -339,8 +359,8 @@ def _sum_up(run: _Run, closed_before: int) -> None:
 
 def _sum_up_hours(run: _Run, begin: int, end: int) -> None:
     with run.database.read() as connection:
-        found = connection.exec_driver_sql(
-            "SELECT series, ts, value FROM metric_samples WHERE ts >= ? AND ts < ?", (begin, end)
+        found = connection.execute(
+            sa.select(_samples.c.series, _samples.c.ts, _samples.c.value).where(_between(begin, end))
         ).all()
     groups: dict[tuple[int, int], list[float]] = defaultdict(list)
     for series, ts, value in found:
@@ -398,6 +418,7 @@ def _archive_samples(run: _Run, old: int, over_budget_before: int) -> None:
             )
         return
     names = _series_names(run.database)
+    _finish_deletions(run, names)
     while run.has_time():
         limit = over_budget_before if over_budget(run.database.use(), run.policy) else old
         with run.database.read() as connection:
@@ -417,7 +438,7 @@ def _archive_samples(run: _Run, old: int, over_budget_before: int) -> None:
         _archive_range(run, first, end, names)
 
 
-def _series_names(database: SqliteDatabase) -> dict[int, tuple[str, str, str]]:
+def _series_names(database: Database) -> _Names:
     with database.read() as connection:
         found = connection.execute(sa.select(table(MetricSeries))).all()
     return {row.id: (row.environment, row.service, row.metric) for row in found}
@@ -441,62 +462,101 @@ def _add_late_samples(run: _Run, begin: int, end: int) -> None:
             _sum_up_day(run, day * _DAY)
 
 
-def _archive_range(run: _Run, begin: int, end: int, names: dict[int, tuple[str, str, str]]) -> None:
+def _archive_range(run: _Run, begin: int, end: int, names: _Names) -> None:
     archived = run.archiver.write(
-        run.database.path,
+        run.database.archive_source,
         f"SELECT ts, series, value FROM metric_samples WHERE ts >= {begin} AND ts < {end}",
         run.file(_samples.name, _stamp(begin), _stamp(end)),
         kinds={"ts": "whole", "series": "whole", "value": "real"},
         names=names,
     )
-    _delete_range(run, begin, end, archived)
-
-
-def _delete_range(run: _Run, begin: int, end: int, archived: Archived) -> None:
-    """Delete the samples that were archived, in short transactions; a chunk that changed since stays.
-
-    After a crash between two of them the rest goes into a second archive too; putting both back keeps each
-    sample once.
-    """
-    chunks = _chunks(run, begin, end)
-    if sum(rows for *_, rows in chunks) != archived.rows:
-        # A sample came late into the range: the next archive of it has them all.
-        return
+    with run.database.write() as connection:
+        chunks = _chunks(connection, begin, end, run.policy.chunk_rows)
+        if sum(rows for *_, rows in chunks) != archived.rows:
+            # A sample came late into the range: the next archive of it has them all.
+            return
+        # From here on these rows are in an archive, and a run that comes after a crash only deletes them.
+        _note(connection, MonitoringArchive, _samples.name, from_ms(begin), from_ms(end), archived, deleted_to=begin)
     run.archives.append(str(archived.file))
-    for place, (first, last, rows) in enumerate(chunks):
+    _delete_chunks(run, archived.file, chunks, names)
+
+
+def _finish_deletions(run: _Run, names: _Names) -> None:
+    """Go on where a run ended between noting an archive and deleting the last of its samples."""
+    with run.database.read() as connection:
+        pending = connection.execute(
+            sa.select(_archives.c.file, _archives.c.deleted_to).where(_archives.c.deleted_to.is_not(None))
+        ).all()
+    for file, deleted_to in pending:
+        path = run.stores.folder / "archive" / file
+        moments = sorted(ts for ts, *_ in archived_samples(path) if ts >= deleted_to)
+        _delete_chunks(run, path, _chunks_of(moments, run.policy.chunk_rows), names)
+
+
+def _delete_chunks(run: _Run, file: Path, chunks: Sequence[_Chunk], names: _Names) -> None:
+    """Delete the samples that were archived, in short transactions. What came late into their range stays."""
+    this = _archives.c.file == _name(file)
+    for first, last, rows in chunks:
         try:
             with run.database.write() as connection:
-                gone = connection.exec_driver_sql(
-                    "DELETE FROM metric_samples WHERE ts >= ? AND ts < ?", (first, last)
-                ).rowcount
-                if gone != rows:
+                if connection.execute(sa.delete(_samples).where(_between(first, last))).rowcount != rows:
                     raise _Changed
-                if place == 0:
-                    _note(connection, MonitoringArchive, _samples.name, from_ms(begin), from_ms(end), archived)
+                connection.execute(sa.update(_archives).where(this).values(deleted_to=last))
         except _Changed:
-            return
+            with run.database.write() as connection:
+                rows = _delete_exactly(connection, file, first, last, names)
+                connection.execute(sa.update(_archives).where(this).values(deleted_to=last))
         run.rows[_samples.name] += rows
-    # Without it the log of a busy store grows by all that was deleted.
-    with run.stores.gate.held(run.database.deadline_seconds, run.name):
-        run.database.checkpoint()
+    with run.database.write() as connection:
+        connection.execute(sa.update(_archives).where(this).values(deleted_to=None))
+    run.database.settle()
 
 
-def _chunks(run: _Run, begin: int, end: int) -> list[tuple[int, int, int]]:
+def _delete_exactly(connection: sa.Connection, file: Path, first: int, last: int, names: _Names) -> int:
+    """Delete the samples of a range that are in the archive as they are now, and no others."""
+    ids = {name: series for series, name in names.items()}
+    keys = [
+        {"at": ts, "of": ids[name], "was": value} for ts, name, value in archived_samples(file) if first <= ts < last
+    ]
+    if not keys:
+        return 0
+    same = (
+        _samples.c.ts == sa.bindparam("at"),
+        _samples.c.series == sa.bindparam("of"),
+        _samples.c.value == sa.bindparam("was"),
+    )
+    before = connection.scalar(sa.select(sa.func.count()).where(_between(first, last))) or 0
+    connection.execute(sa.delete(_samples).where(*same), keys)
+    return before - (connection.scalar(sa.select(sa.func.count()).where(_between(first, last))) or 0)
+
+
+def _chunks(connection: sa.Connection, begin: int, end: int, at_most: int) -> list[_Chunk]:
     """First moment, end and number of samples of ranges that are quickly deleted."""
     found = []
-    with run.database.read() as connection:
-        while begin < end:
-            cut = connection.exec_driver_sql(
-                "SELECT ts FROM metric_samples WHERE ts >= ? AND ts < ? ORDER BY ts LIMIT 1 OFFSET ?",
-                (begin, end, run.policy.chunk_rows),
-            ).scalar()
-            last = end if cut is None else max(cut, begin + 1)
-            rows = connection.exec_driver_sql(
-                "SELECT count(*) FROM metric_samples WHERE ts >= ? AND ts < ?", (begin, last)
-            ).scalar_one()
-            found.append((begin, last, rows))
-            begin = last
+    while begin < end:
+        cut = connection.scalar(
+            sa.select(_samples.c.ts).where(_between(begin, end)).order_by(_samples.c.ts).offset(at_most).limit(1)
+        )
+        last = end if cut is None else max(cut, begin + 1)
+        rows = connection.scalar(sa.select(sa.func.count()).where(_between(begin, last))) or 0
+        found.append((begin, last, rows))
+        begin = last
     return found
+
+
+def _chunks_of(moments: Sequence[int], at_most: int) -> list[_Chunk]:
+    """As `_chunks`, of moments in order."""
+    found = []
+    at = 0
+    while at < len(moments):
+        end = bisect_right(moments, moments[min(at + at_most, len(moments)) - 1])
+        found.append((moments[at], moments[end - 1] + 1, end - at))
+        at = end
+    return found
+
+
+def _between(begin: int, end: int) -> sa.ColumnElement[bool]:
+    return sa.and_(_samples.c.ts >= begin, _samples.c.ts < end)
 
 
 def _nothing_else(_: str) -> list[_Part]:
@@ -521,7 +581,7 @@ def _archive_with_belongings(
     while run.has_time():
         chunk = f"SELECT id FROM {name} WHERE {where} ORDER BY id LIMIT {rows_at_once}"
         with run.database.read() as connection:
-            first, last = connection.exec_driver_sql(f"SELECT min(id), max(id) FROM ({chunk})").one()
+            first, last = connection.exec_driver_sql(f"SELECT min(id), max(id) FROM ({chunk}) AS chunk").one()
         if last is None:
             return
         owners = f"id <= {last} AND {where}"
@@ -536,7 +596,7 @@ def _archive_part(run: _Run, part: _Part, first: str, last: str) -> Archived:
     columns = [column for column in target.columns if column.computed is None]
     listed = ", ".join(f'"{column.name}"' for column in columns)
     return run.archiver.write(
-        run.database.path,
+        run.database.archive_source,
         f"SELECT {listed} FROM {target.name} WHERE {part.where} ORDER BY id",
         run.file(target.name, first, last),
         kinds={column.name: _kind(column) for column in columns},
@@ -577,9 +637,10 @@ def _note(
     first: datetime,
     last: datetime,
     archived: Archived,
+    **more: Any,
 ) -> None:
     values = {
-        "file": "/".join(archived.file.parts[-3:]),
+        "file": _name(archived.file),
         "source": source,
         "first": first.isoformat(),
         "last": last.isoformat(),
@@ -587,27 +648,14 @@ def _note(
         "bytes": archived.size,
         "sha256": archived.sha256,
         "archived_at": datetime.now(UTC),
+        **more,
     }
     upsert(connection, archive, values, keys=["file"])
 
 
-def _give_back(stores: Stores, database: SqliteDatabase, pages: int, deadline: float) -> None:
-    while pages > 0 and time.monotonic() < deadline:
-        with stores.gate.held(database.deadline_seconds, "Giving space back"):
-            database.give_back(min(pages, _PAGES_AT_ONCE))
-        pages -= _PAGES_AT_ONCE
-    with stores.gate.held(database.deadline_seconds, "Giving space back"):
-        database.checkpoint()
-
-
-def _rewrite(stores: Stores, name: str, database: SqliteDatabase, used_bytes: int) -> str:
-    free = shutil.disk_usage(database.path.parent).free
-    if free < 2 * used_bytes:
-        return f"{name} was not rewritten: that wants {2 * used_bytes} free bytes, the disk has {free}"
-    with stores.gate.held(database.deadline_seconds, "Rewriting"):
-        database.rewrite()
-        database.checkpoint()
-    return f"{name} was rewritten once, so that it can give back in steps from now on"
+def _name(archive: Path) -> str:
+    """An archive's name in the manifest."""
+    return "/".join(archive.parts[-3:])
 
 
 def _literal(moment: datetime) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from adapters.stores.database import Database
+from adapters.stores.database import Transacting
 from adapters.stores.sql import insert_unless_there, table, upsert
 from core.sketches import Sketch
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth
@@ -65,7 +65,7 @@ _health_report = TypeAdapter(HealthReport)
 class Monitoring:
     """What monitoring saw and learnt. Every method raises StoreError where the store fails."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Transacting) -> None:
         """Speak to one database."""
         self._database = database
 

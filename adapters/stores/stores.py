@@ -1,4 +1,4 @@
-"""The three stores together: opened, upgraded and closed as one."""
+"""The three stores together: opened, upgraded and closed as one, in files or in PostgreSQL."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from types import TracebackType
 
 import sqlalchemy as sa
 
-from adapters.stores.database import SqliteDatabase, warn_about_sqlite
+from adapters.stores.database import Database, SqliteDatabase, warn_about_sqlite
 from adapters.stores.deployments import Deployments
 from adapters.stores.errors import Errors
-from adapters.stores.gate import Gate
+from adapters.stores.gate import Gate, Waits
 from adapters.stores.monitoring import Monitoring
-from adapters.stores.transactions import StoreOperation, Together, Transactions
+from adapters.stores.transactions import SqliteTransactions, StoreOperation, Together, Transactions
 from models.failures import StoreBusyError, StoreError
 from models.settings import Settings
 
@@ -28,14 +28,23 @@ DEADLINE_SECONDS = 30.0
 
 
 class Stores:
-    """deployment_logs.db, monitoring.db and errors.db, safe for many threads and processes at once."""
+    """deployment_logs, monitoring and errors, safe for many threads, processes and, in PostgreSQL, hosts."""
 
-    def __init__(self, databases: dict[str, SqliteDatabase]) -> None:
-        """Join databases; `Stores.open` makes and opens them."""
+    def __init__(
+        self,
+        databases: Mapping[str, Database],
+        transactions: Transactions,
+        waits: Waits,
+        *,
+        folder: Path,
+        deadline_seconds: float,
+    ) -> None:
+        """Join databases; `Stores.open` makes and opens them. `folder` has spools and archives."""
         self.databases = databases
-        self.gate = gate = databases["deployment_logs"].gate
-        self._deadline_seconds = databases["deployment_logs"].deadline_seconds
-        self._transactions = Transactions(databases, gate)
+        self.folder = folder
+        self.waits = waits
+        self._transactions = transactions
+        self._deadline_seconds = deadline_seconds
         self._in_use: int | None = None
         self.deployments = Deployments(databases["deployment_logs"])
         self.monitoring = Monitoring(databases["monitoring"])
@@ -45,24 +54,53 @@ class Stores:
     def open(cls, settings: Settings, *, deadline_seconds: float = DEADLINE_SECONDS) -> Stores:
         """Open the stores, made or upgraded where needed. A damaged file is set aside and a new one made.
 
+        They are files in the data folder, or three schemas of the PostgreSQL database that settings name.
+
         Raises:
+            BadInputError: The URL of the stores cannot be used.
+            StoreUnreachableError: The server of that URL does not answer, or does not let this user in.
             StoreTooNewError: A later version of this program made a store.
             StoreBusyError: Others held the stores until the deadline.
             StoreError: A store cannot be opened; the message says why.
         """
-        if not settings.deployment_logs_path.exists():
-            # Once, when the stores are made: a line that comes with every command is not read.
-            _warn_once()
-        folder = _folder(settings)
-        mark = in_use(folder)
+        mark = in_use(_folder(settings))
         try:
-            stores = cls(_databases(settings, deadline_seconds))
-            stores._open(deadline_seconds)
+            join = cls._in_files if settings.stores_url is None else cls._in_postgresql
+            stores = join(settings, deadline_seconds)
         except BaseException:
             os.close(mark)
             raise
         stores._in_use = mark
         return stores
+
+    @classmethod
+    def _in_files(cls, settings: Settings, deadline_seconds: float) -> Stores:
+        if not settings.deployment_logs_path.exists():
+            # Once, when the stores are made: a line that comes with every command is not read.
+            _warn_once()
+        waits = Waits(settings.data_dir / "waits")
+        gate = Gate(settings.data_dir / "gate.lock", waits)
+        files = _files(settings, gate, deadline_seconds)
+        transactions = SqliteTransactions(files, gate)
+        with gate.held(deadline_seconds, "Opening the stores"):
+            for file in files.values():
+                file.open()
+            for name, file in files.items():
+                if file.set_aside:
+                    transactions.start_new_file(name)
+            transactions.repair()
+        return cls(files, transactions, waits, folder=settings.data_dir, deadline_seconds=deadline_seconds)
+
+    @classmethod
+    def _in_postgresql(cls, settings: Settings, deadline_seconds: float) -> Stores:
+        # Its driver takes a tenth of a second to load, which no command without it should wait for.
+        from adapters.stores.postgresql import PostgresqlDatabase, PostgresqlServer, PostgresqlTransactions
+
+        server = PostgresqlServer(settings, deadline_seconds=deadline_seconds)
+        server.open()
+        schemas = {name: PostgresqlDatabase(name, server) for name in ("deployment_logs", "monitoring", "errors")}
+        transactions = PostgresqlTransactions(server)
+        return cls(schemas, transactions, server.waits, folder=settings.data_dir, deadline_seconds=deadline_seconds)
 
     def execute_cross_db_transaction(self, operations: Sequence[StoreOperation]) -> list[object]:
         """Carry out operations on the three stores, all or none, and give back what each returned.
@@ -115,15 +153,6 @@ class Stores:
             os.close(self._in_use)
             self._in_use = None
 
-    def _open(self, deadline_seconds: float) -> None:
-        with self.gate.held(deadline_seconds, "Opening the stores"):
-            for database in self.databases.values():
-                database.open()
-            for name, database in self.databases.items():
-                if database.set_aside:
-                    self._transactions.start_new_file(name)
-            self._transactions.repair()
-
     def __enter__(self) -> Stores:
         return self
 
@@ -133,8 +162,7 @@ class Stores:
         self.close()
 
 
-def _databases(settings: Settings, deadline_seconds: float) -> dict[str, SqliteDatabase]:
-    gate = Gate(settings.data_dir / "gate.lock")
+def _files(settings: Settings, gate: Gate, deadline_seconds: float) -> dict[str, SqliteDatabase]:
     paths = {
         "deployment_logs": settings.deployment_logs_path,
         "monitoring": settings.monitoring_path,

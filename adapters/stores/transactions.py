@@ -14,13 +14,13 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from adapters.stores.database import Database, SqliteDatabase
+from adapters.stores.database import SqliteDatabase, Transacting
 from adapters.stores.deployments import Deployments
 from adapters.stores.errors import Errors
 from adapters.stores.gate import Gate
@@ -53,7 +53,7 @@ _Statement = tuple[str, Any]
 class Together:
     """The three stores inside one transaction: what is done here is done in all of them, or in none."""
 
-    def __init__(self, databases: Mapping[str, Database]) -> None:
+    def __init__(self, databases: Mapping[str, Transacting]) -> None:
         """Speak to databases that are in a transaction."""
         self.deployments = Deployments(databases["deployment_logs"])
         self.monitoring = Monitoring(databases["monitoring"])
@@ -64,8 +64,21 @@ StoreOperation = Callable[[Together], object]
 """One part of a transaction over several stores, such as `lambda stores: stores.errors.record(error)`."""
 
 
-class Transactions:
-    """Begins, finishes and repairs transactions over several stores."""
+class Transactions(Protocol):
+    """What begins transactions over the three stores."""
+
+    def write(self, deadline_seconds: float) -> AbstractContextManager[Together]:
+        """One that changes them: all that its body does through it happens, or nothing."""
+
+    def read(self, deadline_seconds: float) -> AbstractContextManager[Together]:
+        """One that sees them at one moment."""
+
+    def snapshot(self, deadline_seconds: float) -> AbstractContextManager[Mapping[str, sa.Connection]]:
+        """As `read`, the connections themselves, for whoever copies the stores."""
+
+
+class SqliteTransactions:
+    """Begins, finishes and repairs transactions over several files."""
 
     def __init__(self, databases: Mapping[str, SqliteDatabase], gate: Gate) -> None:
         """Repair nothing yet: call `repair` with the gate held once the databases are open."""

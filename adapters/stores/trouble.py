@@ -14,6 +14,7 @@ from models.failures import (
     StoreCorruptError,
     StoreError,
     StoreFullError,
+    StoreUnreachableError,
 )
 
 
@@ -25,6 +26,7 @@ def our_words(store: str) -> Iterator[None]:
         StoreBusyError: It stayed locked until the deadline.
         StoreFullError: Its disk or quota is used up.
         StoreCorruptError: Its file is damaged.
+        StoreUnreachableError: Its server does not answer.
         StoreConstraintError: A row broke a rule of its table.
         StoreError: Anything else.
     """
@@ -32,6 +34,10 @@ def our_words(store: str) -> Iterator[None]:
         yield
     except (sa.exc.DBAPIError, sqlite3.Error) as error:
         raise in_our_words(error, store) from error
+    except sa.exc.TimeoutError as error:
+        raise StoreBusyError(
+            f"{store}: every connection of this process stayed in use;", advice="try again, or look less often."
+        ) from error
     except sa.exc.StatementError as error:
         raise StoreConstraintError(
             f"A value for {store} cannot be stored: {error.orig};", advice="give it the type its column has."
@@ -44,17 +50,29 @@ def in_our_words(error: BaseException, store: str) -> StoreError:
     code = getattr(original, "sqlite_errorname", None) or _postgresql_code(original)
     for kind, prefixes, advice in _KINDS:
         if code.startswith(prefixes):
-            return kind(f"{store}: {original} ({code});", advice=advice)
-    return StoreError(f"{store}: {original} ({code or type(original).__name__});", advice=_SEE)
+            return kind(f"{store}: {_said(original)} ({code});", advice=advice)
+    return StoreError(f"{store}: {_said(original)} ({code or type(original).__name__});", advice=_SEE)
 
 
 _SEE = "`roas stores check` tells the state of the stores."
 
+_REACH = "is the server up, and do ROAS_STORES_URL and its password say the right things?"
+
 _KINDS: tuple[tuple[type[StoreError], tuple[str, ...], str], ...] = (
     (
         StoreBusyError,
-        ("SQLITE_BUSY", "SQLITE_LOCKED", "PG55P03", "PG40001", "PG40P01"),
+        ("SQLITE_BUSY", "SQLITE_LOCKED"),
         "another program holds it; try again, or find it with `fuser`.",
+    ),
+    (
+        StoreBusyError,
+        ("PG55P03", "PG40001", "PG40P01", "PG57014", "PG53300"),
+        "others hold it; try again, or see who in pg_stat_activity.",
+    ),
+    (
+        StoreUnreachableError,
+        ("PG08", "PG57P", "PG28", "PG3D", "PG25P03"),
+        _REACH,
     ),
     (
         StoreFullError,
@@ -63,8 +81,13 @@ _KINDS: tuple[tuple[type[StoreError], tuple[str, ...], str], ...] = (
     ),
     (
         StoreCorruptError,
-        ("SQLITE_CORRUPT", "SQLITE_NOTADB", "PGXX00"),
+        ("SQLITE_CORRUPT", "SQLITE_NOTADB"),
         "the damaged file is kept beside the store; restore the last backup with `roas restore`.",
+    ),
+    (
+        StoreCorruptError,
+        ("PGXX001", "PGXX002"),
+        "PostgreSQL found damage; restore its last backup, and look at the disk under it.",
     ),
     (
         StoreConstraintError,
@@ -76,9 +99,22 @@ _KINDS: tuple[tuple[type[StoreError], tuple[str, ...], str], ...] = (
         ("SQLITE_READONLY", "SQLITE_PERM", "SQLITE_CANTOPEN", "SQLITE_IOERR"),
         "may this user write to the data folder, and does its file still exist?",
     ),
+    (
+        StoreError,
+        ("PG42501", "PG25006"),
+        "this user may not do it: it needs CREATE on the database, which must not be read-only.",
+    ),
 )
+
+
+def _said(original: object) -> str:
+    """A database's words in one line."""
+    return " ".join(str(original).split())
 
 
 def _postgresql_code(original: object) -> str:
     state = getattr(original, "sqlstate", None)
+    if state is None and type(original).__module__.startswith("psycopg"):
+        # Whoever was not let in, or lost the connection, got no code.
+        state = {"OperationalError": "08006", "DataError": "22000"}.get(type(original).__name__)
     return f"PG{state}" if state else ""

@@ -259,7 +259,10 @@ class MonitoringDeadLetter(MonitoringRow, table=True):
 
 
 class MonitoringArchive(MonitoringRow, table=True):
-    """A file of rows taken out of this store. `bytes` is the file's size."""
+    """A file of rows taken out of this store. `bytes` is the file's size.
+
+    Its samples before `deleted_to` (milliseconds since 1970) have left the store; where it is NULL, all have.
+    """
 
     __tablename__ = "archives"
     __table_args__ = (_IDS,)
@@ -272,3 +275,4 @@ class MonitoringArchive(MonitoringRow, table=True):
     bytes: int = number()
     sha256: str = some_text()
     archived_at: datetime = moment()
+    deleted_to: int | None = Field(default=None, sa_column=sa.Column(BIG, nullable=True))

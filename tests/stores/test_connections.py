@@ -66,13 +66,13 @@ def test_a_forked_child_writes_through_connections_of_its_own(stores: Stores) ->
 
 
 def test_a_child_forked_while_the_gate_is_held_does_not_keep_it(settings: Settings, stores: Stores) -> None:
-    with stores.gate.held(1, "parent"):
+    with stores.databases["deployment_logs"].gate.held(1, "parent"):
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
             os.read(reader, 1)
             os._exit(0)
-    with Gate(stores.gate.path).held(1, "another"):
+    with Gate(stores.databases["deployment_logs"].gate.path).held(1, "another"):
         pass
     os.write(writer, b"x")
     os.waitpid(child, 0)
@@ -82,18 +82,22 @@ def test_a_child_forked_while_the_gate_is_held_does_not_keep_it(settings: Settin
 
 def test_a_writer_that_waited_too_long_says_so(settings: Settings, stores: Stores) -> None:
     with (
-        Gate(stores.gate.path).held(1, "another"),
+        Gate(stores.databases["deployment_logs"].gate.path).held(1, "another"),
         pytest.raises(StoreBusyError, match=r"waited 0\.05 s"),
-        stores.gate.held(0.05, "writer"),
+        stores.databases["deployment_logs"].gate.held(0.05, "writer"),
     ):
         pass
-    with stores.gate.held(1, "writer"):
+    with stores.databases["deployment_logs"].gate.held(1, "writer"):
         pass
 
 
 def test_a_lock_that_comes_too_late_is_given_back(stores: Stores) -> None:
-    other = Gate(stores.gate.path)
-    with other.held(1, "another"), pytest.raises(StoreBusyError), stores.gate.held(0.01, "writer"):
+    other = Gate(stores.databases["deployment_logs"].gate.path)
+    with (
+        other.held(1, "another"),
+        pytest.raises(StoreBusyError),
+        stores.databases["deployment_logs"].gate.held(0.01, "writer"),
+    ):
         pass
     with other.held(5, "another"):
         pass
@@ -102,7 +106,7 @@ def test_a_lock_that_comes_too_late_is_given_back(stores: Stores) -> None:
 def test_the_gate_of_a_killed_holder_is_free(stores: Stores) -> None:
     code = (
         "import sys; from pathlib import Path; from adapters.stores.gate import Gate\n"
-        f"with Gate(Path({str(stores.gate.path)!r})).held(5, 'child'): print('held', flush=True); sys.stdin.read()"
+        f"with Gate(Path({str(stores.databases['deployment_logs'].gate.path)!r})).held(5, 'child'): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -152,7 +156,7 @@ def test_a_damaged_store_is_set_aside_and_the_rest_goes_on(settings: Settings, d
     with Stores.open(settings) as stores:
         write_as(stores, "kept")
         stores.monitoring.beat("x", NOON)
-        with stores.gate.held(5, "test"):
+        with stores.databases["deployment_logs"].gate.held(5, "test"):
             stores.databases["monitoring"].checkpoint()
     path = settings.monitoring_path
     whole = path.read_bytes()
@@ -172,7 +176,7 @@ def test_damage_found_while_running_leads_to_a_new_store_at_the_next_write(setti
         for place in range(5000)
     ]
     stores.monitoring.add_metrics(samples)
-    with stores.gate.held(5, "test"):
+    with stores.databases["deployment_logs"].gate.held(5, "test"):
         stores.databases["monitoring"].checkpoint()
     stores.databases["monitoring"].close()
     with settings.monitoring_path.open("r+b") as file:

@@ -242,7 +242,7 @@ def test_a_killed_archiver_deletes_nothing_and_another_takes_over(
     stores: Stores, settings: Settings, tmp_path: Path
 ) -> None:
     with Archiver() as archiver:
-        path = stores.databases["monitoring"].path
+        path = stores.databases["monitoring"].archive_source
         query = "SELECT ts FROM metric_samples"
         archiver.write(path, query, tmp_path / "a.parquet", kinds={"ts": "whole"})
         assert archiver._process is not None

@@ -117,8 +117,8 @@ def test_opening_finishes_what_a_dead_writer_left(settings: Settings, stores: St
 def test_the_next_writer_of_any_store_finishes_what_a_dead_writer_left(stores: Stores) -> None:
     two_causes(stores)
     forget_in_followers(stores)
-    with stores.gate.held(5, "test"):
-        stores.gate.leave_number(2)
+    with stores.databases["deployment_logs"].gate.held(5, "test"):
+        stores.databases["deployment_logs"].gate.leave_number(2)
     stores.monitoring.beat("x", NOON)
     assert contents(stores) == (2, 2, 2)
 

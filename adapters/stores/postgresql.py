@@ -1,0 +1,484 @@
+"""The stores in PostgreSQL: three schemas of one database, shared by many hosts.
+
+What a file lock does for SQLite files, an advisory lock does here: one writer at a time in a store, across
+hosts, held by the transaction itself, so that the server drops it with the connection of whoever dies. Rows get
+their ids in the order they become visible, and nobody decides on what another is changing. A transaction over
+several stores is one transaction of the database.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import sqlalchemy as sa
+from psycopg.adapt import Buffer
+from psycopg.types.string import StrDumperUnknown
+
+from adapters.stores.gate import Waits
+from adapters.stores.migrate import upgrade
+from adapters.stores.transactions import Together
+from adapters.stores.trouble import our_words
+from core.retention import FileUse
+from models.failures import BadInputError, StoreError
+from models.retention import RetentionPolicy
+from models.settings import Settings
+
+_LOCKS = {"deployment_logs": 0x726F6173_01, "monitoring": 0x726F6173_02, "errors": 0x726F6173_03}
+"""Advisory locks, by the store whose writers they line up. In this order where one takes several."""
+
+_OPENING = 0x726F6173_00
+_PAGE = 8192
+_CONNECT_SECONDS = 10
+_STATEMENT_SECONDS = 300
+_IDLE_SECONDS = 60
+_ROW_BYTES, _KEY_BYTES = 28, 24
+"""What PostgreSQL adds to a row, and to each of its keys in an index."""
+
+
+class PostgresqlServer:
+    """One database on one server, and the connections of this process to it."""
+
+    def __init__(self, settings: Settings, *, deadline_seconds: float) -> None:
+        """Connect to nothing yet.
+
+        Raises:
+            BadInputError: The URL is none of PostgreSQL, or carries a password.
+        """
+        self._url = _checked(settings.stores_url or "")
+        self._password_file = settings.stores_password_file
+        self.deadline_seconds = deadline_seconds
+        self.waits = Waits(settings.data_dir / "waits")
+        self._engines = self._new_engines()
+        _servers.add(self)
+
+    @property
+    def place(self) -> str:
+        """The database's address; the URL carries no password."""
+        return self._url.render_as_string()
+
+    @property
+    def label(self) -> str:
+        """The address in messages."""
+        return f"PostgreSQL {self.place}"
+
+    @property
+    def source(self) -> dict[str, str | None]:
+        """What another process needs to connect, but for the password itself."""
+        return {"url": self.place, "password_file": None if self._password_file is None else str(self._password_file)}
+
+    def open(self) -> None:
+        """Make or upgrade the schemas, one process at a time.
+
+        Raises:
+            StoreTooNewError: A later version of this program made a store.
+            StoreUnreachableError: The server does not answer, or does not let this user in.
+            StoreError: A schema cannot be made or upgraded.
+        """
+        for name in _LOCKS:
+            with our_words(f"Store {name} ({self.label})"), self._engines[0].begin() as connection:
+                connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_OPENING})"))
+                if connection.scalar(sa.text("SELECT to_regnamespace(:name)"), {"name": name}) is None:
+                    connection.execute(sa.schema.CreateSchema(name))
+                _enter(connection, name)
+                upgrade(connection, name)
+
+    def close(self) -> None:
+        """Close every connection of this process."""
+        for engine in self._engines:
+            engine.dispose()
+
+    @contextmanager
+    def reading(self, what: str, name: str) -> Iterator[sa.Connection]:
+        """A transaction that sees one moment and changes nothing, in a store's schema."""
+        with our_words(what), self._begun(self._engines[1], [name], locks=False) as connection:
+            yield connection
+
+    @contextmanager
+    def writing(self, what: str, names: Sequence[str]) -> Iterator[sa.Connection]:
+        """A transaction that has the stores named to itself, in the first one's schema."""
+        with our_words(what), self._begun(self._engines[0], names, locks=True) as connection:
+            yield connection
+
+    @contextmanager
+    def alone(self, what: str) -> Iterator[sa.Connection]:
+        """A connection for what may not run inside a transaction, without a limit of time."""
+        with our_words(what), self._engines[0].connect() as connection:
+            driver = connection.connection.dbapi_connection
+            if driver is None:
+                raise RuntimeError("the connection is closed")
+            driver.autocommit = True
+            try:
+                connection.exec_driver_sql("SET statement_timeout = 0")
+                yield connection
+            finally:
+                connection.invalidate()
+
+    def forget_after_fork(self) -> None:
+        """In a forked child: leave the parent's connections alone, and open own ones when needed."""
+        for engine in self._engines:
+            engine.dispose(close=False)
+
+    @contextmanager
+    def _begun(self, engine: sa.Engine, names: Sequence[str], *, locks: bool) -> Iterator[sa.Connection]:
+        connection = engine.connect()
+        try:
+            try:
+                self._first_words(connection, names, locks=locks)
+            except sa.exc.DBAPIError as error:
+                if not error.connection_invalidated:
+                    raise
+                # The server was restarted since the last use; nothing was said on this connection yet.
+                connection.close()
+                connection = engine.connect()
+                self._first_words(connection, names, locks=locks)
+            yield connection
+            connection.commit()
+        finally:
+            connection.close()
+
+    def _first_words(self, connection: sa.Connection, names: Sequence[str], *, locks: bool) -> None:
+        if not locks:
+            _enter(connection, names[0])
+            return
+        for name in _LOCKS:
+            if name in names:
+                _enter(connection, names[0])
+                self._wait_turn(connection, name)
+
+    def _wait_turn(self, connection: sa.Connection, name: str) -> None:
+        key = _LOCKS[name]
+        if connection.exec_driver_sql(f"SELECT pg_try_advisory_xact_lock({key})").scalar():
+            return
+        began = time.monotonic()
+        try:
+            connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({key})")
+        finally:
+            self.waits.add(time.monotonic() - began)
+
+    def _new_engines(self) -> tuple[sa.Engine, sa.Engine]:
+        """One whose connections write, one whose connections see a single moment in each transaction."""
+        writers = self._engine()
+        readers = self._engine().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
+        return writers, readers
+
+    def _engine(self) -> sa.Engine:
+        return sa.create_engine(
+            "postgresql+psycopg://",
+            creator=lambda: connect(self._url, self._password_file, self.deadline_seconds),
+            pool_size=2,
+            max_overflow=18,
+            pool_timeout=self.deadline_seconds,
+            pool_use_lifo=True,
+        )
+
+
+class PostgresqlDatabase:
+    """A store in one schema of a PostgreSQL database."""
+
+    def __init__(self, name: str, server: PostgresqlServer) -> None:
+        """Connect to nothing yet."""
+        self.name = name
+        self.set_aside: list[Path] = []
+        self._server = server
+
+    @property
+    def place(self) -> str:
+        """The database and the schema in it."""
+        return f"{self._server.place}, schema {self.name}"
+
+    @property
+    def archive_source(self) -> str:
+        """The database and the schema in it, for the process that writes archives."""
+        return "postgresql " + json.dumps({**self._server.source, "schema": self.name})
+
+    def close(self) -> None:
+        """Close every connection of this process to the server."""
+        self._server.close()
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        """A transaction that sees one moment and changes nothing.
+
+        Raises:
+            StoreUnreachableError: The server does not answer.
+            StoreError: The store cannot be read; the message says why.
+        """
+        with self._server.reading(self._label, self.name) as connection:
+            yield connection
+
+    @contextmanager
+    def write(self) -> Iterator[sa.Connection]:
+        """A transaction that has the store to itself, committed if the body ends well and undone if it raises.
+
+        Raises:
+            StoreBusyError: Others were writing until the deadline.
+            StoreUnreachableError: The server does not answer.
+            StoreError: The store cannot be written; the message says why.
+        """
+        with self._server.writing(self._label, [self.name]) as connection:
+            yield connection
+
+    def faults(self) -> list[str]:
+        """What PostgreSQL knows to be wrong: indexes and rules that do not hold, pages that did not check.
+
+        It verifies pages as it reads them where the cluster has data checksums.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self.read() as connection:
+            broken = connection.execute(_BROKEN, {"name": self.name}).scalars().all()
+            pages = connection.execute(_BAD_PAGES).scalar() or 0
+        return [*broken, *([f"{pages} pages of the database did not match their checksums"] if pages else [])][:10]
+
+    def use(self) -> FileUse:
+        """How much of its pages is used, as far as PostgreSQL's statistics tell: deleted rows keep their room.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self.read() as connection:
+            tables = connection.execute(_TABLES, {"name": self.name}).all()
+        pages = sum(int(one.bytes) for one in tables) // _PAGE
+        used = 0
+        for one in tables:
+            whole = int(one.bytes)
+            # Without statistics of its columns nothing is known of a table but its size.
+            needed = int(one.rows) * (int(one.width) + _ROW_BYTES + _KEY_BYTES * int(one.indexes)) * 5 // 4
+            used += min(whole, max(needed, _PAGE)) if one.width else whole
+        return FileUse(pages=pages, free=max(0, pages - -(-used // _PAGE)), page_bytes=_PAGE)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of the schema with its indexes; the log is the server's own.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self.read() as connection:
+            tables = connection.execute(_TABLES, {"name": self.name}).all()
+        return {"database": sum(int(one.bytes) for one in tables)}
+
+    def analyse(self) -> None:
+        """Look at a sample of each table, so that queries choose well.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        self._each_table("ANALYZE")
+
+    def settle(self) -> None:
+        """Nothing: the server empties its log by itself."""
+
+    def give_back(self, policy: RetentionPolicy, deadline: float, *, dry_run: bool) -> tuple[int, str | None]:
+        """Make the room of deleted rows usable again, where there is enough of it to pay; autovacuum does it too.
+
+        Files shrink only where their ends are free: PostgreSQL keeps the rest for new rows.
+
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        del deadline  # VACUUM does not make writers wait, so it need not be done in steps.
+        with self.read() as connection:
+            waste = connection.execute(_WASTE, {"name": self.name, "share": policy.vacuum_share}).scalars().all()
+        if waste and not dry_run:
+            self._each_table("VACUUM (ANALYZE)", waste)
+        remark = f"{self.name}: PostgreSQL keeps freed room for new rows" if waste else None
+        return self.sizes()["database"], remark
+
+    def _each_table(self, command: str, tables: Sequence[str] | None = None) -> None:
+        if tables is None:
+            with self.read() as connection:
+                tables = [one.table for one in connection.execute(_TABLES, {"name": self.name})]
+        with self._server.alone(self._label) as connection:
+            for one in tables:
+                connection.exec_driver_sql(f'{command} "{self.name}"."{one}"')
+
+    @cached_property
+    def _label(self) -> str:
+        return f"Store {self.name} ({self._server.label})"
+
+
+class PostgresqlTransactions:
+    """Transactions over several stores, which are the database's own."""
+
+    def __init__(self, server: PostgresqlServer) -> None:
+        """Begin nothing yet."""
+        self._server = server
+
+    @contextmanager
+    def write(self, deadline_seconds: float) -> Iterator[Together]:
+        """A transaction over the three stores; do nothing to the stores but through what is given.
+
+        Raises:
+            StoreBusyError: Others were writing until the deadline.
+            StoreError: A store failed, and nothing happened.
+        """
+        del deadline_seconds  # Every connection has it.
+        what = f"A transaction over the three stores ({self._server.label})"
+        with self._server.writing(what, list(_LOCKS)) as connection:
+            yield _together(connection)
+
+    @contextmanager
+    def read(self, deadline_seconds: float) -> Iterator[Together]:
+        """The three stores at one moment.
+
+        Raises:
+            StoreError: A store cannot be read.
+        """
+        del deadline_seconds
+        with self._server.reading(f"A look at the three stores ({self._server.label})", "errors") as connection:
+            yield _together(connection)
+
+    @contextmanager
+    def snapshot(self, deadline_seconds: float) -> Iterator[Mapping[str, sa.Connection]]:
+        """Refuse: what copies files cannot copy these stores.
+
+        Raises:
+            BadInputError: Always.
+        """
+        raise refused_copy(self._server.place, deadline_seconds)
+        yield {}
+
+
+def refused_copy(place: str, _: float = 0) -> BadInputError:
+    """The error of whoever wants to copy stores that are not files."""
+    return BadInputError(
+        f"The stores are in PostgreSQL ({place}), not in files that could be copied;",
+        advice="`pg_dump --format=custom --schema=deployment_logs --schema=monitoring --schema=errors` copies them "
+        "at one moment while all runs, `pg_restore --clean` puts them back; copy the folder `archive` too.",
+    )
+
+
+class _Bound:
+    """A store whose every transaction is the one that is open over all of them."""
+
+    def __init__(self, name: str, connection: sa.Connection) -> None:
+        self.name = name
+        self._connection = connection
+
+    @contextmanager
+    def read(self) -> Iterator[sa.Connection]:
+        with our_words(f"Store {self.name}"):
+            _enter(self._connection, self.name)
+            yield self._connection
+
+    write = read
+
+
+def _together(connection: sa.Connection) -> Together:
+    return Together({name: _Bound(name, connection) for name in _LOCKS})
+
+
+def _enter(connection: sa.Connection, name: str) -> None:
+    """Names of tables mean those of this store, until the end of the transaction."""
+    connection.exec_driver_sql(f"SET LOCAL search_path TO {name}")
+
+
+class _Text(StrDumperUnknown):
+    """Text as PostgreSQL takes it: what a container wrote may hold zero bytes, which it refuses."""
+
+    def dump(self, obj: str) -> Buffer | None:
+        return super().dump(obj.replace("\0", "\N{REPLACEMENT CHARACTER}") if "\0" in obj else obj)
+
+
+def connect(url: sa.URL, password_file: Path | None, deadline_seconds: float) -> psycopg.Connection[Any]:
+    """A connection of the driver's own that waits for others and for the server so long and no longer.
+
+    Raises:
+        StoreError: The password's file cannot be read.
+        psycopg.Error: The server does not answer, or does not let this user in.
+    """
+    seconds = {
+        "lock_timeout": deadline_seconds,
+        "statement_timeout": max(_STATEMENT_SECONDS, 2 * deadline_seconds),
+        # A host that hangs in a transaction must not make the others wait for ever.
+        "idle_in_transaction_session_timeout": max(_IDLE_SECONDS, 2 * deadline_seconds),
+    }
+    limits = " ".join(f"-c {name}={round(value * 1000)}" for name, value in seconds.items())
+    given: dict[str, Any] = {
+        "connect_timeout": _CONNECT_SECONDS,
+        "application_name": "roas",
+        "tcp_user_timeout": 1000 * _CONNECT_SECONDS,
+        "host": url.host,
+        "port": url.port,
+        "user": url.username,
+        "dbname": url.database,
+        **url.query,
+        "options": f"{url.query.get('options', '')} {limits} -c timezone=UTC".strip(),
+    }
+    if password_file is not None:
+        given["password"] = _password(password_file)
+    connection: psycopg.Connection[Any] = psycopg.connect(
+        **{name: value for name, value in given.items() if value is not None}
+    )
+    connection.adapters.register_dumper(str, _Text)
+    return connection
+
+
+def _password(file: Path) -> str:
+    try:
+        return file.read_text().strip()
+    except OSError as error:
+        raise StoreError(
+            f"The password of the stores cannot be read from {file}: {error.strerror};",
+            advice="set ROAS_STORES_PASSWORD_FILE to a file this user may read.",
+        ) from error
+
+
+def _checked(text: str) -> sa.URL:
+    advice = "give one like postgresql://user@host/database, and the password in ROAS_STORES_PASSWORD_FILE."
+    try:
+        url = sa.make_url(text)
+    except (sa.exc.ArgumentError, ValueError):
+        # Not the driver's words: they repeat the text, and with it a password that was put there.
+        raise BadInputError("ROAS_STORES_URL cannot be read;", advice=advice) from None
+    if url.drivername not in ("postgresql", "postgres") or not url.database:
+        raise BadInputError(f"ROAS_STORES_URL names {url.drivername}, not a PostgreSQL database;", advice=advice)
+    if url.password is not None or "password" in url.query:
+        raise BadInputError("ROAS_STORES_URL carries a password, which would be shown;", advice=advice)
+    return url
+
+
+_TABLES = sa.text("""
+SELECT c.relname AS "table", pg_total_relation_size(c.oid) AS bytes, coalesce(s.n_live_tup, 0) AS rows,
+    (SELECT count(*) FROM pg_index i WHERE i.indrelid = c.oid) AS indexes,
+    (SELECT coalesce(sum(p.avg_width), 0) FROM pg_stats p
+        WHERE p.schemaname = :name AND p.tablename = c.relname) AS width
+FROM pg_class c LEFT JOIN pg_stat_user_tables s ON s.relid = c.oid
+WHERE c.relnamespace = to_regnamespace(:name) AND c.relkind = 'r' ORDER BY c.relname
+""")
+
+_WASTE = sa.text("""
+SELECT relname FROM pg_stat_user_tables WHERE schemaname = :name
+    AND n_dead_tup > 1000 AND n_dead_tup > :share * (n_live_tup + n_dead_tup) ORDER BY relname
+""")
+
+_BROKEN = sa.text("""
+SELECT 'index ' || i.indexrelid::regclass || ' is not valid' FROM pg_index i
+    JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relnamespace = to_regnamespace(:name) AND NOT i.indisvalid
+UNION ALL
+SELECT 'rule ' || conname || ' was never verified' FROM pg_constraint
+    WHERE connamespace = to_regnamespace(:name) AND NOT convalidated
+LIMIT 10
+""")
+
+_BAD_PAGES = sa.text("SELECT checksum_failures FROM pg_stat_database WHERE datname = current_database()")
+
+_servers: weakref.WeakSet[PostgresqlServer] = weakref.WeakSet()
+
+
+def _forget_servers() -> None:
+    for server in _servers:
+        server.forget_after_fork()
+
+
+os.register_at_fork(after_in_child=_forget_servers)
