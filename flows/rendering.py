@@ -203,7 +203,7 @@ def show_store_reports(reports: Sequence[StoreReport]) -> None:
     """How each store is, its faults first."""
     for report in reports:
         verdict = "[green]whole[/green]" if report.whole else "[red]not whole[/red]"
-        _say(f"\n[bold]{report.store}[/bold] {verdict}  {escape(str(report.path))}")
+        _say(f"\n[bold]{report.store}[/bold] {verdict}  {escape(report.place)}")
         for fault in report.faults:
             _say(f"  [red]{escape(fault)}[/red]")
         full = f", full in {report.full_in.days} days" if report.full_in else ""
