@@ -128,8 +128,11 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
 
     async def run() -> Any:
         from flows.error_recovery import error_recovery
+        from tasks.redaction import redact
 
-        return await error_recovery(environment=name, text=said, service=service, source="person", act=not dry_run)
+        # The parameters of a run are kept on the server as they are given.
+        text = await redact(name, said)
+        return await error_recovery(environment=name, text=text, service=service, source="person", act=not dry_run)
 
     outcome = run_flow(run)
     show_answer(outcome, json_wanted, show_recovery)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 
 from core.redaction import Redactor
-from models.failures import BadInputError
-from tasks.doors import find_environment, redactor_of
+from models.failures import BadInputError, EngineError
+from tasks.doors import engine_of, find_environment, redactor_of
+
+log = logging.getLogger("roas")
 
 
 async def redact(environment: str, text: str, compose_files: tuple[str, ...] = ()) -> str:
@@ -14,10 +17,15 @@ async def redact(environment: str, text: str, compose_files: tuple[str, ...] = (
 
     def clean() -> str:
         try:
-            redactor = redactor_of(find_environment(environment, compose_files))
+            declared = find_environment(environment, compose_files)
         except BadInputError:
             # The environment's file is what failed: its secrets are unknown, patterns still apply.
-            redactor = Redactor(())
-        return redactor.text(text)
+            return Redactor(()).text(text)
+        try:
+            # To look at the containers is to learn which secrets they were given.
+            engine_of(declared).sightings(declared.project)
+        except EngineError as error:
+            log.info("redacting without the secrets of containers: %s", error)
+        return redactor_of(declared).text(text)
 
     return await asyncio.to_thread(clean)
