@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
@@ -24,6 +25,7 @@ from models.validation import ValidationResult
 _LOG_LINES = 6
 _ANSWERS = 2
 _MOST_STEPS = 3
+_LOOKS_AT_CONTAINERS = re.compile(r"docker\b.*\b(logs|inspect|ps|exec|stats|top|restart)\b")
 
 
 def explain(
@@ -75,7 +77,7 @@ def explain(
         consequences=_consequences(reason, service, named, failed, said=shown),
         changed=release_changes,
         tried=tried,
-        commands=_commands(operation, tickets),
+        commands=_commands(operation, tickets, bundles),
         evidence=tuple(one.bundle_id for one in bundles),
     )
 
@@ -256,19 +258,22 @@ def _tried(operation: Operation, executions: Sequence[RecoveryExecution]) -> tup
     return tuple(found)
 
 
-def _commands(operation: Operation, tickets: Sequence[Ticket]) -> tuple[str, ...]:
-    """What to type: the steps of the ticket where there is one, else the operation's own advice."""
+def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence[EvidenceBundle]) -> tuple[str, ...]:
+    """What to type: the operation's own advice, then the steps of the ticket where there is one."""
     waiting = [one for one in tickets if one.state is not TicketState.RESOLVED]
-    found: list[str] = []
-    if operation.details.get("advice"):
-        found.append(str(operation.details["advice"]))
-    if waiting:
-        known = " ".join(found)
-        found += [step for step in waiting[0].steps if _typed(step) not in known][:_MOST_STEPS]
-    found.append(f"roas {_command(operation)} {operation.environment}")
-    if waiting:
-        found.append(f"roas resolve {waiting[0].ticket_id} --note 'what mended it'")
-    return tuple(found)
+    advice = str(operation.details.get("advice") or "")
+    steps = [step for step in (waiting[0].steps if waiting else ()) if _typed(step) not in advice]
+    found = [advice, *steps] if advice else steps
+    if operation.details.get("undone"):
+        # The containers that failed are gone: what would look at them looks at others, or at nothing.
+        found = [step for step in found if _LOOKS_AT_CONTAINERS.search(step) is None]
+    kept = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
+    return (
+        *((kept,) if bundles else ()),
+        *found[:_MOST_STEPS],
+        f"roas {_command(operation)} {operation.environment}",
+        *((f"roas resolve {waiting[0].ticket_id} --note 'what mended it'",) if waiting else ()),
+    )
 
 
 def _typed(step: str) -> str:

@@ -14,16 +14,26 @@ def register(group: click.Group) -> None:
 
 @click.command()
 @click.argument("deployment_id", required=False)
+@click.option("--evidence", is_flag=True, help="All that was kept: containers, logs, probe answers, events, host.")
 @as_json
-def why(deployment_id: str | None, json_wanted: bool) -> None:
+def why(deployment_id: str | None, evidence: bool, json_wanted: bool) -> None:
     """What failed first, the lines that show it, what changed, what was tried, what to type.
 
     The first letters of an operation's id are enough; without one, the latest that failed.
     """
-    from tasks.reading import read_explanation
+    from tasks.reading import read_evidence, read_explanation
 
     explanation = read_explanation(deployment_id)
-    if json_wanted:
+    if evidence:
+        from core.evidence_page import page
+        from flows.rendering import print_json
+
+        kept = read_evidence(explanation.deployment_id)
+        if json_wanted:
+            print_json(kept)
+        else:
+            click.echo(page(kept) or f"No evidence was kept of {explanation.deployment_id}.")
+    elif json_wanted:
         from flows.rendering import print_json
 
         print_json(explanation)

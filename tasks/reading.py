@@ -9,6 +9,7 @@ from core.explanation import explain
 from core.releases import differences
 from models.analysis import Analysis, Failure
 from models.errors_seen import RecordedError
+from models.evidence import EvidenceBundle
 from models.explanation import Explanation
 from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus, OperationType
@@ -67,6 +68,11 @@ def read_explanation(deployment_id: str | None) -> Explanation:
         executions=[one for story in stories for one in story.executions if one.started_at >= operation.started_at],
         release_changes=_release_changes(operation),
     )
+
+
+def read_evidence(deployment_id: str) -> list[EvidenceBundle]:
+    """What was kept of the services of one operation, oldest first."""
+    return list(open_stores().errors.evidence(deployment_id=deployment_id))
 
 
 def read_analysis(environment: str, days: int, now: datetime) -> Analysis:

@@ -151,7 +151,6 @@ def test_the_steps_of_an_open_ticket_are_what_to_type() -> None:
         "look at its log",
         "See the log: docker compose -p prod logs --tail 100 web",
         "b: c",
-        "d: e",
         "roas start prod",
         "roas resolve t1 --note 'what mended it'",
     )
@@ -159,9 +158,23 @@ def test_the_steps_of_an_open_ticket_are_what_to_type() -> None:
 
 def test_a_step_that_the_advice_says_already_is_not_said_twice() -> None:
     operation = replace(FAILED, details={"advice": "look at its log: docker compose -p prod logs web"})
-    ticket = replace(TICKET, steps=("See the log: docker compose -p prod logs --tail 100 web", "Start it: docker start web"))
+    ticket = replace(
+        TICKET, steps=("See the log: docker compose -p prod logs --tail 100 web", "Start it: docker start web")
+    )
 
     assert explain(operation, tickets=[ticket]).commands[1] == "Start it: docker start web"
+
+
+def test_what_would_look_at_containers_that_are_gone_is_not_advised() -> None:
+    details = {"reason": "x", "advice": "look: docker compose -p prod logs web", "undone": "removed web"}
+    ticket = replace(TICKET, steps=("See: docker compose -p prod ps --all web", "Correct what the message names."))
+
+    found = explain(replace(FAILED, details=details), errors=[ERROR], tickets=[ticket], bundles=[BUNDLE])
+
+    assert found.commands[:2] == (
+        "See all that was kept of it: roas why prod-1 --evidence",
+        "Correct what the message names.",
+    )
 
 
 def test_a_resolved_ticket_asks_for_nothing() -> None:
