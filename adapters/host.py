@@ -50,6 +50,7 @@ def sample_host(path: Path, now: datetime) -> SystemSample:
         pressure_cpu=_pressure("cpu"),
         pressure_memory=_pressure("memory"),
         pressure_io=_pressure("io"),
+        open_files_most=_kernel_number("fs/nr_open"),
     )
 
 
@@ -80,6 +81,17 @@ def port_holder(port: int, protocol: str = "tcp") -> str | None:
             except psutil.NoSuchProcess:
                 continue
     return None
+
+
+def unwritable_by(path: Path, user: str) -> bool:
+    """True where a folder's own mode surely keeps a user of that number or name from writing into it.
+
+    A name says nothing of its number inside an image, so it is taken for the owner unless that is root. Whom the
+    group helps is not known either, so a folder its group may write into passes.
+    """
+    told = path.stat()
+    owns = user == str(told.st_uid) if user.isdigit() else told.st_uid != 0
+    return not owns and not told.st_mode & 0o022
 
 
 def file_problem(path: Path) -> str | None:
@@ -122,6 +134,14 @@ def _existing(path: Path) -> Path:
     while not found.exists() and found != found.parent:
         found = found.parent
     return found
+
+
+def _kernel_number(name: str) -> int | None:
+    """A number the kernel tells of itself; None on systems without it."""
+    try:
+        return int(Path("/proc/sys", name).read_text(encoding="ascii"))
+    except OSError:
+        return None
 
 
 def _pressure(kind: str) -> float | None:

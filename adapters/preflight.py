@@ -19,7 +19,7 @@ import yaml
 
 from adapters.compose_cli import ComposeCli
 from adapters.docker_engine import DockerEngine
-from adapters.host import file_problem, port_holder, port_is_free, readable_by_all, sample_host
+from adapters.host import file_problem, port_holder, port_is_free, readable_by_all, sample_host, unwritable_by
 from adapters.secrets import missing_secrets, process_environment, secret_values, variables_of
 from models.compose import Application, ComposeVariable, ImageFact, Mount, MountKind, PortHolder, ServiceDeclaration
 from models.environments import Environment
@@ -30,6 +30,7 @@ from models.validation_facts import Facts, ImageWanted, MountWanted, PortWanted,
 _REGISTRY_SECONDS = 2.0
 _FILE_BYTES = 1024 * 1024
 _FILES_IN_FOLDER = 100
+_FILE_ENDINGS = frozenset({".conf", ".cfg", ".ini", ".json", ".toml", ".yaml", ".yml", ".env", ".sh", ".sql", ".pem"})
 _PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "opt/bin")
 
 T = TypeVar("T")
@@ -283,11 +284,23 @@ def _mount(service: ServiceDeclaration, mount: Mount, user: str, redact: Callabl
     problem = file_problem(path)
     content_problem = None
     if problem is None and not path.is_socket():
-        if user not in ("", "0", "root") and not readable_by_all(path) and user != str(path.stat().st_uid):
-            problem = f"its user {user} may not read it"
+        problem = _mount_problem(path, mount, user)
         if path.is_file() or mount.read_only:
             content_problem = next(map(redact, _content_problems(path, service.image)), None)
     return MountWanted(service=service.name, mount=mount, problem=problem, content_problem=content_problem)
+
+
+def _mount_problem(path: Path, mount: Mount, user: str) -> str | None:
+    """What will go wrong with a path that is there."""
+    if path.is_dir() and Path(mount.target).suffix in _FILE_ENDINGS and not any(path.iterdir()):
+        return f"it is an empty folder, while {mount.target} looks like a file; an earlier start may have made it"
+    if user in ("", "0", "root"):
+        return None
+    if not readable_by_all(path) and user != str(path.stat().st_uid):
+        return f"its user {user} may not read it"
+    if path.is_dir() and not mount.read_only and unwritable_by(path, user):
+        return f"its user {user} may not write into it"
+    return None
 
 
 def _content_problems(path: Path, image: str) -> Iterator[str]:

@@ -23,6 +23,7 @@ _DISK_CRITICAL_BYTES = 200 * 1024**2
 _DISK_WARNING_BYTES = 2 * 1024**3
 _INODES_WARNING = 0.05
 _OPEN_FILES = 1024
+_LEAST_MEMORY_BYTES = 6 * 1024**2
 _CLOCK = timedelta(seconds=5)
 # What an engine hands out when nothing else is configured: 172.17-172.31 as /16, 192.168.0.0/16 as /20.
 _DEFAULT_POOLS = 31
@@ -245,15 +246,32 @@ def _check_dependencies(application: Application) -> Iterator[Check]:
                 "Take one depends_on out of the circle.",
             )
         )
+    findings += [
+        _found(
+            "dependencies",
+            _WARNING,
+            f"{name} waits until {other} has finished, but {other} is started again whenever it ends "
+            f"(restart: {application.services[other].restart}).",
+            f"Set restart of {other} to no or on-failure.",
+            name,
+        )
+        for name, declaration in application.services.items()
+        for other, needed in declaration.depends_on.items()
+        if needed.condition is DependencyCondition.COMPLETED
+        and other in application.services
+        and application.services[other].restarts
+    ]
     yield from _or_passed("dependencies", findings, "All dependencies are declared and none goes in a circle.")
 
 
 def _check_images(facts: Facts) -> Iterator[Check]:
+    platforms = {} if isinstance(facts.declared, Trouble) else facts.declared.services
     for image in facts.images:
-        yield _judge_image(image, facts.engine)
+        declaration = platforms.get(image.service)
+        yield _judge_image(image, facts.engine, declaration.platform if declaration else None)
 
 
-def _judge_image(image: ImageWanted, engine: EngineInfo | Trouble) -> Check:
+def _judge_image(image: ImageWanted, engine: EngineInfo | Trouble, wanted: str | None) -> Check:
     name, reference = "image", image.reference
     if image.held is None:
         if image.buildable:
@@ -271,6 +289,14 @@ def _judge_image(image: ImageWanted, engine: EngineInfo | Trouble) -> Check:
                 image.service,
             )
         return _passed(name, f"{reference} will be fetched.", image.service)
+    if wanted is not None and image.held.platform and not f"{image.held.platform}/".startswith(f"{wanted}/"):
+        return _found(
+            name,
+            _WARNING,
+            f"Image {reference} of {image.service} is here for {image.held.platform}; the Compose file wants {wanted}.",
+            f"Fetch it: docker pull --platform {wanted} {reference}",
+            image.service,
+        )
     built_for, runs = image.held.platform, "" if isinstance(engine, Trouble) else _platform(engine.architecture)
     if built_for and runs and not built_for.startswith(f"linux/{runs}"):
         return _found(
@@ -320,6 +346,12 @@ def _judge_healthcheck(
             )
     if check is None or disabled:
         return
+    if check.test and check.test[0] not in ("CMD", "CMD-SHELL"):
+        yield finding(
+            _CRITICAL,
+            f"The health check of {name} begins with {check.test[0]!r}, so the engine never runs it.",
+            "Begin it with CMD (a program and its arguments) or CMD-SHELL (one shell line).",
+        )
     if image is not None:
         for program in image.missing_programs:
             yield finding(
@@ -351,6 +383,16 @@ def _traps(name: str, check: HealthcheckDeclaration) -> Iterator[tuple[str, str]
         yield (
             f"The health check of {name} passes while Redis loads or wants a password: redis-cli exits 0 then.",
             "Add -e to redis-cli, or look for PONG in what it says.",
+        )
+    if re.search(r"(^CMD(-SHELL)?\s+|\|\|\s*|;\s*)(true|exit 0|:)\s*;?\s*$", words):
+        yield (
+            f"The health check of {name} passes whatever happens: it ends with what always succeeds.",
+            "Let the check fail when the service does not serve (|| exit 1).",
+        )
+    if re.search(r"\bmysqladmin\b.*\bping\b", words):
+        yield (
+            f"The health check of {name} passes while every login is refused: mysqladmin ping exits 0 then.",
+            "Ask something that needs a login, such as mysqladmin status.",
         )
     if re.search(r"\bcurl\b", words) and not re.search(r"\s(-\w*f\w*|--fail\S*)(\s|$)", words):
         yield (
@@ -528,6 +570,7 @@ def _check_reservations(facts: Facts, application: Application) -> Iterator[Chec
                     service.name,
                 )
             )
+        findings += _impossible_limits(service, facts.host)
     new = [one for one in application.services.values() if one.name not in running]
     memory = sum((one.memory_reservation_bytes or 0) * one.replicas for one in new)
     cpus = sum((one.cpu_reservation or 0) * one.replicas for one in application.services.values())
@@ -551,6 +594,29 @@ def _check_reservations(facts: Facts, application: Application) -> Iterator[Chec
             )
         )
     yield from _or_passed("reservations", findings, "What the services reserve is there.")
+
+
+def _impossible_limits(service: ServiceDeclaration, host: SystemSample | None) -> Iterator[Check]:
+    """What the engine refuses when it makes or starts the container."""
+    limit, reserved, name = service.memory_limit_bytes, service.memory_reservation_bytes, service.name
+    if limit is not None and limit < _LEAST_MEMORY_BYTES:
+        finding = f"{name} is limited to {_size(limit)} of memory; the engine refuses less than 6 MiB."
+        yield _found("reservations", _CRITICAL, finding, "Raise its memory limit.", name)
+    elif limit is not None and reserved is not None and reserved > limit:
+        finding = (
+            f"{name} reserves {_size(reserved)} of memory and may use only {_size(limit)}; the engine refuses that."
+        )
+        yield _found("reservations", _CRITICAL, finding, "Raise its limit, or lower its reservation.", name)
+    most = None if host is None else host.open_files_most
+    if service.open_files is not None and most is not None and service.open_files > most:
+        yield _found(
+            "open_files",
+            _CRITICAL,
+            f"{name} wants {service.open_files} open files; the kernel allows {most} to one process, so it would not "
+            "start.",
+            f"Lower its ulimits.nofile, or raise it: sysctl -w fs.nr_open={service.open_files}",
+            name,
+        )
 
 
 def _resources(host: SystemSample | None) -> dict[str, object]:

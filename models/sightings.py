@@ -124,6 +124,8 @@ class SystemSample:
     pressure_cpu: float | None = None
     pressure_memory: float | None = None
     pressure_io: float | None = None
+    open_files_most: int | None = None
+    """What any process may be given at most, whatever its limit is now."""
 
     @property
     def memory_percent(self) -> float:

@@ -169,6 +169,46 @@ async def test_a_file_its_user_may_not_read_is_found(make_project: Make) -> None
     assert findings(await gather_facts(project.environment), "mounts") == []
 
 
+async def test_a_folder_its_user_may_not_write_into_is_found(make_project: Make) -> None:
+    text = "services: {a: {image: IMAGE, command: FOREVER, user: '12345', volumes: ['./data:/data']}}"
+    project = make_project(text)
+    folder = project.folder / "data"
+    folder.mkdir()
+    folder.chmod(0o755)
+    (found,) = findings(await gather_facts(project.environment), "mounts")
+    assert "its user 12345 may not write into it" in found.finding
+    folder.chmod(0o777)
+    assert findings(await gather_facts(project.environment), "mounts") == []
+
+
+async def test_an_empty_folder_in_the_place_of_a_file_is_found(make_project: Make) -> None:
+    text = "services: {a: {image: IMAGE, command: FOREVER, volumes: ['./app.conf:/etc/app.conf:ro']}}"
+    project = make_project(text)
+    (project.folder / "app.conf").mkdir()
+    (found,) = findings(await gather_facts(project.environment), "mounts")
+    assert "/etc/app.conf looks like a file" in found.finding
+
+
+async def test_a_broken_configuration_is_told_without_the_line_that_may_hold_a_password(make_project: Make) -> None:
+    text = "services: {a: {image: IMAGE, command: FOREVER, volumes: ['./app.yaml:/app.yaml:ro']}}"
+    project = make_project(text)
+    (project.folder / "app.yaml").write_text("user: me\nmail: it-is-hidden: [x\n")
+    (found,) = findings(await gather_facts(project.environment), "mounted_configuration")
+    assert "app.yaml does not parse" in found.finding
+    assert "line 2" in found.finding
+    assert "it-is-hidden" not in found.finding
+
+
+async def test_the_kernel_s_most_open_files_are_known_and_compared(make_project: Make) -> None:
+    limit = "ulimits: {nofile: 2000000000}"
+    facts = await gather_facts(
+        make_project(f"services: {{a: {{image: IMAGE, command: FOREVER, {limit}}}}}").environment
+    )
+    assert facts.host is not None
+    assert facts.host.open_files_most == int(Path("/proc/sys/fs/nr_open").read_text())
+    assert len(findings(facts, "open_files")) == 1
+
+
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
 async def test_prometheus_judges_its_own_configuration(make_project: Make, tmp_path: Path) -> None:
     text = "services: {p: {image: 'prom/prometheus', pull_policy: never, volumes: ['./prometheus.yml:/p.yml:ro']}}"

@@ -228,6 +228,10 @@ def test_an_image_that_can_be_had_or_built_is_well(image: ImageWanted) -> None:
         (replace(CHECK, test=("CMD-SHELL", "redis-cli -a x PING || exit 1")), "redis-cli exits 0"),
         (replace(CHECK, test=("CMD-SHELL", "curl http://localhost/ || exit 1")), "even 500"),
         (replace(CHECK, timeout=timedelta(minutes=5)), "may hang for 300 s"),
+        (replace(CHECK, test=("CMD-SHELL", "wget -q http://localhost/ || true")), "passes whatever happens"),
+        (replace(CHECK, test=("CMD-SHELL", "wget -q http://localhost/; exit 0")), "passes whatever happens"),
+        (replace(CHECK, test=("CMD", "true")), "passes whatever happens"),
+        (replace(CHECK, test=("CMD", "mysqladmin", "ping", "-u", "root")), "every login is refused"),
     ],
 )
 def test_a_health_check_that_looks_right_and_is_not_is_found(check: HealthcheckDeclaration, words: str) -> None:
@@ -244,6 +248,8 @@ def test_a_health_check_that_looks_right_and_is_not_is_found(check: HealthcheckD
         ("CMD-SHELL", "curl -fsS http://localhost/"),
         ("CMD-SHELL", "curl --fail http://localhost/"),
         ("CMD-SHELL", "wget -q --spider http://localhost/"),
+        ("CMD-SHELL", "wget -q http://localhost/true || exit 1"),
+        ("CMD", "test", "-e", "/tmp/true"),
     ],
 )
 def test_a_sound_health_check_is_left_alone(test: tuple[str, ...]) -> None:
@@ -333,12 +339,45 @@ def test_an_external_volume_must_be_there() -> None:
         ({"memory_limit_bytes": 64 * GIB}, WARNING, "may use 64.0 GiB"),
         ({"memory_reservation_bytes": 4 * GIB, "replicas": 2}, WARNING, "reserve 8.0 GiB"),
         ({"cpu_reservation": 3.0, "replicas": 2}, WARNING, "reserve 6 processors"),
+        ({"memory_limit_bytes": 4 * 1024**2}, CRITICAL, "refuses less than 6 MiB"),
+        ({"memory_limit_bytes": GIB, "memory_reservation_bytes": 2 * GIB}, CRITICAL, "may use only 1.0 GiB"),
     ],
 )
 def test_more_than_the_machine_has_is_found(changes: dict[str, object], severity: CheckSeverity, words: str) -> None:
     found = only(judged(declared=declared(**changes)))
     assert (found.name, found.severity) == ("reservations", severity)
     assert words in found.finding
+
+
+def test_more_open_files_than_the_kernel_allows_stop_the_start() -> None:
+    limited = replace(HOST, open_files_most=1_048_576)
+    found = only(judged(declared=declared(open_files=2_000_000), host=limited))
+    assert (found.name, found.severity) == ("open_files", CRITICAL)
+    assert "allows 1048576" in found.finding
+    assert judged(declared=declared(open_files=1_048_576), host=limited).failed == ()
+    assert judged(declared=declared(open_files=2_000_000)).failed == ()
+
+
+def test_a_check_the_engine_never_runs_stops_the_start() -> None:
+    found = only(judged(declared=declared(healthcheck=replace(CHECK, test=("redis-cli", "-e", "ping")))))
+    assert found.severity is CRITICAL
+    assert "begins with 'redis-cli'" in found.finding
+
+
+@pytest.mark.parametrize(("restart", "findings"), [("always", 1), ("unless-stopped", 1), ("on-failure", 0), ("no", 0)])
+def test_waiting_for_the_end_of_what_is_always_started_again_is_found(restart: str, findings: int) -> None:
+    bot = replace(SERVICE, name="bot", depends_on={"redis": DependsOn(condition=DependencyCondition.COMPLETED)})
+    services = {"bot": bot, "redis": replace(SERVICE, restart=restart, awaited=True, one_shot=True)}
+    told = [c for c in judged(declared=replace(APPLICATION, services=services)).failed if c.name == "dependencies"]
+    assert len(told) == findings
+    assert all("started again whenever it ends" in check.finding for check in told)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "findings"), [("linux/arm64", 1), ("linux/amd64", 0), ("linux/amd64/v2", 1), (None, 0)]
+)
+def test_an_image_for_another_platform_than_declared_is_found(wanted: str | None, findings: int) -> None:
+    assert len(judged(declared=declared(platform=wanted)).failed) == findings
 
 
 def test_compose_files_without_services_stop_the_start() -> None:
