@@ -1,13 +1,14 @@
-"""Decisions while an application starts: is a service up, still to be waited for, or lost; may the next begin."""
+"""Decisions while an application starts: is a service up, still to be waited for, or lost, and who is to blame."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from models.compose import DependencyCondition, DependsOn, ServiceDeclaration
+from models.compose import ServiceDeclaration
+from models.results import ServiceStart
 from models.sightings import Sighting
 
 CRASHES_TOLERATED = 5
@@ -34,15 +35,6 @@ class Standing:
 
     progress: Progress
     reason: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Condition:
-    """Whether a dependency lets its dependant start. `hopeless`: it never will, without a person."""
-
-    met: bool
-    reason: str
-    hopeless: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,23 +68,20 @@ def standing(
     return min(each, key=lambda one: order.index(one.progress))
 
 
-def dependency_met(
-    name: str,
-    needed: DependsOn,
-    declaration: ServiceDeclaration | None,
-    sightings: Sequence[Sighting],
-    *,
-    asked_at: datetime,
-) -> Condition:
-    """Whether the dependency `name` lets its dependant start, in a start that began at `asked_at`.
+def to_blame(failures: Sequence[ServiceStart], required: Collection[str]) -> ServiceStart | None:
+    """The failure that a whole start is to be blamed on; None where no required service failed.
 
-    `declaration` is None where the application does not have that service (a profile that is off). An
-    optional dependency that cannot be met is met: its dependant goes on without it.
+    A service that was not started for want of another blames that one. `failures` are in the order they
+    happened.
     """
-    found = _condition(name, needed.condition, declaration, sightings, asked_at)
-    if found.hopeless and not needed.required:
-        return Condition(met=True, reason=f"{found.reason}; it is optional, so the start goes on")
-    return found
+    failed = {one.service: one for one in failures}
+    for one in failures:
+        if one.service in required:
+            cause = one
+            while cause.caused_by in failed:
+                cause = failed[cause.caused_by]
+            return cause
+    return None
 
 
 def hold(
@@ -185,37 +174,6 @@ def _last_check(one: Sighting) -> str:
     words = " ".join(last.output.split())
     said = f"{words[:200]}..." if len(words) > 200 else words
     return f"exit code {last.exit_code}{f', {said}' if said else ''}"
-
-
-def _condition(
-    name: str,
-    wanted: DependencyCondition,
-    declaration: ServiceDeclaration | None,
-    sightings: Sequence[Sighting],
-    asked_at: datetime,
-) -> Condition:
-    if declaration is None:
-        return Condition(met=False, hopeless=True, reason=f"{name} is not part of the application")
-    seen = [one for one in sightings if not one.one_off]
-    if wanted is DependencyCondition.STARTED:
-        started = bool(seen) and all(_runs(one) or _started_since(asked_at, one) for one in seen)
-        return Condition(met=started, reason=f"{name} {'has started' if started else 'has not started yet'}")
-    now = standing(declaration, seen, asked_at=asked_at)
-    if now.progress is Progress.LOST:
-        return Condition(met=False, hopeless=True, reason=f"{name}: {now.reason}")
-    if wanted is DependencyCondition.COMPLETED:
-        done = now.progress is Progress.COMPLETED
-        return Condition(met=done, reason=f"{name}: {now.reason}")
-    healthy = bool(seen) and all(one.health == "healthy" for one in seen)
-    if not healthy and now.progress is Progress.UP:
-        return Condition(met=False, hopeless=True, reason=f"{name} has no health check that could pass")
-    if now.progress is Progress.COMPLETED:
-        return Condition(met=False, hopeless=True, reason=f"{name} ended, so it cannot become healthy")
-    return Condition(met=healthy, reason=f"{name}: {now.reason}")
-
-
-def _runs(one: Sighting) -> bool:
-    return one.state in ("running", "restarting", "paused")
 
 
 def _started_since(moment: datetime, one: Sighting) -> bool:

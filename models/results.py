@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 
+from models.compose import PlannedService
 from models.health import HealthReport
 from models.recovery import RecoveryOutcome
 from models.validation import ValidationResult
@@ -11,7 +13,11 @@ from models.validation import ValidationResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStart:
-    """How one service came up. `kept` means it already ran as declared and was left alone."""
+    """How one service came up. `kept` means it already ran as declared and was left alone.
+
+    `held_up_by` is how many seconds it waited for each service it depends on, all at the same time;
+    `caused_by` the one for want of which it was not started.
+    """
 
     service: str
     previous_state: str
@@ -21,6 +27,8 @@ class ServiceStart:
     waited_seconds: float
     took_seconds: float
     ok: bool = True
+    held_up_by: dict[str, float] = field(default_factory=dict)
+    caused_by: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,3 +61,22 @@ class CollectionReport:
     health: HealthReport | None = None
     after_recovery: str | None = None
     recoveries: tuple[RecoveryOutcome, ...] = field(default=())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftReport:
+    """Where what runs was not what is declared: what a start would do about it, and containers nobody declares.
+
+    `stopped`: the environment was stopped on request, so that nothing runs is no drift.
+    """
+
+    environment: str
+    seen_at: datetime
+    services: tuple[PlannedService, ...]
+    orphans: tuple[str, ...] = ()
+    stopped: bool = False
+
+    @property
+    def clean(self) -> bool:
+        """True where everything runs as declared, or rests as asked."""
+        return not self.services and not self.orphans

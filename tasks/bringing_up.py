@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from prefect import task
 
+from adapters.docker_engine import DockerEngine
 from adapters.probes import run_probe
 from adapters.secrets import secret_values
 from core.judging import judge_declared
@@ -63,37 +64,49 @@ async def bring_up(
     files: Sequence[InjectedFile],
     deadline_seconds: float,
     journal: ProbeJournal | None = None,
+    *,
+    since: datetime,
+    restart_because: str | None = None,
+    done: bool = False,
 ) -> Proof:
     """Start what does not run, and wait until the service serves and has held for its stabilisation time.
 
-    What its health check and probe answer meanwhile goes into the journal.
+    What its health check and probe answer meanwhile goes into the journal. `since` is when the operation
+    began: a job that has finished since then is not run again, nor is one that is `done`; with
+    `restart_because`, containers that were up before then are restarted.
 
     Raises:
         StartFailedError: It did not come up, or did not hold; the message says what was seen last.
     """
-    attempt = Attempt(environment, declaration, await asyncio.to_thread(secret_values, environment), journal)
+    attempt = Attempt(environment, declaration, await asyncio.to_thread(secret_values, environment), journal, since)
     until = time.monotonic() + deadline_seconds
     before = await attempt.answered(until, attempt.look, watch.containers(declaration.name))
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
-    to_start = [seen for seen in before if _is_to_start(declaration, seen)]
+    to_start = [seen for seen in before if _is_to_start(declaration, seen, None if done else since)]
+    to_restart = [seen for seen in before if restart_because is not None and _was_up(since, seen)]
     if not to_start and all(seen.state == "exited" for seen in before):
         reached(Milestone.STARTED)
         reached(Milestone.COMPLETED)
-        return Proof(previous="exited", state="completed", reason="it had already done its work", kept=True)
-    await asyncio.gather(*(_started(attempt, seen.container_id, files, until) for seen in to_start))
+        return Proof(previous="exited", state="completed", reason="it has done its work in this start", kept=True)
+    await asyncio.gather(
+        *(_started(attempt, seen.container_id, files, until) for seen in to_start),
+        *(_restarted(attempt, seen, until) for seen in to_restart),
+    )
+    changed = [*to_start, *to_restart]
+    attempt.begin_anew(changed)
     reached(Milestone.STARTED)
-    held = None if to_start else _held_already(before)
-    if to_start and declaration.checked:
+    held = None if changed else _held_already(before)
+    if changed and declaration.checked:
         await watch.change(declaration.name, besides=_EXPECTED)
     seen = await until_proven(attempt, watch, reached, held, deadline_seconds)
     verdict = judge_declared(declaration, seen, attempt.answer, environment.service(declaration.name))
     return Proof(
         previous=state_in_a_word(before),
         state=str(verdict.health),
-        reason=verdict.reason,
-        kept=not to_start,
-        facts={"containers": len(before), "started": len(to_start)},
+        reason=f"restarted: {restart_because}; {verdict.reason}" if to_restart else verdict.reason,
+        kept=not changed,
+        facts={"containers": len(before), "started": len(to_start), "restarted": len(to_restart)},
     )
 
 
@@ -149,6 +162,11 @@ async def _started(attempt: Attempt, container_id: str, files: Sequence[Injected
     await attempt.answered(until, asyncio.to_thread, engine.start, container_id, files)
 
 
+async def _restarted(attempt: Attempt, seen: Sighting, until: float) -> None:
+    engine, grace = engine_of(attempt.environment), attempt.declaration.stop_grace_period
+    await attempt.answered(until, asyncio.to_thread, restart_container, engine, seen, grace)
+
+
 class Attempt:
     """Looks at one service again and again."""
 
@@ -158,6 +176,7 @@ class Attempt:
         declaration: ServiceDeclaration,
         secrets: dict[str, str],
         journal: ProbeJournal | None = None,
+        since: datetime | None = None,
     ) -> None:
         self._journal = journal or ProbeJournal()
         self.environment = environment
@@ -165,8 +184,8 @@ class Attempt:
         self.answer: ProbeResult | None = None
         self.outages = 0
         self._secrets = secrets
-        self._restarts_before: int | None = None
-        self._asked_at = datetime.now(UTC)
+        self._restarts: dict[str, int] = {}
+        self._asked_at = since or datetime.now(UTC)
 
     async def answered(self, until: float, ask: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         """What the engine answers, asked again while it is away: one that is restarted is back in seconds.
@@ -192,6 +211,10 @@ class Attempt:
                 away = True
             await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
+    def begin_anew(self, changed: Sequence[Sighting]) -> None:
+        """These were started or restarted just now, which sets the engine's count of their crashes to zero."""
+        self._restarts |= {one.container_id: 0 for one in changed}
+
     async def look_and_judge(self, among: Sequence[str] | None = None) -> tuple[list[Sighting], Standing]:
         """Every container of the service now, and where that says the service stands.
 
@@ -214,16 +237,15 @@ class Attempt:
         if not among or len(everything) < len(among):
             everything = await asyncio.to_thread(engine.sightings, self.environment.project, name)
         seen = [one for one in everything if not one.one_off]
-        if self._restarts_before is None:
-            self._restarts_before = sum(one.restart_count for one in seen)
+        for one in seen:
+            self._restarts.setdefault(one.container_id, one.restart_count)
         self._journal.saw(seen)
         return seen
 
     async def standing(self, seen: list[Sighting]) -> Standing:
         """Where the service stands by the engine's word, and where that says up, by its own probe's too."""
-        by_engine = standing(
-            self.declaration, seen, asked_at=self._asked_at, restarts_before=self._restarts_before or 0
-        )
+        before = sum(self._restarts.get(one.container_id, 0) for one in seen)
+        by_engine = standing(self.declaration, seen, asked_at=self._asked_at, restarts_before=before)
         probe = self.environment.service(self.declaration.name).probe
         if by_engine.progress is not Progress.UP or probe is None:
             return by_engine
@@ -247,10 +269,28 @@ class Attempt:
         return max(timedelta(milliseconds=10), min(LOOK_AGAIN_AFTER, left))
 
 
-def _is_to_start(declaration: ServiceDeclaration, seen: Sighting) -> bool:
+def restart_container(engine: DockerEngine, seen: Sighting, grace: timedelta) -> None:
+    """Stop a container that is up and start it again; after the grace the engine kills it.
+
+    Raises:
+        EngineError: The engine could not restart it.
+    """
+    if seen.state == "paused":
+        # A paused process cannot handle the signal to end, so it would always be killed.
+        engine.unpause(seen.container_id)
+    engine.restart(seen.container_id, grace)
+
+
+def _is_to_start(declaration: ServiceDeclaration, seen: Sighting, since: datetime | None) -> bool:
+    """A job that has finished counts as done where it did so since that moment, or where none is given."""
     if declaration.one_shot and seen.state == "exited" and seen.exit_code == 0 and seen.started_at is not None:
-        return False
+        return since is not None and seen.started_at < since
     return seen.state in ("created", "exited", "dead")
+
+
+def _was_up(moment: datetime, seen: Sighting) -> bool:
+    up = seen.state in ("running", "restarting", "paused")
+    return up and seen.started_at is not None and seen.started_at < moment
 
 
 def _held_already(seen: list[Sighting]) -> Hold | None:

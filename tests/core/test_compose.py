@@ -127,18 +127,27 @@ def test_an_awaited_job_has_more_time_than_a_service_without_a_check() -> None:
     assert start_deadline(service("a", awaited=True)) > start_deadline(service("a"))
 
 
-def test_the_critical_path_goes_through_the_slowest_dependency() -> None:
-    ready = {"redis": 2.0, "migrate": 5.0, "bot": 6.5, "web": 1.0}
-    path = critical_path({name: timedelta(seconds=after) for name, after in ready.items()}, BOT)
+def seconds(**numbers: float) -> dict[str, timedelta]:
+    return {name: timedelta(seconds=number) for name, number in numbers.items()}
+
+
+def test_the_critical_path_goes_through_what_held_up_the_longest() -> None:
+    held_up_by = {"migrate": seconds(redis=2.0), "bot": seconds(redis=2.5, migrate=5.0)}
+    path = critical_path(seconds(redis=9.0, migrate=5.0, bot=9.5, web=1.0), held_up_by)
     assert [(link.service, link.took.total_seconds()) for link in path] == [
         ("redis", 2.0),
         ("migrate", 3.0),
-        ("bot", 1.5),
+        ("bot", 4.5),
     ]
 
 
+def test_what_waited_for_nothing_is_a_critical_path_of_its_own() -> None:
+    path = critical_path(seconds(redis=1.0, bot=3.0), {"bot": seconds(redis=0.0)})
+    assert [(link.service, link.took.total_seconds()) for link in path] == [("bot", 3.0)]
+
+
 def test_nothing_started_has_no_critical_path() -> None:
-    assert critical_path({}, BOT) == ()
+    assert critical_path({}, {}) == ()
 
 
 def test_what_runs_as_declared_is_kept() -> None:

@@ -1,4 +1,4 @@
-"""Where a service stands while it starts, and what its dependants may do."""
+"""Where a service stands while it starts, and who is to blame where it does not."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ from core.startup import (
     CRASHES_TOLERATED,
     Hold,
     Progress,
-    dependency_met,
     exit_words,
     hold,
     standing,
+    to_blame,
 )
-from models.compose import DependencyCondition, DependsOn, HealthcheckDeclaration, ServiceDeclaration
+from models.compose import HealthcheckDeclaration, ServiceDeclaration
+from models.results import ServiceStart
 from models.sightings import HealthLogEntry, Sighting
 
 ASKED = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -105,41 +106,34 @@ def test_the_end_of_a_container_is_told_in_words(seen: Sighting, words: str) -> 
     assert words in exit_words(seen)
 
 
-STARTED, HEALTHY, COMPLETED = DependencyCondition
+def failed(service: str, caused_by: str | None = None) -> ServiceStart:
+    return ServiceStart(
+        service=service,
+        previous_state="",
+        state="failed",
+        reason="",
+        kept=False,
+        waited_seconds=0,
+        took_seconds=0,
+        ok=False,
+        caused_by=caused_by,
+    )
 
 
-@pytest.mark.parametrize(
-    ("wanted", "declaration", "seen", "met", "hopeless"),
-    [
-        (STARTED, SERVER, UP, True, False),
-        (STARTED, SERVER, replace(UP, state="created", started_at=None), False, False),
-        (STARTED, SERVER, replace(UP, state="exited", started_at=YESTERDAY), False, False),
-        (STARTED, SERVER, replace(UP, started_at=YESTERDAY), True, False),
-        (HEALTHY, CHECKED, replace(UP, health="healthy"), True, False),
-        (HEALTHY, CHECKED, replace(UP, health="starting"), False, False),
-        (HEALTHY, CHECKED, replace(UP, health="unhealthy"), False, True),
-        (HEALTHY, SERVER, UP, False, True),
-        (COMPLETED, JOB, UP, False, False),
-        (COMPLETED, JOB, replace(UP, state="exited", exit_code=0), True, False),
-        (COMPLETED, JOB, replace(UP, state="exited", exit_code=1), False, True),
-    ],
-)
-def test_a_dependency_is_met_as_its_condition_asks(
-    wanted: DependencyCondition, declaration: ServiceDeclaration, seen: Sighting, *, met: bool, hopeless: bool
-) -> None:
-    found = dependency_met("it", DependsOn(condition=wanted), declaration, [seen], asked_at=ASKED)
-    assert (found.met, found.hopeless) == (met, hopeless)
+REDIS, MIGRATE, BOT = failed("redis"), failed("migrate", "redis"), failed("bot", "migrate")
 
 
-def test_an_optional_dependency_that_failed_lets_its_dependant_go_on() -> None:
-    needed = DependsOn(condition=COMPLETED, required=False)
-    failed = replace(UP, state="exited", exit_code=1)
-    assert dependency_met("migrate", needed, JOB, [failed], asked_at=ASKED).met
-    assert dependency_met("migrate", needed, None, [], asked_at=ASKED).met
+def test_what_was_not_started_for_want_of_another_blames_that_one() -> None:
+    assert to_blame([REDIS, MIGRATE, BOT], {"bot"}) is REDIS
+    assert to_blame([failed("web"), REDIS, MIGRATE], {"web", "migrate"}) == failed("web")
 
 
-def test_a_required_dependency_that_is_not_there_is_hopeless() -> None:
-    assert dependency_met("redis", DependsOn(), None, [], asked_at=ASKED).hopeless
+def test_a_dependency_that_did_not_fail_is_not_to_blame() -> None:
+    assert to_blame([MIGRATE], {"migrate"}) is MIGRATE
+
+
+def test_nothing_is_to_blame_where_only_services_failed_that_are_not_required() -> None:
+    assert to_blame([REDIS, MIGRATE], {"web"}) is None
 
 
 TEN = timedelta(seconds=10)
