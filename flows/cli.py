@@ -5,38 +5,20 @@ Imports are inside the commands: the engine takes seconds to import, and most co
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import sys
-from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
-from flows import cli_recovery, cli_resume, cli_stores, cli_why
-from flows.cli_options import as_json
-from flows.cli_running import run_flow, show_answer, show_operation
+from flows import cli_operations, cli_recovery, cli_resume, cli_stores, cli_why
+from flows.cli_options import as_json, bare_compose, named, of_environment
+from flows.cli_running import run_flow, show_answer
 from models.failures import BadInputError, RoasError
 from models.settings import Settings
-
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-of_environment = click.argument("environment", required=False, metavar="[ENV]")
-
-
-def _bare_compose(command: Command) -> Command:
-    """Options that stand in for an environment file."""
-    files = click.option(
-        *("-f", "--file", "files"),
-        multiple=True,
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="A Compose file, for an application without an environment file; may be repeated.",
-    )
-    project = click.option("-p", "--project", help="Project name for -f; by default the folder's name.")
-    return files(project(command))
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -51,56 +33,13 @@ def roas() -> None:
 
 @roas.command()
 @of_environment
-@_bare_compose
-@as_json
-def start(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
-    """Validate, start in order, prove health, record everything."""
-    _operate("start", environment, files, project, json_wanted)
-
-
-@roas.command()
-@of_environment
-@_bare_compose
-@as_json
-def stop(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
-    """Stop in reverse order, honouring each service's grace period."""
-    _operate("stop", environment, files, project, json_wanted)
-
-
-@roas.command()
-@of_environment
-@click.argument("services", nargs=-1)
-@_bare_compose
-@as_json
-def restart(
-    environment: str | None,
-    services: tuple[str, ...],
-    files: tuple[Path, ...],
-    project: str | None,
-    json_wanted: bool,
-) -> None:
-    """Restart all services, or the named ones, in dependency order."""
-    _operate("restart", environment, files, project, json_wanted, services=list(services) or None)
-
-
-@roas.command()
-@of_environment
-@_bare_compose
-@as_json
-def health(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
-    """Ask every service whether it serves, and record the answer."""
-    _operate("health", environment, files, project, json_wanted)
-
-
-@roas.command()
-@of_environment
-@_bare_compose
+@bare_compose
 @as_json
 def collect(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
     """Measure host and services once, judge them, hand what is wrong to error recovery."""
     from flows.rendering import show_collection
 
-    name, compose = _named(environment, files, project)
+    name, compose = named(environment, files, project)
 
     async def run() -> Any:
         from flows.collection import collection
@@ -124,7 +63,7 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
     said = sys.stdin.read() if text == "-" else text
     if not said.strip():
         raise BadInputError("The error's text is empty;", advice="give the message as it was printed.")
-    name, _ = _named(environment, (), None)
+    name, _ = named(environment, (), None)
 
     async def run() -> Any:
         from flows.error_recovery import error_recovery
@@ -176,42 +115,6 @@ def history(environment: str | None, limit: int, json_wanted: bool) -> None:
     from tasks.stores import open_stores
 
     show_answer(open_stores().deployments.history(environment=environment, limit=limit), json_wanted, show_history)
-
-
-@roas.command()
-@of_environment
-@_bare_compose
-@as_json
-def validate(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
-    """Look before a start, and only look: every check with its finding and fix. Exit code 1 if it would stop."""
-    import asyncio
-
-    from adapters.preflight import gather_facts
-    from core.validation import validate as judge
-    from flows.rendering import show_validation
-    from tasks.doors import find_environment
-    from tasks.lease import held_by
-
-    name, compose = _named(environment, files, project)
-    declared = find_environment(name, tuple(compose or ()))
-    result = judge(asyncio.run(gather_facts(declared, held_by=held_by(name))), datetime.now(UTC))
-    show_answer(result, json_wanted, show_validation)
-    if not result.passed:
-        sys.exit(1)
-
-
-@roas.command()
-@of_environment
-@_bare_compose
-@as_json
-def plan(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
-    """What a start would do with each service, and because of which change. Nothing is touched."""
-    from flows.rendering import show_plan
-    from tasks.doors import find_environment
-    from tasks.planning import read_plan
-
-    name, compose = _named(environment, files, project)
-    show_answer(read_plan(find_environment(name, tuple(compose or ()))), json_wanted, show_plan)
 
 
 @roas.command()
@@ -300,6 +203,7 @@ def detect() -> None:
         click.echo(line)
 
 
+cli_operations.register(roas)
 cli_recovery.register(roas)
 cli_resume.register(roas)
 cli_stores.register(roas)
@@ -325,60 +229,3 @@ def main() -> None:
     except BrokenPipeError:
         # The reader of a pipe went away (`roas history | head`): nothing is wrong.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _operate(
-    kind: str,
-    environment: str | None,
-    files: tuple[Path, ...],
-    project: str | None,
-    json_wanted: bool,
-    **parameters: Any,
-) -> None:
-    """Run one operation's flow and show its record, as it stands in the stores."""
-    from flows.identifiers import new_deployment_id
-
-    name, compose = _named(environment, files, project)
-    deployment_id = new_deployment_id(name, datetime.now(UTC))
-
-    async def run() -> Any:
-        from flows.operations import FLOWS
-
-        flow: Callable[..., Any] = FLOWS[kind]
-        return await flow(
-            name,
-            asked_by=f"person: {getpass.getuser()} (roas {kind})",
-            deployment_id=deployment_id,
-            compose_files=compose,
-            return_state=True,
-            **parameters,
-        )
-
-    state = run_flow(run, quiet=json_wanted)
-    show_operation(deployment_id, json_wanted)
-    if not state.is_completed():
-        sys.exit(1)
-
-
-def _named(environment: str | None, files: tuple[Path, ...], project: str | None) -> tuple[str, list[str] | None]:
-    """The environment's name, and the Compose files where there is no environment file."""
-    if environment is None and not files:
-        raise BadInputError("Which environment?", advice="Name one (roas start dev), or a Compose file (-f).")
-    if environment is not None and files:
-        raise BadInputError("Give an environment or -f, not both.")
-    if environment is not None:
-        if project is not None:
-            raise BadInputError("-p goes with -f: an environment's file names its own project.")
-        from adapters.environment_files import environment_names
-
-        known = environment_names(Settings().environments_dir)
-        if environment not in known:
-            raise BadInputError(
-                f"There is no environment {environment!r} in {Settings().environments_dir};",
-                advice=f"known are: {', '.join(known) or 'none'}.",
-            )
-        return environment, None
-    from adapters.environment_files import environment_for_compose_files
-
-    made_up = environment_for_compose_files(list(files), project=project, cwd=Path.cwd())
-    return made_up.name, [str(path.absolute()) for path in files]

@@ -23,10 +23,18 @@ NIGHTLY = "17 3 * * *"
 """When the life cycle runs, in UTC: off the full hour, where every other job runs."""
 
 
+HOURLY = "23 * * * *"
+"""When drift is looked for."""
+
+
 def deployments_of(environment: str) -> list[RunnerDeployment]:
     """All deployments of one environment, ready to be served."""
     every = timedelta(seconds=find_environment(environment).collect_every_seconds)
-    schedules: dict[str, dict[str, Any]] = {"collect": {"interval": every}, "lifecycle": {"cron": NIGHTLY}}
+    schedules: dict[str, dict[str, Any]] = {
+        "collect": {"interval": every},
+        "drift": {"cron": HOURLY},
+        "lifecycle": {"cron": NIGHTLY},
+    }
     return [
         _deployment(flow, environment, schedules.get(name, {}), waits=name == "recover") for name, flow in FLOWS.items()
     ]

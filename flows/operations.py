@@ -7,10 +7,12 @@ from typing import Any
 from prefect import Flow
 
 from flows.collection import collection
+from flows.drift import drift
 from flows.error_recovery import error_recovery
 from flows.health_check import health_check
 from flows.lifecycle import lifecycle
 from flows.restart import restart
+from flows.rollback import rollback
 from flows.startup import startup
 from flows.stop import stop
 
@@ -18,7 +20,9 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "start": startup,
     "stop": stop,
     "restart": restart,
+    "rollback": rollback,
     "health": health_check,
+    "drift": drift,
     "collect": collection,
     "recover": error_recovery,
     "lifecycle": lifecycle,

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import click
-from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
+from flows.console import after, ago, coloured, console, make_table, moment, say, seconds, size
 from models.analysis import Analysis
-from models.compose import Plan
 from models.errors_seen import Pattern, Verdict
 from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
@@ -25,23 +22,6 @@ from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory
 from models.upkeep import ArchiveFile, StoreReport
 from models.validation import Check, CheckSeverity, ValidationResult
 
-_COLOURS = {
-    "healthy": "green",
-    "completed": "green",
-    "success": "green",
-    "running": "cyan",
-    "degraded": "yellow",
-    "unproven": "yellow",
-    "starting": "yellow",
-    "warning": "yellow",
-    "unhealthy": "red",
-    "failed": "red",
-    "critical": "red",
-    "stopped": "dim",
-}
-# Into a file or a pipe, lines are as long as they are; on a terminal they fit it.
-_console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
-
 
 def print_json(value: object) -> None:
     """Our values as one JSON document; times as ISO 8601 in UTC."""
@@ -51,102 +31,102 @@ def print_json(value: object) -> None:
 def show_deployment(story: DeploymentStory) -> None:
     """One operation: what was found, what was done, how it stands, what to type next."""
     operation = story.operation
-    _say(
-        f"\n[bold]{operation.operation_type} of {operation.environment}[/bold]: {_coloured(operation.status)}"
-        f"{_after(operation.duration)}"
+    say(
+        f"\n[bold]{operation.operation_type} of {operation.environment}[/bold]: {coloured(operation.status)}"
+        f"{after(operation.duration)}"
     )
-    _say(f"  deployment   {operation.deployment_id}")
-    _say(f"  asked by     {escape(operation.user_agent or 'unknown')}, {_moment(operation.started_at)}")
+    say(f"  deployment   {operation.deployment_id}")
+    say(f"  asked by     {escape(operation.user_agent or 'unknown')}, {moment(operation.started_at)}")
     for validation in story.validations:
         _show_validation(validation)
     if story.changes:
         _show_changes(story.changes)
     if operation.details.get("kept"):
-        _say(f"\n[bold]kept[/bold]  {', '.join(operation.details['kept'])}: running as declared, left alone")
+        say(f"\n[bold]kept[/bold]  {', '.join(operation.details['kept'])}: running as declared, left alone")
     if story.health is not None:
         _show_health(story.health)
     if operation.status is OperationStatus.FAILED:
-        _say(f"\n[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
+        say(f"\n[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
         if operation.details.get("advice"):
-            _say(f"[bold]try:[/bold] {escape(str(operation.details['advice']))}")
+            say(f"[bold]try:[/bold] {escape(str(operation.details['advice']))}")
     for error in story.errors:
         _show_error(error)
-    _say(f"\n[dim]stores: {escape(story.data_dir)}/deployment_logs.db, monitoring.db, errors.db[/dim]")
-    _say("next: " + "   ".join(_next_commands(operation)))
+    say(f"\n[dim]stores: {escape(story.data_dir)}/deployment_logs.db, monitoring.db, errors.db[/dim]")
+    say("next: " + "   ".join(_next_commands(operation)))
 
 
 def show_history(operations: Sequence[Operation]) -> None:
     """Operations, the newest first."""
     if not operations:
-        _say("No operation is recorded yet; start one with: roas start dev")
+        say("No operation is recorded yet; start one with: roas start dev")
         return
-    table = _table("deployment", "what", "environment", "status", "took", "asked by", "why")
+    table = make_table("deployment", "what", "environment", "status", "took", "asked by", "why")
     for operation in operations:
         table.add_row(
             operation.deployment_id,
             str(operation.operation_type),
             operation.environment,
-            _coloured(operation.status),
-            _seconds(operation.duration),
+            coloured(operation.status),
+            seconds(operation.duration),
             escape(operation.user_agent or ""),
             escape(str(operation.details.get("reason", ""))[:80]),
         )
-    _console.print(table)
+    console.print(table)
 
 
 def show_status(environments: Sequence[EnvironmentStatus]) -> None:
     """Each environment in a few lines."""
     if not environments:
-        _say("Nothing has been started yet; start something with: roas start dev")
+        say("Nothing has been started yet; start something with: roas start dev")
     for known in environments:
         last = known.last_operation
-        health = _coloured(known.health.overall) + f" {_ago(known.health.checked_at)}" if known.health else "not known"
-        _say(f"\n[bold]{known.environment}[/bold]  {health}")
-        _say(f"  last operation  {last.operation_type} {_coloured(last.status)} {_ago(last.started_at)}")
-        collected = _ago(known.last_collection) if known.last_collection else "never"
-        _say(f"  last collection {collected}")
+        health = coloured(known.health.overall) + f" {ago(known.health.checked_at)}" if known.health else "not known"
+        say(f"\n[bold]{known.environment}[/bold]  {health}")
+        say(f"  last operation  {last.operation_type} {coloured(last.status)} {ago(last.started_at)}")
+        collected = ago(known.last_collection) if known.last_collection else "never"
+        say(f"  last collection {collected}")
         for need in known.dependencies:
             if need.status != "active":
-                _say(f"  [red]{need.service} needs {need.depends_on}, which is {need.status}[/red]")
+                say(f"  [red]{need.service} needs {need.depends_on}, which is {need.status}[/red]")
         for alert in known.open_alerts:
-            _say(f"  alert  {_coloured(alert.severity)} {alert.service}: {escape(alert.reason)}")
+            say(f"  alert  {coloured(alert.severity)} {alert.service}: {escape(alert.reason)}")
         for error in known.open_errors:
-            _say(
+            say(
                 f"  error  {error.error_id} {error.verdict.category} {error.service or ''} "
-                f"{error.count}x, last {_ago(error.last_seen)}"
+                f"{error.count}x, last {ago(error.last_seen)}"
             )
         for ticket in known.open_tickets:
-            _say(f"  ticket {ticket.ticket_id} {ticket.state}: {escape(ticket.title)}")
+            say(f"  ticket {ticket.ticket_id} {ticket.state}: {escape(ticket.title)}")
 
 
 def show_collection(report: CollectionReport) -> None:
     """What one collection saw."""
-    _say(f"\n[bold]{report.environment}[/bold] is {_coloured(report.overall_status)} at {report.timestamp[:19]} UTC")
+    say(f"\n[bold]{report.environment}[/bold] is {coloured(report.overall_status)} at {report.timestamp[:19]} UTC")
     if report.after_recovery:
-        _say(f"  after recovery: {_coloured(report.after_recovery)}")
-    table = _table("service", "cpu %", "memory %", "answer ms", "restarts")
+        say(f"  after recovery: {coloured(report.after_recovery)}")
+    table = make_table("service", "cpu %", "memory %", "answer ms", "restarts")
     shown = {"cpu_usage": ".1f", "memory_usage": ".1f", "response_time": ".1f", "restarts_total": ".0f"}
     for service, values in report.metrics.items():
         table.add_row(service, *(f"{values[n]:{form}}" if n in values else "" for n, form in shown.items()))
-    _console.print(table)
+    console.print(table)
     for gap in report.gaps:
-        _say(f"[yellow]no answer from[/yellow] {escape(gap)}")
+        say(f"[yellow]no answer from[/yellow] {escape(gap)}")
     for alert in report.alerts:
-        _say(f"[yellow]alert[/yellow] {escape(alert)}")
+        say(f"[yellow]alert[/yellow] {escape(alert)}")
     for outcome in report.recoveries:
         show_recovery(outcome)
     for advice in report.recommendations:
-        _say(f"  - {escape(advice)}")
+        say(f"  - {escape(advice)}")
 
 
 def show_recovery(outcome: RecoveryOutcome) -> None:
     """How error recovery ended."""
     colour = "green" if outcome.success else "yellow"
-    _say(f"[{colour}]{outcome.method}[/{colour}] {outcome.error_id}: {escape(outcome.reason)}")
+    say(f"[{colour}]{outcome.method}[/{colour}] {outcome.error_id}: {escape(outcome.reason)}")
     for number, step in enumerate(outcome.steps, start=1):
-        _say(f"  {number}. {escape(step)}")
+        say(f"  {number}. {escape(step)}")
     if outcome.ticket_id:
-        _say(f"  ticket {outcome.ticket_id} waits for a person")
+        say(f"  ticket {outcome.ticket_id} waits for a person")
 
 
 def show_validation(validation: ValidationResult) -> None:
@@ -154,29 +134,19 @@ def show_validation(validation: ValidationResult) -> None:
     _show_validation(validation)
     engine = validation.docker_environment
     if engine:
-        _say(f"\n[dim]engine: {escape(', '.join(f'{key} {value}' for key, value in engine.items() if value))}[/dim]")
-
-
-def show_plan(plan: Plan) -> None:
-    """What a start would do, wave by wave."""
-    table = _table("wave", "service", "would", "because")
-    for planned in sorted(plan.services, key=lambda one: (one.wave, one.service)):
-        table.add_row(str(planned.wave + 1), planned.service, str(planned.action), escape(planned.because))
-    _console.print(table)
-    if plan.orphans:
-        _say(f"[yellow]not declared any more, left alone:[/yellow] {', '.join(plan.orphans)}")
+        say(f"\n[dim]engine: {escape(', '.join(f'{key} {value}' for key, value in engine.items() if value))}[/dim]")
 
 
 def show_analysis(analysis: Analysis) -> None:
     """Rates with their intervals: few operations prove little."""
     if analysis.rate is None or analysis.low is None or analysis.high is None:
-        _say(f"No start of {analysis.environment} has ended since {_moment(analysis.since)}.")
+        say(f"No start of {analysis.environment} has ended since {moment(analysis.since)}.")
         return
-    _say(
+    say(
         f"\n[bold]{analysis.environment}[/bold] since {analysis.since:%Y-%m-%d}: {analysis.successes} of "
         f"{analysis.total} starts succeeded, {analysis.rate:.0%} ({analysis.low:.0%} to {analysis.high:.0%})"
     )
-    table = _table("day", "starts", "succeeded", "rate", "mean", "failures")
+    table = make_table("day", "starts", "succeeded", "rate", "mean", "failures")
     for day in analysis.days:
         if day.total:
             table.add_row(
@@ -187,68 +157,68 @@ def show_analysis(analysis: Analysis) -> None:
                 "" if day.mean_ms is None else f"{day.mean_ms / 1000:.1f} s",
                 ", ".join(f"{count} {cause}" for cause, count in day.failures_by_cause.items()),
             )
-    _console.print(table)
-    _say(f"success      {escape(analysis.success_trend.words)}")
-    _say(f"performance  {escape(analysis.performance_trend.words)}")
+    console.print(table)
+    say(f"success      {escape(analysis.success_trend.words)}")
+    say(f"performance  {escape(analysis.performance_trend.words)}")
     if analysis.sudden_break:
-        _say(f"[yellow]{escape(analysis.sudden_break)}[/yellow]")
+        say(f"[yellow]{escape(analysis.sudden_break)}[/yellow]")
     for repair in analysis.repairs:
         mended = "never" if repair.mttr is None else f"{repair.mttr.total_seconds():.0f} s on average"
-        _say(f"repair       {repair.service} {repair.cause}: {repair.failures}x, mended {mended}")
+        say(f"repair       {repair.service} {repair.cause}: {repair.failures}x, mended {mended}")
     for advice in analysis.recommendations:
-        _say(f"  - {escape(advice.advice)} [dim]({escape(advice.because)}: {', '.join(advice.rows[:3])})[/dim]")
+        say(f"  - {escape(advice.advice)} [dim]({escape(advice.because)}: {', '.join(advice.rows[:3])})[/dim]")
 
 
 def show_store_reports(reports: Sequence[StoreReport]) -> None:
     """How each store is, its faults first."""
     for report in reports:
         verdict = "[green]whole[/green]" if report.whole else "[red]not whole[/red]"
-        _say(f"\n[bold]{report.store}[/bold] {verdict}  {escape(report.place)}")
+        say(f"\n[bold]{report.store}[/bold] {verdict}  {escape(report.place)}")
         for fault in report.faults:
-            _say(f"  [red]{escape(fault)}[/red]")
+            say(f"  [red]{escape(fault)}[/red]")
         full = f", full in {report.full_in.days} days" if report.full_in else ""
-        _say(
-            f"  {_size(report.file_bytes)} on disk, {_size(report.used_bytes)} in use, log {_size(report.wal_bytes)}; "
-            f"grows {_size(report.growth_bytes_per_day)} a day{full}"
+        say(
+            f"  {size(report.file_bytes)} on disk, {size(report.used_bytes)} in use, log {size(report.wal_bytes)}; "
+            f"grows {size(report.growth_bytes_per_day)} a day{full}"
         )
-        _say(f"  {sum(report.rows.values())} rows, {report.dead_letters} refused")
+        say(f"  {sum(report.rows.values())} rows, {report.dead_letters} refused")
         for table, oldest in report.oldest.items():
-            _say(f"  [dim]{table}: {report.rows.get(table, 0)} rows, oldest {_ago(oldest)}[/dim]")
+            say(f"  [dim]{table}: {report.rows.get(table, 0)} rows, oldest {ago(oldest)}[/dim]")
 
 
 def show_archives(archives: Sequence[ArchiveFile]) -> None:
     """What left the stores."""
     if not archives:
-        _say("Nothing has been archived yet.")
+        say("Nothing has been archived yet.")
         return
-    table = _table("file", "from", "rows", "size", "archived")
+    table = make_table("file", "from", "rows", "size", "archived")
     for one in archives:
-        table.add_row(str(one.path), f"{one.store}.{one.table}", str(one.rows), _size(one.size), _ago(one.archived_at))
-    _console.print(table)
+        table.add_row(str(one.path), f"{one.store}.{one.table}", str(one.rows), size(one.size), ago(one.archived_at))
+    console.print(table)
 
 
 def show_tickets(tickets: Sequence[Ticket]) -> None:
     """What waits for a person."""
     if not tickets:
-        _say("No ticket is open.")
+        say("No ticket is open.")
     for ticket in tickets:
-        _say(f"\n[bold]{ticket.ticket_id}[/bold] {ticket.state} {ticket.environment}: {escape(ticket.title)}")
-        _say(f"  opened {_moment(ticket.opened_at)}, error {ticket.error_id}")
+        say(f"\n[bold]{ticket.ticket_id}[/bold] {ticket.state} {ticket.environment}: {escape(ticket.title)}")
+        say(f"  opened {moment(ticket.opened_at)}, error {ticket.error_id}")
         if ticket.affected_services:
-            _say(f"  affected: {', '.join(ticket.affected_services)}")
+            say(f"  affected: {', '.join(ticket.affected_services)}")
         for done in ticket.tried:
-            _say(f"  tried: {escape(done)}")
+            say(f"  tried: {escape(done)}")
         for number, step in enumerate(ticket.steps, start=1):
-            _say(f"  {number}. {escape(step)}")
+            say(f"  {number}. {escape(step)}")
         for entry in ticket.history:
-            _say(f"  [dim]{_moment(entry.at)} {escape(entry.by)}: {escape(entry.what)}[/dim]")
+            say(f"  [dim]{moment(entry.at)} {escape(entry.by)}: {escape(entry.what)}[/dim]")
         if ticket.resolved_at is None:
-            _say(f"  next: roas resolve {ticket.ticket_id} --note 'what mended it'")
+            say(f"  next: roas resolve {ticket.ticket_id} --note 'what mended it'")
 
 
 def show_patterns(patterns: Sequence[Pattern]) -> None:
     """What errors are recognised by, the most used first."""
-    table = _table("pattern", "category", "strategy", "priority", "matched", "by", "")
+    table = make_table("pattern", "category", "strategy", "priority", "matched", "by", "")
     for pattern in sorted(patterns, key=lambda one: (-one.match_count, one.name)):
         table.add_row(
             pattern.name,
@@ -259,82 +229,82 @@ def show_patterns(patterns: Sequence[Pattern]) -> None:
             "us" if pattern.shipped else "you",
             "" if pattern.enabled else "disabled",
         )
-    _console.print(table)
+    console.print(table)
 
 
 def show_lifecycle(steps: Sequence[LifecycleStep]) -> None:
     """What each step of the life cycle did, or would do."""
-    table = _table("step", "what")
+    table = make_table("step", "what")
     for step in steps:
         table.add_row(step.name, escape(str(step).removeprefix(f"{step.name}: ")))
-    _console.print(table)
+    console.print(table)
 
 
 def show_verdict(text: str, verdict: Verdict) -> None:
     """What an error is judged to be, with the words that decided it."""
-    _say(f"[bold]{verdict.category}[/bold] ({verdict.severity}, confidence {verdict.confidence:.0%})")
+    say(f"[bold]{verdict.category}[/bold] ({verdict.severity}, confidence {verdict.confidence:.0%})")
     if verdict.span is not None:
         begin, end = verdict.span
-        _say(f"  because  {escape(text[:begin])}[reverse]{escape(text[begin:end])}[/reverse]{escape(text[end:])}")
-    _say(f"  reason   {escape(verdict.reason)}")
+        say(f"  because  {escape(text[:begin])}[reverse]{escape(text[begin:end])}[/reverse]{escape(text[end:])}")
+    say(f"  reason   {escape(verdict.reason)}")
     action = "may be tried without a person" if verdict.auto_recoverable else "needs a person"
-    _say(f"  remedy   {verdict.strategy}: {'nothing to do' if verdict.strategy == 'none' else action}")
+    say(f"  remedy   {verdict.strategy}: {'nothing to do' if verdict.strategy == 'none' else action}")
 
 
 def _show_validation(validation: ValidationResult) -> None:
     passed = len(validation.checks) - len(validation.failed)
     verdict = "passed" if validation.passed else "[red]stopped the operation[/red]"
-    _say(f"\n[bold]validation[/bold] {verdict}: {passed} of {len(validation.checks)} checks without a finding")
+    say(f"\n[bold]validation[/bold] {verdict}: {passed} of {len(validation.checks)} checks without a finding")
     for check in validation.failed:
         _show_finding(check)
 
 
 def _show_finding(check: Check) -> None:
     mark = {CheckSeverity.CRITICAL: "red", CheckSeverity.WARNING: "yellow"}.get(check.severity, "dim")
-    _say(f"  [{mark}]{check.severity}[/{mark}] {check.name}: {escape(check.finding)}")
+    say(f"  [{mark}]{check.severity}[/{mark}] {check.name}: {escape(check.finding)}")
     if check.fix:
-        _say(f"    fix: {escape(check.fix)}")
+        say(f"    fix: {escape(check.fix)}")
 
 
 def _show_changes(changes: Sequence[StateChange]) -> None:
-    table = _table("service", "from", "to", "took", "why")
+    table = make_table("service", "from", "to", "took", "why")
     for change in changes:
         took = change.details.get("took_seconds")
         table.add_row(
             change.service,
             change.previous_state or "",
-            _coloured(change.new_state),
+            coloured(change.new_state),
             "" if took is None else f"{took:.1f} s",
             escape(change.reason),
         )
-    _say("")
-    _console.print(table)
+    say("")
+    console.print(table)
 
 
 def _show_health(health: HealthReport) -> None:
-    _say(f"\n[bold]health[/bold] {_coloured(health.overall)} at {_moment(health.checked_at)}")
+    say(f"\n[bold]health[/bold] {coloured(health.overall)} at {moment(health.checked_at)}")
     for verdict in health.services:
-        _say(f"  {_coloured(verdict.health):<24} {verdict.service}: {escape(verdict.reason)}")
+        say(f"  {coloured(verdict.health):<24} {verdict.service}: {escape(verdict.reason)}")
     for finding in health.findings:
-        _say(f"  - {escape(finding)}")
+        say(f"  - {escape(finding)}")
 
 
 def _show_error(story: ErrorStory) -> None:
     error = story.error
-    _say(f"\n[bold]error[/bold] {error.error_id} {error.verdict.category} ({error.verdict.severity})")
-    _say(f"  {escape(error.text)}")
+    say(f"\n[bold]error[/bold] {error.error_id} {error.verdict.category} ({error.verdict.severity})")
+    say(f"  {escape(error.text)}")
     for impact in story.impacts:
-        _say(
+        say(
             f"  impact {impact.impact_type}, {impact.business_impact}: "
             f"{', '.join(impact.affected_services) or 'no other service'}; "
             f"about {impact.estimated_recovery_seconds} s to recover"
         )
     for execution in story.executions:
-        _say(f"  tried {execution.strategy}: {escape(execution.final_status)}")
+        say(f"  tried {execution.strategy}: {escape(execution.final_status)}")
     for ticket in story.tickets:
-        _say(f"  ticket {ticket.ticket_id} {ticket.state}")
+        say(f"  ticket {ticket.ticket_id} {ticket.state}")
         for number, step in enumerate(ticket.steps, start=1):
-            _say(f"    {number}. {escape(step)}")
+            say(f"    {number}. {escape(step)}")
 
 
 def _next_commands(operation: Operation) -> tuple[str, ...]:
@@ -356,47 +326,3 @@ def _plain(value: object) -> object:
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         return [_plain(item) for item in value]
     return value
-
-
-def _say(line: str) -> None:
-    _console.print(line)
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="dim")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
-
-
-def _coloured(word: object) -> str:
-    colour = _COLOURS.get(str(word))
-    return f"[{colour}]{word}[/{colour}]" if colour else str(word)
-
-
-def _size(count: float) -> str:
-    for unit in ("B", "KiB", "MiB"):
-        if abs(count) < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"
-
-
-def _after(duration: timedelta | None) -> str:
-    return "" if duration is None else f" after {duration.total_seconds():.1f} s"
-
-
-def _seconds(duration: timedelta | None) -> str:
-    return "" if duration is None else f"{duration.total_seconds():.1f} s"
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _ago(at: datetime) -> str:
-    seconds = (datetime.now(UTC) - at).total_seconds()
-    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
-        if seconds >= size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{max(seconds, 0):.0f} s ago"

@@ -6,12 +6,11 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
-from rich.console import Console
 from rich.markup import escape
 
 from core.evidence import shorten
+from flows.console import ago, moment, say
 from models.explanation import Explanation, ShownLine
 from models.operations import OperationStatus
 
@@ -22,21 +21,19 @@ _SHOWN_CHANGES = 4
 _SHOWN_FOLLOWED = 3
 _SHOWN_COMMANDS = 5
 
-_console = Console(highlight=False, soft_wrap=True)
-
 
 def show_explanation(explanation: Explanation) -> None:
     """Print an explanation, at most about 24 lines of 100 columns."""
     colour = _COLOURS.get(explanation.status, "cyan")
-    _say(
+    say(
         f"[bold]{explanation.operation} of {escape(explanation.environment)}[/bold] "
         f"[{colour}]{explanation.status}[/{colour}]  [dim]{escape(explanation.deployment_id)}, "
-        f"{_moment(explanation.started_at)}[/dim]"
+        f"{moment(explanation.started_at)}[/dim]"
     )
-    _say("")
+    say("")
     _wrapped(explanation.headline, style=f"bold {colour}", indent="  ", lines=3)
     if explanation.since is not None:
-        _say(f"  [dim]since {_moment(explanation.since)}, {_ago(explanation.since)}[/dim]")
+        say(f"  [dim]since {moment(explanation.since)}, {ago(explanation.since)}[/dim]")
     for fact in explanation.because:
         _wrapped(f"- {fact}", indent="    ", first="  ", lines=2)
     _show_lines(explanation.lines)
@@ -51,25 +48,25 @@ def show_explanation(explanation: Explanation) -> None:
 def _show_lines(lines: Sequence[ShownLine]) -> None:
     if not lines:
         return
-    _say("")
+    say("")
     names = max(len(line.service) for line in lines)
     for line in lines[-_SHOWN_LINES:]:
         at = f"{line.at:%H:%M:%S}" if line.at else " " * 8
         said = line.text if line.source == "log" else f"({line.source}) {line.text}"
         room = _width() - names - 13
-        _say(f"  [dim]{at} {escape(line.service.ljust(names))} |[/dim] {escape(shorten(said, room))}")
+        say(f"  [dim]{at} {escape(line.service.ljust(names))} |[/dim] {escape(shorten(said, room))}")
 
 
 def _part(name: str, sentences: Sequence[str], most: int, *, whole: bool = False) -> None:
     """A part of the screen: its name in the margin, a sentence a line."""
     if not sentences:
         return
-    _say("")
+    say("")
     for number, sentence in enumerate(sentences[:most]):
         margin = f"[bold]{name:<8}[/bold]" if number == 0 else " " * 8
-        _say(f"{margin} {escape(sentence if whole else shorten(sentence, _width() - 9))}")
+        say(f"{margin} {escape(sentence if whole else shorten(sentence, _width() - 9))}")
     if len(sentences) > most:
-        _say(f"{' ' * 8} [dim]and {len(sentences) - most} more (--json shows them all)[/dim]")
+        say(f"{' ' * 8} [dim]and {len(sentences) - most} more (--json shows them all)[/dim]")
 
 
 def _wrapped(text: str, *, indent: str, lines: int, first: str | None = None, style: str = "") -> None:
@@ -82,25 +79,9 @@ def _wrapped(text: str, *, indent: str, lines: int, first: str | None = None, st
         placeholder=" ...",
     )
     for line in folded:
-        _say(f"[{style}]{escape(line)}[/{style}]" if style else escape(line))
-
-
-def _say(line: str) -> None:
-    _console.print(line)
+        say(f"[{style}]{escape(line)}[/{style}]" if style else escape(line))
 
 
 def _width() -> int:
     # Into a file or a pipe nothing says how wide the reader's screen is.
     return min(_WIDEST, shutil.get_terminal_size().columns) if sys.stdout.isatty() else _WIDEST
-
-
-def _moment(at: datetime) -> str:
-    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
-
-
-def _ago(at: datetime) -> str:
-    seconds = (datetime.now(UTC) - at).total_seconds()
-    for unit, size in (("days", 86400), ("hours", 3600), ("minutes", 60)):
-        if seconds >= 2 * size:
-            return f"{seconds / size:.0f} {unit} ago"
-    return f"{max(seconds, 0):.0f} s ago"

@@ -9,6 +9,7 @@ from models.errors_seen import Impact, RecordedError
 from models.health import HealthReport
 from models.metrics import Alert, Dependency
 from models.operations import Operation, StateChange
+from models.records import Release
 from models.recovery import RecoveryExecution, Ticket
 from models.validation import ValidationResult
 
@@ -48,3 +49,11 @@ class EnvironmentStatus:
     open_alerts: tuple[Alert, ...]
     dependencies: tuple[Dependency, ...]
     last_collection: datetime | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseStory:
+    """One release, and what it changed of the one before; nothing where it was the first."""
+
+    release: Release
+    changes: tuple[str, ...]

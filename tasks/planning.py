@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from prefect import task
+from prefect.artifacts import acreate_table_artifact
 
 from adapters.fingerprints import Fingerprints
 from core.compose import plan
 from core.releases import changed_files
 from models.compose import Application, Plan
 from models.environments import Environment
+from models.metrics import Metric
+from models.results import DriftReport
 from models.settings import Settings
 from tasks.doors import compose_of, engine_of
-from tasks.patience import LOOK
+from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores
 
 
@@ -37,6 +41,39 @@ async def plan_start(environment: Environment, application: Application) -> Plan
         EngineUnreachableError: The engine did not answer.
     """
     return await asyncio.to_thread(_plan, environment, application)
+
+
+@task(name="store the drift", **WRITE)
+async def store_drift(report: DriftReport, services: Sequence[str]) -> None:
+    """Write of each service whether it had drifted, 0 or 1, as a metric named drift."""
+    drifted = {line.service for line in report.services}
+    metrics = [
+        Metric(
+            environment=report.environment,
+            service=name,
+            name="drift",
+            value=float(name in drifted),
+            sampled_at=report.seen_at,
+        )
+        for name in services
+    ]
+    await asyncio.to_thread(open_stores().monitoring.add_metrics, metrics)
+
+
+@task(name="show the drift", **LOOK)
+async def show_drift(report: DriftReport) -> None:
+    """Put the drift on the run's page."""
+    rows = [
+        {"service": one.service, "a start would": str(one.action), "because": one.because} for one in report.services
+    ]
+    rows += [
+        {"service": name, "a start would": "leave it alone", "because": "nobody declares it"} for name in report.orphans
+    ]
+    await acreate_table_artifact(
+        table=rows or [{"service": "all", "a start would": "keep", "because": "they run as declared"}],
+        key=f"drift-{report.environment}".replace("_", "-"),
+        description=f"Drift of {report.environment} at {report.seen_at:%Y-%m-%d %H:%M} UTC",
+    )
 
 
 def _plan(environment: Environment, application: Application) -> Plan:

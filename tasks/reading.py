@@ -14,11 +14,20 @@ from models.explanation import Explanation
 from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
-from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory
+from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory, ReleaseStory
 from tasks.stores import open_stores
 
 _MANY = 1_000_000
 """More operations and errors than an environment has in its analysed days; the days bound the answer."""
+
+
+def read_releases(environment: str) -> list[ReleaseStory]:
+    """The releases of an environment, newest first, each with what it changed."""
+    kept = open_stores().deployments.releases(environment)
+    return [
+        ReleaseStory(release=one, changes=differences(before, one) if before is not None else ())
+        for one, before in zip(kept, [*kept[1:], None], strict=True)
+    ]
 
 
 def read_deployment(deployment_id: str) -> DeploymentStory:

@@ -1,0 +1,50 @@
+"""Drift: where what runs is not what is declared. Reported, never acted on."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from prefect import flow
+
+from core.compose import drift as drift_of
+from models.results import DriftReport
+from tasks.loading import load_environment
+from tasks.monitoring import stopped_on_request
+from tasks.planning import plan_start, show_drift, store_drift
+from tasks.services import read_application
+
+log = logging.getLogger("roas")
+
+
+@flow(name="drift", flow_run_name="drift of {environment}")
+async def drift(environment: str, compose_files: list[str] | None = None) -> DriftReport:
+    """Compare what runs with what is declared, by the same comparison a start plans with.
+
+    An environment that was stopped on request has not drifted.
+
+    Raises:
+        RoasError: What is declared or what runs could not be read.
+    """
+    declared = await load_environment(environment, tuple(compose_files or ()))
+    application = await read_application(declared)
+    plan = await plan_start(declared, application)
+    stopped = await stopped_on_request(environment)
+    report = DriftReport(
+        environment=environment,
+        seen_at=datetime.now(UTC),
+        services=() if stopped else drift_of(plan),
+        orphans=plan.orphans,
+        stopped=stopped,
+    )
+    for line in report.services:
+        log.warning(
+            "%s has drifted: a start would %s %s, because %s", environment, line.action, line.service, line.because
+        )
+    for orphan in report.orphans:
+        log.warning("%s has a container nobody declares: %s", environment, orphan)
+    if report.clean:
+        log.info("%s runs as declared", environment)
+    await store_drift(report, tuple(application.services))
+    await show_drift(report)
+    return report
