@@ -127,8 +127,14 @@ def shows_failure(bundle: EvidenceBundle) -> bool:
 
 
 def failed_since(bundle: EvidenceBundle) -> datetime | None:
-    """When the first cause of a bundle began; None where nothing in it tells."""
-    return _since(bundle.cause_service, bundle.containers, bundle.probes)
+    """When the first cause of a bundle began: with the first crash of a row; None where nothing in it tells."""
+    since = _since(bundle.cause_service, bundle.containers, bundle.probes)
+    for one in bundle.containers:
+        if one.service == bundle.cause_service and one.restart_count and one.state in _ENDED:
+            ends = [e.happened_at for e in bundle.events if e.container_id == one.container_id and e.action == "die"]
+            # Older ends belong to earlier starts: the engine counts from the last time it was asked to start it.
+            since = min([*ends[-one.restart_count - 1 :], since or LATE])
+    return since
 
 
 def best_line(service: str, logs: Sequence[LogExcerpt]) -> str | None:
@@ -141,19 +147,21 @@ def best_line(service: str, logs: Sequence[LogExcerpt]) -> str | None:
 
 
 def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet | None = None) -> list[int]:
-    """Which lines of a log show a failure best, as places in it, in order.
+    """Which lines of a log show a failure best, as places in it, in order; the same words count once.
 
-    Those whose words name a cause come first, with what leads up to them; then those that speak of a failure,
-    the latest first; where no line does, the last ones.
+    Those whose words name a cause come first, then those that speak of a failure, the latest first, then what
+    leads up to them; where no line speaks of one, the last ones.
     """
     bare = [without_stamp(line) for line in lines]
-    chosen: list[int] = []
-    for place in _lines_named(bare, patterns or shipped_patterns(), most):
-        chosen += [near for near in range(max(0, place - _LEADING_UP), place + 1) if bare[near].strip()][::-1]
-    chosen += [place for place in range(len(bare) - 1, -1, -1) if tells_of_failure(bare[place])]
+    latest = {text: place for place, text in enumerate(bare) if text.strip()}
+    backwards = sorted(latest.values(), reverse=True)
+    named = [latest[bare[place]] for place in _lines_named(bare, patterns or shipped_patterns(), most)]
+    chosen = list(dict.fromkeys([*named, *(place for place in backwards if tells_of_failure(bare[place]))]))
     if not chosen:
-        chosen = [place for place in range(len(bare) - 1, -1, -1) if bare[place].strip()]
-    return sorted(list(dict.fromkeys(chosen))[:most])
+        return sorted(backwards[:most])
+    before = [place - step for place in chosen for step in range(1, _LEADING_UP + 1) if place >= step]
+    known = set(latest.values())
+    return sorted(list(dict.fromkeys([*chosen[:most], *(place for place in before if place in known)]))[:most])
 
 
 def without_stamp(line: str) -> str:

@@ -15,7 +15,7 @@ from core.evidence import (
     telling_lines,
     without_stamp,
 )
-from models.errors_seen import RecordedError
+from models.errors_seen import Category, RecordedError
 from models.evidence import EvidenceBundle, MemoryGrade, Occasion
 from models.explanation import Explanation, ShownLine
 from models.operations import Operation, OperationStatus, StateChange
@@ -25,6 +25,7 @@ from models.validation import ValidationResult
 _LOG_LINES = 6
 _ANSWERS = 2
 _MOST_STEPS = 3
+_SAY_NOTHING_MORE = frozenset({Category.UNKNOWN, Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED})
 _LOOKS_AT_CONTAINERS = re.compile(r"docker\b.*\b(logs|inspect|ps|exec|stats|top|restart)\b")
 
 
@@ -49,7 +50,7 @@ def explain(
     if operation.details.get("interrupted"):
         return _explanation(
             operation,
-            headline=f"It was interrupted: {operation.details['interrupted']}",
+            headline=f"It was {operation.details['interrupted']}",
             since=operation.ended_at,
             changed=release_changes,
             tried=tried,
@@ -208,7 +209,9 @@ def _facts(bundle: EvidenceBundle | None, service: str | None) -> tuple[str, ...
 
 
 def _verdicts(errors: Sequence[RecordedError]) -> tuple[str, ...]:
-    return tuple(f"judged {one.verdict.category}: {shorten(one.verdict.reason, 200)}" for one in errors[:1])
+    """What the error was judged to be, where that says more than how it ended."""
+    telling = [one.verdict for one in errors if one.verdict.category not in _SAY_NOTHING_MORE]
+    return tuple(f"judged {one.category}: {shorten(one.reason, 200)}" for one in telling[:1])
 
 
 def _lines(bundle: EvidenceBundle | None, service: str | None) -> tuple[ShownLine, ...]:

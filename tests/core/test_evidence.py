@@ -203,6 +203,13 @@ def test_it_began_to_fail_with_the_first_answer_of_the_last_bad_row() -> None:
     assert failed_since(replace(BUNDLE, containers=(), probes=tuple(answers))) == NOON + 2 * SECOND
 
 
+def test_a_crash_loop_began_with_its_first_crash_not_with_an_earlier_end() -> None:
+    crashing = replace(BUNDLE.containers[0], state="restarting", restart_count=2, finished_at=NOON)
+    ends = tuple(replace(BUNDLE.events[0], happened_at=NOON - minutes * 60 * SECOND) for minutes in (9, 3, 2, 1))
+
+    assert failed_since(replace(BUNDLE, containers=(crashing,), events=ends)) == NOON - 3 * 60 * SECOND
+
+
 def test_the_line_that_names_a_cause_is_preferred_to_later_ones() -> None:
     lines = ("2026-07-01T12:00:00.123456789Z bind: address already in use", "2026-07-01T12:00:01Z error: giving up")
 
@@ -221,7 +228,13 @@ def test_telling_lines_are_those_with_the_cause_and_what_leads_up_to_it() -> Non
         "ModuleNotFoundError: No module named 'yaml'",
     ]
 
-    assert telling_lines(lines, 4) == [20, 21, 22]
+    assert telling_lines(lines, 3) == [20, 21, 22]
+
+
+def test_lines_that_a_crash_loop_repeats_are_shown_once_with_what_led_up_to_the_last() -> None:
+    lines = ["INFO loading", "Traceback", "  File bot.py, line 3", "KeyError: TOKEN"] * 5
+
+    assert telling_lines(lines, 6) == [16, 17, 18, 19]
 
 
 def test_without_a_word_of_failure_the_last_lines_are_shown() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.explanation import explain
-from models.errors_seen import Strategy
+from models.errors_seen import Category, Strategy
 from models.evidence import MemoryFinding, MemoryGrade, Occasion
 from models.operations import Operation, OperationStatus, OperationType, StateChange
 from models.recovery import RecoveryExecution, TicketState
@@ -117,11 +117,11 @@ def test_a_validation_that_stopped_it_gives_its_findings_and_fixes() -> None:
 
 
 def test_an_interrupted_operation_says_how_far_it_came_and_how_to_go_on() -> None:
-    details = {"interrupted": "after redis was proven; the runner is gone", "reason": "interrupted"}
+    details = {"interrupted": "interrupted after redis was proven; the runner is gone", "reason": "interrupted"}
 
     found = explain(replace(FAILED, details=details), bundles=[BUNDLE])
 
-    assert "after redis was proven" in found.headline
+    assert found.headline == "It was interrupted after redis was proven; the runner is gone"
     assert found.commands[0] == "roas resume prod-1"
 
 
@@ -195,6 +195,12 @@ def test_facts_beyond_the_headline_are_named() -> None:
     assert "prod-web-1: probably killed" in found.because
     assert "prod-web-1 was restarted 3 times by the engine" in found.because
     assert found.because[-1].startswith("judged port_conflict")
+
+
+def test_a_judgement_that_says_only_that_it_ended_is_left_out() -> None:
+    error = replace(ERROR, verdict=replace(ERROR.verdict, category=Category.CONTAINER_EXITED))
+
+    assert explain(FAILED, errors=[error], bundles=[BUNDLE]).because == ()
 
 
 def test_what_changed_is_given_as_it_is() -> None:
