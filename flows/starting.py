@@ -15,6 +15,7 @@ from core.compose import critical_path, start_deadline
 from core.compose import plan as plan_start
 from core.redaction import Redactor
 from core.startup import to_blame
+from flows.progress import ProgressLog, progress_log
 from flows.recording import Story
 from models.compose import (
     Application,
@@ -28,13 +29,12 @@ from models.compose import (
 from models.environments import Environment
 from models.evidence import Occasion
 from models.failures import RoasError, StartFailedError
-from models.operations import StateChange
+from models.operations import OperationStep, StateChange
 from models.results import ServiceStart
 from tasks.bringing_up import Milestone, Proof, bring_up
 from tasks.doors import redactor_of
 from tasks.evidence import ProbeJournal, take_evidence
 from tasks.naming import call_as
-from tasks.records import record_changes
 from tasks.services import look_at_application, read_injected_files
 from tasks.showing import StartShown, show_start
 from tasks.watching import Watch, watch_project
@@ -77,6 +77,7 @@ async def start_in_order(
     start = _Start(story, environment, application, files, planned, redactor)
     services = application.services.values()
     async with (
+        progress_log() as start.progress,
         watch_project(environment) as start.watch,
         show_start(environment.name, len(services), redactor) as start.shown,
     ):
@@ -107,6 +108,7 @@ class _Waits:
 class _Start:
     """One start while it runs: who has reached which milestone."""
 
+    progress: ProgressLog
     watch: Watch
     shown: StartShown
 
@@ -261,7 +263,7 @@ class _Start:
         done = (PROVEN, name) in self._story.done
         try:
             proof = await call_as(
-                bring_up.with_options(name=name, task_run_name=name),
+                bring_up,
                 self._runs[name],
                 after=[self._runs[other] for other in declaration.depends_on if other in self._runs],
                 environment=self._environment,
@@ -282,10 +284,7 @@ class _Start:
         proof = replace(proof, reason=self._redactor.text(proof.reason))
         took = time.monotonic() - began
         waited = max(waits.seconds.values(), default=0.0)
-        if not proof.kept:
-            await self._record(name, proof, waits, took)
-        if proof.ok:
-            await self._story.step(PROVEN, name)
+        self._write_down(name, proof, waits, took)
         return ServiceStart(
             service=name,
             previous_state=proof.previous,
@@ -310,26 +309,25 @@ class _Start:
             occasion=Occasion.FAILURE,
         )
 
-    async def _record(self, name: str, proof: Proof, waits: _Waits, took: float) -> None:
+    def _write_down(self, name: str, proof: Proof, waits: _Waits, took: float) -> None:
+        deployment_id, now = self._story.deployment_id, datetime.now(UTC)
         held_up_by = {other: round(seconds, 3) for other, seconds in waits.seconds.items()}
         details = {
             "waited_seconds": max(held_up_by.values(), default=0.0),
             "held_up_by": held_up_by,
             "took_seconds": round(took, 3),
         }
-        await record_changes(
-            [
-                StateChange(
-                    deployment_id=self._story.deployment_id,
-                    service=name,
-                    previous_state=proof.previous or None,
-                    new_state=proof.state,
-                    changed_at=datetime.now(UTC),
-                    reason=proof.reason,
-                    details=details | proof.facts,
-                )
-            ]
+        change = StateChange(
+            deployment_id=deployment_id,
+            service=name,
+            previous_state=proof.previous or None,
+            new_state=proof.state,
+            changed_at=now,
+            reason=proof.reason,
+            details=details | proof.facts,
         )
+        step = OperationStep(deployment_id=deployment_id, step=PROVEN, service=name, finished_at=now)
+        self.progress.add(change=None if proof.kept else change, step=step if proof.ok else None)
 
     def _not_wanted(self, name: str) -> ServiceStart:
         for stone in Milestone:

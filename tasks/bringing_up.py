@@ -55,7 +55,7 @@ class Proof:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-@task(name="bring up", **ACT)
+@task(name="bring up", task_run_name="{declaration.name}", **ACT)
 async def bring_up(
     environment: Environment,
     declaration: ServiceDeclaration,

@@ -10,7 +10,7 @@ from typing import Any
 from prefect import task
 
 from models.health import HealthReport
-from models.operations import Operation, OperationStatus, StateChange
+from models.operations import Operation, OperationStatus, OperationStep, StateChange
 from models.validation import ValidationResult
 from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores
@@ -39,9 +39,9 @@ async def record_validation(deployment_id: str, result: ValidationResult) -> Non
 
 
 @task(name="record state changes", **WRITE)
-async def record_changes(changes: Sequence[StateChange]) -> None:
-    """Write which services went from which state to which, and why."""
-    await asyncio.to_thread(open_stores().deployments.record_changes, list(changes))
+async def record_changes(changes: Sequence[StateChange], steps: Sequence[OperationStep] = ()) -> None:
+    """Write which services went from which state to which, and why, and which steps are done with that."""
+    await asyncio.to_thread(open_stores().deployments.record_changes, list(changes), list(steps))
 
 
 @task(name="read the last states", **LOOK)

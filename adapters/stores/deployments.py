@@ -138,15 +138,9 @@ class Deployments:
         Raises:
             StoreConstraintError: The deployment is not recorded.
         """
-        values = {
-            "deployment_id": deployment_id,
-            "step": step,
-            "service": service or "",
-            "finished_at": at,
-            "detail": detail or None,
-        }
+        done = OperationStep(deployment_id=deployment_id, step=step, service=service, finished_at=at, detail=detail)
         with self._database.write() as connection:
-            insert_unless_there(connection, OperationStepRow, values, keys=["deployment_id", "step", "service"])
+            _put_step(connection, done)
 
     def steps(self, deployment_id: str) -> list[OperationStep]:
         """The finished steps of a deployment in the order they were finished."""
@@ -228,13 +222,15 @@ class Deployments:
         found = self.history(environment, operation_type, OperationStatus.SUCCESS, limit=1)
         return found[0] if found else None
 
-    def record_changes(self, changes: Sequence[StateChange]) -> None:
-        """Record state changes. One that is already there is left as it is.
+    def record_changes(self, changes: Sequence[StateChange], steps: Sequence[OperationStep] = ()) -> None:
+        """Record state changes and the steps done with them, all or none. What is already there is left as it is.
 
         Raises:
-            StoreConstraintError: A change names a deployment that is not recorded.
+            StoreConstraintError: A change or a step names a deployment that is not recorded.
         """
         with self._database.write() as connection:
+            for step in steps:
+                _put_step(connection, step)
             for change in changes:
                 same = sa.exists().where(
                     _changes.c.deployment_id == change.deployment_id,
@@ -473,6 +469,17 @@ class Deployments:
         if len(names) > 1 and names[0] != name:
             raise BadInputError(f"{name!r} begins several ids ({', '.join(names)});", advice="give more of it.")
         return found[0]
+
+
+def _put_step(connection: sa.Connection, step: OperationStep) -> None:
+    values = {
+        "deployment_id": step.deployment_id,
+        "step": step.step,
+        "service": step.service or "",
+        "finished_at": step.finished_at,
+        "detail": step.detail or None,
+    }
+    insert_unless_there(connection, OperationStepRow, values, keys=["deployment_id", "step", "service"])
 
 
 def _locked(connection: sa.Connection, deployment_id: str) -> sa.Row[Any]:
