@@ -208,6 +208,8 @@ def show_tickets(tickets: Sequence[Ticket]) -> None:
             say(f"  affected: {', '.join(ticket.affected_services)}")
         for done in ticket.tried:
             say(f"  tried: {escape(done)}")
+        if ticket.evidence:
+            say(f"  evidence: {', '.join(ticket.evidence)}")
         for number, step in enumerate(ticket.steps, start=1):
             say(f"  {number}. {escape(step)}")
         for entry in ticket.history:
@@ -310,7 +312,7 @@ def _show_error(story: ErrorStory) -> None:
 def _next_commands(operation: Operation) -> tuple[str, ...]:
     name = operation.environment
     if operation.status is OperationStatus.FAILED:
-        return (f"roas status {name}", f"roas start {name}", "roas history")
+        return (f"roas why {operation.deployment_id}", f"roas start {name}", "roas history")
     if operation.operation_type == "stop":
         return (f"roas start {name}", "roas history")
     return (f"roas health {name}", f"roas collect {name}", f"roas stop {name}", "roas serve")
