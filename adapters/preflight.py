@@ -52,14 +52,13 @@ async def gather_facts(environment: Environment, *, held_by: str | None = None) 
 async def _gather(environment: Environment, engine: DockerEngine, held_by: str | None) -> Facts:
     known = variables_of(environment, os.environ)
     compose = ComposeCli(environment, process_environment(environment, os.environ))
-    info, version, declared, used = await asyncio.gather(
-        _or_trouble(engine.info),
+    local = environment.engine.startswith("unix://")
+    (info, asked_at, host), version, declared, used = await asyncio.gather(
+        _engine_and_host(engine, local=local),
         _or_trouble(compose.version),
         _or_trouble(compose.render),
         _or_trouble(compose.variables),
     )
-    asked_at = datetime.now(UTC)
-    local = environment.engine.startswith("unix://")
     facts = Facts(
         environment=environment,
         engine=info,
@@ -68,7 +67,7 @@ async def _gather(environment: Environment, engine: DockerEngine, held_by: str |
         missing_variables=tuple(name for name in environment.variables if not known.get(name)),
         missing_secrets=missing_secrets(environment),
         empty_variables=tuple(_empty(used, known)),
-        host=_host(info) if local else None,
+        host=host,
         clock_offset=_clock_offset(info, asked_at),
         held_by=held_by,
     )
@@ -132,10 +131,15 @@ def _empty(used: tuple[ComposeVariable, ...] | Trouble, known: dict[str, str]) -
             yield variable
 
 
-def _host(info: EngineInfo | Trouble) -> SystemSample:
-    """The machine, measured where the engine keeps images and containers."""
+async def _engine_and_host(
+    engine: DockerEngine, *, local: bool
+) -> tuple[EngineInfo | Trouble, datetime, SystemSample | None]:
+    """The engine, when it said so, and the machine, measured where the engine keeps images and containers."""
+    info = await _or_trouble(engine.info)
+    asked_at = datetime.now(UTC)
     folder = "" if isinstance(info, Trouble) else info.root_folder
-    return sample_host(Path(folder or "/"), datetime.now(UTC))
+    host = await asyncio.to_thread(sample_host, Path(folder or "/"), asked_at) if local else None
+    return info, asked_at, host
 
 
 def _clock_offset(info: EngineInfo | Trouble, asked_at: datetime) -> timedelta | None:

@@ -15,7 +15,7 @@ from models.failures import RoasError
 from models.health import HealthReport, ProbeResult, ServiceVerdict
 from models.metrics import Dependency, DependencyType, HealthImpact
 from models.sightings import Sighting
-from tasks.monitoring import sample_system
+from tasks.monitoring import load_of_host
 from tasks.probes import probe_service
 from tasks.services import look_at_application
 
@@ -34,7 +34,7 @@ async def judge_now(
     Raises:
         EngineUnreachableError: The engine did not answer.
     """
-    sightings, system = await asyncio.gather(look_at_application(environment), sample_system())
+    sightings = await look_at_application(environment)
     running = {seen.service for seen in sightings if seen.state == "running" and not seen.one_off}
     probed = [name for name in application.services if environment.service(name).probe and name in running]
     answers = dict(
@@ -50,7 +50,7 @@ async def judge_now(
         now=datetime.now(UTC),
         dependencies=dependencies_of(environment, application),
         deployment_id=deployment_id,
-        system_load=system.load_1m,
+        system_load=load_of_host(),
         critical_alerts=critical_alerts,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
@@ -23,6 +24,11 @@ from tasks.stores import open_stores, shared_cache
 async def sample_system() -> SystemSample:
     """The host now: processor, memory, the disk under the stores, pressure."""
     return await asyncio.to_thread(sample_host, Settings().data_dir, datetime.now(UTC))
+
+
+def load_of_host() -> float:
+    """Processes that run or wait to, averaged over the last minute."""
+    return os.getloadavg()[0]
 
 
 @task(name="sample the services", **LOOK)

@@ -90,7 +90,8 @@ async def look_at_release(
             template = hold_out(template, redactor_of(environment).value(template))
         sightings = [one for one in engine.sightings(environment.project) if not one.one_off]
         images = {one.service: one.image_id for one in sightings}
-        held = {one.service: engine.image(one.image) for one in sightings}
+        facts = {name: engine.image(name) for name in {one.image for one in sightings}}
+        held = {one.service: facts[one.image] for one in sightings}
         prints = Fingerprints(Settings().data_dir)
         known = variables_of(environment, os.environ)
         used = {variable.name for variable in compose.variables()} | set(environment.variables)
