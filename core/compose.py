@@ -200,6 +200,8 @@ def _replaced(
     images: Mapping[str, str],
     decided: Mapping[str, PlannedService],
 ) -> tuple[PlannedAction, str] | None:
+    if not seen and not declaration.replicas:
+        return PlannedAction.KEEP, "no replica of it is declared"
     if not seen:
         return PlannedAction.CREATE, "it has no container"
     wanted = declaration.config_hash

@@ -43,6 +43,7 @@ async def judge_now(
     verdicts = [
         _judged(environment, declaration, sightings, answers.get(declaration.name))
         for declaration in application.services.values()
+        if declaration.replicas
     ]
     return judge_environment(
         environment.name,

@@ -154,6 +154,10 @@ def test_what_runs_as_declared_is_kept() -> None:
     assert plan(BOT, ALL_RUN, IMAGES).changes == ()
 
 
+def test_a_service_of_which_no_replica_is_declared_is_kept_as_nothing() -> None:
+    assert plan(Application(project="app", services={"a": service("a", replicas=0)}), []).changes == ()
+
+
 def seen_instead(changed: Sighting) -> list[Sighting]:
     return [changed if one.service == changed.service else one for one in ALL_RUN]
 
