@@ -284,3 +284,34 @@ def test_an_engine_is_found_again_once_it_is_back(tmp_path: Path) -> None:
     (tmp_path / "engine.sock").symlink_to("/var/run/docker.sock")
     assert engine.info().version
     engine.close()
+
+
+SPEAKS = """\
+services:
+  a:
+    image: IMAGE
+    environment: {DB_PASSWORD: planted-in-env-1, LEVEL: debug-level-1}
+    command: [sh, -c, "echo start $$DB_PASSWORD $$LEVEL planted-by-name; sleep 1000"]
+    healthcheck: {test: "echo checked $$DB_PASSWORD", interval: 1s, start_period: 5s, start_interval: 100ms}
+"""
+
+
+def test_no_secret_comes_through_the_door(make_project: Make) -> None:
+    project = make_project(SPEAKS)
+    engine = DockerEngine("unix:///var/run/docker.sock")
+    engine.conceal(["planted-by-name"])
+    since = datetime.now(UTC)
+    (created,) = project.started()
+    with engine.events(project.name, since) as events:
+        next(event for event in events if event.action == "health_status: healthy")
+
+    seen = engine.sighting(created.container_id)
+    code, printed = engine.exec(seen.container_id, ["printenv", "DB_PASSWORD", "LEVEL"], timedelta(seconds=10))
+    refused, why = engine.exec(seen.container_id, ["/bin/planted-in-env-1"], timedelta(seconds=10))
+
+    assert "checked [redacted]" in seen.health_log[0].output
+    assert "start [redacted] debug-level-1 [redacted]" in engine.logs(seen.container_id)
+    assert (code, printed) == (0, "[redacted]\ndebug-level-1\n")
+    assert refused != 0
+    assert "/bin/[redacted]" in why
+    engine.close()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.redaction import REDACTED, Redactor
+from core.redaction import REDACTED, Redactor, secrets_among
 
 SECRET = "pa/ss wörd+1"
 
@@ -102,3 +102,13 @@ def test_a_known_secret_never_survives(around: str, secret: str) -> None:
 def test_redacting_twice_changes_nothing(text: str) -> None:
     once = Redactor(()).text(text)
     assert Redactor(()).text(once) == once
+
+
+def test_secrets_are_known_by_the_names_of_their_variables_and_inside_of_urls() -> None:
+    variables = {
+        "DB_PASSWORD": "hunter2hunter2",
+        "API_TOKEN_FILE": "/run/secrets/token",
+        "LEVEL": "debug",
+        "CACHE": "redis://user:in-the-url@cache:6379/0",
+    }
+    assert sorted(secrets_among(variables.items())) == ["hunter2hunter2", "in-the-url"]
