@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 
@@ -21,6 +22,8 @@ from models.sightings import Sighting
 _INTERVAL = timedelta(seconds=30)
 _TIMEOUT = timedelta(seconds=30)
 _RETRIES = 3
+
+_NO_CASCADE = (2, 29, 7)
 
 _MARGIN = timedelta(seconds=10)
 _UNCHECKED = timedelta(seconds=60)
@@ -153,23 +156,27 @@ def plan(
     sightings: Sequence[Sighting],
     images: Mapping[str, str] | None = None,
     changed_files: Mapping[str, Sequence[str]] | None = None,
+    *,
+    compose_version: str = "",
 ) -> Plan:
     """What a start would do with each service, and because of which change.
 
     `images` are the ids of the images the engine holds now, by reference; `changed_files` the mounted
-    files whose content is not what it was when the service was last proven, by service.
+    files whose content is not what it was when the service was last proven, by service. Versions of
+    Compose before 2.29.7 replace every dependant of a container they replace.
 
     Raises:
         ComposeError: Services depend on each other in a circle.
     """
     waves = start_waves(application)
+    cascades = _version(compose_version) < _NO_CASCADE
     decided: dict[str, PlannedService] = {}
     for number, wave in enumerate(waves):
         for name in wave:
             declaration = application.services[name]
             seen = [one for one in sightings if one.service == name and not one.one_off]
             action, because = (
-                _replaced(declaration, seen, images or {}, decided)
+                _replaced(declaration, seen, images or {}, decided, cascades=cascades)
                 or _restarted(declaration, seen, (changed_files or {}).get(name, ()), decided)
                 or _started(declaration, seen)
             )
@@ -199,6 +206,8 @@ def _replaced(
     seen: Sequence[Sighting],
     images: Mapping[str, str],
     decided: Mapping[str, PlannedService],
+    *,
+    cascades: bool,
 ) -> tuple[PlannedAction, str] | None:
     if not seen and not declaration.replicas:
         return PlannedAction.KEEP, "no replica of it is declared"
@@ -214,6 +223,9 @@ def _replaced(
                 PlannedAction.RECREATE,
                 f"image {declaration.image} changed ({_brief_id(one.image_id)} to {_brief_id(image_id)})",
             )
+    for other in declaration.depends_on:
+        if cascades and other in decided and decided[other].action is PlannedAction.RECREATE:
+            return PlannedAction.RECREATE, f"it depends on {other}, which is replaced, and this Compose replaces both"
     for other in declaration.inside_of:
         if other in decided and decided[other].action in (PlannedAction.RECREATE, PlannedAction.CREATE):
             return PlannedAction.RECREATE, f"it lives inside {other}, which is replaced"
@@ -258,6 +270,12 @@ def _started(declaration: ServiceDeclaration, seen: Sequence[Sighting]) -> tuple
                 return PlannedAction.START, JOB_RUNS_AGAIN
             return PlannedAction.START, f"{one.name} is {one.state} (exit code {one.exit_code})"
     return PlannedAction.KEEP, "it runs as declared"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Its numbers, such as (2, 26, 1); an unknown version is taken for a new one."""
+    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", text)
+    return tuple(map(int, found.groups())) if found else _NO_CASCADE
 
 
 def _brief_id(image_id: str) -> str:

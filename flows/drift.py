@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime
 
@@ -11,7 +12,7 @@ from core.compose import drift as drift_of
 from models.results import DriftReport
 from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
-from tasks.planning import plan_start, show_drift, store_drift
+from tasks.planning import compose_version, plan_start, show_drift, store_drift
 from tasks.services import read_application
 
 log = logging.getLogger("roas")
@@ -27,8 +28,8 @@ async def drift(environment: str, compose_files: list[str] | None = None) -> Dri
         RoasError: What is declared or what runs could not be read.
     """
     declared = await load_environment(environment, tuple(compose_files or ()))
-    application = await read_application(declared)
-    plan = await plan_start(declared, application)
+    application, version = await asyncio.gather(read_application(declared), compose_version(declared))
+    plan = await plan_start(declared, application, version)
     stopped = await stopped_on_request(environment)
     report = DriftReport(
         environment=environment,

@@ -27,6 +27,7 @@ from models.health import Health, HealthReport
 from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
 from models.validation import ValidationResult
+from models.validation_facts import Facts
 from tasks.evidence import take_evidence
 from tasks.planning import plan_start
 from tasks.records import record_health, record_validation
@@ -95,8 +96,9 @@ class _Start:
 
     async def live(self, story: Story, name: str, files: tuple[str, ...], wanted_plan: str | None) -> None:
         """The story itself: look, decide, act, prove, keep."""
-        environment, application = await self._look(story, name, files)
-        plan = await self._decide(story, environment, application, wanted_plan)
+        environment, facts = await self._look(story, name, files)
+        application = facts.application
+        plan = await self._decide(story, environment, facts, wanted_plan)
         await self._act(story, environment, application, plan)
         await self._prove(story, environment, application)
         await _keep(story, environment, application)
@@ -104,7 +106,7 @@ class _Start:
         for error_id in await settle_failed_starts(name, datetime.now(UTC), why):
             log.info("error %s is resolved: %s", error_id, why)
 
-    async def _look(self, story: Story, name: str, files: tuple[str, ...]) -> tuple[Environment, Application]:
+    async def _look(self, story: Story, name: str, files: tuple[str, ...]) -> tuple[Environment, Facts]:
         environment, facts = await look_before(name, files)
         self._validation = validation = validate(facts, now=datetime.now(UTC))
         await record_validation(story.deployment_id, validation)
@@ -115,14 +117,13 @@ class _Start:
             )
         passed = len(validation.checks) - len(validation.failed)
         log.info("%s: %d checks passed, %d to look at", name, passed, len(validation.failed))
-        return environment, facts.application
+        return environment, facts
 
-    async def _decide(
-        self, story: Story, environment: Environment, application: Application, wanted: str | None
-    ) -> Plan:
+    async def _decide(self, story: Story, environment: Environment, facts: Facts, wanted: str | None) -> Plan:
+        application = facts.application
         plan: Plan
         plan, found, releases = await asyncio.gather(
-            plan_start(environment, application),
+            plan_start(environment, application, str(facts.compose_version)),
             look_at_what_is_there(environment),
             proven_releases(environment.name),
         )

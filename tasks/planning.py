@@ -30,17 +30,28 @@ def read_plan(environment: Environment) -> Plan:
         ComposeError: The Compose files cannot be read.
         EngineUnreachableError: The engine did not answer.
     """
-    return _plan(environment, compose_of(environment).render())
+    compose = compose_of(environment)
+    return _plan(environment, compose.render(), compose.version())
+
+
+@task(name="ask Compose its version", **LOOK)
+async def compose_version(environment: Environment) -> str:
+    """The version of Compose, such as 2.26.1.
+
+    Raises:
+        ComposeError: Compose is not installed.
+    """
+    return await asyncio.to_thread(compose_of(environment).version)
 
 
 @task(name="plan the start", task_run_name="plan the start of {environment.name}", **LOOK)
-async def plan_start(environment: Environment, application: Application) -> Plan:
-    """The plan of an application that was read already.
+async def plan_start(environment: Environment, application: Application, compose_version: str) -> Plan:
+    """The plan of an application that was read already, by a Compose of this version.
 
     Raises:
         EngineUnreachableError: The engine did not answer.
     """
-    return await asyncio.to_thread(_plan, environment, application)
+    return await asyncio.to_thread(_plan, environment, application, compose_version)
 
 
 @task(name="store the drift", **WRITE)
@@ -76,11 +87,17 @@ async def show_drift(report: DriftReport) -> None:
     )
 
 
-def _plan(environment: Environment, application: Application) -> Plan:
+def _plan(environment: Environment, application: Application, compose_version: str) -> Plan:
     engine = engine_of(environment)
     references = {declaration.image for declaration in application.services.values() if declaration.image}
     found = {reference: engine.image(reference) for reference in references}
     images = {reference: fact.image_id for reference, fact in found.items() if fact is not None}
     last = open_stores().deployments.last_release(environment.name, proven=True)
     files = Fingerprints(Settings().data_dir).of_mounted_files(application)
-    return plan(application, engine.sightings(environment.project), images, changed_files(last, files))
+    return plan(
+        application,
+        engine.sightings(environment.project),
+        images,
+        changed_files(last, files),
+        compose_version=compose_version,
+    )

@@ -226,3 +226,12 @@ def test_containers_of_services_no_longer_declared_are_named_and_left_alone() ->
 
 def test_containers_of_single_commands_are_no_part_of_a_plan() -> None:
     assert plan(BOT, [*ALL_RUN, container("bot", one_off=True, config_hash="z")], IMAGES).changes == ()
+
+
+def test_an_older_compose_replaces_what_depends_on_what_it_replaces() -> None:
+    app = application(service("db"), service("web", "db"))
+    there = [container("db", config_hash="b" * 64), container("web")]
+
+    assert plan(app, there, compose_version="2.26.1-4").of("web").action is PlannedAction.RECREATE
+    assert plan(app, there, compose_version="2.29.7").of("web").action is PlannedAction.KEEP
+    assert plan(app, there, compose_version="5.1.0").of("web").action is PlannedAction.KEEP
