@@ -565,7 +565,7 @@ def _service(
         cpu_limit=_number(limits.get("cpus"), body.get("cpus"), kind=float),
         cpu_reservation=_number(reservations.get("cpus"), kind=float),
         open_files=_open_files((body.get("ulimits") or {}).get("nofile")),
-        stop_grace_period=_duration(body.get("stop_grace_period")) or timedelta(seconds=10),
+        stop_grace_period=_first(_duration(body.get("stop_grace_period")), timedelta(seconds=10)),
         container_name=body.get("container_name"),
         inside_of=inside,
         injects_files=bool(next(_injected_keys(document, body), None)),

@@ -328,3 +328,10 @@ def test_a_missing_docker_command_is_told(make_project: Make) -> None:
 
 def test_the_version_is_compose_2(make_project: Make) -> None:
     assert make_project("services: {}").compose().version().startswith("2.")
+
+
+def test_a_grace_period_of_nothing_is_no_grace_and_an_undeclared_one_is_ten_seconds(make_project: Make) -> None:
+    text = "services: {a: {image: IMAGE, stop_grace_period: 0s}, b: {image: IMAGE}}"
+    services = make_project(text).compose().render().services
+    assert services["a"].stop_grace_period == timedelta(0)
+    assert services["b"].stop_grace_period == timedelta(seconds=10)
