@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -56,4 +56,6 @@ def speak_plainly(*, quiet: bool = False) -> Iterator[None]:
 class _Narrator(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         colour = {logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno)
-        narrate(click.style(record.getMessage(), fg=colour))
+        # Whoever read this may have gone (`roas start 2>&1 | head`): that must not end what goes on.
+        with suppress(OSError):
+            narrate(click.style(record.getMessage(), fg=colour))

@@ -179,10 +179,15 @@ def test_failed_operations_outlive_successful_ones_and_the_last_success_stays(
             reason="start",
         )
         stores.deployments.record_changes([change])
+        stores.deployments.step_done(name, "proven", "bot", NOW - days * DAY)
     archive_deployments(stores, NOW)
     left = {one.deployment_id for one in stores.deployments.history()}
     assert left == {"last-success", "failed", "running"}
     assert {row["deployment_id"] for row in archived(settings, "deployment_logs", "service_state_changes")} == {
+        "success",
+        "failed-long-ago",
+    }
+    assert {row["deployment_id"] for row in archived(settings, "deployment_logs", "operation_steps")} == {
         "success",
         "failed-long-ago",
     }
@@ -253,6 +258,7 @@ def test_a_killed_archiver_deletes_nothing_and_another_takes_over(
         assert archiver.write(path, query, tmp_path / "b.parquet", kinds={"ts": "whole"}).rows == 0
 
 
+@pytest.mark.files
 def test_freed_space_goes_back_to_the_disk(stores: Stores, settings: Settings) -> None:
     stores.monitoring.add_metrics(samples("bot", NOW - 95 * DAY, 24 * 4))
     stores.monitoring.add_metrics(samples("web", NOW - 96 * DAY, 24 * 4))
@@ -265,6 +271,7 @@ def test_freed_space_goes_back_to_the_disk(stores: Stores, settings: Settings) -
     assert vacuum(stores, NOW).bytes_before == step.bytes_after
 
 
+@pytest.mark.files
 def test_a_file_of_another_program_is_rewritten_once(settings: Settings) -> None:
     settings.data_dir.mkdir()
     with sqlite3.connect(settings.monitoring_path) as file:
@@ -282,6 +289,7 @@ def test_optimise_says_that_the_stores_are_whole(stores: Stores) -> None:
     assert optimise(stores, NOW).notes == ("deployment_logs is whole", "monitoring is whole", "errors is whole")
 
 
+@pytest.mark.files
 def test_optimise_finds_a_row_whose_owner_is_missing(stores: Stores, settings: Settings) -> None:
     with sqlite3.connect(settings.errors_path) as file:
         file.execute("INSERT INTO error_impact_analysis (error_id, impact_type) VALUES ('gone', 'data_loss')")
