@@ -13,7 +13,7 @@ from adapters.processes import is_alive
 from models.failures import EnvironmentBusyError, LeaseLostError, StoreError
 from models.operations import Runner
 from models.records import LeaseResult
-from tasks.stores import open_stores
+from tasks.stores import open_stores, stores_exist
 
 log = logging.getLogger("roas")
 
@@ -76,7 +76,7 @@ def held_by(environment: str) -> str | None:
     Raises:
         StoreError: The store cannot be read.
     """
-    lease = open_stores().deployments.lease(environment, datetime.now(UTC))
+    lease = open_stores().deployments.lease(environment, datetime.now(UTC)) if stores_exist() else None
     if lease is None or _is_dead(lease):
         return None
     return _who(lease)

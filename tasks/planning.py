@@ -18,7 +18,7 @@ from models.results import DriftReport
 from models.settings import Settings
 from tasks.doors import compose_of, engine_of
 from tasks.patience import LOOK, WRITE
-from tasks.stores import open_stores
+from tasks.stores import open_stores, stores_exist
 
 
 def read_plan(environment: Environment) -> Plan:
@@ -92,8 +92,8 @@ def _plan(environment: Environment, application: Application, compose_version: s
     references = {declaration.image for declaration in application.services.values() if declaration.image}
     found = {reference: engine.image(reference) for reference in references}
     images = {reference: fact.image_id for reference, fact in found.items() if fact is not None}
-    last = open_stores().deployments.last_release(environment.name, proven=True)
-    files = Fingerprints(Settings().data_dir).of_mounted_files(application)
+    last = open_stores().deployments.last_release(environment.name, proven=True) if stores_exist() else None
+    files = {} if last is None else Fingerprints(Settings().data_dir).of_mounted_files(application)
     return plan(
         application,
         engine.sightings(environment.project),

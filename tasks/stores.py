@@ -19,6 +19,12 @@ def open_stores() -> Stores:
     return _stores(Settings().data_dir.absolute())
 
 
+def stores_exist() -> bool:
+    """Whether anything can have been recorded yet: who only looks makes no stores."""
+    settings = Settings()
+    return settings.stores_url is not None or settings.deployment_logs_path.exists()
+
+
 def shared_cache() -> Cache:
     """The cache that settings name, or this process's own."""
     return _cache(Settings().redis_url)
