@@ -9,6 +9,7 @@ from uuid import UUID
 from prefect import Task
 from prefect.client.schemas.objects import RunInput, TaskRunResult
 from prefect.task_engine import run_task_async
+from prefect.utilities.annotations import quote
 
 Answer = TypeVar("Answer")
 
@@ -16,10 +17,12 @@ Answer = TypeVar("Answer")
 async def call_as(
     task: Task[..., Coroutine[Any, Any, Answer]], run_id: UUID, *, after: Iterable[UUID], **arguments: Any
 ) -> Answer:
-    """Call a task as a run of that id, shown behind the runs it came after; those may still go on.
+    """Call a task as a run of that id, shown behind the runs it came after and no others; those may still go on.
 
-    An ordinary call can name only runs that have ended: `wait_for` takes their results.
+    An ordinary call can name only runs that have ended, as `wait_for` takes their results, and shows every
+    run that an argument once came from.
     """
     # The edges hang on an argument, whichever it is.
     edges: dict[str, set[RunInput]] = {next(iter(arguments)): {TaskRunResult(id=one) for one in after}}
-    return cast(Answer, await run_task_async(task, task_run_id=run_id, parameters=arguments, dependencies=edges))
+    opaque = {name: quote(value) for name, value in arguments.items()}
+    return cast(Answer, await run_task_async(task, task_run_id=run_id, parameters=opaque, dependencies=edges))

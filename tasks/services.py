@@ -43,7 +43,16 @@ async def create_containers(environment: Environment, document: Mapping[str, Any
     Raises:
         ComposeError: Compose, or the engine below it, refused; in their own words.
     """
+    await asyncio.to_thread(_unpause, environment)
     await asyncio.to_thread(compose_of(environment, document).create)
+
+
+def _unpause(environment: Environment) -> None:
+    """Compose refuses to go on where a container is paused."""
+    engine = engine_of(environment)
+    for seen in engine.sightings(environment.project):
+        if seen.state == "paused":
+            engine.unpause(seen.container_id)
 
 
 @task(name="stop containers", task_run_name="stop {service}", **ACT)

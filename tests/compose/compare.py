@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ _LABELS = (
     "project.config_files",
     "replace",
 )
-_SETTLE_SECONDS = 8.0
+_SETTLE_SECONDS = 12.0
 
 
 class Outcome(StrEnum):
@@ -64,20 +64,22 @@ class Start:
 
     ok: bool
     said: str
-    there: dict[str, Any]
+    there: dict[str, Any] = field(default_factory=dict)
 
 
 async def compare(
     file: Path,
     *,
     hold_seconds: float = 1.0,
+    settle_seconds: int = 3,
     within_seconds: float = 40.0,
     profiles: Sequence[str] = (),
     prepare: bool = True,
 ) -> Comparison:
     """Start one file with both. The flow's server and the folder of environments must be there.
 
-    `prepare` builds what is to be built first, so that neither start's time goes to it.
+    `prepare` builds what is to be built first, so that neither start's time goes to it. What is there is looked
+    at once it has not changed for `settle_seconds`.
     """
     project = f"roas-same-{secrets.token_hex(4)}"
     compose = ["docker", "compose", "-p", project, "-f", str(file)]
@@ -89,8 +91,10 @@ async def compare(
             if code != 0:
                 return Comparison(file=file, outcome=Outcome.SKIPPED, why=f"cannot be built here: {_last(said)}")
         theirs = await _start_theirs(compose, project, within_seconds)
+        theirs = replace(theirs, there=await _settled(project, settle_seconds))
         await _down(compose)
         ours = await _start_ours(file, project, profiles, hold_seconds, within_seconds)
+        ours = replace(ours, there=await _settled(project, settle_seconds))
         return _judge(file, theirs, ours)
     finally:
         await _down(compose, "--rmi", "local")
@@ -104,7 +108,7 @@ async def _has_builds(compose: list[str]) -> bool:
 async def _start_theirs(compose: list[str], project: str, within_seconds: float) -> Start:
     wait = ["up", "--detach", "--wait", "--wait-timeout", f"{within_seconds:.0f}", "--quiet-pull"]
     code, said = await _run([*compose, *wait], within_seconds + 20)
-    return Start(ok=code == 0, said=_last(said), there=await _settled(project))
+    return Start(ok=code == 0, said=_last(said))
 
 
 async def _start_ours(
@@ -122,7 +126,7 @@ async def _start_ours(
     }
     Path(os.environ["ROAS_ENVIRONMENTS_DIR"], f"{project}.yaml").write_text(json.dumps(environment))
     state = await startup(project, return_state=True)
-    return Start(ok=state.is_completed(), said=state.message or "", there=await _settled(project))
+    return Start(ok=state.is_completed(), said=state.message or "")
 
 
 async def _down(compose: list[str], *more: str) -> None:
@@ -152,16 +156,14 @@ async def _run(command: Sequence[str], within_seconds: float, *, only_output: bo
     return process.returncode or 0, out.decode(errors="replace")
 
 
-async def _settled(project: str) -> dict[str, Any]:
-    """What is there once two looks a second apart show the same."""
+async def _settled(project: str, seconds: int) -> dict[str, Any]:
+    """What is there once looks a second apart have shown the same for that long."""
     loop = asyncio.get_running_loop()
-    until, before = loop.time() + _SETTLE_SECONDS, await asyncio.to_thread(_there, project)
-    while loop.time() < until:
+    until, before, same = loop.time() + _SETTLE_SECONDS, await asyncio.to_thread(_there, project), 0
+    while same < seconds and loop.time() < until:
         await asyncio.sleep(1)
         now = await asyncio.to_thread(_there, project)
-        if now == before:
-            break
-        before = now
+        before, same = now, same + 1 if now == before else 0
     return before
 
 
@@ -198,7 +200,7 @@ def _container(one: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     mode = one["HostConfig"]["NetworkMode"]
     spaces = {key: one["HostConfig"][key] for key in ("IpcMode", "PidMode")}
     shared = {key: names.get(value.removeprefix("container:"), value) for key, value in {"Net": mode, **spaces}.items()}
-    if any(value.startswith("container:") for value in (mode, *spaces.values())):
+    if any(value.startswith("container:") for value in (mode, *spaces.values())) or one["HostConfig"]["VolumesFrom"]:
         labels.pop(f"{LABEL}.config-hash")  # it holds the other container's id
     return {
         "name": one["Name"],
@@ -216,8 +218,8 @@ def _container(one: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
             for name, network in settings["Networks"].items()
         },
         "ports": sorted(
-            f"{target} {binding['HostIp']}:{'' if int(binding['HostPort']) > 32767 else binding['HostPort']}"
-            for target, bindings in (settings["Ports"] or {}).items()
+            f"{target} {binding['HostIp']}:{binding['HostPort']}"
+            for target, bindings in (one["HostConfig"]["PortBindings"] or {}).items()
             for binding in bindings or ()
         ),
         "mounts": sorted(

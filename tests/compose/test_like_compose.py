@@ -138,13 +138,13 @@ def application(place: Path, text: str) -> Path:
 @pytest.mark.parametrize("text", SAME.values(), ids=SAME.keys())
 async def test_all_is_as_compose_leaves_it(place: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("OWN_VARIABLE", "secret-of-it")
-    found = await compare(application(place, text), hold_seconds=0.3)
+    found = await compare(application(place, text), hold_seconds=0.3, settle_seconds=1)
     assert (found.outcome, found.why) == (Outcome.SAME, "")
 
 
 async def test_services_of_a_profile_that_is_on_are_started(place: Path) -> None:
     file = application(place, "services: {app: *stays, debug: {<<: *stays, profiles: [debug], depends_on: [app]}}")
-    found = await compare(file, hold_seconds=0.3, profiles=["debug"])
+    found = await compare(file, hold_seconds=0.3, settle_seconds=1, profiles=["debug"])
     assert (found.outcome, found.why) == (Outcome.SAME, "")
 
 
@@ -159,7 +159,7 @@ async def test_a_network_that_others_own_is_joined_and_stays(place: Path) -> Non
             networks: {{far: {{name: {network}, external: true}}}}
             """,
         )
-        found = await compare(file, hold_seconds=0.3)
+        found = await compare(file, hold_seconds=0.3, settle_seconds=1)
         assert (found.outcome, found.why) == (Outcome.SAME, "")
     finally:
         subprocess.run(["docker", "network", "rm", network], check=True, capture_output=True)
@@ -175,7 +175,7 @@ async def test_jobs_that_have_finished_are_done_which_compose_calls_a_failure(pl
           app: {<<: *stays, depends_on: {first: {condition: service_completed_successfully}}}
         """,
     )
-    found = await compare(file, hold_seconds=0.3)
+    found = await compare(file, hold_seconds=0.3, settle_seconds=1)
     assert found.outcome is Outcome.COMPOSE_WRONG
     assert "fails for finished jobs: ['alone 1'" in found.why
     assert "all else is the same" in found.why
@@ -190,7 +190,7 @@ async def test_a_job_that_fails_fails_the_start_as_with_compose(place: Path) -> 
           app: {<<: *stays, depends_on: {first: {condition: service_completed_successfully}}}
         """,
     )
-    found = await compare(file, hold_seconds=0.3)
+    found = await compare(file, hold_seconds=0.3, settle_seconds=1)
     assert found.outcome is Outcome.BOTH_REFUSE
     assert "first did not start: it ended with exit code 3" in found.why
     assert "for want of it app did not start" in found.why
