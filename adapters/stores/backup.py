@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from adapters.stores.database import driver_of
+from adapters.stores.database import SqliteDatabase, driver_of
 from adapters.stores.migrate import FOLDER, HEADS, revision_of
 from adapters.stores.stores import Stores, in_use
 from adapters.stores.trouble import our_words
@@ -30,19 +30,23 @@ def backup(stores: Stores, folder: Path, now: datetime) -> Backup:
     """Copy the three stores, consistent with each other, and the archives. Writers do not wait.
 
     Raises:
-        BadInputError: The folder holds something already.
+        BadInputError: The stores are in PostgreSQL, or the folder holds something already.
         StoreCorruptError: A copy does not pass its check.
         StoreError: A store cannot be read, or a copy cannot be written.
     """
+    for store in stores.databases.values():
+        if not isinstance(store, SqliteDatabase):
+            raise _not_files(store.place)
     if folder.exists() and any(folder.iterdir()):
         raise BadInputError(f"Folder {folder} is not empty;", advice="give each backup a folder of its own.")
     folder.mkdir(parents=True, exist_ok=True)
     manifest: dict[str, Any] = {"made_at": now.isoformat(), "stores": {}}
-    with stores.snapshot() as connections:
-        for name, connection in connections.items():
-            manifest["stores"][name] = {"revision": revision_of(connection)}
-            # The copy sees the transaction the connection is in, however long it takes.
-            _copy(driver_of(connection), folder / f"{name}.db")
+    with stores.at_one_moment() as moment:
+        for name, database in moment.databases.items():
+            with database.read() as connection:
+                manifest["stores"][name] = {"revision": revision_of(connection)}
+                # The copy sees the transaction the connection is in, however long it takes.
+                _copy(driver_of(connection), folder / f"{name}.db")
     for name, facts in manifest["stores"].items():
         copy = folder / f"{name}.db"
         _check_copy(copy)
@@ -63,11 +67,13 @@ def restore(settings: Settings, folder: Path) -> Backup:
     """Put a backup in the place of the stores, once it is verified; what was there is kept beside it.
 
     Raises:
-        BadInputError: The folder holds no finished backup.
+        BadInputError: The stores are in PostgreSQL, or the folder holds no finished backup.
         StoreCorruptError: The backup is not what was made.
         StoreTooNewError: A later version of this program made it.
         StoreBusyError: The system runs.
     """
+    if settings.stores_url is not None:
+        raise _not_files("ROAS_STORES_URL")
     manifest = _read_manifest(folder)
     for name, facts in manifest["stores"].items():
         copy = folder / f"{name}.db"
@@ -89,6 +95,14 @@ def restore(settings: Settings, folder: Path) -> Backup:
         folder=folder,
         made_at=datetime.fromisoformat(manifest["made_at"]),
         files={name: facts["bytes"] for name, facts in manifest["stores"].items()},
+    )
+
+
+def _not_files(place: str) -> BadInputError:
+    return BadInputError(
+        f"The stores are in PostgreSQL ({place}), not in files that could be copied;",
+        advice="`pg_dump --format=custom --schema=deployment_logs --schema=monitoring --schema=errors` copies them "
+        "at one moment while all runs, `pg_restore --clean` puts them back; copy the folder `archive` too.",
     )
 
 

@@ -12,7 +12,6 @@ import fcntl
 import logging
 import os
 import secrets
-import sqlite3
 import struct
 import threading
 import time
@@ -21,17 +20,15 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import sqlalchemy as sa
 from pydantic_core import from_json, to_json
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlmodel import SQLModel
 
-from adapters.stores.database import driver_of
+from adapters.stores.batch_rows import Rows, rows_of
 from adapters.stores.gate import Gate
 from adapters.stores.sql import table
 from adapters.stores.stores import Stores
@@ -49,13 +46,6 @@ _STORES: dict[str, type[SQLModel]] = {
 }
 _HEAD = struct.Struct("<IIB")
 _SHAPE, _ROWS = 0, 1
-# Plain statements: these run with every batch, and composing them would take longer than the batch.
-_POSITION = "SELECT position FROM spool_positions WHERE spool = ?"
-_NOTE_POSITION = (
-    "INSERT INTO spool_positions (spool, position) VALUES (?, ?) "
-    "ON CONFLICT (spool) DO UPDATE SET position = excluded.position"
-)
-_FORGET_POSITION = "DELETE FROM spool_positions WHERE spool = ?"
 _BYTES_AT_ONCE = 512 * 1024
 _TURN_BYTES = 4 * 1024 * 1024
 _FIRST_PAUSE_SECONDS = 0.5
@@ -249,14 +239,17 @@ class BatchWriter:
         """One transaction; whether more may wait."""
         database = self._stores.databases[name]
         with database.write() as connection:
+            rows = rows_of(connection)
             moved = []
             for reader in readers:
-                reader.catch_up(connection)
+                reader.catch_up(rows)
                 batch = reader.take(_BYTES_AT_ONCE)
                 if not batch.bytes:
                     continue
-                _insert(connection, name, batch)
-                driver_of(connection).execute(_NOTE_POSITION, (reader.file.name, reader.position + batch.bytes))
+                for number, content in batch.rows.items():
+                    target, columns = batch.shapes[number]
+                    rows.insert(_STORES[name].metadata.tables[target], columns, content)
+                rows.note_position(reader.file.name, reader.position + batch.bytes)
                 moved.append((reader, batch.bytes))
         for reader, size in moved:
             reader.position += size
@@ -264,7 +257,7 @@ class BatchWriter:
 
     def _forget_position(self, name: str, reader: _Reader) -> None:
         with self._stores.databases[name].write() as connection:
-            driver_of(connection).execute(_FORGET_POSITION, (reader.file.name,))
+            rows_of(connection).forget_position(reader.file.name)
 
     def _look(self) -> list[_Reader]:
         """Every spool of every process."""
@@ -277,9 +270,9 @@ class BatchWriter:
 
 @dataclass(slots=True)
 class _Batch:
-    """Rows of one spool, by the statement that inserts them, and the bytes they take in the spool."""
+    """Rows of one spool as JSON, by the statement that inserts them, and the bytes they take in the spool."""
 
-    rows: dict[int, list[list[Any]]] = field(default_factory=dict)
+    rows: dict[int, bytes] = field(default_factory=dict)
     shapes: Mapping[int, tuple[str, list[str]]] = field(default_factory=dict)
     bytes: int = 0
 
@@ -407,10 +400,9 @@ class _Reader:
         except FileNotFoundError:
             return 0
 
-    def catch_up(self, connection: sa.Connection) -> None:
+    def catch_up(self, rows: Rows) -> None:
         """Take the position from the store: another process may have moved rows since."""
-        found = driver_of(connection).execute(_POSITION, (self.file.name,)).fetchone()
-        self.position = found[0] if found else 0
+        self.position = rows.position(self.file.name)
 
     def take(self, limit: int) -> _Batch:
         """The next rows that are complete, some more than `limit` bytes of them."""
@@ -434,7 +426,7 @@ class _Reader:
             if end > limit:
                 break
         # One parse for all rows of a statement takes a third of the time of one a row.
-        batch.rows = {number: from_json(b"[" + b",".join(rows) + b"]") for number, rows in lists.items()}
+        batch.rows = {number: b"[" + b",".join(rows) + b"]" for number, rows in lists.items()}
         self._seen = max(self._seen, self.position + batch.bytes)
         return batch
 
@@ -478,72 +470,6 @@ def _records(data: bytes) -> Iterator[tuple[int, bytes, int]]:
             return
         at += _HEAD.size + size
         yield kind, body, at
-
-
-def _insert(connection: sa.Connection, store: str, batch: _Batch) -> None:
-    for number, rows in batch.rows.items():
-        name, columns = batch.shapes[number]
-        _insert_what_fits(driver_of(connection), store, name, columns, rows)
-
-
-def _insert_what_fits(
-    driver: sqlite3.Connection, store: str, name: str, columns: list[str], rows: Sequence[list[Any]]
-) -> None:
-    """Insert rows at once; where one breaks a rule find it by halves, and keep it with its reason."""
-    driver.execute("SAVEPOINT batch")
-    try:
-        driver.executemany(_statement(store, name, tuple(columns)), rows)
-    except (sqlite3.Error, OverflowError) as error:
-        if getattr(error, "sqlite_errorname", "").startswith(_NOT_THE_ROW):
-            raise
-        driver.execute("ROLLBACK TO batch")
-        driver.execute("RELEASE batch")
-        if len(rows) == 1:
-            _bury(driver, name, str(error), dict(zip(columns, rows[0], strict=False)))
-            return
-        half = len(rows) // 2
-        _insert_what_fits(driver, store, name, columns, rows[:half])
-        _insert_what_fits(driver, store, name, columns, rows[half:])
-        return
-    driver.execute("RELEASE batch")
-
-
-_NOT_THE_ROW = (
-    "SQLITE_BUSY",
-    "SQLITE_LOCKED",
-    "SQLITE_FULL",
-    "SQLITE_IOERR",
-    "SQLITE_READONLY",
-    "SQLITE_CORRUPT",
-    "SQLITE_NOTADB",
-    "SQLITE_CANTOPEN",
-    "SQLITE_NOMEM",
-    "SQLITE_INTERRUPT",
-    "SQLITE_PROTOCOL",
-)
-"""What would befall any other row just as well; everything else is this row's own fault."""
-
-
-def _bury(driver: sqlite3.Connection, name: str, reason: str, payload: dict[str, Any]) -> None:
-    log.error("batch writer: a row for %s was refused and is kept in dead_letters: %s", name, reason)
-    driver.execute(
-        "INSERT INTO dead_letters (buried_at, target, reason, payload) VALUES (?, ?, ?, ?)",
-        (datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"), name, reason, to_json(payload).decode()),
-    )
-
-
-@lru_cache(maxsize=256)
-def _statement(store: str, name: str, columns: tuple[str, ...]) -> str:
-    """An insert; where the key is the row's own, the last one given is kept."""
-    listed = ", ".join(f'"{column}"' for column in columns)
-    marks = ", ".join("?" * len(columns))
-    insert = f'INSERT INTO "{name}" ({listed}) VALUES ({marks})'  # noqa: S608 - names of tables and columns
-    target = _STORES[store].metadata.tables.get(name)
-    keys = [column.name for column in target.primary_key] if target is not None else []
-    if not keys or keys == ["id"]:
-        return insert
-    changed = ", ".join(f'"{one}" = excluded."{one}"' for one in columns if one not in keys)
-    return f"{insert} ON CONFLICT ({', '.join(keys)}) DO {f'UPDATE SET {changed}' if changed else 'NOTHING'}"
 
 
 _writers: weakref.WeakSet[BatchWriter] = weakref.WeakSet()

@@ -12,7 +12,7 @@ import json
 import os
 import time
 import weakref
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -337,25 +337,6 @@ class PostgresqlTransactions:
         del deadline_seconds
         with self._server.reading(f"A look at the three stores ({self._server.label})", "errors") as connection:
             yield _together(connection)
-
-    @contextmanager
-    def snapshot(self, deadline_seconds: float) -> Iterator[Mapping[str, sa.Connection]]:
-        """Refuse: what copies files cannot copy these stores.
-
-        Raises:
-            BadInputError: Always.
-        """
-        raise refused_copy(self._server.place, deadline_seconds)
-        yield {}
-
-
-def refused_copy(place: str, _: float = 0) -> BadInputError:
-    """The error of whoever wants to copy stores that are not files."""
-    return BadInputError(
-        f"The stores are in PostgreSQL ({place}), not in files that could be copied;",
-        advice="`pg_dump --format=custom --schema=deployment_logs --schema=monitoring --schema=errors` copies them "
-        "at one moment while all runs, `pg_restore --clean` puts them back; copy the folder `archive` too.",
-    )
 
 
 class _Bound:

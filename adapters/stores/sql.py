@@ -43,6 +43,8 @@ def insert_unless_there(
     connection: sa.Connection, row: type[SQLModel], values: Mapping[str, Any], *, keys: Sequence[str]
 ) -> bool:
     """Insert; False where a row with these keys was there already and stays as it is."""
-    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table(row))
-    done = connection.execute(insert.values(**values).on_conflict_do_nothing(index_elements=list(keys)))
+    # Inline: without asking for the key, which would hide how many rows there were.
+    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table(row)).inline()
+    unless = insert.values(**values).on_conflict_do_nothing(index_elements=list(keys))
+    done = connection.execute(unless, execution_options={"preserve_rowcount": True})
     return done.rowcount == 1

@@ -10,8 +10,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-import sqlalchemy as sa
-
 from adapters.stores.database import Database, SqliteDatabase, warn_about_sqlite
 from adapters.stores.deployments import Deployments
 from adapters.stores.errors import Errors
@@ -131,14 +129,6 @@ class Stores:
             StoreError: A store cannot be read.
         """
         return self._transactions.read(self._deadline_seconds)
-
-    def snapshot(self) -> AbstractContextManager[Mapping[str, sa.Connection]]:
-        """As `at_one_moment`, the connections themselves, for whoever copies the stores.
-
-        Raises:
-            StoreError: A store cannot be read.
-        """
-        return self._transactions.snapshot(self._deadline_seconds)
 
     @property
     def set_aside(self) -> list[Path]:

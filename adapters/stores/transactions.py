@@ -55,6 +55,7 @@ class Together:
 
     def __init__(self, databases: Mapping[str, Transacting]) -> None:
         """Speak to databases that are in a transaction."""
+        self.databases = databases
         self.deployments = Deployments(databases["deployment_logs"])
         self.monitoring = Monitoring(databases["monitoring"])
         self.errors = Errors(databases["errors"])
@@ -72,9 +73,6 @@ class Transactions(Protocol):
 
     def read(self, deadline_seconds: float) -> AbstractContextManager[Together]:
         """One that sees them at one moment."""
-
-    def snapshot(self, deadline_seconds: float) -> AbstractContextManager[Mapping[str, sa.Connection]]:
-        """As `read`, the connections themselves, for whoever copies the stores."""
 
 
 class SqliteTransactions:
@@ -116,16 +114,6 @@ class SqliteTransactions:
         Raises:
             StoreError: A store cannot be read.
         """
-        with self.snapshot(deadline_seconds) as connections:
-            yield Together({name: _Bound(name, one) for name, one in connections.items()})
-
-    @contextmanager
-    def snapshot(self, deadline_seconds: float) -> Iterator[Mapping[str, sa.Connection]]:
-        """As `read`, the connections themselves.
-
-        Raises:
-            StoreError: A store cannot be read.
-        """
         with ExitStack() as stack:
             for _ in range(_READ_TRIES):
                 connections = {name: stack.enter_context(one.read()) for name, one in self._databases.items()}
@@ -140,7 +128,7 @@ class SqliteTransactions:
                     connections = {name: stack.enter_context(one.read()) for name, one in self._databases.items()}
                     for name, one in connections.items():
                         _version(name, one)
-            yield connections
+            yield Together({name: _Bound(name, one) for name, one in connections.items()})
 
     def repair_if_left(self) -> None:
         """Finish what a dead writer left, where the gate tells of one. Call with the gate held.

@@ -50,8 +50,8 @@ def in_our_words(error: BaseException, store: str) -> StoreError:
     code = getattr(original, "sqlite_errorname", None) or _postgresql_code(original)
     for kind, prefixes, advice in _KINDS:
         if code.startswith(prefixes):
-            return kind(f"{store}: {_said(original)} ({code});", advice=advice)
-    return StoreError(f"{store}: {_said(original)} ({code or type(original).__name__});", advice=_SEE)
+            return kind(f"{store}: {said(original)} ({code});", advice=advice)
+    return StoreError(f"{store}: {said(original)} ({code or type(original).__name__});", advice=_SEE)
 
 
 _SEE = "`roas stores check` tells the state of the stores."
@@ -107,9 +107,10 @@ _KINDS: tuple[tuple[type[StoreError], tuple[str, ...], str], ...] = (
 )
 
 
-def _said(original: object) -> str:
-    """A database's words in one line."""
-    return " ".join(str(original).split())
+def said(original: object) -> str:
+    """A database's words in one line. Of PostgreSQL only the first: the others repeat the row."""
+    first = getattr(getattr(original, "diag", None), "message_primary", None)
+    return " ".join(str(first or original).split())
 
 
 def _postgresql_code(original: object) -> str:

@@ -42,7 +42,7 @@ apt_update() {
 apt_install() {
     say "Installing packages: $*"
     quietly as_root env DEBIAN_FRONTEND=noninteractive \
-        apt-get -qq -o Dpkg::Use-Pty=0 install -y --no-install-recommends "$@" ||
+        apt-get -qq -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold install -y --no-install-recommends "$@" ||
         die "apt-get could not install: $*" "Its last words are above."
 }
 

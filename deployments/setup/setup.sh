@@ -44,8 +44,12 @@ install_all() {
     python_install
 }
 
+# Debian keeps its programs out of the PATH, a folder for each version.
+have_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
+
 tests_missing() {
     have redis-server || echo "Redis server (for the tests; not started)"
+    have_postgresql || echo "PostgreSQL server (for the tests; not started)"
     have promtool || echo "Prometheus tools (for the tests; not started)"
     have shellcheck || echo "shellcheck (for the tests)"
     have strace || echo "strace (for the tests)"
@@ -53,6 +57,7 @@ tests_missing() {
 
 tests_packages() {
     have redis-server || echo redis-server
+    have_postgresql || echo postgresql
     have promtool || echo prometheus
     have shellcheck || echo shellcheck
     have strace || echo strace
@@ -66,10 +71,15 @@ install_unstarted() {
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 0755 "$policy"
     fi
+    if [[ " $* " == *" postgresql "* ]] && [ ! -e /etc/postgresql-common ]; then
+        # Its package makes a cluster of the machine's own unless told otherwise.
+        as_root mkdir /etc/postgresql-common
+        echo "create_main_cluster = false" | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
+    fi
     apt_install "$@"
     [ -z "$ours" ] || as_root rm "$policy"
     systemd_runs || return 0
-    for name in redis-server prometheus; do
+    for name in redis-server prometheus postgresql; do
         [[ " $* " != *" $name "* ]] || as_root systemctl disable --quiet "$name"
     done
 }

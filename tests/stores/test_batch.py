@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -83,7 +84,7 @@ def test_what_is_stored_is_what_a_session_stores(stores: Stores, writer: BatchWr
     with stores.databases["monitoring"].read() as connection:
         ours, theirs = connection.exec_driver_sql("SELECT * FROM deployment_health_history").all()
     assert ours[1:] == theirs[1:]
-    assert ours.timestamp == "2026-07-01 12:00:00.000000"
+    assert str(ours.timestamp).startswith("2026-07-01 12:00:00")
 
 
 def test_columns_left_out_get_their_defaults(stores: Stores, writer: BatchWriter) -> None:
@@ -120,7 +121,8 @@ def test_a_row_that_breaks_a_rule_is_kept_apart_and_the_rest_is_written(stores: 
     with stores.databases["monitoring"].read() as connection:
         letters = connection.exec_driver_sql("SELECT target, reason, payload FROM dead_letters").all()
     assert [letter.target for letter in letters] == ["probe_results"] * 2
-    assert "NOT NULL constraint failed" in letters[0].reason
+    assert re.search("(?i)not.null constraint", letters[0].reason)
+    assert "prod" not in letters[0].reason
     assert '"checked_at":"2026-07-01 12:00:07.000000"' in letters[0].payload
 
 
@@ -133,12 +135,14 @@ def test_a_value_of_the_wrong_kind_is_refused_at_once(writer: BatchWriter) -> No
 
 PUT_THEN_DIE = """
 import os, signal, sys
+from pathlib import Path
 from adapters.stores import Stores
 from adapters.stores.batch import BatchWriter
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
 from tests.stores.test_batch import probe
-writer = BatchWriter(Stores.open(Settings(data_dir=sys.argv[1])), batch_size=1000)
+settings = Settings(data_dir=Path(sys.argv[1]), stores_url=sys.argv[2] or None)
+writer = BatchWriter(Stores.open(settings), batch_size=1000)
 for place in range(37):
     writer.put(ProbeRow, probe(place))
 os.kill(os.getpid(), signal.SIGKILL)
@@ -146,7 +150,9 @@ os.kill(os.getpid(), signal.SIGKILL)
 
 
 def put_then_die(settings: Settings) -> None:
-    done = subprocess.run([sys.executable, "-c", PUT_THEN_DIE, str(settings.data_dir)], check=False)
+    done = subprocess.run(
+        [sys.executable, "-c", PUT_THEN_DIE, str(settings.data_dir), settings.stores_url or ""], check=False
+    )
     assert done.returncode == -9
 
 
@@ -172,7 +178,7 @@ def test_a_record_the_killed_process_did_not_finish_was_never_accepted(stores: S
 def test_a_flusher_that_died_before_its_commit_doubles_nothing(stores: Stores, settings: Settings, monkeypatch) -> None:
     put_then_die(settings)
     with BatchWriter(stores) as writer:
-        monkeypatch.setattr("adapters.stores.batch._insert", lambda *_, **__: 1 / 0)
+        monkeypatch.setattr("adapters.stores.batch.rows_of", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             writer.flush()
         monkeypatch.undo()
@@ -220,6 +226,7 @@ def test_more_than_may_wait_is_refused_not_dropped(stores: Stores, settings: Set
         writer.put(ProbeRow, probe(0))
 
 
+@pytest.mark.files
 def test_while_the_store_cannot_be_written_rows_wait_and_go_in_afterwards(stores: Stores, settings: Settings) -> None:
     hidden = settings.monitoring_path.with_name("hidden")
     with BatchWriter(stores, batch_size=5) as writer:

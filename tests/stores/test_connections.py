@@ -65,6 +65,7 @@ def test_a_forked_child_writes_through_connections_of_its_own(stores: Stores) ->
     assert {one.deployment_id for one in stores.deployments.history()} == {"parent-1", "parent-2", "child"}
 
 
+@pytest.mark.files
 def test_a_child_forked_while_the_gate_is_held_does_not_keep_it(settings: Settings, stores: Stores) -> None:
     with stores.databases["deployment_logs"].gate.held(1, "parent"):
         reader, writer = os.pipe()
@@ -80,6 +81,7 @@ def test_a_child_forked_while_the_gate_is_held_does_not_keep_it(settings: Settin
     os.close(writer)
 
 
+@pytest.mark.files
 def test_a_writer_that_waited_too_long_says_so(settings: Settings, stores: Stores) -> None:
     with (
         Gate(stores.databases["deployment_logs"].gate.path).held(1, "another"),
@@ -91,6 +93,7 @@ def test_a_writer_that_waited_too_long_says_so(settings: Settings, stores: Store
         pass
 
 
+@pytest.mark.files
 def test_a_lock_that_comes_too_late_is_given_back(stores: Stores) -> None:
     other = Gate(stores.databases["deployment_logs"].gate.path)
     with (
@@ -103,10 +106,12 @@ def test_a_lock_that_comes_too_late_is_given_back(stores: Stores) -> None:
         pass
 
 
+@pytest.mark.files
 def test_the_gate_of_a_killed_holder_is_free(stores: Stores) -> None:
+    gate = stores.databases["deployment_logs"].gate
     code = (
         "import sys; from pathlib import Path; from adapters.stores.gate import Gate\n"
-        f"with Gate(Path({str(stores.databases['deployment_logs'].gate.path)!r})).held(5, 'child'): print('held', flush=True); sys.stdin.read()"
+        f"with Gate(Path({str(gate.path)!r})).held(5, 'child'): print('held', flush=True); sys.stdin.read()"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -117,7 +122,7 @@ def test_the_gate_of_a_killed_holder_is_free(stores: Stores) -> None:
 
 
 def test_a_reader_changes_nothing(stores: Stores) -> None:
-    with stores.databases["errors"].read() as connection, pytest.raises(Exception, match="readonly"):
+    with stores.databases["errors"].read() as connection, pytest.raises(Exception, match=r"read-?only"):
         connection.exec_driver_sql("DELETE FROM error_patterns")
 
 
@@ -151,6 +156,7 @@ def test_a_broken_rule_is_told_with_the_store(stores: Stores) -> None:
         )
 
 
+@pytest.mark.files
 @pytest.mark.parametrize("damage", ["not a database", "cut short"])
 def test_a_damaged_store_is_set_aside_and_the_rest_goes_on(settings: Settings, damage: str) -> None:
     with Stores.open(settings) as stores:
@@ -170,6 +176,7 @@ def test_a_damaged_store_is_set_aside_and_the_rest_goes_on(settings: Settings, d
         assert stores.deployments.get("kept")
 
 
+@pytest.mark.files
 def test_damage_found_while_running_leads_to_a_new_store_at_the_next_write(settings: Settings, stores: Stores) -> None:
     samples = [
         Metric(environment="prod", service="s", name="m", value=1.0, sampled_at=NOON + timedelta(seconds=place))
@@ -189,6 +196,7 @@ def test_damage_found_while_running_leads_to_a_new_store_at_the_next_write(setti
     assert stores.monitoring.heartbeats() == {"x": NOON}
 
 
+@pytest.mark.files
 def test_a_store_deleted_under_the_running_system_is_an_error_not_an_empty_store(
     settings: Settings, stores: Stores
 ) -> None:
@@ -200,12 +208,14 @@ def test_a_store_deleted_under_the_running_system_is_an_error_not_an_empty_store
     assert not settings.errors_path.exists()
 
 
+@pytest.mark.files
 def test_a_data_folder_that_cannot_be_made_is_told(settings: Settings) -> None:
     settings.data_dir.write_text("a file")
     with pytest.raises(StoreError, match="data"):
         Stores.open(settings)
 
 
+@pytest.mark.files
 def test_a_program_that_holds_a_store_makes_a_writer_wait_then_give_up(settings: Settings) -> None:
     with Stores.open(settings, deadline_seconds=0.05) as stores:
         other = sqlite3.connect(settings.errors_path, isolation_level=None)
@@ -217,6 +227,7 @@ def test_a_program_that_holds_a_store_makes_a_writer_wait_then_give_up(settings:
         stores.errors.pattern_matched("x", NOON)
 
 
+@pytest.mark.files
 def test_every_connection_has_the_settings_that_keep_data_safe(stores: Stores) -> None:
     wanted = {"journal_mode": "wal", "foreign_keys": 1, "mmap_size": 0}
     for name, database in stores.databases.items():

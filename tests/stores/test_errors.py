@@ -94,7 +94,7 @@ def test_impacts_and_executions_belong_to_their_error(stores: Stores) -> None:
         business_impact=BusinessImpact.HIGH,
     )
     begun = RecoveryExecution(error_id="e1", strategy=Strategy.FREE_PORT, started_at=NOON)
-    with pytest.raises(StoreConstraintError, match="FOREIGN KEY"):
+    with pytest.raises(StoreConstraintError, match=r"(?i)foreign key"):
         stores.errors.add_impact("e1", impact, NOON)
     stores.errors.record(ERROR)
     stores.errors.add_impact("e1", impact, NOON)

@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from adapters.stores import Stores
-from adapters.stores.migrate import FOLDER, HEADS
+from adapters.stores.migrate import FOLDER, HEADS, revision_of
 from models.failures import StoreTooNewError
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentLogsRow
@@ -155,6 +155,7 @@ def rows(data: Path, store: str, query: str) -> list[tuple]:
         return file.execute(query).fetchall()
 
 
+@pytest.mark.files
 @pytest.mark.parametrize(("store", "table"), COLUMNS)
 def test_a_table_has_the_columns_other_programs_know(stores: Stores, settings: Settings, store, table) -> None:
     found = {
@@ -165,12 +166,14 @@ def test_a_table_has_the_columns_other_programs_know(stores: Stores, settings: S
         assert found[column[0]] == column
 
 
+@pytest.mark.files
 @pytest.mark.parametrize(("store", "table"), COLUMNS)
 def test_an_id_is_never_used_twice(stores: Stores, settings: Settings, store, table) -> None:
     [(sql,)] = rows(settings.data_dir, store, f"SELECT sql FROM sqlite_master WHERE name = '{table}'")
     assert "PRIMARY KEY AUTOINCREMENT" in sql
 
 
+@pytest.mark.files
 @pytest.mark.parametrize(("store", "index"), INDEXES)
 def test_an_index_has_its_name_and_columns(stores: Stores, settings: Settings, store, index) -> None:
     table, columns = INDEXES[store, index]
@@ -179,6 +182,7 @@ def test_an_index_has_its_name_and_columns(stores: Stores, settings: Settings, s
     assert [row[2] for row in rows(settings.data_dir, store, f"PRAGMA index_info({index})")] == columns
 
 
+@pytest.mark.files
 @pytest.mark.parametrize(("store", "table"), UNIQUE)
 def test_what_must_be_unique_is(stores: Stores, settings: Settings, store, table) -> None:
     unique = [row[1] for row in rows(settings.data_dir, store, f"PRAGMA index_list({table})") if row[2]]
@@ -186,6 +190,7 @@ def test_what_must_be_unique_is(stores: Stores, settings: Settings, store, table
     assert UNIQUE[store, table] in columns
 
 
+@pytest.mark.files
 @pytest.mark.parametrize(("store", "table"), FOREIGN_KEYS)
 def test_a_row_refers_to_its_owner(stores: Stores, settings: Settings, store, table) -> None:
     found = rows(settings.data_dir, store, f"PRAGMA foreign_key_list({table})")
@@ -239,6 +244,7 @@ INSERT INTO error_patterns (pattern_name, pattern_regex, category, severity)
 }
 
 
+@pytest.mark.files
 def test_files_made_by_another_program_are_adopted_without_loss(settings: Settings) -> None:
     settings.data_dir.mkdir()
     for store, ddl in SPEC_DDL.items():
@@ -260,4 +266,5 @@ def test_a_store_of_a_later_version_is_refused_and_left_alone(stores: Stores, se
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(StoreTooNewError, match="9999"):
         Stores.open(settings)
-    assert rows(settings.data_dir, "errors", "SELECT version_num FROM alembic_version") == [("9999",)]
+    with stores.databases["errors"].read() as connection:
+        assert revision_of(connection) == "9999"

@@ -73,12 +73,14 @@ def test_inside_a_transaction_its_own_writes_are_seen(stores: Stores) -> None:
     assert contents(stores) == (1, 1, 1)
 
 
+@pytest.mark.files
 def test_every_store_knows_the_last_transaction(stores: Stores) -> None:
     for place in range(3):
         stores.execute_cross_db_transaction(failed_start(place))
     assert versions(stores) == [3, 3, 3]
 
 
+@pytest.mark.files
 def test_intents_go_once_the_followers_are_safe(stores: Stores) -> None:
     for place in range(130):
         stores.execute_cross_db_transaction(failed_start(place))
@@ -104,6 +106,7 @@ def two_causes(stores: Stores) -> None:
     stores.execute_cross_db_transaction(failed_start(2))
 
 
+@pytest.mark.files
 def test_opening_finishes_what_a_dead_writer_left(settings: Settings, stores: Stores) -> None:
     two_causes(stores)
     before = stores.errors.get("e2")
@@ -114,6 +117,7 @@ def test_opening_finishes_what_a_dead_writer_left(settings: Settings, stores: St
         assert versions(again) == [2, 2, 2]
 
 
+@pytest.mark.files
 def test_the_next_writer_of_any_store_finishes_what_a_dead_writer_left(stores: Stores) -> None:
     two_causes(stores)
     forget_in_followers(stores)
@@ -123,6 +127,7 @@ def test_the_next_writer_of_any_store_finishes_what_a_dead_writer_left(stores: S
     assert contents(stores) == (2, 2, 2)
 
 
+@pytest.mark.files
 def test_a_reader_of_all_three_finishes_what_a_dead_writer_left(stores: Stores) -> None:
     two_causes(stores)
     forget_in_followers(stores)
@@ -148,6 +153,7 @@ def test_a_reader_of_all_three_never_sees_a_part(stores: Stores) -> None:
     assert all(len(set(counts)) == 1 for counts in seen)
 
 
+@pytest.mark.files
 def test_a_statement_that_cannot_be_done_again_does_not_stop_the_rest(settings: Settings, stores: Stores) -> None:
     stores.errors.record(ERROR)
     stores.execute_cross_db_transaction(
@@ -167,6 +173,7 @@ def test_a_statement_that_cannot_be_done_again_does_not_stop_the_rest(settings: 
     assert letters == ["FOREIGN KEY constraint failed"] * 2
 
 
+@pytest.mark.files
 def test_a_store_made_anew_goes_on_from_the_last_transaction(settings: Settings) -> None:
     with Stores.open(settings) as stores:
         two_causes(stores)

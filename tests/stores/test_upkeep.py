@@ -29,6 +29,7 @@ def fill(stores: Stores) -> None:
     stores.monitoring.add_metrics(samples("bot", NOW - HOUR, 1))
 
 
+@pytest.mark.files
 def test_a_backup_brings_back_what_was_there(settings: Settings, tmp_path: Path) -> None:
     with Stores.open(settings) as stores:
         fill(stores)
@@ -43,8 +44,9 @@ def test_a_backup_brings_back_what_was_there(settings: Settings, tmp_path: Path)
     assert kept
 
 
+@pytest.mark.files
 def test_a_backup_is_of_one_moment_while_others_write(stores: Stores, tmp_path: Path) -> None:
-    with stores.snapshot():
+    with stores.at_one_moment():
         stores.execute_cross_db_transaction(
             [
                 lambda inside: inside.deployments.begin(operation("d1", 1, OperationStatus.SUCCESS)),
@@ -57,12 +59,14 @@ def test_a_backup_is_of_one_moment_while_others_write(stores: Stores, tmp_path: 
             assert copy.execute("SELECT seq FROM cross_store_version").fetchone() == (1,)
 
 
+@pytest.mark.files
 def test_a_running_system_is_not_overwritten(stores: Stores, settings: Settings, tmp_path: Path) -> None:
     backup(stores, tmp_path / "b", NOW)
     with pytest.raises(StoreBusyError, match="in use"):
         restore(settings, tmp_path / "b")
 
 
+@pytest.mark.files
 def test_a_backup_that_was_changed_or_not_finished_is_refused(settings: Settings, tmp_path: Path) -> None:
     folder = tmp_path / "b"
     with Stores.open(settings) as stores:
@@ -79,6 +83,7 @@ def test_a_backup_that_was_changed_or_not_finished_is_refused(settings: Settings
         restore(settings, folder)
 
 
+@pytest.mark.files
 def test_a_backup_of_a_later_version_is_refused(settings: Settings, tmp_path: Path) -> None:
     with Stores.open(settings) as stores:
         backup(stores, tmp_path / "b", NOW)
@@ -133,9 +138,9 @@ def test_a_check_tells_sizes_ages_and_when_a_store_is_full(stores: Stores) -> No
     assert reports["deployment_logs"].oldest["deployment_operations"] == NOW - timedelta(days=1)
 
 
-def test_a_check_finds_a_schema_that_was_changed_by_hand(stores: Stores, settings: Settings) -> None:
-    with sqlite3.connect(settings.errors_path) as file:
-        file.execute("DROP INDEX idx_deployment_errors_last_seen")
+def test_a_check_finds_a_schema_that_was_changed_by_hand(stores: Stores) -> None:
+    with stores.databases["errors"].write() as connection:
+        connection.exec_driver_sql("DROP INDEX idx_deployment_errors_last_seen")
     faults = {report.store: report.faults for report in check(stores, NOW)}
     assert any("idx_deployment_errors_last_seen" in fault for fault in faults["errors"])
     assert faults["monitoring"] == ()

@@ -1,0 +1,199 @@
+"""What the batch writer says to a database: where a spool is, and rows as they lie in it.
+
+Rows come as JSON, a list of lists. SQLite is given their values; PostgreSQL takes the JSON itself apart.
+"""
+
+# ruff: noqa: S608 - the statements are made of names of tables and columns
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import lru_cache
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+from pydantic_core import from_json, to_json
+from sqlalchemy.dialects.postgresql import dialect as postgresql_dialect
+
+from adapters.stores.database import driver_of
+from adapters.stores.trouble import said
+
+log = logging.getLogger("roas")
+
+
+class Rows(Protocol):
+    """Speaks to the transaction that a batch goes in with."""
+
+    def position(self, spool: str) -> int:
+        """How many bytes of a spool are in the store."""
+
+    def note_position(self, spool: str, position: int) -> None:
+        """So many are in it now."""
+
+    def forget_position(self, spool: str) -> None:
+        """The spool is no more."""
+
+    def insert(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
+        """Insert rows; where the key is the row's own, the last one given is kept.
+
+        One that breaks a rule is found by halves and kept in dead_letters with its reason.
+        """
+
+
+def rows_of(connection: sa.Connection) -> Rows:
+    """What speaks to the database behind a connection."""
+    return _PostgresqlRows(connection) if connection.dialect.name == "postgresql" else _SqliteRows(connection)
+
+
+class _SqliteRows:
+    def __init__(self, connection: sa.Connection) -> None:
+        self._driver = driver_of(connection)
+
+    def position(self, spool: str) -> int:
+        # Plain statements: these run with every batch, and composing them would take longer than the batch.
+        found = self._driver.execute("SELECT position FROM spool_positions WHERE spool = ?", (spool,)).fetchone()
+        return found[0] if found else 0
+
+    def note_position(self, spool: str, position: int) -> None:
+        self._driver.execute(_NOTE_POSITION, (spool, position))
+
+    def forget_position(self, spool: str) -> None:
+        self._driver.execute("DELETE FROM spool_positions WHERE spool = ?", (spool,))
+
+    def insert(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
+        self._insert(target, columns, from_json(rows))
+
+    def _insert(self, target: sa.Table, columns: Sequence[str], rows: Sequence[list[Any]]) -> None:
+        self._driver.execute("SAVEPOINT batch")
+        try:
+            self._driver.executemany(_sqlite_insert(target, tuple(columns)), rows)
+        except (sqlite3.Error, OverflowError) as error:
+            if getattr(error, "sqlite_errorname", "").startswith(_NOT_THE_ROW):
+                raise
+            self._driver.execute("ROLLBACK TO batch")
+            self._driver.execute("RELEASE batch")
+            if len(rows) == 1:
+                _say_buried(target, error)
+                self._driver.execute(
+                    "INSERT INTO dead_letters (buried_at, target, reason, payload) VALUES (?, ?, ?, ?)",
+                    _letter(target, columns, rows[0], error),
+                )
+                return
+            half = len(rows) // 2
+            self._insert(target, columns, rows[:half])
+            self._insert(target, columns, rows[half:])
+            return
+        self._driver.execute("RELEASE batch")
+
+
+class _PostgresqlRows:
+    def __init__(self, connection: sa.Connection) -> None:
+        self._connection = connection
+
+    def position(self, spool: str) -> int:
+        found = self._run("SELECT position FROM spool_positions WHERE spool = %s", (spool,)).scalar()
+        return int(found or 0)
+
+    def note_position(self, spool: str, position: int) -> None:
+        self._run(_NOTE_POSITION.replace("?", "%s"), (spool, position))
+
+    def forget_position(self, spool: str) -> None:
+        self._run("DELETE FROM spool_positions WHERE spool = %s", (spool,))
+
+    def insert(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
+        try:
+            with self._connection.begin_nested():
+                self._run(_postgresql_insert(target, tuple(columns)), (rows.decode(),))
+        except sa.exc.DBAPIError as error:
+            if not (getattr(error.orig, "sqlstate", None) or "").startswith(_THE_ROW):
+                raise
+            parsed = from_json(rows)
+            if len(parsed) == 1:
+                _say_buried(target, error.orig)
+                self._run(
+                    "INSERT INTO dead_letters (buried_at, target, reason, payload) VALUES (%s, %s, %s, %s)",
+                    _letter(target, columns, parsed[0], error.orig),
+                )
+                return
+            half = len(parsed) // 2
+            self.insert(target, columns, to_json(parsed[:half]))
+            self.insert(target, columns, to_json(parsed[half:]))
+
+    def _run(self, statement: str, values: tuple[Any, ...]) -> sa.CursorResult[Any]:
+        return self._connection.exec_driver_sql(statement, values)
+
+
+_NOTE_POSITION = (
+    "INSERT INTO spool_positions (spool, position) VALUES (?, ?) "
+    "ON CONFLICT (spool) DO UPDATE SET position = excluded.position"
+)
+_THE_ROW = ("22", "23")
+"""What is wrong with a value, or breaks a rule."""
+
+_NOT_THE_ROW = (
+    "SQLITE_BUSY",
+    "SQLITE_LOCKED",
+    "SQLITE_FULL",
+    "SQLITE_IOERR",
+    "SQLITE_READONLY",
+    "SQLITE_CORRUPT",
+    "SQLITE_NOTADB",
+    "SQLITE_CANTOPEN",
+    "SQLITE_NOMEM",
+    "SQLITE_INTERRUPT",
+    "SQLITE_PROTOCOL",
+)
+"""What would befall any other row just as well; everything else is this row's own fault."""
+
+
+def _say_buried(target: sa.Table, error: object) -> None:
+    log.error("batch writer: a row for %s was refused and is kept in dead_letters: %s", target.name, said(error))
+
+
+def _letter(target: sa.Table, columns: Sequence[str], row: list[Any], error: object) -> tuple[str, str, str, str]:
+    payload = dict(zip(columns, row, strict=False))
+    at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    return at, target.name, said(error), to_json(payload).decode()
+
+
+@lru_cache(maxsize=256)
+def _sqlite_insert(target: sa.Table, columns: tuple[str, ...]) -> str:
+    return f"INSERT INTO {_into(target, columns)} VALUES ({', '.join('?' * len(columns))}) {_or(target, columns)}"
+
+
+@lru_cache(maxsize=256)
+def _postgresql_insert(target: sa.Table, columns: tuple[str, ...]) -> str:
+    dialect = postgresql_dialect()  # type: ignore[no-untyped-call]
+    values = ", ".join(
+        f'CAST(r ->> {place} AS {target.columns[name].type.compile(dialect)}) AS "{name}"'
+        for place, name in enumerate(columns)
+    )
+    rows = f"SELECT n, {values} FROM json_array_elements(%s::json) WITH ORDINALITY AS given (r, n)"
+    listed = ", ".join(f'"{name}"' for name in columns)
+    keys = _own_keys(target)
+    # One statement may not change a row twice: of those with one key only the last goes in.
+    last = f"SELECT DISTINCT ON ({', '.join(keys)}) * FROM ({rows}) AS r ORDER BY {', '.join(keys)}, n DESC"
+    source = f"SELECT {listed} FROM ({last if keys else f'{rows} ORDER BY n'}) AS one"
+    return f"INSERT INTO {_into(target, columns)} {source} {_or(target, columns)}"
+
+
+def _into(target: sa.Table, columns: Sequence[str]) -> str:
+    listed = ", ".join(f'"{column}"' for column in columns)
+    return f'"{target.name}" ({listed})'
+
+
+def _or(target: sa.Table, columns: Sequence[str]) -> str:
+    keys = _own_keys(target)
+    if not keys:
+        return ""
+    changed = ", ".join(f'"{one}" = excluded."{one}"' for one in columns if one not in keys)
+    return f"ON CONFLICT ({', '.join(keys)}) DO {f'UPDATE SET {changed}' if changed else 'NOTHING'}"
+
+
+def _own_keys(target: sa.Table) -> list[str]:
+    """The columns of a key that a row brings with it; none where the store gives it a number."""
+    keys = [column.name for column in target.primary_key]
+    return [] if keys == ["id"] else keys

@@ -1,0 +1,106 @@
+"""A PostgreSQL server of the tests' own: a temporary folder, a Unix socket, no network, every commit on the disk."""
+
+from __future__ import annotations
+
+import os
+import pwd
+import secrets
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from adapters.stores import Stores
+from models.settings import Settings
+
+_TEMPLATE = "with_schemas"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PostgresqlForTests:
+    """A running server, and how to have databases on it."""
+
+    folder: Path
+    programs: Path
+
+    def url(self, database: str, user: str = "roas") -> str:
+        return f"postgresql://{user}@/{database}?host={self.folder}"
+
+    def run(self, statement: str, database: str = "postgres") -> None:
+        with psycopg.connect(self.url(database), autocommit=True) as connection:
+            connection.execute(statement)
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The URL of a database that has the three schemas, and nothing in them."""
+        name = f"test_{secrets.token_hex(6)}"
+        self.run(f"CREATE DATABASE {name} TEMPLATE {_TEMPLATE}")
+        try:
+            yield self.url(name)
+        finally:
+            self.run(f"DROP DATABASE {name} WITH (FORCE)")
+
+    def control(self, *words: str) -> None:
+        """Start, stop or restart it, and wait until that is done."""
+        options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c max_connections=60"
+        _as_nobody_special(
+            [self.programs / "pg_ctl", *words, "-w", "-D", self.folder / "cluster", "-l", self.folder / "log"]
+            + ([] if "stop" in words else ["-o", options])
+        )
+
+
+@contextmanager
+def postgresql() -> Iterator[PostgresqlForTests]:
+    """A server from Debian's package, stopped and removed afterwards."""
+    programs = _programs()
+    folder = Path(tempfile.mkdtemp(prefix="roas-pg-"))
+    server = PostgresqlForTests(folder=folder, programs=programs)
+    try:
+        if (user := _user()) is not None:
+            os.chown(folder, user.pw_uid, user.pw_gid)
+        _as_nobody_special(
+            [
+                *(programs / "initdb", "-D", folder / "cluster", "-U", "roas", "--auth=trust", "--encoding=UTF8"),
+                *("--locale=C.UTF-8", "--data-checksums", "--no-sync"),
+            ]
+        )
+        server.control("start")
+        try:
+            server.run(f"CREATE DATABASE {_TEMPLATE}")
+            with Stores.open(Settings(data_dir=folder / "data", stores_url=server.url(_TEMPLATE))):
+                pass
+            yield server
+        finally:
+            server.control("stop", "-m", "immediate")
+    finally:
+        shutil.rmtree(folder)
+
+
+def _programs() -> Path:
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
+    if not found:
+        pytest.fail("PostgreSQL is not installed; `make test` installs it.")
+    return found[-1].parent
+
+
+def _user() -> pwd.struct_passwd | None:
+    """Who runs the server: whoever runs the tests, but not root, whom PostgreSQL refuses."""
+    return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
+
+
+def _as_nobody_special(command: list[object]) -> None:
+    user = _user()
+    identity = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
+    # Into a file, not a pipe: the server would keep a pipe open, and its reader waiting.
+    with tempfile.TemporaryFile() as said:
+        done = subprocess.run(
+            [str(word) for word in command], check=False, stdout=said, stderr=said, cwd="/", **identity
+        )
+        said.seek(0)
+        assert done.returncode == 0, said.read().decode()
