@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -20,6 +21,7 @@ _STARTS_WITHIN_SECONDS = 60
 _STOPS_WITHIN_SECONDS = 60
 # Beside whatever the machine's own engine gives out.
 _ADDRESSES = "base=10.213.0.0/16,size=24"
+_BRIDGE_ADDRESS = "10.214.0.1/24"
 
 
 class OwnEngine:
@@ -33,6 +35,8 @@ class OwnEngine:
         self.folder = folder
         self.address = f"unix://{folder}/engine.sock"
         self._process: subprocess.Popen[bytes] | None = None
+        # Told to use none, an engine removes docker0, which is the machine's own engine's.
+        self._bridge = f"roas-{secrets.token_hex(4)}"
 
     @property
     def running(self) -> bool:
@@ -46,13 +50,16 @@ class OwnEngine:
         for left in ("engine.sock", "engine.pid"):
             (self.folder / left).unlink(missing_ok=True)
         (self.folder / "daemon.json").write_text("{}")
+        if not Path("/sys/class/net", self._bridge).exists():
+            subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
+            subprocess.run(["ip", "address", "add", _BRIDGE_ADDRESS, "dev", self._bridge], check=True)
         with (self.folder / "engine.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     *("dockerd", "--config-file", f"{self.folder}/daemon.json", "--host", self.address),
                     *("--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"),
                     *("--pidfile", f"{self.folder}/engine.pid", "--default-address-pool", _ADDRESSES),
-                    *("--bridge", "none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
+                    *("--bridge", self._bridge, "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
                     *("--ip-masq=false", "--log-level", "warn"),
                 ],
                 stdout=log,
@@ -109,6 +116,11 @@ class OwnEngine:
         """End what `freeze` began, where a test did not."""
         if self.running:
             self.thaw()
+
+    def remove_bridge(self) -> None:
+        """Take away the one thing outside its folder that it leaves behind."""
+        if Path("/sys/class/net", self._bridge).exists():
+            subprocess.run(["ip", "link", "delete", self._bridge], check=True)
 
     def log(self) -> str:
         """What it said of itself."""
@@ -167,6 +179,7 @@ def engine_of_the_session() -> Iterator[OwnEngine]:
     finally:
         if engine.running:
             engine.kill()
+        engine.remove_bridge()
         _unmount_below(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
