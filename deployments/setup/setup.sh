@@ -51,6 +51,7 @@ tests_missing() {
     have redis-server || echo "Redis server (for the tests; not started)"
     have_postgresql || echo "PostgreSQL server (for the tests; not started)"
     have promtool || echo "Prometheus tools (for the tests; not started)"
+    have ip || echo "iproute2 (for the tests)"
     have shellcheck || echo "shellcheck (for the tests)"
     have strace || echo "strace (for the tests)"
 }
@@ -59,6 +60,7 @@ tests_packages() {
     have redis-server || echo redis-server
     have_postgresql || echo postgresql
     have promtool || echo prometheus
+    have ip || echo iproute2
     have shellcheck || echo shellcheck
     have strace || echo strace
 }
