@@ -214,7 +214,7 @@ def _container(one: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
         "environment": sorted(one["Config"]["Env"] or ()),
         "command": (one["Config"]["Entrypoint"], one["Config"]["Cmd"]),
         "networks": {
-            name: sorted(alias for alias in network["Aliases"] or () if not one["Id"].startswith(alias))
+            name: sorted(alias for alias in network["Aliases"] or () if alias != one["Id"][:12])
             for name, network in settings["Networks"].items()
         },
         "ports": sorted(
@@ -236,7 +236,11 @@ def _network(one: dict[str, Any]) -> dict[str, Any]:
 
 def _labels(labels: dict[str, str] | None) -> dict[str, str]:
     compose = {f"{LABEL}.{name}" for name in _LABELS} | {f"{LABEL}.network", f"{LABEL}.volume"}
-    return {name: value for name, value in (labels or {}).items() if not name.startswith(LABEL) or name in compose}
+    kept = {name: value for name, value in (labels or {}).items() if not name.startswith(LABEL) or name in compose}
+    if f"{LABEL}.depends_on" in kept:
+        # Compose writes its parts in any order.
+        kept[f"{LABEL}.depends_on"] = ",".join(sorted(kept[f"{LABEL}.depends_on"].split(",")))
+    return kept
 
 
 def _judge(file: Path, theirs: Start, ours: Start) -> Comparison:
@@ -266,7 +270,7 @@ def _wrong(theirs: Start, ours: Start) -> str | None:
     if theirs.ok:
         gone = [name for name, one in containers.items() if one["state"] == "exited"]
         return f"it passes what ended: {gone}; we say: {ours.said}" if gone else None
-    done = [name for name, one in containers.items() if (one["state"], one["exit code"]) == ("exited", 0)]
+    done = sorted(name for name, one in containers.items() if (one["state"], one["exit code"]) == ("exited", 0))
     if done and not ill:
         rest = list(differences(theirs.there, ours.there))
         return None if rest else f"it fails for finished jobs: {done}; all else is the same"
