@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 
 from adapters.processes import this_process
 from core.reconciliation import was_interrupted
+from flows.ending import ended_by_sigterm
 from flows.error_recovery import error_recovery
 from flows.identifiers import new_deployment_id
 from models.failures import (
@@ -107,37 +108,38 @@ async def recorded(
     story = _story(environment, deployment_id, earlier)
     ours = earlier is None
     settled = False
-    try:
-        if earlier is None:
-            await _undisturbed(begin_operation(_operation(story, operation_type, asker, runner, wait_seconds)))
-        holding = hold_environment(
-            environment,
-            owner=story.deployment_id,
-            reason=f"{operation_type} by {asker}",
-            runner=runner,
-            wait=timedelta(seconds=wait_seconds),
-        )
-        # A health check only looks, so it neither waits for what acts nor keeps it waiting.
-        async with nullcontext(Hold()) if operation_type is OperationType.HEALTH_CHECK else holding as hold:
-            await mark_interrupted(environment, datetime.now(UTC))
-            if earlier is not None:
-                ours = await _undisturbed(_take_up(story, runner, asker))
-            elif wait_seconds:
-                await let_run(story.deployment_id)
-            try:
-                yield story
-            except BaseException as error:
+    with ended_by_sigterm():
+        try:
+            if earlier is None:
+                await _undisturbed(begin_operation(_operation(story, operation_type, asker, runner, wait_seconds)))
+            holding = hold_environment(
+                environment,
+                owner=story.deployment_id,
+                reason=f"{operation_type} by {asker}",
+                runner=runner,
+                wait=timedelta(seconds=wait_seconds),
+            )
+            # A health check only looks, so it neither waits for what acts nor keeps it waiting.
+            async with nullcontext(Hold()) if operation_type is OperationType.HEALTH_CHECK else holding as hold:
+                await mark_interrupted(environment, datetime.now(UTC))
+                if earlier is not None:
+                    ours = await _undisturbed(_take_up(story, runner, asker))
+                elif wait_seconds:
+                    await let_run(story.deployment_id)
+                try:
+                    yield story
+                except BaseException as error:
+                    settled = True
+                    with suppress(asyncio.CancelledError):
+                        await _undisturbed(_settle(story, operation_type, hold.lost or error, compose_files, undo))
+                    raise
                 settled = True
+                await _undisturbed(_finish(story, OperationStatus.SUCCESS, {}))
+        except BaseException as error:
+            if ours and not settled:
                 with suppress(asyncio.CancelledError):
-                    await _undisturbed(_settle(story, operation_type, hold.lost or error, compose_files, undo))
-                raise
-            settled = True
-            await _undisturbed(_finish(story, OperationStatus.SUCCESS, {}))
-    except BaseException as error:
-        if ours and not settled:
-            with suppress(asyncio.CancelledError):
-                await _undisturbed(_settle(story, operation_type, error, compose_files, None))
-        raise
+                    await _undisturbed(_settle(story, operation_type, error, compose_files, None))
+            raise
 
 
 async def _earlier(environment: str, deployment_id: str | None, runner: Runner) -> Operation | None:

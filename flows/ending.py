@@ -1,0 +1,49 @@
+"""Ending at a SIGTERM: the operation is cancelled and settles first, then the signal takes its usual way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+_RUN_BY_A_RUNNER = "PREFECT__FLOW_RUN_ID"
+"""Set where a runner started this process: it then sends the signal, and wants the engine's own handler there."""
+
+_lived: set[asyncio.Task[Any]] = set()
+"""Who hears the signal: of several flows called at once in one process, the first."""
+
+
+@contextmanager
+def ended_by_sigterm() -> Iterator[None]:
+    """Cancel the current task at a SIGTERM, and let the signal go on once the body has ended.
+
+    The engine's own handler raises wherever the program is at that moment: in a callback of the event loop
+    nobody would ever hear of it, and the operation would go on.
+    """
+    body, loop = asyncio.current_task(), asyncio.get_running_loop()
+    of_another = _RUN_BY_A_RUNNER in os.environ or threading.current_thread() is not threading.main_thread()
+    if body is None or of_another or _lived:
+        yield
+        return
+    asked = False
+
+    def end() -> None:
+        nonlocal asked
+        asked = True
+        body.cancel()
+
+    earlier = signal.getsignal(signal.SIGTERM)
+    loop.add_signal_handler(signal.SIGTERM, end)
+    _lived.add(body)
+    try:
+        yield
+    finally:
+        _lived.discard(body)
+        loop.remove_signal_handler(signal.SIGTERM)
+        signal.signal(signal.SIGTERM, earlier)
+        if asked:
+            signal.raise_signal(signal.SIGTERM)
