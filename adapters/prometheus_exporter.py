@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from itertools import product
-from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NamedTuple
 
@@ -29,6 +28,7 @@ from prometheus_client.registry import Collector
 from adapters.environment_files import environment_names
 from adapters.redis_cache import Cache, open_cache
 from adapters.stores import Stores
+from adapters.stores.check import figures
 from adapters.stores.sql import table
 from adapters.tallies import DURATIONS_SECONDS, Count, Tally
 from models.errors_seen import Severity, Strategy
@@ -328,13 +328,26 @@ class StoreCollector(Collector):
         return [errors, causes, waiting, recoveries, pauses]
 
     def _of_files(self) -> Iterator[Metric]:
-        sizes = _gauge("roas_store_size_bytes", "Size of a store's file and of its write-ahead log.", "store", "file")
-        settings = self._settings
-        for path in (settings.deployment_logs_path, settings.monitoring_path, settings.errors_path):
-            for kind, file in (("database", path), ("wal", path.with_name(f"{path.name}-wal"))):
-                sizes.add_metric([path.stem, kind], _size(file))
+        sizes = _gauge("roas_store_size_bytes", "Size of a store, and of its write-ahead log.", "store", "file")
+        oldest = _gauge(
+            "roas_store_oldest_timestamp_seconds", "When its oldest record was made, in Unix time.", "store"
+        )
+        for database in self._stores.databases.values():
+            try:
+                found = figures(database)
+            except StoreError as error:
+                log.warning("the size of a store was left out of a scrape: %s", error)
+                continue
+            for kind, size in found.bytes.items():
+                sizes.add_metric([found.store, kind], size)
+            if found.oldest is not None:
+                oldest.add_metric([found.store], found.oldest.timestamp())
+        waits, seconds = self._stores.waits.total()
+        yield _total("roas_store_lock_waits", "Times a writer of this host waited for its turn.", waits)
+        yield _total("roas_store_lock_wait_seconds", "How long writers of this host waited for their turn.", seconds)
         yield sizes
-        disk = shutil.disk_usage(settings.data_dir)
+        yield oldest
+        disk = shutil.disk_usage(self._settings.data_dir)
         yield GaugeMetricFamily("roas_store_disk_free_bytes", "Bytes free on the disk of the stores.", value=disk.free)
         yield GaugeMetricFamily("roas_store_disk_size_bytes", "Size of the disk of the stores.", value=disk.total)
 
@@ -443,6 +456,10 @@ def _counter(name: str, about: str, *labels: str) -> CounterMetricFamily:
     return CounterMetricFamily(name, about, labels=labels)
 
 
+def _total(name: str, about: str, value: float) -> CounterMetricFamily:
+    return CounterMetricFamily(name, about, value=value)
+
+
 def _counts(
     connection: sa.Connection, *columns: sa.ColumnElement[Any], where: sa.ColumnElement[bool]
 ) -> dict[_Labels, int]:
@@ -457,14 +474,6 @@ def _fill(
     for environment in sorted(environments):
         for word in words:
             family.add_metric([environment, word], counts.get((environment, word), 0))
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except FileNotFoundError:
-        # The last connection of all that closes takes the write-ahead log with it.
-        return 0
 
 
 def _buckets(by_duration: Sequence[int]) -> list[tuple[str, float]]:

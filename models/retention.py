@@ -13,7 +13,8 @@ class RetentionPolicy:
     """Ages and sizes beyond which records leave the stores. What failed outlives what went well.
 
     `monitoring`, `errors` and `deployments` are the ages of the specification; errors count from their
-    resolution. `failed_deployments` is the longer age of operations that failed. `store_bytes` is the size a
+    resolution. `failed_deployments` is the longer age of operations that failed. `releases` is how many of an
+    environment stay in any case. `store_bytes` is the size a
     store may have; over it the oldest samples leave early, but never those younger than `keep_always`.
     `step_time` bounds one step of one run: what is left is for the next. `chunk_rows` is how many rows leave
     in one transaction, while writers wait.
@@ -23,6 +24,7 @@ class RetentionPolicy:
     errors: timedelta = timedelta(days=30)
     deployments: timedelta = timedelta(days=180)
     failed_deployments: timedelta = timedelta(days=360)
+    releases: int = 20
     keep_always: timedelta = timedelta(days=7)
     store_bytes: int = 2048 * MIB
     free_bytes: int = 64 * MIB

@@ -39,15 +39,6 @@ class StoreFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Figures:
-    """What is cheap to know of the stores. Waits are those of all processes of this data folder, ever."""
-
-    stores: tuple[StoreFigures, ...]
-    lock_waits: int
-    lock_wait_seconds: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreReport:
     """How one store is, and where. Sizes are in bytes; `full_in` is None where it does not grow."""
 

@@ -16,7 +16,8 @@ def open_stores() -> Stores:
     Raises:
         StoreError: A store cannot be opened.
     """
-    return _stores(Settings().data_dir.absolute())
+    settings = Settings()
+    return _stores(settings.data_dir.absolute(), settings.stores_url)
 
 
 def stores_exist() -> bool:
@@ -31,8 +32,8 @@ def shared_cache() -> Cache:
 
 
 @lru_cache(maxsize=8)
-def _stores(data_dir: Path) -> Stores:
-    return Stores.open(Settings(data_dir=data_dir))
+def _stores(data_dir: Path, stores_url: str | None) -> Stores:
+    return Stores.open(Settings(data_dir=data_dir, stores_url=stores_url))
 
 
 @lru_cache(maxsize=2)

@@ -30,12 +30,15 @@ from sqlmodel import SQLModel
 
 from adapters.stores.batch_rows import Rows, rows_of
 from adapters.stores.gate import Gate
+from adapters.stores.monitoring import probe_row, series_ids, to_ms
 from adapters.stores.sql import table
 from adapters.stores.stores import Stores
 from models.failures import StoreBusyError, StoreConstraintError, StoreError, StoreFullError
+from models.health import ProbeResult
+from models.metrics import Metric
 from models.tables.deployment_logs import DeploymentLogsRow
 from models.tables.errors import ErrorsRow
-from models.tables.monitoring import MonitoringRow
+from models.tables.monitoring import MetricSample, MonitoringRow, ProbeRow
 
 log = logging.getLogger("roas")
 
@@ -94,6 +97,7 @@ class BatchWriter:
         self._leader = Gate(self._folder / "leader.lock")
         self._encoders: dict[tuple[type[SQLModel], tuple[str, ...]], _Encoder] = {}
         self._readers: dict[str, _Reader] = {}
+        self._series: dict[tuple[str, str, str], int] = {}
         self._trouble: str | None = None
         self._pause_seconds = 0.0
         self._not_before = 0.0
@@ -121,6 +125,37 @@ class BatchWriter:
         """
         if rows:
             self._accept(row, rows)
+
+    def put_metrics(self, metrics: Sequence[Metric]) -> int:
+        """Accept samples, as `put_many`; a metric never seen before is named in the store first.
+
+        Gives back how many were accepted: as with `Monitoring.add_metrics`, new metrics beyond the limit of an
+        environment are refused.
+
+        Raises:
+            StoreBusyError: A new metric could not be named, since others were writing until the deadline.
+            StoreFullError: Too much waits already, or the disk has no room; no sample was accepted.
+            StoreError: A new metric could not be named; no sample was accepted.
+        """
+        keys = {(one.environment, one.service, one.name) for one in metrics}
+        if not keys <= self._series.keys():
+            with self._stores.databases["monitoring"].write() as connection:
+                self._series |= series_ids(connection, keys)
+        rows = [
+            {"ts": to_ms(one.sampled_at), "series": self._series[key], "value": one.value}
+            for one in metrics
+            if (key := (one.environment, one.service, one.name)) in self._series
+        ]
+        self.put_many(MetricSample, rows)
+        return len(rows)
+
+    def put_probes(self, probes: Sequence[ProbeResult], environment: str) -> None:
+        """Accept what probes answered, as `put_many`.
+
+        Raises:
+            StoreFullError: Too much waits already, or the disk has no room; no answer was accepted.
+        """
+        self.put_many(ProbeRow, [probe_row(one, environment) for one in probes])
 
     def _accept(self, row: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
         shape = (row, tuple(rows[0]))

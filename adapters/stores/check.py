@@ -15,7 +15,7 @@ from models.retention import RetentionPolicy
 from models.tables.deployment_logs import DeploymentLogsRow
 from models.tables.errors import ErrorsRow
 from models.tables.monitoring import MonitoringRow
-from models.upkeep import StoreReport
+from models.upkeep import StoreFigures, StoreReport
 
 _BASES: dict[str, type[SQLModel]] = {
     "deployment_logs": DeploymentLogsRow,
@@ -50,6 +50,27 @@ def check(
         _report(stores, database, now, policy or RetentionPolicy(), thorough=thorough)
         for database in stores.databases.values()
     ]
+
+
+def figures(database: Database) -> StoreFigures:
+    """A store's size and age, cheap enough to be asked for every few seconds.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    return StoreFigures(store=database.name, bytes=database.sizes(), oldest=_oldest(database))
+
+
+def _oldest(database: Database) -> datetime | None:
+    """By the tables that hold nearly all, whose moments are indexed."""
+    columns = [
+        _BASES[database.name].metadata.tables[name].columns[_MOMENTS[name]]
+        for name in ("deployment_operations", "metric_samples", "probe_results", "deployment_errors")
+        if name in _BASES[database.name].metadata.tables
+    ]
+    with database.read() as connection:
+        found = [connection.scalar(sa.select(sa.func.min(column))) for column in columns]
+    return min((from_ms(one) if isinstance(one, int) else one for one in found if one is not None), default=None)
 
 
 def _report(

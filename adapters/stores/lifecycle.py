@@ -40,6 +40,7 @@ from models.tables.deployment_logs import (
     DeploymentOperation,
     EnvironmentValidation,
     OperationStepRow,
+    ReleaseRow,
     ServiceStateChange,
 )
 from models.tables.errors import (
@@ -161,7 +162,8 @@ def archive_deployments(
 ) -> LifecycleStep:
     """Archive and delete old operations with their state changes, validations and steps.
 
-    Failed ones stay longer than successful ones, and the last success of each kind and environment stays.
+    Failed ones stay longer than successful ones, and the last success of each kind and environment stays. Of
+    the releases the latest stay, the last that was proven, and each that an operation still names.
 
     Raises:
         StoreFullError: The disk has no room for archives.
@@ -189,6 +191,7 @@ def archive_deployments(
             ]
 
         _archive_with_belongings(run, DeploymentLogsArchive, DeploymentOperation, where, belongings)
+        _archive_with_belongings(run, DeploymentLogsArchive, ReleaseRow, _old_releases(run.policy), _nothing_else)
     return run.result()
 
 
@@ -240,6 +243,22 @@ def vacuum(
         bytes_after=after,
         complete=time.monotonic() < deadline,
         notes=tuple(notes),
+    )
+
+
+def _old_releases(policy: RetentionPolicy) -> str:
+    latest = (
+        "SELECT id FROM (SELECT id, row_number() OVER (PARTITION BY environment ORDER BY created_at DESC, id DESC) "
+        "AS place FROM releases {which}) AS ranked WHERE place <= {number}"
+    )
+    # Its id where the details of an operation name it: the release it made, or one it went back to.
+    named = (
+        "SELECT 1 FROM deployment_operations o WHERE o.environment = releases.environment AND "
+        "(o.deployment_id = releases.deployment_id OR replace(o.metadata, releases.release_id, '') <> o.metadata)"
+    )
+    return (
+        f"id NOT IN ({latest.format(which='', number=policy.releases)}) "
+        f"AND id NOT IN ({latest.format(which='WHERE proven', number=1)}) AND NOT EXISTS ({named})"
     )
 
 

@@ -355,19 +355,7 @@ class Monitoring:
         """Record what probes answered."""
         if not probes:
             return
-        rows = [
-            {
-                "checked_at": one.checked_at,
-                "environment": environment,
-                "service": one.service,
-                "kind": one.kind,
-                "target": one.target,
-                "ok": one.ok,
-                "detail": one.detail,
-                "latency_ms": one.latency_ms,
-            }
-            for one in probes
-        ]
+        rows = [probe_row(one, environment) for one in probes]
         with self._database.write() as connection:
             connection.execute(sa.insert(_probes), rows)
 
@@ -434,6 +422,20 @@ class Monitoring:
                 )
                 for row in connection.execute(newest)
             ]
+
+
+def probe_row(probe: ProbeResult, environment: str) -> dict[str, Any]:
+    """The row of what a probe answered."""
+    return {
+        "checked_at": probe.checked_at,
+        "environment": environment,
+        "service": probe.service,
+        "kind": probe.kind,
+        "target": probe.target,
+        "ok": probe.ok,
+        "detail": probe.detail,
+        "latency_ms": probe.latency_ms,
+    }
 
 
 def to_ms(moment: datetime) -> int:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import fcntl
 import logging
 import os
+import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from adapters.stores.database import Database, SqliteDatabase, warn_about_sqlite
 from adapters.stores.deployments import Deployments
@@ -18,6 +20,9 @@ from adapters.stores.monitoring import Monitoring
 from adapters.stores.transactions import SqliteTransactions, StoreOperation, Together, Transactions
 from models.failures import StoreBusyError, StoreError
 from models.settings import Settings
+
+if TYPE_CHECKING:
+    from adapters.stores.batch import BatchWriter
 
 log = logging.getLogger("roas")
 
@@ -44,6 +49,8 @@ class Stores:
         self._transactions = transactions
         self._deadline_seconds = deadline_seconds
         self._in_use: int | None = None
+        self._writer: BatchWriter | None = None
+        self._beginning = threading.Lock()
         self.deployments = Deployments(databases["deployment_logs"])
         self.monitoring = Monitoring(databases["monitoring"])
         self.errors = Errors(databases["errors"])
@@ -113,6 +120,20 @@ class Stores:
         with self.together() as stores:
             return [operation(stores) for operation in operations]
 
+    @property
+    def writer(self) -> BatchWriter:
+        """The batch writer of this process, for what comes often: begun at the first use, ended by `close`.
+
+        Raises:
+            StoreError: Its folder cannot be made.
+        """
+        from adapters.stores.batch import BatchWriter
+
+        with self._beginning:
+            if self._writer is None:
+                self._writer = BatchWriter(self)
+            return self._writer
+
     def together(self) -> AbstractContextManager[Together]:
         """The three stores in one transaction: all the body does through it happens, or nothing.
 
@@ -136,7 +157,19 @@ class Stores:
         return [path for database in self.databases.values() for path in database.set_aside]
 
     def close(self) -> None:
-        """Close every connection."""
+        """Write what waits, and close every connection.
+
+        Raises:
+            StoreError: What waits could not be written now; it waits for the next process.
+        """
+        try:
+            if self._writer is not None:
+                self._writer.close()
+                self._writer = None
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         for database in self.databases.values():
             database.close()
         if self._in_use is not None:

@@ -278,6 +278,17 @@ def test_sizes_of_the_stores_and_heartbeats_are_shown(stores: Stores, settings: 
     assert shown["roas_heartbeat_timestamp_seconds{name=collection/prod}"] == NOON.timestamp()
     assert shown["roas_store_disk_free_bytes{}"] > 0
     assert shown["roas_store_readable{store=errors}"] == 1
+    assert "roas_store_oldest_timestamp_seconds{store=monitoring}" not in shown
+    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 99, NOON)])
+    assert _scrape(url)["roas_store_oldest_timestamp_seconds{store=monitoring}"] == NOON.timestamp()
+
+
+def test_waits_of_writers_are_shown(stores: Stores, url: str) -> None:
+    assert _scrape(url)["roas_store_lock_waits_total{}"] == 0
+    stores.waits.add(1.5)
+    shown = _scrape(url)
+    assert shown["roas_store_lock_waits_total{}"] == 1
+    assert shown["roas_store_lock_wait_seconds_total{}"] == 1.5
 
 
 def test_a_store_that_cannot_be_read_is_told_and_the_others_are_shown(

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
@@ -14,6 +15,8 @@ from sqlmodel import Session
 from adapters.stores import Stores
 from adapters.stores.batch import BatchWriter
 from models.failures import StoreConstraintError, StoreFullError
+from models.health import ProbeResult
+from models.metrics import Metric
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentOperation, ServiceStateChange
 from models.tables.monitoring import DeploymentHealth, MetricSample, ProbeRow
@@ -245,4 +248,24 @@ def test_the_timer_writes_what_no_full_batch_would(stores: Stores) -> None:
         writer.put(ProbeRow, probe(0))
         while writer.status().waiting_bytes:
             os.sched_yield()
+        assert details(stores) == ["0"]
+
+
+def test_samples_and_probes_go_in_together_and_a_new_metric_is_named_once(stores: Stores) -> None:
+    metric = Metric(environment="prod", service="bot", name="cpu", value=1.0, sampled_at=NOON)
+    answer = ProbeResult(service="bot", kind="http", target="t", ok=True, detail="0", checked_at=NOON)
+    for place in range(3):
+        later = NOON + timedelta(seconds=place)
+        assert stores.writer.put_metrics([replace(metric, value=float(place), sampled_at=later)]) == 1
+        stores.writer.put_probes([replace(answer, detail=str(place), checked_at=later)], "prod")
+    assert details(stores) == []
+    stores.writer.flush()
+    assert details(stores) == numbers(3)
+    assert [value for _, value in stores.monitoring.series("prod", "bot", "cpu", NOON)] == [0.0, 1.0, 2.0]
+
+
+def test_closing_the_stores_writes_what_their_writer_holds(settings: Settings) -> None:
+    with Stores.open(settings) as stores:
+        stores.writer.put(ProbeRow, probe(0))
+    with Stores.open(settings) as stores:
         assert details(stores) == ["0"]

@@ -9,8 +9,9 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from adapters.stores import Stores
+from adapters.stores import Stores, lifecycle
 from adapters.stores.archiver import Archiver
+from adapters.stores.gate import Gate
 from adapters.stores.lifecycle import (
     RetentionPolicy,
     archive_deployments,
@@ -20,10 +21,11 @@ from adapters.stores.lifecycle import (
     vacuum,
 )
 from core.retention import FileUse, full_in, pages_to_give_back
-from models.failures import StoreCorruptError, StoreError, StoreFullError
+from models.failures import StoreBusyError, StoreCorruptError, StoreError, StoreFullError
 from models.health import Health, HealthReport
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType, StateChange
+from models.records import Release
 from models.recovery import RecoveryExecution
 from models.settings import Settings
 from tests.stores.values import BUNDLE, ERROR, TICKET
@@ -310,3 +312,87 @@ def test_days_until_the_budget_is_reached_follow_from_growth() -> None:
     assert full_in(use, policy, 4096 * 5) == timedelta(days=10)
     assert full_in(use, policy, 0) is None
     assert full_in(FileUse(pages=200, free=0, page_bytes=4096), policy, 1) == timedelta(0)
+
+
+def test_a_deletion_that_a_crash_ended_goes_on_and_archives_nothing_twice(
+    stores: Stores, settings: Settings, monkeypatch
+) -> None:
+    old = samples("bot", NOW - 92 * DAY, 2)
+    stores.monitoring.add_metrics(old)
+    kept = lifecycle._delete_chunks
+
+    def crash_after_two(run, file, chunks, names) -> None:
+        kept(run, file, chunks[:2], names)
+        with run.database.write() as connection:
+            connection.exec_driver_sql(f"UPDATE archives SET deleted_to = {chunks[1][1]}")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(lifecycle, "_delete_chunks", crash_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        compress_monitoring(stores, NOW, RetentionPolicy(chunk_rows=20))
+    monkeypatch.undo()
+    assert count(stores, "monitoring", "metric_samples") == 80
+    late = replace(old[70], service="web")
+    stores.monitoring.add_metrics([late])
+    compress_monitoring(stores, NOW, RetentionPolicy(chunk_rows=20))
+    assert count(stores, "monitoring", "metric_samples") == 0
+    found = archived(settings, "monitoring", "metric_samples")
+    assert sorted((row["service"], row["ts"]) for row in found) == sorted(
+        (one.service, one.sampled_at) for one in [*old, late]
+    )
+
+
+def test_samples_that_come_after_their_archive_get_one_of_their_own(stores: Stores, settings: Settings) -> None:
+    old = samples("bot", NOW - 92 * DAY, 1)
+    stores.monitoring.add_metrics(old)
+    compress_monitoring(stores, NOW)
+    stores.monitoring.add_metrics([replace(one, service="web") for one in old])
+    compress_monitoring(stores, NOW)
+    found = archived(settings, "monitoring", "metric_samples")
+    assert sorted(row["service"] for row in found) == ["bot"] * 60 + ["web"] * 60
+
+
+def test_an_archive_that_was_never_noted_is_replaced_by_the_next_try(
+    stores: Stores, settings: Settings, monkeypatch
+) -> None:
+    for days in (300, 299, 1):
+        stores.deployments.begin(operation(f"d{days}", days, OperationStatus.SUCCESS))
+    monkeypatch.setattr(lifecycle, "_delete_parts", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        archive_deployments(stores, NOW - 119 * DAY)
+    monkeypatch.undo()
+    assert len(archived(settings, "deployment_logs", "deployment_operations")) == 1
+    archive_deployments(stores, NOW)
+    found = archived(settings, "deployment_logs", "deployment_operations")
+    assert [row["deployment_id"] for row in found] == ["d300", "d299"]
+
+
+def test_two_life_cycles_do_not_run_at_once(stores: Stores) -> None:
+    with Gate(stores.folder / "lifecycle.lock").held(1, "another"), pytest.raises(StoreBusyError):
+        clean_errors(stores, NOW)
+
+
+def release(place: int, **fields) -> Release:
+    return Release(
+        release_id=f"r{place:02d}",
+        environment="prod",
+        deployment_id=f"gone-{place}",
+        created_at=NOW - (100 - place) * DAY,
+        compose={"services": {}},
+        digests={},
+        hashes={},
+        **fields,
+    )
+
+
+def test_old_releases_leave_but_for_the_latest_the_last_proven_and_those_an_operation_names(
+    stores: Stores, settings: Settings
+) -> None:
+    for place in range(30):
+        stores.deployments.keep_release(release(place, proven=place in (3, 5)))
+    stores.deployments.begin(replace(operation("now", 1, OperationStatus.SUCCESS), details={"rolled_back_to": "r07"}))
+    archive_deployments(stores, NOW)
+    left = {one.release_id for one in stores.deployments.releases("prod")}
+    assert left == {f"r{place:02d}" for place in (5, 7, *range(10, 30))}
+    gone = archived(settings, "deployment_logs", "releases")
+    assert {row["release_id"] for row in gone} == {f"r{place:02d}" for place in range(10) if place not in (5, 7)}
