@@ -86,14 +86,18 @@ class BatchWriter:
         spool_bytes: int = 256 * 1024 * 1024,
         power_safe: bool = False,
     ) -> None:
-        """Take over what dead processes left, and start the timer."""
+        """Take over what dead processes left, and start the timer.
+
+        Raises:
+            StoreError: The folder of the spools cannot be made.
+        """
         self._stores = stores
         self._batch_size = batch_size
         self._flush_seconds = flush_seconds
         self._spool_bytes = spool_bytes
         self._power_safe = power_safe
         self._folder = stores.folder / "spool"
-        self._folder.mkdir(exist_ok=True)
+        _make(self._folder)
         self._leader = Gate(self._folder / "leader.lock")
         self._encoders: dict[tuple[type[SQLModel], tuple[str, ...]], _Encoder] = {}
         self._readers: dict[str, _Reader] = {}
@@ -301,6 +305,16 @@ class BatchWriter:
                 if name.endswith(".spool") and name[0] != "." and name not in self._readers:
                     self._readers[name] = _Reader(self._folder / name)
             return [self._readers[name] for name in sorted(self._readers)]
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"Folder {folder} cannot be made: {error.strerror};",
+            advice="may this user write to the data folder, and is there room on its disk?",
+        ) from error
 
 
 @dataclass(slots=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from adapters.stores.database import Database, SqliteDatabase, warn_about_sqlite
 from adapters.stores.deployments import Deployments
 from adapters.stores.errors import Errors
-from adapters.stores.gate import Gate, Waits
+from adapters.stores.gate import Gate, Waits, opened
 from adapters.stores.monitoring import Monitoring
 from adapters.stores.transactions import SqliteTransactions, StoreOperation, Together, Transactions
 from models.failures import StoreBusyError, StoreError
@@ -209,8 +209,9 @@ def in_use(folder: Path, *, alone: bool = False) -> int:
 
     Raises:
         StoreBusyError: Others use them, and this one must be alone.
+        StoreError: This user may not write to the folder.
     """
-    file = os.open(folder / "in_use.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    file = opened(folder / "in_use.lock")
     try:
         fcntl.flock(file, (fcntl.LOCK_EX if alone else fcntl.LOCK_SH) | fcntl.LOCK_NB)
     except BlockingIOError as error:
