@@ -216,7 +216,8 @@ async def test_a_run_that_is_retried_after_it_failed_by_itself_is_a_new_operatio
 
 
 async def test_of_two_starts_at_once_one_is_refused_and_told_who_has_it(place: Place) -> None:
-    place.declare(well("base"))
+    # Longer than an engine under load needs to begin the second one.
+    place.declare(well("base"), stabilisation_seconds=5)
 
     states = await asyncio.gather(startup("test", return_state=True), startup("test", return_state=True))
 
