@@ -366,8 +366,10 @@ class _Spool:
     def __init__(self, folder: Path, store: str, room_left: Callable[[], bool]) -> None:
         self.path: Path | None = None
         self._folder = folder
-        self._store = store
         self._room_left = room_left
+        # The files of a process are read in the order of their names, also after its clock was set back.
+        self._prefix = f"{store}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}"
+        self._turns = 0
         self._file: int | None = None
         self._size = 0
         self._numbers: dict[bytes, int] = {}
@@ -398,7 +400,8 @@ class _Spool:
                 advice="the log says why the batch writer cannot write; free room or mend the store.",
             )
         self.close()
-        name = f"{self._store}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}.spool"
+        self._turns += 1
+        name = f"{self._prefix}-{self._turns:06}.spool"
         try:
             self._file = os.open(
                 self._folder / f".{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644

@@ -84,6 +84,7 @@ _LATE = 2 * _HOUR
 _FILE_ROWS = 250_000
 _ROWS_WITH_CHILDREN = 1000
 _PATIENCE_SECONDS = 1.0
+_CHUNKS_TO_SETTLE = 4
 
 _Names = Mapping[int, tuple[str, str, str]]
 _Chunk = tuple[int, int, int]
@@ -489,11 +490,12 @@ def _archive_range(run: _Run, begin: int, end: int, names: _Names) -> None:
         kinds={"ts": "whole", "series": "whole", "value": "real"},
         names=names,
     )
-    with run.database.write() as connection:
+    with run.database.read() as connection:
         chunks = _chunks(connection, begin, end, run.policy.chunk_rows)
-        if sum(rows for *_, rows in chunks) != archived.rows:
-            # A sample came late into the range: the next archive of it has them all.
-            return
+    if sum(rows for *_, rows in chunks) != archived.rows:
+        # A sample came late into the range: the next archive of it has them all.
+        return
+    with run.database.write() as connection:
         # From here on these rows are in an archive, and a run that comes after a crash only deletes them.
         _note(connection, MonitoringArchive, _samples.name, from_ms(begin), from_ms(end), archived, deleted_to=begin)
     run.archives.append(str(archived.file))
@@ -515,7 +517,7 @@ def _finish_deletions(run: _Run, names: _Names) -> None:
 def _delete_chunks(run: _Run, file: Path, chunks: Sequence[_Chunk], names: _Names) -> None:
     """Delete the samples that were archived, in short transactions. What came late into their range stays."""
     this = _archives.c.file == _name(file)
-    for first, last, rows in chunks:
+    for place, (first, last, rows) in enumerate(chunks, start=1):
         try:
             with run.database.write() as connection:
                 if connection.execute(sa.delete(_samples).where(_between(first, last))).rowcount != rows:
@@ -526,6 +528,8 @@ def _delete_chunks(run: _Run, file: Path, chunks: Sequence[_Chunk], names: _Name
                 rows = _delete_exactly(connection, file, first, last, names)
                 connection.execute(sa.update(_archives).where(this).values(deleted_to=last))
         run.rows[_samples.name] += rows
+        if place % _CHUNKS_TO_SETTLE == 0:
+            run.database.settle()
     with run.database.write() as connection:
         connection.execute(sa.update(_archives).where(this).values(deleted_to=None))
     run.database.settle()

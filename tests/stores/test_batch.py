@@ -8,11 +8,12 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from itertools import count
 
 import pytest
 from sqlmodel import Session
 
-from adapters.stores import Stores
+from adapters.stores import Stores, batch
 from adapters.stores.batch import BatchWriter
 from models.failures import StoreConstraintError, StoreFullError
 from models.health import ProbeResult
@@ -269,3 +270,23 @@ def test_closing_the_stores_writes_what_their_writer_holds(settings: Settings) -
         stores.writer.put(ProbeRow, probe(0))
     with Stores.open(settings) as stores:
         assert details(stores) == ["0"]
+
+
+def test_a_clock_set_back_does_not_put_what_refers_before_its_owner(stores: Stores, monkeypatch) -> None:
+    hours = count(0, -1)
+
+    class SetBack(datetime):
+        @classmethod
+        def now(cls, tz=None) -> datetime:
+            return NOON + timedelta(hours=next(hours))
+
+    monkeypatch.setattr(batch, "datetime", SetBack)
+    monkeypatch.setattr(batch, "_TURN_BYTES", 0)
+    with BatchWriter(stores) as writer:
+        operation = {"deployment_id": "d", "operation_type": "start", "environment": "prod", "status": "running"}
+        writer.put(DeploymentOperation, operation)
+        for place in range(5):
+            change = {"deployment_id": "d", "service_name": "bot", "new_state": str(place), "change_time": NOON}
+            writer.put(ServiceStateChange, change)
+        writer.flush()
+        assert [change.new_state for change in stores.deployments.changes("d")] == list("01234")
