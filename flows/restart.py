@@ -29,6 +29,9 @@ from tasks.watching import Watch, watch_project
 
 log = logging.getLogger("roas")
 
+RESTARTED = "restarted"
+"""Step of a restart: a service was restarted and proven."""
+
 _UP = frozenset({"running", "restarting", "paused"})
 
 
@@ -123,7 +126,12 @@ class _Roll:
             StartFailedError: A service did not come back; the story's facts name the ones left as they were.
         """
         order = roll_order(self.application, self.dependencies)
+        finished = {one.service: one.finished_at for one in self.story.steps if one.step == RESTARTED}
         for place, name in enumerate(order):
+            if name in finished:
+                self._proven_at[name] = finished[name]
+                self._keep(name, "was restarted before the interruption")
+                continue
             try:
                 if name in wanted:
                     await self._restart_wanted(name, named=named)
@@ -176,6 +184,7 @@ class _Roll:
             raise
         self._proven_at[name] = datetime.now(UTC)
         await self._record(name, proof, why, facts, began)
+        await self.story.step(RESTARTED, name)
 
     async def _record(self, name: str, proof: Proof, why: str, facts: dict[str, object], began: datetime) -> None:
         now = datetime.now(UTC)

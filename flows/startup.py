@@ -128,7 +128,8 @@ class _Start:
             proven_releases(environment.name),
         )
         story.facts["plan"] = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
-        if wanted is not None and wanted != plan_id(plan):
+        # One that is taken up again has done part of its plan already, so the rest is another one.
+        if wanted is not None and not story.steps and wanted != plan_id(plan):
             raise PlanChangedError(
                 f"Plan {wanted} is not what a start of {environment.name} would do now (plan {plan_id(plan)}): "
                 + "; ".join(f"{line.action} {line.service}, {line.because}" for line in plan.changes),
