@@ -82,11 +82,12 @@ async def _with_application(facts: Facts, application: Application, engine: Dock
     if isinstance(facts.engine, Trouble):
         return facts
     gaps: list[str] = []
-    sightings, holders, networks, volumes, images = await asyncio.gather(
+    sightings, holders, networks, volumes, names, images = await asyncio.gather(
         _or_gap(asyncio.to_thread(engine.sightings, application.project), gaps),
         _or_gap(asyncio.to_thread(engine.port_holders), gaps),
         _or_gap(asyncio.to_thread(engine.networks), gaps),
         _or_gap(asyncio.to_thread(engine.volumes), gaps),
+        _or_gap(asyncio.to_thread(_names_taken, application, engine), gaps),
         _or_gap(_images(application, engine, local=local), gaps),
     )
     users = {image.service: image.held.user for image in images or () if image.held is not None}
@@ -101,9 +102,21 @@ async def _with_application(facts: Facts, application: Application, engine: Dock
         volumes=None if volumes is None else tuple(volumes),
         images=images or (),
         ports=ports,
+        names_taken=names or {},
         mounts=mounts,
         gaps=tuple(gaps),
     )
+
+
+def _names_taken(application: Application, engine: DockerEngine) -> dict[str, str]:
+    """Who has the container name that a service fixes, by the service; its own container has it by right."""
+    fixed = {one.container_name: name for name, one in application.services.items() if one.container_name}
+    holders = engine.look_at(fixed)
+    return {
+        fixed[one.name]: f"a container of project {one.project}" if one.project else "a container of no project"
+        for one in holders
+        if one.name in fixed and (one.project, one.service) != (application.project, fixed[one.name])
+    }
 
 
 async def _or_gap(answer: Awaitable[T], gaps: list[str]) -> T | None:

@@ -223,6 +223,15 @@ def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
             0.8,
             f"What it needs is down: {names}.",
         )
+    if verdict.category is Category.CONTAINER_EXITED and _serves_nobody(evidence):
+        return _by_fact(
+            verdict,
+            Category.HEALTHCHECK_FAILED,
+            Severity.MEDIUM,
+            Strategy.RESTART_SERVICE,
+            0.7,
+            "It runs and its probe fails; what ended is the probe's command.",
+        )
     unnamed = verdict.category in (Category.UNKNOWN, Category.BENIGN)
     if unnamed and evidence.exit_code in (126, 127):
         return _by_fact(
@@ -261,6 +270,10 @@ def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
             "Its health check fails, and no words name the cause.",
         )
     return verdict
+
+
+def _serves_nobody(evidence: Evidence) -> bool:
+    return evidence.container_state == "running" and not evidence.restart_count and bool(evidence.probe_outputs)
 
 
 def _by_fact(

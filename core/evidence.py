@@ -276,7 +276,9 @@ def _failure(name: str, containers: Sequence[ContainerEvidence], probes: Sequenc
         if one.restart_count and _last_failed(name, probes):
             return f"was restarted {_times(one.restart_count)} and does not serve{_last_said(name, probes)}"
     if _last_failed(name, probes):
-        return f"runs but does not serve{_last_said(name, probes)}"
+        checking = any(one.service == name and one.health == "starting" for one in containers)
+        how = "has not passed its health check" if checking else "runs but does not serve"
+        return f"{how}{_last_said(name, probes)}"
     return ""
 
 

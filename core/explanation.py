@@ -20,11 +20,13 @@ from models.evidence import EvidenceBundle, MemoryGrade, Occasion
 from models.explanation import Explanation, ShownLine
 from models.operations import Operation, OperationStatus, StateChange
 from models.recovery import RecoveryExecution, Ticket, TicketState
-from models.validation import ValidationResult
+from models.validation import CheckSeverity, ValidationResult
 
 _LOG_LINES = 6
 _ANSWERS = 2
 _MOST_STEPS = 3
+_MOST_WARNINGS = 2
+_OF_NO_SERVICE = frozenset({"interpolation", "disk"})
 _SAY_NOTHING_MORE = frozenset({Category.UNKNOWN, Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED})
 _LOOKS_AT_CONTAINERS = re.compile(r"docker\b.*\b(logs|inspect|ps|exec|stats|top|restart)\b")
 
@@ -73,7 +75,7 @@ def explain(
         headline=bundle.first_cause if bundle is not None and shown else reason,
         service=service,
         since=since or next((one.changed_at for one in failed if one.service == service), operation.ended_at),
-        because=(*_facts(bundle, service), *_verdicts(errors)),
+        because=(*_facts(bundle, service), *_warned(validation, service), *_verdicts(errors)),
         lines=_lines(bundle, service),
         consequences=_consequences(reason, service, named, failed, said=shown),
         changed=release_changes,
@@ -206,6 +208,19 @@ def _facts(bundle: EvidenceBundle | None, service: str | None) -> tuple[str, ...
     if host is not None and host.disk_percent > 95:
         found.append(f"the disk was {host.disk_percent:.0f} % in use")
     return tuple(found)
+
+
+def _warned(validation: ValidationResult | None, service: str | None) -> tuple[str, ...]:
+    """What validation had warned of before, of this service or of a variable: often the cause behind the cause."""
+    if validation is None:
+        return ()
+    warned = [
+        check.finding
+        for check in validation.failed
+        if check.severity is CheckSeverity.WARNING
+        and (check.name in _OF_NO_SERVICE or (service is not None and check.subject == service))
+    ]
+    return tuple(f"validation had warned: {finding}" for finding in warned[:_MOST_WARNINGS])
 
 
 def _verdicts(errors: Sequence[RecordedError]) -> tuple[str, ...]:

@@ -3447,8 +3447,85 @@ _UNKNOWN = _family(
     ),
 )
 
+# What this system itself says of an operation it stopped.
+_OWN_FINDINGS = (
+    *_family(
+        Category.IMAGE_PULL_FAILED,
+        HIGH,
+        Strategy.FIX_CONFIG,
+        CAUSE,
+        own_image_finding=r"\bimage \S+ of \S+ is not here and cannot be had\b",
+    ),
+    *_family(
+        Category.PORT_CONFLICT,
+        HIGH,
+        Strategy.FREE_PORT_MANUAL,
+        INNERMOST,
+        own_port_finding=r"\bport [\d-]+/(?:tcp|udp) of \S+ is taken by\b|\bport \d+/(?:tcp|udp) is published by \S+ and\b",
+    ),
+    *_family(
+        Category.NAME_CONFLICT,
+        HIGH,
+        Strategy.FIX_CONFIG,
+        INNERMOST,
+        own_name_finding=r"\bcontainer name \S+ of \S+ is taken by\b",
+    ),
+    *_family(
+        Category.VOLUME_MOUNT,
+        HIGH,
+        Strategy.FIX_CONFIG,
+        INNERMOST,
+        own_mount_finding=r" of \S+ cannot be mounted as it is:|\bvolume \S+ is declared external and does not exist\b",
+    ),
+    *_family(
+        Category.DOCKER_NETWORK,
+        HIGH,
+        Strategy.FIX_CONFIG,
+        INNERMOST,
+        own_network_finding=_any(
+            r"\bnetwork \S+ is declared external and does not exist\b",
+            r"\bsubnet \S+ of network \S+ overlaps with network\b",
+            r"\bneeds \d+ new networks, but the engine has addresses for\b",
+        ),
+    ),
+    *_family(
+        Category.MISSING_ENV_SECRET,
+        HIGH,
+        Strategy.FIX_CONFIG,
+        INNERMOST,
+        own_variable_finding=r"\bvariable \w+ is not set or empty\.|\bsecret \w+ is missing:",
+    ),
+    *_family(
+        Category.COMPOSE_INVALID,
+        HIGH,
+        Strategy.FIX_CONFIG,
+        INNERMOST,
+        own_declaration_finding=_any(
+            r"\bdepends on \S+, which is not part of the application\b",
+            r"\bservices depend on each other in a circle:",
+            r"\bwaits until \S+ is healthy, but \S+ has no health check\b",
+            r"\bso the engine never runs it\b",
+        ),
+    ),
+    *_family(
+        Category.DISK_FULL,
+        HIGH,
+        Strategy.FIX_HOST,
+        INNERMOST,
+        own_disk_finding=r"\bonly [^\n]{1,40} free on the engine's disk\b",
+    ),
+    *_family(
+        Category.TIMEOUT,
+        HIGH,
+        Strategy.INVESTIGATE,
+        SYMPTOM,
+        own_start_too_long=r"\bdid not start within \d+ s, still awaited:",
+    ),
+)
+
 SHIPPED_PATTERNS: tuple[Pattern, ...] = (
     *_BENIGN,
+    *_OWN_FINDINGS,
     *_DOCKER_DAEMON_UNREACHABLE,
     *_DOCKER_PERMISSION_DENIED,
     *_IMAGE_PULL_FAILED,

@@ -47,6 +47,7 @@ def validate(facts: Facts, now: datetime) -> ValidationResult:
             *_check_images(facts),
             *_check_healthchecks(facts, application),
             *_check_ports(facts),
+            *_check_container_names(facts, application),
             *_check_mounts(facts),
             *_check_networks(facts, application),
             *_check_volumes(facts, application),
@@ -437,6 +438,21 @@ def _check_ports(facts: Facts) -> Iterator[Check]:
             )
     if facts.ports:
         yield from _or_passed("ports", findings, "All published ports are free or the application's own.")
+
+
+def _check_container_names(facts: Facts, application: Application) -> Iterator[Check]:
+    findings = [
+        _found(
+            "container_names",
+            _CRITICAL,
+            f"Container name {application.services[service].container_name} of {service} is taken by {holder}.",
+            "Remove or rename that container, or leave container_name out of the Compose file.",
+            service,
+        )
+        for service, holder in facts.names_taken.items()
+    ]
+    if any(service.container_name for service in application.services.values()):
+        yield from _or_passed("container_names", findings, "All container names are free or the application's own.")
 
 
 def _port_words(first: int | None, last: int | None) -> str:

@@ -69,6 +69,7 @@ class Facts:
     sightings: tuple[Sighting, ...] = ()
     images: tuple[ImageWanted, ...] = ()
     ports: tuple[PortWanted, ...] = ()
+    names_taken: dict[str, str] = field(default_factory=dict)
     networks: tuple[NetworkFact, ...] | None = None
     volumes: tuple[str, ...] | None = None
     mounts: tuple[MountWanted, ...] = ()

@@ -69,12 +69,13 @@ class ProbeJournal:
             known = self._known.get(seen.container_id, frozenset())
             for entry in seen.health_log:
                 if entry.ended_at not in known:
-                    code = "" if entry.exit_code == 0 else f"exit code {entry.exit_code}: "
+                    code = "" if entry.exit_code == 0 else f"exit code {entry.exit_code}"
+                    said = _whole(entry.output).strip()
                     self._keep(
                         seen.service,
                         f"health check of {seen.name}",
                         entry.exit_code == 0,
-                        f"{code}{_whole(entry.output).strip()}",
+                        ": ".join(filter(None, (code, said))),
                         moment_of(entry.ended_at) or seen.seen_at,
                     )
             if seen.health_log:

@@ -23,6 +23,18 @@ SAYINGS = [
     ("database disk image is malformed", Category.DATABASE_CORRUPT, Strategy.RESTORE_DATABASE),
     ("Container 17 is restarting, wait until it runs", Category.CONTAINER_EXITED, Strategy.INVESTIGATE),
     ("bot-1 exited with code 1", Category.CONTAINER_EXITED, Strategy.RESTART_SERVICE),
+    (
+        "Image shop:1 of web is not here and cannot be had: no such tag.",
+        Category.IMAGE_PULL_FAILED,
+        Strategy.FIX_CONFIG,
+    ),
+    ("Port 8080/tcp of web is taken by nginx (pid 7).", Category.PORT_CONFLICT, Strategy.FREE_PORT_MANUAL),
+    ("Container name web of web is taken by a container of project old.", Category.NAME_CONFLICT, Strategy.FIX_CONFIG),
+    ("/srv/in of web cannot be mounted as it is: it does not exist.", Category.VOLUME_MOUNT, Strategy.FIX_CONFIG),
+    ("Variable TOKEN is not set or empty.", Category.MISSING_ENV_SECRET, Strategy.FIX_CONFIG),
+    ("The application needs 3 new networks, but the engine has addresses for 1 more.", Category.DOCKER_NETWORK, None),
+    ("Only 12 MiB are free on the engine's disk.", Category.DISK_FULL, Strategy.FIX_HOST),
+    ("dev did not start within 40 s, still awaited: web", Category.TIMEOUT, Strategy.INVESTIGATE),
 ]
 
 
@@ -154,3 +166,13 @@ def test_padding_with_harmless_lines_changes_no_verdict(lines: list[str]) -> Non
 @pytest.mark.parametrize("unit", ["a", "error ", "failed to ", "x: ", "/", "\\", '"', "1.", "network "])
 def test_a_line_of_a_million_characters_is_judged(unit: str) -> None:
     assert classify(unit * (1_000_000 // len(unit))).severity in Severity
+
+
+def test_the_end_of_a_probe_s_command_is_not_the_end_of_the_container() -> None:
+    runs = Evidence(
+        container_state="running", health="healthy", probe_outputs=("sh ended with exit code 1: serves nobody",)
+    )
+
+    assert (
+        classify("base did not start: sh ended with exit code 1", evidence=runs).category is Category.HEALTHCHECK_FAILED
+    )

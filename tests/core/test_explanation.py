@@ -229,3 +229,18 @@ def test_a_success_names_what_failed_without_being_required() -> None:
 @pytest.mark.parametrize("status", [OperationStatus.RUNNING, OperationStatus.PENDING])
 def test_what_has_not_ended_is_not_explained_away(status) -> None:
     assert "has not ended" in explain(replace(FAILED, status=status, ended_at=None)).headline
+
+
+def test_what_validation_had_warned_of_stands_beside_the_cause() -> None:
+    warning = CheckSeverity.WARNING
+    checks = (
+        replace(finding("mounted_configuration", warning), subject="web"),
+        replace(finding("image", warning), subject="redis"),
+        finding("interpolation", warning),
+    )
+    validation = ValidationResult(environment="prod", validated_at=NOON, checks=checks)
+
+    found = explain(FAILED, validation=validation, changes=[fell("web")], bundles=[BUNDLE])
+
+    warned = [fact for fact in found.because if fact.startswith("validation had warned: ")]
+    assert [fact.partition(": ")[2] for fact in warned] == ["mounted_configuration is wrong", "interpolation is wrong"]

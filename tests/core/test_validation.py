@@ -382,3 +382,17 @@ def test_an_image_for_another_platform_than_declared_is_found(wanted: str | None
 
 def test_compose_files_without_services_stop_the_start() -> None:
     assert not judged(declared=replace(APPLICATION, services={})).passed
+
+
+def test_a_container_name_that_somebody_else_has_stops_the_start() -> None:
+    check = only(judged(declared=declared(container_name="cache"), names_taken={"redis": "a container of project old"}))
+
+    assert check.severity is CheckSeverity.CRITICAL
+    assert check.finding == "Container name cache of redis is taken by a container of project old."
+    assert check.subject == "redis"
+
+
+def test_a_container_name_that_is_free_passes() -> None:
+    result = judged(declared=declared(container_name="cache"))
+
+    assert [check.passed for check in result.checks if check.name == "container_names"] == [True]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from prefect.testing.utilities import prefect_test_harness
 
 from adapters.stores import Stores
 from models.settings import Settings
@@ -23,9 +22,8 @@ HEALTH = (
 
 
 @pytest.fixture(scope="session", autouse=True)
-def prefect_server() -> Iterator[None]:
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
+def flows_are_recorded(prefect_server: None) -> None:
+    """Every test here runs flows."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

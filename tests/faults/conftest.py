@@ -1,0 +1,18 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def flows_are_recorded(prefect_server: None) -> None:
+    """Every test here runs flows."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of environments, with stores of its own."""
+    monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(tmp_path))
+    return tmp_path
