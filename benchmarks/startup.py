@@ -42,6 +42,7 @@ from pathlib import Path
 import docker
 
 from flows.embedded import prefect_api, wait_for_api
+from flows.terminal import send_log
 from models.settings import Settings
 
 IMAGE = "debian:trixie-slim"
@@ -121,8 +122,11 @@ def main() -> None:
             # One server for all: the engine reads where it is once a process.
             with prefect_api(Settings()):
                 wait_for_api()
-                for name in [one for one in warm if one in wanted]:
-                    warm[name](Path(folder), chosen.rounds)
+                try:
+                    for name in [one for one in warm if one in wanted]:
+                        warm[name](Path(folder), chosen.rounds)
+                finally:
+                    send_log()
 
 
 def chain(folder: Path, rounds: int) -> None:

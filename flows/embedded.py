@@ -100,6 +100,8 @@ def _temporary_server(home: Path) -> Iterator[str]:
             },
             stdout=log,
             stderr=log,
+            # Ctrl-C in a terminal goes to a whole group, and what is interrupted has its end yet to record.
+            start_new_session=True,
         )
     os.environ["PREFECT_HOME"] = str(home.absolute())
     try:

@@ -18,10 +18,15 @@ def narrate(sentence: str) -> None:
 
 
 def send_log() -> None:
-    """Wait until the engine's API has every line of the log; its server may end right after."""
+    """Wait until the engine's API has every line of the log and every event; its server may end right after.
+
+    A process that ends with events left would try for minutes to send them to a server that is gone.
+    """
+    from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
 
     APILogWorker.drain_all(timeout=5)
+    EventsWorker.drain_all(timeout=5)
 
 
 @contextmanager
