@@ -11,13 +11,13 @@ from datetime import UTC, datetime
 
 from core.compose import stop_waves
 from core.judging import worst_service
-from core.releases import Before, Was, beyond
+from core.releases import Before, Was, beyond, differences
 from flows.judging import judge_now
 from flows.recording import Story
 from flows.starting import start_in_order
 from models.compose import Application
 from models.environments import Environment
-from models.failures import StartFailedError
+from models.failures import RoasError, StartFailedError
 from models.health import Health, HealthReport
 from models.operations import StateChange
 from models.records import Release
@@ -26,6 +26,7 @@ from models.sightings import Sighting
 from tasks.records import record_changes, record_health
 from tasks.releases import (
     Found,
+    look_at_release,
     put_back,
     read_released,
     release_document,
@@ -71,6 +72,7 @@ class Undo:
         if release is None:
             story.facts["undone"] = await _take_back(story, environment, application, found)
         else:
+            story.facts["changes"] = await _changes(story, environment, application, release)
             log.warning("going back to release %s, the last one that was proven", release.release_id)
             released, starts, _ = await apply_release(story, environment, release)
             left = beyond(await see_what_is_left(environment, found), released)
@@ -110,6 +112,17 @@ async def apply_release(
         first = worst_service(health)
         raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
     return application, starts, health
+
+
+async def _changes(story: Story, environment: Environment, application: Application, release: Release) -> list[str]:
+    """What the failed start changed of the last proven release: often that is the cause."""
+    now = datetime.now(UTC)
+    try:
+        tried = await look_at_release(environment, application, "", story.deployment_id, now)
+    except RoasError as error:
+        log.info("what changed is not known: %s", error)
+        return []
+    return list(differences(release, tried))
 
 
 async def _take_back(story: Story, environment: Environment, application: Application, found: Found) -> str:

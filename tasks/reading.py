@@ -140,7 +140,9 @@ def _failed_last() -> Operation:
 
 
 def _release_changes(operation: Operation) -> tuple[str, ...]:
-    """What the operation's release has that the last proven one before it has not."""
+    """What the operation's release has that the last proven one before it has not, or what it noted itself."""
+    if noted := operation.details.get("changes"):
+        return tuple(noted)
     releases = open_stores().deployments.releases(operation.environment)
     mine = next((one for one in releases if one.deployment_id == operation.deployment_id), None)
     proven = next((one for one in releases if one.proven and one.created_at < operation.started_at), None)

@@ -87,6 +87,7 @@ async def test_a_failed_start_goes_back_to_the_last_proven_release(place: Place)
     assert operation.status is OperationStatus.FAILED
     assert operation.details["rolled_back_to"] == release.release_id
     assert "base" in operation.details["reason"]
+    assert "base: configuration changed (command)" in operation.details["changes"]
     assert inspect(place, "base", '{{index .Config.Labels "com.docker.compose.config-hash"}}') == before
     assert inspect(place, "base", "{{.State.Health.Status}}") == "healthy"
     assert inspect(place, "top", "{{.State.Health.Status}}") == "healthy"
