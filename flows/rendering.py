@@ -32,7 +32,7 @@ def show_deployment(story: DeploymentStory) -> None:
     """One operation: what was found, what was done, how it stands, what to type next."""
     operation = story.operation
     say(
-        f"\n[bold]{operation.operation_type} of {operation.environment}[/bold]: {coloured(operation.status)}"
+        f"\n[bold]{_what(operation)} of {operation.environment}[/bold]: {coloured(operation.status)}"
         f"{after(operation.duration)}"
     )
     say(f"  deployment   {operation.deployment_id}")
@@ -47,6 +47,9 @@ def show_deployment(story: DeploymentStory) -> None:
         _show_health(story.health)
     if operation.status is OperationStatus.FAILED:
         say(f"\n[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
+        for fact, colour in (("undone", "yellow"), ("undo_failed", "red")):
+            if operation.details.get(fact):
+                say(f"[{colour}]{fact.replace('_', ' ')}:[/{colour}] {escape(str(operation.details[fact]))}")
         if operation.details.get("advice"):
             say(f"[bold]try:[/bold] {escape(str(operation.details['advice']))}")
     for error in story.errors:
@@ -64,7 +67,7 @@ def show_history(operations: Sequence[Operation]) -> None:
     for operation in operations:
         table.add_row(
             operation.deployment_id,
-            str(operation.operation_type),
+            _what(operation),
             operation.environment,
             coloured(operation.status),
             seconds(operation.duration),
@@ -307,6 +310,11 @@ def _show_error(story: ErrorStory) -> None:
         say(f"  ticket {ticket.ticket_id} {ticket.state}")
         for number, step in enumerate(ticket.steps, start=1):
             say(f"    {number}. {escape(step)}")
+
+
+def _what(operation: Operation) -> str:
+    """What was done, as a person calls it: going back to a release is recorded as a start of it."""
+    return "rollback" if "rollback_to" in operation.details else str(operation.operation_type)
 
 
 def _next_commands(operation: Operation) -> tuple[str, ...]:
