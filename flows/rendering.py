@@ -37,7 +37,7 @@ def show_deployment(story: DeploymentStory) -> None:
     )
     say(f"  deployment   {operation.deployment_id}")
     say(f"  asked by     {escape(operation.user_agent or 'unknown')}, {moment(operation.started_at)}")
-    for validation in story.validations:
+    for validation in story.validations[-1:]:
         _show_validation(validation)
     if story.changes:
         _show_changes(story.changes)
