@@ -13,7 +13,7 @@ from prefect.states import Failed
 
 from core.compose import plan_id, start_waves
 from core.judging import worst_service
-from core.releases import replaced_services
+from core.releases import Document, replaced_services
 from core.validation import validate
 from flows.identifiers import new_release_id
 from flows.judging import judge_now
@@ -32,7 +32,7 @@ from tasks.evidence import take_evidence
 from tasks.planning import plan_start
 from tasks.records import record_health, record_validation
 from tasks.recovery import settle_failed_starts
-from tasks.releases import keep_release, look_at_release, look_at_what_is_there, proven_releases
+from tasks.releases import keep_release, look_at_release, look_at_what_is_there, proven_releases, read_template
 from tasks.services import create_containers
 from tasks.validation import look_before
 
@@ -91,6 +91,7 @@ class _Start:
         self.undo = Undo()
         self.story: Story | None = None
         self._validation: ValidationResult | None = None
+        self._template: Document | None = None
         self._services: tuple[ServiceStart, ...] = ()
         self._health: HealthReport | None = None
 
@@ -101,7 +102,12 @@ class _Start:
         plan = await self._decide(story, environment, facts, wanted_plan)
         await self._act(story, environment, application, plan)
         await self._prove(story, environment, application)
-        await _keep(story, environment, application)
+        if self._template is not None:
+            now = datetime.now(UTC)
+            seen = await look_at_release(
+                environment, application, self._template, new_release_id(now), story.deployment_id, now
+            )
+            story.facts["release"] = (await keep_release(environment, seen)).release_id
         why = f"start {story.deployment_id} was proven"
         for error_id in await settle_failed_starts(name, datetime.now(UTC), why):
             log.info("error %s is resolved: %s", error_id, why)
@@ -128,6 +134,8 @@ class _Start:
             proven_releases(environment.name),
         )
         story.facts["plan"] = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
+        if releases:
+            story.facts["changes"] = [f"{line.action} {line.service}: {line.because}" for line in plan.changes]
         # One that is taken up again has done part of its plan already, so the rest is another one.
         if wanted is not None and not story.steps and wanted != plan_id(plan):
             raise PlanChangedError(
@@ -153,9 +161,10 @@ class _Start:
             await take_evidence(
                 environment, application, lost, deployment_id=story.deployment_id, reason="before it is replaced"
             )
-        if "created" not in story.done:
-            await create_containers(environment)
-            await story.step("created")
+        # Read while the containers are made of it: the files may change until the start is proven.
+        self._template, _ = await asyncio.gather(
+            _template(story, environment, application), _create(story, environment)
+        )
         self._services = await start_in_order(story, environment, application, plan=plan)
 
     async def _prove(self, story: Story, environment: Environment, application: Application) -> None:
@@ -200,14 +209,17 @@ class _Start:
         return self.story
 
 
-async def _keep(story: Story, environment: Environment, application: Application) -> None:
-    """Keep what is proven as a release. A start does not fail where it cannot be kept; it says so."""
-    now = datetime.now(UTC)
+async def _create(story: Story, environment: Environment) -> None:
+    if "created" not in story.done:
+        await create_containers(environment)
+        await story.step("created")
+
+
+async def _template(story: Story, environment: Environment, application: Application) -> Document | None:
+    """What a release keeps of the configuration. A start does not fail where it cannot be kept; it says so."""
     try:
-        seen = await look_at_release(environment, application, new_release_id(now), story.deployment_id, now)
+        return await read_template(environment, application)
     except ComposeError as error:
         log.warning("this start cannot be gone back to: %s", error)
         story.facts["release_not_kept"] = error.what
-        return
-    kept = await keep_release(environment, seen)
-    story.facts["release"] = kept.release_id
+        return None

@@ -31,8 +31,9 @@ class OwnEngine:
     they do not reach the world. Every method returns once what it asked for is true.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, addresses: str = _ADDRESSES) -> None:
         self.folder = folder
+        self._addresses = addresses
         self.address = f"unix://{folder}/engine.sock"
         self._process: subprocess.Popen[bytes] | None = None
         # Told to use none, an engine removes docker0, which is the machine's own engine's.
@@ -58,7 +59,7 @@ class OwnEngine:
                 [
                     *("dockerd", "--config-file", f"{self.folder}/daemon.json", "--host", self.address),
                     *("--data-root", f"{self.folder}/data", "--exec-root", f"{self.folder}/exec"),
-                    *("--pidfile", f"{self.folder}/engine.pid", "--default-address-pool", _ADDRESSES),
+                    *("--pidfile", f"{self.folder}/engine.pid", "--default-address-pool", self._addresses),
                     *("--bridge", self._bridge, "--iptables=false", "--ip6tables=false", "--ip-forward=false"),
                     *("--ip-masq=false", "--log-level", "warn"),
                 ],

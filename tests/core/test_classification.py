@@ -24,7 +24,7 @@ SAYINGS = [
     ("Container 17 is restarting, wait until it runs", Category.CONTAINER_EXITED, Strategy.INVESTIGATE),
     ("bot-1 exited with code 1", Category.CONTAINER_EXITED, Strategy.RESTART_SERVICE),
     (
-        "Image shop:1 of web is not here and cannot be had: no such tag.",
+        "Image shop:1 of web is not here and cannot be had: no tag.",
         Category.IMAGE_PULL_FAILED,
         Strategy.FIX_CONFIG,
     ),
@@ -169,10 +169,7 @@ def test_a_line_of_a_million_characters_is_judged(unit: str) -> None:
 
 
 def test_the_end_of_a_probe_s_command_is_not_the_end_of_the_container() -> None:
-    runs = Evidence(
-        container_state="running", health="healthy", probe_outputs=("sh ended with exit code 1: serves nobody",)
-    )
+    said = "sh ended with exit code 1: serves nobody"
+    runs = Evidence(container_state="running", health="healthy", probe_outputs=(said,))
 
-    assert (
-        classify("base did not start: sh ended with exit code 1", evidence=runs).category is Category.HEALTHCHECK_FAILED
-    )
+    assert classify(f"base did not start: {said}", evidence=runs).category is Category.HEALTHCHECK_FAILED

@@ -6,22 +6,24 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
 from prefect import get_client
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 
 from flows.startup import startup
+from flows.undoing import FOUND
 from models.errors_seen import Category, RecordedError
 from models.explanation import Explanation
 from models.operations import Operation, OperationStatus
 from models.results import OperationResult
 from tasks.reading import read_explanation
 from tasks.stores import open_stores
-from tests.faults.scenes import PRECIOUS, WELL, Scene, Services, State
+from tests.faults.scenes import PRECIOUS, WELL, Scene, Services
+from tests.faults.scenes import State as Seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +33,8 @@ class Fault:
     `services` is the broken application, or makes it for a scene. `cause` is the service to blame, `words`
     must be found in the first cause, `shown` in a line that shows it, `because` in a fact beside it.
     `refused`: validation must stop it.
-    `meanwhile` is what goes on around the start, `files` are written into the scene's folder before.
+    `prepare` is done before, `meanwhile` goes on around the start, `once_found` begins when validation is
+    over and the start is about to act.
     """
 
     name: str
@@ -45,6 +48,7 @@ class Fault:
     fields: Mapping[str, Any] = field(default_factory=dict)
     prepare: Callable[[Scene], None] | None = None
     meanwhile: Callable[[Scene], AbstractContextManager[object]] | None = None
+    once_found: Callable[[Scene], AbstractContextManager[object]] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,8 +58,8 @@ class Endured:
     fault: Fault
     scene: Scene
     proven: bool
-    before: State
-    after: State
+    before: Seen
+    after: Seen
     operation: Operation
     explanation: Explanation
     errors: tuple[RecordedError, ...]
@@ -140,12 +144,45 @@ async def endure(fault: Fault, scene: Scene, *, proven: bool) -> Endured:
         fault.prepare(scene)
     scene.declare(fault.services(scene) if callable(fault.services) else fault.services, **fault.fields)
     began = time.monotonic()
-    with nullcontext() if fault.meanwhile is None else fault.meanwhile(scene):
-        await startup(scene.name, return_state=True)
+    with ExitStack() as held:
+        if fault.meanwhile is not None:
+            held.enter_context(fault.meanwhile(scene))
+        starting = begin(scene)
+        if fault.once_found is not None:
+            await until(lambda: is_found(scene))
+            held.enter_context(fault.once_found(scene))
+        await starting
     return await look_after(fault, scene, before, proven=proven, took_seconds=time.monotonic() - began)
 
 
-async def look_after(fault: Fault, scene: Scene, before: State, *, proven: bool, took_seconds: float) -> Endured:
+def begin(scene: Scene) -> asyncio.Task[State[Any]]:
+    """A start that goes on while the test does something else."""
+
+    async def live() -> State[Any]:
+        return await startup(scene.name, return_state=True)
+
+    return asyncio.create_task(live())
+
+
+async def until(seen: Callable[[], bool]) -> None:
+    """Wait for what another process or the engine will make true."""
+
+    def look_again_and_again() -> None:
+        deadline = time.monotonic() + 60
+        while not seen():
+            assert time.monotonic() < deadline, "it did not come to that"
+            time.sleep(0.01)
+
+    await asyncio.to_thread(look_again_and_again)
+
+
+def is_found(scene: Scene) -> bool:
+    """Whether a start has written down what it found, and is about to act."""
+    store = open_stores().deployments
+    return any(step.step == FOUND for one in store.running(scene.name) for step in store.steps(one.deployment_id))
+
+
+async def look_after(fault: Fault, scene: Scene, before: Seen, *, proven: bool, took_seconds: float) -> Endured:
     """What is to be seen and read after the latest operation of a scene."""
     stores = open_stores()
     operation = stores.deployments.history(environment=scene.name, limit=1)[0]

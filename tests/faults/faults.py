@@ -121,6 +121,14 @@ FAULTS = (
         refused=True,
     ),
     Fault(
+        name="port taken after validation",
+        services=lambda scene: broken("top", ports=[f"127.0.0.1:{scene.port}:80"]),
+        once_found=_listening,
+        words="top could not be started: .*(already in use|already allocated)",
+        cause="top",
+        categories=(Category.PORT_CONFLICT,),
+    ),
+    Fault(
         name="variable missing",
         services=broken("base", environment={"KEY": "${ROAS_FAULT_KEY:?the key of the shop}"}),
         words="ROAS_FAULT_KEY.*the key of the shop",
