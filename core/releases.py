@@ -26,6 +26,8 @@ IMAGES = "roas-release"
 
 _REFERENCE = re.compile(r"\$\w+|\$\{\w+(:?\?[^}]*)?\}")
 
+_VARIABLE = re.compile(r"\$\{?(\w+)")
+
 Document = dict[str, Any]
 Place = tuple[str | int, ...]
 
@@ -66,6 +68,11 @@ def hold_out(template: Document, redacted: Document) -> Document:
         if _at(redacted, place) != text and not _REFERENCE.fullmatch(text):
             _put(kept, place, HELD_OUT)
     return kept
+
+
+def variables_in(template: Document) -> frozenset[str]:
+    """The names of the variables a template refers to."""
+    return frozenset(name for _, text in _leaves(template) for name in _VARIABLE.findall(text.replace("$$", "")))
 
 
 def fill_in(kept: Document, now: Document) -> Document:
@@ -148,6 +155,11 @@ def changed_files(release: Release | None, now: Mapping[str, Mapping[str, str]])
 def to_go_back_to(releases: Sequence[Release], sightings: Sequence[Sighting]) -> Release | None:
     """The newest proven release that is not what is there now; `releases` are given newest first."""
     return next((one for one in releases if one.proven and not is_there(one, sightings)), None)
+
+
+def declares_the_same(release: Release, application: Application) -> bool:
+    """Whether Compose would make the very containers of a release; False where it cannot be told."""
+    return release.hashes == {name: one.config_hash for name, one in application.services.items()}
 
 
 def is_there(release: Release, sightings: Sequence[Sighting]) -> bool:

@@ -71,7 +71,9 @@ async def rollback(
         released, starts, health = await apply_release(story, declared, wanted)
         story.facts["health"] = str(health.overall)
         now = datetime.now(UTC)
-        seen = await look_at_release(declared, released, new_release_id(now), story.deployment_id, now, of=wanted)
+        seen = await look_at_release(
+            declared, released, wanted.compose, new_release_id(now), story.deployment_id, now, of=wanted
+        )
         story.facts["release"] = (await keep_release(declared, seen)).release_id
     return OperationResult(
         success=True,

@@ -70,7 +70,7 @@ async def start_in_order(
             are often its consequence.
     """
     files, planned, redactor = await asyncio.gather(
-        read_injected_files(environment, document),
+        _injected(environment, application, document),
         _planned(environment, application, plan),
         asyncio.to_thread(redactor_of, environment),
     )
@@ -90,6 +90,13 @@ async def start_in_order(
             start.tell()
     start.judge()
     return start.results()
+
+
+async def _injected(
+    environment: Environment, application: Application, document: Mapping[str, Any] | None
+) -> dict[str, tuple[InjectedFile, ...]]:
+    wanted = any(service.injects_files for service in application.services.values())
+    return await read_injected_files(environment, document) if wanted else {}
 
 
 async def _planned(environment: Environment, application: Application, plan: Plan | None) -> Plan:

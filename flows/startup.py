@@ -17,9 +17,9 @@ from core.releases import Document, replaced_services
 from core.validation import validate
 from flows.identifiers import new_release_id
 from flows.judging import judge_now
-from flows.recording import Story, recorded
+from flows.recording import UNDOING, Story, recorded
 from flows.starting import start_in_order
-from flows.undoing import FOUND, UNDOING, Undo, found_by
+from flows.undoing import FOUND, Undo, found_by
 from models.compose import Application, Plan
 from models.environments import Environment
 from models.failures import ComposeError, PlanChangedError, StartFailedError, ValidationFailedError
@@ -148,7 +148,7 @@ class _Start:
         await self.undo.arm(story, environment, application, found_by(earlier) if earlier else found, release)
         if UNDOING in story.done:
             raise StartFailedError(
-                "the start had failed and was being undone when its runner was lost",
+                f"{story.told(UNDOING)}; its runner was lost while that was being undone",
                 advice=f"`roas why {story.deployment_id}` says what failed first.",
             )
         return plan

@@ -13,7 +13,7 @@ from core.compose import stop_waves
 from core.judging import worst_service
 from core.releases import Before, Was, beyond, differences
 from flows.judging import judge_now
-from flows.recording import Story
+from flows.recording import UNDOING, Story
 from flows.starting import start_in_order
 from models.compose import Application
 from models.environments import Environment
@@ -29,6 +29,7 @@ from tasks.releases import (
     look_at_release,
     put_back,
     read_released,
+    read_template,
     release_document,
     remove_containers,
     remove_networks,
@@ -40,9 +41,6 @@ log = logging.getLogger("roas")
 
 FOUND = "found"
 """Step of a start: what was there before it is written down, so another process can undo it as well."""
-
-UNDOING = "undoing"
-"""Step of a start: from here on it is taken back, not gone on with."""
 
 
 class Undo:
@@ -68,7 +66,7 @@ class Undo:
         if self._armed is None:
             return
         environment, application, found, release = self._armed
-        await story.step(UNDOING, detail=type(error).__name__)
+        await story.step(UNDOING, detail=story.facts.get("reason") or type(error).__name__)
         if release is None:
             story.facts["undone"] = await _take_back(story, environment, application, found)
         else:
@@ -118,7 +116,8 @@ async def _changes(story: Story, environment: Environment, application: Applicat
     """What the failed start changed of the last proven release: often that is the cause."""
     now = datetime.now(UTC)
     try:
-        tried = await look_at_release(environment, application, "", story.deployment_id, now)
+        template = await read_template(environment, application)
+        tried = await look_at_release(environment, application, template, "", story.deployment_id, now)
     except RoasError as error:
         log.info("what changed is not known: %s", error)
         return []

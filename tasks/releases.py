@@ -20,6 +20,7 @@ from core.releases import (
     Document,
     Leftovers,
     before,
+    declares_the_same,
     differences,
     fill_in,
     hold_out,
@@ -27,6 +28,7 @@ from core.releases import (
     left_over,
     pinned,
     to_go_back_to,
+    variables_in,
 )
 from models.compose import Application
 from models.environments import Environment
@@ -64,47 +66,58 @@ async def look_at_what_is_there(environment: Environment) -> Found:
     return await asyncio.to_thread(look)
 
 
+@task(name="read the template", **LOOK)
+async def read_template(environment: Environment, application: Application) -> Document:
+    """The configuration as a release keeps it: no value of a variable or of a secret is in it.
+
+    Raises:
+        ComposeError: The Compose files cannot be read any more, or not be kept with variables unfilled.
+    """
+
+    def read() -> Document:
+        last = open_stores().deployments.last_release(environment.name, proven=True)
+        if last is not None and declares_the_same(last, application):
+            return last.compose
+        template = compose_of(environment).template()
+        return hold_out(template, redactor_of(environment).value(template))
+
+    return await asyncio.to_thread(read)
+
+
 @task(name="look at the release", **LOOK)
 async def look_at_release(
     environment: Environment,
     application: Application,
+    template: Document,
     release_id: str,
     deployment_id: str,
     now: datetime,
     *,
     of: Release | None = None,
 ) -> Release:
-    """What runs now, as it would be kept: no value of a variable or of a secret is in it.
-
-    `of` is the release that was applied, where that was not the environment's files.
+    """What runs now, as it would be kept. `of` is the release that was applied, where that was not the files.
 
     Raises:
-        ComposeError: The Compose files cannot be read any more.
         EngineError: The engine did not answer, or refused.
     """
 
     def look() -> Release:
-        engine, compose = engine_of(environment), compose_of(environment)
-        if of is None:
-            template = compose.template()
-            template = hold_out(template, redactor_of(environment).value(template))
+        engine = engine_of(environment)
         sightings = [one for one in engine.sightings(environment.project) if not one.one_off]
-        images = {one.service: one.image_id for one in sightings}
         facts = {name: engine.image(name) for name in {one.image for one in sightings}}
         held = {one.service: facts[one.image] for one in sightings}
         prints = Fingerprints(Settings().data_dir)
         known = variables_of(environment, os.environ)
-        used = {variable.name for variable in compose.variables()} | set(environment.variables)
-        used |= {secret.name for secret in environment.secrets}
+        used = variables_in(template) | set(environment.variables) | {secret.name for secret in environment.secrets}
         return Release(
             release_id=release_id,
             environment=environment.name,
             deployment_id=deployment_id,
             created_at=now,
-            compose=template if of is None else of.compose,
+            compose=template,
             digests={name: fact.digests[0] for name, fact in held.items() if fact is not None and fact.digests},
             hashes={one.service: one.config_hash for one in sightings},
-            images=images,
+            images={one.service: one.image_id for one in sightings},
             files={
                 path: digest
                 for files in prints.of_mounted_files(application).values()
