@@ -40,6 +40,9 @@ Answer = TypeVar("Answer")
 UNDO_WITHIN = timedelta(minutes=5)
 """How long undoing may take where the operation was cancelled: somebody waits for it to end."""
 
+UNDOING = "undoing"
+"""Step of an operation: from here on it is taken back, not gone on with; its detail is why it failed."""
+
 _NOTHING_TO_UNDO = (EnvironmentBusyError, ValidationFailedError, LeaseLostError)
 _OF_ONE_RUN = frozenset({"asked_by", "deployment_id", "plan", "wait_seconds"})
 """Parameters that belong to one run of a flow, not to what was asked of it."""
@@ -225,8 +228,10 @@ async def _settle(
     advice = failure.advice if isinstance(failure, RoasError) else ""
     log.error("%s of %s failed: %s", operation_type, story.environment, text)
     try:
-        if not cancelled:
+        # What was being undone when its runner was lost is on record already, with its evidence.
+        if not cancelled and UNDOING not in story.done:
             await _hand_on(story, operation_type, failure, text, compose_files)
+        story.facts["reason"] = text
         if undo is not None and not isinstance(failure, _NOTHING_TO_UNDO):
             await _undo(story, failure, compose_files, undo, UNDO_WITHIN if cancelled else None)
     finally:

@@ -61,7 +61,9 @@ def cramped_engine() -> Iterator[OwnEngine]:
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("a Docker engine of its own needs root and dockerd")
     folder = Path(tempfile.mkdtemp(prefix="roas-engine-"))
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "none", folder], check=False).returncode:
+    disk = folder / "data"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "none", disk], check=False).returncode:
         pytest.skip("this user may not mount a small disk")
     engine = OwnEngine(folder, "base=10.214.0.0/23,size=24")
     try:
@@ -73,7 +75,7 @@ def cramped_engine() -> Iterator[OwnEngine]:
     finally:
         if engine.running:
             engine.kill()
-        subprocess.run(["umount", "--lazy", "--recursive", folder], check=False)
+        subprocess.run(["umount", "--lazy", "--recursive", disk], check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -230,7 +232,7 @@ async def test_a_disk_that_fills_while_containers_are_made_is_told_and_undone(
     fault = Fault(
         name="disk full",
         services=broken("base", environment={"STAGE": "two"}),
-        once_found=lambda _scene: _full(cramped_engine.folder),
+        once_found=lambda _scene: _full(cramped_engine.folder / "data"),
         words="no space left on device",
         cause=None,
         categories=(Category.DISK_FULL,),
@@ -295,9 +297,9 @@ def _full(disk: Path) -> Iterator[None]:
 
 @contextmanager
 def _all_addresses_taken(scene: Scene) -> Iterator[None]:
-    names = [f"taken-{number}" for number in range(2)]
-    for name in names:
-        scene.docker("network", "create", name)
+    names: list[str] = []
+    while scene.docker("network", "create", f"taken-{len(names)}", check=False):
+        names.append(f"taken-{len(names)}")
     try:
         yield
     finally:
