@@ -26,6 +26,8 @@ _LOG_LINES = 6
 _ANSWERS = 2
 _MOST_STEPS = 3
 _MOST_WARNINGS = 2
+_ENGINE_AWAY = "the engine went away meanwhile"
+"""How a start says that what ended may have ended with the engine."""
 _OF_NO_SERVICE = frozenset({"interpolation", "disk"})
 _SAY_NOTHING_MORE = frozenset({Category.UNKNOWN, Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED})
 _LOOKS_AT_CONTAINERS = re.compile(r"docker\b.*\b(logs|inspect|ps|exec|stats|top|restart)\b")
@@ -70,9 +72,12 @@ def explain(
     shown = bundle is not None and shows_failure(bundle)
     service = bundle.cause_service if bundle is not None and shown else named
     since = failed_since(bundle) if bundle is not None and shown else None
+    headline = bundle.first_cause if bundle is not None and shown else reason
+    if shown and _ENGINE_AWAY in reason:
+        headline = f"The engine went away during it: {headline}"
     return _explanation(
         operation,
-        headline=bundle.first_cause if bundle is not None and shown else reason,
+        headline=headline,
         service=service,
         since=since or next((one.changed_at for one in failed if one.service == service), operation.ended_at),
         because=(*_facts(bundle, service), *_warned(validation, service), *_verdicts(errors)),

@@ -3515,6 +3515,13 @@ _OWN_FINDINGS = (
         own_disk_finding=r"\bonly [^\n]{1,40} free on the engine's disk\b",
     ),
     *_family(
+        Category.DOCKER_DAEMON_UNREACHABLE,
+        HIGH,
+        Strategy.INVESTIGATE,
+        INNERMOST,
+        own_engine_away=r"\bthe engine went away meanwhile\b",
+    ),
+    *_family(
         Category.TIMEOUT,
         HIGH,
         Strategy.INVESTIGATE,

@@ -70,7 +70,8 @@ class Undo:
         if release is None:
             story.facts["undone"] = await _take_back(story, environment, application, found)
         else:
-            story.facts["changes"] = await _changes(story, environment, application, release)
+            planned = story.facts.get("changes", [])
+            story.facts["changes"] = await _changes(story, environment, application, release) or planned
             log.warning("going back to release %s, the last one that was proven", release.release_id)
             released, starts, _ = await apply_release(story, environment, release)
             left = beyond(await see_what_is_left(environment, found), released)

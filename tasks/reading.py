@@ -75,7 +75,7 @@ def read_explanation(deployment_id: str | None) -> Explanation:
         bundles=bundles,
         tickets=[ticket for story in stories for ticket in story.tickets],
         executions=[one for story in stories for one in story.executions if one.started_at >= operation.started_at],
-        release_changes=_release_changes(operation) or tuple(operation.details.get("changes", ())),
+        release_changes=_release_changes(operation),
     )
 
 

@@ -244,3 +244,11 @@ def test_what_validation_had_warned_of_stands_beside_the_cause() -> None:
 
     warned = [fact for fact in found.because if fact.startswith("validation had warned: ")]
     assert [fact.partition(": ")[2] for fact in warned] == ["mounted_configuration is wrong", "interpolation is wrong"]
+
+
+def test_what_ended_with_the_engine_is_told_with_it() -> None:
+    operation = replace(FAILED, details={"reason": "web: it ended with exit code 143; the engine went away meanwhile"})
+
+    found = explain(operation, changes=[fell("web")], bundles=[BUNDLE])
+
+    assert found.headline == f"The engine went away during it: {BUNDLE.first_cause}"
