@@ -69,16 +69,50 @@ async def error_recovery(
     `act` False judges and records only: for a dry run, and for failures of an operation that a person is
     looking at. `failing_services` is how many fail at once; several mean one cause, so none is restarted.
     """
-    now = datetime.now(UTC)
     text = await redact(environment, text, tuple(compose_files or ()))
     declared, application, dependencies = await _surroundings(environment, tuple(compose_files or ()))
+    return await recover(
+        environment,
+        text,
+        declared,
+        application,
+        dependencies,
+        deployment_id=deployment_id,
+        service=service,
+        source=source,
+        act=act,
+        predictive=predictive,
+        failing_services=failing_services,
+    )
+
+
+async def recover(
+    environment: str,
+    text: str,
+    declared: Environment | None,
+    application: Application | None,
+    dependencies: Sequence[Dependency],
+    *,
+    deployment_id: str | None = None,
+    service: str | None = None,
+    source: str = "person",
+    act: bool = True,
+    predictive: bool = False,
+    failing_services: int = 1,
+) -> RecoveryOutcome:
+    """What `error_recovery` does once the surroundings are known, within the caller's own run.
+
+    A run of its own takes seconds to begin where its server is busy; a watcher has read the surroundings
+    already, and a service that is down need not wait for either.
+    """
+    now = datetime.now(UTC)
     bundles = (
         await failure_evidence(declared, application, service, deployment_id=deployment_id, reason=text)
         if declared
         else []
     )
     evidence = evidence_of(bundles[0]) if service and bundles else None
-    down = await _dependencies_down(declared, service, dependencies) if declared and service else ()
+    down = await _dependencies_down(declared, application, service, dependencies) if declared and service else ()
     evidence = with_dependencies_down(evidence, down)
     verdict = classify(text, evidence=evidence, patterns=await read_patterns())
     if source != "person":
@@ -157,20 +191,20 @@ async def _surroundings(
 
 
 async def _dependencies_down(
-    environment: Environment, service: str, dependencies: Sequence[Dependency]
+    environment: Environment, application: Application | None, service: str, dependencies: Sequence[Dependency]
 ) -> tuple[str, ...]:
     """What the service needs and does not have, nearest first."""
     needed = [need.depends_on for need in dependencies if need.service == service]
     if not needed:
         return ()
-    health = await _health_now(environment)
+    health = await _health_now(environment, application)
     ill = {} if health is None else {v.service for v in health.services if v.health in _DOWN}
     return tuple(name for name in needed if name in ill)
 
 
-async def _health_now(environment: Environment) -> HealthReport | None:
+async def _health_now(environment: Environment, application: Application | None) -> HealthReport | None:
     try:
-        return await judge_now(environment, await read_application(environment))
+        return await judge_now(environment, application or await read_application(environment))
     except RoasError as error:
         log.info("health of %s is not known: %s", environment.name, error)
         return None
@@ -216,7 +250,7 @@ async def _carry_out(environment: Environment, error: RecordedError, service: st
     failed: str | None = None
     try:
         for name in order:
-            steps.append(await _step("restart", name, restart_step(environment, name, plan.attempt)))
+            steps.append(await _step("restart", name, restart_step(environment, name, plan.attempt, error.error_id)))
             verified = await _step("verify", name, wait_until_well(environment, name))
             steps.append(verified)
     except RoasError as trouble:

@@ -80,3 +80,12 @@ class DriftReport:
     def clean(self) -> bool:
         """True where everything runs as declared, or rests as asked."""
         return not self.services and not self.orphans
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WatchReport:
+    """How a watch went: how many events it heard, and how often it handed something over to recovery."""
+
+    environment: str
+    events: int
+    handed_over: int

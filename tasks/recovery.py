@@ -132,8 +132,8 @@ def _once_a_run(context: TaskRunContext, parameters: dict[str, Any]) -> str | No
     cache_key_fn=_once_a_run,
     timeout_seconds=120,
 )
-async def restart_step(environment: Environment, service: str, attempt: int) -> str:
-    """Restart a service's containers once; says what was done.
+async def restart_step(environment: Environment, service: str, attempt: int, error_id: str) -> str:
+    """Restart a service's containers once for this attempt at this error; says what was done.
 
     Raises:
         EngineError: The engine refused.

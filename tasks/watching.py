@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from collections import deque
 from collections.abc import AsyncIterator, Collection, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from prefect import task
 
 from adapters.docker_engine import EventStream
 from models.environments import Environment
 from models.failures import EngineError
 from models.sightings import ContainerEvent
 from tasks.doors import engine_of
+from tasks.lease import held_by
+from tasks.patience import LOOK, WRITE
+from tasks.stores import open_stores
 
 log = logging.getLogger("roas")
 
@@ -21,6 +28,9 @@ LOOK_AGAIN_AFTER = timedelta(seconds=1)
 """An event can be lost when the engine is busy or restarts; nobody waits longer than this for one."""
 
 _LISTEN_AGAIN_SECONDS = 0.25
+_LISTEN_AGAIN_AT_MOST_SECONDS = 2.0
+_HEARD_AT_MOST = 1000
+"""Events nobody has asked for yet; more than these are found by looking."""
 
 
 class Watch:
@@ -79,6 +89,58 @@ class Watch:
         self._services = None
 
 
+class Feed:
+    """Every event of a project in the order it came, for one listener, and whether some may be missing."""
+
+    def __init__(self) -> None:
+        """Nothing was heard yet, so everything may be missing."""
+        self._events: deque[ContainerEvent] = deque()
+        self._rung = asyncio.Event()
+        self._missed = True
+
+    async def wait(self, at_most: timedelta) -> None:
+        """Return as soon as there is something to take, or after `at_most`."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(at_most.total_seconds()):
+                await self._rung.wait()
+
+    def take(self) -> tuple[list[ContainerEvent], bool]:
+        """What came since this was asked last, and whether events were missed, so that one must look."""
+        events, missed = list(self._events), self._missed
+        self._events.clear()
+        self._rung.clear()
+        self._missed = False
+        return events, missed
+
+    def ring(self) -> None:
+        """End a wait although nothing happened to a container; called on the event loop."""
+        self._rung.set()
+
+    def know(self, services: Mapping[str, str]) -> None:
+        """Events come again, after a time without; called on the event loop."""
+        self._missed = True
+        self._rung.set()
+
+    def see(self, event: ContainerEvent) -> None:
+        """Something happened; called on the event loop."""
+        if len(self._events) >= _HEARD_AT_MOST:
+            self._events.clear()
+            self._missed = True
+        self._events.append(event)
+        self._rung.set()
+
+    def forget(self) -> None:
+        """Events have stopped to come; called on the event loop."""
+
+
+class _Ear(Protocol):
+    """Who is told of events."""
+
+    def know(self, services: Mapping[str, str]) -> None: ...
+    def see(self, event: ContainerEvent) -> None: ...
+    def forget(self) -> None: ...
+
+
 class _Bell:
     """What happened to one service since somebody last asked."""
 
@@ -114,13 +176,25 @@ async def watch_project(environment: Environment) -> AsyncIterator[Watch]:
         await asyncio.to_thread(listener.close)
 
 
+@asynccontextmanager
+async def listen(environment: Environment) -> AsyncIterator[Feed]:
+    """Listen to the engine's events about this project while the body runs, whether the engine is there or not."""
+    feed = Feed()
+    listener = _Listener(environment, feed, asyncio.get_running_loop())
+    listener.start()
+    try:
+        yield feed
+    finally:
+        await asyncio.to_thread(listener.close)
+
+
 class _Listener(threading.Thread):
     """Reads the engine's events, which blocks, and passes them to the event loop."""
 
-    def __init__(self, environment: Environment, watch: Watch, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, environment: Environment, ear: _Ear, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="engine-events", daemon=True)
         self._environment = environment
-        self._watch = watch
+        self._ear = ear
         self._loop = loop
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -146,14 +220,16 @@ class _Listener(threading.Thread):
 
     def run(self) -> None:
         """Listen until closed."""
+        if self._stream is None:
+            self._listen_again()
         while not self._closing.is_set():
             try:
                 for event in self._stream or ():
-                    self._loop.call_soon_threadsafe(self._watch.see, event)
+                    self._loop.call_soon_threadsafe(self._ear.see, event)
             except EngineError as error:
                 # The waits look by themselves every second, so a lost stream costs speed, not truth.
                 log.warning("the engine's events stopped: %s", error)
-                self._loop.call_soon_threadsafe(self._watch.forget)
+                self._loop.call_soon_threadsafe(self._ear.forget)
                 self._listen_again()
 
     def close(self) -> None:
@@ -165,11 +241,27 @@ class _Listener(threading.Thread):
         self.join()
 
     def _listen_again(self) -> None:
-        while not self._closing.wait(_LISTEN_AGAIN_SECONDS):
+        seconds = _LISTEN_AGAIN_SECONDS if self._stream is not None else 0.0
+        again = self._stream is not None
+        while not self._closing.wait(seconds):
             try:
                 services = self.connect()
             except EngineError:
+                seconds = min(2 * seconds or _LISTEN_AGAIN_SECONDS, _LISTEN_AGAIN_AT_MOST_SECONDS)
                 continue
-            log.warning("the engine's events are back")
-            self._loop.call_soon_threadsafe(self._watch.know, services)
+            if again:
+                log.warning("the engine's events are back")
+            self._loop.call_soon_threadsafe(self._ear.know, services)
             return
+
+
+@task(name="is it in hand", **LOOK)
+async def in_hand(environment: str) -> str | None:
+    """Who operates on an environment now, and why; None where nobody does."""
+    return await asyncio.to_thread(held_by, environment)
+
+
+@task(name="show that the watch goes on", **WRITE)
+async def beat(name: str, at: datetime) -> None:
+    """Leave a heartbeat, whose silence is an alert."""
+    await asyncio.to_thread(open_stores().monitoring.beat, name, at)

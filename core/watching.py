@@ -1,0 +1,229 @@
+"""Watching: what an event or a look at a service calls for, and which of several failing ones is the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from core.collection import ILL, first_causes
+from core.judging import judge_declared
+from models.compose import ServiceDeclaration
+from models.environments import ServiceSpec
+from models.health import ServiceHealth, ServiceVerdict
+from models.metrics import Dependency
+from models.sightings import ContainerEvent, Sighting
+
+SETTLE = timedelta(seconds=15)
+"""How long the engine may take to bring a container back by itself, and dependants to notice that a cause is gone.
+Failures within it count as failures at once."""
+
+AT_ONCE = 3
+"""So many independent services that fail at once have one cause outside of all of them."""
+
+LOOP = 3
+"""So many ends within SETTLE are a loop that the engine's own restarts do not end."""
+
+AGAIN = timedelta(minutes=10)
+"""A service that stays exactly as it was handed over is handed over again after this long."""
+
+UNHEALTHY = "health_status: unhealthy"
+_BAD = frozenset({"die", "oom", UNHEALTHY})
+
+
+class Heed(StrEnum):
+    """What is to be done about a sign."""
+
+    HAND_OVER = "hand over"
+    WAIT = "wait"
+    LEAVE = "leave"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """What a service shows, what that calls for, and why.
+
+    `likeness` is the same as long as its containers are in the same life and state.
+    """
+
+    service: str
+    heed: Heed
+    reason: str
+    likeness: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What bears on all signs of a moment.
+
+    `held` says who operates on the environment, None where nobody does. `muted` maps a service to the
+    maintenance it is in. `recovering` are the services being recovered. `failed` maps a service to when it
+    last failed or was recovered, `handed` to the likeness and the moment it was last handed over with.
+    """
+
+    dependencies: Sequence[Dependency] = ()
+    held: str | None = None
+    muted: Mapping[str, str] | None = None
+    recovering: Collection[str] = ()
+    failed: Mapping[str, datetime] | None = None
+    handed: Mapping[str, tuple[str, datetime]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """All signs of a moment, sorted out.
+
+    `at_once` are the services that failed within SETTLE, where they are so many that they have one cause outside
+    of them, and none of them is to be acted on; else it is empty.
+    """
+
+    hand_over: tuple[Sign, ...]
+    wait: tuple[Sign, ...]
+    leave: tuple[Sign, ...]
+    at_once: tuple[str, ...] = ()
+
+
+def is_bad(event: ContainerEvent) -> bool:
+    """Whether an event is a reason to look at its service."""
+    return event.action in _BAD
+
+
+def judge_sign(
+    declaration: ServiceDeclaration,
+    sightings: Sequence[Sighting],
+    *,
+    spec: ServiceSpec,
+    ends: Sequence[datetime],
+    stopped: Collection[str],
+    now: datetime,
+) -> Sign:
+    """What a service's containers show after an event: whether anybody must do something about it.
+
+    `ends` are the moments its containers ended lately; `stopped` are containers that were stopped on request
+    since their last start. The service's own probe is not asked: that is done before anything is proven.
+    """
+    mine = _containers(declaration.name, sightings)
+    sign = _by_state(declaration, mine, spec, ends, stopped, now)
+    return replace(sign, likeness=_likeness(mine))
+
+
+def judge_verdict(verdict: ServiceVerdict, sightings: Sequence[Sighting], *, stopped: bool) -> Sign:
+    """What a sweep's verdict on a service calls for; `stopped` is whether a person stopped it."""
+    mine = _containers(verdict.service, sightings)
+    likeness = _likeness(mine)
+    if verdict.health not in ILL:
+        return _sign(verdict.service, Heed.LEAVE, verdict.reason, likeness)
+    if stopped:
+        return _sign(verdict.service, Heed.LEAVE, "a person stopped it", likeness)
+    if wish := _wished(mine):
+        return _sign(verdict.service, Heed.LEAVE, wish, likeness)
+    if any(seen.state == "restarting" for seen in mine):
+        return _sign(verdict.service, Heed.WAIT, "the engine is restarting it", likeness)
+    return _sign(verdict.service, Heed.HAND_OVER, f"{verdict.health}: {verdict.reason}", likeness)
+
+
+def sort_out(signs: Sequence[Sign], around: Surroundings, now: datetime) -> Round:
+    """Which services are handed over now, which wait, and which are left alone, each with the reason.
+
+    First causes come first: a service that needs another failing one waits until that one is well and has
+    been for SETTLE. Three or more first causes within SETTLE are one cause, and none of them is acted on.
+    """
+    checked = [_in_surroundings(sign, around, now) for sign in signs]
+    bad = {sign.service for sign in checked if sign.heed is Heed.HAND_OVER}
+    ill = bad | {sign.service for sign in checked if sign.heed is Heed.WAIT} | set(around.recovering)
+    ill |= {name for name, at in (around.failed or {}).items() if now - at < SETTLE and name not in bad}
+    sorted_out = [_behind_its_cause(sign, around.dependencies, ill) for sign in checked]
+    causes = tuple(sign for sign in sorted_out if sign.heed is Heed.HAND_OVER)
+    earlier = {name for name, at in (around.failed or {}).items() if now - at < SETTLE} | set(around.recovering)
+    at_once = {sign.service for sign in causes} | earlier
+    return Round(
+        hand_over=causes,
+        wait=tuple(sign for sign in sorted_out if sign.heed is Heed.WAIT),
+        leave=tuple(sign for sign in sorted_out if sign.heed is Heed.LEAVE),
+        at_once=tuple(sorted(at_once)) if causes and len(at_once) >= AT_ONCE else (),
+    )
+
+
+def _by_state(
+    declaration: ServiceDeclaration,
+    mine: Sequence[Sighting],
+    spec: ServiceSpec,
+    ends: Sequence[datetime],
+    stopped: Collection[str],
+    now: datetime,
+) -> Sign:
+    name = declaration.name
+    meant = [seen for seen in mine if seen.state != "exited" or seen.container_id not in stopped]
+    if mine and not meant:
+        return _sign(name, Heed.LEAVE, "a person stopped it")
+    mine = meant
+    if wish := _wished(mine):
+        return _sign(name, Heed.LEAVE, wish)
+    lately = sum(now - end < SETTLE for end in ends)
+    if lately >= LOOP and declaration.restart != "no":
+        return _sign(name, Heed.HAND_OVER, f"unhealthy: it ended {lately} times within {SETTLE.seconds} s")
+    # A container that ends with a restart policy is "restarting" from that moment; one that is "exited" is not
+    # restarted by the engine, whatever its policy.
+    if any(seen.state == "restarting" for seen in mine):
+        return _sign(name, Heed.WAIT, "the engine is restarting it")
+    verdict = judge_declared(declaration, mine, None, spec)
+    if verdict.health in ILL:
+        return _sign(name, Heed.HAND_OVER, f"{verdict.health}: {verdict.reason}")
+    if verdict.health is ServiceHealth.COMPLETED:
+        return _sign(name, Heed.LEAVE, f"a job that is done: {verdict.reason}")
+    if lately:
+        return _sign(name, Heed.WAIT, "the engine restarted it")
+    return _sign(name, Heed.LEAVE, verdict.reason)
+
+
+def _wished(mine: Sequence[Sighting]) -> str | None:
+    """Why what does not run is not meant to; None where it is."""
+    if not mine:
+        return "its containers were removed, and only a start makes new ones"
+    if any(seen.state == "paused" for seen in mine):
+        return "a person paused it"
+    if all(seen.state == "created" for seen in mine):
+        return "it was never started"
+    return None
+
+
+def _in_surroundings(sign: Sign, around: Surroundings, now: datetime) -> Sign:
+    """The sign, held back where who operates, plans or recovers here has it in hand already."""
+    if sign.heed is Heed.LEAVE:
+        return sign
+    if sign.service in around.recovering:
+        return replace(sign, heed=Heed.LEAVE, reason="it is being recovered")
+    if around.held is not None:
+        return replace(sign, heed=Heed.WAIT, reason=f"{around.held} has the environment in hand")
+    mute = (around.muted or {}).get(sign.service)
+    if mute is not None:
+        return replace(sign, heed=Heed.LEAVE, reason=f"maintenance: {mute}")
+    likeness, at = (around.handed or {}).get(sign.service, ("", now))
+    if sign.heed is Heed.HAND_OVER and likeness == sign.likeness and now - at < AGAIN:
+        return replace(sign, heed=Heed.LEAVE, reason=f"it was handed over as it is at {at:%H:%M:%S} UTC")
+    return sign
+
+
+def _behind_its_cause(sign: Sign, dependencies: Sequence[Dependency], ill: Collection[str]) -> Sign:
+    if sign.heed is not Heed.HAND_OVER:
+        return sign
+    verdicts = [
+        ServiceVerdict(service=name, health=ServiceHealth.UNHEALTHY, reason="") for name in {*ill, sign.service}
+    ]
+    if any(cause.service == sign.service for cause in first_causes(verdicts, dependencies)):
+        return sign
+    needed = sorted({need.depends_on for need in dependencies if need.service == sign.service} & set(ill))
+    return replace(sign, heed=Heed.WAIT, reason=f"it needs {', '.join(needed)}, which is looked after first")
+
+
+def _containers(service: str, sightings: Sequence[Sighting]) -> list[Sighting]:
+    return [seen for seen in sightings if seen.service == service and not seen.one_off]
+
+
+def _likeness(mine: Sequence[Sighting]) -> str:
+    return " ".join(f"{seen.container_id[:12]}/{seen.state}/{seen.health}/{seen.started_at}" for seen in mine)
+
+
+def _sign(service: str, heed: Heed, reason: str, likeness: str = "") -> Sign:
+    return Sign(service=service, heed=heed, reason=reason, likeness=likeness)
