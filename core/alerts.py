@@ -11,13 +11,14 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from core.intervals import wilson
 from models.analysis import AlertChange, AlertEvent, Level, Share, Signal
+from models.environments import Maintenance
 from models.failures import BadInputError
-from models.metrics import Alert, AlertSeverity, AlertState, Dependency, DependencyType
+from models.metrics import HOST, Alert, AlertSeverity, AlertState, Dependency, DependencyType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,17 +56,34 @@ class MaintenanceWindow:
         return self.service in {None, service} and self.begins <= at < self.ends
 
 
+def maintenance_windows(declared: Iterable[Maintenance], now: datetime) -> list[MaintenanceWindow]:
+    """The windows an environment declares that may cover this moment: those of today and of yesterday (UTC)."""
+    windows = []
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    for one in declared:
+        for midnight in (today - timedelta(days=1), today):
+            if one.days and _DAYS[midnight.weekday()] not in one.days:
+                continue
+            begins = datetime.combine(midnight.date(), one.begins, UTC)
+            ends = datetime.combine(midnight.date(), one.ends, UTC)
+            ends += timedelta(days=1) if ends <= begins else timedelta()
+            windows += [MaintenanceWindow(begins=begins, ends=ends, service=name) for name in one.services or (None,)]
+    return windows
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
     """The outcome of one round: the state to keep, what changed, and the alerts that are open now.
 
-    `explained` are open alerts that one of `open` is the cause of, with its id: they are not told.
+    `explained` are open alerts that one of `open` is the cause of, with its id: they are not told. `closed`
+    are all that ended in this round, told or not.
     """
 
     state: bytes
     events: tuple[AlertEvent, ...]
     open: tuple[Alert, ...]
     explained: tuple[tuple[Alert, str], ...] = ()
+    closed: tuple[Alert, ...] = ()
 
 
 def judge_round(
@@ -101,6 +119,9 @@ def judge_round(
         if watch.alert is None or key in parents:
             continue
         if watch.told_at is None:
+            # What another alert explained until now, and is well already, would be old news.
+            if watch.good:
+                continue
             watches[key] = replace(watch, told_at=now)
             told.insert(0, (AlertChange.OPENED, key))
         elif _is_due(watch, now, policy):
@@ -112,7 +133,28 @@ def judge_round(
         events=_events(told, watches, parents),
         open=tuple(alert for key, alert in firing.items() if key not in parents),
         explained=tuple((firing[key], firing[root].alert_id) for key, root in parents.items()),
+        closed=tuple(watch.closed for watch in watches.values() if watch.closed is not None),
     )
+
+
+def firing(state: bytes | None) -> tuple[Alert, ...]:
+    """Every alert that is open or taken, explained ones too. Raises BadInputError for a state of another kind."""
+    watches = {} if state is None else _read(state)
+    return tuple(watch.alert for watch in watches.values() if watch.alert is not None)
+
+
+def close_alerts(state: bytes | None, alert_ids: AbstractSet[str], now: datetime) -> tuple[bytes, tuple[Alert, ...]]:
+    """End alerts at once that something better than looks has proven to be over, and say which were open.
+
+    Raises BadInputError for a state of another kind.
+    """
+    watches = {} if state is None else _read(state)
+    closed = []
+    for key, watch in watches.items():
+        if watch.alert is not None and watch.alert.alert_id in alert_ids:
+            closed.append(replace(watch.alert, state=AlertState.RESOLVED, resolved_at=now))
+            watches[key] = replace(watch, alert=None, looks=(), good=0, good_since=None, closed_at=now)
+    return _write(watches), tuple(closed)
 
 
 def acknowledge(state: bytes, alert_id: str, now: datetime) -> bytes:
@@ -180,6 +222,11 @@ def judge_burn(
             )
     return Signal(service=service, metric=metric, at=at, level=Level.NONE, reason="within its error budget")
 
+
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_SLOWNESS = "response_time"
+_RESOURCES = {"cpu_usage": "cpu_usage", "load_1m": "cpu_usage", "memory_usage": "memory_usage"}
+"""What a service takes where the host lacks it."""
 
 _KEPT_LOOKS = 21
 _FEWEST_FAILURES = 3
@@ -290,29 +337,61 @@ def _opened(signal: Signal, environment: str, critical: bool) -> Alert:
 def _parents(watches: Mapping[str, _Watch], needs: Sequence[Dependency]) -> dict[str, str]:
     """For each open alert that another one explains: the key of the one at the root.
 
-    A critical alert of a service explains the alerts of every service that needs it, however far away, and
-    the lesser alerts of the service itself.
+    A critical alert of a service explains the alerts of every service that needs it, however far away. Any
+    alert of a service explains the later and lesser ones of the same service. Slowness explains the slowness
+    of what waits for it, and a service that takes a resource explains that the host lacks it.
     """
     firing = {key: watch.alert for key, watch in watches.items() if watch.alert is not None}
+    by_age = sorted(firing, key=lambda key: (firing[key].opened_at, key))
     chief: dict[str, str] = {}
-    for key, alert in sorted(firing.items(), key=lambda item: (item[1].opened_at, item[0])):
-        if alert.severity is AlertSeverity.CRITICAL:
-            chief.setdefault(alert.service, key)
-    age = {key: place for place, key in enumerate(chief.values())}
-    reached = {alert.service: _failed_below(alert.service, chief, needs) for alert in firing.values()}
+    lead: dict[str, str] = {}
+    for key in by_age:
+        lead.setdefault(firing[key].service, key)
+        if firing[key].severity is AlertSeverity.CRITICAL:
+            chief.setdefault(firing[key].service, key)
+    lead |= chief
+    age = {key: place for place, key in enumerate(by_age)}
+    below = {alert.service: _below(alert.service, needs) for alert in firing.values()}
+    reached = {service: below[service] & chief.keys() for service in below}
     explained = {}
     for key, alert in firing.items():
-        failed = reached[alert.service]
         # A root needs no failed service that does not need it in turn: so a circle has roots too.
+        failed = reached[alert.service]
         roots = [one for one in failed if all(one in reached[other] for other in reached[one])]
-        root = min((chief[one] for one in roots), key=age.__getitem__, default=key)
+        root = min((chief[one] for one in roots), key=age.__getitem__, default=None)
+        root = root or _taker(alert, firing, by_age) or _slowest_below(alert, firing, below) or lead[alert.service]
         if root != key:
             explained[key] = root
-    return explained
+    return {key: _last(key, explained) for key in explained}
 
 
-def _failed_below(service: str, chief: Mapping[str, str], needs: Sequence[Dependency]) -> set[str]:
-    """The service itself and all it needs, as far as they have a critical alert."""
+def _last(key: str, explained: Mapping[str, str]) -> str:
+    """The end of a chain of causes. It has one: each step leads to something needed, or taken, or earlier."""
+    while key in explained:
+        key = explained[key]
+    return key
+
+
+def _taker(alert: Alert, firing: Mapping[str, Alert], by_age: Sequence[str]) -> str | None:
+    """The alert of a service that takes what the host lacks."""
+    resource = _RESOURCES.get(alert.metric)
+    if alert.service != HOST or resource is None:
+        return None
+    return next((key for key in by_age if firing[key].service != HOST and firing[key].metric == resource), None)
+
+
+def _slowest_below(alert: Alert, firing: Mapping[str, Alert], below: Mapping[str, AbstractSet[str]]) -> str | None:
+    """The slow service at the bottom of those that a slow one waits for."""
+    if alert.metric != _SLOWNESS:
+        return None
+    slow = {one.service: key for key, one in firing.items() if one.metric == _SLOWNESS}
+    waited_for = [one for one in sorted(below[alert.service] & slow.keys()) if one != alert.service]
+    bottom = [one for one in waited_for if not (below[one] & slow.keys()) - {one}]
+    return slow[bottom[0]] if bottom else None
+
+
+def _below(service: str, needs: Sequence[Dependency]) -> set[str]:
+    """The service itself and all it needs, however far away."""
     todo, seen = [service], {service}
     while todo:
         one = todo.pop()
@@ -321,7 +400,7 @@ def _failed_below(service: str, chief: Mapping[str, str], needs: Sequence[Depend
             if need.service == one and hard and need.depends_on not in seen:
                 seen.add(need.depends_on)
                 todo.append(need.depends_on)
-    return seen & chief.keys()
+    return seen
 
 
 def _events(

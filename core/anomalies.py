@@ -243,12 +243,14 @@ class Watched:
     """One value after the detector and the rules: the state to keep, the score, and the worst judgement.
 
     `lasting` says that the judgement has waited for the trouble to last; otherwise, ask for a second look.
+    `low` that it is no more than a value below the usual, which for most metrics is good news.
     """
 
     state: bytes
     score: Score
     judgement: Judgement
     lasting: bool
+    low: bool
 
 
 def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Watched:
@@ -259,13 +261,15 @@ def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Watc
     detector, episode, drift, stuck, zero = _take_up(state)
     score = detector.update(at, value)
     rules = episode.after(score, value), drift.after(score, value), stuck.after(value), zero.after(value)
-    judgement = max((rule.judge() for rule in rules), key=lambda one: one.level.rank)
+    rule = max(rules, key=lambda one: one.judge().level.rank)
+    judgement = rule.judge()
     kept = json.dumps([asdict(rule) for rule in rules], separators=(",", ":")).encode()
     return Watched(
         state=_LENGTH.pack(len(kept)) + kept + detector.to_state(),
         score=score,
         judgement=judgement,
         lasting=judgement.level is Level.WARNING,
+        low=isinstance(rule, (Episode, DriftRule)) and value < score.usual,
     )
 
 

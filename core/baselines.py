@@ -10,6 +10,7 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import numpy as np
 
@@ -222,14 +223,21 @@ class _Band:
 
 
 def _usual(history: _History) -> _Usual | None:
-    rows = _known(history.hours)
+    return _usual_of(history.hours.tobytes(), history.last_hour)
+
+
+# A round asks several times about one history, which changes once an hour.
+@lru_cache(maxsize=1024)
+def _usual_of(hours: bytes, last_hour: int) -> _Usual | None:
+    all_rows: _Rows = np.frombuffer(hours, np.float32).reshape(-1, 4)
+    rows = _known(all_rows)
     if not len(rows):
         return None
     median = float(np.median(rows[:, 1]))
     within_the_hour = float(np.median(rows[:, 2] - rows[:, 0])) / 2.56
     highest = float(rows[:, 3].max())
     # A floor under the scale: a constant metric must not make every ripple look like a disaster.
-    ceiling = _ceiling(history)
+    ceiling = _ceiling(all_rows, last_hour)
     scale = max(within_the_hour, 0.02 * abs(median), 0.01 * (ceiling - float(rows[:, 0].min())), 1e-9)
     return _Usual(median=median, scale=scale, ceiling=ceiling, highest=highest)
 
@@ -239,11 +247,11 @@ def _known(rows: _Rows) -> _Rows:
     return known
 
 
-def _ceiling(history: _History) -> float:
+def _ceiling(hours: _Rows, last_hour: int) -> float:
     """The highest value of the kept days; from a week on the second highest day, so one bad day may pass."""
-    day = (history.last_hour - np.arange(len(history.hours), 0, -1)) // 24
+    day = (last_hour - np.arange(len(hours), 0, -1)) // 24
     begins = np.flatnonzero(np.diff(day, prepend=day[0] - 1))
-    of_days = np.fmax.reduceat(history.hours[:, 3], begins)
+    of_days = np.fmax.reduceat(hours[:, 3], begins)
     peaks = sorted(map(float, of_days[~np.isnan(of_days)]), reverse=True)
     return peaks[1] if len(peaks) >= 7 else peaks[0]
 

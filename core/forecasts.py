@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import numpy as np
@@ -18,6 +18,8 @@ from scipy import stats
 
 from core.baselines import in_words
 from models.analysis import Forecast
+from models.failures import BadInputError
+from models.metrics import Prediction, PredictionOutcome
 
 _SIGNIFICANT = 0.01
 _COVERAGE = 0.80
@@ -25,6 +27,10 @@ _FEWEST_BUCKETS = 20
 _BUCKETS = 96
 _SLOTS = 24
 _ONE_DAY = timedelta(days=1)
+_STEP_SECONDS = 1800
+_STEPS_KEPT = 14 * 48
+_TURNED_BACK = 0.25
+"""So much of the way to the threshold a metric must go back: a ripple averts nothing."""
 
 _Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -76,6 +82,48 @@ def forecast(
         f"reaches {in_words(metric, threshold)} in about {_in_words(expected - last)} "
         f"(80 %: {_in_words(earliest - last)} to {_in_words(latest - last)})",
     )
+
+
+def remember(trail: bytes | None, at: datetime, value: float) -> bytes:
+    """The trail of a metric after one more value: means of half hours, of two weeks, in a few kilobytes.
+
+    Raises BadInputError for a trail of another kind.
+    """
+    steps = _trail(trail)
+    number = int(at.timestamp()) // _STEP_SECONDS
+    if not len(steps) or steps[-1, 0] < number:
+        steps = np.concatenate([steps, np.array([[number, 0.0, 0.0]])])
+    steps[-1, 1:] += (value, 1.0)
+    return steps[steps[:, 0] > number - _STEPS_KEPT].tobytes()
+
+
+def remembered(trail: bytes | None) -> list[tuple[datetime, float]]:
+    """The means of a trail at the middle of their half hours, oldest first.
+
+    Raises BadInputError for a trail of another kind.
+    """
+    steps = _trail(trail)
+    middles = (steps[:, 0] + 0.5) * _STEP_SECONDS
+    means = steps[:, 1] / np.maximum(steps[:, 2], 1.0)
+    return [(datetime.fromtimestamp(at, UTC), mean) for at, mean in zip(middles.tolist(), means.tolist(), strict=True)]
+
+
+def score_prediction(prediction: Prediction, now: datetime, value: float) -> Prediction:
+    """The prediction with what became of it, where that is known at this value of its metric.
+
+    It is a hit once the threshold is passed, averted where the metric is back on the safe side of where it
+    was when predicted, and a miss once the late end of its interval has gone by, half as far again.
+    """
+    sign = -1.0 if prediction.falling else 1.0
+    if sign * value >= sign * prediction.threshold:
+        outcome = PredictionOutcome.HIT
+    elif sign * (value - prediction.value) < -_TURNED_BACK * abs(prediction.threshold - prediction.value):
+        outcome = PredictionOutcome.AVERTED
+    elif now > prediction.latest + (prediction.latest - prediction.made_at) / 2:
+        outcome = PredictionOutcome.MISS
+    else:
+        return prediction
+    return replace(prediction, outcome=outcome, scored_at=now)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,3 +236,13 @@ def _in_words(time: timedelta) -> str:
     if hours < 1:
         return f"{60 * hours:.0f} min"
     return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
+
+
+def _trail(trail: bytes | None) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """One row for half an hour: its number since 1970, the sum of its values, and how many they are."""
+    if trail is None:
+        return np.empty((0, 3))
+    try:
+        return np.frombuffer(trail, np.float64).reshape(-1, 3).copy()
+    except ValueError as error:
+        raise BadInputError("The trail of a metric is not readable;", advice="begin it anew.") from error

@@ -5,7 +5,7 @@ The YAML of an environment (deployments/environments/NAME.yaml) is exactly these
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -107,7 +107,35 @@ class RecoveryPolicy(_Strict):
     attempts_per_error: int = Field(default=3, ge=0, le=20)
     attempts_per_service_15min: int = Field(default=3, ge=0, le=60)
     attempts_per_service_day: int = Field(default=12, ge=0, le=500)
+    points_per_host_15min: int = Field(default=12, ge=0, le=500, description="Of all environments of the engine.")
+    points_per_host_day: int = Field(default=100, ge=0, le=5000)
     verify_timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
+    roll_back_within_seconds: float = Field(
+        default=600.0, ge=0, le=86400, description="An error that begins so soon after a deployment may undo it; 0: never."
+    )
+    dry_run: bool = Field(default=False, description="True: what would be done is written down, and nothing is done.")
+
+
+Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
+
+
+class Maintenance(_Strict):
+    """A time of the week, in UTC, in which nothing alerts and nothing is repaired; recording goes on.
+
+    One that ends before it begins goes on into the next day.
+    """
+
+    days: tuple[Day, ...] = Field(default=(), description="Days it begins on; none means every day.")
+    begins: time = Field(alias="from", description='In UTC and in quotes: "02:00".')
+    ends: time = Field(alias="to", description="In UTC; the same as from means a whole day.")
+    services: tuple[Name, ...] = Field(default=(), description="Services it is for; none means all, and the host.")
+
+    @field_validator("begins", "ends")
+    @classmethod
+    def _in_utc(cls, at: time) -> time:
+        if at.tzinfo is not None:
+            raise ValueError("give a time of the day in UTC without a zone")
+        return at
 
 
 class Secret(_Strict):
@@ -133,6 +161,10 @@ class Environment(_Strict):
     start_timeout_seconds: float = Field(default=300.0, gt=0, le=7200, description="For the whole start.")
     collect_every_seconds: int = Field(default=60, ge=5, le=3600)
     recovery: RecoveryPolicy = RecoveryPolicy()
+    objective_percent: float = Field(
+        default=99.5, gt=0, lt=100, description="Share of looks and answers that must be good, over 30 days."
+    )
+    maintenance: tuple[Maintenance, ...] = ()
 
     @field_validator("variables")
     @classmethod

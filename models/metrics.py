@@ -53,7 +53,11 @@ class AlertState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """Something a person should know, with its reason and the numbers behind it."""
+    """Something a person should know, with its reason and the numbers behind it.
+
+    `explained_by` is the id of the alert that is its cause; then only that one is told. `note` is what the
+    person wrote who took it.
+    """
 
     alert_id: str
     environment: str
@@ -67,6 +71,37 @@ class Alert:
     threshold: float | None = None
     acknowledged_at: datetime | None = None
     resolved_at: datetime | None = None
+    explained_by: str | None = None
+    note: str | None = None
+
+
+class PredictionOutcome(StrEnum):
+    """What became of a prediction. `averted`: the metric turned back before it came to that."""
+
+    OPEN = "open"
+    HIT = "hit"
+    MISS = "miss"
+    AVERTED = "averted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prediction:
+    """A metric was said to pass a threshold; `earliest` to `latest` is the 80 % interval of when."""
+
+    prediction_id: str
+    environment: str
+    service: str
+    metric: str
+    value: float
+    threshold: float
+    falling: bool
+    made_at: datetime
+    expected: datetime
+    earliest: datetime
+    latest: datetime
+    words: str
+    outcome: PredictionOutcome = PredictionOutcome.OPEN
+    scored_at: datetime | None = None
 
 
 class DependencyType(StrEnum):

@@ -1,0 +1,57 @@
+"""Budgets: how many looks at a service were good, counted so that the last three days are always at hand."""
+
+from __future__ import annotations
+
+import zlib
+from datetime import datetime, timedelta
+
+import numpy as np
+
+from models.analysis import Share
+from models.failures import BadInputError
+
+KEPT = timedelta(days=3)
+"""The longest time that is asked for."""
+
+_BIN_SECONDS = 300
+_COLUMNS = 5
+
+_Bins = np.ndarray[tuple[int, int], np.dtype[np.int32]]
+"""One row for five minutes: its number since 1970, looks, good looks, answers, good answers."""
+
+
+def count_look(state: bytes | None, at: datetime, *, up: bool | None, answers: Share | None = None) -> bytes:
+    """The state after one more look: whether the service was up, None where nobody knows, and its answers.
+
+    Raises BadInputError for a state of another kind.
+    """
+    bins = _read(state)
+    number = int(at.timestamp()) // _BIN_SECONDS
+    if not len(bins) or bins[-1, 0] < number:
+        bins = np.concatenate([bins, np.array([[number, 0, 0, 0, 0]], np.int32)])
+    # A clock that was set back counts into the newest bin: nothing is lost, and order is kept.
+    good, total = (answers.good, answers.total) if answers else (0, 0)
+    bins[-1, 1:] += np.array([up is not None, up is True, total, good], np.int32)
+    kept = bins[bins[:, 0] > bins[-1, 0] - KEPT // timedelta(seconds=_BIN_SECONDS) - 1]
+    return zlib.compress(kept.tobytes(), 1)
+
+
+def shares(state: bytes | None, now: datetime, lasting: timedelta) -> tuple[Share, Share]:
+    """The good looks of all looks, and the good answers of all, within so long before now.
+
+    Raises BadInputError for a state of another kind.
+    """
+    bins = _read(state)
+    # A bin that began before the time counts whole: rather five minutes more than a look too few.
+    recent = bins[(bins[:, 0] + 1) * _BIN_SECONDS > (now - lasting).timestamp()]
+    looks, up, answers, good = (int(number) for number in recent[:, 1:].sum(axis=0))
+    return Share(good=up, total=looks), Share(good=good, total=answers)
+
+
+def _read(state: bytes | None) -> _Bins:
+    if state is None:
+        return np.empty((0, _COLUMNS), np.int32)
+    try:
+        return np.frombuffer(zlib.decompress(state), np.int32).reshape(-1, _COLUMNS).copy()
+    except (zlib.error, ValueError) as error:
+        raise BadInputError("The counts of a service are not readable;", advice="count anew.") from error
