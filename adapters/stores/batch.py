@@ -29,7 +29,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlmodel import SQLModel
 
-from adapters.stores.batch_rows import Rows, rows_of
+from adapters.stores.batch_rows import RowRefusedError, Rows, rows_of
 from adapters.stores.gate import Gate
 from adapters.stores.monitoring import probe_row, series_ids, to_ms
 from adapters.stores.sql import table
@@ -278,10 +278,19 @@ class BatchWriter:
 
     def _move_some(self, name: str, readers: Sequence[_Reader]) -> bool:
         """One transaction; whether more may wait."""
-        database = self._stores.databases[name]
-        with database.write() as connection:
-            rows = rows_of(connection)
-            moved = []
+        try:
+            moved = self._moved(name, readers, by_halves=False)
+        except RowRefusedError:
+            moved = self._moved(name, readers, by_halves=True)
+        for reader, size in moved:
+            reader.position += size
+        return any(reader.left() for reader, _ in moved)
+
+    def _moved(self, name: str, readers: Sequence[_Reader], *, by_halves: bool) -> list[tuple[_Reader, int]]:
+        """How many bytes of each spool are in the store after one transaction, beyond its position."""
+        tables, moved = _STORES[name].metadata.tables, []
+        with rows_of(self._stores.databases[name]) as rows:
+            insert = rows.insert_by_halves if by_halves else rows.insert
             for reader in readers:
                 reader.catch_up(rows)
                 batch = reader.take(_BYTES_AT_ONCE)
@@ -289,16 +298,14 @@ class BatchWriter:
                     continue
                 for number, content in batch.rows.items():
                     target, columns = batch.shapes[number]
-                    rows.insert(_STORES[name].metadata.tables[target], columns, content)
+                    insert(tables[target], columns, content)
                 rows.note_position(reader.file.name, reader.position + batch.bytes)
                 moved.append((reader, batch.bytes))
-        for reader, size in moved:
-            reader.position += size
-        return any(reader.left() for reader, _ in moved)
+        return moved
 
     def _forget_position(self, name: str, reader: _Reader) -> None:
-        with self._stores.databases[name].write() as connection:
-            rows_of(connection).forget_position(reader.file.name)
+        with rows_of(self._stores.databases[name]) as rows:
+            rows.forget_position(reader.file.name)
 
     def _look(self) -> list[_Reader]:
         """Every spool of every process."""

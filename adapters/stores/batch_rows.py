@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Protocol
@@ -18,10 +19,14 @@ import sqlalchemy as sa
 from pydantic_core import from_json, to_json
 from sqlalchemy.dialects.postgresql import dialect as postgresql_dialect
 
-from adapters.stores.database import driver_of
+from adapters.stores.database import Database, SqliteDatabase
 from adapters.stores.trouble import said
 
 log = logging.getLogger("roas")
+
+
+class RowRefusedError(Exception):
+    """A row of a batch breaks a rule. Which one it is, `insert_by_halves` finds out in another transaction."""
 
 
 class Rows(Protocol):
@@ -39,21 +44,38 @@ class Rows(Protocol):
     def insert(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
         """Insert rows; where the key is the row's own, the last one given is kept.
 
-        One that breaks a rule is found by halves and kept in dead_letters with its reason.
+        Raises:
+            RowRefusedError: One breaks a rule. The transaction must be undone.
+        """
+
+    def insert_by_halves(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
+        """As `insert`; a row that breaks a rule is found and kept in dead_letters with its reason.
+
+        It costs a savepoint, which makes every page that changes be copied.
         """
 
 
-def rows_of(connection: sa.Connection) -> Rows:
-    """What speaks to the database behind a connection."""
-    return _PostgresqlRows(connection) if connection.dialect.name == "postgresql" else _SqliteRows(connection)
+@contextmanager
+def rows_of(database: Database) -> Iterator[Rows]:
+    """A transaction that a batch goes in with, committed if the body ends well and undone if it raises.
+
+    Raises:
+        StoreBusyError: Others were writing until the deadline.
+        StoreError: The store cannot be written; the message says why.
+    """
+    if isinstance(database, SqliteDatabase):
+        with database.write_driver() as driver:
+            yield _SqliteRows(driver)
+    else:
+        with database.write() as connection:
+            yield _PostgresqlRows(connection)
 
 
 class _SqliteRows:
-    def __init__(self, connection: sa.Connection) -> None:
-        self._driver = driver_of(connection)
+    def __init__(self, driver: sqlite3.Connection) -> None:
+        self._driver = driver
 
     def position(self, spool: str) -> int:
-        # Plain statements: these run with every batch, and composing them would take longer than the batch.
         found = self._driver.execute("SELECT position FROM spool_positions WHERE spool = ?", (spool,)).fetchone()
         return found[0] if found else 0
 
@@ -64,14 +86,22 @@ class _SqliteRows:
         self._driver.execute("DELETE FROM spool_positions WHERE spool = ?", (spool,))
 
     def insert(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
-        self._insert(target, columns, from_json(rows))
+        try:
+            self._driver.executemany(_sqlite_insert(target, tuple(columns)), from_json(rows))
+        except (sqlite3.Error, OverflowError) as error:
+            if _befalls_any_row(error):
+                raise
+            raise RowRefusedError from error
 
-    def _insert(self, target: sa.Table, columns: Sequence[str], rows: Sequence[list[Any]]) -> None:
+    def insert_by_halves(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
+        self._by_halves(target, columns, from_json(rows))
+
+    def _by_halves(self, target: sa.Table, columns: Sequence[str], rows: Sequence[list[Any]]) -> None:
         self._driver.execute("SAVEPOINT batch")
         try:
             self._driver.executemany(_sqlite_insert(target, tuple(columns)), rows)
         except (sqlite3.Error, OverflowError) as error:
-            if getattr(error, "sqlite_errorname", "").startswith(_NOT_THE_ROW):
+            if _befalls_any_row(error):
                 raise
             self._driver.execute("ROLLBACK TO batch")
             self._driver.execute("RELEASE batch")
@@ -83,8 +113,8 @@ class _SqliteRows:
                 )
                 return
             half = len(rows) // 2
-            self._insert(target, columns, rows[:half])
-            self._insert(target, columns, rows[half:])
+            self._by_halves(target, columns, rows[:half])
+            self._by_halves(target, columns, rows[half:])
             return
         self._driver.execute("RELEASE batch")
 
@@ -105,10 +135,18 @@ class _PostgresqlRows:
 
     def insert(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
         try:
+            self._run(_postgresql_insert(target, tuple(columns)), (rows.decode(),))
+        except sa.exc.DBAPIError as error:
+            if not _is_of_the_row(error):
+                raise
+            raise RowRefusedError from error
+
+    def insert_by_halves(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
+        try:
             with self._connection.begin_nested():
                 self._run(_postgresql_insert(target, tuple(columns)), (rows.decode(),))
         except sa.exc.DBAPIError as error:
-            if not (getattr(error.orig, "sqlstate", None) or "").startswith(_THE_ROW):
+            if not _is_of_the_row(error):
                 raise
             parsed = from_json(rows)
             if len(parsed) == 1:
@@ -119,8 +157,8 @@ class _PostgresqlRows:
                 )
                 return
             half = len(parsed) // 2
-            self.insert(target, columns, to_json(parsed[:half]))
-            self.insert(target, columns, to_json(parsed[half:]))
+            self.insert_by_halves(target, columns, to_json(parsed[:half]))
+            self.insert_by_halves(target, columns, to_json(parsed[half:]))
 
     def _run(self, statement: str, values: tuple[Any, ...]) -> sa.CursorResult[Any]:
         return self._connection.exec_driver_sql(statement, values)
@@ -147,6 +185,14 @@ _NOT_THE_ROW = (
     "SQLITE_PROTOCOL",
 )
 """What would befall any other row just as well; everything else is this row's own fault."""
+
+
+def _befalls_any_row(error: BaseException) -> bool:
+    return getattr(error, "sqlite_errorname", "").startswith(_NOT_THE_ROW)
+
+
+def _is_of_the_row(error: sa.exc.DBAPIError) -> bool:
+    return (getattr(error.orig, "sqlstate", None) or "").startswith(_THE_ROW)
 
 
 def _say_buried(target: sa.Table, error: object) -> None:

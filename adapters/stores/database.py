@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -158,15 +158,31 @@ class SqliteDatabase:
             yield connection
 
     @contextmanager
+    def write_driver(self) -> Iterator[sqlite3.Connection]:
+        """As `write`, on the driver's own connection: for what is written often by few plain statements.
+
+        Raises:
+            StoreBusyError: Others were writing until the deadline.
+            StoreError: The store cannot be written; the message says why.
+        """
+        with self.gate.held(self.deadline_seconds, self._label):
+            self.before_write()
+            self._make_sure()
+            with self._watched(), closing(self._writers.raw_connection()) as pooled:
+                driver = _sqlite(pooled.driver_connection)
+                driver.execute("BEGIN IMMEDIATE")
+                # What is still open at the end is undone where the connection goes back.
+                yield driver
+                driver.execute("COMMIT")
+
+    @contextmanager
     def write_connection(self) -> Iterator[sa.Connection]:
         """A connection to begin a write transaction on, for a caller that holds the gate.
 
         Raises:
             StoreError: The store cannot be written; the message says why.
         """
-        self._same_file()
-        if self._suspected:
-            self.open()
+        self._make_sure()
         with self._watched(), self._writers.connect() as connection:
             yield connection
 
@@ -414,6 +430,12 @@ class SqliteDatabase:
         self.set_aside.append(aside)
         log.error("store %s was damaged and is kept as %s; a new one begins: %s", self.name, aside, reason)
 
+    def _make_sure(self) -> None:
+        """The file is there and, as far as anybody knows, sound."""
+        self._same_file()
+        if self._suspected:
+            self.open()
+
     def _same_file(self) -> None:
         now = _identity(self.path)
         if now == self._file:
@@ -474,7 +496,10 @@ def _size(file: Path) -> int:
 
 def driver_of(connection: sa.Connection) -> sqlite3.Connection:
     """The driver's own connection behind one of SQLAlchemy's."""
-    driver = connection.connection.dbapi_connection
+    return _sqlite(connection.connection.dbapi_connection)
+
+
+def _sqlite(driver: object) -> sqlite3.Connection:
     if not isinstance(driver, sqlite3.Connection):
         raise TypeError(f"{driver!r} is no SQLite connection")
     return driver
