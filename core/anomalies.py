@@ -260,7 +260,12 @@ def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Watc
     """
     detector, episode, drift, stuck, zero = _take_up(state)
     score = detector.update(at, value)
-    rules = episode.after(score, value), drift.after(score, value), stuck.after(value), zero.after(value)
+    rules: tuple[Episode | DriftRule | StuckRule | ZeroRule, ...] = (
+        episode.after(score, value),
+        drift.after(score, value),
+        stuck.after(value),
+        zero.after(value),
+    )
     rule = max(rules, key=lambda one: one.judge().level.rank)
     judgement = rule.judge()
     kept = json.dumps([asdict(rule) for rule in rules], separators=(",", ":")).encode()

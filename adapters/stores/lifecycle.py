@@ -60,7 +60,9 @@ from models.tables.monitoring import (
     MetricSample,
     MetricSeries,
     MonitoringArchive,
+    PredictionRow,
     ProbeRow,
+    ReportRow,
     ServiceHealthScore,
 )
 
@@ -113,6 +115,8 @@ def compress_monitoring(
             (ProbeRow, "checked_at"),
             (ServiceHealthScore, "timestamp"),
             (AlertRow, "resolved_at"),
+            (PredictionRow, "scored_at"),
+            (ReportRow, "made_at"),
         ):
             where = f"{moment} < {_literal(limits.monitoring)}"
             at_once = run.policy.chunk_rows // 4

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -24,6 +25,8 @@ from models.metrics import (
     DependencyType,
     HealthImpact,
     Metric,
+    Prediction,
+    PredictionOutcome,
 )
 from models.records import MetricSummary, RecordedScore
 from models.tables.monitoring import (
@@ -37,7 +40,9 @@ from models.tables.monitoring import (
     MetricState,
     MonitoringDeadLetter,
     PerformanceBaseline,
+    PredictionRow,
     ProbeRow,
+    ReportRow,
     ServiceDependency,
     ServiceHealthScore,
 )
@@ -59,6 +64,8 @@ _alerts = table(AlertRow)
 _scores = table(ServiceHealthScore)
 _probes = table(ProbeRow)
 _heartbeats = table(Heartbeat)
+_predictions = table(PredictionRow)
+_reports = table(ReportRow)
 _health_report = TypeAdapter(HealthReport)
 
 
@@ -105,26 +112,8 @@ class Monitoring:
 
     def put_dependencies(self, environment: str, dependencies: Sequence[Dependency]) -> None:
         """Keep what an environment's services need; what is not named any more becomes inactive."""
-        rows = [
-            {
-                "service_name": f"{environment}/{one.service}",
-                "depends_on_service": one.depends_on,
-                "dependency_type": one.dependency_type.value,
-                "health_impact": one.health_impact.value,
-                "last_check": one.last_check,
-                "status": one.status.value,
-                "environment": environment,
-                "service": one.service,
-            }
-            for one in dependencies
-        ]
         with self._database.write() as connection:
-            connection.execute(
-                sa.update(_dependencies)
-                .where(_dependencies.c.environment == environment)
-                .values(status=DependencyStatus.INACTIVE.value)
-            )
-            upsert(connection, ServiceDependency, rows, keys=["service_name", "depends_on_service"])
+            _put_dependencies(connection, environment, dependencies)
 
     def dependencies(self, environment: str) -> list[Dependency]:
         """What an environment's services need, or once needed (inactive)."""
@@ -145,24 +134,8 @@ class Monitoring:
 
     def put_baselines(self, environment: str, baselines: Sequence[Baseline]) -> None:
         """Keep what is usual; the time a baseline was first made stays."""
-        rows = [
-            {
-                "service_name": f"{environment}/{one.service}",
-                "metric_name": one.metric,
-                "baseline_value": one.value,
-                "threshold_warning": one.warning,
-                "threshold_critical": one.critical,
-                "created_at": one.created_at,
-                "updated_at": one.updated_at,
-                "environment": environment,
-                "service": one.service,
-                "samples": one.samples,
-            }
-            for one in baselines
-        ]
         with self._database.write() as connection:
-            keys = ["service_name", "metric_name"]
-            upsert(connection, PerformanceBaseline, rows, keys=keys, keep=["created_at"])
+            _put_baselines(connection, environment, baselines)
 
     def baselines(self, environment: str) -> list[Baseline]:
         """What is usual for each metric of each service."""
@@ -303,12 +276,39 @@ class Monitoring:
 
     def put_states(self, environment: str, states: Mapping[tuple[str, str], bytes]) -> None:
         """Keep what detectors have learnt, by service and metric."""
-        rows = [
-            {"environment": environment, "service": service, "metric": metric, "state": state}
-            for (service, metric), state in states.items()
-        ]
         with self._database.write() as connection:
-            upsert(connection, MetricState, rows, keys=["environment", "service", "metric"])
+            _put_states(connection, environment, states)
+
+    def put_round(
+        self,
+        environment: str,
+        at: datetime,
+        *,
+        states: Mapping[tuple[str, str], bytes],
+        baselines: Sequence[Baseline] = (),
+        dependencies: Sequence[Dependency] | None = None,
+        alerts: Sequence[Alert] = (),
+        predictions: Sequence[Prediction] = (),
+        scores: Sequence[RecordedScore] = (),
+    ) -> None:
+        """Keep all that one round of monitoring found, or nothing; doing it twice is doing it once.
+
+        An alert somebody took stays taken unless it is resolved or has become critical since; dependencies
+        of None are not known this time and stay as they are.
+        """
+        with self._database.write() as connection:
+            _put_states(connection, environment, states)
+            _put_baselines(connection, environment, baselines)
+            if dependencies is not None:
+                _put_dependencies(connection, environment, dependencies)
+            for alert in alerts:
+                _put_alert(connection, alert)
+            rows = [_from_prediction(one) for one in predictions]
+            upsert(connection, PredictionRow, rows, keys=["prediction_id"])
+            if scores:
+                connection.execute(sa.insert(_scores), [_from_score(one) for one in scores])
+            beat = {"name": f"collection/{environment}", "beat_at": at}
+            upsert(connection, Heartbeat, beat, keys=["name"])
 
     def states(self, environment: str) -> dict[tuple[str, str], bytes]:
         """What detectors have learnt, by service and metric."""
@@ -340,6 +340,51 @@ class Monitoring:
                 .values(state=AlertState.RESOLVED.value, resolved_at=at)
             )
             return done.rowcount == 1
+
+    def acknowledge_alert(self, alert_id: str, at: datetime, note: str) -> bool:
+        """A person takes an alert; False where it is unknown, resolved, or taken already."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.update(_alerts)
+                .where(_alerts.c.alert_id == alert_id, _alerts.c.state == AlertState.OPEN.value)
+                .values(state=AlertState.ACKNOWLEDGED.value, acknowledged_at=at, note=note or None)
+            )
+            return done.rowcount == 1
+
+    def open_alerts(self, environment: str) -> list[Alert]:
+        """Every alert of an environment that is not resolved, oldest first."""
+        query = sa.select(_alerts).where(
+            _alerts.c.environment == environment, _alerts.c.state != AlertState.RESOLVED.value
+        )
+        with self._database.read() as connection:
+            return [_to_alert(row) for row in connection.execute(query.order_by(_alerts.c.opened_at, _alerts.c.id))]
+
+    def predictions(
+        self, environment: str, outcome: PredictionOutcome | None = None, since: datetime | None = None
+    ) -> list[Prediction]:
+        """What was predicted, of one outcome and made since a moment where given; newest first."""
+        query = sa.select(_predictions).where(_predictions.c.environment == environment)
+        if outcome is not None:
+            query = query.where(_predictions.c.outcome == outcome.value)
+        if since is not None:
+            query = query.where(_predictions.c.made_at >= since)
+        with self._database.read() as connection:
+            found = connection.execute(query.order_by(_predictions.c.made_at.desc(), _predictions.c.id.desc()))
+            return [_to_prediction(row) for row in found]
+
+    def keep_report(self, environment: str, made_at: datetime, since: datetime, text: str) -> None:
+        """Keep what a report said, in Markdown."""
+        with self._database.write() as connection:
+            values = {"environment": environment, "made_at": made_at, "since": since, "text": text}
+            connection.execute(sa.insert(_reports).values(**values))
+
+    def last_report(self, environment: str) -> tuple[datetime, str] | None:
+        """When the newest report was made, and what it said; None where there is none."""
+        query = sa.select(_reports).where(_reports.c.environment == environment)
+        newest = query.order_by(_reports.c.made_at.desc(), _reports.c.id.desc()).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(newest).one_or_none()
+            return None if row is None else (row.made_at, row.text)
 
     def alerts(self, environment: str | None = None, state: AlertState | None = None, limit: int = 100) -> list[Alert]:
         """The latest alerts, newest first."""
@@ -391,17 +436,22 @@ class Monitoring:
 
     def record_score(self, score: RecordedScore) -> None:
         """Record a service's health score."""
-        values = {
-            "timestamp": score.scored_at,
-            "environment": score.environment,
-            "service": score.service,
-            "score": score.score,
-            "grade": score.grade,
-            "parts": score.parts or None,
-            "suggestions": list(score.suggestions),
-        }
         with self._database.write() as connection:
-            connection.execute(sa.insert(_scores).values(**values))
+            connection.execute(sa.insert(_scores).values(**_from_score(score)))
+
+    def latest_scores(self, environment: str) -> list[RecordedScore]:
+        """The newest score of each service that has one within 15 minutes of the environment's newest."""
+        recent = self.scores(environment, limit=1)
+        if not recent:
+            return []
+        query = sa.select(_scores).where(
+            _scores.c.environment == environment, _scores.c.timestamp > recent[0].scored_at - _LATEST
+        )
+        newest: dict[str, RecordedScore] = {}
+        with self._database.read() as connection:
+            for row in connection.execute(query.order_by(_scores.c.timestamp, _scores.c.id)):
+                newest[row.service] = _to_score(row)
+        return [newest[name] for name in sorted(newest)]
 
     def scores(self, environment: str, service: str | None = None, limit: int = 100) -> list[RecordedScore]:
         """The latest scores, newest first."""
@@ -410,18 +460,7 @@ class Monitoring:
             query = query.where(_scores.c.service == service)
         newest = query.order_by(_scores.c.timestamp.desc(), _scores.c.id.desc()).limit(limit)
         with self._database.read() as connection:
-            return [
-                RecordedScore(
-                    environment=row.environment,
-                    service=row.service,
-                    score=row.score,
-                    grade=row.grade,
-                    scored_at=row.timestamp,
-                    parts=row.parts or {},
-                    suggestions=tuple(row.suggestions or ()),
-                )
-                for row in connection.execute(newest)
-            ]
+            return [_to_score(row) for row in connection.execute(newest)]
 
 
 def probe_row(probe: ProbeResult, environment: str) -> dict[str, Any]:
@@ -530,7 +569,110 @@ def _from_alert(alert: Alert) -> dict[str, Any]:
         "threshold": alert.threshold,
         "acknowledged_at": alert.acknowledged_at,
         "resolved_at": alert.resolved_at,
+        "explained_by": alert.explained_by,
+        "note": alert.note,
     }
+
+
+def _put_alert(connection: sa.Connection, alert: Alert) -> None:
+    if insert_unless_there(connection, AlertRow, _from_alert(alert), keys=["alert_id"]):
+        return
+    values = _from_alert(alert)
+    # What a person wrote, and when, is the person's: a round knows of it only from the next time on.
+    del values["note"], values["acknowledged_at"], values["opened_at"]
+    here = sa.and_(_alerts.c.alert_id == alert.alert_id, _alerts.c.state != AlertState.RESOLVED.value)
+    if alert.state is AlertState.RESOLVED:
+        # It keeps what it was part of: the cause may be over already.
+        del values["explained_by"]
+    elif alert.state is AlertState.OPEN:
+        # Taken meanwhile: it stays so, unless it is worse than what was taken.
+        worse = sa.and_(_alerts.c.severity != alert.severity.value, sa.literal(alert.severity.value) == "critical")
+        values["state"] = sa.case((worse, AlertState.OPEN.value), else_=_alerts.c.state)
+    connection.execute(sa.update(_alerts).where(here).values(**values))
+
+
+def _put_dependencies(connection: sa.Connection, environment: str, dependencies: Sequence[Dependency]) -> None:
+    rows = [
+        {
+            "service_name": f"{environment}/{one.service}",
+            "depends_on_service": one.depends_on,
+            "dependency_type": one.dependency_type.value,
+            "health_impact": one.health_impact.value,
+            "last_check": one.last_check,
+            "status": one.status.value,
+            "environment": environment,
+            "service": one.service,
+        }
+        for one in dependencies
+    ]
+    connection.execute(
+        sa.update(_dependencies)
+        .where(_dependencies.c.environment == environment)
+        .values(status=DependencyStatus.INACTIVE.value)
+    )
+    upsert(connection, ServiceDependency, rows, keys=["service_name", "depends_on_service"])
+
+
+def _put_baselines(connection: sa.Connection, environment: str, baselines: Sequence[Baseline]) -> None:
+    rows = [
+        {
+            "service_name": f"{environment}/{one.service}",
+            "metric_name": one.metric,
+            "baseline_value": one.value,
+            "threshold_warning": one.warning,
+            "threshold_critical": one.critical,
+            "created_at": one.created_at,
+            "updated_at": one.updated_at,
+            "environment": environment,
+            "service": one.service,
+            "samples": one.samples,
+        }
+        for one in baselines
+    ]
+    keys = ["service_name", "metric_name"]
+    upsert(connection, PerformanceBaseline, rows, keys=keys, keep=["created_at"])
+
+
+def _put_states(connection: sa.Connection, environment: str, states: Mapping[tuple[str, str], bytes]) -> None:
+    rows = [
+        {"environment": environment, "service": service, "metric": metric, "state": state}
+        for (service, metric), state in states.items()
+    ]
+    upsert(connection, MetricState, rows, keys=["environment", "service", "metric"])
+
+
+def _from_score(score: RecordedScore) -> dict[str, Any]:
+    return {
+        "timestamp": score.scored_at,
+        "environment": score.environment,
+        "service": score.service,
+        "score": score.score,
+        "grade": score.grade,
+        "parts": score.parts or None,
+        "suggestions": list(score.suggestions),
+    }
+
+
+def _to_score(row: sa.Row[Any]) -> RecordedScore:
+    return RecordedScore(
+        environment=row.environment,
+        service=row.service,
+        score=row.score,
+        grade=row.grade,
+        scored_at=row.timestamp,
+        parts=row.parts or {},
+        suggestions=tuple(row.suggestions or ()),
+    )
+
+
+def _from_prediction(prediction: Prediction) -> dict[str, Any]:
+    return asdict(prediction) | {"outcome": prediction.outcome.value}
+
+
+def _to_prediction(row: sa.Row[Any]) -> Prediction:
+    values = dict(row._mapping)
+    del values["id"]
+    return Prediction(**values | {"outcome": PredictionOutcome(row.outcome)})
 
 
 def _to_alert(row: sa.Row[Any]) -> Alert:
@@ -547,4 +689,6 @@ def _to_alert(row: sa.Row[Any]) -> Alert:
         threshold=row.threshold,
         acknowledged_at=row.acknowledged_at,
         resolved_at=row.resolved_at,
+        explained_by=row.explained_by,
+        note=row.note,
     )

@@ -182,6 +182,46 @@ class AlertRow(MonitoringRow, table=True):
     threshold: float | None = maybe_real()
     acknowledged_at: datetime | None = maybe_moment()
     resolved_at: datetime | None = maybe_moment()
+    explained_by: str | None = maybe_text()
+    note: str | None = maybe_text()
+
+
+class PredictionRow(MonitoringRow, table=True):
+    """A metric was said to pass a threshold, and what became of that."""
+
+    __tablename__ = "predictions"
+    __table_args__ = (
+        one_of("outcome", "open", "hit", "miss", "averted"),
+        sa.Index("idx_predictions_environment", "environment", "outcome"),
+        _IDS,
+    )
+    id: int | None = identity()
+    prediction_id: str = some_text(unique=True)
+    environment: str = some_text()
+    service: str = some_text()
+    metric: str = some_text()
+    value: float = real()
+    threshold: float = real()
+    falling: bool = truth()
+    made_at: datetime = moment()
+    expected: datetime = moment()
+    earliest: datetime = moment()
+    latest: datetime = moment()
+    words: str = some_text()
+    outcome: str = some_text()
+    scored_at: datetime | None = maybe_moment()
+
+
+class ReportRow(MonitoringRow, table=True):
+    """What the daily report of an environment said, as Markdown, of the time since a moment."""
+
+    __tablename__ = "reports"
+    __table_args__ = (sa.Index("idx_reports_environment", "environment", "made_at"), _IDS)
+    id: int | None = identity()
+    environment: str = some_text()
+    made_at: datetime = moment()
+    since: datetime = moment()
+    text: str = some_text()
 
 
 class ServiceHealthScore(MonitoringRow, table=True):
