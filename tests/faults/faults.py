@@ -34,8 +34,9 @@ def _listening(scene: Scene) -> Iterator[None]:
 def _stranger(scene: Scene, *options: str) -> Iterator[None]:
     """A container of somebody else."""
     labels = ("--label", "com.docker.compose.project=stranger", "--label", "com.docker.compose.service=one")
-    name = scene.docker("run", "--detach", "--init", *labels, *options, IMAGE, "sleep", "600")
+    name = f"stranger-{scene.mark}"
     try:
+        scene.docker("run", "--detach", "--init", "--name", name, *labels, *options, IMAGE, "sleep", "600")
         yield
     finally:
         scene.docker("rm", "--force", name)
@@ -49,7 +50,7 @@ def _port_of_a_stranger(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def _name_of_a_stranger(scene: Scene) -> Iterator[None]:
-    with _stranger(scene, "--name", f"stranger-{scene.mark}"):
+    with _stranger(scene, "--network", "none"):
         yield
 
 
