@@ -29,6 +29,7 @@ from models.failures import (
 )
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner
 from models.recovery import RecoveryOutcome
+from tasks.doors import open_doors_side_by_side
 from tasks.lease import Hold, hold_environment
 from tasks.reconciling import let_run, mark_interrupted, operation_of, record_step, take_up
 from tasks.records import begin_operation, finish_operation
@@ -106,6 +107,7 @@ async def recorded(
         LeaseLostError: Another operation took the environment, since this one was taken for dead.
         BadInputError: The operation of this id has ended, and not by an interruption.
     """
+    open_doors_side_by_side()
     asker, runner = asked_by or _who_asked(), this_process(str(flow_run.get_id() or ""))
     earlier = await _earlier(environment, deployment_id, runner)
     story = _story(environment, deployment_id, earlier)
