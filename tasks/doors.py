@@ -19,7 +19,6 @@ from core.redaction import Redactor
 from models.environments import Environment
 from models.settings import Settings
 
-
 _MANY = 32
 _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
