@@ -57,14 +57,14 @@ class Sign:
 class Surroundings:
     """What bears on all signs of a moment.
 
-    `held` says who operates on the environment, None where nobody does. `muted` maps a service to the
-    maintenance it is in. `recovering` are the services being recovered. `failed` maps a service to when it
+    `held` says who operates on the environment, None where nobody does. `muted` are the services
+    under maintenance. `recovering` are the services being recovered. `failed` maps a service to when it
     last failed or was recovered, `handed` to the likeness and the moment it was last handed over with.
     """
 
     dependencies: Sequence[Dependency] = ()
     held: str | None = None
-    muted: Mapping[str, str] | None = None
+    muted: Collection[str] = ()
     recovering: Collection[str] = ()
     failed: Mapping[str, datetime] | None = None
     handed: Mapping[str, tuple[str, datetime]] | None = None
@@ -196,9 +196,8 @@ def _in_surroundings(sign: Sign, around: Surroundings, now: datetime) -> Sign:
         return replace(sign, heed=Heed.LEAVE, reason="it is being recovered")
     if around.held is not None:
         return replace(sign, heed=Heed.WAIT, reason=f"{around.held} has the environment in hand")
-    mute = (around.muted or {}).get(sign.service)
-    if mute is not None:
-        return replace(sign, heed=Heed.LEAVE, reason=f"maintenance: {mute}")
+    if sign.service in around.muted:
+        return replace(sign, heed=Heed.WAIT, reason="it is under maintenance")
     likeness, at = (around.handed or {}).get(sign.service, ("", now))
     if sign.heed is Heed.HAND_OVER and likeness == sign.likeness and now - at < AGAIN:
         return replace(sign, heed=Heed.LEAVE, reason=f"it was handed over as it is at {at:%H:%M:%S} UTC")

@@ -43,6 +43,7 @@ from tasks.recovery import (
 from tasks.redaction import redact
 from tasks.services import read_application
 from tasks.waiting import wait_until_well
+from tasks.watching import is_watched
 
 log = logging.getLogger("roas")
 
@@ -71,6 +72,13 @@ async def error_recovery(
     """
     text = await redact(environment, text, tuple(compose_files or ()))
     declared, application, dependencies = await _surroundings(environment, tuple(compose_files or ()))
+    if source == "event" and declared and application and service:
+        reason = await _not_needed(declared, application, service)
+        if reason is not None:
+            log.info("nothing is done for %s: %s", service, reason)
+            return RecoveryOutcome(
+                error_id="", success=True, method=RecoveryMethod.NONE_NEEDED, steps=(), reason=reason
+            )
     return await recover(
         environment,
         text,
@@ -188,6 +196,15 @@ async def _surroundings(
         log.info("dependencies of %s are not known: %s", environment, error)
         return declared, None, []
     return declared, application, dependencies_of(declared, application)
+
+
+async def _not_needed(environment: Environment, application: Application, service: str) -> str | None:
+    """Why what an event told seconds ago calls for nothing now; None where it still does."""
+    if await is_watched(environment.name, datetime.now(UTC)):
+        return f"the watch of {environment.name} looks after it"
+    health = await _health_now(environment, application)
+    verdict = next((one for one in health.services if one.service == service), None) if health else None
+    return f"it is {verdict.health} now" if verdict is not None and verdict.health not in _DOWN else None
 
 
 async def _dependencies_down(

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from prefect import flow
 
+from core.alerts import maintenance_windows
 from core.watching import (
     LOOP,
     SETTLE,
@@ -29,6 +30,7 @@ from models.results import WatchReport
 from models.sightings import ContainerEvent, Sighting
 from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
+from tasks.notifications import UNHEALTHY, announce, tell_people
 from tasks.recovery import stopped_by_person
 from tasks.services import look_at_application, read_application
 from tasks.watching import beat, in_hand, listen
@@ -139,7 +141,7 @@ class _Vigil:
             for name in sorted(suspects)
             if name in application.services
         ]
-        self._follow(sort_out(signs, self._surroundings(application, held), now), now)
+        self._follow(sort_out(signs, self._surroundings(application, held, now), now), now)
 
     async def sweep(self) -> None:
         """Look at everything: for what no event told of, and for what was left to settle."""
@@ -166,7 +168,8 @@ class _Vigil:
             for verdict in health.services
         ]
         now = datetime.now(UTC)
-        self._follow(sort_out(signs, self._surroundings(application, held), now), now)
+        self._follow(sort_out(signs, self._surroundings(application, held, now), now), now)
+        await tell_people(self._declared)
 
     async def end(self) -> None:
         """Let the recoveries that run come to their end; one that only waits for its time is given up."""
@@ -174,12 +177,14 @@ class _Vigil:
             running.cancel()
         await asyncio.gather(*self._recovering.values(), return_exceptions=True)
 
-    def _surroundings(self, application: Application, held: str | None) -> Surroundings:
+    def _surroundings(self, application: Application, held: str | None, now: datetime) -> Surroundings:
+        windows = maintenance_windows(self._declared.maintenance, now)
         return Surroundings(
             dependencies=dependencies_of(self._declared, application),
             held=held,
             recovering=tuple(name for name in self._recovering if name != _HOST),
             failed=self._failed,
+            muted=frozenset(name for name in application.services if any(one.covers(name, now) for one in windows)),
             handed=self._handed,
         )
 
@@ -197,6 +202,7 @@ class _Vigil:
             self._failed[sign.service] = now
             self._handed[sign.service] = (sign.likeness, now)
             self._said.pop(sign.service, None)
+            announce(UNHEALTHY, self._declared.name, service=sign.service, text=sign.reason)
             if not found.at_once:
                 self._recover(sign.service, f"service {sign.service} is {sign.reason}")
         if found.at_once:
@@ -224,6 +230,7 @@ class _Vigil:
                 act=self._act,
                 failing_services=failing,
             )
+            await tell_people(self._declared)
         except RoasError as error:
             log.error("recovery of %s ended: %s", service or self._declared.name, error)
         finally:

@@ -165,6 +165,10 @@ class Environment(_Strict):
         default=99.5, gt=0, lt=100, description="Share of looks and answers that must be good, over 30 days."
     )
     maintenance: tuple[Maintenance, ...] = ()
+    notify: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")], ...] = Field(
+        default=(),
+        description="Prefect notification blocks that are told of failures, such as discord-webhook/operations.",
+    )
 
     @field_validator("variables")
     @classmethod

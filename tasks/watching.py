@@ -29,6 +29,9 @@ LOOK_AGAIN_AFTER = timedelta(seconds=1)
 
 _LISTEN_AGAIN_SECONDS = 0.25
 _LISTEN_AGAIN_AT_MOST_SECONDS = 2.0
+_SILENT_AFTER = timedelta(minutes=3)
+"""A watch leaves a heartbeat every minute."""
+
 _HEARD_AT_MOST = 1000
 """Events nobody has asked for yet; more than these are found by looking."""
 
@@ -265,3 +268,14 @@ async def in_hand(environment: str) -> str | None:
 async def beat(name: str, at: datetime) -> None:
     """Leave a heartbeat, whose silence is an alert."""
     await asyncio.to_thread(open_stores().monitoring.beat, name, at)
+
+
+@task(name="is it watched", **LOOK)
+async def is_watched(environment: str, now: datetime) -> bool:
+    """Whether a watch of an environment was seen going on a moment ago."""
+
+    def read() -> bool:
+        last = open_stores().monitoring.heartbeats().get(f"watch/{environment}")
+        return last is not None and now - last < _SILENT_AFTER
+
+    return await asyncio.to_thread(read)

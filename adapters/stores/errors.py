@@ -25,6 +25,7 @@ from models.errors_seen import (
 )
 from models.evidence import EvidenceBundle, Occasion
 from models.failures import NotFoundError
+from models.notices import Cause, Told
 from models.records import Pause
 from models.recovery import RecoveryExecution, Step, Ticket, TicketEntry, TicketState
 from models.tables.errors import (
@@ -162,6 +163,45 @@ class Errors:
                 sa.update(_errors)
                 .where(_errors.c.error_id == error_id, _errors.c.resolved_at.is_(None))
                 .values(resolved_at=at, resolution=resolution)
+            )
+            return done.rowcount == 1
+
+    def causes(self, environment: str, resolved_since: datetime) -> Sequence[Cause]:
+        """Every error that is open or was resolved since then, with what people were told and asked about it."""
+        query = (
+            sa.select(_errors)
+            .where(
+                _errors.c.environment == environment,
+                sa.or_(_errors.c.resolved_at.is_(None), _errors.c.resolved_at >= resolved_since),
+            )
+            .order_by(_errors.c.first_seen, _errors.c.id)
+        )
+        with self._database.read() as connection:
+            rows = connection.execute(query).all()
+        tickets = {one.error_id: one for one in self.tickets(environment=environment)} if rows else {}
+        tried = self.executions(environment=environment, since=rows[0].first_seen) if rows else ()
+        return [
+            Cause(
+                error=_to_error(row),
+                told=Told(times=row.notices or 0, last_at=row.notified_at, end_at=row.notified_end),
+                resolution=row.resolution or "",
+                ticket=tickets.get(row.error_id),
+                executions=[one for one in tried if one.error_id == row.error_id],
+            )
+            for row in rows
+        ]
+
+    def tell(self, error_id: str, before: Told, now: Told) -> bool:
+        """Write what people are told of an error; False where somebody else has told them since `before`."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.update(_errors)
+                .where(
+                    _errors.c.error_id == error_id,
+                    sa.func.coalesce(_errors.c.notices, 0) == before.times,
+                    _errors.c.notified_end.is_(None) if before.end_at is None else sa.true(),
+                )
+                .values(notices=now.times, notified_at=now.last_at, notified_end=now.end_at)
             )
             return done.rowcount == 1
 

@@ -95,6 +95,9 @@ class DeploymentError(ErrorsRow, table=True):
     predictive: bool = truth(default=False)
     resolved_at: datetime | None = maybe_moment()
     resolution: str | None = maybe_text()
+    notices: int | None = maybe_number(default=0)
+    notified_at: datetime | None = maybe_moment()
+    notified_end: datetime | None = maybe_moment()
 
 
 class ErrorImpact(ErrorsRow, table=True):

@@ -133,6 +133,6 @@ def test_nothing_is_handed_over_twice_or_while_somebody_has_it_in_hand() -> None
     assert sort_out([bad("web", "restarted since")], Surroundings(handed=handed), NOON).hand_over
     assert sort_out([bad("web")], Surroundings(handed=handed), NOON + AGAIN).hand_over
     assert sort_out([bad("web")], Surroundings(recovering=["web"]), NOON).leave
-    assert sort_out([bad("web")], Surroundings(muted={"web": "nightly backup"}), NOON).leave
+    assert sort_out([bad("web")], Surroundings(muted=["web"]), NOON).wait
     held = sort_out([bad("web")], Surroundings(held="a start by ann"), NOON)
     assert "a start by ann" in held.wait[0].reason

@@ -16,6 +16,7 @@ from models.errors_seen import (
     Strategy,
 )
 from models.failures import NotFoundError, StoreConstraintError
+from models.notices import Told
 from models.recovery import RecoveryExecution, Step, TicketEntry, TicketState
 from tests.stores.values import BUNDLE, ERROR, TICKET
 
@@ -196,3 +197,28 @@ def test_a_ticket_names_the_latest_evidence(stores: Stores) -> None:
     stores.errors.open_ticket(replace(TICKET, evidence=("ev1",)))
     assert stores.errors.open_ticket(replace(TICKET, ticket_id="t2")).evidence == ("ev1",)
     assert stores.errors.open_ticket(replace(TICKET, ticket_id="t3", evidence=("ev2",))).evidence == ("ev2",)
+
+
+def test_what_people_were_told_is_claimed_once(stores: Stores) -> None:
+    stores.errors.record(ERROR)
+    stores.errors.open_ticket(TICKET)
+    (cause,) = stores.errors.causes(ERROR.environment, NOON)
+    assert (cause.error.error_id, cause.told) == ("e1", Told())
+    assert cause.ticket is not None
+    once = Told(times=1, last_at=NOON)
+
+    assert stores.errors.tell("e1", Told(), once)
+    assert not stores.errors.tell("e1", Told(), once)
+    assert stores.errors.causes(ERROR.environment, NOON)[0].told == once
+
+    over = replace(once, end_at=NOON + MINUTE)
+    assert stores.errors.tell("e1", once, over)
+    assert not stores.errors.tell("e1", once, over)
+
+
+def test_causes_that_were_over_long_ago_are_not_asked_for(stores: Stores) -> None:
+    stores.errors.record(ERROR)
+    stores.errors.resolve("e1", NOON, "mended")
+    assert [cause.resolution for cause in stores.errors.causes(ERROR.environment, NOON)] == ["mended"]
+    assert stores.errors.causes(ERROR.environment, NOON + MINUTE) == []
+    assert stores.errors.causes("another", NOON) == []

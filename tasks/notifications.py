@@ -1,0 +1,130 @@
+"""Notifications: events for automations, and words for people through Prefect's notification blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import task
+from prefect.events import emit_event
+
+from core.notifications import FORGOTTEN, due
+from models.environments import Environment
+from models.failures import StoreError
+from models.notices import Notice, Occasion, Told
+from tasks.patience import LOOK
+from tasks.stores import open_stores, shared_cache
+
+log = logging.getLogger("roas")
+
+STREAM = "notices"
+"""The stream of the cache that every notice goes to, whether or not anybody is to be notified."""
+
+_SEND_SECONDS = 20
+
+UNHEALTHY = "roas.service.unhealthy"
+RECOVERED = "roas.service.recovered"
+RECOVERY_FAILED = "roas.recovery.failed"
+DEPLOYMENT_FAILED = "roas.deployment.failed"
+
+
+def announce(
+    event: str,
+    environment: str,
+    *,
+    service: str | None = None,
+    deployment_id: str | None = None,
+    error_id: str | None = None,
+    handled: bool = True,
+    text: str = "",
+) -> None:
+    """Send the engine an event, for automations and for the record; it waits for nothing.
+
+    `handled` False asks whoever listens to act: nobody here does. `text` must hold no secret.
+    """
+    resource = {
+        "prefect.resource.id": f"roas.{environment}.{service or 'environment'}",
+        "prefect.resource.name": service or environment,
+        "roas.environment": environment,
+        "roas.handled": "yes" if handled else "no",
+    }
+    payload = {"environment": environment, "service": service, "deployment_id": deployment_id, "error_id": error_id}
+    emit_event(event, resource, payload={**payload, "text": text})
+
+
+@task(name="tell people", **LOOK)
+async def tell_people(environment: Environment) -> list[Notice]:
+    """Tell what is due of an environment's failures to everyone its file names; what was told.
+
+    Each notice is claimed in the store before it is sent, so that neither a restart nor a second process
+    repeats it. What cannot be sent fails nothing: it is logged, and the next reminder tries again.
+    """
+    try:
+        notices = await asyncio.to_thread(_claimed, environment.name)
+    except StoreError as error:
+        log.warning("people could not be told what is due: %s", error)
+        return []
+    for notice in notices:
+        _emit(notice)
+        await asyncio.to_thread(shared_cache().publish, STREAM, _entry(notice))
+        await asyncio.gather(*(_send(block, notice) for block in environment.notify))
+    return notices
+
+
+def _claimed(environment: str) -> list[Notice]:
+    """What is due and nobody else has told meanwhile."""
+    store, now = open_stores().errors, datetime.now(UTC)
+    return [
+        notice
+        for notice in due(store.causes(environment, now - FORGOTTEN), now)
+        if store.tell(notice.error_id, notice.told_before, _after(notice, now))
+    ]
+
+
+def _after(notice: Notice, now: datetime) -> Told:
+    if notice.occasion is Occasion.RECOVERED:
+        return replace(notice.told_before, end_at=now)
+    return replace(notice.told_before, times=notice.told_before.times + 1, last_at=now)
+
+
+def _emit(notice: Notice) -> None:
+    """Reminders are for people: to a program the same event twice would be two failures."""
+    if notice.occasion is not Occasion.REMINDER:
+        event = RECOVERED if notice.occasion is Occasion.RECOVERED else RECOVERY_FAILED
+        announce(event, notice.environment, service=notice.service, error_id=notice.error_id)
+
+
+def _entry(notice: Notice) -> dict[str, object]:
+    return {
+        "environment": notice.environment,
+        "service": notice.service,
+        "error_id": notice.error_id,
+        "occasion": str(notice.occasion),
+        "subject": notice.subject,
+        "body": notice.body,
+    }
+
+
+async def _send(block: str, notice: Notice) -> None:
+    # Imported only where somebody is to be told: with it come the clients of a dozen services.
+    import prefect.blocks.notifications  # noqa: F401 - so that its kinds of blocks are known
+    from prefect.blocks.abstract import NotificationBlock
+    from prefect.blocks.core import Block
+
+    try:
+        async with asyncio.timeout(_SEND_SECONDS):
+            channel: Any = await Block.aload(block)
+            if not isinstance(channel, NotificationBlock):
+                log.warning("%s told nobody: block %s is none that notifies", notice.subject, block)
+                return
+            with channel.raise_on_failure():
+                sending = channel.notify(notice.body, notice.subject)
+                if inspect.isawaitable(sending):
+                    await sending
+    except Exception as error:  # noqa: BLE001 - a block is anybody's code, and may raise anything
+        # Its words are left out: they often quote the webhook's address, which is a secret.
+        log.warning("%s: block %s did not take the notice (%s)", notice.subject, block, type(error).__name__)

@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+
+from core.classification import classify
+from models.errors_seen import RecordedError
+from models.notices import Occasion
+from models.recovery import Ticket
+from tasks.doors import find_environment
+from tasks.notifications import STREAM, tell_people
+from tasks.stores import shared_cache
+from tests.flows.conftest import Place, well
+
+pytestmark = [pytest.mark.flow]
+
+
+class Webhook:
+    """A server that keeps what it was sent, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+        self.status = 204
+        webhook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                webhook.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(webhook.status)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it is called by
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/token-of-the-webhook"
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    made = Webhook()
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+@pytest.fixture
+def asked(place: Place) -> RecordedError:
+    """An error that a person is asked about."""
+    place.declare(well("web"), notify="[custom-webhook/told]")
+    now = datetime.now(UTC)
+    error = RecordedError(
+        error_id="err-1",
+        environment="test",
+        text="service web is stopped: exited with code 1",
+        source="watch",
+        verdict=classify("exited with code 1"),
+        first_seen=now - timedelta(seconds=30),
+        last_seen=now,
+        service="web",
+    )
+    with place.stores() as stores:
+        stores.errors.record(error)
+        stores.errors.open_ticket(
+            Ticket(ticket_id="tic-1", error_id="err-1", environment="test", title="web", opened_at=now)
+        )
+    return error
+
+
+async def save_block(url: str) -> None:
+    block = CustomWebhookNotificationBlock(
+        name="told", url=url, json_data={"subject": "{{subject}}", "body": "{{body}}"}
+    )
+    await block.save("told", overwrite=True)
+
+
+async def test_people_are_told_once_and_when_it_is_over(place: Place, asked: RecordedError, webhook: Webhook) -> None:
+    await save_block(webhook.url)
+    environment = find_environment("test")
+
+    await tell_people(environment)
+    await tell_people(environment)
+
+    assert [one["subject"].partition(":")[0] for one in webhook.got] == ["web of test needs help"]
+    with place.stores() as stores:
+        stores.errors.resolve(asked.error_id, datetime.now(UTC), "by ann: mended")
+    await tell_people(environment)
+    await tell_people(environment)
+    assert [one["subject"] for one in webhook.got][1:] == ["web of test is well again"]
+    assert "by ann: mended" in webhook.got[-1]["body"]
+    told = [entry["occasion"] for entry in shared_cache().entries(STREAM) if entry["error_id"] == asked.error_id]
+    assert told == [Occasion.FAILED, Occasion.RECOVERED]
+
+
+async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
+    place: Place, asked: RecordedError, webhook: Webhook, caplog: pytest.LogCaptureFixture
+) -> None:
+    await save_block(webhook.url)
+    webhook.status = 500
+    environment = find_environment("test")
+
+    await tell_people(environment)
+    await tell_people(environment)
+
+    assert len(webhook.got) == 1
+    warnings = [record.getMessage() for record in caplog.records if record.name == "roas"]
+    assert [text for text in warnings if "did not take the notice" in text] != []
+    assert "token-of-the-webhook" not in caplog.text
+    with place.stores() as stores:
+        (cause,) = stores.errors.causes("test", datetime.now(UTC))
+        an_hour_ago = replace(cause.told, last_at=datetime.now(UTC) - timedelta(hours=1))
+        assert stores.errors.tell(asked.error_id, cause.told, an_hour_ago)
+    webhook.status = 204
+    (reminder,) = await tell_people(environment)
+    assert reminder.occasion is Occasion.REMINDER
+    assert len(webhook.got) == 2
+
+
+async def test_a_block_that_is_not_there_fails_nothing(place: Place, asked: RecordedError) -> None:
+    place.declare(well("web"), notify="[discord-webhook/nobody]")
+    assert [one.occasion for one in await tell_people(find_environment("test"))] == [Occasion.FAILED]
