@@ -32,14 +32,17 @@ def _listening(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def _stranger(scene: Scene, *options: str) -> Iterator[None]:
-    """A container of somebody else."""
+    """A container of somebody else, in a network of its own."""
     labels = ("--label", "com.docker.compose.project=stranger", "--label", "com.docker.compose.service=one")
     name = f"stranger-{scene.mark}"
+    scene.docker("network", "create", name)
     try:
-        scene.docker("run", "--detach", "--init", "--name", name, *labels, *options, IMAGE, "sleep", "600")
+        run = ("run", "--detach", "--init", "--name", name, "--network", name)
+        scene.docker(*run, *labels, *options, IMAGE, "sleep", "600")
         yield
     finally:
         scene.docker("rm", "--force", name)
+        scene.docker("network", "rm", name)
 
 
 @contextmanager
@@ -50,7 +53,7 @@ def _port_of_a_stranger(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def _name_of_a_stranger(scene: Scene) -> Iterator[None]:
-    with _stranger(scene, "--network", "none"):
+    with _stranger(scene):
         yield
 
 

@@ -65,7 +65,7 @@ def cramped_engine() -> Iterator[OwnEngine]:
     disk.mkdir()
     if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1g", "none", disk], check=False).returncode:
         pytest.skip("this user may not mount a small disk")
-    engine = OwnEngine(folder, "base=10.214.0.0/23,size=24")
+    engine = OwnEngine(folder, "base=10.215.0.0/23,size=24")
     try:
         engine.start()
         engine.load(IMAGE)
@@ -75,6 +75,7 @@ def cramped_engine() -> Iterator[OwnEngine]:
     finally:
         if engine.running:
             engine.kill()
+        engine.remove_bridge()
         subprocess.run(["umount", "--lazy", "--recursive", disk], check=False)
         shutil.rmtree(folder, ignore_errors=True)
 
