@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from models.environments import Environment
 from models.health import ProbeResult, ServiceHealth, ServiceVerdict
-from models.metrics import HOST, Alert, AlertSeverity, Dependency, DependencyStatus, Metric
+from models.metrics import HOST, Dependency, DependencyStatus, Metric
+from models.operations import Operation, OperationType
 from models.sightings import ServiceSample, Sighting, SystemSample
 
 ILL = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
@@ -32,6 +32,7 @@ def system_metrics(environment: str, sample: SystemSample) -> list[Metric]:
         "disk_usage": sample.disk_percent,
         "disk_free_bytes": float(sample.disk_free_bytes),
         "inodes_free": float(sample.inodes_free),
+        "inodes_usage": 100.0 * (1 - sample.inodes_free / sample.inodes_total) if sample.inodes_total else None,
         "network_rx_bytes_total": float(sample.network_rx_bytes),
         "network_tx_bytes_total": float(sample.network_tx_bytes),
         "pressure_cpu": sample.pressure_cpu,
@@ -123,50 +124,16 @@ def first_causes(verdicts: Iterable[ServiceVerdict], dependencies: Iterable[Depe
     return [verdict for name, verdict in ill.items() if name not in suffering] or list(ill.values())
 
 
-def limit_alerts(environment: Environment, metrics: Iterable[Metric], alert_id: str) -> list[Alert]:
-    """Where a service is beyond what its environment allows, whatever is usual for it."""
-    found = []
-    for metric in metrics:
-        limits = environment.service(metric.service).limits
-        allowed: Mapping[str, float | None] = {
-            "cpu_usage": limits.cpu_percent,
-            "memory_usage": limits.memory_percent,
-            "response_time": limits.response_time_ms,
-        }
-        limit = allowed.get(metric.name)
-        if limit is not None and metric.value > limit:
-            found.append(
-                Alert(
-                    alert_id=f"{alert_id}-{metric.service}-{metric.name}",
-                    environment=environment.name,
-                    service=metric.service,
-                    metric=metric.name,
-                    severity=AlertSeverity.WARNING,
-                    reason=f"{metric.name} is {metric.value:.1f}, the environment allows {limit:g}",
-                    opened_at=metric.sampled_at,
-                    value=metric.value,
-                    threshold=limit,
-                )
-            )
-    return found
+def touched_services(operation: Operation, services: Iterable[str], done: Iterable[str] = ()) -> frozenset[str]:
+    """The services that an operation moves, or will: those it was asked for, or all; not those it is `done` with.
 
-
-def changed_alerts(
-    known: Sequence[Alert], now_true: Sequence[Alert], judged: frozenset[tuple[str, str]]
-) -> tuple[list[Alert], list[Alert]]:
-    """Which alerts begin and which end.
-
-    An alert whose metric was not judged this time neither begins nor ends: no data is not good news.
+    A health check touches nothing.
     """
-    open_keys = {(alert.service, alert.metric) for alert in known}
-    true_keys = {(alert.service, alert.metric) for alert in now_true}
-    began = [alert for alert in now_true if (alert.service, alert.metric) not in open_keys]
-    ended = [
-        alert
-        for alert in known
-        if (alert.service, alert.metric) in judged and (alert.service, alert.metric) not in true_keys
-    ]
-    return began, ended
+    if operation.operation_type is OperationType.HEALTH_CHECK:
+        return frozenset()
+    asked = operation.details.get("asked") or {}
+    named = (asked.get("parameters") or {}).get("services")
+    return frozenset(named or services) - frozenset(done)
 
 
 def _usage(last: Metric | None, cpu_seconds: float, at: datetime) -> float | None:

@@ -168,6 +168,11 @@ class _Notes:
     forecast_at: float = 0.0
 
 
+def is_budget(metric: str) -> bool:
+    """Whether an alert of this metric is about what has happened already, counted, and so foretells nothing."""
+    return metric in (UPTIME_BUDGET, ANSWER_BUDGET)
+
+
 def take_round(
     remembered_states: Mapping[Key, bytes],
     looked: Looked,

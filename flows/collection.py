@@ -6,46 +6,35 @@ import asyncio
 import dataclasses
 import logging
 from collections.abc import Awaitable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from prefect import flow
 
-from core.baselines import baseline, judge, learn
-from core.collection import (
-    ILL,
-    changed_alerts,
-    dependency_status,
-    first_causes,
-    limit_alerts,
-    service_metrics,
-    system_metrics,
-)
+from core.collection import ILL, dependency_status, first_causes, service_metrics, system_metrics
 from core.compose import start_waves
+from core.rounds import HEALTH, SOURCES, Looked, RoundOutcome, close_proven, is_budget, take_round
 from flows.error_recovery import error_recovery
-from flows.identifiers import new_error_id
 from flows.judging import dependencies_of, judge_now
-from models.analysis import Judgement, Level
+from models.analysis import AlertChange, AlertEvent
 from models.compose import Application
 from models.environments import Environment
 from models.failures import RoasError
-from models.health import Health, HealthReport, ServiceVerdict
-from models.metrics import HOST, Alert, AlertSeverity, Baseline, Metric
+from models.health import Health, HealthReport
+from models.metrics import HOST, AlertSeverity, Metric
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
 from models.sightings import ServiceSample, Sighting, SystemSample
 from tasks.loading import load_environment
 from tasks.monitoring import (
-    baseline_states,
-    last_metrics,
-    open_alerts,
-    refresh_cache,
+    Memory,
+    read_memory,
     sample_services,
     sample_system,
-    stopped_on_request,
-    store_alerts,
-    store_collection,
-    store_dependencies,
+    store_closed,
+    store_metric,
+    store_round,
+    tell_cache,
 )
 from tasks.reconciling import mark_interrupted
 from tasks.records import record_health
@@ -54,12 +43,9 @@ from tasks.services import look_at_application, read_application
 log = logging.getLogger("roas")
 Answer = TypeVar("Answer")
 
-_JUDGED = frozenset({"cpu_usage", "memory_usage", "response_time", "disk_usage", "load_1m"})
-"""The metrics with a baseline; the others are kept as they are, for rates and for people."""
-
 _SETTLE_SECONDS = 15.0
-_CACHE_LIFETIMES = 3
-"""The snapshot outlives this many collections, so that one late collection does not empty the dashboard."""
+_POOR = 80.0
+"""Below this many points a service's score comes with advice."""
 
 
 @flow(name="collection", flow_run_name="collect {environment}")
@@ -74,49 +60,73 @@ async def collection(environment: str, compose_files: list[str] | None = None, a
     declared = await load_environment(environment, files)
     await mark_interrupted(None, datetime.now(UTC))
     gaps: list[str] = []
-    application, system, samples, sightings, last, states = await asyncio.gather(
+    application, system, samples, sightings, memory = await asyncio.gather(
         _or_gap("compose files", read_application(declared), gaps),
         _or_gap("host", sample_system(), gaps),
         _or_gap("container statistics", sample_services(declared), gaps),
         _or_gap("containers", look_at_application(declared), gaps),
-        last_metrics(environment),
-        baseline_states(environment),
+        read_memory(environment, datetime.now(UTC)),
     )
-    idle = await stopped_on_request(environment) or (sightings is not None and not sightings)
-    now = datetime.now(UTC)
-    health = await _judge(declared, application, gaps)
-    metrics = _measured(declared, system, samples, sightings, health, last)
-    quiet = health is not None and health.count(*ILL) > 0
-    judgements, learnt, baselines = _against_baselines(metrics, states, frozen=quiet)
-    # What nobody wants to run is measured and judged, but it is no reason to wake or restart anything.
-    alerts = await _alerts(declared, metrics, judgements, None if idle else health, now)
+    health = await _judge(declared, application, sightings, gaps)
+    metrics = _measured(declared, system, samples, sightings, health, memory)
+    idle = memory.stopped or (sightings is not None and not sightings)
     needs = dependencies_of(declared, application) if application else []
-    await store_collection(
-        environment,
-        metrics,
-        dependency_status(needs, health.services if health else (), now),
-        baselines,
-        learnt,
+    now = datetime.now(UTC)
+    dependencies = dependency_status(needs, health.services, now) if health else None
+    # What nobody wants to run is measured and judged, but it is no reason to wake or restart anything.
+    outcome = take_round(
+        memory.states,
+        Looked(
+            at=now,
+            metrics=metrics,
+            verdicts=health.services if health else None,
+            dependencies=dependencies or (),
+            certain=_certain(sightings or ()),
+            gaps=gaps,
+            statistics=samples is not None,
+        ),
+        environment=declared,
+        quiet=memory.quiet([verdict.service for verdict in health.services] if health else [], idle=idle),
+        rows=memory.alerts,
+        predictions=memory.predictions,
     )
     if health is not None:
-        critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in alerts)
+        critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in outcome.told)
         health = dataclasses.replace(health, critical_alerts=critical)
-        await record_health(health)
+    await store_round(environment, metrics, outcome, dependencies, health)
+    _say(outcome)
     recoveries: list[RecoveryOutcome] = []
     if not idle:
-        recoveries = await _hand_over(declared, application, files, health, judgements, gaps, act=act)
+        recoveries = await _hand_over(declared, application, files, health, outcome, gaps, act=act)
     after = None
+    alerts = outcome.told
     if application is not None and any(one.method is RecoveryMethod.AUTOMATIC for one in recoveries):
         after = await _or_gap("health after recovery", judge_now(declared, application), gaps)
         if after is not None:
             await record_health(after)
-            await store_dependencies(environment, dependency_status(needs, after.services, after.checked_at))
-            alerts = await _close_health_alerts(alerts, after)
-    report = _report(declared, health, after, metrics, alerts, gaps, recoveries, now)
-    trouble = await refresh_cache(
+            well = {verdict.service for verdict in after.services if verdict.health not in ILL}
+            states, closed = close_proven(outcome, well, after.checked_at)
+            proven = dependency_status(needs, after.services, after.checked_at)
+            await store_closed(environment, after.checked_at, states, closed, proven)
+            over = {alert.alert_id for alert in closed}
+            alerts = tuple(alert for alert in alerts if alert.alert_id not in over)
+    report = CollectionReport(
+        environment=environment,
+        timestamp=now.isoformat(),
+        overall_status=str(health.overall) if health else "unknown",
+        metrics=_table(metrics),
+        alerts=tuple(f"{alert.severity}: {alert.service}: {alert.reason}" for alert in alerts),
+        recommendations=_advice(health, recoveries, outcome),
+        gaps=tuple(gaps),
+        health=health,
+        after_recovery=str(after.overall) if after else None,
+        recoveries=tuple(recoveries),
+    )
+    trouble = await tell_cache(
         environment,
         {"timestamp": report.timestamp, "overall_status": report.overall_status, "metrics": report.metrics},
-        declared.collect_every_seconds * _CACHE_LIFETIMES,
+        outcome,
+        timedelta(seconds=declared.collect_every_seconds),
     )
     if trouble:
         log.warning("the cache did not take the snapshot: %s", trouble)
@@ -129,16 +139,28 @@ async def _or_gap(source: str, doing: Awaitable[Answer], gaps: list[str]) -> Ans
     """The answer of one source, or None and a gap that says why."""
     try:
         return await doing
-    except (RoasError, TimeoutError) as error:
+    except (RoasError, OSError, TimeoutError) as error:
         log.warning("%s did not answer: %s", source, error)
         gaps.append(f"{source}: {error or type(error).__name__}")
         return None
 
 
-async def _judge(environment: Environment, application: Application | None, gaps: list[str]) -> HealthReport | None:
-    if application is None:
+async def _judge(
+    environment: Environment, application: Application | None, sightings: Sequence[Sighting] | None, gaps: list[str]
+) -> HealthReport | None:
+    # The engine that did not show its containers is a gap already, in the same words.
+    if application is None or sightings is None:
         return None
-    return await _or_gap("health", judge_now(environment, application), gaps)
+    return await _or_gap("health", judge_now(environment, application, sightings=sightings), gaps)
+
+
+def _certain(sightings: Sequence[Sighting]) -> frozenset[str]:
+    """Services whose state needs no second look: what has ended, and what its own check has given up."""
+    return frozenset(
+        seen.service
+        for seen in sightings
+        if not seen.one_off and (seen.state != "running" or seen.health == "unhealthy")
+    )
 
 
 def _measured(
@@ -147,66 +169,27 @@ def _measured(
     samples: Sequence[ServiceSample] | None,
     sightings: Sequence[Sighting] | None,
     health: HealthReport | None,
-    last: Sequence[Metric],
+    memory: Memory,
 ) -> list[Metric]:
     probes = [probe for verdict in health.services for probe in verdict.probes] if health else []
     of_host = system_metrics(environment.name, system) if system else []
-    return of_host + service_metrics(environment.name, samples or (), sightings or (), probes, last)
+    at = system.sampled_at if system else datetime.now(UTC)
+    of_host += store_metric(environment.name, memory.store_bytes, at)
+    return of_host + service_metrics(environment.name, samples or (), sightings or (), probes, memory.last)
 
 
-def _against_baselines(
-    metrics: Sequence[Metric], states: dict[tuple[str, str], bytes], *, frozen: bool
-) -> tuple[list[tuple[Metric, Judgement]], dict[tuple[str, str], bytes], list[Baseline]]:
-    """Judge each metric by what was usual before it, then learn from it; nothing is learnt in bad times."""
-    judgements, learnt, baselines = [], {}, []
-    for metric in metrics:
-        if metric.name not in _JUDGED:
-            continue
-        key = (metric.service, metric.name)
-        known = states.get(key)
-        judgements.append((metric, judge(known, metric.sampled_at, metric.value, metric=metric.name)))
-        learnt[key] = learn(known, metric.sampled_at, metric.value, frozen=frozen)
-        usual = baseline(learnt[key], service=metric.service, metric=metric.name)
-        if usual is not None:
-            baselines.append(usual)
-    return judgements, learnt, baselines
-
-
-async def _alerts(
-    environment: Environment,
-    metrics: Sequence[Metric],
-    judgements: Sequence[tuple[Metric, Judgement]],
-    health: HealthReport | None,
-    now: datetime,
-) -> list[Alert]:
-    """What should be known now, new and old; stored where it changed."""
-    stem = new_error_id(now).replace("err-", "alert-")
-    true_now = limit_alerts(environment, metrics, stem)
-    said = {(alert.service, alert.metric) for alert in true_now}
-    for metric, judged in judgements:
-        if judged.level in (Level.WARNING, Level.CRITICAL) and (metric.service, metric.name) not in said:
-            true_now.append(_alert(stem, environment, metric, judged, now))
-    for verdict in health.services if health else ():
-        if verdict.health in ILL:
-            true_now.append(_down_alert(stem, environment, verdict, now))
-    keys = {(metric.service, metric.name) for metric in metrics}
-    keys |= {(verdict.service, "health") for verdict in (health.services if health else ())}
-    known = await open_alerts(environment.name)
-    began, ended = changed_alerts(known, true_now, frozenset(keys))
-    await store_alerts(began, [dataclasses.replace(alert, resolved_at=now) for alert in ended])
-    for alert in began:
-        log.warning("alert: %s %s", alert.service, alert.reason)
-    for alert in ended:
-        log.info("alert over: %s %s", alert.service, alert.metric)
-    return [alert for alert in known if alert not in ended] + began
-
-
-async def _close_health_alerts(alerts: Sequence[Alert], after: HealthReport) -> list[Alert]:
-    """The alerts that a recovery did not end; the others are closed at once, not at the next collection."""
-    ill = {verdict.service for verdict in after.services if verdict.health in ILL}
-    over = [alert for alert in alerts if alert.metric == "health" and alert.service not in ill]
-    await store_alerts([], [dataclasses.replace(alert, resolved_at=after.checked_at) for alert in over])
-    return [alert for alert in alerts if alert not in over]
+def _say(outcome: RoundOutcome) -> None:
+    """One line for each change of an alert and each prediction, as a person reads the log."""
+    for event in outcome.events:
+        alert, also = event.alert, f" ({len(event.children)} others come of it)" if event.children else ""
+        if event.change is AlertChange.RESOLVED:
+            log.info("alert over: %s %s", alert.service, alert.metric)
+        else:
+            log.warning("alert %s: %s %s%s", event.change, alert.service, alert.reason, also)
+    for prediction in outcome.predictions:
+        log.info("prediction for %s: %s; %s", prediction.service, prediction.words, prediction.outcome)
+    for name in outcome.unreadable:
+        log.error("what was remembered as %s could not be read and is begun anew", name)
 
 
 async def _hand_over(
@@ -214,7 +197,7 @@ async def _hand_over(
     application: Application | None,
     files: tuple[str, ...],
     health: HealthReport | None,
-    judgements: Sequence[tuple[Metric, Judgement]],
+    outcome: RoundOutcome,
     gaps: Sequence[str],
     *,
     act: bool,
@@ -233,29 +216,44 @@ async def _hand_over(
             )
         )
     else:
-        outcomes += await _recover_services(environment, application, files, health, act=act)
-    for metric, judged in judgements:
-        if judged.level is Level.CRITICAL:
+        outcomes += await _recover_services(environment, application, files, health, outcome.muted, act=act)
+    for event in outcome.events:
+        if _foretells(event):
+            alert = event.alert
             outcomes.append(
                 await error_recovery(
                     environment=environment.name,
-                    text=f"{metric.name} of {metric.service} crossed its critical threshold: {judged.reason}",
-                    service=None if metric.service == HOST else metric.service,
+                    text=f"{alert.metric} of {alert.service} is not as usual: {alert.reason}",
+                    service=None if alert.service == HOST else alert.service,
                     source="prediction",
                     compose_files=list(files),
-                    act=act,
+                    # A warning is worth knowing of, and no reason to restart what serves.
+                    act=act and alert.severity is AlertSeverity.CRITICAL,
                     predictive=True,
                 )
             )
     return outcomes
 
 
+def _foretells(event: AlertEvent) -> bool:
+    """Whether an alert that has just opened, or become critical, tells of a failure that may come."""
+    if event.change not in (AlertChange.OPENED, AlertChange.RAISED):
+        return False
+    return event.alert.metric not in (HEALTH, SOURCES) and not is_budget(event.alert.metric)
+
+
 async def _recover_services(
-    environment: Environment, application: Application, files: tuple[str, ...], health: HealthReport, *, act: bool
+    environment: Environment,
+    application: Application,
+    files: tuple[str, ...],
+    health: HealthReport,
+    muted: frozenset[str],
+    *,
+    act: bool,
 ) -> list[RecoveryOutcome]:
     """The causes first; what depends on them is looked at again, and recovered only if it stays ill."""
     outcomes: list[RecoveryOutcome] = []
-    tried: set[str] = set()
+    tried = set(muted)
     left = health
     for _ in start_waves(application):
         causes = first_causes(left.services, dependencies_of(environment, application))
@@ -292,55 +290,22 @@ async def _settled(environment: Environment, application: Application) -> Health
         waited += 1
 
 
-def _alert(stem: str, environment: Environment, metric: Metric, judged: Judgement, now: datetime) -> Alert:
-    return Alert(
-        alert_id=f"{stem}-{metric.service}-{metric.name}",
-        environment=environment.name,
-        service=metric.service,
-        metric=metric.name,
-        severity=AlertSeverity.CRITICAL if judged.level is Level.CRITICAL else AlertSeverity.WARNING,
-        reason=judged.reason,
-        opened_at=now,
-        value=metric.value,
-        threshold=judged.threshold,
-    )
-
-
-def _down_alert(stem: str, environment: Environment, verdict: ServiceVerdict, now: datetime) -> Alert:
-    return Alert(
-        alert_id=f"{stem}-{verdict.service}-health",
-        environment=environment.name,
-        service=verdict.service,
-        metric="health",
-        severity=AlertSeverity.CRITICAL if verdict.required else AlertSeverity.WARNING,
-        reason=verdict.reason,
-        opened_at=now,
-    )
-
-
-def _report(
-    environment: Environment,
-    health: HealthReport | None,
-    after: HealthReport | None,
-    metrics: Sequence[Metric],
-    alerts: Sequence[Alert],
-    gaps: Sequence[str],
-    recoveries: Sequence[RecoveryOutcome],
-    now: datetime,
-) -> CollectionReport:
+def _table(metrics: Sequence[Metric]) -> dict[str, dict[str, float]]:
     table: dict[str, dict[str, float]] = {}
     for metric in metrics:
         table.setdefault(metric.service, {})[metric.name] = metric.value
-    advice = [step for outcome in recoveries if not outcome.success for step in outcome.steps]
-    return CollectionReport(
-        environment=environment.name,
-        timestamp=now.isoformat(),
-        overall_status=str(health.overall) if health else "unknown",
-        metrics=table,
-        alerts=tuple(f"{alert.severity}: {alert.service}: {alert.reason}" for alert in alerts),
-        recommendations=tuple(dict.fromkeys([*(health.findings if health else ()), *advice])),
-        gaps=tuple(gaps),
-        health=health,
-        after_recovery=str(after.overall) if after else None,
-        recoveries=tuple(recoveries),
-    )
+    return table
+
+
+def _advice(
+    health: HealthReport | None, recoveries: Sequence[RecoveryOutcome], outcome: RoundOutcome
+) -> tuple[str, ...]:
+    """What was found, what a person should do, and what costs a service its score; each once."""
+    steps = [step for one in recoveries if not one.success for step in one.steps]
+    poor = [
+        f"{score.service}: {hint}"
+        for score in outcome.current_scores
+        if score.score is not None and score.score < _POOR
+        for hint in score.suggestions
+    ]
+    return tuple(dict.fromkeys([*(health.findings if health else ()), *steps, *poor]))

@@ -28,13 +28,14 @@ async def judge_now(
     *,
     deployment_id: str | None = None,
     critical_alerts: int = 0,
+    sightings: Sequence[Sighting] | None = None,
 ) -> HealthReport:
-    """Look at every container, ask every probe, and judge the whole.
+    """Look at every container, unless that was done just now, ask every probe, and judge the whole.
 
     Raises:
         EngineUnreachableError: The engine did not answer.
     """
-    sightings = await look_at_application(environment)
+    sightings = await look_at_application(environment) if sightings is None else sightings
     running = {seen.service for seen in sightings if seen.state == "running" and not seen.one_off}
     probed = [name for name in application.services if environment.service(name).probe and name in running]
     answers = dict(

@@ -1,23 +1,67 @@
-"""Monitoring: sample host and services, and put what was seen where it is kept."""
+"""Monitoring: sample host and services, read what is remembered, and keep and tell what a round found."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
 
 from prefect import task
 
 from adapters.host import sample_host
+from adapters.stores.check import figures
+from core.collection import touched_services
+from core.rounds import Key, Quiet, RoundOutcome
+from models.analysis import ServiceScore
 from models.environments import Environment
-from models.metrics import Alert, Baseline, Dependency, Metric
-from models.operations import OperationStatus, OperationType
+from models.failures import StoreError
+from models.health import HealthReport
+from models.metrics import HOST, Alert, Dependency, Metric, Prediction, PredictionOutcome
+from models.operations import Operation, OperationStatus, OperationType
+from models.records import RecordedScore
 from models.settings import Settings
 from models.sightings import ServiceSample, SystemSample
 from tasks.doors import engine_of
 from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores, shared_cache
+
+log = logging.getLogger("roas")
+
+ALERT_STREAM = "alerts"
+"""The stream of the cache that every change of an alert goes to, of every environment."""
+
+_SETTLES_IN = timedelta(minutes=2)
+"""So long after an operation nothing is learnt of what it touched."""
+
+_CACHE_LIFETIMES = 3
+"""A snapshot outlives this many collections, so that one late collection does not empty the dashboard."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What is remembered of an environment before a round.
+
+    `last` are the newest metrics; `running` the operations that go on, each with the services it is done
+    with; `settling` those that ended a moment ago.
+    """
+
+    states: Mapping[Key, bytes]
+    last: tuple[Metric, ...]
+    alerts: tuple[Alert, ...]
+    predictions: tuple[Prediction, ...]
+    running: tuple[tuple[Operation, frozenset[str]], ...]
+    settling: tuple[Operation, ...]
+    stopped: bool
+    store_bytes: float | None
+
+    def quiet(self, services: Sequence[str], *, idle: bool) -> Quiet:
+        """Where nothing is to be told, and nothing learnt, of these services."""
+        busy = [touched_services(operation, services, done) for operation, done in self.running]
+        settling = [touched_services(operation, services) for operation in self.settling]
+        return Quiet(busy=frozenset().union(*busy), settling=frozenset().union(*settling), idle=idle)
 
 
 @task(name="sample the host", **LOOK)
@@ -40,79 +84,139 @@ async def sample_services(environment: Environment) -> list[ServiceSample]:
 @task(name="is it meant to run", **LOOK)
 async def stopped_on_request(environment: str) -> bool:
     """Whether the last thing that was asked of an environment, successfully, was to stop."""
-
-    def read() -> bool:
-        history = open_stores().deployments.history(environment=environment, status=OperationStatus.SUCCESS, limit=20)
-        asked = [one.operation_type for one in history if one.operation_type is not OperationType.HEALTH_CHECK]
-        return bool(asked) and asked[0] is OperationType.STOP
-
-    return await asyncio.to_thread(read)
+    return await asyncio.to_thread(_is_stopped, environment)
 
 
-@task(name="read the last metrics", **LOOK)
-async def last_metrics(environment: str) -> list[Metric]:
-    """The newest value of every metric of an environment."""
-    return await asyncio.to_thread(lambda: list(open_stores().monitoring.latest(environment)))
+@task(name="read what is remembered", **LOOK)
+async def read_memory(environment: str, now: datetime) -> Memory:
+    """All that a round is judged by, and what is being done to the environment."""
+    return await asyncio.to_thread(_memory, environment, now)
 
 
-@task(name="read the baselines", **LOOK)
-async def baseline_states(environment: str) -> dict[tuple[str, str], bytes]:
-    """What has been learnt of each metric, by service and metric."""
-    return await asyncio.to_thread(lambda: dict(open_stores().monitoring.states(environment)))
+@task(name="store the round", **WRITE)
+async def store_round(
+    environment: str,
+    metrics: Sequence[Metric],
+    outcome: RoundOutcome,
+    dependencies: Sequence[Dependency] | None,
+    health: HealthReport | None,
+) -> None:
+    """Keep one round: samples and answers through the batch writer, all else in one transaction.
+
+    Samples that cannot go into the store now wait in the spool, and the log says so.
+
+    Raises:
+        StoreError: What was found could not be stored.
+    """
+
+    def put() -> None:
+        stores = open_stores()
+        stores.writer.put_metrics(metrics)
+        if health is not None:
+            probes = [probe for verdict in health.services for probe in verdict.probes]
+            stores.writer.put_probes(probes, environment)
+            stores.monitoring.record_health(health)
+        stores.monitoring.put_round(
+            environment,
+            outcome.at,
+            states=outcome.states,
+            baselines=outcome.baselines,
+            dependencies=dependencies,
+            alerts=[*outcome.alerts, *outcome.closed],
+            predictions=outcome.predictions,
+            scores=[_recorded(environment, score, outcome.at) for score in outcome.scores],
+        )
+        try:
+            stores.writer.flush()
+        except StoreError as error:
+            log.warning("samples of %s wait in the spool: %s", environment, error)
+
+    await asyncio.to_thread(put)
 
 
-@task(name="read open alerts", **LOOK)
-async def open_alerts(environment: str) -> list[Alert]:
-    """The alerts of an environment that nobody and nothing has closed yet."""
-    return await asyncio.to_thread(
-        lambda: [a for a in open_stores().monitoring.alerts(environment=environment) if a.resolved_at is None]
+@task(name="close the alerts", **WRITE)
+async def store_closed(
+    environment: str,
+    at: datetime,
+    states: Mapping[Key, bytes],
+    closed: Sequence[Alert],
+    dependencies: Sequence[Dependency],
+) -> None:
+    """Keep which alerts a recovery has ended, and how the dependencies are after it."""
+    await asyncio.to_thread(
+        open_stores().monitoring.put_round, environment, at, states=states, alerts=closed, dependencies=dependencies
     )
 
 
-@task(name="store the collection", **WRITE)
-async def store_collection(
-    environment: str,
-    metrics: Sequence[Metric],
-    dependencies: Sequence[Dependency],
-    baselines: Sequence[Baseline],
-    states: Mapping[tuple[str, str], bytes],
-) -> None:
-    """Write one collection: its metrics, its dependencies' status, and what was learnt."""
+@task(name="tell the cache", **WRITE)
+async def tell_cache(
+    environment: str, snapshot: dict[str, object], outcome: RoundOutcome, every: timedelta
+) -> str | None:
+    """Put the newest snapshot, baselines and changes of alerts where other processes read them at once.
 
-    def put() -> None:
-        store = open_stores().monitoring
-        store.add_metrics(metrics)
-        store.put_dependencies(environment, list(dependencies))
-        store.put_baselines(environment, list(baselines))
-        store.put_states(environment, dict(states))
-        store.beat(f"collection/{environment}", datetime.now(UTC))
+    Says why where the cache did not take them.
+    """
 
-    await asyncio.to_thread(put)
+    def tell() -> str | None:
+        cache, lifetime = shared_cache(), round(every.total_seconds() * _CACHE_LIFETIMES)
+        usual: dict[str, object] = {f"{one.service}/{one.metric}": asdict(one) for one in outcome.baselines}
+        cache.put(f"baselines:{environment}", usual, lifetime)
+        for event in outcome.events:
+            cache.publish(ALERT_STREAM, {"at": outcome.at} | asdict(event))
+        cache.put(f"snapshot:{environment}", snapshot, lifetime)
+        return cache.trouble
 
-
-@task(name="store the dependencies", **WRITE)
-async def store_dependencies(environment: str, dependencies: Sequence[Dependency]) -> None:
-    """Write what is known of each dependency now."""
-    await asyncio.to_thread(open_stores().monitoring.put_dependencies, environment, list(dependencies))
+    return await asyncio.to_thread(tell)
 
 
-@task(name="store the alerts", **WRITE)
-async def store_alerts(opened: Sequence[Alert], resolved: Sequence[Alert]) -> None:
-    """Write which alerts began and which are over."""
+def acknowledge(alert_id: str, at: datetime, note: str) -> bool:
+    """A person takes an alert; False where it is not open. The next round knows it.
 
-    def put() -> None:
-        store = open_stores().monitoring
-        for alert in opened:
-            store.open_alert(alert)
-        for alert in resolved:
-            store.resolve_alert(alert.alert_id, alert.resolved_at or datetime.now(UTC))
-
-    await asyncio.to_thread(put)
+    Raises:
+        StoreError: The store cannot be written to.
+    """
+    return open_stores().monitoring.acknowledge_alert(alert_id, at, note)
 
 
-@task(name="refresh the cache", **WRITE)
-async def refresh_cache(environment: str, snapshot: dict[str, object], lifetime_seconds: int) -> str | None:
-    """Put the newest snapshot where other processes read it; says why where the cache did not take it."""
-    cache = shared_cache()
-    await asyncio.to_thread(cache.put, f"snapshot:{environment}", snapshot, lifetime_seconds)
-    return cache.trouble
+def _memory(environment: str, now: datetime) -> Memory:
+    stores = open_stores()
+    deployments, monitoring = stores.deployments, stores.monitoring
+    running = [one for one in deployments.running(environment) if one.status is OperationStatus.RUNNING]
+    ended = deployments.history(environment=environment, limit=5)
+    return Memory(
+        states=monitoring.states(environment),
+        last=tuple(monitoring.latest(environment)),
+        alerts=tuple(monitoring.open_alerts(environment)),
+        predictions=tuple(monitoring.predictions(environment, PredictionOutcome.OPEN)),
+        running=tuple(
+            (one, frozenset(change.service for change in deployments.changes(one.deployment_id))) for one in running
+        ),
+        settling=tuple(one for one in ended if one.ended_at is not None and now - one.ended_at < _SETTLES_IN),
+        stopped=_is_stopped(environment),
+        store_bytes=max((float(sum(figures(one).bytes.values())) for one in stores.databases.values()), default=None),
+    )
+
+
+def _is_stopped(environment: str) -> bool:
+    history = open_stores().deployments.history(environment=environment, status=OperationStatus.SUCCESS, limit=20)
+    asked = [one.operation_type for one in history if one.operation_type is not OperationType.HEALTH_CHECK]
+    return bool(asked) and asked[0] is OperationType.STOP
+
+
+def store_metric(environment: str, store_bytes: float | None, at: datetime) -> list[Metric]:
+    """The size of the largest store as a metric of the host, where it is known."""
+    if store_bytes is None:
+        return []
+    return [Metric(environment=environment, service=HOST, name="store_bytes", value=store_bytes, sampled_at=at)]
+
+
+def _recorded(environment: str, score: ServiceScore, at: datetime) -> RecordedScore:
+    return RecordedScore(
+        environment=environment,
+        service=score.service,
+        score=score.score or 0.0,
+        grade=str(score.grade or ""),
+        scored_at=at,
+        parts=score.parts | {"coverage": score.coverage, "low": score.low, "high": score.high},
+        suggestions=score.suggestions,
+    )
