@@ -5,21 +5,52 @@ from __future__ import annotations
 import getpass
 import re
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
 
 import click
 
-from flows.cli_options import as_json
+from flows.cli_options import as_json, bare_compose, named, of_environment
+from flows.cli_running import run_flow, show_answer
 from models.errors_seen import Category, Pattern, Severity, Strategy
 from models.failures import BadInputError
 from models.recovery import Ticket, TicketEntry, TicketState
+
+_UNTIL_STOPPED = 24 * 365.0
 
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def register(group: click.Group) -> None:
     """Add the commands of this module to `roas`."""
-    for command in (tickets, resolve, pause, unpause, patterns):
+    for command in (watch, tickets, resolve, pause, unpause, patterns):
         group.add_command(command)
+
+
+@click.command()
+@of_environment
+@bare_compose
+@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="How long; without it until Ctrl-C.")
+@click.option("--dry-run", is_flag=True, help="Record what is wrong; do nothing about it.")
+@as_json
+def watch(
+    environment: str | None,
+    files: tuple[Path, ...],
+    project: str | None,
+    hours: float | None,
+    dry_run: bool,
+    json_wanted: bool,
+) -> None:
+    """Hear from the engine when a service fails, and recover it at once. `roas serve` does this by itself."""
+    name, compose = named(environment, files, project)
+
+    async def run() -> Any:
+        from flows.watch import watch as flow
+
+        return await flow(name, compose_files=compose, act=not dry_run, hours=hours or _UNTIL_STOPPED)
+
+    report = run_flow(run)
+    show_answer(report, json_wanted, lambda told: click.echo(f"{told.environment}: {told.events} events"))
 
 
 @click.command()

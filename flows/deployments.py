@@ -11,10 +11,15 @@ from typing import Any
 from prefect import Flow
 from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
 from prefect.deployments.runner import RunnerDeployment
+from prefect.events import DeploymentEventTrigger
+from prefect.events.schemas.automations import Posture
+from prefect.events.schemas.events import ResourceSpecification
 from prefect.types.entrypoint import EntrypointType
 
+from flows.error_recovery import error_recovery
 from flows.operations import FLOWS
 from tasks.doors import find_environment
+from tasks.notifications import UNHEALTHY
 
 ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 """A second run of the same kind would only find the environment held; it is cancelled, which is seen."""
@@ -22,6 +27,9 @@ ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLi
 NIGHTLY = "17 3 * * *"
 """When the life cycle runs, in UTC: off the full hour, where every other job runs."""
 
+
+WATCH_EVERY = timedelta(minutes=15)
+"""How soon a watch that has died is begun again. While it lives, each further run is cancelled before it begins."""
 
 HOURLY = "23 * * * *"
 """When drift is looked for."""
@@ -32,12 +40,36 @@ def deployments_of(environment: str) -> list[RunnerDeployment]:
     every = timedelta(seconds=find_environment(environment).collect_every_seconds)
     schedules: dict[str, dict[str, Any]] = {
         "collect": {"interval": every},
+        "watch": {"interval": WATCH_EVERY},
         "drift": {"cron": HOURLY},
         "lifecycle": {"cron": NIGHTLY},
     }
-    return [
+    served = [
         _deployment(flow, environment, schedules.get(name, {}), waits=name == "recover") for name, flow in FLOWS.items()
     ]
+    for deployment in served:
+        if deployment.flow_name == error_recovery.name:
+            deployment.triggers = [_when_unhealthy(environment)]
+    return served
+
+
+def _when_unhealthy(environment: str) -> DeploymentEventTrigger:
+    """Starts recovery of a service that was seen unhealthy by somebody who does nothing about it."""
+    return DeploymentEventTrigger(
+        name=f"recover {environment} without a watch",
+        expect={UNHEALTHY},
+        match=ResourceSpecification({"roas.environment": environment, "roas.handled": "no"}),
+        for_each={"prefect.resource.id"},
+        posture=Posture.Reactive,
+        threshold=1,
+        within=timedelta(seconds=60),
+        parameters={
+            "environment": environment,
+            "text": "{{ event.payload.text }}",
+            "service": "{{ event.payload.service }}",
+            "source": "event",
+        },
+    )
 
 
 def _deployment(flow: Flow[..., Any], environment: str, schedule: dict[str, Any], *, waits: bool) -> RunnerDeployment:

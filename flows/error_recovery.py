@@ -26,6 +26,7 @@ from models.metrics import Dependency
 from models.recovery import RecoveryExecution, RecoveryMethod, RecoveryOutcome, Step, Ticket
 from tasks.evidence import failure_evidence, link_evidence
 from tasks.loading import load_environment
+from tasks.monitoring import stopped_on_request
 from tasks.recovery import (
     begin_execution,
     close_tickets,
@@ -202,6 +203,8 @@ async def _not_needed(environment: Environment, application: Application, servic
     """Why what an event told seconds ago calls for nothing now; None where it still does."""
     if await is_watched(environment.name, datetime.now(UTC)):
         return f"the watch of {environment.name} looks after it"
+    if await stopped_on_request(environment.name) or await stopped_by_person(environment, service):
+        return "it was stopped on request"
     health = await _health_now(environment, application)
     verdict = next((one for one in health.services if one.service == service), None) if health else None
     return f"it is {verdict.health} now" if verdict is not None and verdict.health not in _DOWN else None

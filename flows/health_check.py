@@ -6,12 +6,14 @@ import logging
 
 from prefect import flow
 
+from core.collection import ILL
 from core.judging import state_changes
 from flows.judging import judge_now
 from flows.recording import recorded
 from models.operations import OperationType
 from models.results import OperationResult
 from tasks.loading import load_environment
+from tasks.notifications import UNHEALTHY, announce
 from tasks.records import last_states, record_changes, record_health
 from tasks.services import read_application
 
@@ -48,6 +50,16 @@ async def health_check(
         story.facts["health"] = str(health.overall)
         for verdict in health.services:
             log.info("%s is %s: %s", verdict.service, verdict.health, verdict.reason)
+            if verdict.health in ILL:
+                # A check only looks. What the event starts looks again, and leaves alone what a watch has in hand.
+                announce(
+                    UNHEALTHY,
+                    environment,
+                    service=verdict.service,
+                    deployment_id=story.deployment_id,
+                    handled=False,
+                    text=f"service {verdict.service} is {verdict.health}: {verdict.reason}",
+                )
     return OperationResult(
         success=True,
         deployment_id=story.deployment_id,

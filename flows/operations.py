@@ -15,6 +15,7 @@ from flows.restart import restart
 from flows.rollback import rollback
 from flows.startup import startup
 from flows.stop import stop
+from flows.watch import watch
 
 FLOWS: dict[str, Flow[..., Any]] = {
     "start": startup,
@@ -24,6 +25,7 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "health": health_check,
     "drift": drift,
     "collect": collection,
+    "watch": watch,
     "recover": error_recovery,
     "lifecycle": lifecycle,
 }

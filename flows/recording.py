@@ -31,6 +31,7 @@ from models.operations import Operation, OperationStatus, OperationStep, Operati
 from models.recovery import RecoveryOutcome
 from tasks.doors import open_doors_side_by_side
 from tasks.lease import Hold, hold_environment
+from tasks.notifications import DEPLOYMENT_FAILED, announce
 from tasks.reconciling import let_run, mark_interrupted, operation_of, record_step, take_up
 from tasks.records import begin_operation, finish_operation
 from tasks.redaction import redact
@@ -229,6 +230,13 @@ async def _settle(
     text = await _redacted(story, failure, compose_files)
     advice = failure.advice if isinstance(failure, RoasError) else ""
     log.error("%s of %s failed: %s", operation_type, story.environment, text)
+    announce(
+        DEPLOYMENT_FAILED,
+        story.environment,
+        service=failure.service if isinstance(failure, StartFailedError) else None,
+        deployment_id=story.deployment_id,
+        text=text,
+    )
     try:
         # What was being undone when its runner was lost is on record already, with its evidence.
         if not cancelled and UNDOING not in story.done:

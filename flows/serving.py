@@ -72,4 +72,5 @@ def _serve_deployments(names: tuple[str, ...]) -> None:
     from flows.deployments import deployments_of
 
     served = [deployment for name in names for deployment in deployments_of(name)]
-    serve(*served, limit=4, pause_on_shutdown=False, print_starting_message=False)
+    # A watch of each environment runs all the time, beside what else is to run.
+    serve(*served, limit=4 + len(names), pause_on_shutdown=False, print_starting_message=False)

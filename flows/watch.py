@@ -38,8 +38,9 @@ from tasks.watching import beat, in_hand, listen
 log = logging.getLogger("roas")
 
 SWEEP = timedelta(seconds=60)
-WATCH_HOURS = 12.0
-"""After so long a watch ends, and its schedule begins the next: whatever a process gathers goes with it."""
+WATCH_HOURS = 12 - 20 / 3600
+"""After so long a watch ends: whatever a process gathers goes with it. Just before twelve hours, since the next
+run of its schedule then finds the place free."""
 
 _EVENTS = 1_000_000
 _GATHER_SECONDS = 0.1

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from prefect.events import DeploymentEventTrigger
 
 from flows.deployments import deployments_of
 
@@ -27,3 +28,9 @@ def test_prefect_yaml_lists_what_serve_serves(environment: str, monkeypatch: pyt
         limit = entry.get("concurrency_limit")
         assert (limit["limit"] if limit else None) == deployment.concurrency_limit
         assert len(entry.get("schedules", [])) == len(deployment.schedules or [])
+        told = [
+            {"name": one.name, "match": one.match.model_dump(), "parameters": one.parameters}
+            for one in deployment.triggers
+            if isinstance(one, DeploymentEventTrigger)
+        ]
+        assert [{key: one[key] for key in ("name", "match", "parameters")} for one in entry.get("triggers", [])] == told
