@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, closing, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -122,6 +122,9 @@ class SqliteDatabase:
         """Close every pooled connection."""
         self._readers.dispose()
         self._writers.dispose()
+        plain, self._plain = self._plain, []
+        for driver in plain:
+            driver.close()
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
@@ -168,12 +171,21 @@ class SqliteDatabase:
         with self.gate.held(self.deadline_seconds, self._label):
             self.before_write()
             self._make_sure()
-            with self._watched(), closing(self._writers.raw_connection()) as pooled:
-                driver = _sqlite(pooled.driver_connection)
-                driver.execute("BEGIN IMMEDIATE")
-                # What is still open at the end is undone where the connection goes back.
-                yield driver
-                driver.execute("COMMIT")
+            kept = self._plain
+            with self._watched():
+                driver = kept.pop() if kept else self._connect(query_only=False)
+                try:
+                    driver.execute("BEGIN IMMEDIATE")
+                    yield driver
+                    driver.execute("COMMIT")
+                finally:
+                    if driver.in_transaction:
+                        driver.rollback()
+                    # Another thread may have found another file, or closed the store.
+                    if kept is self._plain:
+                        kept.append(driver)
+                    else:
+                        driver.close()
 
     @contextmanager
     def write_connection(self) -> Iterator[sa.Connection]:
@@ -341,6 +353,7 @@ class SqliteDatabase:
         self._readers = self._engine("BEGIN DEFERRED", size=5, overflow=15, query_only=True)
         # One connection is enough: the gate lets one writer through.
         self._writers = self._engine("BEGIN IMMEDIATE", size=1, overflow=4, query_only=False)
+        self._plain: list[sqlite3.Connection] = []
 
     def _engine(self, begin: str, *, size: int, overflow: int, query_only: bool) -> sa.Engine:
         engine = sa.create_engine(
@@ -453,7 +466,7 @@ class SqliteDatabase:
 
     def forget_after_fork(self) -> None:
         """In a forked child: leave the parent's connections alone, and open own ones when needed."""
-        _inherited.append((self._readers, self._writers))
+        _inherited.append((self._readers, self._writers, self._plain))
         self._opening = threading.Lock()
         self._new_engines()
         if self._records:
@@ -496,10 +509,7 @@ def _size(file: Path) -> int:
 
 def driver_of(connection: sa.Connection) -> sqlite3.Connection:
     """The driver's own connection behind one of SQLAlchemy's."""
-    return _sqlite(connection.connection.dbapi_connection)
-
-
-def _sqlite(driver: object) -> sqlite3.Connection:
+    driver = connection.connection.dbapi_connection
     if not isinstance(driver, sqlite3.Connection):
         raise TypeError(f"{driver!r} is no SQLite connection")
     return driver

@@ -3,9 +3,11 @@
 import multiprocessing
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 from itertools import count
@@ -290,3 +292,22 @@ def test_a_clock_set_back_does_not_put_what_refers_before_its_owner(stores: Stor
             writer.put(ServiceStateChange, change)
         writer.flush()
         assert [change.new_state for change in stores.deployments.changes("d")] == list("01234")
+
+
+@pytest.mark.files
+def test_rows_go_into_the_file_that_took_the_place_of_another(stores: Stores, settings: Settings) -> None:
+    path = settings.monitoring_path
+    with BatchWriter(stores) as writer:
+        writer.put(ProbeRow, probe(0))
+        writer.flush()
+        copy = path.with_name("copy.db")
+        with closing(sqlite3.connect(path)) as file:
+            file.execute("VACUUM INTO ?", (str(copy),))
+        with closing(sqlite3.connect(copy)) as file:
+            file.execute("PRAGMA journal_mode=WAL").fetchall()
+        stores.databases["monitoring"].close()
+        copy.rename(path)
+        writer.put(ProbeRow, probe(1))
+        writer.flush()
+        with closing(sqlite3.connect(path)) as file:
+            assert file.execute("SELECT detail FROM probe_results ORDER BY id").fetchall() == [("0",), ("1",)]

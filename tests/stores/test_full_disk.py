@@ -89,6 +89,22 @@ def test_rows_the_batch_writer_accepted_wait_for_room(small_disk: Path) -> None:
         assert details(stores) == numbers(len(accepted) + 1)
 
 
+def test_a_kind_of_row_first_refused_for_want_of_room_is_accepted_once_there_is(small_disk: Path) -> None:
+    without_time = {name: value for name, value in probe(10_000).items() if name != "latency_ms"}
+    with Stores.open(Settings(data_dir=small_disk / "data")) as stores, BatchWriter(stores, batch_size=10**9) as writer:
+        writer.put(ProbeRow, probe(0))
+        ballast = fill(small_disk)
+        accepted = [0]
+        with pytest.raises(StoreFullError):
+            put_until_refused(writer, 1, accepted)
+        with pytest.raises(StoreFullError):
+            writer.put(ProbeRow, without_time)
+        ballast.unlink()
+        writer.put(ProbeRow, without_time)
+        writer.flush()
+        assert details(stores) == [*numbers(len(accepted)), "10000"]
+
+
 def test_a_transaction_over_three_stores_without_room_happens_whole_or_not_at_all(small_disk: Path) -> None:
     with Stores.open(Settings(data_dir=small_disk / "data")) as stores:
         stores.execute_cross_db_transaction(failed_start(0))
