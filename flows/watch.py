@@ -31,7 +31,7 @@ from models.sightings import ContainerEvent, Sighting
 from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
 from tasks.notifications import UNHEALTHY, announce, tell_people
-from tasks.recovery import stopped_by_person
+from tasks.recovery import read_patterns, stopped_by_person
 from tasks.services import look_at_application, read_application
 from tasks.watching import beat, in_hand, listen
 
@@ -64,6 +64,8 @@ async def watch(
     until = datetime.now(UTC) + timedelta(hours=hours)
     async with listen(declared) as feed:
         vigil = _Vigil(declared, tuple(compose_files or ()), act=act, woken=feed.ring)
+        # They are compiled before the first failure, not while something is down.
+        await read_patterns()
         log.info("watching %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
         try:
             while (now := datetime.now(UTC)) < until and vigil.heard < _EVENTS:
