@@ -119,8 +119,8 @@ def judge_round(
         if watch.alert is None or key in parents:
             continue
         if watch.told_at is None:
-            # What another alert explained until now, and is well already, would be old news.
-            if watch.good:
+            # What another alert explained until just now, or is well already, would be old news.
+            if watch.good or _was_explained(watch, watches, now, policy):
                 continue
             watches[key] = replace(watch, told_at=now)
             told.insert(0, (AlertChange.OPENED, key))
@@ -223,6 +223,9 @@ def judge_burn(
     return Signal(service=service, metric=metric, at=at, level=Level.NONE, reason="within its error budget")
 
 
+AHEAD = "_ahead"
+"""Ends the name of what is predicted of a metric."""
+
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _SLOWNESS = "response_time"
 _RESOURCES = {"cpu_usage": "cpu_usage", "load_1m": "cpu_usage", "memory_usage": "memory_usage"}
@@ -312,6 +315,17 @@ def _is_flapping(looks: Sequence[int], was: bool, policy: AlertPolicy) -> bool:
     return share > (policy.flapping_until if was else policy.flapping_from)
 
 
+def _was_explained(watch: _Watch, watches: Mapping[str, _Watch], now: datetime, policy: AlertPolicy) -> bool:
+    """Whether another alert of the service was there when this one began, and ended no longer ago than the rest."""
+    return watch.alert is not None and any(
+        one.service == watch.service
+        and one.closed_at is not None
+        and watch.alert.opened_at <= one.closed_at
+        and now - one.closed_at < policy.rest
+        for one in watches.values()
+    )
+
+
 def _is_due(watch: _Watch, now: datetime, policy: AlertPolicy) -> bool:
     if watch.alert is None or watch.told_at is None or watch.alert.state is AlertState.ACKNOWLEDGED:
         return False
@@ -346,23 +360,31 @@ def _parents(watches: Mapping[str, _Watch], needs: Sequence[Dependency]) -> dict
     chief: dict[str, str] = {}
     lead: dict[str, str] = {}
     for key in by_age:
-        lead.setdefault(firing[key].service, key)
+        lead.setdefault(_subject(firing[key]), key)
         if firing[key].severity is AlertSeverity.CRITICAL:
-            chief.setdefault(firing[key].service, key)
+            chief.setdefault(_subject(firing[key]), key)
     lead |= chief
     age = {key: place for place, key in enumerate(by_age)}
-    below = {alert.service: _below(alert.service, needs) for alert in firing.values()}
-    reached = {service: below[service] & chief.keys() for service in below}
+    below = {subject: _below(subject, needs) for subject in lead}
+    reached = {subject: below[subject] & chief.keys() for subject in below}
     explained = {}
     for key, alert in firing.items():
+        subject = _subject(alert)
         # A root needs no failed service that does not need it in turn: so a circle has roots too.
-        failed = reached[alert.service]
-        roots = [one for one in failed if all(one in reached[other] for other in reached[one])]
-        root = min((chief[one] for one in roots), key=age.__getitem__, default=None)
-        root = root or _taker(alert, firing, by_age) or _slowest_below(alert, firing, below) or lead[alert.service]
+        roots = [one for one in reached[subject] if all(one in reached[other] for other in reached[one])]
+        root = _taker(alert, firing, by_age) or min((chief[one] for one in roots), key=age.__getitem__, default=None)
+        root = root or _slowest_below(alert, firing, below) or lead[subject]
         if root != key:
             explained[key] = root
     return {key: _last(key, explained) for key in explained}
+
+
+def _subject(alert: Alert) -> str:
+    """What an alert is about: a service; of the host each resource by itself, since they fail apart."""
+    if alert.service != HOST:
+        return alert.service
+    resource = alert.metric.removesuffix(AHEAD)
+    return f"{HOST}/{_RESOURCES.get(resource, resource)}"
 
 
 def _last(key: str, explained: Mapping[str, str]) -> str:

@@ -576,7 +576,7 @@ class _Rank:
     def read(self, source: Iterator[float]) -> None:
         self._anchor, self._rows, self._top = next(source), int(next(source)), int(next(source))
         first = int(next(source))
-        self._counts[first : self._top + 1] = [int(next(source)) for _ in range(first, self._top + 1)]
+        self._counts[first : self._top + 1] = map(int, islice(source, self._top + 1 - first))
 
 
 class _Profile:
@@ -606,7 +606,7 @@ class _Profile:
     def read(self, source: Iterator[float]) -> None:
         hours = len(self._means)
         self._means = list(islice(source, hours))
-        self._counts = [int(next(source)) for _ in range(hours)]
+        self._counts = list(map(int, islice(source, hours)))
 
 
 class _Window:
@@ -636,7 +636,7 @@ class _Window:
 
     def read(self, source: Iterator[float]) -> None:
         filled, self._place, self._sum = int(next(source)), int(next(source)), next(source)
-        self._values = [next(source) for _ in range(filled)]
+        self._values = list(islice(source, filled))
 
 
 class _Smooth:

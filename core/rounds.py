@@ -17,6 +17,7 @@ from typing import Any
 
 from core import budgets
 from core.alerts import (
+    AHEAD,
     BURN_RULES,
     acknowledge,
     close_alerts,
@@ -30,7 +31,7 @@ from core.baselines import baseline, in_words, judge, learn
 from core.collection import ILL
 from core.forecasts import forecast, remember, remembered, score_prediction
 from core.health import hold_grade, score_service
-from models.analysis import AlertEvent, Grade, Judgement, Level, ServiceScore, Share, Signal
+from models.analysis import AlertEvent, Forecast, Grade, Judgement, Level, ServiceScore, Share, Signal
 from models.environments import Environment
 from models.failures import BadInputError
 from models.health import ServiceHealth, ServiceVerdict
@@ -59,14 +60,15 @@ RESTARTS = "restarts"
 SOURCES = "sources"
 UPTIME_BUDGET = "uptime_budget"
 ANSWER_BUDGET = "answer_budget"
-_AHEAD = "_ahead"
-"""Ends the name of what is predicted of a metric."""
-
 SCORES_EVERY = timedelta(minutes=5)
 """How often scores are kept: they move slowly, and a row a round would be most of the store."""
 
 _FORECASTS_EVERY = timedelta(minutes=15)
 _HORIZON = timedelta(hours=72)
+_STILL = timedelta(minutes=5)
+"""A budget burns only while something fails: within this time and the five minutes it is counted in."""
+
+_LOOK_BACK = (timedelta(days=14), timedelta(days=3), timedelta(days=1))
 _ONE_DAY = timedelta(days=1)
 _NEW_NORMAL = timedelta(days=1)
 """What has been unusual for so long is learnt all the same: else its alert would never end."""
@@ -93,7 +95,7 @@ _FULL_MEMORY = (95.0, _ONE_DAY)
 
 _ALERTS, _NOTES = ("", "alerts"), ("", "round")
 _DETECTOR, _BUDGET, _TRAIL = "/detector", "budget", "/trail"
-_SURPRISE = {Level.NONE: 0.0, Level.NOTICE: 0.25, Level.WARNING: 0.6, Level.CRITICAL: 1.0}
+_SURPRISE = {Level.NONE: 0.0, Level.NOTICE: 0.1, Level.WARNING: 0.6, Level.CRITICAL: 1.0}
 _UNJUDGED = frozenset({ServiceHealth.UNKNOWN, ServiceHealth.STARTING, ServiceHealth.COMPLETED})
 _MANY_RESTARTS = 3
 _SCORES_HELD = 3
@@ -168,9 +170,12 @@ class _Notes:
     forecast_at: float = 0.0
 
 
-def is_budget(metric: str) -> bool:
-    """Whether an alert of this metric is about what has happened already, counted, and so foretells nothing."""
-    return metric in (UPTIME_BUDGET, ANSWER_BUDGET)
+def foretells(metric: str) -> bool:
+    """Whether an alert of this metric tells of a failure that may come, and not of one that is there or counted.
+
+    Predictions are handed over by themselves.
+    """
+    return metric not in (HEALTH, SOURCES, UPTIME_BUDGET, ANSWER_BUDGET) and not metric.endswith(AHEAD)
 
 
 def take_round(
@@ -522,8 +527,11 @@ class _Round:
             self._kept[key] = state
             lengths = {rule.long for rule in BURN_RULES} | {rule.short for rule in BURN_RULES}
             counted = {length: budgets.shares(state, at, length) for length in lengths}
+            lately = budgets.shares(state, at, _STILL)
             for place, name in enumerate((UPTIME_BUDGET, ANSWER_BUDGET)):
-                burning = {length: both[place] for length, both in counted.items()}
+                # What has been mended would else be told of half an hour later, when nothing is left to do.
+                still = lately[place].good < lately[place].total
+                burning = {length: both[place] for length, both in counted.items()} if still else {}
                 signals.append(judge_burn(burning, service=verdict.service, metric=name, at=at, objective=objective))
         return signals
 
@@ -547,14 +555,10 @@ class _Round:
             if full is None or (metric.service, metric.name) in said:
                 continue
             threshold, rhythm = full
-            seen = forecast(
-                remembered(self._kept[metric.service, metric.name + _TRAIL]),
-                metric=metric.name,
-                threshold=threshold,
-                horizon=_HORIZON,
-                rhythm=rhythm,
-            )
-            if seen is None or seen.latest is None or metric.value >= threshold:
+            if metric.value >= threshold:
+                continue
+            seen = _foreseen(self._kept[metric.service, metric.name + _TRAIL], metric.name, threshold, rhythm, at)
+            if seen is None or seen.latest is None:
                 continue
             words = f"{self._environment.name}/{metric.service}/{metric.name}/{at.isoformat()}"
             made.append(
@@ -586,7 +590,7 @@ class _Round:
         return [
             Signal(
                 service=one.service,
-                metric=one.metric + _AHEAD,
+                metric=one.metric + AHEAD,
                 at=self._looked.at,
                 level=Level.WARNING if one.outcome is PredictionOutcome.OPEN else Level.NONE,
                 reason=one.words,
@@ -598,8 +602,8 @@ class _Round:
         ] + [
             Signal(service=service, metric=metric, at=self._looked.at, level=Level.NONE, reason="no prediction stands")
             for service, metric in self._firing
-            if metric.endswith(_AHEAD)
-            and all((one.service, one.metric + _AHEAD) != (service, metric) for one in predictions)
+            if metric.endswith(AHEAD)
+            and all((one.service, one.metric + AHEAD) != (service, metric) for one in predictions)
         ]
 
     def _scores(self, surprises: Mapping[str, float]) -> list[ServiceScore]:
@@ -633,6 +637,17 @@ def _full(service: str, metric: str) -> tuple[float, timedelta] | None:
     if service != HOST and metric == "memory_usage":
         return _FULL_MEMORY
     return _FULL.get((service, metric))
+
+
+def _foreseen(trail: bytes, metric: str, threshold: float, rhythm: timedelta, at: datetime) -> Forecast | None:
+    """What the longest time says that says anything: a leak that began today is no line through two weeks."""
+    history = remembered(trail)
+    for length in _LOOK_BACK:
+        recent = [one for one in history if at - one[0] <= length]
+        seen = forecast(recent, metric=metric, threshold=threshold, horizon=_HORIZON, rhythm=rhythm)
+        if seen is not None:
+            return seen
+    return None
 
 
 def _at_most_a_notice(judged: Judgement) -> Judgement:

@@ -13,15 +13,15 @@ from prefect import flow
 
 from core.collection import ILL, dependency_status, first_causes, service_metrics, system_metrics
 from core.compose import start_waves
-from core.rounds import HEALTH, SOURCES, Looked, RoundOutcome, close_proven, is_budget, take_round
+from core.rounds import Looked, RoundOutcome, close_proven, foretells, take_round
 from flows.error_recovery import error_recovery
 from flows.judging import dependencies_of, judge_now
-from models.analysis import AlertChange, AlertEvent
+from models.analysis import AlertChange
 from models.compose import Application
 from models.environments import Environment
 from models.failures import RoasError
 from models.health import Health, HealthReport
-from models.metrics import HOST, AlertSeverity, Metric
+from models.metrics import HOST, AlertSeverity, Metric, PredictionOutcome
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
 from models.sightings import ServiceSample, Sighting, SystemSample
@@ -217,29 +217,35 @@ async def _hand_over(
         )
     else:
         outcomes += await _recover_services(environment, application, files, health, outcome.muted, act=act)
-    for event in outcome.events:
-        if _foretells(event):
-            alert = event.alert
-            outcomes.append(
-                await error_recovery(
-                    environment=environment.name,
-                    text=f"{alert.metric} of {alert.service} is not as usual: {alert.reason}",
-                    service=None if alert.service == HOST else alert.service,
-                    source="prediction",
-                    compose_files=list(files),
-                    # A warning is worth knowing of, and no reason to restart what serves.
-                    act=act and alert.severity is AlertSeverity.CRITICAL,
-                    predictive=True,
-                )
+    for service, text, urgent in _foretold(outcome):
+        outcomes.append(
+            await error_recovery(
+                environment=environment.name,
+                text=text,
+                service=None if service == HOST else service,
+                source="prediction",
+                compose_files=list(files),
+                # A warning is worth knowing of, and no reason to restart what serves.
+                act=act and urgent,
+                predictive=True,
             )
+        )
     return outcomes
 
 
-def _foretells(event: AlertEvent) -> bool:
-    """Whether an alert that has just opened, or become critical, tells of a failure that may come."""
-    if event.change not in (AlertChange.OPENED, AlertChange.RAISED):
-        return False
-    return event.alert.metric not in (HEALTH, SOURCES) and not is_budget(event.alert.metric)
+def _foretold(outcome: RoundOutcome) -> list[tuple[str, str, bool]]:
+    """What may fail, once for each cause: service, in words, and whether it is critical."""
+    told = [
+        (alert.service, f"{alert.metric} of {alert.service} is not as usual: {alert.reason}", alert.severity)
+        for event in outcome.events
+        if event.change in (AlertChange.OPENED, AlertChange.RAISED) and foretells((alert := event.alert).metric)
+    ]
+    told += [
+        (one.service, f"{one.metric} of {one.service} is predicted: {one.words}", AlertSeverity.WARNING)
+        for one in outcome.predictions
+        if one.outcome is PredictionOutcome.OPEN
+    ]
+    return [(service, text, severity is AlertSeverity.CRITICAL) for service, text, severity in told]
 
 
 async def _recover_services(
