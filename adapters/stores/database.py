@@ -101,6 +101,7 @@ class SqliteDatabase:
         self._records = False
         self._opening = threading.Lock()
         self._file: tuple[int, int] | None = None
+        self._plain: list[sqlite3.Connection] = []
         self._new_engines()
         _databases.add(self)
 
@@ -122,7 +123,8 @@ class SqliteDatabase:
         """Close every pooled connection."""
         self._readers.dispose()
         self._writers.dispose()
-        plain, self._plain = self._plain, []
+        plain = self._plain
+        self._plain = []
         for driver in plain:
             driver.close()
 
@@ -353,7 +355,7 @@ class SqliteDatabase:
         self._readers = self._engine("BEGIN DEFERRED", size=5, overflow=15, query_only=True)
         # One connection is enough: the gate lets one writer through.
         self._writers = self._engine("BEGIN IMMEDIATE", size=1, overflow=4, query_only=False)
-        self._plain: list[sqlite3.Connection] = []
+        self._plain = []
 
     def _engine(self, begin: str, *, size: int, overflow: int, query_only: bool) -> sa.Engine:
         engine = sa.create_engine(
