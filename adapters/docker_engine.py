@@ -61,6 +61,7 @@ _ACTIONS = (
     "destroy",
     "health_status",
 )
+_ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _ATTRIBUTES = ("exitCode", "signal", "execDuration", "image", "name", "oldName")
 
 
@@ -406,6 +407,47 @@ class DockerEngine:
         """
         with suppress(ContainerGoneError), self._speaking(f"removing network {name}"):
             self._quick().remove_network(name)
+
+    def network_is_empty(self, name: str) -> bool:
+        """Whether no container has to do with a network, not even a stopped one that would need it to start.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        with self._speaking(f"looking for containers in network {name}"):
+            return not self._quick().containers(all=True, filters={"network": name})
+
+    def dangling_images(self, project: str) -> dict[str, int]:
+        """The images built for a project that have no name any more and no container: size in bytes by id.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        with self._speaking("listing dangling images"):
+            told = self._quick().images(filters={"dangling": True, **_owned_by(project)})
+            used = {one["ImageID"] for one in self._quick().containers(all=True)} if told else set()
+        return {image["Id"]: int(image.get("Size") or 0) for image in told if image["Id"] not in used}
+
+    def remove_dangling_image(self, image_id: str) -> None:
+        """Remove an image that has no name; one that is gone already is as good as removed.
+
+        Raises:
+            EngineError: A container or another image needs it, or the engine did not answer.
+        """
+        with suppress(ContainerGoneError), self._speaking(f"removing image {_short(image_id.removeprefix('sha256:'))}"):
+            if self._quick().inspect_image(image_id).get("RepoTags"):
+                raise EngineError(f"Image {_short(image_id.removeprefix('sha256:'))} has a name again.")
+            self._quick().remove_image(image_id)
+
+    def anonymous_volumes(self, container_id: str) -> list[str]:
+        """The volumes of a container that only it knows by name: who removes it leaves them behind.
+
+        Raises:
+            EngineError: The engine did not answer, or has no such container.
+        """
+        with self._speaking(f"looking at the volumes of container {_short(container_id)}"):
+            mounts = self._quick().inspect_container(container_id).get("Mounts") or ()
+        return [one["Name"] for one in mounts if one.get("Type") == "volume" and _ANONYMOUS.fullmatch(one["Name"])]
 
     def tag(self, image_id: str, name: str) -> None:
         """Give an image one more name, such as repository:tag; images with a name are not pruned as dangling.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from core.actions import ACTIONS
 from models.environments import RecoveryPolicy
 from models.errors_seen import Category, RecordedError, Strategy, Verdict
-from models.recovery import RecoveryExecution
+from models.recovery import Choice, RecoveryExecution, TicketEntry
 
 _QUARTER_HOUR = timedelta(minutes=15)
 _DAY = timedelta(days=1)
@@ -21,14 +22,21 @@ _PROVEN_AFTER = timedelta(minutes=10)
 _BETWEEN_LOGINS = timedelta(minutes=5)
 _LOGINS_A_DAY = 6
 _AT_ONCE = 3
-_HOST_QUARTER_HOUR = 12
-_HOST_DAY = 100
+
+_REMEMBERED = 3
+
+SHORT_WAIT = timedelta(seconds=15)
+"""So long a run itself waits before it acts; a longer wait is left to the next look at the service."""
+
+_BY_GOING_BACK = frozenset({Strategy.FIX_CONFIG, Strategy.INVESTIGATE})
+"""A person's work that a release which just came is likely to have made necessary."""
 
 
 class PlanAction(StrEnum):
     """What is to become of an error."""
 
     RECOVER = "recover"
+    PROPOSE = "propose"
     ASK_A_PERSON = "ask_a_person"
     LEAVE_ALONE = "leave_alone"
 
@@ -37,8 +45,9 @@ class PlanAction(StrEnum):
 class RecoveryFacts:
     """What bears on a plan beside the error: the service, its surroundings, and what people wish.
 
-    `failing_services` is how many fail at once. `acting` False is a dry run. `can_carry_out` are the
-    strategies the caller is able to carry out; None means all of them.
+    `failing_services` is how many fail at once. `acting` False: a person is looking at it already. `engine`
+    is the address of the host that would be acted on. `deployed_ago` is how long before the error the release
+    came that runs now, None where there is no proven one before it to go back to.
     """
 
     service: str | None = None
@@ -46,8 +55,10 @@ class RecoveryFacts:
     stopped_by_person: bool = False
     failing_services: int = 1
     paused: bool = False
+    maintenance: bool = False
     acting: bool = True
-    can_carry_out: frozenset[Strategy] | None = None
+    engine: str = ""
+    deployed_ago: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +66,8 @@ class Plan:
     """What will be done about an error, and why.
 
     `delay` is how long to wait before acting; `attempt` counts from 1 since the service was last proven well.
-    `dependencies` are looked at, and restarted where they are down, before the service itself.
+    `attempt_id` is the error's id and the number of the attempt at it. `dependencies` are restarted where they
+    are down, before the service itself.
     """
 
     action: PlanAction
@@ -63,7 +75,13 @@ class Plan:
     reason: str
     delay: timedelta = timedelta()
     attempt: int = 1
+    attempt_id: str = ""
     dependencies: tuple[str, ...] = field(default=())
+
+    @property
+    def later(self) -> bool:
+        """Whether the wait is too long for a run to wait itself."""
+        return self.delay > SHORT_WAIT
 
 
 def plan_recovery(
@@ -76,12 +94,16 @@ def plan_recovery(
 ) -> Plan:
     """Decide about one error from what was tried before; the same input gives the same plan.
 
-    `past` are the recoveries of this host of the last day at least, in any order. Nothing is done where a
-    person stopped the service or paused recovery; a person is asked where the strategy is a person's, where
-    three or more services fail at once, and where a budget is spent.
+    `past` are all attempts at this error, and those of the last day at least at anything else, in any order.
+    Nothing is done where a person stopped the service or paused recovery, or in maintenance; a person is asked
+    where the strategy is a person's, where three or more services fail at once, and where a budget is spent.
+    What begins soon after a deployment is answered by going back where the usual has not helped.
     """
-    strategy = error.verdict.strategy
+    past = [one for one in past if one.points]
     service = facts.service or error.service
+    mine = [tried for tried in past if _concerns(tried, error, service)]
+    run = _since_proven(mine, now)
+    strategy = _strategy(error, facts, policy, run)
     if error.verdict.category is Category.BENIGN:
         return _leave(strategy, "It is no error.")
     if facts.stopped_by_person:
@@ -90,24 +112,63 @@ def plan_recovery(
         return _ask(strategy, f"{strategy.value} is a person's work: {error.verdict.reason}")
     if facts.paused:
         return _leave(strategy, "Automatic recovery is paused here.")
-    hindrance = _hindrance(error, policy, facts, service) or _spent(
-        error, past=past, policy=policy, facts=facts, service=service, now=now
+    if facts.maintenance:
+        return _leave(strategy, f"{service or error.environment} is in maintenance.")
+    hindrance = _hindrance(strategy, policy, facts, service) or _spent(
+        error, strategy, past=past, policy=policy, facts=facts, service=service, now=now
     )
     if hindrance is not None:
         return _ask(strategy, hindrance)
-    mine = [tried for tried in past if _concerns(tried, error, service)]
-    run = _since_proven(mine, now)
     attempt = len(run) + 1
-    delay = _delay(error, run, facts, now)
+    delay = _delay(error, strategy, run, facts, now)
     when = f" in {delay.total_seconds():.0f} s" if delay else ""
     return Plan(
-        action=PlanAction.RECOVER,
+        action=PlanAction.PROPOSE if policy.dry_run else PlanAction.RECOVER,
         strategy=strategy,
         reason=f"{strategy.value} of {service}{when}, attempt {attempt}: {error.verdict.reason}",
         delay=delay,
         attempt=attempt,
+        attempt_id=attempt_id(error, past),
         dependencies=_dependencies(error) if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE else (),
     )
+
+
+def plan_as_decided(
+    error: RecordedError, *, roll_back: bool, past: Sequence[RecoveryExecution], decided_by: str
+) -> Plan:
+    """What a person decided: to try once more, or to go back to the release before. Budgets do not bind a person.
+
+    Where the strategy is a person's, trying means that what was mended by hand is started and proven.
+    """
+    usual = error.verdict.strategy if error.verdict.strategy.automatic else Strategy.WAIT_AND_RETRY
+    strategy = Strategy.ROLL_BACK_RELEASE if roll_back else usual
+    return Plan(
+        action=PlanAction.RECOVER,
+        strategy=strategy,
+        reason=f"{strategy.value} of {error.service}, decided by {decided_by}",
+        attempt=1 + sum(tried.error_id == error.error_id for tried in past),
+        attempt_id=attempt_id(error, past),
+        dependencies=_dependencies(error) if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE else (),
+    )
+
+
+def attempt_id(error: RecordedError, past: Sequence[RecoveryExecution]) -> str:
+    """The stable name of the next attempt at an error; `past` holds all those before it."""
+    return f"{error.error_id}#{1 + sum(tried.error_id == error.error_id and tried.points > 0 for tried in past)}"
+
+
+def room_for_dependant(
+    service: str,
+    error: RecordedError,
+    *,
+    past: Sequence[RecoveryExecution],
+    policy: RecoveryPolicy,
+    facts: RecoveryFacts,
+    now: datetime,
+) -> str | None:
+    """Why a service that did not get over the failure of another may not be restarted; None where it may."""
+    own = replace(error, error_id="", service=service)
+    return _spent(own, Strategy.RESTART_SERVICE, past=past, policy=policy, facts=facts, service=service, now=now)
 
 
 def backoff(attempt: int, *, seed: str) -> timedelta:
@@ -129,12 +190,14 @@ def manual_steps(
     *,
     service: str | None,
     project: str,
+    environment: str = "",
     compose_files: Sequence[str] = (),
     port: int | None = None,
 ) -> tuple[str, ...]:
     """What a person should do, as sentences and exact commands with the project and service filled in.
 
-    `compose_files` are named in the commands where they are known; `port` is the host port of a conflict.
+    `environment` and `compose_files` are named in the commands where they are known; `port` is the host port
+    of a conflict.
     """
     files = "".join(f" -f {name}" for name in compose_files)
     compose = f"docker compose -p {project}{files}"
@@ -239,6 +302,16 @@ def manual_steps(
             "Create the network the message names, if the Compose file calls it external: docker network create NAME",
             *rise,
         ),
+        Strategy.ROLL_BACK_RELEASE: (
+            f"See what was proven before: roas releases {environment or project}",
+            f"Go back to it: roas rollback {environment or project}",
+            rise[1],
+        ),
+        Strategy.RUN_SCRIPT: (
+            *look,
+            f"See what the script does, and run it by hand: ls -l deployments/recovery; {compose} ps --all{target}",
+            *rise,
+        ),
         Strategy.PRUNE_NETWORKS: (
             "See the networks: docker network ls",
             "Remove those without containers: docker network prune",
@@ -246,6 +319,13 @@ def manual_steps(
         ),
     }
     return steps[verdict.strategy]
+
+
+def remembered(history: Sequence[TicketEntry]) -> tuple[str, ...]:
+    """What people answered when the same cause was there before, the latest first, as sentences to offer."""
+    answers = [entry for entry in history if entry.what.startswith(tuple(f"{choice}: " for choice in Choice))]
+    latest = sorted(answers, key=lambda entry: entry.at, reverse=True)[:_REMEMBERED]
+    return tuple(f"On {entry.at:%Y-%m-%d} {entry.by} answered: {entry.what}" for entry in latest)
 
 
 def _ask(strategy: Strategy, reason: str) -> Plan:
@@ -256,8 +336,19 @@ def _leave(strategy: Strategy, reason: str) -> Plan:
     return Plan(action=PlanAction.LEAVE_ALONE, strategy=strategy, reason=reason)
 
 
-def _hindrance(error: RecordedError, policy: RecoveryPolicy, facts: RecoveryFacts, service: str | None) -> str | None:
-    strategy = error.verdict.strategy
+def _strategy(
+    error: RecordedError, facts: RecoveryFacts, policy: RecoveryPolicy, run: Sequence[RecoveryExecution]
+) -> Strategy:
+    """The verdict's strategy, or to go back: once, soon after a deployment, where the usual would not help."""
+    usual = error.verdict.strategy
+    soon = facts.deployed_ago is not None and facts.deployed_ago <= timedelta(seconds=policy.roll_back_within_seconds)
+    tried = {one.strategy for one in run}
+    if not soon or not policy.roll_back_within_seconds or error.predictive or Strategy.ROLL_BACK_RELEASE in tried:
+        return usual
+    return Strategy.ROLL_BACK_RELEASE if usual in _BY_GOING_BACK or (usual.automatic and usual in tried) else usual
+
+
+def _hindrance(strategy: Strategy, policy: RecoveryPolicy, facts: RecoveryFacts, service: str | None) -> str | None:
     if facts.failing_services >= _AT_ONCE:
         return (
             f"{facts.failing_services} services fail at once, which points to the host or the engine:"
@@ -265,8 +356,6 @@ def _hindrance(error: RecordedError, policy: RecoveryPolicy, facts: RecoveryFact
         )
     if service is None:
         return f"No service is named that {strategy.value} could be tried on."
-    if facts.can_carry_out is not None and strategy not in facts.can_carry_out:
-        return f"{strategy.value} may help, but is not carried out without a person here."
     if not policy.automatic:
         return f"Automatic recovery is switched off for this environment; {strategy.value} would be tried."
     if not facts.acting:
@@ -276,6 +365,7 @@ def _hindrance(error: RecordedError, policy: RecoveryPolicy, facts: RecoveryFact
 
 def _spent(
     error: RecordedError,
+    strategy: Strategy,
     *,
     past: Sequence[RecoveryExecution],
     policy: RecoveryPolicy,
@@ -283,35 +373,47 @@ def _spent(
     service: str | None,
     now: datetime,
 ) -> str | None:
-    """Which budget is spent, as a sentence; None while all have something left."""
+    """Which budget is spent, as a sentence; None while all have room for the strategy's points."""
+    cost = ACTIONS[strategy].points
     of_error = [tried for tried in past if tried.error_id == error.error_id]
-    mine = [tried for tried in past if _concerns(tried, error, service)]
     if len(of_error) >= policy.attempts_per_error:
         return f"{len(of_error)} attempts at this error did not settle it."
-    quarter, day = _within(mine, now, _QUARTER_HOUR), _within(mine, now, _DAY)
-    if quarter >= policy.attempts_per_service_15min:
-        return f"{service} was acted on {quarter} times within 15 minutes, which is all that is allowed."
-    if day >= policy.attempts_per_service_day:
-        return f"{service} was acted on {day} times within a day, which is all that is allowed."
-    if facts.outside_logins and day >= _LOGINS_A_DAY:
+    mine = [tried for tried in past if _concerns(tried, error, service)]
+    quarter, day = _points(mine, now, _QUARTER_HOUR), _points(mine, now, _DAY)
+    if quarter and quarter + cost > policy.attempts_per_service_15min:
+        return _used_up(str(service), quarter, policy.attempts_per_service_15min, "15 minutes")
+    if day and day + cost > policy.attempts_per_service_day:
+        return _used_up(str(service), day, policy.attempts_per_service_day, "a day")
+    if min(policy.attempts_per_service_15min, policy.attempts_per_service_day) == 0:
+        return f"{service} may not be acted on at all."
+    times = sum(now - tried.started_at < _DAY for tried in mine)
+    if facts.outside_logins and times >= _LOGINS_A_DAY:
         return (
-            f"{service} logs in elsewhere and was restarted {day} times within a day;"
+            f"{service} logs in elsewhere and was restarted {times} times within a day;"
             " more logins could cost it its credentials."
         )
-    host_quarter, host_day = _within(past, now, _QUARTER_HOUR), _within(past, now, _DAY)
-    if host_quarter >= _HOST_QUARTER_HOUR:
-        return f"This host was acted on {host_quarter} times within 15 minutes, which is all that is allowed."
-    if host_day >= _HOST_DAY:
-        return f"This host was acted on {host_day} times within a day, which is all that is allowed."
+    on_host = [tried for tried in past if tried.engine == facts.engine]
+    quarter, day = _points(on_host, now, _QUARTER_HOUR), _points(on_host, now, _DAY)
+    if quarter + cost > policy.points_per_host_15min:
+        return _used_up("This host", quarter, policy.points_per_host_15min, "15 minutes")
+    if day + cost > policy.points_per_host_day:
+        return _used_up("This host", day, policy.points_per_host_day, "a day")
     return None
 
 
+def _used_up(who: str, used: int, allowed: int, window: str) -> str:
+    return f"{who} has had {used} of {allowed} points of action within {window}; what is left is not enough."
+
+
 def _concerns(tried: RecoveryExecution, error: RecordedError, service: str | None) -> bool:
-    return tried.error_id == error.error_id or any(step.target == service for step in tried.steps)
+    if tried.error_id == error.error_id:
+        return True
+    here = tried.environment == error.environment
+    return here and (tried.service == service or any(step.target == service for step in tried.steps))
 
 
-def _within(tried: Sequence[RecoveryExecution], now: datetime, window: timedelta) -> int:
-    return sum(now - execution.started_at < window for execution in tried)
+def _points(tried: Sequence[RecoveryExecution], now: datetime, window: timedelta) -> int:
+    return sum(execution.points for execution in tried if now - execution.started_at < window)
 
 
 def _since_proven(mine: Sequence[RecoveryExecution], now: datetime) -> list[RecoveryExecution]:
@@ -327,9 +429,12 @@ def _since_proven(mine: Sequence[RecoveryExecution], now: datetime) -> list[Reco
     return run[::-1]
 
 
-def _delay(error: RecordedError, run: Sequence[RecoveryExecution], facts: RecoveryFacts, now: datetime) -> timedelta:
+def _delay(
+    error: RecordedError, strategy: Strategy, run: Sequence[RecoveryExecution], facts: RecoveryFacts, now: datetime
+) -> timedelta:
     if not run:
-        return timedelta()
+        # What only has to be waited for is given that time at once.
+        return backoff(2, seed=error.error_id) if strategy is Strategy.WAIT_AND_RETRY else timedelta()
     wait = backoff(len(run) + 1, seed=error.error_id)
     if facts.outside_logins:
         wait = max(wait, _BETWEEN_LOGINS)

@@ -14,7 +14,7 @@ from flows.cli_options import as_json, bare_compose, named, of_environment
 from flows.cli_running import run_flow, show_answer
 from models.errors_seen import Category, Pattern, Severity, Strategy
 from models.failures import BadInputError
-from models.recovery import Ticket, TicketEntry, TicketState
+from models.recovery import Choice, Ticket, TicketEntry, TicketState
 
 _UNTIL_STOPPED = 24 * 365.0
 
@@ -75,23 +75,54 @@ def tickets(environment: str | None, everything: bool, json_wanted: bool) -> Non
 
 @click.command()
 @click.argument("ticket_id")
-@click.option("--note", required=True, help="What mended it; kept, and shown when the same cause returns.")
-def resolve(ticket_id: str, note: str) -> None:
-    """Close a ticket that was resolved by hand, and the error it is about."""
+@click.option(
+    "--decision",
+    type=click.Choice([str(one) for one in Choice]),
+    default=str(Choice.RESOLVED),
+    show_default=True,
+    help="What is to be done; the run that waits in Prefect goes on with it.",
+)
+@click.option("--note", required=True, help="Why, or what mended it; kept, and offered when the same cause returns.")
+def resolve(ticket_id: str, decision: str, note: str) -> None:
+    """Answer a ticket: it was resolved by hand, or what is to be done about it now."""
     from tasks.stores import open_stores
 
-    store, now = open_stores().errors, datetime.now(UTC)
-    ticket: Ticket = store.ticket(ticket_id)
-    by = getpass.getuser()
-    if (
-        not store.move_ticket(
-            ticket.ticket_id, ticket.state, TicketState.RESOLVED, TicketEntry(at=now, by=by, what=note)
-        )
-        or ticket.state is TicketState.RESOLVED
-    ):
+    ticket = open_stores().errors.ticket(ticket_id)
+    if ticket.state is TicketState.RESOLVED:
         raise BadInputError(f"Ticket {ticket_id} is already resolved.")
-    store.resolve(ticket.error_id, now, f"by {by}: {note}")
-    click.echo(f"{ticket_id} and error {ticket.error_id} are resolved")
+    choice, by = Choice(decision), getpass.getuser()
+    if ticket.flow_run_id or choice in (Choice.RETRY, Choice.ROLL_BACK):
+        click.echo(run_flow(lambda: _decide(ticket, choice, note, by), quiet=True))
+    else:
+        click.echo(_keep(ticket, choice, note, by))
+
+
+async def _decide(ticket: Ticket, choice: Choice, note: str, by: str) -> str:
+    """Give the answer to the run that waits for it; where none does, do here what is decided."""
+    from flows.asking import Answer, resume_with
+    from flows.error_recovery import error_recovery
+    from tasks.stores import open_stores
+
+    if ticket.flow_run_id and await resume_with(ticket.flow_run_id, Answer(choice=choice, note=note, by=by)):
+        return f"{ticket.ticket_id}: {choice}; run {ticket.flow_run_id} goes on"
+    kept = _keep(ticket, choice, note, by)
+    if choice not in (Choice.RETRY, Choice.ROLL_BACK):
+        return kept
+    error = open_stores().errors.get(ticket.error_id)
+    outcome = await error_recovery(
+        error.environment, error.text, service=error.service, source=error.source, decided=choice, decided_by=by
+    )
+    return f"{ticket.ticket_id}: {choice}; {outcome.method}: {outcome.reason}"
+
+
+def _keep(ticket: Ticket, choice: Choice, note: str, by: str) -> str:
+    from tasks.stores import open_stores
+
+    entry = TicketEntry(at=datetime.now(UTC), by=by, what=f"{choice}: {note}")
+    open_stores().errors.answer(ticket, choice, entry)
+    if choice is Choice.RESOLVED:
+        return f"{ticket.ticket_id} and error {ticket.error_id} are resolved"
+    return f"{ticket.ticket_id}: {choice}; kept"
 
 
 @click.command()

@@ -2,56 +2,62 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Awaitable, Sequence
-from dataclasses import asdict
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from prefect import flow
+from prefect.runtime import flow_run
 
+from adapters.processes import is_alive, this_process
+from core.alerts import maintenance_windows
 from core.classification import classify
 from core.evidence import evidence_of
 from core.impact import analyse_impact
 from core.judging import as_failure
-from core.recovery import Plan, PlanAction, RecoveryFacts, manual_steps, plan_recovery
+from core.recovery import Plan, PlanAction, RecoveryFacts, manual_steps, plan_as_decided, plan_recovery
+from flows.acting import Case, carry_out, take_up
+from flows.asking import Conversation, may_ask
 from flows.identifiers import new_error_id, new_ticket_id
 from flows.judging import dependencies_of, judge_now
 from models.compose import Application
 from models.environments import Environment, RecoveryPolicy
 from models.errors_seen import Category, RecordedError, Strategy, Verdict
-from models.failures import BadInputError, RoasError
+from models.failures import ActionRefusedError, BadInputError, EnvironmentBusyError, RoasError
 from models.health import HealthReport, ServiceHealth
 from models.metrics import Dependency
-from models.recovery import RecoveryExecution, RecoveryMethod, RecoveryOutcome, Step, Ticket
+from models.operations import Runner
+from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket, TicketEntry
+from tasks.actions import deployed_ago
 from tasks.evidence import failure_evidence, link_evidence
 from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
 from tasks.recovery import (
-    begin_execution,
+    begin_attempt,
     close_tickets,
-    finish_execution,
     open_ticket,
     past_recoveries,
     read_patterns,
+    read_ticket,
+    record_answer,
     record_error,
+    record_error_of_the_run,
     record_impact,
     recovery_paused,
-    restart_step,
     stopped_by_person,
+    usual_seconds,
     with_dependencies_down,
 )
 from tasks.redaction import redact
 from tasks.services import read_application
-from tasks.waiting import wait_until_well
 from tasks.watching import is_watched
 
 log = logging.getLogger("roas")
 
 _BUDGET_WINDOW = timedelta(days=1)
 _DOWN = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
-_BY_RESTART = frozenset({Strategy.RESTART_SERVICE, Strategy.RESTART_DEPENDENCY_THEN_SERVICE})
-"""The strategies this flow carries out; what else may be done is put to a person with its commands."""
+_TRY_AGAIN = frozenset({Choice.RETRY, Choice.ROLL_BACK})
 
 
 @flow(name="error-recovery", flow_run_name="recover {environment}")
@@ -65,11 +71,15 @@ async def error_recovery(
     act: bool = True,
     predictive: bool = False,
     failing_services: int = 1,
+    decided: Choice | None = None,
+    decided_by: str = "",
 ) -> RecoveryOutcome:
     """Find what caused an error, and recover from it or open a ticket.
 
     `act` False judges and records only: for a dry run, and for failures of an operation that a person is
     looking at. `failing_services` is how many fail at once; several mean one cause, so none is restarted.
+    `decided` is what a person wants done about it, `decided_by` who that is. As a run of a deployment it waits
+    for a person, suspended, where it knows no further.
     """
     text = await redact(environment, text, tuple(compose_files or ()))
     declared, application, dependencies = await _surroundings(environment, tuple(compose_files or ()))
@@ -92,6 +102,9 @@ async def error_recovery(
         act=act,
         predictive=predictive,
         failing_services=failing_services,
+        compose_files=tuple(compose_files or ()),
+        decided=(decided, decided_by) if decided else None,
+        converse=may_ask(),
     )
 
 
@@ -108,11 +121,15 @@ async def recover(
     act: bool = True,
     predictive: bool = False,
     failing_services: int = 1,
+    compose_files: tuple[str, ...] = (),
+    decided: tuple[Choice, str] | None = None,
+    converse: bool = False,
 ) -> RecoveryOutcome:
     """What `error_recovery` does once the surroundings are known, within the caller's own run.
 
     A run of its own takes seconds to begin where its server is busy; a watcher has read the surroundings
-    already, and a service that is down need not wait for either.
+    already, and a service that is down need not wait for either. With `converse` the run is suspended where a
+    person must decide: only for a run that does nothing else.
     """
     now = datetime.now(UTC)
     bundles = (
@@ -123,10 +140,12 @@ async def recover(
     evidence = evidence_of(bundles[0]) if service and bundles else None
     down = await _dependencies_down(declared, application, service, dependencies) if declared and service else ()
     evidence = with_dependencies_down(evidence, down)
-    verdict = classify(text, evidence=evidence, patterns=await read_patterns())
+    patterns = await read_patterns()
+    verdict = classify(text, evidence=evidence, patterns=patterns)
     if source != "person":
         verdict = as_failure(verdict)
-    error = await record_error(
+    record = record_error_of_the_run if converse else record_error
+    error = await record(
         RecordedError(
             error_id=new_error_id(now),
             environment=environment,
@@ -152,35 +171,233 @@ async def recover(
             steps=(),
             reason=verdict.reason,
         )
-    impact = analyse_impact(verdict, service, dependencies)
+    verdict = error.verdict if converse else verdict
+    usual = await usual_seconds(environment, verdict.category)
+    impact = analyse_impact(verdict, service, dependencies, history_seconds=usual)
     await record_impact(error.error_id, impact, now)
-    plan = await _decide(declared, error, service, act=act, failing_services=failing_services, now=now)
-    log.info("plan for %s: %s, because %s", error.error_id, plan.action, plan.reason)
-    if plan.action is PlanAction.LEAVE_ALONE:
-        return RecoveryOutcome(
-            error_id=error.error_id,
-            success=True,
-            method=RecoveryMethod.NONE_NEEDED,
-            steps=(),
-            reason=plan.reason,
-        )
-    tried: tuple[str, ...] = ()
-    if plan.action is PlanAction.RECOVER and declared is not None and service is not None:
-        outcome = await _carry_out(declared, error, service, plan)
-        if outcome.success:
-            await close_tickets(error.error_id, datetime.now(UTC), "recovered automatically")
-            return outcome
-        tried = outcome.steps
-    return await _ask_a_person(
-        declared,
-        error,
-        verdict,
-        service,
-        plan,
-        impact.affected_services,
-        tried,
-        tuple(bundle.bundle_id for bundle in bundles),
+    handling = _Handling(
+        declared=declared,
+        application=application,
+        dependencies=tuple(dependencies),
+        error=error,
+        verdict=verdict,
+        service=service,
+        compose_files=compose_files,
+        affected=impact.affected_services,
+        evidence=tuple(bundle.bundle_id for bundle in bundles),
+        script=next((one.recovery_script for one in patterns.patterns if one.name == verdict.pattern_name), None),
+        detected_at=now,
+        acting=act,
+        failing_services=failing_services,
     )
+    outcome = await handling.handle(decided)
+    return await _conversed(handling, outcome) if converse else outcome
+
+
+async def _conversed(handling: _Handling, outcome: RecoveryOutcome) -> RecoveryOutcome:
+    """Ask a person as often as it takes, and do what is decided."""
+    conversation = Conversation(handling.runner.flow_run_id)
+    while outcome.method is RecoveryMethod.MANUAL_REQUIRED and outcome.ticket_id is not None:
+        ticket = await read_ticket(outcome.ticket_id)
+        answer = await conversation.answer(handling.last_attempt or outcome.error_id, ticket)
+        if answer is None:
+            # The run was retried with the button of its page: what failed is done again, and nothing before it.
+            outcome = await handling.repeat()
+            continue
+        entry = TicketEntry(at=datetime.now(UTC), by=answer.by, what=f"{answer.choice}: {answer.note}")
+        await record_answer(ticket, answer.choice, entry)
+        log.info("%s decided about ticket %s: %s", answer.by, ticket.ticket_id, entry.what)
+        if answer.choice not in _TRY_AGAIN:
+            return replace(
+                outcome, success=answer.choice is Choice.RESOLVED, reason=f"{answer.by} decided: {entry.what}"
+            )
+        outcome = await handling.handle((answer.choice, answer.by))
+    return outcome
+
+
+@dataclass(slots=True, kw_only=True)
+class _Handling:
+    """One error on its way: what is known of it, and what is done about it."""
+
+    declared: Environment | None
+    application: Application | None
+    dependencies: tuple[Dependency, ...]
+    error: RecordedError
+    verdict: Verdict
+    service: str | None
+    compose_files: tuple[str, ...]
+    affected: tuple[str, ...]
+    evidence: tuple[str, ...]
+    script: str | None
+    detected_at: datetime
+    acting: bool
+    failing_services: int
+    runner: Runner = field(default_factory=lambda: this_process(str(flow_run.get_id() or "")))
+    last_attempt: str | None = None
+
+    async def handle(self, decided: tuple[Choice, str] | None) -> RecoveryOutcome:
+        """Take up what was cut off, else plan and do it; what cannot be done is put to a person."""
+        now = datetime.now(UTC)
+        past = await past_recoveries(self.error.error_id, now - _BUDGET_WINDOW)
+        facts = await self._facts(now)
+        mine = [one for one in past if one.error_id == self.error.error_id and one.points]
+        cut_off = next((one for one in mine if one.ended_at is None and one.attempt_id), None)
+        if cut_off is not None and facts.acting:
+            if cut_off.runner is not None and cut_off.runner != self.runner and is_alive(cut_off.runner):
+                return self._outcome(RecoveryMethod.DEFERRED, f"{cut_off.runner} is at it already.")
+            log.warning("recovery %s was cut off and is taken up again", cut_off.attempt_id)
+            return await self._done(lambda case: take_up(case, cut_off), cut_off.strategy, facts)
+        last = mine[-1] if mine else None
+        if decided is None and last is not None and self._has_run(last):
+            # This very run has tried already, and begins again from the top.
+            self.last_attempt = last.attempt_id
+            if last.success:
+                return self._outcome(RecoveryMethod.AUTOMATIC, last.final_status, steps=_details(last))
+            return await self._ask(last.final_status, _details(last))
+        policy = self.declared.recovery if self.declared else RecoveryPolicy()
+        if decided is not None:
+            choice, by = decided
+            plan = plan_as_decided(self.error, roll_back=choice is Choice.ROLL_BACK, past=past, decided_by=by)
+        else:
+            plan = plan_recovery(self.error, past=past, policy=policy, facts=facts, now=now)
+        log.info("plan for %s: %s, because %s", self.error.error_id, plan.action, plan.reason)
+        if plan.action is PlanAction.LEAVE_ALONE:
+            return self._outcome(RecoveryMethod.NONE_NEEDED, plan.reason, success=True)
+        if plan.action is PlanAction.ASK_A_PERSON:
+            return await self._ask(plan.reason, ())
+        if plan.action is PlanAction.PROPOSE:
+            await self._propose(plan, past)
+            return self._outcome(RecoveryMethod.PROPOSED, f"dry run: {plan.reason}")
+        if plan.later:
+            return self._outcome(RecoveryMethod.DEFERRED, f"{plan.reason}; the next look takes it up")
+        return await self._done(lambda case: carry_out(case, plan), plan.strategy, facts)
+
+    async def repeat(self) -> RecoveryOutcome:
+        """Do the failed step of this run's last attempt again, and what comes after it; else plan anew."""
+        past = await past_recoveries(self.error.error_id, datetime.now(UTC) - _BUDGET_WINDOW)
+        last = next((one for one in past[::-1] if self._has_run(one)), None)
+        facts = await self._facts(datetime.now(UTC))
+        if last is None or last.undone or not facts.acting:
+            # What was taken back cannot be gone on with.
+            self.last_attempt = None
+            return await self.handle((Choice.RETRY, "a retry of the run"))
+        return await self._done(lambda case: take_up(case, last), last.strategy, facts)
+
+    def _has_run(self, execution: RecoveryExecution) -> bool:
+        known = execution.runner.flow_run_id if execution.runner else ""
+        return bool(known) and known == self.runner.flow_run_id and execution.error_id == self.error.error_id
+
+    async def _facts(self, now: datetime) -> RecoveryFacts:
+        environment, service = self.declared, self.service
+        facts = RecoveryFacts(
+            service=service,
+            failing_services=self.failing_services,
+            paused=await recovery_paused(self.error.environment, service, now),
+            acting=self.acting,
+        )
+        if environment is None or service is None:
+            return facts
+        windows = maintenance_windows(environment.maintenance, now)
+        return replace(
+            facts,
+            outside_logins=environment.service(service).outside_logins,
+            stopped_by_person=await stopped_by_person(environment, service),
+            maintenance=any(window.covers(service, now) for window in windows),
+            engine=environment.engine,
+            deployed_ago=await deployed_ago(environment, self.error.first_seen) if self.acting else None,
+        )
+
+    async def _done(
+        self, doing: Callable[[Case], Awaitable[RecoveryExecution]], strategy: Strategy, facts: RecoveryFacts
+    ) -> RecoveryOutcome:
+        """Act, and tell how it went; what cannot be done now is deferred or put to a person."""
+        if self.declared is None or self.service is None:
+            return await self._ask(
+                f"{strategy} has nothing to act on: the environment or the service is not known.", ()
+            )
+        case = Case(
+            environment=self.declared,
+            application=self.application,
+            dependencies=self.dependencies,
+            error=self.error,
+            service=self.service,
+            runner=self.runner,
+            facts=facts,
+            script=self.script,
+            detected_at=self.detected_at,
+            compose_files=self.compose_files,
+        )
+        try:
+            execution = await doing(case)
+        except ActionRefusedError as refused:
+            return await self._ask(f"{strategy} may not be done: {refused.what}", ())
+        except EnvironmentBusyError as busy:
+            return self._outcome(RecoveryMethod.DEFERRED, f"{busy.what} the next look takes it up")
+        self.last_attempt = execution.attempt_id
+        if execution.success:
+            await close_tickets(self.error.error_id, datetime.now(UTC), "recovered automatically")
+            return self._outcome(
+                RecoveryMethod.AUTOMATIC, execution.final_status, success=True, steps=_details(execution)
+            )
+        return await self._ask(execution.final_status, _details(execution))
+
+    async def _propose(self, plan: Plan, past: Sequence[RecoveryExecution]) -> None:
+        """Write down what would be done, once for an error and a strategy."""
+        said = f"dry run: {plan.reason}"
+        mine = [one for one in past if one.error_id == self.error.error_id]
+        if any(one.strategy is plan.strategy and not one.points for one in mine):
+            return
+        now = datetime.now(UTC)
+        await begin_attempt(
+            RecoveryExecution(
+                error_id=self.error.error_id,
+                strategy=plan.strategy,
+                started_at=now,
+                ended_at=now,
+                final_status=said,
+                attempt_id=f"{self.error.error_id}#proposed-{plan.strategy}",
+                points=0,
+                detected_at=self.detected_at,
+                diagnosed_at=now,
+            )
+        )
+
+    def _outcome(
+        self, method: RecoveryMethod, reason: str, *, success: bool = False, steps: tuple[str, ...] = ()
+    ) -> RecoveryOutcome:
+        return RecoveryOutcome(error_id=self.error.error_id, success=success, method=method, steps=steps, reason=reason)
+
+    async def _ask(self, reason: str, tried: tuple[str, ...]) -> RecoveryOutcome:
+        now = datetime.now(UTC)
+        steps = manual_steps(
+            self.verdict,
+            service=self.service,
+            project=self.declared.project if self.declared else self.error.environment,
+            environment=self.error.environment,
+        )
+        ticket = await open_ticket(
+            Ticket(
+                ticket_id=new_ticket_id(now),
+                error_id=self.error.error_id,
+                environment=self.error.environment,
+                title=f"{self.verdict.category} of {self.service or self.error.environment}: {reason}",
+                opened_at=now,
+                service=self.service,
+                steps=steps,
+                tried=tried,
+                affected_services=self.affected,
+                evidence=self.evidence,
+                since=self.error.first_seen,
+            )
+        )
+        log.warning("ticket %s: %s", ticket.ticket_id, ticket.title)
+        return replace(
+            self._outcome(RecoveryMethod.MANUAL_REQUIRED, reason, steps=ticket.steps), ticket_id=ticket.ticket_id
+        )
+
+
+def _details(execution: RecoveryExecution) -> tuple[str, ...]:
+    return tuple(step.detail for step in execution.steps if step.detail)
 
 
 async def _surroundings(
@@ -228,120 +445,3 @@ async def _health_now(environment: Environment, application: Application | None)
     except RoasError as error:
         log.info("health of %s is not known: %s", environment.name, error)
         return None
-
-
-async def _decide(
-    environment: Environment | None,
-    error: RecordedError,
-    service: str | None,
-    *,
-    act: bool,
-    failing_services: int,
-    now: datetime,
-) -> Plan:
-    past = await past_recoveries(error.environment, now - _BUDGET_WINDOW)
-    facts = RecoveryFacts(
-        service=service,
-        outside_logins=bool(environment and service and environment.service(service).outside_logins),
-        stopped_by_person=bool(environment and service and await stopped_by_person(environment, service)),
-        failing_services=failing_services,
-        paused=await recovery_paused(error.environment, service, now),
-        acting=act,
-        can_carry_out=_BY_RESTART,
-    )
-    return plan_recovery(
-        error,
-        past=past,
-        policy=environment.recovery if environment else RecoveryPolicy(),
-        facts=facts,
-        now=now,
-    )
-
-
-async def _carry_out(environment: Environment, error: RecordedError, service: str, plan: Plan) -> RecoveryOutcome:
-    """Do what the plan says, write down each step as it happens, and prove that it helped."""
-    if plan.delay:
-        await asyncio.sleep(plan.delay.total_seconds())
-    begun = datetime.now(UTC)
-    execution = RecoveryExecution(error_id=error.error_id, strategy=plan.strategy, started_at=begun)
-    execution_id = await begin_execution(execution)
-    steps: list[Step] = []
-    order = [*plan.dependencies, service] if plan.strategy is not Strategy.RESTART_SERVICE else [service]
-    failed: str | None = None
-    try:
-        for name in order:
-            steps.append(await _step("restart", name, restart_step(environment, name, plan.attempt, error.error_id)))
-            verified = await _step("verify", name, wait_until_well(environment, name))
-            steps.append(verified)
-    except RoasError as trouble:
-        failed = str(trouble)
-        at = datetime.now(UTC)
-        steps.append(Step(name="failed", target=service, ok=False, detail=failed, started_at=at, ended_at=at))
-    ended = datetime.now(UTC)
-    success = failed is None
-    status = f"{service} healthy again after {(ended - begun).total_seconds():.1f} s" if success else str(failed)
-    await finish_execution(
-        execution_id,
-        RecoveryExecution(
-            error_id=error.error_id,
-            strategy=plan.strategy,
-            started_at=begun,
-            ended_at=ended,
-            success=success,
-            steps=tuple(steps),
-            final_status=status,
-            manual_intervention_required=not success,
-        ),
-        resolution=f"automatic: {plan.strategy}" if success else None,
-    )
-    log.info("recovery of %s: %s", service, status)
-    return RecoveryOutcome(
-        error_id=error.error_id,
-        success=success,
-        method=RecoveryMethod.AUTOMATIC,
-        steps=tuple(step.detail for step in steps),
-        reason=status,
-    )
-
-
-async def _step(name: str, target: str, doing: Awaitable[str]) -> Step:
-    began = datetime.now(UTC)
-    detail = await doing
-    return Step(name=name, target=target, ok=True, detail=detail, started_at=began, ended_at=datetime.now(UTC))
-
-
-async def _ask_a_person(
-    environment: Environment | None,
-    error: RecordedError,
-    verdict: Verdict,
-    service: str | None,
-    plan: Plan,
-    affected: tuple[str, ...],
-    tried: tuple[str, ...],
-    evidence: tuple[str, ...],
-) -> RecoveryOutcome:
-    now = datetime.now(UTC)
-    steps = manual_steps(verdict, service=service, project=environment.project if environment else error.environment)
-    ticket = await open_ticket(
-        Ticket(
-            ticket_id=new_ticket_id(now),
-            error_id=error.error_id,
-            environment=error.environment,
-            title=f"{verdict.category} of {service or error.environment}: {plan.reason}",
-            opened_at=now,
-            service=service,
-            steps=steps,
-            tried=tried,
-            affected_services=affected,
-            evidence=evidence,
-        )
-    )
-    log.warning("ticket %s: %s", ticket.ticket_id, ticket.title)
-    return RecoveryOutcome(
-        error_id=error.error_id,
-        success=False,
-        method=RecoveryMethod.MANUAL_REQUIRED,
-        steps=steps,
-        ticket_id=ticket.ticket_id,
-        reason=plan.reason,
-    )

@@ -111,7 +111,7 @@ class RecoveryPolicy(_Strict):
     points_per_host_day: int = Field(default=100, ge=0, le=5000)
     verify_timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
     roll_back_within_seconds: float = Field(
-        default=600.0, ge=0, le=86400, description="An error that begins so soon after a deployment may undo it; 0: never."
+        default=600.0, ge=0, le=86400, description="What begins so soon after a deployment may undo it; 0: never."
     )
     dry_run: bool = Field(default=False, description="True: what would be done is written down, and nothing is done.")
 

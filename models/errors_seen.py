@@ -65,6 +65,8 @@ class Strategy(StrEnum):
     PRUNE_DISK = "prune_disk"
     CREATE_NETWORK = "create_network"
     PRUNE_NETWORKS = "prune_networks"
+    ROLL_BACK_RELEASE = "roll_back_release"
+    RUN_SCRIPT = "run_script"
     FREE_PORT_MANUAL = "free_port(manual)"
     RESTART_DAEMON_REQUIRED = "restart_daemon_required(manual)"
     FIX_CONFIG = "fix_config(manual)"

@@ -74,6 +74,14 @@ class ReleaseError(RoasError):
     """A release cannot be applied as it was kept."""
 
 
+class ScriptFailedError(RoasError):
+    """A recovery script ended badly, or not in time."""
+
+
+class ActionRefusedError(RoasError):
+    """A recovery action may not be taken as things are; nothing was touched."""
+
+
 class EnvironmentBusyError(RoasError):
     """Another operation holds this environment."""
 

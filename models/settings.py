@@ -23,6 +23,8 @@ class Settings(BaseSettings):
         default=None, description="File that holds that database's password; PGPASSWORD does as well, the URL not."
     )
     environments_dir: Path = Field(default=Path("deployments/environments"), description="Folder of NAME.yaml files.")
+    recovery_dir: Path = Field(default=Path("deployments/recovery"), description="Folder of the recovery scripts.")
+    script_user: str = Field(default="nobody", description="Who runs recovery scripts where we are root.")
     redis_url: str | None = Field(
         default=None, description="Cache shared by many processes; without it each process has its own."
     )

@@ -14,10 +14,11 @@ from prefect.context import TaskRunContext
 
 from core.pattern_library import SHIPPED_PATTERNS
 from core.patterns import PatternSet
+from core.recovery import remembered
 from models.environments import Environment
-from models.errors_seen import Evidence, Impact, Pattern, RecordedError
+from models.errors_seen import Category, Evidence, Impact, Pattern, RecordedError
 from models.operations import OperationType
-from models.recovery import RecoveryExecution, Ticket, TicketEntry, TicketState
+from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry, TicketState
 from models.sightings import Sighting
 from tasks.doors import engine_of
 from tasks.patience import LOOK, WRITE
@@ -90,6 +91,16 @@ async def record_error(error: RecordedError) -> RecordedError:
     return await asyncio.to_thread(put)
 
 
+def _once_for_the_run(context: TaskRunContext, _parameters: dict[str, Any]) -> str | None:
+    return f"{context.task_run.flow_run_id}:{context.task.task_key}"
+
+
+@task(name="record the error", persist_result=True, cache_key_fn=_once_for_the_run)
+async def record_error_of_the_run(error: RecordedError) -> RecordedError:
+    """The same for a run that may be suspended: begun again from the top, it finds the error as it was judged."""
+    return await record_error.fn(error)
+
+
 @task(name="record the impact", **WRITE)
 async def record_impact(error_id: str, impact: Impact, at: datetime) -> None:
     """Write who is hit by an error."""
@@ -97,9 +108,21 @@ async def record_impact(error_id: str, impact: Impact, at: datetime) -> None:
 
 
 @task(name="read past recoveries", **LOOK)
-async def past_recoveries(environment: str, since: datetime) -> list[RecoveryExecution]:
-    """What was tried in this environment since then."""
-    return await asyncio.to_thread(lambda: list(open_stores().errors.executions(environment=environment, since=since)))
+async def past_recoveries(error_id: str, since: datetime) -> list[RecoveryExecution]:
+    """What was ever tried at this error, and at anything else since then, oldest first."""
+
+    def read() -> list[RecoveryExecution]:
+        store = open_stores().errors
+        others = [one for one in store.executions(since=since) if one.error_id != error_id]
+        return sorted([*store.executions(error_id), *others], key=lambda one: one.started_at)
+
+    return await asyncio.to_thread(read)
+
+
+@task(name="read how long recoveries took", **LOOK)
+async def usual_seconds(environment: str, category: Category) -> list[float]:
+    """How long the latest recoveries of this category took here, in seconds."""
+    return list(await asyncio.to_thread(open_stores().errors.mended_after, environment, category))
 
 
 @task(name="is recovery paused", **LOOK)
@@ -109,60 +132,70 @@ async def recovery_paused(environment: str, service: str | None, now: datetime) 
 
 
 @task(name="record the attempt", **WRITE)
-async def begin_execution(execution: RecoveryExecution) -> int:
-    """Write that a recovery begins, before anything is done."""
-    return await asyncio.to_thread(open_stores().errors.begin_execution, execution)
-
-
-@task(name="record the outcome", **WRITE)
-async def finish_execution(execution_id: int, execution: RecoveryExecution, *, resolution: str | None) -> None:
-    """Write how a recovery ended; with a resolution the error is marked resolved as well."""
+async def begin_attempt(execution: RecoveryExecution) -> None:
+    """Write that an attempt begins, before anything is done; one that is taken up again is there already."""
 
     def put() -> None:
         store = open_stores().errors
-        store.finish_execution(execution_id, execution)
+        store.begin_execution(execution)
+        store.write_attempt(execution)
+
+    await asyncio.to_thread(put)
+
+
+@task(name="record the step", **WRITE)
+async def write_attempt(execution: RecoveryExecution) -> None:
+    """Write how far an attempt has come."""
+    await asyncio.to_thread(open_stores().errors.write_attempt, execution)
+
+
+@task(name="record the outcome", **WRITE)
+async def finish_attempt(execution: RecoveryExecution, *, resolution: str | None) -> None:
+    """Write how an attempt ended; with a resolution the error is marked resolved as well."""
+
+    def put() -> None:
+        store = open_stores().errors
+        store.write_attempt(execution)
         if resolution is not None:
             store.resolve(execution.error_id, execution.ended_at or datetime.now(UTC), resolution)
 
     await asyncio.to_thread(put)
 
 
-def _once_a_run(context: TaskRunContext, parameters: dict[str, Any]) -> str | None:
-    """One key per step and inputs within one run: a retry of the run repeats the failed step alone."""
-    inputs = {name: value for name, value in parameters.items() if isinstance(value, str | int | tuple | list)}
-    return f"{context.task_run.flow_run_id}:{context.task.task_key}:{sorted(inputs.items())}"
-
-
-@task(
-    name="recovery step: restart",
-    task_run_name="restart {service}",
-    persist_result=True,
-    cache_key_fn=_once_a_run,
-    timeout_seconds=120,
-)
-async def restart_step(environment: Environment, service: str, attempt: int, error_id: str) -> str:
-    """Restart a service's containers once for this attempt at this error; says what was done.
-
-    Raises:
-        EngineError: The engine refused.
-    """
-
-    def restart() -> str:
-        engine = engine_of(environment)
-        mine = [seen for seen in engine.sightings(environment.project, service) if not seen.one_off]
-        if not mine:
-            raise LookupError(f"{service} has no container in project {environment.project}")
-        for seen in mine:
-            engine.restart(seen.container_id, timedelta(seconds=10))
-        return f"restarted {len(mine)} container(s) of {service}, attempt {attempt}"
-
-    return await asyncio.to_thread(restart)
-
-
 @task(name="open a ticket", **WRITE)
 async def open_ticket(ticket: Ticket) -> Ticket:
-    """Ask a person; the ticket of the same cause is taken up again where there is one."""
-    return await asyncio.to_thread(open_stores().errors.open_ticket, ticket)
+    """Ask a person; the ticket of the same cause is taken up again where there is one, with what was answered then."""
+
+    def ask() -> Ticket:
+        store = open_stores().errors
+        known = store.ticket_of_cause(ticket.error_id)
+        offered = remembered(known.history) if known is not None else ()
+        return store.open_ticket(replace(ticket, steps=(*offered, *ticket.steps)))
+
+    return await asyncio.to_thread(ask)
+
+
+@task(name="read the ticket", **LOOK)
+async def read_ticket(ticket_id: str) -> Ticket:
+    """The ticket with what was answered so far.
+
+    Raises:
+        NotFoundError: There is none of this id.
+    """
+    return await asyncio.to_thread(open_stores().errors.ticket, ticket_id)
+
+
+@task(name="let the ticket wait", **WRITE)
+async def let_ticket_wait(ticket_id: str, flow_run_id: str | None) -> None:
+    """Write which suspended run an answer goes to; None where none waits any more."""
+    await asyncio.to_thread(open_stores().errors.let_wait, ticket_id, flow_run_id)
+
+
+@task(name="record the answer", **WRITE)
+async def record_answer(ticket: Ticket, choice: Choice, entry: TicketEntry) -> None:
+    """Keep what a person answered: by hand resolved is resolved, what is given up or skipped is known to somebody."""
+
+    await asyncio.to_thread(open_stores().errors.answer, ticket, choice, entry)
 
 
 @task(name="close the tickets", **WRITE)

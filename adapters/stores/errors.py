@@ -26,8 +26,9 @@ from models.errors_seen import (
 from models.evidence import EvidenceBundle, Occasion
 from models.failures import NotFoundError
 from models.notices import Cause, Told
+from models.operations import Runner
 from models.records import Pause
-from models.recovery import RecoveryExecution, Step, Ticket, TicketEntry, TicketState
+from models.recovery import Choice, PlannedStep, RecoveryExecution, Step, Ticket, TicketEntry, TicketState
 from models.tables.errors import (
     DeploymentError,
     ErrorImpact,
@@ -49,6 +50,7 @@ _controls = table(RecoveryControl)
 _evidence = table(EvidenceRow)
 _bundles = TypeAdapter(EvidenceBundle)
 _steps = TypeAdapter(tuple[Step, ...])
+_planned = TypeAdapter(tuple[PlannedStep, ...])
 _ALL = ""
 
 _PARTS = ("containers", "logs", "probes", "events", "host", "missing")
@@ -237,12 +239,15 @@ class Errors:
             ]
 
     def begin_execution(self, execution: RecoveryExecution) -> int:
-        """Record that a recovery begins; the number returned is for finishing it.
+        """Record that a recovery begins; the number returned is for finishing it. One attempt begins once.
 
         Raises:
             StoreConstraintError: No error has this id.
         """
         with self._database.write() as connection:
+            same = sa.select(_executions.c.id).where(_executions.c.attempt_id == execution.attempt_id)
+            if execution.attempt_id is not None and (known := connection.scalar(same)) is not None:
+                return int(known)
             done = connection.execute(sa.insert(_executions).values(**_from_execution(execution)))
             key = done.inserted_primary_key
             if key is None:
@@ -254,6 +259,16 @@ class Errors:
         with self._database.write() as connection:
             done = connection.execute(
                 sa.update(_executions).where(_executions.c.id == execution_id).values(**_from_execution(execution))
+            )
+            return done.rowcount == 1
+
+    def write_attempt(self, execution: RecoveryExecution) -> bool:
+        """Write how an attempt stands, by its own id; False where it has not begun."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.update(_executions)
+                .where(_executions.c.attempt_id == execution.attempt_id)
+                .values(**_from_execution(execution))
             )
             return done.rowcount == 1
 
@@ -280,7 +295,9 @@ class Errors:
         since: datetime | None = None,
     ) -> Sequence[RecoveryExecution]:
         """Recoveries that were tried, oldest first."""
-        query = sa.select(_executions).join(_errors, _errors.c.error_id == _executions.c.error_id)
+        query = sa.select(_executions, _errors.c.environment, _errors.c.service_name).join(
+            _errors, _errors.c.error_id == _executions.c.error_id
+        )
         if error_id is not None:
             query = query.where(_executions.c.error_id == error_id)
         if environment is not None:
@@ -292,6 +309,19 @@ class Errors:
         with self._database.read() as connection:
             ordered = query.order_by(_executions.c.execution_start, _executions.c.id)
             return [_to_execution(row) for row in connection.execute(ordered)]
+
+    def mended_after(self, environment: str, category: Category, limit: int = 20) -> Sequence[float]:
+        """How many seconds the latest recoveries of a category took, from the first sight to the proof."""
+        query = (
+            sa.select(_executions.c.detected_at, _executions.c.verified_at)
+            .join(_errors, _errors.c.error_id == _executions.c.error_id)
+            .where(_errors.c.environment == environment, _errors.c.category == category.value)
+            .where(_executions.c.detected_at.is_not(None), _executions.c.verified_at.is_not(None))
+            .order_by(_executions.c.id.desc())
+            .limit(limit)
+        )
+        with self._database.read() as connection:
+            return [(row.verified_at - row.detected_at).total_seconds() for row in connection.execute(query)]
 
     def open_ticket(self, ticket: Ticket) -> Ticket:
         """Ask a person, once for one cause: what is on record is given back.
@@ -337,6 +367,47 @@ class Errors:
             if done.rowcount == 1:
                 _add_history(connection, ticket_id, [entry])
             return done.rowcount == 1
+
+    def ticket_of_cause(self, error_id: str) -> Ticket | None:
+        """The ticket about the cause of an error, open or not; None where nobody was ever asked."""
+        same_cause = (
+            sa.select(_tickets.c.ticket_id)
+            .join(_errors, _errors.c.fingerprint == _tickets.c.fingerprint)
+            .where(_errors.c.error_id == error_id)
+            .order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            known = connection.scalar(same_cause)
+            return None if known is None else _ticket(connection, known)
+
+    def let_wait(self, ticket_id: str, flow_run_id: str | None) -> None:
+        """Write which suspended run a ticket's answer goes to; None where none waits any more."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(_tickets).where(_tickets.c.ticket_id == ticket_id).values(flow_run_id=flow_run_id)
+            )
+
+    def answer(self, ticket: Ticket, choice: Choice, entry: TicketEntry) -> None:
+        """Keep what a person answered to a ticket, with a line in its history.
+
+        What is resolved by hand is resolved, its error too; what is skipped or given up is known to somebody.
+        """
+        states = {
+            Choice.RESOLVED: TicketState.RESOLVED,
+            Choice.SKIP: TicketState.ACKNOWLEDGED,
+            Choice.GIVE_UP: TicketState.ACKNOWLEDGED,
+        }
+        to_state = states.get(choice, TicketState.OPEN)
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(_tickets)
+                .where(_tickets.c.ticket_id == ticket.ticket_id)
+                .values(state=to_state.value, resolved_at=entry.at if choice is Choice.RESOLVED else None)
+            )
+            _add_history(connection, ticket.ticket_id, [entry])
+        if choice is Choice.RESOLVED:
+            self.resolve(ticket.error_id, entry.at, f"by {entry.by}: {entry.what}")
 
     def ticket(self, ticket_id: str) -> Ticket:
         """The ticket of this id, with its history.
@@ -570,10 +641,25 @@ def _from_execution(execution: RecoveryExecution) -> dict[str, Any]:
         "steps_executed": list(execution.steps),
         "final_status": execution.final_status,
         "manual_intervention_required": execution.manual_intervention_required,
+        "attempt_id": execution.attempt_id,
+        "detected_at": execution.detected_at,
+        "diagnosed_at": execution.diagnosed_at,
+        "acted_at": execution.acted_at,
+        "verified_at": execution.verified_at,
+        "details": {
+            "attempt": execution.attempt,
+            "engine": execution.engine,
+            "points": execution.points,
+            "runner": execution.runner,
+            "planned": execution.planned,
+            "undo": execution.undo,
+            "undone": execution.undone,
+        },
     }
 
 
 def _to_execution(row: sa.Row[Any]) -> RecoveryExecution:
+    details = row.details or {}
     return RecoveryExecution(
         error_id=row.error_id,
         strategy=Strategy(row.recovery_strategy),
@@ -583,6 +669,20 @@ def _to_execution(row: sa.Row[Any]) -> RecoveryExecution:
         steps=_steps.validate_python(row.steps_executed or ()),
         final_status=row.final_status or "",
         manual_intervention_required=bool(row.manual_intervention_required),
+        attempt_id=row.attempt_id,
+        attempt=details.get("attempt", 1),
+        environment=row.environment,
+        service=row.service_name,
+        engine=details.get("engine", ""),
+        points=details.get("points", 1),
+        runner=Runner(**details["runner"]) if details.get("runner") else None,
+        planned=_planned.validate_python(details.get("planned") or ()),
+        undo=_planned.validate_python(details.get("undo") or ()),
+        undone=bool(details.get("undone")),
+        detected_at=row.detected_at,
+        diagnosed_at=row.diagnosed_at,
+        acted_at=row.acted_at,
+        verified_at=row.verified_at,
     )
 
 
@@ -600,6 +700,8 @@ def _from_ticket(ticket: Ticket) -> dict[str, Any]:
         "opened_at": ticket.opened_at,
         "resolved_at": ticket.resolved_at,
         "evidence": list(ticket.evidence) or None,
+        "since": ticket.since,
+        "flow_run_id": ticket.flow_run_id,
     }
 
 
@@ -611,6 +713,8 @@ def _append_to_ticket(connection: sa.Connection, known: sa.Row[Any], ticket: Tic
         .values(
             state=TicketState.OPEN.value if open_again else known.state,
             resolved_at=None,
+            error_id=ticket.error_id,
+            since=ticket.since if open_again else known.since,
             steps=list(ticket.steps) or known.steps,
             tried=list(dict.fromkeys([*(known.tried or ()), *ticket.tried])),
             affected_services=sorted({*(known.affected_services or ()), *ticket.affected_services}),
@@ -643,6 +747,8 @@ def _ticket(connection: sa.Connection, ticket_id: str) -> Ticket:
         history=tuple(TicketEntry(at=line.at, by=line.by, what=line.what) for line in lines),
         resolved_at=row.resolved_at,
         evidence=tuple(row.evidence or ()),
+        since=row.since,
+        flow_run_id=row.flow_run_id,
     )
 
 

@@ -126,6 +126,7 @@ class RecoveryExecutionRow(ErrorsRow, table=True):
     __table_args__ = (
         sa.Index("idx_auto_recovery_executions_error_id", "error_id"),
         sa.Index("idx_auto_recovery_executions_start", "execution_start"),
+        sa.Index("idx_auto_recovery_executions_attempt", "attempt_id", unique=True),
         _IDS,
     )
     id: int | None = identity()
@@ -137,6 +138,12 @@ class RecoveryExecutionRow(ErrorsRow, table=True):
     steps_executed: list[Any] | None = json_text()
     final_status: str | None = maybe_text()
     manual_intervention_required: bool | None = truth(default=False, nullable=True)
+    attempt_id: str | None = maybe_text()
+    detected_at: datetime | None = maybe_moment()
+    diagnosed_at: datetime | None = maybe_moment()
+    acted_at: datetime | None = maybe_moment()
+    verified_at: datetime | None = maybe_moment()
+    details: dict[str, Any] | None = json_text()
 
 
 class TicketRow(ErrorsRow, table=True):
@@ -171,6 +178,8 @@ class TicketRow(ErrorsRow, table=True):
     opened_at: datetime = moment()
     resolved_at: datetime | None = maybe_moment()
     evidence: list[str] | None = json_text()
+    since: datetime | None = maybe_moment()
+    flow_run_id: str | None = maybe_text()
 
 
 class TicketHistory(ErrorsRow, table=True):

@@ -9,10 +9,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.recovery import Plan, PlanAction, RecoveryFacts, backoff, manual_steps, plan_recovery
+from core.recovery import (
+    Plan,
+    PlanAction,
+    RecoveryFacts,
+    backoff,
+    manual_steps,
+    plan_as_decided,
+    plan_recovery,
+    remembered,
+)
 from models.environments import RecoveryPolicy
 from models.errors_seen import Category, RecordedError, Severity, Strategy, Verdict
-from models.recovery import RecoveryExecution, Step
+from models.recovery import RecoveryExecution, Step, TicketEntry
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 POLICY = RecoveryPolicy()
@@ -44,6 +53,8 @@ def tried(ago: timedelta, *, error_id: str = "e-1", success: bool = False, servi
         started_at=at,
         ended_at=at,
         success=success,
+        environment="dev",
+        service=service,
         steps=(Step(name="restart", target=service, ok=True, detail="", started_at=at, ended_at=at),),
     )
 
@@ -104,15 +115,8 @@ def test_three_services_failing_at_once_mean_one_cause(failing: int, action: Pla
     assert plan(facts=replace(FACTS, failing_services=failing)).action is action
 
 
-@pytest.mark.parametrize(
-    "facts",
-    [
-        replace(FACTS, acting=False),
-        replace(FACTS, can_carry_out=frozenset({Strategy.PULL_IMAGE})),
-    ],
-)
-def test_what_may_not_be_done_here_is_put_to_a_person(facts: RecoveryFacts) -> None:
-    asked = plan(facts=facts)
+def test_what_may_not_be_done_here_is_put_to_a_person() -> None:
+    asked = plan(facts=replace(FACTS, acting=False))
 
     assert asked.action is PlanAction.ASK_A_PERSON
     assert "restart_service" in asked.reason
@@ -223,6 +227,104 @@ def test_an_hour_of_flapping_never_spends_more_than_the_budget() -> None:
             done.append(replace(tried(timedelta(), error_id=error.error_id), started_at=now, ended_at=now))
 
     assert 0 < len(done) <= 4 * POLICY.attempts_per_service_15min
+
+
+def test_in_maintenance_nothing_is_done() -> None:
+    left = plan(facts=replace(FACTS, maintenance=True))
+
+    assert (left.action, "maintenance" in left.reason) == (PlanAction.LEAVE_ALONE, True)
+
+
+def test_a_dry_run_proposes_and_takes_nothing_of_the_budgets() -> None:
+    proposed = plan(policy=RecoveryPolicy(dry_run=True))
+    written = [replace(tried(timedelta(minutes=1)), points=0)] * 3
+
+    assert proposed.action is PlanAction.PROPOSE
+    assert plan(*written).attempt == 1
+
+
+def test_a_budget_counts_points_so_dearer_actions_are_fewer() -> None:
+    dear = [replace(tried(timedelta(minutes=n), error_id=f"e-{n}", success=True), points=2) for n in (3,)]
+
+    assert plan(*dear).action is PlanAction.RECOVER
+    assert plan(*dear, error=of_strategy(Strategy.RECREATE_CONTAINER)).action is PlanAction.ASK_A_PERSON
+
+
+def test_the_budget_of_a_host_is_of_all_environments_of_its_engine() -> None:
+    others = [
+        replace(tried(timedelta(minutes=1), error_id=f"x-{n}", service=f"s-{n}"), environment="prod", engine="unix://a")
+        for n in range(12)
+    ]
+
+    assert "This host" in plan(*others, facts=replace(FACTS, engine="unix://a")).reason
+    assert plan(*others, facts=replace(FACTS, engine="unix://b")).action is PlanAction.RECOVER
+
+
+def test_the_same_service_of_another_environment_has_its_own_budget() -> None:
+    elsewhere = [replace(tried(timedelta(minutes=n), error_id=f"x-{n}"), environment="prod") for n in (1, 2, 3)]
+
+    assert plan(*elsewhere).action is PlanAction.RECOVER
+
+
+def test_every_attempt_at_an_error_has_a_name_of_its_own() -> None:
+    assert [plan(*[tried(timedelta(hours=n))] * n).attempt_id for n in (0, 1, 2)] == ["e-1#1", "e-1#2", "e-1#3"]
+
+
+def test_what_a_restart_did_not_mend_soon_after_a_deployment_is_undone_once() -> None:
+    soon = replace(FACTS, deployed_ago=timedelta(minutes=5))
+    restarted = tried(timedelta(minutes=2))
+    back = replace(tried(timedelta(minutes=1)), strategy=Strategy.ROLL_BACK_RELEASE)
+
+    assert plan(facts=soon).strategy is Strategy.RESTART_SERVICE
+    assert plan(restarted, facts=soon).strategy is Strategy.ROLL_BACK_RELEASE
+    assert plan(restarted, back, facts=soon).strategy is Strategy.RESTART_SERVICE
+    assert (
+        plan(restarted, facts=replace(FACTS, deployed_ago=timedelta(minutes=11))).strategy is Strategy.RESTART_SERVICE
+    )
+
+
+def test_a_release_that_needs_a_persons_work_is_undone_where_it_just_came() -> None:
+    broken = of_strategy(Strategy.FIX_CONFIG)
+    soon = replace(FACTS, deployed_ago=timedelta(minutes=1))
+
+    assert plan(error=broken).action is PlanAction.ASK_A_PERSON
+    assert plan(error=broken, facts=soon).strategy is Strategy.ROLL_BACK_RELEASE
+    assert plan(error=replace(broken, predictive=True), facts=soon).action is PlanAction.ASK_A_PERSON
+    assert plan(error=of_strategy(Strategy.FIX_CREDENTIALS), facts=soon).action is PlanAction.ASK_A_PERSON
+
+
+def test_what_only_has_to_be_waited_for_is_given_time() -> None:
+    waiting = plan(error=of_strategy(Strategy.WAIT_AND_RETRY))
+
+    assert (waiting.delay > timedelta(), waiting.later) == (True, False)
+
+
+def test_a_long_wait_is_left_to_the_next_look() -> None:
+    assert plan(tried(timedelta(seconds=2)), tried(timedelta(seconds=1))).later
+
+
+def test_a_person_is_not_bound_by_budgets() -> None:
+    spent = [tried(timedelta(minutes=n)) for n in (1, 2, 3)]
+    again = plan_as_decided(of_strategy(Strategy.FIX_CONFIG), roll_back=False, past=spent, decided_by="anna")
+
+    assert (again.action, again.strategy, again.attempt_id) == (
+        PlanAction.RECOVER,
+        Strategy.WAIT_AND_RETRY,
+        "e-1#4",
+    )
+
+
+def test_what_was_answered_before_is_offered_latest_first() -> None:
+    history = [
+        TicketEntry(at=NOON, by="anna", what="resolved by hand: token renewed"),
+        TicketEntry(at=NOON, by="roas", what="seen again"),
+        TicketEntry(at=NOON + timedelta(days=1), by="ben", what="retry: it was the network"),
+    ]
+
+    assert remembered(history) == (
+        "On 2026-03-03 ben answered: retry: it was the network",
+        "On 2026-03-02 anna answered: resolved by hand: token renewed",
+    )
 
 
 @pytest.mark.parametrize("strategy", list(Strategy))

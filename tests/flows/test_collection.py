@@ -52,7 +52,14 @@ async def test_a_killed_service_is_seen_restarted_and_the_story_is_told(place: P
         assert error.resolved_at is not None
         (execution,) = stores.errors.executions(error_id=error.error_id)
         assert execution.success
-        assert [step.name for step in execution.steps] == ["restart", "verify"]
+        assert [(step.name, step.target) for step in execution.steps] == [
+            ("restart", "base"),
+            ("verify", "base"),
+            ("ask again", "top"),
+        ]
+        assert execution.attempt_id == f"{error.error_id}#1"
+        moments = (execution.detected_at, execution.diagnosed_at, execution.acted_at, execution.verified_at)
+        assert list(moments) == sorted(filter(None, moments))
         assert stores.errors.impacts(error.error_id)[0].affected_services == ("base", "top")
         assert [alert.service for alert in stores.monitoring.alerts(environment="test")] == ["base"]
         assert [alert.resolved_at is not None for alert in stores.monitoring.alerts(environment="test")] == [True]

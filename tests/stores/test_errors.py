@@ -94,7 +94,9 @@ def test_impacts_and_executions_belong_to_their_error(stores: Stores) -> None:
         estimated_recovery_seconds=60,
         business_impact=BusinessImpact.HIGH,
     )
-    begun = RecoveryExecution(error_id="e1", strategy=Strategy.FREE_PORT, started_at=NOON)
+    begun = RecoveryExecution(
+        error_id="e1", strategy=Strategy.FREE_PORT, started_at=NOON, environment="prod", service="web"
+    )
     with pytest.raises(StoreConstraintError, match=r"(?i)foreign key"):
         stores.errors.add_impact("e1", impact, NOON)
     stores.errors.record(ERROR)

@@ -1,0 +1,321 @@
+"""Carry out a recovery: step by step, each written down as it happens, proven, and taken back where it failed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from core.actions import ACTIONS, Refused, prepare
+from core.recovery import Plan, RecoveryFacts, room_for_dependant
+from core.restarting import Aftermath
+from core.restarting import Answer as After
+from models.compose import Application
+from models.environments import Environment
+from models.errors_seen import RecordedError, Strategy
+from models.failures import ActionRefusedError, RoasError
+from models.metrics import Dependency, DependencyType
+from models.operations import Runner
+from models.recovery import Doing, PlannedStep, RecoveryExecution, Step
+from tasks.actions import STEPS, Surroundings, look_at_situation
+from tasks.lease import hold_environment
+from tasks.recovery import begin_attempt, finish_attempt, past_recoveries, write_attempt
+from tasks.redaction import redact
+from tasks.restarting import ask_again
+from tasks.waiting import wait_until_well
+from tasks.watching import watch_project
+
+log = logging.getLogger("roas")
+
+HOLD_WAIT = timedelta(seconds=10)
+"""How long a recovery waits for whoever holds the environment; then the next look takes it up."""
+
+_ASK_WITHIN_SECONDS = 20.0
+_DAY = timedelta(days=1)
+_CUT_OFF = "its runner ended in the middle of it; it is not done again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One error of one service of an environment that can be acted on, and who acts."""
+
+    environment: Environment
+    application: Application | None
+    dependencies: tuple[Dependency, ...]
+    error: RecordedError
+    service: str
+    runner: Runner
+    facts: RecoveryFacts
+    script: str | None
+    detected_at: datetime
+    compose_files: tuple[str, ...] = ()
+
+
+async def carry_out(case: Case, plan: Plan) -> RecoveryExecution:
+    """Do what a plan says; how it went is in what is given back, which is on record as well.
+
+    Raises:
+        ActionRefusedError: The action may not be taken as things are; nothing was done.
+        EnvironmentBusyError: An operation holds the environment; nothing was done.
+    """
+    diagnosed = datetime.now(UTC)
+    if plan.delay:
+        await asyncio.sleep(plan.delay.total_seconds())
+    if plan.strategy is Strategy.ROLL_BACK_RELEASE:
+        # It is an operation of its own, which holds the environment itself.
+        return await _attempt(case, plan, diagnosed)
+    async with hold_environment(
+        case.environment.name,
+        owner=plan.attempt_id,
+        reason=f"recovery of {case.service}",
+        runner=case.runner,
+        wait=HOLD_WAIT,
+    ):
+        return await _attempt(case, plan, diagnosed)
+
+
+async def take_up(case: Case, execution: RecoveryExecution) -> RecoveryExecution:
+    """Go on with an attempt that was cut off or failed: what it has done is not done again.
+
+    Raises:
+        EnvironmentBusyError: An operation holds the environment; nothing was done.
+    """
+    begun = replace(
+        execution,
+        runner=case.runner,
+        ended_at=None,
+        success=None,
+        final_status="running",
+        manual_intervention_required=False,
+    )
+    if execution.strategy is Strategy.ROLL_BACK_RELEASE:
+        return await _live(case, begun)
+    async with hold_environment(
+        case.environment.name,
+        owner=execution.attempt_id or execution.error_id,
+        reason=f"recovery of {case.service}, taken up again",
+        runner=case.runner,
+        wait=HOLD_WAIT,
+    ):
+        return await _live(case, begun)
+
+
+async def _attempt(case: Case, plan: Plan, diagnosed: datetime) -> RecoveryExecution:
+    situation = await look_at_situation(
+        case.environment,
+        case.application,
+        case.service,
+        dependencies_down=plan.dependencies,
+        script=case.script,
+        began=case.error.first_seen,
+    )
+    ready = prepare(plan.strategy, situation)
+    if isinstance(ready, Refused):
+        raise ActionRefusedError(ready.because)
+    return await _live(
+        case,
+        RecoveryExecution(
+            error_id=case.error.error_id,
+            strategy=plan.strategy,
+            started_at=datetime.now(UTC),
+            attempt_id=plan.attempt_id,
+            attempt=plan.attempt,
+            environment=case.environment.name,
+            service=case.service,
+            engine=case.environment.engine,
+            points=ACTIONS[plan.strategy].points,
+            runner=case.runner,
+            planned=ready.steps,
+            undo=ready.undo,
+            detected_at=case.detected_at,
+            diagnosed_at=diagnosed,
+        ),
+    )
+
+
+async def _live(case: Case, execution: RecoveryExecution) -> RecoveryExecution:
+    await begin_attempt(execution)
+    journal = _Journal(case, execution)
+    failed: str | None = None
+    try:
+        for step in execution.planned:
+            await journal.take(step)
+    except (RoasError, TimeoutError) as trouble:
+        failed = await _said(case, trouble)
+        await journal.take_back()
+    if failed is None:
+        await journal.prove()
+        await _ask_dependants(case, journal)
+    return await journal.end(failed)
+
+
+class _Journal:
+    """An attempt while it is lived: every step is written down before and after it is done."""
+
+    def __init__(self, case: Case, execution: RecoveryExecution) -> None:
+        self.execution = execution
+        self._case = case
+        self._around = Surroundings(
+            environment=case.environment,
+            application=case.application,
+            facts={
+                "ROAS_ENVIRONMENT": case.environment.name,
+                "ROAS_PROJECT": case.environment.project,
+                "ROAS_SERVICE": case.service,
+                "ROAS_ERROR_ID": case.error.error_id,
+                "ROAS_CATEGORY": str(case.error.verdict.category),
+            },
+        )
+
+    async def take(self, step: PlannedStep) -> None:
+        """Do a step, unless it is done; one that was cut off is left as it is, for the proof to judge."""
+        known = next((one for one in self.execution.steps if _is(one, step)), None)
+        if known is not None and known.ok:
+            return
+        if known is not None and known.ok is None and step.doing is not Doing.VERIFY:
+            if step.doing is Doing.ROLL_BACK:
+                raise ActionRefusedError(
+                    f"The rollback of {self._case.environment.name} was cut off;",
+                    advice="`roas resume` goes on with it.",
+                )
+            await self.note(replace(known, ok=True, detail=_CUT_OFF, ended_at=datetime.now(UTC)))
+            return
+        await self.record(step.doing, step.target, self._do(step))
+
+    async def record(self, name: str, target: str, doing: Awaitable[str]) -> None:
+        """Do something, written down before and after."""
+        begun = Step(name=str(name), target=target, ok=None, detail="", started_at=datetime.now(UTC))
+        await self.note(begun)
+        try:
+            detail = await doing
+        except (RoasError, TimeoutError) as trouble:
+            said = await _said(self._case, trouble)
+            await self.note(replace(begun, ok=False, detail=said, ended_at=datetime.now(UTC)))
+            raise
+        ended = datetime.now(UTC)
+        if name != Doing.VERIFY:
+            self.execution = replace(self.execution, acted_at=ended)
+        await self.note(replace(begun, ok=True, detail=detail, ended_at=ended))
+
+    async def take_back(self) -> None:
+        """Undo what can be undone of a failed attempt."""
+        if not self.execution.undo:
+            return
+        self.execution = replace(self.execution, undone=True)
+        for step in self.execution.undo:
+            try:
+                await self.record(f"undo: {step.doing}", step.target, self._do(step))
+            except (RoasError, TimeoutError) as trouble:
+                log.error("%s of %s could not be undone: %s", step.doing, step.target, trouble)
+
+    async def prove(self) -> None:
+        """The last step was the proof."""
+        self.execution = replace(self.execution, verified_at=datetime.now(UTC))
+        await write_attempt(self.execution)
+
+    async def end(self, failed: str | None) -> RecoveryExecution:
+        """Write how it ended, and resolve the error where it is mended."""
+        ended, took = datetime.now(UTC), self.execution
+        seconds = ((took.verified_at or ended) - took.started_at).total_seconds()
+        status = f"{self._case.service} healthy again after {seconds:.1f} s" if failed is None else failed
+        self.execution = replace(
+            took,
+            ended_at=ended,
+            success=failed is None,
+            final_status=status,
+            manual_intervention_required=failed is not None,
+        )
+        await finish_attempt(self.execution, resolution=f"automatic: {took.strategy}" if failed is None else None)
+        log.info("recovery of %s: %s", self._case.service, status)
+        return self.execution
+
+    async def _do(self, step: PlannedStep) -> str:
+        if step.doing is Doing.VERIFY:
+            return await wait_until_well(self._case.environment, step.service)
+        if step.doing is Doing.ROLL_BACK:
+            return await _roll_back(self._case, step.targets[0])
+        return await STEPS[step.doing](self._around, step, str(self.execution.attempt_id))
+
+    async def note(self, step: Step) -> None:
+        """Write a step down; a step of the same name and target is the same one."""
+        others = tuple(one for one in self.execution.steps if (one.name, one.target) != (step.name, step.target))
+        self.execution = replace(self.execution, steps=(*others, step))
+        await write_attempt(self.execution)
+
+
+async def _roll_back(case: Case, release: str) -> str:
+    # Every operation hands its failures to error recovery, so this module cannot be above them.
+    from flows.rollback import rollback
+
+    result = await rollback(
+        case.environment.name,
+        release=release,
+        asked_by=f"error recovery of {case.error.error_id}",
+        compose_files=list(case.compose_files),
+    )
+    return f"{result.reason} (deployment {result.deployment_id})"
+
+
+async def _ask_dependants(case: Case, journal: _Journal) -> None:
+    """Ask what needs the mended service how it does, and restart what stays ill, within its own budget."""
+    application, since = case.application, journal.execution.verified_at
+    if application is None or since is None or case.error.predictive:
+        return
+    required = {
+        need.service
+        for need in case.dependencies
+        if need.depends_on == case.service and need.dependency_type is DependencyType.REQUIRED
+    }
+    names = sorted(required & application.services.keys())
+    if not names:
+        return
+    async with watch_project(case.environment) as watch:
+
+        async def ask(name: str) -> Aftermath:
+            try:
+                async with asyncio.timeout(_ASK_WITHIN_SECONDS):
+                    return await ask_again(case.environment, application.services[name], watch, since)
+            except (RoasError, TimeoutError) as trouble:
+                return Aftermath(answer=After.SILENT, reason=str(trouble) or "it did not answer in time")
+
+        answers = await asyncio.gather(*(ask(name) for name in names))
+    for name, answer in zip(names, answers, strict=True):
+        now = datetime.now(UTC)
+        await journal.note(
+            Step(
+                name="ask again",
+                target=name,
+                ok=answer.answer is not After.ILL,
+                detail=f"{name} is {answer.answer}: {answer.reason}",
+                started_at=since,
+                ended_at=now,
+            )
+        )
+        if answer.answer is After.ILL:
+            await _restart_dependant(case, journal, name, now)
+
+
+async def _restart_dependant(case: Case, journal: _Journal, name: str, now: datetime) -> None:
+    past = await past_recoveries(case.error.error_id, now - _DAY)
+    hindrance = room_for_dependant(
+        name, case.error, past=past, policy=case.environment.recovery, facts=case.facts, now=now
+    )
+    if hindrance is not None:
+        log.warning("%s stays ill, and is not restarted: %s", name, hindrance)
+        return
+    try:
+        for doing in (Doing.RESTART, Doing.VERIFY):
+            await journal.take(PlannedStep(doing=doing, service=name))
+    except (RoasError, TimeoutError) as trouble:
+        # The next look finds it ill by itself; what was asked for here is mended.
+        log.warning("%s did not get over the failure of %s: %s", name, case.service, trouble)
+
+
+def _is(done: Step, step: PlannedStep) -> bool:
+    return (done.name, done.target) == (str(step.doing), step.target)
+
+
+async def _said(case: Case, trouble: Exception) -> str:
+    return await redact(case.environment.name, str(trouble) or "it did not end in time", case.compose_files)
