@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from flows import cli_operations, cli_recovery, cli_resume, cli_stores, cli_why
+from flows import cli_monitoring, cli_operations, cli_recovery, cli_resume, cli_stores, cli_why
 from flows.cli_options import as_json, bare_compose, named, of_environment
 from flows.cli_running import run_flow, show_answer
 from models.failures import BadInputError, RoasError
@@ -203,6 +203,7 @@ def detect() -> None:
         click.echo(line)
 
 
+cli_monitoring.register(roas)
 cli_operations.register(roas)
 cli_recovery.register(roas)
 cli_resume.register(roas)

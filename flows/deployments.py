@@ -34,6 +34,9 @@ WATCH_EVERY = timedelta(minutes=15)
 HOURLY = "23 * * * *"
 """When drift is looked for."""
 
+DAILY = "41 5 * * *"
+"""When the report is made, in UTC: before people begin, and after the life cycle."""
+
 
 def deployments_of(environment: str) -> list[RunnerDeployment]:
     """All deployments of one environment, ready to be served."""
@@ -43,6 +46,7 @@ def deployments_of(environment: str) -> list[RunnerDeployment]:
         "watch": {"interval": WATCH_EVERY},
         "drift": {"cron": HOURLY},
         "lifecycle": {"cron": NIGHTLY},
+        "report": {"cron": DAILY},
     }
     served = [
         _deployment(flow, environment, schedules.get(name, {}), waits=name == "recover") for name, flow in FLOWS.items()

@@ -11,6 +11,7 @@ from flows.drift import drift
 from flows.error_recovery import error_recovery
 from flows.health_check import health_check
 from flows.lifecycle import lifecycle
+from flows.report import report
 from flows.restart import restart
 from flows.rollback import rollback
 from flows.startup import startup
@@ -27,5 +28,6 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "collect": collection,
     "watch": watch,
     "recover": error_recovery,
+    "report": report,
     "lifecycle": lifecycle,
 }

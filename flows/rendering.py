@@ -11,6 +11,7 @@ import click
 from rich.markup import escape
 
 from flows.console import after, ago, coloured, console, make_table, moment, say, seconds, size
+from flows.rendering_monitoring import show_scores
 from models.analysis import Analysis
 from models.errors_seen import Pattern, Verdict
 from models.health import HealthReport
@@ -91,6 +92,7 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
         for need in known.dependencies:
             if need.status != "active":
                 say(f"  [red]{need.service} needs {need.depends_on}, which is {need.status}[/red]")
+        show_scores(known.scores)
         for alert in known.open_alerts:
             say(f"  alert  {coloured(alert.severity)} {alert.service}: {escape(alert.reason)}")
         for error in known.open_errors:

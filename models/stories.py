@@ -9,7 +9,7 @@ from models.errors_seen import Impact, RecordedError
 from models.health import HealthReport
 from models.metrics import Alert, Dependency
 from models.operations import Operation, StateChange
-from models.records import Release
+from models.records import RecordedScore, Release
 from models.recovery import RecoveryExecution, Ticket
 from models.validation import ValidationResult
 
@@ -49,6 +49,7 @@ class EnvironmentStatus:
     open_alerts: tuple[Alert, ...]
     dependencies: tuple[Dependency, ...]
     last_collection: datetime | None
+    scores: tuple[RecordedScore, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -124,7 +124,8 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
             health=next(iter(stores.monitoring.health_history(environment=name, limit=1)), None),
             open_errors=tuple(stores.errors.open_errors(name)),
             open_tickets=tuple(t for t in stores.errors.tickets(environment=name) if t.resolved_at is None),
-            open_alerts=tuple(a for a in stores.monitoring.alerts(environment=name) if a.resolved_at is None),
+            open_alerts=tuple(a for a in stores.monitoring.open_alerts(name) if a.explained_by is None),
+            scores=tuple(stores.monitoring.latest_scores(name)),
             dependencies=tuple(stores.monitoring.dependencies(name)),
             last_collection=beats.get(f"collection/{name}"),
         )

@@ -1,0 +1,68 @@
+"""`roas` commands about what monitoring tells: the alerts, taking one, and the report."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import Any
+
+import click
+
+from flows.cli_options import as_json
+from models.failures import BadInputError
+
+
+def register(group: click.Group) -> None:
+    """Add the commands of this module to `roas`."""
+    for command in (alerts, acknowledge, report):
+        group.add_command(command)
+
+
+@click.command()
+@click.argument("environment", required=False)
+@click.option("--all", "resolved_too", is_flag=True, help="Also those that are over.")
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
+@as_json
+def alerts(environment: str | None, resolved_too: bool, limit: int, json_wanted: bool) -> None:
+    """What should be known now, each cause with what comes of it. Exit code 1 where something is critical."""
+    from flows.rendering import print_json
+    from flows.rendering_monitoring import show_alerts
+    from models.metrics import AlertSeverity, AlertState
+    from tasks.stores import open_stores
+
+    found = open_stores().monitoring.alerts(environment=environment, limit=limit)
+    if not resolved_too:
+        found = [alert for alert in found if alert.state is not AlertState.RESOLVED]
+    if json_wanted:
+        print_json(found)
+    else:
+        show_alerts(found)
+    if any(one.state is AlertState.OPEN and one.severity is AlertSeverity.CRITICAL for one in found):
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("alert_id")
+@click.option("--note", default="", help="What you do about it; kept with the alert.")
+def acknowledge(alert_id: str, note: str) -> None:
+    """Take an alert: it stays open until it is over, and is not told again unless it gets worse."""
+    from tasks.monitoring import acknowledge as take
+
+    if not take(alert_id, datetime.now(UTC), note):
+        raise BadInputError(f"No alert {alert_id} waits to be taken;", advice="`roas alerts` shows those that do.")
+    click.echo(f"{alert_id} is yours")
+
+
+@click.command()
+@click.argument("environment")
+@click.option("--days", default=7, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
+def report(environment: str, days: int) -> None:
+    """How the last days went: operations, scores, alerts, predictions and what to mend first, in Markdown."""
+    from flows.cli_running import run_flow
+
+    async def run() -> Any:
+        from flows.report import report as flow
+
+        return await flow(environment, days=days)
+
+    click.echo(run_flow(run))
