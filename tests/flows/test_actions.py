@@ -1,0 +1,92 @@
+"""Recovery actions done on a real application, each by the pattern that asks for it."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from adapters.processes import this_process
+from flows.error_recovery import error_recovery
+from flows.startup import startup
+from models.errors_seen import Category, Pattern, Severity, Strategy
+from models.recovery import Doing, PlannedStep, RecoveryMethod, Step
+from tests.flows.conftest import Place, well
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+ZEBRA = Pattern(
+    name="zebra",
+    regex="zebra crossed",
+    category=Category.CONTAINER_EXITED,
+    severity=Severity.HIGH,
+    strategy=Strategy.RECREATE_CONTAINER,
+    priority=100,
+    shipped=False,
+)
+STEP = Step(name="recreate", target="web", ok=None, detail="", started_at=datetime(2026, 3, 2, tzinfo=UTC))
+
+
+def container_id(place: Place, service: str) -> str:
+    command = ["docker", "inspect", "-f", "{{.Id}} {{.State.StartedAt}}", place.container(service)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+
+
+async def test_a_container_is_made_anew_and_proven(place: Place) -> None:
+    place.declare(well("web"))
+    await startup("test")
+    before = container_id(place, "web")
+    with place.stores() as stores:
+        stores.errors.put_pattern(ZEBRA)
+
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+
+    assert (outcome.method, outcome.success) == (RecoveryMethod.AUTOMATIC, True)
+    assert container_id(place, "web") != before
+    assert place.containers(running=True) == ["web"]
+
+
+async def test_a_dry_run_proposes_once_and_touches_nothing(place: Place) -> None:
+    place.declare(well("web"), recovery="{dry_run: true}")
+    await startup("test")
+    before = container_id(place, "web")
+    with place.stores() as stores:
+        stores.errors.put_pattern(ZEBRA)
+
+    outcomes = [await error_recovery("test", "zebra crossed", service="web") for _ in range(2)]
+
+    assert {one.method for one in outcomes} == {RecoveryMethod.PROPOSED}
+    assert container_id(place, "web") == before
+    with place.stores() as stores:
+        (proposal,) = stores.errors.executions()
+        assert (proposal.points, proposal.success, stores.errors.tickets()) == (0, None, [])
+
+
+async def test_what_a_dead_runner_began_is_taken_up_and_not_done_twice(place: Place) -> None:
+    place.declare(well("web"), recovery="{dry_run: true}")
+    await startup("test")
+    with place.stores() as stores:
+        stores.errors.put_pattern(ZEBRA)
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+    before = container_id(place, "web")
+    with place.stores() as stores:
+        (proposal,) = stores.errors.executions(outcome.error_id)
+        steps = tuple(PlannedStep(doing=doing, service="web") for doing in (Doing.RECREATE, Doing.VERIFY))
+        gone = replace(this_process(), process_started=1)
+        cut_off = replace(
+            proposal, attempt_id=f"{outcome.error_id}#1", points=2, ended_at=None, planned=steps, runner=gone
+        )
+        stores.errors.begin_execution(replace(cut_off, steps=()))
+        begun = replace(STEP, started_at=proposal.started_at)
+        stores.errors.write_attempt(replace(cut_off, steps=(begun,)))
+
+    again = await error_recovery("test", "zebra crossed", service="web")
+
+    assert (again.method, again.success) == (RecoveryMethod.AUTOMATIC, True)
+    assert container_id(place, "web") == before
+    with place.stores() as stores:
+        taken = stores.errors.executions(outcome.error_id)[-1]
+        assert [step.name for step in taken.steps] == ["recreate", "verify"]
+        assert "not done again" in taken.steps[0].detail
