@@ -294,8 +294,10 @@ def _standing_words(name: str, containers: Sequence[ContainerEvidence], probes: 
 
 
 def _last_failed(name: str, probes: Sequence[ProbeOutput]) -> ProbeOutput | None:
+    """The latest answer that still stands and is bad. A health check that passes does not answer for a probe."""
     mine = sorted((probe for probe in probes if probe.service == name), key=lambda probe: probe.last_at)
-    return mine[-1] if mine and not mine[-1].ok else None
+    standing = {probe.source: probe for probe in mine}.values()
+    return max((probe for probe in standing if not probe.ok), key=lambda probe: probe.last_at, default=None)
 
 
 def _last_said(name: str, probes: Sequence[ProbeOutput]) -> str:
@@ -312,10 +314,13 @@ def _since(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[
     ]
     if ends:
         return min(ends)
-    began: datetime | None = None
+    began: dict[str, datetime] = {}
     for probe in sorted((probe for probe in probes if probe.service == name), key=lambda probe: probe.first_at):
-        began = None if probe.ok else began or probe.first_at
-    return began
+        if probe.ok:
+            began.pop(probe.source, None)
+        else:
+            began.setdefault(probe.source, probe.first_at)
+    return min(began.values(), default=None)
 
 
 def _lines_named(lines: Sequence[str], patterns: PatternSet, most: int) -> list[int]:

@@ -172,6 +172,17 @@ def test_a_service_that_runs_but_does_not_answer_is_told_by_its_probe() -> None:
     assert sentence == "bot runs but does not serve: HTTP 503"
 
 
+def test_a_health_check_that_passes_later_does_not_answer_for_a_probe_that_fails() -> None:
+    check = replace(answer(ok=True, output="", at=NOON + SECOND), source="health check of bot-1")
+
+    running = of("bot", state="running", exit_code=None, ended="", health="healthy")
+
+    _, sentence = first_cause("bot", {}, [running], [], [answer(), check])
+
+    assert sentence == "bot runs but does not serve: refused"
+    assert failed_since(replace(BUNDLE, cause_service="bot", containers=(), probes=(answer(), check))) == NOON
+
+
 def test_a_service_that_answers_again_shows_no_failure() -> None:
     running = of("bot", state="running", exit_code=None, ended="", health="healthy")
 
