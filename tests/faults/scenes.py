@@ -139,7 +139,8 @@ class Scene:
         """What is there now."""
         ids = self.docker("ps", "--all", "--quiet", "--no-trunc", *self._mine()).split()
         containers: dict[str, tuple[str, ...]] = {}
-        for told in json.loads(self.docker("inspect", *ids)) if ids else []:
+        # A container may go between the two questions; what is left is told all the same.
+        for told in json.loads(self.docker("inspect", *ids, check=False)) if ids else []:
             labels, state = told["Config"]["Labels"], told["State"]
             stands = (state.get("Health") or {}).get("Status") or state["Status"]
             containers[labels["com.docker.compose.service"]] = (
