@@ -55,7 +55,7 @@ def interruption(operation: Operation, steps: Sequence[OperationStep]) -> str:
     who = f"its runner ({runner}) is gone" if runner is not None else "its runner is gone"
     if not steps:
         return f"interrupted before its first step was finished; {who}"
-    last = max(steps, key=lambda step: step.finished_at)
+    last = max(reversed(steps), key=lambda step: step.finished_at)
     whole = _WORDS.get(last.step, f"it was {last.step}")
     return f"interrupted after {f'{last.service} was {last.step}' if last.service else whole}; {who}"
 
