@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import secrets
 import shutil
@@ -11,6 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -54,6 +56,11 @@ class OwnEngine:
         if not Path("/sys/class/net", self._bridge).exists():
             subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
             subprocess.run(["ip", "address", "add", _BRIDGE_ADDRESS, "dev", self._bridge], check=True)
+        with _bridge_of_the_machine_kept():
+            self._begin()
+            self._wait_until_it_answers()
+
+    def _begin(self) -> None:
         with (self.folder / "engine.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [
@@ -67,7 +74,6 @@ class OwnEngine:
                 stderr=log,
                 start_new_session=True,
             )
-        self._wait_until_it_answers()
 
     def stop(self) -> None:
         """Stop it as a person would (SIGTERM): it stops its containers first."""
@@ -161,6 +167,23 @@ class OwnEngine:
                 return b" 200 " in asking.recv(64)
             except OSError:
                 return False
+
+
+@contextmanager
+def _bridge_of_the_machine_kept() -> Iterator[None]:
+    """An engine that starts again on its old data removes docker0, which is the machine's own engine's."""
+    told = subprocess.run(["ip", "-json", "address", "show", "docker0"], capture_output=True, text=True, check=False)
+    before = json.loads(told.stdout) if told.returncode == 0 else []
+    try:
+        yield
+    finally:
+        if before and not Path("/sys/class/net/docker0").exists():
+            subprocess.run(["ip", "link", "add", "docker0", "type", "bridge"], check=True)
+            for one in before[0]["addr_info"]:
+                if one["family"] == "inet":
+                    place = f"{one['local']}/{one['prefixlen']}"
+                    subprocess.run(["ip", "address", "add", place, "dev", "docker0"], check=True)
+            subprocess.run(["ip", "link", "set", "docker0", "up"], check=True)
 
 
 @pytest.fixture(scope="session")
