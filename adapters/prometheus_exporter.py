@@ -104,6 +104,7 @@ _OF_HOSTS = {
     "disk_usage": _Shown("disk_ratio", "Disk under the stores in use as a share of all.", 0.01),
     "disk_free_bytes": _Shown("disk_free_bytes", "Bytes free on the disk under the stores."),
     "inodes_free": _Shown("inodes_free", "Inodes free on the disk under the stores."),
+    "inodes_usage": _Shown("inodes_ratio", "Inodes in use on the disk under the stores as a share of all.", 0.01),
     "network_rx_bytes_total": _Shown("network_receive_bytes", "Bytes received over networks.", grows=True),
     "network_tx_bytes_total": _Shown("network_transmit_bytes", "Bytes sent over networks.", grows=True),
     "pressure_cpu": _Shown("pressure_cpu_ratio", "Share of 10 s in which work waited for a processor.", 0.01),
