@@ -72,8 +72,13 @@ def times_the_job_ran(place: Place) -> int:
 
 def roas(*words: str) -> subprocess.Popen[str]:
     surroundings = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    # A shell gives its background jobs an ignored SIGINT, and these tests may run in one.
     return subprocess.Popen(
-        [ROAS, *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=surroundings
+        ["env", "--default-signal=INT", ROAS, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=surroundings,
     )
 
 
