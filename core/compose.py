@@ -242,7 +242,7 @@ def _restarted(
     changed_files: Sequence[str],
     decided: Mapping[str, PlannedService],
 ) -> tuple[PlannedAction, str] | None:
-    running = [one for one in seen if one.state in ("running", "restarting", "paused")]
+    running = [one for one in seen if one.up]
     if not running:
         return None
     if changed_files:

@@ -182,7 +182,7 @@ def left_over(before: Before, now: Sequence[Sighting], networks_now: Sequence[st
         stop=tuple(
             one
             for one in own
-            if one.container_id in before.containers and _runs(one) and not before.containers[one.container_id].ran
+            if one.container_id in before.containers and one.up and not before.containers[one.container_id].ran
         ),
         remove=tuple(one for one in own if one.container_id not in before.containers),
         networks=tuple(name for name in networks_now if name not in before.networks),
@@ -194,7 +194,7 @@ def before(sightings: Sequence[Sighting], networks: Sequence[str]) -> Before:
     """What was there, short enough to be written down before anything is touched."""
     own = [one for one in sightings if not one.one_off]
     return Before(
-        containers={one.container_id: Was(service=one.service, ran=_runs(one)) for one in own},
+        containers={one.container_id: Was(service=one.service, ran=one.up) for one in own},
         networks=tuple(networks),
     )
 
@@ -251,7 +251,3 @@ def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
 
 def _brief(image_id: str) -> str:
     return image_id.removeprefix("sha256:")[:12] or "none"
-
-
-def _runs(one: Sighting) -> bool:
-    return one.state in ("running", "restarting", "paused")

@@ -19,7 +19,7 @@ from models.failures import BadInputError, StartFailedError
 from models.metrics import Dependency
 from models.operations import OperationType, StateChange
 from models.results import OperationResult, ServiceStart
-from models.sightings import Sighting
+from models.sightings import UP, Sighting
 from tasks.bringing_up import Proof
 from tasks.loading import load_environment
 from tasks.records import record_changes, record_health
@@ -31,8 +31,6 @@ log = logging.getLogger("roas")
 
 RESTARTED = "restarted"
 """Step of a restart: a service was restarted and proven."""
-
-_UP = frozenset({"running", "restarting", "paused"})
 
 
 @flow(name="restart", flow_run_name="restart {environment}")
@@ -147,7 +145,7 @@ class _Roll:
             self._keep(name, "runs once, not again at a restart")
         elif not states:
             self._keep(name, "has no container")
-        elif not named and not _UP.intersection(states):
+        elif not named and not UP.intersection(states):
             self._keep(name, "was not running")
         else:
             await self._restart(name, "restart was asked for", {})
@@ -156,7 +154,7 @@ class _Roll:
         """Ask a service that needs a restarted one how it does; restart it where it does not serve any more."""
         causes = restarted_needs(name, self.dependencies, self._proven_at)
         declaration = self.application.services[name]
-        if not causes or declaration.one_shot or not _UP.intersection(self._states(name)):
+        if not causes or declaration.one_shot or not UP.intersection(self._states(name)):
             return
         restarted = f"{', '.join(causes)} {'was' if len(causes) == 1 else 'were'} restarted"
         since = max(self._proven_at[cause] for cause in causes)

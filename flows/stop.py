@@ -22,8 +22,6 @@ from tasks.services import look_at_application, read_application, stop_container
 
 log = logging.getLogger("roas")
 
-_UP = frozenset({"running", "restarting", "paused"})
-
 
 @flow(name="stop", flow_run_name="stop {environment}")
 async def stop(
@@ -93,7 +91,7 @@ async def _stop_service(
 ) -> ServiceStart:
     began = datetime.now(UTC)
     mine = [seen for seen in sightings if seen.service == name and not seen.one_off]
-    up = [seen for seen in mine if seen.state in _UP]
+    up = [seen for seen in mine if seen.up]
     previous = up[0].state if up else (mine[0].state if mine else "absent")
     if not up:
         return _result(name, previous, previous, "was not running", kept=True, seconds=0.0)

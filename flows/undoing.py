@@ -167,7 +167,7 @@ async def _remove(
 
 async def _stop(environment: Environment, application: Application, containers: Sequence[Sighting]) -> None:
     """In reverse order of the start, each with its grace period."""
-    by_service = _by_service([one for one in containers if one.state in ("running", "restarting", "paused")])
+    by_service = _by_service([one for one in containers if one.up])
     for wave in stop_waves(application):
         await asyncio.gather(
             *(

@@ -16,6 +16,10 @@ class HealthLogEntry:
     output: str
 
 
+UP = frozenset({"running", "restarting", "paused"})
+"""The engine's words for a container that was started and has not ended for good."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sighting:
     """One container as the engine showed it at one moment.
@@ -49,6 +53,11 @@ class Sighting:
     environment_names: tuple[str, ...] = ()
     memory_limit_bytes: int | None = None
     network_mode: str = ""
+
+    @property
+    def up(self) -> bool:
+        """True where it was started and has not ended for good."""
+        return self.state in UP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

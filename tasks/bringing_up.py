@@ -289,7 +289,7 @@ def _is_to_start(declaration: ServiceDeclaration, seen: Sighting, since: datetim
 
 
 def _was_up(moment: datetime, seen: Sighting) -> bool:
-    up = seen.state in ("running", "restarting", "paused")
+    up = seen.up
     return up and seen.started_at is not None and seen.started_at < moment
 
 

@@ -23,8 +23,6 @@ from tasks.doors import engine_of
 from tasks.patience import ACT
 from tasks.watching import Watch
 
-_UP = frozenset({"running", "restarting", "paused"})
-
 
 @task(name="restart", **ACT)
 async def restart_service(
@@ -88,7 +86,7 @@ async def ask_again(
 
 
 def _restart(engine: DockerEngine, seen: Sighting, grace: timedelta, files: Sequence[InjectedFile]) -> None:
-    if seen.state not in _UP:
+    if not seen.up:
         engine.start(seen.container_id, files)
         return
     if seen.state == "paused":

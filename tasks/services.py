@@ -67,7 +67,7 @@ async def stop_containers(
     engine = engine_of(environment)
     after = await asyncio.gather(*(asyncio.to_thread(_stop, engine, one, grace) for one in containers))
     for seen in after:
-        if seen is not None and seen.state in ("running", "restarting", "paused"):
+        if seen is not None and seen.up:
             raise EngineError(
                 f"{seen.name} is {seen.state} although it was stopped.",
                 advice="Something else starts it: another program on this engine?",
