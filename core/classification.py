@@ -29,11 +29,11 @@ _BEFORE, _AFTER = r"(?:^|[\s\[(|:=\"'{,*])", r"(?:[\s\])|:=\"',}]|$)"
 _QUIET_LEVEL = re2.compile(
     rf"(?i){_BEFORE}(?:info|debug|trace|notice|note|verbose|hint|detail|statement|system|log:|warn|warning){_AFTER}"
     r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:info|debug|trace|notice|warn\w*)"
-    r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|warn\["
+    r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|warn\[|^[idw]\d{4} \d\d:"
 )
 _LOUD_LEVEL = re2.compile(
     rf"(?i){_BEFORE}(?:error|err|fatal|critical|crit|emerg|alert|panic|severe){_AFTER}"
-    r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:err|fatal|crit|panic)|traceback"
+    r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:err|fatal|crit|panic)|traceback|^[ef]\d{4} \d\d:"
 )
 _FAILURE_WORD = re2.compile(
     r"(?i)error|fail|fatal|panic|exception|crash|abort|den(?:y|ied)|refus|invalid|can(?:no|')t|could ?n"

@@ -35,6 +35,50 @@ SAYINGS = [
     ("The application needs 3 new networks, but the engine has addresses for 1 more.", Category.DOCKER_NETWORK, None),
     ("Only 12 MiB are free on the engine's disk.", Category.DISK_FULL, Strategy.FIX_HOST),
     ("dev did not start within 40 s, still awaited: web", Category.TIMEOUT, Strategy.INVESTIGATE),
+    ("MISCONF cannot write: No space left on device", Category.REDIS_STATE, Strategy.INVESTIGATE),
+    ("master timeout: no data from it", Category.REDIS_STATE, Strategy.INVESTIGATE),
+    ("short read while loading a.aof", Category.REDIS_STATE, Strategy.RESTORE_DATABASE),
+    ("[ERROR] InnoDB: page 7 of space 3 consists of zero bytes", Category.DATABASE_CORRUPT, Strategy.RESTORE_DATABASE),
+    ("[ERROR] InnoDB: preallocating ib_logfile9 failed with error 28", Category.DISK_FULL, Strategy.PRUNE_DISK),
+    ("could not access the server configuration file a.conf", Category.DATABASE_CORRUPT, None),
+    ("the data directory lock file is invalid", Category.DATABASE_LOCKED, None),
+    ("web-7  0/1  OOMKilled  0  3s", Category.OOM_KILLED, None),
+    ("container oom 0123456789abcdef (image=shop)", Category.OOM_KILLED, None),
+    ("read wss://gateway.discord.gg/?v=9: connection reset by peer", Category.DISCORD_API, Strategy.WAIT_AND_RETRY),
+    ("websocket: close 1001 (going away)", Category.DISCORD_API, Strategy.WAIT_AND_RETRY),
+    ("failed to add the pair veth17 <=> veth18: operation not supported", Category.KERNEL_NETWORK_DRIVER, None),
+    ("open sysctl net.ipv4.x: reopen fd 9: permission denied", Category.KERNEL_NETWORK_DRIVER, Strategy.FIX_HOST),
+    ("running exec setns process: exit status 34", Category.KERNEL_NETWORK_DRIVER, Strategy.FIX_HOST),
+    ("Clock is out of sync by 9 s", Category.KERNEL_NETWORK_DRIVER, Strategy.FIX_HOST),
+    ("docker.socket: Control process exited, status=217", Category.DOCKER_DAEMON_UNREACHABLE, None),
+    ("nginx: [emerg] open() /a/b.log failed (2: No such file or directory)", Category.VOLUME_MOUNT, None),
+    ('nginx: [emerg] unknown directive "sevrer"', Category.MISSING_ENV_SECRET, Strategy.FIX_CONFIG),
+    ("This image requires the SHOP_TOKEN environment variable", Category.MISSING_ENV_SECRET, Strategy.FIX_CONFIG),
+    ("denied: too many failed login attempts", Category.IMAGE_PULL_FAILED, Strategy.FIX_CREDENTIALS),
+    ("No such file or directory: '/app/cogs/shop.py'", Category.PYTHON_IMPORT_CONFIG, Strategy.FIX_CONFIG),
+    ("Received unregistered task of type 'shop.x'", Category.PYTHON_IMPORT_CONFIG, Strategy.FIX_CONFIG),
+    ('process "/bin/sh -c make" did not complete successfully: exit code: 2', Category.UNKNOWN, Strategy.INVESTIGATE),
+    ("Unable to get a connection to the search service", Category.DEPENDENCY_REFUSED, None),
+    ("Too many unacknowledged messages on queue mail (900)", Category.PERFORMANCE_THRESHOLD, None),
+    ("/bin/sh: fork: retry: No child processes", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
+    ("exec /probe.sh: resource temporarily unavailable", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
+    ("unable to connect: [Errno -3] Temporary failure in name resolution", Category.DNS_FAILURE, None),
+    ("the host did not properly respond after a while", Category.TIMEOUT, Strategy.WAIT_AND_RETRY),
+]
+HARMLESS = [
+    "[ 12.5] br-17: port 2(veth1a2b) entered blocking state",
+    "[ 12.6] device veth1a2b left promiscuous mode",
+    'level=warning msg="no such directory /plugins, skipping it"',
+    "[Warning] cannot set O_DIRECT: Invalid argument, continuing anyway",
+    "WARN volume data already exists but was not created by Compose",
+    "WARNING: Network shop_default not found.",
+    "INFO discord.gateway: Shard ID 0 session has been invalidated.",
+    "I0203 10:00:00.1 1 server.go:12] error cache is empty",
+    "docker.service: Main process exited, code=exited, status=0/SUCCESS",
+    # numbers that are codes elsewhere
+    "10.0.0.7 sent 504 bytes and got 502 of 4004 rows, 4012 left to close",
+    "took 111 ms (111) for port 10061",
+    "memory pressure state: 0, temperature 41, kernel module list read",
 ]
 
 
@@ -66,7 +110,7 @@ def test_the_reason_quotes_the_words_that_decided() -> None:
     assert text[slice(*verdict.span)] in verdict.reason
 
 
-@pytest.mark.parametrize("line", KNOWN_BENIGN_LINES)
+@pytest.mark.parametrize("line", [*KNOWN_BENIGN_LINES, *HARMLESS])
 def test_a_harmless_line_is_no_error(line: str) -> None:
     assert classify(line).category is Category.BENIGN
 
