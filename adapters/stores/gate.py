@@ -1,7 +1,9 @@
-"""The gate: one writer at a time in a data folder, across threads and processes, with a deadline.
+"""The gate: one writer at a time in a data folder, across threads and processes, in turn and with a deadline.
 
 SQLite makes writers sleep and try again, so that under load one of them loses every race for seconds. A
-file lock wakes the one that waits, and the kernel drops it when its holder dies.
+file lock wakes the one that waits, and the kernel drops it when its holder dies. Alone it would favour
+whoever happens to run over the one that must be woken; so those that wait form a queue: each holds a lock
+on a byte of its own and waits for the byte of the one before it.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,8 +27,7 @@ class Gate:
     def __init__(self, path: Path, waits: Waits | None = None) -> None:
         """Lock nothing yet. Waits are counted in `waits`, where given."""
         self.path = path
-        self._thread_lock = threading.Lock()
-        self._held: int | None = None
+        self._mine = threading.local()
         self._waits = waits
         _gates.add(self)
 
@@ -38,69 +39,56 @@ class Gate:
             StoreBusyError: Others held it until the deadline.
             StoreError: The lock file cannot be opened.
         """
-        began = time.monotonic()
-        at_once = self._thread_lock.acquire(blocking=False)
-        if not at_once and not self._thread_lock.acquire(timeout=deadline_seconds):
-            raise self._busy(what, deadline_seconds)
+        file = self._lock(deadline_seconds, what)
+        self._mine.file = file
         try:
-            file, free = self._lock(deadline_seconds - (time.monotonic() - began), what, deadline_seconds)
-            if not (at_once and free):
-                self._waited(time.monotonic() - began)
-            self._held = file
-            try:
-                yield
-            finally:
-                self._held = None
-                # Unlock by word: a child forked meanwhile shares this lock and would keep it after a close.
-                fcntl.flock(file, fcntl.LOCK_UN)
-                os.close(file)
+            yield
         finally:
-            self._thread_lock.release()
+            self._mine.file = None
+            _let_go(file)
 
-    def read_number(self) -> int:
-        """The number the last holder left; 0 where it left none. Only while held."""
-        return int.from_bytes(os.pread(self._file(), 8, 0), "little")
+    def read_number(self) -> int | None:
+        """The number the last holder left; None where nobody has left one yet. Only while held."""
+        left = os.pread(self._file(), 8, 0)
+        return int.from_bytes(left, "little") if left else None
 
     def leave_number(self, number: int) -> None:
         """Leave a number for whoever holds the gate next, even if this process dies now. Only while held."""
         os.pwrite(self._file(), number.to_bytes(8, "little"), 0)
 
     def _file(self) -> int:
-        if self._held is None:
+        file: int | None = getattr(self._mine, "file", None)
+        if file is None:
             raise RuntimeError("the gate is not held")
-        return self._held
+        return file
 
-    def _lock(self, seconds: float, what: str, deadline_seconds: float) -> tuple[int, bool]:
-        """The locked file, and whether it was free at once."""
-        file = opened(self.path)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if seconds <= 0:
-                os.close(file)
-                raise self._busy(what, deadline_seconds) from None
-            if not _Waiter(file).got_it(seconds):
-                raise self._busy(what, deadline_seconds) from None
-            return file, False
-        return file, True
+    def _lock(self, deadline_seconds: float, what: str) -> int:
+        began = time.monotonic()
+        while True:
+            file, waited = _locked_at_once(self.path), False
+            if file is None and deadline_seconds > 0:
+                waited = True
+                file = _Waiter(self.path).file(began + deadline_seconds)
+            if file is None:
+                self._waited(deadline_seconds)
+                raise StoreBusyError(
+                    f"{what} waited {deadline_seconds:g} s for another writer (lock {self.path});",
+                    advice=f"find the process that holds it with `fuser {self.path}`, or try again.",
+                )
+            if waited:
+                self._waited(time.monotonic() - began)
+            # Somebody deleted the file meanwhile: whoever comes now locks another one.
+            if os.fstat(file).st_nlink:
+                return file
+            _let_go(file)
 
     def _waited(self, seconds: float) -> None:
         if self._waits is not None:
             self._waits.add(seconds)
 
-    def _busy(self, what: str, deadline_seconds: float) -> StoreBusyError:
-        self._waited(deadline_seconds)
-        return StoreBusyError(
-            f"{what} waited {deadline_seconds:g} s for another writer (lock {self.path});",
-            advice=f"find the process that holds it with `fuser {self.path}`, or try again.",
-        )
-
     def forget_after_fork(self) -> None:
-        """In a forked child: let go of what the parent holds, without unlocking it for the parent."""
-        if self._held is not None:
-            os.close(self._held)
-        self._held = None
-        self._thread_lock = threading.Lock()
+        """In a forked child: hold nothing of what the parent holds."""
+        self._mine = threading.local()
 
 
 class Waits:
@@ -169,36 +157,132 @@ def opened(path: Path) -> int:
 
 
 class _Waiter:
-    """Waits for a file lock in a thread, since the kernel's wait knows no deadline."""
+    """Waits for a file lock in threads, since the kernel's waits know no deadline."""
 
-    def __init__(self, file: int) -> None:
-        self._file = file
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._settle = threading.Lock()
         self._done = threading.Event()
-        self._abandoned = False
-        threading.Thread(target=self._wait, name="store-gate", daemon=True).start()
+        self._over = False
+        self._won: int | None = None
+        self._in_queue: int | None = None
 
-    def got_it(self, seconds: float) -> bool:
-        """Whether the lock came in time; if not, it is given back as soon as it comes."""
-        if self._done.wait(max(seconds, 0)):
-            return True
-        with self._settle:
-            self._abandoned = not self._done.is_set()
-            return not self._abandoned
+    def file(self, deadline: float) -> int | None:
+        """The locked file, or None where the lock did not come by `deadline` (monotonic seconds)."""
+        try:
+            self._begin(self._in_turn)
+            if not self._done.wait(min(_PATIENCE_SECONDS, _left(deadline))) and _left(deadline):
+                # The one before may be stopped, not slow; then it must not stop everyone behind it.
+                self._begin(self._out_of_turn)
+                self._done.wait(_left(deadline))
+        except BaseException:
+            if (file := self._end()) is not None:
+                _let_go(file)
+            raise
+        return self._end()
 
-    def _wait(self) -> None:
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+    def _end(self) -> int | None:
+        """Leave the queue; what was won until now."""
         with self._settle:
-            if self._abandoned:
-                os.close(self._file)
-            else:
+            self._over = True
+            if self._in_queue is not None:
+                _bytes(self._in_queue, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, 0, 0)
+            return self._won
+
+    def _begin(self, way: Callable[[int], None]) -> None:
+        file = _opened_lock(self._path)
+        threading.Thread(target=self._wait, args=(file, way), name="store-gate", daemon=True).start()
+
+    def _wait(self, file: int, way: Callable[[int], None]) -> None:
+        way(file)
+        with self._settle:
+            if file == self._in_queue:
+                self._in_queue = None
+            if not self._over and self._won is None:
+                self._won = file
                 self._done.set()
+                return
+        _let_go(file)
 
+    def _in_turn(self, file: int) -> None:
+        _bytes(file, fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, _NEXT_TICKET, 1)
+        ticket = int.from_bytes(os.pread(file, 8, _NEXT_TICKET), "little")
+        os.pwrite(file, (ticket + 1).to_bytes(8, "little"), _NEXT_TICKET)
+        with self._settle:
+            if self._over:
+                return
+            self._in_queue = file
+            _bytes(file, fcntl.F_OFD_SETLK, fcntl.F_WRLCK, _QUEUE + ticket + 1, 1)
+        _bytes(file, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, _NEXT_TICKET, 1)
+        _bytes(file, fcntl.F_OFD_SETLKW, fcntl.F_WRLCK, _QUEUE + ticket, 1)
+        if not self._done.is_set():
+            fcntl.flock(file, fcntl.LOCK_EX)
+        # The next one may now wait at the gate itself, while this one works.
+        _bytes(file, fcntl.F_OFD_SETLK, fcntl.F_UNLCK, 0, 0)
+
+    def _out_of_turn(self, file: int) -> None:
+        fcntl.flock(file, fcntl.LOCK_EX)
+
+
+_PATIENCE_SECONDS = 1.0
+_NEXT_TICKET = 8
+_QUEUE = 1 << 32
+"""From here on a byte stands for a place in the queue. Bytes need not be in the file to be locked."""
+
+_LOCK = struct.Struct("hhqqi")
+
+
+def _locked_at_once(path: Path) -> int | None:
+    """The locked file where nobody holds it and nobody waits for it."""
+    file = _opened_lock(path)
+    kind = _bytes(file, fcntl.F_OFD_GETLK, fcntl.F_WRLCK, _QUEUE, 0)
+    if kind == fcntl.F_UNLCK:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            pass
+        else:
+            return file
+    _let_go(file)
+    return None
+
+
+def _bytes(file: int, command: int, kind: int, start: int, length: int) -> int:
+    """Lock, unlock or ask after bytes of a file, which belong to the open file and not to the process."""
+    answer: int = _LOCK.unpack(fcntl.fcntl(file, command, _LOCK.pack(kind, os.SEEK_SET, start, length, 0)))[0]
+    return answer
+
+
+def _left(deadline: float) -> float:
+    return max(0.0, deadline - time.monotonic())
+
+
+def _opened_lock(path: Path) -> int:
+    file = opened(path)
+    _files.add(file)
+    return file
+
+
+def _let_go(file: int) -> None:
+    if file not in _files:
+        # This is a forked child, which has closed what the parent holds.
+        return
+    _files.discard(file)
+    # Unlock by word: a child forked just now shares the lock and would keep it after a close.
+    fcntl.flock(file, fcntl.LOCK_UN)
+    os.close(file)
+
+
+_files: set[int] = set()
+"""Every lock file this process has open."""
 
 _gates: weakref.WeakSet[Gate] = weakref.WeakSet()
 
 
 def _forget_gates() -> None:
+    for file in _files:
+        os.close(file)
+    _files.clear()
     for gate in _gates:
         gate.forget_after_fork()
 

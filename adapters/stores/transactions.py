@@ -136,7 +136,8 @@ class SqliteTransactions:
         Raises:
             StoreError: A store still cannot be written.
         """
-        if self._gate.read_number():
+        # A file that nobody has left a number in is new: somebody deleted the one before.
+        if self._gate.read_number() != 0:
             self.repair()
 
     def repair(self) -> None:
@@ -200,6 +201,9 @@ class SqliteTransactions:
             ).all()
         for intent in pending:
             with self._databases[name].write_unchecked() as connection:
+                if _version(name, connection) >= intent.seq:
+                    # Its writer is not dead, but holds a gate whose file was deleted.
+                    continue
                 for sql, given in intent.statements[name]:
                     _redo_statement(connection, name, sql, given)
                 connection.execute(sa.update(_VERSIONS[name]).values(seq=intent.seq))

@@ -128,6 +128,26 @@ def test_the_next_writer_of_any_store_finishes_what_a_dead_writer_left(stores: S
 
 
 @pytest.mark.files
+def test_a_deleted_gate_hides_nothing_a_dead_writer_left(stores: Stores) -> None:
+    two_causes(stores)
+    forget_in_followers(stores)
+    stores.databases["deployment_logs"].gate.path.unlink()
+    stores.monitoring.beat("x", NOON)
+    assert contents(stores) == (2, 2, 2)
+    assert versions(stores) == [2, 2, 2]
+
+
+@pytest.mark.files
+def test_what_a_living_writer_finished_meanwhile_is_not_done_again(stores: Stores) -> None:
+    two_causes(stores)
+    gate = stores.databases["deployment_logs"].gate
+    with gate.held(5, "test"):
+        stores._transactions._redo("errors", 0)
+    assert contents(stores) == (2, 2, 2)
+    assert versions(stores) == [2, 2, 2]
+
+
+@pytest.mark.files
 def test_a_reader_of_all_three_finishes_what_a_dead_writer_left(stores: Stores) -> None:
     two_causes(stores)
     forget_in_followers(stores)

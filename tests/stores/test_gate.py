@@ -1,0 +1,178 @@
+"""One writer at a time, in the order they came, whoever dies, stops or deletes the lock file meanwhile."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from adapters.stores.gate import Gate
+from models.failures import StoreBusyError
+
+_NEXT_TICKET = 8
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "gate.lock"
+
+
+def until(true: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.001)
+
+
+def tickets(path: Path) -> int:
+    """How many ever stood in the queue."""
+    return int.from_bytes(path.read_bytes()[_NEXT_TICKET : _NEXT_TICKET + 8], "little")
+
+
+def hold(path: Path, name: str, came: list[str], leave: threading.Event | None = None) -> threading.Thread:
+    """Hold a gate of one's own in another thread, until told to leave it."""
+
+    def work() -> None:
+        with Gate(path).held(60, name):
+            came.append(name)
+            if leave is not None:
+                leave.wait(60)
+
+    thread = threading.Thread(target=work, name=name)
+    thread.start()
+    return thread
+
+
+@contextlib.contextmanager
+def other_process(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process that wants the gate and says so once it has it."""
+    code = (
+        "import sys; from pathlib import Path; from adapters.stores.gate import Gate\n"
+        f"with Gate(Path({str(path)!r})).held(60, 'other'): print('held', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def test_those_that_wait_are_let_in_as_they_came(path: Path) -> None:
+    came: list[str] = []
+    threads = []
+    with Gate(path).held(1, "first"):
+        for place in range(8):
+            threads.append(hold(path, str(place), came))
+            until(lambda: tickets(path) == len(threads))
+    for thread in threads:
+        thread.join()
+    assert came == [str(place) for place in range(8)]
+
+
+def test_nobody_passes_those_that_wait(path: Path) -> None:
+    came: list[str] = []
+    leave = threading.Event()
+    with Gate(path).held(1, "first"):
+        threads = [hold(path, "second", came, leave), hold(path, "third", came)]
+        until(lambda: tickets(path) == 2)
+    with pytest.raises(StoreBusyError), Gate(path).held(0, "passing"):
+        pass
+    leave.set()
+    for thread in threads:
+        thread.join()
+    assert came == ["second", "third"]
+
+
+def test_one_that_is_stopped_while_it_waits_does_not_stop_those_behind_it(path: Path) -> None:
+    came: list[str] = []
+    with other_process(path) as stopped:
+        with Gate(path).held(1, "first"):
+            until(lambda: tickets(path) == 1)
+            stopped.send_signal(signal.SIGSTOP)
+            behind = hold(path, "behind", came)
+            until(lambda: tickets(path) == 2)
+        behind.join(60)
+        assert came == ["behind"]
+        stopped.send_signal(signal.SIGCONT)
+        assert stopped.stdout is not None
+        assert stopped.stdout.readline() == "held\n"
+
+
+def test_one_that_is_killed_while_it_waits_leaves_its_place(path: Path) -> None:
+    came: list[str] = []
+    with other_process(path) as killed, Gate(path).held(1, "first"):
+        until(lambda: tickets(path) == 1)
+        behind = hold(path, "behind", came)
+        until(lambda: tickets(path) == 2)
+        killed.kill()
+        killed.wait()
+    behind.join(60)
+    assert came == ["behind"]
+
+
+def test_one_that_gave_up_leaves_its_place(path: Path) -> None:
+    came: list[str] = []
+    with Gate(path).held(1, "first"):
+        with pytest.raises(StoreBusyError), Gate(path).held(0.05, "hasty"):
+            pass
+        behind = hold(path, "behind", came)
+        until(lambda: tickets(path) == 2)
+    behind.join(60)
+    assert came == ["behind"]
+
+
+def test_a_deleted_lock_file_lets_nobody_in_beside_whoever_locked_the_next(path: Path) -> None:
+    came: list[str] = []
+    leave = threading.Event()
+    with Gate(path).held(1, "first"):
+        waited = hold(path, "waited", came)
+        until(lambda: tickets(path) == 1)
+        path.unlink()
+        next_file = hold(path, "next file", came, leave)
+        until(lambda: came == ["next file"])
+    # Whoever waited at the deleted file is let in there, finds it deleted, and queues at the next one.
+    until(lambda: tickets(path) == 1)
+    assert came == ["next file"]
+    leave.set()
+    for thread in (waited, next_file):
+        thread.join()
+    assert came == ["next file", "waited"]
+
+
+def test_a_number_is_found_by_the_next_holder_and_unknown_in_a_new_file(path: Path) -> None:
+    gate = Gate(path)
+    with gate.held(1, "first"):
+        assert gate.read_number() is None
+        gate.leave_number(7)
+    with Gate(path).held(1, "second"):
+        pass
+    with gate.held(1, "third"):
+        assert gate.read_number() == 7
+
+
+def test_a_child_forked_while_another_thread_waits_does_not_keep_its_place(path: Path) -> None:
+    came: list[str] = []
+    with Gate(path).held(1, "first"):
+        waiting = hold(path, "waiting", came)
+        until(lambda: tickets(path) == 1)
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            os.read(reader, 1)
+            os._exit(0)
+    waiting.join(60)
+    with Gate(path).held(1, "last"):
+        came.append("last")
+    os.write(writer, b"x")
+    os.waitpid(child, 0)
+    os.close(reader)
+    os.close(writer)
+    assert came == ["waiting", "last"]
