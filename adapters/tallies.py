@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.compiler import SQLCompiler
 
-DURATIONS_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0)
+DURATIONS_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0, 86400.0)
 """Upper ends of the classes that durations are counted in; one more class is for what took longer."""
 
 _CHUNK = 500
@@ -97,3 +99,22 @@ class Tally:
     def _class(self) -> sa.ColumnElement[Any]:
         within = [(self._duration_ms <= end * _MS, number) for number, end in enumerate(DURATIONS_SECONDS)]
         return sa.case((self._duration_ms.is_(None), sa.null()), *within, else_=len(DURATIONS_SECONDS))
+
+
+class milliseconds_between(sa.sql.functions.GenericFunction[int]):  # noqa: N801 - written like SQL's own functions
+    """Whole milliseconds from one moment to another, computed by the database; NULL where one is."""
+
+    type = sa.BigInteger()
+    inherit_cache = True
+
+
+@compiles(milliseconds_between, "sqlite")
+def _in_sqlite(between: milliseconds_between, compiler: SQLCompiler, **options: Any) -> str:
+    began, ended = (compiler.process(clause, **options) for clause in between.clauses)
+    return f"CAST(ROUND((julianday({ended}) - julianday({began})) * 86400000) AS INTEGER)"
+
+
+@compiles(milliseconds_between, "postgresql")
+def _in_postgresql(between: milliseconds_between, compiler: SQLCompiler, **options: Any) -> str:
+    began, ended = (compiler.process(clause, **options) for clause in between.clauses)
+    return f"CAST(ROUND(EXTRACT(EPOCH FROM {ended} - {began}) * 1000) AS BIGINT)"

@@ -39,6 +39,14 @@ class StoreFigures:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """What is not in a store: bytes that wait in its spools, and how many rows it refused."""
+
+    waiting_bytes: int
+    dead_letters: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StoreReport:
     """How one store is, and where. Sizes are in bytes; `full_in` is None where it does not grow."""
 

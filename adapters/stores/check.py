@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import sqlalchemy as sa
@@ -15,7 +16,7 @@ from models.retention import RetentionPolicy
 from models.tables.deployment_logs import DeploymentLogsRow
 from models.tables.errors import ErrorsRow
 from models.tables.monitoring import MonitoringRow
-from models.upkeep import StoreFigures, StoreReport
+from models.upkeep import Backlog, StoreFigures, StoreReport
 
 _BASES: dict[str, type[SQLModel]] = {
     "deployment_logs": DeploymentLogsRow,
@@ -59,6 +60,25 @@ def figures(database: Database) -> StoreFigures:
         StoreError: The store cannot be read.
     """
     return StoreFigures(store=database.name, bytes=database.sizes(), oldest=_oldest(database))
+
+
+def backlog(stores: Stores, database: Database) -> Backlog:
+    """What waits to go into a store, and what it refused.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    metadata = _BASES[database.name].metadata
+    positions, refused = metadata.tables["spool_positions"], metadata.tables["dead_letters"]
+    with database.read() as connection:
+        inside: dict[str, int] = dict(connection.execute(sa.select(positions.c.spool, positions.c.position)).all())
+        letters = connection.scalar(sa.select(sa.func.count()).select_from(refused)) or 0
+    waiting = 0
+    for spool in (stores.folder / "spool").glob(f"{database.name}-*.spool"):
+        # Once all of it is in the store, a flusher removes it.
+        with suppress(FileNotFoundError):
+            waiting += max(0, spool.stat().st_size - inside.get(spool.name, 0))
+    return Backlog(waiting_bytes=waiting, dead_letters=letters)
 
 
 def _oldest(database: Database) -> datetime | None:

@@ -2,38 +2,36 @@
 
 from __future__ import annotations
 
-import json
 import re
-import shutil
-import socket
+import runpy
 import subprocess
 import time
-from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 import yaml
 
+from adapters.monitoring_figures import OF_HOSTS, OF_SERVICES
 from adapters.prometheus_exporter import MetricsServer, StoreCollector
+from adapters.redis_cache import MemoryCache
 from adapters.stores import Stores
 from models.errors_seen import Category, RecordedError, Severity, Strategy, Verdict
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
-from models.metrics import HOST, Dependency, Metric
+from models.metrics import HOST, Alert, AlertSeverity, Baseline, Dependency, Metric, Prediction
+from models.operations import Operation, OperationStatus, OperationType
+from models.records import RecordedScore
+from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
+from tests.dashboards import DASHBOARDS, FOLDER, panels, queries
+from tests.prometheus_server import PrometheusForTests, prometheus, prometheus_needed
 
 ROOT = Path(__file__).parents[2]
-DASHBOARD = json.loads((ROOT / "deployments/grafana/dashboards/roas-overview.json").read_text())
 RULES_FILE = ROOT / "deployments/prometheus/rules/roas.yml"
 RULES = [rule for group in yaml.safe_load(RULES_FILE.read_text())["groups"] for rule in group["rules"]]
 RULE_TESTS = Path(__file__).with_name("alert_rules.yml")
-
-prometheus_needed = pytest.mark.skipif(
-    not shutil.which("prometheus") or not shutil.which("promtool"), reason="prometheus is not installed"
-)
 
 
 @prometheus_needed
@@ -63,116 +61,86 @@ def test_prometheus_is_told_of_the_rules() -> None:
     assert fnmatch(f"/config/rules/{RULES_FILE.name}", pattern)
 
 
-def test_every_panel_asks_the_data_source_that_a_person_chose() -> None:
-    for panel in _panels():
+def test_the_files_are_what_their_maker_makes() -> None:
+    made = runpy.run_path(str(ROOT / "deployments/grafana/make_dashboards.py"))["made"]()
+    assert {file.name: file.read_text() for file in FOLDER.iterdir()} == made, "run make_dashboards.py"
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_asks_the_data_source_and_the_environment_that_a_person_chose(name: str) -> None:
+    dashboard = DASHBOARDS[name]
+    variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource"
+    for panel in panels(dashboard):
         sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
         assert {source["uid"] for source in sources} == {"${datasource}"}, panel["title"]
-    assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])
+        assert panel["description"], panel["title"]
+        for target in panel["targets"]:
+            assert set(re.findall(r"\$(\w+)", target["expr"])) <= {*variables, "__rate_interval"}, panel["title"]
+            about = re.findall(r'environment=~?"([^"]*)"', target["expr"])
+            assert set(about) <= {"$environment"}, panel["title"]
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_no_panel_lies_on_another_or_beyond_the_edge(name: str) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARDS[name]["panels"]:
+        at = panel["gridPos"]
+        mine = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not taken & mine, panel["title"]
+        assert at["x"] + at["w"] <= 24, panel["title"]
+        taken |= mine
+
+
+def test_grafana_is_told_of_the_source_and_the_folder_that_compose_mounts() -> None:
+    provisioning = ROOT / "deployments/grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
+    assert (source["type"], source["isDefault"], bool(source["uid"])) == ("prometheus", True, True)
+    (provider,) = yaml.safe_load((provisioning / "dashboards/dashboards.yml").read_text())["providers"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    places = dict(volume.split(":")[:2] for volume in compose["grafana"]["volumes"])
+    assert places["./deployments/grafana/dashboards"] == provider["options"]["path"]
+    assert source["url"] == "http://prometheus:9090"
+    assert "prometheus" in compose
+    assert len({dashboard["uid"] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
 
 
 @prometheus_needed
-def test_every_panel_shows_data_and_every_rule_can_be_judged(prometheus: str) -> None:
-    queries = {target["expr"] for panel in _panels() for target in panel["targets"]}
-    assert _without_data(prometheus, {_as_asked(query) for query in queries}) == set()
-    asked_by_rules = {name for rule in RULES for name in re.findall(r"\broas_\w+", rule["expr"])}
-    # Shown only where there is a cache in Redis.
-    assert _without_data(prometheus, asked_by_rules - {"roas_cache_up"}) == set()
-    groups = httpx.get(f"{prometheus}/api/v1/rules").json()["data"]["groups"]
-    assert {rule["name"]: rule["lastError"] for group in groups for rule in group["rules"] if "lastError" in rule} == {}
-
-
-@pytest.fixture
-def prometheus(tmp_path: Path) -> Iterator[str]:
-    """A Prometheus that scrapes the exporter on filled stores."""
+def test_every_panel_shows_data_and_every_rule_can_be_judged(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path / "data", environments_dir=tmp_path / "environments")
+    settings.environments_dir.mkdir()
+    (settings.environments_dir / "prod.yaml").write_text("name: prod\nproject: prod\ncompose_files: [compose.yaml]\n")
     with Stores.open(settings) as stores:
         _fill(stores)
-        with MetricsServer(StoreCollector(stores, settings), "127.0.0.1", 0) as exporter:
-            port = _free_port()
-            config = {
-                "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
-                "rule_files": [str(RULES_FILE)],
-                "scrape_configs": [
-                    {
-                        "job_name": "roas",
-                        "static_configs": [{"targets": [exporter.url.split("/")[2]]}],
-                    }
-                ],
-            }
-            file = tmp_path / "prometheus.yml"
-            file.write_text(yaml.safe_dump(config))
-            command = [
-                *("prometheus", f"--config.file={file}", f"--storage.tsdb.path={tmp_path / 'tsdb'}"),
-                *(f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"),
-            ]
-            process = subprocess.Popen(command)
-            try:
-                url = f"http://127.0.0.1:{port}"
-                _wait_until_ready(url, process)
-                yield url
-            finally:
-                process.terminate()
-                process.wait()
+        collector = StoreCollector(stores, settings, MemoryCache())
+        with (
+            MetricsServer(collector, "127.0.0.1", 0) as exporter,
+            prometheus(tmp_path, exporter.url.split("/")[2], RULES_FILE) as server,
+        ):
+            asked = queries("prod", "bot")
+            asked_by_rules = {name for rule in RULES for name in re.findall(r"\broas_\w+", rule["expr"])}
+            _await_data(server, asked | {name: name for name in asked_by_rules}, stores)
+            for rule in server.rules():
+                assert rule["health"] == "ok", rule
 
 
-def _panels() -> list[dict[str, Any]]:
-    return [panel for panel in DASHBOARD["panels"] if panel["type"] != "row"]
+def _await_data(server: PrometheusForTests, asked: dict[str, str], stores: Stores) -> None:
+    """Until every query has an answer: a rate needs a second scrape, and an increase something that happens."""
+    deadline, number = time.monotonic() + 90, 0
+    while asked:
+        assert time.monotonic() < deadline, f"no data: {asked}"
+        number += 1
+        _happen(stores, number)
+        asked = {name: query for name, query in asked.items() if not server.ask(query)}
 
 
-def _as_asked(query: str) -> str:
-    """The query as Grafana sends it."""
-    return query.replace("$environment", ".*").replace("$__rate_interval", "1m")
-
-
-def _without_data(prometheus: str, queries: set[str]) -> set[str]:
-    """The queries that still have no answer when a rate has had time for its second scrape."""
-    deadline = time.monotonic() + 60
-    while queries and time.monotonic() < deadline:
-        queries = {query for query in queries if not _ask(prometheus, query)}
-    return queries
-
-
-def _ask(prometheus: str, query: str) -> list[Any]:
-    answer = httpx.get(f"{prometheus}/api/v1/query", params={"query": query}).json()
-    assert answer["status"] == "success", (query, answer)
-    result: list[Any] = answer["data"]["result"]
-    return result
-
-
-def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert process.poll() is None, "prometheus ended"
-        try:
-            if httpx.get(f"{url}/-/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.1)
-    raise AssertionError("prometheus did not become ready")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
-
-
-def _fill(stores: Stores) -> None:
+def _error(number: int) -> RecordedError:
     now = datetime.now(UTC)
-    probe = ProbeResult(
-        service="bot", kind="http", target="http://bot/", ok=True, detail="200", checked_at=now, latency_ms=3.5
-    )
-    bot = ServiceVerdict(service="bot", health=ServiceHealth.HEALTHY, reason="answers", probes=(probe,))
-    report = HealthReport(environment="prod", overall=Health.HEALTHY, checked_at=now, services=(bot,))
-    of_bot = ("cpu_usage", "memory_bytes", "memory_usage", "restarts_total")
-    networks = ("network_rx_bytes_total", "network_tx_bytes_total")
-    of_host = ("cpu_usage", "memory_usage", "disk_usage", "load_1m", "pressure_cpu", "pressure_memory", "pressure_io")
-    names = [*(("bot", name) for name in (*of_bot, *networks)), *((HOST, name) for name in of_host)]
-    error = RecordedError(
-        error_id="e1",
+    return RecordedError(
+        error_id=f"e{number}",
         environment="prod",
-        text="bind: address already in use",
+        text=f"bind {number}: address already in use",
         source="startup",
         verdict=Verdict(
             category=Category.PORT_CONFLICT,
@@ -180,11 +148,50 @@ def _fill(stores: Stores) -> None:
             strategy=Strategy.FREE_PORT,
             confidence=0.9,
             reason="a port is taken",
-            template="bind",
+            template=f"bind {number}",
         ),
         first_seen=now,
         last_seen=now,
     )
+
+
+def _alert(number: int) -> Alert:
+    return Alert(
+        alert_id=f"a{number}",
+        environment="prod",
+        service="bot",
+        metric="cpu_usage",
+        severity=AlertSeverity.WARNING,
+        reason="CPU 93 %",
+        opened_at=datetime.now(UTC),
+    )
+
+
+def _fill(stores: Stores) -> None:
+    """One of everything that there may be."""
+    now = datetime.now(UTC)
+    probe = ProbeResult(
+        service="bot", kind="http", target="http://bot/", ok=True, detail="200", checked_at=now, latency_ms=3.5
+    )
+    bot = ServiceVerdict(service="bot", health=ServiceHealth.HEALTHY, reason="answers", probes=(probe,))
+    report = HealthReport(environment="prod", overall=Health.HEALTHY, checked_at=now, services=(bot,))
+    names = [("bot", name) for name in OF_SERVICES] + [(HOST, name) for name in OF_HOSTS]
+    usual = Baseline(service="bot", metric="", value=1, warning=2, critical=3, created_at=now, updated_at=now)
+    prediction = Prediction(
+        prediction_id="p1",
+        environment="prod",
+        service=HOST,
+        metric="disk_usage",
+        value=80,
+        threshold=95,
+        falling=False,
+        made_at=now,
+        expected=now + timedelta(hours=9),
+        earliest=now + timedelta(hours=7),
+        latest=now + timedelta(hours=12),
+        words="full in 9 h",
+    )
+    parts = {"uptime": 99.0, "coverage": 1.0, "low": 80.0, "high": 100.0}
     stores.monitoring.record_health(report)
     stores.monitoring.add_metrics(
         [
@@ -192,6 +199,44 @@ def _fill(stores: Stores) -> None:
             for service, name in names
         ]
     )
-    stores.monitoring.put_dependencies("prod", [Dependency(service="bot", depends_on="redis", last_check=now)])
-    stores.monitoring.beat("collection/prod", now)
+    stores.monitoring.put_round(
+        "prod",
+        now,
+        states={},
+        baselines=[replace(usual, service=service, metric=metric) for service, metric in names],
+        dependencies=[
+            Dependency(service="bot", depends_on="redis", last_check=now),
+            Dependency(service="web", depends_on="bot", last_check=now),
+        ],
+        alerts=[_alert(0)],
+        predictions=[prediction],
+        scores=[
+            RecordedScore(environment="prod", service="bot", score=93, grade="A", scored_at=now, parts=parts),
+        ],
+    )
+    stores.monitoring.beat("watch/prod", now)
+    stores.errors.record(_error(0))
+    stores.errors.open_ticket(Ticket(ticket_id="t0", error_id="e0", environment="prod", title="free it", opened_at=now))
+
+
+def _happen(stores: Stores, number: int) -> None:
+    """An operation that ends, an error that is recovered from, an alert that is over."""
+    now = datetime.now(UTC)
+    operation = Operation(
+        deployment_id=f"prod-{number}",
+        operation_type=OperationType.START,
+        environment="prod",
+        status=OperationStatus.RUNNING,
+        started_at=now,
+    )
+    stores.deployments.begin(operation)
+    ended = OperationStatus.SUCCESS if number % 2 else OperationStatus.FAILED
+    stores.deployments.finish(operation.deployment_id, ended, now, None)
+    error = _error(number)
     stores.errors.record(error)
+    tried = RecoveryExecution(error_id=error.error_id, strategy=Strategy.FREE_PORT, started_at=now)
+    done = replace(tried, ended_at=now, success=bool(number % 2), final_status="done")
+    stores.errors.finish_execution(stores.errors.begin_execution(tried), done)
+    stores.errors.resolve(error.error_id, now, "freed")
+    stores.monitoring.open_alert(_alert(number))
+    stores.monitoring.resolve_alert(f"a{number}", now)

@@ -17,19 +17,32 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from adapters.prometheus_exporter import FRESH, MetricsServer, StoreCollector, serve_metrics
+from adapters.monitoring_figures import FRESH
+from adapters.prometheus_exporter import MetricsServer, StoreCollector, serve_metrics
 from adapters.redis_cache import RedisCache
 from adapters.stores import Stores
 from core.collection import service_metrics, system_metrics
 from models.errors_seen import Category, RecordedError, Severity, Strategy, Verdict
 from models.failures import RoasError
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
-from models.metrics import HOST, Alert, AlertSeverity, Dependency, DependencyStatus, Metric
+from models.metrics import (
+    HOST,
+    Alert,
+    AlertSeverity,
+    Baseline,
+    Dependency,
+    DependencyStatus,
+    Metric,
+    Prediction,
+    PredictionOutcome,
+)
 from models.operations import Operation, OperationStatus, OperationType
+from models.records import RecordedScore
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
 from models.sightings import ServiceSample, Sighting, SystemSample
 from models.tables.deployment_logs import DeploymentOperation
+from tasks.monitoring import store_metric
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -78,6 +91,20 @@ ALERT = Alert(
     severity=AlertSeverity.WARNING,
     reason="CPU 93 %",
     opened_at=NOON,
+)
+PREDICTION = Prediction(
+    prediction_id="p1",
+    environment="prod",
+    service=HOST,
+    metric="disk_usage",
+    value=80,
+    threshold=95,
+    falling=False,
+    made_at=NOON,
+    expected=NOON + timedelta(hours=9),
+    earliest=NOON + timedelta(hours=7),
+    latest=NOON + timedelta(hours=12),
+    words="full in 9 h",
 )
 
 
@@ -176,12 +203,140 @@ def test_every_metric_that_collection_makes_is_shown(stores: Stores, url: str) -
         **{name: 1 for name in SystemSample.__dataclass_fields__ if name != "sampled_at"},  # type: ignore[arg-type]
         sampled_at=NOON,
     )
-    of_services = service_metrics("prod", [sample], [seen], [], before)
-    of_host = system_metrics("prod", host)
+    of_services = service_metrics("prod", [sample], [seen], [PROBE], before)
+    of_host = [*system_metrics("prod", host), *store_metric("prod", 4096.0, NOON)]
     stores.monitoring.add_metrics([*of_services, *of_host])
     shown = _scrape(url)
     assert sum(name.startswith("roas_service_") for name in shown) == len(of_services)
     assert sum(name.startswith("roas_host_") for name in shown) == len(of_host)
+
+
+def test_what_is_usual_is_shown_in_the_unit_of_its_metric(stores: Stores, url: str) -> None:
+    usual = Baseline(
+        service="bot", metric="cpu_usage", value=20, warning=60, critical=90, created_at=NOON, updated_at=NOON
+    )
+    of_host = replace(usual, service=HOST, metric="store_bytes", value=4096, warning=None, critical=None)
+    of_one_gone = replace(usual, service="gone")
+    stores.monitoring.put_baselines("prod", [usual, of_host, of_one_gone])
+    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 50, NOON), _metric(HOST, "store_bytes", 5000, NOON)])
+    shown = {name: value for name, value in _scrape(url).items() if "baseline" in name}
+    assert shown == {
+        "roas_service_cpu_baseline_ratio{bound=usual,environment=prod,service=bot}": 0.2,
+        "roas_service_cpu_baseline_ratio{bound=warning,environment=prod,service=bot}": 0.6,
+        "roas_service_cpu_baseline_ratio{bound=critical,environment=prod,service=bot}": 0.9,
+        "roas_host_largest_store_baseline_bytes{bound=usual,environment=prod}": 4096,
+    }
+
+
+def test_scores_are_shown_with_their_parts_bounds_and_coverage(stores: Stores, url: str) -> None:
+    parts = {"uptime": 99.0, "dependencies": None, "coverage": 0.75, "low": 80.0, "high": 100.0}
+    score = RecordedScore(environment="prod", service="bot", score=93, grade="A", scored_at=NOON, parts=parts)
+    stores.monitoring.record_health(REPORT)
+    stores.monitoring.record_score(score)
+    shown = {name: value for name, value in _scrape(url).items() if "_score_" in name}
+    assert shown == {
+        "roas_service_score_points{environment=prod,service=bot}": 93,
+        "roas_service_score_part_points{environment=prod,part=uptime,service=bot}": 99,
+        "roas_service_score_bound_points{bound=low,environment=prod,service=bot}": 80,
+        "roas_service_score_bound_points{bound=high,environment=prod,service=bot}": 100,
+        "roas_service_score_coverage_ratio{environment=prod,service=bot}": 0.75,
+    }
+
+
+def test_predictions_are_shown_while_they_stand_and_counted_by_what_became_of_them(stores: Stores, url: str) -> None:
+    stores.monitoring.put_round("prod", NOON, states={}, predictions=[PREDICTION])
+    shown = _scrape(url)
+    when = "roas_prediction_timestamp_seconds{bound=%s,environment=prod,metric=disk_usage,service=host}"
+    assert shown[when % "expected"] == PREDICTION.expected.timestamp()
+    assert shown[when % "latest"] == PREDICTION.latest.timestamp()
+    assert shown["roas_predictions_open{environment=prod}"] == 1
+    assert shown["roas_predictions_scored_total{environment=prod,outcome=hit}"] == 0
+    came_true = replace(PREDICTION, outcome=PredictionOutcome.HIT, scored_at=NOON)
+    stores.monitoring.put_round("prod", NOON, states={}, predictions=[came_true])
+    shown = _scrape(url)
+    assert when % "expected" not in shown
+    assert shown["roas_predictions_open{environment=prod}"] == 0
+    assert shown["roas_predictions_scored_total{environment=prod,outcome=hit}"] == 1
+
+
+def test_an_alert_that_another_one_explains_is_not_counted_with_the_causes(stores: Stores, url: str) -> None:
+    stores.monitoring.open_alert(ALERT)
+    stores.monitoring.open_alert(replace(ALERT, alert_id="a2", service="web", explained_by="a1"))
+    shown = _scrape(url)
+    assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 1
+    assert shown["roas_alerts_explained{environment=prod}"] == 1
+    assert shown["roas_service_alerts_open{environment=prod,service=web,severity=warning}"] == 1
+    stores.monitoring.acknowledge_alert("a1", NOON, "mine")
+    shown = _scrape(url)
+    assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 0
+    assert shown["roas_alerts_open{environment=prod,severity=warning,state=acknowledged}"] == 1
+
+
+def test_how_long_errors_alerts_and_recoveries_took_is_told(stores: Stores, url: str) -> None:
+    stores.errors.record(ERROR)
+    number = stores.errors.begin_execution(EXECUTION)
+    done = replace(EXECUTION, ended_at=NOON + 1.5 * SECOND, success=True, final_status="freed")
+    stores.errors.finish_execution(number, done)
+    stores.errors.resolve("e1", NOON + 90 * SECOND, "freed")
+    stores.monitoring.open_alert(ALERT)
+    stores.monitoring.resolve_alert("a1", NOON + 40 * SECOND)
+    shown = _scrape(url)
+    assert shown["roas_recovery_duration_seconds_sum{environment=prod,success=true}"] == 1.5
+    assert shown["roas_recovery_duration_seconds_bucket{environment=prod,le=1.0,success=true}"] == 0
+    assert shown["roas_recovery_duration_seconds_bucket{environment=prod,le=2.5,success=true}"] == 1
+    assert shown["roas_error_duration_seconds_sum{environment=prod}"] == 90
+    assert shown["roas_alert_duration_seconds_sum{environment=prod,severity=warning}"] == 40
+
+
+def test_an_environment_that_was_stopped_on_request_is_not_wanted(stores: Stores, url: str) -> None:
+    wanted = "roas_environment_wanted{environment=prod}"
+    stores.deployments.begin(START)
+    assert wanted not in _scrape(url)
+    stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON, None)
+    assert _scrape(url)[wanted] == 1
+    later = replace(START, deployment_id="prod-2", operation_type=OperationType.STOP, started_at=NOON + SECOND)
+    stores.deployments.begin(later)
+    stores.deployments.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND, None)
+    looked_at = replace(later, deployment_id="prod-3", operation_type=OperationType.HEALTH_CHECK)
+    stores.deployments.begin(looked_at)
+    stores.deployments.finish("prod-3", OperationStatus.SUCCESS, NOON + SECOND, None)
+    assert _scrape(url)[wanted] == 0
+
+
+def test_figures_of_an_environment_that_is_collected_seldom_are_shown_for_longer(
+    stores: Stores, settings: Settings, url: str
+) -> None:
+    settings.environments_dir.mkdir()
+    text = "name: prod\nproject: prod\ncompose_files: [compose.yaml]\ncollect_every_seconds: 1800\n"
+    (settings.environments_dir / "prod.yaml").write_text(text)
+    an_hour_ago = NOON - timedelta(hours=1)
+    stores.monitoring.record_health(replace(REPORT, checked_at=an_hour_ago))
+    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 50, an_hour_ago)])
+    shown = _scrape(url)
+    assert shown["roas_collection_interval_seconds{environment=prod}"] == 1800
+    assert shown["roas_environment_health{environment=prod,health=degraded}"] == 1
+    assert shown["roas_service_cpu_ratio{environment=prod,service=bot}"] == 0.5
+
+
+def test_what_waits_in_the_spool_and_what_was_refused_is_told(stores: Stores, settings: Settings, url: str) -> None:
+    backlog = "roas_store_spool_bytes{store=monitoring}"
+    assert _scrape(url)[backlog] == 0
+    stores.writer.put_metrics([_metric("bot", "cpu_usage", 50, NOON)])
+    assert _scrape(url)[backlog] > 0
+    stores.writer.flush()
+    shown = _scrape(url)
+    assert shown[backlog] == 0
+    assert shown["roas_store_dead_letters{store=monitoring}"] == 0
+
+
+def test_a_writer_is_neither_kept_waiting_by_a_scrape_nor_keeps_one_waiting(stores: Stores, url: str) -> None:
+    with stores.databases["monitoring"].write() as connection:
+        connection.exec_driver_sql("DELETE FROM alerts")
+        assert _scrape(url)["roas_store_readable{store=monitoring}"] == 1
+    with stores.databases["monitoring"].read() as reading:
+        reading.exec_driver_sql("SELECT * FROM alerts").all()
+        stores.monitoring.open_alert(ALERT)
+    assert _scrape(url)["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 1
 
 
 def test_an_operation_is_counted_once_when_it_ends(stores: Stores, url: str) -> None:
@@ -247,14 +402,14 @@ def test_errors_recoveries_tickets_and_alerts_are_shown_until_they_are_settled(s
     assert shown["roas_error_causes_open{category=port_conflict,environment=prod}"] == 1
     assert shown["roas_recoveries_total{environment=prod,strategy=free_port,success=false}"] == 1
     assert shown["roas_tickets_open{environment=prod,state=open}"] == 1
-    assert shown["roas_alerts_open{environment=prod,severity=warning}"] == 1
-    assert shown["roas_alerts_open{environment=prod,severity=critical}"] == 0
+    assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 1
+    assert shown["roas_alerts_open{environment=prod,severity=critical,state=open}"] == 0
     assert shown["roas_recovery_pauses{}"] == 1
     stores.errors.resolve("e1", NOON, "freed")
     stores.monitoring.resolve_alert("a1", NOON)
     stores.monitoring.open_alert(replace(ALERT, alert_id="a2", severity=AlertSeverity.INFO))
     shown = _scrape(url)
-    assert shown["roas_alerts_open{environment=prod,severity=warning}"] == 0
+    assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 0
     assert shown["roas_errors_open{environment=prod,severity=high}"] == 0
 
 
@@ -275,7 +430,7 @@ def test_sizes_of_the_stores_and_heartbeats_are_shown(stores: Stores, settings: 
     size = settings.monitoring_path.stat().st_size
     assert shown["roas_store_size_bytes{file=database,store=monitoring}"] == size
     assert shown["roas_store_size_bytes{file=wal,store=monitoring}"] > 0
-    assert shown["roas_heartbeat_timestamp_seconds{name=collection/prod}"] == NOON.timestamp()
+    assert shown["roas_heartbeat_timestamp_seconds{environment=prod,name=collection}"] == NOON.timestamp()
     assert shown["roas_store_disk_free_bytes{}"] > 0
     assert shown["roas_store_readable{store=errors}"] == 1
     assert "roas_store_oldest_timestamp_seconds{store=monitoring}" not in shown
@@ -303,6 +458,19 @@ def test_a_store_that_cannot_be_read_is_told_and_the_others_are_shown(
     assert shown["roas_store_readable{store=deployment_logs}"] == 1
     assert shown["roas_operations_running{environment=prod,operation_type=start}"] == 1
     assert not [name for name in shown if name.startswith("roas_heartbeat")]
+
+
+def test_a_row_nobody_can_read_costs_its_own_store_only(
+    stores: Stores, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stores.deployments.begin(START)
+    stores.monitoring.open_alert(ALERT)
+    with stores.databases["monitoring"].write() as connection:
+        connection.exec_driver_sql("UPDATE alerts SET opened_at = 'yesterday'")
+    shown = _scrape(url)
+    assert shown["roas_store_readable{store=monitoring}"] == 0
+    assert shown["roas_operations_running{environment=prod,operation_type=start}"] == 1
+    assert "store monitoring was left out of a scrape" in caplog.text
 
 
 def test_a_cache_is_shown_only_where_there_is_one(stores: Stores, settings: Settings, url: str) -> None:
@@ -383,8 +551,13 @@ def _fill(stores: Stores) -> None:
     stores.monitoring.record_health(REPORT)
     stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 50, NOON), _metric(HOST, "disk_usage", 25, NOON)])
     stores.monitoring.put_dependencies("prod", [Dependency(service="bot", depends_on="redis", last_check=NOON)])
-    stores.monitoring.open_alert(ALERT)
-    stores.monitoring.beat("collection/prod", NOON)
+    stores.monitoring.put_round("prod", NOON, states={}, alerts=[ALERT], predictions=[PREDICTION])
+    score = RecordedScore(environment="prod", service="bot", score=93, grade="A", scored_at=NOON, parts={"low": 80.0})
+    stores.monitoring.record_score(score)
+    usual = Baseline(
+        service="bot", metric="cpu_usage", value=20, warning=60, critical=90, created_at=NOON, updated_at=NOON
+    )
+    stores.monitoring.put_baselines("prod", [usual])
     stores.deployments.begin(START)
     stores.deployments.begin(replace(START, deployment_id="prod-2"))
     stores.deployments.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND, None)

@@ -99,7 +99,7 @@ def test_a_run_asked_of_the_server_looks_at_the_engine_and_is_recorded(control_p
     done = control_plane.run("collection/prod")
     assert "Completed" in done.stdout, done.stdout + done.stderr
     metrics = control_plane.get("METRICS", "/metrics")
-    assert 'roas_heartbeat_timestamp_seconds{name="collection/prod"}' in metrics
+    assert 'roas_heartbeat_timestamp_seconds{environment="prod",name="collection"}' in metrics
 
 
 def test_prometheus_reads_the_exporter_and_its_rules(control_plane: ControlPlane) -> None:

@@ -1,0 +1,93 @@
+"""A Prometheus of the tests' own, which scrapes an exporter twice a second, and how to ask it."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+prometheus_needed = pytest.mark.skipif(
+    not shutil.which("prometheus") or not shutil.which("promtool"), reason="prometheus is not installed"
+)
+
+_READY_WITHIN_SECONDS = 60
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PrometheusForTests:
+    """A running server."""
+
+    url: str
+
+    def ask(self, query: str) -> list[Any]:
+        """What a query gives now; it must be one that Prometheus understands."""
+        answer = self._get("query", query=query)
+        result: list[Any] = answer["result"]
+        return result
+
+    def rules(self) -> list[dict[str, Any]]:
+        """Every rule as it was last evaluated."""
+        return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
+
+    def firing(self) -> set[str]:
+        """The names of the alerts that fire."""
+        return {one["labels"]["alertname"] for one in self._get("alerts")["alerts"] if one["state"] == "firing"}
+
+    def _get(self, what: str, **parameters: str) -> Any:
+        answer = httpx.get(f"{self.url}/api/v1/{what}", params=parameters, timeout=30).json()
+        assert answer["status"] == "success", (parameters, answer)
+        return answer["data"]
+
+
+@contextmanager
+def prometheus(folder: Path, exporter: str, rules: Path) -> Iterator[PrometheusForTests]:
+    """A server with some rules that scrapes one address; its data goes into a folder."""
+    port = _free_port()
+    config = {
+        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
+        "rule_files": [str(rules)],
+        "scrape_configs": [{"job_name": "roas", "static_configs": [{"targets": [exporter]}]}],
+    }
+    file = folder / "prometheus.yml"
+    file.write_text(yaml.safe_dump(config))
+    command = [
+        *("prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}"),
+        *(f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"),
+    ]
+    process = subprocess.Popen(command)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        _wait_until_ready(url, process)
+        yield PrometheusForTests(url=url)
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + _READY_WITHIN_SECONDS
+    while time.monotonic() < deadline:
+        assert process.poll() is None, "prometheus ended"
+        try:
+            if httpx.get(f"{url}/-/ready").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    raise AssertionError("prometheus did not become ready")
+
+
+def _free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
