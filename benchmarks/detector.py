@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from core.anomalies import NOTICE, Detector, DriftRule, Episode, StuckRule, ZeroRule
+from core.anomalies import NOTICE, Detector, DriftRule, Episode, LiftRule, StuckRule, ZeroRule
 from models.analysis import Level
 
 START = datetime(2026, 3, 2, tzinfo=UTC)
@@ -111,14 +111,15 @@ FAULTS: dict[str, tuple[Callable[[np.ndarray, int], None], int]] = {
 
 def told(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row by row: whether the score is a notice, and whether an episode or a rule warns."""
-    detector, episode, drift, still, zero = Detector(), Episode(), DriftRule(), StuckRule(), ZeroRule()
+    detector, episode, drift, lift = Detector(), Episode(), DriftRule(), LiftRule()
+    still, zero = StuckRule(), ZeroRule()
     notice, warning = np.zeros(len(values), bool), np.zeros(len(values), bool)
     for row, value in enumerate(values.tolist()):
         score = detector.update(START + row * timedelta(minutes=1), value)
         episode, drift = episode.after(score, value), drift.after(score, value)
-        still, zero = still.after(value), zero.after(value)
+        lift, still, zero = lift.after(value), still.after(value), zero.after(value)
         notice[row] = score.value >= NOTICE
-        warning[row] = any(one.judge().level.rank >= Level.WARNING.rank for one in (episode, drift, still, zero))
+        warning[row] = any(one.judge().level.rank >= Level.WARNING.rank for one in (episode, drift, lift, still, zero))
     return notice, warning
 
 

@@ -258,11 +258,12 @@ def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Watc
 
     Raises BadInputError for a value that is no number, or for a state of another kind or version.
     """
-    detector, episode, drift, stuck, zero = _take_up(state)
+    detector, episode, drift, lift, stuck, zero = _take_up(state)
     score = detector.update(at, value)
-    rules: tuple[Episode | DriftRule | StuckRule | ZeroRule, ...] = (
+    rules: tuple[Episode | DriftRule | LiftRule | StuckRule | ZeroRule, ...] = (
         episode.after(score, value),
         drift.after(score, value),
+        lift.after(value),
         stuck.after(value),
         zero.after(value),
     )
@@ -376,6 +377,52 @@ class DriftRule:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LiftRule:
+    """Values that are each nothing new, since the metric has bursts, but five of them in a row are.
+
+    `last` are the latest five values; `low` and `high` the range of the lowest of any five in a row so far.
+    `limit` is what all five passed when a lift began that lasts now, `peak` how high their lowest came.
+    """
+
+    last: tuple[float, ...] = ()
+    low: float | None = None
+    high: float = 0.0
+    rows: int = 0
+    limit: float | None = None
+    peak: float = 0.0
+    held: int = 0
+    reason: str = ""
+
+    def after(self, value: float) -> LiftRule:
+        """The rule's memory after one more value."""
+        seen = replace(self, last=(*self.last, value)[-_LIFT_ROWS:], rows=self.rows + 1)
+        lowest = min(seen.last)
+        if self.limit is not None:
+            # What lasts for a quarter of the history is how this metric is now; what ends may return and be told again.
+            usual_now = 4 * self.held >= self.rows
+            if value > self.limit and not usual_now:
+                return replace(seen, held=self.held + 1, peak=max(self.peak, lowest))
+            high = self.peak if usual_now else min(self.peak, 2 * self.high - (self.low or 0.0))
+            return replace(seen, limit=None, held=0, reason="", high=high)
+        if len(seen.last) < _LIFT_ROWS:
+            return seen
+        if self.low is None:
+            return replace(seen, low=lowest, high=lowest)
+        width = self.high - self.low
+        if self.rows >= WARM_UP_ROWS and width > 0 and lowest > self.high + _LIFT_MARGIN * width:
+            never = f"as never in {self.rows} rows"
+            reason = f"the last {_LIFT_ROWS} rows are all above {self.high:.4g}, {never}; now {value:.4g}"
+            return replace(seen, limit=self.high, peak=lowest, reason=reason)
+        return replace(seen, low=min(self.low, lowest), high=max(self.high, lowest))
+
+    def judge(self) -> Judgement:
+        """A warning while the lift lasts."""
+        if self.limit is None:
+            return _QUIET
+        return Judgement(level=Level.WARNING, reason=self.reason, threshold=self.limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class StuckRule:
     """A metric that usually moves has stood still for longer than ever: its source may hang.
 
@@ -471,6 +518,8 @@ _NORMAL = NormalDist()
 _FAR = 3.0
 _DRIFT = 6.0
 _DRIFT_ROWS = 1000
+_LIFT_ROWS = 5
+_LIFT_MARGIN = 0.15
 _LENGTH = struct.Struct("<I")
 
 
@@ -721,17 +770,18 @@ class _Spoken:
         self._highest.extend((int(next(source)), next(source)) for _ in range(int(next(source))))
 
 
-def _take_up(state: bytes | None) -> tuple[Detector, Episode, DriftRule, StuckRule, ZeroRule]:
+def _take_up(state: bytes | None) -> tuple[Detector, Episode, DriftRule, LiftRule, StuckRule, ZeroRule]:
     if state is None:
-        return Detector(), Episode(), DriftRule(), StuckRule(), ZeroRule()
+        return Detector(), Episode(), DriftRule(), LiftRule(), StuckRule(), ZeroRule()
     try:
         begins = _LENGTH.size
         ends = begins + int(_LENGTH.unpack_from(state)[0])
-        episode, drift, stuck, zero = json.loads(state[begins:ends])
+        episode, drift, lift, stuck, zero = json.loads(state[begins:ends])
         return (
             Detector.from_state(state[ends:]),
             Episode(**episode),
             DriftRule(**drift),
+            LiftRule(**lift | {"last": tuple(lift["last"])}),
             StuckRule(**stuck),
             ZeroRule(**zero),
         )

@@ -15,6 +15,7 @@ from core.anomalies import (
     Detector,
     DriftRule,
     Episode,
+    LiftRule,
     StuckRule,
     ZeroRule,
     detect_csv,
@@ -96,6 +97,38 @@ def test_a_series_that_doubles_within_its_own_noise_is_a_drift() -> None:
         assert not any(told[3200:])
         caught += any(told[3000:3030])
     assert caught >= 4
+
+
+def bursty(rows: int, seed: int) -> list[float]:
+    noise = np.random.default_rng(seed)
+    busy = noise.random(rows) < 0.05
+    return list(np.clip(noise.normal(10, 2, rows) + busy * noise.uniform(20, 70, rows), 0, 100))
+
+
+def lifted(values: list[float]) -> list[bool]:
+    rule, told = LiftRule(), []
+    for value in values:
+        rule = rule.after(value)
+        told.append(rule.judge().level is Level.WARNING)
+    return told
+
+
+def test_what_stays_as_high_as_only_bursts_were_is_a_lift() -> None:
+    caught = 0
+    for seed in range(10):
+        values = bursty(4000, seed)
+        values[3000:3020] = [2 * value for value in values[3000:3020]]
+        told = lifted(values)
+        assert not any(told[:3000])
+        assert not any(told[3030:])
+        caught += any(told[3000:3010])
+    assert caught >= 9
+
+
+def test_a_lift_that_lasts_becomes_usual() -> None:
+    told = lifted([*bursty(1000, 0), *(value + 30 for value in bursty(1000, 1))])
+    assert told[1005]
+    assert not any(told[1400:])
 
 
 def test_a_single_odd_row_is_a_notice_and_no_warning() -> None:
