@@ -45,6 +45,12 @@ _FAILURE_WORD = re2.compile(
     r"|\bno \S+ (?:found|provided|set|given)|unauthori[sz]ed|expired|conflict|\bdies\b|terminated|didn't|doesn't|stuck"
 )
 
+# Names that carry the word, and tell of no failure.
+_ONLY_A_NAME = re2.compile(
+    r"(?i)\berror[ _-]?(?:budget|handl\w+|pages?|log(?:s|ger|ging)?|report(?:s|er|ing)|tracking|rate|recovery)\b"
+    r"|\berrors?\.(?:html?|logs?|py|js|ts|txt|json)\b|/errors?\b|\bon[_-]?error\b|--?\w*fail\w*=|\bfail(?:over|-?fast)\b"
+)
+
 # What says little of its own: facts from the engine weigh more than these words.
 _WEAK_CATEGORIES = frozenset(
     {
@@ -119,7 +125,7 @@ def _is_benign_throughout(text: str, found: tuple[Found, ...]) -> bool:
 
 def _is_quiet(line: str) -> bool:
     """No failure is told, or the first level the line names is one for information."""
-    if _FAILURE_WORD.search(line) is None:
+    if _FAILURE_WORD.search(line) is None or _FAILURE_WORD.search(_ONLY_A_NAME.sub("", line)) is None:
         return True
     quiet, loud = _QUIET_LEVEL.search(line), _LOUD_LEVEL.search(line)
     return quiet is not None and (loud is None or quiet.start() < loud.start())

@@ -112,10 +112,10 @@ def check_pattern(pattern: Pattern, benign_lines: Sequence[str]) -> tuple[str, .
     if compiled.programsize > _WIDEST_PROGRAM:
         complaints.append("The expression repeats too much to be matched quickly; use smaller counts.")
     if compiled.search(b"") is not None:
-        complaints.append("The expression matches nothing at all, so it would match every line.")
+        complaints.append("The expression matches an empty text, so it would match every line.")
     elif pattern.category is not Category.BENIGN:
         complaints.extend(
-            f"It matches a line known to be harmless: {line}"
+            f'It matches a line known to be harmless: "{line}".'
             for line in benign_lines
             if compiled.search(line.encode("utf-8", "replace")) is not None
         )

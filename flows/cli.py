@@ -5,7 +5,6 @@ Imports are inside the commands: the engine takes seconds to import, and most co
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from datetime import UTC, datetime
@@ -14,7 +13,7 @@ from typing import Any
 
 import click
 
-from flows import cli_monitoring, cli_operations, cli_recovery, cli_resume, cli_stores, cli_why
+from flows import cli_monitoring, cli_operations, cli_patterns, cli_recovery, cli_resume, cli_stores, cli_why
 from flows.cli_options import as_json, bare_compose, named, of_environment
 from flows.cli_running import run_flow, show_answer
 from models.failures import BadInputError, RoasError
@@ -162,39 +161,6 @@ def metrics(port: int | None) -> None:
 
 
 @roas.command()
-@click.argument("text", required=False)
-def classify(text: str | None) -> None:
-    """Say what caused an error: TEXT for a person, or JSON lines {"id","text"} on standard input."""
-    from core.classification import classify as judge
-
-    if text is not None:
-        from flows.rendering import show_verdict
-
-        show_verdict(text, judge(text))
-        return
-    for number, line in enumerate(sys.stdin, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-            identifier, message = row["id"], row["text"]
-        except (ValueError, TypeError, KeyError) as error:
-            raise BadInputError(
-                f"Line {number} of standard input is not a JSON object with id and text;",
-                advice='each line looks like {"id": "1", "text": "bind: address already in use"}.',
-            ) from error
-        verdict = judge(str(message))
-        answer = {
-            "id": identifier,
-            "category": verdict.category,
-            "severity": verdict.severity,
-            "auto_recoverable": verdict.auto_recoverable,
-            "strategy": verdict.strategy,
-        }
-        click.echo(json.dumps(answer))
-
-
-@roas.command()
 def detect() -> None:
     """Score a series for anomalies: CSV timestamp,value in; timestamp,value,anomaly_score out."""
     from core.anomalies import detect_csv
@@ -205,6 +171,7 @@ def detect() -> None:
 
 cli_monitoring.register(roas)
 cli_operations.register(roas)
+cli_patterns.register(roas)
 cli_recovery.register(roas)
 cli_resume.register(roas)
 cli_stores.register(roas)

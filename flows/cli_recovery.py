@@ -1,4 +1,4 @@
-"""`roas` commands for the person who recovery hands over to: tickets, pauses, patterns."""
+"""`roas` commands for the person who recovery hands over to: tickets and pauses."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import click
 
 from flows.cli_options import as_json, bare_compose, named, of_environment
 from flows.cli_running import run_flow, show_answer
-from models.errors_seen import Category, Pattern, Severity, Strategy
 from models.failures import BadInputError
 from models.recovery import Choice, Ticket, TicketEntry, TicketState
 
@@ -23,7 +22,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def register(group: click.Group) -> None:
     """Add the commands of this module to `roas`."""
-    for command in (watch, tickets, resolve, pause, unpause, patterns):
+    for command in (watch, tickets, resolve, pause, unpause):
         group.add_command(command)
 
 
@@ -153,90 +152,6 @@ def unpause(service: str | None, environment: str | None) -> None:
         held = [f"{one.service or 'every service'} ({one.reason})" for one in store.pauses(datetime.now(UTC))]
         raise BadInputError(f"Nothing is paused by these words; paused now: {', '.join(held) or 'nothing'}.")
     click.echo(f"automatic recovery of {service or 'every service'} is on again")
-
-
-@click.group()
-def patterns() -> None:
-    """What errors are recognised by."""
-
-
-@patterns.command("list")
-@as_json
-def list_patterns(json_wanted: bool) -> None:
-    """Every pattern with how often it matched."""
-    from flows.rendering import print_json, show_patterns
-
-    found = _known_patterns()
-    if json_wanted:
-        print_json(found)
-    else:
-        show_patterns(found)
-
-
-@patterns.command("add")
-@click.argument("name")
-@click.argument("regex")
-@click.option("--category", required=True, type=click.Choice([str(one) for one in Category]))
-@click.option("--severity", default="medium", show_default=True, type=click.Choice([str(one) for one in Severity]))
-@click.option(
-    "--strategy", default="investigate(manual)", show_default=True, type=click.Choice([str(one) for one in Strategy])
-)
-@click.option("--priority", default=60, show_default=True, type=click.IntRange(0, 100), help="Higher is asked first.")
-def add_pattern(name: str, regex: str, category: str, severity: str, strategy: str, priority: int) -> None:
-    """Recognise errors by REGEX (RE2 syntax) from now on. It is tried on harmless lines first."""
-    from core.pattern_library import KNOWN_BENIGN_LINES
-    from core.patterns import check_pattern
-    from tasks.stores import open_stores
-
-    pattern = Pattern(
-        name=name,
-        regex=regex,
-        category=Category(category),
-        severity=Severity(severity),
-        strategy=Strategy(strategy),
-        priority=priority,
-        shipped=False,
-    )
-    complaints = check_pattern(pattern, KNOWN_BENIGN_LINES)
-    if complaints:
-        raise BadInputError(f"Pattern {name} is not taken.", advice=" ".join(complaints))
-    open_stores().errors.put_pattern(pattern)
-    click.echo(f"{name} is known: {category}, {strategy}")
-
-
-@patterns.command("test")
-@click.argument("text")
-def test_patterns(text: str) -> None:
-    """Judge TEXT with all patterns, a person's own too."""
-    from core.classification import classify
-    from core.patterns import PatternSet
-    from flows.rendering import show_verdict
-
-    show_verdict(text, classify(text, patterns=PatternSet(_known_patterns())))
-
-
-@patterns.command("disable")
-@click.argument("name")
-def disable_pattern(name: str) -> None:
-    """Do not use a pattern any more; an upgrade leaves it disabled."""
-    import dataclasses
-
-    from tasks.stores import open_stores
-
-    known = {pattern.name: pattern for pattern in _known_patterns()}
-    if name not in known:
-        raise BadInputError(f"There is no pattern {name};", advice="roas patterns list shows them all.")
-    open_stores().errors.put_pattern(dataclasses.replace(known[name], enabled=False))
-    click.echo(f"{name} is disabled")
-
-
-def _known_patterns() -> list[Pattern]:
-    from core.pattern_library import SHIPPED_PATTERNS
-    from tasks.stores import open_stores
-
-    store = open_stores().errors
-    store.sync_patterns(SHIPPED_PATTERNS)
-    return list(store.patterns())
 
 
 def _duration(text: str) -> timedelta:

@@ -13,7 +13,7 @@ from rich.markup import escape
 from flows.console import after, ago, coloured, console, make_table, moment, say, seconds, size
 from flows.rendering_monitoring import show_scores
 from models.analysis import Analysis
-from models.errors_seen import Pattern, Verdict
+from models.errors_seen import Pattern, UnnamedGroup, Verdict
 from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
 from models.recovery import RecoveryOutcome, Ticket
@@ -239,6 +239,37 @@ def show_patterns(patterns: Sequence[Pattern]) -> None:
     console.print(table)
 
 
+def show_pattern(pattern: Pattern) -> None:
+    """One pattern, with each of its wordings on a line."""
+    state = "" if pattern.enabled else ", [yellow]disabled[/yellow]"
+    say(f"[bold]{escape(pattern.name)}[/bold] ({'ours' if pattern.shipped else 'yours'}{state})")
+    say(f"  means    {pattern.category} ({pattern.severity}), priority {pattern.priority}")
+    say(f"  remedy   {pattern.strategy}{f' {escape(pattern.recovery_script)}' if pattern.recovery_script else ''}")
+    last = f", last {moment(pattern.last_matched)}" if pattern.last_matched else ""
+    say(f"  matched  {pattern.match_count} times{last}")
+    say(f"  words    {escape(pattern.regex)}")
+
+
+def show_unnamed(groups: Sequence[UnnamedGroup], of_all: int) -> None:
+    """Errors nobody has named, with what to type to name each."""
+    if not groups:
+        say("No error waits for a name.")
+        return
+    for group in groups:
+        say(
+            f"[bold]{group.group}[/bold] {group.count} times, last {moment(group.last_seen)},"
+            f" in {escape(', '.join(group.places))}"
+        )
+        say(f"  words    {escape(group.template[:300])}")
+        if group.expression is None:
+            say("  name it  roas patterns add NAME REGEX --category CATEGORY   (its words tell too little)")
+        else:
+            say(f"  proposed {escape(group.expression)}")
+            say(f"  name it  roas patterns add NAME --from {group.group} --category CATEGORY")
+    if len(groups) < of_all:
+        say(f"and {of_all - len(groups)} more")
+
+
 def show_lifecycle(steps: Sequence[LifecycleStep]) -> None:
     """What each step of the life cycle did, or would do."""
     table = make_table("step", "what")
@@ -253,6 +284,8 @@ def show_verdict(text: str, verdict: Verdict) -> None:
     if verdict.span is not None:
         begin, end = verdict.span
         say(f"  because  {escape(text[:begin])}[reverse]{escape(text[begin:end])}[/reverse]{escape(text[end:])}")
+    elif text.strip():
+        say(f"  said     {escape(text)}")
     say(f"  reason   {escape(verdict.reason)}")
     action = "may be tried without a person" if verdict.auto_recoverable else "needs a person"
     say(f"  remedy   {verdict.strategy}: {'nothing to do' if verdict.strategy == 'none' else action}")

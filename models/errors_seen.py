@@ -188,3 +188,21 @@ class RecordedError:
     predictive: bool = False
     resolved_at: datetime | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnnamedGroup:
+    """Errors of one template that no pattern names yet.
+
+    `group` is the template's short name, `places` are environment/service. `expression` is one that would
+    know them again, None where their words tell too little.
+    """
+
+    group: str
+    template: str
+    count: int
+    first_seen: datetime
+    last_seen: datetime
+    places: tuple[str, ...]
+    example: str
+    expression: str | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -58,6 +59,12 @@ _BUNDLES_OF_AN_ERROR = 12
 """A cause that comes back every minute keeps its first evidence and the latest; the rest would fill the disk."""
 
 
+_JUDGED = (
+    *("category", "severity", "strategy", "confidence", "pattern_name", "reason", "span", "template"),
+    "fingerprint",
+)
+
+
 class Errors:
     """Failures and what was done about them. Every method raises StoreError where the store fails."""
 
@@ -91,6 +98,14 @@ class Errors:
         row = _from_pattern(pattern, shipped=pattern.shipped)
         with self._database.write() as connection:
             upsert(connection, ErrorPattern, row, keys=["pattern_name"])
+
+    def remove_pattern(self, name: str) -> bool:
+        """Forget a person's own pattern; False where there is none of this name."""
+        with self._database.write() as connection:
+            done = connection.execute(
+                sa.delete(_patterns).where(_patterns.c.pattern_name == name, _patterns.c.shipped.is_not(True))
+            )
+            return done.rowcount == 1
 
     def pattern_matched(self, name: str, at: datetime) -> None:
         """Count a match."""
@@ -149,6 +164,42 @@ class Errors:
         with self._database.read() as connection:
             latest = query.order_by(_errors.c.last_seen.desc(), _errors.c.id.desc())
             return [_to_error(row) for row in connection.execute(latest)]
+
+    def unnamed(self, environment: str | None = None, limit: int = 5_000) -> list[RecordedError]:
+        """Errors whose cause nobody has named, resolved or not, the latest seen first."""
+        query = sa.select(_errors).where(_errors.c.category == Category.UNKNOWN.value)
+        if environment is not None:
+            query = query.where(_errors.c.environment == environment)
+        with self._database.read() as connection:
+            latest = query.order_by(_errors.c.last_seen.desc(), _errors.c.id.desc()).limit(limit)
+            return [_to_error(row) for row in connection.execute(latest)]
+
+    def name_cause(self, error_id: str, verdict: Verdict) -> bool:
+        """Judge an open error anew, with its ticket; False where it is closed, or named meanwhile.
+
+        Where the same cause is already open under its new name, this error stays as it was.
+        """
+        unnamed = sa.and_(
+            _errors.c.error_id == error_id,
+            _errors.c.category == Category.UNKNOWN.value,
+            _errors.c.resolved_at.is_(None),
+        )
+        with self._database.write() as connection:
+            known = connection.execute(sa.select(_errors).where(unnamed)).one_or_none()
+            if known is None:
+                return False
+            error = replace(_to_error(known), verdict=verdict)
+            judged = _from_error(error, _fingerprint(error))
+            same_cause = sa.and_(_errors.c.fingerprint == judged["fingerprint"], _errors.c.resolved_at.is_(None))
+            if connection.execute(sa.select(_errors.c.id).where(same_cause)).first() is not None:
+                return False
+            connection.execute(sa.update(_errors).where(unnamed).values({name: judged[name] for name in _JUDGED}))
+            connection.execute(
+                sa.update(_tickets)
+                .where(_tickets.c.fingerprint == known.fingerprint)
+                .values(fingerprint=judged["fingerprint"])
+            )
+            return True
 
     def list(self, environment: str | None = None, limit: int = 100) -> list[RecordedError]:
         """Errors, resolved or not, the latest seen first."""

@@ -6,9 +6,15 @@ import json
 import os
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+
+from adapters.stores import Stores
+from core.classification import classify
+from models.errors_seen import Category, RecordedError
+from models.settings import Settings
 
 ROAS = Path(sys.executable).with_name("roas")
 
@@ -36,7 +42,17 @@ def roas(tmp_path: Path):
         (("pause", "bot", "--for", "soon", "--reason", "x"), "'soon' is not a duration"),
         (("unpause", "bot"), "Nothing is paused by these words"),
         (("patterns", "add", "mine", "(", "--category", "timeout"), "Pattern mine is not taken"),
+        (("patterns", "add", "mine", "error", "--category", "timeout"), "known to be harmless"),
+        (("patterns", "add", "mine", "(?:a{1000}){1000}", "--category", "timeout"), "Pattern mine is not taken"),
+        (("patterns", "add", "redis_login", "flux", "--category", "timeout"), "There is a pattern redis_login already"),
+        (("patterns", "add", "mine", "--category", "timeout"), "Give an expression, or --from"),
+        (("patterns", "add", "mine", "--from", "nosuch", "--category", "timeout"), "There is no group nosuch"),
+        (
+            ("patterns", "add", "mine", "flux", "--category", "timeout", "--strategy", "run_script"),
+            "--script goes with",
+        ),
         (("patterns", "disable", "nosuch"), "There is no pattern nosuch"),
+        (("patterns", "remove", "redis_login"), "redis_login is one of ours"),
     ],
 )
 def test_wrong_input_is_said_in_one_line_with_exit_code_2(roas, words, expected) -> None:
@@ -66,7 +82,8 @@ def test_classify_answers_each_json_line_in_order(roas) -> None:
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     assert [answer["id"] for answer in answers] == ["a", "b"]
     assert [answer["category"] for answer in answers] == ["port_conflict", "redis_state"]
-    assert set(answers[0]) == {"id", "category", "severity", "auto_recoverable", "strategy"}
+    assert {"id", "category", "severity", "auto_recoverable", "strategy"} < set(answers[0])
+    assert [lines[0]["text"][slice(*answers[0]["span"])], answers[1]["span"]] == ["address already in use", [0, 7]]
 
 
 def test_classify_names_the_line_that_is_not_json(roas) -> None:
@@ -95,6 +112,54 @@ def test_a_person_s_pattern_is_used_from_then_on(roas) -> None:
     assert "resource_limit" in roas("patterns", "test", "the flux capacitor empty at 88").stdout
     listed = json.loads(roas("patterns", "list", "--json").stdout)
     assert {"name": "flux", "shipped": False}.items() <= next(one for one in listed if one["name"] == "flux").items()
+
+
+def test_a_pattern_is_switched_off_and_on_and_a_person_s_own_is_forgotten(roas) -> None:
+    said = "the flux capacitor (empty)"
+    roas("patterns", "add", "flux", "flux capacitor", "--category", "resource_limit")
+
+    assert "flux is disabled" in roas("patterns", "disable", "flux").stdout
+    assert json.loads(roas("classify", said, "--json").stdout)["pattern_name"] is None
+    assert "flux is enabled" in roas("patterns", "enable", "flux").stdout
+    verdict = json.loads(roas("classify", said, "--json").stdout)
+    assert verdict["pattern_name"] == "flux"
+    assert said[slice(*verdict["span"])] == "flux capacitor"
+    assert verdict["confidence"] >= 0.9
+    assert roas("patterns", "add", "flux", "flux", "--category", "timeout", "--replace").returncode == 0
+    assert "timeout" in roas("patterns", "show", "flux").stdout
+    assert [one["name"] for one in json.loads(roas("patterns", "list", "--mine", "--json").stdout)] == ["flux"]
+    assert "flux is forgotten" in roas("patterns", "remove", "flux").stdout
+    assert roas("patterns", "show", "flux").returncode == 2
+
+
+def test_errors_nobody_named_are_named_once(roas, tmp_path: Path) -> None:
+    stores = Stores.open(Settings(data_dir=tmp_path / "data"))
+    for number in range(3):
+        said = f"2026-01-01 10:00:0{number} ERROR ledger {number} refuses the entry of /srv/books/{number}"
+        stores.errors.record(
+            RecordedError(
+                error_id=f"e{number}",
+                environment="dev",
+                service="bank",
+                text=said,
+                source="log",
+                verdict=classify(said),
+                first_seen=datetime(2026, 1, 1, 10, tzinfo=UTC),
+                last_seen=datetime(2026, 1, 1, 10, number, tzinfo=UTC),
+            )
+        )
+
+    (group,) = json.loads(roas("patterns", "unknown", "--json").stdout)
+    assert (group["count"], group["places"]) == (3, ["dev/bank"])
+    assert f"--from {group['group']}" in roas("patterns", "unknown").stdout
+
+    named = roas("patterns", "add", "ledger", "--from", group["group"], "--category", "database_locked")
+
+    assert "1 open error was judged anew" in named.stdout
+    assert stores.errors.get("e0").verdict.category is Category.DATABASE_LOCKED
+    assert "No error waits for a name" in roas("patterns", "unknown").stdout
+    again = json.loads(roas("classify", "ERROR ledger 9 refuses the entry of /tmp/x", "--json").stdout)
+    assert again["pattern_name"] == "ledger"
 
 
 def test_a_pause_holds_until_it_is_ended(roas) -> None:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import re2
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.templates import fingerprint_of, template_of
+from core.templates import expression_for, fingerprint_of, template_of
 
 
 @pytest.mark.parametrize(
@@ -46,3 +47,35 @@ def test_masking_twice_changes_nothing(text: str) -> None:
 def test_a_fingerprint_is_stable_and_short(text: str) -> None:
     assert fingerprint_of(text) == fingerprint_of(text)
     assert len(fingerprint_of(text)) == 16
+
+
+@pytest.mark.parametrize(
+    ("text", "again"),
+    [
+        ("2026-01-01 10:00:00 ERROR [main] ledger 17 refuses at /srv/a", "ERROR ledger 9 refuses at /tmp/b"),
+        (
+            'web-1 | level=error msg="cannot (re)open x" for https://a.b/c',
+            'web-9 | level=error msg="cannot (re)open x" for http://d/',
+        ),
+        ("\n12:00:01\nquota of 5 books is used up", "quota  of 70 books is used up"),
+    ],
+)
+def test_an_expression_knows_the_words_again(text: str, again: str) -> None:
+    expression = expression_for(text)
+
+    assert expression is not None
+    assert re2.search(f"(?i){expression}", text)
+    assert re2.search(f"(?i){expression}", again)
+    assert not re2.search(expression, "quite another thing")
+
+
+@pytest.mark.parametrize("text", ["", "17", "10:00:00 ERROR", "boom", "/a/b/c", "ERROR 500"])
+def test_words_that_tell_too_little_make_no_expression(text: str) -> None:
+    assert expression_for(text) is None
+
+
+@given(st.text(alphabet=st.characters(exclude_categories=["Cs", "Cc"]), max_size=300))
+def test_an_expression_matches_the_text_it_is_made_of(text: str) -> None:
+    expression = expression_for(text)
+
+    assert expression is None or re2.search(expression, text)
