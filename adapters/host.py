@@ -14,14 +14,9 @@ import psutil
 
 from models.sightings import SystemSample
 
-_CPU_WINDOW_SECONDS = 0.1
-"""Each collection is a new process, which has no earlier reading to compare with."""
-
 
 def sample_host(path: Path, now: datetime) -> SystemSample:
     """Measure the machine; disk and inodes are those of the file system that holds `path`.
-
-    The processor's share is that since the previous call of this process; the first call says 0.
 
     Raises:
         OSError: `path` and none of its parents can be looked at.
@@ -32,7 +27,7 @@ def sample_host(path: Path, now: datetime) -> SystemSample:
     load_1m, load_5m, load_15m = os.getloadavg()
     return SystemSample(
         sampled_at=now,
-        cpu_percent=psutil.cpu_percent(interval=_CPU_WINDOW_SECONDS),
+        cpu_busy_seconds=_cpu_busy_seconds(),
         load_1m=load_1m,
         load_5m=load_5m,
         load_15m=load_15m,
@@ -126,6 +121,14 @@ def content_hash(path: Path) -> str:
         with file.open("rb") as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
     return digest.hexdigest()
+
+
+def _cpu_busy_seconds() -> float:
+    times = psutil.cpu_times()
+    # What a guest uses is in the time of its host already; waiting for a disk keeps no processor busy.
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    return float(sum(times) - idle - guests)
 
 
 def _existing(path: Path) -> Path:

@@ -98,6 +98,7 @@ OF_HOSTS: Mapping[str, _Shown] = {
     "cpu_usage": _Shown(
         "cpu_ratio", "Processor time in use as a share of all processors.", 0.01, usual="cpu_baseline_ratio"
     ),
+    "cpu_seconds_total": _Shown("cpu_seconds", "Processor time in use since boot, of all processors.", grows=True),
     "load_1m": _Shown("load1", "Processes that run or wait, mean of 1 minute.", usual="load1_baseline"),
     "load_5m": _Shown("load5", "Processes that run or wait, mean of 5 minutes."),
     "memory_usage": _Shown(

@@ -22,10 +22,16 @@ _COUNTERS = {
 }
 
 
-def system_metrics(environment: str, sample: SystemSample) -> list[Metric]:
-    """The host's numbers: percentages 0-100, sizes in bytes."""
+def system_metrics(environment: str, sample: SystemSample, last: Iterable[Metric] = ()) -> list[Metric]:
+    """The host's numbers: percentages 0-100, sizes in bytes.
+
+    cpu_usage is the share of all processors used since the last collection; the first collection has none.
+    """
+    before = next((one for one in last if (one.service, one.name) == (HOST, _CPU_SECONDS)), None)
+    usage = _usage(before, sample.cpu_busy_seconds, sample.sampled_at)
     values: dict[str, float | None] = {
-        "cpu_usage": sample.cpu_percent,
+        "cpu_usage": None if usage is None else min(100.0, usage / sample.cpus),
+        _CPU_SECONDS: sample.cpu_busy_seconds,
         "load_1m": sample.load_1m,
         "load_5m": sample.load_5m,
         "memory_usage": sample.memory_percent,
@@ -46,6 +52,13 @@ def system_metrics(environment: str, sample: SystemSample) -> list[Metric]:
     ]
 
 
+def store_metric(environment: str, store_bytes: float | None, at: datetime) -> list[Metric]:
+    """The size of the largest store as a metric of the host, where it is known."""
+    if store_bytes is None:
+        return []
+    return [Metric(environment=environment, service=HOST, name="store_bytes", value=store_bytes, sampled_at=at)]
+
+
 def service_metrics(
     environment: str,
     samples: Sequence[ServiceSample],
@@ -59,6 +72,7 @@ def service_metrics(
     a service, and one after its containers were replaced, has none.
     """
     before = {(metric.service, metric.name): metric for metric in last}
+    asked = list(probes)
     metrics: list[Metric] = []
     for service in dict.fromkeys(seen.service for seen in sightings):
         mine = [sample for sample in samples if sample.service == service]
@@ -80,22 +94,19 @@ def service_metrics(
             usage = _usage(before.get((service, _CPU_SECONDS)), values[_CPU_SECONDS], at)
             if usage is not None:
                 values["cpu_usage"] = usage
+        # Of one moment, as far as a reader of the store is concerned: so a service is one row.
+        values |= _answers([probe for probe in asked if probe.service == service])
         metrics += [
             Metric(environment=environment, service=service, name=name, value=value, sampled_at=at)
             for name, value in values.items()
         ]
-    metrics += [
-        Metric(
-            environment=environment,
-            service=probe.service,
-            name="response_time",
-            value=probe.latency_ms,
-            sampled_at=probe.checked_at,
-        )
-        for probe in probes
-        if probe.latency_ms is not None
-    ]
     return metrics
+
+
+def _answers(probes: Sequence[ProbeResult]) -> dict[str, float]:
+    """What probes measured: the slowest answer."""
+    took = [probe.latency_ms for probe in probes if probe.latency_ms is not None]
+    return {"response_time": max(took)} if took else {}
 
 
 def dependency_status(
@@ -141,7 +152,7 @@ def _usage(last: Metric | None, cpu_seconds: float, at: datetime) -> float | Non
         return None
     passed = (at - last.sampled_at).total_seconds()
     used = cpu_seconds - last.value
-    # Smaller than last time: the containers are new ones, so the difference means nothing.
+    # Smaller than last time: the containers are new ones, or the host has booted; the difference means nothing.
     return 100.0 * used / passed if passed > 0 and used >= 0 else None
 
 

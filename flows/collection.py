@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import logging
 from collections.abc import Awaitable, Sequence
 from datetime import UTC, datetime, timedelta
@@ -11,9 +10,10 @@ from typing import TypeVar
 
 from prefect import flow
 
-from core.collection import ILL, dependency_status, first_causes, service_metrics, system_metrics
+from core.collected import Seen, judge_seen
+from core.collection import ILL, dependency_status, first_causes
 from core.compose import start_waves
-from core.rounds import Looked, RoundOutcome, close_proven, foretells, take_round
+from core.rounds import RoundOutcome, close_proven, foretells
 from flows.error_recovery import error_recovery
 from flows.judging import dependencies_of, judge_now
 from models.analysis import AlertChange
@@ -24,15 +24,12 @@ from models.health import Health, HealthReport
 from models.metrics import HOST, AlertSeverity, Metric, PredictionOutcome
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
-from models.sightings import ServiceSample, Sighting, SystemSample
 from tasks.loading import load_environment
 from tasks.monitoring import (
-    Memory,
     read_memory,
     sample_services,
     sample_system,
     store_closed,
-    store_metric,
     store_round,
     tell_cache,
 )
@@ -59,45 +56,15 @@ async def collection(environment: str, compose_files: list[str] | None = None, a
     files = tuple(compose_files or ())
     declared = await load_environment(environment, files)
     await mark_interrupted(None, datetime.now(UTC))
-    gaps: list[str] = []
-    application, system, samples, sightings, memory = await asyncio.gather(
-        _or_gap("compose files", read_application(declared), gaps),
-        _or_gap("host", sample_system(), gaps),
-        _or_gap("container statistics", sample_services(declared), gaps),
-        _or_gap("containers", look_at_application(declared), gaps),
-        read_memory(environment, datetime.now(UTC)),
-    )
-    health = await _judge(declared, application, sightings, gaps)
-    metrics = _measured(declared, system, samples, sightings, health, memory)
-    idle = memory.stopped or (sightings is not None and not sightings)
-    needs = dependencies_of(declared, application) if application else []
-    now = datetime.now(UTC)
-    dependencies = dependency_status(needs, health.services, now) if health else None
-    # What nobody wants to run is measured and judged, but it is no reason to wake or restart anything.
-    outcome = take_round(
-        memory.states,
-        Looked(
-            at=now,
-            metrics=metrics,
-            verdicts=health.services if health else None,
-            dependencies=dependencies or (),
-            certain=_certain(sightings or ()),
-            gaps=gaps,
-            statistics=samples is not None,
-        ),
-        environment=declared,
-        quiet=memory.quiet([verdict.service for verdict in health.services] if health else [], idle=idle),
-        rows=memory.alerts,
-        predictions=memory.predictions,
-    )
-    if health is not None:
-        critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in outcome.told)
-        health = dataclasses.replace(health, critical_alerts=critical)
-    await store_round(environment, metrics, outcome, dependencies, health)
+    memory, seen = await asyncio.gather(read_memory(environment, datetime.now(UTC)), look(declared))
+    judged = judge_seen(declared, seen, memory)
+    application, outcome = seen.application, judged.outcome
+    await store_round(environment, judged)
     _say(outcome)
     recoveries: list[RecoveryOutcome] = []
-    if not idle:
-        recoveries = await _hand_over(declared, application, files, health, outcome, gaps, act=act)
+    if not judged.idle:
+        recoveries = await _hand_over(declared, seen, files, outcome, act=act)
+    gaps = list(seen.gaps)
     after = None
     alerts = outcome.told
     if application is not None and any(one.method is RecoveryMethod.AUTOMATIC for one in recoveries):
@@ -106,19 +73,19 @@ async def collection(environment: str, compose_files: list[str] | None = None, a
             await record_health(after)
             well = {verdict.service for verdict in after.services if verdict.health not in ILL}
             states, closed = close_proven(outcome, well, after.checked_at)
-            proven = dependency_status(needs, after.services, after.checked_at)
+            proven = dependency_status(seen.needs, after.services, after.checked_at)
             await store_closed(environment, after.checked_at, states, closed, proven)
             over = {alert.alert_id for alert in closed}
             alerts = tuple(alert for alert in alerts if alert.alert_id not in over)
     report = CollectionReport(
         environment=environment,
-        timestamp=now.isoformat(),
-        overall_status=str(health.overall) if health else "unknown",
-        metrics=_table(metrics),
+        timestamp=seen.at.isoformat(),
+        overall_status="unknown" if judged.blind else str(judged.health.overall),
+        metrics=_table(judged.metrics),
         alerts=tuple(f"{alert.severity}: {alert.service}: {alert.reason}" for alert in alerts),
-        recommendations=_advice(health, recoveries, outcome),
+        recommendations=_advice(judged.health, recoveries, outcome),
         gaps=tuple(gaps),
-        health=health,
+        health=None if judged.blind else judged.health,
         after_recovery=str(after.overall) if after else None,
         recoveries=tuple(recoveries),
     )
@@ -131,8 +98,34 @@ async def collection(environment: str, compose_files: list[str] | None = None, a
     if trouble:
         log.warning("the cache did not take the snapshot: %s", trouble)
     then = f", {report.after_recovery} after recovery" if report.after_recovery else ""
-    log.info("%s is %s%s: %d metrics, %d alerts", environment, report.overall_status, then, len(metrics), len(alerts))
+    size = len(judged.metrics)
+    log.info("%s is %s%s: %d metrics, %d alerts", environment, report.overall_status, then, size, len(alerts))
     return report
+
+
+async def look(declared: Environment) -> Seen:
+    """Ask every source at once. One that does not answer is a gap, in words."""
+    gaps: list[str] = []
+    application, system, samples, sightings = await asyncio.gather(
+        _or_gap("compose files", read_application(declared), gaps),
+        _or_gap("host", sample_system(), gaps),
+        _or_gap("container statistics", sample_services(declared), gaps),
+        _or_gap("containers", look_at_application(declared), gaps),
+    )
+    health = None
+    # The engine that did not show its containers is a gap already, in the same words.
+    if application is not None and sightings is not None:
+        health = await _or_gap("health", judge_now(declared, application, sightings=sightings), gaps)
+    return Seen(
+        at=datetime.now(UTC),
+        application=application,
+        system=system,
+        samples=samples,
+        sightings=sightings,
+        health=health,
+        needs=dependencies_of(declared, application) if application else (),
+        gaps=gaps,
+    )
 
 
 async def _or_gap(source: str, doing: Awaitable[Answer], gaps: list[str]) -> Answer | None:
@@ -143,39 +136,6 @@ async def _or_gap(source: str, doing: Awaitable[Answer], gaps: list[str]) -> Ans
         log.warning("%s did not answer: %s", source, error)
         gaps.append(f"{source}: {error or type(error).__name__}")
         return None
-
-
-async def _judge(
-    environment: Environment, application: Application | None, sightings: Sequence[Sighting] | None, gaps: list[str]
-) -> HealthReport | None:
-    # The engine that did not show its containers is a gap already, in the same words.
-    if application is None or sightings is None:
-        return None
-    return await _or_gap("health", judge_now(environment, application, sightings=sightings), gaps)
-
-
-def _certain(sightings: Sequence[Sighting]) -> frozenset[str]:
-    """Services whose state needs no second look: what has ended, and what its own check has given up."""
-    return frozenset(
-        seen.service
-        for seen in sightings
-        if not seen.one_off and (seen.state != "running" or seen.health == "unhealthy")
-    )
-
-
-def _measured(
-    environment: Environment,
-    system: SystemSample | None,
-    samples: Sequence[ServiceSample] | None,
-    sightings: Sequence[Sighting] | None,
-    health: HealthReport | None,
-    memory: Memory,
-) -> list[Metric]:
-    probes = [probe for verdict in health.services for probe in verdict.probes] if health else []
-    of_host = system_metrics(environment.name, system) if system else []
-    at = system.sampled_at if system else datetime.now(UTC)
-    of_host += store_metric(environment.name, memory.store_bytes, at)
-    return of_host + service_metrics(environment.name, samples or (), sightings or (), probes, memory.last)
 
 
 def _say(outcome: RoundOutcome) -> None:
@@ -193,30 +153,23 @@ def _say(outcome: RoundOutcome) -> None:
 
 
 async def _hand_over(
-    environment: Environment,
-    application: Application | None,
-    files: tuple[str, ...],
-    health: HealthReport | None,
-    outcome: RoundOutcome,
-    gaps: Sequence[str],
-    *,
-    act: bool,
+    environment: Environment, seen: Seen, files: tuple[str, ...], outcome: RoundOutcome, *, act: bool
 ) -> list[RecoveryOutcome]:
     """One error for each cause: a service that is down, a metric far from usual, a source that is gone."""
     outcomes = []
-    if health is None or application is None:
+    if seen.health is None or seen.application is None:
         outcomes.append(
             await error_recovery(
                 environment=environment.name,
                 # Several sources fail for one cause, in the same words.
-                text="; ".join(dict.fromkeys(gap.partition(": ")[2] for gap in gaps)),
+                text="; ".join(dict.fromkeys(gap.partition(": ")[2] for gap in seen.gaps)),
                 source="collection",
                 compose_files=list(files),
                 act=False,
             )
         )
     else:
-        outcomes += await _recover_services(environment, application, files, health, outcome.muted, act=act)
+        outcomes += await _recover_services(environment, seen.application, files, seen.health, outcome.muted, act=act)
     for service, text, urgent in _foretold(outcome):
         outcomes.append(
             await error_recovery(
@@ -303,9 +256,7 @@ def _table(metrics: Sequence[Metric]) -> dict[str, dict[str, float]]:
     return table
 
 
-def _advice(
-    health: HealthReport | None, recoveries: Sequence[RecoveryOutcome], outcome: RoundOutcome
-) -> tuple[str, ...]:
+def _advice(health: HealthReport, recoveries: Sequence[RecoveryOutcome], outcome: RoundOutcome) -> tuple[str, ...]:
     """What was found, what a person should do, and what costs a service its score; each once."""
     steps = [step for one in recoveries if not one.success for step in one.steps]
     poor = [
@@ -314,4 +265,4 @@ def _advice(
         if score.score is not None and score.score < _POOR
         for hint in score.suggestions
     ]
-    return tuple(dict.fromkeys([*(health.findings if health else ()), *steps, *poor]))
+    return tuple(dict.fromkeys([*health.findings, *steps, *poor]))

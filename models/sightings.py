@@ -112,10 +112,11 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemSample:
-    """The host at one moment. Percentages are 0-100; pressure is the kernel's avg10 or None."""
+    """The host at one moment. Processor time is the total of all processors since boot; pressure is the kernel's
+    avg10, 0-100, or None."""
 
     sampled_at: datetime
-    cpu_percent: float
+    cpu_busy_seconds: float
     load_1m: float
     load_5m: float
     load_15m: float

@@ -6,21 +6,20 @@ import asyncio
 import logging
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 from prefect import task
 
 from adapters.host import sample_host
 from adapters.stores.check import figures
-from core.collection import touched_services
-from core.rounds import Key, Quiet, RoundOutcome
+from core.collected import Judged, Memory
+from core.rounds import Key, RoundOutcome
 from models.analysis import ServiceScore
 from models.environments import Environment
 from models.failures import StoreError
-from models.health import HealthReport
-from models.metrics import HOST, Alert, Dependency, Metric, Prediction, PredictionOutcome
-from models.operations import Operation, OperationStatus, OperationType
+from models.metrics import Alert, Dependency, PredictionOutcome
+from models.operations import OperationStatus, OperationType
 from models.records import RecordedScore
 from models.settings import Settings
 from models.sightings import ServiceSample, SystemSample
@@ -38,30 +37,6 @@ _SETTLES_IN = timedelta(minutes=2)
 
 _CACHE_LIFETIMES = 3
 """A snapshot outlives this many collections, so that one late collection does not empty the dashboard."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
-    """What is remembered of an environment before a round.
-
-    `last` are the newest metrics; `running` the operations that go on, each with the services it is done
-    with; `settling` those that ended a moment ago.
-    """
-
-    states: Mapping[Key, bytes]
-    last: tuple[Metric, ...]
-    alerts: tuple[Alert, ...]
-    predictions: tuple[Prediction, ...]
-    running: tuple[tuple[Operation, frozenset[str]], ...]
-    settling: tuple[Operation, ...]
-    stopped: bool
-    store_bytes: float | None
-
-    def quiet(self, services: Sequence[str], *, idle: bool) -> Quiet:
-        """Where nothing is to be told, and nothing learnt, of these services."""
-        busy = [touched_services(operation, services, done) for operation, done in self.running]
-        settling = [touched_services(operation, services) for operation in self.settling]
-        return Quiet(busy=frozenset().union(*busy), settling=frozenset().union(*settling), idle=idle)
 
 
 @task(name="sample the host", **LOOK)
@@ -94,13 +69,7 @@ async def read_memory(environment: str, now: datetime) -> Memory:
 
 
 @task(name="store the round", **WRITE)
-async def store_round(
-    environment: str,
-    metrics: Sequence[Metric],
-    outcome: RoundOutcome,
-    dependencies: Sequence[Dependency] | None,
-    health: HealthReport | None,
-) -> None:
+async def store_round(environment: str, judged: Judged) -> None:
     """Keep one round: samples and answers through the batch writer, all else in one transaction.
 
     Samples that cannot go into the store now wait in the spool, and the log says so.
@@ -110,18 +79,17 @@ async def store_round(
     """
 
     def put() -> None:
-        stores = open_stores()
-        stores.writer.put_metrics(metrics)
-        if health is not None:
-            probes = [probe for verdict in health.services for probe in verdict.probes]
-            stores.writer.put_probes(probes, environment)
-            stores.monitoring.record_health(health)
+        stores, outcome = open_stores(), judged.outcome
+        stores.writer.put_metrics(judged.metrics)
+        probes = [probe for verdict in judged.health.services for probe in verdict.probes]
+        stores.writer.put_probes(probes, environment)
+        stores.monitoring.record_health(judged.health)
         stores.monitoring.put_round(
             environment,
             outcome.at,
             states=outcome.states,
             baselines=outcome.baselines,
-            dependencies=dependencies,
+            dependencies=judged.dependencies,
             alerts=[*outcome.alerts, *outcome.closed],
             predictions=outcome.predictions,
             scores=[_recorded(environment, score, outcome.at) for score in outcome.scores],
@@ -193,6 +161,7 @@ def _memory(environment: str, now: datetime) -> Memory:
         ),
         settling=tuple(one for one in ended if one.ended_at is not None and now - one.ended_at < _SETTLES_IN),
         stopped=_is_stopped(environment),
+        looked_at=monitoring.heartbeats().get(f"collection/{environment}"),
         store_bytes=max((float(sum(figures(one).bytes.values())) for one in stores.databases.values()), default=None),
     )
 
@@ -201,13 +170,6 @@ def _is_stopped(environment: str) -> bool:
     history = open_stores().deployments.history(environment=environment, status=OperationStatus.SUCCESS, limit=20)
     asked = [one.operation_type for one in history if one.operation_type is not OperationType.HEALTH_CHECK]
     return bool(asked) and asked[0] is OperationType.STOP
-
-
-def store_metric(environment: str, store_bytes: float | None, at: datetime) -> list[Metric]:
-    """The size of the largest store as a metric of the host, where it is known."""
-    if store_bytes is None:
-        return []
-    return [Metric(environment=environment, service=HOST, name="store_bytes", value=store_bytes, sampled_at=at)]
 
 
 def _recorded(environment: str, score: ServiceScore, at: datetime) -> RecordedScore:

@@ -21,7 +21,7 @@ from adapters.monitoring_figures import FRESH
 from adapters.prometheus_exporter import MetricsServer, StoreCollector, serve_metrics
 from adapters.redis_cache import RedisCache
 from adapters.stores import Stores
-from core.collection import service_metrics, system_metrics
+from core.collection import service_metrics, store_metric, system_metrics
 from models.errors_seen import Category, RecordedError, Severity, Strategy, Verdict
 from models.failures import RoasError
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
@@ -42,7 +42,6 @@ from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
 from models.sightings import ServiceSample, Sighting, SystemSample
 from models.tables.deployment_logs import DeploymentOperation
-from tasks.monitoring import store_metric
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -198,13 +197,13 @@ def test_every_metric_that_collection_makes_is_shown(stores: Stores, url: str) -
         state="running",
         seen_at=NOON,
     )
-    before = [_metric("bot", "cpu_seconds_total", 0, NOON - SECOND)]
+    before = [_metric(name, "cpu_seconds_total", 0, NOON - SECOND) for name in ("bot", "host")]
     host = SystemSample(
         **{name: 1 for name in SystemSample.__dataclass_fields__ if name != "sampled_at"},  # type: ignore[arg-type]
         sampled_at=NOON,
     )
     of_services = service_metrics("prod", [sample], [seen], [PROBE], before)
-    of_host = [*system_metrics("prod", host), *store_metric("prod", 4096.0, NOON)]
+    of_host = [*system_metrics("prod", host, before), *store_metric("prod", 4096.0, NOON)]
     stores.monitoring.add_metrics([*of_services, *of_host])
     shown = _scrape(url)
     assert sum(name.startswith("roas_service_") for name in shown) == len(of_services)

@@ -49,7 +49,7 @@ ENGINE = EngineInfo(
 )
 HOST = SystemSample(
     sampled_at=NOON,
-    cpu_percent=5,
+    cpu_busy_seconds=5,
     load_1m=0.1,
     load_5m=0.1,
     load_15m=0.1,

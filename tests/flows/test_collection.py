@@ -9,6 +9,7 @@ from flows.collection import collection
 from flows.error_recovery import error_recovery
 from flows.startup import startup
 from flows.stop import stop
+from models.health import Health
 from models.metrics import HOST, DependencyStatus
 from models.recovery import RecoveryMethod
 from tests.flows.conftest import Place, well
@@ -89,6 +90,9 @@ async def test_an_engine_that_is_gone_is_recorded_not_raised(place: Place) -> No
     assert HOST in report.metrics
     with place.stores() as stores:
         assert stores.errors.open_errors("test")[0].verdict.category == "docker_daemon_unreachable"
+        (row,) = stores.monitoring.health_history("test")
+        assert row.overall is Health.UNHEALTHY
+        assert any("containers" in finding for finding in row.findings)
 
 
 async def test_an_error_only_a_person_can_mend_becomes_a_ticket_with_commands(place: Place) -> None:

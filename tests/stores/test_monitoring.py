@@ -119,13 +119,13 @@ def test_latest_is_the_newest_sample_of_each_metric_still_reporting(stores: Stor
 
 def test_people_see_the_wide_shape(stores: Stores) -> None:
     stores.monitoring.add_metrics(
-        [metric("cpu_percent", 5), metric("memory_percent", 6), metric("load_1m", 0.5, service="host")]
+        [metric("cpu_usage", 5), metric("memory_usage", 6), metric("load_1m", 0.5, service="host")]
     )
     with stores.databases["monitoring"].read() as connection:
         services = connection.exec_driver_sql(
-            "SELECT timestamp, environment, service, cpu_percent, memory_percent FROM service_metrics"
+            "SELECT timestamp, environment, service, cpu_usage, memory_usage FROM service_metrics"
         ).all()
-        host = connection.exec_driver_sql("SELECT environment, load_1m, cpu_percent FROM system_metrics").all()
+        host = connection.exec_driver_sql("SELECT environment, load_1m, cpu_usage FROM system_metrics").all()
     assert [(str(row[0])[:19], *row[1:]) for row in services] == [("2026-07-01 12:00:00", "prod", "bot", 5.0, 6.0)]
     assert [tuple(row) for row in host] == [("prod", 0.5, None)]
 

@@ -1,0 +1,94 @@
+"""What a collection saw, judged: what is measured, what nobody could see, and what nobody looked at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from core.collected import Memory, Seen, judge_seen
+from models.environments import Environment
+from models.health import Health, HealthReport, ServiceHealth, ServiceVerdict
+from models.metrics import HOST, Metric
+from models.sightings import ServiceSample, Sighting, SystemSample
+from tests.core.test_compose import application, service
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+DEV = Environment(name="dev", project="dev", compose_files=(Path("c.yaml"),))
+SYSTEM = SystemSample(
+    sampled_at=NOON, cpu_busy_seconds=1000, load_1m=1, load_5m=1, load_15m=1, cpus=2, memory_total_bytes=100,
+    memory_available_bytes=60, swap_used_bytes=0, disk_total_bytes=100, disk_free_bytes=70, inodes_total=10,
+    inodes_free=5, network_rx_bytes=1, network_tx_bytes=1, open_files_limit=1024,
+)  # fmt: skip
+SIGHTING = Sighting(
+    container_id="c", name="dev-bot-1", service="bot", project="dev", number=1, image="i", image_id="i",
+    state="running", seen_at=NOON,
+)  # fmt: skip
+SAMPLE = ServiceSample(
+    service="bot", container_id="c", sampled_at=NOON, cpu_total_ns=5_000_000_000, system_cpu_ns=0, online_cpus=2,
+    memory_bytes=20, memory_limit_bytes=100,
+)  # fmt: skip
+WELL = HealthReport(
+    environment="dev",
+    overall=Health.HEALTHY,
+    checked_at=NOON,
+    services=(ServiceVerdict(service="bot", health=ServiceHealth.HEALTHY, reason="answers"),),
+)
+SEEN = Seen(at=NOON, system=SYSTEM, samples=[SAMPLE], sightings=[SIGHTING], health=WELL)
+NOTHING = Memory(states={})
+
+
+def measured(seen: Seen, memory: Memory = NOTHING) -> dict[tuple[str, str], float]:
+    return {(one.service, one.name): one.value for one in judge_seen(DEV, seen, memory).metrics}
+
+
+def last(service: str, name: str, value: float, at: datetime) -> Metric:
+    return Metric(environment="dev", service=service, name=name, value=value, sampled_at=at)
+
+
+def test_processor_use_is_the_difference_to_the_last_look_for_host_and_services_alike() -> None:
+    before = (
+        last(HOST, "cpu_seconds_total", 940, NOON - MINUTE),
+        last("bot", "cpu_seconds_total", 2, NOON - MINUTE),
+    )
+    found = measured(SEEN, replace(NOTHING, last=before))
+    assert found[HOST, "cpu_usage"] == 50.0
+    assert found["bot", "cpu_usage"] == 5.0
+
+
+def test_a_first_look_and_a_counter_that_began_anew_have_no_processor_use() -> None:
+    assert (HOST, "cpu_usage") not in measured(SEEN)
+    restarted = replace(NOTHING, last=(last("bot", "cpu_seconds_total", 9, NOON - MINUTE),))
+    assert ("bot", "cpu_usage") not in measured(SEEN, restarted)
+
+
+def test_an_engine_that_is_away_is_a_judgement_of_its_own_and_no_healthy_one() -> None:
+    gaps = ["containers: engine away", "container statistics: engine away"]
+    away = Seen(at=NOON, application=application(service("bot")), system=SYSTEM, gaps=gaps)
+    judged = judge_seen(DEV, away, NOTHING)
+
+    assert judged.blind
+    assert judged.health.overall is Health.UNHEALTHY
+    assert {one.health for one in judged.health.services} == {ServiceHealth.UNKNOWN}
+    assert judged.health.services[0].reason == "not known: engine away"
+    assert set(gaps) <= set(judged.health.findings)
+    assert (HOST, "memory_usage") in {(one.service, one.name) for one in judged.metrics}
+
+
+def test_the_time_in_which_nobody_looked_is_a_finding() -> None:
+    late = judge_seen(DEV, SEEN, replace(NOTHING, looked_at=NOON - 20 * MINUTE))
+    assert late.health.findings == (
+        "nothing was collected from 2026-05-04 11:40:00 to 12:00:00 UTC: 19 looks are missing",
+    )
+    assert judge_seen(DEV, SEEN, replace(NOTHING, looked_at=NOON - MINUTE)).health.findings == ()
+
+
+def test_a_critical_alert_makes_a_healthy_whole_degraded() -> None:
+    memory = NOTHING
+    restarts = iter((0, 4))
+    for minute, count in enumerate(restarts):
+        seen = replace(SEEN, at=NOON + minute * MINUTE, sightings=[replace(SIGHTING, restart_count=count)])
+        judged = judge_seen(DEV, seen, memory)
+        memory = replace(memory, states=dict(memory.states) | judged.outcome.states)
+    assert (judged.health.overall, judged.health.critical_alerts) == (Health.DEGRADED, 1)
