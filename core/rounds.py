@@ -160,9 +160,11 @@ class RoundOutcome:
 
 @dataclass(slots=True)
 class _Notes:
-    """What a round notes for the next one, beside the states of metrics."""
+    """What a round notes for the next one, beside the states of metrics. `absent` counts the looks in a row in
+    which a metric of a service that was well did not come."""
 
     seen: dict[str, float] = field(default_factory=dict)
+    absent: dict[str, int] = field(default_factory=dict)
     restarts: dict[str, float] = field(default_factory=dict)
     grades: dict[str, str] = field(default_factory=dict)
     scores: dict[str, list[float]] = field(default_factory=dict)
@@ -485,20 +487,26 @@ class _Round:
         return signals
 
     def _missing(self) -> list[Signal]:
-        """Metrics that should have come and did not. Where the whole source is away, that is told instead."""
+        """Metrics that should have come and did not. Where the whole source is away, that is told instead.
+
+        Only looks count: time in which nobody looked, or in which the service was down, is no silence of its.
+        """
         if not self._looked.statistics or self._looked.verdicts is None:
             return []
         at, every = self._looked.at, timedelta(seconds=self._environment.collect_every_seconds)
         came = {(metric.service, metric.name) for metric in self._looked.metrics}
         signals = []
         for verdict in self._verdicts.values():
-            if verdict.health in ILL or verdict.health in _UNJUDGED:
-                continue
+            unknown = verdict.health in ILL or verdict.health in _UNJUDGED
             for name in ("cpu_usage", "memory_usage"):
-                last = self._notes.seen.get(f"{verdict.service}/{name}")
-                if (verdict.service, name) in came or last is None:
+                label = f"{verdict.service}/{name}"
+                last = self._notes.seen.get(label)
+                if unknown or last is None or (verdict.service, name) in came:
+                    self._notes.absent.pop(label, None)
                     continue
-                silent = judge_silence(datetime.fromtimestamp(last, at.tzinfo), at, every=every)
+                looks = self._notes.absent[label] = self._notes.absent.get(label, 0) + 1
+                since = max(datetime.fromtimestamp(last, at.tzinfo), at - looks * every)
+                silent = judge_silence(since, at, every=every)
                 signals.append(
                     Signal(
                         service=verdict.service,

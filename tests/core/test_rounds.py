@@ -280,6 +280,20 @@ def test_a_metric_that_stays_away_is_missed_and_one_that_comes_back_is_not(watch
     assert watch.rows == {}
 
 
+def test_after_time_without_a_look_one_value_that_cannot_be_known_yet_is_no_silence(watch: Watch) -> None:
+    def anew(values: dict[tuple[str, str], float | None]) -> None:
+        # Every container is a new one, so there is no difference to the last look.
+        values.update({(name, "cpu_usage"): None for name in SERVICES})
+
+    watch.now += timedelta(hours=2)
+    watch.look(anew)
+    watch.look(ill=("bot",), certain=False)
+    for _ in range(3):
+        watch.look()
+
+    assert watch.told == []
+
+
 def test_an_engine_that_is_away_is_one_alert_about_the_source_and_heals_nothing(watch: Watch) -> None:
     watch.look(ill=("bot",))
     for _ in range(5):
