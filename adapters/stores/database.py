@@ -366,7 +366,7 @@ class SqliteDatabase:
             max_overflow=overflow,
             pool_timeout=self.deadline_seconds,
         )
-        sa.event.listen(engine, "begin", lambda connection: connection.exec_driver_sql(begin) and None)
+        sa.event.listen(engine, "begin", lambda connection: driver_of(connection).execute(begin) and None)
         return engine
 
     def _connect(self, *, query_only: bool) -> sqlite3.Connection:

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from adapters.stores.database import Transacting
-from adapters.stores.sql import insert_unless_there, table, upsert
+from adapters.stores.sql import insert, insert_unless_there, table, upsert
 from models.failures import BadInputError, NotFoundError
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
 from models.records import DayOfOperations, LeaseResult, Release
@@ -240,16 +240,18 @@ class Deployments:
                 )
                 if connection.scalar(sa.select(same)):
                     continue
-                connection.execute(
-                    sa.insert(_changes).values(
-                        deployment_id=change.deployment_id,
-                        service_name=change.service,
-                        previous_state=change.previous_state,
-                        new_state=change.new_state,
-                        change_time=change.changed_at,
-                        change_reason=change.reason,
-                        metadata=change.details or None,
-                    )
+                insert(
+                    connection,
+                    ServiceStateChange,
+                    {
+                        "deployment_id": change.deployment_id,
+                        "service_name": change.service,
+                        "previous_state": change.previous_state,
+                        "new_state": change.new_state,
+                        "change_time": change.changed_at,
+                        "change_reason": change.reason,
+                        "metadata": change.details or None,
+                    },
                 )
 
     def changes(self, deployment_id: str) -> list[StateChange]:
@@ -284,15 +286,17 @@ class Deployments:
             )
             if connection.scalar(sa.select(same)):
                 return
-            connection.execute(
-                sa.insert(_validations).values(
-                    deployment_id=deployment_id,
-                    validation_time=result.validated_at,
-                    overall_result=result.passed,
-                    failed_checks=list(result.failed),
-                    validation_details=result,
-                    recommendations=list(result.recommendations),
-                )
+            insert(
+                connection,
+                EnvironmentValidation,
+                {
+                    "deployment_id": deployment_id,
+                    "validation_time": result.validated_at,
+                    "overall_result": result.passed,
+                    "failed_checks": list(result.failed),
+                    "validation_details": result,
+                    "recommendations": list(result.recommendations),
+                },
             )
 
     def validations(self, deployment_id: str) -> list[ValidationResult]:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from adapters.stores.database import Transacting
-from adapters.stores.sql import insert_unless_there, table, upsert
+from adapters.stores.sql import insert, insert_unless_there, table, upsert
 from models.errors_seen import (
     BusinessImpact,
     Category,
@@ -141,7 +141,7 @@ class Errors:
                 )
             )
             if done.rowcount == 0:
-                connection.execute(sa.insert(_errors).values(**_from_error(error, fingerprint)))
+                insert(connection, DeploymentError, _from_error(error, fingerprint))
             return _to_error(connection.execute(sa.select(_errors).where(same_cause)).one())
 
     def get(self, error_id: str) -> RecordedError:
@@ -273,7 +273,7 @@ class Errors:
             "created_at": at,
         }
         with self._database.write() as connection:
-            connection.execute(sa.insert(_impacts).values(**values))
+            insert(connection, ErrorImpact, values)
 
     def impacts(self, error_id: str) -> Sequence[Impact]:
         """Who is hit by an error, as judged over time."""
@@ -395,7 +395,7 @@ class Errors:
             )
             known = connection.execute(same_cause).one_or_none()
             if known is None:
-                connection.execute(sa.insert(_tickets).values(**_from_ticket(ticket), fingerprint=fingerprint or ""))
+                insert(connection, TicketRow, _from_ticket(ticket) | {"fingerprint": fingerprint or ""})
                 entries = ticket.history
                 ticket_id = ticket.ticket_id
             else:
@@ -776,7 +776,7 @@ def _append_to_ticket(connection: sa.Connection, known: sa.Row[Any], ticket: Tic
 
 def _add_history(connection: sa.Connection, ticket_id: str, entries: Sequence[TicketEntry]) -> None:
     for entry in entries:
-        connection.execute(sa.insert(_history).values(ticket_id=ticket_id, at=entry.at, by=entry.by, what=entry.what))
+        insert(connection, TicketHistory, {"ticket_id": ticket_id, "at": entry.at, "by": entry.by, "what": entry.what})
 
 
 def _ticket(connection: sa.Connection, ticket_id: str) -> Ticket:

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from adapters.stores.database import Transacting
-from adapters.stores.sql import insert_unless_there, table, upsert
+from adapters.stores.sql import insert, insert_unless_there, table, upsert
 from core.sketches import Sketch
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth
 from models.metrics import (
@@ -96,7 +96,7 @@ class Monitoring:
         same = sa.exists().where(_health.c.environment == report.environment, _health.c.timestamp == report.checked_at)
         with self._database.write() as connection:
             if not connection.scalar(sa.select(same)):
-                connection.execute(sa.insert(_health).values(**values))
+                insert(connection, DeploymentHealth, values)
 
     def health_history(
         self, environment: str | None = None, deployment_id: str | None = None, limit: int = 50
@@ -376,7 +376,7 @@ class Monitoring:
         """Keep what a report said, in Markdown."""
         with self._database.write() as connection:
             values = {"environment": environment, "made_at": made_at, "since": since, "text": text}
-            connection.execute(sa.insert(_reports).values(**values))
+            insert(connection, ReportRow, values)
 
     def last_report(self, environment: str) -> tuple[datetime, str] | None:
         """When the newest report was made, and what it said; None where there is none."""
@@ -437,7 +437,7 @@ class Monitoring:
     def record_score(self, score: RecordedScore) -> None:
         """Record a service's health score."""
         with self._database.write() as connection:
-            connection.execute(sa.insert(_scores).values(**_from_score(score)))
+            insert(connection, ServiceHealthScore, _from_score(score))
 
     def latest_scores(self, environment: str) -> list[RecordedScore]:
         """The newest score of each service that has one within 15 minutes of the environment's newest."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any, cast
 
 import sqlalchemy as sa
@@ -13,6 +14,11 @@ from sqlmodel import SQLModel
 def table(row: type[SQLModel]) -> sa.Table:
     """The table behind a row."""
     return cast("sa.Table", row.__table__)  # type: ignore[attr-defined]
+
+
+def insert(connection: sa.Connection, row: type[SQLModel], values: Mapping[str, Any]) -> None:
+    """Insert one row."""
+    connection.execute(_insert(row), dict(values))
 
 
 def upsert(
@@ -27,15 +33,8 @@ def upsert(
     rows = [values] if isinstance(values, Mapping) else list(values)
     if not rows:
         return
-    target = table(row)
-    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(target)
-    changed = [name for name in rows[0] if name not in keys and name not in keep]
-    if changed:
-        statement = insert.on_conflict_do_update(
-            index_elements=list(keys), set_={name: insert.excluded[name] for name in changed}
-        )
-    else:
-        statement = insert.on_conflict_do_nothing(index_elements=list(keys))
+    changed = tuple(name for name in rows[0] if name not in keys and name not in keep)
+    statement = _insert_on_conflict(row, tuple(keys), changed, connection.dialect.name)
     connection.execute(statement, [dict(one) for one in rows])
 
 
@@ -43,8 +42,25 @@ def insert_unless_there(
     connection: sa.Connection, row: type[SQLModel], values: Mapping[str, Any], *, keys: Sequence[str]
 ) -> bool:
     """Insert; False where a row with these keys was there already and stays as it is."""
+    statement = _insert_on_conflict(row, tuple(keys), (), connection.dialect.name)
+    return connection.execute(statement, dict(values)).rowcount == 1
+
+
+# Made once and kept: making a statement takes longer than carrying it out.
+
+
+@lru_cache(maxsize=256)
+def _insert(row: type[SQLModel]) -> sa.Insert:
+    return sa.insert(table(row)).inline()
+
+
+@lru_cache(maxsize=256)
+def _insert_on_conflict(
+    row: type[SQLModel], keys: tuple[str, ...], changed: tuple[str, ...], dialect: str
+) -> sqlite.Insert | postgresql.Insert:
     # Inline: without asking for the key, which would hide how many rows there were.
-    insert = (postgresql if connection.dialect.name == "postgresql" else sqlite).insert(table(row)).inline()
-    unless = insert.values(**values).on_conflict_do_nothing(index_elements=list(keys))
-    done = connection.execute(unless, execution_options={"preserve_rowcount": True})
-    return done.rowcount == 1
+    made: sqlite.Insert | postgresql.Insert = (postgresql if dialect == "postgresql" else sqlite).insert(table(row))
+    made = made.inline().execution_options(preserve_rowcount=True)
+    if not changed:
+        return made.on_conflict_do_nothing(index_elements=list(keys))
+    return made.on_conflict_do_update(index_elements=list(keys), set_={name: made.excluded[name] for name in changed})

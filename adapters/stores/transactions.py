@@ -12,6 +12,7 @@ from __future__ import annotations
 import base64
 import logging
 import os
+import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -19,8 +20,9 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 import sqlalchemy as sa
+from pydantic_core import to_json
 
-from adapters.stores.database import SqliteDatabase, Transacting
+from adapters.stores.database import SqliteDatabase, Transacting, driver_of
 from adapters.stores.deployments import Deployments
 from adapters.stores.errors import Errors
 from adapters.stores.gate import Gate
@@ -28,18 +30,18 @@ from adapters.stores.monitoring import Monitoring
 from adapters.stores.sql import table
 from adapters.stores.trouble import our_words
 from models.failures import StoreError
-from models.tables.deployment_logs import CrossStoreIntent, DeploymentLogsVersion
-from models.tables.errors import ErrorsDeadLetter, ErrorsVersion
-from models.tables.monitoring import MonitoringDeadLetter, MonitoringVersion
+from models.tables.deployment_logs import CrossStoreIntent
+from models.tables.errors import ErrorsDeadLetter
+from models.tables.monitoring import MonitoringDeadLetter
 
 log = logging.getLogger("roas")
 
 DECIDES = "deployment_logs"
-_VERSIONS = {
-    "deployment_logs": table(DeploymentLogsVersion),
-    "monitoring": table(MonitoringVersion),
-    "errors": table(ErrorsVersion),
-}
+# Plain words to the driver: said with every transaction, and said through SQLAlchemy they take longer than its rows.
+_READ_VERSION = "SELECT seq FROM cross_store_version"
+_SET_VERSION = "UPDATE cross_store_version SET seq = ?"
+_NOTE_INTENT = "INSERT INTO cross_store_intents (seq, statements) VALUES (?, ?)"
+_DROP_INTENTS = "DELETE FROM cross_store_intents WHERE seq < ?"
 _DEAD_LETTERS = {"monitoring": table(MonitoringDeadLetter), "errors": table(ErrorsDeadLetter)}
 _FOLLOW = ("monitoring", "errors")
 _intents = table(CrossStoreIntent)
@@ -117,7 +119,7 @@ class SqliteTransactions:
         with ExitStack() as stack:
             for _ in range(_READ_TRIES):
                 connections = {name: stack.enter_context(one.read()) for name, one in self._databases.items()}
-                if len({_version(name, one) for name, one in connections.items()}) == 1:
+                if len({_version(one) for one in connections.values()}) == 1:
                     break
                 stack.close()
                 time.sleep(0)
@@ -126,8 +128,8 @@ class SqliteTransactions:
                 with self._gate.held(deadline_seconds, "A look at the three stores"):
                     self.repair()
                     connections = {name: stack.enter_context(one.read()) for name, one in self._databases.items()}
-                    for name, one in connections.items():
-                        _version(name, one)
+                    for one in connections.values():
+                        _version(one)
             yield Together({name: _Bound(name, one) for name, one in connections.items()})
 
     def repair_if_left(self) -> None:
@@ -173,26 +175,26 @@ class SqliteTransactions:
             self._decide(connections, records)
         try:
             for name in _FOLLOW:
-                connections[name].exec_driver_sql("COMMIT")
-        except sa.exc.DBAPIError as error:
-            log.warning("the transaction happened; one store follows with the next write: %s", error.orig)
+                driver_of(connections[name]).execute("COMMIT")
+        except sqlite3.Error as error:
+            log.warning("the transaction happened; one store follows with the next write: %s", error)
             return
         self._gate.leave_number(0)
 
     def _decide(self, connections: Mapping[str, sa.Connection], records: Mapping[str, list[_Statement]]) -> None:
-        decider = connections[DECIDES]
+        decider = driver_of(connections[DECIDES])
         if any(records.values()):
-            seq = _version(DECIDES, decider) + 1
-            for name, connection in connections.items():
-                connection.execute(sa.update(_VERSIONS[name]).values(seq=seq))
+            seq = _version(connections[DECIDES]) + 1
+            for connection in connections.values():
+                driver_of(connection).execute(_SET_VERSION, (seq,))
             statements = {name: [[sql, _to_json(given)] for sql, given in records[name]] for name in _FOLLOW}
-            decider.execute(sa.insert(_intents).values(seq=seq, statements=statements))
+            decider.execute(_NOTE_INTENT, (seq, to_json(statements, inf_nan_mode="null").decode()))
             if seq % _KEPT_INTENTS == 0:
                 self._sync_followers()
-                decider.execute(sa.delete(_intents).where(_intents.c.seq < seq))
+                decider.execute(_DROP_INTENTS, (seq,))
             # From here until the followers are done, whoever gets the gate must look.
             self._gate.leave_number(seq)
-        decider.exec_driver_sql("COMMIT")
+        decider.execute("COMMIT")
 
     def _redo(self, name: str, version: int) -> None:
         with self._databases[DECIDES].read() as connection:
@@ -201,12 +203,12 @@ class SqliteTransactions:
             ).all()
         for intent in pending:
             with self._databases[name].write_unchecked() as connection:
-                if _version(name, connection) >= intent.seq:
+                if _version(connection) >= intent.seq:
                     # Its writer is not dead, but holds a gate whose file was deleted.
                     continue
                 for sql, given in intent.statements[name]:
                     _redo_statement(connection, name, sql, given)
-                connection.execute(sa.update(_VERSIONS[name]).values(seq=intent.seq))
+                driver_of(connection).execute(_SET_VERSION, (intent.seq,))
         log.info("store %s: %d transactions of a dead writer finished", name, len(pending))
 
     def _sync_followers(self) -> None:
@@ -220,11 +222,11 @@ class SqliteTransactions:
 
     def _read_version(self, name: str) -> int:
         with self._databases[name].read() as connection:
-            return _version(name, connection)
+            return _version(connection)
 
     def _set_version(self, name: str, seq: int) -> None:
         with self._databases[name].write_unchecked() as connection:
-            connection.execute(sa.update(_VERSIONS[name]).values(seq=seq))
+            driver_of(connection).execute(_SET_VERSION, (seq,))
 
 
 class _Bound:
@@ -253,8 +255,8 @@ def _begun(database: SqliteDatabase) -> Iterator[sa.Connection]:
             transaction.rollback()
 
 
-def _version(name: str, connection: sa.Connection) -> int:
-    return int(connection.execute(sa.select(_VERSIONS[name].c.seq)).scalar_one())
+def _version(connection: sa.Connection) -> int:
+    return int(driver_of(connection).execute(_READ_VERSION).fetchone()[0])
 
 
 def _redo_statement(connection: sa.Connection, name: str, sql: str, given: Any) -> None:
