@@ -39,6 +39,15 @@ def test_each_line_of_a_secret_of_many_lines_goes() -> None:
     assert "second-line" not in redactor.text("bot_1 | second-line-of-the-key")
 
 
+# Put together here, so that no scanner takes them for real ones.
+SHAPES = [
+    *(f"{begin}{'aB3' * 12}" for begin in ("gh" + "p_", "gl" + "pat-", "npm" + "_", "pypi" + "-", "sk_" + "live_")),
+    *(f"{begin}{'aB3' * 12}" for begin in ("xox" + "b-", "xapp" + "-", "sk" + "-", "dckr_" + "pat_", "whsec" + "_")),
+    *(f"{begin}.{'aB3' * 12}" for begin in ("mfa", "ya29", "hvs")),
+    f"SG.{'a' * 22}.{'b' * 43}",
+]
+
+
 @pytest.mark.parametrize(
     ("text", "clean"),
     [
@@ -55,6 +64,23 @@ def test_each_line_of_a_secret_of_many_lines_goes() -> None:
             "[redacted]\nnext",
         ),
         ("post to /api/webhooks/1234/abcDEF-_9 failed", "post to /api/webhooks/1234/[redacted] failed"),
+        ("https://hooks.slack.com/services/T1/B2/abc3", "https://hooks.slack.com/services/[redacted]"),
+        ('Authorization: Digest username="a", response="b1"', "Authorization: Digest [redacted]"),
+        ('msg="{\\"password\\":\\"hunter2\\"}" a=1', 'msg="{\\"password\\":\\"[redacted]\\"}" a=1'),
+        ("password => hunter2", "password => [redacted]"),
+        ("auth_token: abc # a note", "auth_token: [redacted]"),
+        ("GENERATED ROOT PASSWORD: hunter2", "GENERATED ROOT PASSWORD: [redacted]"),
+        ("ALTER ROLE bot PASSWORD 'hunter2'", "ALTER ROLE bot PASSWORD '[redacted]'"),
+        ("<password>hunter2</password>", "<password>[redacted]</password>"),
+        ('"AUTH" "default" "hunter2"', '"AUTH" "default" "[redacted]"'),
+        (">>> 'requirepass hunter2'", ">>> 'requirepass [redacted]'"),
+        ("redis-cli -h cache -a hunter2 ping", "redis-cli -h cache -a [redacted] ping"),
+        ("mysql -uroot -phunter2 shop", "mysql -uroot -p[redacted] shop"),
+        ("curl -s -u admin:hunter2 https://x", "curl -s -u admin:[redacted] https://x"),
+        ("AccountName=a;AccountKey=abc123==;x=y", "AccountName=a;AccountKey=[redacted];x=y"),
+        (f"https://{'0a' * 16}@errors.example/2", "https://[redacted]@errors.example/2"),
+        (f"https://api.telegram.org/bot123456789:AA{'b' * 33}/getMe", "https://api.telegram.org/bot[redacted]/getMe"),
+        *((f"key {shape} used", "key [redacted] used") for shape in SHAPES),
     ],
 )
 def test_what_has_the_shape_of_a_secret_goes(text: str, clean: str) -> None:
@@ -78,6 +104,13 @@ def test_a_discord_token_goes_wherever_it_stands() -> None:
         "PASSWORD=",
         "token=None",
         "POSTGRES_PASSWORD must be specified",
+        "max_tokens=4096 prompt_tokens: 12",
+        "tokenizer=bert of the secretary=anna",
+        "private_key: /run/secrets/key.pem",
+        "Bearer authentication is required, basic authentication is refused",
+        "requirepass is not set",
+        "ERR AUTH <password> called without any password configured",
+        "docker run -p 8080:80 -a stdout -u 1000:1000",
     ],
 )
 def test_words_about_secrets_stay(text: str) -> None:
