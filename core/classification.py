@@ -188,6 +188,13 @@ def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdic
         if named is not None:
             return replace(named, template=verdict.template)
         verdict = _by_state(verdict, evidence)
+    if verdict.category is Category.HEALTHCHECK_FAILED and evidence.health == "starting":
+        return replace(
+            verdict,
+            severity=Severity.LOW,
+            strategy=Strategy.WAIT_AND_RETRY,
+            reason=f"{verdict.reason} Its start period has not ended yet.",
+        )
     loops = evidence.container_state == "restarting" or evidence.restart_count >= _MANY_RESTARTS
     if loops and verdict.category is Category.CONTAINER_EXITED and verdict.strategy.automatic:
         # The engine is already restarting it: one more restart would add nothing.
@@ -239,7 +246,8 @@ def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
             "It runs and its probe fails; what ended is the probe's command.",
         )
     unnamed = verdict.category in (Category.UNKNOWN, Category.BENIGN)
-    if unnamed and evidence.exit_code in (126, 127):
+    bare_end = unnamed or verdict.category is Category.CONTAINER_EXITED
+    if bare_end and evidence.exit_code in (126, 127) and evidence.container_state != "running":
         return _by_fact(
             verdict,
             Category.EXEC_FORMAT_ENTRYPOINT,
@@ -304,4 +312,8 @@ def _note_deployment(verdict: Verdict, evidence: Evidence) -> Verdict:
     ago = evidence.deployed_seconds_ago
     if ago is None or ago > _FRESH_SECONDS or verdict.category is Category.BENIGN:
         return verdict
-    return replace(verdict, reason=f"{verdict.reason} A deployment ended {ago:.0f} s before it.")
+    noted = replace(verdict, reason=f"{verdict.reason} A deployment ended {ago:.0f} s before it.")
+    if verdict.category is Category.CONTAINER_EXITED and verdict.strategy.automatic and evidence.restart_count:
+        # What came with the deployment ends it: the engine has tried again already.
+        return replace(noted, strategy=Strategy.INVESTIGATE)
+    return noted

@@ -17,7 +17,10 @@ _SERVICE = r"[\"'“`]?[a-z0-9][a-z0-9_-]*[\"'”`]?"
 _OUTSIDE = (
     r"[a-z0-9.-]*(?:docker\.(?:io|com)|ghcr\.io|quay\.io|gcr\.io|discord(?:app)?\.(?:com|gg|media)|github(?:usercontent)?\.com"
     r"|npmjs\.org|yarnpkg\.com|pypi\.org|pythonhosted\.org|debian\.org|ubuntu\.com|alpinelinux\.org|amazonaws\.com"
-    r"|googleapis\.com|google\.com|telegram\.org|letsencrypt\.org|cloudflare\.com|microsoft\.com|maven\.org)"
+    r"|googleapis\.com|google\.com|telegram\.org|letsencrypt\.org|cloudflare\.com|microsoft\.com|maven\.org"
+    r"|openai\.com|anthropic\.com|huggingface\.co|slack\.com|twitch\.tv|spotify\.com|youtube\.com|twitter\.com|reddit\.com"
+    r"|sentry\.io|stripe\.com|twilio\.com|azure\.com|windows\.net|gitlab\.com|k8s\.io|rubygems\.org|packagist\.org"
+    r"|golang\.org|crates\.io|nodesource\.com|fedoraproject\.org|centos\.org)"
 )
 
 
@@ -301,7 +304,7 @@ _DOCKER_DAEMON_UNREACHABLE = (
             r"is the docker daemon running",
             r"is your docker daemon up",
             r"docker (?:daemon|engine) at \S+ did not answer",
-            r"docker (?:daemon|engine|desktop) is (?:not running|unable to start|stopped|shutting down|down)",
+            r"docker (?:daemon|engine|desktop) (?:is )?(?:not running|unable to start|stopped|shutting down|down)",
             r"connect to docker daemon at",
         ),
         daemon_pipe_missing=_any(
@@ -801,6 +804,7 @@ _DOCKER_NETWORK = (
             r"endpoint with name \S+ already exists",
             r"service endpoint with name",
             r"endpoint already exists",
+            r"is a pre-?defined network",
         ),
         route_conflict=_any(
             r"conflicts? with existing route",
@@ -883,6 +887,10 @@ _DOCKER_NETWORK = (
             r"links are only supported",
             r"is not connected to (?:the )?network",
             r"could not add ip",
+            r"invalid (?:ip-range|gateway|auxiliary)(?: address)?\b",
+            r"parent subnet \S+ doesn't contain",
+            r"cannot disconnect container from",
+            r"cannot join own network",
             r"could not allocate ip from ipam",
             r"could not find an available ip",
             r"does not belong to any of this network's subnets",
@@ -1147,7 +1155,16 @@ _COMPOSE_INVALID = (
             r"invalid (?:[a-z]+ ){1,4}timeout\b",
             r"unsupported depends_on condition",
             r"start_interval requires",
-            r"(?:interval|timeout|retries|start period) in healthcheck",
+            r"(?:interval|timeout|retries|start ?period) in healthcheck",
+            r"invalid (?:ipc|pid|uts|cgroup namespace|isolation) mode",
+            r"invalid (?:dns|ipv[46]|mac|link-local ip)(?: address)?: ",
+            r"invalid -?-?(?:security-opt|scale|pull)\b",
+            r"container with restart policy",
+            r"hostname \S+ is too long",
+            r"mount options conflict",
+            r"(?:cannot|can't) be (?:combined|used together|specified manually)\b",
+            r"(?:docker compose|the classic builder) (?:does not|doesn't) support",
+            r"\bnot supported by (?:the )?compose",
             r"build configuration does not support platform",
             r"build\.platforms",
             r"is not a valid (?:boolean|duration|port|mode|size)",
@@ -1417,6 +1434,7 @@ _CONTAINER_EXITED = (
             r"no such container",
             r"container (?:has )?disappeared",
             r"container is absent",
+            r"no container found for (?:project|service)",
             r"container \S+ (?:was )?not found",
             r"is absent for",
             r"container not found",
@@ -1440,10 +1458,21 @@ _CONTAINER_EXITED = (
             r"active: failed \(result",
             r"unit \S+ (?:has )?entered failed state",
             r"container \S+ is (?:not|already) paused",
+            r"(?:start|exec in) a paused container",
             r"application crashed",
             r"app crashed",
             r"uncaught exception, exiting",
             r"nodemon\] app crashed",
+        ),
+    ),
+    *_family(
+        Category.CONTAINER_EXITED,
+        HIGH,
+        Strategy.RESTART_SERVICE,
+        INNERMOST + 2,
+        # A probe that was let into a container as it ended.
+        exec_into_what_ended=_any(
+            r"exec failed[^\n]{0,200}(?:\bsetns\b|not running|no such process|process does not exist|stopped state)",
         ),
     ),
     *_family(
@@ -1477,7 +1506,7 @@ _CONTAINER_EXITED = (
             r"oci runtime (?:create|start|error)",
             r"error during container init",
             r"error running (?:prestart |createruntime )?hook",
-            r"cannot (?:re)?start (?:container|service)",
+            r"(?:cannot|failed to|could not|unable to) (?:re)?start (?:the )?(?:container|service)",
             r"no status provided on response",
         ),
     ),
@@ -1870,6 +1899,9 @@ _DEPENDENCY_REFUSED = (
         Strategy.WAIT_AND_RETRY,
         SYMPTOM + 5,
         # A registry is nobody's service here: all one can do is to ask again.
+        outside_out_of_reach=_any(
+            rf"(?:connect(?:ing|ion)?(?: to)?(?: host)?|request to|get|post|host=) ?['\"]?(?:https?://)?{_OUTSIDE}[^\n]{{0,200}}(?:connect call failed|connection re(?:set|fused)|no route to host|unreachable|\beof\b|server disconnected)",
+        ),
         registry_out_of_reach=_any(
             r"https?://\S*/v2/\S*[^\n]{0,200}(?:connection re(?:set|fused)|no route to host|unreachable|\beof\b)",
             r"registry[^\n]{0,200}(?:connection re(?:set|fused)|no route to host|unreachable|: eof\b)",
@@ -1884,7 +1916,7 @@ _DEPENDENCY_REFUSED = (
             r"database system is (?:starting up|shutting down|in recovery mode|not yet accepting)",
             r"not yet accepting connections",
             r"server (?:is )?(?:still )?(?:starting|initializing)",
-            r"cannot connect now",
+            r"cannot ?connect ?now",
             r"in recovery mode",
             r"service (?:is )?temporarily unavailable",
             r"\b503 service unavailable",
@@ -1982,7 +2014,8 @@ _DNS_FAILURE = (
             r"temporary error \(try again later\)",
         ),
         outside_name_unknown=_any(
-            rf"(?:lookup|enotfound|eai_again|unknownhostexception:?|unknown host|resolve(?: host:?| hostname| address)?|connect to host|resolving|host=['\"]?|bad address|\bhost) ?['\"]?(?:https?://)?{_OUTSIDE}",
+            rf"(?:lookup|enotfound|eai_again|unknownhostexception:?|unknown host|resolve(?: host:?| hostname| address)?|resolving|bad address) ?['\"]?(?:https?://)?{_OUTSIDE}",
+            rf"(?:connect to host|host=|\bhost) ?['\"]?(?:https?://)?{_OUTSIDE}[^\n]{{0,300}}(?:name resolution|name or service|not known|name does not resolve|no address|nodename|getaddrinfo|resolve)",
         ),
     ),
 )
@@ -2192,6 +2225,8 @@ _TLS_CERTIFICATE = (
             r"certificate required",
             r"no (?:required|application) protocol",
             r"ssl_error",
+            r"err_ssl_\w+",
+            r"tlsv1_alert",
             r"ssl is required",
             r"server does not support ssl",
             r"ssl off\b",
@@ -2488,6 +2523,8 @@ _RESOURCE_LIMIT = (
             r"cannot set both",
             r"ulimit[^\n]{0,40}(?:invalid|must)",
             r"cannot both be set",
+            r"(?:valid memory swappiness|oom score adj)[^\n]{0,20}\[?-?\d",
+            r"blkio weight",
             r"cpu real-time (?:runtime|period)",
             r"maximum swappiness",
         ),
@@ -2908,7 +2945,7 @@ _INNODB_REFUSES = _family(
     CAUSE,
     innodb_error=_any(
         r"\[error\][^\n]{0,60}\binnodb:",
-        r"innodb[^\n]{0,120}(?:zero bytes|different size|doublewrite|not found in (?:the )?(?:data dictionary|innodb)|wrong tablespace|space id)",
+        r"innodb[^\n]{0,120}(?:consists of zero bytes|is of a different size|not found in (?:the )?(?:data dictionary|innodb))",
     ),
 )
 
@@ -3473,9 +3510,11 @@ _KERNEL_NETWORK_DRIVER = (
             r"(?:user|pid|network|mount) namespaces?[^\n]{0,60}(?:not|fail|disabled|operation)",
             r"userns",
             r"newuidmap",
+            r"user namespaces (?:are )?enabled",
+            r"doesn't support cgroup",
             r"newgidmap",
             r"clone\(\)",
-            r"\bsetns\b",
+            r"running exec setns process for init",
             r"unshare[^\n]{0,40}(?:fail|not permitted|invalid)",
             r"overlay(?:fs|2)?[^\n]{0,80}(?:not supported|invalid argument|upperdir|missing|failed|no such device|unknown filesystem)",
             r"fuse-overlayfs",

@@ -1,8 +1,9 @@
 """Patterns: named regular expressions, matched all at once in time linear in the text.
 
 Precedence is a number. The causes that decide a recovery stand high, the wrappers around them low, so the
-inner-most named cause wins however many wrappers carry it. Between equals the later words win: programs
-append the cause to what they were doing. A benign pattern excuses weaker words on its own lines only, since
+inner-most named cause wins however many wrappers carry it. Between equals the one that needs a person wins,
+since nothing may be done automatically that one cause forbids; then the later words: programs append the
+cause to what they were doing. A benign pattern excuses weaker words on its own lines only, since
 a harmless notice beside a real error must not hide it.
 """
 
@@ -83,7 +84,14 @@ class PatternSet:
             or not any(start <= span[0] < end and pattern.priority < priority for (start, end), priority in excused)
         ]
         # An error that stands outranks a benign notice: had they shared a line, one alone would stand.
-        standing.sort(key=lambda match: (match[0].category is Category.BENIGN, -match[0].priority, -match[1][1]))
+        standing.sort(
+            key=lambda match: (
+                match[0].category is Category.BENIGN,
+                -match[0].priority,
+                match[0].strategy.automatic,
+                -match[1][1],
+            )
+        )
         return tuple(Found(pattern=pattern, span=_in_characters(data, span)) for pattern, span in standing)
 
     def _matches(self, data: bytes) -> Iterator[tuple[int, tuple[int, int]]]:

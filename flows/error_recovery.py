@@ -36,6 +36,7 @@ from tasks.monitoring import stopped_on_request
 from tasks.recovery import (
     begin_attempt,
     close_tickets,
+    deployed_seconds_ago,
     open_ticket,
     past_recoveries,
     read_patterns,
@@ -47,7 +48,7 @@ from tasks.recovery import (
     recovery_paused,
     stopped_by_person,
     usual_seconds,
-    with_dependencies_down,
+    with_surroundings,
 )
 from tasks.redaction import redact
 from tasks.services import read_application
@@ -139,7 +140,8 @@ async def recover(
     )
     evidence = evidence_of(bundles[0]) if service and bundles else None
     down = await _dependencies_down(declared, application, service, dependencies) if declared and service else ()
-    evidence = with_dependencies_down(evidence, down)
+    fresh = await deployed_seconds_ago(environment, now) if evidence else None
+    evidence = with_surroundings(evidence, down, fresh)
     patterns = await read_patterns()
     verdict = classify(text, evidence=evidence, patterns=patterns)
     if source != "person":

@@ -17,7 +17,7 @@ from core.patterns import PatternSet
 from core.recovery import remembered
 from models.environments import Environment
 from models.errors_seen import Category, Evidence, Impact, Pattern, RecordedError
-from models.operations import OperationType
+from models.operations import OperationStatus, OperationType
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry, TicketState
 from models.sightings import Sighting
 from tasks.doors import engine_of
@@ -229,9 +229,26 @@ async def settle_failed_starts(environment: str, at: datetime, why: str) -> list
     return settled
 
 
-def with_dependencies_down(evidence: Evidence | None, down: Sequence[str]) -> Evidence | None:
-    """The evidence with the names of the dependencies that are down."""
-    return evidence if evidence is None else replace(evidence, dependencies_down=tuple(down))
+@task(name="when was it deployed last", **LOOK)
+async def deployed_seconds_ago(environment: str, now: datetime) -> float | None:
+    """How many seconds ago the latest proven start ended; None where none is on record."""
+
+    def look() -> float | None:
+        known = open_stores().deployments
+        latest = known.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
+        ended = latest[0].ended_at if latest else None
+        return None if ended is None or ended > now else (now - ended).total_seconds()
+
+    return await asyncio.to_thread(look)
+
+
+def with_surroundings(
+    evidence: Evidence | None, down: Sequence[str], deployed_ago_seconds: float | None
+) -> Evidence | None:
+    """The evidence with the names of the dependencies that are down, and how fresh the deployment is."""
+    if evidence is None:
+        return None
+    return replace(evidence, dependencies_down=tuple(down), deployed_seconds_ago=deployed_ago_seconds)
 
 
 def _started_after(seen: Sighting, moment: datetime) -> bool:

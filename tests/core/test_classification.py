@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,7 +50,8 @@ SAYINGS = [
     ("websocket: close 1001 (going away)", Category.DISCORD_API, Strategy.WAIT_AND_RETRY),
     ("failed to add the pair veth17 <=> veth18: operation not supported", Category.KERNEL_NETWORK_DRIVER, None),
     ("open sysctl net.ipv4.x: reopen fd 9: permission denied", Category.KERNEL_NETWORK_DRIVER, Strategy.FIX_HOST),
-    ("running exec setns process: exit status 34", Category.KERNEL_NETWORK_DRIVER, Strategy.FIX_HOST),
+    ("running exec setns process for init: exit status 34", Category.KERNEL_NETWORK_DRIVER, Strategy.FIX_HOST),
+    ("OCI runtime exec failed: exec failed: error executing setns process", Category.CONTAINER_EXITED, None),
     ("Clock is out of sync by 9 s", Category.KERNEL_NETWORK_DRIVER, Strategy.FIX_HOST),
     ("docker.socket: Control process exited, status=217", Category.DOCKER_DAEMON_UNREACHABLE, None),
     ("nginx: [emerg] open() /a/b.log failed (2: No such file or directory)", Category.VOLUME_MOUNT, None),
@@ -63,6 +66,17 @@ SAYINGS = [
     ("/bin/sh: fork: retry: No child processes", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
     ("exec /probe.sh: resource temporarily unavailable", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
     ("unable to connect: [Errno -3] Temporary failure in name resolution", Category.DNS_FAILURE, None),
+    ("invalid PID mode: sideways", Category.COMPOSE_INVALID, Strategy.FIX_CONFIG),
+    ("--a and --b can't be used together", Category.COMPOSE_INVALID, Strategy.FIX_CONFIG),
+    ("invalid ip-range 10.0.0.0/8: parent subnet 10.1.0.0/16", Category.DOCKER_NETWORK, Strategy.FIX_CONFIG),
+    ("cannot start a paused container", Category.CONTAINER_EXITED, Strategy.INVESTIGATE),
+    ("ERR_SSL_SOME_ALERT", Category.TLS_CERTIFICATE, None),
+    ("CannotConnectNowError", Category.DEPENDENCY_REFUSED, Strategy.WAIT_AND_RETRY),
+    (
+        "Cannot connect to host api.telegram.org:443 [Connect call failed]",
+        Category.DEPENDENCY_REFUSED,
+        Strategy.WAIT_AND_RETRY,
+    ),
     ("the host did not properly respond after a while", Category.TIMEOUT, Strategy.WAIT_AND_RETRY),
 ]
 HARMLESS = [
@@ -72,6 +86,7 @@ HARMLESS = [
     "[Warning] cannot set O_DIRECT: Invalid argument, continuing anyway",
     "WARN volume data already exists but was not created by Compose",
     "WARNING: Network shop_default not found.",
+    "[Warning] [InnoDB] Allocated space id 7 for shop/orders, old maximum was 0",
     "INFO discord.gateway: Shard ID 0 session has been invalidated.",
     "I0203 10:00:00.1 1 server.go:12] error cache is empty",
     "docker.service: Main process exited, code=exited, status=0/SUCCESS",
@@ -164,6 +179,18 @@ def test_the_log_names_the_cause_that_the_event_does_not() -> None:
     assert not verdict.auto_recoverable
 
 
+def test_a_probe_cut_off_by_the_end_names_no_cause() -> None:
+    ended = Evidence(
+        exit_code=137,
+        container_state="exited",
+        probe_outputs=("OCI runtime exec failed: exec failed: error executing setns process: exit status 1: unknown",),
+    )
+
+    verdict = classify("bot-1 exited with code 137", evidence=ended)
+
+    assert (verdict.category, verdict.strategy) == (Category.CONTAINER_EXITED, Strategy.RESTART_SERVICE)
+
+
 def test_a_container_in_a_restart_loop_is_not_restarted_once_more() -> None:
     loop = Evidence(exit_code=1, container_state="restarting", restart_count=7)
 
@@ -182,6 +209,33 @@ def test_a_container_in_a_restart_loop_is_not_restarted_once_more() -> None:
 )
 def test_facts_decide_where_no_words_do(evidence: Evidence, category: Category) -> None:
     assert classify("service state changed", evidence=evidence).category is category
+
+
+def test_a_probe_that_fails_in_the_start_period_is_waited_for() -> None:
+    said = "Container shop-web-1 is unhealthy"
+
+    waiting = classify(said, evidence=Evidence(container_state="running", health="starting"))
+    ill = classify(said, evidence=Evidence(container_state="running", health="unhealthy"))
+
+    assert (waiting.strategy, waiting.severity) == (Strategy.WAIT_AND_RETRY, Severity.LOW)
+    assert ill.strategy is Strategy.RESTART_SERVICE
+
+
+@pytest.mark.parametrize("said", ["bot-1 exited with code 127", "the bot is gone for good: crash", ""])
+def test_an_exit_code_that_means_no_command_outweighs_a_bare_end(said: str) -> None:
+    verdict = classify(said, evidence=Evidence(exit_code=127, container_state="exited"))
+
+    assert (verdict.category, verdict.strategy) == (Category.EXEC_FORMAT_ENTRYPOINT, Strategy.FIX_CONFIG)
+
+
+def test_what_ends_again_right_after_a_deployment_is_not_only_restarted() -> None:
+    ended = Evidence(exit_code=1, container_state="exited", restart_count=1)
+
+    assert classify("bot-1 exited with code 1", evidence=ended).strategy is Strategy.RESTART_SERVICE
+    fresh = classify("bot-1 exited with code 1", evidence=replace(ended, deployed_seconds_ago=40.0))
+    old = classify("bot-1 exited with code 1", evidence=replace(ended, deployed_seconds_ago=86_400.0))
+    assert (fresh.strategy, old.strategy) == (Strategy.INVESTIGATE, Strategy.RESTART_SERVICE)
+    assert "40 s before" in fresh.reason
 
 
 def test_a_deployment_just_before_is_mentioned() -> None:

@@ -16,6 +16,7 @@ def pattern(
     regex: str,
     *,
     category: Category = Category.TIMEOUT,
+    strategy: Strategy = Strategy.INVESTIGATE,
     priority: int = CAUSE,
     enabled: bool = True,
 ) -> Pattern:
@@ -24,7 +25,7 @@ def pattern(
         regex=regex,
         category=category,
         severity=Severity.MEDIUM,
-        strategy=Strategy.INVESTIGATE,
+        strategy=strategy,
         priority=priority,
         enabled=enabled,
     )
@@ -44,6 +45,18 @@ def test_of_equal_causes_the_later_words_decide() -> None:
 
     assert patterns.find("pump stopped: valve shut")[0].pattern.name == "inner"
     assert patterns.find("valve shut: pump stopped")[0].pattern.name == "outer"
+
+
+def test_of_equal_causes_the_one_that_needs_a_person_decides() -> None:
+    patterns = PatternSet(
+        [
+            pattern("by itself", "pump stopped", strategy=Strategy.RESTART_SERVICE),
+            pattern("a person's", "valve locked", strategy=Strategy.FIX_PERMISSIONS),
+        ]
+    )
+
+    assert patterns.find("valve locked: pump stopped")[0].pattern.name == "a person's"
+    assert patterns.find("pump stopped: valve locked")[0].pattern.name == "a person's"
 
 
 def test_the_span_counts_characters_and_not_bytes() -> None:

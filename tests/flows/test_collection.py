@@ -5,10 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.impact import analyse_impact
 from flows.collection import collection
 from flows.error_recovery import error_recovery
 from flows.startup import startup
 from flows.stop import stop
+from models.errors_seen import ImpactType
 from models.health import Health
 from models.metrics import HOST, DependencyStatus
 from models.recovery import RecoveryMethod
@@ -61,7 +63,17 @@ async def test_a_killed_service_is_seen_restarted_and_the_story_is_told(place: P
         assert execution.attempt_id == f"{error.error_id}#1"
         moments = (execution.detected_at, execution.diagnosed_at, execution.acted_at, execution.verified_at)
         assert list(moments) == sorted(filter(None, moments))
-        assert stores.errors.impacts(error.error_id)[0].affected_services == ("base", "top")
+        # It was deployed a moment ago, which is weighed and kept.
+        assert error.evidence["deployed_seconds_ago"] < 900
+        assert "A deployment ended" in error.verdict.reason
+        (impact,) = stores.errors.impacts(error.error_id)
+        assert impact.affected_services == ("base", "top")
+        assert impact.impact_type is ImpactType.SERVICE_DOWN
+        # Nothing like it was mended here before: the estimate is what is usual.
+        assert impact.estimated_recovery_seconds == 180
+        (need,) = stores.monitoring.dependencies("test")
+        own = stores.errors.mended_after("test", error.verdict.category)
+        assert 0 < analyse_impact(error.verdict, "base", [need], history_seconds=own).estimated_recovery_seconds < 180
         assert [alert.service for alert in stores.monitoring.alerts(environment="test")] == ["base"]
         assert [alert.resolved_at is not None for alert in stores.monitoring.alerts(environment="test")] == [True]
     after = await collection("test")
