@@ -5,7 +5,8 @@
 First: 250 patterns against many log lines, all at once, against trying each with `re`. The latter is timed on
 a sample of the lines and scaled up, since the whole would take minutes. Second: 20 patterns on which
 backtracking engines take exponential or quadratic time, on lines of growing length up to 1 MB; the time per
-byte must not grow.
+byte must not grow. The same lines go through all shipped patterns and the whole judgement. Third: what a
+process pays before its first verdict.
 """
 
 from __future__ import annotations
@@ -14,8 +15,13 @@ import argparse
 import itertools
 import random
 import re
+import resource
+import statistics
+import subprocess
+import sys
 import time
 
+from core.classification import classify, shipped_patterns
 from core.pattern_library import KNOWN_BENIGN_LINES, SHIPPED_PATTERNS
 from core.patterns import PatternSet
 from models.errors_seen import Category, Pattern, Severity, Strategy
@@ -56,6 +62,7 @@ def main() -> None:
     chosen = arguments.parse_args()
     compare_with_one_by_one(chosen.lines, chosen.sample)
     show_hostile_lines()
+    show_first_verdict()
 
 
 def compare_with_one_by_one(count: int, sample: int) -> None:
@@ -91,6 +98,44 @@ def show_hostile_lines() -> None:
             matcher.find(line)
             times.append(time.perf_counter() - began)
         print(f"  {regex:42} " + " ".join(f"{1000 * taken:9.2f}" for taken in times))
+
+    print("the whole judgement of those lines, ms, and how the time per byte grows over the last tenfold")
+    shipped_patterns()
+    for regex, part, end in HOSTILE:
+        times = []
+        for length in LENGTHS:
+            line = part * (length // len(part)) + end
+            began = time.perf_counter()
+            classify(line)
+            times.append(time.perf_counter() - began)
+        growth = times[-1] / times[-2] * LENGTHS[-2] / LENGTHS[-1]
+        print(f"  {regex:42} " + " ".join(f"{1000 * taken:9.2f}" for taken in times) + f"   x {growth:.1f}")
+
+
+def show_first_verdict(rounds: int = 7) -> None:
+    """What one `roas classify` costs, in processor time, as medians."""
+    asked = "bind: address already in use"
+    steps = {
+        "python alone": "",
+        "and import": "import core.classification",
+        "and compile the set": "from core.classification import shipped_patterns; shipped_patterns()",
+        "and one verdict": f"from core.classification import classify; classify({asked!r})",
+    }
+    print(f"before the first verdict, ms of processor time, medians of {rounds}")
+    for name, code in steps.items():
+        print(f"  {name:42} {_processor_ms([sys.executable, '-c', code], rounds):9.0f}")
+    whole = [sys.executable, "-c", "from flows.cli import main; main()", "classify", asked]
+    print(f"  {'roas classify, one line':42} {_processor_ms(whole, rounds):9.0f}")
+
+
+def _processor_ms(command: list[str], rounds: int) -> float:
+    def once() -> float:
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+    return statistics.median(once() for _ in range(rounds))
 
 
 def some_patterns() -> list[Pattern]:
