@@ -1178,6 +1178,7 @@ _COMPOSE_INVALID = (
             r"dockerfile parse error",
             r"unknown instruction",
             r"failed to read dockerfile",
+            r"cannot locate specified dockerfile",
             r"unable to prepare context",
             r"target stage \S+ could not be found",
             r"(?:copy|add) failed: (?:file not found|stat|forbidden path)",

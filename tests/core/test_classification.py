@@ -66,6 +66,7 @@ SAYINGS = [
     ("/bin/sh: fork: retry: No child processes", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
     ("exec /probe.sh: resource temporarily unavailable", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
     ("unable to connect: [Errno -3] Temporary failure in name resolution", Category.DNS_FAILURE, None),
+    ("Cannot locate specified Dockerfile: a/b", Category.COMPOSE_INVALID, Strategy.FIX_CONFIG),
     ("invalid PID mode: sideways", Category.COMPOSE_INVALID, Strategy.FIX_CONFIG),
     ("--a and --b can't be used together", Category.COMPOSE_INVALID, Strategy.FIX_CONFIG),
     ("invalid ip-range 10.0.0.0/8: parent subnet 10.1.0.0/16", Category.DOCKER_NETWORK, Strategy.FIX_CONFIG),
