@@ -579,12 +579,6 @@ _IMAGE_PULL_FAILED = (
         Category.IMAGE_PULL_FAILED,
         HIGH,
         Strategy.WAIT_AND_RETRY,
-        INNERMOST,
-    ),
-    *_family(
-        Category.IMAGE_PULL_FAILED,
-        HIGH,
-        Strategy.WAIT_AND_RETRY,
         INNERMOST + 6,
         pull_limit=_any(
             r"toomanyrequests",
@@ -1525,12 +1519,6 @@ _CONTAINER_EXITED = (
         Category.CONTAINER_EXITED,
         HIGH,
         Strategy.RESTART_SERVICE,
-        SYMPTOM + 7,
-    ),
-    *_family(
-        Category.CONTAINER_EXITED,
-        HIGH,
-        Strategy.RESTART_SERVICE,
         SYMPTOM + 1,
         one_exit=_any(
             r"(?m:^)\S+ exited with code (?:-1|1|2|137|139|143|255)\b",
@@ -1963,12 +1951,6 @@ _DNS_FAILURE = (
             r"errno -[2358]\b",
             r"failed to (?:lookup|resolve (?:the )?(?:host|name|address|dns|upstream|domain))",
         ),
-    ),
-    *_family(
-        Category.DNS_FAILURE,
-        HIGH,
-        Strategy.RESTART_DEPENDENCY_THEN_SERVICE,
-        CAUSE + 1,
     ),
     *_family(
         Category.DNS_FAILURE,
