@@ -99,8 +99,10 @@ def lifecycle(dry_run: bool, json_wanted: bool) -> None:
 def status(environment: str | None, json_wanted: bool) -> None:
     """What is known now: last operation, last health, open errors and tickets."""
     from flows.rendering import show_status
-    from tasks.reading import read_status
+    from tasks.reading import read_damage, read_status
 
+    for line in read_damage():
+        click.echo(f"roas: {line}", err=True)
     show_answer(read_status(environment), json_wanted, show_status)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from prefect import task
 from prefect.events import emit_event
 
+from core.mishaps import OURSELVES
 from core.notifications import FORGOTTEN, due
 from models.environments import Environment
 from models.failures import StoreError
@@ -64,7 +65,10 @@ async def tell_people(environment: Environment) -> list[Notice]:
     repeats it. What cannot be sent fails nothing: it is logged, and the next reminder tries again.
     """
     try:
-        notices = await asyncio.to_thread(_claimed, environment.name)
+        # What befell this system itself is told to whoever is told first.
+        notices = [
+            notice for name in (environment.name, OURSELVES) for notice in await asyncio.to_thread(_claimed, name)
+        ]
     except StoreError as error:
         log.warning("people could not be told what is due: %s", error)
         return []

@@ -15,10 +15,21 @@ from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
 from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory, ReleaseStory
-from tasks.stores import open_stores
+from tasks.stores import open_stores, stores_exist
 
 _MANY = 1_000_000
 """More operations and errors than an environment has in its analysed days; the days bound the answer."""
+
+
+def read_damage() -> list[str]:
+    """What a person should know of the stores themselves: a line for each damaged file that lies beside them."""
+    if not stores_exist():
+        return []
+    return [
+        f"store {store} was damaged, and what could not be read is missing: {file} is kept; see `roas tickets`"
+        for store, files in open_stores().kept_aside().items()
+        for file in files
+    ]
 
 
 def read_releases(environment: str) -> list[ReleaseStory]:

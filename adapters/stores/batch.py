@@ -8,6 +8,7 @@ wherever a process dies. A spool whose owner is dead is emptied and removed by t
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -18,6 +19,7 @@ import time
 import weakref
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -34,7 +36,7 @@ from adapters.stores.batch_rows import RowRefusedError, Rows, rows_of
 from adapters.stores.gate import Gate
 from adapters.stores.monitoring import probe_row, series_ids, to_ms
 from adapters.stores.sql import table
-from adapters.stores.stores import Stores
+from adapters.stores.stores import DAMAGED, Stores
 from models.failures import StoreBusyError, StoreConstraintError, StoreError, StoreFullError
 from models.health import ProbeResult
 from models.metrics import Metric
@@ -192,6 +194,7 @@ class BatchWriter:
             StoreFullError: The disk has no room; the rows wait.
             StoreError: A store failed; the rows wait.
         """
+        self._keep_spools()
         with self._leader.held(30.0, "The batch writer"):
             self._move_all()
 
@@ -208,6 +211,7 @@ class BatchWriter:
         """
         self._stop.set()
         self._timer.join()
+        self._keep_spools()
         with self._lock:
             for spool in self._spools.values():
                 spool.close()
@@ -252,6 +256,7 @@ class BatchWriter:
         if time.monotonic() < self._not_before:
             return
         try:
+            self._keep_spools()
             with self._leader.held(wait_seconds, "The batch writer"):
                 self._move_all()
         except StoreBusyError as error:
@@ -263,6 +268,11 @@ class BatchWriter:
             self._pause_seconds = min(max(_FIRST_PAUSE_SECONDS, self._pause_seconds * 2), self._flush_seconds)
             self._not_before = time.monotonic() + self._pause_seconds
 
+    def _keep_spools(self) -> None:
+        with self._lock:
+            for spool in self._spools.values():
+                spool.keep()
+
     def _move_all(self) -> None:
         by_store: dict[str, list[_Reader]] = {}
         for reader in self._look():
@@ -271,14 +281,53 @@ class BatchWriter:
             while self._move_some(name, readers):
                 pass
             for reader in readers:
-                if reader.name != self._spools[name].name and reader.remove_if_abandoned():
-                    with self._looking:
-                        self._readers.pop(reader.name, None)
-                    self._forget_position(name, reader)
+                self._put_away(name, reader)
         if self._trouble is not None:
             log.info("batch writer: what waited is written")
         self._trouble = None
         self._pause_seconds = self._not_before = 0.0
+
+    def _put_away(self, name: str, reader: _Reader) -> None:
+        """Remove a spool that is in the store and has no owner any more; keep what of it is damaged."""
+        with self._lock:
+            spool = self._spools[name]
+            if reader.name == spool.name:
+                if not reader.damaged:
+                    return
+                # The next row begins a new file, and this one loses its owner.
+                spool.close()
+        with reader.abandoned() as rest:
+            if rest is None:
+                return
+            if reader.damaged:
+                self._salvage(name, reader)
+            elif rest:
+                log.info("spool %s ends in %d bytes that were never accepted", reader.name, len(rest))
+            # Rows first, then the file they came from, then how far it was read: after a power failure
+            # none of them may be gone before the one in front of it is safe.
+            self._stores.databases[name].sync()
+            reader.file.unlink(missing_ok=True)
+            _sync_folder(self._folder)
+        with self._looking:
+            self._readers.pop(reader.name, None)
+        with rows_of(self._stores.databases[name]) as rows:
+            rows.forget_position(reader.name)
+
+    def _salvage(self, name: str, reader: _Reader) -> None:
+        """Write what can still be read behind the damage, and keep the file for a person."""
+        aside = reader.file.with_name(reader.name + DAMAGED)
+        aside.unlink(missing_ok=True)
+        aside.hardlink_to(reader.file)
+        tables = _STORES[name].metadata.tables
+        with rows_of(self._stores.databases[name]) as rows:
+            reader.catch_up(rows)
+            batch, missing = reader.take_behind_damage()
+            for number, content in batch.rows.items():
+                target, columns = batch.shapes[number]
+                rows.insert_by_halves(tables[target], columns, content)
+            rows.note_position(reader.name, reader.position + batch.bytes)
+        reader.position += batch.bytes
+        log.error("spool %s was damaged, %d bytes cannot be read; it is kept as %s", reader.name, missing, aside)
 
     def _move_some(self, name: str, readers: Sequence[_Reader]) -> bool:
         """One transaction; whether more may wait."""
@@ -313,10 +362,6 @@ class BatchWriter:
             spool = self._spools[name]
             return spool.take_kept(reader.position) if spool.name == reader.name else None
 
-    def _forget_position(self, name: str, reader: _Reader) -> None:
-        with rows_of(self._stores.databases[name]) as rows:
-            rows.forget_position(reader.name)
-
     def _look(self) -> list[_Reader]:
         """Every spool of every process."""
         with self._looking:
@@ -326,9 +371,17 @@ class BatchWriter:
             return [self._readers[name] for name in sorted(self._readers)]
 
 
+def _sync_folder(folder: Path) -> None:
+    file = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise StoreError(
             f"Folder {folder} cannot be made: {error.strerror};",
@@ -438,6 +491,20 @@ class _Spool:
     def _keep_from_here(self) -> None:
         self._kept, self._kept_from = {}, self._size
 
+    def keep(self) -> None:
+        """Write the file again where somebody deleted it: its rows were accepted.
+
+        Raises:
+            StoreError: It cannot be made again now.
+        """
+        if self._file is None or self.name is None or os.fstat(self._file).st_nlink:
+            return
+        _make(self._folder)
+        file = self._file
+        self._make_file(self.name, Path(f"/proc/self/fd/{file}").read_bytes())
+        os.close(file)
+        log.error("spool %s was deleted while it was open; it is written again", self._folder / self.name)
+
     def _turn(self) -> None:
         """Begin a new file; the old one is removed by the flusher that finds it empty and without owner."""
         if not self._room_left():
@@ -447,22 +514,30 @@ class _Spool:
             )
         self.close()
         self._turns += 1
-        name = f"{self._prefix}-{self._turns:06}.spool"
-        try:
-            self._file = os.open(
-                self._folder / f".{name}", os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644
-            )
-            # Locked before it has its name: a flusher must not take it for a dead process's.
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            (self._folder / f".{name}").rename(self._folder / name)
-        except OSError as error:
-            raise StoreFullError(
-                f"A spool cannot be made in {self._folder}: {error.strerror};", advice="is there room on its disk?"
-            ) from error
-        self.name = name
+        self._make_file(f"{self._prefix}-{self._turns:06}.spool")
         self._size = 0
         self._numbers = {}
         self._keep_from_here()
+
+    def _make_file(self, name: str, content: bytes = b"") -> None:
+        hidden, file = self._folder / f".{name}", None
+        try:
+            file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            # Locked before it has its name: a flusher must not take it for a dead process's.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if content and os.write(file, content) != len(content):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            hidden.rename(self._folder / name)
+            if self._power_safe:
+                _sync_folder(self._folder)
+        except OSError as error:
+            if file is not None:
+                os.close(file)
+                hidden.unlink(missing_ok=True)
+            raise StoreFullError(
+                f"A spool cannot be made in {self._folder}: {error.strerror};", advice="is there room on its disk?"
+            ) from error
+        self._file, self.name = file, name
 
     def _write(self, body: bytes, kind: int) -> None:
         record = _HEAD.pack(len(body), zlib.crc32(body), kind) + body
@@ -490,7 +565,8 @@ class _Reader:
         self.name = file.name
         self.store = file.name.split("-", 1)[0]
         self.position = 0
-        self._known = False
+        self.damaged = False
+        """Whether what comes next was changed after it had been written."""
         self._shapes: dict[int, tuple[str, list[str]]] = {}
         self._seen = 0
 
@@ -513,13 +589,18 @@ class _Reader:
         except FileNotFoundError:
             return batch
         try:
-            if self._seen < self.position:
-                # Another process moved rows: what statements they came with holds for the rest too.
-                self._read_shapes(os.pread(file, self.position - self._seen, self._seen))
+            # Another process moved rows: what statements they came with holds for the rest too.
+            known = self._seen >= self.position or self._read_shapes(
+                os.pread(file, self.position - self._seen, self._seen)
+            )
             # After a power failure a spool may be shorter than what of it is in the store.
             data = os.pread(file, max(0, os.fstat(file).st_size - self.position), self.position)
         finally:
             os.close(file)
+        if not known and data:
+            # A power failure took what tells the statement of each row, but not what is in the store.
+            self.damaged = True
+            return batch
         lists: dict[int, list[bytes]] = {}
         # Written out: a call for each of the rows would take as long as all the rest.
         unpack, checked, size_of_head, at = _HEAD.unpack_from, zlib.crc32, _HEAD.size, 0
@@ -527,7 +608,9 @@ class _Reader:
             size, checksum, kind = unpack(data, at)
             at += size_of_head
             body = data[at : at + size]
-            if len(body) != size or checked(body) != checksum:
+            # Zeros, which a power failure may leave, are the right checksum of nothing.
+            if len(body) != size or checked(body) != checksum or not size:
+                self.damaged = len(body) == size
                 break
             if kind == _SHAPE:
                 self._add_shape(body)
@@ -541,32 +624,64 @@ class _Reader:
         self._seen = max(self._seen, self.position + batch.bytes)
         return batch
 
-    def remove_if_abandoned(self) -> bool:
-        """Remove the file if its owner is dead or has turned to another; True if it is gone."""
-        try:
-            with self.file.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                file.seek(self.position)
-                rest = file.read()
-                if next(_records(rest), None) is not None:
-                    return False
-                if rest:
-                    log.info("spool %s ends in %d bytes that were never accepted", self.file.name, len(rest))
-                self.file.unlink()
-        except FileNotFoundError:
-            return True
-        except BlockingIOError:
-            return False
-        return True
+    @contextmanager
+    def abandoned(self) -> Iterator[bytes | None]:
+        """Hold a spool whose owner is dead or has turned to another, and which has nothing left to take.
 
-    def _read_shapes(self, moved: bytes) -> None:
+        Gives what is behind the last record that was taken: nothing, one that was never finished, or damage and
+        what follows it. None where the owner lives, or where there is more to take.
+        """
+        try:
+            file = self.file.open("rb")
+        except FileNotFoundError:
+            yield b""
+            return
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                yield None
+                return
+            file.seek(self.position)
+            rest = file.read()
+            more = not self.damaged and next(_records(rest), None) is not None
+            yield None if more else rest
+
+    def take_behind_damage(self) -> tuple[_Batch, int]:
+        """The rest: every row in it that can still be read, and how many bytes cannot."""
+        whole = self.file.read_bytes()
+        if self._seen < self.position:
+            self._read_shapes(whole[self._seen : self.position])
+        data = memoryview(whole)[self.position :]
+        lists: dict[int, list[bytes]] = {}
+        at = unreadable = 0
+        while at < len(data):
+            kind, body, size = next(_records(data[at:]), (None, b"", 1))
+            number = int.from_bytes(body[:2], "little")
+            # A kind of row that begins behind the damage may have lost its number to one that is gone.
+            if kind == _ROWS and number in self._shapes:
+                lists.setdefault(number, []).append(bytes(body[3:-1]))
+            else:
+                unreadable += size
+            at += size
+        rows = {number: _list_of(parts) for number, parts in lists.items()}
+        return _Batch(rows=rows, shapes=self._shapes, bytes=len(data)), unreadable
+
+    def _read_shapes(self, moved: bytes) -> bool:
+        """Whether every statement up to the position is known; the rows themselves are in the store."""
         unpack, size_of_head, at = _HEAD.unpack_from, _HEAD.size, 0
         while at + size_of_head <= len(moved):
-            size, _, kind = unpack(moved, at)
+            size, checksum, kind = unpack(moved, at)
             at += size_of_head + size
             if kind == _SHAPE:
-                self._add_shape(moved[at - size : at])
+                body = moved[at - size : at]
+                if not size or zlib.crc32(body) != checksum:
+                    return False
+                self._add_shape(body)
+        if at != self.position - self._seen:
+            return False
         self._seen = self.position
+        return True
 
     def _add_shape(self, body: bytes) -> None:
         if (shape := _shape(body)) not in self._shapes.values():
@@ -584,13 +699,13 @@ def _list_of(rows: list[bytes]) -> bytes:
     return b"[" + b",".join(rows) + b"]"
 
 
-def _records(data: bytes) -> Iterator[tuple[int, bytes, int]]:
+def _records(data: bytes | memoryview) -> Iterator[tuple[int, bytes | memoryview, int]]:
     """Kind, body and end of each complete record; what follows a torn one was never accepted."""
     at = 0
     while at + _HEAD.size <= len(data):
         size, checksum, kind = _HEAD.unpack_from(data, at)
         body = data[at + _HEAD.size : at + _HEAD.size + size]
-        if len(body) != size or zlib.crc32(body) != checksum:
+        if len(body) != size or zlib.crc32(body) != checksum or not size:
             return
         at += _HEAD.size + size
         yield kind, body, at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import sqlalchemy as sa
 from sqlmodel import SQLModel
@@ -12,6 +13,7 @@ from adapters.stores.database import Database
 from adapters.stores.monitoring import from_ms, to_ms
 from adapters.stores.stores import Stores
 from core.retention import full_in
+from models.failures import StoreCorruptError
 from models.retention import RetentionPolicy
 from models.tables.deployment_logs import DeploymentLogsRow
 from models.tables.errors import ErrorsRow
@@ -47,9 +49,10 @@ def check(
     Raises:
         StoreError: A store cannot be read at all.
     """
+    kept = stores.kept_aside()
     return [
-        _report(stores, database, now, policy or RetentionPolicy(), thorough=thorough)
-        for database in stores.databases.values()
+        _report(stores, database, now, policy or RetentionPolicy(), kept[name], thorough=thorough)
+        for name, database in stores.databases.items()
     ]
 
 
@@ -94,26 +97,17 @@ def _oldest(database: Database) -> datetime | None:
 
 
 def _report(
-    stores: Stores, database: Database, now: datetime, policy: RetentionPolicy, *, thorough: bool
+    stores: Stores, database: Database, now: datetime, policy: RetentionPolicy, kept: list[Path], *, thorough: bool
 ) -> StoreReport:
     use = database.use()
     faults = [*database.faults(), *_schema_faults(database)] if thorough else []
-    rows: dict[str, int] = {}
-    oldest: dict[str, datetime] = {}
-    lately = 0
-    with database.read() as connection:
-        metadata = _BASES[database.name].metadata
-        for target in metadata.sorted_tables:
-            rows[target.name] = connection.scalar(sa.select(sa.func.count()).select_from(target)) or 0
-            if target.name in _MOMENTS:
-                column = target.columns[_MOMENTS[target.name]]
-                numbered = target.name == "metric_samples"
-                yesterday = now - timedelta(days=1)
-                first = connection.scalar(sa.select(sa.func.min(column)))
-                if first is not None:
-                    oldest[target.name] = from_ms(first) if numbered else first
-                since = column >= (to_ms(yesterday) if numbered else yesterday)
-                lately += connection.scalar(sa.select(sa.func.count()).select_from(target).where(since)) or 0
+    faults += [f"it was damaged before, see `roas tickets`: {file} is kept" for file in kept]
+    try:
+        rows, oldest, lately = _counted(database, now)
+    except StoreCorruptError as error:
+        # The other stores are still to be reported on.
+        rows, oldest, lately = {}, {}, 0
+        faults.append(str(error))
     growth = use.used_bytes * lately / max(1, sum(rows.values()))
     return StoreReport(
         store=database.name,
@@ -125,10 +119,30 @@ def _report(
         oldest=oldest,
         growth_bytes_per_day=growth,
         full_in=full_in(use, policy, growth),
-        dead_letters=rows["dead_letters"],
+        dead_letters=rows.get("dead_letters", 0),
         longest_wait_seconds=stores.waits.longest_seconds,
         faults=tuple(faults),
     )
+
+
+def _counted(database: Database, now: datetime) -> tuple[dict[str, int], dict[str, datetime], int]:
+    """Rows of each table, the oldest of each that grows, and how many came since yesterday."""
+    rows: dict[str, int] = {}
+    oldest: dict[str, datetime] = {}
+    lately = 0
+    with database.read() as connection:
+        for target in _BASES[database.name].metadata.sorted_tables:
+            rows[target.name] = connection.scalar(sa.select(sa.func.count()).select_from(target)) or 0
+            if target.name in _MOMENTS:
+                column = target.columns[_MOMENTS[target.name]]
+                numbered = target.name == "metric_samples"
+                yesterday = now - timedelta(days=1)
+                first = connection.scalar(sa.select(sa.func.min(column)))
+                if first is not None:
+                    oldest[target.name] = from_ms(first) if numbered else first
+                since = column >= (to_ms(yesterday) if numbered else yesterday)
+                lately += connection.scalar(sa.select(sa.func.count()).select_from(target).where(since)) or 0
+    return rows, oldest, lately
 
 
 def _schema_faults(database: Database) -> list[str]:

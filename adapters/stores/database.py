@@ -10,7 +10,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -33,6 +33,7 @@ _WAL_LIMIT_BYTES = 64 * 1024 * 1024
 _CHECKPOINT_PAGES = 2000
 _INCREMENTAL = 2
 _PAGES_AT_ONCE = 256
+_ASIDE = ".corrupt-"
 
 
 class Transacting(Protocol):
@@ -61,6 +62,9 @@ class Database(Transacting, Protocol):
     def archive_source(self) -> str:
         """Where the process that writes archives reads it; without any password."""
 
+    def kept_aside(self) -> list[Path]:
+        """Damaged files of it that lie beside it, whoever found them."""
+
     def close(self) -> None:
         """Close every pooled connection."""
 
@@ -72,6 +76,9 @@ class Database(Transacting, Protocol):
 
     def sizes(self) -> dict[str, int]:
         """Bytes by part: `database`, and `wal` where it has a log of its own."""
+
+    def sync(self) -> None:
+        """Make sure that what was committed survives a power failure."""
 
     def analyse(self) -> None:
         """Look at a sample of each index, so that queries choose well, and settle."""
@@ -118,6 +125,11 @@ class SqliteDatabase:
             self._put_aside(str(error))
             self._open()
         self._suspected = False
+
+    def kept_aside(self) -> list[Path]:
+        """Damaged files of it that lie beside it, whoever found them."""
+        found = self.path.parent.glob(f"{self.path.name}{_ASIDE}*")
+        return sorted(file for file in found if not file.name.endswith(("-wal", "-shm")))
 
     def close(self) -> None:
         """Close every pooled connection."""
@@ -225,6 +237,26 @@ class SqliteDatabase:
         with self.gate.held(self.deadline_seconds, f"Emptying the log of {self._label}"):
             self.checkpoint()
 
+    def sync(self) -> None:
+        """Make sure that what was committed survives a power failure.
+
+        Raises:
+            StoreError: The disk does not take it.
+        """
+        try:
+            file = os.open(self.wal_path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            # The last connection that closed has moved it into the file, and synced that.
+            return
+        try:
+            os.fdatasync(file)
+        except OSError as error:
+            raise StoreError(
+                f"{self._label} cannot be synced: {error.strerror};", advice="is its disk sound, and is there room?"
+            ) from error
+        finally:
+            os.close(file)
+
     def checkpoint(self) -> None:
         """Move the WAL into the file and empty it, as far as readers allow now. Call with the gate held.
 
@@ -263,8 +295,7 @@ class SqliteDatabase:
             orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10)
         found = [line for line in said if line != "ok"]
         if found:
-            self._suspected = True
-            self._suspect_path.touch()
+            self._suspect()
         return (found + [f"row {row[1]} of {row[0]} refers to a missing {row[2]}" for row in orphans])[:10]
 
     def use(self) -> FileUse:
@@ -347,9 +378,14 @@ class SqliteDatabase:
             with our_words(self._label):
                 yield
         except StoreCorruptError:
-            self._suspected = True
-            self._suspect_path.touch()
+            self._suspect()
             raise
+
+    def _suspect(self) -> None:
+        self._suspected = True
+        # In a folder nobody may write to, this process alone remembers it.
+        with suppress(OSError):
+            self._suspect_path.touch()
 
     def _new_engines(self) -> None:
         self._readers = self._engine("BEGIN DEFERRED", size=5, overflow=15, query_only=True)
@@ -436,12 +472,18 @@ class SqliteDatabase:
     def _put_aside(self, reason: str) -> None:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
         self.close()
-        aside = self.path.with_name(f"{self.path.name}.corrupt-{stamp}")
-        for suffix in ("-wal", "-shm", ""):
-            part = self.path.with_name(self.path.name + suffix)
-            if part.exists():
-                part.rename(aside.with_name(aside.name + suffix))
-        self._suspect_path.unlink(missing_ok=True)
+        aside = self.path.with_name(f"{self.path.name}{_ASIDE}{stamp}")
+        try:
+            for suffix in ("-wal", "-shm", ""):
+                part = self.path.with_name(self.path.name + suffix)
+                if part.exists():
+                    part.rename(aside.with_name(aside.name + suffix))
+            self._suspect_path.unlink(missing_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"{self._label} is damaged and cannot be set aside: {error.strerror};",
+                advice="may this user write to the data folder?",
+            ) from error
         self.set_aside.append(aside)
         log.error("store %s was damaged and is kept as %s; a new one begins: %s", self.name, aside, reason)
 
@@ -452,7 +494,12 @@ class SqliteDatabase:
             self.open()
 
     def _same_file(self) -> None:
-        now = _identity(self.path)
+        try:
+            now = _identity(self.path)
+        except OSError as error:
+            raise StoreError(
+                f"{self._label} cannot be looked at: {error.strerror};", advice="may this user enter the data folder?"
+            ) from error
         if now == self._file:
             return
         if now is None:

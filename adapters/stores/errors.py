@@ -156,6 +156,11 @@ class Errors:
             raise NotFoundError(f"No error has the id {error_id!r};", advice="`roas errors` lists them.")
         return _to_error(found)
 
+    def knows(self, error_id: str) -> bool:
+        """Whether an error of this id is on record."""
+        with self._database.read() as connection:
+            return connection.scalar(sa.select(_errors.c.id).where(_errors.c.error_id == error_id)) is not None
+
     def open_errors(self, environment: str | None = None) -> list[RecordedError]:
         """Errors that are not resolved, the latest seen first."""
         query = sa.select(_errors).where(_errors.c.resolved_at.is_(None))

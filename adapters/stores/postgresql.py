@@ -200,6 +200,10 @@ class PostgresqlDatabase:
         """The database and the schema in it, for the process that writes archives."""
         return "postgresql " + json.dumps({**self._server.source, "schema": self.name})
 
+    def kept_aside(self) -> list[Path]:
+        """Nothing: the server keeps its files itself."""
+        return []
+
     def close(self) -> None:
         """Close every connection of this process to the server."""
         self._server.close()
@@ -274,6 +278,9 @@ class PostgresqlDatabase:
             StoreError: The store cannot be written.
         """
         self._each_table("ANALYZE")
+
+    def sync(self) -> None:
+        """Nothing: the server syncs what it commits."""
 
     def settle(self) -> None:
         """Nothing: the server empties its log by itself."""

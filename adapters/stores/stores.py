@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
+from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
@@ -18,6 +19,7 @@ from adapters.stores.errors import Errors
 from adapters.stores.gate import Gate, Waits, opened
 from adapters.stores.monitoring import Monitoring
 from adapters.stores.transactions import SqliteTransactions, StoreOperation, Together, Transactions
+from core.mishaps import of_damage, of_loss
 from models.failures import StoreBusyError, StoreError
 from models.settings import Settings
 
@@ -28,6 +30,9 @@ log = logging.getLogger("roas")
 
 DEADLINE_SECONDS = 30.0
 """How long a writer waits for its turn before it gives up with StoreBusyError."""
+
+DAMAGED = ".damaged"
+"""How the name of a spool ends that is kept for a person, since a part of it cannot be read."""
 
 
 class Stores:
@@ -86,6 +91,7 @@ class Stores:
         waits = Waits(settings.data_dir / "waits")
         gate = Gate(settings.data_dir / "gate.lock", waits)
         files = _files(settings, gate, deadline_seconds)
+        missing = _missing(files, gate)
         transactions = SqliteTransactions(files, gate)
         with gate.held(deadline_seconds, "Opening the stores"):
             for file in files.values():
@@ -94,7 +100,9 @@ class Stores:
                 if file.set_aside:
                     transactions.start_new_file(name)
             transactions.repair()
-        return cls(files, transactions, waits, folder=settings.data_dir, deadline_seconds=deadline_seconds)
+        stores = cls(files, transactions, waits, folder=settings.data_dir, deadline_seconds=deadline_seconds)
+        stores._tell_a_person(missing)
+        return stores
 
     @classmethod
     def _in_postgresql(cls, settings: Settings, deadline_seconds: float) -> Stores:
@@ -156,6 +164,26 @@ class Stores:
         """Damaged files that were found and are kept beside the stores, for a person to look at."""
         return [path for database in self.databases.values() for path in database.set_aside]
 
+    def kept_aside(self) -> dict[str, list[Path]]:
+        """Damaged files by store, whoever found them, that lie there for a person to look at."""
+        return {
+            name: [*database.kept_aside(), *sorted((self.folder / "spool").glob(f"{name}-*{DAMAGED}"))]
+            for name, database in self.databases.items()
+        }
+
+    def _tell_a_person(self, missing: Sequence[Path]) -> None:
+        """Open a ticket for each damaged file that has none yet, and for each store that was missing."""
+        now = datetime.now(UTC)
+        told = [of_loss(file, now) for file in missing]
+        told += [of_damage(file, now) for files in self.kept_aside().values() for file in files]
+        try:
+            for error, ticket in told:
+                if not self.errors.knows(error.error_id):
+                    self.errors.record(error)
+                    self.errors.open_ticket(ticket)
+        except StoreError as failure:
+            log.warning("no ticket could be opened for what befell the stores: %s", failure)
+
     def close(self) -> None:
         """Write what waits, and close every connection.
 
@@ -202,6 +230,17 @@ def _files(settings: Settings, gate: Gate, deadline_seconds: float) -> dict[str,
         )
         for name, path in paths.items()
     }
+
+
+def _missing(files: Mapping[str, SqliteDatabase], gate: Gate) -> list[Path]:
+    """Files that are gone from among others which were in use before."""
+    there = [database for database in files.values() if database.path.exists()]
+    if not there or not gate.path.exists():
+        return []
+    gone = [database.path for database in files.values() if database not in there]
+    for path in gone:
+        log.error("store %s was missing and begins empty; `roas restore` brings back a backup", path)
+    return gone
 
 
 def in_use(folder: Path, *, alone: bool = False) -> int:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import base64
 import logging
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -213,12 +212,7 @@ class SqliteTransactions:
 
     def _sync_followers(self) -> None:
         for name in _FOLLOW:
-            wal = self._databases[name].wal_path
-            file = os.open(wal, os.O_RDONLY)
-            try:
-                os.fdatasync(file)
-            finally:
-                os.close(file)
+            self._databases[name].sync()
 
     def _read_version(self, name: str) -> int:
         with self._databases[name].read() as connection:

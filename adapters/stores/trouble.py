@@ -82,7 +82,7 @@ _KINDS: tuple[tuple[type[StoreError], tuple[str, ...], str], ...] = (
     (
         StoreCorruptError,
         ("SQLITE_CORRUPT", "SQLITE_NOTADB"),
-        "the damaged file is kept beside the store; restore the last backup with `roas restore`.",
+        "the next writer sets the file aside, never deletes it; restore the last backup with `roas restore`.",
     ),
     (
         StoreCorruptError,
