@@ -38,6 +38,7 @@ _FACTOR_THAT_MATTERS = 1.2
 _LAST = 10
 _ENDED = {OperationStatus.SUCCESS, OperationStatus.FAILED}
 _OFTEN = 3
+_UNKNOWN = "unknown"
 
 
 def analyse_operations(
@@ -185,6 +186,14 @@ def repair_times(failures: Sequence[Failure]) -> tuple[Repair, ...]:
     return tuple(sorted(repairs, key=lambda one: (-one.failures, one.service, one.cause)))
 
 
+def length_in_words(time: timedelta) -> str:
+    """A length of time as a person says it, in its largest unit that fits."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if time.total_seconds() >= 2 * size:
+            return f"{time.total_seconds() / size:.0f} {unit}"
+    return f"{time.total_seconds():.0f} s"
+
+
 def _repair(service: str, cause: str, group: Sequence[Failure]) -> Repair:
     mended = [one.ended_at - one.began_at for one in group if one.ended_at is not None]
     between = [later.began_at - earlier.began_at for earlier, later in pairwise(group)]
@@ -241,7 +250,7 @@ def _day(day: date, operations: Sequence[Operation], causes: Mapping[str, str]) 
         mean_ms=float(np.mean(timed)) if timed else None,
         median_ms=float(np.median(timed)) if timed else None,
         p95_ms=float(np.quantile(timed, 0.95)) if timed else None,
-        failures_by_cause=dict(Counter(causes.get(one.deployment_id, "unknown") for one in failed)),
+        failures_by_cause=dict(Counter(causes.get(one.deployment_id, _UNKNOWN) for one in failed)),
     )
 
 
@@ -267,20 +276,22 @@ def _recommendations(
         )
     by_cause: dict[str, list[str]] = defaultdict(list)
     for one in failed:
-        by_cause[causes.get(one.deployment_id, "unknown")].append(one.deployment_id)
+        by_cause[causes.get(one.deployment_id, _UNKNOWN)].append(one.deployment_id)
     for cause, rows_of_cause in sorted(by_cause.items(), key=lambda item: (-len(item[1]), item[0])):
         if len(rows_of_cause) >= _OFTEN:
             advice.append(
                 Recommendation(
-                    advice=f"mend {cause.replace('_', ' ')}"
-                    if cause != "unknown"
-                    else "name the cause of these failures with a pattern, so that they can be told apart.",
-                    because=f"{len(rows_of_cause)} of {len(failed)} failures have this cause",
+                    advice="name the cause of these failures with a pattern, so that they can be told apart."
+                    if cause == _UNKNOWN
+                    else f"mend {cause.replace('_', ' ')}.",
+                    because=f"{len(rows_of_cause)} of {len(failed)} failures have "
+                    + ("no known cause" if cause == _UNKNOWN else "this cause"),
                     rows=tuple(rows_of_cause),
                 )
             )
     if performance.direction is Direction.DECLINING:
-        slowest = sorted(ended, key=lambda one: _milliseconds(one) or 0.0, reverse=True)[:3]
+        succeeded = [one for one in ended if one.status is OperationStatus.SUCCESS]
+        slowest = sorted(succeeded, key=lambda one: _milliseconds(one) or 0.0, reverse=True)[:3]
         advice.append(
             Recommendation(
                 advice="look at what the slowest operations waited for.",
@@ -290,9 +301,11 @@ def _recommendations(
         )
     advice += [
         Recommendation(
-            advice=f"mend {repair.cause.replace('_', ' ')} of {repair.service} for good.",
+            advice=f"find out what {repair.service} fails of."
+            if repair.cause == _UNKNOWN
+            else f"mend {repair.cause.replace('_', ' ')} of {repair.service} for good.",
             because=f"it failed {repair.failures} times"
-            + (f", every {_time(repair.mtbf)} on average" if repair.mtbf else "")
+            + (f", every {length_in_words(repair.mtbf)} on average" if repair.mtbf else "")
             + (f", {repair.unresolved} not mended" if repair.unresolved else ""),
             rows=repair.rows,
         )
@@ -308,10 +321,3 @@ def _milliseconds(operation: Operation) -> float | None:
 
 def _duration(milliseconds: float) -> str:
     return f"{milliseconds / 1000:.1f} s" if milliseconds >= 1000 else f"{milliseconds:.0f} ms"
-
-
-def _time(time: timedelta) -> str:
-    hours = time / timedelta(hours=1)
-    if hours < 1:
-        return f"{60 * hours:.0f} min"
-    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"

@@ -124,7 +124,7 @@ def history(environment: str | None, limit: int, json_wanted: bool) -> None:
 @as_json
 def analyse(environment: str, days: int, json_wanted: bool) -> None:
     """How starts went: success per day, durations, trends that are real, time to repair, advice."""
-    from flows.rendering import show_analysis
+    from flows.rendering_monitoring import show_analysis
     from tasks.reading import read_analysis
 
     show_answer(read_analysis(environment, days, datetime.now(UTC)), json_wanted, show_analysis)

@@ -56,8 +56,18 @@ def acknowledge(alert_id: str, note: str) -> None:
 @click.command()
 @click.argument("environment")
 @click.option("--days", default=7, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
-def report(environment: str, days: int) -> None:
-    """How the last days went: operations, scores, alerts, predictions and what to mend first, in Markdown."""
+@as_json
+def report(environment: str, days: int, json_wanted: bool) -> None:
+    """How the last days went: operations, scores, alerts, predictions and what to mend first, in Markdown.
+
+    With --json it is not kept.
+    """
+    if json_wanted:
+        from flows.rendering import print_json
+        from tasks.reporting import days_of
+
+        print_json(days_of(environment, days, datetime.now(UTC)))
+        return
     from flows.cli_running import run_flow
 
     async def run() -> Any:

@@ -12,7 +12,6 @@ from rich.markup import escape
 
 from flows.console import after, ago, coloured, console, make_table, moment, say, seconds, size
 from flows.rendering_monitoring import show_scores
-from models.analysis import Analysis
 from models.errors_seen import Pattern, UnnamedGroup, Verdict
 from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
@@ -140,38 +139,6 @@ def show_validation(validation: ValidationResult) -> None:
     engine = validation.docker_environment
     if engine:
         say(f"\n[dim]engine: {escape(', '.join(f'{key} {value}' for key, value in engine.items() if value))}[/dim]")
-
-
-def show_analysis(analysis: Analysis) -> None:
-    """Rates with their intervals: few operations prove little."""
-    if analysis.rate is None or analysis.low is None or analysis.high is None:
-        say(f"No start of {analysis.environment} has ended since {moment(analysis.since)}.")
-        return
-    say(
-        f"\n[bold]{analysis.environment}[/bold] since {analysis.since:%Y-%m-%d}: {analysis.successes} of "
-        f"{analysis.total} starts succeeded, {analysis.rate:.0%} ({analysis.low:.0%} to {analysis.high:.0%})"
-    )
-    table = make_table("day", "starts", "succeeded", "rate", "mean", "failures")
-    for day in analysis.days:
-        if day.total:
-            table.add_row(
-                f"{day.day}",
-                str(day.total),
-                str(day.successes),
-                "" if day.rate is None else f"{day.rate:.0%}",
-                "" if day.mean_ms is None else f"{day.mean_ms / 1000:.1f} s",
-                ", ".join(f"{count} {cause}" for cause, count in day.failures_by_cause.items()),
-            )
-    console.print(table)
-    say(f"success      {escape(analysis.success_trend.words)}")
-    say(f"performance  {escape(analysis.performance_trend.words)}")
-    if analysis.sudden_break:
-        say(f"[yellow]{escape(analysis.sudden_break)}[/yellow]")
-    for repair in analysis.repairs:
-        mended = "never" if repair.mttr is None else f"{repair.mttr.total_seconds():.0f} s on average"
-        say(f"repair       {repair.service} {repair.cause}: {repair.failures}x, mended {mended}")
-    for advice in analysis.recommendations:
-        say(f"  - {escape(advice.advice)} [dim]({escape(advice.because)}: {', '.join(advice.rows[:3])})[/dim]")
 
 
 def show_store_reports(reports: Sequence[StoreReport]) -> None:

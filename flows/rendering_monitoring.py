@@ -1,4 +1,4 @@
-"""How alerts and scores look to a person on a terminal."""
+"""How alerts, scores and analyses look to a person on a terminal."""
 
 from __future__ import annotations
 
@@ -6,9 +6,83 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from flows.console import ago, coloured, say
+from core.analysis import length_in_words
+from core.reports import ARROWS, causes_in_words, rows_in_words, seconds_in_words
+from flows.console import ago, coloured, console, make_table, say
+from models.analysis import Analysis, DayOfOperations, Direction, Repair, Trend
 from models.metrics import Alert, AlertState
 from models.records import RecordedScore
+
+_DAYS = 14
+"""More days are not read; the others are summed up, and whole with --json."""
+
+_COLOURS = {Direction.IMPROVING: "green", Direction.DECLINING: "red"}
+
+
+def show_analysis(analysis: Analysis) -> None:
+    """Rates with their intervals: few operations prove little."""
+    if analysis.rate is None or analysis.low is None or analysis.high is None:
+        say(
+            f"No start of {analysis.environment} has ended since {analysis.since:%Y-%m-%d}; look further back with "
+            f"--days, or begin with: roas start {analysis.environment}"
+        )
+        _show_repairs(analysis.repairs)
+        return
+    say(
+        f"\n[bold]{analysis.environment}[/bold] since {analysis.since:%Y-%m-%d}: {analysis.successes} of "
+        f"{analysis.total} starts succeeded, [bold]{100 * analysis.rate:.0f} %[/bold] "
+        f"[dim](95 % interval {100 * analysis.low:.0f} to {100 * analysis.high:.0f} %)[/dim]"
+    )
+    _show_trend("success", analysis.success_trend)
+    _show_trend("duration", analysis.performance_trend)
+    if analysis.sudden_break:
+        say(f"  [yellow]![/yellow] [yellow]{escape(analysis.sudden_break)}[/yellow]")
+    _show_days([day for day in analysis.days if day.total])
+    _show_repairs(analysis.repairs)
+    if analysis.recommendations:
+        say("\n[bold]what to do[/bold]")
+    for advice in analysis.recommendations:
+        say(f"  - {escape(advice.advice)} [dim]{escape(advice.because)}: {rows_in_words(advice.rows)}[/dim]")
+
+
+def _show_trend(what: str, trend: Trend) -> None:
+    colour = _COLOURS.get(trend.direction)
+    arrow = ARROWS[trend.direction]
+    say(f"  {f'[{colour}]{arrow}[/{colour}]' if colour else arrow} {what:8} {escape(trend.words)}")
+
+
+def _show_days(days: Sequence[DayOfOperations]) -> None:
+    say("")
+    table = make_table("day", "starts", "succeeded", "mean", "median", "p95", "failures")
+    for day in days[-_DAYS:]:
+        table.add_row(
+            f"{day.day}",
+            str(day.total),
+            str(day.successes),
+            *(seconds_in_words(taken) for taken in (day.mean_ms, day.median_ms, day.p95_ms)),
+            escape(causes_in_words(day)),
+        )
+    console.print(table)
+    if before := days[:-_DAYS]:
+        starts, good = sum(day.total for day in before), sum(day.successes for day in before)
+        say(f"[dim]before, on {len(before)} other days: {good} of {starts} succeeded; --json has each[/dim]")
+
+
+def _show_repairs(repairs: Sequence[Repair]) -> None:
+    if not repairs:
+        return
+    say("")
+    table = make_table("service", "failed of", "times", "not mended", "time to repair", "time between")
+    for one in repairs:
+        table.add_row(
+            escape(one.service),
+            one.cause.replace("_", " "),
+            str(one.failures),
+            f"[red]{one.unresolved}[/red]" if one.unresolved else "",
+            "" if one.mttr is None else length_in_words(one.mttr),
+            "" if one.mtbf is None else length_in_words(one.mtbf),
+        )
+    console.print(table)
 
 
 def show_alerts(alerts: Sequence[Alert]) -> None:

@@ -99,7 +99,16 @@ def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
     """How an environment's starts went over the last days: rates, durations, trends, repairs, advice."""
     stores = open_stores()
     since = now - timedelta(days=days)
-    errors = [error for error in stores.errors.list(environment=environment, limit=_MANY) if error.first_seen >= since]
+    recorded = stores.errors.list(environment=environment, limit=_MANY)
+    errors = [error for error in recorded if error.first_seen >= since]
+    category = {error.error_id: str(error.verdict.category) for error in recorded}
+    causes = {error.deployment_id: str(error.verdict.category) for error in recorded if error.deployment_id}
+    # The same cause again, while it is open, is counted with the error of the operation that had it first.
+    again = {
+        operation: category[error_id]
+        for operation, error_id in stores.errors.errors_by_operation(environment).items()
+        if error_id in category
+    }
     operations = stores.deployments.history(environment=environment, operation_type=OperationType.START, limit=_MANY)
     return analyse_operations(
         [operation for operation in operations if operation.started_at >= since],
@@ -116,7 +125,7 @@ def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
             )
             for error in errors
         ],
-        causes={error.deployment_id: str(error.verdict.category) for error in errors if error.deployment_id},
+        causes=again | causes,
     )
 
 

@@ -29,20 +29,25 @@ class Days:
     predictions: tuple[Prediction, ...]
 
 
+def days_of(environment: str, days: int, now: datetime) -> Days:
+    """Operations, scores, alerts and predictions of the last days.
+
+    Raises:
+        StoreError: The stores cannot be read.
+    """
+    monitoring, since = open_stores().monitoring, now - timedelta(days=days)
+    return Days(
+        analysis=read_analysis(environment, days, now),
+        scores=tuple(monitoring.latest_scores(environment)),
+        alerts=tuple(one for one in monitoring.alerts(environment, limit=_MANY) if one.opened_at >= since),
+        predictions=tuple(monitoring.predictions(environment, since=since)),
+    )
+
+
 @task(name="read the last days", **LOOK)
 async def read_days(environment: str, days: int, now: datetime) -> Days:
-    """Operations, scores, alerts and predictions of the last days."""
-
-    def read() -> Days:
-        monitoring, since = open_stores().monitoring, now - timedelta(days=days)
-        return Days(
-            analysis=read_analysis(environment, days, now),
-            scores=tuple(monitoring.latest_scores(environment)),
-            alerts=tuple(one for one in monitoring.alerts(environment, limit=_MANY) if one.opened_at >= since),
-            predictions=tuple(monitoring.predictions(environment, since=since)),
-        )
-
-    return await asyncio.to_thread(read)
+    """What a report is made of."""
+    return await asyncio.to_thread(days_of, environment, days, now)
 
 
 @task(name="keep the report", **WRITE)

@@ -1,4 +1,4 @@
-"""A Prometheus of the tests' own, which scrapes an exporter twice a second, and how to ask it."""
+"""A Prometheus of the tests' own, which scrapes an exporter all the time, and how to ask it."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ class PrometheusForTests:
 
 
 @contextmanager
-def prometheus(folder: Path, exporter: str, rules: Path) -> Iterator[PrometheusForTests]:
+def prometheus(folder: Path, exporter: str, rules: Path, every: str = "500ms") -> Iterator[PrometheusForTests]:
     """A server with some rules that scrapes one address; its data goes into a folder."""
     port = _free_port()
     config = {
-        "global": {"scrape_interval": "500ms", "scrape_timeout": "500ms", "evaluation_interval": "500ms"},
+        "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": "500ms"},
         "rule_files": [str(rules)],
         "scrape_configs": [{"job_name": "roas", "static_configs": [{"targets": [exporter]}]}],
     }

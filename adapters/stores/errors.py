@@ -513,6 +513,18 @@ class Errors:
         with self._database.read() as connection:
             return [_to_bundle(row) for row in connection.execute(query)][::-1]
 
+    def errors_by_operation(self, environment: str) -> dict[str, str]:
+        """The error each operation failed of, by the evidence it left; also where an earlier one had it too."""
+        query = sa.select(_evidence.c.deployment_id, _evidence.c.error_id).where(
+            _evidence.c.environment == environment,
+            _evidence.c.deployment_id.is_not(None),
+            _evidence.c.error_id.is_not(None),
+        )
+        with self._database.read() as connection:
+            return {
+                row.deployment_id: row.error_id for row in connection.execute(query.order_by(_evidence.c.id.desc()))
+            }
+
     def link_evidence(self, bundle_ids: Sequence[str], error_id: str) -> None:
         """Say that bundles show an error, in their rows and in the error's own evidence.
 

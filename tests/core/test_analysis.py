@@ -132,7 +132,7 @@ def test_recommendations_name_their_rows() -> None:
         operations, environment="dev", since=MONDAY, until=MONDAY + timedelta(days=2), causes=causes
     )
     (advice,) = told.recommendations
-    assert advice.advice == "mend port conflict"
+    assert advice.advice == "mend port conflict."
     assert advice.because == "3 of 3 failures have this cause"
     assert advice.rows == ("d1", "d5", "d9")
 
