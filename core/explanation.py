@@ -81,7 +81,7 @@ def explain(
         service=service,
         since=since or next((one.changed_at for one in failed if one.service == service), operation.ended_at),
         because=(*_facts(bundle, service), *_warned(validation, service), *_verdicts(errors)),
-        lines=_lines(bundle, service),
+        lines=lines_that_show(bundle, service),
         consequences=_consequences(reason, service, named, failed, said=shown),
         changed=release_changes,
         tried=tried,
@@ -234,7 +234,7 @@ def _verdicts(errors: Sequence[RecordedError]) -> tuple[str, ...]:
     return tuple(f"judged {one.category}: {shorten(one.reason, 200)}" for one in telling[:1])
 
 
-def _lines(bundle: EvidenceBundle | None, service: str | None) -> tuple[ShownLine, ...]:
+def lines_that_show(bundle: EvidenceBundle | None, service: str | None) -> tuple[ShownLine, ...]:
     """The lines of the cause's log that show it best, and the last answers of its checks, by time."""
     if bundle is None:
         return ()

@@ -68,6 +68,10 @@ class PatternSet:
         if self.patterns:
             self._filter.Compile()
 
+    def script_of(self, name: str | None) -> str | None:
+        """The recovery script that a pattern names; None where it names none."""
+        return next((one.recovery_script for one in self.patterns if one.name == name), None)
+
     def find(self, text: str) -> tuple[Found, ...]:
         """Every match that is not excused by a benign one on its line; the deciding one first."""
         data = text.encode("utf-8", "replace")

@@ -109,7 +109,7 @@ def plan_recovery(
     if facts.stopped_by_person:
         return _leave(strategy, f"{service} was stopped by a person, so it stays stopped.")
     if not strategy.automatic:
-        return _ask(strategy, f"{strategy.value} is a person's work: {error.verdict.reason}")
+        return _ask(strategy, f"only a person can mend this: {error.verdict.reason}")
     if facts.paused:
         return _leave(strategy, "Automatic recovery is paused here.")
     if facts.maintenance:

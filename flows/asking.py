@@ -2,32 +2,53 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import re
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from http import HTTPStatus
 from uuid import UUID
 
-import httpx
 from prefect import get_client
-from prefect.client.schemas.responses import SetStateStatus
+from prefect.artifacts import acreate_markdown_artifact
 from prefect.context import FlowRunContext
-from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field
 
+from core.recovery import remembered
 from models.recovery import Choice, Ticket
+from models.stories import TicketStory
+from tasks.naming import artifact_key
+from tasks.reading import read_ticket_story
 from tasks.recovery import let_ticket_wait
 
 log = logging.getLogger("roas")
 
+WAITS = timedelta(days=7)
+"""A run that got no answer by then ends as failed. Its ticket stays open, and Retry asks again."""
+
 _MOST_QUESTIONS = 100
+
+_COMMAND = re.compile(r"(?<=: )((?:docker|df|dmesg|getent|id|journalctl|ls|roas|ss|systemctl) .+)$")
 
 
 class Answer(RunInput):
     """What a person decides about a ticket. Every field is asked for: no decision is made by default."""
 
-    choice: Choice = Field(description="What is to be done now.")
-    note: str = Field(min_length=1, description="Why, or what mended it; offered when the same cause returns.")
-    by: str = Field(min_length=1, description="Who decides.")
+    choice: Choice = Field(
+        title="Decision",
+        description=(
+            "retry: do again what failed, or start and prove what you have mended. roll back: to the release proven "
+            "before. resolved by hand: it is mended. skip: leave it as it is. give up: end this run as failed."
+        ),
+    )
+    note: str = Field(
+        title="Note", min_length=1, description="Why, or what mended it; shown when the same cause returns."
+    )
+    by: str = Field(title="Your name", min_length=1, description="Who decides; kept in the ticket's history.")
 
 
 def may_ask() -> bool:
@@ -44,64 +65,90 @@ class Conversation:
         """Nothing is settled yet in this process."""
         self._run = UUID(flow_run_id)
         self._settled: set[str] = set()
+        self._last: str | None = None
 
     async def answer(self, about: str, ticket: Ticket) -> Answer | None:
-        """The answer to the last question about an attempt; None where the run was retried without one.
+        """The answer to the last question about an attempt; None where the run was retried after it.
 
         Where all that was asked about the attempt is settled, or nothing was asked, this asks: the process
         then ends, and the run begins again from the top once it is resumed.
         """
         base = about.replace("#", "-")
-        asked = await self._asked(base)
+        asked, followed = await self._asked(base)
         last = len(asked) - 1
         if last >= 0 and (key := f"{base}-{last}") not in self._settled:
             self._settled.add(key)
+            self._last = key
             await let_ticket_wait(ticket.ticket_id, None)
-            return asked[last]
+            return None if last in followed else asked[last]
         await let_ticket_wait(ticket.ticket_id, str(self._run))
+        question = question_about(await asyncio.to_thread(read_ticket_story, ticket.ticket_id))
+        await acreate_markdown_artifact(
+            question, key=artifact_key("ticket", ticket.ticket_id), description=ticket.title
+        )
         log.info("the run waits for an answer to ticket %s", ticket.ticket_id)
         await suspend_flow_run(  # type: ignore[misc]
-            wait_for_input=Answer.with_initial_data(description=_question(ticket)), key=f"{base}-{last + 1}"
+            wait_for_input=Answer.with_initial_data(description=question),
+            key=f"{base}-{last + 1}",
+            timeout=int(WAITS.total_seconds()),
         )
         return None
 
-    async def _asked(self, base: str) -> list[Answer | None]:
-        """What was asked about an attempt, in order, each with its answer."""
-        prefix = f"suspended-{base}-"
+    async def follow(self) -> None:
+        """Note on the server that the last answer is on record: from then on a retry of the run means to try again."""
+        try:
+            async with get_client() as client:
+                await client.create_flow_run_input(self._run, f"followed-{self._last}", "true")
+        except PrefectHTTPStatusError as error:
+            # Noted already, by a life of this run that ended right after it.
+            if error.response.status_code != HTTPStatus.CONFLICT:
+                raise
+
+    async def _asked(self, base: str) -> tuple[list[Answer | None], frozenset[int]]:
+        """What was asked about an attempt, in order, each with its answer, and which answers were followed."""
+        prefix, after = f"suspended-{base}-", f"followed-{base}-"
         async with get_client() as client:
             inputs = await client.filter_flow_run_input(self._run, prefix, _MOST_QUESTIONS, set())
+            marks = await client.filter_flow_run_input(self._run, after, _MOST_QUESTIONS, set())
         told = {one.key.removeprefix(prefix): one for one in inputs}
         found: list[Answer | None] = []
         while f"{len(found)}-schema" in told:
             response = told.get(f"{len(found)}-response")
             found.append(None if response is None else Answer(**response.decoded_value))
-        return found
+        numbers = [one.key.removeprefix(after) for one in marks]
+        return found, frozenset(int(number) for number in numbers if number.isdigit())
 
 
-async def resume_with(flow_run_id: str, answer: Answer) -> bool:
-    """Give a suspended run its answer; False where it does not wait for one any more, or no server knows it."""
-    given = {"choice": str(answer.choice), "note": answer.note, "by": answer.by}
-    try:
-        async with get_client() as client:
-            run = await client.read_flow_run(UUID(flow_run_id))
-            if run.state is None or not run.state.is_paused():
-                return False
-            result = await client.resume_flow_run(run.id, run_input=given)
-    except (ObjectNotFound, PrefectHTTPStatusError, httpx.HTTPError) as error:
-        log.info("run %s could not be asked: %s", flow_run_id, error or type(error).__name__)
-        return False
-    # The server answers a refusal like an acceptance; only the status tells them apart.
-    return result.status == SetStateStatus.ACCEPT
-
-
-def _question(ticket: Ticket) -> str:
-    lines = [f"**{ticket.title}**", ""]
-    if ticket.since:
-        lines.append(f"Since {ticket.since:%Y-%m-%d %H:%M:%S} UTC; error {ticket.error_id}, ticket {ticket.ticket_id}.")
+def question_about(story: TicketStory) -> str:
+    """What a person must know to decide, as the engine's UI shows it."""
+    ticket, error = story.ticket, story.error
+    shown, answered = f"`roas ticket {ticket.ticket_id}`", f"`roas resolve {ticket.ticket_id} --decision … --note …`"
+    since = ticket.since or error.first_seen
+    known = [f"**Since** {since:%Y-%m-%d %H:%M:%S} UTC, seen {error.count} time(s)"]
     if ticket.affected_services:
-        lines.append(f"Affected: {', '.join(ticket.affected_services)}.")
-    if ticket.evidence:
-        lines.append(f"Evidence: {', '.join(ticket.evidence)}.")
-    lines += [f"- tried: {one}" for one in ticket.tried]
-    lines += ["", *(f"{number}. {step}" for number, step in enumerate(ticket.steps, start=1))]
-    return "\n".join(lines)
+        known.append(f"**Affected** {', '.join(ticket.affected_services)}")
+    if story.first_cause:
+        known.append(f"**Seen** {story.first_cause}")
+    said = [f"{_clock(line.at)}{line.service}: {line.text}" for line in story.lines]
+    return "\n".join(
+        [
+            f"**{ticket.title}**",
+            "",
+            *_listed("", known),
+            *(["```text", *said, "```", ""] if said else []),
+            *_listed("What was tried", ticket.tried),
+            *_listed("What was answered before", remembered(ticket.history)),
+            *_listed("What to try", [_COMMAND.sub(r"`\1`", step) for step in ticket.steps], numbered=True),
+            f"Ticket {ticket.ticket_id}. From a terminal: {shown}, {answered}",
+        ]
+    )
+
+
+def _listed(title: str, lines: Sequence[str], *, numbered: bool = False) -> list[str]:
+    marks = (f"{number}." for number in range(1, len(lines) + 1)) if numbered else ["-"] * len(lines)
+    listed = [f"{mark} {line}" for mark, line in zip(marks, lines, strict=True)]
+    return [*([f"**{title}**", ""] if title and listed else []), *listed, *([""] if listed else [])]
+
+
+def _clock(at: datetime | None) -> str:
+    return f"{at:%H:%M:%S} " if at else ""

@@ -14,6 +14,7 @@ from flows.cli_options import as_json, bare_compose, named, of_environment
 from flows.cli_running import run_flow, show_answer
 from models.failures import BadInputError
 from models.recovery import Choice, Ticket, TicketEntry, TicketState
+from models.settings import Settings
 
 _UNTIL_STOPPED = 24 * 365.0
 
@@ -22,7 +23,7 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 def register(group: click.Group) -> None:
     """Add the commands of this module to `roas`."""
-    for command in (watch, tickets, resolve, pause, unpause):
+    for command in (watch, tickets, ticket, resolve, pause, unpause):
         group.add_command(command)
 
 
@@ -57,8 +58,8 @@ def watch(
 @click.option("--all", "everything", is_flag=True, help="The resolved ones too.")
 @as_json
 def tickets(environment: str | None, everything: bool, json_wanted: bool) -> None:
-    """What waits for a person: what failed, what was tried, the commands to try."""
-    from flows.rendering import print_json, show_tickets
+    """What waits for a person."""
+    from flows.rendering_tickets import show_tickets
     from tasks.stores import open_stores
 
     found = [
@@ -66,10 +67,22 @@ def tickets(environment: str | None, everything: bool, json_wanted: bool) -> Non
         for ticket in open_stores().errors.tickets(environment=environment)
         if everything or ticket.state is not TicketState.RESOLVED
     ]
-    if json_wanted:
-        print_json(found)
-    else:
-        show_tickets(found)
+    show_answer(found, json_wanted, show_tickets)
+
+
+@click.command()
+@click.argument("ticket_id")
+@as_json
+def ticket(ticket_id: str, json_wanted: bool) -> None:
+    """One ticket whole: what failed, what shows it, what was tried, the commands to try.
+
+    The first letters of its id are enough.
+    """
+    from flows.rendering_tickets import show_ticket
+    from tasks.reading import read_ticket_story
+
+    ui = f"http://127.0.0.1:{Settings().server_port}"
+    show_answer(read_ticket_story(ticket_id), json_wanted, lambda story: show_ticket(story, ui))
 
 
 @click.command()
@@ -83,35 +96,50 @@ def tickets(environment: str | None, everything: bool, json_wanted: bool) -> Non
 )
 @click.option("--note", required=True, help="Why, or what mended it; kept, and offered when the same cause returns.")
 def resolve(ticket_id: str, decision: str, note: str) -> None:
-    """Answer a ticket: it was resolved by hand, or what is to be done about it now."""
-    from tasks.stores import open_stores
+    """Answer a ticket: it was resolved by hand, or what is to be done about it now.
 
-    ticket = open_stores().errors.ticket(ticket_id)
-    if ticket.state is TicketState.RESOLVED:
-        raise BadInputError(f"Ticket {ticket_id} is already resolved.")
+    The first letters of its id are enough.
+    """
+    from tasks.reading import read_ticket_story
+
+    if not note.strip():
+        raise BadInputError("The note is empty;", advice="say why, or what mended it.")
+    known = read_ticket_story(ticket_id).ticket
+    if known.state is TicketState.RESOLVED:
+        raise BadInputError(f"Ticket {known.ticket_id} is already resolved.")
     choice, by = Choice(decision), getpass.getuser()
-    if ticket.flow_run_id or choice in (Choice.RETRY, Choice.ROLL_BACK):
-        click.echo(run_flow(lambda: _decide(ticket, choice, note, by), quiet=True))
+    if known.flow_run_id or choice.acts:
+        click.echo(run_flow(lambda: _decide(known, choice, note, by), quiet=True))
     else:
-        click.echo(_keep(ticket, choice, note, by))
+        click.echo(_keep(known, choice, note, by))
 
 
 async def _decide(ticket: Ticket, choice: Choice, note: str, by: str) -> str:
     """Give the answer to the run that waits for it; where none does, do here what is decided."""
-    from flows.asking import Answer, resume_with
     from flows.error_recovery import error_recovery
+    from tasks.asking import Taken, let_go, resume_with
     from tasks.stores import open_stores
 
-    if ticket.flow_run_id and await resume_with(ticket.flow_run_id, Answer(choice=choice, note=note, by=by)):
-        return f"{ticket.ticket_id}: {choice}; run {ticket.flow_run_id} goes on"
+    run = ticket.flow_run_id
+    if run is not None:
+        taken = await resume_with(run, {"choice": str(choice), "note": note, "by": by})
+        if taken is Taken.TAKEN:
+            return f"{ticket.ticket_id}: {choice}; run {run} goes on"
+        if taken is Taken.TOO_LATE:
+            raise BadInputError(
+                f"Somebody has just answered ticket {ticket.ticket_id}, and run {run} goes on with it;",
+                advice=f"`roas ticket {ticket.ticket_id}` shows what was decided.",
+            )
     kept = _keep(ticket, choice, note, by)
-    if choice not in (Choice.RETRY, Choice.ROLL_BACK):
-        return kept
-    error = open_stores().errors.get(ticket.error_id)
-    outcome = await error_recovery(
-        error.environment, error.text, service=error.service, source=error.source, decided=choice, decided_by=by
-    )
-    return f"{ticket.ticket_id}: {choice}; {outcome.method}: {outcome.reason}"
+    if choice.acts:
+        error = open_stores().errors.get(ticket.error_id)
+        outcome = await error_recovery(
+            error.environment, error.text, service=error.service, source=error.source, decided=choice, decided_by=by
+        )
+        kept = f"{ticket.ticket_id}: {choice}; {outcome.method}: {outcome.reason}"
+    elif run is not None:
+        await let_go(run, kept)
+    return kept
 
 
 def _keep(ticket: Ticket, choice: Choice, note: str, by: str) -> str:

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 
 from prefect import flow
 from prefect.runtime import flow_run
+from pydantic import Field
 
 from adapters.processes import is_alive, this_process
 from core.alerts import maintenance_windows
@@ -21,15 +22,17 @@ from flows.acting import Case, carry_out, take_up
 from flows.asking import Conversation, may_ask
 from flows.identifiers import new_error_id, new_ticket_id
 from flows.judging import dependencies_of, judge_now
+from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
 from models.compose import Application
 from models.environments import Environment, RecoveryPolicy
 from models.errors_seen import Category, RecordedError, Strategy, Verdict
-from models.failures import ActionRefusedError, BadInputError, EnvironmentBusyError, RoasError
+from models.failures import ActionRefusedError, BadInputError, EnvironmentBusyError, GivenUpError, RoasError
 from models.health import HealthReport, ServiceHealth
 from models.metrics import Dependency
 from models.operations import Runner
-from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket, TicketEntry
+from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket, TicketEntry, TicketState
 from tasks.actions import deployed_ago
+from tasks.asking import ASKING_FLOW, ask_on_the_server
 from tasks.evidence import failure_evidence, link_evidence
 from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
@@ -37,8 +40,10 @@ from tasks.recovery import (
     begin_attempt,
     close_tickets,
     deployed_seconds_ago,
+    let_ticket_wait,
     open_ticket,
     past_recoveries,
+    read_error,
     read_patterns,
     read_ticket,
     record_answer,
@@ -58,32 +63,48 @@ log = logging.getLogger("roas")
 
 _BUDGET_WINDOW = timedelta(days=1)
 _DOWN = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
-_TRY_AGAIN = frozenset({Choice.RETRY, Choice.ROLL_BACK})
 
 
-@flow(name="error-recovery", flow_run_name="recover {environment}")
+def _run_name() -> str:
+    told = flow_run.get_parameters()
+    service = f"{told['service']} of " if told.get("service") else ""
+    return f"recover {service}{told['environment']}"
+
+
+@flow(name=ASKING_FLOW, flow_run_name=_run_name)
 async def error_recovery(
-    environment: str,
-    text: str,
-    deployment_id: str | None = None,
-    service: str | None = None,
-    source: str = "person",
-    compose_files: list[str] | None = None,
-    act: bool = True,
-    predictive: bool = False,
-    failing_services: int = 1,
-    decided: Choice | None = None,
-    decided_by: str = "",
+    environment: str = ENVIRONMENT,
+    text: str = Field(description="The error, as it was printed. Kept on the server as it is: no secret in it."),
+    service: str | None = Field(None, description="The service that said it; without it nothing is acted on."),
+    act: bool = ACT,
+    decided: Choice | None = Field(None, description="What you want done about it, whatever the budgets say."),
+    decided_by: str = Field("", description="Who decided that."),
+    ticket: str | None = Field(None, description="Ask about this ticket, and do nothing before there is an answer."),
+    deployment_id: str | None = Field(None, description="The operation in which it happened."),
+    source: str = Field("person", description="Who saw it: person, watch, collection, prediction or event."),
+    predictive: bool = Field(False, description="On: it has not happened yet."),
+    failing_services: int = Field(
+        1, ge=1, description="How many services fail at once; several have one cause, so none is acted on."
+    ),
+    compose_files: list[str] | None = COMPOSE_FILES,
 ) -> RecoveryOutcome:
     """Find what caused an error, and recover from it or open a ticket.
 
+    As a run of a deployment it waits for a person, suspended, where it knows no further, and goes on from the
+    answer. One that is given up ends as failed; Retry then repeats the step that failed and nothing before it.
+
     `act` False judges and records only: for a dry run, and for failures of an operation that a person is
     looking at. `failing_services` is how many fail at once; several mean one cause, so none is restarted.
-    `decided` is what a person wants done about it, `decided_by` who that is. As a run of a deployment it waits
-    for a person, suspended, where it knows no further.
+    `decided` is what a person wants done about it, `decided_by` who that is. `ticket` is one that was opened
+    already: the run asks about it, and does nothing before there is an answer.
+
+    Raises:
+        GivenUpError: That is what a person decided.
     """
     text = await redact(environment, text, tuple(compose_files or ()))
     declared, application, dependencies = await _surroundings(environment, tuple(compose_files or ()))
+    if ticket is not None:
+        return await _answered(await read_ticket(ticket), declared, application, dependencies)
     if source == "event" and declared and application and service:
         reason = await _not_needed(declared, application, service)
         if reason is not None:
@@ -187,17 +208,65 @@ async def recover(
         compose_files=compose_files,
         affected=impact.affected_services,
         evidence=tuple(bundle.bundle_id for bundle in bundles),
-        script=next((one.recovery_script for one in patterns.patterns if one.name == verdict.pattern_name), None),
+        script=patterns.script_of(verdict.pattern_name),
         detected_at=now,
         acting=act,
         failing_services=failing_services,
+        conversing=converse,
     )
     outcome = await handling.handle(decided)
     return await _conversed(handling, outcome) if converse else outcome
 
 
+async def _answered(
+    ticket: Ticket, declared: Environment | None, application: Application | None, dependencies: Sequence[Dependency]
+) -> RecoveryOutcome:
+    """Ask about a ticket that somebody else opened, and do what is decided."""
+    if ticket.state is not TicketState.OPEN:
+        said = ticket.history[-1].what if ticket.history else ""
+        return RecoveryOutcome(
+            error_id=ticket.error_id,
+            success=True,
+            method=RecoveryMethod.NONE_NEEDED,
+            steps=(),
+            ticket_id=ticket.ticket_id,
+            reason=f"ticket {ticket.ticket_id} is {ticket.state} meanwhile: {said}",
+        )
+    error = await read_error(ticket.error_id)
+    patterns = await read_patterns()
+    handling = _Handling(
+        declared=declared,
+        application=application,
+        dependencies=tuple(dependencies),
+        error=error,
+        verdict=error.verdict,
+        service=ticket.service,
+        compose_files=(),
+        affected=ticket.affected_services,
+        evidence=ticket.evidence,
+        script=patterns.script_of(error.verdict.pattern_name),
+        detected_at=error.first_seen,
+        acting=True,
+        failing_services=1,
+        conversing=True,
+    )
+    asked = RecoveryOutcome(
+        error_id=error.error_id,
+        success=False,
+        method=RecoveryMethod.MANUAL_REQUIRED,
+        steps=ticket.steps,
+        ticket_id=ticket.ticket_id,
+        reason=ticket.title,
+    )
+    return await _conversed(handling, await handling.gone_on() or asked)
+
+
 async def _conversed(handling: _Handling, outcome: RecoveryOutcome) -> RecoveryOutcome:
-    """Ask a person as often as it takes, and do what is decided."""
+    """Ask a person as often as it takes, and do what is decided.
+
+    Raises:
+        GivenUpError: That is what was decided.
+    """
     conversation = Conversation(handling.runner.flow_run_id)
     while outcome.method is RecoveryMethod.MANUAL_REQUIRED and outcome.ticket_id is not None:
         ticket = await read_ticket(outcome.ticket_id)
@@ -208,8 +277,11 @@ async def _conversed(handling: _Handling, outcome: RecoveryOutcome) -> RecoveryO
             continue
         entry = TicketEntry(at=datetime.now(UTC), by=answer.by, what=f"{answer.choice}: {answer.note}")
         await record_answer(ticket, answer.choice, entry)
+        await conversation.follow()
         log.info("%s decided about ticket %s: %s", answer.by, ticket.ticket_id, entry.what)
-        if answer.choice not in _TRY_AGAIN:
+        if answer.choice is Choice.GIVE_UP:
+            raise GivenUpError(ticket.ticket_id, answer.by, answer.note)
+        if not answer.choice.acts:
             return replace(
                 outcome, success=answer.choice is Choice.RESOLVED, reason=f"{answer.by} decided: {entry.what}"
             )
@@ -234,6 +306,7 @@ class _Handling:
     detected_at: datetime
     acting: bool
     failing_services: int
+    conversing: bool = False
     runner: Runner = field(default_factory=lambda: this_process(str(flow_run.get_id() or "")))
     last_attempt: str | None = None
 
@@ -242,20 +315,8 @@ class _Handling:
         now = datetime.now(UTC)
         past = await past_recoveries(self.error.error_id, now - _BUDGET_WINDOW)
         facts = await self._facts(now)
-        mine = [one for one in past if one.error_id == self.error.error_id and one.points]
-        cut_off = next((one for one in mine if one.ended_at is None and one.attempt_id), None)
-        if cut_off is not None and facts.acting:
-            if cut_off.runner is not None and cut_off.runner != self.runner and is_alive(cut_off.runner):
-                return self._outcome(RecoveryMethod.DEFERRED, f"{cut_off.runner} is at it already.")
-            log.warning("recovery %s was cut off and is taken up again", cut_off.attempt_id)
-            return await self._done(lambda case: take_up(case, cut_off), cut_off.strategy, facts)
-        last = mine[-1] if mine else None
-        if decided is None and last is not None and self._has_run(last):
-            # This very run has tried already, and begins again from the top.
-            self.last_attempt = last.attempt_id
-            if last.success:
-                return self._outcome(RecoveryMethod.AUTOMATIC, last.final_status, steps=_details(last))
-            return await self._ask(last.final_status, _details(last))
+        if (outcome := await self._gone_on(past, facts, again=decided is not None)) is not None:
+            return outcome
         policy = self.declared.recovery if self.declared else RecoveryPolicy()
         if decided is not None:
             choice, by = decided
@@ -273,6 +334,32 @@ class _Handling:
         if plan.later:
             return self._outcome(RecoveryMethod.DEFERRED, f"{plan.reason}; the next look takes it up")
         return await self._done(lambda case: carry_out(case, plan), plan.strategy, facts)
+
+    async def gone_on(self) -> RecoveryOutcome | None:
+        """Take up an attempt that was cut off, or tell how this very run's last one ended; None where there is none."""
+        now = datetime.now(UTC)
+        return await self._gone_on(
+            await past_recoveries(self.error.error_id, now - _BUDGET_WINDOW), await self._facts(now), again=False
+        )
+
+    async def _gone_on(
+        self, past: Sequence[RecoveryExecution], facts: RecoveryFacts, *, again: bool
+    ) -> RecoveryOutcome | None:
+        mine = [one for one in past if one.error_id == self.error.error_id and one.points]
+        cut_off = next((one for one in mine if one.ended_at is None and one.attempt_id), None)
+        if cut_off is not None and facts.acting:
+            if cut_off.runner is not None and cut_off.runner != self.runner and is_alive(cut_off.runner):
+                return self._outcome(RecoveryMethod.DEFERRED, f"{cut_off.runner} is at it already.")
+            log.warning("recovery %s was cut off and is taken up again", cut_off.attempt_id)
+            return await self._done(lambda case: take_up(case, cut_off), cut_off.strategy, facts)
+        last = mine[-1] if mine else None
+        if again or last is None or not self._has_run(last):
+            return None
+        # This very run has tried already, and begins again from the top.
+        self.last_attempt = last.attempt_id
+        if last.success:
+            return self._outcome(RecoveryMethod.AUTOMATIC, last.final_status, success=True, steps=_details(last))
+        return await self._ask(last.final_status, _details(last))
 
     async def repeat(self) -> RecoveryOutcome:
         """Do the failed step of this run's last attempt again, and what comes after it; else plan anew."""
@@ -393,6 +480,11 @@ class _Handling:
             )
         )
         log.warning("ticket %s: %s", ticket.ticket_id, ticket.title)
+        if self.acting and not self.conversing and ticket.state is TicketState.OPEN:
+            # This process does more than this one error, so a run of its own waits for the answer.
+            run = await ask_on_the_server(ticket, self.error.text)
+            if run is not None and run != ticket.flow_run_id:
+                await let_ticket_wait(ticket.ticket_id, run)
         return replace(
             self._outcome(RecoveryMethod.MANUAL_REQUIRED, reason, steps=ticket.steps), ticket_id=ticket.ticket_id
         )

@@ -15,7 +15,7 @@ from flows.rendering_monitoring import show_scores
 from models.errors_seen import Pattern, UnnamedGroup, Verdict
 from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
-from models.recovery import RecoveryOutcome, Ticket
+from models.recovery import RecoveryOutcome
 from models.results import CollectionReport
 from models.retention import LifecycleStep
 from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory
@@ -167,27 +167,6 @@ def show_archives(archives: Sequence[ArchiveFile]) -> None:
     for one in archives:
         table.add_row(str(one.path), f"{one.store}.{one.table}", str(one.rows), size(one.size), ago(one.archived_at))
     console.print(table)
-
-
-def show_tickets(tickets: Sequence[Ticket]) -> None:
-    """What waits for a person."""
-    if not tickets:
-        say("No ticket is open.")
-    for ticket in tickets:
-        say(f"\n[bold]{ticket.ticket_id}[/bold] {ticket.state} {ticket.environment}: {escape(ticket.title)}")
-        say(f"  opened {moment(ticket.opened_at)}, error {ticket.error_id}")
-        if ticket.affected_services:
-            say(f"  affected: {', '.join(ticket.affected_services)}")
-        for done in ticket.tried:
-            say(f"  tried: {escape(done)}")
-        if ticket.evidence:
-            say(f"  evidence: {', '.join(ticket.evidence)}")
-        for number, step in enumerate(ticket.steps, start=1):
-            say(f"  {number}. {escape(step)}")
-        for entry in ticket.history:
-            say(f"  [dim]{moment(entry.at)} {escape(entry.by)}: {escape(entry.what)}[/dim]")
-        if ticket.resolved_at is None:
-            say(f"  next: roas resolve {ticket.ticket_id} --note 'what mended it'")
 
 
 def show_patterns(patterns: Sequence[Pattern]) -> None:

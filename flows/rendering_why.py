@@ -31,14 +31,14 @@ def show_explanation(explanation: Explanation) -> None:
         *(escape(shorten(f"  - {fact}", _width())) for fact in explanation.because[:_MOST_FACTS]),
     ]
     below = [
-        *_part("then", explanation.consequences, 2),
-        *_part("changed", explanation.changed, 3),
-        *_part("tried", explanation.tried, 2),
-        *_part("slow", explanation.slow, 1),
-        *_part("do", explanation.commands, 5, whole=True),
+        *part("then", explanation.consequences, 2),
+        *part("changed", explanation.changed, 3),
+        *part("tried", explanation.tried, 2),
+        *part("slow", explanation.slow, 1),
+        *part("do", explanation.commands, 5, whole=True),
     ]
     room = _SCREEN - len(above) - len(below) - 2
-    shown = _lines(explanation.lines[-max(_FEWEST_LINES, min(_MOST_LINES, room)) :])
+    shown = shown_lines(explanation.lines[-max(_FEWEST_LINES, min(_MOST_LINES, room)) :])
     for line in [*above, *(["", *shown] if shown else []), *(["", *below] if below else [])]:
         say(line)
 
@@ -59,7 +59,8 @@ def _headline(explanation: Explanation) -> list[str]:
     return lines
 
 
-def _lines(lines: Sequence[ShownLine]) -> list[str]:
+def shown_lines(lines: Sequence[ShownLine]) -> list[str]:
+    """The lines that show a cause: when, who, what."""
     names = max((len(line.service) for line in lines), default=0)
     found = []
     for line in lines:
@@ -69,7 +70,7 @@ def _lines(lines: Sequence[ShownLine]) -> list[str]:
     return found
 
 
-def _part(name: str, sentences: Sequence[str], most: int, *, whole: bool = False) -> list[str]:
+def part(name: str, sentences: Sequence[str], most: int, *, whole: bool = False) -> list[str]:
     """A part of the screen: its name in the margin, a sentence a line."""
     shown = [sentence if whole else shorten(sentence, _width() - _MARGIN) for sentence in sentences[:most]]
     margins = [f"[bold]{name:<8}[/bold]", *[" " * 8] * most]

@@ -82,6 +82,17 @@ class ActionRefusedError(RoasError):
     """A recovery action may not be taken as things are; nothing was touched."""
 
 
+class GivenUpError(RoasError):
+    """A person decided that recovery ends here."""
+
+    def __init__(self, ticket_id: str, by: str, note: str) -> None:
+        """Say who gave up and why."""
+        super().__init__(
+            f"{by} gave up on ticket {ticket_id}: {note};",
+            advice="Retry repeats the step that failed, and nothing before it.",
+        )
+
+
 class EnvironmentBusyError(RoasError):
     """Another operation holds this environment."""
 

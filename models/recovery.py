@@ -155,6 +155,11 @@ class Choice(StrEnum):
     GIVE_UP = "give up"
     RESOLVED = "resolved by hand"
 
+    @property
+    def acts(self) -> bool:
+        """Whether something is to be done now."""
+        return self in (Choice.RETRY, Choice.ROLL_BACK)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryOutcome:

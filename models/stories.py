@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from models.errors_seen import Impact, RecordedError
+from models.explanation import ShownLine
 from models.health import HealthReport
 from models.metrics import Alert, Dependency
 from models.operations import Operation, StateChange
@@ -22,6 +23,16 @@ class ErrorStory:
     impacts: tuple[Impact, ...]
     executions: tuple[RecoveryExecution, ...]
     tickets: tuple[Ticket, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TicketStory:
+    """One ticket with the error it is about, what was seen first, and the lines that show it."""
+
+    ticket: Ticket
+    error: RecordedError
+    first_cause: str = ""
+    lines: tuple[ShownLine, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

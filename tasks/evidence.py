@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -30,6 +29,7 @@ from models.health import ProbeResult
 from models.settings import Settings
 from models.sightings import ContainerEvent, Sighting, SystemSample
 from tasks.doors import engine_of, redactor_of
+from tasks.naming import artifact_key
 from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores
 
@@ -327,7 +327,7 @@ async def _show(environment: Environment, bundles: Sequence[EvidenceBundle]) -> 
     """Put a page beside the run that took the evidence, for whoever looks at the run."""
     if FlowRunContext.get() is None or not bundles:
         return
-    key = f"evidence-{re.sub(r'[^a-z0-9]+', '-', environment.name.lower()).strip('-')}"
+    key = artifact_key("evidence", environment.name)
     try:
         await acreate_markdown_artifact(
             page(bundles), key=key, description=f"Evidence of {', '.join(one.service for one in bundles)}"

@@ -1,7 +1,8 @@
-"""Task runs that know which runs they came after, so that the UI's graph is the application's graph."""
+"""Names in the engine's UI: task runs that know which runs they came after, and the keys of artifacts."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Coroutine, Iterable
 from typing import Any, TypeVar, cast
 from uuid import UUID
@@ -26,3 +27,8 @@ async def call_as(
     edges: dict[str, set[RunInput]] = {next(iter(arguments)): {TaskRunResult(id=one) for one in after}}
     opaque = {name: quote(value) for name, value in arguments.items()}
     return cast(Answer, await run_task_async(task, task_run_id=run_id, parameters=opaque, dependencies=edges))
+
+
+def artifact_key(what: str, name: str) -> str:
+    """The key of an artifact about something of that name: small letters, digits and dashes."""
+    return f"{what}-{re.sub('[^a-z0-9]+', '-', name.lower()).strip('-')}"

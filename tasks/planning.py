@@ -17,6 +17,7 @@ from models.metrics import Metric
 from models.results import DriftReport
 from models.settings import Settings
 from tasks.doors import compose_of, engine_of
+from tasks.naming import artifact_key
 from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores, stores_exist
 
@@ -82,7 +83,7 @@ async def show_drift(report: DriftReport) -> None:
     ]
     await acreate_table_artifact(
         table=rows or [{"service": "all", "a start would": "keep", "because": "they run as declared"}],
-        key=f"drift-{report.environment}".replace("_", "-"),
+        key=artifact_key("drift", report.environment),
         description=f"Drift of {report.environment} at {report.seen_at:%Y-%m-%d %H:%M} UTC",
     )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from core.analysis import analyse_operations
-from core.explanation import explain
+from core.explanation import explain, lines_that_show
 from core.releases import differences
 from models.analysis import Analysis, Failure
 from models.errors_seen import RecordedError
@@ -14,8 +14,10 @@ from models.explanation import Explanation
 from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
-from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory, ReleaseStory
+from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory, ReleaseStory, TicketStory
 from tasks.stores import open_stores, stores_exist
+
+_NAMED = 5
 
 _MANY = 1_000_000
 """More operations and errors than an environment has in its analysed days; the days bound the answer."""
@@ -87,6 +89,28 @@ def read_explanation(deployment_id: str | None) -> Explanation:
         tickets=[ticket for story in stories for ticket in story.tickets],
         executions=[one for story in stories for one in story.executions if one.started_at >= operation.started_at],
         release_changes=_release_changes(operation),
+    )
+
+
+def read_ticket_story(ticket_id: str) -> TicketStory:
+    """A ticket with what shows its cause; the first letters of its id are enough.
+
+    Raises:
+        NotFoundError: There is no such ticket, or several begin like that.
+    """
+    store = open_stores().errors
+    found = [one for one in store.tickets() if one.ticket_id.lower().startswith(ticket_id.lower())]
+    if len(found) > 1:
+        names = ", ".join(one.ticket_id for one in found[:_NAMED])
+        raise NotFoundError(f"{len(found)} tickets begin with {ticket_id}: {names};", advice="give more letters.")
+    ticket = found[0] if found else store.ticket(ticket_id)
+    kept = [one for one in store.evidence(error_id=ticket.error_id) if one.service == ticket.service]
+    seen = kept[-1] if kept else None
+    return TicketStory(
+        ticket=ticket,
+        error=store.get(ticket.error_id),
+        first_cause=seen.first_cause if seen else "",
+        lines=lines_that_show(seen, seen.cause_service) if seen else (),
     )
 
 

@@ -14,12 +14,12 @@ from prefect.context import TaskRunContext
 
 from core.pattern_library import SHIPPED_PATTERNS
 from core.patterns import PatternSet
-from core.recovery import remembered
 from models.environments import Environment
 from models.errors_seen import Category, Evidence, Impact, Pattern, RecordedError
 from models.operations import OperationStatus, OperationType
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry, TicketState
 from models.sightings import Sighting
+from tasks.asking import let_go
 from tasks.doors import engine_of
 from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores
@@ -165,14 +165,7 @@ async def finish_attempt(execution: RecoveryExecution, *, resolution: str | None
 @task(name="open a ticket", **WRITE)
 async def open_ticket(ticket: Ticket) -> Ticket:
     """Ask a person; the ticket of the same cause is taken up again where there is one, with what was answered then."""
-
-    def ask() -> Ticket:
-        store = open_stores().errors
-        known = store.ticket_of_cause(ticket.error_id)
-        offered = remembered(known.history) if known is not None else ()
-        return store.open_ticket(replace(ticket, steps=(*offered, *ticket.steps)))
-
-    return await asyncio.to_thread(ask)
+    return await asyncio.to_thread(open_stores().errors.open_ticket, ticket)
 
 
 @task(name="read the ticket", **LOOK)
@@ -183,6 +176,16 @@ async def read_ticket(ticket_id: str) -> Ticket:
         NotFoundError: There is none of this id.
     """
     return await asyncio.to_thread(open_stores().errors.ticket, ticket_id)
+
+
+@task(name="read the error", **LOOK)
+async def read_error(error_id: str) -> RecordedError:
+    """An error as it is on record.
+
+    Raises:
+        NotFoundError: There is none of this id.
+    """
+    return await asyncio.to_thread(open_stores().errors.get, error_id)
 
 
 @task(name="let the ticket wait", **WRITE)
@@ -200,16 +203,17 @@ async def record_answer(ticket: Ticket, choice: Choice, entry: TicketEntry) -> N
 
 @task(name="close the tickets", **WRITE)
 async def close_tickets(error_id: str, at: datetime, why: str) -> None:
-    """Close what was asked about an error that is now resolved."""
+    """Close what was asked about an error that is now resolved; a run that waits for the answer ends."""
 
-    def close() -> None:
+    def close() -> list[Ticket]:
         store = open_stores().errors
         entry = TicketEntry(at=at, by="roas", what=why)
-        for ticket in store.tickets():
-            if ticket.error_id == error_id and ticket.state is not TicketState.RESOLVED:
-                store.move_ticket(ticket.ticket_id, ticket.state, TicketState.RESOLVED, entry)
+        asked = [one for one in store.tickets() if one.error_id == error_id and one.state is not TicketState.RESOLVED]
+        return [one for one in asked if store.move_ticket(one.ticket_id, one.state, TicketState.RESOLVED, entry)]
 
-    await asyncio.to_thread(close)
+    for ticket in await asyncio.to_thread(close):
+        if ticket.flow_run_id is not None:
+            await let_go(ticket.flow_run_id, f"{ticket.ticket_id} is resolved: {why}")
 
 
 @task(name="settle what a proven start has answered", **WRITE)

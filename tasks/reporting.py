@@ -12,6 +12,7 @@ from prefect.artifacts import acreate_markdown_artifact
 from models.analysis import Analysis
 from models.metrics import Alert, Prediction
 from models.records import RecordedScore
+from tasks.naming import artifact_key
 from tasks.patience import LOOK, WRITE
 from tasks.reading import read_analysis
 from tasks.stores import open_stores
@@ -54,4 +55,4 @@ async def read_days(environment: str, days: int, now: datetime) -> Days:
 async def keep_report(environment: str, made_at: datetime, since: datetime, text: str) -> None:
     """Keep a report in the store, and put it on the run's page."""
     await asyncio.to_thread(open_stores().monitoring.keep_report, environment, made_at, since, text)
-    await acreate_markdown_artifact(key=f"report-{environment.replace('_', '-')}", markdown=text)
+    await acreate_markdown_artifact(key=artifact_key("report", environment), markdown=text)

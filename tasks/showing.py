@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from uuid import UUID
@@ -13,6 +12,7 @@ from prefect.artifacts import acreate_progress_artifact, acreate_table_artifact,
 
 from core.redaction import Redactor
 from models.results import ServiceStart
+from tasks.naming import artifact_key
 
 log = logging.getLogger("roas")
 
@@ -63,7 +63,7 @@ class StartShown:
             said += f", {self._failed} failed"
         if self._artifact is None:
             self._artifact = await acreate_progress_artifact(
-                progress, key=_key("start", self._environment), description=said
+                progress, key=artifact_key("start", self._environment), description=said
             )
         else:
             await aupdate_progress_artifact(self._artifact, progress, description=said)
@@ -81,7 +81,7 @@ class StartShown:
                     }
                     for one in self.results
                 ],
-                key=_key("services", self._environment),
+                key=artifact_key("services", self._environment),
                 description=f"How the services of {self._environment} came up",
             )
 
@@ -100,8 +100,3 @@ async def show_start(environment: str, services: int, redactor: Redactor) -> Asy
         (ended,) = await asyncio.gather(showing, return_exceptions=True)
         if isinstance(ended, BaseException):
             log.warning("the UI does not show how far the start came: %s", str(ended) or type(ended).__name__)
-
-
-def _key(what: str, environment: str) -> str:
-    """An artifact's key: small letters, digits and dashes."""
-    return f"{what}-{re.sub('[^a-z0-9]+', '-', environment)}"

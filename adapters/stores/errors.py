@@ -153,7 +153,7 @@ class Errors:
         with self._database.read() as connection:
             found = connection.execute(sa.select(_errors).where(_errors.c.error_id == error_id)).one_or_none()
         if found is None:
-            raise NotFoundError(f"No error has the id {error_id!r};", advice="`roas errors` lists them.")
+            raise NotFoundError(f"No error has the id {error_id!r};", advice="`roas status` lists the open ones.")
         return _to_error(found)
 
     def knows(self, error_id: str) -> bool:
@@ -383,7 +383,7 @@ class Errors:
         """Ask a person, once for one cause: what is on record is given back.
 
         A ticket of the same cause that is still open gets what is new in this one; a resolved one is opened
-        again.
+        again. That the same error is seen once more is no news: its count tells it.
 
         Raises:
             StoreConstraintError: No error has the ticket's error id.
@@ -406,8 +406,12 @@ class Errors:
             else:
                 ticket_id = known.ticket_id
                 _append_to_ticket(connection, known, ticket)
-                again = "seen again" if known.state != TicketState.RESOLVED else "came back: opened again"
-                entries = (*ticket.history, TicketEntry(at=ticket.opened_at, by="roas", what=again))
+                entries = ticket.history
+                if known.state == TicketState.RESOLVED:
+                    again = "came back: opened again"
+                    entries = (*entries, TicketEntry(at=ticket.opened_at, by="roas", what=again))
+                elif known.error_id != ticket.error_id:
+                    entries = (*entries, TicketEntry(at=ticket.opened_at, by="roas", what="seen again"))
             _add_history(connection, ticket_id, entries)
             return _ticket(connection, ticket_id)
 

@@ -1,0 +1,101 @@
+"""Runs that wait for a person's answer, on whichever Prefect server this process talks to."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect.client.orchestration import PrefectClient, get_client
+from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.responses import SetStateStatus
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Completed
+
+from models.recovery import Ticket
+
+log = logging.getLogger("roas")
+
+ASKING_FLOW = "error-recovery"
+"""The flow whose deployment named after the environment asks a person."""
+
+
+class Taken(StrEnum):
+    """What became of an answer that was given to a run."""
+
+    TAKEN = "the run goes on with it"
+    TOO_LATE = "the run has another answer already"
+    NOBODY_WAITS = "no run waits for it"
+
+
+async def ask_on_the_server(ticket: Ticket, text: str) -> str | None:
+    """Begin a run that asks a person about a ticket, unless one does already; its id, or None where none could begin.
+
+    Only where the environment's recovery is deployed, as by `roas serve`: elsewhere the ticket waits for
+    `roas resolve` alone.
+    """
+    async with _server(f"ticket {ticket.ticket_id} is not asked about in the UI") as client:
+        earlier = await _run(client, ticket.flow_run_id)
+        if earlier is not None and not _over(earlier):
+            return str(earlier.id)
+        deployment = await client.read_deployment_by_name(f"{ASKING_FLOW}/{ticket.environment}")
+        parameters: dict[str, Any] = {"environment": ticket.environment, "text": text, "ticket": ticket.ticket_id}
+        begun = await client.create_flow_run_from_deployment(
+            deployment.id,
+            parameters=parameters | ({"service": ticket.service} if ticket.service else {}),
+            tags=[ticket.environment, "ticket"],
+            # Two processes that open the ticket at one moment begin one run.
+            idempotency_key=f"{ticket.ticket_id}:{len(ticket.history)}:{ticket.flow_run_id or ''}",
+        )
+        return str(begun.id)
+    return None
+
+
+async def resume_with(flow_run_id: str, answer: dict[str, str]) -> Taken:
+    """Give a suspended run its answer."""
+    async with _server(f"run {flow_run_id} could not be asked") as client:
+        run = await _run(client, flow_run_id)
+        if run is None or run.state is None or _over(run) or (run.state.is_scheduled() and run.run_count == 0):
+            return Taken.NOBODY_WAITS
+        if not run.state.is_paused():
+            return Taken.TOO_LATE
+        result = await client.resume_flow_run(run.id, run_input=answer)
+        # The server answers a refusal like an acceptance; only the status tells them apart.
+        return Taken.TAKEN if result.status == SetStateStatus.ACCEPT else Taken.TOO_LATE
+    return Taken.NOBODY_WAITS
+
+
+async def let_go(flow_run_id: str, why: str) -> None:
+    """End a run that still waits for an answer which is not needed any more."""
+    async with _server(f"run {flow_run_id} waits on") as client:
+        run = await _run(client, flow_run_id)
+        if run is not None and run.state is not None and (run.state.is_paused() or run.state.is_scheduled()):
+            await client.set_flow_run_state(run.id, Completed(message=why), force=True)
+
+
+async def _run(client: PrefectClient, flow_run_id: str | None) -> FlowRun | None:
+    """A run as the server knows it; None where it was another server's."""
+    try:
+        return await client.read_flow_run(UUID(flow_run_id)) if flow_run_id else None
+    except ObjectNotFound:
+        return None
+
+
+def _over(run: FlowRun) -> bool:
+    return run.state is None or run.state.is_final()
+
+
+@asynccontextmanager
+async def _server(without: str) -> AsyncIterator[PrefectClient]:
+    """The server; where it does not know or does not answer, what is asked of it is left undone, and logged."""
+    try:
+        async with get_client() as client:
+            yield client
+    except ObjectNotFound:
+        log.debug("%s: nothing is deployed there", without)
+    except (PrefectHTTPStatusError, httpx.HTTPError, OSError) as error:
+        log.info("%s: %s", without, error or type(error).__name__)
