@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 
 from prefect import flow
+from pydantic import Field
 
 from models.retention import LifecycleStep
 from tasks.retention import archive_deployments, clean_errors, compress_monitoring, optimise, vacuum
@@ -15,7 +16,9 @@ _STEPS = (compress_monitoring, clean_errors, archive_deployments, optimise, vacu
 
 
 @flow(name="lifecycle", flow_run_name="lifecycle")
-async def lifecycle(dry_run: bool = False) -> list[LifecycleStep]:
+async def lifecycle(
+    dry_run: bool = Field(False, description="On: say what would go, change nothing."),
+) -> list[LifecycleStep]:
     """Carry out the five steps in order; with `dry_run` say what would go and change nothing.
 
     Raises:

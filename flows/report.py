@@ -6,15 +6,19 @@ import logging
 from datetime import UTC, datetime
 
 from prefect import flow
+from pydantic import Field
 
 from core.reports import report_text
+from flows.parameters import ENVIRONMENT
 from tasks.reporting import keep_report, read_days
 
 log = logging.getLogger("roas")
 
 
 @flow(name="report", flow_run_name="report on {environment}")
-async def report(environment: str, days: int = 7) -> str:
+async def report(
+    environment: str = ENVIRONMENT, days: int = Field(7, ge=1, description="How many days it looks back.")
+) -> str:
     """Put the last days on one page of Markdown: on the run's page, and in the store.
 
     Raises:

@@ -10,6 +10,7 @@ from typing import Any
 from prefect import flow
 from prefect.client.schemas.objects import State
 from prefect.states import Failed
+from pydantic import Field
 
 from core.compose import plan_id, start_waves
 from core.judging import worst_service
@@ -17,6 +18,7 @@ from core.releases import Document, replaced_services
 from core.validation import validate
 from flows.identifiers import new_release_id
 from flows.judging import judge_now
+from flows.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, WAIT_SECONDS
 from flows.recording import UNDOING, Story, recorded
 from flows.starting import start_in_order
 from flows.undoing import FOUND, Undo, found_by
@@ -41,12 +43,12 @@ log = logging.getLogger("roas")
 
 @flow(name="startup", flow_run_name="start {environment}")
 async def startup(
-    environment: str,
-    asked_by: str | None = None,
-    deployment_id: str | None = None,
-    compose_files: list[str] | None = None,
-    plan: str | None = None,
-    wait_seconds: float = 0.0,
+    environment: str = ENVIRONMENT,
+    asked_by: str | None = ASKED_BY,
+    deployment_id: str | None = DEPLOYMENT_ID,
+    compose_files: list[str] | None = COMPOSE_FILES,
+    plan: str | None = Field(None, description="The id that `roas plan` printed: do exactly that, or nothing."),
+    wait_seconds: float = WAIT_SECONDS,
 ) -> OperationResult | State[Any]:
     """Start an environment's application and prove that it serves, or leave it as it served before.
 

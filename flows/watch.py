@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 
 from prefect import flow
+from pydantic import Field
 
 from core.alerts import maintenance_windows
 from core.watching import (
@@ -23,6 +24,7 @@ from core.watching import (
 )
 from flows.error_recovery import recover
 from flows.judging import dependencies_of, judge_now
+from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
 from models.compose import Application
 from models.environments import Environment
 from models.failures import EngineError, RoasError
@@ -51,7 +53,10 @@ _HOST = ""
 
 @flow(name="watch", flow_run_name="watch {environment}")
 async def watch(
-    environment: str, compose_files: list[str] | None = None, act: bool = True, hours: float = WATCH_HOURS
+    environment: str = ENVIRONMENT,
+    compose_files: list[str] | None = COMPOSE_FILES,
+    act: bool = ACT,
+    hours: float = Field(WATCH_HOURS, gt=0, description="How long; a scheduled watch is begun again after it."),
 ) -> WatchReport:
     """Watch an environment for so many hours, whether its engine is there or not.
 
