@@ -22,8 +22,13 @@ from pathlib import Path
 from models.failures import RoasError
 from models.settings import Settings
 
-LOG_TO_UI = ("PREFECT_LOGGING_EXTRA_LOGGERS", "roas")
-"""Our own log goes to the server as well, where a run's page shows it."""
+RUN_SETTINGS = {
+    # Our own log goes to the server as well, where a run's page shows it; that a task came to its end as it should
+    # is no news there.
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "roas",
+    "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
+}
+"""What the engine is told in a process that runs flows, where nobody has told it otherwise."""
 
 START_WITHIN = timedelta(seconds=90)
 """The first start of a new data folder also makes the server's own database."""
@@ -39,7 +44,8 @@ def prefect_api(settings: Settings) -> Iterator[None]:
     Raises:
         RoasError: The temporary server did not start.
     """
-    os.environ.setdefault(*LOG_TO_UI)
+    for name, value in RUN_SETTINGS.items():
+        os.environ.setdefault(name, value)
     if os.environ.get("PREFECT_API_URL"):
         yield
         return
@@ -73,6 +79,11 @@ def server_environment(home: Path) -> dict[str, str]:
         **os.environ,
         "PREFECT_HOME": str(home.absolute()),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # The newer UI calls an analytics host whatever is set, and hides Resume and Retry in a menu.
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # Kept in memory, the leases of runs that live on die with a server that is killed, and their limit with them.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_API_URL": "",
         # The recorder's defaults write one row at a time, which SQLite answers slowly.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import os
 import threading
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
 
 import click
 
 from adapters.environment_files import environment_names
 from adapters.host import port_is_free
-from flows.embedded import LOG_TO_UI, server_environment, wait_for_api
+from flows.embedded import RUN_SETTINGS, server_environment, wait_for_api
 from models.failures import BadInputError
 from models.settings import Settings
+
+_RUNNER_SETTINGS = {
+    "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+    # Without it the server cannot tell a run that is alive from one whose runner was killed.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+}
 
 
 def serve_all(settings: Settings) -> None:
@@ -37,11 +48,11 @@ def serve_all(settings: Settings) -> None:
     # Set before the engine is imported: it reads them once.
     os.environ.update(server_environment(home))
     os.environ["PREFECT_API_URL"] = url
-    os.environ.setdefault(*LOG_TO_UI)
     os.environ["PREFECT_UI_API_URL"] = url
-    os.environ.setdefault("PREFECT_RUNNER_POLL_FREQUENCY", "1")
-    click.echo(f"Prefect server starting, its files in {home}")
-    server = threading.Thread(target=_serve_api, args=(settings.server_port,), name="prefect-api", daemon=True)
+    for name, value in (RUN_SETTINGS | _RUNNER_SETTINGS).items():
+        os.environ.setdefault(name, value)
+    click.echo(f"Prefect server starting; its files and server.log are in {home}")
+    server = threading.Thread(target=_serve_api, args=(settings.server_port, home), name="prefect-api", daemon=True)
     server.start()
     wait_for_api()
     click.echo(f"Prefect UI: {url.removesuffix('/api')}   environments: {', '.join(names)}   stop with Ctrl-C")
@@ -51,26 +62,42 @@ def serve_all(settings: Settings) -> None:
 
 def _reconcile() -> None:
     """What an earlier `roas serve` left when it was killed is ended before anything new begins."""
-    import asyncio
-    from datetime import UTC, datetime
-
     from tasks.reconciling import mark_interrupted
 
     asyncio.run(mark_interrupted.fn(None, datetime.now(UTC)))
 
 
-def _serve_api(port: int) -> None:
+def _serve_api(port: int, home: Path) -> None:
     import uvicorn
     from prefect.server.api.server import create_app
 
+    # Where many write at once its SQLite is locked for a moment; the server says so at length, and clients try again.
+    log = logging.getLogger("prefect.server")
+    log.addHandler(logging.FileHandler(home / "server.log", delay=True))
+    log.propagate = False
     uvicorn.Server(uvicorn.Config(create_app, factory=True, host="127.0.0.1", port=port, log_level="error")).run()
 
 
 def _serve_deployments(names: tuple[str, ...]) -> None:
-    from prefect import serve
+    from prefect import get_client
+    from prefect.exceptions import TerminationSignal
+    from prefect.runner import Runner
 
+    from flows.automations import declare_automations
     from flows.deployments import deployments_of
 
-    served = [deployment for name in names for deployment in deployments_of(name)]
     # A watch of each environment runs all the time, beside what else is to run.
-    serve(*served, limit=4 + len(names), pause_on_shutdown=False, print_starting_message=False)
+    runner = Runner(limit=4 + len(names), pause_on_shutdown=False)
+    served = [deployment for name in names for deployment in deployments_of(name)]
+
+    async def run() -> None:
+        ids = {(one.flow_name, one.name): await runner.aadd_deployment(one) for one in served}
+        await declare_automations()
+        async with get_client() as client:
+            for name in names:
+                # Its schedule only begins again one that has died, and first comes a quarter of an hour from now.
+                await client.create_flow_run_from_deployment(ids["watch", name])
+        await runner.start()
+
+    with suppress(KeyboardInterrupt, TerminationSignal):
+        asyncio.run(run())

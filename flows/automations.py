@@ -1,0 +1,62 @@
+"""What the server itself does about runs: one whose process and runner are both gone is ended.
+
+`roas serve` declares it, and for a server of your own `python -m flows.automations`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+
+from prefect import get_client
+from prefect.automations import Automation
+from prefect.client.schemas.objects import StateType
+from prefect.events.actions import ChangeFlowRunState
+from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
+from prefect.events.schemas.events import ResourceSpecification
+
+SILENT_FOR = timedelta(seconds=90)
+"""Three heartbeats of a run, which are sent every 30 s."""
+
+_ALIVE = "prefect.flow-run.heartbeat"
+_AT_REST = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Suspended", "Paused", "Resuming", "Retrying")
+
+AUTOMATIONS = (
+    Automation(
+        name="roas: a run that nobody lives any more has crashed",
+        description=(
+            "Sets a run to Crashed that showed no sign of life for 90 s, where its runner was killed as well. "
+            "Retry on its page then takes it up after its last finished step."
+        ),
+        trigger=EventTrigger(
+            after={_ALIVE},
+            expect={_ALIVE, *(f"prefect.flow-run.{state}" for state in _AT_REST)},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=SILENT_FOR,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED, message="It showed no sign of life for 90 s: its process and runner are gone."
+            )
+        ],
+    ),
+)
+
+
+async def declare_automations() -> None:
+    """Create ours on the server, or bring those of the same name up to date; a person's own are left alone."""
+    async with get_client() as client:
+        known = {one.name: one.id for one in await client.read_automations()}
+        for automation in AUTOMATIONS:
+            wanted = AutomationCore(**automation.model_dump(exclude_unset=True))
+            if automation.name in known:
+                await client.update_automation(known[automation.name], wanted)
+            else:
+                await client.create_automation(wanted)
+
+
+if __name__ == "__main__":
+    asyncio.run(declare_automations())
