@@ -13,7 +13,16 @@ from typing import Any
 
 import click
 
-from flows import cli_monitoring, cli_operations, cli_patterns, cli_recovery, cli_resume, cli_stores, cli_why
+from flows import (
+    cli_monitoring,
+    cli_notify,
+    cli_operations,
+    cli_patterns,
+    cli_recovery,
+    cli_resume,
+    cli_stores,
+    cli_why,
+)
 from flows.cli_options import as_json, bare_compose, named, of_environment
 from flows.cli_running import run_flow, show_answer
 from models.failures import BadInputError, RoasError
@@ -172,6 +181,7 @@ def detect() -> None:
 
 
 cli_monitoring.register(roas)
+cli_notify.register(roas)
 cli_operations.register(roas)
 cli_patterns.register(roas)
 cli_recovery.register(roas)

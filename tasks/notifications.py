@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -31,6 +32,7 @@ UNHEALTHY = "roas.service.unhealthy"
 RECOVERED = "roas.service.recovered"
 RECOVERY_FAILED = "roas.recovery.failed"
 DEPLOYMENT_FAILED = "roas.deployment.failed"
+UNTOLD = "roas.notification.failed"
 
 
 def announce(
@@ -114,6 +116,13 @@ def _entry(notice: Notice) -> dict[str, object]:
 
 
 async def _send(block: str, notice: Notice) -> None:
+    if trouble := await tell(block, notice.subject, notice.body):
+        log.warning("%s: %s", notice.subject, trouble)
+        announce(UNTOLD, notice.environment, service=notice.service, error_id=notice.error_id, text=trouble)
+
+
+async def tell(block: str, subject: str, body: str) -> str | None:
+    """Send words through a notification block; why they could not be sent, None where they were."""
     # Imported only where somebody is to be told: with it come the clients of a dozen services.
     import prefect.blocks.notifications  # noqa: F401 - so that its kinds of blocks are known
     from prefect.blocks.abstract import NotificationBlock
@@ -121,14 +130,43 @@ async def _send(block: str, notice: Notice) -> None:
 
     try:
         async with asyncio.timeout(_SEND_SECONDS):
-            channel: Any = await Block.aload(block)
+            try:
+                channel: Any = await Block.aload(block)
+            except ValueError:
+                return f"there is no block {block} on the Prefect server"
             if not isinstance(channel, NotificationBlock):
-                log.warning("%s told nobody: block %s is none that notifies", notice.subject, block)
-                return
+                return f"block {block} is none that notifies"
             with channel.raise_on_failure():
-                sending = channel.notify(notice.body, notice.subject)
+                sending = channel.notify(body, subject)
                 if inspect.isawaitable(sending):
                     await sending
     except Exception as error:  # noqa: BLE001 - a block is anybody's code, and may raise anything
         # Its words are left out: they often quote the webhook's address, which is a secret.
-        log.warning("%s: block %s did not take the notice (%s)", notice.subject, block, type(error).__name__)
+        return f"block {block} did not take the notice ({type(error).__name__})"
+    return None
+
+
+async def keep_channel(kind: str, name: str, address: str, parts: Sequence[str]) -> str:
+    """Keep a webhook's address on the Prefect server, encrypted; the block as an environment's file names it."""
+    from prefect.blocks import notifications as blocks
+    from pydantic import SecretStr
+
+    block: Any
+    if kind == "discord":
+        block = blocks.DiscordWebhook(webhook_id=SecretStr(parts[0]), webhook_token=SecretStr(parts[1]))
+    elif kind == "slack":
+        block = blocks.SlackWebhook(url=SecretStr(address))
+    elif kind == "teams":
+        block = blocks.MicrosoftTeamsWebhook(url=SecretStr(address))
+    else:
+        block = blocks.CustomWebhookNotificationBlock.model_validate(
+            {
+                "name": "roas",
+                # Its address is no secret field, a value it is filled in with is.
+                "url": "{{address}}",
+                "secrets": {"address": address},
+                "json_data": {"subject": "{{subject}}", "body": "{{body}}"},
+            }
+        )
+    await block.save(name, overwrite=True)
+    return f"{block.get_block_type_slug()}/{name}"

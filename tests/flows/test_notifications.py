@@ -9,6 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
+from prefect import get_client
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from core.classification import classify
@@ -16,7 +17,7 @@ from models.errors_seen import RecordedError
 from models.notices import Occasion
 from models.recovery import Ticket
 from tasks.doors import find_environment
-from tasks.notifications import STREAM, tell_people
+from tasks.notifications import STREAM, keep_channel, tell, tell_people
 from tasks.stores import shared_cache
 from tests.flows.conftest import Place, well
 
@@ -130,3 +131,24 @@ async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
 async def test_a_block_that_is_not_there_fails_nothing(place: Place, asked: RecordedError) -> None:
     place.declare(well("web"), notify="[discord-webhook/nobody]")
     assert [one.occasion for one in await tell_people(find_environment("test"))] == [Occasion.FAILED]
+
+
+async def test_the_address_of_a_webhook_is_kept_secret(webhook: Webhook) -> None:
+    block = await keep_channel("webhook", "secret", webhook.url, ())
+
+    assert await tell(block, "Test", "a word") is None
+
+    assert webhook.got == [{"subject": "Test", "body": "a word"}]
+    async with get_client() as client:
+        kept = await client.read_block_document_by_name("secret", "custom-webhook", include_secrets=False)
+    assert "token-of-the-webhook" not in kept.model_dump_json()
+
+
+async def test_who_cannot_be_told_is_said_without_the_address(webhook: Webhook) -> None:
+    webhook.status = 403
+    block = await keep_channel("webhook", "refused", webhook.url, ())
+
+    assert await tell(block, "Test", "a word") == f"block {block} did not take the notice (HTTPStatusError)"
+    assert await tell("custom-webhook/nobody", "Test", "a word") == (
+        "there is no block custom-webhook/nobody on the Prefect server"
+    )

@@ -1,0 +1,86 @@
+"""`roas notify`: where people are told of failures."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import click
+
+from flows.cli_options import named
+from flows.cli_running import run_flow
+from models.failures import BadInputError, RoasError
+
+_ADDRESSES = {
+    "discord": re.compile(r"https://(?:[a-z]+\.)?discord(?:app)?\.com/api/webhooks/(\d+)/([\w-]+)/?"),
+    "slack": re.compile(r"https://hooks\.slack\.com/\S+"),
+    "teams": re.compile(r"https://\S+"),
+    "webhook": re.compile(r"https?://\S+"),
+}
+
+
+def register(group: click.Group) -> None:
+    """Add the commands of this module to `roas`."""
+    group.add_command(notify)
+
+
+@click.group()
+def notify() -> None:
+    """Where people are told of failures: Discord, Slack, Teams, or any webhook.
+
+    More kinds are under Blocks in the Prefect UI; they are named in an environment's file in the same way.
+    """
+
+
+@notify.command("add")
+@click.argument("kind", type=click.Choice(list(_ADDRESSES)))
+@click.argument("name", default="operations")
+def add(kind: str, name: str) -> None:
+    """Keep a webhook's address, encrypted, on the Prefect server. It is asked for, or read from standard input."""
+    if not re.fullmatch("[a-z0-9-]+", name):
+        raise BadInputError(f"{name!r} is no name for it;", advice="use small letters, digits and dashes.")
+    asked = (
+        click.prompt("Address of the webhook", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read()
+    )
+    address = str(asked).strip()
+    if not (parts := _ADDRESSES[kind].fullmatch(address)):
+        # The address is not repeated: whoever has it may write there.
+        raise BadInputError(
+            f"That is not the address of a {kind} webhook;", advice="copy it whole from where it was made."
+        )
+
+    async def keep() -> str:
+        from tasks.notifications import keep_channel
+
+        return await keep_channel(kind, name, address, parts.groups())
+
+    block = run_flow(keep, quiet=True)
+    click.echo(f"{block} is kept on the Prefect server")
+    click.echo(f"next: write `notify: [{block}]` into deployments/environments/ENV.yaml, then: roas notify test ENV")
+
+
+@notify.command("test")
+@click.argument("environment")
+def test(environment: str) -> None:
+    """Send a word to everyone that ENV's file names, and say who did not take it."""
+    name, _ = named(environment, (), None)
+
+    async def send() -> dict[str, str | None]:
+        from tasks.doors import find_environment
+        from tasks.notifications import tell
+
+        blocks = find_environment(name).notify
+        if not blocks:
+            raise BadInputError(
+                f"{name} tells nobody;", advice=f"write `notify: [discord-webhook/operations]` into {name}.yaml."
+            )
+        return {
+            block: await tell(block, f"Test from {name}", "You will be told here when something fails.")
+            for block in blocks
+        }
+
+    told = run_flow(send, quiet=True)
+    for block, trouble in told.items():
+        click.echo(f"{block}: {trouble or 'told'}")
+    if any(told.values()):
+        raise RoasError("Not everybody could be told;", advice="`roas notify add` keeps an address anew.")
