@@ -8,10 +8,12 @@ from pathlib import Path
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from adapters.stores import Stores
+from adapters.stores.archives import archives
 from adapters.stores.batch import BatchWriter
+from adapters.stores.lifecycle import RetentionPolicy, archive_deployments, clean_errors, compress_monitoring
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
@@ -21,6 +23,7 @@ from tests.stores.values import ERROR
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+ONE_DAY = RetentionPolicy(**dict.fromkeys(("monitoring", "errors", "deployments", "failed_deployments"), timedelta(1)))
 
 names = st.sampled_from(["a", "b", "c"])
 environments = st.sampled_from(["dev", "prod"])
@@ -40,7 +43,9 @@ class StoresAndDictionaries(RuleBasedStateMachine):
         self.error_ids = 0
         self.leases: dict[str, str] = {}
         self.samples: dict[int, float] = {}
-        self.probes = 0
+        self.probes = self.first_probe = 0
+        self.archived = 0
+        self.cleaned = False
 
     def open(self) -> None:
         self.stores = Stores.open(Settings(data_dir=self.folder))
@@ -120,6 +125,21 @@ class StoresAndDictionaries(RuleBasedStateMachine):
         self.writer.put(ProbeRow, probe(self.probes))
         self.probes += 1
 
+    @precondition(lambda self: not self.cleaned)
+    @rule()
+    def clean_up(self) -> None:
+        """Two days later all that is over leaves, but for the last success of each kind; once, since it is slow."""
+        self.cleaned = True
+        self.writer.flush()
+        for step in (compress_monitoring, clean_errors, archive_deployments):
+            assert step(self.stores, NOON + timedelta(days=2), ONE_DAY).complete
+        self.archived += len(self.samples)
+        self.samples = {}
+        self.first_probe = self.probes
+        self.operations = {
+            name: known for name, known in self.operations.items() if known[0] is not OperationStatus.FAILED
+        }
+
     @rule()
     def crash(self) -> None:
         """Go on with the files as a killed process leaves them at this moment."""
@@ -146,7 +166,17 @@ class StoresAndDictionaries(RuleBasedStateMachine):
     def probes_agree(self) -> None:
         self.writer.flush()
         found = [one.detail for one in reversed(self.stores.monitoring.probes("prod", limit=1000))]
-        assert found == [str(place) for place in range(self.probes)]
+        assert found == [str(place) for place in range(self.first_probe, self.probes)]
+
+    @rule()
+    def archives_agree(self) -> None:
+        assert sum(one.rows for one in archives(self.stores) if one.table == "metric_samples") == self.archived
+
+    @rule()
+    def one_moment_agrees(self) -> None:
+        with self.stores.at_one_moment() as moment:
+            assert {one.deployment_id for one in moment.deployments.history()} == self.operations.keys()
+            assert sum(one.count for one in moment.errors.open_errors()) == sum(self.errors.values())
 
 
 def operation(name: str, environment: str) -> Operation:
