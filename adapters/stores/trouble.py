@@ -76,7 +76,7 @@ _KINDS: tuple[tuple[type[StoreError], tuple[str, ...], str], ...] = (
     ),
     (
         StoreFullError,
-        ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "PG53"),
+        ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "PG53"),
         "free room on its disk; what waits to be written is kept and goes in by itself.",
     ),
     (

@@ -1,7 +1,9 @@
 """A disk without room: a clear error, nothing lost that was accepted, and all goes on once there is room."""
 
 import contextlib
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -114,3 +116,22 @@ def test_a_transaction_over_three_stores_without_room_happens_whole_or_not_at_al
         ballast.unlink()
         stores.execute_cross_db_transaction(failed_start(20_000))
         assert len(set(contents(stores))) == 1
+
+
+def test_the_command_says_that_the_disk_is_full_and_works_once_there_is_room(small_disk: Path) -> None:
+    def pause() -> subprocess.CompletedProcess[str]:
+        words = [Path(sys.executable).with_name("roas"), "pause", "bot", "--reason", "x"]
+        surroundings = os.environ | {"ROAS_DATA_DIR": str(small_disk / "data")}
+        return subprocess.run(words, capture_output=True, text=True, check=False, env=surroundings)
+
+    with Stores.open(Settings(data_dir=small_disk / "data")) as stores:
+        stores.monitoring.beat("before", NOON)
+    ballast = fill(small_disk)
+    done = pause()
+    assert done.returncode == 1
+    assert "free room on its disk" in done.stderr
+    assert done.stderr.count("\n") == 1
+    ballast.unlink()
+    assert pause().returncode == 0
+    with Stores.open(Settings(data_dir=small_disk / "data")) as stores:
+        assert stores.monitoring.heartbeats() == {"before": NOON}
