@@ -11,6 +11,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import logging
+import math
 import os
 import secrets
 import struct
@@ -32,7 +33,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlmodel import SQLModel
 
-from adapters.stores.batch_rows import RowRefusedError, Rows, rows_of
+from adapters.stores.batch_rows import GivenRows, GivenValues, RowRefusedError, Rows, rows_of
 from adapters.stores.gate import Gate
 from adapters.stores.monitoring import probe_row, series_ids, to_ms
 from adapters.stores.sql import table
@@ -56,7 +57,8 @@ _HEAD = struct.Struct("<IIB")
 _SHAPE, _ROWS = 0, 1
 _BYTES_AT_ONCE = 512 * 1024
 _TURN_BYTES = 4 * 1024 * 1024
-_KEPT_BYTES = 1024 * 1024
+_KEPT_BYTES = 512 * 1024
+_TICK_NS = 2_000_000_000
 _FIRST_PAUSE_SECONDS = 0.5
 
 
@@ -107,6 +109,7 @@ class BatchWriter:
         self._leader = Gate(self._folder / "leader.lock")
         self._encoders: dict[tuple[type[SQLModel], tuple[str, ...]], _Encoder] = {}
         self._readers: dict[str, _Reader] = {}
+        self._seen_changed = -1
         self._series: dict[tuple[str, str, str], int] = {}
         self._trouble: str | None = None
         self._pause_seconds = 0.0
@@ -171,14 +174,15 @@ class BatchWriter:
         shape = (row, tuple(rows[0]))
         encoder = self._encoders.get(shape) or self._new_encoder(shape)
         try:
-            payload = encoder.encode(rows)
+            values = encoder.encode(rows)
+            payload = to_json(values)
         except (TypeError, ValueError, AttributeError, KeyError) as error:
             raise StoreConstraintError(
                 f"A row for {encoder.target} cannot be stored: {error};",
                 advice="give each value the type its column has.",
             ) from error
         with self._lock:
-            self._spools[encoder.store].append(encoder.shape, payload)
+            self._spools[encoder.store].append(encoder.shape, payload, values)
             self._waiting += len(rows)
             full = self._waiting >= self._batch_size
             if full:
@@ -365,9 +369,13 @@ class BatchWriter:
     def _look(self) -> list[_Reader]:
         """Every spool of every process."""
         with self._looking:
-            for name in os.listdir(self._folder):  # noqa: PTH208 - once a batch, and paths are slow to make
-                if name.endswith(".spool") and name[0] != "." and name not in self._readers:
-                    self._readers[name] = _Reader(self._folder / name)
+            changed = os.stat(self._folder).st_mtime_ns  # noqa: PTH116 - with every batch, and paths are slow to make
+            if changed != self._seen_changed:
+                # Another file made within the same tick of the clock would leave the folder's time as it is.
+                self._seen_changed = changed if abs(time.time_ns() - changed) > _TICK_NS else -1
+                for name in os.listdir(self._folder):  # noqa: PTH208
+                    if name.endswith(".spool") and name[0] != "." and name not in self._readers:
+                        self._readers[name] = _Reader(self._folder / name)
             return [self._readers[name] for name in sorted(self._readers)]
 
 
@@ -391,9 +399,9 @@ def _make(folder: Path) -> None:
 
 @dataclass(slots=True)
 class _Batch:
-    """Rows of one spool as JSON, by the statement that inserts them, and the bytes they take in the spool."""
+    """Rows of one spool, by the statement that inserts them, and the bytes they take in the spool."""
 
-    rows: dict[int, bytes] = field(default_factory=dict)
+    rows: dict[int, GivenRows] = field(default_factory=dict)
     shapes: dict[int, tuple[str, list[str]]] = field(default_factory=dict)
     bytes: int = 0
 
@@ -415,26 +423,35 @@ class _Encoder:
         self.encode = _compiled([target.columns[name] for name in names], dialect)
 
 
-def _compiled(columns: Sequence[sa.Column[Any]], dialect: sa.Dialect) -> Callable[[Sequence[Mapping[str, Any]]], bytes]:
-    """A function without inner loops and with few calls, since it runs with every row: rows to a JSON list of lists."""
-    known: dict[str, Any] = {"to_json": to_json, "UTC": UTC, "datetime": datetime}
+_QUICK: tuple[tuple[type[sa.types.TypeEngine[Any]], str], ...] = (
+    (UtcDateTime, "v.isoformat(' ', 'microseconds')[:26] if type(v := {}) is datetime and v.tzinfo is UTC"),
+    (sa.Boolean, "v if (v := {}) is True or v is False"),
+    (sa.Text, "v if type(v := {}) is str or v is None"),
+    (sa.Integer, "v if type(v := {}) is int or v is None"),
+    (sa.Float, "v if type(v := {}) is float and -inf < v < inf"),
+)
+"""What nearly every value is goes without a call, to the same text and number."""
+
+
+def _compiled(
+    columns: Sequence[sa.Column[Any]], dialect: sa.Dialect
+) -> Callable[[Sequence[Mapping[str, Any]]], GivenValues]:
+    """A function without inner loops and with few calls, since it runs with every row."""
+    known: dict[str, Any] = {"plain": _plain, "inf": math.inf, "UTC": UTC, "datetime": datetime}
     parts = []
     for place, column in enumerate(columns):
         value, processor = f"values[{column.name!r}]", column.type.dialect_impl(dialect).bind_processor(dialect)
-        if processor is None:
-            parts.append(value)
-            continue
         known[f"process_{place}"] = processor
-        # What nearly every value is goes without a call, to the same text and number.
-        quick = {
-            UtcDateTime: "v.isoformat(' ', 'microseconds')[:26] if type(v := {}) is datetime and v.tzinfo is UTC",
-            sa.Boolean: "v if (v := {}) is True or v is False",
-        }.get(type(column.type))
-        call = f"process_{place}({value})"
-        parts.append(f"({quick.format(value)} else process_{place}(v))" if quick else call)
-    source = f"lambda rows: to_json([[{', '.join(parts)}] for values in rows], inf_nan_mode='null')"
-    encode: Callable[[Sequence[Mapping[str, Any]]], bytes] = eval(source, known)  # noqa: S307 - of column names
+        call = "plain(v)" if processor is None else f"plain(process_{place}(v))"
+        quick = next((words for kind, words in _QUICK if isinstance(column.type, kind)), "None if (v := {}) is None")
+        parts.append(f"({quick.format(value)} else {call})")
+    source = f"lambda rows: [({', '.join(parts)},) for values in rows]"
+    encode: Callable[[Sequence[Mapping[str, Any]]], GivenValues] = eval(source, known)  # noqa: S307 - of column names
     return encode
+
+
+def _plain(value: Any) -> Any:
+    return from_json(to_json(value, inf_nan_mode="null"))
 
 
 class _Spool:
@@ -451,11 +468,11 @@ class _Spool:
         self._file: int | None = None
         self._size = 0
         self._numbers: dict[bytes, bytes] = {}
-        self._kept: dict[bytes, list[bytes]] = {}
+        self._kept: dict[bytes, GivenValues] = {}
         self._kept_from = 0
 
-    def append(self, shape: bytes, payload: bytes) -> None:
-        """Add rows, a JSON list of lists, of the statement that `shape` tells."""
+    def append(self, shape: bytes, payload: bytes, rows: GivenValues) -> None:
+        """Add rows of the statement that `shape` tells; `payload` is what they are as JSON."""
         if self._file is None or self._size > _TURN_BYTES:
             self._turn()
         number = self._numbers.get(shape)
@@ -466,9 +483,9 @@ class _Spool:
         if self._size - self._kept_from > _KEPT_BYTES:
             self._keep_from_here()
         elif shape in self._kept:
-            self._kept[shape].append(payload[1:-1])
+            self._kept[shape] += rows
         else:
-            self._kept[shape] = [payload[1:-1]]
+            self._kept[shape] = rows
         if self._power_safe:
             os.fdatasync(self._file or 0)
 
@@ -478,7 +495,7 @@ class _Spool:
         if position == self._kept_from and self._size > position:
             batch = _Batch(bytes=self._size - position)
             for number, (shape, rows) in enumerate(self._kept.items()):
-                batch.shapes[number], batch.rows[number] = _shape(shape), _list_of(rows)
+                batch.shapes[number], batch.rows[number] = _shape(shape), rows
         self._keep_from_here()
         return batch
 
@@ -664,7 +681,7 @@ class _Reader:
             else:
                 unreadable += size
             at += size
-        rows = {number: _list_of(parts) for number, parts in lists.items()}
+        rows: dict[int, GivenRows] = {number: _list_of(parts) for number, parts in lists.items()}
         return _Batch(rows=rows, shapes=self._shapes, bytes=len(data)), unreadable
 
     def _read_shapes(self, moved: bytes) -> bool:

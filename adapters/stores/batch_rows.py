@@ -1,6 +1,6 @@
 """What the batch writer says to a database: where a spool is, and rows as they lie in it.
 
-Rows come as JSON, a list of lists. SQLite is given their values; PostgreSQL takes the JSON itself apart.
+Rows come as a list of lists, or as the JSON of one. SQLite is given their values; PostgreSQL takes the JSON apart.
 """
 
 # ruff: noqa: S608 - the statements are made of names of tables and columns
@@ -25,6 +25,13 @@ from adapters.stores.trouble import said
 log = logging.getLogger("roas")
 
 
+GivenValues = list[tuple[Any, ...]]
+"""Rows as JSON knows them, so that it makes no difference whether they were read back or not."""
+
+GivenRows = bytes | GivenValues
+"""Rows, or their JSON: a list of lists."""
+
+
 class RowRefusedError(Exception):
     """A row of a batch breaks a rule. Which one it is, `insert_by_halves` finds out in another transaction."""
 
@@ -41,14 +48,14 @@ class Rows(Protocol):
     def forget_position(self, spool: str) -> None:
         """The spool is no more."""
 
-    def insert(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
+    def insert(self, target: sa.Table, columns: Sequence[str], rows: GivenRows) -> None:
         """Insert rows; where the key is the row's own, the last one given is kept.
 
         Raises:
             RowRefusedError: One breaks a rule. The transaction must be undone.
         """
 
-    def insert_by_halves(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
+    def insert_by_halves(self, target: sa.Table, columns: Sequence[str], rows: GivenRows) -> None:
         """As `insert`; a row that breaks a rule is found and kept in dead_letters with its reason.
 
         It costs a savepoint, which makes every page that changes be copied.
@@ -85,18 +92,18 @@ class _SqliteRows:
     def forget_position(self, spool: str) -> None:
         self._driver.execute("DELETE FROM spool_positions WHERE spool = ?", (spool,))
 
-    def insert(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
+    def insert(self, target: sa.Table, columns: Sequence[str], rows: GivenRows) -> None:
         try:
-            self._driver.executemany(_sqlite_insert(target, tuple(columns)), from_json(rows))
+            self._driver.executemany(_sqlite_insert(target, tuple(columns)), _values(rows))
         except (sqlite3.Error, OverflowError) as error:
             if _befalls_any_row(error):
                 raise
             raise RowRefusedError from error
 
-    def insert_by_halves(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
-        self._by_halves(target, columns, from_json(rows))
+    def insert_by_halves(self, target: sa.Table, columns: Sequence[str], rows: GivenRows) -> None:
+        self._by_halves(target, columns, _values(rows))
 
-    def _by_halves(self, target: sa.Table, columns: Sequence[str], rows: Sequence[list[Any]]) -> None:
+    def _by_halves(self, target: sa.Table, columns: Sequence[str], rows: GivenValues) -> None:
         self._driver.execute("SAVEPOINT batch")
         try:
             self._driver.executemany(_sqlite_insert(target, tuple(columns)), rows)
@@ -133,22 +140,22 @@ class _PostgresqlRows:
     def forget_position(self, spool: str) -> None:
         self._run("DELETE FROM spool_positions WHERE spool = %s", (spool,))
 
-    def insert(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
+    def insert(self, target: sa.Table, columns: Sequence[str], rows: GivenRows) -> None:
         try:
-            self._run(_postgresql_insert(target, tuple(columns)), (rows.decode(),))
+            self._run(_postgresql_insert(target, tuple(columns)), (_json(rows),))
         except sa.exc.DBAPIError as error:
             if not _is_of_the_row(error):
                 raise
             raise RowRefusedError from error
 
-    def insert_by_halves(self, target: sa.Table, columns: Sequence[str], rows: bytes) -> None:
+    def insert_by_halves(self, target: sa.Table, columns: Sequence[str], rows: GivenRows) -> None:
         try:
             with self._connection.begin_nested():
-                self._run(_postgresql_insert(target, tuple(columns)), (rows.decode(),))
+                self._run(_postgresql_insert(target, tuple(columns)), (_json(rows),))
         except sa.exc.DBAPIError as error:
             if not _is_of_the_row(error):
                 raise
-            parsed = from_json(rows)
+            parsed = _values(rows)
             if len(parsed) == 1:
                 _say_buried(target, error.orig)
                 self._run(
@@ -157,11 +164,20 @@ class _PostgresqlRows:
                 )
                 return
             half = len(parsed) // 2
-            self.insert_by_halves(target, columns, to_json(parsed[:half]))
-            self.insert_by_halves(target, columns, to_json(parsed[half:]))
+            self.insert_by_halves(target, columns, parsed[:half])
+            self.insert_by_halves(target, columns, parsed[half:])
 
     def _run(self, statement: str, values: tuple[Any, ...]) -> sa.CursorResult[Any]:
         return self._connection.exec_driver_sql(statement, values)
+
+
+def _values(rows: GivenRows) -> GivenValues:
+    found: GivenValues = from_json(rows) if isinstance(rows, bytes) else rows
+    return found
+
+
+def _json(rows: GivenRows) -> str:
+    return (rows if isinstance(rows, bytes) else to_json(rows)).decode()
 
 
 _NOTE_POSITION = (
@@ -199,7 +215,7 @@ def _say_buried(target: sa.Table, error: object) -> None:
     log.error("batch writer: a row for %s was refused and is kept in dead_letters: %s", target.name, said(error))
 
 
-def _letter(target: sa.Table, columns: Sequence[str], row: list[Any], error: object) -> tuple[str, str, str, str]:
+def _letter(target: sa.Table, columns: Sequence[str], row: Sequence[Any], error: object) -> tuple[str, str, str, str]:
     payload = dict(zip(columns, row, strict=False))
     at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     return at, target.name, said(error), to_json(payload).decode()

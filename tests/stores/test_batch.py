@@ -1,5 +1,6 @@
 """A row the batch writer accepted is written once, whatever dies meanwhile."""
 
+import math
 import multiprocessing
 import os
 import re
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
 from itertools import count
 
 import pytest
@@ -20,6 +22,7 @@ from adapters.stores.batch import BatchWriter
 from models.failures import StoreConstraintError, StoreFullError
 from models.health import ProbeResult
 from models.metrics import Metric
+from models.operations import OperationType
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentOperation, ServiceStateChange
 from models.tables.monitoring import DeploymentHealth, MetricSample, ProbeRow
@@ -91,6 +94,20 @@ def test_what_is_stored_is_what_a_session_stores(stores: Stores, writer: BatchWr
         ours, theirs = connection.exec_driver_sql("SELECT * FROM deployment_health_history").all()
     assert ours[1:] == theirs[1:]
     assert str(ours.timestamp).startswith("2026-07-01 12:00:00")
+
+
+def test_what_is_stored_is_the_same_whether_rows_were_read_back_or_not(stores: Stores) -> None:
+    odd = [None, 3, True, 2.5, math.inf, -math.inf, math.nan, Decimal("1.5")]
+    rows = [probe(place) | {"latency_ms": value, "detail": OperationType.START} for place, value in enumerate(odd)]
+    with BatchWriter(stores) as other, BatchWriter(stores) as writer:
+        writer.put_many(ProbeRow, rows)
+        writer.flush()
+        other.put_many(ProbeRow, rows)
+        writer.flush()
+    with stores.databases["monitoring"].read() as connection:
+        found = connection.exec_driver_sql("SELECT latency_ms, detail FROM probe_results ORDER BY id").all()
+    assert found[: len(odd)] == found[len(odd) :]
+    assert len(found) == 2 * len(odd)
 
 
 def test_columns_left_out_get_their_defaults(stores: Stores, writer: BatchWriter) -> None:
