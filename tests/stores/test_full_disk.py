@@ -1,10 +1,8 @@
 """A disk without room: a clear error, nothing lost that was accepted, and all goes on once there is room."""
 
-import contextlib
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -16,35 +14,13 @@ from models.failures import StoreFullError
 from models.metrics import Metric
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
+from tests.small_disk import fill, small_disk
 from tests.stores.test_batch import details, numbers, probe
 from tests.stores.test_transactions import contents, failed_start
 
+__all__ = ["small_disk"]
+
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=6m", "none", folder], check=False, capture_output=True
-    )
-    if mounted.returncode:
-        pytest.skip("this user may not mount a small disk")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
-
-
-def fill(folder: Path, leave: int = 0) -> Path:
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file, contextlib.suppress(OSError):
-        while file.write(bytes(65536)):
-            pass
-    with ballast.open("r+b", buffering=0) as file:
-        file.truncate(max(0, ballast.stat().st_size - leave))
-    return ballast
 
 
 def put_until_refused(writer: BatchWriter, first: int, accepted: list[int]) -> None:
