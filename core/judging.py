@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from core.collection import ILL
-from core.health import judge_service
-from models.compose import ServiceDeclaration
-from models.environments import ServiceSpec
+from core.health import judge_service, unknown_service
+from models.compose import Application, ServiceDeclaration
+from models.environments import Environment, ServiceSpec
 from models.errors_seen import Category, Severity, Strategy, Verdict
 from models.health import HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.operations import StateChange
@@ -68,3 +68,29 @@ def judge_declared(
     runs = any(seen.state == "running" for seen in mine)
     one_shot = declaration.awaited if runs else declaration.one_shot
     return judge_service(declaration.name, mine, probe, spec=spec, one_shot=one_shot)
+
+
+def judge_all(
+    environment: Environment,
+    application: Application,
+    sightings: Sequence[Sighting],
+    answers: Mapping[str, ProbeResult | str],
+) -> list[ServiceVerdict]:
+    """Judge every declared service; its answer is what its probe said, or why that could not be asked."""
+    return [
+        _judge_answered(environment, declaration, sightings, answers.get(declaration.name))
+        for declaration in application.services.values()
+        if declaration.replicas
+    ]
+
+
+def _judge_answered(
+    environment: Environment,
+    declaration: ServiceDeclaration,
+    sightings: Sequence[Sighting],
+    answer: ProbeResult | str | None,
+) -> ServiceVerdict:
+    spec = environment.service(declaration.name)
+    if isinstance(answer, str):
+        return unknown_service(declaration.name, answer, spec=spec)
+    return judge_declared(declaration, sightings, answer, spec)

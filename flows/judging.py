@@ -7,12 +7,12 @@ import logging
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
-from core.health import judge_environment, unknown_service
-from core.judging import judge_declared
-from models.compose import Application, ServiceDeclaration
+from core.health import judge_environment
+from core.judging import judge_all
+from models.compose import Application
 from models.environments import Environment
 from models.failures import RoasError
-from models.health import HealthReport, ProbeResult, ServiceVerdict
+from models.health import HealthReport, ProbeResult
 from models.metrics import Dependency, DependencyType, HealthImpact
 from models.sightings import Sighting
 from tasks.monitoring import load_of_host
@@ -41,11 +41,7 @@ async def judge_now(
     answers = dict(
         zip(probed, await asyncio.gather(*(_answer_or_why_not(environment, name) for name in probed)), strict=True)
     )
-    verdicts = [
-        _judged(environment, declaration, sightings, answers.get(declaration.name))
-        for declaration in application.services.values()
-        if declaration.replicas
-    ]
+    verdicts = judge_all(environment, application, sightings, answers)
     return judge_environment(
         environment.name,
         verdicts,
@@ -64,18 +60,6 @@ async def _answer_or_why_not(environment: Environment, service: str) -> ProbeRes
     except (RoasError, TimeoutError) as error:
         log.warning("%s could not be probed: %s", service, error or type(error).__name__)
         return str(error) or "its probe did not end in time"
-
-
-def _judged(
-    environment: Environment,
-    declaration: ServiceDeclaration,
-    sightings: Sequence[Sighting],
-    answer: ProbeResult | str | None,
-) -> ServiceVerdict:
-    spec = environment.service(declaration.name)
-    if isinstance(answer, str):
-        return unknown_service(declaration.name, answer, spec=spec)
-    return judge_declared(declaration, sightings, answer, spec)
 
 
 def dependencies_of(environment: Environment, application: Application) -> list[Dependency]:
