@@ -9,9 +9,9 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 
 class Settings(BaseSettings):
-    """Read from the process environment, names starting with ROAS_."""
+    """Read from the process environment, names starting with ROAS_; an empty variable is not set."""
 
-    model_config = SettingsConfigDict(env_prefix="ROAS_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="ROAS_", env_ignore_empty=True, extra="ignore")
 
     data_dir: Path = Field(default=Path("data"), description="Folder of the stores, their spools and archives.")
     stores_url: str | None = Field(
