@@ -227,7 +227,7 @@ class _Journal:
             final_status=status,
             manual_intervention_required=failed is not None,
         )
-        await finish_attempt(self.execution, resolution=f"automatic: {took.strategy}" if failed is None else None)
+        await finish_attempt(self.execution, was=self._case.error.evidence.get("container_state"))
         log.info("recovery of %s: %s", self._case.service, status)
         return self.execution
 

@@ -35,7 +35,6 @@ from tasks.monitoring import (
     tell_cache,
 )
 from tasks.reconciling import mark_interrupted
-from tasks.records import record_health
 from tasks.services import look_at_application, read_application
 
 log = logging.getLogger("roas")
@@ -73,11 +72,10 @@ async def collection(
     if application is not None and any(one.method is RecoveryMethod.AUTOMATIC for one in recoveries):
         after = await _or_gap("health after recovery", judge_now(declared, application), gaps)
         if after is not None:
-            await record_health(after)
             well = {verdict.service for verdict in after.services if verdict.health not in ILL}
             states, closed = close_proven(outcome, well, after.checked_at)
             proven = dependency_status(seen.needs, after.services, after.checked_at)
-            await store_closed(environment, after.checked_at, states, closed, proven)
+            await store_closed(environment, after.checked_at, states, closed, proven, after)
             over = {alert.alert_id for alert in closed}
             alerts = tuple(alert for alert in alerts if alert.alert_id not in over)
     report = CollectionReport(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -26,6 +27,7 @@ from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
 from models.compose import Application
 from models.environments import Environment, RecoveryPolicy
 from models.errors_seen import Category, RecordedError, Strategy, Verdict
+from models.evidence import EvidenceBundle
 from models.failures import ActionRefusedError, BadInputError, EnvironmentBusyError, GivenUpError, RoasError
 from models.health import HealthReport, ServiceHealth
 from models.metrics import Dependency
@@ -33,12 +35,11 @@ from models.operations import Runner
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket, TicketEntry, TicketState
 from tasks.actions import deployed_ago
 from tasks.asking import ASKING_FLOW, ask_on_the_server
-from tasks.evidence import failure_evidence, link_evidence
+from tasks.evidence import failure_evidence
 from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
 from tasks.recovery import (
     begin_attempt,
-    close_tickets,
     deployed_seconds_ago,
     let_ticket_wait,
     open_ticket,
@@ -49,7 +50,6 @@ from tasks.recovery import (
     record_answer,
     record_error,
     record_error_of_the_run,
-    record_impact,
     recovery_paused,
     stopped_by_person,
     usual_seconds,
@@ -154,19 +154,25 @@ async def recover(
     person must decide: only for a run that does nothing else.
     """
     now = datetime.now(UTC)
-    bundles = (
-        await failure_evidence(declared, application, service, deployment_id=deployment_id, reason=text)
-        if declared
-        else []
-    )
+    bundles: list[EvidenceBundle] = []
+    health: HealthReport | None = None
+    needed = [need.depends_on for need in dependencies if need.service == service]
+    # Where validation stopped it, an operation has touched nothing whose health could tell of it.
+    operated = deployment_id if source != "validation" else None
+    if declared is not None:
+        bundles, health = await asyncio.gather(
+            failure_evidence(declared, application, service, deployment_id=deployment_id, reason=text),
+            _health_now(declared, application, operated) if needed or operated else _nothing(),
+        )
     evidence = evidence_of(bundles[0]) if service and bundles else None
-    down = await _dependencies_down(declared, application, service, dependencies) if declared and service else ()
     fresh = await deployed_seconds_ago(environment, now) if evidence else None
-    evidence = with_surroundings(evidence, down, fresh)
+    evidence = with_surroundings(evidence, _down(health, needed), fresh)
     patterns = await read_patterns()
     verdict = classify(text, evidence=evidence, patterns=patterns)
     if source != "person":
         verdict = as_failure(verdict)
+    usual = await usual_seconds(environment, verdict.category)
+    impact = analyse_impact(verdict, service, dependencies, history_seconds=usual)
     record = record_error_of_the_run if converse else record_error
     error = await record(
         RecordedError(
@@ -181,10 +187,11 @@ async def recover(
             service=service,
             predictive=predictive,
             evidence=asdict(evidence) if evidence else {},
-        )
+        ),
+        impact=impact if verdict.category is not Category.BENIGN else None,
+        bundles=[bundle.bundle_id for bundle in bundles],
+        health=health if operated else None,
     )
-    if bundles:
-        await link_evidence([bundle.bundle_id for bundle in bundles], error.error_id)
     log.info("error %s: %s, because %s", error.error_id, verdict.category, verdict.reason)
     if verdict.category is Category.BENIGN:
         return RecoveryOutcome(
@@ -195,9 +202,6 @@ async def recover(
             reason=verdict.reason,
         )
     verdict = error.verdict if converse else verdict
-    usual = await usual_seconds(environment, verdict.category)
-    impact = analyse_impact(verdict, service, dependencies, history_seconds=usual)
-    await record_impact(error.error_id, impact, now)
     handling = _Handling(
         declared=declared,
         application=application,
@@ -424,7 +428,6 @@ class _Handling:
             return self._outcome(RecoveryMethod.DEFERRED, f"{busy.what} the next look takes it up")
         self.last_attempt = execution.attempt_id
         if execution.success:
-            await close_tickets(self.error.error_id, datetime.now(UTC), "recovered automatically")
             return self._outcome(
                 RecoveryMethod.AUTOMATIC, execution.final_status, success=True, steps=_details(execution)
             )
@@ -521,21 +524,23 @@ async def _not_needed(environment: Environment, application: Application, servic
     return f"it is {verdict.health} now" if verdict is not None and verdict.health not in _DOWN else None
 
 
-async def _dependencies_down(
-    environment: Environment, application: Application | None, service: str, dependencies: Sequence[Dependency]
-) -> tuple[str, ...]:
-    """What the service needs and does not have, nearest first."""
-    needed = [need.depends_on for need in dependencies if need.service == service]
-    if not needed:
-        return ()
-    health = await _health_now(environment, application)
-    ill = {} if health is None else {v.service for v in health.services if v.health in _DOWN}
+def _down(health: HealthReport | None, needed: Sequence[str]) -> tuple[str, ...]:
+    """What of the services that are needed is down, nearest first."""
+    ill = set() if health is None else {verdict.service for verdict in health.services if verdict.health in _DOWN}
     return tuple(name for name in needed if name in ill)
 
 
-async def _health_now(environment: Environment, application: Application | None) -> HealthReport | None:
+async def _nothing() -> None:
+    """Stands where there is nothing to look at."""
+
+
+async def _health_now(
+    environment: Environment, application: Application | None, deployment_id: str | None = None
+) -> HealthReport | None:
     try:
-        return await judge_now(environment, application or await read_application(environment))
+        return await judge_now(
+            environment, application or await read_application(environment), deployment_id=deployment_id
+        )
     except RoasError as error:
         log.info("health of %s is not known: %s", environment.name, error)
         return None

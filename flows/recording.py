@@ -14,10 +14,13 @@ from prefect.context import FlowRunContext
 from prefect.runtime import flow_run
 
 from adapters.processes import this_process
+from core.classification import classify
+from core.judging import as_failure
 from core.reconciliation import was_interrupted
 from flows.ending import ended_by_sigterm
 from flows.error_recovery import error_recovery
-from flows.identifiers import new_deployment_id
+from flows.identifiers import new_deployment_id, new_error_id
+from models.errors_seen import RecordedError
 from models.failures import (
     BadInputError,
     EnvironmentBusyError,
@@ -34,6 +37,7 @@ from tasks.lease import Hold, hold_environment
 from tasks.notifications import DEPLOYMENT_FAILED, announce
 from tasks.reconciling import let_run, mark_interrupted, operation_of, record_step, take_up
 from tasks.records import begin_operation, finish_operation
+from tasks.recovery import known_failure, record_error
 from tasks.redaction import redact
 
 log = logging.getLogger("roas")
@@ -55,7 +59,8 @@ class Story:
     """One operation while it is being lived: its id, and the facts that go into its record.
 
     Where it was interrupted and is taken up again, `steps` are those it had finished, and `done` says so in
-    short: the step's name, or the step's and the service's, as ("proven", "redis").
+    short: the step's name, or the step's and the service's, as ("proven", "redis"). Where it `settles` its
+    environment, ending it well resolves what earlier starts failed of.
     """
 
     deployment_id: str
@@ -63,6 +68,7 @@ class Story:
     started_at: datetime
     facts: dict[str, Any] = field(default_factory=dict)
     recovery: RecoveryOutcome | None = None
+    settles: bool = False
     steps: tuple[OperationStep, ...] = ()
     done: frozenset[str | tuple[str, str]] = frozenset()
 
@@ -263,19 +269,43 @@ async def _hand_on(
     story: Story, operation_type: OperationType, failure: Exception, text: str, compose_files: tuple[str, ...]
 ) -> None:
     """Let error recovery take the evidence and record the error, before anything is replaced."""
+    service = failure.service if isinstance(failure, StartFailedError) else None
+    source = "validation" if isinstance(failure, ValidationFailedError) else str(operation_type)
     try:
         story.recovery = await error_recovery(
             environment=story.environment,
             text=text,
             deployment_id=story.deployment_id,
-            service=failure.service if isinstance(failure, StartFailedError) else None,
-            source="validation" if isinstance(failure, ValidationFailedError) else str(operation_type),
+            service=service,
+            source=source,
             compose_files=list(compose_files),
             act=False,
         )
     except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
         said = await _redacted(story, trouble, compose_files)
         log.error("the failure of %s could not be handed to error recovery: %s", story.deployment_id, said)
+        await _record_plainly(story, text, service, source)
+
+
+async def _record_plainly(story: Story, text: str, service: str | None, source: str) -> None:
+    """Write down what failed where error recovery could not: an operation that failed has an error on record."""
+    now = datetime.now(UTC)
+    error = RecordedError(
+        error_id=new_error_id(now),
+        environment=story.environment,
+        text=text,
+        source=source,
+        verdict=as_failure(classify(text)),
+        first_seen=now,
+        last_seen=now,
+        deployment_id=story.deployment_id,
+        service=service,
+    )
+    try:
+        if not await known_failure(story.deployment_id):
+            await record_error(error)
+    except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
+        log.error("the failure of %s could not be recorded: %s", story.deployment_id, trouble)
 
 
 async def _undo(
@@ -299,7 +329,12 @@ async def _redacted(story: Story, error: Exception, compose_files: tuple[str, ..
 
 
 async def _finish(story: Story, status: OperationStatus, facts: dict[str, Any]) -> None:
-    await finish_operation(story.deployment_id, status, datetime.now(UTC), story.facts | facts)
+    settles = story.environment if story.settles and status is OperationStatus.SUCCESS else None
+    settled = await finish_operation(
+        story.deployment_id, status, datetime.now(UTC), story.facts | facts, settles=settles
+    )
+    for error_id in settled:
+        log.info("error %s is resolved: start %s was proven", error_id, story.deployment_id)
 
 
 async def _undisturbed(doing: Coroutine[Any, Any, Answer]) -> Answer:

@@ -33,7 +33,6 @@ from models.validation_facts import Facts
 from tasks.evidence import take_evidence
 from tasks.planning import plan_start
 from tasks.records import record_health, record_validation
-from tasks.recovery import settle_failed_starts
 from tasks.releases import keep_release, look_at_release, look_at_what_is_there, proven_releases, read_template
 from tasks.services import create_containers
 from tasks.validation import look_before
@@ -110,9 +109,7 @@ class _Start:
                 environment, application, self._template, new_release_id(now), story.deployment_id, now
             )
             story.facts["release"] = (await keep_release(environment, seen)).release_id
-        why = f"start {story.deployment_id} was proven"
-        for error_id in await settle_failed_starts(name, datetime.now(UTC), why):
-            log.info("error %s is resolved: %s", error_id, why)
+        story.settles = True
 
     async def _look(self, story: Story, name: str, files: tuple[str, ...]) -> tuple[Environment, Facts]:
         environment, facts = await look_before(name, files)

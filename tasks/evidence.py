@@ -30,7 +30,7 @@ from models.settings import Settings
 from models.sightings import ContainerEvent, Sighting, SystemSample
 from tasks.doors import engine_of, redactor_of
 from tasks.naming import artifact_key
-from tasks.patience import LOOK, WRITE
+from tasks.patience import LOOK
 from tasks.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -152,12 +152,6 @@ async def failure_evidence(
     return await _take(
         environment, application, [service], deployment_id=deployment_id, reason=reason, occasion=Occasion.FAILURE
     )
-
-
-@task(name="link the evidence", **WRITE)
-async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
-    """Say that bundles show an error."""
-    await asyncio.to_thread(open_stores().errors.link_evidence, list(bundle_ids), error_id)
 
 
 @dataclass(slots=True)

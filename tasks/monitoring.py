@@ -83,7 +83,6 @@ async def store_round(environment: str, judged: Judged) -> None:
         stores.writer.put_metrics(judged.metrics)
         probes = [probe for verdict in judged.health.services for probe in verdict.probes]
         stores.writer.put_probes(probes, environment)
-        stores.monitoring.record_health(judged.health)
         stores.monitoring.put_round(
             environment,
             outcome.at,
@@ -93,6 +92,7 @@ async def store_round(environment: str, judged: Judged) -> None:
             alerts=[*outcome.alerts, *outcome.closed],
             predictions=outcome.predictions,
             scores=[_recorded(environment, score, outcome.at) for score in outcome.scores],
+            health=judged.health,
         )
         try:
             stores.writer.flush()
@@ -109,11 +109,18 @@ async def store_closed(
     states: Mapping[Key, bytes],
     closed: Sequence[Alert],
     dependencies: Sequence[Dependency],
+    health: HealthReport,
 ) -> None:
-    """Keep which alerts a recovery has ended, and how the dependencies are after it."""
-    await asyncio.to_thread(
-        open_stores().monitoring.put_round, environment, at, states=states, alerts=closed, dependencies=dependencies
-    )
+    """Keep how the environment is after a recovery, and which alerts that has ended: all of it or nothing."""
+
+    def put() -> None:
+        stores = open_stores()
+        stores.writer.put_probes([probe for verdict in health.services for probe in verdict.probes], environment)
+        stores.monitoring.put_round(
+            environment, at, states=states, alerts=closed, dependencies=dependencies, health=health
+        )
+
+    await asyncio.to_thread(put)
 
 
 @task(name="tell the cache", **WRITE)

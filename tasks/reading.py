@@ -53,7 +53,7 @@ def read_deployment(deployment_id: str) -> DeploymentStory:
     operation = stores.deployments.get(deployment_id)
     whole = operation.deployment_id
     reports = stores.monitoring.health_history(deployment_id=whole, limit=1)
-    errors = [error for error in stores.errors.list(environment=operation.environment) if error.deployment_id == whole]
+    errors = stores.errors.of_deployment(whole, *_named_error(operation))
     return DeploymentStory(
         operation=operation,
         validations=tuple(stores.deployments.validations(whole)),
@@ -72,13 +72,10 @@ def read_explanation(deployment_id: str | None) -> Explanation:
     """
     stores = open_stores()
     operation = _failed_last() if deployment_id is None else stores.deployments.get(deployment_id)
-    whole, environment = operation.deployment_id, operation.environment
+    whole = operation.deployment_id
     bundles = stores.errors.evidence(deployment_id=whole)
-    errors = {e.error_id: e for e in stores.errors.list(environment=environment) if e.deployment_id == whole}
-    # A cause that an earlier operation had too is on record as that one's; its evidence leads there.
-    linked = {bundle.error_id for bundle in bundles if bundle.error_id is not None} - errors.keys()
-    errors |= {error_id: stores.errors.get(error_id) for error_id in sorted(linked)}
-    stories = [_story(error) for error in errors.values()]
+    linked = [bundle.error_id for bundle in bundles if bundle.error_id is not None]
+    stories = [_story(error) for error in stores.errors.of_deployment(whole, *_named_error(operation), *linked)]
     validations = stores.deployments.validations(whole)
     return explain(
         operation,
@@ -175,6 +172,12 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
         )
         for name, operation in sorted(latest.items())
     ]
+
+
+def _named_error(operation: Operation) -> tuple[str, ...]:
+    """A cause that an earlier operation had too is on record as that one's; this one's record names it."""
+    named = operation.details.get("error_id")
+    return () if named is None else (str(named),)
 
 
 def _failed_last() -> Operation:

@@ -10,10 +10,14 @@ from typing import Any
 from prefect import task
 
 from models.health import HealthReport
-from models.operations import Operation, OperationStatus, OperationStep, StateChange
+from models.operations import Operation, OperationStatus, OperationStep, OperationType, StateChange
+from models.recovery import Ticket, TicketEntry
 from models.validation import ValidationResult
 from tasks.patience import LOOK, WRITE
+from tasks.recovery import let_go_of
 from tasks.stores import open_stores
+
+_OF_A_START = frozenset({"validation", str(OperationType.START)})
 
 
 @task(
@@ -26,10 +30,37 @@ async def begin_operation(operation: Operation) -> None:
 
 @task(name="record the end", task_run_name="record the end: {status}", **WRITE)
 async def finish_operation(
-    deployment_id: str, status: OperationStatus, ended_at: datetime, details: dict[str, Any]
-) -> bool:
-    """Write how an operation ended; False where it had already ended."""
-    return await asyncio.to_thread(open_stores().deployments.finish, deployment_id, status, ended_at, details)
+    deployment_id: str,
+    status: OperationStatus,
+    ended_at: datetime,
+    details: dict[str, Any],
+    *,
+    settles: str | None = None,
+) -> list[str]:
+    """Write how an operation ended. One that had already ended stays as it is.
+
+    A start that was proven settles an environment: what its earlier starts failed of is resolved with it, errors
+    and tickets, or nothing is. Gives back the ids of these errors.
+    """
+
+    why, closed = f"start {deployment_id} was proven", list[Ticket]()
+
+    def put() -> list[str]:
+        if settles is None:
+            open_stores().deployments.finish(deployment_id, status, ended_at, details)
+            return []
+        with open_stores().together() as stores:
+            if not stores.deployments.finish(deployment_id, status, ended_at, details):
+                return []
+            answered = [one.error_id for one in stores.errors.open_errors(settles) if one.source in _OF_A_START]
+            for error_id in answered:
+                stores.errors.resolve(error_id, ended_at, why)
+                closed.extend(stores.errors.close_tickets(error_id, TicketEntry(at=ended_at, by="roas", what=why)))
+            return answered
+
+    answered = await asyncio.to_thread(put)
+    await let_go_of(closed, why)
+    return answered
 
 
 @task(name="record the validation", **WRITE)

@@ -15,16 +15,15 @@ from prefect.context import TaskRunContext
 from core.pattern_library import SHIPPED_PATTERNS
 from core.patterns import PatternSet
 from models.environments import Environment
-from models.errors_seen import Category, Evidence, Impact, Pattern, RecordedError
-from models.operations import OperationStatus, OperationType
-from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry, TicketState
+from models.errors_seen import Category, Evidence, Impact, Pattern, RecordedError, Strategy
+from models.health import HealthReport, ServiceHealth
+from models.operations import OperationStatus, OperationType, StateChange
+from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
 from models.sightings import Sighting
 from tasks.asking import let_go
 from tasks.doors import engine_of
 from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores
-
-_OF_A_START = frozenset({"validation", str(OperationType.START)})
 
 
 @task(name="read the patterns", **LOOK)
@@ -78,17 +77,42 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
 
 
 @task(name="record the error", **WRITE)
-async def record_error(error: RecordedError) -> RecordedError:
-    """Write an error, or count it up where the same one is still open."""
+async def record_error(
+    error: RecordedError,
+    *,
+    impact: Impact | None = None,
+    bundles: Sequence[str] = (),
+    health: HealthReport | None = None,
+) -> RecordedError:
+    """Write an error, or count it up where the same one is still open, with all that was found out about it.
+
+    Who is hit by it, the evidence that shows it, the health it was seen with, and in the record of the operation
+    that failed of it its id: all of that, or nothing.
+    """
 
     def put() -> RecordedError:
-        store = open_stores().errors
-        kept = store.record(error)
-        if error.verdict.pattern_name is not None:
-            store.pattern_matched(error.verdict.pattern_name, error.last_seen)
+        with open_stores().together() as stores:
+            kept = stores.errors.record(error)
+            if error.verdict.pattern_name is not None:
+                stores.errors.pattern_matched(error.verdict.pattern_name, error.last_seen)
+            if impact is not None:
+                stores.errors.add_impact(kept.error_id, impact, error.last_seen)
+            if bundles:
+                stores.errors.link_evidence(list(bundles), kept.error_id)
+            if health is not None:
+                stores.monitoring.record_health(health)
+            if error.deployment_id is not None and stores.deployments.known(error.deployment_id) is not None:
+                stores.deployments.note(error.deployment_id, {"error_id": kept.error_id})
         return kept
 
     return await asyncio.to_thread(put)
+
+
+@task(name="is the failure recorded", **LOOK)
+async def known_failure(deployment_id: str) -> bool:
+    """Whether an operation's record names the error it failed of."""
+    known = await asyncio.to_thread(open_stores().deployments.known, deployment_id)
+    return known is not None and "error_id" in known.details
 
 
 def _once_for_the_run(context: TaskRunContext, _parameters: dict[str, Any]) -> str | None:
@@ -96,15 +120,15 @@ def _once_for_the_run(context: TaskRunContext, _parameters: dict[str, Any]) -> s
 
 
 @task(name="record the error", persist_result=True, cache_key_fn=_once_for_the_run)
-async def record_error_of_the_run(error: RecordedError) -> RecordedError:
+async def record_error_of_the_run(
+    error: RecordedError,
+    *,
+    impact: Impact | None = None,
+    bundles: Sequence[str] = (),
+    health: HealthReport | None = None,
+) -> RecordedError:
     """The same for a run that may be suspended: begun again from the top, it finds the error as it was judged."""
-    return await record_error.fn(error)
-
-
-@task(name="record the impact", **WRITE)
-async def record_impact(error_id: str, impact: Impact, at: datetime) -> None:
-    """Write who is hit by an error."""
-    await asyncio.to_thread(open_stores().errors.add_impact, error_id, impact, at)
+    return await record_error.fn(error, impact=impact, bundles=bundles, health=health)
 
 
 @task(name="read past recoveries", **LOOK)
@@ -150,16 +174,40 @@ async def write_attempt(execution: RecoveryExecution) -> None:
 
 
 @task(name="record the outcome", **WRITE)
-async def finish_attempt(execution: RecoveryExecution, *, resolution: str | None) -> None:
-    """Write how an attempt ended; with a resolution the error is marked resolved as well."""
+async def finish_attempt(execution: RecoveryExecution, *, was: str | None) -> None:
+    """Write how an attempt ended. `was` is the state the service was found in, where that is known.
 
-    def put() -> None:
-        store = open_stores().errors
-        store.write_attempt(execution)
-        if resolution is not None:
-            store.resolve(execution.error_id, execution.ended_at or datetime.now(UTC), resolution)
+    Where it helped, the error is resolved, its tickets are closed, and the service's change of state is noted at
+    the start that it runs by: all of that, or nothing. A service that no recorded start runs has nowhere to
+    note it.
+    """
 
-    await asyncio.to_thread(put)
+    def put() -> Sequence[Ticket]:
+        with open_stores().together() as stores:
+            stores.errors.write_attempt(execution)
+            if not execution.success:
+                return ()
+            ended = execution.ended_at or datetime.now(UTC)
+            stores.errors.resolve(execution.error_id, ended, f"automatic: {execution.strategy}")
+            entry = TicketEntry(at=ended, by="roas", what="recovered automatically")
+            closed = stores.errors.close_tickets(execution.error_id, entry)
+            home = stores.deployments.last_success(execution.environment, OperationType.START)
+            # A rollback is an operation of its own, which has noted what it did.
+            if home is None or execution.service is None or execution.strategy is Strategy.ROLL_BACK_RELEASE:
+                return closed
+            change = StateChange(
+                deployment_id=home.deployment_id,
+                service=execution.service,
+                previous_state=was,
+                new_state=str(ServiceHealth.HEALTHY),
+                changed_at=ended,
+                reason=f"recovered: {execution.strategy}",
+                details={"error_id": execution.error_id, "attempt": execution.attempt_id},
+            )
+            stores.deployments.record_changes([change])
+            return closed
+
+    await let_go_of(await asyncio.to_thread(put), "recovered automatically")
 
 
 @task(name="open a ticket", **WRITE)
@@ -201,36 +249,11 @@ async def record_answer(ticket: Ticket, choice: Choice, entry: TicketEntry) -> N
     await asyncio.to_thread(open_stores().errors.answer, ticket, choice, entry)
 
 
-@task(name="close the tickets", **WRITE)
-async def close_tickets(error_id: str, at: datetime, why: str) -> None:
-    """Close what was asked about an error that is now resolved; a run that waits for the answer ends."""
-
-    def close() -> list[Ticket]:
-        store = open_stores().errors
-        entry = TicketEntry(at=at, by="roas", what=why)
-        asked = [one for one in store.tickets() if one.error_id == error_id and one.state is not TicketState.RESOLVED]
-        return [one for one in asked if store.move_ticket(one.ticket_id, one.state, TicketState.RESOLVED, entry)]
-
-    for ticket in await asyncio.to_thread(close):
+async def let_go_of(closed: Sequence[Ticket], why: str) -> None:
+    """End the runs that wait for an answer to tickets that are resolved."""
+    for ticket in closed:
         if ticket.flow_run_id is not None:
             await let_go(ticket.flow_run_id, f"{ticket.ticket_id} is resolved: {why}")
-
-
-@task(name="settle what a proven start has answered", **WRITE)
-async def settle_failed_starts(environment: str, at: datetime, why: str) -> list[str]:
-    """Resolve the open errors of earlier starts of an environment, with their tickets; gives back their ids."""
-
-    def settle() -> list[str]:
-        store = open_stores().errors
-        answered = [error for error in store.open_errors(environment) if error.source in _OF_A_START]
-        for error in answered:
-            store.resolve(error.error_id, at, why)
-        return [error.error_id for error in answered]
-
-    settled = await asyncio.to_thread(settle)
-    for error_id in settled:
-        await close_tickets.fn(error_id, at, why)
-    return settled
 
 
 @task(name="when was it deployed last", **LOOK)

@@ -217,12 +217,14 @@ class Errors:
     def resolve(self, error_id: str, at: datetime, resolution: str) -> bool:
         """Resolve an error; False where it is unknown or already resolved."""
         with self._database.write() as connection:
-            done = connection.execute(
-                sa.update(_errors)
-                .where(_errors.c.error_id == error_id, _errors.c.resolved_at.is_(None))
-                .values(resolved_at=at, resolution=resolution)
-            )
-            return done.rowcount == 1
+            return _resolve(connection, error_id, at, resolution)
+
+    def of_deployment(self, deployment_id: str, *more: str) -> Sequence[RecordedError]:
+        """The errors that were first seen in an operation, and those of these ids, the latest seen first."""
+        its = sa.or_(_errors.c.deployment_id == deployment_id, _errors.c.error_id.in_(more))
+        query = sa.select(_errors).where(its).order_by(_errors.c.last_seen.desc(), _errors.c.id.desc())
+        with self._database.read() as connection:
+            return [_to_error(row) for row in connection.execute(query)]
 
     def causes(self, environment: str, resolved_since: datetime) -> Sequence[Cause]:
         """Every error that is open or was resolved since then, with what people were told and asked about it."""
@@ -428,6 +430,21 @@ class Errors:
                 _add_history(connection, ticket_id, [entry])
             return done.rowcount == 1
 
+    def close_tickets(self, error_id: str, entry: TicketEntry) -> Sequence[Ticket]:
+        """Resolve what was asked about an error, with a line in each ticket's history; the tickets as they were."""
+        with self._database.write() as connection:
+            mine = sa.and_(_tickets.c.error_id == error_id, _tickets.c.state != TicketState.RESOLVED.value)
+            names = connection.scalars(sa.select(_tickets.c.ticket_id).where(mine)).all()
+            closed = [_ticket(connection, ticket_id) for ticket_id in names]
+            for ticket_id in names:
+                connection.execute(
+                    sa.update(_tickets)
+                    .where(_tickets.c.ticket_id == ticket_id)
+                    .values(state=TicketState.RESOLVED.value, resolved_at=entry.at)
+                )
+                _add_history(connection, ticket_id, [entry])
+            return closed
+
     def ticket_of_cause(self, error_id: str) -> Ticket | None:
         """The ticket about the cause of an error, open or not; None where nobody was ever asked."""
         same_cause = (
@@ -466,8 +483,8 @@ class Errors:
                 .values(state=to_state.value, resolved_at=entry.at if choice is Choice.RESOLVED else None)
             )
             _add_history(connection, ticket.ticket_id, [entry])
-        if choice is Choice.RESOLVED:
-            self.resolve(ticket.error_id, entry.at, f"by {entry.by}: {entry.what}")
+            if choice is Choice.RESOLVED:
+                _resolve(connection, ticket.error_id, entry.at, f"by {entry.by}: {entry.what}")
 
     def ticket(self, ticket_id: str) -> Ticket:
         """The ticket of this id, with its history.
@@ -607,6 +624,15 @@ class Errors:
         query = sa.select(_controls).where(sa.or_(_controls.c.until.is_(None), _controls.c.until > now))
         with self._database.read() as connection:
             return [_to_pause(row) for row in connection.execute(query)]
+
+
+def _resolve(connection: sa.Connection, error_id: str, at: datetime, resolution: str) -> bool:
+    done = connection.execute(
+        sa.update(_errors)
+        .where(_errors.c.error_id == error_id, _errors.c.resolved_at.is_(None))
+        .values(resolved_at=at, resolution=resolution)
+    )
+    return done.rowcount == 1
 
 
 def _fingerprint(error: RecordedError) -> str:

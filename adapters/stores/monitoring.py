@@ -78,25 +78,8 @@ class Monitoring:
 
     def record_health(self, report: HealthReport) -> None:
         """Record how an environment was judged. A report that is already there is left as it is."""
-        values = {
-            "timestamp": report.checked_at,
-            "deployment_id": report.deployment_id,
-            "overall_health": report.overall.value,
-            "services_total": len(report.services),
-            "services_healthy": report.count(ServiceHealth.HEALTHY, ServiceHealth.COMPLETED),
-            "services_degraded": report.count(
-                ServiceHealth.DEGRADED, ServiceHealth.STARTING, ServiceHealth.UNPROVEN, ServiceHealth.UNKNOWN
-            ),
-            "services_unhealthy": report.count(ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED),
-            "system_load_avg": report.system_load,
-            "critical_alerts_count": report.critical_alerts,
-            "environment": report.environment,
-            "report": {"services": report.services, "findings": report.findings},
-        }
-        same = sa.exists().where(_health.c.environment == report.environment, _health.c.timestamp == report.checked_at)
         with self._database.write() as connection:
-            if not connection.scalar(sa.select(same)):
-                insert(connection, DeploymentHealth, values)
+            _put_health(connection, report)
 
     def health_history(
         self, environment: str | None = None, deployment_id: str | None = None, limit: int = 50
@@ -290,6 +273,7 @@ class Monitoring:
         alerts: Sequence[Alert] = (),
         predictions: Sequence[Prediction] = (),
         scores: Sequence[RecordedScore] = (),
+        health: HealthReport | None = None,
     ) -> None:
         """Keep all that one round of monitoring found, or nothing; doing it twice is doing it once.
 
@@ -297,6 +281,8 @@ class Monitoring:
         of None are not known this time and stay as they are.
         """
         with self._database.write() as connection:
+            if health is not None:
+                _put_health(connection, health)
             _put_states(connection, environment, states)
             _put_baselines(connection, environment, baselines)
             if dependencies is not None:
@@ -537,6 +523,27 @@ def _refuse(connection: sa.Connection, environment: str, keys: Sequence[_Key]) -
             payload={"series": ["/".join(key) for key in keys[:100]]},
         )
     )
+
+
+def _put_health(connection: sa.Connection, report: HealthReport) -> None:
+    values = {
+        "timestamp": report.checked_at,
+        "deployment_id": report.deployment_id,
+        "overall_health": report.overall.value,
+        "services_total": len(report.services),
+        "services_healthy": report.count(ServiceHealth.HEALTHY, ServiceHealth.COMPLETED),
+        "services_degraded": report.count(
+            ServiceHealth.DEGRADED, ServiceHealth.STARTING, ServiceHealth.UNPROVEN, ServiceHealth.UNKNOWN
+        ),
+        "services_unhealthy": report.count(ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED),
+        "system_load_avg": report.system_load,
+        "critical_alerts_count": report.critical_alerts,
+        "environment": report.environment,
+        "report": {"services": report.services, "findings": report.findings},
+    }
+    same = sa.exists().where(_health.c.environment == report.environment, _health.c.timestamp == report.checked_at)
+    if not connection.scalar(sa.select(same)):
+        insert(connection, DeploymentHealth, values)
 
 
 def _to_report(row: sa.Row[Any]) -> HealthReport:

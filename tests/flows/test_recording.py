@@ -285,3 +285,30 @@ async def test_an_operation_that_is_lived_elsewhere_is_not_taken_up(place: Place
         await live(fail, deployment_id="test-1")
 
     assert only().status is OperationStatus.RUNNING
+
+
+async def test_a_failed_operation_names_its_error_and_has_the_health_it_was_seen_with(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    with pytest.raises(StartFailedError):
+        await live(fail)
+
+    operation, stores = only(), open_stores()
+    [error] = stores.errors.open_errors("test")
+    assert operation.details["error_id"] == error.error_id
+    assert len(stores.errors.impacts(error.error_id)) == 1
+    [health] = stores.monitoring.health_history(deployment_id=operation.deployment_id)
+    assert [verdict.service for verdict in health.services] == ["redis"]
+
+
+async def test_a_failure_that_error_recovery_cannot_handle_is_on_record_all_the_same(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    with open_stores().databases["errors"].write() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER broken BEFORE INSERT ON error_impact_analysis BEGIN SELECT raise(ABORT, 'broken'); END"
+        )
+    with pytest.raises(StartFailedError):
+        await live(fail)
+
+    [error] = open_stores().errors.open_errors("test")
+    assert (error.text, error.service) == ("redis did not start", "redis")
+    assert only().details["error_id"] == error.error_id
