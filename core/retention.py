@@ -10,13 +10,17 @@ from models.retention import RetentionPolicy
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cutoffs:
-    """What happened before these moments leaves. `samples_over_budget` is where the size budget stops."""
+    """What happened before these moments leaves. `over_budget` is where the size budget stops."""
 
     monitoring: datetime
     errors: datetime
     deployments: datetime
     failed_deployments: datetime
-    samples_over_budget: datetime
+    hours: datetime
+    days: datetime
+    runs: datetime
+    failed_runs: datetime
+    over_budget: datetime
 
 
 def cutoffs(policy: RetentionPolicy, now: datetime) -> Cutoffs:
@@ -26,7 +30,11 @@ def cutoffs(policy: RetentionPolicy, now: datetime) -> Cutoffs:
         errors=now - policy.errors,
         deployments=now - policy.deployments,
         failed_deployments=now - max(policy.failed_deployments, policy.deployments),
-        samples_over_budget=now - policy.keep_always,
+        hours=now - max(policy.hours, policy.monitoring),
+        days=now - max(policy.days, policy.hours),
+        runs=now - policy.runs,
+        failed_runs=now - max(policy.failed_runs, policy.runs),
+        over_budget=now - policy.keep_always,
     )
 
 
@@ -57,9 +65,9 @@ def pages_to_give_back(use: FileUse, policy: RetentionPolicy) -> int:
     return max(0, use.free - spare)
 
 
-def over_budget(use: FileUse, policy: RetentionPolicy) -> bool:
-    """Whether a store holds more than it may."""
-    return use.used_bytes > policy.store_bytes
+def over_budget(use: FileUse, policy: RetentionPolicy) -> int:
+    """How many bytes more than it may a store holds; 0 where it is within its budget."""
+    return max(0, use.used_bytes - policy.store_bytes)
 
 
 def full_in(use: FileUse, policy: RetentionPolicy, growth_bytes_per_day: float) -> timedelta | None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 _ACCURACY = 0.02
 _LOG_GAMMA = math.log((1 + _ACCURACY) / (1 - _ACCURACY))
-_SMALLEST = 1e-9
+_SMALLEST, _LARGEST = 1e-9, 1e300
 
 
 @dataclass(slots=True)
@@ -60,7 +60,8 @@ _OFFSET = math.ceil(math.log(_SMALLEST) / _LOG_GAMMA) - 1
 
 
 def _bucket(value: float) -> int:
-    size = abs(value)
+    # What is infinite counts as very much, so that one such row spoils no hour.
+    size = min(abs(value), _LARGEST)
     if size < _SMALLEST:
         return 0
     bucket = math.ceil(math.log(size) / _LOG_GAMMA) - _OFFSET

@@ -75,6 +75,7 @@ def wait_for_api() -> None:
 
 def server_environment(home: Path) -> dict[str, str]:
     """What a Prefect server of ours is started with: its files in one folder, and no words to the outside."""
+    retention = Settings().retention
     return {
         **os.environ,
         "PREFECT_HOME": str(home.absolute()),
@@ -85,6 +86,10 @@ def server_environment(home: Path) -> dict[str, str]:
         # Kept in memory, the leases of runs that live on die with a server that is killed, and their limit with them.
         "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
         "PREFECT_API_URL": "",
+        # Its own record grows by 17 to 221 KB a run; the life cycle looks after servers that live for a moment.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(round(retention.failed_runs.total_seconds())),
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P7D",
         # The recorder's defaults write one row at a time, which SQLite answers slowly.
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
         "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",

@@ -1,4 +1,4 @@
-"""Life cycle: compress, clean up, archive, optimise, vacuum; each step is retried and repeated by itself."""
+"""Life cycle: compress, clean up, archive, optimise, vacuum, clear away; each step is repeated by itself."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from prefect import flow
 from pydantic import Field
 
 from models.retention import LifecycleStep
-from tasks.retention import archive_deployments, clean_errors, compress_monitoring, optimise, vacuum
+from tasks.retention import archive_deployments, clean_errors, clear_away, compress_monitoring, optimise, vacuum
 
 log = logging.getLogger("roas")
 
-_STEPS = (compress_monitoring, clean_errors, archive_deployments, optimise, vacuum)
+_STEPS = (compress_monitoring, clean_errors, archive_deployments, optimise, vacuum, clear_away)
 
 
 @flow(name="lifecycle", flow_run_name="lifecycle")
 async def lifecycle(
     dry_run: bool = Field(False, description="On: say what would go, change nothing."),
 ) -> list[LifecycleStep]:
-    """Carry out the five steps in order; with `dry_run` say what would go and change nothing.
+    """Carry out the steps in order; with `dry_run` say what would go and change nothing.
 
     Raises:
         StoreError: A step failed after its retries; the steps before it are done, and repeating is safe.

@@ -13,17 +13,22 @@ class RetentionPolicy:
     """Ages and sizes beyond which records leave the stores. What failed outlives what went well.
 
     `monitoring`, `errors` and `deployments` are the ages of the specification; errors count from their
-    resolution. `failed_deployments` is the longer age of operations that failed. `releases` is how many of an
-    environment stay in any case. `store_bytes` is the size a
-    store may have; over it the oldest samples leave early, but never those younger than `keep_always`.
-    `step_time` bounds one step of one run: what is left is for the next. `chunk_rows` is how many rows leave
-    in one transaction, while writers wait.
+    resolution. `failed_deployments` is the longer age of operations that failed. `hours` and `days` are the
+    ages of what samples are summed up to. `releases` is how many of an environment stay in any case.
+    `store_bytes` is the size a store may have; over it the oldest rows leave early, those of successes before
+    those of failures, but never those younger than `keep_always`. `runs` and `failed_runs` are the ages of the
+    engine's own records of runs. `step_time` bounds one step of one run: what is left is for the next.
+    `chunk_rows` is how many rows leave in one transaction, while writers wait.
     """
 
     monitoring: timedelta = timedelta(days=90)
     errors: timedelta = timedelta(days=30)
     deployments: timedelta = timedelta(days=180)
     failed_deployments: timedelta = timedelta(days=360)
+    hours: timedelta = timedelta(days=400)
+    days: timedelta = timedelta(days=1830)
+    runs: timedelta = timedelta(days=30)
+    failed_runs: timedelta = timedelta(days=90)
     releases: int = 20
     keep_always: timedelta = timedelta(days=7)
     store_bytes: int = 2048 * MIB
@@ -35,8 +40,9 @@ class RetentionPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LifecycleStep:
-    """What one step did, or with `dry_run` would do: rows by table, files written, bytes given back.
+    """What one step did, or with `dry_run` would do: rows by table, files written, bytes of the store.
 
+    `about_bytes` and `about_files` are what a dry run estimates to leave the store, and archives to be written.
     `complete` is False where the step ran out of its time and the next run goes on from there.
     """
 
@@ -46,16 +52,23 @@ class LifecycleStep:
     archives: tuple[str, ...] = ()
     bytes_before: int = 0
     bytes_after: int = 0
+    about_bytes: int = 0
+    about_files: int = 0
     complete: bool = True
     notes: tuple[str, ...] = ()
 
     def __str__(self) -> str:
-        counted = ", ".join(f"{count} {table}" for table, count in self.rows.items() if count)
-        said = f"{self.name}: {'would take' if self.dry_run else 'took'} {counted or 'nothing'}"
-        if self.archives:
-            said += f" into {len(self.archives)} archives"
+        counted = ", ".join(f"{count:,} {table}" for table, count in self.rows.items() if count)
+        said = f"{self.name}: {'would take' if self.dry_run else 'took'} {counted}"
+        if not counted:
+            said = f"{self.name}: {'' if self.notes or self.bytes_after < self.bytes_before else 'nothing to do'}"
+        if self.about_bytes:
+            said += f", about {self.about_bytes / MIB:.1f} MiB"
+        if files := len(self.archives) or self.about_files:
+            said += f", into {files} {'archive' if files == 1 else 'archives'}"
         if self.bytes_after < self.bytes_before:
-            said += f", {(self.bytes_before - self.bytes_after) / MIB:.1f} MiB given back"
+            freed = (self.bytes_before - self.bytes_after) / MIB
+            said += f", {freed:.1f} MiB {'to give back' if self.dry_run else 'freed'}"
         if not self.complete:
             said += ", the rest next time"
-        return "; ".join((said, *self.notes))
+        return "; ".join((said, *self.notes)).replace(": ; ", ": ").replace(": , ", ": ")

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.retention import MIB, RetentionPolicy
 
 
 class Settings(BaseSettings):
@@ -33,7 +36,33 @@ class Settings(BaseSettings):
     )
     metrics_port: int = Field(default=9108, description="Where the exporter listens.")
     metrics_host: str = Field(default="127.0.0.1", description="Address the exporter listens on.")
+    keep_monitoring_days: float = Field(default=90, gt=0, description="How long samples and answers of probes stay.")
+    keep_errors_days: float = Field(default=30, gt=0, description="How long errors stay once they are resolved.")
+    keep_deployments_days: float = Field(default=180, gt=0, description="How long operations that went well stay.")
+    keep_failed_days: float = Field(default=360, gt=0, description="How long operations that failed stay.")
+    keep_runs_days: float = Field(default=30, gt=0, description="How long Prefect's record of a run stays.")
+    store_budget_mib: float = Field(
+        default=2048, gt=0, description="MiB a store may hold; over it the oldest rows leave early."
+    )
+    lifecycle_minutes: float = Field(
+        default=5, gt=0, description="How long one step of one run of the life cycle may take; the next run goes on."
+    )
     server_port: int = Field(default=4200, description="Where `roas serve` offers the Prefect UI.")
+
+    @property
+    def retention(self) -> RetentionPolicy:
+        """How long what is kept."""
+        runs = timedelta(days=self.keep_runs_days)
+        return RetentionPolicy(
+            monitoring=timedelta(days=self.keep_monitoring_days),
+            errors=timedelta(days=self.keep_errors_days),
+            deployments=timedelta(days=self.keep_deployments_days),
+            failed_deployments=timedelta(days=self.keep_failed_days),
+            runs=runs,
+            failed_runs=3 * runs,
+            store_bytes=round(self.store_budget_mib * MIB),
+            step_time=timedelta(minutes=self.lifecycle_minutes),
+        )
 
     @property
     def deployment_logs_path(self) -> Path:

@@ -147,7 +147,7 @@ async def keep_release(environment: Environment, release: Release) -> Release:
         for image_id in sorted(set(release.images.values())):
             engine.tag(image_id, kept_image(image_id))
         store.keep_release(release)
-        _let_go(engine, {kept_image(image_id) for image_id in store.released_images()})
+        let_go_of_images(environment)
         return release
 
     return await asyncio.to_thread(keep)
@@ -290,8 +290,15 @@ def _is_plain(reference: str | None) -> bool:
     return reference is None or "$" not in reference
 
 
-def _let_go(engine: DockerEngine, needed: set[str]) -> None:
-    """Take the names from images that no kept release needs any more."""
+def let_go_of_images(environment: Environment) -> None:
+    """Take the names from images on an environment's engine that no kept release needs any more.
+
+    Raises:
+        EngineUnreachableError: The engine did not answer.
+        StoreError: The releases cannot be read.
+    """
+    engine = engine_of(environment)
+    needed = {kept_image(image_id) for image_id in open_stores().deployments.released_images()}
     for name in engine.names_in(IMAGES):
         if name not in needed:
             try:

@@ -9,6 +9,7 @@ the archive it is in, after that archive was read back. Every transaction is sho
 from __future__ import annotations
 
 import logging
+import math
 import shutil
 import time
 from bisect import bisect_right
@@ -30,13 +31,14 @@ from adapters.stores.gate import Gate
 from adapters.stores.monitoring import from_ms, to_ms
 from adapters.stores.sql import table, upsert
 from adapters.stores.stores import Stores
-from core.retention import cutoffs, over_budget
+from core.retention import Cutoffs, cutoffs, over_budget
 from core.sketches import Sketch
 from models.failures import StoreCorruptError, StoreFullError
-from models.retention import LifecycleStep, RetentionPolicy
+from models.retention import MIB, LifecycleStep, RetentionPolicy
 from models.tables.columns import JsonText, UtcDateTime
 from models.tables.deployment_logs import (
     DeploymentLogsArchive,
+    DeploymentLogsDeadLetter,
     DeploymentOperation,
     EnvironmentValidation,
     OperationStepRow,
@@ -47,6 +49,7 @@ from models.tables.errors import (
     DeploymentError,
     ErrorImpact,
     ErrorsArchive,
+    ErrorsDeadLetter,
     EvidenceRow,
     RecoveryExecutionRow,
     TicketHistory,
@@ -60,6 +63,7 @@ from models.tables.monitoring import (
     MetricSample,
     MetricSeries,
     MonitoringArchive,
+    MonitoringDeadLetter,
     PredictionRow,
     ProbeRow,
     ReportRow,
@@ -83,10 +87,26 @@ _DAY = 24 * _HOUR
 _LATE = 2 * _HOUR
 """An hour is summed up once it is over for this long; what comes later is added before its samples go."""
 
+_DATED: tuple[tuple[type[SQLModel], str], ...] = (
+    (ProbeRow, "checked_at"),
+    (ServiceHealthScore, "timestamp"),
+    (DeploymentHealth, "timestamp"),
+    (AlertRow, "resolved_at"),
+    (PredictionRow, "scored_at"),
+    (ReportRow, "made_at"),
+    (MonitoringDeadLetter, "buried_at"),
+)
+"""Rows of monitoring, and what tells when they are over; those that come by the thousand first."""
+
+_MANY = 3
+_SAMPLE_BYTES = 21
+_ROW_BYTES = 24
+_ROWS_TO_WEIGH = 500
 _FILE_ROWS = 250_000
 _ROWS_WITH_CHILDREN = 1000
 _PATIENCE_SECONDS = 1.0
 _CHUNKS_TO_SETTLE = 4
+_SAY_EVERY_SECONDS = 10.0
 
 _Names = Mapping[int, tuple[str, str, str]]
 _Chunk = tuple[int, int, int]
@@ -109,18 +129,18 @@ def compress_monitoring(
     with _Run("compress monitoring", stores, "monitoring", policy, dry_run) as run:
         limits = cutoffs(run.policy, now)
         _sum_up(run, to_ms(now) - _LATE)
-        _archive_samples(run, to_ms(limits.monitoring), to_ms(limits.samples_over_budget))
-        for row, moment in (
-            (DeploymentHealth, "timestamp"),
-            (ProbeRow, "checked_at"),
-            (ServiceHealthScore, "timestamp"),
-            (AlertRow, "resolved_at"),
-            (PredictionRow, "scored_at"),
-            (ReportRow, "made_at"),
-        ):
+        _archive_samples(run, to_ms(limits.monitoring), to_ms(limits.over_budget))
+        at_once = run.policy.chunk_rows // 4
+        for row, moment in _DATED:
             where = f"{moment} < {_literal(limits.monitoring)}"
-            at_once = run.policy.chunk_rows // 4
             _archive_with_belongings(run, MonitoringArchive, row, where, _nothing_else, at_once)
+        _drop_sums(run, _hours, to_ms(limits.hours), 6 * _HOUR)
+        _drop_sums(run, _days, to_ms(limits.days), 6 * _DAY)
+        for row, moment in _DATED[:_MANY]:
+            where = f"{moment} < {_literal(limits.over_budget)}"
+            _archive_with_belongings(run, MonitoringArchive, row, where, _nothing_else, at_once, only_over_budget=True)
+        # Their days stay, and the samples themselves are in archives.
+        _drop_sums(run, _hours, to_ms(limits.over_budget), 6 * _HOUR, only_over_budget=True)
     return run.result()
 
 
@@ -137,7 +157,8 @@ def clean_errors(
         StoreError: A store or an archive failed; what was done stays done, and repeating is safe.
     """
     with _Run("clean errors", stores, "errors", policy, dry_run) as run:
-        before = _literal(cutoffs(run.policy, now).errors)
+        limits = cutoffs(run.policy, now)
+        before = _literal(limits.errors)
         nobody_works_on_it = (
             "NOT EXISTS (SELECT 1 FROM manual_intervention_tickets t "
             "WHERE t.error_id = deployment_errors.error_id AND t.state <> 'resolved')"
@@ -157,8 +178,15 @@ def clean_errors(
 
         _archive_with_belongings(run, ErrorsArchive, DeploymentError, where, belongings)
         # Taken before a replacement that went well, so no error owns it.
-        unowned = f"error_id IS NULL AND taken_at < {before}"
-        _archive_with_belongings(run, ErrorsArchive, EvidenceRow, unowned, _nothing_else)
+        unowned = "error_id IS NULL AND taken_at < "
+        _archive_with_belongings(run, ErrorsArchive, EvidenceRow, f"{unowned}{before}", _nothing_else)
+        _archive_dead_letters(run, ErrorsArchive, ErrorsDeadLetter, limits)
+        early = _literal(limits.over_budget)
+        _archive_with_belongings(
+            run, ErrorsArchive, EvidenceRow, f"{unowned}{early}", _nothing_else, only_over_budget=True
+        )
+        where = f"resolved_at < {early} AND {nobody_works_on_it}"
+        _archive_with_belongings(run, ErrorsArchive, DeploymentError, where, belongings, only_over_budget=True)
     return run.result()
 
 
@@ -182,10 +210,14 @@ def archive_deployments(
             "AND n.operation_type = deployment_operations.operation_type "
             "AND n.start_time > deployment_operations.start_time)"
         )
-        where = (
-            f"((status = 'success' AND start_time < {_literal(limits.deployments)} AND {a_newer_success}) "
-            f"OR (status = 'failed' AND start_time < {_literal(limits.failed_deployments)}))"
-        )
+
+        def gone_well(before: datetime) -> str:
+            return f"(status = 'success' AND start_time < {_literal(before)} AND {a_newer_success})"
+
+        def failed(before: datetime) -> str:
+            return f"(status = 'failed' AND start_time < {_literal(before)})"
+
+        where = f"({gone_well(limits.deployments)} OR {failed(limits.failed_deployments)})"
 
         def belongings(owners: str) -> list[_Part]:
             of_them = f"deployment_id IN (SELECT deployment_id FROM deployment_operations WHERE {owners})"
@@ -197,6 +229,11 @@ def archive_deployments(
 
         _archive_with_belongings(run, DeploymentLogsArchive, DeploymentOperation, where, belongings)
         _archive_with_belongings(run, DeploymentLogsArchive, ReleaseRow, _old_releases(run.policy), _nothing_else)
+        _archive_dead_letters(run, DeploymentLogsArchive, DeploymentLogsDeadLetter, limits)
+        for where in (gone_well(limits.over_budget), failed(limits.over_budget)):
+            _archive_with_belongings(
+                run, DeploymentLogsArchive, DeploymentOperation, where, belongings, only_over_budget=True
+            )
     return run.result()
 
 
@@ -267,6 +304,11 @@ def _old_releases(policy: RetentionPolicy) -> str:
     )
 
 
+def _archive_dead_letters(run: _Run, archive: type[SQLModel], letters: type[SQLModel], limits: Cutoffs) -> None:
+    where = f"buried_at < {_literal(limits.monitoring)}"
+    _archive_with_belongings(run, archive, letters, where, _nothing_else)
+
+
 @dataclass(frozen=True, slots=True)
 class _Part:
     """Rows of one table that leave together with others; `where` is SQL."""
@@ -290,12 +332,15 @@ class _Run:
     rows: Counter[str] = field(default_factory=Counter)
     archives: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    about_bytes: int = 0
+    about_files: int = 0
     complete: bool = True
     policy: RetentionPolicy = field(init=False)
     database: Database = field(init=False)
     archiver: Archiver = field(init=False, default_factory=Archiver)
     undo: ExitStack = field(init=False, default_factory=ExitStack)
     deadline: float = field(init=False)
+    said_at: float = field(init=False, default_factory=time.monotonic)
     bytes_before: int = field(init=False)
 
     def __post_init__(self) -> None:
@@ -317,6 +362,9 @@ class _Run:
         # Two at once would archive the same rows, each into a file of its own.
         self.undo.enter_context(Gate(folder / "lifecycle.lock").held(_PATIENCE_SECONDS, self.name.capitalize()))
         self.undo.callback(self.archiver.close)
+        for part in folder.glob(f"archive/{self.store}/*/*.part"):
+            # Of an archiver that was killed: nothing else writes here while the lock is held.
+            part.unlink()
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -324,11 +372,30 @@ class _Run:
 
     def has_time(self) -> bool:
         """Whether the step may begin another chunk."""
-        self.complete = time.monotonic() < self.deadline
+        now = time.monotonic()
+        if now - self.said_at > _SAY_EVERY_SECONDS:
+            self.said_at = now
+            log.info("%s: %s so far", self.name, ", ".join(f"{rows:,} {name}" for name, rows in self.rows.items()))
+        self.complete = now < self.deadline
         return self.complete
+
+    def over_budget(self) -> int:
+        """How many bytes too many the store holds now."""
+        return max(0, over_budget(self.database.use(), self.policy) - (self.about_bytes if self.dry_run else 0))
+
+    def foresee(self, rows: int, bytes_each: float, rows_a_file: int | None, source: str) -> None:
+        """Count what a dry run would take; None for `rows_a_file` where nothing of it is archived."""
+        self.rows[source] += rows
+        self.about_bytes += round(rows * bytes_each)
+        self.about_files += 0 if rows_a_file is None else -(-rows // rows_a_file)
 
     def result(self) -> LifecycleStep:
         """What was done."""
+        if self.complete and (beyond := self.over_budget()):
+            self.notes.append(
+                f"{self.store} still holds {beyond / MIB:.1f} MiB more than its budget of "
+                f"{self.policy.store_bytes / MIB:.0f} MiB: the rest is young, or not resolved"
+            )
         return LifecycleStep(
             name=self.name,
             dry_run=self.dry_run,
@@ -336,6 +403,8 @@ class _Run:
             archives=tuple(self.archives),
             bytes_before=self.bytes_before,
             bytes_after=self.database.use().used_bytes,
+            about_bytes=self.about_bytes,
+            about_files=self.about_files,
             complete=self.complete,
             notes=tuple(self.notes),
         )
@@ -388,17 +457,10 @@ def _sum_up_hours(run: _Run, begin: int, end: int) -> None:
         ).all()
     groups: dict[tuple[int, int], list[float]] = defaultdict(list)
     for series, ts, value in found:
-        groups[ts // _HOUR * _HOUR, series].append(value)
+        if math.isfinite(value):
+            groups[ts // _HOUR * _HOUR, series].append(value)
     rows = [
-        {
-            "bucket": bucket,
-            "series": series,
-            "n": len(values),
-            "minimum": min(values),
-            "maximum": max(values),
-            "total": sum(values),
-            "sketch": Sketch.of(values).to_bytes(),
-        }
+        _summed(bucket, series, len(values), min(values), max(values), sum(values), Sketch.of(values))
         for (bucket, series), values in sorted(groups.items())
     ]
     with run.database.write() as connection:
@@ -419,32 +481,61 @@ def _sum_up_day(run: _Run, begin: int) -> None:
         sketch = Sketch()
         for hour in of_it:
             sketch = sketch.merged(Sketch.from_bytes(hour.sketch))
-        rows.append(
-            {
-                "bucket": begin,
-                "series": series,
-                "n": sum(hour.n for hour in of_it),
-                "minimum": min(hour.minimum for hour in of_it),
-                "maximum": max(hour.maximum for hour in of_it),
-                "total": sum(hour.total for hour in of_it),
-                "sketch": sketch.to_bytes(),
-            }
-        )
+        n, total = sum(hour.n for hour in of_it), sum(hour.total for hour in of_it)
+        lowest, highest = min(hour.minimum for hour in of_it), max(hour.maximum for hour in of_it)
+        rows.append(_summed(begin, series, n, lowest, highest, total, sketch))
     with run.database.write() as connection:
         upsert(connection, MetricDay, rows, keys=["bucket", "series"])
 
 
+def _summed(
+    bucket: int, series: int, n: int, minimum: float, maximum: float, total: float, sketch: Sketch
+) -> dict[str, Any]:
+    return {
+        "bucket": bucket,
+        "series": series,
+        "n": n,
+        "minimum": minimum,
+        "maximum": maximum,
+        "total": total,
+        "p50": sketch.quantile(0.5),
+        "p95": sketch.quantile(0.95),
+        "p99": sketch.quantile(0.99),
+        "sketch": sketch.to_bytes(),
+    }
+
+
+def _drop_sums(run: _Run, source: sa.Table, before: int, at_once: int, *, only_over_budget: bool = False) -> None:
+    """Delete what was summed up of moments before this (milliseconds since 1970), oldest first."""
+    if run.dry_run:
+        if not only_over_budget:
+            with run.database.read() as connection:
+                rows = connection.scalar(sa.select(sa.func.count()).where(source.c.bucket < before)) or 0
+            run.foresee(rows, 150, None, source.name)
+        return
+    chunks = 0
+    while run.has_time() and not (only_over_budget and not run.over_budget()):
+        with run.database.read() as connection:
+            first = connection.scalar(sa.select(sa.func.min(source.c.bucket)).where(source.c.bucket < before))
+        if first is None:
+            return
+        end = min(first + at_once, before)
+        with run.database.write() as connection:
+            gone = connection.execute(sa.delete(source).where(source.c.bucket >= first, source.c.bucket < end))
+            run.rows[source.name] += gone.rowcount
+        chunks += 1
+        if chunks % _CHUNKS_TO_SETTLE == 0:
+            run.database.settle()
+
+
 def _archive_samples(run: _Run, old: int, over_budget_before: int) -> None:
     if run.dry_run:
-        with run.database.read() as connection:
-            run.rows[_samples.name] += (
-                connection.scalar(sa.select(sa.func.count()).select_from(_samples).where(_samples.c.ts < old)) or 0
-            )
+        _foresee_samples(run, old, over_budget_before)
         return
     names = _series_names(run.database)
     _finish_deletions(run, names)
     while run.has_time():
-        limit = over_budget_before if over_budget(run.database.use(), run.policy) else old
+        limit = over_budget_before if run.over_budget() else old
         with run.database.read() as connection:
             first = connection.scalar(sa.select(sa.func.min(_samples.c.ts)).where(_samples.c.ts < limit))
             if first is None:
@@ -460,6 +551,19 @@ def _archive_samples(run: _Run, old: int, over_budget_before: int) -> None:
         end = end if last is None else max(last, first + 1)
         _add_late_samples(run, first, end)
         _archive_range(run, first, end, names)
+
+
+def _foresee_samples(run: _Run, old: int, over_budget_before: int) -> None:
+    begin = 0
+    for before in (old, over_budget_before):
+        day = _samples.c.ts // _DAY
+        by_day = sa.select(sa.func.count()).where(_between(begin, before)).group_by(day).order_by(day)
+        with run.database.read() as connection:
+            for rows in connection.scalars(by_day):
+                if before == over_budget_before and not run.over_budget():
+                    return
+                run.foresee(rows, _SAMPLE_BYTES, _FILE_ROWS, _samples.name)
+        begin = before
 
 
 def _series_names(database: Database) -> _Names:
@@ -597,15 +701,16 @@ def _archive_with_belongings(
     where: str,
     belongings: _Belongings,
     rows_at_once: int = _ROWS_WITH_CHILDREN,
+    *,
+    only_over_budget: bool = False,
 ) -> None:
     name = table(owner).name
     if run.dry_run:
-        with run.database.read() as connection:
-            for part in (*belongings(where), _Part(owner, where)):
-                count = f"SELECT count(*) FROM {table(part.row).name} WHERE {part.where}"
-                run.rows[table(part.row).name] += connection.exec_driver_sql(count).scalar_one()
+        # What would leave for its age is counted above; for the budget only as far as that is not enough.
+        if not only_over_budget or run.over_budget():
+            _foresee_rows(run, [*belongings(where), _Part(owner, where)], rows_at_once, only_over_budget)
         return
-    while run.has_time():
+    while run.has_time() and not (only_over_budget and not run.over_budget()):
         chunk = f"SELECT id FROM {name} WHERE {where} ORDER BY id LIMIT {rows_at_once}"
         with run.database.read() as connection:
             first, last = connection.exec_driver_sql(f"SELECT min(id), max(id) FROM ({chunk}) AS chunk").one()
@@ -616,6 +721,24 @@ def _archive_with_belongings(
         archived = [_archive_part(run, part, f"{name}-{first}", str(last)) for part in parts]
         if not _delete_parts(run, archive, parts, archived):
             log.info("%s changed while it was archived; once more", name)
+
+
+def _foresee_rows(run: _Run, parts: Sequence[_Part], rows_a_file: int, only_over_budget: bool) -> None:
+    for part in parts:
+        target = table(part.row)
+        width = " + ".join(
+            f'coalesce(length(CAST("{column.name}" AS TEXT)), 0)'
+            for column in target.columns
+            if column.computed is None
+        )
+        some = f"SELECT {width} AS width FROM {target.name} WHERE {part.where} LIMIT {_ROWS_TO_WEIGH}"
+        with run.database.read() as connection:
+            rows = connection.exec_driver_sql(f"SELECT count(*) FROM {target.name} WHERE {part.where}").scalar_one()
+            each = connection.exec_driver_sql(f"SELECT avg(width) FROM ({some}) AS weighed").scalar_one()
+        each = float(each or 0) + _ROW_BYTES
+        if only_over_budget:
+            rows = min(rows, -(-run.over_budget() // round(each)))
+        run.foresee(rows, each, rows_a_file, target.name)
 
 
 def _archive_part(run: _Run, part: _Part, first: str, last: str) -> Archived:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -14,6 +15,7 @@ from pydantic import TypeAdapter
 from adapters.stores.database import Transacting
 from adapters.stores.sql import insert, insert_unless_there, table, upsert
 from core.sketches import Sketch
+from models.failures import StoreConstraintError
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth
 from models.metrics import (
     Alert,
@@ -143,9 +145,18 @@ class Monitoring:
 
         Samples of new series beyond SERIES_LIMIT of an environment are refused: their names go to the
         dead letters, once each, and a warning is logged.
+
+        Raises:
+            StoreConstraintError: A value is no number, or infinite; none was added.
         """
         if not metrics:
             return 0
+        for one in metrics:
+            if not math.isfinite(one.value):
+                raise StoreConstraintError(
+                    f"Sample {one.environment}/{one.service}/{one.name} is {one.value};",
+                    advice="leave out what could not be measured.",
+                )
         with self._database.write() as connection:
             ids = series_ids(connection, {(one.environment, one.service, one.name) for one in metrics})
             rows = [

@@ -131,6 +131,9 @@ class MetricHour(MonitoringRow, table=True):
     minimum: float = real()
     maximum: float = real()
     total: float = real()
+    p50: float | None = maybe_real()
+    p95: float | None = maybe_real()
+    p99: float | None = maybe_real()
     sketch: bytes = Field(sa_column=sa.Column(sa.LargeBinary, nullable=False))
 
 
@@ -145,6 +148,9 @@ class MetricDay(MonitoringRow, table=True):
     minimum: float = real()
     maximum: float = real()
     total: float = real()
+    p50: float | None = maybe_real()
+    p95: float | None = maybe_real()
+    p99: float | None = maybe_real()
     sketch: bytes = Field(sa_column=sa.Column(sa.LargeBinary, nullable=False))
 
 

@@ -146,7 +146,7 @@ def test_a_dry_run_tells_and_changes_nothing(stores: Stores, settings: Settings)
     assert compress_monitoring(stores, NOW, dry_run=True).rows["metric_samples"] == 60
     step = archive_deployments(stores, NOW, dry_run=True)
     assert step.rows["deployment_operations"] == 1
-    assert str(step) == "archive deployments: would take 1 deployment_operations"
+    assert str(step) == "archive deployments: would take 1 deployment_operations, about 0.0 MiB, into 1 archive"
     assert count(stores, "monitoring", "metric_samples") == 60
     assert not (settings.data_dir / "archive").exists()
 

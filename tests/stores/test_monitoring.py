@@ -1,11 +1,14 @@
 """monitoring.db keeps health, metrics, baselines and alerts."""
 
+import math
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from adapters.stores import Stores, monitoring
+from adapters.stores.lifecycle import compress_monitoring
+from models.failures import StoreConstraintError
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import Alert, AlertSeverity, AlertState, Baseline, Dependency, DependencyStatus, Metric
 from models.records import RecordedScore
@@ -128,6 +131,29 @@ def test_people_see_the_wide_shape(stores: Stores) -> None:
         host = connection.exec_driver_sql("SELECT environment, load_1m, cpu_usage FROM system_metrics").all()
     assert [(str(row[0])[:19], *row[1:]) for row in services] == [("2026-07-01 12:00:00", "prod", "bot", 5.0, 6.0)]
     assert [tuple(row) for row in host] == [("prod", 0.5, None)]
+
+
+def seen(stores: Stores, view: str) -> list[dict]:
+    with stores.databases["monitoring"].read() as connection:
+        rows = connection.exec_driver_sql(f"SELECT * FROM {view}").mappings().all()
+    return [dict(row) | {"timestamp": str(row["timestamp"])[:19]} for row in rows]
+
+
+def test_people_see_hours_with_their_percentiles(stores: Stores) -> None:
+    stores.monitoring.add_metrics([metric(value=place, at=NOON + place * MINUTE / 2) for place in range(100)])
+    compress_monitoring(stores, NOON + timedelta(hours=4))
+    [hour] = seen(stores, "metrics_by_hour")
+    assert (hour["timestamp"], hour["service"], hour["samples"]) == ("2026-07-01 12:00:00", "bot", 100)
+    assert (hour["minimum"], hour["mean"], hour["maximum"]) == (0, 49.5, 99)
+    assert hour["p95"] == pytest.approx(94, rel=0.03)
+    [day] = seen(stores, "metrics_by_day")
+    assert {**hour, "timestamp": "2026-07-01 00:00:00"} == day
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_what_is_no_number_is_refused_and_said_of_whom(stores: Stores, value: float) -> None:
+    with pytest.raises(StoreConstraintError, match="prod/bot/cpu_percent is"):
+        stores.monitoring.add_metrics([metric(value=value)])
 
 
 def test_a_name_with_a_changing_part_cannot_fill_the_disk(stores: Stores, monkeypatch) -> None:

@@ -16,7 +16,6 @@ import argparse
 import asyncio
 import os
 import shutil
-import signal
 import sys
 from contextlib import nullcontext
 from dataclasses import replace
@@ -35,6 +34,7 @@ from models.settings import Settings
 from tasks.records import begin_operation, finish_operation
 from tasks.recovery import begin_attempt, finish_attempt, open_ticket, record_error
 from tasks.stores import open_stores
+from tests.killing import live_until
 from tests.stores.values import BUNDLE, ERROR, NOON, TICKET
 
 PATTERN = SHIPPED_PATTERNS[0].name
@@ -133,25 +133,6 @@ def prepare() -> None:
     stores.close()
 
 
-def live_until(statement: int) -> int:
-    """Live the stories in a child that dies right before this statement; its exit status."""
-    child = os.fork()
-    if child == 0:
-        left = statement
-
-        def count(*_: object) -> None:
-            nonlocal left
-            left -= 1
-            if left < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-
-        sa.event.listen(sa.Engine, "before_cursor_execute", count)
-        sa.event.listen(sa.Engine, "commit", count)
-        asyncio.run(live())
-        os._exit(0)
-    return os.waitpid(child, 0)[1]
-
-
 def new_place(folder: Path, url: str | None, place: int) -> None:
     """Empty stores, made once and copied."""
     if url is not None:
@@ -185,7 +166,7 @@ def main() -> int:
     seen: set[str] = set()
     while True:
         new_place(given.folder, given.url, statement)
-        status = live_until(statement)
+        ended = live_until(statement, lambda: asyncio.run(live()))
         with Stores.open(Settings()) as stores, stores.at_one_moment() as moment:
             torn = halves(moment)
             told += bool(torn)
@@ -193,9 +174,8 @@ def main() -> int:
             complete = len(moment.errors.list()) == 2 and moment.errors.open_errors() == []
         if not given.url:
             shutil.rmtree(given.folder / f"{statement}")
-        if status == 0:
+        if ended:
             break
-        assert os.WIFSIGNALED(status), status
         statement += given.every
     took = (datetime.now(UTC) - began).total_seconds()
     print(f"{statement // given.every} kills, {told} told in part, {took:.0f} s")
