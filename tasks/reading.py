@@ -20,7 +20,7 @@ from tasks.stores import open_stores, stores_exist
 _NAMED = 5
 
 _MANY = 1_000_000
-"""More operations and errors than an environment has in its analysed days; the days bound the answer."""
+"""More errors than an environment has in its analysed days; the days bound the answer."""
 
 
 def read_damage() -> list[str]:
@@ -32,6 +32,10 @@ def read_damage() -> list[str]:
         for store, files in open_stores().kept_aside().items()
         for file in files
     ]
+
+
+_MANY = 1_000_000
+"""More errors than an environment has in its analysed days; the days bound the answer."""
 
 
 def read_releases(environment: str) -> list[ReleaseStory]:
@@ -130,9 +134,8 @@ def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
         for operation, error_id in stores.errors.errors_by_operation(environment).items()
         if error_id in category
     }
-    operations = stores.deployments.history(environment=environment, operation_type=OperationType.START, limit=_MANY)
     return analyse_operations(
-        [operation for operation in operations if operation.started_at >= since],
+        stores.deployments.outcomes(environment, OperationType.START, since),
         environment=environment,
         since=since,
         until=now,

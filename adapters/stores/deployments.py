@@ -209,6 +209,38 @@ class Deployments:
         with self._database.read() as connection:
             return [_to_operation(row) for row in connection.execute(query.limit(limit))]
 
+    def outcomes(self, environment: str, operation_type: OperationType, since: datetime) -> list[Operation]:
+        """The ended operations of a type that began since a moment, oldest first, without their details.
+
+        Details are most of an operation's bytes, and who counts operations by the thousand needs none.
+        """
+        query = sa.select(
+            _operations.c.deployment_id,
+            _operations.c.status,
+            _operations.c.start_time,
+            _operations.c.end_time,
+            _operations.c.user_agent,
+        ).where(
+            _operations.c.environment == environment,
+            _operations.c.operation_type == operation_type.value,
+            _operations.c.start_time >= since,
+            sa.not_(_unfinished),
+        )
+        with self._database.read() as connection:
+            found = connection.execute(query.order_by(_operations.c.start_time, _operations.c.id)).all()
+        return [
+            Operation(
+                deployment_id=row.deployment_id,
+                operation_type=operation_type,
+                environment=environment,
+                status=OperationStatus(row.status),
+                started_at=row.start_time,
+                ended_at=row.end_time,
+                user_agent=row.user_agent,
+            )
+            for row in found
+        ]
+
     def running(self, environment: str | None = None) -> list[Operation]:
         """Operations that have not ended, of one environment or of all, oldest first."""
         query = sa.select(_operations).where(_unfinished)

@@ -235,6 +235,19 @@ def test_a_step_is_done_once_and_stays_as_it_was_first_told(stores: Stores) -> N
         stores.deployments.step_done("prod-9", "created", None, NOON)
 
 
+def test_outcomes_are_the_ended_operations_of_a_type_oldest_first(stores: Stores) -> None:
+    for name, status in (("prod-1", OperationStatus.FAILED), ("prod-2", OperationStatus.SUCCESS)):
+        stores.deployments.begin(replace(operation(), deployment_id=name))
+        stores.deployments.finish(name, status, NOON + MINUTE, {"reason": "long words"})
+    stores.deployments.begin(replace(operation(), deployment_id="prod-3"))
+    found = stores.deployments.outcomes("prod", OperationType.START, NOON)
+    assert [(one.deployment_id, one.status, one.duration) for one in found] == [
+        ("prod-1", OperationStatus.FAILED, MINUTE),
+        ("prod-2", OperationStatus.SUCCESS, MINUTE),
+    ]
+    assert stores.deployments.outcomes("prod", OperationType.START, NOON + MINUTE) == []
+
+
 def test_an_interrupted_operation_is_taken_up_by_one_and_counted_once(stores: Stores) -> None:
     stores.deployments.begin(operation())
     assert not stores.deployments.take_up("prod-1", RUNNER, NOON, "a person")
