@@ -141,6 +141,9 @@ def show_validation(validation: ValidationResult) -> None:
         say(f"\n[dim]engine: {escape(', '.join(f'{key} {value}' for key, value in engine.items() if value))}[/dim]")
 
 
+_TEN_YEARS = 3650
+
+
 def show_store_reports(reports: Sequence[StoreReport]) -> None:
     """How each store is, its faults first."""
     for report in reports:
@@ -148,14 +151,20 @@ def show_store_reports(reports: Sequence[StoreReport]) -> None:
         say(f"\n[bold]{report.store}[/bold] {verdict}  {escape(report.place)}")
         for fault in report.faults:
             say(f"  [red]{escape(fault)}[/red]")
-        full = f", full in {report.full_in.days} days" if report.full_in else ""
+        for remark in report.remarks:
+            say(f"  [yellow]{escape(remark)}[/yellow]")
+        full = ""
+        if report.full_in is not None:
+            days = report.full_in.days
+            full = f", full in {days:,} days" if days < _TEN_YEARS else ", not full within ten years"
         say(
             f"  {size(report.file_bytes)} on disk, {size(report.used_bytes)} in use, log {size(report.wal_bytes)}; "
             f"grows {size(report.growth_bytes_per_day)} a day{full}"
         )
-        say(f"  {sum(report.rows.values())} rows, {report.dead_letters} refused")
+        share = f", {report.used_bytes / report.budget_bytes:.0%} of its budget" if report.budget_bytes else ""
+        say(f"  {sum(report.rows.values()):,} rows, {report.dead_letters} refused{share}")
         for table, oldest in report.oldest.items():
-            say(f"  [dim]{table}: {report.rows.get(table, 0)} rows, oldest {ago(oldest)}[/dim]")
+            say(f"  [dim]{table}: {report.rows.get(table, 0):,} rows, oldest {ago(oldest)}[/dim]")
 
 
 def show_archives(archives: Sequence[ArchiveFile]) -> None:
@@ -163,10 +172,20 @@ def show_archives(archives: Sequence[ArchiveFile]) -> None:
     if not archives:
         say("Nothing has been archived yet.")
         return
-    table = make_table("file", "from", "rows", "size", "archived")
+    table = make_table("file", "from", "rows", "size", "covers", "archived")
     for one in archives:
-        table.add_row(str(one.path), f"{one.store}.{one.table}", str(one.rows), size(one.size), ago(one.archived_at))
+        covers = f"{one.first:%Y-%m-%d %H:%M} to {one.last:%Y-%m-%d %H:%M}" if one.first and one.last else ""
+        table.add_row(
+            str(one.path),
+            f"{one.store}.{one.table}",
+            f"{one.rows:,}",
+            size(one.size) if one.there else "[red]gone[/red]",
+            covers,
+            ago(one.archived_at),
+        )
     console.print(table)
+    rows, taken = sum(one.rows for one in archives), sum(one.size for one in archives)
+    say(f"{len(archives)} archives, {rows:,} rows, {size(taken)}; look into one with: roas archive query TABLE|FILE")
 
 
 def show_patterns(patterns: Sequence[Pattern]) -> None:

@@ -18,7 +18,11 @@ class Backup:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArchiveFile:
-    """A file of rows that left a store. `path` is below the data folder, `size` in bytes."""
+    """A file of rows that left a store. `path` is below the data folder, `size` in bytes.
+
+    `first` and `last` are the moments its samples lie between, None for other rows. `there` is False where
+    the file is gone.
+    """
 
     store: str
     table: str
@@ -27,6 +31,9 @@ class ArchiveFile:
     size: int
     sha256: str
     archived_at: datetime
+    first: datetime | None = None
+    last: datetime | None = None
+    there: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +55,11 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreReport:
-    """How one store is, and where. Sizes are in bytes; `full_in` is None where it does not grow."""
+    """How one store is, and where. Sizes are in bytes; `full_in` is None where it does not grow.
+
+    `faults` are of the store itself; `remarks` tell what a person may want to look at, such as what it refers
+    to in another store and is not there.
+    """
 
     store: str
     place: str
@@ -61,7 +72,9 @@ class StoreReport:
     full_in: timedelta | None
     dead_letters: int
     longest_wait_seconds: float
+    budget_bytes: int = 0
     faults: tuple[str, ...] = field(default=())
+    remarks: tuple[str, ...] = field(default=())
 
     @property
     def whole(self) -> bool:

@@ -18,6 +18,7 @@ from core.rounds import Key, RoundOutcome
 from models.analysis import ServiceScore
 from models.environments import Environment
 from models.failures import StoreError
+from models.health import HealthReport
 from models.metrics import Alert, Dependency, PredictionOutcome
 from models.operations import OperationStatus, OperationType
 from models.records import RecordedScore

@@ -34,10 +34,6 @@ def read_damage() -> list[str]:
     ]
 
 
-_MANY = 1_000_000
-"""More errors than an environment has in its analysed days; the days bound the answer."""
-
-
 def read_releases(environment: str) -> list[ReleaseStory]:
     """The releases of an environment, newest first, each with what it changed."""
     kept = open_stores().deployments.releases(environment)

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
+import operator
+import re
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
+from adapters.stores.check import MOMENTS
 from adapters.stores.monitoring import series_ids, to_ms
 from adapters.stores.sql import insert_unless_there, table, upsert
 from adapters.stores.stores import Stores
 from models.failures import BadInputError, NotFoundError, StoreCorruptError
 from models.tables import deployment_logs, errors, monitoring
 from models.tables.columns import JsonText
-from models.tables.deployment_logs import DeploymentLogsArchive, DeploymentLogsRow
+from models.tables.deployment_logs import DeploymentLogsArchive, DeploymentLogsRow, DeploymentOperation, OperationDay
 from models.tables.errors import ErrorsArchive, ErrorsRow
 from models.tables.monitoring import MetricSample, MonitoringArchive, MonitoringRow
 from models.upkeep import ArchiveFile
@@ -33,6 +38,8 @@ _BASES: dict[str, type[SQLModel]] = {
     "errors": ErrorsRow,
 }
 
+_days = table(OperationDay)
+
 
 def archives(stores: Stores, store: str | None = None) -> list[ArchiveFile]:
     """Every archive file by the time it was made, oldest first.
@@ -44,37 +51,74 @@ def archives(stores: Stores, store: str | None = None) -> list[ArchiveFile]:
     for name in [store] if store else _MANIFESTS:
         with stores.databases[name].read() as connection:
             rows = connection.execute(sa.select(table(_MANIFESTS[name]))).all()
-        found += [
-            ArchiveFile(
-                store=name,
-                table=row.source,
-                path=Path("archive") / row.file,
-                rows=row.rows,
-                size=row.bytes,
-                sha256=row.sha256,
-                archived_at=row.archived_at,
+        for row in rows:
+            path = Path("archive") / row.file
+            dated = row.source == table(MetricSample).name
+            found.append(
+                ArchiveFile(
+                    store=name,
+                    table=row.source,
+                    path=path,
+                    rows=row.rows,
+                    size=row.bytes,
+                    sha256=row.sha256,
+                    archived_at=row.archived_at,
+                    first=datetime.fromisoformat(row.first) if dated else None,
+                    last=datetime.fromisoformat(row.last) if dated else None,
+                    there=(stores.folder / path).exists(),
+                )
             )
-            for row in rows
-        ]
     return sorted(found, key=lambda one: (one.archived_at, one.path))
 
 
-def archived_rows(stores: Stores, archive: ArchiveFile) -> Iterator[dict[str, Any]]:
-    """The rows of one archive, by the names of their columns.
+def archived_rows(
+    stores: Stores,
+    archive: ArchiveFile,
+    *,
+    conditions: Sequence[str] = (),
+    columns: Sequence[str] | None = None,
+) -> Iterator[dict[str, Any]]:
+    """The rows of one archive that meet all conditions, by the names of their columns.
+
+    A condition is a column, one of = != < <= > >= ~ and a value, such as `status=failed`; ~ finds the value
+    anywhere in a text.
 
     Raises:
+        BadInputError: A condition cannot be read, or names a column that the archive has not.
         NotFoundError: The file is not there.
         StoreCorruptError: The file is not what was written.
     """
-    import pyarrow.parquet as pq
+    import pyarrow.dataset as ds
 
     file = _verified(stores, archive)
-    for batch in pq.ParquetFile(file).iter_batches():
+    dataset = ds.dataset(file, format="parquet")
+    for name in columns or ():
+        _column(dataset.schema, name, archive)
+    wanted = [_condition(dataset.schema, one, archive) for one in conditions]
+    meeting = reduce(operator.and_, wanted) if wanted else None
+    for batch in dataset.to_batches(filter=meeting, columns=list(columns) if columns else None):
         yield from batch.to_pylist()
+
+
+def dated_by(name: str) -> str | None:
+    """The column of a table that tells when a row came about; None where it has none."""
+    return MOMENTS.get(name)
+
+
+def owners_first(wanted: Sequence[ArchiveFile]) -> list[ArchiveFile]:
+    """Archives in an order in which they can be put back: what others refer to comes first."""
+    places = {
+        name: place
+        for base in _BASES.values()
+        for place, name in enumerate(one.name for one in base.metadata.sorted_tables)
+    }
+    return sorted(wanted, key=lambda one: (one.store, places.get(one.table, 0), one.path))
 
 
 def restore_archive(stores: Stores, archive: ArchiveFile) -> int:
     """Put the rows of an archive back into their store; tell how many were not there.
+
+    Doing it twice is doing it once, and what was counted of them when they first came is not counted again.
 
     Raises:
         NotFoundError: The file is not there.
@@ -85,18 +129,95 @@ def restore_archive(stores: Stores, archive: ArchiveFile) -> int:
     rows = list(archived_rows(stores, archive))
     with stores.databases[archive.store].write() as connection:
         if row_type is MetricSample:
-            ids = series_ids(connection, {(row["environment"], row["service"], row["metric"]) for row in rows})
-            samples = [
-                {
-                    "ts": to_ms(row["ts"]),
-                    "series": ids[row["environment"], row["service"], row["metric"]],
-                    "value": row["value"],
-                }
-                for row in rows
-            ]
-            upsert(connection, MetricSample, samples, keys=["ts", "series"])
-            return len(samples)
-        return sum(insert_unless_there(connection, row_type, _stored(row_type, row), keys=["id"]) for row in rows)
+            return _put_samples_back(connection, rows)
+        new = [row for row in rows if insert_unless_there(connection, row_type, _stored(row_type, row), keys=["id"])]
+        if row_type is DeploymentOperation:
+            _uncount(connection, new)
+        return len(new)
+
+
+def _put_samples_back(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> int:
+    ids = series_ids(connection, {(row["environment"], row["service"], row["metric"]) for row in rows})
+    count = sa.select(sa.func.count()).select_from(table(MetricSample))
+    before = connection.scalar(count) or 0
+    samples = [
+        {
+            "ts": to_ms(row["ts"]),
+            "series": ids[row["environment"], row["service"], row["metric"]],
+            "value": row["value"],
+        }
+        for row in rows
+    ]
+    upsert(connection, MetricSample, samples, keys=["ts", "series"])
+    return (connection.scalar(count) or 0) - before
+
+
+def _uncount(connection: sa.Connection, operations: Sequence[dict[str, Any]]) -> None:
+    """Take back what the triggers have just counted: the days remember these operations already."""
+    for row in operations:
+        if row["status"] not in ("success", "failed") or row["start_time"] is None:
+            continue
+        timed = row["duration_ms"] is not None
+        connection.execute(
+            sa.update(_days)
+            .where(
+                _days.c.day == row["start_time"].date().isoformat(),
+                _days.c.environment == row["environment"],
+                _days.c.operation_type == row["operation_type"],
+            )
+            .values(
+                total=_days.c.total - 1,
+                successes=_days.c.successes - (row["status"] == "success"),
+                timed=_days.c.timed - timed,
+                duration_ms=_days.c.duration_ms - (row["duration_ms"] or 0),
+            )
+        )
+
+
+_SIGNS: dict[str, Callable[[Any, Any], Any]] = {
+    "!=": operator.ne,
+    "<=": operator.le,
+    ">=": operator.ge,
+    "=": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
+
+
+def _column(schema: Any, name: str, archive: ArchiveFile) -> Any:
+    if name not in schema.names:
+        raise BadInputError(
+            f"Archive {archive.path.name} has no column {name!r};", advice=f"it has: {', '.join(schema.names)}."
+        )
+    return schema.field(name)
+
+
+def _condition(schema: Any, text: str, archive: ArchiveFile) -> Any:
+    """A condition as pyarrow evaluates it while it reads, so that what does not meet it is not read."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    found = re.fullmatch(r"\s*(\w+)\s*(!=|<=|>=|=|<|>|~)\s*(.*?)\s*", text)
+    if found is None:
+        raise BadInputError(
+            f"Condition {text!r} cannot be read;", advice="write a column, one of = != < <= > >= ~, and a value."
+        )
+    name, sign, value = found.groups()
+    kind = _column(schema, name, archive).type
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    column = pc.field(name)
+    if sign == "~":
+        return pc.match_substring(column.cast(pa.string()), value)
+    try:
+        given = datetime.fromisoformat(value) if pa.types.is_timestamp(kind) else value
+        if isinstance(given, datetime):
+            # A time without a zone is of UTC, as all of ours are shown.
+            given = given if given.tzinfo else given.replace(tzinfo=UTC)
+            return _SIGNS[sign](column, pa.scalar(given, kind))
+        return _SIGNS[sign](column.cast(kind), pa.scalar(given, pa.string()).cast(kind))
+    except (ValueError, pa.ArrowInvalid) as error:
+        raise BadInputError(f"{value!r} is no value for column {name} ({kind}): {error};", advice="") from error
 
 
 def _stored(row_type: type[SQLModel], row: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -11,21 +13,25 @@ from sqlmodel import SQLModel
 
 from adapters.stores.database import Database
 from adapters.stores.monitoring import from_ms, to_ms
+from adapters.stores.sql import table
 from adapters.stores.stores import Stores
+from adapters.stores.transactions import Together
 from core.retention import full_in
 from models.failures import StoreCorruptError
-from models.retention import RetentionPolicy
-from models.tables.deployment_logs import DeploymentLogsRow
-from models.tables.errors import ErrorsRow
-from models.tables.monitoring import MonitoringRow
+from models.retention import MIB, RetentionPolicy
+from models.tables.deployment_logs import DeploymentLogsRow, DeploymentOperation
+from models.tables.errors import DeploymentError, ErrorsRow, EvidenceRow
+from models.tables.monitoring import DeploymentHealth, MonitoringRow
 from models.upkeep import Backlog, StoreFigures, StoreReport
+
+_NAMES_AT_ONCE = 500
 
 _BASES: dict[str, type[SQLModel]] = {
     "deployment_logs": DeploymentLogsRow,
     "monitoring": MonitoringRow,
     "errors": ErrorsRow,
 }
-_MOMENTS = {
+MOMENTS = {
     "deployment_operations": "start_time",
     "service_state_changes": "change_time",
     "environment_validations": "validation_time",
@@ -35,8 +41,16 @@ _MOMENTS = {
     "service_health_scores": "timestamp",
     "alerts": "opened_at",
     "metric_samples": "ts",
+    "predictions": "made_at",
+    "reports": "made_at",
+    "releases": "created_at",
     "deployment_errors": "last_seen",
+    "error_impact_analysis": "created_at",
+    "evidence_bundles": "taken_at",
     "auto_recovery_executions": "execution_start",
+    "manual_intervention_tickets": "opened_at",
+    "ticket_history": "at",
+    "dead_letters": "buried_at",
 }
 """The column that tells how old a row is, in the tables that grow."""
 
@@ -49,11 +63,65 @@ def check(
     Raises:
         StoreError: A store cannot be read at all.
     """
-    kept = stores.kept_aside()
+    policy, kept = policy or RetentionPolicy(), stores.kept_aside()
+    strays = _strays(stores, now, policy) if thorough else {}
     return [
-        _report(stores, database, now, policy or RetentionPolicy(), kept[name], thorough=thorough)
+        replace(
+            _report(stores, database, now, policy, kept[name], thorough=thorough),
+            remarks=(*strays.get(name, ()), *_left_beside(stores, name)),
+        )
         for name, database in stores.databases.items()
     ]
+
+
+def _strays(stores: Stores, now: datetime, policy: RetentionPolicy) -> dict[str, list[str]]:
+    """Rows that name an operation or an error of another store that is not there, and not too old to be."""
+    found: dict[str, list[str]] = {}
+    since = now - min(policy.deployments, policy.errors)
+    # A damaged store is told by its own report, and knows nothing of others.
+    with suppress(StoreCorruptError), stores.at_one_moment() as moment:
+        for name, source, when in (
+            ("errors", table(DeploymentError), "last_seen"),
+            ("errors", table(EvidenceRow), "taken_at"),
+            ("monitoring", table(DeploymentHealth), "timestamp"),
+        ):
+            wanted = sa.select(source.c.deployment_id).where(
+                source.c.deployment_id.is_not(None), source.columns[when] >= since
+            )
+            with moment.databases[name].read() as connection:
+                named = set(connection.scalars(wanted.distinct()))
+            lost = sorted(named - _known(moment, named))
+            if lost:
+                some = f"{', '.join(lost[:3])}{' …' if len(lost) > 3 else ''}"
+                found.setdefault(name, []).append(
+                    f"{source.name} names {len(lost)} operations that deployment_logs does not know: {some}"
+                )
+    return found
+
+
+def _known(moment: Together, deployment_ids: Iterable[str]) -> set[str]:
+    names, known = sorted(deployment_ids), set[str]()
+    key = table(DeploymentOperation).c.deployment_id
+    with moment.databases["deployment_logs"].read() as connection:
+        for begin in range(0, len(names), _NAMES_AT_ONCE):
+            known |= set(connection.scalars(sa.select(key).where(key.in_(names[begin : begin + _NAMES_AT_ONCE]))))
+    return known
+
+
+def _left_beside(stores: Stores, name: str) -> list[str]:
+    """Files that stand beside a store for a person to look at, and archives that are gone."""
+    said = [
+        f"{file} is kept since a backup was restored: look at it, then remove it ({file.stat().st_size / MIB:.1f} MiB)"
+        for file in sorted(stores.folder.glob(f"{name}.db.before-restore-*"))
+        if not file.name.endswith(("-wal", "-shm"))
+    ]
+    noted: list[str] = []
+    with suppress(StoreCorruptError), stores.databases[name].read() as connection:
+        noted += connection.scalars(sa.select(_BASES[name].metadata.tables["archives"].c.file)).all()
+    gone = [file for file in noted if not (stores.folder / "archive" / file).exists()]
+    if gone:
+        said.append(f"{len(gone)} archives are gone, such as {gone[0]}: restore them from a backup")
+    return said
 
 
 def figures(database: Database) -> StoreFigures:
@@ -87,7 +155,7 @@ def backlog(stores: Stores, database: Database) -> Backlog:
 def _oldest(database: Database) -> datetime | None:
     """By the tables that hold nearly all, whose moments are indexed."""
     columns = [
-        _BASES[database.name].metadata.tables[name].columns[_MOMENTS[name]]
+        _BASES[database.name].metadata.tables[name].columns[MOMENTS[name]]
         for name in ("deployment_operations", "metric_samples", "probe_results", "deployment_errors")
         if name in _BASES[database.name].metadata.tables
     ]
@@ -119,6 +187,7 @@ def _report(
         oldest=oldest,
         growth_bytes_per_day=growth,
         full_in=full_in(use, policy, growth),
+        budget_bytes=policy.store_bytes,
         dead_letters=rows.get("dead_letters", 0),
         longest_wait_seconds=stores.waits.longest_seconds,
         faults=tuple(faults),
@@ -133,8 +202,8 @@ def _counted(database: Database, now: datetime) -> tuple[dict[str, int], dict[st
     with database.read() as connection:
         for target in _BASES[database.name].metadata.sorted_tables:
             rows[target.name] = connection.scalar(sa.select(sa.func.count()).select_from(target)) or 0
-            if target.name in _MOMENTS:
-                column = target.columns[_MOMENTS[target.name]]
+            if target.name in MOMENTS:
+                column = target.columns[MOMENTS[target.name]]
                 numbered = target.name == "metric_samples"
                 yesterday = now - timedelta(days=1)
                 first = connection.scalar(sa.select(sa.func.min(column)))

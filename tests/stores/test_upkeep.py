@@ -2,13 +2,15 @@
 
 import json
 import sqlite3
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from adapters.stores import Stores
-from adapters.stores.archives import archived_rows, archives, restore_archive
+from adapters.stores.archives import archived_rows, archives, owners_first, restore_archive
 from adapters.stores.backup import backup, restore
 from adapters.stores.check import check
 from adapters.stores.lifecycle import archive_deployments, compress_monitoring
@@ -115,6 +117,102 @@ def test_an_archived_deployment_is_put_back_as_it_was(stores: Stores) -> None:
     assert restore_archive(stores, archive) == 1
     assert restore_archive(stores, archive) == 0
     assert stores.deployments.get("d300") == before
+    # The days remembered it all the time, and do not count it again.
+    assert sum(day.total for day in stores.deployments.success_by_day(400, NOW)) == 2
+    archive_deployments(stores, NOW)
+    assert sum(day.total for day in stores.deployments.success_by_day(400, NOW)) == 2
+
+
+def test_only_the_rows_that_meet_every_condition_are_read_from_an_archive(stores: Stores) -> None:
+    stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=93), 2))
+    compress_monitoring(stores, NOW)
+    [archive] = archives(stores)
+    begin = NOW - timedelta(days=93)
+
+    def values(*conditions: str) -> list[float]:
+        return [row["value"] for row in archived_rows(stores, archive, conditions=conditions, columns=["value"])]
+
+    assert sorted(values("value>=58", "service=bot")) == [58, 58, 59, 59]
+    assert values("value > 58", f"ts>={(begin + HOUR).isoformat()}") == [59]
+    assert values(f"ts<{begin:%Y-%m-%dT%H:%M}") == []
+    assert values("service~o", "metric!=cpu_percent") == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "said"),
+    [("value", "cannot be read"), ("size=1", "has no column"), ("value=much", "no value for"), ("ts=x", "no value")],
+)
+def test_a_condition_that_cannot_be_kept_is_told(stores: Stores, condition: str, said: str) -> None:
+    stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=93), 1))
+    compress_monitoring(stores, NOW)
+    [archive] = archives(stores)
+    with pytest.raises(BadInputError, match=said):
+        list(archived_rows(stores, archive, conditions=[condition]))
+
+
+def test_archives_come_back_in_an_order_in_which_each_finds_its_owner(stores: Stores) -> None:
+    for days in (300, 200):
+        stores.deployments.begin(operation(f"d{days}", days, OperationStatus.SUCCESS))
+        stores.deployments.step_done(f"d{days}", "proven", "bot", NOW)
+    archive_deployments(stores, NOW)
+    found = owners_first(archives(stores))
+    assert [one.table for one in found] == ["deployment_operations", "operation_steps"]
+    assert [restore_archive(stores, one) for one in found] == [1, 1]
+
+
+def spoil(file: Path) -> None:
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 0x40
+    file.write_bytes(content)
+
+
+@pytest.mark.files
+@pytest.mark.parametrize("broken", ["errors.db", "archive"])
+@pytest.mark.parametrize("how", [spoil, Path.unlink])
+def test_a_backup_with_a_changed_bit_or_a_missing_file_is_refused_and_touches_nothing(
+    settings: Settings, tmp_path: Path, broken: str, how: Callable[[Path], None]
+) -> None:
+    with Stores.open(settings) as stores:
+        fill(stores)
+        stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=92), 1))
+        compress_monitoring(stores, NOW)
+        backup(stores, tmp_path / "b", NOW)
+    [file] = list((tmp_path / "b" / broken).glob("**/*.parquet")) or [tmp_path / "b" / broken]
+    how(file)
+    before = {one: one.stat().st_mtime_ns for one in settings.data_dir.iterdir()}
+    with pytest.raises(StoreCorruptError, match=file.name):
+        restore(settings, tmp_path / "b")
+    assert {one: one.stat().st_mtime_ns for one in settings.data_dir.iterdir()} == before
+
+
+@pytest.mark.files
+def test_a_backup_holds_what_was_accepted_and_tells_of_archives_that_are_gone(
+    settings: Settings, tmp_path: Path
+) -> None:
+    said: list[str] = []
+    with Stores.open(settings) as stores:
+        stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=92), 1))
+        compress_monitoring(stores, NOW)
+        [archive] = archives(stores)
+        (settings.data_dir / archive.path).unlink()
+        stores.writer.put_metrics(samples("bot", NOW - HOUR, 1)[:5])
+        backup(stores, tmp_path / "b", NOW, said.append)
+    assert any("is gone" in one for one in said)
+    restore(settings, tmp_path / "b")
+    with Stores.open(settings) as stores:
+        assert len(stores.monitoring.series("prod", "bot", "cpu_percent", NOW - HOUR)) == 5
+
+
+def test_a_check_tells_what_another_store_should_know_and_does_not(stores: Stores, settings: Settings) -> None:
+    stores.deployments.begin(operation("known", 1, OperationStatus.FAILED))
+    for name in ("known", "lost"):
+        error = replace(ERROR, error_id=name, service=name, deployment_id=name, last_seen=NOW - HOUR)
+        stores.errors.record(error)
+    (settings.data_dir / "monitoring.db.before-restore-1").touch()
+    remarks = {report.store: report.remarks for report in check(stores, NOW)}
+    assert remarks["errors"] == ("deployment_errors names 1 operations that deployment_logs does not know: lost",)
+    assert "since a backup was restored" in remarks["monitoring"][0]
+    assert remarks["deployment_logs"] == ()
 
 
 def test_an_archive_that_was_changed_is_refused(stores: Stores, settings: Settings) -> None:
