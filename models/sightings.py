@@ -112,11 +112,11 @@ class EngineInfo:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemSample:
-    """The host at one moment. Processor time is the total of all processors since boot; pressure is the kernel's
-    avg10, 0-100, or None."""
+    """The host at one moment. Processor time is the total of all processors since boot, 0 in evidence that was kept
+    before it was taken; pressure is the kernel's avg10, 0-100, or None."""
 
     sampled_at: datetime
-    cpu_busy_seconds: float
+    cpu_busy_seconds: float = 0.0
     load_1m: float
     load_5m: float
     load_15m: float

@@ -4,6 +4,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from pydantic import TypeAdapter
 
 from adapters.stores import Stores
 from models.errors_seen import (
@@ -18,6 +19,7 @@ from models.errors_seen import (
 from models.failures import NotFoundError, StoreConstraintError
 from models.notices import Told
 from models.recovery import RecoveryExecution, Step, TicketEntry, TicketState
+from models.sightings import SystemSample
 from tests.stores.values import BUNDLE, ERROR, TICKET
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -167,6 +169,18 @@ def test_evidence_is_given_back_as_it_was_kept_and_kept_once(stores: Stores) -> 
     stores.errors.keep_evidence(replace(BUNDLE, reason="again"))
     assert stores.errors.evidence(deployment_id="prod-1") == [BUNDLE]
     assert stores.errors.evidence(deployment_id="prod-2") == []
+
+
+def test_evidence_of_a_host_whose_processor_time_was_not_taken_yet_is_read() -> None:
+    host = SystemSample(
+        sampled_at=NOON, cpu_busy_seconds=5, load_1m=1, load_5m=1, load_15m=1, cpus=2, memory_total_bytes=1,
+        memory_available_bytes=1, swap_used_bytes=0, disk_total_bytes=1, disk_free_bytes=1, inodes_total=1,
+        inodes_free=1, network_rx_bytes=0, network_tx_bytes=0, open_files_limit=1,
+    )  # fmt: skip
+    kept = TypeAdapter(SystemSample).dump_python(host, mode="json")
+    del kept["cpu_busy_seconds"]
+
+    assert TypeAdapter(SystemSample).validate_python(kept) == replace(host, cpu_busy_seconds=0.0)
 
 
 def test_evidence_is_linked_to_its_error_both_ways(stores: Stores) -> None:
