@@ -344,15 +344,9 @@ class Deployments:
         Health checks are not counted: they are no deployments, and there are many.
         """
         first = (now - timedelta(days=days - 1)).date().isoformat()
-        total, timed = sa.func.sum(_days.c.total), sa.func.sum(_days.c.timed)
+        summed = (_days.c.total, _days.c.successes, _days.c.timed, _days.c.duration_ms)
         query = (
-            sa.select(
-                _days.c.day,
-                total.label("total"),
-                sa.func.sum(_days.c.successes).label("successes"),
-                timed.label("timed"),
-                sa.func.sum(_days.c.duration_ms).label("duration_ms"),
-            )
+            sa.select(_days.c.day, *(sa.func.sum(column) for column in summed))
             .where(_days.c.day >= first, _days.c.operation_type != OperationType.HEALTH_CHECK.value)
             .group_by(_days.c.day)
             .order_by(_days.c.day)
@@ -362,12 +356,12 @@ class Deployments:
         with self._database.read() as connection:
             return [
                 DayOfOperations(
-                    day=date.fromisoformat(row.day),
-                    total=int(row.total),
-                    successes=int(row.successes),
-                    mean_duration_ms=float(row.duration_ms) / int(row.timed) if row.timed else None,
+                    day=date.fromisoformat(day),
+                    total=int(total),
+                    successes=int(successes),
+                    mean_duration_ms=float(duration_ms) / int(timed) if timed else None,
                 )
-                for row in connection.execute(query)
+                for day, total, successes, timed, duration_ms in connection.execute(query)
             ]
 
     def acquire_lease(
