@@ -53,7 +53,7 @@ class OwnEngine:
         for left in ("engine.sock", "engine.pid"):
             (self.folder / left).unlink(missing_ok=True)
         (self.folder / "daemon.json").write_text("{}")
-        if not Path("/sys/class/net", self._bridge).exists():
+        if not _has_link(self._bridge):
             subprocess.run(["ip", "link", "add", self._bridge, "type", "bridge"], check=True)
             subprocess.run(["ip", "address", "add", _BRIDGE_ADDRESS, "dev", self._bridge], check=True)
         with _bridge_of_the_machine_kept():
@@ -126,7 +126,7 @@ class OwnEngine:
 
     def remove_bridge(self) -> None:
         """Take away the one thing outside its folder that it leaves behind."""
-        if Path("/sys/class/net", self._bridge).exists():
+        if _has_link(self._bridge):
             subprocess.run(["ip", "link", "delete", self._bridge], check=True)
 
     def log(self) -> str:
@@ -169,6 +169,11 @@ class OwnEngine:
                 return False
 
 
+def _has_link(name: str) -> bool:
+    # Not by /sys: what is mounted there may show the links of another network namespace.
+    return not subprocess.run(["ip", "link", "show", "dev", name], capture_output=True, check=False).returncode
+
+
 @contextmanager
 def _bridge_of_the_machine_kept() -> Iterator[None]:
     """An engine that starts again on its old data removes docker0, which is the machine's own engine's."""
@@ -177,7 +182,7 @@ def _bridge_of_the_machine_kept() -> Iterator[None]:
     try:
         yield
     finally:
-        if before and not Path("/sys/class/net/docker0").exists():
+        if before and not _has_link("docker0"):
             subprocess.run(["ip", "link", "add", "docker0", "type", "bridge"], check=True)
             for one in before[0]["addr_info"]:
                 if one["family"] == "inet":
