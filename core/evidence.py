@@ -233,9 +233,16 @@ def evidence_of(bundle: EvidenceBundle) -> Evidence | None:
         health=worst.health,
         logs=tuple(lines[-60:]),
         probe_outputs=tuple(
-            probe.output for probe in bundle.probes if probe.service == bundle.service and not probe.ok
+            probe.output
+            for probe in bundle.probes
+            if probe.service == bundle.service and not probe.ok and not _was_over(probe, bundle.probes)
         )[-10:],
     )
+
+
+def _was_over(probe: ProbeOutput, probes: Sequence[ProbeOutput]) -> bool:
+    """Whether the same check passed later: what refused it while it started explains no failure of today."""
+    return any(other.ok and other.source == probe.source and other.last_at > probe.last_at for other in probes)
 
 
 def _who_says_so(sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent]) -> str:

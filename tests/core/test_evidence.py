@@ -309,3 +309,18 @@ def test_a_page_cannot_be_broken_by_what_a_log_or_a_name_holds() -> None:
 
     assert "a \\| b \\`c\\`" in shown
     assert "````text\n```\n**x**\n````" in shown
+
+
+def test_a_check_that_passed_since_explains_no_failure_of_today() -> None:
+    refused = answer("web")
+    passed = answer("web", ok=True, output="", at=NOON + SECOND)
+    again = answer("web", output="503", at=NOON + 2 * SECOND)
+
+    def weighed(*answers: ProbeOutput) -> tuple[str, ...]:
+        found = evidence_of(replace(BUNDLE, probes=answers))
+        assert found is not None
+        return found.probe_outputs
+
+    assert weighed(refused) == ("refused",)
+    assert weighed(refused, passed) == ()
+    assert weighed(refused, passed, again) == ("503",)
