@@ -74,6 +74,7 @@ class Situation:
     project: str
     service: str
     application: Application | None
+    environment: str = ""
     sightings: tuple[Sighting, ...] = ()
     dependencies_down: tuple[str, ...] = ()
     holders: tuple[PortHolder, ...] = ()
@@ -150,9 +151,10 @@ class Ready:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """Why an action may not be taken now."""
+    """Why an action may not be taken now, and what a person does instead where that is one command."""
 
     because: str
+    instead: str = ""
 
 
 def prepare(strategy: Strategy, situation: Situation) -> Ready | Refused:
@@ -163,7 +165,7 @@ def prepare(strategy: Strategy, situation: Situation) -> Ready | Refused:
     """
     action = ACTIONS[strategy]
     if hindrance := action.precondition(situation):
-        return Refused(hindrance)
+        return Refused(hindrance, _instead(situation))
     targets = action.aim(situation)
     if not targets:
         return Refused(f"{strategy} finds nothing to act on, and nothing never means everything.")
@@ -183,6 +185,15 @@ def prepare(strategy: Strategy, situation: Situation) -> Ready | Refused:
         steps=tuple(steps),
         undo=tuple(_step(doing, situation.service, names) for doing in inverse),
     )
+
+
+def _instead(situation: Situation) -> str:
+    compose = f"docker compose -p {situation.project}"
+    if not situation.containers:
+        return f"Make its containers anew, and start them: roas start {situation.environment or situation.project}"
+    if any(seen.state == "paused" for seen in situation.containers):
+        return f"Let it go on: {compose} unpause {situation.service}"
+    return ""
 
 
 def _step(doing: Doing, service: str, targets: tuple[str, ...]) -> PlannedStep:

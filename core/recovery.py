@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -18,15 +18,20 @@ _DAY = timedelta(days=1)
 _FIRST_WAIT = timedelta(seconds=10)
 _LONGEST_WAIT = timedelta(minutes=5)
 _JITTER = 0.2
-_PROVEN_AFTER = timedelta(minutes=10)
 _BETWEEN_LOGINS = timedelta(minutes=5)
 _LOGINS_A_DAY = 6
 _AT_ONCE = 3
 
 _REMEMBERED = 3
 
+PROVEN_AFTER = timedelta(minutes=10)
+"""So long a service must hold its health until what was before no longer counts against it."""
+
 SHORT_WAIT = timedelta(seconds=15)
 """So long a run itself waits before it acts; a longer wait is left to the next look at the service."""
+
+_SILENT = frozenset({Category.TIMEOUT, Category.DNS_FAILURE, Category.DEPENDENCY_REFUSED})
+"""What a wait may mend, and a restart too. A service that says itself what it waits for is not restarted for it."""
 
 _BY_GOING_BACK = frozenset({Strategy.FIX_CONFIG, Strategy.INVESTIGATE})
 """A person's work that a release which just came is likely to have made necessary."""
@@ -47,7 +52,8 @@ class RecoveryFacts:
 
     `failing_services` is how many fail at once. `acting` False: a person is looking at it already. `engine`
     is the address of the host that would be acted on. `deployed_ago` is how long before the error the release
-    came that runs now, None where there is no proven one before it to go back to.
+    came that runs now, None where there is no proven one before it to go back to. `kept_down` are services it
+    needs that a person stopped or paused.
     """
 
     service: str | None = None
@@ -59,6 +65,7 @@ class RecoveryFacts:
     acting: bool = True
     engine: str = ""
     deployed_ago: timedelta | None = None
+    kept_down: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -108,6 +115,8 @@ def plan_recovery(
         return _leave(strategy, "It is no error.")
     if facts.stopped_by_person:
         return _leave(strategy, f"{service} was stopped by a person, so it stays stopped.")
+    if facts.kept_down:
+        return _leave(strategy, f"{service} needs {', '.join(facts.kept_down)}, which a person keeps down.")
     if not strategy.automatic:
         return _ask(strategy, f"only a person can mend this: {error.verdict.reason}")
     if facts.paused:
@@ -150,6 +159,21 @@ def plan_as_decided(
         attempt_id=attempt_id(error, past),
         dependencies=_dependencies(error) if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE else (),
     )
+
+
+def waits_for_itself(verdict: Verdict) -> bool:
+    """Whether the service says that it will be ready by itself: then its check may fail until it is."""
+    return verdict.strategy is Strategy.WAIT_AND_RETRY and verdict.category not in _SILENT
+
+
+def leads_deeper(verdict: Verdict, found: Verdict, before: Collection[Category]) -> bool:
+    """Whether what an attempt ran into names a cause of its own that the error's words did not show.
+
+    `before` are the causes found on the way here: none is gone into twice.
+    """
+    vague = found.category in (Category.UNKNOWN, Category.BENIGN, Category.CONTAINER_EXITED, Category.TIMEOUT)
+    known = vague or found.category in (Category.HEALTHCHECK_FAILED, verdict.category) or found.category in before
+    return not known and found.span is not None
 
 
 def attempt_id(error: RecordedError, past: Sequence[RecoveryExecution]) -> str:
@@ -339,10 +363,14 @@ def _leave(strategy: Strategy, reason: str) -> Plan:
 def _strategy(
     error: RecordedError, facts: RecoveryFacts, policy: RecoveryPolicy, run: Sequence[RecoveryExecution]
 ) -> Strategy:
-    """The verdict's strategy, or to go back: once, soon after a deployment, where the usual would not help."""
-    usual = error.verdict.strategy
+    """The verdict's strategy, a restart where waiting was in vain, or to go back: once, soon after a deployment."""
+    usual, tried = error.verdict.strategy, {one.strategy for one in run}
+    if usual is Strategy.WAIT_AND_RETRY and usual in tried and error.verdict.category in _SILENT:
+        usual = Strategy.RESTART_SERVICE
+    if usual is Strategy.RESTART_DEPENDENCY_THEN_SERVICE and not _dependencies(error):
+        # What refused it is up by now, so only the service itself is left to restart.
+        usual = Strategy.RESTART_SERVICE
     soon = facts.deployed_ago is not None and facts.deployed_ago <= timedelta(seconds=policy.roll_back_within_seconds)
-    tried = {one.strategy for one in run}
     if not soon or not policy.roll_back_within_seconds or error.predictive or Strategy.ROLL_BACK_RELEASE in tried:
         return usual
     return Strategy.ROLL_BACK_RELEASE if usual in _BY_GOING_BACK or (usual.automatic and usual in tried) else usual
@@ -421,7 +449,7 @@ def _since_proven(mine: Sequence[RecoveryExecution], now: datetime) -> list[Reco
     run: list[RecoveryExecution] = []
     following = now
     for tried in sorted(mine, key=lambda execution: execution.started_at, reverse=True):
-        held = tried.success is True and tried.ended_at is not None and following - tried.ended_at >= _PROVEN_AFTER
+        held = tried.success is True and tried.ended_at is not None and following - tried.ended_at >= PROVEN_AFTER
         if held:
             break
         run.append(tried)
@@ -434,7 +462,8 @@ def _delay(
 ) -> timedelta:
     if not run:
         # What only has to be waited for is given that time at once.
-        return backoff(2, seed=error.error_id) if strategy is Strategy.WAIT_AND_RETRY else timedelta()
+        wait = backoff(2, seed=error.error_id) if strategy is Strategy.WAIT_AND_RETRY else timedelta()
+        return max(timedelta(), error.last_seen + wait - now)
     wait = backoff(len(run) + 1, seed=error.error_id)
     if facts.outside_logins:
         wait = max(wait, _BETWEEN_LOGINS)

@@ -12,7 +12,7 @@ from core.judging import judge_declared
 from models.compose import ServiceDeclaration
 from models.environments import ServiceSpec
 from models.health import ServiceHealth, ServiceVerdict
-from models.metrics import Dependency
+from models.metrics import Dependency, DependencyType
 from models.sightings import ContainerEvent, Sighting
 
 SETTLE = timedelta(seconds=15)
@@ -27,6 +27,9 @@ LOOP = 3
 
 AGAIN = timedelta(minutes=10)
 """A service that stays exactly as it was handed over is handed over again after this long."""
+
+WELL = frozenset({ServiceHealth.HEALTHY, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN})
+"""As well as can be told: what has no check at all can show no more than that it runs."""
 
 UNHEALTHY = "health_status: unhealthy"
 _BAD = frozenset({"die", "oom", UNHEALTHY})
@@ -44,13 +47,16 @@ class Heed(StrEnum):
 class Sign:
     """What a service shows, what that calls for, and why.
 
-    `likeness` is the same as long as its containers are in the same life and state.
+    `likeness` is the same as long as its containers are in the same life and state. `ill`: it does not serve, so
+    who needs it cannot, whatever it calls for. `crashed`: it ended by itself and the engine brings it back.
     """
 
     service: str
     heed: Heed
     reason: str
     likeness: str = ""
+    ill: bool = False
+    crashed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +65,8 @@ class Surroundings:
 
     `held` says who operates on the environment, None where nobody does. `muted` are the services
     under maintenance. `recovering` are the services being recovered. `failed` maps a service to when it
-    last failed or was recovered, `handed` to the likeness and the moment it was last handed over with.
+    last failed or was recovered, `handed` to the likeness and the moment it was last handed over with, `put_off` to
+    when its next attempt may begin. `ending` are services that were asked to end and have not yet.
     """
 
     dependencies: Sequence[Dependency] = ()
@@ -68,6 +75,8 @@ class Surroundings:
     recovering: Collection[str] = ()
     failed: Mapping[str, datetime] | None = None
     handed: Mapping[str, tuple[str, datetime]] | None = None
+    put_off: Mapping[str, datetime] | None = None
+    ending: Collection[str] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,35 +114,54 @@ def judge_sign(
     """
     mine = _containers(declaration.name, sightings)
     sign = _by_state(declaration, mine, spec, ends, stopped, now)
-    return replace(sign, likeness=_likeness(mine))
+    ill = sign.heed is not Heed.LEAVE or judge_declared(declaration, mine, None, spec).health in ILL
+    return replace(sign, likeness=_likeness(mine), ill=ill)
 
 
-def judge_verdict(verdict: ServiceVerdict, sightings: Sequence[Sighting], *, stopped: bool) -> Sign:
-    """What a sweep's verdict on a service calls for; `stopped` is whether a person stopped it."""
+def judge_verdict(
+    verdict: ServiceVerdict, sightings: Sequence[Sighting], *, stopped: bool, seen_so: datetime | None, now: datetime
+) -> Sign:
+    """What a sweep's verdict on a service calls for.
+
+    `stopped` is whether a person stopped it. `seen_so` is when its containers were first seen missing or paused,
+    None where they were not: whoever replaces or copies a container takes it away or pauses it for a moment only.
+    """
     mine = _containers(verdict.service, sightings)
     likeness = _likeness(mine)
     if verdict.health not in ILL:
         return _sign(verdict.service, Heed.LEAVE, verdict.reason, likeness)
+    sign = _sign(verdict.service, Heed.HAND_OVER, f"{verdict.health}: {verdict.reason}", likeness, ill=True)
     if stopped:
-        return _sign(verdict.service, Heed.LEAVE, "a person stopped it", likeness)
-    if wish := _wished(mine):
-        return _sign(verdict.service, Heed.LEAVE, wish, likeness)
+        return replace(sign, heed=Heed.LEAVE, reason="a person stopped it")
+    if mine and all(seen.state == "created" for seen in mine):
+        return replace(sign, heed=Heed.LEAVE, reason="it was never started")
+    if (wish := taken_away(mine)) and (seen_so is None or now - seen_so < SETTLE):
+        return replace(sign, heed=Heed.WAIT, reason=wish)
     if any(seen.state == "restarting" for seen in mine):
-        return _sign(verdict.service, Heed.WAIT, "the engine is restarting it", likeness)
-    return _sign(verdict.service, Heed.HAND_OVER, f"{verdict.health}: {verdict.reason}", likeness)
+        return replace(sign, heed=Heed.WAIT, reason="the engine is restarting it")
+    return sign
+
+
+def taken_away(mine: Sequence[Sighting]) -> str | None:
+    """What somebody did to a service's containers that may last a moment only; None where nobody did."""
+    if not mine:
+        return "its containers were removed, perhaps to be replaced"
+    return "it is paused, perhaps for a moment" if any(seen.state == "paused" for seen in mine) else None
 
 
 def sort_out(signs: Sequence[Sign], around: Surroundings, now: datetime) -> Round:
     """Which services are handed over now, which wait, and which are left alone, each with the reason.
 
-    First causes come first: a service that needs another failing one waits until that one is well and has
-    been for SETTLE. Three or more first causes within SETTLE are one cause, and none of them is acted on.
+    First causes come first: a service that requires another failing one waits until that one is well and has
+    been for SETTLE, also where that one is a person's to mend. Three or more first causes within SETTLE are one
+    cause, and none of them is acted on.
     """
     checked = [_in_surroundings(sign, around, now) for sign in signs]
     bad = {sign.service for sign in checked if sign.heed is Heed.HAND_OVER}
-    ill = bad | {sign.service for sign in checked if sign.heed is Heed.WAIT} | set(around.recovering)
+    ill = bad | {sign.service for sign in checked if sign.ill or sign.heed is Heed.WAIT} | set(around.recovering)
     ill |= {name for name, at in (around.failed or {}).items() if now - at < SETTLE and name not in bad}
-    sorted_out = [_behind_its_cause(sign, around.dependencies, ill) for sign in checked]
+    required = [need for need in around.dependencies if need.dependency_type is DependencyType.REQUIRED]
+    sorted_out = [_behind_its_cause(sign, required, ill) for sign in checked]
     causes = tuple(sign for sign in sorted_out if sign.heed is Heed.HAND_OVER)
     earlier = {name for name, at in (around.failed or {}).items() if now - at < SETTLE} | set(around.recovering)
     at_once = {sign.service for sign in causes} | earlier
@@ -158,34 +186,25 @@ def _by_state(
     if mine and not meant:
         return _sign(name, Heed.LEAVE, "a person stopped it")
     mine = meant
-    if wish := _wished(mine):
-        return _sign(name, Heed.LEAVE, wish)
+    if wish := taken_away(mine):
+        return _sign(name, Heed.WAIT, wish)
+    if all(seen.state == "created" for seen in mine):
+        return _sign(name, Heed.LEAVE, "it was never started")
     lately = sum(now - end < SETTLE for end in ends)
     if lately >= LOOP and declaration.restart != "no":
         return _sign(name, Heed.HAND_OVER, f"unhealthy: it ended {lately} times within {SETTLE.seconds} s")
     # A container that ends with a restart policy is "restarting" from that moment; one that is "exited" is not
     # restarted by the engine, whatever its policy.
     if any(seen.state == "restarting" for seen in mine):
-        return _sign(name, Heed.WAIT, "the engine is restarting it")
+        return _sign(name, Heed.WAIT, "the engine is restarting it", crashed=True)
     verdict = judge_declared(declaration, mine, None, spec)
     if verdict.health in ILL:
         return _sign(name, Heed.HAND_OVER, f"{verdict.health}: {verdict.reason}")
     if verdict.health is ServiceHealth.COMPLETED:
         return _sign(name, Heed.LEAVE, f"a job that is done: {verdict.reason}")
     if lately:
-        return _sign(name, Heed.WAIT, "the engine restarted it")
+        return _sign(name, Heed.WAIT, "the engine restarted it", crashed=True)
     return _sign(name, Heed.LEAVE, verdict.reason)
-
-
-def _wished(mine: Sequence[Sighting]) -> str | None:
-    """Why what does not run is not meant to; None where it is."""
-    if not mine:
-        return "its containers were removed, and only a start makes new ones"
-    if any(seen.state == "paused" for seen in mine):
-        return "a person paused it"
-    if all(seen.state == "created" for seen in mine):
-        return "it was never started"
-    return None
 
 
 def _in_surroundings(sign: Sign, around: Surroundings, now: datetime) -> Sign:
@@ -198,6 +217,10 @@ def _in_surroundings(sign: Sign, around: Surroundings, now: datetime) -> Sign:
         return replace(sign, heed=Heed.WAIT, reason=f"{around.held} has the environment in hand")
     if sign.service in around.muted:
         return replace(sign, heed=Heed.WAIT, reason="it is under maintenance")
+    if sign.service in around.ending:
+        return replace(sign, heed=Heed.WAIT, reason="somebody asked it to end")
+    if sign.service in (around.put_off or {}):
+        return replace(sign, heed=Heed.WAIT, reason="its next attempt waits for its time")
     likeness, at = (around.handed or {}).get(sign.service, ("", now))
     if sign.heed is Heed.HAND_OVER and likeness == sign.likeness and now - at < AGAIN:
         return replace(sign, heed=Heed.LEAVE, reason=f"it was handed over as it is at {at:%H:%M:%S} UTC")
@@ -224,5 +247,7 @@ def _likeness(mine: Sequence[Sighting]) -> str:
     return " ".join(f"{seen.container_id[:12]}/{seen.state}/{seen.health}/{seen.started_at}" for seen in mine)
 
 
-def _sign(service: str, heed: Heed, reason: str, likeness: str = "") -> Sign:
-    return Sign(service=service, heed=heed, reason=reason, likeness=likeness)
+def _sign(
+    service: str, heed: Heed, reason: str, likeness: str = "", *, ill: bool = False, crashed: bool = False
+) -> Sign:
+    return Sign(service=service, heed=heed, reason=reason, likeness=likeness, ill=ill, crashed=crashed)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from core.actions import ACTIONS, Refused, prepare
-from core.recovery import Plan, RecoveryFacts, room_for_dependant
+from core.recovery import Plan, RecoveryFacts, room_for_dependant, waits_for_itself
 from core.restarting import Aftermath
 from core.restarting import Answer as After
 from models.compose import Application
@@ -61,8 +61,6 @@ async def carry_out(case: Case, plan: Plan) -> RecoveryExecution:
         EnvironmentBusyError: An operation holds the environment; nothing was done.
     """
     diagnosed = datetime.now(UTC)
-    if plan.delay:
-        await asyncio.sleep(plan.delay.total_seconds())
     if plan.strategy is Strategy.ROLL_BACK_RELEASE:
         # It is an operation of its own, which holds the environment itself.
         return await _attempt(case, plan, diagnosed)
@@ -113,7 +111,7 @@ async def _attempt(case: Case, plan: Plan, diagnosed: datetime) -> RecoveryExecu
     )
     ready = prepare(plan.strategy, situation)
     if isinstance(ready, Refused):
-        raise ActionRefusedError(ready.because)
+        raise ActionRefusedError(ready.because, advice=ready.instead)
     return await _live(
         case,
         RecoveryExecution(
@@ -233,7 +231,8 @@ class _Journal:
 
     async def _do(self, step: PlannedStep) -> str:
         if step.doing is Doing.VERIFY:
-            return await wait_until_well(self._case.environment, step.service)
+            patient = waits_for_itself(self._case.error.verdict)
+            return await wait_until_well(self._case.environment, self._case.application, step.service, patient=patient)
         if step.doing is Doing.ROLL_BACK:
             return await _roll_back(self._case, step.targets[0])
         return await STEPS[step.doing](self._around, step, str(self.execution.attempt_id))

@@ -18,7 +18,16 @@ from core.classification import classify
 from core.evidence import evidence_of
 from core.impact import analyse_impact
 from core.judging import as_failure
-from core.recovery import Plan, PlanAction, RecoveryFacts, manual_steps, plan_as_decided, plan_recovery
+from core.recovery import (
+    SHORT_WAIT,
+    Plan,
+    PlanAction,
+    RecoveryFacts,
+    leads_deeper,
+    manual_steps,
+    plan_as_decided,
+    plan_recovery,
+)
 from flows.acting import Case, carry_out, take_up
 from flows.asking import Conversation, may_ask
 from flows.identifiers import new_error_id, new_ticket_id
@@ -35,13 +44,15 @@ from models.operations import Runner
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket, TicketEntry, TicketState
 from tasks.actions import deployed_ago
 from tasks.asking import ASKING_FLOW, ask_on_the_server
-from tasks.evidence import failure_evidence
+from tasks.evidence import failure_evidence, keep_evidence
 from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
 from tasks.recovery import (
     begin_attempt,
     deployed_seconds_ago,
+    kept_down,
     let_ticket_wait,
+    link_evidence,
     open_ticket,
     past_recoveries,
     read_error,
@@ -51,6 +62,8 @@ from tasks.recovery import (
     record_error,
     record_error_of_the_run,
     recovery_paused,
+    resolve_error,
+    settle_well,
     stopped_by_person,
     usual_seconds,
     with_surroundings,
@@ -146,34 +159,145 @@ async def recover(
     compose_files: tuple[str, ...] = (),
     decided: tuple[Choice, str] | None = None,
     converse: bool = False,
+    found: tuple[Category, ...] = (),
+    evidence: Sequence[EvidenceBundle] = (),
 ) -> RecoveryOutcome:
     """What `error_recovery` does once the surroundings are known, within the caller's own run.
 
     A run of its own takes seconds to begin where its server is busy; a watcher has read the surroundings
     already, and a service that is down need not wait for either. With `converse` the run is suspended where a
-    person must decide: only for a run that does nothing else.
+    person must decide: only for a run that does nothing else. `found` are the causes that led here: what an
+    attempt runs into may be the true cause, which is then judged and handled instead. `evidence` is what was taken
+    of it already and is not kept yet.
     """
+    judged = await _judge(
+        environment, text, declared, application, dependencies, deployment_id=deployment_id, service=service,
+        source=source, predictive=predictive, of_the_run=converse, taken=evidence,
+    )  # fmt: skip
+    if judged.verdict.category is Category.BENIGN:
+        return judged.not_needed()
+    handling = _Handling(
+        declared=declared,
+        application=application,
+        dependencies=tuple(dependencies),
+        judged=judged,
+        service=service,
+        compose_files=compose_files,
+        acting=act,
+        failing_services=failing_services,
+        found=(*found, judged.verdict.category),
+        converses=converse,
+    )
+    outcome = await handling.handle(decided)
+    if handling.deeper is not None:
+        error_id = judged.error.error_id
+        log.info("what error %s came of was found in the attempt: %s", error_id, handling.deeper)
+        outcome = await recover(
+            environment, handling.deeper, declared, application, dependencies, deployment_id=deployment_id,
+            service=service, source=source, act=act, compose_files=compose_files, found=handling.found,
+        )  # fmt: skip
+        if outcome.error_id != error_id:
+            await resolve_error(error_id, datetime.now(UTC), f"its cause is error {outcome.error_id}")
+        return outcome
+    return await _conversed(handling, outcome) if converse else outcome
+
+
+async def note_failure(
+    environment: str,
+    text: str,
+    declared: Environment,
+    application: Application | None,
+    dependencies: Sequence[Dependency],
+    *,
+    service: str,
+) -> RecordedError:
+    """Put a failure on record with its cause and evidence, where nothing has to be done about it."""
+    judged = await _judge(environment, text, declared, application, dependencies, service=service, source="watch")
+    return judged.error
+
+
+async def take_over(
+    execution: RecoveryExecution,
+    surroundings: tuple[Environment, Application | None, Sequence[Dependency]],
+) -> RecoveryOutcome:
+    """Go on with an attempt whose runner is gone: what it has done is not done again."""
+    declared, application, dependencies = surroundings
+    error = await read_error(execution.error_id)
+    judged = _Judged(error=error, verdict=error.verdict, detected_at=execution.detected_at or error.first_seen)
+    handling = _Handling(
+        declared=declared,
+        application=application,
+        dependencies=tuple(dependencies),
+        judged=judged,
+        service=execution.service,
+        compose_files=(),
+        acting=True,
+        failing_services=1,
+        found=(error.verdict.category,),
+        converses=False,
+    )
+    return await handling.handle(None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Judged:
+    """An error on record, and all that was found out about it."""
+
+    error: RecordedError
+    verdict: Verdict
+    detected_at: datetime
+    affected: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    script: str | None = None
+
+    def not_needed(self) -> RecoveryOutcome:
+        """What recovery answers where it is no error."""
+        return RecoveryOutcome(
+            error_id=self.error.error_id,
+            success=True,
+            method=RecoveryMethod.NONE_NEEDED,
+            steps=(),
+            reason=self.verdict.reason,
+        )
+
+
+async def _judge(
+    environment: str,
+    text: str,
+    declared: Environment | None,
+    application: Application | None,
+    dependencies: Sequence[Dependency],
+    *,
+    deployment_id: str | None = None,
+    service: str | None = None,
+    source: str,
+    predictive: bool = False,
+    of_the_run: bool = False,
+    taken: Sequence[EvidenceBundle] = (),
+) -> _Judged:
+    """Keep the evidence, find the cause, put both on record, and weigh who is hit."""
     now = datetime.now(UTC)
-    bundles: list[EvidenceBundle] = []
     health: HealthReport | None = None
     needed = [need.depends_on for need in dependencies if need.service == service]
     # Where validation stopped it, an operation has touched nothing whose health could tell of it.
     operated = deployment_id if source != "validation" else None
-    if declared is not None:
-        bundles, health = await asyncio.gather(
-            failure_evidence(declared, application, service, deployment_id=deployment_id, reason=text),
-            _health_now(declared, application, operated) if needed or operated else _nothing(),
-        )
-    evidence = evidence_of(bundles[0]) if service and bundles else None
-    fresh = await deployed_seconds_ago(environment, now) if evidence else None
-    evidence = with_surroundings(evidence, _down(health, needed), fresh)
-    patterns = await read_patterns()
+    bundles, patterns, health = await asyncio.gather(
+        _evidence(declared, application, service, deployment_id, text, taken),
+        read_patterns(),
+        _health_now(declared, application, operated) if declared and (needed or operated) else _unknown(),
+    )
+    down = _down(health, needed)
+    if down and declared is not None:
+        # One answer that did not come in time is no reason to restart what others need.
+        down = _down(await _health_now(declared, application), down)
+    fresh = await deployed_seconds_ago(environment, now) if service and bundles else None
+    evidence = with_surroundings(evidence_of(bundles[0]) if service and bundles else None, down, fresh)
     verdict = classify(text, evidence=evidence, patterns=patterns)
     if source != "person":
         verdict = as_failure(verdict)
     usual = await usual_seconds(environment, verdict.category)
     impact = analyse_impact(verdict, service, dependencies, history_seconds=usual)
-    record = record_error_of_the_run if converse else record_error
+    record = record_error_of_the_run if of_the_run else record_error
     error = await record(
         RecordedError(
             error_id=new_error_id(now),
@@ -193,33 +317,35 @@ async def recover(
         health=health if operated else None,
     )
     log.info("error %s: %s, because %s", error.error_id, verdict.category, verdict.reason)
-    if verdict.category is Category.BENIGN:
-        return RecoveryOutcome(
-            error_id=error.error_id,
-            success=True,
-            method=RecoveryMethod.NONE_NEEDED,
-            steps=(),
-            reason=verdict.reason,
-        )
-    verdict = error.verdict if converse else verdict
-    handling = _Handling(
-        declared=declared,
-        application=application,
-        dependencies=tuple(dependencies),
+    verdict = error.verdict if of_the_run else verdict
+    return _Judged(
         error=error,
         verdict=verdict,
-        service=service,
-        compose_files=compose_files,
+        detected_at=now,
         affected=impact.affected_services,
         evidence=tuple(bundle.bundle_id for bundle in bundles),
         script=patterns.script_of(verdict.pattern_name),
-        detected_at=now,
-        acting=act,
-        failing_services=failing_services,
-        conversing=converse,
     )
-    outcome = await handling.handle(decided)
-    return await _conversed(handling, outcome) if converse else outcome
+
+
+async def _evidence(
+    declared: Environment | None,
+    application: Application | None,
+    service: str | None,
+    deployment_id: str | None,
+    reason: str,
+    taken: Sequence[EvidenceBundle],
+) -> Sequence[EvidenceBundle]:
+    if declared is None:
+        return ()
+    if taken:
+        await keep_evidence(declared, taken)
+        return taken
+    return await failure_evidence(declared, application, service, deployment_id=deployment_id, reason=reason)
+
+
+async def _unknown() -> None:
+    return None
 
 
 async def _answered(
@@ -242,17 +368,20 @@ async def _answered(
         declared=declared,
         application=application,
         dependencies=tuple(dependencies),
-        error=error,
-        verdict=error.verdict,
+        judged=_Judged(
+            error=error,
+            verdict=error.verdict,
+            detected_at=error.first_seen,
+            affected=ticket.affected_services,
+            evidence=ticket.evidence,
+            script=patterns.script_of(error.verdict.pattern_name),
+        ),
         service=ticket.service,
         compose_files=(),
-        affected=ticket.affected_services,
-        evidence=ticket.evidence,
-        script=patterns.script_of(error.verdict.pattern_name),
-        detected_at=error.first_seen,
         acting=True,
         failing_services=1,
-        conversing=True,
+        found=(error.verdict.category,),
+        converses=True,
     )
     asked = RecoveryOutcome(
         error_id=error.error_id,
@@ -300,51 +429,76 @@ class _Handling:
     declared: Environment | None
     application: Application | None
     dependencies: tuple[Dependency, ...]
-    error: RecordedError
-    verdict: Verdict
+    judged: _Judged
     service: str | None
     compose_files: tuple[str, ...]
-    affected: tuple[str, ...]
-    evidence: tuple[str, ...]
-    script: str | None
-    detected_at: datetime
     acting: bool
     failing_services: int
-    conversing: bool = False
+    found: tuple[Category, ...]
+    converses: bool
     runner: Runner = field(default_factory=lambda: this_process(str(flow_run.get_id() or "")))
     last_attempt: str | None = None
+    deeper: str | None = None
+
+    @property
+    def error(self) -> RecordedError:
+        """The error as it is on record."""
+        return self.judged.error
 
     async def handle(self, decided: tuple[Choice, str] | None) -> RecoveryOutcome:
         """Take up what was cut off, else plan and do it; what cannot be done is put to a person."""
         now = datetime.now(UTC)
-        past = await past_recoveries(self.error.error_id, now - _BUDGET_WINDOW)
-        facts = await self._facts(now)
+        past, facts = await asyncio.gather(self._past(), self._facts(now))
         if (outcome := await self._gone_on(past, facts, again=decided is not None)) is not None:
             return outcome
-        policy = self.declared.recovery if self.declared else RecoveryPolicy()
         if decided is not None:
             choice, by = decided
             plan = plan_as_decided(self.error, roll_back=choice is Choice.ROLL_BACK, past=past, decided_by=by)
-        else:
-            plan = plan_recovery(self.error, past=past, policy=policy, facts=facts, now=now)
+            log.info("plan for %s: %s, because %s", self.error.error_id, plan.action, plan.reason)
+            return await self._done(lambda case: carry_out(case, plan), plan.strategy, facts)
+        while (outcome := await self._next_attempt(past, facts)) is None:
+            past, facts = await self._past(), await self._facts(datetime.now(UTC))
+        return outcome
+
+    async def _next_attempt(self, past: Sequence[RecoveryExecution], facts: RecoveryFacts) -> RecoveryOutcome | None:
+        """Plan and act once; None where that failed, and what comes next is to be planned from that."""
+        now = datetime.now(UTC)
+        policy = self.declared.recovery if self.declared else RecoveryPolicy()
+        plan = plan_recovery(self.error, past=past, policy=policy, facts=facts, now=now)
         log.info("plan for %s: %s, because %s", self.error.error_id, plan.action, plan.reason)
+        mine = [one for one in past if one.error_id == self.error.error_id and one.points]
         if plan.action is PlanAction.LEAVE_ALONE:
             return self._outcome(RecoveryMethod.NONE_NEEDED, plan.reason, success=True)
         if plan.action is PlanAction.ASK_A_PERSON:
-            return await self._ask(plan.reason, ())
+            last = f" The last ended so: {mine[-1].final_status}" if mine else ""
+            return await self._ask(plan.reason + last, tuple(step for one in mine for step in _details(one)))
         if plan.action is PlanAction.PROPOSE:
             await self._propose(plan, past)
             return self._outcome(RecoveryMethod.PROPOSED, f"dry run: {plan.reason}")
         if plan.later:
-            return self._outcome(RecoveryMethod.DEFERRED, f"{plan.reason}; the next look takes it up")
-        return await self._done(lambda case: carry_out(case, plan), plan.strategy, facts)
+            put_off = self._outcome(RecoveryMethod.DEFERRED, f"{plan.reason}; the next look takes it up")
+            return replace(put_off, again_at=now + plan.delay)
+        if plan.delay:
+            await asyncio.sleep(plan.delay.total_seconds())
+            # Much may have happened in that time, so all of it is looked at once more.
+            return None
+        if mine and self.declared is not None and self.service is not None:
+            if not _down(await _health_now(self.declared, self.application), [self.service]):
+                plan = replace(plan, strategy=Strategy.WAIT_AND_RETRY, reason=f"{self.service} is well by itself")
+            # It is about to be replaced again, and what it shows now is of its last life.
+            await self._keep_what_it_shows(self.declared, mine[-1].final_status)
+        return await self._tried(lambda case: carry_out(case, plan), plan.strategy, facts)
+
+    async def _keep_what_it_shows(self, environment: Environment, reason: str) -> None:
+        bundles = await failure_evidence(environment, self.application, self.service, deployment_id=None, reason=reason)
+        await link_evidence([bundle.bundle_id for bundle in bundles], self.error.error_id)
+
+    async def _past(self) -> list[RecoveryExecution]:
+        return await past_recoveries(self.error.error_id, datetime.now(UTC) - _BUDGET_WINDOW)
 
     async def gone_on(self) -> RecoveryOutcome | None:
         """Take up an attempt that was cut off, or tell how this very run's last one ended; None where there is none."""
-        now = datetime.now(UTC)
-        return await self._gone_on(
-            await past_recoveries(self.error.error_id, now - _BUDGET_WINDOW), await self._facts(now), again=False
-        )
+        return await self._gone_on(await self._past(), await self._facts(datetime.now(UTC)), again=False)
 
     async def _gone_on(
         self, past: Sequence[RecoveryExecution], facts: RecoveryFacts, *, again: bool
@@ -357,7 +511,7 @@ class _Handling:
             log.warning("recovery %s was cut off and is taken up again", cut_off.attempt_id)
             return await self._done(lambda case: take_up(case, cut_off), cut_off.strategy, facts)
         last = mine[-1] if mine else None
-        if again or last is None or not self._has_run(last):
+        if again or not self.converses or last is None or not self._has_run(last):
             return None
         # This very run has tried already, and begins again from the top.
         self.last_attempt = last.attempt_id
@@ -367,7 +521,7 @@ class _Handling:
 
     async def repeat(self) -> RecoveryOutcome:
         """Do the failed step of this run's last attempt again, and what comes after it; else plan anew."""
-        past = await past_recoveries(self.error.error_id, datetime.now(UTC) - _BUDGET_WINDOW)
+        past = await self._past()
         last = next((one for one in past[::-1] if self._has_run(one)), None)
         facts = await self._facts(datetime.now(UTC))
         if last is None or last.undone or not facts.acting:
@@ -382,28 +536,58 @@ class _Handling:
 
     async def _facts(self, now: datetime) -> RecoveryFacts:
         environment, service = self.declared, self.service
-        facts = RecoveryFacts(
-            service=service,
-            failing_services=self.failing_services,
-            paused=await recovery_paused(self.error.environment, service, now),
-            acting=self.acting,
-        )
+        facts = RecoveryFacts(service=service, failing_services=self.failing_services, acting=self.acting)
+        paused = recovery_paused(self.error.environment, service, now)
         if environment is None or service is None:
-            return facts
+            return replace(facts, paused=await paused)
         windows = maintenance_windows(environment.maintenance, now)
+        needed = [str(name) for name in self.error.evidence.get("dependencies_down") or ()]
+        is_paused, stopped, deployed, *kept = await asyncio.gather(
+            paused,
+            stopped_by_person(environment, service),
+            deployed_ago(environment, self.error.first_seen) if self.acting else _unknown(),
+            *(kept_down(environment, name) for name in needed),
+        )
         return replace(
             facts,
+            paused=is_paused,
             outside_logins=environment.service(service).outside_logins,
-            stopped_by_person=await stopped_by_person(environment, service),
+            stopped_by_person=stopped,
             maintenance=any(window.covers(service, now) for window in windows),
             engine=environment.engine,
-            deployed_ago=await deployed_ago(environment, self.error.first_seen) if self.acting else None,
+            deployed_ago=deployed,
+            kept_down=tuple(name for name, is_kept in zip(needed, kept, strict=True) if is_kept),
         )
 
     async def _done(
         self, doing: Callable[[Case], Awaitable[RecoveryExecution]], strategy: Strategy, facts: RecoveryFacts
     ) -> RecoveryOutcome:
-        """Act, and tell how it went; what cannot be done now is deferred or put to a person."""
+        """Act, and tell how it went; what failed or cannot be done now is deferred or put to a person."""
+        execution = await self._acted(doing, strategy, facts)
+        if isinstance(execution, RecoveryOutcome):
+            return execution
+        return await self._mended(execution) or await self._ask(execution.final_status, _details(execution))
+
+    async def _tried(
+        self, doing: Callable[[Case], Awaitable[RecoveryExecution]], strategy: Strategy, facts: RecoveryFacts
+    ) -> RecoveryOutcome | None:
+        """The same as one of several attempts: None where it failed, and the next is to be planned."""
+        execution = await self._acted(doing, strategy, facts)
+        if isinstance(execution, RecoveryOutcome):
+            return execution
+        if (mended := await self._mended(execution)) is not None:
+            return mended
+        said = execution.final_status
+        if self.converses or not leads_deeper(
+            self.judged.verdict, classify(said, patterns=await read_patterns()), self.found
+        ):
+            return None
+        self.deeper = said
+        return self._outcome(RecoveryMethod.DEFERRED, f"{said}: that is the cause")
+
+    async def _acted(
+        self, doing: Callable[[Case], Awaitable[RecoveryExecution]], strategy: Strategy, facts: RecoveryFacts
+    ) -> RecoveryExecution | RecoveryOutcome:
         if self.declared is None or self.service is None:
             return await self._ask(
                 f"{strategy} has nothing to act on: the environment or the service is not known.", ()
@@ -416,22 +600,28 @@ class _Handling:
             service=self.service,
             runner=self.runner,
             facts=facts,
-            script=self.script,
-            detected_at=self.detected_at,
+            script=self.judged.script,
+            detected_at=self.judged.detected_at,
             compose_files=self.compose_files,
         )
         try:
             execution = await doing(case)
         except ActionRefusedError as refused:
-            return await self._ask(f"{strategy} may not be done: {refused.what}", ())
+            return await self._ask(f"{strategy} may not be done: {refused.what}", (), first=refused.advice)
         except EnvironmentBusyError as busy:
-            return self._outcome(RecoveryMethod.DEFERRED, f"{busy.what} the next look takes it up")
+            put_off = self._outcome(RecoveryMethod.DEFERRED, f"{busy.what} the next look takes it up")
+            return replace(put_off, again_at=datetime.now(UTC) + SHORT_WAIT)
         self.last_attempt = execution.attempt_id
-        if execution.success:
-            return self._outcome(
-                RecoveryMethod.AUTOMATIC, execution.final_status, success=True, steps=_details(execution)
-            )
-        return await self._ask(execution.final_status, _details(execution))
+        return execution
+
+    async def _mended(self, execution: RecoveryExecution) -> RecoveryOutcome | None:
+        """Close all that was said and asked about it; None where the attempt failed."""
+        if not execution.success or self.service is None:
+            return None
+        now = datetime.now(UTC)
+        # Whatever else was said of it being down is over as well.
+        await settle_well(self.error.environment, [self.service], now, f"mended by recovery {execution.attempt_id}")
+        return self._outcome(RecoveryMethod.AUTOMATIC, execution.final_status, success=True, steps=_details(execution))
 
     async def _propose(self, plan: Plan, past: Sequence[RecoveryExecution]) -> None:
         """Write down what would be done, once for an error and a strategy."""
@@ -449,7 +639,7 @@ class _Handling:
                 final_status=said,
                 attempt_id=f"{self.error.error_id}#proposed-{plan.strategy}",
                 points=0,
-                detected_at=self.detected_at,
+                detected_at=self.judged.detected_at,
                 diagnosed_at=now,
             )
         )
@@ -459,10 +649,10 @@ class _Handling:
     ) -> RecoveryOutcome:
         return RecoveryOutcome(error_id=self.error.error_id, success=success, method=method, steps=steps, reason=reason)
 
-    async def _ask(self, reason: str, tried: tuple[str, ...]) -> RecoveryOutcome:
+    async def _ask(self, reason: str, tried: tuple[str, ...], *, first: str = "") -> RecoveryOutcome:
         now = datetime.now(UTC)
         steps = manual_steps(
-            self.verdict,
+            self.judged.verdict,
             service=self.service,
             project=self.declared.project if self.declared else self.error.environment,
             environment=self.error.environment,
@@ -472,18 +662,18 @@ class _Handling:
                 ticket_id=new_ticket_id(now),
                 error_id=self.error.error_id,
                 environment=self.error.environment,
-                title=f"{self.verdict.category} of {self.service or self.error.environment}: {reason}",
+                title=f"{self.judged.verdict.category} of {self.service or self.error.environment}: {reason}",
                 opened_at=now,
                 service=self.service,
-                steps=steps,
+                steps=(*filter(None, [first]), *steps),
                 tried=tried,
-                affected_services=self.affected,
-                evidence=self.evidence,
+                affected_services=self.judged.affected,
+                evidence=self.judged.evidence,
                 since=self.error.first_seen,
             )
         )
         log.warning("ticket %s: %s", ticket.ticket_id, ticket.title)
-        if self.acting and not self.conversing and ticket.state is TicketState.OPEN:
+        if self.acting and not self.converses and ticket.state is TicketState.OPEN:
             # This process does more than this one error, so a run of its own waits for the answer.
             run = await ask_on_the_server(ticket, self.error.text)
             if run is not None and run != ticket.flow_run_id:
@@ -528,10 +718,6 @@ def _down(health: HealthReport | None, needed: Sequence[str]) -> tuple[str, ...]
     """What of the services that are needed is down, nearest first."""
     ill = set() if health is None else {verdict.service for verdict in health.services if verdict.health in _DOWN}
     return tuple(name for name in needed if name in ill)
-
-
-async def _nothing() -> None:
-    """Stands where there is nothing to look at."""
 
 
 async def _health_now(

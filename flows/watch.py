@@ -5,35 +5,48 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from prefect import flow
 from pydantic import Field
 
 from core.alerts import maintenance_windows
+from core.evidence import reachable
+from core.recovery import PROVEN_AFTER
 from core.watching import (
+    AT_ONCE,
     LOOP,
     SETTLE,
+    WELL,
+    Heed,
     Round,
+    Sign,
     Surroundings,
     is_bad,
     judge_sign,
     judge_verdict,
     sort_out,
+    taken_away,
 )
-from flows.error_recovery import recover
+from flows.error_recovery import note_failure, recover, take_over
 from flows.judging import dependencies_of, judge_now
 from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
 from models.compose import Application
 from models.environments import Environment
+from models.evidence import EvidenceBundle
 from models.failures import EngineError, RoasError
+from models.health import HealthReport
+from models.metrics import Dependency
+from models.recovery import RecoveryOutcome
 from models.results import WatchReport
 from models.sightings import ContainerEvent, Sighting
+from tasks.evidence import failure_evidence
 from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
 from tasks.notifications import UNHEALTHY, announce, tell_people
-from tasks.recovery import read_patterns, stopped_by_person
+from tasks.recovery import cut_off_recoveries, read_patterns, settle_well, stopped_by_person
 from tasks.services import look_at_application, read_application
 from tasks.watching import beat, in_hand, listen
 
@@ -49,6 +62,7 @@ _GATHER_SECONDS = 0.1
 """Several services that fail together are heard of within this; nobody notices that one waits for it."""
 
 _HOST = ""
+_SIGTERM = "15"
 
 
 @flow(name="watch", flow_run_name="watch {environment}")
@@ -78,7 +92,7 @@ async def watch(
                 events, missed = feed.take()
                 vigil.hear(events)
                 if vigil.suspects:
-                    await asyncio.sleep(_GATHER_SECONDS)
+                    await asyncio.gather(asyncio.sleep(_GATHER_SECONDS), vigil.look_ahead())
                     events, more = feed.take()
                     missed |= more
                     vigil.hear(events)
@@ -108,12 +122,22 @@ class _Vigil:
         self._recovering: dict[str, asyncio.Task[None]] = {}
         self._failed: dict[str, datetime] = {}
         self._handed: dict[str, tuple[str, datetime]] = {}
+        self._away: dict[str, datetime] = {}
+        self._crashed: dict[str, tuple[str, datetime]] = {}
+        self._put_off: dict[str, datetime] = {}
+        self._noting: set[asyncio.Task[None]] = set()
+        self._evidence: dict[str, tuple[str, list[EvidenceBundle]]] = {}
+        self._ending: dict[str, datetime] = {}
         self._said: dict[str, str] = {}
 
     def hear(self, events: Sequence[ContainerEvent]) -> None:
         """Note what happened, and to which services one must look."""
         self.heard += len(events)
         for event in events:
+            if event.action == "kill" and event.attributes.get("signal") == _SIGTERM:
+                self._ending[event.service] = event.happened_at
+            elif event.action in ("die", "start"):
+                self._ending.pop(event.service, None)
             if event.action == "stop":
                 self._stopped.add(event.container_id)
             elif event.action in ("start", "destroy"):
@@ -122,6 +146,31 @@ class _Vigil:
                 self._ends.setdefault(event.service, deque(maxlen=LOOP)).append(event.happened_at)
             if is_bad(event) and event.service not in self._recovering:
                 self.suspects.add(event.service)
+
+    async def look_ahead(self) -> None:
+        """Take the evidence of what will be handed over, while others may still fail with it."""
+        self._evidence.clear()
+        application = self._application
+        if application is None:
+            return
+        try:
+            sightings, held = await asyncio.gather(look_at_application(self._declared), in_hand(self._declared.name))
+            signs = self._signs(application, self.suspects, sightings, datetime.now(UTC))
+            failed = [sign for sign in signs if sign.heed is Heed.HAND_OVER and sign.service in self.suspects]
+            if held is not None or len(failed) >= AT_ONCE:
+                return
+            taken = await asyncio.gather(
+                *(
+                    failure_evidence(
+                        self._declared, application, sign.service, deployment_id=None, reason=_words(sign), keep=False
+                    )
+                    for sign in failed
+                )
+            )
+        except (RoasError, TimeoutError) as error:
+            log.info("evidence is taken later: %s", error)
+            return
+        self._evidence = {sign.service: (sign.likeness, bundles) for sign, bundles in zip(failed, taken, strict=True)}
 
     async def look(self) -> None:
         """Judge the services that something bad happened to, by what the engine shows of them now."""
@@ -137,18 +186,7 @@ class _Vigil:
             log.info("%s cannot be looked at: %s", ", ".join(sorted(suspects)), error)
             return
         now = datetime.now(UTC)
-        signs = [
-            judge_sign(
-                application.services[name],
-                sightings,
-                spec=self._declared.service(name),
-                ends=tuple(self._ends.get(name, ())),
-                stopped=self._stopped,
-                now=now,
-            )
-            for name in sorted(suspects)
-            if name in application.services
-        ]
+        signs = self._signs(application, suspects, sightings, now)
         self._follow(sort_out(signs, self._surroundings(application, held, now), now), now)
 
     async def sweep(self) -> None:
@@ -171,19 +209,27 @@ class _Vigil:
         if idle or not sightings:
             self._say(_HOST, f"{self._declared.name} is not meant to run")
             return
+        now = datetime.now(UTC)
+        self._note_what_is_away(application, sightings, now)
         signs = [
-            judge_verdict(verdict, sightings, stopped=await self._stopped_by_person(verdict.service, sightings))
+            judge_verdict(
+                verdict,
+                sightings,
+                stopped=await self._stopped_by_person(verdict.service, sightings),
+                seen_so=self._away.get(verdict.service),
+                now=now,
+            )
             for verdict in health.services
         ]
-        now = datetime.now(UTC)
         self._follow(sort_out(signs, self._surroundings(application, held, now), now), now)
+        await self._settle(health, held, now)
         await tell_people(self._declared)
 
     async def end(self) -> None:
         """Let the recoveries that run come to their end; one that only waits for its time is given up."""
-        for running in self._recovering.values():
+        for running in (*self._recovering.values(), *self._noting):
             running.cancel()
-        await asyncio.gather(*self._recovering.values(), return_exceptions=True)
+        await asyncio.gather(*self._recovering.values(), *self._noting, return_exceptions=True)
 
     def _surroundings(self, application: Application, held: str | None, now: datetime) -> Surroundings:
         windows = maintenance_windows(self._declared.maintenance, now)
@@ -191,10 +237,60 @@ class _Vigil:
             dependencies=dependencies_of(self._declared, application),
             held=held,
             recovering=tuple(name for name in self._recovering if name != _HOST),
+            ending=[name for name, at in self._ending.items() if now - at < SETTLE],
+            put_off={name: at for name, at in self._put_off.items() if at > now},
             failed=self._failed,
             muted=frozenset(name for name in application.services if any(one.covers(name, now) for one in windows)),
             handed=self._handed,
         )
+
+    def _signs(
+        self, application: Application, suspects: Collection[str], sightings: Sequence[Sighting], now: datetime
+    ) -> list[Sign]:
+        """What the suspects show, and what they need: whose failure would explain theirs."""
+        names = {*suspects, *(need for one in suspects for need in self._needs(application, one))}
+        return [
+            judge_sign(
+                application.services[name],
+                sightings,
+                spec=self._declared.service(name),
+                ends=tuple(self._ends.get(name, ())),
+                stopped=self._stopped,
+                now=now,
+            )
+            for name in sorted(names)
+            if name in application.services and application.services[name].replicas
+        ]
+
+    def _needs(self, application: Application, service: str) -> tuple[str, ...]:
+        """What a service needs, directly or not."""
+        needs: dict[str, list[str]] = {}
+        for need in dependencies_of(self._declared, application):
+            needs.setdefault(need.service, []).append(need.depends_on)
+        return reachable(service, needs)
+
+    def _note_what_is_away(self, application: Application, sightings: Sequence[Sighting], now: datetime) -> None:
+        for name in application.services:
+            if taken_away([seen for seen in sightings if seen.service == name and not seen.one_off]):
+                self._away.setdefault(name, now)
+            else:
+                self._away.pop(name, None)
+
+    async def _settle(self, health: HealthReport, held: str | None, now: datetime) -> None:
+        """Take up what a dead runner began, and close what is well again without anybody's doing."""
+        name = self._declared.name
+        well = {one.service for one in health.services if one.health in WELL} - set(self._recovering)
+        back = [service for service in self._crashed if service in well and now - self._crashed[service][1] >= SETTLE]
+        if back:
+            await settle_well(name, back, now, "the engine restarted it, and it is well again")
+        for service in back:
+            self._crashed.pop(service)
+        await settle_well(name, sorted(well), now - PROVEN_AFTER, "it has been well for ten minutes, by nobody's doing")
+        if held is not None or not self._act:
+            return
+        for cut_off in await cut_off_recoveries(name):
+            if cut_off.service and cut_off.service not in self._recovering:
+                self._begin(cut_off.service, partial(take_over, cut_off, self._situation()))
 
     async def _stopped_by_person(self, service: str, sightings: Sequence[Sighting]) -> bool:
         if not any(seen.service == service and seen.state == "exited" for seen in sightings):
@@ -204,6 +300,9 @@ class _Vigil:
     def _follow(self, found: Round, now: datetime) -> None:
         for sign in (*found.wait, *found.leave):
             self._say(sign.service, f"{sign.service} is left alone: {sign.reason}")
+            if sign.crashed and self._crashed.get(sign.service, ("",))[0] != sign.likeness:
+                self._crashed[sign.service] = (sign.likeness, now)
+                self._note(sign.service, f"service {sign.service} ended by itself, and {sign.reason}")
         if found.wait:
             self._look_again(SETTLE)
         for sign in found.hand_over:
@@ -212,44 +311,73 @@ class _Vigil:
             self._said.pop(sign.service, None)
             announce(UNHEALTHY, self._declared.name, service=sign.service, text=sign.reason)
             if not found.at_once:
-                self._recover(sign.service, f"service {sign.service} is {sign.reason}")
+                likeness, taken = self._evidence.pop(sign.service, ("", []))
+                evidence = taken if likeness == sign.likeness else []
+                self._recover(sign.service, _words(sign), evidence=evidence)
         if found.at_once:
             named = "; ".join(f"{sign.service} is {sign.reason}" for sign in found.hand_over)
             text = f"{', '.join(found.at_once)} failed within {SETTLE.seconds} s: {named}"
             log.warning("none of them is acted on, because %s", text)
             self._recover(_HOST, text, len(found.at_once))
 
-    def _recover(self, service: str, text: str, failing: int = 1) -> None:
+    def _recover(self, service: str, text: str, failing: int = 1, evidence: Sequence[EvidenceBundle] = ()) -> None:
         self.handed_over += 1
-        self._recovering[service] = asyncio.create_task(self._recovered(service, text, failing))
-
-    async def _recovered(self, service: str, text: str, failing: int) -> None:
-        application = self._application
-        try:
-            await recover(
+        # Every word of it came through the engine's door, which lets no secret pass.
+        self._begin(
+            service,
+            lambda: recover(
                 self._declared.name,
-                # Every word of it came through the engine's door, which lets no secret pass.
                 text,
-                self._declared,
-                application,
-                dependencies_of(self._declared, application) if application else (),
+                *self._situation(),
                 service=service or None,
                 source="watch",
                 act=self._act,
                 failing_services=failing,
-            )
+                evidence=evidence,
+            ),
+        )
+
+    def _begin(self, service: str, recovery: Callable[[], Awaitable[RecoveryOutcome]]) -> None:
+        self._recovering[service] = asyncio.create_task(self._lived(service, recovery))
+
+    async def _lived(self, service: str, recovery: Callable[[], Awaitable[RecoveryOutcome]]) -> None:
+        again = None
+        try:
+            outcome = await recovery()
+            again = outcome.again_at
             await tell_people(self._declared)
         except RoasError as error:
             log.error("recovery of %s ended: %s", service or self._declared.name, error)
         finally:
+            now = datetime.now(UTC)
             self._recovering.pop(service, None)
             if service != _HOST:
                 self._ends.pop(service, None)
-                self._failed[service] = datetime.now(UTC)
+                self._failed[service] = now
                 # What happened to it meanwhile was taken for the recovery's own doing.
                 self.suspects.add(service)
+            if again is not None:
+                # It is put off, not done with: as it is then, it is handed over again.
+                self._handed.pop(service, None)
+                self._put_off[service] = again
             # Who needs it has had time to notice by then.
-            self._look_again(SETTLE)
+            self._look_again(max(SETTLE, again - now) if again else SETTLE)
+
+    def _note(self, service: str, text: str) -> None:
+        """Put on record what the engine mends by itself, while its log still tells."""
+        noting = asyncio.create_task(self._noted(service, text))
+        self._noting.add(noting)
+        noting.add_done_callback(self._noting.discard)
+
+    async def _noted(self, service: str, text: str) -> None:
+        try:
+            await note_failure(self._declared.name, text, *self._situation(), service=service)
+        except RoasError as error:
+            log.warning("the end of %s was not recorded: %s", service, error)
+
+    def _situation(self) -> tuple[Environment, Application | None, Sequence[Dependency]]:
+        application = self._application
+        return self._declared, application, dependencies_of(self._declared, application) if application else ()
 
     def _look_again(self, after: timedelta) -> None:
         self.look_at = min(self.look_at, datetime.now(UTC) + after)
@@ -263,6 +391,19 @@ class _Vigil:
 
     def _forget_all_but(self, application: Application, sightings: Sequence[Sighting]) -> None:
         self._stopped &= {seen.container_id for seen in sightings}
-        for known in (self._ends, self._failed, self._handed, self._said):
+        for known in (
+            self._ends,
+            self._failed,
+            self._handed,
+            self._said,
+            self._away,
+            self._crashed,
+            self._put_off,
+            self._ending,
+        ):
             for name in [name for name in known if name not in application.services and name != _HOST]:
                 known.pop(name)
+
+
+def _words(sign: Sign) -> str:
+    return f"service {sign.service} is {sign.reason}"

@@ -163,7 +163,10 @@ class Choice(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryOutcome:
-    """What error recovery returns: did it work, by which method, in which steps."""
+    """What error recovery returns: did it work, by which method, in which steps.
+
+    `again_at` is when the next attempt may begin, where one was put off.
+    """
 
     error_id: str
     success: bool
@@ -171,3 +174,4 @@ class RecoveryOutcome:
     steps: tuple[str, ...]
     ticket_id: str | None = None
     reason: str = ""
+    again_at: datetime | None = None

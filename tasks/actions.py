@@ -76,6 +76,7 @@ async def look_at_situation(
             project=project,
             service=service,
             application=application,
+            environment=environment.name,
             sightings=sightings,
             dependencies_down=tuple(dependencies_down),
             holders=tuple(engine.port_holders()),

@@ -168,7 +168,7 @@ async def _restarted(attempt: Attempt, seen: Sighting, until: float) -> None:
 
 
 class Attempt:
-    """Looks at one service again and again."""
+    """Looks at one service again and again; where it is `patient`, one that runs is not lost."""
 
     def __init__(
         self,
@@ -177,7 +177,10 @@ class Attempt:
         secrets: dict[str, str],
         journal: ProbeJournal | None = None,
         since: datetime | None = None,
+        *,
+        patient: bool = False,
     ) -> None:
+        self._patient = patient
         self._journal = journal or ProbeJournal()
         self.environment = environment
         self.declaration = declaration
@@ -247,6 +250,8 @@ class Attempt:
         before = sum(self._restarts.get(one.container_id, 0) for one in seen)
         by_engine = standing(self.declaration, seen, asked_at=self._asked_at, restarts_before=before)
         probe = self.environment.service(self.declaration.name).probe
+        if by_engine.progress is Progress.LOST and self._patient and all(one.state == "running" for one in seen):
+            return Standing(progress=Progress.WAITING, reason=by_engine.reason)
         if by_engine.progress is not Progress.UP or probe is None:
             return by_engine
         self.answer = await run_probe(

@@ -30,7 +30,7 @@ from models.settings import Settings
 from models.sightings import ContainerEvent, Sighting, SystemSample
 from tasks.doors import engine_of, redactor_of
 from tasks.naming import artifact_key
-from tasks.patience import LOOK
+from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -127,6 +127,7 @@ async def take_evidence(
         environment, application, services, deployment_id=deployment_id, reason=reason, journal=journal,
         occasion=occasion,
     )  # fmt: skip
+    await _keep(environment, taken)
     return [bundle.bundle_id for bundle in taken]
 
 
@@ -138,10 +139,12 @@ async def failure_evidence(
     *,
     deployment_id: str | None,
     reason: str,
+    keep: bool = True,
 ) -> list[EvidenceBundle]:
-    """What was kept when a service failed in this operation; where nothing was, it is taken and kept now.
+    """What was kept when a service failed in this operation; where nothing was, it is taken now, and kept.
 
-    Without a service, what was kept of all that failed in the operation.
+    Without a service, what was kept of all that failed in the operation. With `keep` False it is for `keep_evidence`,
+    once it is known to be of a failure.
     """
     kept = [] if deployment_id is None else await asyncio.to_thread(_kept_of, deployment_id)
     if service is None:
@@ -149,9 +152,18 @@ async def failure_evidence(
     mine = [bundle for bundle in kept if bundle.service == service]
     if mine:
         return mine[-1:]
-    return await _take(
+    taken = await _take(
         environment, application, [service], deployment_id=deployment_id, reason=reason, occasion=Occasion.FAILURE
     )
+    if keep:
+        await _keep(environment, taken)
+    return taken
+
+
+@task(name="keep the evidence", **WRITE)
+async def keep_evidence(environment: Environment, bundles: Sequence[EvidenceBundle]) -> None:
+    """Write evidence that was taken, and show it beside the run."""
+    await _keep(environment, bundles)
 
 
 @dataclass(slots=True)
@@ -199,8 +211,6 @@ async def _take(
         bundle = _redacted(replace(bundle, deployment_id=deployment_id, reason=reason, occasion=occasion), redactor)
         cause, sentence = first_cause(service, needs, bundle.containers, bundle.logs, bundle.probes)
         taken.append(fit(replace(bundle, cause_service=cause, first_cause=sentence)))
-    await _keep(taken)
-    await _show(environment, taken)
     return taken
 
 
@@ -300,14 +310,14 @@ def _needs(environment: Environment, application: Application | None) -> dict[st
     }
 
 
-async def _keep(bundles: Sequence[EvidenceBundle]) -> None:
+async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle]) -> None:
     def put() -> None:
         store = open_stores().errors
         for bundle in bundles:
             store.keep_evidence(bundle)
 
     try:
-        await asyncio.to_thread(put)
+        await asyncio.gather(asyncio.to_thread(put), _show(environment, bundles))
     except StoreError as error:
         log.warning("evidence of %s was not kept: %s", ", ".join(one.service for one in bundles), error)
 

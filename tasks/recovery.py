@@ -12,6 +12,7 @@ from typing import Any
 from prefect import task
 from prefect.context import TaskRunContext
 
+from adapters.processes import is_alive
 from core.pattern_library import SHIPPED_PATTERNS
 from core.patterns import PatternSet
 from models.environments import Environment
@@ -24,6 +25,10 @@ from tasks.asking import let_go
 from tasks.doors import engine_of
 from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores
+
+_OF_A_LOOK = frozenset({"watch", "collection", "event"})
+_STILL_WORTH_IT = timedelta(hours=1)
+"""What was cut off longer ago is judged anew: the world has gone on."""
 
 
 @task(name="read the patterns", **LOOK)
@@ -54,26 +59,20 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
     """
 
     def look_back() -> bool:
-        engine = engine_of(environment)
-        mine = engine.sightings(environment.project, service)
-        last = open_stores().deployments.last_changes(environment.name).get(service)
-        for seen in mine:
-            if seen.state != "exited" or seen.finished_at is None:
-                continue
-            if last is not None and last.details.get("on_request") and not _started_after(seen, last.changed_at):
-                return True
-            around = timedelta(seconds=30)
-            with engine.events(
-                environment.project,
-                # A stop before its last start was of an earlier life.
-                max(seen.finished_at - around, seen.started_at or seen.finished_at - around),
-                min(seen.finished_at + around, datetime.now(UTC)),
-            ) as events:
-                if any(event.container_id == seen.container_id and event.action == "stop" for event in events):
-                    return True
-        return False
+        return _was_stopped(environment, service, engine_of(environment).sightings(environment.project, service))
 
     return await asyncio.to_thread(look_back)
+
+
+@task(name="is it kept down", task_run_name="is {service} kept down by a person", **LOOK)
+async def kept_down(environment: Environment, service: str) -> bool:
+    """True where a person stopped or paused a service: what needs it cannot be helped by an action on it."""
+
+    def look() -> bool:
+        mine = engine_of(environment).sightings(environment.project, service)
+        return any(seen.state == "paused" for seen in mine) or _was_stopped(environment, service, mine)
+
+    return await asyncio.to_thread(look)
 
 
 @task(name="record the error", **WRITE)
@@ -256,6 +255,63 @@ async def let_go_of(closed: Sequence[Ticket], why: str) -> None:
             await let_go(ticket.flow_run_id, f"{ticket.ticket_id} is resolved: {why}")
 
 
+@task(name="settle what is well again", **WRITE)
+async def settle_well(environment: str, services: Sequence[str], unseen_since: datetime, why: str) -> list[str]:
+    """Resolve what was recorded of services being down that was not seen since a moment; gives back the ids.
+
+    Their tickets are closed, and the runs that wait for an answer end.
+    """
+
+    def settle() -> list[str]:
+        store = open_stores().errors
+        over = [
+            error
+            for error in store.open_errors(environment)
+            if error.service in services
+            and error.source in _OF_A_LOOK
+            and not error.predictive
+            and error.last_seen <= unseen_since
+        ]
+        for error in over:
+            store.resolve(error.error_id, now, why)
+            closed.extend(store.close_tickets(error.error_id, TicketEntry(at=now, by="roas", what=why)))
+        return [error.error_id for error in over]
+
+    now = datetime.now(UTC)
+    closed: list[Ticket] = []
+    settled = await asyncio.to_thread(settle)
+    await let_go_of(closed, why)
+    return settled
+
+
+@task(name="look for recoveries that were cut off", **LOOK)
+async def cut_off_recoveries(environment: str) -> list[RecoveryExecution]:
+    """The attempts in an environment that never ended and whose runner is gone."""
+
+    def find() -> list[RecoveryExecution]:
+        since = datetime.now(UTC) - _STILL_WORTH_IT
+        begun = open_stores().errors.executions(environment=environment, since=since)
+        return [
+            one
+            for one in begun
+            if one.ended_at is None and one.attempt_id and one.runner and is_alive(one.runner) is False
+        ]
+
+    return await asyncio.to_thread(find)
+
+
+@task(name="mark the error resolved", **WRITE)
+async def resolve_error(error_id: str, at: datetime, why: str) -> None:
+    """Write what ended an error."""
+    await asyncio.to_thread(open_stores().errors.resolve, error_id, at, why)
+
+
+@task(name="link the evidence", **WRITE)
+async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
+    """Say that bundles taken later show an error as well."""
+    await asyncio.to_thread(open_stores().errors.link_evidence, list(bundle_ids), error_id)
+
+
 @task(name="when was it deployed last", **LOOK)
 async def deployed_seconds_ago(environment: str, now: datetime) -> float | None:
     """How many seconds ago the latest proven start ended; None where none is on record."""
@@ -276,6 +332,25 @@ def with_surroundings(
     if evidence is None:
         return None
     return replace(evidence, dependencies_down=tuple(down), deployed_seconds_ago=deployed_ago_seconds)
+
+
+def _was_stopped(environment: Environment, service: str, mine: Sequence[Sighting]) -> bool:
+    last = open_stores().deployments.last_changes(environment.name).get(service)
+    for seen in mine:
+        if seen.state != "exited" or seen.finished_at is None:
+            continue
+        if last is not None and last.details.get("on_request") and not _started_after(seen, last.changed_at):
+            return True
+        around = timedelta(seconds=30)
+        with engine_of(environment).events(
+            environment.project,
+            # A stop before its last start was of an earlier life.
+            max(seen.finished_at - around, seen.started_at or seen.finished_at - around),
+            min(seen.finished_at + around, datetime.now(UTC)),
+        ) as events:
+            if any(event.container_id == seen.container_id and event.action == "stop" for event in events):
+                return True
+    return False
 
 
 def _started_after(seen: Sighting, moment: datetime) -> bool:

@@ -14,10 +14,12 @@ from core.recovery import (
     PlanAction,
     RecoveryFacts,
     backoff,
+    leads_deeper,
     manual_steps,
     plan_as_decided,
     plan_recovery,
     remembered,
+    waits_for_itself,
 )
 from models.environments import RecoveryPolicy
 from models.errors_seen import Category, RecordedError, Severity, Strategy, Verdict
@@ -201,6 +203,7 @@ def test_dependencies_known_to_be_down_come_first() -> None:
     )
 
     assert plan(error=needing).dependencies == ("redis", "db")
+    assert plan(error=replace(needing, evidence={})).strategy is Strategy.RESTART_SERVICE
     assert plan(error=replace(ERROR, evidence={"dependencies_down": ["redis"]})).dependencies == ()
 
 
@@ -297,6 +300,33 @@ def test_what_only_has_to_be_waited_for_is_given_time() -> None:
     waiting = plan(error=of_strategy(Strategy.WAIT_AND_RETRY))
 
     assert (waiting.delay > timedelta(), waiting.later) == (True, False)
+
+
+def test_where_waiting_was_in_vain_the_silent_are_restarted_and_who_says_it_is_loading_is_not() -> None:
+    waited = replace(tried(timedelta(minutes=1)), strategy=Strategy.WAIT_AND_RETRY)
+    silent, loading = (
+        replace(ERROR, verdict=replace(VERDICT, category=category, strategy=Strategy.WAIT_AND_RETRY))
+        for category in (Category.TIMEOUT, Category.REDIS_STATE)
+    )
+
+    assert plan(waited, error=silent).strategy is Strategy.RESTART_SERVICE
+    assert plan(waited, error=loading).strategy is Strategy.WAIT_AND_RETRY
+    assert [waits_for_itself(one.verdict) for one in (silent, loading, ERROR)] == [False, True, False]
+
+
+def test_who_needs_what_a_person_keeps_down_is_left_alone() -> None:
+    left = plan(facts=replace(FACTS, kept_down=("redis",)))
+
+    assert (left.action, "redis" in left.reason) == (PlanAction.LEAVE_ALONE, True)
+
+
+def test_what_an_attempt_runs_into_may_be_the_true_cause_and_none_is_gone_into_twice() -> None:
+    port = replace(VERDICT, category=Category.PORT_CONFLICT, span=(0, 4))
+
+    assert leads_deeper(VERDICT, port, (Category.OOM_KILLED,))
+    assert not leads_deeper(VERDICT, port, (Category.OOM_KILLED, Category.PORT_CONFLICT))
+    assert not leads_deeper(VERDICT, replace(port, category=Category.HEALTHCHECK_FAILED), ())
+    assert not leads_deeper(VERDICT, replace(port, span=None), ())
 
 
 def test_a_long_wait_is_left_to_the_next_look() -> None:

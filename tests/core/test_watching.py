@@ -9,7 +9,7 @@ from core.watching import AGAIN, SETTLE, Heed, Sign, Surroundings, is_bad, judge
 from models.compose import HealthcheckDeclaration, ServiceDeclaration
 from models.environments import ServiceSpec
 from models.health import ServiceHealth, ServiceVerdict
-from models.metrics import Dependency
+from models.metrics import Dependency, DependencyType
 from models.sightings import ContainerEvent, Sighting
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -62,10 +62,18 @@ def test_a_crash_and_a_failing_check_are_handed_over() -> None:
     assert judged(replace(SEEN, health="unhealthy")).heed is Heed.HAND_OVER
 
 
-def test_what_a_person_stopped_paused_or_removed_is_left_alone() -> None:
-    assert judged(CRASHED, stopped=frozenset({CRASHED.container_id})).heed is Heed.LEAVE
-    assert judged(replace(SEEN, state="paused")).heed is Heed.LEAVE
-    assert judged().heed is Heed.LEAVE
+def test_what_a_person_stopped_is_left_alone() -> None:
+    left = judged(CRASHED, stopped=frozenset({CRASHED.container_id}))
+    assert (left.heed, left.ill) == (Heed.LEAVE, True)
+
+
+@pytest.mark.parametrize("seen", [[], [replace(SEEN, state="paused")]], ids=["removed", "paused"])
+def test_what_is_paused_or_removed_for_longer_than_a_moment_is_handed_over(seen: list[Sighting]) -> None:
+    verdict = ServiceVerdict(service="web", health=ServiceHealth.UNHEALTHY, reason="is paused")
+    assert judged(*seen).heed is Heed.WAIT
+    for ago, heed in [(SETTLE / 2, Heed.WAIT), (SETTLE, Heed.HAND_OVER)]:
+        assert judge_verdict(verdict, seen, stopped=False, seen_so=NOON - ago, now=NOON).heed is heed
+    assert judge_verdict(verdict, seen, stopped=False, seen_so=None, now=NOON).heed is Heed.WAIT
 
 
 def test_one_replica_stopped_by_a_person_hides_no_crash_of_another() -> None:
@@ -91,11 +99,37 @@ def test_the_engine_restarts_by_itself_until_it_is_a_loop_or_gives_up() -> None:
 
 def test_a_sweep_hands_over_what_is_down_unless_a_person_stopped_it() -> None:
     verdict = ServiceVerdict(service="web", health=ServiceHealth.STOPPED, reason="exited with code 1")
-    assert judge_verdict(verdict, [CRASHED], stopped=False).heed is Heed.HAND_OVER
-    assert judge_verdict(verdict, [CRASHED], stopped=True).heed is Heed.LEAVE
-    assert judge_verdict(verdict, [], stopped=False).heed is Heed.LEAVE
-    assert judge_verdict(verdict, [replace(CRASHED, state="created")], stopped=False).heed is Heed.LEAVE
-    assert judge_verdict(replace(verdict, health=ServiceHealth.STARTING), [SEEN], stopped=False).heed is Heed.LEAVE
+
+    def swept(seen: Sighting, *, stopped: bool = False, health: ServiceHealth = verdict.health) -> Sign:
+        return judge_verdict(replace(verdict, health=health), [seen], stopped=stopped, seen_so=None, now=NOON)
+
+    assert swept(CRASHED).heed is Heed.HAND_OVER
+    assert swept(CRASHED, stopped=True).heed is Heed.LEAVE
+    assert swept(replace(CRASHED, state="created")).heed is Heed.LEAVE
+    assert swept(SEEN, health=ServiceHealth.STARTING).heed is Heed.LEAVE
+
+
+def test_what_the_engine_brings_back_by_itself_is_told_as_a_crash() -> None:
+    assert judged(replace(SEEN, state="restarting"), declaration=ALWAYS, ends=(NOON,)).crashed
+    assert judged(replace(SEEN, health="starting"), declaration=ALWAYS, ends=(NOON,)).crashed
+    assert not judged(CRASHED).crashed
+
+
+def test_who_requires_what_a_person_keeps_down_waits_and_who_merely_likes_it_does_not() -> None:
+    kept = Sign(service="base", heed=Heed.LEAVE, reason="a person stopped it", ill=True)
+    likes = replace(needs("web", "base"), dependency_type=DependencyType.OPTIONAL)
+    found = sort_out([bad("top"), bad("web"), kept], Surroundings(dependencies=[needs("top", "base"), likes]), NOON)
+    assert [sign.service for sign in found.wait] == ["top"]
+    assert [sign.service for sign in found.hand_over] == ["web"]
+
+
+def test_what_was_asked_to_end_is_given_the_time_for_it() -> None:
+    assert sort_out([bad("web")], Surroundings(ending=["web"]), NOON).wait
+
+
+def test_an_attempt_that_is_put_off_waits_for_its_time() -> None:
+    put_off = Surroundings(put_off={"web": NOON + SETTLE})
+    assert sort_out([bad("web")], put_off, NOON).wait
 
 
 def test_first_causes_are_handed_over_and_who_needs_them_waits() -> None:
