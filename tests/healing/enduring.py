@@ -1,0 +1,282 @@
+"""Let the watched sample endure a harm, and tell what is not as it must be afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+from flows.startup import startup
+from flows.watch import watch
+from models.errors_seen import Category, RecordedError, Strategy
+from models.recovery import RecoveryExecution, Ticket, TicketState
+from models.results import OperationResult
+from tasks.stores import open_stores
+from tests.faults.scenes import Services
+from tests.flows.test_interruption import roas
+from tests.healing.scenes import SERVICES, Sample
+
+PRECIOUS = "what a person would miss"
+PATIENCE_SECONDS = 150.0
+QUIET_SECONDS = 17.0
+"""Longer than the watch lets things settle: what would loop has begun again by then."""
+
+_BEGUN_WITHIN_SECONDS = 30.0
+_MOST_ATTEMPTS = 3
+
+
+class End(StrEnum):
+    """What a harm must come to."""
+
+    HEALED = "healed"
+    TICKET = "one ticket"
+    LEFT = "left alone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Harm:
+    """One way to hurt the sample while it is watched, and what must come of it.
+
+    `service` is the one to blame, None where it is the host or the whole. `strategies` are those that may be
+    carried out. `changes` is how this sample differs from the usual one. `release` is deployed once the usual
+    one is proven. `unwatched`: it happens before the watch begins. `meanwhile` goes on from before the harm to
+    the end. `killed_at`: the first watch is a process of its own, killed at that moment. `down` are services
+    that do not serve afterwards.
+    """
+
+    name: str
+    inject: Callable[[Sample], object]
+    end: End = End.HEALED
+    service: str | None = "bot"
+    categories: tuple[Category, ...] = ()
+    strategies: tuple[Strategy, ...] = (Strategy.RESTART_SERVICE,)
+    changes: Services = field(default_factory=dict)
+    release: Services | None = None
+    fields: dict[str, Any] = field(default_factory=dict)
+    unwatched: bool = False
+    meanwhile: Callable[[Sample], AbstractContextManager[object]] | None = None
+    killed_at: Callable[[Sample], bool] | None = None
+    down: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
+    loses_data: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survived:
+    """What a harm did to one sample, and what was done about it."""
+
+    harm: Harm
+    sample: Sample
+    before: dict[str, tuple[str, str]]
+    after: dict[str, tuple[str, str]]
+    stands: dict[str, str]
+    precious: str
+    errors: tuple[RecordedError, ...]
+    tries: tuple[RecoveryExecution, ...]
+    tickets: tuple[Ticket, ...]
+    in_time: bool
+    began: datetime
+    later_tries: int
+    starts: int
+
+    @property
+    def open_tickets(self) -> tuple[Ticket, ...]:
+        return tuple(one for one in self.tickets if one.state is not TicketState.RESOLVED)
+
+    @property
+    def blamed(self) -> RecordedError | None:
+        """The error of the service to blame, the last where one led to the next."""
+        return next((one for one in self.errors[::-1] if one.service == self.harm.service), None)
+
+    def complaints(self) -> list[str]:
+        """All that is not as it must be."""
+        return [*self._end(), *self._rows(), *self._steps(), *self._no_worse()]
+
+    def _end(self) -> list[str]:
+        harm, said = self.harm, [] if self.in_time else ["it did not come to an end in time"]
+        well = {name: "healthy" for name in SERVICES if name not in harm.down}
+        stands = {name: self.stands.get(name, "gone") for name in well}
+        if harm.end is not End.LEFT and stands != well:
+            said.append(f"it stands {self.stands}")
+        open_errors = [one.error_id for one in self.errors if one.resolved_at is None]
+        if harm.end is End.HEALED:
+            said += [f"errors stay open: {open_errors}"] if open_errors else []
+            said += [f"tickets stay open: {[one.title for one in self.open_tickets]}"] if self.open_tickets else []
+        elif harm.end is End.TICKET:
+            titles = [one.title for one in self.open_tickets]
+            said += [] if len(titles) == 1 else [f"there are {len(titles)} tickets: {titles}"]
+            said += [f"a ticket has no commands: {one.title}" for one in self.open_tickets if not one.steps]
+        elif self.errors or self.tries or self.tickets:
+            said.append(f"something was made of it: {[one.text for one in self.errors]}")
+        return said
+
+    def _rows(self) -> list[str]:
+        if self.harm.end is End.LEFT:
+            return []
+        error = self.blamed
+        if error is None:
+            return [f"no error blames {self.harm.service}: {[(one.service, one.text) for one in self.errors]}"]
+        said = []
+        if self.harm.categories and error.verdict.category not in self.harm.categories:
+            said.append(f"it is judged {error.verdict.category}: {error.verdict.reason}")
+        bundles = open_stores().errors.evidence(environment=self.sample.name, error_id=error.error_id)
+        if error.service is not None and not bundles:
+            said.append("no evidence is kept")
+        acted = [one.acted_at for one in self.tries if one.acted_at is not None]
+        acted = [at for at in acted if at >= error.first_seen]
+        if bundles and acted and min(one.taken_at for one in bundles) > min(acted):
+            said.append("its evidence is from after the first action")
+        return said
+
+    def _steps(self) -> list[str]:
+        said = []
+        for one in self.tries:
+            if one.strategy not in self.harm.strategies:
+                said.append(f"{one.strategy} was tried: {one.final_status}")
+            if one.ended_at is None:
+                said.append(f"attempt {one.attempt_id} never ended")
+            names = [(step.name, step.target) for step in one.steps]
+            if len(names) != len(set(names)):
+                said.append(f"a step was done twice: {names}")
+            if one.success and one.strategy is not Strategy.ROLL_BACK_RELEASE:
+                moments = [one.detected_at, one.diagnosed_at, one.acted_at, one.verified_at]
+                known = [moment for moment in moments if moment is not None]
+                if len(known) < len(moments) or known != sorted(known):
+                    said.append(f"its moments are {moments}")
+        return said
+
+    def _no_worse(self) -> list[str]:
+        said = [f"{self.later_tries} attempts came after its end"] if self.later_tries else []
+        if self.harm.killed_at is not None and self.starts != 1:
+            said.append(f"{self.harm.service} was started {self.starts} times")
+        for error in self.errors:
+            mine = [one for one in self.tries if one.error_id == error.error_id]
+            if len(mine) > _MOST_ATTEMPTS:
+                said.append(f"{len(mine)} attempts at {error.error_id}")
+        if not self.harm.loses_data and "redis" not in self.harm.down and self.precious != PRECIOUS:
+            said.append(f"the volume holds {self.precious!r}")
+        touched = {self.harm.service, *self.harm.replaced, *self.harm.down, *(one.service for one in self.errors)}
+        touched |= {step.target for one in self.tries for step in one.steps}
+        changed = [name for name in SERVICES if self.after.get(name) != self.before.get(name)]
+        return said + [f"{name} had no part in it and was restarted" for name in changed if name not in touched]
+
+
+async def survive(harm: Harm, sample: Sample, *, quiet: float = QUIET_SECONDS) -> Survived:
+    """Start the sample, watch it, hurt it, and wait for the end."""
+    await asyncio.to_thread(sample.set_up)
+    sample.declare(harm.changes, **harm.fields)
+    await _proven(sample)
+    await asyncio.to_thread(sample.set_down, PRECIOUS)
+    if harm.release is not None:
+        sample.declare(harm.release, **harm.fields)
+        await _proven(sample)
+    before = await asyncio.to_thread(sample.lives)
+    began = datetime.now().astimezone()
+    with ExitStack() as held:
+        if harm.meanwhile is not None:
+            held.enter_context(harm.meanwhile(sample))
+        if harm.killed_at is not None:
+            await asyncio.to_thread(_killed_in_the_middle, harm, sample)
+        elif harm.unwatched:
+            await asyncio.to_thread(harm.inject, sample)
+        async with watching(sample):
+            if harm.killed_at is None and not harm.unwatched:
+                await asyncio.to_thread(harm.inject, sample)
+            in_time = await asyncio.to_thread(_ended, harm, sample)
+            tries = len(tries_of(sample))
+            await asyncio.sleep(quiet)
+            return await _seen(harm, sample, before, began, in_time=in_time, tries=tries)
+
+
+@asynccontextmanager
+async def watching(sample: Sample) -> AsyncIterator[None]:
+    """A watch of its own that has looked around once."""
+    task = asyncio.create_task(watch(sample.name))
+    name = f"watch/{sample.name}"
+    last = open_stores().monitoring.heartbeats().get(name)
+    try:
+        assert await asyncio.to_thread(
+            _comes, lambda: open_stores().monitoring.heartbeats().get(name) != last, _BEGUN_WITHIN_SECONDS
+        )
+        yield
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def _proven(sample: Sample) -> None:
+    result = await startup(sample.name)
+    assert isinstance(result, OperationResult)
+    assert result.success, result.reason
+
+
+def _killed_in_the_middle(harm: Harm, sample: Sample) -> None:
+    """A watch in a process of its own, killed where it has come to that moment."""
+    at = harm.killed_at
+    assert at is not None
+    with roas("watch", sample.name) as process:
+        name = f"watch/{sample.name}"
+        assert _comes(lambda: name in open_stores().monitoring.heartbeats(), 2 * _BEGUN_WITHIN_SECONDS)
+        harm.inject(sample)
+        assert _comes(lambda: at(sample), PATIENCE_SECONDS, look_again=0.005), "it did not come to that moment"
+        process.send_signal(signal.SIGKILL)
+
+
+def _ended(harm: Harm, sample: Sample) -> bool:
+    if harm.end is End.LEFT:
+        return True
+    return _comes(lambda: _has_ended(harm, sample), PATIENCE_SECONDS)
+
+
+def _has_ended(harm: Harm, sample: Sample) -> bool:
+    store = open_stores().errors
+    if any(one.ended_at is None for one in tries_of(sample)):
+        return False
+    if harm.end is End.TICKET:
+        return any(one.state is not TicketState.RESOLVED for one in store.tickets(environment=sample.name))
+    if not (errors := store.list(sample.name)) or any(one.resolved_at is None for one in errors):
+        return False
+    return all(told[-1] == "healthy" for name, told in sample.state().containers.items() if name in SERVICES)
+
+
+def _comes(seen: Callable[[], bool], within: float, *, look_again: float = 0.05) -> bool:
+    deadline = time.monotonic() + within
+    while not seen():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(look_again)
+    return True
+
+
+def tries_of(sample: Sample) -> tuple[RecoveryExecution, ...]:
+    """What was tried at the sample, oldest first."""
+    return tuple(open_stores().errors.executions(environment=sample.name))
+
+
+async def _seen(
+    harm: Harm, sample: Sample, before: dict[str, tuple[str, str]], began: datetime, *, in_time: bool, tries: int
+) -> Survived:
+    store = open_stores().errors
+    state = await asyncio.to_thread(sample.state)
+    after = tries_of(sample)
+    return Survived(
+        harm=harm,
+        sample=sample,
+        before=before,
+        after=await asyncio.to_thread(sample.lives),
+        stands={name: told[-1] for name, told in state.containers.items()},
+        precious=await asyncio.to_thread(sample.precious),
+        errors=tuple(sorted(store.list(sample.name), key=lambda one: one.first_seen)),
+        tries=after,
+        tickets=tuple(store.tickets(environment=sample.name)),
+        in_time=in_time,
+        began=began,
+        later_tries=len(after) - tries,
+        starts=await asyncio.to_thread(sample.starts, harm.service or "", began),
+    )
