@@ -36,7 +36,7 @@ from models.environments import Environment
 from models.retention import RetentionPolicy
 from tasks.doors import find_environment
 from tasks.monitoring import load_of_host, read_memory, sample_services, sample_system, store_round
-from tasks.services import look_at_application, read_application
+from tasks.services import look_at_application, read_outline
 from tasks.stores import open_stores
 from tests.monitoring.simulated import simulated
 
@@ -52,7 +52,7 @@ async def work(environment: Environment) -> None:
     """All that a collection does between the first and the last line of its flow, recoveries aside."""
     now = datetime.now(UTC)
     application, system, samples, sightings, memory = await asyncio.gather(
-        read_application.fn(environment),
+        read_outline.fn(environment),
         sample_system.fn(),
         sample_services.fn(environment),
         look_at_application.fn(environment),

@@ -33,6 +33,25 @@ _JOB = timedelta(minutes=5)
 JOB_RUNS_AGAIN = "it is a job, which runs at every start"
 
 
+def outline_of(application: Application) -> Application:
+    """The application as far as judging it goes: names, numbers and rules; no command, path or other free text."""
+    return Application(
+        project=application.project,
+        services={
+            name: ServiceDeclaration(
+                name=name,
+                image="",
+                depends_on=declared.depends_on,
+                restart=declared.restart,
+                replicas=declared.replicas,
+                awaited=declared.awaited,
+                one_shot=declared.one_shot,
+            )
+            for name, declared in application.services.items()
+        },
+    )
+
+
 def start_waves(application: Application) -> tuple[tuple[str, ...], ...]:
     """Which services may start side by side, wave after wave: each after all it depends on.
 

@@ -35,7 +35,7 @@ from tasks.monitoring import (
     tell_cache,
 )
 from tasks.reconciling import mark_interrupted
-from tasks.services import look_at_application, read_application
+from tasks.services import look_at_application, read_outline
 
 log = logging.getLogger("roas")
 Answer = TypeVar("Answer")
@@ -108,7 +108,7 @@ async def look(declared: Environment) -> Seen:
     """Ask every source at once. One that does not answer is a gap, in words."""
     gaps: list[str] = []
     application, system, samples, sightings = await asyncio.gather(
-        _or_gap("compose files", read_application(declared), gaps),
+        _or_gap("compose files", read_outline(declared), gaps),
         _or_gap("host", sample_system(), gaps),
         _or_gap("container statistics", sample_services(declared), gaps),
         _or_gap("containers", look_at_application(declared), gaps),

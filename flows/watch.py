@@ -47,7 +47,7 @@ from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
 from tasks.notifications import UNHEALTHY, announce, tell_people
 from tasks.recovery import cut_off_recoveries, read_patterns, settle_well, stopped_by_person
-from tasks.services import look_at_application, read_application
+from tasks.services import look_at_application, read_changes
 from tasks.watching import beat, in_hand, listen
 
 log = logging.getLogger("roas")
@@ -195,7 +195,7 @@ class _Vigil:
         await beat(f"watch/{self._declared.name}", datetime.now(UTC))
         try:
             self._declared = await load_environment(self._declared.name, self._files)
-            self._application = application = await read_application(self._declared)
+            self._application = application = await read_changes(self._declared)
             held, idle = await asyncio.gather(in_hand(self._declared.name), stopped_on_request(self._declared.name))
             health, sightings = await asyncio.gather(
                 judge_now(self._declared, application), look_at_application(self._declared)

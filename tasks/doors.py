@@ -14,6 +14,7 @@ from weakref import WeakSet
 from adapters.compose_cli import ComposeCli
 from adapters.docker_engine import DockerEngine
 from adapters.environment_files import environment_for_compose_files, load_environment
+from adapters.known_applications import KnownApplications
 from adapters.secrets import process_environment, secret_values
 from core.redaction import Redactor
 from models.environments import Environment
@@ -48,6 +49,11 @@ def compose_of(environment: Environment, document: Mapping[str, Any] | None = No
     return ComposeCli(environment, process_environment(environment, os.environ), document)
 
 
+def known_applications() -> KnownApplications:
+    """What was rendered before, by this process or another."""
+    return _known_applications(Settings().data_dir.absolute())
+
+
 def redactor_of(environment: Environment) -> Redactor:
     """Takes this environment's secret values out of whatever is about to be written."""
     return Redactor(engine_of(environment).concealed)
@@ -68,3 +74,8 @@ def find_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environm
 @lru_cache(maxsize=4)
 def _engine(address: str) -> DockerEngine:
     return DockerEngine(address)
+
+
+@lru_cache(maxsize=4)
+def _known_applications(data_dir: Path) -> KnownApplications:
+    return KnownApplications(data_dir)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
@@ -10,11 +11,12 @@ from typing import Any
 from prefect import task
 
 from adapters.docker_engine import DockerEngine
+from adapters.secrets import process_environment
 from models.compose import Application, InjectedFile
 from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError
 from models.sightings import Sighting
-from tasks.doors import compose_of, engine_of
+from tasks.doors import compose_of, engine_of, known_applications
 from tasks.patience import ACT, LOOK
 
 
@@ -26,6 +28,34 @@ async def read_application(environment: Environment) -> Application:
         ComposeError: Compose cannot read or merge them.
     """
     return await asyncio.to_thread(compose_of(environment).render)
+
+
+@task(name="read the application if it changed", **LOOK)
+async def read_changes(environment: Environment) -> Application:
+    """What the environment's Compose files declare, rendered anew only where they or their variables changed.
+
+    For who looks again and again; whoever acts on a person's word reads afresh.
+
+    Raises:
+        ComposeError: Compose cannot read or merge them.
+    """
+    return await asyncio.to_thread(_known, environment, outline=False)
+
+
+@task(name="read the application's outline", **LOOK)
+async def read_outline(environment: Environment) -> Application:
+    """What judging needs of the application, rendered anew only where something changed since any process did.
+
+    Raises:
+        ComposeError: Compose cannot read or merge them.
+    """
+    return await asyncio.to_thread(_known, environment, outline=True)
+
+
+def _known(environment: Environment, *, outline: bool) -> Application:
+    known = known_applications()
+    read = known.outline if outline else known.whole
+    return read(environment, process_environment(environment, os.environ), compose_of(environment).render)
 
 
 @task(name="look at the containers", **LOOK)
