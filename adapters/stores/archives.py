@@ -130,10 +130,23 @@ def restore_archive(stores: Stores, archive: ArchiveFile) -> int:
     with stores.databases[archive.store].write() as connection:
         if row_type is MetricSample:
             return _put_samples_back(connection, rows)
-        new = [row for row in rows if insert_unless_there(connection, row_type, _stored(row_type, row), keys=["id"])]
+        # A trigger before an insert counts also what then turns out to be there, so those are not tried.
+        there = _ids_between(connection, row_type, [row["id"] for row in rows])
+        new = [
+            row
+            for row in rows
+            if row["id"] not in there and insert_unless_there(connection, row_type, _stored(row_type, row), keys=["id"])
+        ]
         if row_type is DeploymentOperation:
             _uncount(connection, new)
         return len(new)
+
+
+def _ids_between(connection: sa.Connection, row_type: type[SQLModel], ids: Sequence[int]) -> set[int]:
+    if not ids:
+        return set()
+    key = table(row_type).c.id
+    return set(connection.scalars(sa.select(key).where(key.between(min(ids), max(ids)))))
 
 
 def _put_samples_back(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> int:
@@ -167,8 +180,8 @@ def _uncount(connection: sa.Connection, operations: Sequence[dict[str, Any]]) ->
             )
             .values(
                 total=_days.c.total - 1,
-                successes=_days.c.successes - (row["status"] == "success"),
-                timed=_days.c.timed - timed,
+                successes=_days.c.successes - int(row["status"] == "success"),
+                timed=_days.c.timed - int(timed),
                 duration_ms=_days.c.duration_ms - (row["duration_ms"] or 0),
             )
         )
