@@ -102,7 +102,9 @@ def _expression_of_line(line: str) -> str | None:
         words.pop()
     if sum(len(re.findall("[^\\W\\d_]", _MASK.sub("", word))) for word in words) < _LETTERS_THAT_TELL:
         return None
-    return r"\s+".join(_open_where_it_changes(word) for word in words)
+    # RE2 knows only the blanks of ASCII by that name.
+    blank = r"\s+" if line.isascii() else r"[\s\pZ\pC]+"
+    return blank.join(_open_where_it_changes(word) for word in words)
 
 
 def _open_where_it_changes(word: str) -> str:
