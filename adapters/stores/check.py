@@ -168,9 +168,9 @@ def _report(
     stores: Stores, database: Database, now: datetime, policy: RetentionPolicy, kept: list[Path], *, thorough: bool
 ) -> StoreReport:
     use = database.use()
-    faults = [*database.faults(), *_schema_faults(database)] if thorough else []
-    faults += [f"it was damaged before, see `roas tickets`: {file} is kept" for file in kept]
+    faults = [f"it was damaged before, see `roas tickets`: {file} is kept" for file in kept]
     try:
+        faults += [*database.faults(), *_schema_faults(database)] if thorough else []
         rows, oldest, lately = _counted(database, now)
     except StoreCorruptError as error:
         # The other stores are still to be reported on.
