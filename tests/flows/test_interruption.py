@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -16,7 +16,8 @@ from uuid import UUID
 
 import pytest
 from prefect import get_client
-from prefect.flow_engine import run_flow_async
+from prefect.client.schemas.objects import FlowRun
+from prefect.flow_engine import run_flow
 from prefect.settings import PREFECT_API_URL
 from prefect.states import AwaitingRetry, Running
 
@@ -178,6 +179,13 @@ async def test_a_resumed_start_does_no_finished_step_again(place: Place, moment:
     assert "was not interrupted" in said
 
 
+async def run_again(retried: FlowRun) -> object:
+    """As a runner does: with the parameters that the server keeps."""
+    running = run_flow(startup, flow_run=retried)
+    assert isinstance(running, Awaitable)
+    return await running
+
+
 async def test_a_run_that_is_retried_goes_on_where_it_was_killed(place: Place) -> None:
     declare(place)
     killed = await start_and_kill(MOMENTS["after the second service is proven"])
@@ -187,7 +195,7 @@ async def test_a_run_that_is_retried_goes_on_where_it_was_killed(place: Place) -
         await client.set_flow_run_state(flow_run_of(killed), AwaitingRetry(), force=True)
         retried = await client.read_flow_run(flow_run_of(killed))
 
-    result = await run_flow_async(startup, flow_run=retried, parameters={"environment": "test"})
+    result = await run_again(retried)
 
     assert isinstance(result, OperationResult)
     assert result.deployment_id == killed
@@ -210,9 +218,8 @@ async def test_a_run_that_is_retried_after_it_failed_by_itself_is_a_new_operatio
         await client.set_flow_run_state(run, AwaitingRetry(), force=True)
         retried = await client.read_flow_run(run)
 
-    result = await run_flow_async(
-        startup, flow_run=retried, parameters={"environment": "test", "deployment_id": first.deployment_id}
-    )
+    retried = retried.model_copy(update={"parameters": {"environment": "test", "deployment_id": first.deployment_id}})
+    result = await run_again(retried)
 
     assert isinstance(result, OperationResult)
     assert result.success
