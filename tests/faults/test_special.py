@@ -280,12 +280,20 @@ def _new_base_runs(scene: Scene, old: str) -> bool:
     return base is not None and base[0] != old and base[-1] in ("starting", "running")
 
 
+def _took_all(ballast: int, disk: Path) -> bool:
+    """Whether what is free could be taken; not where the engine took some of it meanwhile."""
+    free = os.statvfs(disk)
+    with suppress(OSError):
+        os.posix_fallocate(ballast, 0, free.f_bavail * free.f_frsize)
+        return True
+    return False
+
+
 @contextmanager
 def _full(disk: Path) -> Iterator[None]:
     ballast = disk / "ballast"
-    # Written until no room is left: to ask how much there is comes too late where the engine takes some meanwhile.
-    with ballast.open("wb", buffering=0) as file, suppress(OSError):
-        while file.write(bytes(65536)):
+    with ballast.open("wb") as file:
+        while not _took_all(file.fileno(), disk):
             pass
     try:
         yield
