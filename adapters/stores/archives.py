@@ -130,23 +130,10 @@ def restore_archive(stores: Stores, archive: ArchiveFile) -> int:
     with stores.databases[archive.store].write() as connection:
         if row_type is MetricSample:
             return _put_samples_back(connection, rows)
-        # A trigger before an insert counts also what then turns out to be there, so those are not tried.
-        there = _ids_between(connection, row_type, [row["id"] for row in rows])
-        new = [
-            row
-            for row in rows
-            if row["id"] not in there and insert_unless_there(connection, row_type, _stored(row_type, row), keys=["id"])
-        ]
+        new = [row for row in rows if insert_unless_there(connection, row_type, _stored(row_type, row), keys=["id"])]
         if row_type is DeploymentOperation:
             _uncount(connection, new)
         return len(new)
-
-
-def _ids_between(connection: sa.Connection, row_type: type[SQLModel], ids: Sequence[int]) -> set[int]:
-    if not ids:
-        return set()
-    key = table(row_type).c.id
-    return set(connection.scalars(sa.select(key).where(key.between(min(ids), max(ids)))))
 
 
 def _put_samples_back(connection: sa.Connection, rows: Sequence[dict[str, Any]]) -> int:

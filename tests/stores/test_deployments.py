@@ -40,6 +40,14 @@ def test_recording_a_begin_twice_is_recording_it_once(stores: Stores) -> None:
     assert len(stores.deployments.history()) == 1
 
 
+def test_an_ended_operation_recorded_twice_is_counted_once(stores: Stores) -> None:
+    ended = operation(status=OperationStatus.SUCCESS, ended_at=NOON + MINUTE)
+    stores.deployments.begin(ended)
+    stores.deployments.begin(ended)
+    [day] = stores.deployments.success_by_day(1, NOON)
+    assert (day.total, day.successes, day.mean_duration_ms) == (1, 1, 60_000)
+
+
 def test_finishing_sets_the_duration_and_adds_details(stores: Stores) -> None:
     stores.deployments.begin(operation())
     assert stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON + MINUTE, {"services": 3})
