@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -21,7 +21,7 @@ from models.operations import Runner
 from models.recovery import Doing, PlannedStep, RecoveryExecution, Step
 from tasks.actions import STEPS, Surroundings, look_at_situation
 from tasks.lease import hold_environment
-from tasks.recovery import begin_attempt, finish_attempt, past_recoveries, write_attempt
+from tasks.recovery import begin_attempt, past_recoveries, write_attempt
 from tasks.redaction import redact
 from tasks.restarting import ask_again
 from tasks.waiting import wait_until_well
@@ -50,6 +50,8 @@ class Case:
     facts: RecoveryFacts
     script: str | None
     detected_at: datetime
+    finish: Callable[[RecoveryExecution], Awaitable[None]]
+    """Writes down how an attempt ended, together with what follows from that."""
     compose_files: tuple[str, ...] = ()
 
 
@@ -214,7 +216,7 @@ class _Journal:
         await write_attempt(self.execution)
 
     async def end(self, failed: str | None) -> RecoveryExecution:
-        """Write how it ended, and resolve the error where it is mended."""
+        """Write how it ended."""
         ended, took = datetime.now(UTC), self.execution
         seconds = ((took.verified_at or ended) - took.started_at).total_seconds()
         status = f"{self._case.service} healthy again after {seconds:.1f} s" if failed is None else failed
@@ -225,7 +227,7 @@ class _Journal:
             final_status=status,
             manual_intervention_required=failed is not None,
         )
-        await finish_attempt(self.execution, was=self._case.error.evidence.get("container_state"))
+        await self._case.finish(self.execution)
         log.info("recovery of %s: %s", self._case.service, status)
         return self.execution
 

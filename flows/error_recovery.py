@@ -50,6 +50,7 @@ from tasks.monitoring import stopped_on_request
 from tasks.recovery import (
     begin_attempt,
     deployed_seconds_ago,
+    finish_attempt,
     kept_down,
     let_ticket_wait,
     link_evidence,
@@ -439,6 +440,8 @@ class _Handling:
     runner: Runner = field(default_factory=lambda: this_process(str(flow_run.get_id() or "")))
     last_attempt: str | None = None
     deeper: str | None = None
+    asked: tuple[str, Ticket] | None = None
+    """The reason and the ticket that went in with the end of the last attempt."""
 
     @property
     def error(self) -> RecordedError:
@@ -463,15 +466,13 @@ class _Handling:
     async def _next_attempt(self, past: Sequence[RecoveryExecution], facts: RecoveryFacts) -> RecoveryOutcome | None:
         """Plan and act once; None where that failed, and what comes next is to be planned from that."""
         now = datetime.now(UTC)
-        policy = self.declared.recovery if self.declared else RecoveryPolicy()
-        plan = plan_recovery(self.error, past=past, policy=policy, facts=facts, now=now)
+        plan = self._planned(past, facts, now)
         log.info("plan for %s: %s, because %s", self.error.error_id, plan.action, plan.reason)
-        mine = [one for one in past if one.error_id == self.error.error_id and one.points]
+        mine = self._mine(past)
         if plan.action is PlanAction.LEAVE_ALONE:
             return self._outcome(RecoveryMethod.NONE_NEEDED, plan.reason, success=True)
         if plan.action is PlanAction.ASK_A_PERSON:
-            last = f" The last ended so: {mine[-1].final_status}" if mine else ""
-            return await self._ask(plan.reason + last, tuple(step for one in mine for step in _details(one)))
+            return await self._ask(*_question(plan, mine))
         if plan.action is PlanAction.PROPOSE:
             await self._propose(plan, past)
             return self._outcome(RecoveryMethod.PROPOSED, f"dry run: {plan.reason}")
@@ -493,6 +494,13 @@ class _Handling:
         bundles = await failure_evidence(environment, self.application, self.service, deployment_id=None, reason=reason)
         await link_evidence([bundle.bundle_id for bundle in bundles], self.error.error_id)
 
+    def _planned(self, past: Sequence[RecoveryExecution], facts: RecoveryFacts, now: datetime) -> Plan:
+        policy = self.declared.recovery if self.declared else RecoveryPolicy()
+        return plan_recovery(self.error, past=past, policy=policy, facts=facts, now=now)
+
+    def _mine(self, past: Sequence[RecoveryExecution]) -> list[RecoveryExecution]:
+        return [one for one in past if one.error_id == self.error.error_id and one.points]
+
     async def _past(self) -> list[RecoveryExecution]:
         return await past_recoveries(self.error.error_id, datetime.now(UTC) - _BUDGET_WINDOW)
 
@@ -503,7 +511,7 @@ class _Handling:
     async def _gone_on(
         self, past: Sequence[RecoveryExecution], facts: RecoveryFacts, *, again: bool
     ) -> RecoveryOutcome | None:
-        mine = [one for one in past if one.error_id == self.error.error_id and one.points]
+        mine = self._mine(past)
         cut_off = next((one for one in mine if one.ended_at is None and one.attempt_id), None)
         if cut_off is not None and facts.acting:
             if cut_off.runner is not None and cut_off.runner != self.runner and is_alive(cut_off.runner):
@@ -563,31 +571,37 @@ class _Handling:
         self, doing: Callable[[Case], Awaitable[RecoveryExecution]], strategy: Strategy, facts: RecoveryFacts
     ) -> RecoveryOutcome:
         """Act, and tell how it went; what failed or cannot be done now is deferred or put to a person."""
-        execution = await self._acted(doing, strategy, facts)
-        if isinstance(execution, RecoveryOutcome):
-            return execution
-        return await self._mended(execution) or await self._ask(execution.final_status, _details(execution))
+        execution = await self._acted(doing, strategy, facts, self._asks_at_once)
+        return execution if isinstance(execution, RecoveryOutcome) else await self._mended(execution)
 
     async def _tried(
         self, doing: Callable[[Case], Awaitable[RecoveryExecution]], strategy: Strategy, facts: RecoveryFacts
     ) -> RecoveryOutcome | None:
         """The same as one of several attempts: None where it failed, and the next is to be planned."""
-        execution = await self._acted(doing, strategy, facts)
+        execution = await self._acted(doing, strategy, facts, self._asks_next)
         if isinstance(execution, RecoveryOutcome):
             return execution
-        if (mended := await self._mended(execution)) is not None:
-            return mended
+        if execution.success:
+            return await self._mended(execution)
         said = execution.final_status
-        if self.converses or not leads_deeper(
-            self.judged.verdict, classify(said, patterns=await read_patterns()), self.found
-        ):
+        if not await self._leads_deeper(said):
             return None
         self.deeper = said
         return self._outcome(RecoveryMethod.DEFERRED, f"{said}: that is the cause")
 
+    async def _leads_deeper(self, said: str) -> bool:
+        if self.converses:
+            return False
+        return leads_deeper(self.judged.verdict, classify(said, patterns=await read_patterns()), self.found)
+
     async def _acted(
-        self, doing: Callable[[Case], Awaitable[RecoveryExecution]], strategy: Strategy, facts: RecoveryFacts
+        self,
+        doing: Callable[[Case], Awaitable[RecoveryExecution]],
+        strategy: Strategy,
+        facts: RecoveryFacts,
+        asks: Callable[[RecoveryExecution], Awaitable[_Question | None]],
     ) -> RecoveryExecution | RecoveryOutcome:
+        """Act; what cannot be done, or what failed so that `asks` has a question, is put to a person."""
         if self.declared is None or self.service is None:
             return await self._ask(
                 f"{strategy} has nothing to act on: the environment or the service is not known.", ()
@@ -602,6 +616,7 @@ class _Handling:
             facts=facts,
             script=self.judged.script,
             detected_at=self.judged.detected_at,
+            finish=lambda execution: self._finish(execution, asks),
             compose_files=self.compose_files,
         )
         try:
@@ -612,15 +627,45 @@ class _Handling:
             put_off = self._outcome(RecoveryMethod.DEFERRED, f"{busy.what} the next look takes it up")
             return replace(put_off, again_at=datetime.now(UTC) + SHORT_WAIT)
         self.last_attempt = execution.attempt_id
-        return execution
+        return execution if self.asked is None else await self._put(*self.asked)
 
-    async def _mended(self, execution: RecoveryExecution) -> RecoveryOutcome | None:
-        """Close all that was said and asked about it; None where the attempt failed."""
-        if not execution.success or self.service is None:
+    async def _finish(
+        self, execution: RecoveryExecution, asks: Callable[[RecoveryExecution], Awaitable[_Question | None]]
+    ) -> None:
+        """Write down how an attempt ended, and with it the ticket, so that no failure is left without anybody asked."""
+        question = None if execution.success else await asks(execution)
+        ticket = await finish_attempt(
+            execution,
+            was=self.error.evidence.get("container_state"),
+            ticket=None if question is None else self._ticket(*question),
+        )
+        self.asked = None if question is None or ticket is None else (question[0], ticket)
+
+    async def _asks_at_once(self, execution: RecoveryExecution) -> _Question:
+        return execution.final_status, _details(execution)
+
+    async def _asks_next(self, execution: RecoveryExecution) -> _Question | None:
+        """What a person is asked after a failed attempt; None where something else comes next, or is not known yet."""
+        try:
+            if await self._leads_deeper(execution.final_status):
+                return None
+            past, facts = await asyncio.gather(self._past(), self._facts(datetime.now(UTC)))
+        except (RoasError, TimeoutError) as trouble:
+            log.info("what comes after %s is not known yet: %s", execution.attempt_id, trouble)
             return None
+        known = [execution if one.attempt_id == execution.attempt_id else one for one in past]
+        plan = self._planned(known, facts, datetime.now(UTC))
+        if plan.action is not PlanAction.ASK_A_PERSON:
+            return None
+        log.info("plan for %s: %s, because %s", self.error.error_id, plan.action, plan.reason)
+        return _question(plan, self._mine(known))
+
+    async def _mended(self, execution: RecoveryExecution) -> RecoveryOutcome:
+        """Close all that was said and asked about it."""
         now = datetime.now(UTC)
         # Whatever else was said of it being down is over as well.
-        await settle_well(self.error.environment, [self.service], now, f"mended by recovery {execution.attempt_id}")
+        healed = [execution.service] if execution.service else []
+        await settle_well(self.error.environment, healed, now, f"mended by recovery {execution.attempt_id}")
         return self._outcome(RecoveryMethod.AUTOMATIC, execution.final_status, success=True, steps=_details(execution))
 
     async def _propose(self, plan: Plan, past: Sequence[RecoveryExecution]) -> None:
@@ -650,6 +695,9 @@ class _Handling:
         return RecoveryOutcome(error_id=self.error.error_id, success=success, method=method, steps=steps, reason=reason)
 
     async def _ask(self, reason: str, tried: tuple[str, ...], *, first: str = "") -> RecoveryOutcome:
+        return await self._put(reason, await open_ticket(self._ticket(reason, tried, first=first)))
+
+    def _ticket(self, reason: str, tried: tuple[str, ...], *, first: str = "") -> Ticket:
         now = datetime.now(UTC)
         steps = manual_steps(
             self.judged.verdict,
@@ -657,21 +705,22 @@ class _Handling:
             project=self.declared.project if self.declared else self.error.environment,
             environment=self.error.environment,
         )
-        ticket = await open_ticket(
-            Ticket(
-                ticket_id=new_ticket_id(now),
-                error_id=self.error.error_id,
-                environment=self.error.environment,
-                title=f"{self.judged.verdict.category} of {self.service or self.error.environment}: {reason}",
-                opened_at=now,
-                service=self.service,
-                steps=(*filter(None, [first]), *steps),
-                tried=tried,
-                affected_services=self.judged.affected,
-                evidence=self.judged.evidence,
-                since=self.error.first_seen,
-            )
+        return Ticket(
+            ticket_id=new_ticket_id(now),
+            error_id=self.error.error_id,
+            environment=self.error.environment,
+            title=f"{self.judged.verdict.category} of {self.service or self.error.environment}: {reason}",
+            opened_at=now,
+            service=self.service,
+            steps=(*filter(None, [first]), *steps),
+            tried=tried,
+            affected_services=self.judged.affected,
+            evidence=self.judged.evidence,
+            since=self.error.first_seen,
         )
+
+    async def _put(self, reason: str, ticket: Ticket) -> RecoveryOutcome:
+        """Put a ticket to a person."""
         log.warning("ticket %s: %s", ticket.ticket_id, ticket.title)
         if self.acting and not self.converses and ticket.state is TicketState.OPEN:
             # This process does more than this one error, so a run of its own waits for the answer.
@@ -681,6 +730,15 @@ class _Handling:
         return replace(
             self._outcome(RecoveryMethod.MANUAL_REQUIRED, reason, steps=ticket.steps), ticket_id=ticket.ticket_id
         )
+
+
+_Question = tuple[str, tuple[str, ...]]
+"""Why a person is asked, and what was tried before."""
+
+
+def _question(plan: Plan, mine: Sequence[RecoveryExecution]) -> _Question:
+    last = f" The last ended so: {mine[-1].final_status}" if mine else ""
+    return plan.reason + last, tuple(step for one in mine for step in _details(one))
 
 
 def _details(execution: RecoveryExecution) -> tuple[str, ...]:

@@ -173,19 +173,21 @@ async def write_attempt(execution: RecoveryExecution) -> None:
 
 
 @task(name="record the outcome", **WRITE)
-async def finish_attempt(execution: RecoveryExecution, *, was: str | None) -> None:
+async def finish_attempt(
+    execution: RecoveryExecution, *, was: str | None, ticket: Ticket | None = None
+) -> Ticket | None:
     """Write how an attempt ended. `was` is the state the service was found in, where that is known.
 
     Where it helped, the error is resolved, its tickets are closed, and the service's change of state is noted at
     the start that it runs by: all of that, or nothing. A service that no recorded start runs has nowhere to
-    note it.
+    note it. Where it failed and a person is asked next, the ticket is opened with it and given back.
     """
 
-    def put() -> Sequence[Ticket]:
+    def put() -> tuple[Sequence[Ticket], Ticket | None]:
         with open_stores().together() as stores:
             stores.errors.write_attempt(execution)
             if not execution.success:
-                return ()
+                return (), stores.errors.open_ticket(ticket) if ticket else None
             ended = execution.ended_at or datetime.now(UTC)
             stores.errors.resolve(execution.error_id, ended, f"automatic: {execution.strategy}")
             entry = TicketEntry(at=ended, by="roas", what="recovered automatically")
@@ -193,7 +195,7 @@ async def finish_attempt(execution: RecoveryExecution, *, was: str | None) -> No
             home = stores.deployments.last_success(execution.environment, OperationType.START)
             # A rollback is an operation of its own, which has noted what it did.
             if home is None or execution.service is None or execution.strategy is Strategy.ROLL_BACK_RELEASE:
-                return closed
+                return closed, None
             change = StateChange(
                 deployment_id=home.deployment_id,
                 service=execution.service,
@@ -204,9 +206,11 @@ async def finish_attempt(execution: RecoveryExecution, *, was: str | None) -> No
                 details={"error_id": execution.error_id, "attempt": execution.attempt_id},
             )
             stores.deployments.record_changes([change])
-            return closed
+            return closed, None
 
-    await let_go_of(await asyncio.to_thread(put), "recovered automatically")
+    closed, opened = await asyncio.to_thread(put)
+    await let_go_of(closed, "recovered automatically")
+    return opened
 
 
 @task(name="open a ticket", **WRITE)

@@ -9,10 +9,12 @@ from datetime import UTC, datetime
 import pytest
 
 from adapters.processes import this_process
+from adapters.stores import Stores
 from flows.error_recovery import error_recovery
 from flows.startup import startup
 from models.errors_seen import Category, Pattern, Severity, Strategy
-from models.recovery import Doing, PlannedStep, RecoveryMethod, Step
+from models.failures import StoreError
+from models.recovery import Doing, PlannedStep, RecoveryExecution, RecoveryMethod, Step
 from tests.flows.conftest import Place, well
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -32,6 +34,16 @@ STEP = Step(name="recreate", target="web", ok=None, detail="", started_at=dateti
 def container_id(place: Place, service: str) -> str:
     command = ["docker", "inspect", "-f", "{{.Id}} {{.State.StartedAt}}", place.container(service)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+
+
+def cut_off_by_death(stores: Stores, error_id: str, *doings: Doing) -> RecoveryExecution:
+    """An attempt that a runner began from what was proposed, before it died."""
+    (proposal,) = stores.errors.executions(error_id)
+    steps = tuple(PlannedStep(doing=doing, service="web") for doing in doings)
+    gone = replace(this_process(), process_started=1)
+    cut_off = replace(proposal, attempt_id=f"{error_id}#1", points=2, ended_at=None, planned=steps, runner=gone)
+    stores.errors.begin_execution(cut_off)
+    return cut_off
 
 
 async def test_a_container_is_made_anew_and_proven(place: Place) -> None:
@@ -72,14 +84,8 @@ async def test_what_a_dead_runner_began_is_taken_up_and_not_done_twice(place: Pl
     outcome = await error_recovery("test", "zebra crossed", service="web")
     before = container_id(place, "web")
     with place.stores() as stores:
-        (proposal,) = stores.errors.executions(outcome.error_id)
-        steps = tuple(PlannedStep(doing=doing, service="web") for doing in (Doing.RECREATE, Doing.VERIFY))
-        gone = replace(this_process(), process_started=1)
-        cut_off = replace(
-            proposal, attempt_id=f"{outcome.error_id}#1", points=2, ended_at=None, planned=steps, runner=gone
-        )
-        stores.errors.begin_execution(replace(cut_off, steps=()))
-        begun = replace(STEP, started_at=proposal.started_at)
+        cut_off = cut_off_by_death(stores, outcome.error_id, Doing.RECREATE, Doing.VERIFY)
+        begun = replace(STEP, started_at=cut_off.started_at)
         stores.errors.write_attempt(replace(cut_off, steps=(begun,)))
 
     again = await error_recovery("test", "zebra crossed", service="web")
@@ -90,3 +96,34 @@ async def test_what_a_dead_runner_began_is_taken_up_and_not_done_twice(place: Pl
         taken = stores.errors.executions(outcome.error_id)[-1]
         assert [step.name for step in taken.steps] == ["recreate", "verify"]
         assert "not done again" in taken.steps[0].detail
+
+
+async def test_an_attempt_that_failed_is_on_record_only_with_its_ticket(place: Place) -> None:
+    place.declare(well("web"), recovery="{dry_run: true}")
+    with place.stores() as stores:
+        stores.errors.put_pattern(ZEBRA)
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+    # Nothing was started, so there is no container to restart.
+    broken = "BEFORE INSERT ON manual_intervention_tickets BEGIN SELECT raise(ABORT, 'broken'); END"
+    with place.stores() as stores:
+        cut_off = cut_off_by_death(stores, outcome.error_id, Doing.RESTART)
+        with stores.databases["errors"].write() as connection:
+            connection.exec_driver_sql(f"CREATE TRIGGER broken {broken}")
+
+    with pytest.raises(StoreError, match="broken"):
+        await error_recovery("test", "zebra crossed", service="web")
+
+    with place.stores() as stores:
+        assert stores.errors.executions(outcome.error_id)[-1].ended_at is None
+        with stores.databases["errors"].write() as connection:
+            connection.exec_driver_sql("DROP TRIGGER broken")
+        stores.errors.write_attempt(cut_off)
+
+    again = await error_recovery("test", "zebra crossed", service="web")
+
+    with place.stores() as stores:
+        attempt = stores.errors.executions(outcome.error_id)[-1]
+        [ticket] = stores.errors.tickets()
+    assert (again.method, again.ticket_id) == (RecoveryMethod.MANUAL_REQUIRED, ticket.ticket_id)
+    assert (attempt.success, attempt.manual_intervention_required) == (False, True)
+    assert attempt.final_status in ticket.title

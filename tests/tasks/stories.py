@@ -1,6 +1,7 @@
 """Stories over the three stores, with the process that lives them killed before each of its statements.
 
-A start that fails, the start that answers it, and a recovery are written down by the tasks that the flows use.
+A start that fails, a recovery of it in vain, the start that answers it, and a recovery that helps are written down
+by the tasks that the flows use.
 For every statement a child process is killed with SIGKILL right before it; then the stores are read at one
 moment, and must tell each part of a story wholly or not at all.
 
@@ -57,6 +58,7 @@ ATTEMPT = RecoveryExecution(
     environment="prod",
     service="redis",
 )
+IN_VAIN = replace(ATTEMPT, error_id="failed", attempt_id="failed#1", service="web")
 
 
 def start(name: str) -> Operation:
@@ -73,7 +75,9 @@ async def live() -> None:
     """The stories, as flows write them down."""
     await begin_operation.fn(start("prod-1"))
     await record_error.fn(FAILED, impact=IMPACT, bundles=["ev1"], health=HEALTH)
-    await open_ticket.fn(replace(TICKET, error_id="failed"))
+    await begin_attempt.fn(IN_VAIN)
+    in_vain = replace(IN_VAIN, ended_at=NOON, success=False, final_status="web did not answer")
+    await finish_attempt.fn(in_vain, was="exited", ticket=replace(TICKET, error_id="failed"))
     await finish_operation.fn("prod-1", OperationStatus.FAILED, NOON, {"reason": "web did not start"})
     await begin_operation.fn(start("prod-2"))
     await finish_operation.fn("prod-2", OperationStatus.SUCCESS, NOON + timedelta(minutes=1), {}, settles="prod")
@@ -99,6 +103,10 @@ def halves(stores: Together) -> list[str]:
         "its pattern's count": matched[PATTERN] == 1,
         "its health": bool(stores.monitoring.health_history(deployment_id="prod-1")),
     }
+    in_vain = {
+        "the attempt's failure": any(one.success is False for one in stores.errors.executions("failed")),
+        "its ticket": "failed" in closed,
+    }
     answer = {
         "the start's success": "prod-2" in operations and operations["prod-2"].status is OperationStatus.SUCCESS,
         "the earlier error's end": told and errors["failed"].resolved_at is not None,
@@ -116,7 +124,12 @@ def halves(stores: Together) -> list[str]:
     }
     found = [
         f"{story} without {part}"
-        for story, parts in (("a failure", failure), ("an answer", answer), ("a recovery", recovery))
+        for story, parts in (
+            ("a failure", failure),
+            ("a failed recovery", in_vain),
+            ("an answer", answer),
+            ("a recovery", recovery),
+        )
         if any(parts.values())
         for part, is_there in parts.items()
         if not is_there
