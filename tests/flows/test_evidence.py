@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from flows.startup import startup
 from models.errors_seen import Category
@@ -146,7 +147,8 @@ async def test_a_planted_secret_is_in_no_store_and_on_no_page(place: Place, monk
     assert "login with [redacted]" in bundle.logs[0].lines[0]
     assert "refused [redacted] password=[redacted]" in bundle.probes[0].output
     async with get_client() as client:
-        pages = [one for one in await client.read_artifacts() if one.key == "evidence-test"]
+        named = ArtifactFilter(key=ArtifactFilterKey(any_=["evidence-test"]))
+        pages = await client.read_artifacts(artifact_filter=named)
     assert any(bundle.bundle_id in str(one.data) for one in pages)
     written = [file.read_bytes() for file in place.settings.data_dir.rglob("*") if file.is_file()]
     shown = [why(place), why(place, operation.deployment_id, "--json"), *(str(one.data) for one in pages)]

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterName
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
 
 from flows.startup import startup
 from models.results import OperationResult, ServiceStart
@@ -171,7 +171,8 @@ async def test_the_graph_and_the_artifacts_of_the_ui_show_the_application(place:
             subprocess.run(["sleep", "0.1"], check=True)
         (app,) = [node for node in nodes.values() if node["label"] == "app"]
         assert {labels[parent["id"]] for parent in app["parents"]} == {"base"}
-        artifacts = {one.key: one for one in await client.read_artifacts() if one.flow_run_id == run.id}
+        mine = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        artifacts = {one.key: one for one in await client.read_artifacts(artifact_filter=mine)}
     assert artifacts["start-test"].description == "2 of 2 services of test are proven"
     assert '"service": "app"' in str(artifacts["services-test"].data)
     assert result.success
