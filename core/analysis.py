@@ -13,10 +13,9 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 import numpy as np
-import pymannkendall
-from scipy import stats
 
 from core.intervals import wilson
+from core.significance import Floats, mann_kendall, more_often, p_two_sided, theil_sen
 from models.analysis import (
     Analysis,
     DayOfOperations,
@@ -109,7 +108,7 @@ def trend_of_success(outcomes: Sequence[bool]) -> Trend:
         return Trend(direction=Direction.STABLE, samples=total, change=0.0, words=f"{seen}; no change")
     place = np.arange(total) - (total - 1) / 2
     weighed, spread = float(place @ np.asarray(outcomes, float)), float(place @ place)
-    p_value = float(2 * stats.norm.sf(abs(weighed) / math.sqrt(share * (1 - share) * spread)))
+    p_value = p_two_sided(weighed / math.sqrt(share * (1 - share) * spread))
     change = weighed / spread * (total - 1)
     if p_value >= SIGNIFICANT or abs(change) < _SHARE_THAT_MATTERS:
         direction, told = Direction.STABLE, "no significant change"
@@ -143,8 +142,8 @@ def trend_of_durations(milliseconds: Sequence[float]) -> Trend:
     middle = _duration(float(np.median(milliseconds)))
     if float(np.ptp(logarithms)) == 0.0:
         return Trend(direction=Direction.STABLE, samples=total, change=1.0, words=f"median {middle}; no change")
-    slope = float(stats.theilslopes(logarithms, np.arange(total))[0])
-    factor, p_value = math.exp(slope * (total - 1)), _mann_kendall(logarithms, slope)
+    slope = theil_sen(logarithms, np.arange(total, dtype=float))
+    factor, p_value = math.exp(slope * (total - 1)), _p_value(logarithms, slope)
     size = max(factor, 1 / factor)
     if p_value >= SIGNIFICANT or size < _FACTOR_THAT_MATTERS:
         direction, told = Direction.STABLE, "no significant change"
@@ -168,8 +167,7 @@ def sudden_break(outcomes: Sequence[bool]) -> str:
     failed, failed_before = last.count(False), list(before).count(False)
     if not failed:
         return ""
-    table = [[failed, len(last) - failed], [failed_before, len(before) - failed_before]]
-    p_value = float(stats.fisher_exact(table, alternative="greater")[1])
+    p_value = more_often((failed, len(last) - failed), (failed_before, len(before) - failed_before))
     # Looked at after every operation, so it must be rarer than a trend to be as seldom wrong.
     if p_value >= 0.01:
         return ""
@@ -208,17 +206,15 @@ def _repair(service: str, cause: str, group: Sequence[Failure]) -> Repair:
     )
 
 
-def _mann_kendall(values: np.ndarray[tuple[int], np.dtype[np.float64]], slope: float) -> float:
-    """The two-sided p-value; neighbours that resemble each other make the series count for fewer."""
-    plain = pymannkendall.original_test(values)
+def _p_value(values: Floats, slope: float) -> float:
+    """Neighbours that resemble each other make the series count for fewer."""
     rest = values - slope * np.arange(len(values))
     rest = rest - rest.mean()
     seen = float((rest[1:] * rest[:-1]).sum() / max(float((rest**2).sum()), 1e-300))
     remembers = min(0.95, seen + (1 + 4 * seen) / len(values))
     # Below this, a white series would pass for one that remembers, and real trends would be missed.
     grown = (1 + remembers) / (1 - remembers) if seen > 1.64 / math.sqrt(len(values)) else 1.0
-    score = max(0.0, abs(float(plain.s)) - 1) / math.sqrt(float(plain.var_s) * grown)
-    return float(2 * stats.norm.sf(score))
+    return mann_kendall(values, grown)
 
 
 def _days(

@@ -13,10 +13,9 @@ from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import numpy as np
-import pymannkendall
-from scipy import stats
 
 from core.baselines import in_words
+from core.significance import Floats, mann_kendall, student_quantile, theil_sen, winsorized_deviation
 from models.analysis import Forecast
 from models.failures import BadInputError
 from models.metrics import Prediction, PredictionOutcome
@@ -31,8 +30,6 @@ _STEP_SECONDS = 1800
 _STEPS_KEPT = 14 * 48
 _TURNED_BACK = 0.25
 """So much of the way to the threshold a metric must go back: a ripple averts nothing."""
-
-_Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 
 def forecast(
@@ -140,7 +137,7 @@ class _Line:
         return self.middle_value + self.slope * (hour - self.middle_hour)
 
 
-def _fit(hours: _Floats, values: _Floats, rhythm: float) -> _Line | None:
+def _fit(hours: Floats, values: Floats, rhythm: float) -> _Line | None:
     times, levels = _buckets(hours, values, rhythm)
     if len(times) < _FEWEST_BUCKETS:
         return None
@@ -150,11 +147,11 @@ def _fit(hours: _Floats, values: _Floats, rhythm: float) -> _Line | None:
         freedom -= slots - 1
     if np.ptp(levels) <= 1e-12 * max(1.0, float(np.abs(levels).max())):
         return None
-    slope = float(stats.theilslopes(levels, times)[0])
+    slope = theil_sen(levels, times)
     rest = levels - slope * times
     centre = float(np.median(rest))
     # What was taken away with the rhythm is missing from the noise: so it counts by what is free to vary.
-    noise = float(stats.mstats.winsorize(rest, (0.02, 0.02)).std()) * math.sqrt(len(times) / max(1, freedom))
+    noise = winsorized_deviation(rest, 0.02) * math.sqrt(len(times) / max(1, freedom))
     remembers = _remembers(rest - centre)
     effective = len(times) * (1 - remembers) / (1 + remembers)
     middle = float(times.mean())
@@ -165,11 +162,11 @@ def _fit(hours: _Floats, values: _Floats, rhythm: float) -> _Line | None:
         noise=noise,
         effective=effective,
         spread=float(times.var()),
-        p_value=_p_value(levels, remembers),
+        p_value=mann_kendall(levels, (1 + remembers) / (1 - remembers)),
     )
 
 
-def _buckets(hours: _Floats, values: _Floats, rhythm: float) -> tuple[_Floats, _Floats]:
+def _buckets(hours: Floats, values: Floats, rhythm: float) -> tuple[Floats, Floats]:
     width = float(hours[-1] - hours[0]) / _BUCKETS
     if rhythm > 0:
         width = rhythm / _SLOTS
@@ -180,7 +177,7 @@ def _buckets(hours: _Floats, values: _Floats, rhythm: float) -> tuple[_Floats, _
     return (present + 0.5) * width, np.array(levels)
 
 
-def _without_rhythm(times: _Floats, levels: _Floats, rhythm: float) -> tuple[_Floats, int]:
+def _without_rhythm(times: Floats, levels: Floats, rhythm: float) -> tuple[Floats, int]:
     """Take away what each time of the day has in common, judging the trend only between equal times.
 
     The second value is how many times of the day there were.
@@ -198,7 +195,7 @@ def _without_rhythm(times: _Floats, levels: _Floats, rhythm: float) -> tuple[_Fl
     return np.array([float(level) - usual[one] + centre for level, one in zip(levels, slot, strict=True)]), len(usual)
 
 
-def _remembers(rest: _Floats) -> float:
+def _remembers(rest: Floats) -> float:
     """The correlation of neighbours, 0-0.95; pulled up a little, since few buckets make it look small."""
     if len(rest) < 3 or not float(np.var(rest)) > 0:
         return 0.0
@@ -206,18 +203,10 @@ def _remembers(rest: _Floats) -> float:
     return min(0.95, max(0.0, seen + (1 + 4 * seen) / len(rest)))
 
 
-def _p_value(levels: _Floats, remembers: float) -> float:
-    """Mann-Kendall, its variance grown by what the noise remembers."""
-    plain = pymannkendall.original_test(levels)
-    grown = float(plain.var_s) * (1 + remembers) / (1 - remembers)
-    score = max(0.0, abs(float(plain.s)) - 1) / math.sqrt(grown)
-    return float(2 * stats.norm.sf(score))
-
-
 def _crossing(line: _Line, aim: float, now: float) -> tuple[float, float, float] | None:
     """Earliest, expected and latest hour, by Fieller's theorem with the noise of one value on top."""
     freedom = max(2.0, line.effective - 2)
-    reach = (float(stats.t.ppf(0.5 + _COVERAGE / 2, freedom)) * line.noise) ** 2
+    reach = (student_quantile(0.5 + _COVERAGE / 2, freedom) * line.noise) ** 2
     gap = aim - line.middle_value
     a = line.slope**2 - reach / (line.effective * line.spread)
     b = -2 * gap * line.slope
