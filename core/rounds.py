@@ -84,6 +84,10 @@ _MATERIAL = {
 }
 """How far from usual a metric must be, in its unit, before it is anybody's business."""
 
+_ROOMS = frozenset({"memory_usage", "disk_usage", "inodes_usage"})
+_SHARE_OF_ROOM = 0.1
+"""What can be full matters by the room that is left: two points more are much at 95 %, and nothing at 20 %."""
+
 _FULL = {
     (HOST, "disk_usage"): (95.0, timedelta(0)),
     (HOST, "inodes_usage"): (95.0, timedelta(0)),
@@ -377,7 +381,7 @@ class _Round:
             found.append((odd, watched.lasting))
             middle = watched.score.usual if middle is None else middle
         judged, lasting = max(found, key=lambda one: one[0].level.rank)
-        if middle is not None and abs(metric.value - middle) < _MATERIAL.get(metric.name, 0.0):
+        if middle is not None and abs(metric.value - middle) < _material(metric.name, middle):
             judged, lasting = _at_most_a_notice(judged), False
         limit = self._limit(metric)
         if limit is not None and limit.level.rank > judged.level.rank:
@@ -638,6 +642,12 @@ class _Round:
                 score = replace(score, grade=shown)
             scores.append(score)
         return scores
+
+
+def _material(metric: str, usual: float) -> float:
+    """How far from its usual a metric must be before it is anybody's business."""
+    room = _SHARE_OF_ROOM * (100.0 - usual) if metric in _ROOMS else 0.0
+    return max(_MATERIAL.get(metric, 0.0), room)
 
 
 def _full(service: str, metric: str) -> tuple[float, timedelta] | None:

@@ -175,6 +175,21 @@ def test_a_service_that_takes_the_processor_is_one_alert_that_says_what_is_usual
     assert {alert.service for alert in watch.rows.values() if alert.explained_by} == {"bot", HOST}
 
 
+def test_memory_counts_by_the_room_that_is_left(watch: Watch) -> None:
+    def settled(values: dict[tuple[str, str], float | None]) -> None:
+        values["bot", "memory_usage"] = 28.0
+
+    def leaking(values: dict[tuple[str, str], float | None]) -> None:
+        values["bot", "memory_usage"] = 45.0
+
+    for _ in range(10):
+        watch.look(settled)
+    assert watch.told == []
+    for _ in range(3):
+        watch.look(leaking)
+    assert watch.told == ["opened bot memory_usage"]
+
+
 def test_the_slowness_of_a_dependency_explains_who_waits_for_it(watch: Watch) -> None:
     def slow(values: dict[tuple[str, str], float | None]) -> None:
         for name in SERVICES:
