@@ -226,6 +226,9 @@ def judge_burn(
 AHEAD = "_ahead"
 """Ends the name of what is predicted of a metric."""
 
+BUDGET = "_budget"
+"""Ends the name of what counts failures against an objective."""
+
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 _SLOWNESS = "response_time"
 _RESOURCES = {"cpu_usage": "cpu_usage", "load_1m": "cpu_usage", "memory_usage": "memory_usage"}
@@ -352,18 +355,19 @@ def _parents(watches: Mapping[str, _Watch], needs: Sequence[Dependency]) -> dict
     """For each open alert that another one explains: the key of the one at the root.
 
     A critical alert of a service explains the alerts of every service that needs it, however far away. Any
-    alert of a service explains the later and lesser ones of the same service. Slowness explains the slowness
-    of what waits for it, and a service that takes a resource explains that the host lacks it.
+    alert of a service explains the later and lesser ones of the same service, and what only counts its failures
+    explains none of them. Slowness explains the slowness of what waits for it, and a service that takes a resource
+    explains that the host lacks it.
     """
     firing = {key: watch.alert for key, watch in watches.items() if watch.alert is not None}
     by_age = sorted(firing, key=lambda key: (firing[key].opened_at, key))
     chief: dict[str, str] = {}
     lead: dict[str, str] = {}
     for key in by_age:
-        lead.setdefault(_subject(firing[key]), key)
         if firing[key].severity is AlertSeverity.CRITICAL:
             chief.setdefault(_subject(firing[key]), key)
-    lead |= chief
+    for key in sorted(by_age, key=lambda key: (_is_tally(firing[key]), key not in chief.values())):
+        lead.setdefault(_subject(firing[key]), key)
     age = {key: place for place, key in enumerate(by_age)}
     below = {subject: _below(subject, needs) for subject in lead}
     reached = {subject: below[subject] & chief.keys() for subject in below}
@@ -372,11 +376,16 @@ def _parents(watches: Mapping[str, _Watch], needs: Sequence[Dependency]) -> dict
         subject = _subject(alert)
         # A root needs no failed service that does not need it in turn: so a circle has roots too.
         roots = [one for one in reached[subject] if all(one in reached[other] for other in reached[one])]
-        root = _taker(alert, firing, by_age) or min((chief[one] for one in roots), key=age.__getitem__, default=None)
+        root = _taker(alert, firing, by_age) or min((lead[one] for one in roots), key=age.__getitem__, default=None)
         root = root or _slowest_below(alert, firing, below) or lead[subject]
         if root != key:
             explained[key] = root
     return {key: _last(key, explained) for key in explained}
+
+
+def _is_tally(alert: Alert) -> bool:
+    """Whether an alert only counts the failures that another one of its service tells of."""
+    return alert.metric.endswith(BUDGET)
 
 
 def _subject(alert: Alert) -> str:

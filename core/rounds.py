@@ -18,6 +18,7 @@ from typing import Any
 from core import budgets
 from core.alerts import (
     AHEAD,
+    BUDGET,
     BURN_RULES,
     acknowledge,
     close_alerts,
@@ -58,8 +59,8 @@ JUDGED = frozenset(
 HEALTH = "health"
 RESTARTS = "restarts"
 SOURCES = "sources"
-UPTIME_BUDGET = "uptime_budget"
-ANSWER_BUDGET = "answer_budget"
+UPTIME_BUDGET = "uptime" + BUDGET
+ANSWER_BUDGET = "answer" + BUDGET
 SCORES_EVERY = timedelta(minutes=5)
 """How often scores are kept: they move slowly, and a row a round would be most of the store."""
 

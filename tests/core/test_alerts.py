@@ -149,6 +149,17 @@ def test_what_heals_with_its_cause_is_never_told() -> None:
     assert [event.alert.service for event in told] == ["redis"]
 
 
+def test_a_burnt_budget_is_listed_inside_the_lesser_alert_of_what_burnt_it() -> None:
+    watched = Watched()
+    health = replace(signal(BAD, lasting=True), metric="health")
+    budget = replace(signal(WORSE, lasting=True), metric="uptime_budget")
+    assert [event.alert.metric for event in watched.sees(health).events] == ["health"]
+    told = watched.sees(health, budget)
+    assert told.events == ()
+    assert [alert.metric for alert in told.open] == ["health"]
+    assert [(alert.metric, root) for alert, root in told.explained] == [("uptime_budget", told.open[0].alert_id)]
+
+
 def test_an_optional_dependency_explains_nothing() -> None:
     optional = replace(NEEDS[0], dependency_type=DependencyType.OPTIONAL)
     watched = Watched(dependencies=(optional,))
