@@ -196,6 +196,13 @@ def engine_of_the_session() -> Iterator[OwnEngine]:
     """One engine for all tests of the session that need their own, with the image they use."""
     if os.geteuid() != 0 or shutil.which("dockerd") is None:
         pytest.skip("a Docker engine of its own needs root and dockerd")
+    with engine_for_a_while() as engine:
+        yield engine
+
+
+@contextmanager
+def engine_for_a_while() -> Iterator[OwnEngine]:
+    """A running engine with the image that tests use, and nothing left of it afterwards. Needs root and dockerd."""
     # Not pytest's folder: a socket's path may be 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="roas-engine-"))
     engine = OwnEngine(folder)

@@ -6,27 +6,110 @@ import asyncio
 import contextlib
 import random
 import sqlite3
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any, Protocol
 
 import pytest
+import yaml
 
 from core.collected import Memory, Seen, judge_seen
 from core.rounds import RoundOutcome
+from flows.collection import look
 from models.analysis import AlertChange
 from models.environments import Environment
 from models.failures import StoreError
 from tasks.monitoring import read_memory, store_round, tell_cache
 from tasks.stores import open_stores
 from tests.adapters.test_redis_cache import PASSWORD, Server
+from tests.engines import IMAGE, OwnEngine
 from tests.monitoring.simulated import simulated
 from tests.small_disk import disk_of, fill
 
 EVERY = timedelta(seconds=15)
 SERVICES = ("bot", "redis", "web")
-AWAY = "Docker engine at unix:///run/docker.sock did not answer"
+_RUN_AGAIN_WITHIN_SECONDS = 120
+
+
+class Engine(Protocol):
+    """What shows the containers of the day, until it is stopped and after it is started again."""
+
+    address: str
+
+    def stop(self) -> None: ...
+
+    def start(self) -> None: ...
+
+    async def look(self, environment: Environment, at: datetime, number: int) -> Seen:
+        """What a collection sees at a moment of the day."""
+
+
+class SimulatedEngine:
+    """Containers that nobody runs, for a quick day."""
+
+    address = "unix:///run/docker.sock"
+
+    def __init__(self) -> None:
+        self._chance = random.Random(3)
+        self._away = False
+        self._started_at = 0
+
+    def stop(self) -> None:
+        self._away = True
+
+    def start(self) -> None:
+        self._away = False
+
+    async def look(self, environment: Environment, at: datetime, number: int) -> Seen:
+        if self._away:
+            self._started_at = number
+            seen = simulated(at, number, self._chance, SERVICES)
+            gaps = [f"{one}: {_away(self.address)}" for one in ("container statistics", "containers")]
+            return replace(seen, samples=None, sightings=None, health=None, gaps=gaps)
+        # The containers were started again with the engine: their counters begin anew.
+        return simulated(at, number - self._started_at, self._chance, SERVICES)
+
+
+class RealEngine:
+    """Containers of an engine of the tests' own, which is really asked at each look; the host is simulated.
+
+    Their statistics are those of the real moment, told at the day's own time.
+    """
+
+    def __init__(self, engine: OwnEngine, folder: Path) -> None:
+        self.address = engine.address
+        self._engine = engine
+        self._chance = random.Random(3)
+        services = {
+            name: {"image": IMAGE, "init": True, "command": ["sleep", "infinity"], "restart": "unless-stopped"}
+            for name in SERVICES
+        }
+        (folder / "c.yaml").write_text(yaml.safe_dump({"services": services}))
+        engine.docker("compose", "--project-name", "day", "--file", str(folder / "c.yaml"), "up", "--detach")
+
+    def stop(self) -> None:
+        self._engine.stop()
+
+    def start(self) -> None:
+        self._engine.start()
+        deadline = time.monotonic() + _RUN_AGAIN_WITHIN_SECONDS
+        while len(self._engine.docker("ps", "--quiet").split()) < len(SERVICES):
+            assert time.monotonic() < deadline, "the containers did not come back with their engine"
+            time.sleep(0.1)
+
+    async def look(self, environment: Environment, at: datetime, number: int) -> Seen:
+        seen = await look(environment)
+        return replace(
+            seen,
+            at=at,
+            system=simulated(at, number, self._chance, ()).system,
+            samples=None if seen.samples is None else [replace(one, sampled_at=at) for one in seen.samples],
+            sightings=None if seen.sightings is None else [replace(one, seen_at=at) for one in seen.sightings],
+            health=None if seen.health is None else replace(seen.health, checked_at=at),
+        )
 
 
 @dataclass
@@ -36,10 +119,11 @@ class Day:
     folder: Path
     begin: datetime
     rounds: int
-    stop_redis: Callable[[], None]
-    start_redis: Callable[[], None]
-    fill_disk: Callable[[], None]
-    free_disk: Callable[[], None]
+    engine: Engine
+    stop_redis: Callable[[], object]
+    start_redis: Callable[[], object]
+    fill_disk: Callable[[], object]
+    free_disk: Callable[[], object]
     lost: list[datetime] = field(default_factory=list)
     opened: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
@@ -48,29 +132,31 @@ class Day:
 
     async def live(self) -> None:
         """Collect, whatever is away; a round that cannot be stored is lost, and the next one goes on."""
-        chance = random.Random(3)
         environment = Environment.model_validate(
-            {"name": "day", "project": "day", "compose_files": [self.folder / "c.yaml"], "collect_every_seconds": 15}
+            {
+                "name": "day",
+                "project": "day",
+                "engine": self.engine.address,
+                "compose_files": [self.folder / "c.yaml"],
+                "collect_every_seconds": 15,
+            }
         )
-        restarted_at = 0
+        happens = {
+            round(self.rounds * share): doing
+            for share, doing in (
+                (0.2, self.engine.stop),
+                (0.25, self.engine.start),
+                (0.4, self.stop_redis),
+                (0.5, self.start_redis),
+                (0.7, self.fill_disk),
+                (0.8, self.free_disk),
+            )
+        }
         for number in range(self.rounds):
-            place = number / self.rounds
+            if number in happens:
+                await asyncio.to_thread(happens[number])
             at = self.begin + number * EVERY
-            if number == round(self.rounds * 0.4):
-                self.stop_redis()
-            if number == round(self.rounds * 0.5):
-                self.start_redis()
-            if number == round(self.rounds * 0.7):
-                self.fill_disk()
-            if number == round(self.rounds * 0.8):
-                self.free_disk()
-            if 0.2 <= place < 0.25:
-                restarted_at = number
-                seen = _without_engine(simulated(at, number, chance, SERVICES))
-            else:
-                # The containers were started again with the engine: their counters begin anew.
-                seen = simulated(at, number - restarted_at, chance, SERVICES)
-            await self._round(environment, seen)
+            await self._round(environment, await self.engine.look(environment, at, number))
 
     async def _round(self, environment: Environment, seen: Seen) -> None:
         try:
@@ -96,7 +182,7 @@ class Day:
         at, outcome = self.told
         return await tell_cache.fn("day", {"at": at.isoformat()}, outcome, EVERY)
 
-    def rows(self, query: str) -> list[tuple[object, ...]]:
+    def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What monitoring.db holds."""
         with contextlib.closing(sqlite3.connect(self.folder / "data" / "monitoring.db")) as store:
             return store.execute(query).fetchall()
@@ -106,7 +192,7 @@ class Day:
         judged = self.rows("SELECT count(*), count(DISTINCT timestamp) FROM deployment_health_history")[0]
         blind = self.rows(
             "SELECT count(*) FROM deployment_health_history "
-            f"WHERE overall_health = 'unhealthy' AND report LIKE '%{AWAY}%'"
+            f"WHERE overall_health = 'unhealthy' AND report LIKE '%{_away(self.engine.address)}%'"
         )[0][0]
         gaps = self.rows("SELECT count(*) FROM deployment_health_history WHERE report LIKE '%nothing was collected%'")
         doubled = self.rows(
@@ -117,8 +203,7 @@ class Day:
         wrong = {
             # A round that found the disk full at its very end is judged, and lost all the same.
             f"{judged} judgements of {kept} rounds that were stored": judged[0] != judged[1] or not kept <= judged[0],
-            f"{blind} rounds without the engine": blind
-            != sum(0.2 <= one / self.rounds < 0.25 for one in range(self.rounds)),
+            f"{blind} rounds without the engine": blind != round(self.rounds * 0.25) - round(self.rounds * 0.2),
             f"{len(self.lost)} rounds lost, {gaps} gaps told": bool(self.lost) != (gaps[0][0] == 1),
             f"{doubled} samples twice": doubled != [(0,)],
             f"alerts {alerts}": alerts != [("host", "sources", 1, 1)],
@@ -128,8 +213,10 @@ class Day:
         return [words for words, bad in wrong.items() if bad]
 
 
-async def live_on_small_disk(folder: Path, patch: pytest.MonkeyPatch, rounds: int) -> Day:
-    """Live through a day with a Redis and a disk of its own, both of which really fail."""
+async def live_on_small_disk(
+    folder: Path, patch: pytest.MonkeyPatch, rounds: int, own_engine: OwnEngine | None = None
+) -> Day:
+    """Live through a day with a Redis and a disk of its own, both of which really fail, and so does an engine."""
     server = Server(folder)
     server.start()
     (folder / "password").write_text(PASSWORD)
@@ -139,6 +226,7 @@ async def live_on_small_disk(folder: Path, patch: pytest.MonkeyPatch, rounds: in
         patch.setenv("ROAS_DATA_DIR", str(disk / "data"))
         day = Day(
             folder=disk,
+            engine=SimulatedEngine() if own_engine is None else RealEngine(own_engine, disk),
             begin=datetime(2026, 3, 2, tzinfo=UTC),
             rounds=rounds,
             stop_redis=server.stop,
@@ -161,6 +249,5 @@ async def live_on_small_disk(folder: Path, patch: pytest.MonkeyPatch, rounds: in
     return day
 
 
-def _without_engine(seen: Seen) -> Seen:
-    gaps = [f"{source}: {AWAY}" for source in ("container statistics", "containers")]
-    return replace(seen, samples=None, sightings=None, health=None, gaps=gaps)
+def _away(address: str) -> str:
+    return f"Docker engine at {address} did not answer"

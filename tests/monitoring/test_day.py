@@ -1,4 +1,4 @@
-"""A quick day of collection with everything away once; `python -m tests.monitoring day` lives the whole one."""
+"""A quick day of collection with everything away once; `python -m tests.monitoring` lives a whole one."""
 
 from __future__ import annotations
 
