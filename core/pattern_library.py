@@ -2556,6 +2556,10 @@ _PERFORMANCE_THRESHOLD = (
             r"apply request took too long",
             r"slow fdatasync",
         ),
+        not_as_usual=_any(
+            # The words of our own collection, whatever the metric.
+            r"\b\w+ of \S+ is (?:not as usual|predicted): ",
+        ),
         slow_answers=_any(
             r"slow (?:quer|request|probe|log|operation|scrap)",
             r"(?:latency|response ?time|duration|p9\d)\b[^\n]{0,60}(?:[><]=? ?\d|above|over|exceed|high|too|threshold)",

@@ -37,6 +37,16 @@ SAYINGS = [
     ("The application needs 3 new networks, but the engine has addresses for 1 more.", Category.DOCKER_NETWORK, None),
     ("Only 12 MiB are free on the engine's disk.", Category.DISK_FULL, Strategy.FIX_HOST),
     ("dev did not start within 40 s, still awaited: web", Category.TIMEOUT, Strategy.INVESTIGATE),
+    (
+        "load_1m of host is not as usual: Load 1m 46, never above 40 in one day; usual 31",
+        Category.PERFORMANCE_THRESHOLD,
+        Strategy.INVESTIGATE,
+    ),
+    (
+        "store_bytes of host is predicted: store_bytes rises by 9 MiB an hour and reaches 2 GiB in about 3 h",
+        Category.PERFORMANCE_THRESHOLD,
+        Strategy.INVESTIGATE,
+    ),
     ("MISCONF cannot write: No space left on device", Category.REDIS_STATE, Strategy.INVESTIGATE),
     ("master timeout: no data from it", Category.REDIS_STATE, Strategy.INVESTIGATE),
     ("short read while loading a.aof", Category.REDIS_STATE, Strategy.RESTORE_DATABASE),
