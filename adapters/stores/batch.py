@@ -108,6 +108,7 @@ class BatchWriter:
         _make(self._folder)
         self._leader = Gate(self._folder / "leader.lock")
         self._encoders: dict[tuple[type[SQLModel], tuple[str, ...]], _Encoder] = {}
+        self._latest: dict[type[SQLModel], _Encoder] = {}
         self._readers: dict[str, _Reader] = {}
         self._seen_changed = -1
         self._series: dict[tuple[str, str, str], int] = {}
@@ -127,7 +128,18 @@ class BatchWriter:
             StoreConstraintError: A value does not fit its column, or a column is unknown.
             StoreFullError: Too much waits already, or the disk has no room; the row was not accepted.
         """
-        self._accept(row, [values])
+        encoder = self._latest.get(row)
+        if encoder is None or len(values) != encoder.width:
+            self.put_many(row, [values])
+            return
+        try:
+            rows = [encoder.one(values)]
+            payload = to_json(rows)
+        except _UNFIT:
+            # It may only have other columns than the row before.
+            self.put_many(row, [values])
+            return
+        self._add(encoder, payload, rows)
 
     def put_many(self, row: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
         """Accept rows of one table that all have the same columns: as `put`, all or none, and faster.
@@ -136,8 +148,22 @@ class BatchWriter:
             StoreConstraintError: A value does not fit its column, or a column is unknown.
             StoreFullError: Too much waits already, or the disk has no room; no row was accepted.
         """
-        if rows:
-            self._accept(row, rows)
+        if not rows:
+            return
+        shape = (row, tuple(rows[0]))
+        encoder = self._encoders.get(shape)
+        if encoder is None:
+            encoder = self._encoders[shape] = _Encoder(*shape)
+        self._latest[row] = encoder
+        try:
+            encoded = encoder.many(rows)
+            payload = to_json(encoded)
+        except _UNFIT as error:
+            raise StoreConstraintError(
+                f"A row for {encoder.target} cannot be stored: {error};",
+                advice="give each value the type its column has.",
+            ) from error
+        self._add(encoder, payload, encoded)
 
     def put_metrics(self, metrics: Sequence[Metric]) -> int:
         """Accept samples, as `put_many`; a metric never seen before is named in the store first.
@@ -170,19 +196,9 @@ class BatchWriter:
         """
         self.put_many(ProbeRow, [probe_row(one, environment) for one in probes])
 
-    def _accept(self, row: type[SQLModel], rows: Sequence[Mapping[str, Any]]) -> None:
-        shape = (row, tuple(rows[0]))
-        encoder = self._encoders.get(shape) or self._new_encoder(shape)
-        try:
-            values = encoder.encode(rows)
-            payload = to_json(values)
-        except (TypeError, ValueError, AttributeError, KeyError) as error:
-            raise StoreConstraintError(
-                f"A row for {encoder.target} cannot be stored: {error};",
-                advice="give each value the type its column has.",
-            ) from error
+    def _add(self, encoder: _Encoder, payload: bytes, rows: GivenValues) -> None:
         with self._lock:
-            self._spools[encoder.store].append(encoder.shape, payload, values)
+            self._spools[encoder.store].append(encoder.shape, payload, rows)
             self._waiting += len(rows)
             full = self._waiting >= self._batch_size
             if full:
@@ -242,11 +258,6 @@ class BatchWriter:
         }
         self._timer = threading.Thread(target=self._flush_now_and_then, name="batch-writer", daemon=True)
         self._timer.start()
-
-    def _new_encoder(self, shape: tuple[type[SQLModel], tuple[str, ...]]) -> _Encoder:
-        encoder = _Encoder(*shape)
-        self._encoders[shape] = encoder
-        return encoder
 
     def _room_left(self) -> bool:
         return sum(reader.left() for reader in self._look()) < self._spool_bytes
@@ -364,7 +375,12 @@ class BatchWriter:
         """The next rows of this process's own spool, where they need not be read back."""
         with self._lock:
             spool = self._spools[name]
-            return spool.take_kept(reader.position) if spool.name == reader.name else None
+            if spool.name != reader.name:
+                return None
+            batch = spool.take_kept(reader.position)
+        if batch is not None:
+            reader.skip(batch)
+        return batch
 
     def _look(self) -> list[_Reader]:
         """Every spool of every process."""
@@ -418,13 +434,20 @@ class _Encoder:
             )
         self.store = next(name for name, base in _STORES.items() if issubclass(row, base))
         self.target = target.name
+        self.width = len(names)
         self.shape = to_json({"table": target.name, "columns": names})
-        dialect = sqlite_dialect()
-        self.encode = _compiled([target.columns[name] for name in names], dialect)
+        self.one, self.many = _compiled([target.columns[name] for name in names], sqlite_dialect())
 
+
+_UNFIT = (TypeError, ValueError, AttributeError, KeyError)
+"""What a value that does not fit its column raises."""
+
+_TEXT_OF_MOMENT = (
+    "'%04d-%02d-%02d %02d:%02d:%02d.%06d' % (v.year, v.month, v.day, v.hour, v.minute, v.second, v.microsecond)"
+)
 
 _QUICK: tuple[tuple[type[sa.types.TypeEngine[Any]], str], ...] = (
-    (UtcDateTime, "v.isoformat(' ', 'microseconds')[:26] if type(v := {}) is datetime and v.tzinfo is UTC"),
+    (UtcDateTime, f"{_TEXT_OF_MOMENT} if type(v := {{}}) is datetime and v.tzinfo is UTC"),
     (sa.Boolean, "v if (v := {}) is True or v is False"),
     (sa.Text, "v if type(v := {}) is str or v is None"),
     (sa.Integer, "v if type(v := {}) is int or v is None"),
@@ -435,8 +458,11 @@ _QUICK: tuple[tuple[type[sa.types.TypeEngine[Any]], str], ...] = (
 
 def _compiled(
     columns: Sequence[sa.Column[Any]], dialect: sa.Dialect
-) -> Callable[[Sequence[Mapping[str, Any]]], GivenValues]:
-    """A function without inner loops and with few calls, since it runs with every row."""
+) -> tuple[
+    Callable[[Mapping[str, Any]], tuple[Any, ...]],
+    Callable[[Sequence[Mapping[str, Any]]], GivenValues],
+]:
+    """A function for one row and one for many, without inner loops and with few calls, since every row goes through."""
     known: dict[str, Any] = {"plain": _plain, "inf": math.inf, "UTC": UTC, "datetime": datetime}
     parts = []
     for place, column in enumerate(columns):
@@ -445,9 +471,13 @@ def _compiled(
         call = "plain(v)" if processor is None else f"plain(process_{place}(v))"
         quick = next((words for kind, words in _QUICK if isinstance(column.type, kind)), "None if (v := {}) is None")
         parts.append(f"({quick.format(value)} else {call})")
-    source = f"lambda rows: [({', '.join(parts)},) for values in rows]"
-    encode: Callable[[Sequence[Mapping[str, Any]]], GivenValues] = eval(source, known)  # noqa: S307 - of column names
-    return encode
+    one = f"({', '.join(parts)},)"
+    source = f"(lambda values: {one}, lambda rows: [{one} for values in rows])"
+    encoders: tuple[
+        Callable[[Mapping[str, Any]], tuple[Any, ...]],
+        Callable[[Sequence[Mapping[str, Any]]], GivenValues],
+    ] = eval(source, known)  # noqa: S307 - of column names
+    return encoders
 
 
 def _plain(value: Any) -> Any:
@@ -473,29 +503,42 @@ class _Spool:
 
     def append(self, shape: bytes, payload: bytes, rows: GivenValues) -> None:
         """Add rows of the statement that `shape` tells; `payload` is what they are as JSON."""
-        if self._file is None or self._size > _TURN_BYTES:
-            self._turn()
-        number = self._numbers.get(shape)
+        file = self._file
+        if file is None or self._size > _TURN_BYTES:
+            file = self._turn()
+        number, new = self._numbers.get(shape), b""
         if number is None:
-            self._write(shape, _SHAPE)
-            number = self._numbers[shape] = len(self._numbers).to_bytes(2, "little")
-        self._write(number + payload, _ROWS)
+            number = len(self._numbers).to_bytes(2, "little")
+            new = _HEAD.pack(len(shape), zlib.crc32(shape), _SHAPE) + shape
+        body = number + payload
+        record = new + _HEAD.pack(len(body), zlib.crc32(body), _ROWS) + body
+        try:
+            written = os.write(file, record)
+        except OSError as error:
+            raise self._refused(error.strerror or str(error)) from error
+        if written != len(record):
+            os.ftruncate(file, self._size)
+            raise self._refused("the disk is full")
+        self._size += written
+        self._numbers[shape] = number
         if self._size - self._kept_from > _KEPT_BYTES:
             self._keep_from_here()
-        elif shape in self._kept:
-            self._kept[shape] += rows
+        elif (kept := self._kept.get(shape)) is not None:
+            kept += rows
         else:
             self._kept[shape] = rows
         if self._power_safe:
-            os.fdatasync(self._file or 0)
+            os.fdatasync(file)
 
     def take_kept(self, position: int) -> _Batch | None:
         """All rows from a place in the file on, if they are still in memory; they are not kept any longer."""
         batch = None
         if position == self._kept_from and self._size > position:
             batch = _Batch(bytes=self._size - position)
-            for number, (shape, rows) in enumerate(self._kept.items()):
-                batch.shapes[number], batch.rows[number] = _shape(shape), rows
+            for number, shape in enumerate(self._numbers):
+                batch.shapes[number] = _shape(shape)
+                if shape in self._kept:
+                    batch.rows[number] = self._kept[shape]
         self._keep_from_here()
         return batch
 
@@ -522,7 +565,7 @@ class _Spool:
         os.close(file)
         log.error("spool %s was deleted while it was open; it is written again", self._folder / self.name)
 
-    def _turn(self) -> None:
+    def _turn(self) -> int:
         """Begin a new file; the old one is removed by the flusher that finds it empty and without owner."""
         if not self._room_left():
             raise StoreFullError(
@@ -531,12 +574,13 @@ class _Spool:
             )
         self.close()
         self._turns += 1
-        self._make_file(f"{self._prefix}-{self._turns:06}.spool")
+        file = self._make_file(f"{self._prefix}-{self._turns:06}.spool")
         self._size = 0
         self._numbers = {}
         self._keep_from_here()
+        return file
 
-    def _make_file(self, name: str, content: bytes = b"") -> None:
+    def _make_file(self, name: str, content: bytes = b"") -> int:
         hidden, file = self._folder / f".{name}", None
         try:
             file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
@@ -555,18 +599,7 @@ class _Spool:
                 f"A spool cannot be made in {self._folder}: {error.strerror};", advice="is there room on its disk?"
             ) from error
         self._file, self.name = file, name
-
-    def _write(self, body: bytes, kind: int) -> None:
-        record = _HEAD.pack(len(body), zlib.crc32(body), kind) + body
-        file = self._file or 0
-        try:
-            written = os.write(file, record)
-        except OSError as error:
-            raise self._refused(error.strerror or str(error)) from error
-        if written != len(record):
-            os.ftruncate(file, self._size)
-            raise self._refused("the disk is full")
-        self._size += written
+        return file
 
     def _refused(self, reason: str) -> StoreFullError:
         return StoreFullError(
@@ -601,6 +634,9 @@ class _Reader:
     def take(self, limit: int) -> _Batch:
         """The next rows that are complete, some more than `limit` bytes of them."""
         batch = _Batch(shapes=self._shapes)
+        # All of it is in the store, also where another process put it there: no need to read what.
+        if self.left() <= 0:
+            return batch
         try:
             file = os.open(self.file, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -683,6 +719,11 @@ class _Reader:
             at += size
         rows: dict[int, GivenRows] = {number: _list_of(parts) for number, parts in lists.items()}
         return _Batch(rows=rows, shapes=self._shapes, bytes=len(data)), unreadable
+
+    def skip(self, batch: _Batch) -> None:
+        """The next rows are known without being read, and with them every statement so far."""
+        self._shapes = batch.shapes
+        self._seen = self.position + batch.bytes
 
     def _read_shapes(self, moved: bytes) -> bool:
         """Whether every statement up to the position is known; the rows themselves are in the store."""

@@ -13,13 +13,14 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import TracebackType
 from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 from adapters.stores.gate import Gate
 from adapters.stores.migrate import upgrade
-from adapters.stores.trouble import our_words
+from adapters.stores.trouble import OurWords, our_words
 from core.retention import FileUse, pages_to_give_back
 from models.failures import StoreCorruptError, StoreError
 from models.retention import RetentionPolicy
@@ -97,6 +98,7 @@ class SqliteDatabase:
         """Open nothing yet; `open` does."""
         self.name = name
         self.path = path
+        self._label = f"Store {name} ({path})"
         self.gate = gate
         self.deadline_seconds = deadline_seconds
         self.set_aside: list[Path] = []
@@ -367,19 +369,9 @@ class SqliteDatabase:
         """The file's write-ahead log."""
         return self.path.with_name(self.path.name + "-wal")
 
-    @property
-    def _label(self) -> str:
-        return f"Store {self.name} ({self.path})"
-
-    @contextmanager
-    def _watched(self) -> Iterator[None]:
+    def _watched(self) -> AbstractContextManager[None]:
         """In our words; and after a sign of damage the next writer, or the next opening, looks closely."""
-        try:
-            with our_words(self._label):
-                yield
-        except StoreCorruptError:
-            self._suspect()
-            raise
+        return _Watched(self._label, self._suspect)
 
     def _suspect(self) -> None:
         self._suspected = True
@@ -520,6 +512,25 @@ class SqliteDatabase:
         self._new_engines()
         if self._records:
             self.record_statements()
+
+
+class _Watched(OurWords):
+    __slots__ = ("_damaged",)
+
+    def __init__(self, store: str, damaged: Callable[[], None]) -> None:
+        super().__init__(store)
+        self._damaged = damaged
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            return
+        try:
+            super().__exit__(kind, error, trace)
+        except StoreCorruptError:
+            self._damaged()
+            raise
 
 
 def warn_about_sqlite() -> str | None:

@@ -14,9 +14,10 @@ import struct
 import threading
 import time
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
+from types import TracebackType
 
 from models.failures import StoreBusyError, StoreError
 
@@ -31,21 +32,24 @@ class Gate:
         self._waits = waits
         _gates.add(self)
 
-    @contextmanager
-    def held(self, deadline_seconds: float, what: str) -> Iterator[None]:
+    def held(self, deadline_seconds: float, what: str) -> AbstractContextManager[None]:
         """Hold the gate while the body runs.
 
         Raises:
             StoreBusyError: Others held it until the deadline.
             StoreError: The lock file cannot be opened.
         """
-        file = self._lock(deadline_seconds, what)
-        self._mine.file = file
-        try:
-            yield
-        finally:
-            self._mine.file = None
-            _let_go(file)
+        return _Turn(self, deadline_seconds, what)
+
+    def enter(self, deadline_seconds: float, what: str) -> int:
+        """As `held`, for a caller that leaves with the file that is given back."""
+        file = self._mine.file = self._lock(deadline_seconds, what)
+        return file
+
+    def leave(self, file: int) -> None:
+        """Let the next one in."""
+        self._mine.file = None
+        _let_go(file)
 
     def read_number(self) -> int | None:
         """The number the last holder left; None where nobody has left one yet. Only while held."""
@@ -89,6 +93,23 @@ class Gate:
     def forget_after_fork(self) -> None:
         """In a forked child: hold nothing of what the parent holds."""
         self._mine = threading.local()
+
+
+class _Turn(AbstractContextManager[None]):
+    """What `Gate.held` gives: a class, since a generator takes longer than the lock itself."""
+
+    __slots__ = ("_file", "_gate", "_given")
+
+    def __init__(self, gate: Gate, deadline_seconds: float, what: str) -> None:
+        self._gate, self._given = gate, (deadline_seconds, what)
+
+    def __enter__(self) -> None:
+        self._file = self._gate.enter(*self._given)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._gate.leave(self._file)
 
 
 class Waits:
