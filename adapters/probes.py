@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets as random
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
@@ -34,16 +34,25 @@ _REACHABLE_SECONDS = 1.0
 
 
 async def run_probe(
-    probe: Probe, service: str, *, project: str, engine: DockerEngine, secrets: Mapping[str, str]
+    probe: Probe,
+    service: str,
+    *,
+    project: str,
+    engine: DockerEngine,
+    secrets: Mapping[str, str],
+    sightings: Sequence[Sighting] | None = None,
 ) -> ProbeResult:
     """Probe every running container of a service at once; the answer is that of the worst.
 
-    A service that fails is an answer, never an error. Latency is in milliseconds.
+    A service that fails is an answer, never an error. Latency is in milliseconds. `sightings` are the project's
+    containers, where they were looked at just now.
 
     Raises:
         EngineUnreachableError: The engine, which knows where the service is, did not answer.
     """
-    containers = await asyncio.to_thread(engine.sightings, project, service)
+    if sightings is None:
+        sightings = await asyncio.to_thread(engine.sightings, project, service)
+    containers = [one for one in sightings if one.service == service]
     running = [one for one in containers if one.state == "running" and not one.one_off]
     if not running:
         states = ", ".join(f"{one.name} is {one.state} (exit code {one.exit_code})" for one in containers)

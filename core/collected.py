@@ -14,10 +14,14 @@ from core.health import judge_environment, unknown_service
 from core.rounds import Key, Looked, Quiet, RoundOutcome, take_round
 from models.compose import Application
 from models.environments import Environment
-from models.health import Health, HealthReport
+from models.health import Health, HealthReport, ProbeResult
 from models.metrics import Alert, AlertSeverity, Dependency, Metric, Prediction
 from models.operations import Operation
 from models.sightings import ServiceSample, Sighting, SystemSample
+
+HEALTH_EVERY = timedelta(minutes=5)
+"""How often a health that stays as it is gets a row, with the answers behind it: a row a round would be most of the
+store."""
 
 _MISSED_LOOKS = 3
 _NOBODY_MINDS = timedelta(minutes=2)
@@ -29,7 +33,8 @@ class Memory:
     """What is remembered of an environment before a round.
 
     `last` are the newest metrics; `running` the operations that go on, each with the services it is done
-    with; `settling` those that ended a moment ago; `looked_at` is when the last round was kept.
+    with; `settling` those that ended a moment ago; `looked_at` is when the last round was
+    kept, `health` the newest row of health.
     """
 
     states: Mapping[Key, bytes]
@@ -41,6 +46,7 @@ class Memory:
     stopped: bool = False
     store_bytes: float | None = None
     looked_at: datetime | None = None
+    health: HealthReport | None = None
 
     def quiet(self, services: Sequence[str], *, idle: bool) -> Quiet:
         """Where nothing is to be told, and nothing learnt, of these services."""
@@ -67,7 +73,8 @@ class Seen:
 class Judged:
     """What is to be kept of one collection. `blind`: nobody could judge the services, and `health` says why.
 
-    `idle`: nobody wants the application to run, so nothing is to be handed over.
+    `idle`: nobody wants the application to run, so nothing is to be handed over. `news`: the health says what the
+    newest row of it does not, or that row is old.
     """
 
     metrics: tuple[Metric, ...]
@@ -76,6 +83,16 @@ class Judged:
     outcome: RoundOutcome
     blind: bool
     idle: bool
+    news: bool
+
+    @property
+    def answers(self) -> list[ProbeResult]:
+        """The probes' answers that are worth a row: all beside a row of health, else what failed.
+
+        What they measured is among the metrics each time.
+        """
+        probes = [probe for verdict in self.health.services for probe in verdict.probes]
+        return probes if self.news else [probe for probe in probes if not probe.ok]
 
 
 def judge_seen(environment: Environment, seen: Seen, memory: Memory) -> Judged:
@@ -104,20 +121,38 @@ def judge_seen(environment: Environment, seen: Seen, memory: Memory) -> Judged:
     judged = health or _unseen(environment, seen)
     critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in outcome.told)
     missed = missed_looks(memory.looked_at, seen.at, timedelta(seconds=environment.collect_every_seconds))
+    whole = replace(
+        judged,
+        # Every container may be up while a metric says that something is badly wrong.
+        overall=Health.DEGRADED if critical and judged.overall is Health.HEALTHY else judged.overall,
+        critical_alerts=critical,
+        findings=(*judged.findings, *((missed,) if missed else ())),
+    )
     return Judged(
         metrics=tuple(metrics),
         dependencies=None if dependencies is None else tuple(dependencies),
-        health=replace(
-            judged,
-            # Every container may be up while a metric says that something is badly wrong.
-            overall=Health.DEGRADED if critical and judged.overall is Health.HEALTHY else judged.overall,
-            critical_alerts=critical,
-            findings=(*judged.findings, *((missed,) if missed else ())),
-        ),
+        health=whole,
         outcome=outcome,
         blind=health is None,
         idle=idle,
+        news=is_news(whole, memory.health),
     )
+
+
+def is_news(health: HealthReport, last: HealthReport | None) -> bool:
+    """Whether a row of health is worth keeping: it says something else than the newest one, or that one is old."""
+    return (
+        last is None
+        or last.checked_at > health.checked_at
+        or health.checked_at - last.checked_at >= HEALTH_EVERY
+        or _gist(health) != _gist(last)
+    )
+
+
+def _gist(health: HealthReport) -> tuple[object, ...]:
+    answers = [(probe.service, probe.target, probe.ok) for one in health.services for probe in one.probes]
+    services = [(one.service, one.health) for one in health.services]
+    return health.overall, health.critical_alerts, sorted(health.findings), sorted(services), sorted(answers)
 
 
 def missed_looks(before: datetime | None, now: datetime, every: timedelta) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from models.health import ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Dependency, DependencyStatus, Metric
@@ -133,6 +133,11 @@ def first_causes(verdicts: Iterable[ServiceVerdict], dependencies: Iterable[Depe
     suffering = {need.service for need in dependencies if need.depends_on in ill}
     # A circle of needs has no first cause; then each is one.
     return [verdict for name, verdict in ill.items() if name not in suffering] or list(ill.values())
+
+
+def next_look(due: datetime, every: timedelta, now: datetime) -> datetime:
+    """When to look again after the look that was due then: in the same rhythm, without making up for those missed."""
+    return due + every * max(1, -(-(now - due) // every))
 
 
 def touched_services(operation: Operation, services: Iterable[str], done: Iterable[str] = ()) -> frozenset[str]:

@@ -149,6 +149,11 @@ def taken_away(mine: Sequence[Sighting]) -> str | None:
     return "it is paused, perhaps for a moment" if any(seen.state == "paused" for seen in mine) else None
 
 
+def likeness(service: str, sightings: Sequence[Sighting]) -> str:
+    """The same as long as the service's containers are in the same life and state."""
+    return _likeness(_containers(service, sightings))
+
+
 def sort_out(signs: Sequence[Sign], around: Surroundings, now: datetime) -> Round:
     """Which services are handed over now, which wait, and which are left alone, each with the reason.
 

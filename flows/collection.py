@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from prefect import flow
 
-from core.collected import Seen, judge_seen
+from core.collected import Judged, Seen, judge_seen
 from core.collection import ILL, dependency_status, first_causes
 from core.compose import start_waves
 from core.rounds import RoundOutcome, close_proven, foretells
@@ -20,9 +21,9 @@ from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
 from models.analysis import AlertChange
 from models.compose import Application
 from models.environments import Environment
-from models.failures import RoasError
+from models.failures import EnvironmentBusyError, RoasError
 from models.health import Health, HealthReport
-from models.metrics import HOST, AlertSeverity, Metric, PredictionOutcome
+from models.metrics import HOST, Alert, AlertSeverity, Metric, PredictionOutcome
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
 from tasks.loading import load_environment
@@ -40,6 +41,7 @@ from tasks.services import look_at_application, read_outline
 log = logging.getLogger("roas")
 Answer = TypeVar("Answer")
 
+_TIMES = 3
 _SETTLE_SECONDS = 15.0
 _POOR = 80.0
 """Below this many points a service's score comes with advice."""
@@ -54,23 +56,19 @@ async def collection(
     Raises:
         EnvironmentFileError: The environment cannot be read.
         StoreError: What was collected could not be stored.
+        EnvironmentBusyError: Others collect it all the time.
     """
     files = tuple(compose_files or ())
-    declared = await load_environment(environment, files)
-    await mark_interrupted(None, datetime.now(UTC))
-    memory, seen = await asyncio.gather(read_memory(environment, datetime.now(UTC)), look(declared))
-    judged = judge_seen(declared, seen, memory)
-    application, outcome = seen.application, judged.outcome
-    await store_round(environment, judged)
-    _say(outcome)
-    recoveries: list[RecoveryOutcome] = []
-    if not judged.idle:
-        recoveries = await _hand_over(declared, seen, files, outcome, act=act)
-    gaps = list(seen.gaps)
-    after = None
-    alerts = outcome.told
-    if application is not None and any(one.method is RecoveryMethod.AUTOMATIC for one in recoveries):
-        after = await _or_gap("health after recovery", judge_now(declared, application), gaps)
+    one = await collect(environment, files)
+    outcome, declared, seen, gaps = one.judged.outcome, one.declared, one.seen, list(one.seen.gaps)
+    for gap in gaps:
+        log.warning("%s", gap)
+    say(outcome)
+    recoveries = [] if one.judged.idle else await hand_over(one, files, foretold(outcome), act=act)
+    done = [recovery for _, recovery in recoveries]
+    after, alerts = None, outcome.told
+    if seen.application is not None and any(recovery.method is RecoveryMethod.AUTOMATIC for recovery in done):
+        after = await _or_gap("health after recovery", judge_now(declared, seen.application), gaps)
         if after is not None:
             well = {verdict.service for verdict in after.services if verdict.health not in ILL}
             states, closed = close_proven(outcome, well, after.checked_at)
@@ -78,30 +76,75 @@ async def collection(
             await store_closed(environment, after.checked_at, states, closed, proven, after)
             over = {alert.alert_id for alert in closed}
             alerts = tuple(alert for alert in alerts if alert.alert_id not in over)
-    report = CollectionReport(
-        environment=environment,
-        timestamp=seen.at.isoformat(),
+    report = replace(report_of(one, alerts, done, after), gaps=tuple(gaps))
+    await show(one, report)
+    then = f", {report.after_recovery} after recovery" if report.after_recovery else ""
+    size = len(one.judged.metrics)
+    log.info("%s is %s%s: %d metrics, %d alerts", environment, report.overall_status, then, size, len(alerts))
+    return report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """One collection that is kept: of what environment, what was seen, and what that means."""
+
+    declared: Environment
+    seen: Seen
+    judged: Judged
+
+
+async def collect(environment: str, files: tuple[str, ...]) -> Collected:
+    """Look, judge and keep. Where somebody else kept a collection meanwhile, look again.
+
+    Raises:
+        EnvironmentFileError: The environment cannot be read.
+        StoreError: What was collected could not be stored.
+        EnvironmentBusyError: Others collect it all the time.
+    """
+    declared = await load_environment(environment, files)
+    await mark_interrupted(None, datetime.now(UTC))
+    for _ in range(_TIMES):
+        memory, seen = await asyncio.gather(read_memory(environment, datetime.now(UTC)), look(declared))
+        judged = judge_seen(declared, seen, memory)
+        if await store_round(environment, judged, memory.looked_at):
+            return Collected(declared=declared, seen=seen, judged=judged)
+    raise EnvironmentBusyError(
+        f"{environment} was collected by others {_TIMES} times meanwhile;", advice="is it watched by several servers?"
+    )
+
+
+def report_of(
+    one: Collected,
+    alerts: Sequence[Alert],
+    recoveries: Sequence[RecoveryOutcome] = (),
+    after: HealthReport | None = None,
+) -> CollectionReport:
+    """What one collection saw, and what it led to, for people and programs."""
+    judged = one.judged
+    return CollectionReport(
+        environment=one.declared.name,
+        timestamp=one.seen.at.isoformat(),
         overall_status="unknown" if judged.blind else str(judged.health.overall),
         metrics=_table(judged.metrics),
         alerts=tuple(f"{alert.severity}: {alert.service}: {alert.reason}" for alert in alerts),
-        recommendations=_advice(judged.health, recoveries, outcome),
-        gaps=tuple(gaps),
+        recommendations=_advice(judged.health, recoveries, judged.outcome),
+        gaps=tuple(one.seen.gaps),
         health=None if judged.blind else judged.health,
         after_recovery=str(after.overall) if after else None,
         recoveries=tuple(recoveries),
     )
+
+
+async def show(one: Collected, report: CollectionReport) -> None:
+    """Put the newest snapshot where other processes read it at once."""
     trouble = await tell_cache(
-        environment,
+        report.environment,
         {"timestamp": report.timestamp, "overall_status": report.overall_status, "metrics": report.metrics},
-        outcome,
-        timedelta(seconds=declared.collect_every_seconds),
+        one.judged.outcome,
+        timedelta(seconds=one.declared.collect_every_seconds),
     )
     if trouble:
         log.warning("the cache did not take the snapshot: %s", trouble)
-    then = f", {report.after_recovery} after recovery" if report.after_recovery else ""
-    size = len(judged.metrics)
-    log.info("%s is %s%s: %d metrics, %d alerts", environment, report.overall_status, then, size, len(alerts))
-    return report
 
 
 async def look(declared: Environment) -> Seen:
@@ -134,12 +177,11 @@ async def _or_gap(source: str, doing: Awaitable[Answer], gaps: list[str]) -> Ans
     try:
         return await doing
     except (RoasError, OSError, TimeoutError) as error:
-        log.warning("%s did not answer: %s", source, error)
         gaps.append(f"{source}: {error or type(error).__name__}")
         return None
 
 
-def _say(outcome: RoundOutcome) -> None:
+def say(outcome: RoundOutcome) -> None:
     """One line for each change of an alert and each prediction, as a person reads the log."""
     for event in outcome.events:
         alert, also = event.alert, f" ({len(event.children)} others come of it)" if event.children else ""
@@ -153,41 +195,54 @@ def _say(outcome: RoundOutcome) -> None:
         log.error("what was remembered as %s could not be read and is begun anew", name)
 
 
-async def _hand_over(
-    environment: Environment, seen: Seen, files: tuple[str, ...], outcome: RoundOutcome, *, act: bool
-) -> list[RecoveryOutcome]:
-    """One error for each cause: a service that is down, a metric far from usual, a source that is gone."""
+async def hand_over(
+    one: Collected,
+    files: tuple[str, ...],
+    foretold: Sequence[tuple[str, str, bool]],
+    *,
+    known: frozenset[str] = frozenset(),
+    act: bool,
+) -> list[tuple[str, RecoveryOutcome]]:
+    """One error for each cause: a service that is down, a metric far from usual, a source that is gone.
+
+    Each outcome comes with its service, or HOST. What is `known` was handed over as it is.
+    """
+    environment, seen, outcome = one.declared, one.seen, one.judged.outcome
     outcomes = []
     if seen.health is None or seen.application is None:
-        outcomes.append(
-            await error_recovery(
+        if HOST not in known:
+            gone = await error_recovery(
                 environment=environment.name,
-                # Several sources fail for one cause, in the same words.
-                text="; ".join(dict.fromkeys(gap.partition(": ")[2] for gap in seen.gaps)),
+                text=in_one(seen.gaps),
                 source="collection",
                 compose_files=list(files),
                 act=False,
             )
-        )
+            outcomes.append((HOST, gone))
     else:
-        outcomes += await _recover_services(environment, seen.application, files, seen.health, outcome.muted, act=act)
-    for service, text, urgent in _foretold(outcome):
-        outcomes.append(
-            await error_recovery(
-                environment=environment.name,
-                text=text,
-                service=None if service == HOST else service,
-                source="prediction",
-                compose_files=list(files),
-                # A warning is worth knowing of, and no reason to restart what serves.
-                act=act and urgent,
-                predictive=True,
-            )
+        quiet = outcome.muted | known
+        outcomes += await _recover_services(environment, seen.application, files, seen.health, quiet, act=act)
+    for service, text, urgent in foretold:
+        told = await error_recovery(
+            environment=environment.name,
+            text=text,
+            service=None if service == HOST else service,
+            source="prediction",
+            compose_files=list(files),
+            # A warning is worth knowing of, and no reason to restart what serves.
+            act=act and urgent,
+            predictive=True,
         )
+        outcomes.append((service, told))
     return outcomes
 
 
-def _foretold(outcome: RoundOutcome) -> list[tuple[str, str, bool]]:
+def in_one(gaps: Sequence[str]) -> str:
+    """What kept the sources from answering: several fail for one cause, in the same words."""
+    return "; ".join(dict.fromkeys(gap.partition(": ")[2] for gap in gaps))
+
+
+def foretold(outcome: RoundOutcome) -> list[tuple[str, str, bool]]:
     """What may fail, once for each cause: service, in words, and whether it is critical."""
     told = [
         (alert.service, f"{alert.metric} of {alert.service} is not as usual: {alert.reason}", alert.severity)
@@ -207,13 +262,13 @@ async def _recover_services(
     application: Application,
     files: tuple[str, ...],
     health: HealthReport,
-    muted: frozenset[str],
+    quiet: frozenset[str],
     *,
     act: bool,
-) -> list[RecoveryOutcome]:
+) -> list[tuple[str, RecoveryOutcome]]:
     """The causes first; what depends on them is looked at again, and recovered only if it stays ill."""
-    outcomes: list[RecoveryOutcome] = []
-    tried = set(muted)
+    outcomes: list[tuple[str, RecoveryOutcome]] = []
+    tried = set(quiet)
     left = health
     for _ in start_waves(application):
         causes = first_causes(left.services, dependencies_of(environment, application))
@@ -221,8 +276,8 @@ async def _recover_services(
         tried |= {verdict.service for verdict in causes}
         if not causes:
             break
-        outcomes += [
-            await error_recovery(
+        for verdict in causes:
+            outcome = await error_recovery(
                 environment=environment.name,
                 text=f"service {verdict.service} is {verdict.health}: {verdict.reason}",
                 service=verdict.service,
@@ -231,9 +286,8 @@ async def _recover_services(
                 act=act,
                 failing_services=len(causes),
             )
-            for verdict in causes
-        ]
-        if not any(one.method is RecoveryMethod.AUTOMATIC and one.success for one in outcomes):
+            outcomes.append((verdict.service, outcome))
+        if not any(one.method is RecoveryMethod.AUTOMATIC and one.success for _, one in outcomes):
             break
         left = await _settled(environment, application)
     return outcomes

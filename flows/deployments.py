@@ -18,7 +18,6 @@ from prefect.types.entrypoint import EntrypointType
 
 from flows.error_recovery import error_recovery
 from flows.operations import FLOWS
-from tasks.doors import find_environment
 from tasks.notifications import UNHEALTHY
 
 ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
@@ -27,6 +26,8 @@ ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLi
 NIGHTLY = "17 3 * * *"
 """When the life cycle runs, in UTC: off the full hour, where every other job runs."""
 
+MONITOR_EVERY = timedelta(minutes=5)
+"""How soon monitoring that has died is begun again, as a watch is."""
 
 WATCH_EVERY = timedelta(minutes=15)
 """How soon a watch that has died is begun again. While it lives, each further run is cancelled before it begins."""
@@ -40,9 +41,8 @@ DAILY = "41 5 * * *"
 
 def deployments_of(environment: str) -> list[RunnerDeployment]:
     """All deployments of one environment, ready to be served."""
-    every = timedelta(seconds=find_environment(environment).collect_every_seconds)
     schedules: dict[str, dict[str, Any]] = {
-        "collect": {"interval": every},
+        "monitor": {"interval": MONITOR_EVERY},
         "watch": {"interval": WATCH_EVERY},
         "drift": {"cron": HOURLY},
         "lifecycle": {"cron": NIGHTLY},

@@ -38,9 +38,8 @@ async def judge_now(
     sightings = await look_at_application(environment) if sightings is None else sightings
     running = {seen.service for seen in sightings if seen.state == "running" and not seen.one_off}
     probed = [name for name in application.services if environment.service(name).probe and name in running]
-    answers = dict(
-        zip(probed, await asyncio.gather(*(_answer_or_why_not(environment, name) for name in probed)), strict=True)
-    )
+    answered = await asyncio.gather(*(_answer_or_why_not(environment, name, sightings) for name in probed))
+    answers = dict(zip(probed, answered, strict=True))
     verdicts = judge_all(environment, application, sightings, answers)
     return judge_environment(
         environment.name,
@@ -53,10 +52,12 @@ async def judge_now(
     )
 
 
-async def _answer_or_why_not(environment: Environment, service: str) -> ProbeResult | str:
+async def _answer_or_why_not(
+    environment: Environment, service: str, sightings: Sequence[Sighting]
+) -> ProbeResult | str:
     """What a service's own probe answers, or why it could not be asked."""
     try:
-        return await probe_service(environment, service)
+        return await probe_service(environment, service, sightings)
     except (RoasError, TimeoutError) as error:
         log.warning("%s could not be probed: %s", service, error or type(error).__name__)
         return str(error) or "its probe did not end in time"

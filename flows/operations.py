@@ -11,6 +11,7 @@ from flows.drift import drift
 from flows.error_recovery import error_recovery
 from flows.health_check import health_check
 from flows.lifecycle import lifecycle
+from flows.monitoring import monitoring
 from flows.report import report
 from flows.restart import restart
 from flows.rollback import rollback
@@ -26,6 +27,7 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "health": health_check,
     "drift": drift,
     "collect": collection,
+    "monitor": monitoring,
     "watch": watch,
     "recover": error_recovery,
     "report": report,

@@ -86,8 +86,8 @@ def _serve_deployments(names: tuple[str, ...]) -> None:
     from flows.automations import declare_automations
     from flows.deployments import deployments_of
 
-    # A watch of each environment runs all the time, beside what else is to run.
-    runner = Runner(limit=4 + len(names), pause_on_shutdown=False)
+    # A watch and the monitoring of each environment run all the time, beside what else is to run.
+    runner = Runner(limit=4 + 2 * len(names), pause_on_shutdown=False)
     served = [deployment for name in names for deployment in deployments_of(name)]
 
     async def run() -> None:
@@ -95,8 +95,9 @@ def _serve_deployments(names: tuple[str, ...]) -> None:
         await declare_automations()
         async with get_client() as client:
             for name in names:
-                # Its schedule only begins again one that has died, and first comes a quarter of an hour from now.
+                # Their schedules only begin again what has died, and first come minutes from now.
                 await client.create_flow_run_from_deployment(ids["watch", name])
+                await client.create_flow_run_from_deployment(ids["monitoring", name])
         await runner.start()
 
     with suppress(KeyboardInterrupt, TerminationSignal):

@@ -47,6 +47,7 @@ from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
 from tasks.notifications import UNHEALTHY, announce, tell_people
 from tasks.recovery import cut_off_recoveries, read_patterns, settle_well, stopped_by_person
+from tasks.repeated import unrecorded
 from tasks.services import look_at_application, read_changes
 from tasks.watching import beat, in_hand, listen
 
@@ -192,14 +193,15 @@ class _Vigil:
     async def sweep(self) -> None:
         """Look at everything: for what no event told of, and for what was left to settle."""
         self.look_at = datetime.now(UTC) + SWEEP
-        await beat(f"watch/{self._declared.name}", datetime.now(UTC))
+        with unrecorded():
+            await beat(f"watch/{self._declared.name}", datetime.now(UTC))
         try:
-            self._declared = await load_environment(self._declared.name, self._files)
-            self._application = application = await read_changes(self._declared)
-            held, idle = await asyncio.gather(in_hand(self._declared.name), stopped_on_request(self._declared.name))
-            health, sightings = await asyncio.gather(
-                judge_now(self._declared, application), look_at_application(self._declared)
-            )
+            with unrecorded():
+                self._declared = await load_environment(self._declared.name, self._files)
+                self._application = application = await read_changes(self._declared)
+                held, idle = await asyncio.gather(in_hand(self._declared.name), stopped_on_request(self._declared.name))
+                sightings = await look_at_application(self._declared)
+                health = await judge_now(self._declared, application, sightings=sightings)
         except RoasError as error:
             # The collection records it; here it only has to be survived.
             self._say(_HOST, f"{self._declared.name} cannot be looked at: {error}")

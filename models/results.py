@@ -89,3 +89,12 @@ class WatchReport:
     environment: str
     events: int
     handed_over: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MonitoringReport:
+    """How a time of monitoring went: the collections that were kept, and those that failed."""
+
+    environment: str
+    collections: int
+    failed: int

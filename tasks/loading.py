@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import asyncio
 
-from prefect import task
-
 from models.environments import Environment
 from tasks.doors import find_environment
 from tasks.patience import LOOK
+from tasks.repeated import repeated
 
 
-@task(name="read the environment", task_run_name="read environment {name}", **LOOK)
+@repeated(name="read the environment", task_run_name="read environment {name}", **LOOK)
 async def load_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environment:
     """The environment of that name, or one made up for bare Compose files.
 

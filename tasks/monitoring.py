@@ -26,6 +26,7 @@ from models.settings import Settings
 from models.sightings import ServiceSample, SystemSample
 from tasks.doors import engine_of
 from tasks.patience import LOOK, WRITE
+from tasks.repeated import repeated
 from tasks.stores import open_stores, shared_cache
 
 log = logging.getLogger("roas")
@@ -40,7 +41,7 @@ _CACHE_LIFETIMES = 3
 """A snapshot outlives this many collections, so that one late collection does not empty the dashboard."""
 
 
-@task(name="sample the host", **LOOK)
+@repeated(name="sample the host", **LOOK)
 async def sample_system() -> SystemSample:
     """The host now: processor, memory, the disk under the stores, pressure."""
     return await asyncio.to_thread(sample_host, Settings().data_dir, datetime.now(UTC))
@@ -51,56 +52,64 @@ def load_of_host() -> float:
     return os.getloadavg()[0]
 
 
-@task(name="sample the services", **LOOK)
+@repeated(name="sample the services", **LOOK)
 async def sample_services(environment: Environment) -> list[ServiceSample]:
     """Every running container's use of resources, asked side by side."""
     return await asyncio.to_thread(engine_of(environment).samples, environment.project)
 
 
-@task(name="is it meant to run", **LOOK)
+@repeated(name="is it meant to run", **LOOK)
 async def stopped_on_request(environment: str) -> bool:
     """Whether the last thing that was asked of an environment, successfully, was to stop."""
     return await asyncio.to_thread(_is_stopped, environment)
 
 
-@task(name="read what is remembered", **LOOK)
+@repeated(name="read what is remembered", **LOOK)
 async def read_memory(environment: str, now: datetime) -> Memory:
     """All that a round is judged by, and what is being done to the environment."""
     return await asyncio.to_thread(_memory, environment, now)
 
 
-@task(name="store the round", **WRITE)
-async def store_round(environment: str, judged: Judged) -> None:
+@repeated(name="store the round", **WRITE)
+async def store_round(environment: str, judged: Judged, looked_at: datetime | None) -> bool:
     """Keep one round: samples and answers through the batch writer, all else in one transaction.
 
-    Samples that cannot go into the store now wait in the spool, and the log says so.
+    False where another round was kept since the one that was `looked_at`, by which this one was judged: then
+    its samples alone are. Samples that cannot go into the store now wait in the spool, and the log says so.
 
     Raises:
         StoreError: What was found could not be stored.
     """
 
-    def put() -> None:
+    def put() -> bool:
         stores, outcome = open_stores(), judged.outcome
         stores.writer.put_metrics(judged.metrics)
-        probes = [probe for verdict in judged.health.services for probe in verdict.probes]
-        stores.writer.put_probes(probes, environment)
-        stores.monitoring.put_round(
+        stores.writer.put_probes(judged.answers, environment)
+        kept = stores.monitoring.put_round(
             environment,
             outcome.at,
+            expecting=looked_at,
             states=outcome.states,
             baselines=outcome.baselines,
             dependencies=judged.dependencies,
             alerts=[*outcome.alerts, *outcome.closed],
             predictions=outcome.predictions,
             scores=[_recorded(environment, score, outcome.at) for score in outcome.scores],
-            health=judged.health,
+            health=judged.health if judged.news else None,
         )
         try:
             stores.writer.flush()
         except StoreError as error:
             log.warning("samples of %s wait in the spool: %s", environment, error)
+        return kept
 
-    await asyncio.to_thread(put)
+    return await asyncio.to_thread(put)
+
+
+@repeated(name="when was it last collected", **LOOK)
+async def last_round(environment: str) -> datetime | None:
+    """When the last round that was kept was looked at; None where there is none."""
+    return await asyncio.to_thread(lambda: _last_round(environment))
 
 
 @task(name="close the alerts", **WRITE)
@@ -124,7 +133,7 @@ async def store_closed(
     await asyncio.to_thread(put)
 
 
-@task(name="tell the cache", **WRITE)
+@repeated(name="tell the cache", **WRITE)
 async def tell_cache(
     environment: str, snapshot: dict[str, object], outcome: RoundOutcome, every: timedelta
 ) -> str | None:
@@ -169,9 +178,14 @@ def _memory(environment: str, now: datetime) -> Memory:
         ),
         settling=tuple(one for one in ended if one.ended_at is not None and now - one.ended_at < _SETTLES_IN),
         stopped=_is_stopped(environment),
-        looked_at=monitoring.heartbeats().get(f"collection/{environment}"),
+        looked_at=_last_round(environment),
+        health=next(iter(monitoring.health_history(environment=environment, limit=1)), None),
         store_bytes=max((float(sum(figures(one).bytes.values())) for one in stores.databases.values()), default=None),
     )
+
+
+def _last_round(environment: str) -> datetime | None:
+    return open_stores().monitoring.heartbeats().get(f"collection/{environment}")
 
 
 def _is_stopped(environment: str) -> bool:

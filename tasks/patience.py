@@ -9,12 +9,14 @@ from prefect.client.schemas.objects import State
 
 from models.failures import EngineUnreachableError, StoreBusyError, StoreFullError
 
+WORTH_ANOTHER_TRY = (EngineUnreachableError, StoreBusyError, StoreFullError, TimeoutError)
+"""A busy store or a silent engine may answer next time; bad input never gets better."""
+
 
 async def _another_try_may_help(_task: Any, _run: Any, state: State[Any]) -> bool:
-    """A busy store or a silent engine may answer next time; bad input never gets better."""
     # A failed task's state holds the exception itself, or a record of it where results are persisted.
     error = state.data
-    return isinstance(error, EngineUnreachableError | StoreBusyError | StoreFullError | TimeoutError)
+    return isinstance(error, WORTH_ANOTHER_TRY)
 
 
 LOOK: dict[str, Any] = {

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import asyncio
-
-from prefect import task
+from collections.abc import Sequence
 
 from adapters.probes import run_probe
 from adapters.secrets import secret_values
 from models.environments import Environment
 from models.health import ProbeResult
+from models.sightings import Sighting
 from tasks.doors import engine_of
 from tasks.patience import LOOK
+from tasks.repeated import repeated
 
 
-@task(name="probe", task_run_name="probe {service}", **LOOK)
-async def probe_service(environment: Environment, service: str) -> ProbeResult:
-    """What the environment's own probe of a service answers; a service that fails it is an answer too."""
+@repeated(name="probe", task_run_name="probe {service}", **LOOK)
+async def probe_service(
+    environment: Environment, service: str, sightings: Sequence[Sighting] | None = None
+) -> ProbeResult:
+    """What the environment's own probe of a service answers; a service that fails it is an answer too.
+
+    `sightings` are its project's containers, where they were looked at just now.
+    """
     probe = environment.service(service).probe
     if probe is None:
         raise ValueError(f"{service} has no probe in environment {environment.name}")
     secrets = await asyncio.to_thread(secret_values, environment)
-    return await run_probe(probe, service, project=environment.project, engine=engine_of(environment), secrets=secrets)
+    return await run_probe(
+        probe,
+        service,
+        project=environment.project,
+        engine=engine_of(environment),
+        secrets=secrets,
+        sightings=sightings,
+    )

@@ -18,6 +18,7 @@ from adapters.stores.deployments import Deployments
 from core.reconciliation import interruption, orphaned, runner_of
 from models.operations import Operation, OperationStatus, OperationStep, Runner
 from tasks.patience import LOOK, WRITE
+from tasks.repeated import repeated
 from tasks.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -28,7 +29,7 @@ LONGEST_RECOVERY = timedelta(hours=1)
 _SERVER_PATIENCE = timedelta(seconds=10)
 
 
-@task(name="mark what was interrupted", **WRITE)
+@repeated(name="mark what was interrupted", **WRITE)
 async def mark_interrupted(environment: str | None, now: datetime) -> list[str]:
     """End the operations and recoveries that nobody lives any more; gives back the ids of the operations.
 

@@ -18,6 +18,7 @@ from models.failures import ContainerGoneError, EngineError
 from models.sightings import Sighting
 from tasks.doors import compose_of, engine_of, known_applications
 from tasks.patience import ACT, LOOK
+from tasks.repeated import repeated
 
 
 @task(name="read the application", **LOOK)
@@ -30,7 +31,7 @@ async def read_application(environment: Environment) -> Application:
     return await asyncio.to_thread(compose_of(environment).render)
 
 
-@task(name="read the application if it changed", **LOOK)
+@repeated(name="read the application if it changed", **LOOK)
 async def read_changes(environment: Environment) -> Application:
     """What the environment's Compose files declare, rendered anew only where they or their variables changed.
 
@@ -42,7 +43,7 @@ async def read_changes(environment: Environment) -> Application:
     return await asyncio.to_thread(_known, environment, outline=False)
 
 
-@task(name="read the application's outline", **LOOK)
+@repeated(name="read the application's outline", **LOOK)
 async def read_outline(environment: Environment) -> Application:
     """What judging needs of the application, rendered anew only where something changed since any process did.
 
@@ -58,7 +59,7 @@ def _known(environment: Environment, *, outline: bool) -> Application:
     return read(environment, process_environment(environment, os.environ), compose_of(environment).render)
 
 
-@task(name="look at the containers", **LOOK)
+@repeated(name="look at the containers", **LOOK)
 async def look_at_application(environment: Environment) -> list[Sighting]:
     """Every container of the environment's project, stopped ones too."""
     return await asyncio.to_thread(engine_of(environment).sightings, environment.project)

@@ -20,6 +20,7 @@ from models.sightings import ContainerEvent
 from tasks.doors import engine_of
 from tasks.lease import held_by
 from tasks.patience import LOOK, WRITE
+from tasks.repeated import repeated
 from tasks.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -258,13 +259,13 @@ class _Listener(threading.Thread):
             return
 
 
-@task(name="is it in hand", **LOOK)
+@repeated(name="is it in hand", **LOOK)
 async def in_hand(environment: str) -> str | None:
     """Who operates on an environment now, and why; None where nobody does."""
     return await asyncio.to_thread(held_by, environment)
 
 
-@task(name="show that the watch goes on", **WRITE)
+@repeated(name="show that the watch goes on", **WRITE)
 async def beat(name: str, at: datetime) -> None:
     """Leave a heartbeat, whose silence is an alert."""
     await asyncio.to_thread(open_stores().monitoring.beat, name, at)

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from types import EllipsisType
 from typing import Any
 
 import sqlalchemy as sa
@@ -285,13 +286,21 @@ class Monitoring:
         predictions: Sequence[Prediction] = (),
         scores: Sequence[RecordedScore] = (),
         health: HealthReport | None = None,
-    ) -> None:
+        expecting: datetime | EllipsisType | None = ...,
+    ) -> bool:
         """Keep all that one round of monitoring found, or nothing; doing it twice is doing it once.
 
-        An alert somebody took stays taken unless it is resolved or has become critical since; dependencies
-        of None are not known this time and stay as they are.
+        `expecting` is the last round the caller knows of, None where it knows of none: where another one was kept
+        since, this one was judged by what is no longer so, and False is given back. An alert somebody took stays
+        taken unless it is resolved or has become critical since; dependencies of None are not known this time and
+        stay as they are.
         """
         with self._database.write() as connection:
+            name = f"collection/{environment}"
+            if expecting is not ...:
+                before = connection.scalar(sa.select(_heartbeats.c.beat_at).where(_heartbeats.c.name == name))
+                if before not in (expecting, at):
+                    return False
             if health is not None:
                 _put_health(connection, health)
             _put_states(connection, environment, states)
@@ -304,8 +313,8 @@ class Monitoring:
             upsert(connection, PredictionRow, rows, keys=["prediction_id"])
             if scores:
                 connection.execute(sa.insert(_scores), [_from_score(one) for one in scores])
-            beat = {"name": f"collection/{environment}", "beat_at": at}
-            upsert(connection, Heartbeat, beat, keys=["name"])
+            upsert(connection, Heartbeat, {"name": name, "beat_at": at}, keys=["name"])
+        return True
 
     def states(self, environment: str) -> dict[tuple[str, str], bytes]:
         """What detectors have learnt, by service and metric."""

@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from core.collected import Memory, Seen, judge_seen
+from core.collection import next_look
 from models.environments import Environment
-from models.health import Health, HealthReport, ServiceHealth, ServiceVerdict
+from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Metric
 from models.sightings import ServiceSample, Sighting, SystemSample
 from tests.core.test_compose import application, service
@@ -36,6 +37,7 @@ WELL = HealthReport(
     services=(ServiceVerdict(service="bot", health=ServiceHealth.HEALTHY, reason="answers"),),
 )
 SEEN = Seen(at=NOON, system=SYSTEM, samples=[SAMPLE], sightings=[SIGHTING], health=WELL)
+REFUSED = ProbeResult(service="bot", kind="tcp", target="1", ok=False, detail="refused", checked_at=NOON)
 NOTHING = Memory(states={})
 
 
@@ -92,3 +94,27 @@ def test_a_critical_alert_makes_a_healthy_whole_degraded() -> None:
         judged = judge_seen(DEV, seen, memory)
         memory = replace(memory, states=dict(memory.states) | judged.outcome.states)
     assert (judged.health.overall, judged.health.critical_alerts) == (Health.DEGRADED, 1)
+
+
+def test_a_health_that_stays_as_it_is_gets_a_row_every_five_minutes_and_a_change_at_once() -> None:
+    failing = replace(WELL, overall=Health.UNHEALTHY, services=(replace(WELL.services[0], probes=(REFUSED,)),))
+
+    assert judge_seen(DEV, SEEN, NOTHING).news
+    assert not judge_seen(DEV, SEEN, replace(NOTHING, health=replace(WELL, checked_at=NOON - MINUTE))).news
+    assert judge_seen(DEV, SEEN, replace(NOTHING, health=replace(WELL, checked_at=NOON - 5 * MINUTE))).news
+    turned = judge_seen(DEV, replace(SEEN, health=failing), replace(NOTHING, health=WELL))
+    assert (turned.news, turned.answers) == (True, [REFUSED])
+
+
+def test_between_rows_of_health_only_answers_that_failed_are_kept() -> None:
+    fine = replace(REFUSED, target="2", ok=True)
+    both = replace(WELL, services=(replace(WELL.services[0], probes=(REFUSED, fine)),))
+
+    judged = judge_seen(DEV, replace(SEEN, health=both), replace(NOTHING, health=both))
+
+    assert (judged.news, judged.answers) == (False, [REFUSED])
+
+
+def test_looks_keep_their_rhythm_and_do_not_make_up_for_those_missed() -> None:
+    assert next_look(NOON, MINUTE, NOON + MINUTE / 6) == NOON + MINUTE
+    assert next_look(NOON, MINUTE, NOON + 2.5 * MINUTE) == NOON + 3 * MINUTE

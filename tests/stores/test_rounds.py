@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 from adapters.stores import Stores
 from models.metrics import Alert, AlertSeverity, AlertState, Prediction, PredictionOutcome
@@ -77,3 +78,14 @@ def test_what_became_of_a_prediction_is_kept(stores: Stores) -> None:
 
     assert stores.monitoring.predictions("prod", PredictionOutcome.OPEN) == []
     assert stores.monitoring.predictions("prod", since=NOON) == [scored]
+
+
+def test_a_round_that_was_judged_by_what_is_no_longer_so_is_not_kept(stores: Stores) -> None:
+    later = NOON + timedelta(minutes=1)
+    keep = partial(stores.monitoring.put_round, "prod", later, states={("", "alerts"): b"y"})
+
+    assert keep(expecting=None)
+    assert keep(expecting=None)
+    assert not stores.monitoring.put_round("prod", NOON, states={("", "alerts"): b"z"}, expecting=None)
+    assert stores.monitoring.states("prod") == {("", "alerts"): b"y"}
+    assert keep(expecting=later)

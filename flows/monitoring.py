@@ -1,0 +1,149 @@
+"""Monitoring: collect in rounds, for hours, in one process; what is wrong is handed over beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from prefect import flow
+from pydantic import Field
+
+from core.collection import ILL, next_look
+from core.watching import AGAIN, SETTLE, likeness
+from flows.collection import Collected, collect, foretold, hand_over, in_one, report_of, say, show
+from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
+from flows.watch import WATCH_HOURS
+from models.failures import RoasError
+from models.metrics import HOST
+from models.recovery import RecoveryMethod, RecoveryOutcome
+from models.results import MonitoringReport
+from tasks.loading import load_environment
+from tasks.monitoring import last_round
+from tasks.repeated import unrecorded
+
+log = logging.getLogger("roas")
+
+
+@flow(name="monitoring", flow_run_name="monitor {environment}")
+async def monitoring(
+    environment: str = ENVIRONMENT,
+    compose_files: list[str] | None = COMPOSE_FILES,
+    act: bool = ACT,
+    hours: float = Field(WATCH_HOURS, gt=0, description="How long; a scheduled run is begun again after it."),
+) -> MonitoringReport:
+    """Collect every so many seconds, as the environment says, for so many hours.
+
+    A round that fails is told and the next one tried. What somebody else collected a moment ago is not
+    collected again.
+
+    Raises:
+        EnvironmentFileError: The environment cannot be read at the beginning.
+    """
+    files = tuple(compose_files or ())
+    rounds = _Rounds(environment, files, act=act)
+    every = timedelta(seconds=(await load_environment(environment, files)).collect_every_seconds)
+    due = datetime.now(UTC)
+    until = due + timedelta(hours=hours)
+    log.info("monitoring %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
+    try:
+        while due < until:
+            await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
+            every = await rounds.take(every)
+            due = next_look(due, every, datetime.now(UTC))
+    finally:
+        await rounds.end()
+    return MonitoringReport(environment=environment, collections=rounds.kept, failed=rounds.failed)
+
+
+class _Rounds:
+    """What monitoring remembers from one round to the next; the stores remember all that matters."""
+
+    def __init__(self, environment: str, files: tuple[str, ...], *, act: bool) -> None:
+        self.kept = 0
+        self.failed = 0
+        self._environment = environment
+        self._files = files
+        self._act = act
+        self._said: tuple[str, ...] = ()
+        self._foretold: list[tuple[str, str, bool]] = []
+        self._handing: asyncio.Task[None] | None = None
+        self._known: dict[str, tuple[str, datetime]] = {}
+
+    async def take(self, every: timedelta) -> timedelta:
+        """Collect, unless somebody did so a moment ago; gives back how long it is from one round to the next."""
+        try:
+            with unrecorded():
+                before = await last_round(self._environment)
+                if before is not None and datetime.now(UTC) - before < every / 2:
+                    return every
+                one = await collect(self._environment, self._files)
+                await show(one, report_of(one, one.judged.outcome.told))
+        except (RoasError, TimeoutError) as error:
+            self.failed += 1
+            self._say(f"{self._environment} was not collected: {error or type(error).__name__}")
+            return every
+        self.kept += 1
+        say(one.judged.outcome)
+        status = "unknown" if one.judged.blind else one.judged.health.overall
+        self._say(f"{self._environment} is {status}", *one.seen.gaps)
+        self._foretold += foretold(one.judged.outcome)
+        if self._handing is not None and self._handing.done():
+            # What it ended of, if it did not end well, ends this run too.
+            self._handing.result()
+            self._handing = None
+        if not one.judged.idle and self._handing is None:
+            self._handing = self._hand_over(one)
+        return timedelta(seconds=one.declared.collect_every_seconds)
+
+    async def end(self) -> None:
+        """Let what was handed over come to its end."""
+        if self._handing is not None:
+            await self._handing
+
+    def _hand_over(self, one: Collected) -> asyncio.Task[None] | None:
+        """Begin to hand over what is wrong and is not known as it is; None where there is nothing."""
+        now = datetime.now(UTC)
+        shown = _shown(one)
+        known = frozenset(name for name, (was, until) in self._known.items() if shown.get(name) == was and now < until)
+        if not self._foretold and shown.keys() <= known | one.judged.outcome.muted:
+            return None
+        news, self._foretold = self._foretold, []
+
+        async def lived() -> None:
+            try:
+                outcomes = await hand_over(one, self._files, news, known=known, act=self._act)
+            except (RoasError, TimeoutError) as error:
+                log.error("what is wrong with %s was not handed over: %s", self._environment, error)
+                return
+            self._note(shown, outcomes)
+
+        return asyncio.create_task(lived())
+
+    def _note(self, shown: dict[str, str], outcomes: Sequence[tuple[str, RecoveryOutcome]]) -> None:
+        now = datetime.now(UTC)
+        for service, outcome in outcomes:
+            if service not in shown or (outcome.method is RecoveryMethod.AUTOMATIC and outcome.success):
+                continue
+            soon = SETTLE if outcome.method is RecoveryMethod.DEFERRED else AGAIN
+            self._known[service] = (shown[service], outcome.again_at or now + soon)
+
+    def _say(self, *words: str) -> None:
+        """Once, until something else is to be said."""
+        if words != self._said:
+            self._said = words
+            for one in words:
+                log.info("%s", one)
+
+
+def _shown(one: Collected) -> dict[str, str]:
+    """What is wrong now, by service, and how it shows: the same as long as nothing happens to it."""
+    seen = one.seen
+    if seen.health is None or seen.sightings is None:
+        return {HOST: in_one(seen.gaps)}
+    return {
+        verdict.service: f"{verdict.health} {likeness(verdict.service, seen.sightings)}"
+        for verdict in seen.health.services
+        if verdict.health in ILL
+    }
