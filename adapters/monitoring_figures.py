@@ -87,6 +87,10 @@ OF_SERVICES: Mapping[str, _Shown] = {
         "response_seconds", "How long the answer to the service's probe took.", 0.001, usual="response_baseline_seconds"
     ),
     "restarts_total": _Shown("restarts", "Restarts of the running containers by the engine.", grows=True),
+    "certificate_days": _Shown(
+        "certificate_seconds", "How long the certificate is still valid; below 0 it has expired.", 86400.0
+    ),
+    "persistence_failures": _Shown("persistence_failures", "What the service's probe says is not saved to disk."),
     "processes": _Shown("processes", "Processes and threads of the containers."),
     "throttled_periods_total": _Shown("throttled_periods", "Periods in which the processor was denied.", grows=True),
     "network_rx_bytes_total": _Shown("network_receive_bytes", "Bytes received over networks.", grows=True),

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import secrets as random
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+import ssl
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from time import perf_counter
@@ -12,12 +13,14 @@ from urllib.parse import urlsplit
 
 import httpx
 import redis.asyncio
+from cryptography import x509
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 
 from adapters.docker_engine import DockerEngine
 from models.environments import (
+    CertificateProbe,
     CommandProbe,
     HttpProbe,
     Probe,
@@ -26,8 +29,11 @@ from models.environments import (
     TcpProbe,
 )
 from models.failures import ContainerGoneError, EngineError, EngineUnreachableError
-from models.health import ProbeResult
+from models.health import Concern, ProbeResult, Reading
 from models.sightings import Sighting
+
+_NetworkProbe = HttpProbe | TcpProbe | RedisProbe | PrometheusProbe | CertificateProbe
+_Answer = tuple[str, tuple[Reading, ...]]
 
 _BODY_BYTES = 64 * 1024
 _REACHABLE_SECONDS = 1.0
@@ -61,7 +67,18 @@ async def run_probe(
         *(_probe_container(probe, service, container, engine, secrets) for container in running)
     )
     worst = min(results, key=lambda result: (result.ok, -(result.latency_ms or 0)))
-    return replace(worst, detail=engine.redact(worst.detail))
+    return replace(worst, detail=engine.redact(worst.detail), readings=_worst_readings(results))
+
+
+def _worst_readings(results: Sequence[ProbeResult]) -> tuple[Reading, ...]:
+    """Of each metric the reading that worries most."""
+    found: dict[str, Reading] = {}
+    grades = list(Concern)
+    for reading in (one for result in results for one in result.readings):
+        known = found.get(reading.metric)
+        if known is None or grades.index(reading.concern) > grades.index(known.concern):
+            found[reading.metric] = reading
+    return tuple(found.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -86,6 +103,7 @@ async def _probe_container(
 ) -> ProbeResult:
     target = container.name
     started = perf_counter()
+    readings: tuple[Reading, ...] = ()
     try:
         if isinstance(probe, CommandProbe):
             detail = await _command(probe, container, engine)
@@ -94,7 +112,7 @@ async def _probe_container(
             target = f"{container.name} at {place}"
             started = perf_counter()
             async with asyncio.timeout(probe.timeout_seconds):
-                detail = await _question(probe, place, secrets)()
+                detail, readings = await _question(probe, place, secrets)
     except EngineUnreachableError:
         raise
     except TimeoutError:
@@ -102,7 +120,8 @@ async def _probe_container(
     except (_Failed, EngineError) as error:
         return _answer(probe, service, target, ok=False, detail=str(error))
     latency = (perf_counter() - started) * 1000
-    return _answer(probe, service, target, ok=True, detail=detail, latency_ms=latency)
+    answer = _answer(probe, service, target, ok=True, detail=detail, latency_ms=latency)
+    return replace(answer, readings=readings)
 
 
 def _answer(
@@ -119,21 +138,19 @@ def _answer(
     )
 
 
-def _question(
-    probe: HttpProbe | TcpProbe | RedisProbe | PrometheusProbe, place: _Place, secrets: Mapping[str, str]
-) -> Callable[[], Awaitable[str]]:
+async def _question(probe: _NetworkProbe, place: _Place, secrets: Mapping[str, str]) -> _Answer:
     if isinstance(probe, HttpProbe):
-        return lambda: _http(probe, place)
+        return await _http(probe, place), ()
     if isinstance(probe, TcpProbe):
-        return lambda: _tcp(place)
+        return await _tcp(place), ()
     if isinstance(probe, RedisProbe):
-        return lambda: _redis(probe, place, secrets)
-    return lambda: _prometheus(probe, place)
+        return await _redis(probe, place, secrets)
+    if isinstance(probe, CertificateProbe):
+        return await _certificate(probe, place)
+    return await _prometheus(probe, place), ()
 
 
-async def _reach(
-    probe: HttpProbe | TcpProbe | RedisProbe | PrometheusProbe, container: Sighting, engine: DockerEngine
-) -> _Place:
+async def _reach(probe: _NetworkProbe, container: Sighting, engine: DockerEngine) -> _Place:
     """The first place that can be reached: the container's own addresses, then its published port.
 
     A refusal by the container's own address is the container's answer. A published port proves less: the
@@ -232,7 +249,7 @@ async def _tcp(place: _Place) -> str:
     return f"{place} accepts connections"
 
 
-async def _redis(probe: RedisProbe, place: _Place, secrets: Mapping[str, str]) -> str:
+async def _redis(probe: RedisProbe, place: _Place, secrets: Mapping[str, str]) -> _Answer:
     password = secrets.get(probe.password_secret) if probe.password_secret else None
     if probe.password_secret and password is None:
         raise _Failed(f"secret {probe.password_secret} is not set, so it cannot authenticate")
@@ -258,7 +275,7 @@ async def _redis(probe: RedisProbe, place: _Place, secrets: Mapping[str, str]) -
         raise _Failed(_redis_words(error)) from error
 
 
-async def _redis_serves(client: redis.asyncio.Redis) -> str:
+async def _redis_serves(client: redis.asyncio.Redis) -> _Answer:
     # PING alone proves little: a server that is loading, read-only or out of memory may still answer it.
     told = await client.info()
     if int(told.get("loading", 0)):
@@ -273,11 +290,22 @@ async def _redis_serves(client: redis.asyncio.Redis) -> str:
     notes = [f"redis {told.get('redis_version', '?')} reads and writes"]
     if int(told.get("maxmemory", 0)):
         notes.append(f"memory {100 * told['used_memory'] / told['maxmemory']:.0f} % of its limit")
-    if told.get("rdb_last_bgsave_status", "ok") != "ok":
-        notes.append("but its last snapshot failed")
-    if told.get("aof_last_write_status", "ok") != "ok":
-        notes.append("but its last write to the append-only file failed")
-    return ", ".join(notes)
+    failed = [words for name, words in _PERSISTENCE.items() if told.get(name, "ok") != "ok"]
+    saved = Reading(
+        metric="persistence_failures",
+        value=float(len(failed)),
+        words=f"{' and '.join(failed)}: what it holds is lost with its process" if failed else "what it saves is saved",
+        concern=Concern.WARNING if failed else Concern.NONE,
+        threshold=0.0 if failed else None,
+    )
+    return ", ".join([*notes, *(f"but {words}" for words in failed)]), (saved,)
+
+
+_PERSISTENCE = {
+    "rdb_last_bgsave_status": "its last snapshot failed (rdb_last_bgsave_status:err)",
+    "aof_last_write_status": "its last write to the append-only file failed (aof_last_write_status:err)",
+    "aof_last_bgrewrite_status": "its last rewrite of the append-only file failed (aof_last_bgrewrite_status:err)",
+}
 
 
 def _redis_words(error: RedisError) -> str:
@@ -318,6 +346,35 @@ async def _prometheus(probe: PrometheusProbe, place: _Place) -> str:
         ]
         raise _Failed(f"{up} of at least {probe.targets_up} targets are up; not up: {', '.join(down) or 'none known'}")
     return f"ready, {up} targets up"
+
+
+async def _certificate(probe: CertificateProbe, place: _Place) -> _Answer:
+    # It is read, not believed: one that its own makers signed runs out like any other.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        _, writer = await asyncio.open_connection(
+            place.host, place.port, ssl=context, server_hostname=probe.server_name or place.host
+        )
+    except (OSError, ssl.SSLError) as error:
+        raise _Failed(f"no TLS connection to {place}: {error}") from error
+    try:
+        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
+    finally:
+        writer.close()
+    ends = x509.load_der_x509_certificate(shown).not_valid_after_utc
+    days = (ends - datetime.now(UTC)) / timedelta(days=1)
+    limit = next((one for one in (probe.critical_days, probe.warning_days) if days < one), None)
+    over = f"certificate has expired {-days:.1f} days ago" if days < 0 else f"certificate expires in {days:.1f} days"
+    reading = Reading(
+        metric="certificate_days",
+        value=days,
+        words=f"its {over}, on {ends:%Y-%m-%d %H:%M} UTC",
+        concern=Concern.NONE if limit is None else Concern.CRITICAL if days < probe.critical_days else Concern.WARNING,
+        threshold=limit,
+    )
+    return f"TLS answers, its {over}", (reading,)
 
 
 async def _command(probe: CommandProbe, container: Sighting, engine: DockerEngine) -> str:

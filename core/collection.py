@@ -104,9 +104,10 @@ def service_metrics(
 
 
 def _answers(probes: Sequence[ProbeResult]) -> dict[str, float]:
-    """What probes measured: the slowest answer."""
+    """What probes measured: the slowest answer, and what they read."""
     took = [probe.latency_ms for probe in probes if probe.latency_ms is not None]
-    return {"response_time": max(took)} if took else {}
+    read = {reading.metric: reading.value for probe in probes for reading in probe.readings}
+    return read | ({"response_time": max(took)} if took else {})
 
 
 def dependency_status(

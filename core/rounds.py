@@ -35,7 +35,7 @@ from core.health import hold_grade, score_service
 from models.analysis import AlertEvent, Forecast, Grade, Judgement, Level, ServiceScore, Share, Signal
 from models.environments import Environment
 from models.failures import BadInputError
-from models.health import ServiceHealth, ServiceVerdict
+from models.health import Concern, ServiceHealth, ServiceVerdict
 from models.metrics import (
     HOST,
     Alert,
@@ -101,6 +101,7 @@ _FULL_MEMORY = (95.0, _ONE_DAY)
 _ALERTS, _NOTES = ("", "alerts"), ("", "round")
 _DETECTOR, _BUDGET, _TRAIL = "/detector", "budget", "/trail"
 _SURPRISE = {Level.NONE: 0.0, Level.NOTICE: 0.1, Level.WARNING: 0.6, Level.CRITICAL: 1.0}
+_WORRY = {Concern.NONE: Level.NONE, Concern.WARNING: Level.WARNING, Concern.CRITICAL: Level.CRITICAL}
 _UNJUDGED = frozenset({ServiceHealth.UNKNOWN, ServiceHealth.STARTING, ServiceHealth.COMPLETED})
 _MANY_RESTARTS = 3
 _SCORES_HELD = 3
@@ -459,6 +460,21 @@ class _Round:
                     lasting=verdict.service in self._looked.certain,
                 )
             )
+            signals += [
+                Signal(
+                    service=verdict.service,
+                    metric=reading.metric,
+                    at=at,
+                    level=_WORRY[reading.concern],
+                    reason=reading.words,
+                    value=reading.value,
+                    threshold=reading.threshold,
+                    # It was read, and not measured: another look reads the same.
+                    lasting=True,
+                )
+                for probe in verdict.probes
+                for reading in probe.readings
+            ]
         for metric in self._looked.metrics:
             if metric.name != "restarts_total":
                 continue

@@ -58,6 +58,17 @@ class PrometheusProbe(_Strict):
     timeout_seconds: float = Field(default=3.0, gt=0, le=60)
 
 
+class CertificateProbe(_Strict):
+    """Open a TLS connection and read how long the certificate is still valid; whether it is trusted is not asked."""
+
+    kind: Literal["certificate"]
+    port: int = Field(default=443, ge=1, le=65535)
+    server_name: str | None = Field(default=None, description="The name to ask for, where it serves several.")
+    warning_days: float = Field(default=21.0, gt=0, description="So many days before its end there is a warning.")
+    critical_days: float = Field(default=7.0, gt=0)
+    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+
+
 class CommandProbe(_Strict):
     """Run a command inside the container; exit code 0 is well."""
 
@@ -66,7 +77,9 @@ class CommandProbe(_Strict):
     timeout_seconds: float = Field(default=5.0, gt=0, le=60)
 
 
-Probe = Annotated[HttpProbe | TcpProbe | RedisProbe | PrometheusProbe | CommandProbe, Field(discriminator="kind")]
+Probe = Annotated[
+    HttpProbe | TcpProbe | RedisProbe | PrometheusProbe | CertificateProbe | CommandProbe, Field(discriminator="kind")
+]
 
 
 class Limits(_Strict):

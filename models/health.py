@@ -28,6 +28,28 @@ class ServiceHealth(StrEnum):
     UNKNOWN = "unknown"
 
 
+class Concern(StrEnum):
+    """How much of a worry a reading is."""
+
+    NONE = "none"
+    WARNING = "warning"
+    CRITICAL = "critical"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """A number that a probe read beside whether its service serves, under a metric's name, and what it means.
+
+    `threshold` is where it began to matter, None where it does not.
+    """
+
+    metric: str
+    value: float
+    words: str
+    concern: Concern = Concern.NONE
+    threshold: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
     """What one probe of a service answered. `latency_ms` is None where nothing answered."""
@@ -39,6 +61,7 @@ class ProbeResult:
     detail: str
     checked_at: datetime
     latency_ms: float | None = None
+    readings: tuple[Reading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

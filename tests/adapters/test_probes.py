@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import secrets
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 from redis import Redis
 
 from adapters.probes import run_probe
-from models.environments import CommandProbe, HttpProbe, Probe, PrometheusProbe, RedisProbe, TcpProbe
+from models.environments import CertificateProbe, CommandProbe, HttpProbe, Probe, PrometheusProbe, RedisProbe, TcpProbe
 from models.failures import EngineUnreachableError
-from models.health import ProbeResult
+from models.health import Concern, ProbeResult
 from tests.adapters.conftest import Project
 
 pytestmark = pytest.mark.engine
@@ -203,6 +210,88 @@ async def test_a_redis_that_takes_no_writes_is_not_well(on_the_host: Project, tm
     assert (full.ok, replica.ok) == (False, False)
     assert "memory limit is reached" in full.detail
     assert "takes no writes" in replica.detail
+
+
+@needs_redis
+async def test_a_redis_that_cannot_save_serves_and_says_so(on_the_host: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with redis_server(folder) as port, Redis(port=port) as client:
+        (saved,) = (await ask(on_the_host, redis_probe(port))).readings
+        folder.rmdir()
+        client.bgsave()
+        while client.info("persistence")["rdb_bgsave_in_progress"]:  # noqa: ASYNC110 - nobody tells of its end
+            await asyncio.sleep(0.05)
+        result = await ask(on_the_host, redis_probe(port))
+    assert (saved.metric, saved.value, saved.concern) == ("persistence_failures", 0, Concern.NONE)
+    assert result.ok
+    assert "rdb_last_bgsave_status:err" in result.detail
+    (reading,) = result.readings
+    assert (reading.value, reading.concern) == (1, Concern.WARNING)
+
+
+@contextmanager
+def showing_a_certificate(folder: Path, days: float) -> Iterator[int]:
+    """A TLS server with a certificate that nobody trusts and that ends in so many days."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "it")])
+    ends = datetime.now(UTC) + timedelta(days=days)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(ends - timedelta(days=90))
+        .not_valid_after(ends)
+        .sign(key, hashes.SHA256())
+    )
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "it.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, *plain) + made.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "it.pem")
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    loop = asyncio.new_event_loop()
+    server = loop.run_until_complete(asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=context))
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        yield server.sockets[0].getsockname()[1]
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        server.close()
+        loop.close()
+
+
+@pytest.mark.parametrize(
+    ("days", "concern", "said"),
+    [
+        (60, Concern.NONE, "certificate expires in 60.0 days"),
+        (20, Concern.WARNING, "certificate expires in 20.0 days"),
+        (5, Concern.CRITICAL, "certificate expires in 5.0 days"),
+        (-2, Concern.CRITICAL, "certificate has expired 2.0 days ago"),
+    ],
+)
+async def test_a_certificate_is_read_though_nobody_trusts_it(
+    on_the_host: Project, tmp_path: Path, days: float, concern: Concern, said: str
+) -> None:
+    with showing_a_certificate(tmp_path, days) as port:
+        result = await ask(on_the_host, CertificateProbe(kind="certificate", port=port))
+    assert result.ok
+    assert said in result.detail
+    (reading,) = result.readings
+    assert reading.metric == "certificate_days"
+    assert reading.value == pytest.approx(days, abs=0.1)
+    assert reading.concern is concern
+    assert said in reading.words
+
+
+async def test_a_port_without_tls_is_not_well_by_its_certificate(on_the_host: Project) -> None:
+    with answering({}) as port:
+        result = await ask(on_the_host, CertificateProbe(kind="certificate", port=port))
+    assert not result.ok
+    assert "no TLS connection" in result.detail
 
 
 def targets(*health: str) -> tuple[int, str]:

@@ -14,7 +14,7 @@ import pytest
 from core.rounds import HEALTH, Key, Looked, Quiet, RoundOutcome, close_proven, take_round
 from models.analysis import AlertChange
 from models.environments import Environment
-from models.health import ProbeResult, ServiceHealth, ServiceVerdict
+from models.health import Concern, ProbeResult, Reading, ServiceHealth, ServiceVerdict
 from models.metrics import (
     HOST,
     Alert,
@@ -378,3 +378,24 @@ def test_a_state_that_cannot_be_read_is_named_and_begun_anew(watch: Watch) -> No
     assert len(outcome.unreadable) == len(broken)
     assert [event.alert.service for event in outcome.events] == ["web"]
     assert watch.look().unreadable == ()
+
+
+def test_what_a_probe_reads_beside_whether_a_service_serves_is_an_alert_until_it_is_read_otherwise() -> None:
+    probe = ProbeResult(service="redis", kind="redis", target="r", ok=True, detail="", checked_at=MONDAY)
+    states: dict[Key, bytes] = {}
+    told = []
+    for minute, concern in enumerate((Concern.NONE, Concern.WARNING, Concern.WARNING, *[Concern.NONE] * 30)):
+        reading = Reading(metric="persistence_failures", value=1.0, words="its last snapshot failed", concern=concern)
+        verdict = ServiceVerdict(
+            service="redis",
+            health=ServiceHealth.HEALTHY,
+            reason="answers",
+            probes=(replace(probe, readings=(reading,)),),
+        )
+        looked = Looked(at=MONDAY + minute * MINUTE, metrics=(), verdicts=[verdict])
+        outcome = take_round(states, looked, environment=environment())
+        states |= outcome.states
+        told += [(minute, one.change, one.alert.metric, one.alert.reason) for one in outcome.events]
+
+    assert told[0] == (1, AlertChange.OPENED, "persistence_failures", "its last snapshot failed")
+    assert [change for _, change, *_ in told] == [AlertChange.OPENED, AlertChange.RESOLVED]
