@@ -86,6 +86,8 @@ OF_SERVICES: Mapping[str, _Shown] = {
     "response_time": _Shown(
         "response_seconds", "How long the answer to the service's probe took.", 0.001, usual="response_baseline_seconds"
     ),
+    "exit_code": _Shown("exit_code", "Exit code the service ended with last; there once it has ended."),
+    "oom_kills_total": _Shown("oom_kills", "Ends for using too much memory, as far as they were seen.", grows=True),
     "restarts_total": _Shown("restarts", "Restarts of the running containers by the engine.", grows=True),
     "certificate_days": _Shown(
         "certificate_seconds", "How long the certificate is still valid; below 0 it has expired.", 86400.0

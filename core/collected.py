@@ -17,7 +17,7 @@ from models.environments import Environment
 from models.health import Health, HealthReport, ProbeResult
 from models.metrics import Alert, AlertSeverity, Dependency, Metric, Prediction
 from models.operations import Operation
-from models.sightings import ServiceSample, Sighting, SystemSample
+from models.sightings import Death, ServiceSample, Sighting, SystemSample
 
 HEALTH_EVERY = timedelta(minutes=5)
 """How often a health that stays as it is gets a row, with the answers behind it: a row a round would be most of the
@@ -65,6 +65,7 @@ class Seen:
     samples: Sequence[ServiceSample] | None = None
     sightings: Sequence[Sighting] | None = None
     health: HealthReport | None = None
+    ends: Sequence[Death] = ()
     needs: Sequence[Dependency] = ()
     gaps: Sequence[str] = ()
 
@@ -112,6 +113,7 @@ def judge_seen(environment: Environment, seen: Seen, memory: Memory) -> Judged:
             certain=_certain(seen.sightings or ()),
             gaps=seen.gaps,
             statistics=seen.samples is not None,
+            ends={one.service: one for one in seen.ends},
         ),
         environment=environment,
         quiet=memory.quiet([verdict.service for verdict in health.services] if health else [], idle=idle),
@@ -168,7 +170,9 @@ def _measured(environment: str, seen: Seen, memory: Memory) -> list[Metric]:
     of_host = system_metrics(environment, seen.system, memory.last) if seen.system else []
     at = seen.system.sampled_at if seen.system else seen.at
     of_host += store_metric(environment, memory.store_bytes, at)
-    return of_host + service_metrics(environment, seen.samples or (), seen.sightings or (), probes, memory.last)
+    return of_host + service_metrics(
+        environment, seen.samples or (), seen.sightings or (), probes, memory.last, seen.ends, memory.looked_at
+    )
 
 
 def _certain(sightings: Sequence[Sighting]) -> frozenset[str]:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 from models.health import ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Dependency, DependencyStatus, Metric
 from models.operations import Operation, OperationType
-from models.sightings import ServiceSample, Sighting, SystemSample
+from models.sightings import ContainerEvent, Death, ServiceSample, Sighting, SystemSample
 
 ILL = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
 """What recovery is asked about."""
@@ -65,8 +65,10 @@ def service_metrics(
     sightings: Sequence[Sighting],
     probes: Iterable[ProbeResult],
     last: Iterable[Metric],
+    ends: Sequence[Death] = (),
+    since: datetime | None = None,
 ) -> list[Metric]:
-    """The services' numbers, replicas added up.
+    """The services' numbers, replicas added up. `ends` that came after `since` were not counted yet.
 
     cpu_usage is the percentage of one processor used since the last collection; the first collection of
     a service, and one after its containers were replaced, has none.
@@ -94,6 +96,7 @@ def service_metrics(
             usage = _usage(before.get((service, _CPU_SECONDS)), values[_CPU_SECONDS], at)
             if usage is not None:
                 values["cpu_usage"] = usage
+        values |= _ends([one for one in ends if one.service == service], service, before, since)
         # Of one moment, as far as a reader of the store is concerned: so a service is one row.
         values |= _answers([probe for probe in asked if probe.service == service])
         metrics += [
@@ -101,6 +104,52 @@ def service_metrics(
             for name, value in values.items()
         ]
     return metrics
+
+
+def deaths(events: Iterable[ContainerEvent], sightings: Iterable[Sighting]) -> list[Death]:
+    """How containers ended, in order of time: by the engine's events, and where those are gone by what is left."""
+    found, out_of_memory = [], set[str]()
+    for event in events:
+        if event.action == "oom":
+            out_of_memory.add(event.container_id)
+        elif event.action == "die":
+            found.append(
+                Death(
+                    service=event.service,
+                    container_id=event.container_id,
+                    at=event.happened_at,
+                    exit_code=int(event.attributes.get("exitCode") or 0),
+                    out_of_memory=event.container_id in out_of_memory,
+                )
+            )
+            out_of_memory.discard(event.container_id)
+    heard = {one.container_id for one in found}
+    found += [
+        Death(
+            service=seen.service,
+            container_id=seen.container_id,
+            at=seen.finished_at,
+            exit_code=seen.exit_code,
+            out_of_memory=seen.oom_killed,
+        )
+        for seen in sightings
+        if seen.state == "exited" and seen.finished_at is not None and seen.container_id not in heard
+    ]
+    return sorted(found, key=lambda one: one.at)
+
+
+def _ends(
+    mine: Sequence[Death], service: str, before: Mapping[tuple[str, str], Metric], since: datetime | None
+) -> dict[str, float]:
+    """How it ended last, and how often for memory; nothing of a service that never ended."""
+    code, kills = before.get((service, "exit_code")), before.get((service, "oom_kills_total"))
+    if not mine and (code is None or kills is None):
+        return {}
+    new = sum(one.out_of_memory for one in mine if since is None or one.at > since)
+    return {
+        "exit_code": float(mine[-1].exit_code) if mine else code.value if code else 0.0,
+        "oom_kills_total": (kills.value if kills else 0.0) + new,
+    }
 
 
 def _answers(probes: Sequence[ProbeResult]) -> dict[str, float]:

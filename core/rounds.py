@@ -47,6 +47,7 @@ from models.metrics import (
     PredictionOutcome,
 )
 from models.retention import RetentionPolicy
+from models.sightings import Death
 
 Key = tuple[str, str]
 """A service (or the host, or "" for the whole) and the name of what is remembered of it."""
@@ -113,7 +114,8 @@ class Looked:
 
     `verdicts` is None where health could not be judged; `certain` are services whose state needs no second
     look, such as a container that has exited; `gaps` are the sources that did not answer, in words;
-    `statistics` tells whether the containers' use of resources was among what answered.
+    `statistics` tells whether the containers' use of resources was among what answered; `ends` is how each
+    service ended last, where that is known.
     """
 
     at: datetime
@@ -123,6 +125,7 @@ class Looked:
     certain: AbstractSet[str] = frozenset()
     gaps: Sequence[str] = ()
     statistics: bool = True
+    ends: Mapping[str, Death] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -482,13 +485,16 @@ class _Round:
             self._notes.restarts[metric.service] = metric.value
             more = 0.0 if before is None else max(0.0, metric.value - before)
             many = more >= _MANY_RESTARTS
+            end = self._looked.ends.get(metric.service)
+            how = f"; its last end: {end}" if end else ""
             signals.append(
                 Signal(
                     service=metric.service,
                     metric=RESTARTS,
                     at=at,
                     level=Level.CRITICAL if many else Level.WARNING if more else Level.NONE,
-                    reason=f"the engine restarted it {more:.0f} times since the last look, {metric.value:.0f} in all",
+                    reason=f"the engine restarted it {more:.0f} times since the last look, "
+                    f"{metric.value:.0f} in all{how}",
                     value=metric.value,
                     lasting=many,
                 )

@@ -12,7 +12,7 @@ from typing import TypeVar
 from prefect import flow
 
 from core.collected import Judged, Seen, judge_seen
-from core.collection import ILL, dependency_status, first_causes
+from core.collection import ILL, deaths, dependency_status, first_causes
 from core.compose import start_waves
 from core.rounds import RoundOutcome, close_proven, foretells
 from flows.error_recovery import error_recovery
@@ -29,6 +29,7 @@ from models.results import CollectionReport
 from tasks.loading import load_environment
 from tasks.monitoring import (
     read_memory,
+    recent_events,
     sample_services,
     sample_system,
     store_closed,
@@ -42,6 +43,9 @@ log = logging.getLogger("roas")
 Answer = TypeVar("Answer")
 
 _TIMES = 3
+_LEAST_HEARD = timedelta(minutes=2)
+"""The engine is asked at least this far back how containers ended: of one that runs again nothing else tells."""
+
 _SETTLE_SECONDS = 15.0
 _POOR = 80.0
 """Below this many points a service's score comes with advice."""
@@ -150,11 +154,13 @@ async def show(one: Collected, report: CollectionReport) -> None:
 async def look(declared: Environment) -> Seen:
     """Ask every source at once. One that does not answer is a gap, in words."""
     gaps: list[str] = []
-    application, system, samples, sightings = await asyncio.gather(
+    recently = max(_LEAST_HEARD, 3 * timedelta(seconds=declared.collect_every_seconds))
+    application, system, samples, sightings, events = await asyncio.gather(
         _or_gap("compose files", read_outline(declared), gaps),
         _or_gap("host", sample_system(), gaps),
         _or_gap("container statistics", sample_services(declared), gaps),
         _or_gap("containers", look_at_application(declared), gaps),
+        _or_gap("engine events", recent_events(declared, recently), gaps),
     )
     health = None
     # The engine that did not show its containers is a gap already, in the same words.
@@ -167,6 +173,7 @@ async def look(declared: Environment) -> Seen:
         samples=samples,
         sightings=sightings,
         health=health,
+        ends=deaths(events or (), sightings or ()),
         needs=dependencies_of(declared, application) if application else (),
         gaps=gaps,
     )

@@ -73,6 +73,20 @@ class ContainerEvent:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Death:
+    """How a container ended. `out_of_memory`: the kernel killed it for using too much."""
+
+    service: str
+    container_id: str
+    at: datetime
+    exit_code: int
+    out_of_memory: bool = False
+
+    def __str__(self) -> str:
+        return f"exit code {self.exit_code}{', killed for using too much memory' if self.out_of_memory else ''}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceSample:
     """One container's use of resources at one moment; counters are totals since its start."""
 

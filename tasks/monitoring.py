@@ -23,7 +23,7 @@ from models.metrics import Alert, Dependency, PredictionOutcome
 from models.operations import OperationStatus, OperationType
 from models.records import RecordedScore
 from models.settings import Settings
-from models.sightings import ServiceSample, SystemSample
+from models.sightings import ContainerEvent, ServiceSample, SystemSample
 from tasks.doors import engine_of
 from tasks.patience import LOOK, WRITE
 from tasks.repeated import repeated
@@ -56,6 +56,18 @@ def load_of_host() -> float:
 async def sample_services(environment: Environment) -> list[ServiceSample]:
     """Every running container's use of resources, asked side by side."""
     return await asyncio.to_thread(engine_of(environment).samples, environment.project)
+
+
+@repeated(name="hear how containers ended", **LOOK)
+async def recent_events(environment: Environment, back: timedelta) -> list[ContainerEvent]:
+    """What happened to the environment's containers in the time that is past."""
+
+    def hear() -> list[ContainerEvent]:
+        until = datetime.now(UTC)
+        with engine_of(environment).events(environment.project, until - back, until) as stream:
+            return list(stream)
+
+    return await asyncio.to_thread(hear)
 
 
 @repeated(name="is it meant to run", **LOOK)

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from core.collected import Memory, Seen, judge_seen
-from core.collection import next_look
+from core.collection import deaths, next_look
 from models.environments import Environment
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Metric
-from models.sightings import ServiceSample, Sighting, SystemSample
+from models.sightings import ContainerEvent, ServiceSample, Sighting, SystemSample
 from tests.core.test_compose import application, service
 
 NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
@@ -118,3 +118,34 @@ def test_between_rows_of_health_only_answers_that_failed_are_kept() -> None:
 def test_looks_keep_their_rhythm_and_do_not_make_up_for_those_missed() -> None:
     assert next_look(NOON, MINUTE, NOON + MINUTE / 6) == NOON + MINUTE
     assert next_look(NOON, MINUTE, NOON + 2.5 * MINUTE) == NOON + 3 * MINUTE
+
+
+def event(action: str, second: int, **attributes: str) -> ContainerEvent:
+    at = NOON - timedelta(seconds=60 - second)
+    return ContainerEvent(
+        happened_at=at, container_id="c", service="bot", project="dev", action=action, attributes=attributes
+    )
+
+
+def test_how_a_service_ended_last_is_measured_and_said_though_it_runs_again() -> None:
+    ends = deaths([event("die", 1, exitCode="1"), event("oom", 9), event("die", 10, exitCode="137")], [SIGHTING])
+    before = judge_seen(DEV, replace(SEEN, at=NOON - MINUTE), NOTHING)
+    memory = Memory(states=before.outcome.states, looked_at=NOON - MINUTE)
+
+    restarted = replace(SEEN, sightings=[replace(SIGHTING, restart_count=4)], ends=ends)
+    judged = judge_seen(DEV, restarted, memory)
+    kept = {(one.service, one.name): one.value for one in judged.metrics}
+    assert (kept["bot", "exit_code"], kept["bot", "oom_kills_total"]) == (137, 1)
+    (alert,) = judged.outcome.told
+    assert alert.reason.endswith("its last end: exit code 137, killed for using too much memory")
+
+    # The same events are heard again, and what was counted is not counted twice.
+    again = measured(replace(SEEN, ends=ends), Memory(states={}, last=judged.metrics, looked_at=NOON))
+    assert (again["bot", "exit_code"], again["bot", "oom_kills_total"]) == (137, 1)
+    assert measured(SEEN, Memory(states={}, last=judged.metrics))["bot", "exit_code"] == 137
+
+
+def test_what_has_ended_for_good_tells_its_end_where_no_event_does_and_what_never_ended_tells_none() -> None:
+    over = replace(SIGHTING, state="exited", exit_code=3, finished_at=NOON - MINUTE)
+    assert measured(replace(SEEN, ends=deaths([], [over])))["bot", "exit_code"] == 3
+    assert ("bot", "exit_code") not in measured(SEEN)

@@ -46,6 +46,7 @@ async def test_a_killed_service_is_seen_restarted_and_the_story_is_told(place: P
 
     report = await collection("test")
 
+    assert report.metrics["base"]["exit_code"] == 137
     assert [outcome.method for outcome in report.recoveries] == [RecoveryMethod.AUTOMATIC]
     assert report.recoveries[0].success
     assert place.containers(running=True) == ["base", "top"]
