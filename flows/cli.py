@@ -23,7 +23,7 @@ from flows import (
     cli_stores,
     cli_why,
 )
-from flows.cli_options import as_json, bare_compose, named, of_environment
+from flows.cli_options import as_json, bare_compose, named, of_environment, of_its_records, of_records
 from flows.cli_running import run_flow, show_answer
 from models.failures import BadInputError, RoasError
 from models.settings import Settings
@@ -103,7 +103,7 @@ def lifecycle(dry_run: bool, json_wanted: bool) -> None:
 
 
 @roas.command()
-@of_environment
+@of_records
 @as_json
 def status(environment: str | None, json_wanted: bool) -> None:
     """What is known now: last operation, last health, open errors and tickets."""
@@ -116,7 +116,7 @@ def status(environment: str | None, json_wanted: bool) -> None:
 
 
 @roas.command()
-@of_environment
+@of_records
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
 @as_json
 def history(environment: str | None, limit: int, json_wanted: bool) -> None:
@@ -128,7 +128,7 @@ def history(environment: str | None, limit: int, json_wanted: bool) -> None:
 
 
 @roas.command()
-@click.argument("environment")
+@of_its_records
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
 @as_json
 def analyse(environment: str, days: int, json_wanted: bool) -> None:

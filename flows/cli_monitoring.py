@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import sys
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
 
-from flows.cli_options import as_json
+from flows.cli_options import as_json, of_its_records, of_records
 from models.failures import BadInputError
 
 
 def register(group: click.Group) -> None:
     """Add the commands of this module to `roas`."""
-    for command in (alerts, acknowledge, report):
+    for command in (alerts, acknowledge, predictions, report):
         group.add_command(command)
 
 
 @click.command()
-@click.argument("environment", required=False)
+@of_records
 @click.option("--all", "resolved_too", is_flag=True, help="Also those that are over.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
 @as_json
@@ -54,7 +54,20 @@ def acknowledge(alert_id: str, note: str) -> None:
 
 
 @click.command()
-@click.argument("environment")
+@of_records
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
+@as_json
+def predictions(environment: str | None, days: int, json_wanted: bool) -> None:
+    """What will pass its limit, when and how surely; and what became of what was said before."""
+    from flows.cli_running import show_answer
+    from flows.rendering_monitoring import show_predictions
+    from tasks.reading import read_predictions
+
+    show_answer(read_predictions(environment, datetime.now(UTC) - timedelta(days=days)), json_wanted, show_predictions)
+
+
+@click.command()
+@of_its_records
 @click.option("--days", default=7, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
 @as_json
 def report(environment: str, days: int, json_wanted: bool) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from flows.cli_options import as_json, bare_compose, named, of_environment, waiting
+from flows.cli_options import as_json, bare_compose, named, of_environment, of_its_records, waiting
 from flows.cli_running import run_flow, show_answer, show_operation
 
 
@@ -91,7 +91,7 @@ def rollback(environment: str, release: str | None, wait_seconds: float, json_wa
 
 
 @click.command()
-@click.argument("environment")
+@of_its_records
 @as_json
 def releases(environment: str, json_wanted: bool) -> None:
     """What was proven to serve, newest first, and what changed from one to the next."""

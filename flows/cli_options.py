@@ -15,6 +15,27 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 as_json = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")
 of_environment = click.argument("environment", required=False, metavar="[ENV]")
+
+
+def _with_records(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    """The name of an environment that has a file or has left a record: bare Compose files have no file."""
+    if name is None:
+        return None
+    from adapters.environment_files import environment_names
+    from tasks.reading import environments_on_record
+
+    known = {*environment_names(Settings().environments_dir), *environments_on_record()}
+    if name not in known:
+        raise BadInputError(
+            f"There is no environment {name!r} in {Settings().environments_dir}, and nothing is recorded of one;",
+            advice=f"known are: {', '.join(sorted(known)) or 'none'}.",
+        )
+    return name
+
+
+of_records = click.argument("environment", required=False, metavar="[ENV]", callback=_with_records)
+of_its_records = click.argument("environment", metavar="ENV", callback=_with_records)
+in_environment = click.option("--env", "environment", help="Only in this environment.", callback=_with_records)
 waiting = click.option(
     "--wait",
     "wait_seconds",

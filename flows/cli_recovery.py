@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from flows.cli_options import as_json, bare_compose, named, of_environment
+from flows.cli_options import as_json, bare_compose, in_environment, named, of_environment, of_records
 from flows.cli_running import run_flow, show_answer
 from models.failures import BadInputError
 from models.recovery import Choice, Ticket, TicketEntry, TicketState
@@ -54,7 +54,7 @@ def watch(
 
 
 @click.command()
-@click.argument("environment", required=False, metavar="[ENV]")
+@of_records
 @click.option("--all", "everything", is_flag=True, help="The resolved ones too.")
 @as_json
 def tickets(environment: str | None, everything: bool, json_wanted: bool) -> None:
@@ -154,7 +154,7 @@ def _keep(ticket: Ticket, choice: Choice, note: str, by: str) -> str:
 
 @click.command()
 @click.argument("service", required=False)
-@click.option("--env", "environment", help="Only in this environment.")
+@in_environment
 @click.option("--for", "duration", help="How long, such as 30m, 2h or 1d; without it until `roas unpause`.")
 @click.option("--reason", required=True, help="Why; shown to whoever wonders.")
 def pause(service: str | None, environment: str | None, duration: str | None, reason: str) -> None:

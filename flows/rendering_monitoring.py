@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
 
 from rich.markup import escape
 
 from core.analysis import length_in_words
-from core.reports import ARROWS, causes_in_words, rows_in_words, seconds_in_words
+from core.baselines import in_words
+from core.reports import ARROWS, causes_in_words, predictions_in_words, rows_in_words, seconds_in_words
 from flows.console import ago, coloured, console, make_table, say
 from models.analysis import Analysis, DayOfOperations, Direction, Repair, Trend
-from models.metrics import Alert, AlertState
+from models.metrics import Alert, AlertState, Prediction, PredictionOutcome
 from models.records import RecordedScore
 
 _DAYS = 14
 """More days are not read; the others are summed up, and whole with --json."""
 
+_BECAME = {
+    PredictionOutcome.HIT: "[red]came true[/red]",
+    PredictionOutcome.MISS: "did not come true",
+    PredictionOutcome.AVERTED: "[green]turned back[/green]",
+}
 _COLOURS = {Direction.IMPROVING: "green", Direction.DECLINING: "red"}
 
 
@@ -103,6 +110,42 @@ def show_alerts(alerts: Sequence[Alert]) -> None:
         for child in alerts:
             if child.explained_by == alert.alert_id:
                 say(f"    {child.service}: {escape(child.reason)}")
+
+
+def show_predictions(predictions: Sequence[Prediction]) -> None:
+    """What stands, with the time that is left and its 80 % interval; then what became of the others."""
+    if not predictions:
+        say("Nothing was predicted: it takes history, and a trend that is beyond doubt.")
+        return
+    now = datetime.now(UTC)
+    standing = [one for one in predictions if one.outcome is PredictionOutcome.OPEN]
+    for one in standing:
+        left = f"in {_left(one.expected - now)} (80 %: {_left(one.earliest - now)} to {_left(one.latest - now)})"
+        say(
+            f"[yellow]{one.metric}[/yellow] of [bold]{one.environment}/{one.service}[/bold] "
+            f"{'falls below' if one.falling else 'passes'} {in_words(one.metric, one.threshold)} {left}"
+        )
+        say(f"  [dim]{escape(one.words)}; said {ago(one.made_at)}[/dim]")
+    scored = [one for one in predictions if one.outcome is not PredictionOutcome.OPEN]
+    if not scored:
+        return
+    say(f"\n{escape(predictions_in_words(scored))}")
+    table = make_table("made", "of", "metric", "limit", "expected", "became of it", "known")
+    for one in scored:
+        table.add_row(
+            f"{one.made_at:%Y-%m-%d %H:%M}",
+            escape(f"{one.environment}/{one.service}"),
+            one.metric,
+            in_words(one.metric, one.threshold),
+            f"{one.expected:%Y-%m-%d %H:%M}",
+            _BECAME[one.outcome],
+            f"{one.scored_at:%Y-%m-%d %H:%M}" if one.scored_at else "",
+        )
+    console.print(table)
+
+
+def _left(time: timedelta) -> str:
+    return length_in_words(time) if time > timedelta() else "no time"
 
 
 def show_scores(scores: Sequence[RecordedScore]) -> None:

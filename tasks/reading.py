@@ -12,6 +12,7 @@ from models.errors_seen import RecordedError
 from models.evidence import EvidenceBundle
 from models.explanation import Explanation
 from models.failures import NotFoundError
+from models.metrics import Prediction, PredictionOutcome
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
 from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory, ReleaseStory, TicketStory
@@ -32,6 +33,26 @@ def read_damage() -> list[str]:
         for store, files in open_stores().kept_aside().items()
         for file in files
     ]
+
+
+def read_predictions(environment: str | None, since: datetime) -> list[Prediction]:
+    """The predictions that stand, the nearest first, then those made since that are scored, newest first."""
+    names = [environment] if environment is not None else sorted(environments_on_record())
+    monitoring = open_stores().monitoring
+    standing = [one for name in names for one in monitoring.predictions(name, PredictionOutcome.OPEN)]
+    made = [one for name in names for one in monitoring.predictions(name, since=since)]
+    scored = [one for one in made if one.outcome is not PredictionOutcome.OPEN]
+    by_time = sorted(scored, key=lambda one: one.made_at, reverse=True)
+    return [*sorted(standing, key=lambda one: one.expected), *by_time]
+
+
+def environments_on_record() -> set[str]:
+    """Every environment that has left an operation, a collection or an error."""
+    if not stores_exist():
+        return set()
+    stores = open_stores()
+    collected = {name.partition("/")[2] for name in stores.monitoring.heartbeats()}
+    return {*stores.deployments.environments(), *stores.errors.environments(), *collected} - {""}
 
 
 def read_releases(environment: str) -> list[ReleaseStory]:

@@ -169,6 +169,11 @@ class Deployments:
             self._named(_operations.c.deployment_id, deployment_id, "deployment", "`roas history` lists them.")
         )
 
+    def environments(self) -> list[str]:
+        """Every environment that was operated on."""
+        with self._database.read() as connection:
+            return list(connection.scalars(sa.select(_operations.c.environment).distinct()))
+
     def known(self, deployment_id: str) -> Operation | None:
         """The operation of exactly this id, or None."""
         query = sa.select(_operations).where(_operations.c.deployment_id == deployment_id)

@@ -161,6 +161,11 @@ class Errors:
         with self._database.read() as connection:
             return connection.scalar(sa.select(_errors.c.id).where(_errors.c.error_id == error_id)) is not None
 
+    def environments(self) -> list[str]:
+        """Every environment that had an error."""
+        with self._database.read() as connection:
+            return list(connection.scalars(sa.select(_errors.c.environment).distinct()))
+
     def open_errors(self, environment: str | None = None) -> list[RecordedError]:
         """Errors that are not resolved, the latest seen first."""
         query = sa.select(_errors).where(_errors.c.resolved_at.is_(None))

@@ -6,7 +6,8 @@ import json
 import os
 import subprocess
 import sys
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from adapters.stores import Stores
 from core.classification import classify
 from models.errors_seen import Category, RecordedError
+from models.metrics import Prediction, PredictionOutcome
 from models.settings import Settings
 
 ROAS = Path(sys.executable).with_name("roas")
@@ -34,6 +36,9 @@ def roas(tmp_path: Path):
     ("words", "expected"),
     [
         (("start", "nosuch"), "There is no environment 'nosuch'"),
+        (("analyse", "nosuch"), "There is no environment 'nosuch'"),
+        (("predictions", "nosuch"), "There is no environment 'nosuch'"),
+        (("pause", "--env", "nosuch", "--reason", "x"), "There is no environment 'nosuch'"),
         (("start",), "Which environment?"),
         (("start", "dev", "-f", "compose.yaml"), "Give an environment or -f, not both"),
         (("start", "-f", "missing.yaml"), "missing.yaml does not exist"),
@@ -200,3 +205,26 @@ def test_validation_alone_touches_nothing_and_says_what_would_stop_a_start(roas,
     found = {check["name"] for check in json.loads(done.stdout)["checks"] if not check["passed"]}
     assert "engine" in found
     assert not (tmp_path / "data").exists()
+
+
+def test_predictions_that_stand_and_what_became_of_others_are_told(roas, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    standing = Prediction(
+        prediction_id="p1", environment="prod", service="host", metric="disk_usage", value=80.0, threshold=95.0,
+        falling=False, made_at=now - timedelta(hours=1), expected=now + timedelta(hours=20.5),
+        earliest=now + timedelta(hours=18.5), latest=now + timedelta(hours=22.5), words="disk_usage rises by 1 %",
+    )  # fmt: skip
+    came = replace(
+        standing, prediction_id="p2", service="bot", metric="memory_usage", outcome=PredictionOutcome.HIT, scored_at=now
+    )
+    stores = Stores.open(Settings(data_dir=tmp_path / "data"))
+    stores.monitoring.put_round("prod", now, states={}, predictions=[standing, came])
+    stores.close()
+
+    # It is known by what it left, though it has no file.
+    told = roas("predictions", "prod")
+    assert told.returncode == 0, told.stderr
+    assert "disk_usage of prod/host passes 95 % in 20 h (80 %: 18 h to 22 h)" in " ".join(told.stdout.split())
+    assert "came true" in told.stdout
+    listed = json.loads(roas("predictions", "--json").stdout)
+    assert [one["prediction_id"] for one in listed] == ["p1", "p2"]
