@@ -77,9 +77,9 @@ async def collection(
             well = {verdict.service for verdict in after.services if verdict.health not in ILL}
             states, closed = close_proven(outcome, well, after.checked_at)
             proven = dependency_status(seen.needs, after.services, after.checked_at)
-            await store_closed(environment, after.checked_at, states, closed, proven, after)
-            over = {alert.alert_id for alert in closed}
-            alerts = tuple(alert for alert in alerts if alert.alert_id not in over)
+            if await store_closed(environment, after.checked_at, states, closed, proven, after, outcome.at):
+                over = {alert.alert_id for alert in closed}
+                alerts = tuple(alert for alert in alerts if alert.alert_id not in over)
     report = replace(report_of(one, alerts, done, after), gaps=tuple(gaps))
     await show(one, report)
     then = f", {report.after_recovery} after recovery" if report.after_recovery else ""

@@ -132,17 +132,27 @@ async def store_closed(
     closed: Sequence[Alert],
     dependencies: Sequence[Dependency],
     health: HealthReport,
-) -> None:
-    """Keep how the environment is after a recovery, and which alerts that has ended: all of it or nothing."""
+    looked_at: datetime,
+) -> bool:
+    """Keep how the environment is after a recovery, and which alerts that has ended: all of it or nothing.
 
-    def put() -> None:
+    False where another round was kept since the one that was `looked_at`: it has seen by itself how all is.
+    """
+
+    def put() -> bool:
         stores = open_stores()
         stores.writer.put_probes([probe for verdict in health.services for probe in verdict.probes], environment)
-        stores.monitoring.put_round(
-            environment, at, states=states, alerts=closed, dependencies=dependencies, health=health
+        return stores.monitoring.put_round(
+            environment,
+            at,
+            expecting=looked_at,
+            states=states,
+            alerts=closed,
+            dependencies=dependencies,
+            health=health,
         )
 
-    await asyncio.to_thread(put)
+    return await asyncio.to_thread(put)
 
 
 @repeated(name="tell the cache", **WRITE)

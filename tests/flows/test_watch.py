@@ -31,9 +31,9 @@ async def watching(place: Place) -> AsyncIterator[asyncio.Task[object]]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def until(seen: Callable[[], bool]) -> None:
+async def until(seen: Callable[[], bool], seconds: float = 60) -> None:
     def look_again_and_again() -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + seconds
         while not seen():
             assert time.monotonic() < deadline, "it did not come to that"
             time.sleep(0.05)
