@@ -10,8 +10,8 @@ import socket
 import ssl
 import subprocess
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -230,8 +230,8 @@ async def test_a_redis_that_cannot_save_serves_and_says_so(on_the_host: Project,
     assert (reading.value, reading.concern) == (1, Concern.WARNING)
 
 
-@contextmanager
-def showing_a_certificate(folder: Path, days: float) -> Iterator[int]:
+@asynccontextmanager
+async def showing_a_certificate(folder: Path, days: float) -> AsyncIterator[int]:
     """A TLS server with a certificate that nobody trusts and that ends in so many days."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "it")])
     ends = datetime.now(UTC) + timedelta(days=days)
@@ -251,17 +251,8 @@ def showing_a_certificate(folder: Path, days: float) -> Iterator[int]:
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()
 
-    loop = asyncio.new_event_loop()
-    server = loop.run_until_complete(asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=context))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=context) as server:
         yield server.sockets[0].getsockname()[1]
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join()
-        server.close()
-        loop.close()
 
 
 @pytest.mark.parametrize(
@@ -276,7 +267,7 @@ def showing_a_certificate(folder: Path, days: float) -> Iterator[int]:
 async def test_a_certificate_is_read_though_nobody_trusts_it(
     on_the_host: Project, tmp_path: Path, days: float, concern: Concern, said: str
 ) -> None:
-    with showing_a_certificate(tmp_path, days) as port:
+    async with showing_a_certificate(tmp_path, days) as port:
         result = await ask(on_the_host, CertificateProbe(kind="certificate", port=port))
     assert result.ok
     assert said in result.detail

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-import flows.collection
+from tasks.repeated import unrecorded
 from tests.engines import engine_for_a_while
 from tests.monitoring.day import live_on_small_disk
 
@@ -28,10 +28,9 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="roas-day-") as name,
         pytest.MonkeyPatch.context() as patch,
         engine_for_a_while() as engine,
-    ):
         # The same looks, without the record of each that needs a server.
-        for task in ("read_outline", "sample_system", "sample_services", "look_at_application"):
-            patch.setattr(flows.collection, task, getattr(flows.collection, task).fn)
+        unrecorded(),
+    ):
         day = asyncio.run(live_on_small_disk(Path(name), patch, rounds=A_DAY, own_engine=engine))
     print(f"{A_DAY} rounds in {time.monotonic() - began:.0f} s, {len(day.lost)} of them lost to the full disk")
     print(f"alerts told: {day.opened}; not as it must be: {day.complaints or 'nothing'}")
