@@ -117,6 +117,15 @@ def test_columns_left_out_get_their_defaults(stores: Stores, writer: BatchWriter
     assert stores.deployments.get("d").started_at is not None
 
 
+def test_rows_of_one_table_may_each_have_other_columns(stores: Stores, writer: BatchWriter) -> None:
+    # As many columns as the row before, but not the same.
+    other = {name: given for name, given in probe(1).items() if name != "latency_ms"} | {"id": 7}
+    for row in (probe(0), other, probe(2)):
+        writer.put(ProbeRow, row)
+    writer.flush()
+    assert {one.detail: one.latency_ms for one in stores.monitoring.probes("prod")} == {"0": 1.5, "1": None, "2": 1.5}
+
+
 def test_owners_are_written_before_what_refers_to_them(stores: Stores, writer: BatchWriter) -> None:
     for place in range(10):
         writer.put(

@@ -32,6 +32,7 @@ from tests.stores.values import BUNDLE, ERROR, TICKET
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
+TINY = RetentionPolicy(store_bytes=1)
 
 
 def samples(service: str, begin: datetime, hours: int) -> list[Metric]:
@@ -135,8 +136,42 @@ def test_late_samples_are_in_the_sums_before_they_go(stores: Stores) -> None:
 def test_over_the_budget_the_oldest_samples_leave_early_but_never_the_last_days(stores: Stores) -> None:
     stores.monitoring.add_metrics(samples("bot", NOW - 20 * DAY, 24))
     stores.monitoring.add_metrics(samples("bot", NOW - 3 * DAY, 24))
-    compress_monitoring(stores, NOW, RetentionPolicy(store_bytes=1))
+    compress_monitoring(stores, NOW, TINY)
     assert count(stores, "monitoring", "metric_samples") == 24 * 60
+
+
+def test_over_the_budget_operations_that_went_well_leave_before_those_that_failed(
+    stores: Stores, settings: Settings
+) -> None:
+    for name, days, status in (
+        ("well", 20, OperationStatus.SUCCESS),
+        ("failed", 30, OperationStatus.FAILED),
+        ("last-well", 15, OperationStatus.SUCCESS),
+        ("failed-just-now", 3, OperationStatus.FAILED),
+        ("running", 40, OperationStatus.RUNNING),
+    ):
+        stores.deployments.begin(operation(name, days, status))
+    archive_deployments(stores, NOW, TINY)
+    assert {one.deployment_id for one in stores.deployments.history()} == {"last-well", "failed-just-now", "running"}
+    gone = {row["deployment_id"] for row in archived(settings, "deployment_logs", "deployment_operations")}
+    assert gone == {"well", "failed"}
+    assert sum(day.total for day in stores.deployments.success_by_day(1000, NOW)) == 4
+
+
+def test_over_the_budget_evidence_of_no_error_leaves_and_then_what_was_resolved(stores: Stores) -> None:
+    for name, resolved in (("old", 20), ("worked-on", 20), ("young", 3), ("open", None)):
+        stores.errors.record(replace(ERROR, error_id=name, service=name))
+        if resolved:
+            stores.errors.resolve(name, NOW - resolved * DAY, "done")
+    stores.errors.open_ticket(replace(TICKET, error_id="worked-on"))
+    for name, days in (("ev-old", 20), ("ev-young", 3)):
+        stores.errors.keep_evidence(replace(BUNDLE, bundle_id=name, error_id=None, taken_at=NOW - days * DAY))
+    assert clean_errors(stores, NOW).rows == {}
+    step = clean_errors(stores, NOW, TINY)
+    assert step.rows == {"evidence_bundles": 1, "deployment_errors": 1}
+    assert {one.error_id for one in stores.errors.list()} == {"worked-on", "young", "open"}
+    assert {one.bundle_id for one in stores.errors.evidence()} == {"ev-young"}
+    assert any("more than its budget" in note for note in step.notes)
 
 
 def test_a_dry_run_tells_and_changes_nothing(stores: Stores, settings: Settings) -> None:
