@@ -172,7 +172,8 @@ def _complaints(
         said.append(f"its value {opened['value']} is in no sample")
     of_alert = [one for one in errors if one.service == alert.service and opened["reason"] in one.text]
     blamed = {one.service for one in errors}
-    if blamed != {alert.service} or not of_alert or of_alert[0].first_seen < alert.opened_at:
+    # Recovery hears of an ill service at its first bad look, before that is enough for an alert.
+    if blamed != {alert.service} or not of_alert or of_alert[0].first_seen < began:
         said.append(f"errors: {[(one.service, one.text) for one in errors]}")
     return said
 
