@@ -390,7 +390,8 @@ class Errors:
         """Ask a person, once for one cause: what is on record is given back.
 
         A ticket of the same cause that is still open gets what is new in this one; a resolved one is opened
-        again. That the same error is seen once more is no news: its count tells it.
+        again. That the same error is seen once more is no news: its count tells it. While a ticket is open, a
+        cause of the same service and category is taken for the same one in other words.
 
         Raises:
             StoreConstraintError: No error has the ticket's error id.
@@ -399,13 +400,13 @@ class Errors:
             fingerprint = connection.scalar(
                 sa.select(_errors.c.fingerprint).where(_errors.c.error_id == ticket.error_id)
             )
-            same_cause = (
-                sa.select(_tickets)
-                .where(_tickets.c.fingerprint == fingerprint)
-                .order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc())
-                .limit(1)
-            )
-            known = connection.execute(same_cause).one_or_none()
+            newest = sa.select(_tickets).order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc()).limit(1)
+            known = connection.execute(newest.where(_tickets.c.fingerprint == fingerprint)).one_or_none()
+            if known is None or known.state == TicketState.RESOLVED:
+                in_other_words = newest.where(
+                    _tickets.c.state != TicketState.RESOLVED.value, _tickets.c.error_id.in_(_alike(ticket.error_id))
+                )
+                known = connection.execute(in_other_words).one_or_none() or known
             if known is None:
                 insert(connection, TicketRow, _from_ticket(ticket) | {"fingerprint": fingerprint or ""})
                 entries = ticket.history
@@ -489,7 +490,8 @@ class Errors:
             )
             _add_history(connection, ticket.ticket_id, [entry])
             if choice is Choice.RESOLVED:
-                _resolve(connection, ticket.error_id, entry.at, f"by {entry.by}: {entry.what}")
+                for error_id in (ticket.error_id, *connection.scalars(_alike(ticket.error_id)).all()):
+                    _resolve(connection, error_id, entry.at, f"by {entry.by}: {entry.what}")
 
     def ticket(self, ticket_id: str) -> Ticket:
         """The ticket of this id, with its history.
@@ -629,6 +631,17 @@ class Errors:
         query = sa.select(_controls).where(sa.or_(_controls.c.until.is_(None), _controls.c.until > now))
         with self._database.read() as connection:
             return [_to_pause(row) for row in connection.execute(query)]
+
+
+def _alike(error_id: str) -> sa.Select[Any]:
+    """The ids of errors of the same service and category, whatever their words; of the unknown each is its own."""
+    one, other = _errors.alias("one"), _errors.alias("other")
+    same = sa.and_(*(other.c[name] == one.c[name] for name in ("environment", "service_name", "category")))
+    return (
+        sa.select(other.c.error_id)
+        .select_from(one.join(other, same))
+        .where(one.c.error_id == error_id, one.c.category != Category.UNKNOWN.value)
+    )
 
 
 def _resolve(connection: sa.Connection, error_id: str, at: datetime, resolution: str) -> bool:

@@ -18,7 +18,7 @@ from models.errors_seen import (
 )
 from models.failures import NotFoundError, StoreConstraintError
 from models.notices import Told
-from models.recovery import RecoveryExecution, Step, TicketEntry, TicketState
+from models.recovery import Choice, RecoveryExecution, Step, TicketEntry, TicketState
 from models.sightings import SystemSample
 from tests.stores.values import BUNDLE, ERROR, TICKET
 
@@ -125,6 +125,30 @@ def test_one_cause_has_one_ticket(stores: Stores) -> None:
     assert same.tried == ("restart", "recreate")
     assert same.history[-1].what == "seen again"
     assert len(stores.errors.tickets(TicketState.OPEN, "prod")) == 1
+
+
+def test_while_a_ticket_is_open_the_same_category_in_other_words_is_the_same_cause(stores: Stores) -> None:
+    in_other_words = replace(ERROR.verdict, template="bind: address <n>", pattern_name="bind")
+    stores.errors.record(ERROR)
+    stores.errors.record(replace(ERROR, error_id="e2", verdict=in_other_words))
+    stores.errors.record(replace(ERROR, error_id="e3", service="other"))
+    stores.errors.open_ticket(TICKET)
+    assert stores.errors.open_ticket(replace(TICKET, ticket_id="t2", error_id="e2")).ticket_id == "t1"
+    assert stores.errors.open_ticket(replace(TICKET, ticket_id="t3", error_id="e3")).ticket_id == "t3"
+
+    by_hand = TicketEntry(at=NOON, by="anna", what="port freed")
+    stores.errors.answer(stores.errors.ticket("t1"), Choice.RESOLVED, by_hand)
+    assert [one.error_id for one in stores.errors.open_errors()] == ["e3"]
+    assert stores.errors.open_ticket(replace(TICKET, ticket_id="t4", error_id="e2")).ticket_id == "t4"
+
+
+def test_unknown_causes_have_a_ticket_each(stores: Stores) -> None:
+    unknown = replace(ERROR.verdict, category=Category.UNKNOWN)
+    for number in (1, 2):
+        verdict = replace(unknown, template=f"words {number}")
+        stores.errors.record(replace(ERROR, error_id=f"e{number}", verdict=verdict))
+        asked = replace(TICKET, ticket_id=f"t{number}", error_id=f"e{number}")
+        assert stores.errors.open_ticket(asked).ticket_id == f"t{number}"
 
 
 def test_a_ticket_moves_only_from_where_it_stands(stores: Stores) -> None:
