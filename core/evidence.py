@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from core.classification import shipped_patterns, tells_of_failure
 from core.patterns import GENERIC, PatternSet
@@ -28,6 +28,7 @@ LATE = datetime.max.replace(tzinfo=UTC)
 _KILLED = 137
 _ENDED = frozenset({"exited", "dead", "restarting"})
 _LEADING_UP = 2
+_JUST_NOW = timedelta(seconds=15)
 _LONGEST_LINE = 400
 
 
@@ -227,7 +228,7 @@ def evidence_of(bundle: EvidenceBundle) -> Evidence | None:
     lines = [line for log in bundle.logs if log.container == worst.name for line in log.lines]
     return Evidence(
         exit_code=worst.exit_code,
-        oom_killed=worst.memory.grade is MemoryGrade.PROVEN and worst.state != "running",
+        oom_killed=worst.memory.grade is MemoryGrade.PROVEN and (worst.state != "running" or _fell(worst, bundle)),
         container_state=worst.state,
         restart_count=worst.restart_count,
         health=worst.health,
@@ -235,20 +236,23 @@ def evidence_of(bundle: EvidenceBundle) -> Evidence | None:
         probe_outputs=tuple(
             probe.output
             for probe in bundle.probes
-            if probe.service == bundle.service
-            and not (probe.ok or _was_over(probe, bundle.probes) or _came_too_late(probe, worst))
+            if probe.service == bundle.service and not probe.ok and not _was_over(probe, bundle.probes)
         )[-10:],
     )
+
+
+def _fell(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
+    """Whether a container that runs was killed for memory just now: the engine may have it back within a second."""
+    mine = [event for event in bundle.events if event.container_id == one.container_id]
+    ends = [event.happened_at for event in mine if event.action == "die"]
+    if not ends or bundle.taken_at - ends[-1] > _JUST_NOW:
+        return False
+    return any(event.action == "oom" and abs(event.happened_at - ends[-1]) <= _JUST_NOW for event in mine)
 
 
 def _was_over(probe: ProbeOutput, probes: Sequence[ProbeOutput]) -> bool:
     """Whether the same check passed later: what refused it while it started explains no failure of today."""
     return any(other.ok and other.source == probe.source and other.last_at > probe.last_at for other in probes)
-
-
-def _came_too_late(probe: ProbeOutput, container: ContainerEvidence) -> bool:
-    """Whether a check met a container that was just ending: what the engine says then is no cause of that end."""
-    return container.state in _ENDED and "OCI runtime exec failed" in probe.output
 
 
 def _who_says_so(sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent]) -> str:

@@ -9,10 +9,13 @@ from core.collection import ILL
 from core.health import judge_service, unknown_service
 from models.compose import Application, ServiceDeclaration
 from models.environments import Environment, ServiceSpec
-from models.errors_seen import Category, Severity, Strategy, Verdict
+from models.errors_seen import Category, Evidence, Severity, Strategy, Verdict
 from models.health import HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.operations import StateChange
 from models.sightings import Sighting
+
+_SEVERAL = "several services fail at once"
+"""Instead of the template of their words: who fails differs from look to look, and the cause is one."""
 
 
 def worst_service(report: HealthReport) -> ServiceVerdict:
@@ -43,16 +46,41 @@ def state_changes(report: HealthReport, before: Mapping[str, str], deployment_id
     ]
 
 
-def as_failure(verdict: Verdict) -> Verdict:
-    """The verdict on words that came out of a failure: it may be of unknown cause, but not benign."""
+def as_failure(verdict: Verdict, evidence: Evidence | None = None) -> Verdict:
+    """The verdict on words that came out of a failure: it may be of unknown cause, but not benign.
+
+    What ended well has failed all the same where it was to stay up.
+    """
     if verdict.category is not Category.BENIGN:
         return verdict
+    if evidence is not None and evidence.container_state == "exited" and evidence.exit_code == 0:
+        return dataclasses.replace(
+            verdict,
+            category=Category.CONTAINER_EXITED,
+            severity=Severity.HIGH,
+            strategy=Strategy.RESTART_SERVICE,
+            reason="It ended with exit code 0, and it is to stay up.",
+        )
     return dataclasses.replace(
         verdict,
         category=Category.UNKNOWN,
         severity=Severity.HIGH,
         strategy=Strategy.INVESTIGATE,
         reason="the operation failed, and its words name no known cause",
+    )
+
+
+def as_one_of_several(verdict: Verdict, failing: int) -> Verdict:
+    """The verdict on one of so many services that fail at once: their one cause is in none of their words."""
+    return dataclasses.replace(
+        verdict,
+        category=Category.UNKNOWN,
+        severity=Severity.CRITICAL,
+        strategy=Strategy.INVESTIGATE,
+        reason=f"{failing} services fail at once, which points to the host or the engine.",
+        pattern_name=None,
+        span=None,
+        template=_SEVERAL,
     )
 
 

@@ -20,7 +20,9 @@ _LONGEST_WAIT = timedelta(minutes=5)
 _JITTER = 0.2
 _BETWEEN_LOGINS = timedelta(minutes=5)
 _LOGINS_A_DAY = 6
-_AT_ONCE = 3
+
+AT_ONCE = 3
+"""So many services that fail at once have one cause outside of all of them."""
 
 _REMEMBERED = 3
 
@@ -32,6 +34,9 @@ SHORT_WAIT = timedelta(seconds=15)
 
 _SILENT = frozenset({Category.TIMEOUT, Category.DNS_FAILURE, Category.DEPENDENCY_REFUSED})
 """What a wait may mend, and a restart too. A service that says itself what it waits for is not restarted for it."""
+
+_GONE_FOR_GOOD = frozenset({"discord_gateway_closed"})
+"""What a service says of a session that it gets again by itself within seconds, or not at all."""
 
 _BY_GOING_BACK = frozenset({Strategy.FIX_CONFIG, Strategy.INVESTIGATE})
 """A person's work that a release which just came is likely to have made necessary."""
@@ -365,7 +370,8 @@ def _strategy(
 ) -> Strategy:
     """The verdict's strategy, a restart where waiting was in vain, or to go back: once, soon after a deployment."""
     usual, tried = error.verdict.strategy, {one.strategy for one in run}
-    if usual is Strategy.WAIT_AND_RETRY and usual in tried and error.verdict.category in _SILENT:
+    silent = error.verdict.category in _SILENT or error.verdict.pattern_name in _GONE_FOR_GOOD
+    if usual is Strategy.WAIT_AND_RETRY and usual in tried and silent:
         usual = Strategy.RESTART_SERVICE
     if usual is Strategy.RESTART_DEPENDENCY_THEN_SERVICE and not _dependencies(error):
         # What refused it is up by now, so only the service itself is left to restart.
@@ -377,7 +383,7 @@ def _strategy(
 
 
 def _hindrance(strategy: Strategy, policy: RecoveryPolicy, facts: RecoveryFacts, service: str | None) -> str | None:
-    if facts.failing_services >= _AT_ONCE:
+    if facts.failing_services >= AT_ONCE:
         return (
             f"{facts.failing_services} services fail at once, which points to the host or the engine:"
             " none of them is touched until the one cause is found."

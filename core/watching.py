@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from core.collection import ILL, first_causes
 from core.judging import judge_declared
+from core.recovery import AT_ONCE
 from models.compose import ServiceDeclaration
 from models.environments import ServiceSpec
 from models.health import ServiceHealth, ServiceVerdict
@@ -18,9 +19,6 @@ from models.sightings import ContainerEvent, Sighting
 SETTLE = timedelta(seconds=15)
 """How long the engine may take to bring a container back by itself, and dependants to notice that a cause is gone.
 Failures within it count as failures at once."""
-
-AT_ONCE = 3
-"""So many independent services that fail at once have one cause outside of all of them."""
 
 LOOP = 3
 """So many ends within SETTLE are a loop that the engine's own restarts do not end."""
@@ -139,6 +137,9 @@ def judge_verdict(
         return replace(sign, heed=Heed.WAIT, reason=wish)
     if any(seen.state == "restarting" for seen in mine):
         return replace(sign, heed=Heed.WAIT, reason="the engine is restarting it")
+    if any(_has_just_begun(seen, now) for seen in mine):
+        # The verdict may be of the life before, or of a check that came before the service was ready.
+        return replace(sign, heed=Heed.WAIT, reason="it was started a moment ago")
     return sign
 
 
@@ -152,6 +153,11 @@ def taken_away(mine: Sequence[Sighting]) -> str | None:
 def likeness(service: str, sightings: Sequence[Sighting]) -> str:
     """The same as long as the service's containers are in the same life and state."""
     return _likeness(_containers(service, sightings))
+
+
+def _has_just_begun(seen: Sighting, now: datetime) -> bool:
+    young = seen.started_at is not None and now - seen.started_at < SETTLE
+    return seen.state == "running" and seen.health != "unhealthy" and young
 
 
 def sort_out(signs: Sequence[Sign], around: Surroundings, now: datetime) -> Round:

@@ -14,9 +14,8 @@ from pydantic import Field
 
 from core.alerts import maintenance_windows
 from core.evidence import reachable
-from core.recovery import PROVEN_AFTER
+from core.recovery import AT_ONCE, PROVEN_AFTER
 from core.watching import (
-    AT_ONCE,
     LOOP,
     SETTLE,
     WELL,
@@ -49,7 +48,7 @@ from tasks.notifications import UNHEALTHY, announce, tell_people
 from tasks.recovery import cut_off_recoveries, read_patterns, settle_well, stopped_by_person
 from tasks.repeated import unrecorded
 from tasks.services import look_at_application, read_changes
-from tasks.watching import beat, in_hand, listen
+from tasks.watching import beat, in_hand, listen, look_around
 
 log = logging.getLogger("roas")
 
@@ -124,7 +123,8 @@ class _Vigil:
         self._failed: dict[str, datetime] = {}
         self._handed: dict[str, tuple[str, datetime]] = {}
         self._away: dict[str, datetime] = {}
-        self._crashed: dict[str, tuple[str, datetime]] = {}
+        self._last_end: dict[str, ContainerEvent] = {}
+        self._crashed: dict[str, tuple[datetime, datetime]] = {}
         self._put_off: dict[str, datetime] = {}
         self._noting: set[asyncio.Task[None]] = set()
         self._evidence: dict[str, tuple[str, list[EvidenceBundle]]] = {}
@@ -145,6 +145,7 @@ class _Vigil:
                 self._stopped.discard(event.container_id)
             elif event.action == "die" and event.service not in self._recovering:
                 self._ends.setdefault(event.service, deque(maxlen=LOOP)).append(event.happened_at)
+                self._last_end[event.service] = event
             if is_bad(event) and event.service not in self._recovering:
                 self.suspects.add(event.service)
 
@@ -155,7 +156,7 @@ class _Vigil:
         if application is None:
             return
         try:
-            sightings, held = await asyncio.gather(look_at_application(self._declared), in_hand(self._declared.name))
+            sightings, held = await look_around(self._declared)
             signs = self._signs(application, self.suspects, sightings, datetime.now(UTC))
             failed = [sign for sign in signs if sign.heed is Heed.HAND_OVER and sign.service in self.suspects]
             if held is not None or len(failed) >= AT_ONCE:
@@ -182,7 +183,7 @@ class _Vigil:
             self._look_again(timedelta())
             return
         try:
-            sightings, held = await asyncio.gather(look_at_application(self._declared), in_hand(self._declared.name))
+            sightings, held = await look_around(self._declared)
         except EngineError as error:
             log.info("%s cannot be looked at: %s", ", ".join(sorted(suspects)), error)
             return
@@ -302,9 +303,11 @@ class _Vigil:
     def _follow(self, found: Round, now: datetime) -> None:
         for sign in (*found.wait, *found.leave):
             self._say(sign.service, f"{sign.service} is left alone: {sign.reason}")
-            if sign.crashed and self._crashed.get(sign.service, ("",))[0] != sign.likeness:
-                self._crashed[sign.service] = (sign.likeness, now)
-                self._note(sign.service, f"service {sign.service} ended by itself, and {sign.reason}")
+            end = self._last_end.get(sign.service)
+            if sign.crashed and end is not None and self._crashed.get(sign.service, (None,))[0] != end.happened_at:
+                self._crashed[sign.service] = (end.happened_at, now)
+                code = end.attributes.get("exitCode", "unknown")
+                self._note(sign.service, f"{sign.service} exited with code {code}, and the engine starts it again")
         if found.wait:
             self._look_again(SETTLE)
         for sign in found.hand_over:
@@ -395,6 +398,7 @@ class _Vigil:
         self._stopped &= {seen.container_id for seen in sightings}
         for known in (
             self._ends,
+            self._last_end,
             self._failed,
             self._handed,
             self._said,

@@ -16,7 +16,7 @@ from prefect import task
 from adapters.docker_engine import EventStream
 from models.environments import Environment
 from models.failures import EngineError
-from models.sightings import ContainerEvent
+from models.sightings import ContainerEvent, Sighting
 from tasks.doors import engine_of
 from tasks.lease import held_by
 from tasks.patience import LOOK, WRITE
@@ -263,6 +263,18 @@ class _Listener(threading.Thread):
 async def in_hand(environment: str) -> str | None:
     """Who operates on an environment now, and why; None where nobody does."""
     return await asyncio.to_thread(held_by, environment)
+
+
+@task(name="look around", **LOOK)
+async def look_around(environment: Environment) -> tuple[list[Sighting], str | None]:
+    """Every container of an environment, and who operates on it now; one task, since a service is down meanwhile.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+    seen = asyncio.to_thread(lambda: engine_of(environment).sightings(environment.project))
+    sightings, held = await asyncio.gather(seen, asyncio.to_thread(held_by, environment.name))
+    return sightings, held
 
 
 @repeated(name="show that the watch goes on", **WRITE)

@@ -112,6 +112,20 @@ def test_a_child_killed_in_a_container_that_goes_on_is_told_as_such() -> None:
     assert found.sentence.startswith("a process in it was killed")
 
 
+@pytest.mark.parametrize(("seconds_ago", "counts"), [(3, True), (60, False)])
+def test_a_kill_for_memory_counts_for_a_container_that_is_back_already_where_it_was_just_now(
+    seconds_ago: int, counts: bool
+) -> None:
+    events = tuple(
+        replace(DIED, action=action, happened_at=BUNDLE.taken_at - timedelta(seconds=seconds_ago))
+        for action in ("oom", "die")
+    )
+    back = container_evidence(replace(KILLED, state="running", service=BUNDLE.service), MemorySigns(), events)
+    found = evidence_of(replace(BUNDLE, containers=(back,), events=events))
+    assert found is not None
+    assert found.oom_killed is counts
+
+
 def test_a_proven_kill_is_in_the_words_of_the_end_and_guesses_are_not() -> None:
     proven = container_evidence(replace(KILLED, oom_killed=True), MemorySigns())
 
@@ -324,16 +338,3 @@ def test_a_check_that_passed_since_explains_no_failure_of_today() -> None:
     assert weighed(refused) == ("refused",)
     assert weighed(refused, passed) == ()
     assert weighed(refused, passed, again) == ("503",)
-
-
-def test_a_check_that_met_a_container_which_was_ending_does_not_explain_its_end() -> None:
-    refused = "exit code -1: OCI runtime exec failed: exec failed: unable to start container process: connection reset"
-
-    def weighed(state: str) -> tuple[str, ...]:
-        containers = tuple(replace(one, state=state) for one in BUNDLE.containers)
-        found = evidence_of(replace(BUNDLE, probes=(answer("web", output=refused),), containers=containers))
-        assert found is not None
-        return found.probe_outputs
-
-    assert weighed("running") == (refused,)
-    assert weighed("exited") == ()

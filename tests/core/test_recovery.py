@@ -74,6 +74,23 @@ def of_strategy(strategy: Strategy) -> RecordedError:
     return replace(ERROR, verdict=replace(VERDICT, strategy=strategy))
 
 
+@pytest.mark.parametrize(
+    ("pattern", "then"),
+    [
+        ("discord_gateway_closed", Strategy.RESTART_SERVICE),
+        ("discord_rate_limit", Strategy.WAIT_AND_RETRY),
+    ],
+)
+def test_a_session_that_does_not_come_back_by_itself_is_begun_anew_but_no_login_follows_a_limit(
+    pattern: str, then: Strategy
+) -> None:
+    waits = of_strategy(Strategy.WAIT_AND_RETRY)
+    lost = replace(waits, verdict=replace(waits.verdict, category=Category.DISCORD_API, pattern_name=pattern))
+    vain = replace(tried(timedelta(seconds=40)), strategy=Strategy.WAIT_AND_RETRY)
+    assert plan(error=lost).strategy is Strategy.WAIT_AND_RETRY
+    assert plan(vain, error=lost).strategy is then
+
+
 def test_the_first_failure_is_acted_on_at_once() -> None:
     first = plan()
 

@@ -161,6 +161,18 @@ def test_failures_within_the_settle_window_count_as_at_once() -> None:
     assert sort_out([bad("c")], Surroundings(failed=long_ago), NOON).at_once == ()
 
 
+@pytest.mark.parametrize(
+    ("seconds", "health", "heed"),
+    [(5, "starting", Heed.WAIT), (5, None, Heed.WAIT), (5, "unhealthy", Heed.HAND_OVER), (60, None, Heed.HAND_OVER)],
+)
+def test_a_sweep_gives_what_was_started_a_moment_ago_the_time_to_settle(
+    seconds: int, health: str | None, heed: Heed
+) -> None:
+    began = replace(SEEN, health=health, started_at=NOON - timedelta(seconds=seconds))
+    verdict = ServiceVerdict(service="web", health=ServiceHealth.UNHEALTHY, reason="runs, but its probe failed")
+    assert judge_verdict(verdict, [began], stopped=False, seen_so=None, now=NOON).heed is heed
+
+
 def test_nothing_is_handed_over_twice_or_while_somebody_has_it_in_hand() -> None:
     handed = {"web": ("now", NOON)}
     assert sort_out([bad("web")], Surroundings(handed=handed), NOON).leave
