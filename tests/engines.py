@@ -201,14 +201,18 @@ def engine_of_the_session() -> Iterator[OwnEngine]:
 
 
 @contextmanager
-def engine_for_a_while() -> Iterator[OwnEngine]:
-    """A running engine with the image that tests use, and nothing left of it afterwards. Needs root and dockerd."""
+def engine_for_a_while(*images: str) -> Iterator[OwnEngine]:
+    """A running engine with the image that tests use and these, and nothing left of it afterwards.
+
+    Needs root and dockerd.
+    """
     # Not pytest's folder: a socket's path may be 107 characters at most.
     folder = Path(tempfile.mkdtemp(prefix="roas-engine-"))
     engine = OwnEngine(folder)
     try:
         engine.start()
-        engine.load(IMAGE)
+        for image in (IMAGE, *images):
+            engine.load(image)
         yield engine
         engine.clear()
         engine.stop()

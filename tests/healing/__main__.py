@@ -14,14 +14,16 @@ import secrets
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from prefect.testing.utilities import prefect_test_harness
 
+from tests.engines import engine_for_a_while
 from tests.healing.enduring import Harm, Survived, survive
 from tests.healing.harms import HARMS
-from tests.healing.scenes import Sample, Stranger
+from tests.healing.scenes import IMAGES, Sample, Stranger
 
 
 def main() -> int:
@@ -29,7 +31,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*")
     parser.add_argument("--beside", type=int, default=2, help="so many samples at once")
+    parser.add_argument("--log", type=Path, help="a file for what the watches say")
     asked = parser.parse_args()
+    _say_it_to(asked.log)
     harms = [harm for harm in HARMS if not asked.words or any(word in harm.name for word in asked.words)]
     print("| harm | cause | judged | done | end | detected | acted | verified | attempts | tickets |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
@@ -38,14 +42,22 @@ def main() -> int:
         return asyncio.run(_campaign(harms, Path(folder), asked.beside))
 
 
+def _say_it_to(log: Path | None) -> None:
+    """What is said goes into a file, or nowhere: the screen is for the table."""
+    roas = logging.getLogger("roas")
+    roas.propagate = False
+    roas.addHandler(logging.NullHandler() if log is None else logging.FileHandler(log))
+    for handler in roas.handlers:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+
+
 async def _campaign(harms: list[Harm], folder: Path, beside: int) -> int:
     stranger = Stranger(f"stranger-{secrets.token_hex(4)}")
     stranger.begin()
     shown, places, wrong = stranger.shows(), asyncio.Semaphore(beside), 0
 
-    async def one(number: int, harm: Harm) -> bool:
+    async def one(harm: Harm, sample: Sample) -> bool:
         async with places:
-            sample = Sample(environments=folder, name=f"sample-{number}")
             try:
                 survived = await survive(harm, sample)
                 complaints = survived.complaints()
@@ -60,7 +72,12 @@ async def _campaign(harms: list[Harm], folder: Path, beside: int) -> int:
             return not complaints
 
     try:
-        well = await asyncio.gather(*(one(number, harm) for number, harm in enumerate(harms)))
+        samples = [(harm, Sample(environments=folder, name=f"sample-{n}")) for n, harm in enumerate(harms)]
+        well = await asyncio.gather(*(one(harm, sample) for harm, sample in samples if not harm.own_engine))
+        if hurting := [one_of for one_of in samples if one_of[0].own_engine]:
+            with engine_for_a_while(*IMAGES) as engine:
+                for harm, sample in hurting:
+                    well.append(await one(harm, replace(sample, engine=engine.address, known_engine=engine)))
         wrong = well.count(False)
         if stranger.shows() != shown:
             wrong += 1
@@ -91,7 +108,7 @@ def _after(survived: Survived, moment: datetime | None) -> str:
 
 
 if __name__ == "__main__":
-    logging.disable(logging.ERROR)
+    logging.getLogger("prefect").setLevel(logging.CRITICAL)
     with prefect_test_harness(server_startup_timeout=300):
         outcome = main()
     sys.exit(outcome)

@@ -7,7 +7,7 @@ import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractContextManager, ExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -23,11 +23,11 @@ from tests.flows.test_interruption import roas
 from tests.healing.scenes import SERVICES, Sample
 
 PRECIOUS = "what a person would miss"
-PATIENCE_SECONDS = 150.0
+PATIENCE_SECONDS = 300.0
 QUIET_SECONDS = 17.0
 """Longer than the watch lets things settle: what would loop has begun again by then."""
 
-_BEGUN_WITHIN_SECONDS = 30.0
+_BEGUN_WITHIN_SECONDS = 120.0
 _MOST_ATTEMPTS = 3
 
 
@@ -37,6 +37,7 @@ class End(StrEnum):
     HEALED = "healed"
     TICKET = "one ticket"
     LEFT = "left alone"
+    BACK = "back by itself"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,7 +48,7 @@ class Harm:
     carried out. `changes` is how this sample differs from the usual one. `release` is deployed once the usual
     one is proven. `unwatched`: it happens before the watch begins. `meanwhile` goes on from before the harm to
     the end. `killed_at`: the first watch is a process of its own, killed at that moment. `down` are services
-    that do not serve afterwards.
+    that do not serve afterwards. `own_engine`: the sample has an engine of its own, which may be hurt.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Harm:
     down: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     loses_data: bool = False
+    own_engine: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,7 +85,7 @@ class Survived:
     in_time: bool
     began: datetime
     later_tries: int
-    starts: int
+    starts: int = 0
 
     @property
     def open_tickets(self) -> tuple[Ticket, ...]:
@@ -105,7 +107,7 @@ class Survived:
         if harm.end is not End.LEFT and stands != well:
             said.append(f"it stands {self.stands}")
         open_errors = [one.error_id for one in self.errors if one.resolved_at is None]
-        if harm.end is End.HEALED:
+        if harm.end in (End.HEALED, End.BACK):
             said += [f"errors stay open: {open_errors}"] if open_errors else []
             said += [f"tickets stay open: {[one.title for one in self.open_tickets]}"] if self.open_tickets else []
         elif harm.end is End.TICKET:
@@ -117,7 +119,7 @@ class Survived:
         return said
 
     def _rows(self) -> list[str]:
-        if self.harm.end is End.LEFT:
+        if self.harm.end in (End.LEFT, End.BACK):
             return []
         error = self.blamed
         if error is None:
@@ -169,6 +171,26 @@ class Survived:
 
 async def survive(harm: Harm, sample: Sample, *, quiet: float = QUIET_SECONDS) -> Survived:
     """Start the sample, watch it, hurt it, and wait for the end."""
+    await started(sample, harm)
+    before = await asyncio.to_thread(sample.lives)
+    with ExitStack() as held:
+        starts = held.enter_context(sample.starts(harm.service or ""))
+        if harm.meanwhile is not None:
+            held.enter_context(harm.meanwhile(sample))
+        began = datetime.now().astimezone()
+        if harm.killed_at is not None:
+            began = await asyncio.to_thread(_killed_in_the_middle, harm, sample)
+        elif harm.unwatched:
+            await asyncio.to_thread(harm.inject, sample)
+        async with watching(sample):
+            if harm.killed_at is None and not harm.unwatched:
+                return await hurt(harm, sample, quiet=quiet)
+            survived = await _endured(harm, sample, before, began, quiet=quiet)
+            return replace(survived, starts=len(starts))
+
+
+async def started(sample: Sample, harm: Harm) -> None:
+    """Start the sample as a harm wants it, with something precious in its volume."""
     await asyncio.to_thread(sample.set_up)
     sample.declare(harm.changes, **harm.fields)
     await _proven(sample)
@@ -176,22 +198,26 @@ async def survive(harm: Harm, sample: Sample, *, quiet: float = QUIET_SECONDS) -
     if harm.release is not None:
         sample.declare(harm.release, **harm.fields)
         await _proven(sample)
+
+
+async def hurt(harm: Harm, sample: Sample, *, quiet: float = QUIET_SECONDS) -> Survived:
+    """Hurt the watched sample, and wait for the end."""
     before = await asyncio.to_thread(sample.lives)
     began = datetime.now().astimezone()
-    with ExitStack() as held:
-        if harm.meanwhile is not None:
-            held.enter_context(harm.meanwhile(sample))
-        if harm.killed_at is not None:
-            await asyncio.to_thread(_killed_in_the_middle, harm, sample)
-        elif harm.unwatched:
-            await asyncio.to_thread(harm.inject, sample)
-        async with watching(sample):
-            if harm.killed_at is None and not harm.unwatched:
-                await asyncio.to_thread(harm.inject, sample)
-            in_time = await asyncio.to_thread(_ended, harm, sample)
-            tries = len(tries_of(sample))
-            await asyncio.sleep(quiet)
-            return await _seen(harm, sample, before, began, in_time=in_time, tries=tries)
+    await asyncio.to_thread(harm.inject, sample)
+    return await _endured(harm, sample, before, began, quiet=quiet)
+
+
+async def _endured(
+    harm: Harm, sample: Sample, before: dict[str, tuple[str, str]], began: datetime, *, quiet: float
+) -> Survived:
+    in_time = await asyncio.to_thread(_ended, harm, sample, began)
+    tries = len(tries_of(sample, began))
+    await asyncio.sleep(quiet)
+    if harm.end is End.BACK:
+        # What the watch noted of it meanwhile is closed only once all has been well for a while.
+        in_time = in_time and await asyncio.to_thread(_ended, harm, sample, began)
+    return await _seen(harm, sample, before, began, in_time=in_time, tries=tries)
 
 
 @asynccontextmanager
@@ -203,7 +229,7 @@ async def watching(sample: Sample) -> AsyncIterator[None]:
     try:
         assert await asyncio.to_thread(
             _comes, lambda: open_stores().monitoring.heartbeats().get(name) != last, _BEGUN_WITHIN_SECONDS
-        )
+        ), "the watch did not begin"
         yield
     finally:
         task.cancel()
@@ -216,31 +242,33 @@ async def _proven(sample: Sample) -> None:
     assert result.success, result.reason
 
 
-def _killed_in_the_middle(harm: Harm, sample: Sample) -> None:
-    """A watch in a process of its own, killed where it has come to that moment."""
+def _killed_in_the_middle(harm: Harm, sample: Sample) -> datetime:
+    """A watch in a process of its own, killed where it has come to that moment; gives when the harm was done."""
     at = harm.killed_at
     assert at is not None
     with roas("watch", sample.name) as process:
         name = f"watch/{sample.name}"
-        assert _comes(lambda: name in open_stores().monitoring.heartbeats(), 2 * _BEGUN_WITHIN_SECONDS)
+        assert _comes(lambda: name in open_stores().monitoring.heartbeats(), _BEGUN_WITHIN_SECONDS)
+        began = datetime.now().astimezone()
         harm.inject(sample)
         assert _comes(lambda: at(sample), PATIENCE_SECONDS, look_again=0.005), "it did not come to that moment"
         process.send_signal(signal.SIGKILL)
+    return began
 
 
-def _ended(harm: Harm, sample: Sample) -> bool:
+def _ended(harm: Harm, sample: Sample, began: datetime) -> bool:
     if harm.end is End.LEFT:
         return True
-    return _comes(lambda: _has_ended(harm, sample), PATIENCE_SECONDS)
+    return _comes(lambda: _has_ended(harm, sample, began), PATIENCE_SECONDS)
 
 
-def _has_ended(harm: Harm, sample: Sample) -> bool:
-    store = open_stores().errors
-    if any(one.ended_at is None for one in tries_of(sample)):
+def _has_ended(harm: Harm, sample: Sample, began: datetime) -> bool:
+    if any(one.ended_at is None for one in tries_of(sample, began)):
         return False
     if harm.end is End.TICKET:
-        return any(one.state is not TicketState.RESOLVED for one in store.tickets(environment=sample.name))
-    if not (errors := store.list(sample.name)) or any(one.resolved_at is None for one in errors):
+        return any(one.state is not TicketState.RESOLVED for one in _tickets_of(sample, began))
+    errors = _errors_of(sample, began)
+    if any(one.resolved_at is None for one in errors) or (not errors and harm.end is not End.BACK):
         return False
     return all(told[-1] == "healthy" for name, told in sample.state().containers.items() if name in SERVICES)
 
@@ -254,17 +282,26 @@ def _comes(seen: Callable[[], bool], within: float, *, look_again: float = 0.05)
     return True
 
 
-def tries_of(sample: Sample) -> tuple[RecoveryExecution, ...]:
+def tries_of(sample: Sample, since: datetime | None = None) -> tuple[RecoveryExecution, ...]:
     """What was tried at the sample, oldest first."""
-    return tuple(open_stores().errors.executions(environment=sample.name))
+    tries = open_stores().errors.executions(environment=sample.name)
+    return tuple(one for one in tries if since is None or one.started_at >= since)
+
+
+def _errors_of(sample: Sample, began: datetime) -> tuple[RecordedError, ...]:
+    errors = [one for one in open_stores().errors.list(sample.name) if one.last_seen >= began]
+    return tuple(sorted(errors, key=lambda one: one.first_seen))
+
+
+def _tickets_of(sample: Sample, began: datetime) -> tuple[Ticket, ...]:
+    return tuple(one for one in open_stores().errors.tickets(environment=sample.name) if one.opened_at >= began)
 
 
 async def _seen(
     harm: Harm, sample: Sample, before: dict[str, tuple[str, str]], began: datetime, *, in_time: bool, tries: int
 ) -> Survived:
-    store = open_stores().errors
     state = await asyncio.to_thread(sample.state)
-    after = tries_of(sample)
+    after = tries_of(sample, began)
     return Survived(
         harm=harm,
         sample=sample,
@@ -272,11 +309,10 @@ async def _seen(
         after=await asyncio.to_thread(sample.lives),
         stands={name: told[-1] for name, told in state.containers.items()},
         precious=await asyncio.to_thread(sample.precious),
-        errors=tuple(sorted(store.list(sample.name), key=lambda one: one.first_seen)),
+        errors=_errors_of(sample, began),
         tries=after,
-        tickets=tuple(store.tickets(environment=sample.name)),
+        tickets=_tickets_of(sample, began),
         in_time=in_time,
         began=began,
         later_tries=len(after) - tries,
-        starts=await asyncio.to_thread(sample.starts, harm.service or "", began),
     )

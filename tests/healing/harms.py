@@ -14,9 +14,11 @@ from models.settings import Settings
 from tasks.stores import open_stores
 from tests.faults.scenes import IMAGE, says
 from tests.healing.enduring import End, Harm, tries_of
-from tests.healing.scenes import Sample
+from tests.healing.scenes import SERVICES, Sample
 
+_ENGINE_HANGS_SECONDS = 20
 _RESTARTS = (Strategy.RESTART_SERVICE, Strategy.WAIT_AND_RETRY)
+_NO_ANSWER = (Category.HEALTHCHECK_FAILED, Category.TIMEOUT)
 _NOTES = {
     "image": IMAGE,
     "init": True,
@@ -173,6 +175,22 @@ def _script(words: str) -> Callable[[Sample], object]:
     return inject
 
 
+def _restart_the_engine(sample: Sample) -> None:
+    sample.own_engine.stop()
+    sample.own_engine.start()
+
+
+def _kill_the_engine(sample: Sample) -> None:
+    sample.own_engine.kill()
+    sample.own_engine.start()
+
+
+def _let_the_engine_hang(sample: Sample) -> None:
+    sample.own_engine.freeze()
+    time.sleep(_ENGINE_HANGS_SECONDS)
+    sample.own_engine.thaw()
+
+
 def _recorded(sample: Sample) -> bool:
     return bool(open_stores().errors.list(sample.name))
 
@@ -213,28 +231,59 @@ HARMS = (
         strategies=(),
         down=("redis", "bot"),
     ),
-    Harm(name="bot hangs", inject=fail("bot", "hang"), categories=(Category.HEALTHCHECK_FAILED, Category.TIMEOUT)),
-    Harm(name="bot answers too late", inject=fail("bot", "slow")),
-    Harm(name="bot stands still", inject=docker("kill", "--signal", "STOP", service="bot")),
-    Harm(name="redis hangs", inject=fail("redis", "hang"), service="redis"),
+    Harm(
+        name="prometheus paused",
+        inject=docker("pause", service="prometheus"),
+        service="prometheus",
+        end=End.TICKET,
+        strategies=(),
+        down=("prometheus",),
+    ),
+    Harm(name="bot hangs", inject=fail("bot", "hang"), categories=_NO_ANSWER, strategies=_RESTARTS),
+    Harm(name="bot answers too late", inject=fail("bot", "slow"), categories=_NO_ANSWER, strategies=_RESTARTS),
+    Harm(
+        name="bot stands still",
+        inject=docker("kill", "--signal", "STOP", service="bot"),
+        categories=_NO_ANSWER,
+        strategies=_RESTARTS,
+    ),
+    Harm(
+        name="redis hangs",
+        inject=fail("redis", "hang"),
+        service="redis",
+        categories=_NO_ANSWER,
+        strategies=_RESTARTS,
+    ),
     Harm(
         name="prometheus hangs",
         inject=docker("kill", "--signal", "STOP", service="prometheus"),
         service="prometheus",
+        categories=_NO_ANSWER,
+        strategies=_RESTARTS,
     ),
     Harm(name="bot out of memory", inject=fail("bot", "leak"), categories=(Category.OOM_KILLED,)),
     Harm(name="bot crashes once", inject=fail("bot", "exit"), categories=(Category.CONTAINER_EXITED,)),
-    Harm(name="bot lost its gateway", inject=fail("bot", "disconnected")),
+    Harm(
+        name="bot lost its gateway",
+        inject=fail("bot", "disconnected"),
+        categories=(Category.DISCORD_API,),
+        # It is given the time to come back by itself first.
+        strategies=_RESTARTS,
+    ),
     Harm(name="bot flaps", inject=fail("bot", "flapping")),
     Harm(
         name="bot has too many processes",
         inject=_too_many_processes,
-        strategies=_RESTARTS,
+        end=End.TICKET,
+        categories=(Category.RESOURCE_LIMIT,),
+        strategies=(),
+        down=("bot",),
     ),
     Harm(
         name="bot ends with 0 and nobody restarts it",
         inject=lambda sample: sample.inside("bot", "sh", "-c", "kill -TERM 1"),
         changes={"bot": {"restart": "no"}},
+        categories=(Category.CONTAINER_EXITED, Category.DEPENDENCY_REFUSED),
     ),
     Harm(
         name="bot stopped by a person",
@@ -383,6 +432,29 @@ HARMS = (
         end=End.TICKET,
         changes={"notes": _NOTES},
         strategies=(Strategy.RUN_SCRIPT,),
+    ),
+    Harm(
+        name="engine restarted",
+        inject=_restart_the_engine,
+        own_engine=True,
+        end=End.BACK,
+        strategies=_RESTARTS,
+        replaced=SERVICES,
+    ),
+    Harm(
+        name="engine killed",
+        inject=_kill_the_engine,
+        own_engine=True,
+        end=End.BACK,
+        strategies=_RESTARTS,
+        replaced=SERVICES,
+    ),
+    Harm(
+        name="engine stands still for a while",
+        inject=_let_the_engine_hang,
+        own_engine=True,
+        end=End.BACK,
+        strategies=(),
     ),
     Harm(name="bot killed while nobody watched", inject=kill("bot"), unwatched=True),
     Harm(

@@ -5,16 +5,18 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from tests.engines import OwnEngine
 from tests.faults.scenes import IMAGE, Scene, Services, free_port
 
 SAMPLE = Path(__file__).parents[2] / "deployments" / "sample" / "compose.yaml"
@@ -22,6 +24,7 @@ PASSWORD = "for-the-campaign"
 # A machine that is busy with several samples must not look ill.
 _CHECK = {"interval": "2s", "timeout": "10s", "retries": 2, "start_period": "60s"}
 _ANSWERS_WITHIN_SECONDS = 10
+IMAGES = tuple(f"roas/{name}:local" for name in ("redis", "sample-bot", "prometheus"))
 SERVICES = ("redis", "bot", "prometheus")
 
 
@@ -30,6 +33,13 @@ class Sample(Scene):
     """The sample with all its services, their probes and a volume that holds something precious."""
 
     prometheus_port: int = field(default_factory=free_port)
+    known_engine: OwnEngine | None = None
+
+    @property
+    def own_engine(self) -> OwnEngine:
+        """The engine that is this sample's alone."""
+        assert self.known_engine is not None
+        return self.known_engine
 
     @cached_property
     def images(self) -> dict[str, str]:
@@ -91,9 +101,9 @@ class Sample(Scene):
                 },
             },
             "stabilisation_seconds": 1,
-            "start_timeout_seconds": 120,
+            "start_timeout_seconds": 300,
             # Several scenes live side by side on one engine, and each is to be judged for itself.
-            "recovery": {"points_per_host_15min": 500, "points_per_host_day": 5000, "verify_timeout_seconds": 40},
+            "recovery": {"points_per_host_15min": 500, "points_per_host_day": 5000, "verify_timeout_seconds": 60},
             **fields,
         }
         (self.environments / f"{self.name}.yaml").write_text(yaml.safe_dump(environment))
@@ -136,11 +146,26 @@ class Sample(Scene):
             for one in told
         }
 
-    def starts(self, service: str, since: datetime) -> int:
-        """How often the engine has started a container of a service since a moment."""
-        between = ("--since", f"{since.timestamp():.3f}", "--until", f"{time.time():.3f}")
+    @contextmanager
+    def starts(self, service: str) -> Iterator[list[str]]:
+        """What the engine tells of each start of a service's containers while the body runs.
+
+        It keeps its last few hundred events only, and every health check makes three of them.
+        """
+        engine = ("--host", self.engine) if self.engine else ()
         mine = ("--filter", f"label=com.docker.compose.service={service}", *self._mine())
-        return len(self.docker("events", *between, *mine, "--filter", "event=start").splitlines())
+        told: list[str] = []
+        with subprocess.Popen(
+            ["docker", *engine, "events", *mine, "--filter", "event=start", "--since", f"{time.time():.3f}"],
+            stdout=subprocess.PIPE, text=True,
+        ) as listening:  # fmt: skip
+            heard = threading.Thread(target=lambda: told.extend(listening.stdout or ()))
+            heard.start()
+            try:
+                yield told
+            finally:
+                listening.terminate()
+                heard.join()
 
     def clean(self) -> None:
         """Remove all that the project has, with its volumes and names of images."""
