@@ -26,6 +26,7 @@ from models.compose import (
     MountedFile,
     MountKind,
     NetworkDeclaration,
+    NetworkPlace,
     PublishedPort,
     ServiceDeclaration,
     VolumeDeclaration,
@@ -120,6 +121,26 @@ class ComposeCli:
             for name, service in document["services"].items()
             if (files := tuple(_injected(document, service, known)))
         }
+
+    def places(self, service: str) -> tuple[NetworkPlace, ...]:
+        """How a service is to be found in each network that the files put it into.
+
+        Raises:
+            ComposeError: As for `render`.
+        """
+        document, _, _ = self._document()
+        names = {key: str(body.get("name", key)) for key, body in _section(document, "networks")}
+        return tuple(
+            NetworkPlace(
+                name=names[key],
+                # Compose gives the service's name to every container of it.
+                aliases=(service, *(told.get("aliases") or ())),
+                ipv4_address=told.get("ipv4_address"),
+                ipv6_address=told.get("ipv6_address"),
+            )
+            for key, told in ((key, body or {}) for key, body in _joined(document, service).items())
+            if key in names
+        )
 
     def create(
         self,
@@ -453,6 +474,10 @@ def _first_difference(one: dict[str, Any], other: dict[str, Any]) -> str:
                 return next(f"{section}.{name}" for name in {**mine, **others} if mine.get(name) != others.get(name))
             return section
     return "a section"
+
+
+def _joined(document: dict[str, Any], service: str) -> dict[str, Any]:
+    return (document["services"].get(service) or {}).get("networks") or {}
 
 
 def _application(document: dict[str, Any], hashes: Mapping[str, str], warnings: tuple[str, ...]) -> Application:

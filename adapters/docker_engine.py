@@ -25,7 +25,7 @@ from docker.errors import APIError, DockerException, NotFound
 from docker.types import CancellableStream
 
 from core.redaction import Redactor, secrets_among
-from models.compose import ImageFact, InjectedFile, NetworkFact, PortHolder
+from models.compose import ImageFact, InjectedFile, NetworkFact, NetworkPlace, PortHolder
 from models.failures import (
     ContainerGoneError,
     EngineError,
@@ -522,6 +522,24 @@ class DockerEngine:
                 )
         return container_id
 
+    def join(self, container_id: str, place: NetworkPlace) -> None:
+        """Connect a container to a network; one that is in it is left alone.
+
+        Raises:
+            ContainerGoneError: The container or the network is gone.
+            EngineError: The engine did not answer, or refused.
+        """
+        if place.name in self.sighting(container_id).networks:
+            return
+        with self._speaking(f"connecting container {_short(container_id)} to network {place.name}"):
+            self._quick().connect_container_to_network(
+                container_id,
+                place.name,
+                aliases=list(place.aliases),
+                ipv4_address=place.ipv4_address,
+                ipv6_address=place.ipv6_address,
+            )
+
     def volumes(self, project: str | None = None) -> list[str]:
         """The names of a project's volumes, or of all the engine has.
 
@@ -756,6 +774,7 @@ def _sighting(told: dict[str, Any], now: datetime, redact: Callable[[str], str])
             )
             for entry in health.get("Log") or ()
         ),
+        created_at=_moment(told.get("Created")),
         started_at=_moment(state.get("StartedAt")),
         finished_at=_moment(state.get("FinishedAt")),
         config_hash=labels.get(_CONFIG_HASH, ""),
@@ -769,6 +788,7 @@ def _sighting(told: dict[str, Any], now: datetime, redact: Callable[[str], str])
         environment_names=tuple(sorted(entry.split("=", 1)[0] for entry in config.get("Env") or ())),
         memory_limit_bytes=host.get("Memory") or None,
         network_mode=host.get("NetworkMode") or "",
+        networks=tuple(sorted(networks)),
     )
 
 

@@ -6,9 +6,9 @@ networks, a release or a script: there is no word for a volume, the engine, a cr
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import StrEnum
 from types import MappingProxyType
 
@@ -175,9 +175,11 @@ def prepare(strategy: Strategy, situation: Situation) -> Ready | Refused:
         return Refused(f"{', '.join(foreign)} belongs to another project than {situation.project}.")
     names = tuple(one.name for one in targets)
     first = situation.dependencies_down if action.dependencies_first else ()
-    steps = [PlannedStep(doing=doing, service=name) for name in first for doing in (Doing.RESTART, Doing.VERIFY)] + [
-        _step(doing, situation.service, names) for doing in action.steps
-    ]
+    steps = [PlannedStep(doing=doing, service=name) for name in first for doing in (Doing.RESTART, Doing.VERIFY)]
+    if Doing.RECREATE not in action.steps and (lost := _lost_networks(situation)):
+        # Neither a start nor a restart brings a container back into a network that somebody took it out of.
+        steps.append(PlannedStep(doing=Doing.JOIN, service=situation.service, targets=lost))
+    steps += [_step(doing, situation.service, names) for doing in action.steps]
     inverse = () if isinstance(action.inverse, Irreversible) else action.inverse
     return Ready(
         action=action,
@@ -185,6 +187,20 @@ def prepare(strategy: Strategy, situation: Situation) -> Ready | Refused:
         steps=tuple(steps),
         undo=tuple(_step(doing, situation.service, names) for doing in inverse),
     )
+
+
+def _lost_networks(situation: Situation) -> tuple[str, ...]:
+    """The declared networks that are there, and that a container of the service is not in."""
+    application, declaration = situation.application, situation.declaration
+    if application is None or declaration is None:
+        return ()
+    there = {network.name for network in situation.networks}
+    declared = [
+        network.name
+        for network in application.networks
+        if network.key in declaration.networks and (network.external or network.name in there)
+    ]
+    return tuple(name for name in declared if any(name not in seen.networks for seen in situation.containers))
 
 
 def _instead(situation: Situation) -> str:
@@ -369,6 +385,32 @@ def _in_the_way(situation: Situation) -> list[PortHolder]:
     wanted = _wanted_ports(declaration) if declaration else set()
     mine = {seen.name for seen in situation.containers}
     return [one for one in situation.holders if (one.port, one.protocol) in wanted and one.container not in mine]
+
+
+def left_to_restart(
+    mine: Sequence[Sighting], *, since: datetime | None, asked_to_end: Collection[str]
+) -> list[Sighting]:
+    """The containers that a restart has still to act on, where another runner began it at `since` and is gone.
+
+    `asked_to_end` are those that the engine was told to end since then: it starts them again by itself. What is not
+    up is to be started in any case.
+    """
+    if since is None:
+        return list(mine)
+    return [
+        seen
+        for seen in mine
+        if not seen.up or (seen.container_id not in asked_to_end and not _after(seen.started_at, since))
+    ]
+
+
+def all_made_since(since: datetime | None, mine: Sequence[Sighting]) -> bool:
+    """Whether all containers were made anew by a runner that began it at `since` and is gone, all but the start."""
+    return since is not None and bool(mine) and all(_after(seen.created_at, since) for seen in mine)
+
+
+def _after(moment: datetime | None, since: datetime) -> bool:
+    return moment is not None and moment > since
 
 
 def register(actions: Iterable[Action]) -> Mapping[Strategy, Action]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import median
 
 from models.errors_seen import BusinessImpact, Category, Impact, ImpactType, Severity, Verdict
@@ -59,14 +59,10 @@ def analyse_impact(
     verdict: Verdict,
     service: str | None,
     dependencies: Sequence[Dependency],
-    *,
-    history_seconds: Sequence[float] = (),
 ) -> Impact:
-    """Judge who is hit and for how long.
+    """Judge who is hit and for how long, by the usual time of the category.
 
-    `history_seconds` are how long this environment's own recoveries of the same category took; their median is
-    the estimate, and the usual time of the category stands in where there are none. The affected services
-    begin with the service itself, then come those that need it, nearest first.
+    The affected services begin with the service itself, then come those that need it, nearest first.
     """
     usual = _USUAL[verdict.category]
     if verdict.category is Category.BENIGN:
@@ -87,9 +83,16 @@ def analyse_impact(
     return Impact(
         impact_type=impact_type,
         affected_services=affected,
-        estimated_recovery_seconds=round(median(history_seconds)) if history_seconds else usual.seconds,
+        estimated_recovery_seconds=usual.seconds,
         business_impact=_business_impact(verdict, impact_type, affected, dependencies),
     )
+
+
+def by_experience(impact: Impact, history_seconds: Sequence[float]) -> Impact:
+    """The impact with the median of how long this environment's own recoveries of the same category took."""
+    if not history_seconds:
+        return impact
+    return replace(impact, estimated_recovery_seconds=round(median(history_seconds)))
 
 
 def _impact_type(verdict: Verdict, usual: _Usual) -> ImpactType:

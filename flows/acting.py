@@ -91,7 +91,7 @@ async def take_up(case: Case, execution: RecoveryExecution) -> RecoveryExecution
         manual_intervention_required=False,
     )
     if execution.strategy is Strategy.ROLL_BACK_RELEASE:
-        return await _live(case, begun)
+        return await _live(case, begun, begun=True)
     async with hold_environment(
         case.environment.name,
         owner=execution.attempt_id or execution.error_id,
@@ -99,7 +99,7 @@ async def take_up(case: Case, execution: RecoveryExecution) -> RecoveryExecution
         runner=case.runner,
         wait=HOLD_WAIT,
     ):
-        return await _live(case, begun)
+        return await _live(case, begun, begun=True)
 
 
 async def _attempt(case: Case, plan: Plan, diagnosed: datetime) -> RecoveryExecution:
@@ -132,12 +132,16 @@ async def _attempt(case: Case, plan: Plan, diagnosed: datetime) -> RecoveryExecu
             detected_at=case.detected_at,
             diagnosed_at=diagnosed,
         ),
+        begun=False,
     )
 
 
-async def _live(case: Case, execution: RecoveryExecution) -> RecoveryExecution:
-    await begin_attempt(execution)
-    journal = _Journal(case, execution)
+async def _live(case: Case, execution: RecoveryExecution, *, begun: bool) -> RecoveryExecution:
+    journal = _Journal(case, execution, begun=begun)
+    if execution.undone:
+        # Its runner was gone before all was taken back; that it failed was known by then.
+        await journal.take_back()
+        return await journal.end(next((step.detail for step in execution.steps if step.ok is False), _CUT_OFF))
     failed: str | None = None
     try:
         for step in execution.planned:
@@ -146,16 +150,21 @@ async def _live(case: Case, execution: RecoveryExecution) -> RecoveryExecution:
         failed = await _said(case, trouble)
         await journal.take_back()
     if failed is None:
-        await journal.prove()
+        journal.prove()
         await _ask_dependants(case, journal)
     return await journal.end(failed)
 
 
 class _Journal:
-    """An attempt while it is lived: every step is written down before and after it is done."""
+    """An attempt while it is lived: every step is written down before it is done, and how it ended with what follows.
 
-    def __init__(self, case: Case, execution: RecoveryExecution) -> None:
+    A service is down meanwhile, so nothing is written twice: the attempt begins on record with its first step, and
+    ends with its last. A runner that dies in between leaves a step that looks as if it was cut off.
+    """
+
+    def __init__(self, case: Case, execution: RecoveryExecution, *, begun: bool) -> None:
         self.execution = execution
+        self._begun = begun
         self._case = case
         self._around = Surroundings(
             environment=case.environment,
@@ -170,50 +179,64 @@ class _Journal:
         )
 
     async def take(self, step: PlannedStep) -> None:
-        """Do a step, unless it is done; one that was cut off is left as it is, for the proof to judge."""
+        """Do a step, unless it is done; of one that was cut off only what the engine has not done of it."""
         known = next((one for one in self.execution.steps if _is(one, step)), None)
         if known is not None and known.ok:
             return
-        if known is not None and known.ok is None and step.doing is not Doing.VERIFY:
-            if step.doing is Doing.ROLL_BACK:
-                raise ActionRefusedError(
-                    f"The rollback of {self._case.environment.name} was cut off;",
-                    advice="`roas resume` goes on with it.",
-                )
-            await self.note(replace(known, ok=True, detail=_CUT_OFF, ended_at=datetime.now(UTC)))
+        cut_off = known if known is not None and known.ok is None else None
+        if cut_off is not None and step.doing is Doing.ROLL_BACK:
+            raise ActionRefusedError(
+                f"The rollback of {self._case.environment.name} was cut off;",
+                advice="`roas resume` goes on with it.",
+            )
+        if cut_off is not None and step.doing is Doing.RUN_SCRIPT:
+            # Nobody can see how far it came, so the proof judges it.
+            self.note(replace(cut_off, ok=True, detail=_CUT_OFF, ended_at=datetime.now(UTC)))
             return
-        await self.record(step.doing, step.target, self._do(step))
+        began = cut_off.started_at if cut_off is not None else None
+        self._around = replace(self._around, cut_off_from=began)
+        await self.record(step.doing, step.target, self._do(step), began=began)
 
-    async def record(self, name: str, target: str, doing: Awaitable[str]) -> None:
-        """Do something, written down before and after."""
-        begun = Step(name=str(name), target=target, ok=None, detail="", started_at=datetime.now(UTC))
-        await self.note(begun)
+    async def record(self, name: str, target: str, doing: Awaitable[str], *, began: datetime | None = None) -> None:
+        """Do something, written down before and after; `began` is when a runner that is gone began it."""
+        begun = Step(name=str(name), target=target, ok=None, detail="", started_at=began or datetime.now(UTC))
+        self.note(begun)
         try:
-            detail = await doing
+            writing = asyncio.create_task(self.write())
+            if name != Doing.VERIFY:
+                await writing
+            try:
+                # To verify changes nothing, so it does not wait until it is on record.
+                detail = await doing
+            finally:
+                await writing
         except (RoasError, TimeoutError) as trouble:
             said = await _said(self._case, trouble)
-            await self.note(replace(begun, ok=False, detail=said, ended_at=datetime.now(UTC)))
+            self.note(replace(begun, ok=False, detail=said, ended_at=datetime.now(UTC)))
             raise
         ended = datetime.now(UTC)
         if name != Doing.VERIFY:
             self.execution = replace(self.execution, acted_at=ended)
-        await self.note(replace(begun, ok=True, detail=detail, ended_at=ended))
+        self.note(replace(begun, ok=True, detail=detail, ended_at=ended))
 
     async def take_back(self) -> None:
         """Undo what can be undone of a failed attempt."""
         if not self.execution.undo:
             return
         self.execution = replace(self.execution, undone=True)
+        done = {(one.name, one.target) for one in self.execution.steps if one.ok}
         for step in self.execution.undo:
+            name = f"undo: {step.doing}"
+            if (name, step.target) in done:
+                continue
             try:
-                await self.record(f"undo: {step.doing}", step.target, self._do(step))
+                await self.record(name, step.target, self._do(step))
             except (RoasError, TimeoutError) as trouble:
                 log.error("%s of %s could not be undone: %s", step.doing, step.target, trouble)
 
-    async def prove(self) -> None:
+    def prove(self) -> None:
         """The last step was the proof."""
         self.execution = replace(self.execution, verified_at=datetime.now(UTC))
-        await write_attempt(self.execution)
 
     async def end(self, failed: str | None) -> RecoveryExecution:
         """Write how it ended."""
@@ -234,22 +257,23 @@ class _Journal:
     async def _do(self, step: PlannedStep) -> str:
         if step.doing is Doing.VERIFY:
             patient = waits_for_itself(self._case.error.verdict)
-            return await wait_until_well(
-                self._case.environment,
-                self._case.application,
-                step.service,
-                since=self.execution.started_at,
-                patient=patient,
-            )
+            return await wait_until_well(self._case.environment, self._case.application, step.service, patient=patient)
         if step.doing is Doing.ROLL_BACK:
             return await _roll_back(self._case, step.targets[0])
         return await STEPS[step.doing](self._around, step, str(self.execution.attempt_id))
 
-    async def note(self, step: Step) -> None:
-        """Write a step down; a step of the same name and target is the same one."""
+    def note(self, step: Step) -> None:
+        """Put a step into the journal; a step of the same name and target is the same one."""
         others = tuple(one for one in self.execution.steps if (one.name, one.target) != (step.name, step.target))
         self.execution = replace(self.execution, steps=(*others, step))
-        await write_attempt(self.execution)
+
+    async def write(self) -> None:
+        """Put on record how far it has come."""
+        if self._begun:
+            await write_attempt(self.execution)
+        else:
+            self._begun = True
+            await begin_attempt(self.execution)
 
 
 async def _roll_back(case: Case, release: str) -> str:
@@ -278,6 +302,7 @@ async def _ask_dependants(case: Case, journal: _Journal) -> None:
     names = sorted(required & application.services.keys())
     if not names:
         return
+    await journal.write()
     async with watch_project(case.environment) as watch:
 
         async def ask(name: str) -> Aftermath:
@@ -290,7 +315,7 @@ async def _ask_dependants(case: Case, journal: _Journal) -> None:
         answers = await asyncio.gather(*(ask(name) for name in names))
     for name, answer in zip(names, answers, strict=True):
         now = datetime.now(UTC)
-        await journal.note(
+        journal.note(
             Step(
                 name="ask again",
                 target=name,

@@ -17,8 +17,9 @@ from core.alerts import maintenance_windows
 from core.classification import classify
 from core.evidence import evidence_of
 from core.impact import analyse_impact
-from core.judging import as_failure
+from core.judging import as_failure, as_one_of_several
 from core.recovery import (
+    AT_ONCE,
     SHORT_WAIT,
     Plan,
     PlanAction,
@@ -42,31 +43,27 @@ from models.health import HealthReport, ServiceHealth
 from models.metrics import Dependency
 from models.operations import Runner
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket, TicketEntry, TicketState
-from tasks.actions import deployed_ago
 from tasks.asking import ASKING_FLOW, ask_on_the_server
-from tasks.evidence import failure_evidence, keep_evidence
+from tasks.evidence import failure_evidence, show_evidence
 from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
 from tasks.recovery import (
     begin_attempt,
-    deployed_seconds_ago,
     finish_attempt,
-    kept_down,
     let_ticket_wait,
     link_evidence,
+    look_before_planning,
     open_ticket,
-    past_recoveries,
     read_error,
     read_patterns,
     read_ticket,
+    read_what_is_known,
     record_answer,
     record_error,
     record_error_of_the_run,
-    recovery_paused,
     resolve_error,
     settle_well,
     stopped_by_person,
-    usual_seconds,
     with_surroundings,
 )
 from tasks.redaction import redact
@@ -81,8 +78,8 @@ _DOWN = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
 
 def _run_name() -> str:
     told = flow_run.get_parameters()
-    about = f"{told['service']} of {told['environment']}" if told.get("service") else told["environment"]
-    return f"ticket {told['ticket']}: {about}" if told.get("ticket") else f"recover {about}"
+    service = f"{told['service']} of " if told.get("service") else ""
+    return f"recover {service}{told['environment']}"
 
 
 @flow(name=ASKING_FLOW, flow_run_name=_run_name)
@@ -173,7 +170,7 @@ async def recover(
     """
     judged = await _judge(
         environment, text, declared, application, dependencies, deployment_id=deployment_id, service=service,
-        source=source, predictive=predictive, of_the_run=converse, taken=evidence,
+        source=source, predictive=predictive, of_the_run=converse, taken=evidence, failing_services=failing_services,
     )  # fmt: skip
     if judged.verdict.category is Category.BENIGN:
         return judged.not_needed()
@@ -182,7 +179,7 @@ async def recover(
         application=application,
         dependencies=tuple(dependencies),
         judged=judged,
-        service=service,
+        service=judged.error.service,
         compose_files=compose_files,
         acting=act,
         failing_services=failing_services,
@@ -190,6 +187,9 @@ async def recover(
         converses=converse,
     )
     outcome = await handling.handle(decided)
+    if judged.to_show:
+        # A page for whoever looks at the run; the service was down until now.
+        await show_evidence(environment, judged.to_show)
     if handling.deeper is not None:
         error_id = judged.error.error_id
         log.info("what error %s came of was found in the attempt: %s", error_id, handling.deeper)
@@ -250,6 +250,7 @@ class _Judged:
     affected: tuple[str, ...] = ()
     evidence: tuple[str, ...] = ()
     script: str | None = None
+    to_show: tuple[EvidenceBundle, ...] = ()
 
     def not_needed(self) -> RecoveryOutcome:
         """What recovery answers where it is no error."""
@@ -275,6 +276,7 @@ async def _judge(
     predictive: bool = False,
     of_the_run: bool = False,
     taken: Sequence[EvidenceBundle] = (),
+    failing_services: int = 1,
 ) -> _Judged:
     """Keep the evidence, find the cause, put both on record, and weigh who is hit."""
     now = datetime.now(UTC)
@@ -282,22 +284,24 @@ async def _judge(
     needed = [need.depends_on for need in dependencies if need.service == service]
     # Where validation stopped it, an operation has touched nothing whose health could tell of it.
     operated = deployment_id if source != "validation" else None
-    bundles, patterns, health = await asyncio.gather(
+    bundles, known, health = await asyncio.gather(
         _evidence(declared, application, service, deployment_id, text, taken),
-        read_patterns(),
+        read_what_is_known(environment, now),
         _health_now(declared, application, operated) if declared and (needed or operated) else _unknown(),
     )
     down = _down(health, needed)
     if down and declared is not None:
         # One answer that did not come in time is no reason to restart what others need.
         down = _down(await _health_now(declared, application), down)
-    fresh = await deployed_seconds_ago(environment, now) if service and bundles else None
-    evidence = with_surroundings(evidence_of(bundles[0]) if service and bundles else None, down, fresh)
-    verdict = classify(text, evidence=evidence, patterns=patterns)
+    seen = evidence_of(bundles[0]) if service and bundles else None
+    evidence = with_surroundings(seen, down, known.deployed_seconds_ago)
+    verdict = classify(text, evidence=evidence, patterns=known.patterns)
     if source != "person":
-        verdict = as_failure(verdict)
-    usual = await usual_seconds(environment, verdict.category)
-    impact = analyse_impact(verdict, service, dependencies, history_seconds=usual)
+        verdict = as_failure(verdict, evidence)
+    if failing_services >= AT_ONCE:
+        # One error for all of them, whoever is told of first; what each shows is evidence of it.
+        verdict, service = as_one_of_several(verdict, failing_services), None
+    impact = analyse_impact(verdict, service, dependencies)
     record = record_error_of_the_run if of_the_run else record_error
     error = await record(
         RecordedError(
@@ -315,6 +319,7 @@ async def _judge(
         ),
         impact=impact if verdict.category is not Category.BENIGN else None,
         bundles=[bundle.bundle_id for bundle in bundles],
+        taken=taken,
         health=health if operated else None,
     )
     log.info("error %s: %s, because %s", error.error_id, verdict.category, verdict.reason)
@@ -325,7 +330,8 @@ async def _judge(
         detected_at=now,
         affected=impact.affected_services,
         evidence=tuple(bundle.bundle_id for bundle in bundles),
-        script=patterns.script_of(verdict.pattern_name),
+        script=known.patterns.script_of(verdict.pattern_name),
+        to_show=tuple(taken),
     )
 
 
@@ -337,10 +343,7 @@ async def _evidence(
     reason: str,
     taken: Sequence[EvidenceBundle],
 ) -> Sequence[EvidenceBundle]:
-    if declared is None:
-        return ()
-    if taken:
-        await keep_evidence(declared, taken)
+    if declared is None or taken:
         return taken
     return await failure_evidence(declared, application, service, deployment_id=deployment_id, reason=reason)
 
@@ -353,9 +356,7 @@ async def _answered(
     ticket: Ticket, declared: Environment | None, application: Application | None, dependencies: Sequence[Dependency]
 ) -> RecoveryOutcome:
     """Ask about a ticket that somebody else opened, and do what is decided."""
-    # A run that gave up, retried with the button of its page, is to try again.
-    is_over = ticket.state is TicketState.RESOLVED or flow_run.get_run_count() == 1
-    if ticket.state is not TicketState.OPEN and is_over:
+    if ticket.state is not TicketState.OPEN:
         said = ticket.history[-1].what if ticket.history else ""
         return RecoveryOutcome(
             error_id=ticket.error_id,
@@ -452,8 +453,7 @@ class _Handling:
 
     async def handle(self, decided: tuple[Choice, str] | None) -> RecoveryOutcome:
         """Take up what was cut off, else plan and do it; what cannot be done is put to a person."""
-        now = datetime.now(UTC)
-        past, facts = await asyncio.gather(self._past(), self._facts(now))
+        past, facts = await self._bearing()
         if (outcome := await self._gone_on(past, facts, again=decided is not None)) is not None:
             return outcome
         if decided is not None:
@@ -462,7 +462,7 @@ class _Handling:
             log.info("plan for %s: %s, because %s", self.error.error_id, plan.action, plan.reason)
             return await self._done(lambda case: carry_out(case, plan), plan.strategy, facts)
         while (outcome := await self._next_attempt(past, facts)) is None:
-            past, facts = await self._past(), await self._facts(datetime.now(UTC))
+            past, facts = await self._bearing()
         return outcome
 
     async def _next_attempt(self, past: Sequence[RecoveryExecution], facts: RecoveryFacts) -> RecoveryOutcome | None:
@@ -503,12 +503,9 @@ class _Handling:
     def _mine(self, past: Sequence[RecoveryExecution]) -> list[RecoveryExecution]:
         return [one for one in past if one.error_id == self.error.error_id and one.points]
 
-    async def _past(self) -> list[RecoveryExecution]:
-        return await past_recoveries(self.error.error_id, datetime.now(UTC) - _BUDGET_WINDOW)
-
     async def gone_on(self) -> RecoveryOutcome | None:
         """Take up an attempt that was cut off, or tell how this very run's last one ended; None where there is none."""
-        return await self._gone_on(await self._past(), await self._facts(datetime.now(UTC)), again=False)
+        return await self._gone_on(*await self._bearing(), again=False)
 
     async def _gone_on(
         self, past: Sequence[RecoveryExecution], facts: RecoveryFacts, *, again: bool
@@ -531,9 +528,8 @@ class _Handling:
 
     async def repeat(self) -> RecoveryOutcome:
         """Do the failed step of this run's last attempt again, and what comes after it; else plan anew."""
-        past = await self._past()
+        past, facts = await self._bearing()
         last = next((one for one in past[::-1] if self._has_run(one)), None)
-        facts = await self._facts(datetime.now(UTC))
         if last is None or last.undone or not facts.acting:
             # What was taken back cannot be gone on with.
             self.last_attempt = None
@@ -544,29 +540,24 @@ class _Handling:
         known = execution.runner.flow_run_id if execution.runner else ""
         return bool(known) and known == self.runner.flow_run_id and execution.error_id == self.error.error_id
 
-    async def _facts(self, now: datetime) -> RecoveryFacts:
-        environment, service = self.declared, self.service
-        facts = RecoveryFacts(service=service, failing_services=self.failing_services, acting=self.acting)
-        paused = recovery_paused(self.error.environment, service, now)
-        if environment is None or service is None:
-            return replace(facts, paused=await paused)
-        windows = maintenance_windows(environment.maintenance, now)
-        needed = [str(name) for name in self.error.evidence.get("dependencies_down") or ()]
-        is_paused, stopped, deployed, *kept = await asyncio.gather(
-            paused,
-            stopped_by_person(environment, service),
-            deployed_ago(environment, self.error.first_seen) if self.acting else _unknown(),
-            *(kept_down(environment, name) for name in needed),
+    async def _bearing(self) -> tuple[Sequence[RecoveryExecution], RecoveryFacts]:
+        """What was tried, and the facts that bear on what is to be done now."""
+        environment, service, now = self.declared, self.service, datetime.now(UTC)
+        found = await look_before_planning(self.error, environment, service, since=now - _BUDGET_WINDOW, now=now)
+        facts = RecoveryFacts(
+            service=service, failing_services=self.failing_services, acting=self.acting, paused=found.paused
         )
-        return replace(
+        if environment is None or service is None:
+            return found.past, facts
+        windows = maintenance_windows(environment.maintenance, now)
+        return found.past, replace(
             facts,
-            paused=is_paused,
             outside_logins=environment.service(service).outside_logins,
-            stopped_by_person=stopped,
+            stopped_by_person=found.stopped_by_person,
             maintenance=any(window.covers(service, now) for window in windows),
             engine=environment.engine,
-            deployed_ago=deployed,
-            kept_down=tuple(name for name, is_kept in zip(needed, kept, strict=True) if is_kept),
+            deployed_ago=found.deployed_ago if self.acting else None,
+            kept_down=found.kept_down,
         )
 
     async def _done(
@@ -651,7 +642,7 @@ class _Handling:
         try:
             if await self._leads_deeper(execution.final_status):
                 return None
-            past, facts = await asyncio.gather(self._past(), self._facts(datetime.now(UTC)))
+            past, facts = await self._bearing()
         except (RoasError, TimeoutError) as trouble:
             log.info("what comes after %s is not known yet: %s", execution.attempt_id, trouble)
             return None

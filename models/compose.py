@@ -135,6 +135,16 @@ class NetworkDeclaration:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkPlace:
+    """How a service is to be found in a network: the engine's name for it, the service's names and addresses there."""
+
+    name: str
+    aliases: tuple[str, ...]
+    ipv4_address: str | None = None
+    ipv6_address: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class VolumeDeclaration:
     """One volume. `name` is the engine's name for it; external ones must exist beforehand."""
 

@@ -26,6 +26,7 @@ class Doing(StrEnum):
     START = "start"
     RESTART = "restart"
     RECREATE = "recreate"
+    JOIN = "join its networks"
     STOP_HOLDER = "stop the holder"
     START_HOLDER = "start the holder again"
     PULL = "pull"

@@ -44,6 +44,7 @@ class Sighting:
     restart_policy: str = "no"
     health: str | None = None
     health_log: tuple[HealthLogEntry, ...] = ()
+    created_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
     config_hash: str = ""
@@ -53,6 +54,7 @@ class Sighting:
     environment_names: tuple[str, ...] = ()
     memory_limit_bytes: int | None = None
     network_mode: str = ""
+    networks: tuple[str, ...] = ()
 
     @property
     def up(self) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from prefect import Task, task
@@ -13,9 +13,9 @@ from prefect.context import TaskRunContext
 
 from adapters.docker_engine import DockerEngine
 from adapters.scripts import find_script, run_script
-from core.actions import Dangling, Situation
+from core.actions import Dangling, Situation, all_made_since, left_to_restart
 from core.releases import is_there, to_go_back_to
-from models.compose import Application, InjectedFile
+from models.compose import Application, InjectedFile, NetworkFact
 from models.environments import Environment
 from models.failures import ActionRefusedError, BadInputError
 from models.records import Release
@@ -64,60 +64,62 @@ async def look_at_situation(
         EngineError: The engine did not answer, or refused.
     """
 
-    def look() -> Situation:
-        engine = engine_of(environment)
-        project = environment.project
+    engine, project = engine_of(environment), environment.project
+    declaration = application.services.get(service) if application else None
+
+    def containers() -> tuple[tuple[Sighting, ...], tuple[str, ...], Release | None, timedelta | None]:
         sightings = tuple(engine.sightings(project))
         mine = [seen for seen in sightings if seen.service == service and not seen.one_off]
-        declaration = application.services.get(service) if application else None
-        networks = tuple(engine.networks(project))
-        before, deployed_ago = _release_before(environment, sightings, began)
-        return Situation(
-            project=project,
-            service=service,
-            application=application,
-            environment=environment.name,
-            sightings=sightings,
-            dependencies_down=tuple(dependencies_down),
-            holders=tuple(engine.port_holders()),
-            anonymous_volumes=tuple(name for seen in mine for name in engine.anonymous_volumes(seen.container_id)),
-            image_held=declaration is None or engine.image(declaration.image) is not None,
-            networks=networks,
-            empty_networks=tuple(one.name for one in networks if engine.network_is_empty(one.name)),
-            dangling=tuple(
-                Dangling(image_id=one, size_bytes=size) for one, size in engine.dangling_images(project).items()
-            ),
-            release=before.release_id if before else None,
-            deployed_ago=deployed_ago,
-            roll_back_within=timedelta(seconds=environment.recovery.roll_back_within_seconds),
-            script=script,
-            script_problem=_problem_of(script),
-        )
+        unnamed = tuple(name for seen in mine for name in engine.anonymous_volumes(seen.container_id))
+        return sightings, unnamed, *release_before(environment, sightings, began)
 
-    return await asyncio.to_thread(look)
+    def networks() -> tuple[tuple[NetworkFact, ...], tuple[str, ...]]:
+        found = tuple(engine.networks(project))
+        return found, tuple(one.name for one in found if engine.network_is_empty(one.name))
 
-
-@task(name="look for a release to go back to", **LOOK)
-async def deployed_ago(environment: Environment, began: datetime) -> timedelta | None:
-    """How long before the error the release came that runs now; None where there is none to go back to.
-
-    Raises:
-        EngineError: The engine did not answer, or refused.
-    """
-
-    def look() -> timedelta | None:
-        return _release_before(environment, engine_of(environment).sightings(environment.project), began)[1]
-
-    return await asyncio.to_thread(look)
+    # Side by side, since a service is down meanwhile.
+    seen, nets, holders, image_held, dangling, problem = await asyncio.gather(
+        asyncio.to_thread(containers),
+        asyncio.to_thread(networks),
+        asyncio.to_thread(engine.port_holders),
+        asyncio.to_thread(lambda: declaration is None or engine.image(declaration.image) is not None),
+        asyncio.to_thread(engine.dangling_images, project),
+        asyncio.to_thread(_problem_of, script),
+    )
+    sightings, unnamed, before, deployed_ago = seen
+    return Situation(
+        project=project,
+        service=service,
+        application=application,
+        environment=environment.name,
+        sightings=sightings,
+        dependencies_down=tuple(dependencies_down),
+        holders=tuple(holders),
+        anonymous_volumes=unnamed,
+        image_held=image_held,
+        networks=nets[0],
+        empty_networks=nets[1],
+        dangling=tuple(Dangling(image_id=one, size_bytes=size) for one, size in dangling.items()),
+        release=before.release_id if before else None,
+        deployed_ago=deployed_ago,
+        roll_back_within=timedelta(seconds=environment.recovery.roll_back_within_seconds),
+        script=script,
+        script_problem=problem,
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Surroundings:
-    """What a step needs beside itself: the environment, its application, and what a script is told."""
+    """What a step needs beside itself: the environment, its application, and what a script is told.
+
+    `cut_off_from` is when a runner that is gone began the same step, None where none did: what the engine did of
+    it is not done again.
+    """
 
     environment: Environment
     application: Application | None
     facts: dict[str, str]
+    cut_off_from: datetime | None = None
 
 
 @task(name="recovery step: start", timeout_seconds=180, **STEP)
@@ -149,12 +151,13 @@ async def restart_step(around: Surroundings, step: PlannedStep, attempt_id: str)
     def restart() -> str:
         engine, files = engine_of(around.environment), _files_of(around, step.service)
         mine = _containers(engine, around, step.service)
-        for seen in mine:
+        left = left_to_restart(mine, since=around.cut_off_from, asked_to_end=_asked_to_end(engine, around))
+        for seen in left:
             if seen.state in _UP:
                 engine.restart(seen.container_id, _grace(around, step.service))
             else:
                 engine.start(seen.container_id, files)
-        return f"restarted {len(mine)} container(s) of {step.service}"
+        return f"restarted {len(left)} container(s) of {step.service}"
 
     return await asyncio.to_thread(restart)
 
@@ -170,10 +173,12 @@ async def recreate_step(around: Surroundings, step: PlannedStep, attempt_id: str
 
     def recreate() -> str:
         engine = engine_of(around.environment)
-        for seen in engine.sightings(around.environment.project, step.service):
-            if not seen.one_off and seen.state in _UP:
-                engine.stop(seen.container_id, _grace(around, step.service))
-        compose_of(around.environment).create([step.service], force_recreate=[step.service])
+        there = [seen for seen in engine.sightings(around.environment.project, step.service) if not seen.one_off]
+        if not all_made_since(around.cut_off_from, there):
+            for seen in there:
+                if seen.state in _UP:
+                    engine.stop(seen.container_id, _grace(around, step.service))
+            compose_of(around.environment).create([step.service], force_recreate=[step.service])
         mine, files = _containers(engine, around, step.service), _files_of(around, step.service)
         for seen in mine:
             if seen.state not in _UP:
@@ -181,6 +186,26 @@ async def recreate_step(around: Surroundings, step: PlannedStep, attempt_id: str
         return f"made {len(mine)} container(s) of {step.service} anew and started them"
 
     return await asyncio.to_thread(recreate)
+
+
+@task(name="recovery step: join its networks", timeout_seconds=180, **STEP)
+async def join_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+    """Connect the service's containers to the networks they were taken out of, as the Compose files say.
+
+    Raises:
+        ComposeError: The files cannot be read.
+        EngineError: The engine refused.
+    """
+
+    def join() -> str:
+        engine = engine_of(around.environment)
+        places = [one for one in compose_of(around.environment).places(step.service) if one.name in step.targets]
+        for seen in _containers(engine, around, step.service):
+            for place in places:
+                engine.join(seen.container_id, place)
+        return f"connected {step.service} again to {', '.join(place.name for place in places) or 'nothing'}"
+
+    return await asyncio.to_thread(join)
 
 
 @task(name="recovery step: pull", timeout_seconds=900, **STEP)
@@ -279,6 +304,7 @@ STEPS: dict[Doing, Task[..., Coroutine[Any, Any, str]]] = {
     Doing.START: start_step,
     Doing.RESTART: restart_step,
     Doing.RECREATE: recreate_step,
+    Doing.JOIN: join_step,
     Doing.PULL: pull_step,
     Doing.STOP_HOLDER: stop_holder_step,
     Doing.START_HOLDER: start_holder_step,
@@ -297,6 +323,14 @@ def _containers(engine: DockerEngine, around: Surroundings, service: str) -> lis
             advice="a start makes new ones.",
         )
     return mine
+
+
+def _asked_to_end(engine: DockerEngine, around: Surroundings) -> frozenset[str]:
+    """The containers that the engine was told to end since the step was cut off: it is at it, or has done it."""
+    if around.cut_off_from is None:
+        return frozenset()
+    with engine.events(around.environment.project, around.cut_off_from, datetime.now(UTC)) as events:
+        return frozenset(event.container_id for event in events if event.action == "kill")
 
 
 def _files_of(around: Surroundings, service: str) -> tuple[InjectedFile, ...]:
@@ -327,7 +361,7 @@ def _problem_of(script: str | None) -> str | None:
     return None
 
 
-def _release_before(
+def release_before(
     environment: Environment, sightings: Sequence[Sighting], began: datetime
 ) -> tuple[Release | None, timedelta | None]:
     """The release to go back to, and how long before the error the one that runs came; None where that is open.

@@ -143,8 +143,8 @@ async def failure_evidence(
 ) -> list[EvidenceBundle]:
     """What was kept when a service failed in this operation; where nothing was, it is taken now, and kept.
 
-    Without a service, what was kept of all that failed in the operation. With `keep` False it is for `keep_evidence`,
-    once it is known to be of a failure.
+    Without a service, what was kept of all that failed in the operation. With `keep` False it is for `record_error`
+    to keep and for `show_evidence` to show.
     """
     kept = [] if deployment_id is None else await asyncio.to_thread(_kept_of, deployment_id)
     if service is None:
@@ -160,10 +160,10 @@ async def failure_evidence(
     return taken
 
 
-@task(name="keep the evidence", **WRITE)
-async def keep_evidence(environment: Environment, bundles: Sequence[EvidenceBundle]) -> None:
-    """Write evidence that was taken, and show it beside the run."""
-    await _keep(environment, bundles)
+@task(name="show the evidence", **WRITE)
+async def show_evidence(environment: str, bundles: Sequence[EvidenceBundle]) -> None:
+    """Put a page of evidence beside the run."""
+    await _show(environment, bundles)
 
 
 @dataclass(slots=True)
@@ -317,7 +317,7 @@ async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle]) -> 
             store.keep_evidence(bundle)
 
     try:
-        await asyncio.gather(asyncio.to_thread(put), _show(environment, bundles))
+        await asyncio.gather(asyncio.to_thread(put), _show(environment.name, bundles))
     except StoreError as error:
         log.warning("evidence of %s was not kept: %s", ", ".join(one.service for one in bundles), error)
 
@@ -327,11 +327,11 @@ def _kept_of(deployment_id: str) -> list[EvidenceBundle]:
     return [bundle for bundle in kept if bundle.occasion is Occasion.FAILURE]
 
 
-async def _show(environment: Environment, bundles: Sequence[EvidenceBundle]) -> None:
+async def _show(environment: str, bundles: Sequence[EvidenceBundle]) -> None:
     """Put a page beside the run that took the evidence, for whoever looks at the run."""
     if FlowRunContext.get() is None or not bundles:
         return
-    key = artifact_key("evidence", environment.name)
+    key = artifact_key("evidence", environment)
     try:
         await acreate_markdown_artifact(
             page(bundles), key=key, description=f"Evidence of {', '.join(one.service for one in bundles)}"

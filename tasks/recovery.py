@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -13,14 +13,17 @@ from prefect import task
 from prefect.context import TaskRunContext
 
 from adapters.processes import is_alive
+from core.impact import by_experience
 from core.pattern_library import SHIPPED_PATTERNS
 from core.patterns import PatternSet
 from models.environments import Environment
-from models.errors_seen import Category, Evidence, Impact, Pattern, RecordedError, Strategy
+from models.errors_seen import Evidence, Impact, Pattern, RecordedError, Strategy
+from models.evidence import EvidenceBundle
 from models.health import HealthReport, ServiceHealth
 from models.operations import OperationStatus, OperationType, StateChange
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
 from models.sightings import Sighting
+from tasks.actions import release_before
 from tasks.asking import let_go
 from tasks.doors import engine_of
 from tasks.patience import LOOK, WRITE
@@ -36,12 +39,46 @@ async def read_patterns() -> PatternSet:
     """The patterns of errors.db; the shipped ones are brought up to date first."""
 
     def read() -> PatternSet:
-        store = open_stores().errors
-        store.sync_patterns(SHIPPED_PATTERNS)
-        # How often each one matched changes all the time, and has no part in matching.
-        return _compiled(tuple(replace(one, match_count=0, last_matched=None) for one in store.patterns()))
+        return _patterns()
 
     return await asyncio.to_thread(read)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known before an error is judged; `deployed_seconds_ago` is None where no proven start is on record."""
+
+    patterns: PatternSet
+    deployed_seconds_ago: float | None
+
+
+@task(name="read what is known", **LOOK)
+async def read_what_is_known(environment: str, now: datetime) -> Known:
+    """The patterns, and how many seconds ago the latest proven start ended: one task, since a service is down."""
+
+    def read() -> Known:
+        latest = open_stores().deployments.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
+        ended = latest[0].ended_at if latest else None
+        ago = None if ended is None or ended > now else (now - ended).total_seconds()
+        return Known(patterns=_patterns(), deployed_seconds_ago=ago)
+
+    return await asyncio.to_thread(read)
+
+
+def _patterns() -> PatternSet:
+    store = open_stores().errors
+    known = store.patterns()
+    own = {one.name for one in known if not one.shipped}
+    shipped = {_as_shipped(one) for one in known if one.shipped}
+    if shipped != {_as_shipped(one) for one in SHIPPED_PATTERNS if one.name not in own}:
+        store.sync_patterns(SHIPPED_PATTERNS)
+        known = store.patterns()
+    # How often each one matched changes all the time, and has no part in matching.
+    return _compiled(tuple(replace(one, match_count=0, last_matched=None) for one in known))
+
+
+def _as_shipped(pattern: Pattern) -> Pattern:
+    return replace(pattern, enabled=True, match_count=0, last_matched=None)
 
 
 @lru_cache(maxsize=2)
@@ -64,29 +101,19 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
     return await asyncio.to_thread(look_back)
 
 
-@task(name="is it kept down", task_run_name="is {service} kept down by a person", **LOOK)
-async def kept_down(environment: Environment, service: str) -> bool:
-    """True where a person stopped or paused a service: what needs it cannot be helped by an action on it."""
-
-    def look() -> bool:
-        mine = engine_of(environment).sightings(environment.project, service)
-        return any(seen.state == "paused" for seen in mine) or _was_stopped(environment, service, mine)
-
-    return await asyncio.to_thread(look)
-
-
 @task(name="record the error", **WRITE)
 async def record_error(
     error: RecordedError,
     *,
     impact: Impact | None = None,
     bundles: Sequence[str] = (),
+    taken: Sequence[EvidenceBundle] = (),
     health: HealthReport | None = None,
 ) -> RecordedError:
     """Write an error, or count it up where the same one is still open, with all that was found out about it.
 
-    Who is hit by it, the evidence that shows it, the health it was seen with, and in the record of the operation
-    that failed of it its id: all of that, or nothing.
+    Who is hit by it, the evidence that shows it (`taken` is what is not kept yet), the health it was seen with, and
+    in the record of the operation that failed of it its id: all of that, or nothing.
     """
 
     def put() -> RecordedError:
@@ -95,7 +122,10 @@ async def record_error(
             if error.verdict.pattern_name is not None:
                 stores.errors.pattern_matched(error.verdict.pattern_name, error.last_seen)
             if impact is not None:
-                stores.errors.add_impact(kept.error_id, impact, error.last_seen)
+                usual = stores.errors.mended_after(error.environment, error.verdict.category)
+                stores.errors.add_impact(kept.error_id, by_experience(impact, usual), error.last_seen)
+            for bundle in taken:
+                stores.errors.keep_evidence(bundle)
             if bundles:
                 stores.errors.link_evidence(list(bundles), kept.error_id)
             if health is not None:
@@ -124,34 +154,67 @@ async def record_error_of_the_run(
     *,
     impact: Impact | None = None,
     bundles: Sequence[str] = (),
+    taken: Sequence[EvidenceBundle] = (),
     health: HealthReport | None = None,
 ) -> RecordedError:
     """The same for a run that may be suspended: begun again from the top, it finds the error as it was judged."""
-    return await record_error.fn(error, impact=impact, bundles=bundles, health=health)
+    return await record_error.fn(error, impact=impact, bundles=bundles, taken=taken, health=health)
 
 
 @task(name="read past recoveries", **LOOK)
 async def past_recoveries(error_id: str, since: datetime) -> list[RecoveryExecution]:
     """What was ever tried at this error, and at anything else since then, oldest first."""
 
-    def read() -> list[RecoveryExecution]:
-        store = open_stores().errors
-        others = [one for one in store.executions(since=since) if one.error_id != error_id]
-        return sorted([*store.executions(error_id), *others], key=lambda one: one.started_at)
-
-    return await asyncio.to_thread(read)
+    return list(await asyncio.to_thread(_past, error_id, since))
 
 
-@task(name="read how long recoveries took", **LOOK)
-async def usual_seconds(environment: str, category: Category) -> list[float]:
-    """How long the latest recoveries of this category took here, in seconds."""
-    return list(await asyncio.to_thread(open_stores().errors.mended_after, environment, category))
+def _past(error_id: str, since: datetime) -> tuple[RecoveryExecution, ...]:
+    store = open_stores().errors
+    others = [one for one in store.executions(since=since) if one.error_id != error_id]
+    return tuple(sorted([*store.executions(error_id), *others], key=lambda one: one.started_at))
 
 
-@task(name="is recovery paused", **LOOK)
-async def recovery_paused(environment: str, service: str | None, now: datetime) -> bool:
-    """Whether a person has paused automatic action here."""
-    return await asyncio.to_thread(lambda: bool(open_stores().errors.paused(environment, service, now)))
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bearing:
+    """What bears on a plan beside the error itself: what was tried, what people wish, and what was deployed.
+
+    `deployed_ago` is how long before the error the release came that runs now, None where there is none to go
+    back to. `kept_down` are those of the services it needs that a person stopped or paused.
+    """
+
+    past: tuple[RecoveryExecution, ...]
+    paused: bool
+    stopped_by_person: bool = False
+    deployed_ago: timedelta | None = None
+    kept_down: tuple[str, ...] = ()
+
+
+@task(name="look at what bears on the plan", **LOOK)
+async def look_before_planning(
+    error: RecordedError, environment: Environment | None, service: str | None, *, since: datetime, now: datetime
+) -> Bearing:
+    """All of it at once, since a service is down meanwhile; `since` is how far back other attempts count.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+
+    def look() -> Bearing:
+        past = _past(error.error_id, since)
+        paused = bool(open_stores().errors.paused(error.environment, service, now))
+        if environment is None or service is None:
+            return Bearing(past=past, paused=paused)
+        sightings = engine_of(environment).sightings(environment.project)
+        needed = [str(name) for name in error.evidence.get("dependencies_down") or ()]
+        return Bearing(
+            past=past,
+            paused=paused,
+            stopped_by_person=_was_stopped(environment, service, _of(service, sightings)),
+            deployed_ago=release_before(environment, sightings, error.first_seen)[1],
+            kept_down=tuple(name for name in needed if _is_kept_down(environment, name, _of(name, sightings))),
+        )
+
+    return await asyncio.to_thread(look)
 
 
 @task(name="record the attempt", **WRITE)
@@ -316,19 +379,6 @@ async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
     await asyncio.to_thread(open_stores().errors.link_evidence, list(bundle_ids), error_id)
 
 
-@task(name="when was it deployed last", **LOOK)
-async def deployed_seconds_ago(environment: str, now: datetime) -> float | None:
-    """How many seconds ago the latest proven start ended; None where none is on record."""
-
-    def look() -> float | None:
-        known = open_stores().deployments
-        latest = known.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
-        ended = latest[0].ended_at if latest else None
-        return None if ended is None or ended > now else (now - ended).total_seconds()
-
-    return await asyncio.to_thread(look)
-
-
 def with_surroundings(
     evidence: Evidence | None, down: Sequence[str], deployed_ago_seconds: float | None
 ) -> Evidence | None:
@@ -336,6 +386,15 @@ def with_surroundings(
     if evidence is None:
         return None
     return replace(evidence, dependencies_down=tuple(down), deployed_seconds_ago=deployed_ago_seconds)
+
+
+def _of(service: str, sightings: Sequence[Sighting]) -> list[Sighting]:
+    return [seen for seen in sightings if seen.service == service]
+
+
+def _is_kept_down(environment: Environment, service: str, mine: Sequence[Sighting]) -> bool:
+    """Whether a person stopped or paused a service: what needs it cannot be helped by an action on it."""
+    return any(seen.state == "paused" for seen in mine) or _was_stopped(environment, service, mine)
 
 
 def _was_stopped(environment: Environment, service: str, mine: Sequence[Sighting]) -> bool:

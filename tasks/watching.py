@@ -265,7 +265,7 @@ async def in_hand(environment: str) -> str | None:
     return await asyncio.to_thread(held_by, environment)
 
 
-@task(name="look around", **LOOK)
+@repeated(name="look around", **LOOK)
 async def look_around(environment: Environment) -> tuple[list[Sighting], str | None]:
     """Every container of an environment, and who operates on it now; one task, since a service is down meanwhile.
 

@@ -91,11 +91,9 @@ class Stores:
         waits = Waits(settings.data_dir / "waits")
         gate = Gate(settings.data_dir / "gate.lock", waits)
         files = _files(settings, gate, deadline_seconds)
-        used_before = gate.path.exists()
+        missing = _missing(files, gate)
         transactions = SqliteTransactions(files, gate)
         with gate.held(deadline_seconds, "Opening the stores"):
-            # Not earlier: another process or thread may have been making them until now.
-            missing = _missing(files) if used_before else []
             for file in files.values():
                 file.open()
             for name, file in files.items():
@@ -234,10 +232,10 @@ def _files(settings: Settings, gate: Gate, deadline_seconds: float) -> dict[str,
     }
 
 
-def _missing(files: Mapping[str, SqliteDatabase]) -> list[Path]:
-    """Files that are gone from among others."""
+def _missing(files: Mapping[str, SqliteDatabase], gate: Gate) -> list[Path]:
+    """Files that are gone from among others which were in use before."""
     there = [database for database in files.values() if database.path.exists()]
-    if not there:
+    if not there or not gate.path.exists():
         return []
     gone = [database.path for database in files.values() if database not in there]
     for path in gone:

@@ -15,6 +15,7 @@ from models.compose import (
     DependsOn,
     HealthcheckDeclaration,
     MountKind,
+    NetworkPlace,
     PublishedPort,
 )
 from models.failures import ComposeError, EngineUnreachableError
@@ -126,6 +127,22 @@ def test_files_that_compose_copies_at_the_start_come_with_their_content(make_pro
         ("/run/secrets/token", b"s3cret", 0o444),
     ]
     assert "s3cret" not in repr(files)
+
+
+def test_it_is_known_how_a_service_is_found_in_its_networks(make_project: Make) -> None:
+    text = """
+    services:
+      one: {image: IMAGE}
+      two: {image: IMAGE, networks: {back: {aliases: [store], ipv4_address: 10.9.0.7}}}
+      three: {image: IMAGE, network_mode: none}
+    networks: {back: {name: of-all, ipam: {config: [{subnet: 10.9.0.0/24}]}}}
+    """
+    compose = make_project(text).compose()
+    (plain,) = compose.places("one")
+    assert plain.name.endswith("_default")
+    assert plain.aliases == ("one",)
+    assert compose.places("two") == (NetworkPlace(name="of-all", aliases=("two", "store"), ipv4_address="10.9.0.7"),)
+    assert compose.places("three") == ()
 
 
 def test_a_secret_from_a_variable_nobody_set_is_refused(make_project: Make) -> None:

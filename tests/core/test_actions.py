@@ -8,7 +8,18 @@ from typing import Any, cast
 
 import pytest
 
-from core.actions import ACTIONS, Dangling, Kind, Ready, Refused, Situation, prepare, register
+from core.actions import (
+    ACTIONS,
+    Dangling,
+    Kind,
+    Ready,
+    Refused,
+    Situation,
+    all_made_since,
+    left_to_restart,
+    prepare,
+    register,
+)
 from models.compose import Application, NetworkDeclaration, NetworkFact, PortHolder, PublishedPort, ServiceDeclaration
 from models.errors_seen import Strategy
 from models.recovery import Doing
@@ -37,6 +48,7 @@ def seen(service: str, **more: Any) -> Sighting:
         "state": "exited",
         "seen_at": NOON,
         "config_hash": "h1",
+        "networks": ("shop_net",),
     }
     return Sighting(**(told | more))
 
@@ -92,6 +104,44 @@ def test_an_action_that_lacks_what_makes_it_safe_cannot_be_made(lacking: dict[st
 
 def test_there_is_no_word_for_a_volume_or_the_engine() -> None:
     assert set(Kind) == {"container", "image", "network", "release", "script"}
+
+
+def test_a_container_taken_out_of_its_network_joins_it_again_first() -> None:
+    alone = (seen("web", networks=()),)
+    join, *others = ready(Strategy.RESTART_SERVICE, sightings=alone).steps
+    assert (join.doing, join.targets) == (Doing.JOIN, ("shop_net",))
+    assert [step.doing for step in others] == [Doing.RESTART, Doing.VERIFY]
+    # Compose makes a new container with its networks, and a network that is gone is nothing to join.
+    steps = [
+        *ready(Strategy.RECREATE_CONTAINER, sightings=alone).steps,
+        *ready(Strategy.RESTART_SERVICE, sightings=alone, networks=()).steps,
+    ]
+    assert Doing.JOIN not in {step.doing for step in steps}
+
+
+@pytest.mark.parametrize(
+    ("state", "started", "asked_to_end", "is_left"),
+    [
+        ("running", -60, False, True),
+        ("running", 1, False, False),
+        ("running", -60, True, False),
+        ("exited", -60, True, True),
+        ("exited", 1, False, True),
+    ],
+)
+def test_of_a_restart_that_was_cut_off_only_what_the_engine_has_not_done_is_left(
+    state: str, started: int, asked_to_end: bool, is_left: bool
+) -> None:
+    web = seen("web", state=state, started_at=NOON + timedelta(seconds=started))
+    asked = {web.container_id} if asked_to_end else set()
+    assert (left_to_restart([web], since=NOON, asked_to_end=asked) == [web]) is is_left
+    assert left_to_restart([web], since=None, asked_to_end=()) == [web]
+
+
+def test_containers_are_made_anew_once() -> None:
+    old, new = (seen("web", created_at=NOON + timedelta(seconds=seconds)) for seconds in (-60, 1))
+    assert all_made_since(NOON, [new])
+    assert not any(all_made_since(since, mine) for since, mine in ((None, [new]), (NOON, [old, new]), (NOON, [])))
 
 
 def test_a_restart_is_verified() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from core.impact import analyse_impact
+from core.impact import analyse_impact, by_experience
 from models.errors_seen import BusinessImpact, Category, ImpactType, Severity, Strategy, Verdict
 from models.metrics import Dependency, DependencyType, HealthImpact
 
@@ -44,7 +44,7 @@ def test_an_engine_that_is_down_hits_everything() -> None:
 
 def test_own_history_is_believed_before_what_is_usual() -> None:
     usual = analyse_impact(verdict(Category.CONTAINER_EXITED), "web", NEEDS)
-    own = analyse_impact(verdict(Category.CONTAINER_EXITED), "web", NEEDS, history_seconds=(4, 9, 300))
+    own = by_experience(analyse_impact(verdict(Category.CONTAINER_EXITED), "web", NEEDS), (4, 9, 300))
 
     assert usual.estimated_recovery_seconds == 180
     assert own.estimated_recovery_seconds == 9

@@ -76,7 +76,24 @@ async def test_a_dry_run_proposes_once_and_touches_nothing(place: Place) -> None
         assert (proposal.points, proposal.success, stores.errors.tickets()) == (0, None, [])
 
 
-async def test_what_a_dead_runner_began_is_taken_up_and_not_done_twice(place: Place) -> None:
+async def test_a_container_taken_out_of_its_network_is_connected_again_by_all_its_names(place: Place) -> None:
+    place.declare(well("web") + well("top"))
+    await startup("test")
+    before, network = container_id(place, "web"), f"{place.project}_default"
+    subprocess.run(["docker", "network", "disconnect", network, place.container("web")], check=True)
+    with place.stores() as stores:
+        stores.errors.put_pattern(replace(ZEBRA, strategy=Strategy.RESTART_SERVICE))
+
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+
+    assert outcome.success, outcome.reason
+    assert container_id(place, "web") == before
+    asking = ["docker", "exec", place.container("top"), "getent", "hosts", "web", place.container("web")]
+    assert len(subprocess.run(asking, capture_output=True, text=True, check=True).stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("engine_has_acted", [False, True])
+async def test_what_a_dead_runner_began_is_taken_up_and_done_once(place: Place, engine_has_acted: bool) -> None:
     place.declare(well("web"), recovery="{dry_run: true}")
     await startup("test")
     with place.stores() as stores:
@@ -85,17 +102,24 @@ async def test_what_a_dead_runner_began_is_taken_up_and_not_done_twice(place: Pl
     before = container_id(place, "web")
     with place.stores() as stores:
         cut_off = cut_off_by_death(stores, outcome.error_id, Doing.RECREATE, Doing.VERIFY)
-        begun = replace(STEP, started_at=cut_off.started_at)
+        begun = replace(STEP, started_at=datetime.now(UTC))
         stores.errors.write_attempt(replace(cut_off, steps=(begun,)))
+
+    if engine_has_acted:
+        # Its runner ended before the start.
+        compose = ["docker", "compose", "-p", place.project, "-f", str(place.folder / "compose.yaml")]
+        subprocess.run([*compose, "create", "--force-recreate"], capture_output=True, check=True)
+        before = container_id(place, "web")
 
     again = await error_recovery("test", "zebra crossed", service="web")
 
     assert (again.method, again.success) == (RecoveryMethod.AUTOMATIC, True)
-    assert container_id(place, "web") == before
+    assert (container_id(place, "web") == before) is engine_has_acted
+    assert place.containers(running=True) == ["web"]
     with place.stores() as stores:
         taken = stores.errors.executions(outcome.error_id)[-1]
         assert [step.name for step in taken.steps] == ["recreate", "verify"]
-        assert "not done again" in taken.steps[0].detail
+        assert taken.steps[0].started_at == begun.started_at
 
 
 async def test_an_attempt_that_failed_is_on_record_only_with_its_ticket(place: Place) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.impact import analyse_impact
+from core.impact import analyse_impact, by_experience
 from flows.collection import collection
 from flows.error_recovery import error_recovery
 from flows.startup import startup
@@ -74,7 +74,7 @@ async def test_a_killed_service_is_seen_restarted_and_the_story_is_told(place: P
         assert impact.estimated_recovery_seconds == 180
         (need,) = stores.monitoring.dependencies("test")
         own = stores.errors.mended_after("test", error.verdict.category)
-        assert 0 < analyse_impact(error.verdict, "base", [need], history_seconds=own).estimated_recovery_seconds < 180
+        assert 0 < by_experience(analyse_impact(error.verdict, "base", [need]), own).estimated_recovery_seconds < 180
         assert [alert.service for alert in stores.monitoring.alerts(environment="test")] == ["base"]
         assert [alert.resolved_at is not None for alert in stores.monitoring.alerts(environment="test")] == [True]
     after = await collection("test")
