@@ -236,7 +236,8 @@ def evidence_of(bundle: EvidenceBundle) -> Evidence | None:
         probe_outputs=tuple(
             probe.output
             for probe in bundle.probes
-            if probe.service == bundle.service and not probe.ok and not _was_over(probe, bundle.probes)
+            if probe.service == bundle.service
+            and not (probe.ok or _was_over(probe, bundle.probes) or _came_too_late(probe, worst))
         )[-10:],
     )
 
@@ -253,6 +254,11 @@ def _fell(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
 def _was_over(probe: ProbeOutput, probes: Sequence[ProbeOutput]) -> bool:
     """Whether the same check passed later: what refused it while it started explains no failure of today."""
     return any(other.ok and other.source == probe.source and other.last_at > probe.last_at for other in probes)
+
+
+def _came_too_late(probe: ProbeOutput, container: ContainerEvidence) -> bool:
+    """Whether a check met a container that was just ending: what the engine says then is no cause of that end."""
+    return container.state in _ENDED and "OCI runtime exec failed" in probe.output
 
 
 def _who_says_so(sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent]) -> str:

@@ -257,7 +257,13 @@ class _Journal:
     async def _do(self, step: PlannedStep) -> str:
         if step.doing is Doing.VERIFY:
             patient = waits_for_itself(self._case.error.verdict)
-            return await wait_until_well(self._case.environment, self._case.application, step.service, patient=patient)
+            return await wait_until_well(
+                self._case.environment,
+                self._case.application,
+                step.service,
+                since=self.execution.started_at,
+                patient=patient,
+            )
         if step.doing is Doing.ROLL_BACK:
             return await _roll_back(self._case, step.targets[0])
         return await STEPS[step.doing](self._around, step, str(self.execution.attempt_id))

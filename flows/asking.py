@@ -8,6 +8,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from http import HTTPStatus
+from typing import Annotated
 from uuid import UUID
 
 from prefect import get_client
@@ -16,7 +17,7 @@ from prefect.context import FlowRunContext
 from prefect.exceptions import PrefectHTTPStatusError
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from core.recovery import remembered
 from models.recovery import Choice, Ticket
@@ -28,7 +29,7 @@ from tasks.recovery import let_ticket_wait
 log = logging.getLogger("roas")
 
 WAITS = timedelta(days=7)
-"""A run that got no answer by then ends as failed. Its ticket stays open, and Retry asks again."""
+"""A run that got no answer by then ends as failed. Its ticket stays open; Retry tries again, and asks if that fails."""
 
 _MOST_QUESTIONS = 100
 
@@ -38,11 +39,13 @@ _COMMAND = re.compile(r"(?<=: )((?:docker|df|dmesg|getent|id|journalctl|ls|roas|
 class Answer(RunInput):
     """What a person decides about a ticket. Every field is asked for: no decision is made by default."""
 
-    choice: Choice = Field(
+    # Typed, not chosen: in the older UI of Prefect 3.9 no list opens by a click.
+    choice: Annotated[Choice, WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(Choice)})$"})] = Field(
         title="Decision",
         description=(
-            "retry: do again what failed, or start and prove what you have mended. roll back: to the release proven "
-            "before. resolved by hand: it is mended. skip: leave it as it is. give up: end this run as failed."
+            "One of these words: **retry** (do again what failed, or start and prove what you have mended), "
+            "**roll back** (to the release proven before), **resolved by hand** (it is mended), "
+            "**skip** (leave it as it is), **give up** (end this run as failed)."
         ),
     )
     note: str = Field(
@@ -136,8 +139,8 @@ def question_about(story: TicketStory) -> str:
             "",
             *_listed("", known),
             *(["```text", *said, "```", ""] if said else []),
-            *_listed("What was tried", ticket.tried),
             *_listed("What was answered before", remembered(ticket.history)),
+            *_listed("What was tried", ticket.tried),
             *_listed("What to try", [_COMMAND.sub(r"`\1`", step) for step in ticket.steps], numbered=True),
             f"Ticket {ticket.ticket_id}. From a terminal: {shown}, {answered}",
         ]

@@ -78,8 +78,8 @@ _DOWN = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
 
 def _run_name() -> str:
     told = flow_run.get_parameters()
-    service = f"{told['service']} of " if told.get("service") else ""
-    return f"recover {service}{told['environment']}"
+    about = f"{told['service']} of {told['environment']}" if told.get("service") else told["environment"]
+    return f"ticket {told['ticket']}: {about}" if told.get("ticket") else f"recover {about}"
 
 
 @flow(name=ASKING_FLOW, flow_run_name=_run_name)
@@ -356,7 +356,9 @@ async def _answered(
     ticket: Ticket, declared: Environment | None, application: Application | None, dependencies: Sequence[Dependency]
 ) -> RecoveryOutcome:
     """Ask about a ticket that somebody else opened, and do what is decided."""
-    if ticket.state is not TicketState.OPEN:
+    # A run that gave up, retried with the button of its page, is to try again.
+    is_over = ticket.state is TicketState.RESOLVED or flow_run.get_run_count() == 1
+    if ticket.state is not TicketState.OPEN and is_over:
         said = ticket.history[-1].what if ticket.history else ""
         return RecoveryOutcome(
             error_id=ticket.error_id,

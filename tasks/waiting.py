@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import datetime
 
 from prefect import task
 
@@ -18,10 +19,16 @@ from tasks.watching import watch_project
 
 @task(name="recovery step: verify", task_run_name="verify {service}", **ACT)
 async def wait_until_well(
-    environment: Environment, application: Application | None, service: str, *, patient: bool = False
+    environment: Environment,
+    application: Application | None,
+    service: str,
+    *,
+    since: datetime,
+    patient: bool = False,
 ) -> str:
     """Wait until a service serves and has held for its stabilisation time, at most as long as the policy says.
 
+    `since` is when the attempt began: what was started after that and has ended is lost, and not waited for.
     `patient`: a failing health check is waited for as well, since the service says that it is not ready yet.
 
     Raises:
@@ -33,6 +40,7 @@ async def wait_until_well(
         # Where the files are what is broken, what runs is judged by itself.
         declaration or ServiceDeclaration(name=service, image="", restart="always"),
         await asyncio.to_thread(secret_values, environment),
+        since=since,
         patient=patient,
     )
     began = time.monotonic()

@@ -91,9 +91,11 @@ class Stores:
         waits = Waits(settings.data_dir / "waits")
         gate = Gate(settings.data_dir / "gate.lock", waits)
         files = _files(settings, gate, deadline_seconds)
-        missing = _missing(files, gate)
+        used_before = gate.path.exists()
         transactions = SqliteTransactions(files, gate)
         with gate.held(deadline_seconds, "Opening the stores"):
+            # Not earlier: another process or thread may have been making them until now.
+            missing = _missing(files) if used_before else []
             for file in files.values():
                 file.open()
             for name, file in files.items():
@@ -232,10 +234,10 @@ def _files(settings: Settings, gate: Gate, deadline_seconds: float) -> dict[str,
     }
 
 
-def _missing(files: Mapping[str, SqliteDatabase], gate: Gate) -> list[Path]:
-    """Files that are gone from among others which were in use before."""
+def _missing(files: Mapping[str, SqliteDatabase]) -> list[Path]:
+    """Files that are gone from among others."""
     there = [database for database in files.values() if database.path.exists()]
-    if not there or not gate.path.exists():
+    if not there:
         return []
     gone = [database.path for database in files.values() if database not in there]
     for path in gone:

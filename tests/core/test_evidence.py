@@ -338,3 +338,16 @@ def test_a_check_that_passed_since_explains_no_failure_of_today() -> None:
     assert weighed(refused) == ("refused",)
     assert weighed(refused, passed) == ()
     assert weighed(refused, passed, again) == ("503",)
+
+
+def test_a_check_that_met_a_container_which_was_ending_does_not_explain_its_end() -> None:
+    refused = "exit code -1: OCI runtime exec failed: exec failed: unable to start container process: connection reset"
+
+    def weighed(state: str) -> tuple[str, ...]:
+        containers = tuple(replace(one, state=state) for one in BUNDLE.containers)
+        found = evidence_of(replace(BUNDLE, probes=(answer("web", output=refused),), containers=containers))
+        assert found is not None
+        return found.probe_outputs
+
+    assert weighed("running") == (refused,)
+    assert weighed("exited") == ()

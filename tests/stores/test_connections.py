@@ -55,6 +55,21 @@ def test_many_processes_and_threads_write_at_once(settings: Settings) -> None:
         assert len(stores.monitoring.heartbeats()) == 6
 
 
+def test_who_opens_the_stores_while_another_makes_them_misses_none(settings: Settings) -> None:
+    opened: list[Stores] = []
+    threads = [threading.Thread(target=lambda: opened.append(Stores.open(settings))) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    tickets = opened[0].errors.tickets()
+
+    for stores in opened:
+        stores.close()
+    assert (len(opened), tickets) == (4, [])
+
+
 def test_a_forked_child_writes_through_connections_of_its_own(stores: Stores) -> None:
     stores.deployments.begin(operation("parent-1"))
     child = multiprocessing.get_context("fork").Process(target=write_as, args=(stores, "child"))
