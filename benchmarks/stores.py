@@ -554,7 +554,12 @@ def days(_: int) -> None:
             "SELECT substr(start_time, 1, 10) AS d, count(*), sum(status = 'success') "
             "FROM deployment_operations NOT INDEXED GROUP BY d ORDER BY d"
         )
-        index = "SELECT day, count(ok), sum(ok) FROM deployment_operations GROUP BY day ORDER BY day"
+        # By both columns of the index: counting a group costs less than summing each of its rows.
+        index = (
+            "SELECT day, sum(n), sum(n * ok) FROM "
+            "(SELECT day, ok, count(*) AS n FROM deployment_operations GROUP BY day, ok) "
+            "WHERE ok IS NOT NULL GROUP BY day ORDER BY day"
+        )
         bare = "SELECT count(day), sum(ok) FROM deployment_operations INDEXED BY idx_deployment_operations_day"
         found = stores.deployments.success_by_day(3650, NOON)
         assert [(one.day.isoformat(), one.total, one.successes) for one in found] == ask(scan)() == ask(index)()
