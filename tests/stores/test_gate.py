@@ -1,6 +1,7 @@
 """One writer at a time, in the order they came, whoever dies, stops or deletes the lock file meanwhile."""
 
 import contextlib
+import fcntl
 import os
 import signal
 import subprocess
@@ -31,8 +32,17 @@ def until(true: Callable[[], bool]) -> None:
 
 
 def tickets(path: Path) -> int:
-    """How many ever stood in the queue."""
-    return int.from_bytes(path.read_bytes()[_NEXT_TICKET : _NEXT_TICKET + 8], "little")
+    """How many ever stood in the queue, each of them at its place."""
+    with path.open("r+b") as file:
+        # Held by whoever is on the way to a place: one that is stopped there would stop all who come after it.
+        fcntl.lockf(file, fcntl.LOCK_EX, 1, _NEXT_TICKET)
+        return int.from_bytes(os.pread(file.fileno(), 8, _NEXT_TICKET), "little")
+
+
+def stands_still(process: subprocess.Popen[str]) -> bool:
+    """Whether each of its threads has come to its stop, and can win no lock any more."""
+    threads = Path(f"/proc/{process.pid}/task").glob("*/stat")
+    return all(one.read_text().rpartition(") ")[2][0] == "T" for one in threads)
 
 
 def hold(path: Path, name: str, came: list[str], leave: threading.Event | None = None) -> threading.Thread:
@@ -97,6 +107,7 @@ def test_one_that_is_stopped_while_it_waits_does_not_stop_those_behind_it(path: 
         with Gate(path).held(1, "first"):
             until(lambda: tickets(path) == 1)
             stopped.send_signal(signal.SIGSTOP)
+            until(lambda: stands_still(stopped))
             behind = hold(path, "behind", came)
             until(lambda: tickets(path) == 2)
         behind.join(60)
