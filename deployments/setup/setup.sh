@@ -47,6 +47,13 @@ install_all() {
 # Debian keeps its programs out of the PATH, a folder for each version.
 have_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
+# Ubuntu knows it by the other name.
+have_chromium() { have chromium || have chromium-browser; }
+
+chromium_package() {
+    if [ -n "$(apt_candidate chromium)" ]; then echo chromium; else echo chromium-browser; fi
+}
+
 tests_missing() {
     have redis-server || echo "Redis server (for the tests; not started)"
     have_postgresql || echo "PostgreSQL server (for the tests; not started)"
@@ -54,6 +61,7 @@ tests_missing() {
     have ip || echo "iproute2 (for the tests)"
     have shellcheck || echo "shellcheck (for the tests)"
     have strace || echo "strace (for the tests)"
+    have_chromium || echo "Chromium (for the tests)"
 }
 
 tests_packages() {
@@ -63,6 +71,7 @@ tests_packages() {
     have ip || echo iproute2
     have shellcheck || echo shellcheck
     have strace || echo strace
+    have_chromium || chromium_package
 }
 
 # Debian starts what it installs. Nothing here is wanted as a service of the machine, so it is told not to.
