@@ -91,7 +91,9 @@ def test_nobody_passes_those_that_wait(path: Path) -> None:
     came: list[str] = []
     leave = threading.Event()
     with Gate(path).held(1, "first"):
-        threads = [hold(path, "second", came, leave), hold(path, "third", came)]
+        threads = [hold(path, "second", came, leave)]
+        until(lambda: tickets(path) == 1)
+        threads.append(hold(path, "third", came))
         until(lambda: tickets(path) == 2)
     with pytest.raises(StoreBusyError), Gate(path).held(0, "passing"):
         pass
