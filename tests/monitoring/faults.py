@@ -11,19 +11,14 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
 import os
 import re
 import shutil
-import sys
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
-
-from prefect.testing.utilities import prefect_test_harness
 
 from models.errors_seen import RecordedError
 from models.metrics import HOST, Alert
@@ -31,7 +26,7 @@ from models.results import CollectionReport
 from tasks.monitoring import ALERT_STREAM
 from tasks.stores import open_stores, shared_cache
 from tests.healing.scenes import PASSWORD
-from tests.monitoring.living import Living, alerts_of, collect_each, teach_a_past
+from tests.monitoring.living import Living, alerts_of, collect_each, own_folder, run, teach_a_past
 
 EVERY = timedelta(seconds=10)
 MEASURED_ROUNDS = 18
@@ -198,46 +193,36 @@ def _print(
         )
 
 
-async def live(folder: Path, faults: Sequence[Fault]) -> dict[str, list[str]]:
-    """Let the sample learn its past once, and meet each fault with it."""
+async def live(folder: Path, faults: Sequence[Fault]) -> list[str]:
+    """Let the sample learn its past once, and meet each fault with it; all that is not as it must be."""
     sample = Living(environments=folder, name="faults")
-    taught, complaints = folder / "data", {}
+    taught = folder / "data"
     try:
         await sample.start(EVERY)
         with sample.traffic():
             measured = await collect_each(sample.name, EVERY, act=False, goes_on=lambda done, _: done < MEASURED_ROUNDS)
-            told = teach_a_past(sample.name, measured, EVERY, datetime.now(UTC))
-            complaints["the past"] = told
+            said = [f"the past: {one}" for one in teach_a_past(sample.name, measured, EVERY, datetime.now(UTC))]
             open_stores().close()
             for number, fault in enumerate(faults):
                 own = folder / f"data-{number}"
                 shutil.copytree(taught, own)
                 os.environ["ROAS_DATA_DIR"] = str(own)
-                complaints[fault.name] = await meet(fault, sample)
-                for complaint in complaints[fault.name]:
-                    print(f"  NOT AS IT MUST BE: {complaint}", flush=True)
+                said += [f"{fault.name}: {one}" for one in await meet(fault, sample)]
                 await asyncio.to_thread(sample.wait_until_well)
     finally:
         await asyncio.to_thread(sample.clean)
-    return complaints
+    return said
 
 
-def main() -> int:
+def main() -> list[str]:
     """Meet the faults that are asked for in a folder of their own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*")
     asked = parser.parse_args()
     faults = [one for one in FAULTS if not asked.words or any(word in one.name for word in asked.words)]
-    with tempfile.TemporaryDirectory(prefix="roas-faults-") as folder:
-        os.environ |= {"ROAS_DATA_DIR": f"{folder}/data", "ROAS_ENVIRONMENTS_DIR": folder}
-        complaints = asyncio.run(live(Path(folder), faults))
-    wrong = {name: said for name, said in complaints.items() if said}
-    print(f"\n{len(faults)} faults; not as it must be: {wrong or 'nothing'}")
-    return 1 if wrong else 0
+    with own_folder() as folder:
+        return asyncio.run(live(folder, faults))
 
 
 if __name__ == "__main__":
-    logging.disable(logging.INFO)
-    with prefect_test_harness(server_startup_timeout=300):
-        outcome = main()
-    sys.exit(outcome)
+    run(main)

@@ -5,7 +5,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http.client
+import logging
+import os
 import random
+import sys
+import tempfile
 import threading
 import time
 import urllib.request
@@ -13,9 +17,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from pathlib import Path
+from typing import Any, NoReturn
 
 import yaml
+from prefect.testing.utilities import prefect_test_harness
 
 from core.rounds import JUDGED, Looked, RoundOutcome, take_round
 from flows.collection import collection
@@ -133,6 +139,25 @@ def teach_a_past(
 def alerts_of(name: str) -> list[Alert]:
     """All alerts there are, the oldest first."""
     return sorted(open_stores().monitoring.alerts(name), key=lambda one: one.opened_at)
+
+
+@contextmanager
+def own_folder() -> Iterator[Path]:
+    """A folder in which all of it lies: the environments, and the stores in `data`."""
+    with tempfile.TemporaryDirectory(prefix="roas-living-") as folder:
+        os.environ |= {"ROAS_DATA_DIR": f"{folder}/data", "ROAS_ENVIRONMENTS_DIR": folder}
+        yield Path(folder)
+
+
+def run(live: Callable[[], Sequence[str]]) -> NoReturn:
+    """Run it on a Prefect server of its own and say what was not as it must be; the program ends with 1 if anything."""
+    logging.disable(logging.INFO)
+    with prefect_test_harness(server_startup_timeout=300):
+        complaints = live()
+    for complaint in complaints:
+        print(f"NOT AS IT MUST BE: {complaint}")
+    print(f"not as it must be: {len(complaints)}")
+    sys.exit(1 if complaints else 0)
 
 
 def _look(environment: Environment, report: CollectionReport) -> tuple[list[Metric], Sequence[ServiceVerdict]]:

@@ -9,19 +9,13 @@ from __future__ import annotations
 
 import argparse
 import asyncio
-import logging
-import os
-import sys
-import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-
-from prefect.testing.utilities import prefect_test_harness
 
 from models.metrics import HOST
 from models.results import CollectionReport
 from tasks.stores import open_stores
-from tests.monitoring.living import Living, alerts_of, collect_each, teach_a_past
+from tests.monitoring.living import Living, alerts_of, collect_each, own_folder, run, teach_a_past
 
 EVERY = timedelta(seconds=15)
 
@@ -58,22 +52,15 @@ async def _rounds(name: str, length: timedelta) -> list[CollectionReport]:
     return await collect_each(name, EVERY, act=True, goes_on=lambda done, _: done < count)
 
 
-def main() -> int:
+def main() -> list[str]:
     """Live through it in a folder of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", type=float, default=20, metavar="MINUTES")
     parser.add_argument("--minutes", type=float, default=60)
     asked = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="roas-ordinary-") as folder:
-        os.environ |= {"ROAS_DATA_DIR": f"{folder}/data", "ROAS_ENVIRONMENTS_DIR": folder}
-        complaints = asyncio.run(live(Path(folder), timedelta(minutes=asked.measure), timedelta(minutes=asked.minutes)))
-    for complaint in complaints:
-        print(f"NOT AS IT MUST BE: {complaint}")
-    return 1 if complaints else 0
+    with own_folder() as folder:
+        return asyncio.run(live(folder, timedelta(minutes=asked.measure), timedelta(minutes=asked.minutes)))
 
 
 if __name__ == "__main__":
-    logging.disable(logging.INFO)
-    with prefect_test_harness(server_startup_timeout=300):
-        outcome = main()
-    sys.exit(outcome)
+    run(main)

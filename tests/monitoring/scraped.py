@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import re
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,7 +23,6 @@ from pathlib import Path
 
 import httpx
 import yaml
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.collection import collection
 from flows.startup import startup
@@ -37,7 +34,7 @@ from tests.adapters.test_redis_cache import Server
 from tests.dashboards import queries
 from tests.faults.scenes import free_port
 from tests.healing.enduring import watching
-from tests.monitoring.living import Living, collect_each, teach_a_past
+from tests.monitoring.living import Living, collect_each, own_folder, run, teach_a_past
 from tests.prometheus_server import PrometheusForTests, prometheus
 from tests.small_disk import disk_of, fill
 
@@ -192,22 +189,14 @@ def _promtool(*words: str, told: str = "") -> list[str]:
     return [done.stdout + done.stderr] if done.returncode else []
 
 
-def main() -> int:
+def main() -> list[str]:
     """Live through it in a folder of its own."""
-    with tempfile.TemporaryDirectory(prefix="roas-scraped-") as name:
-        folder = Path(name)
-        with disk_of(folder / "disk", megabytes=DISK_BYTES // 2**20) as disk:
-            os.environ |= {"ROAS_DATA_DIR": str(disk / "data"), "ROAS_ENVIRONMENTS_DIR": name}
-            complaints = asyncio.run(live(folder, disk))
-            open_stores().close()
-    for complaint in complaints:
-        print(f"NOT AS IT MUST BE: {complaint}")
-    print(f"not as it must be: {len(complaints)}")
-    return 1 if complaints else 0
+    with own_folder() as folder, disk_of(folder / "disk", megabytes=DISK_BYTES // 2**20) as disk:
+        os.environ["ROAS_DATA_DIR"] = str(disk / "data")
+        complaints = asyncio.run(live(folder, disk))
+        open_stores().close()
+        return complaints
 
 
 if __name__ == "__main__":
-    logging.disable(logging.INFO)
-    with prefect_test_harness(server_startup_timeout=300):
-        outcome = main()
-    sys.exit(outcome)
+    run(main)
