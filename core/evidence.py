@@ -26,6 +26,7 @@ from models.sightings import ContainerEvent, Sighting
 LATE = datetime.max.replace(tzinfo=UTC)
 
 _KILLED = 137
+_SIGKILL = "9"
 _ENDED = frozenset({"exited", "dead", "restarting"})
 _LEADING_UP = 2
 _JUST_NOW = timedelta(seconds=15)
@@ -219,13 +220,20 @@ def fit(bundle: EvidenceBundle, most_bytes: int = BUNDLE_BYTES) -> EvidenceBundl
     return replace(bundle, logs=tuple(logs), probes=tuple(probes), events=tuple(events))
 
 
-def evidence_of(bundle: EvidenceBundle) -> Evidence | None:
-    """What classification weighs, from a bundle; None where the service has no container."""
+def evidence_of(bundle: EvidenceBundle, *, since: datetime | None = None) -> Evidence | None:
+    """What classification weighs, from a bundle; None where the service has no container.
+
+    Of its log only what was written since that moment, to the second, and nothing where somebody killed it: what
+    it wrote before is no cause of that.
+    """
     mine = [one for one in bundle.containers if one.service == bundle.service]
     if not mine:
         return None
     worst = max(mine, key=lambda one: (one.state != "running", one.health == "unhealthy", one.restart_count))
-    lines = [line for log in bundle.logs if log.container == worst.name for line in log.lines]
+    written = [line for log in bundle.logs if log.container == worst.name for line in log.lines]
+    # The engine puts the time, in UTC, before each line.
+    begin = f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%S}" if since else ""
+    lines = [] if _was_killed(worst, bundle) else [line for line in written if line >= begin]
     return Evidence(
         exit_code=worst.exit_code,
         oom_killed=worst.memory.grade is MemoryGrade.PROVEN and (worst.state != "running" or _fell(worst, bundle)),
@@ -240,6 +248,14 @@ def evidence_of(bundle: EvidenceBundle) -> Evidence | None:
             and not (probe.ok or _was_over(probe, bundle.probes) or _came_too_late(probe, worst))
         )[-10:],
     )
+
+
+def _was_killed(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
+    """Whether the engine was asked to kill the container at once, and that was its last end."""
+    mine = [event for event in bundle.events if event.container_id == one.container_id]
+    ends = [event.happened_at for event in mine if event.action == "die"]
+    kills = [event for event in mine if event.action == "kill" and event.attributes.get("signal") == _SIGKILL]
+    return bool(ends) and any(abs(ends[-1] - event.happened_at) <= _JUST_NOW for event in kills)
 
 
 def _fell(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:

@@ -178,7 +178,7 @@ def leads_deeper(verdict: Verdict, found: Verdict, before: Collection[Category])
     """
     vague = found.category in (Category.UNKNOWN, Category.BENIGN, Category.CONTAINER_EXITED, Category.TIMEOUT)
     known = vague or found.category in (Category.HEALTHCHECK_FAILED, verdict.category) or found.category in before
-    return not known and found.span is not None
+    return not known and found.pattern_name is not None
 
 
 def attempt_id(error: RecordedError, past: Sequence[RecoveryExecution]) -> str:

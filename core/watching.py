@@ -21,10 +21,15 @@ SETTLE = timedelta(seconds=15)
 Failures within it count as failures at once."""
 
 LOOP = 3
-"""So many ends within SETTLE are a loop that the engine's own restarts do not end."""
+"""So many ends within LOOP_WITHIN are a loop that the engine's own restarts do not end."""
+
+LOOP_WITHIN = timedelta(minutes=5)
+"""The engine waits up to a minute before it restarts what keeps ending."""
 
 AGAIN = timedelta(minutes=10)
 """A service that stays exactly as it was handed over is handed over again after this long."""
+
+_RESTARTING = "the engine is restarting it"
 
 WELL = frozenset({ServiceHealth.HEALTHY, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN})
 """As well as can be told: what has no check at all can show no more than that it runs."""
@@ -46,7 +51,8 @@ class Sign:
     """What a service shows, what that calls for, and why.
 
     `likeness` is the same as long as its containers are in the same life and state. `ill`: it does not serve, so
-    who needs it cannot, whatever it calls for. `crashed`: it ended by itself and the engine brings it back.
+    who needs it cannot, whatever it calls for. `crashed`: it ended by itself and the engine brings it back;
+    `restarting`: it has not done so yet.
     """
 
     service: str
@@ -55,6 +61,7 @@ class Sign:
     likeness: str = ""
     ill: bool = False
     crashed: bool = False
+    restarting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,7 +71,7 @@ class Surroundings:
     `held` says who operates on the environment, None where nobody does. `muted` are the services
     under maintenance. `recovering` are the services being recovered. `failed` maps a service to when it
     last failed or was recovered, `handed` to the likeness and the moment it was last handed over with, `put_off` to
-    when its next attempt may begin. `ending` are services that were asked to end and have not yet.
+    when its next attempt may begin, which may be past. `ending` are services that were asked to end and have not yet.
     """
 
     dependencies: Sequence[Dependency] = ()
@@ -107,8 +114,8 @@ def judge_sign(
 ) -> Sign:
     """What a service's containers show after an event: whether anybody must do something about it.
 
-    `ends` are the moments its containers ended lately; `stopped` are containers that were stopped on request
-    since their last start. The service's own probe is not asked: that is done before anything is proven.
+    `ends` are the moments its containers ended by themselves lately; `stopped` are containers that were stopped on
+    request since their last start. The service's own probe is not asked: that is done before anything is proven.
     """
     mine = _containers(declaration.name, sightings)
     sign = _by_state(declaration, mine, spec, ends, stopped, now)
@@ -136,7 +143,7 @@ def judge_verdict(
     if (wish := taken_away(mine)) and (seen_so is None or now - seen_so < SETTLE):
         return replace(sign, heed=Heed.WAIT, reason=wish)
     if any(seen.state == "restarting" for seen in mine):
-        return replace(sign, heed=Heed.WAIT, reason="the engine is restarting it")
+        return replace(sign, heed=Heed.WAIT, reason=_RESTARTING, restarting=True)
     if any(_has_just_begun(seen, now) for seen in mine):
         # The verdict may be of the life before, or of a check that came before the service was ready.
         return replace(sign, heed=Heed.WAIT, reason="it was started a moment ago")
@@ -201,19 +208,20 @@ def _by_state(
         return _sign(name, Heed.WAIT, wish)
     if all(seen.state == "created" for seen in mine):
         return _sign(name, Heed.LEAVE, "it was never started")
-    lately = sum(now - end < SETTLE for end in ends)
-    if lately >= LOOP and declaration.restart != "no":
-        return _sign(name, Heed.HAND_OVER, f"unhealthy: it ended {lately} times within {SETTLE.seconds} s")
+    lately = [now - end for end in ends if now - end < LOOP_WITHIN]
+    if len(lately) >= LOOP and declaration.restart != "no":
+        words = f"unhealthy: it ended {len(lately)} times within {max(lately).total_seconds():.0f} s"
+        return _sign(name, Heed.HAND_OVER, words)
     # A container that ends with a restart policy is "restarting" from that moment; one that is "exited" is not
     # restarted by the engine, whatever its policy.
     if any(seen.state == "restarting" for seen in mine):
-        return _sign(name, Heed.WAIT, "the engine is restarting it", crashed=True)
+        return replace(_sign(name, Heed.WAIT, _RESTARTING, crashed=True), restarting=True)
     verdict = judge_declared(declaration, mine, None, spec)
     if verdict.health in ILL:
         return _sign(name, Heed.HAND_OVER, f"{verdict.health}: {verdict.reason}")
     if verdict.health is ServiceHealth.COMPLETED:
         return _sign(name, Heed.LEAVE, f"a job that is done: {verdict.reason}")
-    if lately:
+    if any(ago < SETTLE for ago in lately):
         return _sign(name, Heed.WAIT, "the engine restarted it", crashed=True)
     return _sign(name, Heed.LEAVE, verdict.reason)
 
@@ -230,8 +238,12 @@ def _in_surroundings(sign: Sign, around: Surroundings, now: datetime) -> Sign:
         return replace(sign, heed=Heed.WAIT, reason="it is under maintenance")
     if sign.service in around.ending:
         return replace(sign, heed=Heed.WAIT, reason="somebody asked it to end")
-    if sign.service in (around.put_off or {}):
+    due = (around.put_off or {}).get(sign.service)
+    if due is not None and due > now:
         return replace(sign, heed=Heed.WAIT, reason="its next attempt waits for its time")
+    if due is not None and sign.restarting:
+        # The engine has had its time as well, and waits longer before each of its restarts.
+        return replace(sign, heed=Heed.HAND_OVER, reason="unhealthy: it ends again whenever the engine restarts it")
     likeness, at = (around.handed or {}).get(sign.service, ("", now))
     if sign.heed is Heed.HAND_OVER and likeness == sign.likeness and now - at < AGAIN:
         return replace(sign, heed=Heed.LEAVE, reason=f"it was handed over as it is at {at:%H:%M:%S} UTC")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
@@ -36,7 +36,7 @@ from flows.judging import dependencies_of, judge_now
 from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
 from models.compose import Application
 from models.environments import Environment, RecoveryPolicy
-from models.errors_seen import Category, RecordedError, Strategy, Verdict
+from models.errors_seen import Category, Evidence, RecordedError, Strategy, Verdict
 from models.evidence import EvidenceBundle
 from models.failures import ActionRefusedError, BadInputError, EnvironmentBusyError, GivenUpError, RoasError
 from models.health import HealthReport, ServiceHealth
@@ -196,6 +196,7 @@ async def recover(
         outcome = await recover(
             environment, handling.deeper, declared, application, dependencies, deployment_id=deployment_id,
             service=service, source=source, act=act, compose_files=compose_files, found=handling.found,
+            evidence=handling.shown,
         )  # fmt: skip
         if outcome.error_id != error_id:
             await resolve_error(error_id, datetime.now(UTC), f"its cause is error {outcome.error_id}")
@@ -287,12 +288,15 @@ async def _judge(
     bundles, known, health = await asyncio.gather(
         _evidence(declared, application, service, deployment_id, text, taken),
         read_what_is_known(environment, now),
-        _health_now(declared, application, operated) if declared and (needed or operated) else _unknown(),
+        # What hangs is not asked once more whether it hangs; the health of an operation is that of all its services.
+        _health_now(declared, application, operated, asked=None if operated else needed)
+        if declared and (needed or operated)
+        else _unknown(),
     )
     down = _down(health, needed)
     if down and declared is not None:
         # One answer that did not come in time is no reason to restart what others need.
-        down = _down(await _health_now(declared, application), down)
+        down = _down(await _health_now(declared, application, asked=down), down)
     seen = evidence_of(bundles[0]) if service and bundles else None
     evidence = with_surroundings(seen, down, known.deployed_seconds_ago)
     verdict = classify(text, evidence=evidence, patterns=known.patterns)
@@ -445,6 +449,9 @@ class _Handling:
     runner: Runner = field(default_factory=lambda: this_process(str(flow_run.get_id() or "")))
     last_attempt: str | None = None
     deeper: str | None = None
+    """What the last attempt ran into, where that is the true cause; `shown` is what it looked like."""
+
+    shown: Sequence[EvidenceBundle] = ()
     asked: tuple[str, Ticket] | None = None
     """The reason and the ticket that went in with the end of the last attempt."""
 
@@ -488,7 +495,7 @@ class _Handling:
             # Much may have happened in that time, so all of it is looked at once more.
             return None
         if mine and self.declared is not None and self.service is not None:
-            if not _down(await _health_now(self.declared, self.application), [self.service]):
+            if not _down(await _health_now(self.declared, self.application, asked=[self.service]), [self.service]):
                 plan = replace(plan, strategy=Strategy.WAIT_AND_RETRY, reason=f"{self.service} is well by itself")
             # It is about to be replaced again, and what it shows now is of its last life.
             await self._keep_what_it_shows(self.declared, mine[-1].final_status)
@@ -578,16 +585,29 @@ class _Handling:
             return execution
         if execution.success:
             return await self._mended(execution)
-        said = execution.final_status
-        if not await self._leads_deeper(said):
+        if self.deeper is None:
             return None
-        self.deeper = said
-        return self._outcome(RecoveryMethod.DEFERRED, f"{said}: that is the cause")
+        return self._outcome(RecoveryMethod.DEFERRED, f"{self.deeper}: that is the cause")
 
-    async def _leads_deeper(self, said: str) -> bool:
+    async def _ran_into_cause(self, execution: RecoveryExecution) -> bool:
+        """Whether what an attempt ran into, or what was written since it acted, names the true cause."""
         if self.converses:
             return False
-        return leads_deeper(self.judged.verdict, classify(said, patterns=await read_patterns()), self.found)
+        said = execution.final_status
+        shown = await self._shown_since(execution)
+        found = classify(said, evidence=shown[1], patterns=await read_patterns())
+        if not leads_deeper(self.judged.verdict, found, self.found):
+            return False
+        self.deeper, self.shown = said, shown[0]
+        return True
+
+    async def _shown_since(self, execution: RecoveryExecution) -> tuple[Sequence[EvidenceBundle], Evidence | None]:
+        if self.declared is None or execution.acted_at is None:
+            return (), None
+        bundles = await failure_evidence(
+            self.declared, self.application, self.service, deployment_id=None, reason=execution.final_status, keep=False
+        )
+        return bundles, evidence_of(bundles[0], since=execution.started_at) if bundles else None
 
     async def _acted(
         self,
@@ -642,7 +662,7 @@ class _Handling:
     async def _asks_next(self, execution: RecoveryExecution) -> _Question | None:
         """What a person is asked after a failed attempt; None where something else comes next, or is not known yet."""
         try:
-            if await self._leads_deeper(execution.final_status):
+            if await self._ran_into_cause(execution):
                 return None
             past, facts = await self._bearing()
         except (RoasError, TimeoutError) as trouble:
@@ -762,7 +782,7 @@ async def _not_needed(environment: Environment, application: Application, servic
         return f"the watch of {environment.name} looks after it"
     if await stopped_on_request(environment.name) or await stopped_by_person(environment, service):
         return "it was stopped on request"
-    health = await _health_now(environment, application)
+    health = await _health_now(environment, application, asked=[service])
     verdict = next((one for one in health.services if one.service == service), None) if health else None
     return f"it is {verdict.health} now" if verdict is not None and verdict.health not in _DOWN else None
 
@@ -774,11 +794,18 @@ def _down(health: HealthReport | None, needed: Sequence[str]) -> tuple[str, ...]
 
 
 async def _health_now(
-    environment: Environment, application: Application | None, deployment_id: str | None = None
+    environment: Environment,
+    application: Application | None,
+    deployment_id: str | None = None,
+    *,
+    asked: Collection[str] | None = None,
 ) -> HealthReport | None:
     try:
         return await judge_now(
-            environment, application or await read_application(environment), deployment_id=deployment_id
+            environment,
+            application or await read_application(environment),
+            deployment_id=deployment_id,
+            asked=asked,
         )
     except RoasError as error:
         log.info("health of %s is not known: %s", environment.name, error)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
 from core.health import judge_environment
@@ -29,15 +29,19 @@ async def judge_now(
     deployment_id: str | None = None,
     critical_alerts: int = 0,
     sightings: Sequence[Sighting] | None = None,
+    asked: Collection[str] | None = None,
 ) -> HealthReport:
     """Look at every container, unless that was done just now, ask every probe, and judge the whole.
+
+    `asked` are the services whose probes are asked, all unless given; the others are judged by their containers alone.
 
     Raises:
         EngineUnreachableError: The engine did not answer.
     """
     sightings = await look_at_application(environment) if sightings is None else sightings
     running = {seen.service for seen in sightings if seen.state == "running" and not seen.one_off}
-    probed = [name for name in application.services if environment.service(name).probe and name in running]
+    wanted = running if asked is None else running.intersection(asked)
+    probed = [name for name in application.services if environment.service(name).probe and name in wanted]
     answered = await asyncio.gather(*(_answer_or_why_not(environment, name, sightings) for name in probed))
     answers = dict(zip(probed, answered, strict=True))
     verdicts = judge_all(environment, application, sightings, answers)

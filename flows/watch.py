@@ -45,7 +45,7 @@ from tasks.evidence import failure_evidence
 from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
 from tasks.notifications import UNHEALTHY, announce, tell_people
-from tasks.recovery import cut_off_recoveries, read_patterns, settle_well, stopped_by_person
+from tasks.recovery import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stopped_by_person
 from tasks.repeated import unrecorded
 from tasks.services import look_at_application, read_changes
 from tasks.watching import beat, in_hand, listen, look_around
@@ -135,15 +135,16 @@ class _Vigil:
         """Note what happened, and to which services one must look."""
         self.heard += len(events)
         for event in events:
+            asked = None
             if event.action == "kill" and event.attributes.get("signal") == _SIGTERM:
                 self._ending[event.service] = event.happened_at
             elif event.action in ("die", "start"):
-                self._ending.pop(event.service, None)
+                asked = self._ending.pop(event.service, None)
             if event.action == "stop":
                 self._stopped.add(event.container_id)
             elif event.action in ("start", "destroy"):
                 self._stopped.discard(event.container_id)
-            elif event.action == "die" and event.service not in self._recovering:
+            elif event.action == "die" and asked is None and event.service not in self._recovering:
                 self._ends.setdefault(event.service, deque(maxlen=LOOP)).append(event.happened_at)
                 self._last_end[event.service] = event
             if is_bad(event) and event.service not in self._recovering:
@@ -241,7 +242,7 @@ class _Vigil:
             held=held,
             recovering=tuple(name for name in self._recovering if name != _HOST),
             ending=[name for name, at in self._ending.items() if now - at < SETTLE],
-            put_off={name: at for name, at in self._put_off.items() if at > now},
+            put_off=self._put_off,
             failed=self._failed,
             muted=frozenset(name for name in application.services if any(one.covers(name, now) for one in windows)),
             handed=self._handed,
@@ -289,6 +290,7 @@ class _Vigil:
         for service in back:
             self._crashed.pop(service)
         await settle_well(name, sorted(well), now - PROVEN_AFTER, "it has been well for ten minutes, by nobody's doing")
+        await settle_dependants(name, sorted(well), now - SETTLE)
         if held is not None or not self._act:
             return
         for cut_off in await cut_off_recoveries(name):
@@ -310,7 +312,11 @@ class _Vigil:
                 self._note(sign.service, f"{sign.service} exited with code {code}, and the engine starts it again")
         if found.wait:
             self._look_again(SETTLE)
+        for sign in found.leave:
+            if not sign.ill:
+                self._put_off.pop(sign.service, None)
         for sign in found.hand_over:
+            self._put_off.pop(sign.service, None)
             self._failed[sign.service] = now
             self._handed[sign.service] = (sign.likeness, now)
             self._said.pop(sign.service, None)

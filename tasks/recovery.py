@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -205,7 +205,9 @@ async def look_before_planning(
         if environment is None or service is None:
             return Bearing(past=past, paused=paused)
         sightings = engine_of(environment).sightings(environment.project)
-        needed = [str(name) for name in error.evidence.get("dependencies_down") or ()]
+        # What an attempt of ours stops for a moment, nobody keeps down.
+        ours = {one.service for one in past if one.environment == error.environment and one.ended_at is None}
+        needed = [name for name in map(str, error.evidence.get("dependencies_down") or ()) if name not in ours]
         return Bearing(
             past=past,
             paused=paused,
@@ -328,26 +330,46 @@ async def settle_well(environment: str, services: Sequence[str], unseen_since: d
 
     Their tickets are closed, and the runs that wait for an answer end.
     """
+    return await _settle(environment, services, unseen_since, lambda _: why)
 
+
+@task(name="resolve what came of others", **WRITE)
+async def settle_dependants(environment: str, well: Sequence[str], unseen_since: datetime) -> list[str]:
+    """Resolve the errors of services that are well whose cause was others that are well now; gives back the ids."""
+
+    def why(error: RecordedError) -> str | None:
+        causes = [str(name) for name in error.evidence.get("dependencies_down") or ()]
+        if not causes or not well_now.issuperset(causes):
+            return None
+        return f"it needs {', '.join(causes)}, and all of that is well again"
+
+    well_now = frozenset(well)
+    return await _settle(environment, well, unseen_since, why)
+
+
+async def _settle(
+    environment: str, services: Sequence[str], unseen_since: datetime, why: Callable[[RecordedError], str | None]
+) -> list[str]:
     def settle() -> list[str]:
         store = open_stores().errors
         over = [
-            error
+            (error, reason)
             for error in store.open_errors(environment)
             if error.service in services
             and error.source in _OF_A_LOOK
             and not error.predictive
             and error.last_seen <= unseen_since
+            and (reason := why(error)) is not None
         ]
-        for error in over:
-            store.resolve(error.error_id, now, why)
-            closed.extend(store.close_tickets(error.error_id, TicketEntry(at=now, by="roas", what=why)))
-        return [error.error_id for error in over]
+        for error, reason in over:
+            store.resolve(error.error_id, now, reason)
+            closed.extend(store.close_tickets(error.error_id, TicketEntry(at=now, by="roas", what=reason)))
+        return [error.error_id for error, _ in over]
 
     now = datetime.now(UTC)
     closed: list[Ticket] = []
     settled = await asyncio.to_thread(settle)
-    await let_go_of(closed, why)
+    await let_go_of(closed, "what it asks about is over")
     return settled
 
 

@@ -309,6 +309,29 @@ def test_classification_gets_the_worst_container_of_the_service_itself() -> None
     assert found.probe_outputs == ("refused",)
 
 
+def test_what_was_written_before_somebody_killed_a_container_is_no_cause_of_that() -> None:
+    one = BUNDLE.containers[0]
+    died = replace(DIED, container_id=one.container_id, service="web")
+    killed = replace(died, action="kill", attributes={"signal": "9"})
+
+    def logs(*events: ContainerEvent) -> tuple[str, ...]:
+        found = evidence_of(replace(BUNDLE, events=events))
+        assert found is not None
+        return found.logs
+
+    assert logs(killed, died) == ()
+    assert logs(killed, replace(died, happened_at=NOON + timedelta(hours=1))) != ()
+    assert logs(replace(killed, attributes={"signal": "1"}), died) != ()
+
+
+def test_only_what_was_written_since_a_moment_is_weighed_where_one_is_given() -> None:
+    lines = ("2026-07-01T11:59:59.9Z of before", "2026-07-01T12:00:00.1Z bind: address already in use")
+    log = replace(BUNDLE.logs[0], lines=lines)
+    found = evidence_of(replace(BUNDLE, logs=(log,)), since=NOON)
+    assert found is not None
+    assert found.logs == lines[1:]
+
+
 def test_a_bundle_without_containers_weighs_nothing() -> None:
     assert evidence_of(replace(BUNDLE, containers=())) is None
 

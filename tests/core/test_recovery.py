@@ -338,12 +338,12 @@ def test_who_needs_what_a_person_keeps_down_is_left_alone() -> None:
 
 
 def test_what_an_attempt_runs_into_may_be_the_true_cause_and_none_is_gone_into_twice() -> None:
-    port = replace(VERDICT, category=Category.PORT_CONFLICT, span=(0, 4))
+    port = replace(VERDICT, category=Category.PORT_CONFLICT, pattern_name="port_in_use")
 
     assert leads_deeper(VERDICT, port, (Category.OOM_KILLED,))
     assert not leads_deeper(VERDICT, port, (Category.OOM_KILLED, Category.PORT_CONFLICT))
     assert not leads_deeper(VERDICT, replace(port, category=Category.HEALTHCHECK_FAILED), ())
-    assert not leads_deeper(VERDICT, replace(port, span=None), ())
+    assert not leads_deeper(VERDICT, replace(port, pattern_name=None), ())
 
 
 def test_a_long_wait_is_left_to_the_next_look() -> None:

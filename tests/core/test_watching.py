@@ -130,6 +130,11 @@ def test_what_was_asked_to_end_is_given_the_time_for_it() -> None:
 def test_an_attempt_that_is_put_off_waits_for_its_time() -> None:
     put_off = Surroundings(put_off={"web": NOON + SETTLE})
     assert sort_out([bad("web")], put_off, NOON).wait
+    looping = judged(replace(SEEN, state="restarting"), declaration=ALWAYS)
+    assert sort_out([looping], Surroundings(), NOON).wait
+    assert sort_out([looping], put_off, NOON + SETTLE).hand_over
+    begun = judged(replace(SEEN, health="starting"), declaration=ALWAYS, ends=(NOON,))
+    assert sort_out([begun], put_off, NOON + SETTLE).wait
 
 
 def test_first_causes_are_handed_over_and_who_needs_them_waits() -> None:

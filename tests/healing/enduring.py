@@ -265,6 +265,10 @@ def _ended(harm: Harm, sample: Sample, began: datetime) -> bool:
 def _has_ended(harm: Harm, sample: Sample, began: datetime) -> bool:
     if any(one.ended_at is None for one in tries_of(sample, began)):
         return False
+    rolled_back = [one.success for one in tries_of(sample, began) if one.strategy is Strategy.ROLL_BACK_RELEASE]
+    if harm.release is not None and not any(rolled_back):
+        # Until then the bad one comes up, and falls again.
+        return False
     if harm.end is End.TICKET:
         return any(one.state is not TicketState.RESOLVED for one in _tickets_of(sample, began))
     errors = _errors_of(sample, began)

@@ -131,9 +131,11 @@ def _fill_the_volume(sample: Sample) -> None:
 
 
 def _volume_read_only(sample: Sample) -> None:
-    sample.redis("config", "set", "appendfsync", "always")
+    # The file that is open for writing would keep it from being read-only.
+    sample.redis("config", "set", "appendonly", "no")
     sample.within("redis", "mount", "-o", "remount,ro,bind", "/data", namespaces="-m")
-    sample.redis("set", "three", "3")
+    sample.redis("config", "set", "save", "1 1")
+    sample.redis("bgsave")
 
 
 def _root_read_only(sample: Sample) -> None:
@@ -353,8 +355,10 @@ HARMS = (
         name="redis refuses writes (MISCONF)",
         inject=fail("redis", "misconf"),
         service="redis",
+        end=End.TICKET,
         categories=(Category.REDIS_STATE, Category.VOLUME_MOUNT, Category.DISK_FULL),
-        strategies=_RESTARTS,
+        strategies=(),
+        down=("redis", "bot"),
     ),
     Harm(
         name="redis wants another password (NOAUTH)",
@@ -371,15 +375,32 @@ HARMS = (
         strategies=(Strategy.WAIT_AND_RETRY,),
         categories=(Category.REDIS_STATE,),
     ),
-    Harm(name="redis is a replica of nothing", inject=fail("redis", "readonly"), service="redis"),
-    Harm(name="redis has no memory left", inject=fail("redis", "oom"), service="redis"),
+    Harm(
+        name="redis is a replica of nothing",
+        inject=fail("redis", "readonly"),
+        service="redis",
+        end=End.TICKET,
+        categories=(Category.REDIS_STATE,),
+        strategies=(),
+        down=("redis", "bot"),
+    ),
+    Harm(
+        name="redis has no memory left",
+        inject=fail("redis", "oom"),
+        service="redis",
+        end=End.TICKET,
+        categories=(Category.REDIS_STATE,),
+        strategies=(),
+        down=("redis", "bot"),
+    ),
     Harm(
         name="redis loops over spoilt data",
         inject=_spoil_the_data,
         service="redis",
         end=End.TICKET,
-        categories=(Category.DATABASE_CORRUPT,),
-        strategies=(),
+        # Nothing but its log tells of the data, and the log says so only once it has been started again.
+        categories=(Category.REDIS_STATE,),
+        strategies=(Strategy.RESTART_SERVICE,),
         down=("redis", "bot"),
     ),
     Harm(
@@ -391,8 +412,15 @@ HARMS = (
             "volumes": {
                 "redis-data": {"driver": "local", "driver_opts": {"type": "tmpfs", "device": "tmpfs", "o": "size=8m"}}
             },
+            # What is in memory stays there only while somebody holds it.
+            "holder": {
+                "image": IMAGE,
+                "init": True,
+                "command": ["sleep", "infinity"],
+                "volumes": ["redis-data:/data"],
+            },
         },
-        categories=(Category.DISK_FULL,),
+        categories=(Category.DISK_FULL, Category.REDIS_STATE),
         strategies=(Strategy.PRUNE_DISK,),
         down=("redis", "bot"),
     ),
@@ -400,14 +428,19 @@ HARMS = (
         name="volume of redis read-only",
         inject=_volume_read_only,
         service="redis",
-        strategies=_RESTARTS,
+        end=End.TICKET,
+        categories=(Category.REDIS_STATE, Category.VOLUME_MOUNT),
+        strategies=(),
+        down=("redis", "bot"),
     ),
     Harm(
         name="root of a service read-only",
         inject=_root_read_only,
         service="notes",
+        end=End.TICKET,
         changes={"notes": _NOTES},
-        strategies=_RESTARTS,
+        categories=(Category.VOLUME_MOUNT,),
+        strategies=(),
     ),
     Harm(name="image of bot gone", inject=_image_gone),
     Harm(
