@@ -23,7 +23,7 @@ _NOTES = {
     "image": IMAGE,
     "init": True,
     "restart": "no",
-    "command": says("touch /notes && rm -f /well; while date >/notes; do touch /tmp/well; sleep 1; done; exit 3"),
+    "command": says("touch /notes && rm -f /well; while date >/notes; do [ -e /tmp/ill ] || touch /tmp/well; sleep 1; done; exit 3"),
     "tmpfs": ["/tmp"],
     "healthcheck": {"test": ["CMD", "test", "-e", "/tmp/well"], "interval": "1s", "start_interval": "200ms",
                     "start_period": "5s"},
@@ -172,7 +172,7 @@ def _script(words: str) -> Callable[[Sample], object]:
                 recovery_script=script.name,
             )
         )
-        sample.inside("notes", "sh", "-c", f"echo asked by {sample.mark} >/proc/1/fd/1; rm /tmp/well; touch /tmp/ill")
+        sample.inside("notes", "sh", "-c", f"echo asked by {sample.mark} >/proc/1/fd/1; touch /tmp/ill; rm /tmp/well")
 
     return inject
 
@@ -451,7 +451,7 @@ HARMS = (
         replaced=("redis", "migrate", "prometheus"),
     ),
     Harm(
-        name="script that mends",
+        name="script that changes nothing",
         inject=_script("exit 0"),
         service="notes",
         end=End.TICKET,
