@@ -370,8 +370,11 @@ def _strategy(
 ) -> Strategy:
     """The verdict's strategy, a restart where waiting was in vain, or to go back: once, soon after a deployment."""
     usual, tried = error.verdict.strategy, {one.strategy for one in run}
-    silent = error.verdict.category in _SILENT or error.verdict.pattern_name in _GONE_FOR_GOOD
-    if usual is Strategy.WAIT_AND_RETRY and usual in tried and silent:
+    silent = error.verdict.category in _SILENT
+    # What its own check calls unhealthy has been given the time that the check's retries are.
+    enough = silent and (usual in tried or error.evidence.get("health") == "unhealthy")
+    gone = usual in tried and error.verdict.pattern_name in _GONE_FOR_GOOD
+    if usual is Strategy.WAIT_AND_RETRY and (enough or gone):
         usual = Strategy.RESTART_SERVICE
     if usual is Strategy.RESTART_DEPENDENCY_THEN_SERVICE and not _dependencies(error):
         # What refused it is up by now, so only the service itself is left to restart.

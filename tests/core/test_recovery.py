@@ -328,6 +328,8 @@ def test_where_waiting_was_in_vain_the_silent_are_restarted_and_who_says_it_is_l
 
     assert plan(waited, error=silent).strategy is Strategy.RESTART_SERVICE
     assert plan(waited, error=loading).strategy is Strategy.WAIT_AND_RETRY
+    assert plan(error=silent).strategy is Strategy.WAIT_AND_RETRY
+    assert plan(error=replace(silent, evidence={"health": "unhealthy"})).strategy is Strategy.RESTART_SERVICE
     assert [waits_for_itself(one.verdict) for one in (silent, loading, ERROR)] == [False, True, False]
 
 
