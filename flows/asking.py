@@ -6,7 +6,7 @@ import asyncio
 import logging
 import re
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated
 from uuid import UUID
@@ -14,7 +14,8 @@ from uuid import UUID
 from prefect import get_client
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.context import FlowRunContext
-from prefect.exceptions import PrefectHTTPStatusError
+from prefect.events import emit_event
+from prefect.exceptions import Pause, PrefectHTTPStatusError
 from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field, WithJsonSchema
@@ -31,6 +32,10 @@ log = logging.getLogger("roas")
 WAITS = timedelta(days=7)
 """A run that got no answer by then ends as failed. Its ticket stays open; Retry tries again, and asks if that fails."""
 
+RESTS = "roas.run.rests"
+"""The event of a run whose process ends while the run waits for a person."""
+
+_ENDS_WITHIN = timedelta(seconds=5)
 _MOST_QUESTIONS = 100
 
 _COMMAND = re.compile(r"(?<=: )((?:docker|df|dmesg|getent|id|journalctl|ls|roas|ss|systemctl) .+)$")
@@ -90,12 +95,24 @@ class Conversation:
             question, key=artifact_key("ticket", ticket.ticket_id), description=ticket.title
         )
         log.info("the run waits for an answer to ticket %s", ticket.ticket_id)
-        await suspend_flow_run(  # type: ignore[misc]
-            wait_for_input=Answer.with_initial_data(description=question),
-            key=f"{base}-{last + 1}",
-            timeout=int(WAITS.total_seconds()),
-        )
+        try:
+            await suspend_flow_run(  # type: ignore[misc]
+                wait_for_input=Answer.with_initial_data(description=question),
+                key=f"{base}-{last + 1}",
+                timeout=int(WAITS.total_seconds()),
+            )
+        except Pause:
+            self._rest()
+            raise
         return None
+
+    def _rest(self) -> None:
+        """Tell the server that what is heard of the run is over.
+
+        Until its process has ended one more sign of life may come; heard after the suspension, it would make the
+        silence that follows look like a death.
+        """
+        emit_event(RESTS, {"prefect.resource.id": f"prefect.flow-run.{self._run}"}, datetime.now(UTC) + _ENDS_WITHIN)
 
     async def follow(self) -> None:
         """Note on the server that the last answer is on record: from then on a retry of the run means to try again."""

@@ -15,47 +15,52 @@ from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
+from flows.asking import RESTS
+
 SILENT_FOR = timedelta(seconds=90)
 """Three heartbeats of a run, which are sent every 30 s."""
 
 _ALIVE = "prefect.flow-run.heartbeat"
 _AT_REST = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Suspended", "Paused", "Resuming", "Retrying")
 
-AUTOMATIONS = (
-    Automation(
-        name="roas: a run that nobody lives any more has crashed",
-        description=(
-            "Sets a run to Crashed that showed no sign of life for 90 s, where its runner was killed as well. "
-            "Retry on its page then takes it up after its last finished step."
-        ),
-        trigger=EventTrigger(
-            after={_ALIVE},
-            expect={_ALIVE, *(f"prefect.flow-run.{state}" for state in _AT_REST)},
-            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
-            for_each={"prefect.resource.id"},
-            posture=Posture.Proactive,
-            threshold=1,
-            within=SILENT_FOR,
-        ),
-        actions=[
-            ChangeFlowRunState(
-                state=StateType.CRASHED, message="It showed no sign of life for 90 s: its process and runner are gone."
-            )
-        ],
-    ),
-)
 
-
-async def declare_automations() -> None:
+async def declare_automations(silent_for: timedelta = SILENT_FOR) -> None:
     """Create ours on the server, or bring those of the same name up to date; a person's own are left alone."""
     async with get_client() as client:
         known = {one.name: one.id for one in await client.read_automations()}
-        for automation in AUTOMATIONS:
+        for automation in (_dead_runs(silent_for),):
             wanted = AutomationCore(**automation.model_dump(exclude_unset=True))
             if automation.name in known:
                 await client.update_automation(known[automation.name], wanted)
             else:
                 await client.create_automation(wanted)
+
+
+def _dead_runs(silent_for: timedelta) -> Automation:
+    """A run that fell silent without having come to rest has crashed. One that is over already the server keeps so."""
+    seconds = f"{silent_for.total_seconds():.0f} s"
+    return Automation(
+        name="roas: a run that nobody lives any more has crashed",
+        description=(
+            f"Sets a run to Crashed that showed no sign of life for {seconds}, where its runner was killed as well. "
+            "Retry on its page then takes it up after its last finished step."
+        ),
+        trigger=EventTrigger(
+            after={_ALIVE},
+            expect={_ALIVE, RESTS, *(f"prefect.flow-run.{state}" for state in _AT_REST)},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            for_each={"prefect.resource.id"},
+            posture=Posture.Proactive,
+            threshold=1,
+            within=silent_for,
+        ),
+        actions=[
+            ChangeFlowRunState(
+                state=StateType.CRASHED,
+                message=f"It showed no sign of life for {seconds}: its process and runner are gone.",
+            )
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,221 @@
+"""What the Prefect server does by itself about runs and services: a real server, the automations that are declared."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+from prefect import get_client
+from prefect.client.schemas.objects import State
+from prefect.events.clients import get_events_client
+from prefect.events.schemas.events import Event, Resource
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+from flows.automations import declare_automations
+from flows.embedded import server_environment
+from flows.error_recovery import error_recovery
+from flows.health_check import health_check
+from flows.startup import startup
+from flows.watch import watch
+from models.recovery import RecoveryExecution
+from tests.faults.scenes import free_port
+from tests.flows.conftest import Place, place, well
+
+__all__ = ["place"]
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 90.0
+SILENT_FOR = timedelta(seconds=12)
+
+
+@contextmanager
+def server(home: Path) -> Iterator[str]:
+    """A whole Prefect server, as `roas serve` has one: the harness of the other tests has no automations."""
+    home.mkdir(parents=True)
+    port = free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
+    with (home / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [*command, "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"],
+            env=server_environment(home),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not _answers(url):
+            assert process.poll() is None, (home / "log").read_text()
+            assert time.monotonic() < deadline, "the server does not answer"
+            time.sleep(0.2)
+        with temporary_settings({PREFECT_API_URL: url}):
+            yield url
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def _answers(url: str) -> bool:
+    with suppress(httpx.HTTPError):
+        return httpx.get(f"{url}/ready", timeout=2).status_code == httpx.codes.OK
+    return False
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with server(tmp_path_factory.mktemp("prefect") / "home") as url:
+        yield url
+
+
+async def begin(flow: object, parameters: dict[str, object]) -> UUID:
+    """A run of a deployment, which nobody lives yet."""
+    deployment = await flow.ato_deployment(name="test")  # type: ignore[attr-defined]
+    deployment_id = await deployment.aapply()
+    async with get_client() as client:
+        made = await client.create_flow_run_from_deployment(deployment_id, parameters=parameters)
+    return UUID(str(made.id))
+
+
+def live(run: UUID, api: str) -> subprocess.Popen[bytes]:
+    """A process that lives a run, as a worker begins it."""
+    told = {"PREFECT_API_URL": api, "PREFECT__FLOW_RUN_ID": str(run), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "prefect.engine"],
+        env=os.environ | told,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+    )
+
+
+async def state_of(run: UUID) -> State[object]:
+    async with get_client() as client:
+        state = (await client.read_flow_run(run)).state
+    assert state is not None
+    return state
+
+
+async def beat(run: UUID) -> None:
+    """A sign of life, sent when the run has come to rest already."""
+    async with get_events_client() as client:
+        resource = Resource({"prefect.resource.id": f"prefect.flow-run.{run}"})
+        await client.emit(Event(occurred=datetime.now(UTC), event="prefect.flow-run.heartbeat", resource=resource))
+
+
+def wait_until(reached: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not reached():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.3)
+
+
+def heard(api: str, event: str, run: UUID) -> int:
+    """How often the server has heard this of a run."""
+    asked = {"filter": {"event": {"name": [event]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}}
+    answer = httpx.post(f"{api}/events/filter", json=asked, timeout=10)
+    answer.raise_for_status()
+    return int(answer.json()["total"])
+
+
+@pytest.mark.flow
+async def test_of_runs_that_fall_silent_only_one_that_nobody_lives_has_crashed(place: Place, api: str) -> None:
+    place.declare(well("web"), recovery="{automatic: false}")
+    await declare_automations(SILENT_FOR)
+    ends = await begin(watch, {"environment": "test", "hours": 1 / 3600})
+    asks = await begin(
+        error_recovery, {"environment": "test", "text": "ERROR: the zebra has crossed", "service": "web"}
+    )
+    for living in [live(ends, api), live(asks, api)]:
+        living.wait(PATIENCE_SECONDS)
+    # A sign of life that was given while the run came to rest is heard after it.
+    for run in (ends, asks):
+        assert heard(api, "prefect.flow-run.heartbeat", run) == 1
+        await beat(run)
+    killed = await begin(watch, {"environment": "test", "hours": 1})
+    living = live(killed, api)
+    wait_until(lambda: heard(api, "prefect.flow-run.heartbeat", killed) == 1, "a sign of life")
+    assert (await state_of(killed)).name == "Running"
+    living.kill()
+    living.wait()
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (await state_of(killed)).name == "Running":
+        assert time.monotonic() < deadline, "nobody noticed"
+        await asyncio.sleep(0.3)
+
+    assert [(await state_of(run)).name for run in (ends, asks, killed)] == ["Completed", "Suspended", "Crashed"]
+    assert "no sign of life" in str((await state_of(killed)).message)
+
+
+@contextmanager
+def worker(api: str, folder: Path) -> Iterator[None]:
+    """All of prefect.yaml deployed, and who runs it."""
+    programs = Path(sys.executable).parent
+    environment = os.environ | {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PREFECT_API_URL": api,
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+    prefect = str(programs / "prefect")
+    for words in (["work-pool", "create", "roas", "--type", "process"], ["--no-prompt", "deploy", "--all"]):
+        done = subprocess.run([prefect, *words], capture_output=True, text=True, env=environment, cwd=ROOT)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with (folder / "worker.log").open("wb") as log:
+        working = subprocess.Popen(
+            [prefect, "worker", "start", "--pool", "roas"], env=environment, cwd=ROOT, stdout=log, stderr=log
+        )
+    try:
+        yield
+    finally:
+        working.send_signal(signal.SIGTERM)
+        working.wait(60)
+
+
+@pytest.mark.engine
+@pytest.mark.flow
+async def test_what_a_health_check_sees_is_recovered_where_nobody_watches(place: Place, api: str) -> None:
+    place.declare(well("web", restart="'no'"))
+    (place.folder / "dev.yaml").write_text((place.folder / "test.yaml").read_text().replace("name: test", "name: dev"))
+    await startup("dev")
+    subprocess.run(["docker", "kill", place.container("web")], capture_output=True, check=True)
+
+    with worker(api, place.folder):
+        # It looks, and does nothing itself.
+        await health_check("dev")
+        wait_until(lambda: any(one.ended_at for one in recoveries(place)), "a recovery")
+
+        (run,) = runs_of(api, "error-recovery")
+        wait_until(lambda: runs_of(api, "error-recovery")[0]["state"]["name"] == "Completed", "its end")
+
+    (recovery,) = recoveries(place)
+    assert (recovery.service, recovery.success) == ("web", True)
+    assert place.containers(running=True) == ["web"]
+    assert run["deployment_id"] is not None
+    told = run["parameters"]
+    assert (told["environment"], told["service"], told["source"]) == ("dev", "web", "event")
+    assert told["text"].startswith("service web is ")
+
+
+def recoveries(place: Place) -> list[RecoveryExecution]:
+    with place.stores() as stores:
+        return list(stores.errors.executions())
+
+
+def runs_of(api: str, flow: str) -> list[dict[str, Any]]:
+    """The runs of a flow's deployment for `dev`."""
+    asked = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": ["dev"]}}}
+    answer = httpx.post(f"{api}/flow_runs/filter", json=asked, timeout=10)
+    answer.raise_for_status()
+    return list(answer.json())
