@@ -23,7 +23,9 @@ _NOTES = {
     "image": IMAGE,
     "init": True,
     "restart": "no",
-    "command": says("touch /notes && rm -f /well; while date >/notes; do [ -e /tmp/ill ] || touch /tmp/well; sleep 1; done; exit 3"),
+    "command": says(
+        "touch /notes && rm -f /well; while date >/notes; do [ -e /tmp/ill ] || touch /tmp/well; sleep 1; done; exit 3"
+    ),
     "tmpfs": ["/tmp"],
     "healthcheck": {"test": ["CMD", "test", "-e", "/tmp/well"], "interval": "1s", "start_interval": "200ms",
                     "start_period": "5s"},
