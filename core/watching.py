@@ -210,8 +210,8 @@ def _by_state(
         return _sign(name, Heed.LEAVE, "it was never started")
     lately = [now - end for end in ends if now - end < LOOP_WITHIN]
     if len(lately) >= LOOP and declaration.restart != "no":
-        words = f"unhealthy: it ended {len(lately)} times within {max(lately).total_seconds():.0f} s"
-        return _sign(name, Heed.HAND_OVER, words)
+        words = f"it ended {len(lately)} times within {max(lately).total_seconds():.0f} s"
+        return _sign(name, Heed.HAND_OVER, f"in a crash loop: {words}")
     # A container that ends with a restart policy is "restarting" from that moment; one that is "exited" is not
     # restarted by the engine, whatever its policy.
     if any(seen.state == "restarting" for seen in mine):
@@ -243,7 +243,7 @@ def _in_surroundings(sign: Sign, around: Surroundings, now: datetime) -> Sign:
         return replace(sign, heed=Heed.WAIT, reason="its next attempt waits for its time")
     if due is not None and sign.restarting:
         # The engine has had its time as well, and waits longer before each of its restarts.
-        return replace(sign, heed=Heed.HAND_OVER, reason="unhealthy: it ends again whenever the engine restarts it")
+        return replace(sign, heed=Heed.HAND_OVER, reason="in a crash loop: it ends again whenever it is restarted")
     likeness, at = (around.handed or {}).get(sign.service, ("", now))
     if sign.heed is Heed.HAND_OVER and likeness == sign.likeness and now - at < AGAIN:
         return replace(sign, heed=Heed.LEAVE, reason=f"it was handed over as it is at {at:%H:%M:%S} UTC")

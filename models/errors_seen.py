@@ -42,6 +42,10 @@ class Category(StrEnum):
     BENIGN = "benign"
 
 
+SYMPTOMS = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED, Category.TIMEOUT})
+"""What a service shows whatever the cause is."""
+
+
 class Severity(StrEnum):
     """low: heals itself; medium: one operation or a degraded service; high: a service is down;
     critical: the host, all services, or data at risk."""

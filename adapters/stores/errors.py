@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from adapters.stores.database import Transacting
 from adapters.stores.sql import insert, insert_unless_there, table, upsert
 from models.errors_seen import (
+    SYMPTOMS,
     BusinessImpact,
     Category,
     Impact,
@@ -391,7 +392,8 @@ class Errors:
 
         A ticket of the same cause that is still open gets what is new in this one; a resolved one is opened
         again. That the same error is seen once more is no news: its count tells it. While a ticket is open, a
-        cause of the same service and category is taken for the same one in other words.
+        cause of the same service and category is taken for the same one in other words, and what only tells how
+        the service fails (`SYMPTOMS`) for the same one as what tells why.
 
         Raises:
             StoreConstraintError: No error has the ticket's error id.
@@ -419,7 +421,10 @@ class Errors:
                     again = "came back: opened again"
                     entries = (*entries, TicketEntry(at=ticket.opened_at, by="roas", what=again))
                 elif known.error_id != ticket.error_id:
-                    entries = (*entries, TicketEntry(at=ticket.opened_at, by="roas", what="seen again"))
+                    entries = (
+                        *entries,
+                        TicketEntry(at=ticket.opened_at, by="roas", what=f"seen again: {ticket.title}"),
+                    )
             _add_history(connection, ticket_id, entries)
             return _ticket(connection, ticket_id)
 
@@ -634,9 +639,10 @@ class Errors:
 
 
 def _alike(error_id: str) -> sa.Select[Any]:
-    """The ids of errors of the same service and category, whatever their words; of the unknown each is its own."""
+    """The ids of errors of the same service and cause, whatever their words; of the unknown each is its own."""
     one, other = _errors.alias("one"), _errors.alias("other")
-    same = sa.and_(*(other.c[name] == one.c[name] for name in ("environment", "service_name", "category")))
+    same_cause = sa.or_(other.c.category == one.c.category, *(side.c.category.in_(SYMPTOMS) for side in (one, other)))
+    same = sa.and_(other.c.environment == one.c.environment, other.c.service_name == one.c.service_name, same_cause)
     return (
         sa.select(other.c.error_id)
         .select_from(one.join(other, same))

@@ -166,7 +166,7 @@ def _script(words: str) -> Callable[[Sample], object]:
             Pattern(
                 name=f"asked {sample.mark}",
                 regex=f"asked by {sample.mark}",
-                category=Category.CONTAINER_EXITED,
+                category=Category.VOLUME_MOUNT,
                 severity=Severity.HIGH,
                 strategy=Strategy.RUN_SCRIPT,
                 priority=100,

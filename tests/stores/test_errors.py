@@ -123,7 +123,7 @@ def test_one_cause_has_one_ticket(stores: Stores) -> None:
     same = stores.errors.open_ticket(later)
     assert same.ticket_id == "t1"
     assert same.tried == ("restart", "recreate")
-    assert same.history[-1].what == "seen again"
+    assert same.history[-1].what == f"seen again: {TICKET.title}"
     assert len(stores.errors.tickets(TicketState.OPEN, "prod")) == 1
 
 
@@ -140,6 +140,25 @@ def test_while_a_ticket_is_open_the_same_category_in_other_words_is_the_same_cau
     stores.errors.answer(stores.errors.ticket("t1"), Choice.RESOLVED, by_hand)
     assert [one.error_id for one in stores.errors.open_errors()] == ["e3"]
     assert stores.errors.open_ticket(replace(TICKET, ticket_id="t4", error_id="e2")).ticket_id == "t4"
+
+
+@pytest.mark.parametrize(
+    ("categories", "tickets"),
+    [
+        ((Category.PORT_CONFLICT, Category.HEALTHCHECK_FAILED), ["t0", "t0"]),
+        ((Category.CONTAINER_EXITED, Category.PORT_CONFLICT), ["t0", "t0"]),
+        ((Category.PORT_CONFLICT, Category.DISK_FULL), ["t0", "t1"]),
+    ],
+)
+def test_while_a_ticket_is_open_how_its_service_fails_is_no_cause_of_its_own(
+    stores: Stores, categories, tickets
+) -> None:
+    asked = []
+    for number, category in enumerate(categories):
+        stores.errors.record(replace(ERROR, error_id=f"e{number}", verdict=replace(ERROR.verdict, category=category)))
+        ticket = stores.errors.open_ticket(replace(TICKET, ticket_id=f"t{number}", error_id=f"e{number}"))
+        asked.append(ticket.ticket_id)
+    assert asked == tickets
 
 
 def test_unknown_causes_have_a_ticket_each(stores: Stores) -> None:
