@@ -7,9 +7,11 @@ import sys
 
 import click
 
-from flows.cli_options import named
-from flows.cli_running import run_flow
+from flows.cli_options import as_json, named
+from flows.cli_running import run_flow, show_answer
 from models.failures import BadInputError, RoasError
+from models.notices import Channel
+from models.settings import Settings
 
 _ADDRESSES = {
     "discord": re.compile(r"https://(?:[a-z]+\.)?discord(?:app)?\.com/api/webhooks/(\d+)/([\w-]+)/?"),
@@ -17,6 +19,7 @@ _ADDRESSES = {
     "teams": re.compile(r"https://\S+"),
     "webhook": re.compile(r"https?://\S+"),
 }
+_CALLED = {"discord": "Discord webhook", "slack": "Slack webhook", "teams": "Teams webhook"}
 
 
 def register(group: click.Group) -> None:
@@ -46,7 +49,7 @@ def add(kind: str, name: str) -> None:
     if not (parts := _ADDRESSES[kind].fullmatch(address)):
         # The address is not repeated: whoever has it may write there.
         raise BadInputError(
-            f"That is not the address of a {kind} webhook;", advice="copy it whole from where it was made."
+            f"That is not the address of a {_CALLED.get(kind, kind)};", advice="copy it whole from where it was made."
         )
 
     async def keep() -> str:
@@ -56,7 +59,41 @@ def add(kind: str, name: str) -> None:
 
     block = run_flow(keep, quiet=True)
     click.echo(f"{block} is kept on the Prefect server")
-    click.echo(f"next: write `notify: [{block}]` into deployments/environments/ENV.yaml, then: roas notify test ENV")
+    click.echo(
+        f"next: write `notify: [{block}]` into {Settings().environments_dir}/ENV.yaml, then: roas notify test ENV"
+    )
+
+
+@notify.command("list")
+@as_json
+def list_channels(json_wanted: bool) -> None:
+    """Who is told in each environment, and what else is kept; no address is shown."""
+
+    async def look() -> list[Channel]:
+        from adapters.environment_files import environment_names
+        from tasks.doors import find_environment
+        from tasks.notifications import read_channels
+
+        named_by: dict[str, list[str]] = {}
+        for name in environment_names(Settings().environments_dir):
+            try:
+                blocks = find_environment(name).notify
+            except BadInputError as error:
+                click.echo(f"{name}: {str(error).splitlines()[0]}", err=True)
+                continue
+            for block in blocks:
+                named_by.setdefault(block, []).append(name)
+        return await read_channels(named_by)
+
+    show_answer(run_flow(look, quiet=True), json_wanted, _show)
+
+
+def _show(channels: list[Channel]) -> None:
+    if not channels:
+        click.echo("nobody is told of anything; `roas notify add` keeps an address")
+    for one in channels:
+        used = f"hears of {', '.join(one.environments)}" if one.environments else "no environment names it"
+        click.echo(f"{one.block}: {used}{'' if one.kept else ', but it is not on the Prefect server'}")
 
 
 @notify.command("test")

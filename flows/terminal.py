@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 import click
 
 _BEGAN = time.monotonic()
+_OF_THE_ENGINE = ("prefect", "prefect.flow_runs", "prefect.task_runs", "APILogWorker", "EventsWorker")
 
 
 def narrate(sentence: str) -> None:
@@ -40,7 +41,7 @@ def speak_plainly(*, quiet: bool = False) -> Iterator[None]:
     log.setLevel(logging.INFO)
     if not quiet:
         log.addHandler(ours)
-    kept = {name: logging.getLogger(name).level for name in ("prefect", "prefect.flow_runs", "prefect.task_runs")}
+    kept = {name: logging.getLogger(name).level for name in _OF_THE_ENGINE}
     for name in kept:
         logging.getLogger(name).setLevel(logging.CRITICAL)
     # Prefect puts its console handler on extra loggers too; ours would then be printed twice.

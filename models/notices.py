@@ -50,3 +50,12 @@ class Notice:
     subject: str
     body: str
     told_before: Told
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A block through which people can be told: which environments name it, and whether the server keeps it."""
+
+    block: str
+    environments: tuple[str, ...]
+    kept: bool

@@ -5,19 +5,22 @@ from __future__ import annotations
 import asyncio
 import inspect
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
-from prefect import task
+import httpx
+from prefect import get_client, task
 from prefect.events import emit_event
+from prefect.exceptions import ObjectNotFound
 
 from core.mishaps import OURSELVES
 from core.notifications import FORGOTTEN, due
 from models.environments import Environment
 from models.failures import StoreError
-from models.notices import Notice, Occasion, Told
+from models.notices import Channel, Notice, Occasion, Told
 from tasks.patience import LOOK
 from tasks.stores import open_stores, shared_cache
 
@@ -27,6 +30,7 @@ STREAM = "notices"
 """The stream of the cache that every notice goes to, whether or not anybody is to be notified."""
 
 _SEND_SECONDS = 20
+_KINDS = ("custom-webhook", "discord-webhook", "ms-teams-webhook", "slack-webhook")
 
 UNHEALTHY = "roas.service.unhealthy"
 RECOVERED = "roas.service.recovered"
@@ -141,9 +145,40 @@ async def tell(block: str, subject: str, body: str) -> str | None:
                 if inspect.isawaitable(sending):
                     await sending
     except Exception as error:  # noqa: BLE001 - a block is anybody's code, and may raise anything
-        # Its words are left out: they often quote the webhook's address, which is a secret.
-        return f"block {block} did not take the notice ({type(error).__name__})"
+        return f"block {block} did not take the notice: {_without_address(error)}"
     return None
+
+
+def _without_address(error: Exception) -> str:
+    """What went wrong in words of our own: its own often quote the webhook's address, which is a secret."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"its server answered with {error.response.status_code}"
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return "its server did not answer in time"
+    if isinstance(error, httpx.TransportError):
+        return "its server could not be reached"
+    return type(error).__name__
+
+
+async def read_channels(named_by: Mapping[str, Sequence[str]]) -> list[Channel]:
+    """The blocks that environments name, by who names them, and those that `keep_channel` has made beside them."""
+    async with get_client() as client:
+        kept = set()
+        for kind in _KINDS:
+            with suppress(ObjectNotFound):
+                kept |= {
+                    f"{kind}/{one.name}"
+                    for one in await client.read_block_documents_by_type(kind, include_secrets=False)
+                }
+        for block in set(named_by) - kept:
+            kind, _, name = block.partition("/")
+            with suppress(ObjectNotFound):
+                await client.read_block_document_by_name(name, kind, include_secrets=False)
+                kept.add(block)
+    return [
+        Channel(block=block, environments=tuple(named_by.get(block, ())), kept=block in kept)
+        for block in sorted(kept | set(named_by))
+    ]
 
 
 async def keep_channel(kind: str, name: str, address: str, parts: Sequence[str]) -> str:

@@ -14,11 +14,12 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from core.classification import classify
 from models.errors_seen import RecordedError
-from models.notices import Occasion
+from models.notices import Channel, Occasion
 from models.recovery import Ticket
 from tasks.doors import find_environment
-from tasks.notifications import STREAM, keep_channel, tell, tell_people
+from tasks.notifications import STREAM, keep_channel, read_channels, tell, tell_people
 from tasks.stores import shared_cache
+from tests.faults.scenes import free_port
 from tests.flows.conftest import Place, well
 
 pytestmark = [pytest.mark.flow]
@@ -148,7 +149,25 @@ async def test_who_cannot_be_told_is_said_without_the_address(webhook: Webhook) 
     webhook.status = 403
     block = await keep_channel("webhook", "refused", webhook.url, ())
 
-    assert await tell(block, "Test", "a word") == f"block {block} did not take the notice (HTTPStatusError)"
+    assert await tell(block, "Test", "a word") == f"block {block} did not take the notice: its server answered with 403"
     assert await tell("custom-webhook/nobody", "Test", "a word") == (
         "there is no block custom-webhook/nobody on the Prefect server"
     )
+
+
+async def test_who_does_not_answer_is_said_without_the_address() -> None:
+    block = await keep_channel("webhook", "deaf", f"http://127.0.0.1:{free_port()}/token-of-the-webhook", ())
+
+    assert (
+        await tell(block, "Test", "a word") == f"block {block} did not take the notice: its server could not be reached"
+    )
+
+
+async def test_blocks_are_listed_by_who_names_them_and_whether_they_are_kept(webhook: Webhook) -> None:
+    block = await keep_channel("webhook", "listed", webhook.url, ())
+
+    found = {one.block: one for one in await read_channels({"slack-webhook/gone": ["test"], "mine/none": ["test"]})}
+
+    assert (found[block].environments, found[block].kept) == ((), True)
+    assert found["slack-webhook/gone"] == Channel(block="slack-webhook/gone", environments=("test",), kept=False)
+    assert not found["mine/none"].kept
