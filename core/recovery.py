@@ -414,7 +414,8 @@ def _spent(
     cost = ACTIONS[strategy].points
     of_error = [tried for tried in past if tried.error_id == error.error_id]
     if len(of_error) >= policy.attempts_per_error:
-        return f"{len(of_error)} attempts at this error did not settle it."
+        made = "1 attempt" if len(of_error) == 1 else f"{len(of_error)} attempts"
+        return f"{made} at this error did not settle it."
     mine = [tried for tried in past if _concerns(tried, error, service)]
     quarter, day = _points(mine, now, _QUARTER_HOUR), _points(mine, now, _DAY)
     if quarter and quarter + cost > policy.attempts_per_service_15min:

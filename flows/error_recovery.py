@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 
 from prefect import flow
 from prefect.runtime import flow_run
+from prefect.states import Failed
 from pydantic import Field
 
 from adapters.processes import is_alive, this_process
@@ -109,13 +110,12 @@ async def error_recovery(
     `decided` is what a person wants done about it, `decided_by` who that is. `ticket` is one that was opened
     already: the run asks about it, and does nothing before there is an answer.
 
-    Raises:
-        GivenUpError: That is what a person decided.
     """
     text = await redact(environment, text, tuple(compose_files or ()))
     declared, application, dependencies = await _surroundings(environment, tuple(compose_files or ()))
     if ticket is not None:
-        return await _answered(await read_ticket(ticket), declared, application, dependencies)
+        known = await read_ticket(ticket)
+        return await _unless_given_up(_answered(known, declared, application, dependencies))
     if source == "event" and declared and application and service:
         reason = await _not_needed(declared, application, service)
         if reason is not None:
@@ -123,22 +123,33 @@ async def error_recovery(
             return RecoveryOutcome(
                 error_id="", success=True, method=RecoveryMethod.NONE_NEEDED, steps=(), reason=reason
             )
-    return await recover(
-        environment,
-        text,
-        declared,
-        application,
-        dependencies,
-        deployment_id=deployment_id,
-        service=service,
-        source=source,
-        act=act,
-        predictive=predictive,
-        failing_services=failing_services,
-        compose_files=tuple(compose_files or ()),
-        decided=(decided, decided_by) if decided else None,
-        converse=may_ask(),
+    return await _unless_given_up(
+        recover(
+            environment,
+            text,
+            declared,
+            application,
+            dependencies,
+            deployment_id=deployment_id,
+            service=service,
+            source=source,
+            act=act,
+            predictive=predictive,
+            failing_services=failing_services,
+            compose_files=tuple(compose_files or ()),
+            decided=(decided, decided_by) if decided else None,
+            converse=may_ask(),
+        )
     )
+
+
+async def _unless_given_up(recovering: Awaitable[RecoveryOutcome]) -> RecoveryOutcome:
+    """The outcome; where a person gave up, the state that says so, which the run then ends in."""
+    try:
+        return await recovering
+    except GivenUpError as given_up:
+        # Raised out of the flow it would stand in the run's log with a traceback, as if something had broken.
+        return Failed(message=str(given_up))  # type: ignore[return-value]
 
 
 async def recover(
@@ -186,7 +197,7 @@ async def recover(
         found=(*found, judged.verdict.category),
         converses=converse,
     )
-    outcome = await handling.handle(decided)
+    outcome = (await handling.over() if converse else None) or await handling.handle(decided)
     if judged.to_show:
         # A page for whoever looks at the run; the service was down until now.
         await show_evidence(environment, judged.to_show)
@@ -459,6 +470,21 @@ class _Handling:
     def error(self) -> RecordedError:
         """The error as it is on record."""
         return self.judged.error
+
+    async def over(self) -> RecoveryOutcome | None:
+        """How it ended already, where the run began again from the top and its error is resolved; else None."""
+        resolved_at = (await read_error(self.error.error_id)).resolved_at
+        if resolved_at is None:
+            return None
+        past, _ = await self._bearing()
+        mended = next((one for one in past[::-1] if self._has_run(one) and one.success), None)
+        if mended is not None:
+            return self._outcome(RecoveryMethod.AUTOMATIC, mended.final_status, success=True, steps=_details(mended))
+        reason = (
+            f"error {self.error.error_id} was resolved at {resolved_at:%Y-%m-%d %H:%M:%S} UTC; nothing is left to do"
+        )
+        log.info("%s", reason)
+        return self._outcome(RecoveryMethod.NONE_NEEDED, reason, success=True)
 
     async def handle(self, decided: tuple[Choice, str] | None) -> RecoveryOutcome:
         """Take up what was cut off, else plan and do it; what cannot be done is put to a person."""

@@ -147,6 +147,12 @@ def test_without_a_service_there_is_nothing_to_act_on() -> None:
     assert plan(error=nowhere, facts=RecoveryFacts()).action is PlanAction.ASK_A_PERSON
 
 
+def test_one_attempt_that_is_all_there_may_be_is_told_as_one() -> None:
+    assert plan(tried(timedelta(hours=1)), policy=RecoveryPolicy(attempts_per_error=1)).reason.startswith(
+        "1 attempt at"
+    )
+
+
 def test_an_environment_without_automatic_recovery_only_asks() -> None:
     assert plan(policy=RecoveryPolicy(automatic=False)).action is PlanAction.ASK_A_PERSON
 

@@ -86,7 +86,7 @@ def attempts(place: Place) -> list[RecoveryExecution]:
     ],
 )
 async def test_what_a_person_leaves_or_did_is_kept_and_nothing_done(
-    place: Place, choice: Choice, ends: str, stands: TicketState
+    place: Place, caplog: pytest.LogCaptureFixture, choice: Choice, ends: str, stands: TicketState
 ) -> None:
     place.declare(well("web"), recovery=ASKED)
     run = await begin(text=ZEBRA)
@@ -95,6 +95,12 @@ async def test_what_a_person_leaves_or_did_is_kept_and_nothing_done(
     ended = await answer(run, choice, "the zebra is known")
 
     assert ended.name == ends
+    assert "Traceback" not in caplog.text
+    if choice is Choice.GIVE_UP:
+        assert ended.message == (
+            f"ann gave up on ticket {the_ticket(place).ticket_id}: the zebra is known; "
+            "Retry repeats the step that failed, and nothing before it."
+        )
     ticket = the_ticket(place)
     assert ticket.state is stands
     assert [(one.by, one.what) for one in ticket.history] == [("ann", f"{choice}: the zebra is known")]
@@ -189,3 +195,8 @@ async def test_a_question_that_nobody_answers_ends_failed_and_its_ticket_can_be_
     ticket = the_ticket(place)
     assert ticket.state is TicketState.RESOLVED
     assert [one.what for one in ticket.history] == ["resolved by hand: the zebra is over there"]
+
+    # Retried all the same, the run finds nothing left to do.
+    assert (await retry(run)).name == "Completed"
+    assert the_ticket(place) == ticket
+    assert attempts(place) == []
