@@ -61,6 +61,7 @@ _ACTIONS = (
     "destroy",
     "health_status",
 )
+_ENDS = frozenset({"kill", "stop", "die", "disconnect", "unmount", "destroy"})
 _ANONYMOUS = re.compile(r"[0-9a-f]{64}")
 _ATTRIBUTES = ("exitCode", "signal", "execDuration", "image", "name", "oldName")
 
@@ -285,6 +286,21 @@ class DockerEngine:
             client._disable_socket_timeout(client._get_raw_response_socket(answer))
             stream = CancellableStream(client._stream_helper(answer, decode=True), answer)
         return EventStream(stream, self.address, endless=until is None)
+
+    def remembers(self, since: datetime, until: datetime) -> bool:
+        """Whether the engine still tells of anything but ends, of anybody's, between two past moments.
+
+        One that has begun in between does not: before all else it stops what ran on while it was away (moby,
+        daemon.restore without live-restore), in events that look as if a person had asked for it.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        with self._speaking("reading past events"):
+            told: Iterable[dict[str, Any]] = self._quick().events(
+                since=f"{since.timestamp():.9f}", until=f"{until.timestamp():.9f}", decode=True
+            )
+            return any(event.get("Action") not in _ENDS for event in told)
 
     def exec(self, container_id: str, command: Sequence[str], timeout: timedelta) -> tuple[int, str]:
         """Run a command in a container; its exit code and what it printed on both streams.

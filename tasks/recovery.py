@@ -30,6 +30,7 @@ from tasks.patience import LOOK, WRITE
 from tasks.stores import open_stores
 
 _OF_A_LOOK = frozenset({"watch", "collection", "event"})
+_A_MOMENT = timedelta(seconds=1)
 _STILL_WORTH_IT = timedelta(hours=1)
 """What was cut off longer ago is judged anew: the world has gone on."""
 
@@ -433,9 +434,30 @@ def _was_stopped(environment: Environment, service: str, mine: Sequence[Sighting
             max(seen.finished_at - around, seen.started_at or seen.finished_at - around),
             min(seen.finished_at + around, datetime.now(UTC)),
         ) as events:
-            if any(event.container_id == seen.container_id and event.action == "stop" for event in events):
-                return True
+            if not any(event.container_id == seen.container_id and event.action == "stop" for event in events):
+                continue
+        if engine_of(environment).remembers((seen.started_at or seen.finished_at) - _A_MOMENT, seen.finished_at):
+            _keep_in_mind(environment, seen, seen.finished_at)
+            return True
     return False
+
+
+def _keep_in_mind(environment: Environment, seen: Sighting, at: datetime) -> None:
+    """Note at the start that a service runs by that a person stopped it; the engine soon forgets it."""
+    deployments = open_stores().deployments
+    home = deployments.last_success(environment.name, OperationType.START)
+    if home is None:
+        return
+    change = StateChange(
+        deployment_id=home.deployment_id,
+        service=seen.service,
+        previous_state=None,
+        new_state=str(ServiceHealth.STOPPED),
+        changed_at=at,
+        reason="a person stopped it",
+        details={"on_request": True, "cause": "the engine's events"},
+    )
+    deployments.record_changes([change])
 
 
 def _started_after(seen: Sighting, moment: datetime) -> bool:

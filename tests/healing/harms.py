@@ -480,7 +480,9 @@ HARMS = (
         name="engine killed",
         inject=_kill_the_engine,
         own_engine=True,
-        end=End.BACK,
+        # What ran on while it was away it stops when it begins again, and leaves it so.
+        service="redis",
+        categories=(Category.CONTAINER_EXITED,),
         strategies=_RESTARTS,
         replaced=SERVICES,
     ),
