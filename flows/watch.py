@@ -127,6 +127,7 @@ class _Vigil:
         self._crashed: dict[str, tuple[datetime, datetime]] = {}
         self._put_off: dict[str, datetime] = {}
         self._noting: set[asyncio.Task[None]] = set()
+        self._telling: set[asyncio.Task[None]] = set()
         self._evidence: dict[str, tuple[str, list[EvidenceBundle]]] = {}
         self._ending: dict[str, datetime] = {}
         self._said: dict[str, str] = {}
@@ -227,13 +228,15 @@ class _Vigil:
         ]
         self._follow(sort_out(signs, self._surroundings(application, held, now), now), now)
         await self._settle(health, held, now)
-        await tell_people(self._declared)
+        self._tell()
 
     async def end(self) -> None:
         """Let the recoveries that run come to their end; one that only waits for its time is given up."""
         for running in (*self._recovering.values(), *self._noting):
             running.cancel()
         await asyncio.gather(*self._recovering.values(), *self._noting, return_exceptions=True)
+        # What is told is on record as told, so it is let out.
+        await asyncio.gather(*self._telling)
 
     def _surroundings(self, application: Application, held: str | None, now: datetime) -> Surroundings:
         windows = maintenance_windows(self._declared.maintenance, now)
@@ -356,7 +359,7 @@ class _Vigil:
         try:
             outcome = await recovery()
             again = outcome.again_at
-            await tell_people(self._declared)
+            self._tell()
         except RoasError as error:
             log.error("recovery of %s ended: %s", service or self._declared.name, error)
         finally:
@@ -385,6 +388,18 @@ class _Vigil:
             await note_failure(self._declared.name, text, *self._situation(), service=service)
         except RoasError as error:
             log.warning("the end of %s was not recorded: %s", service, error)
+
+    def _tell(self) -> None:
+        """Tell people what is due, beside all else: who takes the words may be slow to, and others fail meanwhile."""
+        telling = asyncio.create_task(self._told())
+        self._telling.add(telling)
+        telling.add_done_callback(self._telling.discard)
+
+    async def _told(self) -> None:
+        try:
+            await tell_people(self._declared)
+        except (RoasError, TimeoutError) as error:
+            log.warning("people were not told what is due: %s", error or "it took too long")
 
     def _situation(self) -> tuple[Environment, Application | None, Sequence[Dependency]]:
         application = self._application

@@ -1,15 +1,21 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 
 import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
+from core.classification import classify
 from flows.startup import startup
 from flows.watch import watch
+from models.errors_seen import RecordedError
+from models.recovery import Ticket
 from tests.engines import OwnEngine
 from tests.flows.conftest import Place, well
 
@@ -57,6 +63,37 @@ async def test_a_killed_service_is_recovered_at_once(place: Place) -> None:
     assert (error.service, error.source) == ("base", "watch")
     assert error.resolved_at is not None
     assert place.containers(running=True) == ["base", "top"]
+
+
+async def test_who_is_slow_to_hear_of_one_failure_keeps_no_other_waiting(place: Place) -> None:
+    place.declare(PAIR, notify="[custom-webhook/slow]")
+    await startup("test")
+    now = datetime.now(UTC)
+    told = RecordedError(
+        error_id="err-1", environment="test", text="top is slow", source="person", verdict=classify("it timed out"),
+        first_seen=now, last_seen=now, service="top",
+    )  # fmt: skip
+    with place.stores() as stores:
+        stores.errors.record(told)
+        stores.errors.open_ticket(
+            Ticket(ticket_id="tic-1", error_id="err-1", environment="test", title="top", opened_at=now)
+        )
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        await CustomWebhookNotificationBlock(name="slow", url=url, timeout=60).save("slow", overwrite=True)
+        async with watching(place):
+            # The first look has told of the ticket, and nobody answers.
+            connection, _ = await asyncio.to_thread(silent.accept)
+            killed_at = datetime.now(UTC)
+            docker("kill", place.container("base"))
+            with place.stores() as stores:
+                await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
+                (recovery,) = stores.errors.executions(environment="test")
+            connection.close()
+            silent.close()
+
+    assert recovery.detected_at is not None
+    assert recovery.detected_at - killed_at < timedelta(seconds=10)
 
 
 async def test_a_service_that_turns_unhealthy_is_restarted(place: Place) -> None:
