@@ -7,7 +7,7 @@ import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -30,6 +30,9 @@ STREAM = "notices"
 """The stream of the cache that every notice goes to, whether or not anybody is to be notified."""
 
 _SEND_SECONDS = 20
+_AGAIN_AFTER_SECONDS = (2, 10)
+"""What was surely not taken is sent again so soon: a server that is away for a moment costs nobody a notice."""
+
 _KINDS = ("custom-webhook", "discord-webhook", "ms-teams-webhook", "slack-webhook")
 
 UNHEALTHY = "roas.service.unhealthy"
@@ -68,7 +71,8 @@ async def tell_people(environment: Environment) -> list[Notice]:
     """Tell what is due of an environment's failures to everyone its file names; what was told.
 
     Each notice is claimed in the store before it is sent, so that neither a restart nor a second process
-    repeats it. What cannot be sent fails nothing: it is logged, and the next reminder tries again.
+    repeats it. What cannot be sent, not even a few seconds later, fails nothing: it is logged, and the next
+    reminder tries again.
     """
     try:
         # What befell this system itself is told to whoever is told first.
@@ -81,7 +85,7 @@ async def tell_people(environment: Environment) -> list[Notice]:
     for notice in notices:
         _emit(notice)
         await asyncio.to_thread(shared_cache().publish, STREAM, _entry(notice))
-        await asyncio.gather(*(_send(block, notice) for block in environment.notify))
+    await asyncio.gather(*(_send(block, notice) for notice in notices for block in environment.notify))
     return notices
 
 
@@ -120,16 +124,35 @@ def _entry(notice: Notice) -> dict[str, object]:
 
 
 async def _send(block: str, notice: Notice) -> None:
-    if trouble := await tell(block, notice.subject, notice.body):
-        log.warning("%s: %s", notice.subject, trouble)
-        announce(UNTOLD, notice.environment, service=notice.service, error_id=notice.error_id, text=trouble)
+    trouble = await _sent(block, notice.subject, notice.body)
+    for seconds in _AGAIN_AFTER_SECONDS:
+        if trouble is None or not trouble.passes:
+            break
+        await asyncio.sleep(seconds)
+        trouble = await _sent(block, notice.subject, notice.body)
+    if trouble is not None:
+        log.warning("%s: %s", notice.subject, trouble.words)
+        announce(UNTOLD, notice.environment, service=notice.service, error_id=notice.error_id, text=trouble.words)
 
 
 async def tell(block: str, subject: str, body: str) -> str | None:
     """Send words through a notification block; why they could not be sent, None where they were."""
+    trouble = await _sent(block, subject, body)
+    return None if trouble is None else trouble.words
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """Why words could not be sent, and whether they were surely not taken but may be in a moment."""
+
+    words: str
+    passes: bool = False
+
+
+async def _sent(block: str, subject: str, body: str) -> _Trouble | None:
     # Imported only where somebody is to be told: with it come the clients of a dozen services.
     import prefect.blocks.notifications  # noqa: F401 - so that its kinds of blocks are known
-    from prefect.blocks.abstract import NotificationBlock
+    from prefect.blocks.abstract import NotificationBlock, NotificationError
     from prefect.blocks.core import Block
 
     try:
@@ -137,16 +160,24 @@ async def tell(block: str, subject: str, body: str) -> str | None:
             try:
                 channel: Any = await Block.aload(block)
             except ValueError:
-                return f"there is no block {block} on the Prefect server"
+                return _Trouble(f"there is no block {block} on the Prefect server")
             if not isinstance(channel, NotificationBlock):
-                return f"block {block} is none that notifies"
+                return _Trouble(f"block {block} is none that notifies")
             with channel.raise_on_failure():
                 sending = channel.notify(body, subject)
                 if inspect.isawaitable(sending):
                     await sending
     except Exception as error:  # noqa: BLE001 - a block is anybody's code, and may raise anything
-        return f"block {block} did not take the notice: {_without_address(error)}"
+        words = f"block {block} did not take the notice: {_without_address(error)}"
+        return _Trouble(words, passes=isinstance(error, NotificationError) or _was_not_taken(error))
     return None
+
+
+def _was_not_taken(error: Exception) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        return status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR
+    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
 
 
 def _without_address(error: Exception) -> str:
@@ -157,7 +188,7 @@ def _without_address(error: Exception) -> str:
         return "its server did not answer in time"
     if isinstance(error, httpx.TransportError):
         return "its server could not be reached"
-    return type(error).__name__
+    return "its server refused it" if type(error).__name__ == "NotificationError" else type(error).__name__
 
 
 async def read_channels(named_by: Mapping[str, Sequence[str]]) -> list[Channel]:

@@ -31,12 +31,14 @@ class Webhook:
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []
         self.status = 204
+        self.answers: list[int] = []
+        """What it answers first; then its status."""
         webhook = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 webhook.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-                self.send_response(webhook.status)
+                self.send_response(webhook.answers.pop(0) if webhook.answers else webhook.status)
                 self.end_headers()
 
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it is called by
@@ -106,8 +108,13 @@ async def test_people_are_told_once_and_when_it_is_over(place: Place, asked: Rec
 
 
 async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
-    place: Place, asked: RecordedError, webhook: Webhook, caplog: pytest.LogCaptureFixture
+    place: Place,
+    asked: RecordedError,
+    webhook: Webhook,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("tasks.notifications._AGAIN_AFTER_SECONDS", (0, 0))
     await save_block(webhook.url)
     webhook.status = 500
     environment = find_environment("test")
@@ -115,9 +122,9 @@ async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
     await tell_people(environment)
     await tell_people(environment)
 
-    assert len(webhook.got) == 1
+    assert len(webhook.got) == 3
     warnings = [record.getMessage() for record in caplog.records if record.name == "roas"]
-    assert [text for text in warnings if "did not take the notice" in text] != []
+    assert len([text for text in warnings if "did not take the notice" in text]) == 1
     assert "token-of-the-webhook" not in caplog.text
     with place.stores() as stores:
         (cause,) = stores.errors.causes("test", datetime.now(UTC))
@@ -126,7 +133,36 @@ async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
     webhook.status = 204
     (reminder,) = await tell_people(environment)
     assert reminder.occasion is Occasion.REMINDER
-    assert len(webhook.got) == 2
+    assert len(webhook.got) == 4
+
+
+async def test_a_webhook_that_is_away_for_a_moment_loses_nobody_a_notice(
+    place: Place,
+    asked: RecordedError,
+    webhook: Webhook,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasks.notifications._AGAIN_AFTER_SECONDS", (0, 0))
+    await save_block(webhook.url)
+    webhook.answers = [503]
+
+    await tell_people(find_environment("test"))
+
+    assert [one["subject"].partition(":")[0] for one in webhook.got] == ["web of test needs help"] * 2
+    assert "did not take" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [302, 400, 404])
+async def test_what_a_webhook_does_not_want_is_not_sent_again(
+    place: Place, asked: RecordedError, webhook: Webhook, status: int
+) -> None:
+    await save_block(webhook.url)
+    webhook.status = status
+
+    await tell_people(find_environment("test"))
+
+    assert len(webhook.got) == 1
 
 
 async def test_a_block_that_is_not_there_fails_nothing(place: Place, asked: RecordedError) -> None:
