@@ -16,12 +16,12 @@ def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False
     from flows.terminal import narrate
 
     settings = Settings()
-    with prefect_api(settings):
+    with prefect_api(settings) as patience:
         if not quiet:
             narrate("preparing the engine")
         import flows.operations  # noqa: F401 - imported while the temporary server starts
 
-        wait_for_api()
+        wait_for_api(patience)
         from flows.terminal import send_log, speak_plainly
 
         with speak_plainly(quiet=quiet):

@@ -33,10 +33,13 @@ RUN_SETTINGS = {
 START_WITHIN = timedelta(seconds=240)
 """The first start of a new data folder also makes the server's own database; under load 90 s were too few."""
 
+ANSWERS_WITHIN = timedelta(seconds=30)
+"""A server that was started by somebody else is there, or it is not."""
+
 
 @contextmanager
-def prefect_api(settings: Settings) -> Iterator[None]:
-    """Give the commands inside a Prefect API to record their runs on.
+def prefect_api(settings: Settings) -> Iterator[timedelta]:
+    """Give the commands inside a Prefect API to record their runs on; how long to wait for it.
 
     PREFECT_API_URL wins; then a server at the usual place (`roas serve`, or the production control plane);
     then a temporary one, which keeps its runs in the data folder so that `roas serve` shows them later.
@@ -47,29 +50,31 @@ def prefect_api(settings: Settings) -> Iterator[None]:
     for name, value in RUN_SETTINGS.items():
         os.environ.setdefault(name, value)
     if os.environ.get("PREFECT_API_URL"):
-        yield
+        yield ANSWERS_WITHIN
         return
     usual = f"http://127.0.0.1:{settings.server_port}/api"
     if _answers(usual):
         os.environ["PREFECT_API_URL"] = usual
-        yield
+        yield ANSWERS_WITHIN
         return
     with _temporary_server(settings.data_dir / "prefect") as url:
         os.environ["PREFECT_API_URL"] = url
-        yield
+        yield START_WITHIN
 
 
-def wait_for_api() -> None:
+def wait_for_api(within: timedelta = START_WITHIN) -> None:
     """Wait until the API that `prefect_api` promised answers.
 
     Raises:
         RoasError: It did not answer in time, or its process ended.
     """
     url = os.environ["PREFECT_API_URL"]
-    deadline = time.monotonic() + START_WITHIN.total_seconds()
+    deadline = time.monotonic() + within.total_seconds()
     while not _answers(url):
         if time.monotonic() > deadline:
-            raise RoasError(f"Prefect API at {url} did not answer;", advice="is the server running?")
+            raise RoasError(
+                f"Prefect API at {url} did not answer;", advice="does the server run, and does PREFECT_API_URL name it?"
+            )
         time.sleep(0.05)
 
 

@@ -14,9 +14,12 @@ import pytest
 
 from adapters.stores import Stores
 from core.classification import classify
+from flows.embedded import prefect_api, wait_for_api
 from models.errors_seen import Category, RecordedError
+from models.failures import RoasError
 from models.metrics import Prediction, PredictionOutcome
 from models.settings import Settings
+from tests.faults.scenes import free_port
 
 ROAS = Path(sys.executable).with_name("roas")
 
@@ -74,6 +77,15 @@ def test_what_is_not_recorded_is_exit_code_1(roas) -> None:
 
     assert done.returncode == 1
     assert "No deployment has the id 'never'" in done.stderr
+
+
+def test_a_server_that_is_not_there_is_named_and_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
+
+    with prefect_api(Settings()) as patience, pytest.raises(RoasError, match="did not answer; does the server run"):
+        wait_for_api(patience / 300)
+
+    assert patience <= timedelta(seconds=30)
 
 
 def test_classify_answers_each_json_line_in_order(roas) -> None:
