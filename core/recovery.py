@@ -32,6 +32,9 @@ PROVEN_AFTER = timedelta(minutes=10)
 SHORT_WAIT = timedelta(seconds=15)
 """So long a run itself waits before it acts; a longer wait is left to the next look at the service."""
 
+_OTHERS_FIRST = timedelta(seconds=20)
+"""Longer than that: what it needs is mended within it, or known to be a person's to mend."""
+
 _SILENT = frozenset({Category.TIMEOUT, Category.DNS_FAILURE, Category.DEPENDENCY_REFUSED})
 """What a wait may mend, and a restart too. A service that says itself what it waits for is not restarted for it."""
 
@@ -128,6 +131,10 @@ def plan_recovery(
         return _leave(strategy, "Automatic recovery is paused here.")
     if facts.maintenance:
         return _leave(strategy, f"{service or error.environment} is in maintenance.")
+    if in_hand := _in_hand(error, past, now):
+        needed = ", ".join(in_hand)
+        why = f"{service} needs {needed}, which is being recovered"
+        return Plan(action=PlanAction.RECOVER, strategy=strategy, reason=why, delay=_OTHERS_FIRST)
     hindrance = _hindrance(strategy, policy, facts, service) or _spent(
         error, strategy, past=past, policy=policy, facts=facts, service=service, now=now
     )
@@ -479,6 +486,16 @@ def _delay(
         wait = max(wait, _BETWEEN_LOGINS)
     last = max(tried.ended_at or tried.started_at for tried in run)
     return max(timedelta(), last + wait - now)
+
+
+def _in_hand(error: RecordedError, past: Sequence[RecoveryExecution], now: datetime) -> list[str]:
+    """What it needs and an attempt of now is at: nothing has to be done twice."""
+    at_it = {
+        tried.service
+        for tried in past
+        if tried.environment == error.environment and tried.ended_at is None and now - tried.started_at < PROVEN_AFTER
+    }
+    return [name for name in _dependencies(error) if name in at_it]
 
 
 def _dependencies(error: RecordedError) -> tuple[str, ...]:

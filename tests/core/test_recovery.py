@@ -345,6 +345,19 @@ def test_who_needs_what_a_person_keeps_down_is_left_alone() -> None:
     assert (left.action, "redis" in left.reason) == (PlanAction.LEAVE_ALONE, True)
 
 
+def test_what_needs_a_service_that_is_being_recovered_waits_for_that() -> None:
+    refused = replace(
+        ERROR,
+        verdict=replace(VERDICT, strategy=Strategy.RESTART_DEPENDENCY_THEN_SERVICE),
+        evidence={"dependencies_down": ["redis"]},
+    )
+    other = replace(tried(timedelta(seconds=2)), error_id="of redis", environment=ERROR.environment, service="redis")
+
+    assert plan(replace(other, ended_at=None), error=refused).later
+    assert not plan(other, error=refused).later
+    assert not plan(replace(other, ended_at=None, service="else"), error=refused).later
+
+
 def test_what_an_attempt_runs_into_may_be_the_true_cause_and_none_is_gone_into_twice() -> None:
     port = replace(VERDICT, category=Category.PORT_CONFLICT, pattern_name="port_in_use")
 
