@@ -292,6 +292,8 @@ class _Vigil:
             await settle_well(name, back, now, "the engine restarted it, and it is well again")
         for service in back:
             self._crashed.pop(service)
+        for service in well & self._crashed.keys():
+            self._look_again(self._crashed[service][1] + SETTLE - now)
         await settle_well(name, sorted(well), now - PROVEN_AFTER, "it has been well for ten minutes, by nobody's doing")
         await settle_dependants(name, sorted(well), now - SETTLE)
         if held is not None or not self._act:
