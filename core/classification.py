@@ -14,7 +14,7 @@ from functools import lru_cache
 import re2
 
 from core.pattern_library import SHIPPED_PATTERNS
-from core.patterns import CAUSE, INNERMOST, SYMPTOM, TRAP, Found, PatternSet
+from core.patterns import CAUSE, CERTAIN, INNERMOST, SYMPTOM, TRAP, Found, PatternSet
 from core.templates import template_of
 from models.errors_seen import Category, Evidence, Severity, Strategy, Verdict
 
@@ -25,7 +25,7 @@ _FRESH_SECONDS = 900.0
 _LINES_OF_LOG = 200
 _LINES_OF_TEXT = 1_000
 
-_BEFORE, _AFTER = r"(?:^|[\s\[(|:=\"'{,*])", r"(?:[\s\])|:=\"',}]|$)"
+_BEFORE, _AFTER = r"(?:^|[\s\[(|:=\"'{,*])", r"(?:[\s\])|:=\"',}/]|$)"
 _QUIET_LEVEL = re2.compile(
     rf"(?i){_BEFORE}(?:info|debug|trace|notice|note|verbose|hint|detail|statement|system|log:|warn|warning){_AFTER}"
     r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:info|debug|trace|notice|warn\w*)"
@@ -45,6 +45,18 @@ _FAILURE_WORD = re2.compile(
     r"|\bno \S+ (?:found|provided|set|given)|unauthori[sz]ed|expired|conflict|\bdies\b|terminated|didn't|doesn't|stuck"
 )
 
+# The level of a line meant to inform, as loggers write it; in prose the same words mean nothing.
+_INFORMS = re2.compile(
+    r"^[^\n]{0,100}?(?:"
+    r"(?:^|[\s\[(|:,\-])(?:INFO|DEBUG|TRACE|VERBOSE|FINE)(?:[\s\])|:/,\-]|$)"
+    r"|(?:INFO|DEBU|TRAC)\["
+    r"|\b(?:level|lvl|severity|log\.level|levelname)[\"']?[=:] ?[\"']?(?i:info|debug|trace)\b"
+    r"|[\[(<](?:info|debug|trace|I|D)[\])>]"
+    r"|(?:^|[|\]:] )(?:info|debug|trace): "
+    r"|\"s\": ?\"[ID]"
+    r")|^[ID]\d{4} \d\d:"
+)
+
 # Names that carry the word, and tell of no failure.
 _ONLY_A_NAME = re2.compile(
     r"(?i)\berror[ _-]?(?:budget|handl\w+|pages?|log(?:s|ger|ging)?|report(?:s|er|ing)|tracking|rate|recovery)\b"
@@ -61,6 +73,9 @@ _WEAK_CATEGORIES = frozenset(
         Category.TIMEOUT,
     }
 )
+
+# What whoever watches a service tells as information, though it is a failure.
+_TOLD_BY_A_WATCHER = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED, Category.OOM_KILLED})
 
 
 def classify(text: str, *, evidence: Evidence | None = None, patterns: PatternSet | None = None) -> Verdict:
@@ -88,7 +103,7 @@ def shipped_patterns() -> PatternSet:
 
 
 def _by_words(text: str, patterns: PatternSet) -> Verdict:
-    found = patterns.find(text)
+    found = _not_only_informed(text, patterns.find(text))
     if found and (found[0].pattern.category is not Category.BENIGN or _is_benign_throughout(text, found)):
         return _by_pattern(text, found)
     # The level comes last: programs log harmless things as warnings and true failures as information.
@@ -111,6 +126,29 @@ def _by_words(text: str, patterns: PatternSet) -> Verdict:
     )
 
 
+def _not_only_informed(text: str, found: tuple[Found, ...]) -> tuple[Found, ...]:
+    """Without the errors on lines of information: what is said there the program has dealt with itself.
+
+    Except for how a service ended or how ill it is, which whoever watches it tells as information.
+    """
+    if _INFORMS.search(text) is None and "\n" not in text:
+        return found
+    kept = []
+    for match in found:
+        weak = SYMPTOM + 7 if match.pattern.category in _TOLD_BY_A_WATCHER else CERTAIN
+        if match.pattern.category is Category.BENIGN or match.pattern.priority >= weak or not _informs(text, match):
+            kept.append(match)
+    return tuple(kept)
+
+
+def _informs(text: str, match: Found) -> bool:
+    start = text.rfind("\n", 0, match.span[0]) + 1
+    end = text.find("\n", match.span[0])
+    line = text[start : len(text) if end < 0 else end]
+    informs, loud = _INFORMS.search(line), _LOUD_LEVEL.search(line)
+    return informs is not None and (loud is None or informs.end() <= loud.start() + 1)
+
+
 def _is_benign_throughout(text: str, found: tuple[Found, ...]) -> bool:
     """Every line that tells of a failure is one that a benign pattern knows."""
     start = 0
@@ -127,7 +165,7 @@ def _is_quiet(line: str) -> bool:
     """No failure is told, or the first level the line names is one for information."""
     if _FAILURE_WORD.search(line) is None or _FAILURE_WORD.search(_ONLY_A_NAME.sub("", line)) is None:
         return True
-    quiet, loud = _QUIET_LEVEL.search(line), _LOUD_LEVEL.search(line)
+    quiet, loud = _QUIET_LEVEL.search(line) or _INFORMS.search(line), _LOUD_LEVEL.search(line)
     return quiet is not None and (loud is None or quiet.start() < loud.start())
 
 

@@ -88,6 +88,15 @@ SAYINGS = [
         Category.DEPENDENCY_REFUSED,
         Strategy.WAIT_AND_RETRY,
     ),
+    ("ERROR: Network web needs to be recreated - options have changed", Category.DOCKER_NETWORK, Strategy.FIX_CONFIG),
+    ("WARN Connection to node 3 (/10.0.0.3:9092) could not be established.", Category.DEPENDENCY_REFUSED, None),
+    ("set apparmor profile shop: no such file or directory", Category.DOCKER_PERMISSION_DENIED, Strategy.FIX_HOST),
+    ("mkdir /sys/fs/cgroup/memory/x: permission denied", Category.KERNEL_NETWORK_DRIVER, Strategy.FIX_HOST),
+    ("thread 'worker-2' panicked at src/a.rs:7:1", Category.CONTAINER_EXITED, Strategy.INVESTIGATE),
+    ('ERROR: for web  Container "4f" is unhealthy.', Category.DEPENDENCY_FAILED_START, None),
+    ('ImageNotFound: ("No such image: shop:1")', Category.IMAGE_PULL_FAILED, Strategy.PULL_IMAGE),
+    ("DiscordAPIError[20028]: slow down", Category.DISCORD_API, Strategy.WAIT_AND_RETRY),
+    ('level=info msg=supervised event="exited: bot (exit status 3; not expected)"', Category.CONTAINER_EXITED, None),
     ("the host did not properly respond after a while", Category.TIMEOUT, Strategy.WAIT_AND_RETRY),
 ]
 HARMLESS = [
@@ -101,6 +110,24 @@ HARMLESS = [
     "INFO discord.gateway: Shard ID 0 session has been invalidated.",
     "I0203 10:00:00.1 1 server.go:12] error cache is empty",
     "docker.service: Main process exited, code=exited, status=0/SUCCESS",
+    # a line of information, in the shapes loggers give it, tells of what the program has dealt with itself
+    'level=info msg="store locked, sleeping then retrying" error="database is locked"',
+    "2026-01-01 10:00:00,000 watch.py:7 - tick() INFO: disk image is malformed, read again",
+    "[2026-01-01 10:00:00: DEBUG/MainProcess] too many open files (limit 1024) would be refused",
+    '{"t":"now","s":"I","c":"NETWORK","msg":"connection reset by peer"}',
+    "INFO[0003] no space left on device seen once",
+    "DEBU[0003] failed to delete task 7: container not created: not found",
+    # what might come of it is advice
+    "[WARNING] this folder may lead to data corruption and data loss",
+    "[Warn] /sys/fs/cgroup/x not writable, functionality unavailable",
+    # walked past
+    "could not read the old cache: connection refused; falling back to an empty one",
+    "error reading from the socket: broken pipe, this should be safe to ignore",
+    "kernel: overlayfs: missing value, ignoring",
+    "[7] FATAL:  terminating connection due to administrator command",
+    'LOG:  background worker "launcher" (PID 7) exited with exit code 1',
+    "[WARN  tini (7)] Tini is not running as PID 1",
+    "20-shop.sh: error: ipv6 not available",
     # numbers that are codes elsewhere
     "10.0.0.7 sent 504 bytes and got 502 of 4004 rows, 4012 left to close",
     "took 111 ms (111) for port 10061",
