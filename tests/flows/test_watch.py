@@ -70,13 +70,13 @@ async def test_who_is_slow_to_hear_of_one_failure_keeps_no_other_waiting(place: 
     await startup("test")
     now = datetime.now(UTC)
     told = RecordedError(
-        error_id="err-1", environment="test", text="top is slow", source="person", verdict=classify("it timed out"),
+        error_id="err-slow", environment="test", text="top is slow", source="person", verdict=classify("it timed out"),
         first_seen=now, last_seen=now, service="top",
     )  # fmt: skip
     with place.stores() as stores:
         stores.errors.record(told)
         stores.errors.open_ticket(
-            Ticket(ticket_id="tic-1", error_id="err-1", environment="test", title="top", opened_at=now)
+            Ticket(ticket_id="tic-slow", error_id="err-slow", environment="test", title="top", opened_at=now)
         )
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
