@@ -29,7 +29,7 @@ _BEFORE, _AFTER = r"(?:^|[\s\[(|:=\"'{,*])", r"(?:[\s\])|:=\"',}/]|$)"
 _QUIET_LEVEL = re2.compile(
     rf"(?i){_BEFORE}(?:info|debug|trace|notice|note|verbose|hint|detail|statement|system|log:|warn|warning){_AFTER}"
     r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:info|debug|trace|notice|warn\w*)"
-    r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|warn\[|^[idw]\d{4} \d\d:"
+    r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|\b(?-i:[A-Z]\w*Warning): |warn\[|^[idw]\d{4} \d\d:"
 )
 _LOUD_LEVEL = re2.compile(
     rf"(?i){_BEFORE}(?:error|err|fatal|critical|crit|emerg|alert|panic|severe){_AFTER}"
@@ -41,7 +41,7 @@ _FAILURE_WORD = re2.compile(
     r"|timed?[ -]?out|unhealthy|lost|\b(?:is|are|went|host|instance|node) down\b|broken|reject|traceback"
     r"|critical|firing|\bdead|corrupt|illegal"
     r"|bad |no such|unknown|unreachable|closed|exceed|overflow|undefined|unsupported|forbidden"
-    r"|too (?:many|large|long|high|low|slow)|degraded|filling up|disappear|not healthy|stalling|out of sync"
+    r"|too (?:many|large|long|high|low|slow)|degraded|filling up|disappear|not healthy|file exists|stalling|out of sync"
     r"|\bno \S+ (?:found|provided|set|given)|unauthori[sz]ed|expired|conflict|\bdies\b|terminated|didn't|doesn't|stuck"
 )
 

@@ -97,6 +97,14 @@ SAYINGS = [
     ('ImageNotFound: ("No such image: shop:1")', Category.IMAGE_PULL_FAILED, Strategy.PULL_IMAGE),
     ("DiscordAPIError[20028]: slow down", Category.DISCORD_API, Strategy.WAIT_AND_RETRY),
     ('level=info msg=supervised event="exited: bot (exit status 3; not expected)"', Category.CONTAINER_EXITED, None),
+    ("path /srv/in is mounted on / but it is not a shared mount", Category.VOLUME_MOUNT, Strategy.FIX_CONFIG),
+    ("creating mount source path '/srv/x': mkdir /srv/x: permission denied", Category.VOLUME_MOUNT, None),
+    ("getaddrinfo ENOTFOUND cache]", Category.DNS_FAILURE, Strategy.RESTART_DEPENDENCY_THEN_SERVICE),
+    ("Flow run exceeded wait timeout of 30 seconds", Category.TIMEOUT, Strategy.INVESTIGATE),
+    ("NotRegistered: 'shop.mail'", Category.PYTHON_IMPORT_CONFIG, Strategy.FIX_CONFIG),
+    ("7:S 01 Jan 2026 10:00:00.000 # Connection with master lost.", Category.REDIS_STATE, Strategy.INVESTIGATE),
+    ("7:M 01 Jan 2026 10:00:00.000 # Fatal: can't do it", Category.REDIS_STATE, Strategy.INVESTIGATE),
+    ("write /proc/self/attr/keycreate: disk quota exceeded", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
     ("the host did not properly respond after a while", Category.TIMEOUT, Strategy.WAIT_AND_RETRY),
 ]
 HARMLESS = [
@@ -128,6 +136,13 @@ HARMLESS = [
     'LOG:  background worker "launcher" (PID 7) exited with exit code 1',
     "[WARN  tini (7)] Tini is not running as PID 1",
     "20-shop.sh: error: ipv6 not available",
+    "Processing signal 'terminated'",
+    "UserWarning: field has conflict with a protected name",
+    '[error] 7#7: *1 open() "/srv/icon.ico" failed (2: No such file or directory), client: 10.0.0.7',
+    # names of limits and files that nothing has happened to
+    "limits of this process: nofile 65536, memlock unlimited, inotify watches 8192",
+    "cgroup driver: systemd cgroup, userns: host, max_connections = 100",
+    "opened ib_logfile0, pg_control and 3 meta.json",
     # numbers that are codes elsewhere
     "10.0.0.7 sent 504 bytes and got 502 of 4004 rows, 4012 left to close",
     "took 111 ms (111) for port 10061",
