@@ -29,7 +29,8 @@ _BEFORE, _AFTER = r"(?:^|[\s\[(|:=\"'{,*])", r"(?:[\s\])|:=\"',}/]|$)"
 _QUIET_LEVEL = re2.compile(
     rf"(?i){_BEFORE}(?:info|debug|trace|notice|note|verbose|hint|detail|statement|system|log:|warn|warning){_AFTER}"
     r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:info|debug|trace|notice|warn\w*)"
-    r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|\b(?-i:[A-Z]\w*Warning): |warn\[|^[idw]\d{4} \d\d:"
+    r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|warn\[|\b(?-i:[A-Z]\w*Warning): "
+    r"|(?:^|\| )(?-i:[IWDN])\d{4} \d\d:|\[(?-i:[IWD]) [\d-]{6,10} "
 )
 _LOUD_LEVEL = re2.compile(
     rf"(?i){_BEFORE}(?:error|err|fatal|critical|crit|emerg|alert|panic|severe){_AFTER}"
@@ -54,13 +55,17 @@ _INFORMS = re2.compile(
     r"|[\[(<](?:info|debug|trace|I|D)[\])>]"
     r"|(?:^|[|\]:] )(?:info|debug|trace): "
     r"|\"s\": ?\"[ID]"
-    r")|^[ID]\d{4} \d\d:"
+    r")|(?:^|\| )[ID]\d{4} \d\d:|^[^\n]{0,40}\[[ID] [\d-]{6,10} "
 )
+# The kernel calls a hang information.
+_KERNEL_HANG = re2.compile(r"INFO: (?:task \S+ blocked|rcu_)")
 
 # Names that carry the word, and tell of no failure.
 _ONLY_A_NAME = re2.compile(
     r"(?i)\berror[ _-]?(?:budget|handl\w+|pages?|log(?:s|ger|ging)?|report(?:s|er|ing)|tracking|rate|recovery)\b"
-    r"|\berrors?\.(?:html?|logs?|py|js|ts|txt|json)\b|/errors?\b|\bon[_-]?error\b|--?\w*fail\w*=|\bfail(?:over|-?fast)\b"
+    r"|\berrors?\.(?:html?|logs?|py|js|ts|txt|json)\b|/errors?\b|error ?document|\bon[_-]?(?:error|fail(?:ure)?)\b"
+    r"|\b\w*(?:timeout|retries|attempts)=[\w.]+|\b(?:max|allow|allowed|ignore|log|num)[_-]\w*(?:fail|error)\w*"
+    r"|--?\w*fail\w*=|\bfail(?:over|-?fast)\b"
 )
 
 # What says little of its own: facts from the engine weigh more than these words.
@@ -146,7 +151,11 @@ def _informs(text: str, match: Found) -> bool:
     end = text.find("\n", match.span[0])
     line = text[start : len(text) if end < 0 else end]
     informs, loud = _INFORMS.search(line), _LOUD_LEVEL.search(line)
-    return informs is not None and (loud is None or informs.end() <= loud.start() + 1)
+    return (
+        informs is not None
+        and _KERNEL_HANG.search(line) is None
+        and (loud is None or informs.end() <= loud.start() + 1)
+    )
 
 
 def _is_benign_throughout(text: str, found: tuple[Found, ...]) -> bool:

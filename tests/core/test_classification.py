@@ -105,6 +105,13 @@ SAYINGS = [
     ("7:S 01 Jan 2026 10:00:00.000 # Connection with master lost.", Category.REDIS_STATE, Strategy.INVESTIGATE),
     ("7:M 01 Jan 2026 10:00:00.000 # Fatal: can't do it", Category.REDIS_STATE, Strategy.INVESTIGATE),
     ("write /proc/self/attr/keycreate: disk quota exceeded", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
+    ("kernel: INFO: task shopd:17 blocked for more than 120 seconds.", Category.KERNEL_NETWORK_DRIVER, None),
+    ("driver overlay2 failed to remove root filesystem: device or resource busy", Category.VOLUME_MOUNT, None),
+    ("shop: acme: Error 429 - rateLimited", Category.TLS_CERTIFICATE, Strategy.FIX_CONFIG),
+    ("SQLITE_IOERR: disk I/O error", Category.DATABASE_CORRUPT, Strategy.RESTORE_DATABASE),
+    ('Head "https://hub/v2/shop/manifests/1": unauthorized', Category.IMAGE_PULL_FAILED, Strategy.FIX_CREDENTIALS),
+    ("block: usage exceeded flood-stage watermark", Category.DISK_FULL, Strategy.PRUNE_DISK),
+    ("warning: unable to spawn ./run: Permission denied", Category.EXEC_FORMAT_ENTRYPOINT, Strategy.FIX_CONFIG),
     ("the host did not properly respond after a while", Category.TIMEOUT, Strategy.WAIT_AND_RETRY),
 ]
 HARMLESS = [
@@ -143,6 +150,12 @@ HARMLESS = [
     "limits of this process: nofile 65536, memlock unlimited, inotify watches 8192",
     "cgroup driver: systemd cgroup, userns: host, max_connections = 100",
     "opened ib_logfile0, pg_control and 3 meta.json",
+    "shop-1 | W0101 10:00:00.000001 1 machine.go:7] cannot read the vendor",
+    "[I 260101 10:00:00 web:7] could not reach the old node, taking the new one",
+    "on_failure=ignore max_failures=3 timeout=30s",
+    "ErrorDocument 404 /missing.html",
+    "sh: locale: not found",
+    "bash: no job control in this shell",
     # numbers that are codes elsewhere
     "10.0.0.7 sent 504 bytes and got 502 of 4004 rows, 4012 left to close",
     "took 111 ms (111) for port 10061",
