@@ -153,7 +153,7 @@ HARMLESS = [
     "shop-1 | W0101 10:00:00.000001 1 machine.go:7] cannot read the vendor",
     "[I 260101 10:00:00 web:7] could not reach the old node, taking the new one",
     "on_failure=ignore max_failures=3 timeout=30s",
-    "ErrorDocument 404 /missing.html",
+    "ErrorDocument 404 /404.html",
     "sh: locale: not found",
     "bash: no job control in this shell",
     # numbers that are codes elsewhere
