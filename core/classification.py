@@ -35,6 +35,8 @@ _QUIET_LEVEL = re2.compile(
 _LOUD_LEVEL = re2.compile(
     rf"(?i){_BEFORE}(?:error|err|fatal|critical|crit|emerg|alert|panic|severe){_AFTER}"
     r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:err|fatal|crit|panic)|traceback|^[ef]\d{4} \d\d:"
+    # An event of Kubernetes knows no more than normal and warning.
+    r"|\bwarning +(?:failed|backoff|unhealthy)"
 )
 _FAILURE_WORD = re2.compile(
     r"(?i)error|fail|fatal|panic|exception|crash|abort|den(?:y|ied)|refus|invalid|can(?:no|')t|could ?n"

@@ -112,6 +112,12 @@ SAYINGS = [
     ('Head "https://hub/v2/shop/manifests/1": unauthorized', Category.IMAGE_PULL_FAILED, Strategy.FIX_CREDENTIALS),
     ("block: usage exceeded flood-stage watermark", Category.DISK_FULL, Strategy.PRUNE_DISK),
     ("warning: unable to spawn ./run: Permission denied", Category.EXEC_FORMAT_ENTRYPOINT, Strategy.FIX_CONFIG),
+    ("error creating aufs mount to /x: invalid argument", Category.KERNEL_NETWORK_DRIVER, Strategy.FIX_HOST),
+    ("panicked: Gateway(DisallowedGatewayIntents)", Category.DISCORD_API, Strategy.FIX_CONFIG),
+    ("error: set SHOP_KEY in your environment", Category.MISSING_ENV_SECRET, Strategy.FIX_CONFIG),
+    ("pg_ctl: could not start server", Category.CONTAINER_EXITED, Strategy.INVESTIGATE),
+    ("Warning  FailedCreatePodSandBox  failed to set up sandbox container network", Category.DOCKER_NETWORK, None),
+    ("Container shop-web-1 is not running", Category.CONTAINER_EXITED, Strategy.RESTART_SERVICE),
     ("the host did not properly respond after a while", Category.TIMEOUT, Strategy.WAIT_AND_RETRY),
 ]
 HARMLESS = [
@@ -135,7 +141,11 @@ HARMLESS = [
     # what might come of it is advice
     "[WARNING] this folder may lead to data corruption and data loss",
     "[Warn] /sys/fs/cgroup/x not writable, functionality unavailable",
+    "WARN  ==> the file is not writable, settings will not be applied",
+    "WARN  ==> ALLOW_EMPTY=yes is set: for safety reasons, do not use it where others can reach it",
     # walked past
+    "[pool www] 'user' directive is ignored when the master is not running as root",
+    "Not Found: /icon.ico",
     "could not read the old cache: connection refused; falling back to an empty one",
     "error reading from the socket: broken pipe, this should be safe to ignore",
     "kernel: overlayfs: missing value, ignoring",
