@@ -45,7 +45,8 @@ _FAILURE_WORD = re2.compile(
     r"|critical|firing|\bdead|corrupt|illegal"
     r"|bad |no such|unknown|unreachable|closed|exceed|overflow|undefined|unsupported|forbidden"
     r"|too (?:many|large|long|high|low|slow)|degraded|filling up|disappear|not healthy|file exists|stalling|out of sync"
-    r"|\bno \S+ (?:found|provided|set|given)|unauthori[sz]ed|expired|conflict|\bdies\b|terminated|didn't|doesn't|stuck"
+    r"|\bno \S+ (?:found|provided|set|given)|unauthori[sz]ed|expired|conflict"
+    r"|disconnect|\bdies\b|terminated|didn't|doesn't|stuck"
 )
 
 # The level of a line meant to inform, as loggers write it; in prose the same words mean nothing.
@@ -53,11 +54,11 @@ _INFORMS = re2.compile(
     r"^[^\n]{0,100}?(?:"
     r"(?:^|[\s\[(|:,\-])(?:INFO|DEBUG|TRACE|VERBOSE|FINE)(?:[\s\])|:/,\-]|$)"
     r"|(?:INFO|DEBU|TRAC)\["
-    r"|\b(?:level|lvl|severity|log\.level|levelname)[\"']?[=:] ?[\"']?(?i:info|debug|trace)\b"
     r"|[\[(<](?:info|debug|trace|I|D)[\])>]"
     r"|(?:^|[|\]:] )(?:info|debug|trace): "
     r"|\"s\": ?\"[ID]"
-    r")|(?:^|\| )[ID]\d{4} \d\d:|^[^\n]{0,40}\[[ID] [\d-]{6,10} "
+    r")|\b(?:level|lvl|severity|log\.level|levelname)[\"']?[=:] ?[\"']?(?i:info|debug|trace)\b"
+    r"|(?:^|\| )[ID]\d{4} \d\d:|^[^\n]{0,40}\[[ID] [\d-]{6,10} "
 )
 # The kernel calls a hang information.
 _KERNEL_HANG = re2.compile(r"INFO: (?:task \S+ blocked|rcu_)")
@@ -65,7 +66,9 @@ _KERNEL_HANG = re2.compile(r"INFO: (?:task \S+ blocked|rcu_)")
 # Names that carry the word, and tell of no failure.
 _ONLY_A_NAME = re2.compile(
     r"(?i)\berror[ _-]?(?:budget|handl\w+|pages?|log(?:s|ger|ging)?|report(?:s|er|ing)|tracking|rate|recovery)\b"
-    r"|\berrors?\.(?:html?|logs?|py|js|ts|txt|json)\b|/errors?\b|error ?document|\bon[_-]?(?:error|fail(?:ure)?)\b"
+    r"|\berrors?\.(?:html?|logs?|py|js|ts|txt|json)\b|/errors?\b|error ?document|\bon[ _-]?(?:error|fail(?:ure)?)\b"
+    r"|\bexception (?:middleware|handler|filter)s?\b|\berrors=[\w-]+"
+    r"|\"(?:get|post|put|delete|head|patch|options) [^\"]*\""
     r"|\b\w*(?:timeout|retries|attempts)=[\w.]+|\b(?:max|allow|allowed|ignore|log|num)[_-]\w*(?:fail|error)\w*"
     r"|--?\w*fail\w*=|\bfail(?:over|-?fast)\b"
 )

@@ -198,6 +198,7 @@ _BENIGN = (
             r"connection (?:re-?established|restored)",
             r"has (?:successfully )?resumed session",
             r"succeeded (?:after|on) (?:\d+ )?(?:retr|attempt)",
+            r"\b(?:connected|established|succeeded|passed|ready|healthy|done)\b[^\n]{0,40}\bafter \d+ (?:\w+ )?(?:retr|attempts|failures|tries)",
             r"looks solved",
             r"using (?:the )?defaults?(?: values?| settings?| config\w*| for all)",
         ),
@@ -251,6 +252,7 @@ _BENIGN = (
             r"copy shim log",
             r"cleaning up (?:dead shim|after shim)",
             r"deactivated successfully",
+            r"systemd\[\d+\]: (?:started|starting|stopped|stopping|finished|reached target|listening on|(?:created|removed) slice)\b",
             r"could not change group \S+ to docker",
             r"level=warning[^\n]{0,40}error locating sandbox id",
             r"failed to determine if container is already mounted",
@@ -303,6 +305,17 @@ _BENIGN = (
         Category.BENIGN,
         LOW,
         Strategy.NONE,
+        SYMPTOM + 3,
+        settings_told=_any(
+            r"\btime-?outs? (?:is |was |of \S+ )?set to\b",
+            r"\b(?:using|with|setting) (?:a |the )?(?:\w+ )?time-?out of\b",
+            r"\btime-?out ?[=:] ?\d+ ?\w*$",
+        ),
+    ),
+    *_family(
+        Category.BENIGN,
+        LOW,
+        Strategy.NONE,
         # A failure the program names and walks past; a cause that only a person removes stands all the same.
         CAUSE + 5,
         walked_past=_any(
@@ -310,6 +323,7 @@ _BENIGN = (
             r"probably not a problem",
             r"\b(?:execution|code execution|the flow run) will continue\b",
             r"[.;,] (?:falling|falls) back to\b",
+            r"(?m:^[>*\- ]*skipping: )",
             r"[.;,-] ?(?:discarding|skipping)(?: \w+){0,2}\.?$",
             r"(?m:^(?:[^\n]{0,60}[\]:|] )?ignoring (?:exception|unexpected|unknown|invalid|extra)\b)",
         ),
@@ -942,7 +956,7 @@ _DOCKER_NETWORK = (
             r"not manually attachable",
             r"networks have (?:same bridge name|overlapping)",
             r"conflicts with network [0-9a-f]{12,}",
-            r"cannot be connected to (?:host|multiple|network)",
+            r"cannot be (?:connected to (?:host|multiple|network)|disconnected from)",
             r"cannot connect container to",
             r"no configured subnet",
             r"(?:requested )?address is out of range",
@@ -1310,7 +1324,7 @@ _MISSING_ENV_SECRET = (
             r"required parameter \S+ is missing",
         ),
         secret_missing=_any(
-            r"secret (?:file )?\S+ (?:does not exist|not found|is missing)",
+            r"secret (?:file )?\S+ (?:file )?(?:does not exist|not found|is missing)",
             r"unsupported external secret",
             r"secret not found",
             r"external secret",
@@ -1454,7 +1468,7 @@ _CONTAINER_EXITED = (
             r"exited unexpectedly",
             r"terminated by signal",
             r"(?:container|service|process|application|app|worker|bot|task) (?:\S+ )?is not running\b",
-            r"(?m:^(?:error:? )?\S+ is not running\b)",
+            r"\S+[-_]\d+ is not running\b",
             r"container not running",
             r"container that has stopped",
             r"has died",
@@ -1573,6 +1587,7 @@ _CONTAINER_EXITED = (
         CAUSE,
         supervisor_gave_up=_any(
             r"entered fatal state",
+            r"no suitable node \(",
             r"gave up[^\n]{0,40}(?:restart|start)",
             r"fatal state, too many start retries",
             r"\(exit status [1-9]\d*; not expected\)",
@@ -1699,6 +1714,13 @@ _OOM_KILLED = (
     *_family(
         Category.OOM_KILLED,
         HIGH,
+        Strategy.RESTART_SERVICE,
+        TRAP + 1,
+        python_out_of_memory=r"memoryerror: unable to allocate",
+    ),
+    *_family(
+        Category.OOM_KILLED,
+        HIGH,
         Strategy.FIX_RESOURCE_LIMITS,
         TRAP,
         memory_limit_too_low=_any(
@@ -1732,15 +1754,15 @@ _HEALTHCHECK_FAILED = (
             r"(?:did not|didn't) (?:become|get|turn|go) healthy",
             r"(?:error|container)[^\n]{0,60}\bunhealthy\b",
         ),
-        health_output=_any(
-            r"\"output\": ?\"[^\n]{0,60}(?:curl: \((?:22|28|52|56)\)|timed out|http/1\.\d 5|50[0-4]|server returned)",
-        ),
     ),
     *_family(
         Category.HEALTHCHECK_FAILED,
         MEDIUM,
         Strategy.RESTART_SERVICE,
         SYMPTOM + 5,
+        health_output=_any(
+            r"\"output\": ?\"[^\n]{0,60}(?:curl: \((?:22|28|52|56)\)|timed out|http/1\.\d 5|50[0-4]|server returned)",
+        ),
         health_probe_failed=_any(
             r"health ?-?check (?:for|of|on|to|exceeded|timed|error|failed|failure|failing|request)",
             r"failed health ?-?checks?",
@@ -1773,7 +1795,7 @@ _HEALTHCHECK_FAILED = (
         TRAP,
         health_probe_cannot_run=_any(
             r"health ?check[^\n]{0,200}(?:executable file not found|no such file or directory|exec format|permission denied|command not found|: not found)",
-            r"\"output\": ?\"[^\n]{0,80}(?:executable file not found|no such file|not found|curl: \(7\)|connection refused|can't connect to remote|couldn't connect|failed to connect|permission denied|is a directory|unable to start container process)",
+            r"\"output\": ?\"[^\n]{0,240}(?:executable file not found|no such file|not found|curl: \(7\)|connection refused|can't connect to remote|couldn't connect|failed to connect|permission denied|is a directory|unable to start container process)",
             r"probe failed[^\n]{0,100}(?:executable file not found|connection refused)",
             r"exec: \\?\"(?:curl|wget|nc|pg_isready|redis-cli|mysqladmin|healthcheck)\S*: executable file not found",
         ),
@@ -2110,7 +2132,7 @@ _TIMEOUT = (
         SYMPTOM + 2,
         no_answer_in_time=_any(
             r"\btimed[ -]?out\b",
-            r"\btime[ -]?out (?:exceeded|expired|occurred|reached|error|while|waiting|connecting|reading|after|receiving|acquiring|of \d)",
+            r"\btime[ -]?out (?:exceeded|expired|occurred|reached|error|while|waiting|connecting|reading|after|receiving|acquiring|of \d+ ?\w* exceeded)",
             r"timeouterror",
             r"etimedout",
             r"esockettimedout",
@@ -2527,6 +2549,7 @@ _RESOURCE_LIMIT = (
             r"bus error",
             r"shm(?:max|mni|all)\b",
             r"insufficient shared memory",
+            r"insufficient resources on \d+ nodes?",
             r"dataloader worker",
         ),
         connections=_any(
@@ -2754,7 +2777,7 @@ _EXEC_FORMAT_ENTRYPOINT = (
             r"executable file not found",
             r"exec user process caused",
             r"(?:exec|execve|stat|starting container process|start container process|entrypoint|startup command)[^\n]{0,300}(?:no such file or directory|not a directory|is a directory)(?:: unknown)?",
-            r"exec \S+: (?:no such file|not found|permission denied|invalid argument)",
+            r"exec \S+(?: failed)?: (?:no such file|not found|permission denied|invalid argument)",
             r"no command specified",
             r"bad interpreter",
             r"unable to (?:spawn|exec) [^\n]{0,60}(?:permission denied|no such file|exec format)",
@@ -2785,6 +2808,7 @@ _EXEC_FORMAT_ENTRYPOINT = (
             r"no matching entries in (?:passwd|group)",
             r"no users found",
             r"user: unknown user",
+            r"(?:group|user)(?:add|mod): invalid (?:group|user)",
             r"invalid user(?: id\b|:| specified| name)",
             r"getpwnam\(",
             r"unknown user\b",
@@ -3328,7 +3352,7 @@ _DISCORD_API = (
             r"discord[^\n]{0,40}(?:outage|unavailable)",
             r"opcode 9",
             r"server responded with 5",
-            r"shard \S+ (?:died|closed|reconnect)",
+            r"shard \S+ (?:died|closed|reconnect|disconnected)",
             r"guild unavailable",
             r"zombie(?:d)? connection",
             r"failed to connect for shard",

@@ -118,6 +118,13 @@ SAYINGS = [
     ("pg_ctl: could not start server", Category.CONTAINER_EXITED, Strategy.INVESTIGATE),
     ("Warning  FailedCreatePodSandBox  failed to set up sandbox container network", Category.DOCKER_NETWORK, None),
     ("Container shop-web-1 is not running", Category.CONTAINER_EXITED, Strategy.RESTART_SERVICE),
+    ("1/1: no suitable node (1 node not available for new tasks)", Category.CONTAINER_EXITED, Strategy.INVESTIGATE),
+    ("no suitable node (insufficient resources on 2 nodes)", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
+    ("container cannot be disconnected from host network", Category.DOCKER_NETWORK, Strategy.FIX_CONFIG),
+    ('"Output": "wget: download timed out"', Category.HEALTHCHECK_FAILED, Strategy.RESTART_SERVICE),
+    ("exec /probe.sh failed: Permission denied", Category.EXEC_FORMAT_ENTRYPOINT, Strategy.FIX_CONFIG),
+    ("Shard 3 disconnected: code 1006, reconnecting", Category.DISCORD_API, Strategy.WAIT_AND_RETRY),
+    ("MemoryError: Unable to allocate 2 GiB for an array", Category.OOM_KILLED, Strategy.RESTART_SERVICE),
     ("the host did not properly respond after a while", Category.TIMEOUT, Strategy.WAIT_AND_RETRY),
 ]
 HARMLESS = [
@@ -143,6 +150,14 @@ HARMLESS = [
     "[Warn] /sys/fs/cgroup/x not writable, functionality unavailable",
     "WARN  ==> the file is not writable, settings will not be applied",
     "WARN  ==> ALLOW_EMPTY=yes is set: for safety reasons, do not use it where others can reach it",
+    # settings and requests that name a failure
+    "Using timeout of 30 seconds",
+    "connection timeout set to 10s",
+    '10.0.0.7 - "GET /error/timeout.js HTTP/1.1" 200 17',
+    "EXT4-fs (sda1): mounted. Opts: errors=remount-ro",
+    # it went well in the end
+    "Connected to the cache after 2 failed attempts",
+    "systemd[1]: Started Out-Of-Memory Killer.",
     # walked past
     "[pool www] 'user' directive is ignored when the master is not running as root",
     "Not Found: /icon.ico",
