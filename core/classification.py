@@ -29,7 +29,7 @@ _BEFORE, _AFTER = r"(?:^|[\s\[(|:=\"'{,*])", r"(?:[\s\])|:=\"',}/]|$)"
 _QUIET_LEVEL = re2.compile(
     rf"(?i){_BEFORE}(?:info|debug|trace|notice|note|verbose|hint|detail|statement|system|log:|warn|warning){_AFTER}"
     r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:info|debug|trace|notice|warn\w*)"
-    r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|warn\[|\b(?-i:[A-Z]\w*Warning): "
+    r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|warn\[|\b(?-i:[A-Z]\w*Warning): |\b(?-i:INF|WRN|DBG|TRC|WARNI) "
     r"|(?:^|\| )(?-i:[IWDN])\d{4} \d\d:|\[(?-i:[IWD]) [\d-]{6,10} "
 )
 _LOUD_LEVEL = re2.compile(
@@ -52,7 +52,7 @@ _FAILURE_WORD = re2.compile(
 # The level of a line meant to inform, as loggers write it; in prose the same words mean nothing.
 _INFORMS = re2.compile(
     r"^[^\n]{0,100}?(?:"
-    r"(?:^|[\s\[(|:,\-])(?:INFO|DEBUG|TRACE|VERBOSE|FINE)(?:[\s\])|:/,\-]|$)"
+    r"(?:^|[\s\[(|:,\-])(?:INFO?|DEBUG|DBG|TRACE|TRC|VERBOSE|FINE)(?:[\s\])|:/,\-]|$)"
     r"|(?:INFO|DEBU|TRAC)\["
     r"|[\[(<](?:info|debug|trace|I|D)[\])>]"
     r"|(?:^|[|\]:] )(?:info|debug|trace): "

@@ -180,6 +180,8 @@ _BENIGN = (
         deprecated_notice=_any(
             r"(?:warn\w*|notice|info|note|deprecat\w+)\b[^\n]*\b(?:is|are|has been|have been|was|be|now) (?:officially )?deprecated\b",
             r"deprecationwarning",
+            r"\bis deprecated\b[^\n]*\b(?:please use|use|prefer|switch to)\b",
+            r"\(node:\d+\) (?:\[\w+\] )?(?:experimental)?warning: ",
             r"npm (?:warn|notice) ",
             r"\bdeprecated and will be removed\b",
             r"could not reliably determine the server's fully qualified",
@@ -187,6 +189,7 @@ _BENIGN = (
         healthy=_any(
             r"health(?:_status|[ -]?status)?[:=]+ ?\"?(?:healthy|starting)\b",
             r"\(healthy\)",
+            r"monitoring containers for unhealthy",
             r"health ?check (?:passed|succeeded|ok)\b",
             r"\bpassed health ?checks?\b",
             r"\bservice recovered\b",
@@ -223,7 +226,7 @@ _BENIGN = (
             r"processing signal '(?:terminated|interrupt)'",
         ),
         goes_on_regardless=_any(
-            r"\bwarn(?:ing)?\b[^\n]*\b(?:continuing (?:anyway|without)|ignoring|will be ignored|skipping|falling back|falls? back to|not (?:generally )?critical|non-?(?:fatal|critical)|harmless|disabling future attempts|can be (?:safely )?ignored)\b",
+            r"\bwarn(?:ing)?\b[^\n]*\b(?:continuing (?:anyway|without)|defaulting to|ignoring|will be ignored|skipping|falling back|falls? back to|not (?:generally )?critical|non-?(?:fatal|critical)|harmless|disabling future attempts|can be (?:safely )?ignored)\b",
             r"\bwarn(?:ing)?\b[^\n]*\b(?:functionality|feature)s? (?:is |are |will be )?(?:unavailable|disabled|limited)\b",
             r"\bignoring(?: it)?\.?$",
             r"\bis ignored (?:when|because|since|as)\b",
@@ -323,6 +326,7 @@ _BENIGN = (
             r"probably not a problem",
             r"\b(?:execution|code execution|the flow run) will continue\b",
             r"[.;,] (?:falling|falls) back to\b",
+            r"\b(?:proceeding|continuing) without\b",
             r"(?m:^[>*\- ]*skipping: )",
             r"[.;,-] ?(?:discarding|skipping)(?: \w+){0,2}\.?$",
             r"(?m:^(?:[^\n]{0,60}[\]:|] )?ignoring (?:exception|unexpected|unknown|invalid|extra)\b)",
@@ -1007,6 +1011,7 @@ _VOLUME_MOUNT = (
         ),
         folder_denied=_any(
             r"accessdeniedexception",
+            r"access to (?:the )?(?:file|path|directory)(?: \S+)? (?:is )?denied|access to file denied",
             r"unauthorizedaccessexception",
             r"filesystemexception: [^\n]{0,80}denied",
             r"is not writable",
@@ -1122,6 +1127,17 @@ _VOLUME_MOUNT = (
             r"has files in it",
             r"data directory[^\n]{0,40}(?:not empty|unusable)",
             r"directory is not empty",
+        ),
+    ),
+    *_family(
+        Category.VOLUME_MOUNT,
+        HIGH,
+        Strategy.FIX_CONFIG,
+        WRAPPER,
+        # A file that is not where it is looked for is mostly one that was not mounted.
+        file_not_there=_any(
+            r"(?:open|stat|read|load|filenotfound|access)[^\n]{0,160}no such file or directory",
+            r"\benoent: no such file",
         ),
     ),
     *_family(
@@ -1587,6 +1603,9 @@ _CONTAINER_EXITED = (
         CAUSE,
         supervisor_gave_up=_any(
             r"entered fatal state",
+            r"workers? seems? to have died",
+            r"worker (?:with pid \d+|\(pid:\d+\)) was terminated due to signal (?:6|7|8|9|11)\b",
+            r"exited with code -?\d+ \(restarting\)",
             r"no suitable node \(",
             r"gave up[^\n]{0,40}(?:restart|start)",
             r"fatal state, too many start retries",
@@ -1752,7 +1771,8 @@ _HEALTHCHECK_FAILED = (
             r"never became healthy",
             r"failed to become healthy",
             r"(?:did not|didn't) (?:become|get|turn|go) healthy",
-            r"(?:error|container)[^\n]{0,60}\bunhealthy\b",
+            r"error[^\n]{0,60}\bunhealthy\b",
+            r"container \S+ +(?:error +)?unhealthy\b",
         ),
     ),
     *_family(
@@ -1960,6 +1980,7 @@ _DEPENDENCY_REFUSED = (
             r"all connection attempts failed",
             r"connection to (?:node|broker)\b[^\n]{0,80} could not be established",
             r"broker may not be available",
+            r"\bnot connected to (?:the |a )?\S+ (?:server|broker|database|host|node)\b",
         ),
         socket_absent=_any(
             r"through socket '[^']+'",
@@ -3140,7 +3161,7 @@ _REDIS_STATE = (
             r"used memory > 'maxmemory'",
             r"can't save in background: fork",
             r"can't rewrite append only file in background: fork",
-            r"max number of clients reached",
+            r"max number of clients (?:\+ cluster connections )?reached",
             r"maxclients",
             r"out of memory allocating \d+ bytes",
             r"redis[^\n]{0,40}maxmemory",
@@ -3674,6 +3695,7 @@ _KERNEL_NETWORK_DRIVER = (
             r"fuse-overlayfs",
             r"no such device\b",
             r"/dev/\w+[^\n]{0,40}no such file",
+            r"no such file[^\n]{0,40}/dev/\w+",
             r"mount_namespace",
             r"error creating (?:aufs|overlay2?|zfs|btrfs) mount",
             r"mount(?:ing)? overlay",

@@ -125,6 +125,13 @@ SAYINGS = [
     ("exec /probe.sh failed: Permission denied", Category.EXEC_FORMAT_ENTRYPOINT, Strategy.FIX_CONFIG),
     ("Shard 3 disconnected: code 1006, reconnecting", Category.DISCORD_API, Strategy.WAIT_AND_RETRY),
     ("MemoryError: Unable to allocate 2 GiB for an array", Category.OOM_KILLED, Strategy.RESTART_SERVICE),
+    ("Worker with pid 17 was terminated due to signal 9", Category.CONTAINER_EXITED, Strategy.INVESTIGATE),
+    ("bot-1 exited with code 1 (restarting)", Category.CONTAINER_EXITED, Strategy.INVESTIGATE),
+    ("error: not connected to MQTT server", Category.DEPENDENCY_REFUSED, None),
+    ("max number of clients + cluster connections reached", Category.REDIS_STATE, Strategy.FIX_RESOURCE_LIMITS),
+    ("cannot open the stick: no such file, /dev/ttyS9", Category.KERNEL_NETWORK_DRIVER, Strategy.FIX_HOST),
+    ("error opening /srv/a.log: no such file or directory", Category.VOLUME_MOUNT, Strategy.FIX_CONFIG),
+    ("Container shop-web-1  Unhealthy", Category.HEALTHCHECK_FAILED, Strategy.RESTART_SERVICE),
     ("the host did not properly respond after a while", Category.TIMEOUT, Strategy.WAIT_AND_RETRY),
 ]
 HARMLESS = [
@@ -158,6 +165,12 @@ HARMLESS = [
     # it went well in the end
     "Connected to the cache after 2 failed attempts",
     "systemd[1]: Started Out-Of-Memory Killer.",
+    'level=warning msg="could not find network named shop! Defaulting to the first one."',
+    "2026/01/01 INF main.go:7 > no key, proceeding without encryption key",
+    "2026-01-01T10:00:00Z WRN cannot tell what the client meant",
+    "(node:7) Warning: property of module inside circular dependency",
+    "the 'oldway' command is deprecated and removed in 2.0, please use 'newway'",
+    "watching: monitoring containers for unhealthy status",
     # walked past
     "[pool www] 'user' directive is ignored when the master is not running as root",
     "Not Found: /icon.ico",
