@@ -388,6 +388,9 @@ class _Round:
         judged, lasting = max(found, key=lambda one: one[0].level.rank)
         if middle is not None and abs(metric.value - middle) < _material(metric.name, middle):
             judged, lasting = _at_most_a_notice(judged), False
+        if metric.name in _ROOMS and known is not None and known.warning is not None and metric.value <= known.warning:
+            # It has been as full before, whatever the shape of its way there is.
+            judged, lasting = _at_most_a_notice(judged), False
         limit = self._limit(metric)
         if limit is not None and limit.level.rank > judged.level.rank:
             judged, lasting = limit, False

@@ -364,6 +364,9 @@ class _Vigil:
             self._tell()
         except RoasError as error:
             log.error("recovery of %s ended: %s", service or self._declared.name, error)
+        except Exception:
+            # A defect of ours: it must be seen, and the other services still watched.
+            log.exception("recovery of %s broke off", service or self._declared.name)
         finally:
             now = datetime.now(UTC)
             self._recovering.pop(service, None)
