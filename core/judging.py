@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 
 from core.collection import ILL
+from core.evidence import shorten
 from core.health import judge_service, unknown_service
 from models.compose import Application, ServiceDeclaration
 from models.environments import Environment, ServiceSpec
@@ -46,8 +47,8 @@ def state_changes(report: HealthReport, before: Mapping[str, str], deployment_id
     ]
 
 
-def as_failure(verdict: Verdict, evidence: Evidence | None = None) -> Verdict:
-    """The verdict on words that came out of a failure: it may be of unknown cause, but not benign.
+def as_failure(verdict: Verdict, text: str, evidence: Evidence | None = None) -> Verdict:
+    """The verdict on `text` that came out of a failure: it may be of unknown cause, but not benign.
 
     What ended well has failed all the same where it was to stay up.
     """
@@ -66,7 +67,7 @@ def as_failure(verdict: Verdict, evidence: Evidence | None = None) -> Verdict:
         category=Category.UNKNOWN,
         severity=Severity.HIGH,
         strategy=Strategy.INVESTIGATE,
-        reason="the operation failed, and its words name no known cause",
+        reason=f'"{shorten(text)}" is a failure and names no known cause',
     )
 
 

@@ -1485,6 +1485,7 @@ _CONTAINER_EXITED = (
             r"terminated by signal",
             r"(?:container|service|process|application|app|worker|bot|task) (?:\S+ )?is not running\b",
             r"\S+[-_]\d+ is not running\b",
+            r"service \S+ is \w+: has no container",
             r"container not running",
             r"container that has stopped",
             r"has died",

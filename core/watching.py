@@ -244,7 +244,7 @@ def _in_surroundings(sign: Sign, around: Surroundings, now: datetime) -> Sign:
     if due is not None and sign.restarting:
         # The engine has had its time as well, and waits longer before each of its restarts.
         return replace(sign, heed=Heed.HAND_OVER, reason="in a crash loop: it ends again whenever it is restarted")
-    likeness, at = (around.handed or {}).get(sign.service, ("", now))
+    likeness, at = (around.handed or {}).get(sign.service, (None, now))
     if sign.heed is Heed.HAND_OVER and likeness == sign.likeness and now - at < AGAIN:
         return replace(sign, heed=Heed.LEAVE, reason=f"it was handed over as it is at {at:%H:%M:%S} UTC")
     return sign

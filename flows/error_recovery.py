@@ -312,7 +312,7 @@ async def _judge(
     evidence = with_surroundings(seen, down, known.deployed_seconds_ago)
     verdict = classify(text, evidence=evidence, patterns=known.patterns)
     if source != "person":
-        verdict = as_failure(verdict, evidence)
+        verdict = as_failure(verdict, text, evidence)
     if failing_services >= AT_ONCE:
         # One error for all of them, whoever is told of first; what each shows is evidence of it.
         verdict, service = as_one_of_several(verdict, failing_services), None

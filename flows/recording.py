@@ -295,7 +295,7 @@ async def _record_plainly(story: Story, text: str, service: str | None, source: 
         environment=story.environment,
         text=text,
         source=source,
-        verdict=as_failure(classify(text)),
+        verdict=as_failure(classify(text), text),
         first_seen=now,
         last_seen=now,
         deployment_id=story.deployment_id,

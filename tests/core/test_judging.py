@@ -43,9 +43,9 @@ def test_what_ended_well_and_was_to_stay_up_is_started_again_and_other_harmless_
     benign = Verdict(
         category=Category.BENIGN, severity=Severity.LOW, strategy=Strategy.NONE, confidence=0.5, reason="It says so."
     )
-    ended = as_failure(benign, Evidence(exit_code=0, container_state="exited"))
+    ended = as_failure(benign, "done", Evidence(exit_code=0, container_state="exited"))
     assert (ended.category, ended.strategy) == (Category.CONTAINER_EXITED, Strategy.RESTART_SERVICE)
-    running = as_failure(benign, Evidence(container_state="running"))
+    running = as_failure(benign, "done", Evidence(container_state="running"))
     assert (running.category, running.strategy) == (Category.UNKNOWN, Strategy.INVESTIGATE)
 
 

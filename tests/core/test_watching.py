@@ -123,6 +123,12 @@ def test_who_requires_what_a_person_keeps_down_waits_and_who_merely_likes_it_doe
     assert [sign.service for sign in found.hand_over] == ["web"]
 
 
+def test_what_has_no_container_any_more_is_handed_over_as_well() -> None:
+    gone = replace(bad("web"), likeness="")
+    assert sort_out([gone], Surroundings(), NOON).hand_over
+    assert not sort_out([gone], Surroundings(handed={"web": ("", NOON)}), NOON).hand_over
+
+
 def test_what_was_asked_to_end_is_given_the_time_for_it() -> None:
     assert sort_out([bad("web")], Surroundings(ending=["web"]), NOON).wait
 
