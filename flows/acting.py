@@ -215,7 +215,8 @@ class _Journal:
             self.note(replace(begun, ok=False, detail=said, ended_at=datetime.now(UTC)))
             raise
         ended = datetime.now(UTC)
-        if name != Doing.VERIFY:
+        if name != Doing.VERIFY and self.execution.verified_at is None:
+            # What is done for dependants once it is proven is no part of how long it took.
             self.execution = replace(self.execution, acted_at=ended)
         self.note(replace(begun, ok=True, detail=detail, ended_at=ended))
 

@@ -482,7 +482,7 @@ HARMS = (
         own_engine=True,
         # What ran on while it was away it stops when it begins again, and leaves it so.
         service="redis",
-        categories=(Category.CONTAINER_EXITED,),
+        categories=(Category.CONTAINER_EXITED, Category.DEPENDENCY_REFUSED),
         strategies=_RESTARTS,
         replaced=SERVICES,
     ),
