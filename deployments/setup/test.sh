@@ -26,10 +26,10 @@ run_tests() {
     [ "$status" -eq 0 ] || [ "$status" -eq 5 ] || failed=yes
 }
 
-# Those with an engine or a Prefect server mostly wait for them, so two files at a time; never the tests of one
+# Those with an engine or a Prefect server mostly wait for them, so three files at a time; never the tests of one
 # file, which share an application.
 run_tests apart -n auto -m "not engine and not flow"
-run_tests "with a real engine" -n 2 --dist loadfile -m "engine or flow"
+run_tests "with a real engine" -n 3 --dist loadfile -m "engine or flow"
 
 "$VENV/bin/python" "$here/count_tests.py" "$results"/*.xml || failed=yes
 [ -z "$failed" ]
