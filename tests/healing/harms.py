@@ -211,6 +211,19 @@ def _step(name: str, *, done: bool) -> Callable[[Sample], bool]:
     return is_there
 
 
+def _left_to_a_person(name: str, inject: Callable[[Sample], object]) -> Harm:
+    """A state of Redis that only a person can mend."""
+    return Harm(
+        name=name,
+        inject=inject,
+        service="redis",
+        end=End.TICKET,
+        categories=(Category.REDIS_STATE,),
+        strategies=(),
+        down=("redis", "bot"),
+    )
+
+
 HARMS = (
     Harm(
         name="bot killed",
@@ -362,14 +375,7 @@ HARMS = (
         strategies=(),
         down=("redis", "bot"),
     ),
-    Harm(
-        name="redis wants another password (NOAUTH)",
-        inject=fail("redis", "noauth"),
-        service="redis",
-        end=End.TICKET,
-        strategies=(),
-        down=("redis", "bot"),
-    ),
+    _left_to_a_person("redis wants another password (NOAUTH)", fail("redis", "noauth")),
     Harm(
         name="redis loads its data (LOADING)",
         inject=_load_for_long,
@@ -377,24 +383,8 @@ HARMS = (
         strategies=(Strategy.WAIT_AND_RETRY,),
         categories=(Category.REDIS_STATE,),
     ),
-    Harm(
-        name="redis is a replica of nothing",
-        inject=fail("redis", "readonly"),
-        service="redis",
-        end=End.TICKET,
-        categories=(Category.REDIS_STATE,),
-        strategies=(),
-        down=("redis", "bot"),
-    ),
-    Harm(
-        name="redis has no memory left",
-        inject=fail("redis", "oom"),
-        service="redis",
-        end=End.TICKET,
-        categories=(Category.REDIS_STATE,),
-        strategies=(),
-        down=("redis", "bot"),
-    ),
+    _left_to_a_person("redis is a replica of nothing", fail("redis", "readonly")),
+    _left_to_a_person("redis has no memory left", fail("redis", "oom")),
     Harm(
         name="redis loops over spoilt data",
         inject=_spoil_the_data,

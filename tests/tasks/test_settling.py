@@ -8,28 +8,20 @@ from pathlib import Path
 
 import pytest
 
-from models.errors_seen import Category, RecordedError, Severity, Strategy, Verdict
-from models.recovery import Ticket, TicketState
+from models.errors_seen import Category
+from models.recovery import TicketState
 from tasks.recovery import settle_dependants
 from tasks.stores import open_stores
+from tests.stores.values import ERROR, TICKET
 
 NOW = datetime.now(UTC)
 AGO = NOW - timedelta(minutes=1)
-ERROR = RecordedError(
-    error_id="err-of-web",
-    environment="dev",
-    text="service web is unhealthy: its own health check fails",
+OF_WEB = replace(
+    ERROR,
     source="watch",
-    verdict=Verdict(
-        category=Category.DEPENDENCY_REFUSED,
-        severity=Severity.HIGH,
-        strategy=Strategy.RESTART_DEPENDENCY_THEN_SERVICE,
-        confidence=0.8,
-        reason="What it needs is down: redis.",
-    ),
+    verdict=replace(ERROR.verdict, category=Category.DEPENDENCY_REFUSED),
     first_seen=AGO,
     last_seen=AGO,
-    service="web",
     evidence={"dependencies_down": ["redis"]},
 )
 
@@ -41,15 +33,13 @@ def _own_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_what_came_of_another_service_is_closed_once_both_are_well() -> None:
     errors = open_stores().errors
-    errors.record(ERROR)
+    errors.record(OF_WEB)
     own = replace(ERROR.verdict, category=Category.DISK_FULL)
-    errors.record(replace(ERROR, error_id="err-of-its-own", text="No space left", verdict=own, evidence={}))
-    errors.open_ticket(
-        Ticket(ticket_id="T-1", error_id="err-of-web", environment="dev", title="web", opened_at=AGO, service="web")
-    )
+    errors.record(replace(OF_WEB, error_id="e2", verdict=own, evidence={}))
+    errors.open_ticket(TICKET)
 
-    assert await settle_dependants.fn("dev", ["web"], NOW) == [], "redis is still down"
-    assert await settle_dependants.fn("dev", ["web", "redis"], AGO - timedelta(seconds=1)) == [], "it was seen since"
-    assert await settle_dependants.fn("dev", ["web", "redis"], NOW) == ["err-of-web"]
-    assert [one.error_id for one in errors.open_errors("dev")] == ["err-of-its-own"]
-    assert errors.tickets(environment="dev")[0].state is TicketState.RESOLVED
+    assert await settle_dependants.fn("prod", ["web"], NOW) == [], "redis is still down"
+    assert await settle_dependants.fn("prod", ["web", "redis"], AGO - timedelta(seconds=1)) == [], "it was seen since"
+    assert await settle_dependants.fn("prod", ["web", "redis"], NOW) == ["e1"]
+    assert [one.error_id for one in errors.open_errors("prod")] == ["e2"]
+    assert errors.tickets(environment="prod")[0].state is TicketState.RESOLVED
