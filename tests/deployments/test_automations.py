@@ -168,18 +168,25 @@ def worker(api: str, folder: Path) -> Iterator[None]:
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
     prefect = str(programs / "prefect")
-    for words in (["work-pool", "create", "roas", "--type", "process"], ["--no-prompt", "deploy", "--all"]):
+    for words in (
+        ["work-pool", "create", "roas", "--type", "process"],
+        ["--no-prompt", "deploy", "--all"],
+        # What comes by schedule would look after the service as well, and some of it runs for hours.
+        ["--no-prompt", "deployment", "schedule", "pause", "--all"],
+    ):
         done = subprocess.run([prefect, *words], capture_output=True, text=True, env=environment, cwd=ROOT)
         assert done.returncode == 0, done.stdout + done.stderr
     with (folder / "worker.log").open("wb") as log:
         working = subprocess.Popen(
-            [prefect, "worker", "start", "--pool", "roas"], env=environment, cwd=ROOT, stdout=log, stderr=log
-        )
+            [prefect, "worker", "start", "--pool", "roas"], env=environment, cwd=ROOT, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
     try:
         yield
     finally:
-        working.send_signal(signal.SIGTERM)
-        working.wait(60)
+        # With all that it began, which it would wait for.
+        os.killpg(working.pid, signal.SIGKILL)
+        working.wait()
 
 
 @pytest.mark.engine
