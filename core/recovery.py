@@ -150,7 +150,7 @@ def plan_recovery(
         delay=delay,
         attempt=attempt,
         attempt_id=attempt_id(error, past),
-        dependencies=_dependencies(error) if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE else (),
+        dependencies=error.dependencies_down if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE else (),
     )
 
 
@@ -169,7 +169,7 @@ def plan_as_decided(
         reason=f"{strategy.value} of {error.service}, decided by {decided_by}",
         attempt=1 + sum(tried.error_id == error.error_id for tried in past),
         attempt_id=attempt_id(error, past),
-        dependencies=_dependencies(error) if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE else (),
+        dependencies=error.dependencies_down if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE else (),
     )
 
 
@@ -383,7 +383,7 @@ def _strategy(
     gone = usual in tried and error.verdict.pattern_name in _GONE_FOR_GOOD
     if usual is Strategy.WAIT_AND_RETRY and (enough or gone):
         usual = Strategy.RESTART_SERVICE
-    if usual is Strategy.RESTART_DEPENDENCY_THEN_SERVICE and not _dependencies(error):
+    if usual is Strategy.RESTART_DEPENDENCY_THEN_SERVICE and not error.dependencies_down:
         # What refused it is up by now, so only the service itself is left to restart.
         usual = Strategy.RESTART_SERVICE
     soon = facts.deployed_ago is not None and facts.deployed_ago <= timedelta(seconds=policy.roll_back_within_seconds)
@@ -495,9 +495,4 @@ def _in_hand(error: RecordedError, past: Sequence[RecoveryExecution], now: datet
         for tried in past
         if tried.environment == error.environment and tried.ended_at is None and now - tried.started_at < PROVEN_AFTER
     }
-    return [name for name in _dependencies(error) if name in at_it]
-
-
-def _dependencies(error: RecordedError) -> tuple[str, ...]:
-    """What the evidence shows to be down, nearest first."""
-    return tuple(str(name) for name in error.evidence.get("dependencies_down") or ())
+    return [name for name in error.dependencies_down if name in at_it]

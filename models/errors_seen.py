@@ -193,6 +193,11 @@ class RecordedError:
     resolved_at: datetime | None = None
     evidence: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def dependencies_down(self) -> tuple[str, ...]:
+        """What the evidence shows to be down of the services it needs, nearest first."""
+        return tuple(str(name) for name in self.evidence.get("dependencies_down") or ())
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnnamedGroup:

@@ -208,7 +208,7 @@ async def look_before_planning(
         sightings = engine_of(environment).sightings(environment.project)
         # What an attempt of ours stops for a moment, nobody keeps down.
         ours = {one.service for one in past if one.environment == error.environment and one.ended_at is None}
-        needed = [name for name in map(str, error.evidence.get("dependencies_down") or ()) if name not in ours]
+        needed = [name for name in error.dependencies_down if name not in ours]
         return Bearing(
             past=past,
             paused=paused,
@@ -339,7 +339,7 @@ async def settle_dependants(environment: str, well: Sequence[str], unseen_since:
     """Resolve the errors of services that are well whose cause was others that are well now; gives back the ids."""
 
     def why(error: RecordedError) -> str | None:
-        causes = [str(name) for name in error.evidence.get("dependencies_down") or ()]
+        causes = error.dependencies_down
         if not causes or not well_now.issuperset(causes):
             return None
         return f"it needs {', '.join(causes)}, and all of that is well again"
