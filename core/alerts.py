@@ -7,12 +7,13 @@ long enough, and never twice for one cause: what a failed dependency explains is
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
+
+import orjson
 
 from core.intervals import wilson
 from models.analysis import AlertChange, AlertEvent, Level, Share, Signal
@@ -235,6 +236,8 @@ _RESOURCES = {"cpu_usage": "cpu_usage", "load_1m": "cpu_usage", "memory_usage": 
 """What a service takes where the host lacks it."""
 
 _KEPT_LOOKS = 21
+_WATCH_TIMES = ("good_since", "closed_at", "told_at")
+_ALERT_TIMES = ("opened_at", "acknowledged_at", "resolved_at")
 _FEWEST_FAILURES = 3
 
 
@@ -258,7 +261,7 @@ class _Watch:
 def _step(
     watch: _Watch, signal: Signal, environment: str, policy: AlertPolicy, quiet: bool
 ) -> tuple[_Watch, list[AlertChange]]:
-    watch = replace(watch, closed=None)
+    watch = watch if watch.closed is None else replace(watch, closed=None)
     if signal.missing or quiet:
         return watch, []
     bad = signal.level.rank >= Level.WARNING.rank
@@ -289,7 +292,8 @@ def _step(
     flapping = _is_flapping(looks, watch.flapping, policy)
     if watch.alert is not None and flapping and not watch.flapping:
         changes.append(AlertChange.FLAPPING)
-    watch = replace(watch, flapping=flapping)
+    if flapping is not watch.flapping:
+        watch = replace(watch, flapping=flapping)
     if watch.alert is not None and not flapping and _has_healed(watch, signal.at, policy):
         resolved = replace(watch.alert, state=AlertState.RESOLVED, resolved_at=signal.at)
         watch = replace(watch, alert=None, closed=resolved, closed_at=signal.at)
@@ -313,6 +317,8 @@ def _is_flapping(looks: Sequence[int], was: bool, policy: AlertPolicy) -> bool:
     if len(looks) < _KEPT_LOOKS:
         return was
     bad = [rank >= Level.WARNING.rank for rank in looks]
+    if not any(bad):
+        return False
     steps = len(bad) - 1
     share = sum(0.8 + 0.4 * step / (steps - 1) for step in range(steps) if bad[step] != bad[step + 1]) / steps
     return share > (policy.flapping_until if was else policy.flapping_from)
@@ -458,41 +464,37 @@ def _burn(share: Share, objective: float, least: int) -> float:
 
 def _write(watches: Mapping[str, _Watch]) -> bytes:
     kept = {
-        key: _plain(asdict(replace(watch, closed=None)))
+        key: watch if watch.closed is None else replace(watch, closed=None)
         for key, watch in watches.items()
         if watch.alert is not None or watch.closed_at is not None or _has_been_bad(watch)
     }
-    return json.dumps(kept, separators=(",", ":")).encode()
+    return orjson.dumps(kept, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
 def _has_been_bad(watch: _Watch) -> bool:
     return any(rank >= Level.WARNING.rank for rank in watch.looks)
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value.isoformat() if isinstance(value, datetime) else _plain(value) if isinstance(value, dict) else value
-        for name, value in values.items()
-        if value is not None
-    }
-
-
 def _read(state: bytes) -> dict[str, _Watch]:
     try:
-        return {key: _watch(values) for key, values in json.loads(state).items()}
+        return {key: _watch(values) for key, values in orjson.loads(state).items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadInputError("The state of the alerts is not readable;", advice="start anew.") from error
 
 
 def _watch(values: dict[str, Any]) -> _Watch:
-    times = {
-        name: datetime.fromisoformat(values[name]) for name in ("good_since", "closed_at", "told_at") if name in values
+    read = {
+        "looks": tuple(values["looks"]),
+        "alert": _alert(values["alert"]) if values.get("alert") else None,
+        **{name: datetime.fromisoformat(values[name]) for name in _WATCH_TIMES if values.get(name)},
     }
-    alert = _alert(values["alert"]) if "alert" in values else None
-    return _Watch(**values | times | {"alert": alert, "looks": tuple(values["looks"])})
+    return _Watch(**values | read)
 
 
 def _alert(values: dict[str, Any]) -> Alert:
-    kinds: dict[str, Callable[[str], Any]] = {"severity": AlertSeverity, "state": AlertState}
-    kinds |= dict.fromkeys(("opened_at", "acknowledged_at", "resolved_at"), datetime.fromisoformat)
-    return Alert(**{name: kinds[name](value) if name in kinds else value for name, value in values.items()})
+    read = {
+        "severity": AlertSeverity(values["severity"]),
+        "state": AlertState(values["state"]),
+        **{name: datetime.fromisoformat(values[name]) for name in _ALERT_TIMES if values.get(name)},
+    }
+    return Alert(**values | read)

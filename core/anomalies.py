@@ -8,17 +8,18 @@ the last 75 rows already told scores 0: one incident, one score.
 from __future__ import annotations
 
 import csv
-import json
 import math
 import struct
 from array import array
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import chain
 from statistics import NormalDist
 from typing import Protocol
+
+import orjson
 
 from models.analysis import Judgement, Level
 from models.failures import BadInputError
@@ -159,10 +160,10 @@ class Detector:
 
     def to_state(self) -> bytes:
         """Everything needed to go on with identical scores, as bytes."""
-        numbers = array("d", (_VERSION, self._rows, self._started, self._total, self._size))
+        numbers = [_VERSION, self._rows, self._started, self._total, self._size]
         for part in self._kept():
-            numbers.extend(part.numbers())
-        return numbers.tobytes()
+            numbers += part.numbers()
+        return array("d", numbers).tobytes()
 
     @classmethod
     def from_state(cls, state: bytes) -> Detector:
@@ -170,15 +171,15 @@ class Detector:
         numbers = array("d")
         try:
             numbers.frombytes(state)
-            source = iter(numbers)
+            source = _Source(numbers)
             detector = cls()
-            version, rows, detector._started, detector._total, detector._size = islice(source, 5)
+            version, rows, detector._started, detector._total, detector._size = source.take(5)
             if version != _VERSION:
                 raise ValueError(version)
             detector._rows = int(rows)
             for part in detector._kept():
                 part.read(source)
-        except (ValueError, StopIteration) as error:
+        except (ValueError, OverflowError) as error:
             raise BadInputError("The state of a detector is not readable;", advice="start anew.") from error
         return detector
 
@@ -267,9 +268,10 @@ def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Watc
         stuck.after(value),
         zero.after(value),
     )
-    rule = max(rules, key=lambda one: one.judge().level.rank)
-    judgement = rule.judge()
-    kept = json.dumps([asdict(rule) for rule in rules], separators=(",", ":")).encode()
+    judged = [rule.judge() for rule in rules]
+    judgement = max(judged, key=lambda one: one.level.rank)
+    rule = rules[judged.index(judgement)]
+    kept = orjson.dumps(rules, option=orjson.OPT_SERIALIZE_NUMPY)
     return Watched(
         state=_LENGTH.pack(len(kept)) + kept + detector.to_state(),
         score=score,
@@ -523,12 +525,28 @@ _LIFT_MARGIN = 0.15
 _LENGTH = struct.Struct("<I")
 
 
+class _Source:
+    """The numbers of a state, in the order they were written."""
+
+    __slots__ = ("_numbers", "_place")
+
+    def __init__(self, numbers: array[float]) -> None:
+        self._numbers, self._place = numbers, 0
+
+    def take(self, count: int) -> list[float]:
+        """The next so many. Raises ValueError where the state has less."""
+        begin, self._place = self._place, self._place + count
+        if count < 0 or self._place > len(self._numbers):
+            raise ValueError(f"{count} numbers more at {begin} of {len(self._numbers)}")
+        return self._numbers[begin : self._place].tolist()
+
+
 class _Kept(Protocol):
     """A part of a detector that goes into its state."""
 
     def numbers(self) -> Iterable[float]: ...
 
-    def read(self, source: Iterator[float]) -> None: ...
+    def read(self, source: _Source) -> None: ...
 
 
 class _Range:
@@ -576,9 +594,9 @@ class _Range:
     def numbers(self) -> Iterable[float]:
         return self.low, self.high, self.rows, self._overshoot, self._records
 
-    def read(self, source: Iterator[float]) -> None:
-        self.low, self.high, self.rows = next(source), next(source), int(next(source))
-        self._overshoot, self._records = next(source), int(next(source))
+    def read(self, source: _Source) -> None:
+        self.low, self.high, rows, self._overshoot, records = source.take(5)
+        self.rows, self._records = int(rows), int(records)
 
 
 class _Rank:
@@ -587,13 +605,13 @@ class _Rank:
     The history is a histogram over the logarithm, in steps of 10 %, around the first size seen.
     """
 
-    __slots__ = ("_anchor", "_counts", "_rows", "_top")
+    __slots__ = ("_anchor", "_bottom", "_counts", "_rows", "_top")
 
     _BINS = 256
 
     def __init__(self) -> None:
-        self._counts = [0] * self._BINS
-        self._rows, self._top, self._anchor = 0, 0, math.nan
+        self._counts = [0.0] * self._BINS
+        self._rows, self._bottom, self._top, self._anchor = 0, 0, 0, math.nan
 
     def surprise(self, size: float) -> float:
         place = self._place(size)
@@ -605,6 +623,7 @@ class _Rank:
         points = -math.log10((rarer + 0.5) / self._rows) if self._rows > 2 else 0.0
         counts[place] += 1
         self._top = max(self._top, place)
+        self._bottom = min(self._bottom, place) if self._rows > 1 else place
         return points
 
     def _place(self, size: float) -> int:
@@ -616,16 +635,12 @@ class _Rank:
         return min(self._BINS - 1, max(0, int(10 * (logarithm - self._anchor) + self._BINS // 2)))
 
     def numbers(self) -> Iterable[float]:
-        yield from (self._anchor, self._rows, self._top)
-        used = [place for place, count in enumerate(self._counts) if count]
-        first = used[0] if used else 0
-        yield first
-        yield from self._counts[first : self._top + 1]
+        return self._anchor, self._rows, self._top, self._bottom, *self._counts[self._bottom : self._top + 1]
 
-    def read(self, source: Iterator[float]) -> None:
-        self._anchor, self._rows, self._top = next(source), int(next(source)), int(next(source))
-        first = int(next(source))
-        self._counts[first : self._top + 1] = map(int, islice(source, self._top + 1 - first))
+    def read(self, source: _Source) -> None:
+        self._anchor, rows, top, bottom = source.take(4)
+        self._rows, self._top, self._bottom = int(rows), int(top), int(bottom)
+        self._counts[self._bottom : self._top + 1] = source.take(self._top + 1 - self._bottom)
 
 
 class _Profile:
@@ -635,13 +650,13 @@ class _Profile:
 
     def __init__(self, hours: int) -> None:
         self._means = [0.0] * hours
-        self._counts = [0] * hours
+        self._counts = [0.0] * hours
 
     def usual(self, hour: int, otherwise: float) -> float:
         place = hour % len(self._means)
         return self._means[place] if self._counts[place] else otherwise
 
-    def seen(self, hour: int) -> int:
+    def seen(self, hour: int) -> float:
         return self._counts[hour % len(self._means)]
 
     def learn(self, hour: int, value: float, *, least: float) -> None:
@@ -652,10 +667,9 @@ class _Profile:
     def numbers(self) -> Iterable[float]:
         return *self._means, *self._counts
 
-    def read(self, source: Iterator[float]) -> None:
+    def read(self, source: _Source) -> None:
         hours = len(self._means)
-        self._means = list(islice(source, hours))
-        self._counts = list(map(int, islice(source, hours)))
+        self._means, self._counts = source.take(hours), source.take(hours)
 
 
 class _Window:
@@ -683,9 +697,9 @@ class _Window:
     def numbers(self) -> Iterable[float]:
         return len(self._values), self._place, self._sum, *self._values
 
-    def read(self, source: Iterator[float]) -> None:
-        filled, self._place, self._sum = int(next(source)), int(next(source)), next(source)
-        self._values = list(islice(source, filled))
+    def read(self, source: _Source) -> None:
+        filled, place, self._sum = source.take(3)
+        self._place, self._values = int(place), source.take(int(filled))
 
 
 class _Smooth:
@@ -715,9 +729,9 @@ class _Smooth:
     def numbers(self) -> Iterable[float]:
         return self._mean, self._variance, self._largest, self._rows
 
-    def read(self, source: Iterator[float]) -> None:
-        self._mean, self._variance, self._largest = next(source), next(source), next(source)
-        self._rows = int(next(source))
+    def read(self, source: _Source) -> None:
+        self._mean, self._variance, self._largest, rows = source.take(4)
+        self._rows = int(rows)
 
 
 class _Hour:
@@ -738,8 +752,9 @@ class _Hour:
     def numbers(self) -> Iterable[float]:
         return self.number, self.total, self.count
 
-    def read(self, source: Iterator[float]) -> None:
-        self.number, self.total, self.count = int(next(source)), next(source), int(next(source))
+    def read(self, source: _Source) -> None:
+        number, self.total, count = source.take(3)
+        self.number, self.count = int(number), int(count)
 
 
 class _Spoken:
@@ -761,13 +776,12 @@ class _Spoken:
         return passed
 
     def numbers(self) -> Iterable[float]:
-        yield len(self._highest)
-        for row, score in self._highest:
-            yield row
-            yield score
+        return len(self._highest), *chain.from_iterable(self._highest)
 
-    def read(self, source: Iterator[float]) -> None:
-        self._highest.extend((int(next(source)), next(source)) for _ in range(int(next(source))))
+    def read(self, source: _Source) -> None:
+        (length,) = source.take(1)
+        pairs = source.take(2 * int(length))
+        self._highest.extend((int(row), score) for row, score in zip(pairs[::2], pairs[1::2], strict=True))
 
 
 def _take_up(state: bytes | None) -> tuple[Detector, Episode, DriftRule, LiftRule, StuckRule, ZeroRule]:
@@ -776,7 +790,7 @@ def _take_up(state: bytes | None) -> tuple[Detector, Episode, DriftRule, LiftRul
     try:
         begins = _LENGTH.size
         ends = begins + int(_LENGTH.unpack_from(state)[0])
-        episode, drift, lift, stuck, zero = json.loads(state[begins:ends])
+        episode, drift, lift, stuck, zero = orjson.loads(state[begins:ends])
         return (
             Detector.from_state(state[ends:]),
             Episode(**episode),

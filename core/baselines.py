@@ -192,12 +192,6 @@ class _History:
         self.hours = np.concatenate([self.hours, rows])[-_HOURS_KEPT:]
         self.last_hour, self.buffer, self.peak, self.stride, self.skipped = hour, [], -np.inf, 1, 0
 
-    def hours_at(self, at: datetime, every: int) -> _Rows:
-        """The kept hours that lie a multiple of so many hours before the given moment."""
-        hour = int(at.timestamp() // _SECONDS_AN_HOUR)
-        back = hour - self.last_hour + np.arange(len(self.hours), 0, -1)
-        return _known(self.hours[(back % every == 0) & (back > 0)])
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Usual:
@@ -257,14 +251,21 @@ def _ceiling(hours: _Rows, last_hour: int) -> float:
 
 
 def _band(history: _History, at: datetime) -> _Band | None:
-    weekly = history.hours_at(at, _HOURS_A_WEEK)
+    return _band_of(history.hours.tobytes(), history.last_hour, at.replace(minute=0, second=0, microsecond=0))
+
+
+@lru_cache(maxsize=1024)
+def _band_of(hours: bytes, last_hour: int, hour: datetime) -> _Band | None:
+    rows: _Rows = np.frombuffer(hours, np.float32).reshape(-1, 4)
+    back = int(hour.timestamp() // _SECONDS_AN_HOUR) - last_hour + np.arange(len(rows), 0, -1)
+    weekly = _known(rows[(back % _HOURS_A_WEEK == 0) & (back > 0)])
     if len(weekly) >= 2:
-        when = f"on {_DAYS[at.weekday()]} at {at.hour} h"
+        when = f"on {_DAYS[hour.weekday()]} at {hour.hour} h"
         return _Band(low=float(weekly[:, 0].min()), high=float(weekly[:, 2].max()), words=when)
-    daily = history.hours_at(at, 24)
+    daily = _known(rows[(back % 24 == 0) & (back > 0)])
     if len(daily) >= 3:
         low, high = float(np.median(daily[:, 0])), float(np.median(daily[:, 2]))
-        return _Band(low=low, high=high, words=f"at {at.hour} h")
+        return _Band(low=low, high=high, words=f"at {hour.hour} h")
     return None
 
 

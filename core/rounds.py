@@ -70,6 +70,8 @@ _HORIZON = timedelta(hours=72)
 _STILL = timedelta(minutes=5)
 """A budget burns only while something fails: within this time and the five minutes it is counted in."""
 
+_BURNT_IN = tuple({_STILL, *(rule.long for rule in BURN_RULES), *(rule.short for rule in BURN_RULES)})
+
 _LOOK_BACK = (timedelta(days=14), timedelta(days=3), timedelta(days=1))
 _ONE_DAY = timedelta(days=1)
 _NEW_NORMAL = timedelta(days=1)
@@ -557,15 +559,14 @@ class _Round:
         objective = self._environment.objective_percent / 100
         for verdict in self._verdicts.values():
             key = (verdict.service, _BUDGET)
-            state = self._readable(key, lambda known: budgets.shares(known, at, budgets.KEPT))
+            state = self._readable(key, lambda known: budgets.shares(known, at, ()))
             planned = self._quiet.idle or verdict.service in self._quiet.busy or self._in_maintenance(verdict.service)
             up = None if planned or verdict.health in _UNJUDGED else verdict.health not in ILL
             answered = Share(good=sum(probe.ok for probe in verdict.probes), total=len(verdict.probes))
             state = budgets.count_look(state, at, up=up, answers=None if planned else answered)
             self._kept[key] = state
-            lengths = {rule.long for rule in BURN_RULES} | {rule.short for rule in BURN_RULES}
-            counted = {length: budgets.shares(state, at, length) for length in lengths}
-            lately = budgets.shares(state, at, _STILL)
+            counted = dict(zip(_BURNT_IN, budgets.shares(state, at, _BURNT_IN), strict=True))
+            lately = counted[_STILL]
             for place, name in enumerate((UPTIME_BUDGET, ANSWER_BUDGET)):
                 # What has been mended would else be told of half an hour later, when nothing is left to do.
                 still = lately[place].good < lately[place].total
@@ -648,7 +649,7 @@ class _Round:
         """Each service's score of the last three days, its grade held so that it does not flicker."""
         objective, scores = self._environment.objective_percent / 100, []
         for name, verdict in self._verdicts.items():
-            up, answers = budgets.shares(self._kept[name, _BUDGET], self._looked.at, budgets.KEPT)
+            ((up, answers),) = budgets.shares(self._kept[name, _BUDGET], self._looked.at, (budgets.KEPT,))
             score = score_service(
                 name,
                 uptime=up if up.total else None,

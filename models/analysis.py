@@ -20,7 +20,10 @@ class Level(StrEnum):
     @property
     def rank(self) -> int:
         """0 for none to 3 for critical, to compare levels."""
-        return list(Level).index(self)
+        return _RANKS[self]
+
+
+_RANKS = {level: place for place, level in enumerate(Level)}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
