@@ -7,9 +7,9 @@ import os
 import re
 from pathlib import Path
 
+from adapters.control_groups import GROUPS, places
 from models.evidence import MemorySigns
 
-_GROUPS = Path("/sys/fs/cgroup")
 _KERNEL_LOG = Path("/dev/kmsg")
 _RECORD_BYTES = 8192
 """The kernel gives one record a read, and refuses a buffer that is too small for it."""
@@ -19,7 +19,7 @@ _MOST_LINES = 8
 _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
-def memory_signs(container_id: str, *, groups: Path = _GROUPS, kernel_log: Path = _KERNEL_LOG) -> MemorySigns:
+def memory_signs(container_id: str, *, groups: Path = GROUPS, kernel_log: Path = _KERNEL_LOG) -> MemorySigns:
     """The kernel's count of kills in a container of this machine, and the lines of its log that name it.
 
     The count is gone once the container has ended; the log may be closed to this user. Either is then None.
@@ -28,7 +28,8 @@ def memory_signs(container_id: str, *, groups: Path = _GROUPS, kernel_log: Path 
 
 
 def _oom_kills(container_id: str, groups: Path) -> int | None:
-    for folder in _folders(container_id, groups):
+    roots = (groups, groups / "memory", groups / "unified")
+    for folder in (root / place for root in roots for place in places(container_id)):
         # Version 2 of control groups counts in the first file, version 1 in the second.
         for name in ("memory.events", "memory.oom_control"):
             try:
@@ -38,15 +39,6 @@ def _oom_kills(container_id: str, groups: Path) -> int | None:
             if found := _COUNT.search(told):
                 return int(found[1])
     return None
-
-
-def _folders(container_id: str, groups: Path) -> list[Path]:
-    """Where the two usual drivers put a container's group, under both versions of control groups."""
-    return [
-        root / place
-        for root in (groups, groups / "memory", groups / "unified")
-        for place in (f"docker/{container_id}", f"system.slice/docker-{container_id}.scope")
-    ]
 
 
 def _kernel_lines(container_id: str, kernel_log: Path) -> tuple[str, ...] | None:

@@ -261,9 +261,8 @@ class _Watch:
 def _step(
     watch: _Watch, signal: Signal, environment: str, policy: AlertPolicy, quiet: bool
 ) -> tuple[_Watch, list[AlertChange]]:
-    watch = watch if watch.closed is None else replace(watch, closed=None)
     if signal.missing or quiet:
-        return watch, []
+        return watch if watch.closed is None else replace(watch, closed=None), []
     bad = signal.level.rank >= Level.WARNING.rank
     looks = (*watch.looks, signal.level.rank)[-_KEPT_LOOKS:]
     watch = replace(
@@ -271,6 +270,7 @@ def _step(
         looks=looks,
         good=0 if bad else watch.good + 1,
         good_since=None if bad else watch.good_since or signal.at,
+        closed=None,
     )
     changes: list[AlertChange] = []
     critical = _enough(watch, signal, Level.CRITICAL, policy)

@@ -171,7 +171,7 @@ class Detector:
         numbers = array("d")
         try:
             numbers.frombytes(state)
-            source = _Source(numbers)
+            source = _Source(numbers.tolist())
             detector = cls()
             version, rows, detector._started, detector._total, detector._size = source.take(5)
             if version != _VERSION:
@@ -530,7 +530,7 @@ class _Source:
 
     __slots__ = ("_numbers", "_place")
 
-    def __init__(self, numbers: array[float]) -> None:
+    def __init__(self, numbers: list[float]) -> None:
         self._numbers, self._place = numbers, 0
 
     def take(self, count: int) -> list[float]:
@@ -538,7 +538,7 @@ class _Source:
         begin, self._place = self._place, self._place + count
         if count < 0 or self._place > len(self._numbers):
             raise ValueError(f"{count} numbers more at {begin} of {len(self._numbers)}")
-        return self._numbers[begin : self._place].tolist()
+        return self._numbers[begin : self._place]
 
 
 class _Kept(Protocol):

@@ -14,6 +14,10 @@ ILL = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
 """What recovery is asked about."""
 
 _CPU_SECONDS = "cpu_seconds_total"
+_MOST_PROCESSORS = 64
+_NOTHING_NS, _NOTHING_BYTES = 10**8, 4 * 2**20
+"""So much a container may use while it is looked at twice."""
+
 _COUNTERS = {
     "network_rx_bytes_total": "network_rx_bytes",
     "network_tx_bytes_total": "network_tx_bytes",
@@ -104,6 +108,19 @@ def service_metrics(
             for name, value in values.items()
         ]
     return metrics
+
+
+def uses_the_same(one: ServiceSample, later: ServiceSample) -> bool:
+    """Whether two samples of a container, the other taken a moment later from another source, measure the same."""
+    seconds = max(0.0, (later.sampled_at - one.sampled_at).total_seconds())
+    worked = 1e9 * seconds * _MOST_PROCESSORS + _NOTHING_NS
+    grown = [(getattr(one, field), getattr(later, field)) for field in _COUNTERS.values()]
+    return (
+        one.memory_limit_bytes == later.memory_limit_bytes
+        and abs(one.memory_bytes - later.memory_bytes) <= _NOTHING_BYTES + one.memory_bytes / 10
+        and 0 <= later.cpu_total_ns - one.cpu_total_ns <= worked
+        and all(0 <= after - before <= _NOTHING_BYTES + before / 10 for before, after in grown)
+    )
 
 
 def deaths(events: Iterable[ContainerEvent], sightings: Iterable[Sighting]) -> list[Death]:

@@ -96,8 +96,6 @@ class ServiceSample:
     container_id: str
     sampled_at: datetime
     cpu_total_ns: int
-    system_cpu_ns: int
-    online_cpus: int
     memory_bytes: int
     memory_limit_bytes: int
     network_rx_bytes: int = 0

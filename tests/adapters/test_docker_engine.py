@@ -240,8 +240,8 @@ def test_an_engine_that_goes_away_while_being_listened_to_is_told(tmp_path: Path
     server = threading.Thread(target=answer_twice, daemon=True)
     server.start()
     engine = DockerEngine(f"unix://{tmp_path}/engine.sock")
-    with pytest.raises(EngineUnreachableError):
-        list(engine.events("any", datetime.now(UTC)))
+    with engine.events("any", datetime.now(UTC)) as events, pytest.raises(EngineUnreachableError):
+        list(events)
     server.join(10)
     front.close()
     engine.close()

@@ -181,8 +181,6 @@ def test_every_metric_that_collection_makes_is_shown(stores: Stores, url: str) -
         container_id="c",
         sampled_at=NOON,
         cpu_total_ns=2,
-        system_cpu_ns=2,
-        online_cpus=1,
         memory_bytes=1,
         memory_limit_bytes=2,
     )

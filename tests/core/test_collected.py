@@ -6,8 +6,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pytest
+
 from core.collected import Memory, Seen, judge_seen
-from core.collection import deaths, next_look
+from core.collection import deaths, next_look, uses_the_same
 from models.environments import Environment
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Metric
@@ -27,7 +29,7 @@ SIGHTING = Sighting(
     state="running", seen_at=NOON,
 )  # fmt: skip
 SAMPLE = ServiceSample(
-    service="bot", container_id="c", sampled_at=NOON, cpu_total_ns=5_000_000_000, system_cpu_ns=0, online_cpus=2,
+    service="bot", container_id="c", sampled_at=NOON, cpu_total_ns=5_000_000_000,
     memory_bytes=20, memory_limit_bytes=100,
 )  # fmt: skip
 WELL = HealthReport(
@@ -149,3 +151,20 @@ def test_what_has_ended_for_good_tells_its_end_where_no_event_does_and_what_neve
     over = replace(SIGHTING, state="exited", exit_code=3, finished_at=NOON - MINUTE)
     assert measured(replace(SEEN, ends=deaths([], [over])))["bot", "exit_code"] == 3
     assert ("bot", "exit_code") not in measured(SEEN)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({}, True),
+        ({"cpu_total_ns": 5_050_000_000, "memory_bytes": 3_000_000, "network_rx_bytes": 40_000, "processes": 9}, True),
+        ({"cpu_total_ns": 4_999_999_999}, False),
+        ({"cpu_total_ns": 5_000_000_000_000}, False),
+        ({"memory_bytes": 40_000_000}, False),
+        ({"memory_limit_bytes": 99}, False),
+        ({"network_tx_bytes": 900_000_000}, False),
+        ({"block_read_bytes": 900_000_000}, False),
+    ],
+)
+def test_two_sources_measure_the_same_where_the_later_one_has_grown_by_no_more_than_can_be(change, same: bool) -> None:
+    assert uses_the_same(SAMPLE, replace(SAMPLE, sampled_at=NOON + timedelta(milliseconds=5), **change)) is same

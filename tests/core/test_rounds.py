@@ -190,6 +190,25 @@ def test_memory_counts_by_the_room_that_is_left(watch: Watch) -> None:
     assert watch.told == ["opened bot memory_usage"]
 
 
+def test_memory_that_has_been_as_full_before_is_nobodys_business() -> None:
+    watch = Watch()
+
+    def busy_at_night(values: dict[tuple[str, str], float | None]) -> None:
+        if watch.now.hour < 2:
+            values["web", "memory_usage"] = 38 + watch.chance.gauss(0, 0.3)
+
+    def as_at_night(values: dict[tuple[str, str], float | None]) -> None:
+        values["web", "memory_usage"] = 37.0
+
+    for _ in range(26 * 60):
+        watch.look(busy_at_night)
+    watch.now += timedelta(hours=12)
+    for _ in range(40):
+        watch.look(as_at_night)
+
+    assert watch.told == []
+
+
 def test_the_slowness_of_a_dependency_explains_who_waits_for_it(watch: Watch) -> None:
     def slow(values: dict[tuple[str, str], float | None]) -> None:
         for name in SERVICES:

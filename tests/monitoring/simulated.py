@@ -18,7 +18,7 @@ def simulated(at: datetime, number: int, chance: random.Random, names: Sequence[
     for place, name in enumerate(names):
         samples.append(
             ServiceSample(
-                service=name, container_id=name, sampled_at=at, system_cpu_ns=0, online_cpus=4,
+                service=name, container_id=name, sampled_at=at,
                 cpu_total_ns=int(1e9 * (1000 + (0.25 + 0.002 * place) * 15 * number + chance.random())),
                 memory_bytes=int((200 + chance.gauss(0, 5)) * 2**20), memory_limit_bytes=2**30,
                 network_rx_bytes=number * 10_000, network_tx_bytes=number * 9_000, block_read_bytes=number * 500,
