@@ -252,9 +252,8 @@ class DockerEngine:
     def samples(self, project: str) -> list[ServiceSample]:
         """What each running container of a project uses now; counters are totals since its start.
 
-        The engine's statistics take it, its container runtime and a process of each container a millisecond each. So
-        where the kernel's control groups are seen from here and have said the same as the engine once, only they
-        are read for that container.
+        Its statistics are dear to the engine. So where the kernel's control groups are seen from here and have said the
+        same of a container once, only they are read from then on.
 
         Raises:
             EngineError: The engine did not answer, or refused.
