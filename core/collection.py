@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
 
 from models.health import ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Dependency, DependencyStatus, Metric
@@ -24,6 +25,24 @@ _COUNTERS = {
     "block_read_bytes_total": "block_read_bytes",
     "block_write_bytes_total": "block_write_bytes",
 }
+
+
+class _OfService(Protocol):
+    """Anything that was seen of one service."""
+
+    @property
+    def service(self) -> str: ...
+
+
+Part = TypeVar("Part", bound=_OfService)
+
+
+def by_service(parts: Iterable[Part]) -> dict[str, list[Part]]:
+    """What was seen of each service, in the order in which it came."""
+    groups: dict[str, list[Part]] = {}
+    for part in parts:
+        groups.setdefault(part.service, []).append(part)
+    return groups
 
 
 def system_metrics(environment: str, sample: SystemSample, last: Iterable[Metric] = ()) -> list[Metric]:
@@ -78,11 +97,10 @@ def service_metrics(
     a service, and one after its containers were replaced, has none.
     """
     before = {(metric.service, metric.name): metric for metric in last}
-    asked = list(probes)
+    sampled, answered, ended = by_service(samples), by_service(probes), by_service(ends)
     metrics: list[Metric] = []
-    for service in dict.fromkeys(seen.service for seen in sightings):
-        mine = [sample for sample in samples if sample.service == service]
-        seen_now = [seen for seen in sightings if seen.service == service]
+    for service, seen_now in by_service(sightings).items():
+        mine = sampled.get(service, [])
         at = mine[0].sampled_at if mine else seen_now[0].seen_at
         values: dict[str, float] = {"restarts_total": float(sum(seen.restart_count for seen in seen_now))}
         if mine:
@@ -100,9 +118,9 @@ def service_metrics(
             usage = _usage(before.get((service, _CPU_SECONDS)), values[_CPU_SECONDS], at)
             if usage is not None:
                 values["cpu_usage"] = usage
-        values |= _ends([one for one in ends if one.service == service], service, before, since)
+        values |= _ends(ended.get(service, []), service, before, since)
         # Of one moment, as far as a reader of the store is concerned: so a service is one row.
-        values |= _answers([probe for probe in asked if probe.service == service])
+        values |= _answers(answered.get(service, []))
         metrics += [
             Metric(environment=environment, service=service, name=name, value=value, sampled_at=at)
             for name, value in values.items()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 
-from core.collection import ILL
+from core.collection import ILL, by_service
 from core.evidence import shorten
 from core.health import judge_service, unknown_service
 from models.compose import Application, ServiceDeclaration
@@ -106,8 +106,9 @@ def judge_all(
     answers: Mapping[str, ProbeResult | str],
 ) -> list[ServiceVerdict]:
     """Judge every declared service; its answer is what its probe said, or why that could not be asked."""
+    seen = by_service(sightings)
     return [
-        _judge_answered(environment, declaration, sightings, answers.get(declaration.name))
+        _judge_answered(environment, declaration, seen.get(declaration.name, []), answers.get(declaration.name))
         for declaration in application.services.values()
         if declaration.replicas
     ]
