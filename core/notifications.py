@@ -64,7 +64,7 @@ def _notice(cause: Cause, occasion: Occasion, subject: str, body: str) -> Notice
 
 def _failed(cause: Cause) -> str:
     error = cause.error
-    lines = [error.text, f"Seen {error.count} time(s) since {_moment(error.first_seen)}."]
+    lines = [error.text, f"Seen {error.how_often} since {_moment(error.first_seen)}."]
     lines += [f"Tried: {one.final_status}" for one in list(cause.executions)[-1:]]
     if cause.ticket is not None:
         lines += [f"Ticket {cause.ticket.ticket_id}:", *cause.ticket.steps]

@@ -144,7 +144,7 @@ def question_about(story: TicketStory) -> str:
     ticket, error = story.ticket, story.error
     shown, answered = f"`roas ticket {ticket.ticket_id}`", f"`roas resolve {ticket.ticket_id} --decision … --note …`"
     since = ticket.since or error.first_seen
-    known = [f"**Since** {since:%Y-%m-%d %H:%M:%S} UTC, seen {error.count} time(s)"]
+    known = [f"**Since** {since:%Y-%m-%d %H:%M:%S} UTC, seen {error.how_often}"]
     if ticket.affected_services:
         known.append(f"**Affected** {', '.join(ticket.affected_services)}")
     if story.first_cause:

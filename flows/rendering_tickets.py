@@ -33,7 +33,7 @@ def show_ticket(story: TicketStory, ui: str) -> None:
     say(f"  [bold]{escape(ticket.title)}[/bold]")
     since = ticket.since or error.first_seen
     say(
-        f"  [dim]since {moment(since)}, {ago(since)}; seen {error.count} time(s), last {ago(error.last_seen)}; "
+        f"  [dim]since {moment(since)}, {ago(since)}; seen {error.how_often}, last {ago(error.last_seen)}; "
         f"error {error.error_id}[/dim]"
     )
     if ticket.affected_services:

@@ -198,6 +198,11 @@ class RecordedError:
         """What the evidence shows to be down of the services it needs, nearest first."""
         return tuple(str(name) for name in self.evidence.get("dependencies_down") or ())
 
+    @property
+    def how_often(self) -> str:
+        """How often it was seen, in words."""
+        return "once" if self.count == 1 else f"{self.count} times"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnnamedGroup:

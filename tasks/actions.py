@@ -135,7 +135,7 @@ async def start_step(around: Surroundings, step: PlannedStep, attempt_id: str) -
         idle = [seen for seen in _containers(engine, around, step.service) if seen.state not in _UP]
         for seen in idle:
             engine.start(seen.container_id, files)
-        return f"started {len(idle)} container(s) of {step.service}" if idle else f"{step.service} runs already"
+        return f"started {_named(step.service, len(idle))}" if idle else f"{step.service} runs already"
 
     return await asyncio.to_thread(start)
 
@@ -157,7 +157,7 @@ async def restart_step(around: Surroundings, step: PlannedStep, attempt_id: str)
                 engine.restart(seen.container_id, _grace(around, step.service))
             else:
                 engine.start(seen.container_id, files)
-        return f"restarted {len(left)} container(s) of {step.service}"
+        return f"restarted {_named(step.service, len(left))}"
 
     return await asyncio.to_thread(restart)
 
@@ -183,7 +183,7 @@ async def recreate_step(around: Surroundings, step: PlannedStep, attempt_id: str
         for seen in mine:
             if seen.state not in _UP:
                 engine.start(seen.container_id, files)
-        return f"made {len(mine)} container(s) of {step.service} anew and started them"
+        return f"made {_named(step.service, len(mine))} anew and started {'it' if len(mine) == 1 else 'them'}"
 
     return await asyncio.to_thread(recreate)
 
@@ -374,3 +374,7 @@ def release_before(
         return None, None
     before = to_go_back_to(releases, sightings)
     return (before, began - now.created_at) if before is not None else (None, None)
+
+
+def _named(service: str, containers: int) -> str:
+    return service if containers == 1 else f"{containers} containers of {service}"

@@ -85,6 +85,10 @@ def test_a_notice_names_what_to_do_and_fits_a_message() -> None:
     assert told.subject == "web of prod needs help: container_exited"
     assert "tic-1" in told.body
     assert "look" in told.body
+    assert "Seen once since 2026" in told.body
+    again = notice(replace(ASKED, error=replace(ERROR, count=3)), NOON)
+    assert again is not None
+    assert "Seen 3 times since 2026" in again.body
     long = notice(replace(ASKED, error=replace(ERROR, text="x" * 5000)), NOON)
     assert long is not None
     assert len(long.body) <= 1500
