@@ -37,7 +37,7 @@ from prefect.testing.utilities import prefect_test_harness
 from adapters.stores.lifecycle import compress_monitoring, vacuum
 from core.collected import judge_seen
 from flows.collection import collect, collection
-from flows.monitoring import monitoring
+from flows.monitoring import leave_alone_what_is_loaded, monitoring
 from models.environments import Environment
 from models.retention import MIB, RetentionPolicy
 from tasks.doors import find_environment
@@ -66,6 +66,7 @@ async def compare(environment: Environment, count: int, rounds: int) -> tuple[fl
     assert len(ids) == count
     for _ in range(2):
         await work(environment)
+    leave_alone_what_is_loaded()
     ours, theirs = [], []
     for _ in range(rounds):
         ours.append(await _timed(lambda: work(environment)))
