@@ -87,6 +87,9 @@ def test_the_worker_may_look(proxy: Path, method: str, path: str) -> None:
         ("POST", "/v1.44/containers/nothing-of-this-name/restart?t=5"),
         ("DELETE", "/v1.44/containers/nothing-of-this-name"),
         ("POST", "/v1.44/exec/nothing-of-this-name/start"),
+        ("POST", "/v1.44/images/nothing-of-this-name/tag?tag=1&repo=roas-release&force=0"),
+        ("DELETE", "/v1.44/images/roas-release:0123456789abcdef?noprune=False"),
+        ("DELETE", f"/v1.44/images/sha256:{'0' * 64}"),
     ],
 )
 def test_the_worker_may_act_on_containers_and_the_engine_itself_answers(proxy: Path, method: str, path: str) -> None:
@@ -106,6 +109,8 @@ def test_the_worker_may_act_on_containers_and_the_engine_itself_answers(proxy: P
         ("GET", "/v1.44/containers/x/archive?path=/etc/shadow"),
         ("DELETE", "/v1.44/volumes/data"),
         ("DELETE", "/v1.44/images/roas/redis:local"),
+        ("POST", "/v1.44/images/roas/redis:local/tag?repo=debian&tag=trixie-slim"),
+        ("POST", "/v1.44/images/roas/redis:local/tag?repo=debian&repo=roas-release&tag=1"),
         ("POST", "/v1.44/volumes/prune"),
         ("POST", "/v1.44/swarm/init"),
         ("GET", "/v1.44/secrets"),

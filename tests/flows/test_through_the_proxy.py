@@ -1,0 +1,65 @@
+"""The life of an application beside a worker that reaches the engine only through the socket proxy."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from core.releases import IMAGES
+from flows.collection import collection
+from flows.restart import restart
+from flows.rollback import rollback
+from flows.startup import startup
+from flows.stop import stop
+from tasks.doors import engine_of, find_environment
+from tests.deployments.test_socket_proxy import proxy
+from tests.flows.conftest import IMAGE, Place, well
+
+__all__ = ["proxy"]
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+
+async def test_releases_are_kept_gone_back_to_and_stopped_through_it(place: Place, proxy: Path) -> None:
+    engine = f"unix://{proxy}"
+    place.declare(well("base"), engine=engine)
+    await startup("test")
+    place.declare(well("base", environment="{EDITION: second}"), engine=engine)
+    await startup("test")
+    with place.stores() as stores:
+        newer, older = stores.deployments.releases("test")
+    assert newer.hashes["base"] != older.hashes["base"]
+
+    await restart("test")
+    seen = await collection("test")
+    assert (seen.overall_status, seen.gaps) == ("healthy", ())
+    await rollback("test", older.release_id)
+    (base,) = engine_of(find_environment("test")).sightings(place.project)
+    assert (base.state, base.config_hash) == ("running", older.hashes["base"])
+    await stop("test")
+
+    assert place.containers(running=True) == []
+
+
+def test_an_image_loses_its_name_and_goes_through_it(place: Place, proxy: Path) -> None:
+    place.declare(well("base"), engine=f"unix://{proxy}")
+    label = f"com.docker.compose.project={place.project}"
+    made = subprocess.run(
+        ["docker", "build", "--quiet", "--label", label, "-"],
+        input=f"FROM {IMAGE}\nENV ONLY={place.project}\n", capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    engine, name = engine_of(find_environment("test")), f"{IMAGES}:{place.project.removeprefix('roas-test-')}"
+
+    engine.tag(made, name)
+    assert engine.dangling_images(place.project) == {}
+    engine.tag(IMAGE, name)
+    assert list(engine.dangling_images(place.project)) == [made]
+    engine.remove_dangling_image(made)
+    engine.untag(name)
+
+    assert engine.dangling_images(place.project) == {}
+    assert engine.image(made) is None
+    assert engine.image(IMAGE) is not None
+    assert name not in engine.names_in(IMAGES)
