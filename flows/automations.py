@@ -1,4 +1,5 @@
-"""What the server itself does about runs: one whose process and runner are both gone is ended.
+"""What the server itself does about runs: one whose process and runner are both gone is ended, and begun again
+where it is to run all the time.
 
 `roas serve` declares it, and for a server of your own `python -m flows.automations`.
 """
@@ -11,15 +12,17 @@ from datetime import timedelta
 from prefect import get_client
 from prefect.automations import Automation
 from prefect.client.schemas.objects import StateType
-from prefect.events.actions import ChangeFlowRunState
+from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
 from flows.asking import RESTS
+from flows.standing import STANDING
 
 SILENT_FOR = timedelta(seconds=90)
 """Three heartbeats of a run, which are sent every 30 s."""
 
+_PAUSE = timedelta(seconds=10)
 _ALIVE = "prefect.flow-run.heartbeat"
 _AT_REST = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Suspended", "Paused", "Resuming", "Retrying")
 
@@ -28,7 +31,7 @@ async def declare_automations(silent_for: timedelta = SILENT_FOR) -> None:
     """Create ours on the server, or bring those of the same name up to date; a person's own are left alone."""
     async with get_client() as client:
         known = {one.name: one.id for one in await client.read_automations()}
-        for automation in (_dead_runs(silent_for),):
+        for automation in (_dead_runs(silent_for), _standing_runs()):
             wanted = AutomationCore(**automation.model_dump(exclude_unset=True))
             if automation.name in known:
                 await client.update_automation(known[automation.name], wanted)
@@ -60,6 +63,26 @@ def _dead_runs(silent_for: timedelta) -> Automation:
                 message=f"It showed no sign of life for {seconds}: its process and runner are gone.",
             )
         ],
+    )
+
+
+def _standing_runs() -> Automation:
+    """A watch or a monitoring that crashed is begun again; one that a person cancelled waits for its schedule."""
+    return Automation(
+        name="roas: a watch or monitoring that crashed is begun again",
+        description="What is to run all the time does not wait for its schedule after its process was lost.",
+        trigger=EventTrigger(
+            expect={"prefect.flow-run.Crashed"},
+            match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
+            match_related=ResourceSpecification(
+                {"prefect.resource.role": "flow", "prefect.resource.name": list(STANDING)}
+            ),
+            posture=Posture.Reactive,
+            threshold=1,
+            within=timedelta(0),
+        ),
+        # What ends each run at once must not keep the machine busy with beginning the next.
+        actions=[RunDeployment(source="inferred", schedule_after=_PAUSE)],
     )
 
 

@@ -18,14 +18,18 @@ from uuid import UUID
 import httpx
 import pytest
 from prefect import get_client
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Event, Resource
 from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.states import Running
 
 from flows.automations import declare_automations
 from flows.embedded import server_environment
 from flows.error_recovery import error_recovery
+from flows.monitoring import monitoring
+from flows.standing import begin_standing
 from flows.startup import startup
 from flows.watch import watch
 from models.recovery import RecoveryExecution
@@ -80,7 +84,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 async def begin(flow: object, parameters: dict[str, object]) -> UUID:
     """A run of a deployment, which nobody lives yet."""
-    deployment = await flow.ato_deployment(name="test")  # type: ignore[attr-defined]
+    deployment = await flow.ato_deployment(name="test", parameters=parameters)  # type: ignore[attr-defined]
     deployment_id = await deployment.aapply()
     async with get_client() as client:
         made = await client.create_flow_run_from_deployment(deployment_id, parameters=parameters)
@@ -156,6 +160,43 @@ async def test_of_runs_that_fall_silent_only_one_that_nobody_lives_has_crashed(p
 
     assert [(await state_of(run)).name for run in (ends, asks, killed)] == ["Completed", "Suspended", "Crashed"]
     assert "no sign of life" in str((await state_of(killed)).message)
+    again = await after(killed, ends)
+    assert (again.state_name, again.parameters) == ("Scheduled", {"environment": "test", "hours": 1})
+    assert [one.name for one in await deployed_runs("error-recovery")] == [(await run_of(asks)).name]
+
+
+async def after(*known: UUID) -> FlowRun:
+    """The run of the same deployment that comes after these."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (new := [one for one in await deployed_runs("watch") if one.id not in known]):
+        assert time.monotonic() < deadline, "it was not begun again"
+        await asyncio.sleep(0.3)
+    (run,) = new
+    return run
+
+
+async def run_of(run: UUID) -> FlowRun:
+    async with get_client() as client:
+        return await client.read_flow_run(run)
+
+
+async def deployed_runs(flow: str) -> list[FlowRun]:
+    async with get_client() as client:
+        return await client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])))
+
+
+@pytest.mark.flow
+async def test_what_stands_is_begun_once(api: str) -> None:
+    parameters = {"environment": "test", "hours": 1}
+    await (await monitoring.ato_deployment(name="test", parameters=parameters)).aapply()
+
+    assert "monitoring/test" in await begin_standing()
+    (run,) = await deployed_runs("monitoring")
+    async with get_client() as client:
+        await client.set_flow_run_state(run.id, Running(), force=True)
+
+    assert "monitoring/test" not in await begin_standing()
+    assert [one.id for one in await deployed_runs("monitoring")] == [run.id]
 
 
 @contextmanager
