@@ -28,15 +28,19 @@ _AT_REST = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Suspen
 
 
 async def declare_automations(silent_for: timedelta = SILENT_FOR) -> None:
-    """Create ours on the server, or bring those of the same name up to date; a person's own are left alone."""
+    """Create ours on the server, or bring those of the same name up to date; a person's own are left alone.
+
+    One that is as it should be is not touched: the server would forget the runs that it is waiting for a sign of.
+    """
     async with get_client() as client:
-        known = {one.name: one.id for one in await client.read_automations()}
+        known = {one.name: one for one in await client.read_automations()}
         for automation in (_dead_runs(silent_for), _standing_runs()):
             wanted = AutomationCore(**automation.model_dump(exclude_unset=True))
-            if automation.name in known:
-                await client.update_automation(known[automation.name], wanted)
-            else:
+            there = known.get(automation.name)
+            if there is None:
                 await client.create_automation(wanted)
+            elif AutomationCore(**there.model_dump(include=set(AutomationCore.model_fields))) != wanted:
+                await client.update_automation(there.id, wanted)
 
 
 def _dead_runs(silent_for: timedelta) -> Automation:

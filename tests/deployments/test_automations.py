@@ -152,6 +152,8 @@ async def test_of_runs_that_fall_silent_only_one_that_nobody_lives_has_crashed(p
     assert (await state_of(killed)).name == "Running"
     living.kill()
     living.wait()
+    # As every start of the control plane does.
+    await declare_automations(SILENT_FOR)
 
     deadline = time.monotonic() + PATIENCE_SECONDS
     while (await state_of(killed)).name == "Running":
