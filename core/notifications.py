@@ -68,7 +68,9 @@ def _failed(cause: Cause) -> str:
     lines += [f"Tried: {one.final_status}" for one in list(cause.executions)[-1:]]
     if cause.ticket is not None:
         lines += [f"Ticket {cause.ticket.ticket_id}:", *cause.ticket.steps]
-    lines.append(f"More: roas why {error.environment}")
+    lines.append(
+        f"More: roas ticket {cause.ticket.ticket_id}" if cause.ticket else f"More: roas status {error.environment}"
+    )
     return "\n".join(lines)
 
 

@@ -13,13 +13,14 @@ def register(group: click.Group) -> None:
 
 
 @click.command()
-@click.argument("deployment_id", required=False)
+@click.argument("deployment_id", required=False, metavar="[ID|ENV]")
 @click.option("--evidence", is_flag=True, help="All that was kept: containers, logs, probe answers, events, host.")
 @as_json
 def why(deployment_id: str | None, evidence: bool, json_wanted: bool) -> None:
     """What failed first, the lines that show it, what changed, what was tried, what to type.
 
-    The first letters of an operation's id are enough; without one, the latest that failed.
+    The first letters of an operation's id are enough. Without one, the latest that failed; with an environment's
+    name, the latest that failed there.
     """
     from tasks.reading import read_evidence, read_explanation
 

@@ -86,13 +86,16 @@ def read_deployment(deployment_id: str) -> DeploymentStory:
 
 
 def read_explanation(deployment_id: str | None) -> Explanation:
-    """Why an operation ended as it did; without an id, the latest that failed.
+    """Why an operation ended as it did; without an id, the latest that failed, with an environment's name there.
 
     Raises:
         NotFoundError: There is no such operation, several begin like that, or none has failed.
     """
     stores = open_stores()
-    operation = _failed_last() if deployment_id is None else stores.deployments.get(deployment_id)
+    if deployment_id is None or stores.deployments.history(environment=deployment_id, limit=1):
+        operation = _failed_last(deployment_id)
+    else:
+        operation = stores.deployments.get(deployment_id)
     whole = operation.deployment_id
     bundles = stores.errors.evidence(deployment_id=whole)
     linked = [bundle.error_id for bundle in bundles if bundle.error_id is not None]
@@ -200,10 +203,11 @@ def _named_error(operation: Operation) -> tuple[str, ...]:
     return () if named is None else (str(named),)
 
 
-def _failed_last() -> Operation:
-    failed = open_stores().deployments.history(status=OperationStatus.FAILED, limit=1)
+def _failed_last(environment: str | None) -> Operation:
+    failed = open_stores().deployments.history(environment=environment, status=OperationStatus.FAILED, limit=1)
     if not failed:
-        raise NotFoundError("No operation has failed;", advice="`roas history` lists what was done.")
+        of = f" of {environment}" if environment else ""
+        raise NotFoundError(f"No operation{of} has failed;", advice="`roas history` lists what was done.")
     return failed[0]
 
 

@@ -83,7 +83,7 @@ def test_a_notice_names_what_to_do_and_fits_a_message() -> None:
     told = notice(ASKED, NOON)
     assert told is not None
     assert told.subject == "web of prod needs help: container_exited"
-    assert "tic-1" in told.body
+    assert "More: roas ticket tic-1" in told.body
     assert "look" in told.body
     assert "Seen once since 2026" in told.body
     again = notice(replace(ASKED, error=replace(ERROR, count=3)), NOON)

@@ -76,6 +76,7 @@ async def test_a_crash_is_explained_by_its_own_words_and_linked_everywhere(place
     assert "top ended with exit code 3" in shown
     assert "| address already in use" in shown
     assert f"roas resolve {ticket.ticket_id}" in shown
+    assert why(place, "test").splitlines()[0] == shown.splitlines()[0]
     assert "reading" in why(place, "--evidence")
     told = json.loads(why(place, operation.deployment_id, "--json"))
     assert told["service"] == "top"
