@@ -26,7 +26,7 @@ from flows import (
 from flows.cli_options import as_json, bare_compose, named, of_environment, of_its_records, of_records
 from flows.cli_running import run_flow, show_answer
 from models.failures import BadInputError, RoasError
-from models.settings import Settings
+from models.settings import current_settings
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -155,7 +155,7 @@ def serve() -> None:
     """Run the Prefect server, all deployments and their runner, for one machine."""
     from flows.serving import serve_all
 
-    serve_all(Settings())
+    serve_all(current_settings())
 
 
 @roas.command()
@@ -165,7 +165,7 @@ def metrics(port: int | None) -> None:
     from adapters.prometheus_exporter import serve_metrics
     from tasks.stores import open_stores
 
-    settings = Settings()
+    settings = current_settings()
     at = port or settings.metrics_port
     click.echo(f"metrics on http://{settings.metrics_host}:{at}/metrics   stop with Ctrl-C", err=True)
     serve_metrics(open_stores(), settings.metrics_host, at, settings)

@@ -11,7 +11,7 @@ from flows.cli_options import as_json, named
 from flows.cli_running import run_flow, show_answer
 from models.failures import BadInputError, RoasError
 from models.notices import Channel
-from models.settings import Settings
+from models.settings import current_settings
 
 _ADDRESSES = {
     "discord": re.compile(r"https://(?:[a-z]+\.)?discord(?:app)?\.com/api/webhooks/(\d+)/([\w-]+)/?"),
@@ -59,9 +59,8 @@ def add(kind: str, name: str) -> None:
 
     block = run_flow(keep, quiet=True)
     click.echo(f"{block} is kept on the Prefect server")
-    click.echo(
-        f"next: write `notify: [{block}]` into {Settings().environments_dir}/ENV.yaml, then: roas notify test ENV"
-    )
+    file = current_settings().environments_dir / "ENV.yaml"
+    click.echo(f"next: write `notify: [{block}]` into {file}, then: roas notify test ENV")
 
 
 @notify.command("list")
@@ -75,7 +74,7 @@ def list_channels(json_wanted: bool) -> None:
         from tasks.notifications import read_channels
 
         named_by: dict[str, list[str]] = {}
-        for name in environment_names(Settings().environments_dir):
+        for name in environment_names(current_settings().environments_dir):
             try:
                 blocks = find_environment(name).notify
             except BadInputError as error:

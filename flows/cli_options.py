@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from models.failures import BadInputError
-from models.settings import Settings
+from models.settings import current_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -24,10 +24,11 @@ def _with_records(_context: click.Context, _parameter: click.Parameter, name: st
     from adapters.environment_files import environment_names
     from tasks.reading import environments_on_record
 
-    known = {*environment_names(Settings().environments_dir), *environments_on_record()}
+    known = {*environment_names(current_settings().environments_dir), *environments_on_record()}
     if name not in known:
+        folder = current_settings().environments_dir
         raise BadInputError(
-            f"There is no environment {name!r} in {Settings().environments_dir}, and nothing is recorded of one;",
+            f"There is no environment {name!r} in {folder}, and nothing is recorded of one;",
             advice=f"known are: {', '.join(sorted(known)) or 'none'}.",
         )
     return name
@@ -69,10 +70,10 @@ def named(environment: str | None, files: tuple[Path, ...], project: str | None)
             raise BadInputError("-p goes with -f: an environment's file names its own project.")
         from adapters.environment_files import environment_names
 
-        known = environment_names(Settings().environments_dir)
+        known = environment_names(current_settings().environments_dir)
         if environment not in known:
             raise BadInputError(
-                f"There is no environment {environment!r} in {Settings().environments_dir};",
+                f"There is no environment {environment!r} in {current_settings().environments_dir};",
                 advice=f"known are: {', '.join(known) or 'none'}.",
             )
         return environment, None

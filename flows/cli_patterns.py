@@ -12,7 +12,7 @@ import click
 from flows.cli_options import as_json
 from models.errors_seen import Category, Pattern, Severity, Strategy, UnnamedGroup, Verdict
 from models.failures import BadInputError
-from models.settings import Settings
+from models.settings import current_settings
 
 if TYPE_CHECKING:
     from core.patterns import PatternSet
@@ -216,7 +216,7 @@ def _answer(verdict: Verdict) -> dict[str, Any]:
 
 def _patterns_in_use() -> PatternSet | None:
     """The patterns of errors.db where there are stores: judging makes none, nor waits for their import."""
-    settings = Settings()
+    settings = current_settings()
     if settings.stores_url is None and not settings.errors_path.exists():
         return None
     from core.patterns import PatternSet

@@ -14,7 +14,7 @@ from flows.cli_options import as_json, bare_compose, in_environment, named, of_e
 from flows.cli_running import run_flow, show_answer
 from models.failures import BadInputError
 from models.recovery import Choice, Ticket, TicketEntry, TicketState
-from models.settings import Settings
+from models.settings import current_settings
 
 _UNTIL_STOPPED = 24 * 365.0
 
@@ -81,7 +81,7 @@ def ticket(ticket_id: str, json_wanted: bool) -> None:
     from flows.rendering_tickets import show_ticket
     from tasks.reading import read_ticket_story
 
-    ui = f"http://127.0.0.1:{Settings().server_port}"
+    ui = f"http://127.0.0.1:{current_settings().server_port}"
     show_answer(read_ticket_story(ticket_id), json_wanted, lambda story: show_ticket(story, ui))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from models.settings import Settings
+from models.settings import current_settings
 
 
 def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False) -> Any:
@@ -15,7 +15,7 @@ def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False
     from flows.embedded import prefect_api, wait_for_api
     from flows.terminal import narrate
 
-    settings = Settings()
+    settings = current_settings()
     with prefect_api(settings) as patience:
         if not quiet:
             narrate("preparing the engine")

@@ -14,7 +14,7 @@ import click
 
 from flows.cli_options import as_json
 from models.failures import BadInputError
-from models.settings import Settings
+from models.settings import current_settings
 from models.upkeep import ArchiveFile
 
 
@@ -47,7 +47,7 @@ def restore(folder: Path) -> None:
     """Verify the backup in FOLDER and put it in the stores' place; what was there is kept beside it."""
     from adapters.stores.backup import restore as put_back
 
-    made = put_back(Settings(), folder, _tell)
+    made = put_back(current_settings(), folder, _tell)
     click.echo(f"the stores are those of {made.made_at:%Y-%m-%d %H:%M:%S} UTC again")
 
 
@@ -69,7 +69,7 @@ def check(json_wanted: bool) -> None:
     from flows.rendering import print_json, show_store_reports
     from tasks.stores import open_stores
 
-    reports = look(open_stores(), datetime.now(UTC), Settings().retention)
+    reports = look(open_stores(), datetime.now(UTC), current_settings().retention)
     if json_wanted:
         print_json(reports)
     else:

@@ -20,7 +20,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from models.failures import RoasError
-from models.settings import Settings
+from models.settings import Settings, current_settings
 
 RUN_SETTINGS = {
     # Our own log goes to the server as well, where a run's page shows it; that a task came to its end as it should
@@ -80,7 +80,7 @@ def wait_for_api(within: timedelta = START_WITHIN) -> None:
 
 def server_environment(home: Path) -> dict[str, str]:
     """What a Prefect server of ours is started with: its files in one folder, and no words to the outside."""
-    retention = Settings().retention
+    retention = current_settings().retention
     return {
         **os.environ,
         "PREFECT_HOME": str(home.absolute()),

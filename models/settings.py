@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from datetime import timedelta
+from functools import lru_cache
 from pathlib import Path
 
 from pydantic import Field
@@ -10,11 +12,13 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.retention import MIB, RetentionPolicy
 
+_PREFIX = "ROAS_"
+
 
 class Settings(BaseSettings):
     """Read from the process environment, names starting with ROAS_; an empty variable is not set."""
 
-    model_config = SettingsConfigDict(env_prefix="ROAS_", env_ignore_empty=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
 
     data_dir: Path = Field(default=Path("data"), description="Folder of the stores, their spools and archives.")
     stores_url: str | None = Field(
@@ -78,3 +82,13 @@ class Settings(BaseSettings):
     def errors_path(self) -> Path:
         """The third store."""
         return self.data_dir / "errors.db"
+
+
+def current_settings() -> Settings:
+    """The settings of this process, read anew only where one of its variables has changed."""
+    return _settings(frozenset(one for one in os.environ.items() if one[0].upper().startswith(_PREFIX)))
+
+
+@lru_cache(maxsize=4)
+def _settings(_variables: frozenset[tuple[str, str]]) -> Settings:
+    return Settings()

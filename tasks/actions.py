@@ -20,7 +20,7 @@ from models.environments import Environment
 from models.failures import ActionRefusedError, BadInputError
 from models.records import Release
 from models.recovery import Doing, PlannedStep
-from models.settings import Settings
+from models.settings import current_settings
 from models.sightings import Sighting
 from tasks.doors import compose_of, engine_of, redactor_of
 from tasks.patience import LOOK
@@ -292,7 +292,7 @@ async def run_script_step(around: Surroundings, step: PlannedStep, attempt_id: s
     """
 
     def run() -> str:
-        settings = Settings()
+        settings = current_settings()
         script = find_script(settings.recovery_dir, step.targets[0])
         said = run_script(script, around.facts, limit=SCRIPT_LIMIT, user=settings.script_user)
         return f"{script.name}: {redactor_of(around.environment).text(said)}"
@@ -355,7 +355,7 @@ def _problem_of(script: str | None) -> str | None:
     if script is None:
         return "The pattern that matched names no script."
     try:
-        find_script(Settings().recovery_dir, script)
+        find_script(current_settings().recovery_dir, script)
     except BadInputError as error:
         return str(error)
     return None

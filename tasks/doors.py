@@ -18,7 +18,7 @@ from adapters.known_applications import KnownApplications
 from adapters.secrets import process_environment, secret_values
 from core.redaction import Redactor
 from models.environments import Environment
-from models.settings import Settings
+from models.settings import current_settings
 
 _MANY = 32
 _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
@@ -51,7 +51,7 @@ def compose_of(environment: Environment, document: Mapping[str, Any] | None = No
 
 def known_applications() -> KnownApplications:
     """What was rendered before, by this process or another."""
-    return _known_applications(Settings().data_dir.absolute())
+    return _known_applications(current_settings().data_dir.absolute())
 
 
 def redactor_of(environment: Environment) -> Redactor:
@@ -68,7 +68,7 @@ def find_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environm
     if compose_files:
         files = [Path(file) for file in compose_files]
         return environment_for_compose_files(files, project=name, cwd=Path.cwd())
-    return load_environment(name, Settings().environments_dir)
+    return load_environment(name, current_settings().environments_dir)
 
 
 @lru_cache(maxsize=4)

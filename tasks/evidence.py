@@ -26,7 +26,7 @@ from models.environments import Environment
 from models.evidence import EvidenceBundle, LogExcerpt, MemorySigns, Occasion, ProbeOutput
 from models.failures import RoasError, StoreError
 from models.health import ProbeResult
-from models.settings import Settings
+from models.settings import current_settings
 from models.sightings import ContainerEvent, Sighting, SystemSample
 from tasks.doors import engine_of, redactor_of
 from tasks.naming import artifact_key
@@ -232,7 +232,7 @@ async def _gather(environment: Environment, services: set[str]) -> _Gathered:
         gathered.events = await gathered.part("events of the engine", events)
 
     async def host() -> None:
-        gathered.host = await gathered.part("host", lambda: sample_host(Settings().data_dir, until))
+        gathered.host = await gathered.part("host", lambda: sample_host(current_settings().data_dir, until))
 
     async def container(seen: Sighting) -> None:
         name = seen.container_id

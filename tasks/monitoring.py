@@ -22,7 +22,7 @@ from models.health import HealthReport
 from models.metrics import Alert, Dependency, PredictionOutcome
 from models.operations import OperationStatus, OperationType
 from models.records import RecordedScore
-from models.settings import Settings
+from models.settings import current_settings
 from models.sightings import ContainerEvent, ServiceSample, SystemSample
 from tasks.doors import engine_of
 from tasks.patience import LOOK, WRITE
@@ -44,7 +44,7 @@ _CACHE_LIFETIMES = 3
 @repeated(name="sample the host", **LOOK)
 async def sample_system() -> SystemSample:
     """The host now: processor, memory, the disk under the stores, pressure."""
-    return await asyncio.to_thread(sample_host, Settings().data_dir, datetime.now(UTC))
+    return await asyncio.to_thread(sample_host, current_settings().data_dir, datetime.now(UTC))
 
 
 def load_of_host() -> float:

@@ -15,7 +15,7 @@ from models.compose import Application, Plan
 from models.environments import Environment
 from models.metrics import Metric
 from models.results import DriftReport
-from models.settings import Settings
+from models.settings import current_settings
 from tasks.doors import compose_of, engine_of
 from tasks.naming import artifact_key
 from tasks.patience import LOOK, WRITE
@@ -94,7 +94,7 @@ def _plan(environment: Environment, application: Application, compose_version: s
     found = {reference: engine.image(reference) for reference in references}
     images = {reference: fact.image_id for reference, fact in found.items() if fact is not None}
     last = open_stores().deployments.last_release(environment.name, proven=True) if stores_exist() else None
-    files = {} if last is None else Fingerprints(Settings().data_dir).of_mounted_files(application)
+    files = {} if last is None else Fingerprints(current_settings().data_dir).of_mounted_files(application)
     return plan(
         application,
         engine.sightings(environment.project),

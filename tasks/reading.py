@@ -14,7 +14,7 @@ from models.explanation import Explanation
 from models.failures import NotFoundError
 from models.metrics import Prediction, PredictionOutcome
 from models.operations import Operation, OperationStatus, OperationType
-from models.settings import Settings
+from models.settings import current_settings
 from models.stories import DeploymentStory, EnvironmentStatus, ErrorStory, ReleaseStory, TicketStory
 from tasks.stores import open_stores, stores_exist
 
@@ -81,7 +81,7 @@ def read_deployment(deployment_id: str) -> DeploymentStory:
         changes=tuple(stores.deployments.changes(whole)),
         health=reports[0] if reports else None,
         errors=tuple(_story(error) for error in errors),
-        data_dir=str(Settings().data_dir),
+        data_dir=str(current_settings().data_dir),
     )
 
 

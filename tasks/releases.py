@@ -34,7 +34,7 @@ from models.compose import Application
 from models.environments import Environment
 from models.failures import BadInputError, EngineError, NotFoundError, ReleaseError
 from models.records import Release
-from models.settings import Settings
+from models.settings import current_settings
 from tasks.doors import compose_of, engine_of, redactor_of
 from tasks.patience import ACT, LOOK, WRITE
 from tasks.stores import open_stores
@@ -106,7 +106,7 @@ async def look_at_release(
         sightings = [one for one in engine.sightings(environment.project) if not one.one_off]
         facts = {name: engine.image(name) for name in {one.image for one in sightings}}
         held = {one.service: facts[one.image] for one in sightings}
-        prints = Fingerprints(Settings().data_dir)
+        prints = Fingerprints(current_settings().data_dir)
         known = variables_of(environment, os.environ)
         used = variables_in(template) | set(environment.variables) | {secret.name for secret in environment.secrets}
         return Release(

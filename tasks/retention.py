@@ -31,7 +31,7 @@ from adapters.stores.stores import Stores
 from core.retention import cutoffs
 from models.failures import RoasError, StoreError
 from models.retention import LifecycleStep, RetentionPolicy
-from models.settings import Settings
+from models.settings import current_settings
 from tasks.doors import find_environment
 from tasks.patience import WRITE
 from tasks.releases import let_go_of_images
@@ -80,7 +80,7 @@ async def vacuum(dry_run: bool) -> LifecycleStep:
 @task(name="clear away", **_LONG)
 async def clear_away(dry_run: bool) -> LifecycleStep:
     """Remove what grows beside the stores: the engine's runs and results, its log, spools, names of images."""
-    now, policy = datetime.now(UTC), Settings().retention
+    now, policy = datetime.now(UTC), current_settings().retention
     limits = cutoffs(policy, now)
     deadline = time.monotonic() + policy.step_time.total_seconds()
     rows: dict[str, int] = {}
@@ -93,7 +93,7 @@ async def clear_away(dry_run: bool) -> LifecycleStep:
     except (httpx.HTTPError, PrefectHTTPStatusError, OSError) as error:
         notes.append(f"Prefect's runs stay: {error or type(error).__name__}")
     rows["results"], freed = await asyncio.to_thread(_remove_results, limits.failed_runs, dry_run)
-    freed += await asyncio.to_thread(_cut_log, Settings().data_dir / "prefect" / "server.log", dry_run)
+    freed += await asyncio.to_thread(_cut_log, current_settings().data_dir / "prefect" / "server.log", dry_run)
     if not dry_run:
         notes += await asyncio.to_thread(_empty_spools)
         notes += await asyncio.to_thread(_let_go)
@@ -171,7 +171,7 @@ def _let_go() -> list[str]:
     """Take the names from images of releases that are kept no longer, on each engine of an environment."""
     notes = []
     engines: set[str] = set()
-    for name in environment_names(Settings().environments_dir):
+    for name in environment_names(current_settings().environments_dir):
         try:
             environment = find_environment(name)
             if environment.engine not in engines:
@@ -183,4 +183,4 @@ def _let_go() -> list[str]:
 
 
 async def _carry_out(step: _Step, dry_run: bool) -> LifecycleStep:
-    return await asyncio.to_thread(step, open_stores(), datetime.now(UTC), Settings().retention, dry_run)
+    return await asyncio.to_thread(step, open_stores(), datetime.now(UTC), current_settings().retention, dry_run)

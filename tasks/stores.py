@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adapters.redis_cache import Cache, open_cache
 from adapters.stores import Stores
-from models.settings import Settings
+from models.settings import Settings, current_settings
 
 
 def open_stores() -> Stores:
@@ -16,19 +16,19 @@ def open_stores() -> Stores:
     Raises:
         StoreError: A store cannot be opened.
     """
-    settings = Settings()
+    settings = current_settings()
     return _stores(settings.data_dir.absolute(), settings.stores_url)
 
 
 def stores_exist() -> bool:
     """Whether anything can have been recorded yet: who only looks makes no stores."""
-    settings = Settings()
+    settings = current_settings()
     return settings.stores_url is not None or settings.deployment_logs_path.exists()
 
 
 def shared_cache() -> Cache:
     """The cache that settings name, or this process's own."""
-    return _cache(Settings().redis_url)
+    return _cache(current_settings().redis_url)
 
 
 @lru_cache(maxsize=8)
@@ -38,4 +38,4 @@ def _stores(data_dir: Path, stores_url: str | None) -> Stores:
 
 @lru_cache(maxsize=2)
 def _cache(_redis_url: str | None) -> Cache:
-    return open_cache(Settings())
+    return open_cache(current_settings())
