@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
@@ -24,10 +23,10 @@ import orjson
 import requests
 import urllib3
 from docker.errors import APIError, DockerException, NotFound
-from docker.transport import UnixHTTPAdapter
 from docker.types import CancellableStream
 
 from adapters.control_groups import sample_group
+from adapters.unix_http import UnixHttp
 from core.collection import uses_the_same
 from core.redaction import Redactor, secrets_among
 from models.compose import ImageFact, InjectedFile, NetworkFact, NetworkPlace, PortHolder
@@ -39,6 +38,7 @@ from models.failures import (
 )
 from models.sightings import ContainerEvent, EngineInfo, HealthLogEntry, ServiceSample, Sighting
 
+_UNIX = "unix://"
 _QUICK_SECONDS = 10
 _PATIENT_SECONDS = 120
 _AT_ONCE = 16
@@ -89,12 +89,17 @@ class DockerEngine:
         # By project: the containers whose control groups say what the engine says, and whether they have a network.
         self._shown: dict[str, dict[str, bool]] = {}
         self._pool = ThreadPoolExecutor(max_workers=_AT_ONCE, thread_name_prefix="engine")
+        self._direct = (
+            UnixHttp(address.removeprefix(_UNIX), seconds=_QUICK_SECONDS) if address.startswith(_UNIX) else None
+        )
         self._concealed: frozenset[str] = frozenset()
         self._redacted = _remembering(Redactor(()))
 
     def close(self) -> None:
         """Give back connections and threads."""
         self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._direct is not None:
+            self._direct.close()
         with self._lock:
             for client in self._clients.values():
                 client.close()
@@ -604,35 +609,25 @@ class DockerEngine:
                     use_ssh_client=self.address.startswith("ssh://"),
                 )
                 # No proxy stands before a socket of this machine: looking for one is a fifth of a quick call.
-                client.trust_env = not self.address.startswith("unix://")
+                client.trust_env = not self.address.startswith(_UNIX)
                 self._clients[seconds] = client
             return self._clients[seconds]
 
     def _read(self, path: str, **asked: str | int) -> Any:
         """What the engine tells at a path, in the words of its API.
 
-        A collection asks these things of every container. On a socket of this machine they go straight through
-        the client's connections, since the client makes a new connection for every path and prepares every request
-        anew, which takes longer than the answer. What is no good answer is asked again in its way, for its words.
+        A collection asks these things of every container. A socket of this machine is asked directly, since the
+        client takes longer to prepare a request than such an engine to answer it. What is no good answer is asked
+        again through the client, for its words.
         """
         client = self._quick()
-        adapter = client.get_adapter(client.base_url)
-        if isinstance(adapter, UnixHTTPAdapter):
-            pool = adapter.get_connection(client.base_url)
+        if self._direct is not None:
             try:
-                answer = pool.request(
-                    "GET",
-                    f"/v{client.api_version}{path}",
-                    fields={name: str(value) for name, value in asked.items()},
-                    timeout=urllib3.Timeout(_QUICK_SECONDS),
-                    retries=False,
-                )
-            except urllib3.exceptions.TimeoutError as error:
+                body = self._direct.get(f"/v{client.api_version}{path}", asked)
+            except TimeoutError as error:
                 raise requests.Timeout(error) from error
-            except urllib3.exceptions.HTTPError:
-                answer = None
-            if answer is not None and answer.status == HTTPStatus.OK:
-                return orjson.loads(answer.data)
+            if body is not None:
+                return orjson.loads(body)
         return client._result(client._get(client._url(path), params=asked), json=True)
 
     @contextmanager
