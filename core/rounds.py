@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
@@ -63,7 +64,7 @@ SOURCES = "sources"
 UPTIME_BUDGET = "uptime" + BUDGET
 ANSWER_BUDGET = "answer" + BUDGET
 SCORES_EVERY = timedelta(minutes=5)
-"""How often scores are kept: they move slowly, and a row a round would be most of the store."""
+"""How often scores are kept that stay as they are: a row a round would be most of the store."""
 
 _FORECASTS_EVERY = timedelta(minutes=15)
 _HORIZON = timedelta(hours=72)
@@ -108,6 +109,8 @@ _WORRY = {Concern.NONE: Level.NONE, Concern.WARNING: Level.WARNING, Concern.CRIT
 _UNJUDGED = frozenset({ServiceHealth.UNKNOWN, ServiceHealth.STARTING, ServiceHealth.COMPLETED})
 _MANY_RESTARTS = 3
 _SCORES_HELD = 3
+_SCORE_MOVES = 5.0
+"""A score so many points from the one kept last is kept at once, and so is another grade."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +148,8 @@ class RoundOutcome:
     """What one round found, and what is to be kept of it, together or not at all.
 
     `alerts` are those that are open, each that another explains with its cause; `closed` ended now.
-    `concerns` are opened or raised alerts and new predictions that error recovery should hear of.
-    `muted` are services that maintenance or an operation keeps automatic action away from. `scores` are
-    filled in only when it is time to keep them; `current_scores` always.
+    `muted` are services that maintenance or an operation keeps automatic action away from. `scores` are those
+    to be kept now, since it is time or since they moved; `current_scores` are all.
     """
 
     at: datetime
@@ -179,6 +181,7 @@ class _Notes:
     restarts: dict[str, float] = field(default_factory=dict)
     grades: dict[str, str] = field(default_factory=dict)
     scores: dict[str, list[float]] = field(default_factory=dict)
+    kept_scores: dict[str, tuple[float, str | None]] = field(default_factory=dict)
     scored_at: float = 0.0
     forecast_at: float = 0.0
 
@@ -263,6 +266,8 @@ class _Round:
         alerts = (*told.open, *explained)
         scores = self._scores(surprises)
         due = at.timestamp() - self._notes.scored_at >= SCORES_EVERY.total_seconds()
+        kept = [one for one in scores if one.score is not None and (due or self._moved(one))]
+        self._notes.kept_scores |= {one.service: _told_by(one) for one in kept}
         if due:
             self._notes.scored_at = at.timestamp()
         self._kept[_NOTES] = _note(self._notes)
@@ -277,7 +282,7 @@ class _Round:
             closed=(*told.closed, *self._retired, *self._orphans(alerts, told.closed)),
             predictions=(*made, *changed),
             current_scores=tuple(scores),
-            scores=tuple(one for one in scores if one.score is not None) if due else (),
+            scores=tuple(kept),
             muted=frozenset(silenced | {name for name in (HOST, *self._verdicts) if self._in_maintenance(name)}),
             unreadable=tuple(self._unreadable),
         )
@@ -326,6 +331,10 @@ class _Round:
             for row in self._rows
             if row.alert_id not in known
         ]
+
+    def _is_planned(self, service: str) -> bool:
+        """Whether the service may be down: nobody wants it to run, or somebody works on it."""
+        return self._quiet.idle or service in self._quiet.busy or self._in_maintenance(service)
 
     def _in_maintenance(self, service: str) -> bool:
         return any(window.covers(service, self._looked.at) for window in self._windows)
@@ -560,7 +569,7 @@ class _Round:
         for verdict in self._verdicts.values():
             key = (verdict.service, _BUDGET)
             state = self._readable(key, lambda known: budgets.shares(known, at, ()))
-            planned = self._quiet.idle or verdict.service in self._quiet.busy or self._in_maintenance(verdict.service)
+            planned = self._is_planned(verdict.service)
             up = None if planned or verdict.health in _UNJUDGED else verdict.health not in ILL
             answered = Share(good=sum(probe.ok for probe in verdict.probes), total=len(verdict.probes))
             state = budgets.count_look(state, at, up=up, answers=None if planned else answered)
@@ -646,9 +655,14 @@ class _Round:
         ]
 
     def _scores(self, surprises: Mapping[str, float]) -> list[ServiceScore]:
-        """Each service's score of the last three days, its grade held so that it does not flicker."""
+        """Each service's score of the last three days, its grade held so that it does not flicker.
+
+        What is down because somebody wants it so is not scored meanwhile.
+        """
         objective, scores = self._environment.objective_percent / 100, []
         for name, verdict in self._verdicts.items():
+            if verdict.health in ILL and self._is_planned(name):
+                continue
             ((up, answers),) = budgets.shares(self._kept[name, _BUDGET], self._looked.at, (budgets.KEPT,))
             score = score_service(
                 name,
@@ -669,6 +683,15 @@ class _Round:
                 score = replace(score, grade=shown)
             scores.append(score)
         return scores
+
+    def _moved(self, score: ServiceScore) -> bool:
+        points, letter = _told_by(score)
+        kept_points, kept_letter = self._notes.kept_scores.get(score.service, (math.inf, None))
+        return abs(points - kept_points) >= _SCORE_MOVES or letter != kept_letter
+
+
+def _told_by(score: ServiceScore) -> tuple[float, str | None]:
+    return score.score or 0.0, None if score.grade is None else score.grade.value
 
 
 def _material(metric: str, usual: float) -> float:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from core.rounds import HEALTH, Key, Looked, Quiet, RoundOutcome, close_proven, take_round
-from models.analysis import AlertChange
+from models.analysis import AlertChange, Grade
 from models.environments import Environment
 from models.health import Concern, ProbeResult, Reading, ServiceHealth, ServiceVerdict
 from models.metrics import (
@@ -418,3 +418,22 @@ def test_what_a_probe_reads_beside_whether_a_service_serves_is_an_alert_until_it
 
     assert told[0] == (1, AlertChange.OPENED, "persistence_failures", "its last snapshot failed")
     assert [change for _, change, *_ in told] == [AlertChange.OPENED, AlertChange.RESOLVED]
+
+
+def test_a_score_that_moves_is_kept_at_once_and_one_that_stays_every_five_minutes(watch: Watch) -> None:
+    kept = [{one.service: one.score for one in watch.look().scores} for _ in range(10)]
+    assert sum(len(scores) == len(SERVICES) for scores in kept) == 2
+    assert sum(map(len, kept)) == 2 * len(SERVICES)
+    down = [one for _ in range(2) for one in watch.look(ill={"bot"}).scores if one.service == "bot"]
+    assert down[0].score == 40.0
+    well = [one for _ in range(4) for one in watch.look().scores if one.service == "bot"]
+    assert well[0].score is not None
+    assert well[0].score > 90
+    assert well[-1].grade is Grade.A
+
+
+@pytest.mark.parametrize("quiet", [Quiet(idle=True), Quiet(busy=frozenset({"bot"}))])
+def test_what_is_meant_to_be_down_is_not_scored(watch: Watch, quiet: Quiet) -> None:
+    outcome = watch.look(ill={"bot"}, quiet=quiet)
+    assert {one.service for one in outcome.current_scores} == set(SERVICES) - {"bot"}
+    assert "bot" in {one.service for one in watch.look(quiet=quiet).current_scores}
