@@ -81,7 +81,8 @@ class Story:
 
         The name says what was done, of the service or the whole: "created", "proven".
         """
-        await record_step(self.deployment_id, name, service, datetime.now(UTC), detail)
+        step = record_step.with_options(task_run_name=" ".join(("record:", *([service] if service else []), name)))
+        await step(self.deployment_id, name, service, datetime.now(UTC), detail)
 
     def told(self, name: str, service: str | None = None) -> str | None:
         """The detail of a step that was finished before the operation was taken up; None where it was not."""

@@ -73,7 +73,7 @@ async def take_up(deployment_id: str, runner: Runner, at: datetime, by: str) -> 
     return await asyncio.to_thread(take)
 
 
-@task(name="record a finished step", task_run_name="{step} {service}", **WRITE)
+@task(name="record a finished step", **WRITE)
 async def record_step(deployment_id: str, step: str, service: str | None, at: datetime, detail: str) -> None:
     """Write that a step is done and need not be done again."""
     await asyncio.to_thread(open_stores().deployments.step_done, deployment_id, step, service, at, detail)

@@ -2,9 +2,13 @@ from __future__ import annotations
 
 import socket
 import subprocess
+from uuid import UUID
 
 import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
+from core.reconciliation import runner_of
 from flows.health_check import health_check
 from flows.restart import restart
 from flows.startup import startup
@@ -62,6 +66,8 @@ async def test_starts_in_order_proves_each_service_and_records_it(place: Place) 
         operation = stores.deployments.get(result.deployment_id)
         assert operation.status is OperationStatus.SUCCESS
         assert operation.user_agent == "a test"
+        runner = runner_of(operation)
+        assert runner is not None
         changes = {change.service: change for change in stores.deployments.changes(result.deployment_id)}
         assert {name: change.new_state for name, change in changes.items()} == {
             "base": "healthy",
@@ -71,6 +77,10 @@ async def test_starts_in_order_proves_each_service_and_records_it(place: Place) 
         assert changes["base"].changed_at <= changes["top"].changed_at
         assert stores.deployments.validations(result.deployment_id)[0].passed
         assert stores.monitoring.health_history(deployment_id=result.deployment_id)[0].overall is Health.HEALTHY
+    async with get_client() as client:
+        of_this_run = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(runner.flow_run_id)]))
+        steps = {step.name for step in await client.read_task_runs(flow_run_filter=of_this_run)}
+    assert {"base", "job", "top", "record: created"} <= steps
 
 
 async def test_a_second_start_keeps_what_runs(place: Place) -> None:
