@@ -83,14 +83,15 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
         say("Nothing has been started yet; start something with: roas start dev")
     for known in environments:
         last = known.last_operation
-        health = coloured(known.health.overall) + f" {ago(known.health.checked_at)}" if known.health else "not known"
+        health = (
+            f"{coloured(known.health.overall)} {ago(known.seen_at)}" if known.health and known.seen_at else "not known"
+        )
         say(f"\n[bold]{known.environment}[/bold]  {health}")
         say(f"  last operation  {last.operation_type} {coloured(last.status)} {ago(last.started_at)}")
         collected = ago(known.last_collection) if known.last_collection else "never"
         say(f"  last collection {collected}")
-        for need in known.dependencies:
-            if need.status != "active":
-                say(f"  [red]{need.service} needs {need.depends_on}, which is {need.status}[/red]")
+        for need in known.missing:
+            say(f"  [red]{need.service} needs {need.depends_on}, which is {need.status}[/red]")
         show_scores(known.scores)
         for alert in known.open_alerts:
             say(f"  alert  {coloured(alert.severity)} {alert.service}: {escape(alert.reason)}")

@@ -8,7 +8,7 @@ from datetime import datetime
 from models.errors_seen import Impact, RecordedError
 from models.explanation import ShownLine
 from models.health import HealthReport
-from models.metrics import Alert, Dependency
+from models.metrics import Alert, Dependency, DependencyStatus
 from models.operations import Operation, StateChange
 from models.records import RecordedScore, Release
 from models.recovery import RecoveryExecution, Ticket
@@ -61,6 +61,24 @@ class EnvironmentStatus:
     dependencies: tuple[Dependency, ...]
     last_collection: datetime | None
     scores: tuple[RecordedScore, ...] = ()
+
+    @property
+    def seen_at(self) -> datetime | None:
+        """When its health was last seen to be as it is: a collection that finds the same writes no row of it."""
+        if self.health is None:
+            return None
+        return max(self.health.checked_at, self.last_collection or self.health.checked_at)
+
+    @property
+    def missing(self) -> tuple[Dependency, ...]:
+        """Dependencies that were not there at the last look at all of it; an older look at them tells nothing."""
+        judged = self.health.checked_at if self.health else None
+        return tuple(
+            need
+            for need in self.dependencies
+            if need.status is not DependencyStatus.ACTIVE
+            and (judged is None or need.last_check is None or need.last_check >= judged)
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
