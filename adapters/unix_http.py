@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import weakref
 from collections import deque
 from collections.abc import Mapping
 from http import HTTPStatus
@@ -17,6 +18,8 @@ class UnixHttp:
         self._socket_path = socket_path
         self._seconds = seconds
         self._idle: deque[_Connection] = deque()
+        # Whoever forgets this object leaves no open connection behind.
+        weakref.finalize(self, _close_all, self._idle)
 
     def get(self, path: str, asked: Mapping[str, str | int]) -> bytes | None:
         """The body of a good answer; None for any other, and where the connection was lost.
@@ -30,8 +33,8 @@ class UnixHttp:
             connection = _Connection(self._socket_path, self._seconds)
         try:
             connection.request("GET", f"{path}?{urlencode(asked)}" if asked else path)
-            answer = connection.getresponse()
-            body = answer.read()
+            with connection.getresponse() as answer:
+                body = answer.read()
         except TimeoutError:
             connection.close()
             raise
@@ -43,8 +46,7 @@ class UnixHttp:
 
     def close(self) -> None:
         """Give back the connections."""
-        while self._idle:
-            self._idle.pop().close()
+        _close_all(self._idle)
 
 
 class _Connection(HTTPConnection):
@@ -58,3 +60,8 @@ class _Connection(HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._socket_path)
+
+
+def _close_all(connections: deque[_Connection]) -> None:
+    while connections:
+        connections.pop().close()

@@ -2,6 +2,7 @@ import socket
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from socketserver import ThreadingMixIn, UnixStreamServer
@@ -19,11 +20,16 @@ class Answers(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     connections = 0
     lets_go = threading.Event()
+    ended = threading.Event()
 
     def setup(self) -> None:
         super().setup()
         Answers.connections += 1
         self.number = Answers.connections
+
+    def finish(self) -> None:
+        super().finish()
+        Answers.ended.set()
 
     def do_GET(self) -> None:
         if self.path == "/slow":
@@ -53,19 +59,23 @@ class Server(ThreadingMixIn, UnixStreamServer):
 
 
 @pytest.fixture
-def http(tmp_path: Path) -> Iterator[UnixHttp]:
+def address(tmp_path: Path) -> Iterator[str]:
     Answers.connections = 0
     Answers.lets_go.clear()
-    address = str(tmp_path / "s")
-    with Server(address, Answers) as server:
+    Answers.ended.clear()
+    with Server(str(tmp_path / "s"), Answers) as server:
         serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         serving.start()
-        asking = UnixHttp(address, seconds=SECONDS)
-        yield asking
-        asking.close()
+        yield str(tmp_path / "s")
         Answers.lets_go.set()
         server.shutdown()
         serving.join()
+
+
+@pytest.fixture
+def http(address: str) -> Iterator[UnixHttp]:
+    with closing(UnixHttp(address, seconds=SECONDS)) as asking:
+        yield asking
 
 
 def test_a_connection_is_kept_and_what_is_asked_comes_whole(http: UnixHttp) -> None:
@@ -100,3 +110,11 @@ def test_threads_ask_side_by_side(http: UnixHttp) -> None:
 
 def test_where_nobody_listens_there_is_none(tmp_path: Path) -> None:
     assert UnixHttp(str(tmp_path / "nobody"), seconds=SECONDS).get("/a", {}) is None
+
+
+def test_who_forgets_it_leaves_no_connection_open(address: str) -> None:
+    def ask_and_forget() -> None:
+        assert UnixHttp(address, seconds=SECONDS).get("/a", {}) == b"1 /a"
+
+    ask_and_forget()
+    assert Answers.ended.wait(SECONDS)
