@@ -90,6 +90,10 @@ _MATERIAL = {
 """How far from usual a metric must be, in its unit, before it is anybody's business."""
 
 _ROOMS = frozenset({"memory_usage", "disk_usage", "inodes_usage"})
+_HALF_FULL = 50.0
+"""Up to here what can be full is nobody's business: a program that has just begun fills its memory for hours, and
+what goes on filling it is predicted."""
+
 _SHARE_OF_ROOM = 0.1
 """What can be full matters by the room that is left: two points more are much at 95 %, and nothing at 20 %."""
 
@@ -399,8 +403,9 @@ class _Round:
         judged, lasting = max(found, key=lambda one: one[0].level.rank)
         if middle is not None and abs(metric.value - middle) < _material(metric.name, middle):
             judged, lasting = _at_most_a_notice(judged), False
-        if metric.name in _ROOMS and known is not None and known.warning is not None and metric.value <= known.warning:
-            # It has been as full before, whatever the shape of its way there is.
+        fullest = known.warning if known is not None and known.warning is not None else 0.0
+        if metric.name in _ROOMS and metric.value <= max(fullest, _HALF_FULL):
+            # It has been as full before, whatever the shape of its way there is, or there is room enough.
             judged, lasting = _at_most_a_notice(judged), False
         limit = self._limit(metric)
         if limit is not None and limit.level.rank > judged.level.rank:

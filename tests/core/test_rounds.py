@@ -179,11 +179,15 @@ def test_memory_counts_by_the_room_that_is_left(watch: Watch) -> None:
     def settled(values: dict[tuple[str, str], float | None]) -> None:
         values["bot", "memory_usage"] = 28.0
 
-    def leaking(values: dict[tuple[str, str], float | None]) -> None:
-        values["bot", "memory_usage"] = 45.0
+    def filling(values: dict[tuple[str, str], float | None]) -> None:
+        values["bot", "memory_usage"] = 48.0
 
-    for _ in range(10):
-        watch.look(settled)
+    def leaking(values: dict[tuple[str, str], float | None]) -> None:
+        values["bot", "memory_usage"] = 55.0
+
+    for change in (settled, filling):
+        for _ in range(10):
+            watch.look(change)
     assert watch.told == []
     for _ in range(3):
         watch.look(leaking)
@@ -195,10 +199,10 @@ def test_memory_that_has_been_as_full_before_is_nobodys_business() -> None:
 
     def busy_at_night(values: dict[tuple[str, str], float | None]) -> None:
         if watch.now.hour < 2:
-            values["web", "memory_usage"] = 38 + watch.chance.gauss(0, 0.3)
+            values["web", "memory_usage"] = 68 + watch.chance.gauss(0, 0.3)
 
     def as_at_night(values: dict[tuple[str, str], float | None]) -> None:
-        values["web", "memory_usage"] = 37.0
+        values["web", "memory_usage"] = 67.0
 
     for _ in range(26 * 60):
         watch.look(busy_at_night)
