@@ -17,7 +17,7 @@ class UnixHttp:
     def __init__(self, socket_path: str, *, seconds: float) -> None:
         self._socket_path = socket_path
         self._seconds = seconds
-        self._idle: deque[_Connection] = deque()
+        self._idle: deque[UnixConnection] = deque()
         # Whoever forgets this object leaves no open connection behind.
         weakref.finalize(self, _close_all, self._idle)
 
@@ -30,7 +30,7 @@ class UnixHttp:
         try:
             connection = self._idle.pop()
         except IndexError:
-            connection = _Connection(self._socket_path, self._seconds)
+            connection = UnixConnection(self._socket_path, seconds=self._seconds)
         try:
             connection.request("GET", f"{path}?{urlencode(asked)}" if asked else path)
             with connection.getresponse() as answer:
@@ -49,19 +49,27 @@ class UnixHttp:
         _close_all(self._idle)
 
 
-class _Connection(HTTPConnection):
-    """HTTP over a socket of this machine; a lost one is made anew by the next request."""
+class UnixConnection(HTTPConnection):
+    """HTTP over a socket of this machine; a lost one is made anew by the next request.
 
-    def __init__(self, socket_path: str, seconds: float) -> None:
+    It waits at most so many seconds for each step.
+    """
+
+    def __init__(self, socket_path: str, *, seconds: float) -> None:
         super().__init__("localhost", timeout=seconds)
         self._socket_path = socket_path
 
     def connect(self) -> None:
+        """Open the socket.
+
+        Raises:
+            OSError: Nobody listens there.
+        """
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._socket_path)
 
 
-def _close_all(connections: deque[_Connection]) -> None:
+def _close_all(connections: deque[UnixConnection]) -> None:
     while connections:
         connections.pop().close()

@@ -10,13 +10,13 @@ from collections.abc import Callable
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
-from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 
 from adapters.preflight import gather_facts
+from adapters.unix_http import UnixConnection
 from core.validation import validate
 from models.validation import Check
 from models.validation_facts import Facts, Trouble
@@ -247,7 +247,7 @@ class _Guarded(BaseHTTPRequestHandler):
         if not any(path.endswith(allowed) for allowed in ("/version", "/info", "/containers/json")):
             self._say(403, b"<html>Forbidden</html>")
             return
-        with closing(_UnixConnection("localhost")) as engine:
+        with closing(UnixConnection("/var/run/docker.sock", seconds=10)) as engine:
             engine.request("GET", self.path)
             answer = engine.getresponse()
             self._say(answer.status, answer.read())
@@ -260,12 +260,6 @@ class _Guarded(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
         """Say nothing."""
-
-
-class _UnixConnection(HTTPConnection):
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.connect("/var/run/docker.sock")
 
 
 async def test_what_a_proxy_forbids_is_a_gap_and_no_error(make_project: Make) -> None:

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-import http.client
-import socket
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -10,25 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from adapters.unix_http import UnixConnection
 from tests.deployments.events import await_event
 
 ROOT = Path(__file__).parents[2]
 IMAGE = ROOT / "deployments/images/socket-proxy"
 
 pytestmark = pytest.mark.engine
-
-
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP over the proxy's socket."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__("engine", timeout=10)
-        self.path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(str(self.path))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +44,7 @@ def proxy(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def ask(proxy: Path, method: str, path: str) -> tuple[int, str]:
-    with closing(UnixConnection(proxy)) as connection:
+    with closing(UnixConnection(str(proxy), seconds=10)) as connection:
         connection.request(method, path)
         answer = connection.getresponse()
         return answer.status, answer.read().decode()
