@@ -85,9 +85,10 @@ def _serve_deployments(names: tuple[str, ...]) -> None:
 
     from flows.automations import declare_automations
     from flows.deployments import deployments_of
+    from flows.standing import STANDING
 
     # A watch and the monitoring of each environment run all the time, beside what else is to run.
-    runner = Runner(limit=4 + 2 * len(names), pause_on_shutdown=False)
+    runner = Runner(limit=4 + len(STANDING) * len(names), pause_on_shutdown=False)
     served = [deployment for name in names for deployment in deployments_of(name)]
 
     async def run() -> None:
@@ -96,8 +97,8 @@ def _serve_deployments(names: tuple[str, ...]) -> None:
         async with get_client() as client:
             for name in names:
                 # Their schedules only begin again what has died, and first come minutes from now.
-                await client.create_flow_run_from_deployment(ids["watch", name])
-                await client.create_flow_run_from_deployment(ids["monitoring", name])
+                for flow in STANDING:
+                    await client.create_flow_run_from_deployment(ids[flow, name])
         await runner.start()
 
     with suppress(KeyboardInterrupt, TerminationSignal):
