@@ -390,7 +390,8 @@ class _Round:
         found = [(usual, False)]
         known = baseline(state, service="", metric="")
         middle = known.value if known is not None else None
-        enough = known is not None and known.warning is not None
+        warning = known.warning if known is not None else None
+        enough = warning is not None
         if watched is not None:
             # The detector knows that something is odd, the baseline how to say it in the metric's own words.
             odd = watched.judgement
@@ -403,8 +404,7 @@ class _Round:
         judged, lasting = max(found, key=lambda one: one[0].level.rank)
         if middle is not None and abs(metric.value - middle) < _material(metric.name, middle):
             judged, lasting = _at_most_a_notice(judged), False
-        fullest = known.warning if known is not None and known.warning is not None else 0.0
-        if metric.name in _ROOMS and metric.value <= max(fullest, _HALF_FULL):
+        if metric.name in _ROOMS and metric.value <= max(warning or 0.0, _HALF_FULL):
             # It has been as full before, whatever the shape of its way there is, or there is room enough.
             judged, lasting = _at_most_a_notice(judged), False
         limit = self._limit(metric)

@@ -81,8 +81,8 @@ class Story:
 
         The name says what was done, of the service or the whole: "created", "proven".
         """
-        step = record_step.with_options(task_run_name=" ".join(("record:", *([service] if service else []), name)))
-        await step(self.deployment_id, name, service, datetime.now(UTC), detail)
+        record = record_step.with_options(task_run_name=f"record: {service} {name}" if service else f"record: {name}")
+        await record(self.deployment_id, name, service, datetime.now(UTC), detail)
 
     def told(self, name: str, service: str | None = None) -> str | None:
         """The detail of a step that was finished before the operation was taken up; None where it was not."""
