@@ -1,0 +1,70 @@
+"""Files as a careful program handles them: private when written, regular and of bounded size when read."""
+
+from __future__ import annotations
+
+import os
+import stat
+import tempfile
+from pathlib import Path
+
+MIB = 1024 * 1024
+
+FOLDER_MODE = 0o700
+FILE_MODE = 0o600
+
+
+def make_private_folder(folder: Path) -> Path:
+    """Make a folder that only its owner may enter, with the parents it lacks; one that is there keeps its mode.
+
+    Raises:
+        OSError: The folder cannot be made.
+    """
+    missing = []
+    at = folder
+    while not at.exists():
+        missing.append(at)
+        at = at.parent
+    for one in reversed(missing):
+        one.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    return folder
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner may read, whole or not at all.
+
+    Raises:
+        OSError: The file cannot be written.
+    """
+    # mkstemp makes the file with mode 0600, whatever the umask.
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(name).replace(path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def read_regular(path: Path, *, at_most: int = MIB) -> bytes:
+    """Read a regular file of at most so many bytes.
+
+    Raises:
+        OSError: It cannot be read, is no regular file (a FIFO or a device would never end), or is larger; the
+            error's `strerror` says which in words for a user.
+        ValueError: The path holds a NUL.
+    """
+    # Without O_NONBLOCK the opening of a FIFO waits for a writer.
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(handle, "rb") as file:
+        kind = os.fstat(handle)
+        if stat.S_ISDIR(kind.st_mode):
+            raise IsADirectoryError(21, "it is a folder", str(path))
+        if not stat.S_ISREG(kind.st_mode):
+            raise OSError(22, "it is no regular file", str(path))
+        data = file.read(at_most + 1)
+    if len(data) > at_most:
+        raise OSError(27, f"it is larger than {at_most:,} bytes", str(path))
+    return data
