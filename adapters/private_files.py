@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
@@ -58,13 +59,13 @@ def read_regular(path: Path, *, at_most: int = MIB) -> bytes:
     """
     # Without O_NONBLOCK the opening of a FIFO waits for a writer.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(handle, "rb") as file:
-        kind = os.fstat(handle)
-        if stat.S_ISDIR(kind.st_mode):
-            raise IsADirectoryError(21, "it is a folder", str(path))
-        if not stat.S_ISREG(kind.st_mode):
-            raise OSError(22, "it is no regular file", str(path))
-        data = file.read(at_most + 1)
+    try:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        with os.fdopen(handle, "rb", closefd=False) as file:
+            data = file.read(at_most + 1)
+    finally:
+        os.close(handle)
     if len(data) > at_most:
-        raise OSError(27, f"it is larger than {at_most:,} bytes", str(path))
+        raise OSError(errno.EFBIG, f"it is larger than {at_most:,} bytes", str(path))
     return data

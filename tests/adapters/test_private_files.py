@@ -40,7 +40,7 @@ def test_refuses_what_is_too_large_a_device_a_fifo_and_a_folder(tmp_path: Path) 
         (tmp_path / "large", "larger"),
         (Path("/dev/zero"), "no regular file"),
         (tmp_path / "fifo", "no regular file"),
-        (tmp_path, "folder"),
+        (tmp_path, "no regular file"),
     ):
         with pytest.raises(OSError, match=why):
             read_regular(path, at_most=10)
