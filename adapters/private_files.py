@@ -49,6 +49,25 @@ def write_private(path: Path, data: bytes) -> None:
         raise
 
 
+def open_private(path: Path, flags: int) -> int:
+    """Open a file by `os.open` flags; one that is made is its owner's alone, whatever the umask.
+
+    Raises:
+        OSError: The file cannot be opened or made.
+    """
+    return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
+
+
+def check_regular(path: Path, *, at_most: int = MIB) -> None:
+    """Refuse what `read_regular` would refuse, for a program that reads the file itself.
+
+    Raises:
+        OSError: As for `read_regular`.
+        ValueError: The path holds a NUL.
+    """
+    _check(path, path.stat(), at_most)
+
+
 def read_regular(path: Path, *, at_most: int = MIB) -> bytes:
     """Read a regular file of at most so many bytes.
 
@@ -60,12 +79,23 @@ def read_regular(path: Path, *, at_most: int = MIB) -> bytes:
     # Without O_NONBLOCK the opening of a FIFO waits for a writer.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        if not stat.S_ISREG(os.fstat(handle).st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        _check(path, os.fstat(handle), at_most)
         with os.fdopen(handle, "rb", closefd=False) as file:
             data = file.read(at_most + 1)
     finally:
         os.close(handle)
+    # It may have grown since.
     if len(data) > at_most:
-        raise OSError(errno.EFBIG, f"it is larger than {at_most:,} bytes", str(path))
+        raise _too_large(path, at_most)
     return data
+
+
+def _check(path: Path, status: os.stat_result, at_most: int) -> None:
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+    if status.st_size > at_most:
+        raise _too_large(path, at_most)
+
+
+def _too_large(path: Path, at_most: int) -> OSError:
+    return OSError(errno.EFBIG, f"it is larger than {at_most:,} bytes", str(path))

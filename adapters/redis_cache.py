@@ -19,6 +19,7 @@ from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, TimeoutError  # noqa: A004 - its own words
 from redis.retry import Retry
 
+from adapters.private_files import read_regular
 from models.failures import BadInputError
 from models.settings import Settings
 
@@ -243,7 +244,7 @@ class _PasswordFile(CredentialProvider):
             AuthenticationError: The file cannot be read.
         """
         try:
-            password = self._file.read_text(encoding="utf-8").strip()
+            password = read_regular(self._file).decode("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
             raise AuthenticationError(f"password file {self._file} cannot be read: {reason}") from error

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
 
 from dotenv import dotenv_values
+from dotenv.main import DotEnv
 
+from adapters.private_files import MIB, read_regular
 from models.environments import Environment, Secret
+from models.failures import EnvironmentFileError
 
 _DECIDED_BY_THE_ENVIRONMENT = (
     "COMPOSE_FILE",
@@ -16,6 +22,8 @@ _DECIDED_BY_THE_ENVIRONMENT = (
     "COMPOSE_ENV_FILES",
     "DOCKER_CONTEXT",
 )
+
+_REFERENCE = re.compile(r"\$\{([^}:]*)")
 
 
 def secret_values(environment: Environment) -> dict[str, str]:
@@ -52,20 +60,49 @@ def variables_of(environment: Environment, variables: Mapping[str, str]) -> dict
     """Every variable that Compose can fill in, with its value: the process's own win over files.
 
     Without files named by the environment, Compose reads `.env` beside the first Compose file.
+
+    Raises:
+        EnvironmentFileError: A file of variables is no regular file, too large, or no UTF-8 text.
     """
     files = environment.env_files or (environment.compose_files[0].parent / ".env",)
     values: dict[str, str] = {}
     for file in files:
         if os.access(file, os.R_OK):
-            values.update({name: value or "" for name, value in dotenv_values(file).items()})
+            values.update(_variables_in(file))
     return {**values, **variables}
+
+
+def _variables_in(file: Path) -> dict[str, str]:
+    try:
+        text = read_regular(file).decode("utf-8")
+        _check_expansion(text)
+    except (OSError, ValueError) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        raise EnvironmentFileError(
+            f"File of variables {file} cannot be used: {getattr(error, 'strerror', None) or reason}.",
+            advice="Give a text file with lines such as NAME=value.",
+        ) from error
+    return {name: value or "" for name, value in dotenv_values(stream=StringIO(text)).items()}
+
+
+def _check_expansion(text: str) -> None:
+    """Refuse variables whose values repeat each other until they fill the memory."""
+    sizes: dict[str, int] = {}
+    total = 0
+    for name, value in DotEnv(None, StringIO(text), interpolate=False).parse():
+        if value is not None:
+            named = _REFERENCE.findall(value)
+            sizes[name] = len(value) + sum(sizes.get(one, len(os.environ.get(one, ""))) for one in named)
+            total += sizes[name]
+        if total > MIB:
+            raise ValueError(f"with variables filled in it is larger than {MIB:,} bytes")
 
 
 def _look_up(secret: Secret, known: Mapping[str, str]) -> tuple[str, str]:
     if secret.file is None:
         return known.get(secret.name, ""), f"variable {secret.name} is not set or empty"
     try:
-        value = secret.file.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+        value = read_regular(secret.file).decode("utf-8").removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         return "", f"file {secret.file} cannot be read: {reason}"

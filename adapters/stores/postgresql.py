@@ -23,6 +23,7 @@ import sqlalchemy as sa
 from psycopg.adapt import Buffer
 from psycopg.types.string import StrDumperUnknown
 
+from adapters.private_files import read_regular
 from adapters.stores.gate import Waits
 from adapters.stores.migrate import upgrade
 from adapters.stores.transactions import Together
@@ -414,10 +415,11 @@ def connect(url: sa.URL, password_file: Path | None, deadline_seconds: float) ->
 
 def _password(file: Path) -> str:
     try:
-        return file.read_text().strip()
-    except OSError as error:
+        return read_regular(file).decode("utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise StoreError(
-            f"The password of the stores cannot be read from {file}: {error.strerror};",
+            f"The password of the stores cannot be read from {file}: {reason};",
             advice="set ROAS_STORES_PASSWORD_FILE to a file this user may read.",
         ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import socket
 import subprocess
@@ -219,6 +220,10 @@ def test_a_wrong_password_is_told_and_a_right_one_is_used_without_a_restart(
     password_file.unlink()
     cache.put("k", SNAPSHOT, 60)
     assert f"password file {password_file} cannot be read" in (cache.trouble or "")
+    os.mkfifo(password_file)
+    cache.put("k", SNAPSHOT, 60)
+    assert "no regular file" in (cache.trouble or "")
+    password_file.unlink()
     password_file.write_text(PASSWORD)
     cache.put("k", SNAPSHOT, 60)
     assert cache.trouble is None

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from adapters.secrets import missing_secrets, process_environment, secret_values, variables_of
 from models.environments import Environment
+from models.failures import EnvironmentFileError
 
 
 def environment(folder: Path, **fields: object) -> Environment:
@@ -74,3 +76,36 @@ def test_named_files_of_variables_replace_the_usual_one_and_later_ones_win(tmp_p
         (tmp_path / name).write_text(text)
     named = environment(tmp_path, env_files=[tmp_path / "one.env", tmp_path / "two.env"])
     assert variables_of(named, {}) == {"A": "two"}
+
+
+def test_a_secret_that_is_a_fifo_a_device_or_too_large_is_missing_and_nothing_waits(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "large").write_bytes(b"x" * (1024 * 1024 + 1))
+    files = {"FIFO": tmp_path / "fifo", "DEVICE": Path("/dev/zero"), "LARGE": tmp_path / "large"}
+    wanted = environment(tmp_path, secrets=[{"name": name, "file": file} for name, file in files.items()])
+    assert secret_values(wanted) == {}
+    why = missing_secrets(wanted)
+    assert "no regular file" in why["FIFO"]
+    assert "no regular file" in why["DEVICE"]
+    assert "larger than" in why["LARGE"]
+
+
+def test_a_file_of_variables_that_is_a_fifo_a_device_or_binary_is_refused_in_one_line(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    for file, said in (
+        (tmp_path / "fifo", "no regular file"),
+        (Path("/dev/zero"), "no regular file"),
+        (tmp_path / "binary", "not UTF-8"),
+    ):
+        with pytest.raises(EnvironmentFileError, match=said) as caught:
+            variables_of(environment(tmp_path, env_files=[file]), {})
+        assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("step", ["V{0}=${{V{1}}}${{V{1}}}", "V0=${{V0}}${{V0}}"])
+def test_variables_that_double_each_other_are_refused(tmp_path: Path, step: str) -> None:
+    lines = ["V0=0123456789", *(step.format(number + 1, number) for number in range(40))]
+    (tmp_path / ".env").write_text("\n".join(lines))
+    with pytest.raises(EnvironmentFileError, match="variables filled in"):
+        variables_of(environment(tmp_path), {})

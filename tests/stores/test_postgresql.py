@@ -251,6 +251,12 @@ def test_a_password_file_that_cannot_be_read_is_told(url: str, tmp_path: Path) -
         Stores.open(Settings(data_dir=tmp_path, stores_url=url, stores_password_file=tmp_path / "none"))
 
 
+def test_a_password_file_that_is_a_fifo_is_refused_and_nothing_waits(url: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    with pytest.raises(StoreError, match="no regular file"):
+        Stores.open(Settings(data_dir=tmp_path, stores_url=url, stores_password_file=tmp_path / "fifo"))
+
+
 def test_a_server_that_is_not_there_is_told_with_what_to_try(tmp_path: Path) -> None:
     with pytest.raises(StoreUnreachableError, match="ROAS_STORES_URL"):
         Stores.open(Settings(data_dir=tmp_path, stores_url=f"postgresql://roas@/roas?host={tmp_path}"))
