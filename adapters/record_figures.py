@@ -15,6 +15,7 @@ from adapters.metric_families import Labels, counter, durations, filled, gauge, 
 from adapters.stores import Stores
 from adapters.stores.sql import table
 from adapters.tallies import Count, Tally, milliseconds_between
+from core.wanted import meant_to_run
 from models.errors_seen import Severity, Strategy
 from models.operations import OperationStatus, OperationType
 from models.recovery import TicketState
@@ -55,7 +56,7 @@ class OperationFigures:
         with self._stores.databases["deployment_logs"].read() as connection:
             self._ended.catch_up(connection)
             known |= {kind[0] for kind in (*self._ended.counts, *self._ended.unfinished)}
-            last = {name: _last_asked(connection, name) for name in sorted(known)}
+        recorded = {name: self._stores.deployments.latest_recorded(name) for name in sorted(known)}
         total = counter("roas_operations", "Deployment operations that ended.", *_OPERATION)
         # From 0 on, since Prometheus does not see the first of what was not there before.
         kinds = [*product(sorted(known), OperationType, _ENDS)]
@@ -63,12 +64,12 @@ class OperationFigures:
             total.add_metric(kind, (self._ended.counts.get(kind) or Count()).rows)
         wanted = gauge(
             "roas_environment_wanted",
-            "1 while an environment is meant to run: the last operation that succeeded was no stop.",
+            "1 while an environment is meant to run: the operation that was wanted last is no stop.",
             "environment",
         )
-        for name, asked in last.items():
-            if asked is not None:
-                wanted.add_metric([name], asked != OperationType.STOP)
+        for name, operations in recorded.items():
+            if operations:
+                wanted.add_metric([name], meant_to_run(operations))
         return [
             total,
             durations(
@@ -194,20 +195,6 @@ class ErrorFigures:
                 [*product(names, _OUTCOMES.values())],
             ),
         ]
-
-
-def _last_asked(connection: sa.Connection, environment: str) -> str | None:
-    """What the last operation was that changed something and succeeded."""
-    return connection.scalar(
-        sa.select(_operations.c.operation_type)
-        .where(
-            _operations.c.environment == environment,
-            _operations.c.status == OperationStatus.SUCCESS.value,
-            _operations.c.operation_type != OperationType.HEALTH_CHECK.value,
-        )
-        .order_by(_operations.c.start_time.desc())
-        .limit(1)
-    )
 
 
 def _counts(

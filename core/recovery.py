@@ -477,14 +477,17 @@ def _since_proven(mine: Sequence[RecoveryExecution], now: datetime) -> list[Reco
 def _delay(
     error: RecordedError, strategy: Strategy, run: Sequence[RecoveryExecution], facts: RecoveryFacts, now: datetime
 ) -> timedelta:
-    if not run:
+    # An earlier error that an attempt healed does not delay the next one; only the budgets bound those.
+    without_success = [tried for tried in run if not tried.success or tried.error_id == error.error_id]
+    counted = run if facts.outside_logins else without_success
+    if not counted:
         # What only has to be waited for is given that time at once.
         wait = backoff(2, seed=error.error_id) if strategy is Strategy.WAIT_AND_RETRY else timedelta()
         return max(timedelta(), error.last_seen + wait - now)
-    wait = backoff(len(run) + 1, seed=error.error_id)
+    wait = backoff(len(without_success) + 1, seed=error.error_id)
     if facts.outside_logins:
         wait = max(wait, _BETWEEN_LOGINS)
-    last = max(tried.ended_at or tried.started_at for tried in run)
+    last = max(tried.ended_at or tried.started_at for tried in counted)
     return max(timedelta(), last + wait - now)
 
 

@@ -269,7 +269,12 @@ def _as_failure(error: BaseException, operation_type: OperationType, environment
 async def _hand_on(
     story: Story, operation_type: OperationType, failure: Exception, text: str, compose_files: tuple[str, ...]
 ) -> None:
-    """Let error recovery take the evidence and record the error, before anything is replaced."""
+    """Let error recovery take the evidence and record the error, before anything is replaced.
+
+    That another operation holds the environment is no error of the application: the operation's own record says it.
+    """
+    if isinstance(failure, EnvironmentBusyError):
+        return
     service = failure.service if isinstance(failure, StartFailedError) else None
     source = "validation" if isinstance(failure, ValidationFailedError) else str(operation_type)
     try:

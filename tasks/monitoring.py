@@ -15,12 +15,13 @@ from adapters.host import sample_host
 from adapters.stores.check import figures
 from core.collected import Judged, Memory
 from core.rounds import Key, RoundOutcome
+from core.wanted import meant_to_run
 from models.analysis import ServiceScore
 from models.environments import Environment
 from models.failures import StoreError
 from models.health import HealthReport
 from models.metrics import Alert, Dependency, PredictionOutcome
-from models.operations import OperationStatus, OperationType
+from models.operations import OperationStatus
 from models.records import RecordedScore
 from models.settings import current_settings
 from models.sightings import ContainerEvent, ServiceSample, SystemSample
@@ -72,7 +73,7 @@ async def recent_events(environment: Environment, back: timedelta) -> list[Conta
 
 @repeated(name="is it meant to run", **LOOK)
 async def stopped_on_request(environment: str) -> bool:
-    """Whether the last thing that was asked of an environment, successfully, was to stop."""
+    """Whether the last operation that was wanted of an environment is a stop, whatever came of it."""
     return await asyncio.to_thread(_is_stopped, environment)
 
 
@@ -211,9 +212,7 @@ def _last_round(environment: str) -> datetime | None:
 
 
 def _is_stopped(environment: str) -> bool:
-    history = open_stores().deployments.history(environment=environment, status=OperationStatus.SUCCESS, limit=20)
-    asked = [one.operation_type for one in history if one.operation_type is not OperationType.HEALTH_CHECK]
-    return bool(asked) and asked[0] is OperationType.STOP
+    return not meant_to_run(open_stores().deployments.latest_recorded(environment))
 
 
 def _recorded(environment: str, score: ServiceScore, at: datetime) -> RecordedScore:

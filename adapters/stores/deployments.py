@@ -214,6 +214,24 @@ class Deployments:
         with self._database.read() as connection:
             return [_to_operation(row) for row in connection.execute(query.limit(limit))]
 
+    def latest_recorded(self, environment: str, limit: int = 20) -> list[Operation]:
+        """The latest operations but health checks, in the order they were recorded, newest first.
+
+        Their start times come from the clocks of several hosts, so they do not give the order.
+        """
+        latest = (
+            sa.select(_operations.c.id)
+            .where(
+                _operations.c.environment == environment,
+                _operations.c.operation_type != OperationType.HEALTH_CHECK.value,
+            )
+            .order_by(_operations.c.start_time.desc())
+            .limit(limit)
+        )
+        query = sa.select(_operations).where(_operations.c.id.in_(latest)).order_by(_operations.c.id.desc())
+        with self._database.read() as connection:
+            return [_to_operation(row) for row in connection.execute(query)]
+
     def outcomes(self, environment: str, operation_type: OperationType, since: datetime) -> list[Operation]:
         """The ended operations of a type that began since a moment, oldest first, without their details.
 

@@ -200,6 +200,15 @@ def test_a_second_attempt_waits() -> None:
     assert timedelta(seconds=7) <= second.delay <= timedelta(seconds=11)
 
 
+def test_earlier_errors_that_were_each_healed_do_not_delay_the_next_one() -> None:
+    healed = [tried(timedelta(minutes=n), error_id=f"e-{n}", success=True) for n in (1, 3)]
+    failed = tried(timedelta(minutes=2), error_id="e-2")
+
+    assert plan(*healed).delay == timedelta()
+    assert plan(healed[0], tried(timedelta(seconds=1))).delay >= timedelta(seconds=7)
+    assert plan(healed[0], failed, facts=replace(FACTS, outside_logins=True)).delay >= timedelta(minutes=3)
+
+
 def test_the_count_begins_anew_after_ten_healthy_minutes() -> None:
     assert plan(tried(timedelta(minutes=11), error_id="old", success=True)).attempt == 1
     assert plan(tried(timedelta(minutes=9), error_id="old", success=True)).attempt == 2

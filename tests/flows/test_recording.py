@@ -124,6 +124,19 @@ async def test_what_touched_nothing_is_not_undone(place: Place, error) -> None:
     assert only().status is OperationStatus.FAILED
 
 
+async def test_a_busy_environment_is_no_error_of_the_application(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    now = datetime.now(UTC)
+    assert open_stores().deployments.acquire_lease("test", "x", "stop", now, LEASE, runner=ELSEWHERE).acquired
+
+    with pytest.raises(EnvironmentBusyError):
+        await live(fail)
+
+    assert (only().status, only().details["error"]) == (OperationStatus.FAILED, "EnvironmentBusyError")
+    assert open_stores().errors.list("test") == []
+    assert open_stores().errors.tickets(environment="test") == []
+
+
 async def test_a_cancelled_operation_is_undone_to_the_end_and_recorded(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
     acting, undoing, undone = asyncio.Event(), asyncio.Event(), Undone()

@@ -338,3 +338,13 @@ def test_details_that_are_empty_are_null(stores: Stores) -> None:
     stores.deployments.begin(operation(details={}))
     with stores.databases["deployment_logs"].read() as connection:
         assert connection.exec_driver_sql("SELECT metadata FROM deployment_operations").scalar() is None
+
+
+def test_the_latest_operations_come_in_the_order_they_were_recorded_whatever_the_clocks_said(stores: Stores) -> None:
+    stores.deployments.begin(operation("prod-stop", operation_type=OperationType.STOP, started_at=NOON + MINUTE))
+    stores.deployments.begin(operation("prod-start"))
+    stores.deployments.begin(operation("prod-health", operation_type=OperationType.HEALTH_CHECK))
+
+    latest = stores.deployments.latest_recorded("prod")
+
+    assert [one.deployment_id for one in latest] == ["prod-start", "prod-stop"]

@@ -1,0 +1,33 @@
+"""Whether an environment is meant to run: what was wanted last decides, whatever came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from models.operations import Operation, OperationStatus, OperationType
+
+_REFUSED = frozenset({"EnvironmentBusyError", "BadInputError", "EnvironmentFileError", "NotFoundError",
+                      "PlanChangedError", "ReleaseError"})  # fmt: skip
+"""Failures that refuse an operation before it touches anything: the answer was no, so nothing new was wanted."""
+
+
+def meant_to_run(operations: Sequence[Operation]) -> bool:
+    """Whether the last of these operations that counts wants the environment to run; `operations` newest first.
+
+    An operation counts also where it was interrupted, cancelled or failed: a user wanted it. These do not count:
+    health checks; operations that wait for the environment; those that were refused before they touched anything
+    (the environment was busy, the input or the plan did not fit); and a start or restart that failed and was rolled
+    back, since the rollback restored what was wanted before it. Without any that counts it is meant to run.
+    """
+    counting = (one for one in operations if _counts(one))
+    last = next(counting, None)
+    return last is None or last.operation_type is not OperationType.STOP
+
+
+def _counts(operation: Operation) -> bool:
+    if operation.operation_type is OperationType.HEALTH_CHECK or operation.status is OperationStatus.PENDING:
+        return False
+    if operation.status is not OperationStatus.FAILED:
+        return True
+    rolled_back = "undone" in operation.details and "undo_failed" not in operation.details
+    return operation.details.get("error") not in _REFUSED and not rolled_back
