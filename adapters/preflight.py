@@ -20,7 +20,13 @@ import yaml
 from adapters.compose_cli import ComposeCli
 from adapters.docker_engine import DockerEngine
 from adapters.host import file_problem, port_holder, port_is_free, readable_by_all, sample_host, unwritable_by
-from adapters.secrets import missing_secrets, process_environment, secret_values, variables_of
+from adapters.secrets import (
+    missing_secrets,
+    process_environment,
+    secret_values,
+    variables_of,
+    withheld_variables,
+)
 from models.compose import Application, ComposeVariable, ImageFact, Mount, MountKind, PortHolder, ServiceDeclaration
 from models.environments import Environment
 from models.failures import EnginePermissionError, RoasError
@@ -50,8 +56,9 @@ async def gather_facts(environment: Environment, *, held_by: str | None = None) 
 
 
 async def _gather(environment: Environment, engine: DockerEngine, held_by: str | None) -> Facts:
-    known = variables_of(environment, os.environ)
-    compose = ComposeCli(environment, process_environment(environment, os.environ))
+    given = process_environment(environment, os.environ)
+    known, withheld = variables_of(environment, given), withheld_variables(environment, os.environ)
+    compose = ComposeCli(environment, given)
     local = environment.engine.startswith("unix://")
     (info, asked_at, host), version, declared, used = await asyncio.gather(
         _engine_and_host(engine, local=local),
@@ -64,7 +71,8 @@ async def _gather(environment: Environment, engine: DockerEngine, held_by: str |
         engine=info,
         compose_version=version,
         declared=declared,
-        missing_variables=tuple(name for name in environment.variables if not known.get(name)),
+        missing_variables=tuple(name for name in environment.variables if not known.get(name) and name not in withheld),
+        withheld_variables=withheld,
         missing_secrets=missing_secrets(environment),
         empty_variables=tuple(_empty(used, known)),
         host=host,

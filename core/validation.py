@@ -123,6 +123,7 @@ def _check_variables(facts: Facts) -> Iterator[Check]:
         _found("variables", _CRITICAL, f"Variable {name} is not set or empty.", f"Set {name}.", name)
         for name in facts.missing_variables
     ]
+    missing += [_withheld(facts, name) for name in facts.withheld_variables if name not in facts.missing_secrets]
     if facts.environment.variables or missing:
         yield from _or_passed("variables", missing, "All required variables are set.")
     secrets = [
@@ -133,7 +134,7 @@ def _check_variables(facts: Facts) -> Iterator[Check]:
         yield from _or_passed("secrets", secrets, "All secrets can be read.")
     if isinstance(facts.declared, Trouble):
         return
-    reported = set(facts.missing_variables) | set(facts.missing_secrets)
+    reported = {*facts.missing_variables, *facts.missing_secrets, *facts.withheld_variables}
     empty = [
         _found(
             "interpolation",
@@ -155,6 +156,16 @@ def _check_variables(facts: Facts) -> Iterator[Check]:
             finding = f"Variable {name} is not set, so the Compose files get an empty text in its place."
             empty.append(_found("interpolation", _WARNING, finding, fix, name))
     yield from _or_passed("interpolation", empty, "No variable is filled in with nothing.")
+
+
+def _withheld(facts: Facts, name: str) -> Check:
+    return _found(
+        "variables",
+        _CRITICAL if name in facts.environment.variables else _WARNING,
+        f"Variable {name} holds a credential of this control plane or its operator: no application gets it.",
+        "Use a variable of the application's own. For a cloud account's, name it under secrets of the environment.",
+        name,
+    )
 
 
 def _check_another_run(facts: Facts) -> Iterator[Check]:

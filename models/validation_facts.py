@@ -64,6 +64,7 @@ class Facts:
     compose_version: str | Trouble
     declared: Application | Trouble
     missing_variables: tuple[str, ...] = ()
+    withheld_variables: tuple[str, ...] = ()
     missing_secrets: dict[str, str] = field(default_factory=dict)
     empty_variables: tuple[ComposeVariable, ...] = ()
     sightings: tuple[Sighting, ...] = ()

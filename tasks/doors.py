@@ -46,7 +46,7 @@ def engine_of(environment: Environment) -> DockerEngine:
 def compose_of(environment: Environment, document: Mapping[str, Any] | None = None) -> ComposeCli:
     """Compose, with the variables and secrets this environment may see; of a release's document where one
     is given, else of the environment's files."""
-    return ComposeCli(environment, process_environment(environment, os.environ), document)
+    return ComposeCli(environment, process_environment(environment, os.environ, document), document)
 
 
 def known_applications() -> KnownApplications:

@@ -13,7 +13,7 @@ from prefect import task
 
 from adapters.docker_engine import DockerEngine, KeptContainer
 from adapters.fingerprints import Fingerprints
-from adapters.secrets import variables_of
+from adapters.secrets import process_environment, variables_of
 from core.releases import (
     IMAGES,
     Before,
@@ -107,7 +107,7 @@ async def look_at_release(
         facts = {name: engine.image(name) for name in {one.image for one in sightings}}
         held = {one.service: facts[one.image] for one in sightings}
         prints = Fingerprints(current_settings().data_dir)
-        known = variables_of(environment, os.environ)
+        known = variables_of(environment, process_environment(environment, os.environ))
         used = variables_in(template) | set(environment.variables) | {secret.name for secret in environment.secrets}
         return Release(
             release_id=release_id,

@@ -41,7 +41,8 @@ class Project:
 
     def kept(self, template: dict[str, Any], **variables: str) -> ComposeCli:
         """Compose run on a document in place of the files."""
-        return ComposeCli(self.environment, process_environment(self.environment, os.environ | variables), template)
+        given = process_environment(self.environment, os.environ | variables, template)
+        return ComposeCli(self.environment, given, template)
 
     def started(self, **variables: str) -> list[Sighting]:
         """Create and start everything; its containers as they are right after."""

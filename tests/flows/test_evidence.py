@@ -134,13 +134,13 @@ async def test_what_a_dependency_did_first_is_the_cause(place: Place) -> None:
 
 
 async def test_a_planted_secret_is_in_no_store_and_on_no_page(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ROAS_TEST_SECRET", SECRET)
+    monkeypatch.setenv("APP_TEST_SECRET", SECRET)
     place.declare(
-        f"base:\n  image: {IMAGE}\n  init: true\n  environment: [ROAS_TEST_SECRET]\n"
-        "  command: [sh, -c, 'echo login with $$ROAS_TEST_SECRET; sleep 600']\n"
-        "  healthcheck: {test: [CMD-SHELL, 'echo refused $$ROAS_TEST_SECRET password=hunter2hunter2; exit 1'], "
+        f"base:\n  image: {IMAGE}\n  init: true\n  environment: [APP_TEST_SECRET]\n"
+        "  command: [sh, -c, 'echo login with $$APP_TEST_SECRET; sleep 600']\n"
+        "  healthcheck: {test: [CMD-SHELL, 'echo refused $$APP_TEST_SECRET password=hunter2hunter2; exit 1'], "
         "interval: 300ms, timeout: 2s, retries: 2}\n",
-        secrets="[{name: ROAS_TEST_SECRET}]",
+        secrets="[{name: APP_TEST_SECRET}]",
     )
 
     operation, bundle = await failed(place, "base")

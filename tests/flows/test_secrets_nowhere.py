@@ -35,7 +35,7 @@ talker:
   image: {IMAGE}
   init: true
   env_file: [talker.env]
-  environment: {{TOKEN: "${{ROAS_PLANTED_TOKEN}}"}}
+  environment: {{TOKEN: "${{APP_PLANTED_TOKEN}}"}}
   volumes: ['./key:/run/key:ro']
   command:
     - sh
@@ -58,12 +58,12 @@ talker:
 BROKEN = f"""
 broken:
   image: {IMAGE}
-  command: ["/bin/${{ROAS_PLANTED_TOKEN}}"]
-  labels: {{secret: "${{ROAS_PLANTED_TOKEN}}"}}
+  command: ["/bin/${{APP_PLANTED_TOKEN}}"]
+  labels: {{secret: "${{APP_PLANTED_TOKEN}}"}}
 """
 PROBE = """{talker: {probe: {kind: command, command: [sh, -c, 'cat /run/key; printenv TOKEN; test -e /tmp/serves']}}}"""
 DECLARED = {
-    "secrets": "[{name: ROAS_PLANTED_TOKEN}, {name: PLANTED_KEY, file: key}]",
+    "secrets": "[{name: APP_PLANTED_TOKEN}, {name: PLANTED_KEY, file: key}]",
     "services": PROBE,
     "recovery": "{verify_timeout_seconds: 3}",
 }
@@ -78,7 +78,7 @@ class Roas:
         self.codes: dict[str, int] = {}
 
     def __call__(self, *words: str, stdin: str = "") -> int:
-        surroundings = os.environ | {"ROAS_PLANTED_TOKEN": FROM_VARIABLE, "COLUMNS": "400"}
+        surroundings = os.environ | {"APP_PLANTED_TOKEN": FROM_VARIABLE, "COLUMNS": "400"}
         done = subprocess.run(
             [ROAS, *words], input=stdin, capture_output=True, text=True, check=False, env=surroundings
         )

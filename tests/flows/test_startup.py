@@ -125,12 +125,12 @@ async def test_a_broken_compose_file_is_a_recorded_failure(place: Place) -> None
 
 
 async def test_a_missing_variable_stops_before_anything_is_touched(place: Place) -> None:
-    place.declare(well("base", environment="{TOKEN: '${ROAS_TEST_TOKEN:?needed}'}"), variables="[ROAS_TEST_TOKEN]")
+    place.declare(well("base", environment="{TOKEN: '${APP_TEST_TOKEN:?needed}'}"), variables="[APP_TEST_TOKEN]")
 
     data, reason = await failed_start(place)
 
     assert isinstance(data, OperationResult)
-    assert "ROAS_TEST_TOKEN" in reason
+    assert "APP_TEST_TOKEN" in reason
     assert place.containers() == []
 
 
