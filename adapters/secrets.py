@@ -13,8 +13,8 @@ from typing import Any
 from dotenv.main import DotEnv
 from dotenv.variables import parse_variables
 
-from adapters.private_files import MIB, read_regular
 from adapters.compose_sources import read_sources, variables_asked_for
+from adapters.private_files import MIB, read_regular
 from models.environments import Environment, Secret
 from models.failures import EnvironmentFileError
 
