@@ -13,6 +13,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from adapters.private_files import check_regular, read_regular
 from adapters.secrets import secret_values, variables_of
 from core.redaction import Redactor, secrets_among
 from models.compose import (
@@ -199,7 +200,8 @@ class ComposeCli:
             for number, file in enumerate(self._environment.compose_files):
                 copy = Path(folder, f"{number}-{file.name}")
                 # With its default a variable has colons, at which Compose would split a mount or a port.
-                copy.write_text(_without_defaults(file.read_text(encoding="utf-8"), known), encoding="utf-8")
+                text = _text_of(file)
+                copy.write_text(_without_defaults(text, known), encoding="utf-8")
                 files.append(str(copy))
             try:
                 template, _ = self._config("--no-interpolate", files=files)
@@ -245,6 +247,9 @@ class ComposeCli:
         if rendered is None and not files and self._template is not None and on_project:
             rendered = json.dumps(self._template)
         files = ["-"] if rendered is not None else files or [str(file) for file in self._environment.compose_files]
+        if on_project:
+            beside = (Path(self._folder(), ".env"),)
+            _check_files([*(Path(file) for file in files if file != "-"), *(self._environment.env_files or beside)])
         command = ["docker", "compose", *(self._project(files) if on_project else ()), *arguments]
         variables = {"PATH": os.defpath, **self._variables}
         try:
@@ -341,6 +346,30 @@ _ADVICE = (
         "Compare that field with the Compose file format.",
     ),
 )
+
+
+def _check_files(files: Sequence[Path]) -> None:
+    """Refuse what Compose would wait for, as a FIFO, or would read without an end, as a device."""
+    for file in files:
+        try:
+            check_regular(file)
+        except (FileNotFoundError, NotADirectoryError, PermissionError):
+            # Compose tells it in its own words, and may do without `.env`.
+            continue
+        except OSError as error:
+            raise _unusable(file, error) from error
+
+
+def _text_of(file: Path) -> str:
+    try:
+        return read_regular(file).decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise _unusable(file, error) from error
+
+
+def _unusable(file: Path, error: OSError | UnicodeDecodeError) -> ComposeError:
+    reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+    return ComposeError(f"File {file} cannot be used: {reason};", advice="give a text file of at most 1 MiB.")
 
 
 def _own_words(output: str) -> str:

@@ -13,10 +13,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from adapters.private_files import read_regular
+from adapters.yaml_files import parse_documents
 from models.environments import Environment
+from models.failures import EnvironmentFileError
 
 _READ_ALONGSIDE = frozenset({"env_file", "label_file"})
 _FILLED_IN = re.compile(r"[$~]|://")
@@ -49,7 +49,7 @@ def read_sources(environment: Environment) -> ComposeSources:
             continue
         # What an env_file holds is filled in too.
         texts.append(content.decode("utf-8", "replace"))
-        documents += [one for one in _parsed(content) or () if isinstance(one, dict)]
+        documents += [one for one in _parsed(content, file) or () if isinstance(one, dict)]
     return ComposeSources(tuple(texts), tuple(documents))
 
 
@@ -107,7 +107,7 @@ def files_read(environment: Environment) -> tuple[str, ...] | None:
         folders |= {file.parent}
         found |= {file, *(folder / ".env" for folder in folders)}
         try:
-            documents = _parsed(read_regular(file))
+            documents = _parsed(read_regular(file), file)
         except (OSError, ValueError):
             return None
         if documents is None:
@@ -127,11 +127,11 @@ def files_read(environment: Environment) -> tuple[str, ...] | None:
 
 
 @lru_cache(maxsize=32)
-def _parsed(content: bytes) -> tuple[Any, ...] | None:
+def _parsed(content: bytes, file: Path) -> tuple[Any, ...] | None:
     """The documents of a YAML file, None where it is not YAML; kept, since parsing costs far more than reading."""
     try:
-        return tuple(yaml.load_all(content, _Loader))
-    except (yaml.YAMLError, ValueError, RecursionError):
+        return tuple(parse_documents(content, file))
+    except EnvironmentFileError:
         return None
 
 
@@ -170,18 +170,3 @@ def _list(value: Any) -> list[Any]:
 
 def _texts(value: Any) -> Iterator[str]:
     yield from (str(one) for one in _list(value) if one is not None)
-
-
-class _Loader(yaml.SafeLoader):
-    """Reads YAML as Compose does: its own tags, such as !reset, say how to merge and are no values."""
-
-
-def _untagged(loader: _Loader, _tag: str, node: yaml.Node) -> Any:
-    if isinstance(node, yaml.MappingNode):
-        return loader.construct_mapping(node, deep=True)
-    if isinstance(node, yaml.SequenceNode):
-        return loader.construct_sequence(node, deep=True)
-    return node.value
-
-
-_Loader.add_multi_constructor("!", _untagged)

@@ -15,10 +15,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from adapters.yaml_files import read_document, read_documents
 from models.environments import Environment
 from models.failures import EnvironmentFileError
 
 _SUFFIXES = (".yaml", ".yml")
+_MISTAKES_SHOWN = 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 
@@ -114,40 +116,8 @@ def _find(name: str, directory: Path) -> Path:
     raise EnvironmentFileError(f"There is no environment {name!r} in {directory}.", advice=advice)
 
 
-class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; a person means neither."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if isinstance(key, str | int | float | bool) and key in seen:
-                raise yaml.MarkedYAMLError(problem=f"{key!r} is given twice", problem_mark=key_node.start_mark)
-            seen.add(key if isinstance(key, str | int | float | bool) else None)
-        return super().construct_mapping(node, deep)
-
-
 def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise EnvironmentFileError(
-            f"{path} cannot be read: {error}.", advice="It must be UTF-8 text that this user may read."
-        ) from error
-    loader = _UniqueKeyLoader(text)
-    try:
-        node = loader.get_single_node()
-        data = loader.construct_document(node) if node is not None else None
-    except yaml.MarkedYAMLError as error:
-        mark = error.problem_mark or error.context_mark
-        line = f":{mark.line + 1}" if mark is not None else ""
-        raise EnvironmentFileError(
-            f"{path}{line}: {error.problem or error.context}.", advice="The file must be valid YAML."
-        ) from error
-    except yaml.YAMLError as error:
-        raise EnvironmentFileError(f"{path}: {error}.", advice="The file must be valid YAML.") from error
-    finally:
-        loader.dispose()
+    node, data = read_document(path)
     if node is None or not isinstance(data, dict):
         raise EnvironmentFileError(
             f"{path}:1: an environment is a mapping of fields.",
@@ -157,12 +127,15 @@ def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
 
 
 def _refusal(path: Path, node: yaml.Node, error: ValidationError) -> EnvironmentFileError:
-    """Every mistake of the file in one error; values are never repeated, as one may be a password."""
+    """The mistakes of the file in one error; values are never repeated, as one may be a password."""
+    mistakes = error.errors(include_url=False, include_input=False)
     found = [
         (_line(node, mistake["loc"]), _field(node, mistake["loc"]), _words(mistake))
-        for mistake in error.errors(include_url=False, include_input=False)
+        for mistake in mistakes[:_MISTAKES_SHOWN]
     ]
     lines = [f"{path}:{line}: {field}: {words}" for line, field, words in sorted(found)]
+    if len(mistakes) > _MISTAKES_SHOWN:
+        lines.append(f"{path}: {len(mistakes) - _MISTAKES_SHOWN} more mistakes like these.")
     return EnvironmentFileError("\n".join(lines), advice="")
 
 
@@ -274,17 +247,17 @@ def _declared_name(paths: Sequence[Path]) -> str | None:
     """The `name` the last of the files gives; a name made of variables is left for a person to say."""
     for path in reversed(paths):
         try:
-            data = yaml.safe_load(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError):
+            documents = read_documents(path)
+        except EnvironmentFileError:
             # Compose reads the same file in a moment and says what is wrong with it in its own words.
             continue
-        if isinstance(data, dict) and isinstance(data.get("name"), str):
-            name: str = data["name"]
-            if "$" in name:
-                raise EnvironmentFileError(
-                    f"{path} makes its project name from a variable.", advice="Give the name with -p NAME."
-                )
-            return name
+        named = [one["name"] for one in documents if isinstance(one, dict) and isinstance(one.get("name"), str)]
+        if named and "$" in named[-1]:
+            raise EnvironmentFileError(
+                f"{path} makes its project name from a variable.", advice="Give the name with -p NAME."
+            )
+        if named:
+            return str(named[-1])
     return None
 
 

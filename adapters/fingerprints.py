@@ -11,11 +11,11 @@ from contextlib import suppress
 from pathlib import Path
 
 from adapters.host import content_hash
+from adapters.private_files import make_private_folder, read_regular
 from models.compose import Application, MountKind
 
 _KEY_FILE = "fingerprint.key"
 _KEY_BYTES = 32
-_LARGEST_FILE_BYTES = 16 * 1024 * 1024
 
 
 class Fingerprints:
@@ -27,11 +27,11 @@ class Fingerprints:
         Raises:
             OSError: The folder cannot be read or written.
         """
-        data_dir.mkdir(parents=True, exist_ok=True)
+        make_private_folder(data_dir)
         file = data_dir / _KEY_FILE
         if not file.exists():
             _make_key(file)
-        self._key = file.read_bytes()
+        self._key = read_regular(file)
 
     def of(self, content: str) -> str:
         """16 hex digits that change with the content."""
@@ -56,9 +56,6 @@ class Fingerprints:
 
     def _of_file(self, path: Path) -> dict[str, str]:
         try:
-            files = path.rglob("*") if path.is_dir() else [path]
-            if sum(one.stat().st_size for one in files if one.is_file()) > _LARGEST_FILE_BYTES:
-                return {}
             return {str(path): self.of(content_hash(path))}
         except OSError:
             return {}

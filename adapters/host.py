@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import resource
 import socket
 import stat
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 
 import psutil
 
+from adapters.private_files import MIB, read_regular
 from models.sightings import SystemSample
+
+_FILES_HASHED = 20_000
 
 
 def sample_host(path: Path, now: datetime) -> SystemSample:
@@ -108,19 +113,29 @@ def readable_by_all(path: Path) -> bool:
     return mode & wanted == wanted
 
 
-def content_hash(path: Path) -> str:
-    """A hash of a file's content, or of all files under a folder with their names.
+def content_hash(path: Path, *, at_most: int = 16 * MIB) -> str:
+    """A hash of a file's content, or of all regular files under a folder with their names.
 
     Raises:
-        OSError: Something of it cannot be read.
+        OSError: Something of it cannot be read, it is no regular file and no folder, or has more bytes or files
+            than configuration has.
     """
+    files = sorted(_files_below(path)) if path.is_dir() else [path]
+    if sum(file.stat().st_size for file in files) > at_most:
+        raise OSError(errno.EFBIG, "it is too large", str(path))
     digest = hashlib.sha256()
-    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
     for file in files:
         digest.update(str(file.relative_to(path)).encode() + b"\0")
-        with file.open("rb") as content:
-            digest.update(hashlib.file_digest(content, "sha256").digest())
+        digest.update(hashlib.sha256(read_regular(file, at_most=at_most)).digest())
     return digest.hexdigest()
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for number, one in enumerate(folder.rglob("*")):
+        if number >= _FILES_HASHED:
+            raise OSError(errno.EFBIG, "it holds too many files", str(folder))
+        if one.is_file():
+            yield one
 
 
 def _cpu_busy_seconds() -> float:

@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from adapters.compose_sources import files_read
 from adapters.fingerprints import Fingerprints
+from adapters.private_files import make_private_folder, read_regular
 from core.compose import outline_of
 from models.compose import Application
 from models.environments import Environment
@@ -119,7 +120,7 @@ _AS_JSON = TypeAdapter(_Known)
 
 def _write(file: Path, content: bytes) -> None:
     """Whole or not at all: another process may read it at this moment."""
-    file.parent.mkdir(parents=True, exist_ok=True)
+    make_private_folder(file.parent)
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=file.name, delete=False) as made:
         try:
             made.write(content)
@@ -131,11 +132,13 @@ def _write(file: Path, content: bytes) -> None:
 
 
 def _content(file: Path) -> str | None:
-    """The text of a file, None where there is none to be read."""
-    try:
-        return file.read_bytes().decode("utf-8", "surrogateescape")
-    except OSError:
-        return None
+    """The text of a file, of one too large its size and time of change; None where there is none to be read."""
+    with suppress(OSError, ValueError):
+        return read_regular(file).decode("utf-8", "surrogateescape")
+    with suppress(OSError, ValueError):
+        status = file.stat()
+        return f"{status.st_size} {status.st_mtime_ns}"
+    return None
 
 
 def _always_read(environment: Environment) -> tuple[str, ...]:

@@ -15,11 +15,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-import yaml
-
 from adapters.compose_cli import ComposeCli
 from adapters.docker_engine import DockerEngine
 from adapters.host import file_problem, port_holder, port_is_free, readable_by_all, sample_host, unwritable_by
+from adapters.private_files import MIB, read_regular
 from adapters.secrets import (
     missing_secrets,
     process_environment,
@@ -27,6 +26,7 @@ from adapters.secrets import (
     variables_of,
     withheld_variables,
 )
+from adapters.yaml_files import syntax_problem
 from models.compose import Application, ComposeVariable, ImageFact, Mount, MountKind, PortHolder, ServiceDeclaration
 from models.environments import Environment
 from models.failures import EnginePermissionError, RoasError
@@ -34,7 +34,6 @@ from models.sightings import EngineInfo, SystemSample
 from models.validation_facts import Facts, ImageWanted, MountWanted, PortWanted, Trouble
 
 _REGISTRY_SECONDS = 2.0
-_FILE_BYTES = 1024 * 1024
 _FILES_IN_FOLDER = 100
 _FILE_ENDINGS = frozenset({".conf", ".cfg", ".ini", ".json", ".toml", ".yaml", ".yml", ".env", ".sh", ".sql", ".pem"})
 _PROGRAM_FOLDERS = ("usr/local/sbin", "usr/local/bin", "usr/sbin", "usr/bin", "sbin", "bin", "opt/bin")
@@ -333,32 +332,34 @@ def _content_problems(path: Path, image: str) -> Iterator[str]:
         try:
             if "prometheus" in image and file.name.startswith("prometheus.y") and shutil.which("promtool"):
                 _check_with_promtool(file)
-            elif file.suffix == ".json":
-                json.loads(file.read_text(encoding="utf-8"))
-            elif file.suffix == ".toml":
-                tomllib.loads(file.read_text(encoding="utf-8"))
-            elif file.suffix in (".yaml", ".yml"):
-                for _ in yaml.parse(file.read_text(encoding="utf-8")):
-                    pass
-        except yaml.MarkedYAMLError as error:
-            # Its own text would quote the line, which may hold a password.
-            mark = error.problem_mark
-            where = f" in line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-            yield f"{file} does not parse: {error.problem}{where}"
-        except (ValueError, yaml.YAMLError, subprocess.SubprocessError) as error:
+            else:
+                _check_syntax(file)
+        except RecursionError:
+            yield f"{file} does not parse: its lists and mappings are too deep"
+        except (ValueError, subprocess.SubprocessError) as error:
             yield f"{file} does not parse: {' '.join(str(error).split())}"
         except OSError as error:
             yield f"{file} cannot be read: {error.strerror or error}"
 
 
+def _check_syntax(file: Path) -> None:
+    if file.suffix == ".json":
+        json.loads(read_regular(file).decode("utf-8"))
+    elif file.suffix == ".toml":
+        tomllib.loads(read_regular(file).decode("utf-8"))
+    elif file.suffix in (".yaml", ".yml") and (problem := syntax_problem(read_regular(file).decode("utf-8"))):
+        raise ValueError(problem)
+
+
 def _configuration_files(path: Path) -> Iterable[Path]:
     if path.is_file():
-        return [path] if path.stat().st_size <= _FILE_BYTES else []
+        return [path] if path.stat().st_size <= MIB else []
     found = []
     for folder, _, names in os.walk(path):
         for name in names:
             file = Path(folder, name)
-            if file.suffix in (".json", ".toml", ".yaml", ".yml") and file.stat().st_size <= _FILE_BYTES:
+            # A link may lead nowhere, and reading a FIFO never ends.
+            if file.suffix in (".json", ".toml", ".yaml", ".yml") and file.is_file() and file.stat().st_size <= MIB:
                 found.append(file)
         if len(found) >= _FILES_IN_FOLDER:
             break

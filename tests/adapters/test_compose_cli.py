@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from datetime import timedelta
 
 import pytest
 
+from adapters.compose_cli import ComposeCli
 from models.compose import (
     Application,
     ComposeVariable,
@@ -352,3 +354,23 @@ def test_a_grace_period_of_nothing_is_no_grace_and_an_undeclared_one_is_ten_seco
     services = make_project(text).compose().render().services
     assert services["a"].stop_grace_period == timedelta(0)
     assert services["b"].stop_grace_period == timedelta(seconds=10)
+
+
+@pytest.mark.parametrize("name", ["compose.yaml", ".env"])
+def test_a_fifo_a_device_or_too_large_a_file_is_refused_before_compose_reads_it(make_project: Make, name: str) -> None:
+    project = make_project("services: {bot: {image: IMAGE}}")
+    file = project.folder / name
+    file.unlink(missing_ok=True)
+    os.mkfifo(file)
+    compose = ComposeCli(project.environment, {})
+    with pytest.raises(ComposeError, match=f"{name} cannot be used: it is no regular file"):
+        compose.render()
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(ComposeError, match="no regular file"):
+        compose.render()
+    file.unlink()
+    file.write_bytes(b"#" * 3_500_000)
+    with pytest.raises(ComposeError, match="larger than") as caught:
+        compose.render()
+    assert "\n" not in str(caught.value)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
-from adapters.environment_files import environment_for_compose_files, environment_names, load_environment
+from adapters.environment_files import (
+    environment_for_compose_files,
+    environment_names,
+    load_environment,
+    read_environment,
+)
 from models.environments import HttpProbe
 from models.failures import EnvironmentFileError
 
@@ -158,3 +164,80 @@ def test_a_missing_compose_file_is_named(tmp_path: Path) -> None:
 def test_a_project_name_that_compose_would_refuse_is_refused(tmp_path: Path) -> None:
     with pytest.raises(EnvironmentFileError, match="-p NAME"):
         environment_for_compose_files([compose_file(tmp_path)], "Not A Name", cwd=tmp_path)
+
+
+def test_a_file_that_is_a_fifo_a_device_or_too_large_is_refused_in_one_line(tmp_path: Path) -> None:
+    file = tmp_path / "dev.yaml"
+    os.mkfifo(file)
+    with pytest.raises(EnvironmentFileError, match="no regular file"):
+        read_environment(file)
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(EnvironmentFileError, match="no regular file"):
+        read_environment(file)
+    file.unlink()
+    file.write_text("project: shop\n" + "# padding\n" * 350_000)
+    with pytest.raises(EnvironmentFileError, match=r"larger than 1,048,576 bytes") as caught:
+        read_environment(file)
+    assert "\n" not in str(caught.value)
+
+
+ALIASES = "".join(f"v{number}: &v{number} [{', '.join([f'*v{number - 1}'] * 10)}]\n" for number in range(1, 12))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("v0: &v0 [x]\n" + ALIASES, "more than 100,000 values", id="aliases that double"),
+        pytest.param("v0: &v0 {x: y}\n" + ALIASES.replace("[*", "{<<: [*").replace("]", "]}"), "values", id="merges"),
+        pytest.param("v0: &v0 [*v0]\n", "within what it names", id="an alias of itself"),
+        pytest.param(
+            "v0: &v0 [x]\n" + "".join(f"v{one}: &v{one} [*v{one - 1}]\n" for one in range(1, 2000)),
+            "100 levels deep",
+            id="depth by aliases",
+        ),
+        pytest.param("v: " + "[" * 3000 + "]" * 3000, "depth", id="3,000 nested lists"),
+        pytest.param("v: " + "{a: " * 500 + "}" * 500, "100 levels deep", id="500 nested mappings"),
+        pytest.param("\n".join(f"{' ' * one}v:" for one in range(1200)), "100 levels deep", id="1,200 nested blocks"),
+        pytest.param("project: shop\0\n", "control characters", id="NUL"),
+        pytest.param("v: 2026-99-99\n", "cannot be read as what", id="no such day"),
+        pytest.param(f"v: {'9' * 5000}\n", "cannot be read as what", id="a number of 5,000 digits"),
+        pytest.param("v: !!int x\n", "cannot be read as what", id="a wrong tag"),
+        pytest.param("v: !!timestamp x\n", "cannot be read as what", id="no timestamp"),
+        pytest.param("? [a]\n: b\n", "unhashable", id="a list as key"),
+        pytest.param("v: *none\n", "undefined alias", id="an alias of nothing"),
+        pytest.param("- a\n- b\n", "mapping of fields", id="a list"),
+        pytest.param("a: b\n---\nc: d\n", "document", id="two documents"),
+    ],
+)
+def test_hostile_yaml_is_refused_in_one_line(tmp_path: Path, text: str, said: str) -> None:
+    words = refusal(tmp_path, text)
+    assert said in words
+    assert "\n" not in words
+    assert str(tmp_path / "dev.yaml") in words
+
+
+def test_anchors_aliases_and_merges_are_understood(tmp_path: Path) -> None:
+    text = GOOD + "  web: &base\n    probe: {kind: http, port: 80, path: /}\n  api:\n    <<: *base\n"
+    environment = load_environment("dev", written(tmp_path, text))
+    assert environment.services["api"] == environment.services["web"]
+
+
+@pytest.mark.parametrize("text", ["name: x\0", "name: " + "[" * 3000, "v0: &v0 [x]\n" + ALIASES + "name: x\n"])
+def test_a_hostile_compose_file_gives_no_name_and_is_left_to_compose(tmp_path: Path, text: str) -> None:
+    (tmp_path / "compose.yaml").write_text(text)
+    environment = environment_for_compose_files([Path("compose.yaml")], "given", cwd=tmp_path)
+    assert environment.name == "given"
+    made = environment_for_compose_files([Path("compose.yaml")], cwd=tmp_path)
+    assert made.name == made.project != "x"
+
+
+def test_the_name_in_a_compose_file_with_tags_of_compose_is_found(tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("name: shop\nservices: {web: {ports: !reset []}}\n")
+    assert environment_for_compose_files([Path("compose.yaml")], cwd=tmp_path).name == "shop"
+
+
+def test_of_very_many_mistakes_the_first_are_shown_and_the_others_counted(tmp_path: Path) -> None:
+    words = refusal(tmp_path, GOOD + "".join(f"  s{number}: {{nonsense: 1}}\n" for number in range(10_000)))
+    assert len(words.splitlines()) == 21
+    assert "9980 more mistakes" in words

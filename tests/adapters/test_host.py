@@ -77,3 +77,18 @@ def test_a_hash_follows_the_content_and_the_names_of_a_folder(tmp_path: Path) ->
     (tmp_path / "sub" / "a").rename(tmp_path / "sub" / "b")
     assert len({first, second, content_hash(tmp_path)}) == 3
     assert content_hash(tmp_path / "sub" / "b") != second
+
+
+def test_a_hash_waits_for_no_fifo_reads_no_device_and_knows_a_limit(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("x" * 10)
+    before = content_hash(tmp_path)
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "zero").symlink_to("/dev/zero")
+    assert content_hash(tmp_path) == before
+    for path, said in (
+        (tmp_path / "fifo", "no regular file"),
+        (tmp_path / "zero", "no regular file"),
+        (tmp_path, "too large"),
+    ):
+        with pytest.raises(OSError, match=said):
+            content_hash(path, at_most=9)

@@ -199,6 +199,19 @@ async def test_a_broken_configuration_is_told_without_the_line_that_may_hold_a_p
     assert "it-is-hidden" not in found.finding
 
 
+async def test_a_fifo_a_device_and_a_link_to_nothing_among_configuration_are_passed_over(make_project: Make) -> None:
+    text = "services: {a: {image: IMAGE, command: FOREVER, volumes: ['./conf:/conf:ro']}}"
+    project = make_project(text)
+    folder = project.folder / "conf"
+    folder.mkdir()
+    os.mkfifo(folder / "fifo.json")
+    (folder / "zero.yaml").symlink_to("/dev/zero")
+    (folder / "gone.toml").symlink_to(folder / "nothing")
+    (folder / "deep.json").write_text("[" * 100_000)
+    (found,) = findings(await gather_facts(project.environment), "mounted_configuration")
+    assert "deep.json does not parse" in found.finding
+
+
 async def test_the_kernel_s_most_open_files_are_known_and_compared(make_project: Make) -> None:
     limit = "ulimits: {nofile: 2000000000}"
     facts = await gather_facts(

@@ -118,3 +118,12 @@ def _lives(process: int) -> bool:
     """Whether it runs; one that has ended may wait for somebody to ask after it."""
     stat = Path("/proc", str(process), "stat")
     return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_a_fifo_or_a_device_is_no_recovery_script(tmp_path: Path) -> None:
+    tmp_path.chmod(0o755)
+    os.mkfifo(tmp_path / "fifo", 0o755)
+    (tmp_path / "fifo").chmod(0o755)
+    for name in ("fifo", "/dev/zero"):
+        with pytest.raises(BadInputError):
+            find_script(tmp_path, name)
