@@ -9,17 +9,25 @@ make_secrets() {
     mkdir -p "$SECRETS"
     chmod 0700 "$SECRETS"
     local name
-    for name in sample_redis_password postgres_password redis_password grafana_password; do
-        _make_once "$name" ""
+    for name in sample_redis_password postgres_password messaging_password cache_password grafana_password; do
+        _make_once "$name" _random_password
     done
-    _make_once prefect_auth "roas:"
+    _make_once prefect_auth _random_login
+    _make_once prefect_encryption_key _random_fernet_key
 }
 
 _make_once() {
     local file="$SECRETS/$1"
     [ -s "$file" ] && return
     # Written aside first: an interrupted run leaves no half a password.
-    printf '%s%s' "$2" "$(od -An -N24 -tx1 /dev/urandom | tr -d ' \n')" >"$file.new"
+    "$2" >"$file.new"
     chmod 0444 "$file.new"
     mv "$file.new" "$file"
 }
+
+_random_password() { od -An -N24 -tx1 /dev/urandom | tr -d ' \n'; }
+
+_random_login() { printf 'roas:%s' "$(_random_password)"; }
+
+# 32 bytes in the URL-safe base64 that Fernet takes.
+_random_fernet_key() { head -c 32 /dev/urandom | base64 | tr '+/' '-_' | tr -d '\n'; }

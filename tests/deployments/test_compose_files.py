@@ -38,15 +38,54 @@ def services() -> list[tuple[Path, str]]:
 
 
 @pytest.mark.parametrize("file", [SAMPLE, CONTROL_PLANE], ids=["sample", "control plane"])
-def test_every_service_is_checked_limited_and_comes_back(file: Path) -> None:
+def test_every_service_is_checked_and_comes_back(file: Path) -> None:
     for name, service in rendered(file)["services"].items():
         if name not in ONE_SHOT:
             assert service["healthcheck"]["test"], name
             assert service["restart"] == "unless-stopped", name
-            if name != "grafana":
-                assert int(service["deploy"]["resources"]["limits"]["memory"]) > 0, name
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
+
+
+@pytest.mark.parametrize(("file", "name"), services(), ids=str)
+def test_every_container_has_limits_of_memory_processor_time_and_processes(file: Path, name: str) -> None:
+    limits = rendered(file)["services"][name]["deploy"]["resources"]["limits"]
+    assert 0 < int(limits["memory"]) <= 2 * 2**30
+    assert 0 < float(limits["cpus"]) <= 2
+    assert 0 < limits["pids"] <= 2048
+
+
+def networks_of(service: str) -> set[str]:
+    return set(rendered(CONTROL_PLANE)["services"][service].get("networks", {}))
+
+
+def services_in(network: str) -> set[str]:
+    return {name for name in rendered(CONTROL_PLANE)["services"] if network in networks_of(name)}
+
+
+def test_only_those_who_use_the_messages_share_a_network_with_them() -> None:
+    assert networks_of("messaging") == {"control"}
+    assert services_in("control") == {"postgres", "messaging", "server", "services"}
+    assert rendered(CONTROL_PLANE)["networks"]["control"]["internal"]
+    assert services_in("api") == {"server", "deploy"}
+    assert services_in("cache") == {"cache", "exporter"}
+    assert services_in("monitoring") == {"exporter", "prometheus", "grafana"}
+
+
+def test_the_password_of_the_cache_does_not_open_the_messages() -> None:
+    holders: dict[str, set[str]] = {}
+    for name, service in rendered(CONTROL_PLANE)["services"].items():
+        for secret in service.get("secrets", []):
+            holders.setdefault(secret["source"], set()).add(name)
+    assert holders["messaging_password"] == {"messaging", "server", "services"}
+    assert holders["cache_password"] == {"cache", "exporter", "worker"}
+    assert holders["prefect_encryption_key"] == {"server", "services"}
+
+
+def test_the_api_of_the_control_plane_is_closed_to_pages_of_other_origins() -> None:
+    environment = rendered(CONTROL_PLANE)["services"]["server"]["environment"]
+    assert environment["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4200"
+    assert environment["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
 
 
 @pytest.mark.parametrize("file", [SAMPLE, CONTROL_PLANE], ids=["sample", "control plane"])

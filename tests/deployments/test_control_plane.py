@@ -1,11 +1,9 @@
 from __future__ import annotations
 
-import base64
 import json
 import os
 import socket
 import subprocess
-import urllib.error
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -14,9 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 ROOT = Path(__file__).parents[2]
+MAKE_BLOCK = "from prefect.blocks.system import Secret; Secret(value='x').save('encrypted-for-tests', overwrite=True)"
 PORTS = ("UI", "METRICS", "CACHE", "PROMETHEUS", "WORKER")
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(600)]
@@ -49,14 +49,11 @@ class ControlPlane:
 
     def ask_server(self, path: str) -> Any:
         """Filter the server's objects of one kind, logged in."""
-        login = base64.b64encode((ROOT / ".secrets/prefect_auth").read_bytes()).decode()
-        request = urllib.request.Request(
-            f"http://127.0.0.1:{self.ports['UI']}/api{path}",
-            data=b"{}",
-            headers={"Authorization": f"Basic {login}", "Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=10) as answer:
-            return json.load(answer)
+        user, _, password = (ROOT / ".secrets/prefect_auth").read_text().partition(":")
+        with httpx.Client(base_url=f"http://127.0.0.1:{self.ports['UI']}/api", auth=(user, password)) as client:
+            token = client.get("/csrf-token", params={"client": "test"}).raise_for_status().json()["token"]
+            headers = {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
+            return client.post(path, json={}, headers=headers).raise_for_status().json()
 
 
 @pytest.fixture(scope="module")
@@ -80,11 +77,60 @@ def control_plane() -> Iterator[ControlPlane]:
 
 
 def test_the_server_answers_nobody_without_the_password(control_plane: ControlPlane) -> None:
-    request = urllib.request.Request(f"http://127.0.0.1:{control_plane.ports['UI']}/api/deployments/filter", data=b"{}")
-    with pytest.raises(urllib.error.HTTPError) as refused:
-        urllib.request.urlopen(request, timeout=10)
-    assert refused.value.code == 401
-    refused.value.close()
+    url = f"http://127.0.0.1:{control_plane.ports['UI']}/api/admin/version"
+    assert httpx.get(url).status_code == 401
+    assert httpx.get(url, auth=("roas", "wrong")).status_code == 401
+
+
+def test_the_server_refuses_what_a_page_of_another_origin_can_send(control_plane: ControlPlane) -> None:
+    url = f"http://127.0.0.1:{control_plane.ports['UI']}/api/deployments/filter"
+    user, _, password = (ROOT / ".secrets/prefect_auth").read_text().partition(":")
+    # A browser may add the login by itself; it cannot add the token.
+    foreign = {"Origin": "http://evil.example"}
+    answer = httpx.post(url, json={}, headers=foreign, auth=(user, password))
+    assert (answer.status_code, answer.json()) == (403, {"detail": "Missing CSRF token."})
+    asked = foreign | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
+    assert "access-control-allow-origin" not in httpx.options(url, headers=asked).headers
+
+
+def test_the_exporter_does_not_reach_the_messages(control_plane: ControlPlane) -> None:
+    script = "import socket, sys; socket.create_connection((sys.argv[1], 6379), 3)"
+
+    def reach(service: str, host: str) -> subprocess.CompletedProcess[str]:
+        return control_plane.compose("exec", "-T", service, "/opt/roas/bin/python", "-c", script, host)
+
+    assert reach("server", "messaging").returncode == 0
+    assert reach("exporter", "cache").returncode == 0
+    by_name = reach("exporter", "messaging")
+    assert "gaierror" in by_name.stderr
+    container = control_plane.compose("ps", "--quiet", "messaging").stdout.strip()
+    address = subprocess.run(
+        ["docker", "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", container],
+        capture_output=True, text=True, check=True,
+    ).stdout.strip()  # fmt: skip
+    assert reach("exporter", address).returncode != 0
+
+
+def test_the_password_of_the_cache_is_refused_by_the_messages(control_plane: ControlPlane) -> None:
+    def ping(password: str) -> str:
+        script = f"REDISCLI_AUTH={password} redis-cli --no-auth-warning ping"
+        done = control_plane.compose("exec", "-T", "messaging", "sh", "-c", script)
+        return done.stdout + done.stderr
+
+    assert "WRONGPASS" in ping((ROOT / ".secrets/cache_password").read_text())
+    assert "PONG" in ping((ROOT / ".secrets/messaging_password").read_text())
+
+
+def test_the_key_of_encrypted_blocks_is_not_in_the_database(control_plane: ControlPlane) -> None:
+    control_plane.compose("exec", "-T", "worker", "with-secrets", "python", "-c", MAKE_BLOCK)
+    question = (
+        "SELECT (SELECT count(*) FROM block_document WHERE name = 'encrypted-for-tests'), "
+        "(SELECT count(*) FROM configuration WHERE key = 'ENCRYPTION_KEY')"
+    )
+    asked = control_plane.compose(
+        *("exec", "-T", "postgres", "psql", "-h", "/tmp", "-U", "prefect", "-At", "-c", question)
+    )
+    assert asked.stdout.strip() == "1|0", asked.stderr
 
 
 def test_every_flow_of_every_environment_is_deployed(control_plane: ControlPlane) -> None:
@@ -123,5 +169,5 @@ def test_nothing_runs_as_root_but_the_socket_proxy(control_plane: ControlPlane) 
 def test_no_password_can_be_read_from_a_container_s_settings(control_plane: ControlPlane) -> None:
     names = control_plane.compose("ps", "--all", "--quiet").stdout.split()
     inspected = subprocess.run(["docker", "inspect", *names], capture_output=True, text=True, check=True).stdout
-    for name in ("postgres_password", "redis_password", "prefect_auth", "sample_redis_password"):
-        assert (ROOT / ".secrets" / name).read_text() not in inspected
+    for secret in (ROOT / ".secrets").iterdir():
+        assert secret.read_text() not in inspected, secret.name

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 
 ROOT = Path(__file__).parents[2]
 SETUP = ROOT / "deployments/setup"
@@ -79,14 +80,22 @@ def test_passwords_are_made_once_kept_from_others_and_never_shown(tmp_path: Path
     assert set(written) == {
         "sample_redis_password",
         "postgres_password",
-        "redis_password",
+        "messaging_password",
+        "cache_password",
         "grafana_password",
         "prefect_auth",
+        "prefect_encryption_key",
     }
+    Fernet(written.pop("prefect_encryption_key"))
     assert all(re.fullmatch(r"(roas:)?[0-9a-f]{48}", value) for value in written.values())
+    assert len(set(written.values())) == len(written)
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    # An older installation gets what it lacks and keeps what it has.
+    (folder / "cache_password").unlink()
     shell(script)
-    assert {file.name: file.read_text() for file in folder.iterdir()} == written
+    again = {file.name: file.read_text() for file in folder.iterdir() if file.name != "prefect_encryption_key"}
+    assert again.pop("cache_password") != written.pop("cache_password")
+    assert again == written
 
 
 def test_every_requirement_is_pinned_by_hash_and_no_index_is_named() -> None:
