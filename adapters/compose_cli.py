@@ -16,6 +16,7 @@ from typing import Any
 from adapters.private_files import check_regular, read_regular
 from adapters.secrets import secret_values, variables_of
 from core.redaction import Redactor, secrets_among
+from core.safe_text import printable
 from models.compose import (
     Application,
     ComposeVariable,
@@ -213,7 +214,7 @@ class ComposeCli:
     def _config(self, *options: str, files: Sequence[str] = ()) -> tuple[dict[str, Any], tuple[str, ...]]:
         out, err = self._run(["config", "--format", "json", *options], _QUICK, files=files)
         try:
-            return json.loads(out), _warnings(err)
+            return json.loads(out), _warnings(Redactor(self._secrets()).text(printable(err)))
         except json.JSONDecodeError as error:
             raise ComposeError(
                 "Compose gave a configuration that is not JSON.",
@@ -300,7 +301,7 @@ class ComposeCli:
 
     def _failure(self, subcommand: str, out: str, err: str) -> RoasError:
         redactor = Redactor(self._secrets())
-        words = redactor.text(_own_words(err or out))
+        words = redactor.text(_own_words(printable(err or out)))
         if re.search(r"cannot connect to the docker daemon|error during connect", words, re.IGNORECASE):
             return EngineUnreachableError(self._environment.engine)
         if re.search(r"permission denied while trying to connect", words, re.IGNORECASE):
@@ -311,7 +312,7 @@ class ComposeCli:
         advice = next((hint for text, hint in _ADVICE if re.search(text, words, re.IGNORECASE)), "")
         if "failed to solve: process" in words:
             # The step that failed says why on the other stream, where Compose shows the build's progress.
-            words = f"{words}; it said last: {redactor.text(_last_of_build(out))}"
+            words = f"{words}; it said last: {redactor.text(_last_of_build(printable(out)))}"
         return ComposeError(f"docker compose {subcommand} of {self._files()} failed: {words}", advice=advice)
 
 

@@ -29,6 +29,7 @@ from adapters.control_groups import sample_group
 from adapters.unix_http import UnixHttp
 from core.collection import uses_the_same
 from core.redaction import Redactor, secrets_among
+from core.safe_text import printable
 from models.compose import ImageFact, InjectedFile, NetworkFact, NetworkPlace, PortHolder
 from models.failures import (
     ContainerGoneError,
@@ -78,8 +79,9 @@ class DockerEngine:
     Nothing is asked before the first call, and an engine that was away is asked again at the next one.
     Every call has a time limit; threads may share one object.
 
-    No secret comes through this door: words of containers and of the engine are redacted before anybody sees
-    them, by the values it was told to conceal and by those its containers get in variables named like secrets.
+    No secret and no escape sequence comes through this door: words of containers and of the engine are made
+    printable and redacted before anybody sees them, by the values it was told to conceal and by those its
+    containers get in variables named like secrets.
     """
 
     def __init__(self, address: str) -> None:
@@ -120,7 +122,7 @@ class DockerEngine:
         return self._concealed
 
     def redact(self, text: str) -> str:
-        """The text without secrets."""
+        """The text without secrets, and without what a terminal would obey."""
         return self._redacted(text) if text else text
 
     def info(self) -> EngineInfo:
@@ -413,8 +415,8 @@ class DockerEngine:
                 host_ip=port.get("IP", ""),
                 protocol=port.get("Type", "tcp"),
                 container=container["Names"][0].removeprefix("/"),
-                project=container["Labels"].get(_PROJECT, ""),
-                service=container["Labels"].get(_SERVICE, ""),
+                project=printable(container["Labels"].get(_PROJECT, "")),
+                service=printable(container["Labels"].get(_SERVICE, "")),
             )
             for container in containers
             for port in container.get("Ports") or ()
@@ -662,7 +664,7 @@ class DockerEngine:
         labels = [f"{_PROJECT}={project}", *([f"{_SERVICE}={service}"] if service is not None else ())]
         with self._speaking("listing containers"):
             found = self._read("/containers/json", all=int(not running), filters=json.dumps({"label": labels}))
-        return {container["Id"]: container["Labels"].get(_SERVICE, "") for container in found}
+        return {container["Id"]: printable(container["Labels"].get(_SERVICE, "")) for container in found}
 
     def _sighting_or_none(self, container_id: str) -> Sighting | None:
         try:
@@ -802,7 +804,7 @@ def _secrets_of(told: dict[str, Any]) -> set[str]:
 
 def _remembering(redactor: Redactor) -> Callable[[str], str]:
     """The same few outputs of health checks are looked at again and again."""
-    return lru_cache(maxsize=512)(redactor.text)
+    return lru_cache(maxsize=512)(lambda text: redactor.text(printable(text)))
 
 
 def _sighting(told: dict[str, Any], now: datetime, redact: Callable[[str], str]) -> Sighting:
@@ -814,8 +816,8 @@ def _sighting(told: dict[str, Any], now: datetime, redact: Callable[[str], str])
     return Sighting(
         container_id=told["Id"],
         name=told["Name"].removeprefix("/"),
-        service=labels.get(_SERVICE, ""),
-        project=labels.get(_PROJECT, ""),
+        service=printable(labels.get(_SERVICE, "")),
+        project=printable(labels.get(_PROJECT, "")),
         number=int(labels.get(_NUMBER) or 1),
         image=config.get("Image", ""),
         image_id=told.get("Image", ""),
@@ -893,10 +895,10 @@ def _event(told: dict[str, Any]) -> ContainerEvent:
     return ContainerEvent(
         happened_at=datetime.fromtimestamp(nanoseconds // 1000 / 1e6, UTC),
         container_id=actor.get("ID", ""),
-        service=attributes.get(_SERVICE, ""),
-        project=attributes.get(_PROJECT, ""),
+        service=printable(attributes.get(_SERVICE, "")),
+        project=printable(attributes.get(_PROJECT, "")),
         action=told.get("Action", ""),
-        attributes={key: attributes[key] for key in _ATTRIBUTES if key in attributes},
+        attributes={key: printable(attributes[key]) for key in _ATTRIBUTES if key in attributes},
     )
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from flows import (
 )
 from flows.cli_options import as_json, bare_compose, named, of_environment, of_its_records, of_records
 from flows.cli_running import run_flow, show_answer
+from flows.terminal import echo
 from models.failures import BadInputError, RoasError
 from models.settings import current_settings
 
@@ -111,7 +113,7 @@ def status(environment: str | None, json_wanted: bool) -> None:
     from tasks.reading import read_damage, read_status
 
     for line in read_damage():
-        click.echo(f"roas: {line}", err=True)
+        echo(f"roas: {line}", err=True)
     show_answer(read_status(environment), json_wanted, show_status)
 
 
@@ -167,7 +169,7 @@ def metrics(port: int | None) -> None:
 
     settings = current_settings()
     at = port or settings.metrics_port
-    click.echo(f"metrics on http://{settings.metrics_host}:{at}/metrics   stop with Ctrl-C", err=True)
+    echo(f"metrics on http://{settings.metrics_host}:{at}/metrics   stop with Ctrl-C", err=True)
     serve_metrics(open_stores(), settings.metrics_host, at, settings)
 
 
@@ -177,7 +179,7 @@ def detect() -> None:
     from core.anomalies import detect_csv
 
     for line in detect_csv(sys.stdin):
-        click.echo(line)
+        echo(line)
 
 
 cli_monitoring.register(roas)
@@ -195,16 +197,18 @@ def main() -> None:
     try:
         roas.main(standalone_mode=False)
     except click.exceptions.Abort:
-        click.echo("stopped", err=True)
+        echo("stopped", err=True)
         sys.exit(130)
     except click.ClickException as error:
-        error.show()
+        shown = StringIO()
+        error.show(shown)
+        echo(shown.getvalue().rstrip(), err=True)
         sys.exit(error.exit_code)
     except BadInputError as error:
-        click.echo(f"roas: {error}", err=True)
+        echo(f"roas: {error}", err=True)
         sys.exit(2)
     except RoasError as error:
-        click.echo(f"roas: {error}", err=True)
+        echo(f"roas: {error}", err=True)
         sys.exit(1)
     except BrokenPipeError:
         # The reader of a pipe went away (`roas history | head`): nothing is wrong.

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from flows.cli_options import as_json, of_its_records, of_records
+from flows.terminal import echo
 from models.failures import BadInputError
 
 
@@ -50,7 +51,7 @@ def acknowledge(alert_id: str, note: str) -> None:
 
     if not take(alert_id, datetime.now(UTC), note):
         raise BadInputError(f"No alert {alert_id} waits to be taken;", advice="`roas alerts` shows those that do.")
-    click.echo(f"{alert_id} is yours")
+    echo(f"{alert_id} is yours")
 
 
 @click.command()
@@ -88,4 +89,4 @@ def report(environment: str, days: int, json_wanted: bool) -> None:
 
         return await flow(environment, days=days)
 
-    click.echo(run_flow(run))
+    echo(run_flow(run))

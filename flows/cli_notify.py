@@ -9,6 +9,7 @@ import click
 
 from flows.cli_options import as_json, named
 from flows.cli_running import run_flow, show_answer
+from flows.terminal import echo
 from models.failures import BadInputError, RoasError
 from models.notices import Channel
 from models.settings import current_settings
@@ -58,9 +59,9 @@ def add(kind: str, name: str) -> None:
         return await keep_channel(kind, name, address, parts.groups())
 
     block = run_flow(keep, quiet=True)
-    click.echo(f"{block} is kept on the Prefect server")
+    echo(f"{block} is kept on the Prefect server")
     file = current_settings().environments_dir / "ENV.yaml"
-    click.echo(f"next: write `notify: [{block}]` into {file}, then: roas notify test ENV")
+    echo(f"next: write `notify: [{block}]` into {file}, then: roas notify test ENV")
 
 
 @notify.command("list")
@@ -78,7 +79,7 @@ def list_channels(json_wanted: bool) -> None:
             try:
                 blocks = find_environment(name).notify
             except BadInputError as error:
-                click.echo(f"{name}: {str(error).splitlines()[0]}", err=True)
+                echo(f"{name}: {str(error).splitlines()[0]}", err=True)
                 continue
             for block in blocks:
                 named_by.setdefault(block, []).append(name)
@@ -89,10 +90,10 @@ def list_channels(json_wanted: bool) -> None:
 
 def _show(channels: list[Channel]) -> None:
     if not channels:
-        click.echo("nobody is told of anything; `roas notify add` keeps an address")
+        echo("nobody is told of anything; `roas notify add` keeps an address")
     for one in channels:
         used = f"hears of {', '.join(one.environments)}" if one.environments else "no environment names it"
-        click.echo(f"{one.block}: {used}{'' if one.kept else ', but it is not on the Prefect server'}")
+        echo(f"{one.block}: {used}{'' if one.kept else ', but it is not on the Prefect server'}")
 
 
 @notify.command("test")
@@ -117,6 +118,6 @@ def test(environment: str) -> None:
 
     told = run_flow(send, quiet=True)
     for block, trouble in told.items():
-        click.echo(f"{block}: {trouble or 'told'}")
+        echo(f"{block}: {trouble or 'told'}")
     if any(told.values()):
         raise RoasError("Not everybody could be told;", advice="`roas notify add` keeps an address anew.")

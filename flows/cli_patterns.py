@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from flows.cli_options import as_json
+from flows.terminal import echo, echo_json
 from models.errors_seen import Category, Pattern, Severity, Strategy, UnnamedGroup, Verdict
 from models.failures import BadInputError
 from models.settings import current_settings
@@ -48,7 +49,7 @@ def classify(text: str | None, json_wanted: bool) -> None:
                 f"Line {number} of standard input is not a JSON object with id and text;",
                 advice='each line looks like {"id": "1", "text": "bind: address already in use"}.',
             ) from error
-        click.echo(json.dumps({"id": identifier, **_answer(judge(str(message), patterns=known))}))
+        echo_json({"id": identifier, **_answer(judge(str(message), patterns=known))})
 
 
 @click.group()
@@ -155,10 +156,10 @@ def add_pattern(
     if complaints:
         raise BadInputError(f"Pattern {name} is not taken.", advice=" ".join(complaints))
     open_stores().errors.put_pattern(pattern)
-    click.echo(f"{name} is known: {category}, {strategy}")
+    echo(f"{name} is known: {category}, {strategy}")
     named = _name_open_errors(pattern)
     if named:
-        click.echo(f"{named} open {'error was' if named == 1 else 'errors were'} judged anew by it")
+        echo(f"{named} open {'error was' if named == 1 else 'errors were'} judged anew by it")
 
 
 @patterns.command("test")
@@ -177,7 +178,7 @@ def test_patterns(text: str, json_wanted: bool) -> None:
 def disable_pattern(name: str) -> None:
     """Do not use a pattern any more; an upgrade leaves it disabled."""
     _switch(name, enabled=False)
-    click.echo(f"{name} is disabled")
+    echo(f"{name} is disabled")
 
 
 @patterns.command("enable")
@@ -185,7 +186,7 @@ def disable_pattern(name: str) -> None:
 def enable_pattern(name: str) -> None:
     """Use a pattern again."""
     _switch(name, enabled=True)
-    click.echo(f"{name} is enabled")
+    echo(f"{name} is enabled")
 
 
 @patterns.command("remove")
@@ -198,12 +199,12 @@ def remove_pattern(name: str) -> None:
         raise BadInputError(f"{name} is one of ours;", advice=f"`roas patterns disable {name}` switches it off.")
     open_stores().errors.remove_pattern(name)
     _known_patterns()
-    click.echo(f"{name} is forgotten")
+    echo(f"{name} is forgotten")
 
 
 def _show(text: str, verdict: Verdict, json_wanted: bool) -> None:
     if json_wanted:
-        click.echo(json.dumps(_answer(verdict), indent=2))
+        echo_json(_answer(verdict), indent=2)
         return
     from flows.rendering import show_verdict
 

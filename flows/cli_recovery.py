@@ -12,6 +12,7 @@ import click
 
 from flows.cli_options import as_json, bare_compose, in_environment, named, of_environment, of_records
 from flows.cli_running import run_flow, show_answer
+from flows.terminal import echo
 from models.failures import BadInputError
 from models.recovery import Choice, Ticket, TicketEntry, TicketState
 from models.settings import current_settings
@@ -50,7 +51,7 @@ def watch(
         return await flow(name, compose_files=compose, act=not dry_run, hours=hours or _UNTIL_STOPPED)
 
     report = run_flow(run)
-    show_answer(report, json_wanted, lambda told: click.echo(f"{told.environment}: {told.events} events"))
+    show_answer(report, json_wanted, lambda told: echo(f"{told.environment}: {told.events} events"))
 
 
 @click.command()
@@ -109,9 +110,9 @@ def resolve(ticket_id: str, decision: str, note: str) -> None:
         raise BadInputError(f"Ticket {known.ticket_id} is already resolved.")
     choice, by = Choice(decision), getpass.getuser()
     if known.flow_run_id or choice.acts:
-        click.echo(run_flow(lambda: _decide(known, choice, note, by), quiet=True))
+        echo(run_flow(lambda: _decide(known, choice, note, by), quiet=True))
     else:
-        click.echo(_keep(known, choice, note, by))
+        echo(_keep(known, choice, note, by))
 
 
 async def _decide(ticket: Ticket, choice: Choice, note: str, by: str) -> str:
@@ -165,7 +166,7 @@ def pause(service: str | None, environment: str | None, duration: str | None, re
     until = None if duration is None else now + _duration(duration)
     open_stores().errors.pause(environment, service, until, reason, getpass.getuser(), now)
     end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until `roas unpause`"
-    click.echo(f"automatic recovery of {service or 'every service'} is off {end}: {reason}")
+    echo(f"automatic recovery of {service or 'every service'} is off {end}: {reason}")
 
 
 @click.command()
@@ -179,7 +180,7 @@ def unpause(service: str | None, environment: str | None) -> None:
     if not store.resume(environment, service):
         held = [f"{one.service or 'every service'} ({one.reason})" for one in store.pauses(datetime.now(UTC))]
         raise BadInputError(f"Nothing is paused by these words; paused now: {', '.join(held) or 'nothing'}.")
-    click.echo(f"automatic recovery of {service or 'every service'} is on again")
+    echo(f"automatic recovery of {service or 'every service'} is on again")
 
 
 def _duration(text: str) -> timedelta:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
@@ -12,7 +11,9 @@ from typing import Any
 
 import click
 
+from core.safe_text import printable
 from flows.cli_options import as_json
+from flows.terminal import echo, echo_json
 from models.failures import BadInputError
 from models.settings import current_settings
 from models.upkeep import ArchiveFile
@@ -38,7 +39,7 @@ def backup(folder: Path, json_wanted: bool) -> None:
         print_json(made)
         return
     sizes = ", ".join(f"{name} {size:,} bytes" for name, size in made.files.items())
-    click.echo(f"{made.folder} holds a backup, read back and whole: {sizes}; `roas restore {folder}` puts it back")
+    echo(f"{made.folder} holds a backup, read back and whole: {sizes}; `roas restore {folder}` puts it back")
 
 
 @click.command()
@@ -48,12 +49,12 @@ def restore(folder: Path) -> None:
     from adapters.stores.backup import restore as put_back
 
     made = put_back(current_settings(), folder, _tell)
-    click.echo(f"the stores are those of {made.made_at:%Y-%m-%d %H:%M:%S} UTC again")
+    echo(f"the stores are those of {made.made_at:%Y-%m-%d %H:%M:%S} UTC again")
 
 
 def _tell(what: str) -> None:
     """Say what is being done where a person reads it, and no program that reads the answer does."""
-    click.echo(what, err=True)
+    echo(what, err=True)
 
 
 @click.group()
@@ -146,16 +147,18 @@ def _print_rows(rows: Iterable[dict[str, Any]], shape: str) -> None:
     writer = None
     for row in rows:
         if shape == "json":
-            click.echo(json.dumps(row, default=_plain))
+            echo_json(row, default=_plain)
             continue
         if writer is None:
             writer = csv.DictWriter(sys.stdout, fieldnames=list(row))
             writer.writeheader()
-        writer.writerow({name: _plain(value) if isinstance(value, datetime) else value for name, value in row.items()})
+        writer.writerow(
+            {name: value if isinstance(value, int | float) else _plain(value) for name, value in row.items()}
+        )
 
 
 def _plain(value: object) -> str:
-    return value.isoformat() if isinstance(value, datetime) else str(value)
+    return value.isoformat() if isinstance(value, datetime) else printable("" if value is None else str(value))
 
 
 @archive.command("restore")
@@ -169,8 +172,8 @@ def restore_archive(names: tuple[str, ...]) -> None:
     stores = open_stores()
     for one in owners_first(_archives(names, None)):
         back = put_back(stores, one)
-        click.echo(f"{one.path.name}: {back:,} rows are back in {one.table}, {one.rows - back:,} were there")
-    click.echo("They are old, so the next life cycle takes them out again; ROAS_KEEP_..._DAYS says how long rows stay.")
+        echo(f"{one.path.name}: {back:,} rows are back in {one.table}, {one.rows - back:,} were there")
+    echo("They are old, so the next life cycle takes them out again; ROAS_KEEP_..._DAYS says how long rows stay.")
 
 
 def _archives(names: Sequence[str], store: str | None) -> list[ArchiveFile]:

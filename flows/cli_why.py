@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from flows.cli_options import as_json
+from flows.terminal import echo
 
 
 def register(group: click.Group) -> None:
@@ -33,7 +34,7 @@ def why(deployment_id: str | None, evidence: bool, json_wanted: bool) -> None:
         if json_wanted:
             print_json(kept)
         else:
-            click.echo(page(kept) or f"No evidence was kept of {explanation.deployment_id}.")
+            echo(page(kept) or f"No evidence was kept of {explanation.deployment_id}.")
     elif json_wanted:
         from flows.rendering import print_json
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
+
+from core.safe_text import printable
 
 _COLOURS = {
     "healthy": "green",
@@ -22,8 +26,17 @@ _COLOURS = {
     "critical": "red",
     "stopped": "dim",
 }
+
+
+class _SafeConsole(Console):
+    """A console whose texts, also those in tables, hold nothing that the terminal would obey."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
 # Into a file or a pipe, lines are as long as they are; on a terminal they fit it.
-console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+console = _SafeConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def say(line: str) -> None:

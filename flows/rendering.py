@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-import click
 from rich.markup import escape
 
 from flows.console import after, ago, coloured, console, make_table, moment, say, seconds, size
 from flows.rendering_monitoring import show_scores
+from flows.terminal import echo_json
 from models.errors_seen import Pattern, UnnamedGroup, Verdict
 from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
@@ -25,7 +24,7 @@ from models.validation import Check, CheckSeverity, ValidationResult
 
 def print_json(value: object) -> None:
     """Our values as one JSON document; times as ISO 8601 in UTC."""
-    click.echo(json.dumps(_plain(value), indent=2, default=str))
+    echo_json(_plain(value), indent=2)
 
 
 def show_deployment(story: DeploymentStory) -> None:

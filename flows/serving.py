@@ -10,11 +10,10 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
-import click
-
 from adapters.environment_files import environment_names
 from adapters.host import port_is_free
 from flows.embedded import RUN_SETTINGS, server_environment, wait_for_api
+from flows.terminal import echo
 from models.failures import BadInputError
 from models.settings import Settings
 
@@ -51,11 +50,11 @@ def serve_all(settings: Settings) -> None:
     os.environ["PREFECT_UI_API_URL"] = url
     for name, value in (RUN_SETTINGS | _RUNNER_SETTINGS).items():
         os.environ.setdefault(name, value)
-    click.echo(f"Prefect server starting; its files and server.log are in {home}")
+    echo(f"Prefect server starting; its files and server.log are in {home}")
     server = threading.Thread(target=_serve_api, args=(settings.server_port, home), name="prefect-api", daemon=True)
     server.start()
     wait_for_api()
-    click.echo(f"Prefect UI: {url.removesuffix('/api')}   environments: {', '.join(names)}   stop with Ctrl-C")
+    echo(f"Prefect UI: {url.removesuffix('/api')}   environments: {', '.join(names)}   stop with Ctrl-C")
     _reconcile()
     _serve_deployments(names)
 

@@ -2,20 +2,37 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 import click
+
+from core.safe_text import printable
 
 _BEGAN = time.monotonic()
 _OF_THE_ENGINE = ("prefect", "prefect.flow_runs", "prefect.task_runs", "APILogWorker", "EventsWorker")
 
 
-def narrate(sentence: str) -> None:
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text that is no markup; what a terminal would obey in it is made visible. Nothing else prints it."""
+    click.echo(printable(text), err=err)  # noqa: TID251 - the one place
+
+
+def echo_json(value: object, *, indent: int | None = None, default: Callable[[Any], Any] = str) -> None:
+    """Print a value as one JSON document in ASCII, in which every other character is escaped."""
+    # The JSON module leaves DEL as it is.
+    text = json.dumps(value, indent=indent, default=default).replace("\x7f", r"\u007f")
+    click.echo(text)  # noqa: TID251 - what `printable` writes is no JSON
+
+
+def narrate(sentence: str, colour: str | None = None) -> None:
     """Print one line of progress on standard error, so that standard output stays the result."""
-    click.echo(click.style(f"{time.monotonic() - _BEGAN:6.1f} s  ", dim=True) + sentence, err=True)
+    began = click.style(f"{time.monotonic() - _BEGAN:6.1f} s  ", dim=True)
+    click.echo(began + click.style(printable(sentence), fg=colour), err=True)  # noqa: TID251 - styled after that
 
 
 def send_log() -> None:
@@ -64,4 +81,4 @@ class _Narrator(logging.Handler):
         colour = {logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno)
         # Whoever read this may have gone (`roas start 2>&1 | head`): that must not end what goes on.
         with suppress(OSError):
-            narrate(click.style(record.getMessage(), fg=colour))
+            narrate(record.getMessage(), colour)

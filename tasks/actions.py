@@ -15,6 +15,7 @@ from adapters.docker_engine import DockerEngine
 from adapters.scripts import find_script, run_script
 from core.actions import Dangling, Situation, all_made_since, left_to_restart
 from core.releases import is_there, to_go_back_to
+from core.safe_text import printable
 from models.compose import Application, InjectedFile, NetworkFact
 from models.environments import Environment
 from models.failures import ActionRefusedError, BadInputError
@@ -295,7 +296,7 @@ async def run_script_step(around: Surroundings, step: PlannedStep, attempt_id: s
         settings = current_settings()
         script = find_script(settings.recovery_dir, step.targets[0])
         said = run_script(script, around.facts, limit=SCRIPT_LIMIT, user=settings.script_user)
-        return f"{script.name}: {redactor_of(around.environment).text(said)}"
+        return f"{script.name}: {redactor_of(around.environment).text(printable(said))}"
 
     return await asyncio.to_thread(run)
 
