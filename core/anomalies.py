@@ -286,8 +286,8 @@ def detect_csv(lines: Iterable[str]) -> Iterator[str]:
 
     An empty timestamp is allowed. Raises BadInputError naming the line that cannot be used.
     """
-    rows = csv.reader(lines)
-    header = [name.strip().lstrip("\ufeff") for name in next(rows, [])]
+    rows = _numbered_rows(lines)
+    header = [name.strip().lstrip("\ufeff") for name in next(rows, (1, []))[1]]
     if header != ["timestamp", "value"]:
         raise BadInputError(
             f"Line 1 should be the header 'timestamp,value', not {','.join(header)!r};",
@@ -295,16 +295,27 @@ def detect_csv(lines: Iterable[str]) -> Iterator[str]:
         )
     yield "timestamp,value,anomaly_score"
     detector = Detector()
-    for row in rows:
+    for number, row in rows:
         if not row:
             continue
         if len(row) != len(header):
             raise BadInputError(
-                f"Line {rows.line_num} has {len(row)} columns instead of 2;",
+                f"Line {number} has {len(row)} columns instead of 2;",
                 advice="give one timestamp and one value a line.",
             )
-        score = detector.update(_time(row[0], rows.line_num), _number(row[1], rows.line_num))
+        score = detector.update(_time(row[0], number), _number(row[1], number))
         yield f"{row[0]},{row[1]},{score.value:.6f}"
+
+
+def _numbered_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
+    rows = csv.reader(lines)
+    try:
+        for row in rows:
+            yield rows.line_num, row
+    except csv.Error as error:
+        raise BadInputError(
+            f"Line {rows.line_num} is not CSV: {error};", advice="give one timestamp and one value a line."
+        ) from error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

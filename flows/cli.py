@@ -5,10 +5,8 @@ Imports are inside the commands: the engine takes seconds to import, and most co
 
 from __future__ import annotations
 
-import os
 import sys
 from datetime import UTC, datetime
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +22,28 @@ from flows import (
     cli_stores,
     cli_why,
 )
-from flows.cli_options import as_json, bare_compose, named, of_environment, of_its_records, of_records
+from flows.cli_exit import run_command
+from flows.cli_options import (
+    as_json,
+    bare_compose,
+    input_lines,
+    named,
+    of_environment,
+    of_its_records,
+    of_records,
+    read_input,
+)
 from flows.cli_running import run_flow, show_answer
 from flows.terminal import echo
-from models.failures import BadInputError, RoasError
+from models.failures import BadInputError
 from models.settings import current_settings
 
+_EXIT_CODES = """Exit codes: 0 done; 1 the operation failed, or something is wrong; 2 an argument, option, variable or
+file cannot be used; 3 a mistake of roas itself, whose traceback is in the log file that it names; 130 stopped by
+Ctrl-C."""
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EXIT_CODES)
 @click.version_option(package_name="roas-ops", message="roas %(version)s")
 def roas() -> None:
     """Deploy, watch and repair Docker Compose applications, and keep the story.
@@ -70,7 +82,7 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
     """Hand an error (TEXT, or - to read it from standard input) to error recovery."""
     from flows.rendering import show_recovery
 
-    said = sys.stdin.read() if text == "-" else text
+    said = read_input() if text == "-" else text
     if not said.strip():
         raise BadInputError("The error's text is empty;", advice="give the message as it was printed.")
     name, _ = named(environment, (), None)
@@ -178,7 +190,7 @@ def detect() -> None:
     """Score a series for anomalies: CSV timestamp,value in; timestamp,value,anomaly_score out."""
     from core.anomalies import detect_csv
 
-    for line in detect_csv(sys.stdin):
+    for line in detect_csv(input_lines()):
         echo(line)
 
 
@@ -193,23 +205,5 @@ cli_why.register(roas)
 
 
 def main() -> None:
-    """Run `roas`; a failure is one clear line on standard error and exit code 1, bad input exit code 2."""
-    try:
-        roas.main(standalone_mode=False)
-    except click.exceptions.Abort:
-        echo("stopped", err=True)
-        sys.exit(130)
-    except click.ClickException as error:
-        shown = StringIO()
-        error.show(shown)
-        echo(shown.getvalue().rstrip(), err=True)
-        sys.exit(error.exit_code)
-    except BadInputError as error:
-        echo(f"roas: {error}", err=True)
-        sys.exit(2)
-    except RoasError as error:
-        echo(f"roas: {error}", err=True)
-        sys.exit(1)
-    except BrokenPipeError:
-        # The reader of a pipe went away (`roas history | head`): nothing is wrong.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Run `roas` and end the process; flows/cli_exit.py says with which exit code."""
+    sys.exit(run_command(roas))

@@ -7,7 +7,7 @@ import sys
 
 import click
 
-from flows.cli_options import as_json, named
+from flows.cli_options import as_json, named, read_input
 from flows.cli_running import run_flow, show_answer
 from flows.terminal import echo
 from models.failures import BadInputError, RoasError
@@ -43,9 +43,8 @@ def add(kind: str, name: str) -> None:
     """Keep a webhook's address, encrypted, on the Prefect server. It is asked for, or read from standard input."""
     if not re.fullmatch("[a-z0-9-]+", name):
         raise BadInputError(f"{name!r} is no name for it;", advice="use small letters, digits and dashes.")
-    asked = (
-        click.prompt("Address of the webhook", hide_input=True, err=True) if sys.stdin.isatty() else sys.stdin.read()
-    )
+    typed = sys.stdin is not None and sys.stdin.isatty()
+    asked = click.prompt("Address of the webhook", hide_input=True, err=True) if typed else read_input()
     address = str(asked).strip()
     if not (parts := _ADDRESSES[kind].fullmatch(address)):
         # The address is not repeated: whoever has it may write there.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 import click
 
@@ -12,6 +17,75 @@ from models.failures import BadInputError
 from models.settings import current_settings
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = timedelta(days=3650)
+_MIB = 1024 * 1024
+
+
+class Number(click.FloatRange):
+    """A number of a range, and no NaN, which click finds in every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or click's complaint."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+def duration(text: str) -> timedelta:
+    """How long, such as 30m, 2h or 1d; at most ten years.
+
+    Raises:
+        BadParameter: It is none, or longer.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text.strip())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a duration; write a number and s, m, h or d, such as 2h.")
+    length = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    if length > _LONGEST:
+        raise click.BadParameter(f"{text!r} is longer than {_LONGEST.days} days.")
+    return length
+
+
+def read_input() -> str:
+    """All of standard input; bytes that are no UTF-8 become U+FFFD, as in a container's log.
+
+    Raises:
+        BadInputError: It is closed, or larger than 1 MiB.
+    """
+    text = _standard_input().read(_MIB + 1)
+    if len(text) > _MIB:
+        raise BadInputError("Standard input is larger than 1 MiB;", advice="give less of it.")
+    return _storable(text)
+
+
+def input_lines() -> Iterator[str]:
+    """The lines of standard input, read as by `read_input`, each of at most 1 MiB.
+
+    Raises:
+        BadInputError: It is closed, or a line is longer.
+    """
+    stream = _standard_input()
+    for number, line in enumerate(iter(lambda: stream.readline(_MIB + 1), ""), start=1):
+        if len(line) > _MIB:
+            raise BadInputError(f"Line {number} of standard input is longer than 1 MiB;", advice="give shorter lines.")
+        yield line
+
+
+def _standard_input() -> TextIO:
+    if sys.stdin is None:
+        raise BadInputError("Standard input is closed;", advice="pipe the text in, or give it as an argument.")
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    return sys.stdin
+
+
+def _storable(text: str) -> str:
+    """The text without NUL, which PostgreSQL cannot keep."""
+    return text.replace("\0", "\ufffd")
+
 
 as_json = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")
 of_environment = click.argument("environment", required=False, metavar="[ENV]")
@@ -40,7 +114,7 @@ in_environment = click.option("--env", "environment", help="Only in this environ
 waiting = click.option(
     "--wait",
     "wait_seconds",
-    type=click.FloatRange(0, 86_400),
+    type=Number(0, 86_400),
     default=0.0,
     metavar="SECONDS",
     help="Wait so long for another operation on the environment to end, instead of being refused.",
@@ -68,15 +142,10 @@ def named(environment: str | None, files: tuple[Path, ...], project: str | None)
     if environment is not None:
         if project is not None:
             raise BadInputError("-p goes with -f: an environment's file names its own project.")
-        from adapters.environment_files import environment_names
+        from adapters.environment_files import load_environment
 
-        known = environment_names(current_settings().environments_dir)
-        if environment not in known:
-            raise BadInputError(
-                f"There is no environment {environment!r} in {current_settings().environments_dir};",
-                advice=f"known are: {', '.join(known) or 'none'}.",
-            )
-        return environment, None
+        # Read in full: a mistake in the file is told before a server is started for the run.
+        return load_environment(environment, current_settings().environments_dir).name, None
     from adapters.environment_files import environment_for_compose_files
 
     made_up = environment_for_compose_files(list(files), project=project, cwd=Path.cwd())

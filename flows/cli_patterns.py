@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from flows.cli_options import as_json
+from flows.cli_options import as_json, input_lines
 from flows.terminal import echo, echo_json
 from models.errors_seen import Category, Pattern, Severity, Strategy, UnnamedGroup, Verdict
 from models.failures import BadInputError
@@ -38,18 +37,19 @@ def classify(text: str | None, json_wanted: bool) -> None:
     if text is not None:
         _show(text, judge(text, patterns=known), json_wanted)
         return
-    for number, line in enumerate(sys.stdin, start=1):
+    for number, line in enumerate(input_lines(), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            identifier, message = row["id"], row["text"]
-        except (ValueError, TypeError, KeyError) as error:
+            # JSON can name halves of characters, which are no text.
+            identifier, message = row["id"], str(row["text"]).encode("utf-8", "replace").decode()
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise BadInputError(
                 f"Line {number} of standard input is not a JSON object with id and text;",
                 advice='each line looks like {"id": "1", "text": "bind: address already in use"}.',
             ) from error
-        echo_json({"id": identifier, **_answer(judge(str(message), patterns=known))})
+        echo_json({"id": identifier, **_answer(judge(message, patterns=known))})
 
 
 @click.group()

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import getpass
-import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
-from flows.cli_options import as_json, bare_compose, in_environment, named, of_environment, of_records
+from flows.cli_options import (
+    Number,
+    as_json,
+    bare_compose,
+    duration,
+    in_environment,
+    named,
+    of_environment,
+    of_records,
+)
 from flows.cli_running import run_flow, show_answer
 from flows.terminal import echo
 from models.failures import BadInputError
@@ -18,8 +26,6 @@ from models.recovery import Choice, Ticket, TicketEntry, TicketState
 from models.settings import current_settings
 
 _UNTIL_STOPPED = 24 * 365.0
-
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 
 def register(group: click.Group) -> None:
@@ -31,7 +37,9 @@ def register(group: click.Group) -> None:
 @click.command()
 @of_environment
 @bare_compose
-@click.option("--hours", type=click.FloatRange(min=0, min_open=True), help="How long; without it until Ctrl-C.")
+@click.option(
+    "--hours", type=Number(min=0, max=_UNTIL_STOPPED, min_open=True), help="How long; without it until Ctrl-C."
+)
 @click.option("--dry-run", is_flag=True, help="Record what is wrong; do nothing about it.")
 @as_json
 def watch(
@@ -156,14 +164,20 @@ def _keep(ticket: Ticket, choice: Choice, note: str, by: str) -> str:
 @click.command()
 @click.argument("service", required=False)
 @in_environment
-@click.option("--for", "duration", help="How long, such as 30m, 2h or 1d; without it until `roas unpause`.")
+@click.option(
+    "--for",
+    "length",
+    type=duration,
+    metavar="DURATION",
+    help="How long, such as 30m, 2h or 1d; without it until `roas unpause`.",
+)
 @click.option("--reason", required=True, help="Why; shown to whoever wonders.")
-def pause(service: str | None, environment: str | None, duration: str | None, reason: str) -> None:
+def pause(service: str | None, environment: str | None, length: timedelta | None, reason: str) -> None:
     """Switch automatic recovery off, everywhere or for SERVICE; detection goes on."""
     from tasks.stores import open_stores
 
     now = datetime.now(UTC)
-    until = None if duration is None else now + _duration(duration)
+    until = None if length is None else now + length
     open_stores().errors.pause(environment, service, until, reason, getpass.getuser(), now)
     end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until `roas unpause`"
     echo(f"automatic recovery of {service or 'every service'} is off {end}: {reason}")
@@ -181,10 +195,3 @@ def unpause(service: str | None, environment: str | None) -> None:
         held = [f"{one.service or 'every service'} ({one.reason})" for one in store.pauses(datetime.now(UTC))]
         raise BadInputError(f"Nothing is paused by these words; paused now: {', '.join(held) or 'nothing'}.")
     echo(f"automatic recovery of {service or 'every service'} is on again")
-
-
-def _duration(text: str) -> timedelta:
-    match = re.fullmatch(r"(\d+)([smhd])", text.strip())
-    if match is None:
-        raise BadInputError(f"{text!r} is not a duration;", advice="write a number and s, m, h or d, such as 2h.")
-    return timedelta(seconds=int(match[1]) * _UNITS[match[2]])

@@ -114,7 +114,7 @@ def list_archives(names: tuple[str, ...], store: str | None, json_wanted: bool) 
 @click.option("--column", "columns", multiple=True, help="Only this column; may be given several times.")
 @click.option("--since", help="Only rows from this moment on (UTC), such as 2026-01-31 or 2026-01-31T12:00.")
 @click.option("--until", help="Only rows before this moment.")
-@click.option("--limit", type=click.IntRange(min=1), help="So many rows at most.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000_000), help="So many rows at most.")
 @click.option("--format", "shape", type=click.Choice(["json", "csv"]), default="json", show_default=True)
 def query_archive(
     name: str,

@@ -6,13 +6,21 @@ import os
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
-from pydantic import Field
+from pydantic import Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from models.failures import BadInputError
 from models.retention import MIB, RetentionPolicy
 
 _PREFIX = "ROAS_"
+_MAY_HOLD_A_PASSWORD = ("redis_url", "stores_url")
+_SHOWN = 60
+_CENTURY = 36_500
+_PEBIBYTE = 1024**3
+"""In MiB."""
 
 
 class Settings(BaseSettings):
@@ -38,20 +46,39 @@ class Settings(BaseSettings):
     redis_password_file: Path | None = Field(
         default=None, description="File that holds the cache's password, so that no URL carries it."
     )
-    metrics_port: int = Field(default=9108, description="Where the exporter listens.")
+    metrics_port: int = Field(default=9108, ge=1, le=65535, description="Where the exporter listens.")
     metrics_host: str = Field(default="127.0.0.1", description="Address the exporter listens on.")
-    keep_monitoring_days: float = Field(default=90, gt=0, description="How long samples and answers of probes stay.")
-    keep_errors_days: float = Field(default=30, gt=0, description="How long errors stay once they are resolved.")
-    keep_deployments_days: float = Field(default=180, gt=0, description="How long operations that went well stay.")
-    keep_failed_days: float = Field(default=360, gt=0, description="How long operations that failed stay.")
-    keep_runs_days: float = Field(default=30, gt=0, description="How long Prefect's record of a run stays.")
+    keep_monitoring_days: float = Field(
+        default=90, gt=0, le=_CENTURY, description="How long samples and answers of probes stay."
+    )
+    keep_errors_days: float = Field(
+        default=30, gt=0, le=_CENTURY, description="How long errors stay once they are resolved."
+    )
+    keep_deployments_days: float = Field(
+        default=180, gt=0, le=_CENTURY, description="How long operations that went well stay."
+    )
+    keep_failed_days: float = Field(default=360, gt=0, le=_CENTURY, description="How long operations that failed stay.")
+    keep_runs_days: float = Field(
+        default=30, gt=0, le=_CENTURY, description="How long Prefect's record of a run stays."
+    )
     store_budget_mib: float = Field(
-        default=2048, gt=0, description="MiB a store may hold; over it the oldest rows leave early."
+        default=2048, gt=0, le=_PEBIBYTE, description="MiB a store may hold; over it the oldest rows leave early."
     )
     lifecycle_minutes: float = Field(
-        default=5, gt=0, description="How long one step of one run of the life cycle may take; the next run goes on."
+        default=5,
+        gt=0,
+        le=1440,
+        description="How long one step of one run of the life cycle may take; the next run goes on.",
     )
-    server_port: int = Field(default=4200, description="Where `roas serve` offers the Prefect UI.")
+    server_port: int = Field(default=4200, ge=1, le=65535, description="Where `roas serve` offers the Prefect UI.")
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _is_utf_8(cls, value: Any) -> Any:
+        # What the system's bytes could not be decoded to cannot be stored or shown either.
+        if isinstance(value, str) and not value.isprintable() and any("\ud800" <= one <= "\udfff" for one in value):
+            raise ValueError("UTF-8 text is allowed")
+        return value
 
     @property
     def retention(self) -> RetentionPolicy:
@@ -85,10 +112,35 @@ class Settings(BaseSettings):
 
 
 def current_settings() -> Settings:
-    """The settings of this process, read anew only where one of its variables has changed."""
+    """The settings of this process, read anew only where one of its variables has changed.
+
+    Raises:
+        BadInputError: A variable cannot be used; the message names it and what is allowed.
+    """
     return _settings(frozenset(one for one in os.environ.items() if one[0].upper().startswith(_PREFIX)))
 
 
 @lru_cache(maxsize=4)
 def _settings(_variables: frozenset[tuple[str, str]]) -> Settings:
-    return Settings()
+    try:
+        return Settings()
+    except ValidationError as error:
+        raise BadInputError(
+            f"{'; '.join(_refusal(mistake) for mistake in error.errors(include_url=False))}.",
+            advice="Correct or unset it.",
+        ) from error
+
+
+def _refusal(mistake: ErrorDetails) -> str:
+    field = str(mistake["loc"][0])
+    value = "" if field in _MAY_HOLD_A_PASSWORD else f" is {str(mistake['input'])[:_SHOWN]!r}, which"
+    return f"{_PREFIX}{field.upper()}{value} cannot be used: {_allowed(field, mistake)}"
+
+
+def _allowed(field: str, mistake: ErrorDetails) -> str:
+    facts = Settings.model_json_schema()["properties"][field]
+    kind = {"integer": "a whole number", "number": "a number"}.get(facts.get("type"))
+    if kind is None:
+        return mistake["msg"].removeprefix("Value error, ")
+    least = f"from {facts['minimum']}" if "minimum" in facts else f"above {facts['exclusiveMinimum']}"
+    return f"{kind} {least} to {facts['maximum']} is allowed, by default {facts['default']}"

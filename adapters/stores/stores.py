@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -20,7 +21,7 @@ from adapters.stores.gate import Gate, Waits, opened
 from adapters.stores.monitoring import Monitoring
 from adapters.stores.transactions import SqliteTransactions, StoreOperation, Together, Transactions
 from core.mishaps import of_damage, of_loss
-from models.failures import StoreBusyError, StoreError
+from models.failures import BadInputError, StoreBusyError, StoreError
 from models.settings import Settings
 
 if TYPE_CHECKING:
@@ -268,12 +269,16 @@ def _folder(settings: Settings) -> Path:
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise StoreError(
+        kind = BadInputError if error.errno in _NO_FOLDER else StoreError
+        raise kind(
             f"Data folder {settings.data_dir} cannot be made: {error.strerror};",
             advice="set ROAS_DATA_DIR to a folder this user may write to.",
         ) from error
     return settings.data_dir
 
+
+_NO_FOLDER = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+"""What says that a path can never be a folder; all else may be otherwise in a moment."""
 
 _warned = False
 
