@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from http import HTTPStatus
 from types import TracebackType
 from typing import Any
 
@@ -643,11 +644,15 @@ class DockerEngine:
                 advice="Look again: it may have been removed or replaced.",
             ) from error
         except APIError as error:
-            if error.response is not None and error.response.status_code == 403:
+            status = 0 if error.response is None else error.response.status_code
+            if status == HTTPStatus.FORBIDDEN:
                 raise EnginePermissionError(
-                    f"Docker engine at {self.address} forbids {doing}.",
-                    advice="A proxy in front of the engine may need to allow it.",
+                    f"Docker engine at {self.address} forbids {doing}: {self.redact(_explanation(error))}.",
+                    advice="What the broker in front of the engine allows is declared in docker-compose.yml.",
                 ) from error
+            if status == HTTPStatus.SERVICE_UNAVAILABLE:
+                # The broker in front of the engine answers so while the engine is away.
+                raise EngineUnreachableError(self.address, self.redact(_explanation(error))) from error
             raise EngineError(f"Docker engine failed {doing}: {self.redact(_explanation(error))}.") from error
         except (DockerException, requests.RequestException, OSError) as error:
             if "PermissionError" in repr(error) or "Permission denied" in str(error):

@@ -44,6 +44,7 @@ import docker
 from flows.embedded import prefect_api, wait_for_api
 from flows.terminal import send_log
 from models.settings import Settings
+from tests.brokers import running_broker
 
 IMAGE = "debian:trixie-slim"
 CHECK = {
@@ -105,7 +106,7 @@ class Stack:
 def main() -> None:
     """Measure what was asked for and print it."""
     apart = {"validation": validation, "cold": cold}
-    warm = {"chain": chain, "thirty": thirty}
+    warm = {"chain": chain, "thirty": thirty, "broker": broker}
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("what", nargs="*", choices=[*apart, *warm, []], help="by default everything")
     arguments.add_argument("--rounds", type=int, default=5)
@@ -138,6 +139,24 @@ def chain(folder: Path, rounds: int) -> None:
 def thirty(folder: Path, rounds: int) -> None:
     """Thirty services side by side."""
     _against_compose(folder, "thirty", {f"side{number:02}": None for number in range(30)}, rounds, goal=1.1)
+
+
+def broker(folder: Path, rounds: int) -> None:
+    """Ten services, each after the one before it: straight to the engine, and through its broker."""
+    names = [f"link{number:02}" for number in range(10)]
+    with (
+        _stack(folder, "straight", dict(zip(names, [None, *names], strict=False))) as stack,
+        running_broker(folder, stack.project) as listening,
+    ):
+        declared = json.loads((folder / "straight.yaml").read_text())
+        through = declared | {"name": "brokered", "engine": f"unix://{listening}"}
+        (folder / "brokered.yaml").write_text(json.dumps(through))
+        works = {"straight": _started("straight"), "brokered": _started("brokered")}
+        for work in works.values():
+            asyncio.run(_in_turns(1, stack, {"warm-up": work}))
+        taken = asyncio.run(_in_turns(rounds, stack, works))
+    print("broker: " + ", ".join(f"{one} {seconds:.2f} s" for one, seconds in taken.items()))
+    _told("  brokered / straight", taken["brokered"] / taken["straight"], 1.03)
 
 
 def cold(folder: Path, rounds: int) -> None:
@@ -182,13 +201,7 @@ def validation(folder: Path, rounds: int) -> None:
 
 def _against_compose(folder: Path, name: str, after: dict[str, str | None], rounds: int, *, goal: float) -> None:
     with _stack(folder, name, after) as stack:
-        from flows.startup import startup
-
-        async def ours() -> None:
-            state = await startup(stack.name, return_state=True)
-            if not state.is_completed():
-                raise RuntimeError(f"the start of {stack.name} failed: {state.message}")
-
+        ours = _started(stack.name)
         works = {"ours": ours, "compose": _up(stack), "bare": lambda: asyncio.to_thread(_bare, stack)}
         taken = asyncio.run(_in_turns(rounds, stack, works, warm_up=ours))
     print(f"{name}: " + ", ".join(f"{one} {seconds:.2f} s" for one, seconds in taken.items()))
@@ -214,6 +227,17 @@ async def _in_turns(
             await works[name]()
             taken[name].append(time.perf_counter() - began)
     return {name: statistics.median(times) for name, times in taken.items()}
+
+
+def _started(environment: str) -> Callable[[], Awaitable[None]]:
+    from flows.startup import startup
+
+    async def start() -> None:
+        state = await startup(environment, return_state=True)
+        if not state.is_completed():
+            raise RuntimeError(f"the start of {environment} failed: {state.message}")
+
+    return start
 
 
 def _up(stack: Stack) -> Callable[[], Awaitable[None]]:

@@ -552,6 +552,7 @@ _DOCKER_PERMISSION_DENIED = (
         socket_proxy_forbids=_any(
             r"403 client error[^\n]{0,40}http\+docker",
             r"403 client error: forbidden for url: http\+docker",
+            r"error response from daemon: engine broker: ",
         ),
     ),
     *_family(

@@ -45,6 +45,10 @@ class EnginePermissionError(EngineError):
     """The engine is there, but this user may not talk to it."""
 
 
+class RequestRefusedError(RoasError):
+    """The engine's broker does not forward a request."""
+
+
 class ContainerGoneError(EngineError):
     """A container that was there a moment ago is not there any more."""
 

@@ -1,8 +1,9 @@
-"""The life of an application beside a worker that reaches the engine only through the socket proxy."""
+"""The life of an application beside a worker that reaches the engine only through the broker."""
 
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,16 +15,20 @@ from flows.rollback import rollback
 from flows.startup import startup
 from flows.stop import stop
 from tasks.doors import engine_of, find_environment
-from tests.deployments.test_socket_proxy import proxy
+from tests.brokers import running_broker
 from tests.flows.conftest import IMAGE, Place, well
-
-__all__ = ["proxy"]
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 
-async def test_releases_are_kept_gone_back_to_and_stopped_through_it(place: Place, proxy: Path) -> None:
-    engine = f"unix://{proxy}"
+@pytest.fixture
+def broker(place: Place) -> Iterator[Path]:
+    with running_broker(place.folder, place.project, roots=[place.folder]) as listening:
+        yield listening
+
+
+async def test_releases_are_kept_gone_back_to_and_stopped_through_it(place: Place, broker: Path) -> None:
+    engine = f"unix://{broker}"
     place.declare(well("base"), engine=engine)
     await startup("test")
     place.declare(well("base", environment="{EDITION: second}"), engine=engine)
@@ -43,8 +48,8 @@ async def test_releases_are_kept_gone_back_to_and_stopped_through_it(place: Plac
     assert place.containers(running=True) == []
 
 
-def test_an_image_loses_its_name_and_goes_through_it(place: Place, proxy: Path) -> None:
-    place.declare(well("base"), engine=f"unix://{proxy}")
+def test_an_image_loses_its_name_and_goes_through_it(place: Place, broker: Path) -> None:
+    place.declare(well("base"), engine=f"unix://{broker}")
     label = f"com.docker.compose.project={place.project}"
     made = subprocess.run(
         ["docker", "build", "--quiet", "--label", label, "-"],
