@@ -61,6 +61,8 @@ def run_script(script: Path, variables: Mapping[str, str], *, limit: timedelta, 
             text=True,
             errors="replace",
             start_new_session=True,
+            # Ours keeps everybody else out; a script is a user's program, and may write for a container.
+            umask=0o022,
             user=user if root else None,
             group=pwd.getpwnam(user).pw_gid if root else None,
             extra_groups=[] if root else None,

@@ -1,6 +1,11 @@
 """Stories: look, decide, act, write down."""
 
 import logging
+import os
+
+# What a run writes (stores, results, evidence) is its user's alone. Every process of ours loads this package: the
+# command line, and `python -m prefect.engine`, which a worker starts for each run; their children inherit it.
+os.umask(0o077)
 
 # A run started by the engine has no logging of ours set up, and would keep warnings only.
 logging.getLogger("roas").setLevel(logging.INFO)

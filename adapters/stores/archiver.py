@@ -135,6 +135,7 @@ def _start() -> subprocess.Popen[str]:
 def _serve() -> None:
     import pyarrow as pa
 
+    os.umask(0o077)
     # The system's own allocator gives back what one file took before the next is read.
     pa.set_memory_pool(pa.system_memory_pool())
     pa.set_cpu_count(1)

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import logging
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable, Sequence
+import stat
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pydantic import TypeAdapter, ValidationError
+
+from adapters.private_files import MIB, make_private_folder, open_private, read_regular, write_private
 from adapters.stores.database import SqliteDatabase, driver_of
 from adapters.stores.migrate import FOLDER, HEADS, revision_of
 from adapters.stores.stores import Stores, in_use
@@ -25,6 +31,25 @@ from models.upkeep import Backup
 log = logging.getLogger("roas")
 
 _MANIFEST = "manifest.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Copied:
+    """What the manifest says of one store's copy."""
+
+    revision: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True)
+class _Manifest:
+    made_at: datetime
+    stores: dict[Literal["deployment_logs", "monitoring", "errors"], _Copied]
+    gone: tuple[str, ...] = ()
+
+
+_MANIFEST_JSON = TypeAdapter(_Manifest)
 
 
 def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], None] = log.info) -> Backup:
@@ -43,7 +68,7 @@ def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], No
             raise _not_files(store.place)
     if folder.exists() and any(folder.iterdir()):
         raise BadInputError(f"Folder {folder} is not empty;", advice="give each backup a folder of its own.")
-    folder.mkdir(parents=True, exist_ok=True)
+    make_private_folder(folder)
     _look_for_room(stores, folder)
     # What was accepted and waits in spools belongs to the moment that is copied.
     stores.writer.flush()
@@ -63,13 +88,14 @@ def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], No
     archives = stores.folder / "archive"
     if archives.exists():
         tell("copying the archives")
-        shutil.copytree(archives, folder / "archive", ignore=shutil.ignore_patterns("*.part"))
+        _copy_archives(archives, folder / "archive")
     manifest["gone"] = [name for name, _ in _archives_of(folder) if not (folder / "archive" / name).exists()]
     for name in manifest["gone"]:
         tell(f"archive {name} is gone; this backup has not got it either")
     _check_archives(folder, manifest["gone"])
     # The manifest comes last: a folder without one is a backup that was not finished.
-    _write_synced(folder / _MANIFEST, json.dumps(manifest, indent=2).encode())
+    write_private(folder / _MANIFEST, json.dumps(manifest, indent=2).encode())
+    _sync(folder)
     return Backup(
         folder=folder,
         made_at=now,
@@ -91,20 +117,21 @@ def restore(settings: Settings, folder: Path, tell: Callable[[str], None] = log.
     if settings.stores_url is not None:
         raise _not_files("ROAS_STORES_URL")
     manifest = _read_manifest(folder)
-    for name, facts in manifest["stores"].items():
+    make_private_folder(settings.data_dir)
+    _check_files(folder, manifest, settings.data_dir)
+    for name, facts in manifest.stores.items():
         copy = folder / f"{name}.db"
         tell(f"verifying {name}")
-        if not copy.exists() or _digest(copy) != facts["sha256"]:
+        if not copy.exists() or _digest(copy) != facts.sha256:
             raise StoreCorruptError(f"{copy} is not the file that was backed up;", advice="use another backup.")
         _check_copy(copy)
-        if facts["revision"] not in _revisions(name):
+        if facts.revision not in _revisions(name):
             raise StoreTooNewError(
-                f"{copy} is at revision {facts['revision']}, this program knows up to {HEADS[name]};",
+                f"{copy} is at revision {facts.revision}, this program knows up to {HEADS[name]};",
                 advice="install the later version of this program first.",
             )
     tell("verifying the archives")
-    _check_archives(folder, manifest.get("gone", ()))
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    _check_archives(folder, manifest.gone)
     alone = in_use(settings.data_dir, alone=True)
     try:
         _put_in_place(settings, folder, manifest, tell)
@@ -112,8 +139,8 @@ def restore(settings: Settings, folder: Path, tell: Callable[[str], None] = log.
         os.close(alone)
     return Backup(
         folder=folder,
-        made_at=datetime.fromisoformat(manifest["made_at"]),
-        files={name: facts["bytes"] for name, facts in manifest["stores"].items()},
+        made_at=manifest.made_at,
+        files={name: facts.bytes for name, facts in manifest.stores.items()},
     )
 
 
@@ -141,28 +168,29 @@ def _archives_of(folder: Path) -> list[tuple[str, str]]:
     for name in HEADS:
         file = folder / f"{name}.db"
         with our_words(f"Backup {file}"), closing(_opened(file)) as copy:
-            noted += copy.execute("SELECT file, sha256 FROM archives").fetchall()
+            noted += copy.execute("SELECT CAST(file AS TEXT), sha256 FROM archives").fetchall()
     return noted
 
 
 def _check_archives(folder: Path, gone: Sequence[str]) -> None:
     for name, digest in _archives_of(folder):
         file = folder / "archive" / name
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            raise StoreCorruptError(f"A store of {folder} names {name} as an archive;", advice="use another backup.")
         if name not in gone and (not file.exists() or _digest(file) != digest):
             raise StoreCorruptError(f"{file} is not the archive that was backed up;", advice="use another backup.")
 
 
-def _put_in_place(settings: Settings, folder: Path, manifest: dict[str, Any], tell: Callable[[str], None]) -> None:
+def _put_in_place(settings: Settings, folder: Path, manifest: _Manifest, tell: Callable[[str], None]) -> None:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
     paths = {
         "deployment_logs": settings.deployment_logs_path,
         "monitoring": settings.monitoring_path,
         "errors": settings.errors_path,
     }
-    for name in manifest["stores"]:
-        shutil.copyfile(folder / f"{name}.db", _part(paths[name]))
-        _sync(_part(paths[name]))
-    for name in manifest["stores"]:
+    for name in manifest.stores:
+        _copy_file(folder / f"{name}.db", _part(paths[name]))
+    for name in manifest.stores:
         path = paths[name]
         for suffix in ("-wal", "-shm", ""):
             old = path.with_name(path.name + suffix)
@@ -173,9 +201,9 @@ def _put_in_place(settings: Settings, folder: Path, manifest: dict[str, Any], te
                     tell(f"{name} as it was is kept as {aside}")
         _part(path).rename(path)
     if (folder / "archive").exists():
-        shutil.copytree(folder / "archive", settings.data_dir / "archive", dirs_exist_ok=True)
+        _copy_archives(folder / "archive", settings.data_dir / "archive")
     _sync(settings.data_dir)
-    log.info("backup %s of %s is in place", folder, manifest["made_at"])
+    log.info("backup %s of %s is in place", folder, manifest.made_at)
 
 
 def _part(path: Path) -> Path:
@@ -183,6 +211,7 @@ def _part(path: Path) -> Path:
 
 
 def _copy(source: sqlite3.Connection, file: Path) -> None:
+    os.close(open_private(file, os.O_WRONLY | os.O_EXCL))
     with our_words(f"Backup {file}"), closing(sqlite3.connect(file)) as copy:
         source.backup(copy)
         # One file that needs nothing beside it.
@@ -198,17 +227,98 @@ def _check_copy(file: Path) -> None:
 
 
 def _opened(file: Path) -> sqlite3.Connection:
-    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True)
+    # Immutable: SQLite then reads no journal beside it, which might be a link to anything.
+    return sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro&immutable=1", uri=True)
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
+def _read_manifest(folder: Path) -> _Manifest:
     try:
-        manifest: dict[str, Any] = json.loads((folder / _MANIFEST).read_text())
-    except (OSError, ValueError) as error:
-        raise BadInputError(
-            f"Folder {folder} holds no finished backup ({error});", advice="give the folder `roas backup` wrote."
-        ) from error
-    return manifest
+        manifest = _MANIFEST_JSON.validate_json(read_regular(folder / _MANIFEST))
+        missing = sorted(HEADS.keys() - manifest.stores.keys())
+        if not missing:
+            return manifest
+        reason = f"{_MANIFEST} names no copy of {missing[0]}"
+    except OSError as error:
+        reason = f"{_MANIFEST}: {error.strerror}"
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        reason = f"{_MANIFEST}: {'.'.join(map(str, first['loc'])) or 'its content'}: {first['msg']}"
+    except ValueError as error:
+        reason = str(error)
+    raise BadInputError(
+        f"Folder {folder} holds no finished backup ({reason});", advice="give the folder `roas backup` wrote."
+    )
+
+
+def _check_files(folder: Path, manifest: _Manifest, data_dir: Path) -> None:
+    """Refuse links, devices and the like: a backup that somebody else touched may name any file of this machine."""
+    for name, facts in manifest.stores.items():
+        file = folder / f"{name}.db"
+        if file.is_symlink() or (file.exists() and not file.is_file()):
+            raise _not_regular(file)
+        if file.exists() and file.stat().st_size != facts.bytes:
+            raise StoreCorruptError(f"{file} is not the file that was backed up;", advice="use another backup.")
+    archives = folder / "archive"
+    if archives.is_symlink() or (archives.exists() and not archives.is_dir()):
+        raise _not_regular(archives)
+    archived = sum((archives / name).stat().st_size for name in _archive_files(archives))
+    needed = archived + sum(facts.bytes for facts in manifest.stores.values())
+    free = shutil.disk_usage(data_dir).free
+    if free < needed:
+        raise StoreFullError(
+            f"The backup takes {needed:,} bytes, {data_dir} has {free:,} free;",
+            advice="free some, or use another disk.",
+        )
+
+
+def _archive_files(archives: Path) -> Iterator[Path]:
+    """The files below a folder of archives, by their place in it.
+
+    Raises:
+        BadInputError: One is a link, a device or the like.
+    """
+    for folder, folders, files in os.walk(archives):
+        for name in (*folders, *files):
+            one = Path(folder, name)
+            status = one.lstat()
+            if not stat.S_ISREG(status.st_mode) and not stat.S_ISDIR(status.st_mode):
+                raise _not_regular(one)
+            if stat.S_ISREG(status.st_mode) and one.suffix != ".part":
+                yield one.relative_to(archives)
+
+
+def _not_regular(path: Path) -> BadInputError:
+    return BadInputError(
+        f"{path} is a link or a special file, which no backup and no archive holds;",
+        advice="remove it, or put the file itself in its place.",
+    )
+
+
+def _copy_archives(source: Path, target: Path) -> None:
+    make_private_folder(target)
+    for name in _archive_files(source):
+        make_private_folder((target / name).parent)
+        _copy_file(source / name, target / name)
+
+
+def _copy_file(source: Path, target: Path) -> None:
+    """Copy a regular file, never what a link leads to, into a private one that is whole or not there."""
+    try:
+        handle = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise _not_regular(source) from error
+        raise
+    with os.fdopen(handle, "rb") as content:
+        if not stat.S_ISREG(os.fstat(handle).st_mode):
+            raise _not_regular(source)
+        part = _part(target)
+        part.unlink(missing_ok=True)
+        with os.fdopen(open_private(part, os.O_WRONLY | os.O_EXCL), "wb") as copy:
+            shutil.copyfileobj(content, copy, MIB)
+            copy.flush()
+            os.fsync(copy.fileno())
+    part.rename(target)
 
 
 def _revisions(name: str) -> set[str]:
@@ -218,12 +328,6 @@ def _revisions(name: str) -> set[str]:
 def _digest(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _write_synced(file: Path, content: bytes) -> None:
-    file.write_bytes(content)
-    _sync(file)
-    _sync(file.parent)
 
 
 def _sync(path: Path) -> None:

@@ -33,6 +33,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlmodel import SQLModel
 
+from adapters.private_files import make_private_folder, open_private
 from adapters.stores.batch_rows import GivenRows, GivenValues, RowRefusedError, Rows, rows_of
 from adapters.stores.gate import Gate
 from adapters.stores.monitoring import probe_row, series_ids, to_ms
@@ -405,7 +406,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _make(folder: Path) -> None:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_private_folder(folder)
     except OSError as error:
         raise StoreError(
             f"Folder {folder} cannot be made: {error.strerror};",
@@ -583,7 +584,7 @@ class _Spool:
     def _make_file(self, name: str, content: bytes = b"") -> int:
         hidden, file = self._folder / f".{name}", None
         try:
-            file = os.open(hidden, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+            file = open_private(hidden, os.O_WRONLY | os.O_EXCL | os.O_APPEND)
             # Locked before it has its name: a flusher must not take it for a dead process's.
             fcntl.flock(file, fcntl.LOCK_EX)
             if content and os.write(file, content) != len(content):

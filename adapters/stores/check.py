@@ -11,6 +11,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
+from adapters.stores.data_folder import narrow_access
 from adapters.stores.database import Database
 from adapters.stores.monitoring import from_ms, to_ms
 from adapters.stores.sql import table
@@ -65,13 +66,25 @@ def check(
     """
     policy, kept = policy or RetentionPolicy(), stores.kept_aside()
     strays = _strays(stores, now, policy) if thorough else {}
-    return [
+    reports = [
         replace(
             _report(stores, database, now, policy, kept[name], thorough=thorough),
             remarks=(*strays.get(name, ()), *_left_beside(stores, name)),
         )
         for name, database in stores.databases.items()
     ]
+    return [_with_access(stores, reports[0]), *reports[1:]] if thorough else reports
+
+
+def _with_access(stores: Stores, report: StoreReport) -> StoreReport:
+    """The report of the first store also tells who may read the folder that all of them share."""
+    access = narrow_access(stores.folder, thorough=True)
+    narrowed = filter(None, (stores.access.what_was_narrowed, access.what_was_narrowed))
+    return replace(
+        report,
+        faults=(*report.faults, *access.faults),
+        remarks=(*report.remarks, *narrowed, *access.remarks),
+    )
 
 
 def _strays(stores: Stores, now: datetime, policy: RetentionPolicy) -> dict[str, list[str]]:

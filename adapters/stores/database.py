@@ -18,6 +18,7 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
+from adapters.private_files import make_private_folder, open_private
 from adapters.stores.gate import Gate
 from adapters.stores.migrate import upgrade
 from adapters.stores.trouble import OurWords, our_words
@@ -436,8 +437,9 @@ class SqliteDatabase:
 
     def _create(self) -> None:
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.path.open("ab").close()
+            make_private_folder(self.path.parent)
+            # SQLite gives -wal and -shm the mode of their database.
+            os.close(open_private(self.path, os.O_WRONLY | os.O_APPEND))
         except OSError as error:
             raise StoreError(
                 f"{self._label} cannot be made: {error.strerror};",

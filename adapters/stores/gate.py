@@ -19,6 +19,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
+from adapters.private_files import open_private
 from models.failures import StoreBusyError, StoreError
 
 
@@ -169,7 +170,7 @@ def opened(path: Path) -> int:
         StoreError: It cannot be opened.
     """
     try:
-        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        return open_private(path, os.O_RDWR)
     except OSError as error:
         raise StoreError(
             f"Lock file {path} cannot be opened: {error.strerror};",

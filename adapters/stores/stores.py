@@ -14,6 +14,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from adapters.private_files import make_private_folder
+from adapters.stores.data_folder import FolderAccess, narrow_access
 from adapters.stores.database import Database, SqliteDatabase, warn_about_sqlite
 from adapters.stores.deployments import Deployments
 from adapters.stores.errors import Errors
@@ -52,6 +54,8 @@ class Stores:
         self.databases = databases
         self.folder = folder
         self.waits = waits
+        self.access = FolderAccess()
+        """What was found of the modes and owners in the data folder when it was opened."""
         self._transactions = transactions
         self._deadline_seconds = deadline_seconds
         self._in_use: int | None = None
@@ -74,7 +78,8 @@ class Stores:
             StoreBusyError: Others held the stores until the deadline.
             StoreError: A store cannot be opened; the message says why.
         """
-        mark = in_use(_folder(settings))
+        access = _make_folder(settings)
+        mark = in_use(settings.data_dir)
         try:
             join = cls._in_files if settings.stores_url is None else cls._in_postgresql
             stores = join(settings, deadline_seconds)
@@ -82,6 +87,7 @@ class Stores:
             os.close(mark)
             raise
         stores._in_use = mark
+        stores.access = access
         return stores
 
     @classmethod
@@ -265,16 +271,20 @@ def in_use(folder: Path, *, alone: bool = False) -> int:
     return file
 
 
-def _folder(settings: Settings) -> Path:
+def _make_folder(settings: Settings) -> FolderAccess:
     try:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        make_private_folder(settings.data_dir)
     except OSError as error:
         kind = BadInputError if error.errno in _NO_FOLDER else StoreError
         raise kind(
             f"Data folder {settings.data_dir} cannot be made: {error.strerror};",
             advice="set ROAS_DATA_DIR to a folder this user may write to.",
         ) from error
-    return settings.data_dir
+    access = narrow_access(settings.data_dir)
+    for words in (access.what_was_narrowed, *access.faults):
+        if words:
+            log.warning("%s", words)
+    return access
 
 
 _NO_FOLDER = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)

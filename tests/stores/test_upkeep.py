@@ -1,11 +1,14 @@
 """Backups, archives and checks: what was kept can be had again."""
 
+import hashlib
 import json
+import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,7 @@ from adapters.stores.archives import archived_rows, archives, owners_first, rest
 from adapters.stores.backup import backup, restore
 from adapters.stores.check import check
 from adapters.stores.lifecycle import archive_deployments, compress_monitoring
-from models.failures import BadInputError, StoreBusyError, StoreCorruptError, StoreTooNewError
+from models.failures import BadInputError, StoreBusyError, StoreCorruptError, StoreFullError, StoreTooNewError
 from models.metrics import Metric
 from models.operations import OperationStatus
 from models.retention import RetentionPolicy
@@ -208,7 +211,7 @@ def test_a_check_tells_what_another_store_should_know_and_does_not(stores: Store
     for name in ("known", "lost"):
         error = replace(ERROR, error_id=name, service=name, deployment_id=name, last_seen=NOW - HOUR)
         stores.errors.record(error)
-    (settings.data_dir / "monitoring.db.before-restore-1").touch()
+    (settings.data_dir / "monitoring.db.before-restore-1").touch(0o600)
     remarks = {report.store: report.remarks for report in check(stores, NOW)}
     assert remarks["errors"] == ("deployment_errors names 1 operations that deployment_logs does not know: lost",)
     assert "since a backup was restored" in remarks["monitoring"][0]
@@ -251,3 +254,106 @@ def test_a_metric_named_with_unusual_words_survives_its_archive(stores: Stores) 
     compress_monitoring(stores, NOW)
     [archive] = archives(stores)
     assert [row["metric"] for row in archived_rows(stores, archive)] == ["a'b\"c/ä"]
+
+
+def backed_up(settings: Settings, folder: Path) -> Path:
+    """A backup with an archive; the folder of the archive's file."""
+    with Stores.open(settings) as stores:
+        fill(stores)
+        stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=92), 1))
+        compress_monitoring(stores, NOW)
+        backup(stores, folder, NOW)
+    [archive] = (folder / "archive").rglob("*.parquet")
+    return archive.parent
+
+
+def content_below(folder: Path) -> dict[Path, bytes]:
+    return {file: file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.files
+@pytest.mark.parametrize("place", ["archive", "archive/own", "errors.db"])
+@pytest.mark.parametrize("leads_to", ["file", "folder", "/dev/zero", "FIFO"])
+def test_a_restore_follows_no_link_out_of_the_backup_and_waits_for_no_fifo(
+    settings: Settings, tmp_path: Path, place: str, leads_to: str
+) -> None:
+    folder = tmp_path / "b"
+    backed_up(settings, folder)
+    (tmp_path / "folder").mkdir()
+    for secret in (tmp_path / "folder" / "key", tmp_path / "file"):
+        secret.write_text("a secret of this machine")
+    path = folder / place
+    if path.exists():
+        path.rename(tmp_path / "moved")
+    if leads_to == "FIFO":
+        os.mkfifo(path)
+    else:
+        path.symlink_to(tmp_path / leads_to)
+    before = content_below(settings.data_dir)
+    with pytest.raises(BadInputError, match="link or a special file"):
+        restore(settings, folder)
+    assert content_below(settings.data_dir) == before
+
+
+@pytest.mark.files
+def test_a_backup_follows_no_link_among_the_archives(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("a secret of this machine")
+    with Stores.open(settings) as stores:
+        fill(stores)
+        (settings.data_dir / "archive").mkdir()
+        (settings.data_dir / "archive" / "link.parquet").symlink_to(tmp_path / "secret")
+        with pytest.raises(BadInputError, match="link or a special file"):
+            backup(stores, tmp_path / "b", NOW)
+    assert not (tmp_path / "b" / "manifest.json").exists()
+
+
+@pytest.mark.files
+def test_a_restore_needs_room_for_all_that_the_backup_holds(settings: Settings, tmp_path: Path) -> None:
+    place = backed_up(settings, tmp_path / "b")
+    with (place / "vast.parquet").open("wb") as sparse:
+        sparse.truncate(1 << 42)
+    with pytest.raises(StoreFullError, match="takes 4,398"):
+        restore(settings, tmp_path / "b")
+
+
+@pytest.mark.files
+def test_a_store_of_a_backup_that_names_an_archive_outside_is_refused(settings: Settings, tmp_path: Path) -> None:
+    folder = tmp_path / "b"
+    backed_up(settings, folder)
+    with sqlite3.connect(folder / "monitoring.db") as copy:
+        copy.execute("UPDATE archives SET file = '../../fifo'")
+    copy.close()
+    os.mkfifo(tmp_path / "fifo")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    content = (folder / "monitoring.db").read_bytes()
+    manifest["stores"]["monitoring"] |= {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(StoreCorruptError, match="as an archive"):
+        restore(settings, folder)
+
+
+@pytest.mark.files
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda whole: [whole], id="a list"),
+        pytest.param(lambda whole: {**whole, "made_at": None}, id="no moment"),
+        pytest.param(lambda whole: {name: whole[name] for name in whole if name != "made_at"}, id="without made_at"),
+        pytest.param(lambda whole: {**whole, "stores": []}, id="stores as a list"),
+        pytest.param(lambda whole: {**whole, "stores": {"errors": whole["stores"]["errors"]}}, id="one store"),
+        pytest.param(lambda whole: {**whole, "stores": {"../../x": whole["stores"]["errors"]}}, id="a path"),
+        pytest.param(lambda whole: {**whole, "gone": 1}, id="gone as a number"),
+        pytest.param(lambda _: "[" * 5000, id="deep"),
+        pytest.param(lambda _: "x" * 2_000_000, id="large"),
+    ],
+)
+def test_a_manifest_that_is_none_is_refused_in_one_line(
+    settings: Settings, tmp_path: Path, change: Callable[[Any], Any]
+) -> None:
+    backed_up(settings, tmp_path / "b")
+    manifest = tmp_path / "b" / "manifest.json"
+    made = change(json.loads(manifest.read_text()))
+    manifest.write_text(made if isinstance(made, str) else json.dumps(made))
+    with pytest.raises(BadInputError, match="no finished backup") as caught:
+        restore(settings, tmp_path / "b")
+    assert "\n" not in str(caught.value)
