@@ -44,6 +44,21 @@ def of_loss(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
     )
 
 
+def of_gap(folder: str, since: datetime, until: datetime) -> tuple[RecordedError, Ticket]:
+    """What recoveries did between two moments is on no record, because their journal was full."""
+    return _mishap(
+        f"The record of recoveries has a gap from {since:%Y-%m-%d %H:%M:%S} to {until:%H:%M:%S} UTC:"
+        " their journal was full",
+        f"{folder} at {since.isoformat()}",
+        since,
+        (
+            "roas stores check   # how the stores are now, and whether they were away",
+            f"df -h {folder}   # the room that is left on the disk",
+            "docker compose logs   # what the worker wrote in that time",
+        ),
+    )
+
+
 def _mishap(text: str, what: str, at: datetime, steps: tuple[str, ...]) -> tuple[RecordedError, Ticket]:
     digest = blake2s(what.encode(), digest_size=4).hexdigest()
     verdict = Verdict(

@@ -22,7 +22,10 @@ from flows.standing import STANDING
 SILENT_FOR = timedelta(seconds=90)
 """Three heartbeats of a run, which are sent every 30 s."""
 
-_PAUSE = timedelta(seconds=10)
+_AFTER_A_CRASH = timedelta(seconds=10)
+_AFTER_A_FAILURE = timedelta(seconds=60)
+"""What fails each run at once, such as an environment's file, must not keep the machine busy with new ones."""
+
 _ALIVE = "prefect.flow-run.heartbeat"
 _AT_REST = ("Completed", "Failed", "Crashed", "Cancelled", "Cancelling", "Suspended", "Paused", "Resuming", "Retrying")
 
@@ -34,7 +37,11 @@ async def declare_automations(silent_for: timedelta = SILENT_FOR) -> None:
     """
     async with get_client() as client:
         known = {one.name: one for one in await client.read_automations()}
-        for automation in (_dead_runs(silent_for), _standing_runs()):
+        for automation in (
+            _dead_runs(silent_for),
+            _standing_runs("Crashed", _AFTER_A_CRASH),
+            _standing_runs("Failed", _AFTER_A_FAILURE),
+        ):
             wanted = AutomationCore(**automation.model_dump(exclude_unset=True))
             there = known.get(automation.name)
             if there is None:
@@ -70,13 +77,13 @@ def _dead_runs(silent_for: timedelta) -> Automation:
     )
 
 
-def _standing_runs() -> Automation:
-    """A watch or a monitoring that crashed is begun again; one that a person cancelled waits for its schedule."""
+def _standing_runs(state: str, pause: timedelta) -> Automation:
+    """A watch or a monitoring that ended so is begun again; one that a person cancelled waits for its schedule."""
     return Automation(
-        name="roas: a watch or monitoring that crashed is begun again",
-        description="What is to run all the time does not wait for its schedule after its process was lost.",
+        name=f"roas: a watch or monitoring that {state.lower()} is begun again",
+        description="What is to run all the time does not wait for its schedule after it ended by itself.",
         trigger=EventTrigger(
-            expect={"prefect.flow-run.Crashed"},
+            expect={f"prefect.flow-run.{state}"},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
             match_related=ResourceSpecification(
                 {"prefect.resource.role": "flow", "prefect.resource.name": list(STANDING)}
@@ -85,8 +92,7 @@ def _standing_runs() -> Automation:
             threshold=1,
             within=timedelta(0),
         ),
-        # What ends each run at once must not keep the machine busy with beginning the next.
-        actions=[RunDeployment(source="inferred", schedule_after=_PAUSE)],
+        actions=[RunDeployment(source="inferred", schedule_after=pause)],
     )
 
 

@@ -51,6 +51,7 @@ from tasks.monitoring import stopped_on_request
 from tasks.recovery import (
     begin_attempt,
     finish_attempt,
+    keep_reason,
     let_ticket_wait,
     link_evidence,
     look_before_planning,
@@ -184,6 +185,7 @@ async def recover(
         source=source, predictive=predictive, of_the_run=converse, taken=evidence, failing_services=failing_services,
     )  # fmt: skip
     if judged.verdict.category is Category.BENIGN:
+        await keep_reason(judged.error.error_id, f"it is no error: {judged.verdict.reason}")
         return judged.not_needed()
     handling = _Handling(
         declared=declared,
@@ -226,6 +228,7 @@ async def note_failure(
 ) -> RecordedError:
     """Put a failure on record with its cause and evidence, where nothing has to be done about it."""
     judged = await _judge(environment, text, declared, application, dependencies, service=service, source="watch")
+    await keep_reason(judged.error.error_id, "the engine starts it again by itself")
     return judged.error
 
 
@@ -507,6 +510,7 @@ class _Handling:
         log.info("plan for %s: %s, because %s", self.error.error_id, plan.action, plan.reason)
         mine = self._mine(past)
         if plan.action is PlanAction.LEAVE_ALONE:
+            await keep_reason(self.error.error_id, plan.reason)
             return self._outcome(RecoveryMethod.NONE_NEEDED, plan.reason, success=True)
         if plan.action is PlanAction.ASK_A_PERSON:
             return await self._ask(*_question(plan, mine))
@@ -514,6 +518,7 @@ class _Handling:
             await self._propose(plan, past)
             return self._outcome(RecoveryMethod.PROPOSED, f"dry run: {plan.reason}")
         if plan.later:
+            await keep_reason(self.error.error_id, f"put off: {plan.reason}")
             put_off = self._outcome(RecoveryMethod.DEFERRED, f"{plan.reason}; the next look takes it up")
             return replace(put_off, again_at=now + plan.delay)
         if plan.delay:
@@ -665,6 +670,7 @@ class _Handling:
         except ActionRefusedError as refused:
             return await self._ask(f"{strategy} may not be done: {refused.what}", (), first=refused.advice)
         except EnvironmentBusyError as busy:
+            await keep_reason(self.error.error_id, f"put off: {busy.what}")
             put_off = self._outcome(RecoveryMethod.DEFERRED, f"{busy.what} the next look takes it up")
             return replace(put_off, again_at=datetime.now(UTC) + SHORT_WAIT)
         self.last_attempt = execution.attempt_id

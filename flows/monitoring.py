@@ -15,16 +15,20 @@ from core.collection import ILL, next_look
 from core.watching import AGAIN, SETTLE, likeness
 from flows.collection import Collected, collect, foretold, hand_over, in_one, report_of, say, show
 from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
+from flows.server_outages import keep_runs_without_lease
 from flows.watch import WATCH_HOURS
 from models.failures import RoasError
 from models.metrics import HOST
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import MonitoringReport
+from tasks.doors import open_doors_side_by_side
 from tasks.loading import load_environment
 from tasks.monitoring import last_round
 from tasks.repeated import unrecorded
+from tasks.store_access import StoreAccess, outliving_stores
 
 log = logging.getLogger("roas")
+keep_runs_without_lease()
 
 
 @flow(name="monitoring", flow_run_name="monitor {environment}")
@@ -49,13 +53,15 @@ async def monitoring(
     until = due + timedelta(hours=hours)
     log.info("monitoring %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
     leave_alone_what_is_loaded()
-    try:
-        while due < until:
-            await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
-            every = await rounds.take(every)
-            due = next_look(due, every, datetime.now(UTC))
-    finally:
-        await rounds.end()
+    open_doors_side_by_side()
+    with outliving_stores(StoreAccess(environment)):
+        try:
+            while due < until:
+                await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
+                every = await rounds.take(every)
+                due = next_look(due, every, datetime.now(UTC))
+        finally:
+            await rounds.end()
     return MonitoringReport(environment=environment, collections=rounds.kept, failed=rounds.failed)
 
 
@@ -92,14 +98,20 @@ class _Rounds:
             self.failed += 1
             self._say(f"{self._environment} was not collected: {error or type(error).__name__}")
             return every
+        except Exception as error:
+            # A defect of ours: it must be seen, and the next round still taken.
+            self.failed += 1
+            words = f"collecting {self._environment} broke off: {error or type(error).__name__}"
+            if self._said != (words,):
+                log.exception("collecting %s broke off", self._environment)
+            self._said = (words,)
+            return every
         self.kept += 1
         say(one.judged.outcome)
         status = "unknown" if one.judged.blind else one.judged.health.overall
         self._say(f"{self._environment} is {status}", *one.seen.gaps)
         self._foretold += foretold(one.judged.outcome)
         if self._handing is not None and self._handing.done():
-            # What it ended of, if it did not end well, ends this run too.
-            self._handing.result()
             self._handing = None
         if not one.judged.idle and self._handing is None:
             self._handing = self._hand_over(one)
@@ -124,6 +136,9 @@ class _Rounds:
                 outcomes = await hand_over(one, self._files, news, known=known, act=self._act)
             except (RoasError, TimeoutError) as error:
                 log.error("what is wrong with %s was not handed over: %s", self._environment, error)
+                return
+            except Exception:
+                log.exception("handing over what is wrong with %s broke off", self._environment)
                 return
             self._note(shown, outcomes)
 

@@ -20,6 +20,7 @@ from core.reconciliation import was_interrupted
 from flows.ending import ended_by_sigterm
 from flows.error_recovery import error_recovery
 from flows.identifiers import new_deployment_id, new_error_id
+from flows.server_outages import keep_runs_without_lease
 from models.errors_seen import RecordedError
 from models.failures import (
     BadInputError,
@@ -41,6 +42,7 @@ from tasks.recovery import known_failure, record_error
 from tasks.redaction import redact
 
 log = logging.getLogger("roas")
+keep_runs_without_lease()
 Answer = TypeVar("Answer")
 
 UNDO_WITHIN = timedelta(minutes=5)

@@ -84,8 +84,10 @@ def _serve_deployments(names: tuple[str, ...]) -> None:
 
     from flows.automations import declare_automations
     from flows.deployments import deployments_of
+    from flows.server_outages import keep_asking_the_server
     from flows.standing import STANDING
 
+    keep_asking_the_server()
     # A watch and the monitoring of each environment run all the time, beside what else is to run.
     runner = Runner(limit=4 + len(STANDING) * len(names), pause_on_shutdown=False)
     served = [deployment for name in names for deployment in deployments_of(name)]

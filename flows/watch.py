@@ -32,6 +32,7 @@ from core.watching import (
 from flows.error_recovery import note_failure, recover, take_over
 from flows.judging import dependencies_of, judge_now
 from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
+from flows.server_outages import keep_runs_without_lease
 from models.compose import Application
 from models.environments import Environment
 from models.evidence import EvidenceBundle
@@ -41,18 +42,23 @@ from models.metrics import Dependency
 from models.recovery import RecoveryOutcome
 from models.results import WatchReport
 from models.sightings import ContainerEvent, Sighting
+from tasks.doors import open_doors_side_by_side
 from tasks.evidence import failure_evidence
 from tasks.loading import load_environment
-from tasks.monitoring import stopped_on_request
 from tasks.notifications import UNHEALTHY, announce, tell_people
 from tasks.recovery import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stopped_by_person
 from tasks.repeated import unrecorded
 from tasks.services import look_at_application, read_changes
-from tasks.watching import beat, in_hand, listen, look_around
+from tasks.store_access import StoreAccess, outliving_stores
+from tasks.watching import Feed, in_hand, listen, look_around
 
 log = logging.getLogger("roas")
+keep_runs_without_lease()
 
 SWEEP = timedelta(seconds=60)
+_AWAY_SWEEP = timedelta(seconds=10)
+"""While the stores are away: soon after they are back, what they missed is settled."""
+
 WATCH_HOURS = 12 - 20 / 3600
 """After so long a watch ends: whatever a process gathers goes with it. Just before twelve hours, since the next
 run of its schedule then finds the place free."""
@@ -60,6 +66,9 @@ run of its schedule then finds the place free."""
 _EVENTS = 1_000_000
 _GATHER_SECONDS = 0.1
 """Several services that fail together are heard of within this; nobody notices that one waits for it."""
+
+_PAUSE = timedelta(seconds=1)
+"""So long a watch waits after an evaluation that failed, so that a defect does not keep the processor busy."""
 
 _HOST = ""
 _SIGTERM = "15"
@@ -72,50 +81,73 @@ async def watch(
     act: bool = ACT,
     hours: float = Field(WATCH_HOURS, gt=0, description="How long; a scheduled watch is begun again after it."),
 ) -> WatchReport:
-    """Watch an environment for so many hours, whether its engine is there or not.
+    """Watch an environment for so many hours, whether its engine and the stores are there or not.
 
-    `act` False judges and records only.
+    While the stores are away it goes on by what it read last, and keeps what it does in a journal until they are back.
+    An evaluation that fails is logged and done again. `act` False judges and records only.
 
     Raises:
         EnvironmentFileError: The environment cannot be read.
     """
     declared = await load_environment(environment, tuple(compose_files or ()))
     until = datetime.now(UTC) + timedelta(hours=hours)
-    async with listen(declared) as feed:
-        vigil = _Vigil(declared, tuple(compose_files or ()), act=act, woken=feed.ring)
-        # They are compiled before the first failure, not while something is down.
-        await read_patterns()
-        log.info("watching %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
-        try:
-            while (now := datetime.now(UTC)) < until and vigil.heard < _EVENTS:
-                await feed.wait(max(timedelta(), min(vigil.look_at, until) - now))
-                events, missed = feed.take()
-                vigil.hear(events)
-                if vigil.suspects:
-                    await asyncio.gather(asyncio.sleep(_GATHER_SECONDS), vigil.look_ahead())
-                    events, more = feed.take()
-                    missed |= more
-                    vigil.hear(events)
-                    await vigil.look()
-                if missed or datetime.now(UTC) >= vigil.look_at:
-                    await vigil.sweep()
-        finally:
-            await vigil.end()
+    open_doors_side_by_side()
+    access = StoreAccess(environment)
+    with outliving_stores(access):
+        async with listen(declared) as feed:
+            vigil = _Vigil(declared, tuple(compose_files or ()), access, act=act, woken=feed.ring)
+            await access.begin()
+            # They are compiled before the first failure, not while something is down.
+            await read_patterns()
+            log.info("watching %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
+            try:
+                while datetime.now(UTC) < until and vigil.heard < _EVENTS:
+                    await vigil.survive(_next_evaluation(vigil, feed, until))
+            finally:
+                await vigil.end()
     return WatchReport(environment=environment, events=vigil.heard, handed_over=vigil.handed_over)
+
+
+async def _next_evaluation(vigil: _Vigil, feed: Feed, until: datetime) -> None:
+    """Wait for an event or for the time of the next sweep, and evaluate what it calls for."""
+    await feed.wait(max(timedelta(), min(vigil.look_at, until) - datetime.now(UTC)))
+    events, missed = feed.take()
+    if missed:
+        # Should this evaluation fail, the next one makes up for it.
+        vigil.look_at = datetime.now(UTC)
+    vigil.hear(events)
+    if vigil.suspects:
+        await asyncio.gather(asyncio.sleep(_GATHER_SECONDS), vigil.look_ahead())
+        events, more = feed.take()
+        missed |= more
+        vigil.hear(events)
+        await vigil.look()
+    if missed or datetime.now(UTC) >= vigil.look_at:
+        await vigil.sweep()
 
 
 class _Vigil:
     """What a watcher remembers of one environment; never more than a few things for each service."""
 
-    def __init__(self, declared: Environment, files: tuple[str, ...], *, act: bool, woken: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        declared: Environment,
+        files: tuple[str, ...],
+        access: StoreAccess,
+        *,
+        act: bool,
+        woken: Callable[[], None],
+    ) -> None:
         self.heard = 0
         self.handed_over = 0
         self.suspects: set[str] = set()
         self.look_at = datetime.now(UTC)
         self._declared = declared
         self._files = files
+        self._access = access
         self._act = act
         self._woken = woken
+        self._failures = 0
         self._application: Application | None = None
         self._stopped: set[str] = set()
         self._ends: dict[str, deque[datetime]] = {}
@@ -131,6 +163,25 @@ class _Vigil:
         self._evidence: dict[str, tuple[str, list[EvidenceBundle]]] = {}
         self._ending: dict[str, datetime] = {}
         self._said: dict[str, str] = {}
+
+    async def survive(self, evaluation: Awaitable[None]) -> None:
+        """Evaluate; what fails is logged once and made up for by a sweep, later each time it fails again."""
+        try:
+            await evaluation
+        except Exception as error:
+            if not self._failures:
+                log.exception("an evaluation of %s failed, and the watch goes on", self._declared.name)
+            else:
+                self._say(
+                    _HOST, f"an evaluation of {self._declared.name} failed again: {error or type(error).__name__}"
+                )
+            self._failures += 1
+            pause = min(_PAUSE * 2 ** min(self._failures - 1, 6), SWEEP)
+            self.look_at = datetime.now(UTC) + pause
+            # Events come in meanwhile, and are heard after it.
+            await asyncio.sleep(_PAUSE.total_seconds())
+        else:
+            self._failures = 0
 
     def hear(self, events: Sequence[ContainerEvent]) -> None:
         """Note what happened, and to which services one must look."""
@@ -186,8 +237,8 @@ class _Vigil:
             return
         try:
             sightings, held = await look_around(self._declared)
-        except EngineError as error:
-            log.info("%s cannot be looked at: %s", ", ".join(sorted(suspects)), error)
+        except (EngineError, TimeoutError) as error:
+            log.info("%s cannot be looked at: %s", ", ".join(sorted(suspects)), error or type(error).__name__)
             return
         now = datetime.now(UTC)
         signs = self._signs(application, suspects, sightings, now)
@@ -195,23 +246,27 @@ class _Vigil:
 
     async def sweep(self) -> None:
         """Look at everything: for what no event told of, and for what was left to settle."""
-        self.look_at = datetime.now(UTC) + SWEEP
-        with unrecorded():
-            await beat(f"watch/{self._declared.name}", datetime.now(UTC))
+        self.look_at = datetime.now(UTC) + (SWEEP if not self._access.away else _AWAY_SWEEP)
+        now = datetime.now(UTC)
+        await asyncio.gather(self._access.beat(f"watch/{self._declared.name}", now), self._access.refresh(now))
         try:
             with unrecorded():
                 self._declared = await load_environment(self._declared.name, self._files)
                 self._application = application = await read_changes(self._declared)
-                held, idle = await asyncio.gather(in_hand(self._declared.name), stopped_on_request(self._declared.name))
+                held = await in_hand(self._declared.name)
                 sightings = await look_at_application(self._declared)
                 health = await judge_now(self._declared, application, sightings=sightings)
-        except RoasError as error:
+        except (RoasError, TimeoutError) as error:
             # The collection records it; here it only has to be survived.
             self._say(_HOST, f"{self._declared.name} cannot be looked at: {error}")
             return
         self._said.pop(_HOST, None)
         self._forget_all_but(application, sightings)
-        if idle or not sightings:
+        if not self._access.was_read:
+            # Whether it is meant to run is not known; what fails from now on shows that by its events.
+            self._say(_HOST, f"the stores were not read yet, so what of {self._declared.name} was down before is left")
+            return
+        if not self._access.known.meant_to_run or not sightings:
             self._say(_HOST, f"{self._declared.name} is not meant to run")
             return
         now = datetime.now(UTC)
@@ -227,6 +282,8 @@ class _Vigil:
             for verdict in health.services
         ]
         self._follow(sort_out(signs, self._surroundings(application, held, now), now), now)
+        if self._access.away:
+            return
         await self._settle(health, held, now)
         self._tell()
 
@@ -236,7 +293,7 @@ class _Vigil:
             running.cancel()
         await asyncio.gather(*self._recovering.values(), *self._noting, return_exceptions=True)
         # What is told is on record as told, so it is let out.
-        await asyncio.gather(*self._telling)
+        await asyncio.gather(*self._telling, return_exceptions=True)
 
     def _surroundings(self, application: Application, held: str | None, now: datetime) -> Surroundings:
         windows = maintenance_windows(self._declared.maintenance, now)
@@ -362,8 +419,8 @@ class _Vigil:
             outcome = await recovery()
             again = outcome.again_at
             self._tell()
-        except RoasError as error:
-            log.error("recovery of %s ended: %s", service or self._declared.name, error)
+        except (RoasError, TimeoutError) as error:
+            log.error("recovery of %s ended: %s", service or self._declared.name, error or type(error).__name__)
         except Exception:
             # A defect of ours: it must be seen, and the other services still watched.
             log.exception("recovery of %s broke off", service or self._declared.name)
@@ -391,8 +448,8 @@ class _Vigil:
     async def _noted(self, service: str, text: str) -> None:
         try:
             await note_failure(self._declared.name, text, *self._situation(), service=service)
-        except RoasError as error:
-            log.warning("the end of %s was not recorded: %s", service, error)
+        except (RoasError, TimeoutError) as error:
+            log.warning("the end of %s was not recorded: %s", service, error or type(error).__name__)
 
     def _tell(self) -> None:
         """Tell people what is due, beside all else: who takes the words may be slow to, and others fail meanwhile."""
@@ -403,8 +460,8 @@ class _Vigil:
     async def _told(self) -> None:
         try:
             await tell_people(self._declared)
-        except (RoasError, TimeoutError) as error:
-            log.warning("people were not told what is due: %s", error or "it took too long")
+        except Exception as error:  # noqa: BLE001 - whoever is told, and how, must not end the watch
+            log.warning("people were not told what is due: %s", error or type(error).__name__)
 
     def _situation(self) -> tuple[Environment, Application | None, Sequence[Dependency]]:
         application = self._application

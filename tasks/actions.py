@@ -25,7 +25,7 @@ from models.settings import current_settings
 from models.sightings import Sighting
 from tasks.doors import compose_of, engine_of, redactor_of
 from tasks.patience import LOOK
-from tasks.stores import open_stores
+from tasks.store_access import from_stores
 
 SCRIPT_LIMIT = timedelta(seconds=60)
 _GRACE = timedelta(seconds=10)
@@ -67,12 +67,15 @@ async def look_at_situation(
 
     engine, project = engine_of(environment), environment.project
     declaration = application.services.get(service) if application else None
+    releases = await from_stores(
+        lambda stores: stores.deployments.releases(environment.name), lambda known: list(known.releases)
+    )
 
     def containers() -> tuple[tuple[Sighting, ...], tuple[str, ...], Release | None, timedelta | None]:
         sightings = tuple(engine.sightings(project))
         mine = [seen for seen in sightings if seen.service == service and not seen.one_off]
         unnamed = tuple(name for seen in mine for name in engine.anonymous_volumes(seen.container_id))
-        return sightings, unnamed, *release_before(environment, sightings, began)
+        return sightings, unnamed, *release_before(releases, sightings, began)
 
     def networks() -> tuple[tuple[NetworkFact, ...], tuple[str, ...]]:
         found = tuple(engine.networks(project))
@@ -363,13 +366,12 @@ def _problem_of(script: str | None) -> str | None:
 
 
 def release_before(
-    environment: Environment, sightings: Sequence[Sighting], began: datetime
+    releases: Sequence[Release], sightings: Sequence[Sighting], began: datetime
 ) -> tuple[Release | None, timedelta | None]:
     """The release to go back to, and how long before the error the one that runs came; None where that is open.
 
     What somebody changed since by hand is no release, and who went back once does not go forth again.
     """
-    releases = open_stores().deployments.releases(environment.name)
     now = next((one for one in releases if one.proven), None)
     if now is None or now.reason or now.created_at > began or not is_there(now, sightings):
         return None, None

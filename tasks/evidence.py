@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 
 from adapters.host import sample_host
 from adapters.memory_signs import memory_signs
+from adapters.stores.recovery_writes import KeepEvidence
 from core.evidence import container_evidence, excerpt, first_cause, fit, moment_of, reachable
 from core.evidence_page import page
 from core.redaction import Redactor
@@ -31,6 +32,7 @@ from models.sightings import ContainerEvent, Sighting, SystemSample
 from tasks.doors import engine_of, redactor_of
 from tasks.naming import artifact_key
 from tasks.patience import LOOK, WRITE
+from tasks.store_access import to_stores
 from tasks.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -311,13 +313,9 @@ def _needs(environment: Environment, application: Application | None) -> dict[st
 
 
 async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle]) -> None:
-    def put() -> None:
-        store = open_stores().errors
-        for bundle in bundles:
-            store.keep_evidence(bundle)
-
+    write = KeepEvidence(bundles=tuple(bundles))
     try:
-        await asyncio.gather(asyncio.to_thread(put), _show(environment.name, bundles))
+        await asyncio.gather(to_stores(write, lambda known: (known, None)), _show(environment.name, bundles))
     except StoreError as error:
         log.warning("evidence of %s was not kept: %s", ", ".join(one.service for one in bundles), error)
 

@@ -22,6 +22,7 @@ from models.environments import Environment
 from models.failures import StoreError
 from models.notices import Channel, Notice, Occasion, Told
 from tasks.patience import LOOK
+from tasks.store_access import stores_are_away
 from tasks.stores import open_stores, shared_cache
 
 log = logging.getLogger("roas")
@@ -74,6 +75,9 @@ async def tell_people(environment: Environment) -> list[Notice]:
     repeats it. What cannot be sent, not even a few seconds later, fails nothing: it is logged, and the next
     reminder tries again.
     """
+    if stores_are_away():
+        # What is due is claimed in the stores first, so that nobody is told twice.
+        return []
     try:
         # What befell this system itself is told to whoever is told first.
         notices = [

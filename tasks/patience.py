@@ -7,9 +7,9 @@ from typing import Any
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 
-from models.failures import EngineUnreachableError, StoreBusyError, StoreFullError
+from models.failures import EngineUnreachableError, StoreBusyError, StoreFullError, StoreUnreachableError
 
-WORTH_ANOTHER_TRY = (EngineUnreachableError, StoreBusyError, StoreFullError, TimeoutError)
+WORTH_ANOTHER_TRY = (EngineUnreachableError, StoreBusyError, StoreFullError, StoreUnreachableError, TimeoutError)
 """A busy store or a silent engine may answer next time; bad input never gets better."""
 
 

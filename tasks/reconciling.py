@@ -15,10 +15,12 @@ from prefect.states import Crashed
 
 from adapters.processes import is_alive
 from adapters.stores.deployments import Deployments
+from adapters.stores.write_behind import replay_left
 from core.reconciliation import interruption, orphaned, runner_of
 from models.operations import Operation, OperationStatus, OperationStep, Runner
 from tasks.patience import LOOK, WRITE
 from tasks.repeated import repeated
+from tasks.store_access import journals_folder
 from tasks.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -36,6 +38,8 @@ async def mark_interrupted(environment: str | None, now: datetime) -> list[str]:
     Their runs that Prefect still shows as running are set to Crashed; a server that does not answer is
     left for the next time somebody looks at it.
     """
+    # What a process that is gone could not write comes first: it may say how an attempt ended.
+    await asyncio.to_thread(lambda: replay_left(open_stores(), journals_folder()))
     ended = await asyncio.to_thread(_end_orphans, environment, now)
     for operation, said in ended:
         log.warning("%s of %s %s", operation.operation_type, operation.environment, said)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -13,20 +13,36 @@ from prefect import task
 from prefect.context import TaskRunContext
 
 from adapters.processes import is_alive
-from core.impact import by_experience
+from adapters.stores import Stores
+from adapters.stores.recovery_writes import (
+    BeginAttempt,
+    FinishAttempt,
+    KeepReason,
+    LetTicketWait,
+    LinkEvidence,
+    NoteStop,
+    OpenTicket,
+    RecordError,
+    ResolveError,
+    WriteAttempt,
+    read_for_plan,
+)
 from core.pattern_library import SHIPPED_PATTERNS
 from core.patterns import PatternSet
+from core.recovery_records import is_paused, with_error, with_execution, with_recorded, without_error
 from models.environments import Environment
-from models.errors_seen import Evidence, Impact, Pattern, RecordedError, Strategy
+from models.errors_seen import Evidence, Impact, Pattern, RecordedError
 from models.evidence import EvidenceBundle
-from models.health import HealthReport, ServiceHealth
+from models.health import HealthReport
 from models.operations import OperationStatus, OperationType, StateChange
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
+from models.recovery_records import RecoveryRecords
 from models.sightings import Sighting
 from tasks.actions import release_before
 from tasks.asking import let_go
 from tasks.doors import engine_of
 from tasks.patience import LOOK, WRITE
+from tasks.store_access import from_stores, known_here, to_stores, under_names_here
 from tasks.stores import open_stores
 
 _OF_A_LOOK = frozenset({"watch", "collection", "event"})
@@ -39,10 +55,7 @@ _STILL_WORTH_IT = timedelta(hours=1)
 async def read_patterns() -> PatternSet:
     """The patterns of errors.db; the shipped ones are brought up to date first."""
 
-    def read() -> PatternSet:
-        return _patterns()
-
-    return await asyncio.to_thread(read)
+    return _compiled(await from_stores(_patterns, lambda known: _without_counts(known.patterns or SHIPPED_PATTERNS)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,25 +70,31 @@ class Known:
 async def read_what_is_known(environment: str, now: datetime) -> Known:
     """The patterns, and how many seconds ago the latest proven start ended: one task, since a service is down."""
 
-    def read() -> Known:
-        latest = open_stores().deployments.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
-        ended = latest[0].ended_at if latest else None
-        ago = None if ended is None or ended > now else (now - ended).total_seconds()
-        return Known(patterns=_patterns(), deployed_seconds_ago=ago)
+    def read(stores: Stores) -> tuple[datetime | None, tuple[Pattern, ...]]:
+        latest = stores.deployments.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
+        return latest[0].ended_at if latest else None, _patterns(stores)
 
-    return await asyncio.to_thread(read)
+    ended, patterns = await from_stores(
+        read, lambda known: (known.started_at, _without_counts(known.patterns or SHIPPED_PATTERNS))
+    )
+    ago = None if ended is None or ended > now else (now - ended).total_seconds()
+    return Known(patterns=await asyncio.to_thread(_compiled, patterns), deployed_seconds_ago=ago)
 
 
-def _patterns() -> PatternSet:
-    store = open_stores().errors
+def _patterns(stores: Stores) -> tuple[Pattern, ...]:
+    store = stores.errors
     known = store.patterns()
     own = {one.name for one in known if not one.shipped}
     shipped = {_as_shipped(one) for one in known if one.shipped}
     if shipped != {_as_shipped(one) for one in SHIPPED_PATTERNS if one.name not in own}:
         store.sync_patterns(SHIPPED_PATTERNS)
         known = store.patterns()
-    # How often each one matched changes all the time, and has no part in matching.
-    return _compiled(tuple(replace(one, match_count=0, last_matched=None) for one in known))
+    return _without_counts(known)
+
+
+def _without_counts(patterns: Sequence[Pattern]) -> tuple[Pattern, ...]:
+    """The patterns as they match: how often each one did changes all the time."""
+    return tuple(replace(one, match_count=0, last_matched=None) for one in patterns)
 
 
 def _as_shipped(pattern: Pattern) -> Pattern:
@@ -96,10 +115,14 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
     kill leave none. The engine keeps its last few hundred events only; our own stops are in the store.
     """
 
-    def look_back() -> bool:
-        return _was_stopped(environment, service, engine_of(environment).sightings(environment.project, service))
+    name = environment.name
+    changes = await from_stores(lambda stores: stores.deployments.last_changes(name), lambda known: known.last_changes)
 
-    return await asyncio.to_thread(look_back)
+    def look_back() -> _Stopped:
+        mine = engine_of(environment).sightings(environment.project, service)
+        return _was_stopped(environment, service, mine, changes)
+
+    return await _noted(await asyncio.to_thread(look_back))
 
 
 @task(name="record the error", **WRITE)
@@ -117,25 +140,8 @@ async def record_error(
     in the record of the operation that failed of it its id: all of that, or nothing.
     """
 
-    def put() -> RecordedError:
-        with open_stores().together() as stores:
-            kept = stores.errors.record(error)
-            if error.verdict.pattern_name is not None:
-                stores.errors.pattern_matched(error.verdict.pattern_name, error.last_seen)
-            if impact is not None:
-                usual = stores.errors.mended_after(error.environment, error.verdict.category)
-                stores.errors.add_impact(kept.error_id, by_experience(impact, usual), error.last_seen)
-            for bundle in taken:
-                stores.errors.keep_evidence(bundle)
-            if bundles:
-                stores.errors.link_evidence(list(bundles), kept.error_id)
-            if health is not None:
-                stores.monitoring.record_health(health)
-            if error.deployment_id is not None and stores.deployments.known(error.deployment_id) is not None:
-                stores.deployments.note(error.deployment_id, {"error_id": kept.error_id})
-        return kept
-
-    return await asyncio.to_thread(put)
+    write = RecordError(error=error, impact=impact, bundles=tuple(bundles), taken=tuple(taken), health=health)
+    return await to_stores(write, lambda known: with_error(known, error), with_recorded)
 
 
 @task(name="is the failure recorded", **LOOK)
@@ -166,13 +172,13 @@ async def record_error_of_the_run(
 async def past_recoveries(error_id: str, since: datetime) -> list[RecoveryExecution]:
     """What was ever tried at this error, and at anything else since then, oldest first."""
 
-    return list(await asyncio.to_thread(_past, error_id, since))
+    return list((await _for_plan(known_here(""), error_id, since, datetime.now(UTC))).executions)
 
 
-def _past(error_id: str, since: datetime) -> tuple[RecoveryExecution, ...]:
-    store = open_stores().errors
-    others = [one for one in store.executions(since=since) if one.error_id != error_id]
-    return tuple(sorted([*store.executions(error_id), *others], key=lambda one: one.started_at))
+async def _for_plan(known: RecoveryRecords, error_id: str, since: datetime, now: datetime) -> RecoveryRecords:
+    return under_names_here(
+        await from_stores(lambda stores: read_for_plan(stores, known, error_id, since, now), lambda held: held)
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,42 +206,43 @@ async def look_before_planning(
         EngineError: The engine did not answer, or refused.
     """
 
-    def look() -> Bearing:
-        past = _past(error.error_id, since)
-        paused = bool(open_stores().errors.paused(error.environment, service, now))
-        if environment is None or service is None:
-            return Bearing(past=past, paused=paused)
+    known = await _for_plan(RecoveryRecords(environment=error.environment), error.error_id, since, now)
+    past, paused = known.executions, is_paused(known, service, now)
+    if environment is None or service is None:
+        return Bearing(past=past, paused=paused)
+    # What an attempt of ours stops for a moment, nobody keeps down.
+    ours = {one.service for one in past if one.environment == error.environment and one.ended_at is None}
+    needed = [name for name in error.dependencies_down if name not in ours]
+
+    def look() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None]:
         sightings = engine_of(environment).sightings(environment.project)
-        # What an attempt of ours stops for a moment, nobody keeps down.
-        ours = {one.service for one in past if one.environment == error.environment and one.ended_at is None}
-        needed = [name for name in error.dependencies_down if name not in ours]
-        return Bearing(
-            past=past,
-            paused=paused,
-            stopped_by_person=_was_stopped(environment, service, _of(service, sightings)),
-            deployed_ago=release_before(environment, sightings, error.first_seen)[1],
-            kept_down=tuple(name for name in needed if _is_kept_down(environment, name, _of(name, sightings))),
+        return (
+            _was_stopped(environment, service, _of(service, sightings), known.last_changes),
+            {name: _is_kept_down(environment, name, _of(name, sightings), known.last_changes) for name in needed},
+            release_before(known.releases, sightings, error.first_seen)[1],
         )
 
-    return await asyncio.to_thread(look)
+    mine, down, deployed_ago = await asyncio.to_thread(look)
+    return Bearing(
+        past=past,
+        paused=paused,
+        stopped_by_person=await _noted(mine),
+        deployed_ago=deployed_ago,
+        kept_down=tuple([name for name in needed if await _noted(down[name])]),
+    )
 
 
 @task(name="record the attempt", **WRITE)
 async def begin_attempt(execution: RecoveryExecution) -> None:
     """Write that an attempt begins, before anything is done; one that is taken up again is there already."""
 
-    def put() -> None:
-        store = open_stores().errors
-        store.begin_execution(execution)
-        store.write_attempt(execution)
-
-    await asyncio.to_thread(put)
+    await to_stores(BeginAttempt(execution=execution), lambda known: (_with(known, execution), None))
 
 
 @task(name="record the step", **WRITE)
 async def write_attempt(execution: RecoveryExecution) -> None:
     """Write how far an attempt has come."""
-    await asyncio.to_thread(open_stores().errors.write_attempt, execution)
+    await to_stores(WriteAttempt(execution=execution), lambda known: (_with(known, execution), None))
 
 
 @task(name="record the outcome", **WRITE)
@@ -249,40 +256,23 @@ async def finish_attempt(
     note it. Where it failed and a person is asked next, the ticket is opened with it and given back.
     """
 
-    def put() -> tuple[Sequence[Ticket], Ticket | None]:
-        with open_stores().together() as stores:
-            stores.errors.write_attempt(execution)
-            if not execution.success:
-                return (), stores.errors.open_ticket(ticket) if ticket else None
-            ended = execution.ended_at or datetime.now(UTC)
-            stores.errors.resolve(execution.error_id, ended, f"automatic: {execution.strategy}")
-            entry = TicketEntry(at=ended, by="roas", what="recovered automatically")
-            closed = stores.errors.close_tickets(execution.error_id, entry)
-            home = stores.deployments.last_success(execution.environment, OperationType.START)
-            # A rollback is an operation of its own, which has noted what it did.
-            if home is None or execution.service is None or execution.strategy is Strategy.ROLL_BACK_RELEASE:
-                return closed, None
-            change = StateChange(
-                deployment_id=home.deployment_id,
-                service=execution.service,
-                previous_state=was,
-                new_state=str(ServiceHealth.HEALTHY),
-                changed_at=ended,
-                reason=f"recovered: {execution.strategy}",
-                details={"error_id": execution.error_id, "attempt": execution.attempt_id},
-            )
-            stores.deployments.record_changes([change])
-            return closed, None
+    def assumed(known: RecoveryRecords) -> tuple[RecoveryRecords, tuple[tuple[Ticket, ...], Ticket | None]]:
+        known = _with(known, execution)
+        return (without_error(known, execution.error_id), ((), None)) if execution.success else (known, ((), ticket))
 
-    closed, opened = await asyncio.to_thread(put)
+    closed, opened = await to_stores(FinishAttempt(execution=execution, was=was, ticket=ticket), assumed)
     await let_go_of(closed, "recovered automatically")
     return opened
+
+
+def _with(known: RecoveryRecords, execution: RecoveryExecution) -> RecoveryRecords:
+    return with_execution(known, execution, datetime.now(UTC))
 
 
 @task(name="open a ticket", **WRITE)
 async def open_ticket(ticket: Ticket) -> Ticket:
     """Ask a person; the ticket of the same cause is taken up again where there is one, with what was answered then."""
-    return await asyncio.to_thread(open_stores().errors.open_ticket, ticket)
+    return await to_stores(OpenTicket(ticket=ticket), lambda known: (known, ticket))
 
 
 @task(name="read the ticket", **LOOK)
@@ -308,7 +298,7 @@ async def read_error(error_id: str) -> RecordedError:
 @task(name="let the ticket wait", **WRITE)
 async def let_ticket_wait(ticket_id: str, flow_run_id: str | None) -> None:
     """Write which suspended run an answer goes to; None where none waits any more."""
-    await asyncio.to_thread(open_stores().errors.let_wait, ticket_id, flow_run_id)
+    await to_stores(LetTicketWait(ticket_id=ticket_id, flow_run_id=flow_run_id), lambda known: (known, None))
 
 
 @task(name="record the answer", **WRITE)
@@ -351,8 +341,8 @@ async def settle_dependants(environment: str, well: Sequence[str], unseen_since:
 async def _settle(
     environment: str, services: Sequence[str], unseen_since: datetime, why: Callable[[RecordedError], str | None]
 ) -> list[str]:
-    def settle() -> list[str]:
-        store = open_stores().errors
+    def settle(stores: Stores) -> list[str]:
+        store = stores.errors
         over = [
             (error, reason)
             for error in store.open_errors(environment)
@@ -369,7 +359,8 @@ async def _settle(
 
     now = datetime.now(UTC)
     closed: list[Ticket] = []
-    settled = await asyncio.to_thread(settle)
+    # While the stores are away it waits: whatever is well is settled when they are back.
+    settled = await from_stores(settle, lambda _: [])
     await let_go_of(closed, "what it asks about is over")
     return settled
 
@@ -378,28 +369,36 @@ async def _settle(
 async def cut_off_recoveries(environment: str) -> list[RecoveryExecution]:
     """The attempts in an environment that never ended and whose runner is gone."""
 
-    def find() -> list[RecoveryExecution]:
+    def find(stores: Stores) -> list[RecoveryExecution]:
         since = datetime.now(UTC) - _STILL_WORTH_IT
-        begun = open_stores().errors.executions(environment=environment, since=since)
+        begun = stores.errors.executions(environment=environment, since=since)
         return [
             one
             for one in begun
             if one.ended_at is None and one.attempt_id and one.runner and is_alive(one.runner) is False
         ]
 
-    return await asyncio.to_thread(find)
+    return await from_stores(find, lambda _: [])
 
 
 @task(name="mark the error resolved", **WRITE)
 async def resolve_error(error_id: str, at: datetime, why: str) -> None:
     """Write what ended an error."""
-    await asyncio.to_thread(open_stores().errors.resolve, error_id, at, why)
+    write = ResolveError(error_id=error_id, at=at, why=why)
+    await to_stores(write, lambda known: (without_error(known, error_id), None))
+
+
+@task(name="record why nothing is done", **WRITE)
+async def keep_reason(error_id: str, reason: str) -> None:
+    """Write why neither an attempt is made at an error nor a person asked."""
+    await to_stores(KeepReason(error_id=error_id, reason=reason), lambda known: (known, None))
 
 
 @task(name="link the evidence", **WRITE)
 async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
     """Say that bundles taken later show an error as well."""
-    await asyncio.to_thread(open_stores().errors.link_evidence, list(bundle_ids), error_id)
+    write = LinkEvidence(bundle_ids=tuple(bundle_ids), error_id=error_id)
+    await to_stores(write, lambda known: (known, None))
 
 
 def with_surroundings(
@@ -415,13 +414,32 @@ def _of(service: str, sightings: Sequence[Sighting]) -> list[Sighting]:
     return [seen for seen in sightings if seen.service == service]
 
 
-def _is_kept_down(environment: Environment, service: str, mine: Sequence[Sighting]) -> bool:
+_Stopped = NoteStop | bool
+"""Whether a person stopped a service: what the engine's events tell of it is to be noted."""
+
+
+async def _noted(stopped: _Stopped) -> bool:
+    if isinstance(stopped, NoteStop):
+        await to_stores(stopped, lambda known: (_with_stop(known, stopped), None))
+        return True
+    return stopped
+
+
+def _with_stop(known: RecoveryRecords, stop: NoteStop) -> RecoveryRecords:
+    return replace(known, last_changes={**known.last_changes, stop.service: stop.change("")})
+
+
+def _is_kept_down(
+    environment: Environment, service: str, mine: Sequence[Sighting], changes: Mapping[str, StateChange]
+) -> _Stopped:
     """Whether a person stopped or paused a service: what needs it cannot be helped by an action on it."""
-    return any(seen.state == "paused" for seen in mine) or _was_stopped(environment, service, mine)
+    return any(seen.state == "paused" for seen in mine) or _was_stopped(environment, service, mine, changes)
 
 
-def _was_stopped(environment: Environment, service: str, mine: Sequence[Sighting]) -> bool:
-    last = open_stores().deployments.last_changes(environment.name).get(service)
+def _was_stopped(
+    environment: Environment, service: str, mine: Sequence[Sighting], changes: Mapping[str, StateChange]
+) -> _Stopped:
+    last = changes.get(service)
     for seen in mine:
         if seen.state != "exited" or seen.finished_at is None:
             continue
@@ -437,27 +455,8 @@ def _was_stopped(environment: Environment, service: str, mine: Sequence[Sighting
             if not any(event.container_id == seen.container_id and event.action == "stop" for event in events):
                 continue
         if engine_of(environment).remembers((seen.started_at or seen.finished_at) - _A_MOMENT, seen.finished_at):
-            _keep_in_mind(environment, seen, seen.finished_at)
-            return True
+            return NoteStop(environment=environment.name, service=seen.service, at=seen.finished_at)
     return False
-
-
-def _keep_in_mind(environment: Environment, seen: Sighting, at: datetime) -> None:
-    """Note at the start that a service runs by that a person stopped it; the engine soon forgets it."""
-    deployments = open_stores().deployments
-    home = deployments.last_success(environment.name, OperationType.START)
-    if home is None:
-        return
-    change = StateChange(
-        deployment_id=home.deployment_id,
-        service=seen.service,
-        previous_state=None,
-        new_state=str(ServiceHealth.STOPPED),
-        changed_at=at,
-        reason="a person stopped it",
-        details={"on_request": True, "cause": "the engine's events"},
-    )
-    deployments.record_changes([change])
 
 
 def _started_after(seen: Sighting, moment: datetime) -> bool:

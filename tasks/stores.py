@@ -17,7 +17,7 @@ def open_stores() -> Stores:
         StoreError: A store cannot be opened.
     """
     settings = current_settings()
-    return _stores(settings.data_dir.absolute(), settings.stores_url)
+    return stores_at(settings.data_dir.absolute(), settings.stores_url)
 
 
 def stores_exist() -> bool:
@@ -32,7 +32,12 @@ def shared_cache() -> Cache:
 
 
 @lru_cache(maxsize=8)
-def _stores(data_dir: Path, stores_url: str | None) -> Stores:
+def stores_at(data_dir: Path, stores_url: str | None) -> Stores:
+    """The stores of a data folder, opened once a process.
+
+    Raises:
+        StoreError: A store cannot be opened.
+    """
     return Stores.open(Settings(data_dir=data_dir, stores_url=stores_url))
 
 

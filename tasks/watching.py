@@ -18,8 +18,8 @@ from models.environments import Environment
 from models.failures import EngineError
 from models.sightings import ContainerEvent, Sighting
 from tasks.doors import engine_of
-from tasks.lease import held_by
-from tasks.patience import LOOK, WRITE
+from tasks.lease import who_holds
+from tasks.patience import LOOK
 from tasks.repeated import repeated
 from tasks.stores import open_stores
 
@@ -262,7 +262,7 @@ class _Listener(threading.Thread):
 @repeated(name="is it in hand", **LOOK)
 async def in_hand(environment: str) -> str | None:
     """Who operates on an environment now, and why; None where nobody does."""
-    return await asyncio.to_thread(held_by, environment)
+    return await who_holds(environment)
 
 
 @repeated(name="look around", **LOOK)
@@ -273,14 +273,8 @@ async def look_around(environment: Environment) -> tuple[list[Sighting], str | N
         EngineError: The engine did not answer, or refused.
     """
     seen = asyncio.to_thread(lambda: engine_of(environment).sightings(environment.project))
-    sightings, held = await asyncio.gather(seen, asyncio.to_thread(held_by, environment.name))
+    sightings, held = await asyncio.gather(seen, who_holds(environment.name))
     return sightings, held
-
-
-@repeated(name="show that the watch goes on", **WRITE)
-async def beat(name: str, at: datetime) -> None:
-    """Leave a heartbeat, whose silence is an alert."""
-    await asyncio.to_thread(open_stores().monitoring.beat, name, at)
 
 
 @task(name="is it watched", **LOOK)

@@ -583,6 +583,18 @@ class Errors:
                 .values(evidence={**(before or {}), "bundles": kept})
             )
 
+    def error_of_evidence(self, bundle_id: str) -> str | None:
+        """The id of the error that a bundle shows; None where the bundle is not kept, or shows none."""
+        with self._database.read() as connection:
+            return connection.scalar(sa.select(_evidence.c.error_id).where(_evidence.c.bundle_id == bundle_id))
+
+    def keep_reason(self, error_id: str, reason: str) -> None:
+        """Write into an error's evidence why neither an attempt is made at it nor a person asked; the latest stays."""
+        with self._database.write() as connection:
+            this = _errors.c.error_id == error_id
+            known = connection.scalar(sa.select(_errors.c.evidence).where(this))
+            connection.execute(sa.update(_errors).where(this).values(evidence={**(known or {}), "left_alone": reason}))
+
     def pause(
         self,
         environment: str | None,

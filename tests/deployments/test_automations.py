@@ -23,7 +23,7 @@ from prefect.client.schemas.objects import FlowRun, State
 from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Event, Resource
 from prefect.settings import PREFECT_API_URL, temporary_settings
-from prefect.states import Running
+from prefect.states import Cancelled, Failed, Running
 
 from flows.automations import declare_automations
 from flows.embedded import server_environment
@@ -185,6 +185,21 @@ async def run_of(run: UUID) -> FlowRun:
 async def deployed_runs(flow: str) -> list[FlowRun]:
     async with get_client() as client:
         return await client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])))
+
+
+@pytest.mark.flow
+async def test_a_watch_that_failed_is_begun_again_and_one_that_was_cancelled_is_not(api: str) -> None:
+    await declare_automations(SILENT_FOR)
+    known = {one.id for one in await deployed_runs("watch")}
+    cancelled = await begin(watch, {"environment": "elsewhere", "hours": 1})
+    failed = await begin(watch, {"environment": "test", "hours": 1})
+    async with get_client() as client:
+        await client.set_flow_run_state(cancelled, Cancelled(), force=True)
+        await client.set_flow_run_state(failed, Failed(), force=True)
+
+    again = await after(cancelled, failed, *known)
+
+    assert (again.state_name, again.deployment_id) == ("Scheduled", (await run_of(failed)).deployment_id)
 
 
 @pytest.mark.flow

@@ -1,0 +1,415 @@
+"""What a recovery writes to the stores, as values: written now, or kept in a journal and written once they are back.
+
+Each can be repeated without writing anything twice, since all that it writes has an id of its own.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import Field, TypeAdapter
+
+from adapters.stores.stores import Stores
+from adapters.stores.transactions import Together
+from core.impact import by_experience
+from core.mishaps import of_gap
+from core.wanted import meant_to_run
+from models.errors_seen import Impact, RecordedError, Strategy
+from models.evidence import EvidenceBundle
+from models.health import HealthReport, ServiceHealth
+from models.operations import OperationStatus, OperationType, Runner, StateChange
+from models.recovery import RecoveryExecution, Ticket, TicketEntry
+from models.recovery_records import RecoveryRecords
+
+
+@dataclass(slots=True)
+class Names:
+    """The ids that the stores gave to errors and tickets which were recorded under another one before."""
+
+    errors: dict[str, str] = field(default_factory=dict)
+    tickets: dict[str, str] = field(default_factory=dict)
+
+    def error(self, error_id: str) -> str:
+        """The id that the store knows an error by."""
+        return self.errors.get(error_id, error_id)
+
+
+class Write(Protocol):
+    """One thing that goes into the stores."""
+
+    @property
+    def kept(self) -> bool:
+        """Whether it is worth keeping until the stores are back."""
+
+    def apply(self, stores: Stores, names: Names) -> Any:
+        """Write it.
+
+        Raises:
+            StoreError: A store did not take it, and nothing of it happened.
+        """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Kept:
+    """What most writes are."""
+
+    @property
+    def kept(self) -> bool:
+        """Yes."""
+        return True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordError(_Kept):
+    """An error, or one more of it where the same one is open, with all that was found out about it.
+
+    Who is hit by it, the evidence that shows it (`taken` is what is not kept yet), the health it was seen with, and
+    in the record of the operation that failed of it its id.
+    """
+
+    error: RecordedError
+    impact: Impact | None = None
+    bundles: tuple[str, ...] = ()
+    taken: tuple[EvidenceBundle, ...] = ()
+    health: HealthReport | None = None
+    kind: Literal["error"] = "error"
+
+    def apply(self, stores: Stores, names: Names) -> RecordedError:
+        """All of it, or nothing; the error as it is on record."""
+        error = self.error
+        with stores.together() as one:
+            known = _already_recorded(one, self)
+            if known is None:
+                known = one.errors.record(error)
+                self._add(one, known)
+        if known.error_id != error.error_id:
+            names.errors[error.error_id] = known.error_id
+        return known
+
+    def _add(self, stores: Together, recorded: RecordedError) -> None:
+        error = self.error
+        if error.verdict.pattern_name is not None:
+            stores.errors.pattern_matched(error.verdict.pattern_name, error.last_seen)
+        if self.impact is not None:
+            usual = stores.errors.mended_after(error.environment, error.verdict.category)
+            stores.errors.add_impact(recorded.error_id, by_experience(self.impact, usual), error.last_seen)
+        for bundle in self.taken:
+            stores.errors.keep_evidence(bundle)
+        if self.bundles:
+            stores.errors.link_evidence(list(self.bundles), recorded.error_id)
+        if self.health is not None:
+            stores.monitoring.record_health(self.health)
+        if error.deployment_id is not None and stores.deployments.known(error.deployment_id) is not None:
+            stores.deployments.note(error.deployment_id, {"error_id": recorded.error_id})
+
+
+def _already_recorded(stores: Together, write: RecordError) -> RecordedError | None:
+    """The error as a try before this one recorded it: its evidence came with it. None where there was none."""
+    if not write.taken:
+        return None
+    error_id = stores.errors.error_of_evidence(write.taken[0].bundle_id)
+    return None if error_id is None else stores.errors.get(error_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BeginAttempt(_Kept):
+    """That an attempt begins, before anything is done; one that is taken up again is there already."""
+
+    execution: RecoveryExecution
+    kind: Literal["begin"] = "begin"
+
+    def apply(self, stores: Stores, names: Names) -> None:
+        """Under the error's id in the store."""
+        execution = replace(self.execution, error_id=names.error(self.execution.error_id))
+        stores.errors.begin_execution(execution)
+        stores.errors.write_attempt(execution)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteAttempt(_Kept):
+    """How far an attempt has come."""
+
+    execution: RecoveryExecution
+    kind: Literal["step"] = "step"
+
+    def apply(self, stores: Stores, names: Names) -> None:
+        """By the attempt's own id."""
+        stores.errors.write_attempt(replace(self.execution, error_id=names.error(self.execution.error_id)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FinishAttempt(_Kept):
+    """How an attempt ended. `was` is the state the service was found in, where that is known.
+
+    Where it helped, the error is resolved, its tickets are closed, and the service's change of state is noted at
+    the start that it runs by. A service that no recorded start runs has nowhere to note it. Where it failed and a
+    person is asked next, the ticket is opened with it.
+    """
+
+    execution: RecoveryExecution
+    was: str | None = None
+    ticket: Ticket | None = None
+    kind: Literal["finish"] = "finish"
+
+    def apply(self, stores: Stores, names: Names) -> tuple[tuple[Ticket, ...], Ticket | None]:
+        """All of it, or nothing; the tickets that were closed, and the one that was opened."""
+        execution = replace(self.execution, error_id=names.error(self.execution.error_id))
+        with stores.together() as one:
+            one.errors.write_attempt(execution)
+            if not execution.success:
+                return (), None if self.ticket is None else _open_ticket(one, self.ticket, names)
+            ended = execution.ended_at or datetime.now(UTC)
+            one.errors.resolve(execution.error_id, ended, f"automatic: {execution.strategy}")
+            entry = TicketEntry(at=ended, by="roas", what="recovered automatically")
+            closed = tuple(one.errors.close_tickets(execution.error_id, entry))
+            home = one.deployments.last_success(execution.environment, OperationType.START)
+            # A rollback is an operation of its own, which has noted what it did.
+            if home is not None and execution.service and execution.strategy is not Strategy.ROLL_BACK_RELEASE:
+                change = StateChange(
+                    deployment_id=home.deployment_id,
+                    service=execution.service,
+                    previous_state=self.was,
+                    new_state=str(ServiceHealth.HEALTHY),
+                    changed_at=ended,
+                    reason=f"recovered: {execution.strategy}",
+                    details={"error_id": execution.error_id, "attempt": execution.attempt_id},
+                )
+                one.deployments.record_changes([change])
+            return closed, None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpenTicket(_Kept):
+    """A question to a person; the ticket of the same cause is taken up again where there is one."""
+
+    ticket: Ticket
+    kind: Literal["ticket"] = "ticket"
+
+    def apply(self, stores: Stores, names: Names) -> Ticket:
+        """The ticket as it is on record."""
+        return _open_ticket(stores, self.ticket, names)
+
+
+def _open_ticket(stores: Stores | Together, ticket: Ticket, names: Names) -> Ticket:
+    opened = stores.errors.open_ticket(replace(ticket, error_id=names.error(ticket.error_id)))
+    if opened.ticket_id != ticket.ticket_id:
+        names.tickets[ticket.ticket_id] = opened.ticket_id
+    return opened
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LetTicketWait(_Kept):
+    """Which suspended run an answer goes to; None where none waits any more."""
+
+    ticket_id: str
+    flow_run_id: str | None
+    kind: Literal["ticket waits"] = "ticket waits"
+
+    def apply(self, stores: Stores, names: Names) -> None:
+        """By the ticket's id in the store."""
+        stores.errors.let_wait(names.tickets.get(self.ticket_id, self.ticket_id), self.flow_run_id)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolveError(_Kept):
+    """What ended an error."""
+
+    error_id: str
+    at: datetime
+    why: str
+    kind: Literal["resolve"] = "resolve"
+
+    def apply(self, stores: Stores, names: Names) -> None:
+        """By the error's id in the store."""
+        stores.errors.resolve(names.error(self.error_id), self.at, self.why)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepReason(_Kept):
+    """Why neither an attempt was made at an error nor a person asked."""
+
+    error_id: str
+    reason: str
+    kind: Literal["reason"] = "reason"
+
+    def apply(self, stores: Stores, names: Names) -> None:
+        """In the error's evidence."""
+        stores.errors.keep_reason(names.error(self.error_id), self.reason)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeepEvidence(_Kept):
+    """Bundles of evidence, and the error that they show where it is known."""
+
+    bundles: tuple[EvidenceBundle, ...]
+    kind: Literal["evidence"] = "evidence"
+
+    def apply(self, stores: Stores, names: Names) -> None:
+        """Those that are there already stay as they are."""
+        for bundle in self.bundles:
+            stores.errors.keep_evidence(bundle)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinkEvidence(_Kept):
+    """That bundles taken later show an error as well."""
+
+    bundle_ids: tuple[str, ...]
+    error_id: str
+    kind: Literal["link"] = "link"
+
+    def apply(self, stores: Stores, names: Names) -> None:
+        """By the error's id in the store."""
+        stores.errors.link_evidence(list(self.bundle_ids), names.error(self.error_id))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NoteStop(_Kept):
+    """That a person stopped a service, as the engine's events show; the engine soon forgets it."""
+
+    environment: str
+    service: str
+    at: datetime
+    kind: Literal["stop"] = "stop"
+
+    def apply(self, stores: Stores, names: Names) -> None:
+        """At the start that the service runs by; without one there is nowhere to note it."""
+        home = stores.deployments.last_success(self.environment, OperationType.START)
+        if home is not None:
+            stores.deployments.record_changes([self.change(home.deployment_id)])
+
+    def change(self, deployment_id: str) -> StateChange:
+        """As it is noted."""
+        return StateChange(
+            deployment_id=deployment_id,
+            service=self.service,
+            previous_state=None,
+            new_state=str(ServiceHealth.STOPPED),
+            changed_at=self.at,
+            reason="a person stopped it",
+            details={"on_request": True, "cause": "the engine's events"},
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReleaseLease(_Kept):
+    """That this owner holds an environment no longer."""
+
+    environment: str
+    owner: str
+    runner: Runner
+    kind: Literal["release lease"] = "release lease"
+
+    def apply(self, stores: Stores, names: Names) -> None:
+        """Nothing happens where another holds it by now."""
+        stores.deployments.release_lease(self.environment, self.owner, runner=self.runner)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordGap(_Kept):
+    """That the journal was full, so that the record of what was done while the stores were away has a gap."""
+
+    since: datetime
+    folder: str
+    kind: Literal["gap"] = "gap"
+
+    def apply(self, stores: Stores, names: Names) -> None:
+        """As an error of this system itself, with a ticket."""
+        error, ticket = of_gap(self.folder, self.since, datetime.now(UTC))
+        if not stores.errors.knows(error.error_id):
+            stores.errors.record(error)
+            stores.errors.open_ticket(ticket)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beat:
+    """A heartbeat, whose silence is an alert."""
+
+    name: str
+    at: datetime
+
+    @property
+    def kept(self) -> bool:
+        """An old heartbeat says nothing."""
+        return False
+
+    def apply(self, stores: Stores, names: Names) -> None:
+        """The latest one stays."""
+        stores.monitoring.beat(self.name, self.at)
+
+
+_AnyWrite = Annotated[
+    RecordError
+    | BeginAttempt
+    | WriteAttempt
+    | FinishAttempt
+    | OpenTicket
+    | LetTicketWait
+    | ResolveError
+    | KeepReason
+    | KeepEvidence
+    | LinkEvidence
+    | NoteStop
+    | ReleaseLease
+    | RecordGap,
+    Field(discriminator="kind"),
+]
+_writes: TypeAdapter[Any] = TypeAdapter(_AnyWrite)
+
+
+def to_line(write: Write) -> bytes:
+    """A write as a line of a journal."""
+    line: bytes = _writes.dump_json(write)
+    return line
+
+
+def from_line(line: bytes) -> Write:
+    """The write of a line.
+
+    Raises:
+        ValueError: It is none.
+    """
+    write: Write = _writes.validate_json(line)
+    return write
+
+
+def read_for_plan(
+    stores: Stores, known: RecoveryRecords, error_id: str, since: datetime, now: datetime
+) -> RecoveryRecords:
+    """What is read before each attempt: what was tried at this error and at all since then, pauses, releases, stops.
+
+    Raises:
+        StoreError: A store cannot be read.
+    """
+    others = [one for one in stores.errors.executions(since=since) if one.error_id != error_id]
+    tried = sorted([*stores.errors.executions(error_id), *others], key=lambda one: one.started_at)
+    return replace(
+        known,
+        executions=tuple(tried),
+        pauses=tuple(stores.errors.pauses(now)),
+        releases=tuple(stores.deployments.releases(known.environment)),
+        last_changes=stores.deployments.last_changes(known.environment),
+    )
+
+
+def read_records(stores: Stores, environment: str, since: datetime, now: datetime) -> RecoveryRecords:
+    """All that a recovery may need.
+
+    Raises:
+        StoreError: A store cannot be read.
+    """
+    starts = stores.deployments.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
+    return RecoveryRecords(
+        environment=environment,
+        executions=tuple(stores.errors.executions(since=since)),
+        pauses=tuple(stores.errors.pauses(now)),
+        releases=tuple(stores.deployments.releases(environment)),
+        last_changes=stores.deployments.last_changes(environment),
+        open_errors=tuple(stores.errors.open_errors(environment)),
+        lease=stores.deployments.lease(environment, now),
+        started_at=starts[0].ended_at if starts else None,
+        meant_to_run=meant_to_run(stores.deployments.latest_recorded(environment)),
+        patterns=tuple(stores.errors.patterns()),
+    )

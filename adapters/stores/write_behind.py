@@ -1,0 +1,256 @@
+"""Writes that wait for the stores: in order, kept in a journal while the stores are away, done once they are back.
+
+One thread of the process writes. Whoever waits for it waits a moment only and goes on; what was not written by then
+is kept in the journal, and the thread tries until the stores take it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from adapters.stores.journal import Journal, left_behind
+from adapters.stores.recovery_writes import Names, RecordGap, Write, from_line, to_line
+from adapters.stores.stores import Stores
+from models.failures import RoasError, StoreConstraintError, StoreError
+
+log = logging.getLogger("roas")
+
+TRY_AGAIN_SECONDS = 1.0
+_REFUSED = "refused.txt"
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A write on its way. `answer` is what the stores answered, or a StoreError once it is known to wait."""
+
+    write: Write
+    answer: Future[Any] = field(default_factory=Future)
+    done: bool = False
+    in_journal: bool = False
+
+
+class WriteBehind:
+    """The one writer of a process, and whether it is behind."""
+
+    def __init__(self, stores: Callable[[], Stores], folder: Path, *, journal: Journal | None = None) -> None:
+        """Begin no thread yet. `stores` opens the stores, or gives those that are open; `folder` has the journals."""
+        self.names = Names()
+        self._stores = stores
+        self._folder = folder
+        self._journal = journal or Journal(folder)
+        self._journal_lock = threading.Lock()
+        self._changed = threading.Condition()
+        self._queue: deque[Pending] = deque()
+        self._behind_since: datetime | None = None
+        self._thread: threading.Thread | None = None
+        self._look_for_left = True
+        self._has_gap = False
+
+    @property
+    def behind(self) -> bool:
+        """Whether the stores are taken for away: nobody waits for them then."""
+        return self._behind_since is not None
+
+    def put(self, write: Write) -> Pending:
+        """Let a write follow those before it."""
+        pending = Pending(write)
+        with self._changed:
+            self._queue.append(pending)
+            self._begin()
+            self._changed.notify()
+        return pending
+
+    def fall_behind(self, why: str) -> None:
+        """The stores failed or kept somebody waiting; from now on nobody waits until they answer again."""
+        with self._changed:
+            if self._behind_since is None:
+                self._behind_since = datetime.now(UTC)
+                log.warning("the stores are away, work goes on by what was read last: %s", why)
+            waiting = list(self._queue)
+            self._begin()
+            self._changed.notify()
+        for pending in waiting:
+            _settle(pending, error=StoreError(why))
+
+    def keep(self, pending: Pending) -> None:
+        """Put a write that is late into the journal, so that it outlives this process."""
+        if not pending.write.kept:
+            return
+        with self._journal_lock:
+            if pending.done or pending.in_journal:
+                return
+            try:
+                kept = self._journal.append(to_line(pending.write))
+                if not kept and not self._has_gap:
+                    self._has_gap = True
+                    gap = RecordGap(since=datetime.now(UTC), folder=str(self._folder))
+                    self._journal.append(to_line(gap), reserve=True)
+                    log.error("the journal in %s is full: what recoveries do from now on is not recorded", self._folder)
+                    self.put(gap).in_journal = True
+            except OSError as error:
+                log.error("the journal in %s was not written: %s", self._folder, error)
+                return
+        if kept:
+            pending.in_journal = True
+        else:
+            self._leave_out(pending)
+
+    def look_for_left(self) -> None:
+        """Take over, soon, the journals of processes that are gone."""
+        with self._changed:
+            self._look_for_left = True
+            self._begin()
+            self._changed.notify()
+
+    def _leave_out(self, pending: Pending) -> None:
+        with self._changed:
+            if pending in self._queue and self._queue[0] is not pending:
+                self._queue.remove(pending)
+
+    def _begin(self) -> None:
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="store-writer", daemon=True)
+            self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queue and not self.behind and not self._look_for_left:
+                    self._changed.wait()
+                head = self._queue[0] if self._queue else None
+            try:
+                if head is None:
+                    self._without_work()
+                else:
+                    self._apply(head)
+            except StoreError as error:
+                self.fall_behind(str(error))
+                if head is not None and not head.write.kept:
+                    self._over(head)
+                threading.Event().wait(TRY_AGAIN_SECONDS)
+            except Exception:
+                # A defect of ours must not end the thread that everything is written by.
+                log.exception("the writer of the stores broke off")
+                threading.Event().wait(TRY_AGAIN_SECONDS)
+
+    def _apply(self, head: Pending) -> None:
+        try:
+            answer = head.write.apply(self._stores(), self.names)
+        except StoreConstraintError as error:
+            self._refuse(head, error)
+        except StoreError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what cannot be written must not keep the rest from it
+            self._refuse(head, error)
+        else:
+            _settle(head, answer)
+        self._over(head)
+
+    def _refuse(self, head: Pending, error: Exception) -> None:
+        if head.answer.done():
+            # Nobody waits any more to hear of it.
+            log.error("the stores refused a write of the journal, which is kept in %s: %s", _REFUSED, error)
+            _keep_refused(self._folder, to_line(head.write))
+        _settle(head, error=error)
+
+    def _over(self, head: Pending) -> None:
+        head.done = True
+        with self._changed:
+            if self._queue and self._queue[0] is head:
+                self._queue.popleft()
+            drained = not self._queue
+        if drained:
+            self._drained()
+
+    def _drained(self) -> None:
+        with self._journal_lock:
+            if any(one.in_journal for one in list(self._queue)):
+                return
+            with suppress(OSError):
+                self._journal.clear()
+            self._has_gap = False
+        with self._changed:
+            if self._queue or self._behind_since is None:
+                return
+            away = datetime.now(UTC) - self._behind_since
+            self._behind_since = None
+            self._look_for_left = True
+        log.warning("the stores are back after %.0f s, and have what was done meanwhile", away.total_seconds())
+
+    def _without_work(self) -> None:
+        stores = self._stores()
+        if self.behind:
+            # A transaction over all of them shows that each takes writes again.
+            with stores.together():
+                pass
+            self._drained()
+        if self._look_for_left:
+            self._look_for_left = False
+            replay_left(stores, self._folder)
+
+
+def replay_left(stores: Stores, folder: Path) -> int:
+    """Write what processes that are gone left in their journals; how many writes those were.
+
+    Raises:
+        StoreError: The stores did not take it; it stays in its journal.
+    """
+    written = 0
+    try:
+        for journal in left_behind(folder):
+            try:
+                written += _replay(stores, journal)
+                journal.clear()
+            finally:
+                journal.close()
+    except OSError as error:
+        log.warning("journals in %s cannot be read: %s", folder, error)
+    if written:
+        log.warning("%d writes of a process that is gone went into the stores", written)
+    return written
+
+
+def _replay(stores: Stores, journal: Journal) -> int:
+    names = Names()
+    lines = journal.lines()
+    for line in lines:
+        try:
+            from_line(line).apply(stores, names)
+        except StoreConstraintError as error:
+            log.error("the stores refused a write of the journal, which is kept in %s: %s", _REFUSED, error)
+            _keep_refused(journal.folder, line)
+        except StoreError:
+            raise
+        except (RoasError, ValueError) as error:
+            log.error("a line of a journal cannot be written, and is kept in %s: %s", _REFUSED, error)
+            _keep_refused(journal.folder, line)
+    return len(lines)
+
+
+def _keep_refused(folder: Path, line: bytes) -> None:
+    import os
+
+    with suppress(OSError):
+        file = os.open(folder / _REFUSED, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        try:
+            os.write(file, line + b"\n")
+        finally:
+            os.close(file)
+
+
+def _settle(pending: Pending, answer: Any = None, *, error: Exception | None = None) -> None:
+    if pending.answer.done():
+        return
+    if error is None:
+        pending.answer.set_result(answer)
+    else:
+        pending.answer.set_exception(error)
