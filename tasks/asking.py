@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,6 +20,9 @@ from prefect.states import Completed
 from models.recovery import Ticket
 
 log = logging.getLogger("roas")
+
+_ANSWER_SECONDS = 10
+"""A client whose server is away tries for a minute; a recovery has no time for that."""
 
 ASKING_FLOW = "error-recovery"
 """The flow whose deployment named after the environment asks a person."""
@@ -93,7 +97,7 @@ def _over(run: FlowRun) -> bool:
 async def _server(without: str) -> AsyncIterator[PrefectClient]:
     """The server; where it does not know or does not answer, what is asked of it is left undone, and logged."""
     try:
-        async with get_client() as client:
+        async with asyncio.timeout(_ANSWER_SECONDS), get_client() as client:
             yield client
     except ObjectNotFound:
         log.debug("%s: nothing is deployed there", without)

@@ -14,6 +14,7 @@ import httpx
 from prefect import task
 from prefect.artifacts import acreate_markdown_artifact
 from prefect.context import FlowRunContext
+from prefect.exceptions import PrefectHTTPStatusError
 from pydantic import TypeAdapter
 
 from adapters.host import sample_host
@@ -40,6 +41,7 @@ log = logging.getLogger("roas")
 _LOG_LINES = 200
 _EVENTS = 200
 _LOOK_BACK = timedelta(minutes=15)
+_PAGE_SECONDS = 3
 _PART_SECONDS = 20
 """One part that hangs must not take the time of the whole task."""
 
@@ -331,8 +333,10 @@ async def _show(environment: str, bundles: Sequence[EvidenceBundle]) -> None:
         return
     key = artifact_key("evidence", environment)
     try:
-        await acreate_markdown_artifact(
-            page(bundles), key=key, description=f"Evidence of {', '.join(one.service for one in bundles)}"
-        )
-    except (httpx.HTTPError, OSError, ValueError) as error:
-        log.warning("the page of evidence was not made: %s", error)
+        # A client whose server is away tries for a minute, in which the next failure would count as one at once.
+        async with asyncio.timeout(_PAGE_SECONDS):
+            await acreate_markdown_artifact(
+                page(bundles), key=key, description=f"Evidence of {', '.join(one.service for one in bundles)}"
+            )
+    except (httpx.HTTPError, OSError, ValueError, PrefectHTTPStatusError) as error:
+        log.warning("the page of evidence was not made: %s", error or type(error).__name__)
