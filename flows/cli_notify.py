@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import sys
+from urllib.parse import urlsplit
 
 import click
 
+from adapters.webhook_addresses import is_refused
 from flows.cli_options import as_json, named, read_input
 from flows.cli_running import run_flow, show_answer
 from flows.terminal import echo
@@ -50,6 +52,15 @@ def add(kind: str, name: str) -> None:
         # The address is not repeated: whoever has it may write there.
         raise BadInputError(
             f"That is not the address of a {_CALLED.get(kind, kind)};", advice="copy it whole from where it was made."
+        )
+    try:
+        host = urlsplit(address).hostname or ""
+    except ValueError as error:
+        raise BadInputError("That is not an address;", advice="copy it whole from where it was made.") from error
+    if is_refused(host):
+        raise BadInputError(
+            "That address is on the local link, where a cloud hands out a machine's credentials;",
+            advice="give the address of a server that takes notices.",
         )
 
     async def keep() -> str:

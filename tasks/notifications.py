@@ -15,7 +15,9 @@ import httpx
 from prefect import get_client, task
 from prefect.events import emit_event
 from prefect.exceptions import ObjectNotFound
+from prefect.utilities.templating import apply_values
 
+from adapters.webhook_addresses import is_refused
 from core.mishaps import OURSELVES
 from core.notifications import FORGOTTEN, due
 from models.environments import Environment
@@ -167,6 +169,10 @@ async def _sent(block: str, subject: str, body: str) -> _Trouble | None:
                 return _Trouble(f"there is no block {block} on the Prefect server")
             if not isinstance(channel, NotificationBlock):
                 return _Trouble(f"block {block} is none that notifies")
+            if await asyncio.to_thread(_leads_to_the_link, channel):
+                return _Trouble(
+                    f"block {block} has a link-local address, where a cloud hands out credentials; not sent"
+                )
             with channel.raise_on_failure():
                 sending = channel.notify(body, subject)
                 if inspect.isawaitable(sending):
@@ -175,6 +181,19 @@ async def _sent(block: str, subject: str, body: str) -> _Trouble | None:
         words = f"block {block} did not take the notice: {_without_address(error)}"
         return _Trouble(words, passes=isinstance(error, NotificationError) or _was_not_taken(error))
     return None
+
+
+def _leads_to_the_link(channel: Any) -> bool:
+    """Whether a block would send to a link-local address; the block is kept from following redirects there."""
+    hosts = []
+    for plugin in getattr(channel, "_apprise_client", ()):
+        plugin.redirects = False
+        hosts.append(getattr(plugin, "host", None))
+    if isinstance(getattr(channel, "url", None), str):
+        # A custom webhook. Its client reads the address as httpx does, and follows no redirect.
+        filled = apply_values({"url": channel.url}, channel.secrets.get_secret_value())
+        hosts.append(httpx.URL(str(filled["url"])).host)
+    return any(is_refused(host) for host in hosts if host)
 
 
 def _was_not_taken(error: Exception) -> bool:

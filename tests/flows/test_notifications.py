@@ -207,3 +207,20 @@ async def test_blocks_are_listed_by_who_names_them_and_whether_they_are_kept(web
     assert (found[block].environments, found[block].kept) == ((), True)
     assert found["slack-webhook/gone"] == Channel(block="slack-webhook/gone", environments=("test",), kept=False)
     assert not found["mine/none"].kept
+
+
+@pytest.mark.parametrize(
+    "address", ["http://169.254.169.254/latest", "http://0xa9fea9fe/", "http://[::ffff:a9fe:a9fe]/"]
+)
+async def test_nothing_is_sent_to_the_metadata_service_of_a_cloud(address: str) -> None:
+    block = await keep_channel("webhook", "metadata", address, ())
+
+    assert "has a link-local address" in (await tell(block, "Test", "a word") or "")
+
+
+async def test_a_webhook_that_redirects_is_not_followed(webhook: Webhook) -> None:
+    webhook.status = 307
+    block = await keep_channel("webhook", "elsewhere", webhook.url, ())
+
+    assert "answered with 307" in (await tell(block, "Test", "a word") or "")
+    assert len(webhook.got) == 1

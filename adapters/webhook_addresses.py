@@ -1,0 +1,41 @@
+"""Where a webhook may lead: anywhere but to addresses of the link, where clouds hand out a machine's credentials."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+
+_REFUSED = tuple(
+    ipaddress.ip_network(one)
+    for one in (
+        "169.254.0.0/16",
+        "fe80::/10",
+        # The metadata services of AWS over IPv6 and of Alibaba are not on the link.
+        "fd00:ec2::/32",
+        "100.100.100.200/32",
+    )
+)
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
+
+
+def is_refused(host: str) -> bool:
+    """Whether a host is, or resolves to, an address of the link or of a cloud's metadata service.
+
+    The system resolves it, so decimal, hexadecimal and shortened forms count as what they mean. One that does not
+    resolve is not refused: nothing can be sent to it.
+    """
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError, ValueError):
+        return False
+    return any(_is_refused(str(address[0])) for *_, address in found)
+
+
+def _is_refused(text: str) -> bool:
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address = ipaddress.ip_address(text.partition("%")[0])
+    if isinstance(address, ipaddress.IPv6Address):
+        inner = address.ipv4_mapped or address.sixtofour
+        if inner is None and (address in _NAT64 or int(address) >> 32 == 0):
+            inner = ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
+        address = inner or address
+    return any(address in network for network in _REFUSED)
