@@ -13,9 +13,10 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from adapters.declared_secrets import concealed_values
 from adapters.private_files import check_regular, read_regular
-from adapters.secrets import secret_values, variables_of
-from core.redaction import Redactor, secrets_among
+from adapters.secrets import variables_of
+from core.redaction import Redactor
 from core.safe_text import printable
 from models.compose import (
     Application,
@@ -214,7 +215,7 @@ class ComposeCli:
     def _config(self, *options: str, files: Sequence[str] = ()) -> tuple[dict[str, Any], tuple[str, ...]]:
         out, err = self._run(["config", "--format", "json", *options], _QUICK, files=files)
         try:
-            return json.loads(out), _warnings(Redactor(self._secrets()).text(printable(err)))
+            return json.loads(out), _warnings(Redactor(concealed_values(self._environment)).text(printable(err)))
         except json.JSONDecodeError as error:
             raise ComposeError(
                 "Compose gave a configuration that is not JSON.",
@@ -289,18 +290,13 @@ class ComposeCli:
     def _folder(self) -> str:
         return str(self._environment.compose_files[0].parent.absolute())
 
-    def _secrets(self) -> list[str]:
-        """Values that must not be in an error: it travels through logs and states to places of others."""
-        known = variables_of(self._environment, self._variables)
-        return [*secret_values(self._environment).values(), *secrets_among(known.items())]
-
     def _files(self) -> str:
         if self._template is not None:
             return f"the configuration kept of {self._environment.name}"
         return ", ".join(path.name for path in self._environment.compose_files)
 
     def _failure(self, subcommand: str, out: str, err: str) -> RoasError:
-        redactor = Redactor(self._secrets())
+        redactor = Redactor(concealed_values(self._environment))
         words = redactor.text(_own_words(printable(err or out)))
         if re.search(r"cannot connect to the docker daemon|error during connect", words, re.IGNORECASE):
             return EngineUnreachableError(self._environment.engine)

@@ -25,8 +25,9 @@ _INTERPOLATED = re.compile(r"(?<!\$)(?:\$\$)*\$(?:\{\s*)?([A-Za-z_]\w*)")
 
 @dataclass(frozen=True, slots=True)
 class ComposeSources:
-    """The text and the parsed content of an environment's Compose files."""
+    """The text and the parsed content of an environment's Compose files; `files` are also those not there yet."""
 
+    files: tuple[Path, ...]
     texts: tuple[str, ...]
     documents: tuple[dict[str, Any], ...]
 
@@ -50,7 +51,7 @@ def read_sources(environment: Environment) -> ComposeSources:
         # What an env_file holds is filled in too.
         texts.append(content.decode("utf-8", "replace"))
         documents += [one for one in _parsed(content, file) or () if isinstance(one, dict)]
-    return ComposeSources(tuple(texts), tuple(documents))
+    return ComposeSources(files, tuple(texts), tuple(documents))
 
 
 def variables_asked_for(texts: Iterable[str], documents: Iterable[Any]) -> frozenset[str]:

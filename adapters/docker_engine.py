@@ -29,7 +29,7 @@ from docker.types import CancellableStream
 from adapters.control_groups import sample_group
 from adapters.unix_http import UnixHttp
 from core.collection import uses_the_same
-from core.redaction import Redactor, secrets_among
+from core.redaction import Redactor, secrets_among, secrets_in
 from core.safe_text import printable
 from models.compose import ImageFact, InjectedFile, NetworkFact, NetworkPlace, PortHolder
 from models.failures import (
@@ -96,6 +96,7 @@ class DockerEngine:
             UnixHttp(address.removeprefix(_UNIX), seconds=_QUICK_SECONDS) if address.startswith(_UNIX) else None
         )
         self._concealed: frozenset[str] = frozenset()
+        self._learned: set[str] = set()
         self._redacted = _remembering(Redactor(()))
 
     def close(self) -> None:
@@ -186,7 +187,10 @@ class DockerEngine:
         """
         with self._speaking(f"looking at container {_short(container_id)}"):
             told = self._read(f"/containers/{container_id}/json")
-        self.conceal(_secrets_of(told))
+        if container_id not in self._learned:
+            # A container's configuration never changes.
+            self.conceal(_secrets_of(told))
+            self._learned.add(container_id)
         return _sighting(told, datetime.now(UTC), self.redact)
 
     def start(self, container_id: str, files: Sequence[InjectedFile] = ()) -> None:
@@ -801,10 +805,17 @@ def _moment(text: str | None) -> datetime | None:
 
 
 def _secrets_of(told: dict[str, Any]) -> set[str]:
-    """What a container gets as secrets. A password that is its own name hides nothing, and would blot out the name."""
-    variables = (entry.partition("=") for entry in told["Config"].get("Env") or ())
-    plain = f"{told['Name']} {told['Config'].get('Image', '')}"
-    return {value for value in secrets_among((name, value) for name, _, value in variables) if value not in plain}
+    """What a container gets as secrets: in variables, and in the words of its command and its health check.
+
+    A password that is its own name hides nothing, and would blot out the name.
+    """
+    config = told["Config"]
+    variables = (entry.partition("=") for entry in config.get("Env") or ())
+    plain = f"{told['Name']} {config.get('Image', '')}"
+    found = set(secrets_among((name, value) for name, _, value in variables))
+    for words in (config.get("Entrypoint"), config.get("Cmd"), (config.get("Healthcheck") or {}).get("Test")):
+        found.update(secrets_in(" ".join(words or ())))
+    return {value for value in found if value not in plain}
 
 
 def _remembering(redactor: Redactor) -> Callable[[str], str]:

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from adapters.compose_cli import ComposeCli
+from adapters.declared_secrets import concealed_values
 from adapters.docker_engine import DockerEngine
 from adapters.host import file_problem, port_holder, port_is_free, readable_by_all, sample_host, unwritable_by
 from adapters.private_files import MIB, read_regular
 from adapters.secrets import (
     missing_secrets,
     process_environment,
-    secret_values,
     variables_of,
     withheld_variables,
 )
@@ -47,7 +47,7 @@ async def gather_facts(environment: Environment, *, held_by: str | None = None) 
     `held_by` says who runs an operation on this environment now, if somebody else does.
     """
     engine = DockerEngine(environment.engine)
-    engine.conceal(secret_values(environment).values())
+    engine.conceal(concealed_values(environment))
     try:
         return await _gather(environment, engine, held_by)
     finally:

@@ -36,7 +36,7 @@ _CLOUD = re.compile(
     r"|GITLAB|GH|CI)_\w*(?:KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?|CONFIG)\w*|AWS_\w+|KUBECONFIG"
     r"|PG(?:USER|HOST|HOSTADDR|PORT|DATABASE|SERVICE|SSL\w+)"
 )
-_CONTROL_PLANE_SECRETS = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_KEY", "PGPASSWORD")
+CONTROL_PLANE_SECRETS = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_KEY", "PGPASSWORD")
 _SHORTEST_SECRET = 8
 _OF_A_RUNNER = "PREFECT__FLOW_RUN_ID"
 
@@ -106,7 +106,7 @@ def _asked_for(environment: Environment, document: Mapping[str, Any] | None) -> 
 def _is_withheld(name: str, environment: Environment, variables: Mapping[str, str]) -> bool:
     if _CONTROL_PLANE.fullmatch(name):
         return True
-    own = (variables.get(one, "") for one in _CONTROL_PLANE_SECRETS)
+    own = (variables.get(one, "") for one in CONTROL_PLANE_SECRETS)
     if any(len(value) >= _SHORTEST_SECRET and value in variables.get(name, "") for value in own):
         return True
     return _CLOUD.fullmatch(name) is not None and name not in _declared(environment)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import re
 from collections.abc import Sequence
@@ -26,6 +27,7 @@ from models.stories import TicketStory
 from tasks.naming import artifact_key
 from tasks.reading import read_ticket_story
 from tasks.recovery import let_ticket_wait
+from tasks.redaction import redact
 
 log = logging.getLogger("roas")
 
@@ -88,7 +90,8 @@ class Conversation:
             self._settled.add(key)
             self._last = key
             await let_ticket_wait(ticket.ticket_id, None)
-            return None if last in followed else asked[last]
+            answer = asked[last]
+            return None if last in followed or answer is None else await self._without_secrets(answer, ticket)
         await let_ticket_wait(ticket.ticket_id, str(self._run))
         question = question_about(await asyncio.to_thread(read_ticket_story, ticket.ticket_id))
         await acreate_markdown_artifact(
@@ -105,6 +108,17 @@ class Conversation:
             self._rest()
             raise
         return None
+
+    async def _without_secrets(self, answer: Answer, ticket: Ticket) -> Answer:
+        """The answer as it may be kept; on the server it takes the place of what was typed."""
+        note, by = [await redact(ticket.environment, words) for words in (answer.note, answer.by)]
+        clean = answer.model_copy(update={"note": note, "by": by})
+        if clean != answer and self._last is not None:
+            key = f"suspended-{self._last}-response"
+            async with get_client() as client:
+                await client.delete_flow_run_input(self._run, key)
+                await client.create_flow_run_input(self._run, key, json.dumps(clean.model_dump(mode="json")))
+        return clean
 
     def _rest(self) -> None:
         """Tell the server that what is heard of the run is over.

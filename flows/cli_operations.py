@@ -135,10 +135,12 @@ def validate(environment: str | None, files: tuple[Path, ...], project: str | No
     from flows.rendering import show_validation
     from tasks.doors import find_environment
     from tasks.lease import held_by
+    from tasks.validation import without_secrets
 
     name, compose = named(environment, files, project)
     declared = find_environment(name, tuple(compose or ()))
-    result = judge(asyncio.run(gather_facts(declared, held_by=held_by(name))), datetime.now(UTC))
+    facts = asyncio.run(gather_facts(declared, held_by=held_by(name)))
+    result = without_secrets(declared, judge(facts, datetime.now(UTC)))
     show_answer(result, json_wanted, show_validation)
     if not result.passed:
         sys.exit(1)

@@ -110,12 +110,14 @@ def resolve(ticket_id: str, decision: str, note: str) -> None:
     The first letters of its id are enough.
     """
     from tasks.reading import read_ticket_story
+    from tasks.redaction import redact_now
 
     if not note.strip():
         raise BadInputError("The note is empty;", advice="say why, or what mended it.")
     known = read_ticket_story(ticket_id).ticket
     if known.state is TicketState.RESOLVED:
         raise BadInputError(f"Ticket {known.ticket_id} is already resolved.")
+    note = redact_now(known.environment, note)
     choice, by = Choice(decision), getpass.getuser()
     if known.flow_run_id or choice.acts:
         echo(run_flow(lambda: _decide(known, choice, note, by), quiet=True))
@@ -174,9 +176,10 @@ def _keep(ticket: Ticket, choice: Choice, note: str, by: str) -> str:
 @click.option("--reason", required=True, help="Why; shown to whoever wonders.")
 def pause(service: str | None, environment: str | None, length: timedelta | None, reason: str) -> None:
     """Switch automatic recovery off, everywhere or for SERVICE; detection goes on."""
+    from tasks.redaction import redact_now
     from tasks.stores import open_stores
 
-    now = datetime.now(UTC)
+    reason, now = redact_now(environment, reason), datetime.now(UTC)
     until = None if length is None else now + length
     open_stores().errors.pause(environment, service, until, reason, getpass.getuser(), now)
     end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until `roas unpause`"

@@ -35,7 +35,7 @@ from tasks.planning import plan_start
 from tasks.records import record_health, record_validation
 from tasks.releases import keep_release, look_at_release, look_at_what_is_there, proven_releases, read_template
 from tasks.services import create_containers
-from tasks.validation import look_before
+from tasks.validation import look_before, without_secrets
 
 log = logging.getLogger("roas")
 
@@ -113,7 +113,8 @@ class _Start:
 
     async def _look(self, story: Story, name: str, files: tuple[str, ...]) -> tuple[Environment, Facts]:
         environment, facts = await look_before(name, files)
-        self._validation = validation = validate(facts, now=datetime.now(UTC))
+        validation = without_secrets(environment, validate(facts, now=datetime.now(UTC)))
+        self._validation = validation
         await record_validation(story.deployment_id, validation)
         if not validation.passed:
             raise ValidationFailedError(

@@ -12,10 +12,11 @@ from typing import Any
 from weakref import WeakSet
 
 from adapters.compose_cli import ComposeCli
+from adapters.declared_secrets import concealed_values
 from adapters.docker_engine import DockerEngine
 from adapters.environment_files import environment_for_compose_files, load_environment
 from adapters.known_applications import KnownApplications
-from adapters.secrets import process_environment, secret_values
+from adapters.secrets import process_environment
 from core.redaction import Redactor
 from models.environments import Environment
 from models.settings import current_settings
@@ -39,7 +40,7 @@ def open_doors_side_by_side() -> None:
 def engine_of(environment: Environment) -> DockerEngine:
     """The door to the environment's Docker engine, which lets none of the environment's secrets through."""
     engine = _engine(environment.engine)
-    engine.conceal(secret_values(environment).values())
+    engine.conceal(concealed_values(environment))
     return engine
 
 

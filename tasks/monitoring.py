@@ -27,6 +27,7 @@ from models.settings import current_settings
 from models.sightings import ContainerEvent, ServiceSample, SystemSample
 from tasks.doors import engine_of
 from tasks.patience import LOOK, WRITE
+from tasks.redaction import redact_now
 from tasks.repeated import repeated
 from tasks.stores import open_stores, shared_cache
 
@@ -183,7 +184,7 @@ def acknowledge(alert_id: str, at: datetime, note: str) -> bool:
     Raises:
         StoreError: The store cannot be written to.
     """
-    return open_stores().monitoring.acknowledge_alert(alert_id, at, note)
+    return open_stores().monitoring.acknowledge_alert(alert_id, at, redact_now(None, note))
 
 
 def _memory(environment: str, now: datetime) -> Memory:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 
+from adapters.environment_files import environment_names
 from core.redaction import Redactor
 from core.safe_text import printable
 from models.failures import BadInputError, EngineError
+from models.settings import current_settings
 from tasks.doors import engine_of, find_environment, redactor_of
 
 log = logging.getLogger("roas")
@@ -15,18 +17,28 @@ log = logging.getLogger("roas")
 
 async def redact(environment: str, text: str, compose_files: tuple[str, ...] = ()) -> str:
     """The text without the environment's secret values, whatever looks like one, and what a terminal would obey."""
+    return await asyncio.to_thread(redact_now, environment, text, compose_files)
 
-    def clean() -> str:
-        try:
-            declared = find_environment(environment, compose_files)
-        except BadInputError:
-            # The environment's file is what failed: its secrets are unknown, patterns still apply.
-            return Redactor(()).text(printable(text))
-        try:
-            # To look at the containers is to learn which secrets they were given.
-            engine_of(declared).sightings(declared.project)
-        except EngineError as error:
-            log.info("redacting without the secrets of containers: %s", error)
-        return redactor_of(declared).text(printable(text))
 
-    return await asyncio.to_thread(clean)
+def redact_now(environment: str | None, text: str, compose_files: tuple[str, ...] = ()) -> str:
+    """The same within this thread; without an environment, for words about all of them, without the secrets of any."""
+    names = [environment] if environment is not None else environment_names(current_settings().environments_dir)
+    text = Redactor(()).text(printable(text)) if not names else printable(text)
+    for name in names:
+        text = _redactor(name, compose_files).text(text)
+    return text
+
+
+def _redactor(environment: str, compose_files: tuple[str, ...]) -> Redactor:
+    try:
+        declared = find_environment(environment, compose_files)
+        engine = engine_of(declared)
+    except BadInputError:
+        # The environment's file is what failed: its secrets are unknown, patterns still apply.
+        return Redactor(())
+    try:
+        # To look at the containers is to learn which secrets they were given.
+        engine.sightings(declared.project)
+    except EngineError as error:
+        log.info("redacting without the secrets of containers: %s", error)
+    return redactor_of(declared)

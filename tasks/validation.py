@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 
 from prefect import task
 
 from adapters.preflight import gather_facts
 from models.environments import Environment
+from models.validation import ValidationResult
 from models.validation_facts import Facts
-from tasks.doors import find_environment
+from tasks.doors import find_environment, redactor_of
 from tasks.patience import LOOK
 
 
@@ -22,3 +24,10 @@ async def look_before(name: str, compose_files: tuple[str, ...] = ()) -> tuple[E
     """
     environment = await asyncio.to_thread(find_environment, name, compose_files)
     return environment, await gather_facts(environment)
+
+
+def without_secrets(environment: Environment, validation: ValidationResult) -> ValidationResult:
+    """The validation as it may be kept: an image's name or a path in a finding may hold a token."""
+    clean = redactor_of(environment).text
+    checks = [replace(one, finding=clean(one.finding), fix=clean(one.fix)) for one in validation.checks]
+    return replace(validation, checks=tuple(checks))

@@ -29,6 +29,27 @@ def test_a_known_secret_goes_in_every_usual_spelling(spelling: str) -> None:
     assert Redactor([SECRET]).text(f"login with {spelling} failed") == f"login with {REDACTED} failed"
 
 
+@pytest.mark.parametrize("before", ["", "u", "user:", "ab"])
+def test_a_known_secret_within_a_longer_text_goes_in_base64(before: str) -> None:
+    secret = "pa55-word-planted"
+    written = base64.b64encode(f"{before}{secret}".encode()).decode()
+
+    left = Redactor([secret]).text(written).replace(REDACTED, "")
+
+    assert len(left) <= len(before) + 6
+
+
+def test_a_known_secret_that_is_broken_between_lines_goes() -> None:
+    secret, stamp = "pa55wordPlanted0123456789abc", "2026-11-26T06:36:58.123456789Z "
+    shown = Redactor([secret]).text(f"{stamp}key={secret[:14]}\n{stamp}{secret[14:]} was used\n{stamp}ready")
+
+    assert shown == f"{stamp}key={REDACTED}\n{stamp}{REDACTED} was used\n{stamp}ready"
+
+
+def test_a_known_secret_goes_where_its_control_characters_were_made_visible() -> None:
+    assert Redactor(["pass\x1bword"]).text(r"it is pass\x1bword") == f"it is {REDACTED}"
+
+
 def test_a_short_known_value_does_not_blot_out_ordinary_words() -> None:
     assert Redactor(["app"]).text("the application stopped") == "the application stopped"
 
@@ -80,6 +101,16 @@ SHAPES = [
         ("AccountName=a;AccountKey=abc123==;x=y", "AccountName=a;AccountKey=[redacted];x=y"),
         (f"https://{'0a' * 16}@errors.example/2", "https://[redacted]@errors.example/2"),
         (f"https://api.telegram.org/bot123456789:AA{'b' * 33}/getMe", "https://api.telegram.org/bot[redacted]/getMe"),
+        ("DB_PASS=hunter2 PW=hunter2", "DB_PASS=[redacted] PW=[redacted]"),
+        ("APP_KEY=base64:x1 APP_SALT=x2", "APP_KEY=[redacted] APP_SALT=[redacted]"),
+        ("STRIPE_KEY=abc SESSION_COOKIE=abc", "STRIPE_KEY=[redacted] SESSION_COOKIE=[redacted]"),
+        ("SENTRY_DSN=https://1@x/2 PEPPER=p1", "SENTRY_DSN=[redacted] PEPPER=[redacted]"),
+        ("WEBHOOK_URL=https://x/in/1a", "WEBHOOK_URL=[redacted]"),
+        ("Cookie: theme=dark; session=abc1", "Cookie: [redacted]"),
+        ("the password is hunter2", "the password is [redacted]"),
+        ("https://x/y?sv=1&sig=" + "aB3%2F" * 6, "https://x/y?sv=1&sig=[redacted]"),
+        ("admin:$2y$10$" + "aB3" * 17, "admin:[redacted]"),
+        ("client-key-data: " + "LS0tLS1CRUdJTi" + "BSU0E" * 6, "client-key-data: [redacted]"),
         *((f"key {shape} used", "key [redacted] used") for shape in SHAPES),
     ],
 )
@@ -110,6 +141,13 @@ def test_a_discord_token_goes_wherever_it_stands() -> None:
         "Bearer authentication is required, basic authentication is refused",
         "requirepass is not set",
         "ERR AUTH <password> called without any password configured",
+        "pass=12 fail=0 bypass=1 compass: north",
+        "primary_key=id CACHE_KEY=user:12 PUBLIC_KEY=ssh sort_key: name",
+        "PWD=/app OLDPWD=/",
+        "the password is wrong, salt: 10",
+        "webhook delivered to https://example.com/hook in 12 ms",
+        "request_id=8f14e45f-ceea-467f-ad1e-37d0b0a5a5a5",
+        "GET /assets/index-3f2a9c8d7e6b5a4f.js 200",
         "docker run -p 8080:80 -a stdout -u 1000:1000",
     ],
 )
