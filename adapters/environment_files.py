@@ -68,10 +68,7 @@ def environment_for_compose_files(files: Sequence[Path], project: str | None = N
     Raises:
         EnvironmentFileError: A file is missing, or no usable project name can be found.
     """
-    paths = [(cwd / file.expanduser()).resolve() for file in files]
-    for path in paths:
-        if not path.is_file():
-            raise EnvironmentFileError(f"Compose file {path} does not exist.", advice="Check the path given with -f.")
+    paths = [_compose_file(file, cwd) for file in files]
     named = project or os.environ.get("COMPOSE_PROJECT_NAME") or _declared_name(paths)
     name = named or _normalised(paths[0].parent.name)
     if not _NAME.fullmatch(name):
@@ -92,25 +89,57 @@ def environment_for_compose_files(files: Sequence[Path], project: str | None = N
         return Environment.model_validate(data)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        raise EnvironmentFileError(
-            f"{'.'.join(map(str, first['loc']))}: {first['msg']}.",
-            advice="Check DOCKER_HOST and COMPOSE_PROFILES.",
-        ) from error
+        name = {"engine": "DOCKER_HOST", "profiles": "COMPOSE_PROFILES"}.get(str(first["loc"][0]), "The Compose file")
+        raise EnvironmentFileError(f"{name} cannot be used: {_words(first)}") from error
 
 
 def environment_names(directory: Path) -> tuple[str, ...]:
     """The names of all environment files of a folder, sorted; none where the folder is missing."""
-    if not directory.is_dir():
-        return ()
-    return tuple(sorted({path.stem for path in directory.iterdir() if path.suffix in _SUFFIXES}))
+    try:
+        if not directory.is_dir():
+            return ()
+        return tuple(sorted({path.stem for path in directory.iterdir() if path.suffix in _SUFFIXES}))
+    except OSError as error:
+        raise EnvironmentFileError(
+            f"The folder of the environments, {directory}, cannot be read: {error.strerror}.",
+            advice="Set ROAS_ENVIRONMENTS_DIR to one that this user may read.",
+        ) from error
+
+
+def _compose_file(file: Path, cwd: Path) -> Path:
+    try:
+        path = (cwd / _expanded(file)).resolve()
+        if path.is_file():
+            return path
+    except (OSError, RuntimeError) as error:
+        # A name too long, or links that lead in a circle.
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise EnvironmentFileError(
+            f"Compose file {file} cannot be read: {reason}.", advice="Check the path given with -f."
+        ) from error
+    raise EnvironmentFileError(f"Compose file {path} does not exist.", advice="Check the path given with -f.")
+
+
+def _expanded(path: Path) -> Path:
+    """The path with `~` and `~USER` filled in.
+
+    Raises:
+        EnvironmentFileError: There is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise EnvironmentFileError(
+            f"{path} names the home of a user who is not there.", advice="Give the whole path."
+        ) from error
 
 
 def _find(name: str, directory: Path) -> Path:
+    known = environment_names(directory)
     candidates = [directory / f"{name}{suffix}" for suffix in _SUFFIXES] if _NAME.fullmatch(name) else []
     for path in candidates:
         if path.is_file():
             return path
-    known = environment_names(directory)
     near = difflib.get_close_matches(name, known, n=1)
     advice = f"Did you mean {near[0]}?" if near else f"Known there: {', '.join(known) or 'none'}."
     raise EnvironmentFileError(f"There is no environment {name!r} in {directory}.", advice=advice)
@@ -229,7 +258,7 @@ def _tag(option: Any) -> str | None:
 
 def _with_paths_from(folder: Path, environment: Environment) -> Environment:
     def resolved(path: Path) -> Path:
-        return Path(os.path.normpath(folder / path.expanduser()))
+        return Path(os.path.normpath(folder / _expanded(path)))
 
     return environment.model_copy(
         update={

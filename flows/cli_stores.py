@@ -14,7 +14,7 @@ import click
 from core.safe_text import printable
 from flows.cli_options import as_json
 from flows.terminal import echo, echo_json
-from models.failures import BadInputError
+from models.failures import BadInputError, RoasError
 from models.settings import current_settings
 from models.upkeep import ArchiveFile
 
@@ -34,7 +34,12 @@ def backup(folder: Path, json_wanted: bool) -> None:
     from flows.rendering import print_json
     from tasks.stores import open_stores
 
-    made = copy(open_stores(), folder, datetime.now(UTC), _tell)
+    try:
+        made = copy(open_stores(), folder, datetime.now(UTC), _tell)
+    except OSError as error:
+        raise RoasError(
+            f"No backup can be written to {folder}: {error.strerror};", advice="give a folder this user may write to."
+        ) from error
     if json_wanted:
         print_json(made)
         return
@@ -48,7 +53,12 @@ def restore(folder: Path) -> None:
     """Verify the backup in FOLDER and put it in the stores' place; what was there is kept beside it."""
     from adapters.stores.backup import restore as put_back
 
-    made = put_back(current_settings(), folder, _tell)
+    try:
+        made = put_back(current_settings(), folder, _tell)
+    except OSError as error:
+        raise RoasError(
+            f"The backup in {folder} cannot be put back: {error.strerror};", advice="check both folders."
+        ) from error
     echo(f"the stores are those of {made.made_at:%Y-%m-%d %H:%M:%S} UTC again")
 
 

@@ -8,13 +8,35 @@ from __future__ import annotations
 from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from models.metrics import DependencyType, HealthImpact
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 """A name Compose accepts for a project or service: small letters, digits, - and _."""
+
+
+def _usable_path(path: Path) -> Path:
+    if any(one == "\0" or "\ud800" <= one <= "\udfff" for one in str(path)):
+        raise ValueError("a path is UTF-8 text without NUL")
+    return path
+
+
+def _usable_address(address: str) -> str:
+    try:
+        # Reading the port checks it.
+        usable = address.isprintable() and urlsplit(address).port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("no host and port can be read from this address")
+    return address
+
+
+FilePath = Annotated[Path, AfterValidator(_usable_path)]
+"""A path that the system accepts; whether there is a file is not asked."""
 
 
 class _Strict(BaseModel):
@@ -155,17 +177,19 @@ class Secret(_Strict):
     """A secret by name: the value comes from a variable or a file and is never stored."""
 
     name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
-    file: Path | None = Field(default=None, description="File with the value; without it, a variable of this name.")
+    file: FilePath | None = Field(default=None, description="File with the value; without it, a variable of this name.")
 
 
 class Environment(_Strict):
     """One environment: an application on one engine, and how it is cared for."""
 
     name: Name
-    compose_files: tuple[Path, ...] = Field(min_length=1)
+    compose_files: tuple[FilePath, ...] = Field(min_length=1)
     project: Name
-    engine: str = Field(default="unix:///var/run/docker.sock", pattern=r"^(unix|tcp|ssh|http|https)://.+")
-    env_files: tuple[Path, ...] = ()
+    engine: Annotated[str, AfterValidator(_usable_address)] = Field(
+        default="unix:///var/run/docker.sock", pattern=r"^(unix|tcp|ssh|http|https)://.+"
+    )
+    env_files: tuple[FilePath, ...] = ()
     profiles: tuple[str, ...] = ()
     variables: tuple[str, ...] = Field(default=(), description="Names that must be set and not empty.")
     secrets: tuple[Secret, ...] = ()

@@ -241,3 +241,44 @@ def test_of_very_many_mistakes_the_first_are_shown_and_the_others_counted(tmp_pa
     words = refusal(tmp_path, GOOD + "".join(f"  s{number}: {{nonsense: 1}}\n" for number in range(10_000)))
     assert len(words.splitlines()) == 21
     assert "9980 more mistakes" in words
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('compose_files: ["a\\0b.yaml"]', "compose_files.0: a path is UTF-8 text without NUL"),
+        ("compose_files: ['~nosuchuser/c.yaml']", "names the home of a user who is not there"),
+        ("compose_files: [c.yaml]\nengine: 'tcp://[::1'", "engine: no host and port can be read"),
+        ("compose_files: [c.yaml]\nengine: 'tcp://host:99999'", "engine: no host and port can be read"),
+    ],
+)
+def test_a_path_or_an_address_that_cannot_be_one_is_refused(tmp_path: Path, line: str, said: str) -> None:
+    (tmp_path / "odd.yaml").write_text(f"project: p\n{line}\n")
+
+    with pytest.raises(EnvironmentFileError, match=said):
+        load_environment("odd", tmp_path)
+
+
+@pytest.mark.parametrize("path", ["~nosuchuser/c.yaml", "a" * 300, "loop"])
+def test_a_compose_file_that_cannot_be_looked_up_is_refused_in_one_line(tmp_path: Path, path: str) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+
+    with pytest.raises(EnvironmentFileError) as caught:
+        environment_for_compose_files([Path(path)], cwd=tmp_path)
+
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_of_environments_whose_name_is_too_long_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(EnvironmentFileError, match="ROAS_ENVIRONMENTS_DIR"):
+        load_environment("dev", tmp_path / ("a" * 300))
+
+
+def test_an_address_of_the_engine_that_cannot_be_one_names_its_variable(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "c.yaml").write_text("services: {a: {image: x}}\n")
+    monkeypatch.setenv("DOCKER_HOST", "tcp://[::1")
+
+    with pytest.raises(EnvironmentFileError, match="DOCKER_HOST cannot be used"):
+        environment_for_compose_files([Path("c.yaml")], cwd=tmp_path)
