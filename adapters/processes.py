@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
+from models.audit import Actor
 from models.operations import Runner
 
 _PROC = Path("/proc")
 _STATE, _STARTED = 0, 19
 """Places in /proc/PID/stat, counted from the state behind the command's name."""
+
+_NEVER_LOGGED_IN = 2**32 - 1
+"""What the kernel says of a process that no log-in began, such as a service."""
+
+_LONGEST_CLAIM = 100
 
 
 def this_process(flow_run_id: str = "") -> Runner:
@@ -26,6 +34,25 @@ def this_process(flow_run_id: str = "") -> Runner:
         process_started=int(_stat(os.getpid())[_STARTED]) if known else 0,
         flow_run_id=flow_run_id,
     )
+
+
+def this_user(environment: Mapping[str, str] = os.environ, claimed: str = "") -> Actor:
+    """Who runs this process, by the kernel; what parameters and environment variables claim stands beside it."""
+    uid, login = os.getuid(), _login_uid()
+    sudo = " ".join(environment[name] for name in ("SUDO_USER", "SUDO_UID") if environment.get(name))
+    name = claimed or environment.get("LOGNAME") or environment.get("USER") or ""
+    return Actor(
+        uid=uid,
+        user=_user_name(uid),
+        login_uid=login if login not in (None, uid) else None,
+        claimed=as_claim(f"{name} (sudo by {sudo})" if sudo else name),
+    )
+
+
+def as_claim(text: str) -> str:
+    """A name that somebody chose, fit for a record: one short line of what can be printed."""
+    shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
+    return shown if len(shown) <= _LONGEST_CLAIM else shown[: _LONGEST_CLAIM - 1] + "…"
 
 
 def is_alive(runner: Runner) -> bool | None:
@@ -48,6 +75,22 @@ def is_alive(runner: Runner) -> bool | None:
         # Gone since, or hidden from this user (hidepid): asked again, the difference shows.
         return None if _exists(runner.pid) else False
     return int(stat[_STARTED]) == runner.process_started and stat[_STATE] not in ("Z", "X")
+
+
+def _user_name(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"uid {uid}"
+
+
+def _login_uid() -> int | None:
+    """The user that logged in, which sudo and su leave as it is; None where nobody did, or the kernel keeps none."""
+    try:
+        known = int((_PROC / "self/loginuid").read_text())
+    except (OSError, ValueError):
+        return None
+    return None if known == _NEVER_LOGGED_IN else known
 
 
 def _kernel() -> str:

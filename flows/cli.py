@@ -13,6 +13,7 @@ from typing import Any
 import click
 
 from flows import (
+    cli_history,
     cli_monitoring,
     cli_notify,
     cli_operations,
@@ -130,18 +131,6 @@ def status(environment: str | None, json_wanted: bool) -> None:
 
 
 @roas.command()
-@of_records
-@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
-@as_json
-def history(environment: str | None, limit: int, json_wanted: bool) -> None:
-    """Deployment operations, the newest first."""
-    from flows.rendering import show_history
-    from tasks.stores import open_stores
-
-    show_answer(open_stores().deployments.history(environment=environment, limit=limit), json_wanted, show_history)
-
-
-@roas.command()
 @of_its_records
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
 @as_json
@@ -194,6 +183,7 @@ def detect() -> None:
         echo(line)
 
 
+cli_history.register(roas)
 cli_monitoring.register(roas)
 cli_notify.register(roas)
 cli_operations.register(roas)

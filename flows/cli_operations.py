@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -180,7 +179,7 @@ def _operate(
         flow: Callable[..., Any] = FLOWS[kind]
         return await flow(
             name,
-            asked_by=f"person: {getpass.getuser()} (roas {kind})",
+            asked_by=f"roas {kind}",
             deployment_id=deployment_id,
             compose_files=compose,
             return_state=True,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import click
 
+from adapters.processes import this_user
 from flows.cli_options import (
     Number,
     as_json,
@@ -21,6 +21,7 @@ from flows.cli_options import (
 )
 from flows.cli_running import run_flow, show_answer
 from flows.terminal import echo
+from models.audit import Actor
 from models.failures import BadInputError
 from models.recovery import Choice, Ticket, TicketEntry, TicketState
 from models.settings import current_settings
@@ -118,14 +119,14 @@ def resolve(ticket_id: str, decision: str, note: str) -> None:
     if known.state is TicketState.RESOLVED:
         raise BadInputError(f"Ticket {known.ticket_id} is already resolved.")
     note = redact_now(known.environment, note)
-    choice, by = Choice(decision), getpass.getuser()
+    choice, actor = Choice(decision), this_user()
     if known.flow_run_id or choice.acts:
-        echo(run_flow(lambda: _decide(known, choice, note, by), quiet=True))
+        echo(run_flow(lambda: _decide(known, choice, note, actor), quiet=True))
     else:
-        echo(_keep(known, choice, note, by))
+        echo(_keep(known, choice, note, actor))
 
 
-async def _decide(ticket: Ticket, choice: Choice, note: str, by: str) -> str:
+async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
     """Give the answer to the run that waits for it; where none does, do here what is decided."""
     from flows.error_recovery import error_recovery
     from tasks.asking import Taken, let_go, resume_with
@@ -133,19 +134,21 @@ async def _decide(ticket: Ticket, choice: Choice, note: str, by: str) -> str:
 
     run = ticket.flow_run_id
     if run is not None:
-        taken = await resume_with(run, {"choice": str(choice), "note": note, "by": by})
+        taken = await resume_with(run, {"choice": str(choice), "note": note, "by": actor.user})
         if taken is Taken.TAKEN:
+            # The run hears it from Prefect, which cannot prove who said it.
+            open_stores().errors.note_decision(ticket.ticket_id, choice, run, actor)
             return f"{ticket.ticket_id}: {choice}; run {run} goes on"
         if taken is Taken.TOO_LATE:
             raise BadInputError(
                 f"Somebody has just answered ticket {ticket.ticket_id}, and run {run} goes on with it;",
                 advice=f"`roas ticket {ticket.ticket_id}` shows what was decided.",
             )
-    kept = _keep(ticket, choice, note, by)
+    kept = _keep(ticket, choice, note, actor)
     if choice.acts:
         error = open_stores().errors.get(ticket.error_id)
         outcome = await error_recovery(
-            error.environment, error.text, service=error.service, source=error.source, decided=choice, decided_by=by
+            error.environment, error.text, service=error.service, source=error.source, decided=choice
         )
         kept = f"{ticket.ticket_id}: {choice}; {outcome.method}: {outcome.reason}"
     elif run is not None:
@@ -153,10 +156,10 @@ async def _decide(ticket: Ticket, choice: Choice, note: str, by: str) -> str:
     return kept
 
 
-def _keep(ticket: Ticket, choice: Choice, note: str, by: str) -> str:
+def _keep(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
     from tasks.stores import open_stores
 
-    entry = TicketEntry(at=datetime.now(UTC), by=by, what=f"{choice}: {note}")
+    entry = TicketEntry(at=datetime.now(UTC), by=actor.user, what=f"{choice}: {note}", actor=actor)
     open_stores().errors.answer(ticket, choice, entry)
     if choice is Choice.RESOLVED:
         return f"{ticket.ticket_id} and error {ticket.error_id} are resolved"
@@ -181,7 +184,8 @@ def pause(service: str | None, environment: str | None, length: timedelta | None
 
     reason, now = redact_now(environment, reason), datetime.now(UTC)
     until = None if length is None else now + length
-    open_stores().errors.pause(environment, service, until, reason, getpass.getuser(), now)
+    actor = this_user()
+    open_stores().errors.pause(environment, service, until, reason, actor.user, now, actor)
     end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until `roas unpause`"
     echo(f"automatic recovery of {service or 'every service'} is off {end}: {reason}")
 
@@ -194,7 +198,7 @@ def unpause(service: str | None, environment: str | None) -> None:
     from tasks.stores import open_stores
 
     store = open_stores().errors
-    if not store.resume(environment, service):
+    if not store.resume(environment, service, this_user()):
         held = [f"{one.service or 'every service'} ({one.reason})" for one in store.pauses(datetime.now(UTC))]
         raise BadInputError(f"Nothing is paused by these words; paused now: {', '.join(held) or 'nothing'}.")
     echo(f"automatic recovery of {service or 'every service'} is on again")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -47,7 +46,7 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
         flow: Callable[..., Any] = next(one for one in FLOWS.values() if one.name == asked["flow"])
         state = await flow(
             **asked["parameters"],
-            asked_by=f"person: {getpass.getuser()} (roas resume)",
+            asked_by="roas resume",
             deployment_id=operation.deployment_id,
             return_state=True,
         )

@@ -35,6 +35,7 @@ from flows.asking import Conversation, may_ask
 from flows.identifiers import new_error_id, new_ticket_id
 from flows.judging import dependencies_of, judge_now
 from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
+from flows.requester import answered_through_the_server, requester
 from models.compose import Application
 from models.environments import Environment, RecoveryPolicy
 from models.errors_seen import Category, Evidence, RecordedError, Strategy, Verdict
@@ -138,7 +139,7 @@ async def error_recovery(
             predictive=predictive,
             failing_services=failing_services,
             compose_files=tuple(compose_files or ()),
-            decided=(decided, decided_by) if decided else None,
+            decided=(decided, requester(decided_by)[0]) if decided else None,
             converse=may_ask(),
         )
     )
@@ -432,17 +433,16 @@ async def _conversed(handling: _Handling, outcome: RecoveryOutcome) -> RecoveryO
             # The run was retried with the button of its page: what failed is done again, and nothing before it.
             outcome = await handling.repeat()
             continue
-        entry = TicketEntry(at=datetime.now(UTC), by=answer.by, what=f"{answer.choice}: {answer.note}")
+        by, actor = answered_through_the_server(answer.by)
+        entry = TicketEntry(at=datetime.now(UTC), by=by, what=f"{answer.choice}: {answer.note}", actor=actor)
         await record_answer(ticket, answer.choice, entry)
         await conversation.follow()
-        log.info("%s decided about ticket %s: %s", answer.by, ticket.ticket_id, entry.what)
+        log.info("%s decided about ticket %s: %s", by, ticket.ticket_id, entry.what)
         if answer.choice is Choice.GIVE_UP:
-            raise GivenUpError(ticket.ticket_id, answer.by, answer.note)
+            raise GivenUpError(ticket.ticket_id, by, answer.note)
         if not answer.choice.acts:
-            return replace(
-                outcome, success=answer.choice is Choice.RESOLVED, reason=f"{answer.by} decided: {entry.what}"
-            )
-        outcome = await handling.handle((answer.choice, answer.by))
+            return replace(outcome, success=answer.choice is Choice.RESOLVED, reason=f"{by} decided: {entry.what}")
+        outcome = await handling.handle((answer.choice, by))
     return outcome
 
 

@@ -8,7 +8,9 @@ from pydantic import Field
 
 ENVIRONMENT: Any = Field(description="Which environment: the NAME of deployments/environments/NAME.yaml.")
 
-ASKED_BY: Any = Field(None, description="Who or what asks for it, for the record. Without it: the schedule, or you.")
+ASKED_BY: Any = Field(
+    None, description="A name to stand in the record as claimed, beside what is proven: the schedule, or the user."
+)
 
 DEPLOYMENT_ID: Any = Field(None, description="The id of an interrupted operation to go on with; a new one without it.")
 

@@ -20,7 +20,9 @@ from core.reconciliation import was_interrupted
 from flows.ending import ended_by_sigterm
 from flows.error_recovery import error_recovery
 from flows.identifiers import new_deployment_id, new_error_id
+from flows.requester import requester
 from flows.server_outages import keep_runs_without_lease
+from models.audit import Actor
 from models.errors_seen import RecordedError
 from models.failures import (
     BadInputError,
@@ -118,7 +120,8 @@ async def recorded(
         BadInputError: The operation of this id has ended, and not by an interruption.
     """
     open_doors_side_by_side()
-    asker, runner = asked_by or _who_asked(), this_process(str(flow_run.get_id() or ""))
+    asker, actor = requester(asked_by)
+    runner = this_process(str(flow_run.get_id() or ""))
     earlier = await _earlier(environment, deployment_id, runner)
     story = _story(environment, deployment_id, earlier)
     ours = earlier is None
@@ -126,7 +129,9 @@ async def recorded(
     with ended_by_sigterm():
         try:
             if earlier is None:
-                await _undisturbed(begin_operation(_operation(story, operation_type, asker, runner, wait_seconds)))
+                await _undisturbed(
+                    begin_operation(_operation(story, operation_type, asker, actor, runner, wait_seconds))
+                )
             holding = hold_environment(
                 environment,
                 owner=story.deployment_id,
@@ -138,7 +143,7 @@ async def recorded(
             async with nullcontext(Hold()) if operation_type is OperationType.HEALTH_CHECK else holding as hold:
                 await mark_interrupted(environment, datetime.now(UTC))
                 if earlier is not None:
-                    ours = await _undisturbed(_take_up(story, runner, asker))
+                    ours = await _undisturbed(_take_up(story, runner, asker, actor))
                 elif wait_seconds:
                     await let_run(story.deployment_id)
                 try:
@@ -184,7 +189,7 @@ def _story(environment: str, deployment_id: str | None, earlier: Operation | Non
 
 
 def _operation(
-    story: Story, operation_type: OperationType, asker: str, runner: Runner, wait_seconds: float
+    story: Story, operation_type: OperationType, asker: str, actor: Actor, runner: Runner, wait_seconds: float
 ) -> Operation:
     details: dict[str, Any] = {"flow_run_id": runner.flow_run_id, "runner": asdict(runner)}
     if context := FlowRunContext.get():
@@ -202,17 +207,18 @@ def _operation(
         status=OperationStatus.PENDING if wait_seconds else OperationStatus.RUNNING,
         started_at=story.started_at,
         user_agent=asker,
+        actor=actor,
         details=details,
     )
 
 
-async def _take_up(story: Story, runner: Runner, asker: str) -> bool:
+async def _take_up(story: Story, runner: Runner, asker: str, actor: Actor) -> bool:
     """Go on with an interrupted operation; the story then knows what it had finished.
 
     Raises:
         BadInputError: It is not interrupted any more: it has ended, or another takes it up.
     """
-    steps = await take_up(story.deployment_id, runner, datetime.now(UTC), asker)
+    steps = await take_up(story.deployment_id, runner, datetime.now(UTC), asker, actor)
     if steps is None:
         raise BadInputError(
             f"Deployment {story.deployment_id} cannot be taken up: it was not interrupted, or goes on already;",
@@ -358,16 +364,3 @@ async def _undisturbed(doing: Coroutine[Any, Any, Answer]) -> Answer:
     if cancelled is not None:
         raise cancelled
     return answer
-
-
-def _who_asked() -> str:
-    """A schedule, an automation or a person, as far as the engine knows."""
-    context = FlowRunContext.get()
-    run = context.flow_run if context else None
-    if run is None:
-        return "unknown"
-    if run.auto_scheduled:
-        return "schedule"
-    if run.created_by is not None:
-        return f"{(run.created_by.type or 'run').lower()}: {run.created_by.display_value or run.name}"
-    return "person: Prefect"

@@ -36,6 +36,8 @@ def show_deployment(story: DeploymentStory) -> None:
     )
     say(f"  deployment   {operation.deployment_id}")
     say(f"  asked by     {escape(operation.user_agent or 'unknown')}, {moment(operation.started_at)}")
+    if str(operation.actor):
+        say(f"  user         {escape(str(operation.actor))}")
     for validation in story.validations[-1:]:
         _show_validation(validation)
     if story.changes:

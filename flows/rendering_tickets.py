@@ -9,7 +9,7 @@ from rich.markup import escape
 from core.recovery import remembered
 from flows.console import ago, moment, say
 from flows.rendering_why import part, shown_lines
-from models.recovery import Choice, Ticket, TicketState
+from models.recovery import Choice, Ticket, TicketEntry, TicketState
 from models.stories import TicketStory
 
 
@@ -42,7 +42,7 @@ def show_ticket(story: TicketStory, ui: str) -> None:
         say(f"\n{part('seen', [story.first_cause], 1)[0] if story.first_cause else ''}")
         for line in shown_lines(story.lines):
             say(line)
-    past = [f"{moment(entry.at)} {entry.by}: {entry.what}" for entry in ticket.history]
+    past = [f"{moment(entry.at)} {_by(entry)}: {entry.what}" for entry in ticket.history]
     for name, lines in (
         ("tried", ticket.tried),
         ("before", remembered(ticket.history)),
@@ -62,6 +62,12 @@ def show_ticket(story: TicketStory, ui: str) -> None:
     say("")
     for line in part("answer", answers, len(answers), whole=True):
         say(line)
+
+
+def _by(entry: TicketEntry) -> str:
+    """Who wrote a line; a name that was claimed beside the proven one is shown with it."""
+    actor = entry.actor
+    return f"{entry.by} ({actor})" if actor.uid is not None and actor.claimed not in ("", actor.user) else entry.by
 
 
 _HISTORY = 10

@@ -7,6 +7,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any
 
+from models.audit import SYSTEM, Actor
+
 
 class OperationType(StrEnum):
     """What a deployment operation does."""
@@ -47,7 +49,11 @@ class Runner:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One recorded deployment operation."""
+    """One recorded deployment operation.
+
+    `user_agent` says who or what asked: a person by the kernel's user, a schedule, an automation. `actor` has the
+    same in parts, with the name that was claimed.
+    """
 
     deployment_id: str
     operation_type: OperationType
@@ -56,6 +62,7 @@ class Operation:
     started_at: datetime
     ended_at: datetime | None = None
     user_agent: str | None = None
+    actor: Actor = SYSTEM
     details: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
+from models.audit import SYSTEM, Actor
 from models.operations import Runner
 
 
@@ -109,6 +110,7 @@ class Pause:
     reason: str
     by: str
     paused_at: datetime
+    actor: Actor = SYSTEM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from models.audit import SYSTEM, Actor
 from models.errors_seen import Strategy
 from models.operations import Runner
 
@@ -115,11 +116,12 @@ class TicketState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TicketEntry:
-    """One line of a ticket's history."""
+    """One line of a ticket's history. `by` names who wrote it; `actor` tells what of that is proven."""
 
     at: datetime
     by: str
     what: str
+    actor: Actor = SYSTEM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,7 @@ from adapters.processes import is_alive
 from adapters.stores.deployments import Deployments
 from adapters.stores.write_behind import replay_left
 from core.reconciliation import interruption, orphaned, runner_of
+from models.audit import Actor
 from models.operations import Operation, OperationStatus, OperationStep, Runner
 from tasks.patience import LOOK, WRITE
 from tasks.repeated import repeated
@@ -65,12 +66,14 @@ async def operation_of(environment: str, deployment_id: str | None, earlier_run:
 
 
 @task(name="take an operation up again", task_run_name="take up {deployment_id}", **WRITE)
-async def take_up(deployment_id: str, runner: Runner, at: datetime, by: str) -> list[OperationStep] | None:
+async def take_up(
+    deployment_id: str, runner: Runner, at: datetime, by: str, actor: Actor
+) -> list[OperationStep] | None:
     """Let an interrupted operation run again; its finished steps, or None where it cannot be taken up."""
 
     def take() -> list[OperationStep] | None:
         store = open_stores().deployments
-        if store.take_up(deployment_id, runner, at, by) or _taken_already(store, deployment_id, runner):
+        if store.take_up(deployment_id, runner, at, by, actor) or _taken_already(store, deployment_id, runner):
             return store.steps(deployment_id)
         return None
 

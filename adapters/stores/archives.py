@@ -15,6 +15,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
+from adapters.processes import this_user
+from adapters.stores.audit import audit_put_back
 from adapters.stores.check import MOMENTS
 from adapters.stores.monitoring import series_ids, to_ms
 from adapters.stores.sql import insert_unless_there, table, upsert
@@ -133,6 +135,7 @@ def restore_archive(stores: Stores, archive: ArchiveFile) -> int:
         new = [row for row in rows if insert_unless_there(connection, row_type, _stored(row_type, row), keys=["id"])]
         if row_type is DeploymentOperation:
             _uncount(connection, new)
+        audit_put_back(connection, archive.table, new, str(archive.path), this_user())
         return len(new)
 
 

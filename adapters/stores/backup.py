@@ -11,7 +11,7 @@ import shutil
 import sqlite3
 import stat
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,10 +20,13 @@ from typing import Any, Literal
 from pydantic import TypeAdapter, ValidationError
 
 from adapters.private_files import MIB, make_private_folder, open_private, read_regular, write_private
+from adapters.processes import this_user
+from adapters.stores.audit import AUDITED, append, head
 from adapters.stores.database import SqliteDatabase, driver_of
 from adapters.stores.migrate import FOLDER, HEADS, revision_of
 from adapters.stores.stores import Stores, in_use
 from adapters.stores.trouble import our_words
+from core.audit import NO_HASH
 from models.failures import BadInputError, StoreCorruptError, StoreFullError, StoreTooNewError
 from models.settings import Settings
 from models.upkeep import Backup
@@ -40,6 +43,7 @@ class _Copied:
     revision: str
     bytes: int
     sha256: str
+    audit_head: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +81,9 @@ def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], No
         for name, database in moment.databases.items():
             with database.read() as connection:
                 manifest["stores"][name] = {"revision": revision_of(connection)}
+                if name in AUDITED:
+                    # Kept apart from the store: `roas history --verify --expect` proves later that it still holds.
+                    manifest["stores"][name]["audit_head"] = head(connection)
                 tell(f"copying {name}")
                 # The copy sees the transaction the connection is in, however long it takes.
                 _copy(driver_of(connection), folder / f"{name}.db")
@@ -134,14 +141,35 @@ def restore(settings: Settings, folder: Path, tell: Callable[[str], None] = log.
     _check_archives(folder, manifest.gone)
     alone = in_use(settings.data_dir, alone=True)
     try:
+        replaced = _audit_heads(settings)
         _put_in_place(settings, folder, manifest, tell)
     finally:
         os.close(alone)
+    _record_restore(settings, manifest.made_at.isoformat(), replaced)
     return Backup(
         folder=folder,
         made_at=manifest.made_at,
         files={name: facts.bytes for name, facts in manifest.stores.items()},
     )
+
+
+def _record_restore(settings: Settings, made_at: str, replaced: dict[str, str]) -> None:
+    """Append to each audit log who restored which backup, and how far the log went that it replaced."""
+    with Stores.open(settings) as stores, stores.together() as inside:
+        for name in AUDITED:
+            with inside.databases[name].write() as connection:
+                subject, head_before = f"backup of {made_at}", replaced.get(name)
+                append(connection, "restored", subject, {}, actor=this_user(), replaced_head=head_before)
+
+
+def _audit_heads(settings: Settings) -> dict[str, str]:
+    """The last hash of each audit log before its store is replaced, as far as it can be read."""
+    found = {}
+    for name, path in (("deployment_logs", settings.deployment_logs_path), ("errors", settings.errors_path)):
+        with suppress(sqlite3.Error), closing(_opened(path)) as store:
+            last = store.execute("SELECT hash FROM audit_log ORDER BY seq DESC LIMIT 1").fetchone()
+            found[name] = str(last[0]) if last else NO_HASH
+    return found
 
 
 def _not_files(place: str) -> BadInputError:

@@ -51,6 +51,7 @@ MOMENTS = {
     "auto_recovery_executions": "execution_start",
     "manual_intervention_tickets": "opened_at",
     "ticket_history": "at",
+    "audit_log": "at",
     "dead_letters": "buried_at",
 }
 """The column that tells how old a row is, in the tables that grow."""

@@ -46,8 +46,11 @@ class Transacting(Protocol):
     def read(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that sees one moment and changes nothing."""
 
-    def write(self) -> AbstractContextManager[sa.Connection]:
-        """A transaction that is committed if its body ends well, and undone if it raises."""
+    def write(self, *, durable: bool = False) -> AbstractContextManager[sa.Connection]:
+        """A transaction that is committed if its body ends well, and undone if it raises.
+
+        A `durable` one survives a power failure before the next writer begins.
+        """
 
 
 class Database(Transacting, Protocol):
@@ -155,8 +158,11 @@ class SqliteDatabase:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, *, durable: bool = False) -> Iterator[sa.Connection]:
         """A transaction under the gate, committed if the body ends well and undone if it raises.
+
+        A `durable` one is synced with the gate held: a transaction over several stores that follows it is done
+        again after a power failure, and must find what it follows.
 
         Raises:
             StoreBusyError: Others were writing until the deadline.
@@ -166,6 +172,8 @@ class SqliteDatabase:
             self.before_write()
             with self.write_unchecked() as connection:
                 yield connection
+            if durable:
+                self.sync()
 
     @contextmanager
     def write_unchecked(self) -> Iterator[sa.Connection]:

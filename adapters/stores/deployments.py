@@ -10,8 +10,10 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
+from adapters.stores.audit import actor_columns, actor_of, audit_row
 from adapters.stores.database import Transacting
 from adapters.stores.sql import insert, insert_unless_there, table, upsert
+from models.audit import SYSTEM, Actor
 from models.failures import BadInputError, NotFoundError
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
 from models.records import DayOfOperations, LeaseResult, Release
@@ -47,7 +49,8 @@ class Deployments:
     def begin(self, operation: Operation) -> None:
         """Record an operation. Doing it twice is doing it once, so a caller may try again."""
         with self._database.write() as connection:
-            insert_unless_there(connection, DeploymentOperation, _to_row(operation), keys=["deployment_id"])
+            if insert_unless_there(connection, DeploymentOperation, _to_row(operation), keys=["deployment_id"]):
+                _audit(connection, "begun", operation.deployment_id, operation.actor)
 
     def finish(
         self,
@@ -76,6 +79,7 @@ class Deployments:
                     metadata=(found.metadata or {}) | (details or {}),
                 )
             )
+            _audit(connection, "ended", deployment_id)
             return True
 
     def note(self, deployment_id: str, details: dict[str, Any]) -> None:
@@ -91,8 +95,9 @@ class Deployments:
                 .where(_operations.c.deployment_id == deployment_id)
                 .values(metadata=(found.metadata or {}) | details)
             )
+            _audit(connection, "noted", deployment_id)
 
-    def take_up(self, deployment_id: str, runner: Runner, at: datetime, by: str) -> bool:
+    def take_up(self, deployment_id: str, runner: Runner, at: datetime, by: str, actor: Actor = SYSTEM) -> bool:
         """Let an interrupted operation run again; False where it was not interrupted, or somebody was faster.
 
         Raises:
@@ -104,7 +109,7 @@ class Deployments:
             if found.status != OperationStatus.FAILED or "interrupted" not in details:
                 return False
             # What was said of its end is no longer true; that it was interrupted stays in its story.
-            interruption = {"at": at, "by": by, "interrupted": details.pop("interrupted")}
+            interruption = {"at": at, "by": by, "actor": asdict(actor), "interrupted": details.pop("interrupted")}
             for said in ("reason", "advice", "error"):
                 details.pop(said, None)
             details |= {
@@ -117,6 +122,7 @@ class Deployments:
                 .where(_operations.c.deployment_id == deployment_id)
                 .values(status=OperationStatus.RUNNING.value, end_time=None, duration_ms=None, metadata=details)
             )
+            _audit(connection, "resumed", deployment_id, actor)
             return True
 
     def let_run(self, deployment_id: str) -> bool:
@@ -130,6 +136,8 @@ class Deployments:
                 )
                 .values(status=OperationStatus.RUNNING.value)
             )
+            if done.rowcount == 1:
+                _audit(connection, "running", deployment_id)
             return done.rowcount == 1
 
     def step_done(self, deployment_id: str, step: str, service: str | None, at: datetime, detail: str = "") -> None:
@@ -524,6 +532,10 @@ class Deployments:
         return found[0]
 
 
+def _audit(connection: sa.Connection, kind: str, deployment_id: str, actor: Actor = SYSTEM) -> None:
+    audit_row(connection, kind, _operations.name, (deployment_id,), actor)
+
+
 def _put_step(connection: sa.Connection, step: OperationStep) -> None:
     values = {
         "deployment_id": step.deployment_id,
@@ -576,6 +588,7 @@ def _to_row(operation: Operation) -> dict[str, Any]:
         "duration_ms": None if took is None else max(0, round(took / timedelta(milliseconds=1))),
         "user_agent": operation.user_agent,
         "metadata": operation.details or None,
+        **actor_columns(operation.actor),
     }
 
 
@@ -588,6 +601,7 @@ def _to_operation(row: sa.Row[Any]) -> Operation:
         started_at=row.start_time,
         ended_at=row.end_time,
         user_agent=row.user_agent,
+        actor=actor_of(row),
         details=row.metadata or {},
     )
 

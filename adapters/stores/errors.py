@@ -11,8 +11,10 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
+from adapters.stores.audit import actor_columns, actor_of, append, audit_row, row_as_recorded
 from adapters.stores.database import Transacting
 from adapters.stores.sql import insert, insert_unless_there, table, upsert
+from models.audit import SYSTEM, Actor
 from models.errors_seen import (
     SYMPTOMS,
     BusinessImpact,
@@ -398,7 +400,7 @@ class Errors:
         Raises:
             StoreConstraintError: No error has the ticket's error id.
         """
-        with self._database.write() as connection:
+        with self._database.write(durable=True) as connection:
             fingerprint = connection.scalar(
                 sa.select(_errors.c.fingerprint).where(_errors.c.error_id == ticket.error_id)
             )
@@ -425,13 +427,14 @@ class Errors:
                         *entries,
                         TicketEntry(at=ticket.opened_at, by="roas", what=f"seen again: {ticket.title}"),
                     )
-            _add_history(connection, ticket_id, entries)
+            if entries or known is None:
+                _add_history(connection, ticket_id, entries)
             return _ticket(connection, ticket_id)
 
     def move_ticket(self, ticket_id: str, from_state: TicketState, to_state: TicketState, entry: TicketEntry) -> bool:
         """Move a ticket on, with a line in its history; False where it was not in `from_state`."""
         resolved_at = entry.at if to_state is TicketState.RESOLVED else None
-        with self._database.write() as connection:
+        with self._database.write(durable=True) as connection:
             done = connection.execute(
                 sa.update(_tickets)
                 .where(_tickets.c.ticket_id == ticket_id, _tickets.c.state == from_state.value)
@@ -443,7 +446,7 @@ class Errors:
 
     def close_tickets(self, error_id: str, entry: TicketEntry) -> Sequence[Ticket]:
         """Resolve what was asked about an error, with a line in each ticket's history; the tickets as they were."""
-        with self._database.write() as connection:
+        with self._database.write(durable=True) as connection:
             mine = sa.and_(_tickets.c.error_id == error_id, _tickets.c.state != TicketState.RESOLVED.value)
             names = connection.scalars(sa.select(_tickets.c.ticket_id).where(mine)).all()
             closed = [_ticket(connection, ticket_id) for ticket_id in names]
@@ -487,7 +490,7 @@ class Errors:
             Choice.GIVE_UP: TicketState.ACKNOWLEDGED,
         }
         to_state = states.get(choice, TicketState.OPEN)
-        with self._database.write() as connection:
+        with self._database.write(durable=True) as connection:
             connection.execute(
                 sa.update(_tickets)
                 .where(_tickets.c.ticket_id == ticket.ticket_id)
@@ -497,6 +500,11 @@ class Errors:
             if choice is Choice.RESOLVED:
                 for error_id in (ticket.error_id, *connection.scalars(_alike(ticket.error_id)).all()):
                     _resolve(connection, error_id, entry.at, f"by {entry.by}: {entry.what}")
+
+    def note_decision(self, ticket_id: str, choice: Choice, run: str, actor: Actor) -> None:
+        """Put into the audit log who gave the answer that a run takes from Prefect, which names nobody."""
+        with self._database.write(durable=True) as connection:
+            append(connection, "answered", ticket_id, {}, actor=actor, choice=str(choice), flow_run_id=run)
 
     def ticket(self, ticket_id: str) -> Ticket:
         """The ticket of this id, with its history.
@@ -603,6 +611,7 @@ class Errors:
         reason: str,
         by: str,
         at: datetime | None = None,
+        actor: Actor = SYSTEM,
     ) -> None:
         """Switch automatic recovery off; None means every environment or service, no end, or from now on."""
         values = {
@@ -612,19 +621,23 @@ class Errors:
             "reason": reason,
             "by": by,
             "paused_at": at or datetime.now(UTC),
+            **actor_columns(actor),
         }
-        with self._database.write() as connection:
+        with self._database.write(durable=True) as connection:
             upsert(connection, RecoveryControl, values, keys=["environment", "service_name"])
+            audit_row(connection, "paused", _controls.name, (environment or _ALL, service or _ALL), actor)
 
-    def resume(self, environment: str | None, service: str | None) -> bool:
+    def resume(self, environment: str | None, service: str | None, actor: Actor = SYSTEM) -> bool:
         """Switch automatic recovery on again where `pause` with the same words switched it off."""
-        with self._database.write() as connection:
+        with self._database.write(durable=True) as connection:
             done = connection.execute(
                 sa.delete(_controls).where(
                     _controls.c.environment == (environment or _ALL),
                     _controls.c.service_name == (service or _ALL),
                 )
             )
+            if done.rowcount == 1:
+                audit_row(connection, "unpaused", _controls.name, (environment or _ALL, service or _ALL), actor)
             return done.rowcount == 1
 
     def paused(self, environment: str, service: str | None, now: datetime) -> Pause | None:
@@ -858,8 +871,15 @@ def _append_to_ticket(connection: sa.Connection, known: sa.Row[Any], ticket: Tic
 
 
 def _add_history(connection: sa.Connection, ticket_id: str, entries: Sequence[TicketEntry]) -> None:
+    """Add lines to a ticket's history, and to the audit log both them and how the ticket stands."""
+    lines: dict[str, Any] = {}
     for entry in entries:
-        insert(connection, TicketHistory, {"ticket_id": ticket_id, "at": entry.at, "by": entry.by, "what": entry.what})
+        values = {"ticket_id": ticket_id, "at": entry.at, "by": entry.by, "what": entry.what}
+        insert(connection, TicketHistory, values | actor_columns(entry.actor))
+        newest = connection.scalar(sa.select(sa.func.max(_history.c.id)).where(_history.c.ticket_id == ticket_id))
+        lines |= row_as_recorded(connection, _history.name, (newest,))
+    rows = {_tickets.name: row_as_recorded(connection, _tickets.name, (ticket_id,)), _history.name: lines}
+    append(connection, "ticket", ticket_id, rows, actor=entries[-1].actor if entries else SYSTEM)
 
 
 def _ticket(connection: sa.Connection, ticket_id: str) -> Ticket:
@@ -878,7 +898,7 @@ def _ticket(connection: sa.Connection, ticket_id: str) -> Ticket:
         steps=tuple(row.steps or ()),
         tried=tuple(row.tried or ()),
         affected_services=tuple(row.affected_services or ()),
-        history=tuple(TicketEntry(at=line.at, by=line.by, what=line.what) for line in lines),
+        history=tuple(TicketEntry(at=line.at, by=line.by, what=line.what, actor=actor_of(line)) for line in lines),
         resolved_at=row.resolved_at,
         evidence=tuple(row.evidence or ()),
         since=row.since,
@@ -929,4 +949,5 @@ def _to_pause(row: sa.Row[Any]) -> Pause:
         reason=row.reason,
         by=row.by,
         paused_at=row.paused_at,
+        actor=actor_of(row),
     )

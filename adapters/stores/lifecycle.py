@@ -26,6 +26,7 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel
 
 from adapters.stores.archiver import Archived, Archiver, archived_samples
+from adapters.stores.audit import audit_archived
 from adapters.stores.database import Database
 from adapters.stores.gate import Gate
 from adapters.stores.monitoring import from_ms, to_ms
@@ -759,6 +760,7 @@ def _delete_parts(run: _Run, archive: type[SQLModel], parts: Sequence[_Part], ar
         with run.database.write() as connection:
             for part, file in zip(parts, archived, strict=True):
                 name = table(part.row).name
+                audit_archived(connection, name, part.where, _name(file.file), file.sha256)
                 gone = connection.exec_driver_sql(f"DELETE FROM {name} WHERE {part.where}").rowcount
                 if gone != file.rows:
                     raise _Changed

@@ -13,7 +13,7 @@ log = logging.getLogger("roas")
 
 FOLDER = Path(__file__).parent / "migrations"
 
-HEADS = {"deployment_logs": "0004", "monitoring": "0006", "errors": "0005"}
+HEADS = {"deployment_logs": "0005", "monitoring": "0006", "errors": "0006"}
 """The newest revision of each store, so that opening a store that has it loads no migration machinery."""
 
 

@@ -13,7 +13,7 @@ import os
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -221,7 +221,7 @@ class PostgresqlDatabase:
             yield connection
 
     @contextmanager
-    def write(self) -> Iterator[sa.Connection]:
+    def write(self, *, durable: bool = False) -> Iterator[sa.Connection]:
         """A transaction that has the store to itself, committed if the body ends well and undone if it raises.
 
         Raises:
@@ -229,6 +229,7 @@ class PostgresqlDatabase:
             StoreUnreachableError: The server does not answer.
             StoreError: The store cannot be written; the message says why.
         """
+        del durable  # The server syncs whatever it commits.
         with self._server.writing(self._label, [self.name]) as connection:
             yield connection
 
@@ -360,7 +361,9 @@ class _Bound:
             _enter(self._connection, self.name)
             yield self._connection
 
-    write = read
+    def write(self, *, durable: bool = False) -> AbstractContextManager[sa.Connection]:
+        del durable
+        return self.read()
 
 
 def _together(connection: sa.Connection) -> Together:

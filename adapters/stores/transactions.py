@@ -235,7 +235,9 @@ class _Bound:
         with our_words(f"Store {self.name}"):
             yield self._connection
 
-    write = read
+    def write(self, *, durable: bool = False) -> AbstractContextManager[sa.Connection]:
+        del durable  # The first store's commit decides, and is synced.
+        return self.read()
 
 
 @contextmanager

@@ -119,6 +119,11 @@ def maybe_number(*, default: int | None = None) -> Any:
     return Field(default=default, sa_column=sa.Column(sa.Integer, nullable=True, server_default=server))
 
 
+def maybe_big() -> Any:
+    """A whole number over 31 bits, such as a user's id, that may be missing."""
+    return Field(default=None, sa_column=sa.Column(BIG, nullable=True))
+
+
 def real() -> Any:
     """A number that must be there."""
     return Field(sa_column=sa.Column(REAL, nullable=False))

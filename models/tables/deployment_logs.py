@@ -13,6 +13,7 @@ from models.tables.columns import (
     BIG,
     identity,
     json_text,
+    maybe_big,
     maybe_moment,
     maybe_number,
     maybe_text,
@@ -56,6 +57,10 @@ class DeploymentOperation(DeploymentLogsRow, table=True):
     duration_ms: int | None = maybe_number()
     user_agent: str | None = maybe_text()
     details: dict[str, Any] | None = json_text("metadata")
+    asked_uid: int | None = maybe_big()
+    asked_user: str | None = maybe_text()
+    login_uid: int | None = maybe_big()
+    claimed_by: str | None = maybe_text()
     # Grouping by an expression sorts the whole table; an index over these two is read in order instead.
     day: str | None = Field(
         default=None,
@@ -149,6 +154,23 @@ class ReleaseRow(DeploymentLogsRow, table=True):
     files: dict[str, Any] | None = json_text()
     variables: dict[str, Any] | None = json_text()
     reason: str | None = maybe_text()
+
+
+class DeploymentLogsAuditLog(DeploymentLogsRow, table=True):
+    """What was recorded of operations, and by whom; each entry holds the hash of the one before it."""
+
+    __tablename__ = "audit_log"
+    seq: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
+    at: datetime = moment()
+    kind: str = some_text()
+    subject: str = some_text()
+    asked_uid: int | None = maybe_big()
+    asked_user: str | None = maybe_text()
+    login_uid: int | None = maybe_big()
+    claimed_by: str | None = maybe_text()
+    content: str = some_text()
+    previous_hash: str = some_text()
+    hash: str = some_text()
 
 
 class EnvironmentLease(DeploymentLogsRow, table=True):

@@ -13,6 +13,7 @@ from models.tables.columns import (
     BIG,
     identity,
     json_text,
+    maybe_big,
     maybe_moment,
     maybe_number,
     maybe_text,
@@ -192,6 +193,10 @@ class TicketHistory(ErrorsRow, table=True):
     at: datetime = moment()
     by: str = some_text()
     what: str = some_text()
+    asked_uid: int | None = maybe_big()
+    asked_user: str | None = maybe_text()
+    login_uid: int | None = maybe_big()
+    claimed_by: str | None = maybe_text()
 
 
 class EvidenceRow(ErrorsRow, table=True):
@@ -231,6 +236,27 @@ class RecoveryControl(ErrorsRow, table=True):
     reason: str = some_text()
     by: str = some_text()
     paused_at: datetime = moment()
+    asked_uid: int | None = maybe_big()
+    asked_user: str | None = maybe_text()
+    login_uid: int | None = maybe_big()
+    claimed_by: str | None = maybe_text()
+
+
+class ErrorsAuditLog(ErrorsRow, table=True):
+    """What was recorded of tickets and pauses, and by whom; each entry holds the hash of the one before it."""
+
+    __tablename__ = "audit_log"
+    seq: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
+    at: datetime = moment()
+    kind: str = some_text()
+    subject: str = some_text()
+    asked_uid: int | None = maybe_big()
+    asked_user: str | None = maybe_text()
+    login_uid: int | None = maybe_big()
+    claimed_by: str | None = maybe_text()
+    content: str = some_text()
+    previous_hash: str = some_text()
+    hash: str = some_text()
 
 
 class ErrorsVersion(ErrorsRow, table=True):

@@ -4,7 +4,6 @@ import json
 import os
 import socket
 import subprocess
-import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -15,8 +14,6 @@ from typing import Any
 
 import httpx
 import pytest
-
-from tests.deployments.events import await_event
 
 ROOT = Path(__file__).parents[2]
 MAKE_BLOCK = "from prefect.blocks.system import Secret; Secret(value='x').save('encrypted-for-tests', overwrite=True)"
@@ -174,23 +171,3 @@ def test_no_password_can_be_read_from_a_container_s_settings(control_plane: Cont
     inspected = subprocess.run(["docker", "inspect", *names], capture_output=True, text=True, check=True).stdout
     for secret in (ROOT / ".secrets").iterdir():
         assert secret.read_text() not in inspected, secret.name
-
-
-def test_what_needs_a_killed_service_calls_itself_unhealthy_and_comes_back_with_it(control_plane: ControlPlane) -> None:
-    def container(service: str) -> str:
-        return control_plane.compose("ps", "--all", "--quiet", service).stdout.strip()
-
-    names = {service: container(service) for service in ("postgres", "messaging", "server", "services", "worker")}
-    before = f"{time.time():.9f}"
-    # The engine does not restart what was killed by hand.
-    subprocess.run(["docker", "kill", names["postgres"], names["messaging"]], check=True, capture_output=True)
-    for service in ("server", "services", "worker"):
-        await_event(names[service], "health_status: unhealthy", since=before)
-
-    before = f"{time.time():.9f}"
-    again = control_plane.compose("start", "postgres", "messaging")
-
-    assert again.returncode == 0, again.stderr
-    for service in ("server", "services", "worker"):
-        await_event(names[service], "health_status: healthy", since=before)
-    assert "Completed" in control_plane.run("collection/prod").stdout

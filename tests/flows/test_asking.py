@@ -16,6 +16,7 @@ from prefect.states import AwaitingRetry, Failed
 
 from flows.error_recovery import error_recovery
 from flows.startup import startup
+from models.audit import Actor
 from models.errors_seen import Strategy
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, Ticket, TicketEntry, TicketState
 from tests.flows.conftest import IMAGE, Place, well
@@ -103,7 +104,11 @@ async def test_what_a_person_leaves_or_did_is_kept_and_nothing_done(
         )
     ticket = the_ticket(place)
     assert ticket.state is stands
-    assert [(one.by, one.what) for one in ticket.history] == [("ann", f"{choice}: the zebra is known")]
+    assert [(one.by, one.what) for one in ticket.history] == [
+        ("Prefect UI or API, as ann", f"{choice}: the zebra is known")
+    ]
+    # Whoever has the server's password answers under any name: nothing of it is proven.
+    assert ticket.history[0].actor == Actor(claimed="ann")
     assert attempts(place) == []
     with place.stores() as stores:
         is_over = stores.errors.get(ticket.error_id).resolved_at is not None

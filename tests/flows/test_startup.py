@@ -8,6 +8,7 @@ import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
 
+from adapters.processes import this_user
 from core.reconciliation import runner_of
 from flows.health_check import health_check
 from flows.restart import restart
@@ -65,7 +66,8 @@ async def test_starts_in_order_proves_each_service_and_records_it(place: Place) 
     with place.stores() as stores:
         operation = stores.deployments.get(result.deployment_id)
         assert operation.status is OperationStatus.SUCCESS
-        assert operation.user_agent == "a test"
+        assert operation.user_agent == f"person: {this_user().user} (a test)"
+        assert operation.actor == this_user()
         runner = runner_of(operation)
         assert runner is not None
         changes = {change.service: change for change in stores.deployments.changes(result.deployment_id)}

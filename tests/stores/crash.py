@@ -4,8 +4,8 @@
 names, removals. From the notes the files are rebuilt as a crash at any point would leave them: a killed process
 (all of it happened), a power failure (what was not synced did not), or one that kept some unsynced pages, names and
 removals and lost others. Each state is opened, and must hold the same transactions in all three stores, every
-acknowledged one, every accepted row once, and no damage. Controls do the same in the way that everybody would
-write first; if the harness finds nothing wrong with one of them, it fails.
+acknowledged one, every accepted row once, audit logs that hold, and no damage. Controls do the same in the way that
+everybody would write first; if the harness finds nothing wrong with one of them, it fails.
 
     python -m tests.stores.crash            the whole, some minutes
     python -m tests.stores.crash --quick    what the gate runs
@@ -34,6 +34,7 @@ from functools import partial
 from pathlib import Path
 
 from adapters.stores import Stores, batch, database, transactions
+from adapters.stores.audit_check import verify
 from adapters.stores.batch import BatchWriter
 from adapters.stores.batch_rows import _SqliteRows
 from adapters.stores.database import SqliteDatabase
@@ -68,11 +69,17 @@ def parts(name: str):
         lambda stores: stores.deployments.begin(operation),
         lambda stores: stores.errors.record(replace(ERROR, error_id=name)),
         lambda stores: stores.monitoring.record_score(score),
+        lambda stores: stores.errors.pause("prod", name, None, "r", "b", NOON),
     ]
 
 
 def transact(stores: Stores) -> Step:
-    return lambda name: stores.execute_cross_db_transaction(parts(name))
+    def step(name: str) -> None:
+        stores.execute_cross_db_transaction(parts(name))
+        # Of one store alone: the audit entry of the next transaction must still follow this one's.
+        stores.errors.pause("dev", name, None, "r", "b", NOON)
+
+    return step
 
 
 def one_after_another(stores: Stores) -> Step:
@@ -369,10 +376,12 @@ def put(folder: Path, files: dict[str, bytes]) -> None:
 
 def judge(folder: Path, acked: int, *, repair: bool = True) -> str:
     """What is wrong with the stores of a folder, in one word; `right` where nothing is."""
+    unchained = False
     if repair:
         with Stores.open(Settings(data_dir=folder)) as stores:
             if stores.set_aside:
                 return "corrupt"
+            unchained = any(report.findings for report in verify(stores))
     answers: dict[str, list] = {}
     queries = {
         "deployment_logs": "SELECT deployment_id FROM deployment_operations",
@@ -389,7 +398,9 @@ def judge(folder: Path, acked: int, *, repair: bool = True) -> str:
         return "doubled"
     if set(operations) != set(scores) or errors != len(operations):
         return "torn"
-    return "lost" if len(operations) < acked else "right"
+    if len(operations) < acked:
+        return "lost"
+    return "unchained" if unchained else "right"
 
 
 def judge_rows(folder: Path, accepted: Mapping[str, int]) -> str:

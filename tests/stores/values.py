@@ -1,10 +1,14 @@
 """A known good error and ticket, which tests change in one thing."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
+from adapters.stores import Stores
+from models.audit import Actor
 from models.errors_seen import Category, RecordedError, Severity, Strategy, Verdict
 from models.evidence import ContainerEvidence, EvidenceBundle, LogExcerpt, Occasion, ProbeOutput
-from models.recovery import Ticket, TicketEntry
+from models.operations import Operation, OperationStatus, OperationType
+from models.recovery import Choice, Ticket, TicketEntry
 from models.sightings import ContainerEvent
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -71,3 +75,31 @@ BUNDLE = EvidenceBundle(
     events=(ContainerEvent(happened_at=NOON, container_id="c0ffee", service="web", project="prod", action="die"),),
     missing=("host: not asked",),
 )
+ANN = Actor(uid=1000, user="ann", login_uid=1001, claimed="somebody")
+
+
+def operation(name: str, **more: object) -> Operation:
+    asked = Operation(
+        deployment_id=name,
+        operation_type=OperationType.START,
+        environment="prod",
+        status=OperationStatus.RUNNING,
+        started_at=NOON,
+        user_agent="person: ann",
+        actor=ANN,
+        details={"asked": {"flow": "startup"}},
+    )
+    return replace(asked, **more)
+
+
+def record_some(stores: Stores) -> None:
+    """Two operations, an answered ticket and a pause."""
+    for name in ("prod-1", "prod-2"):
+        stores.deployments.begin(operation(name))
+        stores.deployments.note(name, {"error_id": "e1"})
+        stores.deployments.finish(name, OperationStatus.FAILED, NOON, {"reason": "it did not start " * 20})
+    stores.errors.record(ERROR)
+    stores.errors.open_ticket(TICKET)
+    answer = TicketEntry(at=NOON, by="ann", what="skip: it is old", actor=ANN)
+    stores.errors.answer(TICKET, Choice.SKIP, answer)
+    stores.errors.pause("prod", None, None, "maintenance", "ann", NOON, ANN)
