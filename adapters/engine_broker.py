@@ -55,6 +55,8 @@ _SECONDS = 30
 # Of a client's headers nothing else reaches the engine.
 _PASSED = (b"user-agent", b"x-registry-auth")
 
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientRequest:
@@ -135,7 +137,7 @@ class EngineBroker:
             if takes_over:
                 await _copy_both_ways(request, (reader, writer), (engine_reader, engine_writer))
             elif self._passes_as_it_is(operation):
-                await _copy_answer(reader, writer, engine_reader)
+                await _copy_answer((reader, writer), (engine_reader, engine_writer))
             else:
                 answer = await read_answer(engine_reader, request.method)
                 good = answer.status < HTTPStatus.BAD_REQUEST
@@ -218,56 +220,47 @@ def _head(outgoing: Outgoing, request: ClientRequest, *, takes_over: bool) -> by
     return b"\r\n".join(lines) + b"\r\n\r\n"
 
 
-async def _copy_answer(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, engine_reader: asyncio.StreamReader
-) -> None:
+async def _copy_answer(client: _Streams, engine: _Streams) -> None:
     """Hand on the engine's answer as it comes, until it ends or the client goes away."""
-    copying, leaving = asyncio.ensure_future(_copy(engine_reader, writer)), asyncio.ensure_future(_drain(reader))
+    leaving = asyncio.ensure_future(_drain(client[0]))
+    leaving.add_done_callback(lambda _: engine[1].transport.abort())
     try:
-        await asyncio.wait({copying, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        await _copy(engine[0], client[1])
     finally:
-        await _end(copying, leaving)
+        leaving.cancel()
 
 
-async def _copy_both_ways(
-    request: ClientRequest,
-    client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-    engine: tuple[asyncio.StreamReader, asyncio.StreamWriter],
-) -> None:
+async def _copy_both_ways(request: ClientRequest, client: _Streams, engine: _Streams) -> None:
     """Join both ends, once the engine has said that the connection carries no requests any more."""
     head = await engine[0].readuntil(b"\r\n\r\n")
     client[1].write(head)
     if head.split(b" ", 2)[1] != b"101":
-        await _copy_answer(client[0], client[1], engine[0])
+        await _copy_answer(client, engine)
         return
     engine[1].write(request.behind)
-    output = asyncio.ensure_future(_copy(engine[0], client[1]))
-    given = asyncio.ensure_future(_copy(client[0], engine[1], then_end=True))
+    given = asyncio.ensure_future(_hand_input(client[0], engine[1]))
     try:
-        await output
+        await _copy(engine[0], client[1])
     finally:
-        await _end(output, given)
+        given.cancel()
 
 
-async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter, *, then_end: bool = False) -> None:
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
     while data := await source.read(_CHUNK):
         target.write(data)
         await target.drain()
-    if then_end and target.can_write_eof():
+
+
+async def _hand_input(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        await _copy(source, target)
         target.write_eof()
 
 
 async def _drain(reader: asyncio.StreamReader) -> None:
-    while await reader.read(_CHUNK):
-        pass
-
-
-async def _end(*tasks: asyncio.Future[None]) -> None:
-    for task in tasks:
-        task.cancel()
-    for result in await asyncio.gather(*tasks, return_exceptions=True):
-        if isinstance(result, BaseException) and not isinstance(result, OSError | asyncio.CancelledError):
-            raise result
+    with suppress(OSError):
+        while await reader.read(_CHUNK):
+            pass
 
 
 def _write(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:

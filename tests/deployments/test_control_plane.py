@@ -171,3 +171,25 @@ def test_no_password_can_be_read_from_a_container_s_settings(control_plane: Cont
     inspected = subprocess.run(["docker", "inspect", *names], capture_output=True, text=True, check=True).stdout
     for secret in (ROOT / ".secrets").iterdir():
         assert secret.read_text() not in inspected, secret.name
+
+
+def test_a_worker_does_not_become_root_on_the_host(control_plane: ControlPlane) -> None:
+    label = ("--label", "com.docker.compose.project=roas-sample-prod")
+    proxy, server = (f"{control_plane.project}-{service}-1" for service in ("socket-proxy", "server"))
+    for attack in (
+        ("run", "--privileged", "--volume", "/:/host", *label, "debian:trixie-slim", "true"),
+        ("create", "--volume", "/:/host", "debian:trixie-slim", "true"),
+        ("create", *label, "--volume", "/var/run/docker.sock:/s", "debian:trixie-slim", "true"),
+        ("create", *label, "--volume", f"{control_plane.project}_data:/d", "debian:trixie-slim", "true"),
+        ("create", *label, "--network", f"{control_plane.project}_api", "debian:trixie-slim", "true"),
+        ("exec", proxy, "id"),
+        ("exec", server, "id"),
+        ("rm", "--force", server),
+        ("image", "rm", "--force", "roas/ops:local"),
+    ):
+        done = control_plane.compose("exec", "-T", "worker", "docker", *attack)
+        assert done.returncode != 0, attack
+        assert "engine broker:" in done.stderr, done.stderr
+    seen = control_plane.compose("exec", "-T", "worker", "docker", "inspect", server)
+    assert seen.returncode == 0
+    assert "Env" not in json.loads(seen.stdout)[0]["Config"]
