@@ -313,7 +313,7 @@ def find_root(source: Source, policy: Policy) -> Root:
     if not usable:
         refuse(
             f"{shown(source.path)} is not below a declared root{' for writing' if roots else ''}",
-            f"Add {shown(source.path)}{':rw' * source.writable} to ROAS_BROKER_ROOTS and mount it into the broker.",
+            f"Add its folder to ROAS_BROKER_ROOTS{', with :rw' * source.writable}, and to the broker's mounts.",
         )
     return usable[0]
 
@@ -435,8 +435,8 @@ def _check_fact(kind: Kind, name: str, fact: Fact | None, operation: Operation, 
         case _:
             pass
     if not own:
-        owner = f"belongs to project {shown(fact.project)}" if fact.project else "belongs to no project"
-        refuse(f"{what} {owner}, which is not declared", _HOW_TO_DECLARE.get(kind, _DECLARE_PROJECT))
+        owner = f"project {shown(fact.project)}, which is not declared" if fact.project else "no project"
+        refuse(f"{what} belongs to {owner}", _HOW_TO_DECLARE.get(kind, _DECLARE_PROJECT))
 
 
 _DECLARE_PROJECT = "Add the project to ROAS_BROKER_PROJECTS if it is an application's."
