@@ -10,13 +10,16 @@ import pytest
 
 from core.releases import IMAGES
 from flows.collection import collection
+from flows.error_recovery import error_recovery
 from flows.restart import restart
 from flows.rollback import rollback
 from flows.startup import startup
 from flows.stop import stop
+from models.recovery import RecoveryMethod
 from tasks.doors import engine_of, find_environment
 from tests.brokers import running_broker
 from tests.flows.conftest import IMAGE, Place, well
+from tests.flows.test_actions import ZEBRA
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -68,3 +71,21 @@ def test_an_image_loses_its_name_and_goes_through_it(place: Place, broker: Path)
     assert engine.image(made) is None
     assert engine.image(IMAGE) is not None
     assert name not in engine.names_in(IMAGES)
+
+
+async def test_a_probe_in_a_container_and_a_repair_go_through_it(place: Place, broker: Path) -> None:
+    (place.folder / "conf.txt").write_text("configured")
+    place.declare(
+        well("web", volumes="['./conf.txt:/conf.txt:ro']"),
+        engine=f"unix://{broker}",
+        services="{web: {probe: {kind: command, command: [test, -s, /conf.txt]}}}",
+    )
+    await startup("test")
+    with place.stores() as stores:
+        stores.errors.put_pattern(ZEBRA)
+
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+
+    assert (outcome.method, outcome.success) == (RecoveryMethod.AUTOMATIC, True)
+    assert place.containers(running=True) == ["web"]
+    assert "refused" not in (place.folder / "broker.log").read_text()
