@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 
 setup_with := deployments/setup
 
-.PHONY: help setup up down prod prod-down images test test-setup check lock clean
+.PHONY: help setup up down prod prod-down images sbom audit test test-setup check lock clean
 
 help:  ## What can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,6 +40,13 @@ test: test-setup  ## Set everything up, check the code and run every test
 
 check:  ## Format, lint, types, import contracts, shell
 	@$(setup_with)/check.sh
+
+sbom: images  ## Build all images and write what they and the environment consist of into sbom/ (CycloneDX)
+	@docker compose --profile tls build --quiet
+	@$(setup_with)/sbom.sh
+
+audit: setup  ## Are there published advisories about the pinned packages?
+	@.venv/bin/python $(setup_with)/audit.py 300
 
 lock:  ## Renew the pinned requirements
 	@$(setup_with)/lock.sh

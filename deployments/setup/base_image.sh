@@ -2,16 +2,42 @@
 # shellcheck shell=bash
 
 readonly BASE=debian:trixie-slim
+# A tag can be moved, a digest cannot. The first pull writes down the digest that it got, and from then on that one is
+# pulled: trust on first use. Commit the file to pin it for everybody, delete it to move on, or set ROAS_BASE_DIGEST.
+readonly BASE_DIGEST_FILE="${BASE_DIGEST_FILE:-$ROOT/deployments/images/base.digest}"
 
 base_image_id() { docker image inspect --format '{{.Id}}' "$BASE"; }
 
+wanted_digest() {
+    local digest="${ROAS_BASE_DIGEST:-}"
+    [ -n "$digest" ] || [ ! -s "$BASE_DIGEST_FILE" ] || digest="$(cat "$BASE_DIGEST_FILE")"
+    [[ "$digest" =~ ^(sha256:[0-9a-f]{64})?$ ]] ||
+        die "the digest of the base image is none: $digest" "It reads sha256: and 64 hexadecimal digits."
+    echo "$digest"
+}
+
+# The digests by which a registry knows the image that is here; none where it was made here.
+pulled_digests() { docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$BASE" | cut -sd @ -f 2; }
+
 ensure_base_image() {
-    base_image_id >/dev/null 2>&1 && return
-    say "Pulling the base image $BASE"
+    local wanted here wanted_name="$BASE"
+    wanted="$(wanted_digest)"
+    [ -z "$wanted" ] || wanted_name="${BASE%:*}@$wanted"
+    if base_image_id >/dev/null 2>&1; then
+        here="$(pulled_digests)"
+        # What was made here comes from Debian's signed packages and has no digest to compare.
+        [ -n "$wanted" ] && [ -n "$here" ] && ! grep -qx "$wanted" <<<"$here" || return 0
+        say "The base image $BASE has another digest than the one that is wanted"
+    fi
+    say "Pulling the base image $wanted_name"
     # Long enough for a slow line; a registry that cannot be reached says so at once.
-    if timeout 120 docker pull --quiet "$BASE" >/dev/null 2>&1; then
+    if timeout 120 docker pull --quiet "$wanted_name" >/dev/null 2>&1; then
+        [ -z "$wanted" ] || docker tag "$wanted_name" "$BASE"
+        [ -n "$wanted" ] || pulled_digests | head -n 1 >"$BASE_DIGEST_FILE"
         return
     fi
+    [ -z "${here:-}" ] || die "$wanted_name could not be pulled, and the image that is here is another" \
+        "Remove it with 'docker image rm $BASE', or name its digest: $(head -n 1 <<<"$here")."
     say "No image registry answers: making $BASE from Debian's packages (about 20 s)"
     have mmdebstrap || install_mmdebstrap
     local log

@@ -12,6 +12,7 @@ trap 'rm -rf "$results"' EXIT
 failed=""
 
 "$here/check.sh" || failed=yes
+"$VENV/bin/python" "$here/audit.py" 20 || failed=yes
 
 # No test may reach a server or store of the person who runs it.
 unset PREFECT_API_URL PREFECT_API_KEY PREFECT_PROFILE "${!ROAS_@}"

@@ -64,9 +64,9 @@ def services_in(network: str) -> set[str]:
 
 
 def test_only_those_who_use_the_messages_share_a_network_with_them() -> None:
-    assert networks_of("messaging") == {"control"}
-    assert services_in("control") == {"postgres", "messaging", "server", "services"}
-    assert rendered(CONTROL_PLANE)["networks"]["control"]["internal"]
+    assert networks_of("messaging") == {"backend"}
+    assert services_in("backend") == {"postgres", "messaging", "server", "services"}
+    assert rendered(CONTROL_PLANE)["networks"]["backend"]["internal"]
     assert services_in("api") == {"server", "deploy", "caddy"}
     assert services_in("cache") == {"cache", "exporter"}
     assert services_in("monitoring") == {"exporter", "prometheus", "grafana"}

@@ -4,6 +4,7 @@ import json
 import os
 import socket
 import subprocess
+import time
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -14,6 +15,8 @@ from typing import Any
 
 import httpx
 import pytest
+
+from tests.deployments.events import await_event
 
 ROOT = Path(__file__).parents[2]
 MAKE_BLOCK = "from prefect.blocks.system import Secret; Secret(value='x').save('encrypted-for-tests', overwrite=True)"
@@ -193,3 +196,23 @@ def test_a_worker_does_not_become_root_on_the_host(control_plane: ControlPlane) 
     seen = control_plane.compose("exec", "-T", "worker", "docker", "inspect", server)
     assert seen.returncode == 0
     assert "Env" not in json.loads(seen.stdout)[0]["Config"]
+
+
+def test_what_needs_a_killed_service_calls_itself_unhealthy_and_comes_back_with_it(control_plane: ControlPlane) -> None:
+    def container(service: str) -> str:
+        return control_plane.compose("ps", "--all", "--quiet", service).stdout.strip()
+
+    names = {service: container(service) for service in ("postgres", "messaging", "server", "services", "worker")}
+    before = f"{time.time():.9f}"
+    # The engine does not restart what was killed by hand.
+    subprocess.run(["docker", "kill", names["postgres"], names["messaging"]], check=True, capture_output=True)
+    for service in ("server", "services", "worker"):
+        await_event(names[service], "health_status: unhealthy", since=before)
+
+    before = f"{time.time():.9f}"
+    again = control_plane.compose("start", "postgres", "messaging")
+
+    assert again.returncode == 0, again.stderr
+    for service in ("server", "services", "worker"):
+        await_event(names[service], "health_status: healthy", since=before)
+    assert "Completed" in control_plane.run("collection/prod").stdout
