@@ -144,7 +144,9 @@ PROBE = """{talker: {probe: {kind: command, command: [sh, -c, 'cat /said.txt | h
 
 def _said() -> list[str]:
     """What the application prints: each secret in a line of a log, and known ones in other spellings."""
-    lines = [f"FATAL: the application shows {value}" for value in (*D.values(), *SHAPED.values())]
+    # Nothing declares that program before the service that wants it is there.
+    known = [value for name, value in D.items() if name != "program that does not exist"]
+    lines = [f"FATAL: the application shows {value}" for value in (*known, *SHAPED.values())]
     for value in (D["env_file, by name"], D["secret of the environment, by file"], D["Compose secret, by variable"]):
         data = value.encode()
         lines += [base64.b64encode(data).decode(), base64.b64encode(b"user:" + data).decode(), data.hex()]
