@@ -68,6 +68,26 @@ def check_regular(path: Path, *, at_most: int = MIB) -> None:
     _check(path, path.stat(), at_most)
 
 
+def keep_private(path: Path, data: bytes) -> bytes:
+    """Write a private file unless it is there already; what it holds, also where another process was first.
+
+    Raises:
+        OSError: The file cannot be written or read.
+    """
+    if not path.exists():
+        candidate = path.with_name(f".{path.name}.{os.getpid()}")
+        write_private(candidate, data)
+        try:
+            # Unlike a rename, a link fails where the name is taken.
+            os.link(candidate, path)
+        except FileExistsError:
+            pass
+        finally:
+            candidate.unlink()
+    path.chmod(FILE_MODE)
+    return read_regular(path)
+
+
 def read_regular(path: Path, *, at_most: int = MIB) -> bytes:
     """Read a regular file of at most so many bytes.
 

@@ -17,7 +17,7 @@ from core.compose import start_waves
 from core.rounds import RoundOutcome, close_proven, foretells
 from flows.error_recovery import error_recovery
 from flows.judging import dependencies_of, judge_now
-from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
+from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.analysis import AlertChange
 from models.compose import Application
 from models.environments import Environment
@@ -53,7 +53,7 @@ _POOR = 80.0
 
 @flow(name="collection", flow_run_name="collect {environment}")
 async def collection(
-    environment: str = ENVIRONMENT, compose_files: list[str] | None = COMPOSE_FILES, act: bool = ACT
+    environment: EnvironmentName = ENVIRONMENT, compose_files: ComposeFiles = COMPOSE_FILES, act: bool = ACT
 ) -> CollectionReport:
     """Collect once. A source that does not answer is a finding of its own; the rest is stored.
 

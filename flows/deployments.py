@@ -86,6 +86,7 @@ def _deployment(flow: Flow[..., Any], environment: str, schedule: dict[str, Any]
         # Two errors may be recovered side by side; two starts of one environment may not.
         concurrency_limit=None if waits else ONE_AT_A_TIME,
         entrypoint_type=EntrypointType.MODULE_PATH,
+        enforce_parameter_schema=True,
         **schedule,
     )
     if not isinstance(deployment, RunnerDeployment):

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from prefect import flow
 
 from core.compose import drift as drift_of
-from flows.parameters import COMPOSE_FILES, ENVIRONMENT
+from flows.parameters import COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.results import DriftReport
 from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
@@ -20,7 +20,7 @@ log = logging.getLogger("roas")
 
 
 @flow(name="drift", flow_run_name="drift of {environment}")
-async def drift(environment: str = ENVIRONMENT, compose_files: list[str] | None = COMPOSE_FILES) -> DriftReport:
+async def drift(environment: EnvironmentName = ENVIRONMENT, compose_files: ComposeFiles = COMPOSE_FILES) -> DriftReport:
     """Compare what runs with what is declared, by the same comparison a start plans with.
 
     An environment that was stopped on request has not drifted.

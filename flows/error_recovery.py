@@ -34,7 +34,7 @@ from flows.acting import Case, carry_out, take_up
 from flows.asking import Conversation, may_ask
 from flows.identifiers import new_error_id, new_ticket_id
 from flows.judging import dependencies_of, judge_now
-from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
+from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, Count, EnvironmentName
 from flows.requester import answered_through_the_server, requester
 from models.compose import Application
 from models.environments import Environment, RecoveryPolicy
@@ -46,6 +46,7 @@ from models.metrics import Dependency
 from models.operations import Runner
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket, TicketEntry, TicketState
 from tasks.asking import ASKING_FLOW, ask_on_the_server
+from tasks.doors import refuse_compose_files_of_deployments
 from tasks.evidence import failure_evidence, show_evidence
 from tasks.loading import load_environment
 from tasks.monitoring import stopped_on_request
@@ -87,7 +88,7 @@ def _run_name() -> str:
 
 @flow(name=ASKING_FLOW, flow_run_name=_run_name)
 async def error_recovery(
-    environment: str = ENVIRONMENT,
+    environment: EnvironmentName = ENVIRONMENT,
     text: str = Field(description="The error, as it was printed. Kept on the server as it is: no secret in it."),
     service: str | None = Field(None, description="The service that said it; without it nothing is acted on."),
     act: bool = ACT,
@@ -97,10 +98,10 @@ async def error_recovery(
     deployment_id: str | None = Field(None, description="The operation in which it happened."),
     source: str = Field("person", description="Who saw it: person, watch, collection, prediction or event."),
     predictive: bool = Field(False, description="On: it has not happened yet."),
-    failing_services: int = Field(
-        1, ge=1, description="How many services fail at once; several have one cause, so none is acted on."
+    failing_services: Count = Field(
+        1, description="How many services fail at once; several have one cause, so none is acted on."
     ),
-    compose_files: list[str] | None = COMPOSE_FILES,
+    compose_files: ComposeFiles = COMPOSE_FILES,
 ) -> RecoveryOutcome:
     """Find what caused an error, and recover from it or open a ticket.
 
@@ -112,7 +113,10 @@ async def error_recovery(
     `decided` is what a person wants done about it, `decided_by` who that is. `ticket` is one that was opened
     already: the run asks about it, and does nothing before there is an answer.
 
+    Raises:
+        BadInputError: A run of a deployment names Compose files.
     """
+    refuse_compose_files_of_deployments(compose_files or ())
     text = await redact(environment, text, tuple(compose_files or ()))
     declared, application, dependencies = await _surroundings(environment, tuple(compose_files or ()))
     if ticket is not None:

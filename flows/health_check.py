@@ -9,7 +9,7 @@ from prefect import flow
 from core.collection import ILL
 from core.judging import state_changes
 from flows.judging import judge_now
-from flows.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT
+from flows.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, ComposeFiles, EnvironmentName
 from flows.recording import recorded
 from models.operations import OperationType
 from models.results import OperationResult
@@ -23,10 +23,10 @@ log = logging.getLogger("roas")
 
 @flow(name="health-check", flow_run_name="health of {environment}")
 async def health_check(
-    environment: str = ENVIRONMENT,
+    environment: EnvironmentName = ENVIRONMENT,
     asked_by: str | None = ASKED_BY,
     deployment_id: str | None = DEPLOYMENT_ID,
-    compose_files: list[str] | None = COMPOSE_FILES,
+    compose_files: ComposeFiles = COMPOSE_FILES,
 ) -> OperationResult:
     """Judge an environment now. The operation succeeds when it could be judged, however ill it is.
 

@@ -14,7 +14,7 @@ from pydantic import Field
 from core.collection import ILL, next_look
 from core.watching import AGAIN, SETTLE, likeness
 from flows.collection import Collected, collect, foretold, hand_over, in_one, report_of, say, show
-from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
+from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.server_outages import keep_runs_without_lease
 from flows.watch import WATCH_HOURS
 from models.failures import RoasError
@@ -33,10 +33,10 @@ keep_runs_without_lease()
 
 @flow(name="monitoring", flow_run_name="monitor {environment}")
 async def monitoring(
-    environment: str = ENVIRONMENT,
-    compose_files: list[str] | None = COMPOSE_FILES,
+    environment: EnvironmentName = ENVIRONMENT,
+    compose_files: ComposeFiles = COMPOSE_FILES,
     act: bool = ACT,
-    hours: float = Field(WATCH_HOURS, gt=0, description="How long; a scheduled run is begun again after it."),
+    hours: Hours = Field(WATCH_HOURS, description="How long; a scheduled run is begun again after it."),
 ) -> MonitoringReport:
     """Collect every so many seconds, as the environment says, for so many hours.
 

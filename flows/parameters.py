@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
+
+EnvironmentName = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
+"""A plain name, never a path; the server refuses any other, and so does a run."""
+
+ComposeFiles = SkipJsonSchema[list[str] | None]
+"""The command line's own: no deployment offers it, and what a run of one is given is refused (`find_environment`)."""
+
+# The constraints of a parameter count in its type alone: in its default, the engine reads nothing but the description.
+Seconds = Annotated[float, Field(ge=0)]
+Hours = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
 
 ENVIRONMENT: Any = Field(description="Which environment: the NAME of deployments/environments/NAME.yaml.")
 
@@ -19,8 +31,6 @@ COMPOSE_FILES: Any = Field(
     description="Compose files of an application without an environment file; environment is its project.",
 )
 
-WAIT_SECONDS: Any = Field(
-    0.0, ge=0, description="How many seconds to wait for another operation on the environment to end."
-)
+WAIT_SECONDS: Any = Field(0.0, description="How many seconds to wait for another operation on the environment to end.")
 
 ACT: Any = Field(True, description="Off: judge and record only, change nothing.")

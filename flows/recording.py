@@ -35,7 +35,7 @@ from models.failures import (
 )
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner
 from models.recovery import RecoveryOutcome
-from tasks.doors import open_doors_side_by_side
+from tasks.doors import open_doors_side_by_side, refuse_compose_files_of_deployments
 from tasks.lease import Hold, hold_environment
 from tasks.notifications import DEPLOYMENT_FAILED, announce
 from tasks.reconciling import let_run, mark_interrupted, operation_of, record_step, take_up
@@ -117,8 +117,10 @@ async def recorded(
         EnvironmentBusyError: Another operation holds the environment and did not end within
             `wait_seconds`; recorded as a failure too, unless an operation was to be taken up again.
         LeaseLostError: Another operation took the environment, since this one was taken for dead.
-        BadInputError: The operation of this id has ended, and not by an interruption.
+        BadInputError: The operation of this id has ended, and not by an interruption; or a run of a deployment
+            names Compose files.
     """
+    refuse_compose_files_of_deployments(compose_files)
     open_doors_side_by_side()
     asker, actor = requester(asked_by)
     runner = this_process(str(flow_run.get_id() or ""))

@@ -9,7 +9,7 @@ from prefect import flow
 from pydantic import Field
 
 from core.reports import report_text
-from flows.parameters import ENVIRONMENT
+from flows.parameters import ENVIRONMENT, Count, EnvironmentName
 from tasks.reporting import keep_report, read_days
 
 log = logging.getLogger("roas")
@@ -17,7 +17,7 @@ log = logging.getLogger("roas")
 
 @flow(name="report", flow_run_name="report on {environment}")
 async def report(
-    environment: str = ENVIRONMENT, days: int = Field(7, ge=1, description="How many days it looks back.")
+    environment: EnvironmentName = ENVIRONMENT, days: Count = Field(7, description="How many days it looks back.")
 ) -> str:
     """Put the last days on one page of Markdown: on the run's page, and in the store.
 

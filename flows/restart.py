@@ -13,7 +13,16 @@ from core.collection import ILL
 from core.compose import start_deadline
 from core.restarting import Answer, restarted_needs, roll_order
 from flows.judging import dependencies_of, judge_now
-from flows.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, WAIT_SECONDS
+from flows.parameters import (
+    ASKED_BY,
+    COMPOSE_FILES,
+    DEPLOYMENT_ID,
+    ENVIRONMENT,
+    WAIT_SECONDS,
+    ComposeFiles,
+    EnvironmentName,
+    Seconds,
+)
 from flows.recording import Story, recorded
 from models.compose import Application, InjectedFile
 from models.environments import Environment
@@ -37,12 +46,12 @@ RESTARTED = "restarted"
 
 @flow(name="restart", flow_run_name="restart {environment}")
 async def restart(
-    environment: str = ENVIRONMENT,
+    environment: EnvironmentName = ENVIRONMENT,
     services: list[str] | None = Field(None, description="Only these services; without them all that run."),
     asked_by: str | None = ASKED_BY,
     deployment_id: str | None = DEPLOYMENT_ID,
-    compose_files: list[str] | None = COMPOSE_FILES,
-    wait_seconds: float = WAIT_SECONDS,
+    compose_files: ComposeFiles = COMPOSE_FILES,
+    wait_seconds: Seconds = WAIT_SECONDS,
 ) -> OperationResult:
     """Restart all running services of an environment, or the named ones, and prove that they serve again.
 

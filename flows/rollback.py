@@ -11,7 +11,16 @@ from pydantic import Field
 
 from core.releases import differences
 from flows.identifiers import new_release_id
-from flows.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, WAIT_SECONDS
+from flows.parameters import (
+    ASKED_BY,
+    COMPOSE_FILES,
+    DEPLOYMENT_ID,
+    ENVIRONMENT,
+    WAIT_SECONDS,
+    ComposeFiles,
+    EnvironmentName,
+    Seconds,
+)
 from flows.recording import recorded
 from flows.undoing import Undo, apply_release
 from models.operations import OperationType
@@ -31,14 +40,14 @@ log = logging.getLogger("roas")
 
 @flow(name="rollback", flow_run_name="roll back {environment}")
 async def rollback(
-    environment: str = ENVIRONMENT,
+    environment: EnvironmentName = ENVIRONMENT,
     release: str | None = Field(
         None, description="Its id, as `roas releases` lists it; without it the newest that is not what runs now."
     ),
     asked_by: str | None = ASKED_BY,
     deployment_id: str | None = DEPLOYMENT_ID,
-    compose_files: list[str] | None = COMPOSE_FILES,
-    wait_seconds: float = WAIT_SECONDS,
+    compose_files: ComposeFiles = COMPOSE_FILES,
+    wait_seconds: Seconds = WAIT_SECONDS,
 ) -> OperationResult:
     """Bring an environment back to a proven release: the named one, or the newest that is not what runs now.
 

@@ -18,7 +18,16 @@ from core.releases import Document, replaced_services
 from core.validation import validate
 from flows.identifiers import new_release_id
 from flows.judging import judge_now
-from flows.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, WAIT_SECONDS
+from flows.parameters import (
+    ASKED_BY,
+    COMPOSE_FILES,
+    DEPLOYMENT_ID,
+    ENVIRONMENT,
+    WAIT_SECONDS,
+    ComposeFiles,
+    EnvironmentName,
+    Seconds,
+)
 from flows.recording import UNDOING, Story, recorded
 from flows.starting import start_in_order
 from flows.undoing import FOUND, Undo, found_by
@@ -42,12 +51,12 @@ log = logging.getLogger("roas")
 
 @flow(name="startup", flow_run_name="start {environment}")
 async def startup(
-    environment: str = ENVIRONMENT,
+    environment: EnvironmentName = ENVIRONMENT,
     asked_by: str | None = ASKED_BY,
     deployment_id: str | None = DEPLOYMENT_ID,
-    compose_files: list[str] | None = COMPOSE_FILES,
+    compose_files: ComposeFiles = COMPOSE_FILES,
     plan: str | None = Field(None, description="The id that `roas plan` printed: do exactly that, or nothing."),
-    wait_seconds: float = WAIT_SECONDS,
+    wait_seconds: Seconds = WAIT_SECONDS,
 ) -> OperationResult | State[Any]:
     """Start an environment's application and prove that it serves, or leave it as it served before.
 

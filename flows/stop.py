@@ -10,7 +10,16 @@ from prefect import flow
 
 from core.compose import stop_waves
 from core.stopping import how_it_stopped, left_alone, returning_with_engine
-from flows.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, WAIT_SECONDS
+from flows.parameters import (
+    ASKED_BY,
+    COMPOSE_FILES,
+    DEPLOYMENT_ID,
+    ENVIRONMENT,
+    WAIT_SECONDS,
+    ComposeFiles,
+    EnvironmentName,
+    Seconds,
+)
 from flows.recording import Story, recorded
 from models.compose import Application
 from models.environments import Environment
@@ -26,11 +35,11 @@ log = logging.getLogger("roas")
 
 @flow(name="stop", flow_run_name="stop {environment}")
 async def stop(
-    environment: str = ENVIRONMENT,
+    environment: EnvironmentName = ENVIRONMENT,
     asked_by: str | None = ASKED_BY,
     deployment_id: str | None = DEPLOYMENT_ID,
-    compose_files: list[str] | None = COMPOSE_FILES,
-    wait_seconds: float = WAIT_SECONDS,
+    compose_files: ComposeFiles = COMPOSE_FILES,
+    wait_seconds: Seconds = WAIT_SECONDS,
 ) -> OperationResult:
     """Stop an environment's services. Containers, networks and volumes stay.
 

@@ -31,7 +31,7 @@ from core.watching import (
 )
 from flows.error_recovery import note_failure, recover, take_over
 from flows.judging import dependencies_of, judge_now
-from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT
+from flows.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.server_outages import keep_runs_without_lease
 from models.compose import Application
 from models.environments import Environment
@@ -76,10 +76,10 @@ _SIGTERM = "15"
 
 @flow(name="watch", flow_run_name="watch {environment}")
 async def watch(
-    environment: str = ENVIRONMENT,
-    compose_files: list[str] | None = COMPOSE_FILES,
+    environment: EnvironmentName = ENVIRONMENT,
+    compose_files: ComposeFiles = COMPOSE_FILES,
     act: bool = ACT,
-    hours: float = Field(WATCH_HOURS, gt=0, description="How long; a scheduled watch is begun again after it."),
+    hours: Hours = Field(WATCH_HOURS, description="How long; a scheduled watch is begun again after it."),
 ) -> WatchReport:
     """Watch an environment for so many hours, whether its engine and the stores are there or not.
 

@@ -70,6 +70,11 @@ class Settings(BaseSettings):
         le=1440,
         description="How long one step of one run of the life cycle may take; the next run goes on.",
     )
+    compose_roots: str = Field(
+        default="",
+        description="Folders, separated by colons, below which a run of a deployment may name Compose files; without "
+        "it such a run takes an environment's name only.",
+    )
     server_port: int = Field(default=4200, ge=1, le=65535, description="Where `roas serve` offers the Prefect UI.")
 
     @field_validator("*", mode="before")
@@ -94,6 +99,11 @@ class Settings(BaseSettings):
             store_bytes=round(self.store_budget_mib * MIB),
             step_time=timedelta(minutes=self.lifecycle_minutes),
         )
+
+    @property
+    def prefect_home(self) -> Path:
+        """The folder of the Prefect server's files."""
+        return self.data_dir.absolute() / "prefect"
 
     @property
     def deployment_logs_path(self) -> Path:

@@ -43,6 +43,7 @@ def _once_a_run(context: TaskRunContext, parameters: dict[str, Any]) -> str | No
 
 STEP: dict[str, Any] = {
     "persist_result": True,
+    "result_serializer": "json",
     "cache_key_fn": _once_a_run,
     "task_run_name": "{step.doing} {step.target}",
 }

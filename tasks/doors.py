@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakSet
+
+from prefect.context import FlowRunContext
 
 from adapters.compose_cli import ComposeCli
 from adapters.declared_secrets import concealed_values
@@ -19,9 +21,11 @@ from adapters.known_applications import KnownApplications
 from adapters.secrets import process_environment
 from core.redaction import Redactor
 from models.environments import Environment
+from models.failures import BadInputError
 from models.settings import current_settings
 
 _MANY = 32
+_OF_A_RUNNER = "PREFECT__FLOW_RUN_ID"
 _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
 
@@ -64,12 +68,41 @@ def find_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environm
     """The environment of that name, or one made up for bare Compose files.
 
     Raises:
+        BadInputError: A run of a deployment names Compose files that it may not name.
         EnvironmentFileError: There is no such file, or it is not a valid environment.
     """
     if compose_files:
+        refuse_compose_files_of_deployments(compose_files)
         files = [Path(file) for file in compose_files]
         return environment_for_compose_files(files, project=name, cwd=Path.cwd())
     return load_environment(name, current_settings().environments_dir)
+
+
+def refuse_compose_files_of_deployments(compose_files: Sequence[str]) -> None:
+    """Let the command line name any Compose file, and a run of a deployment only one below ROAS_COMPOSE_ROOTS.
+
+    Whoever may start such a run would else choose a file of the worker's machine that mounts `/`.
+
+    Raises:
+        BadInputError: A run of a deployment names another one.
+    """
+    if not compose_files or not _is_run_of_deployment():
+        return
+    roots = [Path(root).resolve() for root in current_settings().compose_roots.split(os.pathsep) if root]
+    for file in compose_files:
+        if not any(Path(file).resolve().is_relative_to(root) for root in roots):
+            raise BadInputError(
+                f"A run of a deployment may not name the Compose file {file};",
+                advice="it takes an environment's name. Put the file below a folder of ROAS_COMPOSE_ROOTS, or use "
+                "`roas` on the machine itself.",
+            )
+
+
+def _is_run_of_deployment() -> bool:
+    # A runner or worker sets the variable for the process of each run; a subflow there has no deployment of its own.
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    return _OF_A_RUNNER in os.environ or (run is not None and run.deployment_id is not None)
 
 
 @lru_cache(maxsize=4)

@@ -155,7 +155,7 @@ def _once_for_the_run(context: TaskRunContext, _parameters: dict[str, Any]) -> s
     return f"{context.task_run.flow_run_id}:{context.task.task_key}"
 
 
-@task(name="record the error", persist_result=True, cache_key_fn=_once_for_the_run)
+@task(name="record the error", persist_result=True, result_serializer="json", cache_key_fn=_once_for_the_run)
 async def record_error_of_the_run(
     error: RecordedError,
     *,

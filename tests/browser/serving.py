@@ -18,7 +18,9 @@ import httpx
 from playwright.sync_api import Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
+from models.settings import Settings
 from tests.faults.scenes import free_port
+from tests.prefect_server import ask
 
 T = TypeVar("T")
 
@@ -53,13 +55,16 @@ class Served:
 
     url: str
     log: Path
+    auth_file: Path
+
+    @property
+    def auth_string(self) -> str:
+        """What the UI asks for."""
+        return self.auth_file.read_text()
 
     def ask(self, path: str, question: dict[str, Any] | None = None) -> Any:
         """What its API answers: to a question, or about one thing."""
-        how = "GET" if question is None else "POST"
-        answer = httpx.request(how, f"{self.url}/api/{path}", json=question, timeout=60)
-        answer.raise_for_status()
-        return answer.json()
+        return ask(f"{self.url}/api", self.auth_string, path, question)
 
     def run(self, run_id: str) -> dict[str, Any]:
         """A run as the server knows it."""
@@ -105,7 +110,7 @@ def served(folder: Path) -> Iterator[Served]:
             start_new_session=True,
         )
     try:
-        made = Served(f"http://127.0.0.1:{port}", log)
+        made = Served(f"http://127.0.0.1:{port}", log, Settings().prefect_home / "auth_string")
 
         def begun() -> bool:
             assert serving.poll() is None, "it ended at once"
@@ -127,7 +132,8 @@ def served(folder: Path) -> Iterator[Served]:
 def _answers(made: Served) -> bool:
     try:
         return bool(made.ask("ready"))
-    except httpx.HTTPError:
+    except (OSError, httpx.HTTPError):
+        # The file with the password is made by its first start.
         return False
 
 

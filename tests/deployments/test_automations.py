@@ -9,32 +9,29 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
-import httpx
 import pytest
 from prefect import get_client
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Event, Resource
-from prefect.settings import PREFECT_API_URL, temporary_settings
 from prefect.states import Cancelled, Failed, Running
 
 from flows.automations import declare_automations
-from flows.embedded import server_environment
 from flows.error_recovery import error_recovery
 from flows.monitoring import monitoring
 from flows.standing import begin_standing
 from flows.startup import startup
 from flows.watch import watch
 from models.recovery import RecoveryExecution
-from tests.faults.scenes import free_port
 from tests.flows.conftest import Place, place, well
+from tests.prefect_server import ask, own_server, server_variables
 
 __all__ = ["place"]
 
@@ -43,42 +40,10 @@ PATIENCE_SECONDS = 90.0
 SILENT_FOR = timedelta(seconds=12)
 
 
-@contextmanager
-def server(home: Path) -> Iterator[str]:
-    """A whole Prefect server, as `roas serve` has one: the harness of the other tests has no automations."""
-    home.mkdir(parents=True)
-    port = free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    command = [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app"]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [*command, "--host", "127.0.0.1", "--port", str(port), "--log-level", "error"],
-            env=server_environment(home),
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while not _answers(url):
-            assert process.poll() is None, (home / "log").read_text()
-            assert time.monotonic() < deadline, "the server does not answer"
-            time.sleep(0.2)
-        with temporary_settings({PREFECT_API_URL: url}):
-            yield url
-    finally:
-        process.terminate()
-        process.wait(30)
-
-
-def _answers(url: str) -> bool:
-    with suppress(httpx.HTTPError):
-        return httpx.get(f"{url}/ready", timeout=2).status_code == httpx.codes.OK
-    return False
-
-
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with server(tmp_path_factory.mktemp("prefect") / "home") as url:
+    # With all services, as `roas serve` has it: the server of the other tests has no automations.
+    with own_server(tmp_path_factory.mktemp("prefect") / "home", with_ui=True) as url:
         yield url
 
 
@@ -91,12 +56,12 @@ async def begin(flow: object, parameters: dict[str, object]) -> UUID:
     return UUID(str(made.id))
 
 
-def live(run: UUID, api: str) -> subprocess.Popen[bytes]:
+def live(run: UUID) -> subprocess.Popen[bytes]:
     """A process that lives a run, as a worker begins it."""
-    told = {"PREFECT_API_URL": api, "PREFECT__FLOW_RUN_ID": str(run), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    told = {"PREFECT__FLOW_RUN_ID": str(run), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
     return subprocess.Popen(
         [sys.executable, "-m", "prefect.engine"],
-        env=os.environ | told,
+        env=server_variables() | told,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=ROOT,
@@ -127,9 +92,7 @@ def wait_until(reached: Callable[[], bool], what: str) -> None:
 def heard(api: str, event: str, run: UUID) -> int:
     """How often the server has heard this of a run."""
     asked = {"filter": {"event": {"name": [event]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}}
-    answer = httpx.post(f"{api}/events/filter", json=asked, timeout=10)
-    answer.raise_for_status()
-    return int(answer.json()["total"])
+    return int(ask(api, server_variables()["PREFECT_API_AUTH_STRING"], "events/filter", asked)["total"])
 
 
 @pytest.mark.flow
@@ -140,14 +103,14 @@ async def test_of_runs_that_fall_silent_only_one_that_nobody_lives_has_crashed(p
     asks = await begin(
         error_recovery, {"environment": "test", "text": "ERROR: the zebra has crossed", "service": "web"}
     )
-    for living in [live(ends, api), live(asks, api)]:
+    for living in [live(ends), live(asks)]:
         living.wait(PATIENCE_SECONDS)
     # A sign of life that was given while the run came to rest is heard after it.
     for run in (ends, asks):
         assert heard(api, "prefect.flow-run.heartbeat", run) == 1
         await beat(run)
     killed = await begin(watch, {"environment": "test", "hours": 1})
-    living = live(killed, api)
+    living = live(killed)
     wait_until(lambda: heard(api, "prefect.flow-run.heartbeat", killed) == 1, "a sign of life")
     assert (await state_of(killed)).name == "Running"
     living.kill()
@@ -217,12 +180,11 @@ async def test_what_stands_is_begun_once(api: str) -> None:
 
 
 @contextmanager
-def worker(api: str, folder: Path) -> Iterator[None]:
+def worker(folder: Path) -> Iterator[None]:
     """All of prefect.yaml deployed, and who runs it."""
     programs = Path(sys.executable).parent
-    environment = os.environ | {
+    environment = server_variables() | {
         "PATH": f"{programs}:{os.environ['PATH']}",
-        "PREFECT_API_URL": api,
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
     prefect = str(programs / "prefect")
@@ -255,11 +217,11 @@ async def test_what_a_health_check_sees_is_recovered_where_nobody_watches(place:
     await startup("dev")
     subprocess.run(["docker", "kill", place.container("web")], capture_output=True, check=True)
 
-    with worker(api, place.folder):
+    with worker(place.folder):
         # It looks, and does nothing itself. In a process of its own: this one may talk to another server already.
         roas = Path(sys.executable).with_name("roas")
         looked = subprocess.run([roas, "health", "dev"], capture_output=True, text=True, check=False, cwd=ROOT,
-                                env=os.environ | {"PREFECT_API_URL": api})  # fmt: skip
+                                env=server_variables())  # fmt: skip
         assert "web" in looked.stdout, looked.stderr
         wait_until(lambda: any(one.ended_at for one in recoveries(place)), "a recovery")
 
@@ -283,6 +245,4 @@ def recoveries(place: Place) -> list[RecoveryExecution]:
 def runs_of(api: str, flow: str) -> list[dict[str, Any]]:
     """The runs of a flow's deployment for `dev`."""
     asked = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": ["dev"]}}}
-    answer = httpx.post(f"{api}/flow_runs/filter", json=asked, timeout=10)
-    answer.raise_for_status()
-    return list(answer.json())
+    return list(ask(api, server_variables()["PREFECT_API_AUTH_STRING"], "flow_runs/filter", asked))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import signal
 import subprocess
 import sys
@@ -18,7 +17,6 @@ import pytest
 from prefect import get_client
 from prefect.client.schemas.objects import FlowRun
 from prefect.flow_engine import run_flow
-from prefect.settings import PREFECT_API_URL
 from prefect.states import AwaitingRetry, Running
 
 from adapters.processes import this_process
@@ -29,6 +27,7 @@ from models.results import OperationResult
 from tasks.lease import held_by
 from tasks.stores import open_stores
 from tests.flows.conftest import IMAGE, Place, well
+from tests.prefect_server import server_variables
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -72,7 +71,7 @@ def times_the_job_ran(place: Place) -> int:
 
 
 def roas(*words: str) -> subprocess.Popen[str]:
-    surroundings = os.environ | {"PREFECT_API_URL": str(PREFECT_API_URL.value())}
+    surroundings = server_variables()
     # A shell gives its background jobs an ignored SIGINT, and these tests may run in one.
     return subprocess.Popen(
         ["env", "--default-signal=INT", ROAS, *words],
