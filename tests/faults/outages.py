@@ -316,7 +316,7 @@ def outage(kind: str, seconds: float, services: Sequence[str] = SERVICES) -> Out
         stack.callback(serving.close)
         place.api = serving.enter_context(prefect_server(home, port))
         stack.enter_context(temporary_settings({PREFECT_API_URL: place.api}))
-        asyncio.run(_start())
+        _start(place)
         stack.enter_context(watched(place))
         watch_before = _process_of_run(place)
         data = place.settings.data_dir
@@ -351,10 +351,13 @@ def outage(kind: str, seconds: float, services: Sequence[str] = SERVICES) -> Out
         return outcome
 
 
-async def _start() -> None:
-    from flows.startup import startup
-
-    await startup("dev")
+def _start(place: Place) -> None:
+    """In a process of its own: the client of this one would wait for the server when it is gone."""
+    roas = Path(sys.executable).with_name("roas")
+    environment = os.environ | {"PREFECT_API_URL": place.api}
+    done = subprocess.run([roas, "start", "dev"], capture_output=True, text=True, env=environment, cwd=ROOT)
+    if done.returncode:
+        raise RuntimeError(done.stdout + done.stderr)
 
 
 def _process_of_run(place: Place) -> int | None:
