@@ -38,6 +38,8 @@ _CLOUD = re.compile(
 )
 CONTROL_PLANE_SECRETS = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_KEY", "PGPASSWORD")
 _SHORTEST_SECRET = 8
+# Linux takes a variable of at most 131,072 bytes, with its name.
+_LONGEST_VARIABLE = 130_000
 _OF_A_RUNNER = "PREFECT__FLOW_RUN_ID"
 
 _REFERENCE = re.compile(r"\$\{([^}:]*)")
@@ -163,10 +165,19 @@ def _look_up(secret: Secret, known: Mapping[str, str], environment: Environment)
     if secret.file is None:
         if secret.name in known and _is_withheld(secret.name, environment, os.environ):
             return "", f"variable {secret.name} belongs to the control plane, and no application gets it"
-        return known.get(secret.name, ""), f"variable {secret.name} is not set or empty"
+        return _usable(known.get(secret.name, ""), f"variable {secret.name}", "is not set or empty")
     try:
         value = read_regular(secret.file).decode("utf-8").removesuffix("\n").removesuffix("\r")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         return "", f"file {secret.file} cannot be read: {reason}"
-    return value, f"file {secret.file} is empty"
+    return _usable(value, f"file {secret.file}", "is empty")
+
+
+def _usable(value: str, source: str, why_empty: str) -> tuple[str, str]:
+    """A secret that Compose can be given as a variable, or why it cannot."""
+    if "\0" in value:
+        return "", f"{source} holds a NUL character"
+    if len(value.encode()) > _LONGEST_VARIABLE:
+        return "", f"{source} holds more than {_LONGEST_VARIABLE:,} bytes"
+    return value, f"{source} {why_empty}"

@@ -12,7 +12,7 @@ from urllib.parse import quote, quote_plus
 import re2
 
 from core.safe_text import printable
-from core.secret_shapes import PATTERNS, REDACTED, is_no_value, is_secret_name, random_parts
+from core.secret_shapes import PATTERNS, REDACTED, is_no_value, is_secret_name, is_working_folder, random_parts
 
 _SHORTEST_VALUE = 6
 _SHORTEST_LINE = 16
@@ -111,6 +111,7 @@ def secrets_among(variables: Iterable[tuple[str, str]]) -> Iterator[str]:
         if is_secret_name(name):
             if (
                 not is_no_value(value)
+                and not is_working_folder(name, value)
                 and not (value in shown and _PLAIN.fullmatch(value))
                 and not _is_weak(name, value)
             ):

@@ -119,6 +119,11 @@ def is_secret_name(name: str) -> bool:
     return _NAMES_NO_SECRET.search(name) is None or _WEBHOOK_NAME.search(name) is not None
 
 
+def is_working_folder(name: str, value: str) -> bool:
+    """Whether a variable is a shell's PWD or OLDPWD, which has the name of a password and holds a path."""
+    return _WORKING_FOLDER.match(name) is not None and value.startswith("/")
+
+
 def is_no_value(value: str) -> bool:
     """Whether what stands under a secret's name tells that there is none."""
     return value.lower() in _NO_VALUE
@@ -188,7 +193,7 @@ def _named(match: re2._Match) -> Parts | None:
         not (_NAMES_NO_SECRET.search(name) is None or _WEBHOOK_NAME.search(name) is not None)
         or is_no_value(bare)
         or _PLACE.fullmatch(bare) is not None
-        or (_WORKING_FOLDER.match(name) is not None and bare.startswith("/"))
+        or is_working_folder(name, bare)
         or (_COUNTED.search(name) is not None and bare.rstrip(".").isdecimal())
     ):
         return None

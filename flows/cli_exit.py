@@ -33,7 +33,6 @@ UNEXPECTED = 3
 INTERRUPTED = 130
 """Ctrl-C."""
 
-_NO_SECRETS = ("PWD", "OLDPWD")
 _LOG = "unexpected-errors.log"
 _LOG_BYTES = 1024 * 1024
 _LONGEST_LINE = 2000
@@ -171,8 +170,7 @@ def _report_unexpected(error: Exception) -> int:
     try:
         from core.redaction import Redactor, secrets_among
 
-        variables = ((name, value) for name, value in os.environ.items() if name not in _NO_SECRETS)
-        redactor = Redactor(secrets_among(variables))
+        redactor = Redactor(secrets_among(os.environ.items()))
         said = redactor.text(printable(str(error)))
         trace = redactor.text(_encodable("".join(traceback.format_exception(error))))
         kept = f"the traceback is in {_keep_traceback(trace)}"

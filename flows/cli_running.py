@@ -16,7 +16,7 @@ def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False
     """Run a flow on the API that is there, with our own log on the terminal and the engine's kept off it."""
     import asyncio
 
-    from flows.embedded import prefect_api, wait_for_api
+    from flows.embedded import START_WITHIN, prefect_api, wait_for_api
     from flows.terminal import narrate
 
     settings = current_settings()
@@ -24,8 +24,10 @@ def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False
     with prefect_api(settings) as patience:
         if not quiet:
             narrate("preparing the engine")
+        if patience < START_WITHIN:
+            # The import gives a server of ours time to start; one that is away is reported without it.
+            wait_for_api(patience)
         _import_flows()
-
         wait_for_api(patience)
         from flows.terminal import send_log, speak_plainly
 
@@ -40,7 +42,7 @@ def _check_api_url() -> None:
     """Refuse a PREFECT_API_URL that nothing can answer at, before anything waits for an answer.
 
     Raises:
-        BadInputError: It is no http address.
+        BadInputError: It is no http address, or has a password in it.
     """
     url = os.environ.get("PREFECT_API_URL", "")
     try:
@@ -54,6 +56,11 @@ def _check_api_url() -> None:
         # The address is not repeated: a password may be part of it.
         raise BadInputError(
             "PREFECT_API_URL is not the address of a Prefect API;", advice="give one like http://127.0.0.1:4200/api."
+        )
+    if "@" in parts.netloc:
+        raise BadInputError(
+            "PREFECT_API_URL holds a user or a password;",
+            advice="take them out, and set PREFECT_API_AUTH_STRING=USER:PASSWORD.",
         )
 
 

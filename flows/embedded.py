@@ -20,6 +20,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from http import HTTPStatus
+from http.client import HTTPException
 from pathlib import Path
 from typing import IO
 
@@ -279,5 +280,5 @@ def _status(url: str) -> int | None:
     except urllib.error.HTTPError as refused:
         with refused:
             return refused.code
-    except (urllib.error.URLError, OSError):
+    except (HTTPException, OSError):
         return None

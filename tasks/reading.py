@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import zip_longest
 
 from core.analysis import analyse_operations
 from core.explanation import explain, lines_that_show
@@ -60,7 +61,7 @@ def read_releases(environment: str) -> list[ReleaseStory]:
     kept = open_stores().deployments.releases(environment)
     return [
         ReleaseStory(release=one, changes=differences(before, one) if before is not None else ())
-        for one, before in zip(kept, [*kept[1:], None], strict=True)
+        for one, before in zip_longest(kept, kept[1:])
     ]
 
 

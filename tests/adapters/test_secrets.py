@@ -90,6 +90,26 @@ def test_a_secret_that_is_a_fifo_a_device_or_too_large_is_missing_and_nothing_wa
     assert "larger than" in why["LARGE"]
 
 
+def test_a_secret_that_no_variable_can_hold_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "nul").write_bytes(b"half\0half")
+    (tmp_path / "long").write_text("x" * 131_072)
+    (tmp_path / ".env").write_bytes(b"IN_VARIABLES=half\0half\n")
+    wanted = environment(
+        tmp_path,
+        secrets=[
+            {"name": "NUL", "file": tmp_path / "nul"},
+            {"name": "LONG", "file": tmp_path / "long"},
+            {"name": "IN_VARIABLES"},
+        ],
+    )
+
+    assert secret_values(wanted) == {}
+    why = missing_secrets(wanted)
+    assert why["NUL"] == f"file {tmp_path / 'nul'} holds a NUL character"
+    assert why["LONG"] == f"file {tmp_path / 'long'} holds more than 130,000 bytes"
+    assert why["IN_VARIABLES"] == "variable IN_VARIABLES holds a NUL character"
+
+
 def test_a_file_of_variables_that_is_a_fifo_a_device_or_binary_is_refused_in_one_line(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +40,33 @@ def roas(tmp_path: Path):
         )
 
     return run
+
+
+class _RefusesEverything(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self._answer(200 if self.path.endswith(("/version", "/health")) else 500)
+
+    def do_POST(self) -> None:
+        self._answer(500)
+
+    def _answer(self, status: int) -> None:
+        self.send_response(status)
+        said = f'"{version("prefect")}"'.encode()
+        self.send_header("content-length", str(len(said)))
+        self.end_headers()
+        self.wfile.write(said)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def failing_api() -> Iterator[str]:
+    server = HTTPServer(("127.0.0.1", 0), _RefusesEverything)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/api"
+    server.shutdown()
+    server.server_close()
 
 
 def one_line(done: subprocess.CompletedProcess[bytes]) -> str:
@@ -90,12 +118,22 @@ def test_a_prefect_address_that_cannot_be_one_is_refused_before_anything_waits(r
     assert done.returncode == 2
 
 
-def test_a_setting_of_prefect_that_cannot_be_used_is_named(roas, tmp_path: Path) -> None:
+def test_a_password_in_the_prefect_address_is_refused_and_not_repeated(roas, tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text("services: {a: {image: 'roas-test/none:1'}}\n")
+
+    done = roas("start", "-f", "compose.yaml", PREFECT_API_URL="http://admin:hunter2hunter2@127.0.0.1/api")
+
+    assert "set PREFECT_API_AUTH_STRING" in one_line(done)
+    assert b"hunter2" not in done.stderr
+    assert done.returncode == 2
+
+
+def test_a_setting_of_prefect_that_cannot_be_used_is_named(roas, tmp_path: Path, failing_api: str) -> None:
     (tmp_path / "compose.yaml").write_text("services: {a: {image: 'roas-test/none:1'}}\n")
 
     done = roas(
         *("start", "-f", "compose.yaml", "--json"),
-        PREFECT_API_URL="http://127.0.0.1:9/api",
+        PREFECT_API_URL=failing_api,
         PREFECT_CLIENT_MAX_RETRIES="many",
     )
 
@@ -299,39 +337,16 @@ def test_a_link_in_place_of_the_log_is_not_followed(broken, tmp_path: Path) -> N
     assert not (tmp_path / "target").exists()
 
 
-class _RefusesEverything(BaseHTTPRequestHandler):
-    def do_GET(self) -> None:
-        self._answer(200 if self.path.endswith(("/version", "/health")) else 500)
-
-    def do_POST(self) -> None:
-        self._answer(500)
-
-    def _answer(self, status: int) -> None:
-        self.send_response(status)
-        said = f'"{version("prefect")}"'.encode()
-        self.send_header("content-length", str(len(said)))
-        self.end_headers()
-        self.wfile.write(said)
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def test_a_prefect_api_that_fails_is_named_with_what_it_answered(roas, tmp_path: Path) -> None:
+def test_a_prefect_api_that_fails_is_named_with_what_it_answered(roas, tmp_path: Path, failing_api: str) -> None:
     (tmp_path / "compose.yaml").write_text("services: {a: {image: 'roas-test/none:1'}}\n")
-    server = HTTPServer(("127.0.0.1", 0), _RefusesEverything)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    url = f"http://127.0.0.1:{server.server_port}/api"
 
     done = roas(
         *("health", "-f", "compose.yaml", "--json"),
-        PREFECT_API_URL=url,
+        PREFECT_API_URL=failing_api,
         PREFECT_CLIENT_MAX_RETRIES="0",
         DOCKER_HOST=f"unix://{tmp_path}/no.sock",
     )
-    server.shutdown()
-    server.server_close()
 
-    assert f"Prefect API at {url} answered 500" in done.stderr.decode().splitlines()[-1]
+    assert f"Prefect API at {failing_api} answered 500" in done.stderr.decode().splitlines()[-1]
     assert b"Traceback" not in done.stderr
     assert done.returncode == 1

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -86,6 +88,56 @@ def test_a_server_that_is_not_there_is_named_and_not_waited_for_for_ever(monkeyp
         wait_for_api(patience / 300)
 
     assert patience <= timedelta(seconds=30)
+
+
+def test_what_answers_at_the_address_of_the_server_without_http_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+
+        def greet() -> None:
+            connection, _ = stranger.accept()
+            with connection:
+                connection.sendall(b"SSH-2.0-OpenSSH_10.0\r\n")
+
+        threading.Thread(target=greet, daemon=True).start()
+        monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{stranger.getsockname()[1]}/api")
+
+        with pytest.raises(RoasError, match="did not answer"):
+            wait_for_api(timedelta(0))
+
+
+def test_a_server_that_is_away_is_reported_before_the_engine_is_imported() -> None:
+    program = """
+import sys
+from datetime import timedelta
+from flows import cli_running, embedded
+from models.failures import RoasError
+embedded.ANSWERS_WITHIN = timedelta(0)
+try:
+    cli_running.run_flow(None)
+except RoasError as error:
+    print(error, "prefect" in sys.modules)
+"""
+    url = f"http://127.0.0.1:{free_port()}/api"
+
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        check=True,
+        text=True,
+        env=os.environ | {"PREFECT_API_URL": url},
+    )
+
+    assert f"Prefect API at {url} did not answer" in done.stdout
+    assert done.stdout.endswith("False\n")
+
+
+def test_an_environment_without_a_release_has_none(roas, tmp_path: Path) -> None:
+    (tmp_path / "dev.yaml").write_text("project: none\ncompose_files: [compose.yaml]\n")
+
+    done = roas("releases", "dev")
+
+    assert done.returncode == 0, done.stderr
+    assert "Nothing has been proven yet" in done.stdout
 
 
 def test_classify_answers_each_json_line_in_order(roas) -> None:

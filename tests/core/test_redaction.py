@@ -181,5 +181,8 @@ def test_secrets_are_known_by_the_names_of_their_variables_and_inside_of_urls() 
         "API_TOKEN_FILE": "/run/secrets/token",
         "LEVEL": "debug",
         "CACHE": "redis://user:in-the-url@cache:6379/0",
+        # A shell's own: the paths in messages and tracebacks are to stay.
+        "PWD": "/home/deploy/shop-2",
+        "OLDPWD": "/home/deploy/a folder",
     }
     assert sorted(secrets_among(variables.items())) == ["hunter2hunter2", "in-the-url"]
