@@ -22,6 +22,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from playwright.sync_api import expect, sync_playwright
 
+from adapters.server_credentials import server_credentials
 from flows.embedded import server_environment
 from tests.deployments.test_compose_files import CONTROL_PLANE, rendered
 from tests.faults.scenes import free_port
@@ -29,6 +30,8 @@ from tests.faults.scenes import free_port
 ROOT = Path(__file__).parents[2]
 LOGIN = ("roas", "correct-horse")
 AUTH = ":".join(LOGIN)
+PORTS = {"localhost": free_port(), "ops.example": free_port()}
+"""The port of the front of each name: the server behind it is told its origins when it starts."""
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -54,16 +57,18 @@ def gateway() -> str:
 
 @pytest.fixture(scope="module")
 def upstream(tmp_path_factory: pytest.TempPathFactory, gateway: str) -> Iterator[str]:
-    """A Prefect server with the settings of the control plane's, but on SQLite."""
+    """A Prefect server that guards itself as the control plane's does, but on SQLite."""
     home = tmp_path_factory.mktemp("prefect")
     port = free_port()
     declared = rendered(CONTROL_PLANE)["services"]["server"]["environment"]
-    same = {name: declared[name] for name in declared if "_UI_" in name or "_CORS_" in name or "_CSRF_" in name}
-    environment = server_environment(home) | same
+    same = {name: declared[name] for name in declared if "_UI_" in name or "_CSRF_" in name}
+    environment = server_environment(server_credentials(home), port) | same
     environment |= {"PREFECT_SERVER_API_AUTH_STRING": AUTH, "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui")}
+    origins = ",".join(f"https://{name}:{port}" for name, port in PORTS.items())
+    environment |= {"PREFECT_SERVER_CORS_ALLOWED_ORIGINS": origins, "ROAS_SERVER_HOSTS": f"{gateway}:{port}"}
     with (home / "log").open("wb") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "uvicorn", "--factory", "prefect.server.api.server:create_app",
+            [sys.executable, "-m", "uvicorn", "--factory", "flows.server_process:guarded_app",
              *("--host", gateway, "--port", str(port), "--log-level", "error")],
             env=environment, stdout=log, stderr=log,
         )  # fmt: skip
@@ -126,7 +131,7 @@ def front(image: str, upstream: str, folder: Path, *, name: str, own: Path | Non
     """Caddy as docker-compose.yml confines it, with the certificate in a folder or one of its own authority."""
     auth = folder / "auth"
     auth.write_text(AUTH)
-    container, port = f"roas-test-{uuid.uuid4().hex[:8]}", free_port()
+    container, port = f"roas-test-{uuid.uuid4().hex[:8]}", PORTS[name]
     nothing = ROOT / "deployments/images/caddy/no-file"
     certificate, key = (own / "certificate.pem", own / "key.pem") if own else (nothing, nothing)
     mounts = {"/run/auth": auth, "/run/certificate": certificate, "/run/key": key}

@@ -84,7 +84,9 @@ def test_the_password_of_the_cache_does_not_open_the_messages() -> None:
 
 def test_the_api_of_the_control_plane_is_closed_to_pages_of_other_origins() -> None:
     environment = rendered(CONTROL_PLANE)["services"]["server"]["environment"]
-    assert environment["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == "http://127.0.0.1:4200"
+    assert environment["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"] == (
+        "http://127.0.0.1:4200,http://localhost:4200,https://localhost:4443"
+    )
     assert environment["PREFECT_SERVER_CSRF_PROTECTION_ENABLED"] == "true"
 
 

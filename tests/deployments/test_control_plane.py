@@ -85,15 +85,40 @@ def test_the_server_answers_nobody_without_the_password(control_plane: ControlPl
     assert httpx.get(url, auth=("roas", "wrong")).status_code == 401
 
 
-def test_the_server_refuses_what_a_page_of_another_origin_can_send(control_plane: ControlPlane) -> None:
-    url = f"http://127.0.0.1:{control_plane.ports['UI']}/api/deployments/filter"
+def test_the_server_refuses_other_origins_and_names_although_the_browser_adds_the_login(
+    control_plane: ControlPlane,
+) -> None:
+    port = control_plane.ports["UI"]
+    url = f"http://127.0.0.1:{port}/api"
     user, _, password = (ROOT / ".secrets/prefect_auth").read_text().partition(":")
-    # A browser may add the login by itself; it cannot add the token.
-    foreign = {"Origin": "http://evil.example"}
-    answer = httpx.post(url, json={}, headers=foreign, auth=(user, password))
-    assert (answer.status_code, answer.json()) == (403, {"detail": "Missing CSRF token."})
-    asked = foreign | {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "authorization"}
-    assert "access-control-allow-origin" not in httpx.options(url, headers=asked).headers
+    with httpx.Client(auth=(user, password)) as client:
+        for named in (
+            {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": f"http://127.0.0.1:{port + 1}"},
+            {"Host": "evil.example"}, {"Host": f"evil.example:{port}"}, {"Host": "127.0.0.1"}, {"Host": ""},
+        ):  # fmt: skip
+            answers = [client.get(f"{url}/admin/version", headers=named)]
+            answers.append(client.post(f"{url}/deployments/filter", json={}, headers=named))
+            assert [answer.status_code for answer in answers] == [403, 403], named
+            assert answers[0].text.startswith("This server answers "), named
+        asked = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+        assert "access-control-allow-origin" not in client.options(f"{url}/deployments/filter", headers=asked).headers
+        # Without a token of its own page, nothing is changed either.
+        bare = client.post(f"{url}/deployments/filter", json={})
+        assert (bare.status_code, bare.json()) == (403, {"detail": "Missing CSRF token."})
+
+
+def test_the_server_answers_its_own_page_by_each_of_its_addresses(control_plane: ControlPlane) -> None:
+    port = control_plane.ports["UI"]
+    user, _, password = (ROOT / ".secrets/prefect_auth").read_text().partition(":")
+    origins = (f"http://127.0.0.1:{port}", f"http://localhost:{port}", "https://localhost:4443")
+    with httpx.Client(auth=(user, password)) as client:
+        for origin in origins:
+            named = {"Origin": origin, "Host": origin.partition("://")[2]}
+            assert client.get(f"http://127.0.0.1:{port}/api/admin/version", headers=named).status_code == 200, origin
+        inside = client.get(f"http://127.0.0.1:{port}/api/admin/version", headers={"Host": "server:4200"})
+        assert inside.status_code == 200
+        page = client.get(f"http://127.0.0.1:{port}/")
+        assert (page.status_code, page.headers["x-frame-options"]) == (200, "DENY")
 
 
 def test_the_exporter_does_not_reach_the_messages(control_plane: ControlPlane) -> None:
