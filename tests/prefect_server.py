@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,6 +36,13 @@ def own_server(home: Path, *, with_ui: bool = False) -> Iterator[str]:
         ):
             yield server.url
             APILogWorker.drain_all(timeout=5)
+
+
+@contextmanager
+def temporary_server() -> Iterator[None]:
+    """A server for a program, with its files in a folder that ends with it."""
+    with tempfile.TemporaryDirectory(prefix="roas-prefect-") as folder, own_server(Path(folder) / "home"):
+        yield
 
 
 def server_variables() -> dict[str, str]:

@@ -11,7 +11,7 @@ import pytest
 from adapters.stores import Stores
 from models.recovery import RecoveryExecution, Ticket, TicketState
 from models.settings import Settings
-from tests.browser.serving import RunPage, Served, browser, eventually, served
+from tests.browser.serving import RunPage, Served, browser, eventually, served, sign_in
 from tests.faults.scenes import HEALTH, IMAGE, Scene, says
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(1500)]
@@ -100,6 +100,7 @@ def test_a_question_is_answered_and_a_failed_step_retried_in_the_browser(shop: S
         shop.break_the_list()
         first = RunPage(page, server, asked_by(server))
         ticket = the_ticket()
+        sign_in(page, server)
         page.goto(f"{server.url}/runs")
         page.get_by_role("link", name=f"ticket {ticket.ticket_id}: web of shop").first.click()
         first.shows("Suspended")

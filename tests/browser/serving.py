@@ -151,6 +151,14 @@ def browser() -> Iterator[Page]:
         running.close()
 
 
+def sign_in(page: Page, served: Served) -> None:
+    """Open the UI, which asks for the password, and give it; the browser keeps it from then on."""
+    page.goto(served.url)
+    page.locator("input[type=password]").fill(served.auth_string)
+    page.get_by_role("button", name="Login").click()
+    expect(page.get_by_role("button", name="Deployments")).to_be_visible()
+
+
 @dataclass(frozen=True, slots=True)
 class RunPage:
     """The page of one run in the UI."""

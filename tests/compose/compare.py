@@ -324,12 +324,12 @@ def main() -> int:
     parser.add_argument("--within", type=float, default=40.0, help="seconds for each start")
     parser.add_argument("--at-once", type=int, default=1)
     asked = parser.parse_args()
-    from prefect.testing.utilities import prefect_test_harness
+    from tests.prefect_server import temporary_server
 
     with tempfile.TemporaryDirectory(prefix="roas-same-") as folder:
         os.environ["ROAS_DATA_DIR"] = str(Path(folder, "data"))
         os.environ["ROAS_ENVIRONMENTS_DIR"] = folder
-        with prefect_test_harness(server_startup_timeout=120):
+        with temporary_server():
             found = asyncio.run(_all(_files(asked.paths), asked.hold, asked.within, asked.at_once))
     counts = Counter(one.outcome for one in found)
     print(", ".join(f"{outcome}: {counts[outcome]}" for outcome in Outcome))

@@ -10,11 +10,10 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from prefect.testing.utilities import prefect_test_harness
-
 from tests.faults.enduring import Endured, endure_twice
 from tests.faults.faults import FAULTS
 from tests.faults.scenes import Scene
+from tests.prefect_server import temporary_server
 
 
 def main(words: Iterable[str]) -> int:
@@ -54,6 +53,6 @@ def _cells(endured: Endured) -> Iterator[str]:
 
 if __name__ == "__main__":
     logging.disable(logging.ERROR)
-    with prefect_test_harness(server_startup_timeout=120):
+    with temporary_server():
         outcome = main(sys.argv[1:])
     sys.exit(outcome)

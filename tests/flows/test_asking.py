@@ -99,7 +99,7 @@ async def test_what_a_person_leaves_or_did_is_kept_and_nothing_done(
     assert "Traceback" not in caplog.text
     if choice is Choice.GIVE_UP:
         assert ended.message == (
-            f"ann gave up on ticket {the_ticket(place).ticket_id}: the zebra is known; "
+            f"Prefect UI or API, as ann gave up on ticket {the_ticket(place).ticket_id}: the zebra is known; "
             "Retry repeats the step that failed, and nothing before it."
         )
     ticket = the_ticket(place)

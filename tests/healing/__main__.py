@@ -18,12 +18,11 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from prefect.testing.utilities import prefect_test_harness
-
 from tests.engines import engine_for_a_while
 from tests.healing.enduring import Harm, Survived, survive
 from tests.healing.harms import HARMS
 from tests.healing.scenes import IMAGES, Sample, Stranger
+from tests.prefect_server import temporary_server
 
 
 def main() -> int:
@@ -109,6 +108,6 @@ def _after(survived: Survived, moment: datetime | None) -> str:
 
 if __name__ == "__main__":
     logging.getLogger("prefect").setLevel(logging.CRITICAL)
-    with prefect_test_harness(server_startup_timeout=300):
+    with temporary_server():
         outcome = main()
     sys.exit(outcome)

@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import yaml
-from prefect.testing.utilities import prefect_test_harness
 
 from core.rounds import JUDGED, Looked, RoundOutcome, take_round
 from flows.collection import collection
@@ -33,6 +32,7 @@ from models.results import CollectionReport, OperationResult
 from tasks.doors import find_environment
 from tasks.stores import open_stores
 from tests.healing.scenes import SERVICES, Sample
+from tests.prefect_server import temporary_server
 
 A_PAST = timedelta(hours=26)
 """Longer than baselines want before they speak."""
@@ -152,7 +152,7 @@ def own_folder() -> Iterator[Path]:
 def run(live: Callable[[], Sequence[str]]) -> NoReturn:
     """Run it on a Prefect server of its own and say what was not as it must be; the program ends with 1 if anything."""
     logging.disable(logging.INFO)
-    with prefect_test_harness(server_startup_timeout=300):
+    with temporary_server():
         complaints = live()
     for complaint in complaints:
         print(f"NOT AS IT MUST BE: {complaint}")
