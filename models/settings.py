@@ -7,6 +7,7 @@ from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
@@ -83,6 +84,16 @@ class Settings(BaseSettings):
         # What the system's bytes could not be decoded to cannot be stored or shown either.
         if isinstance(value, str) and not value.isprintable() and any("\ud800" <= one <= "\udfff" for one in value):
             raise ValueError("UTF-8 text is allowed")
+        return value
+
+    @field_validator("metrics_host", "stores_url", "redis_url")
+    @classmethod
+    def _names_a_host(cls, value: str | None) -> str | None:
+        host = urlsplit(value).hostname if value is not None and "://" in value else value
+        try:
+            (host or "").encode("idna")
+        except UnicodeError as error:
+            raise ValueError("a host name of labels of 1 to 63 characters is allowed") from error
         return value
 
     @property

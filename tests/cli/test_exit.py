@@ -83,6 +83,8 @@ def one_line(done: subprocess.CompletedProcess[bytes]) -> str:
             "ROAS_METRICS_PORT is 'abc', which cannot be used: a whole number from 1 to 65535",
         ),
         ({"ROAS_METRICS_PORT": "0"}, "ROAS_METRICS_PORT is '0'"),
+        ({"ROAS_METRICS_HOST": "a..b"}, "a host name of labels of 1 to 63 characters is allowed"),
+        ({"ROAS_STORES_URL": "postgresql://a..b/roas"}, "ROAS_STORES_URL cannot be used: a host name"),
         ({"ROAS_KEEP_ERRORS_DAYS": "-1"}, "ROAS_KEEP_ERRORS_DAYS is '-1'"),
         ({"ROAS_KEEP_ERRORS_DAYS": "1e300"}, "a number above 0 to 36500 is allowed, by default 30"),
         ({"ROAS_KEEP_RUNS_DAYS": "nan"}, "ROAS_KEEP_RUNS_DAYS is 'nan'"),

@@ -47,6 +47,7 @@ _ADDRESSES = (
     *("tcp://[::1", "tcp://", "ssh://\udcff", "unix://", "http://a b", "http://a:0/", "https://a..b", "ht!tp"),
     *("http://user:password@127.0.0.1/api", "redis://[::1", "redis://127.0.0.1:99999", "redis://127.0.0.1:1"),
     *("postgresql://", "postgresql://[::1", "postgresql://u:p@h/d", "postgresql://127.0.0.1:1/d", "sqlite:///x"),
+    *("postgresql://a..b/d", "redis://a..b"),
 )
 
 COMMANDS = commands()
@@ -79,6 +80,7 @@ def test_what_a_server_cannot_be_started_with_is_refused(place: Place, words: tu
         *(((value,), place.run(*words, "--", value)) for value in TEXTS),
         *(((f"--{value}",), place.run(*words, f"--{value}")) for value in ("nosuch", "\x1b[31m", "\udcff", "=x")),
         *(((name,), place.run(*words, variables={f"ROAS_{name.upper()}": "nan"})) for name in numbers),
+        *((("host", host), place.run(*words, variables={"ROAS_METRICS_HOST": host})) for host in ("a..b", "a" * 300)),
     ]
 
     for part, done in refused:
