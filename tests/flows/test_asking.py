@@ -6,10 +6,11 @@ import subprocess
 from collections.abc import Awaitable
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
+from typing import Any
 from uuid import UUID
 
 import pytest
-from prefect import State, get_client
+from prefect import Flow, State, flow, get_client, task
 from prefect.exceptions import Pause
 from prefect.flow_engine import run_flow
 from prefect.states import AwaitingRetry, Failed
@@ -18,7 +19,18 @@ from flows.error_recovery import error_recovery
 from flows.startup import startup
 from models.audit import Actor
 from models.errors_seen import Strategy
-from models.recovery import Choice, RecoveryExecution, RecoveryMethod, Ticket, TicketEntry, TicketState
+from models.failures import RoasError
+from models.recovery import (
+    Choice,
+    Doing,
+    PlannedStep,
+    RecoveryExecution,
+    RecoveryMethod,
+    Ticket,
+    TicketEntry,
+    TicketState,
+)
+from tasks.actions import STEP
 from tests.flows.conftest import IMAGE, Place, well
 from tests.flows.test_interruption import PATIENCE_SECONDS, roas
 
@@ -40,11 +52,11 @@ async def begin(**parameters: object) -> UUID:
     return made.id
 
 
-async def live(run_id: UUID) -> State[object]:
+async def live(run_id: UUID, flow: Flow[..., Any] = error_recovery) -> State[object]:
     """One life of a run, as a runner gives it; the state it ends in."""
     async with get_client() as client:
         run = await client.read_flow_run(run_id)
-        living = run_flow(error_recovery, flow_run=run, return_type="state")
+        living = run_flow(flow, flow_run=run, return_type="state")
         assert isinstance(living, Awaitable)
         with suppress(Pause):
             await living
@@ -60,11 +72,11 @@ async def answer(run_id: UUID, choice: Choice, note: str = "because") -> State[o
     return await live(run_id)
 
 
-async def retry(run_id: UUID) -> State[object]:
+async def retry(run_id: UUID, flow: Flow[..., Any] = error_recovery) -> State[object]:
     """What the UI does at a click on Retry, and the life that follows."""
     async with get_client() as client:
         await client.set_flow_run_state(run_id, AwaitingRetry(), force=True)
-    return await live(run_id)
+    return await live(run_id, flow)
 
 
 def the_ticket(place: Place) -> Ticket:
@@ -205,3 +217,40 @@ async def test_a_question_that_nobody_answers_ends_failed_and_its_ticket_can_be_
     assert (await retry(run)).name == "Completed"
     assert the_ticket(place) == ticket
     assert attempts(place) == []
+
+
+BEGUN: list[str] = []
+
+
+class UnusualError(RoasError):
+    """JSON keeps an exception's text alone, and this one cannot be made from that."""
+
+    def __init__(self, service: str, *, attempts: int) -> None:
+        super().__init__(f"{service} failed {attempts} times;")
+
+
+@task(**STEP)
+async def step_that_fails_once(step: PlannedStep, attempt_id: str) -> str:
+    BEGUN.append(step.service)
+    if step.service == "second" and BEGUN.count("second") == 1:
+        raise UnusualError(step.service, attempts=3)
+    return f"{step.service} of {attempt_id}"
+
+
+@flow
+async def two_steps() -> list[str]:
+    steps = [PlannedStep(doing=Doing.START, service=name) for name in ("first", "second")]
+    return [await step_that_fails_once(step, "a") for step in steps]
+
+
+async def test_a_step_that_failed_with_an_exception_that_json_cannot_make_again_is_repeated(place: Place) -> None:
+    async with get_client() as client:
+        run = await client.create_flow_run(two_steps)
+
+    failed = await live(run.id, two_steps)
+    ended = await retry(run.id, two_steps)
+
+    assert failed.name == "Failed"
+    assert "UnusualError: second failed 3 times" in (failed.message or "")
+    assert ended.name == "Completed", ended.message
+    assert BEGUN == ["first", "second", "second"]
