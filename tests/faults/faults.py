@@ -112,7 +112,7 @@ FAULTS = (
         name="port taken by a process",
         services=_publishes,
         meanwhile=_listening,
-        words=r"[Pp]ort.* \d+.*python",
+        words=r"[Pp]ort.* \d+.*py(thon|test)",
         categories=(Category.PORT_CONFLICT,),
         refused=True,
     ),
