@@ -18,7 +18,7 @@ def make_private_folder(folder: Path) -> Path:
     """Make a folder that only its owner may enter, with the parents it lacks; one that is there keeps its mode.
 
     Raises:
-        OSError: The folder cannot be made.
+        OSError: The folder cannot be made, or something else has its name.
     """
     missing = []
     at = folder
@@ -27,6 +27,8 @@ def make_private_folder(folder: Path) -> Path:
         at = at.parent
     for one in reversed(missing):
         one.mkdir(mode=FOLDER_MODE, exist_ok=True)
+    if not folder.is_dir():
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder))
     return folder
 
 
