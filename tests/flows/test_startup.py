@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import socket
 import subprocess
 from uuid import UUID
@@ -79,10 +80,12 @@ async def test_starts_in_order_proves_each_service_and_records_it(place: Place) 
         assert changes["base"].changed_at <= changes["top"].changed_at
         assert stores.deployments.validations(result.deployment_id)[0].passed
         assert stores.monitoring.health_history(deployment_id=result.deployment_id)[0].overall is Health.HEALTHY
-    async with get_client() as client:
-        of_this_run = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(runner.flow_run_id)]))
-        steps = {step.name for step in await client.read_task_runs(flow_run_filter=of_this_run)}
-    assert {"base", "job", "top", "record: created"} <= steps
+    of_this_run = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(runner.flow_run_id)]))
+    steps: set[str] = set()
+    async with get_client() as client, asyncio.timeout(30):
+        # The server writes task runs down in batches, seconds after they have ended.
+        while not {"base", "job", "top", "record: created"} <= steps:
+            steps = {step.name for step in await client.read_task_runs(flow_run_filter=of_this_run)}
 
 
 async def test_a_second_start_keeps_what_runs(place: Place) -> None:
