@@ -12,7 +12,7 @@ import pytest
 
 from adapters.stores import Stores
 from adapters.stores.gate import Gate
-from models.failures import StoreBusyError, StoreConstraintError, StoreCorruptError, StoreError
+from models.failures import BadInputError, StoreBusyError, StoreConstraintError, StoreCorruptError, StoreError
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
@@ -226,7 +226,7 @@ def test_a_store_deleted_under_the_running_system_is_an_error_not_an_empty_store
 @pytest.mark.files
 def test_a_data_folder_that_cannot_be_made_is_told(settings: Settings) -> None:
     settings.data_dir.write_text("a file")
-    with pytest.raises(StoreError, match="data"):
+    with pytest.raises(BadInputError, match="set ROAS_DATA_DIR to a folder"):
         Stores.open(settings)
 
 
