@@ -1,4 +1,4 @@
-"""What Grafana would ask Prometheus for, panel by panel."""
+"""The queries that Grafana sends to Prometheus, panel by panel."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ DASHBOARDS: dict[str, dict[str, Any]] = {
 
 
 def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
-    """Its panels, without the headings between them."""
+    """Return the panels of a dashboard, without the headings between them."""
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
 def queries(environment: str, service: str) -> dict[str, str]:
-    """Every query as Grafana sends it, by the dashboard and panel it is of."""
+    """Return every query as Grafana sends it, by the names of its dashboard and panel."""
     chosen = {"environment": environment, "service": service, "__rate_interval": "10s"}
     asked = {}
     for dashboard in DASHBOARDS.values():
