@@ -43,7 +43,7 @@ ensure_base_image() {
     local log
     log="$(mktemp)"
     # With the machine's own package sources, so that it also works behind a mirror.
-    if ! as_root mmdebstrap --quiet --variant=minbase \
+    if ! as_root mmdebstrap --quiet --variant=minbase --aptopt="$APT_CONFIG" \
         --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         trixie - 2>"$log" | docker import --change 'CMD ["bash"]' - "$BASE" >/dev/null; then

@@ -7,7 +7,8 @@ here="$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=deployments/setup/base_image.sh
 . "$here/base_image.sh"
 
-readonly IMAGES=(sample-bot redis prometheus)
+# The base first: the others start from it.
+readonly IMAGES=(base sample-bot redis prometheus)
 
 main() {
     local name tag kept=() built=()
@@ -26,7 +27,7 @@ main() {
 
 # Beside `local`, an image is tagged with the hash of what it was built from. A label would do too, but it would
 # make another image of the one that Compose builds from the same files, and so recreate running containers.
-tag_of() { echo "$(base_image_id) $(cd "$ROOT/deployments/images" && content_hash "$1")" | sha256sum | cut -c 1-16; }
+tag_of() { echo "$(base_image_id) $(cd "$ROOT/deployments/images" && content_hash base "$1")" | sha256sum | cut -c 1-16; }
 
 is_current() {
     local ids
@@ -42,7 +43,8 @@ build() {
     for tag in $(docker image ls --format '{{.Tag}}' "roas/$1"); do
         case "$tag" in
             local | "$2") ;;
-            *) docker image rm "roas/$1:$tag" >/dev/null ;;
+            # One that a container still uses cannot be removed; the next build tries again.
+            *) docker image rm "roas/$1:$tag" >/dev/null 2>&1 || true ;;
         esac
     done
 }

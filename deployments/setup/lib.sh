@@ -5,6 +5,8 @@
 ROOT="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 TOOLS="$ROOT/.tools"
 VENV="$ROOT/.venv"
+# The retries and time limits of every apt-get and mmdebstrap, the same as in image builds.
+export APT_CONFIG="$ROOT/deployments/images/base/apt.conf"
 
 say() { printf '==> %s\n' "$*"; }
 
@@ -35,13 +37,13 @@ apt_update() {
         "Set-up knows Debian 12 and 13 and Ubuntu 22.04 and 24.04." \
         "Elsewhere install Docker with Compose 2.20 or newer and Python 3.11-3.13, then run it again."
     say "Refreshing the package lists"
-    quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq update ||
+    quietly as_root env APT_CONFIG="$APT_CONFIG" DEBIAN_FRONTEND=noninteractive apt-get -qq update ||
         die "apt-get update failed" "Its last words are above; check the network and the package sources."
 }
 
 apt_install() {
     say "Installing packages: $*"
-    quietly as_root env DEBIAN_FRONTEND=noninteractive \
+    quietly as_root env APT_CONFIG="$APT_CONFIG" DEBIAN_FRONTEND=noninteractive \
         apt-get -qq -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold install -y --no-install-recommends "$@" ||
         die "apt-get could not install: $*" "Its last words are above."
 }

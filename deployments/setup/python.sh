@@ -5,8 +5,8 @@ readonly STAMP="$VENV/.roas-requirements"
 
 # The system's certificates are the ones this machine trusts, a company's own among them.
 [ ! -r /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=1
-# Slow and stumbling package indexes are waited for.
-export UV_HTTP_TIMEOUT=120 UV_HTTP_RETRIES=8 PIP_DEFAULT_TIMEOUT=120 PIP_RETRIES=8
+# shellcheck source=deployments/setup/downloads.sh
+. "$ROOT/deployments/setup/downloads.sh"
 [ -z "${PIP_INDEX_URL:-}" ] || export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}"
 
 # Prints a Python 3.11-3.13; fails where there is none.
@@ -74,7 +74,7 @@ python_install() {
     if ! find_uv >/dev/null; then
         say "Installing uv into .tools"
         "$python" -m venv "$TOOLS"
-        "$TOOLS/bin/python" -m pip install --quiet --disable-pip-version-check \
+        retry "$TOOLS/bin/python" -m pip install --quiet --disable-pip-version-check \
             --require-hashes -r "$ROOT/requirements-build.txt" ||
             die "uv could not be installed" "pip's own words are above; check the package index and its certificates."
     fi
