@@ -15,22 +15,22 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
-from adapters.compose_cli import ComposeCli
-from adapters.declared_secrets import concealed_values
-from adapters.docker_engine import DockerEngine
-from adapters.host import file_problem, port_holder, port_is_free, readable_by_all, sample_host, unwritable_by
-from adapters.private_files import MIB, read_regular
-from adapters.secrets import (
+from adapters.compose.cli import ComposeCli
+from adapters.compose.declared_secrets import concealed_values
+from adapters.config.secrets import (
     missing_secrets,
     process_environment,
     variables_of,
     withheld_variables,
 )
-from adapters.yaml_files import syntax_problem
+from adapters.config.yaml_files import syntax_problem
+from adapters.docker.engine import DockerEngine
+from adapters.host.machine import file_problem, port_holder, port_is_free, readable_by_all, sample_host, unwritable_by
+from adapters.host.private_files import MIB, read_regular
 from models.compose import Application, ComposeVariable, ImageFact, Mount, MountKind, PortHolder, ServiceDeclaration
+from models.containers import EngineInfo, SystemSample
 from models.environments import Environment
 from models.failures import EnginePermissionError, RoasError
-from models.sightings import EngineInfo, SystemSample
 from models.validation_facts import Facts, ImageWanted, MountWanted, PortWanted, Trouble
 
 _REGISTRY_SECONDS = 2.0

@@ -18,7 +18,8 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 
-from adapters.docker_engine import DockerEngine
+from adapters.docker.engine import DockerEngine
+from models.containers import Sighting
 from models.environments import (
     CertificateProbe,
     CommandProbe,
@@ -30,7 +31,6 @@ from models.environments import (
 )
 from models.failures import ContainerGoneError, EngineError, EngineUnreachableError
 from models.health import Concern, ProbeResult, Reading
-from models.sightings import Sighting
 
 _NetworkProbe = HttpProbe | TcpProbe | RedisProbe | PrometheusProbe | CertificateProbe
 _Answer = tuple[str, tuple[Reading, ...]]

@@ -19,7 +19,7 @@ from redis.credentials import CredentialProvider
 from redis.exceptions import AuthenticationError, ConnectionError, RedisError, TimeoutError  # noqa: A004 - its own words
 from redis.retry import Retry
 
-from adapters.private_files import read_regular
+from adapters.host.private_files import read_regular
 from models.failures import BadInputError
 from models.settings import Settings
 

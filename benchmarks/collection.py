@@ -35,16 +35,16 @@ import psutil
 from prefect.testing.utilities import prefect_test_harness
 
 from adapters.stores.lifecycle import compress_monitoring, vacuum
-from core.collected import judge_seen
-from flows.collection import collect, collection
-from flows.monitoring import leave_alone_what_is_loaded, monitoring
+from core.monitoring.assess import judge_seen
+from flows.monitoring.collection import collect, collection
+from flows.monitoring.continuous import leave_alone_what_is_loaded, monitoring
 from models.environments import Environment
 from models.retention import MIB, RetentionPolicy
-from tasks.doors import find_environment
-from tasks.monitoring import read_memory, store_round
-from tasks.repeated import unrecorded
-from tasks.stores import open_stores
-from tests.monitoring.simulated import simulated
+from tasks.monitoring.collect import read_memory, store_round
+from tasks.runtime.clients import find_environment
+from tasks.runtime.stores import open_stores
+from tasks.runtime.without_task_runs import unrecorded
+from tests.e2e.monitoring.simulated import simulated
 
 IMAGE = "debian:trixie-slim"
 EVERY = timedelta(seconds=15)

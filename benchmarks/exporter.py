@@ -19,9 +19,9 @@ from pathlib import Path
 
 import httpx
 
-from adapters.prometheus_exporter import MetricsServer, StoreCollector
+from adapters.prometheus.exporter import MetricsServer, StoreCollector
 from adapters.stores import Stores
-from models.errors_seen import Category, RecordedError, Severity, Strategy, Verdict
+from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Alert, AlertSeverity, Baseline, Dependency, Metric
 from models.operations import Operation, OperationStatus, OperationType

@@ -32,7 +32,7 @@ from typing import Any
 
 import docker
 
-from flows.embedded import prefect_api, wait_for_api
+from flows.runtime.embedded import prefect_api, wait_for_api
 from models.settings import Settings
 
 IMAGE = "debian:trixie-slim"
@@ -89,8 +89,8 @@ def _nano(moment: str) -> str:
 @asynccontextmanager
 async def watching(folder: Path) -> AsyncIterator[None]:
     """A watch with stores of its own, so that no earlier attempt makes it wait; it has looked around once."""
-    from flows.watch import watch
-    from tasks.stores import open_stores
+    from flows.recovery.watch import watch
+    from tasks.runtime.stores import open_stores
 
     os.environ["ROAS_DATA_DIR"] = str(folder / secrets.token_hex(4))
     task = asyncio.create_task(watch("bench"))
@@ -134,7 +134,7 @@ async def measure(folder: Path, container: str, rounds: int) -> dict[str, list[f
 
 async def _proven() -> float:
     """The moment the recovery was verified and recorded."""
-    from tasks.stores import open_stores
+    from tasks.runtime.stores import open_stores
 
     def ended() -> bool:
         return any(one.ended_at is not None for one in open_stores().errors.executions(environment="bench"))

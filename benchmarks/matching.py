@@ -21,10 +21,10 @@ import subprocess
 import sys
 import time
 
-from core.classification import classify, shipped_patterns
-from core.pattern_library import KNOWN_BENIGN_LINES, SHIPPED_PATTERNS
-from core.patterns import PatternSet
-from models.errors_seen import Category, Pattern, Severity, Strategy
+from core.errors.classify import classify, shipped_patterns
+from core.errors.match import PatternSet
+from core.errors.pattern_library import KNOWN_BENIGN_LINES, SHIPPED_PATTERNS
+from models.errors import Category, Pattern, Severity, Strategy
 
 PATTERNS = 250
 LENGTHS = (10_000, 100_000, 1_000_000)
@@ -117,14 +117,14 @@ def show_first_verdict(rounds: int = 7) -> None:
     asked = "bind: address already in use"
     steps = {
         "python alone": "",
-        "and import": "import core.classification",
-        "and compile the set": "from core.classification import shipped_patterns; shipped_patterns()",
-        "and one verdict": f"from core.classification import classify; classify({asked!r})",
+        "and import": "import core.errors.classify",
+        "and compile the set": "from core.errors.classify import shipped_patterns; shipped_patterns()",
+        "and one verdict": f"from core.errors.classify import classify; classify({asked!r})",
     }
     print(f"before the first verdict, ms of processor time, medians of {rounds}")
     for name, code in steps.items():
         print(f"  {name:42} {_processor_ms([sys.executable, '-c', code], rounds):9.0f}")
-    whole = [sys.executable, "-c", "from flows.cli import main; main()", "classify", asked]
+    whole = [sys.executable, "-c", "from cli.main import main; main()", "classify", asked]
     print(f"  {'roas classify, one line':42} {_processor_ms(whole, rounds):9.0f}")
 
 

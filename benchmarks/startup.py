@@ -41,10 +41,10 @@ from pathlib import Path
 
 import docker
 
-from flows.embedded import prefect_api, wait_for_api
-from flows.terminal import send_log
+from flows.runtime.embedded import prefect_api, wait_for_api
+from flows.runtime.terminal import send_log
 from models.settings import Settings
-from tests.brokers import running_broker
+from tests.support.brokers import running_broker
 
 IMAGE = "debian:trixie-slim"
 CHECK = {
@@ -163,7 +163,7 @@ def cold(folder: Path, rounds: int) -> None:
     """The command in a new process, on three services one after the other."""
     names = ["store", "queue", "door"]
     with _stack(folder, "cold", dict(zip(names, [None, *names], strict=False))) as stack:
-        command = [sys.executable, "-c", "from flows.cli import main; main()"]
+        command = [sys.executable, "-c", "from cli.main import main; main()"]
         start = [*command, "start", stack.name]
         port = {"ROAS_SERVER_PORT": str(_free_port())}
 
@@ -184,8 +184,8 @@ def cold(folder: Path, rounds: int) -> None:
 def validation(folder: Path, rounds: int) -> None:
     """Everything looked at before a start of ten services, and judged."""
     from adapters.preflight import gather_facts
-    from core.validation import validate
-    from tasks.doors import find_environment
+    from core.deployment.validate import validate
+    from tasks.runtime.clients import find_environment
 
     names = [f"link{number:02}" for number in range(10)]
     with _stack(folder, "look", dict(zip(names, [None, *names], strict=False))) as stack:
@@ -230,7 +230,7 @@ async def _in_turns(
 
 
 def _started(environment: str) -> Callable[[], Awaitable[None]]:
-    from flows.startup import startup
+    from flows.deployment.startup import startup
 
     async def start() -> None:
         state = await startup(environment, return_state=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
-from models.sightings import ContainerEvent, SystemSample
+from models.containers import ContainerEvent, SystemSample
 
 LOG_BYTES = 64 * 1024
 """The most that is kept of one container's log."""

@@ -7,7 +7,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from models.audit import SYSTEM, Actor
-from models.errors_seen import Strategy
+from models.errors import Strategy
 from models.operations import Runner
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from models.errors_seen import Pattern, RecordedError
+from models.errors import Pattern, RecordedError
 from models.operations import StateChange
 from models.records import LeaseResult, Pause, Release
 from models.recovery import RecoveryExecution

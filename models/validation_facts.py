@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from models.compose import Application, ComposeVariable, ImageFact, Mount, NetworkFact, PublishedPort
+from models.containers import EngineInfo, Sighting, SystemSample
 from models.environments import Environment
-from models.sightings import EngineInfo, Sighting, SystemSample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

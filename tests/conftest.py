@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 
-from tests.engines import engine_of_the_session, own_engine
-from tests.prefect_server import prefect_server
+from tests.support.engines import engine_of_the_session, own_engine
+from tests.support.prefect_server import prefect_server
 
 # A `roas serve` of the person who runs the tests has left its address and password in the checkout.
 os.environ["PREFECT_PROFILES_PATH"] = os.devnull

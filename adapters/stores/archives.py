@@ -15,19 +15,19 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
-from adapters.processes import this_user
+from adapters.host.processes import this_user
 from adapters.stores.audit import audit_put_back
 from adapters.stores.check import MOMENTS
 from adapters.stores.monitoring import series_ids, to_ms
 from adapters.stores.sql import insert_unless_there, table, upsert
 from adapters.stores.stores import Stores
 from models.failures import BadInputError, NotFoundError, StoreCorruptError
+from models.maintenance import ArchiveFile
 from models.tables import deployment_logs, errors, monitoring
 from models.tables.columns import JsonText
 from models.tables.deployment_logs import DeploymentLogsArchive, DeploymentLogsRow, DeploymentOperation, OperationDay
 from models.tables.errors import ErrorsArchive, ErrorsRow
 from models.tables.monitoring import MetricSample, MonitoringArchive, MonitoringRow
-from models.upkeep import ArchiveFile
 
 _MANIFESTS: dict[str, type[SQLModel]] = {
     "deployment_logs": DeploymentLogsArchive,

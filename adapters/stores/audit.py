@@ -18,7 +18,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from core.audit import GENESIS, NO_HASH, content_of, entry_hash, plain, recorded, row_digest
+from core.storage.audit import GENESIS, NO_HASH, content_of, entry_hash, plain, recorded, row_digest
 from models.audit import SYSTEM, Actor, AuditEntry
 from models.tables.columns import UtcDateTime
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from adapters.stores.audit import AUDITED, entries, row_key, row_values, select_all, to_entry
 from adapters.stores.stores import Stores
-from core.audit import Verifier
+from core.storage.audit import Verifier
 from models.audit import AuditFinding, AuditReport
 from models.failures import StoreError
 

@@ -19,17 +19,17 @@ from typing import Any, Literal
 
 from pydantic import TypeAdapter, ValidationError
 
-from adapters.private_files import MIB, make_private_folder, open_private, read_regular, write_private
-from adapters.processes import this_user
+from adapters.host.private_files import MIB, make_private_folder, open_private, read_regular, write_private
+from adapters.host.processes import this_user
 from adapters.stores.audit import AUDITED, append, head
 from adapters.stores.database import SqliteDatabase, driver_of
 from adapters.stores.migrate import FOLDER, HEADS, revision_of
 from adapters.stores.stores import Stores, in_use
 from adapters.stores.trouble import our_words
-from core.audit import NO_HASH
+from core.storage.audit import NO_HASH
 from models.failures import BadInputError, StoreCorruptError, StoreFullError, StoreTooNewError
+from models.maintenance import Backup
 from models.settings import Settings
-from models.upkeep import Backup
 
 log = logging.getLogger("roas")
 

@@ -33,7 +33,7 @@ from pydantic_core import from_json, to_json
 from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlmodel import SQLModel
 
-from adapters.private_files import make_private_folder, open_private
+from adapters.host.private_files import make_private_folder, open_private
 from adapters.stores.batch_rows import GivenRows, GivenValues, RowRefusedError, Rows, rows_of
 from adapters.stores.gate import Gate
 from adapters.stores.monitoring import probe_row, series_ids, to_ms

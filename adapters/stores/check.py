@@ -17,13 +17,13 @@ from adapters.stores.monitoring import from_ms, to_ms
 from adapters.stores.sql import table
 from adapters.stores.stores import Stores
 from adapters.stores.transactions import Together
-from core.retention import full_in
+from core.storage.retention import full_in
 from models.failures import StoreCorruptError
+from models.maintenance import Backlog, StoreFigures, StoreReport
 from models.retention import MIB, RetentionPolicy
 from models.tables.deployment_logs import DeploymentLogsRow, DeploymentOperation
 from models.tables.errors import DeploymentError, ErrorsRow, EvidenceRow
 from models.tables.monitoring import DeploymentHealth, MonitoringRow
-from models.upkeep import Backlog, StoreFigures, StoreReport
 
 _NAMES_AT_ONCE = 500
 

@@ -18,11 +18,11 @@ from typing import Any, Protocol
 
 import sqlalchemy as sa
 
-from adapters.private_files import make_private_folder, open_private
+from adapters.host.private_files import make_private_folder, open_private
 from adapters.stores.gate import Gate
 from adapters.stores.migrate import upgrade
 from adapters.stores.trouble import OurWords, our_words
-from core.retention import FileUse, pages_to_give_back
+from core.storage.retention import FileUse, pages_to_give_back
 from models.failures import StoreCorruptError, StoreError
 from models.retention import RetentionPolicy
 

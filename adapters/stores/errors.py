@@ -15,7 +15,7 @@ from adapters.stores.audit import actor_columns, actor_of, append, audit_row, ro
 from adapters.stores.database import Transacting
 from adapters.stores.sql import insert, insert_unless_there, table, upsert
 from models.audit import SYSTEM, Actor
-from models.errors_seen import (
+from models.errors import (
     SYMPTOMS,
     BusinessImpact,
     Category,
@@ -29,7 +29,7 @@ from models.errors_seen import (
 )
 from models.evidence import EvidenceBundle, Occasion
 from models.failures import NotFoundError
-from models.notices import Cause, Told
+from models.notifications import Cause, Told
 from models.operations import Runner
 from models.records import Pause
 from models.recovery import Choice, PlannedStep, RecoveryExecution, Step, Ticket, TicketEntry, TicketState

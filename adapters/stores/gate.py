@@ -19,7 +19,7 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from types import TracebackType
 
-from adapters.private_files import open_private
+from adapters.host.private_files import open_private
 from models.failures import StoreBusyError, StoreError
 
 

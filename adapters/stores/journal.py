@@ -12,7 +12,7 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from adapters.private_files import make_private_folder
+from adapters.host.private_files import make_private_folder
 
 LIMIT_BYTES = 64 * 1024 * 1024
 """So much of the disk a journal takes at most: hours of failures with their evidence."""

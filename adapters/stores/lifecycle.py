@@ -32,8 +32,8 @@ from adapters.stores.gate import Gate
 from adapters.stores.monitoring import from_ms, to_ms
 from adapters.stores.sql import table, upsert
 from adapters.stores.stores import Stores
-from core.retention import Cutoffs, cutoffs, over_budget
-from core.sketches import Sketch
+from core.common.sketches import Sketch
+from core.storage.retention import Cutoffs, cutoffs, over_budget
 from models.failures import StoreCorruptError, StoreFullError
 from models.retention import MIB, LifecycleStep, RetentionPolicy
 from models.tables.columns import JsonText, UtcDateTime

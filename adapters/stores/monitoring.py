@@ -15,7 +15,7 @@ from pydantic import TypeAdapter
 
 from adapters.stores.database import Transacting
 from adapters.stores.sql import insert, insert_unless_there, table, upsert
-from core.sketches import Sketch
+from core.common.sketches import Sketch
 from models.failures import StoreConstraintError
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth
 from models.metrics import (

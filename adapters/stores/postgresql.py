@@ -23,12 +23,12 @@ import sqlalchemy as sa
 from psycopg.adapt import Buffer
 from psycopg.types.string import StrDumperUnknown
 
-from adapters.private_files import read_regular
+from adapters.host.private_files import read_regular
 from adapters.stores.gate import Waits
 from adapters.stores.migrate import upgrade
 from adapters.stores.transactions import Together
 from adapters.stores.trouble import our_words
-from core.retention import FileUse
+from core.storage.retention import FileUse
 from models.failures import BadInputError, StoreError
 from models.retention import RetentionPolicy
 from models.settings import Settings

@@ -13,10 +13,10 @@ from pydantic import Field, TypeAdapter
 
 from adapters.stores.stores import Stores
 from adapters.stores.transactions import Together
-from core.impact import by_experience
-from core.mishaps import of_gap
-from core.wanted import meant_to_run
-from models.errors_seen import Impact, RecordedError, Strategy
+from core.deployment.desired_state import meant_to_run
+from core.errors.impact import by_experience
+from core.storage.incidents import of_gap
+from models.errors import Impact, RecordedError, Strategy
 from models.evidence import EvidenceBundle
 from models.health import HealthReport, ServiceHealth
 from models.operations import OperationStatus, OperationType, Runner, StateChange

@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from adapters.private_files import make_private_folder
+from adapters.host.private_files import make_private_folder
 from adapters.stores.data_folder import FolderAccess, narrow_access
 from adapters.stores.database import Database, SqliteDatabase, warn_about_sqlite
 from adapters.stores.deployments import Deployments
@@ -22,7 +22,7 @@ from adapters.stores.errors import Errors
 from adapters.stores.gate import Gate, Waits, opened
 from adapters.stores.monitoring import Monitoring
 from adapters.stores.transactions import SqliteTransactions, StoreOperation, Together, Transactions
-from core.mishaps import of_damage, of_loss
+from core.storage.incidents import of_damage, of_loss
 from models.failures import BadInputError, StoreBusyError, StoreError
 from models.settings import Settings
 

@@ -1,0 +1,270 @@
+"""What the broker finds out before it lets a request through: at the engine, and on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import json
+import os
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from typing import Any, NoReturn
+from urllib.parse import quote
+
+import h11
+import orjson
+
+from core.runtime.broker_messages import refuse, shown
+from core.runtime.broker_policy import PROJECT, Fact, Kind, Policy, Root, Wanted, find_root
+from core.runtime.broker_shapes import Source
+from models.failures import EngineUnreachableError
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*|sha256:[0-9a-f]{64}")
+_IDENTITY = re.compile(r"[0-9a-f]{64}")
+_REMEMBERED = 10_000
+_ANSWER_BYTES = 64 * 1024 * 1024
+_SECONDS = 60
+_LINKS = 40
+_LEADS_OUT = "a link in it leads out of the declared roots"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineAnswer:
+    """A whole answer of the engine."""
+
+    status: int
+    body: bytes
+
+
+async def connect(socket_path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Open a connection to the engine.
+
+    Raises:
+        EngineUnreachableError: It does not listen.
+    """
+    try:
+        return await asyncio.open_unix_connection(socket_path, limit=_ANSWER_BYTES)
+    except OSError as error:
+        raise EngineUnreachableError(f"unix://{socket_path}", (error.strerror or str(error)).lower()) from error
+
+
+async def read_answer(reader: asyncio.StreamReader, method: str) -> EngineAnswer:
+    """Read an answer to its end.
+
+    Raises:
+        EngineUnreachableError: It broke off, is too large or is no HTTP.
+    """
+    connection, status, body = h11.Connection(h11.CLIENT), 0, bytearray()
+    # It judges an answer by the request it belongs to: one of HEAD has no body.
+    connection.send(h11.Request(method=method, target="/", headers=[("Host", "docker")]))
+    connection.send(h11.EndOfMessage())
+    try:
+        while True:
+            event = connection.next_event()
+            if event is h11.NEED_DATA:
+                connection.receive_data(await reader.read(64 * 1024))
+            elif isinstance(event, h11.Response):
+                status = event.status_code
+            elif isinstance(event, h11.Data):
+                body += event.data
+                if len(body) > _ANSWER_BYTES:
+                    raise EngineUnreachableError("its socket", "the answer is too large")
+            elif isinstance(event, h11.EndOfMessage):
+                return EngineAnswer(status=status, body=bytes(body))
+            elif isinstance(event, h11.ConnectionClosed):
+                raise EngineUnreachableError("its socket", "the answer broke off")
+    except (h11.RemoteProtocolError, OSError) as error:
+        raise EngineUnreachableError("its socket", "the answer broke off") from error
+
+
+@dataclass(slots=True)
+class Lookups:
+    """What the engine says of the things that requests name.
+
+    A container's id is given to no other and its labels never change, so those of declared projects are
+    remembered, as are the commands begun in them and the unnamed volumes they had.
+    """
+
+    socket_path: str
+    policy: Policy
+    _projects: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    _execs: OrderedDict[str, str] = field(default_factory=OrderedDict)
+    _volumes: OrderedDict[str, str] = field(default_factory=OrderedDict)
+
+    def knows(self, container: str) -> bool:
+        """Whether it is the id of a container known to be of a declared project."""
+        return container in self._projects
+
+    def remember_container(self, identity: str, project: str) -> None:
+        """Keep whose container this is, if it is a declared project's."""
+        if project in self.policy.projects:
+            _keep(self._projects, identity, project)
+
+    def remember_exec(self, identity: str, project: str) -> None:
+        """Keep in whose container a command is to run."""
+        _keep(self._execs, identity, project)
+
+    def learn(self, inspected: Mapping[str, Any]) -> Fact:
+        """Remember an inspected container."""
+        project = _project_of((inspected.get("Config") or {}).get("Labels"))
+        self.remember_container(inspected["Id"], project)
+        if project in self.policy.projects:
+            for mount in inspected.get("Mounts") or ():
+                if mount.get("Type") == "volume" and _IDENTITY.fullmatch(mount.get("Name", "")):
+                    _keep(self._volumes, mount["Name"], project)
+        return Fact(identity=inspected["Id"], project=project)
+
+    async def find(self, wanted: Iterable[Wanted]) -> dict[Wanted, Fact]:
+        """Those of the wanted things that exist.
+
+        Raises:
+            EngineUnreachableError: The engine did not answer.
+            RequestRefusedError: The engine cannot say what a name means.
+        """
+        some = list(wanted)
+        # Nearly always there is one, or none.
+        found = [await self._fact(*one) for one in some]
+        return {one: fact for one, fact in zip(some, found, strict=True) if fact is not None}
+
+    async def inspect(self, container: str) -> Fact | None:
+        """A container as it is now, whatever is remembered of it."""
+        told = await self._get(f"/containers/{container}/json")
+        return None if told is None else self.learn(told)
+
+    async def _fact(self, kind: Kind, name: str) -> Fact | None:
+        if not _NAME.fullmatch(name):
+            return None
+        match kind:
+            case Kind.CONTAINER:
+                if name in self._projects:
+                    return Fact(identity=name, project=self._projects[name])
+                return await self.inspect(name)
+            case Kind.EXEC:
+                return await self._exec(name)
+            case Kind.NETWORK:
+                told = await self._get(f"/networks/{name}")
+                return told and Fact(identity=told["Id"], name=told["Name"], project=_project_of(told.get("Labels")))
+            case Kind.VOLUME:
+                return await self._volume(name)
+            case Kind.IMAGE:
+                told = await self._get(f"/images/{name}/json")
+                labels = ((told or {}).get("Config") or {}).get("Labels")
+                return told and Fact(
+                    identity=told["Id"], project=_project_of(labels), tags=tuple(told.get("RepoTags") or ())
+                )
+
+    async def _exec(self, name: str) -> Fact | None:
+        if name in self._execs:
+            return Fact(identity=name, project=self._execs[name])
+        told = await self._get(f"/exec/{name}/json")
+        container = None if told is None else await self._fact(Kind.CONTAINER, told["ContainerID"])
+        return container and told and Fact(identity=told["ID"], project=container.project)
+
+    async def _volume(self, name: str) -> Fact | None:
+        told = await self._get(f"/volumes/{name}")
+        if told is None:
+            return None
+        project, users = _project_of(told.get("Labels")), frozenset[str]()
+        if project not in self.policy.projects:
+            filters = json.dumps({"volume": {name: True}})
+            listed = await self._get(f"/containers/json?all=1&filters={quote(filters)}") or ()
+            users = frozenset(_project_of(one.get("Labels")) for one in listed)
+            if name in self._volumes:
+                users |= {self._volumes[name]}
+        return Fact(identity=name, name=name, project=project, options=told.get("Options") or {}, users=users)
+
+    async def _get(self, target: str) -> Any:
+        reader, writer = await connect(self.socket_path)
+        try:
+            writer.write(f"GET {target} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n".encode())
+            async with asyncio.timeout(_SECONDS):
+                answer = await read_answer(reader, "GET")
+        except (OSError, TimeoutError) as error:
+            raise EngineUnreachableError(f"unix://{self.socket_path}", "it did not answer") from error
+        finally:
+            writer.close()
+        if answer.status == HTTPStatus.NOT_FOUND:
+            return None
+        if answer.status != HTTPStatus.OK:
+            refuse(f"the engine cannot say what {shown(target.partition('?')[0])} is (it answered {answer.status})")
+        return orjson.loads(answer.body)
+
+
+def check_links(source: Source, policy: Policy) -> None:
+    """Follow the links in a path below its root, as the engine will, and see that it stays within the roots.
+
+    The roots themselves are taken as they are written: whoever declares one answers for where it leads.
+
+    Raises:
+        RequestRefusedError: It leaves the declared roots, or the broker cannot see where it leads.
+    """
+    root = find_root(source, policy)
+    at, rest, links = root.path, _parts(source.path[len(root.path) :]), 0
+    if rest and not os.path.lexists(root.path):
+        _refuse_link(source, f"root {root.path} is not mounted into the broker, so links below it cannot be followed")
+    while rest:
+        name, rest = rest[0], rest[1:]
+        at = os.path.dirname(at) if name == ".." else f"{at}/{name}"  # noqa: PTH120
+        _check_place(at, source, policy)
+        target = None if name == ".." else _link(at, source)
+        if target is None:
+            continue
+        links += 1
+        if links > _LINKS:
+            _refuse_link(source, "it has too many links")
+        if target.startswith("/"):
+            root = _root_written_in(target, source, policy)
+            at, rest = root.path, [*_parts(target[len(root.path) :]), *rest]
+        else:
+            at, rest = os.path.dirname(at), [*_parts(target), *rest]  # noqa: PTH120
+            _check_place(at, source, policy)
+    find_root(Source(path=at, writable=source.writable), policy)
+
+
+def _check_place(at: str, source: Source, policy: Policy) -> None:
+    roots = [root for root in policy.roots if root.holds(at)]
+    if not roots:
+        _refuse_link(source, _LEADS_OUT)
+    if any(root.writable and root.path != at for root in roots):
+        _refuse_link(source, "a link in it leads to where containers can write")
+
+
+def _link(path: str, source: Source) -> str | None:
+    found: str | None = None
+    try:
+        found = os.readlink(path)  # noqa: PTH115  # a Path would lose what is doubled or dotted in it
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        # EINVAL: it is no link.
+        if error.errno != errno.EINVAL:
+            _refuse_link(source, f"the broker cannot follow it ({os.strerror(error.errno or 0).lower()})")
+    return found
+
+
+def _root_written_in(target: str, source: Source, policy: Policy) -> Root:
+    roots = [root for root in policy.roots if root.holds(target)]
+    if not roots:
+        _refuse_link(source, _LEADS_OUT)
+    return roots[0]
+
+
+def _refuse_link(source: Source, why: str) -> NoReturn:
+    refuse(f"{shown(source.path)}: {why}", "Declare where it leads in ROAS_BROKER_ROOTS and mount that there as well.")
+
+
+def _parts(path: str) -> list[str]:
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def _project_of(labels: Mapping[str, str] | None) -> str:
+    return (labels or {}).get(PROJECT, "")
+
+
+def _keep(memory: OrderedDict[str, str], key: str, value: str) -> None:
+    memory[key] = value
+    if len(memory) > _REMEMBERED:
+        memory.popitem(last=False)

@@ -1,0 +1,319 @@
+"""The broker in front of the Docker engine: reads each request, judges it, and writes it anew for the engine.
+
+`python -m adapters.broker.server` serves until it is terminated. It is set by these variables:
+
+- ROAS_BROKER_PROJECTS: Compose projects whose containers, networks and volumes may be made and changed.
+- ROAS_BROKER_ROOTS: paths of the host that containers may see, with ":rw" where they may write.
+- ROAS_BROKER_NETWORKS, ROAS_BROKER_VOLUMES: networks and volumes of others that they may use.
+- ROAS_BROKER_LISTEN, ROAS_BROKER_ENGINE: its own socket, and the engine's.
+
+A connection carries one request: what follows it is never read as another, neither here nor by the engine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+
+import h11
+import orjson
+
+from adapters.broker.lookups import Lookups, check_links, connect, read_answer
+from core.runtime.broker_messages import shown
+from core.runtime.broker_policy import (
+    PROJECT,
+    Answer,
+    Facts,
+    Kind,
+    Operation,
+    Outgoing,
+    Policy,
+    examine,
+    is_own,
+    make_policy,
+    only_own,
+    reduced_container,
+    reduced_listing,
+    settle,
+)
+from core.runtime.broker_shapes import EXEC_START
+from models.failures import EngineUnreachableError, RequestRefusedError, RoasError
+
+log = logging.getLogger("roas.broker")
+
+_HEAD_BYTES = 64 * 1024
+_BODY_BYTES = 4 * 1024 * 1024
+_CHUNK = 64 * 1024
+_SECONDS = 30
+# Of a client's headers nothing else reaches the engine.
+_PASSED = (b"user-agent", b"x-registry-auth")
+
+_Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClientRequest:
+    """A request as a client sent it, read to its end."""
+
+    method: str
+    target: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    # What came behind it: never a request, but the first input of a command that takes the connection over.
+    behind: bytes
+
+    @property
+    def upgrades(self) -> bool:
+        """Whether the client wants to take the connection over."""
+        return any(name == b"upgrade" and value.lower() == b"tcp" for name, value in self.headers)
+
+
+class EngineBroker:
+    """Serves one policy in front of one engine."""
+
+    def __init__(self, engine: str, policy: Policy) -> None:
+        self._engine = engine
+        self._policy = policy
+        self._lookups = Lookups(engine, policy)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Answer one client's one request, then close its connection."""
+        try:
+            await self._answer(reader, writer)
+        except (OSError, asyncio.IncompleteReadError):
+            log.debug("a client went away")
+        finally:
+            writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        request: ClientRequest | None = None
+        try:
+            async with asyncio.timeout(_SECONDS):
+                request = await _read_request(reader, writer)
+            if request is not None:
+                await self._forward(request, reader, writer)
+        except h11.RemoteProtocolError as error:
+            _write_error(writer, HTTPStatus.BAD_REQUEST, f"engine broker: {error}")
+        except TimeoutError:
+            _write_error(writer, HTTPStatus.REQUEST_TIMEOUT, "engine broker: the request did not arrive in time")
+        except RequestRefusedError as error:
+            what = "a request" if request is None else f"{shown(request.method)} {shown(request.target.split('?')[0])}"
+            log.warning("refused %s: %s", what, error)
+            _write_error(writer, HTTPStatus.FORBIDDEN, f"engine broker: {error}")
+        except EngineUnreachableError as error:
+            # Clients know an engine that is away by these words.
+            words = f"Cannot connect to the Docker daemon at {error.address}. Is the docker daemon running?"
+            _write_error(writer, HTTPStatus.SERVICE_UNAVAILABLE, words)
+        await writer.drain()
+
+    async def _forward(
+        self, request: ClientRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        operation = examine(request.method, request.target, request.body, self._policy)
+        facts = await self._lookups.find(operation.wanted)
+        if operation.subject is not None and operation.subject not in facts:
+            kind, name = operation.subject
+            _write_error(writer, HTTPStatus.NOT_FOUND, f"No such {kind}: {name}")
+            return
+        outgoing = settle(operation, facts, self._policy)
+        for source in outgoing.sources:
+            check_links(source, self._policy)
+        if request.method == "DELETE" and operation.subject is not None and operation.subject[0] is Kind.CONTAINER:
+            # What it had in unnamed volumes may be given to the container that replaces it.
+            await self._lookups.inspect(facts[operation.subject].identity)
+        takes_over = request.upgrades and operation.route.shape is EXEC_START
+        engine_reader, engine_writer = await connect(self._engine)
+        try:
+            engine_writer.write(_head(outgoing, request, takes_over=takes_over) + outgoing.body)
+            if takes_over:
+                await _copy_both_ways(request, (reader, writer), (engine_reader, engine_writer))
+            elif self._passes_as_it_is(operation):
+                await _copy_answer((reader, writer), (engine_reader, engine_writer))
+            else:
+                answer = await read_answer(engine_reader, request.method)
+                good = answer.status < HTTPStatus.BAD_REQUEST
+                _write(writer, answer.status, self._judged(operation, facts, answer.body) if good else answer.body)
+        finally:
+            engine_writer.close()
+
+    def _passes_as_it_is(self, operation: Operation) -> bool:
+        """Whether nothing in the answer has to be read."""
+        match operation.route.answer:
+            case Answer.LISTING:
+                return only_own(operation, self._policy)
+            case Answer.INSPECTION:
+                return self._lookups.knows(operation.name or "")
+            case Answer.AS_IT_IS:
+                return True
+            case _:
+                return False
+
+    def _judged(self, operation: Operation, facts: Facts, body: bytes) -> bytes:
+        """The answer without what belongs to others; what is declared is remembered."""
+        told = orjson.loads(body)
+        match operation.route.answer:
+            case Answer.LISTING:
+                return orjson.dumps(reduced_listing(told, self._policy))
+            case Answer.INSPECTION if not is_own((told.get("Config") or {}).get("Labels"), self._policy):
+                return orjson.dumps(reduced_container(told))
+            case Answer.INSPECTION:
+                self._lookups.learn(told)
+            case Answer.CREATED:
+                self._lookups.remember_container(told["Id"], (operation.content or {})["Labels"][PROJECT])
+            case Answer.EXEC_CREATED if operation.subject is not None:
+                self._lookups.remember_exec(told["Id"], facts[operation.subject].project)
+        return body
+
+
+async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> ClientRequest | None:
+    connection, head, body = h11.Connection(h11.SERVER, max_incomplete_event_size=_HEAD_BYTES), None, bytearray()
+    while True:
+        event = connection.next_event()
+        if event is h11.NEED_DATA:
+            if connection.they_are_waiting_for_100_continue:
+                writer.write(connection.send(h11.InformationalResponse(status_code=100, headers=[])) or b"")
+            connection.receive_data(await reader.read(_CHUNK))
+        elif isinstance(event, h11.Request):
+            head = event
+            _check_framing(head)
+        elif isinstance(event, h11.Data):
+            body += event.data
+            if len(body) > _BODY_BYTES:
+                raise RequestRefusedError(f"the body is larger than {_BODY_BYTES} bytes")
+        elif isinstance(event, h11.EndOfMessage) and head is not None:
+            return ClientRequest(
+                method=head.method.decode("ascii"),
+                target=head.target.decode("ascii"),
+                headers=tuple(head.headers),
+                body=bytes(body),
+                behind=connection.trailing_data[0],
+            )
+        else:
+            return None
+
+
+def _check_framing(head: h11.Request) -> None:
+    """A request says once how long its body is, or not at all."""
+    said = [name for name, _ in head.headers if name in (b"content-length", b"transfer-encoding")]
+    if len(said) > 1:
+        raise h11.RemoteProtocolError("the request says in two ways how long its body is")
+
+
+def _head(outgoing: Outgoing, request: ClientRequest, *, takes_over: bool) -> bytes:
+    lines = [f"{outgoing.method} {outgoing.target} HTTP/1.1".encode("ascii"), b"Host: docker"]
+    lines += [name + b": " + value for name, value in request.headers if name in _PASSED]
+    # The engine then closes whatever it answers, so nothing sent behind is ever read as a request.
+    lines += [b"Connection: Upgrade, close", b"Upgrade: tcp"] if takes_over else [b"Connection: close"]
+    if outgoing.content_type:
+        lines.append(b"Content-Type: " + outgoing.content_type.encode("ascii"))
+    if outgoing.method not in ("GET", "HEAD"):
+        lines.append(b"Content-Length: %d" % len(outgoing.body))
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+async def _copy_answer(client: _Streams, engine: _Streams) -> None:
+    """Hand on the engine's answer as it comes, until it ends or the client goes away."""
+    leaving = asyncio.ensure_future(_drain(client[0]))
+    leaving.add_done_callback(lambda _: engine[1].transport.abort())
+    try:
+        await _copy(engine[0], client[1])
+    finally:
+        leaving.cancel()
+
+
+async def _copy_both_ways(request: ClientRequest, client: _Streams, engine: _Streams) -> None:
+    """Join both ends, once the engine has said that the connection carries no requests any more."""
+    head = await engine[0].readuntil(b"\r\n\r\n")
+    client[1].write(head)
+    if head.split(b" ", 2)[1] != b"101":
+        await _copy_answer(client, engine)
+        return
+    engine[1].write(request.behind)
+    given = asyncio.ensure_future(_hand_input(client[0], engine[1]))
+    try:
+        await _copy(engine[0], client[1])
+    finally:
+        given.cancel()
+
+
+async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    while data := await source.read(_CHUNK):
+        target.write(data)
+        await target.drain()
+
+
+async def _hand_input(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> None:
+    with suppress(OSError):
+        await _copy(source, target)
+        target.write_eof()
+
+
+async def _drain(reader: asyncio.StreamReader) -> None:
+    with suppress(OSError):
+        while await reader.read(_CHUNK):
+            pass
+
+
+def _write(writer: asyncio.StreamWriter, status: int, body: bytes) -> None:
+    phrase = HTTPStatus(status).phrase
+    head = f"HTTP/1.1 {status} {phrase}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+    writer.write(head.encode("ascii") + b"Connection: close\r\n\r\n" + body)
+
+
+def _write_error(writer: asyncio.StreamWriter, status: HTTPStatus, message: str) -> None:
+    _write(writer, status, orjson.dumps({"message": message}))
+
+
+def _listed(variables: Mapping[str, str], name: str) -> list[str]:
+    return [one.strip() for one in variables.get(name, "").split(",") if one.strip()]
+
+
+def run(variables: Mapping[str, str]) -> None:
+    """Serve until terminated.
+
+    Raises:
+        BadInputError: A variable declares what may not be declared.
+    """
+    policy = make_policy(
+        _listed(variables, "ROAS_BROKER_PROJECTS"),
+        _listed(variables, "ROAS_BROKER_ROOTS"),
+        _listed(variables, "ROAS_BROKER_NETWORKS"),
+        _listed(variables, "ROAS_BROKER_VOLUMES"),
+    )
+    for root in policy.roots:
+        if not os.path.lexists(root.path):
+            log.warning("root %s is not mounted into the broker; only the path itself can be used", root.path)
+    listen = Path(variables.get("ROAS_BROKER_LISTEN", "/run/engine/docker.sock"))
+    listen.unlink(missing_ok=True)
+    # Whoever mounts the volume the socket lies in may ask: workers run as a user of their own.
+    os.umask(0o111)
+    broker = EngineBroker(variables.get("ROAS_BROKER_ENGINE", "/run/host/docker.sock"), policy)
+    asyncio.run(_listen(broker, listen, ", ".join(sorted(policy.projects)) or "none"))
+
+
+async def _listen(broker: EngineBroker, socket_path: Path, projects: str) -> None:
+    async with await asyncio.start_unix_server(broker.serve, socket_path, limit=_CHUNK, backlog=512) as server:
+        log.info("serving projects %s", projects)
+        await server.serve_forever()
+
+
+def main() -> None:
+    """Serve as the variables say."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
+    try:
+        run(os.environ)
+    except RoasError as error:
+        sys.exit(str(error))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Docker Compose: its command line and the files it reads."""

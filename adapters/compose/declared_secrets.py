@@ -1,0 +1,89 @@
+"""The secret values of an environment: declared by it, or written in its Compose files and the files they name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from io import StringIO
+from pathlib import Path
+
+from dotenv.main import DotEnv
+
+from adapters.compose.sources import read_sources
+from adapters.config.secrets import CONTROL_PLANE_SECRETS, secret_values, variables_of
+from adapters.host.private_files import read_regular
+from core.errors.declared_secrets import DeclaredSecrets, declared_secrets, fill_in_variables, secrets_of_file
+from core.errors.redact import secrets_among
+from models.environments import Environment
+
+_LARGEST_FILE_BYTES = 64 * 1024
+
+Signature = tuple[object, ...]
+_kept: dict[Signature, tuple[Signature, tuple[Path, ...], frozenset[str]]] = {}
+
+
+def concealed_values(environment: Environment) -> frozenset[str]:
+    """Every value that must be redacted for an environment; read again where one of its files has changed.
+
+    What cannot be read is left out: validation says so, and nothing of it can be in a container either.
+    """
+    key: Signature = (environment.name, environment.project, environment.compose_files, environment.env_files)
+    kept = _kept.get(key)
+    if kept is not None and kept[0] == _signature(kept[1], environment):
+        return kept[2]
+    files, values = _read(environment)
+    _kept[key] = _signature(files, environment), files, values
+    return values
+
+
+def _read(environment: Environment) -> tuple[tuple[Path, ...], frozenset[str]]:
+    known = variables_of(environment, os.environ)
+    values = {*secret_values(environment).values(), *secrets_among(known.items())}
+    for name in CONTROL_PLANE_SECRETS:
+        # user:password, as basic authentication has it
+        values.update({known.get(name, ""), known.get(name, "").partition(":")[2]})
+    sources = read_sources(environment)
+    found = [declared_secrets(document, known) for document in sources.documents]
+    folders = {file.parent.absolute() for file in (*environment.compose_files, *sources.files)}
+    read = {*environment.compose_files, *environment.env_files, *sources.files}
+    read |= {secret.file for secret in environment.secrets if secret.file is not None}
+    read |= {file.parent / ".env" for file in environment.compose_files}
+    for one in found:
+        values |= one.values | _of_files(one, folders, known, read)
+    return tuple(sorted(read)), frozenset(value for value in values if value)
+
+
+def _of_files(
+    declared: DeclaredSecrets, folders: Iterable[Path], known: Mapping[str, str], read: set[Path]
+) -> set[str]:
+    values: set[str] = set()
+    for name, is_secret in declared.files.items():
+        for text in _texts(name, folders, read):
+            values.update(secrets_of_file(text, whole=is_secret))
+    for name in declared.env_files:
+        for text in _texts(name, folders, read):
+            pairs = DotEnv(None, StringIO(text), interpolate=False).parse()
+            values.update(secrets_among([(name, fill_in_variables(value or "", known)) for name, value in pairs]))
+    return values
+
+
+def _texts(name: str, folders: Iterable[Path], read: set[Path]) -> Iterator[str]:
+    """The text of a file in each folder that a relative path may be meant from."""
+    for path in [Path(folder, name) for folder in folders]:
+        read.add(path)
+        with suppress(OSError, ValueError):
+            yield read_regular(path, at_most=_LARGEST_FILE_BYTES).decode("utf-8", "replace")
+
+
+def _signature(files: Iterable[Path], environment: Environment) -> Signature:
+    # Of the process's own variables only these are set after its start.
+    seen: list[object] = [*map(os.environ.get, CONTROL_PLANE_SECRETS), environment.secrets]
+    for file in files:
+        try:
+            state = file.stat()
+        except (OSError, ValueError):
+            seen.append(None)
+        else:
+            seen.append((state.st_mtime_ns, state.st_size, state.st_ino))
+    return tuple(seen)

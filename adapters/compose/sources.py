@@ -1,0 +1,173 @@
+"""The files Compose reads for an environment, as they are written: which they are, and which variables they name.
+
+Compose alone merges and fills them in (adapters/compose/cli.py). Read here is what must be known before it runs:
+which variables it may be given, and which values written in the files are secrets.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from adapters.config.yaml_files import parse_documents
+from adapters.host.private_files import read_regular
+from models.environments import Environment
+from models.failures import EnvironmentFileError
+
+_READ_ALONGSIDE = frozenset({"env_file", "label_file"})
+_FILLED_IN = re.compile(r"[$~]|://")
+_INTERPOLATED = re.compile(r"(?<!\$)(?:\$\$)*\$(?:\{\s*)?([A-Za-z_]\w*)")
+
+
+@dataclass(frozen=True, slots=True)
+class ComposeSources:
+    """The text and the parsed content of an environment's Compose files; `files` are also those not there yet."""
+
+    files: tuple[Path, ...]
+    texts: tuple[str, ...]
+    documents: tuple[dict[str, Any], ...]
+
+    @property
+    def variables(self) -> frozenset[str]:
+        """The variables that these files ask for: to be filled in, or passed on to a container."""
+        return variables_asked_for(self.texts, self.documents)
+
+
+def read_sources(environment: Environment) -> ComposeSources:
+    """The Compose files of an environment as they are now, with the other files they name in so far as these
+    are text. One that cannot be read or parsed is left out: Compose says what is wrong with it."""
+    listed = files_read(environment)
+    files = environment.compose_files if listed is None else tuple(map(Path, listed))
+    texts, documents = [], []
+    for file in dict.fromkeys(one.absolute() for one in files):
+        try:
+            content = read_regular(file)
+        except (OSError, ValueError):
+            continue
+        # What an env_file holds is filled in too.
+        texts.append(content.decode("utf-8", "replace"))
+        documents += [one for one in _parsed(content, file) or () if isinstance(one, dict)]
+    return ComposeSources(files, tuple(texts), tuple(documents))
+
+
+def variables_asked_for(texts: Iterable[str], documents: Iterable[Any]) -> frozenset[str]:
+    """The variables that texts fill in, and those that documents pass on by name alone: in `environment` and
+    build arguments without a value, and as the source of a secret or a config."""
+    named = {name for text in texts for name in _INTERPOLATED.findall(text)}
+    for document in documents:
+        for key, value in _fields(document):
+            if key in {"environment", "args"}:
+                named.update(_without_value(value))
+    return frozenset(named)
+
+
+def _fields(document: Any) -> Iterator[tuple[str, Any]]:
+    """Every field of a document with its name, at any depth; what an alias repeats comes once."""
+    left, seen = [document], set()
+    while left:
+        value = left.pop()
+        if not isinstance(value, dict | list) or id(value) in seen:
+            continue
+        seen.add(id(value))
+        if isinstance(value, dict):
+            yield from ((str(key), inner) for key, inner in value.items())
+            left += value.values()
+        else:
+            left += value
+
+
+def _without_value(declared: Any) -> Iterator[str]:
+    if isinstance(declared, str):
+        # The source of a secret or a config.
+        yield declared
+    elif isinstance(declared, Mapping):
+        yield from (str(name) for name, value in declared.items() if value is None)
+    elif isinstance(declared, list):
+        yield from (str(entry) for entry in declared if "=" not in str(entry))
+
+
+def files_read(environment: Environment) -> tuple[str, ...] | None:
+    """Every file that may be read for the application beside those the environment names, there or not.
+
+    A relative path counts from each folder that it may be meant from: one that is not there is seen to
+    appear. None where Compose alone can tell the files, or only by fetching them.
+    """
+    folders = frozenset(file.parent.absolute() for file in environment.compose_files)
+    left = [(file.absolute(), folders) for file in environment.compose_files]
+    found: set[Path] = set()
+    read: set[Path] = set()
+    while left:
+        file, folders = left.pop()
+        if file in read:
+            continue
+        read.add(file)
+        folders |= {file.parent}
+        found |= {file, *(folder / ".env" for folder in folders)}
+        try:
+            documents = _parsed(read_regular(file), file)
+        except (OSError, ValueError):
+            return None
+        if documents is None:
+            return None
+        for path, places, of_compose in (one for document in documents for one in _references(document)):
+            if any(_FILLED_IN.search(one) for one in (path, *places)):
+                return None
+            beyond = folders | {folder / place for place in places for folder in folders}
+            candidates = {folder / path for folder in beyond}
+            found |= candidates
+            if of_compose:
+                there = [candidate for candidate in candidates if candidate.is_file()]
+                if not there:
+                    return None
+                left += [(candidate, beyond) for candidate in there]
+    return tuple(sorted(map(str, found)))
+
+
+@lru_cache(maxsize=32)
+def _parsed(content: bytes, file: Path) -> tuple[Any, ...] | None:
+    """The documents of a YAML file, None where it is not YAML; kept, since parsing costs far more than reading."""
+    try:
+        return tuple(parse_documents(content, file))
+    except EnvironmentFileError:
+        return None
+
+
+def _references(document: Any) -> Iterator[tuple[str, tuple[str, ...], bool]]:
+    """Paths a Compose file names: the path, a folder it may be meant from, and whether it is a Compose file."""
+    if not isinstance(document, dict):
+        return
+    for entry in _list(document.get("include")):
+        if isinstance(entry, dict):
+            places = tuple(_texts(entry.get("project_directory")))
+            yield from ((path, places, True) for path in _texts(entry.get("path")))
+            yield from ((path, places, False) for path in _texts(entry.get("env_file")))
+        else:
+            yield str(entry), (), True
+    yield from _read_alongside(document)
+
+
+def _read_alongside(value: Any) -> Iterator[tuple[str, tuple[str, ...], bool]]:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key in _READ_ALONGSIDE:
+                paths = [one.get("path") if isinstance(one, dict) else one for one in _list(inner)]
+                yield from ((path, (), False) for path in _texts(paths))
+            elif key == "extends" and isinstance(inner, dict):
+                yield from ((path, (), True) for path in _texts(inner.get("file")))
+            else:
+                yield from _read_alongside(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _read_alongside(inner)
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]
+
+
+def _texts(value: Any) -> Iterator[str]:
+    yield from (str(one) for one in _list(value) if one is not None)

@@ -1,0 +1,1 @@
+"""Configuration files: environments, YAML, secrets."""

@@ -1,0 +1,294 @@
+"""The door to environment files: YAML in, a validated Environment out, errors a person can act on."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import types
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Union, get_args, get_origin
+
+import yaml
+from pydantic import BaseModel, ValidationError
+from pydantic_core import ErrorDetails
+
+from adapters.config.yaml_files import read_document, read_documents
+from models.environments import Environment
+from models.failures import EnvironmentFileError
+
+_SUFFIXES = (".yaml", ".yml")
+_MISTAKES_SHOWN = 20
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+
+def load_environment(name: str, directory: Path) -> Environment:
+    """Read NAME.yaml of a folder; relative paths in it are relative to that folder.
+
+    A file that names no engine means the one DOCKER_HOST names, else the local socket.
+
+    Raises:
+        EnvironmentFileError: There is no such file, or it is not a valid environment; the message names
+            the file, the line, the field and what is allowed.
+    """
+    path = _find(name, directory)
+    return read_environment(path)
+
+
+def read_environment(path: Path) -> Environment:
+    """Read one environment file; its name is the file's, without the suffix.
+
+    Raises:
+        EnvironmentFileError: As for `load_environment`.
+    """
+    node, data = _parse(path)
+    data.setdefault("name", path.stem)
+    if data["name"] != path.stem:
+        raise EnvironmentFileError(
+            f"{path}:{_line(node, ('name',))}: name is {data['name']!r}, but the file is named {path.stem!r}.",
+            advice="Make the two the same, or leave name out.",
+        )
+    if "engine" not in data and os.environ.get("DOCKER_HOST"):
+        data["engine"] = os.environ["DOCKER_HOST"]
+    try:
+        environment = Environment.model_validate(data)
+    except ValidationError as error:
+        raise _refusal(path, node, error) from error
+    return _with_paths_from(path.absolute().parent, environment)
+
+
+def environment_for_compose_files(files: Sequence[Path], project: str | None = None, *, cwd: Path) -> Environment:
+    """Make an environment for bare Compose files, with nothing known beyond what they say.
+
+    The project's name is found as Compose finds it: the one given, COMPOSE_PROJECT_NAME, the files'
+    own `name`, else the first file's folder.
+
+    Raises:
+        EnvironmentFileError: A file is missing, or no usable project name can be found.
+    """
+    paths = [_compose_file(file, cwd) for file in files]
+    named = project or os.environ.get("COMPOSE_PROJECT_NAME") or _declared_name(paths)
+    name = named or _normalised(paths[0].parent.name)
+    if not _NAME.fullmatch(name):
+        raise EnvironmentFileError(
+            f"{name!r} cannot be the name of a Compose project.",
+            advice="Give one with -p NAME: small letters, digits, - and _.",
+        )
+    profiles = tuple(filter(None, os.environ.get("COMPOSE_PROFILES", "").split(",")))
+    data: dict[str, Any] = {
+        "name": name,
+        "project": name,
+        "compose_files": tuple(paths),
+        "profiles": profiles,
+    }
+    if os.environ.get("DOCKER_HOST"):
+        data["engine"] = os.environ["DOCKER_HOST"]
+    try:
+        return Environment.model_validate(data)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        name = {"engine": "DOCKER_HOST", "profiles": "COMPOSE_PROFILES"}.get(str(first["loc"][0]), "The Compose file")
+        raise EnvironmentFileError(f"{name} cannot be used: {_words(first)}") from error
+
+
+def environment_names(directory: Path) -> tuple[str, ...]:
+    """The names of all environment files of a folder, sorted; none where the folder is missing."""
+    try:
+        if not directory.is_dir():
+            return ()
+        return tuple(sorted({path.stem for path in directory.iterdir() if path.suffix in _SUFFIXES}))
+    except OSError as error:
+        raise EnvironmentFileError(
+            f"The folder of the environments, {directory}, cannot be read: {error.strerror}.",
+            advice="Set ROAS_ENVIRONMENTS_DIR to one that this user may read.",
+        ) from error
+
+
+def _compose_file(file: Path, cwd: Path) -> Path:
+    try:
+        path = (cwd / _expanded(file)).resolve()
+        if path.is_file():
+            return path
+    except (OSError, RuntimeError) as error:
+        # A name too long, or links that lead in a circle.
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise EnvironmentFileError(
+            f"Compose file {file} cannot be read: {reason}.", advice="Check the path given with -f."
+        ) from error
+    raise EnvironmentFileError(f"Compose file {path} does not exist.", advice="Check the path given with -f.")
+
+
+def _expanded(path: Path) -> Path:
+    """The path with `~` and `~USER` filled in.
+
+    Raises:
+        EnvironmentFileError: There is no such user.
+    """
+    try:
+        return path.expanduser()
+    except RuntimeError as error:
+        raise EnvironmentFileError(
+            f"{path} names the home of a user who is not there.", advice="Give the whole path."
+        ) from error
+
+
+def _find(name: str, directory: Path) -> Path:
+    known = environment_names(directory)
+    candidates = [directory / f"{name}{suffix}" for suffix in _SUFFIXES] if _NAME.fullmatch(name) else []
+    for path in candidates:
+        if path.is_file():
+            return path
+    near = difflib.get_close_matches(name, known, n=1)
+    advice = f"Did you mean {near[0]}?" if near else f"Known there: {', '.join(known) or 'none'}."
+    raise EnvironmentFileError(f"There is no environment {name!r} in {directory}.", advice=advice)
+
+
+def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
+    node, data = read_document(path)
+    if node is None or not isinstance(data, dict):
+        raise EnvironmentFileError(
+            f"{path}:1: an environment is a mapping of fields.",
+            advice=f"Allowed: {', '.join(Environment.model_fields)}.",
+        )
+    return node, data
+
+
+def _refusal(path: Path, node: yaml.Node, error: ValidationError) -> EnvironmentFileError:
+    """The mistakes of the file in one error; values are never repeated, as one may be a password."""
+    mistakes = error.errors(include_url=False, include_input=False)
+    found = [
+        (_line(node, mistake["loc"]), _field(node, mistake["loc"]), _words(mistake))
+        for mistake in mistakes[:_MISTAKES_SHOWN]
+    ]
+    lines = [f"{path}:{line}: {field}: {words}" for line, field, words in sorted(found)]
+    if len(mistakes) > _MISTAKES_SHOWN:
+        lines.append(f"{path}: {len(mistakes) - _MISTAKES_SHOWN} more mistakes like these.")
+    return EnvironmentFileError("\n".join(lines), advice="")
+
+
+def _words(mistake: ErrorDetails) -> str:
+    loc = mistake["loc"]
+    if mistake["type"] == "extra_forbidden":
+        allowed = sorted(_fields_beside(loc))
+        near = difflib.get_close_matches(str(loc[-1]), allowed, n=1)
+        guess = f" Did you mean {near[0]}?" if near else ""
+        return f"there is no such field.{guess} Allowed here: {', '.join(allowed)}."
+    if mistake["type"] == "missing":
+        return "this field is required."
+    if mistake["type"] == "string_pattern_mismatch":
+        pattern = mistake.get("ctx", {}).get("pattern", "")
+        allowed_as = _PATTERNS.get(pattern, f"allowed is what matches {pattern}")
+        return f"not a usable value; {allowed_as}."
+    return f"{mistake['msg'].removeprefix('Value error, ')}."
+
+
+_PATTERNS = {
+    r"^[a-z0-9][a-z0-9_-]{0,62}$": "allowed are small letters, digits, - and _, at most 63",
+    r"^(unix|tcp|ssh|http|https)://.+": "allowed are addresses like unix:///var/run/docker.sock, "
+    "tcp://HOST:2375 or ssh://USER@HOST",
+    r"^[A-Za-z_][A-Za-z0-9_]*$": "allowed are names of variables: letters, digits and _",
+}
+
+
+def _line(node: yaml.Node, loc: Sequence[int | str]) -> int:
+    """The line, from 1, of the deepest part of `loc` that the file has."""
+    line = node.start_mark.line
+    for _, child, key in _walk(node, loc):
+        line = (key or child).start_mark.line
+    return line + 1
+
+
+def _field(node: yaml.Node, loc: Sequence[int | str]) -> str:
+    """`loc` as a person would write it: without the names pydantic adds for the kinds of a union."""
+    real = [part for part, _, _ in _walk(node, loc)]
+    if loc and (not real or real[-1] != loc[-1]):
+        real.append(loc[-1])
+    return ".".join(str(part) for part in real) or "the file"
+
+
+def _walk(node: yaml.Node, loc: Sequence[int | str]) -> Iterator[tuple[int | str, yaml.Node, yaml.Node | None]]:
+    for part in loc:
+        if isinstance(node, yaml.MappingNode):
+            for key, child in node.value:
+                if key.value == str(part):
+                    yield part, child, key
+                    node = child
+                    break
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            yield part, node, None
+
+
+def _fields_beside(loc: Sequence[int | str]) -> set[str]:
+    """The fields allowed where the last part of `loc` stands."""
+    here: Any = Environment
+    for part in loc[:-1]:
+        here = _inside(here, part)
+    return set(here.model_fields) if isinstance(here, type) and issubclass(here, BaseModel) else set()
+
+
+def _inside(kind: Any, part: int | str) -> Any:
+    origin, arguments = get_origin(kind), get_args(kind)
+    if origin is Annotated:
+        return _inside(arguments[0], part)
+    if origin in (Union, types.UnionType):
+        for option in arguments:
+            if _tag(option) == part:
+                return option
+            inner = _inside(option, part)
+            if inner is not None:
+                return inner
+        return None
+    if origin in (dict, Mapping):
+        return arguments[1]
+    if origin in (tuple, list):
+        return arguments[0]
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and part in kind.model_fields:
+        return typing.get_type_hints(kind, include_extras=True)[str(part)]
+    return None
+
+
+def _tag(option: Any) -> str | None:
+    if isinstance(option, type) and issubclass(option, BaseModel) and "kind" in option.model_fields:
+        return str(get_args(typing.get_type_hints(option)["kind"])[0])
+    return None
+
+
+def _with_paths_from(folder: Path, environment: Environment) -> Environment:
+    def resolved(path: Path) -> Path:
+        return Path(os.path.normpath(folder / _expanded(path)))
+
+    return environment.model_copy(
+        update={
+            "compose_files": tuple(resolved(path) for path in environment.compose_files),
+            "env_files": tuple(resolved(path) for path in environment.env_files),
+            "secrets": tuple(
+                secret if secret.file is None else secret.model_copy(update={"file": resolved(secret.file)})
+                for secret in environment.secrets
+            ),
+        }
+    )
+
+
+def _declared_name(paths: Sequence[Path]) -> str | None:
+    """The `name` the last of the files gives; a name made of variables is left for a person to say."""
+    for path in reversed(paths):
+        try:
+            documents = read_documents(path)
+        except EnvironmentFileError:
+            # Compose reads the same file in a moment and says what is wrong with it in its own words.
+            continue
+        named = [one["name"] for one in documents if isinstance(one, dict) and isinstance(one.get("name"), str)]
+        if named and "$" in named[-1]:
+            raise EnvironmentFileError(
+                f"{path} makes its project name from a variable.", advice="Give the name with -p NAME."
+            )
+        if named:
+            return str(named[-1])
+    return None
+
+
+def _normalised(folder: str) -> str:
+    return re.sub(r"[^-_a-z0-9]", "", folder.lower()).lstrip("_-")

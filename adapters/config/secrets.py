@@ -1,0 +1,183 @@
+"""The door to secrets and variables: read where they lie, handed on in memory, never written or logged."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from dotenv.main import DotEnv
+from dotenv.variables import parse_variables
+
+from adapters.compose.sources import read_sources, variables_asked_for
+from adapters.host.private_files import MIB, read_regular
+from models.environments import Environment, Secret
+from models.failures import EnvironmentFileError
+
+_DECIDED_BY_THE_ENVIRONMENT = frozenset(
+    {"COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COMPOSE_ENV_FILES", "DOCKER_CONTEXT", "DOCKER_HOST"}
+)
+# What Docker's command line and a build need of the process. No variable of these carries a secret.
+_ALWAYS_GIVEN = re.compile(
+    r"PATH|HOME|PWD|USER|LOGNAME|HOSTNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|TERM|XDG_(?:RUNTIME_DIR|CONFIG_HOME)"
+    r"|(?i:https?_proxy|no_proxy|all_proxy|ftp_proxy)|SSL_CERT_(?:FILE|DIR)|SSH_AUTH_SOCK"
+    r"|DOCKER_(?:CONFIG|CERT_PATH|TLS|TLS_VERIFY|API_VERSION|BUILDKIT|DEFAULT_PLATFORM)|BUILDX_(?:BUILDER|CONFIG)"
+    r"|COMPOSE_(?:PARALLEL_LIMIT|HTTP_TIMEOUT|BAKE|IGNORE_ORPHANS|DOCKER_CLI_BUILD)"
+)
+# Names of this control plane, with the passwords of its PostgreSQL client: no declaration gives them to an application.
+_CONTROL_PLANE = re.compile(r"(?:PREFECT|ROAS)_\w+|PG(?:PASSWORD|PASSFILE|SERVICEFILE)")
+# Credentials of the operator's accounts: an application gets one only where its environment declares the name.
+_CLOUD = re.compile(
+    r"(?:AWS|AZURE|ARM|GOOGLE|GCP|GCLOUD|CLOUDSDK|DIGITALOCEAN|CLOUDFLARE|HCLOUD|OCI|VAULT|KUBE|NPM|PYPI|TWINE|GITHUB"
+    r"|GITLAB|GH|CI)_\w*(?:KEY|TOKEN|SECRET|PASSWORD|CREDENTIALS?|CONFIG)\w*|AWS_\w+|KUBECONFIG"
+    r"|PG(?:USER|HOST|HOSTADDR|PORT|DATABASE|SERVICE|SSL\w+)"
+)
+CONTROL_PLANE_SECRETS = ("PREFECT_API_AUTH_STRING", "PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_KEY", "PGPASSWORD")
+_SHORTEST_SECRET = 8
+# Linux takes a variable of at most 131,072 bytes, with its name.
+_LONGEST_VARIABLE = 130_000
+_OF_A_RUNNER = "PREFECT__FLOW_RUN_ID"
+
+_REFERENCE = re.compile(r"\$\{([^}:]*)")
+
+
+def secret_values(environment: Environment) -> dict[str, str]:
+    """The value of every secret that can be had, by name.
+
+    A secret that cannot be had is not in the answer; `missing_secrets` says why, and validation reports it.
+    """
+    known = variables_of(environment, os.environ)
+    values = {}
+    for secret in environment.secrets:
+        value, _ = _look_up(secret, known, environment)
+        if value:
+            values[secret.name] = value
+    return values
+
+
+def missing_secrets(environment: Environment) -> dict[str, str]:
+    """Why each secret that cannot be had is missing, by name."""
+    known = variables_of(environment, os.environ)
+    found = {secret.name: _look_up(secret, known, environment) for secret in environment.secrets}
+    return {name: why for name, (value, why) in found.items() if not value}
+
+
+def process_environment(
+    environment: Environment, variables: Mapping[str, str], document: Mapping[str, Any] | None = None
+) -> dict[str, str]:
+    """The process environment to run Compose in: of the given variables those that Compose may see, the
+    secrets, and the engine.
+
+    Those are what Docker's command line needs, what the environment declares, and on a person's command line
+    also what the Compose files (or the release's `document`) ask for by name, as `docker compose` would give
+    it. A run that a worker began gets no undeclared variable: the worker's environment is not its user's.
+    What the environment itself decides (files, project, profiles, engine) is not left to variables.
+    """
+    allowed = _declared(environment)
+    if _OF_A_RUNNER not in variables:
+        allowed |= _asked_for(environment, document)
+    given = {
+        name: value
+        for name, value in variables.items()
+        if (name in allowed or _ALWAYS_GIVEN.fullmatch(name))
+        and name not in _DECIDED_BY_THE_ENVIRONMENT
+        and not _is_withheld(name, environment, variables)
+    }
+    return {**given, **secret_values(environment), "DOCKER_HOST": environment.engine}
+
+
+def withheld_variables(environment: Environment, variables: Mapping[str, str]) -> tuple[str, ...]:
+    """The variables that are set and that the Compose files ask for, but that no application may see."""
+    asked = read_sources(environment).variables | _declared(environment)
+    return tuple(sorted(name for name in asked & variables.keys() if _is_withheld(name, environment, variables)))
+
+
+def _declared(environment: Environment) -> frozenset[str]:
+    return frozenset({*environment.variables, *(secret.name for secret in environment.secrets)})
+
+
+def _asked_for(environment: Environment, document: Mapping[str, Any] | None) -> frozenset[str]:
+    asked = read_sources(environment).variables
+    return asked if document is None else asked | variables_asked_for([json.dumps(document)], [document])
+
+
+def _is_withheld(name: str, environment: Environment, variables: Mapping[str, str]) -> bool:
+    if _CONTROL_PLANE.fullmatch(name):
+        return True
+    own = (variables.get(one, "") for one in CONTROL_PLANE_SECRETS)
+    if any(len(value) >= _SHORTEST_SECRET and value in variables.get(name, "") for value in own):
+        return True
+    return _CLOUD.fullmatch(name) is not None and name not in _declared(environment)
+
+
+def variables_of(environment: Environment, variables: Mapping[str, str]) -> dict[str, str]:
+    """Every variable that Compose can fill in, with its value: the process's own win over files.
+
+    Without files named by the environment, Compose reads `.env` beside the first Compose file.
+
+    Raises:
+        EnvironmentFileError: A file of variables is no regular file, too large, or no UTF-8 text.
+    """
+    files = environment.env_files or (environment.compose_files[0].parent / ".env",)
+    values: dict[str, str] = {}
+    for file in files:
+        if os.access(file, os.R_OK):
+            values.update(_variables_in(file, variables))
+    return {**values, **variables}
+
+
+def _variables_in(file: Path, variables: Mapping[str, str]) -> dict[str, str]:
+    try:
+        text = read_regular(file).decode("utf-8")
+        _check_expansion(text)
+    except (OSError, ValueError) as error:
+        reason = "it is not UTF-8 text" if isinstance(error, UnicodeDecodeError) else error
+        raise EnvironmentFileError(
+            f"File of variables {file} cannot be used: {getattr(error, 'strerror', None) or reason}.",
+            advice="Give a text file with lines such as NAME=value.",
+        ) from error
+    values: dict[str, str] = {}
+    # Not by dotenv_values, which fills in from the whole process environment.
+    for name, value in DotEnv(None, StringIO(text), interpolate=False).parse():
+        known = {**variables, **values}
+        values[name] = "".join(atom.resolve(known) for atom in parse_variables(value or ""))
+    return values
+
+
+def _check_expansion(text: str) -> None:
+    """Refuse variables whose values repeat each other until they fill the memory."""
+    sizes: dict[str, int] = {}
+    total = 0
+    for name, value in DotEnv(None, StringIO(text), interpolate=False).parse():
+        if value is not None:
+            named = _REFERENCE.findall(value)
+            sizes[name] = len(value) + sum(sizes.get(one, len(os.environ.get(one, ""))) for one in named)
+            total += sizes[name]
+        if total > MIB:
+            raise ValueError(f"with variables filled in it is larger than {MIB:,} bytes")
+
+
+def _look_up(secret: Secret, known: Mapping[str, str], environment: Environment) -> tuple[str, str]:
+    if secret.file is None:
+        if secret.name in known and _is_withheld(secret.name, environment, os.environ):
+            return "", f"variable {secret.name} belongs to the control plane, and no application gets it"
+        return _usable(known.get(secret.name, ""), f"variable {secret.name}", "is not set or empty")
+    try:
+        value = read_regular(secret.file).decode("utf-8").removesuffix("\n").removesuffix("\r")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        return "", f"file {secret.file} cannot be read: {reason}"
+    return _usable(value, f"file {secret.file}", "is empty")
+
+
+def _usable(value: str, source: str, why_empty: str) -> tuple[str, str]:
+    """A secret that Compose can be given as a variable, or why it cannot."""
+    if "\0" in value:
+        return "", f"{source} holds a NUL character"
+    if len(value.encode()) > _LONGEST_VARIABLE:
+        return "", f"{source} holds more than {_LONGEST_VARIABLE:,} bytes"
+    return value, f"{source} {why_empty}"

@@ -1,0 +1,196 @@
+"""YAML that a user wrote: parsed fast, within bounds of size, depth and repetition, and refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import yaml
+
+from adapters.host.private_files import read_regular
+from models.failures import EnvironmentFileError
+
+DEPTH = 100
+"""Levels of lists and mappings within each other; Compose files and environments have at most a dozen."""
+
+VALUES = 100_000
+"""Values of one file, those that an alias repeats included: ten aliases of ten aliases, and so on, fill any memory."""
+
+if TYPE_CHECKING:
+    from yaml import SafeLoader as _Loader
+else:
+    # The parser of libyaml is about ten times as fast; a PyYAML built without it has only the other.
+    _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+_MERGE = "tag:yaml.org,2002:merge"
+
+
+def read_document(path: Path) -> tuple[yaml.Node | None, Any]:
+    """Read a file of one document without a key given twice: its nodes, which know their lines, and its value.
+
+    Raises:
+        EnvironmentFileError: It cannot be read, is no regular file, is too large, or is no YAML.
+    """
+    return _parsed(_read(path), path, _load_one)
+
+
+def read_documents(path: Path) -> list[Any]:
+    """Read the documents of a Compose file; tags of Compose, such as !reset, are dropped.
+
+    Raises:
+        EnvironmentFileError: It cannot be read, is no regular file, is too large, or is no YAML.
+    """
+    return parse_documents(_read(path), path)
+
+
+def parse_documents(content: bytes, path: Path) -> list[Any]:
+    """The documents of what was read from a Compose file.
+
+    Raises:
+        EnvironmentFileError: It is no YAML, or out of bounds.
+    """
+    return _parsed(content, path, lambda text: list(yaml.load_all(text, _ComposeLoader)))
+
+
+def syntax_problem(text: str) -> str | None:
+    """What keeps a text from being YAML, with its line and column; None where it is YAML, whatever it says."""
+    try:
+        for _ in yaml.parse(text, _Loader):
+            pass
+    except yaml.MarkedYAMLError as error:
+        # The error's own text would quote the line, which may hold a password.
+        mark = error.problem_mark
+        return f"{error.problem}{f' in line {mark.line + 1}, column {mark.column + 1}' if mark else ''}"
+    except yaml.YAMLError as error:
+        return " ".join(str(error).split())
+    return None
+
+
+_T = TypeVar("_T")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return read_regular(path)
+    except (OSError, ValueError) as error:
+        raise EnvironmentFileError(
+            f"{path} cannot be read: {getattr(error, 'strerror', None) or error}.",
+            advice="It must be a text file that this user may read.",
+        ) from error
+
+
+def _parsed(content: bytes, path: Path, load: Callable[[str], _T]) -> _T:
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise EnvironmentFileError(f"{path} is not UTF-8 text.", advice="Save it as UTF-8.") from error
+    try:
+        _check_bounds(yaml.parse(text, _Loader))
+        return load(text)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = f":{mark.line + 1}" if mark is not None else ""
+        # The error's own text would quote the line, which may hold a password.
+        raise _refusal(f"{path}{line}", error.problem or error.context or "it is no YAML") from error
+    except yaml.reader.ReaderError as error:
+        raise _refusal(f"{path}:{text.count(chr(10), 0, error.position) + 1}", error.reason) from error
+    except Exception as error:
+        # A date such as 2026-99-99 or a number of 5,000 digits ends in whatever Python raises for it.
+        raise _refusal(str(path), "a value cannot be read as what it looks like or is tagged as") from error
+
+
+def _refusal(where: str, problem: str) -> EnvironmentFileError:
+    return EnvironmentFileError(f"{where}: {' '.join(problem.split())}.", advice="The file must be valid YAML.")
+
+
+def _check_bounds(events: Iterator[Any]) -> None:
+    """Count values and levels as they are once aliases are followed, before anything is built of them."""
+    total = 0
+    open_parts = [_Part()]
+    anchored: dict[str, _Part] = {}
+    for event in events:
+        if isinstance(event, yaml.CollectionEndEvent):
+            part = open_parts.pop()
+            if part.anchor:
+                anchored[part.anchor] = part
+        elif isinstance(event, yaml.CollectionStartEvent):
+            open_parts.append(_Part(event.anchor))
+            total += 1
+            continue
+        elif isinstance(event, yaml.ScalarEvent):
+            part = _Part(event.anchor)
+            total += 1
+            if part.anchor:
+                anchored[part.anchor] = part
+        elif isinstance(event, yaml.AliasEvent):
+            if any(one.anchor == event.anchor for one in open_parts):
+                raise _out_of_bounds(f"alias {event.anchor} stands within what it names", event)
+            # One that names nothing is refused by the loader, in its words.
+            part = anchored.get(event.anchor or "", _Part())
+            total += part.values
+        else:
+            continue
+        open_parts[-1].add(part)
+        if len(open_parts) + part.levels > DEPTH:
+            raise _out_of_bounds(f"lists and mappings are more than {DEPTH} levels deep", event)
+        if total > VALUES:
+            raise _out_of_bounds(f"it has more than {VALUES:,} values, repetitions by aliases included", event)
+
+
+def _out_of_bounds(problem: str, event: Any) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
+
+
+class _Part:
+    """A value with all it holds: how many values that are, and how many levels."""
+
+    __slots__ = ("anchor", "levels", "values")
+
+    def __init__(self, anchor: str | None = None) -> None:
+        self.anchor = anchor
+        self.values = 1
+        self.levels = 0
+
+    def add(self, part: _Part) -> None:
+        self.values += part.values
+        self.levels = max(self.levels, part.levels + 1)
+
+
+class _UniqueKeyLoader(_Loader):
+    """PyYAML keeps the last of two equal keys without a word; a person means neither."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            if key_node.tag == _MERGE:
+                continue
+            key = self.construct_object(key_node, deep=True)
+            if isinstance(key, str | int | float | bool) and key in seen:
+                raise yaml.MarkedYAMLError(problem=f"{key!r} is given twice", problem_mark=key_node.start_mark)
+            seen.add(key if isinstance(key, str | int | float | bool) else None)
+        return super().construct_mapping(node, deep)
+
+
+class _ComposeLoader(_Loader):
+    """Reads YAML as Compose does: its own tags, such as !reset, say how to merge and are no values."""
+
+
+def _untagged(loader: _ComposeLoader, _tag: str, node: yaml.Node) -> Any:
+    if isinstance(node, yaml.MappingNode):
+        return loader.construct_mapping(node, deep=True)
+    if isinstance(node, yaml.SequenceNode):
+        return loader.construct_sequence(node, deep=True)
+    return node.value
+
+
+_ComposeLoader.add_multi_constructor("!", _untagged)
+
+
+def _load_one(text: str) -> tuple[yaml.Node | None, Any]:
+    loader = _UniqueKeyLoader(text)
+    try:
+        node = loader.get_single_node()
+        return node, None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()

@@ -1,0 +1,1 @@
+"""Docker engine and kernel: the only package that imports `docker`."""

@@ -1,0 +1,1 @@
+"""The host: files, processes, locks, ports, load, scripts."""

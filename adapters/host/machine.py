@@ -1,0 +1,193 @@
+"""The door to the machine itself: its load, its ports, its files."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+import resource
+import socket
+import stat
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+
+import psutil
+
+from adapters.host.private_files import MIB, read_regular
+from models.containers import SystemSample
+
+_FILES_HASHED = 20_000
+_LISTEN = "0A"
+_LISTENING_AT = {
+    "tcp": {"0100007F", "00000000"},
+    "tcp6": {"0" * 32, "0" * 24 + "01000000", "0000000000000000FFFF00000100007F"},
+}
+"""Addresses of /proc/net, of either family, at which 127.0.0.1 or ::1 is answered; words as a little-endian CPU."""
+
+
+def sample_host(path: Path, now: datetime) -> SystemSample:
+    """Measure the machine; disk and inodes are those of the file system that holds `path`.
+
+    Raises:
+        OSError: `path` and none of its parents can be looked at.
+    """
+    memory, swap = psutil.virtual_memory(), psutil.swap_memory()
+    disk = os.statvfs(_existing(path))
+    network = psutil.net_io_counters()
+    load_1m, load_5m, load_15m = os.getloadavg()
+    return SystemSample(
+        sampled_at=now,
+        cpu_busy_seconds=_cpu_busy_seconds(),
+        load_1m=load_1m,
+        load_5m=load_5m,
+        load_15m=load_15m,
+        cpus=psutil.cpu_count() or 1,
+        memory_total_bytes=memory.total,
+        memory_available_bytes=memory.available,
+        swap_used_bytes=swap.used,
+        disk_total_bytes=disk.f_blocks * disk.f_frsize,
+        disk_free_bytes=disk.f_bavail * disk.f_frsize,
+        inodes_total=disk.f_files,
+        inodes_free=disk.f_favail,
+        network_rx_bytes=network.bytes_recv if network else 0,
+        network_tx_bytes=network.bytes_sent if network else 0,
+        open_files_limit=resource.getrlimit(resource.RLIMIT_NOFILE)[0],
+        pressure_cpu=_pressure("cpu"),
+        pressure_memory=_pressure("memory"),
+        pressure_io=_pressure("io"),
+        open_files_most=_kernel_number("fs/nr_open"),
+    )
+
+
+def port_is_free(host: str, port: int, protocol: str = "tcp") -> bool:
+    """True where a server could listen on that port of that address; an empty host means all addresses."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
+    with socket.socket(family, kind) as trial:
+        # Without this a connection of an earlier server that still lingers would count as a holder.
+        trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if protocol == "tcp" else 0)
+        try:
+            trial.bind((host, port))
+        except OSError:
+            return False
+    return True
+
+
+def port_holder(port: int, protocol: str = "tcp") -> str | None:
+    """The process that listens on a port, as "name (pid 123)"; None where none is seen.
+
+    Processes of other users are seen by root only.
+    """
+    for connection in psutil.net_connections(kind="udp" if protocol == "udp" else "tcp"):
+        listening = protocol == "udp" or connection.status == psutil.CONN_LISTEN
+        if listening and connection.laddr and connection.laddr.port == port and connection.pid:
+            try:
+                return f"{psutil.Process(connection.pid).name()} (pid {connection.pid})"
+            except psutil.NoSuchProcess:
+                continue
+    return None
+
+
+def listening_users(port: int) -> frozenset[int]:
+    """The user ids of what listens on a TCP port of the loopback or of all addresses, as the kernel says."""
+    users = set()
+    for table, addresses in _LISTENING_AT.items():
+        try:
+            lines = Path("/proc/net", table).read_text(encoding="ascii").splitlines()[1:]
+        except OSError:
+            # A kernel without IPv6 has no tcp6.
+            continue
+        for fields in map(str.split, lines):
+            address, at = fields[1].split(":")
+            if fields[3] == _LISTEN and int(at, 16) == port and address in addresses:
+                users.add(int(fields[7]))
+    return frozenset(users)
+
+
+def unwritable_by(path: Path, user: str) -> bool:
+    """True where a folder's own mode surely keeps a user of that number or name from writing into it.
+
+    A name says nothing of its number inside an image, so it is taken for the owner unless that is root. Whom the
+    group helps is not known either, so a folder its group may write into passes.
+    """
+    told = path.stat()
+    owns = user == str(told.st_uid) if user.isdigit() else told.st_uid != 0
+    return not owns and not told.st_mode & 0o022
+
+
+def file_problem(path: Path) -> str | None:
+    """Why a path of the host cannot be mounted as it is, or None where it can."""
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return "it does not exist"
+    except OSError as error:
+        return (error.strerror or str(error)).lower()
+    wanted = os.R_OK | os.X_OK if stat.S_ISDIR(mode) else os.R_OK
+    return None if os.access(path, wanted) else "this user may not read it"
+
+
+def readable_by_all(path: Path) -> bool:
+    """True where every user may read a file, or read and enter a folder, by its own mode."""
+    mode = path.stat().st_mode
+    wanted = 0o005 if stat.S_ISDIR(mode) else 0o004
+    return mode & wanted == wanted
+
+
+def content_hash(path: Path, *, at_most: int = 16 * MIB) -> str:
+    """A hash of a file's content, or of all regular files under a folder with their names.
+
+    Raises:
+        OSError: Something of it cannot be read, it is no regular file and no folder, or has more bytes or files
+            than configuration has.
+    """
+    files = sorted(_files_below(path)) if path.is_dir() else [path]
+    if sum(file.stat().st_size for file in files) > at_most:
+        raise OSError(errno.EFBIG, "it is too large", str(path))
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(str(file.relative_to(path)).encode() + b"\0")
+        digest.update(hashlib.sha256(read_regular(file, at_most=at_most)).digest())
+    return digest.hexdigest()
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    for number, one in enumerate(folder.rglob("*")):
+        if number >= _FILES_HASHED:
+            raise OSError(errno.EFBIG, "it holds too many files", str(folder))
+        if one.is_file():
+            yield one
+
+
+def _cpu_busy_seconds() -> float:
+    times = psutil.cpu_times()
+    # What a guest uses is in the time of its host already; waiting for a disk keeps no processor busy.
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
+    return float(sum(times) - idle - guests)
+
+
+def _existing(path: Path) -> Path:
+    """The path, or the nearest parent that exists: a data folder may not have been made yet."""
+    found = path.absolute()
+    while not found.exists() and found != found.parent:
+        found = found.parent
+    return found
+
+
+def _kernel_number(name: str) -> int | None:
+    """A number the kernel tells of itself; None on systems without it."""
+    try:
+        return int(Path("/proc/sys", name).read_text(encoding="ascii"))
+    except OSError:
+        return None
+
+
+def _pressure(kind: str) -> float | None:
+    """The kernel's avg10 of "some" tasks waiting, 0-100; None on kernels that do not tell."""
+    try:
+        text = Path(f"/proc/pressure/{kind}").read_text(encoding="ascii")
+    except OSError:
+        return None
+    return float(text.split("avg10=", 1)[1].split(maxsplit=1)[0])

@@ -1,0 +1,1 @@
+"""The Prometheus exporter and its metric families."""

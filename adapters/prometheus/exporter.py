@@ -1,0 +1,319 @@
+"""The door to Prometheus: what the stores know, read at the moment of a scrape and served on /metrics."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shutil
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.metadata import version
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any
+
+from prometheus_client import CollectorRegistry, ProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.registry import Collector
+
+from adapters.config.environments import environment_names, load_environment
+from adapters.prometheus.metric_families import gauge, one_total, one_value
+from adapters.prometheus.monitoring_figures import MonitoringFigures
+from adapters.prometheus.record_figures import ErrorFigures, OperationFigures
+from adapters.redis_cache import Cache, open_cache
+from adapters.stores import Stores
+from adapters.stores.check import backlog, figures
+from models.environments import Environment
+from models.failures import RoasError, StoreError
+from models.settings import Settings
+
+log = logging.getLogger("roas")
+
+_PATIENCE_SECONDS = 10.0
+
+
+def serve_metrics(stores: Stores, host: str, port: int, settings: Settings) -> None:
+    """Serve /metrics and /healthz until SIGTERM or Ctrl-C. Call it in the main thread.
+
+    Raises:
+        RoasError: The address cannot be listened on; the message says what to try.
+        BadInputError: The cache's URL cannot be read.
+    """
+    ended = threading.Event()
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        ended.set()
+
+    cache = open_cache(settings) if settings.redis_url else None
+    with MetricsServer(StoreCollector(stores, settings, cache), host, port) as server:
+        before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
+        try:
+            log.info("serving metrics on %s", server.url)
+            ended.wait()
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+            if cache is not None:
+                cache.close()
+    log.info("stopped serving metrics")
+
+
+class StoreCollector(Collector):
+    """Reads the stores when Prometheus asks. A store that cannot be read leaves its figures out and says so."""
+
+    def __init__(
+        self,
+        stores: Stores,
+        settings: Settings,
+        cache: Cache | None = None,
+        *,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """Read nothing yet. Without a cache, nothing is said of one."""
+        self._stores = stores
+        self._settings = settings
+        self._cache = cache
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._every = _CollectionTimes(settings.environments_dir)
+        self._monitoring = MonitoringFigures(stores)
+        self._operations = OperationFigures(stores)
+        self._errors = ErrorFigures(stores)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing: being registered must not read the stores."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Every figure as it is now, read one scrape at a time."""
+        with self._lock:
+            yield from self._collect()
+
+    def unreadable(self) -> dict[str, str]:
+        """Why each store that cannot be read cannot, by its name."""
+        reasons = {}
+        for name, database in self._stores.databases.items():
+            try:
+                with database.read() as connection:
+                    connection.exec_driver_sql("SELECT 1").all()
+            except StoreError as error:
+                reasons[name] = str(error)
+        return reasons
+
+    def _collect(self) -> Iterator[Metric]:
+        began, now = time.perf_counter(), self._clock()
+        every = self._every.read()
+        known = {*every}
+        parts: dict[str, Callable[[], list[Metric]]] = {
+            "deployment_logs": lambda: self._operations.read(now, known),
+            "monitoring": lambda: self._monitoring.read(now, known, every),
+            "errors": lambda: self._errors.read(now, known),
+        }
+        readable = gauge("roas_store_readable", "1 where the store could be read in this scrape.", "store")
+        for name, read in parts.items():
+            found = _unless_it_fails(f"store {name}", read)
+            yield from found or ()
+            readable.add_metric([name], found is not None)
+        yield readable
+        for what, read in {
+            "sizes of the stores": self._of_stores,
+            "waits of writers": self._of_waits,
+            "disk of the stores": self._of_disk,
+            "cache": self._of_cache,
+        }.items():
+            yield from _unless_it_fails(what, read) or ()
+        often = gauge(
+            "roas_collection_interval_seconds", "How often an environment's file wants it collected.", "environment"
+        )
+        for name, interval in sorted(every.items()):
+            often.add_metric([name], interval.total_seconds())
+        yield often
+        build = gauge("roas_build_info", "1; the version of this program is its label.", "version")
+        build.add_metric([version("roas-ops")], 1)
+        yield build
+        yield one_value(
+            "roas_exporter_collect_seconds",
+            "How long it took to read the figures of this scrape.",
+            time.perf_counter() - began,
+        )
+
+    def _of_stores(self) -> list[Metric]:
+        sizes = gauge("roas_store_size_bytes", "Size of a store, and of its write-ahead log.", "store", "file")
+        oldest = gauge("roas_store_oldest_timestamp_seconds", "When its oldest record was made, in Unix time.", "store")
+        waiting = gauge("roas_store_spool_bytes", "Accepted rows that are not in the store yet.", "store")
+        refused = gauge("roas_store_dead_letters", "Rows the store refused, kept with the reason.", "store")
+        for name, database in self._stores.databases.items():
+            try:
+                found, left = figures(database), backlog(self._stores, database)
+            except StoreError as error:
+                log.warning("the size of store %s was left out of a scrape: %s", name, error)
+                continue
+            for kind, size in found.bytes.items():
+                sizes.add_metric([name, kind], size)
+            if found.oldest is not None:
+                oldest.add_metric([name], found.oldest.timestamp())
+            waiting.add_metric([name], left.waiting_bytes)
+            refused.add_metric([name], left.dead_letters)
+        return [sizes, oldest, waiting, refused]
+
+    def _of_waits(self) -> list[Metric]:
+        waits, seconds = self._stores.waits.total()
+        return [
+            one_total("roas_store_lock_waits", "Times a writer of this host waited for its turn.", waits),
+            one_total("roas_store_lock_wait_seconds", "How long writers of this host waited for their turn.", seconds),
+        ]
+
+    def _of_disk(self) -> list[Metric]:
+        disk = shutil.disk_usage(self._settings.data_dir)
+        return [
+            one_value("roas_store_disk_free_bytes", "Bytes free on the disk of the stores.", disk.free),
+            one_value("roas_store_disk_size_bytes", "Size of the disk of the stores.", disk.total),
+        ]
+
+    def _of_cache(self) -> list[Metric]:
+        if self._cache is None:
+            return []
+        self._cache.get("exporter")
+        return [one_value("roas_cache_up", "1 while Redis answers the exporter.", 0 if self._cache.trouble else 1)]
+
+
+class _CollectionTimes:
+    """How often each environment is collected, read again only where a file has changed."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._known: dict[str, tuple[int, timedelta]] = {}
+
+    def read(self) -> dict[str, timedelta]:
+        """By environment; one whose file cannot be read has the time of an environment that says nothing."""
+        try:
+            self._known = {name: self._one(name) for name in environment_names(self._folder)}
+        except OSError as error:
+            log.warning("the environments in %s are not known now: %s", self._folder, error)
+        return {name: often for name, (_, often) in self._known.items()}
+
+    def _one(self, name: str) -> tuple[int, timedelta]:
+        changed = max(path.stat().st_mtime_ns for path in self._folder.iterdir() if path.stem == name)
+        before = self._known.get(name)
+        if before is not None and before[0] == changed:
+            return before
+        try:
+            seconds = load_environment(name, self._folder).collect_every_seconds
+        except RoasError as error:
+            log.warning("how often %s is collected is not known: %s", name, error)
+            seconds = Environment.model_fields["collect_every_seconds"].default
+        return changed, timedelta(seconds=seconds)
+
+
+def _unless_it_fails(what: str, read: Callable[[], list[Metric]]) -> list[Metric] | None:
+    """The families of one part, or None where it fails: whatever it is, the other parts are shown."""
+    try:
+        return read()
+    except StoreError as error:
+        log.warning("%s was left out of a scrape: %s", what, error)
+    except Exception:
+        log.exception("%s was left out of a scrape", what)
+    return None
+
+
+class MetricsServer:
+    """Serves a collector over HTTP from its own threads, from entering until leaving."""
+
+    def __init__(self, collector: StoreCollector, host: str, port: int) -> None:
+        """Listen, and answer once entered. Port 0 takes a free one.
+
+        Raises:
+            RoasError: The address cannot be listened on; the message says what to try.
+        """
+        registry = CollectorRegistry()
+        registry.register(collector)
+        ProcessCollector(registry=registry)
+        self._server = _listen(host, port, _handler(registry, collector))
+        shown = f"[{host}]" if ":" in host else host
+        self.url = f"http://{shown}:{self._server.server_address[1]}/metrics"
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+
+    def __enter__(self) -> MetricsServer:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    # A scrape that hangs must not keep the exporter from ending.
+    daemon_threads = True
+    block_on_close = False
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say it in the log, and quietly where only the client went away."""
+        if isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
+            log.debug("the client %s went away", client_address)
+        else:
+            log.exception("a request of %s could not be answered", client_address)
+
+
+def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Server:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        kind = type("_FamilyServer", (_Server,), {"address_family": family})
+        server: _Server = kind((address[0], port), handler)
+    except OSError as error:
+        raise RoasError(
+            f"Metrics cannot be served on {host}:{port}: {error.strerror or error};", advice=_advice(error, port)
+        ) from error
+    return server
+
+
+def _advice(error: OSError, port: int) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"another exporter may run already (`ss -ltnp 'sport = :{port}'` shows it), or choose another --port."
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return "this user may not listen there; choose a --port over 1023."
+    return "set ROAS_METRICS_HOST to an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all."
+
+
+def _handler(registry: CollectorRegistry, collector: StoreCollector) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        timeout = _PATIENCE_SECONDS
+        server_version = "roas"
+        sys_version = ""
+
+        def do_GET(self) -> None:
+            path = self.path.partition("?")[0]
+            if path == "/metrics":
+                encode, kind = choose_encoder(self.headers.get("Accept", ""))
+                self._answer(200, encode(registry), kind)
+            elif path == "/healthz":
+                reasons = collector.unreadable()
+                text = "\n".join(reasons.values()) or "ok"
+                self._answer(503 if reasons else 200, f"{text}\n".encode())
+            else:
+                self._answer(404, b"Here are /metrics for Prometheus and /healthz for a health check.\n")
+
+        do_HEAD = do_GET  # noqa: N815 - the name of the base class
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name of the base class
+            log.debug(format, *args)
+
+        def _answer(self, status: int, body: bytes, kind: str = "text/plain; charset=utf-8") -> None:
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(body)
+
+    return Handler

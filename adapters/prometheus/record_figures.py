@@ -1,0 +1,215 @@
+"""What deployment_logs.db and errors.db know, as families for Prometheus."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime
+from itertools import product
+from typing import Any
+
+import sqlalchemy as sa
+from prometheus_client.core import Metric
+
+from adapters.prometheus.counters import Count, Tally, milliseconds_between
+from adapters.prometheus.metric_families import Labels, counter, durations, filled, gauge, one_value
+from adapters.stores import Stores
+from adapters.stores.sql import table
+from core.deployment.desired_state import meant_to_run
+from models.errors import Severity, Strategy
+from models.operations import OperationStatus, OperationType
+from models.recovery import TicketState
+from models.tables.deployment_logs import DeploymentOperation
+from models.tables.errors import DeploymentError, RecoveryExecutionRow, TicketRow
+
+_OPERATION = ("environment", "operation_type", "status")
+_RECOVERY = ("environment", "strategy", "success")
+_ENDS = (OperationStatus.SUCCESS, OperationStatus.FAILED)
+_OUTCOMES = {True: "true", False: "false"}
+
+_operations = table(DeploymentOperation)
+_executions = table(RecoveryExecutionRow)
+_errors = table(DeploymentError)
+_tickets = table(TicketRow)
+
+
+class OperationFigures:
+    """Reads deployment_logs.db for one scrape after the other. Not safe for threads."""
+
+    def __init__(self, stores: Stores) -> None:
+        """Read nothing yet."""
+        self._stores = stores
+        self._ended = Tally(
+            _operations,
+            _operations.c.id,
+            kinds=[_operations.c.environment, _operations.c.operation_type, _operations.c.status],
+            unfinished=_operations.c.status.in_([OperationStatus.PENDING.value, OperationStatus.RUNNING.value]),
+            duration_ms=_operations.c.duration_ms,
+        )
+
+    def read(self, now: datetime, known: set[str]) -> list[Metric]:
+        """Every family, as it is now. Environments that are met are added to `known`.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self._stores.databases["deployment_logs"].read() as connection:
+            self._ended.catch_up(connection)
+            known |= {kind[0] for kind in (*self._ended.counts, *self._ended.unfinished)}
+        recorded = {name: self._stores.deployments.latest_recorded(name) for name in sorted(known)}
+        total = counter("roas_operations", "Deployment operations that ended.", *_OPERATION)
+        # From 0 on, since Prometheus does not see the first of what was not there before.
+        kinds = [*product(sorted(known), OperationType, _ENDS)]
+        for kind in kinds:
+            total.add_metric(kind, (self._ended.counts.get(kind) or Count()).rows)
+        wanted = gauge(
+            "roas_environment_wanted",
+            "1 while an environment is meant to run: the operation that was wanted last is no stop.",
+            "environment",
+        )
+        for name, operations in recorded.items():
+            if operations:
+                wanted.add_metric([name], meant_to_run(operations))
+        return [
+            total,
+            durations(
+                "roas_operation_duration_seconds",
+                "How long deployment operations took.",
+                _OPERATION,
+                self._ended.counts,
+                kinds,
+            ),
+            filled(
+                "roas_operations_running",
+                "Deployment operations that have not ended.",
+                ("environment", "operation_type"),
+                Counter(kind[:2] for kind in self._ended.unfinished),
+                *(sorted(known), OperationType),
+            ),
+            wanted,
+        ]
+
+
+class ErrorFigures:
+    """Reads errors.db for one scrape after the other. Not safe for threads."""
+
+    def __init__(self, stores: Stores) -> None:
+        """Read nothing yet."""
+        self._stores = stores
+        self._recoveries = Tally(
+            _executions.join(_errors, _errors.c.error_id == _executions.c.error_id),
+            _executions.c.id,
+            kinds=[_errors.c.environment, _executions.c.recovery_strategy, _executions.c.success],
+            unfinished=_executions.c.success.is_(None),
+            duration_ms=milliseconds_between(_executions.c.execution_start, _executions.c.execution_end),
+        )
+        self._resolved = Tally(
+            _errors,
+            _errors.c.id,
+            kinds=[_errors.c.environment, _errors.c.category],
+            unfinished=_errors.c.resolved_at.is_(None),
+            duration_ms=milliseconds_between(_errors.c.first_seen, _errors.c.resolved_at),
+        )
+
+    def read(self, now: datetime, known: set[str]) -> list[Metric]:
+        """Every family, as it is now. Environments that are met are added to `known`.
+
+        Raises:
+            StoreError: The store cannot be read.
+        """
+        with self._stores.databases["errors"].read() as connection:
+            self._recoveries.catch_up(connection)
+            self._resolved.catch_up(connection)
+            by_severity = _counts(
+                connection, _errors.c.environment, _errors.c.severity, where=_errors.c.resolved_at.is_(None)
+            )
+            waiting = _tickets.c.state != TicketState.RESOLVED.value
+            tickets = _counts(connection, _tickets.c.environment, _tickets.c.state, where=waiting)
+            oldest = connection.execute(
+                sa.select(_tickets.c.environment, sa.func.min(_tickets.c.opened_at))
+                .where(waiting)
+                .group_by(_tickets.c.environment)
+            ).all()
+        known |= {labels[0] for labels in (*by_severity, *tickets, *self._resolved.counts, *self._recoveries.counts)}
+        names = sorted(known)
+        since = gauge(
+            "roas_ticket_oldest_timestamp_seconds", "When the oldest ticket that waits was opened.", "environment"
+        )
+        for name, at in oldest:
+            since.add_metric([name], at.timestamp())
+        return [
+            filled(
+                "roas_errors_open",
+                "Errors that are not resolved.",
+                ("environment", "severity"),
+                by_severity,
+                *(names, Severity),
+            ),
+            *self._of_errors(names),
+            *self._of_recoveries(names),
+            filled(
+                "roas_tickets_open",
+                "Tickets that wait for a person.",
+                ("environment", "state"),
+                tickets,
+                *(names, [state for state in TicketState if state is not TicketState.RESOLVED]),
+            ),
+            since,
+            one_value(
+                "roas_recovery_pauses",
+                "Switches that keep automatic recovery off now.",
+                len(self._stores.errors.pauses(now)),
+            ),
+        ]
+
+    def _of_errors(self, names: Iterable[str]) -> list[Metric]:
+        still_open = Counter(self._resolved.unfinished)
+        causes = gauge("roas_error_causes_open", "Unresolved errors by their cause.", "environment", "category")
+        for kind, number in sorted(still_open.items()):
+            causes.add_metric(kind, number)
+        resolved = _together(self._resolved.counts, lambda kind: (kind[0],))
+        return [
+            causes,
+            durations(
+                "roas_error_duration_seconds",
+                "How long errors that are resolved were open: its mean is the mean time to repair.",
+                ("environment",),
+                resolved,
+                [(name,) for name in names],
+            ),
+        ]
+
+    def _of_recoveries(self, names: Iterable[str]) -> list[Metric]:
+        total = counter("roas_recoveries", "Recoveries that ended.", *_RECOVERY)
+        automatic = [strategy for strategy in Strategy if strategy.automatic]
+        for environment, strategy, success in sorted({*product(names, automatic, _OUTCOMES), *self._recoveries.counts}):
+            count = self._recoveries.counts.get((environment, strategy, success)) or Count()
+            total.add_metric([environment, strategy, _OUTCOMES[success]], count.rows)
+        return [
+            total,
+            durations(
+                "roas_recovery_duration_seconds",
+                "How long recoveries took.",
+                ("environment", "success"),
+                _together(self._recoveries.counts, lambda kind: (kind[0], _OUTCOMES[kind[2]])),
+                [*product(names, _OUTCOMES.values())],
+            ),
+        ]
+
+
+def _counts(
+    connection: sa.Connection, *columns: sa.ColumnElement[Any], where: sa.ColumnElement[bool]
+) -> dict[Labels, int]:
+    query = sa.select(*columns, sa.func.count()).where(where).group_by(*columns)
+    return {tuple(labels): number for *labels, number in connection.execute(query)}
+
+
+def _together(counts: Mapping[Labels, Count], to: Callable[[tuple[Any, ...]], Labels]) -> dict[Labels, Count]:
+    """Counts of kinds that are shown as one."""
+    summed: dict[Labels, Count] = {}
+    for kind, count in counts.items():
+        mine = summed.setdefault(to(kind), Count())
+        mine.rows += count.rows
+        mine.seconds += count.seconds
+        mine.by_duration = [a + b for a, b in zip(mine.by_duration, count.by_duration, strict=True)]
+    return summed

@@ -1,0 +1,1 @@
+"""Credentials and encryption key of the Prefect server."""

@@ -1,0 +1,1 @@
+"""`roas`: commands and rendering. Nothing here decides."""

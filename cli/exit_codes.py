@@ -1,0 +1,222 @@
+"""How a `roas` command ends: its exit code, and one clear line on standard error for each kind of failure."""
+
+from __future__ import annotations
+
+import io
+import os
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import cast
+
+import click
+
+from core.common.safe_text import printable
+from flows.runtime.terminal import echo
+from models.failures import BadInputError, RoasError
+
+SUCCESS = 0
+
+FAILED = 1
+"""An operation failed, or what was asked for is not there."""
+
+BAD_INPUT = 2
+"""An argument, option, variable or file cannot be used."""
+
+UNEXPECTED = 3
+"""A mistake of this program; a log file has the traceback."""
+
+INTERRUPTED = 130
+"""Ctrl-C."""
+
+_LOG = "unexpected-errors.log"
+_LOG_BYTES = 1024 * 1024
+_LONGEST_LINE = 2000
+_MOST_LINES = 20
+_LONGEST_TRACEBACK = 64 * 1024
+
+
+def run_command(command: click.Command) -> int:
+    """Run a command on the arguments of this process; its exit code."""
+    output = _prepare_streams()
+    if output is None:
+        _complain("Standard output is closed. Open it, or send it to a file or to /dev/null.")
+        return FAILED
+    code = _run(command, output)
+    trouble = output.finish()
+    if trouble is None:
+        return code
+    if isinstance(trouble, BrokenPipeError):
+        # The reader of a pipe has what it wants (`roas history | head`).
+        return SUCCESS
+    _complain(f"Standard output cannot be written: {trouble.strerror}.")
+    return code or FAILED
+
+
+class _Output(io.TextIOWrapper):
+    """Standard output that remembers why it could not be written.
+
+    Elsewhere the same OSError means something else: a full disk under a store is no full disk under `roas > file`.
+    """
+
+    trouble: OSError | None = None
+
+    def write(self, text: str, /) -> int:
+        try:
+            return super().write(text)
+        except OSError as error:
+            self.trouble = error
+            raise
+
+    def flush(self) -> None:
+        try:
+            super().flush()
+        except OSError as error:
+            self.trouble = error
+            raise
+
+    def finish(self) -> OSError | None:
+        """Write what waits; why it, or something before, could not be written."""
+        with suppress(OSError):
+            self.flush()
+        if self.trouble is not None:
+            # Python flushes once more at its end, and must find nothing to complain of.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
+        return self.trouble
+
+
+def _run(command: click.Command, output: _Output) -> int:
+    try:
+        _check_process()
+        code = command.main(standalone_mode=False)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else SUCCESS
+    except click.exceptions.Abort:
+        _complain("stopped")
+        return INTERRUPTED
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return BAD_INPUT
+    except click.UsageError as error:
+        path = error.ctx.command_path if error.ctx else "roas"
+        _complain(f"{error.format_message()} See `{path} --help`.")
+        return BAD_INPUT
+    except click.ClickException as error:
+        _complain(error.format_message())
+        return error.exit_code
+    except BadInputError as error:
+        _complain(str(error))
+        return BAD_INPUT
+    except RoasError as error:
+        _complain(str(error))
+        return FAILED
+    except Exception as error:  # noqa: BLE001 - the last place that can tell the user
+        # What output could not take is told by who called this.
+        return SUCCESS if error is output.trouble else _report_unexpected(error)
+    return code if isinstance(code, int) else SUCCESS
+
+
+def _prepare_streams() -> _Output | None:
+    """Make standard streams safe to use; None where standard output is closed."""
+    # A store's file must not get the number of a closed stream: whatever is printed would be written into it.
+    while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(opened)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
+    if sys.stdout is None:
+        return None
+    given = cast(io.TextIOWrapper, sys.stdout)
+    # Under LANG=C a name in another alphabet must not end a command.
+    output = _Output(
+        given.buffer,
+        encoding=given.encoding,
+        errors="backslashreplace",
+        line_buffering=given.line_buffering,
+        write_through=given.write_through,
+    )
+    given.detach()
+    sys.stdout = output
+    return output
+
+
+def _check_process() -> None:
+    """Refuse what no command can work with.
+
+    Raises:
+        BadInputError: An argument is not UTF-8 text, or the current directory was removed.
+    """
+    for number, argument in enumerate(sys.argv[1:], start=1):
+        if any("\ud800" <= one <= "\udfff" for one in argument):
+            raise BadInputError(
+                f"Argument {number}, {argument!r}, is not UTF-8 text;",
+                advice="give it in UTF-8, or without these bytes.",
+            )
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise BadInputError(
+            f"The current directory cannot be used: {error.strerror};", advice="change to one that exists."
+        ) from error
+
+
+def _report_unexpected(error: Exception) -> int:
+    """Keep the traceback in a log file of this user alone, and say in one line where."""
+    kind = type(error).__name__
+    try:
+        from core.errors.redact import Redactor, secrets_among
+
+        redactor = Redactor(secrets_among(os.environ.items()))
+        said = redactor.text(printable(str(error)))
+        trace = redactor.text(_encodable("".join(traceback.format_exception(error))))
+        kept = f"the traceback is in {_keep_traceback(trace)}"
+    except Exception as another:  # noqa: BLE001 - the user is told of the first error all the same
+        said, kept = "", f"its traceback could not be kept ({type(another).__name__})"
+    first = said.strip().partition("\n")[0][:200]
+    _complain(f"unexpected error: {kind}{f': {first}' if first else ''}; {kept}. Please report it.")
+    return UNEXPECTED
+
+
+def _keep_traceback(trace: str) -> Path:
+    """Append to the log in the data folder; where that cannot be written, to a temporary file."""
+    heading = f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, process {os.getpid()}\n"
+    entry = (heading + trace[-_LONGEST_TRACEBACK:] + "\n").encode()
+    for log in _logs():
+        with suppress(OSError, RoasError):
+            if log.is_file() and log.stat().st_size > _LOG_BYTES:
+                log.replace(log.with_name(f"{log.name}.1"))
+            handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o600)
+            with os.fdopen(handle, "wb") as file:
+                file.write(entry)
+            return log
+    handle, name = tempfile.mkstemp(prefix="roas-", suffix=".log")
+    with os.fdopen(handle, "wb") as file:
+        file.write(entry)
+    return Path(name)
+
+
+def _logs() -> Iterator[Path]:
+    from adapters.host.private_files import make_private_folder
+    from models.settings import current_settings
+
+    with suppress(OSError, RoasError):
+        yield make_private_folder(current_settings().data_dir.absolute()) / _LOG
+
+
+def _complain(text: str) -> None:
+    """Print an error on standard error, one that fits a screen and holds nothing but text."""
+    lines = printable(text).splitlines() or [""]
+    shown = [f"{line[:_LONGEST_LINE]} ..." if len(line) > _LONGEST_LINE else line for line in lines[:_MOST_LINES]]
+    if len(lines) > _MOST_LINES:
+        shown.append(f"... and {len(lines) - _MOST_LINES} more lines")
+    # Standard error may be full or closed as well: the exit code still tells.
+    with suppress(OSError):
+        echo("roas: " + "\n".join(shown), err=True)
+
+
+def _encodable(text: str) -> str:
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

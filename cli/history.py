@@ -1,0 +1,62 @@
+"""`roas history`: the operations that were recorded, and whether the record is as it was written."""
+
+from __future__ import annotations
+
+import re
+import sys
+
+import click
+
+from cli.options import as_json, of_records
+from cli.run_flow import show_answer
+from models.failures import BadInputError
+
+_HASH = re.compile(r"[0-9a-f]{64}")
+
+
+def register(group: click.Group) -> None:
+    """Add the command of this module to `roas`."""
+    group.add_command(history)
+
+
+@click.command()
+@of_records
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
+@click.option("--verify", is_flag=True, help="Verify the audit log instead; exit code 1 where the record was changed.")
+@click.option(
+    "--expect",
+    "expected",
+    multiple=True,
+    metavar="HASH",
+    help="With --verify: a hash that it printed earlier must still be in the log; may be repeated.",
+)
+@as_json
+def history(environment: str | None, limit: int, verify: bool, expected: tuple[str, ...], json_wanted: bool) -> None:
+    """Deployment operations, the newest first; --verify: is the record as it was written?"""
+    from cli.rendering.results import show_history
+    from tasks.runtime.stores import open_stores
+
+    if verify:
+        _verify(environment, expected, json_wanted)
+        return
+    if expected:
+        raise BadInputError("--expect goes with --verify.")
+    show_answer(open_stores().deployments.history(environment=environment, limit=limit), json_wanted, show_history)
+
+
+def _verify(environment: str | None, expected: tuple[str, ...], json_wanted: bool) -> None:
+    from adapters.stores.audit_check import verify
+    from cli.rendering.audit import show_audit
+    from tasks.runtime.stores import open_stores
+
+    if environment is not None:
+        raise BadInputError("--verify reads the whole record;", advice="leave the environment out.")
+    for one in expected:
+        if not _HASH.fullmatch(one):
+            raise BadInputError(
+                f"{one!r} is no hash;", advice="give the 64 digits that `roas history --verify` printed."
+            )
+    reports = verify(open_stores(), expected)
+    show_answer(reports, json_wanted, show_audit)
+    if any(report.findings for report in reports):
+        sys.exit(1)

@@ -1,0 +1,189 @@
+"""`roas`: the flows and the records, from a terminal.
+
+Imports are inside the commands: the engine takes seconds to import, and most commands do not need it.
+"""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli import history, monitoring, notify, operations, patterns, recovery, resume, stores, why
+from cli.exit_codes import run_command
+from cli.options import (
+    as_json,
+    bare_compose,
+    input_lines,
+    named,
+    of_environment,
+    of_its_records,
+    of_records,
+    read_input,
+)
+from cli.run_flow import run_flow, show_answer
+from flows.runtime.terminal import echo
+from models.failures import BadInputError
+from models.settings import current_settings
+
+_EXIT_CODES = """Exit codes: 0 done; 1 the operation failed, or something is wrong; 2 an argument, option, variable or
+file cannot be used; 3 a mistake of roas itself, whose traceback is in the log file that it names; 130 stopped by
+Ctrl-C."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EXIT_CODES)
+@click.version_option(package_name="roas-ops", message="roas %(version)s")
+def roas() -> None:
+    """Deploy, watch and repair Docker Compose applications, and keep the story.
+
+    ENV is an environment: deployments/environments/ENV.yaml. Any Compose application also runs
+    without one: roas start -f compose.yaml [-p NAME].
+    """
+
+
+@roas.command()
+@of_environment
+@bare_compose
+@as_json
+def collect(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
+    """Measure host and services once, judge them, hand what is wrong to error recovery."""
+    from cli.rendering.results import show_collection
+
+    name, compose = named(environment, files, project)
+
+    async def run() -> Any:
+        from flows.monitoring.collection import collection
+
+        return await collection(name, compose_files=compose)
+
+    report = run_flow(run)
+    show_answer(report, json_wanted, show_collection)
+
+
+@roas.command()
+@click.argument("environment")
+@click.argument("text")
+@click.option("--service", help="The service that said it.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done; do nothing.")
+@as_json
+def recover(environment: str, text: str, service: str | None, dry_run: bool, json_wanted: bool) -> None:
+    """Hand an error (TEXT, or - to read it from standard input) to error recovery."""
+    from cli.rendering.results import show_recovery
+
+    said = read_input() if text == "-" else text
+    if not said.strip():
+        raise BadInputError("The error's text is empty;", advice="give the message as it was printed.")
+    name, _ = named(environment, (), None)
+
+    async def run() -> Any:
+        from flows.recovery.error_recovery import error_recovery
+        from tasks.errors.redact import redact
+
+        # The parameters of a run are kept on the server as they are given.
+        text = await redact(name, said)
+        return await error_recovery(environment=name, text=text, service=service, source="person", act=not dry_run)
+
+    outcome = run_flow(run)
+    show_answer(outcome, json_wanted, show_recovery)
+    if not outcome.success:
+        sys.exit(1)
+
+
+@roas.command()
+@click.option("--dry-run", is_flag=True, help="Say what would go; change nothing.")
+@as_json
+def lifecycle(dry_run: bool, json_wanted: bool) -> None:
+    """Compress, clean up, archive, optimise and vacuum the stores."""
+    from cli.rendering.results import show_lifecycle
+
+    async def run() -> Any:
+        from flows.storage.lifecycle import lifecycle as flow
+
+        return await flow(dry_run=dry_run)
+
+    show_answer(run_flow(run), json_wanted, show_lifecycle)
+
+
+@roas.command()
+@of_records
+@as_json
+def status(environment: str | None, json_wanted: bool) -> None:
+    """What is known now: last operation, last health, open errors and tickets."""
+    from cli.rendering.results import show_status
+    from tasks.reporting.read import read_damage, read_status
+
+    for line in read_damage():
+        echo(f"roas: {line}", err=True)
+    show_answer(read_status(environment), json_wanted, show_status)
+
+
+@roas.command()
+@of_its_records
+@click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
+@as_json
+def analyse(environment: str, days: int, json_wanted: bool) -> None:
+    """How starts went: success per day, durations, trends that are real, time to repair, advice."""
+    from cli.rendering.monitoring import show_analysis
+    from tasks.reporting.read import read_analysis
+
+    show_answer(read_analysis(environment, days, datetime.now(UTC)), json_wanted, show_analysis)
+
+
+@roas.command()
+@click.argument("deployment_id")
+@as_json
+def show(deployment_id: str, json_wanted: bool) -> None:
+    """One operation, whole: validation, services, health, errors. The first letters of its id are enough."""
+    from cli.rendering.results import show_deployment
+    from tasks.reporting.read import read_deployment
+
+    show_answer(read_deployment(deployment_id), json_wanted, show_deployment)
+
+
+@roas.command()
+def serve() -> None:
+    """Run the Prefect server, all deployments and their runner, for one machine."""
+    from flows.runtime.serve import serve_all
+
+    serve_all(current_settings())
+
+
+@roas.command()
+@click.option("--port", type=click.IntRange(1, 65535), help="By default ROAS_METRICS_PORT, else 9108.")
+def metrics(port: int | None) -> None:
+    """Serve the stores' figures to Prometheus on /metrics."""
+    from adapters.prometheus.exporter import serve_metrics
+    from tasks.runtime.stores import open_stores
+
+    settings = current_settings()
+    at = port or settings.metrics_port
+    echo(f"metrics on http://{settings.metrics_host}:{at}/metrics   stop with Ctrl-C", err=True)
+    serve_metrics(open_stores(), settings.metrics_host, at, settings)
+
+
+@roas.command()
+def detect() -> None:
+    """Score a series for anomalies: CSV timestamp,value in; timestamp,value,anomaly_score out."""
+    from core.monitoring.anomalies import detect_csv
+
+    for line in detect_csv(input_lines()):
+        echo(line)
+
+
+history.register(roas)
+monitoring.register(roas)
+notify.register(roas)
+operations.register(roas)
+patterns.register(roas)
+recovery.register(roas)
+resume.register(roas)
+stores.register(roas)
+why.register(roas)
+
+
+def main() -> None:
+    """Run `roas` and end the process; cli/exit_codes.py says with which exit code."""
+    sys.exit(run_command(roas))

@@ -1,0 +1,133 @@
+"""`roas notify`: where people are told of failures."""
+
+from __future__ import annotations
+
+import re
+import sys
+from urllib.parse import urlsplit
+
+import click
+
+from adapters.config.webhook_addresses import is_refused
+from cli.options import as_json, named, read_input
+from cli.run_flow import run_flow, show_answer
+from flows.runtime.terminal import echo
+from models.failures import BadInputError, RoasError
+from models.notifications import Channel
+from models.settings import current_settings
+
+_ADDRESSES = {
+    "discord": re.compile(r"https://(?:[a-z]+\.)?discord(?:app)?\.com/api/webhooks/(\d+)/([\w-]+)/?"),
+    "slack": re.compile(r"https://hooks\.slack\.com/\S+"),
+    "teams": re.compile(r"https://\S+"),
+    "webhook": re.compile(r"https?://\S+"),
+}
+_CALLED = {"discord": "Discord webhook", "slack": "Slack webhook", "teams": "Teams webhook"}
+
+
+def register(group: click.Group) -> None:
+    """Add the commands of this module to `roas`."""
+    group.add_command(notify)
+
+
+@click.group()
+def notify() -> None:
+    """Where people are told of failures: Discord, Slack, Teams, or any webhook.
+
+    More kinds are under Blocks in the Prefect UI; they are named in an environment's file in the same way.
+    """
+
+
+@notify.command("add")
+@click.argument("kind", type=click.Choice(list(_ADDRESSES)))
+@click.argument("name", default="operations")
+def add(kind: str, name: str) -> None:
+    """Keep a webhook's address, encrypted, on the Prefect server. It is asked for, or read from standard input."""
+    if not re.fullmatch("[a-z0-9-]+", name):
+        raise BadInputError(f"{name!r} is no name for it;", advice="use small letters, digits and dashes.")
+    typed = sys.stdin is not None and sys.stdin.isatty()
+    asked = click.prompt("Address of the webhook", hide_input=True, err=True) if typed else read_input()
+    address = str(asked).strip()
+    if not (parts := _ADDRESSES[kind].fullmatch(address)):
+        # The address is not repeated: whoever has it may write there.
+        raise BadInputError(
+            f"That is not the address of a {_CALLED.get(kind, kind)};", advice="copy it whole from where it was made."
+        )
+    try:
+        host = urlsplit(address).hostname or ""
+    except ValueError as error:
+        raise BadInputError("That is not an address;", advice="copy it whole from where it was made.") from error
+    if is_refused(host):
+        raise BadInputError(
+            "That address is on the local link, where a cloud hands out a machine's credentials;",
+            advice="give the address of a server that takes notices.",
+        )
+
+    async def keep() -> str:
+        from tasks.recovery.notify import keep_channel
+
+        return await keep_channel(kind, name, address, parts.groups())
+
+    block = run_flow(keep, quiet=True)
+    echo(f"{block} is kept on the Prefect server")
+    file = current_settings().environments_dir / "ENV.yaml"
+    echo(f"next: write `notify: [{block}]` into {file}, then: roas notify test ENV")
+
+
+@notify.command("list")
+@as_json
+def list_channels(json_wanted: bool) -> None:
+    """Who is told in each environment, and what else is kept; no address is shown."""
+
+    async def look() -> list[Channel]:
+        from adapters.config.environments import environment_names
+        from tasks.recovery.notify import read_channels
+        from tasks.runtime.clients import find_environment
+
+        named_by: dict[str, list[str]] = {}
+        for name in environment_names(current_settings().environments_dir):
+            try:
+                blocks = find_environment(name).notify
+            except BadInputError as error:
+                echo(f"{name}: {str(error).splitlines()[0]}", err=True)
+                continue
+            for block in blocks:
+                named_by.setdefault(block, []).append(name)
+        return await read_channels(named_by)
+
+    show_answer(run_flow(look, quiet=True), json_wanted, _show)
+
+
+def _show(channels: list[Channel]) -> None:
+    if not channels:
+        echo("nobody is told of anything; `roas notify add` keeps an address")
+    for one in channels:
+        used = f"hears of {', '.join(one.environments)}" if one.environments else "no environment names it"
+        echo(f"{one.block}: {used}{'' if one.kept else ', but it is not on the Prefect server'}")
+
+
+@notify.command("test")
+@click.argument("environment")
+def test(environment: str) -> None:
+    """Send a word to everyone that ENV's file names, and say who did not take it."""
+    name, _ = named(environment, (), None)
+
+    async def send() -> dict[str, str | None]:
+        from tasks.recovery.notify import tell
+        from tasks.runtime.clients import find_environment
+
+        blocks = find_environment(name).notify
+        if not blocks:
+            raise BadInputError(
+                f"{name} tells nobody;", advice=f"write `notify: [discord-webhook/operations]` into {name}.yaml."
+            )
+        return {
+            block: await tell(block, f"Test from {name}", "You will be told here when something fails.")
+            for block in blocks
+        }
+
+    told = run_flow(send, quiet=True)
+    for block, trouble in told.items():
+        echo(f"{block}: {trouble or 'told'}")
+    if any(told.values()):
+        raise RoasError("Not everybody could be told;", advice="`roas notify add` keeps an address anew.")

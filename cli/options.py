@@ -1,0 +1,152 @@
+"""Options that several `roas` commands have, and what they mean together."""
+
+from __future__ import annotations
+
+import math
+import re
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Any, TextIO, TypeVar
+
+import click
+
+from models.failures import BadInputError
+from models.settings import current_settings
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_LONGEST = timedelta(days=3650)
+_MIB = 1024 * 1024
+
+
+class Number(click.FloatRange):
+    """A number of a range, and no NaN, which click finds in every range."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The number, or click's complaint."""
+        number = super().convert(value, param, ctx)
+        if math.isnan(number):
+            self.fail(f"{value!r} is not a number.", param, ctx)
+        return number
+
+
+def duration(text: str) -> timedelta:
+    """How long, such as 30m, 2h or 1d; at most ten years.
+
+    Raises:
+        BadParameter: It is none, or longer.
+    """
+    match = re.fullmatch(r"([0-9]{1,9})([smhd])", text.strip())
+    if match is None:
+        raise click.BadParameter(f"{text!r} is not a duration; write a number and s, m, h or d, such as 2h.")
+    length = timedelta(seconds=int(match[1]) * _UNITS[match[2]])
+    if length > _LONGEST:
+        raise click.BadParameter(f"{text!r} is longer than {_LONGEST.days} days.")
+    return length
+
+
+def read_input() -> str:
+    """All of standard input; bytes that are no UTF-8 become U+FFFD, as in a container's log.
+
+    Raises:
+        BadInputError: It is closed, or larger than 1 MiB.
+    """
+    text = _standard_input().read(_MIB + 1)
+    if len(text) > _MIB:
+        raise BadInputError("Standard input is larger than 1 MiB;", advice="give less of it.")
+    return _storable(text)
+
+
+def input_lines() -> Iterator[str]:
+    """The lines of standard input, read as by `read_input`, each of at most 1 MiB.
+
+    Raises:
+        BadInputError: It is closed, or a line is longer.
+    """
+    stream = _standard_input()
+    for number, line in enumerate(iter(lambda: stream.readline(_MIB + 1), ""), start=1):
+        if len(line) > _MIB:
+            raise BadInputError(f"Line {number} of standard input is longer than 1 MiB;", advice="give shorter lines.")
+        yield line
+
+
+def _standard_input() -> TextIO:
+    if sys.stdin is None:
+        raise BadInputError("Standard input is closed;", advice="pipe the text in, or give it as an argument.")
+    if isinstance(sys.stdin, TextIOWrapper):
+        sys.stdin.reconfigure(encoding="utf-8", errors="replace")
+    return sys.stdin
+
+
+def _storable(text: str) -> str:
+    """The text without NUL, which PostgreSQL cannot keep."""
+    return text.replace("\0", "\ufffd")
+
+
+as_json = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")
+of_environment = click.argument("environment", required=False, metavar="[ENV]")
+
+
+def _with_records(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
+    """The name of an environment that has a file or has left a record: bare Compose files have no file."""
+    if name is None:
+        return None
+    from adapters.config.environments import environment_names
+    from tasks.reporting.read import environments_on_record
+
+    known = {*environment_names(current_settings().environments_dir), *environments_on_record()}
+    if name not in known:
+        folder = current_settings().environments_dir
+        raise BadInputError(
+            f"There is no environment {name!r} in {folder}, and nothing is recorded of one;",
+            advice=f"known are: {', '.join(sorted(known)) or 'none'}.",
+        )
+    return name
+
+
+of_records = click.argument("environment", required=False, metavar="[ENV]", callback=_with_records)
+of_its_records = click.argument("environment", metavar="ENV", callback=_with_records)
+in_environment = click.option("--env", "environment", help="Only in this environment.", callback=_with_records)
+waiting = click.option(
+    "--wait",
+    "wait_seconds",
+    type=Number(0, 86_400),
+    default=0.0,
+    metavar="SECONDS",
+    help="Wait so long for another operation on the environment to end, instead of being refused.",
+)
+
+
+def bare_compose(command: Command) -> Command:
+    """Options that stand in for an environment file."""
+    files = click.option(
+        *("-f", "--file", "files"),
+        multiple=True,
+        type=click.Path(dir_okay=False, path_type=Path),
+        help="A Compose file, for an application without an environment file; may be repeated.",
+    )
+    project = click.option("-p", "--project", help="Project name for -f; by default the folder's name.")
+    return files(project(command))
+
+
+def named(environment: str | None, files: tuple[Path, ...], project: str | None) -> tuple[str, list[str] | None]:
+    """The environment's name, and the Compose files where there is no environment file."""
+    if environment is None and not files:
+        raise BadInputError("Which environment?", advice="Name one (roas start dev), or a Compose file (-f).")
+    if environment is not None and files:
+        raise BadInputError("Give an environment or -f, not both.")
+    if environment is not None:
+        if project is not None:
+            raise BadInputError("-p goes with -f: an environment's file names its own project.")
+        from adapters.config.environments import load_environment
+
+        # Read in full: a mistake in the file is told before a server is started for the run.
+        return load_environment(environment, current_settings().environments_dir).name, None
+    from adapters.config.environments import environment_for_compose_files
+
+    made_up = environment_for_compose_files(list(files), project=project, cwd=Path.cwd())
+    return made_up.name, [str(path.absolute()) for path in files]

@@ -1,0 +1,284 @@
+"""`roas` commands about what errors are recognised by: judge one, and keep the patterns."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from cli.options import as_json, input_lines
+from flows.runtime.terminal import echo, echo_json
+from models.errors import Category, Pattern, Severity, Strategy, UnnamedGroup, Verdict
+from models.failures import BadInputError
+from models.settings import current_settings
+
+if TYPE_CHECKING:
+    from core.errors.match import PatternSet
+
+_LISTS_THEM = "roas patterns list shows them all."
+
+
+def register(group: click.Group) -> None:
+    """Add the commands of this module to `roas`."""
+    for command in (classify, patterns):
+        group.add_command(command)
+
+
+@click.command()
+@click.argument("text", required=False)
+@as_json
+def classify(text: str | None, json_wanted: bool) -> None:
+    """Say what caused an error: TEXT for a person, or JSON lines {"id","text"} on standard input."""
+    from core.errors.classify import classify as judge
+
+    known = _patterns_in_use()
+    if text is not None:
+        _show(text, judge(text, patterns=known), json_wanted)
+        return
+    for number, line in enumerate(input_lines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            # JSON can name halves of characters, which are no text.
+            identifier, message = row["id"], str(row["text"]).encode("utf-8", "replace").decode()
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise BadInputError(
+                f"Line {number} of standard input is not a JSON object with id and text;",
+                advice='each line looks like {"id": "1", "text": "bind: address already in use"}.',
+            ) from error
+        echo_json({"id": identifier, **_answer(judge(message, patterns=known))})
+
+
+@click.group()
+def patterns() -> None:
+    """What errors are recognised by."""
+
+
+@patterns.command("list")
+@click.option("--mine", is_flag=True, help="Only those that people added.")
+@click.option("--category", type=click.Choice([str(one) for one in Category]), help="Only those of one cause.")
+@as_json
+def list_patterns(mine: bool, category: str | None, json_wanted: bool) -> None:
+    """Every pattern with how often it matched."""
+    from cli.rendering.results import print_json, show_patterns
+
+    found = [
+        pattern
+        for pattern in _known_patterns()
+        if not (mine and pattern.shipped) and category in (None, pattern.category)
+    ]
+    if json_wanted:
+        print_json(found)
+    else:
+        show_patterns(found)
+
+
+@patterns.command("show")
+@click.argument("name")
+@as_json
+def show_pattern(name: str, json_wanted: bool) -> None:
+    """One pattern: its expression, what it means, when it matched last."""
+    from cli.rendering.results import print_json
+    from cli.rendering.results import show_pattern as render
+
+    pattern = _pattern(name)
+    if json_wanted:
+        print_json(pattern)
+    else:
+        render(pattern)
+
+
+@patterns.command("unknown")
+@click.option("--env", "environment", help="Only of this environment.")
+@click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many groups.")
+@as_json
+def list_unknown(environment: str | None, limit: int, json_wanted: bool) -> None:
+    """Errors that no pattern names, grouped by their words: each can be named once with `patterns add --from`."""
+    from cli.rendering.results import print_json, show_unnamed
+
+    groups = _unnamed(environment)
+    if json_wanted:
+        print_json(groups[:limit])
+    else:
+        show_unnamed(groups[:limit], len(groups))
+
+
+@patterns.command("add")
+@click.argument("name")
+@click.argument("regex", required=False)
+@click.option("--from", "group", metavar="GROUP", help="Take the expression that `patterns unknown` proposes.")
+@click.option("--category", required=True, type=click.Choice([str(one) for one in Category]))
+@click.option("--severity", default="medium", show_default=True, type=click.Choice([str(one) for one in Severity]))
+@click.option(
+    "--strategy", default="investigate(manual)", show_default=True, type=click.Choice([str(one) for one in Strategy])
+)
+@click.option("--priority", default=60, show_default=True, type=click.IntRange(0, 100), help="Higher is asked first.")
+@click.option("--script", metavar="PATH", help="What run_script runs: a file in deployments/recovery.")
+@click.option("--replace", is_flag=True, help="Take the place of the pattern that has the name.")
+def add_pattern(
+    name: str,
+    regex: str | None,
+    group: str | None,
+    category: str,
+    severity: str,
+    strategy: str,
+    priority: int,
+    script: str | None,
+    replace: bool,
+) -> None:
+    """Recognise errors by REGEX (RE2 syntax) from now on. It is tried on harmless lines first."""
+    from core.errors.match import check_pattern
+    from core.errors.pattern_library import KNOWN_BENIGN_LINES
+    from tasks.runtime.stores import open_stores
+
+    if (regex is None) == (group is None):
+        raise BadInputError("Give an expression, or --from with a group that `roas patterns unknown` shows.")
+    if (strategy == Strategy.RUN_SCRIPT) != (script is not None):
+        raise BadInputError("--script goes with --strategy run_script, and only with it.")
+    pattern = Pattern(
+        name=name,
+        regex=regex if regex is not None else _proposed(str(group)),
+        category=Category(category),
+        severity=Severity(severity),
+        strategy=Strategy(strategy),
+        priority=priority,
+        shipped=False,
+        recovery_script=script,
+    )
+    taken = next((one for one in _known_patterns() if one.name == name), None)
+    if taken is not None and not replace:
+        whose = "ours" if taken.shipped else "one of yours"
+        raise BadInputError(f"There is a pattern {name} already, {whose};", advice="give another name, or --replace.")
+    complaints = check_pattern(pattern, KNOWN_BENIGN_LINES)
+    if complaints:
+        raise BadInputError(f"Pattern {name} is not taken.", advice=" ".join(complaints))
+    open_stores().errors.put_pattern(pattern)
+    echo(f"{name} is known: {category}, {strategy}")
+    named = _name_open_errors(pattern)
+    if named:
+        echo(f"{named} open {'error was' if named == 1 else 'errors were'} judged anew by it")
+
+
+@patterns.command("test")
+@click.argument("text")
+@as_json
+def test_patterns(text: str, json_wanted: bool) -> None:
+    """Judge TEXT with all patterns, a person's own too."""
+    from core.errors.classify import classify as judge
+    from core.errors.match import PatternSet
+
+    _show(text, judge(text, patterns=PatternSet(_known_patterns())), json_wanted)
+
+
+@patterns.command("disable")
+@click.argument("name")
+def disable_pattern(name: str) -> None:
+    """Do not use a pattern any more; an upgrade leaves it disabled."""
+    _switch(name, enabled=False)
+    echo(f"{name} is disabled")
+
+
+@patterns.command("enable")
+@click.argument("name")
+def enable_pattern(name: str) -> None:
+    """Use a pattern again."""
+    _switch(name, enabled=True)
+    echo(f"{name} is enabled")
+
+
+@patterns.command("remove")
+@click.argument("name")
+def remove_pattern(name: str) -> None:
+    """Forget a pattern that a person added."""
+    from tasks.runtime.stores import open_stores
+
+    if _pattern(name).shipped:
+        raise BadInputError(f"{name} is one of ours;", advice=f"`roas patterns disable {name}` switches it off.")
+    open_stores().errors.remove_pattern(name)
+    _known_patterns()
+    echo(f"{name} is forgotten")
+
+
+def _show(text: str, verdict: Verdict, json_wanted: bool) -> None:
+    if json_wanted:
+        echo_json(_answer(verdict), indent=2)
+        return
+    from cli.rendering.results import show_verdict
+
+    show_verdict(text, verdict)
+
+
+def _answer(verdict: Verdict) -> dict[str, Any]:
+    return {**dataclasses.asdict(verdict), "auto_recoverable": verdict.auto_recoverable}
+
+
+def _patterns_in_use() -> PatternSet | None:
+    """The patterns of errors.db where there are stores: judging makes none, nor waits for their import."""
+    settings = current_settings()
+    if settings.stores_url is None and not settings.errors_path.exists():
+        return None
+    from core.errors.match import PatternSet
+    from tasks.runtime.stores import open_stores
+
+    kept = open_stores().errors.patterns()
+    return PatternSet(kept) if kept else None
+
+
+def _known_patterns() -> list[Pattern]:
+    from core.errors.pattern_library import SHIPPED_PATTERNS
+    from tasks.runtime.stores import open_stores
+
+    store = open_stores().errors
+    store.sync_patterns(SHIPPED_PATTERNS)
+    return list(store.patterns())
+
+
+def _pattern(name: str) -> Pattern:
+    found = next((one for one in _known_patterns() if one.name == name), None)
+    if found is None:
+        raise BadInputError(f"There is no pattern {name};", advice=_LISTS_THEM)
+    return found
+
+
+def _switch(name: str, *, enabled: bool) -> None:
+    from tasks.runtime.stores import open_stores
+
+    open_stores().errors.put_pattern(dataclasses.replace(_pattern(name), enabled=enabled))
+
+
+def _unnamed(environment: str | None) -> tuple[UnnamedGroup, ...]:
+    from core.errors.templates import unnamed_groups
+    from tasks.runtime.stores import open_stores, stores_exist
+
+    return unnamed_groups(open_stores().errors.unnamed(environment)) if stores_exist() else ()
+
+
+def _proposed(group: str) -> str:
+    found = next((one for one in _unnamed(None) if one.group == group), None)
+    if found is None:
+        raise BadInputError(f"There is no group {group};", advice="roas patterns unknown shows them all.")
+    if found.expression is None:
+        raise BadInputError(
+            f"The words of group {group} tell too little: {found.template};", advice="write an expression yourself."
+        )
+    return found.expression
+
+
+def _name_open_errors(pattern: Pattern) -> int:
+    """Judge open errors that nobody had named; how many the pattern names."""
+    from core.errors.classify import classify as judge
+    from core.errors.match import PatternSet
+    from tasks.runtime.stores import open_stores
+
+    store = open_stores().errors
+    known = PatternSet(store.patterns())
+    named = 0
+    for error in store.unnamed():
+        if error.resolved_at is not None:
+            continue
+        verdict = judge(error.text, patterns=known)
+        named += verdict.pattern_name == pattern.name and store.name_cause(error.error_id, verdict)
+    return named

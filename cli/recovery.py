@@ -1,0 +1,204 @@
+"""`roas` commands for the person who recovery hands over to: tickets and pauses."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adapters.host.processes import this_user
+from cli.options import (
+    Number,
+    as_json,
+    bare_compose,
+    duration,
+    in_environment,
+    named,
+    of_environment,
+    of_records,
+)
+from cli.run_flow import run_flow, show_answer
+from flows.runtime.terminal import echo
+from models.audit import Actor
+from models.failures import BadInputError
+from models.recovery import Choice, Ticket, TicketEntry, TicketState
+from models.settings import current_settings
+
+_UNTIL_STOPPED = 24 * 365.0
+
+
+def register(group: click.Group) -> None:
+    """Add the commands of this module to `roas`."""
+    for command in (watch, tickets, ticket, resolve, pause, unpause):
+        group.add_command(command)
+
+
+@click.command()
+@of_environment
+@bare_compose
+@click.option(
+    "--hours", type=Number(min=0, max=_UNTIL_STOPPED, min_open=True), help="How long; without it until Ctrl-C."
+)
+@click.option("--dry-run", is_flag=True, help="Record what is wrong; do nothing about it.")
+@as_json
+def watch(
+    environment: str | None,
+    files: tuple[Path, ...],
+    project: str | None,
+    hours: float | None,
+    dry_run: bool,
+    json_wanted: bool,
+) -> None:
+    """Hear from the engine when a service fails, and recover it at once. `roas serve` does this by itself."""
+    name, compose = named(environment, files, project)
+
+    async def run() -> Any:
+        from flows.recovery.watch import watch as flow
+
+        return await flow(name, compose_files=compose, act=not dry_run, hours=hours or _UNTIL_STOPPED)
+
+    report = run_flow(run)
+    show_answer(report, json_wanted, lambda told: echo(f"{told.environment}: {told.events} events"))
+
+
+@click.command()
+@of_records
+@click.option("--all", "everything", is_flag=True, help="The resolved ones too.")
+@as_json
+def tickets(environment: str | None, everything: bool, json_wanted: bool) -> None:
+    """What waits for a person."""
+    from cli.rendering.tickets import show_tickets
+    from tasks.runtime.stores import open_stores
+
+    found = [
+        ticket
+        for ticket in open_stores().errors.tickets(environment=environment)
+        if everything or ticket.state is not TicketState.RESOLVED
+    ]
+    show_answer(found, json_wanted, show_tickets)
+
+
+@click.command()
+@click.argument("ticket_id")
+@as_json
+def ticket(ticket_id: str, json_wanted: bool) -> None:
+    """One ticket whole: what failed, what shows it, what was tried, the commands to try.
+
+    The first letters of its id are enough.
+    """
+    from cli.rendering.tickets import show_ticket
+    from tasks.reporting.read import read_ticket_story
+
+    ui = f"http://127.0.0.1:{current_settings().server_port}"
+    show_answer(read_ticket_story(ticket_id), json_wanted, lambda story: show_ticket(story, ui))
+
+
+@click.command()
+@click.argument("ticket_id")
+@click.option(
+    "--decision",
+    type=click.Choice([str(one) for one in Choice]),
+    default=str(Choice.RESOLVED),
+    show_default=True,
+    help="What is to be done; the run that waits in Prefect goes on with it.",
+)
+@click.option("--note", required=True, help="Why, or what mended it; kept, and offered when the same cause returns.")
+def resolve(ticket_id: str, decision: str, note: str) -> None:
+    """Answer a ticket: it was resolved by hand, or what is to be done about it now.
+
+    The first letters of its id are enough.
+    """
+    from tasks.errors.redact import redact_now
+    from tasks.reporting.read import read_ticket_story
+
+    if not note.strip():
+        raise BadInputError("The note is empty;", advice="say why, or what mended it.")
+    known = read_ticket_story(ticket_id).ticket
+    if known.state is TicketState.RESOLVED:
+        raise BadInputError(f"Ticket {known.ticket_id} is already resolved.")
+    note = redact_now(known.environment, note)
+    choice, actor = Choice(decision), this_user()
+    if known.flow_run_id or choice.acts:
+        echo(run_flow(lambda: _decide(known, choice, note, actor), quiet=True))
+    else:
+        echo(_keep(known, choice, note, actor))
+
+
+async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
+    """Give the answer to the run that waits for it; where none does, do here what is decided."""
+    from flows.recovery.error_recovery import error_recovery
+    from tasks.recovery.approve import Taken, let_go, resume_with
+    from tasks.runtime.stores import open_stores
+
+    run = ticket.flow_run_id
+    if run is not None:
+        taken = await resume_with(run, {"choice": str(choice), "note": note, "by": actor.user})
+        if taken is Taken.TAKEN:
+            # The run hears it from Prefect, which cannot prove who said it.
+            open_stores().errors.note_decision(ticket.ticket_id, choice, run, actor)
+            return f"{ticket.ticket_id}: {choice}; run {run} goes on"
+        if taken is Taken.TOO_LATE:
+            raise BadInputError(
+                f"Somebody has just answered ticket {ticket.ticket_id}, and run {run} goes on with it;",
+                advice=f"`roas ticket {ticket.ticket_id}` shows what was decided.",
+            )
+    kept = _keep(ticket, choice, note, actor)
+    if choice.acts:
+        error = open_stores().errors.get(ticket.error_id)
+        outcome = await error_recovery(
+            error.environment, error.text, service=error.service, source=error.source, decided=choice
+        )
+        kept = f"{ticket.ticket_id}: {choice}; {outcome.method}: {outcome.reason}"
+    elif run is not None:
+        await let_go(run, kept)
+    return kept
+
+
+def _keep(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
+    from tasks.runtime.stores import open_stores
+
+    entry = TicketEntry(at=datetime.now(UTC), by=actor.user, what=f"{choice}: {note}", actor=actor)
+    open_stores().errors.answer(ticket, choice, entry)
+    if choice is Choice.RESOLVED:
+        return f"{ticket.ticket_id} and error {ticket.error_id} are resolved"
+    return f"{ticket.ticket_id}: {choice}; kept"
+
+
+@click.command()
+@click.argument("service", required=False)
+@in_environment
+@click.option(
+    "--for",
+    "length",
+    type=duration,
+    metavar="DURATION",
+    help="How long, such as 30m, 2h or 1d; without it until `roas unpause`.",
+)
+@click.option("--reason", required=True, help="Why; shown to whoever wonders.")
+def pause(service: str | None, environment: str | None, length: timedelta | None, reason: str) -> None:
+    """Switch automatic recovery off, everywhere or for SERVICE; detection goes on."""
+    from tasks.errors.redact import redact_now
+    from tasks.runtime.stores import open_stores
+
+    reason, now = redact_now(environment, reason), datetime.now(UTC)
+    until = None if length is None else now + length
+    actor = this_user()
+    open_stores().errors.pause(environment, service, until, reason, actor.user, now, actor)
+    end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until `roas unpause`"
+    echo(f"automatic recovery of {service or 'every service'} is off {end}: {reason}")
+
+
+@click.command()
+@click.argument("service", required=False)
+@click.option("--env", "environment", help="As given to `roas pause`.")
+def unpause(service: str | None, environment: str | None) -> None:
+    """Switch automatic recovery on again; give the same words as to `roas pause`."""
+    from tasks.runtime.stores import open_stores
+
+    store = open_stores().errors
+    if not store.resume(environment, service, this_user()):
+        held = [f"{one.service or 'every service'} ({one.reason})" for one in store.pauses(datetime.now(UTC))]
+        raise BadInputError(f"Nothing is paused by these words; paused now: {', '.join(held) or 'nothing'}.")
+    echo(f"automatic recovery of {service or 'every service'} is on again")

@@ -1,0 +1,26 @@
+"""What `roas history --verify` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flows.runtime.terminal import echo
+from models.audit import AuditReport
+
+
+def show_audit(reports: Sequence[AuditReport]) -> None:
+    """Every finding on a line of its own, then what was compared and the hashes to note."""
+    findings = [finding for report in reports for finding in report.findings]
+    for finding in findings:
+        echo(str(finding))
+    for report in reports:
+        for file in report.missing_archives:
+            echo(f"{report.store}: archive {file} is gone, so its rows were not compared")
+        counts = f"{report.entries:,} entries, {report.rows:,} rows and {report.archives:,} archives compared"
+        echo(f"{report.store}: {counts}; head {report.head}")
+    if findings:
+        echo(f"{len(findings)} findings: the record is not as it was written")
+        return
+    heads = " ".join(f"--expect {report.head}" for report in reports)
+    echo("The record is as it was written. Note the heads elsewhere; later this proves that nothing was cut off:")
+    echo(f"  roas history --verify {heads}")

@@ -1,0 +1,91 @@
+"""What every screen of ours is made of: a line, a table, a colour, a moment in words."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from core.common.safe_text import printable
+
+_COLOURS = {
+    "healthy": "green",
+    "completed": "green",
+    "success": "green",
+    "running": "cyan",
+    "degraded": "yellow",
+    "unproven": "yellow",
+    "starting": "yellow",
+    "warning": "yellow",
+    "unhealthy": "red",
+    "failed": "red",
+    "critical": "red",
+    "stopped": "dim",
+}
+
+
+class _SafeConsole(Console):
+    """A console whose texts, also those in tables, hold nothing that the terminal would obey."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
+# Into a file or a pipe, lines are as long as they are; on a terminal they fit it.
+console = _SafeConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+
+
+def say(line: str) -> None:
+    """Print one line of rich markup."""
+    console.print(line)
+
+
+def make_table(*columns: str) -> Table:
+    """An empty table with these columns."""
+    made = Table(box=None, pad_edge=False, header_style="dim")
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def coloured(word: object) -> str:
+    """A state in the colour it has on every screen."""
+    colour = _COLOURS.get(str(word))
+    return f"[{colour}]{word}[/{colour}]" if colour else str(word)
+
+
+def size(count: float) -> str:
+    """Bytes, as a person reads them."""
+    for unit in ("B", "KiB", "MiB"):
+        if abs(count) < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def after(duration: timedelta | None) -> str:
+    """How long something took, as the end of a sentence."""
+    return "" if duration is None else f" after {duration.total_seconds():.1f} s"
+
+
+def seconds(duration: timedelta | None) -> str:
+    """How long something took."""
+    return "" if duration is None else f"{duration.total_seconds():.1f} s"
+
+
+def moment(at: datetime) -> str:
+    """A moment, to the second."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def ago(at: datetime) -> str:
+    """How long ago a moment was."""
+    seconds = (datetime.now(UTC) - at).total_seconds()
+    for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= size:
+            return f"{seconds / size:.0f} {unit} ago"
+    return f"{max(seconds, 0):.0f} s ago"

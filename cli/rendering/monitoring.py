@@ -1,0 +1,157 @@
+"""How alerts, scores and analyses look to a person on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+
+from rich.markup import escape
+
+from cli.rendering.console import ago, coloured, console, make_table, say
+from core.monitoring.baselines import in_words
+from core.reporting.analysis import length_in_words
+from core.reporting.reports import ARROWS, causes_in_words, predictions_in_words, rows_in_words, seconds_in_words
+from models.analysis import Analysis, DayOfOperations, Direction, Repair, Trend
+from models.metrics import Alert, AlertState, Prediction, PredictionOutcome
+from models.records import RecordedScore
+
+_DAYS = 14
+"""More days are not read; the others are summed up, and whole with --json."""
+
+_BECAME = {
+    PredictionOutcome.HIT: "[red]came true[/red]",
+    PredictionOutcome.MISS: "did not come true",
+    PredictionOutcome.AVERTED: "[green]turned back[/green]",
+}
+_COLOURS = {Direction.IMPROVING: "green", Direction.DECLINING: "red"}
+
+
+def show_analysis(analysis: Analysis) -> None:
+    """Rates with their intervals: few operations prove little."""
+    if analysis.rate is None or analysis.low is None or analysis.high is None:
+        say(
+            f"No start of {analysis.environment} has ended since {analysis.since:%Y-%m-%d}; look further back with "
+            f"--days, or begin with: roas start {analysis.environment}"
+        )
+        _show_repairs(analysis.repairs)
+        return
+    say(
+        f"\n[bold]{analysis.environment}[/bold] since {analysis.since:%Y-%m-%d}: {analysis.successes} of "
+        f"{analysis.total} starts succeeded, [bold]{100 * analysis.rate:.0f} %[/bold] "
+        f"[dim](95 % interval {100 * analysis.low:.0f} to {100 * analysis.high:.0f} %)[/dim]"
+    )
+    _show_trend("success", analysis.success_trend)
+    _show_trend("duration", analysis.performance_trend)
+    if analysis.sudden_break:
+        say(f"  [yellow]![/yellow] [yellow]{escape(analysis.sudden_break)}[/yellow]")
+    _show_days([day for day in analysis.days if day.total])
+    _show_repairs(analysis.repairs)
+    if analysis.recommendations:
+        say("\n[bold]what to do[/bold]")
+    for advice in analysis.recommendations:
+        say(f"  - {escape(advice.advice)} [dim]{escape(advice.because)}: {rows_in_words(advice.rows)}[/dim]")
+
+
+def _show_trend(what: str, trend: Trend) -> None:
+    colour = _COLOURS.get(trend.direction)
+    arrow = ARROWS[trend.direction]
+    say(f"  {f'[{colour}]{arrow}[/{colour}]' if colour else arrow} {what:8} {escape(trend.words)}")
+
+
+def _show_days(days: Sequence[DayOfOperations]) -> None:
+    say("")
+    table = make_table("day", "starts", "succeeded", "mean", "median", "p95", "failures")
+    for day in days[-_DAYS:]:
+        table.add_row(
+            f"{day.day}",
+            str(day.total),
+            str(day.successes),
+            *(seconds_in_words(taken) for taken in (day.mean_ms, day.median_ms, day.p95_ms)),
+            escape(causes_in_words(day)),
+        )
+    console.print(table)
+    if before := days[:-_DAYS]:
+        starts, good = sum(day.total for day in before), sum(day.successes for day in before)
+        say(f"[dim]before, on {len(before)} other days: {good} of {starts} succeeded; --json has each[/dim]")
+
+
+def _show_repairs(repairs: Sequence[Repair]) -> None:
+    if not repairs:
+        return
+    say("")
+    table = make_table("service", "failed of", "times", "not mended", "time to repair", "time between")
+    for one in repairs:
+        table.add_row(
+            escape(one.service),
+            one.cause.replace("_", " "),
+            str(one.failures),
+            f"[red]{one.unresolved}[/red]" if one.unresolved else "",
+            "" if one.mttr is None else length_in_words(one.mttr),
+            "" if one.mtbf is None else length_in_words(one.mtbf),
+        )
+    console.print(table)
+
+
+def show_alerts(alerts: Sequence[Alert]) -> None:
+    """Each cause in one line, with what comes of it below."""
+    if not alerts:
+        say("Nothing to tell.")
+        return
+    shown = {alert.alert_id for alert in alerts}
+    for alert in alerts:
+        if alert.explained_by in shown:
+            continue
+        state = "" if alert.state is AlertState.OPEN else f" [dim]{alert.state}[/dim]"
+        say(
+            f"{coloured(alert.severity)} [bold]{alert.environment}/{alert.service}[/bold] {escape(alert.reason)} "
+            f"[dim]{ago(alert.opened_at)}[/dim]{state}"
+        )
+        say(f"  [dim]{alert.alert_id}[/dim]" + (f"  {escape(alert.note)}" if alert.note else ""))
+        for child in alerts:
+            if child.explained_by == alert.alert_id:
+                say(f"    {child.service}: {escape(child.reason)}")
+
+
+def show_predictions(predictions: Sequence[Prediction]) -> None:
+    """What stands, with the time that is left and its 80 % interval; then what became of the others."""
+    if not predictions:
+        say("Nothing was predicted: it takes history, and a trend that is beyond doubt.")
+        return
+    now = datetime.now(UTC)
+    standing = [one for one in predictions if one.outcome is PredictionOutcome.OPEN]
+    for one in standing:
+        left = f"in {_left(one.expected - now)} (80 %: {_left(one.earliest - now)} to {_left(one.latest - now)})"
+        say(
+            f"[yellow]{one.metric}[/yellow] of [bold]{one.environment}/{one.service}[/bold] "
+            f"{'falls below' if one.falling else 'passes'} {in_words(one.metric, one.threshold)} {left}"
+        )
+        say(f"  [dim]{escape(one.words)}; said {ago(one.made_at)}[/dim]")
+    scored = [one for one in predictions if one.outcome is not PredictionOutcome.OPEN]
+    if not scored:
+        return
+    say(f"\n{escape(predictions_in_words(scored))}")
+    table = make_table("made", "of", "metric", "limit", "expected", "became of it", "known")
+    for one in scored:
+        table.add_row(
+            f"{one.made_at:%Y-%m-%d %H:%M}",
+            escape(f"{one.environment}/{one.service}"),
+            one.metric,
+            in_words(one.metric, one.threshold),
+            f"{one.expected:%Y-%m-%d %H:%M}",
+            _BECAME[one.outcome],
+            f"{one.scored_at:%Y-%m-%d %H:%M}" if one.scored_at else "",
+        )
+    console.print(table)
+
+
+def _left(time: timedelta) -> str:
+    return length_in_words(time) if time > timedelta() else "no time"
+
+
+def show_scores(scores: Sequence[RecordedScore]) -> None:
+    """One line for each service; few checks prove little, so the bounds stand beside the score."""
+    for score in scores:
+        low, high = score.parts.get("low"), score.parts.get("high")
+        bounds = "" if low is None or high is None or high - low < 1 else f" ({low:.0f} to {high:.0f})"
+        hint = f"  {escape(score.suggestions[0])}" if score.suggestions and score.score < 90 else ""
+        say(f"  score  {score.service} {score.score:.0f} {score.grade}{bounds}{hint}")

@@ -1,0 +1,59 @@
+"""How plans, releases and drift look to a person."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+
+from cli.rendering.console import ago, console, make_table, say
+from core.deployment.plan import plan_id
+from models.compose import Plan, PlannedAction, PlannedService
+from models.details import ReleaseStory
+from models.results import DriftReport
+
+_COLOURS = {PlannedAction.KEEP: "dim", PlannedAction.RECREATE: "yellow", PlannedAction.RESTART: "yellow"}
+
+
+def show_plan(plan: Plan) -> None:
+    """What a start would do, wave by wave, and how to hold it to that."""
+    _show_lines(sorted(plan.services, key=lambda one: (one.wave, one.service)))
+    if plan.orphans:
+        say(f"[yellow]not declared any more, left alone:[/yellow] {escape(', '.join(plan.orphans))}")
+    say(f"\nplan {plan_id(plan)}   to do this or nothing: roas start ENV --plan {plan_id(plan)}")
+
+
+def show_releases(releases: Sequence[ReleaseStory]) -> None:
+    """Releases, newest first, each with what it changed."""
+    if not releases:
+        say("Nothing has been proven yet; a start that is proven is kept as a release.")
+        return
+    table = make_table("release", "proven", "deployment", "what changed")
+    for story in releases:
+        one = story.release
+        said = [*([one.reason] if one.reason else []), *(story.changes or ("the first one",))]
+        table.add_row(one.release_id, ago(one.created_at), one.deployment_id, escape("; ".join(said)))
+    console.print(table)
+    say(f"\nback to one: roas rollback {releases[0].release.environment} RELEASE")
+
+
+def show_drift(report: DriftReport) -> None:
+    """Where what runs is not what is declared."""
+    if report.stopped:
+        say(f"{report.environment} was stopped on request.")
+    elif report.clean:
+        say(f"{report.environment} runs as declared.")
+    if report.services:
+        _show_lines(report.services)
+    for orphan in report.orphans:
+        say(f"[yellow]nobody declares[/yellow] {escape(orphan)}")
+    if report.services:
+        say(f"\nto bring it in line: roas start {report.environment}")
+
+
+def _show_lines(lines: Sequence[PlannedService]) -> None:
+    table = make_table("wave", "service", "would", "because")
+    for line in lines:
+        colour = _COLOURS.get(line.action, "cyan")
+        table.add_row(str(line.wave + 1), line.service, f"[{colour}]{line.action}[/{colour}]", escape(line.because))
+    console.print(table)

@@ -1,0 +1,340 @@
+"""How results look to a person on a terminal. The same values go out as JSON with --json."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+
+from rich.markup import escape
+
+from cli.rendering.console import after, ago, coloured, console, make_table, moment, say, seconds, size
+from cli.rendering.monitoring import show_scores
+from flows.runtime.terminal import echo_json
+from models.details import DeploymentStory, EnvironmentStatus, ErrorStory
+from models.errors import Pattern, UnnamedGroup, Verdict
+from models.health import HealthReport
+from models.maintenance import ArchiveFile, StoreReport
+from models.operations import Operation, OperationStatus, StateChange
+from models.recovery import RecoveryOutcome
+from models.results import CollectionReport
+from models.retention import LifecycleStep
+from models.validation import Check, CheckSeverity, ValidationResult
+
+
+def print_json(value: object) -> None:
+    """Our values as one JSON document; times as ISO 8601 in UTC."""
+    echo_json(_plain(value), indent=2)
+
+
+def show_deployment(story: DeploymentStory) -> None:
+    """One operation: what was found, what was done, how it stands, what to type next."""
+    operation = story.operation
+    say(
+        f"\n[bold]{_what(operation)} of {operation.environment}[/bold]: {coloured(operation.status)}"
+        f"{after(operation.duration)}"
+    )
+    say(f"  deployment   {operation.deployment_id}")
+    say(f"  asked by     {escape(operation.user_agent or 'unknown')}, {moment(operation.started_at)}")
+    if str(operation.actor):
+        say(f"  user         {escape(str(operation.actor))}")
+    for validation in story.validations[-1:]:
+        _show_validation(validation)
+    if story.changes:
+        _show_changes(story.changes)
+    if operation.details.get("kept"):
+        say(f"\n[bold]kept[/bold]  {', '.join(operation.details['kept'])}: running as declared, left alone")
+    if story.health is not None:
+        _show_health(story.health)
+    if operation.status is OperationStatus.FAILED:
+        say(f"\n[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
+        for fact, colour in (("undone", "yellow"), ("undo_failed", "red")):
+            if operation.details.get(fact):
+                say(f"[{colour}]{fact.replace('_', ' ')}:[/{colour}] {escape(str(operation.details[fact]))}")
+        if operation.details.get("advice"):
+            say(f"[bold]try:[/bold] {escape(str(operation.details['advice']))}")
+    for error in story.errors:
+        _show_error(error)
+    say(f"\n[dim]stores: {escape(story.data_dir)}/deployment_logs.db, monitoring.db, errors.db[/dim]")
+    say("next: " + "   ".join(_next_commands(operation)))
+
+
+def show_history(operations: Sequence[Operation]) -> None:
+    """Operations, the newest first."""
+    if not operations:
+        say("No operation is recorded yet; start one with: roas start dev")
+        return
+    table = make_table("deployment", "what", "environment", "status", "took", "asked by", "why")
+    for operation in operations:
+        table.add_row(
+            operation.deployment_id,
+            _what(operation),
+            operation.environment,
+            coloured(operation.status),
+            seconds(operation.duration),
+            escape(operation.user_agent or ""),
+            escape(str(operation.details.get("reason", ""))[:80]),
+        )
+    console.print(table)
+
+
+def show_status(environments: Sequence[EnvironmentStatus]) -> None:
+    """Each environment in a few lines."""
+    if not environments:
+        say("Nothing has been started yet; start something with: roas start dev")
+    for known in environments:
+        last = known.last_operation
+        health = (
+            f"{coloured(known.health.overall)} {ago(known.seen_at)}" if known.health and known.seen_at else "not known"
+        )
+        say(f"\n[bold]{known.environment}[/bold]  {health}")
+        say(f"  last operation  {last.operation_type} {coloured(last.status)} {ago(last.started_at)}")
+        collected = ago(known.last_collection) if known.last_collection else "never"
+        say(f"  last collection {collected}")
+        for need in known.missing:
+            say(f"  [red]{need.service} needs {need.depends_on}, which is {need.status}[/red]")
+        show_scores(known.scores)
+        for alert in known.open_alerts:
+            say(f"  alert  {coloured(alert.severity)} {alert.service}: {escape(alert.reason)}")
+        for error in known.open_errors:
+            say(
+                f"  error  {error.error_id} {error.verdict.category} {error.service or ''} "
+                f"{error.count}x, last {ago(error.last_seen)}"
+            )
+        for ticket in known.open_tickets:
+            say(f"  ticket {ticket.ticket_id} {ticket.state}: {escape(ticket.title)}")
+
+
+def show_collection(report: CollectionReport) -> None:
+    """What one collection saw."""
+    say(f"\n[bold]{report.environment}[/bold] is {coloured(report.overall_status)} at {report.timestamp[:19]} UTC")
+    if report.after_recovery:
+        say(f"  after recovery: {coloured(report.after_recovery)}")
+    table = make_table("service", "cpu %", "memory %", "answer ms", "restarts")
+    shown = {"cpu_usage": ".1f", "memory_usage": ".1f", "response_time": ".1f", "restarts_total": ".0f"}
+    for service, values in report.metrics.items():
+        table.add_row(service, *(f"{values[n]:{form}}" if n in values else "" for n, form in shown.items()))
+    console.print(table)
+    for gap in report.gaps:
+        say(f"[yellow]no answer from[/yellow] {escape(gap)}")
+    for alert in report.alerts:
+        say(f"[yellow]alert[/yellow] {escape(alert)}")
+    for outcome in report.recoveries:
+        show_recovery(outcome)
+    for advice in report.recommendations:
+        say(f"  - {escape(advice)}")
+
+
+def show_recovery(outcome: RecoveryOutcome) -> None:
+    """How error recovery ended."""
+    colour = "green" if outcome.success else "yellow"
+    say(f"[{colour}]{outcome.method}[/{colour}] {outcome.error_id}: {escape(outcome.reason)}")
+    for number, step in enumerate(outcome.steps, start=1):
+        say(f"  {number}. {escape(step)}")
+    if outcome.ticket_id:
+        say(f"  ticket {outcome.ticket_id} waits for a person")
+
+
+def show_validation(validation: ValidationResult) -> None:
+    """Every check that has a finding, and how many have none."""
+    _show_validation(validation)
+    engine = validation.docker_environment
+    if engine:
+        say(f"\n[dim]engine: {escape(', '.join(f'{key} {value}' for key, value in engine.items() if value))}[/dim]")
+
+
+_TEN_YEARS = 3650
+
+
+def show_store_reports(reports: Sequence[StoreReport]) -> None:
+    """How each store is, its faults first."""
+    for report in reports:
+        verdict = "[green]whole[/green]" if report.whole else "[red]not whole[/red]"
+        say(f"\n[bold]{report.store}[/bold] {verdict}  {escape(report.place)}")
+        for fault in report.faults:
+            say(f"  [red]{escape(fault)}[/red]")
+        for remark in report.remarks:
+            say(f"  [yellow]{escape(remark)}[/yellow]")
+        full = ""
+        if report.full_in is not None:
+            days = report.full_in.days
+            full = f", full in {days:,} days" if days < _TEN_YEARS else ", not full within ten years"
+        say(
+            f"  {size(report.file_bytes)} on disk, {size(report.used_bytes)} in use, log {size(report.wal_bytes)}; "
+            f"grows {size(report.growth_bytes_per_day)} a day{full}"
+        )
+        share = f", {report.used_bytes / report.budget_bytes:.0%} of its budget" if report.budget_bytes else ""
+        say(f"  {sum(report.rows.values()):,} rows, {report.dead_letters} refused{share}")
+        for table, oldest in report.oldest.items():
+            say(f"  [dim]{table}: {report.rows.get(table, 0):,} rows, oldest {ago(oldest)}[/dim]")
+
+
+def show_archives(archives: Sequence[ArchiveFile]) -> None:
+    """What left the stores."""
+    if not archives:
+        say("Nothing has been archived yet.")
+        return
+    table = make_table("file", "from", "rows", "size", "covers", "archived")
+    for one in archives:
+        covers = f"{one.first:%Y-%m-%d %H:%M} to {one.last:%Y-%m-%d %H:%M}" if one.first and one.last else ""
+        table.add_row(
+            str(one.path),
+            f"{one.store}.{one.table}",
+            f"{one.rows:,}",
+            size(one.size) if one.there else "[red]gone[/red]",
+            covers,
+            ago(one.archived_at),
+        )
+    console.print(table)
+    rows, taken = sum(one.rows for one in archives), sum(one.size for one in archives)
+    say(f"{len(archives)} archives, {rows:,} rows, {size(taken)}; look into one with: roas archive query TABLE|FILE")
+
+
+def show_patterns(patterns: Sequence[Pattern]) -> None:
+    """What errors are recognised by, the most used first."""
+    table = make_table("pattern", "category", "strategy", "priority", "matched", "by", "")
+    for pattern in sorted(patterns, key=lambda one: (-one.match_count, one.name)):
+        table.add_row(
+            pattern.name,
+            str(pattern.category),
+            str(pattern.strategy),
+            str(pattern.priority),
+            str(pattern.match_count),
+            "us" if pattern.shipped else "you",
+            "" if pattern.enabled else "disabled",
+        )
+    console.print(table)
+
+
+def show_pattern(pattern: Pattern) -> None:
+    """One pattern, with each of its wordings on a line."""
+    state = "" if pattern.enabled else ", [yellow]disabled[/yellow]"
+    say(f"[bold]{escape(pattern.name)}[/bold] ({'ours' if pattern.shipped else 'yours'}{state})")
+    say(f"  means    {pattern.category} ({pattern.severity}), priority {pattern.priority}")
+    say(f"  remedy   {pattern.strategy}{f' {escape(pattern.recovery_script)}' if pattern.recovery_script else ''}")
+    last = f", last {moment(pattern.last_matched)}" if pattern.last_matched else ""
+    say(f"  matched  {pattern.match_count} times{last}")
+    say(f"  words    {escape(pattern.regex)}")
+
+
+def show_unnamed(groups: Sequence[UnnamedGroup], of_all: int) -> None:
+    """Errors nobody has named, with what to type to name each."""
+    if not groups:
+        say("No error waits for a name.")
+        return
+    for group in groups:
+        say(
+            f"[bold]{group.group}[/bold] {group.count} times, last {moment(group.last_seen)},"
+            f" in {escape(', '.join(group.places))}"
+        )
+        say(f"  words    {escape(group.template[:300])}")
+        if group.expression is None:
+            say("  name it  roas patterns add NAME REGEX --category CATEGORY   (its words tell too little)")
+        else:
+            say(f"  proposed {escape(group.expression)}")
+            say(f"  name it  roas patterns add NAME --from {group.group} --category CATEGORY")
+    if len(groups) < of_all:
+        say(f"and {of_all - len(groups)} more")
+
+
+def show_lifecycle(steps: Sequence[LifecycleStep]) -> None:
+    """What each step of the life cycle did, or would do."""
+    table = make_table("step", "what")
+    for step in steps:
+        table.add_row(step.name, escape(str(step).removeprefix(f"{step.name}: ")))
+    console.print(table)
+
+
+def show_verdict(text: str, verdict: Verdict) -> None:
+    """What an error is judged to be, with the words that decided it."""
+    say(f"[bold]{verdict.category}[/bold] ({verdict.severity}, confidence {verdict.confidence:.0%})")
+    if verdict.span is not None:
+        begin, end = verdict.span
+        say(f"  because  {escape(text[:begin])}[reverse]{escape(text[begin:end])}[/reverse]{escape(text[end:])}")
+    elif text.strip():
+        say(f"  said     {escape(text)}")
+    say(f"  reason   {escape(verdict.reason)}")
+    action = "may be tried without a person" if verdict.auto_recoverable else "needs a person"
+    say(f"  remedy   {verdict.strategy}: {'nothing to do' if verdict.strategy == 'none' else action}")
+
+
+def _show_validation(validation: ValidationResult) -> None:
+    passed = len(validation.checks) - len(validation.failed)
+    verdict = "passed" if validation.passed else "[red]stopped the operation[/red]"
+    say(f"\n[bold]validation[/bold] {verdict}: {passed} of {len(validation.checks)} checks without a finding")
+    for check in validation.failed:
+        _show_finding(check)
+
+
+def _show_finding(check: Check) -> None:
+    mark = {CheckSeverity.CRITICAL: "red", CheckSeverity.WARNING: "yellow"}.get(check.severity, "dim")
+    say(f"  [{mark}]{check.severity}[/{mark}] {check.name}: {escape(check.finding)}")
+    if check.fix:
+        say(f"    fix: {escape(check.fix)}")
+
+
+def _show_changes(changes: Sequence[StateChange]) -> None:
+    table = make_table("service", "from", "to", "took", "why")
+    for change in changes:
+        took = change.details.get("took_seconds")
+        table.add_row(
+            change.service,
+            change.previous_state or "",
+            coloured(change.new_state),
+            "" if took is None else f"{took:.1f} s",
+            escape(change.reason),
+        )
+    say("")
+    console.print(table)
+
+
+def _show_health(health: HealthReport) -> None:
+    say(f"\n[bold]health[/bold] {coloured(health.overall)} at {moment(health.checked_at)}")
+    for verdict in health.services:
+        say(f"  {coloured(verdict.health):<24} {verdict.service}: {escape(verdict.reason)}")
+    for finding in health.findings:
+        say(f"  - {escape(finding)}")
+
+
+def _show_error(story: ErrorStory) -> None:
+    error = story.error
+    say(f"\n[bold]error[/bold] {error.error_id} {error.verdict.category} ({error.verdict.severity})")
+    say(f"  {escape(error.text)}")
+    for impact in story.impacts:
+        say(
+            f"  impact {impact.impact_type}, {impact.business_impact}: "
+            f"{', '.join(impact.affected_services) or 'no other service'}; "
+            f"about {impact.estimated_recovery_seconds} s to recover"
+        )
+    for execution in story.executions:
+        say(f"  tried {execution.strategy}: {escape(execution.final_status)}")
+    for ticket in story.tickets:
+        say(f"  ticket {ticket.ticket_id} {ticket.state}")
+        for number, step in enumerate(ticket.steps, start=1):
+            say(f"    {number}. {escape(step)}")
+
+
+def _what(operation: Operation) -> str:
+    """What was done, as a person calls it: going back to a release is recorded as a start of it."""
+    return "rollback" if "rollback_to" in operation.details else str(operation.operation_type)
+
+
+def _next_commands(operation: Operation) -> tuple[str, ...]:
+    name = operation.environment
+    if operation.status is OperationStatus.FAILED:
+        return (f"roas why {operation.deployment_id}", f"roas start {name}", "roas history")
+    if operation.operation_type == "stop":
+        return (f"roas start {name}", "roas history")
+    return (f"roas health {name}", f"roas collect {name}", f"roas stop {name}", "roas serve")
+
+
+def _plain(value: object) -> object:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        return [_plain(item) for item in value]
+    return value

@@ -1,0 +1,73 @@
+"""How tickets look to a person: what waits, and one of them whole."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+
+from cli.rendering.console import ago, moment, say
+from cli.rendering.why import part, shown_lines
+from core.recovery.policy import remembered
+from models.details import TicketStory
+from models.recovery import Choice, Ticket, TicketEntry, TicketState
+
+
+def show_tickets(tickets: Sequence[Ticket]) -> None:
+    """What waits for a person, in a few lines each."""
+    if not tickets:
+        say("No ticket is open.")
+    for ticket in tickets:
+        since = f"since {ago(ticket.since)}" if ticket.since else f"opened {ago(ticket.opened_at)}"
+        say(f"\n[bold]{ticket.ticket_id}[/bold] {ticket.state}  {escape(ticket.environment)}  [dim]{since}[/dim]")
+        say(f"  {escape(ticket.title)}")
+        if ticket.affected_services:
+            say(f"  affected: {', '.join(ticket.affected_services)}")
+        say(f"  next: roas ticket {ticket.ticket_id}")
+
+
+def show_ticket(story: TicketStory, ui: str) -> None:
+    """One ticket whole: what failed, what shows it, what was tried, what to type. `ui` is the address of the UI."""
+    ticket, error = story.ticket, story.error
+    say(f"\n[bold]{ticket.ticket_id}[/bold] {ticket.state}  {escape(ticket.environment)}")
+    say(f"  [bold]{escape(ticket.title)}[/bold]")
+    since = ticket.since or error.first_seen
+    say(
+        f"  [dim]since {moment(since)}, {ago(since)}; seen {error.how_often}, last {ago(error.last_seen)}; "
+        f"error {error.error_id}[/dim]"
+    )
+    if ticket.affected_services:
+        say(f"  affected: {', '.join(ticket.affected_services)}")
+    if story.first_cause or story.lines:
+        say(f"\n{part('seen', [story.first_cause], 1)[0] if story.first_cause else ''}")
+        for line in shown_lines(story.lines):
+            say(line)
+    past = [f"{moment(entry.at)} {_by(entry)}: {entry.what}" for entry in ticket.history]
+    for name, lines in (
+        ("tried", ticket.tried),
+        ("before", remembered(ticket.history)),
+        ("try", [f"{number}. {step}" for number, step in enumerate(ticket.steps, start=1)]),
+        ("history", past[-_HISTORY:]),
+    ):
+        if lines:
+            say("")
+        for line in part(name, lines, len(lines), whole=True):
+            say(line)
+    if ticket.state is TicketState.RESOLVED:
+        return
+    answers = [f"roas resolve {ticket.ticket_id} --note 'what mended it'"]
+    answers += [f"roas resolve {ticket.ticket_id} --decision {choice} --note '…'" for choice in (Choice.RETRY,)]
+    if ticket.flow_run_id:
+        answers.append(f"or Resume at {ui}/runs/flow-run/{ticket.flow_run_id}, which waits for the same answer")
+    say("")
+    for line in part("answer", answers, len(answers), whole=True):
+        say(line)
+
+
+def _by(entry: TicketEntry) -> str:
+    """Who wrote a line; a name that was claimed beside the proven one is shown with it."""
+    actor = entry.actor
+    return f"{entry.by} ({actor})" if actor.uid is not None and actor.claimed not in ("", actor.user) else entry.by
+
+
+_HISTORY = 10

@@ -1,0 +1,85 @@
+"""How an explanation looks to a person: one screen, the cause first, what to type last."""
+
+from __future__ import annotations
+
+import sys
+import textwrap
+from collections.abc import Sequence
+
+from rich.markup import escape
+
+from cli.rendering.console import ago, coloured, console, moment, say
+from core.errors.evidence import shorten
+from models.explanation import Explanation, ShownLine
+from models.operations import OperationStatus
+
+_COLOURS = {OperationStatus.FAILED: "red", OperationStatus.SUCCESS: "green"}
+_WIDEST = 100
+_SCREEN = 24
+_FEWEST_LINES, _MOST_LINES = 3, 7
+_MOST_FACTS = 3
+_MARGIN = 9
+
+
+def show_explanation(explanation: Explanation) -> None:
+    """Print an explanation on about 24 lines of 100 columns; commands are for copying, so none is cut."""
+    what = f"[bold]{explanation.operation} of {escape(explanation.environment)}[/bold] {coloured(explanation.status)}"
+    above = [
+        f"{what}  [dim]{escape(explanation.deployment_id)}, {moment(explanation.started_at)}[/dim]",
+        "",
+        *_headline(explanation),
+        *(escape(shorten(f"  - {fact}", _width())) for fact in explanation.because[:_MOST_FACTS]),
+    ]
+    below = [
+        *part("then", explanation.consequences, 2),
+        *part("changed", explanation.changed, 3),
+        *part("tried", explanation.tried, 2),
+        *part("slow", explanation.slow, 1),
+        *part("do", explanation.commands, 5, whole=True),
+    ]
+    room = _SCREEN - len(above) - len(below) - 2
+    shown = shown_lines(explanation.lines[-max(_FEWEST_LINES, min(_MOST_LINES, room)) :])
+    for line in [*above, *(["", *shown] if shown else []), *(["", *below] if below else [])]:
+        say(line)
+
+
+def _headline(explanation: Explanation) -> list[str]:
+    folded = textwrap.wrap(
+        " ".join(explanation.headline.split()),
+        _width(),
+        initial_indent="  ",
+        subsequent_indent="  ",
+        max_lines=2,
+        placeholder=" ...",
+    )
+    colour = _COLOURS.get(explanation.status, "cyan")
+    lines = [f"[bold {colour}]{escape(line)}[/bold {colour}]" for line in folded]
+    if explanation.since is not None:
+        lines.append(f"  [dim]since {moment(explanation.since)}, {ago(explanation.since)}[/dim]")
+    return lines
+
+
+def shown_lines(lines: Sequence[ShownLine]) -> list[str]:
+    """The lines that show a cause: when, who, what."""
+    names = max((len(line.service) for line in lines), default=0)
+    found = []
+    for line in lines:
+        at = f"{line.at:%H:%M:%S}" if line.at else " " * 8
+        said = line.text if line.source == "log" else f"({line.source}) {line.text}"
+        found.append(f"  [dim]{at} {line.service:<{names}} |[/dim] {escape(shorten(said, _width() - names - 14))}")
+    return found
+
+
+def part(name: str, sentences: Sequence[str], most: int, *, whole: bool = False) -> list[str]:
+    """A part of the screen: its name in the margin, a sentence a line."""
+    shown = [sentence if whole else shorten(sentence, _width() - _MARGIN) for sentence in sentences[:most]]
+    margins = [f"[bold]{name:<8}[/bold]", *[" " * 8] * most]
+    lines = [f"{margin} {escape(sentence)}" for margin, sentence in zip(margins, shown, strict=False)]
+    if len(sentences) > most:
+        lines.append(f"{' ' * 8} [dim]and {len(sentences) - most} more (--json shows all)[/dim]")
+    return lines
+
+
+def _width() -> int:
+    # Into a file or a pipe nothing says how wide the reader's screen is.
+    return min(_WIDEST, console.width) if sys.stdout.isatty() else _WIDEST

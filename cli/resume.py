@@ -1,0 +1,60 @@
+"""`roas resume`: go on with an operation whose runner died."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from cli.options import as_json
+from cli.run_flow import run_flow, show_operation
+from models.failures import BadInputError, EnvironmentBusyError
+
+
+def register(group: click.Group) -> None:
+    """Add the command of this module to `roas`."""
+    group.add_command(resume)
+
+
+@click.command()
+@click.argument("deployment_id")
+@as_json
+def resume(deployment_id: str, json_wanted: bool) -> None:
+    """Go on with an operation whose runner died, from the last step it finished. Its first letters are enough."""
+    from core.deployment.interruption import was_interrupted
+    from models.operations import Operation
+    from tasks.runtime.stores import open_stores
+
+    operation: Operation = open_stores().deployments.get(deployment_id)
+    if operation.ended_at is not None and not was_interrupted(operation):
+        raise BadInputError(
+            f"Deployment {operation.deployment_id} was not interrupted, it has ended: {operation.status};",
+            advice=f"a new one begins afresh: roas {operation.operation_type} {operation.environment}.",
+        )
+    asked: dict[str, Any] = operation.details.get("asked") or {}
+    if not asked:
+        raise BadInputError(
+            f"What was asked of {operation.deployment_id} was not recorded, so it cannot go on;",
+            advice=f"begin afresh: roas {operation.operation_type} {operation.environment}.",
+        )
+
+    async def run() -> Any:
+        from flows.runtime.registry import FLOWS
+
+        flow: Callable[..., Any] = next(one for one in FLOWS.values() if one.name == asked["flow"])
+        state = await flow(
+            **asked["parameters"],
+            asked_by="roas resume",
+            deployment_id=operation.deployment_id,
+            return_state=True,
+        )
+        return state, await state.result(raise_on_failure=False)
+
+    state, result = run_flow(run, quiet=json_wanted)
+    if isinstance(result, BadInputError | EnvironmentBusyError):
+        raise result
+    show_operation(operation.deployment_id, json_wanted)
+    if not state.is_completed():
+        sys.exit(1)

@@ -1,0 +1,138 @@
+"""How `roas` commands run a flow and show an answer."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+from models.failures import BadInputError, RoasError
+from models.settings import current_settings
+
+
+def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False) -> Any:
+    """Run a flow on the API that is there, with our own log on the terminal and the engine's kept off it."""
+    import asyncio
+
+    from flows.runtime.embedded import START_WITHIN, prefect_api, wait_for_api
+    from flows.runtime.terminal import narrate
+
+    settings = current_settings()
+    _check_api_url()
+    with prefect_api(settings) as patience:
+        if not quiet:
+            narrate("preparing the engine")
+        if patience < START_WITHIN:
+            # The import gives a server of ours time to start; one that is away is reported without it.
+            wait_for_api(patience)
+        _import_flows()
+        wait_for_api(patience)
+        from flows.runtime.terminal import send_log, speak_plainly
+
+        with speak_plainly(quiet=quiet), _failures_of_the_api():
+            try:
+                return asyncio.run(run())
+            finally:
+                send_log()
+
+
+def _check_api_url() -> None:
+    """Refuse a PREFECT_API_URL that nothing can answer at, before anything waits for an answer.
+
+    Raises:
+        BadInputError: It is no http address, or has a password in it.
+    """
+    url = os.environ.get("PREFECT_API_URL", "")
+    try:
+        parts = urlsplit(url)
+        # Reading the port checks it; a host name that cannot be looked up fails to encode.
+        usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        (parts.hostname or "").encode("idna")
+    except ValueError:
+        usable = False
+    if url and not (usable and url.isascii() and url.isprintable() and " " not in url):
+        # The address is not repeated: a password may be part of it.
+        raise BadInputError(
+            "PREFECT_API_URL is not the address of a Prefect API;", advice="give one like http://127.0.0.1:4200/api."
+        )
+    if "@" in parts.netloc:
+        raise BadInputError(
+            "PREFECT_API_URL holds a user or a password;",
+            advice="take them out, and set PREFECT_API_AUTH_STRING=USER:PASSWORD.",
+        )
+
+
+def _import_flows() -> None:
+    """Import the flows, and with them the engine, while the temporary server starts.
+
+    Raises:
+        BadInputError: One of Prefect's own settings cannot be used.
+    """
+    from pydantic import ValidationError
+
+    try:
+        import flows.runtime.registry  # noqa: F401
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False)[0]
+        raise BadInputError(
+            f"A setting of Prefect cannot be used, {'.'.join(map(str, found['loc']))}: {found['msg']};",
+            advice="correct the PREFECT_ variable or the profile it comes from.",
+        ) from error
+
+
+@contextmanager
+def _failures_of_the_api() -> Iterator[None]:
+    """Name the Prefect API where it goes away, or refuses something, in the middle of a run."""
+    from httpx import HTTPStatusError, TransportError
+    from packaging.version import InvalidVersion
+
+    try:
+        yield
+    except HTTPStatusError as error:
+        raise RoasError(
+            f"Prefect API at {_api()} answered {error.response.status_code} {error.response.reason_phrase} to "
+            f"{error.request.method} {error.request.url.path};",
+            advice="does it know this user (PREFECT_API_AUTH_STRING), and is it of the same version?",
+        ) from error
+    except InvalidVersion as error:
+        raise RoasError(
+            f"What answers at {_api()} is no Prefect API: {error};", advice="correct PREFECT_API_URL."
+        ) from error
+    except TransportError as error:
+        raise _went_away(str(error) or type(error).__name__) from error
+    except RuntimeError as error:
+        if not str(error).startswith("Failed to reach API"):
+            raise
+        raise _went_away(str(error.__cause__ or "")) from error
+
+
+def _went_away(cause: str) -> RoasError:
+    return RoasError(
+        f"Prefect API at {_api()} stopped answering{f' ({cause})' if cause else ''};",
+        advice="does its server still run? `roas status` shows what was recorded.",
+    )
+
+
+def _api() -> str:
+    parts = urlsplit(os.environ.get("PREFECT_API_URL", ""))
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
+
+
+def show_operation(deployment_id: str, json_wanted: bool) -> None:
+    """Show an operation's record, as it stands in the stores."""
+    from cli.rendering.results import show_deployment
+    from tasks.reporting.read import read_deployment
+
+    show_answer(read_deployment(deployment_id), json_wanted, show_deployment)
+
+
+def show_answer(value: Any, json_wanted: bool, for_people: Callable[[Any], None]) -> None:
+    """Show a value: to a person, or to a program as JSON."""
+    if json_wanted:
+        from cli.rendering.results import print_json
+
+        print_json(value)
+    else:
+        for_people(value)

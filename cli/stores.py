@@ -1,0 +1,207 @@
+"""`roas` commands for the stores themselves: check, back up, restore, look into archives."""
+
+from __future__ import annotations
+
+import csv
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+
+from cli.options import as_json
+from core.common.safe_text import printable
+from flows.runtime.terminal import echo, echo_json
+from models.failures import BadInputError, RoasError
+from models.maintenance import ArchiveFile
+from models.settings import current_settings
+
+
+def register(group: click.Group) -> None:
+    """Add the commands of this module to `roas`."""
+    for command in (backup, restore, stores, archive):
+        group.add_command(command)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+@as_json
+def backup(folder: Path, json_wanted: bool) -> None:
+    """Copy the three stores and the archives into FOLDER, consistent with each other, while all runs."""
+    from adapters.stores.backup import backup as copy
+    from cli.rendering.results import print_json
+    from tasks.runtime.stores import open_stores
+
+    try:
+        made = copy(open_stores(), folder, datetime.now(UTC), _tell)
+    except OSError as error:
+        raise RoasError(
+            f"No backup can be written to {folder}: {error.strerror};", advice="give a folder this user may write to."
+        ) from error
+    if json_wanted:
+        print_json(made)
+        return
+    sizes = ", ".join(f"{name} {size:,} bytes" for name, size in made.files.items())
+    echo(f"{made.folder} holds a backup, read back and whole: {sizes}; `roas restore {folder}` puts it back")
+
+
+@click.command()
+@click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
+def restore(folder: Path) -> None:
+    """Verify the backup in FOLDER and put it in the stores' place; what was there is kept beside it."""
+    from adapters.stores.backup import restore as put_back
+
+    try:
+        made = put_back(current_settings(), folder, _tell)
+    except OSError as error:
+        raise RoasError(
+            f"The backup in {folder} cannot be put back: {error.strerror};", advice="check both folders."
+        ) from error
+    echo(f"the stores are those of {made.made_at:%Y-%m-%d %H:%M:%S} UTC again")
+
+
+def _tell(what: str) -> None:
+    """Say what is being done where a person reads it, and no program that reads the answer does."""
+    echo(what, err=True)
+
+
+@click.group()
+def stores() -> None:
+    """How the three stores are."""
+
+
+@stores.command()
+@as_json
+def check(json_wanted: bool) -> None:
+    """Integrity, schema, sizes, oldest rows, growth. Exit code 1 where something is wrong."""
+    from adapters.stores.check import check as look
+    from cli.rendering.results import print_json, show_store_reports
+    from tasks.runtime.stores import open_stores
+
+    reports = look(open_stores(), datetime.now(UTC), current_settings().retention)
+    if json_wanted:
+        print_json(reports)
+    else:
+        show_store_reports(reports)
+    if any(report.faults for report in reports):
+        sys.exit(1)
+
+
+@click.group()
+def archive() -> None:
+    """What the life cycle took out of the stores."""
+
+
+_OF_STORE = click.option(
+    "--store", type=click.Choice(["deployment_logs", "monitoring", "errors"]), help="Only of this store."
+)
+
+
+@archive.command("list")
+@click.argument("names", nargs=-1, metavar="[TABLE]...")
+@_OF_STORE
+@as_json
+def list_archives(names: tuple[str, ...], store: str | None, json_wanted: bool) -> None:
+    """Every archive file, or those of a TABLE: Parquet, readable by DuckDB or pandas directly."""
+    from cli.rendering.results import print_json, show_archives
+
+    found = _archives(names, store)
+    if json_wanted:
+        print_json(found)
+    else:
+        show_archives(found)
+    if any(not one.there for one in found):
+        sys.exit(1)
+
+
+@archive.command("query")
+@click.argument("name", metavar="TABLE|FILE")
+@click.option(
+    "--where", "conditions", multiple=True, help="Such as status=failed, value>90 or reason~memory; all must hold."
+)
+@click.option("--column", "columns", multiple=True, help="Only this column; may be given several times.")
+@click.option("--since", help="Only rows from this moment on (UTC), such as 2026-01-31 or 2026-01-31T12:00.")
+@click.option("--until", help="Only rows before this moment.")
+@click.option("--limit", type=click.IntRange(1, 1_000_000_000), help="So many rows at most.")
+@click.option("--format", "shape", type=click.Choice(["json", "csv"]), default="json", show_default=True)
+def query_archive(
+    name: str,
+    conditions: tuple[str, ...],
+    columns: tuple[str, ...],
+    since: str | None,
+    until: str | None,
+    limit: int | None,
+    shape: str,
+) -> None:
+    """The rows of one archive file, or of all archives of a TABLE, as JSON lines or CSV."""
+    from itertools import chain, islice
+
+    from adapters.stores.archives import archived_rows, dated_by
+    from tasks.runtime.stores import open_stores
+
+    wanted = _archives((name,), None)
+    dated = dated_by(wanted[0].table)
+    bounds = [f"{dated}{sign}{moment}" for sign, moment in ((">=", since), ("<", until)) if moment is not None]
+    if bounds and dated is None:
+        raise BadInputError(f"Rows of {wanted[0].table} have no moment;", advice="leave --since and --until out.")
+    stores = open_stores()
+    found = chain.from_iterable(
+        archived_rows(stores, one, conditions=[*conditions, *bounds], columns=columns) for one in wanted
+    )
+    _print_rows(islice(found, limit), shape)
+
+
+def _print_rows(rows: Iterable[dict[str, Any]], shape: str) -> None:
+    writer = None
+    for row in rows:
+        if shape == "json":
+            echo_json(row, default=_plain)
+            continue
+        if writer is None:
+            writer = csv.DictWriter(sys.stdout, fieldnames=list(row))
+            writer.writeheader()
+        writer.writerow(
+            {name: value if isinstance(value, int | float) else _plain(value) for name, value in row.items()}
+        )
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, datetime) else printable("" if value is None else str(value))
+
+
+@archive.command("restore")
+@click.argument("names", nargs=-1, required=True, metavar="TABLE|FILE...")
+def restore_archive(names: tuple[str, ...]) -> None:
+    """Put the rows of archives back into their stores; what is there already stays as it is."""
+    from adapters.stores.archives import owners_first
+    from adapters.stores.archives import restore_archive as put_back
+    from tasks.runtime.stores import open_stores
+
+    stores = open_stores()
+    for one in owners_first(_archives(names, None)):
+        back = put_back(stores, one)
+        echo(f"{one.path.name}: {back:,} rows are back in {one.table}, {one.rows - back:,} were there")
+    echo("They are old, so the next life cycle takes them out again; ROAS_KEEP_..._DAYS says how long rows stay.")
+
+
+def _archives(names: Sequence[str], store: str | None) -> list[ArchiveFile]:
+    """The archives of these tables and files, all where none is named."""
+    from adapters.stores.archives import archives
+    from tasks.runtime.stores import open_stores
+
+    every = archives(open_stores(), store)
+    if not names:
+        return every
+    found: dict[Path, ArchiveFile] = {}
+    for name in names:
+        mine = [one for one in every if name in (one.table, one.path.name, str(one.path))]
+        if not mine:
+            tables = sorted({one.table for one in every})
+            raise BadInputError(
+                f"There is no archive of {name};",
+                advice=f"there are archives of {', '.join(tables)}." if tables else "nothing has been archived yet.",
+            )
+        found |= {one.path: one for one in mine}
+    return list(found.values())

@@ -1,0 +1,45 @@
+"""`roas why`: the first cause of a failure, on one screen."""
+
+from __future__ import annotations
+
+import click
+
+from cli.options import as_json
+from flows.runtime.terminal import echo
+
+
+def register(group: click.Group) -> None:
+    """Add the command of this module to `roas`."""
+    group.add_command(why)
+
+
+@click.command()
+@click.argument("deployment_id", required=False, metavar="[ID|ENV]")
+@click.option("--evidence", is_flag=True, help="All that was kept: containers, logs, probe answers, events, host.")
+@as_json
+def why(deployment_id: str | None, evidence: bool, json_wanted: bool) -> None:
+    """What failed first, the lines that show it, what changed, what was tried, what to type.
+
+    The first letters of an operation's id are enough. Without one, the latest that failed; with an environment's
+    name, the latest that failed there.
+    """
+    from tasks.reporting.read import read_evidence, read_explanation
+
+    explanation = read_explanation(deployment_id)
+    if evidence:
+        from cli.rendering.results import print_json
+        from core.errors.evidence_page import page
+
+        kept = read_evidence(explanation.deployment_id)
+        if json_wanted:
+            print_json(kept)
+        else:
+            echo(page(kept) or f"No evidence was kept of {explanation.deployment_id}.")
+    elif json_wanted:
+        from cli.rendering.results import print_json
+
+        print_json(explanation)
+    else:
+        from cli.rendering.why import show_explanation
+
+        show_explanation(explanation)

@@ -1,0 +1,1 @@
+"""Statistics and text functions that several shelves use."""

@@ -1,0 +1,1 @@
+"""Decide about a deployment: validate, plan, order, verify, release, restart, stop."""

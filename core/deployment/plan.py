@@ -1,0 +1,301 @@
+"""Decisions about an application: its order, its deadlines, and how what runs differs from what is declared."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+from models.compose import (
+    Application,
+    PathLink,
+    Plan,
+    PlannedAction,
+    PlannedService,
+    ServiceDeclaration,
+)
+from models.containers import Sighting
+from models.failures import ComposeError
+
+# The engine's own values where a health check leaves them out.
+_INTERVAL = timedelta(seconds=30)
+_TIMEOUT = timedelta(seconds=30)
+_RETRIES = 3
+
+_NO_CASCADE = (2, 29, 7)
+
+_MARGIN = timedelta(seconds=10)
+_UNCHECKED = timedelta(seconds=60)
+_JOB = timedelta(minutes=5)
+
+
+JOB_RUNS_AGAIN = "it is a job, which runs at every start"
+
+
+def outline_of(application: Application) -> Application:
+    """The application as far as judging it goes: names, numbers and rules; no command, path or other free text."""
+    return Application(
+        project=application.project,
+        services={
+            name: ServiceDeclaration(
+                name=name,
+                image="",
+                depends_on=declared.depends_on,
+                restart=declared.restart,
+                replicas=declared.replicas,
+                awaited=declared.awaited,
+                one_shot=declared.one_shot,
+            )
+            for name, declared in application.services.items()
+        },
+    )
+
+
+def start_waves(application: Application) -> tuple[tuple[str, ...], ...]:
+    """Which services may start side by side, wave after wave: each after all it depends on.
+
+    Raises:
+        ComposeError: Services depend on each other in a circle.
+    """
+    needs = {name: set(needed_by(application, name)) for name in application.services}
+    waves: list[tuple[str, ...]] = []
+    while needs:
+        ready = sorted(name for name, missing in needs.items() if not missing)
+        if not ready:
+            circle = cycle(application)
+            raise ComposeError(
+                f"Services depend on each other in a circle: {' -> '.join(circle)}.",
+                advice="Take one depends_on out of the circle.",
+            )
+        waves.append(tuple(ready))
+        needs = {name: missing - set(ready) for name, missing in needs.items() if name not in ready}
+    return tuple(waves)
+
+
+def stop_waves(application: Application) -> tuple[tuple[str, ...], ...]:
+    """Which services may stop side by side: each before all it depends on.
+
+    Raises:
+        ComposeError: Services depend on each other in a circle.
+    """
+    return tuple(reversed(start_waves(application)))
+
+
+def needed_by(application: Application, service: str) -> tuple[str, ...]:
+    """What a service depends on and is part of the application, sorted: depends_on, and whose network,
+    processes or volumes it shares."""
+    declaration = application.services[service]
+    names = {*declaration.depends_on, *declaration.inside_of}
+    return tuple(sorted(names & application.services.keys()))
+
+
+def dependants_of(application: Application, service: str) -> tuple[str, ...]:
+    """Every service that depends on this one, directly or through others, sorted."""
+    found: set[str] = set()
+    waiting = [service]
+    while waiting:
+        current = waiting.pop()
+        for name in application.services:
+            if name not in found and name != service and current in needed_by(application, name):
+                found.add(name)
+                waiting.append(name)
+    return tuple(sorted(found))
+
+
+def cycle(application: Application) -> tuple[str, ...]:
+    """One circle of dependencies, its first service repeated at the end; empty where there is none."""
+    done: set[str] = set()
+
+    def follow(name: str, path: tuple[str, ...]) -> tuple[str, ...]:
+        if name in path:
+            return (*path[path.index(name) :], name)
+        if name in done:
+            return ()
+        for other in needed_by(application, name):
+            if found := follow(other, (*path, name)):
+                return found
+        done.add(name)
+        return ()
+
+    return next((found for name in sorted(application.services) if (found := follow(name, ()))), ())
+
+
+def dangling(application: Application) -> tuple[tuple[str, str], ...]:
+    """Pairs of a service and a required dependency that the application does not have."""
+    return tuple(
+        (name, other)
+        for name, declaration in sorted(application.services.items())
+        for other in sorted({*declaration.depends_on, *declaration.inside_of})
+        if other not in application.services
+        and (other in declaration.inside_of or declaration.depends_on[other].required)
+    )
+
+
+def start_deadline(declaration: ServiceDeclaration) -> timedelta:
+    """How long a service may take from its start until it is up.
+
+    With a health check: until the engine itself must have called it unhealthy, and a margin. A job that
+    is awaited gets five minutes, anything else one minute.
+    """
+    check = declaration.healthcheck
+    if check is not None and not check.disabled:
+        one_try = (check.interval or _INTERVAL) + (check.timeout or _TIMEOUT)
+        return (check.start_period or timedelta()) + (check.retries or _RETRIES) * one_try + _MARGIN
+    return _JOB if declaration.awaited else _UNCHECKED
+
+
+def critical_path(
+    ready_after: Mapping[str, timedelta], held_up_by: Mapping[str, Mapping[str, timedelta]]
+) -> tuple[PathLink, ...]:
+    """The chain of services that decided how long the whole start took, from first to last.
+
+    `ready_after` is when each service was proven or done, and `held_up_by` how long each waited for which
+    other, both counted from the start of the whole. A link's time is what the chain spent on that service.
+    """
+    if not ready_after:
+        return ()
+    chain = [max(ready_after, key=lambda name: (ready_after[name], name))]
+    reached = ready_after[chain[0]]
+    links: list[PathLink] = []
+    while True:
+        name = chain[-1]
+        waits = {other: wait for other, wait in held_up_by.get(name, {}).items() if other not in chain}
+        last = max(waits, key=lambda other: (waits[other], other), default=None)
+        from_then = waits[last] if last is not None else timedelta()
+        links.append(PathLink(service=name, took=max(timedelta(), reached - from_then)))
+        if last is None or not from_then:
+            return tuple(reversed(links))
+        chain.append(last)
+        reached = from_then
+
+
+def plan(
+    application: Application,
+    sightings: Sequence[Sighting],
+    images: Mapping[str, str] | None = None,
+    changed_files: Mapping[str, Sequence[str]] | None = None,
+    *,
+    compose_version: str = "",
+) -> Plan:
+    """What a start would do with each service, and because of which change.
+
+    `images` are the ids of the images the engine holds now, by reference; `changed_files` the mounted
+    files whose content is not what it was when the service was last proven, by service. Versions of
+    Compose before 2.29.7 replace every dependant of a container they replace.
+
+    Raises:
+        ComposeError: Services depend on each other in a circle.
+    """
+    waves = start_waves(application)
+    cascades = _version(compose_version) < _NO_CASCADE
+    decided: dict[str, PlannedService] = {}
+    for number, wave in enumerate(waves):
+        for name in wave:
+            declaration = application.services[name]
+            seen = [one for one in sightings if one.service == name and not one.one_off]
+            action, because = (
+                _replaced(declaration, seen, images or {}, decided, cascades=cascades)
+                or _restarted(declaration, seen, (changed_files or {}).get(name, ()), decided)
+                or _started(declaration, seen)
+            )
+            decided[name] = PlannedService(service=name, action=action, because=because, wave=number)
+    orphans = sorted({one.name for one in sightings if one.service not in application.services})
+    return Plan(
+        project=application.project,
+        services=tuple(decided.values()),
+        waves=waves,
+        orphans=tuple(orphans),
+    )
+
+
+def plan_id(planned: Plan) -> str:
+    """Eight hex digits that name what a plan says: two plans of one id do the same for the same reasons."""
+    lines = [f"{line.wave} {line.service} {line.action} {line.because}" for line in planned.services]
+    return hashlib.sha256("\n".join([planned.project, *lines]).encode()).hexdigest()[:8]
+
+
+def drift(planned: Plan) -> tuple[PlannedService, ...]:
+    """Where what runs is not what is declared. That a job would run again is none."""
+    return tuple(line for line in planned.changes if line.because != JOB_RUNS_AGAIN)
+
+
+def _replaced(
+    declaration: ServiceDeclaration,
+    seen: Sequence[Sighting],
+    images: Mapping[str, str],
+    decided: Mapping[str, PlannedService],
+    *,
+    cascades: bool,
+) -> tuple[PlannedAction, str] | None:
+    if not seen and not declaration.replicas:
+        return PlannedAction.KEEP, "no replica of it is declared"
+    if not seen:
+        return PlannedAction.CREATE, "it has no container"
+    wanted = declaration.config_hash
+    for one in seen:
+        if wanted and one.config_hash != wanted:
+            return PlannedAction.RECREATE, f"its configuration changed ({one.config_hash[:8]} to {wanted[:8]})"
+        image_id = images.get(declaration.image)
+        if image_id is not None and one.image_id != image_id:
+            return (
+                PlannedAction.RECREATE,
+                f"image {declaration.image} changed ({_brief_id(one.image_id)} to {_brief_id(image_id)})",
+            )
+    for other in declaration.depends_on:
+        if cascades and other in decided and decided[other].action is PlannedAction.RECREATE:
+            return PlannedAction.RECREATE, f"it depends on {other}, which is replaced, and this Compose replaces both"
+    for other in declaration.inside_of:
+        if other in decided and decided[other].action in (PlannedAction.RECREATE, PlannedAction.CREATE):
+            return PlannedAction.RECREATE, f"it lives inside {other}, which is replaced"
+    if len(seen) < declaration.replicas:
+        return PlannedAction.CREATE, f"{len(seen)} of {declaration.replicas} replicas are there"
+    if len(seen) > declaration.replicas:
+        return PlannedAction.RECREATE, f"{len(seen)} replicas are there, {declaration.replicas} are declared"
+    return None
+
+
+def _restarted(
+    declaration: ServiceDeclaration,
+    seen: Sequence[Sighting],
+    changed_files: Sequence[str],
+    decided: Mapping[str, PlannedService],
+) -> tuple[PlannedAction, str] | None:
+    running = [one for one in seen if one.up]
+    if not running:
+        return None
+    if changed_files:
+        return PlannedAction.RESTART, f"the content of {', '.join(changed_files)} changed"
+    for one in running:
+        if one.state == "restarting":
+            return PlannedAction.RESTART, f"{one.name} keeps crashing (restarted {one.restart_count} times)"
+        if one.state == "paused":
+            return PlannedAction.RESTART, f"{one.name} is paused"
+        if one.health == "unhealthy":
+            return PlannedAction.RESTART, f"{one.name} runs but is unhealthy"
+    for other, needed in declaration.depends_on.items():
+        changed = other in decided and decided[other].action in (PlannedAction.RECREATE, PlannedAction.RESTART)
+        if needed.restart and changed:
+            return PlannedAction.RESTART, f"it follows {other}, which is replaced or restarted"
+    return None
+
+
+def _started(declaration: ServiceDeclaration, seen: Sequence[Sighting]) -> tuple[PlannedAction, str]:
+    for one in seen:
+        if one.state == "created":
+            return PlannedAction.START, f"{one.name} was created and never started"
+        if one.state != "running":
+            if declaration.one_shot and one.exit_code == 0:
+                return PlannedAction.START, JOB_RUNS_AGAIN
+            return PlannedAction.START, f"{one.name} is {one.state} (exit code {one.exit_code})"
+    return PlannedAction.KEEP, "it runs as declared"
+
+
+def _version(text: str) -> tuple[int, ...]:
+    """Its numbers, such as (2, 26, 1); an unknown version is taken for a new one."""
+    found = re.match(r"v?(\d+)\.(\d+)\.(\d+)", text)
+    return tuple(map(int, found.groups())) if found else _NO_CASCADE
+
+
+def _brief_id(image_id: str) -> str:
+    return image_id.removeprefix("sha256:")[:12]

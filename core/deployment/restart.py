@@ -1,0 +1,110 @@
+"""Decisions while services are restarted: in which order, which replicas together, and who follows whom."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from core.deployment.plan import start_waves
+from core.monitoring.measurements import ILL
+from models.compose import Application, ServiceDeclaration
+from models.containers import Sighting
+from models.health import ProbeResult, ServiceHealth, ServiceVerdict
+from models.metrics import Dependency, DependencyType
+
+_PROBED = timedelta(seconds=15)
+"""How long a client usually takes to find its server again."""
+
+_LONGEST = timedelta(seconds=60)
+_INTERVAL = timedelta(seconds=30)
+_TIMEOUT = timedelta(seconds=30)
+_MARGIN = timedelta(seconds=2)
+
+
+class Answer(StrEnum):
+    """What a dependant says after what it needs was restarted."""
+
+    WELL = "well"
+    ILL = "ill"
+    SILENT = "silent"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Aftermath:
+    """How a dependant does after what it needs was restarted, and by which sign."""
+
+    answer: Answer
+    reason: str
+
+
+def roll_order(application: Application, dependencies: Iterable[Dependency]) -> tuple[str, ...]:
+    """All services, each after what it needs; side by side, those that require something go first.
+
+    What the environment adds to the Compose files counts where it makes no circle.
+
+    Raises:
+        ComposeError: Services of the Compose files depend on each other in a circle.
+    """
+    needs = [need for need in dependencies if need.depends_on in application.services]
+    requiring = {need.service for need in needs if need.dependency_type is DependencyType.REQUIRED}
+    left = [name for wave in start_waves(application) for name in sorted(wave, key=lambda n: (n not in requiring, n))]
+    order: list[str] = []
+    while left:
+        lacking = {need.service for need in needs if need.depends_on in left}
+        ready = next((name for name in left if name not in lacking), left[0])
+        left.remove(ready)
+        order.append(ready)
+    return tuple(order)
+
+
+def restarted_needs(service: str, dependencies: Iterable[Dependency], restarted: Collection[str]) -> tuple[str, ...]:
+    """What a service needs itself and was restarted: the required ones first."""
+    mine = [need for need in dependencies if need.service == service and need.depends_on in restarted]
+    mine.sort(key=lambda need: (need.dependency_type is not DependencyType.REQUIRED, need.depends_on))
+    return tuple(dict.fromkeys(need.depends_on for need in mine))
+
+
+def replica_groups(containers: Sequence[Sighting], *, serves: bool) -> tuple[tuple[Sighting, ...], ...]:
+    """Which containers of a service are restarted together, group after group.
+
+    Those that do not serve go first and together; of those that do, one at a time, so that the others serve
+    meanwhile. Where the service as a whole does not serve (`serves` False), there is nobody to spare.
+    """
+    well = [one for one in containers if one.state == "running" and one.health in (None, "healthy")]
+    ill = [one for one in containers if one not in well]
+    if not serves and not ill:
+        return (tuple(well),)
+    return (*((tuple(ill),) if ill else ()), *((one,) for one in well))
+
+
+def settle_time(declaration: ServiceDeclaration, *, probed: bool) -> timedelta:
+    """How long a dependant may take to show whether it copes: its check must have run once since then."""
+    check = declaration.healthcheck
+    if check is None or check.disabled:
+        return _PROBED if probed else timedelta()
+    once = (check.interval or _INTERVAL) + (check.timeout or _TIMEOUT) + _MARGIN
+    return min(max(once, _PROBED), _LONGEST)
+
+
+def aftermath(
+    verdict: ServiceVerdict, sightings: Sequence[Sighting], probe: ProbeResult | None, *, since: datetime
+) -> Aftermath:
+    """What a dependant shows now of the time after `since`, when what it needs was proven again.
+
+    A health check counts by its last result, if that is newer: its verdict may be as old as several intervals.
+    """
+    if verdict.health in ILL:
+        return Aftermath(answer=Answer.ILL, reason=verdict.reason)
+    checks = [one.health_log[-1] if one.health_log else None for one in sightings if one.health is not None]
+    newer = [last for last in checks if last is not None and datetime.fromisoformat(last.ended_at) > since]
+    failing = next((last for last in newer if last.exit_code != 0), None)
+    if failing is not None:
+        said = " ".join(failing.output.split())[:200] or f"exit code {failing.exit_code}"
+        return Aftermath(answer=Answer.ILL, reason=f"its own health check fails again: {said}")
+    if len(newer) < len(checks):
+        return Aftermath(answer=Answer.SILENT, reason="its own health check has not run again yet")
+    if verdict.health is ServiceHealth.HEALTHY and (checks or probe is not None):
+        return Aftermath(answer=Answer.WELL, reason=verdict.reason)
+    return Aftermath(answer=Answer.SILENT, reason=verdict.reason)

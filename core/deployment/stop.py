@@ -1,0 +1,44 @@
+"""How a stop went, in words: what was killed is told, and what a stop leaves alone is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+
+from core.deployment.verify import exit_words
+from models.compose import Application
+from models.containers import Sighting
+
+KILLED = 137
+"""The exit code of what did not end within its grace period."""
+
+
+def how_it_stopped(after: Sequence[Sighting], grace: timedelta, took: timedelta) -> str:
+    """One sentence on a service's containers after they were asked to stop.
+
+    `took` is how long the engine needed: an exit code of 137 before the grace period was over came from elsewhere.
+    """
+    killed = [one.name for one in after if one.exit_code == KILLED and took >= grace and not one.oom_killed]
+    if killed:
+        return (
+            f"{', '.join(killed)} did not end within the grace period of {grace.total_seconds():g} s and was killed "
+            f"(exit code {KILLED})"
+        )
+    ends = sorted({exit_words(one) for one in after if one.exit_code != 0})
+    return f"it ended with {'; '.join(ends)}" if ends else "it ended with exit code 0"
+
+
+def left_alone(application: Application, sightings: Iterable[Sighting]) -> dict[str, str]:
+    """The project's containers that a stop does not touch, each with why, by container."""
+    reasons = {}
+    for seen in sightings:
+        if seen.one_off:
+            reasons[seen.name] = f"a one-off container of {seen.service} (docker compose run)"
+        elif seen.service not in application.services:
+            reasons[seen.name] = f"service {seen.service} is not declared (any more)"
+    return reasons
+
+
+def returning_with_engine(application: Application) -> tuple[str, ...]:
+    """The services that the engine starts again at its own next start, stopped or not: restart "always"."""
+    return tuple(sorted(name for name, one in application.services.items() if one.restart == "always"))

@@ -1,0 +1,180 @@
+"""Decisions while an application starts: is a service up, still to be waited for, or lost, and who is to blame."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from models.compose import ServiceDeclaration
+from models.containers import Sighting
+from models.results import ServiceStart
+
+CRASHES_TOLERATED = 5
+"""Restarts by the engine during a start: a service may fall a few times until what it needs is there."""
+
+
+class Progress(StrEnum):
+    """Where a service stands while it starts."""
+
+    WAITING = "waiting"
+    UP = "up"
+    COMPLETED = "completed"
+    LOST = "lost"
+
+    @property
+    def settled(self) -> bool:
+        """True where waiting longer changes nothing by itself."""
+        return self is not Progress.WAITING
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """Where a service stands, and why."""
+
+    progress: Progress
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hold:
+    """Since when a service is up without a break; `proven` once that is long enough."""
+
+    since: datetime | None
+    restarts: int
+    proven: bool
+    reason: str
+
+
+def standing(
+    declaration: ServiceDeclaration,
+    sightings: Sequence[Sighting],
+    *,
+    asked_at: datetime,
+    restarts_before: int = 0,
+) -> Standing:
+    """Where a service stands: the worst of its containers decides.
+
+    `asked_at` is when the start began: what ended before it says nothing of this start.
+    `restarts_before` is the sum of the containers' restart counts at that moment.
+    """
+    seen = [one for one in sightings if not one.one_off]
+    if not seen:
+        return Standing(progress=Progress.WAITING, reason="it has no container yet")
+    crashes = sum(one.restart_count for one in seen) - restarts_before
+    each = [_container_standing(declaration, one, asked_at, crashes) for one in seen]
+    order = (Progress.LOST, Progress.WAITING, Progress.COMPLETED, Progress.UP)
+    return min(each, key=lambda one: order.index(one.progress))
+
+
+def to_blame(failures: Sequence[ServiceStart], required: Collection[str]) -> ServiceStart | None:
+    """The failure that a whole start is to be blamed on; None where no required service failed.
+
+    A service that was not started for want of another blames that one. `failures` are in the order they
+    happened.
+    """
+    failed = {one.service: one for one in failures}
+    for one in failures:
+        if one.service in required:
+            cause = one
+            while cause.caused_by in failed:
+                cause = failed[cause.caused_by]
+            return cause
+    return None
+
+
+def hold(
+    before: Hold | None, now: datetime, standing: Standing, sightings: Sequence[Sighting], needed: timedelta
+) -> Hold:
+    """How long a service has held since the look before; every restart or lapse begins anew."""
+    restarts = sum(one.restart_count for one in sightings)
+    if standing.progress is Progress.COMPLETED:
+        return Hold(since=now, restarts=restarts, proven=True, reason=standing.reason)
+    if standing.progress is not Progress.UP:
+        return Hold(since=None, restarts=restarts, proven=False, reason=standing.reason)
+    since = now
+    if before is not None and before.since is not None and restarts == before.restarts:
+        restarted = any(_started_since(before.since, one) for one in sightings)
+        since = now if restarted else before.since
+    held = now - since
+    if held >= needed:
+        return Hold(since=since, restarts=restarts, proven=True, reason=f"{standing.reason}, and it held")
+    left = (needed - held).total_seconds()
+    return Hold(since=since, restarts=restarts, proven=False, reason=f"{standing.reason}; to hold {left:.1f} s more")
+
+
+def exit_words(sighting: Sighting) -> str:
+    """What the end of a container says: its exit code in words, and the engine's own error."""
+    code = sighting.exit_code
+    words = f"exit code {code}"
+    if sighting.oom_killed:
+        words += ", killed for using too much memory"
+    elif code in _EXIT_CODES:
+        words += f", {_EXIT_CODES[code]}"
+    return f"{words}: {sighting.error}" if sighting.error else words
+
+
+_EXIT_CODES = {
+    125: "the engine could not start it",
+    126: "its command may not be executed",
+    127: "its command was not found",
+    134: "it aborted itself",
+    137: "killed: by a person, by the engine after its grace period, or by the kernel for memory",
+    139: "it crashed on a bad memory access",
+    143: "it ended on a request to terminate",
+}
+
+
+def _container_standing(declaration: ServiceDeclaration, one: Sighting, asked_at: datetime, crashes: int) -> Standing:
+    if one.state in ("exited", "dead"):
+        if not _started_since(asked_at, one) and not one.error:
+            return Standing(progress=Progress.WAITING, reason="it is not started yet")
+        if one.exit_code == 0 and declaration.one_shot and not one.error:
+            return Standing(progress=Progress.COMPLETED, reason="it finished with exit code 0")
+        return Standing(progress=Progress.LOST, reason=f"it ended with {exit_words(one)}")
+    if crashes > CRASHES_TOLERATED:
+        return Standing(
+            progress=Progress.LOST,
+            reason=f"it keeps crashing: restarted {crashes} times, last with {exit_words(one)}",
+        )
+    if one.state == "running":
+        return _running_standing(declaration, one)
+    if one.state == "created":
+        if one.error:
+            return Standing(progress=Progress.LOST, reason=f"it could not be started: {one.error}")
+        return Standing(progress=Progress.WAITING, reason="it is created, not started")
+    if one.state == "restarting":
+        return Standing(
+            progress=Progress.WAITING,
+            reason=f"it crashed with {exit_words(one)} and the engine starts it again",
+        )
+    if one.state == "paused":
+        return Standing(progress=Progress.WAITING, reason="it is paused")
+    return Standing(progress=Progress.LOST, reason=f"its container is {one.state}")
+
+
+def _running_standing(declaration: ServiceDeclaration, one: Sighting) -> Standing:
+    if one.health == "healthy":
+        return Standing(progress=Progress.UP, reason="its health check passes")
+    if one.health == "unhealthy":
+        return Standing(progress=Progress.LOST, reason=f"its health check fails: {_last_check(one)}")
+    if one.health == "starting" or declaration.checked:
+        last = f", last: {_last_check(one)}" if one.health_log else ""
+        return Standing(progress=Progress.WAITING, reason=f"its health check has not passed yet{last}")
+    if declaration.awaited:
+        return Standing(progress=Progress.WAITING, reason="it has not finished yet")
+    return Standing(progress=Progress.UP, reason="it runs; it has no health check")
+
+
+def _last_check(one: Sighting) -> str:
+    if not one.health_log:
+        return "no result is kept"
+    last = one.health_log[-1]
+    words = " ".join(last.output.split())
+    said = f"{words[:200]}..." if len(words) > 200 else words
+    return f"exit code {last.exit_code}{f', {said}' if said else ''}"
+
+
+def _started_since(moment: datetime, one: Sighting) -> bool:
+    return one.started_at is not None and one.started_at > moment

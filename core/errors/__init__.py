@@ -1,0 +1,1 @@
+"""Decide about errors: match, classify, impact, evidence, explain, redact."""

@@ -1,0 +1,371 @@
+"""Classification: what an error is, judged from its text and from what surrounds it.
+
+Confidence is a number from 0 to 1. The text names the cause itself: 0.9 and more; it shows a symptom many
+causes share: 0.75; only a wrapper or a bare end: 0.55; the evidence beside the text decided: 0.7 to 0.95;
+only the level of the line: 0.45; nothing is known: 0.2. A rival cause of nearly the same weight takes 0.1 away.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import lru_cache
+
+import re2
+
+from core.errors.match import CAUSE, CERTAIN, INNERMOST, SYMPTOM, TRAP, Found, PatternSet
+from core.errors.pattern_library import SHIPPED_PATTERNS
+from core.errors.templates import template_of
+from models.errors import Category, Evidence, Severity, Strategy, Verdict
+
+_SURE_FROM = 0.7
+_RIVAL_WITHIN = 10
+_MANY_RESTARTS = 3
+_FRESH_SECONDS = 900.0
+_LINES_OF_LOG = 200
+_LINES_OF_TEXT = 1_000
+
+_BEFORE, _AFTER = r"(?:^|[\s\[(|:=\"'{,*])", r"(?:[\s\])|:=\"',}/]|$)"
+_QUIET_LEVEL = re2.compile(
+    rf"(?i){_BEFORE}(?:info|debug|trace|notice|note|verbose|hint|detail|statement|system|log:|warn|warning){_AFTER}"
+    r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:info|debug|trace|notice|warn\w*)"
+    r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|warn\[|\b(?-i:[A-Z]\w*Warning): |\b(?-i:INF|WRN|DBG|TRC|WARNI) "
+    r"|(?:^|\| )(?-i:[IWDN])\d{4} \d\d:|\[(?-i:[IWD]) [\d-]{6,10} "
+)
+_LOUD_LEVEL = re2.compile(
+    rf"(?i){_BEFORE}(?:error|err|fatal|critical|crit|emerg|alert|panic|severe){_AFTER}"
+    r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:err|fatal|crit|panic)|traceback|^[ef]\d{4} \d\d:"
+    # An event of Kubernetes knows no more than normal and warning.
+    r"|\bwarning +(?:failed|backoff|unhealthy)"
+)
+_FAILURE_WORD = re2.compile(
+    r"(?i)error|fail|fatal|panic|exception|crash|abort|den(?:y|ied)|refus|invalid|can(?:no|')t|could ?n"
+    r"|not (?:found|set|exist|allow|support|permit|valid|running|respond)|missing|wrong|unexpected|kill|unable"
+    r"|timed?[ -]?out|unhealthy|lost|\b(?:is|are|went|host|instance|node) down\b|broken|reject|traceback"
+    r"|critical|firing|\bdead|corrupt|illegal"
+    r"|bad |no such|unknown|unreachable|closed|exceed|overflow|undefined|unsupported|forbidden"
+    r"|too (?:many|large|long|high|low|slow)|degraded|filling up|disappear|not healthy|file exists|stalling|out of sync"
+    r"|\bno \S+ (?:found|provided|set|given)|unauthori[sz]ed|expired|conflict"
+    r"|disconnect|\bdies\b|terminated|didn't|doesn't|stuck"
+)
+
+# The level of a line meant to inform, as loggers write it; in prose the same words mean nothing.
+_INFORMS = re2.compile(
+    r"^[^\n]{0,100}?(?:"
+    r"(?:^|[\s\[(|:,\-])(?:INFO?|DEBUG|DBG|TRACE|TRC|VERBOSE|FINE)(?:[\s\])|:/,\-]|$)"
+    r"|(?:INFO|DEBU|TRAC)\["
+    r"|[\[(<](?:info|debug|trace|I|D)[\])>]"
+    r"|(?:^|[|\]:] )(?:info|debug|trace): "
+    r"|\"s\": ?\"[ID]"
+    r")|\b(?:level|lvl|severity|log\.level|levelname)[\"']?[=:] ?[\"']?(?i:info|debug|trace)\b"
+    r"|(?:^|\| )[ID]\d{4} \d\d:|^[^\n]{0,40}\[[ID] [\d-]{6,10} "
+)
+# The kernel calls a hang information.
+_KERNEL_HANG = re2.compile(r"INFO: (?:task \S+ blocked|rcu_)")
+
+# Names that carry the word, and tell of no failure.
+_ONLY_A_NAME = re2.compile(
+    r"(?i)\berror[ _-]?(?:budget|handl\w+|pages?|log(?:s|ger|ging)?|report(?:s|er|ing)|tracking|rate|recovery)\b"
+    r"|\berrors?\.(?:html?|logs?|py|js|ts|txt|json)\b|/errors?\b|error ?document|\bon[ _-]?(?:error|fail(?:ure)?)\b"
+    r"|\bexception (?:middleware|handler|filter)s?\b|\berrors=[\w-]+"
+    r"|\"(?:get|post|put|delete|head|patch|options) [^\"]*\""
+    r"|\b\w*(?:timeout|retries|attempts)=[\w.]+|\b(?:max|allow|allowed|ignore|log|num)[_-]\w*(?:fail|error)\w*"
+    r"|--?\w*fail\w*=|\bfail(?:over|-?fast)\b"
+)
+
+# What says little of its own: facts from the engine weigh more than these words.
+_WEAK_CATEGORIES = frozenset(
+    {
+        Category.UNKNOWN,
+        Category.CONTAINER_EXITED,
+        Category.HEALTHCHECK_FAILED,
+        Category.PERFORMANCE_THRESHOLD,
+        Category.TIMEOUT,
+    }
+)
+
+# What whoever watches a service tells as information, though it is a failure.
+_TOLD_BY_A_WATCHER = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED, Category.OOM_KILLED})
+
+
+def classify(text: str, *, evidence: Evidence | None = None, patterns: PatternSet | None = None) -> Verdict:
+    """Judge an error: its category, severity, strategy and the words or facts that decided.
+
+    `patterns` are the shipped ones unless given. An automatic strategy is only a proposal: it may be tried
+    once its own precondition holds. Time is linear in the length of the text.
+    """
+    known = shipped_patterns() if patterns is None else patterns
+    verdict = _by_words(text, known)
+    if evidence is None:
+        return verdict
+    return _note_deployment(_weigh(verdict, evidence, known), evidence)
+
+
+def tells_of_failure(line: str) -> bool:
+    """Whether a line speaks of a failure, and not at a level meant for information."""
+    return not _is_quiet(line)
+
+
+@lru_cache(maxsize=1)
+def shipped_patterns() -> PatternSet:
+    """The shipped patterns, compiled once in a process."""
+    return PatternSet(SHIPPED_PATTERNS)
+
+
+def _by_words(text: str, patterns: PatternSet) -> Verdict:
+    found = _not_only_informed(text, patterns.find(text))
+    if found and (found[0].pattern.category is not Category.BENIGN or _is_benign_throughout(text, found)):
+        return _by_pattern(text, found)
+    # The level comes last: programs log harmless things as warnings and true failures as information.
+    if all(_is_quiet(line) for line in text.splitlines()[:_LINES_OF_TEXT]):
+        return Verdict(
+            category=Category.BENIGN,
+            severity=Severity.LOW,
+            strategy=Strategy.NONE,
+            confidence=0.45,
+            reason="No known cause matches, and the lines report no failure of their own.",
+            template=template_of(text),
+        )
+    return Verdict(
+        category=Category.UNKNOWN,
+        severity=Severity.MEDIUM,
+        strategy=Strategy.INVESTIGATE,
+        confidence=0.2,
+        reason="No known cause matches the text; it is grouped by its template until someone names it.",
+        template=template_of(text),
+    )
+
+
+def _not_only_informed(text: str, found: tuple[Found, ...]) -> tuple[Found, ...]:
+    """Without the errors on lines of information: what is said there the program has dealt with itself.
+
+    Except for how a service ended or how ill it is, which whoever watches it tells as information.
+    """
+    if _INFORMS.search(text) is None and "\n" not in text:
+        return found
+    kept = []
+    for match in found:
+        weak = SYMPTOM + 7 if match.pattern.category in _TOLD_BY_A_WATCHER else CERTAIN
+        if match.pattern.category is Category.BENIGN or match.pattern.priority >= weak or not _informs(text, match):
+            kept.append(match)
+    return tuple(kept)
+
+
+def _informs(text: str, match: Found) -> bool:
+    start = text.rfind("\n", 0, match.span[0]) + 1
+    end = text.find("\n", match.span[0])
+    line = text[start : len(text) if end < 0 else end]
+    informs, loud = _INFORMS.search(line), _LOUD_LEVEL.search(line)
+    return (
+        informs is not None
+        and _KERNEL_HANG.search(line) is None
+        and (loud is None or informs.end() <= loud.start() + 1)
+    )
+
+
+def _is_benign_throughout(text: str, found: tuple[Found, ...]) -> bool:
+    """Every line that tells of a failure is one that a benign pattern knows."""
+    start = 0
+    for line in text.splitlines(keepends=True)[:_LINES_OF_TEXT]:
+        end = start + len(line)
+        known = any(match.span[0] < end and start < match.span[1] for match in found)
+        if not known and not _is_quiet(line):
+            return False
+        start = end
+    return True
+
+
+def _is_quiet(line: str) -> bool:
+    """No failure is told, or the first level the line names is one for information."""
+    if _FAILURE_WORD.search(line) is None or _FAILURE_WORD.search(_ONLY_A_NAME.sub("", line)) is None:
+        return True
+    quiet, loud = _QUIET_LEVEL.search(line) or _INFORMS.search(line), _LOUD_LEVEL.search(line)
+    return quiet is not None and (loud is None or quiet.start() < loud.start())
+
+
+def _by_pattern(text: str, found: tuple[Found, ...]) -> Verdict:
+    first = found[0]
+    pattern, (start, end) = first.pattern, first.span
+    rival = next(
+        (
+            other.pattern
+            for other in found[1:]
+            if other.pattern.category is not pattern.category
+            and pattern.priority - other.pattern.priority < _RIVAL_WITHIN
+        ),
+        None,
+    )
+    words = " ".join(text[start:end].split())
+    shown = words if len(words) <= 120 else f"{words[:117]}..."
+    also = f"; {rival.category.value} ({rival.name}) was nearly as likely" if rival else ""
+    return Verdict(
+        category=pattern.category,
+        severity=pattern.severity,
+        strategy=pattern.strategy,
+        confidence=round(_confidence(pattern.priority) - (0.1 if rival else 0.0), 2),
+        reason=f'"{shown}" means {pattern.category.value} (pattern {pattern.name}){also}.',
+        pattern_name=pattern.name,
+        span=(start, end),
+        template=template_of(text),
+    )
+
+
+def _confidence(priority: int) -> float:
+    if priority >= TRAP:
+        return 0.97
+    if priority >= INNERMOST:
+        return 0.95
+    if priority >= CAUSE:
+        return 0.9
+    if priority >= SYMPTOM:
+        return 0.75
+    return 0.55
+
+
+def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdict:
+    weak = verdict.category in _WEAK_CATEGORIES or (
+        verdict.category is Category.BENIGN and verdict.confidence < _SURE_FROM
+    )
+    if evidence.oom_killed and (weak or verdict.category is Category.DEPENDENCY_REFUSED):
+        return _by_fact(
+            verdict,
+            Category.OOM_KILLED,
+            Severity.HIGH,
+            Strategy.RESTART_SERVICE,
+            0.95,
+            "The engine reports that the kernel killed the container for memory.",
+        )
+    if weak:
+        named = _named_elsewhere((*evidence.probe_outputs, *evidence.logs[-_LINES_OF_LOG:]), patterns)
+        if named is not None:
+            return replace(named, template=verdict.template)
+        verdict = _by_state(verdict, evidence)
+    if verdict.category is Category.HEALTHCHECK_FAILED and evidence.health == "starting":
+        return replace(
+            verdict,
+            severity=Severity.LOW,
+            strategy=Strategy.WAIT_AND_RETRY,
+            reason=f"{verdict.reason} Its start period has not ended yet.",
+        )
+    loops = evidence.container_state == "restarting" or evidence.restart_count >= _MANY_RESTARTS
+    if loops and verdict.category is Category.CONTAINER_EXITED and verdict.strategy.automatic:
+        # The engine is already restarting it: one more restart would add nothing.
+        return replace(
+            verdict,
+            strategy=Strategy.INVESTIGATE,
+            reason=f"{verdict.reason} It was restarted {evidence.restart_count} times without help.",
+        )
+    return verdict
+
+
+def _named_elsewhere(lines: Iterable[str], patterns: PatternSet) -> Verdict | None:
+    """The surest cause named in the logs and probe outputs, the latest of equals; None if none is sure."""
+    best: Verdict | None = None
+    for line in lines:
+        seen = _by_words(line, patterns)
+        if seen.category in _WEAK_CATEGORIES or seen.category is Category.BENIGN or seen.span is None:
+            continue
+        if best is None or seen.confidence >= best.confidence:
+            best = seen
+    if best is None:
+        return None
+    return replace(
+        best,
+        confidence=round(max(_SURE_FROM, best.confidence - 0.1), 2),
+        span=None,
+        reason=f"The log beside it says: {best.reason}",
+    )
+
+
+def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
+    if evidence.dependencies_down and verdict.category is not Category.PERFORMANCE_THRESHOLD:
+        names = ", ".join(evidence.dependencies_down)
+        return _by_fact(
+            verdict,
+            Category.DEPENDENCY_REFUSED,
+            Severity.HIGH,
+            Strategy.RESTART_DEPENDENCY_THEN_SERVICE,
+            0.8,
+            f"What it needs is down: {names}.",
+        )
+    if verdict.category is Category.CONTAINER_EXITED and _serves_nobody(evidence):
+        return _by_fact(
+            verdict,
+            Category.HEALTHCHECK_FAILED,
+            Severity.MEDIUM,
+            Strategy.RESTART_SERVICE,
+            0.7,
+            "It runs and its probe fails; what ended is the probe's command.",
+        )
+    unnamed = verdict.category in (Category.UNKNOWN, Category.BENIGN)
+    bare_end = unnamed or verdict.category is Category.CONTAINER_EXITED
+    if bare_end and evidence.exit_code in (126, 127) and evidence.container_state != "running":
+        return _by_fact(
+            verdict,
+            Category.EXEC_FORMAT_ENTRYPOINT,
+            Severity.HIGH,
+            Strategy.FIX_CONFIG,
+            0.8,
+            f"Exit code {evidence.exit_code} means that its command could not be run.",
+        )
+    if unnamed and evidence.container_state == "restarting":
+        return _by_fact(
+            verdict,
+            Category.CONTAINER_EXITED,
+            Severity.HIGH,
+            Strategy.INVESTIGATE,
+            0.75,
+            "The container ends again and again, and the engine is already restarting it.",
+        )
+    if unnamed and evidence.exit_code not in (None, 0) and evidence.container_state != "running":
+        return _by_fact(
+            verdict,
+            Category.CONTAINER_EXITED,
+            Severity.HIGH,
+            Strategy.RESTART_SERVICE,
+            0.7,
+            f"It ended with exit code {evidence.exit_code}, and no words name the cause.",
+        )
+    if unnamed and evidence.health == "unhealthy":
+        return _by_fact(
+            verdict,
+            Category.HEALTHCHECK_FAILED,
+            Severity.MEDIUM,
+            Strategy.RESTART_SERVICE,
+            0.7,
+            "Its health check fails, and no words name the cause.",
+        )
+    return verdict
+
+
+def _serves_nobody(evidence: Evidence) -> bool:
+    return evidence.container_state == "running" and not evidence.restart_count and bool(evidence.probe_outputs)
+
+
+def _by_fact(
+    verdict: Verdict,
+    category: Category,
+    severity: Severity,
+    strategy: Strategy,
+    confidence: float,
+    reason: str,
+) -> Verdict:
+    return Verdict(
+        category=category,
+        severity=severity,
+        strategy=strategy,
+        confidence=confidence,
+        reason=reason,
+        template=verdict.template,
+    )
+
+
+def _note_deployment(verdict: Verdict, evidence: Evidence) -> Verdict:
+    ago = evidence.deployed_seconds_ago
+    if ago is None or ago > _FRESH_SECONDS or verdict.category is Category.BENIGN:
+        return verdict
+    noted = replace(verdict, reason=f"{verdict.reason} A deployment ended {ago:.0f} s before it.")
+    if verdict.category is Category.CONTAINER_EXITED and verdict.strategy.automatic and evidence.restart_count:
+        # What came with the deployment ends it: the engine has tried again already.
+        return replace(noted, strategy=Strategy.INVESTIGATE)
+    return noted

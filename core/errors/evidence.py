@@ -1,0 +1,416 @@
+"""Decisions about evidence: what its signs add up to, what failed first, which lines show it, what fits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+from core.deployment.verify import exit_words
+from core.errors.classify import shipped_patterns, tells_of_failure
+from core.errors.match import GENERIC, PatternSet
+from models.containers import ContainerEvent, Sighting
+from models.errors import Category, Evidence
+from models.evidence import (
+    BUNDLE_BYTES,
+    LOG_BYTES,
+    ContainerEvidence,
+    EvidenceBundle,
+    LogExcerpt,
+    MemoryFinding,
+    MemoryGrade,
+    MemorySigns,
+    ProbeOutput,
+)
+
+LATE = datetime.max.replace(tzinfo=UTC)
+
+_KILLED = 137
+_SIGKILL = "9"
+_ENDED = frozenset({"exited", "dead", "restarting"})
+_LEADING_UP = 2
+_JUST_NOW = timedelta(seconds=15)
+_LONGEST_LINE = 400
+
+
+def grade_memory(
+    sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent] | None = None
+) -> MemoryFinding:
+    """Whether the kernel killed for memory: proven by a sign of the kernel or engine, probable by exit code alone.
+
+    Exit code 137 is SIGKILL, which the engine sends too where a stop passed its grace. So alone it says nothing,
+    unless the events reach back to the end and show that nobody asked for it.
+    """
+    limit = sighting.memory_limit_bytes
+    of = f" (limit {limit // (1024 * 1024)} MiB)" if limit else ""
+    mine = [event for event in events or () if event.container_id == sighting.container_id]
+    by = _who_says_so(sighting, signs, mine)
+    ended = sighting.state in _ENDED
+    if by and ended and sighting.exit_code == _KILLED:
+        return MemoryFinding(grade=MemoryGrade.PROVEN, sentence=f"killed for using too much memory{of}: {by}")
+    if by:
+        return MemoryFinding(
+            grade=MemoryGrade.PROVEN, sentence=f"a process in it was killed for using too much memory{of}: {by}"
+        )
+    actions = {event.action for event in mine}
+    unasked = "die" in actions and not actions & {"stop", "kill"}
+    if ended and sighting.exit_code == _KILLED and unasked:
+        return MemoryFinding(
+            grade=MemoryGrade.PROBABLE,
+            sentence=f"probably killed for using too much memory{of}: exit code 137, and nobody asked it to stop",
+        )
+    return MemoryFinding()
+
+
+def container_evidence(
+    sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent] | None = None
+) -> ContainerEvidence:
+    """What is kept of one container."""
+    ended = sighting.state in _ENDED
+    refused = sighting.state == "created" and bool(sighting.error)
+    finding = grade_memory(sighting, signs, events)
+    return ContainerEvidence(
+        service=sighting.service,
+        name=sighting.name,
+        container_id=sighting.container_id,
+        image=sighting.image,
+        state=sighting.state,
+        exit_code=sighting.exit_code if ended else None,
+        ended=_end_in_words(sighting, finding) if ended else sighting.error if refused else "",
+        memory=finding,
+        memory_signs=signs,
+        memory_limit_bytes=sighting.memory_limit_bytes,
+        restart_count=sighting.restart_count,
+        health=sighting.health,
+        started_at=sighting.started_at,
+        finished_at=sighting.finished_at,
+    )
+
+
+def first_cause(
+    service: str,
+    needs: Mapping[str, Sequence[str]],
+    containers: Sequence[ContainerEvidence],
+    logs: Sequence[LogExcerpt],
+    probes: Sequence[ProbeOutput],
+) -> tuple[str, str]:
+    """The service that failed first among a service and what it needs, and a sentence saying how.
+
+    `needs` maps a service to what it depends on. A failed dependency comes before its dependant, and of
+    several that have no failed dependency of their own the earliest counts.
+    """
+    failed = {name for name in (service, *reachable(service, needs)) if _failure(name, containers, probes)}
+    first = [name for name in failed if not failed.intersection(reachable(name, needs))]
+    if not first:
+        return service, f"{service} {_standing_words(service, containers, probes)}"
+    cause = min(first, key=lambda name: (_since(name, containers, probes) or LATE, name))
+    sentence = f"{cause} {_failure(cause, containers, probes)}"
+    if cause != service:
+        sentence += f"; {service} needs it"
+    said = best_line(cause, logs)
+    return cause, f'{sentence}; it said "{said}"' if said else sentence
+
+
+def reachable(service: str, needs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    """Everything a service depends on, directly or not, nearest first."""
+    found: list[str] = []
+    ahead = list(needs.get(service, ()))
+    while ahead:
+        name = ahead.pop(0)
+        if name not in found and name != service:
+            found.append(name)
+            ahead.extend(needs.get(name, ()))
+    return tuple(found)
+
+
+def shows_failure(bundle: EvidenceBundle) -> bool:
+    """Whether anything in a bundle says that the service or what it needs failed."""
+    return bool(_failure(bundle.cause_service, bundle.containers, bundle.probes))
+
+
+def failed_since(bundle: EvidenceBundle) -> datetime | None:
+    """When the first cause of a bundle began: with the first crash of a row; None where nothing in it tells."""
+    since = _since(bundle.cause_service, bundle.containers, bundle.probes)
+    for one in bundle.containers:
+        if one.service == bundle.cause_service and one.restart_count and one.state in _ENDED:
+            ends = [e.happened_at for e in bundle.events if e.container_id == one.container_id and e.action == "die"]
+            # Older ends belong to earlier starts: the engine counts from the last time it was asked to start it.
+            since = min([*ends[-one.restart_count - 1 :], since or LATE])
+    return since
+
+
+def best_line(service: str, logs: Sequence[LogExcerpt]) -> str | None:
+    """The one line of a service's log that says most about its failure; None where none speaks of one."""
+    lines = [without_stamp(line) for log in logs if log.service == service for line in log.lines]
+    named = _lines_named(lines, shipped_patterns(), 1)
+    if not named:
+        named = [place for place, line in enumerate(lines) if tells_of_failure(line)][-1:]
+    return shorten(lines[named[0]], 160) if named else None
+
+
+def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet | None = None) -> list[int]:
+    """Which lines of a log show a failure best, as places in it, in order; the same words count once.
+
+    Those whose words name a cause come first, then those that speak of a failure, the latest first, then what
+    leads up to them; where no line speaks of one, the last ones.
+    """
+    bare = [without_stamp(line) for line in lines]
+    latest = {text: place for place, text in enumerate(bare) if text.strip()}
+    backwards = sorted(latest.values(), reverse=True)
+    named = [latest[bare[place]] for place in _lines_named(bare, patterns or shipped_patterns(), most)]
+    chosen = list(dict.fromkeys([*named, *(place for place in backwards if tells_of_failure(bare[place]))]))
+    if not chosen:
+        return sorted(backwards[:most])
+    before = [place - step for place in chosen for step in range(1, _LEADING_UP + 1) if place >= step]
+    known = set(latest.values())
+    return sorted(list(dict.fromkeys([*chosen[:most], *(place for place in before if place in known)]))[:most])
+
+
+def without_stamp(line: str) -> str:
+    """A line of a log without the engine's time stamp before it."""
+    return line.partition(" ")[2] if stamp_of(line) is not None else line
+
+
+def stamp_of(line: str) -> datetime | None:
+    """When the engine got a line; None for a line without its stamp."""
+    word = line.partition(" ")[0]
+    if len(word) < len("2026-01-01T00:00:00Z") or word[10:11] != "T":
+        return None
+    return moment_of(word)
+
+
+def moment_of(text: str) -> datetime | None:
+    """A time as the engine prints it, to the nanosecond; None where the text is none."""
+    try:
+        return datetime.fromisoformat(text).astimezone(UTC)
+    except ValueError:
+        return None
+
+
+def shorten(text: str, most: int = _LONGEST_LINE) -> str:
+    """A text on one line, cut where it is too long."""
+    words = " ".join(text.split())
+    return words if len(words) <= most else f"{words[: most - 3]}..."
+
+
+def excerpt(service: str, container: str, text: str, lines_asked: int, most_bytes: int = LOG_BYTES) -> LogExcerpt:
+    """The end of a log, cut between lines where it is too long."""
+    lines = text.splitlines()
+    kept, room = len(lines), most_bytes
+    while kept and room >= len(lines[kept - 1].encode()) + 1:
+        kept -= 1
+        room -= len(lines[kept].encode()) + 1
+    return LogExcerpt(
+        service=service, container=container, lines=tuple(lines[kept:]), cut=kept > 0 or len(lines) >= lines_asked
+    )
+
+
+def fit(bundle: EvidenceBundle, most_bytes: int = BUNDLE_BYTES) -> EvidenceBundle:
+    """The bundle within its size: the logs of others shrink first, then its own, then old probe outputs."""
+    logs, probes, events = list(bundle.logs), list(bundle.probes), list(bundle.events)
+    over = _size(bundle) - most_bytes
+    # A quarter of each log stays at first: the ends of all tell more than the whole of one.
+    over = _shrink(logs, bundle.service, over, share=4)
+    while over > 0 and len(probes) > 2:
+        # The first answer tells when it began, the last how it ended; what lies between goes first.
+        over -= _probe_size(probes.pop(len(probes) // 2))
+    while over > 0 and events:
+        over -= _event_size(events.pop(0))
+    _shrink(logs, bundle.service, over)
+    return replace(bundle, logs=tuple(logs), probes=tuple(probes), events=tuple(events))
+
+
+def evidence_of(bundle: EvidenceBundle, *, since: datetime | None = None) -> Evidence | None:
+    """What classification weighs, from a bundle; None where the service has no container.
+
+    Of its log only what was written since that moment, to the second, and nothing where somebody killed it: what
+    it wrote before is no cause of that.
+    """
+    mine = [one for one in bundle.containers if one.service == bundle.service]
+    if not mine:
+        return None
+    worst = max(mine, key=lambda one: (one.state != "running", one.health == "unhealthy", one.restart_count))
+    written = [line for log in bundle.logs if log.container == worst.name for line in log.lines]
+    # The engine puts the time, in UTC, before each line.
+    begin = f"{since.astimezone(UTC):%Y-%m-%dT%H:%M:%S}" if since else ""
+    lines = [] if _was_killed(worst, bundle) else [line for line in written if line >= begin]
+    return Evidence(
+        exit_code=worst.exit_code,
+        oom_killed=worst.memory.grade is MemoryGrade.PROVEN and (worst.state != "running" or _fell(worst, bundle)),
+        container_state=worst.state,
+        restart_count=worst.restart_count,
+        health=worst.health,
+        logs=tuple(lines[-60:]),
+        probe_outputs=tuple(
+            probe.output
+            for probe in bundle.probes
+            if probe.service == bundle.service
+            and not (probe.ok or _was_over(probe, bundle.probes) or _came_too_late(probe, worst))
+        )[-10:],
+    )
+
+
+def _was_killed(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
+    """Whether the engine was asked to kill the container at once, and that was its last end."""
+    mine = [event for event in bundle.events if event.container_id == one.container_id]
+    ends = [event.happened_at for event in mine if event.action == "die"]
+    kills = [event for event in mine if event.action == "kill" and event.attributes.get("signal") == _SIGKILL]
+    return bool(ends) and any(abs(ends[-1] - event.happened_at) <= _JUST_NOW for event in kills)
+
+
+def _fell(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
+    """Whether a container that runs was killed for memory just now: the engine may have it back within a second."""
+    mine = [event for event in bundle.events if event.container_id == one.container_id]
+    ends = [event.happened_at for event in mine if event.action == "die"]
+    if not ends or bundle.taken_at - ends[-1] > _JUST_NOW:
+        return False
+    return any(event.action == "oom" and abs(event.happened_at - ends[-1]) <= _JUST_NOW for event in mine)
+
+
+def _was_over(probe: ProbeOutput, probes: Sequence[ProbeOutput]) -> bool:
+    """Whether the same check passed later: what refused it while it started explains no failure of today."""
+    return any(other.ok and other.source == probe.source and other.last_at > probe.last_at for other in probes)
+
+
+def _came_too_late(probe: ProbeOutput, container: ContainerEvidence) -> bool:
+    """Whether a check met a container that was just ending: what the engine says then is no cause of that end."""
+    return container.state in _ENDED and "OCI runtime exec failed" in probe.output
+
+
+def _who_says_so(sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent]) -> str:
+    """Which signs prove a kill for memory, as a list in words."""
+    says = []
+    if sighting.oom_killed:
+        says.append("the engine says so")
+    kills = sum(event.action == "oom" for event in events)
+    if kills:
+        says.append(f"the engine reported it {_times(kills)}")
+    if signs.oom_kills:
+        says.append(f"the kernel counts {signs.oom_kills}")
+    if signs.kernel_lines:
+        says.append("the kernel's log names its container")
+    return ", ".join(says)
+
+
+def _end_in_words(sighting: Sighting, finding: MemoryFinding) -> str:
+    if finding.grade is MemoryGrade.NONE or sighting.exit_code != _KILLED:
+        words = exit_words(replace(sighting, oom_killed=False))
+        return words if finding.grade is MemoryGrade.NONE else f"{words}; {finding.sentence}"
+    return f"exit code {_KILLED}, {finding.sentence}"
+
+
+def _failure(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> str:
+    """How a service failed, in words that follow its name; empty where nothing says that it did."""
+    for one in (one for one in containers if one.service == name):
+        if one.state == "created" and one.ended:
+            return f"could not be started: {shorten(one.ended)}"
+        if one.state in ("exited", "dead") and one.exit_code != 0:
+            return f"ended with {shorten(one.ended)}"
+        if one.state == "restarting" or (one.restart_count and one.state in _ENDED):
+            return f"keeps crashing, restarted {_times(one.restart_count)}, last with {shorten(one.ended)}"
+        if one.health == "unhealthy":
+            return f"fails its health check{_last_said(name, probes)}"
+        if one.memory.grade is MemoryGrade.PROVEN:
+            return f"had a process killed: {one.memory.sentence}"
+        if one.restart_count and _last_failed(name, probes):
+            return f"was restarted {_times(one.restart_count)} and does not serve{_last_said(name, probes)}"
+    if _last_failed(name, probes):
+        checking = any(one.service == name and one.health == "starting" for one in containers)
+        how = "has not passed its health check" if checking else "runs but does not serve"
+        return f"{how}{_last_said(name, probes)}"
+    return ""
+
+
+def _standing_words(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> str:
+    mine = [one for one in containers if one.service == name]
+    if not mine:
+        return "has no container"
+    ends = [one.ended for one in mine if one.state in _ENDED]
+    if ends:
+        return f"ended with {ends[0]}"
+    words = ", ".join(dict.fromkeys(f"{one.state}{f' and {one.health}' if one.health else ''}" for one in mine))
+    return f"shows no failure of its own: it was {words}"
+
+
+def _last_failed(name: str, probes: Sequence[ProbeOutput]) -> ProbeOutput | None:
+    """The latest answer that still stands and is bad. A health check that passes does not answer for a probe."""
+    mine = sorted((probe for probe in probes if probe.service == name), key=lambda probe: probe.last_at)
+    standing = {probe.source: probe for probe in mine}.values()
+    return max((probe for probe in standing if not probe.ok), key=lambda probe: probe.last_at, default=None)
+
+
+def _last_said(name: str, probes: Sequence[ProbeOutput]) -> str:
+    said = _last_failed(name, probes)
+    return f": {shorten(said.output, 160)}" if said is not None and said.output.strip() else ""
+
+
+def _since(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> datetime | None:
+    """When a service began to fail: its end, or the first of the unbroken row of failed probes before now."""
+    ends = [
+        one.finished_at
+        for one in containers
+        if one.service == name and one.finished_at is not None and one.state in _ENDED and one.exit_code != 0
+    ]
+    if ends:
+        return min(ends)
+    began: dict[str, datetime] = {}
+    for probe in sorted((probe for probe in probes if probe.service == name), key=lambda probe: probe.first_at):
+        if probe.ok:
+            began.pop(probe.source, None)
+        else:
+            began.setdefault(probe.source, probe.first_at)
+    return min(began.values(), default=None)
+
+
+def _lines_named(lines: Sequence[str], patterns: PatternSet, most: int) -> list[int]:
+    """The lines in which a pattern found a cause, the surest first."""
+    starts, at = [], 0
+    for line in lines:
+        starts.append(at)
+        at += len(line) + 1
+    found: dict[int, None] = {}
+    for match in patterns.find("\n".join(lines)):
+        if match.pattern.category is Category.BENIGN or match.pattern.priority <= GENERIC:
+            continue
+        place = max(i for i, start in enumerate(starts) if start <= match.span[0])
+        found.setdefault(place)
+        if len(found) == most:
+            break
+    return list(found)
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
+def _shrink(logs: list[LogExcerpt], service: str, over: int, share: int = 0) -> int:
+    """Cut logs from their beginnings, those of other services first; gives what is still too much."""
+    for place in sorted(range(len(logs)), key=lambda i: (logs[i].service == service, -_log_size(logs[i]))):
+        if over <= 0:
+            break
+        size = _log_size(logs[place])
+        logs[place] = _shrunk(logs[place], max(size - over, size // share if share else 0))
+        over -= size - _log_size(logs[place])
+    return over
+
+
+def _shrunk(log: LogExcerpt, room: int) -> LogExcerpt:
+    shorter = excerpt(log.service, log.container, "\n".join(log.lines), len(log.lines) + 1, room)
+    return replace(shorter, cut=log.cut or shorter.cut)
+
+
+def _size(bundle: EvidenceBundle) -> int:
+    logs, probes = sum(map(_log_size, bundle.logs)), sum(map(_probe_size, bundle.probes))
+    return logs + probes + sum(map(_event_size, bundle.events))
+
+
+def _log_size(log: LogExcerpt) -> int:
+    return sum(len(line.encode()) + 1 for line in log.lines)
+
+
+def _probe_size(probe: ProbeOutput) -> int:
+    return len(probe.output.encode()) + 100
+
+
+def _event_size(event: ContainerEvent) -> int:
+    return 200 + sum(len(key) + len(str(value)) for key, value in event.attributes.items())

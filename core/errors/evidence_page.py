@@ -1,0 +1,88 @@
+"""Evidence as a page of Markdown, for the run that took it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+
+from core.errors.evidence import shorten
+from models.evidence import ContainerEvidence, EvidenceBundle, LogExcerpt, ProbeOutput
+
+_LINES = 60
+_ANSWERS = 20
+_EVENTS = 30
+
+
+def page(bundles: Sequence[EvidenceBundle]) -> str:
+    """One page of all bundles taken together; logs, answers and events are cut to their ends."""
+    return "\n\n".join(_bundle(bundle) for bundle in bundles)
+
+
+def _bundle(bundle: EvidenceBundle) -> str:
+    parts = [
+        f"# {_plain(bundle.service)}",
+        f"**{_plain(bundle.first_cause)}**",
+        f"Taken {_moment(bundle.taken_at)} as {bundle.bundle_id}: {_plain(bundle.reason)}",
+        _table(
+            ("container", "state", "ended", "health", "restarts", "started", "finished"),
+            [_container_row(one) for one in bundle.containers],
+        ),
+        *(_log(log) for log in bundle.logs if log.lines),
+    ]
+    if bundle.probes:
+        parts.append("## Health checks and probes")
+        parts.append(
+            _table(("at", "service", "by", "answer", "times"), [_probe_row(one) for one in bundle.probes[-_ANSWERS:]])
+        )
+    if bundle.events:
+        parts.append("## Events of the engine")
+        rows = [(_moment(one.happened_at), one.service, one.action) for one in bundle.events[-_EVENTS:]]
+        parts.append(_table(("at", "service", "event"), rows))
+    if bundle.host is not None:
+        host = bundle.host
+        parts.append(
+            f"Host: load {host.load_1m:.2f} on {host.cpus} cores, memory {host.memory_percent:.0f} % in use, "
+            f"disk {host.disk_percent:.0f} % in use."
+        )
+    parts += [f"Missing: {_plain(what)}" for what in bundle.missing]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _container_row(one: ContainerEvidence) -> tuple[str, ...]:
+    return (
+        one.name,
+        one.state,
+        one.ended or one.memory.sentence,
+        one.health or "",
+        str(one.restart_count),
+        _moment(one.started_at),
+        _moment(one.finished_at),
+    )
+
+
+def _probe_row(one: ProbeOutput) -> tuple[str, ...]:
+    return (_moment(one.first_at), one.service, one.source, shorten(one.output) or "passed", str(one.times))
+
+
+def _log(log: LogExcerpt) -> str:
+    lines = "\n".join(log.lines[-_LINES:])
+    longest = max((len(run) for run in re.findall(r"`+", lines)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return f"## Log of {_plain(log.container)}\n\n{fence}text\n{lines}\n{fence}"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    if not rows:
+        return ""
+    lines = [head, ["---"] * len(head), *([_plain(cell) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _plain(text: str) -> str:
+    """Text that neither breaks a table nor is taken for markup."""
+    return re.sub(r"([\\`*\[\]<>|#])", r"\\\1", " ".join(text.split()))
+
+
+def _moment(at: datetime | None) -> str:
+    return "" if at is None else f"{at:%Y-%m-%d %H:%M:%S}"

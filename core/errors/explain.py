@@ -1,0 +1,319 @@
+"""Why an operation ended as it did: the first cause, not what followed from it, and what shows it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from core.errors.evidence import (
+    LATE,
+    failed_since,
+    shorten,
+    shows_failure,
+    stamp_of,
+    telling_lines,
+    without_stamp,
+)
+from models.errors import Category, RecordedError
+from models.evidence import EvidenceBundle, MemoryGrade, Occasion
+from models.explanation import Explanation, ShownLine
+from models.operations import Operation, OperationStatus, StateChange
+from models.recovery import RecoveryExecution, Ticket, TicketState
+from models.validation import CheckSeverity, ValidationResult
+
+_LOG_LINES = 6
+_ANSWERS = 2
+_MOST_STEPS = 3
+_MOST_WARNINGS = 2
+_ENGINE_AWAY = "the engine went away meanwhile"
+"""How a start says that what ended may have ended with the engine."""
+_OF_NO_SERVICE = frozenset({"interpolation", "disk"})
+_SAY_NOTHING_MORE = frozenset({Category.UNKNOWN, Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED})
+_LOOKS_AT_CONTAINERS = re.compile(r"docker\b.*\b(logs|inspect|ps|exec|stats|top|restart)\b")
+
+
+def explain(
+    operation: Operation,
+    *,
+    validation: ValidationResult | None = None,
+    changes: Sequence[StateChange] = (),
+    errors: Sequence[RecordedError] = (),
+    bundles: Sequence[EvidenceBundle] = (),
+    tickets: Sequence[Ticket] = (),
+    executions: Sequence[RecoveryExecution] = (),
+    release_changes: tuple[str, ...] = (),
+) -> Explanation:
+    """Explain one operation from all that is recorded of it.
+
+    `release_changes` are sentences on what differs from the last proven release.
+    """
+    if operation.status is not OperationStatus.FAILED:
+        return _not_failed(operation, changes, release_changes)
+    tried = _tried(operation, executions)
+    if operation.details.get("interrupted"):
+        return _explanation(
+            operation,
+            headline=f"It was {operation.details['interrupted']}",
+            since=operation.ended_at,
+            changed=release_changes,
+            tried=tried,
+            commands=(
+                f"roas resume {operation.deployment_id}",
+                f"roas {_command(operation)} {operation.environment}",
+            ),
+        )
+    if validation is not None and not validation.passed:
+        return _stopped_by_validation(operation, validation, release_changes)
+    bundle = _first_bundle(operation, changes, errors, bundles)
+    failed = _failed_changes(changes)
+    reason = str(operation.details.get("reason") or "no reason is recorded")
+    named = _blamed(errors, failed)
+    shown = bundle is not None and shows_failure(bundle)
+    service = bundle.cause_service if bundle is not None and shown else named
+    since = failed_since(bundle) if bundle is not None and shown else None
+    headline = bundle.first_cause if bundle is not None and shown else reason
+    if shown and _ENGINE_AWAY in reason:
+        headline = f"The engine went away during it: {headline}"
+    return _explanation(
+        operation,
+        headline=headline,
+        service=service,
+        since=since or next((one.changed_at for one in failed if one.service == service), operation.ended_at),
+        because=(*_facts(bundle, service), *_warned(validation, service), *_verdicts(errors)),
+        lines=lines_that_show(bundle, service),
+        consequences=_consequences(reason, service, named, failed, said=shown),
+        changed=release_changes,
+        tried=tried,
+        commands=_commands(operation, tickets, bundles),
+        evidence=tuple(one.bundle_id for one in bundles),
+    )
+
+
+def _not_failed(operation: Operation, changes: Sequence[StateChange], release_changes: tuple[str, ...]) -> Explanation:
+    if operation.status is not OperationStatus.SUCCESS:
+        return _explanation(
+            operation,
+            headline=f"It has not ended: it is {operation.status}.",
+            changed=release_changes,
+            commands=(f"roas show {operation.deployment_id}",),
+        )
+    took = operation.duration
+    after = "" if took is None else f" after {took.total_seconds():.1f} s"
+    health = operation.details.get("health")
+    return _explanation(
+        operation,
+        headline=f"Nothing failed: it succeeded{after}{f', and the whole was {health}' if health else ''}.",
+        consequences=tuple(
+            f"{one.service} failed, and is not required: {one.reason}" for one in _failed_changes(changes)
+        ),
+        changed=release_changes,
+        slow=_slow(operation, changes),
+        commands=(f"roas health {operation.environment}",),
+    )
+
+
+def _stopped_by_validation(
+    operation: Operation, validation: ValidationResult, release_changes: tuple[str, ...]
+) -> Explanation:
+    first, *others = validation.critical
+    fixes = [check.fix for check in validation.critical if check.fix]
+    return _explanation(
+        operation,
+        headline=f"Validation stopped it before anything was touched: {first.finding}",
+        service=first.subject,
+        since=validation.validated_at,
+        because=tuple(f"check {check.name}: {check.finding}" for check in others),
+        changed=release_changes,
+        commands=(
+            *dict.fromkeys(fixes),
+            f"roas validate {operation.environment}",
+            f"roas {_command(operation)} {operation.environment}",
+        ),
+    )
+
+
+def _explanation(
+    operation: Operation,
+    *,
+    headline: str,
+    service: str | None = None,
+    since: datetime | None = None,
+    because: tuple[str, ...] = (),
+    lines: tuple[ShownLine, ...] = (),
+    consequences: tuple[str, ...] = (),
+    changed: tuple[str, ...] = (),
+    tried: tuple[str, ...] = (),
+    commands: tuple[str, ...] = (),
+    slow: tuple[str, ...] = (),
+    evidence: tuple[str, ...] = (),
+) -> Explanation:
+    return Explanation(
+        deployment_id=operation.deployment_id,
+        environment=operation.environment,
+        operation=str(operation.operation_type),
+        status=operation.status,
+        headline=headline,
+        started_at=operation.started_at,
+        service=service,
+        since=since,
+        because=because,
+        lines=lines,
+        consequences=consequences,
+        changed=changed,
+        tried=tried,
+        commands=commands,
+        slow=slow,
+        evidence=evidence,
+    )
+
+
+def _failed_changes(changes: Iterable[StateChange]) -> list[StateChange]:
+    return sorted((one for one in changes if one.new_state == "failed"), key=lambda one: one.changed_at)
+
+
+def _blamed(errors: Sequence[RecordedError], failed: Sequence[StateChange]) -> str | None:
+    """The service the operation itself named; else the first that failed."""
+    named = [error.service for error in errors if error.service is not None]
+    return next(iter([*named, *(one.service for one in failed)]), None)
+
+
+def _first_bundle(
+    operation: Operation,
+    changes: Sequence[StateChange],
+    errors: Sequence[RecordedError],
+    bundles: Sequence[EvidenceBundle],
+) -> EvidenceBundle | None:
+    """The evidence of what failed first: of the service that is blamed, else of the earliest cause."""
+    of_failures = [one for one in bundles if one.occasion is Occasion.FAILURE]
+    named = _blamed(errors, _failed_changes(changes))
+    mine = [one for one in of_failures if one.service == named]
+    if mine:
+        return mine[0]
+    return min(
+        of_failures,
+        key=lambda one: (not shows_failure(one), failed_since(one) or LATE, one.taken_at),
+        default=None,
+    )
+
+
+def _facts(bundle: EvidenceBundle | None, service: str | None) -> tuple[str, ...]:
+    """What is known of the containers beyond the headline: what memory says, how often it was restarted."""
+    if bundle is None:
+        return ()
+    found = []
+    for one in (one for one in bundle.containers if one.service == service):
+        if one.memory.grade is not MemoryGrade.NONE and one.memory.sentence not in bundle.first_cause:
+            found.append(f"{one.name}: {one.memory.sentence}")
+        if one.restart_count and "restarted" not in bundle.first_cause:
+            found.append(f"{one.name} was restarted {one.restart_count} times by the engine")
+    host = bundle.host
+    if host is not None and host.memory_percent > 95:
+        found.append(f"the host's memory was {host.memory_percent:.0f} % in use")
+    if host is not None and host.disk_percent > 95:
+        found.append(f"the disk was {host.disk_percent:.0f} % in use")
+    return tuple(found)
+
+
+def _warned(validation: ValidationResult | None, service: str | None) -> tuple[str, ...]:
+    """What validation had warned of before, of this service or of a variable: often the cause behind the cause."""
+    if validation is None:
+        return ()
+    warned = [
+        check.finding
+        for check in validation.failed
+        if check.severity is CheckSeverity.WARNING
+        and (check.name in _OF_NO_SERVICE or (service is not None and check.subject == service))
+    ]
+    return tuple(f"validation had warned: {finding}" for finding in warned[:_MOST_WARNINGS])
+
+
+def _verdicts(errors: Sequence[RecordedError]) -> tuple[str, ...]:
+    """What the error was judged to be, where that says more than how it ended."""
+    telling = [one.verdict for one in errors if one.verdict.category not in _SAY_NOTHING_MORE]
+    return tuple(f"judged {one.category}: {shorten(one.reason, 200)}" for one in telling[:1])
+
+
+def lines_that_show(bundle: EvidenceBundle | None, service: str | None) -> tuple[ShownLine, ...]:
+    """The lines of the cause's log that show it best, and the last answers of its checks, by time."""
+    if bundle is None:
+        return ()
+    found: list[ShownLine] = []
+    for log in [log for log in bundle.logs if log.service == service][:1]:
+        for place in telling_lines(log.lines, _LOG_LINES):
+            line = log.lines[place]
+            found.append(
+                ShownLine(service=log.service, source="log", text=without_stamp(line).rstrip(), at=stamp_of(line))
+            )
+    answers = [one for one in bundle.probes if one.service == service and not one.ok]
+    for answer in answers[-_ANSWERS:]:
+        again = f" ({answer.times} times)" if answer.times > 1 else ""
+        source = answer.source.partition(" of ")[0]
+        found.append(
+            ShownLine(
+                service=answer.service, source=source, text=f"{shorten(answer.output)}{again}", at=answer.first_at
+            )
+        )
+    return tuple(sorted(found, key=lambda line: line.at or LATE))
+
+
+def _consequences(
+    reason: str, service: str | None, named: str | None, failed: Sequence[StateChange], *, said: bool
+) -> tuple[str, ...]:
+    """What followed from the first cause: what the operation gave as its reason, and who else failed."""
+    others = [one for one in failed if one.service not in (service, named)]
+    return (
+        *((reason,) if said and service != named else ()),
+        *(f"{one.service}: {one.reason.removeprefix(f'{one.service}: ')}" for one in others),
+    )
+
+
+def _tried(operation: Operation, executions: Sequence[RecoveryExecution]) -> tuple[str, ...]:
+    details = operation.details
+    found = []
+    if details.get("undone"):
+        found.append(str(details["undone"]))
+    elif details.get("rolled_back_to"):
+        found.append(f"rolled back to release {details['rolled_back_to']}")
+    if details.get("undo_failed"):
+        found.append(f"undoing failed: {details['undo_failed']}")
+    found += [f"{one.strategy}: {one.final_status}" for one in executions]
+    return tuple(found)
+
+
+def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence[EvidenceBundle]) -> tuple[str, ...]:
+    """What to type: the operation's own advice, then the steps of the ticket where there is one."""
+    waiting = [one for one in tickets if one.state is not TicketState.RESOLVED]
+    advice = str(operation.details.get("advice") or "")
+    steps = [step for step in (waiting[0].steps if waiting else ()) if _typed(step) not in advice]
+    found = [advice, *steps] if advice else steps
+    if operation.details.get("undone"):
+        # The containers that failed are gone: what would look at them looks at others, or at nothing.
+        found = [step for step in found if _LOOKS_AT_CONTAINERS.search(step) is None]
+    kept = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
+    return (
+        *((kept,) if bundles else ()),
+        *found[:_MOST_STEPS],
+        f"roas {_command(operation)} {operation.environment}",
+        *((f"roas resolve {waiting[0].ticket_id} --note 'what mended it'",) if waiting else ()),
+    )
+
+
+def _typed(step: str) -> str:
+    """The command of a step that says what it is for before it, without how much of a log it shows."""
+    return step.partition(": ")[2].replace(" --tail 100", "") or step
+
+
+def _command(operation: Operation) -> str:
+    return "health" if operation.operation_type == "health_check" else str(operation.operation_type)
+
+
+def _slow(operation: Operation, changes: Sequence[StateChange]) -> tuple[str, ...]:
+    """Where the time went: the chain of services that the whole waited for, else the slowest service."""
+    path = operation.details.get("critical_path") or ()
+    links = [f"{service} {float(seconds):.1f} s" for service, seconds in path]
+    if links:
+        return (f"the whole waited for {', then '.join(links)}",)
+    took = [(float(one.details.get("took_seconds") or 0), one.service) for one in changes]
+    slowest = max(took, default=None)
+    return () if slowest is None or not slowest[0] else (f"{slowest[1]} took longest: {slowest[0]:.1f} s",)

@@ -1,0 +1,166 @@
+"""Patterns: named regular expressions, matched all at once in time linear in the text.
+
+Precedence is a number. The causes that decide a recovery stand high, the wrappers around them low, so the
+inner-most named cause wins however many wrappers carry it. Between equals the one that needs a person wins,
+since nothing may be done automatically that one cause forbids; then the later words: programs append the
+cause to what they were doing. A benign pattern excuses weaker words on its own lines only, since
+a harmless notice beside a real error must not hide it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import re2
+
+from models.errors import Category, Pattern
+from models.failures import BadInputError
+
+CERTAIN = 95
+"""Words that settle the matter whatever else the line says."""
+TRAP = 85
+"""A cause that borrows the words of another one: `No space left on device` about watchers."""
+INNERMOST = 75
+"""A cause often found inside the wrappers of other causes."""
+CAUSE = 60
+"""A cause that names itself."""
+SYMPTOM = 45
+"""Words many causes share: refused, timed out, permission denied."""
+WRAPPER = 30
+"""What a program says around the cause."""
+GENERIC = 15
+"""An end without any cause: it exited, it is unhealthy."""
+
+_MATCHES_PER_PATTERN = 16
+_LONGEST_REGEX = 2_000
+_WIDEST_PROGRAM = 20_000
+
+
+class BadPatternError(BadInputError):
+    """A pattern's regular expression cannot be used."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """A pattern and the words it matched, as start and end in the text."""
+
+    pattern: Pattern
+    span: tuple[int, int]
+
+
+class PatternSet:
+    """Many patterns, compiled once; disabled ones are left out.
+
+    The words every pattern needs are looked for in one pass; only patterns whose words are present are tried
+    themselves. Both passes are linear in the length of the text, whatever the patterns say. Letter case
+    does not matter unless a pattern says `(?-i)`.
+
+    Raises BadPatternError for a regular expression that does not compile.
+    """
+
+    def __init__(self, patterns: Sequence[Pattern]) -> None:
+        self.patterns = tuple(pattern for pattern in patterns if pattern.enabled)
+        self._compiled = [_compile(pattern) for pattern in self.patterns]
+        self._filter = re2.Filter()
+        for pattern in self.patterns:
+            self._filter.Add(pattern.regex, _options())
+        if self.patterns:
+            self._filter.Compile()
+
+    def script_of(self, name: str | None) -> str | None:
+        """The recovery script that a pattern names; None where it names none."""
+        return next((one.recovery_script for one in self.patterns if one.name == name), None)
+
+    def find(self, text: str) -> tuple[Found, ...]:
+        """Every match that is not excused by a benign one on its line; the deciding one first."""
+        data = text.encode("utf-8", "replace")
+        matches = [(self.patterns[index], span) for index, span in self._matches(data)]
+        excused = [
+            (_lines_around(data, span), pattern.priority)
+            for pattern, span in matches
+            if pattern.category is Category.BENIGN
+        ]
+        standing = [
+            (pattern, span)
+            for pattern, span in matches
+            if pattern.category is Category.BENIGN
+            or not any(start <= span[0] < end and pattern.priority < priority for (start, end), priority in excused)
+        ]
+        # An error that stands outranks a benign notice: had they shared a line, one alone would stand.
+        standing.sort(
+            key=lambda match: (
+                match[0].category is Category.BENIGN,
+                -match[0].priority,
+                match[0].strategy.automatic,
+                -match[1][1],
+            )
+        )
+        return tuple(Found(pattern=pattern, span=_in_characters(data, span)) for pattern, span in standing)
+
+    def _matches(self, data: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
+        if not self.patterns:
+            return
+        for index in self._filter.Match(data, True) or ():
+            for count, match in enumerate(self._compiled[index].finditer(data)):
+                if count == _MATCHES_PER_PATTERN:
+                    break
+                yield index, match.span()
+
+
+def check_pattern(pattern: Pattern, benign_lines: Sequence[str]) -> tuple[str, ...]:
+    """What speaks against taking a person's pattern, as sentences; nothing if it may be taken.
+
+    `benign_lines` are lines known to be harmless: a pattern that matches one would raise false errors, so
+    only a benign pattern may.
+    """
+    if len(pattern.regex) > _LONGEST_REGEX:
+        return (f"The expression has {len(pattern.regex)} characters; {_LONGEST_REGEX} is the most.",)
+    try:
+        compiled = _compile(pattern)
+    except BadPatternError as error:
+        return (str(error),)
+    complaints = []
+    if compiled.programsize > _WIDEST_PROGRAM:
+        complaints.append("The expression repeats too much to be matched quickly; use smaller counts.")
+    if compiled.search(b"") is not None:
+        complaints.append("The expression matches an empty text, so it would match every line.")
+    elif pattern.category is not Category.BENIGN:
+        complaints.extend(
+            f'It matches a line known to be harmless: "{line}".'
+            for line in benign_lines
+            if compiled.search(line.encode("utf-8", "replace")) is not None
+        )
+    return tuple(complaints)
+
+
+def _lines_around(data: bytes, span: tuple[int, int]) -> tuple[int, int]:
+    end = data.find(b"\n", span[1])
+    return data.rfind(b"\n", 0, span[0]) + 1, len(data) + 1 if end < 0 else end
+
+
+def _in_characters(data: bytes, span: tuple[int, int]) -> tuple[int, int]:
+    start = len(data[: span[0]].decode("utf-8", "ignore"))
+    return start, start + len(data[span[0] : span[1]].decode("utf-8", "ignore"))
+
+
+def _options() -> re2.Options:
+    options = re2.Options()
+    options.case_sensitive = False
+    options.log_errors = False
+    return options
+
+
+def _compile(pattern: Pattern) -> re2._Regexp:
+    try:
+        return re2.compile(pattern.regex, _options())
+    except re2.error as error:
+        raise BadPatternError(
+            f"Pattern {pattern.name!r} does not compile: {_words(error)}.",
+            advice="Use RE2 syntax: no look-around and no back-references.",
+        ) from error
+
+
+def _words(error: Exception) -> str:
+    said = error.args[0] if error.args else error
+    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)

@@ -1,0 +1,1 @@
+"""Decide about health: measurements, baselines, anomalies, alerts, forecasts, scores."""

@@ -1,0 +1,500 @@
+"""Alerts: from signals, one look at one metric each, to the few things a person should know.
+
+A metric opens an alert only after enough of its last looks were bad, keeps it while it has not been well for
+long enough, and never twice for one cause: what a failed dependency explains is listed inside its alert.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import orjson
+
+from core.common.intervals import wilson
+from models.analysis import AlertChange, AlertEvent, Level, Share, Signal
+from models.environments import Maintenance
+from models.failures import BadInputError
+from models.metrics import HOST, Alert, AlertSeverity, AlertState, Dependency, DependencyType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertPolicy:
+    """How patient alerting is.
+
+    An alert opens when `enter` of the last `looks` looks were at least a warning, is critical when as many
+    were critical, and closes after `leave` good looks in a row that span `keep_firing`. After closing, the
+    same metric rests for `rest`, unless it is critical. An open alert nobody took is told again after
+    `remind_first`, then every `remind_again`. Flapping begins and ends at these shares of changes among
+    the last 21 looks, the newer ones weighing more.
+    """
+
+    looks: int = 3
+    enter: int = 2
+    leave: int = 5
+    keep_firing: timedelta = timedelta(minutes=5)
+    rest: timedelta = timedelta(minutes=10)
+    remind_first: timedelta = timedelta(hours=1)
+    remind_again: timedelta = timedelta(hours=4)
+    flapping_from: float = 0.5
+    flapping_until: float = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MaintenanceWindow:
+    """A time in which a service, or all of them where it is None, opens no alert."""
+
+    begins: datetime
+    ends: datetime
+    service: str | None = None
+
+    def covers(self, service: str, at: datetime) -> bool:
+        """Whether a service is under maintenance at a moment."""
+        return self.service in {None, service} and self.begins <= at < self.ends
+
+
+def maintenance_windows(declared: Iterable[Maintenance], now: datetime) -> list[MaintenanceWindow]:
+    """The windows an environment declares that may cover this moment: those of today and of yesterday (UTC)."""
+    windows = []
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    for one in declared:
+        for midnight in (today - timedelta(days=1), today):
+            if one.days and _DAYS[midnight.weekday()] not in one.days:
+                continue
+            begins = datetime.combine(midnight.date(), one.begins, UTC)
+            ends = datetime.combine(midnight.date(), one.ends, UTC)
+            ends += timedelta(days=1) if ends <= begins else timedelta()
+            windows += [MaintenanceWindow(begins=begins, ends=ends, service=name) for name in one.services or (None,)]
+    return windows
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """The outcome of one round: the state to keep, what changed, and the alerts that are open now.
+
+    `explained` are open alerts that one of `open` is the cause of, with its id: they are not told. `closed`
+    are all that ended in this round, told or not.
+    """
+
+    state: bytes
+    events: tuple[AlertEvent, ...]
+    open: tuple[Alert, ...]
+    explained: tuple[tuple[Alert, str], ...] = ()
+    closed: tuple[Alert, ...] = ()
+
+
+def judge_round(
+    state: bytes | None,
+    signals: Iterable[Signal],
+    *,
+    environment: str,
+    now: datetime,
+    policy: AlertPolicy | None = None,
+    dependencies: Iterable[Dependency] = (),
+    maintenance: Iterable[MaintenanceWindow] = (),
+    busy: AbstractSet[str] = frozenset(),
+) -> Round:
+    """Take one round of signals, at most one a metric, and say which alerts open, change and close.
+
+    `busy` are the services that an operation of ours touches right now: they open nothing and are not
+    learned from. A metric without a signal, or with a missing value, keeps its alert: silence heals nothing.
+    Raises BadInputError for a state of another kind.
+    """
+    policy = policy or AlertPolicy()
+    windows, needs = tuple(maintenance), tuple(dependencies)
+    watches = {} if state is None else _read(state)
+    told: list[tuple[AlertChange, str]] = []
+    for signal in signals:
+        key = f"{signal.service}/{signal.metric}"
+        watch = watches.get(key, _Watch(service=signal.service, metric=signal.metric))
+        quiet = signal.service in busy or any(window.covers(signal.service, now) for window in windows)
+        watch, changes = _step(watch, signal, environment, policy, quiet)
+        watches[key] = watch
+        told += [(change, key) for change in changes]
+    parents = _parents(watches, needs)
+    for key, watch in watches.items():
+        if watch.alert is None or key in parents:
+            continue
+        if watch.told_at is None:
+            # What another alert explained until just now, or is well already, would be old news.
+            if watch.good or _was_explained(watch, watches, now, policy):
+                continue
+            watches[key] = replace(watch, told_at=now)
+            told.insert(0, (AlertChange.OPENED, key))
+        elif _is_due(watch, now, policy):
+            watches[key] = replace(watch, told_at=now, reminders=watch.reminders + 1)
+            told.append((AlertChange.REMINDED, key))
+    firing = {key: watch.alert for key, watch in watches.items() if watch.alert is not None}
+    return Round(
+        state=_write(watches),
+        events=_events(told, watches, parents),
+        open=tuple(alert for key, alert in firing.items() if key not in parents),
+        explained=tuple((firing[key], firing[root].alert_id) for key, root in parents.items()),
+        closed=tuple(watch.closed for watch in watches.values() if watch.closed is not None),
+    )
+
+
+def firing(state: bytes | None) -> tuple[Alert, ...]:
+    """Every alert that is open or taken, explained ones too. Raises BadInputError for a state of another kind."""
+    watches = {} if state is None else _read(state)
+    return tuple(watch.alert for watch in watches.values() if watch.alert is not None)
+
+
+def close_alerts(state: bytes | None, alert_ids: AbstractSet[str], now: datetime) -> tuple[bytes, tuple[Alert, ...]]:
+    """End alerts at once that something better than looks has proven to be over, and say which were open.
+
+    Raises BadInputError for a state of another kind.
+    """
+    watches = {} if state is None else _read(state)
+    closed = []
+    for key, watch in watches.items():
+        if watch.alert is not None and watch.alert.alert_id in alert_ids:
+            closed.append(replace(watch.alert, state=AlertState.RESOLVED, resolved_at=now))
+            watches[key] = replace(watch, alert=None, looks=(), good=0, good_since=None, closed_at=now)
+    return _write(watches), tuple(closed)
+
+
+def acknowledge(state: bytes, alert_id: str, now: datetime) -> bytes:
+    """The state after a person took an alert: it is not told again. Raises BadInputError if it is not open."""
+    watches = _read(state)
+    for key, watch in watches.items():
+        if watch.alert is not None and watch.alert.alert_id == alert_id:
+            taken = replace(watch.alert, state=AlertState.ACKNOWLEDGED, acknowledged_at=now)
+            watches[key] = replace(watch, alert=taken)
+            return _write(watches)
+    raise BadInputError(f"No alert {alert_id} is open;", advice="it may have been resolved already.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BurnRule:
+    """An error budget burns so many times too fast, in a long and a short window at once."""
+
+    long: timedelta
+    short: timedelta
+    times: float
+    level: Level
+
+
+BURN_RULES = (
+    BurnRule(long=timedelta(hours=1), short=timedelta(minutes=5), times=14.4, level=Level.CRITICAL),
+    BurnRule(long=timedelta(hours=6), short=timedelta(minutes=30), times=6.0, level=Level.CRITICAL),
+    BurnRule(long=timedelta(days=3), short=timedelta(hours=6), times=1.0, level=Level.WARNING),
+)
+"""The usual rules for an objective over 30 days: page for the first two, a ticket for the third."""
+
+
+def judge_burn(
+    shares: Mapping[timedelta, Share],
+    *,
+    service: str,
+    metric: str,
+    at: datetime,
+    objective: float = 0.999,
+    least: int = 30,
+) -> Signal:
+    """Whether the error budget of a service burns too fast, as a signal for `judge_round`.
+
+    `shares` has the good of the total for every window of BURN_RULES. A long window with fewer than `least`
+    requests burns only if even the upper end of the good share's Wilson interval does, and none with fewer
+    than three failures; so few requests alone never page. Raises BadInputError for an impossible objective.
+    """
+    if not 0 < objective < 1:
+        raise BadInputError(f"An objective of {objective} is none;", advice="give a share like 0.999.")
+    for rule in BURN_RULES:
+        long, short = shares.get(rule.long), shares.get(rule.short)
+        if long is None or short is None or long.total - long.good < _FEWEST_FAILURES:
+            continue
+        burn_long, burn_short = _burn(long, objective, least), _burn(short, objective, 0)
+        if burn_long >= rule.times and burn_short >= rule.times:
+            hours = rule.long / timedelta(hours=1)
+            return Signal(
+                service=service,
+                metric=metric,
+                at=at,
+                level=rule.level,
+                value=burn_long,
+                threshold=rule.times,
+                reason=f"{long.total - long.good} of {long.total} failed in {hours:.0f} h: the error budget of "
+                f"{100 * (1 - objective):.3g} % burns {burn_long:.1f} times too fast, and still does",
+            )
+    return Signal(service=service, metric=metric, at=at, level=Level.NONE, reason="within its error budget")
+
+
+AHEAD = "_ahead"
+"""Ends the name of what is predicted of a metric."""
+
+BUDGET = "_budget"
+"""Ends the name of what counts failures against an objective."""
+
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+_SLOWNESS = "response_time"
+_RESOURCES = {"cpu_usage": "cpu_usage", "load_1m": "cpu_usage", "memory_usage": "memory_usage"}
+"""What a service takes where the host lacks it."""
+
+_KEPT_LOOKS = 21
+_WATCH_TIMES = ("good_since", "closed_at", "told_at")
+_ALERT_TIMES = ("opened_at", "acknowledged_at", "resolved_at")
+_FEWEST_FAILURES = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Watch:
+    """What is remembered of one metric. `looks` are the last 21 levels by rank, the newest last."""
+
+    service: str
+    metric: str
+    looks: tuple[int, ...] = ()
+    good: int = 0
+    good_since: datetime | None = None
+    alert: Alert | None = None
+    flapping: bool = False
+    closed_at: datetime | None = None
+    told_at: datetime | None = None
+    reminders: int = 0
+    closed: Alert | None = None
+
+
+def _step(
+    watch: _Watch, signal: Signal, environment: str, policy: AlertPolicy, quiet: bool
+) -> tuple[_Watch, list[AlertChange]]:
+    if signal.missing or quiet:
+        return watch if watch.closed is None else replace(watch, closed=None), []
+    bad = signal.level.rank >= Level.WARNING.rank
+    looks = (*watch.looks, signal.level.rank)[-_KEPT_LOOKS:]
+    watch = replace(
+        watch,
+        looks=looks,
+        good=0 if bad else watch.good + 1,
+        good_since=None if bad else watch.good_since or signal.at,
+        closed=None,
+    )
+    changes: list[AlertChange] = []
+    critical = _enough(watch, signal, Level.CRITICAL, policy)
+    if watch.alert is None:
+        rests = watch.closed_at is not None and signal.at - watch.closed_at < policy.rest
+        if critical or (not rests and _enough(watch, signal, Level.WARNING, policy)):
+            watch = replace(watch, alert=_opened(signal, environment, critical), told_at=None, reminders=0)
+    elif critical and watch.alert.severity is not AlertSeverity.CRITICAL:
+        raised = replace(
+            watch.alert,
+            severity=AlertSeverity.CRITICAL,
+            state=AlertState.OPEN,
+            reason=signal.reason,
+            value=signal.value,
+            threshold=signal.threshold,
+        )
+        watch = replace(watch, alert=raised)
+        changes.append(AlertChange.RAISED)
+    flapping = _is_flapping(looks, watch.flapping, policy)
+    if watch.alert is not None and flapping and not watch.flapping:
+        changes.append(AlertChange.FLAPPING)
+    if flapping is not watch.flapping:
+        watch = replace(watch, flapping=flapping)
+    if watch.alert is not None and not flapping and _has_healed(watch, signal.at, policy):
+        resolved = replace(watch.alert, state=AlertState.RESOLVED, resolved_at=signal.at)
+        watch = replace(watch, alert=None, closed=resolved, closed_at=signal.at)
+        changes.append(AlertChange.RESOLVED)
+    return watch, changes
+
+
+def _enough(watch: _Watch, signal: Signal, level: Level, policy: AlertPolicy) -> bool:
+    if signal.level.rank < level.rank:
+        return False
+    recent = sum(rank >= level.rank for rank in watch.looks[-policy.looks :])
+    return signal.lasting or recent >= policy.enter
+
+
+def _has_healed(watch: _Watch, at: datetime, policy: AlertPolicy) -> bool:
+    return watch.good >= policy.leave and watch.good_since is not None and at - watch.good_since >= policy.keep_firing
+
+
+def _is_flapping(looks: Sequence[int], was: bool, policy: AlertPolicy) -> bool:
+    """The weighted share of changes, the newest counting 1.2 and the oldest 0.8, as Nagios has it."""
+    if len(looks) < _KEPT_LOOKS:
+        return was
+    bad = [rank >= Level.WARNING.rank for rank in looks]
+    if not any(bad):
+        return False
+    steps = len(bad) - 1
+    share = sum(0.8 + 0.4 * step / (steps - 1) for step in range(steps) if bad[step] != bad[step + 1]) / steps
+    return share > (policy.flapping_until if was else policy.flapping_from)
+
+
+def _was_explained(watch: _Watch, watches: Mapping[str, _Watch], now: datetime, policy: AlertPolicy) -> bool:
+    """Whether another alert of the service was there when this one began, and ended no longer ago than the rest."""
+    return watch.alert is not None and any(
+        one.service == watch.service
+        and one.closed_at is not None
+        and watch.alert.opened_at <= one.closed_at
+        and now - one.closed_at < policy.rest
+        for one in watches.values()
+    )
+
+
+def _is_due(watch: _Watch, now: datetime, policy: AlertPolicy) -> bool:
+    if watch.alert is None or watch.told_at is None or watch.alert.state is AlertState.ACKNOWLEDGED:
+        return False
+    return now - watch.told_at >= (policy.remind_again if watch.reminders else policy.remind_first)
+
+
+def _opened(signal: Signal, environment: str, critical: bool) -> Alert:
+    # The name follows from what it is about and when it began: a round that is repeated opens it once.
+    words = f"{environment}/{signal.service}/{signal.metric}/{signal.at.isoformat()}"
+    return Alert(
+        alert_id=f"alert-{hashlib.sha256(words.encode()).hexdigest()[:16]}",
+        environment=environment,
+        service=signal.service,
+        metric=signal.metric,
+        severity=AlertSeverity.CRITICAL if critical else AlertSeverity.WARNING,
+        reason=signal.reason,
+        opened_at=signal.at,
+        value=signal.value,
+        threshold=signal.threshold,
+    )
+
+
+def _parents(watches: Mapping[str, _Watch], needs: Sequence[Dependency]) -> dict[str, str]:
+    """For each open alert that another one explains: the key of the one at the root.
+
+    A critical alert of a service explains the alerts of every service that needs it, however far away. Any
+    alert of a service explains the later and lesser ones of the same service, and what only counts its failures
+    explains none of them. Slowness explains the slowness of what waits for it, and a service that takes a resource
+    explains that the host lacks it.
+    """
+    firing = {key: watch.alert for key, watch in watches.items() if watch.alert is not None}
+    by_age = sorted(firing, key=lambda key: (firing[key].opened_at, key))
+    chief: dict[str, str] = {}
+    lead: dict[str, str] = {}
+    for key in by_age:
+        if firing[key].severity is AlertSeverity.CRITICAL:
+            chief.setdefault(_subject(firing[key]), key)
+    for key in sorted(by_age, key=lambda key: (_is_tally(firing[key]), key not in chief.values())):
+        lead.setdefault(_subject(firing[key]), key)
+    age = {key: place for place, key in enumerate(by_age)}
+    below = {subject: _below(subject, needs) for subject in lead}
+    reached = {subject: below[subject] & chief.keys() for subject in below}
+    explained = {}
+    for key, alert in firing.items():
+        subject = _subject(alert)
+        # A root needs no failed service that does not need it in turn: so a circle has roots too.
+        roots = [one for one in reached[subject] if all(one in reached[other] for other in reached[one])]
+        root = _taker(alert, firing, by_age) or min((lead[one] for one in roots), key=age.__getitem__, default=None)
+        root = root or _slowest_below(alert, firing, below) or lead[subject]
+        if root != key:
+            explained[key] = root
+    return {key: _last(key, explained) for key in explained}
+
+
+def _is_tally(alert: Alert) -> bool:
+    """Whether an alert only counts the failures that another one of its service tells of."""
+    return alert.metric.endswith(BUDGET)
+
+
+def _subject(alert: Alert) -> str:
+    """What an alert is about: a service; of the host each resource by itself, since they fail apart."""
+    if alert.service != HOST:
+        return alert.service
+    resource = alert.metric.removesuffix(AHEAD)
+    return f"{HOST}/{_RESOURCES.get(resource, resource)}"
+
+
+def _last(key: str, explained: Mapping[str, str]) -> str:
+    """The end of a chain of causes. It has one: each step leads to something needed, or taken, or earlier."""
+    while key in explained:
+        key = explained[key]
+    return key
+
+
+def _taker(alert: Alert, firing: Mapping[str, Alert], by_age: Sequence[str]) -> str | None:
+    """The alert of a service that takes what the host lacks."""
+    resource = _RESOURCES.get(alert.metric)
+    if alert.service != HOST or resource is None:
+        return None
+    return next((key for key in by_age if firing[key].service != HOST and firing[key].metric == resource), None)
+
+
+def _slowest_below(alert: Alert, firing: Mapping[str, Alert], below: Mapping[str, AbstractSet[str]]) -> str | None:
+    """The slow service at the bottom of those that a slow one waits for."""
+    if alert.metric != _SLOWNESS:
+        return None
+    slow = {one.service: key for key, one in firing.items() if one.metric == _SLOWNESS}
+    waited_for = [one for one in sorted(below[alert.service] & slow.keys()) if one != alert.service]
+    bottom = [one for one in waited_for if not (below[one] & slow.keys()) - {one}]
+    return slow[bottom[0]] if bottom else None
+
+
+def _below(service: str, needs: Sequence[Dependency]) -> set[str]:
+    """The service itself and all it needs, however far away."""
+    todo, seen = [service], {service}
+    while todo:
+        one = todo.pop()
+        for need in needs:
+            hard = need.dependency_type is not DependencyType.OPTIONAL
+            if need.service == one and hard and need.depends_on not in seen:
+                seen.add(need.depends_on)
+                todo.append(need.depends_on)
+    return seen
+
+
+def _events(
+    told: Sequence[tuple[AlertChange, str]], watches: Mapping[str, _Watch], parents: Mapping[str, str]
+) -> tuple[AlertEvent, ...]:
+    events = []
+    for change, key in told:
+        watch = watches[key]
+        alert = watch.closed if change is AlertChange.RESOLVED else watch.alert
+        # Nobody was told of an alert while another one explained it: so nothing else is told of it either.
+        if alert is None or key in parents or watch.told_at is None:
+            continue
+        children = tuple(sorted(child for child, root in parents.items() if root == key))
+        events.append(AlertEvent(change=change, alert=alert, children=children))
+    return tuple(events)
+
+
+def _burn(share: Share, objective: float, least: int) -> float:
+    if share.value is None:
+        return 0.0
+    good = share.value if share.total >= least else wilson(share.good, share.total)[1]
+    return (1 - good) / (1 - objective)
+
+
+def _write(watches: Mapping[str, _Watch]) -> bytes:
+    kept = {
+        key: watch if watch.closed is None else replace(watch, closed=None)
+        for key, watch in watches.items()
+        if watch.alert is not None or watch.closed_at is not None or _has_been_bad(watch)
+    }
+    return orjson.dumps(kept, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _has_been_bad(watch: _Watch) -> bool:
+    return any(rank >= Level.WARNING.rank for rank in watch.looks)
+
+
+def _read(state: bytes) -> dict[str, _Watch]:
+    try:
+        return {key: _watch(values) for key, values in orjson.loads(state).items()}
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise BadInputError("The state of the alerts is not readable;", advice="start anew.") from error
+
+
+def _watch(values: dict[str, Any]) -> _Watch:
+    read = {
+        "looks": tuple(values["looks"]),
+        "alert": _alert(values["alert"]) if values.get("alert") else None,
+        **{name: datetime.fromisoformat(values[name]) for name in _WATCH_TIMES if values.get(name)},
+    }
+    return _Watch(**values | read)
+
+
+def _alert(values: dict[str, Any]) -> Alert:
+    read = {
+        "severity": AlertSeverity(values["severity"]),
+        "state": AlertState(values["state"]),
+        **{name: datetime.fromisoformat(values[name]) for name in _ALERT_TIMES if values.get(name)},
+    }
+    return Alert(**values | read)

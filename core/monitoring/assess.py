@@ -1,0 +1,205 @@
+"""What one collection saw, judged by what is remembered: from values to all that is to be kept and told.
+
+The collection flow asks the sources and keeps the answer; a day can be lived through without either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from core.monitoring.evaluate import Key, Looked, Quiet, RoundOutcome, take_round
+from core.monitoring.health import judge_environment, unknown_service
+from core.monitoring.measurements import (
+    dependency_status,
+    service_metrics,
+    store_metric,
+    system_metrics,
+    touched_services,
+)
+from models.compose import Application
+from models.containers import Death, ServiceSample, Sighting, SystemSample
+from models.environments import Environment
+from models.health import Health, HealthReport, ProbeResult
+from models.metrics import Alert, AlertSeverity, Dependency, Metric, Prediction
+from models.operations import Operation
+
+HEALTH_EVERY = timedelta(minutes=5)
+"""How often a health that stays as it is gets a row, with the answers behind it: a row a round would be most of the
+store."""
+
+_MISSED_LOOKS = 3
+_NOBODY_MINDS = timedelta(minutes=2)
+"""A look that comes late by less leaves no gap that is worth a word."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Memory:
+    """What is remembered of an environment before a round.
+
+    `last` are the newest metrics; `running` the operations that go on, each with the services it is done
+    with; `settling` those that ended a moment ago; `looked_at` is when the last round was
+    kept, `health` the newest row of health.
+    """
+
+    states: Mapping[Key, bytes]
+    last: tuple[Metric, ...] = ()
+    alerts: tuple[Alert, ...] = ()
+    predictions: tuple[Prediction, ...] = ()
+    running: tuple[tuple[Operation, frozenset[str]], ...] = ()
+    settling: tuple[Operation, ...] = ()
+    stopped: bool = False
+    store_bytes: float | None = None
+    looked_at: datetime | None = None
+    health: HealthReport | None = None
+
+    def quiet(self, services: Sequence[str], *, idle: bool) -> Quiet:
+        """Where nothing is to be told, and nothing learnt, of these services."""
+        busy = [touched_services(operation, services, done) for operation, done in self.running]
+        settling = [touched_services(operation, services) for operation in self.settling]
+        return Quiet(busy=frozenset().union(*busy), settling=frozenset().union(*settling), idle=idle)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Seen:
+    """What the sources answered at one moment; None is a source that did not, and `gaps` says why."""
+
+    at: datetime
+    application: Application | None = None
+    system: SystemSample | None = None
+    samples: Sequence[ServiceSample] | None = None
+    sightings: Sequence[Sighting] | None = None
+    health: HealthReport | None = None
+    ends: Sequence[Death] = ()
+    needs: Sequence[Dependency] = ()
+    gaps: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Judged:
+    """What is to be kept of one collection. `blind`: nobody could judge the services, and `health` says why.
+
+    `idle`: nobody wants the application to run, so nothing is to be handed over. `news`: the health says what the
+    newest row of it does not, or that row is old.
+    """
+
+    metrics: tuple[Metric, ...]
+    dependencies: tuple[Dependency, ...] | None
+    health: HealthReport
+    outcome: RoundOutcome
+    blind: bool
+    idle: bool
+    news: bool
+
+    @property
+    def answers(self) -> list[ProbeResult]:
+        """The probes' answers that are worth a row: all beside a row of health, else what failed.
+
+        What they measured is among the metrics each time.
+        """
+        probes = [probe for verdict in self.health.services for probe in verdict.probes]
+        return probes if self.news else [probe for probe in probes if not probe.ok]
+
+
+def judge_seen(environment: Environment, seen: Seen, memory: Memory) -> Judged:
+    """Judge what was seen by what is remembered."""
+    health = seen.health
+    metrics = _measured(environment.name, seen, memory)
+    dependencies = dependency_status(seen.needs, health.services, seen.at) if health else None
+    # What nobody wants to run is measured and judged, but it is no reason to wake or restart anything.
+    idle = memory.stopped or (seen.sightings is not None and not seen.sightings)
+    outcome = take_round(
+        memory.states,
+        Looked(
+            at=seen.at,
+            metrics=metrics,
+            verdicts=health.services if health else None,
+            dependencies=dependencies or (),
+            certain=_certain(seen.sightings or ()),
+            gaps=seen.gaps,
+            statistics=seen.samples is not None,
+            ends={one.service: one for one in seen.ends},
+        ),
+        environment=environment,
+        quiet=memory.quiet([verdict.service for verdict in health.services] if health else [], idle=idle),
+        rows=memory.alerts,
+        predictions=memory.predictions,
+    )
+    judged = health or _unseen(environment, seen)
+    critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in outcome.told)
+    missed = missed_looks(memory.looked_at, seen.at, timedelta(seconds=environment.collect_every_seconds))
+    whole = replace(
+        judged,
+        # Every container may be up while a metric says that something is badly wrong.
+        overall=Health.DEGRADED if critical and judged.overall is Health.HEALTHY else judged.overall,
+        critical_alerts=critical,
+        findings=(*judged.findings, *((missed,) if missed else ())),
+    )
+    return Judged(
+        metrics=tuple(metrics),
+        dependencies=None if dependencies is None else tuple(dependencies),
+        health=whole,
+        outcome=outcome,
+        blind=health is None,
+        idle=idle,
+        news=is_news(whole, memory.health),
+    )
+
+
+def is_news(health: HealthReport, last: HealthReport | None) -> bool:
+    """Whether a row of health is worth keeping: it says something else than the newest one, or that one is old."""
+    return (
+        last is None
+        or last.checked_at > health.checked_at
+        or health.checked_at - last.checked_at >= HEALTH_EVERY
+        or _gist(health) != _gist(last)
+    )
+
+
+def _gist(health: HealthReport) -> tuple[object, ...]:
+    answers = [(probe.service, probe.target, probe.ok) for one in health.services for probe in one.probes]
+    services = [(one.service, one.health) for one in health.services]
+    return health.overall, health.critical_alerts, sorted(health.findings), sorted(services), sorted(answers)
+
+
+def missed_looks(before: datetime | None, now: datetime, every: timedelta) -> str | None:
+    """In words, the time in which nobody looked although it was due; None where there is none."""
+    if before is None or now - before < max(_MISSED_LOOKS * every, _NOBODY_MINDS):
+        return None
+    looks = round((now - before) / every) - 1
+    return f"nothing was collected from {before:%Y-%m-%d %H:%M:%S} to {now:%H:%M:%S} UTC: {looks} looks are missing"
+
+
+def _measured(environment: str, seen: Seen, memory: Memory) -> list[Metric]:
+    probes = [probe for verdict in seen.health.services for probe in verdict.probes] if seen.health else []
+    of_host = system_metrics(environment, seen.system, memory.last) if seen.system else []
+    at = seen.system.sampled_at if seen.system else seen.at
+    of_host += store_metric(environment, memory.store_bytes, at)
+    return of_host + service_metrics(
+        environment, seen.samples or (), seen.sightings or (), probes, memory.last, seen.ends, memory.looked_at
+    )
+
+
+def _certain(sightings: Sequence[Sighting]) -> frozenset[str]:
+    """Services whose state needs no second look: what has ended, and what its own check has given up."""
+    return frozenset(
+        seen.service
+        for seen in sightings
+        if not seen.one_off and (seen.state != "running" or seen.health == "unhealthy")
+    )
+
+
+def _unseen(environment: Environment, seen: Seen) -> HealthReport:
+    """The judgement where the services could not be looked at: it is a row too, and never a healthy one."""
+    declared = seen.application.services.values() if seen.application else ()
+    # Several sources fail for one cause, in the same words.
+    why = "; ".join(dict.fromkeys(gap.partition(": ")[2] or gap for gap in seen.gaps)) or "nobody answered"
+    return judge_environment(
+        environment.name,
+        [unknown_service(one.name, why, spec=environment.service(one.name)) for one in declared if one.replicas],
+        now=seen.at,
+        dependencies=seen.needs,
+        system_load=seen.system.load_1m if seen.system else None,
+        findings=seen.gaps,
+    )

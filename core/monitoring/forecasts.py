@@ -1,0 +1,237 @@
+"""Forecasts: when a metric will pass a threshold, said only where the trend is beyond doubt.
+
+A history is cut into buckets (24 a rhythm, or 96 where there is none), freed of its daily rhythm, and given a
+robust line; the interval of the crossing allows for noise that remembers itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+
+import numpy as np
+
+from core.common.significance import Floats, mann_kendall, student_quantile, theil_sen, winsorized_deviation
+from core.monitoring.baselines import in_words
+from models.analysis import Forecast
+from models.failures import BadInputError
+from models.metrics import Prediction, PredictionOutcome
+
+_SIGNIFICANT = 0.01
+_COVERAGE = 0.80
+_FEWEST_BUCKETS = 20
+_BUCKETS = 96
+_SLOTS = 24
+_ONE_DAY = timedelta(days=1)
+_STEP_SECONDS = 1800
+_STEPS_KEPT = 14 * 48
+_TURNED_BACK = 0.25
+"""So much of the way to the threshold a metric must go back: a ripple averts nothing."""
+
+
+def forecast(
+    history: Sequence[tuple[datetime, float]],
+    *,
+    metric: str,
+    threshold: float,
+    horizon: timedelta,
+    rhythm: timedelta = _ONE_DAY,
+    falling: bool = False,
+) -> Forecast | None:
+    """When the metric will rise above (or fall below) the threshold, or None if nothing can be said.
+
+    `history` is in order of time, in the metric's unit. It must cover two rhythms; a metric without one (a
+    disk, a store, a certificate) takes timedelta(0). Speaks only if the trend has p < 0.01 and even the late
+    end of the 80 % interval lies within the horizon from the last value.
+    """
+    if len(history) < _FEWEST_BUCKETS:
+        return None
+    began, last = history[0][0], history[-1][0]
+    span = last - began
+    if span <= timedelta(0) or span < 2 * rhythm:
+        return None
+    sign = -1.0 if falling else 1.0
+    hours = np.array([(at - began) / timedelta(hours=1) for at, _ in history])
+    values = sign * np.array([value for _, value in history])
+    line = _fit(hours, values, rhythm / timedelta(hours=1))
+    if line is None or line.slope <= 0 or line.p_value >= _SIGNIFICANT:
+        return None
+    now, aim = float(hours[-1]), sign * threshold
+    if line.at(now) >= aim:
+        return None
+    crossing = _crossing(line, aim, now)
+    if crossing is None or crossing[2] - now > horizon / timedelta(hours=1):
+        return None
+    earliest, expected, latest = (began + timedelta(hours=hour) for hour in crossing)
+    return Forecast(
+        metric=metric,
+        threshold=threshold,
+        value=sign * line.at(now),
+        slope_per_hour=sign * line.slope,
+        expected=expected,
+        earliest=earliest,
+        latest=latest,
+        p_value=line.p_value,
+        words=f"{metric} {'falls' if falling else 'rises'} by {in_words(metric, line.slope)} an hour and "
+        f"reaches {in_words(metric, threshold)} in about {_in_words(expected - last)} "
+        f"(80 %: {_in_words(earliest - last)} to {_in_words(latest - last)})",
+    )
+
+
+def remember(trail: bytes | None, at: datetime, value: float) -> bytes:
+    """The trail of a metric after one more value: means of half hours, of two weeks, in a few kilobytes.
+
+    Raises BadInputError for a trail of another kind.
+    """
+    steps = _trail(trail)
+    number = int(at.timestamp()) // _STEP_SECONDS
+    if not len(steps) or steps[-1, 0] < number:
+        steps = np.concatenate([steps, np.array([[number, 0.0, 0.0]])])
+    steps[-1, 1:] += (value, 1.0)
+    return steps[steps[:, 0] > number - _STEPS_KEPT].tobytes()
+
+
+def remembered(trail: bytes | None) -> list[tuple[datetime, float]]:
+    """The means of a trail at the middle of their half hours, oldest first.
+
+    Raises BadInputError for a trail of another kind.
+    """
+    steps = _trail(trail)
+    middles = (steps[:, 0] + 0.5) * _STEP_SECONDS
+    means = steps[:, 1] / np.maximum(steps[:, 2], 1.0)
+    return [(datetime.fromtimestamp(at, UTC), mean) for at, mean in zip(middles.tolist(), means.tolist(), strict=True)]
+
+
+def score_prediction(prediction: Prediction, now: datetime, value: float) -> Prediction:
+    """The prediction with what became of it, where that is known at this value of its metric.
+
+    It is a hit once the threshold is passed, averted where the metric is back on the safe side of where it
+    was when predicted, and a miss once the late end of its interval has gone by, half as far again.
+    """
+    sign = -1.0 if prediction.falling else 1.0
+    if sign * value >= sign * prediction.threshold:
+        outcome = PredictionOutcome.HIT
+    elif sign * (value - prediction.value) < -_TURNED_BACK * abs(prediction.threshold - prediction.value):
+        outcome = PredictionOutcome.AVERTED
+    elif now > prediction.latest + (prediction.latest - prediction.made_at) / 2:
+        outcome = PredictionOutcome.MISS
+    else:
+        return prediction
+    return replace(prediction, outcome=outcome, scored_at=now)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    slope: float
+    middle_hour: float
+    middle_value: float
+    noise: float
+    effective: float
+    spread: float
+    p_value: float
+
+    def at(self, hour: float) -> float:
+        return self.middle_value + self.slope * (hour - self.middle_hour)
+
+
+def _fit(hours: Floats, values: Floats, rhythm: float) -> _Line | None:
+    times, levels = _buckets(hours, values, rhythm)
+    if len(times) < _FEWEST_BUCKETS:
+        return None
+    freedom = len(times) - 2
+    if rhythm > 0:
+        levels, slots = _without_rhythm(times, levels, rhythm)
+        freedom -= slots - 1
+    if np.ptp(levels) <= 1e-12 * max(1.0, float(np.abs(levels).max())):
+        return None
+    slope = theil_sen(levels, times)
+    rest = levels - slope * times
+    centre = float(np.median(rest))
+    # What was taken away with the rhythm is missing from the noise: so it counts by what is free to vary.
+    noise = winsorized_deviation(rest, 0.02) * math.sqrt(len(times) / max(1, freedom))
+    remembers = _remembers(rest - centre)
+    effective = len(times) * (1 - remembers) / (1 + remembers)
+    middle = float(times.mean())
+    return _Line(
+        slope=slope,
+        middle_hour=middle,
+        middle_value=centre + slope * middle,
+        noise=noise,
+        effective=effective,
+        spread=float(times.var()),
+        p_value=mann_kendall(levels, (1 + remembers) / (1 - remembers)),
+    )
+
+
+def _buckets(hours: Floats, values: Floats, rhythm: float) -> tuple[Floats, Floats]:
+    width = float(hours[-1] - hours[0]) / _BUCKETS
+    if rhythm > 0:
+        width = rhythm / _SLOTS
+    place = np.minimum((hours / width).astype(int), int(hours[-1] / width))
+    present = np.unique(place)
+    edges = np.searchsorted(place, np.append(present, present[-1] + 1))
+    levels = [float(np.median(values[low:high])) for low, high in pairwise(edges)]
+    return (present + 0.5) * width, np.array(levels)
+
+
+def _without_rhythm(times: Floats, levels: Floats, rhythm: float) -> tuple[Floats, int]:
+    """Take away what each time of the day has in common, judging the trend only between equal times.
+
+    The second value is how many times of the day there were.
+    """
+    slot = (times % rhythm / rhythm * _SLOTS).astype(int)
+    slopes: list[float] = []
+    for one in np.unique(slot):
+        at, level = times[slot == one], levels[slot == one]
+        first, second = np.triu_indices(len(at), 1)
+        slopes.extend(((level[second] - level[first]) / (at[second] - at[first])).tolist())
+    rest = levels - (float(np.median(slopes)) if slopes else 0.0) * times
+    usual = {one: float(np.median(rest[slot == one])) for one in np.unique(slot)}
+    # The mean over the times of the day, not over the history: its last day may be cut anywhere.
+    centre = sum(usual.values()) / len(usual)
+    return np.array([float(level) - usual[one] + centre for level, one in zip(levels, slot, strict=True)]), len(usual)
+
+
+def _remembers(rest: Floats) -> float:
+    """The correlation of neighbours, 0-0.95; pulled up a little, since few buckets make it look small."""
+    if len(rest) < 3 or not float(np.var(rest)) > 0:
+        return 0.0
+    seen = float((rest[1:] * rest[:-1]).sum() / (rest**2).sum())
+    return min(0.95, max(0.0, seen + (1 + 4 * seen) / len(rest)))
+
+
+def _crossing(line: _Line, aim: float, now: float) -> tuple[float, float, float] | None:
+    """Earliest, expected and latest hour, by Fieller's theorem with the noise of one value on top."""
+    freedom = max(2.0, line.effective - 2)
+    reach = (student_quantile(0.5 + _COVERAGE / 2, freedom) * line.noise) ** 2
+    gap = aim - line.middle_value
+    a = line.slope**2 - reach / (line.effective * line.spread)
+    b = -2 * gap * line.slope
+    c = gap**2 - reach * (1 + 1 / line.effective)
+    inside = b * b - 4 * a * c
+    if a <= 0 or inside < 0:
+        return None
+    root = math.sqrt(inside)
+    low, high = (-b - root) / (2 * a), (-b + root) / (2 * a)
+    expected = line.middle_hour + gap / line.slope
+    return max(now, line.middle_hour + low), max(now, expected), max(now, line.middle_hour + high)
+
+
+def _in_words(time: timedelta) -> str:
+    hours = max(0.0, time / timedelta(hours=1))
+    if hours < 1:
+        return f"{60 * hours:.0f} min"
+    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.0f} days"
+
+
+def _trail(trail: bytes | None) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """One row for half an hour: its number since 1970, the sum of its values, and how many they are."""
+    if trail is None:
+        return np.empty((0, 3))
+    try:
+        return np.frombuffer(trail, np.float64).reshape(-1, 3).copy()
+    except ValueError as error:
+        raise BadInputError("The trail of a metric is not readable;", advice="begin it anew.") from error

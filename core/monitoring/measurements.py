@@ -1,0 +1,254 @@
+"""Collection: from what was sampled to metrics, and from metrics to what a person should know."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol, TypeVar
+
+from models.containers import ContainerEvent, Death, ServiceSample, Sighting, SystemSample
+from models.health import ProbeResult, ServiceHealth, ServiceVerdict
+from models.metrics import HOST, Dependency, DependencyStatus, Metric
+from models.operations import Operation, OperationType
+
+ILL = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
+"""What recovery is asked about."""
+
+_CPU_SECONDS = "cpu_seconds_total"
+_MOST_PROCESSORS = 64
+_NOTHING_NS, _NOTHING_BYTES = 10**8, 4 * 2**20
+"""So much a container may use while it is looked at twice."""
+
+_COUNTERS = {
+    "network_rx_bytes_total": "network_rx_bytes",
+    "network_tx_bytes_total": "network_tx_bytes",
+    "block_read_bytes_total": "block_read_bytes",
+    "block_write_bytes_total": "block_write_bytes",
+}
+
+
+class _OfService(Protocol):
+    """Anything that was seen of one service."""
+
+    @property
+    def service(self) -> str: ...
+
+
+Part = TypeVar("Part", bound=_OfService)
+
+
+def by_service(parts: Iterable[Part]) -> dict[str, list[Part]]:
+    """What was seen of each service, in the order in which it came."""
+    groups: dict[str, list[Part]] = {}
+    for part in parts:
+        groups.setdefault(part.service, []).append(part)
+    return groups
+
+
+def system_metrics(environment: str, sample: SystemSample, last: Iterable[Metric] = ()) -> list[Metric]:
+    """The host's numbers: percentages 0-100, sizes in bytes.
+
+    cpu_usage is the share of all processors used since the last collection; the first collection has none.
+    """
+    before = next((one for one in last if (one.service, one.name) == (HOST, _CPU_SECONDS)), None)
+    usage = _usage(before, sample.cpu_busy_seconds, sample.sampled_at)
+    values: dict[str, float | None] = {
+        "cpu_usage": None if usage is None else min(100.0, usage / sample.cpus),
+        _CPU_SECONDS: sample.cpu_busy_seconds,
+        "load_1m": sample.load_1m,
+        "load_5m": sample.load_5m,
+        "memory_usage": sample.memory_percent,
+        "disk_usage": sample.disk_percent,
+        "disk_free_bytes": float(sample.disk_free_bytes),
+        "inodes_free": float(sample.inodes_free),
+        "inodes_usage": 100.0 * (1 - sample.inodes_free / sample.inodes_total) if sample.inodes_total else None,
+        "network_rx_bytes_total": float(sample.network_rx_bytes),
+        "network_tx_bytes_total": float(sample.network_tx_bytes),
+        "pressure_cpu": sample.pressure_cpu,
+        "pressure_memory": sample.pressure_memory,
+        "pressure_io": sample.pressure_io,
+    }
+    return [
+        Metric(environment=environment, service=HOST, name=name, value=value, sampled_at=sample.sampled_at)
+        for name, value in values.items()
+        if value is not None
+    ]
+
+
+def store_metric(environment: str, store_bytes: float | None, at: datetime) -> list[Metric]:
+    """The size of the largest store as a metric of the host, where it is known."""
+    if store_bytes is None:
+        return []
+    return [Metric(environment=environment, service=HOST, name="store_bytes", value=store_bytes, sampled_at=at)]
+
+
+def service_metrics(
+    environment: str,
+    samples: Sequence[ServiceSample],
+    sightings: Sequence[Sighting],
+    probes: Iterable[ProbeResult],
+    last: Iterable[Metric],
+    ends: Sequence[Death] = (),
+    since: datetime | None = None,
+) -> list[Metric]:
+    """The services' numbers, replicas added up. `ends` that came after `since` were not counted yet.
+
+    cpu_usage is the percentage of one processor used since the last collection; the first collection of
+    a service, and one after its containers were replaced, has none.
+    """
+    before = {(metric.service, metric.name): metric for metric in last}
+    sampled, answered, ended = by_service(samples), by_service(probes), by_service(ends)
+    metrics: list[Metric] = []
+    for service, seen_now in by_service(sightings).items():
+        mine = sampled.get(service, [])
+        at = mine[0].sampled_at if mine else seen_now[0].seen_at
+        values: dict[str, float] = {"restarts_total": float(sum(seen.restart_count for seen in seen_now))}
+        if mine:
+            limit = sum(sample.memory_limit_bytes for sample in mine)
+            used = sum(sample.memory_bytes for sample in mine)
+            values |= {
+                _CPU_SECONDS: sum(sample.cpu_total_ns for sample in mine) / 1e9,
+                "memory_bytes": float(used),
+                "processes": float(sum(sample.processes for sample in mine)),
+                "throttled_periods_total": float(sum(sample.throttled_periods for sample in mine)),
+            }
+            if limit:
+                values["memory_usage"] = 100.0 * used / limit
+            values |= {name: float(sum(getattr(sample, field) for sample in mine)) for name, field in _COUNTERS.items()}
+            usage = _usage(before.get((service, _CPU_SECONDS)), values[_CPU_SECONDS], at)
+            if usage is not None:
+                values["cpu_usage"] = usage
+        values |= _ends(ended.get(service, []), service, before, since)
+        # Of one moment, as far as a reader of the store is concerned: so a service is one row.
+        values |= _answers(answered.get(service, []))
+        metrics += [
+            Metric(environment=environment, service=service, name=name, value=value, sampled_at=at)
+            for name, value in values.items()
+        ]
+    return metrics
+
+
+def uses_the_same(one: ServiceSample, later: ServiceSample) -> bool:
+    """Whether two samples of a container, the other taken a moment later from another source, measure the same."""
+    seconds = max(0.0, (later.sampled_at - one.sampled_at).total_seconds())
+    worked = 1e9 * seconds * _MOST_PROCESSORS + _NOTHING_NS
+    grown = [(getattr(one, field), getattr(later, field)) for field in _COUNTERS.values()]
+    return (
+        one.memory_limit_bytes == later.memory_limit_bytes
+        and abs(one.memory_bytes - later.memory_bytes) <= _NOTHING_BYTES + one.memory_bytes / 10
+        and 0 <= later.cpu_total_ns - one.cpu_total_ns <= worked
+        and all(0 <= after - before <= _NOTHING_BYTES + before / 10 for before, after in grown)
+    )
+
+
+def deaths(events: Iterable[ContainerEvent], sightings: Iterable[Sighting]) -> list[Death]:
+    """How containers ended, in order of time: by the engine's events, and where those are gone by what is left."""
+    found, out_of_memory = [], set[str]()
+    for event in events:
+        if event.action == "oom":
+            out_of_memory.add(event.container_id)
+        elif event.action == "die":
+            found.append(
+                Death(
+                    service=event.service,
+                    container_id=event.container_id,
+                    at=event.happened_at,
+                    exit_code=int(event.attributes.get("exitCode") or 0),
+                    out_of_memory=event.container_id in out_of_memory,
+                )
+            )
+            out_of_memory.discard(event.container_id)
+    heard = {one.container_id for one in found}
+    found += [
+        Death(
+            service=seen.service,
+            container_id=seen.container_id,
+            at=seen.finished_at,
+            exit_code=seen.exit_code,
+            out_of_memory=seen.oom_killed,
+        )
+        for seen in sightings
+        if seen.state == "exited" and seen.finished_at is not None and seen.container_id not in heard
+    ]
+    return sorted(found, key=lambda one: one.at)
+
+
+def _ends(
+    mine: Sequence[Death], service: str, before: Mapping[tuple[str, str], Metric], since: datetime | None
+) -> dict[str, float]:
+    """How it ended last, and how often for memory; nothing of a service that never ended."""
+    code, kills = before.get((service, "exit_code")), before.get((service, "oom_kills_total"))
+    if not mine and (code is None or kills is None):
+        return {}
+    new = sum(one.out_of_memory for one in mine if since is None or one.at > since)
+    return {
+        "exit_code": float(mine[-1].exit_code) if mine else code.value if code else 0.0,
+        "oom_kills_total": (kills.value if kills else 0.0) + new,
+    }
+
+
+def _answers(probes: Sequence[ProbeResult]) -> dict[str, float]:
+    """What probes measured: the slowest answer, and what they read."""
+    took = [probe.latency_ms for probe in probes if probe.latency_ms is not None]
+    read = {reading.metric: reading.value for probe in probes for reading in probe.readings}
+    return read | ({"response_time": max(took)} if took else {})
+
+
+def dependency_status(
+    dependencies: Iterable[Dependency], verdicts: Iterable[ServiceVerdict], at: datetime
+) -> list[Dependency]:
+    """Each dependency with what is known of it now."""
+    known = {verdict.service: verdict.health for verdict in verdicts}
+    return [
+        Dependency(
+            service=need.service,
+            depends_on=need.depends_on,
+            dependency_type=need.dependency_type,
+            health_impact=need.health_impact,
+            status=_status(known.get(need.depends_on, ServiceHealth.UNKNOWN)),
+            last_check=at,
+        )
+        for need in dependencies
+    ]
+
+
+def first_causes(verdicts: Iterable[ServiceVerdict], dependencies: Iterable[Dependency]) -> list[ServiceVerdict]:
+    """The ill services that do not need another ill one: what the others may merely suffer from."""
+    ill = {verdict.service: verdict for verdict in verdicts if verdict.health in ILL}
+    suffering = {need.service for need in dependencies if need.depends_on in ill}
+    # A circle of needs has no first cause; then each is one.
+    return [verdict for name, verdict in ill.items() if name not in suffering] or list(ill.values())
+
+
+def next_look(due: datetime, every: timedelta, now: datetime) -> datetime:
+    """When to look again after the look that was due then: in the same rhythm, without making up for those missed."""
+    return due + every * max(1, -(-(now - due) // every))
+
+
+def touched_services(operation: Operation, services: Iterable[str], done: Iterable[str] = ()) -> frozenset[str]:
+    """The services that an operation moves, or will: those it was asked for, or all; not those it is `done` with.
+
+    A health check touches nothing.
+    """
+    if operation.operation_type is OperationType.HEALTH_CHECK:
+        return frozenset()
+    asked = operation.details.get("asked") or {}
+    named = (asked.get("parameters") or {}).get("services")
+    return frozenset(named or services) - frozenset(done)
+
+
+def _usage(last: Metric | None, cpu_seconds: float, at: datetime) -> float | None:
+    if last is None:
+        return None
+    passed = (at - last.sampled_at).total_seconds()
+    used = cpu_seconds - last.value
+    # Smaller than last time: the containers are new ones, or the host has booted; the difference means nothing.
+    return 100.0 * used / passed if passed > 0 and used >= 0 else None
+
+
+def _status(health: ServiceHealth) -> DependencyStatus:
+    if health in (ServiceHealth.HEALTHY, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN):
+        return DependencyStatus.ACTIVE
+    if health in (ServiceHealth.STOPPED, ServiceHealth.STARTING, ServiceHealth.UNKNOWN):
+        return DependencyStatus.INACTIVE
+    return DependencyStatus.FAILED

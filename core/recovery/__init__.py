@@ -1,0 +1,1 @@
+"""Decide about recovery: triage, policy, actions, notifications."""

@@ -1,0 +1,501 @@
+"""Recovery: whether an error is acted on, when, and what a person is asked to do where it is not."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from core.recovery.actions import ACTIONS
+from models.environments import RecoveryPolicy
+from models.errors import Category, RecordedError, Strategy, Verdict
+from models.recovery import Choice, RecoveryExecution, TicketEntry
+
+_QUARTER_HOUR = timedelta(minutes=15)
+_DAY = timedelta(days=1)
+_FIRST_WAIT = timedelta(seconds=10)
+_LONGEST_WAIT = timedelta(minutes=5)
+_JITTER = 0.2
+_BETWEEN_LOGINS = timedelta(minutes=5)
+_LOGINS_A_DAY = 6
+
+AT_ONCE = 3
+"""So many services that fail at once have one cause outside of all of them."""
+
+_REMEMBERED = 3
+
+PROVEN_AFTER = timedelta(minutes=10)
+"""So long a service must hold its health until what was before no longer counts against it."""
+
+SHORT_WAIT = timedelta(seconds=15)
+"""So long a run itself waits before it acts; a longer wait is left to the next look at the service."""
+
+_OTHERS_FIRST = timedelta(seconds=20)
+"""Longer than that: what it needs is mended within it, or known to be a person's to mend."""
+
+_SILENT = frozenset({Category.TIMEOUT, Category.DNS_FAILURE, Category.DEPENDENCY_REFUSED})
+"""What a wait may mend, and a restart too. A service that says itself what it waits for is not restarted for it."""
+
+_GONE_FOR_GOOD = frozenset({"discord_gateway_closed"})
+"""What a service says of a session that it gets again by itself within seconds, or not at all."""
+
+_BY_GOING_BACK = frozenset({Strategy.FIX_CONFIG, Strategy.INVESTIGATE})
+"""A person's work that a release which just came is likely to have made necessary."""
+
+
+class PlanAction(StrEnum):
+    """What is to become of an error."""
+
+    RECOVER = "recover"
+    PROPOSE = "propose"
+    ASK_A_PERSON = "ask_a_person"
+    LEAVE_ALONE = "leave_alone"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryFacts:
+    """What bears on a plan beside the error: the service, its surroundings, and what people wish.
+
+    `failing_services` is how many fail at once. `acting` False: a person is looking at it already. `engine`
+    is the address of the host that would be acted on. `deployed_ago` is how long before the error the release
+    came that runs now, None where there is no proven one before it to go back to. `kept_down` are services it
+    needs that a person stopped or paused.
+    """
+
+    service: str | None = None
+    outside_logins: bool = False
+    stopped_by_person: bool = False
+    failing_services: int = 1
+    paused: bool = False
+    maintenance: bool = False
+    acting: bool = True
+    engine: str = ""
+    deployed_ago: timedelta | None = None
+    kept_down: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What will be done about an error, and why.
+
+    `delay` is how long to wait before acting; `attempt` counts from 1 since the service was last proven well.
+    `attempt_id` is the error's id and the number of the attempt at it. `dependencies` are restarted where they
+    are down, before the service itself.
+    """
+
+    action: PlanAction
+    strategy: Strategy
+    reason: str
+    delay: timedelta = timedelta()
+    attempt: int = 1
+    attempt_id: str = ""
+    dependencies: tuple[str, ...] = field(default=())
+
+    @property
+    def later(self) -> bool:
+        """Whether the wait is too long for a run to wait itself."""
+        return self.delay > SHORT_WAIT
+
+
+def plan_recovery(
+    error: RecordedError,
+    *,
+    past: Sequence[RecoveryExecution],
+    policy: RecoveryPolicy,
+    facts: RecoveryFacts,
+    now: datetime,
+) -> Plan:
+    """Decide about one error from what was tried before; the same input gives the same plan.
+
+    `past` are all attempts at this error, and those of the last day at least at anything else, in any order.
+    Nothing is done where a person stopped the service or paused recovery, or in maintenance; a person is asked
+    where the strategy is a person's, where three or more services fail at once, and where a budget is spent.
+    What begins soon after a deployment is answered by going back where the usual has not helped.
+    """
+    past = [one for one in past if one.points]
+    service = facts.service or error.service
+    mine = [tried for tried in past if _concerns(tried, error, service)]
+    run = _since_proven(mine, now)
+    strategy = _strategy(error, facts, policy, run)
+    if error.verdict.category is Category.BENIGN:
+        return _leave(strategy, "It is no error.")
+    if facts.stopped_by_person:
+        return _leave(strategy, f"{service} was stopped by a person, so it stays stopped.")
+    if facts.kept_down:
+        return _leave(strategy, f"{service} needs {', '.join(facts.kept_down)}, which a person keeps down.")
+    if not strategy.automatic:
+        return _ask(strategy, f"only a person can mend this: {error.verdict.reason}")
+    if facts.paused:
+        return _leave(strategy, "Automatic recovery is paused here.")
+    if facts.maintenance:
+        return _leave(strategy, f"{service or error.environment} is in maintenance.")
+    if in_hand := _in_hand(error, past, now):
+        needed = ", ".join(in_hand)
+        why = f"{service} needs {needed}, which is being recovered"
+        return Plan(action=PlanAction.RECOVER, strategy=strategy, reason=why, delay=_OTHERS_FIRST)
+    hindrance = _hindrance(strategy, policy, facts, service) or _spent(
+        error, strategy, past=past, policy=policy, facts=facts, service=service, now=now
+    )
+    if hindrance is not None:
+        return _ask(strategy, hindrance)
+    attempt = len(run) + 1
+    delay = _delay(error, strategy, run, facts, now)
+    when = f" in {delay.total_seconds():.0f} s" if delay else ""
+    return Plan(
+        action=PlanAction.PROPOSE if policy.dry_run else PlanAction.RECOVER,
+        strategy=strategy,
+        reason=f"{strategy.value} of {service}{when}, attempt {attempt}: {error.verdict.reason}",
+        delay=delay,
+        attempt=attempt,
+        attempt_id=attempt_id(error, past),
+        dependencies=error.dependencies_down if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE else (),
+    )
+
+
+def plan_as_decided(
+    error: RecordedError, *, roll_back: bool, past: Sequence[RecoveryExecution], decided_by: str
+) -> Plan:
+    """What a person decided: to try once more, or to go back to the release before. Budgets do not bind a person.
+
+    Where the strategy is a person's, trying means that what was mended by hand is started and proven.
+    """
+    usual = error.verdict.strategy if error.verdict.strategy.automatic else Strategy.WAIT_AND_RETRY
+    strategy = Strategy.ROLL_BACK_RELEASE if roll_back else usual
+    return Plan(
+        action=PlanAction.RECOVER,
+        strategy=strategy,
+        reason=f"{strategy.value} of {error.service}, decided by {decided_by}",
+        attempt=1 + sum(tried.error_id == error.error_id for tried in past),
+        attempt_id=attempt_id(error, past),
+        dependencies=error.dependencies_down if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE else (),
+    )
+
+
+def waits_for_itself(verdict: Verdict) -> bool:
+    """Whether the service says that it will be ready by itself: then its check may fail until it is."""
+    return verdict.strategy is Strategy.WAIT_AND_RETRY and verdict.category not in _SILENT
+
+
+def leads_deeper(verdict: Verdict, found: Verdict, before: Collection[Category]) -> bool:
+    """Whether what an attempt ran into names a cause of its own that the error's words did not show.
+
+    `before` are the causes found on the way here: none is gone into twice.
+    """
+    vague = found.category in (Category.UNKNOWN, Category.BENIGN, Category.CONTAINER_EXITED, Category.TIMEOUT)
+    known = vague or found.category in (Category.HEALTHCHECK_FAILED, verdict.category) or found.category in before
+    return not known and found.pattern_name is not None
+
+
+def attempt_id(error: RecordedError, past: Sequence[RecoveryExecution]) -> str:
+    """The stable name of the next attempt at an error; `past` holds all those before it."""
+    return f"{error.error_id}#{1 + sum(tried.error_id == error.error_id and tried.points > 0 for tried in past)}"
+
+
+def room_for_dependant(
+    service: str,
+    error: RecordedError,
+    *,
+    past: Sequence[RecoveryExecution],
+    policy: RecoveryPolicy,
+    facts: RecoveryFacts,
+    now: datetime,
+) -> str | None:
+    """Why a service that did not get over the failure of another may not be restarted; None where it may."""
+    own = replace(error, error_id="", service=service)
+    return _spent(own, Strategy.RESTART_SERVICE, past=past, policy=policy, facts=facts, service=service, now=now)
+
+
+def backoff(attempt: int, *, seed: str) -> timedelta:
+    """How long to wait between an attempt and the one before it.
+
+    Nothing before the first; then 10 s, doubling up to 5 min, each up to a fifth longer or shorter. The same
+    seed gives the same wait; different seeds keep services that failed together from returning together.
+    """
+    if attempt <= 1:
+        return timedelta()
+    # The exponent is bounded first: a large count would not fit a timedelta.
+    plain = min(_FIRST_WAIT * (1 << min(attempt - 2, 10)), _LONGEST_WAIT)
+    drawn = int.from_bytes(hashlib.sha256(f"{seed}:{attempt}".encode("utf-8", "replace")).digest()[:8], "big")
+    return plain * (1 + _JITTER * (2 * drawn / 2**64 - 1))
+
+
+def manual_steps(
+    verdict: Verdict,
+    *,
+    service: str | None,
+    project: str,
+    environment: str = "",
+    compose_files: Sequence[str] = (),
+    port: int | None = None,
+) -> tuple[str, ...]:
+    """What a person should do, as sentences and exact commands with the project and service filled in.
+
+    `environment` and `compose_files` are named in the commands where they are known; `port` is the host port
+    of a conflict.
+    """
+    files = "".join(f" -f {name}" for name in compose_files)
+    compose = f"docker compose -p {project}{files}"
+    one = service or ""
+    target = f" {one}" if one else ""
+    look = (f"See what it said: {compose} logs --tail 100{target}",)
+    rise = (
+        f"Start it again: {compose} up -d --wait{target}",
+        f"Check that it is healthy: {compose} ps --all{target}",
+    )
+    held = f":{port}" if port is not None else ""
+    listed = f"{compose} ps --all --quiet{target}"
+    steps: dict[Strategy, tuple[str, ...]] = {
+        Strategy.FREE_PORT_MANUAL: (
+            f"Find who holds the port: ss -ltnp{f' sport = {held}' if held else ''}",
+            "Find containers that publish it: docker ps --format '{{.Names}} {{.Ports}}'",
+            "Stop the holder, or change the port in the Compose file.",
+            *rise,
+        ),
+        Strategy.RESTART_DAEMON_REQUIRED: (
+            "See why the engine fails: journalctl -u docker --no-pager -n 100",
+            f"Stop databases first, if the engine still answers: {compose} stop",
+            "Restart the engine (this stops every container on the host): systemctl restart docker",
+            "Check that it answers: docker info",
+            *rise,
+        ),
+        Strategy.FIX_CONFIG: (
+            *look,
+            f"Check the Compose file and its variables: {compose} config --quiet",
+            "Correct what the message names: Compose file, variable, image, or the program's own settings.",
+            *rise,
+        ),
+        Strategy.FIX_PERMISSIONS: (
+            *look,
+            "See who the current user is and what it may do: id; ls -l /var/run/docker.sock",
+            f"See who the container runs as: {compose} exec{target or ' SERVICE'} id",
+            f"See the mounts and their sources: docker inspect --format '{{{{json .Mounts}}}}' $({listed})",
+            "Give the folder or socket the right owner, group or mode.",
+            *rise,
+        ),
+        Strategy.FIX_CREDENTIALS: (
+            f"Stop further logins, since each failed one counts: {compose} stop{target}",
+            "Make a new token or password where it is issued, and put it into the secret's file or variable.",
+            f"Recreate the container so that it sees the new value: {compose} up -d --force-recreate{target}",
+            f"Check that the login succeeds: {compose} logs --tail 50{target}",
+        ),
+        Strategy.FIX_RESOURCE_LIMITS: (
+            f"See the use now: docker stats --no-stream $({compose} ps --quiet{target})",
+            f"See its limits: docker inspect --format '{{{{json .HostConfig}}}}' $({listed})",
+            *look,
+            "Raise the limit the message names, or find what leaks.",
+            *rise,
+        ),
+        Strategy.FIX_HOST: (
+            "See what the kernel says: dmesg --ctime | tail -n 50",
+            "Check the clock: timedatectl",
+            "Check name resolution: getent hosts localhost; cat /etc/resolv.conf",
+            "Check the engine: docker info",
+            "Repair what the message names: kernel module, clock, certificates, name servers, firewall.",
+            *rise,
+        ),
+        Strategy.RESTORE_DATABASE: (
+            f"Stop every writer first: {compose} stop",
+            f"Find the data: docker inspect --format '{{{{json .Mounts}}}}' $({listed})",
+            "Copy the whole data folder aside before anything else; delete no lock, log or write-ahead file.",
+            "Check the copy with the database's own tool, or restore the last backup.",
+            *rise,
+        ),
+        Strategy.INVESTIGATE: (
+            f"See the states: {compose} ps --all",
+            *look,
+            f"See exit code, restarts and health: docker inspect --format '{{{{json .State}}}}' $({listed})",
+            f"See the use of resources: docker stats --no-stream $({compose} ps --quiet{target})",
+        ),
+        Strategy.NONE: ("Nothing needs to be done.",),
+        Strategy.WAIT_AND_RETRY: ("Wait some minutes; the cause usually passes.", *look, *rise),
+        Strategy.RESTART_SERVICE: (*look, f"Restart it: {compose} restart{target}", rise[1]),
+        Strategy.RESTART_DEPENDENCY_THEN_SERVICE: (
+            f"See which of its dependencies is down: {compose} ps --all",
+            *look,
+            f"Start what is down, then the service: {compose} up -d --wait{target}",
+            rise[1],
+        ),
+        Strategy.RECREATE_CONTAINER: (
+            "Find the container in the way: docker ps --all --format '{{.ID}} {{.Names}} {{.Status}}'",
+            f"Recreate the service's own container; named volumes stay: {compose} up -d --force-recreate{target}",
+            rise[1],
+        ),
+        Strategy.FREE_PORT: (
+            "Find which container holds the port: docker ps --all --format '{{.Names}} {{.Ports}} {{.Status}}'",
+            f"Remove it if it is a left-over of {project}: docker rm CONTAINER",
+            *rise,
+        ),
+        Strategy.PULL_IMAGE: (f"Pull the image once more: {compose} pull{target}", *rise),
+        Strategy.PRUNE_DISK: (
+            "See what fills the disk: df -h; docker system df",
+            "Remove dangling images and build cache, never volumes: docker image prune; docker builder prune",
+            *rise,
+        ),
+        Strategy.CREATE_NETWORK: (
+            "See the networks: docker network ls",
+            "Create the network the message names, if the Compose file calls it external: docker network create NAME",
+            *rise,
+        ),
+        Strategy.ROLL_BACK_RELEASE: (
+            f"See what was proven before: roas releases {environment or project}",
+            f"Go back to it: roas rollback {environment or project}",
+            rise[1],
+        ),
+        Strategy.RUN_SCRIPT: (
+            *look,
+            f"See what the script does, and run it by hand: ls -l deployments/recovery; {compose} ps --all{target}",
+            *rise,
+        ),
+        Strategy.PRUNE_NETWORKS: (
+            "See the networks: docker network ls",
+            "Remove those without containers: docker network prune",
+            *rise,
+        ),
+    }
+    return steps[verdict.strategy]
+
+
+def remembered(history: Sequence[TicketEntry]) -> tuple[str, ...]:
+    """What people answered when the same cause was there before, the latest first, as sentences to offer."""
+    answers = [entry for entry in history if entry.what.startswith(tuple(f"{choice}: " for choice in Choice))]
+    latest = sorted(answers, key=lambda entry: entry.at, reverse=True)[:_REMEMBERED]
+    return tuple(f"On {entry.at:%Y-%m-%d} {entry.by} answered: {entry.what}" for entry in latest)
+
+
+def _ask(strategy: Strategy, reason: str) -> Plan:
+    return Plan(action=PlanAction.ASK_A_PERSON, strategy=strategy, reason=reason)
+
+
+def _leave(strategy: Strategy, reason: str) -> Plan:
+    return Plan(action=PlanAction.LEAVE_ALONE, strategy=strategy, reason=reason)
+
+
+def _strategy(
+    error: RecordedError, facts: RecoveryFacts, policy: RecoveryPolicy, run: Sequence[RecoveryExecution]
+) -> Strategy:
+    """The verdict's strategy, a restart where waiting was in vain, or to go back: once, soon after a deployment."""
+    usual, tried = error.verdict.strategy, {one.strategy for one in run}
+    silent = error.verdict.category in _SILENT
+    # What its own check calls unhealthy has been given the time that the check's retries are.
+    enough = silent and (usual in tried or error.evidence.get("health") == "unhealthy")
+    gone = usual in tried and error.verdict.pattern_name in _GONE_FOR_GOOD
+    if usual is Strategy.WAIT_AND_RETRY and (enough or gone):
+        usual = Strategy.RESTART_SERVICE
+    if usual is Strategy.RESTART_DEPENDENCY_THEN_SERVICE and not error.dependencies_down:
+        # What refused it is up by now, so only the service itself is left to restart.
+        usual = Strategy.RESTART_SERVICE
+    soon = facts.deployed_ago is not None and facts.deployed_ago <= timedelta(seconds=policy.roll_back_within_seconds)
+    if not soon or not policy.roll_back_within_seconds or error.predictive or Strategy.ROLL_BACK_RELEASE in tried:
+        return usual
+    return Strategy.ROLL_BACK_RELEASE if usual in _BY_GOING_BACK or (usual.automatic and usual in tried) else usual
+
+
+def _hindrance(strategy: Strategy, policy: RecoveryPolicy, facts: RecoveryFacts, service: str | None) -> str | None:
+    if facts.failing_services >= AT_ONCE:
+        return (
+            f"{facts.failing_services} services fail at once, which points to the host or the engine:"
+            " none of them is touched until the one cause is found."
+        )
+    if service is None:
+        return f"No service is named that {strategy.value} could be tried on."
+    if not policy.automatic:
+        return f"Automatic recovery is switched off for this environment; {strategy.value} would be tried."
+    if not facts.acting:
+        return f"Nothing is acted on in this run; {strategy.value} would be tried."
+    return None
+
+
+def _spent(
+    error: RecordedError,
+    strategy: Strategy,
+    *,
+    past: Sequence[RecoveryExecution],
+    policy: RecoveryPolicy,
+    facts: RecoveryFacts,
+    service: str | None,
+    now: datetime,
+) -> str | None:
+    """Which budget is spent, as a sentence; None while all have room for the strategy's points."""
+    cost = ACTIONS[strategy].points
+    of_error = [tried for tried in past if tried.error_id == error.error_id]
+    if len(of_error) >= policy.attempts_per_error:
+        made = "1 attempt" if len(of_error) == 1 else f"{len(of_error)} attempts"
+        return f"{made} at this error did not settle it."
+    mine = [tried for tried in past if _concerns(tried, error, service)]
+    quarter, day = _points(mine, now, _QUARTER_HOUR), _points(mine, now, _DAY)
+    if quarter and quarter + cost > policy.attempts_per_service_15min:
+        return _used_up(str(service), quarter, policy.attempts_per_service_15min, "15 minutes")
+    if day and day + cost > policy.attempts_per_service_day:
+        return _used_up(str(service), day, policy.attempts_per_service_day, "a day")
+    if min(policy.attempts_per_service_15min, policy.attempts_per_service_day) == 0:
+        return f"{service} may not be acted on at all."
+    times = sum(now - tried.started_at < _DAY for tried in mine)
+    if facts.outside_logins and times >= _LOGINS_A_DAY:
+        return (
+            f"{service} logs in elsewhere and was restarted {times} times within a day;"
+            " more logins could cost it its credentials."
+        )
+    on_host = [tried for tried in past if tried.engine == facts.engine]
+    quarter, day = _points(on_host, now, _QUARTER_HOUR), _points(on_host, now, _DAY)
+    if quarter + cost > policy.points_per_host_15min:
+        return _used_up("This host", quarter, policy.points_per_host_15min, "15 minutes")
+    if day + cost > policy.points_per_host_day:
+        return _used_up("This host", day, policy.points_per_host_day, "a day")
+    return None
+
+
+def _used_up(who: str, used: int, allowed: int, window: str) -> str:
+    return f"{who} has had {used} of {allowed} points of action within {window}; what is left is not enough."
+
+
+def _concerns(tried: RecoveryExecution, error: RecordedError, service: str | None) -> bool:
+    if tried.error_id == error.error_id:
+        return True
+    here = tried.environment == error.environment
+    return here and (tried.service == service or any(step.target == service for step in tried.steps))
+
+
+def _points(tried: Sequence[RecoveryExecution], now: datetime, window: timedelta) -> int:
+    return sum(execution.points for execution in tried if now - execution.started_at < window)
+
+
+def _since_proven(mine: Sequence[RecoveryExecution], now: datetime) -> list[RecoveryExecution]:
+    """The attempts since the service last held its health for ten minutes, oldest first."""
+    run: list[RecoveryExecution] = []
+    following = now
+    for tried in sorted(mine, key=lambda execution: execution.started_at, reverse=True):
+        held = tried.success is True and tried.ended_at is not None and following - tried.ended_at >= PROVEN_AFTER
+        if held:
+            break
+        run.append(tried)
+        following = tried.started_at
+    return run[::-1]
+
+
+def _delay(
+    error: RecordedError, strategy: Strategy, run: Sequence[RecoveryExecution], facts: RecoveryFacts, now: datetime
+) -> timedelta:
+    # An earlier error that an attempt healed does not delay the next one; only the budgets bound those.
+    without_success = [tried for tried in run if not tried.success or tried.error_id == error.error_id]
+    counted = run if facts.outside_logins else without_success
+    if not counted:
+        # What only has to be waited for is given that time at once.
+        wait = backoff(2, seed=error.error_id) if strategy is Strategy.WAIT_AND_RETRY else timedelta()
+        return max(timedelta(), error.last_seen + wait - now)
+    wait = backoff(len(without_success) + 1, seed=error.error_id)
+    if facts.outside_logins:
+        wait = max(wait, _BETWEEN_LOGINS)
+    last = max(tried.ended_at or tried.started_at for tried in counted)
+    return max(timedelta(), last + wait - now)
+
+
+def _in_hand(error: RecordedError, past: Sequence[RecoveryExecution], now: datetime) -> list[str]:
+    """What it needs and an attempt of now is at: nothing has to be done twice."""
+    at_it = {
+        tried.service
+        for tried in past
+        if tried.environment == error.environment and tried.ended_at is None and now - tried.started_at < PROVEN_AFTER
+    }
+    return [name for name in error.dependencies_down if name in at_it]

@@ -1,0 +1,276 @@
+"""Watching: what an event or a look at a service calls for, and which of several failing ones is the cause."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from core.errors.verdicts import judge_declared
+from core.monitoring.measurements import ILL, first_causes
+from core.recovery.policy import AT_ONCE
+from models.compose import ServiceDeclaration
+from models.containers import ContainerEvent, Sighting
+from models.environments import ServiceSpec
+from models.health import ServiceHealth, ServiceVerdict
+from models.metrics import Dependency, DependencyType
+
+SETTLE = timedelta(seconds=15)
+"""How long the engine may take to bring a container back by itself, and dependants to notice that a cause is gone.
+Failures within it count as failures at once."""
+
+LOOP = 3
+"""So many ends within LOOP_WITHIN are a loop that the engine's own restarts do not end."""
+
+LOOP_WITHIN = timedelta(minutes=5)
+"""The engine waits up to a minute before it restarts what keeps ending."""
+
+AGAIN = timedelta(minutes=10)
+"""A service that stays exactly as it was handed over is handed over again after this long."""
+
+_RESTARTING = "the engine is restarting it"
+
+WELL = frozenset({ServiceHealth.HEALTHY, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN})
+"""As well as can be told: what has no check at all can show no more than that it runs."""
+
+UNHEALTHY = "health_status: unhealthy"
+_BAD = frozenset({"die", "oom", UNHEALTHY})
+
+
+class Heed(StrEnum):
+    """What is to be done about a sign."""
+
+    HAND_OVER = "hand over"
+    WAIT = "wait"
+    LEAVE = "leave"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sign:
+    """What a service shows, what that calls for, and why.
+
+    `likeness` is the same as long as its containers are in the same life and state. `ill`: it does not serve, so
+    who needs it cannot, whatever it calls for. `crashed`: it ended by itself and the engine brings it back;
+    `restarting`: it has not done so yet.
+    """
+
+    service: str
+    heed: Heed
+    reason: str
+    likeness: str = ""
+    ill: bool = False
+    crashed: bool = False
+    restarting: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What bears on all signs of a moment.
+
+    `held` says who operates on the environment, None where nobody does. `muted` are the services
+    under maintenance. `recovering` are the services being recovered. `failed` maps a service to when it
+    last failed or was recovered, `handed` to the likeness and the moment it was last handed over with, `put_off` to
+    when its next attempt may begin, which may be past. `ending` are services that were asked to end and have not yet.
+    """
+
+    dependencies: Sequence[Dependency] = ()
+    held: str | None = None
+    muted: Collection[str] = ()
+    recovering: Collection[str] = ()
+    failed: Mapping[str, datetime] | None = None
+    handed: Mapping[str, tuple[str, datetime]] | None = None
+    put_off: Mapping[str, datetime] | None = None
+    ending: Collection[str] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """All signs of a moment, sorted out.
+
+    `at_once` are the services that failed within SETTLE, where they are so many that they have one cause outside
+    of them, and none of them is to be acted on; else it is empty.
+    """
+
+    hand_over: tuple[Sign, ...]
+    wait: tuple[Sign, ...]
+    leave: tuple[Sign, ...]
+    at_once: tuple[str, ...] = ()
+
+
+def is_bad(event: ContainerEvent) -> bool:
+    """Whether an event is a reason to look at its service."""
+    return event.action in _BAD
+
+
+def judge_sign(
+    declaration: ServiceDeclaration,
+    sightings: Sequence[Sighting],
+    *,
+    spec: ServiceSpec,
+    ends: Sequence[datetime],
+    stopped: Collection[str],
+    now: datetime,
+) -> Sign:
+    """What a service's containers show after an event: whether anybody must do something about it.
+
+    `ends` are the moments its containers ended by themselves lately; `stopped` are containers that were stopped on
+    request since their last start. The service's own probe is not asked: that is done before anything is proven.
+    """
+    mine = _containers(declaration.name, sightings)
+    sign = _by_state(declaration, mine, spec, ends, stopped, now)
+    ill = sign.heed is not Heed.LEAVE or judge_declared(declaration, mine, None, spec).health in ILL
+    return replace(sign, likeness=_likeness(mine), ill=ill)
+
+
+def judge_verdict(
+    verdict: ServiceVerdict, sightings: Sequence[Sighting], *, stopped: bool, seen_so: datetime | None, now: datetime
+) -> Sign:
+    """What a sweep's verdict on a service calls for.
+
+    `stopped` is whether a person stopped it. `seen_so` is when its containers were first seen missing or paused,
+    None where they were not: whoever replaces or copies a container takes it away or pauses it for a moment only.
+    """
+    mine = _containers(verdict.service, sightings)
+    likeness = _likeness(mine)
+    if verdict.health not in ILL:
+        return _sign(verdict.service, Heed.LEAVE, verdict.reason, likeness)
+    sign = _sign(verdict.service, Heed.HAND_OVER, f"{verdict.health}: {verdict.reason}", likeness, ill=True)
+    if stopped:
+        return replace(sign, heed=Heed.LEAVE, reason="a person stopped it")
+    if mine and all(seen.state == "created" for seen in mine):
+        return replace(sign, heed=Heed.LEAVE, reason="it was never started")
+    if (wish := taken_away(mine)) and (seen_so is None or now - seen_so < SETTLE):
+        return replace(sign, heed=Heed.WAIT, reason=wish)
+    if any(seen.state == "restarting" for seen in mine):
+        return replace(sign, heed=Heed.WAIT, reason=_RESTARTING, restarting=True)
+    if any(_has_just_begun(seen, now) for seen in mine):
+        # The verdict may be of the life before, or of a check that came before the service was ready.
+        return replace(sign, heed=Heed.WAIT, reason="it was started a moment ago")
+    return sign
+
+
+def taken_away(mine: Sequence[Sighting]) -> str | None:
+    """What somebody did to a service's containers that may last a moment only; None where nobody did."""
+    if not mine:
+        return "its containers were removed, perhaps to be replaced"
+    return "it is paused, perhaps for a moment" if any(seen.state == "paused" for seen in mine) else None
+
+
+def likeness(service: str, sightings: Sequence[Sighting]) -> str:
+    """The same as long as the service's containers are in the same life and state."""
+    return _likeness(_containers(service, sightings))
+
+
+def _has_just_begun(seen: Sighting, now: datetime) -> bool:
+    young = seen.started_at is not None and now - seen.started_at < SETTLE
+    return seen.state == "running" and seen.health != "unhealthy" and young
+
+
+def sort_out(signs: Sequence[Sign], around: Surroundings, now: datetime) -> Round:
+    """Which services are handed over now, which wait, and which are left alone, each with the reason.
+
+    First causes come first: a service that requires another failing one waits until that one is well and has
+    been for SETTLE, also where that one is a person's to mend. Three or more first causes within SETTLE are one
+    cause, and none of them is acted on.
+    """
+    checked = [_in_surroundings(sign, around, now) for sign in signs]
+    bad = {sign.service for sign in checked if sign.heed is Heed.HAND_OVER}
+    ill = bad | {sign.service for sign in checked if sign.ill or sign.heed is Heed.WAIT} | set(around.recovering)
+    ill |= {name for name, at in (around.failed or {}).items() if now - at < SETTLE and name not in bad}
+    required = [need for need in around.dependencies if need.dependency_type is DependencyType.REQUIRED]
+    sorted_out = [_behind_its_cause(sign, required, ill) for sign in checked]
+    causes = tuple(sign for sign in sorted_out if sign.heed is Heed.HAND_OVER)
+    earlier = {name for name, at in (around.failed or {}).items() if now - at < SETTLE} | set(around.recovering)
+    at_once = {sign.service for sign in causes} | earlier
+    return Round(
+        hand_over=causes,
+        wait=tuple(sign for sign in sorted_out if sign.heed is Heed.WAIT),
+        leave=tuple(sign for sign in sorted_out if sign.heed is Heed.LEAVE),
+        at_once=tuple(sorted(at_once)) if causes and len(at_once) >= AT_ONCE else (),
+    )
+
+
+def _by_state(
+    declaration: ServiceDeclaration,
+    mine: Sequence[Sighting],
+    spec: ServiceSpec,
+    ends: Sequence[datetime],
+    stopped: Collection[str],
+    now: datetime,
+) -> Sign:
+    name = declaration.name
+    meant = [seen for seen in mine if seen.state != "exited" or seen.container_id not in stopped]
+    if mine and not meant:
+        return _sign(name, Heed.LEAVE, "a person stopped it")
+    mine = meant
+    if wish := taken_away(mine):
+        return _sign(name, Heed.WAIT, wish)
+    if all(seen.state == "created" for seen in mine):
+        return _sign(name, Heed.LEAVE, "it was never started")
+    lately = [now - end for end in ends if now - end < LOOP_WITHIN]
+    if len(lately) >= LOOP and declaration.restart != "no":
+        words = f"it ended {len(lately)} times within {max(lately).total_seconds():.0f} s"
+        return _sign(name, Heed.HAND_OVER, f"in a crash loop: {words}")
+    # A container that ends with a restart policy is "restarting" from that moment; one that is "exited" is not
+    # restarted by the engine, whatever its policy.
+    if any(seen.state == "restarting" for seen in mine):
+        return replace(_sign(name, Heed.WAIT, _RESTARTING, crashed=True), restarting=True)
+    verdict = judge_declared(declaration, mine, None, spec)
+    if verdict.health in ILL:
+        return _sign(name, Heed.HAND_OVER, f"{verdict.health}: {verdict.reason}")
+    if verdict.health is ServiceHealth.COMPLETED:
+        return _sign(name, Heed.LEAVE, f"a job that is done: {verdict.reason}")
+    if any(ago < SETTLE for ago in lately):
+        return _sign(name, Heed.WAIT, "the engine restarted it", crashed=True)
+    return _sign(name, Heed.LEAVE, verdict.reason)
+
+
+def _in_surroundings(sign: Sign, around: Surroundings, now: datetime) -> Sign:
+    """The sign, held back where who operates, plans or recovers here has it in hand already."""
+    if sign.heed is Heed.LEAVE:
+        return sign
+    if sign.service in around.recovering:
+        return replace(sign, heed=Heed.LEAVE, reason="it is being recovered")
+    if around.held is not None:
+        return replace(sign, heed=Heed.WAIT, reason=f"{around.held} has the environment in hand")
+    if sign.service in around.muted:
+        return replace(sign, heed=Heed.WAIT, reason="it is under maintenance")
+    if sign.service in around.ending:
+        return replace(sign, heed=Heed.WAIT, reason="somebody asked it to end")
+    due = (around.put_off or {}).get(sign.service)
+    if due is not None and due > now:
+        return replace(sign, heed=Heed.WAIT, reason="its next attempt waits for its time")
+    if due is not None and sign.restarting:
+        # The engine has had its time as well, and waits longer before each of its restarts.
+        return replace(sign, heed=Heed.HAND_OVER, reason="in a crash loop: it ends again whenever it is restarted")
+    likeness, at = (around.handed or {}).get(sign.service, (None, now))
+    if sign.heed is Heed.HAND_OVER and likeness == sign.likeness and now - at < AGAIN:
+        return replace(sign, heed=Heed.LEAVE, reason=f"it was handed over as it is at {at:%H:%M:%S} UTC")
+    return sign
+
+
+def _behind_its_cause(sign: Sign, dependencies: Sequence[Dependency], ill: Collection[str]) -> Sign:
+    if sign.heed is not Heed.HAND_OVER:
+        return sign
+    verdicts = [
+        ServiceVerdict(service=name, health=ServiceHealth.UNHEALTHY, reason="") for name in {*ill, sign.service}
+    ]
+    if any(cause.service == sign.service for cause in first_causes(verdicts, dependencies)):
+        return sign
+    needed = sorted({need.depends_on for need in dependencies if need.service == sign.service} & set(ill))
+    return replace(sign, heed=Heed.WAIT, reason=f"it needs {', '.join(needed)}, which is looked after first")
+
+
+def _containers(service: str, sightings: Sequence[Sighting]) -> list[Sighting]:
+    return [seen for seen in sightings if seen.service == service and not seen.one_off]
+
+
+def _likeness(mine: Sequence[Sighting]) -> str:
+    return " ".join(f"{seen.container_id[:12]}/{seen.state}/{seen.health}/{seen.started_at}" for seen in mine)
+
+
+def _sign(
+    service: str, heed: Heed, reason: str, likeness: str = "", *, ill: bool = False, crashed: bool = False
+) -> Sign:
+    return Sign(service=service, heed=heed, reason=reason, likeness=likeness, ill=ill, crashed=crashed)

@@ -1,0 +1,1 @@
+"""Decide about reports: success rates, trends, recommendations."""

@@ -1,0 +1,319 @@
+"""Analysis: how deployment operations went over some days, whether they get better, and what to mend first.
+
+Nothing is invented: under 30 operations there is an interval and no trend, and a trend is told only if it is
+significant and large enough to matter.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import pairwise
+
+import numpy as np
+
+from core.common.intervals import wilson
+from core.common.significance import Floats, mann_kendall, more_often, p_two_sided, theil_sen
+from models.analysis import (
+    Analysis,
+    DayOfOperations,
+    Direction,
+    Failure,
+    Recommendation,
+    Repair,
+    Share,
+    Trend,
+)
+from models.operations import Operation, OperationStatus
+
+ENOUGH_OPERATIONS = 30
+SIGNIFICANT = 0.03
+"""Stricter than the usual 0.05: short histories that remember themselves reach that by chance too often."""
+
+_SHARE_THAT_MATTERS = 0.05
+_FACTOR_THAT_MATTERS = 1.2
+_LAST = 10
+_ENDED = {OperationStatus.SUCCESS, OperationStatus.FAILED}
+_OFTEN = 3
+_UNKNOWN = "unknown"
+
+
+def analyse_operations(
+    operations: Sequence[Operation],
+    *,
+    environment: str,
+    since: datetime,
+    until: datetime,
+    failures: Sequence[Failure] = (),
+    causes: Mapping[str, str] | None = None,
+) -> Analysis:
+    """The ended operations of one environment, day by day, with trends, repairs and advice.
+
+    `causes` names the cause of a failed operation by its deployment id. Days are of UTC; a day without
+    operations is in the list, with nothing counted.
+    """
+    ended = sorted(
+        (
+            one
+            for one in operations
+            if one.environment == environment and one.status in _ENDED and since <= one.started_at < until
+        ),
+        key=lambda one: one.started_at,
+    )
+    known = dict(causes or {})
+    outcomes = [one.status is OperationStatus.SUCCESS for one in ended]
+    low, high = wilson(sum(outcomes), len(outcomes))
+    durations = [_milliseconds(one) for one in ended if one.status is OperationStatus.SUCCESS]
+    timed = [duration for duration in durations if duration is not None]
+    repairs = repair_times(failures)
+    sudden = sudden_break(outcomes)
+    success_trend, performance_trend = trend_of_success(outcomes), trend_of_durations(timed)
+    return Analysis(
+        environment=environment,
+        since=since,
+        until=until,
+        total=len(ended),
+        successes=sum(outcomes),
+        rate=Share(good=sum(outcomes), total=len(outcomes)).value,
+        low=low if ended else None,
+        high=high if ended else None,
+        mean_ms=float(np.mean(timed)) if timed else None,
+        days=_days(ended, known, since, until),
+        success_trend=success_trend,
+        performance_trend=performance_trend,
+        sudden_break=sudden,
+        repairs=repairs,
+        recommendations=_recommendations(ended, known, success_trend, performance_trend, sudden, repairs),
+    )
+
+
+def trend_of_success(outcomes: Sequence[bool]) -> Trend:
+    """Whether successes, oldest first, become more or fewer: the Cochran-Armitage test over their order.
+
+    The change is the fitted difference between the first and the last, in points of 100.
+    """
+    total, good = len(outcomes), sum(outcomes)
+    low, high = wilson(good, total)
+    seen = f"{good} of {total} succeeded" + (f" (95 % interval {100 * low:.0f}-{100 * high:.0f} %)" if total else "")
+    if total < ENOUGH_OPERATIONS:
+        return Trend(
+            direction=Direction.UNKNOWN,
+            samples=total,
+            words=f"{seen}; not enough data for a trend: it takes {ENOUGH_OPERATIONS} operations",
+        )
+    share = good / total
+    if share in {0.0, 1.0}:
+        return Trend(direction=Direction.STABLE, samples=total, change=0.0, words=f"{seen}; no change")
+    place = np.arange(total) - (total - 1) / 2
+    weighed, spread = float(place @ np.asarray(outcomes, float)), float(place @ place)
+    p_value = p_two_sided(weighed / math.sqrt(share * (1 - share) * spread))
+    change = weighed / spread * (total - 1)
+    if p_value >= SIGNIFICANT or abs(change) < _SHARE_THAT_MATTERS:
+        direction, told = Direction.STABLE, "no significant change"
+    else:
+        direction = Direction.IMPROVING if change > 0 else Direction.DECLINING
+        told = f"{'rose' if change > 0 else 'fell'} by about {100 * abs(change):.0f} points over them"
+    return Trend(
+        direction=direction,
+        samples=total,
+        p_value=p_value,
+        change=100 * change,
+        words=f"{seen}; {told} (p = {p_value:.2g})",
+    )
+
+
+def trend_of_durations(milliseconds: Sequence[float]) -> Trend:
+    """Whether operations, oldest first, take longer: Mann-Kendall and Theil-Sen on the logarithm.
+
+    The variance is corrected for series that remember themselves. The change is the factor from the first
+    to the last.
+    """
+    total = len(milliseconds)
+    if total < ENOUGH_OPERATIONS:
+        median = f"median {_duration(float(np.median(milliseconds)))}; " if total else ""
+        return Trend(
+            direction=Direction.UNKNOWN,
+            samples=total,
+            words=f"{median}not enough data for a trend: {total} of {ENOUGH_OPERATIONS} timed operations",
+        )
+    logarithms = np.log(np.maximum(milliseconds, 1.0))
+    middle = _duration(float(np.median(milliseconds)))
+    if float(np.ptp(logarithms)) == 0.0:
+        return Trend(direction=Direction.STABLE, samples=total, change=1.0, words=f"median {middle}; no change")
+    slope = theil_sen(logarithms, np.arange(total, dtype=float))
+    factor, p_value = math.exp(slope * (total - 1)), _p_value(logarithms, slope)
+    size = max(factor, 1 / factor)
+    if p_value >= SIGNIFICANT or size < _FACTOR_THAT_MATTERS:
+        direction, told = Direction.STABLE, "no significant change"
+    else:
+        direction = Direction.DECLINING if factor > 1 else Direction.IMPROVING
+        told = f"{'slower' if factor > 1 else 'faster'} by a factor of {size:.1f} over them"
+    return Trend(
+        direction=direction,
+        samples=total,
+        p_value=p_value,
+        change=factor,
+        words=f"{total} timed operations, median {middle}; {told} (p = {p_value:.2g})",
+    )
+
+
+def sudden_break(outcomes: Sequence[bool]) -> str:
+    """A sentence if the last ten fail far more often than those before, which a slow trend would not show."""
+    last, before = outcomes[-_LAST:], outcomes[:-_LAST][-9 * _LAST :]
+    if len(before) < 2 * _LAST:
+        return ""
+    failed, failed_before = last.count(False), list(before).count(False)
+    if not failed:
+        return ""
+    p_value = more_often((failed, len(last) - failed), (failed_before, len(before) - failed_before))
+    # Looked at after every operation, so it must be rarer than a trend to be as seldom wrong.
+    if p_value >= 0.01:
+        return ""
+    usual = 100 * failed_before / len(before)
+    return f"{failed} of the last {len(last)} operations failed; before, {usual:.0f} % did (p = {p_value:.2g})"
+
+
+def repair_times(failures: Sequence[Failure]) -> tuple[Repair, ...]:
+    """Mean time to repair and between failures for each service and cause, the most frequent first."""
+    groups: dict[tuple[str, str], list[Failure]] = defaultdict(list)
+    for failure in sorted(failures, key=lambda one: one.began_at):
+        groups[failure.service, failure.cause].append(failure)
+    repairs = [_repair(service, cause, group) for (service, cause), group in groups.items()]
+    return tuple(sorted(repairs, key=lambda one: (-one.failures, one.service, one.cause)))
+
+
+def length_in_words(time: timedelta) -> str:
+    """A length of time as a person says it, in its largest unit that fits."""
+    for unit, size in (("days", 86400), ("h", 3600), ("min", 60)):
+        if time.total_seconds() >= 2 * size:
+            return f"{time.total_seconds() / size:.0f} {unit}"
+    return f"{time.total_seconds():.0f} s"
+
+
+def _repair(service: str, cause: str, group: Sequence[Failure]) -> Repair:
+    mended = [one.ended_at - one.began_at for one in group if one.ended_at is not None]
+    between = [later.began_at - earlier.began_at for earlier, later in pairwise(group)]
+    return Repair(
+        service=service,
+        cause=cause,
+        failures=len(group),
+        unresolved=len(group) - len(mended),
+        mttr=sum(mended, timedelta()) / len(mended) if mended else None,
+        mtbf=sum(between, timedelta()) / len(between) if between else None,
+        rows=tuple(one.row for one in group),
+    )
+
+
+def _p_value(values: Floats, slope: float) -> float:
+    """Neighbours that resemble each other make the series count for fewer."""
+    rest = values - slope * np.arange(len(values))
+    rest = rest - rest.mean()
+    seen = float((rest[1:] * rest[:-1]).sum() / max(float((rest**2).sum()), 1e-300))
+    remembers = min(0.95, seen + (1 + 4 * seen) / len(values))
+    # Below this, a white series would pass for one that remembers, and real trends would be missed.
+    grown = (1 + remembers) / (1 - remembers) if seen > 1.64 / math.sqrt(len(values)) else 1.0
+    return mann_kendall(values, grown)
+
+
+def _days(
+    ended: Sequence[Operation], causes: Mapping[str, str], since: datetime, until: datetime
+) -> tuple[DayOfOperations, ...]:
+    groups: dict[date, list[Operation]] = defaultdict(list)
+    for one in ended:
+        groups[one.started_at.astimezone(UTC).date()].append(one)
+    first = since.astimezone(UTC).date()
+    last = (until - timedelta(microseconds=1)).astimezone(UTC).date()
+    return tuple(
+        _day(first + timedelta(days=n), groups[first + timedelta(days=n)], causes)
+        for n in range((last - first).days + 1)
+    )
+
+
+def _day(day: date, operations: Sequence[Operation], causes: Mapping[str, str]) -> DayOfOperations:
+    good = [one for one in operations if one.status is OperationStatus.SUCCESS]
+    timed = [duration for one in good if (duration := _milliseconds(one)) is not None]
+    low, high = wilson(len(good), len(operations))
+    failed = (one for one in operations if one.status is OperationStatus.FAILED)
+    return DayOfOperations(
+        day=day,
+        total=len(operations),
+        successes=len(good),
+        rate=Share(good=len(good), total=len(operations)).value,
+        low=low if operations else None,
+        high=high if operations else None,
+        mean_ms=float(np.mean(timed)) if timed else None,
+        median_ms=float(np.median(timed)) if timed else None,
+        p95_ms=float(np.quantile(timed, 0.95)) if timed else None,
+        failures_by_cause=dict(Counter(causes.get(one.deployment_id, _UNKNOWN) for one in failed)),
+    )
+
+
+def _recommendations(
+    ended: Sequence[Operation],
+    causes: Mapping[str, str],
+    success: Trend,
+    performance: Trend,
+    sudden: str,
+    repairs: Sequence[Repair],
+) -> tuple[Recommendation, ...]:
+    failed = [one for one in ended if one.status is OperationStatus.FAILED]
+    advice = []
+    if sudden:
+        rows = tuple(one.deployment_id for one in ended[-_LAST:] if one.status is OperationStatus.FAILED)
+        advice.append(
+            Recommendation(advice="find what changed just before the first of these failed.", because=sudden, rows=rows)
+        )
+    elif success.direction is Direction.DECLINING:
+        rows = tuple(one.deployment_id for one in failed[-_LAST:])
+        advice.append(
+            Recommendation(advice="mend the causes of the latest failures.", because=success.words, rows=rows)
+        )
+    by_cause: dict[str, list[str]] = defaultdict(list)
+    for one in failed:
+        by_cause[causes.get(one.deployment_id, _UNKNOWN)].append(one.deployment_id)
+    for cause, rows_of_cause in sorted(by_cause.items(), key=lambda item: (-len(item[1]), item[0])):
+        if len(rows_of_cause) >= _OFTEN:
+            advice.append(
+                Recommendation(
+                    advice="name the cause of these failures with a pattern, so that they can be told apart."
+                    if cause == _UNKNOWN
+                    else f"mend {cause.replace('_', ' ')}.",
+                    because=f"{len(rows_of_cause)} of {len(failed)} failures have "
+                    + ("no known cause" if cause == _UNKNOWN else "this cause"),
+                    rows=tuple(rows_of_cause),
+                )
+            )
+    if performance.direction is Direction.DECLINING:
+        succeeded = [one for one in ended if one.status is OperationStatus.SUCCESS]
+        slowest = sorted(succeeded, key=lambda one: _milliseconds(one) or 0.0, reverse=True)[:3]
+        advice.append(
+            Recommendation(
+                advice="look at what the slowest operations waited for.",
+                because=performance.words,
+                rows=tuple(one.deployment_id for one in slowest),
+            )
+        )
+    advice += [
+        Recommendation(
+            advice=f"find out what {repair.service} fails of."
+            if repair.cause == _UNKNOWN
+            else f"mend {repair.cause.replace('_', ' ')} of {repair.service} for good.",
+            because=f"it failed {repair.failures} times"
+            + (f", every {length_in_words(repair.mtbf)} on average" if repair.mtbf else "")
+            + (f", {repair.unresolved} not mended" if repair.unresolved else ""),
+            rows=repair.rows,
+        )
+        for repair in repairs
+        if repair.failures >= _OFTEN
+    ]
+    return tuple(advice)
+
+
+def _milliseconds(operation: Operation) -> float | None:
+    return None if operation.duration is None else operation.duration / timedelta(milliseconds=1)
+
+
+def _duration(milliseconds: float) -> str:
+    return f"{milliseconds / 1000:.1f} s" if milliseconds >= 1000 else f"{milliseconds:.0f} ms"

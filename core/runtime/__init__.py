@@ -1,0 +1,1 @@
+"""Decide what the broker in front of the Docker engine allows."""

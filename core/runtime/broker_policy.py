@@ -1,0 +1,458 @@
+"""What the broker in front of the engine lets through: by declared projects, and by declared paths of the host."""
+
+from __future__ import annotations
+
+import json
+import posixpath
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from core.deployment.release import IMAGES
+from core.runtime import broker_shapes as shapes
+from core.runtime.broker_messages import Target, read_json, read_target, refuse, shown, write_json
+from core.runtime.broker_shapes import References, Source
+from models.failures import BadInputError
+
+PROJECT = "com.docker.compose.project"
+OWN_PROJECT = "roas-ops"
+
+_SERVICE = "com.docker.compose.service"
+_SHOWN_LABELS = (PROJECT, _SERVICE, "com.docker.compose.container-number", "com.docker.compose.oneoff")
+_NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
+_IMAGE = r"[A-Za-z0-9][A-Za-z0-9_.:/@-]*"
+_TAG = re.compile(r"[0-9a-f]{1,64}")
+# Folders that hold the machine itself, or its engine's socket and data.
+_NEVER_ROOTS = ("/proc", "/sys", "/dev", "/run", "/var/run", "/boot", "/etc", "/var/lib/docker")
+_FALSE = frozenset({"", "0", "no", "false", "none"})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Root:
+    """A path of the host that containers may see, with what is below it; a writable one only as a whole.
+
+    What a container can write into could be swapped for a link between check and mount, so nothing below a
+    writable root is mounted by itself.
+    """
+
+    path: str
+    writable: bool = False
+
+    def holds(self, path: str) -> bool:
+        """Whether a path is this one or below it."""
+        return path == self.path or path.startswith(f"{self.path}/")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """What is declared: projects by name, roots of paths, and networks and volumes of others that may be used."""
+
+    projects: frozenset[str]
+    roots: tuple[Root, ...] = ()
+    networks: frozenset[str] = frozenset()
+    volumes: frozenset[str] = frozenset()
+
+
+class Kind(StrEnum):
+    """What is looked up at the engine before a request is judged."""
+
+    CONTAINER = "container"
+    EXEC = "exec instance"
+    IMAGE = "image"
+    NETWORK = "network"
+    VOLUME = "volume"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fact:
+    """An object as the engine has it: its full id, its name and the project on its label."""
+
+    identity: str
+    name: str = ""
+    project: str = ""
+    # Of an image.
+    tags: tuple[str, ...] = ()
+    # Of a volume: what its driver mounts, and the projects whose containers have it, or had it until now.
+    options: Mapping[str, str] = field(default_factory=dict)
+    users: frozenset[str] = frozenset()
+
+
+class Answer(StrEnum):
+    """What becomes of the engine's answer."""
+
+    AS_IT_IS = "as it is"
+    LISTING = "listing"
+    INSPECTION = "inspection"
+    CREATED = "created"
+    EXEC_CREATED = "exec created"
+
+
+Wanted = tuple[Kind, str]
+Facts = Mapping[Wanted, Fact]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """One kind of request the engine may be sent."""
+
+    method: str
+    path: re.Pattern[str]
+    parameters: frozenset[str] = frozenset()
+    subject: Kind | None = None
+    shape: shapes.Check | None = None
+    archive: bool = False
+    answer: Answer = Answer.AS_IT_IS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """A request that may go to the engine as far as its words tell; `wanted` must be looked up to settle it."""
+
+    route: Route
+    target: Target
+    name: str | None = None
+    subject: Wanted | None = None
+    content: dict[str, Any] | None = None
+    archive: bytes = b""
+    found: References = field(default_factory=References)
+
+    @property
+    def wanted(self) -> frozenset[Wanted]:
+        """What its settling takes."""
+        listed = ((Kind.CONTAINER, self.found.containers), (Kind.VOLUME, self.found.volumes))
+        names = {(kind, name) for kind, some in listed for name in some}
+        names |= {(Kind.NETWORK, name) for name in self.found.networks}
+        return frozenset(names if self.subject is None else {*names, self.subject})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outgoing:
+    """A request as the engine gets it, in the broker's own spelling."""
+
+    method: str
+    target: str
+    body: bytes = b""
+    content_type: str = ""
+    answer: Answer = Answer.AS_IT_IS
+    # Paths of the host whose links must lead to declared roots.
+    sources: frozenset[Source] = frozenset()
+
+
+def _route(method: str, path: str, parameters: str = "", **more: Any) -> Route:
+    filled = path.replace("NAME", f"(?P<name>{_NAME})").replace("IMAGE", f"(?P<name>{_IMAGE})")
+    return Route(method=method, path=re.compile(filled), parameters=frozenset(parameters.split()), **more)
+
+
+_CONTAINER_POST = {
+    "start": "", "stop": "t signal", "restart": "t signal", "kill": "signal", "wait": "condition",
+    "rename": "name", "pause": "", "unpause": "",
+}  # fmt: skip
+ROUTES = (
+    *(_route(method, "/_ping") for method in ("GET", "HEAD")),
+    _route("GET", "/(?:version|info)"),
+    _route("GET", "/events", "since until filters"),
+    _route("GET", "/containers/json", "all limit size filters trunc_cmd since before", answer=Answer.LISTING),
+    _route("GET", "/containers/NAME/json", "size", answer=Answer.INSPECTION),
+    _route(
+        "GET", "/containers/NAME/logs", "follow stdout stderr since until timestamps tail details",
+        subject=Kind.CONTAINER,
+    ),
+    _route("GET", "/containers/NAME/stats", "stream one-shot", subject=Kind.CONTAINER),
+    _route("GET", "/exec/NAME/json", subject=Kind.EXEC),
+    _route("GET", "/images/json", "all filters digests shared-size filter manifests only_ids"),
+    _route("GET", "/images/IMAGE/json", "manifests platform"),
+    _route("GET", "/distribution/IMAGE/json"),
+    _route("GET", "/(?:networks|volumes)", "filters"),
+    _route("GET", "/networks/NAME", "verbose scope"),
+    _route("GET", "/volumes/NAME"),
+    _route("POST", "/containers/create", "name platform", shape=shapes.CONTAINER, answer=Answer.CREATED),
+    *(
+        _route("POST", f"/containers/NAME/{action}", parameters, subject=Kind.CONTAINER)
+        for action, parameters in _CONTAINER_POST.items()
+    ),
+    _route(
+        "POST", "/containers/NAME/exec", subject=Kind.CONTAINER, shape=shapes.EXEC, answer=Answer.EXEC_CREATED
+    ),
+    _route("POST", "/exec/NAME/start", subject=Kind.EXEC, shape=shapes.EXEC_START),
+    _route("POST", "/exec/NAME/resize", "h w", subject=Kind.EXEC),
+    # Compose copies secrets and configurations given as variables into a container this way.
+    _route(
+        "PUT", "/containers/NAME/archive", "path noOverwriteDirNonDir copyUIDGID", subject=Kind.CONTAINER, archive=True
+    ),
+    _route("DELETE", "/containers/NAME", "v force link", subject=Kind.CONTAINER),
+    _route("POST", "/networks/create", shape=shapes.NETWORK),
+    _route("POST", "/networks/NAME/connect", subject=Kind.NETWORK, shape=shapes.CONNECTION),
+    _route("POST", "/networks/NAME/disconnect", subject=Kind.NETWORK, shape=shapes.DISCONNECTION),
+    _route("DELETE", "/networks/NAME", subject=Kind.NETWORK),
+    _route("POST", "/volumes/create", shape=shapes.VOLUME),
+    _route("POST", "/images/create", "fromImage tag platform"),
+    # The images of a release get a name of ours, so that no clean-up takes them, and lose it with the release.
+    _route("POST", "/images/IMAGE/tag", "repo tag force"),
+    _route("DELETE", rf"/images/(?P<name>{IMAGES}:[0-9a-f]+)", "force noprune"),
+    _route("DELETE", "/images/(?P<name>sha256:[0-9a-f]{64})", "force noprune", subject=Kind.IMAGE),
+)  # fmt: skip
+
+
+def make_policy(
+    projects: Iterable[str], roots: Iterable[str], networks: Iterable[str] = (), volumes: Iterable[str] = ()
+) -> Policy:
+    """A policy from what is declared; a root ends in ":rw" where containers may write into it.
+
+    Raises:
+        BadInputError: A declaration would give away the control plane or the host.
+    """
+    named = frozenset(projects)
+    if OWN_PROJECT in named:
+        raise BadInputError(f"Project {OWN_PROJECT} is the control plane's own.", advice="Declare applications only.")
+    made = tuple(_root(text) for text in roots)
+    for writable in (root for root in made if root.writable):
+        for other in made:
+            if other is not writable and writable.holds(other.path):
+                raise BadInputError(
+                    f"Root {other.path} is {writable.path} or lies below it, which is writable.",
+                    advice="Declare the folders that are mounted writable one by one.",
+                )
+    return Policy(projects=named, roots=made, networks=frozenset(networks), volumes=frozenset(volumes))
+
+
+def _root(text: str) -> Root:
+    path, writable = text.removesuffix(":rw").removesuffix(":ro"), text.endswith(":rw")
+    forbidden = [one for one in _NEVER_ROOTS if path == "/" or Root(path=one).holds(path) or Root(path=path).holds(one)]
+    if not path.startswith("/") or path.startswith("//") or posixpath.normpath(path) != path:
+        raise BadInputError(f"Root {path} is not a plain absolute path.")
+    if forbidden:
+        raise BadInputError(
+            f"Root {path} holds or lies in {forbidden[0]}, which is the machine's own.",
+            advice="Declare the application's own folders.",
+        )
+    return Root(path=path, writable=writable)
+
+
+def examine(method: str, target: str, body: bytes, policy: Policy) -> Operation:
+    """Judge a request by its own words.
+
+    Raises:
+        RequestRefusedError: It asks for what the policy does not allow.
+    """
+    asked = read_target(target)
+    for route in ROUTES:
+        found = route.path.fullmatch(asked.path) if route.method == method else None
+        if found is not None:
+            break
+    else:
+        refuse("no such request is forwarded to the engine")
+    references, content = References(), None
+    if route.shape is not None:
+        content = read_json(body)
+        route.shape(content, "", references)
+        _check_project(route, content, policy)
+        for source in references.sources:
+            find_root(source, policy)
+    elif body and not route.archive:
+        refuse("the request has a body, which is not allowed there")
+    named = found.groupdict().get("name")
+    return Operation(
+        route=route,
+        target=_with_checked_query(asked, route, policy),
+        name=named,
+        subject=None if route.subject is None or named is None else (route.subject, named),
+        content=content,
+        archive=body if route.archive else b"",
+        found=references,
+    )
+
+
+def settle(operation: Operation, facts: Facts, policy: Policy) -> Outgoing:
+    """Judge a request by what it refers to, and write it anew for the engine; every wanted fact must be given.
+
+    Raises:
+        RequestRefusedError: Something it refers to belongs to no declared project.
+    """
+    for wanted in sorted(operation.wanted):
+        _check_fact(*wanted, facts.get(wanted), operation, policy)
+    target, content = operation.target, operation.content
+    if operation.subject is not None:
+        kind, name = operation.subject
+        # By its id: the name could be another's by the time the engine reads it.
+        collection, rest = target.path[1:].split("/", 1)
+        path = f"/{collection}/{facts[kind, name].identity}{rest[len(name) :]}"
+        target = Target(version=target.version, path=path, query=target.query)
+    if content is not None:
+        ids = {name: facts[Kind.CONTAINER, name].identity for name in operation.found.containers}
+        if operation.route.shape is shapes.CONTAINER:
+            content = shapes.canonical(content, ids)
+        elif ids:
+            content = content | {"Container": ids[content["Container"]]}
+    archive = operation.route.archive
+    return Outgoing(
+        method=operation.route.method,
+        target=target.text(),
+        body=operation.archive if content is None else write_json(content),
+        content_type="application/x-tar" if archive else "" if content is None else "application/json",
+        answer=operation.route.answer,
+        sources=_sources(operation, facts, policy),
+    )
+
+
+def find_root(source: Source, policy: Policy) -> Root:
+    """The declared root a path of the host lies in.
+
+    Raises:
+        RequestRefusedError: There is none, or the path is not to be used in this way.
+    """
+    roots = [root for root in policy.roots if root.holds(source.path)]
+    above = [root for root in roots if root.writable and root.path != source.path]
+    if above:
+        refuse(
+            f"{shown(source.path)} lies below {above[0].path}, which containers can write into",
+            "Declare the folder that is mounted as a writable root of its own instead of the one above it.",
+        )
+    usable = [root for root in roots if root.writable or not source.writable]
+    if not usable:
+        refuse(
+            f"{shown(source.path)} is not below a declared root{' for writing' if roots else ''}",
+            f"Add its folder to ROAS_BROKER_ROOTS{', with :rw' * source.writable}, and to the broker's mounts.",
+        )
+    return usable[0]
+
+
+def is_own(labels: Mapping[str, str] | None, policy: Policy) -> bool:
+    """Whether these are the labels of a declared project."""
+    return (labels or {}).get(PROJECT) in policy.projects
+
+
+def reduced_listing(told: list[dict[str, Any]], policy: Policy) -> list[dict[str, Any]]:
+    """A list of containers with no more of those of others than who they are and which ports they hold."""
+    keys = ("Id", "Names", "Image", "ImageID", "Created", "Ports", "State", "Status")
+    return [
+        one
+        if is_own(one.get("Labels"), policy)
+        else {key: one[key] for key in keys if key in one} | {"Labels": _shown_labels(one.get("Labels"))}
+        for one in told
+    ]
+
+
+def reduced_container(told: dict[str, Any]) -> dict[str, Any]:
+    """A container of others: who it is and whether it runs; nothing of its environment, command and mounts."""
+    config, state = told.get("Config") or {}, told.get("State") or {}
+    ports = (told.get("NetworkSettings") or {}).get("Ports")
+    return {
+        **{key: told[key] for key in ("Id", "Name", "Created", "Image") if key in told},
+        "State": {key: state[key] for key in ("Status", "Running", "StartedAt", "FinishedAt") if key in state},
+        "Config": {"Image": config.get("Image", ""), "Labels": _shown_labels(config.get("Labels"))},
+        "NetworkSettings": {"Ports": ports},
+    }
+
+
+def _shown_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
+    return {key: value for key, value in (labels or {}).items() if key in _SHOWN_LABELS}
+
+
+def only_own(operation: Operation, policy: Policy) -> bool:
+    """Whether a listing is asked for by the label of a declared project, so that nothing else can be in it."""
+    filters = dict(operation.target.query).get("filters")
+    return filters is not None and _names_own_project(json.loads(filters), policy)
+
+
+# What the engine tells in its events; not commands that are run in containers, which come with their arguments.
+_EVENTS = (
+    "attach", "commit", "connect", "copy", "create", "delete", "destroy", "detach", "die", "disable", "disconnect",
+    "enable", "export", "health_status", "import", "install", "kill", "load", "mount", "oom", "pause", "prune", "pull",
+    "push", "reload", "remove", "rename", "resize", "restart", "save", "start", "stop", "tag", "top", "unmount",
+    "unpause", "untag", "update",
+)  # fmt: skip
+
+
+def _with_checked_query(target: Target, route: Route, policy: Policy) -> Target:
+    for name, _ in target.query:
+        if name not in route.parameters:
+            refuse(f"parameter {shown(name)} is not allowed there")
+    query = dict(target.query)
+    if "filters" in query or target.path == "/events":
+        query["filters"] = write_json(_filters(query.get("filters") or "{}", target.path, policy)).decode()
+    if target.path == "/images/create" and not re.fullmatch(_IMAGE, query.get("fromImage", "")):
+        refuse("an image to fetch must be named; none is imported")
+    if target.path.endswith("/tag") and (query.get("repo") != IMAGES or not _TAG.fullmatch(query.get("tag", ""))):
+        refuse(f"images get names in {IMAGES} only")
+    if target.path.startswith("/images/") and query.pop("force", "").strip().lower() not in _FALSE:
+        refuse("images are not removed or renamed by force")
+    return Target(version=target.version, path=target.path, query=tuple(query.items()))
+
+
+def _filters(text: str, path: str, policy: Policy) -> dict[str, dict[str, bool]]:
+    """Filters in the one form every engine takes; of events, not the commands that are run in others' containers."""
+    told = read_json(text.encode(errors="replace"))
+    filters = {name: dict.fromkeys(_values(name, values), True) for name, values in told.items()}
+    if path == "/events" and not _names_own_project(filters, policy):
+        asked = filters.get("event") or _EVENTS
+        # An empty filter would let everything through.
+        filters["event"] = dict.fromkeys([one for one in asked if one.partition(":")[0] in _EVENTS] or ["none"], True)
+    return filters
+
+
+def _values(name: str, values: Any) -> list[str]:
+    """A filter's values, which the engine takes as a list or as the keys of an object."""
+    if isinstance(values, dict) and all(value is True for value in values.values()):
+        values = list(values)
+    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
+        refuse(f"filter {shown(name)} is neither a list nor an object of texts")
+    return values
+
+
+def _names_own_project(filters: Mapping[str, Mapping[str, bool]], policy: Policy) -> bool:
+    """Whether all that passes belongs to a declared project; the engine wants every label to match."""
+    return any(f"{PROJECT}={project}" in filters.get("label", ()) for project in policy.projects)
+
+
+def _check_project(route: Route, content: Mapping[str, Any], policy: Policy) -> None:
+    if route.shape not in (shapes.CONTAINER, shapes.NETWORK, shapes.VOLUME) or is_own(content.get("Labels"), policy):
+        return
+    project = (content.get("Labels") or {}).get(PROJECT) or ""
+    what = f"project {shown(project)} is not declared" if project else f"it has no label {PROJECT}"
+    refuse(what, "Add the application's project to ROAS_BROKER_PROJECTS.")
+
+
+def _check_fact(kind: Kind, name: str, fact: Fact | None, operation: Operation, policy: Policy) -> None:
+    what = f"{kind} {shown(name)}"
+    if fact is None:
+        # The engine makes a volume that is named and not there: an empty one.
+        if kind is not Kind.VOLUME:
+            refuse(f"{what} does not exist")
+        return
+    own = fact.project in policy.projects
+    match kind:
+        case Kind.NETWORK:
+            own = own or fact.name in policy.networks
+            claimed = operation.found.networks.get(name)
+            if claimed is not None and (name not in (fact.name, fact.identity) or claimed not in ("", fact.identity)):
+                refuse(f"{what} is named by another network's id, or by the beginning of one")
+        case Kind.VOLUME:
+            own = own or fact.name in policy.volumes or bool(fact.users and fact.users <= policy.projects)
+        case Kind.IMAGE if fact.tags:
+            refuse(f"{what} has a name; only images without one are removed")
+        case _:
+            pass
+    if not own:
+        owner = f"project {shown(fact.project)}, which is not declared" if fact.project else "no project"
+        refuse(f"{what} belongs to {owner}", _HOW_TO_DECLARE.get(kind, _DECLARE_PROJECT))
+
+
+_DECLARE_PROJECT = "Add the project to ROAS_BROKER_PROJECTS if it is an application's."
+_HOW_TO_DECLARE = {
+    Kind.NETWORK: "Add the network to ROAS_BROKER_NETWORKS if applications share it.",
+    Kind.VOLUME: "Add the volume to ROAS_BROKER_VOLUMES if applications share it.",
+}
+
+
+def _sources(operation: Operation, facts: Facts, policy: Policy) -> frozenset[Source]:
+    """The paths of the host it leads to, by itself and by the volumes that are there already."""
+    found = References(sources=set(operation.found.sources))
+    for name in operation.found.volumes:
+        fact = facts.get((Kind.VOLUME, name))
+        if fact is not None and fact.name not in policy.volumes:
+            shapes.check_driver_options(dict(fact.options), f"volume {shown(name)}", found)
+    for source in found.sources:
+        find_root(source, policy)
+    return frozenset(found.sources)

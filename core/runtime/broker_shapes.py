@@ -1,0 +1,492 @@
+"""What the bodies of allowed requests may hold: every key the broker knows, and what it accepts there.
+
+The engine's decoder ignores the case of keys, so a key that is not spelled as here is refused, like any unknown one.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from core.runtime.broker_messages import refuse, shown
+
+# What Docker gives a container anyway unless it is dropped.
+ALLOWED_CAPABILITIES = frozenset(
+    (
+        *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID", "KILL", "MKNOD", "NET_BIND_SERVICE", "NET_RAW"),
+        *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
+    )
+)
+ALLOWED_SECURITY_OPTIONS = frozenset(
+    {"no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"},
+)
+ALLOWED_NETWORK_OPTIONS = frozenset(
+    {
+        "com.docker.network.bridge.enable_icc",
+        "com.docker.network.bridge.enable_ip_masquerade",
+        "com.docker.network.driver.mtu",
+    }
+)
+# The engine resolves these itself; they are nobody's.
+BUILT_IN_NETWORKS = frozenset({"", "default", "bridge", "none"})
+
+_SYSCTLS = re.compile(r"net\.[a-z0-9_./-]+|fs\.mqueue\.[a-z_]+|kernel\.(?:msg[a-z]+|sem|shm[a-z_]+)")
+_VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_NETWORK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_HEX = re.compile(r"[0-9a-f]+")
+_BIND_MODES = frozenset(
+    {"ro", "rw", "z", "Z", "nocopy", "private", "rprivate", "slave", "rslave", "consistent", "cached", "delegated"}
+)
+_BIND_OPTIONS = frozenset({"bind", "rbind", "ro", "rw", "private", "rprivate", "nosuid", "nodev", "noexec"})
+_TMPFS_OPTION = re.compile(r"(?:size|mode|uid|gid|nr_inodes)=[0-9]+[kKmMgG%]?|nosuid|nodev|noexec|ro|rw")
+_CONTAINER = "container:"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """A path of the host that a container is to see."""
+
+    path: str
+    writable: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class References:
+    """What a body refers to outside itself, collected while it is checked."""
+
+    containers: set[str] = field(default_factory=set)
+    volumes: set[str] = field(default_factory=set)
+    # By the reference: the id the body claims for it, or an empty text.
+    networks: dict[str, str] = field(default_factory=dict)
+    sources: set[Source] = field(default_factory=set)
+
+
+Check = Callable[[Any, str, References], None]
+
+
+def check_object(fields: Mapping[str, Check]) -> Check:
+    """An object with these keys alone; null counts as absent, for the engine as well."""
+
+    def check(value: Any, where: str, found: References) -> None:
+        if not isinstance(value, dict):
+            refuse(f"{where} is not an object")
+        for key, inner in value.items():
+            place = f"{where}.{key}" if where else key
+            if key not in fields:
+                refuse(f"setting {shown(place)} is unknown")
+            if inner is not None:
+                fields[key](inner, place, found)
+
+    return check
+
+
+def _empty(value: Any, where: str, _: References) -> None:
+    if value not in (False, 0, "", [], {}):
+        refuse(f"{where} must not be set")
+
+
+def _of(*kinds: type) -> Check:
+    def check(value: Any, where: str, _: References) -> None:
+        # In Python True is a number too.
+        if not isinstance(value, kinds) or (isinstance(value, bool) and bool not in kinds):
+            refuse(f"{where} is of the wrong type")
+
+    return check
+
+
+def _one_of(*allowed: Any) -> Check:
+    def check(value: Any, where: str, _: References) -> None:
+        if value not in allowed:
+            refuse(f"{where} must not be {shown(str(value))}")
+
+    return check
+
+
+def _list_of(inner: Check) -> Check:
+    def check(value: Any, where: str, found: References) -> None:
+        if not isinstance(value, list):
+            refuse(f"{where} is not a list")
+        for one in value:
+            inner(one, where, found)
+
+    return check
+
+
+def _map_of(inner: Check) -> Check:
+    def check(value: Any, where: str, found: References) -> None:
+        if not isinstance(value, dict):
+            refuse(f"{where} is not an object")
+        for one in value.values():
+            if one is not None:
+                inner(one, where, found)
+
+    return check
+
+
+def _capability(value: Any, where: str, _: References) -> None:
+    if not isinstance(value, str) or value.upper().removeprefix("CAP_") not in ALLOWED_CAPABILITIES:
+        refuse(f"{where} must not hold {shown(str(value))}")
+
+
+def _security_option(value: Any, where: str, _: References) -> None:
+    if not isinstance(value, str) or value not in ALLOWED_SECURITY_OPTIONS:
+        refuse(f"{where} must not hold {shown(str(value))}")
+
+
+def _at_least_zero(value: Any, where: str, found: References) -> None:
+    _number(value, where, found)
+    if value < 0:
+        refuse(f"{where} must not be below 0")
+
+
+def _default_paths(value: Any, where: str, _: References) -> None:
+    """Paths the engine hides by default: a list is dropped by `canonical`, so that the defaults hold."""
+    if value == []:
+        refuse(f"{where} must not be emptied")
+
+
+def _sysctls(value: Any, where: str, found: References) -> None:
+    _texts_by_name(value, where, found)
+    for name in value:
+        if not _SYSCTLS.fullmatch(name):
+            refuse(f"{where} must not hold {shown(name)}, which is not the container's own")
+
+
+def _own_or_container(*allowed: str) -> Check:
+    def check(value: Any, where: str, found: References) -> None:
+        if isinstance(value, str) and value.startswith(_CONTAINER) and value != _CONTAINER:
+            found.containers.add(value.removeprefix(_CONTAINER))
+        elif value not in allowed:
+            refuse(f"{where} must not be {shown(str(value))}")
+
+    return check
+
+
+def _network_mode(value: Any, where: str, found: References) -> None:
+    if not isinstance(value, str) or value == "host":
+        refuse(f"{where} must not be {shown(str(value))}")
+    if value.startswith(_CONTAINER):
+        _own_or_container()(value, where, found)
+    elif value not in BUILT_IN_NETWORKS:
+        found.networks.setdefault(value, "")
+
+
+def _volumes_from(value: Any, where: str, found: References) -> None:
+    name, _, mode = value.partition(":") if isinstance(value, str) else ("", "", "")
+    if not name or mode not in ("", "ro", "rw"):
+        refuse(f"{where} must name containers")
+    found.containers.add(name)
+
+
+def _host_path(value: Any, where: str) -> str:
+    if (
+        not isinstance(value, str)
+        or not value.startswith("/")
+        or value.startswith("//")
+        or posixpath.normpath(value) != value
+        or not value.isprintable()
+    ):
+        refuse(f"{where}: {shown(str(value))} is not a plain absolute path")
+    return value
+
+
+def _volume_name(value: Any, where: str, found: References) -> None:
+    if not isinstance(value, str) or not _VOLUME.fullmatch(value):
+        refuse(f"{where}: {shown(str(value))} is neither a volume's name nor an absolute path")
+    found.volumes.add(value)
+
+
+def _bind(value: Any, where: str, found: References) -> None:
+    parts = value.split(":") if isinstance(value, str) else []
+    if len(parts) == 1:
+        return
+    if len(parts) not in (2, 3) or not parts[1].startswith("/"):
+        refuse(f"{where}: {shown(str(value))} is not source:target or source:target:mode")
+    modes = set(parts[2].split(",")) if len(parts) == 3 else set()
+    if not modes <= _BIND_MODES or {"ro", "rw"} <= modes:
+        refuse(f"{where}: mode {shown(parts[2])} is not allowed")
+    if parts[0].startswith("/"):
+        found.sources.add(Source(path=_host_path(parts[0], where), writable="ro" not in modes))
+    else:
+        _volume_name(parts[0], where, found)
+
+
+def _mount(value: Any, where: str, found: References) -> None:
+    _MOUNT_FIELDS(value, where, found)
+    kind, source, writable = value.get("Type"), value.get("Source") or "", not value.get("ReadOnly")
+    options = {"bind": "BindOptions", "volume": "VolumeOptions", "tmpfs": "TmpfsOptions"}
+    if kind not in options:
+        refuse(f"{where}.Type must not be {shown(str(kind))}")
+    if any(value.get(other) for other in options.values() if other != options[kind]):
+        refuse(f"{where} has options of another type than {kind}")
+    if kind == "bind":
+        found.sources.add(Source(path=_host_path(source, where), writable=writable))
+    elif kind == "volume":
+        if source:
+            _volume_name(source, where, found)
+        driver = (value.get("VolumeOptions") or {}).get("DriverConfig") or {}
+        check_driver_options(driver.get("Options") or {}, f"{where}.VolumeOptions.DriverConfig.Options", found)
+    elif source:
+        refuse(f"{where}.Source must not be set for tmpfs")
+
+
+def check_driver_options(value: Any, where: str, found: References) -> None:
+    """Options of the driver `local`: with them a volume can be any folder or device of the host."""
+    _texts_by_name(value, where, found)
+    if not value:
+        return
+    if not set(value) <= {"type", "device", "o"}:
+        refuse(f"{where} must not hold more than type, device and o")
+    kind, device = value.get("type") or "", value.get("device") or ""
+    options = set((value.get("o") or "").split(","))
+    if kind == "tmpfs" and all(_TMPFS_OPTION.fullmatch(one) for one in options - {""}):
+        return
+    if kind not in ("", "none") or not options & {"bind", "rbind"} or not options <= _BIND_OPTIONS:
+        refuse(f"{where} must describe a bind (type none, o bind) or a tmpfs")
+    writable = "ro" not in options or "rw" in options
+    found.sources.add(Source(path=_host_path(device, where), writable=writable))
+
+
+def _endpoints(value: Any, where: str, found: References) -> None:
+    if not isinstance(value, dict):
+        refuse(f"{where} is not an object")
+    for name, endpoint in value.items():
+        if endpoint is not None:
+            check_endpoint(endpoint, f"{where}.{shown(name)}", found)
+        claimed = (endpoint or {}).get("NetworkID") or ""
+        if name not in BUILT_IN_NETWORKS:
+            found.networks[name] = claimed or found.networks.get(name, "")
+        elif claimed:
+            refuse(f"{where}.{shown(name)}.NetworkID must not be set")
+
+
+def _network_name(value: Any, where: str, _: References) -> None:
+    # A name of hexadecimal digits alone could pass for the beginning of another network's id.
+    if (
+        not isinstance(value, str)
+        or not _NETWORK.fullmatch(value)
+        or _HEX.fullmatch(value)
+        or value in BUILT_IN_NETWORKS | {"host", "ingress"}
+    ):
+        refuse(f"{where}: {shown(str(value))} cannot be a network's name here")
+
+
+def _network_options(value: Any, where: str, found: References) -> None:
+    _texts_by_name(value, where, found)
+    for name in value:
+        if name not in ALLOWED_NETWORK_OPTIONS:
+            refuse(f"{where} must not hold {shown(name)}")
+
+
+def _subpath(value: Any, where: str, found: References) -> None:
+    _text(value, where, found)
+    if value.startswith("/") or ".." in value.split("/"):
+        refuse(f"{where} must stay below the volume")
+
+
+_text, _number, _flag = _of(str), _of(int), _of(bool)
+_texts, _numbers = _list_of(_text), _list_of(_number)
+_words = _of(str, list)
+_texts_by_name = _map_of(_text)
+_empties_by_name = _map_of(_empty)
+
+_RESOURCES: dict[str, Check] = {
+    **dict.fromkeys(
+        (
+            *("BlkioWeight", "CPUCount", "CPUPercent", "CpuCount", "CpuPercent", "CpuPeriod", "CpuQuota", "CpuShares"),
+            *("CpuRealtimePeriod", "CpuRealtimeRuntime", "IOMaximumBandwidth", "IOMaximumIOps", "KernelMemory"),
+            *("KernelMemoryTCP", "Memory", "MemoryReservation", "MemorySwap", "MemorySwappiness", "NanoCpus"),
+            "PidsLimit",
+        ),
+        _number,
+    ),
+    **dict.fromkeys(("CpusetCpus", "CpusetMems"), _text),
+    **dict.fromkeys(
+        (
+            *("BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps"),
+            *("BlkioDeviceWriteIOps", "CgroupParent", "DeviceCgroupRules", "DeviceRequests", "Devices"),
+            "OomKillDisable",
+        ),
+        _empty,
+    ),
+    "Ulimits": _list_of(check_object({"Name": _text, "Hard": _number, "Soft": _number})),
+}
+
+_HOST_CONFIG: dict[str, Check] = {
+    **_RESOURCES,
+    **dict.fromkeys(("AutoRemove", "Init", "PublishAllPorts", "ReadonlyRootfs"), _flag),
+    **dict.fromkeys(("CapDrop", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd"), _texts),
+    **dict.fromkeys(
+        (
+            *("Annotations", "Capabilities", "Cgroup", "ContainerIDFile", "Links", "Privileged", "StorageOpt"),
+            *("UTSMode", "UsernsMode"),
+        ),
+        _empty,
+    ),
+    "Binds": _list_of(_bind),
+    "CapAdd": _list_of(_capability),
+    # `canonical` drops "host": the engine's default holds, which under the older control groups is the host's.
+    "CgroupnsMode": _one_of("", "private", "host"),
+    "ConsoleSize": _numbers,
+    "IpcMode": _own_or_container("", "none", "private", "shareable"),
+    "Isolation": _one_of("", "default"),
+    "LogConfig": check_object({"Type": _one_of("", "json-file", "local", "none"), "Config": _texts_by_name}),
+    "MaskedPaths": _default_paths,
+    "Mounts": _list_of(_mount),
+    "NetworkMode": _network_mode,
+    "OomScoreAdj": _at_least_zero,
+    "PidMode": _own_or_container("", "private"),
+    "PortBindings": _map_of(_list_of(check_object({"HostIp": _text, "HostPort": _text}))),
+    "ReadonlyPaths": _default_paths,
+    "RestartPolicy": check_object({"Name": _text, "MaximumRetryCount": _number}),
+    "Runtime": _one_of("", "runc", "io.containerd.runc.v2"),
+    "SecurityOpt": _list_of(_security_option),
+    "ShmSize": _number,
+    "Sysctls": _sysctls,
+    "Tmpfs": _texts_by_name,
+    "VolumeDriver": _one_of("", "local"),
+    "VolumesFrom": _list_of(_volumes_from),
+}
+
+check_endpoint = check_object(
+    {
+        **dict.fromkeys(("Aliases", "DNSNames", "Links"), _texts),
+        **dict.fromkeys(
+            ("EndpointID", "Gateway", "GlobalIPv6Address", "IPAddress", "IPv6Gateway", "MacAddress", "NetworkID"), _text
+        ),
+        **dict.fromkeys(("GlobalIPv6PrefixLen", "GwPriority", "IPPrefixLen"), _number),
+        "DriverOpts": _empty,
+        "IPAMConfig": check_object({"IPv4Address": _text, "IPv6Address": _text, "LinkLocalIPs": _texts}),
+    }
+)
+
+CONTAINER = check_object(
+    {
+        **dict.fromkeys(
+            (
+                *("ArgsEscaped", "AttachStderr", "AttachStdin", "AttachStdout", "NetworkDisabled", "OpenStdin"),
+                *("StdinOnce", "Tty"),
+            ),
+            _flag,
+        ),
+        **dict.fromkeys(("Domainname", "Hostname", "Image", "MacAddress", "StopSignal", "User", "WorkingDir"), _text),
+        **dict.fromkeys(("Env", "OnBuild", "Shell"), _texts),
+        **dict.fromkeys(("Cmd", "Entrypoint"), _words),
+        **dict.fromkeys(("ExposedPorts", "Volumes"), _empties_by_name),
+        "Healthcheck": check_object(
+            {
+                "Test": _texts,
+                **dict.fromkeys(("Interval", "Retries", "StartInterval", "StartPeriod", "Timeout"), _number),
+            }
+        ),
+        "HostConfig": check_object(_HOST_CONFIG),
+        "Labels": _texts_by_name,
+        "NetworkingConfig": check_object({"EndpointsConfig": _endpoints}),
+        "StopTimeout": _number,
+    }
+)
+
+EXEC = check_object(
+    {
+        **dict.fromkeys(("AttachStderr", "AttachStdin", "AttachStdout", "Detach", "Tty"), _flag),
+        # Clients repeat there what the address says; the engine does not read it.
+        **dict.fromkeys(("Container", "DetachKeys", "User", "WorkingDir"), _text),
+        **dict.fromkeys(("Cmd", "Env"), _texts),
+        "ConsoleSize": _numbers,
+        "Privileged": _empty,
+    }
+)
+
+EXEC_START = check_object({"Detach": _flag, "Tty": _flag, "ConsoleSize": _numbers})
+
+NETWORK = check_object(
+    {
+        **dict.fromkeys(("Attachable", "CheckDuplicate", "EnableIPv4", "EnableIPv6", "Internal"), _flag),
+        **dict.fromkeys(("ConfigOnly", "Ingress"), _empty),
+        "ConfigFrom": check_object({"Network": _empty}),
+        "Driver": _one_of("", "bridge", "default"),
+        "IPAM": check_object(
+            {
+                "Driver": _one_of("", "default"),
+                "Options": _empty,
+                "Config": _list_of(
+                    check_object(
+                        {
+                            **dict.fromkeys(("Gateway", "IPRange", "Subnet"), _text),
+                            "AuxiliaryAddresses": _texts_by_name,
+                        }
+                    )
+                ),
+            }
+        ),
+        "Labels": _texts_by_name,
+        "Name": _network_name,
+        "Options": _network_options,
+        "Scope": _one_of("", "local"),
+    }
+)
+
+
+def _connected(value: Any, where: str, found: References) -> None:
+    _text(value, where, found)
+    found.containers.add(value)
+
+
+CONNECTION = check_object({"Container": _connected, "EndpointConfig": check_endpoint})
+DISCONNECTION = check_object({"Container": _connected, "Force": _flag})
+
+VOLUME = check_object(
+    {
+        "ClusterVolumeSpec": _empty,
+        "Driver": _one_of("", "local"),
+        "DriverOpts": check_driver_options,
+        "Labels": _texts_by_name,
+        "Name": _of(str),
+    }
+)
+
+_MOUNT_FIELDS = check_object(
+    {
+        **dict.fromkeys(("Type", "Source", "Target"), _text),
+        "BindOptions": check_object(
+            {
+                **dict.fromkeys(
+                    ("CreateMountpoint", "NonRecursive", "ReadOnlyForceRecursive", "ReadOnlyNonRecursive"), _flag
+                ),
+                "Propagation": _one_of("", "private", "rprivate", "slave", "rslave"),
+            }
+        ),
+        "ClusterOptions": _empty,
+        "Consistency": _text,
+        "ReadOnly": _flag,
+        "TmpfsOptions": check_object({"SizeBytes": _number, "Mode": _number, "Options": _empty}),
+        "VolumeOptions": check_object(
+            {
+                "NoCopy": _flag,
+                "Labels": _texts_by_name,
+                "DriverConfig": check_object({"Name": _one_of("", "local"), "Options": _texts_by_name}),
+                "Subpath": _subpath,
+            }
+        ),
+    }
+)
+
+
+def canonical(body: dict[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+    """A checked container's body as the engine gets it: containers by their ids, and no list of hidden paths."""
+    host = dict(body.get("HostConfig") or {})
+    for key in ("MaskedPaths", "ReadonlyPaths"):
+        host.pop(key, None)
+    if host.get("CgroupnsMode") == "host":
+        del host["CgroupnsMode"]
+    for key in ("NetworkMode", "PidMode", "IpcMode"):
+        mode = host.get(key) or ""
+        if mode.startswith(_CONTAINER):
+            host[key] = _CONTAINER + ids[mode.removeprefix(_CONTAINER)]
+    if host.get("VolumesFrom"):
+        parts = [one.partition(":") for one in host["VolumesFrom"]]
+        host["VolumesFrom"] = [f"{ids[name]}{colon}{mode}" for name, colon, mode in parts]
+    return body | {"HostConfig": host}

@@ -1,0 +1,1 @@
+"""Decide about stored data: retention, audit log, store incidents."""

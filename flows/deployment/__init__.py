@@ -1,0 +1,1 @@
+"""Flows that change an application: start, stop, restart, roll back, drift."""

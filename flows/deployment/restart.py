@@ -1,0 +1,244 @@
+"""Restart: one service after the other, in the order of the start, each proven before the next."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from prefect import flow
+from pydantic import Field
+
+from core.deployment.plan import start_deadline
+from core.deployment.restart import Answer, restarted_needs, roll_order
+from core.monitoring.measurements import ILL
+from flows.deployment.operation import Story, recorded
+from flows.monitoring.judge_health import dependencies_of, judge_now
+from flows.runtime.parameters import (
+    ASKED_BY,
+    COMPOSE_FILES,
+    DEPLOYMENT_ID,
+    ENVIRONMENT,
+    WAIT_SECONDS,
+    ComposeFiles,
+    EnvironmentName,
+    Seconds,
+)
+from models.compose import Application, InjectedFile
+from models.containers import UP, Sighting
+from models.environments import Environment
+from models.failures import BadInputError, StartFailedError
+from models.metrics import Dependency
+from models.operations import OperationType, StateChange
+from models.results import OperationResult, ServiceStart
+from tasks.deployment.load import load_environment
+from tasks.deployment.records import record_changes, record_health
+from tasks.deployment.restart import ask_again, restart_service
+from tasks.deployment.services import look_at_application, read_application, read_injected_files
+from tasks.deployment.start_service import Proof
+from tasks.monitoring.events import Watch, watch_project
+
+log = logging.getLogger("roas")
+
+RESTARTED = "restarted"
+"""Step of a restart: a service was restarted and proven."""
+
+
+@flow(name="restart", flow_run_name="restart {environment}")
+async def restart(
+    environment: EnvironmentName = ENVIRONMENT,
+    services: list[str] | None = Field(None, description="Only these services; without them all that run."),
+    asked_by: str | None = ASKED_BY,
+    deployment_id: str | None = DEPLOYMENT_ID,
+    compose_files: ComposeFiles = COMPOSE_FILES,
+    wait_seconds: Seconds = WAIT_SECONDS,
+) -> OperationResult:
+    """Restart all running services of an environment, or the named ones, and prove that they serve again.
+
+    What needs a named service is asked afterwards, and restarted too where it did not get over it.
+
+    Raises:
+        BadInputError: A named service is not in the Compose files.
+        StartFailedError: A service did not come back; the ones after it were left as they were.
+    """
+    files = tuple(compose_files or ())
+    async with recorded(
+        OperationType.RESTART,
+        environment,
+        asked_by=asked_by,
+        deployment_id=deployment_id,
+        compose_files=files,
+        wait_seconds=wait_seconds,
+    ) as story:
+        declared = await load_environment(environment, files)
+        application = await read_application(declared)
+        wanted = _wanted(application, services)
+        injected = await read_injected_files(declared)
+        async with watch_project(declared) as watch:
+            roll = _Roll(
+                story=story,
+                environment=declared,
+                application=application,
+                dependencies=dependencies_of(declared, application),
+                sightings=await look_at_application(declared),
+                injected=injected,
+                watch=watch,
+            )
+            await roll.through(wanted, named=bool(services))
+        health = await judge_now(declared, application, deployment_id=story.deployment_id)
+        await record_health(health)
+        story.facts["health"] = str(health.overall)
+        # What was ill or stopped before is in the record of the health; a restart answers for what it restarted.
+        restarted = {one.service for one in roll.done if not one.kept}
+        for ill in health.services:
+            if ill.service in restarted and ill.health in ILL:
+                raise StartFailedError(f"{ill.service} is {ill.health} again: {ill.reason}", service=ill.service)
+    return OperationResult(
+        success=True,
+        deployment_id=story.deployment_id,
+        environment=environment,
+        reason=f"{len(restarted)} services restarted, {environment} is {health.overall}",
+        took_seconds=story.took_seconds(),
+        services=tuple(roll.done),
+        health=health,
+    )
+
+
+def _wanted(application: Application, services: list[str] | None) -> frozenset[str]:
+    unknown = sorted(set(services or ()) - set(application.services))
+    if unknown:
+        raise BadInputError(
+            f"{', '.join(unknown)} is not a service of {application.project};",
+            advice=f"it has: {', '.join(application.services)}.",
+        )
+    return frozenset(services or application.services)
+
+
+@dataclass(slots=True, kw_only=True)
+class _Roll:
+    """One roll through the services: what was restarted, when it was proven, and what that led to."""
+
+    story: Story
+    environment: Environment
+    application: Application
+    dependencies: list[Dependency]
+    sightings: list[Sighting]
+    injected: dict[str, tuple[InjectedFile, ...]]
+    watch: Watch
+    done: list[ServiceStart] = field(default_factory=list)
+    _proven_at: dict[str, datetime] = field(default_factory=dict)
+
+    async def through(self, wanted: frozenset[str], *, named: bool) -> None:
+        """Restart the wanted services in order, and in between those that did not get over a restart before them.
+
+        Raises:
+            StartFailedError: A service did not come back; the story's facts name the ones left as they were.
+        """
+        order = roll_order(self.application, self.dependencies)
+        finished = {one.service: one.finished_at for one in self.story.steps if one.step == RESTARTED}
+        for place, name in enumerate(order):
+            if name in finished:
+                self._proven_at[name] = finished[name]
+                self._keep(name, "was restarted before the interruption")
+                continue
+            try:
+                if name in wanted:
+                    await self._restart_wanted(name, named=named)
+                else:
+                    await self._restart_if_hit(name)
+            except StartFailedError:
+                self.story.facts["left_as_they_were"] = [other for other in order[place + 1 :] if other in wanted]
+                raise
+
+    async def _restart_wanted(self, name: str, *, named: bool) -> None:
+        states = self._states(name)
+        if self.application.services[name].one_shot:
+            self._keep(name, "runs once, not again at a restart")
+        elif not states:
+            self._keep(name, "has no container")
+        elif not named and not UP.intersection(states):
+            self._keep(name, "was not running")
+        else:
+            await self._restart(name, "restart was asked for", {})
+
+    async def _restart_if_hit(self, name: str) -> None:
+        """Ask a service that needs a restarted one how it does; restart it where it does not serve any more."""
+        causes = restarted_needs(name, self.dependencies, self._proven_at)
+        declaration = self.application.services[name]
+        if not causes or declaration.one_shot or not UP.intersection(self._states(name)):
+            return
+        restarted = f"{', '.join(causes)} {'was' if len(causes) == 1 else 'were'} restarted"
+        since = max(self._proven_at[cause] for cause in causes)
+        found = await ask_again.with_options(task_run_name=f"ask {name} again")(
+            self.environment, declaration, self.watch, since
+        )
+        if found.answer is Answer.ILL:
+            await self._restart(name, f"{restarted}, and {name} did not get over it: {found.reason}", {"cause": causes})
+            return
+        self.story.facts.setdefault("asked_again", {})[name] = f"{restarted}; {name} is left alone: {found.reason}"
+        self._keep(name, f"{restarted}; {found.reason}")
+
+    async def _restart(self, name: str, why: str, facts: dict[str, object]) -> None:
+        declaration, began = self.application.services[name], datetime.now(UTC)
+        own = self.environment.service(name).start_timeout_seconds
+        deadline = start_deadline(declaration).total_seconds() if own is None else own
+        log.info("%s is being restarted: %s", name, why)
+        try:
+            proof = await restart_service.with_options(name=name, task_run_name=name)(
+                self.environment, declaration, self.watch, self.injected.get(name, ()), deadline
+            )
+        except StartFailedError as error:
+            failed = Proof(previous=self._states(name)[0], state="failed", reason=error.what, kept=False, ok=False)
+            await self._record(name, failed, why, facts, began)
+            raise
+        self._proven_at[name] = datetime.now(UTC)
+        await self._record(name, proof, why, facts, began)
+        await self.story.step(RESTARTED, name)
+
+    async def _record(self, name: str, proof: Proof, why: str, facts: dict[str, object], began: datetime) -> None:
+        now = datetime.now(UTC)
+        seconds = (now - began).total_seconds()
+        log.info("%s is %s after %.1f s: %s", name, proof.state, seconds, proof.reason)
+        await record_changes(
+            [
+                StateChange(
+                    deployment_id=self.story.deployment_id,
+                    service=name,
+                    previous_state=proof.previous,
+                    new_state=proof.state,
+                    changed_at=now,
+                    reason=f"{why}; {proof.reason}",
+                    details={"took_seconds": round(seconds, 3)} | proof.facts | facts,
+                )
+            ]
+        )
+        self.done.append(
+            ServiceStart(
+                service=name,
+                previous_state=proof.previous,
+                state=proof.state,
+                reason=f"{why}; {proof.reason}",
+                kept=False,
+                waited_seconds=0.0,
+                took_seconds=seconds,
+                ok=proof.ok,
+            )
+        )
+
+    def _keep(self, name: str, why: str) -> None:
+        state = next(iter(self._states(name)), "absent")
+        log.info("%s is left as it is: %s", name, why)
+        self.done.append(
+            ServiceStart(
+                service=name,
+                previous_state=state,
+                state=state,
+                reason=why,
+                kept=True,
+                waited_seconds=0.0,
+                took_seconds=0.0,
+            )
+        )
+
+    def _states(self, name: str) -> list[str]:
+        return [seen.state for seen in self.sightings if seen.service == name and not seen.one_off]

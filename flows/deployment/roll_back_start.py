@@ -1,0 +1,213 @@
+"""Undo a start that failed: back to the last proven release, or to exactly what was there before."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
+
+from core.deployment.plan import stop_waves
+from core.deployment.release import Before, Was, beyond, differences
+from core.errors.verdicts import worst_service
+from flows.deployment.execute import start_in_order
+from flows.deployment.operation import UNDOING, Story
+from flows.monitoring.judge_health import judge_now
+from models.compose import Application
+from models.containers import Sighting
+from models.environments import Environment
+from models.failures import RoasError, StartFailedError
+from models.health import Health, HealthReport
+from models.operations import StateChange
+from models.records import Release
+from models.results import ServiceStart
+from tasks.deployment.records import record_changes, record_health
+from tasks.deployment.release import (
+    Found,
+    look_at_release,
+    put_back,
+    read_released,
+    read_template,
+    release_document,
+    remove_containers,
+    remove_networks,
+    see_what_is_left,
+)
+from tasks.deployment.services import create_containers, stop_containers
+
+log = logging.getLogger("roas")
+
+FOUND = "found"
+"""Step of a start: what was there before it is written down, so another process can undo it as well."""
+
+
+class Undo:
+    """Takes back what a start did. Until the start is about to act there is nothing to take back."""
+
+    def __init__(self) -> None:
+        """Know nothing to take back yet."""
+        self._armed: tuple[Environment, Application, Found, Release | None] | None = None
+
+    async def arm(
+        self, story: Story, environment: Environment, application: Application, found: Found, release: Release | None
+    ) -> None:
+        """From now on a failure is undone."""
+        self._armed = (environment, application, found, release)
+        await story.step(FOUND, detail=json.dumps(asdict(found.before)))
+
+    async def __call__(self, story: Story, error: Exception) -> None:
+        """Undo, and say in the story's facts how.
+
+        Raises:
+            RoasError: It could not be undone.
+        """
+        if self._armed is None:
+            return
+        environment, application, found, release = self._armed
+        await story.step(UNDOING, detail=story.facts.get("reason") or type(error).__name__)
+        if release is None:
+            story.facts["undone"] = await _take_back(story, environment, application, found)
+        else:
+            planned = story.facts.get("changes", [])
+            story.facts["changes"] = await _changes(story, environment, application, release) or planned
+            log.warning("going back to release %s, the last one that was proven", release.release_id)
+            released, starts, _ = await apply_release(story, environment, release)
+            left = beyond(await see_what_is_left(environment, found), released)
+            await _remove(story, environment, application, left.remove, left.networks)
+            story.facts["rolled_back_to"] = release.release_id
+            story.facts["undone"] = f"rolled back to release {release.release_id}: {len(starts)} services proven"
+        log.warning("the start is undone: %s", story.facts["undone"])
+
+
+def found_by(detail: str) -> Found:
+    """What an interrupted start had found, from its finished step; the containers it replaced are lost."""
+    told = json.loads(detail)
+    containers = {key: Was(**was) for key, was in told["containers"].items()}
+    return Found(before=Before(containers=containers, networks=tuple(told["networks"])))
+
+
+async def apply_release(
+    story: Story, environment: Environment, release: Release
+) -> tuple[Application, tuple[ServiceStart, ...], HealthReport]:
+    """Bring a release back: its configuration and its images, started in order and proven like any start.
+
+    Volumes are left alone, and variables and mounted files are what they are now.
+
+    Raises:
+        ReleaseError: An image of the release is gone, or a value it needs is.
+        StartFailedError: A service did not come up.
+    """
+    document = await release_document(environment, release)
+    application = await read_released(environment, document)
+    await create_containers(environment, document)
+    inner = replace(story, facts={}, steps=(), done=frozenset())
+    starts = await start_in_order(inner, environment, application, document=document)
+    story.facts["release_start"] = inner.facts
+    health = await judge_now(environment, application, deployment_id=story.deployment_id)
+    await record_health(health)
+    if health.overall is Health.UNHEALTHY:
+        first = worst_service(health)
+        raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
+    return application, starts, health
+
+
+async def _changes(story: Story, environment: Environment, application: Application, release: Release) -> list[str]:
+    """What the failed start changed of the last proven release: often that is the cause."""
+    now = datetime.now(UTC)
+    try:
+        template = await read_template(environment, application)
+        tried = await look_at_release(environment, application, template, "", story.deployment_id, now)
+    except RoasError as error:
+        log.info("what changed is not known: %s", error)
+        return []
+    return list(differences(release, tried))
+
+
+async def _take_back(story: Story, environment: Environment, application: Application, found: Found) -> str:
+    """Stop what was started, remove what was made, make again what was replaced."""
+    left = await see_what_is_left(environment, found)
+    await _stop(environment, application, [*left.stop, *left.remove])
+    await _note(story, left.stop, "stopped")
+    await _remove(story, environment, application, left.remove, left.networks, stopped=True)
+    lost = [kept for kept in found.containers if kept.service in left.replaced]
+    back = await put_back(environment, lost) if lost else []
+    said = [
+        _said("stopped", (one.service for one in left.stop)),
+        _said("removed", (one.service for one in left.remove if one.service not in back)),
+        _said("put back as before", back),
+        _said("could not put back", set(left.replaced) - set(back)),
+    ]
+    return "; ".join(filter(None, said)) or "nothing had been started"
+
+
+async def _remove(
+    story: Story,
+    environment: Environment,
+    application: Application,
+    made: Sequence[Sighting],
+    networks: Sequence[str],
+    *,
+    stopped: bool = False,
+) -> None:
+    if not stopped:
+        await _stop(environment, application, made)
+    by_service = _by_service(made)
+    await asyncio.gather(
+        *(
+            remove_containers(environment, service, [one.container_id for one in mine])
+            for service, mine in by_service.items()
+        )
+    )
+    await _note(story, made, "removed")
+    if networks:
+        await remove_networks(environment, networks)
+
+
+async def _stop(environment: Environment, application: Application, containers: Sequence[Sighting]) -> None:
+    """In reverse order of the start, each with its grace period."""
+    by_service = _by_service([one for one in containers if one.up])
+    for wave in stop_waves(application):
+        await asyncio.gather(
+            *(
+                stop_containers(
+                    environment,
+                    name,
+                    by_service[name],
+                    application.services[name].stop_grace_period,
+                )
+                for name in wave
+                if name in by_service
+            )
+        )
+
+
+async def _note(story: Story, containers: Sequence[Sighting], state: str) -> None:
+    now = datetime.now(UTC)
+    changes = [
+        StateChange(
+            deployment_id=story.deployment_id,
+            service=service,
+            previous_state=mine[0].state,
+            new_state=state,
+            changed_at=now,
+            reason="the start was undone",
+            details={"containers": len(mine)},
+        )
+        for service, mine in _by_service(containers).items()
+    ]
+    if changes:
+        await record_changes(changes)
+
+
+def _by_service(containers: Iterable[Sighting]) -> dict[str, list[Sighting]]:
+    found: dict[str, list[Sighting]] = {}
+    for one in containers:
+        found.setdefault(one.service, []).append(one)
+    return found
+
+
+def _said(what: str, services: Iterable[str]) -> str:
+    names = sorted(set(services))
+    return f"{what} {', '.join(names)}" if names else ""

@@ -1,0 +1,99 @@
+"""Rollback: bring back a release that was proven before, and prove it again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from prefect import flow
+from pydantic import Field
+
+from core.deployment.release import differences
+from flows.deployment.operation import recorded
+from flows.deployment.roll_back_start import Undo, apply_release
+from flows.runtime.identifiers import new_release_id
+from flows.runtime.parameters import (
+    ASKED_BY,
+    COMPOSE_FILES,
+    DEPLOYMENT_ID,
+    ENVIRONMENT,
+    WAIT_SECONDS,
+    ComposeFiles,
+    EnvironmentName,
+    Seconds,
+)
+from models.operations import OperationType
+from models.results import OperationResult
+from tasks.deployment.load import load_environment
+from tasks.deployment.release import (
+    choose_release,
+    keep_release,
+    look_at_release,
+    look_at_what_is_there,
+    proven_releases,
+)
+from tasks.deployment.services import read_application
+
+log = logging.getLogger("roas")
+
+
+@flow(name="rollback", flow_run_name="roll back {environment}")
+async def rollback(
+    environment: EnvironmentName = ENVIRONMENT,
+    release: str | None = Field(
+        None, description="Its id, as `roas releases` lists it; without it the newest that is not what runs now."
+    ),
+    asked_by: str | None = ASKED_BY,
+    deployment_id: str | None = DEPLOYMENT_ID,
+    compose_files: ComposeFiles = COMPOSE_FILES,
+    wait_seconds: Seconds = WAIT_SECONDS,
+) -> OperationResult:
+    """Bring an environment back to a proven release: the named one, or the newest that is not what runs now.
+
+    It is recorded as a start of that release. Volumes are never touched; variables and mounted files are
+    used as they are now. One that fails is undone like any start.
+
+    Raises:
+        NotFoundError: There is no such release, or none that differs from what runs.
+        ReleaseError: The release cannot be applied any more.
+        StartFailedError: A service of it did not come up.
+    """
+    files = tuple(compose_files or ())
+    undo = Undo()
+    async with recorded(
+        OperationType.START,
+        environment,
+        asked_by=asked_by,
+        deployment_id=deployment_id,
+        compose_files=files,
+        wait_seconds=wait_seconds,
+        undo=undo,
+    ) as story:
+        declared = await load_environment(environment, files)
+        wanted, releases, application, found = await asyncio.gather(
+            choose_release(declared, release),
+            proven_releases(environment),
+            read_application(declared),
+            look_at_what_is_there(declared),
+        )
+        changes = differences(releases[0], wanted) if releases else ()
+        story.facts |= {"rollback_to": wanted.release_id, "changes": list(changes)}
+        log.info("rolling back to release %s: %s", wanted.release_id, "; ".join(changes) or "it is the latest one")
+        await undo.arm(story, declared, application, found, None)
+        released, starts, health = await apply_release(story, declared, wanted)
+        story.facts["health"] = str(health.overall)
+        now = datetime.now(UTC)
+        seen = await look_at_release(
+            declared, released, wanted.compose, new_release_id(now), story.deployment_id, now, of=wanted
+        )
+        story.facts["release"] = (await keep_release(declared, seen)).release_id
+    return OperationResult(
+        success=True,
+        deployment_id=story.deployment_id,
+        environment=environment,
+        reason=f"release {wanted.release_id} serves again: {len(starts)} services proven",
+        took_seconds=story.took_seconds(),
+        services=starts,
+        health=health,
+    )

@@ -1,0 +1,240 @@
+"""Start-up: validate before anything is touched, start in order, prove health, record everything, undo a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+from typing import Any
+
+from prefect import flow
+from prefect.client.schemas.objects import State
+from prefect.states import Failed
+from pydantic import Field
+
+from core.deployment.plan import plan_id, start_waves
+from core.deployment.release import Document, replaced_services
+from core.deployment.validate import validate
+from core.errors.verdicts import worst_service
+from flows.deployment.execute import start_in_order
+from flows.deployment.operation import UNDOING, Story, recorded
+from flows.deployment.roll_back_start import FOUND, Undo, found_by
+from flows.monitoring.judge_health import judge_now
+from flows.runtime.identifiers import new_release_id
+from flows.runtime.parameters import (
+    ASKED_BY,
+    COMPOSE_FILES,
+    DEPLOYMENT_ID,
+    ENVIRONMENT,
+    WAIT_SECONDS,
+    ComposeFiles,
+    EnvironmentName,
+    Seconds,
+)
+from models.compose import Application, Plan
+from models.environments import Environment
+from models.failures import ComposeError, PlanChangedError, StartFailedError, ValidationFailedError
+from models.health import Health, HealthReport
+from models.operations import OperationType
+from models.results import OperationResult, ServiceStart
+from models.validation import ValidationResult
+from models.validation_facts import Facts
+from tasks.deployment.plan import plan_start
+from tasks.deployment.records import record_health, record_validation
+from tasks.deployment.release import (
+    keep_release,
+    look_at_release,
+    look_at_what_is_there,
+    proven_releases,
+    read_template,
+)
+from tasks.deployment.services import create_containers
+from tasks.deployment.validate import look_before, without_secrets
+from tasks.errors.evidence import take_evidence
+
+log = logging.getLogger("roas")
+
+
+@flow(name="startup", flow_run_name="start {environment}")
+async def startup(
+    environment: EnvironmentName = ENVIRONMENT,
+    asked_by: str | None = ASKED_BY,
+    deployment_id: str | None = DEPLOYMENT_ID,
+    compose_files: ComposeFiles = COMPOSE_FILES,
+    plan: str | None = Field(None, description="The id that `roas plan` printed: do exactly that, or nothing."),
+    wait_seconds: Seconds = WAIT_SECONDS,
+) -> OperationResult | State[Any]:
+    """Start an environment's application and prove that it serves, or leave it as it served before.
+
+    `plan` is the id that `roas plan` printed: where the start would now do anything else, it stops before it
+    touches anything. `wait_seconds` is how long to wait for another operation on the environment to end.
+    `compose_files` start an application that has no environment file; `environment` is then its project.
+
+    A start that fails is undone: back to the last proven release, or where there is none, to what was there
+    before. It is recorded as failed all the same, with how it was undone.
+
+    Returns the recorded result; where validation found something critical the run ends Failed with the
+    result, its findings in `errors`, as its data, and nothing was touched.
+
+    Raises:
+        StartFailedError: A service did not come up in time, or a required one is not healthy.
+        PlanChangedError: The start would not do what `plan` says.
+        RoasError: Whatever else failed; recorded and handed to error recovery before it is raised.
+    """
+    files = tuple(compose_files or ())
+    start = _Start()
+    try:
+        async with recorded(
+            OperationType.START,
+            environment,
+            asked_by=asked_by,
+            deployment_id=deployment_id,
+            compose_files=files,
+            wait_seconds=wait_seconds,
+            undo=start.undo,
+        ) as story:
+            start.story = story
+            await start.live(story, environment, files, plan)
+    except ValidationFailedError as error:
+        return Failed(message=f"validation of {environment} failed: {error.what}", data=start.refused(error.what))
+    return start.result()
+
+
+class _Start:
+    """One start: what it has seen and done so far."""
+
+    def __init__(self) -> None:
+        self.undo = Undo()
+        self.story: Story | None = None
+        self._validation: ValidationResult | None = None
+        self._template: Document | None = None
+        self._services: tuple[ServiceStart, ...] = ()
+        self._health: HealthReport | None = None
+
+    async def live(self, story: Story, name: str, files: tuple[str, ...], wanted_plan: str | None) -> None:
+        """The story itself: look, decide, act, prove, keep."""
+        environment, facts = await self._look(story, name, files)
+        application = facts.application
+        plan = await self._decide(story, environment, facts, wanted_plan)
+        await self._act(story, environment, application, plan)
+        await self._prove(story, environment, application)
+        if self._template is not None:
+            now = datetime.now(UTC)
+            seen = await look_at_release(
+                environment, application, self._template, new_release_id(now), story.deployment_id, now
+            )
+            story.facts["release"] = (await keep_release(environment, seen)).release_id
+        story.settles = True
+
+    async def _look(self, story: Story, name: str, files: tuple[str, ...]) -> tuple[Environment, Facts]:
+        environment, facts = await look_before(name, files)
+        validation = without_secrets(environment, validate(facts, now=datetime.now(UTC)))
+        self._validation = validation
+        await record_validation(story.deployment_id, validation)
+        if not validation.passed:
+            raise ValidationFailedError(
+                "; ".join(check.finding for check in validation.critical),
+                advice=" ".join(dict.fromkeys(check.fix for check in validation.critical if check.fix)),
+            )
+        passed = len(validation.checks) - len(validation.failed)
+        log.info("%s: %d checks passed, %d to look at", name, passed, len(validation.failed))
+        return environment, facts
+
+    async def _decide(self, story: Story, environment: Environment, facts: Facts, wanted: str | None) -> Plan:
+        application = facts.application
+        plan: Plan
+        plan, found, releases = await asyncio.gather(
+            plan_start(environment, application, str(facts.compose_version)),
+            look_at_what_is_there(environment),
+            proven_releases(environment.name),
+        )
+        story.facts["plan"] = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
+        if releases:
+            story.facts["changes"] = [f"{line.action} {line.service}: {line.because}" for line in plan.changes]
+        # One that is taken up again has done part of its plan already, so the rest is another one.
+        if wanted is not None and not story.steps and wanted != plan_id(plan):
+            raise PlanChangedError(
+                f"Plan {wanted} is not what a start of {environment.name} would do now (plan {plan_id(plan)}): "
+                + "; ".join(f"{line.action} {line.service}, {line.because}" for line in plan.changes),
+                advice=f"look at `roas plan {environment.name}` again.",
+            )
+        release = releases[0] if releases else None
+        earlier = story.told(FOUND)
+        await self.undo.arm(story, environment, application, found_by(earlier) if earlier else found, release)
+        if UNDOING in story.done:
+            raise StartFailedError(
+                f"{story.told(UNDOING)}; its runner was lost while that was being undone",
+                advice=f"`roas why {story.deployment_id}` says what failed first.",
+            )
+        return plan
+
+    async def _act(self, story: Story, environment: Environment, application: Application, plan: Plan) -> None:
+        waves = " then ".join(", ".join(wave) for wave in start_waves(application))
+        log.info("starting %s", waves)
+        lost = replaced_services(plan)
+        if lost:
+            await take_evidence(
+                environment, application, lost, deployment_id=story.deployment_id, reason="before it is replaced"
+            )
+        # Read while the containers are made of it: the files may change until the start is proven.
+        self._template, _ = await asyncio.gather(
+            _template(story, environment, application), _create(story, environment)
+        )
+        self._services = await start_in_order(story, environment, application, plan=plan)
+
+    async def _prove(self, story: Story, environment: Environment, application: Application) -> None:
+        self._health = health = await judge_now(environment, application, deployment_id=story.deployment_id)
+        await record_health(health)
+        story.facts["health"] = str(health.overall)
+        if health.overall is Health.UNHEALTHY:
+            first = worst_service(health)
+            raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
+
+    def refused(self, why: str) -> OperationResult:
+        """The result where validation stopped the start."""
+        story, validation = self._told(), self._validation
+        return OperationResult(
+            success=False,
+            deployment_id=story.deployment_id,
+            environment=story.environment,
+            reason=why,
+            took_seconds=story.took_seconds(),
+            validation=validation,
+            errors=tuple(check.finding for check in validation.critical) if validation else (why,),
+            recovery=story.recovery,
+        )
+
+    def result(self) -> OperationResult:
+        """The result of a start that was proven."""
+        story, health = self._told(), self._health
+        healthy = health is not None and health.overall is Health.HEALTHY
+        return OperationResult(
+            success=True,
+            deployment_id=story.deployment_id,
+            environment=story.environment,
+            reason=f"{len(self._services)} services proven" if healthy else f"health {health and health.overall}",
+            took_seconds=story.took_seconds(),
+            services=self._services,
+            health=health,
+            validation=self._validation,
+        )
+
+    def _told(self) -> Story:
+        assert self.story is not None  # noqa: S101 - a result is asked for once the story has begun
+        return self.story
+
+
+async def _create(story: Story, environment: Environment) -> None:
+    if "created" not in story.done:
+        await create_containers(environment)
+        await story.step("created")
+
+
+async def _template(story: Story, environment: Environment, application: Application) -> Document | None:
+    """What a release keeps of the configuration. A start does not fail where it cannot be kept; it says so."""
+    try:
+        return await read_template(environment, application)
+    except ComposeError as error:
+        log.warning("this start cannot be gone back to: %s", error)
+        story.facts["release_not_kept"] = error.what
+        return None

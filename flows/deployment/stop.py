@@ -1,0 +1,142 @@
+"""Stop: in reverse order of the start, each service with its own grace period."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from datetime import UTC, datetime
+
+from prefect import flow
+
+from core.deployment.plan import stop_waves
+from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
+from flows.deployment.operation import Story, recorded
+from flows.runtime.parameters import (
+    ASKED_BY,
+    COMPOSE_FILES,
+    DEPLOYMENT_ID,
+    ENVIRONMENT,
+    WAIT_SECONDS,
+    ComposeFiles,
+    EnvironmentName,
+    Seconds,
+)
+from models.compose import Application
+from models.containers import Sighting
+from models.environments import Environment
+from models.operations import OperationType, StateChange
+from models.results import OperationResult, ServiceStart
+from tasks.deployment.load import load_environment
+from tasks.deployment.records import record_changes
+from tasks.deployment.services import look_at_application, read_application, stop_containers
+
+log = logging.getLogger("roas")
+
+
+@flow(name="stop", flow_run_name="stop {environment}")
+async def stop(
+    environment: EnvironmentName = ENVIRONMENT,
+    asked_by: str | None = ASKED_BY,
+    deployment_id: str | None = DEPLOYMENT_ID,
+    compose_files: ComposeFiles = COMPOSE_FILES,
+    wait_seconds: Seconds = WAIT_SECONDS,
+) -> OperationResult:
+    """Stop an environment's services. Containers, networks and volumes stay.
+
+    Raises:
+        RoasError: A service could not be stopped; recorded and handed on first.
+    """
+    files = tuple(compose_files or ())
+    async with recorded(
+        OperationType.STOP,
+        environment,
+        asked_by=asked_by,
+        deployment_id=deployment_id,
+        compose_files=files,
+        wait_seconds=wait_seconds,
+    ) as story:
+        declared = await load_environment(environment, files)
+        application = await read_application(declared)
+        sightings = await look_at_application(declared)
+        _tell_what_stays(story, application, sightings)
+        stopped: list[ServiceStart] = []
+        for wave in stop_waves(application):
+            stopped += await _stop_wave(story, declared, application, wave, sightings)
+    return OperationResult(
+        success=True,
+        deployment_id=story.deployment_id,
+        environment=environment,
+        reason=f"{sum(not one.kept for one in stopped)} services stopped",
+        took_seconds=story.took_seconds(),
+        services=tuple(stopped),
+    )
+
+
+def _tell_what_stays(story: Story, application: Application, sightings: list[Sighting]) -> None:
+    """Name what a stop leaves alone, and what the engine itself would bring back."""
+    story.facts["left_alone"] = left_alone(application, sightings)
+    for container, why in story.facts["left_alone"].items():
+        log.warning("%s is left alone: %s", container, why)
+    if returning := returning_with_engine(application):
+        story.facts["returning_with_engine"] = list(returning)
+        log.info('%s: started again when the engine itself restarts (restart: "always")', ", ".join(returning))
+
+
+async def _stop_wave(
+    story: Story, environment: Environment, application: Application, wave: tuple[str, ...], sightings: list[Sighting]
+) -> list[ServiceStart]:
+    """Stop what depends on none of each other. One that cannot be stopped ends the stop after its wave, since
+    what it depends on must outlive it."""
+    ends = await asyncio.gather(
+        *(_stop_service(story, environment, application, name, sightings) for name in wave), return_exceptions=True
+    )
+    for end in ends:
+        if isinstance(end, BaseException):
+            raise end
+    return [end for end in ends if not isinstance(end, BaseException)]
+
+
+async def _stop_service(
+    story: Story, environment: Environment, application: Application, name: str, sightings: list[Sighting]
+) -> ServiceStart:
+    began = datetime.now(UTC)
+    mine = [seen for seen in sightings if seen.service == name and not seen.one_off]
+    up = [seen for seen in mine if seen.up]
+    previous = up[0].state if up else (mine[0].state if mine else "absent")
+    if not up:
+        return _result(name, previous, previous, "was not running", kept=True, seconds=0.0)
+    grace = application.services[name].stop_grace_period
+    after = await stop_containers.with_options(name=name)(environment, name, up, grace)
+    took = datetime.now(UTC) - began
+    reason = f"stop was asked for; {how_it_stopped(after, grace, took)}"
+    log.info("%s stopped after %.1f s: %s", name, took.total_seconds(), reason)
+    await record_changes(
+        [
+            StateChange(
+                deployment_id=story.deployment_id,
+                service=name,
+                previous_state=previous,
+                new_state="stopped",
+                changed_at=datetime.now(UTC),
+                reason=reason,
+                details={
+                    "on_request": True,
+                    "took_seconds": round(took.total_seconds(), 3),
+                    "exit_codes": {seen.name: seen.exit_code for seen in after},
+                },
+            )
+        ]
+    )
+    return _result(name, previous, "stopped", reason, kept=False, seconds=took.total_seconds())
+
+
+def _result(name: str, previous: str, state: str, reason: str, *, kept: bool, seconds: float) -> ServiceStart:
+    return ServiceStart(
+        service=name,
+        previous_state=previous,
+        state=state,
+        reason=reason,
+        kept=kept,
+        waited_seconds=0.0,
+        took_seconds=seconds,
+    )

@@ -1,0 +1,1 @@
+"""Flows that observe an application: health check, collection, continuous monitoring."""

@@ -1,0 +1,330 @@
+"""Collection: look at everything at once, judge it, store it, and hand what is wrong to error recovery."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+from prefect import flow
+
+from core.deployment.plan import start_waves
+from core.monitoring.assess import Judged, Seen, judge_seen
+from core.monitoring.evaluate import RoundOutcome, close_proven, foretells
+from core.monitoring.measurements import ILL, deaths, dependency_status, first_causes
+from flows.monitoring.judge_health import dependencies_of, judge_now
+from flows.recovery.error_recovery import error_recovery
+from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
+from models.analysis import AlertChange
+from models.compose import Application
+from models.environments import Environment
+from models.failures import EnvironmentBusyError, RoasError
+from models.health import Health, HealthReport
+from models.metrics import HOST, Alert, AlertSeverity, Metric, PredictionOutcome
+from models.recovery import RecoveryMethod, RecoveryOutcome
+from models.results import CollectionReport
+from tasks.deployment.interruption import mark_interrupted
+from tasks.deployment.load import load_environment
+from tasks.deployment.services import look_at_application, read_outline
+from tasks.monitoring.collect import (
+    read_memory,
+    recent_events,
+    sample_services,
+    sample_system,
+    store_closed,
+    store_round,
+    tell_cache,
+)
+
+log = logging.getLogger("roas")
+Answer = TypeVar("Answer")
+
+_TIMES = 3
+_LEAST_HEARD = timedelta(minutes=2)
+"""The engine is asked at least this far back how containers ended: of one that runs again nothing else tells."""
+
+_SETTLE_SECONDS = 15.0
+_POOR = 80.0
+"""Below this many points a service's score comes with advice."""
+
+
+@flow(name="collection", flow_run_name="collect {environment}")
+async def collection(
+    environment: EnvironmentName = ENVIRONMENT, compose_files: ComposeFiles = COMPOSE_FILES, act: bool = ACT
+) -> CollectionReport:
+    """Collect once. A source that does not answer is a finding of its own; the rest is stored.
+
+    Raises:
+        EnvironmentFileError: The environment cannot be read.
+        StoreError: What was collected could not be stored.
+        EnvironmentBusyError: Others collect it all the time.
+    """
+    files = tuple(compose_files or ())
+    one = await collect(environment, files)
+    outcome, declared, seen, gaps = one.judged.outcome, one.declared, one.seen, list(one.seen.gaps)
+    for gap in gaps:
+        log.warning("%s", gap)
+    say(outcome)
+    recoveries = [] if one.judged.idle else await hand_over(one, files, foretold(outcome), act=act)
+    done = [recovery for _, recovery in recoveries]
+    after, alerts = None, outcome.told
+    if seen.application is not None and any(recovery.method is RecoveryMethod.AUTOMATIC for recovery in done):
+        after = await _or_gap("health after recovery", judge_now(declared, seen.application), gaps)
+        if after is not None:
+            well = {verdict.service for verdict in after.services if verdict.health not in ILL}
+            states, closed = close_proven(outcome, well, after.checked_at)
+            proven = dependency_status(seen.needs, after.services, after.checked_at)
+            if await store_closed(environment, after.checked_at, states, closed, proven, after, outcome.at):
+                over = {alert.alert_id for alert in closed}
+                alerts = tuple(alert for alert in alerts if alert.alert_id not in over)
+    report = replace(report_of(one, alerts, done, after), gaps=tuple(gaps))
+    await show(one, report)
+    then = f", {report.after_recovery} after recovery" if report.after_recovery else ""
+    size = len(one.judged.metrics)
+    log.info("%s is %s%s: %d metrics, %d alerts", environment, report.overall_status, then, size, len(alerts))
+    return report
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """One collection that is kept: of what environment, what was seen, and what that means."""
+
+    declared: Environment
+    seen: Seen
+    judged: Judged
+
+
+async def collect(environment: str, files: tuple[str, ...]) -> Collected:
+    """Look, judge and keep. Where somebody else kept a collection meanwhile, look again.
+
+    Raises:
+        EnvironmentFileError: The environment cannot be read.
+        StoreError: What was collected could not be stored.
+        EnvironmentBusyError: Others collect it all the time.
+    """
+    declared = await load_environment(environment, files)
+    await mark_interrupted(None, datetime.now(UTC))
+    for _ in range(_TIMES):
+        memory, seen = await asyncio.gather(read_memory(environment, datetime.now(UTC)), look(declared))
+        judged = judge_seen(declared, seen, memory)
+        if await store_round(environment, judged, memory.looked_at):
+            return Collected(declared=declared, seen=seen, judged=judged)
+    raise EnvironmentBusyError(
+        f"{environment} was collected by others {_TIMES} times meanwhile;", advice="is it watched by several servers?"
+    )
+
+
+def report_of(
+    one: Collected,
+    alerts: Sequence[Alert],
+    recoveries: Sequence[RecoveryOutcome] = (),
+    after: HealthReport | None = None,
+) -> CollectionReport:
+    """What one collection saw, and what it led to, for people and programs."""
+    judged = one.judged
+    return CollectionReport(
+        environment=one.declared.name,
+        timestamp=one.seen.at.isoformat(),
+        overall_status="unknown" if judged.blind else str(judged.health.overall),
+        metrics=_table(judged.metrics),
+        alerts=tuple(f"{alert.severity}: {alert.service}: {alert.reason}" for alert in alerts),
+        recommendations=_advice(judged.health, recoveries, judged.outcome),
+        gaps=tuple(one.seen.gaps),
+        health=None if judged.blind else judged.health,
+        after_recovery=str(after.overall) if after else None,
+        recoveries=tuple(recoveries),
+    )
+
+
+async def show(one: Collected, report: CollectionReport) -> None:
+    """Put the newest snapshot where other processes read it at once."""
+    trouble = await tell_cache(
+        report.environment,
+        {"timestamp": report.timestamp, "overall_status": report.overall_status, "metrics": report.metrics},
+        one.judged.outcome,
+        timedelta(seconds=one.declared.collect_every_seconds),
+    )
+    if trouble:
+        log.warning("the cache did not take the snapshot: %s", trouble)
+
+
+async def look(declared: Environment) -> Seen:
+    """Ask every source at once. One that does not answer is a gap, in words."""
+    gaps: list[str] = []
+    recently = max(_LEAST_HEARD, 3 * timedelta(seconds=declared.collect_every_seconds))
+    application, system, samples, sightings, events = await asyncio.gather(
+        _or_gap("compose files", read_outline(declared), gaps),
+        _or_gap("host", sample_system(), gaps),
+        _or_gap("container statistics", sample_services(declared), gaps),
+        _or_gap("containers", look_at_application(declared), gaps),
+        _or_gap("engine events", recent_events(declared, recently), gaps),
+    )
+    health = None
+    # The engine that did not show its containers is a gap already, in the same words.
+    if application is not None and sightings is not None:
+        health = await _or_gap("health", judge_now(declared, application, sightings=sightings), gaps)
+    return Seen(
+        at=datetime.now(UTC),
+        application=application,
+        system=system,
+        samples=samples,
+        sightings=sightings,
+        health=health,
+        ends=deaths(events or (), sightings or ()),
+        needs=dependencies_of(declared, application) if application else (),
+        gaps=gaps,
+    )
+
+
+async def _or_gap(source: str, doing: Awaitable[Answer], gaps: list[str]) -> Answer | None:
+    """The answer of one source, or None and a gap that says why."""
+    try:
+        return await doing
+    except (RoasError, OSError, TimeoutError) as error:
+        gaps.append(f"{source}: {error or type(error).__name__}")
+        return None
+
+
+def say(outcome: RoundOutcome) -> None:
+    """One line for each change of an alert and each prediction, as a person reads the log."""
+    for event in outcome.events:
+        alert, also = event.alert, f" ({len(event.children)} others come of it)" if event.children else ""
+        if event.change is AlertChange.RESOLVED:
+            log.info("alert over: %s %s", alert.service, alert.metric)
+        else:
+            log.warning("alert %s: %s %s%s", event.change, alert.service, alert.reason, also)
+    for prediction in outcome.predictions:
+        log.info("prediction for %s: %s; %s", prediction.service, prediction.words, prediction.outcome)
+    for name in outcome.unreadable:
+        log.error("what was remembered as %s could not be read and is begun anew", name)
+
+
+async def hand_over(
+    one: Collected,
+    files: tuple[str, ...],
+    foretold: Sequence[tuple[str, str, bool]],
+    *,
+    known: frozenset[str] = frozenset(),
+    act: bool,
+) -> list[tuple[str, RecoveryOutcome]]:
+    """One error for each cause: a service that is down, a metric far from usual, a source that is gone.
+
+    Each outcome comes with its service, or HOST. What is `known` was handed over as it is.
+    """
+    environment, seen, outcome = one.declared, one.seen, one.judged.outcome
+    outcomes = []
+    if seen.health is None or seen.application is None:
+        if HOST not in known:
+            gone = await error_recovery(
+                environment=environment.name,
+                text=in_one(seen.gaps),
+                source="collection",
+                compose_files=list(files),
+                act=False,
+            )
+            outcomes.append((HOST, gone))
+    else:
+        quiet = outcome.muted | known
+        outcomes += await _recover_services(environment, seen.application, files, seen.health, quiet, act=act)
+    for service, text, urgent in foretold:
+        told = await error_recovery(
+            environment=environment.name,
+            text=text,
+            service=None if service == HOST else service,
+            source="prediction",
+            compose_files=list(files),
+            # A warning is worth knowing of, and no reason to restart what serves.
+            act=act and urgent,
+            predictive=True,
+        )
+        outcomes.append((service, told))
+    return outcomes
+
+
+def in_one(gaps: Sequence[str]) -> str:
+    """What kept the sources from answering: several fail for one cause, in the same words."""
+    return "; ".join(dict.fromkeys(gap.partition(": ")[2] for gap in gaps))
+
+
+def foretold(outcome: RoundOutcome) -> list[tuple[str, str, bool]]:
+    """What may fail, once for each cause: service, in words, and whether it is critical."""
+    told = [
+        (alert.service, f"{alert.metric} of {alert.service} is not as usual: {alert.reason}", alert.severity)
+        for event in outcome.events
+        if event.change in (AlertChange.OPENED, AlertChange.RAISED) and foretells((alert := event.alert).metric)
+    ]
+    told += [
+        (one.service, f"{one.metric} of {one.service} is predicted: {one.words}", AlertSeverity.WARNING)
+        for one in outcome.predictions
+        if one.outcome is PredictionOutcome.OPEN
+    ]
+    return [(service, text, severity is AlertSeverity.CRITICAL) for service, text, severity in told]
+
+
+async def _recover_services(
+    environment: Environment,
+    application: Application,
+    files: tuple[str, ...],
+    health: HealthReport,
+    quiet: frozenset[str],
+    *,
+    act: bool,
+) -> list[tuple[str, RecoveryOutcome]]:
+    """The causes first; what depends on them is looked at again, and recovered only if it stays ill."""
+    outcomes: list[tuple[str, RecoveryOutcome]] = []
+    tried = set(quiet)
+    left = health
+    for _ in start_waves(application):
+        causes = first_causes(left.services, dependencies_of(environment, application))
+        causes = [verdict for verdict in causes if verdict.service not in tried]
+        tried |= {verdict.service for verdict in causes}
+        if not causes:
+            break
+        for verdict in causes:
+            outcome = await error_recovery(
+                environment=environment.name,
+                text=f"service {verdict.service} is {verdict.health}: {verdict.reason}",
+                service=verdict.service,
+                source="collection",
+                compose_files=list(files),
+                act=act,
+                failing_services=len(causes),
+            )
+            outcomes.append((verdict.service, outcome))
+        if not any(one.method is RecoveryMethod.AUTOMATIC and one.success for _, one in outcomes):
+            break
+        left = await _settled(environment, application)
+    return outcomes
+
+
+async def _settled(environment: Environment, application: Application) -> HealthReport:
+    """Health after a recovery, when dependants have had time to notice it."""
+    waited = 0.0
+    while True:
+        now = await judge_now(environment, application)
+        if now.overall is not Health.UNHEALTHY or waited >= _SETTLE_SECONDS:
+            return now
+        await asyncio.sleep(1)
+        waited += 1
+
+
+def _table(metrics: Sequence[Metric]) -> dict[str, dict[str, float]]:
+    table: dict[str, dict[str, float]] = {}
+    for metric in metrics:
+        table.setdefault(metric.service, {})[metric.name] = metric.value
+    return table
+
+
+def _advice(health: HealthReport, recoveries: Sequence[RecoveryOutcome], outcome: RoundOutcome) -> tuple[str, ...]:
+    """What was found, what a person should do, and what costs a service its score; each once."""
+    steps = [step for one in recoveries if not one.success for step in one.steps]
+    poor = [
+        f"{score.service}: {hint}"
+        for score in outcome.current_scores
+        if score.score is not None and score.score < _POOR
+        for hint in score.suggestions
+    ]
+    return tuple(dict.fromkeys([*health.findings, *steps, *poor]))

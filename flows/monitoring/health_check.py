@@ -1,0 +1,71 @@
+"""Health check: ask every service whether it serves, judge the whole, record both."""
+
+from __future__ import annotations
+
+import logging
+
+from prefect import flow
+
+from core.errors.verdicts import state_changes
+from core.monitoring.measurements import ILL
+from flows.deployment.operation import recorded
+from flows.monitoring.judge_health import judge_now
+from flows.runtime.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, ComposeFiles, EnvironmentName
+from models.operations import OperationType
+from models.results import OperationResult
+from tasks.deployment.load import load_environment
+from tasks.deployment.records import last_states, record_changes, record_health
+from tasks.deployment.services import read_application
+from tasks.recovery.notify import UNHEALTHY, announce
+
+log = logging.getLogger("roas")
+
+
+@flow(name="health-check", flow_run_name="health of {environment}")
+async def health_check(
+    environment: EnvironmentName = ENVIRONMENT,
+    asked_by: str | None = ASKED_BY,
+    deployment_id: str | None = DEPLOYMENT_ID,
+    compose_files: ComposeFiles = COMPOSE_FILES,
+) -> OperationResult:
+    """Judge an environment now. The operation succeeds when it could be judged, however ill it is.
+
+    Raises:
+        RoasError: It could not be judged; recorded and handed on first.
+    """
+    files = tuple(compose_files or ())
+    async with recorded(
+        OperationType.HEALTH_CHECK,
+        environment,
+        asked_by=asked_by,
+        deployment_id=deployment_id,
+        compose_files=files,
+    ) as story:
+        declared = await load_environment(environment, files)
+        application = await read_application(declared)
+        health = await judge_now(declared, application, deployment_id=story.deployment_id)
+        await record_health(health)
+        changed = state_changes(health, await last_states(environment), story.deployment_id)
+        await record_changes(changed)
+        story.facts["changed"] = [change.service for change in changed]
+        story.facts["health"] = str(health.overall)
+        for verdict in health.services:
+            log.info("%s is %s: %s", verdict.service, verdict.health, verdict.reason)
+            if verdict.health in ILL:
+                # A check only looks. What the event starts looks again, and leaves alone what a watch has in hand.
+                announce(
+                    UNHEALTHY,
+                    environment,
+                    service=verdict.service,
+                    deployment_id=story.deployment_id,
+                    handled=False,
+                    text=f"service {verdict.service} is {verdict.health}: {verdict.reason}",
+                )
+    return OperationResult(
+        success=True,
+        deployment_id=story.deployment_id,
+        environment=environment,
+        reason=f"{environment} is {health.overall}",
+        took_seconds=story.took_seconds(),
+        health=health,
+    )

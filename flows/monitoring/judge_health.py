@@ -1,0 +1,85 @@
+"""Health judged now: what the engine shows and what each service's own probe answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
+
+from core.errors.verdicts import judge_all
+from core.monitoring.health import judge_environment
+from models.compose import Application
+from models.containers import Sighting
+from models.environments import Environment
+from models.failures import RoasError
+from models.health import HealthReport, ProbeResult
+from models.metrics import Dependency, DependencyType, HealthImpact
+from tasks.deployment.services import look_at_application
+from tasks.monitoring.collect import load_of_host
+from tasks.monitoring.probes import probe_service
+
+log = logging.getLogger("roas")
+
+
+async def judge_now(
+    environment: Environment,
+    application: Application,
+    *,
+    deployment_id: str | None = None,
+    critical_alerts: int = 0,
+    sightings: Sequence[Sighting] | None = None,
+    asked: Collection[str] | None = None,
+) -> HealthReport:
+    """Look at every container, unless that was done just now, ask every probe, and judge the whole.
+
+    `asked` are the services whose probes are asked, all unless given; the others are judged by their containers alone.
+
+    Raises:
+        EngineUnreachableError: The engine did not answer.
+    """
+    sightings = await look_at_application(environment) if sightings is None else sightings
+    running = {seen.service for seen in sightings if seen.state == "running" and not seen.one_off}
+    wanted = running if asked is None else running.intersection(asked)
+    probed = [name for name in application.services if environment.service(name).probe and name in wanted]
+    answered = await asyncio.gather(*(_answer_or_why_not(environment, name, sightings) for name in probed))
+    answers = dict(zip(probed, answered, strict=True))
+    verdicts = judge_all(environment, application, sightings, answers)
+    return judge_environment(
+        environment.name,
+        verdicts,
+        now=datetime.now(UTC),
+        dependencies=dependencies_of(environment, application),
+        deployment_id=deployment_id,
+        system_load=load_of_host(),
+        critical_alerts=critical_alerts,
+    )
+
+
+async def _answer_or_why_not(
+    environment: Environment, service: str, sightings: Sequence[Sighting]
+) -> ProbeResult | str:
+    """What a service's own probe answers, or why it could not be asked."""
+    try:
+        return await probe_service(environment, service, sightings)
+    except (RoasError, TimeoutError) as error:
+        log.warning("%s could not be probed: %s", service, error or type(error).__name__)
+        return str(error) or "its probe did not end in time"
+
+
+def dependencies_of(environment: Environment, application: Application) -> list[Dependency]:
+    """Who needs whom: what the environment says, and what the Compose file says beyond it."""
+    found: dict[tuple[str, str], Dependency] = {}
+    for name, declaration in application.services.items():
+        for other, needed in declaration.depends_on.items():
+            found[name, other] = Dependency(
+                service=name,
+                depends_on=other,
+                dependency_type=DependencyType.REQUIRED if needed.required else DependencyType.OPTIONAL,
+                health_impact=HealthImpact.CRITICAL if needed.required else HealthImpact.MODERATE,
+            )
+        for spec in environment.service(name).dependencies:
+            found[name, spec.service] = Dependency(
+                service=name, depends_on=spec.service, dependency_type=spec.type, health_impact=spec.impact
+            )
+    return list(found.values())

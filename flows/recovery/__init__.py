@@ -1,0 +1,1 @@
+"""Flows that recover from errors: watch, error recovery, approval."""

@@ -1,0 +1,188 @@
+"""Ask a person: the run leaves its process and waits in Prefect until it is resumed with an answer."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import re
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Annotated
+from uuid import UUID
+
+from prefect import get_client
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.context import FlowRunContext
+from prefect.events import emit_event
+from prefect.exceptions import Pause, PrefectHTTPStatusError
+from prefect.flow_runs import suspend_flow_run
+from prefect.input import RunInput
+from pydantic import Field, WithJsonSchema
+
+from core.recovery.policy import remembered
+from models.details import TicketStory
+from models.recovery import Choice, Ticket
+from tasks.errors.redact import redact
+from tasks.recovery.records import let_ticket_wait
+from tasks.reporting.read import read_ticket_story
+from tasks.runtime.naming import artifact_key
+
+log = logging.getLogger("roas")
+
+WAITS = timedelta(days=7)
+"""A run that got no answer by then ends as failed. Its ticket stays open; Retry tries again, and asks if that fails."""
+
+RESTS = "roas.run.rests"
+"""The event of a run whose process ends while the run waits for a person."""
+
+_ENDS_WITHIN = timedelta(seconds=5)
+_MOST_QUESTIONS = 100
+
+_COMMAND = re.compile(r"(?<=: )((?:docker|df|dmesg|getent|id|journalctl|ls|roas|ss|systemctl) .+)$")
+
+
+class Answer(RunInput):
+    """What a person decides about a ticket. Every field is asked for: no decision is made by default."""
+
+    # Typed, not chosen: in the older UI of Prefect 3.9 no list opens by a click.
+    choice: Annotated[Choice, WithJsonSchema({"type": "string", "pattern": f"^({'|'.join(Choice)})$"})] = Field(
+        title="Decision",
+        description=(
+            "One of these words: **retry** (do again what failed, or start and prove what you have mended), "
+            "**roll back** (to the release proven before), **resolved by hand** (it is mended), "
+            "**skip** (leave it as it is), **give up** (end this run as failed)."
+        ),
+    )
+    note: str = Field(
+        title="Note", min_length=1, description="Why, or what mended it; shown when the same cause returns."
+    )
+    by: str = Field(title="Your name", min_length=1, description="Who decides; kept in the ticket's history.")
+
+
+def may_ask() -> bool:
+    """Whether this run may wait for a person: one of a deployment, which can be begun again from the top."""
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    return run is not None and run.deployment_id is not None and run.parent_task_run_id is None
+
+
+class Conversation:
+    """The questions that one run has asked and the answers it got, whichever process lives it now."""
+
+    def __init__(self, flow_run_id: str) -> None:
+        """Nothing is settled yet in this process."""
+        self._run = UUID(flow_run_id)
+        self._settled: set[str] = set()
+        self._last: str | None = None
+
+    async def answer(self, about: str, ticket: Ticket) -> Answer | None:
+        """The answer to the last question about an attempt; None where the run was retried after it.
+
+        Where all that was asked about the attempt is settled, or nothing was asked, this asks: the process
+        then ends, and the run begins again from the top once it is resumed.
+        """
+        base = about.replace("#", "-")
+        asked, followed = await self._asked(base)
+        last = len(asked) - 1
+        if last >= 0 and (key := f"{base}-{last}") not in self._settled:
+            self._settled.add(key)
+            self._last = key
+            await let_ticket_wait(ticket.ticket_id, None)
+            answer = asked[last]
+            return None if last in followed or answer is None else await self._without_secrets(answer, ticket)
+        await let_ticket_wait(ticket.ticket_id, str(self._run))
+        question = question_about(await asyncio.to_thread(read_ticket_story, ticket.ticket_id))
+        await acreate_markdown_artifact(
+            question, key=artifact_key("ticket", ticket.ticket_id), description=ticket.title
+        )
+        log.info("the run waits for an answer to ticket %s", ticket.ticket_id)
+        try:
+            await suspend_flow_run(  # type: ignore[misc]
+                wait_for_input=Answer.with_initial_data(description=question),
+                key=f"{base}-{last + 1}",
+                timeout=int(WAITS.total_seconds()),
+            )
+        except Pause:
+            self._rest()
+            raise
+        return None
+
+    async def _without_secrets(self, answer: Answer, ticket: Ticket) -> Answer:
+        """The answer as it may be kept; on the server it takes the place of what was typed."""
+        note, by = [await redact(ticket.environment, words) for words in (answer.note, answer.by)]
+        clean = answer.model_copy(update={"note": note, "by": by})
+        if clean != answer and self._last is not None:
+            key = f"suspended-{self._last}-response"
+            async with get_client() as client:
+                await client.delete_flow_run_input(self._run, key)
+                await client.create_flow_run_input(self._run, key, json.dumps(clean.model_dump(mode="json")))
+        return clean
+
+    def _rest(self) -> None:
+        """Tell the server that what is heard of the run is over.
+
+        Until its process has ended one more sign of life may come; heard after the suspension, it would make the
+        silence that follows look like a death.
+        """
+        emit_event(RESTS, {"prefect.resource.id": f"prefect.flow-run.{self._run}"}, datetime.now(UTC) + _ENDS_WITHIN)
+
+    async def follow(self) -> None:
+        """Note on the server that the last answer is on record: from then on a retry of the run means to try again."""
+        try:
+            async with get_client() as client:
+                await client.create_flow_run_input(self._run, f"followed-{self._last}", "true")
+        except PrefectHTTPStatusError as error:
+            # Noted already, by a life of this run that ended right after it.
+            if error.response.status_code != HTTPStatus.CONFLICT:
+                raise
+
+    async def _asked(self, base: str) -> tuple[list[Answer | None], frozenset[int]]:
+        """What was asked about an attempt, in order, each with its answer, and which answers were followed."""
+        prefix, after = f"suspended-{base}-", f"followed-{base}-"
+        async with get_client() as client:
+            inputs = await client.filter_flow_run_input(self._run, prefix, _MOST_QUESTIONS, set())
+            marks = await client.filter_flow_run_input(self._run, after, _MOST_QUESTIONS, set())
+        told = {one.key.removeprefix(prefix): one for one in inputs}
+        found: list[Answer | None] = []
+        while f"{len(found)}-schema" in told:
+            response = told.get(f"{len(found)}-response")
+            found.append(None if response is None else Answer(**response.decoded_value))
+        numbers = [one.key.removeprefix(after) for one in marks]
+        return found, frozenset(int(number) for number in numbers if number.isdigit())
+
+
+def question_about(story: TicketStory) -> str:
+    """What a person must know to decide, as the engine's UI shows it."""
+    ticket, error = story.ticket, story.error
+    shown, answered = f"`roas ticket {ticket.ticket_id}`", f"`roas resolve {ticket.ticket_id} --decision … --note …`"
+    since = ticket.since or error.first_seen
+    known = [f"**Since** {since:%Y-%m-%d %H:%M:%S} UTC, seen {error.how_often}"]
+    if ticket.affected_services:
+        known.append(f"**Affected** {', '.join(ticket.affected_services)}")
+    if story.first_cause:
+        known.append(f"**Seen** {story.first_cause}")
+    said = [f"{_clock(line.at)}{line.service}: {line.text}" for line in story.lines]
+    return "\n".join(
+        [
+            f"**{ticket.title}**",
+            "",
+            *_listed("", known),
+            *(["```text", *said, "```", ""] if said else []),
+            *_listed("What was answered before", remembered(ticket.history)),
+            *_listed("What was tried", ticket.tried),
+            *_listed("What to try", [_COMMAND.sub(r"`\1`", step) for step in ticket.steps], numbered=True),
+            f"Ticket {ticket.ticket_id}. From a terminal: {shown}, {answered}",
+        ]
+    )
+
+
+def _listed(title: str, lines: Sequence[str], *, numbered: bool = False) -> list[str]:
+    marks = (f"{number}." for number in range(1, len(lines) + 1)) if numbered else ["-"] * len(lines)
+    listed = [f"{mark} {line}" for mark, line in zip(marks, lines, strict=True)]
+    return [*([f"**{title}**", ""] if title and listed else []), *listed, *([""] if listed else [])]
+
+
+def _clock(at: datetime | None) -> str:
+    return f"{at:%H:%M:%S} " if at else ""

@@ -1,0 +1,360 @@
+"""Carry out a recovery: step by step, each written down as it happens, proven, and taken back where it failed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+
+from core.deployment.restart import Aftermath
+from core.deployment.restart import Answer as After
+from core.recovery.actions import ACTIONS, Refused, prepare
+from core.recovery.policy import Plan, RecoveryFacts, room_for_dependant, waits_for_itself
+from models.compose import Application
+from models.environments import Environment
+from models.errors import RecordedError, Strategy
+from models.failures import ActionRefusedError, RoasError
+from models.metrics import Dependency, DependencyType
+from models.operations import Runner
+from models.recovery import Doing, PlannedStep, RecoveryExecution, Step
+from tasks.deployment.lease import hold_environment
+from tasks.deployment.restart import ask_again
+from tasks.deployment.wait import wait_until_well
+from tasks.errors.redact import redact
+from tasks.monitoring.events import watch_project
+from tasks.recovery.actions import STEPS, Surroundings, look_at_situation
+from tasks.recovery.records import begin_attempt, past_recoveries, write_attempt
+
+log = logging.getLogger("roas")
+
+HOLD_WAIT = timedelta(seconds=10)
+"""How long a recovery waits for whoever holds the environment; then the next look takes it up."""
+
+_ASK_WITHIN_SECONDS = 20.0
+_DAY = timedelta(days=1)
+_CUT_OFF = "its runner ended in the middle of it; it is not done again"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """One error of one service of an environment that can be acted on, and who acts."""
+
+    environment: Environment
+    application: Application | None
+    dependencies: tuple[Dependency, ...]
+    error: RecordedError
+    service: str
+    runner: Runner
+    facts: RecoveryFacts
+    script: str | None
+    detected_at: datetime
+    finish: Callable[[RecoveryExecution], Awaitable[None]]
+    """Writes down how an attempt ended, together with what follows from that."""
+    compose_files: tuple[str, ...] = ()
+
+
+async def carry_out(case: Case, plan: Plan) -> RecoveryExecution:
+    """Do what a plan says; how it went is in what is given back, which is on record as well.
+
+    Raises:
+        ActionRefusedError: The action may not be taken as things are; nothing was done.
+        EnvironmentBusyError: An operation holds the environment; nothing was done.
+    """
+    diagnosed = datetime.now(UTC)
+    if plan.strategy is Strategy.ROLL_BACK_RELEASE:
+        # It is an operation of its own, which holds the environment itself.
+        return await _attempt(case, plan, diagnosed)
+    async with hold_environment(
+        case.environment.name,
+        owner=plan.attempt_id,
+        reason=f"recovery of {case.service}",
+        runner=case.runner,
+        wait=HOLD_WAIT,
+    ):
+        return await _attempt(case, plan, diagnosed)
+
+
+async def take_up(case: Case, execution: RecoveryExecution) -> RecoveryExecution:
+    """Go on with an attempt that was cut off or failed: what it has done is not done again.
+
+    Raises:
+        EnvironmentBusyError: An operation holds the environment; nothing was done.
+    """
+    begun = replace(
+        execution,
+        runner=case.runner,
+        ended_at=None,
+        success=None,
+        final_status="running",
+        manual_intervention_required=False,
+    )
+    if execution.strategy is Strategy.ROLL_BACK_RELEASE:
+        return await _live(case, begun, begun=True)
+    async with hold_environment(
+        case.environment.name,
+        owner=execution.attempt_id or execution.error_id,
+        reason=f"recovery of {case.service}, taken up again",
+        runner=case.runner,
+        wait=HOLD_WAIT,
+    ):
+        return await _live(case, begun, begun=True)
+
+
+async def _attempt(case: Case, plan: Plan, diagnosed: datetime) -> RecoveryExecution:
+    situation = await look_at_situation(
+        case.environment,
+        case.application,
+        case.service,
+        dependencies_down=plan.dependencies,
+        script=case.script,
+        began=case.error.first_seen,
+    )
+    ready = prepare(plan.strategy, situation)
+    if isinstance(ready, Refused):
+        raise ActionRefusedError(ready.because, advice=ready.instead)
+    return await _live(
+        case,
+        RecoveryExecution(
+            error_id=case.error.error_id,
+            strategy=plan.strategy,
+            started_at=datetime.now(UTC),
+            attempt_id=plan.attempt_id,
+            attempt=plan.attempt,
+            environment=case.environment.name,
+            service=case.service,
+            engine=case.environment.engine,
+            points=ACTIONS[plan.strategy].points,
+            runner=case.runner,
+            planned=ready.steps,
+            undo=ready.undo,
+            detected_at=case.detected_at,
+            diagnosed_at=diagnosed,
+        ),
+        begun=False,
+    )
+
+
+async def _live(case: Case, execution: RecoveryExecution, *, begun: bool) -> RecoveryExecution:
+    journal = _Journal(case, execution, begun=begun)
+    if execution.undone:
+        # Its runner was gone before all was taken back; that it failed was known by then.
+        await journal.take_back()
+        return await journal.end(next((step.detail for step in execution.steps if step.ok is False), _CUT_OFF))
+    failed: str | None = None
+    try:
+        for step in execution.planned:
+            await journal.take(step)
+    except (RoasError, TimeoutError) as trouble:
+        failed = await _said(case, trouble)
+        await journal.take_back()
+    if failed is None:
+        journal.prove()
+        await _ask_dependants(case, journal)
+    return await journal.end(failed)
+
+
+class _Journal:
+    """An attempt while it is lived: every step is written down before it is done, and how it ended with what follows.
+
+    A service is down meanwhile, so nothing is written twice: the attempt begins on record with its first step, and
+    ends with its last. A runner that dies in between leaves a step that looks as if it was cut off.
+    """
+
+    def __init__(self, case: Case, execution: RecoveryExecution, *, begun: bool) -> None:
+        self.execution = execution
+        self._begun = begun
+        self._case = case
+        self._around = Surroundings(
+            environment=case.environment,
+            application=case.application,
+            facts={
+                "ROAS_ENVIRONMENT": case.environment.name,
+                "ROAS_PROJECT": case.environment.project,
+                "ROAS_SERVICE": case.service,
+                "ROAS_ERROR_ID": case.error.error_id,
+                "ROAS_CATEGORY": str(case.error.verdict.category),
+            },
+        )
+
+    async def take(self, step: PlannedStep) -> None:
+        """Do a step, unless it is done; of one that was cut off only what the engine has not done of it."""
+        known = next((one for one in self.execution.steps if _is(one, step)), None)
+        if known is not None and known.ok:
+            return
+        cut_off = known if known is not None and known.ok is None else None
+        if cut_off is not None and step.doing is Doing.ROLL_BACK:
+            raise ActionRefusedError(
+                f"The rollback of {self._case.environment.name} was cut off;",
+                advice="`roas resume` goes on with it.",
+            )
+        if cut_off is not None and step.doing is Doing.RUN_SCRIPT:
+            # Nobody can see how far it came, so the proof judges it.
+            self.note(replace(cut_off, ok=True, detail=_CUT_OFF, ended_at=datetime.now(UTC)))
+            return
+        began = cut_off.started_at if cut_off is not None else None
+        self._around = replace(self._around, cut_off_from=began)
+        await self.record(step.doing, step.target, self._do(step), began=began)
+
+    async def record(self, name: str, target: str, doing: Awaitable[str], *, began: datetime | None = None) -> None:
+        """Do something, written down before and after; `began` is when a runner that is gone began it."""
+        begun = Step(name=str(name), target=target, ok=None, detail="", started_at=began or datetime.now(UTC))
+        self.note(begun)
+        try:
+            writing = asyncio.create_task(self.write())
+            if name != Doing.VERIFY:
+                await writing
+            try:
+                # To verify changes nothing, so it does not wait until it is on record.
+                detail = await doing
+            finally:
+                await writing
+        except (RoasError, TimeoutError) as trouble:
+            said = await _said(self._case, trouble)
+            self.note(replace(begun, ok=False, detail=said, ended_at=datetime.now(UTC)))
+            raise
+        ended = datetime.now(UTC)
+        if name != Doing.VERIFY and self.execution.verified_at is None:
+            # What is done for dependants once it is proven is no part of how long it took.
+            self.execution = replace(self.execution, acted_at=ended)
+        self.note(replace(begun, ok=True, detail=detail, ended_at=ended))
+
+    async def take_back(self) -> None:
+        """Undo what can be undone of a failed attempt."""
+        if not self.execution.undo:
+            return
+        self.execution = replace(self.execution, undone=True)
+        done = {(one.name, one.target) for one in self.execution.steps if one.ok}
+        for step in self.execution.undo:
+            name = f"undo: {step.doing}"
+            if (name, step.target) in done:
+                continue
+            try:
+                await self.record(name, step.target, self._do(step))
+            except (RoasError, TimeoutError) as trouble:
+                log.error("%s of %s could not be undone: %s", step.doing, step.target, trouble)
+
+    def prove(self) -> None:
+        """The last step was the proof."""
+        self.execution = replace(self.execution, verified_at=datetime.now(UTC))
+
+    async def end(self, failed: str | None) -> RecoveryExecution:
+        """Write how it ended."""
+        ended, took = datetime.now(UTC), self.execution
+        seconds = ((took.verified_at or ended) - took.started_at).total_seconds()
+        status = f"{self._case.service} healthy again after {seconds:.1f} s" if failed is None else failed
+        self.execution = replace(
+            took,
+            ended_at=ended,
+            success=failed is None,
+            final_status=status,
+            manual_intervention_required=failed is not None,
+        )
+        await self._case.finish(self.execution)
+        log.info("recovery of %s: %s", self._case.service, status)
+        return self.execution
+
+    async def _do(self, step: PlannedStep) -> str:
+        if step.doing is Doing.VERIFY:
+            patient = waits_for_itself(self._case.error.verdict)
+            return await wait_until_well(
+                self._case.environment,
+                self._case.application,
+                step.service,
+                since=self.execution.started_at,
+                patient=patient,
+            )
+        if step.doing is Doing.ROLL_BACK:
+            return await _roll_back(self._case, step.targets[0])
+        return await STEPS[step.doing](self._around, step, str(self.execution.attempt_id))
+
+    def note(self, step: Step) -> None:
+        """Put a step into the journal; a step of the same name and target is the same one."""
+        others = tuple(one for one in self.execution.steps if (one.name, one.target) != (step.name, step.target))
+        self.execution = replace(self.execution, steps=(*others, step))
+
+    async def write(self) -> None:
+        """Put on record how far it has come."""
+        if self._begun:
+            await write_attempt(self.execution)
+        else:
+            self._begun = True
+            await begin_attempt(self.execution)
+
+
+async def _roll_back(case: Case, release: str) -> str:
+    # Every operation hands its failures to error recovery, so this module cannot be above them.
+    from flows.deployment.rollback import rollback
+
+    result = await rollback(
+        case.environment.name,
+        release=release,
+        asked_by=f"error recovery of {case.error.error_id}",
+        compose_files=list(case.compose_files),
+    )
+    return f"{result.reason} (deployment {result.deployment_id})"
+
+
+async def _ask_dependants(case: Case, journal: _Journal) -> None:
+    """Ask what needs the mended service how it does, and restart what stays ill, within its own budget."""
+    application, since = case.application, journal.execution.verified_at
+    if application is None or since is None or case.error.predictive:
+        return
+    required = {
+        need.service
+        for need in case.dependencies
+        if need.depends_on == case.service and need.dependency_type is DependencyType.REQUIRED
+    }
+    names = sorted(required & application.services.keys())
+    if not names:
+        return
+    await journal.write()
+    async with watch_project(case.environment) as watch:
+
+        async def ask(name: str) -> Aftermath:
+            try:
+                async with asyncio.timeout(_ASK_WITHIN_SECONDS):
+                    return await ask_again(case.environment, application.services[name], watch, since)
+            except (RoasError, TimeoutError) as trouble:
+                return Aftermath(answer=After.SILENT, reason=str(trouble) or "it did not answer in time")
+
+        answers = await asyncio.gather(*(ask(name) for name in names))
+    for name, answer in zip(names, answers, strict=True):
+        now = datetime.now(UTC)
+        journal.note(
+            Step(
+                name="ask again",
+                target=name,
+                ok=answer.answer is not After.ILL,
+                detail=f"{name} is {answer.answer}: {answer.reason}",
+                started_at=since,
+                ended_at=now,
+            )
+        )
+        if answer.answer is After.ILL:
+            await _restart_dependant(case, journal, name, now)
+
+
+async def _restart_dependant(case: Case, journal: _Journal, name: str, now: datetime) -> None:
+    past = await past_recoveries(case.error.error_id, now - _DAY)
+    hindrance = room_for_dependant(
+        name, case.error, past=past, policy=case.environment.recovery, facts=case.facts, now=now
+    )
+    if hindrance is not None:
+        log.warning("%s stays ill, and is not restarted: %s", name, hindrance)
+        return
+    try:
+        for doing in (Doing.RESTART, Doing.VERIFY):
+            await journal.take(PlannedStep(doing=doing, service=name))
+    except (RoasError, TimeoutError) as trouble:
+        # The next look finds it ill by itself; what was asked for here is mended.
+        log.warning("%s did not get over the failure of %s: %s", name, case.service, trouble)
+
+
+def _is(done: Step, step: PlannedStep) -> bool:
+    return (done.name, done.target) == (str(step.doing), step.target)
+
+
+async def _said(case: Case, trouble: Exception) -> str:
+    return await redact(case.environment.name, str(trouble) or "it did not end in time", case.compose_files)

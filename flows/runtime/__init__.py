@@ -1,0 +1,1 @@
+"""The Prefect server, deployments, worker and signals."""

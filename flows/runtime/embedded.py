@@ -1,0 +1,284 @@
+"""The Prefect API for one command: the server that is there, or a temporary one of our own.
+
+A temporary server needs seconds to import and start, so it is started before anything else is imported
+and waited for only when the first flow needs it.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import pwd
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from http import HTTPStatus
+from http.client import HTTPException
+from pathlib import Path
+from typing import IO
+
+from adapters.host.machine import listening_users
+from adapters.host.private_files import FILE_MODE
+from adapters.server.credentials import ServerCredentials, encryption_key, server_credentials
+from flows.runtime.terminal import echo
+from models.failures import RoasError
+from models.settings import Settings, current_settings
+
+RUN_SETTINGS = {
+    # Our own log goes to the server as well, where a run's page shows it; that a task came to its end as it should
+    # is no news there.
+    "PREFECT_LOGGING_EXTRA_LOGGERS": "roas",
+    "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
+    # Whoever can write a pickled result runs code in the process that reads it.
+    "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
+}
+"""What the engine is told in a process that runs flows, where nobody has told it otherwise."""
+
+START_WITHIN = timedelta(seconds=240)
+"""The first start of a new data folder also makes the server's own database; under load 90 s were too few."""
+
+ANSWERS_WITHIN = timedelta(seconds=30)
+"""A server that was started by somebody else is there, or it is not."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerProcess:
+    """A Prefect API server that this process started."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+
+
+_ROOT = 0
+_SERVER_ENDS_WITHIN_SECONDS = 5
+_DATABASE_ELSEWHERE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
+
+
+@contextmanager
+def prefect_api(settings: Settings) -> Iterator[timedelta]:
+    """Give the commands inside a Prefect API to record their runs on; how long to wait for it.
+
+    PREFECT_API_URL wins; then a server at the usual place (`roas serve`), where this user or root listens there;
+    then a temporary one, which keeps its runs in the data folder so that `roas serve` shows them later.
+
+    Raises:
+        RoasError: The temporary server did not start.
+    """
+    for name, value in RUN_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    usual = f"http://127.0.0.1:{settings.server_port}/api"
+    named = os.environ.get("PREFECT_API_URL")
+    if named and named != usual:
+        # The profile of our own server, which the checkout's settings name, has no password for another one.
+        home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+        os.environ.setdefault("PREFECT_PROFILES_PATH", str(home / "profiles.toml"))
+        yield ANSWERS_WITHIN
+        return
+    credentials = server_credentials(settings.prefect_home)
+    ours = listener_is_ours(settings.server_port)
+    if ours:
+        os.environ.setdefault("PREFECT_API_AUTH_STRING", credentials.auth_string)
+    if named or (ours and _status(usual) == HTTPStatus.OK):
+        os.environ["PREFECT_API_URL"] = usual
+        yield ANSWERS_WITHIN
+        return
+    with listening_socket(0) as listening, api_server(credentials, listening, with_ui=False) as server:
+        os.environ |= client_environment(credentials, server.url)
+        yield START_WITHIN
+
+
+def wait_for_api(within: timedelta = START_WITHIN, server: subprocess.Popen[bytes] | None = None) -> None:
+    """Wait until the API that `prefect_api` promised answers; `server` is its process, where it is ours.
+
+    Raises:
+        RoasError: It did not answer in time, does not let us in, or its process ended.
+    """
+    url = os.environ["PREFECT_API_URL"]
+    deadline = time.monotonic() + within.total_seconds()
+    while (status := _status(url)) != HTTPStatus.OK:
+        if status == HTTPStatus.UNAUTHORIZED:
+            raise RoasError(
+                f"Prefect API at {url} refuses the password;",
+                advice="set PREFECT_API_AUTH_STRING to that server's auth string.",
+            )
+        if server is not None and server.poll() is not None:
+            raise RoasError(
+                f"The Prefect server ended at once, with exit code {server.returncode};",
+                advice=f"see {current_settings().prefect_home / 'server.log'}.",
+            )
+        if time.monotonic() > deadline:
+            raise RoasError(
+                f"Prefect API at {url} did not answer;", advice="does the server run, and does PREFECT_API_URL name it?"
+            )
+        time.sleep(0.05)
+
+
+def listener_is_ours(port: int) -> bool:
+    """Whether this user or root, and nobody else, listens on a port of the loopback; a stranger is reported.
+
+    A stranger's program would be handed our password, and whatever it answers would be believed.
+    """
+    users = listening_users(port)
+    strangers = users - {_ROOT, os.geteuid()}
+    if strangers:
+        echo(
+            f"roas: Port {port} is held by {' and '.join(map(_user, sorted(strangers)))}, so the server there is not "
+            "used and gets no password. End what listens there, or name your server with ROAS_SERVER_PORT or "
+            "PREFECT_API_URL.",
+            err=True,
+        )
+    return bool(users) and not strangers
+
+
+def _user(uid: int) -> str:
+    try:
+        return f"user {pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        return f"the user with uid {uid}"
+
+
+def own_origins(port: int) -> tuple[str, ...]:
+    """The origins of the UI's page, by each name of this machine's loopback."""
+    return tuple(f"http://{name}:{port}" for name in ("127.0.0.1", "localhost"))
+
+
+def client_environment(credentials: ServerCredentials, url: str) -> dict[str, str]:
+    """What the clients of our server need: its address, their files and credentials."""
+    return {
+        "PREFECT_API_URL": url,
+        "PREFECT_HOME": str(credentials.home),
+        "PREFECT_API_AUTH_STRING": credentials.auth_string,
+    }
+
+
+def server_environment(credentials: ServerCredentials, port: int) -> dict[str, str]:
+    """What our Prefect server is started with: its files in one folder, nothing sent elsewhere, for its own page only.
+
+    Raises:
+        RoasError: The key of its encrypted blocks can be neither read nor moved.
+    """
+    retention = current_settings().retention
+    return {
+        **os.environ,
+        **_encryption(credentials.home),
+        "PREFECT_HOME": str(credentials.home),
+        "PREFECT_SERVER_API_AUTH_STRING": credentials.auth_string,
+        "PREFECT_API_AUTH_STRING": credentials.auth_string,
+        "PREFECT_SERVER_CSRF_PROTECTION_ENABLED": "true",
+        "PREFECT_SERVER_CORS_ALLOWED_ORIGINS": ",".join(own_origins(port)),
+        "PREFECT_UI_API_URL": f"http://127.0.0.1:{port}/api",
+        "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+        # The newer UI calls an analytics host whatever is set, and hides Resume and Retry in a menu.
+        "PREFECT_SERVER_UI_V2_ENABLED": "false",
+        "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
+        # Kept in memory, the leases of runs that live on die with a server that is killed, and their limit with them.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+        "PREFECT_API_URL": "",
+        # Its own record grows by 17 to 221 KB a run; the life cycle looks after servers that live for a moment.
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_ENABLED": "events,flow_runs",
+        "PREFECT_SERVER_SERVICES_DB_VACUUM_RETENTION_PERIOD": str(round(retention.failed_runs.total_seconds())),
+        "PREFECT_SERVER_EVENTS_RETENTION_PERIOD": "P7D",
+        # The recorder's defaults write one row at a time, which SQLite answers slowly.
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_READ_BATCH_SIZE": "50",
+        "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": "2",
+    }
+
+
+def _encryption(home: Path) -> dict[str, str]:
+    """The key of encrypted blocks, where the server keeps its database in its folder and nobody named a key."""
+    if any(map(os.environ.get, (*_DATABASE_ELSEWHERE, "PREFECT_SERVER_ENCRYPTION_KEY"))):
+        return {}
+    key, moved = encryption_key(home)
+    if moved:
+        echo(
+            f"roas: The key of the Prefect server's encrypted blocks left its database for a file in {home}. "
+            "Its blocks were encrypted anew.",
+            err=True,
+        )
+    return {"PREFECT_SERVER_ENCRYPTION_KEY": key}
+
+
+def listening_socket(port: int) -> socket.socket:
+    """Take a port of the loopback (0: any free one) before a server is started, so that no other user can.
+
+    Raises:
+        OSError: The port is taken.
+    """
+    listening = socket.socket()
+    try:
+        # Two sockets that both may share an address can be bound to one port. A named port is taken again after a
+        # restart, when connections of the server before still linger; it listens at once, which ends the sharing.
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(port != 0))
+        listening.bind(("127.0.0.1", port))
+        listening.listen(128)
+    except OSError:
+        listening.close()
+        raise
+    return listening
+
+
+@contextmanager
+def api_server(credentials: ServerCredentials, listening: socket.socket, *, with_ui: bool) -> Iterator[ServerProcess]:
+    """Run a Prefect API server in a process of its own until the end of the block; it ends with this process, too.
+
+    Without the UI it also has no background services but those of a server for a moment.
+
+    Raises:
+        RoasError: The key of its encrypted blocks can be neither read nor moved.
+    """
+    port = listening.getsockname()[1]
+    environment = server_environment(credentials, port)
+    if not with_ui:
+        environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    with _private_log(credentials.home / "server.log") as server_log:
+        process = subprocess.Popen(
+            [sys.executable, "-P", "-m", "flows.runtime.server_process", str(listening.fileno())],
+            env=environment | {"PREFECT_LOGGING_TO_API_ENABLED": "false"},
+            pass_fds=[listening.fileno()],
+            # It ends when this pipe does, also where this process is killed.
+            stdin=subprocess.PIPE,
+            stdout=server_log,
+            stderr=server_log,
+            # Ctrl-C in a terminal goes to a whole group, and what is interrupted has its end yet to record.
+            start_new_session=True,
+        )
+    # From here on the server alone listens: the port is free as soon as it has ended.
+    listening.close()
+    try:
+        yield ServerProcess(url=f"http://127.0.0.1:{port}/api", process=process)
+    finally:
+        process.terminate()
+        try:
+            process.wait(timeout=_SERVER_ENDS_WITHIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        assert process.stdin is not None  # noqa: S101 - it was asked for above
+        process.stdin.close()
+
+
+def _private_log(path: Path) -> IO[str]:
+    return open(path, "a", opener=lambda name, flags: os.open(name, flags, FILE_MODE))
+
+
+def _status(url: str) -> int | None:
+    """The status with which a Prefect API answers us; None where nothing answers."""
+    question = urllib.request.Request(f"{url}/admin/version")  # noqa: S310 - http by construction
+    if credentials := os.environ.get("PREFECT_API_AUTH_STRING"):
+        question.add_header("Authorization", "Basic " + base64.b64encode(credentials.encode()).decode())
+    try:
+        with urllib.request.urlopen(question, timeout=1) as answer:  # noqa: S310 - http by construction
+            return int(answer.status)
+    except urllib.error.HTTPError as refused:
+        with refused:
+            return refused.code
+    except (HTTPException, OSError):
+        return None

@@ -1,0 +1,35 @@
+"""The flows by the names a person types."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import Flow
+
+from flows.deployment.drift import drift
+from flows.deployment.restart import restart
+from flows.deployment.rollback import rollback
+from flows.deployment.startup import startup
+from flows.deployment.stop import stop
+from flows.monitoring.collection import collection
+from flows.monitoring.continuous import monitoring
+from flows.monitoring.health_check import health_check
+from flows.recovery.error_recovery import error_recovery
+from flows.recovery.watch import watch
+from flows.reporting.report import report
+from flows.storage.lifecycle import lifecycle
+
+FLOWS: dict[str, Flow[..., Any]] = {
+    "start": startup,
+    "stop": stop,
+    "restart": restart,
+    "rollback": rollback,
+    "health": health_check,
+    "drift": drift,
+    "collect": collection,
+    "monitor": monitoring,
+    "watch": watch,
+    "recover": error_recovery,
+    "report": report,
+    "lifecycle": lifecycle,
+}

@@ -1,0 +1,55 @@
+"""Who asked for a run: what the kernel or the engine proves, beside the name that was claimed."""
+
+from __future__ import annotations
+
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+
+from adapters.host.processes import as_claim, this_user
+from models.audit import Actor
+
+API = "Prefect UI or API"
+"""Whoever has the server's password: Prefect gives every holder the same, so it names nobody."""
+
+SCHEDULE = "schedule"
+
+_BY_SCHEDULE = "SCHEDULE"
+
+
+def requester(asked_by: str | None) -> tuple[str, Actor]:
+    """Who asked for the flow run of this moment, in words and in parts; `asked_by` is its parameter of that name.
+
+    A run of a deployment was asked for through the server. A run without one was begun by a program on this
+    machine: a person's, whom the kernel knows, or one of our own flows that calls another.
+    """
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is None or run.deployment_id is None:
+        return _from_this_machine(run, asked_by)
+    return _through_the_server(run, asked_by or "")
+
+
+def answered_through_the_server(name: str) -> tuple[str, Actor]:
+    """Who answered a run that waits in Prefect, where any holder of the password may answer under any name."""
+    claimed = as_claim(name)
+    return f"{API}, as {claimed}" if claimed else API, Actor(claimed=claimed)
+
+
+def _from_this_machine(run: FlowRun | None, asked_by: str | None) -> tuple[str, Actor]:
+    if run is not None and run.parent_task_run_id is not None and asked_by:
+        # Our own flow gives it, in this process; what the server accepts as a child has a deployment.
+        return asked_by, this_user({})
+    actor = this_user()
+    through = f" ({as_claim(asked_by)})" if asked_by else ""
+    return f"person: {actor.user}{through}", actor
+
+
+def _through_the_server(run: FlowRun, asked_by: str) -> tuple[str, Actor]:
+    creator = run.created_by
+    if run.auto_scheduled or (creator is not None and creator.type == _BY_SCHEDULE):
+        return SCHEDULE, Actor(claimed=as_claim(asked_by))
+    if creator is not None and creator.type:
+        # It stands in a header of the request, which any holder of the password may send.
+        name = as_claim(creator.display_value or "")
+        return f"{creator.type.lower()}", Actor(claimed=as_claim(f"{name} {asked_by}".strip()))
+    return API, Actor(claimed=as_claim(asked_by))

@@ -1,0 +1,176 @@
+"""`roas serve`: the Prefect server, all deployments and their runner, in one process for one machine."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+import time
+from contextlib import suppress
+from datetime import UTC, datetime
+
+import psutil
+
+from adapters.config.environments import environment_names
+from adapters.server.credentials import ServerCredentials, remove_profile, server_credentials, write_profile
+from flows.runtime.embedded import (
+    RUN_SETTINGS,
+    ServerProcess,
+    api_server,
+    client_environment,
+    listener_is_ours,
+    listening_socket,
+    wait_for_api,
+)
+from flows.runtime.terminal import echo
+from models.failures import BadInputError
+from models.settings import Settings
+
+_RUNS_END_WITHIN_SECONDS = 5
+_ALL_ENDS_WITHIN_SECONDS = 8
+"""From the signal on: then this process ends with all that it started, whatever still hangs."""
+
+_RUNNER_SETTINGS = {
+    "PREFECT_RUNNER_POLL_FREQUENCY": "1",
+    # Without it the server cannot tell a run that is alive from one whose runner was killed.
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+}
+
+
+def serve_all(settings: Settings) -> None:
+    """Serve until interrupted: the UI on the server's port, every environment's deployments, their runs.
+
+    Raises:
+        BadInputError: There is no environment to serve.
+    """
+    names = environment_names(settings.environments_dir)
+    if not names:
+        raise BadInputError(
+            f"There is no environment in {settings.environments_dir};",
+            advice="put a NAME.yaml there, or set ROAS_ENVIRONMENTS_DIR.",
+        )
+    try:
+        listening = listening_socket(settings.server_port)
+    except OSError as error:
+        listener_is_ours(settings.server_port)
+        raise BadInputError(
+            f"Port {settings.server_port} cannot be had for the Prefect server: {error.strerror};",
+            advice="stop what holds it (perhaps another `roas serve`), or set ROAS_SERVER_PORT.",
+        ) from error
+    credentials = server_credentials(settings.prefect_home)
+    # Until the runner has its own handler.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for name, value in (RUN_SETTINGS | _RUNNER_SETTINGS).items():
+        os.environ.setdefault(name, value)
+    echo(f"Prefect server starting; its files and server.log are in {credentials.home}")
+    with listening, api_server(credentials, listening, with_ui=True) as server:
+        # Set before the engine is imported: it reads them once.
+        os.environ |= client_environment(credentials, server.url)
+        wait_for_api(server=server.process)
+        try:
+            write_profile(credentials, server.url)
+            _say_how_to_sign_in(credentials, server.url, names)
+            _reconcile()
+            _serve_deployments(names, server, credentials)
+        finally:
+            remove_profile(credentials)
+
+
+def _say_how_to_sign_in(credentials: ServerCredentials, url: str, names: tuple[str, ...]) -> None:
+    """Name the file, never what it holds: this may go into a log that is kept."""
+    echo(f"Prefect UI: {url.removesuffix('/api')}   environments: {', '.join(names)}   stop with Ctrl-C")
+    echo(f"Sign-in: the UI asks for the one line of {credentials.auth_file}   show it: cat {credentials.auth_file}")
+    echo(f"prefect command line outside of the checkout: export PREFECT_PROFILES_PATH={credentials.profiles_file}")
+
+
+def _reconcile() -> None:
+    """What an earlier `roas serve` left when it was killed is ended before anything new begins."""
+    from tasks.deployment.interruption import mark_interrupted
+
+    asyncio.run(mark_interrupted.fn(None, datetime.now(UTC)))
+
+
+def _serve_deployments(names: tuple[str, ...], server: ServerProcess, credentials: ServerCredentials) -> None:
+    from prefect import get_client
+    from prefect.exceptions import TerminationSignal
+    from prefect.runner import Runner
+
+    from flows.runtime.automations import declare_automations
+    from flows.runtime.deployments import deployments_of
+    from flows.runtime.server_outages import keep_asking_the_server
+    from flows.runtime.service_runs import STANDING
+
+    class QuickEndRunner(Runner):
+        """Ends its runs side by side and soon; Prefect's own waits up to 30 s for each, one after the other."""
+
+        async def cancel_all(self) -> None:
+            # Whatever hangs on the way out must not keep this process.
+            threading.Thread(target=_end_by_force, args=(credentials,), daemon=True).start()
+            await asyncio.to_thread(_end_runs, server.process.pid)
+
+    keep_asking_the_server()
+    # A watch and the monitoring of each environment run all the time, beside what else is to run.
+    runner = QuickEndRunner(limit=4 + len(STANDING) * len(names), pause_on_shutdown=False)
+    served = [deployment for name in names for deployment in deployments_of(name)]
+
+    async def run() -> None:
+        ids = {(one.flow_name, one.name): await runner.aadd_deployment(one) for one in served}
+        await declare_automations()
+        async with get_client() as client:
+            for name in names:
+                # Their schedules only begin again what has died, and first come minutes from now.
+                for flow in STANDING:
+                    await client.create_flow_run_from_deployment(ids[flow, name])
+        await runner.start()
+
+    # Prefect ends its runs on SIGTERM alone.
+    signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))
+    with suppress(KeyboardInterrupt, TerminationSignal):
+        asyncio.run(run())
+
+
+def _end_runs(server_process: int) -> None:
+    """Ask the processes of all runs to end, and kill what has not after a while; an operation cut off so is recorded
+    as interrupted when the next one begins.
+    """
+    runs = [one for one in psutil.Process().children() if one.pid != server_process]
+    with_children = [each for one in runs for each in _family(one)]
+    for one in runs:
+        with suppress(psutil.NoSuchProcess):
+            one.terminate()
+    deadline = time.monotonic() + _RUNS_END_WITHIN_SECONDS
+    while any(map(_is_alive, runs)) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    _kill(with_children)
+
+
+def _family(process: psutil.Process) -> list[psutil.Process]:
+    """A process and all that it started, the youngest first."""
+    try:
+        return [*reversed(process.children(recursive=True)), process]
+    except psutil.NoSuchProcess:
+        return []
+
+
+def _is_alive(process: psutil.Process) -> bool:
+    # Waiting for it would take its exit code from the runner, which does so itself.
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _kill(processes: list[psutil.Process]) -> None:
+    for one in processes:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
+def _end_by_force(credentials: ServerCredentials) -> None:
+    time.sleep(_ALL_ENDS_WITHIN_SECONDS)
+    remove_profile(credentials)
+    for one in psutil.Process().children():
+        _kill(_family(one))
+    os._exit(0)

@@ -1,0 +1,100 @@
+"""Prefect's API server as we run it: for its own page and clients only.
+
+`python -m flows.runtime.server_process FD` serves on the inherited socket FD and ends when its standard input closes:
+then the process that started it is gone. `guarded_app` is what the control plane's container serves.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import uvicorn
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import PlainTextResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+_END_WITHIN_SECONDS = 1
+_DEFAULT_PORTS = {"http": ":80", "https": ":443"}
+
+
+class OwnPageOnly:
+    """Refuse what a foreign web page sends: another Host (DNS rebinding), another Origin; and being framed by one."""
+
+    def __init__(self, app: ASGIApp, origins: Iterable[str], hosts: Iterable[str] = ()) -> None:
+        """Guard an application whose page has one of these origins; its clients also call it by these hosts."""
+        self._app = app
+        self._origins = frozenset(map(_as_browsers_send, origins))
+        self._hosts = frozenset(hosts) | {origin.partition("://")[2] for origin in self._origins}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request or connection."""
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+            return
+        reason = self._foreign(Headers(scope=scope))
+        if reason is None:
+            await self._app(scope, receive, _unframed(send))
+        elif scope["type"] == "http":
+            await PlainTextResponse(f"{reason}\n", status_code=403)(scope, receive, send)
+        else:
+            # Closed before it was accepted, which a client sees as 403.
+            await send({"type": "websocket.close", "code": 1008, "reason": reason})
+
+    def _foreign(self, headers: Headers) -> str | None:
+        if headers.get("host", "").lower() not in self._hosts:
+            return f"This server answers at {' and '.join(sorted(self._hosts))} only."
+        if "origin" in headers and headers["origin"] not in self._origins:
+            return "This server answers its own page only."
+        return None
+
+
+def _as_browsers_send(origin: str) -> str:
+    """An origin in lower case and without the port that its scheme implies."""
+    scheme, _, host = origin.strip().lower().partition("://")
+    return f"{scheme}://{host.removesuffix(_DEFAULT_PORTS.get(scheme, ''))}"
+
+
+def _unframed(send: Send) -> Send:
+    async def sending(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            headers["x-frame-options"] = "DENY"
+            headers["content-security-policy"] = "frame-ancestors 'none'"
+        await send(message)
+
+    return sending
+
+
+def guarded_app() -> ASGIApp:
+    """Prefect's API and UI for the origins that its own setting names; ROAS_SERVER_HOSTS: by what else it is called."""
+    from prefect.server.api.server import create_app
+
+    origins = os.environ["PREFECT_SERVER_CORS_ALLOWED_ORIGINS"].split(",")
+    return OwnPageOnly(create_app(), origins, os.environ.get("ROAS_SERVER_HOSTS", "").split())
+
+
+def serve(listening: socket.socket) -> None:
+    """Serve until a signal, or until standard input ends."""
+    config = uvicorn.Config(
+        guarded_app,
+        factory=True,
+        log_level="error",
+        timeout_graceful_shutdown=_END_WITHIN_SECONDS,
+    )
+    server = uvicorn.Server(config)
+    threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
+    server.run(sockets=[listening])
+
+
+def _end_with_parent(server: Any) -> None:
+    sys.stdin.buffer.read()
+    server.should_exit = True
+
+
+if __name__ == "__main__":
+    serve(socket.socket(fileno=int(sys.argv[1])))

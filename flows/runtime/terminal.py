@@ -1,0 +1,84 @@
+"""What a person sees while a flow runs: our own sentences, with the seconds since the command began."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import click
+
+from core.common.safe_text import printable
+
+_BEGAN = time.monotonic()
+_OF_THE_ENGINE = ("prefect", "prefect.flow_runs", "prefect.task_runs", "APILogWorker", "EventsWorker")
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Print text that is no markup; what a terminal would obey in it is made visible. Nothing else prints it."""
+    click.echo(printable(text), err=err)  # noqa: TID251 - the one place
+
+
+def echo_json(value: object, *, indent: int | None = None, default: Callable[[Any], Any] = str) -> None:
+    """Print a value as one JSON document in ASCII, in which every other character is escaped."""
+    # The JSON module leaves DEL as it is.
+    text = json.dumps(value, indent=indent, default=default).replace("\x7f", r"\u007f")
+    click.echo(text)  # noqa: TID251 - what `printable` writes is no JSON
+
+
+def narrate(sentence: str, colour: str | None = None) -> None:
+    """Print one line of progress on standard error, so that standard output stays the result."""
+    began = click.style(f"{time.monotonic() - _BEGAN:6.1f} s  ", dim=True)
+    click.echo(began + click.style(printable(sentence), fg=colour), err=True)  # noqa: TID251 - styled after that
+
+
+def send_log() -> None:
+    """Wait until the engine's API has every line of the log and every event; its server may end right after.
+
+    A process that ends with events left would try for minutes to send them to a server that is gone.
+    """
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
+
+    APILogWorker.drain_all(timeout=5)
+    EventsWorker.drain_all(timeout=5)
+
+
+@contextmanager
+def speak_plainly(*, quiet: bool = False) -> Iterator[None]:
+    """Show our own log as progress, and only the engine's errors.
+
+    The engine's log of every task run is on its server, where the UI shows it.
+    """
+    ours = _Narrator(level=logging.INFO)
+    log = logging.getLogger("roas")
+    log.setLevel(logging.INFO)
+    if not quiet:
+        log.addHandler(ours)
+    kept = {name: logging.getLogger(name).level for name in _OF_THE_ENGINE}
+    for name in kept:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    # Prefect puts its console handler on extra loggers too; ours would then be printed twice.
+    consoles = [handler for handler in log.handlers if type(handler).__name__ == "PrefectConsoleHandler"]
+    for handler in consoles:
+        log.removeHandler(handler)
+    log.propagate = False
+    try:
+        yield
+    finally:
+        log.removeHandler(ours)
+        for handler in consoles:
+            log.addHandler(handler)
+        for name, level in kept.items():
+            logging.getLogger(name).setLevel(level)
+
+
+class _Narrator(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        colour = {logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno)
+        # Whoever read this may have gone (`roas start 2>&1 | head`): that must not end what goes on.
+        with suppress(OSError):
+            narrate(record.getMessage(), colour)

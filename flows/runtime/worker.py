@@ -1,0 +1,20 @@
+"""A Prefect worker that outlives its server: python -m flows.runtime.worker, with what `prefect worker start` takes."""
+
+from __future__ import annotations
+
+import sys
+
+from flows.runtime.server_outages import keep_asking_the_server
+
+
+def main() -> None:
+    """Start a worker; it ends when it is asked to."""
+    from prefect.cli import app
+
+    keep_asking_the_server()
+    sys.argv = ["prefect", "worker", "start", *sys.argv[1:]]
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""Tasks of a deployment: one external effect each."""

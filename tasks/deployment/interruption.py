@@ -1,0 +1,131 @@
+"""Reconcile: what a runner that is gone has left unfinished is ended, and can be taken up again."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from uuid import UUID
+
+import httpx
+from prefect import get_client, task
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Crashed
+
+from adapters.host.processes import is_alive
+from adapters.stores.deployments import Deployments
+from adapters.stores.write_behind import replay_left
+from core.deployment.interruption import interruption, orphaned, runner_of
+from models.audit import Actor
+from models.operations import Operation, OperationStatus, OperationStep, Runner
+from tasks.runtime.retry_policy import LOOK, WRITE
+from tasks.runtime.store_access import journals_folder
+from tasks.runtime.stores import open_stores
+from tasks.runtime.without_task_runs import repeated
+
+log = logging.getLogger("roas")
+
+LONGEST_RECOVERY = timedelta(hours=1)
+"""A recovery is bounded well below this; one that has not ended by then was cut off."""
+
+_SERVER_PATIENCE = timedelta(seconds=10)
+
+
+@repeated(name="mark what was interrupted", **WRITE)
+async def mark_interrupted(environment: str | None, now: datetime) -> list[str]:
+    """End the operations and recoveries that nobody lives any more; gives back the ids of the operations.
+
+    Their runs that Prefect still shows as running are set to Crashed; a server that does not answer is
+    left for the next time somebody looks at it.
+    """
+    # What a process that is gone could not write comes first: it may say how an attempt ended.
+    await asyncio.to_thread(lambda: replay_left(open_stores(), journals_folder()))
+    ended = await asyncio.to_thread(_end_orphans, environment, now)
+    for operation, said in ended:
+        log.warning("%s of %s %s", operation.operation_type, operation.environment, said)
+    runs = [(str(one.details.get("flow_run_id") or ""), said) for one, said in ended]
+    if any(run for run, _ in runs):
+        await _crash_runs([(UUID(run), said) for run, said in runs if run])
+    closed = await asyncio.to_thread(open_stores().errors.end_executions, now - LONGEST_RECOVERY, now)
+    if closed:
+        log.warning("%d recoveries were interrupted: their runner is gone", closed)
+    return [operation.deployment_id for operation, _ in ended]
+
+
+@task(name="look for an operation to take up", **LOOK)
+async def operation_of(environment: str, deployment_id: str | None, earlier_run: str | None) -> Operation | None:
+    """The operation that this run lived before, else the one of exactly this id; None where there is none."""
+
+    def find() -> Operation | None:
+        store = open_stores().deployments
+        known = store.of_run(environment, earlier_run) if earlier_run else None
+        return known or (store.known(deployment_id) if deployment_id else None)
+
+    return await asyncio.to_thread(find)
+
+
+@task(name="take an operation up again", task_run_name="take up {deployment_id}", **WRITE)
+async def take_up(
+    deployment_id: str, runner: Runner, at: datetime, by: str, actor: Actor
+) -> list[OperationStep] | None:
+    """Let an interrupted operation run again; its finished steps, or None where it cannot be taken up."""
+
+    def take() -> list[OperationStep] | None:
+        store = open_stores().deployments
+        if store.take_up(deployment_id, runner, at, by, actor) or _taken_already(store, deployment_id, runner):
+            return store.steps(deployment_id)
+        return None
+
+    return await asyncio.to_thread(take)
+
+
+@task(name="record a finished step", **WRITE)
+async def record_step(deployment_id: str, step: str, service: str | None, at: datetime, detail: str) -> None:
+    """Write that a step is done and need not be done again."""
+    await asyncio.to_thread(open_stores().deployments.step_done, deployment_id, step, service, at, detail)
+
+
+@task(name="let the operation run", **WRITE)
+async def let_run(deployment_id: str) -> None:
+    """Write that an operation that waited for its environment has begun."""
+    await asyncio.to_thread(open_stores().deployments.let_run, deployment_id)
+
+
+def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation, str]]:
+    store = open_stores().deployments
+    unfinished = store.running(environment)
+    alive = {runner: is_alive(runner) for runner in map(runner_of, unfinished) if runner is not None}
+    ended = []
+    for operation in orphaned(unfinished, store.leases(now, environment), alive, now):
+        said = interruption(operation, store.steps(operation.deployment_id))
+        details = {"interrupted": said, "reason": said, "advice": _advice(operation), "error": "Interrupted"}
+        # Somebody else may have ended it at this moment; then it is theirs to tell.
+        if store.finish(operation.deployment_id, OperationStatus.FAILED, now, details):
+            ended.append((operation, said))
+    return ended
+
+
+def _advice(operation: Operation) -> str:
+    return f"`roas resume {operation.deployment_id}` goes on from there; a new start begins afresh."
+
+
+def _taken_already(store: Deployments, deployment_id: str, runner: Runner) -> bool:
+    """True where a try before this one took it up, and only its answer was lost."""
+    known = store.known(deployment_id)
+    return known is not None and known.status is OperationStatus.RUNNING and runner_of(known) == runner
+
+
+async def _crash_runs(runs: Sequence[tuple[UUID, str]]) -> None:
+    try:
+        async with asyncio.timeout(_SERVER_PATIENCE.total_seconds()), get_client() as client:
+            for run, said in runs:
+                try:
+                    known = await client.read_flow_run(run)
+                except ObjectNotFound:
+                    # It ran on another server, such as a command's own.
+                    continue
+                if known.state is not None and not known.state.is_final():
+                    await client.set_flow_run_state(run, Crashed(message=said), force=True)
+    except (httpx.HTTPError, PrefectHTTPStatusError, TimeoutError, OSError) as error:
+        log.info("runs of interrupted operations stay as they are on the server: %s", error or type(error).__name__)

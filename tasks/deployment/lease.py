@@ -1,0 +1,228 @@
+"""One operation at a time on an environment: a lease that a dead holder loses by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from adapters.host.local_lock import LocalLock
+from adapters.host.processes import is_alive, this_process
+from adapters.stores import Stores
+from adapters.stores.recovery_writes import ReleaseLease
+from models.failures import EnvironmentBusyError, LeaseLostError, StoreError
+from models.operations import Runner
+from models.records import LeaseResult
+from models.recovery_records import RecoveryRecords
+from models.settings import current_settings
+from tasks.runtime.store_access import from_stores, outlives_stores, to_stores
+from tasks.runtime.stores import open_stores, stores_exist
+
+log = logging.getLogger("roas")
+
+LEASE = timedelta(seconds=60)
+HEARTBEAT = timedelta(seconds=15)
+"""A holder that missed three heartbeats is taken for dead."""
+
+_ASK_AGAIN = timedelta(seconds=1)
+
+
+@dataclass(slots=True)
+class Hold:
+    """A hold on an environment; `lost` is set once another took it, and then nothing may be done any more."""
+
+    lost: LeaseLostError | None = None
+
+
+@asynccontextmanager
+async def hold_environment(
+    environment: str, *, owner: str, reason: str, runner: Runner, wait: timedelta | None = None
+) -> AsyncIterator[Hold]:
+    """Hold an environment's lease while the body runs, renewing it until then.
+
+    A holder whose process is gone from this machine loses it at once, any other by not renewing it. With
+    `wait` a living holder is waited for that long. The body is cancelled where the lease is found taken.
+
+    Raises:
+        EnvironmentBusyError: Somebody else holds it; the message names who, why and since when.
+        LeaseLostError: Another took it while the body ran.
+    """
+    here = await _take(environment, owner, reason, runner, wait or timedelta())
+    hold, body = Hold(), asyncio.current_task()
+    heartbeat = asyncio.create_task(_renew(environment, owner, reason, runner))
+
+    def give_up(ended: asyncio.Task[LeaseLostError]) -> None:
+        if not ended.cancelled() and body is not None:
+            hold.lost = ended.result()
+            log.error("%s", hold.lost)
+            body.cancel()
+
+    heartbeat.add_done_callback(give_up)
+    try:
+        yield hold
+    finally:
+        heartbeat.remove_done_callback(give_up)
+        heartbeat.cancel()
+        with suppress(asyncio.CancelledError):
+            await heartbeat
+        try:
+            await _let_go(environment, owner, runner)
+        finally:
+            here.release()
+        if hold.lost is not None and body is not None:
+            body.uncancel()
+            raise hold.lost
+
+
+def held_by(environment: str) -> str | None:
+    """Who runs an operation on an environment now, why and since when; None where nobody does.
+
+    A holder whose process is gone from this machine is nobody.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    return _living(open_stores().deployments.lease(environment, datetime.now(UTC)) if stores_exist() else None)
+
+
+async def who_holds(environment: str) -> str | None:
+    """The same; while the stores are away, who held it when they were read last, or holds it on this machine."""
+
+    def by_memory(known: RecoveryRecords) -> str | None:
+        return _holder_known(known, datetime.now(UTC)) or _local_lock(environment).holder()
+
+    return await from_stores(
+        lambda stores: _living(stores.deployments.lease(environment, datetime.now(UTC))), by_memory
+    )
+
+
+def _living(lease: LeaseResult | None) -> str | None:
+    return None if lease is None or _is_dead(lease) else _who(lease)
+
+
+def _holder_known(known: RecoveryRecords, now: datetime) -> str | None:
+    """Another process that held the environment when the stores were read last, and may do so still."""
+    lease = known.lease
+    if lease is None or lease.expires_at <= now or _is_ours(lease):
+        return None
+    return _living(lease)
+
+
+def _is_ours(lease: LeaseResult) -> bool:
+    me = this_process()
+    runner = lease.runner
+    return runner is not None and (runner.kernel, runner.pid, runner.process_started) == (
+        me.kernel,
+        me.pid,
+        me.process_started,
+    )
+
+
+def _local_lock(environment: str) -> LocalLock:
+    return LocalLock(current_settings().data_dir.absolute() / "held", environment)
+
+
+async def _take(environment: str, owner: str, reason: str, runner: Runner, wait: timedelta) -> LocalLock:
+    """Take the lease, and the lock of this machine with it, which alone protects while the stores are away."""
+    deadline = datetime.now(UTC) + wait
+    lock, waits_for = _local_lock(environment), None
+    while True:
+        refused_by = await _acquire(environment, owner, reason, runner)
+        if refused_by is None:
+            said = f"{owner} ({reason}, {runner}) since {datetime.now(UTC):%H:%M:%S} UTC"
+            refused_by = await asyncio.to_thread(lock.take, said)
+            if refused_by is None:
+                return lock
+            await _let_go(environment, owner, runner)
+        now = datetime.now(UTC)
+        if now >= deadline:
+            raise EnvironmentBusyError(
+                f"Environment {environment} is held by {refused_by};",
+                advice="wait for it to end (--wait), or stop its run; a dead holder loses the lease by itself.",
+            )
+        if waits_for != refused_by:
+            waits_for = refused_by
+            log.info("waiting until %s at most for %s", f"{deadline:%H:%M:%S}", refused_by)
+        await asyncio.sleep(min(_ASK_AGAIN, deadline - now).total_seconds())
+
+
+async def _acquire(environment: str, owner: str, reason: str, runner: Runner) -> str | None:
+    """Take the lease; who has it where it was refused, else None."""
+    waited_for = _Waited()
+
+    def acquire(stores: Stores) -> str | None:
+        asked = (environment, owner, reason)
+        store = stores.deployments
+        answer = store.acquire_lease(*asked, datetime.now(UTC), LEASE, runner=runner)
+        if not answer.acquired and _is_dead(answer):
+            log.info("%s was held by %s, which is gone", environment, _who(answer))
+            answer = store.acquire_lease(*asked, datetime.now(UTC), LEASE, runner=runner, instead_of=answer)
+        if answer.acquired and waited_for.no_longer:
+            # The store answered too late; what was done meanwhile was done by the lock of this machine.
+            store.release_lease(environment, owner, runner=runner)
+        return None if answer.acquired else _who(answer)
+
+    def by_memory(known: RecoveryRecords) -> str | None:
+        waited_for.no_longer = True
+        return _holder_known(known, datetime.now(UTC))
+
+    return await from_stores(acquire, by_memory)
+
+
+@dataclass(slots=True)
+class _Waited:
+    """Whether somebody still waits for an answer."""
+
+    no_longer: bool = False
+
+
+async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> LeaseLostError:
+    """Renew until the lease is found to be another's, and tell whose."""
+
+    def renew(stores: Stores) -> LeaseLostError | None:
+        store, now = stores.deployments, datetime.now(UTC)
+        if store.renew_lease(environment, owner, now, LEASE, runner=runner):
+            return None
+        other = store.lease(environment, now)
+        if other is None and outlives:
+            # It was taken while the stores were away, by the lock of this machine alone.
+            other = store.acquire_lease(environment, owner, reason, now, LEASE, runner=runner)
+            if other.acquired:
+                return None
+        return LeaseLostError(
+            f"{owner} lost environment {environment} to {_who(other) if other else 'nobody'};",
+            advice="this machine stood still for a minute, or its clock was set; start again when it is free.",
+        )
+
+    outlives = outlives_stores()
+    while True:
+        await asyncio.sleep(HEARTBEAT.total_seconds())
+        try:
+            lost = await from_stores(renew, lambda _: None)
+        except StoreError as error:
+            # The lease outlives three missed renewals, so a store that is busy once costs nothing.
+            log.warning("lease of %s not renewed: %s", environment, error)
+            continue
+        if lost is not None:
+            return lost
+
+
+async def _let_go(environment: str, owner: str, runner: Runner) -> None:
+    write = ReleaseLease(environment=environment, owner=owner, runner=runner)
+    try:
+        await to_stores(write, lambda known: (known, None))
+    except StoreError as error:
+        # It expires by itself, and how the operation ended matters more than this.
+        log.warning("lease of %s not given back: %s", environment, error)
+
+
+def _is_dead(lease: LeaseResult) -> bool:
+    return lease.runner is not None and is_alive(lease.runner) is False
+
+
+def _who(lease: LeaseResult) -> str:
+    runner = f", {lease.runner}" if lease.runner is not None else ""
+    return f"{lease.holder} ({lease.reason}{runner}) since {lease.acquired_at:%H:%M:%S} UTC"

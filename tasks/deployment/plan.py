@@ -1,0 +1,104 @@
+"""What a start would do: looked up, never done."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from prefect import task
+from prefect.artifacts import acreate_table_artifact
+
+from adapters.host.fingerprints import Fingerprints
+from core.deployment.plan import plan
+from core.deployment.release import changed_files
+from models.compose import Application, Plan
+from models.environments import Environment
+from models.metrics import Metric
+from models.results import DriftReport
+from models.settings import current_settings
+from tasks.runtime.clients import compose_of, engine_of
+from tasks.runtime.naming import artifact_key
+from tasks.runtime.retry_policy import LOOK, WRITE
+from tasks.runtime.stores import open_stores, stores_exist
+
+
+def read_plan(environment: Environment) -> Plan:
+    """Per service keep, start, restart, recreate or create, and because of which change.
+
+    Only questions are asked: of Compose for what is declared, of the engine for what is there.
+
+    Raises:
+        ComposeError: The Compose files cannot be read.
+        EngineUnreachableError: The engine did not answer.
+    """
+    compose = compose_of(environment)
+    return _plan(environment, compose.render(), compose.version())
+
+
+@task(name="ask Compose its version", **LOOK)
+async def compose_version(environment: Environment) -> str:
+    """The version of Compose, such as 2.26.1.
+
+    Raises:
+        ComposeError: Compose is not installed.
+    """
+    return await asyncio.to_thread(compose_of(environment).version)
+
+
+@task(name="plan the start", task_run_name="plan the start of {environment.name}", **LOOK)
+async def plan_start(environment: Environment, application: Application, compose_version: str) -> Plan:
+    """The plan of an application that was read already, by a Compose of this version.
+
+    Raises:
+        EngineUnreachableError: The engine did not answer.
+    """
+    return await asyncio.to_thread(_plan, environment, application, compose_version)
+
+
+@task(name="store the drift", **WRITE)
+async def store_drift(report: DriftReport, services: Sequence[str]) -> None:
+    """Write of each service whether it had drifted, 0 or 1, as a metric named drift."""
+    drifted = {line.service for line in report.services}
+    metrics = [
+        Metric(
+            environment=report.environment,
+            service=name,
+            name="drift",
+            value=float(name in drifted),
+            sampled_at=report.seen_at,
+        )
+        for name in services
+    ]
+    await asyncio.to_thread(open_stores().monitoring.add_metrics, metrics)
+
+
+@task(name="show the drift", **LOOK)
+async def show_drift(report: DriftReport) -> None:
+    """Put the drift on the run's page."""
+    rows = [
+        {"service": one.service, "a start would": str(one.action), "because": one.because} for one in report.services
+    ]
+    rows += [
+        {"service": name, "a start would": "leave it alone", "because": "nobody declares it"} for name in report.orphans
+    ]
+    await acreate_table_artifact(
+        table=rows or [{"service": "all", "a start would": "keep", "because": "they run as declared"}],
+        key=artifact_key("drift", report.environment),
+        description=f"Drift of {report.environment} at {report.seen_at:%Y-%m-%d %H:%M} UTC",
+    )
+
+
+def _plan(environment: Environment, application: Application, compose_version: str) -> Plan:
+    engine = engine_of(environment)
+    references = {declaration.image for declaration in application.services.values() if declaration.image}
+    found = {reference: engine.image(reference) for reference in references}
+    images = {reference: fact.image_id for reference, fact in found.items() if fact is not None}
+    last = open_stores().deployments.last_release(environment.name, proven=True) if stores_exist() else None
+    files = {} if last is None else Fingerprints(current_settings().data_dir).of_mounted_files(application)
+    return plan(
+        application,
+        engine.sightings(environment.project),
+        images,
+        changed_files(last, files),
+        compose_version=compose_version,
+    )

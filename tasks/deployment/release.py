@@ -1,0 +1,307 @@
+"""Releases: look at what runs, keep it once it is proven, find one to go back to, and undo a start."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from prefect import task
+
+from adapters.config.secrets import process_environment, variables_of
+from adapters.docker.engine import DockerEngine, KeptContainer
+from adapters.host.fingerprints import Fingerprints
+from core.deployment.release import (
+    IMAGES,
+    Before,
+    Document,
+    Leftovers,
+    before,
+    declares_the_same,
+    differences,
+    fill_in,
+    hold_out,
+    kept_image,
+    left_over,
+    pinned,
+    to_go_back_to,
+    variables_in,
+)
+from models.compose import Application
+from models.environments import Environment
+from models.failures import BadInputError, EngineError, NotFoundError, ReleaseError
+from models.records import Release
+from models.settings import current_settings
+from tasks.runtime.clients import compose_of, engine_of, redactor_of
+from tasks.runtime.retry_policy import ACT, LOOK, WRITE
+from tasks.runtime.stores import open_stores
+
+log = logging.getLogger("roas")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """What an environment was before a start, and how to make its containers again."""
+
+    before: Before
+    containers: tuple[KeptContainer, ...] = ()
+
+
+@task(name="look at what is there", **LOOK)
+async def look_at_what_is_there(environment: Environment) -> Found:
+    """The state that a start which fails with no release to go back to must leave behind.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+
+    def look() -> Found:
+        engine = engine_of(environment)
+        seen = before(engine.sightings(environment.project), _networks(engine, environment))
+        return Found(before=seen, containers=tuple(engine.keep(key) for key in seen.containers))
+
+    return await asyncio.to_thread(look)
+
+
+@task(name="read the template", **LOOK)
+async def read_template(environment: Environment, application: Application) -> Document:
+    """The configuration as a release keeps it: no value of a variable or of a secret is in it.
+
+    Raises:
+        ComposeError: The Compose files cannot be read any more, or not be kept with variables unfilled.
+    """
+
+    def read() -> Document:
+        last = open_stores().deployments.last_release(environment.name, proven=True)
+        if last is not None and declares_the_same(last, application):
+            return last.compose
+        template = compose_of(environment).template()
+        return hold_out(template, redactor_of(environment).value(template))
+
+    return await asyncio.to_thread(read)
+
+
+@task(name="look at the release", **LOOK)
+async def look_at_release(
+    environment: Environment,
+    application: Application,
+    template: Document,
+    release_id: str,
+    deployment_id: str,
+    now: datetime,
+    *,
+    of: Release | None = None,
+) -> Release:
+    """What runs now, as it would be kept. `of` is the release that was applied, where that was not the files.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+
+    def look() -> Release:
+        engine = engine_of(environment)
+        sightings = [one for one in engine.sightings(environment.project) if not one.one_off]
+        facts = {name: engine.image(name) for name in {one.image for one in sightings}}
+        held = {one.service: facts[one.image] for one in sightings}
+        prints = Fingerprints(current_settings().data_dir)
+        known = variables_of(environment, process_environment(environment, os.environ))
+        used = variables_in(template) | set(environment.variables) | {secret.name for secret in environment.secrets}
+        return Release(
+            release_id=release_id,
+            environment=environment.name,
+            deployment_id=deployment_id,
+            created_at=now,
+            compose=template,
+            digests={name: fact.digests[0] for name, fact in held.items() if fact is not None and fact.digests},
+            hashes={one.service: one.config_hash for one in sightings},
+            images={one.service: one.image_id for one in sightings},
+            files={
+                path: digest
+                for files in prints.of_mounted_files(application).values()
+                for path, digest in files.items()
+            },
+            variables={name: prints.of(known[name]) for name in sorted(used) if name in known},
+            proven=True,
+            reason="" if of is None else f"release {of.release_id} again",
+        )
+
+    return await asyncio.to_thread(look)
+
+
+@task(name="keep the release", **WRITE)
+async def keep_release(environment: Environment, release: Release) -> Release:
+    """Keep what ran, unless it is what ran before; its images get a name, so that pruning leaves them.
+
+    Gives back the release under which it is kept.
+    """
+
+    def keep() -> Release:
+        store = open_stores().deployments
+        last = store.last_release(environment.name, proven=True)
+        if last is not None and not differences(last, release):
+            return last
+        engine = engine_of(environment)
+        for image_id in sorted(set(release.images.values())):
+            engine.tag(image_id, kept_image(image_id))
+        store.keep_release(release)
+        let_go_of_images(environment)
+        return release
+
+    return await asyncio.to_thread(keep)
+
+
+@task(name="find a proven release", **LOOK)
+async def proven_releases(environment: str) -> list[Release]:
+    """The proven releases of an environment, newest first."""
+    return [one for one in await asyncio.to_thread(open_stores().deployments.releases, environment) if one.proven]
+
+
+@task(name="choose a release", **LOOK)
+async def choose_release(environment: Environment, release_id: str | None) -> Release:
+    """The release of this id or unique beginning, else the newest proven one that is not there now.
+
+    Raises:
+        NotFoundError: There is none.
+        BadInputError: Several ids begin like this, or it is another environment's.
+    """
+
+    def choose() -> Release:
+        store = open_stores().deployments
+        if release_id is None:
+            found = to_go_back_to(
+                store.releases(environment.name), engine_of(environment).sightings(environment.project)
+            )
+            if found is None:
+                raise NotFoundError(
+                    f"No proven release of {environment.name} differs from what is there now;",
+                    advice=f"`roas releases {environment.name}` lists them.",
+                )
+            return found
+        named = store.release(release_id)
+        if named.environment != environment.name:
+            raise BadInputError(
+                f"Release {named.release_id} is of {named.environment}, not of {environment.name};",
+                advice=f"`roas releases {environment.name}` lists its own.",
+            )
+        return named
+
+    return await asyncio.to_thread(choose)
+
+
+@task(name="prepare the release", task_run_name="prepare release {release.release_id}", **LOOK)
+async def release_document(environment: Environment, release: Release) -> Document:
+    """The Compose configuration that brings a release back, with the very images it ran with.
+
+    Raises:
+        ReleaseError: An image of it is gone, or a value it needs is.
+    """
+
+    def prepare() -> Document:
+        engine, compose = engine_of(environment), compose_of(environment)
+        held: dict[str, str] = {}
+        for name, image_id in release.images.items():
+            if engine.image(image_id) is None:
+                raise ReleaseError(
+                    f"Release {release.release_id} cannot be applied: image {image_id[7:19]} of {name} is gone;",
+                    advice=f"load that image again, or name another release (roas releases {environment.name}).",
+                )
+            reference = ((release.compose.get("services") or {}).get(name) or {}).get("image")
+            fact = engine.image(reference or f"{environment.project}-{name}") if _is_plain(reference) else None
+            if fact is not None:
+                held[name] = fact.image_id
+        return pinned(fill_in(release.compose, compose.template()), release.images, held)
+
+    return await asyncio.to_thread(prepare)
+
+
+@task(name="read the release's application", **LOOK)
+async def read_released(environment: Environment, document: Document) -> Application:
+    """What a release's configuration declares.
+
+    Raises:
+        ComposeError: Compose cannot read it with the variables as they are now.
+    """
+    return await asyncio.to_thread(compose_of(environment, document).render)
+
+
+@task(name="see what the start left", **LOOK)
+async def see_what_is_left(environment: Environment, found: Found) -> Leftovers:
+    """What a start that failed made and started, beyond what was there before it."""
+
+    def look() -> Leftovers:
+        engine = engine_of(environment)
+        now = engine.sightings(environment.project)
+        return left_over(found.before, now, _networks(engine, environment))
+
+    return await asyncio.to_thread(look)
+
+
+@task(name="remove containers", task_run_name="remove {service}", **ACT)
+async def remove_containers(environment: Environment, service: str, container_ids: Sequence[str]) -> None:
+    """Remove stopped containers; their volumes stay.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+    engine = engine_of(environment)
+    await asyncio.gather(*(asyncio.to_thread(engine.remove, one) for one in container_ids))
+
+
+@task(name="remove networks", **ACT)
+async def remove_networks(environment: Environment, names: Sequence[str]) -> None:
+    """Remove networks that a start made.
+
+    Raises:
+        EngineError: Something is still in one of them.
+    """
+    engine = engine_of(environment)
+    await asyncio.gather(*(asyncio.to_thread(engine.remove_network, name) for name in names))
+
+
+@task(name="put containers back", **ACT)
+async def put_back(environment: Environment, containers: Sequence[KeptContainer]) -> list[str]:
+    """Make containers again as they were before they were replaced, and start those that ran.
+
+    Gives back the services that are back.
+
+    Raises:
+        EngineError: The engine refused: an image or a network of theirs may be gone.
+    """
+    engine = engine_of(environment)
+
+    def make(kept: KeptContainer) -> str:
+        container_id = engine.put_back(kept)
+        if kept.was_running:
+            engine.start(container_id)
+        return kept.service
+
+    return [await asyncio.to_thread(make, kept) for kept in containers]
+
+
+def _networks(engine: DockerEngine, environment: Environment) -> tuple[str, ...]:
+    return tuple(sorted(network.name for network in engine.networks(environment.project)))
+
+
+def _is_plain(reference: str | None) -> bool:
+    """False for a reference with a variable in it: what it means is known only once it is rendered."""
+    return reference is None or "$" not in reference
+
+
+def let_go_of_images(environment: Environment) -> None:
+    """Take the names from images on an environment's engine that no kept release needs any more.
+
+    Raises:
+        EngineUnreachableError: The engine did not answer.
+        StoreError: The releases cannot be read.
+    """
+    engine = engine_of(environment)
+    needed = {kept_image(image_id) for image_id in open_stores().deployments.released_images()}
+    for name in engine.names_in(IMAGES):
+        if name not in needed:
+            try:
+                engine.untag(name)
+            except EngineError as error:
+                log.info("image name %s stays: %s", name, error)

@@ -1,0 +1,99 @@
+"""Restart one service so that it serves again, and ask those that need it how they took it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+
+from prefect import task
+
+from adapters.config.secrets import secret_values
+from adapters.docker.engine import DockerEngine
+from core.deployment.restart import Aftermath, Answer, aftermath, replica_groups, settle_time
+from core.deployment.verify import Progress
+from core.errors.verdicts import judge_declared
+from models.compose import InjectedFile, ServiceDeclaration
+from models.containers import Sighting
+from models.environments import Environment
+from models.failures import StartFailedError
+from tasks.deployment.start_service import Attempt, Milestone, Proof, state_in_a_word, until_proven
+from tasks.monitoring.events import Watch
+from tasks.runtime.clients import engine_of
+from tasks.runtime.retry_policy import ACT
+
+
+@task(name="restart", **ACT)
+async def restart_service(
+    environment: Environment,
+    declaration: ServiceDeclaration,
+    watch: Watch,
+    files: Sequence[InjectedFile],
+    deadline_seconds: float,
+) -> Proof:
+    """Restart a service's containers, those that serve one after the other, each proven before the next.
+
+    `files` go into a container that was never started. `deadline_seconds` is for each to become well.
+
+    Raises:
+        StartFailedError: One did not come up, or did not hold; those after it were left as they were.
+        EngineError: The engine refused.
+    """
+    engine, secrets = engine_of(environment), await asyncio.to_thread(secret_values, environment)
+    first = Attempt(environment, declaration, secrets)
+    before = await first.look()
+    if not before:
+        raise StartFailedError(f"{declaration.name} has no container to restart", service=declaration.name)
+    serves = (await first.standing(before)).progress is Progress.UP
+    groups = replica_groups(before, serves=serves)
+    for group in groups:
+        attempt = Attempt(environment, declaration, secrets)
+        await asyncio.gather(
+            *(asyncio.to_thread(_restart, engine, one, declaration.stop_grace_period, files) for one in group)
+        )
+        seen = await until_proven(attempt, watch, _nobody_waits, None, deadline_seconds)
+    verdict = judge_declared(declaration, seen, attempt.answer, environment.service(declaration.name))
+    return Proof(
+        previous=state_in_a_word(before),
+        state=str(verdict.health),
+        reason=verdict.reason,
+        kept=False,
+        facts={"containers": len(before), "one_after_the_other": len(groups)},
+    )
+
+
+@task(name="ask again", **ACT)
+async def ask_again(
+    environment: Environment, declaration: ServiceDeclaration, watch: Watch, since: datetime
+) -> Aftermath:
+    """How a service does that needs one which was restarted and proven at `since`.
+
+    It is given time to notice and to find its way back; a good answer ends the wait, a bad one does not.
+    """
+    spec = environment.service(declaration.name)
+    attempt = Attempt(environment, declaration, await asyncio.to_thread(secret_values, environment))
+    patience = settle_time(declaration, probed=spec.probe is not None).total_seconds()
+    began = time.monotonic()
+    while True:
+        seen = await attempt.look()
+        await attempt.standing(seen)
+        found = aftermath(judge_declared(declaration, seen, attempt.answer, spec), seen, attempt.answer, since=since)
+        left = patience - (time.monotonic() - began)
+        if found.answer is Answer.WELL or left <= 0:
+            return found
+        await watch.change(declaration.name, at_most=timedelta(seconds=min(1.0, left)))
+
+
+def _restart(engine: DockerEngine, seen: Sighting, grace: timedelta, files: Sequence[InjectedFile]) -> None:
+    if not seen.up:
+        engine.start(seen.container_id, files)
+        return
+    if seen.state == "paused":
+        # A paused process cannot handle the signal to end, so it would always be killed.
+        engine.unpause(seen.container_id)
+    engine.restart(seen.container_id, grace)
+
+
+def _nobody_waits(_stone: Milestone) -> None:
+    """A restart has no dependants that wait for a milestone: each is asked afterwards."""

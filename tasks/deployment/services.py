@@ -1,0 +1,126 @@
+"""Services: look at their containers, create them, start them, stop them."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+from typing import Any
+
+from prefect import task
+
+from adapters.config.secrets import process_environment
+from adapters.docker.engine import DockerEngine
+from models.compose import Application, InjectedFile
+from models.containers import Sighting
+from models.environments import Environment
+from models.failures import ContainerGoneError, EngineError
+from tasks.runtime.clients import compose_of, engine_of, known_applications
+from tasks.runtime.retry_policy import ACT, LOOK
+from tasks.runtime.without_task_runs import repeated
+
+
+@task(name="read the application", **LOOK)
+async def read_application(environment: Environment) -> Application:
+    """What the environment's Compose files declare.
+
+    Raises:
+        ComposeError: Compose cannot read or merge them.
+    """
+    return await asyncio.to_thread(compose_of(environment).render)
+
+
+@repeated(name="read the application if it changed", **LOOK)
+async def read_changes(environment: Environment) -> Application:
+    """What the environment's Compose files declare, rendered anew only where they or their variables changed.
+
+    For who looks again and again; whoever acts on a person's word reads afresh.
+
+    Raises:
+        ComposeError: Compose cannot read or merge them.
+    """
+    return await asyncio.to_thread(_known, environment, outline=False)
+
+
+@repeated(name="read the application's outline", **LOOK)
+async def read_outline(environment: Environment) -> Application:
+    """What judging needs of the application, rendered anew only where something changed since any process did.
+
+    Raises:
+        ComposeError: Compose cannot read or merge them.
+    """
+    return await asyncio.to_thread(_known, environment, outline=True)
+
+
+def _known(environment: Environment, *, outline: bool) -> Application:
+    known = known_applications()
+    read = known.outline if outline else known.whole
+    return read(environment, process_environment(environment, os.environ), compose_of(environment).render)
+
+
+@repeated(name="look at the containers", **LOOK)
+async def look_at_application(environment: Environment) -> list[Sighting]:
+    """Every container of the environment's project, stopped ones too."""
+    return await asyncio.to_thread(engine_of(environment).sightings, environment.project)
+
+
+@task(name="create containers", timeout_seconds=900, **ACT)
+async def create_containers(environment: Environment, document: Mapping[str, Any] | None = None) -> None:
+    """Let Compose create what is declared and not there, and replace what has changed; nothing is started.
+
+    `document` is a release's configuration, which then stands for the environment's Compose files.
+
+    Raises:
+        ComposeError: Compose, or the engine below it, refused; in their own words.
+    """
+    await asyncio.to_thread(_unpause, environment)
+    await asyncio.to_thread(compose_of(environment, document).create)
+
+
+def _unpause(environment: Environment) -> None:
+    """Compose refuses to go on where a container is paused."""
+    engine = engine_of(environment)
+    for seen in engine.sightings(environment.project):
+        if seen.state == "paused":
+            engine.unpause(seen.container_id)
+
+
+@task(name="stop containers", task_run_name="stop {service}", **ACT)
+async def stop_containers(
+    environment: Environment, service: str, containers: Sequence[Sighting], grace: timedelta
+) -> list[Sighting]:
+    """Ask a service's containers to stop, and look at them afterwards; after the grace the engine kills them.
+
+    Raises:
+        EngineError: The engine could not stop one, or one runs again.
+    """
+    engine = engine_of(environment)
+    after = await asyncio.gather(*(asyncio.to_thread(_stop, engine, one, grace) for one in containers))
+    for seen in after:
+        if seen is not None and seen.up:
+            raise EngineError(
+                f"{seen.name} is {seen.state} although it was stopped.",
+                advice="Something else starts it: another program on this engine?",
+            )
+    return [seen for seen in after if seen is not None]
+
+
+def _stop(engine: DockerEngine, seen: Sighting, grace: timedelta) -> Sighting | None:
+    """The container after it has stopped; None where somebody has removed it meanwhile."""
+    try:
+        if seen.state == "paused":
+            # A paused process cannot handle the signal, so it would always be killed.
+            engine.unpause(seen.container_id)
+        engine.stop(seen.container_id, grace)
+        return engine.sighting(seen.container_id)
+    except ContainerGoneError:
+        return None
+
+
+@task(name="read injected files", **LOOK)
+async def read_injected_files(
+    environment: Environment, document: Mapping[str, Any] | None = None
+) -> dict[str, tuple[InjectedFile, ...]]:
+    """The files that Compose puts into containers just before their start, by service."""
+    return await asyncio.to_thread(compose_of(environment, document).injections)

@@ -1,0 +1,54 @@
+"""Wait until a service that was restarted is proven: the same proof as that of a start."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import datetime
+
+from prefect import task
+
+from adapters.config.secrets import secret_values
+from core.errors.verdicts import judge_declared
+from models.compose import Application, ServiceDeclaration
+from models.environments import Environment
+from tasks.deployment.start_service import Attempt, Milestone, until_proven
+from tasks.monitoring.events import watch_project
+from tasks.runtime.retry_policy import ACT
+
+
+@task(name="recovery step: verify", task_run_name="verify {service}", **ACT)
+async def wait_until_well(
+    environment: Environment,
+    application: Application | None,
+    service: str,
+    *,
+    since: datetime,
+    patient: bool = False,
+) -> str:
+    """Wait until a service serves and has held for its stabilisation time, at most as long as the policy says.
+
+    `since` is when the attempt began: what was started after that and has ended is lost, and not waited for.
+    `patient`: a failing health check is waited for as well, since the service says that it is not ready yet.
+
+    Raises:
+        StartFailedError: It was lost, or did not become well in time; the message says what was seen last.
+    """
+    declaration = application.services.get(service) if application else None
+    attempt = Attempt(
+        environment,
+        # Where the files are what is broken, what runs is judged by itself.
+        declaration or ServiceDeclaration(name=service, image="", restart="always"),
+        await asyncio.to_thread(secret_values, environment),
+        since=since,
+        patient=patient,
+    )
+    began = time.monotonic()
+    async with watch_project(environment) as watch:
+        seen = await until_proven(attempt, watch, _nobody_waits, None, environment.recovery.verify_timeout_seconds)
+    verdict = judge_declared(attempt.declaration, seen, attempt.answer, environment.service(service))
+    return f"{service} is {verdict.health} after {time.monotonic() - began:.1f} s: {verdict.reason}"
+
+
+def _nobody_waits(_stone: Milestone) -> None:
+    """No dependant waits for a milestone of a recovery."""

@@ -1,0 +1,1 @@
+"""Tasks about errors: evidence and redaction."""

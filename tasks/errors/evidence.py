@@ -1,0 +1,342 @@
+"""Evidence: gathered side by side before anything is replaced, redacted before anything is written."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, TypeVar
+
+import httpx
+from prefect import task
+from prefect.artifacts import acreate_markdown_artifact
+from prefect.context import FlowRunContext
+from prefect.exceptions import PrefectHTTPStatusError
+from pydantic import TypeAdapter
+
+from adapters.docker.memory_signs import memory_signs
+from adapters.host.machine import sample_host
+from adapters.stores.recovery_writes import KeepEvidence
+from core.errors.evidence import container_evidence, excerpt, first_cause, fit, moment_of, reachable
+from core.errors.evidence_page import page
+from core.errors.redact import Redactor
+from models.compose import Application
+from models.containers import ContainerEvent, Sighting, SystemSample
+from models.environments import Environment
+from models.evidence import EvidenceBundle, LogExcerpt, MemorySigns, Occasion, ProbeOutput
+from models.failures import RoasError, StoreError
+from models.health import ProbeResult
+from models.settings import current_settings
+from tasks.runtime.clients import engine_of, redactor_of
+from tasks.runtime.naming import artifact_key
+from tasks.runtime.retry_policy import LOOK, WRITE
+from tasks.runtime.store_access import to_stores
+from tasks.runtime.stores import open_stores
+
+log = logging.getLogger("roas")
+
+_LOG_LINES = 200
+_EVENTS = 200
+_LOOK_BACK = timedelta(minutes=15)
+_PAGE_SECONDS = 3
+_PART_SECONDS = 20
+"""One part that hangs must not take the time of the whole task."""
+
+_CUT_BY_ENGINE = 4096
+_LONGEST_SECRET = 512
+
+_ANSWERS = 100
+_FIRST_ANSWERS = 20
+
+_bundles = TypeAdapter(EvidenceBundle)
+Part = TypeVar("Part")
+
+
+class ProbeJournal:
+    """What health checks and probes answered, kept as it came: the engine forgets all but the last five.
+
+    The same answer given again is counted. Of very many different ones of a service the first and the
+    latest stay.
+    """
+
+    def __init__(self) -> None:
+        """Know nothing yet."""
+        self._answers: dict[str, list[ProbeOutput]] = {}
+        self._known: dict[str, frozenset[str]] = {}
+
+    def saw(self, sightings: Iterable[Sighting]) -> None:
+        """Keep what the engine's log of each container's health check has that was not seen before."""
+        for seen in sightings:
+            known = self._known.get(seen.container_id, frozenset())
+            for entry in seen.health_log:
+                if entry.ended_at not in known:
+                    code = "" if entry.exit_code == 0 else f"exit code {entry.exit_code}"
+                    said = _whole(entry.output).strip()
+                    self._keep(
+                        seen.service,
+                        f"health check of {seen.name}",
+                        entry.exit_code == 0,
+                        ": ".join(filter(None, (code, said))),
+                        moment_of(entry.ended_at) or seen.seen_at,
+                    )
+            if seen.health_log:
+                self._known[seen.container_id] = frozenset(entry.ended_at for entry in seen.health_log)
+
+    def answered(self, answer: ProbeResult) -> None:
+        """Keep what the environment's own probe of a service said."""
+        self._keep(answer.service, f"{answer.kind} probe", answer.ok, answer.detail, answer.checked_at)
+
+    def of(self, service: str) -> tuple[ProbeOutput, ...]:
+        """Every answer of a service, in the order they came."""
+        return tuple(self._answers.get(service, ()))
+
+    def _keep(self, service: str, source: str, ok: bool, output: str, at: datetime) -> None:
+        answers = self._answers.setdefault(service, [])
+        place = next((i for i in range(len(answers) - 1, -1, -1) if answers[i].source == source), None)
+        if place is not None and (answers[place].ok, answers[place].output) == (ok, output):
+            answers[place] = replace(answers[place], last_at=at, times=answers[place].times + 1)
+            return
+        answers.append(ProbeOutput(service=service, source=source, ok=ok, output=output, first_at=at, last_at=at))
+        if len(answers) > _ANSWERS:
+            del answers[_FIRST_ANSWERS]
+
+
+def _whole(output: str) -> str:
+    """An answer without its end where the engine cut it: half a secret is not recognised any more."""
+    if len(output.encode()) < _CUT_BY_ENGINE:
+        return output
+    return output.rpartition("\n")[0] or output[:-_LONGEST_SECRET]
+
+
+@task(name="take evidence", task_run_name="take evidence: {occasion}", **LOOK)
+async def take_evidence(
+    environment: Environment,
+    application: Application | None,
+    services: Sequence[str],
+    *,
+    deployment_id: str | None,
+    reason: str,
+    journal: ProbeJournal | None = None,
+    occasion: Occasion = Occasion.REPLACEMENT,
+) -> list[str]:
+    """Keep all that is to be seen of services and of what they need; gives the ids of what was written.
+
+    Nothing here fails whoever asked: what cannot be had is named in the bundle as missing, and a store that
+    does not take it is told in the log.
+    """
+    taken = await _take(
+        environment, application, services, deployment_id=deployment_id, reason=reason, journal=journal,
+        occasion=occasion,
+    )  # fmt: skip
+    await _keep(environment, taken)
+    return [bundle.bundle_id for bundle in taken]
+
+
+@task(name="evidence of the failure", **LOOK)
+async def failure_evidence(
+    environment: Environment,
+    application: Application | None,
+    service: str | None,
+    *,
+    deployment_id: str | None,
+    reason: str,
+    keep: bool = True,
+) -> list[EvidenceBundle]:
+    """What was kept when a service failed in this operation; where nothing was, it is taken now, and kept.
+
+    Without a service, what was kept of all that failed in the operation. With `keep` False it is for `record_error`
+    to keep and for `show_evidence` to show.
+    """
+    kept = [] if deployment_id is None else await asyncio.to_thread(_kept_of, deployment_id)
+    if service is None:
+        return kept
+    mine = [bundle for bundle in kept if bundle.service == service]
+    if mine:
+        return mine[-1:]
+    taken = await _take(
+        environment, application, [service], deployment_id=deployment_id, reason=reason, occasion=Occasion.FAILURE
+    )
+    if keep:
+        await _keep(environment, taken)
+    return taken
+
+
+@task(name="show the evidence", **WRITE)
+async def show_evidence(environment: str, bundles: Sequence[EvidenceBundle]) -> None:
+    """Put a page of evidence beside the run."""
+    await _show(environment, bundles)
+
+
+@dataclass(slots=True)
+class _Gathered:
+    """The parts of evidence while they come in; `missing` says what did not, and why."""
+
+    sightings: list[Sighting] = field(default_factory=list)
+    events: list[ContainerEvent] | None = None
+    host: SystemSample | None = None
+    logs: dict[str, str] = field(default_factory=dict)
+    signs: dict[str, MemorySigns] = field(default_factory=dict)
+    missing: list[str] = field(default_factory=list)
+
+    async def part(self, name: str, get: Callable[[], Part]) -> Part | None:
+        try:
+            async with asyncio.timeout(_PART_SECONDS):
+                return await asyncio.to_thread(get)
+        except TimeoutError:
+            self.missing.append(f"{name}: no answer within {_PART_SECONDS} s")
+        except (RoasError, OSError) as error:
+            self.missing.append(f"{name}: {error.what if isinstance(error, RoasError) else error}")
+        return None
+
+
+async def _take(
+    environment: Environment,
+    application: Application | None,
+    services: Sequence[str],
+    *,
+    deployment_id: str | None,
+    reason: str,
+    occasion: Occasion,
+    journal: ProbeJournal | None = None,
+) -> list[EvidenceBundle]:
+    needs = _needs(environment, application)
+    scopes = {service: (service, *reachable(service, needs)) for service in services}
+    gathered = await _gather(environment, {name for scope in scopes.values() for name in scope})
+    answers = journal or ProbeJournal()
+    answers.saw(gathered.sightings)
+    redactor = await asyncio.to_thread(redactor_of, environment)
+    clean = {container: redactor.text(text) for container, text in gathered.logs.items()}
+    taken = []
+    for service, scope in scopes.items():
+        bundle = _bundle(environment, service, scope, gathered, clean, answers)
+        bundle = _redacted(replace(bundle, deployment_id=deployment_id, reason=reason, occasion=occasion), redactor)
+        cause, sentence = first_cause(service, needs, bundle.containers, bundle.logs, bundle.probes)
+        taken.append(fit(replace(bundle, cause_service=cause, first_cause=sentence)))
+    return taken
+
+
+async def _gather(environment: Environment, services: set[str]) -> _Gathered:
+    gathered, engine = _Gathered(), engine_of(environment)
+    # A figure of this machine says nothing about an engine on another one.
+    here = environment.engine.startswith("unix://")
+    until = datetime.now(UTC)
+
+    def events() -> list[ContainerEvent]:
+        with engine.events(environment.project, until - _LOOK_BACK, until) as stream:
+            return list(stream)[-_EVENTS:]
+
+    async def sightings() -> None:
+        seen = await gathered.part("containers", lambda: engine.sightings(environment.project))
+        gathered.sightings = [one for one in seen or () if one.service in services and not one.one_off]
+
+    async def past() -> None:
+        gathered.events = await gathered.part("events of the engine", events)
+
+    async def host() -> None:
+        gathered.host = await gathered.part("host", lambda: sample_host(current_settings().data_dir, until))
+
+    async def container(seen: Sighting) -> None:
+        name = seen.container_id
+        if seen.state != "created":
+            written = await gathered.part(f"log of {seen.name}", lambda: engine.logs(name, _LOG_LINES))
+            if written is not None:
+                gathered.logs[name] = written
+        if here:
+            gathered.signs[name] = (
+                await gathered.part(f"memory signs of {seen.name}", lambda: memory_signs(name)) or MemorySigns()
+            )
+
+    if not here:
+        gathered.missing.append(f"host and memory signs: engine {environment.engine} is on another machine")
+    await asyncio.gather(sightings(), past(), *([host()] if here else []))
+    await asyncio.gather(*(container(seen) for seen in gathered.sightings))
+    return gathered
+
+
+def _bundle(
+    environment: Environment,
+    service: str,
+    scope: Sequence[str],
+    gathered: _Gathered,
+    logs: dict[str, str],
+    answers: ProbeJournal,
+) -> EvidenceBundle:
+    now = datetime.now(UTC)
+    mine = [seen for name in scope for seen in gathered.sightings if seen.service == name]
+    return EvidenceBundle(
+        bundle_id=f"ev-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+        environment=environment.name,
+        service=service,
+        taken_at=now,
+        occasion=Occasion.FAILURE,
+        reason="",
+        first_cause="",
+        cause_service=service,
+        containers=tuple(
+            container_evidence(seen, gathered.signs.get(seen.container_id, MemorySigns()), gathered.events)
+            for seen in mine
+        ),
+        logs=tuple(_log(seen, logs[seen.container_id]) for seen in mine if seen.container_id in logs),
+        probes=tuple(answer for name in scope for answer in answers.of(name)),
+        events=tuple(gathered.events or ()),
+        host=gathered.host,
+        missing=tuple(gathered.missing),
+    )
+
+
+def _log(seen: Sighting, text: str) -> LogExcerpt:
+    return excerpt(seen.service, seen.name, text, _LOG_LINES)
+
+
+def _redacted(bundle: EvidenceBundle, redactor: Redactor) -> EvidenceBundle:
+    """The bundle without secrets; its logs were redacted whole, since a secret may have many lines."""
+    plain: dict[str, Any] = _bundles.dump_python(replace(bundle, logs=()), mode="json")
+    return replace(_bundles.validate_python(redactor.value(plain)), logs=bundle.logs)
+
+
+def _needs(environment: Environment, application: Application | None) -> dict[str, tuple[str, ...]]:
+    """What each service depends on: by its Compose file, and by what the environment says beyond it."""
+    declared = application.services if application is not None else {}
+    names = {*declared, *environment.services}
+    return {
+        name: tuple(
+            dict.fromkeys(
+                [
+                    *(declared[name].depends_on if name in declared else ()),
+                    *(spec.service for spec in environment.service(name).dependencies),
+                ]
+            )
+        )
+        for name in names
+    }
+
+
+async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle]) -> None:
+    write = KeepEvidence(bundles=tuple(bundles))
+    try:
+        await asyncio.gather(to_stores(write, lambda known: (known, None)), _show(environment.name, bundles))
+    except StoreError as error:
+        log.warning("evidence of %s was not kept: %s", ", ".join(one.service for one in bundles), error)
+
+
+def _kept_of(deployment_id: str) -> list[EvidenceBundle]:
+    kept = open_stores().errors.evidence(deployment_id=deployment_id)
+    return [bundle for bundle in kept if bundle.occasion is Occasion.FAILURE]
+
+
+async def _show(environment: str, bundles: Sequence[EvidenceBundle]) -> None:
+    """Put a page beside the run that took the evidence, for whoever looks at the run."""
+    if FlowRunContext.get() is None or not bundles:
+        return
+    key = artifact_key("evidence", environment)
+    try:
+        # A client whose server is away tries for a minute, in which the next failure would count as one at once.
+        async with asyncio.timeout(_PAGE_SECONDS):
+            await acreate_markdown_artifact(
+                page(bundles), key=key, description=f"Evidence of {', '.join(one.service for one in bundles)}"
+            )
+    except (httpx.HTTPError, OSError, ValueError, PrefectHTTPStatusError) as error:
+        log.warning("the page of evidence was not made: %s", error or type(error).__name__)

@@ -1,0 +1,228 @@
+"""Monitoring: sample host and services, read what is remembered, and keep and tell what a round found."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+
+from prefect import task
+
+from adapters.host.machine import sample_host
+from adapters.stores.check import figures
+from core.deployment.desired_state import meant_to_run
+from core.monitoring.assess import Judged, Memory
+from core.monitoring.evaluate import Key, RoundOutcome
+from models.analysis import ServiceScore
+from models.containers import ContainerEvent, ServiceSample, SystemSample
+from models.environments import Environment
+from models.failures import StoreError
+from models.health import HealthReport
+from models.metrics import Alert, Dependency, PredictionOutcome
+from models.operations import OperationStatus
+from models.records import RecordedScore
+from models.settings import current_settings
+from tasks.errors.redact import redact_now
+from tasks.runtime.clients import engine_of
+from tasks.runtime.retry_policy import LOOK, WRITE
+from tasks.runtime.stores import open_stores, shared_cache
+from tasks.runtime.without_task_runs import repeated
+
+log = logging.getLogger("roas")
+
+ALERT_STREAM = "alerts"
+"""The stream of the cache that every change of an alert goes to, of every environment."""
+
+_SETTLES_IN = timedelta(minutes=2)
+"""So long after an operation nothing is learnt of what it touched."""
+
+_CACHE_LIFETIMES = 3
+"""A snapshot outlives this many collections, so that one late collection does not empty the dashboard."""
+
+
+@repeated(name="sample the host", **LOOK)
+async def sample_system() -> SystemSample:
+    """The host now: processor, memory, the disk under the stores, pressure."""
+    return await asyncio.to_thread(sample_host, current_settings().data_dir, datetime.now(UTC))
+
+
+def load_of_host() -> float:
+    """Processes that run or wait to, averaged over the last minute."""
+    return os.getloadavg()[0]
+
+
+@repeated(name="sample the services", **LOOK)
+async def sample_services(environment: Environment) -> list[ServiceSample]:
+    """Every running container's use of resources, asked side by side."""
+    return await asyncio.to_thread(engine_of(environment).samples, environment.project)
+
+
+@repeated(name="hear how containers ended", **LOOK)
+async def recent_events(environment: Environment, back: timedelta) -> list[ContainerEvent]:
+    """What happened to the environment's containers in the time that is past."""
+
+    def hear() -> list[ContainerEvent]:
+        until = datetime.now(UTC)
+        with engine_of(environment).events(environment.project, until - back, until) as stream:
+            return list(stream)
+
+    return await asyncio.to_thread(hear)
+
+
+@repeated(name="is it meant to run", **LOOK)
+async def stopped_on_request(environment: str) -> bool:
+    """Whether the last operation that was wanted of an environment is a stop, whatever came of it."""
+    return await asyncio.to_thread(_is_stopped, environment)
+
+
+@repeated(name="read what is remembered", **LOOK)
+async def read_memory(environment: str, now: datetime) -> Memory:
+    """All that a round is judged by, and what is being done to the environment."""
+    return await asyncio.to_thread(_memory, environment, now)
+
+
+@repeated(name="store the round", **WRITE)
+async def store_round(environment: str, judged: Judged, looked_at: datetime | None) -> bool:
+    """Keep one round: samples and answers through the batch writer, all else in one transaction.
+
+    False where another round was kept since the one that was `looked_at`, by which this one was judged: then
+    its samples alone are. Samples that cannot go into the store now wait in the spool, and the log says so.
+
+    Raises:
+        StoreError: What was found could not be stored.
+    """
+
+    def put() -> bool:
+        stores, outcome = open_stores(), judged.outcome
+        stores.writer.put_metrics(judged.metrics)
+        stores.writer.put_probes(judged.answers, environment)
+        kept = stores.monitoring.put_round(
+            environment,
+            outcome.at,
+            expecting=looked_at,
+            states=outcome.states,
+            baselines=outcome.baselines,
+            dependencies=judged.dependencies,
+            alerts=[*outcome.alerts, *outcome.closed],
+            predictions=outcome.predictions,
+            scores=[_recorded(environment, score, outcome.at) for score in outcome.scores],
+            health=judged.health if judged.news else None,
+        )
+        try:
+            stores.writer.flush()
+        except StoreError as error:
+            log.warning("samples of %s wait in the spool: %s", environment, error)
+        return kept
+
+    return await asyncio.to_thread(put)
+
+
+@repeated(name="when was it last collected", **LOOK)
+async def last_round(environment: str) -> datetime | None:
+    """When the last round that was kept was looked at; None where there is none."""
+    return await asyncio.to_thread(lambda: _last_round(environment))
+
+
+@task(name="close the alerts", **WRITE)
+async def store_closed(
+    environment: str,
+    at: datetime,
+    states: Mapping[Key, bytes],
+    closed: Sequence[Alert],
+    dependencies: Sequence[Dependency],
+    health: HealthReport,
+    looked_at: datetime,
+) -> bool:
+    """Keep how the environment is after a recovery, and which alerts that has ended: all of it or nothing.
+
+    False where another round was kept since the one that was `looked_at`: it has seen by itself how all is.
+    """
+
+    def put() -> bool:
+        stores = open_stores()
+        stores.writer.put_probes([probe for verdict in health.services for probe in verdict.probes], environment)
+        return stores.monitoring.put_round(
+            environment,
+            at,
+            expecting=looked_at,
+            states=states,
+            alerts=closed,
+            dependencies=dependencies,
+            health=health,
+        )
+
+    return await asyncio.to_thread(put)
+
+
+@repeated(name="tell the cache", **WRITE)
+async def tell_cache(
+    environment: str, snapshot: dict[str, object], outcome: RoundOutcome, every: timedelta
+) -> str | None:
+    """Put the newest snapshot, baselines and changes of alerts where other processes read them at once.
+
+    Says why where the cache did not take them.
+    """
+
+    def tell() -> str | None:
+        cache, lifetime = shared_cache(), round(every.total_seconds() * _CACHE_LIFETIMES)
+        usual: dict[str, object] = {f"{one.service}/{one.metric}": asdict(one) for one in outcome.baselines}
+        cache.put(f"baselines:{environment}", usual, lifetime)
+        for event in outcome.events:
+            cache.publish(ALERT_STREAM, {"at": outcome.at} | asdict(event))
+        cache.put(f"snapshot:{environment}", snapshot, lifetime)
+        return cache.trouble
+
+    return await asyncio.to_thread(tell)
+
+
+def acknowledge(alert_id: str, at: datetime, note: str) -> bool:
+    """A person takes an alert; False where it is not open. The next round knows it.
+
+    Raises:
+        StoreError: The store cannot be written to.
+    """
+    return open_stores().monitoring.acknowledge_alert(alert_id, at, redact_now(None, note))
+
+
+def _memory(environment: str, now: datetime) -> Memory:
+    stores = open_stores()
+    deployments, monitoring = stores.deployments, stores.monitoring
+    running = [one for one in deployments.running(environment) if one.status is OperationStatus.RUNNING]
+    ended = deployments.history(environment=environment, limit=5)
+    return Memory(
+        states=monitoring.states(environment),
+        last=tuple(monitoring.latest(environment)),
+        alerts=tuple(monitoring.open_alerts(environment)),
+        predictions=tuple(monitoring.predictions(environment, PredictionOutcome.OPEN)),
+        running=tuple(
+            (one, frozenset(change.service for change in deployments.changes(one.deployment_id))) for one in running
+        ),
+        settling=tuple(one for one in ended if one.ended_at is not None and now - one.ended_at < _SETTLES_IN),
+        stopped=_is_stopped(environment),
+        looked_at=_last_round(environment),
+        health=next(iter(monitoring.health_history(environment=environment, limit=1)), None),
+        store_bytes=max((float(sum(figures(one).bytes.values())) for one in stores.databases.values()), default=None),
+    )
+
+
+def _last_round(environment: str) -> datetime | None:
+    return open_stores().monitoring.heartbeats().get(f"collection/{environment}")
+
+
+def _is_stopped(environment: str) -> bool:
+    return not meant_to_run(open_stores().deployments.latest_recorded(environment))
+
+
+def _recorded(environment: str, score: ServiceScore, at: datetime) -> RecordedScore:
+    return RecordedScore(
+        environment=environment,
+        service=score.service,
+        score=score.score or 0.0,
+        grade=str(score.grade or ""),
+        scored_at=at,
+        parts=score.parts | {"coverage": score.coverage, "low": score.low, "high": score.high},
+        suggestions=score.suggestions,
+    )

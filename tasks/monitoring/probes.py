@@ -1,0 +1,37 @@
+"""Probes: ask a service whether it serves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from adapters.config.secrets import secret_values
+from adapters.probes import run_probe
+from models.containers import Sighting
+from models.environments import Environment
+from models.health import ProbeResult
+from tasks.runtime.clients import engine_of
+from tasks.runtime.retry_policy import LOOK
+from tasks.runtime.without_task_runs import repeated
+
+
+@repeated(name="probe", task_run_name="probe {service}", **LOOK)
+async def probe_service(
+    environment: Environment, service: str, sightings: Sequence[Sighting] | None = None
+) -> ProbeResult:
+    """What the environment's own probe of a service answers; a service that fails it is an answer too.
+
+    `sightings` are its project's containers, where they were looked at just now.
+    """
+    probe = environment.service(service).probe
+    if probe is None:
+        raise ValueError(f"{service} has no probe in environment {environment.name}")
+    secrets = await asyncio.to_thread(secret_values, environment)
+    return await run_probe(
+        probe,
+        service,
+        project=environment.project,
+        engine=engine_of(environment),
+        secrets=secrets,
+        sightings=sightings,
+    )

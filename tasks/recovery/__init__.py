@@ -1,0 +1,1 @@
+"""Tasks of recovery: actions, records, approval, notifications."""

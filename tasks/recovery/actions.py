@@ -1,0 +1,384 @@
+"""The steps of recovery actions: each is done once in a run; its result is kept, so that a retry goes on after it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from prefect import Task, task
+from prefect.context import TaskRunContext
+
+from adapters.docker.engine import DockerEngine
+from adapters.host.scripts import find_script, run_script
+from core.common.safe_text import printable
+from core.deployment.release import is_there, to_go_back_to
+from core.recovery.actions import Dangling, Situation, all_made_since, left_to_restart
+from models.compose import Application, InjectedFile, NetworkFact
+from models.containers import Sighting
+from models.environments import Environment
+from models.failures import ActionRefusedError, BadInputError
+from models.records import Release
+from models.recovery import Doing, PlannedStep
+from models.settings import current_settings
+from tasks.runtime.clients import compose_of, engine_of, redactor_of
+from tasks.runtime.retry_policy import LOOK
+from tasks.runtime.store_access import from_stores
+
+SCRIPT_LIMIT = timedelta(seconds=60)
+_GRACE = timedelta(seconds=10)
+_UP = frozenset({"running", "restarting"})
+
+
+def _once_a_run(context: TaskRunContext, parameters: dict[str, Any]) -> str | None:
+    """One key per attempt, step and inputs within one run: a retry of the run repeats the failed step alone."""
+    step: PlannedStep = parameters["step"]
+    return (
+        f"{context.task_run.flow_run_id}:{context.task.task_key}:"
+        f"{parameters['attempt_id']}:{step.doing}:{step.service}:{','.join(step.targets)}"
+    )
+
+
+STEP: dict[str, Any] = {
+    "persist_result": True,
+    "result_serializer": "json",
+    "cache_key_fn": _once_a_run,
+    "task_run_name": "{step.doing} {step.target}",
+}
+"""For a step that acts: what it answered is kept, and within a run it is not done again."""
+
+
+@task(name="look at the situation", **LOOK)
+async def look_at_situation(
+    environment: Environment,
+    application: Application | None,
+    service: str,
+    *,
+    dependencies_down: Sequence[str],
+    script: str | None,
+    began: datetime,
+) -> Situation:
+    """All that bears on whether an action may be taken on a service; `began` is when the error was first seen.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+
+    engine, project = engine_of(environment), environment.project
+    declaration = application.services.get(service) if application else None
+    releases = await from_stores(
+        lambda stores: stores.deployments.releases(environment.name), lambda known: list(known.releases)
+    )
+
+    def containers() -> tuple[tuple[Sighting, ...], tuple[str, ...], Release | None, timedelta | None]:
+        sightings = tuple(engine.sightings(project))
+        mine = [seen for seen in sightings if seen.service == service and not seen.one_off]
+        unnamed = tuple(name for seen in mine for name in engine.anonymous_volumes(seen.container_id))
+        return sightings, unnamed, *release_before(releases, sightings, began)
+
+    def networks() -> tuple[tuple[NetworkFact, ...], tuple[str, ...]]:
+        found = tuple(engine.networks(project))
+        return found, tuple(one.name for one in found if engine.network_is_empty(one.name))
+
+    # Side by side, since a service is down meanwhile.
+    seen, nets, holders, image_held, dangling, problem = await asyncio.gather(
+        asyncio.to_thread(containers),
+        asyncio.to_thread(networks),
+        asyncio.to_thread(engine.port_holders),
+        asyncio.to_thread(lambda: declaration is None or engine.image(declaration.image) is not None),
+        asyncio.to_thread(engine.dangling_images, project),
+        asyncio.to_thread(_problem_of, script),
+    )
+    sightings, unnamed, before, deployed_ago = seen
+    return Situation(
+        project=project,
+        service=service,
+        application=application,
+        environment=environment.name,
+        sightings=sightings,
+        dependencies_down=tuple(dependencies_down),
+        holders=tuple(holders),
+        anonymous_volumes=unnamed,
+        image_held=image_held,
+        networks=nets[0],
+        empty_networks=nets[1],
+        dangling=tuple(Dangling(image_id=one, size_bytes=size) for one, size in dangling.items()),
+        release=before.release_id if before else None,
+        deployed_ago=deployed_ago,
+        roll_back_within=timedelta(seconds=environment.recovery.roll_back_within_seconds),
+        script=script,
+        script_problem=problem,
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Surroundings:
+    """What a step needs beside itself: the environment, its application, and what a script is told.
+
+    `cut_off_from` is when a runner that is gone began the same step, None where none did: what the engine did of
+    it is not done again.
+    """
+
+    environment: Environment
+    application: Application | None
+    facts: dict[str, str]
+    cut_off_from: datetime | None = None
+
+
+@task(name="recovery step: start", timeout_seconds=180, **STEP)
+async def start_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+    """Start the containers of the service that do not run.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+
+    def start() -> str:
+        engine, files = engine_of(around.environment), _files_of(around, step.service)
+        idle = [seen for seen in _containers(engine, around, step.service) if seen.state not in _UP]
+        for seen in idle:
+            engine.start(seen.container_id, files)
+        return f"started {_named(step.service, len(idle))}" if idle else f"{step.service} runs already"
+
+    return await asyncio.to_thread(start)
+
+
+@task(name="recovery step: restart", timeout_seconds=180, **STEP)
+async def restart_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+    """Restart the service's containers, with the time to stop that its file gives it.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+
+    def restart() -> str:
+        engine, files = engine_of(around.environment), _files_of(around, step.service)
+        mine = _containers(engine, around, step.service)
+        left = left_to_restart(mine, since=around.cut_off_from, asked_to_end=_asked_to_end(engine, around))
+        for seen in left:
+            if seen.state in _UP:
+                engine.restart(seen.container_id, _grace(around, step.service))
+            else:
+                engine.start(seen.container_id, files)
+        return f"restarted {_named(step.service, len(left))}"
+
+    return await asyncio.to_thread(restart)
+
+
+@task(name="recovery step: recreate", timeout_seconds=900, **STEP)
+async def recreate_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+    """Let Compose make the service's containers anew, with what networks they lack, and start them.
+
+    Raises:
+        ComposeError: Compose, or the engine below it, refused.
+        EngineError: The engine refused.
+    """
+
+    def recreate() -> str:
+        engine = engine_of(around.environment)
+        there = [seen for seen in engine.sightings(around.environment.project, step.service) if not seen.one_off]
+        if not all_made_since(around.cut_off_from, there):
+            for seen in there:
+                if seen.state in _UP:
+                    engine.stop(seen.container_id, _grace(around, step.service))
+            compose_of(around.environment).create([step.service], force_recreate=[step.service])
+        mine, files = _containers(engine, around, step.service), _files_of(around, step.service)
+        for seen in mine:
+            if seen.state not in _UP:
+                engine.start(seen.container_id, files)
+        return f"made {_named(step.service, len(mine))} anew and started {'it' if len(mine) == 1 else 'them'}"
+
+    return await asyncio.to_thread(recreate)
+
+
+@task(name="recovery step: join its networks", timeout_seconds=180, **STEP)
+async def join_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+    """Connect the service's containers to the networks they were taken out of, as the Compose files say.
+
+    Raises:
+        ComposeError: The files cannot be read.
+        EngineError: The engine refused.
+    """
+
+    def join() -> str:
+        engine = engine_of(around.environment)
+        places = [one for one in compose_of(around.environment).places(step.service) if one.name in step.targets]
+        for seen in _containers(engine, around, step.service):
+            for place in places:
+                engine.join(seen.container_id, place)
+        return f"connected {step.service} again to {', '.join(place.name for place in places) or 'nothing'}"
+
+    return await asyncio.to_thread(join)
+
+
+@task(name="recovery step: pull", timeout_seconds=900, **STEP)
+async def pull_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+    """Fetch the service's image once more, by exactly the name its file gives.
+
+    Raises:
+        ComposeError: The image cannot be had.
+    """
+    await asyncio.to_thread(compose_of(around.environment).pull, [step.service])
+    return f"pulled the image of {step.service}"
+
+
+@task(name="recovery step: stop the holder", timeout_seconds=180, **STEP)
+async def stop_holder_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+    """Stop the left-over containers that hold the port; they are not removed, so they can be started again.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+    return await asyncio.to_thread(_each, engine_of(around.environment).stop, step.targets, "stopped")
+
+
+@task(name="recovery step: start the holder again", timeout_seconds=180, **STEP)
+async def start_holder_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+    """Start again what was stopped to free a port. The service that now holds it is stopped first.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+
+    def start() -> str:
+        engine = engine_of(around.environment)
+        for seen in _containers(engine, around, step.service):
+            engine.stop(seen.container_id, _grace(around, step.service))
+        return _each(engine.start, step.targets, "started again")
+
+    return await asyncio.to_thread(start)
+
+
+@task(name="recovery step: remove images", timeout_seconds=300, **STEP)
+async def remove_images_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+    """Remove dangling images of the project; says how much room they took.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+
+    def remove() -> str:
+        engine = engine_of(around.environment)
+        sizes = engine.dangling_images(around.environment.project)
+        going = [one for one in step.targets if one in sizes]
+        for image_id in going:
+            engine.remove_dangling_image(image_id)
+        freed = sum(sizes[one] for one in going) / 1e6
+        return f"removed {len(going)} dangling images of up to {freed:.1f} MB"
+
+    return await asyncio.to_thread(remove)
+
+
+@task(name="recovery step: remove networks", timeout_seconds=120, **STEP)
+async def remove_networks_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+    """Remove networks of the project that nothing declares and nothing uses.
+
+    Raises:
+        EngineError: The engine refused.
+    """
+
+    def remove() -> str:
+        engine = engine_of(around.environment)
+        going = [name for name in step.targets if engine.network_is_empty(name)]
+        return _each(engine.remove_network, going, "removed")
+
+    return await asyncio.to_thread(remove)
+
+
+@task(name="recovery step: run the script", timeout_seconds=SCRIPT_LIMIT.total_seconds() + 30, **STEP)
+async def run_script_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+    """Run the script of the pattern that matched.
+
+    Raises:
+        ScriptFailedError: It failed, or did not end in time.
+        BadInputError: It may not be run.
+    """
+
+    def run() -> str:
+        settings = current_settings()
+        script = find_script(settings.recovery_dir, step.targets[0])
+        said = run_script(script, around.facts, limit=SCRIPT_LIMIT, user=settings.script_user)
+        return f"{script.name}: {redactor_of(around.environment).text(printable(said))}"
+
+    return await asyncio.to_thread(run)
+
+
+STEPS: dict[Doing, Task[..., Coroutine[Any, Any, str]]] = {
+    Doing.START: start_step,
+    Doing.RESTART: restart_step,
+    Doing.RECREATE: recreate_step,
+    Doing.JOIN: join_step,
+    Doing.PULL: pull_step,
+    Doing.STOP_HOLDER: stop_holder_step,
+    Doing.START_HOLDER: start_holder_step,
+    Doing.REMOVE_IMAGES: remove_images_step,
+    Doing.REMOVE_NETWORKS: remove_networks_step,
+    Doing.RUN_SCRIPT: run_script_step,
+}
+"""The task of each step, but for the two that are more than one: to verify, and to roll back."""
+
+
+def _containers(engine: DockerEngine, around: Surroundings, service: str) -> list[Sighting]:
+    mine = [seen for seen in engine.sightings(around.environment.project, service) if not seen.one_off]
+    if not mine:
+        raise ActionRefusedError(
+            f"{service} has no container in project {around.environment.project};",
+            advice="a start makes new ones.",
+        )
+    return mine
+
+
+def _asked_to_end(engine: DockerEngine, around: Surroundings) -> frozenset[str]:
+    """The containers that the engine was told to end since the step was cut off: it is at it, or has done it."""
+    if around.cut_off_from is None:
+        return frozenset()
+    with engine.events(around.environment.project, around.cut_off_from, datetime.now(UTC)) as events:
+        return frozenset(event.container_id for event in events if event.action == "kill")
+
+
+def _files_of(around: Surroundings, service: str) -> tuple[InjectedFile, ...]:
+    declared = around.application.services.get(service) if around.application else None
+    if declared is None or not declared.injects_files:
+        return ()
+    return compose_of(around.environment).injections().get(service, ())
+
+
+def _grace(around: Surroundings, service: str) -> timedelta:
+    declared = around.application.services.get(service) if around.application else None
+    return _GRACE if declared is None else declared.stop_grace_period
+
+
+def _each(do: Callable[[str], None], names: Sequence[str], done: str) -> str:
+    for name in names:
+        do(name)
+    return f"{done}: {', '.join(names) or 'nothing'}"
+
+
+def _problem_of(script: str | None) -> str | None:
+    if script is None:
+        return "The pattern that matched names no script."
+    try:
+        find_script(current_settings().recovery_dir, script)
+    except BadInputError as error:
+        return str(error)
+    return None
+
+
+def release_before(
+    releases: Sequence[Release], sightings: Sequence[Sighting], began: datetime
+) -> tuple[Release | None, timedelta | None]:
+    """The release to go back to, and how long before the error the one that runs came; None where that is open.
+
+    What somebody changed since by hand is no release, and who went back once does not go forth again.
+    """
+    now = next((one for one in releases if one.proven), None)
+    if now is None or now.reason or now.created_at > began or not is_there(now, sightings):
+        return None, None
+    before = to_go_back_to(releases, sightings)
+    return (before, began - now.created_at) if before is not None else (None, None)
+
+
+def _named(service: str, containers: int) -> str:
+    return service if containers == 1 else f"{containers} containers of {service}"

@@ -1,0 +1,261 @@
+"""Notifications: events for automations, and words for people through Prefect's notification blocks."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from prefect import get_client, task
+from prefect.events import emit_event
+from prefect.exceptions import ObjectNotFound
+from prefect.utilities.templating import apply_values
+
+from adapters.config.webhook_addresses import is_refused
+from core.recovery.notify import FORGOTTEN, due
+from core.storage.incidents import OURSELVES
+from models.environments import Environment
+from models.failures import StoreError
+from models.notifications import Channel, Notice, Occasion, Told
+from tasks.runtime.retry_policy import LOOK
+from tasks.runtime.store_access import stores_are_away
+from tasks.runtime.stores import open_stores, shared_cache
+
+log = logging.getLogger("roas")
+
+STREAM = "notices"
+"""The stream of the cache that every notice goes to, whether or not anybody is to be notified."""
+
+_SEND_SECONDS = 20
+_AGAIN_AFTER_SECONDS = (2, 10)
+"""What was surely not taken is sent again so soon: a server that is away for a moment costs nobody a notice."""
+
+_KINDS = ("custom-webhook", "discord-webhook", "ms-teams-webhook", "slack-webhook")
+
+UNHEALTHY = "roas.service.unhealthy"
+RECOVERED = "roas.service.recovered"
+RECOVERY_FAILED = "roas.recovery.failed"
+DEPLOYMENT_FAILED = "roas.deployment.failed"
+UNTOLD = "roas.notification.failed"
+
+
+def announce(
+    event: str,
+    environment: str,
+    *,
+    service: str | None = None,
+    deployment_id: str | None = None,
+    error_id: str | None = None,
+    handled: bool = True,
+    text: str = "",
+) -> None:
+    """Send the engine an event, for automations and for the record; it waits for nothing.
+
+    `handled` False asks whoever listens to act: nobody here does. `text` must hold no secret.
+    """
+    resource = {
+        "prefect.resource.id": f"roas.{environment}.{service or 'environment'}",
+        "prefect.resource.name": service or environment,
+        "roas.environment": environment,
+        "roas.handled": "yes" if handled else "no",
+    }
+    payload = {"environment": environment, "service": service, "deployment_id": deployment_id, "error_id": error_id}
+    emit_event(event, resource, payload={**payload, "text": text})
+
+
+@task(name="tell people", **LOOK)
+async def tell_people(environment: Environment) -> list[Notice]:
+    """Tell what is due of an environment's failures to everyone its file names; what was told.
+
+    Each notice is claimed in the store before it is sent, so that neither a restart nor a second process
+    repeats it. What cannot be sent, not even a few seconds later, fails nothing: it is logged, and the next
+    reminder tries again.
+    """
+    if stores_are_away():
+        # What is due is claimed in the stores first, so that nobody is told twice.
+        return []
+    try:
+        # What befell this system itself is told to whoever is told first.
+        notices = [
+            notice for name in (environment.name, OURSELVES) for notice in await asyncio.to_thread(_claimed, name)
+        ]
+    except StoreError as error:
+        log.warning("people could not be told what is due: %s", error)
+        return []
+    for notice in notices:
+        _emit(notice)
+        await asyncio.to_thread(shared_cache().publish, STREAM, _entry(notice))
+    await asyncio.gather(*(_send(block, notice) for notice in notices for block in environment.notify))
+    return notices
+
+
+def _claimed(environment: str) -> list[Notice]:
+    """What is due and nobody else has told meanwhile."""
+    store, now = open_stores().errors, datetime.now(UTC)
+    return [
+        notice
+        for notice in due(store.causes(environment, now - FORGOTTEN), now)
+        if store.tell(notice.error_id, notice.told_before, _after(notice, now))
+    ]
+
+
+def _after(notice: Notice, now: datetime) -> Told:
+    if notice.occasion is Occasion.RECOVERED:
+        return replace(notice.told_before, end_at=now)
+    return replace(notice.told_before, times=notice.told_before.times + 1, last_at=now)
+
+
+def _emit(notice: Notice) -> None:
+    """Reminders are for people: to a program the same event twice would be two failures."""
+    if notice.occasion is not Occasion.REMINDER:
+        event = RECOVERED if notice.occasion is Occasion.RECOVERED else RECOVERY_FAILED
+        announce(event, notice.environment, service=notice.service, error_id=notice.error_id)
+
+
+def _entry(notice: Notice) -> dict[str, object]:
+    return {
+        "environment": notice.environment,
+        "service": notice.service,
+        "error_id": notice.error_id,
+        "occasion": str(notice.occasion),
+        "subject": notice.subject,
+        "body": notice.body,
+    }
+
+
+async def _send(block: str, notice: Notice) -> None:
+    trouble = await _sent(block, notice.subject, notice.body)
+    for seconds in _AGAIN_AFTER_SECONDS:
+        if trouble is None or not trouble.passes:
+            break
+        await asyncio.sleep(seconds)
+        trouble = await _sent(block, notice.subject, notice.body)
+    if trouble is not None:
+        log.warning("%s: %s", notice.subject, trouble.words)
+        announce(UNTOLD, notice.environment, service=notice.service, error_id=notice.error_id, text=trouble.words)
+
+
+async def tell(block: str, subject: str, body: str) -> str | None:
+    """Send words through a notification block; why they could not be sent, None where they were."""
+    trouble = await _sent(block, subject, body)
+    return None if trouble is None else trouble.words
+
+
+@dataclass(frozen=True, slots=True)
+class _Trouble:
+    """Why words could not be sent, and whether they were surely not taken but may be in a moment."""
+
+    words: str
+    passes: bool = False
+
+
+async def _sent(block: str, subject: str, body: str) -> _Trouble | None:
+    # Imported only where somebody is to be told: with it come the clients of a dozen services.
+    import prefect.blocks.notifications  # noqa: F401 - so that its kinds of blocks are known
+    from prefect.blocks.abstract import NotificationBlock, NotificationError
+    from prefect.blocks.core import Block
+
+    try:
+        async with asyncio.timeout(_SEND_SECONDS):
+            try:
+                channel: Any = await Block.aload(block)
+            except ValueError:
+                return _Trouble(f"there is no block {block} on the Prefect server")
+            if not isinstance(channel, NotificationBlock):
+                return _Trouble(f"block {block} is none that notifies")
+            if await asyncio.to_thread(_leads_to_the_link, channel):
+                return _Trouble(
+                    f"block {block} has a link-local address, where a cloud hands out credentials; not sent"
+                )
+            with channel.raise_on_failure():
+                sending = channel.notify(body, subject)
+                if inspect.isawaitable(sending):
+                    await sending
+    except Exception as error:  # noqa: BLE001 - a block is anybody's code, and may raise anything
+        words = f"block {block} did not take the notice: {_without_address(error)}"
+        return _Trouble(words, passes=isinstance(error, NotificationError) or _was_not_taken(error))
+    return None
+
+
+def _leads_to_the_link(channel: Any) -> bool:
+    """Whether a block would send to a link-local address; the block is kept from following redirects there."""
+    hosts = []
+    for plugin in getattr(channel, "_apprise_client", ()):
+        plugin.redirects = False
+        hosts.append(getattr(plugin, "host", None))
+    if isinstance(getattr(channel, "url", None), str):
+        # A custom webhook. Its client reads the address as httpx does, and follows no redirect.
+        filled = apply_values({"url": channel.url}, channel.secrets.get_secret_value())
+        hosts.append(httpx.URL(str(filled["url"])).host)
+    return any(is_refused(host) for host in hosts if host)
+
+
+def _was_not_taken(error: Exception) -> bool:
+    if isinstance(error, httpx.HTTPStatusError):
+        status = error.response.status_code
+        return status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR
+    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+
+
+def _without_address(error: Exception) -> str:
+    """What went wrong in words of our own: its own often quote the webhook's address, which is a secret."""
+    if isinstance(error, httpx.HTTPStatusError):
+        return f"its server answered with {error.response.status_code}"
+    if isinstance(error, TimeoutError | httpx.TimeoutException):
+        return "its server did not answer in time"
+    if isinstance(error, httpx.TransportError):
+        return "its server could not be reached"
+    return "its server refused it" if type(error).__name__ == "NotificationError" else type(error).__name__
+
+
+async def read_channels(named_by: Mapping[str, Sequence[str]]) -> list[Channel]:
+    """The blocks that environments name, by who names them, and those that `keep_channel` has made beside them."""
+    async with get_client() as client:
+        kept = set()
+        for kind in _KINDS:
+            with suppress(ObjectNotFound):
+                kept |= {
+                    f"{kind}/{one.name}"
+                    for one in await client.read_block_documents_by_type(kind, include_secrets=False)
+                }
+        for block in set(named_by) - kept:
+            kind, _, name = block.partition("/")
+            with suppress(ObjectNotFound):
+                await client.read_block_document_by_name(name, kind, include_secrets=False)
+                kept.add(block)
+    return [
+        Channel(block=block, environments=tuple(named_by.get(block, ())), kept=block in kept)
+        for block in sorted(kept | set(named_by))
+    ]
+
+
+async def keep_channel(kind: str, name: str, address: str, parts: Sequence[str]) -> str:
+    """Keep a webhook's address on the Prefect server, encrypted; the block as an environment's file names it."""
+    from prefect.blocks import notifications as blocks
+    from pydantic import SecretStr
+
+    block: Any
+    if kind == "discord":
+        block = blocks.DiscordWebhook(webhook_id=SecretStr(parts[0]), webhook_token=SecretStr(parts[1]))
+    elif kind == "slack":
+        block = blocks.SlackWebhook(url=SecretStr(address))
+    elif kind == "teams":
+        block = blocks.MicrosoftTeamsWebhook(url=SecretStr(address))
+    else:
+        block = blocks.CustomWebhookNotificationBlock.model_validate(
+            {
+                "name": "roas",
+                # Its address is no secret field, a value it is filled in with is.
+                "url": "{{address}}",
+                "secrets": {"address": address},
+                "json_data": {"subject": "{{subject}}", "body": "{{body}}"},
+            }
+        )
+    await block.save(name, overwrite=True)
+    return f"{block.get_block_type_slug()}/{name}"

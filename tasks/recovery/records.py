@@ -1,0 +1,463 @@
+"""Recovery: the evidence, the records, the one step that acts, and the proof that it helped."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Any
+
+from prefect import task
+from prefect.context import TaskRunContext
+
+from adapters.host.processes import is_alive
+from adapters.stores import Stores
+from adapters.stores.recovery_writes import (
+    BeginAttempt,
+    FinishAttempt,
+    KeepReason,
+    LetTicketWait,
+    LinkEvidence,
+    NoteStop,
+    OpenTicket,
+    RecordError,
+    ResolveError,
+    WriteAttempt,
+    read_for_plan,
+)
+from core.errors.match import PatternSet
+from core.errors.pattern_library import SHIPPED_PATTERNS
+from core.recovery.records import is_paused, with_error, with_execution, with_recorded, without_error
+from models.containers import Sighting
+from models.environments import Environment
+from models.errors import Evidence, Impact, Pattern, RecordedError
+from models.evidence import EvidenceBundle
+from models.health import HealthReport
+from models.operations import OperationStatus, OperationType, StateChange
+from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
+from models.recovery_records import RecoveryRecords
+from tasks.recovery.actions import release_before
+from tasks.recovery.approve import let_go
+from tasks.runtime.clients import engine_of
+from tasks.runtime.retry_policy import LOOK, WRITE
+from tasks.runtime.store_access import from_stores, known_here, to_stores, under_names_here
+from tasks.runtime.stores import open_stores
+
+_OF_A_LOOK = frozenset({"watch", "collection", "event"})
+_A_MOMENT = timedelta(seconds=1)
+_STILL_WORTH_IT = timedelta(hours=1)
+"""What was cut off longer ago is judged anew: the world has gone on."""
+
+
+@task(name="read the patterns", **LOOK)
+async def read_patterns() -> PatternSet:
+    """The patterns of errors.db; the shipped ones are brought up to date first."""
+
+    return _compiled(await from_stores(_patterns, lambda known: _without_counts(known.patterns or SHIPPED_PATTERNS)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What is known before an error is judged; `deployed_seconds_ago` is None where no proven start is on record."""
+
+    patterns: PatternSet
+    deployed_seconds_ago: float | None
+
+
+@task(name="read what is known", **LOOK)
+async def read_what_is_known(environment: str, now: datetime) -> Known:
+    """The patterns, and how many seconds ago the latest proven start ended: one task, since a service is down."""
+
+    def read(stores: Stores) -> tuple[datetime | None, tuple[Pattern, ...]]:
+        latest = stores.deployments.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
+        return latest[0].ended_at if latest else None, _patterns(stores)
+
+    ended, patterns = await from_stores(
+        read, lambda known: (known.started_at, _without_counts(known.patterns or SHIPPED_PATTERNS))
+    )
+    ago = None if ended is None or ended > now else (now - ended).total_seconds()
+    return Known(patterns=await asyncio.to_thread(_compiled, patterns), deployed_seconds_ago=ago)
+
+
+def _patterns(stores: Stores) -> tuple[Pattern, ...]:
+    store = stores.errors
+    known = store.patterns()
+    own = {one.name for one in known if not one.shipped}
+    shipped = {_as_shipped(one) for one in known if one.shipped}
+    if shipped != {_as_shipped(one) for one in SHIPPED_PATTERNS if one.name not in own}:
+        store.sync_patterns(SHIPPED_PATTERNS)
+        known = store.patterns()
+    return _without_counts(known)
+
+
+def _without_counts(patterns: Sequence[Pattern]) -> tuple[Pattern, ...]:
+    """The patterns as they match: how often each one did changes all the time."""
+    return tuple(replace(one, match_count=0, last_matched=None) for one in patterns)
+
+
+def _as_shipped(pattern: Pattern) -> Pattern:
+    return replace(pattern, enabled=True, match_count=0, last_matched=None)
+
+
+@lru_cache(maxsize=2)
+def _compiled(patterns: tuple[Pattern, ...]) -> PatternSet:
+    """To compile some hundred expressions takes a fifth of a second, in which a service would be down."""
+    return PatternSet(patterns)
+
+
+@task(name="was it stopped by a person", task_run_name="was {service} stopped by a person", **LOOK)
+async def stopped_by_person(environment: Environment, service: str) -> bool:
+    """True where our record or the engine's own shows that the service was stopped on request.
+
+    `docker stop` and `docker compose stop` leave a stop event behind the container's end; a crash and a
+    kill leave none. The engine keeps its last few hundred events only; our own stops are in the store.
+    """
+
+    name = environment.name
+    changes = await from_stores(lambda stores: stores.deployments.last_changes(name), lambda known: known.last_changes)
+
+    def look_back() -> _Stopped:
+        mine = engine_of(environment).sightings(environment.project, service)
+        return _was_stopped(environment, service, mine, changes)
+
+    return await _noted(await asyncio.to_thread(look_back))
+
+
+@task(name="record the error", **WRITE)
+async def record_error(
+    error: RecordedError,
+    *,
+    impact: Impact | None = None,
+    bundles: Sequence[str] = (),
+    taken: Sequence[EvidenceBundle] = (),
+    health: HealthReport | None = None,
+) -> RecordedError:
+    """Write an error, or count it up where the same one is still open, with all that was found out about it.
+
+    Who is hit by it, the evidence that shows it (`taken` is what is not kept yet), the health it was seen with, and
+    in the record of the operation that failed of it its id: all of that, or nothing.
+    """
+
+    write = RecordError(error=error, impact=impact, bundles=tuple(bundles), taken=tuple(taken), health=health)
+    return await to_stores(write, lambda known: with_error(known, error), with_recorded)
+
+
+@task(name="is the failure recorded", **LOOK)
+async def known_failure(deployment_id: str) -> bool:
+    """Whether an operation's record names the error it failed of."""
+    known = await asyncio.to_thread(open_stores().deployments.known, deployment_id)
+    return known is not None and "error_id" in known.details
+
+
+def _once_for_the_run(context: TaskRunContext, _parameters: dict[str, Any]) -> str | None:
+    return f"{context.task_run.flow_run_id}:{context.task.task_key}"
+
+
+@task(name="record the error", persist_result=True, result_serializer="json", cache_key_fn=_once_for_the_run)
+async def record_error_of_the_run(
+    error: RecordedError,
+    *,
+    impact: Impact | None = None,
+    bundles: Sequence[str] = (),
+    taken: Sequence[EvidenceBundle] = (),
+    health: HealthReport | None = None,
+) -> RecordedError:
+    """The same for a run that may be suspended: begun again from the top, it finds the error as it was judged."""
+    return await record_error.fn(error, impact=impact, bundles=bundles, taken=taken, health=health)
+
+
+@task(name="read past recoveries", **LOOK)
+async def past_recoveries(error_id: str, since: datetime) -> list[RecoveryExecution]:
+    """What was ever tried at this error, and at anything else since then, oldest first."""
+
+    return list((await _for_plan(known_here(""), error_id, since, datetime.now(UTC))).executions)
+
+
+async def _for_plan(known: RecoveryRecords, error_id: str, since: datetime, now: datetime) -> RecoveryRecords:
+    return under_names_here(
+        await from_stores(lambda stores: read_for_plan(stores, known, error_id, since, now), lambda held: held)
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bearing:
+    """What bears on a plan beside the error itself: what was tried, what people wish, and what was deployed.
+
+    `deployed_ago` is how long before the error the release came that runs now, None where there is none to go
+    back to. `kept_down` are those of the services it needs that a person stopped or paused.
+    """
+
+    past: tuple[RecoveryExecution, ...]
+    paused: bool
+    stopped_by_person: bool = False
+    deployed_ago: timedelta | None = None
+    kept_down: tuple[str, ...] = ()
+
+
+@task(name="look at what bears on the plan", **LOOK)
+async def look_before_planning(
+    error: RecordedError, environment: Environment | None, service: str | None, *, since: datetime, now: datetime
+) -> Bearing:
+    """All of it at once, since a service is down meanwhile; `since` is how far back other attempts count.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+
+    known = await _for_plan(RecoveryRecords(environment=error.environment), error.error_id, since, now)
+    past, paused = known.executions, is_paused(known, service, now)
+    if environment is None or service is None:
+        return Bearing(past=past, paused=paused)
+    # What an attempt of ours stops for a moment, nobody keeps down.
+    ours = {one.service for one in past if one.environment == error.environment and one.ended_at is None}
+    needed = [name for name in error.dependencies_down if name not in ours]
+
+    def look() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None]:
+        sightings = engine_of(environment).sightings(environment.project)
+        return (
+            _was_stopped(environment, service, _of(service, sightings), known.last_changes),
+            {name: _is_kept_down(environment, name, _of(name, sightings), known.last_changes) for name in needed},
+            release_before(known.releases, sightings, error.first_seen)[1],
+        )
+
+    mine, down, deployed_ago = await asyncio.to_thread(look)
+    return Bearing(
+        past=past,
+        paused=paused,
+        stopped_by_person=await _noted(mine),
+        deployed_ago=deployed_ago,
+        kept_down=tuple([name for name in needed if await _noted(down[name])]),
+    )
+
+
+@task(name="record the attempt", **WRITE)
+async def begin_attempt(execution: RecoveryExecution) -> None:
+    """Write that an attempt begins, before anything is done; one that is taken up again is there already."""
+
+    await to_stores(BeginAttempt(execution=execution), lambda known: (_with(known, execution), None))
+
+
+@task(name="record the step", **WRITE)
+async def write_attempt(execution: RecoveryExecution) -> None:
+    """Write how far an attempt has come."""
+    await to_stores(WriteAttempt(execution=execution), lambda known: (_with(known, execution), None))
+
+
+@task(name="record the outcome", **WRITE)
+async def finish_attempt(
+    execution: RecoveryExecution, *, was: str | None, ticket: Ticket | None = None
+) -> Ticket | None:
+    """Write how an attempt ended. `was` is the state the service was found in, where that is known.
+
+    Where it helped, the error is resolved, its tickets are closed, and the service's change of state is noted at
+    the start that it runs by: all of that, or nothing. A service that no recorded start runs has nowhere to
+    note it. Where it failed and a person is asked next, the ticket is opened with it and given back.
+    """
+
+    def assumed(known: RecoveryRecords) -> tuple[RecoveryRecords, tuple[tuple[Ticket, ...], Ticket | None]]:
+        known = _with(known, execution)
+        return (without_error(known, execution.error_id), ((), None)) if execution.success else (known, ((), ticket))
+
+    closed, opened = await to_stores(FinishAttempt(execution=execution, was=was, ticket=ticket), assumed)
+    await let_go_of(closed, "recovered automatically")
+    return opened
+
+
+def _with(known: RecoveryRecords, execution: RecoveryExecution) -> RecoveryRecords:
+    return with_execution(known, execution, datetime.now(UTC))
+
+
+@task(name="open a ticket", **WRITE)
+async def open_ticket(ticket: Ticket) -> Ticket:
+    """Ask a person; the ticket of the same cause is taken up again where there is one, with what was answered then."""
+    return await to_stores(OpenTicket(ticket=ticket), lambda known: (known, ticket))
+
+
+@task(name="read the ticket", **LOOK)
+async def read_ticket(ticket_id: str) -> Ticket:
+    """The ticket with what was answered so far.
+
+    Raises:
+        NotFoundError: There is none of this id.
+    """
+    return await asyncio.to_thread(open_stores().errors.ticket, ticket_id)
+
+
+@task(name="read the error", **LOOK)
+async def read_error(error_id: str) -> RecordedError:
+    """An error as it is on record.
+
+    Raises:
+        NotFoundError: There is none of this id.
+    """
+    return await asyncio.to_thread(open_stores().errors.get, error_id)
+
+
+@task(name="let the ticket wait", **WRITE)
+async def let_ticket_wait(ticket_id: str, flow_run_id: str | None) -> None:
+    """Write which suspended run an answer goes to; None where none waits any more."""
+    await to_stores(LetTicketWait(ticket_id=ticket_id, flow_run_id=flow_run_id), lambda known: (known, None))
+
+
+@task(name="record the answer", **WRITE)
+async def record_answer(ticket: Ticket, choice: Choice, entry: TicketEntry) -> None:
+    """Keep what a person answered: by hand resolved is resolved, what is given up or skipped is known to somebody."""
+
+    await asyncio.to_thread(open_stores().errors.answer, ticket, choice, entry)
+
+
+async def let_go_of(closed: Sequence[Ticket], why: str) -> None:
+    """End the runs that wait for an answer to tickets that are resolved."""
+    for ticket in closed:
+        if ticket.flow_run_id is not None:
+            await let_go(ticket.flow_run_id, f"{ticket.ticket_id} is resolved: {why}")
+
+
+@task(name="settle what is well again", **WRITE)
+async def settle_well(environment: str, services: Sequence[str], unseen_since: datetime, why: str) -> list[str]:
+    """Resolve what was recorded of services being down that was not seen since a moment; gives back the ids.
+
+    Their tickets are closed, and the runs that wait for an answer end.
+    """
+    return await _settle(environment, services, unseen_since, lambda _: why)
+
+
+@task(name="resolve what came of others", **WRITE)
+async def settle_dependants(environment: str, well: Sequence[str], unseen_since: datetime) -> list[str]:
+    """Resolve the errors of services that are well whose cause was others that are well now; gives back the ids."""
+
+    def why(error: RecordedError) -> str | None:
+        causes = error.dependencies_down
+        if not causes or not well_now.issuperset(causes):
+            return None
+        return f"it needs {', '.join(causes)}, and all of that is well again"
+
+    well_now = frozenset(well)
+    return await _settle(environment, well, unseen_since, why)
+
+
+async def _settle(
+    environment: str, services: Sequence[str], unseen_since: datetime, why: Callable[[RecordedError], str | None]
+) -> list[str]:
+    def settle(stores: Stores) -> list[str]:
+        store = stores.errors
+        over = [
+            (error, reason)
+            for error in store.open_errors(environment)
+            if error.service in services
+            and error.source in _OF_A_LOOK
+            and not error.predictive
+            and error.last_seen <= unseen_since
+            and (reason := why(error)) is not None
+        ]
+        for error, reason in over:
+            store.resolve(error.error_id, now, reason)
+            closed.extend(store.close_tickets(error.error_id, TicketEntry(at=now, by="roas", what=reason)))
+        return [error.error_id for error, _ in over]
+
+    now = datetime.now(UTC)
+    closed: list[Ticket] = []
+    # While the stores are away it waits: whatever is well is settled when they are back.
+    settled = await from_stores(settle, lambda _: [])
+    await let_go_of(closed, "what it asks about is over")
+    return settled
+
+
+@task(name="look for recoveries that were cut off", **LOOK)
+async def cut_off_recoveries(environment: str) -> list[RecoveryExecution]:
+    """The attempts in an environment that never ended and whose runner is gone."""
+
+    def find(stores: Stores) -> list[RecoveryExecution]:
+        since = datetime.now(UTC) - _STILL_WORTH_IT
+        begun = stores.errors.executions(environment=environment, since=since)
+        return [
+            one
+            for one in begun
+            if one.ended_at is None and one.attempt_id and one.runner and is_alive(one.runner) is False
+        ]
+
+    return await from_stores(find, lambda _: [])
+
+
+@task(name="mark the error resolved", **WRITE)
+async def resolve_error(error_id: str, at: datetime, why: str) -> None:
+    """Write what ended an error."""
+    write = ResolveError(error_id=error_id, at=at, why=why)
+    await to_stores(write, lambda known: (without_error(known, error_id), None))
+
+
+@task(name="record why nothing is done", **WRITE)
+async def keep_reason(error_id: str, reason: str) -> None:
+    """Write why neither an attempt is made at an error nor a person asked."""
+    await to_stores(KeepReason(error_id=error_id, reason=reason), lambda known: (known, None))
+
+
+@task(name="link the evidence", **WRITE)
+async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
+    """Say that bundles taken later show an error as well."""
+    write = LinkEvidence(bundle_ids=tuple(bundle_ids), error_id=error_id)
+    await to_stores(write, lambda known: (known, None))
+
+
+def with_surroundings(
+    evidence: Evidence | None, down: Sequence[str], deployed_ago_seconds: float | None
+) -> Evidence | None:
+    """The evidence with the names of the dependencies that are down, and how fresh the deployment is."""
+    if evidence is None:
+        return None
+    return replace(evidence, dependencies_down=tuple(down), deployed_seconds_ago=deployed_ago_seconds)
+
+
+def _of(service: str, sightings: Sequence[Sighting]) -> list[Sighting]:
+    return [seen for seen in sightings if seen.service == service]
+
+
+_Stopped = NoteStop | bool
+"""Whether a person stopped a service: what the engine's events tell of it is to be noted."""
+
+
+async def _noted(stopped: _Stopped) -> bool:
+    if isinstance(stopped, NoteStop):
+        await to_stores(stopped, lambda known: (_with_stop(known, stopped), None))
+        return True
+    return stopped
+
+
+def _with_stop(known: RecoveryRecords, stop: NoteStop) -> RecoveryRecords:
+    return replace(known, last_changes={**known.last_changes, stop.service: stop.change("")})
+
+
+def _is_kept_down(
+    environment: Environment, service: str, mine: Sequence[Sighting], changes: Mapping[str, StateChange]
+) -> _Stopped:
+    """Whether a person stopped or paused a service: what needs it cannot be helped by an action on it."""
+    return any(seen.state == "paused" for seen in mine) or _was_stopped(environment, service, mine, changes)
+
+
+def _was_stopped(
+    environment: Environment, service: str, mine: Sequence[Sighting], changes: Mapping[str, StateChange]
+) -> _Stopped:
+    last = changes.get(service)
+    for seen in mine:
+        if seen.state != "exited" or seen.finished_at is None:
+            continue
+        if last is not None and last.details.get("on_request") and not _started_after(seen, last.changed_at):
+            return True
+        around = timedelta(seconds=30)
+        with engine_of(environment).events(
+            environment.project,
+            # A stop before its last start was of an earlier life.
+            max(seen.finished_at - around, seen.started_at or seen.finished_at - around),
+            min(seen.finished_at + around, datetime.now(UTC)),
+        ) as events:
+            if not any(event.container_id == seen.container_id and event.action == "stop" for event in events):
+                continue
+        if engine_of(environment).remembers((seen.started_at or seen.finished_at) - _A_MOMENT, seen.finished_at):
+            return NoteStop(environment=environment.name, service=seen.service, at=seen.finished_at)
+    return False
+
+
+def _started_after(seen: Sighting, moment: datetime) -> bool:
+    return seen.started_at is not None and seen.started_at > moment

@@ -1,0 +1,1 @@
+"""Reads for reports and the tasks that store them."""

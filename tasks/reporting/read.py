@@ -1,0 +1,232 @@
+"""Read the story back: one operation with all that belongs to it, and what is known now."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from itertools import zip_longest
+
+from core.deployment.release import differences
+from core.errors.explain import explain, lines_that_show
+from core.reporting.analysis import analyse_operations
+from models.analysis import Analysis, Failure
+from models.details import DeploymentStory, EnvironmentStatus, ErrorStory, ReleaseStory, TicketStory
+from models.errors import RecordedError
+from models.evidence import EvidenceBundle
+from models.explanation import Explanation
+from models.failures import NotFoundError
+from models.metrics import Prediction, PredictionOutcome
+from models.operations import Operation, OperationStatus, OperationType
+from models.settings import current_settings
+from tasks.runtime.stores import open_stores, stores_exist
+
+_NAMED = 5
+
+_MANY = 1_000_000
+"""More errors than an environment has in its analysed days; the days bound the answer."""
+
+
+def read_damage() -> list[str]:
+    """What a person should know of the stores themselves: a line for each damaged file that lies beside them."""
+    if not stores_exist():
+        return []
+    return [
+        f"store {store} was damaged, and what could not be read is missing: {file} is kept; see `roas tickets`"
+        for store, files in open_stores().kept_aside().items()
+        for file in files
+    ]
+
+
+def read_predictions(environment: str | None, since: datetime) -> list[Prediction]:
+    """The predictions that stand, the nearest first, then those made since that are scored, newest first."""
+    names = [environment] if environment is not None else sorted(environments_on_record())
+    monitoring = open_stores().monitoring
+    standing = [one for name in names for one in monitoring.predictions(name, PredictionOutcome.OPEN)]
+    made = [one for name in names for one in monitoring.predictions(name, since=since)]
+    scored = [one for one in made if one.outcome is not PredictionOutcome.OPEN]
+    by_time = sorted(scored, key=lambda one: one.made_at, reverse=True)
+    return [*sorted(standing, key=lambda one: one.expected), *by_time]
+
+
+def environments_on_record() -> set[str]:
+    """Every environment that has left an operation, a collection or an error."""
+    if not stores_exist():
+        return set()
+    stores = open_stores()
+    collected = {name.partition("/")[2] for name in stores.monitoring.heartbeats()}
+    return {*stores.deployments.environments(), *stores.errors.environments(), *collected} - {""}
+
+
+def read_releases(environment: str) -> list[ReleaseStory]:
+    """The releases of an environment, newest first, each with what it changed."""
+    kept = open_stores().deployments.releases(environment)
+    return [
+        ReleaseStory(release=one, changes=differences(before, one) if before is not None else ())
+        for one, before in zip_longest(kept, kept[1:])
+    ]
+
+
+def read_deployment(deployment_id: str) -> DeploymentStory:
+    """All that is recorded of one operation; the first letters of its id are enough.
+
+    Raises:
+        NotFoundError: There is no such operation, or several begin like that.
+    """
+    stores = open_stores()
+    operation = stores.deployments.get(deployment_id)
+    whole = operation.deployment_id
+    reports = stores.monitoring.health_history(deployment_id=whole, limit=1)
+    errors = stores.errors.of_deployment(whole, *_named_error(operation))
+    return DeploymentStory(
+        operation=operation,
+        validations=tuple(stores.deployments.validations(whole)),
+        changes=tuple(stores.deployments.changes(whole)),
+        health=reports[0] if reports else None,
+        errors=tuple(_story(error) for error in errors),
+        data_dir=str(current_settings().data_dir),
+    )
+
+
+def read_explanation(deployment_id: str | None) -> Explanation:
+    """Why an operation ended as it did; without an id, the latest that failed, with an environment's name there.
+
+    Raises:
+        NotFoundError: There is no such operation, several begin like that, or none has failed.
+    """
+    stores = open_stores()
+    if deployment_id is None or stores.deployments.history(environment=deployment_id, limit=1):
+        operation = _failed_last(deployment_id)
+    else:
+        operation = stores.deployments.get(deployment_id)
+    whole = operation.deployment_id
+    bundles = stores.errors.evidence(deployment_id=whole)
+    linked = [bundle.error_id for bundle in bundles if bundle.error_id is not None]
+    stories = [_story(error) for error in stores.errors.of_deployment(whole, *_named_error(operation), *linked)]
+    validations = stores.deployments.validations(whole)
+    return explain(
+        operation,
+        validation=validations[-1] if validations else None,
+        changes=stores.deployments.changes(whole),
+        errors=[story.error for story in stories],
+        bundles=bundles,
+        tickets=[ticket for story in stories for ticket in story.tickets],
+        executions=[one for story in stories for one in story.executions if one.started_at >= operation.started_at],
+        release_changes=_release_changes(operation),
+    )
+
+
+def read_ticket_story(ticket_id: str) -> TicketStory:
+    """A ticket with what shows its cause; the first letters of its id are enough.
+
+    Raises:
+        NotFoundError: There is no such ticket, or several begin like that.
+    """
+    store = open_stores().errors
+    found = [one for one in store.tickets() if one.ticket_id.lower().startswith(ticket_id.lower())]
+    if len(found) > 1:
+        names = ", ".join(one.ticket_id for one in found[:_NAMED])
+        raise NotFoundError(f"{len(found)} tickets begin with {ticket_id}: {names};", advice="give more letters.")
+    ticket = found[0] if found else store.ticket(ticket_id)
+    kept = [one for one in store.evidence(error_id=ticket.error_id) if one.service == ticket.service]
+    seen = kept[-1] if kept else None
+    return TicketStory(
+        ticket=ticket,
+        error=store.get(ticket.error_id),
+        first_cause=seen.first_cause if seen else "",
+        lines=lines_that_show(seen, seen.cause_service) if seen else (),
+    )
+
+
+def read_evidence(deployment_id: str) -> list[EvidenceBundle]:
+    """What was kept of the services of one operation, oldest first."""
+    return list(open_stores().errors.evidence(deployment_id=deployment_id))
+
+
+def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
+    """How an environment's starts went over the last days: rates, durations, trends, repairs, advice."""
+    stores = open_stores()
+    since = now - timedelta(days=days)
+    recorded = stores.errors.list(environment=environment, limit=_MANY)
+    errors = [error for error in recorded if error.first_seen >= since]
+    category = {error.error_id: str(error.verdict.category) for error in recorded}
+    causes = {error.deployment_id: str(error.verdict.category) for error in recorded if error.deployment_id}
+    # The same cause again, while it is open, is counted with the error of the operation that had it first.
+    again = {
+        operation: category[error_id]
+        for operation, error_id in stores.errors.errors_by_operation(environment).items()
+        if error_id in category
+    }
+    return analyse_operations(
+        stores.deployments.outcomes(environment, OperationType.START, since),
+        environment=environment,
+        since=since,
+        until=now,
+        failures=[
+            Failure(
+                row=error.error_id,
+                service=error.service or environment,
+                cause=str(error.verdict.category),
+                began_at=error.first_seen,
+                ended_at=error.resolved_at,
+            )
+            for error in errors
+        ],
+        causes=again | causes,
+    )
+
+
+def read_status(environment: str | None) -> list[EnvironmentStatus]:
+    """What is known of each environment that was ever operated, or of the named one."""
+    stores = open_stores()
+    latest: dict[str, Operation] = {}
+    for operation in stores.deployments.history(environment=environment, limit=1000):
+        latest.setdefault(operation.environment, operation)
+    beats = stores.monitoring.heartbeats()
+    return [
+        EnvironmentStatus(
+            environment=name,
+            last_operation=operation,
+            running=tuple(stores.deployments.running(name)),
+            health=next(iter(stores.monitoring.health_history(environment=name, limit=1)), None),
+            open_errors=tuple(stores.errors.open_errors(name)),
+            open_tickets=tuple(t for t in stores.errors.tickets(environment=name) if t.resolved_at is None),
+            open_alerts=tuple(a for a in stores.monitoring.open_alerts(name) if a.explained_by is None),
+            scores=tuple(stores.monitoring.latest_scores(name)),
+            dependencies=tuple(stores.monitoring.dependencies(name)),
+            last_collection=beats.get(f"collection/{name}"),
+        )
+        for name, operation in sorted(latest.items())
+    ]
+
+
+def _named_error(operation: Operation) -> tuple[str, ...]:
+    """A cause that an earlier operation had too is on record as that one's; this one's record names it."""
+    named = operation.details.get("error_id")
+    return () if named is None else (str(named),)
+
+
+def _failed_last(environment: str | None) -> Operation:
+    failed = open_stores().deployments.history(environment=environment, status=OperationStatus.FAILED, limit=1)
+    if not failed:
+        of = f" of {environment}" if environment else ""
+        raise NotFoundError(f"No operation{of} has failed;", advice="`roas history` lists what was done.")
+    return failed[0]
+
+
+def _release_changes(operation: Operation) -> tuple[str, ...]:
+    """What the operation's release has that the last proven one before it has not, or what it noted itself."""
+    if noted := operation.details.get("changes"):
+        return tuple(noted)
+    releases = open_stores().deployments.releases(operation.environment)
+    mine = next((one for one in releases if one.deployment_id == operation.deployment_id), None)
+    proven = next((one for one in releases if one.proven and one.created_at < operation.started_at), None)
+    return () if mine is None or proven is None else differences(proven, mine)
+
+
+def _story(error: RecordedError) -> ErrorStory:
+    store = open_stores().errors
+    return ErrorStory(
+        error=error,
+        impacts=tuple(store.impacts(error.error_id)),
+        executions=tuple(store.executions(error_id=error.error_id)),
+        tickets=tuple(t for t in store.tickets() if t.error_id == error.error_id),
+    )

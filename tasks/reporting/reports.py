@@ -1,0 +1,58 @@
+"""Reports: read what a report is made of, and put it where it is kept and shown."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from prefect import task
+from prefect.artifacts import acreate_markdown_artifact
+
+from models.analysis import Analysis
+from models.metrics import Alert, Prediction
+from models.records import RecordedScore
+from tasks.reporting.read import read_analysis
+from tasks.runtime.naming import artifact_key
+from tasks.runtime.retry_policy import LOOK, WRITE
+from tasks.runtime.stores import open_stores
+
+_MANY = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Days:
+    """What is known of an environment's last days. `scores` are the newest of each service."""
+
+    analysis: Analysis
+    scores: tuple[RecordedScore, ...]
+    alerts: tuple[Alert, ...]
+    predictions: tuple[Prediction, ...]
+
+
+def days_of(environment: str, days: int, now: datetime) -> Days:
+    """Operations, scores, alerts and predictions of the last days.
+
+    Raises:
+        StoreError: The stores cannot be read.
+    """
+    monitoring, since = open_stores().monitoring, now - timedelta(days=days)
+    return Days(
+        analysis=read_analysis(environment, days, now),
+        scores=tuple(monitoring.latest_scores(environment)),
+        alerts=tuple(one for one in monitoring.alerts(environment, limit=_MANY) if one.opened_at >= since),
+        predictions=tuple(monitoring.predictions(environment, since=since)),
+    )
+
+
+@task(name="read the last days", **LOOK)
+async def read_days(environment: str, days: int, now: datetime) -> Days:
+    """What a report is made of."""
+    return await asyncio.to_thread(days_of, environment, days, now)
+
+
+@task(name="keep the report", **WRITE)
+async def keep_report(environment: str, made_at: datetime, since: datetime, text: str) -> None:
+    """Keep a report in the store, and put it on the run's page."""
+    await asyncio.to_thread(open_stores().monitoring.keep_report, environment, made_at, since, text)
+    await acreate_markdown_artifact(key=artifact_key("report", environment), markdown=text)

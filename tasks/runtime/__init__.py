@@ -1,0 +1,1 @@
+"""Clients, retry policies and store access of a process."""

@@ -1,0 +1,212 @@
+"""Reach the stores so that work outlives them: within `outliving_stores` nobody waits for a store that is away.
+
+Reads are then answered by what was read last, and writes are kept in a journal and done once the stores are back.
+Elsewhere a store that fails raises its StoreError as always.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+from adapters.stores import Stores
+from adapters.stores.recovery_writes import Beat, Names, Write, read_records
+from adapters.stores.write_behind import WriteBehind
+from core.recovery.records import under_own_names
+from models.failures import StoreConstraintError, StoreError
+from models.recovery_records import RecoveryRecords
+from models.settings import current_settings
+from tasks.runtime.stores import open_stores, stores_at
+
+log = logging.getLogger("roas")
+Answer = TypeVar("Answer")
+
+ANSWER_WITHIN = timedelta(seconds=1)
+"""A store that takes longer is taken for away: a service is down meanwhile."""
+
+_OPENED_WITHIN = timedelta(seconds=20)
+"""To open the stores for the first time may make or upgrade them."""
+
+BUDGET_WINDOW = timedelta(days=1)
+_pool = ThreadPoolExecutor(8, thread_name_prefix="stores")
+
+
+class StoreAccess:
+    """What one watcher knows of its environment by the stores, and its way to them."""
+
+    def __init__(self, environment: str) -> None:
+        """Know nothing yet."""
+        self.known = RecoveryRecords(environment=environment)
+        self.was_read = False
+        """Whether the stores were read at all, so that by memory is better than by nothing."""
+        self._writer = _writer_here()
+
+    @property
+    def away(self) -> bool:
+        """Whether the stores are taken for away."""
+        return self._writer.behind
+
+    async def refresh(self, now: datetime, *, within: timedelta = ANSWER_WITHIN) -> None:
+        """Read all that a recovery may need, where the stores answer, and take over what dead processes left."""
+        name = self.known.environment
+        found = await self.read(
+            lambda stores: read_records(stores, name, now - BUDGET_WINDOW, now), lambda _: None, within=within
+        )
+        if found is not None:
+            self.was_read = True
+            self.known = found
+            self._writer.look_for_left()
+
+    async def begin(self) -> None:
+        """Open the stores and read them, with the patience that the first time needs."""
+        await self.refresh(datetime.now(UTC), within=_OPENED_WITHIN)
+
+    async def beat(self, name: str, at: datetime) -> None:
+        """Leave a heartbeat where the stores take it."""
+        await self.write(Beat(name=name, at=at), lambda known: (known, None))
+
+    async def read(
+        self,
+        ask: Callable[[Stores], Answer],
+        otherwise: Callable[[RecoveryRecords], Answer],
+        *,
+        within: timedelta = ANSWER_WITHIN,
+    ) -> Answer:
+        """What the stores answer, or what is known without them."""
+        if not self._writer.behind:
+            try:
+                async with asyncio.timeout(within.total_seconds()):
+                    return await asyncio.wrap_future(_pool.submit(lambda: ask(open_stores())))
+            except (StoreError, TimeoutError) as error:
+                self._writer.fall_behind(str(error) or f"no answer within {within.total_seconds():g} s")
+        return otherwise(self.known)
+
+    async def write(
+        self,
+        write: Write,
+        otherwise: Callable[[RecoveryRecords], tuple[RecoveryRecords, Answer]],
+        learn: Callable[[RecoveryRecords, Answer], RecoveryRecords] | None = None,
+    ) -> Answer:
+        """What the stores answer to a write; `otherwise` gives what is known after it, and the answer without them.
+
+        `learn` gives what is known after an answer of the stores, where that says more.
+
+        Raises:
+            StoreConstraintError: The stores refused it.
+        """
+        was_behind = self._writer.behind
+        pending = self._writer.put(write)
+        answered = asyncio.wrap_future(pending.answer)
+        try:
+            if not was_behind:
+                async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
+                    answer: Answer = await asyncio.shield(answered)
+                    self.known = learn(self.known, answer) if learn else otherwise(self.known)[0]
+                    return answer
+        except StoreConstraintError:
+            raise
+        except (StoreError, TimeoutError) as error:
+            self._writer.fall_behind(str(error) or f"no answer within {ANSWER_WITHIN.total_seconds():g} s")
+        answered.add_done_callback(_heard)
+        await asyncio.wrap_future(_pool.submit(self._writer.keep, pending))
+        self.known, assumed = otherwise(self.known)
+        return assumed
+
+    def named(self, known: RecoveryRecords) -> RecoveryRecords:
+        """Records with the ids that errors had here while the stores were away."""
+        return replace(known, executions=under_own_names(known.executions, self._writer.names.errors))
+
+
+_mine: ContextVar[StoreAccess | None] = ContextVar("store_access", default=None)
+
+
+@contextmanager
+def outliving_stores(access: StoreAccess) -> Iterator[None]:
+    """Within it no store that is away ends or delays what recovers an environment."""
+    token = _mine.set(access)
+    try:
+        yield
+    finally:
+        _mine.reset(token)
+
+
+def stores_are_away() -> bool:
+    """Whether the stores are known to be away, so that what can wait for them should."""
+    mine = _mine.get()
+    return mine is not None and mine.away
+
+
+def outlives_stores() -> bool:
+    """Whether this is done within `outliving_stores`."""
+    return _mine.get() is not None
+
+
+async def from_stores(ask: Callable[[Stores], Answer], otherwise: Callable[[RecoveryRecords], Answer]) -> Answer:
+    """What the stores answer; while they are away, what is known without them.
+
+    Raises:
+        StoreError: A store failed, outside of `outliving_stores`.
+    """
+    mine = _mine.get()
+    if mine is None:
+        return await asyncio.to_thread(lambda: ask(open_stores()))
+    return await mine.read(ask, otherwise)
+
+
+async def to_stores(
+    write: Write,
+    otherwise: Callable[[RecoveryRecords], tuple[RecoveryRecords, Answer]],
+    learn: Callable[[RecoveryRecords, Answer], RecoveryRecords] | None = None,
+) -> Answer:
+    """Write; while the stores are away, keep it for later and go on by what is known. As `StoreAccess.write`.
+
+    Raises:
+        StoreError: A store failed, outside of `outliving_stores`, or refused the write.
+    """
+    mine = _mine.get()
+    if mine is None:
+        answer: Answer = await asyncio.to_thread(lambda: write.apply(open_stores(), Names()))
+        return answer
+    return await mine.write(write, otherwise, learn)
+
+
+def known_here(environment: str) -> RecoveryRecords:
+    """What is known by now of an environment; nothing outside of `outliving_stores`."""
+    mine = _mine.get()
+    return RecoveryRecords(environment=environment) if mine is None else mine.known
+
+
+def under_names_here(known: RecoveryRecords) -> RecoveryRecords:
+    """Records as this process names the errors in them."""
+    mine = _mine.get()
+    return known if mine is None else mine.named(known)
+
+
+def _heard(answered: asyncio.Future[Any]) -> None:
+    """An answer that nobody waits for any more is no news."""
+    if not answered.cancelled():
+        answered.exception()
+
+
+def journals_folder() -> Path:
+    """Where writes wait for the stores."""
+    return current_settings().data_dir.absolute() / "journal"
+
+
+def _writer_here() -> WriteBehind:
+    settings = current_settings()
+    return _writer(settings.data_dir.absolute(), settings.stores_url)
+
+
+@lru_cache(maxsize=8)
+def _writer(data_dir: Path, stores_url: str | None) -> WriteBehind:
+    return WriteBehind(lambda: stores_at(data_dir, stores_url), data_dir / "journal")

@@ -1,0 +1,186 @@
+"""Retention: the steps of the life cycle, each a task that can be repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
+
+import httpx
+from prefect import get_client, task
+from prefect.client.orchestration import PrefectClient
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterEndTime,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
+from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.sorting import FlowRunSort
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
+
+from adapters.config.environments import environment_names
+from adapters.stores import lifecycle
+from adapters.stores.stores import Stores
+from core.storage.retention import cutoffs
+from models.failures import RoasError, StoreError
+from models.retention import LifecycleStep, RetentionPolicy
+from models.settings import current_settings
+from tasks.deployment.release import let_go_of_images
+from tasks.runtime.clients import find_environment
+from tasks.runtime.retry_policy import WRITE
+from tasks.runtime.stores import open_stores
+
+_Step = Callable[[Stores, datetime, RetentionPolicy | None, bool], LifecycleStep]
+# A step bounds its own time by its policy; this only ends one that hangs.
+_LONG = WRITE | {"timeout_seconds": 3600}
+
+_WENT_WELL = [StateType.COMPLETED, StateType.CANCELLED]
+_FAILED = [StateType.FAILED, StateType.CRASHED]
+_RUNS_AT_ONCE = 100
+_LOG_BYTES = 8 * 1024 * 1024
+
+
+@task(name="compress monitoring data", **_LONG)
+async def compress_monitoring(dry_run: bool) -> LifecycleStep:
+    """Roll up, archive and delete samples that are older than the policy keeps."""
+    return await _carry_out(lifecycle.compress_monitoring, dry_run)
+
+
+@task(name="clean up resolved errors", **_LONG)
+async def clean_errors(dry_run: bool) -> LifecycleStep:
+    """Archive and delete errors resolved long ago; unresolved ones never."""
+    return await _carry_out(lifecycle.clean_errors, dry_run)
+
+
+@task(name="archive deployment logs", **_LONG)
+async def archive_deployments(dry_run: bool) -> LifecycleStep:
+    """Archive old operations with all that belongs to them, verify, then delete."""
+    return await _carry_out(lifecycle.archive_deployments, dry_run)
+
+
+@task(name="optimise indexes", **_LONG)
+async def optimise(dry_run: bool) -> LifecycleStep:
+    """Refresh what the query planner knows, and check the stores."""
+    return await _carry_out(lifecycle.optimise, dry_run)
+
+
+@task(name="vacuum", **_LONG)
+async def vacuum(dry_run: bool) -> LifecycleStep:
+    """Give space back where it pays and fits on the disk."""
+    return await _carry_out(lifecycle.vacuum, dry_run)
+
+
+@task(name="clear away", **_LONG)
+async def clear_away(dry_run: bool) -> LifecycleStep:
+    """Remove what grows beside the stores: the engine's runs and results, its log, spools, names of images."""
+    now, policy = datetime.now(UTC), current_settings().retention
+    limits = cutoffs(policy, now)
+    deadline = time.monotonic() + policy.step_time.total_seconds()
+    rows: dict[str, int] = {}
+    notes: list[str] = []
+    try:
+        async with get_client() as client:
+            for before, states in ((limits.runs, _WENT_WELL), (limits.failed_runs, _FAILED)):
+                gone = await _remove_runs(client, before, states, deadline, dry_run=dry_run)
+                rows["runs"] = rows.get("runs", 0) + gone
+    except (httpx.HTTPError, PrefectHTTPStatusError, OSError) as error:
+        notes.append(f"Prefect's runs stay: {error or type(error).__name__}")
+    rows["results"], freed = await asyncio.to_thread(_remove_results, limits.failed_runs, dry_run)
+    freed += await asyncio.to_thread(_cut_log, current_settings().data_dir / "prefect" / "server.log", dry_run)
+    if not dry_run:
+        notes += await asyncio.to_thread(_empty_spools)
+        notes += await asyncio.to_thread(_let_go)
+    return LifecycleStep(
+        name="clear away",
+        dry_run=dry_run,
+        rows=rows,
+        bytes_before=freed,
+        complete=time.monotonic() < deadline,
+        notes=tuple(notes),
+    )
+
+
+async def _remove_runs(
+    client: PrefectClient, before: datetime, states: list[StateType], deadline: float, *, dry_run: bool
+) -> int:
+    """Delete the engine's runs that ended before a moment, with their task runs, logs and states; how many."""
+    which = FlowRunFilter(
+        end_time=FlowRunFilterEndTime(before_=before),
+        state=FlowRunFilterState(type=FlowRunFilterStateType(any_=states)),
+    )
+    gone = 0
+    while time.monotonic() < deadline:
+        found = await client.read_flow_runs(
+            flow_run_filter=which, limit=_RUNS_AT_ONCE, offset=gone if dry_run else 0, sort=FlowRunSort.ID_DESC
+        )
+        if not dry_run:
+            await asyncio.gather(*(_remove_run(client, run.id) for run in found))
+        gone += len(found)
+        if len(found) < _RUNS_AT_ONCE:
+            break
+    return gone
+
+
+async def _remove_run(client: PrefectClient, run: UUID) -> None:
+    # A run that contained it may have taken it along.
+    with suppress(ObjectNotFound):
+        await client.delete_flow_run(run)
+
+
+def _remove_results(before: datetime, dry_run: bool) -> tuple[int, int]:
+    """Remove the results of runs that are kept no longer; how many files, and their bytes."""
+    folder = Path(str(PREFECT_LOCAL_STORAGE_PATH.value()))
+    old = [file for file in folder.glob("**/*") if file.is_file() and file.stat().st_mtime < before.timestamp()]
+    size = sum(file.stat().st_size for file in old)
+    if not dry_run:
+        for file in old:
+            file.unlink(missing_ok=True)
+    return len(old), size
+
+
+def _cut_log(log: Path, dry_run: bool) -> int:
+    """Let the log of temporary servers begin anew where it has grown; what it held is kept once. Bytes freed."""
+    if not log.exists() or log.stat().st_size < _LOG_BYTES:
+        return 0
+    before = log.with_name(f"{log.name}.1")
+    freed = before.stat().st_size if before.exists() else 0
+    if not dry_run:
+        # Servers that run keep it open to append, so it is emptied in its place.
+        shutil.copyfile(log, before)
+        log.open("w").close()
+    return freed
+
+
+def _empty_spools() -> list[str]:
+    """Move what dead processes accepted into the stores."""
+    try:
+        open_stores().writer.flush()
+    except StoreError as error:
+        return [f"spools wait: {error}"]
+    return []
+
+
+def _let_go() -> list[str]:
+    """Take the names from images of releases that are kept no longer, on each engine of an environment."""
+    notes = []
+    engines: set[str] = set()
+    for name in environment_names(current_settings().environments_dir):
+        try:
+            environment = find_environment(name)
+            if environment.engine not in engines:
+                engines.add(environment.engine)
+                let_go_of_images(environment)
+        except RoasError as error:
+            notes.append(f"images of {name} stay as they are: {error.what}")
+    return notes
+
+
+async def _carry_out(step: _Step, dry_run: bool) -> LifecycleStep:
+    return await asyncio.to_thread(step, open_stores(), datetime.now(UTC), current_settings().retention, dry_run)

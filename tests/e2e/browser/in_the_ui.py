@@ -1,0 +1,154 @@
+"""What a person does about a failure in the Prefect UI alone, in a real browser: answer a question, retry a run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from adapters.stores import Stores
+from models.recovery import RecoveryExecution, Ticket, TicketState
+from models.settings import Settings
+from tests.e2e.browser.serving import RunPage, Served, browser, eventually, served, sign_in
+from tests.e2e.faults.scenes import HEALTH, IMAGE, Scene, says
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(1500)]
+
+WEB = says('touch /tmp/well; while [ ! -e /list/broken ]; do sleep 0.1; done; echo "FATAL: a price is broken"; exit 1')
+# Attempts of our own would only take time here.
+ASKED = {"automatic": False}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shop(Scene):
+    """A service that ends where its list of prices is broken, and that nothing but a person can mend."""
+
+    def open(self) -> None:
+        """Let it run, well."""
+        self.prices.mkdir()
+        web = {
+            "image": IMAGE,
+            "init": True,
+            "command": WEB,
+            "healthcheck": HEALTH | {"interval": "5s"},
+            "volumes": [f"{self.prices}:/list"],
+        }
+        self.declare({"web": web}, services={}, recovery=ASKED, stabilisation_seconds=0.5, collect_every_seconds=3600)
+        self.docker("compose", "-p", self.project, "-f", str(self.compose_file), "up", "--detach", "--wait")
+
+    @property
+    def prices(self) -> Path:
+        return self.folder / "prices"
+
+    def break_the_list(self) -> None:
+        (self.prices / "broken").touch()
+
+    def mend_the_list(self) -> None:
+        (self.prices / "broken").unlink()
+
+    def started_at(self) -> str:
+        return self.docker("inspect", "--format", "{{.State.StartedAt}}", self.container("web"))
+
+    def is_well(self) -> bool:
+        return self.state().containers["web"][-1] == "healthy"
+
+
+@pytest.fixture
+def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
+    monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(tmp_path))
+    # Started by somebody else, a server may have been named to this process.
+    monkeypatch.delenv("PREFECT_API_URL", raising=False)
+    made = Shop(environments=tmp_path, name="shop")
+    made.set_up()
+    try:
+        made.open()
+        yield made
+    finally:
+        made.clean()
+
+
+def the_ticket() -> Ticket:
+    with Stores.open(Settings()) as stores:
+        (ticket,) = stores.errors.tickets()
+    return ticket
+
+
+def asked_by(server: Served, *, besides: str = "") -> str:
+    """The run that waits for the answer to the ticket, once it does."""
+
+    def run() -> str | None:
+        with Stores.open(Settings()) as stores:
+            waiting = [one.flow_run_id for one in stores.errors.tickets() if one.state is TicketState.OPEN]
+        return next((one for one in waiting if one and one != besides), None)
+
+    found = str(eventually(run, "a run that asks"))
+    server.wait_until(found, "Suspended")
+    return found
+
+
+def last_attempt() -> RecoveryExecution:
+    with Stores.open(Settings()) as stores:
+        return stores.errors.executions(the_ticket().error_id)[-1]
+
+
+def test_a_question_is_answered_and_a_failed_step_retried_in_the_browser(shop: Shop) -> None:
+    with served(shop.environments) as server, browser() as page:
+        # First: the list is mended before the question is answered.
+        shop.break_the_list()
+        first = RunPage(page, server, asked_by(server))
+        ticket = the_ticket()
+        sign_in(page, server)
+        page.goto(f"{server.url}/runs")
+        page.get_by_role("link", name=f"ticket {ticket.ticket_id}: web of shop").first.click()
+        first.shows("Suspended")
+        shop.mend_the_list()
+
+        question = first.answer("retry", "mended the list of prices", "ann")
+
+        first.shows("Completed")
+        assert "FATAL: a price is broken" in question
+        assert "What was answered before" not in question
+        assert shop.is_well()
+        ticket = the_ticket()
+        assert ticket.state is TicketState.RESOLVED
+        assert next((one.by, one.what) for one in ticket.history) == (
+            "Prefect UI or API, as ann",
+            "retry: mended the list of prices",
+        )
+
+        # Again: this time it is retried too early, and given up.
+        shop.break_the_list()
+        second = RunPage(page, server, asked_by(server, besides=first.run_id))
+        second.open()
+        before = server.wait_until(second.run_id, "Suspended")
+        question = second.answer("retry", "it will do", "bob")
+        assert "ann answered: retry: mended the list of prices" in question
+        server.wait_until(second.run_id, "Suspended", besides=before)
+        second.open()
+        second.answer("give up", "the list comes tomorrow", "bob")
+        second.shows("Failed")
+        failed = last_attempt()
+        assert [(step.name, step.ok) for step in failed.steps] == [("restart", True), ("verify", False)]
+
+        # Tomorrow: it is mended and started by hand. A watch would see that, and close the ticket by itself.
+        server.end_watch()
+        shop.mend_the_list()
+        shop.docker("start", shop.container("web"))
+        eventually(shop.is_well, "health")
+        started = shop.started_at()
+
+        second.retry()
+
+        second.shows("Completed")
+        mended = last_attempt()
+        assert mended.attempt_id == failed.attempt_id
+        assert mended.steps[0] == failed.steps[0]
+        assert [(step.name, step.ok) for step in mended.steps] == [("restart", True), ("verify", True)]
+        assert shop.started_at() == started
+        assert the_ticket().state is TicketState.RESOLVED
+        # The server learns of task runs a little later than of their run.
+        eventually(lambda: server.begun(second.run_id).count("verify web") == 2, "the second proof")
+        assert server.begun(second.run_id).count("restart web") == 1

@@ -1,0 +1,248 @@
+"""What the Prefect server does by itself about runs and services: a real server, the automations that are declared."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from prefect import get_client
+from prefect.client.schemas.filters import FlowFilter, FlowFilterName
+from prefect.client.schemas.objects import FlowRun, State
+from prefect.events.clients import get_events_client
+from prefect.events.schemas.events import Event, Resource
+from prefect.states import Cancelled, Failed, Running
+
+from flows.deployment.startup import startup
+from flows.monitoring.continuous import monitoring
+from flows.recovery.error_recovery import error_recovery
+from flows.recovery.watch import watch
+from flows.runtime.automations import declare_automations
+from flows.runtime.service_runs import begin_standing
+from models.recovery import RecoveryExecution
+from tests.e2e.flows.conftest import Place, place, well
+from tests.support.prefect_server import ask, own_server, server_variables
+
+__all__ = ["place"]
+
+ROOT = Path(__file__).parents[3]
+PATIENCE_SECONDS = 90.0
+SILENT_FOR = timedelta(seconds=12)
+
+
+@pytest.fixture(scope="module")
+def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    # With all services, as `roas serve` has it: the server of the other tests has no automations.
+    with own_server(tmp_path_factory.mktemp("prefect") / "home", with_ui=True) as url:
+        yield url
+
+
+async def begin(flow: object, parameters: dict[str, object]) -> UUID:
+    """A run of a deployment, which nobody lives yet."""
+    deployment = await flow.ato_deployment(name="test", parameters=parameters)  # type: ignore[attr-defined]
+    deployment_id = await deployment.aapply()
+    async with get_client() as client:
+        made = await client.create_flow_run_from_deployment(deployment_id, parameters=parameters)
+    return UUID(str(made.id))
+
+
+def live(run: UUID) -> subprocess.Popen[bytes]:
+    """A process that lives a run, as a worker begins it."""
+    told = {"PREFECT__FLOW_RUN_ID": str(run), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "prefect.engine"],
+        env=server_variables() | told,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        cwd=ROOT,
+    )
+
+
+async def state_of(run: UUID) -> State[object]:
+    async with get_client() as client:
+        state = (await client.read_flow_run(run)).state
+    assert state is not None
+    return state
+
+
+async def beat(run: UUID) -> None:
+    """A sign of life, sent when the run has come to rest already."""
+    async with get_events_client() as client:
+        resource = Resource({"prefect.resource.id": f"prefect.flow-run.{run}"})
+        await client.emit(Event(occurred=datetime.now(UTC), event="prefect.flow-run.heartbeat", resource=resource))
+
+
+def wait_until(reached: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not reached():
+        assert time.monotonic() < deadline, f"{what} did not come"
+        time.sleep(0.3)
+
+
+def heard(api: str, event: str, run: UUID) -> int:
+    """How often the server has heard this of a run."""
+    asked = {"filter": {"event": {"name": [event]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}}
+    return int(ask(api, server_variables()["PREFECT_API_AUTH_STRING"], "events/filter", asked)["total"])
+
+
+@pytest.mark.flow
+async def test_of_runs_that_fall_silent_only_one_that_nobody_lives_has_crashed(place: Place, api: str) -> None:
+    place.declare(well("web"), recovery="{automatic: false}")
+    await declare_automations(SILENT_FOR)
+    ends = await begin(watch, {"environment": "test", "hours": 1 / 3600})
+    asks = await begin(
+        error_recovery, {"environment": "test", "text": "ERROR: the zebra has crossed", "service": "web"}
+    )
+    for living in [live(ends), live(asks)]:
+        living.wait(PATIENCE_SECONDS)
+    # A sign of life that was given while the run came to rest is heard after it.
+    for run in (ends, asks):
+        assert heard(api, "prefect.flow-run.heartbeat", run) == 1
+        await beat(run)
+    killed = await begin(watch, {"environment": "test", "hours": 1})
+    living = live(killed)
+    wait_until(lambda: heard(api, "prefect.flow-run.heartbeat", killed) == 1, "a sign of life")
+    assert (await state_of(killed)).name == "Running"
+    living.kill()
+    living.wait()
+    # As every start of the control plane does.
+    await declare_automations(SILENT_FOR)
+
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while (await state_of(killed)).name == "Running":
+        assert time.monotonic() < deadline, "nobody noticed"
+        await asyncio.sleep(0.3)
+
+    assert [(await state_of(run)).name for run in (ends, asks, killed)] == ["Completed", "Suspended", "Crashed"]
+    assert "no sign of life" in str((await state_of(killed)).message)
+    again = await after(killed, ends)
+    assert (again.state_name, again.parameters) == ("Scheduled", {"environment": "test", "hours": 1})
+    assert [one.name for one in await deployed_runs("error-recovery")] == [(await run_of(asks)).name]
+
+
+async def after(*known: UUID) -> FlowRun:
+    """The run of the same deployment that comes after these."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (new := [one for one in await deployed_runs("watch") if one.id not in known]):
+        assert time.monotonic() < deadline, "it was not begun again"
+        await asyncio.sleep(0.3)
+    (run,) = new
+    return run
+
+
+async def run_of(run: UUID) -> FlowRun:
+    async with get_client() as client:
+        return await client.read_flow_run(run)
+
+
+async def deployed_runs(flow: str) -> list[FlowRun]:
+    async with get_client() as client:
+        return await client.read_flow_runs(flow_filter=FlowFilter(name=FlowFilterName(any_=[flow])))
+
+
+@pytest.mark.flow
+async def test_a_watch_that_failed_is_begun_again_and_one_that_was_cancelled_is_not(api: str) -> None:
+    await declare_automations(SILENT_FOR)
+    known = {one.id for one in await deployed_runs("watch")}
+    cancelled = await begin(watch, {"environment": "elsewhere", "hours": 1})
+    failed = await begin(watch, {"environment": "test", "hours": 1})
+    async with get_client() as client:
+        await client.set_flow_run_state(cancelled, Cancelled(), force=True)
+        await client.set_flow_run_state(failed, Failed(), force=True)
+
+    again = await after(cancelled, failed, *known)
+
+    assert (again.state_name, again.deployment_id) == ("Scheduled", (await run_of(failed)).deployment_id)
+
+
+@pytest.mark.flow
+async def test_what_stands_is_begun_once(api: str) -> None:
+    parameters = {"environment": "test", "hours": 1}
+    await (await monitoring.ato_deployment(name="test", parameters=parameters)).aapply()
+
+    assert "monitoring/test" in await begin_standing()
+    (run,) = await deployed_runs("monitoring")
+    async with get_client() as client:
+        await client.set_flow_run_state(run.id, Running(), force=True)
+
+    assert "monitoring/test" not in await begin_standing()
+    assert [one.id for one in await deployed_runs("monitoring")] == [run.id]
+
+
+@contextmanager
+def worker(folder: Path) -> Iterator[None]:
+    """All of prefect.yaml deployed, and who runs it."""
+    programs = Path(sys.executable).parent
+    environment = server_variables() | {
+        "PATH": f"{programs}:{os.environ['PATH']}",
+        "PREFECT_WORKER_QUERY_SECONDS": "1",
+    }
+    prefect = str(programs / "prefect")
+    for words in (
+        ["work-pool", "create", "roas", "--type", "process"],
+        ["--no-prompt", "deploy", "--all"],
+        # What comes by schedule would look after the service as well, and some of it runs for hours.
+        ["--no-prompt", "deployment", "schedule", "pause", "--all"],
+    ):
+        done = subprocess.run([prefect, *words], capture_output=True, text=True, env=environment, cwd=ROOT)
+        assert done.returncode == 0, done.stdout + done.stderr
+    with (folder / "worker.log").open("wb") as log:
+        working = subprocess.Popen(
+            [prefect, "worker", "start", "--pool", "roas"], env=environment, cwd=ROOT, stdout=log, stderr=log,
+            start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        # With all that it began, which it would wait for.
+        os.killpg(working.pid, signal.SIGKILL)
+        working.wait()
+
+
+@pytest.mark.engine
+@pytest.mark.flow
+async def test_what_a_health_check_sees_is_recovered_where_nobody_watches(place: Place, api: str) -> None:
+    place.declare(well("web", restart="'no'"))
+    (place.folder / "dev.yaml").write_text((place.folder / "test.yaml").read_text().replace("name: test", "name: dev"))
+    await startup("dev")
+    subprocess.run(["docker", "kill", place.container("web")], capture_output=True, check=True)
+
+    with worker(place.folder):
+        # It looks, and does nothing itself. In a process of its own: this one may talk to another server already.
+        roas = Path(sys.executable).with_name("roas")
+        looked = subprocess.run([roas, "health", "dev"], capture_output=True, text=True, check=False, cwd=ROOT,
+                                env=server_variables())  # fmt: skip
+        assert "web" in looked.stdout, looked.stderr
+        wait_until(lambda: any(one.ended_at for one in recoveries(place)), "a recovery")
+
+        (run,) = runs_of(api, "error-recovery")
+        wait_until(lambda: runs_of(api, "error-recovery")[0]["state"]["name"] == "Completed", "its end")
+
+    (recovery,) = recoveries(place)
+    assert (recovery.service, recovery.success) == ("web", True)
+    assert place.containers(running=True) == ["web"]
+    assert run["deployment_id"] is not None
+    told = run["parameters"]
+    assert (told["environment"], told["service"], told["source"]) == ("dev", "web", "event")
+    assert told["text"].startswith("service web is ")
+
+
+def recoveries(place: Place) -> list[RecoveryExecution]:
+    with place.stores() as stores:
+        return list(stores.errors.executions())
+
+
+def runs_of(api: str, flow: str) -> list[dict[str, Any]]:
+    """The runs of a flow's deployment for `dev`."""
+    asked = {"flows": {"name": {"any_": [flow]}}, "deployments": {"name": {"any_": ["dev"]}}}
+    return list(ask(api, server_variables()["PREFECT_API_AUTH_STRING"], "flow_runs/filter", asked))

@@ -1,0 +1,209 @@
+"""Let a scene endure a fault, and tell what is not as it must be afterwards."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
+from typing import Any
+from uuid import UUID
+
+from prefect import get_client
+from prefect.client.schemas.objects import State, StateType
+
+from flows.deployment.roll_back_start import FOUND
+from flows.deployment.startup import startup
+from models.errors import Category, RecordedError
+from models.explanation import Explanation
+from models.operations import Operation, OperationStatus
+from models.results import OperationResult
+from tasks.reporting.read import read_explanation
+from tasks.runtime.stores import open_stores
+from tests.e2e.faults.scenes import PRECIOUS, WELL, Scene, Services
+from tests.e2e.faults.scenes import State as Seen
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One way to break an application, and what must be told of it.
+
+    `services` is the broken application, or makes it for a scene. `cause` is the service to blame, `words`
+    must be found in the first cause, `shown` in a line that shows it, `because` in a fact beside it.
+    `refused`: validation must stop it.
+    `prepare` is done before, `meanwhile` goes on around the start, `once_found` begins when validation is
+    over and the start is about to act.
+    """
+
+    name: str
+    services: Services | str | Callable[[Scene], Services]
+    words: str
+    cause: str | None = "base"
+    shown: str | None = None
+    because: str | None = None
+    categories: tuple[Category, ...] = ()
+    refused: bool = False
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    prepare: Callable[[Scene], None] | None = None
+    meanwhile: Callable[[Scene], AbstractContextManager[object]] | None = None
+    once_found: Callable[[Scene], AbstractContextManager[object]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endured:
+    """What a fault did to one scene."""
+
+    fault: Fault
+    scene: Scene
+    proven: bool
+    before: Seen
+    after: Seen
+    operation: Operation
+    explanation: Explanation
+    errors: tuple[RecordedError, ...]
+    run: StateType | None
+    took_seconds: float
+
+    @property
+    def undone(self) -> str:
+        return str(self.operation.details.get("undone") or self.operation.details.get("undo_failed") or "")
+
+    def complaints(self) -> list[str]:
+        """All that is not as it must be."""
+        return [
+            complaint
+            for complaint in (*self._verdict(), *self._cause(), *self._what_is_there(), *self._records())
+            if complaint
+        ]
+
+    def _verdict(self) -> list[str]:
+        return [
+            *([] if self.operation.status is OperationStatus.FAILED else [f"it is {self.operation.status}"]),
+            *([] if self.run is StateType.FAILED else [f"its flow run is {self.run}"]),
+            *(["it was undone although nothing was touched"] if self.fault.refused and self.undone else []),
+        ]
+
+    def _cause(self) -> list[str]:
+        told, fault = self.explanation, self.fault
+        by_validation = told.headline.startswith("Validation stopped it")
+        shown, because = [line.text for line in told.lines], "; ".join(told.because)
+        return [
+            *([] if re.search(fault.words, told.headline) else [f"the cause told is {told.headline!r}"]),
+            *([] if re.search(fault.because or "", because) else [f"the facts told are {because!r}"]),
+            *([] if told.service == fault.cause else [f"{told.service} is blamed, not {fault.cause}"]),
+            *([] if by_validation is fault.refused else [f"stopped by validation: {by_validation}"]),
+            *(
+                [f"the lines shown are {shown}"]
+                if fault.shown and not any(re.search(fault.shown, line) for line in shown)
+                else []
+            ),
+        ]
+
+    def _what_is_there(self) -> list[str]:
+        found = []
+        if self.fault.refused:
+            same = self.after.containers == self.before.containers
+        else:
+            same = self.after.alike() == self.before.alike()
+        if not same:
+            found.append(f"there is {self.after.containers}, there was {self.before.containers}; {self.undone}")
+        if self.after.networks != self.before.networks:
+            found.append(f"networks are {self.after.networks}, were {self.before.networks}; {self.undone}")
+        if self.proven and not self.fault.refused and "rolled_back_to" not in self.operation.details:
+            found.append(f"it was not rolled back: {self.operation.details}")
+        if self.scene.precious() != PRECIOUS:
+            found.append("the volume was touched")
+        return found
+
+    def _records(self) -> list[str]:
+        found = []
+        if open_stores().deployments.running(self.scene.name):
+            found.append("an operation is left running")
+        if not self.errors:
+            return [*found, "no error is open"]
+        category = self.errors[0].verdict.category
+        if category not in self.fault.categories:
+            found.append(f"the error is judged {category}")
+        if not self.fault.refused and self.fault.cause and not self.explanation.evidence:
+            found.append("no evidence is kept")
+        return found
+
+
+async def endure(fault: Fault, scene: Scene, *, proven: bool) -> Endured:
+    """Start a scene with a fault, after a proven start of it where it is to have one."""
+    await asyncio.to_thread(scene.set_up)
+    if proven:
+        scene.declare(WELL)
+        first = await startup(scene.name)
+        assert isinstance(first, OperationResult)
+        assert first.success
+    before = await asyncio.to_thread(scene.state)
+    if fault.prepare is not None:
+        fault.prepare(scene)
+    scene.declare(fault.services(scene) if callable(fault.services) else fault.services, **fault.fields)
+    began = time.monotonic()
+    with ExitStack() as held:
+        if fault.meanwhile is not None:
+            held.enter_context(fault.meanwhile(scene))
+        starting = begin(scene)
+        if fault.once_found is not None:
+            await until(lambda: is_found(scene))
+            held.enter_context(fault.once_found(scene))
+        await starting
+    return await look_after(fault, scene, before, proven=proven, took_seconds=time.monotonic() - began)
+
+
+def begin(scene: Scene) -> asyncio.Task[State[Any]]:
+    """A start that goes on while the test does something else."""
+
+    async def live() -> State[Any]:
+        return await startup(scene.name, return_state=True)
+
+    return asyncio.create_task(live())
+
+
+async def until(seen: Callable[[], bool]) -> None:
+    """Wait for what another process or the engine will make true."""
+
+    def look_again_and_again() -> None:
+        deadline = time.monotonic() + 60
+        while not seen():
+            assert time.monotonic() < deadline, "it did not come to that"
+            time.sleep(0.01)
+
+    await asyncio.to_thread(look_again_and_again)
+
+
+def is_found(scene: Scene) -> bool:
+    """Whether a start has written down what it found, and is about to act."""
+    store = open_stores().deployments
+    return any(step.step == FOUND for one in store.running(scene.name) for step in store.steps(one.deployment_id))
+
+
+async def look_after(fault: Fault, scene: Scene, before: Seen, *, proven: bool, took_seconds: float) -> Endured:
+    """What is to be seen and read after the latest operation of a scene."""
+    stores = open_stores()
+    operation = stores.deployments.history(environment=scene.name, limit=1)[0]
+    async with get_client() as client:
+        run = (await client.read_flow_run(UUID(str(operation.details["flow_run_id"])))).state
+    return Endured(
+        fault=fault,
+        scene=scene,
+        proven=proven,
+        before=before,
+        after=await asyncio.to_thread(scene.state),
+        operation=operation,
+        explanation=read_explanation(operation.deployment_id),
+        errors=tuple(stores.errors.open_errors(scene.name)),
+        run=run.type if run else None,
+        took_seconds=took_seconds,
+    )
+
+
+async def endure_twice(fault: Fault, scenes: tuple[Scene, Scene]) -> tuple[Endured, Endured]:
+    """Side by side: with a proven release before it, and without one."""
+    with_release, without = scenes
+    one, other = await asyncio.gather(endure(fault, with_release, proven=True), endure(fault, without, proven=False))
+    return one, other

@@ -1,0 +1,153 @@
+"""Recovery actions done on a real application, each by the pattern that asks for it."""
+
+from __future__ import annotations
+
+import subprocess
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from adapters.host.processes import this_process
+from adapters.stores import Stores
+from flows.deployment.startup import startup
+from flows.recovery.error_recovery import error_recovery
+from models.errors import Category, Pattern, Severity, Strategy
+from models.failures import StoreError
+from models.recovery import Doing, PlannedStep, RecoveryExecution, RecoveryMethod, Step
+from tests.e2e.flows.conftest import Place, well
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+ZEBRA = Pattern(
+    name="zebra",
+    regex="zebra crossed",
+    category=Category.CONTAINER_EXITED,
+    severity=Severity.HIGH,
+    strategy=Strategy.RECREATE_CONTAINER,
+    priority=100,
+    shipped=False,
+)
+STEP = Step(name="recreate", target="web", ok=None, detail="", started_at=datetime(2026, 3, 2, tzinfo=UTC))
+
+
+def container_id(place: Place, service: str) -> str:
+    command = ["docker", "inspect", "-f", "{{.Id}} {{.State.StartedAt}}", place.container(service)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
+
+
+def cut_off_by_death(stores: Stores, error_id: str, *doings: Doing) -> RecoveryExecution:
+    """An attempt that a runner began from what was proposed, before it died."""
+    (proposal,) = stores.errors.executions(error_id)
+    steps = tuple(PlannedStep(doing=doing, service="web") for doing in doings)
+    gone = replace(this_process(), process_started=1)
+    cut_off = replace(proposal, attempt_id=f"{error_id}#1", points=2, ended_at=None, planned=steps, runner=gone)
+    stores.errors.begin_execution(cut_off)
+    return cut_off
+
+
+async def test_a_container_is_made_anew_and_proven(place: Place) -> None:
+    place.declare(well("web"))
+    await startup("test")
+    before = container_id(place, "web")
+    with place.stores() as stores:
+        stores.errors.put_pattern(ZEBRA)
+
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+
+    assert (outcome.method, outcome.success) == (RecoveryMethod.AUTOMATIC, True)
+    assert container_id(place, "web") != before
+    assert place.containers(running=True) == ["web"]
+
+
+async def test_a_dry_run_proposes_once_and_touches_nothing(place: Place) -> None:
+    place.declare(well("web"), recovery="{dry_run: true}")
+    await startup("test")
+    before = container_id(place, "web")
+    with place.stores() as stores:
+        stores.errors.put_pattern(ZEBRA)
+
+    outcomes = [await error_recovery("test", "zebra crossed", service="web") for _ in range(2)]
+
+    assert {one.method for one in outcomes} == {RecoveryMethod.PROPOSED}
+    assert container_id(place, "web") == before
+    with place.stores() as stores:
+        (proposal,) = stores.errors.executions()
+        assert (proposal.points, proposal.success, stores.errors.tickets()) == (0, None, [])
+
+
+async def test_a_container_taken_out_of_its_network_is_connected_again_by_all_its_names(place: Place) -> None:
+    place.declare(well("web") + well("top"))
+    await startup("test")
+    before, network = container_id(place, "web"), f"{place.project}_default"
+    subprocess.run(["docker", "network", "disconnect", network, place.container("web")], check=True)
+    with place.stores() as stores:
+        stores.errors.put_pattern(replace(ZEBRA, strategy=Strategy.RESTART_SERVICE))
+
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+
+    assert outcome.success, outcome.reason
+    assert container_id(place, "web") == before
+    asking = ["docker", "exec", place.container("top"), "getent", "hosts", "web", place.container("web")]
+    assert len(subprocess.run(asking, capture_output=True, text=True, check=True).stdout.splitlines()) == 2
+
+
+@pytest.mark.parametrize("engine_has_acted", [False, True])
+async def test_what_a_dead_runner_began_is_taken_up_and_done_once(place: Place, engine_has_acted: bool) -> None:
+    place.declare(well("web"), recovery="{dry_run: true}")
+    await startup("test")
+    with place.stores() as stores:
+        stores.errors.put_pattern(ZEBRA)
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+    before = container_id(place, "web")
+    with place.stores() as stores:
+        cut_off = cut_off_by_death(stores, outcome.error_id, Doing.RECREATE, Doing.VERIFY)
+        begun = replace(STEP, started_at=datetime.now(UTC))
+        stores.errors.write_attempt(replace(cut_off, steps=(begun,)))
+
+    if engine_has_acted:
+        # Its runner ended before the start.
+        compose = ["docker", "compose", "-p", place.project, "-f", str(place.folder / "compose.yaml")]
+        subprocess.run([*compose, "create", "--force-recreate"], capture_output=True, check=True)
+        before = container_id(place, "web")
+
+    again = await error_recovery("test", "zebra crossed", service="web")
+
+    assert (again.method, again.success) == (RecoveryMethod.AUTOMATIC, True)
+    assert (container_id(place, "web") == before) is engine_has_acted
+    assert place.containers(running=True) == ["web"]
+    with place.stores() as stores:
+        taken = stores.errors.executions(outcome.error_id)[-1]
+        assert [step.name for step in taken.steps] == ["recreate", "verify"]
+        assert taken.steps[0].started_at == begun.started_at
+
+
+async def test_an_attempt_that_failed_is_on_record_only_with_its_ticket(place: Place) -> None:
+    place.declare(well("web"), recovery="{dry_run: true}")
+    with place.stores() as stores:
+        stores.errors.put_pattern(ZEBRA)
+    outcome = await error_recovery("test", "zebra crossed", service="web")
+    # Nothing was started, so there is no container to restart.
+    broken = "BEFORE INSERT ON manual_intervention_tickets BEGIN SELECT raise(ABORT, 'broken'); END"
+    with place.stores() as stores:
+        cut_off = cut_off_by_death(stores, outcome.error_id, Doing.RESTART)
+        with stores.databases["errors"].write() as connection:
+            connection.exec_driver_sql(f"CREATE TRIGGER broken {broken}")
+
+    with pytest.raises(StoreError, match="broken"):
+        await error_recovery("test", "zebra crossed", service="web")
+
+    with place.stores() as stores:
+        assert stores.errors.executions(outcome.error_id)[-1].ended_at is None
+        with stores.databases["errors"].write() as connection:
+            connection.exec_driver_sql("DROP TRIGGER broken")
+        stores.errors.write_attempt(cut_off)
+
+    again = await error_recovery("test", "zebra crossed", service="web")
+
+    with place.stores() as stores:
+        attempt = stores.errors.executions(outcome.error_id)[-1]
+        [ticket] = stores.errors.tickets()
+    assert (again.method, again.ticket_id) == (RecoveryMethod.MANUAL_REQUIRED, ticket.ticket_id)
+    assert (attempt.success, attempt.manual_intervention_required) == (False, True)
+    assert attempt.final_status in ticket.title

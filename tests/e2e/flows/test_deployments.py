@@ -1,0 +1,36 @@
+"""prefect.yaml and `roas serve` offer the same deployments."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from prefect.events import DeploymentEventTrigger
+
+from flows.runtime.deployments import deployments_of
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.mark.parametrize("environment", ["dev", "prod"])
+def test_prefect_yaml_lists_what_serve_serves(environment: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(ROOT / "deployments/environments"))
+    listed = yaml.safe_load((ROOT / "prefect.yaml").read_text())["deployments"]
+    mine = {entry["entrypoint"]: entry for entry in listed if entry["name"] == environment}
+
+    served = {deployment.entrypoint: deployment for deployment in deployments_of(environment)}
+
+    assert set(mine) == set(served)
+    for entrypoint, deployment in served.items():
+        entry = mine[entrypoint]
+        assert entry.get("parameters", {}) == deployment.parameters
+        limit = entry.get("concurrency_limit")
+        assert (limit["limit"] if limit else None) == deployment.concurrency_limit
+        assert len(entry.get("schedules", [])) == len(deployment.schedules or [])
+        told = [
+            {"name": one.name, "match": one.match.model_dump(), "parameters": one.parameters}
+            for one in deployment.triggers
+            if isinstance(one, DeploymentEventTrigger)
+        ]
+        assert [{key: one[key] for key in ("name", "match", "parameters")} for one in entry.get("triggers", [])] == told

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from adapters.stores import Stores
+from flows.deployment.startup import startup
+from flows.monitoring.continuous import monitoring
+from tests.e2e.flows.conftest import Place, well
+from tests.e2e.flows.test_collection import PAIR
+from tests.e2e.flows.test_watch import docker, until
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+SECONDS = 1 / 3600
+
+
+async def test_rounds_go_on_while_what_is_wrong_is_mended_or_left_alone_once(place: Place) -> None:
+    place.declare(PAIR + well("rest"), collect_every_seconds=5)
+    await startup("test")
+    docker("stop", "-t", "1", place.container("rest"))
+    docker("kill", place.container("base"))
+
+    rounds = asyncio.create_task(monitoring("test", hours=1))
+    try:
+        with place.stores() as stores:
+            await until(lambda: any(one.success for one in stores.errors.executions(environment="test")), 120)
+            await until(lambda: any(one.service == "rest" for one in stores.errors.list("test")), 90)
+            before = len(looks(stores))
+            await until(lambda: len(looks(stores)) >= before + 3, 90)
+            errors = stores.errors.list("test")
+    finally:
+        rounds.cancel()
+        await asyncio.gather(rounds, return_exceptions=True)
+
+    assert place.containers(running=True) == ["base", "top"]
+    # Stopped by a person, which is looked into once and not at every round.
+    assert [one.count for one in errors if one.service == "rest"] == [1]
+
+
+def looks(stores: Stores) -> list[tuple[datetime, float]]:
+    since = datetime.now(UTC) - timedelta(minutes=30)
+    return list(stores.monitoring.series("test", "host", "memory_usage", since))
+
+
+async def test_what_somebody_collected_a_moment_ago_is_not_collected_again(place: Place) -> None:
+    place.declare(well("base"), collect_every_seconds=3600)
+    with place.stores() as stores:
+        stores.monitoring.put_round("test", datetime.now(UTC), states={})
+
+    report = await monitoring("test", hours=SECONDS)
+
+    assert (report.collections, report.failed) == (0, 0)
+
+
+async def test_a_round_that_fails_is_counted_and_the_next_one_is_tried(place: Place) -> None:
+    place.declare(well("base"), collect_every_seconds=5)
+    (place.folder / "data").mkdir()
+    (place.folder / "data/monitoring.db").mkdir()
+
+    report = await monitoring("test", hours=7 * SECONDS)
+
+    assert (report.collections, report.failed) == (0, 2)

@@ -1,0 +1,226 @@
+from __future__ import annotations
+
+import json
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from prefect import get_client
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+
+from core.errors.classify import classify
+from models.errors import RecordedError
+from models.notifications import Channel, Occasion
+from models.recovery import Ticket
+from tasks.recovery.notify import STREAM, keep_channel, read_channels, tell, tell_people
+from tasks.runtime.clients import find_environment
+from tasks.runtime.stores import shared_cache
+from tests.e2e.faults.scenes import free_port
+from tests.e2e.flows.conftest import Place, well
+
+pytestmark = [pytest.mark.flow]
+
+
+class Webhook:
+    """A server that keeps what it was sent, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+        self.status = 204
+        self.answers: list[int] = []
+        """What it answers first; then its status."""
+        webhook = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                webhook.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(webhook.answers.pop(0) if webhook.answers else webhook.status)
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it is called by
+                pass
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/token-of-the-webhook"
+
+
+@pytest.fixture
+def webhook() -> Iterator[Webhook]:
+    made = Webhook()
+    thread = threading.Thread(target=made.server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    yield made
+    made.server.shutdown()
+    thread.join()
+    made.server.server_close()
+
+
+@pytest.fixture
+def asked(place: Place) -> RecordedError:
+    """An error that a person is asked about."""
+    place.declare(well("web"), notify="[custom-webhook/told]")
+    now = datetime.now(UTC)
+    error = RecordedError(
+        error_id="err-1",
+        environment="test",
+        text="service web is stopped: exited with code 1",
+        source="watch",
+        verdict=classify("exited with code 1"),
+        first_seen=now - timedelta(seconds=30),
+        last_seen=now,
+        service="web",
+    )
+    with place.stores() as stores:
+        stores.errors.record(error)
+        stores.errors.open_ticket(
+            Ticket(ticket_id="tic-1", error_id="err-1", environment="test", title="web", opened_at=now)
+        )
+    return error
+
+
+async def save_block(url: str) -> None:
+    block = CustomWebhookNotificationBlock(
+        name="told", url=url, json_data={"subject": "{{subject}}", "body": "{{body}}"}
+    )
+    await block.save("told", overwrite=True)
+
+
+async def test_people_are_told_once_and_when_it_is_over(place: Place, asked: RecordedError, webhook: Webhook) -> None:
+    await save_block(webhook.url)
+    environment = find_environment("test")
+
+    await tell_people(environment)
+    await tell_people(environment)
+
+    assert [one["subject"].partition(":")[0] for one in webhook.got] == ["web of test needs help"]
+    with place.stores() as stores:
+        stores.errors.resolve(asked.error_id, datetime.now(UTC), "by ann: mended")
+    await tell_people(environment)
+    await tell_people(environment)
+    assert [one["subject"] for one in webhook.got][1:] == ["web of test is well again"]
+    assert "by ann: mended" in webhook.got[-1]["body"]
+    told = [entry["occasion"] for entry in shared_cache().entries(STREAM) if entry["error_id"] == asked.error_id]
+    assert told == [Occasion.FAILED, Occasion.RECOVERED]
+
+
+async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
+    place: Place,
+    asked: RecordedError,
+    webhook: Webhook,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasks.recovery.notify._AGAIN_AFTER_SECONDS", (0, 0))
+    await save_block(webhook.url)
+    webhook.status = 500
+    environment = find_environment("test")
+
+    await tell_people(environment)
+    await tell_people(environment)
+
+    assert len(webhook.got) == 3
+    warnings = [record.getMessage() for record in caplog.records if record.name == "roas"]
+    assert len([text for text in warnings if "did not take the notice" in text]) == 1
+    assert "token-of-the-webhook" not in caplog.text
+    with place.stores() as stores:
+        (cause,) = stores.errors.causes("test", datetime.now(UTC))
+        an_hour_ago = replace(cause.told, last_at=datetime.now(UTC) - timedelta(hours=1))
+        assert stores.errors.tell(asked.error_id, cause.told, an_hour_ago)
+    webhook.status = 204
+    (reminder,) = await tell_people(environment)
+    assert reminder.occasion is Occasion.REMINDER
+    assert len(webhook.got) == 4
+
+
+async def test_a_webhook_that_is_away_for_a_moment_loses_nobody_a_notice(
+    place: Place,
+    asked: RecordedError,
+    webhook: Webhook,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasks.recovery.notify._AGAIN_AFTER_SECONDS", (0, 0))
+    await save_block(webhook.url)
+    webhook.answers = [503]
+
+    await tell_people(find_environment("test"))
+
+    assert [one["subject"].partition(":")[0] for one in webhook.got] == ["web of test needs help"] * 2
+    assert "did not take" not in caplog.text
+
+
+@pytest.mark.parametrize("status", [302, 400, 404])
+async def test_what_a_webhook_does_not_want_is_not_sent_again(
+    place: Place, asked: RecordedError, webhook: Webhook, status: int
+) -> None:
+    await save_block(webhook.url)
+    webhook.status = status
+
+    await tell_people(find_environment("test"))
+
+    assert len(webhook.got) == 1
+
+
+async def test_a_block_that_is_not_there_fails_nothing(place: Place, asked: RecordedError) -> None:
+    place.declare(well("web"), notify="[discord-webhook/nobody]")
+    assert [one.occasion for one in await tell_people(find_environment("test"))] == [Occasion.FAILED]
+
+
+async def test_the_address_of_a_webhook_is_kept_secret(webhook: Webhook) -> None:
+    block = await keep_channel("webhook", "secret", webhook.url, ())
+
+    assert await tell(block, "Test", "a word") is None
+
+    assert webhook.got == [{"subject": "Test", "body": "a word"}]
+    async with get_client() as client:
+        kept = await client.read_block_document_by_name("secret", "custom-webhook", include_secrets=False)
+    assert "token-of-the-webhook" not in kept.model_dump_json()
+
+
+async def test_who_cannot_be_told_is_said_without_the_address(webhook: Webhook) -> None:
+    webhook.status = 403
+    block = await keep_channel("webhook", "refused", webhook.url, ())
+
+    assert await tell(block, "Test", "a word") == f"block {block} did not take the notice: its server answered with 403"
+    assert await tell("custom-webhook/nobody", "Test", "a word") == (
+        "there is no block custom-webhook/nobody on the Prefect server"
+    )
+
+
+async def test_who_does_not_answer_is_said_without_the_address() -> None:
+    block = await keep_channel("webhook", "deaf", f"http://127.0.0.1:{free_port()}/token-of-the-webhook", ())
+
+    assert (
+        await tell(block, "Test", "a word") == f"block {block} did not take the notice: its server could not be reached"
+    )
+
+
+async def test_blocks_are_listed_by_who_names_them_and_whether_they_are_kept(webhook: Webhook) -> None:
+    block = await keep_channel("webhook", "listed", webhook.url, ())
+
+    found = {one.block: one for one in await read_channels({"slack-webhook/gone": ["test"], "mine/none": ["test"]})}
+
+    assert (found[block].environments, found[block].kept) == ((), True)
+    assert found["slack-webhook/gone"] == Channel(block="slack-webhook/gone", environments=("test",), kept=False)
+    assert not found["mine/none"].kept
+
+
+@pytest.mark.parametrize(
+    "address", ["http://169.254.169.254/latest", "http://0xa9fea9fe/", "http://[::ffff:a9fe:a9fe]/"]
+)
+async def test_nothing_is_sent_to_the_metadata_service_of_a_cloud(address: str) -> None:
+    block = await keep_channel("webhook", "metadata", address, ())
+
+    assert "has a link-local address" in (await tell(block, "Test", "a word") or "")
+
+
+async def test_a_webhook_that_redirects_is_not_followed(webhook: Webhook) -> None:
+    webhook.status = 307
+    block = await keep_channel("webhook", "elsewhere", webhook.url, ())
+
+    assert "answered with 307" in (await tell(block, "Test", "a word") or "")
+    assert len(webhook.got) == 1

@@ -1,0 +1,110 @@
+"""A watch outlives its stores and its own defects: what is known, what is assumed, what is done once they are back."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from adapters.host.processes import this_process
+from flows.recovery.watch import _Vigil
+from models.errors import Category, RecordedError, Severity, Strategy, Verdict
+from models.failures import EnvironmentBusyError
+from models.operations import Runner
+from tasks.deployment.lease import LEASE, hold_environment, who_holds
+from tasks.recovery.records import record_error
+from tasks.runtime.clients import find_environment
+from tasks.runtime.store_access import StoreAccess, outliving_stores
+from tasks.runtime.stores import open_stores
+from tests.e2e.faults.outages import HOLD_GATE, held_by_another_process
+from tests.e2e.flows.conftest import Place
+
+pytestmark = pytest.mark.flow
+
+ME = this_process("run-1")
+ELSEWHERE = Runner(host="beta", kernel="another", pid=9, process_started=1)
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+VERDICT = Verdict(
+    category=Category.CONTAINER_EXITED, severity=Severity.HIGH, strategy=Strategy.RESTART_SERVICE, confidence=0.9,
+    reason="It exited.", pattern_name="exited",
+)  # fmt: skip
+ERROR = RecordedError(
+    error_id="err-1", environment="test", text="web exited", source="watch", verdict=VERDICT,
+    first_seen=NOON, last_seen=NOON, service="web",
+)  # fmt: skip
+
+
+async def until_back(access: StoreAccess) -> None:
+    def wait() -> None:
+        deadline = time.monotonic() + 60
+        while access.away:
+            assert time.monotonic() < deadline, "the stores did not come back"
+            time.sleep(0.02)
+
+    await asyncio.to_thread(wait)
+
+
+async def test_an_evaluation_that_fails_unexpectedly_is_made_up_for_by_a_sweep(place: Place, caplog) -> None:
+    place.declare("web:\n  image: none\n")
+    watch = _Vigil(find_environment("test"), (), StoreAccess("test"), act=True, woken=lambda: None)
+
+    async def fail() -> None:
+        raise ZeroDivisionError
+
+    for _ in range(2):
+        await watch.survive(fail())
+
+    assert datetime.now(UTC) < watch.look_at < datetime.now(UTC) + timedelta(seconds=5)
+    assert [record.exc_info is not None for record in caplog.records if record.name == "roas"].count(True) == 1
+
+
+async def test_an_error_seen_while_the_stores_are_held_is_on_record_once_they_are_free(place: Place) -> None:
+    place.declare("web:\n  image: none\n")
+    open_stores()
+    access = StoreAccess("test")
+    with outliving_stores(access):
+        await access.begin()
+        with held_by_another_process(HOLD_GATE, place.settings.data_dir / "gate.lock"):
+            seen = await record_error.fn(ERROR)
+            again = await record_error.fn(ERROR)
+            assert access.away
+        await until_back(access)
+
+    assert (seen.error_id, again.count) == ("err-1", 2)
+    assert open_stores().errors.get("err-1").first_seen == NOON
+    assert list((place.settings.data_dir / "journal").iterdir()) == []
+
+
+async def test_while_the_stores_are_held_one_holder_at_a_time_acts_on_this_machine(place: Place) -> None:
+    place.declare("web:\n  image: none\n")
+    open_stores()
+    access = StoreAccess("test")
+    with outliving_stores(access):
+        await access.begin()
+        with held_by_another_process(HOLD_GATE, place.settings.data_dir / "gate.lock"):
+            async with hold_environment("test", owner="err-1#1", reason="recovery of web", runner=ME):
+                assert str(await who_holds("test")).startswith("err-1#1 (recovery of web")
+                with pytest.raises(EnvironmentBusyError, match="err-1#1"):
+                    async with hold_environment("test", owner="err-2#1", reason="recovery of db", runner=ME):
+                        pytest.fail("two hold it")
+        await until_back(access)
+        assert await who_holds("test") is None
+
+    assert open_stores().deployments.lease("test", datetime.now(UTC)) is None
+
+
+async def test_what_another_host_held_when_the_stores_were_read_last_is_left_alone(place: Place) -> None:
+    place.declare("web:\n  image: none\n")
+    now = datetime.now(UTC)
+    assert open_stores().deployments.acquire_lease("test", "p-1", "start", now, LEASE, runner=ELSEWHERE).acquired
+    access = StoreAccess("test")
+    with outliving_stores(access):
+        await access.begin()
+        with held_by_another_process(HOLD_GATE, place.settings.data_dir / "gate.lock"):
+            await record_error.fn(ERROR)
+            with pytest.raises(EnvironmentBusyError, match="p-1"):
+                async with hold_environment("test", owner="err-1#1", reason="recovery of web", runner=ME):
+                    pytest.fail("two hold it")
+        await until_back(access)

@@ -1,0 +1,327 @@
+"""An operation's record whatever becomes of it: evidence, undoing and end, before the environment is let go."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prefect import flow
+
+from adapters.host.processes import this_process
+from flows.deployment.operation import Story, recorded
+from models.failures import (
+    BadInputError,
+    EnvironmentBusyError,
+    LeaseLostError,
+    StartFailedError,
+    ValidationFailedError,
+)
+from models.operations import Operation, OperationStatus, OperationType, Runner
+from tasks.deployment import lease
+from tasks.deployment.lease import LEASE, held_by
+from tasks.runtime.stores import open_stores
+from tests.e2e.flows.conftest import Place
+
+pytestmark = pytest.mark.flow
+
+ELSEWHERE = Runner(host="beta", kernel="another", pid=9, process_started=1)
+START = OperationType.START
+
+
+def only() -> Operation:
+    [operation] = open_stores().deployments.history(environment="test")
+    return operation
+
+
+async def live(body, undo=None, **how) -> None:
+    @flow(name="one-operation")
+    async def operation() -> None:
+        async with recorded(START, "test", undo=undo, **how) as story:
+            await body(story)
+
+    await operation()
+
+
+class Undone:
+    """Remembers what was true when it was asked to undo."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[str, str, OperationStatus, str | None, int]] = []
+
+    async def __call__(self, story: Story, error: Exception) -> None:
+        store = open_stores()
+        status = store.deployments.get(story.deployment_id).status
+        errors = len(store.errors.open_errors("test"))
+        self.calls.append((type(error).__name__, str(error), status, held_by("test"), errors))
+        story.facts["undone"] = "stopped what was started"
+
+
+async def fail(_story: Story) -> None:
+    raise StartFailedError("redis did not start", advice="look at it", service="redis")
+
+
+async def test_a_failure_is_undone_while_the_environment_is_held_and_after_evidence_was_taken(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    undone = Undone()
+
+    with pytest.raises(StartFailedError):
+        await live(fail, undo=undone)
+
+    [(kind, _, status, holder, errors)] = undone.calls
+    assert (kind, status, errors) == ("StartFailedError", OperationStatus.RUNNING, 1)
+    assert holder is not None
+    assert held_by("test") is None
+    operation = only()
+    assert operation.status is OperationStatus.FAILED
+    assert operation.details["undone"] == "stopped what was started"
+    assert operation.details["reason"] == "redis did not start"
+
+
+async def test_an_undo_that_fails_is_told_and_hides_nothing(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+
+    async def undo(_story: Story, _error: Exception) -> None:
+        raise OSError("no such network, password=hunter2hunter2")
+
+    with pytest.raises(StartFailedError):
+        await live(fail, undo=undo)
+
+    operation = only()
+    assert operation.details["reason"] == "redis did not start"
+    assert operation.details["undo_failed"].startswith("no such network")
+    assert "hunter2hunter2" not in str(operation.details)
+
+
+async def test_an_error_recovery_that_fails_hides_nothing_and_is_followed_by_the_undo(place: Place, caplog) -> None:
+    place.declare("redis:\n  image: none\n")
+    undone = Undone()
+
+    async def fail_and_break_the_errors(story: Story) -> None:
+        with open_stores().databases["errors"].write() as connection:
+            connection.exec_driver_sql("DROP TABLE error_patterns")
+        await fail(story)
+
+    with pytest.raises(StartFailedError, match="redis did not start"):
+        await live(fail_and_break_the_errors, undo=undone)
+
+    assert len(undone.calls) == 1
+    assert only().status is OperationStatus.FAILED
+
+
+@pytest.mark.parametrize("error", [ValidationFailedError("port 80 is in use"), EnvironmentBusyError("held")])
+async def test_what_touched_nothing_is_not_undone(place: Place, error) -> None:
+    place.declare("redis:\n  image: none\n")
+    undone = Undone()
+
+    async def refuse(_story: Story) -> None:
+        raise error
+
+    with pytest.raises(type(error)):
+        await live(refuse, undo=undone)
+
+    assert undone.calls == []
+    assert only().status is OperationStatus.FAILED
+
+
+async def test_a_busy_environment_is_no_error_of_the_application(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    now = datetime.now(UTC)
+    assert open_stores().deployments.acquire_lease("test", "x", "stop", now, LEASE, runner=ELSEWHERE).acquired
+
+    with pytest.raises(EnvironmentBusyError):
+        await live(fail)
+
+    assert (only().status, only().details["error"]) == (OperationStatus.FAILED, "EnvironmentBusyError")
+    assert open_stores().errors.list("test") == []
+    assert open_stores().errors.tickets(environment="test") == []
+
+
+async def test_a_cancelled_operation_is_undone_to_the_end_and_recorded(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    acting, undoing, undone = asyncio.Event(), asyncio.Event(), Undone()
+
+    async def act(_story: Story) -> None:
+        acting.set()
+        await asyncio.Event().wait()
+
+    async def undo(story: Story, error: Exception) -> None:
+        undoing.set()
+        await asyncio.to_thread(open_stores)
+        await undone(story, error)
+
+    task = asyncio.create_task(live(act, undo=undo))
+    await acting.wait()
+    task.cancel()
+    await undoing.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+    [(kind, said, status, holder, errors)] = undone.calls
+    assert (kind, said) == ("OperationCancelledError", "start of test was cancelled before it had ended.")
+    assert (status, errors) == (OperationStatus.RUNNING, 0)
+    assert holder is not None
+    operation = only()
+    assert operation.status is OperationStatus.FAILED
+    assert operation.details["undone"] == "stopped what was started"
+    assert held_by("test") is None
+
+
+async def test_an_exit_inside_is_a_recorded_failure(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    undone = Undone()
+
+    async def leave(_story: Story) -> None:
+        raise GeneratorExit
+
+    with pytest.raises(BaseException):  # noqa: B017 - the engine may wrap it; its record is what counts
+        await live(leave, undo=undone)
+
+    assert len(undone.calls) == 1
+    assert only().status is OperationStatus.FAILED
+    assert "GeneratorExit" in only().details["reason"]
+
+
+async def test_an_operation_that_lost_its_environment_ends_and_undoes_nothing(place: Place, monkeypatch) -> None:
+    place.declare("redis:\n  image: none\n")
+    monkeypatch.setattr(lease, "HEARTBEAT", timedelta(milliseconds=20))
+    undone, store = Undone(), open_stores().deployments
+
+    async def be_robbed(_story: Story) -> None:
+        now = datetime.now(UTC)
+        mine = store.lease("test", now)
+        assert store.acquire_lease("test", "x", "stop", now, LEASE, runner=ELSEWHERE, instead_of=mine).acquired
+        await asyncio.Event().wait()
+
+    with pytest.raises(LeaseLostError):
+        await live(be_robbed, undo=undone)
+
+    assert undone.calls == []
+    operation = only()
+    assert operation.status is OperationStatus.FAILED
+    assert "lost environment test to x" in operation.details["reason"]
+
+
+async def test_a_refused_operation_says_who_holds_the_environment(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    store = open_stores().deployments
+    store.acquire_lease("test", "x", "stop by Ada", datetime.now(UTC), LEASE, runner=ELSEWHERE)
+    undone = Undone()
+
+    with pytest.raises(EnvironmentBusyError):
+        await live(fail, undo=undone)
+
+    assert undone.calls == []
+    assert "held by x (stop by Ada, pid 9 on beta)" in only().details["reason"]
+
+
+async def test_a_health_check_neither_holds_nor_waits(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    store = open_stores().deployments
+    store.acquire_lease("test", "x", "stop by Ada", datetime.now(UTC), LEASE, runner=ELSEWHERE)
+
+    @flow
+    async def look() -> None:
+        async with recorded(OperationType.HEALTH_CHECK, "test"):
+            pass
+
+    await look()
+
+    assert only().status is OperationStatus.SUCCESS
+
+
+async def test_an_operation_that_waits_is_pending_until_it_has_the_environment(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    store, seen = open_stores().deployments, []
+
+    async def act(story: Story) -> None:
+        seen.append(store.get(story.deployment_id).status)
+
+    async with lease.hold_environment("test", owner="x", reason="stop", runner=ELSEWHERE):
+        task = asyncio.create_task(live(act, wait_seconds=60))
+        async with asyncio.timeout(60):
+            while not store.history(environment="test"):  # noqa: ASYNC110 - a row in a store sends no event
+                await asyncio.sleep(0.05)
+        assert only().status is OperationStatus.PENDING
+    await task
+
+    assert seen == [OperationStatus.RUNNING]
+    assert only().status is OperationStatus.SUCCESS
+
+
+async def test_an_interrupted_operation_is_taken_up_with_what_it_had_finished(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    store = open_stores().deployments
+    now = datetime.now(UTC)
+    store.begin(
+        Operation(
+            deployment_id="test-1", operation_type=START, environment="test", status=OperationStatus.RUNNING,
+            started_at=now - timedelta(hours=1),
+        )
+    )  # fmt: skip
+    store.step_done("test-1", "created", None, now, "3 containers")
+    store.step_done("test-1", "proven", "redis", now)
+    seen = []
+
+    async def act(story: Story) -> None:
+        seen.append((story.deployment_id, story.done, story.told("created"), story.told("undone")))
+        await story.step("proven", "bot")
+
+    await live(act, deployment_id="test-1")
+
+    assert seen == [("test-1", {"created", ("proven", "redis")}, "3 containers", None)]
+    operation = only()
+    assert operation.status is OperationStatus.SUCCESS
+    [resumed] = operation.details["resumed"]
+    assert resumed["interrupted"] == "interrupted after redis was proven; its runner is gone"
+    assert [step.service for step in store.steps("test-1")] == [None, "redis", "bot"]
+    with pytest.raises(BadInputError, match="test-1 has ended"):
+        await live(act, deployment_id="test-1")
+
+
+async def test_an_operation_that_is_lived_elsewhere_is_not_taken_up(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    store = open_stores().deployments
+    alive = this_process("another-run")
+    store.begin(
+        Operation(
+            deployment_id="test-1", operation_type=START, environment="test", status=OperationStatus.RUNNING,
+            started_at=datetime.now(UTC) - timedelta(hours=1), details={"runner": {
+                "host": alive.host, "kernel": alive.kernel, "pid": alive.pid,
+                "process_started": alive.process_started, "flow_run_id": alive.flow_run_id,
+            }},
+        )
+    )  # fmt: skip
+
+    with pytest.raises(BadInputError, match="was not interrupted, or goes on already"):
+        await live(fail, deployment_id="test-1")
+
+    assert only().status is OperationStatus.RUNNING
+
+
+async def test_a_failed_operation_names_its_error_and_has_the_health_it_was_seen_with(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    with pytest.raises(StartFailedError):
+        await live(fail)
+
+    operation, stores = only(), open_stores()
+    [error] = stores.errors.open_errors("test")
+    assert operation.details["error_id"] == error.error_id
+    assert len(stores.errors.impacts(error.error_id)) == 1
+    [health] = stores.monitoring.health_history(deployment_id=operation.deployment_id)
+    assert [verdict.service for verdict in health.services] == ["redis"]
+
+
+async def test_a_failure_that_error_recovery_cannot_handle_is_on_record_all_the_same(place: Place) -> None:
+    place.declare("redis:\n  image: none\n")
+    with open_stores().databases["errors"].write() as connection:
+        connection.exec_driver_sql(
+            "CREATE TRIGGER broken BEFORE INSERT ON error_impact_analysis BEGIN SELECT raise(ABORT, 'broken'); END"
+        )
+    with pytest.raises(StartFailedError):
+        await live(fail)
+
+    [error] = open_stores().errors.open_errors("test")
+    assert (error.text, error.service) == ("redis did not start", "redis")
+    assert only().details["error_id"] == error.error_id

@@ -1,0 +1,178 @@
+"""The start in order: who waits for whom, who is started again, who is to blame, what a person sees of it."""
+
+from __future__ import annotations
+
+import subprocess
+from typing import Any
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterFlowRunId, FlowRunFilter, FlowRunFilterName
+
+from flows.deployment.startup import startup
+from models.results import OperationResult, ServiceStart
+from tests.e2e.flows.conftest import IMAGE, Place, well
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+STAYS = f"{{image: {IMAGE}, init: true, command: [sleep, '600']}}"
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def started_at(place: Place, service: str) -> str:
+    return docker("inspect", "-f", "{{.State.StartedAt}}", place.container(service))
+
+
+async def started(place: Place) -> tuple[OperationResult, dict[str, ServiceStart]]:
+    result = await startup("test")
+    assert isinstance(result, OperationResult)
+    return result, {one.service: one for one in result.services}
+
+
+async def failed(place: Place) -> tuple[str, dict[str, Any]]:
+    """The reason of a start that failed, and what was recorded of it."""
+    state = await startup("test", return_state=True)
+    assert state.is_failed()
+    with place.stores() as stores:
+        details = stores.deployments.history(environment="test")[0].details
+    return str(details["reason"]), details
+
+
+async def test_a_paused_service_is_started_again_and_what_follows_it_in_order(place: Place) -> None:
+    place.declare(
+        well("base")
+        + well("follows", depends_on="{base: {condition: service_healthy, restart: true}}")
+        + well("stays", depends_on="{base: {condition: service_healthy}}")
+    )
+    await started(place)
+    before = {name: started_at(place, name) for name in ("base", "follows", "stays")}
+    docker("pause", place.container("base"))
+
+    _, services = await started(place)
+
+    assert "is paused" in services["base"].reason
+    assert not services["follows"].kept
+    assert "it follows base" in services["follows"].reason
+    assert services["stays"].kept
+    after = {name: started_at(place, name) for name in before}
+    assert before["base"] < after["base"] < after["follows"]
+    assert after["stays"] == before["stays"]
+
+
+async def test_a_service_that_is_unhealthy_is_restarted_and_proven(place: Place) -> None:
+    place.declare(well("base"))
+    await started(place)
+    docker("exec", place.container("base"), "rm", "/tmp/well")
+    ill = ["--filter", f"container={place.container('base')}", "--filter", "event=health_status: unhealthy"]
+    with subprocess.Popen(["docker", "events", "--since", "1m", *ill], stdout=subprocess.PIPE, text=True) as events:
+        assert events.stdout is not None
+        events.stdout.readline()
+        events.kill()
+
+    _, services = await started(place)
+
+    assert (services["base"].state, services["base"].kept) == ("healthy", False)
+    assert "runs but is unhealthy" in services["base"].reason
+
+
+async def test_a_job_runs_at_every_start_whether_or_not_anybody_awaits_it(place: Place) -> None:
+    place.declare(
+        f"""
+        awaited: {{image: {IMAGE}, command: ["true"]}}
+        alone: {{image: {IMAGE}, command: ["true"]}}
+        app:
+          image: {IMAGE}
+          init: true
+          command: [sleep, '600']
+          depends_on: {{awaited: {{condition: service_completed_successfully}}}}
+        """
+    )
+    _, services = await started(place)
+    assert (services["awaited"].state, services["alone"].state) == ("completed", "completed")
+    before = {name: started_at(place, name) for name in ("awaited", "alone", "app")}
+
+    await started(place)
+
+    assert started_at(place, "awaited") > before["awaited"]
+    assert started_at(place, "alone") > before["alone"]
+    assert started_at(place, "app") == before["app"]
+
+
+async def test_an_optional_dependency_that_fails_holds_nobody_back(place: Place) -> None:
+    place.declare(
+        f"cache: {{image: {IMAGE}, command: [sh, -c, 'exit 3']}}\n"
+        + well("app", depends_on="{cache: {condition: service_completed_successfully, required: false}}"),
+        services="{cache: {required: false}}",
+    )
+    state = await startup("test", return_state=True)
+    with place.stores() as stores:
+        operation = stores.deployments.history()[0]
+        changes = {change.service: change for change in stores.deployments.changes(operation.deployment_id)}
+    assert state.is_completed()
+    assert (changes["app"].new_state, changes["cache"].new_state) == ("healthy", "failed")
+
+
+async def test_the_first_cause_is_blamed_and_who_waited_for_it_is_told(place: Place) -> None:
+    place.declare(
+        f"base: {{image: {IMAGE}, command: [sh, -c, 'exit 3']}}\n"
+        + well("middle", depends_on="{base: {condition: service_completed_successfully}}")
+        + well("top", depends_on="{middle: {condition: service_healthy}}")
+    )
+    reason, details = await failed(place)
+    assert reason.startswith("base did not start: it ended with exit code 3")
+    assert reason.endswith("for want of it middle, top did not start")
+    assert set(details["held_up_by"]) == {"middle", "top"}
+
+
+async def test_a_start_that_takes_too_long_names_what_did_not_come_up_and_who_waited(place: Place) -> None:
+    place.declare(
+        f"base: {{image: {IMAGE}, init: true, command: [sleep, '600']}}\n"
+        + well("top", depends_on="{base: {condition: service_completed_successfully}}"),
+        start_timeout_seconds=2,
+    )
+    reason, _ = await failed(place)
+    assert "did not start within 2 s, still awaited: base; for want of it waited top" in reason
+
+
+async def test_the_record_says_where_the_time_went(place: Place) -> None:
+    place.declare(
+        f"slow: {{image: {IMAGE}, command: [sleep, '1']}}\n"
+        + well("quick")
+        + well(
+            "app", depends_on="{slow: {condition: service_completed_successfully}, quick: {condition: service_healthy}}"
+        )
+    )
+    result, services = await started(place)
+    with place.stores() as stores:
+        details = stores.deployments.get(result.deployment_id).details
+    assert [service for service, _ in details["critical_path"]] == ["slow", "app"]
+    waits = details["held_up_by"]["app"]
+    assert set(waits) == {"slow", "quick"}
+    assert waits["slow"] > waits["quick"]
+    assert services["app"].waited_seconds == max(services["app"].held_up_by.values())
+
+
+async def test_the_graph_and_the_artifacts_of_the_ui_show_the_application(place: Place) -> None:
+    place.declare(well("base") + well("app", depends_on="{base: {condition: service_started}}"))
+    result, _ = await started(place)
+    async with get_client() as client:
+        named = FlowRunFilter(name=FlowRunFilterName(any_=["start test"]))
+        runs = await client.read_flow_runs(flow_run_filter=named)
+        run = max(runs, key=lambda one: one.created or one.expected_start_time)
+        # The server takes up what it is told of task runs a little later.
+        for _ in range(100):
+            nodes = dict((await client._client.get(f"/flow_runs/{run.id}/graph-v2")).json()["nodes"])
+            labels = {key: node["label"] for key, node in nodes.items()}
+            if {"base", "app"} <= set(labels.values()):
+                break
+            subprocess.run(["sleep", "0.1"], check=True)
+        (app,) = [node for node in nodes.values() if node["label"] == "app"]
+        assert {labels[parent["id"]] for parent in app["parents"]} == {"base"}
+        mine = ArtifactFilter(flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]))
+        artifacts = {one.key: one for one in await client.read_artifacts(artifact_filter=mine)}
+    assert artifacts["start-test"].description == "2 of 2 services of test are proven"
+    assert '"service": "app"' in str(artifacts["services-test"].data)
+    assert result.success

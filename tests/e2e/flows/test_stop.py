@@ -1,0 +1,116 @@
+"""A stop honours graces, tells what was killed, touches nothing that is not its own, and is remembered."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from typing import Any
+
+import pytest
+
+from flows.deployment.startup import startup
+from flows.deployment.stop import stop
+from tasks.recovery.records import stopped_by_person
+from tasks.runtime.clients import find_environment
+from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+
+def stubborn(name: str, handler: str, grace: str) -> str:
+    """A service that does `handler` when it is asked to end."""
+    return (
+        f"{name}:\n  image: {IMAGE}\n  stop_grace_period: {grace}\n  restart: always\n"
+        f"  command: [sh, -c, \"trap '{handler}' TERM; touch /tmp/well; while true; do sleep 0.1; done\"]\n"
+        f"  healthcheck: {HEALTH}\n"
+    )
+
+
+def inspect(name: str) -> dict[str, Any]:
+    told = subprocess.run(["docker", "inspect", name], capture_output=True, text=True, check=True).stdout
+    found: dict[str, Any] = json.loads(told)[0]
+    return found
+
+
+async def test_what_had_to_be_killed_is_told_and_what_ended_in_time_is_not(place: Place) -> None:
+    place.declare(stubborn("deaf", ":", "1s") + stubborn("good", "exit 0", "5s"))
+    await startup("test")
+
+    result = await stop("test")
+
+    with place.stores() as stores:
+        changes = {change.service: change for change in stores.deployments.changes(result.deployment_id)}
+    assert "was killed (exit code 137)" in changes["deaf"].reason
+    assert "grace period of 1 s" in changes["deaf"].reason
+    assert "ended with exit code 0" in changes["good"].reason
+    assert changes["good"].details["exit_codes"] == {place.container("good"): 0}
+
+
+async def test_the_declared_grace_counts_also_where_the_container_was_made_with_a_shorter_one(place: Place) -> None:
+    place.declare(stubborn("slow", "sleep 2; exit 0", "1s"))
+    await startup("test")
+    place.declare(stubborn("slow", "sleep 2; exit 0", "20s"))
+
+    await stop("test")
+
+    assert inspect(place.container("slow"))["Config"]["StopTimeout"] == 1
+    assert inspect(place.container("slow"))["State"]["ExitCode"] == 0
+
+
+async def test_a_paused_container_may_end_by_itself(place: Place) -> None:
+    place.declare(stubborn("good", "exit 0", "20s"))
+    await startup("test")
+    subprocess.run(["docker", "pause", place.container("good")], check=True, capture_output=True)
+
+    await stop("test")
+
+    assert inspect(place.container("good"))["State"]["ExitCode"] == 0
+
+
+async def test_one_off_and_undeclared_containers_are_named_and_go_on(place: Place) -> None:
+    place.declare(well("base") + well("old"))
+    await startup("test")
+    place.declare(well("base"))
+    compose = ["docker", "compose", "-p", place.project, "-f", str(place.folder / "compose.yaml")]
+    one_off = subprocess.run([*compose, "run", "-d", "base"], check=True, capture_output=True, text=True).stdout.strip()
+
+    result = await stop("test")
+
+    name = inspect(one_off)["Name"].removeprefix("/")
+    with place.stores() as stores:
+        alone = stores.deployments.get(result.deployment_id).details["left_alone"]
+    assert set(alone) == {name, place.container("old")}
+    assert inspect(one_off)["State"]["Running"]
+    assert inspect(place.container("old"))["State"]["Running"]
+    assert not inspect(place.container("base"))["State"]["Running"]
+    subprocess.run(["docker", "rm", "-f", one_off], check=True, capture_output=True)
+
+
+async def test_a_crash_loop_ends_and_a_second_stop_finds_nothing_to_do(place: Place) -> None:
+    place.declare(f"loop:\n  image: {IMAGE}\n  command: [sh, -c, 'exit 3']\n  restart: always\n")
+    subprocess.run(
+        ["docker", "compose", "-p", place.project, "-f", str(place.folder / "compose.yaml"), "up", "-d"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+
+    await stop("test")
+    again = await stop("test")
+
+    assert inspect(place.container("loop"))["State"]["Status"] == "exited"
+    assert [one.kept for one in again.services] == [True]
+    with place.stores() as stores:
+        assert stores.deployments.changes(again.deployment_id) == []
+
+
+async def test_recovery_leaves_alone_what_was_stopped_here_and_takes_what_crashed_since(place: Place) -> None:
+    place.declare(well("base"))
+    await startup("test")
+    await stop("test")
+    environment = find_environment("test")
+    with place.stores() as stores:
+        assert stores.deployments.last_changes("test")["base"].details["on_request"] is True
+
+    assert await stopped_by_person.fn(environment, "base")
+    subprocess.run(["docker", "start", place.container("base")], check=True, capture_output=True)
+    subprocess.run(["docker", "kill", place.container("base")], check=True, capture_output=True)
+    assert not await stopped_by_person.fn(environment, "base")

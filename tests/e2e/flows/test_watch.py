@@ -1,0 +1,177 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from prefect.blocks.notifications import CustomWebhookNotificationBlock
+
+from core.errors.classify import classify
+from flows.deployment.startup import startup
+from flows.recovery.watch import watch
+from models.errors import RecordedError
+from models.recovery import Ticket
+from tests.e2e.flows.conftest import Place, well
+from tests.support.engines import OwnEngine
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+PAIR = well("base") + well("top", depends_on="{base: {condition: service_healthy}}")
+
+
+@asynccontextmanager
+async def watching(place: Place) -> AsyncIterator[asyncio.Task[object]]:
+    """A watch that has looked around once."""
+    task = asyncio.create_task(watch("test"))
+    try:
+        with place.stores() as stores:
+            await until(lambda: "watch/test" in stores.monitoring.heartbeats())
+        yield task
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def until(seen: Callable[[], bool], seconds: float = 60) -> None:
+    def look_again_and_again() -> None:
+        deadline = time.monotonic() + seconds
+        while not seen():
+            assert time.monotonic() < deadline, "it did not come to that"
+            time.sleep(0.05)
+
+    await asyncio.to_thread(look_again_and_again)
+
+
+def docker(*arguments: str) -> None:
+    subprocess.run(["docker", *arguments], check=True, capture_output=True)
+
+
+async def test_a_killed_service_is_recovered_at_once(place: Place) -> None:
+    place.declare(PAIR)
+    await startup("test")
+    async with watching(place):
+        docker("kill", place.container("base"))
+        with place.stores() as stores:
+            await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
+            (error,) = stores.errors.list("test")
+
+    assert (error.service, error.source) == ("base", "watch")
+    assert error.resolved_at is not None
+    assert place.containers(running=True) == ["base", "top"]
+
+
+async def test_who_is_slow_to_hear_of_one_failure_keeps_no_other_waiting(place: Place) -> None:
+    place.declare(PAIR, notify="[custom-webhook/slow]")
+    await startup("test")
+    now = datetime.now(UTC)
+    told = RecordedError(
+        error_id="err-slow", environment="test", text="top is slow", source="person", verdict=classify("it timed out"),
+        first_seen=now, last_seen=now, service="top",
+    )  # fmt: skip
+    with place.stores() as stores:
+        stores.errors.record(told)
+        stores.errors.open_ticket(
+            Ticket(ticket_id="tic-slow", error_id="err-slow", environment="test", title="top", opened_at=now)
+        )
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        await CustomWebhookNotificationBlock(name="slow", url=url, timeout=60).save("slow", overwrite=True)
+        async with watching(place):
+            # The first look has told of the ticket, and nobody answers.
+            connection, _ = await asyncio.to_thread(silent.accept)
+            killed_at = datetime.now(UTC)
+            docker("kill", place.container("base"))
+            with place.stores() as stores:
+                await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
+                (recovery,) = stores.errors.executions(environment="test")
+            connection.close()
+            silent.close()
+
+    assert recovery.detected_at is not None
+    assert recovery.detected_at - killed_at < timedelta(seconds=10)
+
+
+async def test_a_service_that_turns_unhealthy_is_restarted(place: Place) -> None:
+    place.declare(well("base"))
+    await startup("test")
+    async with watching(place):
+        docker("exec", place.container("base"), "rm", "/tmp/well")
+        with place.stores() as stores:
+            await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
+            (error,) = stores.errors.list("test")
+
+    assert error.verdict.category == "healthcheck_failed"
+    assert "own health check fails" in error.text
+
+
+async def test_what_a_person_stops_stays_stopped_and_is_no_error(place: Place) -> None:
+    place.declare(well("base") + well("other"))
+    await startup("test")
+    async with watching(place):
+        docker("stop", "-t", "5", place.container("base"))
+        docker("kill", place.container("other"))
+        with place.stores() as stores:
+            await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
+            errors = stores.errors.list("test")
+
+    assert [error.service for error in errors] == ["other"]
+    assert place.containers(running=True) == ["other"]
+
+
+async def test_while_recovery_is_paused_a_failure_is_recorded_and_left(place: Place) -> None:
+    place.declare(well("base"))
+    await startup("test")
+    with place.stores() as stores:
+        stores.errors.pause("test", None, None, "a test", "ann")
+        async with watching(place):
+            docker("kill", place.container("base"))
+            await until(lambda: bool(stores.errors.open_errors("test")))
+
+        assert stores.errors.executions(environment="test") == []
+    assert place.containers(running=True) == []
+
+
+async def test_three_that_fail_at_once_are_one_question_to_a_person(place: Place) -> None:
+    names = ["one", "two", "three"]
+    place.declare("".join(well(name) for name in names))
+    await startup("test")
+    async with watching(place):
+        docker("kill", *(place.container(name) for name in names))
+        with place.stores() as stores:
+            await until(lambda: bool(stores.errors.tickets(environment="test")))
+            (ticket,) = stores.errors.tickets(environment="test")
+            assert stores.errors.executions(environment="test") == []
+
+    assert ticket.service is None
+    assert "3 services fail at once" in ticket.title
+    assert place.containers(running=True) == []
+
+
+async def test_what_happened_before_the_watch_began_is_found(place: Place) -> None:
+    place.declare(PAIR)
+    await startup("test")
+    docker("kill", place.container("base"))
+    async with watching(place):
+        with place.stores() as stores:
+            await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
+
+    assert place.containers(running=True) == ["base", "top"]
+
+
+async def test_a_watch_outlives_its_engine(place: Place, own_engine: OwnEngine) -> None:
+    place.declare(well("base", restart="always"), engine=own_engine.address)
+    await startup("test")
+    async with watching(place):
+        await asyncio.to_thread(own_engine.kill)
+        await asyncio.to_thread(own_engine.start)
+        await until(lambda: "running" in own_engine.docker("ps", "--format", "{{.State}}"))
+        own_engine.docker("kill", place.container("base"))
+        with place.stores() as stores:
+            await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
+
+    assert own_engine.docker("ps", "--format", "{{.Names}}").split() == [place.container("base")]

@@ -1,0 +1,133 @@
+"""What no recovery touches on a real engine: data in volumes, what other projects own, programs outside its folder."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import replace
+
+import pytest
+
+from flows.deployment.startup import startup
+from flows.recovery.error_recovery import error_recovery
+from models.errors import Strategy
+from models.recovery import RecoveryMethod, RecoveryOutcome, TicketState
+from tests.e2e.faults.scenes import free_port
+from tests.e2e.flows.conftest import IMAGE, Place, well
+from tests.e2e.flows.test_actions import ZEBRA
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
+
+OWNER = "com.docker.compose.project"
+
+
+def docker(*words: str) -> str:
+    return subprocess.run(["docker", *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+async def recover_by(place: Place, strategy: Strategy, script: str | None = None) -> RecoveryOutcome:
+    """Recover `web` from an error whose pattern asks for this strategy."""
+    with place.stores() as stores:
+        stores.errors.put_pattern(replace(ZEBRA, strategy=strategy, recovery_script=script))
+    return await error_recovery("test", "zebra crossed", service="web")
+
+
+@pytest.fixture
+def stranger(place: Place) -> Iterator[str]:
+    """The name of a project beside ours; all that carries it as a name or label is taken away at the end."""
+    name = f"{place.project}-beside"
+    yield name
+    for project in (name, place.project):
+        mine = ("--filter", f"label={OWNER}={project}")
+        if ids := docker("ps", "--all", "--quiet", *mine).split():
+            docker("rm", "--force", "--volumes", *ids)
+        if ids := docker("images", "--quiet", "--filter", "dangling=true", *mine).split():
+            docker("rmi", *ids)
+        for kind in ("network", "volume"):
+            if ids := docker(kind, "ls", "--quiet", *mine).split():
+                docker(kind, "rm", *ids)
+
+
+async def test_room_is_made_of_dangling_images_and_never_of_volumes(place: Place, stranger: str) -> None:
+    place.declare(well("web", volumes="['named:/named', '/unnamed']"))
+    with (place.folder / "compose.yaml").open("a") as compose:
+        compose.write("volumes: {named: {}}\n")
+    await startup("test")
+    web = place.container("web")
+    docker("exec", web, "sh", "-c", "echo kept >/named/it; echo kept >/unnamed/it")
+    # Volumes that nothing uses, one of them with a name and both of this project.
+    unused = docker("volume", "create", "--label", f"{OWNER}={place.project}", f"{place.project}_unused")
+    unnamed = docker("volume", "create", "--label", f"{OWNER}={place.project}")
+    for volume in (unused, unnamed):
+        docker("run", "--rm", "--volume", f"{volume}:/it", IMAGE, "sh", "-c", "echo kept >/it/it")
+    mine = docker("commit", "--pause=false", web)
+    theirs = docker("commit", "--pause=false", "--change", f"LABEL {OWNER}={stranger}", web)
+
+    outcome = await recover_by(place, Strategy.PRUNE_DISK)
+
+    assert outcome.success, outcome.reason
+    left = docker("images", "--quiet", "--no-trunc", "--filter", "dangling=true").split()
+    assert (mine in left, theirs in left) == (False, True)
+    assert docker("exec", web, "cat", "/named/it", "/unnamed/it").split() == ["kept", "kept"]
+    mounts = [part for volume in (unused, unnamed) for part in ("--volume", f"{volume}:/{volume}")]
+    assert docker("run", "--rm", *mounts, IMAGE, "cat", f"/{unused}/it", f"/{unnamed}/it").split() == ["kept", "kept"]
+
+
+async def test_a_network_that_is_another_s_or_in_use_stays(place: Place, stranger: str) -> None:
+    place.declare(well("web"))
+    await startup("test")
+    owners = {"over": place.project, "used": place.project, "theirs": stranger, "nobodys": ""}
+    names = {key: f"{stranger}-{key}" for key in owners}
+    for key, owner in owners.items():
+        docker("network", "create", "--label", f"{OWNER}={owner}" if owner else "of=nobody", names[key])
+    # It does not run, and needs its network to run again.
+    docker("create", "--label", f"{OWNER}={stranger}", "--network", names["used"], IMAGE, "true")
+    try:
+        outcome = await recover_by(place, Strategy.PRUNE_NETWORKS)
+
+        assert outcome.success, outcome.reason
+        there = docker("network", "ls", "--format", "{{.Name}}").split()
+        assert [key for key, name in names.items() if name not in there] == ["over"]
+    finally:
+        docker("network", "rm", names["nobodys"])
+
+
+async def test_a_port_that_a_container_of_nobody_s_holds_is_not_freed(place: Place) -> None:
+    port = free_port()
+    place.declare(well("web", ports=f"['127.0.0.1:{port}:80']", restart="'no'"))
+    await startup("test")
+    docker("kill", place.container("web"))
+    holder = docker("run", "--detach", "--init", "--publish", f"127.0.0.1:{port}:80", IMAGE, "sleep", "600")
+    try:
+        lives = docker("inspect", "--format", "{{.State.StartedAt}} {{.State.Status}}", holder)
+
+        outcome = await recover_by(place, Strategy.FREE_PORT)
+
+        assert outcome.method is RecoveryMethod.MANUAL_REQUIRED
+        assert "belongs to somebody else" in outcome.reason
+        assert docker("inspect", "--format", "{{.State.StartedAt}} {{.State.Status}}", holder) == lives
+    finally:
+        docker("rm", "--force", holder)
+
+
+async def test_a_program_outside_of_the_folder_of_scripts_is_never_run(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, outside = place.folder / "recovery", place.folder / "outside.sh"
+    home.mkdir()
+    monkeypatch.setenv("ROAS_RECOVERY_DIR", str(home))
+    outside.write_text(f"#!/bin/sh\ntouch {place.folder}/ran\n")
+    outside.chmod(0o755)
+    (home / "link.sh").symlink_to(outside)
+    place.declare(well("web"))
+    await startup("test")
+
+    outcome = await recover_by(place, Strategy.RUN_SCRIPT, "link.sh")
+
+    assert outcome.method is RecoveryMethod.MANUAL_REQUIRED
+    assert "link.sh lies outside of" in outcome.reason
+    assert not (place.folder / "ran").exists()
+    with place.stores() as stores:
+        (ticket,) = stores.errors.tickets()
+        assert stores.errors.executions() == []
+    assert ticket.state is TicketState.OPEN

@@ -1,7 +1,0 @@
-"""The small real application of the flows' tests."""
-
-from __future__ import annotations
-
-from tests.flows.conftest import place
-
-__all__ = ["place"]

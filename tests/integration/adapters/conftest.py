@@ -1,0 +1,87 @@
+"""Small Compose projects under names of their own, removed with everything they made."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import subprocess
+import textwrap
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from adapters.compose.cli import ComposeCli
+from adapters.config.secrets import process_environment
+from adapters.docker.engine import DockerEngine
+from core.deployment.plan import start_waves
+from models.containers import Sighting
+from models.environments import Environment
+
+IMAGE = "debian:trixie-slim"
+FOREVER = "[sh, -c, \"trap 'exit 0' TERM; sleep 1000 & wait\"]"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Project:
+    """A project with its own folder, and the doors to it."""
+
+    environment: Environment
+    engine: DockerEngine
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        return self.environment.project
+
+    def compose(self, **variables: str) -> ComposeCli:
+        return ComposeCli(self.environment, process_environment(self.environment, os.environ | variables))
+
+    def kept(self, template: dict[str, Any], **variables: str) -> ComposeCli:
+        """Compose run on a document in place of the files."""
+        given = process_environment(self.environment, os.environ | variables, template)
+        return ComposeCli(self.environment, given, template)
+
+    def started(self, **variables: str) -> list[Sighting]:
+        """Create and start everything; its containers as they are right after."""
+        compose = self.compose(**variables)
+        compose.create()
+        files = compose.injections()
+        for service in (name for wave in start_waves(compose.render()) for name in wave):
+            for seen in self.engine.sightings(self.name, service):
+                self.engine.start(seen.container_id, files.get(service, ()))
+        return self.engine.sightings(self.name)
+
+    def one(self, service: str) -> Sighting:
+        (found,) = self.engine.sightings(self.name, service)
+        return found
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerEngine]:
+    door = DockerEngine("unix:///var/run/docker.sock")
+    yield door
+    door.close()
+
+
+@pytest.fixture
+def make_project(tmp_path: Path, engine: DockerEngine) -> Iterator[Callable[..., Project]]:
+    """Give a project made of the text of a Compose file."""
+    made: list[Environment] = []
+
+    def make(text: str, **fields: object) -> Project:
+        project = f"roas-test-{secrets.token_hex(4)}"
+        file = tmp_path / "compose.yaml"
+        file.write_text(textwrap.dedent(text).replace("IMAGE", IMAGE).replace("FOREVER", FOREVER))
+        environment = Environment.model_validate(
+            {"name": "test", "project": project, "compose_files": [file], **fields}
+        )
+        made.append(environment)
+        return Project(environment=environment, engine=engine, folder=tmp_path)
+
+    yield make
+    for environment in made:
+        command = ["docker", "compose", "--project-name", environment.project, "down", "--volumes", "--timeout", "1"]
+        subprocess.run(command, check=True, capture_output=True)

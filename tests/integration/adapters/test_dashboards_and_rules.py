@@ -1,0 +1,247 @@
+"""Dashboards and alert rules ask only for what the exporter shows, as a real Prometheus answers them."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from fnmatch import fnmatch
+from pathlib import Path
+
+import pytest
+import yaml
+
+from adapters.prometheus.exporter import MetricsServer, StoreCollector
+from adapters.prometheus.monitoring_figures import OF_HOSTS, OF_SERVICES
+from adapters.redis_cache import MemoryCache
+from adapters.stores import Stores
+from models.errors import Category, RecordedError, Severity, Strategy, Verdict
+from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
+from models.metrics import HOST, Alert, AlertSeverity, Baseline, Dependency, Metric, Prediction
+from models.operations import Operation, OperationStatus, OperationType
+from models.records import RecordedScore
+from models.recovery import RecoveryExecution, Ticket
+from models.settings import Settings
+from tests.support.dashboards import DASHBOARDS, FOLDER, panels, queries
+from tests.support.prometheus_server import PrometheusForTests, prometheus, prometheus_needed
+
+ROOT = Path(__file__).parents[3]
+RULES_FILE = ROOT / "deployments/prometheus/rules/roas.yml"
+RULES = [rule for group in yaml.safe_load(RULES_FILE.read_text())["groups"] for rule in group["rules"]]
+RULE_TESTS = Path(__file__).with_name("alert_rules.yml")
+
+
+@prometheus_needed
+def test_promtool_accepts_the_rules_and_each_fires_when_it_should_and_only_then() -> None:
+    for arguments in (["check", "rules", str(RULES_FILE)], ["test", "rules", str(RULE_TESTS)]):
+        checked = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
+        assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_each_rule_is_tested() -> None:
+    tested = {
+        one["alertname"] for case in yaml.safe_load(RULE_TESTS.read_text())["tests"] for one in case["alert_rule_test"]
+    }
+    assert tested == {rule["alert"] for rule in RULES}
+
+
+def test_each_rule_names_a_heading_of_the_runbook() -> None:
+    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading).lower().strip().replace(" ", "-") for heading in headings}
+    for rule in RULES:
+        file, _, anchor = rule["annotations"]["runbook"].partition("#")
+        assert (file, anchor in anchors) == ("docs/runbook.md", True), rule["alert"]
+
+
+def test_prometheus_is_told_of_the_rules() -> None:
+    [pattern] = yaml.safe_load((ROOT / "deployments/prometheus/prometheus.yml").read_text())["rule_files"]
+    assert fnmatch(f"/config/rules/{RULES_FILE.name}", pattern)
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_is_formatted_as_grafana_exports_it_and_named_by_its_identifier(name: str) -> None:
+    dashboard = DASHBOARDS[name]
+    assert (FOLDER / name).read_text() == json.dumps(dashboard, indent=2, ensure_ascii=False) + "\n"
+    assert name == f"{dashboard['uid']}.json"
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_dashboard_asks_the_data_source_and_the_environment_that_a_person_chose(name: str) -> None:
+    dashboard = DASHBOARDS[name]
+    variables = {variable["name"]: variable for variable in dashboard["templating"]["list"]}
+    assert variables["datasource"]["type"] == "datasource"
+    for panel in panels(dashboard):
+        sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
+        assert {source["uid"] for source in sources} == {"${datasource}"}, panel["title"]
+        assert panel["description"], panel["title"]
+        shows_only_now = panel["type"] in ("stat", "bargauge")
+        for target in panel["targets"]:
+            assert target["legendFormat"], panel["title"]
+            assert (target["instant"], target["range"]) == (shows_only_now, not shows_only_now), panel["title"]
+            assert set(re.findall(r"\$(\w+)", target["expr"])) <= {*variables, "__rate_interval"}, panel["title"]
+            about = re.findall(r'environment=~?"([^"]*)"', target["expr"])
+            assert set(about) <= {"$environment"}, panel["title"]
+    assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_no_panel_lies_on_another_or_beyond_the_edge(name: str) -> None:
+    taken: set[tuple[int, int]] = set()
+    for panel in DASHBOARDS[name]["panels"]:
+        at = panel["gridPos"]
+        mine = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
+        assert not taken & mine, panel["title"]
+        assert at["x"] + at["w"] <= 24, panel["title"]
+        taken |= mine
+
+
+def test_grafana_is_told_of_the_source_and_the_folder_that_compose_mounts() -> None:
+    provisioning = ROOT / "deployments/grafana/provisioning"
+    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
+    assert (source["type"], source["isDefault"], bool(source["uid"])) == ("prometheus", True, True)
+    (provider,) = yaml.safe_load((provisioning / "dashboards/dashboards.yml").read_text())["providers"]
+    compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    places = dict(volume.split(":")[:2] for volume in compose["grafana"]["volumes"])
+    assert places["./deployments/grafana/dashboards"] == provider["options"]["path"]
+    assert source["url"] == "http://prometheus:9090"
+    assert "prometheus" in compose
+    assert len({dashboard["uid"] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
+
+
+@prometheus_needed
+def test_every_panel_shows_data_and_every_rule_can_be_judged(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data", environments_dir=tmp_path / "environments")
+    settings.environments_dir.mkdir()
+    (settings.environments_dir / "prod.yaml").write_text("name: prod\nproject: prod\ncompose_files: [compose.yaml]\n")
+    with Stores.open(settings) as stores:
+        _fill(stores)
+        collector = StoreCollector(stores, settings, MemoryCache())
+        with (
+            MetricsServer(collector, "127.0.0.1", 0) as exporter,
+            prometheus(tmp_path, exporter.url.split("/")[2], RULES_FILE) as server,
+        ):
+            asked = queries("prod", "bot")
+            asked_by_rules = {name for rule in RULES for name in re.findall(r"\broas_\w+", rule["expr"])}
+            _await_data(server, asked | {name: name for name in asked_by_rules}, stores)
+            for rule in server.rules():
+                assert rule["health"] == "ok", rule
+
+
+def _await_data(server: PrometheusForTests, asked: dict[str, str], stores: Stores) -> None:
+    """Until every query has an answer: a rate needs a second scrape, and an increase something that happens."""
+    deadline, number = time.monotonic() + 90, 0
+    while asked:
+        assert time.monotonic() < deadline, f"no data: {asked}"
+        number += 1
+        _happen(stores, number)
+        asked = {name: query for name, query in asked.items() if not server.ask(query)}
+
+
+def _error(number: int) -> RecordedError:
+    now = datetime.now(UTC)
+    return RecordedError(
+        error_id=f"e{number}",
+        environment="prod",
+        text=f"bind {number}: address already in use",
+        source="startup",
+        verdict=Verdict(
+            category=Category.PORT_CONFLICT,
+            severity=Severity.HIGH,
+            strategy=Strategy.FREE_PORT,
+            confidence=0.9,
+            reason="a port is taken",
+            template=f"bind {number}",
+        ),
+        first_seen=now,
+        last_seen=now,
+    )
+
+
+def _alert(number: int) -> Alert:
+    return Alert(
+        alert_id=f"a{number}",
+        environment="prod",
+        service="bot",
+        metric="cpu_usage",
+        severity=AlertSeverity.WARNING,
+        reason="CPU 93 %",
+        opened_at=datetime.now(UTC),
+    )
+
+
+def _fill(stores: Stores) -> None:
+    """One of everything that there may be."""
+    now = datetime.now(UTC)
+    probe = ProbeResult(
+        service="bot", kind="http", target="http://bot/", ok=True, detail="200", checked_at=now, latency_ms=3.5
+    )
+    bot = ServiceVerdict(service="bot", health=ServiceHealth.HEALTHY, reason="answers", probes=(probe,))
+    report = HealthReport(environment="prod", overall=Health.HEALTHY, checked_at=now, services=(bot,))
+    names = [("bot", name) for name in OF_SERVICES] + [(HOST, name) for name in OF_HOSTS]
+    usual = Baseline(service="bot", metric="", value=1, warning=2, critical=3, created_at=now, updated_at=now)
+    prediction = Prediction(
+        prediction_id="p1",
+        environment="prod",
+        service=HOST,
+        metric="disk_usage",
+        value=80,
+        threshold=95,
+        falling=False,
+        made_at=now,
+        expected=now + timedelta(hours=9),
+        earliest=now + timedelta(hours=7),
+        latest=now + timedelta(hours=12),
+        words="full in 9 h",
+    )
+    parts = {"uptime": 99.0, "coverage": 1.0, "low": 80.0, "high": 100.0}
+    stores.monitoring.record_health(report)
+    stores.monitoring.add_metrics(
+        [
+            Metric(environment="prod", service=service, name=name, value=1, sampled_at=now - timedelta(seconds=1))
+            for service, name in names
+        ]
+    )
+    stores.monitoring.put_round(
+        "prod",
+        now,
+        states={},
+        baselines=[replace(usual, service=service, metric=metric) for service, metric in names],
+        dependencies=[
+            Dependency(service="bot", depends_on="redis", last_check=now),
+            Dependency(service="web", depends_on="bot", last_check=now),
+        ],
+        alerts=[_alert(0)],
+        predictions=[prediction],
+        scores=[
+            RecordedScore(environment="prod", service="bot", score=93, grade="A", scored_at=now, parts=parts),
+        ],
+    )
+    stores.monitoring.beat("watch/prod", now)
+    stores.errors.record(_error(0))
+    stores.errors.open_ticket(Ticket(ticket_id="t0", error_id="e0", environment="prod", title="free it", opened_at=now))
+
+
+def _happen(stores: Stores, number: int) -> None:
+    """An operation that ends, an error that is recovered from, an alert that is over."""
+    now = datetime.now(UTC)
+    operation = Operation(
+        deployment_id=f"prod-{number}",
+        operation_type=OperationType.START,
+        environment="prod",
+        status=OperationStatus.RUNNING,
+        started_at=now,
+    )
+    stores.deployments.begin(operation)
+    ended = OperationStatus.SUCCESS if number % 2 else OperationStatus.FAILED
+    stores.deployments.finish(operation.deployment_id, ended, now, None)
+    error = _error(number)
+    stores.errors.record(error)
+    tried = RecoveryExecution(error_id=error.error_id, strategy=Strategy.FREE_PORT, started_at=now)
+    done = replace(tried, ended_at=now, success=bool(number % 2), final_status="done")
+    stores.errors.finish_execution(stores.errors.begin_execution(tried), done)
+    stores.errors.resolve(error.error_id, now, "freed")
+    stores.monitoring.open_alert(_alert(number))
+    stores.monitoring.resolve_alert(f"a{number}", now)

@@ -1,0 +1,317 @@
+"""The engine's door against a real engine."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from adapters.docker.engine import DockerEngine
+from models.containers import ContainerEvent
+from models.failures import ContainerGoneError, EngineError, EngineUnreachableError
+from tests.integration.adapters.conftest import IMAGE, Project
+
+pytestmark = pytest.mark.engine
+Make = Callable[..., Project]
+
+PAIR = """\
+services:
+  bot:
+    image: IMAGE
+    command: FOREVER
+    environment: {TOKEN: hidden}
+    mem_limit: 64m
+    restart: on-failure
+    healthcheck: {test: "echo fine", interval: 1s, start_period: 1m, start_interval: 200ms}
+  job:
+    image: IMAGE
+    command: [sh, -c, "echo to output; echo to error >&2; exit 3"]
+"""
+
+
+def await_event(project: Project, since: datetime, action: str, service: str) -> ContainerEvent:
+    """The first such event; an event that never comes fails by the test's own time limit."""
+    with project.engine.events(project.name, since) as events:
+        return next(one for one in events if one.action.startswith(action) and one.service == service)
+
+
+def test_the_engine_describes_itself(engine: DockerEngine) -> None:
+    info = engine.info()
+    assert info.cpus > 0
+    assert info.memory_bytes > 0
+    assert info.root_folder
+    assert info.system_time is not None
+    assert abs(info.system_time - datetime.now(UTC)) < timedelta(minutes=1)
+
+
+def test_containers_are_seen_before_and_after_their_start(make_project: Make) -> None:
+    project = make_project(PAIR)
+    project.compose().create()
+    before = project.engine.sightings(project.name)
+    assert [(one.service, one.state, one.started_at) for one in before] == [
+        ("bot", "created", None),
+        ("job", "created", None),
+    ]
+    since = datetime.now(UTC)
+    for one in before:
+        project.engine.start(one.container_id)
+    await_event(project, since, "die", "job")
+    await_event(project, since, "health_status: healthy", "bot")
+    bot, job = project.engine.sightings(project.name)
+    assert (job.state, job.exit_code) == ("exited", 3)
+    assert (bot.state, bot.health, bot.restart_policy) == ("running", "healthy", "on-failure")
+    assert bot.health_log[-1].output == "fine\n"
+    assert bot.memory_limit_bytes == 64 * 1024**2
+    assert bot.environment_names == ("TOKEN",)
+    assert "hidden" not in repr(bot)
+    assert list(bot.addresses) == [f"{project.name}_default"]
+    assert bot.started_at is not None
+    assert bot.started_at > since - timedelta(seconds=5)
+
+
+def test_starting_what_runs_and_stopping_what_stands_still_change_nothing(make_project: Make) -> None:
+    project = make_project(PAIR)
+    project.started()
+    bot = project.one("bot")
+    project.engine.start(bot.container_id)
+    assert project.one("bot").started_at == bot.started_at
+    project.engine.stop(bot.container_id, timedelta(seconds=5))
+    project.engine.stop(bot.container_id, timedelta(seconds=5))
+    assert (project.one("bot").state, project.one("bot").exit_code) == ("exited", 0)
+
+
+def test_a_container_that_does_not_obey_is_killed_after_its_grace(make_project: Make) -> None:
+    stubborn = """services: {deaf: {image: IMAGE, command: [sh, -c, "trap '' TERM; while :; do sleep 1; done"]}}"""
+    project = make_project(stubborn)
+    (deaf,) = project.started()
+    project.engine.stop(deaf.container_id, timedelta(seconds=0))
+    assert project.one("deaf").exit_code == 137
+
+
+def test_a_restart_keeps_the_container(make_project: Make) -> None:
+    project = make_project(PAIR)
+    project.started()
+    bot = project.one("bot")
+    project.engine.restart(bot.container_id, timedelta(seconds=5))
+    again = project.one("bot")
+    assert again.container_id == bot.container_id
+    assert again.started_at != bot.started_at
+
+
+def test_a_removed_container_is_gone_and_removing_it_again_is_well(make_project: Make) -> None:
+    project = make_project(PAIR)
+    project.compose().create()
+    job = project.one("job")
+    project.engine.remove(job.container_id)
+    project.engine.remove(job.container_id)
+    with pytest.raises(ContainerGoneError):
+        project.engine.sighting(job.container_id)
+    with pytest.raises(ContainerGoneError):
+        project.engine.start(job.container_id)
+
+
+def test_what_cannot_start_fails_in_the_engines_own_words(make_project: Make) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        text = f"services: {{a: {{image: IMAGE, command: FOREVER, ports: ['127.0.0.1:{port}:80']}}}}"
+        project = make_project(text)
+        project.compose().create()
+        with pytest.raises(EngineError, match="address already in use"):
+            project.engine.start(project.one("a").container_id)
+    assert str(port) in project.one("a").error
+
+
+def test_files_that_compose_would_copy_are_there_before_the_first_command(make_project: Make) -> None:
+    text = """\
+services:
+  reader: {image: IMAGE, command: [cat, /greeting, /run/secrets/token], configs: [greeting], secrets: [token]}
+configs: {greeting: {content: "hello "}}
+secrets: {token: {environment: TOKEN}}
+"""
+    project = make_project(text)
+    since = datetime.now(UTC)
+    (reader,) = project.started(TOKEN="s3cret")
+    await_event(project, since, "die", "reader")
+    assert project.one("reader").exit_code == 0
+    assert "hello s3cret" in project.engine.logs(reader.container_id).replace("\n", "")
+
+
+def test_logs_are_the_last_lines_of_both_streams(make_project: Make) -> None:
+    project = make_project(PAIR)
+    since = datetime.now(UTC)
+    project.started()
+    await_event(project, since, "die", "job")
+    job = project.one("job").container_id
+    written = project.engine.logs(job)
+    assert "to output" in written
+    assert "to error" in written
+    assert len(project.engine.logs(job, lines=1).splitlines()) == 1
+    assert project.engine.logs(job, since=datetime.now(UTC) + timedelta(hours=1)) == ""
+
+
+def test_samples_tell_what_running_containers_use(make_project: Make) -> None:
+    project = make_project(PAIR)
+    project.started()
+    bot = next(one for one in project.engine.samples(project.name) if one.service == "bot")
+    assert bot.memory_limit_bytes == 64 * 1024**2
+    assert 0 < bot.memory_bytes < bot.memory_limit_bytes
+    assert bot.cpu_total_ns > 0
+    assert bot.processes >= 1
+    assert bot.container_id == project.one("bot").container_id
+
+
+def test_a_command_is_run_with_its_exit_code_and_both_streams(make_project: Make) -> None:
+    project = make_project(PAIR)
+    project.started()
+    bot = project.one("bot").container_id
+    second = timedelta(seconds=10)
+    code, printed = project.engine.exec(bot, ["sh", "-c", "echo out; echo err >&2; exit 7"], second)
+    assert (code, sorted(printed.split())) == (7, ["err", "out"])
+    assert project.engine.exec(bot, ["true"], second) == (0, "")
+    code, printed = project.engine.exec(bot, ["no-such-program"], second)
+    assert code == 126
+    assert "not found" in printed
+
+
+@pytest.mark.parametrize("command", [["sleep", "60"], ["sh", "-c", "while :; do echo y; sleep 0.05; done"]])
+def test_a_command_that_does_not_end_is_given_up(make_project: Make, command: list[str]) -> None:
+    project = make_project(PAIR)
+    project.started()
+    with pytest.raises(TimeoutError):
+        project.engine.exec(project.one("bot").container_id, command, timedelta(seconds=0.5))
+
+
+def test_a_command_in_a_container_that_does_not_run_fails(make_project: Make) -> None:
+    project = make_project(PAIR)
+    project.compose().create()
+    with pytest.raises(EngineError, match="not running"):
+        project.engine.exec(project.one("bot").container_id, ["true"], timedelta(seconds=5))
+
+
+def test_events_of_the_past_come_first_and_end_where_told(make_project: Make) -> None:
+    project = make_project(PAIR)
+    since = datetime.now(UTC)
+    project.started()
+    await_event(project, since, "die", "job")
+    past = list(project.engine.events(project.name, since, datetime.now(UTC)))
+    job = [(one.action, one.attributes.get("exitCode")) for one in past if one.service == "job"]
+    assert job == [("create", None), ("start", None), ("die", "3")]
+
+
+def test_listening_is_ended_from_another_thread(make_project: Make) -> None:
+    project = make_project(PAIR)
+    stream = project.engine.events(project.name, datetime.now(UTC))
+    heard: list[ContainerEvent] = []
+    failed: list[BaseException] = []
+
+    def listen() -> None:
+        try:
+            heard.extend(stream)
+        except EngineError as error:
+            failed.append(error)
+
+    listener = threading.Thread(target=listen)
+    listener.start()
+    stream.close()
+    stream.close()
+    listener.join(10)
+    assert not listener.is_alive()
+    assert (heard, failed) == ([], [])
+
+
+def test_an_engine_that_goes_away_while_being_listened_to_is_told(tmp_path: Path) -> None:
+    """A door in front of the engine that closes every connection, as the engine's own end would."""
+    version = b'HTTP/1.1 200 OK\r\nContent-Length: 21\r\nConnection: close\r\n\r\n{"ApiVersion":"1.45"}'
+    begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
+    front = socket.socket(socket.AF_UNIX)
+    front.bind(str(tmp_path / "engine.sock"))
+    front.listen()
+
+    def answer_twice() -> None:
+        for _ in range(2):
+            connection, _ = front.accept()
+            with connection:
+                connection.sendall(begun if b"/events" in connection.recv(65536) else version)
+
+    server = threading.Thread(target=answer_twice, daemon=True)
+    server.start()
+    engine = DockerEngine(f"unix://{tmp_path}/engine.sock")
+    with engine.events("any", datetime.now(UTC)) as events, pytest.raises(EngineUnreachableError):
+        list(events)
+    server.join(10)
+    front.close()
+    engine.close()
+
+
+def test_an_image_is_known_by_name_or_not_held(engine: DockerEngine) -> None:
+    held = engine.image(IMAGE)
+    assert held is not None
+    assert held.image_id.startswith("sha256:")
+    assert held.platform.startswith("linux/")
+    assert engine.image("no-such-image:ever") is None
+
+
+def test_an_image_no_registry_has_is_told_why(engine: DockerEngine) -> None:
+    assert "registry.invalid" in (engine.image_can_be_had("registry.invalid/nothing:1") or "")
+
+
+def test_ports_and_networks_name_who_owns_them(make_project: Make) -> None:
+    project = make_project("services: {a: {image: IMAGE, command: FOREVER, ports: ['127.0.0.1::80']}}")
+    (a,) = project.started()
+    (holder,) = [one for one in project.engine.port_holders() if one.project == project.name]
+    assert holder.port == project.one("a").ports["80/tcp"]
+    assert (holder.service, holder.host_ip) == ("a", "127.0.0.1")
+    (network,) = project.engine.networks(project.name)
+    assert network.project == project.name
+    assert len(network.subnets) == 1
+    assert a.container_id == project.one("a").container_id
+
+
+@pytest.mark.parametrize("address", ["unix:///nowhere/docker.sock", "tcp://127.0.0.1:1"])
+def test_an_engine_that_is_not_there_is_told_with_its_address(address: str) -> None:
+    with pytest.raises(EngineUnreachableError, match=address):
+        DockerEngine(address).info()
+
+
+def test_an_engine_is_found_again_once_it_is_back(tmp_path: Path) -> None:
+    engine = DockerEngine(f"unix://{tmp_path}/engine.sock")
+    with pytest.raises(EngineUnreachableError):
+        engine.info()
+    (tmp_path / "engine.sock").symlink_to("/var/run/docker.sock")
+    assert engine.info().version
+    engine.close()
+
+
+SPEAKS = """\
+services:
+  a:
+    image: IMAGE
+    environment: {DB_PASSWORD: planted-in-env-1, LEVEL: debug-level-1}
+    command: [sh, -c, "echo start $$DB_PASSWORD $$LEVEL planted-by-name; sleep 1000"]
+    healthcheck: {test: "echo checked $$DB_PASSWORD", interval: 1s, start_period: 5s, start_interval: 100ms}
+"""
+
+
+def test_no_secret_comes_through_the_door(make_project: Make) -> None:
+    project = make_project(SPEAKS)
+    engine = DockerEngine("unix:///var/run/docker.sock")
+    engine.conceal(["planted-by-name"])
+    since = datetime.now(UTC)
+    (created,) = project.started()
+    with engine.events(project.name, since) as events:
+        next(event for event in events if event.action == "health_status: healthy")
+
+    seen = engine.sighting(created.container_id)
+    code, printed = engine.exec(seen.container_id, ["printenv", "DB_PASSWORD", "LEVEL"], timedelta(seconds=10))
+    refused, why = engine.exec(seen.container_id, ["/bin/planted-in-env-1"], timedelta(seconds=10))
+
+    assert "checked [redacted]" in seen.health_log[0].output
+    assert "start [redacted] debug-level-1 [redacted]" in engine.logs(seen.container_id)
+    assert (code, printed) == (0, "[redacted]\ndebug-level-1\n")
+    assert refused != 0
+    assert "/bin/[redacted]" in why
+    engine.close()

@@ -1,0 +1,367 @@
+"""Probes of real servers, found through a container that shares the host's network."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+from redis import Redis
+
+from adapters.probes import run_probe
+from models.environments import CertificateProbe, CommandProbe, HttpProbe, Probe, PrometheusProbe, RedisProbe, TcpProbe
+from models.failures import EngineUnreachableError
+from models.health import Concern, ProbeResult
+from tests.integration.adapters.conftest import Project
+
+pytestmark = pytest.mark.engine
+Make = Callable[..., Project]
+
+ON_THE_HOST = "services: {it: {image: IMAGE, command: FOREVER, network_mode: host}}"
+
+
+@pytest.fixture
+def on_the_host(make_project: Make) -> Project:
+    project = make_project(ON_THE_HOST)
+    project.started()
+    return project
+
+
+async def ask(project: Project, probe: Probe, service: str = "it", **known: str) -> ProbeResult:
+    return await run_probe(probe, service, project=project.name, engine=project.engine, secrets=known)
+
+
+@contextmanager
+def answering(answers: dict[str, tuple[int, str]]) -> Iterator[int]:
+    """An HTTP server with these answers by path; anything else is 404."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            status, body = answers.get(self.path, (404, "no such page"))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body.encode())
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            """Say nothing."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
+    thread.start()
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextmanager
+def silent() -> Iterator[int]:
+    """A server that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port: int = found.getsockname()[1]
+        return port
+
+
+async def test_a_page_that_answers_is_well_and_takes_time(on_the_host: Project) -> None:
+    with answering({"/healthz": (200, "fine")}) as port:
+        result = await ask(on_the_host, HttpProbe(kind="http", port=port, path="/healthz", contains="fine"))
+    assert result.ok
+    assert result.latency_ms is not None
+    assert result.latency_ms > 0
+    assert f"127.0.0.1:{port}" in result.target
+
+
+@pytest.mark.parametrize(
+    ("fields", "detail"),
+    [
+        ({"path": "/sick"}, "/sick answered 503, not 2xx: gateway lost"),
+        ({"path": "/gone"}, "answered 404"),
+        ({"path": "/well", "status": 204}, "answered 200, not 204"),
+        ({"path": "/well", "contains": "ready"}, "without 'ready': starting up"),
+    ],
+)
+async def test_a_page_that_answers_badly_fails_in_its_own_words(
+    on_the_host: Project, fields: dict[str, object], detail: str
+) -> None:
+    with answering({"/sick": (503, "gateway lost"), "/well": (200, "starting up")}) as port:
+        result = await ask(on_the_host, HttpProbe.model_validate({"kind": "http", "port": port} | fields))
+    assert not result.ok
+    assert detail in result.detail
+
+
+async def test_a_status_asked_for_is_well_even_outside_2xx(on_the_host: Project) -> None:
+    with answering({"/": (401, "log in")}) as port:
+        assert (await ask(on_the_host, HttpProbe(kind="http", port=port, status=401))).ok
+
+
+@pytest.mark.parametrize("kind", ["http", "redis", "prometheus"])
+async def test_a_server_that_says_nothing_fails_at_its_time_limit(on_the_host: Project, kind: str) -> None:
+    probes: dict[str, Callable[[int], Probe]] = {
+        "http": lambda port: HttpProbe(kind="http", port=port, timeout_seconds=0.3),
+        "redis": lambda port: RedisProbe(kind="redis", port=port, timeout_seconds=0.3),
+        "prometheus": lambda port: PrometheusProbe(kind="prometheus", port=port, timeout_seconds=0.3),
+    }
+    with silent() as port:
+        result = await ask(on_the_host, probes[kind](port))
+    assert (result.ok, result.detail) == (False, "no answer within 0.3 s")
+
+
+async def test_a_port_nobody_listens_on_fails_as_refused(on_the_host: Project) -> None:
+    result = await ask(on_the_host, TcpProbe(kind="tcp", port=free_port()))
+    assert not result.ok
+    assert "nothing listens" in result.detail
+
+
+async def test_a_port_that_takes_connections_is_well(on_the_host: Project) -> None:
+    with silent() as port:
+        assert (await ask(on_the_host, TcpProbe(kind="tcp", port=port))).ok
+
+
+@contextmanager
+def redis_server(folder: Path, *options: str) -> Iterator[int]:
+    port = free_port()
+    command = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", "", *options]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+    try:
+        until_listening(port)
+        yield port
+    finally:
+        process.terminate()
+        process.wait()
+
+
+needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
+
+
+def redis_probe(port: int, **fields: object) -> RedisProbe:
+    return RedisProbe.model_validate({"kind": "redis", "port": port, **fields})
+
+
+def until_listening(port: int) -> None:
+    for _ in range(200):
+        with socket.socket() as trial:
+            trial.settimeout(0.05)
+            if trial.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        threading.Event().wait(0.05)
+    raise AssertionError("redis-server did not listen")
+
+
+@needs_redis
+async def test_a_redis_that_reads_and_writes_is_well_and_keeps_nothing(on_the_host: Project, tmp_path: Path) -> None:
+    with redis_server(tmp_path) as port:
+        result = await ask(on_the_host, redis_probe(port))
+        with Redis(port=port) as client:
+            assert client.dbsize() == 0
+    assert result.ok, result.detail
+    assert "reads and writes" in result.detail
+
+
+@needs_redis
+async def test_a_redis_with_a_password_is_well_with_the_right_one_only(on_the_host: Project, tmp_path: Path) -> None:
+    with redis_server(tmp_path, "--requirepass", "s3cret-value") as port:
+        named = redis_probe(port, password_secret="PW")
+        assert (await ask(on_the_host, named, PW="s3cret-value")).ok
+        results = [
+            await ask(on_the_host, named, PW="wrong"),
+            await ask(on_the_host, redis_probe(port)),
+            await ask(on_the_host, named),
+        ]
+    assert not any(result.ok for result in results)
+    assert "the password was refused" in results[0].detail
+    assert "none was given" in results[1].detail
+    assert "secret PW is not set" in results[2].detail
+    assert not any("s3cret" in result.detail for result in results)
+
+
+@needs_redis
+async def test_a_redis_that_takes_no_writes_is_not_well(on_the_host: Project, tmp_path: Path) -> None:
+    with redis_server(tmp_path) as port, Redis(port=port) as client:
+        client.config_set("maxmemory", "1")
+        client.config_set("maxmemory-policy", "noeviction")
+        full = await ask(on_the_host, redis_probe(port))
+        client.config_set("maxmemory", "0")
+        client.replicaof("127.0.0.1", str(free_port()))
+        replica = await ask(on_the_host, redis_probe(port))
+    assert (full.ok, replica.ok) == (False, False)
+    assert "memory limit is reached" in full.detail
+    assert "takes no writes" in replica.detail
+
+
+@needs_redis
+async def test_a_redis_that_cannot_save_serves_and_says_so(on_the_host: Project, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    with redis_server(folder) as port, Redis(port=port) as client:
+        (saved,) = (await ask(on_the_host, redis_probe(port))).readings
+        folder.rmdir()
+        client.bgsave()
+        while client.info("persistence")["rdb_bgsave_in_progress"]:  # noqa: ASYNC110 - nobody tells of its end
+            await asyncio.sleep(0.05)
+        result = await ask(on_the_host, redis_probe(port))
+    assert (saved.metric, saved.value, saved.concern) == ("persistence_failures", 0, Concern.NONE)
+    assert result.ok
+    assert "rdb_last_bgsave_status:err" in result.detail
+    (reading,) = result.readings
+    assert (reading.value, reading.concern) == (1, Concern.WARNING)
+
+
+@asynccontextmanager
+async def showing_a_certificate(folder: Path, days: float) -> AsyncIterator[int]:
+    """A TLS server with a certificate that nobody trusts and that ends in so many days."""
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "it")])
+    ends = datetime.now(UTC) + timedelta(days=days)
+    made = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(ends - timedelta(days=90))
+        .not_valid_after(ends)
+        .sign(key, hashes.SHA256())
+    )
+    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    (folder / "it.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, *plain) + made.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(folder / "it.pem")
+
+    async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    async with await asyncio.start_server(hang_up, "127.0.0.1", 0, ssl=context) as server:
+        yield server.sockets[0].getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("days", "concern", "said"),
+    [
+        (60, Concern.NONE, "certificate expires in 60.0 days"),
+        (20, Concern.WARNING, "certificate expires in 20.0 days"),
+        (5, Concern.CRITICAL, "certificate expires in 5.0 days"),
+        (-2, Concern.CRITICAL, "certificate has expired 2.0 days ago"),
+    ],
+)
+async def test_a_certificate_is_read_though_nobody_trusts_it(
+    on_the_host: Project, tmp_path: Path, days: float, concern: Concern, said: str
+) -> None:
+    async with showing_a_certificate(tmp_path, days) as port:
+        result = await ask(on_the_host, CertificateProbe(kind="certificate", port=port))
+    assert result.ok
+    assert said in result.detail
+    (reading,) = result.readings
+    assert reading.metric == "certificate_days"
+    assert reading.value == pytest.approx(days, abs=0.1)
+    assert reading.concern is concern
+    assert said in reading.words
+
+
+async def test_a_port_without_tls_is_not_well_by_its_certificate(on_the_host: Project) -> None:
+    with answering({}) as port:
+        result = await ask(on_the_host, CertificateProbe(kind="certificate", port=port))
+    assert not result.ok
+    assert "no TLS connection" in result.detail
+
+
+def targets(*health: str) -> tuple[int, str]:
+    found = [{"labels": {"job": f"job{i}"}, "health": one, "lastError": ""} for i, one in enumerate(health)]
+    return 200, json.dumps({"data": {"activeTargets": found}})
+
+
+@pytest.mark.parametrize(
+    ("ready", "list_of_targets", "wanted", "ok", "detail"),
+    [
+        ((200, ""), targets("up", "down"), 1, True, "ready, 1 targets up"),
+        ((200, ""), targets("up", "down"), 2, False, "1 of at least 2 targets are up; not up: job1 (down)"),
+        ((200, ""), (200, "no json"), 1, False, "its list of targets cannot be read"),
+        ((503, "Service Unavailable"), targets("up"), 0, False, "/-/ready answered 503"),
+        ((200, ""), targets(), 0, True, "ready"),
+    ],
+)
+async def test_prometheus_is_well_when_ready_and_with_its_targets_up(
+    on_the_host: Project,
+    ready: tuple[int, str],
+    list_of_targets: tuple[int, str],
+    wanted: int,
+    *,
+    ok: bool,
+    detail: str,
+) -> None:
+    with answering({"/-/ready": ready, "/api/v1/targets?state=active": list_of_targets}) as port:
+        result = await ask(on_the_host, PrometheusProbe(kind="prometheus", port=port, targets_up=wanted))
+    assert result.ok is ok
+    assert detail in result.detail
+
+
+async def test_a_command_inside_is_well_with_exit_code_0(on_the_host: Project) -> None:
+    assert (await ask(on_the_host, CommandProbe(kind="command", command=("true",)))).ok
+    failed = await ask(on_the_host, CommandProbe(kind="command", command=("sh", "-c", "echo no disk; exit 4")))
+    assert (failed.ok, failed.detail) == (False, "sh ended with exit code 4: no disk")
+    slow = await ask(on_the_host, CommandProbe(kind="command", command=("sleep", "60"), timeout_seconds=0.3))
+    assert (slow.ok, slow.detail) == (False, "no answer within 0.3 s")
+
+
+PUBLISHED = """\
+services:
+  it: {image: IMAGE, command: FOREVER, ports: ["127.0.0.1::8080"]}
+  inside: {image: IMAGE, command: FOREVER, network_mode: "service:it"}
+  alone: {image: IMAGE, command: FOREVER, network_mode: none}
+"""
+
+
+async def test_a_service_is_asked_at_its_own_address(make_project: Make) -> None:
+    project = make_project(PUBLISHED)
+    project.started()
+    address = next(iter(project.one("it").addresses.values()))
+    refused = await ask(project, TcpProbe(kind="tcp", port=8080))
+    assert f"connection to {address}:8080 refused" in refused.detail
+    inside = await ask(project, TcpProbe(kind="tcp", port=8080), "inside")
+    assert f"connection to {address}:8080 refused" in inside.detail
+    alone = await ask(project, TcpProbe(kind="tcp", port=8080), "alone")
+    assert "in no network" in alone.detail
+
+
+async def test_a_service_without_a_running_container_fails_with_its_state(make_project: Make) -> None:
+    project = make_project(PUBLISHED)
+    assert (await ask(project, TcpProbe(kind="tcp", port=1))).detail == "it has no container"
+    project.compose().create()
+    assert "is created" in (await ask(project, TcpProbe(kind="tcp", port=1))).detail
+
+
+async def test_the_worst_replica_is_the_answer(make_project: Make) -> None:
+    project = make_project("services: {it: {image: IMAGE, command: FOREVER, deploy: {replicas: 2}}}")
+    first, _ = project.started()
+    mark = CommandProbe(kind="command", command=("test", "-e", "/tmp/well"))
+    project.engine.exec(first.container_id, ["touch", "/tmp/well"], project.environment.stabilisation("it"))
+    result = await ask(project, mark)
+    assert not result.ok
+    assert result.target != first.name
+
+
+async def test_an_engine_that_is_away_is_no_answer_of_the_service(make_project: Make) -> None:
+    project = make_project(ON_THE_HOST)
+    away = type(project.engine)(f"unix:///nowhere/{secrets.token_hex(4)}.sock")
+    with pytest.raises(EngineUnreachableError):
+        await run_probe(TcpProbe(kind="tcp", port=1), "it", project=project.name, engine=away, secrets={})

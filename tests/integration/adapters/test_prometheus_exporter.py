@@ -1,0 +1,579 @@
+"""The exporter shows what the stores hold, over a real socket, in words that Prometheus likes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from adapters.prometheus.exporter import MetricsServer, StoreCollector, serve_metrics
+from adapters.prometheus.monitoring_figures import FRESH
+from adapters.redis_cache import RedisCache
+from adapters.stores import Stores
+from core.monitoring.measurements import service_metrics, store_metric, system_metrics
+from models.containers import ServiceSample, Sighting, SystemSample
+from models.errors import Category, RecordedError, Severity, Strategy, Verdict
+from models.failures import RoasError
+from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
+from models.metrics import (
+    HOST,
+    Alert,
+    AlertSeverity,
+    Baseline,
+    Dependency,
+    DependencyStatus,
+    Metric,
+    Prediction,
+    PredictionOutcome,
+)
+from models.operations import Operation, OperationStatus, OperationType
+from models.records import RecordedScore
+from models.recovery import RecoveryExecution, Ticket
+from models.settings import Settings
+from models.tables.deployment_logs import DeploymentOperation
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+PROBE = ProbeResult(
+    service="bot", kind="http", target="http://bot/", ok=True, detail="200", checked_at=NOON, latency_ms=3.5
+)
+REPORT = HealthReport(
+    environment="prod",
+    overall=Health.DEGRADED,
+    checked_at=NOON,
+    services=(
+        ServiceVerdict(service="bot", health=ServiceHealth.HEALTHY, reason="answers", probes=(PROBE,)),
+        ServiceVerdict(service="web", health=ServiceHealth.STOPPED, reason="gone", required=False),
+    ),
+)
+START = Operation(
+    deployment_id="prod-1",
+    operation_type=OperationType.START,
+    environment="prod",
+    status=OperationStatus.RUNNING,
+    started_at=NOON,
+)
+ERROR = RecordedError(
+    error_id="e1",
+    environment="prod",
+    text="bind: address already in use",
+    source="startup",
+    verdict=Verdict(
+        category=Category.PORT_CONFLICT,
+        severity=Severity.HIGH,
+        strategy=Strategy.FREE_PORT,
+        confidence=0.9,
+        reason="a port is taken",
+        template="bind",
+    ),
+    first_seen=NOON,
+    last_seen=NOON,
+    service="bot",
+)
+EXECUTION = RecoveryExecution(error_id="e1", strategy=Strategy.FREE_PORT, started_at=NOON)
+ALERT = Alert(
+    alert_id="a1",
+    environment="prod",
+    service="bot",
+    metric="cpu_usage",
+    severity=AlertSeverity.WARNING,
+    reason="CPU 93 %",
+    opened_at=NOON,
+)
+PREDICTION = Prediction(
+    prediction_id="p1",
+    environment="prod",
+    service=HOST,
+    metric="disk_usage",
+    value=80,
+    threshold=95,
+    falling=False,
+    made_at=NOON,
+    expected=NOON + timedelta(hours=9),
+    earliest=NOON + timedelta(hours=7),
+    latest=NOON + timedelta(hours=12),
+    words="full in 9 h",
+)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", environments_dir=tmp_path / "environments")
+
+
+@pytest.fixture
+def stores(settings: Settings) -> Iterator[Stores]:
+    with Stores.open(settings) as opened:
+        yield opened
+
+
+@pytest.fixture
+def collector(stores: Stores, settings: Settings) -> StoreCollector:
+    return StoreCollector(stores, settings, clock=lambda: NOON + SECOND)
+
+
+@pytest.fixture
+def url(collector: StoreCollector) -> Iterator[str]:
+    with MetricsServer(collector, "127.0.0.1", 0) as server:
+        yield server.url
+
+
+def test_services_are_shown_up_or_down_with_their_health_and_probes(stores: Stores, url: str) -> None:
+    stores.monitoring.record_health(replace(REPORT, overall=Health.HEALTHY, checked_at=NOON - SECOND))
+    stores.monitoring.record_health(REPORT)
+    shown = _scrape(url)
+    assert shown["roas_service_up{environment=prod,service=bot}"] == 1
+    assert shown["roas_service_up{environment=prod,service=web}"] == 0
+    assert shown["roas_service_health{environment=prod,health=stopped,service=web}"] == 1
+    assert shown["roas_service_health{environment=prod,health=healthy,service=web}"] == 0
+    assert shown["roas_probe_up{environment=prod,kind=http,service=bot}"] == 1
+    assert shown["roas_probe_latency_seconds{environment=prod,kind=http,service=bot}"] == 0.0035
+    assert shown["roas_environment_health{environment=prod,health=degraded}"] == 1
+    assert shown["roas_environment_health{environment=prod,health=healthy}"] == 0
+    assert shown["roas_environment_checked_timestamp_seconds{environment=prod}"] == NOON.timestamp()
+
+
+def test_an_environment_not_judged_lately_is_unknown_and_its_old_figures_are_not_shown(
+    stores: Stores, settings: Settings, url: str
+) -> None:
+    settings.environments_dir.mkdir()
+    (settings.environments_dir / "prod.yaml").touch()
+    long_ago = NOON - FRESH
+    stores.monitoring.record_health(replace(REPORT, checked_at=long_ago))
+    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 50, long_ago)])
+    shown = _scrape(url)
+    assert shown["roas_environment_health{environment=prod,health=unknown}"] == 1
+    assert shown["roas_environment_health{environment=prod,health=degraded}"] == 0
+    assert not [name for name in shown if name.startswith(("roas_service_up", "roas_service_cpu"))]
+
+
+def test_the_newest_metrics_are_shown_in_base_units(stores: Stores, url: str) -> None:
+    stores.monitoring.add_metrics(
+        [
+            _metric("bot", "cpu_usage", 99, NOON - SECOND),
+            _metric("bot", "cpu_usage", 50, NOON),
+            _metric("bot", "memory_bytes", 1024, NOON),
+            _metric("bot", "restarts_total", 3, NOON),
+            _metric(HOST, "disk_usage", 25, NOON),
+        ]
+    )
+    shown = _scrape(url)
+    assert shown["roas_service_cpu_ratio{environment=prod,service=bot}"] == 0.5
+    assert shown["roas_service_memory_bytes{environment=prod,service=bot}"] == 1024
+    assert shown["roas_service_restarts_total{environment=prod,service=bot}"] == 3
+    assert shown["roas_host_disk_ratio{environment=prod}"] == 0.25
+
+
+def test_every_metric_that_collection_makes_is_shown(stores: Stores, url: str) -> None:
+    sample = ServiceSample(
+        service="bot",
+        container_id="c",
+        sampled_at=NOON,
+        cpu_total_ns=2,
+        memory_bytes=1,
+        memory_limit_bytes=2,
+    )
+    seen = Sighting(
+        container_id="c",
+        name="bot",
+        service="bot",
+        project="p",
+        number=1,
+        image="i",
+        image_id="i",
+        state="running",
+        seen_at=NOON,
+    )
+    before = [_metric(name, "cpu_seconds_total", 0, NOON - SECOND) for name in ("bot", "host")]
+    host = SystemSample(
+        **{name: 1 for name in SystemSample.__dataclass_fields__ if name != "sampled_at"},  # type: ignore[arg-type]
+        sampled_at=NOON,
+    )
+    of_services = service_metrics("prod", [sample], [seen], [PROBE], before)
+    of_host = [*system_metrics("prod", host, before), *store_metric("prod", 4096.0, NOON)]
+    stores.monitoring.add_metrics([*of_services, *of_host])
+    shown = _scrape(url)
+    assert sum(name.startswith("roas_service_") for name in shown) == len(of_services)
+    assert sum(name.startswith("roas_host_") for name in shown) == len(of_host)
+
+
+def test_what_is_usual_is_shown_in_the_unit_of_its_metric(stores: Stores, url: str) -> None:
+    usual = Baseline(
+        service="bot", metric="cpu_usage", value=20, warning=60, critical=90, created_at=NOON, updated_at=NOON
+    )
+    of_host = replace(usual, service=HOST, metric="store_bytes", value=4096, warning=None, critical=None)
+    of_one_gone = replace(usual, service="gone")
+    stores.monitoring.put_baselines("prod", [usual, of_host, of_one_gone])
+    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 50, NOON), _metric(HOST, "store_bytes", 5000, NOON)])
+    shown = {name: value for name, value in _scrape(url).items() if "baseline" in name}
+    assert shown == {
+        "roas_service_cpu_baseline_ratio{bound=usual,environment=prod,service=bot}": 0.2,
+        "roas_service_cpu_baseline_ratio{bound=warning,environment=prod,service=bot}": 0.6,
+        "roas_service_cpu_baseline_ratio{bound=critical,environment=prod,service=bot}": 0.9,
+        "roas_host_largest_store_baseline_bytes{bound=usual,environment=prod}": 4096,
+    }
+
+
+def test_scores_are_shown_with_their_parts_bounds_and_coverage(stores: Stores, url: str) -> None:
+    parts = {"uptime": 99.0, "dependencies": None, "coverage": 0.75, "low": 80.0, "high": 100.0}
+    score = RecordedScore(environment="prod", service="bot", score=93, grade="A", scored_at=NOON, parts=parts)
+    stores.monitoring.record_health(REPORT)
+    stores.monitoring.record_score(score)
+    shown = {name: value for name, value in _scrape(url).items() if "_score_" in name}
+    assert shown == {
+        "roas_service_score_points{environment=prod,service=bot}": 93,
+        "roas_service_score_part_points{environment=prod,part=uptime,service=bot}": 99,
+        "roas_service_score_bound_points{bound=low,environment=prod,service=bot}": 80,
+        "roas_service_score_bound_points{bound=high,environment=prod,service=bot}": 100,
+        "roas_service_score_coverage_ratio{environment=prod,service=bot}": 0.75,
+    }
+
+
+def test_predictions_are_shown_while_they_stand_and_counted_by_what_became_of_them(stores: Stores, url: str) -> None:
+    stores.monitoring.put_round("prod", NOON, states={}, predictions=[PREDICTION])
+    shown = _scrape(url)
+    when = "roas_prediction_timestamp_seconds{bound=%s,environment=prod,metric=disk_usage,service=host}"
+    assert shown[when % "expected"] == PREDICTION.expected.timestamp()
+    assert shown[when % "latest"] == PREDICTION.latest.timestamp()
+    assert shown["roas_predictions_open{environment=prod}"] == 1
+    assert shown["roas_predictions_scored_total{environment=prod,outcome=hit}"] == 0
+    came_true = replace(PREDICTION, outcome=PredictionOutcome.HIT, scored_at=NOON)
+    stores.monitoring.put_round("prod", NOON, states={}, predictions=[came_true])
+    shown = _scrape(url)
+    assert when % "expected" not in shown
+    assert shown["roas_predictions_open{environment=prod}"] == 0
+    assert shown["roas_predictions_scored_total{environment=prod,outcome=hit}"] == 1
+
+
+def test_an_alert_that_another_one_explains_is_not_counted_with_the_causes(stores: Stores, url: str) -> None:
+    stores.monitoring.open_alert(ALERT)
+    stores.monitoring.open_alert(replace(ALERT, alert_id="a2", service="web", explained_by="a1"))
+    shown = _scrape(url)
+    assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 1
+    assert shown["roas_alerts_explained{environment=prod}"] == 1
+    assert shown["roas_service_alerts_open{environment=prod,service=web,severity=warning}"] == 1
+    stores.monitoring.acknowledge_alert("a1", NOON, "mine")
+    shown = _scrape(url)
+    assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 0
+    assert shown["roas_alerts_open{environment=prod,severity=warning,state=acknowledged}"] == 1
+
+
+def test_how_long_errors_alerts_and_recoveries_took_is_told(stores: Stores, url: str) -> None:
+    stores.errors.record(ERROR)
+    number = stores.errors.begin_execution(EXECUTION)
+    done = replace(EXECUTION, ended_at=NOON + 1.5 * SECOND, success=True, final_status="freed")
+    stores.errors.finish_execution(number, done)
+    stores.errors.resolve("e1", NOON + 90 * SECOND, "freed")
+    stores.monitoring.open_alert(ALERT)
+    stores.monitoring.resolve_alert("a1", NOON + 40 * SECOND)
+    shown = _scrape(url)
+    assert shown["roas_recovery_duration_seconds_sum{environment=prod,success=true}"] == 1.5
+    assert shown["roas_recovery_duration_seconds_bucket{environment=prod,le=1.0,success=true}"] == 0
+    assert shown["roas_recovery_duration_seconds_bucket{environment=prod,le=2.5,success=true}"] == 1
+    assert shown["roas_error_duration_seconds_sum{environment=prod}"] == 90
+    assert shown["roas_alert_duration_seconds_sum{environment=prod,severity=warning}"] == 40
+
+
+def test_an_environment_that_was_stopped_on_request_is_not_wanted(stores: Stores, url: str) -> None:
+    wanted = "roas_environment_wanted{environment=prod}"
+    stores.deployments.begin(START)
+    assert _scrape(url)[wanted] == 1
+    stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON, None)
+    assert _scrape(url)[wanted] == 1
+    later = replace(START, deployment_id="prod-2", operation_type=OperationType.STOP, started_at=NOON + SECOND)
+    stores.deployments.begin(later)
+    stores.deployments.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND, None)
+    looked_at = replace(later, deployment_id="prod-3", operation_type=OperationType.HEALTH_CHECK)
+    stores.deployments.begin(looked_at)
+    stores.deployments.finish("prod-3", OperationStatus.SUCCESS, NOON + SECOND, None)
+    assert _scrape(url)[wanted] == 0
+
+
+def test_figures_of_an_environment_that_is_collected_seldom_are_shown_for_longer(
+    stores: Stores, settings: Settings, url: str
+) -> None:
+    settings.environments_dir.mkdir()
+    text = "name: prod\nproject: prod\ncompose_files: [compose.yaml]\ncollect_every_seconds: 1800\n"
+    (settings.environments_dir / "prod.yaml").write_text(text)
+    an_hour_ago = NOON - timedelta(hours=1)
+    stores.monitoring.record_health(replace(REPORT, checked_at=an_hour_ago))
+    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 50, an_hour_ago)])
+    shown = _scrape(url)
+    assert shown["roas_collection_interval_seconds{environment=prod}"] == 1800
+    assert shown["roas_environment_health{environment=prod,health=degraded}"] == 1
+    assert shown["roas_service_cpu_ratio{environment=prod,service=bot}"] == 0.5
+
+
+def test_what_waits_in_the_spool_and_what_was_refused_is_told(stores: Stores, settings: Settings, url: str) -> None:
+    backlog = "roas_store_spool_bytes{store=monitoring}"
+    assert _scrape(url)[backlog] == 0
+    stores.writer.put_metrics([_metric("bot", "cpu_usage", 50, NOON)])
+    assert _scrape(url)[backlog] > 0
+    stores.writer.flush()
+    shown = _scrape(url)
+    assert shown[backlog] == 0
+    assert shown["roas_store_dead_letters{store=monitoring}"] == 0
+
+
+def test_a_writer_is_neither_kept_waiting_by_a_scrape_nor_keeps_one_waiting(stores: Stores, url: str) -> None:
+    with stores.databases["monitoring"].write() as connection:
+        connection.exec_driver_sql("DELETE FROM alerts")
+        assert _scrape(url)["roas_store_readable{store=monitoring}"] == 1
+    with stores.databases["monitoring"].read() as reading:
+        reading.exec_driver_sql("SELECT * FROM alerts").all()
+        stores.monitoring.open_alert(ALERT)
+    assert _scrape(url)["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 1
+
+
+def test_an_operation_is_counted_once_when_it_ends(stores: Stores, url: str) -> None:
+    stores.deployments.begin(START)
+    shown = _scrape(url)
+    assert shown["roas_operations_running{environment=prod,operation_type=start}"] == 1
+    assert shown["roas_operations_total{environment=prod,operation_type=start,status=success}"] == 0
+    stores.deployments.begin(replace(START, deployment_id="prod-2"))
+    stores.deployments.finish("prod-2", OperationStatus.SUCCESS, NOON + 200 * SECOND, None)
+    stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON + 7 * SECOND, None)
+    for _ in range(2):
+        shown = _scrape(url)
+        labels = "environment=prod,operation_type=start,status=success"
+        assert shown["roas_operations_running{environment=prod,operation_type=start}"] == 0
+        assert shown[f"roas_operations_total{{{labels}}}"] == 2
+        assert (
+            shown["roas_operation_duration_seconds_bucket{environment=prod,le=5.0,operation_type=start,status=success}"]
+            == 0
+        )
+        assert (
+            shown[
+                "roas_operation_duration_seconds_bucket{environment=prod,le=10.0,operation_type=start,status=success}"
+            ]
+            == 1
+        )
+        assert (
+            shown[
+                "roas_operation_duration_seconds_bucket{environment=prod,le=+Inf,operation_type=start,status=success}"
+            ]
+            == 2
+        )
+        assert shown[f"roas_operation_duration_seconds_count{{{labels}}}"] == 2
+        assert shown[f"roas_operation_duration_seconds_sum{{{labels}}}"] == 207
+
+
+def test_counters_do_not_fall_when_old_operations_are_archived(stores: Stores, url: str) -> None:
+    for number in range(3):
+        stores.deployments.begin(replace(START, deployment_id=f"prod-{number}"))
+        stores.deployments.finish(f"prod-{number}", OperationStatus.FAILED, NOON + SECOND, None)
+    counter = "roas_operations_total{environment=prod,operation_type=start,status=failed}"
+    assert _scrape(url)[counter] == 3
+    with stores.databases["deployment_logs"].write() as connection:
+        connection.exec_driver_sql(f"DELETE FROM {DeploymentOperation.__tablename__}")
+    assert _scrape(url)[counter] == 3
+    stores.deployments.begin(replace(START, deployment_id="prod-9"))
+    stores.deployments.finish("prod-9", OperationStatus.FAILED, NOON + SECOND, None)
+    assert _scrape(url)[counter] == 4
+
+
+def test_errors_recoveries_tickets_and_alerts_are_shown_until_they_are_settled(stores: Stores, url: str) -> None:
+    stores.errors.record(ERROR)
+    number = stores.errors.begin_execution(EXECUTION)
+    assert _scrape(url)["roas_recoveries_total{environment=prod,strategy=free_port,success=false}"] == 0
+    stores.errors.finish_execution(number, replace(EXECUTION, ended_at=NOON, success=False, final_status="port taken"))
+    stores.errors.open_ticket(
+        Ticket(ticket_id="t1", error_id="e1", environment="prod", title="free it", opened_at=NOON)
+    )
+    stores.errors.pause("prod", None, None, "maintenance", "me", NOON)
+    stores.monitoring.open_alert(ALERT)
+    shown = _scrape(url)
+    assert shown["roas_errors_open{environment=prod,severity=high}"] == 1
+    assert shown["roas_errors_open{environment=prod,severity=low}"] == 0
+    assert shown["roas_error_causes_open{category=port_conflict,environment=prod}"] == 1
+    assert shown["roas_recoveries_total{environment=prod,strategy=free_port,success=false}"] == 1
+    assert shown["roas_tickets_open{environment=prod,state=open}"] == 1
+    assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 1
+    assert shown["roas_alerts_open{environment=prod,severity=critical,state=open}"] == 0
+    assert shown["roas_recovery_pauses{}"] == 1
+    stores.errors.resolve("e1", NOON, "freed")
+    stores.monitoring.resolve_alert("a1", NOON)
+    stores.monitoring.open_alert(replace(ALERT, alert_id="a2", severity=AlertSeverity.INFO))
+    shown = _scrape(url)
+    assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 0
+    assert shown["roas_errors_open{environment=prod,severity=high}"] == 0
+
+
+def test_only_dependencies_that_are_still_declared_are_shown(stores: Stores, url: str) -> None:
+    on_redis = Dependency(service="bot", depends_on="redis", last_check=NOON - SECOND)
+    on_web = Dependency(service="bot", depends_on="web", last_check=NOON - SECOND)
+    stores.monitoring.record_health(REPORT)
+    stores.monitoring.put_dependencies("prod", [on_redis, on_web])
+    stores.monitoring.put_dependencies("prod", [replace(on_redis, last_check=NOON, status=DependencyStatus.FAILED)])
+    shown = {name: value for name, value in _scrape(url).items() if name.startswith("roas_dependency_up")}
+    labels = "dependency_type=required,depends_on=redis,environment=prod,service=bot"
+    assert shown == {f"roas_dependency_up{{{labels}}}": 0}
+
+
+def test_sizes_of_the_stores_and_heartbeats_are_shown(stores: Stores, settings: Settings, url: str) -> None:
+    stores.monitoring.beat("collection/prod", NOON)
+    shown = _scrape(url)
+    size = settings.monitoring_path.stat().st_size
+    assert shown["roas_store_size_bytes{file=database,store=monitoring}"] == size
+    assert shown["roas_store_size_bytes{file=wal,store=monitoring}"] > 0
+    assert shown["roas_heartbeat_timestamp_seconds{environment=prod,name=collection}"] == NOON.timestamp()
+    assert shown["roas_store_disk_free_bytes{}"] > 0
+    assert shown["roas_store_readable{store=errors}"] == 1
+    assert "roas_store_oldest_timestamp_seconds{store=monitoring}" not in shown
+    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 99, NOON)])
+    assert _scrape(url)["roas_store_oldest_timestamp_seconds{store=monitoring}"] == NOON.timestamp()
+
+
+def test_waits_of_writers_are_shown(stores: Stores, url: str) -> None:
+    assert _scrape(url)["roas_store_lock_waits_total{}"] == 0
+    stores.waits.add(1.5)
+    shown = _scrape(url)
+    assert shown["roas_store_lock_waits_total{}"] == 1
+    assert shown["roas_store_lock_wait_seconds_total{}"] == 1.5
+
+
+def test_a_store_that_cannot_be_read_is_told_and_the_others_are_shown(
+    stores: Stores, settings: Settings, url: str
+) -> None:
+    assert httpx.get(url.replace("metrics", "healthz")).text == "ok\n"
+    stores.deployments.begin(START)
+    stores.databases["monitoring"].close()
+    settings.monitoring_path.write_bytes(b"no database at all" * 1000)
+    shown = _scrape(url)
+    assert shown["roas_store_readable{store=monitoring}"] == 0
+    assert shown["roas_store_readable{store=deployment_logs}"] == 1
+    assert shown["roas_operations_running{environment=prod,operation_type=start}"] == 1
+    assert not [name for name in shown if name.startswith("roas_heartbeat")]
+
+
+def test_a_row_nobody_can_read_costs_its_own_store_only(
+    stores: Stores, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    stores.deployments.begin(START)
+    stores.monitoring.open_alert(ALERT)
+    with stores.databases["monitoring"].write() as connection:
+        connection.exec_driver_sql("UPDATE alerts SET opened_at = 'yesterday'")
+    shown = _scrape(url)
+    assert shown["roas_store_readable{store=monitoring}"] == 0
+    assert shown["roas_operations_running{environment=prod,operation_type=start}"] == 1
+    assert "store monitoring was left out of a scrape" in caplog.text
+
+
+def test_a_cache_is_shown_only_where_there_is_one(stores: Stores, settings: Settings, url: str) -> None:
+    assert "roas_cache_up{}" not in _scrape(url)
+    lost = RedisCache("redis://127.0.0.1:1/0")
+    with MetricsServer(StoreCollector(stores, settings, lost), "127.0.0.1", 0) as server:
+        assert _scrape(server.url)["roas_cache_up{}"] == 0
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
+def test_promtool_finds_nothing_to_say_about_any_metric(stores: Stores, url: str) -> None:
+    _fill(stores)
+    checked = subprocess.run(
+        ["promtool", "check", "metrics"], input=httpx.get(url).text, capture_output=True, text=True, check=False
+    )
+    assert (checked.returncode, checked.stdout, checked.stderr) == (0, "", "")
+
+
+def test_open_metrics_are_spoken_to_those_who_ask(stores: Stores, url: str) -> None:
+    _fill(stores)
+    answer = httpx.get(url, headers={"Accept": "application/openmetrics-text; version=1.0.0"})
+    assert answer.headers["Content-Type"].startswith("application/openmetrics-text")
+    assert answer.text.endswith("# EOF\n")
+
+
+def test_other_paths_say_what_there_is(url: str) -> None:
+    answer = httpx.get(url.replace("/metrics", "/"))
+    assert answer.status_code == 404
+    assert "/metrics" in answer.text
+    assert httpx.head(url).content == b""
+
+
+def test_a_port_in_use_is_told_with_what_to_try(stores: Stores, settings: Settings) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = other.getsockname()[1]
+        with pytest.raises(RoasError, match=f"127.0.0.1:{port}") as caught:
+            serve_metrics(stores, "127.0.0.1", port, settings)
+    assert "--port" in caught.value.advice
+
+
+def test_an_address_of_another_machine_is_told(stores: Stores, settings: Settings) -> None:
+    with pytest.raises(RoasError) as caught:
+        serve_metrics(stores, "192.0.2.1", 0, settings)
+    assert "ROAS_METRICS_HOST" in caught.value.advice
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_cleanly(settings: Settings, number: signal.Signals) -> None:
+    program = (
+        "import logging, sys\n"
+        "from adapters.prometheus.exporter import serve_metrics\n"
+        "from adapters.stores import Stores\n"
+        "from models.settings import Settings\n"
+        "logging.basicConfig(level=logging.INFO, stream=sys.stdout, format='%(message)s')\n"
+        "settings = Settings()\n"
+        "with Stores.open(settings) as stores:\n"
+        "    serve_metrics(stores, '127.0.0.1', 0, settings)\n"
+        "print('end')\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", program],
+        env={**os.environ, "ROAS_DATA_DIR": str(settings.data_dir)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        line = next(line for line in process.stdout if line.startswith("serving metrics on "))
+        assert "roas_build_info" in httpx.get(line.split()[-1]).text
+        process.send_signal(number)
+        rest, wrong = process.communicate(timeout=30)
+    assert process.returncode == 0, wrong
+    assert rest.splitlines()[-2:] == ["stopped serving metrics", "end"]
+    assert "Traceback" not in wrong
+
+
+def _fill(stores: Stores) -> None:
+    stores.monitoring.record_health(REPORT)
+    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 50, NOON), _metric(HOST, "disk_usage", 25, NOON)])
+    stores.monitoring.put_dependencies("prod", [Dependency(service="bot", depends_on="redis", last_check=NOON)])
+    stores.monitoring.put_round("prod", NOON, states={}, alerts=[ALERT], predictions=[PREDICTION])
+    score = RecordedScore(environment="prod", service="bot", score=93, grade="A", scored_at=NOON, parts={"low": 80.0})
+    stores.monitoring.record_score(score)
+    usual = Baseline(
+        service="bot", metric="cpu_usage", value=20, warning=60, critical=90, created_at=NOON, updated_at=NOON
+    )
+    stores.monitoring.put_baselines("prod", [usual])
+    stores.deployments.begin(START)
+    stores.deployments.begin(replace(START, deployment_id="prod-2"))
+    stores.deployments.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND, None)
+    stores.errors.record(ERROR)
+    stores.errors.begin_execution(replace(EXECUTION, ended_at=NOON, success=True, final_status="done"))
+
+
+def _metric(service: str, name: str, value: float, at: datetime) -> Metric:
+    return Metric(environment="prod", service=service, name=name, value=value, sampled_at=at)
+
+
+def _scrape(url: str) -> dict[str, float]:
+    answer = httpx.get(url)
+    assert answer.status_code == 200
+    found: dict[str, float] = {}
+    for family in text_string_to_metric_families(answer.text):
+        for sample in family.samples:
+            labels = ",".join(f"{name}={value}" for name, value in sorted(sample.labels.items()))
+            name = f"{sample.name}{{{labels}}}"
+            assert name not in found, f"{name} is there twice"
+            found[name] = sample.value
+    return found

@@ -1,0 +1,61 @@
+"""An explanation fits one screen, whatever was recorded."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+
+from cli.rendering.why import show_explanation
+from models.explanation import Explanation, ShownLine
+from models.operations import OperationStatus
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+COMMAND = "docker inspect --format '{{json .State}}' $(docker compose -p app ps --all --quiet bot) " * 2
+
+
+def explanation(many: int) -> Explanation:
+    return Explanation(
+        deployment_id="prod-20260701-120000-abcd",
+        environment="prod",
+        operation="start",
+        status=OperationStatus.FAILED,
+        headline="bot ended [red] with " + "many words " * many,
+        started_at=NOON,
+        service="bot",
+        since=NOON,
+        because=("a fact " * 30,) * many,
+        lines=tuple(ShownLine(service="bot", source="log", text=f"line {n} " * 30, at=NOON) for n in range(many)),
+        consequences=("it followed " * 30,) * many,
+        changed=("it changed " * 30,) * many,
+        tried=("it was tried " * 30,) * many,
+        commands=(COMMAND,) * many,
+    )
+
+
+def shown(capsys: pytest.CaptureFixture[str], value: Explanation) -> list[str]:
+    show_explanation(value)
+    return capsys.readouterr().out.splitlines()
+
+
+def test_much_is_cut_to_about_a_screen_of_100_columns_but_no_command_is(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, explanation(20))
+
+    assert len(lines) <= 30
+    assert all(len(line) <= 100 for line in lines if "docker inspect" not in line)
+    assert sum(line.endswith(COMMAND) for line in lines) == 5
+    assert "and 15 more (--json shows all)" in lines[-1]
+
+
+def test_what_is_empty_takes_no_line(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, explanation(0))
+
+    assert len(lines) == 4
+    assert "bot ended [red] with" in lines[2]
+
+
+def test_the_latest_lines_are_shown_where_not_all_fit(capsys: pytest.CaptureFixture[str]) -> None:
+    lines = shown(capsys, explanation(20))
+
+    assert any("line 19" in line for line in lines)
+    assert not any("line 0 " in line for line in lines)

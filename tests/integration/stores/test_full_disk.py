@@ -1,0 +1,113 @@
+"""A disk without room: a clear error, nothing lost that was accepted, and all goes on once there is room."""
+
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from adapters.stores import Stores
+from adapters.stores.batch import BatchWriter
+from models.failures import StoreFullError
+from models.metrics import Metric
+from models.settings import Settings
+from models.tables.monitoring import ProbeRow
+from tests.integration.stores.test_batch import details, numbers, probe
+from tests.integration.stores.test_transactions import contents, failed_start
+from tests.support.small_disk import fill, small_disk
+
+__all__ = ["small_disk"]
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+
+
+def put_until_refused(writer: BatchWriter, first: int, accepted: list[int]) -> None:
+    for place in range(first, 10_000):
+        writer.put(ProbeRow, probe(place))
+        accepted.append(place)
+
+
+def transact_until_refused(stores: Stores) -> None:
+    for place in range(1, 10_000):
+        stores.execute_cross_db_transaction(failed_start(place))
+
+
+def test_a_store_without_room_says_so_and_goes_on_once_there_is(small_disk: Path) -> None:
+    with Stores.open(Settings(data_dir=small_disk / "data")) as stores:
+        stores.monitoring.beat("before", NOON)
+        ballast = fill(small_disk)
+        many = [
+            Metric(environment="prod", service="s", name="m", value=1.0, sampled_at=NOON + timedelta(seconds=place))
+            for place in range(200_000)
+        ]
+        with pytest.raises(StoreFullError, match="monitoring"):
+            stores.monitoring.add_metrics(many)
+        assert stores.monitoring.heartbeats() == {"before": NOON}
+        ballast.unlink()
+        stores.monitoring.beat("after", NOON)
+        assert stores.monitoring.series("prod", "s", "m", NOON) == []
+
+
+def test_rows_the_batch_writer_accepted_wait_for_room(small_disk: Path) -> None:
+    with Stores.open(Settings(data_dir=small_disk / "data")) as stores, BatchWriter(stores, batch_size=10**9) as writer:
+        writer.put(ProbeRow, probe(0))
+        ballast = fill(small_disk, leave=65536)
+        accepted = [0]
+        with pytest.raises(StoreFullError, match="not accepted"):
+            put_until_refused(writer, 1, accepted)
+        with pytest.raises(StoreFullError):
+            writer.flush()
+        ballast.unlink()
+        writer.flush()
+        assert details(stores) == numbers(len(accepted))
+        writer.put(ProbeRow, probe(len(accepted)))
+        writer.flush()
+        assert details(stores) == numbers(len(accepted) + 1)
+
+
+def test_a_kind_of_row_first_refused_for_want_of_room_is_accepted_once_there_is(small_disk: Path) -> None:
+    without_time = {name: value for name, value in probe(10_000).items() if name != "latency_ms"}
+    with Stores.open(Settings(data_dir=small_disk / "data")) as stores, BatchWriter(stores, batch_size=10**9) as writer:
+        writer.put(ProbeRow, probe(0))
+        ballast = fill(small_disk)
+        accepted = [0]
+        with pytest.raises(StoreFullError):
+            put_until_refused(writer, 1, accepted)
+        with pytest.raises(StoreFullError):
+            writer.put(ProbeRow, without_time)
+        ballast.unlink()
+        writer.put(ProbeRow, without_time)
+        writer.flush()
+        assert details(stores) == [*numbers(len(accepted)), "10000"]
+
+
+def test_a_transaction_over_three_stores_without_room_happens_whole_or_not_at_all(small_disk: Path) -> None:
+    with Stores.open(Settings(data_dir=small_disk / "data")) as stores:
+        stores.execute_cross_db_transaction(failed_start(0))
+        ballast = fill(small_disk, leave=131_072)
+        with pytest.raises(StoreFullError):
+            transact_until_refused(stores)
+        ballast.unlink()
+        stores.execute_cross_db_transaction(failed_start(20_000))
+        assert len(set(contents(stores))) == 1
+
+
+def test_the_command_says_that_the_disk_is_full_and_works_once_there_is_room(small_disk: Path) -> None:
+    def pause() -> subprocess.CompletedProcess[str]:
+        words = [Path(sys.executable).with_name("roas"), "pause", "bot", "--reason", "x"]
+        surroundings = os.environ | {"ROAS_DATA_DIR": str(small_disk / "data")}
+        return subprocess.run(words, capture_output=True, text=True, check=False, env=surroundings)
+
+    with Stores.open(Settings(data_dir=small_disk / "data")) as stores:
+        stores.monitoring.beat("before", NOON)
+    ballast = fill(small_disk)
+    done = pause()
+    assert done.returncode == 1
+    assert "free room on its disk" in done.stderr
+    assert done.stderr.count("\n") == 1
+    ballast.unlink()
+    assert pause().returncode == 0
+    with Stores.open(Settings(data_dir=small_disk / "data")) as stores:
+        assert stores.monitoring.heartbeats() == {"before": NOON}

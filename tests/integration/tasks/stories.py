@@ -1,0 +1,201 @@
+"""Stories over the three stores, with the process that lives them killed before each of its statements.
+
+A start that fails, a recovery of it in vain, the start that answers it, and a recovery that helps are written down
+by the tasks that the flows use.
+For every statement a child process is killed with SIGKILL right before it; then the stores are read at one
+moment, and must tell each part of a story wholly or not at all.
+
+    python -m tests.integration.tasks.stories FOLDER            every statement
+    python -m tests.integration.tasks.stories FOLDER --every 5  what the gate runs
+    python -m tests.integration.tasks.stories FOLDER --naive    one store after another: the control that must tear
+    python -m tests.integration.tasks.stories FOLDER --url URL  in PostgreSQL; what it holds is emptied
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import shutil
+import sys
+from contextlib import nullcontext
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from adapters.stores import Stores, Together
+from core.errors.pattern_library import SHIPPED_PATTERNS
+from models.errors import BusinessImpact, Impact, ImpactType
+from models.health import Health, HealthReport
+from models.operations import Operation, OperationStatus, OperationType
+from models.recovery import RecoveryExecution, TicketState
+from models.settings import Settings
+from tasks.deployment.records import begin_operation, finish_operation
+from tasks.recovery.records import begin_attempt, finish_attempt, open_ticket, record_error
+from tasks.runtime.stores import open_stores
+from tests.integration.stores.values import BUNDLE, ERROR, NOON, TICKET
+from tests.support.killing import live_until
+
+PATTERN = SHIPPED_PATTERNS[0].name
+FAILED = replace(ERROR, error_id="failed", deployment_id="prod-1", verdict=replace(ERROR.verdict, pattern_name=PATTERN))
+SEEN = replace(ERROR, error_id="seen", deployment_id=None, service="redis", source="collection")
+IMPACT = Impact(
+    impact_type=ImpactType.SERVICE_DOWN,
+    affected_services=("web",),
+    estimated_recovery_seconds=60,
+    business_impact=BusinessImpact.HIGH,
+)
+HEALTH = HealthReport(
+    environment="prod", overall=Health.UNHEALTHY, checked_at=NOON, services=(), deployment_id="prod-1"
+)
+ATTEMPT = RecoveryExecution(
+    error_id="seen",
+    strategy=ERROR.verdict.strategy,
+    started_at=NOON,
+    attempt_id="seen#1",
+    environment="prod",
+    service="redis",
+)
+IN_VAIN = replace(ATTEMPT, error_id="failed", attempt_id="failed#1", service="web")
+
+
+def start(name: str) -> Operation:
+    return Operation(
+        deployment_id=name,
+        operation_type=OperationType.START,
+        environment="prod",
+        status=OperationStatus.RUNNING,
+        started_at=NOON,
+    )
+
+
+async def live() -> None:
+    """The stories, as flows write them down."""
+    await begin_operation.fn(start("prod-1"))
+    await record_error.fn(FAILED, impact=IMPACT, bundles=["ev1"], health=HEALTH)
+    await begin_attempt.fn(IN_VAIN)
+    in_vain = replace(IN_VAIN, ended_at=NOON, success=False, final_status="web did not answer")
+    await finish_attempt.fn(in_vain, was="exited", ticket=replace(TICKET, error_id="failed"))
+    await finish_operation.fn("prod-1", OperationStatus.FAILED, NOON, {"reason": "web did not start"})
+    await begin_operation.fn(start("prod-2"))
+    await finish_operation.fn("prod-2", OperationStatus.SUCCESS, NOON + timedelta(minutes=1), {}, settles="prod")
+    await record_error.fn(SEEN, impact=IMPACT)
+    await open_ticket.fn(replace(TICKET, ticket_id="t2", error_id="seen"))
+    await begin_attempt.fn(ATTEMPT)
+    ended = NOON + timedelta(minutes=2)
+    await finish_attempt.fn(replace(ATTEMPT, ended_at=ended, success=True, final_status="well"), was="exited")
+
+
+def halves(stores: Together) -> list[str]:
+    """Every story that is told in part."""
+    operations = {one.deployment_id: one for one in stores.deployments.history()}
+    errors = {one.error_id: one for one in stores.errors.list()}
+    closed = {one.error_id: one.state is TicketState.RESOLVED for one in stores.errors.tickets()}
+    matched = {one.name: one.match_count for one in stores.errors.patterns()}
+    told = "failed" in errors
+    failure = {
+        "the error": told,
+        "its id in the operation": operations.get("prod-1", start("")).details.get("error_id") == "failed",
+        "its impact": bool(stores.errors.impacts("failed")),
+        "its evidence": bool(stores.errors.evidence(error_id="failed")),
+        "its pattern's count": matched[PATTERN] == 1,
+        "its health": bool(stores.monitoring.health_history(deployment_id="prod-1")),
+    }
+    in_vain = {
+        "the attempt's failure": any(one.success is False for one in stores.errors.executions("failed")),
+        "its ticket": "failed" in closed,
+    }
+    answer = {
+        "the start's success": "prod-2" in operations and operations["prod-2"].status is OperationStatus.SUCCESS,
+        "the earlier error's end": told and errors["failed"].resolved_at is not None,
+        "the ticket's end": closed.get("failed", False),
+    }
+    recovery = {
+        "the attempt's success": any(one.success for one in stores.errors.executions("seen")),
+        "the error's end": "seen" in errors and errors["seen"].resolved_at is not None,
+        "the ticket's end": closed.get("seen", False),
+        "the service's change of state": any(
+            change.details.get("attempt") == "seen#1"
+            for name in operations
+            for change in stores.deployments.changes(name)
+        ),
+    }
+    found = [
+        f"{story} without {part}"
+        for story, parts in (
+            ("a failure", failure),
+            ("a failed recovery", in_vain),
+            ("an answer", answer),
+            ("a recovery", recovery),
+        )
+        if any(parts.values())
+        for part, is_there in parts.items()
+        if not is_there
+    ]
+    if "prod-1" in operations and operations["prod-1"].status is OperationStatus.FAILED and not told:
+        found.append("a failed operation without an error")
+    return found
+
+
+def prepare() -> None:
+    stores = open_stores()
+    stores.errors.sync_patterns(SHIPPED_PATTERNS)
+    stores.errors.keep_evidence(BUNDLE)
+    stores.close()
+
+
+def new_place(folder: Path, url: str | None, place: int) -> None:
+    """Empty stores, made once and copied."""
+    if url is not None:
+        for database in open_stores().databases.values():
+            with database.write() as connection:
+                for table in reversed(sa.inspect(connection).get_table_names(schema=database.name)):
+                    if table not in ("alembic_version", "cross_store_version"):
+                        connection.exec_driver_sql(f'TRUNCATE "{table}" CASCADE')
+        prepare()
+        return
+    if not (folder / "empty").exists():
+        os.environ["ROAS_DATA_DIR"] = str(folder / "empty")
+        prepare()
+    shutil.copytree(folder / "empty", folder / f"{place}")
+    os.environ["ROAS_DATA_DIR"] = str(folder / f"{place}")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--every", type=int, default=1)
+    parser.add_argument("--naive", action="store_true")
+    parser.add_argument("--url")
+    given = parser.parse_args()
+    os.environ["ROAS_DATA_DIR"] = str(given.folder / "data")
+    if given.url:
+        os.environ["ROAS_STORES_URL"] = given.url
+    if given.naive:
+        Stores.together = lambda self: nullcontext(self)  # type: ignore[method-assign, assignment, return-value]
+    statement, told, began = 0, 0, datetime.now(UTC)
+    seen: set[str] = set()
+    while True:
+        new_place(given.folder, given.url, statement)
+        ended = live_until(statement, lambda: asyncio.run(live()))
+        with Stores.open(Settings()) as stores, stores.at_one_moment() as moment:
+            torn = halves(moment)
+            told += bool(torn)
+            seen |= {f"{one} (before statement {statement})" for one in torn}
+            complete = len(moment.errors.list()) == 2 and moment.errors.open_errors() == []
+        if not given.url:
+            shutil.rmtree(given.folder / f"{statement}")
+        if ended:
+            break
+        statement += given.every
+    took = (datetime.now(UTC) - began).total_seconds()
+    print(f"{statement // given.every} kills, {told} told in part, {took:.0f} s")
+    for one in sorted(seen)[:10]:
+        print(f"  {one}")
+    return 0 if complete and not told else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""One operation at a time: who may hold an environment, who loses it, and what is said to the others."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import subprocess
+import sys
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from adapters.host.processes import this_process
+from models.failures import EnvironmentBusyError, LeaseLostError
+from models.operations import Runner
+from tasks.deployment import lease
+from tasks.deployment.lease import LEASE, held_by, hold_environment
+from tasks.runtime.stores import open_stores
+
+ME = this_process("run-1")
+ELSEWHERE = Runner(host="beta", kernel="another", pid=9, process_started=1)
+LONG = timedelta(seconds=30)
+
+
+@pytest.fixture(autouse=True)
+def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path))
+    monkeypatch.setattr(lease, "HEARTBEAT", timedelta(milliseconds=20))
+    monkeypatch.setattr(lease, "_ASK_AGAIN", timedelta(milliseconds=20))
+
+
+@pytest.fixture(scope="module")
+def dead() -> Runner:
+    """A process of this machine that has ended."""
+    say = "from adapters.host.processes import this_process as t; print(t().pid, t().process_started)"
+    said = subprocess.run([sys.executable, "-c", say], capture_output=True, text=True, check=True).stdout
+    pid, started = map(int, said.split())
+    return replace(ME, pid=pid, process_started=started)
+
+
+def take(owner: str, runner: Runner, **more):
+    now = datetime.now(UTC)
+    return open_stores().deployments.acquire_lease("prod", owner, "start by Ada", now, LEASE, runner=runner, **more)
+
+
+async def test_who_is_refused_is_told_who_holds_it_why_and_since_when() -> None:
+    held = take("prod-1", ELSEWHERE)
+
+    with pytest.raises(EnvironmentBusyError) as refused:
+        async with hold_environment("prod", owner="prod-2", reason="stop", runner=ME):
+            pytest.fail("two hold it")
+
+    since = f"{held.acquired_at:%H:%M:%S} UTC"
+    assert f"held by prod-1 (start by Ada, pid 9 on beta) since {since}" in refused.value.what
+    assert held_by("prod") == f"prod-1 (start by Ada, pid 9 on beta) since {since}"
+
+
+async def test_an_environment_is_let_go_when_the_body_ends_or_fails() -> None:
+    async with hold_environment("prod", owner="prod-1", reason="start", runner=ME):
+        assert held_by("prod") is not None
+    assert held_by("prod") is None
+
+    with pytest.raises(ZeroDivisionError):
+        async with hold_environment("prod", owner="prod-1", reason="start", runner=ME):
+            raise ZeroDivisionError
+    assert held_by("prod") is None
+
+
+async def test_a_holder_that_is_dead_on_this_machine_loses_it_at_once(dead: Runner) -> None:
+    take("prod-1", dead)
+    assert held_by("prod") is None
+
+    async with hold_environment("prod", owner="prod-2", reason="start", runner=ME):
+        said = held_by("prod")
+
+    assert said is not None
+    assert said.startswith("prod-2 ")
+
+
+async def test_two_runners_of_one_operation_do_not_both_hold_it() -> None:
+    take("prod-1", replace(ME, flow_run_id="run-2"))
+
+    with pytest.raises(EnvironmentBusyError, match="prod-1"):
+        async with hold_environment("prod", owner="prod-1", reason="start", runner=ME):
+            pytest.fail("two hold it")
+
+
+class Said(logging.Handler):
+    """Keeps what was logged, and tells when somebody waits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+        self.waits = asyncio.Event()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
+        if "waiting until" in self.lines[-1]:
+            self.waits.set()
+
+
+async def test_who_waits_follows_when_the_holder_lets_go_and_says_once_for_whom(caplog, monkeypatch) -> None:
+    said = Said()
+    caplog.set_level(logging.INFO, "roas")
+    monkeypatch.setattr(lease.log, "handlers", [said])
+    order, held = [], asyncio.Event()
+
+    async def first() -> None:
+        async with hold_environment("prod", owner="prod-1", reason="start", runner=ME):
+            held.set()
+            await said.waits.wait()
+            order.append("first ends")
+
+    async def second() -> None:
+        await held.wait()
+        async with hold_environment("prod", owner="prod-2", reason="stop", runner=ME, wait=LONG):
+            order.append("second begins")
+
+    await asyncio.gather(first(), second())
+
+    assert order == ["first ends", "second begins"]
+    assert sum("waiting until" in line and "prod-1" in line for line in said.lines) == 1
+
+
+async def test_who_waited_long_enough_is_refused() -> None:
+    take("prod-1", ELSEWHERE)
+
+    with pytest.raises(EnvironmentBusyError):
+        async with hold_environment("prod", owner="prod-2", reason="stop", runner=ME, wait=timedelta(milliseconds=50)):
+            pytest.fail("two hold it")
+
+
+async def test_a_holder_whose_lease_was_taken_is_stopped_with_the_name_of_who_has_it() -> None:
+    stopped = False
+
+    async def act() -> None:
+        nonlocal stopped
+        async with hold_environment("prod", owner="prod-1", reason="start", runner=ME) as hold:
+            mine = open_stores().deployments.lease("prod", datetime.now(UTC))
+            assert take("prod-2", ELSEWHERE, instead_of=mine).acquired
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                stopped = hold.lost is not None
+                raise
+
+    with pytest.raises(LeaseLostError, match="prod-1 lost environment prod to prod-2"):
+        await act()
+
+    assert stopped
+    said = held_by("prod")
+    assert said is not None
+    assert said.startswith("prod-2 ")
+    # The task itself goes on: nothing of the cancellation is left over.
+    await asyncio.sleep(0)
+
+
+async def test_a_body_that_is_cancelled_from_outside_is_not_told_of_a_lost_lease() -> None:
+    held = asyncio.Event()
+
+    async def body() -> None:
+        async with hold_environment("prod", owner="prod-1", reason="start", runner=ME):
+            held.set()
+            await asyncio.Event().wait()
+
+    task = asyncio.create_task(body())
+    await held.wait()
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert held_by("prod") is None

@@ -1,0 +1,75 @@
+"""One Prefect server of the tests' own, for all that runs flows: as `roas` runs it, password and all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+PATIENCE_SECONDS = 240
+
+
+@contextmanager
+def own_server(home: Path, *, with_ui: bool = False) -> Iterator[str]:
+    """A server that the flows of this process are recorded by; its API's address."""
+    # Prefect takes seconds to import, which tests without flows need not wait for.
+    from prefect.logging.handlers import APILogWorker
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    from adapters.server.credentials import server_credentials
+    from flows.runtime.embedded import api_server, client_environment, listening_socket, wait_for_api
+
+    credentials = server_credentials(home)
+    with listening_socket(0) as listening, api_server(credentials, listening, with_ui=with_ui) as server:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in client_environment(credentials, server.url).items():
+                patch.setenv(name, value)
+            wait_for_api(server=server.process)
+        with temporary_settings(
+            {PREFECT_API_URL: server.url, PREFECT_API_AUTH_STRING: credentials.auth_string},
+        ):
+            yield server.url
+            APILogWorker.drain_all(timeout=5)
+
+
+@contextmanager
+def temporary_server() -> Iterator[None]:
+    """A server for a program, with its files in a folder that ends with it."""
+    with tempfile.TemporaryDirectory(prefix="roas-prefect-") as folder, own_server(Path(folder) / "home"):
+        yield
+
+
+def server_variables() -> dict[str, str]:
+    """The environment of a process whose runs are recorded by the same server."""
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
+
+    return os.environ | {
+        "PREFECT_API_URL": str(PREFECT_API_URL.value()),
+        "PREFECT_API_AUTH_STRING": str(PREFECT_API_AUTH_STRING.value()),
+    }
+
+
+def ask(url: str, auth_string: str, path: str, question: dict[str, Any] | None = None) -> Any:
+    """What an API answers one who is signed in: to a question, or about one thing."""
+    user, _, password = auth_string.partition(":")
+    with httpx.Client(base_url=f"{url}/", auth=(user, password), timeout=60) as client:
+        if question is None:
+            answer = client.get(path)
+        else:
+            token = client.get("csrf-token", params={"client": "tests"}).raise_for_status().json()["token"]
+            headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "tests"}
+            answer = client.post(path, json=question, headers=headers)
+        return answer.raise_for_status().json()
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """A server that every flow run of the session is recorded by."""
+    with own_server(tmp_path_factory.mktemp("prefect") / "home"):
+        yield

@@ -1,0 +1,179 @@
+"""Where a service stands while it starts, and who is to blame where it does not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core.deployment.verify import (
+    CRASHES_TOLERATED,
+    Hold,
+    Progress,
+    exit_words,
+    hold,
+    standing,
+    to_blame,
+)
+from models.compose import HealthcheckDeclaration, ServiceDeclaration
+from models.containers import HealthLogEntry, Sighting
+from models.results import ServiceStart
+
+ASKED = datetime(2026, 1, 1, 12, tzinfo=UTC)
+LATER = ASKED + timedelta(seconds=5)
+YESTERDAY = ASKED - timedelta(days=1)
+
+SERVER = ServiceDeclaration(name="redis", image="redis", restart="always", config_hash="h")
+CHECKED = replace(SERVER, healthcheck=HealthcheckDeclaration(test=("CMD", "true")))
+JOB = ServiceDeclaration(name="migrate", image="job", awaited=True, one_shot=True)
+UP = Sighting(
+    container_id="1",
+    name="app-redis-1",
+    service="redis",
+    project="app",
+    number=1,
+    image="redis",
+    image_id="sha256:1",
+    state="running",
+    seen_at=LATER,
+    started_at=LATER,
+)
+
+
+def progress(declaration: ServiceDeclaration, *sightings: Sighting, restarts_before: int = 0) -> Progress:
+    return standing(declaration, sightings, asked_at=ASKED, restarts_before=restarts_before).progress
+
+
+@pytest.mark.parametrize(
+    ("declaration", "seen", "expected"),
+    [
+        (SERVER, UP, Progress.UP),
+        (SERVER, replace(UP, state="created", started_at=None), Progress.WAITING),
+        (SERVER, replace(UP, state="created", started_at=None, error="port is taken"), Progress.LOST),
+        (SERVER, replace(UP, state="exited", exit_code=0), Progress.LOST),
+        (SERVER, replace(UP, state="exited", exit_code=1), Progress.LOST),
+        (SERVER, replace(UP, state="exited", exit_code=1, started_at=YESTERDAY), Progress.WAITING),
+        (SERVER, replace(UP, state="restarting", exit_code=1, restart_count=1), Progress.WAITING),
+        (SERVER, replace(UP, restart_count=CRASHES_TOLERATED + 1), Progress.LOST),
+        (SERVER, replace(UP, state="paused"), Progress.WAITING),
+        (SERVER, replace(UP, state="removing"), Progress.LOST),
+        (CHECKED, UP, Progress.WAITING),
+        (CHECKED, replace(UP, health="starting"), Progress.WAITING),
+        (CHECKED, replace(UP, health="healthy"), Progress.UP),
+        (CHECKED, replace(UP, health="unhealthy"), Progress.LOST),
+        (JOB, UP, Progress.WAITING),
+        (JOB, replace(UP, state="exited", exit_code=0), Progress.COMPLETED),
+        (JOB, replace(UP, state="exited", exit_code=0, started_at=YESTERDAY), Progress.WAITING),
+        (JOB, replace(UP, state="exited", exit_code=2), Progress.LOST),
+        (replace(JOB, awaited=False), UP, Progress.UP),
+    ],
+)
+def test_a_service_stands_where_its_container_says(
+    declaration: ServiceDeclaration, seen: Sighting, expected: Progress
+) -> None:
+    assert progress(declaration, seen) is expected
+
+
+def test_a_service_without_container_is_waited_for() -> None:
+    assert progress(SERVER) is Progress.WAITING
+
+
+def test_the_worst_replica_decides() -> None:
+    assert progress(SERVER, UP, replace(UP, number=2, state="exited", exit_code=1)) is Progress.LOST
+
+
+def test_restarts_of_an_earlier_life_do_not_count() -> None:
+    many = replace(UP, restart_count=50)
+    assert progress(SERVER, many, restarts_before=50) is Progress.UP
+
+
+def test_a_failing_check_is_quoted() -> None:
+    sick = replace(UP, health="unhealthy", health_log=(HealthLogEntry(ended_at="", exit_code=1, output="NOAUTH\n"),))
+    assert "exit code 1, NOAUTH" in standing(CHECKED, [sick], asked_at=ASKED).reason
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
+        (replace(UP, exit_code=137), "killed"),
+        (replace(UP, exit_code=137, oom_killed=True), "too much memory"),
+        (replace(UP, exit_code=127), "not found"),
+        (replace(UP, exit_code=1, error="no such device"), "exit code 1: no such device"),
+    ],
+)
+def test_the_end_of_a_container_is_told_in_words(seen: Sighting, words: str) -> None:
+    assert words in exit_words(seen)
+
+
+def failed(service: str, caused_by: str | None = None) -> ServiceStart:
+    return ServiceStart(
+        service=service,
+        previous_state="",
+        state="failed",
+        reason="",
+        kept=False,
+        waited_seconds=0,
+        took_seconds=0,
+        ok=False,
+        caused_by=caused_by,
+    )
+
+
+REDIS, MIGRATE, BOT = failed("redis"), failed("migrate", "redis"), failed("bot", "migrate")
+
+
+def test_what_was_not_started_for_want_of_another_blames_that_one() -> None:
+    assert to_blame([REDIS, MIGRATE, BOT], {"bot"}) is REDIS
+    assert to_blame([failed("web"), REDIS, MIGRATE], {"web", "migrate"}) == failed("web")
+
+
+def test_a_dependency_that_did_not_fail_is_not_to_blame() -> None:
+    assert to_blame([MIGRATE], {"migrate"}) is MIGRATE
+
+
+def test_nothing_is_to_blame_where_only_services_failed_that_are_not_required() -> None:
+    assert to_blame([REDIS, MIGRATE], {"web"}) is None
+
+
+TEN = timedelta(seconds=10)
+
+
+def held(before: Hold | None, seconds: float, *sightings: Sighting) -> Hold:
+    seen = sightings or (UP,)
+    now = LATER + timedelta(seconds=seconds)
+    return hold(before, now, standing(SERVER, seen, asked_at=ASKED), seen, TEN)
+
+
+def test_a_service_is_proven_once_it_has_held() -> None:
+    first = held(None, 0)
+    assert not first.proven
+    assert not held(first, 9.9).proven
+    assert held(first, 10).proven
+
+
+def test_a_restart_begins_the_hold_anew() -> None:
+    first = held(None, 0)
+    again = held(first, 9, replace(UP, restart_count=1))
+    assert again.since == LATER + timedelta(seconds=9)
+    assert not held(again, 12, replace(UP, restart_count=1)).proven
+
+
+def test_a_container_started_again_by_somebody_begins_the_hold_anew() -> None:
+    first = held(None, 0)
+    again = held(first, 9, replace(UP, started_at=LATER + timedelta(seconds=8)))
+    assert again.since == LATER + timedelta(seconds=9)
+
+
+def test_a_lapse_ends_the_hold() -> None:
+    first = held(None, 0)
+    assert held(first, 5, replace(UP, state="restarting")).since is None
+
+
+def test_a_finished_job_needs_no_hold() -> None:
+    done = replace(UP, state="exited", exit_code=0)
+    assert hold(None, LATER, standing(JOB, [done], asked_at=ASKED), [done], TEN).proven
+
+
+def test_no_stabilisation_time_proves_at_once() -> None:
+    assert hold(None, LATER, standing(SERVER, [UP], asked_at=ASKED), [UP], timedelta()).proven

@@ -1,0 +1,376 @@
+"""What signs add up to, what failed first, which lines show it, and what fits."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core.errors.evidence import (
+    best_line,
+    container_evidence,
+    evidence_of,
+    excerpt,
+    failed_since,
+    first_cause,
+    fit,
+    grade_memory,
+    moment_of,
+    reachable,
+    telling_lines,
+)
+from core.errors.evidence_page import page
+from models.containers import ContainerEvent, Sighting
+from models.evidence import (
+    ContainerEvidence,
+    LogExcerpt,
+    MemoryGrade,
+    MemorySigns,
+    ProbeOutput,
+)
+from tests.integration.stores.values import BUNDLE
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+KILLED = Sighting(
+    container_id="c" * 64,
+    name="app-bot-1",
+    service="bot",
+    project="app",
+    number=1,
+    image="bot:1",
+    image_id="sha256:1",
+    state="exited",
+    seen_at=NOON,
+    exit_code=137,
+    memory_limit_bytes=16 * 1024 * 1024,
+    finished_at=NOON,
+)
+DIED = ContainerEvent(happened_at=NOON, container_id=KILLED.container_id, service="bot", project="app", action="die")
+CRASHED = container_evidence(replace(KILLED, exit_code=3), MemorySigns(), [])
+
+
+def of(service: str, evidence: ContainerEvidence = CRASHED, **change: object) -> ContainerEvidence:
+    return replace(evidence, service=service, name=f"app-{service}-1", **change)
+
+
+def said(service: str, *lines: str) -> LogExcerpt:
+    return LogExcerpt(service=service, container=f"app-{service}-1", lines=lines)
+
+
+def answer(service: str = "bot", *, ok: bool = False, output: str = "refused", at: datetime = NOON) -> ProbeOutput:
+    return ProbeOutput(service=service, source="tcp probe", ok=ok, output=output, first_at=at, last_at=at)
+
+
+@pytest.mark.parametrize(
+    ("sighting", "signs", "events", "words"),
+    [
+        (replace(KILLED, oom_killed=True), MemorySigns(), [], "the engine says so"),
+        (KILLED, MemorySigns(oom_kills=2), [], "the kernel counts 2"),
+        (KILLED, MemorySigns(kernel_lines=("oom-kill",)), [], "the kernel's log names its container"),
+        (KILLED, MemorySigns(), [replace(DIED, action="oom")], "the engine reported it once"),
+    ],
+)
+def test_a_sign_of_kernel_or_engine_proves_a_kill_for_memory(sighting, signs, events, words) -> None:
+    found = grade_memory(sighting, signs, events)
+
+    assert found.grade is MemoryGrade.PROVEN
+    assert found.sentence.startswith("killed for using too much memory (limit 16 MiB)")
+    assert words in found.sentence
+
+
+def test_exit_code_137_alone_is_only_probable() -> None:
+    found = grade_memory(KILLED, MemorySigns(oom_kills=0, kernel_lines=()), [DIED])
+
+    assert found.grade is MemoryGrade.PROBABLE
+    assert found.sentence.startswith("probably")
+
+
+@pytest.mark.parametrize("action", ["stop", "kill"])
+def test_a_stop_that_was_asked_for_is_no_sign_of_memory(action) -> None:
+    asked = grade_memory(KILLED, MemorySigns(), [replace(DIED, action=action), DIED])
+
+    assert asked.grade is MemoryGrade.NONE
+
+
+@pytest.mark.parametrize("events", [None, []])
+def test_without_the_events_of_its_end_exit_code_137_says_nothing_of_memory(events) -> None:
+    assert grade_memory(KILLED, MemorySigns(), events).grade is MemoryGrade.NONE
+
+
+def test_events_of_another_container_do_not_count() -> None:
+    other = replace(DIED, container_id="d" * 64, action="oom")
+
+    assert grade_memory(replace(KILLED, exit_code=1), MemorySigns(), [other]).grade is MemoryGrade.NONE
+
+
+def test_a_child_killed_in_a_container_that_goes_on_is_told_as_such() -> None:
+    found = grade_memory(replace(KILLED, state="running", exit_code=0), MemorySigns(oom_kills=1), [])
+
+    assert found.sentence.startswith("a process in it was killed")
+
+
+@pytest.mark.parametrize(("seconds_ago", "counts"), [(3, True), (60, False)])
+def test_a_kill_for_memory_counts_for_a_container_that_is_back_already_where_it_was_just_now(
+    seconds_ago: int, counts: bool
+) -> None:
+    events = tuple(
+        replace(DIED, action=action, happened_at=BUNDLE.taken_at - timedelta(seconds=seconds_ago))
+        for action in ("oom", "die")
+    )
+    back = container_evidence(replace(KILLED, state="running", service=BUNDLE.service), MemorySigns(), events)
+    found = evidence_of(replace(BUNDLE, containers=(back,), events=events))
+    assert found is not None
+    assert found.oom_killed is counts
+
+
+def test_a_proven_kill_is_in_the_words_of_the_end_and_guesses_are_not() -> None:
+    proven = container_evidence(replace(KILLED, oom_killed=True), MemorySigns())
+
+    assert "killed for using too much memory" in proven.ended
+    assert "or by the kernel" not in proven.ended
+
+
+def test_a_running_container_has_no_end() -> None:
+    running = container_evidence(replace(KILLED, state="running"), MemorySigns())
+
+    assert (running.exit_code, running.ended) == (None, "")
+
+
+def test_the_first_cause_names_how_it_ended_and_what_it_said() -> None:
+    cause, sentence = first_cause("bot", {}, [of("bot")], [said("bot", "starting", "KeyError: 'TOKEN' missing")], [])
+
+    assert cause == "bot"
+    assert sentence == "bot ended with exit code 3; it said \"KeyError: 'TOKEN' missing\""
+
+
+def test_a_failed_dependency_comes_before_its_dependant() -> None:
+    containers = [of("bot"), of("redis", finished_at=NOON + SECOND)]
+
+    cause, sentence = first_cause("bot", {"bot": ("redis",)}, containers, [], [])
+
+    assert cause == "redis"
+    assert sentence.endswith("bot needs it")
+
+
+def test_a_dependency_that_is_well_is_not_blamed() -> None:
+    well = of("redis", state="running", exit_code=None, ended="", health="healthy", finished_at=None)
+
+    assert first_cause("bot", {"bot": ("redis",)}, [of("bot"), well], [], [])[0] == "bot"
+
+
+def test_the_deepest_failed_dependency_is_the_first() -> None:
+    needs = {"bot": ("cache", "db"), "cache": ("db",)}
+    containers = [of("bot"), of("cache", finished_at=NOON - SECOND), of("db", finished_at=NOON + SECOND)]
+
+    assert first_cause("bot", needs, containers, [], [])[0] == "db"
+
+
+def test_of_two_failed_dependencies_the_earlier_one_is_the_first() -> None:
+    containers = [of("bot"), of("a", finished_at=NOON), of("b", finished_at=NOON - SECOND)]
+
+    assert first_cause("bot", {"bot": ("a", "b")}, containers, [], [])[0] == "b"
+
+
+def test_dependencies_that_need_each_other_do_not_go_round_for_ever() -> None:
+    assert reachable("a", {"a": ("b",), "b": ("a", "c"), "c": ("b",)}) == ("b", "c")
+
+
+def test_a_service_that_runs_but_does_not_answer_is_told_by_its_probe() -> None:
+    running = of("bot", state="running", exit_code=None, ended="")
+
+    _, sentence = first_cause("bot", {}, [running], [], [answer(ok=True), answer(output="HTTP 503", at=NOON + SECOND)])
+
+    assert sentence == "bot runs but does not serve: HTTP 503"
+
+
+def test_a_health_check_that_passes_later_does_not_answer_for_a_probe_that_fails() -> None:
+    check = replace(answer(ok=True, output="", at=NOON + SECOND), source="health check of bot-1")
+
+    running = of("bot", state="running", exit_code=None, ended="", health="healthy")
+
+    _, sentence = first_cause("bot", {}, [running], [], [answer(), check])
+
+    assert sentence == "bot runs but does not serve: refused"
+    assert failed_since(replace(BUNDLE, cause_service="bot", containers=(), probes=(answer(), check))) == NOON
+
+
+def test_a_service_that_answers_again_shows_no_failure() -> None:
+    running = of("bot", state="running", exit_code=None, ended="", health="healthy")
+
+    _, sentence = first_cause("bot", {}, [running], [], [answer(), answer(ok=True, at=NOON + SECOND)])
+
+    assert sentence == "bot shows no failure of its own: it was running and healthy"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"state": "restarting", "restart_count": 4}, "keeps crashing, restarted 4 times, last with exit code 3"),
+        ({"state": "created", "ended": "no such file", "exit_code": None}, "could not be started: no such file"),
+        ({"state": "running", "health": "unhealthy"}, "fails its health check"),
+        ({"exit_code": 0, "ended": "exit code 0"}, "ended with exit code 0"),
+    ],
+)
+def test_each_way_to_fail_has_its_words(change, words) -> None:
+    assert first_cause("bot", {}, [of("bot", **change)], [], [])[1] == f"bot {words}"
+
+
+def test_a_service_without_a_container_is_said_to_have_none() -> None:
+    assert first_cause("bot", {}, [], [], [])[1] == "bot has no container"
+
+
+def test_it_began_to_fail_with_the_first_answer_of_the_last_bad_row() -> None:
+    answers = [answer("web", ok=second == 1, at=NOON + second * SECOND) for second in range(4)]
+
+    assert failed_since(replace(BUNDLE, containers=(), probes=tuple(answers))) == NOON + 2 * SECOND
+
+
+def test_a_crash_loop_began_with_its_first_crash_not_with_an_earlier_end() -> None:
+    crashing = replace(BUNDLE.containers[0], state="restarting", restart_count=2, finished_at=NOON)
+    ends = tuple(replace(BUNDLE.events[0], happened_at=NOON - minutes * 60 * SECOND) for minutes in (9, 3, 2, 1))
+
+    assert failed_since(replace(BUNDLE, containers=(crashing,), events=ends)) == NOON - 3 * 60 * SECOND
+
+
+def test_the_line_that_names_a_cause_is_preferred_to_later_ones() -> None:
+    lines = ("2026-07-01T12:00:00.123456789Z bind: address already in use", "2026-07-01T12:00:01Z error: giving up")
+
+    assert best_line("bot", [said("bot", *lines)]) == "bind: address already in use"
+
+
+def test_a_log_that_speaks_of_no_failure_has_no_best_line() -> None:
+    assert best_line("bot", [said("bot", "INFO ready", "INFO bye")]) is None
+
+
+def test_telling_lines_are_those_with_the_cause_and_what_leads_up_to_it() -> None:
+    lines = [f"INFO tick {number}" for number in range(50)]
+    lines[20:23] = [
+        "Traceback (most recent call last):",
+        "  import yaml",
+        "ModuleNotFoundError: No module named 'yaml'",
+    ]
+
+    assert telling_lines(lines, 3) == [20, 21, 22]
+
+
+def test_lines_that_a_crash_loop_repeats_are_shown_once_with_what_led_up_to_the_last() -> None:
+    lines = ["INFO loading", "Traceback", "  File bot.py, line 3", "KeyError: TOKEN"] * 5
+
+    assert telling_lines(lines, 6) == [16, 17, 18, 19]
+
+
+def test_without_a_word_of_failure_the_last_lines_are_shown() -> None:
+    assert telling_lines(["one", "two", "three", ""], 2) == [1, 2]
+
+
+def test_a_log_is_cut_between_lines_and_from_its_beginning() -> None:
+    cut = excerpt("bot", "app-bot-1", "a" * 50 + "\n" + "b" * 50 + "\nc", 100, most_bytes=60)
+
+    assert cut.lines == ("b" * 50, "c")
+    assert cut.cut
+    assert not excerpt("bot", "app-bot-1", "a\nb", 100).cut
+    assert excerpt("bot", "app-bot-1", "a\nb", 2).cut
+
+
+def test_a_bundle_that_is_too_large_loses_the_logs_of_others_first() -> None:
+    own = LogExcerpt(service="web", container="prod-web-1", lines=("x" * 99,) * 10)
+    other = replace(own, service="db", container="prod-db-1")
+
+    smaller = fit(replace(BUNDLE, logs=(own, other), probes=(), events=()), 1500)
+
+    assert [len(log.lines) for log in smaller.logs] == [10, 5]
+    assert [log.cut for log in smaller.logs] == [False, True]
+
+
+def test_a_bundle_keeps_its_size_whatever_it_holds() -> None:
+    log = LogExcerpt(service="web", container="prod-web-1", lines=("x" * 999,) * 60)
+    probes = tuple(answer(output=f"{number} " + "y" * 4000, at=NOON + number * SECOND) for number in range(100))
+
+    smaller = fit(replace(BUNDLE, logs=(log,) * 20, probes=probes), 256 * 1024)
+
+    size = sum(len(line) + 1 for log in smaller.logs for line in log.lines)
+    assert size + sum(len(probe.output) for probe in smaller.probes) <= 256 * 1024
+    assert smaller.probes[0] == probes[0]
+    assert smaller.probes[-1] == probes[-1]
+
+
+def test_classification_gets_the_worst_container_of_the_service_itself() -> None:
+    well = replace(BUNDLE.containers[0], name="prod-web-2", state="running", exit_code=None)
+    other = replace(BUNDLE.containers[0], service="db", exit_code=9)
+
+    found = evidence_of(replace(BUNDLE, containers=(well, *BUNDLE.containers, other)))
+
+    assert found is not None
+    assert (found.exit_code, found.container_state) == (1, "exited")
+    assert found.logs == ("bind: address already in use",)
+    assert found.probe_outputs == ("refused",)
+
+
+def test_what_was_written_before_somebody_killed_a_container_is_no_cause_of_that() -> None:
+    one = BUNDLE.containers[0]
+    died = replace(DIED, container_id=one.container_id, service="web")
+    killed = replace(died, action="kill", attributes={"signal": "9"})
+
+    def logs(*events: ContainerEvent) -> tuple[str, ...]:
+        found = evidence_of(replace(BUNDLE, events=events))
+        assert found is not None
+        return found.logs
+
+    assert logs(killed, died) == ()
+    assert logs(killed, replace(died, happened_at=NOON + timedelta(hours=1))) != ()
+    assert logs(replace(killed, attributes={"signal": "1"}), died) != ()
+
+
+def test_only_what_was_written_since_a_moment_is_weighed_where_one_is_given() -> None:
+    lines = ("2026-07-01T11:59:59.9Z of before", "2026-07-01T12:00:00.1Z bind: address already in use")
+    log = replace(BUNDLE.logs[0], lines=lines)
+    found = evidence_of(replace(BUNDLE, logs=(log,)), since=NOON)
+    assert found is not None
+    assert found.logs == lines[1:]
+
+
+def test_a_bundle_without_containers_weighs_nothing() -> None:
+    assert evidence_of(replace(BUNDLE, containers=())) is None
+
+
+@pytest.mark.parametrize("text", ["2026-11-24T19:57:07.299002238Z", "2026-11-24T20:57:07.299002238+01:00"])
+def test_the_engines_times_are_read_to_the_microsecond_in_utc(text) -> None:
+    assert moment_of(text) == datetime(2026, 11, 24, 19, 57, 7, 299002, tzinfo=UTC)
+
+
+def test_a_page_cannot_be_broken_by_what_a_log_or_a_name_holds() -> None:
+    shown = page([replace(BUNDLE, first_cause="a | b `c`", logs=(said("web", "```", "**x**"),))])
+
+    assert "a \\| b \\`c\\`" in shown
+    assert "````text\n```\n**x**\n````" in shown
+
+
+def test_a_check_that_passed_since_explains_no_failure_of_today() -> None:
+    refused = answer("web")
+    passed = answer("web", ok=True, output="", at=NOON + SECOND)
+    again = answer("web", output="503", at=NOON + 2 * SECOND)
+
+    def weighed(*answers: ProbeOutput) -> tuple[str, ...]:
+        found = evidence_of(replace(BUNDLE, probes=answers))
+        assert found is not None
+        return found.probe_outputs
+
+    assert weighed(refused) == ("refused",)
+    assert weighed(refused, passed) == ()
+    assert weighed(refused, passed, again) == ("503",)
+
+
+def test_a_check_that_met_a_container_which_was_ending_does_not_explain_its_end() -> None:
+    refused = "exit code -1: OCI runtime exec failed: exec failed: unable to start container process: connection reset"
+
+    def weighed(state: str) -> tuple[str, ...]:
+        containers = tuple(replace(one, state=state) for one in BUNDLE.containers)
+        found = evidence_of(replace(BUNDLE, probes=(answer("web", output=refused),), containers=containers))
+        assert found is not None
+        return found.probe_outputs
+
+    assert weighed("running") == (refused,)
+    assert weighed("exited") == ()

@@ -1,0 +1,254 @@
+"""The first cause of an operation's end, not what followed from it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from core.errors.explain import explain
+from models.errors import Category, Strategy
+from models.evidence import MemoryFinding, MemoryGrade, Occasion
+from models.operations import Operation, OperationStatus, OperationType, StateChange
+from models.recovery import RecoveryExecution, TicketState
+from models.validation import Check, CheckSeverity, ValidationResult
+from tests.integration.stores.values import BUNDLE, ERROR, TICKET
+
+NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+FAILED = Operation(
+    deployment_id="prod-1",
+    operation_type=OperationType.START,
+    environment="prod",
+    status=OperationStatus.FAILED,
+    started_at=NOON - 5 * SECOND,
+    ended_at=NOON + 5 * SECOND,
+    details={"reason": "web did not start: it ended with exit code 1", "advice": "look at its log"},
+)
+SUCCEEDED = replace(FAILED, status=OperationStatus.SUCCESS, details={"health": "healthy"})
+
+
+def fell(service: str, at: datetime = NOON, reason: str = "it ended") -> StateChange:
+    return StateChange(
+        deployment_id="prod-1", service=service, previous_state=None, new_state="failed", changed_at=at, reason=reason
+    )
+
+
+def finding(name: str, severity: CheckSeverity = CheckSeverity.CRITICAL) -> Check:
+    return Check(name=name, passed=False, severity=severity, finding=f"{name} is wrong", fix=f"mend {name}")
+
+
+def test_the_evidence_of_the_blamed_service_says_what_failed_first_and_since_when() -> None:
+    found = explain(FAILED, changes=[fell("web")], errors=[ERROR], bundles=[BUNDLE])
+
+    assert found.headline == BUNDLE.first_cause
+    assert (found.service, found.since) == ("web", NOON)
+    assert [(line.source, line.text) for line in found.lines] == [
+        ("health check", "refused"),
+        ("log", "bind: address already in use"),
+    ]
+    assert found.consequences == ()
+
+
+def test_a_failed_dependency_is_the_cause_and_the_blamed_service_what_followed() -> None:
+    container = replace(BUNDLE.containers[0], service="redis", finished_at=NOON - SECOND)
+    log = replace(BUNDLE.logs[0], service="redis", lines=("2026-07-01T11:59:59Z Fatal error loading the DB",))
+    bundle = replace(
+        BUNDLE, cause_service="redis", first_cause="redis ended with exit code 1; web needs it",
+        containers=(container, *BUNDLE.containers), logs=(log, *BUNDLE.logs),
+    )  # fmt: skip
+
+    found = explain(FAILED, changes=[fell("web")], errors=[ERROR], bundles=[bundle])
+
+    assert (found.service, found.since) == ("redis", NOON - SECOND)
+    assert [line.service for line in found.lines] == ["redis"]
+    assert found.lines[0].text == "Fatal error loading the DB"
+    assert found.consequences == (FAILED.details["reason"],)
+
+
+def test_the_first_of_several_that_failed_is_the_cause_and_the_others_followed() -> None:
+    other = replace(BUNDLE, bundle_id="ev2", service="bot", cause_service="bot", first_cause="bot ended")
+
+    found = explain(FAILED, changes=[fell("bot", NOON + SECOND), fell("web")], bundles=[other, BUNDLE])
+
+    assert found.service == "web"
+    assert found.consequences == ("bot: it ended",)
+
+
+def test_evidence_of_what_was_replaced_is_no_cause() -> None:
+    found = explain(FAILED, errors=[ERROR], bundles=[replace(BUNDLE, occasion=Occasion.REPLACEMENT)])
+
+    assert found.headline == FAILED.details["reason"]
+    assert found.lines == ()
+
+
+def test_without_evidence_the_recorded_reason_is_given_and_when_the_service_failed() -> None:
+    found = explain(FAILED, changes=[fell("web")])
+
+    assert (found.headline, found.service, found.since) == (FAILED.details["reason"], "web", NOON)
+
+
+def test_a_start_that_took_too_long_is_explained_by_the_earliest_failure_among_what_was_awaited() -> None:
+    still = replace(BUNDLE.containers[0], state="running", exit_code=None, health="starting", service="bot")
+    waiting = replace(
+        BUNDLE, bundle_id="ev2", service="bot", cause_service="bot", containers=(still,), probes=(),
+        taken_at=NOON - SECOND, first_cause="bot shows no failure of its own: it was running and starting",
+    )  # fmt: skip
+    slow = replace(FAILED, details={"reason": "prod did not start within 60 s, still awaited: bot, web"})
+
+    assert explain(slow, bundles=[waiting, BUNDLE]).headline == BUNDLE.first_cause
+    assert explain(slow, bundles=[waiting]).headline == slow.details["reason"]
+
+
+def test_a_validation_that_stopped_it_gives_its_findings_and_fixes() -> None:
+    validation = ValidationResult(
+        environment="prod",
+        validated_at=NOON,
+        checks=(finding("disk", CheckSeverity.WARNING), finding("ports"), finding("variables")),
+    )
+
+    found = explain(FAILED, validation=validation, bundles=[BUNDLE])
+
+    assert found.headline == "Validation stopped it before anything was touched: ports is wrong"
+    assert found.because == ("check variables: variables is wrong",)
+    assert found.commands == ("mend ports", "mend variables", "roas validate prod", "roas start prod")
+
+
+def test_an_interrupted_operation_says_how_far_it_came_and_how_to_go_on() -> None:
+    details = {"interrupted": "interrupted after redis was proven; the runner is gone", "reason": "interrupted"}
+
+    found = explain(replace(FAILED, details=details), bundles=[BUNDLE])
+
+    assert found.headline == "It was interrupted after redis was proven; the runner is gone"
+    assert found.commands[0] == "roas resume prod-1"
+
+
+def test_what_was_tried_is_the_undoing_and_each_recovery() -> None:
+    tried = RecoveryExecution(
+        error_id="e1", strategy=Strategy.RESTART_SERVICE, started_at=NOON, final_status="web was not well"
+    )
+    operation = replace(FAILED, details=FAILED.details | {"undone": "release r1 runs again and is proven"})
+
+    found = explain(operation, errors=[ERROR], bundles=[BUNDLE], executions=[tried])
+
+    assert found.tried == ("release r1 runs again and is proven", "restart_service: web was not well")
+
+
+def test_an_undoing_that_failed_is_not_hidden() -> None:
+    operation = replace(FAILED, details=FAILED.details | {"rolled_back_to": "r1", "undo_failed": "no such image"})
+
+    assert explain(operation).tried == ("rolled back to release r1", "undoing failed: no such image")
+
+
+def test_the_steps_of_an_open_ticket_are_what_to_type() -> None:
+    ticket = replace(TICKET, steps=("See the log: docker compose -p prod logs --tail 100 web", "b: c", "d: e", "f: g"))
+
+    found = explain(FAILED, errors=[ERROR], tickets=[ticket])
+
+    assert found.commands == (
+        "look at its log",
+        "See the log: docker compose -p prod logs --tail 100 web",
+        "b: c",
+        "roas start prod",
+        "roas resolve t1 --note 'what mended it'",
+    )
+
+
+def test_a_step_that_the_advice_says_already_is_not_said_twice() -> None:
+    operation = replace(FAILED, details={"advice": "look at its log: docker compose -p prod logs web"})
+    ticket = replace(
+        TICKET, steps=("See the log: docker compose -p prod logs --tail 100 web", "Start it: docker start web")
+    )
+
+    assert explain(operation, tickets=[ticket]).commands[1] == "Start it: docker start web"
+
+
+def test_what_would_look_at_containers_that_are_gone_is_not_advised() -> None:
+    details = {"reason": "x", "advice": "look: docker compose -p prod logs web", "undone": "removed web"}
+    ticket = replace(TICKET, steps=("See: docker compose -p prod ps --all web", "Correct what the message names."))
+
+    found = explain(replace(FAILED, details=details), errors=[ERROR], tickets=[ticket], bundles=[BUNDLE])
+
+    assert found.commands[:2] == (
+        "See all that was kept of it: roas why prod-1 --evidence",
+        "Correct what the message names.",
+    )
+
+
+def test_a_resolved_ticket_asks_for_nothing() -> None:
+    found = explain(FAILED, tickets=[replace(TICKET, state=TicketState.RESOLVED)])
+
+    assert found.commands == ("look at its log", "roas start prod")
+
+
+def test_facts_beyond_the_headline_are_named() -> None:
+    killed = replace(
+        BUNDLE.containers[0],
+        memory=MemoryFinding(grade=MemoryGrade.PROBABLE, sentence="probably killed"),
+        restart_count=3,
+    )
+
+    found = explain(FAILED, errors=[ERROR], bundles=[replace(BUNDLE, containers=(killed,))])
+
+    assert "prod-web-1: probably killed" in found.because
+    assert "prod-web-1 was restarted 3 times by the engine" in found.because
+    assert found.because[-1].startswith("judged port_conflict")
+
+
+def test_a_judgement_that_says_only_that_it_ended_is_left_out() -> None:
+    error = replace(ERROR, verdict=replace(ERROR.verdict, category=Category.CONTAINER_EXITED))
+
+    assert explain(FAILED, errors=[error], bundles=[BUNDLE]).because == ()
+
+
+def test_what_changed_is_given_as_it_is() -> None:
+    assert explain(FAILED, release_changes=("web: another image",)).changed == ("web: another image",)
+
+
+def test_a_success_says_so_and_where_its_time_went() -> None:
+    found = explain(replace(SUCCEEDED, details={"health": "healthy", "critical_path": [["db", 6.25], ["bot", 2]]}))
+
+    assert found.headline == "Nothing failed: it succeeded after 10.0 s, and the whole was healthy."
+    assert found.slow == ("the whole waited for db 6.2 s, then bot 2.0 s",)
+
+
+def test_without_a_critical_path_the_slowest_service_is_named() -> None:
+    changes = [
+        replace(fell(name), new_state="healthy", details={"took_seconds": took}) for name, took in (("a", 1), ("b", 3))
+    ]
+
+    assert explain(SUCCEEDED, changes=changes).slow == ("b took longest: 3.0 s",)
+
+
+def test_a_success_names_what_failed_without_being_required() -> None:
+    assert explain(SUCCEEDED, changes=[fell("extra")]).consequences == ("extra failed, and is not required: it ended",)
+
+
+@pytest.mark.parametrize("status", [OperationStatus.RUNNING, OperationStatus.PENDING])
+def test_what_has_not_ended_is_not_explained_away(status) -> None:
+    assert "has not ended" in explain(replace(FAILED, status=status, ended_at=None)).headline
+
+
+def test_what_validation_had_warned_of_stands_beside_the_cause() -> None:
+    warning = CheckSeverity.WARNING
+    checks = (
+        replace(finding("mounted_configuration", warning), subject="web"),
+        replace(finding("image", warning), subject="redis"),
+        finding("interpolation", warning),
+    )
+    validation = ValidationResult(environment="prod", validated_at=NOON, checks=checks)
+
+    found = explain(FAILED, validation=validation, changes=[fell("web")], bundles=[BUNDLE])
+
+    warned = [fact for fact in found.because if fact.startswith("validation had warned: ")]
+    assert [fact.partition(": ")[2] for fact in warned] == ["mounted_configuration is wrong", "interpolation is wrong"]
+
+
+def test_what_ended_with_the_engine_is_told_with_it() -> None:
+    operation = replace(FAILED, details={"reason": "web: it ended with exit code 143; the engine went away meanwhile"})
+
+    found = explain(operation, changes=[fell("web")], bundles=[BUNDLE])
+
+    assert found.headline == f"The engine went away during it: {BUNDLE.first_cause}"

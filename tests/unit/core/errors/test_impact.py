@@ -1,0 +1,81 @@
+"""Impact: who is hit, how badly, and for how long."""
+
+from __future__ import annotations
+
+import pytest
+
+from core.errors.impact import analyse_impact, by_experience
+from models.errors import BusinessImpact, Category, ImpactType, Severity, Strategy, Verdict
+from models.metrics import Dependency, DependencyType, HealthImpact
+
+
+def verdict(category: Category, severity: Severity = Severity.HIGH) -> Verdict:
+    return Verdict(category=category, severity=severity, strategy=Strategy.INVESTIGATE, confidence=0.9, reason="seen")
+
+
+NEEDS = (
+    Dependency(service="bot", depends_on="redis"),
+    Dependency(service="web", depends_on="bot"),
+    Dependency(service="dashboard", depends_on="bot", dependency_type=DependencyType.OPTIONAL),
+    Dependency(service="report", depends_on="dashboard"),
+    Dependency(service="worker", depends_on="queue"),
+)
+
+
+def test_the_harm_goes_through_required_dependencies_only() -> None:
+    impact = analyse_impact(verdict(Category.OOM_KILLED), "redis", NEEDS)
+
+    # The dashboard degrades without the bot, so what needs the dashboard still has it.
+    assert impact.affected_services == ("redis", "bot", "dashboard", "web")
+
+
+def test_a_circle_of_dependencies_ends() -> None:
+    circle = (Dependency(service="a", depends_on="b"), Dependency(service="b", depends_on="a"))
+
+    assert analyse_impact(verdict(Category.OOM_KILLED), "a", circle).affected_services == ("a", "b")
+
+
+def test_an_engine_that_is_down_hits_everything() -> None:
+    impact = analyse_impact(verdict(Category.DOCKER_DAEMON_UNREACHABLE, Severity.CRITICAL), "web", NEEDS)
+
+    assert set(impact.affected_services) == {"bot", "redis", "web", "dashboard", "report", "worker", "queue"}
+    assert impact.business_impact is BusinessImpact.CRITICAL
+
+
+def test_own_history_is_believed_before_what_is_usual() -> None:
+    usual = analyse_impact(verdict(Category.CONTAINER_EXITED), "web", NEEDS)
+    own = by_experience(analyse_impact(verdict(Category.CONTAINER_EXITED), "web", NEEDS), (4, 9, 300))
+
+    assert usual.estimated_recovery_seconds == 180
+    assert own.estimated_recovery_seconds == 9
+
+
+def test_damaged_data_is_critical() -> None:
+    impact = analyse_impact(verdict(Category.DATABASE_CORRUPT, Severity.CRITICAL), "redis", NEEDS)
+
+    assert impact.impact_type is ImpactType.DATA_LOSS
+    assert impact.business_impact is BusinessImpact.CRITICAL
+
+
+def test_an_optional_dependency_matters_less_than_a_required_one() -> None:
+    optional = (
+        Dependency(
+            service="bot",
+            depends_on="cache",
+            dependency_type=DependencyType.OPTIONAL,
+            health_impact=HealthImpact.LOW,
+        ),
+    )
+    slow = verdict(Category.HEALTHCHECK_FAILED, Severity.MEDIUM)
+
+    assert analyse_impact(slow, "cache", optional).business_impact is BusinessImpact.MEDIUM
+    assert analyse_impact(slow, "redis", NEEDS).business_impact is BusinessImpact.HIGH
+
+
+@pytest.mark.parametrize("category", list(Category))
+def test_every_category_has_an_impact(category: Category) -> None:
+    assert analyse_impact(verdict(category), "web", NEEDS).estimated_recovery_seconds >= 0
+
+
+def test_what_is_no_error_hits_nobody() -> None:
+    assert analyse_impact(verdict(Category.BENIGN, Severity.LOW), "web", NEEDS).affected_services == ()

@@ -1,0 +1,170 @@
+"""What a collection saw, judged: what is measured, what nobody could see, and what nobody looked at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from core.monitoring.assess import Memory, Seen, judge_seen
+from core.monitoring.measurements import deaths, next_look, uses_the_same
+from models.containers import ContainerEvent, ServiceSample, Sighting, SystemSample
+from models.environments import Environment
+from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
+from models.metrics import HOST, Metric
+from tests.unit.core.deployment.test_plan import application, service
+
+NOON = datetime(2026, 5, 4, 12, tzinfo=UTC)
+MINUTE = timedelta(minutes=1)
+DEV = Environment(name="dev", project="dev", compose_files=(Path("c.yaml"),))
+SYSTEM = SystemSample(
+    sampled_at=NOON, cpu_busy_seconds=1000, load_1m=1, load_5m=1, load_15m=1, cpus=2, memory_total_bytes=100,
+    memory_available_bytes=60, swap_used_bytes=0, disk_total_bytes=100, disk_free_bytes=70, inodes_total=10,
+    inodes_free=5, network_rx_bytes=1, network_tx_bytes=1, open_files_limit=1024,
+)  # fmt: skip
+SIGHTING = Sighting(
+    container_id="c", name="dev-bot-1", service="bot", project="dev", number=1, image="i", image_id="i",
+    state="running", seen_at=NOON,
+)  # fmt: skip
+SAMPLE = ServiceSample(
+    service="bot", container_id="c", sampled_at=NOON, cpu_total_ns=5_000_000_000,
+    memory_bytes=20, memory_limit_bytes=100,
+)  # fmt: skip
+WELL = HealthReport(
+    environment="dev",
+    overall=Health.HEALTHY,
+    checked_at=NOON,
+    services=(ServiceVerdict(service="bot", health=ServiceHealth.HEALTHY, reason="answers"),),
+)
+SEEN = Seen(at=NOON, system=SYSTEM, samples=[SAMPLE], sightings=[SIGHTING], health=WELL)
+REFUSED = ProbeResult(service="bot", kind="tcp", target="1", ok=False, detail="refused", checked_at=NOON)
+NOTHING = Memory(states={})
+
+
+def measured(seen: Seen, memory: Memory = NOTHING) -> dict[tuple[str, str], float]:
+    return {(one.service, one.name): one.value for one in judge_seen(DEV, seen, memory).metrics}
+
+
+def last(service: str, name: str, value: float, at: datetime) -> Metric:
+    return Metric(environment="dev", service=service, name=name, value=value, sampled_at=at)
+
+
+def test_processor_use_is_the_difference_to_the_last_look_for_host_and_services_alike() -> None:
+    before = (
+        last(HOST, "cpu_seconds_total", 940, NOON - MINUTE),
+        last("bot", "cpu_seconds_total", 2, NOON - MINUTE),
+    )
+    found = measured(SEEN, replace(NOTHING, last=before))
+    assert found[HOST, "cpu_usage"] == 50.0
+    assert found["bot", "cpu_usage"] == 5.0
+
+
+def test_a_first_look_and_a_counter_that_began_anew_have_no_processor_use() -> None:
+    assert (HOST, "cpu_usage") not in measured(SEEN)
+    restarted = replace(NOTHING, last=(last("bot", "cpu_seconds_total", 9, NOON - MINUTE),))
+    assert ("bot", "cpu_usage") not in measured(SEEN, restarted)
+
+
+def test_an_engine_that_is_away_is_a_judgement_of_its_own_and_no_healthy_one() -> None:
+    gaps = ["containers: engine away", "container statistics: engine away"]
+    away = Seen(at=NOON, application=application(service("bot")), system=SYSTEM, gaps=gaps)
+    judged = judge_seen(DEV, away, NOTHING)
+
+    assert judged.blind
+    assert judged.health.overall is Health.UNHEALTHY
+    assert {one.health for one in judged.health.services} == {ServiceHealth.UNKNOWN}
+    assert judged.health.services[0].reason == "not known: engine away"
+    assert set(gaps) <= set(judged.health.findings)
+    assert (HOST, "memory_usage") in {(one.service, one.name) for one in judged.metrics}
+
+
+def test_the_time_in_which_nobody_looked_is_a_finding() -> None:
+    late = judge_seen(DEV, SEEN, replace(NOTHING, looked_at=NOON - 20 * MINUTE))
+    assert late.health.findings == (
+        "nothing was collected from 2026-05-04 11:40:00 to 12:00:00 UTC: 19 looks are missing",
+    )
+    assert judge_seen(DEV, SEEN, replace(NOTHING, looked_at=NOON - MINUTE)).health.findings == ()
+
+
+def test_a_critical_alert_makes_a_healthy_whole_degraded() -> None:
+    memory = NOTHING
+    restarts = iter((0, 4))
+    for minute, count in enumerate(restarts):
+        seen = replace(SEEN, at=NOON + minute * MINUTE, sightings=[replace(SIGHTING, restart_count=count)])
+        judged = judge_seen(DEV, seen, memory)
+        memory = replace(memory, states=dict(memory.states) | judged.outcome.states)
+    assert (judged.health.overall, judged.health.critical_alerts) == (Health.DEGRADED, 1)
+
+
+def test_a_health_that_stays_as_it_is_gets_a_row_every_five_minutes_and_a_change_at_once() -> None:
+    failing = replace(WELL, overall=Health.UNHEALTHY, services=(replace(WELL.services[0], probes=(REFUSED,)),))
+
+    assert judge_seen(DEV, SEEN, NOTHING).news
+    assert not judge_seen(DEV, SEEN, replace(NOTHING, health=replace(WELL, checked_at=NOON - MINUTE))).news
+    assert judge_seen(DEV, SEEN, replace(NOTHING, health=replace(WELL, checked_at=NOON - 5 * MINUTE))).news
+    turned = judge_seen(DEV, replace(SEEN, health=failing), replace(NOTHING, health=WELL))
+    assert (turned.news, turned.answers) == (True, [REFUSED])
+
+
+def test_between_rows_of_health_only_answers_that_failed_are_kept() -> None:
+    fine = replace(REFUSED, target="2", ok=True)
+    both = replace(WELL, services=(replace(WELL.services[0], probes=(REFUSED, fine)),))
+
+    judged = judge_seen(DEV, replace(SEEN, health=both), replace(NOTHING, health=both))
+
+    assert (judged.news, judged.answers) == (False, [REFUSED])
+
+
+def test_looks_keep_their_rhythm_and_do_not_make_up_for_those_missed() -> None:
+    assert next_look(NOON, MINUTE, NOON + MINUTE / 6) == NOON + MINUTE
+    assert next_look(NOON, MINUTE, NOON + 2.5 * MINUTE) == NOON + 3 * MINUTE
+
+
+def event(action: str, second: int, **attributes: str) -> ContainerEvent:
+    at = NOON - timedelta(seconds=60 - second)
+    return ContainerEvent(
+        happened_at=at, container_id="c", service="bot", project="dev", action=action, attributes=attributes
+    )
+
+
+def test_how_a_service_ended_last_is_measured_and_said_though_it_runs_again() -> None:
+    ends = deaths([event("die", 1, exitCode="1"), event("oom", 9), event("die", 10, exitCode="137")], [SIGHTING])
+    before = judge_seen(DEV, replace(SEEN, at=NOON - MINUTE), NOTHING)
+    memory = Memory(states=before.outcome.states, looked_at=NOON - MINUTE)
+
+    restarted = replace(SEEN, sightings=[replace(SIGHTING, restart_count=4)], ends=ends)
+    judged = judge_seen(DEV, restarted, memory)
+    kept = {(one.service, one.name): one.value for one in judged.metrics}
+    assert (kept["bot", "exit_code"], kept["bot", "oom_kills_total"]) == (137, 1)
+    (alert,) = judged.outcome.told
+    assert alert.reason.endswith("its last end: exit code 137, killed for using too much memory")
+
+    # The same events are heard again, and what was counted is not counted twice.
+    again = measured(replace(SEEN, ends=ends), Memory(states={}, last=judged.metrics, looked_at=NOON))
+    assert (again["bot", "exit_code"], again["bot", "oom_kills_total"]) == (137, 1)
+    assert measured(SEEN, Memory(states={}, last=judged.metrics))["bot", "exit_code"] == 137
+
+
+def test_what_has_ended_for_good_tells_its_end_where_no_event_does_and_what_never_ended_tells_none() -> None:
+    over = replace(SIGHTING, state="exited", exit_code=3, finished_at=NOON - MINUTE)
+    assert measured(replace(SEEN, ends=deaths([], [over])))["bot", "exit_code"] == 3
+    assert ("bot", "exit_code") not in measured(SEEN)
+
+
+@pytest.mark.parametrize(
+    ("change", "same"),
+    [
+        ({}, True),
+        ({"cpu_total_ns": 5_050_000_000, "memory_bytes": 3_000_000, "network_rx_bytes": 40_000, "processes": 9}, True),
+        ({"cpu_total_ns": 4_999_999_999}, False),
+        ({"cpu_total_ns": 5_000_000_000_000}, False),
+        ({"memory_bytes": 40_000_000}, False),
+        ({"memory_limit_bytes": 99}, False),
+        ({"network_tx_bytes": 900_000_000}, False),
+        ({"block_read_bytes": 900_000_000}, False),
+    ],
+)
+def test_two_sources_measure_the_same_where_the_later_one_has_grown_by_no_more_than_can_be(change, same: bool) -> None:
+    assert uses_the_same(SAMPLE, replace(SAMPLE, sampled_at=NOON + timedelta(milliseconds=5), **change)) is same

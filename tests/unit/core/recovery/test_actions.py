@@ -1,0 +1,247 @@
+"""Recovery actions: none without a precondition and a proof, and each refuses what is not its own."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import pytest
+
+from core.recovery.actions import (
+    ACTIONS,
+    Dangling,
+    Kind,
+    Ready,
+    Refused,
+    Situation,
+    all_made_since,
+    left_to_restart,
+    prepare,
+    register,
+)
+from models.compose import Application, NetworkDeclaration, NetworkFact, PortHolder, PublishedPort, ServiceDeclaration
+from models.containers import Sighting
+from models.errors import Strategy
+from models.recovery import Doing
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+WEB = ServiceDeclaration(
+    name="web", image="shop/web", ports=(PublishedPort(target=80, published=8080),), config_hash="h1", networks=("net",)
+)
+SHOP = Application(
+    project="shop",
+    services={"web": WEB, "db": ServiceDeclaration(name="db", image="db")},
+    networks=(NetworkDeclaration(key="net", name="shop_net"),),
+)
+
+
+def seen(service: str, **more: Any) -> Sighting:
+    told: dict[str, Any] = {
+        "container_id": f"{service}-id",
+        "name": f"shop-{service}-1",
+        "service": service,
+        "project": "shop",
+        "number": 1,
+        "image": "i",
+        "image_id": "sha256:1",
+        "state": "exited",
+        "seen_at": NOON,
+        "config_hash": "h1",
+        "networks": ("shop_net",),
+    }
+    return Sighting(**(told | more))
+
+
+THERE = Situation(
+    project="shop",
+    service="web",
+    application=SHOP,
+    sightings=(seen("web"), seen("db")),
+    networks=(NetworkFact(name="shop_net", driver="bridge", project="shop"),),
+)
+
+
+def holder(project: str = "shop", service: str = "old", container: str = "shop-old-1") -> PortHolder:
+    return PortHolder(port=8080, host_ip="", protocol="tcp", container=container, project=project, service=service)
+
+
+def refusal(strategy: Strategy, **changes: Any) -> str:
+    answer = prepare(strategy, replace(THERE, **changes))
+    assert isinstance(answer, Refused)
+    return answer.because
+
+
+def ready(strategy: Strategy, **changes: Any) -> Ready:
+    answer = prepare(strategy, replace(THERE, **changes))
+    assert isinstance(answer, Ready), answer
+    return answer
+
+
+def test_every_automatic_strategy_has_exactly_one_action() -> None:
+    assert set(ACTIONS) == {strategy for strategy in Strategy if strategy.automatic}
+    with pytest.raises(TypeError):
+        register(list(ACTIONS.values())[1:])
+    with pytest.raises(TypeError):
+        register([*ACTIONS.values(), ACTIONS[Strategy.FREE_PORT]])
+
+
+@pytest.mark.parametrize(
+    "lacking",
+    [
+        {"precondition": None},
+        {"proof": None},
+        {"steps": (Doing.RESTART,)},
+        {"inverse": ()},
+        {"at_most": 0},
+        {"points": 0},
+    ],
+)
+def test_an_action_that_lacks_what_makes_it_safe_cannot_be_made(lacking: dict[str, Any]) -> None:
+    with pytest.raises(TypeError):
+        replace(ACTIONS[Strategy.RESTART_SERVICE], **cast(Any, lacking))
+
+
+def test_there_is_no_word_for_a_volume_or_the_engine() -> None:
+    assert set(Kind) == {"container", "image", "network", "release", "script"}
+
+
+def test_a_container_taken_out_of_its_network_joins_it_again_first() -> None:
+    alone = (seen("web", networks=()),)
+    join, *others = ready(Strategy.RESTART_SERVICE, sightings=alone).steps
+    assert (join.doing, join.targets) == (Doing.JOIN, ("shop_net",))
+    assert [step.doing for step in others] == [Doing.RESTART, Doing.VERIFY]
+    # Compose makes a new container with its networks, and a network that is gone is nothing to join.
+    steps = [
+        *ready(Strategy.RECREATE_CONTAINER, sightings=alone).steps,
+        *ready(Strategy.RESTART_SERVICE, sightings=alone, networks=()).steps,
+    ]
+    assert Doing.JOIN not in {step.doing for step in steps}
+
+
+@pytest.mark.parametrize(
+    ("state", "started", "asked_to_end", "is_left"),
+    [
+        ("running", -60, False, True),
+        ("running", 1, False, False),
+        ("running", -60, True, False),
+        ("exited", -60, True, True),
+        ("exited", 1, False, True),
+    ],
+)
+def test_of_a_restart_that_was_cut_off_only_what_the_engine_has_not_done_is_left(
+    state: str, started: int, asked_to_end: bool, is_left: bool
+) -> None:
+    web = seen("web", state=state, started_at=NOON + timedelta(seconds=started))
+    asked = {web.container_id} if asked_to_end else set()
+    assert (left_to_restart([web], since=NOON, asked_to_end=asked) == [web]) is is_left
+    assert left_to_restart([web], since=None, asked_to_end=()) == [web]
+
+
+def test_containers_are_made_anew_once() -> None:
+    old, new = (seen("web", created_at=NOON + timedelta(seconds=seconds)) for seconds in (-60, 1))
+    assert all_made_since(NOON, [new])
+    assert not any(all_made_since(since, mine) for since, mine in ((None, [new]), (NOON, [old, new]), (NOON, [])))
+
+
+def test_a_restart_is_verified() -> None:
+    assert [step.doing for step in ready(Strategy.RESTART_SERVICE).steps] == [Doing.RESTART, Doing.VERIFY]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"sightings": ()}, "no container"),
+        ({"sightings": (seen("web", state="paused"),)}, "paused"),
+        ({"sightings": (seen("web", state="running", health="starting"),)}, "still starting"),
+        ({"sightings": tuple(seen("web", container_id=str(n)) for n in range(11))}, "at most 10"),
+        ({"sightings": (seen("web", project="other"),)}, "another project"),
+    ],
+)
+def test_what_may_not_be_restarted_is_refused(changes: dict[str, Any], words: str) -> None:
+    assert words in refusal(Strategy.RESTART_SERVICE, **changes)
+
+
+def test_dependencies_that_are_down_are_proven_before_the_service() -> None:
+    steps = ready(Strategy.RESTART_DEPENDENCY_THEN_SERVICE, dependencies_down=("db",)).steps
+
+    assert [(step.doing, step.service) for step in steps] == [
+        (Doing.RESTART, "db"),
+        (Doing.VERIFY, "db"),
+        (Doing.RESTART, "web"),
+        (Doing.VERIFY, "web"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"anonymous_volumes": ("v",)}, "without a name"),
+        ({"sightings": (seen("web", config_hash="h0"),)}, "have changed"),
+        ({"application": None}, "not known"),
+    ],
+)
+def test_a_container_that_would_lose_or_change_something_is_not_made_anew(changes: dict[str, Any], words: str) -> None:
+    assert words in refusal(Strategy.RECREATE_CONTAINER, **changes)
+
+
+def test_a_left_over_of_the_own_project_gives_the_port_back_and_can_be_started_again() -> None:
+    freed = ready(Strategy.FREE_PORT, holders=(holder(),))
+
+    assert [target.name for target in freed.targets] == ["shop-old-1"]
+    assert [step.doing for step in freed.undo] == [Doing.START_HOLDER]
+
+
+@pytest.mark.parametrize(
+    ("holders", "words"),
+    [
+        ((), "a process of the host"),
+        ((holder(project="bank", container="bank-web-1"),), "somebody else"),
+        ((holder(service="db", container="shop-db-1"),), "declared with the same port"),
+        ((holder(), holder(project="", container="by-hand")), "somebody else"),
+    ],
+)
+def test_a_port_that_others_hold_is_theirs(holders: tuple[PortHolder, ...], words: str) -> None:
+    assert words in refusal(Strategy.FREE_PORT, holders=holders)
+
+
+def test_an_image_that_is_there_is_not_pulled_again() -> None:
+    assert "could change what runs" in refusal(Strategy.PULL_IMAGE)
+    assert ready(Strategy.PULL_IMAGE, image_held=False).targets[0].name == "shop/web"
+
+
+def test_nothing_to_remove_is_refused_and_so_is_too_much() -> None:
+    many = tuple(Dangling(image_id=str(n), size_bytes=1) for n in range(51))
+
+    assert "no dangling images" in refusal(Strategy.PRUNE_DISK)
+    assert "at most 50" in refusal(Strategy.PRUNE_DISK, dangling=many)
+    assert len(ready(Strategy.PRUNE_DISK, dangling=many[:50]).targets) == 50
+
+
+def test_only_a_network_that_is_declared_and_missing_is_made() -> None:
+    external = replace(SHOP, networks=(replace(SHOP.networks[0], external=True),))
+
+    assert ready(Strategy.CREATE_NETWORK, networks=()).targets[0].name == "shop_net"
+    assert "is there" in refusal(Strategy.CREATE_NETWORK)
+    assert "is there" in refusal(Strategy.CREATE_NETWORK, networks=(), application=external)
+
+
+def test_only_networks_that_nothing_declares_or_uses_are_removed() -> None:
+    old = NetworkFact(name="shop_old", driver="bridge", project="shop")
+    both = (*THERE.networks, old)
+
+    assert "neither declared nor used" in refusal(Strategy.PRUNE_NETWORKS, networks=both, empty_networks=("shop_net",))
+    removed = ready(Strategy.PRUNE_NETWORKS, networks=both, empty_networks=("shop_net", "shop_old"))
+    assert [target.name for target in removed.targets] == ["shop_old"]
+
+
+def test_going_back_needs_a_release_and_a_deployment_just_before() -> None:
+    soon = {"roll_back_within": timedelta(minutes=10), "deployed_ago": timedelta(minutes=2)}
+
+    assert "no proven release" in refusal(Strategy.ROLL_BACK_RELEASE, **soon)
+    assert "soon after" in refusal(Strategy.ROLL_BACK_RELEASE, release="r-1", roll_back_within=timedelta(minutes=10))
+    assert ready(Strategy.ROLL_BACK_RELEASE, release="r-1", **soon).steps[0].targets == ("r-1",)
+
+
+def test_a_script_that_may_not_be_run_is_refused() -> None:
+    assert "names no script" in refusal(Strategy.RUN_SCRIPT, script_problem="The pattern names no script.")

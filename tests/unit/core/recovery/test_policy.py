@@ -1,0 +1,428 @@
+"""Recovery plans: when to act, when to wait, when to ask."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from core.recovery.policy import (
+    Plan,
+    PlanAction,
+    RecoveryFacts,
+    backoff,
+    leads_deeper,
+    manual_steps,
+    plan_as_decided,
+    plan_recovery,
+    remembered,
+    waits_for_itself,
+)
+from models.environments import RecoveryPolicy
+from models.errors import Category, RecordedError, Severity, Strategy, Verdict
+from models.recovery import RecoveryExecution, Step, TicketEntry
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+POLICY = RecoveryPolicy()
+FACTS = RecoveryFacts(service="bot")
+VERDICT = Verdict(
+    category=Category.OOM_KILLED,
+    severity=Severity.HIGH,
+    strategy=Strategy.RESTART_SERVICE,
+    confidence=0.95,
+    reason="The kernel killed it.",
+)
+ERROR = RecordedError(
+    error_id="e-1",
+    environment="dev",
+    text="Killed",
+    source="watch",
+    verdict=VERDICT,
+    first_seen=NOON,
+    last_seen=NOON,
+    service="bot",
+)
+
+
+def tried(ago: timedelta, *, error_id: str = "e-1", success: bool = False, service: str = "bot") -> RecoveryExecution:
+    at = NOON - ago
+    return RecoveryExecution(
+        error_id=error_id,
+        strategy=Strategy.RESTART_SERVICE,
+        started_at=at,
+        ended_at=at,
+        success=success,
+        environment="dev",
+        service=service,
+        steps=(Step(name="restart", target=service, ok=True, detail="", started_at=at, ended_at=at),),
+    )
+
+
+def plan(
+    *past: RecoveryExecution,
+    error: RecordedError = ERROR,
+    facts: RecoveryFacts = FACTS,
+    policy: RecoveryPolicy = POLICY,
+) -> Plan:
+    return plan_recovery(error, past=past, policy=policy, facts=facts, now=NOON)
+
+
+def of_strategy(strategy: Strategy) -> RecordedError:
+    return replace(ERROR, verdict=replace(VERDICT, strategy=strategy))
+
+
+@pytest.mark.parametrize(
+    ("pattern", "then"),
+    [
+        ("discord_gateway_closed", Strategy.RESTART_SERVICE),
+        ("discord_rate_limit", Strategy.WAIT_AND_RETRY),
+    ],
+)
+def test_a_session_that_does_not_come_back_by_itself_is_begun_anew_but_no_login_follows_a_limit(
+    pattern: str, then: Strategy
+) -> None:
+    waits = of_strategy(Strategy.WAIT_AND_RETRY)
+    lost = replace(waits, verdict=replace(waits.verdict, category=Category.DISCORD_API, pattern_name=pattern))
+    vain = replace(tried(timedelta(seconds=40)), strategy=Strategy.WAIT_AND_RETRY)
+    assert plan(error=lost).strategy is Strategy.WAIT_AND_RETRY
+    assert plan(vain, error=lost).strategy is then
+
+
+def test_the_first_failure_is_acted_on_at_once() -> None:
+    first = plan()
+
+    assert (first.action, first.strategy, first.attempt, first.delay) == (
+        PlanAction.RECOVER,
+        Strategy.RESTART_SERVICE,
+        1,
+        timedelta(),
+    )
+
+
+def test_a_person_is_asked_where_the_strategy_is_a_persons() -> None:
+    assert plan(error=of_strategy(Strategy.FIX_CREDENTIALS)).action is PlanAction.ASK_A_PERSON
+
+
+def test_what_is_no_error_is_left_alone() -> None:
+    benign = replace(ERROR, verdict=replace(VERDICT, category=Category.BENIGN, strategy=Strategy.NONE))
+
+    assert plan(error=benign).action is PlanAction.LEAVE_ALONE
+
+
+def test_a_service_stopped_by_a_person_stays_stopped() -> None:
+    left = plan(facts=replace(FACTS, stopped_by_person=True))
+
+    assert left.action is PlanAction.LEAVE_ALONE
+    assert "stopped by a person" in left.reason
+
+
+def test_nothing_is_done_while_recovery_is_paused() -> None:
+    assert plan(facts=replace(FACTS, paused=True)).action is PlanAction.LEAVE_ALONE
+
+
+def test_a_persons_work_is_asked_for_even_while_recovery_is_paused() -> None:
+    asked = plan(error=of_strategy(Strategy.RESTORE_DATABASE), facts=replace(FACTS, paused=True))
+
+    assert asked.action is PlanAction.ASK_A_PERSON
+
+
+@pytest.mark.parametrize(("failing", "action"), [(2, PlanAction.RECOVER), (3, PlanAction.ASK_A_PERSON)])
+def test_three_services_failing_at_once_mean_one_cause(failing: int, action: PlanAction) -> None:
+    assert plan(facts=replace(FACTS, failing_services=failing)).action is action
+
+
+def test_what_may_not_be_done_here_is_put_to_a_person() -> None:
+    asked = plan(facts=replace(FACTS, acting=False))
+
+    assert asked.action is PlanAction.ASK_A_PERSON
+    assert "restart_service" in asked.reason
+
+
+def test_without_a_service_there_is_nothing_to_act_on() -> None:
+    nowhere = replace(ERROR, service=None)
+
+    assert plan(error=nowhere, facts=RecoveryFacts()).action is PlanAction.ASK_A_PERSON
+
+
+def test_one_attempt_that_is_all_there_may_be_is_told_as_one() -> None:
+    assert plan(tried(timedelta(hours=1)), policy=RecoveryPolicy(attempts_per_error=1)).reason.startswith(
+        "1 attempt at"
+    )
+
+
+def test_an_environment_without_automatic_recovery_only_asks() -> None:
+    assert plan(policy=RecoveryPolicy(automatic=False)).action is PlanAction.ASK_A_PERSON
+
+
+def test_asks_a_person_when_the_attempts_at_an_error_are_spent() -> None:
+    hours_apart = [tried(timedelta(hours=n)) for n in (1, 2, 3)]
+
+    assert plan(*hours_apart[:2]).action is PlanAction.RECOVER
+    assert "3 attempts" in plan(*hours_apart).reason
+    assert plan(*hours_apart).action is PlanAction.ASK_A_PERSON
+
+
+def test_a_flapping_service_is_left_to_a_person_after_its_quarter_hour_budget() -> None:
+    others = [tried(timedelta(minutes=n), error_id=f"e-{n}", success=True) for n in (2, 6, 12)]
+
+    assert plan(*others[:2]).action is PlanAction.RECOVER
+    assert "within 15 minutes" in plan(*others).reason
+    assert plan(*others).action is PlanAction.ASK_A_PERSON
+
+
+def test_the_budget_of_a_day_is_kept() -> None:
+    hourly = [tried(timedelta(hours=n), error_id=f"e{n}", success=True) for n in range(1, 13)]
+
+    assert "within a day" in plan(*hourly).reason
+
+
+def test_a_host_has_a_budget_of_its_own() -> None:
+    elsewhere = [
+        tried(timedelta(minutes=n), error_id=f"e-{n}", service=f"service-{n}", success=True) for n in range(1, 13)
+    ]
+
+    assert "This host" in plan(*elsewhere).reason
+
+
+def test_another_services_attempts_do_not_count() -> None:
+    elsewhere = [tried(timedelta(minutes=n), error_id=f"other-{n}", service="web") for n in (1, 2, 3)]
+
+    assert plan(*elsewhere).attempt == 1
+
+
+def test_a_second_attempt_waits() -> None:
+    second = plan(tried(timedelta(seconds=1)))
+
+    assert second.attempt == 2
+    assert timedelta(seconds=7) <= second.delay <= timedelta(seconds=11)
+
+
+def test_earlier_errors_that_were_each_healed_do_not_delay_the_next_one() -> None:
+    healed = [tried(timedelta(minutes=n), error_id=f"e-{n}", success=True) for n in (1, 3)]
+    failed = tried(timedelta(minutes=2), error_id="e-2")
+
+    assert plan(*healed).delay == timedelta()
+    assert plan(healed[0], tried(timedelta(seconds=1))).delay >= timedelta(seconds=7)
+    assert plan(healed[0], failed, facts=replace(FACTS, outside_logins=True)).delay >= timedelta(minutes=3)
+
+
+def test_the_count_begins_anew_after_ten_healthy_minutes() -> None:
+    assert plan(tried(timedelta(minutes=11), error_id="old", success=True)).attempt == 1
+    assert plan(tried(timedelta(minutes=9), error_id="old", success=True)).attempt == 2
+    assert plan(tried(timedelta(minutes=11), error_id="old", success=False)).attempt == 2
+
+
+def test_a_service_that_logs_in_elsewhere_waits_at_least_five_minutes() -> None:
+    again = plan(tried(timedelta(minutes=1)), facts=replace(FACTS, outside_logins=True))
+
+    assert again.delay == timedelta(minutes=4)
+
+
+def test_a_service_that_logs_in_elsewhere_is_restarted_six_times_a_day_at_most() -> None:
+    past = [tried(timedelta(hours=n), error_id=f"e{n}", success=True) for n in range(1, 7)]
+
+    assert plan(*past).action is PlanAction.RECOVER
+    asked = plan(*past, facts=replace(FACTS, outside_logins=True))
+    assert "credentials" in asked.reason
+
+
+def test_dependencies_known_to_be_down_come_first() -> None:
+    needing = replace(
+        of_strategy(Strategy.RESTART_DEPENDENCY_THEN_SERVICE), evidence={"dependencies_down": ["redis", "db"]}
+    )
+
+    assert plan(error=needing).dependencies == ("redis", "db")
+    assert plan(error=replace(needing, evidence={})).strategy is Strategy.RESTART_SERVICE
+    assert plan(error=replace(ERROR, evidence={"dependencies_down": ["redis"]})).dependencies == ()
+
+
+@given(st.integers(1, 10_000), st.text(max_size=20))
+def test_waits_grow_and_stay_within_bounds(attempt: int, seed: str) -> None:
+    wait = backoff(attempt, seed=seed)
+
+    assert wait == backoff(attempt, seed=seed)
+    assert timedelta() <= wait <= timedelta(minutes=6)
+    assert attempt == 1 or wait >= timedelta(seconds=8)
+
+
+def test_services_that_failed_together_do_not_return_together() -> None:
+    assert backoff(3, seed="e-1") != backoff(3, seed="e-2")
+
+
+def test_an_hour_of_flapping_never_spends_more_than_the_budget() -> None:
+    done: list[RecoveryExecution] = []
+    for second in range(0, 3600, 20):
+        now = NOON + timedelta(seconds=second)
+        error = replace(ERROR, error_id=f"e-{second // 900}")
+        next_step = plan_recovery(error, past=done, policy=POLICY, facts=FACTS, now=now)
+        if next_step.action is PlanAction.RECOVER and not next_step.delay:
+            done.append(replace(tried(timedelta(), error_id=error.error_id), started_at=now, ended_at=now))
+
+    assert 0 < len(done) <= 4 * POLICY.attempts_per_service_15min
+
+
+def test_in_maintenance_nothing_is_done() -> None:
+    left = plan(facts=replace(FACTS, maintenance=True))
+
+    assert (left.action, "maintenance" in left.reason) == (PlanAction.LEAVE_ALONE, True)
+
+
+def test_a_dry_run_proposes_and_takes_nothing_of_the_budgets() -> None:
+    proposed = plan(policy=RecoveryPolicy(dry_run=True))
+    written = [replace(tried(timedelta(minutes=1)), points=0)] * 3
+
+    assert proposed.action is PlanAction.PROPOSE
+    assert plan(*written).attempt == 1
+
+
+def test_a_budget_counts_points_so_dearer_actions_are_fewer() -> None:
+    dear = [replace(tried(timedelta(minutes=n), error_id=f"e-{n}", success=True), points=2) for n in (3,)]
+
+    assert plan(*dear).action is PlanAction.RECOVER
+    assert plan(*dear, error=of_strategy(Strategy.RECREATE_CONTAINER)).action is PlanAction.ASK_A_PERSON
+
+
+def test_the_budget_of_a_host_is_of_all_environments_of_its_engine() -> None:
+    others = [
+        replace(tried(timedelta(minutes=1), error_id=f"x-{n}", service=f"s-{n}"), environment="prod", engine="unix://a")
+        for n in range(12)
+    ]
+
+    assert "This host" in plan(*others, facts=replace(FACTS, engine="unix://a")).reason
+    assert plan(*others, facts=replace(FACTS, engine="unix://b")).action is PlanAction.RECOVER
+
+
+def test_the_same_service_of_another_environment_has_its_own_budget() -> None:
+    elsewhere = [replace(tried(timedelta(minutes=n), error_id=f"x-{n}"), environment="prod") for n in (1, 2, 3)]
+
+    assert plan(*elsewhere).action is PlanAction.RECOVER
+
+
+def test_every_attempt_at_an_error_has_a_name_of_its_own() -> None:
+    assert [plan(*[tried(timedelta(hours=n))] * n).attempt_id for n in (0, 1, 2)] == ["e-1#1", "e-1#2", "e-1#3"]
+
+
+def test_what_a_restart_did_not_mend_soon_after_a_deployment_is_undone_once() -> None:
+    soon = replace(FACTS, deployed_ago=timedelta(minutes=5))
+    restarted = tried(timedelta(minutes=2))
+    back = replace(tried(timedelta(minutes=1)), strategy=Strategy.ROLL_BACK_RELEASE)
+
+    assert plan(facts=soon).strategy is Strategy.RESTART_SERVICE
+    assert plan(restarted, facts=soon).strategy is Strategy.ROLL_BACK_RELEASE
+    assert plan(restarted, back, facts=soon).strategy is Strategy.RESTART_SERVICE
+    assert (
+        plan(restarted, facts=replace(FACTS, deployed_ago=timedelta(minutes=11))).strategy is Strategy.RESTART_SERVICE
+    )
+
+
+def test_a_release_that_needs_a_persons_work_is_undone_where_it_just_came() -> None:
+    broken = of_strategy(Strategy.FIX_CONFIG)
+    soon = replace(FACTS, deployed_ago=timedelta(minutes=1))
+
+    assert plan(error=broken).action is PlanAction.ASK_A_PERSON
+    assert plan(error=broken, facts=soon).strategy is Strategy.ROLL_BACK_RELEASE
+    assert plan(error=replace(broken, predictive=True), facts=soon).action is PlanAction.ASK_A_PERSON
+    assert plan(error=of_strategy(Strategy.FIX_CREDENTIALS), facts=soon).action is PlanAction.ASK_A_PERSON
+
+
+def test_what_only_has_to_be_waited_for_is_given_time() -> None:
+    waiting = plan(error=of_strategy(Strategy.WAIT_AND_RETRY))
+
+    assert (waiting.delay > timedelta(), waiting.later) == (True, False)
+
+
+def test_where_waiting_was_in_vain_the_silent_are_restarted_and_who_says_it_is_loading_is_not() -> None:
+    waited = replace(tried(timedelta(minutes=1)), strategy=Strategy.WAIT_AND_RETRY)
+    silent, loading = (
+        replace(ERROR, verdict=replace(VERDICT, category=category, strategy=Strategy.WAIT_AND_RETRY))
+        for category in (Category.TIMEOUT, Category.REDIS_STATE)
+    )
+
+    assert plan(waited, error=silent).strategy is Strategy.RESTART_SERVICE
+    assert plan(waited, error=loading).strategy is Strategy.WAIT_AND_RETRY
+    assert plan(error=silent).strategy is Strategy.WAIT_AND_RETRY
+    assert plan(error=replace(silent, evidence={"health": "unhealthy"})).strategy is Strategy.RESTART_SERVICE
+    assert [waits_for_itself(one.verdict) for one in (silent, loading, ERROR)] == [False, True, False]
+
+
+def test_who_needs_what_a_person_keeps_down_is_left_alone() -> None:
+    left = plan(facts=replace(FACTS, kept_down=("redis",)))
+
+    assert (left.action, "redis" in left.reason) == (PlanAction.LEAVE_ALONE, True)
+
+
+def test_what_needs_a_service_that_is_being_recovered_waits_for_that() -> None:
+    refused = replace(
+        ERROR,
+        verdict=replace(VERDICT, strategy=Strategy.RESTART_DEPENDENCY_THEN_SERVICE),
+        evidence={"dependencies_down": ["redis"]},
+    )
+    other = replace(tried(timedelta(seconds=2)), error_id="of redis", environment=ERROR.environment, service="redis")
+
+    assert plan(replace(other, ended_at=None), error=refused).later
+    assert not plan(other, error=refused).later
+    assert not plan(replace(other, ended_at=None, service="else"), error=refused).later
+
+
+def test_what_an_attempt_runs_into_may_be_the_true_cause_and_none_is_gone_into_twice() -> None:
+    port = replace(VERDICT, category=Category.PORT_CONFLICT, pattern_name="port_in_use")
+
+    assert leads_deeper(VERDICT, port, (Category.OOM_KILLED,))
+    assert not leads_deeper(VERDICT, port, (Category.OOM_KILLED, Category.PORT_CONFLICT))
+    assert not leads_deeper(VERDICT, replace(port, category=Category.HEALTHCHECK_FAILED), ())
+    assert not leads_deeper(VERDICT, replace(port, pattern_name=None), ())
+
+
+def test_a_long_wait_is_left_to_the_next_look() -> None:
+    assert plan(tried(timedelta(seconds=2)), tried(timedelta(seconds=1))).later
+
+
+def test_a_person_is_not_bound_by_budgets() -> None:
+    spent = [tried(timedelta(minutes=n)) for n in (1, 2, 3)]
+    again = plan_as_decided(of_strategy(Strategy.FIX_CONFIG), roll_back=False, past=spent, decided_by="anna")
+
+    assert (again.action, again.strategy, again.attempt_id) == (
+        PlanAction.RECOVER,
+        Strategy.WAIT_AND_RETRY,
+        "e-1#4",
+    )
+
+
+def test_what_was_answered_before_is_offered_latest_first() -> None:
+    history = [
+        TicketEntry(at=NOON, by="anna", what="resolved by hand: token renewed"),
+        TicketEntry(at=NOON, by="roas", what="seen again"),
+        TicketEntry(at=NOON + timedelta(days=1), by="ben", what="retry: it was the network"),
+    ]
+
+    assert remembered(history) == (
+        "On 2026-03-03 ben answered: retry: it was the network",
+        "On 2026-03-02 anna answered: resolved by hand: token renewed",
+    )
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_every_strategy_has_its_commands(strategy: Strategy) -> None:
+    steps = manual_steps(replace(VERDICT, strategy=strategy), service="bot", project="shop", compose_files=("a.yaml",))
+
+    assert steps
+    assert strategy is Strategy.NONE or any("docker" in step for step in steps)
+    assert all("prune" not in step or "volume prune" not in step for step in steps)
+    assert all("{project}" not in step for step in steps)
+
+
+def test_commands_name_project_files_and_service() -> None:
+    steps = manual_steps(
+        replace(VERDICT, strategy=Strategy.INVESTIGATE), service="bot", project="shop", compose_files=("a.yaml",)
+    )
+
+    assert "See what it said: docker compose -p shop -f a.yaml logs --tail 100 bot" in steps
+
+
+def test_commands_for_no_service_look_at_the_whole_project() -> None:
+    steps = manual_steps(replace(VERDICT, strategy=Strategy.FIX_CONFIG), service=None, project="shop")
+
+    assert "See what it said: docker compose -p shop logs --tail 100" in steps

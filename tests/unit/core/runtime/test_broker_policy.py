@@ -1,0 +1,504 @@
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+from urllib.parse import urlencode
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from core.runtime.broker_policy import (
+    PROJECT,
+    Answer,
+    Fact,
+    Kind,
+    Outgoing,
+    examine,
+    make_policy,
+    reduced_container,
+    reduced_listing,
+    settle,
+)
+from models.failures import BadInputError, RequestRefusedError
+from tests.support.brokers import ATTACKS, RAW_ATTACKS, Body, attacked, container, forbidden, with_host
+
+OWN = "roas-test"
+POLICY = make_policy([OWN], ["/srv/app", "/srv/app/data:rw"], ["shared"], ["common"])
+ID, OTHER = "a" * 64, "b" * 64
+CREATE = "/v1.45/containers/create?name=x"
+
+
+def pass_through(
+    method: str, target: str, body: bytes = b"", facts: dict[tuple[Kind, str], Fact] | None = None
+) -> Outgoing:
+    return settle(examine(method, target, body, POLICY), facts or {}, POLICY)
+
+
+def created(body: Body, facts: dict[tuple[Kind, str], Fact] | None = None) -> Body:
+    out: Body = orjson.loads(pass_through("POST", CREATE, orjson.dumps(body), facts).body)
+    return out
+
+
+@pytest.mark.parametrize("attack", [*ATTACKS, *RAW_ATTACKS])
+def test_a_container_that_gives_the_host_away_is_refused(attack: str) -> None:
+    body = attacked(attack, OWN)
+    with pytest.raises(RequestRefusedError):
+        pass_through("POST", CREATE, body)
+
+
+def test_a_container_as_compose_makes_it_passes() -> None:
+    body = container(
+        OWN,
+        Binds=["/srv/app/conf:/conf:ro", "data:/data", "/anonymous"],
+        Mounts=[{"Type": "bind", "Source": "/srv/app/data", "Target": "/d"}, {"Type": "tmpfs", "Target": "/t"}],
+        CapAdd=["CHOWN", "CAP_NET_BIND_SERVICE"],
+        CapDrop=["ALL"],
+        SecurityOpt=["no-new-privileges:true"],
+        LogConfig={"Type": "local", "Config": {"max-size": "10m"}},
+        Sysctls={"net.core.somaxconn": "1024"},
+        RestartPolicy={"Name": "unless-stopped", "MaximumRetryCount": 0},
+        Devices=None,
+        Links=[],
+    )
+    assert created(body) == body
+
+
+def test_what_the_engine_says_of_a_container_makes_it_again() -> None:
+    """An inspected container has every field, with the defaults in them."""
+    defaults = {
+        "MaskedPaths": ["/proc/kcore"],
+        "ReadonlyPaths": ["/proc/sys"],
+        "CgroupnsMode": "host",
+        "Runtime": "runc",
+    }
+    assert created(container(OWN, **defaults)) == container(OWN, Runtime="runc")
+
+
+def test_other_containers_are_referred_to_by_their_ids() -> None:
+    fact = {(Kind.CONTAINER, name): Fact(identity=ID, project=OWN) for name in ("web", "db")}
+    body = container(
+        OWN, NetworkMode="container:web", PidMode="container:web", IpcMode="container:db", VolumesFrom=["db:ro"]
+    )
+    host = created(body, fact)["HostConfig"]
+    assert host["NetworkMode"] == host["PidMode"] == host["IpcMode"] == f"container:{ID}"
+    assert host["VolumesFrom"] == [f"{ID}:ro"]
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        {"NetworkMode": "container:web"},
+        {"PidMode": "container:web"},
+        {"IpcMode": "container:web"},
+        {"VolumesFrom": ["web"]},
+        {"VolumesFrom": ["web:ro"]},
+    ],
+)
+@pytest.mark.parametrize("fact", [None, Fact(identity=ID, project="roas-ops"), Fact(identity=ID)])
+def test_containers_of_others_lend_nothing(host: Body, fact: Fact | None) -> None:
+    with pytest.raises(RequestRefusedError, match="web"):
+        created(container(OWN, **host), {} if fact is None else {(Kind.CONTAINER, "web"): fact})
+
+
+@pytest.mark.parametrize(
+    ("bind", "allowed"),
+    [
+        ("/srv/app:/x:ro", True),
+        ("/srv/app/conf/a.yaml:/x:ro", True),
+        ("/srv/app/conf:/x", False),
+        ("/srv/application:/x:ro", False),
+        ("/srv:/x:ro", False),
+        ("/srv/app/../../etc:/x:ro", False),
+        ("/srv/app/./x:/x:ro", False),
+        ("//srv/app:/x:ro", False),
+        ("/srv/app/:/x:ro", False),
+        ("/srv/app/data:/x", True),
+        ("/srv/app/data:/x:ro", True),
+        ("/srv/app/data/below:/x:ro", False),
+        ("/srv/app:/x:ro,shared", False),
+        ("/srv/app:/x:ro,rw", False),
+        ("/srv/app:/x:ro:y", False),
+        ("../etc:/x", False),
+    ],
+)
+def test_binds_lie_below_declared_roots(bind: str, allowed: bool) -> None:
+    source, target, *mode = bind.split(":")
+    mount = {"Type": "bind", "Source": source, "Target": target, "ReadOnly": mode == ["ro"]}
+    option = {"type": "none", "device": source, "o": ",".join(["bind", *mode])}
+    volume = {"Name": "v", "Labels": {PROJECT: OWN}, "DriverOpts": option}
+    for method, target, body in (
+        ("POST", CREATE, container(OWN, Binds=[bind])),
+        ("POST", CREATE, container(OWN, Mounts=[mount])),
+        ("POST", CREATE, container(OWN, Mounts=[{"Type": "volume", "Source": "v", "Target": "/x",
+                                                "VolumeOptions": {"DriverConfig": {"Options": option}}}])),
+        ("POST", "/volumes/create", volume),
+    ):  # fmt: skip
+        if "Mounts" in str(body) and mode not in ([], ["ro"]):
+            continue
+        if allowed:
+            pass_through(method, target, orjson.dumps(body))
+        else:
+            with pytest.raises(RequestRefusedError):
+                pass_through(method, target, orjson.dumps(body))
+
+
+@pytest.mark.parametrize(
+    "bad", ["/", "/etc", "/var", "/run", "/var/run/docker.sock", "/proc/1", "relative", "/a/../b", "/a/"]
+)
+def test_no_root_gives_the_machine_away(bad: str) -> None:
+    with pytest.raises(BadInputError, match="Root"):
+        make_policy([OWN], [bad])
+
+
+@pytest.mark.parametrize("roots", [["/a:rw", "/a/b"], ["/a:rw", "/a"], ["/a:rw", "/a/b:rw"]])
+def test_nothing_is_declared_below_a_writable_root(roots: list[str]) -> None:
+    with pytest.raises(BadInputError, match="writable"):
+        make_policy([OWN], roots)
+
+
+def test_the_control_plane_is_no_application() -> None:
+    with pytest.raises(BadInputError, match="roas-ops"):
+        make_policy(["roas-ops"], [])
+
+
+@pytest.mark.parametrize(
+    ("fact", "allowed"),
+    [
+        (None, True),
+        (Fact(identity="v", name="v", project=OWN), True),
+        (Fact(identity="v", name="v", project="roas-ops"), False),
+        (Fact(identity="v", name="v"), False),
+        (Fact(identity="v", name="v", users=frozenset({OWN})), True),
+        (Fact(identity="v", name="v", users=frozenset({OWN, ""})), False),
+        (Fact(identity="v", name="common"), True),
+        (Fact(identity="v", name="v", project=OWN, options={"type": "none", "o": "bind", "device": "/"}), False),
+        (
+            Fact(identity="v", name="v", project=OWN, options={"type": "none", "o": "bind", "device": "/srv/app/data"}),
+            True,
+        ),
+    ],
+)
+@pytest.mark.parametrize("host", [{"Binds": ["v:/x"]}, {"Mounts": [{"Type": "volume", "Source": "v", "Target": "/x"}]}])
+def test_volumes_of_others_are_not_mounted(host: Body, fact: Fact | None, allowed: bool) -> None:
+    facts = {} if fact is None else {(Kind.VOLUME, "v"): fact}
+    if allowed:
+        created(container(OWN, **host), facts)
+    else:
+        with pytest.raises(RequestRefusedError):
+            created(container(OWN, **host), facts)
+
+
+@pytest.mark.parametrize(
+    ("fact", "claimed", "allowed"),
+    [
+        (Fact(identity=ID, name="net", project=OWN), "", True),
+        (Fact(identity=ID, name="net", project=OWN), ID, True),
+        (Fact(identity=ID, name="net", project=OWN), OTHER, False),
+        (Fact(identity=ID, name="net", project="roas-ops"), "", False),
+        (Fact(identity=ID, name="other", project=OWN), "", False),
+        (None, "", False),
+    ],
+)
+def test_networks_of_others_are_not_joined(fact: Fact | None, claimed: str, allowed: bool) -> None:
+    body = container(OWN, NetworkMode="net") | {
+        "NetworkingConfig": {"EndpointsConfig": {"net": {"NetworkID": claimed}}}
+    }
+    facts = {} if fact is None else {(Kind.NETWORK, "net"): fact}
+    if allowed:
+        assert created(body, facts) == body
+    else:
+        with pytest.raises(RequestRefusedError, match="net"):
+            created(body, facts)
+
+
+def test_a_declared_network_of_others_is_joined() -> None:
+    fact = Fact(identity=ID, name="shared", project="elsewhere")
+    assert created(container(OWN, NetworkMode="shared"), {(Kind.NETWORK, "shared"): fact})
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"Driver": "macvlan", "Options": {"parent": "eth0"}},
+        {"Driver": "host"},
+        {"Options": {"com.docker.network.bridge.name": "docker0"}},
+        {"Options": {"com.docker.network.bridge.host_binding_ipv4": "0.0.0.0"}},
+        {"Name": "deadbeef"},
+        {"Name": "host"},
+        {"Labels": {PROJECT: "roas-ops"}},
+        {"Labels": {}},
+        {"ConfigFrom": {"Network": "x"}},
+        {"Ingress": True},
+        {"IPAM": {"Driver": "plugin"}},
+    ],
+)
+def test_networks_are_bridges_of_declared_projects(change: Body) -> None:
+    good = {
+        "Name": "net",
+        "Driver": "bridge",
+        "Labels": {PROJECT: OWN},
+        "Options": None,
+        "IPAM": {"Config": [{"Subnet": "10.9.0.0/24"}]},
+    }
+    pass_through("POST", "/networks/create", orjson.dumps(good))
+    with pytest.raises(RequestRefusedError):
+        pass_through("POST", "/networks/create", orjson.dumps(good | change))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"type": "none", "o": "bind", "device": "/"},
+        {"type": "none", "o": "rbind", "device": "/etc"},
+        {"o": "bind", "device": "/"},
+        {"type": "ext4", "device": "/dev/sda1"},
+        {"type": "overlay", "o": "lowerdir=/,upperdir=/x,workdir=/y", "device": "overlay"},
+        {"type": "nfs", "o": "addr=1.2.3.4", "device": ":/"},
+        {"type": "tmpfs", "o": "bind", "device": "/"},
+        {"Type": "none"},
+    ],
+)
+def test_a_volume_is_no_way_to_the_host(options: Body) -> None:
+    with pytest.raises(RequestRefusedError):
+        pass_through(
+            "POST", "/volumes/create", orjson.dumps({"Name": "v", "Labels": {PROJECT: OWN}, "DriverOpts": options})
+        )
+
+
+def test_a_volume_in_memory_is_made() -> None:
+    body = {
+        "Name": "v",
+        "Labels": {PROJECT: OWN},
+        "DriverOpts": {"type": "tmpfs", "device": "tmpfs", "o": "size=64m,nosuid"},
+    }
+    pass_through("POST", "/volumes/create", orjson.dumps(body))
+
+
+ACTIONS = ("start", "stop", "restart", "kill", "wait", "pause", "unpause")
+ON_CONTAINERS = [
+    ("GET", "/containers/web/logs?stdout=1"),
+    ("GET", "/containers/web/stats?stream=0"),
+    *(("POST", f"/containers/web/{action}") for action in ACTIONS),
+    ("POST", "/containers/web/rename?name=y"),
+    ("PUT", "/containers/web/archive?path=/"),
+    ("DELETE", "/containers/web?force=1"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "target"), ON_CONTAINERS)
+def test_containers_of_others_are_left_alone(method: str, target: str) -> None:
+    key = (Kind.CONTAINER, "web")
+    out = pass_through(method, target, facts={key: Fact(identity=ID, project=OWN)})
+    assert out.target == target.replace("web", ID).replace("path=/", "path=%2F")
+    for foreign in (Fact(identity=ID, project="roas-ops"), Fact(identity=ID)):
+        with pytest.raises(RequestRefusedError, match="ROAS_BROKER_PROJECTS"):
+            pass_through(method, target, facts={key: foreign})
+
+
+@pytest.mark.parametrize(
+    ("change", "allowed"),
+    [({}, True), ({"Privileged": True}, False), ({"privileged": True}, False), ({"User": "root"}, True)],
+)
+def test_no_command_gets_more_rights_than_its_container(change: Body, allowed: bool) -> None:
+    body = orjson.dumps({"Cmd": ["id"], "Privileged": False} | change)
+    facts = {(Kind.CONTAINER, "web"): Fact(identity=ID, project=OWN)}
+    if allowed:
+        assert pass_through("POST", "/containers/web/exec", body, facts).answer is Answer.EXEC_CREATED
+    else:
+        with pytest.raises(RequestRefusedError, match="rivileged"):
+            pass_through("POST", "/containers/web/exec", body, facts)
+
+
+def test_a_command_begun_elsewhere_is_not_started() -> None:
+    with pytest.raises(RequestRefusedError):
+        pass_through("POST", "/exec/e/start", b"{}", {(Kind.EXEC, "e"): Fact(identity="e", project="roas-ops")})
+
+
+def test_only_own_containers_are_put_into_own_networks() -> None:
+    body, net = orjson.dumps({"Container": "web"}), (Kind.NETWORK, "net")
+    own = Fact(identity=ID, project=OWN)
+    facts = {net: Fact(identity=OTHER, name="net", project=OWN), (Kind.CONTAINER, "web"): own}
+    for action in ("connect", "disconnect"):
+        out = pass_through("POST", f"/networks/net/{action}", body, facts)
+        assert (out.target, json.loads(out.body)) == (f"/networks/{OTHER}/{action}", {"Container": ID})
+        for foreign in (
+            {net: Fact(identity=OTHER, name="net", project="x")},
+            {(Kind.CONTAINER, "web"): Fact(identity=ID)},
+        ):
+            with pytest.raises(RequestRefusedError):
+                pass_through("POST", f"/networks/net/{action}", body, facts | foreign)
+
+
+@pytest.mark.parametrize(
+    ("method", "target"),
+    [
+        ("POST", "/build"),
+        ("POST", "/images/load"),
+        ("POST", "/commit?container=x"),
+        ("POST", "/containers/x/attach"),
+        ("POST", "/containers/x/update"),
+        ("GET", "/containers/x/export"),
+        ("GET", "/containers/x/top"),
+        ("GET", "/containers/x/archive?path=/etc/shadow"),
+        ("GET", "/system/df"),
+        ("DELETE", "/volumes/data"),
+        ("DELETE", "/images/roas/redis:local"),
+        ("DELETE", "/images/roas-release:ab?force=1"),
+        ("DELETE", "/images/roas-release:ab?force=True"),
+        ("DELETE", "/images/roas-release:ab?force=0&force=1"),
+        ("POST", "/images/x/tag?repo=debian&tag=trixie-slim"),
+        ("POST", "/images/x/tag?repo=debian&repo=roas-release&tag=1"),
+        ("POST", "/images/x/tag?repo=roas-release&tag=latest"),
+        ("POST", "/images/create?fromSrc=-&repo=debian"),
+        ("POST", "/images/create?fromImage=x&fromSrc=-"),
+        ("POST", "/images/create?fromImage="),
+        ("POST", "/images/create"),
+        ("POST", "/containers/prune"),
+        ("POST", "/images/prune"),
+        ("POST", "/networks/prune"),
+        ("POST", "/volumes/prune"),
+        ("POST", "/build/prune"),
+        ("POST", "/swarm/init"),
+        ("GET", "/secrets"),
+        ("GET", "/plugins"),
+        ("POST", "/session"),
+        ("POST", "/containers/json"),
+        ("post", "/containers/create"),
+        ("GET", "/containers/x%2f..%2fy/json"),
+        ("POST", "/containers/../build"),
+        ("GET", "/v1.45/../info"),
+        ("GET", "//info"),
+        ("GET", "/v1.45//info"),
+        ("GET", "/info/"),
+        ("GET", "/./info"),
+        ("GET", "http://x/info"),
+        ("GET", "*"),
+        ("GET", "/v1.24/info"),
+        ("GET", "/v1.45/v1.45/info"),
+        ("GET", "/info#x"),
+        ("GET", "/containers/json?filters=x"),
+        ("GET", "/containers/json?all=1;limit=2"),
+        ("GET", "/containers/json?filters=%7B%22label%22%3A%7B%22a%22%3Afalse%7D%7D"),
+        ("POST", "/containers/x/start?checkpoint=y"),
+    ],
+)
+def test_nothing_else_reaches_the_engine(method: str, target: str) -> None:
+    with pytest.raises(RequestRefusedError):
+        examine(method, target, b"", POLICY)
+
+
+def test_a_form_cannot_say_what_the_address_may_not() -> None:
+    """The engine reads parameters from a form's body as well."""
+    with pytest.raises(RequestRefusedError, match="body"):
+        examine("POST", "/images/create?fromImage=x", b"fromSrc=-", POLICY)
+
+
+def test_only_images_without_a_name_are_removed_by_id() -> None:
+    image = f"sha256:{ID}"
+    key = (Kind.IMAGE, image)
+    assert (
+        pass_through("DELETE", f"/images/{image}?force=False", facts={key: Fact(identity=image, project=OWN)}).target
+        == f"/images/{image}"
+    )
+    for fact in (
+        Fact(identity=image),
+        Fact(identity=image, project="x"),
+        Fact(identity=image, project=OWN, tags=("a:b",)),
+    ):
+        with pytest.raises(RequestRefusedError):
+            pass_through("DELETE", f"/images/{image}", facts={key: fact})
+
+
+def test_what_is_good_is_written_anew() -> None:
+    assert pass_through("GET", "/v1.45/images/a%40sha256:00/json").target == "/v1.45/images/a@sha256:00/json"
+    asked = urlencode({"all": "1", "filters": '{"label": ["a"]}'})
+    assert (
+        pass_through("GET", f"/containers/json?{asked}").target
+        == "/containers/json?all=1&filters=%7B%22label%22%3A%7B%22a%22%3Atrue%7D%7D"
+    )
+    assert (
+        pass_through("POST", "/images/x/tag?tag=1&repo=roas-release&force=0").target
+        == "/images/x/tag?tag=1&repo=roas-release"
+    )
+
+
+def events(filters: Any) -> Any:
+    out = pass_through("GET", "/events?" + urlencode({"filters": json.dumps(filters)})).target
+    return re.search("exec", out), out
+
+
+def test_commands_of_others_are_not_told_in_events() -> None:
+    assert events({"label": [f"{PROJECT}={OWN}"], "event": ["exec_create"]})[0]
+    assert not events({"event": ["exec_create"]})[0]
+    assert "health_status" in events({})[1]
+    assert "none" in events({"event": {"exec_start": True}})[1]
+
+
+FOREIGN = {
+    "Id": ID,
+    "Name": "/web",
+    "Args": ["--password=geheim"],
+    "State": {"Status": "running", "Health": {"Log": [{"Output": "geheim"}]}},
+    "Config": {
+        "Image": "i",
+        "Env": ["PASSWORD=geheim"],
+        "Cmd": ["geheim"],
+        "Labels": {PROJECT: "x", "secret": "geheim"},
+    },
+    "HostConfig": {"Binds": ["/geheim:/x"]},
+    "Mounts": [{"Source": "/geheim"}],
+    "NetworkSettings": {"Ports": {"80/tcp": None}},
+}
+
+
+def test_of_others_one_learns_who_they_are_and_no_more() -> None:
+    told = reduced_container(FOREIGN)
+    assert "geheim" not in json.dumps(told)
+    assert (told["Name"], told["Config"]["Labels"]) == ("/web", {PROJECT: "x"})
+    own = {"Id": OTHER, "Command": "mine", "Labels": {PROJECT: OWN, "l": "m"}, "Mounts": []}
+    foreign = {
+        "Id": ID,
+        "Names": ["/web"],
+        "Command": "geheim",
+        "Labels": {PROJECT: "x", "s": "geheim"},
+        "Mounts": ["geheim"],
+        "Ports": [{"PublicPort": 1}],
+    }
+    listed = reduced_listing([own, foreign], POLICY)
+    assert listed[0] == own
+    assert listed[1] == {"Id": ID, "Names": ["/web"], "Ports": [{"PublicPort": 1}], "Labels": {PROJECT: "x"}}
+
+
+WORDS = ["", "/", "host", "container:x", "ALL", "/:/x", "none", "v"]
+NAMES = ["Type", "Source", "Target", "Options", "type", "o", "device", "x"]
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-10, 2**40) | st.sampled_from(WORDS) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=3),
+    max_leaves=6,
+)
+KEYS = sorted({key for attack in ATTACKS.values() for key in attack(container(OWN))["HostConfig"]})
+
+
+@given(
+    host=st.dictionaries(
+        st.sampled_from(KEYS) | st.sampled_from(KEYS).map(str.lower) | st.sampled_from(KEYS).map(str.upper),
+        JSON,
+        max_size=4,
+    ),
+    attack=st.none() | st.sampled_from(sorted(ATTACKS)),
+    undone=st.lists(st.sampled_from(KEYS), max_size=3),
+)
+@settings(max_examples=600, deadline=None)
+def test_whatever_passes_gives_nothing_away(host: Body, attack: str | None, undone: list[str]) -> None:
+    body = container(OWN) if attack is None else ATTACKS[attack](container(OWN))
+    body = with_host(**host)(body)
+    body["HostConfig"] = {key: value for key, value in body["HostConfig"].items() if key not in undone}
+    try:
+        out = created(body)
+    except RequestRefusedError:
+        return
+    assert forbidden(out) == []
+    assert out["Labels"][PROJECT] == OWN
