@@ -89,8 +89,8 @@ async def _with_application(facts: Facts, application: Application, engine: Dock
     if isinstance(facts.engine, Trouble):
         return facts
     gaps: list[str] = []
-    sightings, holders, networks, volumes, names, images = await asyncio.gather(
-        _or_gap(asyncio.to_thread(engine.sightings, application.project), gaps),
+    container_states, holders, networks, volumes, names, images = await asyncio.gather(
+        _or_gap(asyncio.to_thread(engine.container_states, application.project), gaps),
         _or_gap(asyncio.to_thread(engine.port_holders), gaps),
         _or_gap(asyncio.to_thread(engine.networks), gaps),
         _or_gap(asyncio.to_thread(engine.volumes), gaps),
@@ -104,7 +104,7 @@ async def _with_application(facts: Facts, application: Application, engine: Dock
     )
     return replace(
         facts,
-        sightings=tuple(sightings or ()),
+        container_states=tuple(container_states or ()),
         networks=None if networks is None else tuple(networks),
         volumes=None if volumes is None else tuple(volumes),
         images=images or (),

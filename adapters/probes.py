@@ -19,7 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 
 from adapters.docker.engine import DockerEngine
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import (
     CertificateProbe,
     CommandProbe,
@@ -46,19 +46,19 @@ async def run_probe(
     project: str,
     engine: DockerEngine,
     secrets: Mapping[str, str],
-    sightings: Sequence[Sighting] | None = None,
+    container_states: Sequence[ContainerState] | None = None,
 ) -> ProbeResult:
     """Probe every running container of a service at once; the answer is that of the worst.
 
-    A service that fails is an answer, never an error. Latency is in milliseconds. `sightings` are the project's
+    A service that fails is an answer, never an error. Latency is in milliseconds. `container_states` are the project's
     containers, where they were looked at just now.
 
     Raises:
         EngineUnreachableError: The engine, which knows where the service is, did not answer.
     """
-    if sightings is None:
-        sightings = await asyncio.to_thread(engine.sightings, project, service)
-    containers = [one for one in sightings if one.service == service]
+    if container_states is None:
+        container_states = await asyncio.to_thread(engine.container_states, project, service)
+    containers = [one for one in container_states if one.service == service]
     running = [one for one in containers if one.state == "running" and not one.one_off]
     if not running:
         states = ", ".join(f"{one.name} is {one.state} (exit code {one.exit_code})" for one in containers)
@@ -99,7 +99,7 @@ class _Failed(Exception):  # noqa: N818 - it is an answer, not an error
 
 
 async def _probe_container(
-    probe: Probe, service: str, container: Sighting, engine: DockerEngine, secrets: Mapping[str, str]
+    probe: Probe, service: str, container: ContainerState, engine: DockerEngine, secrets: Mapping[str, str]
 ) -> ProbeResult:
     target = container.name
     started = perf_counter()
@@ -150,7 +150,7 @@ async def _question(probe: _NetworkProbe, place: _Place, secrets: Mapping[str, s
     return await _prometheus(probe, place), ()
 
 
-async def _reach(probe: _NetworkProbe, container: Sighting, engine: DockerEngine) -> _Place:
+async def _reach(probe: _NetworkProbe, container: ContainerState, engine: DockerEngine) -> _Place:
     """The first place that can be reached: the container's own addresses, then its published port.
 
     A refusal by the container's own address is the container's answer. A published port proves less: the
@@ -173,14 +173,14 @@ async def _reach(probe: _NetworkProbe, container: Sighting, engine: DockerEngine
     raise _Failed(f"not reachable from here: tried {', '.join(map(str, places))}")
 
 
-async def _places(port: int, container: Sighting, engine: DockerEngine) -> list[_Place]:
+async def _places(port: int, container: ContainerState, engine: DockerEngine) -> list[_Place]:
     if container.network_mode == "host":
         return [_Place(host=_host_of(engine), port=port)]
     owner = container
     if container.network_mode.startswith("container:"):
         try:
             other = container.network_mode.removeprefix("container:")
-            owner = await asyncio.to_thread(engine.sighting, other)
+            owner = await asyncio.to_thread(engine.container_state, other)
         except ContainerGoneError as error:
             raise _Failed("the container whose network it uses is gone") from error
     own = [_Place(host=address, port=port) for address in owner.addresses.values()]
@@ -277,20 +277,20 @@ async def _redis(probe: RedisProbe, place: _Place, secrets: Mapping[str, str]) -
 
 async def _redis_serves(client: redis.asyncio.Redis) -> _Answer:
     # PING alone proves little: a server that is loading, read-only or out of memory may still answer it.
-    told = await client.info()
-    if int(told.get("loading", 0)):
-        raise _Failed(f"it is loading its data set ({told.get('loading_loaded_perc', '?')} %)")
-    if told.get("role") != "master":
-        raise _Failed(f"it is a {told.get('role', 'replica')}, which takes no writes")
+    reported = await client.info()
+    if int(reported.get("loading", 0)):
+        raise _Failed(f"it is loading its data set ({reported.get('loading_loaded_perc', '?')} %)")
+    if reported.get("role") != "master":
+        raise _Failed(f"it is a {reported.get('role', 'replica')}, which takes no writes")
     key, value = f"roas:probe:{random.token_hex(8)}", random.token_hex(8)
     await client.set(key, value, ex=10)
     if await client.get(key) != value:
         raise _Failed("what was written could not be read back")
     await client.delete(key)
-    notes = [f"redis {told.get('redis_version', '?')} reads and writes"]
-    if int(told.get("maxmemory", 0)):
-        notes.append(f"memory {100 * told['used_memory'] / told['maxmemory']:.0f} % of its limit")
-    failed = [words for name, words in _PERSISTENCE.items() if told.get(name, "ok") != "ok"]
+    notes = [f"redis {reported.get('redis_version', '?')} reads and writes"]
+    if int(reported.get("maxmemory", 0)):
+        notes.append(f"memory {100 * reported['used_memory'] / reported['maxmemory']:.0f} % of its limit")
+    failed = [words for name, words in _PERSISTENCE.items() if reported.get(name, "ok") != "ok"]
     saved = Reading(
         metric="persistence_failures",
         value=float(len(failed)),
@@ -377,7 +377,7 @@ async def _certificate(probe: CertificateProbe, place: _Place) -> _Answer:
     return f"TLS answers, its {over}", (reading,)
 
 
-async def _command(probe: CommandProbe, container: Sighting, engine: DockerEngine) -> str:
+async def _command(probe: CommandProbe, container: ContainerState, engine: DockerEngine) -> str:
     limit = timedelta(seconds=probe.timeout_seconds)
     exit_code, printed = await asyncio.to_thread(engine.exec, container.container_id, list(probe.command), limit)
     if exit_code != 0:

@@ -31,7 +31,7 @@ STREAM_LIFETIME = timedelta(days=7)
 
 Answer = TypeVar("Answer")
 _PREFIX = "roas:"
-_PATIENCE_SECONDS = 1.0
+_TIMEOUT_SECONDS = 1.0
 _HOLD_OFF = timedelta(seconds=2)
 _FIELD = b"entry"
 _NOTHING = b""
@@ -259,8 +259,8 @@ def _options(url: str) -> dict[str, Any]:
         raise _bad_url() from None
     # These win over the URL's, so that nothing in it makes the waiting longer or the answers of another kind.
     return options | {
-        "socket_timeout": _PATIENCE_SECONDS,
-        "socket_connect_timeout": _PATIENCE_SECONDS,
+        "socket_timeout": _TIMEOUT_SECONDS,
+        "socket_connect_timeout": _TIMEOUT_SECONDS,
         # A connection that Redis closed meanwhile is only found out by using it. What timed out is not tried again.
         "retry": Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
         "decode_responses": False,

@@ -35,7 +35,7 @@ import psutil
 from prefect.testing.utilities import prefect_test_harness
 
 from adapters.stores.lifecycle import compress_monitoring, vacuum
-from core.monitoring.assess import judge_seen
+from core.monitoring.assess import assess
 from flows.monitoring.collection import collect, collection
 from flows.monitoring.continuous import leave_alone_what_is_loaded, monitoring
 from models.environments import Environment
@@ -43,7 +43,7 @@ from models.retention import MIB, RetentionPolicy
 from tasks.monitoring.collect import read_memory, store_round
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import open_stores
-from tasks.runtime.without_task_runs import unrecorded
+from tasks.runtime.without_task_runs import without_task_runs
 from tests.e2e.monitoring.simulated import simulated
 
 IMAGE = "debian:trixie-slim"
@@ -56,7 +56,7 @@ TIMES_FASTER = {30: 10.0, 100: 15.0}
 
 async def work(environment: Environment) -> None:
     """One round, as monitoring does it."""
-    with unrecorded():
+    with without_task_runs():
         await collect(environment.name, ())
 
 
@@ -108,7 +108,7 @@ async def live_a_day(folder: Path, rounds: int) -> bool:
         start = time.process_time()
         memory = await read_memory.fn("day", at)
         looked = time.process_time()
-        judged = judge_seen(environment, seen, memory)
+        judged = assess(environment, seen, memory)
         thought = time.process_time()
         await store_round.fn("day", judged, memory.looked_at)
         read, judged_in, kept = (

@@ -109,7 +109,7 @@ FAULTS: dict[str, tuple[Callable[[np.ndarray, int], None], int]] = {
 }
 
 
-def told(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def reported(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Row by row: whether the score is a notice, and whether an episode or a rule warns."""
     detector, episode, drift, lift = Detector(), Episode(), DriftRule(), LiftRule()
     still, zero = StuckRule(), ZeroRule()
@@ -129,7 +129,7 @@ def clean(seeds: int) -> dict[str, dict[str, float]]:
     for name, series in CLEAN.items():
         notices = warnings = 0
         for seed in range(seeds):
-            notice, warning = told(series(7 * DAY, np.random.default_rng(seed)))
+            notice, warning = reported(series(7 * DAY, np.random.default_rng(seed)))
             notices += int(notice[DAY:].sum())
             warnings += int((warning[1:] & ~warning[:-1])[DAY:].sum())
         rows = 6 * DAY * seeds
@@ -150,7 +150,7 @@ def caught(seeds: int) -> dict[str, dict[str, str]]:
                 values = CLEAN[name](4 * DAY, noise)
                 at = int(noise.integers(3 * DAY, 4 * DAY - 400))
                 inject(values, at)
-                notice, warning = told(values)
+                notice, warning = reported(values)
                 notices += bool(notice[at : at + within].any())
                 warnings += bool(warning[at : at + within].any())
             result[fault][name] = f"{notices} and {warnings} of {seeds}"

@@ -197,7 +197,7 @@ def scrapes(url: str, number: int) -> tuple[list[float], str]:
     return times, text
 
 
-def told(name: str, times: list[float]) -> None:
+def reported(name: str, times: list[float]) -> None:
     ordered = sorted(times)
     middle, most = statistics.median(ordered), ordered[min(len(ordered) - 1, int(0.99 * len(ordered)))]
     print(f"{name:52} median {1000 * middle:7.1f} ms   p99 {1000 * most:7.1f} ms   of {len(ordered)}", flush=True)
@@ -224,8 +224,8 @@ def main() -> None:
                 series = sum(not line.startswith("#") for line in text.splitlines())
                 shown = f"{rows} samples, {series} series, {len(text) // 1024} KiB"
                 print(f"{asked.services} services every {asked.every} s: {shown}, load {os.getloadavg()[0]:.1f}")
-                told("first scrape (reads all that was ever recorded)", first)
-                told("scrape (goal 100 ms)", alone)
+                reported("first scrape (reads all that was ever recorded)", first)
+                reported("scrape (goal 100 ms)", alone)
                 print(f"{'its processor time':52}        {1000 * worked:7.1f} ms")
                 with writing(folder, asked.services) as undisturbed:
                     time.sleep(5)
@@ -234,9 +234,9 @@ def main() -> None:
                     while time.monotonic() < end:
                         busy += scrapes(server.url, 1)[0]
                         time.sleep(0.2)
-                told("scrape while another process writes without a pause", busy)
-                told("a write, nobody scrapes", undisturbed)
-                told("a write, scraped five times a second", disturbed)
+                reported("scrape while another process writes without a pause", busy)
+                reported("a write, nobody scrapes", undisturbed)
+                reported("a write, scraped five times a second", disturbed)
                 waits, _ = stores.waits.total()
                 slower = statistics.median(disturbed) / statistics.median(undisturbed)
                 print(f"{'writes, scraped / not scraped':52} {slower:.2f} ; it waited for its turn {waits} times")

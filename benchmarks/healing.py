@@ -56,7 +56,7 @@ services:
 """
 
 
-class Engine:
+class EngineProcess:
     """The engine's events about one container, with its own moments in seconds."""
 
     def __init__(self, container: str) -> None:
@@ -67,8 +67,8 @@ class Engine:
         """Do something, and give the moments of the next events of these kinds, in this order."""
         since = self.client.info()["SystemTime"]
         moments: list[float] = []
-        heard = self.client.events(since=_nano(since), decode=True, filters={"container": self.container})
-        with closing(heard) as events:
+        received = self.client.events(since=_nano(since), decode=True, filters={"container": self.container})
+        with closing(received) as events:
             acting = threading.Thread(target=act)
             acting.start()
             left = list(actions)
@@ -106,7 +106,7 @@ async def watching(folder: Path) -> AsyncIterator[None]:
 
 async def measure(folder: Path, container: str, rounds: int) -> dict[str, list[float]]:
     """The seconds of every round, by what was measured."""
-    engine = Engine(container)
+    engine = EngineProcess(container)
     found: dict[str, list[float]] = {"watch acted": [], "polling acted": [], "watch healed": [], "by hand healed": []}
 
     def spoil() -> None:
@@ -151,7 +151,7 @@ def _until(seen: Callable[[], bool]) -> None:
         time.sleep(0.02)
 
 
-def poll(engine: Engine) -> None:
+def poll(engine: EngineProcess) -> None:
     """The usual healer, until it has restarted something."""
     pause = threading.Event()
     pause.wait(random.uniform(0, POLL_SECONDS))

@@ -156,7 +156,7 @@ def broker(folder: Path, rounds: int) -> None:
             asyncio.run(_in_turns(1, stack, {"warm-up": work}))
         taken = asyncio.run(_in_turns(rounds, stack, works))
     print("broker: " + ", ".join(f"{one} {seconds:.2f} s" for one, seconds in taken.items()))
-    _told("  brokered / straight", taken["brokered"] / taken["straight"], 1.03)
+    _reported("  brokered / straight", taken["brokered"] / taken["straight"], 1.03)
 
 
 def cold(folder: Path, rounds: int) -> None:
@@ -178,7 +178,7 @@ def cold(folder: Path, rounds: int) -> None:
         for name, taken in (("alone", alone), ("beside roas serve", served)):
             print(f"cold, {name}: " + ", ".join(f"{one} {seconds:.2f} s" for one, seconds in taken.items()))
             more = taken["roas start"] - taken["compose"]
-            _told(f"  roas start more than compose, {name}", more, COLD_SECONDS, "s")
+            _reported(f"  roas start more than compose, {name}", more, COLD_SECONDS, "s")
 
 
 def validation(folder: Path, rounds: int) -> None:
@@ -196,7 +196,7 @@ def validation(folder: Path, rounds: int) -> None:
             validate(await gather_facts(find_environment(stack.name)), now=datetime.now(UTC))
 
         taken = asyncio.run(_in_turns(rounds, stack, {"validation": look}))
-        _told("validation of ten services", taken["validation"], VALIDATION_SECONDS, "s")
+        _reported("validation of ten services", taken["validation"], VALIDATION_SECONDS, "s")
 
 
 def _against_compose(folder: Path, name: str, after: dict[str, str | None], rounds: int, *, goal: float) -> None:
@@ -205,8 +205,8 @@ def _against_compose(folder: Path, name: str, after: dict[str, str | None], roun
         works = {"ours": ours, "compose": _up(stack), "bare": lambda: asyncio.to_thread(_bare, stack)}
         taken = asyncio.run(_in_turns(rounds, stack, works, warm_up=ours))
     print(f"{name}: " + ", ".join(f"{one} {seconds:.2f} s" for one, seconds in taken.items()))
-    _told("  ours / compose", taken["ours"] / taken["compose"], goal)
-    _told("  ours / bare", taken["ours"] / taken["bare"], 1.15)
+    _reported("  ours / compose", taken["ours"] / taken["compose"], goal)
+    _reported("  ours / bare", taken["ours"] / taken["bare"], 1.15)
 
 
 async def _in_turns(
@@ -313,7 +313,7 @@ def _quiet(command: Sequence[str], variables: dict[str, str]) -> None:
         raise RuntimeError(f"{' '.join(command[-2:])} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
 
 
-def _told(name: str, value: float, goal: float, unit: str = "x") -> None:
+def _reported(name: str, value: float, goal: float, unit: str = "x") -> None:
     print(f"{name:48} {value:6.2f} {unit}   (goal at most {goal:g} {unit})", flush=True)
 
 

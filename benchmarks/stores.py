@@ -41,7 +41,7 @@ def opened() -> Iterator[Stores]:
         yield stores
 
 
-def told(name: str, value: float, goal: str, unit: str = "") -> None:
+def reported(name: str, value: float, goal: str, unit: str = "") -> None:
     print(f"{name:62} {value:12.3f} {unit:10} (goal {goal})", flush=True)
 
 
@@ -163,10 +163,12 @@ def one_size(size: int) -> None:
         )
     for place, clock in enumerate(("", " (CPU)")):
         middle = {name: statistics.median(times[place] for times in taken[name]) for name in taken}
-        told(f"batch {size}{clock}: raw executemany", count / middle["raw"], "-", "rows/s")
-        told(f"batch {size}{clock}: put_many against raw", middle["raw"] / middle["many"], ">= 0.90")
-        told(f"batch {size}{clock}: put, each surviving a kill, against raw", middle["raw"] / middle["one"], ">= 0.70")
-        told(f"batch {size}{clock}: put_many against session.add_all", middle["session"] / middle["many"], ">= 8")
+        reported(f"batch {size}{clock}: raw executemany", count / middle["raw"], "-", "rows/s")
+        reported(f"batch {size}{clock}: put_many against raw", middle["raw"] / middle["many"], ">= 0.90")
+        reported(
+            f"batch {size}{clock}: put, each surviving a kill, against raw", middle["raw"] / middle["one"], ">= 0.70"
+        )
+        reported(f"batch {size}{clock}: put_many against session.add_all", middle["session"] / middle["many"], ">= 8")
 
 
 def produce(folder: str, count: int, answers) -> None:
@@ -204,8 +206,8 @@ def four(_: int) -> None:
             rate, waits = run(4)
             together.append(rate)
             tails.append(waits[int(len(waits) * 0.99)] * 1000)
-    told("four producers: p99 of put", statistics.median(tails), "<= 0.1", "ms")
-    told("four producers: rows/s against one", statistics.median(together) / statistics.median(alone), ">= 0.95")
+    reported("four producers: p99 of put", statistics.median(tails), "<= 0.1", "ms")
+    reported("four producers: rows/s against one", statistics.median(together) / statistics.median(alone), ">= 0.95")
 
 
 # Transactions over stores
@@ -290,7 +292,7 @@ def sync_count() -> None:
                 check=True,
             )
             counts.append(trace.read_text().count("sync("))
-    told("transaction over three stores: syncs", (counts[1] - counts[0]) / 256, "<= 1.1")
+    reported("transaction over three stores: syncs", (counts[1] - counts[0]) / 256, "<= 1.1")
 
 
 def transactions(_: int) -> None:
@@ -311,10 +313,10 @@ def transactions(_: int) -> None:
             wal=lambda name: write_attached(logging, name),
         )
     mean = {name: statistics.mean(wall for wall, _ in times) for name, times in taken.items()}
-    told("transaction over three stores: mean", mean["ours"] * 1000, "-", "ms")
-    told("  of it on the processor", statistics.mean(busy for _, busy in taken["ours"]) * 1000, "-", "ms")
-    told("against ATTACH, TRUNCATE, FULL, the same rows (mean)", mean["truncate"] / mean["ours"], ">= 5")
-    told("against ATTACH, WAL, FULL, which tears (mean)", mean["wal"] / mean["ours"], "-")
+    reported("transaction over three stores: mean", mean["ours"] * 1000, "-", "ms")
+    reported("  of it on the processor", statistics.mean(busy for _, busy in taken["ours"]) * 1000, "-", "ms")
+    reported("against ATTACH, TRUNCATE, FULL, the same rows (mean)", mean["truncate"] / mean["ours"], ">= 5")
+    reported("against ATTACH, WAL, FULL, which tears (mean)", mean["wal"] / mean["ours"], "-")
 
 
 # Samples
@@ -351,7 +353,7 @@ def samples(rows: int) -> None:
         path = stores.databases["monitoring"].path
         empty = path.stat().st_size
         fill_samples(connection, rows, 1_767_225_600_000)
-        told("a sample on disk", (path.stat().st_size - empty) / rows, "<= 25", "bytes")
+        reported("a sample on disk", (path.stat().st_size - empty) / rows, "<= 25", "bytes")
         wide = sqlite3.connect(folder / "wide.db", isolation_level=None)
         wide.execute("PRAGMA journal_mode=WAL").fetchall()
         for setting in ("synchronous=NORMAL", "cache_size=-16384", "temp_store=MEMORY"):
@@ -408,17 +410,17 @@ def samples(rows: int) -> None:
 
         narrow_batches()
         wal = stores.databases["monitoring"].wal_path.stat().st_size
-        told("a sample in the WAL, batches of 100", wal / (count * 100), "<= 300", "bytes")
+        reported("a sample in the WAL, batches of 100", wal / (count * 100), "<= 300", "bytes")
         commits = in_turns(6, narrow=narrow_batches, wide=wide_batches)
-        told("insert rate against the wide table, commits alone", commits["wide"] / commits["narrow"], "-")
+        reported("insert rate against the wide table, commits alone", commits["wide"] / commits["narrow"], "-")
         # What is committed must also go from the log into the file, page by page.
         taken = in_turns(
             6,
             narrow=lambda: settled(connection, narrow_batches),
             wide=lambda: settled(wide, wide_batches),
         )
-        told("insert rate, samples", count * 100 / taken["narrow"], "-", "rows/s")
-        told("insert rate against the wide table", taken["wide"] / taken["narrow"], ">= 10")
+        reported("insert rate, samples", count * 100 / taken["narrow"], "-", "rows/s")
+        reported("insert rate against the wide table", taken["wide"] / taken["narrow"], ">= 10")
         wide.close()
 
 
@@ -453,11 +455,11 @@ def deletion(rows: int) -> None:
         writer.join()
         lifecycle._delete_chunks = original
     gone = rows * 0.4
-    told("deleting 40 %: deletion alone", gone / sum(deleting), ">= 1,000,000", "rows/s")
-    told("deleting 40 %: summed up, archived, verified and deleted", gone / took, "-", "rows/s")
-    told("a live writer meanwhile: p99", waits[int(len(waits) * 0.99)] * 1000, "<= 20", "ms")
-    told("a live writer meanwhile: longest", waits[-1] * 1000, "<= 150", "ms")
-    told("more disk meanwhile", (peak - size) / size * 100, "<= 10", "%")
+    reported("deleting 40 %: deletion alone", gone / sum(deleting), ">= 1,000,000", "rows/s")
+    reported("deleting 40 %: summed up, archived, verified and deleted", gone / took, "-", "rows/s")
+    reported("a live writer meanwhile: p99", waits[int(len(waits) * 0.99)] * 1000, "<= 20", "ms")
+    reported("a live writer meanwhile: longest", waits[-1] * 1000, "<= 150", "ms")
+    reported("more disk meanwhile", (peak - size) / size * 100, "<= 10", "%")
 
 
 def live_writer(folder: str, stop, answers) -> None:
@@ -519,10 +521,10 @@ def archive(rows: int) -> None:
             status = Path(f"/proc/{archiver._process.pid}/status").read_text()
         peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
         taken = {"ours": statistics.median(ours_taken), "loop": statistics.median(loop_taken)}
-    told("archive, read back and compared", rows / taken["ours"], "-", "rows/CPU s")
-    told("archive against a Python loop that does not verify", taken["loop"] / taken["ours"], ">= 2")
-    told("archive: a row", sum(one.size for one in made) / sum(one.rows for one in made), "<= 3", "bytes")
-    told("archive: peak memory", peak, "<= 200", "MiB")
+    reported("archive, read back and compared", rows / taken["ours"], "-", "rows/CPU s")
+    reported("archive against a Python loop that does not verify", taken["loop"] / taken["ours"], ">= 2")
+    reported("archive: a row", sum(one.size for one in made) / sum(one.rows for one in made), "<= 3", "bytes")
+    reported("archive: peak memory", peak, "<= 200", "MiB")
 
 
 def days(_: int) -> None:
@@ -571,9 +573,9 @@ def days(_: int) -> None:
             bare=ask(bare),
             ours=lambda: stores.deployments.success_by_day(3650, NOON),
         )
-    told("success by day over 1 M operations, all days", taken["ours"] * 1000, "-", "CPU ms")
-    told("by its index against the bare scan of that index", taken["index"] / taken["bare"], "<= 1.2")
-    told("by the daily roll-up against the table scan", taken["scan"] / taken["ours"], ">= 100")
+    reported("success by day over 1 M operations, all days", taken["ours"] * 1000, "-", "CPU ms")
+    reported("by its index against the bare scan of that index", taken["index"] / taken["bare"], "<= 1.2")
+    reported("by the daily roll-up against the table scan", taken["scan"] / taken["ours"], ">= 100")
 
 
 ALL = {

@@ -126,8 +126,8 @@ def test(environment: str) -> None:
             for block in blocks
         }
 
-    told = run_flow(send, quiet=True)
-    for block, trouble in told.items():
+    reported = run_flow(send, quiet=True)
+    for block, trouble in reported.items():
         echo(f"{block}: {trouble or 'told'}")
-    if any(told.values()):
+    if any(reported.values()):
         raise RoasError("Not everybody could be told;", advice="`roas notify add` keeps an address anew.")

@@ -60,7 +60,7 @@ def watch(
         return await flow(name, compose_files=compose, act=not dry_run, hours=hours or _UNTIL_STOPPED)
 
     report = run_flow(run)
-    show_answer(report, json_wanted, lambda told: echo(f"{told.environment}: {told.events} events"))
+    show_answer(report, json_wanted, lambda reported: echo(f"{reported.environment}: {reported.events} events"))
 
 
 @click.command()
@@ -89,10 +89,10 @@ def ticket(ticket_id: str, json_wanted: bool) -> None:
     The first letters of its id are enough.
     """
     from cli.rendering.tickets import show_ticket
-    from tasks.reporting.read import read_ticket_story
+    from tasks.reporting.read import read_ticket_details
 
     ui = f"http://127.0.0.1:{current_settings().server_port}"
-    show_answer(read_ticket_story(ticket_id), json_wanted, lambda story: show_ticket(story, ui))
+    show_answer(read_ticket_details(ticket_id), json_wanted, lambda details: show_ticket(details, ui))
 
 
 @click.command()
@@ -111,11 +111,11 @@ def resolve(ticket_id: str, decision: str, note: str) -> None:
     The first letters of its id are enough.
     """
     from tasks.errors.redact import redact_now
-    from tasks.reporting.read import read_ticket_story
+    from tasks.reporting.read import read_ticket_details
 
     if not note.strip():
         raise BadInputError("The note is empty;", advice="say why, or what mended it.")
-    known = read_ticket_story(ticket_id).ticket
+    known = read_ticket_details(ticket_id).ticket
     if known.state is TicketState.RESOLVED:
         raise BadInputError(f"Ticket {known.ticket_id} is already resolved.")
     note = redact_now(known.environment, note)

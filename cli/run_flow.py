@@ -21,14 +21,14 @@ def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False
 
     settings = current_settings()
     _check_api_url()
-    with prefect_api(settings) as patience:
+    with prefect_api(settings) as timeout:
         if not quiet:
             narrate("preparing the engine")
-        if patience < START_WITHIN:
+        if timeout < START_WITHIN:
             # The import gives a server of ours time to start; one that is away is reported without it.
-            wait_for_api(patience)
+            wait_for_api(timeout)
         _import_flows()
-        wait_for_api(patience)
+        wait_for_api(timeout)
         from flows.runtime.terminal import send_log, speak_plainly
 
         with speak_plainly(quiet=quiet), _failures_of_the_api():

@@ -61,8 +61,8 @@ class AuditFinding:
 
     def __str__(self) -> str:
         """As one line."""
-        told = "" if self.entry is None or f"entry {self.entry}" in self.what else f" (entry {self.entry})"
-        return f"{self.store}: {self.subject}: {self.what}{told}"
+        reported = "" if self.entry is None or f"entry {self.entry}" in self.what else f" (entry {self.entry})"
+        return f"{self.store}: {self.subject}: {self.what}{reported}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

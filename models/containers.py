@@ -21,7 +21,7 @@ UP = frozenset({"running", "restarting", "paused"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class ContainerState:
     """One container as the engine showed it at one moment.
 
     `state` is the engine's word (created, running, restarting, paused, exited, dead). A container in

@@ -16,7 +16,7 @@ from models.validation import ValidationResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ErrorStory:
+class ErrorDetails:
     """One error with its impact, what was tried, and the tickets about it."""
 
     error: RecordedError
@@ -26,7 +26,7 @@ class ErrorStory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TicketStory:
+class TicketDetails:
     """One ticket with the error it is about, what was seen first, and the lines that show it."""
 
     ticket: Ticket
@@ -36,14 +36,14 @@ class TicketStory:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DeploymentStory:
+class DeploymentDetails:
     """One deployment operation, whole."""
 
     operation: Operation
     validations: tuple[ValidationResult, ...]
     changes: tuple[StateChange, ...]
     health: HealthReport | None
-    errors: tuple[ErrorStory, ...]
+    errors: tuple[ErrorDetails, ...]
     data_dir: str
 
 
@@ -82,7 +82,7 @@ class EnvironmentStatus:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseStory:
+class ReleaseDetails:
     """One release, and what it changed of the one before; nothing where it was the first."""
 
     release: Release

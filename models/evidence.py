@@ -15,7 +15,7 @@ BUNDLE_BYTES = 256 * 1024
 """The most that one bundle's texts may take."""
 
 
-class Occasion(StrEnum):
+class EvidenceOccasion(StrEnum):
     """Why evidence was taken: the container is about to be replaced, or its service failed."""
 
     REPLACEMENT = "replacement"
@@ -110,7 +110,7 @@ class EvidenceBundle:
     environment: str
     service: str
     taken_at: datetime
-    occasion: Occasion
+    occasion: EvidenceOccasion
     reason: str
     first_cause: str
     cause_service: str

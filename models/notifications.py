@@ -11,7 +11,7 @@ from models.errors import RecordedError
 from models.recovery import RecoveryExecution, Ticket
 
 
-class Occasion(StrEnum):
+class NotificationReason(StrEnum):
     """Why somebody is told."""
 
     FAILED = "failed"
@@ -20,7 +20,7 @@ class Occasion(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Told:
+class SentNotifications:
     """What people were told of an error: how many times that it failed, when last, and when that it is over."""
 
     times: int = 0
@@ -29,27 +29,27 @@ class Told:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class ReportedError:
     """An error with all that decides whether people are told of it; `ticket` is what a person is asked about it."""
 
     error: RecordedError
-    told: Told
+    reported: SentNotifications
     resolution: str = ""
     ticket: Ticket | None = None
     executions: Sequence[RecoveryExecution] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Notice:
-    """What people are told now. `told_before` is what they had been told when this was decided."""
+class Notification:
+    """What people are told now. `reported_before` is what they had been told when this was decided."""
 
     error_id: str
     environment: str
     service: str | None
-    occasion: Occasion
+    occasion: NotificationReason
     subject: str
     body: str
-    told_before: Told
+    reported_before: SentNotifications
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

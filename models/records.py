@@ -50,7 +50,7 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DayOfOperations:
+class OperationDayCounts:
     """Finished deployment operations of one day (UTC); health checks are not deployments.
 
     `mean_duration_ms` is None where no operation of the day has a duration.

@@ -21,7 +21,7 @@ class RecoveryMethod(StrEnum):
     PROPOSED = "proposed"
 
 
-class Doing(StrEnum):
+class StepSpec(StrEnum):
     """One step: of the service, or of all targets at once."""
 
     START = "start"
@@ -42,7 +42,7 @@ class Doing(StrEnum):
 class PlannedStep:
     """One step with what it is done to: a service's name, or the targets."""
 
-    doing: Doing
+    doing: StepSpec
     service: str
     targets: tuple[str, ...] = ()
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from models.compose import Application, ComposeVariable, ImageFact, Mount, NetworkFact, PublishedPort
-from models.containers import EngineInfo, Sighting, SystemSample
+from models.containers import ContainerState, EngineInfo, SystemSample
 from models.environments import Environment
 
 
@@ -67,7 +67,7 @@ class Facts:
     withheld_variables: tuple[str, ...] = ()
     missing_secrets: dict[str, str] = field(default_factory=dict)
     empty_variables: tuple[ComposeVariable, ...] = ()
-    sightings: tuple[Sighting, ...] = ()
+    container_states: tuple[ContainerState, ...] = ()
     images: tuple[ImageWanted, ...] = ()
     ports: tuple[PortWanted, ...] = ()
     names_taken: dict[str, str] = field(default_factory=dict)

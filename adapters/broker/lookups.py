@@ -18,8 +18,8 @@ import h11
 import orjson
 
 from core.runtime.broker_messages import refuse, shown
-from core.runtime.broker_policy import PROJECT, Fact, Kind, Policy, Root, Wanted, find_root
-from core.runtime.broker_shapes import Source
+from core.runtime.broker_policy import PROJECT, Fact, ObjectKind, Policy, Root, Wanted, find_root
+from core.runtime.broker_shapes import MountSource
 from models.failures import EngineUnreachableError
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*|sha256:[0-9a-f]{64}")
@@ -131,50 +131,52 @@ class Lookups:
 
     async def inspect(self, container: str) -> Fact | None:
         """A container as it is now, whatever is remembered of it."""
-        told = await self._get(f"/containers/{container}/json")
-        return None if told is None else self.learn(told)
+        reported = await self._get(f"/containers/{container}/json")
+        return None if reported is None else self.learn(reported)
 
-    async def _fact(self, kind: Kind, name: str) -> Fact | None:
+    async def _fact(self, kind: ObjectKind, name: str) -> Fact | None:
         if not _NAME.fullmatch(name):
             return None
         match kind:
-            case Kind.CONTAINER:
+            case ObjectKind.CONTAINER:
                 if name in self._projects:
                     return Fact(identity=name, project=self._projects[name])
                 return await self.inspect(name)
-            case Kind.EXEC:
+            case ObjectKind.EXEC:
                 return await self._exec(name)
-            case Kind.NETWORK:
-                told = await self._get(f"/networks/{name}")
-                return told and Fact(identity=told["Id"], name=told["Name"], project=_project_of(told.get("Labels")))
-            case Kind.VOLUME:
+            case ObjectKind.NETWORK:
+                reported = await self._get(f"/networks/{name}")
+                return reported and Fact(
+                    identity=reported["Id"], name=reported["Name"], project=_project_of(reported.get("Labels"))
+                )
+            case ObjectKind.VOLUME:
                 return await self._volume(name)
-            case Kind.IMAGE:
-                told = await self._get(f"/images/{name}/json")
-                labels = ((told or {}).get("Config") or {}).get("Labels")
-                return told and Fact(
-                    identity=told["Id"], project=_project_of(labels), tags=tuple(told.get("RepoTags") or ())
+            case ObjectKind.IMAGE:
+                reported = await self._get(f"/images/{name}/json")
+                labels = ((reported or {}).get("Config") or {}).get("Labels")
+                return reported and Fact(
+                    identity=reported["Id"], project=_project_of(labels), tags=tuple(reported.get("RepoTags") or ())
                 )
 
     async def _exec(self, name: str) -> Fact | None:
         if name in self._execs:
             return Fact(identity=name, project=self._execs[name])
-        told = await self._get(f"/exec/{name}/json")
-        container = None if told is None else await self._fact(Kind.CONTAINER, told["ContainerID"])
-        return container and told and Fact(identity=told["ID"], project=container.project)
+        reported = await self._get(f"/exec/{name}/json")
+        container = None if reported is None else await self._fact(ObjectKind.CONTAINER, reported["ContainerID"])
+        return container and reported and Fact(identity=reported["ID"], project=container.project)
 
     async def _volume(self, name: str) -> Fact | None:
-        told = await self._get(f"/volumes/{name}")
-        if told is None:
+        reported = await self._get(f"/volumes/{name}")
+        if reported is None:
             return None
-        project, users = _project_of(told.get("Labels")), frozenset[str]()
+        project, users = _project_of(reported.get("Labels")), frozenset[str]()
         if project not in self.policy.projects:
             filters = json.dumps({"volume": {name: True}})
             listed = await self._get(f"/containers/json?all=1&filters={quote(filters)}") or ()
             users = frozenset(_project_of(one.get("Labels")) for one in listed)
             if name in self._volumes:
                 users |= {self._volumes[name]}
-        return Fact(identity=name, name=name, project=project, options=told.get("Options") or {}, users=users)
+        return Fact(identity=name, name=name, project=project, options=reported.get("Options") or {}, users=users)
 
     async def _get(self, target: str) -> Any:
         reader, writer = await connect(self.socket_path)
@@ -193,7 +195,7 @@ class Lookups:
         return orjson.loads(answer.body)
 
 
-def check_links(source: Source, policy: Policy) -> None:
+def check_links(source: MountSource, policy: Policy) -> None:
     """Follow the links in a path below its root, as the engine will, and see that it stays within the roots.
 
     The roots themselves are taken as they are written: whoever declares one answers for where it leads.
@@ -221,10 +223,10 @@ def check_links(source: Source, policy: Policy) -> None:
         else:
             at, rest = os.path.dirname(at), [*_parts(target), *rest]  # noqa: PTH120
             _check_place(at, source, policy)
-    find_root(Source(path=at, writable=source.writable), policy)
+    find_root(MountSource(path=at, writable=source.writable), policy)
 
 
-def _check_place(at: str, source: Source, policy: Policy) -> None:
+def _check_place(at: str, source: MountSource, policy: Policy) -> None:
     roots = [root for root in policy.roots if root.holds(at)]
     if not roots:
         _refuse_link(source, _LEADS_OUT)
@@ -232,7 +234,7 @@ def _check_place(at: str, source: Source, policy: Policy) -> None:
         _refuse_link(source, "a link in it leads to where containers can write")
 
 
-def _link(path: str, source: Source) -> str | None:
+def _link(path: str, source: MountSource) -> str | None:
     found: str | None = None
     try:
         found = os.readlink(path)  # noqa: PTH115  # a Path would lose what is doubled or dotted in it
@@ -245,14 +247,14 @@ def _link(path: str, source: Source) -> str | None:
     return found
 
 
-def _root_written_in(target: str, source: Source, policy: Policy) -> Root:
+def _root_written_in(target: str, source: MountSource, policy: Policy) -> Root:
     roots = [root for root in policy.roots if root.holds(target)]
     if not roots:
         _refuse_link(source, _LEADS_OUT)
     return roots[0]
 
 
-def _refuse_link(source: Source, why: str) -> NoReturn:
+def _refuse_link(source: MountSource, why: str) -> NoReturn:
     refuse(f"{shown(source.path)}: {why}", "Declare where it leads in ROAS_BROKER_ROOTS and mount that there as well.")
 
 

@@ -29,10 +29,10 @@ from adapters.broker.lookups import Lookups, check_links, connect, read_answer
 from core.runtime.broker_messages import shown
 from core.runtime.broker_policy import (
     PROJECT,
-    Answer,
+    AllowedOperation,
+    BrokerAnswer,
     Facts,
-    Kind,
-    Operation,
+    ObjectKind,
     Outgoing,
     Policy,
     examine,
@@ -127,7 +127,11 @@ class EngineBroker:
         outgoing = settle(operation, facts, self._policy)
         for source in outgoing.sources:
             check_links(source, self._policy)
-        if request.method == "DELETE" and operation.subject is not None and operation.subject[0] is Kind.CONTAINER:
+        if (
+            request.method == "DELETE"
+            and operation.subject is not None
+            and operation.subject[0] is ObjectKind.CONTAINER
+        ):
             # What it had in unnamed volumes may be given to the container that replaces it.
             await self._lookups.inspect(facts[operation.subject].identity)
         takes_over = request.upgrades and operation.route.shape is EXEC_START
@@ -145,32 +149,32 @@ class EngineBroker:
         finally:
             engine_writer.close()
 
-    def _passes_as_it_is(self, operation: Operation) -> bool:
+    def _passes_as_it_is(self, operation: AllowedOperation) -> bool:
         """Whether nothing in the answer has to be read."""
         match operation.route.answer:
-            case Answer.LISTING:
+            case BrokerAnswer.LISTING:
                 return only_own(operation, self._policy)
-            case Answer.INSPECTION:
+            case BrokerAnswer.INSPECTION:
                 return self._lookups.knows(operation.name or "")
-            case Answer.AS_IT_IS:
+            case BrokerAnswer.AS_IT_IS:
                 return True
             case _:
                 return False
 
-    def _judged(self, operation: Operation, facts: Facts, body: bytes) -> bytes:
+    def _judged(self, operation: AllowedOperation, facts: Facts, body: bytes) -> bytes:
         """The answer without what belongs to others; what is declared is remembered."""
-        told = orjson.loads(body)
+        reported = orjson.loads(body)
         match operation.route.answer:
-            case Answer.LISTING:
-                return orjson.dumps(reduced_listing(told, self._policy))
-            case Answer.INSPECTION if not is_own((told.get("Config") or {}).get("Labels"), self._policy):
-                return orjson.dumps(reduced_container(told))
-            case Answer.INSPECTION:
-                self._lookups.learn(told)
-            case Answer.CREATED:
-                self._lookups.remember_container(told["Id"], (operation.content or {})["Labels"][PROJECT])
-            case Answer.EXEC_CREATED if operation.subject is not None:
-                self._lookups.remember_exec(told["Id"], facts[operation.subject].project)
+            case BrokerAnswer.LISTING:
+                return orjson.dumps(reduced_listing(reported, self._policy))
+            case BrokerAnswer.INSPECTION if not is_own((reported.get("Config") or {}).get("Labels"), self._policy):
+                return orjson.dumps(reduced_container(reported))
+            case BrokerAnswer.INSPECTION:
+                self._lookups.learn(reported)
+            case BrokerAnswer.CREATED:
+                self._lookups.remember_container(reported["Id"], (operation.content or {})["Labels"][PROJECT])
+            case BrokerAnswer.EXEC_CREATED if operation.subject is not None:
+                self._lookups.remember_exec(reported["Id"], facts[operation.subject].project)
         return body
 
 

@@ -137,11 +137,11 @@ class ComposeCli:
             NetworkPlace(
                 name=names[key],
                 # Compose gives the service's name to every container of it.
-                aliases=(service, *(told.get("aliases") or ())),
-                ipv4_address=told.get("ipv4_address"),
-                ipv6_address=told.get("ipv6_address"),
+                aliases=(service, *(reported.get("aliases") or ())),
+                ipv4_address=reported.get("ipv4_address"),
+                ipv6_address=reported.get("ipv6_address"),
             )
-            for key, told in ((key, body or {}) for key, body in _joined(document, service).items())
+            for key, reported in ((key, body or {}) for key, body in _joined(document, service).items())
             if key in names
         )
 

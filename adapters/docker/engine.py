@@ -32,7 +32,7 @@ from core.common.safe_text import printable
 from core.errors.redact import Redactor, secrets_among, secrets_in
 from core.monitoring.measurements import uses_the_same
 from models.compose import ImageFact, InjectedFile, NetworkFact, NetworkPlace, PortHolder
-from models.containers import ContainerEvent, EngineInfo, HealthLogEntry, ServiceSample, Sighting
+from models.containers import ContainerEvent, ContainerState, EngineInfo, HealthLogEntry, ServiceSample
 from models.failures import (
     ContainerGoneError,
     EngineError,
@@ -135,24 +135,26 @@ class DockerEngine:
             EnginePermissionError: It is there, but this user may not talk to it.
         """
         with self._speaking("describing itself"):
-            told = self._quick().info()
+            reported = self._quick().info()
             version = self._quick().version(api_version=False)
         return EngineInfo(
             address=self.address,
             version=version.get("Version", ""),
             api_version=version.get("ApiVersion", ""),
-            operating_system=told.get("OperatingSystem", ""),
-            architecture=told.get("Architecture", ""),
-            cpus=told.get("NCPU", 0),
-            memory_bytes=told.get("MemTotal", 0),
-            storage_driver=told.get("Driver", ""),
-            warnings=tuple(told.get("Warnings") or ()),
-            root_folder=told.get("DockerRootDir", ""),
-            system_time=_moment(told.get("SystemTime")),
-            address_pools=tuple((pool["Base"], int(pool["Size"])) for pool in told.get("DefaultAddressPools") or ()),
+            operating_system=reported.get("OperatingSystem", ""),
+            architecture=reported.get("Architecture", ""),
+            cpus=reported.get("NCPU", 0),
+            memory_bytes=reported.get("MemTotal", 0),
+            storage_driver=reported.get("Driver", ""),
+            warnings=tuple(reported.get("Warnings") or ()),
+            root_folder=reported.get("DockerRootDir", ""),
+            system_time=_moment(reported.get("SystemTime")),
+            address_pools=tuple(
+                (pool["Base"], int(pool["Size"])) for pool in reported.get("DefaultAddressPools") or ()
+            ),
         )
 
-    def sightings(self, project: str, service: str | None = None) -> list[Sighting]:
+    def container_states(self, project: str, service: str | None = None) -> list[ContainerState]:
         """Every container of a project or of one service, stopped ones too, by service and number.
 
         Raises:
@@ -168,17 +170,17 @@ class DockerEngine:
         """
         return self._containers(project, running=False)
 
-    def look_at(self, container_ids: Iterable[str]) -> list[Sighting]:
+    def look_at(self, container_ids: Iterable[str]) -> list[ContainerState]:
         """These containers, by service and number, without those that are gone.
 
         Raises:
             EngineError: The engine did not answer, or refused.
         """
-        found = self._pool.map(self._sighting_or_none, container_ids)
-        seen = [sighting for sighting in found if sighting is not None]
+        found = self._pool.map(self._container_state_or_none, container_ids)
+        seen = [container_state for container_state in found if container_state is not None]
         return sorted(seen, key=lambda one: (one.service, one.number, one.name))
 
-    def sighting(self, container_id: str) -> Sighting:
+    def container_state(self, container_id: str) -> ContainerState:
         """One container now.
 
         Raises:
@@ -186,12 +188,12 @@ class DockerEngine:
             EngineError: The engine did not answer, or refused.
         """
         with self._speaking(f"looking at container {_short(container_id)}"):
-            told = self._read(f"/containers/{container_id}/json")
+            reported = self._read(f"/containers/{container_id}/json")
         if container_id not in self._learned:
             # A container's configuration never changes.
-            self.conceal(_secrets_of(told))
+            self.conceal(_secrets_of(reported))
             self._learned.add(container_id)
-        return _sighting(told, datetime.now(UTC), self.redact)
+        return _container_state(reported, datetime.now(UTC), self.redact)
 
     def start(self, container_id: str, files: Sequence[InjectedFile] = ()) -> None:
         """Start a container, after copying into it the files Compose would; a running one is left alone.
@@ -275,9 +277,9 @@ class DockerEngine:
             one: sample_group(one, service, networked=shown[one]) for one, service in containers.items() if one in shown
         }
         unread = [one for one in containers if read.get(one) is None]
-        for one, told in zip(unread, self._pool.map(self._statistics, unread), strict=True):
-            read[one] = None if told is None else _sample(told, one, containers[one])
-            networked = bool(told and told.get("networks"))
+        for one, reported in zip(unread, self._pool.map(self._statistics, unread), strict=True):
+            read[one] = None if reported is None else _sample(reported, one, containers[one])
+            networked = bool(reported and reported.get("networks"))
             group = sample_group(one, containers[one], networked=networked)
             if group is not None and (engines := read[one]) is not None and uses_the_same(engines, group):
                 shown = shown | {one: networked}
@@ -330,10 +332,10 @@ class DockerEngine:
             EngineError: The engine did not answer, or refused.
         """
         with self._speaking("reading past events"):
-            told: Iterable[dict[str, Any]] = self._quick().events(
+            reported: Iterable[dict[str, Any]] = self._quick().events(
                 since=f"{since.timestamp():.9f}", until=f"{until.timestamp():.9f}", decode=True
             )
-            return any(event.get("Action") not in _ENDS for event in told)
+            return any(event.get("Action") not in _ENDS for event in reported)
 
     def exec(self, container_id: str, command: Sequence[str], timeout: timedelta) -> tuple[int, str]:
         """Run a command in a container; its exit code and what it printed on both streams.
@@ -375,19 +377,21 @@ class DockerEngine:
         """
         with self._speaking(f"looking for image {reference}"):
             try:
-                told = self._quick().inspect_image(reference)
+                reported = self._quick().inspect_image(reference)
             except NotFound:
                 return None
         return ImageFact(
             reference=reference,
-            image_id=told["Id"],
-            digests=tuple(told.get("RepoDigests") or ()),
-            platform="/".join(filter(None, (told.get("Os"), told.get("Architecture"), told.get("Variant")))),
-            size_bytes=told.get("Size", 0),
-            created_at=_moment(told.get("Created")),
-            checked=_has_check((told.get("Config") or {}).get("Healthcheck")),
-            user=(told.get("Config") or {}).get("User") or "",
-            layers=_layers(told.get("GraphDriver") or {}),
+            image_id=reported["Id"],
+            digests=tuple(reported.get("RepoDigests") or ()),
+            platform="/".join(
+                filter(None, (reported.get("Os"), reported.get("Architecture"), reported.get("Variant")))
+            ),
+            size_bytes=reported.get("Size", 0),
+            created_at=_moment(reported.get("Created")),
+            checked=_has_check((reported.get("Config") or {}).get("Healthcheck")),
+            user=(reported.get("Config") or {}).get("User") or "",
+            layers=_layers(reported.get("GraphDriver") or {}),
         )
 
     def image_can_be_had(self, reference: str) -> str | None:
@@ -435,7 +439,7 @@ class DockerEngine:
             EngineError: The engine did not answer, or refused.
         """
         with self._speaking("listing networks"):
-            told = self._quick().networks(filters=_owned_by(project))
+            reported = self._quick().networks(filters=_owned_by(project))
         return [
             NetworkFact(
                 name=network["Name"],
@@ -445,7 +449,7 @@ class DockerEngine:
                 ),
                 project=(network.get("Labels") or {}).get(_PROJECT, ""),
             )
-            for network in told
+            for network in reported
         ]
 
     def remove_network(self, name: str) -> None:
@@ -473,9 +477,9 @@ class DockerEngine:
             EngineError: The engine did not answer, or refused.
         """
         with self._speaking("listing dangling images"):
-            told = self._quick().images(filters={"dangling": True, **_owned_by(project)})
-            used = {one["ImageID"] for one in self._quick().containers(all=True)} if told else set()
-        return {image["Id"]: int(image.get("Size") or 0) for image in told if image["Id"] not in used}
+            reported = self._quick().images(filters={"dangling": True, **_owned_by(project)})
+            used = {one["ImageID"] for one in self._quick().containers(all=True)} if reported else set()
+        return {image["Id"]: int(image.get("Size") or 0) for image in reported if image["Id"] not in used}
 
     def remove_dangling_image(self, image_id: str) -> None:
         """Remove an image that has no name; one that is gone already is as good as removed.
@@ -515,8 +519,8 @@ class DockerEngine:
             EngineError: The engine did not answer, or refused.
         """
         with self._speaking(f"listing images of {repository}"):
-            told = self._quick().images(name=repository)
-        return sorted(name for image in told for name in image.get("RepoTags") or ())
+            reported = self._quick().images(name=repository)
+        return sorted(name for image in reported for name in image.get("RepoTags") or ())
 
     def untag(self, name: str) -> None:
         """Take a name from an image; the image itself goes only if nothing else names or uses it.
@@ -535,12 +539,12 @@ class DockerEngine:
             EngineError: The engine did not answer, or refused.
         """
         with self._speaking(f"looking at container {_short(container_id)}"):
-            told = self._quick().inspect_container(container_id)
+            reported = self._quick().inspect_container(container_id)
         return KeptContainer(
-            name=told["Name"].lstrip("/"),
-            service=(told["Config"].get("Labels") or {}).get(_SERVICE, ""),
-            was_running=bool(told["State"]["Running"]),
-            told=told,
+            name=reported["Name"].lstrip("/"),
+            service=(reported["Config"].get("Labels") or {}).get(_SERVICE, ""),
+            was_running=bool(reported["State"]["Running"]),
+            reported=reported,
         )
 
     def put_back(self, kept: KeptContainer) -> str:
@@ -549,13 +553,13 @@ class DockerEngine:
         Raises:
             EngineError: The engine did not answer, or refused: its name, image or network may be gone.
         """
-        networks = kept.told["NetworkSettings"]["Networks"] or {}
-        mode = kept.told["HostConfig"]["NetworkMode"]
+        networks = kept.reported["NetworkSettings"]["Networks"] or {}
+        mode = kept.reported["HostConfig"]["NetworkMode"]
         joined = [] if mode.startswith(("container:", "host", "none")) else list(networks)
         first = {name: _endpoint(networks[name], kept) for name in joined[:1]}
         body = {
-            **kept.told["Config"],
-            "HostConfig": _with_its_volumes(kept.told),
+            **kept.reported["Config"],
+            "HostConfig": _with_its_volumes(kept.reported),
             "NetworkingConfig": {"EndpointsConfig": first},
         }
         with self._speaking(f"making container {kept.name} again"):
@@ -578,7 +582,7 @@ class DockerEngine:
             ContainerGoneError: The container or the network is gone.
             EngineError: The engine did not answer, or refused.
         """
-        if place.name in self.sighting(container_id).networks:
+        if place.name in self.container_state(container_id).networks:
             return
         with self._speaking(f"connecting container {_short(container_id)} to network {place.name}"):
             self._quick().connect_container_to_network(
@@ -596,8 +600,8 @@ class DockerEngine:
             EngineError: The engine did not answer, or refused.
         """
         with self._speaking("listing volumes"):
-            told = self._quick().volumes(filters=_owned_by(project))
-        return sorted(volume["Name"] for volume in told.get("Volumes") or ())
+            reported = self._quick().volumes(filters=_owned_by(project))
+        return sorted(volume["Name"] for volume in reported.get("Volumes") or ())
 
     def _quick(self) -> Any:
         return self._client(_QUICK_SECONDS)
@@ -675,9 +679,9 @@ class DockerEngine:
             found = self._read("/containers/json", all=int(not running), filters=json.dumps({"label": labels}))
         return {container["Id"]: printable(container["Labels"].get(_SERVICE, "")) for container in found}
 
-    def _sighting_or_none(self, container_id: str) -> Sighting | None:
+    def _container_state_or_none(self, container_id: str) -> ContainerState | None:
         try:
-            return self.sighting(container_id)
+            return self.container_state(container_id)
         except ContainerGoneError:
             # Removed since it was listed: not seen is then the truth.
             return None
@@ -701,7 +705,7 @@ class KeptContainer:
     name: str
     service: str
     was_running: bool
-    told: dict[str, Any] = field(repr=False)
+    reported: dict[str, Any] = field(repr=False)
 
 
 class EventStream:
@@ -728,8 +732,8 @@ class EventStream:
             EngineUnreachableError: The engine went away while being listened to.
         """
         try:
-            for told in self._stream:
-                yield _event(told)
+            for reported in self._stream:
+                yield _event(reported)
         except (DockerException, requests.RequestException, OSError, ValueError) as error:
             # A stream that is closed while it is being read ends in one of these, whichever layer notices.
             if not self._closed.is_set():
@@ -804,14 +808,14 @@ def _moment(text: str | None) -> datetime | None:
     return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).astimezone(UTC)
 
 
-def _secrets_of(told: dict[str, Any]) -> set[str]:
+def _secrets_of(reported: dict[str, Any]) -> set[str]:
     """What a container gets as secrets: in variables, and in the words of its command and its health check.
 
     A password that is its own name hides nothing, and would blot out the name.
     """
-    config = told["Config"]
+    config = reported["Config"]
     variables = (entry.partition("=") for entry in config.get("Env") or ())
-    plain = f"{told['Name']} {config.get('Image', '')}"
+    plain = f"{reported['Name']} {config.get('Image', '')}"
     found = set(secrets_among((name, value) for name, _, value in variables))
     for words in (config.get("Entrypoint"), config.get("Cmd"), (config.get("Healthcheck") or {}).get("Test")):
         found.update(secrets_in(" ".join(words or ())))
@@ -823,26 +827,26 @@ def _remembering(redactor: Redactor) -> Callable[[str], str]:
     return lru_cache(maxsize=512)(lambda text: redactor.text(printable(text)))
 
 
-def _sighting(told: dict[str, Any], now: datetime, redact: Callable[[str], str]) -> Sighting:
-    state, config, labels = told["State"], told["Config"], told["Config"].get("Labels") or {}
+def _container_state(reported: dict[str, Any], now: datetime, redact: Callable[[str], str]) -> ContainerState:
+    state, config, labels = reported["State"], reported["Config"], reported["Config"].get("Labels") or {}
     health = state.get("Health") or {}
-    networks = (told.get("NetworkSettings") or {}).get("Networks") or {}
-    published = (told.get("NetworkSettings") or {}).get("Ports") or {}
-    host = told.get("HostConfig") or {}
-    return Sighting(
-        container_id=told["Id"],
-        name=told["Name"].removeprefix("/"),
+    networks = (reported.get("NetworkSettings") or {}).get("Networks") or {}
+    published = (reported.get("NetworkSettings") or {}).get("Ports") or {}
+    host = reported.get("HostConfig") or {}
+    return ContainerState(
+        container_id=reported["Id"],
+        name=reported["Name"].removeprefix("/"),
         service=printable(labels.get(_SERVICE, "")),
         project=printable(labels.get(_PROJECT, "")),
         number=int(labels.get(_NUMBER) or 1),
         image=config.get("Image", ""),
-        image_id=told.get("Image", ""),
+        image_id=reported.get("Image", ""),
         state=state["Status"],
         seen_at=now,
         exit_code=state.get("ExitCode", 0),
         oom_killed=state.get("OOMKilled", False),
         error=redact(state.get("Error", "")),
-        restart_count=told.get("RestartCount", 0),
+        restart_count=reported.get("RestartCount", 0),
         restart_policy=(host.get("RestartPolicy") or {}).get("Name") or "no",
         health=health.get("Status") if health.get("Status") not in (None, "none") else None,
         health_log=tuple(
@@ -853,7 +857,7 @@ def _sighting(told: dict[str, Any], now: datetime, redact: Callable[[str], str])
             )
             for entry in health.get("Log") or ()
         ),
-        created_at=_moment(told.get("Created")),
+        created_at=_moment(reported.get("Created")),
         started_at=_moment(state.get("StartedAt")),
         finished_at=_moment(state.get("FinishedAt")),
         config_hash=labels.get(_CONFIG_HASH, ""),
@@ -871,17 +875,17 @@ def _sighting(told: dict[str, Any], now: datetime, redact: Callable[[str], str])
     )
 
 
-def _endpoint(told: dict[str, Any], kept: KeptContainer) -> dict[str, Any]:
+def _endpoint(reported: dict[str, Any], kept: KeptContainer) -> dict[str, Any]:
     """How a container joined a network. The engine adds the container's short id to its aliases by itself."""
-    own = str(kept.told["Id"])[:12]
-    aliases = [name for name in told.get("Aliases") or () if name != own]
-    return {"Aliases": aliases, "IPAMConfig": told.get("IPAMConfig"), "Links": told.get("Links")}
+    own = str(kept.reported["Id"])[:12]
+    aliases = [name for name in reported.get("Aliases") or () if name != own]
+    return {"Aliases": aliases, "IPAMConfig": reported.get("IPAMConfig"), "Links": reported.get("Links")}
 
 
-def _with_its_volumes(told: dict[str, Any]) -> dict[str, Any]:
+def _with_its_volumes(reported: dict[str, Any]) -> dict[str, Any]:
     """The host configuration, with the unnamed volumes by the names the engine gave them: they hold data."""
-    host = dict(told["HostConfig"])
-    volumes = {one["Destination"]: one["Name"] for one in told.get("Mounts") or () if one["Type"] == "volume"}
+    host = dict(reported["HostConfig"])
+    volumes = {one["Destination"]: one["Name"] for one in reported.get("Mounts") or () if one["Type"] == "volume"}
     mounts = [
         mount | {"Source": volumes[mount["Target"]]} if mount["Target"] in volumes else mount
         for mount in host.get("Mounts") or ()
@@ -904,30 +908,30 @@ def _layers(driver: dict[str, Any]) -> tuple[str, ...]:
     return tuple(filter(None, [data.get("UpperDir", ""), *data.get("LowerDir", "").split(":")]))
 
 
-def _event(told: dict[str, Any]) -> ContainerEvent:
-    actor = told.get("Actor") or {}
+def _event(reported: dict[str, Any]) -> ContainerEvent:
+    actor = reported.get("Actor") or {}
     attributes = actor.get("Attributes") or {}
-    nanoseconds = told.get("timeNano") or told["time"] * 1_000_000_000
+    nanoseconds = reported.get("timeNano") or reported["time"] * 1_000_000_000
     return ContainerEvent(
         happened_at=datetime.fromtimestamp(nanoseconds // 1000 / 1e6, UTC),
         container_id=actor.get("ID", ""),
         service=printable(attributes.get(_SERVICE, "")),
         project=printable(attributes.get(_PROJECT, "")),
-        action=told.get("Action", ""),
+        action=reported.get("Action", ""),
         attributes={key: printable(attributes[key]) for key in _ATTRIBUTES if key in attributes},
     )
 
 
-def _sample(told: dict[str, Any], container_id: str, service: str) -> ServiceSample | None:
-    sampled_at, cpu, memory = _moment(told.get("read")), told["cpu_stats"], told.get("memory_stats") or {}
+def _sample(reported: dict[str, Any], container_id: str, service: str) -> ServiceSample | None:
+    sampled_at, cpu, memory = _moment(reported.get("read")), reported["cpu_stats"], reported.get("memory_stats") or {}
     if sampled_at is None or "usage" not in memory:
         # It ended between being listed and being measured: the engine then answers with zeroes.
         return None
     # Page cache that can be dropped at once is no use of memory; the two cgroup versions name it differently.
     details = memory.get("stats") or {}
     reclaimable = details.get("total_inactive_file", details.get("inactive_file", 0))
-    networks = (told.get("networks") or {}).values()
-    blocks = (told.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
+    networks = (reported.get("networks") or {}).values()
+    blocks = (reported.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
     return ServiceSample(
         service=service,
         container_id=container_id,
@@ -939,6 +943,6 @@ def _sample(told: dict[str, Any], container_id: str, service: str) -> ServiceSam
         network_tx_bytes=sum(one["tx_bytes"] for one in networks),
         block_read_bytes=sum(one["value"] for one in blocks if one["op"].lower() == "read"),
         block_write_bytes=sum(one["value"] for one in blocks if one["op"].lower() == "write"),
-        processes=(told.get("pids_stats") or {}).get("current", 0),
+        processes=(reported.get("pids_stats") or {}).get("current", 0),
         throttled_periods=(cpu.get("throttling_data") or {}).get("throttled_periods", 0),
     )

@@ -33,10 +33,10 @@ def _oom_kills(container_id: str, groups: Path) -> int | None:
         # Version 2 of control groups counts in the first file, version 1 in the second.
         for name in ("memory.events", "memory.oom_control"):
             try:
-                told = (folder / name).read_text(encoding="ascii")
+                reported = (folder / name).read_text(encoding="ascii")
             except OSError:
                 continue
-            if found := _COUNT.search(told):
+            if found := _COUNT.search(reported):
                 return int(found[1])
     return None
 

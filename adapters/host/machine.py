@@ -111,9 +111,9 @@ def unwritable_by(path: Path, user: str) -> bool:
     A name says nothing of its number inside an image, so it is taken for the owner unless that is root. Whom the
     group helps is not known either, so a folder its group may write into passes.
     """
-    told = path.stat()
-    owns = user == str(told.st_uid) if user.isdigit() else told.st_uid != 0
-    return not owns and not told.st_mode & 0o022
+    reported = path.stat()
+    owns = user == str(reported.st_uid) if user.isdigit() else reported.st_uid != 0
+    return not owns and not reported.st_mode & 0o022
 
 
 def file_problem(path: Path) -> str | None:

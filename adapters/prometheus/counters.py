@@ -27,7 +27,7 @@ class Count:
     by_duration: list[int] = field(default_factory=lambda: [0] * (len(DURATIONS_SECONDS) + 1))
 
 
-class Tally:
+class RowCounter:
     """Counts each row once, when it is finished; archiving rows later takes nothing back.
 
     Only the first `catch_up` reads the whole table: later ones cost as much as there is news. A new tally

@@ -36,7 +36,7 @@ from models.settings import Settings
 
 log = logging.getLogger("roas")
 
-_PATIENCE_SECONDS = 10.0
+_TIMEOUT_SECONDS = 10.0
 
 
 def serve_metrics(stores: Stores, host: str, port: int, settings: Settings) -> None:
@@ -286,8 +286,8 @@ def _advice(error: OSError, port: int) -> str:
 
 
 def _handler(registry: CollectorRegistry, collector: StoreCollector) -> type[BaseHTTPRequestHandler]:
-    class Handler(BaseHTTPRequestHandler):
-        timeout = _PATIENCE_SECONDS
+    class MetricsHandler(BaseHTTPRequestHandler):
+        timeout = _TIMEOUT_SECONDS
         server_version = "roas"
         sys_version = ""
 
@@ -316,4 +316,4 @@ def _handler(registry: CollectorRegistry, collector: StoreCollector) -> type[Bas
             if self.command != "HEAD":
                 self.wfile.write(body)
 
-    return Handler
+    return MetricsHandler

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import sqlalchemy as sa
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from adapters.prometheus.counters import Tally, milliseconds_between
+from adapters.prometheus.counters import RowCounter, milliseconds_between
 from adapters.prometheus.metric_families import Labels, counter, durations, filled, gauge
 from adapters.stores import Stores
 from adapters.stores.monitoring import from_ms, to_ms
@@ -136,14 +136,14 @@ class MonitoringFigures:
     def __init__(self, stores: Stores) -> None:
         """Read nothing yet."""
         self._stores = stores
-        self._alerts = Tally(
+        self._alerts = RowCounter(
             _alerts,
             _alerts.c.id,
             kinds=[_alerts.c.environment, _alerts.c.severity],
             unfinished=_alerts.c.state != AlertState.RESOLVED.value,
             duration_ms=milliseconds_between(_alerts.c.opened_at, _alerts.c.resolved_at),
         )
-        self._predictions = Tally(
+        self._predictions = RowCounter(
             _predictions,
             _predictions.c.id,
             kinds=[_predictions.c.environment, _predictions.c.outcome],
@@ -218,12 +218,12 @@ class MonitoringFigures:
         return up
 
     def _of_alerts(self, alerts: Mapping[str, Sequence[Alert]]) -> Iterator[Metric]:
-        told = [one for found in alerts.values() for one in found if one.explained_by is None]
+        reported = [one for found in alerts.values() for one in found if one.explained_by is None]
         yield filled(
             "roas_alerts_open",
             "Alerts that are not resolved, without those that another one explains.",
             ("environment", "severity", "state"),
-            _numbers((one.environment, one.severity, one.state) for one in told),
+            _numbers((one.environment, one.severity, one.state) for one in reported),
             *(alerts, AlertSeverity, _STATES),
         )
         yield filled(

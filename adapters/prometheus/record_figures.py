@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from prometheus_client.core import Metric
 
-from adapters.prometheus.counters import Count, Tally, milliseconds_between
+from adapters.prometheus.counters import Count, RowCounter, milliseconds_between
 from adapters.prometheus.metric_families import Labels, counter, durations, filled, gauge, one_value
 from adapters.stores import Stores
 from adapters.stores.sql import table
@@ -39,7 +39,7 @@ class OperationFigures:
     def __init__(self, stores: Stores) -> None:
         """Read nothing yet."""
         self._stores = stores
-        self._ended = Tally(
+        self._ended = RowCounter(
             _operations,
             _operations.c.id,
             kinds=[_operations.c.environment, _operations.c.operation_type, _operations.c.status],
@@ -96,14 +96,14 @@ class ErrorFigures:
     def __init__(self, stores: Stores) -> None:
         """Read nothing yet."""
         self._stores = stores
-        self._recoveries = Tally(
+        self._recoveries = RowCounter(
             _executions.join(_errors, _errors.c.error_id == _executions.c.error_id),
             _executions.c.id,
             kinds=[_errors.c.environment, _executions.c.recovery_strategy, _executions.c.success],
             unfinished=_executions.c.success.is_(None),
             duration_ms=milliseconds_between(_executions.c.execution_start, _executions.c.execution_end),
         )
-        self._resolved = Tally(
+        self._resolved = RowCounter(
             _errors,
             _errors.c.id,
             kinds=[_errors.c.environment, _errors.c.category],

@@ -23,11 +23,11 @@ def verify(stores: Stores, expected: Sequence[str] = ()) -> list[AuditReport]:
     reports = [_report(stores, store, verifier) for store, verifier in verifiers.items()]
     for noted in expected:
         if not any(noted in verifier.hashes for verifier in verifiers.values()):
-            told = "".join(verifier.explain_missing_hash() for verifier in verifiers.values())
+            reported = "".join(verifier.explain_missing_hash() for verifier in verifiers.values())
             missing = AuditFinding(
                 store="audit_log",
                 subject=f"hash {noted}",
-                what=f"no entry has this hash: entries up to it were rewritten or cut off{told}",
+                what=f"no entry has this hash: entries up to it were rewritten or cut off{reported}",
             )
             reports[0] = replace(reports[0], findings=(*reports[0].findings, missing))
     return reports

@@ -16,7 +16,7 @@ from adapters.stores.sql import insert, insert_unless_there, table, upsert
 from models.audit import SYSTEM, Actor
 from models.failures import BadInputError, NotFoundError
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
-from models.records import DayOfOperations, LeaseResult, Release
+from models.records import LeaseResult, OperationDayCounts, Release
 from models.tables.deployment_logs import (
     DeploymentOperation,
     EnvironmentLease,
@@ -369,7 +369,7 @@ class Deployments:
             found = connection.execute(query.order_by(_validations.c.validation_time)).all()
         return [_validation_result.validate_python(row.validation_details) for row in found]
 
-    def success_by_day(self, days: int, now: datetime, environment: str | None = None) -> list[DayOfOperations]:
+    def success_by_day(self, days: int, now: datetime, environment: str | None = None) -> list[OperationDayCounts]:
         """Finished operations of each of the last `days` days (UTC) that had any, oldest first.
 
         Health checks are not counted: they are no deployments, and there are many.
@@ -386,7 +386,7 @@ class Deployments:
             query = query.where(_days.c.environment == environment)
         with self._database.read() as connection:
             return [
-                DayOfOperations(
+                OperationDayCounts(
                     day=date.fromisoformat(day),
                     total=int(total),
                     successes=int(successes),

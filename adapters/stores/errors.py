@@ -27,9 +27,9 @@ from models.errors import (
     Strategy,
     Verdict,
 )
-from models.evidence import EvidenceBundle, Occasion
+from models.evidence import EvidenceBundle, EvidenceOccasion
 from models.failures import NotFoundError
-from models.notifications import Cause, Told
+from models.notifications import ReportedError, SentNotifications
 from models.operations import Runner
 from models.records import Pause
 from models.recovery import Choice, PlannedStep, RecoveryExecution, Step, Ticket, TicketEntry, TicketState
@@ -234,7 +234,7 @@ class Errors:
         with self._database.read() as connection:
             return [_to_error(row) for row in connection.execute(query)]
 
-    def causes(self, environment: str, resolved_since: datetime) -> Sequence[Cause]:
+    def causes(self, environment: str, resolved_since: datetime) -> Sequence[ReportedError]:
         """Every error that is open or was resolved since then, with what people were told and asked about it."""
         query = (
             sa.select(_errors)
@@ -249,9 +249,9 @@ class Errors:
         tickets = {one.error_id: one for one in self.tickets(environment=environment)} if rows else {}
         tried = self.executions(environment=environment, since=rows[0].first_seen) if rows else ()
         return [
-            Cause(
+            ReportedError(
                 error=_to_error(row),
-                told=Told(times=row.notices or 0, last_at=row.notified_at, end_at=row.notified_end),
+                reported=SentNotifications(times=row.notices or 0, last_at=row.notified_at, end_at=row.notified_end),
                 resolution=row.resolution or "",
                 ticket=tickets.get(row.error_id),
                 executions=[one for one in tried if one.error_id == row.error_id],
@@ -259,7 +259,7 @@ class Errors:
             for row in rows
         ]
 
-    def tell(self, error_id: str, before: Told, now: Told) -> bool:
+    def tell(self, error_id: str, before: SentNotifications, now: SentNotifications) -> bool:
         """Write what people are told of an error; False where somebody else has told them since `before`."""
         with self._database.write() as connection:
             done = connection.execute(
@@ -931,7 +931,7 @@ def _to_bundle(row: sa.Row[Any]) -> EvidenceBundle:
             "deployment_id": row.deployment_id,
             "error_id": row.error_id,
             "service": row.service_name,
-            "occasion": Occasion(row.occasion),
+            "occasion": EvidenceOccasion(row.occasion),
             "taken_at": row.taken_at,
             "reason": row.reason,
             "first_cause": row.first_cause,

@@ -193,7 +193,7 @@ class _Waiter:
         """The locked file, or None where the lock did not come by `deadline` (monotonic seconds)."""
         try:
             self._begin(self._in_turn)
-            if not self._done.wait(min(_PATIENCE_SECONDS, _left(deadline))) and _left(deadline):
+            if not self._done.wait(min(_TIMEOUT_SECONDS, _left(deadline))) and _left(deadline):
                 # The one before may be stopped, not slow; then it must not stop everyone behind it.
                 self._begin(self._out_of_turn)
                 self._done.wait(_left(deadline))
@@ -246,7 +246,7 @@ class _Waiter:
         fcntl.flock(file, fcntl.LOCK_EX)
 
 
-_PATIENCE_SECONDS = 1.0
+_TIMEOUT_SECONDS = 1.0
 _NEXT_TICKET = 8
 _QUEUE = 1 << 32
 """From here on a byte stands for a place in the queue. Bytes need not be in the file to be locked."""

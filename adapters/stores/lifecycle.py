@@ -105,7 +105,7 @@ _ROW_BYTES = 24
 _ROWS_TO_WEIGH = 500
 _FILE_ROWS = 250_000
 _ROWS_WITH_CHILDREN = 1000
-_PATIENCE_SECONDS = 1.0
+_TIMEOUT_SECONDS = 1.0
 _CHUNKS_TO_SETTLE = 4
 _SAY_EVERY_SECONDS = 10.0
 
@@ -166,15 +166,15 @@ def clean_errors(
         )
         where = f"resolved_at < {before} AND {nobody_works_on_it}"
 
-        def belongings(owners: str) -> list[_Part]:
+        def belongings(owners: str) -> list[_Partition]:
             of_errors = f"error_id IN (SELECT error_id FROM deployment_errors WHERE {owners})"
             tickets = f"SELECT ticket_id FROM manual_intervention_tickets WHERE {of_errors}"
             return [
-                _Part(ErrorImpact, of_errors),
-                _Part(RecoveryExecutionRow, of_errors),
-                _Part(EvidenceRow, of_errors),
-                _Part(TicketHistory, f"ticket_id IN ({tickets})"),
-                _Part(TicketRow, of_errors),
+                _Partition(ErrorImpact, of_errors),
+                _Partition(RecoveryExecutionRow, of_errors),
+                _Partition(EvidenceRow, of_errors),
+                _Partition(TicketHistory, f"ticket_id IN ({tickets})"),
+                _Partition(TicketRow, of_errors),
             ]
 
         _archive_with_belongings(run, ErrorsArchive, DeploymentError, where, belongings)
@@ -220,12 +220,12 @@ def archive_deployments(
 
         where = f"({gone_well(limits.deployments)} OR {failed(limits.failed_deployments)})"
 
-        def belongings(owners: str) -> list[_Part]:
+        def belongings(owners: str) -> list[_Partition]:
             of_them = f"deployment_id IN (SELECT deployment_id FROM deployment_operations WHERE {owners})"
             return [
-                _Part(ServiceStateChange, of_them),
-                _Part(EnvironmentValidation, of_them),
-                _Part(OperationStepRow, of_them),
+                _Partition(ServiceStateChange, of_them),
+                _Partition(EnvironmentValidation, of_them),
+                _Partition(OperationStepRow, of_them),
             ]
 
         _archive_with_belongings(run, DeploymentLogsArchive, DeploymentOperation, where, belongings)
@@ -311,14 +311,14 @@ def _archive_dead_letters(run: _Run, archive: type[SQLModel], letters: type[SQLM
 
 
 @dataclass(frozen=True, slots=True)
-class _Part:
+class _Partition:
     """Rows of one table that leave together with others; `where` is SQL."""
 
     row: type[SQLModel]
     where: str
 
 
-_Belongings = Callable[[str], list[_Part]]
+_Belongings = Callable[[str], list[_Partition]]
 
 
 @dataclass(slots=True)
@@ -361,7 +361,7 @@ class _Run:
                 advice="free room on its disk; what is old leaves at the next run.",
             )
         # Two at once would archive the same rows, each into a file of its own.
-        self.undo.enter_context(Gate(folder / "lifecycle.lock").held(_PATIENCE_SECONDS, self.name.capitalize()))
+        self.undo.enter_context(Gate(folder / "lifecycle.lock").held(_TIMEOUT_SECONDS, self.name.capitalize()))
         self.undo.callback(self.archiver.close)
         for part in folder.glob(f"archive/{self.store}/*/*.part"):
             # Of an archiver that was killed: nothing else writes here while the lock is held.
@@ -691,7 +691,7 @@ def _between(begin: int, end: int) -> sa.ColumnElement[bool]:
     return sa.and_(_samples.c.ts >= begin, _samples.c.ts < end)
 
 
-def _nothing_else(_: str) -> list[_Part]:
+def _nothing_else(_: str) -> list[_Partition]:
     return []
 
 
@@ -709,7 +709,7 @@ def _archive_with_belongings(
     if run.dry_run:
         # What would leave for its age is counted above; for the budget only as far as that is not enough.
         if not only_over_budget or run.over_budget():
-            _foresee_rows(run, [*belongings(where), _Part(owner, where)], rows_at_once, only_over_budget)
+            _foresee_rows(run, [*belongings(where), _Partition(owner, where)], rows_at_once, only_over_budget)
         return
     while run.has_time() and not (only_over_budget and not run.over_budget()):
         chunk = f"SELECT id FROM {name} WHERE {where} ORDER BY id LIMIT {rows_at_once}"
@@ -718,13 +718,13 @@ def _archive_with_belongings(
         if last is None:
             return
         owners = f"id <= {last} AND {where}"
-        parts = [*belongings(owners), _Part(owner, owners)]
+        parts = [*belongings(owners), _Partition(owner, owners)]
         archived = [_archive_part(run, part, f"{name}-{first}", str(last)) for part in parts]
         if not _delete_parts(run, archive, parts, archived):
             log.info("%s changed while it was archived; once more", name)
 
 
-def _foresee_rows(run: _Run, parts: Sequence[_Part], rows_a_file: int, only_over_budget: bool) -> None:
+def _foresee_rows(run: _Run, parts: Sequence[_Partition], rows_a_file: int, only_over_budget: bool) -> None:
     for part in parts:
         target = table(part.row)
         width = " + ".join(
@@ -742,7 +742,7 @@ def _foresee_rows(run: _Run, parts: Sequence[_Part], rows_a_file: int, only_over
         run.foresee(rows, each, rows_a_file, target.name)
 
 
-def _archive_part(run: _Run, part: _Part, first: str, last: str) -> Archived:
+def _archive_part(run: _Run, part: _Partition, first: str, last: str) -> Archived:
     target = table(part.row)
     columns = [column for column in target.columns if column.computed is None]
     listed = ", ".join(f'"{column.name}"' for column in columns)
@@ -754,7 +754,9 @@ def _archive_part(run: _Run, part: _Part, first: str, last: str) -> Archived:
     )
 
 
-def _delete_parts(run: _Run, archive: type[SQLModel], parts: Sequence[_Part], archived: Sequence[Archived]) -> bool:
+def _delete_parts(
+    run: _Run, archive: type[SQLModel], parts: Sequence[_Partition], archived: Sequence[Archived]
+) -> bool:
     """Delete exactly what was archived, or nothing: False where a row came or went since."""
     try:
         with run.database.write() as connection:

@@ -348,7 +348,7 @@ class PostgresqlTransactions:
             yield _together(connection)
 
 
-class _Bound:
+class _PostgresqlBound:
     """A store whose every transaction is the one that is open over all of them."""
 
     def __init__(self, name: str, connection: sa.Connection) -> None:
@@ -367,7 +367,7 @@ class _Bound:
 
 
 def _together(connection: sa.Connection) -> Together:
-    return Together({name: _Bound(name, connection) for name in _LOCKS})
+    return Together({name: _PostgresqlBound(name, connection) for name in _LOCKS})
 
 
 def _enter(connection: sa.Connection, name: str) -> None:

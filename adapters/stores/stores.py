@@ -183,10 +183,10 @@ class Stores:
     def _tell_a_person(self, missing: Sequence[Path]) -> None:
         """Open a ticket for each damaged file that has none yet, and for each store that was missing."""
         now = datetime.now(UTC)
-        told = [of_loss(file, now) for file in missing]
-        told += [of_damage(file, now) for files in self.kept_aside().values() for file in files]
+        reported = [of_loss(file, now) for file in missing]
+        reported += [of_damage(file, now) for files in self.kept_aside().values() for file in files]
         try:
-            for error, ticket in told:
+            for error, ticket in reported:
                 if not self.errors.knows(error.error_id):
                     self.errors.record(error)
                     self.errors.open_ticket(ticket)

@@ -9,7 +9,7 @@ from rich.markup import escape
 from cli.rendering.console import ago, console, make_table, say
 from core.deployment.plan import plan_id
 from models.compose import Plan, PlannedAction, PlannedService
-from models.details import ReleaseStory
+from models.details import ReleaseDetails
 from models.results import DriftReport
 
 _COLOURS = {PlannedAction.KEEP: "dim", PlannedAction.RECREATE: "yellow", PlannedAction.RESTART: "yellow"}
@@ -23,15 +23,15 @@ def show_plan(plan: Plan) -> None:
     say(f"\nplan {plan_id(plan)}   to do this or nothing: roas start ENV --plan {plan_id(plan)}")
 
 
-def show_releases(releases: Sequence[ReleaseStory]) -> None:
+def show_releases(releases: Sequence[ReleaseDetails]) -> None:
     """Releases, newest first, each with what it changed."""
     if not releases:
         say("Nothing has been proven yet; a start that is proven is kept as a release.")
         return
     table = make_table("release", "proven", "deployment", "what changed")
-    for story in releases:
-        one = story.release
-        said = [*([one.reason] if one.reason else []), *(story.changes or ("the first one",))]
+    for details in releases:
+        one = details.release
+        said = [*([one.reason] if one.reason else []), *(details.changes or ("the first one",))]
         table.add_row(one.release_id, ago(one.created_at), one.deployment_id, escape("; ".join(said)))
     console.print(table)
     say(f"\nback to one: roas rollback {releases[0].release.environment} RELEASE")

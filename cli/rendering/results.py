@@ -11,7 +11,7 @@ from rich.markup import escape
 from cli.rendering.console import after, ago, coloured, console, make_table, moment, say, seconds, size
 from cli.rendering.monitoring import show_scores
 from flows.runtime.terminal import echo_json
-from models.details import DeploymentStory, EnvironmentStatus, ErrorStory
+from models.details import DeploymentDetails, EnvironmentStatus, ErrorDetails
 from models.errors import Pattern, UnnamedGroup, Verdict
 from models.health import HealthReport
 from models.maintenance import ArchiveFile, StoreReport
@@ -27,9 +27,9 @@ def print_json(value: object) -> None:
     echo_json(_plain(value), indent=2)
 
 
-def show_deployment(story: DeploymentStory) -> None:
+def show_deployment(details: DeploymentDetails) -> None:
     """One operation: what was found, what was done, how it stands, what to type next."""
-    operation = story.operation
+    operation = details.operation
     say(
         f"\n[bold]{_what(operation)} of {operation.environment}[/bold]: {coloured(operation.status)}"
         f"{after(operation.duration)}"
@@ -38,14 +38,14 @@ def show_deployment(story: DeploymentStory) -> None:
     say(f"  asked by     {escape(operation.user_agent or 'unknown')}, {moment(operation.started_at)}")
     if str(operation.actor):
         say(f"  user         {escape(str(operation.actor))}")
-    for validation in story.validations[-1:]:
+    for validation in details.validations[-1:]:
         _show_validation(validation)
-    if story.changes:
-        _show_changes(story.changes)
+    if details.changes:
+        _show_changes(details.changes)
     if operation.details.get("kept"):
         say(f"\n[bold]kept[/bold]  {', '.join(operation.details['kept'])}: running as declared, left alone")
-    if story.health is not None:
-        _show_health(story.health)
+    if details.health is not None:
+        _show_health(details.health)
     if operation.status is OperationStatus.FAILED:
         say(f"\n[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
         for fact, colour in (("undone", "yellow"), ("undo_failed", "red")):
@@ -53,9 +53,9 @@ def show_deployment(story: DeploymentStory) -> None:
                 say(f"[{colour}]{fact.replace('_', ' ')}:[/{colour}] {escape(str(operation.details[fact]))}")
         if operation.details.get("advice"):
             say(f"[bold]try:[/bold] {escape(str(operation.details['advice']))}")
-    for error in story.errors:
+    for error in details.errors:
         _show_error(error)
-    say(f"\n[dim]stores: {escape(story.data_dir)}/deployment_logs.db, monitoring.db, errors.db[/dim]")
+    say(f"\n[dim]stores: {escape(details.data_dir)}/deployment_logs.db, monitoring.db, errors.db[/dim]")
     say("next: " + "   ".join(_next_commands(operation)))
 
 
@@ -296,19 +296,19 @@ def _show_health(health: HealthReport) -> None:
         say(f"  - {escape(finding)}")
 
 
-def _show_error(story: ErrorStory) -> None:
-    error = story.error
+def _show_error(details: ErrorDetails) -> None:
+    error = details.error
     say(f"\n[bold]error[/bold] {error.error_id} {error.verdict.category} ({error.verdict.severity})")
     say(f"  {escape(error.text)}")
-    for impact in story.impacts:
+    for impact in details.impacts:
         say(
             f"  impact {impact.impact_type}, {impact.business_impact}: "
             f"{', '.join(impact.affected_services) or 'no other service'}; "
             f"about {impact.estimated_recovery_seconds} s to recover"
         )
-    for execution in story.executions:
+    for execution in details.executions:
         say(f"  tried {execution.strategy}: {escape(execution.final_status)}")
-    for ticket in story.tickets:
+    for ticket in details.tickets:
         say(f"  ticket {ticket.ticket_id} {ticket.state}")
         for number, step in enumerate(ticket.steps, start=1):
             say(f"    {number}. {escape(step)}")

@@ -9,7 +9,7 @@ from rich.markup import escape
 from cli.rendering.console import ago, moment, say
 from cli.rendering.why import part, shown_lines
 from core.recovery.policy import remembered
-from models.details import TicketStory
+from models.details import TicketDetails
 from models.recovery import Choice, Ticket, TicketEntry, TicketState
 
 
@@ -26,9 +26,9 @@ def show_tickets(tickets: Sequence[Ticket]) -> None:
         say(f"  next: roas ticket {ticket.ticket_id}")
 
 
-def show_ticket(story: TicketStory, ui: str) -> None:
+def show_ticket(details: TicketDetails, ui: str) -> None:
     """One ticket whole: what failed, what shows it, what was tried, what to type. `ui` is the address of the UI."""
-    ticket, error = story.ticket, story.error
+    ticket, error = details.ticket, details.error
     say(f"\n[bold]{ticket.ticket_id}[/bold] {ticket.state}  {escape(ticket.environment)}")
     say(f"  [bold]{escape(ticket.title)}[/bold]")
     since = ticket.since or error.first_seen
@@ -38,9 +38,9 @@ def show_ticket(story: TicketStory, ui: str) -> None:
     )
     if ticket.affected_services:
         say(f"  affected: {', '.join(ticket.affected_services)}")
-    if story.first_cause or story.lines:
-        say(f"\n{part('seen', [story.first_cause], 1)[0] if story.first_cause else ''}")
-        for line in shown_lines(story.lines):
+    if details.first_cause or details.lines:
+        say(f"\n{part('seen', [details.first_cause], 1)[0] if details.first_cause else ''}")
+        for line in shown_lines(details.lines):
             say(line)
     past = [f"{moment(entry.at)} {_by(entry)}: {entry.what}" for entry in ticket.history]
     for name, lines in (

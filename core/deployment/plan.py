@@ -15,7 +15,7 @@ from models.compose import (
     PlannedService,
     ServiceDeclaration,
 )
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.failures import ComposeError
 
 # The engine's own values where a health check leaves them out.
@@ -172,7 +172,7 @@ def critical_path(
 
 def plan(
     application: Application,
-    sightings: Sequence[Sighting],
+    container_states: Sequence[ContainerState],
     images: Mapping[str, str] | None = None,
     changed_files: Mapping[str, Sequence[str]] | None = None,
     *,
@@ -193,14 +193,14 @@ def plan(
     for number, wave in enumerate(waves):
         for name in wave:
             declaration = application.services[name]
-            seen = [one for one in sightings if one.service == name and not one.one_off]
+            seen = [one for one in container_states if one.service == name and not one.one_off]
             action, because = (
                 _replaced(declaration, seen, images or {}, decided, cascades=cascades)
                 or _restarted(declaration, seen, (changed_files or {}).get(name, ()), decided)
                 or _started(declaration, seen)
             )
             decided[name] = PlannedService(service=name, action=action, because=because, wave=number)
-    orphans = sorted({one.name for one in sightings if one.service not in application.services})
+    orphans = sorted({one.name for one in container_states if one.service not in application.services})
     return Plan(
         project=application.project,
         services=tuple(decided.values()),
@@ -222,7 +222,7 @@ def drift(planned: Plan) -> tuple[PlannedService, ...]:
 
 def _replaced(
     declaration: ServiceDeclaration,
-    seen: Sequence[Sighting],
+    seen: Sequence[ContainerState],
     images: Mapping[str, str],
     decided: Mapping[str, PlannedService],
     *,
@@ -257,7 +257,7 @@ def _replaced(
 
 def _restarted(
     declaration: ServiceDeclaration,
-    seen: Sequence[Sighting],
+    seen: Sequence[ContainerState],
     changed_files: Sequence[str],
     decided: Mapping[str, PlannedService],
 ) -> tuple[PlannedAction, str] | None:
@@ -280,7 +280,7 @@ def _restarted(
     return None
 
 
-def _started(declaration: ServiceDeclaration, seen: Sequence[Sighting]) -> tuple[PlannedAction, str]:
+def _started(declaration: ServiceDeclaration, seen: Sequence[ContainerState]) -> tuple[PlannedAction, str]:
     for one in seen:
         if one.state == "created":
             return PlannedAction.START, f"{one.name} was created and never started"

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.compose import Application, Plan, PlannedAction
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.failures import ReleaseError
 from models.records import Release
 
@@ -39,14 +39,14 @@ class Leftovers:
     `replaced` names the services whose containers were there before and are gone for good.
     """
 
-    stop: tuple[Sighting, ...] = ()
-    remove: tuple[Sighting, ...] = ()
+    stop: tuple[ContainerState, ...] = ()
+    remove: tuple[ContainerState, ...] = ()
     networks: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Was:
+class PreviousContainer:
     """A container as it was before a start."""
 
     service: str
@@ -54,10 +54,10 @@ class Was:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Before:
+class PreDeployState:
     """What an environment had before a start: its containers by id, and the names of its networks."""
 
-    containers: dict[str, Was]
+    containers: dict[str, PreviousContainer]
     networks: tuple[str, ...]
 
 
@@ -152,9 +152,9 @@ def changed_files(release: Release | None, now: Mapping[str, Mapping[str, str]])
     return {service: paths for service, paths in changed.items() if paths}
 
 
-def to_go_back_to(releases: Sequence[Release], sightings: Sequence[Sighting]) -> Release | None:
+def to_go_back_to(releases: Sequence[Release], container_states: Sequence[ContainerState]) -> Release | None:
     """The newest proven release that is not what is there now; `releases` are given newest first."""
-    return next((one for one in releases if one.proven and not is_there(one, sightings)), None)
+    return next((one for one in releases if one.proven and not is_there(one, container_states)), None)
 
 
 def declares_the_same(release: Release, application: Application) -> bool:
@@ -162,16 +162,16 @@ def declares_the_same(release: Release, application: Application) -> bool:
     return release.hashes == {name: one.config_hash for name, one in application.services.items()}
 
 
-def is_there(release: Release, sightings: Sequence[Sighting]) -> bool:
+def is_there(release: Release, container_states: Sequence[ContainerState]) -> bool:
     """Whether an environment's containers are those of a release, whether they run or not."""
-    own = [one for one in sightings if not one.one_off]
+    own = [one for one in container_states if not one.one_off]
     return {one.service for one in own} == release.hashes.keys() and all(
         one.config_hash == release.hashes[one.service] and one.image_id == release.images.get(one.service)
         for one in own
     )
 
 
-def left_over(before: Before, now: Sequence[Sighting], networks_now: Sequence[str]) -> Leftovers:
+def left_over(before: PreDeployState, now: Sequence[ContainerState], networks_now: Sequence[str]) -> Leftovers:
     """What undoing a start takes, from what was there before it and what is there now.
 
     Containers that ran before and run still are left alone, and so is whatever this start did not make.
@@ -190,11 +190,11 @@ def left_over(before: Before, now: Sequence[Sighting], networks_now: Sequence[st
     )
 
 
-def before(sightings: Sequence[Sighting], networks: Sequence[str]) -> Before:
+def before(container_states: Sequence[ContainerState], networks: Sequence[str]) -> PreDeployState:
     """What was there, short enough to be written down before anything is touched."""
-    own = [one for one in sightings if not one.one_off]
-    return Before(
-        containers={one.container_id: Was(service=one.service, ran=one.up) for one in own},
+    own = [one for one in container_states if not one.one_off]
+    return PreDeployState(
+        containers={one.container_id: PreviousContainer(service=one.service, ran=one.up) for one in own},
         networks=tuple(networks),
     )
 

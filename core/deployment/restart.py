@@ -10,7 +10,7 @@ from enum import StrEnum
 from core.deployment.plan import start_waves
 from core.monitoring.measurements import ILL
 from models.compose import Application, ServiceDeclaration
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.health import ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyType
 
@@ -23,7 +23,7 @@ _TIMEOUT = timedelta(seconds=30)
 _MARGIN = timedelta(seconds=2)
 
 
-class Answer(StrEnum):
+class DependantAnswer(StrEnum):
     """What a dependant says after what it needs was restarted."""
 
     WELL = "well"
@@ -35,7 +35,7 @@ class Answer(StrEnum):
 class Aftermath:
     """How a dependant does after what it needs was restarted, and by which sign."""
 
-    answer: Answer
+    answer: DependantAnswer
     reason: str
 
 
@@ -66,7 +66,7 @@ def restarted_needs(service: str, dependencies: Iterable[Dependency], restarted:
     return tuple(dict.fromkeys(need.depends_on for need in mine))
 
 
-def replica_groups(containers: Sequence[Sighting], *, serves: bool) -> tuple[tuple[Sighting, ...], ...]:
+def replica_groups(containers: Sequence[ContainerState], *, serves: bool) -> tuple[tuple[ContainerState, ...], ...]:
     """Which containers of a service are restarted together, group after group.
 
     Those that do not serve go first and together; of those that do, one at a time, so that the others serve
@@ -89,22 +89,22 @@ def settle_time(declaration: ServiceDeclaration, *, probed: bool) -> timedelta:
 
 
 def aftermath(
-    verdict: ServiceVerdict, sightings: Sequence[Sighting], probe: ProbeResult | None, *, since: datetime
+    verdict: ServiceVerdict, container_states: Sequence[ContainerState], probe: ProbeResult | None, *, since: datetime
 ) -> Aftermath:
     """What a dependant shows now of the time after `since`, when what it needs was proven again.
 
     A health check counts by its last result, if that is newer: its verdict may be as old as several intervals.
     """
     if verdict.health in ILL:
-        return Aftermath(answer=Answer.ILL, reason=verdict.reason)
-    checks = [one.health_log[-1] if one.health_log else None for one in sightings if one.health is not None]
+        return Aftermath(answer=DependantAnswer.ILL, reason=verdict.reason)
+    checks = [one.health_log[-1] if one.health_log else None for one in container_states if one.health is not None]
     newer = [last for last in checks if last is not None and datetime.fromisoformat(last.ended_at) > since]
     failing = next((last for last in newer if last.exit_code != 0), None)
     if failing is not None:
         said = " ".join(failing.output.split())[:200] or f"exit code {failing.exit_code}"
-        return Aftermath(answer=Answer.ILL, reason=f"its own health check fails again: {said}")
+        return Aftermath(answer=DependantAnswer.ILL, reason=f"its own health check fails again: {said}")
     if len(newer) < len(checks):
-        return Aftermath(answer=Answer.SILENT, reason="its own health check has not run again yet")
+        return Aftermath(answer=DependantAnswer.SILENT, reason="its own health check has not run again yet")
     if verdict.health is ServiceHealth.HEALTHY and (checks or probe is not None):
-        return Aftermath(answer=Answer.WELL, reason=verdict.reason)
-    return Aftermath(answer=Answer.SILENT, reason=verdict.reason)
+        return Aftermath(answer=DependantAnswer.WELL, reason=verdict.reason)
+    return Aftermath(answer=DependantAnswer.SILENT, reason=verdict.reason)

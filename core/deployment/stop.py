@@ -7,13 +7,13 @@ from datetime import timedelta
 
 from core.deployment.verify import exit_words
 from models.compose import Application
-from models.containers import Sighting
+from models.containers import ContainerState
 
 KILLED = 137
 """The exit code of what did not end within its grace period."""
 
 
-def how_it_stopped(after: Sequence[Sighting], grace: timedelta, took: timedelta) -> str:
+def how_it_stopped(after: Sequence[ContainerState], grace: timedelta, took: timedelta) -> str:
     """One sentence on a service's containers after they were asked to stop.
 
     `took` is how long the engine needed: an exit code of 137 before the grace period was over came from elsewhere.
@@ -28,10 +28,10 @@ def how_it_stopped(after: Sequence[Sighting], grace: timedelta, took: timedelta)
     return f"it ended with {'; '.join(ends)}" if ends else "it ended with exit code 0"
 
 
-def left_alone(application: Application, sightings: Iterable[Sighting]) -> dict[str, str]:
+def left_alone(application: Application, container_states: Iterable[ContainerState]) -> dict[str, str]:
     """The project's containers that a stop does not touch, each with why, by container."""
     reasons = {}
-    for seen in sightings:
+    for seen in container_states:
         if seen.one_off:
             reasons[seen.name] = f"a one-off container of {seen.service} (docker compose run)"
         elif seen.service not in application.services:

@@ -572,7 +572,7 @@ def _check_volumes(facts: Facts, application: Application) -> Iterator[Check]:
 def _check_reservations(facts: Facts, application: Application) -> Iterator[Check]:
     if isinstance(facts.engine, Trouble):
         return
-    engine, running = facts.engine, {one.service for one in facts.sightings if one.state == "running"}
+    engine, running = facts.engine, {one.service for one in facts.container_states if one.state == "running"}
     findings = []
     for service in application.services.values():
         if service.cpu_limit is not None and service.cpu_limit > engine.cpus:

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from models.compose import ServiceDeclaration
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.results import ServiceStart
 
 CRASHES_TOLERATED = 5
@@ -30,7 +30,7 @@ class Progress(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Standing:
+class Readiness:
     """Where a service stands, and why."""
 
     progress: Progress
@@ -38,7 +38,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Hold:
+class StabilityHold:
     """Since when a service is up without a break; `proven` once that is long enough."""
 
     since: datetime | None
@@ -49,19 +49,19 @@ class Hold:
 
 def standing(
     declaration: ServiceDeclaration,
-    sightings: Sequence[Sighting],
+    container_states: Sequence[ContainerState],
     *,
     asked_at: datetime,
     restarts_before: int = 0,
-) -> Standing:
+) -> Readiness:
     """Where a service stands: the worst of its containers decides.
 
     `asked_at` is when the start began: what ended before it says nothing of this start.
     `restarts_before` is the sum of the containers' restart counts at that moment.
     """
-    seen = [one for one in sightings if not one.one_off]
+    seen = [one for one in container_states if not one.one_off]
     if not seen:
-        return Standing(progress=Progress.WAITING, reason="it has no container yet")
+        return Readiness(progress=Progress.WAITING, reason="it has no container yet")
     crashes = sum(one.restart_count for one in seen) - restarts_before
     each = [_container_standing(declaration, one, asked_at, crashes) for one in seen]
     order = (Progress.LOST, Progress.WAITING, Progress.COMPLETED, Progress.UP)
@@ -85,34 +85,40 @@ def to_blame(failures: Sequence[ServiceStart], required: Collection[str]) -> Ser
 
 
 def hold(
-    before: Hold | None, now: datetime, standing: Standing, sightings: Sequence[Sighting], needed: timedelta
-) -> Hold:
+    before: StabilityHold | None,
+    now: datetime,
+    standing: Readiness,
+    container_states: Sequence[ContainerState],
+    needed: timedelta,
+) -> StabilityHold:
     """How long a service has held since the look before; every restart or lapse begins anew."""
-    restarts = sum(one.restart_count for one in sightings)
+    restarts = sum(one.restart_count for one in container_states)
     if standing.progress is Progress.COMPLETED:
-        return Hold(since=now, restarts=restarts, proven=True, reason=standing.reason)
+        return StabilityHold(since=now, restarts=restarts, proven=True, reason=standing.reason)
     if standing.progress is not Progress.UP:
-        return Hold(since=None, restarts=restarts, proven=False, reason=standing.reason)
+        return StabilityHold(since=None, restarts=restarts, proven=False, reason=standing.reason)
     since = now
     if before is not None and before.since is not None and restarts == before.restarts:
-        restarted = any(_started_since(before.since, one) for one in sightings)
+        restarted = any(_started_since(before.since, one) for one in container_states)
         since = now if restarted else before.since
     held = now - since
     if held >= needed:
-        return Hold(since=since, restarts=restarts, proven=True, reason=f"{standing.reason}, and it held")
+        return StabilityHold(since=since, restarts=restarts, proven=True, reason=f"{standing.reason}, and it held")
     left = (needed - held).total_seconds()
-    return Hold(since=since, restarts=restarts, proven=False, reason=f"{standing.reason}; to hold {left:.1f} s more")
+    return StabilityHold(
+        since=since, restarts=restarts, proven=False, reason=f"{standing.reason}; to hold {left:.1f} s more"
+    )
 
 
-def exit_words(sighting: Sighting) -> str:
+def exit_words(container_state: ContainerState) -> str:
     """What the end of a container says: its exit code in words, and the engine's own error."""
-    code = sighting.exit_code
+    code = container_state.exit_code
     words = f"exit code {code}"
-    if sighting.oom_killed:
+    if container_state.oom_killed:
         words += ", killed for using too much memory"
     elif code in _EXIT_CODES:
         words += f", {_EXIT_CODES[code]}"
-    return f"{words}: {sighting.error}" if sighting.error else words
+    return f"{words}: {container_state.error}" if container_state.error else words
 
 
 _EXIT_CODES = {
@@ -126,15 +132,17 @@ _EXIT_CODES = {
 }
 
 
-def _container_standing(declaration: ServiceDeclaration, one: Sighting, asked_at: datetime, crashes: int) -> Standing:
+def _container_standing(
+    declaration: ServiceDeclaration, one: ContainerState, asked_at: datetime, crashes: int
+) -> Readiness:
     if one.state in ("exited", "dead"):
         if not _started_since(asked_at, one) and not one.error:
-            return Standing(progress=Progress.WAITING, reason="it is not started yet")
+            return Readiness(progress=Progress.WAITING, reason="it is not started yet")
         if one.exit_code == 0 and declaration.one_shot and not one.error:
-            return Standing(progress=Progress.COMPLETED, reason="it finished with exit code 0")
-        return Standing(progress=Progress.LOST, reason=f"it ended with {exit_words(one)}")
+            return Readiness(progress=Progress.COMPLETED, reason="it finished with exit code 0")
+        return Readiness(progress=Progress.LOST, reason=f"it ended with {exit_words(one)}")
     if crashes > CRASHES_TOLERATED:
-        return Standing(
+        return Readiness(
             progress=Progress.LOST,
             reason=f"it keeps crashing: restarted {crashes} times, last with {exit_words(one)}",
         )
@@ -142,32 +150,32 @@ def _container_standing(declaration: ServiceDeclaration, one: Sighting, asked_at
         return _running_standing(declaration, one)
     if one.state == "created":
         if one.error:
-            return Standing(progress=Progress.LOST, reason=f"it could not be started: {one.error}")
-        return Standing(progress=Progress.WAITING, reason="it is created, not started")
+            return Readiness(progress=Progress.LOST, reason=f"it could not be started: {one.error}")
+        return Readiness(progress=Progress.WAITING, reason="it is created, not started")
     if one.state == "restarting":
-        return Standing(
+        return Readiness(
             progress=Progress.WAITING,
             reason=f"it crashed with {exit_words(one)} and the engine starts it again",
         )
     if one.state == "paused":
-        return Standing(progress=Progress.WAITING, reason="it is paused")
-    return Standing(progress=Progress.LOST, reason=f"its container is {one.state}")
+        return Readiness(progress=Progress.WAITING, reason="it is paused")
+    return Readiness(progress=Progress.LOST, reason=f"its container is {one.state}")
 
 
-def _running_standing(declaration: ServiceDeclaration, one: Sighting) -> Standing:
+def _running_standing(declaration: ServiceDeclaration, one: ContainerState) -> Readiness:
     if one.health == "healthy":
-        return Standing(progress=Progress.UP, reason="its health check passes")
+        return Readiness(progress=Progress.UP, reason="its health check passes")
     if one.health == "unhealthy":
-        return Standing(progress=Progress.LOST, reason=f"its health check fails: {_last_check(one)}")
+        return Readiness(progress=Progress.LOST, reason=f"its health check fails: {_last_check(one)}")
     if one.health == "starting" or declaration.checked:
         last = f", last: {_last_check(one)}" if one.health_log else ""
-        return Standing(progress=Progress.WAITING, reason=f"its health check has not passed yet{last}")
+        return Readiness(progress=Progress.WAITING, reason=f"its health check has not passed yet{last}")
     if declaration.awaited:
-        return Standing(progress=Progress.WAITING, reason="it has not finished yet")
-    return Standing(progress=Progress.UP, reason="it runs; it has no health check")
+        return Readiness(progress=Progress.WAITING, reason="it has not finished yet")
+    return Readiness(progress=Progress.UP, reason="it runs; it has no health check")
 
 
-def _last_check(one: Sighting) -> str:
+def _last_check(one: ContainerState) -> str:
     if not one.health_log:
         return "no result is kept"
     last = one.health_log[-1]
@@ -176,5 +184,5 @@ def _last_check(one: Sighting) -> str:
     return f"exit code {last.exit_code}{f', {said}' if said else ''}"
 
 
-def _started_since(moment: datetime, one: Sighting) -> bool:
+def _started_since(moment: datetime, one: ContainerState) -> bool:
     return one.started_at is not None and one.started_at > moment

@@ -13,7 +13,7 @@ from functools import lru_cache
 
 import re2
 
-from core.errors.match import CAUSE, CERTAIN, INNERMOST, SYMPTOM, TRAP, Found, PatternSet
+from core.errors.match import CAUSE, CERTAIN, INNERMOST, SYMPTOM, TRAP, PatternMatch, PatternSet
 from core.errors.pattern_library import SHIPPED_PATTERNS
 from core.errors.templates import template_of
 from models.errors import Category, Evidence, Severity, Strategy, Verdict
@@ -85,7 +85,7 @@ _WEAK_CATEGORIES = frozenset(
 )
 
 # What whoever watches a service tells as information, though it is a failure.
-_TOLD_BY_A_WATCHER = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED, Category.OOM_KILLED})
+_REPORTED_BY_WATCHER = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED, Category.OOM_KILLED})
 
 
 def classify(text: str, *, evidence: Evidence | None = None, patterns: PatternSet | None = None) -> Verdict:
@@ -136,7 +136,7 @@ def _by_words(text: str, patterns: PatternSet) -> Verdict:
     )
 
 
-def _not_only_informed(text: str, found: tuple[Found, ...]) -> tuple[Found, ...]:
+def _not_only_informed(text: str, found: tuple[PatternMatch, ...]) -> tuple[PatternMatch, ...]:
     """Without the errors on lines of information: what is said there the program has dealt with itself.
 
     Except for how a service ended or how ill it is, which whoever watches it tells as information.
@@ -145,13 +145,13 @@ def _not_only_informed(text: str, found: tuple[Found, ...]) -> tuple[Found, ...]
         return found
     kept = []
     for match in found:
-        weak = SYMPTOM + 7 if match.pattern.category in _TOLD_BY_A_WATCHER else CERTAIN
+        weak = SYMPTOM + 7 if match.pattern.category in _REPORTED_BY_WATCHER else CERTAIN
         if match.pattern.category is Category.BENIGN or match.pattern.priority >= weak or not _informs(text, match):
             kept.append(match)
     return tuple(kept)
 
 
-def _informs(text: str, match: Found) -> bool:
+def _informs(text: str, match: PatternMatch) -> bool:
     start = text.rfind("\n", 0, match.span[0]) + 1
     end = text.find("\n", match.span[0])
     line = text[start : len(text) if end < 0 else end]
@@ -163,7 +163,7 @@ def _informs(text: str, match: Found) -> bool:
     )
 
 
-def _is_benign_throughout(text: str, found: tuple[Found, ...]) -> bool:
+def _is_benign_throughout(text: str, found: tuple[PatternMatch, ...]) -> bool:
     """Every line that tells of a failure is one that a benign pattern knows."""
     start = 0
     for line in text.splitlines(keepends=True)[:_LINES_OF_TEXT]:
@@ -183,7 +183,7 @@ def _is_quiet(line: str) -> bool:
     return quiet is not None and (loud is None or quiet.start() < loud.start())
 
 
-def _by_pattern(text: str, found: tuple[Found, ...]) -> Verdict:
+def _by_pattern(text: str, found: tuple[PatternMatch, ...]) -> Verdict:
     first = found[0]
     pattern, (start, end) = first.pattern, first.span
     rival = next(

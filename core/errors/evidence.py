@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from core.deployment.verify import exit_words
 from core.errors.classify import shipped_patterns, tells_of_failure
 from core.errors.match import GENERIC, PatternSet
-from models.containers import ContainerEvent, Sighting
+from models.containers import ContainerEvent, ContainerState
 from models.errors import Category, Evidence
 from models.evidence import (
     BUNDLE_BYTES,
@@ -34,19 +34,19 @@ _LONGEST_LINE = 400
 
 
 def grade_memory(
-    sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent] | None = None
+    container_state: ContainerState, signs: MemorySigns, events: Sequence[ContainerEvent] | None = None
 ) -> MemoryFinding:
     """Whether the kernel killed for memory: proven by a sign of the kernel or engine, probable by exit code alone.
 
     Exit code 137 is SIGKILL, which the engine sends too where a stop passed its grace. So alone it says nothing,
     unless the events reach back to the end and show that nobody asked for it.
     """
-    limit = sighting.memory_limit_bytes
+    limit = container_state.memory_limit_bytes
     of = f" (limit {limit // (1024 * 1024)} MiB)" if limit else ""
-    mine = [event for event in events or () if event.container_id == sighting.container_id]
-    by = _who_says_so(sighting, signs, mine)
-    ended = sighting.state in _ENDED
-    if by and ended and sighting.exit_code == _KILLED:
+    mine = [event for event in events or () if event.container_id == container_state.container_id]
+    by = _who_says_so(container_state, signs, mine)
+    ended = container_state.state in _ENDED
+    if by and ended and container_state.exit_code == _KILLED:
         return MemoryFinding(grade=MemoryGrade.PROVEN, sentence=f"killed for using too much memory{of}: {by}")
     if by:
         return MemoryFinding(
@@ -54,7 +54,7 @@ def grade_memory(
         )
     actions = {event.action for event in mine}
     unasked = "die" in actions and not actions & {"stop", "kill"}
-    if ended and sighting.exit_code == _KILLED and unasked:
+    if ended and container_state.exit_code == _KILLED and unasked:
         return MemoryFinding(
             grade=MemoryGrade.PROBABLE,
             sentence=f"probably killed for using too much memory{of}: exit code 137, and nobody asked it to stop",
@@ -63,27 +63,27 @@ def grade_memory(
 
 
 def container_evidence(
-    sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent] | None = None
+    container_state: ContainerState, signs: MemorySigns, events: Sequence[ContainerEvent] | None = None
 ) -> ContainerEvidence:
     """What is kept of one container."""
-    ended = sighting.state in _ENDED
-    refused = sighting.state == "created" and bool(sighting.error)
-    finding = grade_memory(sighting, signs, events)
+    ended = container_state.state in _ENDED
+    refused = container_state.state == "created" and bool(container_state.error)
+    finding = grade_memory(container_state, signs, events)
     return ContainerEvidence(
-        service=sighting.service,
-        name=sighting.name,
-        container_id=sighting.container_id,
-        image=sighting.image,
-        state=sighting.state,
-        exit_code=sighting.exit_code if ended else None,
-        ended=_end_in_words(sighting, finding) if ended else sighting.error if refused else "",
+        service=container_state.service,
+        name=container_state.name,
+        container_id=container_state.container_id,
+        image=container_state.image,
+        state=container_state.state,
+        exit_code=container_state.exit_code if ended else None,
+        ended=_end_in_words(container_state, finding) if ended else container_state.error if refused else "",
         memory=finding,
         memory_signs=signs,
-        memory_limit_bytes=sighting.memory_limit_bytes,
-        restart_count=sighting.restart_count,
-        health=sighting.health,
-        started_at=sighting.started_at,
-        finished_at=sighting.finished_at,
+        memory_limit_bytes=container_state.memory_limit_bytes,
+        restart_count=container_state.restart_count,
+        health=container_state.health,
+        started_at=container_state.started_at,
+        finished_at=container_state.finished_at,
     )
 
 
@@ -277,10 +277,10 @@ def _came_too_late(probe: ProbeOutput, container: ContainerEvidence) -> bool:
     return container.state in _ENDED and "OCI runtime exec failed" in probe.output
 
 
-def _who_says_so(sighting: Sighting, signs: MemorySigns, events: Sequence[ContainerEvent]) -> str:
+def _who_says_so(container_state: ContainerState, signs: MemorySigns, events: Sequence[ContainerEvent]) -> str:
     """Which signs prove a kill for memory, as a list in words."""
     says = []
-    if sighting.oom_killed:
+    if container_state.oom_killed:
         says.append("the engine says so")
     kills = sum(event.action == "oom" for event in events)
     if kills:
@@ -292,9 +292,9 @@ def _who_says_so(sighting: Sighting, signs: MemorySigns, events: Sequence[Contai
     return ", ".join(says)
 
 
-def _end_in_words(sighting: Sighting, finding: MemoryFinding) -> str:
-    if finding.grade is MemoryGrade.NONE or sighting.exit_code != _KILLED:
-        words = exit_words(replace(sighting, oom_killed=False))
+def _end_in_words(container_state: ContainerState, finding: MemoryFinding) -> str:
+    if finding.grade is MemoryGrade.NONE or container_state.exit_code != _KILLED:
+        words = exit_words(replace(container_state, oom_killed=False))
         return words if finding.grade is MemoryGrade.NONE else f"{words}; {finding.sentence}"
     return f"exit code {_KILLED}, {finding.sentence}"
 

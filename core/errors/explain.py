@@ -16,7 +16,7 @@ from core.errors.evidence import (
     without_stamp,
 )
 from models.errors import Category, RecordedError
-from models.evidence import EvidenceBundle, MemoryGrade, Occasion
+from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
 from models.explanation import Explanation, ShownLine
 from models.operations import Operation, OperationStatus, StateChange
 from models.recovery import RecoveryExecution, Ticket, TicketState
@@ -185,7 +185,7 @@ def _first_bundle(
     bundles: Sequence[EvidenceBundle],
 ) -> EvidenceBundle | None:
     """The evidence of what failed first: of the service that is blamed, else of the earliest cause."""
-    of_failures = [one for one in bundles if one.occasion is Occasion.FAILURE]
+    of_failures = [one for one in bundles if one.occasion is EvidenceOccasion.FAILURE]
     named = _blamed(errors, _failed_changes(changes))
     mine = [one for one in of_failures if one.service == named]
     if mine:

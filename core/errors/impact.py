@@ -11,7 +11,7 @@ from models.metrics import Dependency, DependencyType, HealthImpact
 
 
 @dataclass(frozen=True, slots=True)
-class _Usual:
+class _TypicalImpact:
     """What a category usually does, and the seconds until it is mended once someone acts."""
 
     impact: ImpactType
@@ -20,36 +20,36 @@ class _Usual:
 
 _DOWN, _SLOW, _LOSS = ImpactType.SERVICE_DOWN, ImpactType.PERFORMANCE_DEGRADED, ImpactType.DATA_LOSS
 
-_USUAL: dict[Category, _Usual] = {
-    Category.DOCKER_DAEMON_UNREACHABLE: _Usual(_DOWN, 900),
-    Category.DOCKER_PERMISSION_DENIED: _Usual(_DOWN, 600),
-    Category.IMAGE_PULL_FAILED: _Usual(_DOWN, 1200),
-    Category.PORT_CONFLICT: _Usual(_DOWN, 300),
-    Category.NAME_CONFLICT: _Usual(_DOWN, 60),
-    Category.DOCKER_NETWORK: _Usual(_DOWN, 300),
-    Category.VOLUME_MOUNT: _Usual(_DOWN, 600),
-    Category.COMPOSE_INVALID: _Usual(_DOWN, 1200),
-    Category.MISSING_ENV_SECRET: _Usual(_DOWN, 600),
-    Category.CONTAINER_EXITED: _Usual(_DOWN, 180),
-    Category.OOM_KILLED: _Usual(_DOWN, 180),
-    Category.HEALTHCHECK_FAILED: _Usual(_SLOW, 120),
-    Category.DEPENDENCY_FAILED_START: _Usual(_DOWN, 240),
-    Category.DEPENDENCY_REFUSED: _Usual(_DOWN, 120),
-    Category.DNS_FAILURE: _Usual(_DOWN, 300),
-    Category.TIMEOUT: _Usual(_SLOW, 180),
-    Category.TLS_CERTIFICATE: _Usual(_DOWN, 1800),
-    Category.DISK_FULL: _Usual(_LOSS, 1200),
-    Category.RESOURCE_LIMIT: _Usual(_DOWN, 1200),
-    Category.PERFORMANCE_THRESHOLD: _Usual(_SLOW, 1800),
-    Category.EXEC_FORMAT_ENTRYPOINT: _Usual(_DOWN, 1800),
-    Category.DATABASE_LOCKED: _Usual(_SLOW, 180),
-    Category.DATABASE_CORRUPT: _Usual(_LOSS, 7200),
-    Category.REDIS_STATE: _Usual(_SLOW, 300),
-    Category.DISCORD_API: _Usual(_DOWN, 1800),
-    Category.PYTHON_IMPORT_CONFIG: _Usual(_DOWN, 1800),
-    Category.KERNEL_NETWORK_DRIVER: _Usual(_DOWN, 1800),
-    Category.UNKNOWN: _Usual(_SLOW, 1800),
-    Category.BENIGN: _Usual(_SLOW, 0),
+_USUAL: dict[Category, _TypicalImpact] = {
+    Category.DOCKER_DAEMON_UNREACHABLE: _TypicalImpact(_DOWN, 900),
+    Category.DOCKER_PERMISSION_DENIED: _TypicalImpact(_DOWN, 600),
+    Category.IMAGE_PULL_FAILED: _TypicalImpact(_DOWN, 1200),
+    Category.PORT_CONFLICT: _TypicalImpact(_DOWN, 300),
+    Category.NAME_CONFLICT: _TypicalImpact(_DOWN, 60),
+    Category.DOCKER_NETWORK: _TypicalImpact(_DOWN, 300),
+    Category.VOLUME_MOUNT: _TypicalImpact(_DOWN, 600),
+    Category.COMPOSE_INVALID: _TypicalImpact(_DOWN, 1200),
+    Category.MISSING_ENV_SECRET: _TypicalImpact(_DOWN, 600),
+    Category.CONTAINER_EXITED: _TypicalImpact(_DOWN, 180),
+    Category.OOM_KILLED: _TypicalImpact(_DOWN, 180),
+    Category.HEALTHCHECK_FAILED: _TypicalImpact(_SLOW, 120),
+    Category.DEPENDENCY_FAILED_START: _TypicalImpact(_DOWN, 240),
+    Category.DEPENDENCY_REFUSED: _TypicalImpact(_DOWN, 120),
+    Category.DNS_FAILURE: _TypicalImpact(_DOWN, 300),
+    Category.TIMEOUT: _TypicalImpact(_SLOW, 180),
+    Category.TLS_CERTIFICATE: _TypicalImpact(_DOWN, 1800),
+    Category.DISK_FULL: _TypicalImpact(_LOSS, 1200),
+    Category.RESOURCE_LIMIT: _TypicalImpact(_DOWN, 1200),
+    Category.PERFORMANCE_THRESHOLD: _TypicalImpact(_SLOW, 1800),
+    Category.EXEC_FORMAT_ENTRYPOINT: _TypicalImpact(_DOWN, 1800),
+    Category.DATABASE_LOCKED: _TypicalImpact(_SLOW, 180),
+    Category.DATABASE_CORRUPT: _TypicalImpact(_LOSS, 7200),
+    Category.REDIS_STATE: _TypicalImpact(_SLOW, 300),
+    Category.DISCORD_API: _TypicalImpact(_DOWN, 1800),
+    Category.PYTHON_IMPORT_CONFIG: _TypicalImpact(_DOWN, 1800),
+    Category.KERNEL_NETWORK_DRIVER: _TypicalImpact(_DOWN, 1800),
+    Category.UNKNOWN: _TypicalImpact(_SLOW, 1800),
+    Category.BENIGN: _TypicalImpact(_SLOW, 0),
 }
 
 _WHOLE_ENGINE = frozenset({Category.DOCKER_DAEMON_UNREACHABLE, Category.KERNEL_NETWORK_DRIVER})
@@ -95,7 +95,7 @@ def by_experience(impact: Impact, history_seconds: Sequence[float]) -> Impact:
     return replace(impact, estimated_recovery_seconds=round(median(history_seconds)))
 
 
-def _impact_type(verdict: Verdict, usual: _Usual) -> ImpactType:
+def _impact_type(verdict: Verdict, usual: _TypicalImpact) -> ImpactType:
     if verdict.severity is Severity.CRITICAL and verdict.category is Category.REDIS_STATE:
         return ImpactType.DATA_LOSS
     if usual.impact is ImpactType.SERVICE_DOWN and verdict.severity in (Severity.LOW, Severity.MEDIUM):

@@ -42,7 +42,7 @@ class BadPatternError(BadInputError):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class PatternMatch:
     """A pattern and the words it matched, as start and end in the text."""
 
     pattern: Pattern
@@ -72,7 +72,7 @@ class PatternSet:
         """The recovery script that a pattern names; None where it names none."""
         return next((one.recovery_script for one in self.patterns if one.name == name), None)
 
-    def find(self, text: str) -> tuple[Found, ...]:
+    def find(self, text: str) -> tuple[PatternMatch, ...]:
         """Every match that is not excused by a benign one on its line; the deciding one first."""
         data = text.encode("utf-8", "replace")
         matches = [(self.patterns[index], span) for index, span in self._matches(data)]
@@ -96,7 +96,7 @@ class PatternSet:
                 -match[1][1],
             )
         )
-        return tuple(Found(pattern=pattern, span=_in_characters(data, span)) for pattern, span in standing)
+        return tuple(PatternMatch(pattern=pattern, span=_in_characters(data, span)) for pattern, span in standing)
 
     def _matches(self, data: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
         if not self.patterns:

@@ -9,7 +9,7 @@ from core.errors.evidence import shorten
 from core.monitoring.health import judge_service, unknown_service
 from core.monitoring.measurements import ILL, by_service
 from models.compose import Application, ServiceDeclaration
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import Environment, ServiceSpec
 from models.errors import Category, Evidence, Severity, Strategy, Verdict
 from models.health import HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
@@ -86,14 +86,17 @@ def as_one_of_several(verdict: Verdict, failing: int) -> Verdict:
 
 
 def judge_declared(
-    declaration: ServiceDeclaration, sightings: Sequence[Sighting], probe: ProbeResult | None, spec: ServiceSpec
+    declaration: ServiceDeclaration,
+    container_states: Sequence[ContainerState],
+    probe: ProbeResult | None,
+    spec: ServiceSpec,
 ) -> ServiceVerdict:
     """Judge a declared service from its containers and its probe.
 
     A running service counts as a job only where somebody awaits its end: one that merely has neither check
     nor restart policy may well be meant to stay up. What has ended well counts as done for both.
     """
-    mine = [seen for seen in sightings if seen.service == declaration.name and not seen.one_off]
+    mine = [seen for seen in container_states if seen.service == declaration.name and not seen.one_off]
     runs = any(seen.state == "running" for seen in mine)
     one_shot = declaration.awaited if runs else declaration.one_shot
     return judge_service(declaration.name, mine, probe, spec=spec, one_shot=one_shot)
@@ -102,11 +105,11 @@ def judge_declared(
 def judge_all(
     environment: Environment,
     application: Application,
-    sightings: Sequence[Sighting],
+    container_states: Sequence[ContainerState],
     answers: Mapping[str, ProbeResult | str],
 ) -> list[ServiceVerdict]:
     """Judge every declared service; its answer is what its probe said, or why that could not be asked."""
-    seen = by_service(sightings)
+    seen = by_service(container_states)
     return [
         _judge_answered(environment, declaration, seen.get(declaration.name, []), answers.get(declaration.name))
         for declaration in application.services.values()
@@ -117,10 +120,10 @@ def judge_all(
 def _judge_answered(
     environment: Environment,
     declaration: ServiceDeclaration,
-    sightings: Sequence[Sighting],
+    container_states: Sequence[ContainerState],
     answer: ProbeResult | str | None,
 ) -> ServiceVerdict:
     spec = environment.service(declaration.name)
     if isinstance(answer, str):
         return unknown_service(declaration.name, answer, spec=spec)
-    return judge_declared(declaration, sightings, answer, spec)
+    return judge_declared(declaration, container_states, answer, spec)

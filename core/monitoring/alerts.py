@@ -73,7 +73,7 @@ def maintenance_windows(declared: Iterable[Maintenance], now: datetime) -> list[
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
+class AlertEvaluation:
     """The outcome of one round: the state to keep, what changed, and the alerts that are open now.
 
     `explained` are open alerts that one of `open` is the cause of, with its id: they are not told. `closed`
@@ -87,7 +87,7 @@ class Round:
     closed: tuple[Alert, ...] = ()
 
 
-def judge_round(
+def evaluate_alerts(
     state: bytes | None,
     signals: Iterable[Signal],
     *,
@@ -97,7 +97,7 @@ def judge_round(
     dependencies: Iterable[Dependency] = (),
     maintenance: Iterable[MaintenanceWindow] = (),
     busy: AbstractSet[str] = frozenset(),
-) -> Round:
+) -> AlertEvaluation:
     """Take one round of signals, at most one a metric, and say which alerts open, change and close.
 
     `busy` are the services that an operation of ours touches right now: they open nothing and are not
@@ -107,31 +107,31 @@ def judge_round(
     policy = policy or AlertPolicy()
     windows, needs = tuple(maintenance), tuple(dependencies)
     watches = {} if state is None else _read(state)
-    told: list[tuple[AlertChange, str]] = []
+    reported: list[tuple[AlertChange, str]] = []
     for signal in signals:
         key = f"{signal.service}/{signal.metric}"
-        watch = watches.get(key, _Watch(service=signal.service, metric=signal.metric))
+        watch = watches.get(key, _MetricHistory(service=signal.service, metric=signal.metric))
         quiet = signal.service in busy or any(window.covers(signal.service, now) for window in windows)
         watch, changes = _step(watch, signal, environment, policy, quiet)
         watches[key] = watch
-        told += [(change, key) for change in changes]
+        reported += [(change, key) for change in changes]
     parents = _parents(watches, needs)
     for key, watch in watches.items():
         if watch.alert is None or key in parents:
             continue
-        if watch.told_at is None:
+        if watch.reported_at is None:
             # What another alert explained until just now, or is well already, would be old news.
             if watch.good or _was_explained(watch, watches, now, policy):
                 continue
-            watches[key] = replace(watch, told_at=now)
-            told.insert(0, (AlertChange.OPENED, key))
+            watches[key] = replace(watch, reported_at=now)
+            reported.insert(0, (AlertChange.OPENED, key))
         elif _is_due(watch, now, policy):
-            watches[key] = replace(watch, told_at=now, reminders=watch.reminders + 1)
-            told.append((AlertChange.REMINDED, key))
+            watches[key] = replace(watch, reported_at=now, reminders=watch.reminders + 1)
+            reported.append((AlertChange.REMINDED, key))
     firing = {key: watch.alert for key, watch in watches.items() if watch.alert is not None}
-    return Round(
+    return AlertEvaluation(
         state=_write(watches),
-        events=_events(told, watches, parents),
+        events=_events(reported, watches, parents),
         open=tuple(alert for key, alert in firing.items() if key not in parents),
         explained=tuple((firing[key], firing[root].alert_id) for key, root in parents.items()),
         closed=tuple(watch.closed for watch in watches.values() if watch.closed is not None),
@@ -196,7 +196,7 @@ def judge_burn(
     objective: float = 0.999,
     least: int = 30,
 ) -> Signal:
-    """Whether the error budget of a service burns too fast, as a signal for `judge_round`.
+    """Whether the error budget of a service burns too fast, as a signal for `evaluate_alerts`.
 
     `shares` has the good of the total for every window of BURN_RULES. A long window with fewer than `least`
     requests burns only if even the upper end of the good share's Wilson interval does, and none with fewer
@@ -236,13 +236,13 @@ _RESOURCES = {"cpu_usage": "cpu_usage", "load_1m": "cpu_usage", "memory_usage": 
 """What a service takes where the host lacks it."""
 
 _KEPT_LOOKS = 21
-_WATCH_TIMES = ("good_since", "closed_at", "told_at")
+_WATCH_TIMES = ("good_since", "closed_at", "reported_at")
 _ALERT_TIMES = ("opened_at", "acknowledged_at", "resolved_at")
 _FEWEST_FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Watch:
+class _MetricHistory:
     """What is remembered of one metric. `looks` are the last 21 levels by rank, the newest last."""
 
     service: str
@@ -253,14 +253,14 @@ class _Watch:
     alert: Alert | None = None
     flapping: bool = False
     closed_at: datetime | None = None
-    told_at: datetime | None = None
+    reported_at: datetime | None = None
     reminders: int = 0
     closed: Alert | None = None
 
 
 def _step(
-    watch: _Watch, signal: Signal, environment: str, policy: AlertPolicy, quiet: bool
-) -> tuple[_Watch, list[AlertChange]]:
+    watch: _MetricHistory, signal: Signal, environment: str, policy: AlertPolicy, quiet: bool
+) -> tuple[_MetricHistory, list[AlertChange]]:
     if signal.missing or quiet:
         return watch if watch.closed is None else replace(watch, closed=None), []
     bad = signal.level.rank >= Level.WARNING.rank
@@ -277,7 +277,7 @@ def _step(
     if watch.alert is None:
         rests = watch.closed_at is not None and signal.at - watch.closed_at < policy.rest
         if critical or (not rests and _enough(watch, signal, Level.WARNING, policy)):
-            watch = replace(watch, alert=_opened(signal, environment, critical), told_at=None, reminders=0)
+            watch = replace(watch, alert=_opened(signal, environment, critical), reported_at=None, reminders=0)
     elif critical and watch.alert.severity is not AlertSeverity.CRITICAL:
         raised = replace(
             watch.alert,
@@ -301,14 +301,14 @@ def _step(
     return watch, changes
 
 
-def _enough(watch: _Watch, signal: Signal, level: Level, policy: AlertPolicy) -> bool:
+def _enough(watch: _MetricHistory, signal: Signal, level: Level, policy: AlertPolicy) -> bool:
     if signal.level.rank < level.rank:
         return False
     recent = sum(rank >= level.rank for rank in watch.looks[-policy.looks :])
     return signal.lasting or recent >= policy.enter
 
 
-def _has_healed(watch: _Watch, at: datetime, policy: AlertPolicy) -> bool:
+def _has_healed(watch: _MetricHistory, at: datetime, policy: AlertPolicy) -> bool:
     return watch.good >= policy.leave and watch.good_since is not None and at - watch.good_since >= policy.keep_firing
 
 
@@ -324,7 +324,9 @@ def _is_flapping(looks: Sequence[int], was: bool, policy: AlertPolicy) -> bool:
     return share > (policy.flapping_until if was else policy.flapping_from)
 
 
-def _was_explained(watch: _Watch, watches: Mapping[str, _Watch], now: datetime, policy: AlertPolicy) -> bool:
+def _was_explained(
+    watch: _MetricHistory, watches: Mapping[str, _MetricHistory], now: datetime, policy: AlertPolicy
+) -> bool:
     """Whether another alert of the service was there when this one began, and ended no longer ago than the rest."""
     return watch.alert is not None and any(
         one.service == watch.service
@@ -335,10 +337,10 @@ def _was_explained(watch: _Watch, watches: Mapping[str, _Watch], now: datetime, 
     )
 
 
-def _is_due(watch: _Watch, now: datetime, policy: AlertPolicy) -> bool:
-    if watch.alert is None or watch.told_at is None or watch.alert.state is AlertState.ACKNOWLEDGED:
+def _is_due(watch: _MetricHistory, now: datetime, policy: AlertPolicy) -> bool:
+    if watch.alert is None or watch.reported_at is None or watch.alert.state is AlertState.ACKNOWLEDGED:
         return False
-    return now - watch.told_at >= (policy.remind_again if watch.reminders else policy.remind_first)
+    return now - watch.reported_at >= (policy.remind_again if watch.reminders else policy.remind_first)
 
 
 def _opened(signal: Signal, environment: str, critical: bool) -> Alert:
@@ -357,7 +359,7 @@ def _opened(signal: Signal, environment: str, critical: bool) -> Alert:
     )
 
 
-def _parents(watches: Mapping[str, _Watch], needs: Sequence[Dependency]) -> dict[str, str]:
+def _parents(watches: Mapping[str, _MetricHistory], needs: Sequence[Dependency]) -> dict[str, str]:
     """For each open alert that another one explains: the key of the one at the root.
 
     A critical alert of a service explains the alerts of every service that needs it, however far away. Any
@@ -441,14 +443,14 @@ def _below(service: str, needs: Sequence[Dependency]) -> set[str]:
 
 
 def _events(
-    told: Sequence[tuple[AlertChange, str]], watches: Mapping[str, _Watch], parents: Mapping[str, str]
+    reported: Sequence[tuple[AlertChange, str]], watches: Mapping[str, _MetricHistory], parents: Mapping[str, str]
 ) -> tuple[AlertEvent, ...]:
     events = []
-    for change, key in told:
+    for change, key in reported:
         watch = watches[key]
         alert = watch.closed if change is AlertChange.RESOLVED else watch.alert
         # Nobody was told of an alert while another one explained it: so nothing else is told of it either.
-        if alert is None or key in parents or watch.told_at is None:
+        if alert is None or key in parents or watch.reported_at is None:
             continue
         children = tuple(sorted(child for child, root in parents.items() if root == key))
         events.append(AlertEvent(change=change, alert=alert, children=children))
@@ -462,7 +464,7 @@ def _burn(share: Share, objective: float, least: int) -> float:
     return (1 - good) / (1 - objective)
 
 
-def _write(watches: Mapping[str, _Watch]) -> bytes:
+def _write(watches: Mapping[str, _MetricHistory]) -> bytes:
     kept = {
         key: watch if watch.closed is None else replace(watch, closed=None)
         for key, watch in watches.items()
@@ -471,24 +473,26 @@ def _write(watches: Mapping[str, _Watch]) -> bytes:
     return orjson.dumps(kept, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _has_been_bad(watch: _Watch) -> bool:
+def _has_been_bad(watch: _MetricHistory) -> bool:
     return any(rank >= Level.WARNING.rank for rank in watch.looks)
 
 
-def _read(state: bytes) -> dict[str, _Watch]:
+def _read(state: bytes) -> dict[str, _MetricHistory]:
     try:
         return {key: _watch(values) for key, values in orjson.loads(state).items()}
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise BadInputError("The state of the alerts is not readable;", advice="start anew.") from error
 
 
-def _watch(values: dict[str, Any]) -> _Watch:
+def _watch(values: dict[str, Any]) -> _MetricHistory:
+    # Version 0.1 stored the time of the last report as "told_at".
+    values = {"reported_at" if name == "told_at" else name: value for name, value in values.items()}
     read = {
         "looks": tuple(values["looks"]),
         "alert": _alert(values["alert"]) if values.get("alert") else None,
         **{name: datetime.fromisoformat(values[name]) for name in _WATCH_TIMES if values.get(name)},
     }
-    return _Watch(**values | read)
+    return _MetricHistory(**values | read)
 
 
 def _alert(values: dict[str, Any]) -> Alert:

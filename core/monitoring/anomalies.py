@@ -183,7 +183,7 @@ class Detector:
             raise BadInputError("The state of a detector is not readable;", advice="start anew.") from error
         return detector
 
-    def _kept(self) -> tuple[_Kept, ...]:
+    def _kept(self) -> tuple[_StoredState, ...]:
         return (
             self._hour,
             self._known,
@@ -240,7 +240,7 @@ class Detector:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Watched:
+class DetectorResult:
     """One value after the detector and the rules: the state to keep, the score, and the worst judgement.
 
     `lasting` says that the judgement has waited for the trouble to last; otherwise, ask for a second look.
@@ -254,7 +254,7 @@ class Watched:
     low: bool
 
 
-def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Watched:
+def watch_metric(state: bytes | None, at: datetime | None, value: float) -> DetectorResult:
     """Score one value of a metric and hold it against the rules, from the state of the last one.
 
     Raises BadInputError for a value that is no number, or for a state of another kind or version.
@@ -272,7 +272,7 @@ def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Watc
     judgement = max(judged, key=lambda one: one.level.rank)
     rule = rules[judged.index(judgement)]
     kept = orjson.dumps(rules, option=orjson.OPT_SERIALIZE_NUMPY)
-    return Watched(
+    return DetectorResult(
         state=_LENGTH.pack(len(kept)) + kept + detector.to_state(),
         score=score,
         judgement=judgement,
@@ -552,7 +552,7 @@ class _Source:
         return self._numbers[begin : self._place]
 
 
-class _Kept(Protocol):
+class _StoredState(Protocol):
     """A part of a detector that goes into its state."""
 
     def numbers(self) -> Iterable[float]: ...

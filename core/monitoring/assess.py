@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from core.monitoring.evaluate import Key, Looked, Quiet, RoundOutcome, take_round
+from core.monitoring.evaluate import Evaluation, Key, Observation, QuietServices, evaluate
 from core.monitoring.health import judge_environment, unknown_service
 from core.monitoring.measurements import (
     dependency_status,
@@ -19,7 +19,7 @@ from core.monitoring.measurements import (
     touched_services,
 )
 from models.compose import Application
-from models.containers import Death, ServiceSample, Sighting, SystemSample
+from models.containers import ContainerState, Death, ServiceSample, SystemSample
 from models.environments import Environment
 from models.health import Health, HealthReport, ProbeResult
 from models.metrics import Alert, AlertSeverity, Dependency, Metric, Prediction
@@ -35,7 +35,7 @@ _NOBODY_MINDS = timedelta(minutes=2)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Memory:
+class RememberedState:
     """What is remembered of an environment before a round.
 
     `last` are the newest metrics; `running` the operations that go on, each with the services it is done
@@ -54,22 +54,22 @@ class Memory:
     looked_at: datetime | None = None
     health: HealthReport | None = None
 
-    def quiet(self, services: Sequence[str], *, idle: bool) -> Quiet:
+    def quiet(self, services: Sequence[str], *, idle: bool) -> QuietServices:
         """Where nothing is to be told, and nothing learnt, of these services."""
         busy = [touched_services(operation, services, done) for operation, done in self.running]
         settling = [touched_services(operation, services) for operation in self.settling]
-        return Quiet(busy=frozenset().union(*busy), settling=frozenset().union(*settling), idle=idle)
+        return QuietServices(busy=frozenset().union(*busy), settling=frozenset().union(*settling), idle=idle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Seen:
+class SourceAnswers:
     """What the sources answered at one moment; None is a source that did not, and `gaps` says why."""
 
     at: datetime
     application: Application | None = None
     system: SystemSample | None = None
     samples: Sequence[ServiceSample] | None = None
-    sightings: Sequence[Sighting] | None = None
+    container_states: Sequence[ContainerState] | None = None
     health: HealthReport | None = None
     ends: Sequence[Death] = ()
     needs: Sequence[Dependency] = ()
@@ -77,7 +77,7 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
+class Assessment:
     """What is to be kept of one collection. `blind`: nobody could judge the services, and `health` says why.
 
     `idle`: nobody wants the application to run, so nothing is to be handed over. `news`: the health says what the
@@ -87,7 +87,7 @@ class Judged:
     metrics: tuple[Metric, ...]
     dependencies: tuple[Dependency, ...] | None
     health: HealthReport
-    outcome: RoundOutcome
+    outcome: Evaluation
     blind: bool
     idle: bool
     news: bool
@@ -102,21 +102,21 @@ class Judged:
         return probes if self.news else [probe for probe in probes if not probe.ok]
 
 
-def judge_seen(environment: Environment, seen: Seen, memory: Memory) -> Judged:
+def assess(environment: Environment, seen: SourceAnswers, memory: RememberedState) -> Assessment:
     """Judge what was seen by what is remembered."""
     health = seen.health
     metrics = _measured(environment.name, seen, memory)
     dependencies = dependency_status(seen.needs, health.services, seen.at) if health else None
     # What nobody wants to run is measured and judged, but it is no reason to wake or restart anything.
-    idle = memory.stopped or (seen.sightings is not None and not seen.sightings)
-    outcome = take_round(
+    idle = memory.stopped or (seen.container_states is not None and not seen.container_states)
+    outcome = evaluate(
         memory.states,
-        Looked(
+        Observation(
             at=seen.at,
             metrics=metrics,
             verdicts=health.services if health else None,
             dependencies=dependencies or (),
-            certain=_certain(seen.sightings or ()),
+            certain=_certain(seen.container_states or ()),
             gaps=seen.gaps,
             statistics=seen.samples is not None,
             ends={one.service: one for one in seen.ends},
@@ -127,7 +127,7 @@ def judge_seen(environment: Environment, seen: Seen, memory: Memory) -> Judged:
         predictions=memory.predictions,
     )
     judged = health or _unseen(environment, seen)
-    critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in outcome.told)
+    critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in outcome.reported)
     missed = missed_looks(memory.looked_at, seen.at, timedelta(seconds=environment.collect_every_seconds))
     whole = replace(
         judged,
@@ -136,7 +136,7 @@ def judge_seen(environment: Environment, seen: Seen, memory: Memory) -> Judged:
         critical_alerts=critical,
         findings=(*judged.findings, *((missed,) if missed else ())),
     )
-    return Judged(
+    return Assessment(
         metrics=tuple(metrics),
         dependencies=None if dependencies is None else tuple(dependencies),
         health=whole,
@@ -171,26 +171,26 @@ def missed_looks(before: datetime | None, now: datetime, every: timedelta) -> st
     return f"nothing was collected from {before:%Y-%m-%d %H:%M:%S} to {now:%H:%M:%S} UTC: {looks} looks are missing"
 
 
-def _measured(environment: str, seen: Seen, memory: Memory) -> list[Metric]:
+def _measured(environment: str, seen: SourceAnswers, memory: RememberedState) -> list[Metric]:
     probes = [probe for verdict in seen.health.services for probe in verdict.probes] if seen.health else []
     of_host = system_metrics(environment, seen.system, memory.last) if seen.system else []
     at = seen.system.sampled_at if seen.system else seen.at
     of_host += store_metric(environment, memory.store_bytes, at)
     return of_host + service_metrics(
-        environment, seen.samples or (), seen.sightings or (), probes, memory.last, seen.ends, memory.looked_at
+        environment, seen.samples or (), seen.container_states or (), probes, memory.last, seen.ends, memory.looked_at
     )
 
 
-def _certain(sightings: Sequence[Sighting]) -> frozenset[str]:
+def _certain(container_states: Sequence[ContainerState]) -> frozenset[str]:
     """Services whose state needs no second look: what has ended, and what its own check has given up."""
     return frozenset(
         seen.service
-        for seen in sightings
+        for seen in container_states
         if not seen.one_off and (seen.state != "running" or seen.health == "unhealthy")
     )
 
 
-def _unseen(environment: Environment, seen: Seen) -> HealthReport:
+def _unseen(environment: Environment, seen: SourceAnswers) -> HealthReport:
     """The judgement where the services could not be looked at: it is a row too, and never a healthy one."""
     declared = seen.application.services.values() if seen.application else ()
     # Several sources fail for one cause, in the same words.

@@ -23,12 +23,12 @@ from core.monitoring.alerts import (
     BURN_RULES,
     acknowledge,
     close_alerts,
+    evaluate_alerts,
     firing,
     judge_burn,
-    judge_round,
     maintenance_windows,
 )
-from core.monitoring.anomalies import Watched, judge_silence, watch_metric
+from core.monitoring.anomalies import DetectorResult, judge_silence, watch_metric
 from core.monitoring.baselines import baseline, in_words, judge, learn
 from core.monitoring.forecasts import forecast, remember, remembered, score_prediction
 from core.monitoring.health import hold_grade, score_service
@@ -118,7 +118,7 @@ _SCORE_MOVES = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Looked:
+class Observation:
     """What one collection saw.
 
     `verdicts` is None where health could not be judged; `certain` are services whose state needs no second
@@ -138,7 +138,7 @@ class Looked:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Quiet:
+class QuietServices:
     """Where nothing is to be told now. `busy` are services an operation of ours touches, `settling` those one
     touched a moment ago; `idle` that nobody wants the application to run."""
 
@@ -148,7 +148,7 @@ class Quiet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RoundOutcome:
+class Evaluation:
     """What one round found, and what is to be kept of it, together or not at all.
 
     `alerts` are those that are open, each that another explains with its cause; `closed` ended now.
@@ -170,7 +170,7 @@ class RoundOutcome:
     unreadable: tuple[str, ...] = ()
 
     @property
-    def told(self) -> tuple[Alert, ...]:
+    def reported(self) -> tuple[Alert, ...]:
         """The open alerts that no other one explains."""
         return tuple(alert for alert in self.alerts if alert.explained_by is None)
 
@@ -190,7 +190,7 @@ class _Notes:
     forecast_at: float = 0.0
 
 
-def foretells(metric: str) -> bool:
+def is_predictive(metric: str) -> bool:
     """Whether an alert of this metric tells of a failure that may come, and not of one that is there or counted.
 
     Predictions are handed over by themselves.
@@ -198,26 +198,26 @@ def foretells(metric: str) -> bool:
     return metric not in (HEALTH, SOURCES, UPTIME_BUDGET, ANSWER_BUDGET) and not metric.endswith(AHEAD)
 
 
-def take_round(
+def evaluate(
     remembered_states: Mapping[Key, bytes],
-    looked: Looked,
+    looked: Observation,
     *,
     environment: Environment,
-    quiet: Quiet | None = None,
+    quiet: QuietServices | None = None,
     rows: Sequence[Alert] = (),
     predictions: Sequence[Prediction] = (),
-) -> RoundOutcome:
+) -> Evaluation:
     """Judge what was seen by what is remembered, and learn from it.
 
     `rows` are the alerts the store has as open: what a person took there is taken here too, and what is not
     known here any more is closed. `predictions` are those that are not scored yet. A state that cannot be
     read is begun anew and named in `unreadable`.
     """
-    return _Round(remembered_states, looked, environment, quiet or Quiet(), rows, predictions).outcome()
+    return _Evaluator(remembered_states, looked, environment, quiet or QuietServices(), rows, predictions).outcome()
 
 
 def close_proven(
-    outcome: RoundOutcome, well: AbstractSet[str], at: datetime
+    outcome: Evaluation, well: AbstractSet[str], at: datetime
 ) -> tuple[dict[Key, bytes], tuple[Alert, ...]]:
     """What is to be kept where a recovery has proven services to be well: the states, and the closed alerts."""
     over = {alert.alert_id for alert in outcome.alerts if alert.metric in (HEALTH, RESTARTS) and alert.service in well}
@@ -225,15 +225,15 @@ def close_proven(
     return {_ALERTS: state}, closed
 
 
-class _Round:
+class _Evaluator:
     """The parts of one round, which share what was seen and what is remembered."""
 
     def __init__(
         self,
         states: Mapping[Key, bytes],
-        looked: Looked,
+        looked: Observation,
         environment: Environment,
-        quiet: Quiet,
+        quiet: QuietServices,
         rows: Sequence[Alert],
         predictions: Sequence[Prediction],
     ) -> None:
@@ -247,7 +247,7 @@ class _Round:
         self._notes = self._read_notes()
         self._firing = self._read_firing()
 
-    def outcome(self) -> RoundOutcome:
+    def outcome(self) -> Evaluation:
         """Every part in its order: judged before it is learnt, told before it is scored."""
         at = self._looked.at
         judgements, baselines, signals, surprises = self._metrics()
@@ -256,7 +256,7 @@ class _Round:
         scored = [self._scored(one) for one in self._predictions]
         signals += self._ahead([*scored, *made])
         silenced = {*self._quiet.busy, *(self._verdicts if self._quiet.idle else ())}
-        told = judge_round(
+        reported = evaluate_alerts(
             self._kept.get(_ALERTS),
             signals,
             environment=self._environment.name,
@@ -265,25 +265,25 @@ class _Round:
             maintenance=self._windows,
             busy=silenced,
         )
-        self._kept[_ALERTS] = told.state
-        explained = [replace(alert, explained_by=root) for alert, root in told.explained]
-        alerts = (*told.open, *explained)
+        self._kept[_ALERTS] = reported.state
+        explained = [replace(alert, explained_by=root) for alert, root in reported.explained]
+        alerts = (*reported.open, *explained)
         scores = self._scores(surprises)
         due = at.timestamp() - self._notes.scored_at >= SCORES_EVERY.total_seconds()
         kept = [one for one in scores if one.score is not None and (due or self._moved(one))]
-        self._notes.kept_scores |= {one.service: _told_by(one) for one in kept}
+        self._notes.kept_scores |= {one.service: _reported_by(one) for one in kept}
         if due:
             self._notes.scored_at = at.timestamp()
         self._kept[_NOTES] = _note(self._notes)
         changed = [one for one, before in zip(scored, self._predictions, strict=True) if one != before]
-        return RoundOutcome(
+        return Evaluation(
             at=at,
             states=self._kept,
             baselines=tuple(baselines),
             judgements=tuple(judgements),
-            events=told.events,
+            events=reported.events,
             alerts=alerts,
-            closed=(*told.closed, *self._retired, *self._orphans(alerts, told.closed)),
+            closed=(*reported.closed, *self._retired, *self._orphans(alerts, reported.closed)),
             predictions=(*made, *changed),
             current_scores=tuple(scores),
             scores=tuple(kept),
@@ -413,7 +413,7 @@ class _Round:
         settled = enough or limit is not None or (watched is not None and watched.score.settled)
         return judged, lasting, settled
 
-    def _watched(self, metric: Metric, *, frozen: bool) -> Watched | None:
+    def _watched(self, metric: Metric, *, frozen: bool) -> DetectorResult | None:
         """The detector's view. It is left alone where an operation moves the metric, or the service is ill."""
         key = (metric.service, metric.name + _DETECTOR)
         if frozen and (metric.service, metric.name) not in self._firing:
@@ -690,12 +690,12 @@ class _Round:
         return scores
 
     def _moved(self, score: ServiceScore) -> bool:
-        points, letter = _told_by(score)
+        points, letter = _reported_by(score)
         kept_points, kept_letter = self._notes.kept_scores.get(score.service, (math.inf, None))
         return abs(points - kept_points) >= _SCORE_MOVES or letter != kept_letter
 
 
-def _told_by(score: ServiceScore) -> tuple[float, str | None]:
+def _reported_by(score: ServiceScore) -> tuple[float, str | None]:
     return score.score or 0.0, None if score.grade is None else score.grade.value
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from core.common.intervals import wilson
 from models.analysis import Grade, ServiceScore, Share
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import ServiceSpec
 from models.failures import BadInputError
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
@@ -42,7 +42,7 @@ _THIN = 30
 
 def judge_service(
     service: str,
-    sightings: Sequence[Sighting],
+    container_states: Sequence[ContainerState],
     probe: ProbeResult | None,
     *,
     spec: ServiceSpec,
@@ -53,7 +53,11 @@ def judge_service(
     A one-shot service is one that is meant to end, with exit code 0. Containers of `compose run` are none
     of a service's replicas and are left out.
     """
-    replicas = [_judge_container(sighting, probe, one_shot) for sighting in sightings if not sighting.one_off]
+    replicas = [
+        _judge_container(container_state, probe, one_shot)
+        for container_state in container_states
+        if not container_state.one_off
+    ]
     health, reason = _together(replicas)
     return ServiceVerdict(
         service=service,
@@ -174,22 +178,24 @@ def hold_grade(previous: Grade | None, scores: Sequence[float]) -> Grade | None:
     return previous
 
 
-def _judge_container(sighting: Sighting, probe: ProbeResult | None, one_shot: bool) -> tuple[ServiceHealth, str]:
-    match sighting.state:
+def _judge_container(
+    container_state: ContainerState, probe: ProbeResult | None, one_shot: bool
+) -> tuple[ServiceHealth, str]:
+    match container_state.state:
         case "running":
-            return _judge_running(sighting, probe, one_shot)
+            return _judge_running(container_state, probe, one_shot)
         case "restarting":
-            times = f"{sighting.restart_count} restart{'s' if sighting.restart_count != 1 else ''}"
-            return ServiceHealth.UNHEALTHY, f"keeps ending: {times}, last {_exit_in_words(sighting)}"
-        case "exited" if one_shot and sighting.exit_code == 0:
+            times = f"{container_state.restart_count} restart{'s' if container_state.restart_count != 1 else ''}"
+            return ServiceHealth.UNHEALTHY, f"keeps ending: {times}, last {_exit_in_words(container_state)}"
+        case "exited" if one_shot and container_state.exit_code == 0:
             return ServiceHealth.COMPLETED, "did its work and ended with exit code 0"
         case "exited" if one_shot:
-            return ServiceHealth.UNHEALTHY, f"did not do its work: {_exit_in_words(sighting)}"
+            return ServiceHealth.UNHEALTHY, f"did not do its work: {_exit_in_words(container_state)}"
         case "exited" | "dead":
-            said = _exit_in_words(sighting).removeprefix("exit ")
+            said = _exit_in_words(container_state).removeprefix("exit ")
             return ServiceHealth.STOPPED, f"does not run: its container exited with {said}"
         case "created":
-            why = f": {sighting.error}" if sighting.error else ""
+            why = f": {container_state.error}" if container_state.error else ""
             return ServiceHealth.STOPPED, f"was created but never started{why}"
         case "paused":
             return ServiceHealth.UNHEALTHY, "is paused: it holds its memory but does nothing"
@@ -199,20 +205,22 @@ def _judge_container(sighting: Sighting, probe: ProbeResult | None, one_shot: bo
             return ServiceHealth.UNKNOWN, f"is in a state this program does not know: {other}"
 
 
-def _judge_running(sighting: Sighting, probe: ProbeResult | None, one_shot: bool) -> tuple[ServiceHealth, str]:
+def _judge_running(
+    container_state: ContainerState, probe: ProbeResult | None, one_shot: bool
+) -> tuple[ServiceHealth, str]:
     if one_shot:
         return ServiceHealth.STARTING, "is still at its work and has not ended"
-    if sighting.health == "unhealthy":
-        return ServiceHealth.UNHEALTHY, f"its own health check fails{_last_output(sighting)}"
+    if container_state.health == "unhealthy":
+        return ServiceHealth.UNHEALTHY, f"its own health check fails{_last_output(container_state)}"
     if probe is not None and not probe.ok:
-        contrast = "its own health check passes, but " if sighting.health == "healthy" else "runs, but "
+        contrast = "its own health check passes, but " if container_state.health == "healthy" else "runs, but "
         return (
-            ServiceHealth.STARTING if sighting.health == "starting" else ServiceHealth.UNHEALTHY,
+            ServiceHealth.STARTING if container_state.health == "starting" else ServiceHealth.UNHEALTHY,
             f"{contrast}{_probe_in_words(probe)} failed: {probe.detail}",
         )
-    if sighting.health == "starting":
+    if container_state.health == "starting":
         return ServiceHealth.STARTING, "runs, and its own health check has not passed yet"
-    if sighting.health == "healthy":
+    if container_state.health == "healthy":
         also = f", and {_probe_in_words(probe)} answers" if probe else ""
         return ServiceHealth.HEALTHY, f"its own health check passes{also}"
     if probe is not None:
@@ -233,19 +241,19 @@ def _together(replicas: Sequence[tuple[ServiceHealth, str]]) -> tuple[ServiceHea
     return health, f"{well} of {len(replicas)} replicas are well; one {reason}"
 
 
-def _exit_in_words(sighting: Sighting) -> str:
-    if sighting.oom_killed:
-        return f"exit code {sighting.exit_code}, killed by the kernel for using too much memory"
-    if sighting.exit_code == _KILLED:
+def _exit_in_words(container_state: ContainerState) -> str:
+    if container_state.oom_killed:
+        return f"exit code {container_state.exit_code}, killed by the kernel for using too much memory"
+    if container_state.exit_code == _KILLED:
         return f"exit code {_KILLED}, killed by a signal from outside"
-    said = f" ({sighting.error})" if sighting.error else ""
-    return f"exit code {sighting.exit_code}{said}"
+    said = f" ({container_state.error})" if container_state.error else ""
+    return f"exit code {container_state.exit_code}{said}"
 
 
-def _last_output(sighting: Sighting) -> str:
-    if not sighting.health_log:
+def _last_output(container_state: ContainerState) -> str:
+    if not container_state.health_log:
         return ""
-    last = sighting.health_log[-1]
+    last = container_state.health_log[-1]
     words = " ".join(last.output.split())[:200]
     return f": {words}" if words else f": exit code {last.exit_code} without a word"
 
@@ -350,15 +358,15 @@ def _suggestions(
         + ", ".join(sorted({need.depends_on for need in needs if need.status is not DependencyStatus.ACTIVE})),
     }
     lost = {name: WEIGHTS[name] * (100 - points) for name, points in parts.items() if points is not None}
-    told = [cap] if cap else []
-    told += [
+    reported = [cap] if cap else []
+    reported += [
         f"{name} costs {lost[name]:.0f} points: {advice[name]}"
         for name in sorted(lost, key=lost.__getitem__, reverse=True)
         if lost[name] >= 1
     ]
     missing = [name for name, points in parts.items() if points is None]
     if missing:
-        told.append(f"no data for {', '.join(missing)}: the score says nothing about it")
+        reported.append(f"no data for {', '.join(missing)}: the score says nothing about it")
     if any(share is not None and 0 < share.total < _THIN for share in (uptime, requests)):
-        told.append(f"fewer than {_THIN} checks: read the score with its bounds")
-    return tuple(told)
+        reported.append(f"fewer than {_THIN} checks: read the score with its bounds")
+    return tuple(reported)

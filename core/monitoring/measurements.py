@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
-from models.containers import ContainerEvent, Death, ServiceSample, Sighting, SystemSample
+from models.containers import ContainerEvent, ContainerState, Death, ServiceSample, SystemSample
 from models.health import ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Dependency, DependencyStatus, Metric
 from models.operations import Operation, OperationType
@@ -85,7 +85,7 @@ def store_metric(environment: str, store_bytes: float | None, at: datetime) -> l
 def service_metrics(
     environment: str,
     samples: Sequence[ServiceSample],
-    sightings: Sequence[Sighting],
+    container_states: Sequence[ContainerState],
     probes: Iterable[ProbeResult],
     last: Iterable[Metric],
     ends: Sequence[Death] = (),
@@ -99,7 +99,7 @@ def service_metrics(
     before = {(metric.service, metric.name): metric for metric in last}
     sampled, answered, ended = by_service(samples), by_service(probes), by_service(ends)
     metrics: list[Metric] = []
-    for service, seen_now in by_service(sightings).items():
+    for service, seen_now in by_service(container_states).items():
         mine = sampled.get(service, [])
         at = mine[0].sampled_at if mine else seen_now[0].seen_at
         values: dict[str, float] = {"restarts_total": float(sum(seen.restart_count for seen in seen_now))}
@@ -141,7 +141,7 @@ def uses_the_same(one: ServiceSample, later: ServiceSample) -> bool:
     )
 
 
-def deaths(events: Iterable[ContainerEvent], sightings: Iterable[Sighting]) -> list[Death]:
+def deaths(events: Iterable[ContainerEvent], container_states: Iterable[ContainerState]) -> list[Death]:
     """How containers ended, in order of time: by the engine's events, and where those are gone by what is left."""
     found, out_of_memory = [], set[str]()
     for event in events:
@@ -158,7 +158,7 @@ def deaths(events: Iterable[ContainerEvent], sightings: Iterable[Sighting]) -> l
                 )
             )
             out_of_memory.discard(event.container_id)
-    heard = {one.container_id for one in found}
+    received = {one.container_id for one in found}
     found += [
         Death(
             service=seen.service,
@@ -167,8 +167,8 @@ def deaths(events: Iterable[ContainerEvent], sightings: Iterable[Sighting]) -> l
             exit_code=seen.exit_code,
             out_of_memory=seen.oom_killed,
         )
-        for seen in sightings
-        if seen.state == "exited" and seen.finished_at is not None and seen.container_id not in heard
+        for seen in container_states
+        if seen.state == "exited" and seen.finished_at is not None and seen.container_id not in received
     ]
     return sorted(found, key=lambda one: one.at)
 

@@ -13,12 +13,12 @@ from enum import StrEnum
 from types import MappingProxyType
 
 from models.compose import Application, NetworkFact, PortHolder, ServiceDeclaration
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.errors import Strategy
-from models.recovery import Doing, PlannedStep
+from models.recovery import PlannedStep, StepSpec
 
 
-class Kind(StrEnum):
+class TargetKind(StrEnum):
     """What an action may act on."""
 
     CONTAINER = "container"
@@ -29,15 +29,15 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class ActionTarget:
     """One thing an action acts on, and the project that owns it."""
 
-    kind: Kind
+    kind: TargetKind
     name: str
     project: str
 
 
-class Proof(StrEnum):
+class ActionProof(StrEnum):
     """How an action is proven to have helped."""
 
     SERVICE = "the service's own probe answers, and it holds its health for its stabilisation time"
@@ -52,7 +52,7 @@ class Irreversible:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Dangling:
+class DanglingImage:
     """An image of the project that no name leads to any more."""
 
     image_id: str
@@ -60,10 +60,10 @@ class Dangling:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Situation:
+class ActionContext:
     """What is there when an action is about to be taken.
 
-    `application` is None where the Compose files cannot be read. `sightings` are all containers of the
+    `application` is None where the Compose files cannot be read. `container_states` are all containers of the
     project, `holders` the containers of any project that hold a port of the host. `anonymous_volumes` are
     those of the service's containers, `networks` the networks of the project, `empty_networks` the names of
     those without a container. `image_held` says whether the engine has the service's image. `release` is the
@@ -75,14 +75,14 @@ class Situation:
     service: str
     application: Application | None
     environment: str = ""
-    sightings: tuple[Sighting, ...] = ()
+    container_states: tuple[ContainerState, ...] = ()
     dependencies_down: tuple[str, ...] = ()
     holders: tuple[PortHolder, ...] = ()
     anonymous_volumes: tuple[str, ...] = ()
     image_held: bool = True
     networks: tuple[NetworkFact, ...] = ()
     empty_networks: tuple[str, ...] = ()
-    dangling: tuple[Dangling, ...] = ()
+    dangling: tuple[DanglingImage, ...] = ()
     release: str | None = None
     deployed_ago: timedelta | None = None
     roll_back_within: timedelta = timedelta()
@@ -90,9 +90,9 @@ class Situation:
     script_problem: str | None = None
 
     @property
-    def containers(self) -> tuple[Sighting, ...]:
+    def containers(self) -> tuple[ContainerState, ...]:
         """The service's own containers."""
-        return tuple(seen for seen in self.sightings if seen.service == self.service and not seen.one_off)
+        return tuple(seen for seen in self.container_states if seen.service == self.service and not seen.one_off)
 
     @property
     def declaration(self) -> ServiceDeclaration | None:
@@ -100,10 +100,10 @@ class Situation:
         return None if self.application is None else self.application.services.get(self.service)
 
 
-Aim = Callable[[Situation], tuple[Target, ...]]
+Aim = Callable[[ActionContext], tuple[ActionTarget, ...]]
 """All that an action would act on."""
 
-Precondition = Callable[[Situation], str | None]
+Precondition = Callable[[ActionContext], str | None]
 """Why an action may not be taken; None where it may."""
 
 
@@ -122,9 +122,9 @@ class Action:
     aim: Aim
     at_most: int
     precondition: Precondition
-    steps: tuple[Doing, ...]
-    proof: Proof
-    inverse: tuple[Doing, ...] | Irreversible
+    steps: tuple[StepSpec, ...]
+    proof: ActionProof
+    inverse: tuple[StepSpec, ...] | Irreversible
     points: int
     dependencies_first: bool = False
 
@@ -132,264 +132,275 @@ class Action:
         """Check at run time as well what the types demand: a None from elsewhere must not pass."""
         if not callable(self.precondition) or not callable(self.aim):
             raise TypeError(f"{self.strategy} has no precondition or no aim, so it may not be taken")
-        proven = self.steps[-1:] == (Doing.VERIFY,) or self.proof is Proof.RELEASE
-        if not isinstance(self.proof, Proof) or not proven:
+        proven = self.steps[-1:] == (StepSpec.VERIFY,) or self.proof is ActionProof.RELEASE
+        if not isinstance(self.proof, ActionProof) or not proven:
             raise TypeError(f"{self.strategy} is not verified, so it may not be taken")
         if not self.inverse or self.at_most < 1 or self.points < 1:
             raise TypeError(f"{self.strategy} has no inverse, no bound or no cost, so it may not be taken")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ready:
+class ReadyAction:
     """An action that may be taken now, step by step, and the steps that take it back."""
 
     action: Action
-    targets: tuple[Target, ...]
+    targets: tuple[ActionTarget, ...]
     steps: tuple[PlannedStep, ...]
     undo: tuple[PlannedStep, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Refused:
+class RefusedAction:
     """Why an action may not be taken now, and what a person does instead where that is one command."""
 
     because: str
     instead: str = ""
 
 
-def prepare(strategy: Strategy, situation: Situation) -> Ready | Refused:
+def prepare(strategy: Strategy, action_context: ActionContext) -> ReadyAction | RefusedAction:
     """Check an action against what is there, and list its steps.
 
     Refused where its precondition does not hold, and where its targets are none, more than is plausible, or
     not all of the own project.
     """
     action = ACTIONS[strategy]
-    if hindrance := action.precondition(situation):
-        return Refused(hindrance, _instead(situation))
-    targets = action.aim(situation)
+    if hindrance := action.precondition(action_context):
+        return RefusedAction(hindrance, _instead(action_context))
+    targets = action.aim(action_context)
     if not targets:
-        return Refused(f"{strategy} finds nothing to act on, and nothing never means everything.")
+        return RefusedAction(f"{strategy} finds nothing to act on, and nothing never means everything.")
     if len(targets) > action.at_most:
-        return Refused(f"{strategy} would act on {len(targets)} at once; at most {action.at_most} are plausible.")
-    if foreign := [one.name for one in targets if one.project != situation.project]:
-        return Refused(f"{', '.join(foreign)} belongs to another project than {situation.project}.")
+        return RefusedAction(f"{strategy} would act on {len(targets)} at once; at most {action.at_most} are plausible.")
+    if foreign := [one.name for one in targets if one.project != action_context.project]:
+        return RefusedAction(f"{', '.join(foreign)} belongs to another project than {action_context.project}.")
     names = tuple(one.name for one in targets)
-    first = situation.dependencies_down if action.dependencies_first else ()
-    steps = [PlannedStep(doing=doing, service=name) for name in first for doing in (Doing.RESTART, Doing.VERIFY)]
-    if Doing.RECREATE not in action.steps and (lost := _lost_networks(situation)):
+    first = action_context.dependencies_down if action.dependencies_first else ()
+    steps = [PlannedStep(doing=doing, service=name) for name in first for doing in (StepSpec.RESTART, StepSpec.VERIFY)]
+    if StepSpec.RECREATE not in action.steps and (lost := _lost_networks(action_context)):
         # Neither a start nor a restart brings a container back into a network that somebody took it out of.
-        steps.append(PlannedStep(doing=Doing.JOIN, service=situation.service, targets=lost))
-    steps += [_step(doing, situation.service, names) for doing in action.steps]
+        steps.append(PlannedStep(doing=StepSpec.JOIN, service=action_context.service, targets=lost))
+    steps += [_step(doing, action_context.service, names) for doing in action.steps]
     inverse = () if isinstance(action.inverse, Irreversible) else action.inverse
-    return Ready(
+    return ReadyAction(
         action=action,
         targets=targets,
         steps=tuple(steps),
-        undo=tuple(_step(doing, situation.service, names) for doing in inverse),
+        undo=tuple(_step(doing, action_context.service, names) for doing in inverse),
     )
 
 
-def _lost_networks(situation: Situation) -> tuple[str, ...]:
+def _lost_networks(action_context: ActionContext) -> tuple[str, ...]:
     """The declared networks that are there, and that a container of the service is not in."""
-    application, declaration = situation.application, situation.declaration
+    application, declaration = action_context.application, action_context.declaration
     if application is None or declaration is None:
         return ()
-    there = {network.name for network in situation.networks}
+    there = {network.name for network in action_context.networks}
     declared = [
         network.name
         for network in application.networks
         if network.key in declaration.networks and (network.external or network.name in there)
     ]
-    return tuple(name for name in declared if any(name not in seen.networks for seen in situation.containers))
+    return tuple(name for name in declared if any(name not in seen.networks for seen in action_context.containers))
 
 
-def _instead(situation: Situation) -> str:
-    compose = f"docker compose -p {situation.project}"
-    if not situation.containers:
-        return f"Make its containers anew, and start them: roas start {situation.environment or situation.project}"
-    if any(seen.state == "paused" for seen in situation.containers):
-        return f"Let it go on: {compose} unpause {situation.service}"
+def _instead(action_context: ActionContext) -> str:
+    compose = f"docker compose -p {action_context.project}"
+    if not action_context.containers:
+        target = action_context.environment or action_context.project
+        return f"Make its containers anew, and start them: roas start {target}"
+    if any(seen.state == "paused" for seen in action_context.containers):
+        return f"Let it go on: {compose} unpause {action_context.service}"
     return ""
 
 
-def _step(doing: Doing, service: str, targets: tuple[str, ...]) -> PlannedStep:
+def _step(doing: StepSpec, service: str, targets: tuple[str, ...]) -> PlannedStep:
     return PlannedStep(doing=doing, service=service, targets=targets if doing in _ON_TARGETS else ())
 
 
 _ON_TARGETS = frozenset(
     {
-        *(Doing.STOP_HOLDER, Doing.START_HOLDER, Doing.REMOVE_IMAGES, Doing.REMOVE_NETWORKS),
-        *(Doing.ROLL_BACK, Doing.RUN_SCRIPT),
+        *(StepSpec.STOP_HOLDER, StepSpec.START_HOLDER, StepSpec.REMOVE_IMAGES, StepSpec.REMOVE_NETWORKS),
+        *(StepSpec.ROLL_BACK, StepSpec.RUN_SCRIPT),
     }
 )
 
 
-def _containers(situation: Situation) -> tuple[Target, ...]:
+def _containers(action_context: ActionContext) -> tuple[ActionTarget, ...]:
     return tuple(
-        Target(kind=Kind.CONTAINER, name=seen.container_id, project=seen.project) for seen in situation.containers
+        ActionTarget(kind=TargetKind.CONTAINER, name=seen.container_id, project=seen.project)
+        for seen in action_context.containers
     )
 
 
-def _with_dependencies(situation: Situation) -> tuple[Target, ...]:
-    down = [seen for seen in situation.sightings if seen.service in situation.dependencies_down and not seen.one_off]
-    return _containers(situation) + tuple(
-        Target(kind=Kind.CONTAINER, name=seen.container_id, project=seen.project) for seen in down
+def _with_dependencies(action_context: ActionContext) -> tuple[ActionTarget, ...]:
+    down = [
+        seen
+        for seen in action_context.container_states
+        if seen.service in action_context.dependencies_down and not seen.one_off
+    ]
+    return _containers(action_context) + tuple(
+        ActionTarget(kind=TargetKind.CONTAINER, name=seen.container_id, project=seen.project) for seen in down
     )
 
 
-def _holders(situation: Situation) -> tuple[Target, ...]:
+def _holders(action_context: ActionContext) -> tuple[ActionTarget, ...]:
     return tuple(
-        Target(kind=Kind.CONTAINER, name=holder.container, project=holder.project)
-        for holder in {one.container: one for one in _in_the_way(situation)}.values()
+        ActionTarget(kind=TargetKind.CONTAINER, name=holder.container, project=holder.project)
+        for holder in {one.container: one for one in _in_the_way(action_context)}.values()
     )
 
 
-def _image(situation: Situation) -> tuple[Target, ...]:
-    declaration = situation.declaration
+def _image(action_context: ActionContext) -> tuple[ActionTarget, ...]:
+    declaration = action_context.declaration
     if declaration is None:
         return ()
-    return (Target(kind=Kind.IMAGE, name=declaration.image, project=situation.project),)
+    return (ActionTarget(kind=TargetKind.IMAGE, name=declaration.image, project=action_context.project),)
 
 
-def _dangling(situation: Situation) -> tuple[Target, ...]:
-    return tuple(Target(kind=Kind.IMAGE, name=one.image_id, project=situation.project) for one in situation.dangling)
-
-
-def _missing_networks(situation: Situation) -> tuple[Target, ...]:
-    there = {network.name for network in situation.networks}
+def _dangling(action_context: ActionContext) -> tuple[ActionTarget, ...]:
     return tuple(
-        Target(kind=Kind.NETWORK, name=network.name, project=situation.project)
-        for network in (situation.application.networks if situation.application else ())
+        ActionTarget(kind=TargetKind.IMAGE, name=one.image_id, project=action_context.project)
+        for one in action_context.dangling
+    )
+
+
+def _missing_networks(action_context: ActionContext) -> tuple[ActionTarget, ...]:
+    there = {network.name for network in action_context.networks}
+    return tuple(
+        ActionTarget(kind=TargetKind.NETWORK, name=network.name, project=action_context.project)
+        for network in (action_context.application.networks if action_context.application else ())
         if not network.external and network.name not in there
     )
 
 
-def _empty_networks(situation: Situation) -> tuple[Target, ...]:
-    declared = {network.name for network in (situation.application.networks if situation.application else ())}
+def _empty_networks(action_context: ActionContext) -> tuple[ActionTarget, ...]:
+    declared = {network.name for network in (action_context.application.networks if action_context.application else ())}
     return tuple(
-        Target(kind=Kind.NETWORK, name=network.name, project=network.project)
-        for network in situation.networks
-        if network.name in situation.empty_networks and network.name not in declared
+        ActionTarget(kind=TargetKind.NETWORK, name=network.name, project=network.project)
+        for network in action_context.networks
+        if network.name in action_context.empty_networks and network.name not in declared
     )
 
 
-def _release(situation: Situation) -> tuple[Target, ...]:
-    if situation.release is None:
+def _release(action_context: ActionContext) -> tuple[ActionTarget, ...]:
+    if action_context.release is None:
         return ()
-    return (Target(kind=Kind.RELEASE, name=situation.release, project=situation.project),)
+    return (ActionTarget(kind=TargetKind.RELEASE, name=action_context.release, project=action_context.project),)
 
 
-def _script(situation: Situation) -> tuple[Target, ...]:
-    if situation.script is None:
+def _script(action_context: ActionContext) -> tuple[ActionTarget, ...]:
+    if action_context.script is None:
         return ()
-    return (Target(kind=Kind.SCRIPT, name=situation.script, project=situation.project),)
+    return (ActionTarget(kind=TargetKind.SCRIPT, name=action_context.script, project=action_context.project),)
 
 
-def _may_restart(situation: Situation) -> str | None:
-    name = situation.service
-    if not situation.containers:
+def _may_restart(action_context: ActionContext) -> str | None:
+    name = action_context.service
+    if not action_context.containers:
         return f"{name} has no container; only a start makes new ones."
-    if any(seen.state == "paused" for seen in situation.containers):
+    if any(seen.state == "paused" for seen in action_context.containers):
         return f"A person paused {name}."
-    if any(seen.state == "running" and seen.health == "starting" for seen in situation.containers):
+    if any(seen.state == "running" and seen.health == "starting" for seen in action_context.containers):
         return f"{name} is still starting; its health check has the word."
     return None
 
 
-def _may_recreate(situation: Situation) -> str | None:
-    name, declaration = situation.service, situation.declaration
+def _may_recreate(action_context: ActionContext) -> str | None:
+    name, declaration = action_context.service, action_context.declaration
     if declaration is None:
         return f"What {name} is to be made from is not known: the Compose files do not tell."
-    if not situation.containers:
+    if not action_context.containers:
         return f"{name} has no container; only a start makes new ones."
-    if situation.anonymous_volumes:
-        count = len(situation.anonymous_volumes)
+    if action_context.anonymous_volumes:
+        count = len(action_context.anonymous_volumes)
         return f"{name} keeps data in {count} volumes without a name, which would be left behind."
-    if declaration.config_hash and any(seen.config_hash != declaration.config_hash for seen in situation.containers):
+    if declaration.config_hash and any(
+        seen.config_hash != declaration.config_hash for seen in action_context.containers
+    ):
         return f"The files of {name} have changed since it was started: a start applies that, no recovery does."
     return None
 
 
-def _may_free_port(situation: Situation) -> str | None:
-    declaration = situation.declaration
+def _may_free_port(action_context: ActionContext) -> str | None:
+    declaration = action_context.declaration
     if declaration is None or not _wanted_ports(declaration):
-        return f"{situation.service} asks for no port of the host that is known."
-    if not situation.containers:
-        return f"{situation.service} has no container; only a start makes new ones."
-    holders = _in_the_way(situation)
+        return f"{action_context.service} asks for no port of the host that is known."
+    if not action_context.containers:
+        return f"{action_context.service} has no container; only a start makes new ones."
+    holders = _in_the_way(action_context)
     if not holders:
-        return f"No container holds a port of {situation.service}; a process of the host is a person's to end."
-    if foreign := sorted({holder.container for holder in holders if holder.project != situation.project}):
+        return f"No container holds a port of {action_context.service}; a process of the host is a person's to end."
+    if foreign := sorted({holder.container for holder in holders if holder.project != action_context.project}):
         return f"{', '.join(foreign)} holds the port and belongs to somebody else."
-    one_off = {seen.name for seen in situation.sightings if seen.one_off}
-    declared = situation.application.services if situation.application else {}
+    one_off = {seen.name for seen in action_context.container_states if seen.one_off}
+    declared = action_context.application.services if action_context.application else {}
     if current := sorted({one.service for one in holders if one.service in declared and one.container not in one_off}):
         return f"{', '.join(current)} is declared with the same port: one of the two must get another."
     return None
 
 
-def _may_pull(situation: Situation) -> str | None:
-    declaration = situation.declaration
+def _may_pull(action_context: ActionContext) -> str | None:
+    declaration = action_context.declaration
     if declaration is None or not declaration.image:
-        return f"The image of {situation.service} is not known: the Compose files do not tell."
+        return f"The image of {action_context.service} is not known: the Compose files do not tell."
     if declaration.build:
-        return f"The image of {situation.service} is built here, not pulled."
-    if situation.image_held:
+        return f"The image of {action_context.service} is built here, not pulled."
+    if action_context.image_held:
         return f"The engine has {declaration.image}; pulling it again could change what runs."
-    return _may_recreate(situation) if situation.containers else None
+    return _may_recreate(action_context) if action_context.containers else None
 
 
-def _may_prune_disk(situation: Situation) -> str | None:
-    if not situation.dangling:
-        return f"{situation.project} has no dangling images; what else fills the disk is a person's to judge."
-    return _may_restart(situation)
+def _may_prune_disk(action_context: ActionContext) -> str | None:
+    if not action_context.dangling:
+        return f"{action_context.project} has no dangling images; what else fills the disk is a person's to judge."
+    return _may_restart(action_context)
 
 
-def _may_create_network(situation: Situation) -> str | None:
-    if situation.application is None:
+def _may_create_network(action_context: ActionContext) -> str | None:
+    if action_context.application is None:
         return "Which networks there should be is not known: the Compose files do not tell."
-    if not _missing_networks(situation):
+    if not _missing_networks(action_context):
         return "Every network the application declares itself is there."
-    return _may_recreate(situation)
+    return _may_recreate(action_context)
 
 
-def _may_prune_networks(situation: Situation) -> str | None:
-    if situation.application is None:
+def _may_prune_networks(action_context: ActionContext) -> str | None:
+    if action_context.application is None:
         return "Which networks are still wanted is not known: the Compose files do not tell."
-    if not _empty_networks(situation):
-        return f"{situation.project} has no network that is neither declared nor used."
-    return _may_restart(situation)
+    if not _empty_networks(action_context):
+        return f"{action_context.project} has no network that is neither declared nor used."
+    return _may_restart(action_context)
 
 
-def _may_roll_back(situation: Situation) -> str | None:
-    if situation.release is None:
+def _may_roll_back(action_context: ActionContext) -> str | None:
+    if action_context.release is None:
         return "There is no proven release before this one to go back to."
-    if situation.deployed_ago is None or situation.deployed_ago > situation.roll_back_within:
+    if action_context.deployed_ago is None or action_context.deployed_ago > action_context.roll_back_within:
         return (
             "The error did not begin soon after a deployment"
-            f" (within {situation.roll_back_within.total_seconds():.0f} s), so going back may not be the answer."
+            f" (within {action_context.roll_back_within.total_seconds():.0f} s), so going back may not be the answer."
         )
     return None
 
 
-def _may_run_script(situation: Situation) -> str | None:
-    return situation.script_problem or _may_restart(situation)
+def _may_run_script(action_context: ActionContext) -> str | None:
+    return action_context.script_problem or _may_restart(action_context)
 
 
 def _wanted_ports(declaration: ServiceDeclaration) -> set[tuple[int, str]]:
     return {(port.published, port.protocol) for port in declaration.ports if port.published is not None}
 
 
-def _in_the_way(situation: Situation) -> list[PortHolder]:
-    declaration = situation.declaration
+def _in_the_way(action_context: ActionContext) -> list[PortHolder]:
+    declaration = action_context.declaration
     wanted = _wanted_ports(declaration) if declaration else set()
-    mine = {seen.name for seen in situation.containers}
-    return [one for one in situation.holders if (one.port, one.protocol) in wanted and one.container not in mine]
+    mine = {seen.name for seen in action_context.containers}
+    return [one for one in action_context.holders if (one.port, one.protocol) in wanted and one.container not in mine]
 
 
 def left_to_restart(
-    mine: Sequence[Sighting], *, since: datetime | None, asked_to_end: Collection[str]
-) -> list[Sighting]:
+    mine: Sequence[ContainerState], *, since: datetime | None, asked_to_end: Collection[str]
+) -> list[ContainerState]:
     """The containers that a restart has still to act on, where another runner began it at `since` and is gone.
 
     `asked_to_end` are those that the engine was told to end since then: it starts them again by itself. What is not
@@ -404,7 +415,7 @@ def left_to_restart(
     ]
 
 
-def all_made_since(since: datetime | None, mine: Sequence[Sighting]) -> bool:
+def all_made_since(since: datetime | None, mine: Sequence[ContainerState]) -> bool:
     """Whether all containers were made anew by a runner that began it at `since` and is gone, all but the start."""
     return since is not None and bool(mine) and all(_after(seen.created_at, since) for seen in mine)
 
@@ -437,8 +448,8 @@ ACTIONS = register(
             aim=_containers,
             at_most=10,
             precondition=_may_restart,
-            steps=(Doing.START, Doing.VERIFY),
-            proof=Proof.SERVICE,
+            steps=(StepSpec.START, StepSpec.VERIFY),
+            proof=ActionProof.SERVICE,
             inverse=Irreversible("Only what did not run is started; what runs is left alone."),
             points=1,
         ),
@@ -447,8 +458,8 @@ ACTIONS = register(
             aim=_containers,
             at_most=10,
             precondition=_may_restart,
-            steps=(Doing.RESTART, Doing.VERIFY),
-            proof=Proof.SERVICE,
+            steps=(StepSpec.RESTART, StepSpec.VERIFY),
+            proof=ActionProof.SERVICE,
             inverse=_KEEPS_DATA,
             points=1,
         ),
@@ -457,8 +468,8 @@ ACTIONS = register(
             aim=_with_dependencies,
             at_most=10,
             precondition=_may_restart,
-            steps=(Doing.RESTART, Doing.VERIFY),
-            proof=Proof.SERVICE,
+            steps=(StepSpec.RESTART, StepSpec.VERIFY),
+            proof=ActionProof.SERVICE,
             inverse=_KEEPS_DATA,
             points=2,
             dependencies_first=True,
@@ -468,8 +479,8 @@ ACTIONS = register(
             aim=_containers,
             at_most=5,
             precondition=_may_recreate,
-            steps=(Doing.RECREATE, Doing.VERIFY),
-            proof=Proof.SERVICE,
+            steps=(StepSpec.RECREATE, StepSpec.VERIFY),
+            proof=ActionProof.SERVICE,
             inverse=Irreversible("The new container is made from the same declaration; named volumes stay."),
             points=2,
         ),
@@ -478,9 +489,9 @@ ACTIONS = register(
             aim=_holders,
             at_most=2,
             precondition=_may_free_port,
-            steps=(Doing.STOP_HOLDER, Doing.START, Doing.VERIFY),
-            proof=Proof.SERVICE,
-            inverse=(Doing.START_HOLDER,),
+            steps=(StepSpec.STOP_HOLDER, StepSpec.START, StepSpec.VERIFY),
+            proof=ActionProof.SERVICE,
+            inverse=(StepSpec.START_HOLDER,),
             points=2,
         ),
         Action(
@@ -488,8 +499,8 @@ ACTIONS = register(
             aim=_image,
             at_most=1,
             precondition=_may_pull,
-            steps=(Doing.PULL, Doing.RECREATE, Doing.VERIFY),
-            proof=Proof.SERVICE,
+            steps=(StepSpec.PULL, StepSpec.RECREATE, StepSpec.VERIFY),
+            proof=ActionProof.SERVICE,
             inverse=Irreversible("An image that was not there is added; nothing is replaced."),
             points=2,
         ),
@@ -498,8 +509,8 @@ ACTIONS = register(
             aim=_dangling,
             at_most=50,
             precondition=_may_prune_disk,
-            steps=(Doing.REMOVE_IMAGES, Doing.START, Doing.VERIFY),
-            proof=Proof.SERVICE,
+            steps=(StepSpec.REMOVE_IMAGES, StepSpec.START, StepSpec.VERIFY),
+            proof=ActionProof.SERVICE,
             inverse=Irreversible("No name leads to a dangling image, and none that a container uses is removed."),
             points=1,
         ),
@@ -508,8 +519,8 @@ ACTIONS = register(
             aim=_missing_networks,
             at_most=5,
             precondition=_may_create_network,
-            steps=(Doing.RECREATE, Doing.VERIFY),
-            proof=Proof.SERVICE,
+            steps=(StepSpec.RECREATE, StepSpec.VERIFY),
+            proof=ActionProof.SERVICE,
             inverse=Irreversible("A declared network is made; it takes nothing from anybody."),
             points=2,
         ),
@@ -518,8 +529,8 @@ ACTIONS = register(
             aim=_empty_networks,
             at_most=10,
             precondition=_may_prune_networks,
-            steps=(Doing.REMOVE_NETWORKS, Doing.START, Doing.VERIFY),
-            proof=Proof.SERVICE,
+            steps=(StepSpec.REMOVE_NETWORKS, StepSpec.START, StepSpec.VERIFY),
+            proof=ActionProof.SERVICE,
             inverse=Irreversible("A network that nothing declares and nothing uses is missed by nobody."),
             points=1,
         ),
@@ -528,8 +539,8 @@ ACTIONS = register(
             aim=_release,
             at_most=1,
             precondition=_may_roll_back,
-            steps=(Doing.ROLL_BACK,),
-            proof=Proof.RELEASE,
+            steps=(StepSpec.ROLL_BACK,),
+            proof=ActionProof.RELEASE,
             inverse=Irreversible("A rollback that fails is undone by itself, like any start."),
             points=2,
         ),
@@ -538,8 +549,8 @@ ACTIONS = register(
             aim=_script,
             at_most=1,
             precondition=_may_run_script,
-            steps=(Doing.RUN_SCRIPT, Doing.VERIFY),
-            proof=Proof.SERVICE,
+            steps=(StepSpec.RUN_SCRIPT, StepSpec.VERIFY),
+            proof=ActionProof.SERVICE,
             inverse=Irreversible("What a script does, its author answers for."),
             points=2,
         ),

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from models.errors import RecordedError
-from models.notifications import Cause, Notice, Occasion
+from models.notifications import Notification, NotificationReason, ReportedError
 
 FIRST_REMINDER = timedelta(hours=1)
 REMINDER = timedelta(hours=4)
@@ -20,7 +20,7 @@ _BODY = 1500
 """Discord takes 2000 characters, with the subject."""
 
 
-def due(causes: Iterable[Cause], now: datetime) -> list[Notice]:
+def due(causes: Iterable[ReportedError], now: datetime) -> list[Notification]:
     """One notice for each cause that people are to be told of now.
 
     Told are failures that somebody was asked about or that something was done about: once, again after one
@@ -31,38 +31,40 @@ def due(causes: Iterable[Cause], now: datetime) -> list[Notice]:
     return [notice for notice in found if notice is not None]
 
 
-def _due(cause: Cause, now: datetime) -> Notice | None:
-    error, told = cause.error, cause.told
+def _due(cause: ReportedError, now: datetime) -> Notification | None:
+    error, reported = cause.error, cause.reported
     if error.resolved_at is not None:
         fresh = cause.executions and now - error.resolved_at < FORGOTTEN
-        if told.end_at is None and (told.times or fresh):
-            return _notice(cause, Occasion.RECOVERED, f"{_name(error)} is well again", _recovered(cause))
+        if reported.end_at is None and (reported.times or fresh):
+            return _notice(cause, NotificationReason.RECOVERED, f"{_name(error)} is well again", _recovered(cause))
         return None
     running = any(one.ended_at is None and now - one.started_at < RUNNING_AT_MOST for one in cause.executions)
     if running or (cause.ticket is None and not cause.executions):
         return None
-    if told.times == 0 or told.last_at is None:
-        return _notice(cause, Occasion.FAILED, f"{_name(error)} needs help: {error.verdict.category}", _failed(cause))
-    if now - told.last_at >= (FIRST_REMINDER if told.times == 1 else REMINDER):
+    if reported.times == 0 or reported.last_at is None:
+        return _notice(
+            cause, NotificationReason.FAILED, f"{_name(error)} needs help: {error.verdict.category}", _failed(cause)
+        )
+    if now - reported.last_at >= (FIRST_REMINDER if reported.times == 1 else REMINDER):
         lasts = f"{_name(error)} has needed help for {_lasted(now - error.first_seen)}"
-        return _notice(cause, Occasion.REMINDER, lasts, _failed(cause))
+        return _notice(cause, NotificationReason.REMINDER, lasts, _failed(cause))
     return None
 
 
-def _notice(cause: Cause, occasion: Occasion, subject: str, body: str) -> Notice:
+def _notice(cause: ReportedError, occasion: NotificationReason, subject: str, body: str) -> Notification:
     error = cause.error
-    return Notice(
+    return Notification(
         error_id=error.error_id,
         environment=error.environment,
         service=error.service,
         occasion=occasion,
         subject=subject,
         body=body if len(body) <= _BODY else f"{body[: _BODY - 1]}…",
-        told_before=cause.told,
+        reported_before=cause.reported,
     )
 
 
-def _failed(cause: Cause) -> str:
+def _failed(cause: ReportedError) -> str:
     error = cause.error
     lines = [error.text, f"Seen {error.how_often} since {_moment(error.first_seen)}."]
     lines += [f"Tried: {one.final_status}" for one in list(cause.executions)[-1:]]
@@ -74,7 +76,7 @@ def _failed(cause: Cause) -> str:
     return "\n".join(lines)
 
 
-def _recovered(cause: Cause) -> str:
+def _recovered(cause: ReportedError) -> str:
     error = cause.error
     took = _lasted((error.resolved_at or error.last_seen) - error.first_seen)
     ways = f" ({cause.resolution})" if cause.resolution else ""

@@ -77,7 +77,7 @@ class RecoveryFacts:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Plan:
+class RecoveryPlan:
     """What will be done about an error, and why.
 
     `delay` is how long to wait before acting; `attempt` counts from 1 since the service was last proven well.
@@ -106,7 +106,7 @@ def plan_recovery(
     policy: RecoveryPolicy,
     facts: RecoveryFacts,
     now: datetime,
-) -> Plan:
+) -> RecoveryPlan:
     """Decide about one error from what was tried before; the same input gives the same plan.
 
     `past` are all attempts at this error, and those of the last day at least at anything else, in any order.
@@ -134,7 +134,7 @@ def plan_recovery(
     if in_hand := _in_hand(error, past, now):
         needed = ", ".join(in_hand)
         why = f"{service} needs {needed}, which is being recovered"
-        return Plan(action=PlanAction.RECOVER, strategy=strategy, reason=why, delay=_OTHERS_FIRST)
+        return RecoveryPlan(action=PlanAction.RECOVER, strategy=strategy, reason=why, delay=_OTHERS_FIRST)
     hindrance = _hindrance(strategy, policy, facts, service) or _spent(
         error, strategy, past=past, policy=policy, facts=facts, service=service, now=now
     )
@@ -143,7 +143,7 @@ def plan_recovery(
     attempt = len(run) + 1
     delay = _delay(error, strategy, run, facts, now)
     when = f" in {delay.total_seconds():.0f} s" if delay else ""
-    return Plan(
+    return RecoveryPlan(
         action=PlanAction.PROPOSE if policy.dry_run else PlanAction.RECOVER,
         strategy=strategy,
         reason=f"{strategy.value} of {service}{when}, attempt {attempt}: {error.verdict.reason}",
@@ -156,14 +156,14 @@ def plan_recovery(
 
 def plan_as_decided(
     error: RecordedError, *, roll_back: bool, past: Sequence[RecoveryExecution], decided_by: str
-) -> Plan:
+) -> RecoveryPlan:
     """What a person decided: to try once more, or to go back to the release before. Budgets do not bind a person.
 
     Where the strategy is a person's, trying means that what was mended by hand is started and proven.
     """
     usual = error.verdict.strategy if error.verdict.strategy.automatic else Strategy.WAIT_AND_RETRY
     strategy = Strategy.ROLL_BACK_RELEASE if roll_back else usual
-    return Plan(
+    return RecoveryPlan(
         action=PlanAction.RECOVER,
         strategy=strategy,
         reason=f"{strategy.value} of {error.service}, decided by {decided_by}",
@@ -364,12 +364,12 @@ def remembered(history: Sequence[TicketEntry]) -> tuple[str, ...]:
     return tuple(f"On {entry.at:%Y-%m-%d} {entry.by} answered: {entry.what}" for entry in latest)
 
 
-def _ask(strategy: Strategy, reason: str) -> Plan:
-    return Plan(action=PlanAction.ASK_A_PERSON, strategy=strategy, reason=reason)
+def _ask(strategy: Strategy, reason: str) -> RecoveryPlan:
+    return RecoveryPlan(action=PlanAction.ASK_A_PERSON, strategy=strategy, reason=reason)
 
 
-def _leave(strategy: Strategy, reason: str) -> Plan:
-    return Plan(action=PlanAction.LEAVE_ALONE, strategy=strategy, reason=reason)
+def _leave(strategy: Strategy, reason: str) -> RecoveryPlan:
+    return RecoveryPlan(action=PlanAction.LEAVE_ALONE, strategy=strategy, reason=reason)
 
 
 def _strategy(

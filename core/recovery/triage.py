@@ -11,7 +11,7 @@ from core.errors.verdicts import judge_declared
 from core.monitoring.measurements import ILL, first_causes
 from core.recovery.policy import AT_ONCE
 from models.compose import ServiceDeclaration
-from models.containers import ContainerEvent, Sighting
+from models.containers import ContainerEvent, ContainerState
 from models.environments import ServiceSpec
 from models.health import ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyType
@@ -38,7 +38,7 @@ UNHEALTHY = "health_status: unhealthy"
 _BAD = frozenset({"die", "oom", UNHEALTHY})
 
 
-class Heed(StrEnum):
+class Decision(StrEnum):
     """What is to be done about a sign."""
 
     HAND_OVER = "hand over"
@@ -47,25 +47,25 @@ class Heed(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sign:
+class Finding:
     """What a service shows, what that calls for, and why.
 
-    `likeness` is the same as long as its containers are in the same life and state. `ill`: it does not serve, so
+    `fingerprint` is the same as long as its containers are in the same life and state. `ill`: it does not serve, so
     who needs it cannot, whatever it calls for. `crashed`: it ended by itself and the engine brings it back;
     `restarting`: it has not done so yet.
     """
 
     service: str
-    heed: Heed
+    decision: Decision
     reason: str
-    likeness: str = ""
+    fingerprint: str = ""
     ill: bool = False
     crashed: bool = False
     restarting: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class TriageContext:
     """What bears on all signs of a moment.
 
     `held` says who operates on the environment, None where nobody does. `muted` are the services
@@ -85,16 +85,16 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Round:
+class TriageResult:
     """All signs of a moment, sorted out.
 
     `at_once` are the services that failed within SETTLE, where they are so many that they have one cause outside
     of them, and none of them is to be acted on; else it is empty.
     """
 
-    hand_over: tuple[Sign, ...]
-    wait: tuple[Sign, ...]
-    leave: tuple[Sign, ...]
+    dispatch: tuple[Finding, ...]
+    wait: tuple[Finding, ...]
+    leave: tuple[Finding, ...]
     at_once: tuple[str, ...] = ()
 
 
@@ -105,69 +105,74 @@ def is_bad(event: ContainerEvent) -> bool:
 
 def judge_sign(
     declaration: ServiceDeclaration,
-    sightings: Sequence[Sighting],
+    container_states: Sequence[ContainerState],
     *,
     spec: ServiceSpec,
     ends: Sequence[datetime],
     stopped: Collection[str],
     now: datetime,
-) -> Sign:
+) -> Finding:
     """What a service's containers show after an event: whether anybody must do something about it.
 
     `ends` are the moments its containers ended by themselves lately; `stopped` are containers that were stopped on
     request since their last start. The service's own probe is not asked: that is done before anything is proven.
     """
-    mine = _containers(declaration.name, sightings)
+    mine = _containers(declaration.name, container_states)
     sign = _by_state(declaration, mine, spec, ends, stopped, now)
-    ill = sign.heed is not Heed.LEAVE or judge_declared(declaration, mine, None, spec).health in ILL
-    return replace(sign, likeness=_likeness(mine), ill=ill)
+    ill = sign.decision is not Decision.LEAVE or judge_declared(declaration, mine, None, spec).health in ILL
+    return replace(sign, fingerprint=_fingerprint(mine), ill=ill)
 
 
 def judge_verdict(
-    verdict: ServiceVerdict, sightings: Sequence[Sighting], *, stopped: bool, seen_so: datetime | None, now: datetime
-) -> Sign:
+    verdict: ServiceVerdict,
+    container_states: Sequence[ContainerState],
+    *,
+    stopped: bool,
+    seen_so: datetime | None,
+    now: datetime,
+) -> Finding:
     """What a sweep's verdict on a service calls for.
 
     `stopped` is whether a person stopped it. `seen_so` is when its containers were first seen missing or paused,
     None where they were not: whoever replaces or copies a container takes it away or pauses it for a moment only.
     """
-    mine = _containers(verdict.service, sightings)
-    likeness = _likeness(mine)
+    mine = _containers(verdict.service, container_states)
+    fingerprint = _fingerprint(mine)
     if verdict.health not in ILL:
-        return _sign(verdict.service, Heed.LEAVE, verdict.reason, likeness)
-    sign = _sign(verdict.service, Heed.HAND_OVER, f"{verdict.health}: {verdict.reason}", likeness, ill=True)
+        return _sign(verdict.service, Decision.LEAVE, verdict.reason, fingerprint)
+    sign = _sign(verdict.service, Decision.HAND_OVER, f"{verdict.health}: {verdict.reason}", fingerprint, ill=True)
     if stopped:
-        return replace(sign, heed=Heed.LEAVE, reason="a person stopped it")
+        return replace(sign, decision=Decision.LEAVE, reason="a person stopped it")
     if mine and all(seen.state == "created" for seen in mine):
-        return replace(sign, heed=Heed.LEAVE, reason="it was never started")
+        return replace(sign, decision=Decision.LEAVE, reason="it was never started")
     if (wish := taken_away(mine)) and (seen_so is None or now - seen_so < SETTLE):
-        return replace(sign, heed=Heed.WAIT, reason=wish)
+        return replace(sign, decision=Decision.WAIT, reason=wish)
     if any(seen.state == "restarting" for seen in mine):
-        return replace(sign, heed=Heed.WAIT, reason=_RESTARTING, restarting=True)
+        return replace(sign, decision=Decision.WAIT, reason=_RESTARTING, restarting=True)
     if any(_has_just_begun(seen, now) for seen in mine):
         # The verdict may be of the life before, or of a check that came before the service was ready.
-        return replace(sign, heed=Heed.WAIT, reason="it was started a moment ago")
+        return replace(sign, decision=Decision.WAIT, reason="it was started a moment ago")
     return sign
 
 
-def taken_away(mine: Sequence[Sighting]) -> str | None:
+def taken_away(mine: Sequence[ContainerState]) -> str | None:
     """What somebody did to a service's containers that may last a moment only; None where nobody did."""
     if not mine:
         return "its containers were removed, perhaps to be replaced"
     return "it is paused, perhaps for a moment" if any(seen.state == "paused" for seen in mine) else None
 
 
-def likeness(service: str, sightings: Sequence[Sighting]) -> str:
+def fingerprint(service: str, container_states: Sequence[ContainerState]) -> str:
     """The same as long as the service's containers are in the same life and state."""
-    return _likeness(_containers(service, sightings))
+    return _fingerprint(_containers(service, container_states))
 
 
-def _has_just_begun(seen: Sighting, now: datetime) -> bool:
+def _has_just_begun(seen: ContainerState, now: datetime) -> bool:
     young = seen.started_at is not None and now - seen.started_at < SETTLE
     return seen.state == "running" and seen.health != "unhealthy" and young
 
 
-def sort_out(signs: Sequence[Sign], around: Surroundings, now: datetime) -> Round:
+def sort_out(signs: Sequence[Finding], around: TriageContext, now: datetime) -> TriageResult:
     """Which services are handed over now, which wait, and which are left alone, each with the reason.
 
     First causes come first: a service that requires another failing one waits until that one is well and has
@@ -175,83 +180,87 @@ def sort_out(signs: Sequence[Sign], around: Surroundings, now: datetime) -> Roun
     cause, and none of them is acted on.
     """
     checked = [_in_surroundings(sign, around, now) for sign in signs]
-    bad = {sign.service for sign in checked if sign.heed is Heed.HAND_OVER}
-    ill = bad | {sign.service for sign in checked if sign.ill or sign.heed is Heed.WAIT} | set(around.recovering)
+    bad = {sign.service for sign in checked if sign.decision is Decision.HAND_OVER}
+    ill = (
+        bad | {sign.service for sign in checked if sign.ill or sign.decision is Decision.WAIT} | set(around.recovering)
+    )
     ill |= {name for name, at in (around.failed or {}).items() if now - at < SETTLE and name not in bad}
     required = [need for need in around.dependencies if need.dependency_type is DependencyType.REQUIRED]
     sorted_out = [_behind_its_cause(sign, required, ill) for sign in checked]
-    causes = tuple(sign for sign in sorted_out if sign.heed is Heed.HAND_OVER)
+    causes = tuple(sign for sign in sorted_out if sign.decision is Decision.HAND_OVER)
     earlier = {name for name, at in (around.failed or {}).items() if now - at < SETTLE} | set(around.recovering)
     at_once = {sign.service for sign in causes} | earlier
-    return Round(
-        hand_over=causes,
-        wait=tuple(sign for sign in sorted_out if sign.heed is Heed.WAIT),
-        leave=tuple(sign for sign in sorted_out if sign.heed is Heed.LEAVE),
+    return TriageResult(
+        dispatch=causes,
+        wait=tuple(sign for sign in sorted_out if sign.decision is Decision.WAIT),
+        leave=tuple(sign for sign in sorted_out if sign.decision is Decision.LEAVE),
         at_once=tuple(sorted(at_once)) if causes and len(at_once) >= AT_ONCE else (),
     )
 
 
 def _by_state(
     declaration: ServiceDeclaration,
-    mine: Sequence[Sighting],
+    mine: Sequence[ContainerState],
     spec: ServiceSpec,
     ends: Sequence[datetime],
     stopped: Collection[str],
     now: datetime,
-) -> Sign:
+) -> Finding:
     name = declaration.name
     meant = [seen for seen in mine if seen.state != "exited" or seen.container_id not in stopped]
     if mine and not meant:
-        return _sign(name, Heed.LEAVE, "a person stopped it")
+        return _sign(name, Decision.LEAVE, "a person stopped it")
     mine = meant
     if wish := taken_away(mine):
-        return _sign(name, Heed.WAIT, wish)
+        return _sign(name, Decision.WAIT, wish)
     if all(seen.state == "created" for seen in mine):
-        return _sign(name, Heed.LEAVE, "it was never started")
+        return _sign(name, Decision.LEAVE, "it was never started")
     lately = [now - end for end in ends if now - end < LOOP_WITHIN]
     if len(lately) >= LOOP and declaration.restart != "no":
         words = f"it ended {len(lately)} times within {max(lately).total_seconds():.0f} s"
-        return _sign(name, Heed.HAND_OVER, f"in a crash loop: {words}")
+        return _sign(name, Decision.HAND_OVER, f"in a crash loop: {words}")
     # A container that ends with a restart policy is "restarting" from that moment; one that is "exited" is not
     # restarted by the engine, whatever its policy.
     if any(seen.state == "restarting" for seen in mine):
-        return replace(_sign(name, Heed.WAIT, _RESTARTING, crashed=True), restarting=True)
+        return replace(_sign(name, Decision.WAIT, _RESTARTING, crashed=True), restarting=True)
     verdict = judge_declared(declaration, mine, None, spec)
     if verdict.health in ILL:
-        return _sign(name, Heed.HAND_OVER, f"{verdict.health}: {verdict.reason}")
+        return _sign(name, Decision.HAND_OVER, f"{verdict.health}: {verdict.reason}")
     if verdict.health is ServiceHealth.COMPLETED:
-        return _sign(name, Heed.LEAVE, f"a job that is done: {verdict.reason}")
+        return _sign(name, Decision.LEAVE, f"a job that is done: {verdict.reason}")
     if any(ago < SETTLE for ago in lately):
-        return _sign(name, Heed.WAIT, "the engine restarted it", crashed=True)
-    return _sign(name, Heed.LEAVE, verdict.reason)
+        return _sign(name, Decision.WAIT, "the engine restarted it", crashed=True)
+    return _sign(name, Decision.LEAVE, verdict.reason)
 
 
-def _in_surroundings(sign: Sign, around: Surroundings, now: datetime) -> Sign:
+def _in_surroundings(sign: Finding, around: TriageContext, now: datetime) -> Finding:
     """The sign, held back where who operates, plans or recovers here has it in hand already."""
-    if sign.heed is Heed.LEAVE:
+    if sign.decision is Decision.LEAVE:
         return sign
     if sign.service in around.recovering:
-        return replace(sign, heed=Heed.LEAVE, reason="it is being recovered")
+        return replace(sign, decision=Decision.LEAVE, reason="it is being recovered")
     if around.held is not None:
-        return replace(sign, heed=Heed.WAIT, reason=f"{around.held} has the environment in hand")
+        return replace(sign, decision=Decision.WAIT, reason=f"{around.held} has the environment in hand")
     if sign.service in around.muted:
-        return replace(sign, heed=Heed.WAIT, reason="it is under maintenance")
+        return replace(sign, decision=Decision.WAIT, reason="it is under maintenance")
     if sign.service in around.ending:
-        return replace(sign, heed=Heed.WAIT, reason="somebody asked it to end")
+        return replace(sign, decision=Decision.WAIT, reason="somebody asked it to end")
     due = (around.put_off or {}).get(sign.service)
     if due is not None and due > now:
-        return replace(sign, heed=Heed.WAIT, reason="its next attempt waits for its time")
+        return replace(sign, decision=Decision.WAIT, reason="its next attempt waits for its time")
     if due is not None and sign.restarting:
         # The engine has had its time as well, and waits longer before each of its restarts.
-        return replace(sign, heed=Heed.HAND_OVER, reason="in a crash loop: it ends again whenever it is restarted")
-    likeness, at = (around.handed or {}).get(sign.service, (None, now))
-    if sign.heed is Heed.HAND_OVER and likeness == sign.likeness and now - at < AGAIN:
-        return replace(sign, heed=Heed.LEAVE, reason=f"it was handed over as it is at {at:%H:%M:%S} UTC")
+        return replace(
+            sign, decision=Decision.HAND_OVER, reason="in a crash loop: it ends again whenever it is restarted"
+        )
+    fingerprint, at = (around.handed or {}).get(sign.service, (None, now))
+    if sign.decision is Decision.HAND_OVER and fingerprint == sign.fingerprint and now - at < AGAIN:
+        return replace(sign, decision=Decision.LEAVE, reason=f"it was handed over as it is at {at:%H:%M:%S} UTC")
     return sign
 
 
-def _behind_its_cause(sign: Sign, dependencies: Sequence[Dependency], ill: Collection[str]) -> Sign:
-    if sign.heed is not Heed.HAND_OVER:
+def _behind_its_cause(sign: Finding, dependencies: Sequence[Dependency], ill: Collection[str]) -> Finding:
+    if sign.decision is not Decision.HAND_OVER:
         return sign
     verdicts = [
         ServiceVerdict(service=name, health=ServiceHealth.UNHEALTHY, reason="") for name in {*ill, sign.service}
@@ -259,18 +268,18 @@ def _behind_its_cause(sign: Sign, dependencies: Sequence[Dependency], ill: Colle
     if any(cause.service == sign.service for cause in first_causes(verdicts, dependencies)):
         return sign
     needed = sorted({need.depends_on for need in dependencies if need.service == sign.service} & set(ill))
-    return replace(sign, heed=Heed.WAIT, reason=f"it needs {', '.join(needed)}, which is looked after first")
+    return replace(sign, decision=Decision.WAIT, reason=f"it needs {', '.join(needed)}, which is looked after first")
 
 
-def _containers(service: str, sightings: Sequence[Sighting]) -> list[Sighting]:
-    return [seen for seen in sightings if seen.service == service and not seen.one_off]
+def _containers(service: str, container_states: Sequence[ContainerState]) -> list[ContainerState]:
+    return [seen for seen in container_states if seen.service == service and not seen.one_off]
 
 
-def _likeness(mine: Sequence[Sighting]) -> str:
+def _fingerprint(mine: Sequence[ContainerState]) -> str:
     return " ".join(f"{seen.container_id[:12]}/{seen.state}/{seen.health}/{seen.started_at}" for seen in mine)
 
 
 def _sign(
-    service: str, heed: Heed, reason: str, likeness: str = "", *, ill: bool = False, crashed: bool = False
-) -> Sign:
-    return Sign(service=service, heed=heed, reason=reason, likeness=likeness, ill=ill, crashed=crashed)
+    service: str, decision: Decision, reason: str, fingerprint: str = "", *, ill: bool = False, crashed: bool = False
+) -> Finding:
+    return Finding(service=service, decision=decision, reason=reason, fingerprint=fingerprint, ill=ill, crashed=crashed)

@@ -111,16 +111,16 @@ def trend_of_success(outcomes: Sequence[bool]) -> Trend:
     p_value = p_two_sided(weighed / math.sqrt(share * (1 - share) * spread))
     change = weighed / spread * (total - 1)
     if p_value >= SIGNIFICANT or abs(change) < _SHARE_THAT_MATTERS:
-        direction, told = Direction.STABLE, "no significant change"
+        direction, reported = Direction.STABLE, "no significant change"
     else:
         direction = Direction.IMPROVING if change > 0 else Direction.DECLINING
-        told = f"{'rose' if change > 0 else 'fell'} by about {100 * abs(change):.0f} points over them"
+        reported = f"{'rose' if change > 0 else 'fell'} by about {100 * abs(change):.0f} points over them"
     return Trend(
         direction=direction,
         samples=total,
         p_value=p_value,
         change=100 * change,
-        words=f"{seen}; {told} (p = {p_value:.2g})",
+        words=f"{seen}; {reported} (p = {p_value:.2g})",
     )
 
 
@@ -146,16 +146,16 @@ def trend_of_durations(milliseconds: Sequence[float]) -> Trend:
     factor, p_value = math.exp(slope * (total - 1)), _p_value(logarithms, slope)
     size = max(factor, 1 / factor)
     if p_value >= SIGNIFICANT or size < _FACTOR_THAT_MATTERS:
-        direction, told = Direction.STABLE, "no significant change"
+        direction, reported = Direction.STABLE, "no significant change"
     else:
         direction = Direction.DECLINING if factor > 1 else Direction.IMPROVING
-        told = f"{'slower' if factor > 1 else 'faster'} by a factor of {size:.1f} over them"
+        reported = f"{'slower' if factor > 1 else 'faster'} by a factor of {size:.1f} over them"
     return Trend(
         direction=direction,
         samples=total,
         p_value=p_value,
         change=factor,
-        words=f"{total} timed operations, median {middle}; {told} (p = {p_value:.2g})",
+        words=f"{total} timed operations, median {middle}; {reported} (p = {p_value:.2g})",
     )
 
 

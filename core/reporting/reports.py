@@ -26,7 +26,7 @@ def report_text(
     predictions: Sequence[Prediction],
 ) -> str:
     """What to mend first, then the figures it rests on; each piece of advice names its rows."""
-    told = [alert for alert in alerts if alert.explained_by is None]
+    reported = [alert for alert in alerts if alert.explained_by is None]
     lines = [f"# {analysis.environment}, {analysis.since:%Y-%m-%d} to {analysis.until:%Y-%m-%d}", ""]
     lines += ["## What to do", ""]
     lines += [
@@ -43,11 +43,11 @@ def report_text(
             for one in scores
         ]
     lines += ["", "## Alerts", ""]
-    lines += [_alerts_in_words(len(told), len(alerts) - len(told))]
-    lines += [""] * bool(told)
+    lines += [_alerts_in_words(len(reported), len(alerts) - len(reported))]
+    lines += [""] * bool(reported)
     lines += [
         f"- {alert.opened_at:%m-%d %H:%M} {alert.severity}: {alert.service}: {_safe(alert.reason)} (`{alert.alert_id}`)"
-        for alert in told[:_MOST]
+        for alert in reported[:_MOST]
     ]
     lines += ["", "## Predictions", "", predictions_in_words(predictions)]
     return "\n".join(lines) + "\n"

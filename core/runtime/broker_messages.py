@@ -21,7 +21,7 @@ _SHOWN = 80
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Target:
+class RequestTarget:
     """What a request names: `version` is a prefix such as "/v1.45" or empty, `path` the rest."""
 
     version: str
@@ -44,7 +44,7 @@ def shown(text: str) -> str:
     return f"{printable[:_SHOWN]}..." if len(printable) > _SHOWN else printable
 
 
-def read_target(target: str) -> Target:
+def read_target(target: str) -> RequestTarget:
     """Parse the target of a request line.
 
     Docker's clients encode nothing in a path but the @ of a digest; anything else encoded could only hide one
@@ -64,7 +64,7 @@ def read_target(target: str) -> Target:
         path = path[version.end() :]
     if any(part in ("", ".", "..") for part in path[1:].split("/")):
         refuse(f"the address {shown(target)} is not a plain path")
-    return Target(version="" if version is None else version[0], path=path, query=_query(found["query"] or ""))
+    return RequestTarget(version="" if version is None else version[0], path=path, query=_query(found["query"] or ""))
 
 
 def _query(text: str) -> tuple[tuple[str, str], ...]:

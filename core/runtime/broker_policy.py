@@ -12,8 +12,8 @@ from typing import Any
 
 from core.deployment.release import IMAGES
 from core.runtime import broker_shapes as shapes
-from core.runtime.broker_messages import Target, read_json, read_target, refuse, shown, write_json
-from core.runtime.broker_shapes import References, Source
+from core.runtime.broker_messages import RequestTarget, read_json, read_target, refuse, shown, write_json
+from core.runtime.broker_shapes import MountSource, References
 from models.failures import BadInputError
 
 PROJECT = "com.docker.compose.project"
@@ -55,7 +55,7 @@ class Policy:
     volumes: frozenset[str] = frozenset()
 
 
-class Kind(StrEnum):
+class ObjectKind(StrEnum):
     """What is looked up at the engine before a request is judged."""
 
     CONTAINER = "container"
@@ -79,7 +79,7 @@ class Fact:
     users: frozenset[str] = frozenset()
 
 
-class Answer(StrEnum):
+class BrokerAnswer(StrEnum):
     """What becomes of the engine's answer."""
 
     AS_IT_IS = "as it is"
@@ -89,7 +89,7 @@ class Answer(StrEnum):
     EXEC_CREATED = "exec created"
 
 
-Wanted = tuple[Kind, str]
+Wanted = tuple[ObjectKind, str]
 Facts = Mapping[Wanted, Fact]
 
 
@@ -100,18 +100,18 @@ class Route:
     method: str
     path: re.Pattern[str]
     parameters: frozenset[str] = frozenset()
-    subject: Kind | None = None
+    subject: ObjectKind | None = None
     shape: shapes.Check | None = None
     archive: bool = False
-    answer: Answer = Answer.AS_IT_IS
+    answer: BrokerAnswer = BrokerAnswer.AS_IT_IS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class AllowedOperation:
     """A request that may go to the engine as far as its words tell; `wanted` must be looked up to settle it."""
 
     route: Route
-    target: Target
+    target: RequestTarget
     name: str | None = None
     subject: Wanted | None = None
     content: dict[str, Any] | None = None
@@ -121,9 +121,9 @@ class Operation:
     @property
     def wanted(self) -> frozenset[Wanted]:
         """What its settling takes."""
-        listed = ((Kind.CONTAINER, self.found.containers), (Kind.VOLUME, self.found.volumes))
+        listed = ((ObjectKind.CONTAINER, self.found.containers), (ObjectKind.VOLUME, self.found.volumes))
         names = {(kind, name) for kind, some in listed for name in some}
-        names |= {(Kind.NETWORK, name) for name in self.found.networks}
+        names |= {(ObjectKind.NETWORK, name) for name in self.found.networks}
         return frozenset(names if self.subject is None else {*names, self.subject})
 
 
@@ -135,9 +135,9 @@ class Outgoing:
     target: str
     body: bytes = b""
     content_type: str = ""
-    answer: Answer = Answer.AS_IT_IS
+    answer: BrokerAnswer = BrokerAnswer.AS_IT_IS
     # Paths of the host whose links must lead to declared roots.
-    sources: frozenset[Source] = frozenset()
+    sources: frozenset[MountSource] = frozenset()
 
 
 def _route(method: str, path: str, parameters: str = "", **more: Any) -> Route:
@@ -153,45 +153,46 @@ ROUTES = (
     *(_route(method, "/_ping") for method in ("GET", "HEAD")),
     _route("GET", "/(?:version|info)"),
     _route("GET", "/events", "since until filters"),
-    _route("GET", "/containers/json", "all limit size filters trunc_cmd since before", answer=Answer.LISTING),
-    _route("GET", "/containers/NAME/json", "size", answer=Answer.INSPECTION),
+    _route("GET", "/containers/json", "all limit size filters trunc_cmd since before", answer=BrokerAnswer.LISTING),
+    _route("GET", "/containers/NAME/json", "size", answer=BrokerAnswer.INSPECTION),
     _route(
         "GET", "/containers/NAME/logs", "follow stdout stderr since until timestamps tail details",
-        subject=Kind.CONTAINER,
+        subject=ObjectKind.CONTAINER,
     ),
-    _route("GET", "/containers/NAME/stats", "stream one-shot", subject=Kind.CONTAINER),
-    _route("GET", "/exec/NAME/json", subject=Kind.EXEC),
+    _route("GET", "/containers/NAME/stats", "stream one-shot", subject=ObjectKind.CONTAINER),
+    _route("GET", "/exec/NAME/json", subject=ObjectKind.EXEC),
     _route("GET", "/images/json", "all filters digests shared-size filter manifests only_ids"),
     _route("GET", "/images/IMAGE/json", "manifests platform"),
     _route("GET", "/distribution/IMAGE/json"),
     _route("GET", "/(?:networks|volumes)", "filters"),
     _route("GET", "/networks/NAME", "verbose scope"),
     _route("GET", "/volumes/NAME"),
-    _route("POST", "/containers/create", "name platform", shape=shapes.CONTAINER, answer=Answer.CREATED),
+    _route("POST", "/containers/create", "name platform", shape=shapes.CONTAINER, answer=BrokerAnswer.CREATED),
     *(
-        _route("POST", f"/containers/NAME/{action}", parameters, subject=Kind.CONTAINER)
+        _route("POST", f"/containers/NAME/{action}", parameters, subject=ObjectKind.CONTAINER)
         for action, parameters in _CONTAINER_POST.items()
     ),
     _route(
-        "POST", "/containers/NAME/exec", subject=Kind.CONTAINER, shape=shapes.EXEC, answer=Answer.EXEC_CREATED
+        "POST", "/containers/NAME/exec", subject=ObjectKind.CONTAINER, shape=shapes.EXEC, answer=BrokerAnswer.EXEC_CREATED
     ),
-    _route("POST", "/exec/NAME/start", subject=Kind.EXEC, shape=shapes.EXEC_START),
-    _route("POST", "/exec/NAME/resize", "h w", subject=Kind.EXEC),
+    _route("POST", "/exec/NAME/start", subject=ObjectKind.EXEC, shape=shapes.EXEC_START),
+    _route("POST", "/exec/NAME/resize", "h w", subject=ObjectKind.EXEC),
     # Compose copies secrets and configurations given as variables into a container this way.
     _route(
-        "PUT", "/containers/NAME/archive", "path noOverwriteDirNonDir copyUIDGID", subject=Kind.CONTAINER, archive=True
+        "PUT", "/containers/NAME/archive", "path noOverwriteDirNonDir copyUIDGID",
+        subject=ObjectKind.CONTAINER, archive=True
     ),
-    _route("DELETE", "/containers/NAME", "v force link", subject=Kind.CONTAINER),
+    _route("DELETE", "/containers/NAME", "v force link", subject=ObjectKind.CONTAINER),
     _route("POST", "/networks/create", shape=shapes.NETWORK),
-    _route("POST", "/networks/NAME/connect", subject=Kind.NETWORK, shape=shapes.CONNECTION),
-    _route("POST", "/networks/NAME/disconnect", subject=Kind.NETWORK, shape=shapes.DISCONNECTION),
-    _route("DELETE", "/networks/NAME", subject=Kind.NETWORK),
+    _route("POST", "/networks/NAME/connect", subject=ObjectKind.NETWORK, shape=shapes.CONNECTION),
+    _route("POST", "/networks/NAME/disconnect", subject=ObjectKind.NETWORK, shape=shapes.DISCONNECTION),
+    _route("DELETE", "/networks/NAME", subject=ObjectKind.NETWORK),
     _route("POST", "/volumes/create", shape=shapes.VOLUME),
     _route("POST", "/images/create", "fromImage tag platform"),
     # The images of a release get a name of ours, so that no clean-up takes them, and lose it with the release.
     _route("POST", "/images/IMAGE/tag", "repo tag force"),
     _route("DELETE", rf"/images/(?P<name>{IMAGES}:[0-9a-f]+)", "force noprune"),
-    _route("DELETE", "/images/(?P<name>sha256:[0-9a-f]{64})", "force noprune", subject=Kind.IMAGE),
+    _route("DELETE", "/images/(?P<name>sha256:[0-9a-f]{64})", "force noprune", subject=ObjectKind.IMAGE),
 )  # fmt: skip
 
 
@@ -230,7 +231,7 @@ def _root(text: str) -> Root:
     return Root(path=path, writable=writable)
 
 
-def examine(method: str, target: str, body: bytes, policy: Policy) -> Operation:
+def examine(method: str, target: str, body: bytes, policy: Policy) -> AllowedOperation:
     """Judge a request by its own words.
 
     Raises:
@@ -253,7 +254,7 @@ def examine(method: str, target: str, body: bytes, policy: Policy) -> Operation:
     elif body and not route.archive:
         refuse("the request has a body, which is not allowed there")
     named = found.groupdict().get("name")
-    return Operation(
+    return AllowedOperation(
         route=route,
         target=_with_checked_query(asked, route, policy),
         name=named,
@@ -264,7 +265,7 @@ def examine(method: str, target: str, body: bytes, policy: Policy) -> Operation:
     )
 
 
-def settle(operation: Operation, facts: Facts, policy: Policy) -> Outgoing:
+def settle(operation: AllowedOperation, facts: Facts, policy: Policy) -> Outgoing:
     """Judge a request by what it refers to, and write it anew for the engine; every wanted fact must be given.
 
     Raises:
@@ -278,9 +279,9 @@ def settle(operation: Operation, facts: Facts, policy: Policy) -> Outgoing:
         # By its id: the name could be another's by the time the engine reads it.
         collection, rest = target.path[1:].split("/", 1)
         path = f"/{collection}/{facts[kind, name].identity}{rest[len(name) :]}"
-        target = Target(version=target.version, path=path, query=target.query)
+        target = RequestTarget(version=target.version, path=path, query=target.query)
     if content is not None:
-        ids = {name: facts[Kind.CONTAINER, name].identity for name in operation.found.containers}
+        ids = {name: facts[ObjectKind.CONTAINER, name].identity for name in operation.found.containers}
         if operation.route.shape is shapes.CONTAINER:
             content = shapes.canonical(content, ids)
         elif ids:
@@ -296,7 +297,7 @@ def settle(operation: Operation, facts: Facts, policy: Policy) -> Outgoing:
     )
 
 
-def find_root(source: Source, policy: Policy) -> Root:
+def find_root(source: MountSource, policy: Policy) -> Root:
     """The declared root a path of the host lies in.
 
     Raises:
@@ -323,23 +324,23 @@ def is_own(labels: Mapping[str, str] | None, policy: Policy) -> bool:
     return (labels or {}).get(PROJECT) in policy.projects
 
 
-def reduced_listing(told: list[dict[str, Any]], policy: Policy) -> list[dict[str, Any]]:
+def reduced_listing(reported: list[dict[str, Any]], policy: Policy) -> list[dict[str, Any]]:
     """A list of containers with no more of those of others than who they are and which ports they hold."""
     keys = ("Id", "Names", "Image", "ImageID", "Created", "Ports", "State", "Status")
     return [
         one
         if is_own(one.get("Labels"), policy)
         else {key: one[key] for key in keys if key in one} | {"Labels": _shown_labels(one.get("Labels"))}
-        for one in told
+        for one in reported
     ]
 
 
-def reduced_container(told: dict[str, Any]) -> dict[str, Any]:
+def reduced_container(reported: dict[str, Any]) -> dict[str, Any]:
     """A container of others: who it is and whether it runs; nothing of its environment, command and mounts."""
-    config, state = told.get("Config") or {}, told.get("State") or {}
-    ports = (told.get("NetworkSettings") or {}).get("Ports")
+    config, state = reported.get("Config") or {}, reported.get("State") or {}
+    ports = (reported.get("NetworkSettings") or {}).get("Ports")
     return {
-        **{key: told[key] for key in ("Id", "Name", "Created", "Image") if key in told},
+        **{key: reported[key] for key in ("Id", "Name", "Created", "Image") if key in reported},
         "State": {key: state[key] for key in ("Status", "Running", "StartedAt", "FinishedAt") if key in state},
         "Config": {"Image": config.get("Image", ""), "Labels": _shown_labels(config.get("Labels"))},
         "NetworkSettings": {"Ports": ports},
@@ -350,7 +351,7 @@ def _shown_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
     return {key: value for key, value in (labels or {}).items() if key in _SHOWN_LABELS}
 
 
-def only_own(operation: Operation, policy: Policy) -> bool:
+def only_own(operation: AllowedOperation, policy: Policy) -> bool:
     """Whether a listing is asked for by the label of a declared project, so that nothing else can be in it."""
     filters = dict(operation.target.query).get("filters")
     return filters is not None and _names_own_project(json.loads(filters), policy)
@@ -365,7 +366,7 @@ _EVENTS = (
 )  # fmt: skip
 
 
-def _with_checked_query(target: Target, route: Route, policy: Policy) -> Target:
+def _with_checked_query(target: RequestTarget, route: Route, policy: Policy) -> RequestTarget:
     for name, _ in target.query:
         if name not in route.parameters:
             refuse(f"parameter {shown(name)} is not allowed there")
@@ -378,13 +379,13 @@ def _with_checked_query(target: Target, route: Route, policy: Policy) -> Target:
         refuse(f"images get names in {IMAGES} only")
     if target.path.startswith("/images/") and query.pop("force", "").strip().lower() not in _FALSE:
         refuse("images are not removed or renamed by force")
-    return Target(version=target.version, path=target.path, query=tuple(query.items()))
+    return RequestTarget(version=target.version, path=target.path, query=tuple(query.items()))
 
 
 def _filters(text: str, path: str, policy: Policy) -> dict[str, dict[str, bool]]:
     """Filters in the one form every engine takes; of events, not the commands that are run in others' containers."""
-    told = read_json(text.encode(errors="replace"))
-    filters = {name: dict.fromkeys(_values(name, values), True) for name, values in told.items()}
+    reported = read_json(text.encode(errors="replace"))
+    filters = {name: dict.fromkeys(_values(name, values), True) for name, values in reported.items()}
     if path == "/events" and not _names_own_project(filters, policy):
         asked = filters.get("event") or _EVENTS
         # An empty filter would let everything through.
@@ -414,23 +415,23 @@ def _check_project(route: Route, content: Mapping[str, Any], policy: Policy) -> 
     refuse(what, "Add the application's project to ROAS_BROKER_PROJECTS.")
 
 
-def _check_fact(kind: Kind, name: str, fact: Fact | None, operation: Operation, policy: Policy) -> None:
+def _check_fact(kind: ObjectKind, name: str, fact: Fact | None, operation: AllowedOperation, policy: Policy) -> None:
     what = f"{kind} {shown(name)}"
     if fact is None:
         # The engine makes a volume that is named and not there: an empty one.
-        if kind is not Kind.VOLUME:
+        if kind is not ObjectKind.VOLUME:
             refuse(f"{what} does not exist")
         return
     own = fact.project in policy.projects
     match kind:
-        case Kind.NETWORK:
+        case ObjectKind.NETWORK:
             own = own or fact.name in policy.networks
             claimed = operation.found.networks.get(name)
             if claimed is not None and (name not in (fact.name, fact.identity) or claimed not in ("", fact.identity)):
                 refuse(f"{what} is named by another network's id, or by the beginning of one")
-        case Kind.VOLUME:
+        case ObjectKind.VOLUME:
             own = own or fact.name in policy.volumes or bool(fact.users and fact.users <= policy.projects)
-        case Kind.IMAGE if fact.tags:
+        case ObjectKind.IMAGE if fact.tags:
             refuse(f"{what} has a name; only images without one are removed")
         case _:
             pass
@@ -441,16 +442,16 @@ def _check_fact(kind: Kind, name: str, fact: Fact | None, operation: Operation, 
 
 _DECLARE_PROJECT = "Add the project to ROAS_BROKER_PROJECTS if it is an application's."
 _HOW_TO_DECLARE = {
-    Kind.NETWORK: "Add the network to ROAS_BROKER_NETWORKS if applications share it.",
-    Kind.VOLUME: "Add the volume to ROAS_BROKER_VOLUMES if applications share it.",
+    ObjectKind.NETWORK: "Add the network to ROAS_BROKER_NETWORKS if applications share it.",
+    ObjectKind.VOLUME: "Add the volume to ROAS_BROKER_VOLUMES if applications share it.",
 }
 
 
-def _sources(operation: Operation, facts: Facts, policy: Policy) -> frozenset[Source]:
+def _sources(operation: AllowedOperation, facts: Facts, policy: Policy) -> frozenset[MountSource]:
     """The paths of the host it leads to, by itself and by the volumes that are there already."""
     found = References(sources=set(operation.found.sources))
     for name in operation.found.volumes:
-        fact = facts.get((Kind.VOLUME, name))
+        fact = facts.get((ObjectKind.VOLUME, name))
         if fact is not None and fact.name not in policy.volumes:
             shapes.check_driver_options(dict(fact.options), f"volume {shown(name)}", found)
     for source in found.sources:

@@ -46,7 +46,7 @@ _CONTAINER = "container:"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class MountSource:
     """A path of the host that a container is to see."""
 
     path: str
@@ -61,7 +61,7 @@ class References:
     volumes: set[str] = field(default_factory=set)
     # By the reference: the id the body claims for it, or an empty text.
     networks: dict[str, str] = field(default_factory=dict)
-    sources: set[Source] = field(default_factory=set)
+    sources: set[MountSource] = field(default_factory=set)
 
 
 Check = Callable[[Any, str, References], None]
@@ -209,7 +209,7 @@ def _bind(value: Any, where: str, found: References) -> None:
     if not modes <= _BIND_MODES or {"ro", "rw"} <= modes:
         refuse(f"{where}: mode {shown(parts[2])} is not allowed")
     if parts[0].startswith("/"):
-        found.sources.add(Source(path=_host_path(parts[0], where), writable="ro" not in modes))
+        found.sources.add(MountSource(path=_host_path(parts[0], where), writable="ro" not in modes))
     else:
         _volume_name(parts[0], where, found)
 
@@ -223,7 +223,7 @@ def _mount(value: Any, where: str, found: References) -> None:
     if any(value.get(other) for other in options.values() if other != options[kind]):
         refuse(f"{where} has options of another type than {kind}")
     if kind == "bind":
-        found.sources.add(Source(path=_host_path(source, where), writable=writable))
+        found.sources.add(MountSource(path=_host_path(source, where), writable=writable))
     elif kind == "volume":
         if source:
             _volume_name(source, where, found)
@@ -247,7 +247,7 @@ def check_driver_options(value: Any, where: str, found: References) -> None:
     if kind not in ("", "none") or not options & {"bind", "rbind"} or not options <= _BIND_OPTIONS:
         refuse(f"{where} must describe a bind (type none, o bind) or a tmpfs")
     writable = "ro" not in options or "rw" in options
-    found.sources.add(Source(path=_host_path(device, where), writable=writable))
+    found.sources.add(MountSource(path=_host_path(device, where), writable=writable))
 
 
 def _endpoints(value: Any, where: str, found: References) -> None:

@@ -108,8 +108,8 @@ class Verifier:
             if said != row_digest(row):
                 self._find(name, "the row was changed; its columns were recorded as one digest", seq)
         elif changed := [column for column in said if said[column] != _short(row.get(column))]:
-            told = "; ".join(_difference(column, said[column], row.get(column)) for column in changed)
-            self._find(name, f"the row was changed: {told}", seq)
+            reported = "; ".join(_difference(column, said[column], row.get(column)) for column in changed)
+            self._find(name, f"the row was changed: {reported}", seq)
 
     def finish(self) -> None:
         """Find the rows that are gone, after all that are there were compared."""

@@ -9,13 +9,13 @@ from pathlib import Path
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.recovery import Ticket, TicketEntry
 
-OURSELVES = "roas"
+OWN_SYSTEM = "roas"
 """The environment under which what befell this system itself is recorded."""
 
 
 def of_damage(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
     """A file of the stores was found damaged and is kept as `file`; the same file gives the same ids."""
-    return _mishap(
+    return _incident(
         f"{file.name} was found damaged; it is kept, and what could not be read of it is missing",
         file.name,
         at,
@@ -33,7 +33,7 @@ def of_damage(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
 
 def of_loss(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
     """A store was not there any more, although the others were; an empty one began at `at`."""
-    return _mishap(
+    return _incident(
         f"{file.name} was missing, and begins empty",
         f"{file.name} at {at.isoformat()}",
         at,
@@ -46,7 +46,7 @@ def of_loss(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:
 
 def of_gap(folder: str, since: datetime, until: datetime) -> tuple[RecordedError, Ticket]:
     """What recoveries did between two moments is on no record, because their journal was full."""
-    return _mishap(
+    return _incident(
         f"The record of recoveries has a gap from {since:%Y-%m-%d %H:%M:%S} to {until:%H:%M:%S} UTC:"
         " their journal was full",
         f"{folder} at {since.isoformat()}",
@@ -59,7 +59,7 @@ def of_gap(folder: str, since: datetime, until: datetime) -> tuple[RecordedError
     )
 
 
-def _mishap(text: str, what: str, at: datetime, steps: tuple[str, ...]) -> tuple[RecordedError, Ticket]:
+def _incident(text: str, what: str, at: datetime, steps: tuple[str, ...]) -> tuple[RecordedError, Ticket]:
     digest = blake2s(what.encode(), digest_size=4).hexdigest()
     verdict = Verdict(
         category=Category.DATABASE_CORRUPT,
@@ -70,7 +70,7 @@ def _mishap(text: str, what: str, at: datetime, steps: tuple[str, ...]) -> tuple
     )
     error = RecordedError(
         error_id=f"err-stores-{digest}",
-        environment=OURSELVES,
+        environment=OWN_SYSTEM,
         text=text,
         source="stores",
         verdict=verdict,
@@ -81,7 +81,7 @@ def _mishap(text: str, what: str, at: datetime, steps: tuple[str, ...]) -> tuple
     ticket = Ticket(
         ticket_id=f"T-stores-{digest}",
         error_id=error.error_id,
-        environment=OURSELVES,
+        environment=OWN_SYSTEM,
         title=text,
         opened_at=at,
         steps=steps,

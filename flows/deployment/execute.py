@@ -15,7 +15,7 @@ from core.deployment.plan import critical_path, start_deadline
 from core.deployment.plan import plan as plan_start
 from core.deployment.verify import to_blame
 from core.errors.redact import Redactor
-from flows.deployment.operation import Story
+from flows.deployment.operation import OperationRecorder
 from flows.deployment.progress import ProgressLog, progress_log
 from models.compose import (
     Application,
@@ -27,15 +27,15 @@ from models.compose import (
     ServiceDeclaration,
 )
 from models.environments import Environment
-from models.evidence import Occasion
+from models.evidence import EvidenceOccasion
 from models.failures import RoasError, StartFailedError
 from models.operations import OperationStep, StateChange
 from models.results import ServiceStart
 from tasks.deployment.progress import StartShown, show_start
 from tasks.deployment.services import look_at_application, read_injected_files
-from tasks.deployment.start_service import Milestone, Proof, bring_up
+from tasks.deployment.start_service import Milestone, StartProof, bring_up
 from tasks.errors.evidence import ProbeJournal, take_evidence
-from tasks.monitoring.events import Watch, watch_project
+from tasks.monitoring.events import ContainerWatch, watch_project
 from tasks.runtime.clients import redactor_of
 from tasks.runtime.naming import call_as
 
@@ -52,7 +52,7 @@ _AWAITED = {
 
 
 async def start_in_order(
-    story: Story,
+    recorder: OperationRecorder,
     environment: Environment,
     application: Application,
     *,
@@ -74,7 +74,7 @@ async def start_in_order(
         _planned(environment, application, plan),
         asyncio.to_thread(redactor_of, environment),
     )
-    start = _Start(story, environment, application, files, planned, redactor)
+    start = _StartExecution(recorder, environment, application, files, planned, redactor)
     services = application.services.values()
     async with (
         progress_log() as start.progress,
@@ -112,16 +112,16 @@ class _Waits:
     why: str = ""
 
 
-class _Start:
+class _StartExecution:
     """One start while it runs: who has reached which milestone."""
 
     progress: ProgressLog
-    watch: Watch
+    watch: ContainerWatch
     shown: StartShown
 
     def __init__(
         self,
-        story: Story,
+        recorder: OperationRecorder,
         environment: Environment,
         application: Application,
         files: dict[str, tuple[InjectedFile, ...]],
@@ -129,7 +129,7 @@ class _Start:
         redactor: Redactor,
     ) -> None:
         self.journal = ProbeJournal()
-        self._story = story
+        self._recorder = recorder
         self._environment = environment
         self._application = application
         self._files = files
@@ -181,7 +181,7 @@ class _Start:
         """Put into the record, the log and the UI what the time was spent on."""
         results = self.results()
         self.shown.results = results
-        facts = self._story.facts
+        facts = self._recorder.facts
         facts["waits"] = {one.service: round(one.waited_seconds, 3) for one in results}
         facts["held_up_by"] = {
             one.service: {name: round(seconds, 3) for name, seconds in one.held_up_by.items()}
@@ -267,7 +267,7 @@ class _Start:
         self._being_brought_up.add(name)
         # Known beforehand, so that a run can name the runs it came after while they still go on.
         self._runs[name] = uuid4()
-        done = (PROVEN, name) in self._story.done
+        done = (PROVEN, name) in self._recorder.done
         try:
             proof = await call_as(
                 bring_up,
@@ -280,13 +280,13 @@ class _Start:
                 files=self._files.get(name, ()),
                 deadline_seconds=start_deadline(declaration).total_seconds() if own is None else own,
                 journal=self.journal,
-                since=self._story.started_at,
+                since=self._recorder.started_at,
                 restart_because=None if done else self._restarts.get(name),
                 done=done,
             )
         except RoasError as error:
             await self._keep_evidence([name], error.what)
-            proof = Proof(previous="", state="failed", reason=error.what, kept=False, ok=False)
+            proof = StartProof(previous="", state="failed", reason=error.what, kept=False, ok=False)
         self._being_brought_up.discard(name)
         proof = replace(proof, reason=self._redactor.text(proof.reason))
         took = time.monotonic() - began
@@ -310,14 +310,14 @@ class _Start:
             self._environment,
             self._application,
             list(services),
-            deployment_id=self._story.deployment_id,
+            deployment_id=self._recorder.deployment_id,
             reason=reason,
             journal=self.journal,
-            occasion=Occasion.FAILURE,
+            occasion=EvidenceOccasion.FAILURE,
         )
 
-    def _write_down(self, name: str, proof: Proof, waits: _Waits, took: float) -> None:
-        deployment_id, now = self._story.deployment_id, datetime.now(UTC)
+    def _write_down(self, name: str, proof: StartProof, waits: _Waits, took: float) -> None:
+        deployment_id, now = self._recorder.deployment_id, datetime.now(UTC)
         held_up_by = {other: round(seconds, 3) for other, seconds in waits.seconds.items()}
         details = {
             "waited_seconds": max(held_up_by.values(), default=0.0),

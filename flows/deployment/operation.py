@@ -36,12 +36,12 @@ from models.failures import (
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner
 from models.recovery import RecoveryOutcome
 from tasks.deployment.interruption import let_run, mark_interrupted, operation_of, record_step, take_up
-from tasks.deployment.lease import Hold, hold_environment
+from tasks.deployment.lease import LeaseHold, hold_environment
 from tasks.deployment.records import begin_operation, finish_operation
 from tasks.errors.redact import redact
 from tasks.recovery.notify import DEPLOYMENT_FAILED, announce
 from tasks.recovery.records import known_failure, record_error
-from tasks.runtime.clients import open_doors_side_by_side, refuse_compose_files_of_deployments
+from tasks.runtime.clients import open_clients_in_parallel, refuse_compose_files_of_deployments
 
 log = logging.getLogger("roas")
 keep_runs_without_lease()
@@ -59,7 +59,7 @@ _OF_ONE_RUN = frozenset({"asked_by", "deployment_id", "plan", "wait_seconds"})
 
 
 @dataclass(slots=True, kw_only=True)
-class Story:
+class OperationRecorder:
     """One operation while it is being lived: its id, and the facts that go into its record.
 
     Where it was interrupted and is taken up again, `steps` are those it had finished, and `done` says so in
@@ -88,12 +88,12 @@ class Story:
         record = record_step.with_options(task_run_name=f"record: {service} {name}" if service else f"record: {name}")
         await record(self.deployment_id, name, service, datetime.now(UTC), detail)
 
-    def told(self, name: str, service: str | None = None) -> str | None:
+    def reported(self, name: str, service: str | None = None) -> str | None:
         """The detail of a step that was finished before the operation was taken up; None where it was not."""
         return next((one.detail for one in self.steps if (one.step, one.service) == (name, service)), None)
 
 
-Undoing = Callable[[Story, Exception], Awaitable[None]]
+Undoing = Callable[[OperationRecorder, Exception], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -106,7 +106,7 @@ async def recorded(
     compose_files: tuple[str, ...] = (),
     wait_seconds: float = 0,
     undo: Undoing | None = None,
-) -> AsyncIterator[Story]:
+) -> AsyncIterator[OperationRecorder]:
     """Record an operation around its body; on any exception record the failure, hand it on, undo, raise again.
 
     `deployment_id` is given by a caller that wants to find the record afterwards; else one is made. An
@@ -121,46 +121,46 @@ async def recorded(
             names Compose files.
     """
     refuse_compose_files_of_deployments(compose_files)
-    open_doors_side_by_side()
+    open_clients_in_parallel()
     asker, actor = requester(asked_by)
     runner = this_process(str(flow_run.get_id() or ""))
     earlier = await _earlier(environment, deployment_id, runner)
-    story = _story(environment, deployment_id, earlier)
+    recorder = _recorder(environment, deployment_id, earlier)
     ours = earlier is None
     settled = False
     with ended_by_sigterm():
         try:
             if earlier is None:
                 await _undisturbed(
-                    begin_operation(_operation(story, operation_type, asker, actor, runner, wait_seconds))
+                    begin_operation(_operation(recorder, operation_type, asker, actor, runner, wait_seconds))
                 )
             holding = hold_environment(
                 environment,
-                owner=story.deployment_id,
+                owner=recorder.deployment_id,
                 reason=f"{operation_type} by {asker}",
                 runner=runner,
                 wait=timedelta(seconds=wait_seconds),
             )
             # A health check only looks, so it neither waits for what acts nor keeps it waiting.
-            async with nullcontext(Hold()) if operation_type is OperationType.HEALTH_CHECK else holding as hold:
+            async with nullcontext(LeaseHold()) if operation_type is OperationType.HEALTH_CHECK else holding as hold:
                 await mark_interrupted(environment, datetime.now(UTC))
                 if earlier is not None:
-                    ours = await _undisturbed(_take_up(story, runner, asker, actor))
+                    ours = await _undisturbed(_take_up(recorder, runner, asker, actor))
                 elif wait_seconds:
-                    await let_run(story.deployment_id)
+                    await let_run(recorder.deployment_id)
                 try:
-                    yield story
+                    yield recorder
                 except BaseException as error:
                     settled = True
                     with suppress(asyncio.CancelledError):
-                        await _undisturbed(_settle(story, operation_type, hold.lost or error, compose_files, undo))
+                        await _undisturbed(_settle(recorder, operation_type, hold.lost or error, compose_files, undo))
                     raise
                 settled = True
-                await _undisturbed(_finish(story, OperationStatus.SUCCESS, {}))
+                await _undisturbed(_finish(recorder, OperationStatus.SUCCESS, {}))
         except BaseException as error:
             if ours and not settled:
                 with suppress(asyncio.CancelledError):
-                    await _undisturbed(_settle(story, operation_type, error, compose_files, None))
+                    await _undisturbed(_settle(recorder, operation_type, error, compose_files, None))
             raise
 
 
@@ -181,17 +181,24 @@ async def _earlier(environment: str, deployment_id: str | None, runner: Runner) 
     )
 
 
-def _story(environment: str, deployment_id: str | None, earlier: Operation | None) -> Story:
+def _recorder(environment: str, deployment_id: str | None, earlier: Operation | None) -> OperationRecorder:
     now = datetime.now(UTC)
     if earlier is not None:
-        return Story(deployment_id=earlier.deployment_id, environment=environment, started_at=earlier.started_at)
+        return OperationRecorder(
+            deployment_id=earlier.deployment_id, environment=environment, started_at=earlier.started_at
+        )
     retried = (flow_run.get_run_count() or 0) > 1
     name = deployment_id if deployment_id and not retried else new_deployment_id(environment, now)
-    return Story(deployment_id=name, environment=environment, started_at=now)
+    return OperationRecorder(deployment_id=name, environment=environment, started_at=now)
 
 
 def _operation(
-    story: Story, operation_type: OperationType, asker: str, actor: Actor, runner: Runner, wait_seconds: float
+    recorder: OperationRecorder,
+    operation_type: OperationType,
+    asker: str,
+    actor: Actor,
+    runner: Runner,
+    wait_seconds: float,
 ) -> Operation:
     details: dict[str, Any] = {"flow_run_id": runner.flow_run_id, "runner": asdict(runner)}
     if context := FlowRunContext.get():
@@ -201,39 +208,39 @@ def _operation(
             "parameters": {name: value for name, value in given.items() if name not in _OF_ONE_RUN},
         }
     if wait_seconds:
-        details["waits_until"] = story.started_at + timedelta(seconds=wait_seconds)
+        details["waits_until"] = recorder.started_at + timedelta(seconds=wait_seconds)
     return Operation(
-        deployment_id=story.deployment_id,
+        deployment_id=recorder.deployment_id,
         operation_type=operation_type,
-        environment=story.environment,
+        environment=recorder.environment,
         status=OperationStatus.PENDING if wait_seconds else OperationStatus.RUNNING,
-        started_at=story.started_at,
+        started_at=recorder.started_at,
         user_agent=asker,
         actor=actor,
         details=details,
     )
 
 
-async def _take_up(story: Story, runner: Runner, asker: str, actor: Actor) -> bool:
+async def _take_up(recorder: OperationRecorder, runner: Runner, asker: str, actor: Actor) -> bool:
     """Go on with an interrupted operation; the story then knows what it had finished.
 
     Raises:
         BadInputError: It is not interrupted any more: it has ended, or another takes it up.
     """
-    steps = await take_up(story.deployment_id, runner, datetime.now(UTC), asker, actor)
+    steps = await take_up(recorder.deployment_id, runner, datetime.now(UTC), asker, actor)
     if steps is None:
         raise BadInputError(
-            f"Deployment {story.deployment_id} cannot be taken up: it was not interrupted, or goes on already;",
-            advice=f"`roas show {story.deployment_id}` tells how it stands.",
+            f"Deployment {recorder.deployment_id} cannot be taken up: it was not interrupted, or goes on already;",
+            advice=f"`roas show {recorder.deployment_id}` tells how it stands.",
         )
-    story.steps = tuple(steps)
-    story.done = frozenset((one.step, one.service) if one.service else one.step for one in steps)
-    log.info("%s is taken up again after %d finished steps", story.deployment_id, len(steps))
+    recorder.steps = tuple(steps)
+    recorder.done = frozenset((one.step, one.service) if one.service else one.step for one in steps)
+    log.info("%s is taken up again after %d finished steps", recorder.deployment_id, len(steps))
     return True
 
 
 async def _settle(
-    story: Story,
+    recorder: OperationRecorder,
     operation_type: OperationType,
     error: BaseException,
     compose_files: tuple[str, ...],
@@ -243,30 +250,30 @@ async def _settle(
     failure itself is what the caller must see.
     """
     cancelled = not isinstance(error, Exception)
-    failure = _as_failure(error, operation_type, story.environment)
-    text = await _redacted(story, failure, compose_files)
+    failure = _as_failure(error, operation_type, recorder.environment)
+    text = await _redacted(recorder, failure, compose_files)
     advice = failure.advice if isinstance(failure, RoasError) else ""
-    log.error("%s of %s failed: %s", operation_type, story.environment, text)
+    log.error("%s of %s failed: %s", operation_type, recorder.environment, text)
     announce(
         DEPLOYMENT_FAILED,
-        story.environment,
+        recorder.environment,
         service=failure.service if isinstance(failure, StartFailedError) else None,
-        deployment_id=story.deployment_id,
+        deployment_id=recorder.deployment_id,
         text=text,
     )
     try:
         # What was being undone when its runner was lost is on record already, with its evidence.
-        if not cancelled and UNDOING not in story.done:
-            await _hand_on(story, operation_type, failure, text, compose_files)
-        story.facts["reason"] = text
+        if not cancelled and UNDOING not in recorder.done:
+            await _hand_on(recorder, operation_type, failure, text, compose_files)
+        recorder.facts["reason"] = text
         if undo is not None and not isinstance(failure, _NOTHING_TO_UNDO):
-            await _undo(story, failure, compose_files, undo, UNDO_WITHIN if cancelled else None)
+            await _undo(recorder, failure, compose_files, undo, UNDO_WITHIN if cancelled else None)
     finally:
         facts = {"reason": text, "advice": advice, "error": type(failure).__name__}
         try:
-            await _finish(story, OperationStatus.FAILED, facts)
+            await _finish(recorder, OperationStatus.FAILED, facts)
         except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
-            log.error("the end of %s could not be recorded: %s", story.deployment_id, trouble)
+            log.error("the end of %s could not be recorded: %s", recorder.deployment_id, trouble)
 
 
 def _as_failure(error: BaseException, operation_type: OperationType, environment: str) -> Exception:
@@ -277,7 +284,11 @@ def _as_failure(error: BaseException, operation_type: OperationType, environment
 
 
 async def _hand_on(
-    story: Story, operation_type: OperationType, failure: Exception, text: str, compose_files: tuple[str, ...]
+    recorder: OperationRecorder,
+    operation_type: OperationType,
+    failure: Exception,
+    text: str,
+    compose_files: tuple[str, ...],
 ) -> None:
     """Let error recovery take the evidence and record the error, before anything is replaced.
 
@@ -288,69 +299,73 @@ async def _hand_on(
     service = failure.service if isinstance(failure, StartFailedError) else None
     source = "validation" if isinstance(failure, ValidationFailedError) else str(operation_type)
     try:
-        story.recovery = await error_recovery(
-            environment=story.environment,
+        recorder.recovery = await error_recovery(
+            environment=recorder.environment,
             text=text,
-            deployment_id=story.deployment_id,
+            deployment_id=recorder.deployment_id,
             service=service,
             source=source,
             compose_files=list(compose_files),
             act=False,
         )
     except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
-        said = await _redacted(story, trouble, compose_files)
-        log.error("the failure of %s could not be handed to error recovery: %s", story.deployment_id, said)
-        await _record_plainly(story, text, service, source)
+        said = await _redacted(recorder, trouble, compose_files)
+        log.error("the failure of %s could not be handed to error recovery: %s", recorder.deployment_id, said)
+        await _record_plainly(recorder, text, service, source)
 
 
-async def _record_plainly(story: Story, text: str, service: str | None, source: str) -> None:
+async def _record_plainly(recorder: OperationRecorder, text: str, service: str | None, source: str) -> None:
     """Write down what failed where error recovery could not: an operation that failed has an error on record."""
     now = datetime.now(UTC)
     error = RecordedError(
         error_id=new_error_id(now),
-        environment=story.environment,
+        environment=recorder.environment,
         text=text,
         source=source,
         verdict=as_failure(classify(text), text),
         first_seen=now,
         last_seen=now,
-        deployment_id=story.deployment_id,
+        deployment_id=recorder.deployment_id,
         service=service,
     )
     try:
-        if not await known_failure(story.deployment_id):
+        if not await known_failure(recorder.deployment_id):
             await record_error(error)
     except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
-        log.error("the failure of %s could not be recorded: %s", story.deployment_id, trouble)
+        log.error("the failure of %s could not be recorded: %s", recorder.deployment_id, trouble)
 
 
 async def _undo(
-    story: Story, failure: Exception, compose_files: tuple[str, ...], undo: Undoing, within: timedelta | None
+    recorder: OperationRecorder,
+    failure: Exception,
+    compose_files: tuple[str, ...],
+    undo: Undoing,
+    within: timedelta | None,
 ) -> None:
     try:
         async with asyncio.timeout(None if within is None else within.total_seconds()):
-            await undo(story, failure)
+            await undo(recorder, failure)
     except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
-        said = await _redacted(story, trouble, compose_files)
-        story.facts["undo_failed"] = said
-        log.error("%s could not be undone: %s", story.deployment_id, said)
+        said = await _redacted(recorder, trouble, compose_files)
+        recorder.facts["undo_failed"] = said
+        log.error("%s could not be undone: %s", recorder.deployment_id, said)
 
 
-async def _redacted(story: Story, error: Exception, compose_files: tuple[str, ...]) -> str:
+async def _redacted(recorder: OperationRecorder, error: Exception, compose_files: tuple[str, ...]) -> str:
     said = error.what if isinstance(error, RoasError) else str(error)
     try:
-        return await redact(story.environment, said or type(error).__name__, compose_files)
+        return await redact(recorder.environment, said or type(error).__name__, compose_files)
     except Exception:  # noqa: BLE001 - what is secret cannot be told, so nothing of the words may be shown
         return type(error).__name__
 
 
-async def _finish(story: Story, status: OperationStatus, facts: dict[str, Any]) -> None:
-    settles = story.environment if story.settles and status is OperationStatus.SUCCESS else None
+async def _finish(recorder: OperationRecorder, status: OperationStatus, facts: dict[str, Any]) -> None:
+    settles = recorder.environment if recorder.settles and status is OperationStatus.SUCCESS else None
     settled = await finish_operation(
-        story.deployment_id, status, datetime.now(UTC), story.facts | facts, settles=settles
+        recorder.deployment_id, status, datetime.now(UTC), recorder.facts | facts, settles=settles
     )
     for error_id in settled:
-        log.info("error %s is resolved: start %s was proven", error_id, story.deployment_id)
+        log.info("error %s is resolved: start %s was proven", error_id, recorder.deployment_id)
 
 
 async def _undisturbed(doing: Coroutine[Any, Any, Answer]) -> Answer:

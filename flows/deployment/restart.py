@@ -10,9 +10,9 @@ from prefect import flow
 from pydantic import Field
 
 from core.deployment.plan import start_deadline
-from core.deployment.restart import Answer, restarted_needs, roll_order
+from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from core.monitoring.measurements import ILL
-from flows.deployment.operation import Story, recorded
+from flows.deployment.operation import OperationRecorder, recorded
 from flows.monitoring.judge_health import dependencies_of, judge_now
 from flows.runtime.parameters import (
     ASKED_BY,
@@ -25,7 +25,7 @@ from flows.runtime.parameters import (
     Seconds,
 )
 from models.compose import Application, InjectedFile
-from models.containers import UP, Sighting
+from models.containers import UP, ContainerState
 from models.environments import Environment
 from models.failures import BadInputError, StartFailedError
 from models.metrics import Dependency
@@ -35,8 +35,8 @@ from tasks.deployment.load import load_environment
 from tasks.deployment.records import record_changes, record_health
 from tasks.deployment.restart import ask_again, restart_service
 from tasks.deployment.services import look_at_application, read_application, read_injected_files
-from tasks.deployment.start_service import Proof
-from tasks.monitoring.events import Watch, watch_project
+from tasks.deployment.start_service import StartProof
+from tasks.monitoring.events import ContainerWatch, watch_project
 
 log = logging.getLogger("roas")
 
@@ -69,25 +69,25 @@ async def restart(
         deployment_id=deployment_id,
         compose_files=files,
         wait_seconds=wait_seconds,
-    ) as story:
+    ) as recorder:
         declared = await load_environment(environment, files)
         application = await read_application(declared)
         wanted = _wanted(application, services)
         injected = await read_injected_files(declared)
         async with watch_project(declared) as watch:
             roll = _Roll(
-                story=story,
+                recorder=recorder,
                 environment=declared,
                 application=application,
                 dependencies=dependencies_of(declared, application),
-                sightings=await look_at_application(declared),
+                container_states=await look_at_application(declared),
                 injected=injected,
                 watch=watch,
             )
             await roll.through(wanted, named=bool(services))
-        health = await judge_now(declared, application, deployment_id=story.deployment_id)
+        health = await judge_now(declared, application, deployment_id=recorder.deployment_id)
         await record_health(health)
-        story.facts["health"] = str(health.overall)
+        recorder.facts["health"] = str(health.overall)
         # What was ill or stopped before is in the record of the health; a restart answers for what it restarted.
         restarted = {one.service for one in roll.done if not one.kept}
         for ill in health.services:
@@ -95,10 +95,10 @@ async def restart(
                 raise StartFailedError(f"{ill.service} is {ill.health} again: {ill.reason}", service=ill.service)
     return OperationResult(
         success=True,
-        deployment_id=story.deployment_id,
+        deployment_id=recorder.deployment_id,
         environment=environment,
         reason=f"{len(restarted)} services restarted, {environment} is {health.overall}",
-        took_seconds=story.took_seconds(),
+        took_seconds=recorder.took_seconds(),
         services=tuple(roll.done),
         health=health,
     )
@@ -118,13 +118,13 @@ def _wanted(application: Application, services: list[str] | None) -> frozenset[s
 class _Roll:
     """One roll through the services: what was restarted, when it was proven, and what that led to."""
 
-    story: Story
+    recorder: OperationRecorder
     environment: Environment
     application: Application
     dependencies: list[Dependency]
-    sightings: list[Sighting]
+    container_states: list[ContainerState]
     injected: dict[str, tuple[InjectedFile, ...]]
-    watch: Watch
+    watch: ContainerWatch
     done: list[ServiceStart] = field(default_factory=list)
     _proven_at: dict[str, datetime] = field(default_factory=dict)
 
@@ -135,7 +135,7 @@ class _Roll:
             StartFailedError: A service did not come back; the story's facts name the ones left as they were.
         """
         order = roll_order(self.application, self.dependencies)
-        finished = {one.service: one.finished_at for one in self.story.steps if one.step == RESTARTED}
+        finished = {one.service: one.finished_at for one in self.recorder.steps if one.step == RESTARTED}
         for place, name in enumerate(order):
             if name in finished:
                 self._proven_at[name] = finished[name]
@@ -147,7 +147,7 @@ class _Roll:
                 else:
                     await self._restart_if_hit(name)
             except StartFailedError:
-                self.story.facts["left_as_they_were"] = [other for other in order[place + 1 :] if other in wanted]
+                self.recorder.facts["left_as_they_were"] = [other for other in order[place + 1 :] if other in wanted]
                 raise
 
     async def _restart_wanted(self, name: str, *, named: bool) -> None:
@@ -172,10 +172,10 @@ class _Roll:
         found = await ask_again.with_options(task_run_name=f"ask {name} again")(
             self.environment, declaration, self.watch, since
         )
-        if found.answer is Answer.ILL:
+        if found.answer is DependantAnswer.ILL:
             await self._restart(name, f"{restarted}, and {name} did not get over it: {found.reason}", {"cause": causes})
             return
-        self.story.facts.setdefault("asked_again", {})[name] = f"{restarted}; {name} is left alone: {found.reason}"
+        self.recorder.facts.setdefault("asked_again", {})[name] = f"{restarted}; {name} is left alone: {found.reason}"
         self._keep(name, f"{restarted}; {found.reason}")
 
     async def _restart(self, name: str, why: str, facts: dict[str, object]) -> None:
@@ -188,21 +188,21 @@ class _Roll:
                 self.environment, declaration, self.watch, self.injected.get(name, ()), deadline
             )
         except StartFailedError as error:
-            failed = Proof(previous=self._states(name)[0], state="failed", reason=error.what, kept=False, ok=False)
+            failed = StartProof(previous=self._states(name)[0], state="failed", reason=error.what, kept=False, ok=False)
             await self._record(name, failed, why, facts, began)
             raise
         self._proven_at[name] = datetime.now(UTC)
         await self._record(name, proof, why, facts, began)
-        await self.story.step(RESTARTED, name)
+        await self.recorder.step(RESTARTED, name)
 
-    async def _record(self, name: str, proof: Proof, why: str, facts: dict[str, object], began: datetime) -> None:
+    async def _record(self, name: str, proof: StartProof, why: str, facts: dict[str, object], began: datetime) -> None:
         now = datetime.now(UTC)
         seconds = (now - began).total_seconds()
         log.info("%s is %s after %.1f s: %s", name, proof.state, seconds, proof.reason)
         await record_changes(
             [
                 StateChange(
-                    deployment_id=self.story.deployment_id,
+                    deployment_id=self.recorder.deployment_id,
                     service=name,
                     previous_state=proof.previous,
                     new_state=proof.state,
@@ -241,4 +241,4 @@ class _Roll:
         )
 
     def _states(self, name: str) -> list[str]:
-        return [seen.state for seen in self.sightings if seen.service == name and not seen.one_off]
+        return [seen.state for seen in self.container_states if seen.service == name and not seen.one_off]

@@ -10,13 +10,13 @@ from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
 from core.deployment.plan import stop_waves
-from core.deployment.release import Before, Was, beyond, differences
+from core.deployment.release import PreDeployState, PreviousContainer, beyond, differences
 from core.errors.verdicts import worst_service
 from flows.deployment.execute import start_in_order
-from flows.deployment.operation import UNDOING, Story
+from flows.deployment.operation import UNDOING, OperationRecorder
 from flows.monitoring.judge_health import judge_now
 from models.compose import Application
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import RoasError, StartFailedError
 from models.health import Health, HealthReport
@@ -25,15 +25,15 @@ from models.records import Release
 from models.results import ServiceStart
 from tasks.deployment.records import record_changes, record_health
 from tasks.deployment.release import (
-    Found,
-    look_at_release,
+    PreDeploySnapshot,
+    find_leftovers,
+    inspect_release,
     put_back,
     read_released,
     read_template,
     release_document,
     remove_containers,
     remove_networks,
-    see_what_is_left,
 )
 from tasks.deployment.services import create_containers, stop_containers
 
@@ -43,21 +43,26 @@ FOUND = "found"
 """Step of a start: what was there before it is written down, so another process can undo it as well."""
 
 
-class Undo:
+class StartRollback:
     """Takes back what a start did. Until the start is about to act there is nothing to take back."""
 
     def __init__(self) -> None:
         """Know nothing to take back yet."""
-        self._armed: tuple[Environment, Application, Found, Release | None] | None = None
+        self._armed: tuple[Environment, Application, PreDeploySnapshot, Release | None] | None = None
 
     async def arm(
-        self, story: Story, environment: Environment, application: Application, found: Found, release: Release | None
+        self,
+        recorder: OperationRecorder,
+        environment: Environment,
+        application: Application,
+        found: PreDeploySnapshot,
+        release: Release | None,
     ) -> None:
         """From now on a failure is undone."""
         self._armed = (environment, application, found, release)
-        await story.step(FOUND, detail=json.dumps(asdict(found.before)))
+        await recorder.step(FOUND, detail=json.dumps(asdict(found.before)))
 
-    async def __call__(self, story: Story, error: Exception) -> None:
+    async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
         """Undo, and say in the story's facts how.
 
         Raises:
@@ -66,30 +71,30 @@ class Undo:
         if self._armed is None:
             return
         environment, application, found, release = self._armed
-        await story.step(UNDOING, detail=story.facts.get("reason") or type(error).__name__)
+        await recorder.step(UNDOING, detail=recorder.facts.get("reason") or type(error).__name__)
         if release is None:
-            story.facts["undone"] = await _take_back(story, environment, application, found)
+            recorder.facts["undone"] = await _take_back(recorder, environment, application, found)
         else:
-            planned = story.facts.get("changes", [])
-            story.facts["changes"] = await _changes(story, environment, application, release) or planned
+            planned = recorder.facts.get("changes", [])
+            recorder.facts["changes"] = await _changes(recorder, environment, application, release) or planned
             log.warning("going back to release %s, the last one that was proven", release.release_id)
-            released, starts, _ = await apply_release(story, environment, release)
-            left = beyond(await see_what_is_left(environment, found), released)
-            await _remove(story, environment, application, left.remove, left.networks)
-            story.facts["rolled_back_to"] = release.release_id
-            story.facts["undone"] = f"rolled back to release {release.release_id}: {len(starts)} services proven"
-        log.warning("the start is undone: %s", story.facts["undone"])
+            released, starts, _ = await apply_release(recorder, environment, release)
+            left = beyond(await find_leftovers(environment, found), released)
+            await _remove(recorder, environment, application, left.remove, left.networks)
+            recorder.facts["rolled_back_to"] = release.release_id
+            recorder.facts["undone"] = f"rolled back to release {release.release_id}: {len(starts)} services proven"
+        log.warning("the start is undone: %s", recorder.facts["undone"])
 
 
-def found_by(detail: str) -> Found:
+def found_by(detail: str) -> PreDeploySnapshot:
     """What an interrupted start had found, from its finished step; the containers it replaced are lost."""
-    told = json.loads(detail)
-    containers = {key: Was(**was) for key, was in told["containers"].items()}
-    return Found(before=Before(containers=containers, networks=tuple(told["networks"])))
+    reported = json.loads(detail)
+    containers = {key: PreviousContainer(**was) for key, was in reported["containers"].items()}
+    return PreDeploySnapshot(before=PreDeployState(containers=containers, networks=tuple(reported["networks"])))
 
 
 async def apply_release(
-    story: Story, environment: Environment, release: Release
+    recorder: OperationRecorder, environment: Environment, release: Release
 ) -> tuple[Application, tuple[ServiceStart, ...], HealthReport]:
     """Bring a release back: its configuration and its images, started in order and proven like any start.
 
@@ -102,10 +107,10 @@ async def apply_release(
     document = await release_document(environment, release)
     application = await read_released(environment, document)
     await create_containers(environment, document)
-    inner = replace(story, facts={}, steps=(), done=frozenset())
+    inner = replace(recorder, facts={}, steps=(), done=frozenset())
     starts = await start_in_order(inner, environment, application, document=document)
-    story.facts["release_start"] = inner.facts
-    health = await judge_now(environment, application, deployment_id=story.deployment_id)
+    recorder.facts["release_start"] = inner.facts
+    health = await judge_now(environment, application, deployment_id=recorder.deployment_id)
     await record_health(health)
     if health.overall is Health.UNHEALTHY:
         first = worst_service(health)
@@ -113,24 +118,28 @@ async def apply_release(
     return application, starts, health
 
 
-async def _changes(story: Story, environment: Environment, application: Application, release: Release) -> list[str]:
+async def _changes(
+    recorder: OperationRecorder, environment: Environment, application: Application, release: Release
+) -> list[str]:
     """What the failed start changed of the last proven release: often that is the cause."""
     now = datetime.now(UTC)
     try:
         template = await read_template(environment, application)
-        tried = await look_at_release(environment, application, template, "", story.deployment_id, now)
+        tried = await inspect_release(environment, application, template, "", recorder.deployment_id, now)
     except RoasError as error:
         log.info("what changed is not known: %s", error)
         return []
     return list(differences(release, tried))
 
 
-async def _take_back(story: Story, environment: Environment, application: Application, found: Found) -> str:
+async def _take_back(
+    recorder: OperationRecorder, environment: Environment, application: Application, found: PreDeploySnapshot
+) -> str:
     """Stop what was started, remove what was made, make again what was replaced."""
-    left = await see_what_is_left(environment, found)
+    left = await find_leftovers(environment, found)
     await _stop(environment, application, [*left.stop, *left.remove])
-    await _note(story, left.stop, "stopped")
-    await _remove(story, environment, application, left.remove, left.networks, stopped=True)
+    await _note(recorder, left.stop, "stopped")
+    await _remove(recorder, environment, application, left.remove, left.networks, stopped=True)
     lost = [kept for kept in found.containers if kept.service in left.replaced]
     back = await put_back(environment, lost) if lost else []
     said = [
@@ -143,10 +152,10 @@ async def _take_back(story: Story, environment: Environment, application: Applic
 
 
 async def _remove(
-    story: Story,
+    recorder: OperationRecorder,
     environment: Environment,
     application: Application,
-    made: Sequence[Sighting],
+    made: Sequence[ContainerState],
     networks: Sequence[str],
     *,
     stopped: bool = False,
@@ -160,12 +169,12 @@ async def _remove(
             for service, mine in by_service.items()
         )
     )
-    await _note(story, made, "removed")
+    await _note(recorder, made, "removed")
     if networks:
         await remove_networks(environment, networks)
 
 
-async def _stop(environment: Environment, application: Application, containers: Sequence[Sighting]) -> None:
+async def _stop(environment: Environment, application: Application, containers: Sequence[ContainerState]) -> None:
     """In reverse order of the start, each with its grace period."""
     by_service = _by_service([one for one in containers if one.up])
     for wave in stop_waves(application):
@@ -183,11 +192,11 @@ async def _stop(environment: Environment, application: Application, containers: 
         )
 
 
-async def _note(story: Story, containers: Sequence[Sighting], state: str) -> None:
+async def _note(recorder: OperationRecorder, containers: Sequence[ContainerState], state: str) -> None:
     now = datetime.now(UTC)
     changes = [
         StateChange(
-            deployment_id=story.deployment_id,
+            deployment_id=recorder.deployment_id,
             service=service,
             previous_state=mine[0].state,
             new_state=state,
@@ -201,8 +210,8 @@ async def _note(story: Story, containers: Sequence[Sighting], state: str) -> Non
         await record_changes(changes)
 
 
-def _by_service(containers: Iterable[Sighting]) -> dict[str, list[Sighting]]:
-    found: dict[str, list[Sighting]] = {}
+def _by_service(containers: Iterable[ContainerState]) -> dict[str, list[ContainerState]]:
+    found: dict[str, list[ContainerState]] = {}
     for one in containers:
         found.setdefault(one.service, []).append(one)
     return found

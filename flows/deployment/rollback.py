@@ -11,7 +11,7 @@ from pydantic import Field
 
 from core.deployment.release import differences
 from flows.deployment.operation import recorded
-from flows.deployment.roll_back_start import Undo, apply_release
+from flows.deployment.roll_back_start import StartRollback, apply_release
 from flows.runtime.identifiers import new_release_id
 from flows.runtime.parameters import (
     ASKED_BY,
@@ -28,10 +28,10 @@ from models.results import OperationResult
 from tasks.deployment.load import load_environment
 from tasks.deployment.release import (
     choose_release,
+    inspect_release,
     keep_release,
-    look_at_release,
-    look_at_what_is_there,
     proven_releases,
+    snapshot_containers,
 )
 from tasks.deployment.services import read_application
 
@@ -60,7 +60,7 @@ async def rollback(
         StartFailedError: A service of it did not come up.
     """
     files = tuple(compose_files or ())
-    undo = Undo()
+    undo = StartRollback()
     async with recorded(
         OperationType.START,
         environment,
@@ -69,31 +69,31 @@ async def rollback(
         compose_files=files,
         wait_seconds=wait_seconds,
         undo=undo,
-    ) as story:
+    ) as recorder:
         declared = await load_environment(environment, files)
         wanted, releases, application, found = await asyncio.gather(
             choose_release(declared, release),
             proven_releases(environment),
             read_application(declared),
-            look_at_what_is_there(declared),
+            snapshot_containers(declared),
         )
         changes = differences(releases[0], wanted) if releases else ()
-        story.facts |= {"rollback_to": wanted.release_id, "changes": list(changes)}
+        recorder.facts |= {"rollback_to": wanted.release_id, "changes": list(changes)}
         log.info("rolling back to release %s: %s", wanted.release_id, "; ".join(changes) or "it is the latest one")
-        await undo.arm(story, declared, application, found, None)
-        released, starts, health = await apply_release(story, declared, wanted)
-        story.facts["health"] = str(health.overall)
+        await undo.arm(recorder, declared, application, found, None)
+        released, starts, health = await apply_release(recorder, declared, wanted)
+        recorder.facts["health"] = str(health.overall)
         now = datetime.now(UTC)
-        seen = await look_at_release(
-            declared, released, wanted.compose, new_release_id(now), story.deployment_id, now, of=wanted
+        seen = await inspect_release(
+            declared, released, wanted.compose, new_release_id(now), recorder.deployment_id, now, of=wanted
         )
-        story.facts["release"] = (await keep_release(declared, seen)).release_id
+        recorder.facts["release"] = (await keep_release(declared, seen)).release_id
     return OperationResult(
         success=True,
-        deployment_id=story.deployment_id,
+        deployment_id=recorder.deployment_id,
         environment=environment,
         reason=f"release {wanted.release_id} serves again: {len(starts)} services proven",
-        took_seconds=story.took_seconds(),
+        took_seconds=recorder.took_seconds(),
         services=starts,
         health=health,
     )

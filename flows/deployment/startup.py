@@ -17,8 +17,8 @@ from core.deployment.release import Document, replaced_services
 from core.deployment.validate import validate
 from core.errors.verdicts import worst_service
 from flows.deployment.execute import start_in_order
-from flows.deployment.operation import UNDOING, Story, recorded
-from flows.deployment.roll_back_start import FOUND, Undo, found_by
+from flows.deployment.operation import UNDOING, OperationRecorder, recorded
+from flows.deployment.roll_back_start import FOUND, StartRollback, found_by
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.identifiers import new_release_id
 from flows.runtime.parameters import (
@@ -42,11 +42,11 @@ from models.validation_facts import Facts
 from tasks.deployment.plan import plan_start
 from tasks.deployment.records import record_health, record_validation
 from tasks.deployment.release import (
+    inspect_release,
     keep_release,
-    look_at_release,
-    look_at_what_is_there,
     proven_releases,
     read_template,
+    snapshot_containers,
 )
 from tasks.deployment.services import create_containers
 from tasks.deployment.validate import look_before, without_secrets
@@ -82,7 +82,7 @@ async def startup(
         RoasError: Whatever else failed; recorded and handed to error recovery before it is raised.
     """
     files = tuple(compose_files or ())
-    start = _Start()
+    start = _Startup()
     try:
         async with recorded(
             OperationType.START,
@@ -92,45 +92,47 @@ async def startup(
             compose_files=files,
             wait_seconds=wait_seconds,
             undo=start.undo,
-        ) as story:
-            start.story = story
-            await start.live(story, environment, files, plan)
+        ) as recorder:
+            start.recorder = recorder
+            await start.live(recorder, environment, files, plan)
     except ValidationFailedError as error:
         return Failed(message=f"validation of {environment} failed: {error.what}", data=start.refused(error.what))
     return start.result()
 
 
-class _Start:
+class _Startup:
     """One start: what it has seen and done so far."""
 
     def __init__(self) -> None:
-        self.undo = Undo()
-        self.story: Story | None = None
+        self.undo = StartRollback()
+        self.recorder: OperationRecorder | None = None
         self._validation: ValidationResult | None = None
         self._template: Document | None = None
         self._services: tuple[ServiceStart, ...] = ()
         self._health: HealthReport | None = None
 
-    async def live(self, story: Story, name: str, files: tuple[str, ...], wanted_plan: str | None) -> None:
+    async def live(
+        self, recorder: OperationRecorder, name: str, files: tuple[str, ...], wanted_plan: str | None
+    ) -> None:
         """The story itself: look, decide, act, prove, keep."""
-        environment, facts = await self._look(story, name, files)
+        environment, facts = await self._look(recorder, name, files)
         application = facts.application
-        plan = await self._decide(story, environment, facts, wanted_plan)
-        await self._act(story, environment, application, plan)
-        await self._prove(story, environment, application)
+        plan = await self._decide(recorder, environment, facts, wanted_plan)
+        await self._act(recorder, environment, application, plan)
+        await self._prove(recorder, environment, application)
         if self._template is not None:
             now = datetime.now(UTC)
-            seen = await look_at_release(
-                environment, application, self._template, new_release_id(now), story.deployment_id, now
+            seen = await inspect_release(
+                environment, application, self._template, new_release_id(now), recorder.deployment_id, now
             )
-            story.facts["release"] = (await keep_release(environment, seen)).release_id
-        story.settles = True
+            recorder.facts["release"] = (await keep_release(environment, seen)).release_id
+        recorder.settles = True
 
-    async def _look(self, story: Story, name: str, files: tuple[str, ...]) -> tuple[Environment, Facts]:
+    async def _look(self, recorder: OperationRecorder, name: str, files: tuple[str, ...]) -> tuple[Environment, Facts]:
         environment, facts = await look_before(name, files)
         validation = without_secrets(environment, validate(facts, now=datetime.now(UTC)))
         self._validation = validation
-        await record_validation(story.deployment_id, validation)
+        await record_validation(recorder.deployment_id, validation)
         if not validation.passed:
             raise ValidationFailedError(
                 "; ".join(check.finding for check in validation.critical),
@@ -140,101 +142,105 @@ class _Start:
         log.info("%s: %d checks passed, %d to look at", name, passed, len(validation.failed))
         return environment, facts
 
-    async def _decide(self, story: Story, environment: Environment, facts: Facts, wanted: str | None) -> Plan:
+    async def _decide(
+        self, recorder: OperationRecorder, environment: Environment, facts: Facts, wanted: str | None
+    ) -> Plan:
         application = facts.application
         plan: Plan
         plan, found, releases = await asyncio.gather(
             plan_start(environment, application, str(facts.compose_version)),
-            look_at_what_is_there(environment),
+            snapshot_containers(environment),
             proven_releases(environment.name),
         )
-        story.facts["plan"] = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
+        recorder.facts["plan"] = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
         if releases:
-            story.facts["changes"] = [f"{line.action} {line.service}: {line.because}" for line in plan.changes]
+            recorder.facts["changes"] = [f"{line.action} {line.service}: {line.because}" for line in plan.changes]
         # One that is taken up again has done part of its plan already, so the rest is another one.
-        if wanted is not None and not story.steps and wanted != plan_id(plan):
+        if wanted is not None and not recorder.steps and wanted != plan_id(plan):
             raise PlanChangedError(
                 f"Plan {wanted} is not what a start of {environment.name} would do now (plan {plan_id(plan)}): "
                 + "; ".join(f"{line.action} {line.service}, {line.because}" for line in plan.changes),
                 advice=f"look at `roas plan {environment.name}` again.",
             )
         release = releases[0] if releases else None
-        earlier = story.told(FOUND)
-        await self.undo.arm(story, environment, application, found_by(earlier) if earlier else found, release)
-        if UNDOING in story.done:
+        earlier = recorder.reported(FOUND)
+        await self.undo.arm(recorder, environment, application, found_by(earlier) if earlier else found, release)
+        if UNDOING in recorder.done:
             raise StartFailedError(
-                f"{story.told(UNDOING)}; its runner was lost while that was being undone",
-                advice=f"`roas why {story.deployment_id}` says what failed first.",
+                f"{recorder.reported(UNDOING)}; its runner was lost while that was being undone",
+                advice=f"`roas why {recorder.deployment_id}` says what failed first.",
             )
         return plan
 
-    async def _act(self, story: Story, environment: Environment, application: Application, plan: Plan) -> None:
+    async def _act(
+        self, recorder: OperationRecorder, environment: Environment, application: Application, plan: Plan
+    ) -> None:
         waves = " then ".join(", ".join(wave) for wave in start_waves(application))
         log.info("starting %s", waves)
         lost = replaced_services(plan)
         if lost:
             await take_evidence(
-                environment, application, lost, deployment_id=story.deployment_id, reason="before it is replaced"
+                environment, application, lost, deployment_id=recorder.deployment_id, reason="before it is replaced"
             )
         # Read while the containers are made of it: the files may change until the start is proven.
         self._template, _ = await asyncio.gather(
-            _template(story, environment, application), _create(story, environment)
+            _template(recorder, environment, application), _create(recorder, environment)
         )
-        self._services = await start_in_order(story, environment, application, plan=plan)
+        self._services = await start_in_order(recorder, environment, application, plan=plan)
 
-    async def _prove(self, story: Story, environment: Environment, application: Application) -> None:
-        self._health = health = await judge_now(environment, application, deployment_id=story.deployment_id)
+    async def _prove(self, recorder: OperationRecorder, environment: Environment, application: Application) -> None:
+        self._health = health = await judge_now(environment, application, deployment_id=recorder.deployment_id)
         await record_health(health)
-        story.facts["health"] = str(health.overall)
+        recorder.facts["health"] = str(health.overall)
         if health.overall is Health.UNHEALTHY:
             first = worst_service(health)
             raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
 
     def refused(self, why: str) -> OperationResult:
         """The result where validation stopped the start."""
-        story, validation = self._told(), self._validation
+        recorder, validation = self._reported(), self._validation
         return OperationResult(
             success=False,
-            deployment_id=story.deployment_id,
-            environment=story.environment,
+            deployment_id=recorder.deployment_id,
+            environment=recorder.environment,
             reason=why,
-            took_seconds=story.took_seconds(),
+            took_seconds=recorder.took_seconds(),
             validation=validation,
             errors=tuple(check.finding for check in validation.critical) if validation else (why,),
-            recovery=story.recovery,
+            recovery=recorder.recovery,
         )
 
     def result(self) -> OperationResult:
         """The result of a start that was proven."""
-        story, health = self._told(), self._health
+        recorder, health = self._reported(), self._health
         healthy = health is not None and health.overall is Health.HEALTHY
         return OperationResult(
             success=True,
-            deployment_id=story.deployment_id,
-            environment=story.environment,
+            deployment_id=recorder.deployment_id,
+            environment=recorder.environment,
             reason=f"{len(self._services)} services proven" if healthy else f"health {health and health.overall}",
-            took_seconds=story.took_seconds(),
+            took_seconds=recorder.took_seconds(),
             services=self._services,
             health=health,
             validation=self._validation,
         )
 
-    def _told(self) -> Story:
-        assert self.story is not None  # noqa: S101 - a result is asked for once the story has begun
-        return self.story
+    def _reported(self) -> OperationRecorder:
+        assert self.recorder is not None  # noqa: S101 - a result is asked for once the story has begun
+        return self.recorder
 
 
-async def _create(story: Story, environment: Environment) -> None:
-    if "created" not in story.done:
+async def _create(recorder: OperationRecorder, environment: Environment) -> None:
+    if "created" not in recorder.done:
         await create_containers(environment)
-        await story.step("created")
+        await recorder.step("created")
 
 
-async def _template(story: Story, environment: Environment, application: Application) -> Document | None:
+async def _template(recorder: OperationRecorder, environment: Environment, application: Application) -> Document | None:
     """What a release keeps of the configuration. A start does not fail where it cannot be kept; it says so."""
     try:
         return await read_template(environment, application)
     except ComposeError as error:
         log.warning("this start cannot be gone back to: %s", error)
-        story.facts["release_not_kept"] = error.what
+        recorder.facts["release_not_kept"] = error.what
         return None

@@ -10,7 +10,7 @@ from prefect import flow
 
 from core.deployment.plan import stop_waves
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
-from flows.deployment.operation import Story, recorded
+from flows.deployment.operation import OperationRecorder, recorded
 from flows.runtime.parameters import (
     ASKED_BY,
     COMPOSE_FILES,
@@ -22,7 +22,7 @@ from flows.runtime.parameters import (
     Seconds,
 )
 from models.compose import Application
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import Environment
 from models.operations import OperationType, StateChange
 from models.results import OperationResult, ServiceStart
@@ -54,41 +54,48 @@ async def stop(
         deployment_id=deployment_id,
         compose_files=files,
         wait_seconds=wait_seconds,
-    ) as story:
+    ) as recorder:
         declared = await load_environment(environment, files)
         application = await read_application(declared)
-        sightings = await look_at_application(declared)
-        _tell_what_stays(story, application, sightings)
+        container_states = await look_at_application(declared)
+        _tell_what_stays(recorder, application, container_states)
         stopped: list[ServiceStart] = []
         for wave in stop_waves(application):
-            stopped += await _stop_wave(story, declared, application, wave, sightings)
+            stopped += await _stop_wave(recorder, declared, application, wave, container_states)
     return OperationResult(
         success=True,
-        deployment_id=story.deployment_id,
+        deployment_id=recorder.deployment_id,
         environment=environment,
         reason=f"{sum(not one.kept for one in stopped)} services stopped",
-        took_seconds=story.took_seconds(),
+        took_seconds=recorder.took_seconds(),
         services=tuple(stopped),
     )
 
 
-def _tell_what_stays(story: Story, application: Application, sightings: list[Sighting]) -> None:
+def _tell_what_stays(
+    recorder: OperationRecorder, application: Application, container_states: list[ContainerState]
+) -> None:
     """Name what a stop leaves alone, and what the engine itself would bring back."""
-    story.facts["left_alone"] = left_alone(application, sightings)
-    for container, why in story.facts["left_alone"].items():
+    recorder.facts["left_alone"] = left_alone(application, container_states)
+    for container, why in recorder.facts["left_alone"].items():
         log.warning("%s is left alone: %s", container, why)
     if returning := returning_with_engine(application):
-        story.facts["returning_with_engine"] = list(returning)
+        recorder.facts["returning_with_engine"] = list(returning)
         log.info('%s: started again when the engine itself restarts (restart: "always")', ", ".join(returning))
 
 
 async def _stop_wave(
-    story: Story, environment: Environment, application: Application, wave: tuple[str, ...], sightings: list[Sighting]
+    recorder: OperationRecorder,
+    environment: Environment,
+    application: Application,
+    wave: tuple[str, ...],
+    container_states: list[ContainerState],
 ) -> list[ServiceStart]:
     """Stop what depends on none of each other. One that cannot be stopped ends the stop after its wave, since
     what it depends on must outlive it."""
     ends = await asyncio.gather(
-        *(_stop_service(story, environment, application, name, sightings) for name in wave), return_exceptions=True
+        *(_stop_service(recorder, environment, application, name, container_states) for name in wave),
+        return_exceptions=True,
     )
     for end in ends:
         if isinstance(end, BaseException):
@@ -97,10 +104,14 @@ async def _stop_wave(
 
 
 async def _stop_service(
-    story: Story, environment: Environment, application: Application, name: str, sightings: list[Sighting]
+    recorder: OperationRecorder,
+    environment: Environment,
+    application: Application,
+    name: str,
+    container_states: list[ContainerState],
 ) -> ServiceStart:
     began = datetime.now(UTC)
-    mine = [seen for seen in sightings if seen.service == name and not seen.one_off]
+    mine = [seen for seen in container_states if seen.service == name and not seen.one_off]
     up = [seen for seen in mine if seen.up]
     previous = up[0].state if up else (mine[0].state if mine else "absent")
     if not up:
@@ -113,7 +124,7 @@ async def _stop_service(
     await record_changes(
         [
             StateChange(
-                deployment_id=story.deployment_id,
+                deployment_id=recorder.deployment_id,
                 service=name,
                 previous_state=previous,
                 new_state="stopped",

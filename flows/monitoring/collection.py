@@ -12,8 +12,8 @@ from typing import TypeVar
 from prefect import flow
 
 from core.deployment.plan import start_waves
-from core.monitoring.assess import Judged, Seen, judge_seen
-from core.monitoring.evaluate import RoundOutcome, close_proven, foretells
+from core.monitoring.assess import Assessment, SourceAnswers, assess
+from core.monitoring.evaluate import Evaluation, close_proven, is_predictive
 from core.monitoring.measurements import ILL, deaths, dependency_status, first_causes
 from flows.monitoring.judge_health import dependencies_of, judge_now
 from flows.recovery.error_recovery import error_recovery
@@ -43,7 +43,7 @@ log = logging.getLogger("roas")
 Answer = TypeVar("Answer")
 
 _TIMES = 3
-_LEAST_HEARD = timedelta(minutes=2)
+_LEAST_RECEIVED = timedelta(minutes=2)
 """The engine is asked at least this far back how containers ended: of one that runs again nothing else tells."""
 
 _SETTLE_SECONDS = 15.0
@@ -68,9 +68,9 @@ async def collection(
     for gap in gaps:
         log.warning("%s", gap)
     say(outcome)
-    recoveries = [] if one.judged.idle else await hand_over(one, files, foretold(outcome), act=act)
+    recoveries = [] if one.judged.idle else await dispatch(one, files, predicted(outcome), act=act)
     done = [recovery for _, recovery in recoveries]
-    after, alerts = None, outcome.told
+    after, alerts = None, outcome.reported
     if seen.application is not None and any(recovery.method is RecoveryMethod.AUTOMATIC for recovery in done):
         after = await _or_gap("health after recovery", judge_now(declared, seen.application), gaps)
         if after is not None:
@@ -93,8 +93,8 @@ class Collected:
     """One collection that is kept: of what environment, what was seen, and what that means."""
 
     declared: Environment
-    seen: Seen
-    judged: Judged
+    seen: SourceAnswers
+    judged: Assessment
 
 
 async def collect(environment: str, files: tuple[str, ...]) -> Collected:
@@ -109,7 +109,7 @@ async def collect(environment: str, files: tuple[str, ...]) -> Collected:
     await mark_interrupted(None, datetime.now(UTC))
     for _ in range(_TIMES):
         memory, seen = await asyncio.gather(read_memory(environment, datetime.now(UTC)), look(declared))
-        judged = judge_seen(declared, seen, memory)
+        judged = assess(declared, seen, memory)
         if await store_round(environment, judged, memory.looked_at):
             return Collected(declared=declared, seen=seen, judged=judged)
     raise EnvironmentBusyError(
@@ -151,11 +151,11 @@ async def show(one: Collected, report: CollectionReport) -> None:
         log.warning("the cache did not take the snapshot: %s", trouble)
 
 
-async def look(declared: Environment) -> Seen:
+async def look(declared: Environment) -> SourceAnswers:
     """Ask every source at once. One that does not answer is a gap, in words."""
     gaps: list[str] = []
-    recently = max(_LEAST_HEARD, 3 * timedelta(seconds=declared.collect_every_seconds))
-    application, system, samples, sightings, events = await asyncio.gather(
+    recently = max(_LEAST_RECEIVED, 3 * timedelta(seconds=declared.collect_every_seconds))
+    application, system, samples, container_states, events = await asyncio.gather(
         _or_gap("compose files", read_outline(declared), gaps),
         _or_gap("host", sample_system(), gaps),
         _or_gap("container statistics", sample_services(declared), gaps),
@@ -164,16 +164,16 @@ async def look(declared: Environment) -> Seen:
     )
     health = None
     # The engine that did not show its containers is a gap already, in the same words.
-    if application is not None and sightings is not None:
-        health = await _or_gap("health", judge_now(declared, application, sightings=sightings), gaps)
-    return Seen(
+    if application is not None and container_states is not None:
+        health = await _or_gap("health", judge_now(declared, application, container_states=container_states), gaps)
+    return SourceAnswers(
         at=datetime.now(UTC),
         application=application,
         system=system,
         samples=samples,
-        sightings=sightings,
+        container_states=container_states,
         health=health,
-        ends=deaths(events or (), sightings or ()),
+        ends=deaths(events or (), container_states or ()),
         needs=dependencies_of(declared, application) if application else (),
         gaps=gaps,
     )
@@ -188,7 +188,7 @@ async def _or_gap(source: str, doing: Awaitable[Answer], gaps: list[str]) -> Ans
         return None
 
 
-def say(outcome: RoundOutcome) -> None:
+def say(outcome: Evaluation) -> None:
     """One line for each change of an alert and each prediction, as a person reads the log."""
     for event in outcome.events:
         alert, also = event.alert, f" ({len(event.children)} others come of it)" if event.children else ""
@@ -202,10 +202,10 @@ def say(outcome: RoundOutcome) -> None:
         log.error("what was remembered as %s could not be read and is begun anew", name)
 
 
-async def hand_over(
+async def dispatch(
     one: Collected,
     files: tuple[str, ...],
-    foretold: Sequence[tuple[str, str, bool]],
+    predicted: Sequence[tuple[str, str, bool]],
     *,
     known: frozenset[str] = frozenset(),
     act: bool,
@@ -229,8 +229,8 @@ async def hand_over(
     else:
         quiet = outcome.muted | known
         outcomes += await _recover_services(environment, seen.application, files, seen.health, quiet, act=act)
-    for service, text, urgent in foretold:
-        told = await error_recovery(
+    for service, text, urgent in predicted:
+        reported = await error_recovery(
             environment=environment.name,
             text=text,
             service=None if service == HOST else service,
@@ -240,7 +240,7 @@ async def hand_over(
             act=act and urgent,
             predictive=True,
         )
-        outcomes.append((service, told))
+        outcomes.append((service, reported))
     return outcomes
 
 
@@ -249,19 +249,19 @@ def in_one(gaps: Sequence[str]) -> str:
     return "; ".join(dict.fromkeys(gap.partition(": ")[2] for gap in gaps))
 
 
-def foretold(outcome: RoundOutcome) -> list[tuple[str, str, bool]]:
+def predicted(outcome: Evaluation) -> list[tuple[str, str, bool]]:
     """What may fail, once for each cause: service, in words, and whether it is critical."""
-    told = [
+    reported = [
         (alert.service, f"{alert.metric} of {alert.service} is not as usual: {alert.reason}", alert.severity)
         for event in outcome.events
-        if event.change in (AlertChange.OPENED, AlertChange.RAISED) and foretells((alert := event.alert).metric)
+        if event.change in (AlertChange.OPENED, AlertChange.RAISED) and is_predictive((alert := event.alert).metric)
     ]
-    told += [
+    reported += [
         (one.service, f"{one.metric} of {one.service} is predicted: {one.words}", AlertSeverity.WARNING)
         for one in outcome.predictions
         if one.outcome is PredictionOutcome.OPEN
     ]
-    return [(service, text, severity is AlertSeverity.CRITICAL) for service, text, severity in told]
+    return [(service, text, severity is AlertSeverity.CRITICAL) for service, text, severity in reported]
 
 
 async def _recover_services(
@@ -318,7 +318,7 @@ def _table(metrics: Sequence[Metric]) -> dict[str, dict[str, float]]:
     return table
 
 
-def _advice(health: HealthReport, recoveries: Sequence[RecoveryOutcome], outcome: RoundOutcome) -> tuple[str, ...]:
+def _advice(health: HealthReport, recoveries: Sequence[RecoveryOutcome], outcome: Evaluation) -> tuple[str, ...]:
     """What was found, what a person should do, and what costs a service its score; each once."""
     steps = [step for one in recoveries if not one.success for step in one.steps]
     poor = [

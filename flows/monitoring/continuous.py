@@ -12,8 +12,8 @@ from prefect import flow
 from pydantic import Field
 
 from core.monitoring.measurements import ILL, next_look
-from core.recovery.triage import AGAIN, SETTLE, likeness
-from flows.monitoring.collection import Collected, collect, foretold, hand_over, in_one, report_of, say, show
+from core.recovery.triage import AGAIN, SETTLE, fingerprint
+from flows.monitoring.collection import Collected, collect, dispatch, in_one, predicted, report_of, say, show
 from flows.recovery.watch import WATCH_HOURS
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.runtime.server_outages import keep_runs_without_lease
@@ -23,9 +23,9 @@ from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import MonitoringReport
 from tasks.deployment.load import load_environment
 from tasks.monitoring.collect import last_round
-from tasks.runtime.clients import open_doors_side_by_side
+from tasks.runtime.clients import open_clients_in_parallel
 from tasks.runtime.store_access import StoreAccess, outliving_stores
-from tasks.runtime.without_task_runs import unrecorded
+from tasks.runtime.without_task_runs import without_task_runs
 
 log = logging.getLogger("roas")
 keep_runs_without_lease()
@@ -53,7 +53,7 @@ async def monitoring(
     until = due + timedelta(hours=hours)
     log.info("monitoring %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
     leave_alone_what_is_loaded()
-    open_doors_side_by_side()
+    open_clients_in_parallel()
     with outliving_stores(StoreAccess(environment)):
         try:
             while due < until:
@@ -81,19 +81,19 @@ class _Rounds:
         self._files = files
         self._act = act
         self._said: tuple[str, ...] = ()
-        self._foretold: list[tuple[str, str, bool]] = []
+        self._predicted: list[tuple[str, str, bool]] = []
         self._handing: asyncio.Task[None] | None = None
         self._known: dict[str, tuple[str, datetime]] = {}
 
     async def take(self, every: timedelta) -> timedelta:
         """Collect, unless somebody did so a moment ago; gives back how long it is from one round to the next."""
         try:
-            with unrecorded():
+            with without_task_runs():
                 before = await last_round(self._environment)
                 if before is not None and datetime.now(UTC) - before < every / 2:
                     return every
                 one = await collect(self._environment, self._files)
-                await show(one, report_of(one, one.judged.outcome.told))
+                await show(one, report_of(one, one.judged.outcome.reported))
         except (RoasError, TimeoutError) as error:
             self.failed += 1
             self._say(f"{self._environment} was not collected: {error or type(error).__name__}")
@@ -110,11 +110,11 @@ class _Rounds:
         say(one.judged.outcome)
         status = "unknown" if one.judged.blind else one.judged.health.overall
         self._say(f"{self._environment} is {status}", *one.seen.gaps)
-        self._foretold += foretold(one.judged.outcome)
+        self._predicted += predicted(one.judged.outcome)
         if self._handing is not None and self._handing.done():
             self._handing = None
         if not one.judged.idle and self._handing is None:
-            self._handing = self._hand_over(one)
+            self._handing = self._dispatch(one)
         return timedelta(seconds=one.declared.collect_every_seconds)
 
     async def end(self) -> None:
@@ -122,18 +122,18 @@ class _Rounds:
         if self._handing is not None:
             await self._handing
 
-    def _hand_over(self, one: Collected) -> asyncio.Task[None] | None:
+    def _dispatch(self, one: Collected) -> asyncio.Task[None] | None:
         """Begin to hand over what is wrong and is not known as it is; None where there is nothing."""
         now = datetime.now(UTC)
         shown = _shown(one)
         known = frozenset(name for name, (was, until) in self._known.items() if shown.get(name) == was and now < until)
-        if not self._foretold and shown.keys() <= known | one.judged.outcome.muted:
+        if not self._predicted and shown.keys() <= known | one.judged.outcome.muted:
             return None
-        news, self._foretold = self._foretold, []
+        news, self._predicted = self._predicted, []
 
-        async def lived() -> None:
+        async def run_collection() -> None:
             try:
-                outcomes = await hand_over(one, self._files, news, known=known, act=self._act)
+                outcomes = await dispatch(one, self._files, news, known=known, act=self._act)
             except (RoasError, TimeoutError) as error:
                 log.error("what is wrong with %s was not handed over: %s", self._environment, error)
                 return
@@ -142,7 +142,7 @@ class _Rounds:
                 return
             self._note(shown, outcomes)
 
-        return asyncio.create_task(lived())
+        return asyncio.create_task(run_collection())
 
     def _note(self, shown: dict[str, str], outcomes: Sequence[tuple[str, RecoveryOutcome]]) -> None:
         now = datetime.now(UTC)
@@ -163,10 +163,10 @@ class _Rounds:
 def _shown(one: Collected) -> dict[str, str]:
     """What is wrong now, by service, and how it shows: the same as long as nothing happens to it."""
     seen = one.seen
-    if seen.health is None or seen.sightings is None:
+    if seen.health is None or seen.container_states is None:
         return {HOST: in_one(seen.gaps)}
     return {
-        verdict.service: f"{verdict.health} {likeness(verdict.service, seen.sightings)}"
+        verdict.service: f"{verdict.health} {fingerprint(verdict.service, seen.container_states)}"
         for verdict in seen.health.services
         if verdict.health in ILL
     }

@@ -40,15 +40,15 @@ async def health_check(
         asked_by=asked_by,
         deployment_id=deployment_id,
         compose_files=files,
-    ) as story:
+    ) as recorder:
         declared = await load_environment(environment, files)
         application = await read_application(declared)
-        health = await judge_now(declared, application, deployment_id=story.deployment_id)
+        health = await judge_now(declared, application, deployment_id=recorder.deployment_id)
         await record_health(health)
-        changed = state_changes(health, await last_states(environment), story.deployment_id)
+        changed = state_changes(health, await last_states(environment), recorder.deployment_id)
         await record_changes(changed)
-        story.facts["changed"] = [change.service for change in changed]
-        story.facts["health"] = str(health.overall)
+        recorder.facts["changed"] = [change.service for change in changed]
+        recorder.facts["health"] = str(health.overall)
         for verdict in health.services:
             log.info("%s is %s: %s", verdict.service, verdict.health, verdict.reason)
             if verdict.health in ILL:
@@ -57,15 +57,15 @@ async def health_check(
                     UNHEALTHY,
                     environment,
                     service=verdict.service,
-                    deployment_id=story.deployment_id,
+                    deployment_id=recorder.deployment_id,
                     handled=False,
                     text=f"service {verdict.service} is {verdict.health}: {verdict.reason}",
                 )
     return OperationResult(
         success=True,
-        deployment_id=story.deployment_id,
+        deployment_id=recorder.deployment_id,
         environment=environment,
         reason=f"{environment} is {health.overall}",
-        took_seconds=story.took_seconds(),
+        took_seconds=recorder.took_seconds(),
         health=health,
     )

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from core.errors.verdicts import judge_all
 from core.monitoring.health import judge_environment
 from models.compose import Application
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import RoasError
 from models.health import HealthReport, ProbeResult
@@ -28,7 +28,7 @@ async def judge_now(
     *,
     deployment_id: str | None = None,
     critical_alerts: int = 0,
-    sightings: Sequence[Sighting] | None = None,
+    container_states: Sequence[ContainerState] | None = None,
     asked: Collection[str] | None = None,
 ) -> HealthReport:
     """Look at every container, unless that was done just now, ask every probe, and judge the whole.
@@ -38,13 +38,13 @@ async def judge_now(
     Raises:
         EngineUnreachableError: The engine did not answer.
     """
-    sightings = await look_at_application(environment) if sightings is None else sightings
-    running = {seen.service for seen in sightings if seen.state == "running" and not seen.one_off}
+    container_states = await look_at_application(environment) if container_states is None else container_states
+    running = {seen.service for seen in container_states if seen.state == "running" and not seen.one_off}
     wanted = running if asked is None else running.intersection(asked)
     probed = [name for name in application.services if environment.service(name).probe and name in wanted]
-    answered = await asyncio.gather(*(_answer_or_why_not(environment, name, sightings) for name in probed))
+    answered = await asyncio.gather(*(_answer_or_why_not(environment, name, container_states) for name in probed))
     answers = dict(zip(probed, answered, strict=True))
-    verdicts = judge_all(environment, application, sightings, answers)
+    verdicts = judge_all(environment, application, container_states, answers)
     return judge_environment(
         environment.name,
         verdicts,
@@ -57,11 +57,11 @@ async def judge_now(
 
 
 async def _answer_or_why_not(
-    environment: Environment, service: str, sightings: Sequence[Sighting]
+    environment: Environment, service: str, container_states: Sequence[ContainerState]
 ) -> ProbeResult | str:
     """What a service's own probe answers, or why it could not be asked."""
     try:
-        return await probe_service(environment, service, sightings)
+        return await probe_service(environment, service, container_states)
     except (RoasError, TimeoutError) as error:
         log.warning("%s could not be probed: %s", service, error or type(error).__name__)
         return str(error) or "its probe did not end in time"

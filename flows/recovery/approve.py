@@ -22,11 +22,11 @@ from prefect.input import RunInput
 from pydantic import Field, WithJsonSchema
 
 from core.recovery.policy import remembered
-from models.details import TicketStory
+from models.details import TicketDetails
 from models.recovery import Choice, Ticket
 from tasks.errors.redact import redact
 from tasks.recovery.records import let_ticket_wait
-from tasks.reporting.read import read_ticket_story
+from tasks.reporting.read import read_ticket_details
 from tasks.runtime.naming import artifact_key
 
 log = logging.getLogger("roas")
@@ -93,7 +93,7 @@ class Conversation:
             answer = asked[last]
             return None if last in followed or answer is None else await self._without_secrets(answer, ticket)
         await let_ticket_wait(ticket.ticket_id, str(self._run))
-        question = question_about(await asyncio.to_thread(read_ticket_story, ticket.ticket_id))
+        question = question_about(await asyncio.to_thread(read_ticket_details, ticket.ticket_id))
         await acreate_markdown_artifact(
             question, key=artifact_key("ticket", ticket.ticket_id), description=ticket.title
         )
@@ -144,26 +144,26 @@ class Conversation:
         async with get_client() as client:
             inputs = await client.filter_flow_run_input(self._run, prefix, _MOST_QUESTIONS, set())
             marks = await client.filter_flow_run_input(self._run, after, _MOST_QUESTIONS, set())
-        told = {one.key.removeprefix(prefix): one for one in inputs}
+        reported = {one.key.removeprefix(prefix): one for one in inputs}
         found: list[Answer | None] = []
-        while f"{len(found)}-schema" in told:
-            response = told.get(f"{len(found)}-response")
+        while f"{len(found)}-schema" in reported:
+            response = reported.get(f"{len(found)}-response")
             found.append(None if response is None else Answer(**response.decoded_value))
         numbers = [one.key.removeprefix(after) for one in marks]
         return found, frozenset(int(number) for number in numbers if number.isdigit())
 
 
-def question_about(story: TicketStory) -> str:
+def question_about(details: TicketDetails) -> str:
     """What a person must know to decide, as the engine's UI shows it."""
-    ticket, error = story.ticket, story.error
+    ticket, error = details.ticket, details.error
     shown, answered = f"`roas ticket {ticket.ticket_id}`", f"`roas resolve {ticket.ticket_id} --decision … --note …`"
     since = ticket.since or error.first_seen
     known = [f"**Since** {since:%Y-%m-%d %H:%M:%S} UTC, seen {error.how_often}"]
     if ticket.affected_services:
         known.append(f"**Affected** {', '.join(ticket.affected_services)}")
-    if story.first_cause:
-        known.append(f"**Seen** {story.first_cause}")
-    said = [f"{_clock(line.at)}{line.service}: {line.text}" for line in story.lines]
+    if details.first_cause:
+        known.append(f"**Seen** {details.first_cause}")
+    said = [f"{_clock(line.at)}{line.service}: {line.text}" for line in details.lines]
     return "\n".join(
         [
             f"**{ticket.title}**",

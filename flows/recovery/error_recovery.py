@@ -22,9 +22,9 @@ from core.monitoring.alerts import maintenance_windows
 from core.recovery.policy import (
     AT_ONCE,
     SHORT_WAIT,
-    Plan,
     PlanAction,
     RecoveryFacts,
+    RecoveryPlan,
     leads_deeper,
     manual_steps,
     plan_as_decided,
@@ -81,9 +81,11 @@ _DOWN = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
 
 
 def _run_name() -> str:
-    told = flow_run.get_parameters()
-    about = f"{told['service']} of {told['environment']}" if told.get("service") else told["environment"]
-    return f"ticket {told['ticket']}: {about}" if told.get("ticket") else f"recover {about}"
+    reported = flow_run.get_parameters()
+    about = (
+        f"{reported['service']} of {reported['environment']}" if reported.get("service") else reported["environment"]
+    )
+    return f"ticket {reported['ticket']}: {about}" if reported.get("ticket") else f"recover {about}"
 
 
 @flow(name=ASKING_FLOW, flow_run_name=_run_name)
@@ -239,12 +241,12 @@ async def note_failure(
 
 async def take_over(
     execution: RecoveryExecution,
-    surroundings: tuple[Environment, Application | None, Sequence[Dependency]],
+    context_of_step: tuple[Environment, Application | None, Sequence[Dependency]],
 ) -> RecoveryOutcome:
     """Go on with an attempt whose runner is gone: what it has done is not done again."""
-    declared, application, dependencies = surroundings
+    declared, application, dependencies = context_of_step
     error = await read_error(execution.error_id)
-    judged = _Judged(error=error, verdict=error.verdict, detected_at=execution.detected_at or error.first_seen)
+    judged = _ClassifiedError(error=error, verdict=error.verdict, detected_at=execution.detected_at or error.first_seen)
     handling = _Handling(
         declared=declared,
         application=application,
@@ -261,7 +263,7 @@ async def take_over(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Judged:
+class _ClassifiedError:
     """An error on record, and all that was found out about it."""
 
     error: RecordedError
@@ -297,7 +299,7 @@ async def _judge(
     of_the_run: bool = False,
     taken: Sequence[EvidenceBundle] = (),
     failing_services: int = 1,
-) -> _Judged:
+) -> _ClassifiedError:
     """Keep the evidence, find the cause, put both on record, and weigh who is hit."""
     now = datetime.now(UTC)
     health: HealthReport | None = None
@@ -347,7 +349,7 @@ async def _judge(
     )
     log.info("error %s: %s, because %s", error.error_id, verdict.category, verdict.reason)
     verdict = error.verdict if of_the_run else verdict
-    return _Judged(
+    return _ClassifiedError(
         error=error,
         verdict=verdict,
         detected_at=now,
@@ -397,7 +399,7 @@ async def _answered(
         declared=declared,
         application=application,
         dependencies=tuple(dependencies),
-        judged=_Judged(
+        judged=_ClassifiedError(
             error=error,
             verdict=error.verdict,
             detected_at=error.first_seen,
@@ -457,7 +459,7 @@ class _Handling:
     declared: Environment | None
     application: Application | None
     dependencies: tuple[Dependency, ...]
-    judged: _Judged
+    judged: _ClassifiedError
     service: str | None
     compose_files: tuple[str, ...]
     acting: bool
@@ -483,7 +485,7 @@ class _Handling:
         resolved_at = (await read_error(self.error.error_id)).resolved_at
         if resolved_at is None:
             return None
-        past, _ = await self._bearing()
+        past, _ = await self._planning_context()
         mended = next((one for one in past[::-1] if self._has_run(one) and one.success), None)
         if mended is not None:
             return self._outcome(RecoveryMethod.AUTOMATIC, mended.final_status, success=True, steps=_details(mended))
@@ -495,7 +497,7 @@ class _Handling:
 
     async def handle(self, decided: tuple[Choice, str] | None) -> RecoveryOutcome:
         """Take up what was cut off, else plan and do it; what cannot be done is put to a person."""
-        past, facts = await self._bearing()
+        past, facts = await self._planning_context()
         if (outcome := await self._gone_on(past, facts, again=decided is not None)) is not None:
             return outcome
         if decided is not None:
@@ -504,7 +506,7 @@ class _Handling:
             log.info("plan for %s: %s, because %s", self.error.error_id, plan.action, plan.reason)
             return await self._done(lambda case: carry_out(case, plan), plan.strategy, facts)
         while (outcome := await self._next_attempt(past, facts)) is None:
-            past, facts = await self._bearing()
+            past, facts = await self._planning_context()
         return outcome
 
     async def _next_attempt(self, past: Sequence[RecoveryExecution], facts: RecoveryFacts) -> RecoveryOutcome | None:
@@ -540,7 +542,7 @@ class _Handling:
         bundles = await failure_evidence(environment, self.application, self.service, deployment_id=None, reason=reason)
         await link_evidence([bundle.bundle_id for bundle in bundles], self.error.error_id)
 
-    def _planned(self, past: Sequence[RecoveryExecution], facts: RecoveryFacts, now: datetime) -> Plan:
+    def _planned(self, past: Sequence[RecoveryExecution], facts: RecoveryFacts, now: datetime) -> RecoveryPlan:
         policy = self.declared.recovery if self.declared else RecoveryPolicy()
         return plan_recovery(self.error, past=past, policy=policy, facts=facts, now=now)
 
@@ -549,7 +551,7 @@ class _Handling:
 
     async def gone_on(self) -> RecoveryOutcome | None:
         """Take up an attempt that was cut off, or tell how this very run's last one ended; None where there is none."""
-        return await self._gone_on(*await self._bearing(), again=False)
+        return await self._gone_on(*await self._planning_context(), again=False)
 
     async def _gone_on(
         self, past: Sequence[RecoveryExecution], facts: RecoveryFacts, *, again: bool
@@ -572,7 +574,7 @@ class _Handling:
 
     async def repeat(self) -> RecoveryOutcome:
         """Do the failed step of this run's last attempt again, and what comes after it; else plan anew."""
-        past, facts = await self._bearing()
+        past, facts = await self._planning_context()
         last = next((one for one in past[::-1] if self._has_run(one)), None)
         if last is None or last.undone or not facts.acting:
             # What was taken back cannot be gone on with.
@@ -584,7 +586,7 @@ class _Handling:
         known = execution.runner.flow_run_id if execution.runner else ""
         return bool(known) and known == self.runner.flow_run_id and execution.error_id == self.error.error_id
 
-    async def _bearing(self) -> tuple[Sequence[RecoveryExecution], RecoveryFacts]:
+    async def _planning_context(self) -> tuple[Sequence[RecoveryExecution], RecoveryFacts]:
         """What was tried, and the facts that bear on what is to be done now."""
         environment, service, now = self.declared, self.service, datetime.now(UTC)
         found = await look_before_planning(self.error, environment, service, since=now - _BUDGET_WINDOW, now=now)
@@ -700,7 +702,7 @@ class _Handling:
         try:
             if await self._ran_into_cause(execution):
                 return None
-            past, facts = await self._bearing()
+            past, facts = await self._planning_context()
         except (RoasError, TimeoutError) as trouble:
             log.info("what comes after %s is not known yet: %s", execution.attempt_id, trouble)
             return None
@@ -719,7 +721,7 @@ class _Handling:
         await settle_well(self.error.environment, healed, now, f"mended by recovery {execution.attempt_id}")
         return self._outcome(RecoveryMethod.AUTOMATIC, execution.final_status, success=True, steps=_details(execution))
 
-    async def _propose(self, plan: Plan, past: Sequence[RecoveryExecution]) -> None:
+    async def _propose(self, plan: RecoveryPlan, past: Sequence[RecoveryExecution]) -> None:
         """Write down what would be done, once for an error and a strategy."""
         said = f"dry run: {plan.reason}"
         mine = [one for one in past if one.error_id == self.error.error_id]
@@ -787,7 +789,7 @@ _Question = tuple[str, tuple[str, ...]]
 """Why a person is asked, and what was tried before."""
 
 
-def _question(plan: Plan, mine: Sequence[RecoveryExecution]) -> _Question:
+def _question(plan: RecoveryPlan, mine: Sequence[RecoveryExecution]) -> _Question:
     last = f" The last ended so: {mine[-1].final_status}" if mine else ""
     return plan.reason + last, tuple(step for one in mine for step in _details(one))
 

@@ -9,22 +9,22 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
 from core.deployment.restart import Aftermath
-from core.deployment.restart import Answer as After
-from core.recovery.actions import ACTIONS, Refused, prepare
-from core.recovery.policy import Plan, RecoveryFacts, room_for_dependant, waits_for_itself
+from core.deployment.restart import DependantAnswer as After
+from core.recovery.actions import ACTIONS, RefusedAction, prepare
+from core.recovery.policy import RecoveryFacts, RecoveryPlan, room_for_dependant, waits_for_itself
 from models.compose import Application
 from models.environments import Environment
 from models.errors import RecordedError, Strategy
 from models.failures import ActionRefusedError, RoasError
 from models.metrics import Dependency, DependencyType
 from models.operations import Runner
-from models.recovery import Doing, PlannedStep, RecoveryExecution, Step
+from models.recovery import PlannedStep, RecoveryExecution, Step, StepSpec
 from tasks.deployment.lease import hold_environment
 from tasks.deployment.restart import ask_again
 from tasks.deployment.wait import wait_until_well
 from tasks.errors.redact import redact
 from tasks.monitoring.events import watch_project
-from tasks.recovery.actions import STEPS, Surroundings, look_at_situation
+from tasks.recovery.actions import STEPS, StepContext, read_action_context
 from tasks.recovery.records import begin_attempt, past_recoveries, write_attempt
 
 log = logging.getLogger("roas")
@@ -55,7 +55,7 @@ class Case:
     compose_files: tuple[str, ...] = ()
 
 
-async def carry_out(case: Case, plan: Plan) -> RecoveryExecution:
+async def carry_out(case: Case, plan: RecoveryPlan) -> RecoveryExecution:
     """Do what a plan says; how it went is in what is given back, which is on record as well.
 
     Raises:
@@ -102,8 +102,8 @@ async def take_up(case: Case, execution: RecoveryExecution) -> RecoveryExecution
         return await _live(case, begun, begun=True)
 
 
-async def _attempt(case: Case, plan: Plan, diagnosed: datetime) -> RecoveryExecution:
-    situation = await look_at_situation(
+async def _attempt(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> RecoveryExecution:
+    action_context = await read_action_context(
         case.environment,
         case.application,
         case.service,
@@ -111,8 +111,8 @@ async def _attempt(case: Case, plan: Plan, diagnosed: datetime) -> RecoveryExecu
         script=case.script,
         began=case.error.first_seen,
     )
-    ready = prepare(plan.strategy, situation)
-    if isinstance(ready, Refused):
+    ready = prepare(plan.strategy, action_context)
+    if isinstance(ready, RefusedAction):
         raise ActionRefusedError(ready.because, advice=ready.instead)
     return await _live(
         case,
@@ -166,7 +166,7 @@ class _Journal:
         self.execution = execution
         self._begun = begun
         self._case = case
-        self._around = Surroundings(
+        self._around = StepContext(
             environment=case.environment,
             application=case.application,
             facts={
@@ -184,12 +184,12 @@ class _Journal:
         if known is not None and known.ok:
             return
         cut_off = known if known is not None and known.ok is None else None
-        if cut_off is not None and step.doing is Doing.ROLL_BACK:
+        if cut_off is not None and step.doing is StepSpec.ROLL_BACK:
             raise ActionRefusedError(
                 f"The rollback of {self._case.environment.name} was cut off;",
                 advice="`roas resume` goes on with it.",
             )
-        if cut_off is not None and step.doing is Doing.RUN_SCRIPT:
+        if cut_off is not None and step.doing is StepSpec.RUN_SCRIPT:
             # Nobody can see how far it came, so the proof judges it.
             self.note(replace(cut_off, ok=True, detail=_CUT_OFF, ended_at=datetime.now(UTC)))
             return
@@ -203,7 +203,7 @@ class _Journal:
         self.note(begun)
         try:
             writing = asyncio.create_task(self.write())
-            if name != Doing.VERIFY:
+            if name != StepSpec.VERIFY:
                 await writing
             try:
                 # To verify changes nothing, so it does not wait until it is on record.
@@ -215,7 +215,7 @@ class _Journal:
             self.note(replace(begun, ok=False, detail=said, ended_at=datetime.now(UTC)))
             raise
         ended = datetime.now(UTC)
-        if name != Doing.VERIFY and self.execution.verified_at is None:
+        if name != StepSpec.VERIFY and self.execution.verified_at is None:
             # What is done for dependants once it is proven is no part of how long it took.
             self.execution = replace(self.execution, acted_at=ended)
         self.note(replace(begun, ok=True, detail=detail, ended_at=ended))
@@ -256,7 +256,7 @@ class _Journal:
         return self.execution
 
     async def _do(self, step: PlannedStep) -> str:
-        if step.doing is Doing.VERIFY:
+        if step.doing is StepSpec.VERIFY:
             patient = waits_for_itself(self._case.error.verdict)
             return await wait_until_well(
                 self._case.environment,
@@ -265,7 +265,7 @@ class _Journal:
                 since=self.execution.started_at,
                 patient=patient,
             )
-        if step.doing is Doing.ROLL_BACK:
+        if step.doing is StepSpec.ROLL_BACK:
             return await _roll_back(self._case, step.targets[0])
         return await STEPS[step.doing](self._around, step, str(self.execution.attempt_id))
 
@@ -345,7 +345,7 @@ async def _restart_dependant(case: Case, journal: _Journal, name: str, now: date
         log.warning("%s stays ill, and is not restarted: %s", name, hindrance)
         return
     try:
-        for doing in (Doing.RESTART, Doing.VERIFY):
+        for doing in (StepSpec.RESTART, StepSpec.VERIFY):
             await journal.take(PlannedStep(doing=doing, service=name))
     except (RoasError, TimeoutError) as trouble:
         # The next look finds it ill by itself; what was asked for here is mended.

@@ -19,10 +19,10 @@ from core.recovery.triage import (
     LOOP,
     SETTLE,
     WELL,
-    Heed,
-    Round,
-    Sign,
-    Surroundings,
+    Decision,
+    Finding,
+    TriageContext,
+    TriageResult,
     is_bad,
     judge_sign,
     judge_verdict,
@@ -34,7 +34,7 @@ from flows.recovery.error_recovery import note_failure, recover, take_over
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.runtime.server_outages import keep_runs_without_lease
 from models.compose import Application
-from models.containers import ContainerEvent, Sighting
+from models.containers import ContainerEvent, ContainerState
 from models.environments import Environment
 from models.evidence import EvidenceBundle
 from models.failures import EngineError, RoasError
@@ -45,12 +45,12 @@ from models.results import WatchReport
 from tasks.deployment.load import load_environment
 from tasks.deployment.services import look_at_application, read_changes
 from tasks.errors.evidence import failure_evidence
-from tasks.monitoring.events import Feed, in_hand, listen, look_around
+from tasks.monitoring.events import EventFeed, in_hand, listen, look_around
 from tasks.recovery.notify import UNHEALTHY, announce, tell_people
 from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stopped_by_person
-from tasks.runtime.clients import open_doors_side_by_side
+from tasks.runtime.clients import open_clients_in_parallel
 from tasks.runtime.store_access import StoreAccess, outliving_stores
-from tasks.runtime.without_task_runs import unrecorded
+from tasks.runtime.without_task_runs import without_task_runs
 
 log = logging.getLogger("roas")
 keep_runs_without_lease()
@@ -91,42 +91,42 @@ async def watch(
     """
     declared = await load_environment(environment, tuple(compose_files or ()))
     until = datetime.now(UTC) + timedelta(hours=hours)
-    open_doors_side_by_side()
+    open_clients_in_parallel()
     access = StoreAccess(environment)
     with outliving_stores(access):
         async with listen(declared) as feed:
-            vigil = _Vigil(declared, tuple(compose_files or ()), access, act=act, woken=feed.ring)
+            watcher = EnvironmentWatcher(declared, tuple(compose_files or ()), access, act=act, woken=feed.ring)
             await access.begin()
             # They are compiled before the first failure, not while something is down.
             await read_patterns()
             log.info("watching %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
             try:
-                while datetime.now(UTC) < until and vigil.heard < _EVENTS:
-                    await vigil.survive(_next_evaluation(vigil, feed, until))
+                while datetime.now(UTC) < until and watcher.received < _EVENTS:
+                    await watcher.survive(_next_evaluation(watcher, feed, until))
             finally:
-                await vigil.end()
-    return WatchReport(environment=environment, events=vigil.heard, handed_over=vigil.handed_over)
+                await watcher.end()
+    return WatchReport(environment=environment, events=watcher.received, handed_over=watcher.handed_over)
 
 
-async def _next_evaluation(vigil: _Vigil, feed: Feed, until: datetime) -> None:
+async def _next_evaluation(watcher: EnvironmentWatcher, feed: EventFeed, until: datetime) -> None:
     """Wait for an event or for the time of the next sweep, and evaluate what it calls for."""
-    await feed.wait(max(timedelta(), min(vigil.look_at, until) - datetime.now(UTC)))
+    await feed.wait(max(timedelta(), min(watcher.look_at, until) - datetime.now(UTC)))
     events, missed = feed.take()
     if missed:
         # Should this evaluation fail, the next one makes up for it.
-        vigil.look_at = datetime.now(UTC)
-    vigil.hear(events)
-    if vigil.suspects:
-        await asyncio.gather(asyncio.sleep(_GATHER_SECONDS), vigil.look_ahead())
+        watcher.look_at = datetime.now(UTC)
+    watcher.hear(events)
+    if watcher.suspects:
+        await asyncio.gather(asyncio.sleep(_GATHER_SECONDS), watcher.look_ahead())
         events, more = feed.take()
         missed |= more
-        vigil.hear(events)
-        await vigil.look()
-    if missed or datetime.now(UTC) >= vigil.look_at:
-        await vigil.sweep()
+        watcher.hear(events)
+        await watcher.look()
+    if missed or datetime.now(UTC) >= watcher.look_at:
+        await watcher.sweep()
 
 
-class _Vigil:
+class EnvironmentWatcher:
     """What a watcher remembers of one environment; never more than a few things for each service."""
 
     def __init__(
@@ -138,7 +138,7 @@ class _Vigil:
         act: bool,
         woken: Callable[[], None],
     ) -> None:
-        self.heard = 0
+        self.received = 0
         self.handed_over = 0
         self.suspects: set[str] = set()
         self.look_at = datetime.now(UTC)
@@ -185,7 +185,7 @@ class _Vigil:
 
     def hear(self, events: Sequence[ContainerEvent]) -> None:
         """Note what happened, and to which services one must look."""
-        self.heard += len(events)
+        self.received += len(events)
         for event in events:
             asked = None
             if event.action == "kill" and event.attributes.get("signal") == _SIGTERM:
@@ -209,9 +209,9 @@ class _Vigil:
         if application is None:
             return
         try:
-            sightings, held = await look_around(self._declared)
-            signs = self._signs(application, self.suspects, sightings, datetime.now(UTC))
-            failed = [sign for sign in signs if sign.heed is Heed.HAND_OVER and sign.service in self.suspects]
+            container_states, held = await look_around(self._declared)
+            signs = self._signs(application, self.suspects, container_states, datetime.now(UTC))
+            failed = [sign for sign in signs if sign.decision is Decision.HAND_OVER and sign.service in self.suspects]
             if held is not None or len(failed) >= AT_ONCE:
                 return
             taken = await asyncio.gather(
@@ -225,7 +225,9 @@ class _Vigil:
         except (RoasError, TimeoutError) as error:
             log.info("evidence is taken later: %s", error)
             return
-        self._evidence = {sign.service: (sign.likeness, bundles) for sign, bundles in zip(failed, taken, strict=True)}
+        self._evidence = {
+            sign.service: (sign.fingerprint, bundles) for sign, bundles in zip(failed, taken, strict=True)
+        }
 
     async def look(self) -> None:
         """Judge the services that something bad happened to, by what the engine shows of them now."""
@@ -236,12 +238,12 @@ class _Vigil:
             self._look_again(timedelta())
             return
         try:
-            sightings, held = await look_around(self._declared)
+            container_states, held = await look_around(self._declared)
         except (EngineError, TimeoutError) as error:
             log.info("%s cannot be looked at: %s", ", ".join(sorted(suspects)), error or type(error).__name__)
             return
         now = datetime.now(UTC)
-        signs = self._signs(application, suspects, sightings, now)
+        signs = self._signs(application, suspects, container_states, now)
         self._follow(sort_out(signs, self._surroundings(application, held, now), now), now)
 
     async def sweep(self) -> None:
@@ -250,32 +252,32 @@ class _Vigil:
         now = datetime.now(UTC)
         await asyncio.gather(self._access.beat(f"watch/{self._declared.name}", now), self._access.refresh(now))
         try:
-            with unrecorded():
+            with without_task_runs():
                 self._declared = await load_environment(self._declared.name, self._files)
                 self._application = application = await read_changes(self._declared)
                 held = await in_hand(self._declared.name)
-                sightings = await look_at_application(self._declared)
-                health = await judge_now(self._declared, application, sightings=sightings)
+                container_states = await look_at_application(self._declared)
+                health = await judge_now(self._declared, application, container_states=container_states)
         except (RoasError, TimeoutError) as error:
             # The collection records it; here it only has to be survived.
             self._say(_HOST, f"{self._declared.name} cannot be looked at: {error}")
             return
         self._said.pop(_HOST, None)
-        self._forget_all_but(application, sightings)
+        self._forget_all_but(application, container_states)
         if not self._access.was_read:
             # Whether it is meant to run is not known; what fails from now on shows that by its events.
             self._say(_HOST, f"the stores were not read yet, so what of {self._declared.name} was down before is left")
             return
-        if not self._access.known.meant_to_run or not sightings:
+        if not self._access.known.meant_to_run or not container_states:
             self._say(_HOST, f"{self._declared.name} is not meant to run")
             return
         now = datetime.now(UTC)
-        self._note_what_is_away(application, sightings, now)
+        self._note_what_is_away(application, container_states, now)
         signs = [
             judge_verdict(
                 verdict,
-                sightings,
-                stopped=await self._stopped_by_person(verdict.service, sightings),
+                container_states,
+                stopped=await self._stopped_by_person(verdict.service, container_states),
                 seen_so=self._away.get(verdict.service),
                 now=now,
             )
@@ -295,9 +297,9 @@ class _Vigil:
         # What is told is on record as told, so it is let out.
         await asyncio.gather(*self._telling, return_exceptions=True)
 
-    def _surroundings(self, application: Application, held: str | None, now: datetime) -> Surroundings:
+    def _surroundings(self, application: Application, held: str | None, now: datetime) -> TriageContext:
         windows = maintenance_windows(self._declared.maintenance, now)
-        return Surroundings(
+        return TriageContext(
             dependencies=dependencies_of(self._declared, application),
             held=held,
             recovering=tuple(name for name in self._recovering if name != _HOST),
@@ -309,14 +311,18 @@ class _Vigil:
         )
 
     def _signs(
-        self, application: Application, suspects: Collection[str], sightings: Sequence[Sighting], now: datetime
-    ) -> list[Sign]:
+        self,
+        application: Application,
+        suspects: Collection[str],
+        container_states: Sequence[ContainerState],
+        now: datetime,
+    ) -> list[Finding]:
         """What the suspects show, and what they need: whose failure would explain theirs."""
         names = {*suspects, *(need for one in suspects for need in self._needs(application, one))}
         return [
             judge_sign(
                 application.services[name],
-                sightings,
+                container_states,
                 spec=self._declared.service(name),
                 ends=tuple(self._ends.get(name, ())),
                 stopped=self._stopped,
@@ -333,9 +339,11 @@ class _Vigil:
             needs.setdefault(need.service, []).append(need.depends_on)
         return reachable(service, needs)
 
-    def _note_what_is_away(self, application: Application, sightings: Sequence[Sighting], now: datetime) -> None:
+    def _note_what_is_away(
+        self, application: Application, container_states: Sequence[ContainerState], now: datetime
+    ) -> None:
         for name in application.services:
-            if taken_away([seen for seen in sightings if seen.service == name and not seen.one_off]):
+            if taken_away([seen for seen in container_states if seen.service == name and not seen.one_off]):
                 self._away.setdefault(name, now)
             else:
                 self._away.pop(name, None)
@@ -359,12 +367,12 @@ class _Vigil:
             if cut_off.service and cut_off.service not in self._recovering:
                 self._begin(cut_off.service, partial(take_over, cut_off, self._situation()))
 
-    async def _stopped_by_person(self, service: str, sightings: Sequence[Sighting]) -> bool:
-        if not any(seen.service == service and seen.state == "exited" for seen in sightings):
+    async def _stopped_by_person(self, service: str, container_states: Sequence[ContainerState]) -> bool:
+        if not any(seen.service == service and seen.state == "exited" for seen in container_states):
             return False
         return await stopped_by_person(self._declared, service)
 
-    def _follow(self, found: Round, now: datetime) -> None:
+    def _follow(self, found: TriageResult, now: datetime) -> None:
         for sign in (*found.wait, *found.leave):
             self._say(sign.service, f"{sign.service} is left alone: {sign.reason}")
             end = self._last_end.get(sign.service)
@@ -377,18 +385,18 @@ class _Vigil:
         for sign in found.leave:
             if not sign.ill:
                 self._put_off.pop(sign.service, None)
-        for sign in found.hand_over:
+        for sign in found.dispatch:
             self._put_off.pop(sign.service, None)
             self._failed[sign.service] = now
-            self._handed[sign.service] = (sign.likeness, now)
+            self._handed[sign.service] = (sign.fingerprint, now)
             self._said.pop(sign.service, None)
             announce(UNHEALTHY, self._declared.name, service=sign.service, text=sign.reason)
             if not found.at_once:
-                likeness, taken = self._evidence.pop(sign.service, ("", []))
-                evidence = taken if likeness == sign.likeness else []
+                fingerprint, taken = self._evidence.pop(sign.service, ("", []))
+                evidence = taken if fingerprint == sign.fingerprint else []
                 self._recover(sign.service, _words(sign), evidence=evidence)
         if found.at_once:
-            named = "; ".join(f"{sign.service} is {sign.reason}" for sign in found.hand_over)
+            named = "; ".join(f"{sign.service} is {sign.reason}" for sign in found.dispatch)
             text = f"{', '.join(found.at_once)} failed within {SETTLE.seconds} s: {named}"
             log.warning("none of them is acted on, because %s", text)
             self._recover(_HOST, text, len(found.at_once))
@@ -411,9 +419,9 @@ class _Vigil:
         )
 
     def _begin(self, service: str, recovery: Callable[[], Awaitable[RecoveryOutcome]]) -> None:
-        self._recovering[service] = asyncio.create_task(self._lived(service, recovery))
+        self._recovering[service] = asyncio.create_task(self._run_recovery(service, recovery))
 
-    async def _lived(self, service: str, recovery: Callable[[], Awaitable[RecoveryOutcome]]) -> None:
+    async def _run_recovery(self, service: str, recovery: Callable[[], Awaitable[RecoveryOutcome]]) -> None:
         again = None
         try:
             outcome = await recovery()
@@ -453,11 +461,11 @@ class _Vigil:
 
     def _tell(self) -> None:
         """Tell people what is due, beside all else: who takes the words may be slow to, and others fail meanwhile."""
-        telling = asyncio.create_task(self._told())
+        telling = asyncio.create_task(self._reported())
         self._telling.add(telling)
         telling.add_done_callback(self._telling.discard)
 
-    async def _told(self) -> None:
+    async def _reported(self) -> None:
         try:
             await tell_people(self._declared)
         except Exception as error:  # noqa: BLE001 - whoever is told, and how, must not end the watch
@@ -477,8 +485,8 @@ class _Vigil:
             self._said[about] = words
             log.info("%s", words)
 
-    def _forget_all_but(self, application: Application, sightings: Sequence[Sighting]) -> None:
-        self._stopped &= {seen.container_id for seen in sightings}
+    def _forget_all_but(self, application: Application, container_states: Sequence[ContainerState]) -> None:
+        self._stopped &= {seen.container_id for seen in container_states}
         for known in (
             self._ends,
             self._last_end,
@@ -494,5 +502,5 @@ class _Vigil:
                 known.pop(name)
 
 
-def _words(sign: Sign) -> str:
+def _words(sign: Finding) -> str:
     return f"service {sign.service} is {sign.reason}"

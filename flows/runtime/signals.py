@@ -13,7 +13,7 @@ from typing import Any
 _RUN_BY_A_RUNNER = "PREFECT__FLOW_RUN_ID"
 """Set where a runner started this process: it then sends the signal, and wants the engine's own handler there."""
 
-_lived: set[asyncio.Task[Any]] = set()
+_running_bodies: set[asyncio.Task[Any]] = set()
 """Who hears the signal: of several flows called at once in one process, the first."""
 
 
@@ -26,7 +26,7 @@ def ended_by_sigterm() -> Iterator[None]:
     """
     body, loop = asyncio.current_task(), asyncio.get_running_loop()
     of_another = _RUN_BY_A_RUNNER in os.environ or threading.current_thread() is not threading.main_thread()
-    if body is None or of_another or _lived:
+    if body is None or of_another or _running_bodies:
         yield
         return
     asked = False
@@ -38,11 +38,11 @@ def ended_by_sigterm() -> Iterator[None]:
 
     earlier = signal.getsignal(signal.SIGTERM)
     loop.add_signal_handler(signal.SIGTERM, end)
-    _lived.add(body)
+    _running_bodies.add(body)
     try:
         yield
     finally:
-        _lived.discard(body)
+        _running_bodies.discard(body)
         loop.remove_signal_handler(signal.SIGTERM)
         signal.signal(signal.SIGTERM, earlier)
         if asked:

@@ -29,7 +29,7 @@ log = logging.getLogger("roas")
 LONGEST_RECOVERY = timedelta(hours=1)
 """A recovery is bounded well below this; one that has not ended by then was cut off."""
 
-_SERVER_PATIENCE = timedelta(seconds=10)
+_SERVER_TIMEOUT = timedelta(seconds=10)
 
 
 @repeated(name="mark what was interrupted", **WRITE)
@@ -118,7 +118,7 @@ def _taken_already(store: Deployments, deployment_id: str, runner: Runner) -> bo
 
 async def _crash_runs(runs: Sequence[tuple[UUID, str]]) -> None:
     try:
-        async with asyncio.timeout(_SERVER_PATIENCE.total_seconds()), get_client() as client:
+        async with asyncio.timeout(_SERVER_TIMEOUT.total_seconds()), get_client() as client:
             for run, said in runs:
                 try:
                     known = await client.read_flow_run(run)

@@ -31,7 +31,7 @@ _ASK_AGAIN = timedelta(seconds=1)
 
 
 @dataclass(slots=True)
-class Hold:
+class LeaseHold:
     """A hold on an environment; `lost` is set once another took it, and then nothing may be done any more."""
 
     lost: LeaseLostError | None = None
@@ -40,7 +40,7 @@ class Hold:
 @asynccontextmanager
 async def hold_environment(
     environment: str, *, owner: str, reason: str, runner: Runner, wait: timedelta | None = None
-) -> AsyncIterator[Hold]:
+) -> AsyncIterator[LeaseHold]:
     """Hold an environment's lease while the body runs, renewing it until then.
 
     A holder whose process is gone from this machine loses it at once, any other by not renewing it. With
@@ -51,7 +51,7 @@ async def hold_environment(
         LeaseLostError: Another took it while the body ran.
     """
     here = await _take(environment, owner, reason, runner, wait or timedelta())
-    hold, body = Hold(), asyncio.current_task()
+    hold, body = LeaseHold(), asyncio.current_task()
     heartbeat = asyncio.create_task(_renew(environment, owner, reason, runner))
 
     def give_up(ended: asyncio.Task[LeaseLostError]) -> None:

@@ -97,7 +97,7 @@ def _plan(environment: Environment, application: Application, compose_version: s
     files = {} if last is None else Fingerprints(current_settings().data_dir).of_mounted_files(application)
     return plan(
         application,
-        engine.sightings(environment.project),
+        engine.container_states(environment.project),
         images,
         changed_files(last, files),
         compose_version=compose_version,

@@ -16,9 +16,9 @@ from adapters.docker.engine import DockerEngine, KeptContainer
 from adapters.host.fingerprints import Fingerprints
 from core.deployment.release import (
     IMAGES,
-    Before,
     Document,
     Leftovers,
+    PreDeployState,
     before,
     declares_the_same,
     differences,
@@ -43,25 +43,25 @@ log = logging.getLogger("roas")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class PreDeploySnapshot:
     """What an environment was before a start, and how to make its containers again."""
 
-    before: Before
+    before: PreDeployState
     containers: tuple[KeptContainer, ...] = ()
 
 
 @task(name="look at what is there", **LOOK)
-async def look_at_what_is_there(environment: Environment) -> Found:
+async def snapshot_containers(environment: Environment) -> PreDeploySnapshot:
     """The state that a start which fails with no release to go back to must leave behind.
 
     Raises:
         EngineError: The engine did not answer, or refused.
     """
 
-    def look() -> Found:
+    def look() -> PreDeploySnapshot:
         engine = engine_of(environment)
-        seen = before(engine.sightings(environment.project), _networks(engine, environment))
-        return Found(before=seen, containers=tuple(engine.keep(key) for key in seen.containers))
+        seen = before(engine.container_states(environment.project), _networks(engine, environment))
+        return PreDeploySnapshot(before=seen, containers=tuple(engine.keep(key) for key in seen.containers))
 
     return await asyncio.to_thread(look)
 
@@ -85,7 +85,7 @@ async def read_template(environment: Environment, application: Application) -> D
 
 
 @task(name="look at the release", **LOOK)
-async def look_at_release(
+async def inspect_release(
     environment: Environment,
     application: Application,
     template: Document,
@@ -103,9 +103,9 @@ async def look_at_release(
 
     def look() -> Release:
         engine = engine_of(environment)
-        sightings = [one for one in engine.sightings(environment.project) if not one.one_off]
-        facts = {name: engine.image(name) for name in {one.image for one in sightings}}
-        held = {one.service: facts[one.image] for one in sightings}
+        container_states = [one for one in engine.container_states(environment.project) if not one.one_off]
+        facts = {name: engine.image(name) for name in {one.image for one in container_states}}
+        held = {one.service: facts[one.image] for one in container_states}
         prints = Fingerprints(current_settings().data_dir)
         known = variables_of(environment, process_environment(environment, os.environ))
         used = variables_in(template) | set(environment.variables) | {secret.name for secret in environment.secrets}
@@ -116,8 +116,8 @@ async def look_at_release(
             created_at=now,
             compose=template,
             digests={name: fact.digests[0] for name, fact in held.items() if fact is not None and fact.digests},
-            hashes={one.service: one.config_hash for one in sightings},
-            images={one.service: one.image_id for one in sightings},
+            hashes={one.service: one.config_hash for one in container_states},
+            images={one.service: one.image_id for one in container_states},
             files={
                 path: digest
                 for files in prints.of_mounted_files(application).values()
@@ -147,7 +147,7 @@ async def keep_release(environment: Environment, release: Release) -> Release:
         for image_id in sorted(set(release.images.values())):
             engine.tag(image_id, kept_image(image_id))
         store.keep_release(release)
-        let_go_of_images(environment)
+        release_images(environment)
         return release
 
     return await asyncio.to_thread(keep)
@@ -172,7 +172,7 @@ async def choose_release(environment: Environment, release_id: str | None) -> Re
         store = open_stores().deployments
         if release_id is None:
             found = to_go_back_to(
-                store.releases(environment.name), engine_of(environment).sightings(environment.project)
+                store.releases(environment.name), engine_of(environment).container_states(environment.project)
             )
             if found is None:
                 raise NotFoundError(
@@ -228,12 +228,12 @@ async def read_released(environment: Environment, document: Document) -> Applica
 
 
 @task(name="see what the start left", **LOOK)
-async def see_what_is_left(environment: Environment, found: Found) -> Leftovers:
+async def find_leftovers(environment: Environment, found: PreDeploySnapshot) -> Leftovers:
     """What a start that failed made and started, beyond what was there before it."""
 
     def look() -> Leftovers:
         engine = engine_of(environment)
-        now = engine.sightings(environment.project)
+        now = engine.container_states(environment.project)
         return left_over(found.before, now, _networks(engine, environment))
 
     return await asyncio.to_thread(look)
@@ -290,7 +290,7 @@ def _is_plain(reference: str | None) -> bool:
     return reference is None or "$" not in reference
 
 
-def let_go_of_images(environment: Environment) -> None:
+def release_images(environment: Environment) -> None:
     """Take the names from images on an environment's engine that no kept release needs any more.
 
     Raises:

@@ -11,15 +11,15 @@ from prefect import task
 
 from adapters.config.secrets import secret_values
 from adapters.docker.engine import DockerEngine
-from core.deployment.restart import Aftermath, Answer, aftermath, replica_groups, settle_time
+from core.deployment.restart import Aftermath, DependantAnswer, aftermath, replica_groups, settle_time
 from core.deployment.verify import Progress
 from core.errors.verdicts import judge_declared
 from models.compose import InjectedFile, ServiceDeclaration
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import StartFailedError
-from tasks.deployment.start_service import Attempt, Milestone, Proof, state_in_a_word, until_proven
-from tasks.monitoring.events import Watch
+from tasks.deployment.start_service import Attempt, Milestone, StartProof, state_in_a_word, until_proven
+from tasks.monitoring.events import ContainerWatch
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import ACT
 
@@ -28,10 +28,10 @@ from tasks.runtime.retry_policy import ACT
 async def restart_service(
     environment: Environment,
     declaration: ServiceDeclaration,
-    watch: Watch,
+    watch: ContainerWatch,
     files: Sequence[InjectedFile],
     deadline_seconds: float,
-) -> Proof:
+) -> StartProof:
     """Restart a service's containers, those that serve one after the other, each proven before the next.
 
     `files` go into a container that was never started. `deadline_seconds` is for each to become well.
@@ -54,7 +54,7 @@ async def restart_service(
         )
         seen = await until_proven(attempt, watch, _nobody_waits, None, deadline_seconds)
     verdict = judge_declared(declaration, seen, attempt.answer, environment.service(declaration.name))
-    return Proof(
+    return StartProof(
         previous=state_in_a_word(before),
         state=str(verdict.health),
         reason=verdict.reason,
@@ -65,7 +65,7 @@ async def restart_service(
 
 @task(name="ask again", **ACT)
 async def ask_again(
-    environment: Environment, declaration: ServiceDeclaration, watch: Watch, since: datetime
+    environment: Environment, declaration: ServiceDeclaration, watch: ContainerWatch, since: datetime
 ) -> Aftermath:
     """How a service does that needs one which was restarted and proven at `since`.
 
@@ -73,19 +73,19 @@ async def ask_again(
     """
     spec = environment.service(declaration.name)
     attempt = Attempt(environment, declaration, await asyncio.to_thread(secret_values, environment))
-    patience = settle_time(declaration, probed=spec.probe is not None).total_seconds()
+    timeout = settle_time(declaration, probed=spec.probe is not None).total_seconds()
     began = time.monotonic()
     while True:
         seen = await attempt.look()
         await attempt.standing(seen)
         found = aftermath(judge_declared(declaration, seen, attempt.answer, spec), seen, attempt.answer, since=since)
-        left = patience - (time.monotonic() - began)
-        if found.answer is Answer.WELL or left <= 0:
+        left = timeout - (time.monotonic() - began)
+        if found.answer is DependantAnswer.WELL or left <= 0:
             return found
         await watch.change(declaration.name, at_most=timedelta(seconds=min(1.0, left)))
 
 
-def _restart(engine: DockerEngine, seen: Sighting, grace: timedelta, files: Sequence[InjectedFile]) -> None:
+def _restart(engine: DockerEngine, seen: ContainerState, grace: timedelta, files: Sequence[InjectedFile]) -> None:
     if not seen.up:
         engine.start(seen.container_id, files)
         return

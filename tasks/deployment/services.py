@@ -13,7 +13,7 @@ from prefect import task
 from adapters.config.secrets import process_environment
 from adapters.docker.engine import DockerEngine
 from models.compose import Application, InjectedFile
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError
 from tasks.runtime.clients import compose_of, engine_of, known_applications
@@ -60,9 +60,9 @@ def _known(environment: Environment, *, outline: bool) -> Application:
 
 
 @repeated(name="look at the containers", **LOOK)
-async def look_at_application(environment: Environment) -> list[Sighting]:
+async def look_at_application(environment: Environment) -> list[ContainerState]:
     """Every container of the environment's project, stopped ones too."""
-    return await asyncio.to_thread(engine_of(environment).sightings, environment.project)
+    return await asyncio.to_thread(engine_of(environment).container_states, environment.project)
 
 
 @task(name="create containers", timeout_seconds=900, **ACT)
@@ -81,15 +81,15 @@ async def create_containers(environment: Environment, document: Mapping[str, Any
 def _unpause(environment: Environment) -> None:
     """Compose refuses to go on where a container is paused."""
     engine = engine_of(environment)
-    for seen in engine.sightings(environment.project):
+    for seen in engine.container_states(environment.project):
         if seen.state == "paused":
             engine.unpause(seen.container_id)
 
 
 @task(name="stop containers", task_run_name="stop {service}", **ACT)
 async def stop_containers(
-    environment: Environment, service: str, containers: Sequence[Sighting], grace: timedelta
-) -> list[Sighting]:
+    environment: Environment, service: str, containers: Sequence[ContainerState], grace: timedelta
+) -> list[ContainerState]:
     """Ask a service's containers to stop, and look at them afterwards; after the grace the engine kills them.
 
     Raises:
@@ -106,14 +106,14 @@ async def stop_containers(
     return [seen for seen in after if seen is not None]
 
 
-def _stop(engine: DockerEngine, seen: Sighting, grace: timedelta) -> Sighting | None:
+def _stop(engine: DockerEngine, seen: ContainerState, grace: timedelta) -> ContainerState | None:
     """The container after it has stopped; None where somebody has removed it meanwhile."""
     try:
         if seen.state == "paused":
             # A paused process cannot handle the signal, so it would always be killed.
             engine.unpause(seen.container_id)
         engine.stop(seen.container_id, grace)
-        return engine.sighting(seen.container_id)
+        return engine.container_state(seen.container_id)
     except ContainerGoneError:
         return None
 

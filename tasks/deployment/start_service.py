@@ -15,15 +15,15 @@ from prefect import task
 from adapters.config.secrets import secret_values
 from adapters.docker.engine import DockerEngine
 from adapters.probes import run_probe
-from core.deployment.verify import Hold, Progress, Standing, hold, standing
+from core.deployment.verify import Progress, Readiness, StabilityHold, hold, standing
 from core.errors.verdicts import judge_declared
 from models.compose import InjectedFile, ServiceDeclaration
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import EngineUnreachableError, StartFailedError
 from models.health import ProbeResult
 from tasks.errors.evidence import ProbeJournal
-from tasks.monitoring.events import LOOK_AGAIN_AFTER, Watch
+from tasks.monitoring.events import LOOK_AGAIN_AFTER, ContainerWatch
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import ACT
 
@@ -44,7 +44,7 @@ class Milestone(Enum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Proof:
+class StartProof:
     """How one service came up, and what proves it."""
 
     previous: str
@@ -59,7 +59,7 @@ class Proof:
 async def bring_up(
     environment: Environment,
     declaration: ServiceDeclaration,
-    watch: Watch,
+    watch: ContainerWatch,
     reached: Callable[[Milestone], None],
     files: Sequence[InjectedFile],
     deadline_seconds: float,
@@ -68,7 +68,7 @@ async def bring_up(
     since: datetime,
     restart_because: str | None = None,
     done: bool = False,
-) -> Proof:
+) -> StartProof:
     """Start what does not run, and wait until the service serves and has held for its stabilisation time.
 
     What its health check and probe answer meanwhile goes into the journal. `since` is when the operation
@@ -88,7 +88,7 @@ async def bring_up(
     if not to_start and all(seen.state == "exited" for seen in before):
         reached(Milestone.STARTED)
         reached(Milestone.COMPLETED)
-        return Proof(previous="exited", state="completed", reason="it has done its work in this start", kept=True)
+        return StartProof(previous="exited", state="completed", reason="it has done its work in this start", kept=True)
     await asyncio.gather(
         *(_started(attempt, seen.container_id, files, until) for seen in to_start),
         *(_restarted(attempt, seen, until) for seen in to_restart),
@@ -101,7 +101,7 @@ async def bring_up(
         await watch.change(declaration.name, besides=_EXPECTED)
     seen = await until_proven(attempt, watch, reached, held, deadline_seconds)
     verdict = judge_declared(declaration, seen, attempt.answer, environment.service(declaration.name))
-    return Proof(
+    return StartProof(
         previous=state_in_a_word(before),
         state=str(verdict.health),
         reason=f"restarted: {restart_because}; {verdict.reason}" if to_restart else verdict.reason,
@@ -112,11 +112,11 @@ async def bring_up(
 
 async def until_proven(
     attempt: Attempt,
-    watch: Watch,
+    watch: ContainerWatch,
     reached: Callable[[Milestone], None],
-    held: Hold | None,
+    held: StabilityHold | None,
     deadline_seconds: float,
-) -> list[Sighting]:
+) -> list[ContainerState]:
     """Look at every event until the service is done, or has been up for its stabilisation time.
 
     Raises:
@@ -152,7 +152,7 @@ async def until_proven(
                 advice=f"look at its log: docker compose -p {attempt.environment.project} logs {name}",
                 service=name,
             )
-        woken = await watch.change(name, at_most=attempt.patience(held, needed))
+        woken = await watch.change(name, at_most=attempt.timeout(held, needed))
         among = watch.containers(name) if woken else None
 
 
@@ -162,7 +162,7 @@ async def _started(attempt: Attempt, container_id: str, files: Sequence[Injected
     await attempt.answered(until, asyncio.to_thread, engine.start, container_id, files)
 
 
-async def _restarted(attempt: Attempt, seen: Sighting, until: float) -> None:
+async def _restarted(attempt: Attempt, seen: ContainerState, until: float) -> None:
     engine, grace = engine_of(attempt.environment), attempt.declaration.stop_grace_period
     await attempt.answered(until, asyncio.to_thread, restart_container, engine, seen, grace)
 
@@ -214,11 +214,11 @@ class Attempt:
                 away = True
             await asyncio.sleep(_ASK_AGAIN_SECONDS)
 
-    def begin_anew(self, changed: Sequence[Sighting]) -> None:
+    def begin_anew(self, changed: Sequence[ContainerState]) -> None:
         """These were started or restarted just now, which sets the engine's count of their crashes to zero."""
         self._restarts |= {one.container_id: 0 for one in changed}
 
-    async def look_and_judge(self, among: Sequence[str] | None = None) -> tuple[list[Sighting], Standing]:
+    async def look_and_judge(self, among: Sequence[str] | None = None) -> tuple[list[ContainerState], Readiness]:
         """Every container of the service now, and where that says the service stands.
 
         Raises:
@@ -227,7 +227,7 @@ class Attempt:
         seen = await self.look(among)
         return seen, await self.standing(seen)
 
-    async def look(self, among: Sequence[str] | None = None) -> list[Sighting]:
+    async def look(self, among: Sequence[str] | None = None) -> list[ContainerState]:
         """Every container of the service now, but those of `compose run`.
 
         `among` are its containers where they are known, which saves asking for them.
@@ -238,20 +238,20 @@ class Attempt:
         engine, name = engine_of(self.environment), self.declaration.name
         everything = await asyncio.to_thread(engine.look_at, among) if among else []
         if not among or len(everything) < len(among):
-            everything = await asyncio.to_thread(engine.sightings, self.environment.project, name)
+            everything = await asyncio.to_thread(engine.container_states, self.environment.project, name)
         seen = [one for one in everything if not one.one_off]
         for one in seen:
             self._restarts.setdefault(one.container_id, one.restart_count)
         self._journal.saw(seen)
         return seen
 
-    async def standing(self, seen: list[Sighting]) -> Standing:
+    async def standing(self, seen: list[ContainerState]) -> Readiness:
         """Where the service stands by the engine's word, and where that says up, by its own probe's too."""
         before = sum(self._restarts.get(one.container_id, 0) for one in seen)
         by_engine = standing(self.declaration, seen, asked_at=self._asked_at, restarts_before=before)
         probe = self.environment.service(self.declaration.name).probe
         if by_engine.progress is Progress.LOST and self._patient and all(one.state == "running" for one in seen):
-            return Standing(progress=Progress.WAITING, reason=by_engine.reason)
+            return Readiness(progress=Progress.WAITING, reason=by_engine.reason)
         if by_engine.progress is not Progress.UP or probe is None:
             return by_engine
         self.answer = await run_probe(
@@ -264,9 +264,9 @@ class Attempt:
         self._journal.answered(self.answer)
         if self.answer.ok:
             return by_engine
-        return Standing(progress=Progress.WAITING, reason=f"its probe fails: {self.answer.detail}")
+        return Readiness(progress=Progress.WAITING, reason=f"its probe fails: {self.answer.detail}")
 
-    def patience(self, held: Hold, needed: timedelta) -> timedelta:
+    def timeout(self, held: StabilityHold, needed: timedelta) -> timedelta:
         """How long to sleep at most: to the end of the stabilisation where that is near."""
         if held.since is None:
             return LOOK_AGAIN_AFTER
@@ -274,7 +274,7 @@ class Attempt:
         return max(timedelta(milliseconds=10), min(LOOK_AGAIN_AFTER, left))
 
 
-def restart_container(engine: DockerEngine, seen: Sighting, grace: timedelta) -> None:
+def restart_container(engine: DockerEngine, seen: ContainerState, grace: timedelta) -> None:
     """Stop a container that is up and start it again; after the grace the engine kills it.
 
     Raises:
@@ -286,28 +286,28 @@ def restart_container(engine: DockerEngine, seen: Sighting, grace: timedelta) ->
     engine.restart(seen.container_id, grace)
 
 
-def _is_to_start(declaration: ServiceDeclaration, seen: Sighting, since: datetime | None) -> bool:
+def _is_to_start(declaration: ServiceDeclaration, seen: ContainerState, since: datetime | None) -> bool:
     """A job that has finished counts as done where it did so since that moment, or where none is given."""
     if declaration.one_shot and seen.state == "exited" and seen.exit_code == 0 and seen.started_at is not None:
         return since is not None and seen.started_at < since
     return seen.state in ("created", "exited", "dead")
 
 
-def _was_up(moment: datetime, seen: Sighting) -> bool:
+def _was_up(moment: datetime, seen: ContainerState) -> bool:
     up = seen.up
     return up and seen.started_at is not None and seen.started_at < moment
 
 
-def _held_already(seen: list[Sighting]) -> Hold | None:
+def _held_already(seen: list[ContainerState]) -> StabilityHold | None:
     """What ran before this start has held since then: it need not prove again what it has shown."""
     started = [one.started_at for one in seen if one.started_at is not None]
     if len(started) != len(seen):
         return None
     restarts = sum(one.restart_count for one in seen)
-    return Hold(since=max(started), restarts=restarts, proven=False, reason="it ran before")
+    return StabilityHold(since=max(started), restarts=restarts, proven=False, reason="it ran before")
 
 
-def state_in_a_word(seen: Sequence[Sighting]) -> str:
+def state_in_a_word(seen: Sequence[ContainerState]) -> str:
     """The engine's word for the state of a service's containers, where they have one together."""
     states = {one.state for one in seen}
     return states.pop() if len(states) == 1 else "partly running"

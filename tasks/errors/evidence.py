@@ -24,9 +24,9 @@ from core.errors.evidence import container_evidence, excerpt, first_cause, fit, 
 from core.errors.evidence_page import page
 from core.errors.redact import Redactor
 from models.compose import Application
-from models.containers import ContainerEvent, Sighting, SystemSample
+from models.containers import ContainerEvent, ContainerState, SystemSample
 from models.environments import Environment
-from models.evidence import EvidenceBundle, LogExcerpt, MemorySigns, Occasion, ProbeOutput
+from models.evidence import EvidenceBundle, EvidenceOccasion, LogExcerpt, MemorySigns, ProbeOutput
 from models.failures import RoasError, StoreError
 from models.health import ProbeResult
 from models.settings import current_settings
@@ -67,9 +67,9 @@ class ProbeJournal:
         self._answers: dict[str, list[ProbeOutput]] = {}
         self._known: dict[str, frozenset[str]] = {}
 
-    def saw(self, sightings: Iterable[Sighting]) -> None:
+    def saw(self, container_states: Iterable[ContainerState]) -> None:
         """Keep what the engine's log of each container's health check has that was not seen before."""
-        for seen in sightings:
+        for seen in container_states:
             known = self._known.get(seen.container_id, frozenset())
             for entry in seen.health_log:
                 if entry.ended_at not in known:
@@ -120,7 +120,7 @@ async def take_evidence(
     deployment_id: str | None,
     reason: str,
     journal: ProbeJournal | None = None,
-    occasion: Occasion = Occasion.REPLACEMENT,
+    occasion: EvidenceOccasion = EvidenceOccasion.REPLACEMENT,
 ) -> list[str]:
     """Keep all that is to be seen of services and of what they need; gives the ids of what was written.
 
@@ -157,7 +157,12 @@ async def failure_evidence(
     if mine:
         return mine[-1:]
     taken = await _take(
-        environment, application, [service], deployment_id=deployment_id, reason=reason, occasion=Occasion.FAILURE
+        environment,
+        application,
+        [service],
+        deployment_id=deployment_id,
+        reason=reason,
+        occasion=EvidenceOccasion.FAILURE,
     )
     if keep:
         await _keep(environment, taken)
@@ -174,7 +179,7 @@ async def show_evidence(environment: str, bundles: Sequence[EvidenceBundle]) -> 
 class _Gathered:
     """The parts of evidence while they come in; `missing` says what did not, and why."""
 
-    sightings: list[Sighting] = field(default_factory=list)
+    container_states: list[ContainerState] = field(default_factory=list)
     events: list[ContainerEvent] | None = None
     host: SystemSample | None = None
     logs: dict[str, str] = field(default_factory=dict)
@@ -199,14 +204,14 @@ async def _take(
     *,
     deployment_id: str | None,
     reason: str,
-    occasion: Occasion,
+    occasion: EvidenceOccasion,
     journal: ProbeJournal | None = None,
 ) -> list[EvidenceBundle]:
     needs = _needs(environment, application)
     scopes = {service: (service, *reachable(service, needs)) for service in services}
     gathered = await _gather(environment, {name for scope in scopes.values() for name in scope})
     answers = journal or ProbeJournal()
-    answers.saw(gathered.sightings)
+    answers.saw(gathered.container_states)
     redactor = await asyncio.to_thread(redactor_of, environment)
     clean = {container: redactor.text(text) for container, text in gathered.logs.items()}
     taken = []
@@ -228,9 +233,9 @@ async def _gather(environment: Environment, services: set[str]) -> _Gathered:
         with engine.events(environment.project, until - _LOOK_BACK, until) as stream:
             return list(stream)[-_EVENTS:]
 
-    async def sightings() -> None:
-        seen = await gathered.part("containers", lambda: engine.sightings(environment.project))
-        gathered.sightings = [one for one in seen or () if one.service in services and not one.one_off]
+    async def container_states() -> None:
+        seen = await gathered.part("containers", lambda: engine.container_states(environment.project))
+        gathered.container_states = [one for one in seen or () if one.service in services and not one.one_off]
 
     async def past() -> None:
         gathered.events = await gathered.part("events of the engine", events)
@@ -238,7 +243,7 @@ async def _gather(environment: Environment, services: set[str]) -> _Gathered:
     async def host() -> None:
         gathered.host = await gathered.part("host", lambda: sample_host(current_settings().data_dir, until))
 
-    async def container(seen: Sighting) -> None:
+    async def container(seen: ContainerState) -> None:
         name = seen.container_id
         if seen.state != "created":
             written = await gathered.part(f"log of {seen.name}", lambda: engine.logs(name, _LOG_LINES))
@@ -251,8 +256,8 @@ async def _gather(environment: Environment, services: set[str]) -> _Gathered:
 
     if not here:
         gathered.missing.append(f"host and memory signs: engine {environment.engine} is on another machine")
-    await asyncio.gather(sightings(), past(), *([host()] if here else []))
-    await asyncio.gather(*(container(seen) for seen in gathered.sightings))
+    await asyncio.gather(container_states(), past(), *([host()] if here else []))
+    await asyncio.gather(*(container(seen) for seen in gathered.container_states))
     return gathered
 
 
@@ -265,13 +270,13 @@ def _bundle(
     answers: ProbeJournal,
 ) -> EvidenceBundle:
     now = datetime.now(UTC)
-    mine = [seen for name in scope for seen in gathered.sightings if seen.service == name]
+    mine = [seen for name in scope for seen in gathered.container_states if seen.service == name]
     return EvidenceBundle(
         bundle_id=f"ev-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
         environment=environment.name,
         service=service,
         taken_at=now,
-        occasion=Occasion.FAILURE,
+        occasion=EvidenceOccasion.FAILURE,
         reason="",
         first_cause="",
         cause_service=service,
@@ -287,7 +292,7 @@ def _bundle(
     )
 
 
-def _log(seen: Sighting, text: str) -> LogExcerpt:
+def _log(seen: ContainerState, text: str) -> LogExcerpt:
     return excerpt(seen.service, seen.name, text, _LOG_LINES)
 
 
@@ -324,7 +329,7 @@ async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle]) -> 
 
 def _kept_of(deployment_id: str) -> list[EvidenceBundle]:
     kept = open_stores().errors.evidence(deployment_id=deployment_id)
-    return [bundle for bundle in kept if bundle.occasion is Occasion.FAILURE]
+    return [bundle for bundle in kept if bundle.occasion is EvidenceOccasion.FAILURE]
 
 
 async def _show(environment: str, bundles: Sequence[EvidenceBundle]) -> None:

@@ -14,8 +14,8 @@ from prefect import task
 from adapters.host.machine import sample_host
 from adapters.stores.check import figures
 from core.deployment.desired_state import meant_to_run
-from core.monitoring.assess import Judged, Memory
-from core.monitoring.evaluate import Key, RoundOutcome
+from core.monitoring.assess import Assessment, RememberedState
+from core.monitoring.evaluate import Evaluation, Key
 from models.analysis import ServiceScore
 from models.containers import ContainerEvent, ServiceSample, SystemSample
 from models.environments import Environment
@@ -79,13 +79,13 @@ async def stopped_on_request(environment: str) -> bool:
 
 
 @repeated(name="read what is remembered", **LOOK)
-async def read_memory(environment: str, now: datetime) -> Memory:
+async def read_memory(environment: str, now: datetime) -> RememberedState:
     """All that a round is judged by, and what is being done to the environment."""
     return await asyncio.to_thread(_memory, environment, now)
 
 
 @repeated(name="store the round", **WRITE)
-async def store_round(environment: str, judged: Judged, looked_at: datetime | None) -> bool:
+async def store_round(environment: str, judged: Assessment, looked_at: datetime | None) -> bool:
     """Keep one round: samples and answers through the batch writer, all else in one transaction.
 
     False where another round was kept since the one that was `looked_at`, by which this one was judged: then
@@ -159,7 +159,7 @@ async def store_closed(
 
 @repeated(name="tell the cache", **WRITE)
 async def tell_cache(
-    environment: str, snapshot: dict[str, object], outcome: RoundOutcome, every: timedelta
+    environment: str, snapshot: dict[str, object], outcome: Evaluation, every: timedelta
 ) -> str | None:
     """Put the newest snapshot, baselines and changes of alerts where other processes read them at once.
 
@@ -187,12 +187,12 @@ def acknowledge(alert_id: str, at: datetime, note: str) -> bool:
     return open_stores().monitoring.acknowledge_alert(alert_id, at, redact_now(None, note))
 
 
-def _memory(environment: str, now: datetime) -> Memory:
+def _memory(environment: str, now: datetime) -> RememberedState:
     stores = open_stores()
     deployments, monitoring = stores.deployments, stores.monitoring
     running = [one for one in deployments.running(environment) if one.status is OperationStatus.RUNNING]
     ended = deployments.history(environment=environment, limit=5)
-    return Memory(
+    return RememberedState(
         states=monitoring.states(environment),
         last=tuple(monitoring.latest(environment)),
         alerts=tuple(monitoring.open_alerts(environment)),

@@ -14,7 +14,7 @@ from typing import Protocol
 from prefect import task
 
 from adapters.docker.engine import EventStream
-from models.containers import ContainerEvent, Sighting
+from models.containers import ContainerEvent, ContainerState
 from models.environments import Environment
 from models.failures import EngineError
 from tasks.deployment.lease import who_holds
@@ -33,16 +33,16 @@ _LISTEN_AGAIN_AT_MOST_SECONDS = 2.0
 _SILENT_AFTER = timedelta(minutes=3)
 """A watch leaves a heartbeat every minute."""
 
-_HEARD_AT_MOST = 1000
+_MOST_RECEIVED = 1000
 """Events nobody has asked for yet; more than these are found by looking."""
 
 
-class Watch:
+class ContainerWatch:
     """Tells who waits for a service that something happened to it, and which containers it has."""
 
     def __init__(self) -> None:
         """Know nobody yet."""
-        self._bells: dict[str, _Bell] = {}
+        self._bells: dict[str, _ChangeSignal] = {}
         self._services: dict[str, str] | None = None
 
     def containers(self, service: str) -> tuple[str, ...] | None:
@@ -61,10 +61,10 @@ class Watch:
 
         Events whose action is in `besides` wake nobody.
         """
-        bell = self._bells.setdefault(service, _Bell())
+        changed = self._bells.setdefault(service, _ChangeSignal())
         try:
             async with asyncio.timeout(at_most.total_seconds()):
-                while not await bell.heard() - set(besides):
+                while not await changed.received() - set(besides):
                     pass
         except TimeoutError:
             return False
@@ -76,8 +76,8 @@ class Watch:
         Everybody is woken: what happened while no events came has told nobody.
         """
         self._services = dict(services)
-        for bell in self._bells.values():
-            bell.ring("")
+        for changed in self._bells.values():
+            changed.ring("")
 
     def see(self, event: ContainerEvent) -> None:
         """Something happened; called on the event loop."""
@@ -86,14 +86,14 @@ class Watch:
                 self._services[event.container_id] = event.service
             elif event.action == "destroy":
                 self._services.pop(event.container_id, None)
-        self._bells.setdefault(event.service, _Bell()).ring(event.action)
+        self._bells.setdefault(event.service, _ChangeSignal()).ring(event.action)
 
     def forget(self) -> None:
         """Events have stopped to come; called on the event loop."""
         self._services = None
 
 
-class Feed:
+class EventFeed:
     """Every event of a project in the order it came, for one listener, and whether some may be missing."""
 
     def __init__(self) -> None:
@@ -127,7 +127,7 @@ class Feed:
 
     def see(self, event: ContainerEvent) -> None:
         """Something happened; called on the event loop."""
-        if len(self._events) >= _HEARD_AT_MOST:
+        if len(self._events) >= _MOST_RECEIVED:
             self._events.clear()
             self._missed = True
         self._events.append(event)
@@ -137,7 +137,7 @@ class Feed:
         """Events have stopped to come; called on the event loop."""
 
 
-class _Ear(Protocol):
+class _Subscriber(Protocol):
     """Who is told of events."""
 
     def know(self, services: Mapping[str, str]) -> None: ...
@@ -145,7 +145,7 @@ class _Ear(Protocol):
     def forget(self) -> None: ...
 
 
-class _Bell:
+class _ChangeSignal:
     """What happened to one service since somebody last asked."""
 
     def __init__(self) -> None:
@@ -156,7 +156,7 @@ class _Bell:
         self._actions.add(action)
         self._rung.set()
 
-    async def heard(self) -> set[str]:
+    async def received(self) -> set[str]:
         await self._rung.wait()
         self._rung.clear()
         actions, self._actions = self._actions, set()
@@ -164,13 +164,13 @@ class _Bell:
 
 
 @asynccontextmanager
-async def watch_project(environment: Environment) -> AsyncIterator[Watch]:
+async def watch_project(environment: Environment) -> AsyncIterator[ContainerWatch]:
     """Listen to the engine's events about this project while the body runs, again where they break off.
 
     Raises:
         EngineError: The engine did not answer.
     """
-    watch = Watch()
+    watch = ContainerWatch()
     listener = _Listener(environment, watch, asyncio.get_running_loop())
     watch.know(await asyncio.to_thread(listener.connect))
     listener.start()
@@ -181,9 +181,9 @@ async def watch_project(environment: Environment) -> AsyncIterator[Watch]:
 
 
 @asynccontextmanager
-async def listen(environment: Environment) -> AsyncIterator[Feed]:
+async def listen(environment: Environment) -> AsyncIterator[EventFeed]:
     """Listen to the engine's events about this project while the body runs, whether the engine is there or not."""
-    feed = Feed()
+    feed = EventFeed()
     listener = _Listener(environment, feed, asyncio.get_running_loop())
     listener.start()
     try:
@@ -195,10 +195,10 @@ async def listen(environment: Environment) -> AsyncIterator[Feed]:
 class _Listener(threading.Thread):
     """Reads the engine's events, which blocks, and passes them to the event loop."""
 
-    def __init__(self, environment: Environment, ear: _Ear, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, environment: Environment, subscriber: _Subscriber, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="engine-events", daemon=True)
         self._environment = environment
-        self._ear = ear
+        self._subscriber = subscriber
         self._loop = loop
         self._closing = threading.Event()
         self._lock = threading.Lock()
@@ -229,11 +229,11 @@ class _Listener(threading.Thread):
         while not self._closing.is_set():
             try:
                 for event in self._stream or ():
-                    self._loop.call_soon_threadsafe(self._ear.see, event)
+                    self._loop.call_soon_threadsafe(self._subscriber.see, event)
             except EngineError as error:
                 # The waits look by themselves every second, so a lost stream costs speed, not truth.
                 log.warning("the engine's events stopped: %s", error)
-                self._loop.call_soon_threadsafe(self._ear.forget)
+                self._loop.call_soon_threadsafe(self._subscriber.forget)
                 self._listen_again()
 
     def close(self) -> None:
@@ -255,7 +255,7 @@ class _Listener(threading.Thread):
                 continue
             if again:
                 log.warning("the engine's events are back")
-            self._loop.call_soon_threadsafe(self._ear.know, services)
+            self._loop.call_soon_threadsafe(self._subscriber.know, services)
             return
 
 
@@ -266,15 +266,15 @@ async def in_hand(environment: str) -> str | None:
 
 
 @repeated(name="look around", **LOOK)
-async def look_around(environment: Environment) -> tuple[list[Sighting], str | None]:
+async def look_around(environment: Environment) -> tuple[list[ContainerState], str | None]:
     """Every container of an environment, and who operates on it now; one task, since a service is down meanwhile.
 
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    seen = asyncio.to_thread(lambda: engine_of(environment).sightings(environment.project))
-    sightings, held = await asyncio.gather(seen, who_holds(environment.name))
-    return sightings, held
+    seen = asyncio.to_thread(lambda: engine_of(environment).container_states(environment.project))
+    container_states, held = await asyncio.gather(seen, who_holds(environment.name))
+    return container_states, held
 
 
 @task(name="is it watched", **LOOK)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from adapters.config.secrets import secret_values
 from adapters.probes import run_probe
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import Environment
 from models.health import ProbeResult
 from tasks.runtime.clients import engine_of
@@ -17,11 +17,11 @@ from tasks.runtime.without_task_runs import repeated
 
 @repeated(name="probe", task_run_name="probe {service}", **LOOK)
 async def probe_service(
-    environment: Environment, service: str, sightings: Sequence[Sighting] | None = None
+    environment: Environment, service: str, container_states: Sequence[ContainerState] | None = None
 ) -> ProbeResult:
     """What the environment's own probe of a service answers; a service that fails it is an answer too.
 
-    `sightings` are its project's containers, where they were looked at just now.
+    `container_states` are its project's containers, where they were looked at just now.
     """
     probe = environment.service(service).probe
     if probe is None:
@@ -33,5 +33,5 @@ async def probe_service(
         project=environment.project,
         engine=engine_of(environment),
         secrets=secrets,
-        sightings=sightings,
+        container_states=container_states,
     )

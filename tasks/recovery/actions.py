@@ -15,13 +15,13 @@ from adapters.docker.engine import DockerEngine
 from adapters.host.scripts import find_script, run_script
 from core.common.safe_text import printable
 from core.deployment.release import is_there, to_go_back_to
-from core.recovery.actions import Dangling, Situation, all_made_since, left_to_restart
+from core.recovery.actions import ActionContext, DanglingImage, all_made_since, left_to_restart
 from models.compose import Application, InjectedFile, NetworkFact
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import ActionRefusedError, BadInputError
 from models.records import Release
-from models.recovery import Doing, PlannedStep
+from models.recovery import PlannedStep, StepSpec
 from models.settings import current_settings
 from tasks.runtime.clients import compose_of, engine_of, redactor_of
 from tasks.runtime.retry_policy import LOOK
@@ -51,7 +51,7 @@ STEP: dict[str, Any] = {
 
 
 @task(name="look at the situation", **LOOK)
-async def look_at_situation(
+async def read_action_context(
     environment: Environment,
     application: Application | None,
     service: str,
@@ -59,7 +59,7 @@ async def look_at_situation(
     dependencies_down: Sequence[str],
     script: str | None,
     began: datetime,
-) -> Situation:
+) -> ActionContext:
     """All that bears on whether an action may be taken on a service; `began` is when the error was first seen.
 
     Raises:
@@ -72,11 +72,11 @@ async def look_at_situation(
         lambda stores: stores.deployments.releases(environment.name), lambda known: list(known.releases)
     )
 
-    def containers() -> tuple[tuple[Sighting, ...], tuple[str, ...], Release | None, timedelta | None]:
-        sightings = tuple(engine.sightings(project))
-        mine = [seen for seen in sightings if seen.service == service and not seen.one_off]
+    def containers() -> tuple[tuple[ContainerState, ...], tuple[str, ...], Release | None, timedelta | None]:
+        container_states = tuple(engine.container_states(project))
+        mine = [seen for seen in container_states if seen.service == service and not seen.one_off]
         unnamed = tuple(name for seen in mine for name in engine.anonymous_volumes(seen.container_id))
-        return sightings, unnamed, *release_before(releases, sightings, began)
+        return container_states, unnamed, *release_before(releases, container_states, began)
 
     def networks() -> tuple[tuple[NetworkFact, ...], tuple[str, ...]]:
         found = tuple(engine.networks(project))
@@ -91,20 +91,20 @@ async def look_at_situation(
         asyncio.to_thread(engine.dangling_images, project),
         asyncio.to_thread(_problem_of, script),
     )
-    sightings, unnamed, before, deployed_ago = seen
-    return Situation(
+    container_states, unnamed, before, deployed_ago = seen
+    return ActionContext(
         project=project,
         service=service,
         application=application,
         environment=environment.name,
-        sightings=sightings,
+        container_states=container_states,
         dependencies_down=tuple(dependencies_down),
         holders=tuple(holders),
         anonymous_volumes=unnamed,
         image_held=image_held,
         networks=nets[0],
         empty_networks=nets[1],
-        dangling=tuple(Dangling(image_id=one, size_bytes=size) for one, size in dangling.items()),
+        dangling=tuple(DanglingImage(image_id=one, size_bytes=size) for one, size in dangling.items()),
         release=before.release_id if before else None,
         deployed_ago=deployed_ago,
         roll_back_within=timedelta(seconds=environment.recovery.roll_back_within_seconds),
@@ -114,7 +114,7 @@ async def look_at_situation(
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Surroundings:
+class StepContext:
     """What a step needs beside itself: the environment, its application, and what a script is told.
 
     `cut_off_from` is when a runner that is gone began the same step, None where none did: what the engine did of
@@ -128,7 +128,7 @@ class Surroundings:
 
 
 @task(name="recovery step: start", timeout_seconds=180, **STEP)
-async def start_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+async def start_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
     """Start the containers of the service that do not run.
 
     Raises:
@@ -146,7 +146,7 @@ async def start_step(around: Surroundings, step: PlannedStep, attempt_id: str) -
 
 
 @task(name="recovery step: restart", timeout_seconds=180, **STEP)
-async def restart_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+async def restart_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
     """Restart the service's containers, with the time to stop that its file gives it.
 
     Raises:
@@ -168,7 +168,7 @@ async def restart_step(around: Surroundings, step: PlannedStep, attempt_id: str)
 
 
 @task(name="recovery step: recreate", timeout_seconds=900, **STEP)
-async def recreate_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+async def recreate_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
     """Let Compose make the service's containers anew, with what networks they lack, and start them.
 
     Raises:
@@ -178,7 +178,7 @@ async def recreate_step(around: Surroundings, step: PlannedStep, attempt_id: str
 
     def recreate() -> str:
         engine = engine_of(around.environment)
-        there = [seen for seen in engine.sightings(around.environment.project, step.service) if not seen.one_off]
+        there = [seen for seen in engine.container_states(around.environment.project, step.service) if not seen.one_off]
         if not all_made_since(around.cut_off_from, there):
             for seen in there:
                 if seen.state in _UP:
@@ -194,7 +194,7 @@ async def recreate_step(around: Surroundings, step: PlannedStep, attempt_id: str
 
 
 @task(name="recovery step: join its networks", timeout_seconds=180, **STEP)
-async def join_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+async def join_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
     """Connect the service's containers to the networks they were taken out of, as the Compose files say.
 
     Raises:
@@ -214,7 +214,7 @@ async def join_step(around: Surroundings, step: PlannedStep, attempt_id: str) ->
 
 
 @task(name="recovery step: pull", timeout_seconds=900, **STEP)
-async def pull_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+async def pull_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
     """Fetch the service's image once more, by exactly the name its file gives.
 
     Raises:
@@ -225,7 +225,7 @@ async def pull_step(around: Surroundings, step: PlannedStep, attempt_id: str) ->
 
 
 @task(name="recovery step: stop the holder", timeout_seconds=180, **STEP)
-async def stop_holder_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+async def stop_holder_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
     """Stop the left-over containers that hold the port; they are not removed, so they can be started again.
 
     Raises:
@@ -235,7 +235,7 @@ async def stop_holder_step(around: Surroundings, step: PlannedStep, attempt_id: 
 
 
 @task(name="recovery step: start the holder again", timeout_seconds=180, **STEP)
-async def start_holder_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+async def start_holder_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
     """Start again what was stopped to free a port. The service that now holds it is stopped first.
 
     Raises:
@@ -252,7 +252,7 @@ async def start_holder_step(around: Surroundings, step: PlannedStep, attempt_id:
 
 
 @task(name="recovery step: remove images", timeout_seconds=300, **STEP)
-async def remove_images_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+async def remove_images_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
     """Remove dangling images of the project; says how much room they took.
 
     Raises:
@@ -272,7 +272,7 @@ async def remove_images_step(around: Surroundings, step: PlannedStep, attempt_id
 
 
 @task(name="recovery step: remove networks", timeout_seconds=120, **STEP)
-async def remove_networks_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+async def remove_networks_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
     """Remove networks of the project that nothing declares and nothing uses.
 
     Raises:
@@ -288,7 +288,7 @@ async def remove_networks_step(around: Surroundings, step: PlannedStep, attempt_
 
 
 @task(name="recovery step: run the script", timeout_seconds=SCRIPT_LIMIT.total_seconds() + 30, **STEP)
-async def run_script_step(around: Surroundings, step: PlannedStep, attempt_id: str) -> str:
+async def run_script_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
     """Run the script of the pattern that matched.
 
     Raises:
@@ -305,23 +305,23 @@ async def run_script_step(around: Surroundings, step: PlannedStep, attempt_id: s
     return await asyncio.to_thread(run)
 
 
-STEPS: dict[Doing, Task[..., Coroutine[Any, Any, str]]] = {
-    Doing.START: start_step,
-    Doing.RESTART: restart_step,
-    Doing.RECREATE: recreate_step,
-    Doing.JOIN: join_step,
-    Doing.PULL: pull_step,
-    Doing.STOP_HOLDER: stop_holder_step,
-    Doing.START_HOLDER: start_holder_step,
-    Doing.REMOVE_IMAGES: remove_images_step,
-    Doing.REMOVE_NETWORKS: remove_networks_step,
-    Doing.RUN_SCRIPT: run_script_step,
+STEPS: dict[StepSpec, Task[..., Coroutine[Any, Any, str]]] = {
+    StepSpec.START: start_step,
+    StepSpec.RESTART: restart_step,
+    StepSpec.RECREATE: recreate_step,
+    StepSpec.JOIN: join_step,
+    StepSpec.PULL: pull_step,
+    StepSpec.STOP_HOLDER: stop_holder_step,
+    StepSpec.START_HOLDER: start_holder_step,
+    StepSpec.REMOVE_IMAGES: remove_images_step,
+    StepSpec.REMOVE_NETWORKS: remove_networks_step,
+    StepSpec.RUN_SCRIPT: run_script_step,
 }
 """The task of each step, but for the two that are more than one: to verify, and to roll back."""
 
 
-def _containers(engine: DockerEngine, around: Surroundings, service: str) -> list[Sighting]:
-    mine = [seen for seen in engine.sightings(around.environment.project, service) if not seen.one_off]
+def _containers(engine: DockerEngine, around: StepContext, service: str) -> list[ContainerState]:
+    mine = [seen for seen in engine.container_states(around.environment.project, service) if not seen.one_off]
     if not mine:
         raise ActionRefusedError(
             f"{service} has no container in project {around.environment.project};",
@@ -330,7 +330,7 @@ def _containers(engine: DockerEngine, around: Surroundings, service: str) -> lis
     return mine
 
 
-def _asked_to_end(engine: DockerEngine, around: Surroundings) -> frozenset[str]:
+def _asked_to_end(engine: DockerEngine, around: StepContext) -> frozenset[str]:
     """The containers that the engine was told to end since the step was cut off: it is at it, or has done it."""
     if around.cut_off_from is None:
         return frozenset()
@@ -338,14 +338,14 @@ def _asked_to_end(engine: DockerEngine, around: Surroundings) -> frozenset[str]:
         return frozenset(event.container_id for event in events if event.action == "kill")
 
 
-def _files_of(around: Surroundings, service: str) -> tuple[InjectedFile, ...]:
+def _files_of(around: StepContext, service: str) -> tuple[InjectedFile, ...]:
     declared = around.application.services.get(service) if around.application else None
     if declared is None or not declared.injects_files:
         return ()
     return compose_of(around.environment).injections().get(service, ())
 
 
-def _grace(around: Surroundings, service: str) -> timedelta:
+def _grace(around: StepContext, service: str) -> timedelta:
     declared = around.application.services.get(service) if around.application else None
     return _GRACE if declared is None else declared.stop_grace_period
 
@@ -367,16 +367,16 @@ def _problem_of(script: str | None) -> str | None:
 
 
 def release_before(
-    releases: Sequence[Release], sightings: Sequence[Sighting], began: datetime
+    releases: Sequence[Release], container_states: Sequence[ContainerState], began: datetime
 ) -> tuple[Release | None, timedelta | None]:
     """The release to go back to, and how long before the error the one that runs came; None where that is open.
 
     What somebody changed since by hand is no release, and who went back once does not go forth again.
     """
     now = next((one for one in releases if one.proven), None)
-    if now is None or now.reason or now.created_at > began or not is_there(now, sightings):
+    if now is None or now.reason or now.created_at > began or not is_there(now, container_states):
         return None, None
-    before = to_go_back_to(releases, sightings)
+    before = to_go_back_to(releases, container_states)
     return (before, began - now.created_at) if before is not None else (None, None)
 
 

@@ -19,10 +19,10 @@ from prefect.utilities.templating import apply_values
 
 from adapters.config.webhook_addresses import is_refused
 from core.recovery.notify import FORGOTTEN, due
-from core.storage.incidents import OURSELVES
+from core.storage.incidents import OWN_SYSTEM
 from models.environments import Environment
 from models.failures import StoreError
-from models.notifications import Channel, Notice, Occasion, Told
+from models.notifications import Channel, Notification, NotificationReason, SentNotifications
 from tasks.runtime.retry_policy import LOOK
 from tasks.runtime.store_access import stores_are_away
 from tasks.runtime.stores import open_stores, shared_cache
@@ -70,7 +70,7 @@ def announce(
 
 
 @task(name="tell people", **LOOK)
-async def tell_people(environment: Environment) -> list[Notice]:
+async def tell_people(environment: Environment) -> list[Notification]:
     """Tell what is due of an environment's failures to everyone its file names; what was told.
 
     Each notice is claimed in the store before it is sent, so that neither a restart nor a second process
@@ -83,7 +83,7 @@ async def tell_people(environment: Environment) -> list[Notice]:
     try:
         # What befell this system itself is told to whoever is told first.
         notices = [
-            notice for name in (environment.name, OURSELVES) for notice in await asyncio.to_thread(_claimed, name)
+            notice for name in (environment.name, OWN_SYSTEM) for notice in await asyncio.to_thread(_claimed, name)
         ]
     except StoreError as error:
         log.warning("people could not be told what is due: %s", error)
@@ -95,30 +95,30 @@ async def tell_people(environment: Environment) -> list[Notice]:
     return notices
 
 
-def _claimed(environment: str) -> list[Notice]:
+def _claimed(environment: str) -> list[Notification]:
     """What is due and nobody else has told meanwhile."""
     store, now = open_stores().errors, datetime.now(UTC)
     return [
         notice
         for notice in due(store.causes(environment, now - FORGOTTEN), now)
-        if store.tell(notice.error_id, notice.told_before, _after(notice, now))
+        if store.tell(notice.error_id, notice.reported_before, _after(notice, now))
     ]
 
 
-def _after(notice: Notice, now: datetime) -> Told:
-    if notice.occasion is Occasion.RECOVERED:
-        return replace(notice.told_before, end_at=now)
-    return replace(notice.told_before, times=notice.told_before.times + 1, last_at=now)
+def _after(notice: Notification, now: datetime) -> SentNotifications:
+    if notice.occasion is NotificationReason.RECOVERED:
+        return replace(notice.reported_before, end_at=now)
+    return replace(notice.reported_before, times=notice.reported_before.times + 1, last_at=now)
 
 
-def _emit(notice: Notice) -> None:
+def _emit(notice: Notification) -> None:
     """Reminders are for people: to a program the same event twice would be two failures."""
-    if notice.occasion is not Occasion.REMINDER:
-        event = RECOVERED if notice.occasion is Occasion.RECOVERED else RECOVERY_FAILED
+    if notice.occasion is not NotificationReason.REMINDER:
+        event = RECOVERED if notice.occasion is NotificationReason.RECOVERED else RECOVERY_FAILED
         announce(event, notice.environment, service=notice.service, error_id=notice.error_id)
 
 
-def _entry(notice: Notice) -> dict[str, object]:
+def _entry(notice: Notification) -> dict[str, object]:
     return {
         "environment": notice.environment,
         "service": notice.service,
@@ -129,7 +129,7 @@ def _entry(notice: Notice) -> dict[str, object]:
     }
 
 
-async def _send(block: str, notice: Notice) -> None:
+async def _send(block: str, notice: Notification) -> None:
     trouble = await _sent(block, notice.subject, notice.body)
     for seconds in _AGAIN_AFTER_SECONDS:
         if trouble is None or not trouble.passes:

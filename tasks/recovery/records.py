@@ -30,7 +30,7 @@ from adapters.stores.recovery_writes import (
 from core.errors.match import PatternSet
 from core.errors.pattern_library import SHIPPED_PATTERNS
 from core.recovery.records import is_paused, with_error, with_execution, with_recorded, without_error
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import Environment
 from models.errors import Evidence, Impact, Pattern, RecordedError
 from models.evidence import EvidenceBundle
@@ -59,7 +59,7 @@ async def read_patterns() -> PatternSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Known:
+class KnownFacts:
     """What is known before an error is judged; `deployed_seconds_ago` is None where no proven start is on record."""
 
     patterns: PatternSet
@@ -67,7 +67,7 @@ class Known:
 
 
 @task(name="read what is known", **LOOK)
-async def read_what_is_known(environment: str, now: datetime) -> Known:
+async def read_what_is_known(environment: str, now: datetime) -> KnownFacts:
     """The patterns, and how many seconds ago the latest proven start ended: one task, since a service is down."""
 
     def read(stores: Stores) -> tuple[datetime | None, tuple[Pattern, ...]]:
@@ -78,7 +78,7 @@ async def read_what_is_known(environment: str, now: datetime) -> Known:
         read, lambda known: (known.started_at, _without_counts(known.patterns or SHIPPED_PATTERNS))
     )
     ago = None if ended is None or ended > now else (now - ended).total_seconds()
-    return Known(patterns=await asyncio.to_thread(_compiled, patterns), deployed_seconds_ago=ago)
+    return KnownFacts(patterns=await asyncio.to_thread(_compiled, patterns), deployed_seconds_ago=ago)
 
 
 def _patterns(stores: Stores) -> tuple[Pattern, ...]:
@@ -119,7 +119,7 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
     changes = await from_stores(lambda stores: stores.deployments.last_changes(name), lambda known: known.last_changes)
 
     def look_back() -> _Stopped:
-        mine = engine_of(environment).sightings(environment.project, service)
+        mine = engine_of(environment).container_states(environment.project, service)
         return _was_stopped(environment, service, mine, changes)
 
     return await _noted(await asyncio.to_thread(look_back))
@@ -182,7 +182,7 @@ async def _for_plan(known: RecoveryRecords, error_id: str, since: datetime, now:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bearing:
+class PlanningContext:
     """What bears on a plan beside the error itself: what was tried, what people wish, and what was deployed.
 
     `deployed_ago` is how long before the error the release came that runs now, None where there is none to go
@@ -199,7 +199,7 @@ class Bearing:
 @task(name="look at what bears on the plan", **LOOK)
 async def look_before_planning(
     error: RecordedError, environment: Environment | None, service: str | None, *, since: datetime, now: datetime
-) -> Bearing:
+) -> PlanningContext:
     """All of it at once, since a service is down meanwhile; `since` is how far back other attempts count.
 
     Raises:
@@ -209,21 +209,24 @@ async def look_before_planning(
     known = await _for_plan(RecoveryRecords(environment=error.environment), error.error_id, since, now)
     past, paused = known.executions, is_paused(known, service, now)
     if environment is None or service is None:
-        return Bearing(past=past, paused=paused)
+        return PlanningContext(past=past, paused=paused)
     # What an attempt of ours stops for a moment, nobody keeps down.
     ours = {one.service for one in past if one.environment == error.environment and one.ended_at is None}
     needed = [name for name in error.dependencies_down if name not in ours]
 
     def look() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None]:
-        sightings = engine_of(environment).sightings(environment.project)
+        container_states = engine_of(environment).container_states(environment.project)
         return (
-            _was_stopped(environment, service, _of(service, sightings), known.last_changes),
-            {name: _is_kept_down(environment, name, _of(name, sightings), known.last_changes) for name in needed},
-            release_before(known.releases, sightings, error.first_seen)[1],
+            _was_stopped(environment, service, _of(service, container_states), known.last_changes),
+            {
+                name: _is_kept_down(environment, name, _of(name, container_states), known.last_changes)
+                for name in needed
+            },
+            release_before(known.releases, container_states, error.first_seen)[1],
         )
 
     mine, down, deployed_ago = await asyncio.to_thread(look)
-    return Bearing(
+    return PlanningContext(
         past=past,
         paused=paused,
         stopped_by_person=await _noted(mine),
@@ -410,8 +413,8 @@ def with_surroundings(
     return replace(evidence, dependencies_down=tuple(down), deployed_seconds_ago=deployed_ago_seconds)
 
 
-def _of(service: str, sightings: Sequence[Sighting]) -> list[Sighting]:
-    return [seen for seen in sightings if seen.service == service]
+def _of(service: str, container_states: Sequence[ContainerState]) -> list[ContainerState]:
+    return [seen for seen in container_states if seen.service == service]
 
 
 _Stopped = NoteStop | bool
@@ -430,14 +433,14 @@ def _with_stop(known: RecoveryRecords, stop: NoteStop) -> RecoveryRecords:
 
 
 def _is_kept_down(
-    environment: Environment, service: str, mine: Sequence[Sighting], changes: Mapping[str, StateChange]
+    environment: Environment, service: str, mine: Sequence[ContainerState], changes: Mapping[str, StateChange]
 ) -> _Stopped:
     """Whether a person stopped or paused a service: what needs it cannot be helped by an action on it."""
     return any(seen.state == "paused" for seen in mine) or _was_stopped(environment, service, mine, changes)
 
 
 def _was_stopped(
-    environment: Environment, service: str, mine: Sequence[Sighting], changes: Mapping[str, StateChange]
+    environment: Environment, service: str, mine: Sequence[ContainerState], changes: Mapping[str, StateChange]
 ) -> _Stopped:
     last = changes.get(service)
     for seen in mine:
@@ -459,5 +462,5 @@ def _was_stopped(
     return False
 
 
-def _started_after(seen: Sighting, moment: datetime) -> bool:
+def _started_after(seen: ContainerState, moment: datetime) -> bool:
     return seen.started_at is not None and seen.started_at > moment

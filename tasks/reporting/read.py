@@ -9,7 +9,7 @@ from core.deployment.release import differences
 from core.errors.explain import explain, lines_that_show
 from core.reporting.analysis import analyse_operations
 from models.analysis import Analysis, Failure
-from models.details import DeploymentStory, EnvironmentStatus, ErrorStory, ReleaseStory, TicketStory
+from models.details import DeploymentDetails, EnvironmentStatus, ErrorDetails, ReleaseDetails, TicketDetails
 from models.errors import RecordedError
 from models.evidence import EvidenceBundle
 from models.explanation import Explanation
@@ -56,16 +56,16 @@ def environments_on_record() -> set[str]:
     return {*stores.deployments.environments(), *stores.errors.environments(), *collected} - {""}
 
 
-def read_releases(environment: str) -> list[ReleaseStory]:
+def read_releases(environment: str) -> list[ReleaseDetails]:
     """The releases of an environment, newest first, each with what it changed."""
     kept = open_stores().deployments.releases(environment)
     return [
-        ReleaseStory(release=one, changes=differences(before, one) if before is not None else ())
+        ReleaseDetails(release=one, changes=differences(before, one) if before is not None else ())
         for one, before in zip_longest(kept, kept[1:])
     ]
 
 
-def read_deployment(deployment_id: str) -> DeploymentStory:
+def read_deployment(deployment_id: str) -> DeploymentDetails:
     """All that is recorded of one operation; the first letters of its id are enough.
 
     Raises:
@@ -76,12 +76,12 @@ def read_deployment(deployment_id: str) -> DeploymentStory:
     whole = operation.deployment_id
     reports = stores.monitoring.health_history(deployment_id=whole, limit=1)
     errors = stores.errors.of_deployment(whole, *_named_error(operation))
-    return DeploymentStory(
+    return DeploymentDetails(
         operation=operation,
         validations=tuple(stores.deployments.validations(whole)),
         changes=tuple(stores.deployments.changes(whole)),
         health=reports[0] if reports else None,
-        errors=tuple(_story(error) for error in errors),
+        errors=tuple(_error_details(error) for error in errors),
         data_dir=str(current_settings().data_dir),
     )
 
@@ -100,21 +100,25 @@ def read_explanation(deployment_id: str | None) -> Explanation:
     whole = operation.deployment_id
     bundles = stores.errors.evidence(deployment_id=whole)
     linked = [bundle.error_id for bundle in bundles if bundle.error_id is not None]
-    stories = [_story(error) for error in stores.errors.of_deployment(whole, *_named_error(operation), *linked)]
+    error_details = [
+        _error_details(error) for error in stores.errors.of_deployment(whole, *_named_error(operation), *linked)
+    ]
     validations = stores.deployments.validations(whole)
     return explain(
         operation,
         validation=validations[-1] if validations else None,
         changes=stores.deployments.changes(whole),
-        errors=[story.error for story in stories],
+        errors=[details.error for details in error_details],
         bundles=bundles,
-        tickets=[ticket for story in stories for ticket in story.tickets],
-        executions=[one for story in stories for one in story.executions if one.started_at >= operation.started_at],
+        tickets=[ticket for details in error_details for ticket in details.tickets],
+        executions=[
+            one for details in error_details for one in details.executions if one.started_at >= operation.started_at
+        ],
         release_changes=_release_changes(operation),
     )
 
 
-def read_ticket_story(ticket_id: str) -> TicketStory:
+def read_ticket_details(ticket_id: str) -> TicketDetails:
     """A ticket with what shows its cause; the first letters of its id are enough.
 
     Raises:
@@ -128,7 +132,7 @@ def read_ticket_story(ticket_id: str) -> TicketStory:
     ticket = found[0] if found else store.ticket(ticket_id)
     kept = [one for one in store.evidence(error_id=ticket.error_id) if one.service == ticket.service]
     seen = kept[-1] if kept else None
-    return TicketStory(
+    return TicketDetails(
         ticket=ticket,
         error=store.get(ticket.error_id),
         first_cause=seen.first_cause if seen else "",
@@ -222,9 +226,9 @@ def _release_changes(operation: Operation) -> tuple[str, ...]:
     return () if mine is None or proven is None else differences(proven, mine)
 
 
-def _story(error: RecordedError) -> ErrorStory:
+def _error_details(error: RecordedError) -> ErrorDetails:
     store = open_stores().errors
-    return ErrorStory(
+    return ErrorDetails(
         error=error,
         impacts=tuple(store.impacts(error.error_id)),
         executions=tuple(store.executions(error_id=error.error_id)),

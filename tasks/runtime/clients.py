@@ -29,7 +29,7 @@ _OF_A_RUNNER = "PREFECT__FLOW_RUN_ID"
 _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
 
-def open_doors_side_by_side() -> None:
+def open_clients_in_parallel() -> None:
     """Let the running event loop call many doors at once, each in a thread.
 
     By default a machine of two processors has six threads: looking at a service then waits behind the

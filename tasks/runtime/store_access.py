@@ -116,7 +116,7 @@ class StoreAccess:
             raise
         except (StoreError, TimeoutError) as error:
             self._writer.fall_behind(str(error) or f"no answer within {ANSWER_WITHIN.total_seconds():g} s")
-        answered.add_done_callback(_heard)
+        answered.add_done_callback(_received)
         await asyncio.wrap_future(_pool.submit(self._writer.keep, pending))
         self.known, assumed = otherwise(self.known)
         return assumed
@@ -191,7 +191,7 @@ def under_names_here(known: RecoveryRecords) -> RecoveryRecords:
     return known if mine is None else mine.named(known)
 
 
-def _heard(answered: asyncio.Future[Any]) -> None:
+def _received(answered: asyncio.Future[Any]) -> None:
     """An answer that nobody waits for any more is no news."""
     if not answered.cancelled():
         answered.exception()

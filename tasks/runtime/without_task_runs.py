@@ -23,7 +23,7 @@ _in_rounds: ContextVar[bool] = ContextVar("in_rounds", default=False)
 
 
 @contextmanager
-def unrecorded() -> Iterator[None]:
+def without_task_runs() -> Iterator[None]:
     """Within it what is `repeated` is done with the same patience, but leaves no task run."""
     token = _in_rounds.set(True)
     try:
@@ -32,13 +32,13 @@ def unrecorded() -> Iterator[None]:
         _in_rounds.reset(token)
 
 
-def repeated(**options: Any) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Repeated[P, R]]:
+def repeated(**options: Any) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], RepeatedTask[P, R]]:
     """As the engine's `task`, for what a run that goes on for hours does again and again."""
-    return lambda fn: Repeated(fn, options)
+    return lambda fn: RepeatedTask(fn, options)
 
 
-class Repeated(Generic[P, R]):
-    """A task that is recorded, except within `unrecorded`."""
+class RepeatedTask(Generic[P, R]):
+    """A task that is recorded, except within `without_task_runs`."""
 
     def __init__(self, fn: Callable[P, Coroutine[Any, Any, R]], options: dict[str, Any]) -> None:
         self.fn = fn

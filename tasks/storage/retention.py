@@ -32,7 +32,7 @@ from core.storage.retention import cutoffs
 from models.failures import RoasError, StoreError
 from models.retention import LifecycleStep, RetentionPolicy
 from models.settings import current_settings
-from tasks.deployment.release import let_go_of_images
+from tasks.deployment.release import release_images
 from tasks.runtime.clients import find_environment
 from tasks.runtime.retry_policy import WRITE
 from tasks.runtime.stores import open_stores
@@ -176,7 +176,7 @@ def _let_go() -> list[str]:
             environment = find_environment(name)
             if environment.engine not in engines:
                 engines.add(environment.engine)
-                let_go_of_images(environment)
+                release_images(environment)
         except RoasError as error:
             notes.append(f"images of {name} stay as they are: {error.what}")
     return notes

@@ -70,11 +70,11 @@ def ask(
     with closing(UnixConnection(str(socket_path), seconds=30)) as connection:
         connection.request(method, target, body=data, headers=headers)
         answer = connection.getresponse()
-        told = answer.read()
+        reported = answer.read()
     try:
-        return answer.status, orjson.loads(told)
+        return answer.status, orjson.loads(reported)
     except orjson.JSONDecodeError:
-        return answer.status, told.decode(errors="replace")
+        return answer.status, reported.decode(errors="replace")
 
 
 def container(project: str, **host: Any) -> Body:

@@ -177,8 +177,10 @@ def _has_link(name: str) -> bool:
 @contextmanager
 def _bridge_of_the_machine_kept() -> Iterator[None]:
     """An engine that starts again on its old data removes docker0, which is the machine's own engine's."""
-    told = subprocess.run(["ip", "-json", "address", "show", "docker0"], capture_output=True, text=True, check=False)
-    before = json.loads(told.stdout) if told.returncode == 0 else []
+    reported = subprocess.run(
+        ["ip", "-json", "address", "show", "docker0"], capture_output=True, text=True, check=False
+    )
+    before = json.loads(reported.stdout) if reported.returncode == 0 else []
     try:
         yield
     finally:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-PATIENCE_SECONDS = 240
+TIMEOUT_SECONDS = 240
 
 
 @contextmanager

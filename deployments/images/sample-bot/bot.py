@@ -132,7 +132,7 @@ def fail_at_start() -> None:
             sys.exit("ModuleNotFoundError: No module named 'discord'")
 
 
-class Handler(BaseHTTPRequestHandler):
+class HealthHandler(BaseHTTPRequestHandler):
     """Answers /healthz and /metrics."""
 
     bot: Bot
@@ -196,8 +196,8 @@ def main() -> None:
         socket_timeout=2,
         socket_connect_timeout=2,
     )
-    Handler.bot = bot
-    server = ThreadingHTTPServer(("0.0.0.0", PORT), Handler)  # noqa: S104 - inside a container
+    HealthHandler.bot = bot
+    server = ThreadingHTTPServer(("0.0.0.0", PORT), HealthHandler)  # noqa: S104 - inside a container
     server.daemon_threads = True
 
     def stop(signum: int, _frame: FrameType | None) -> None:

@@ -24,7 +24,7 @@ from tests.support.prefect_server import ask
 
 T = TypeVar("T")
 
-PATIENCE_SECONDS = 300
+TIMEOUT_SECONDS = 300
 """A run's process takes four seconds to begin on an idle machine, and half a minute on one that does much else."""
 
 _TAKEN_WITHIN_SECONDS = 15
@@ -42,7 +42,7 @@ _CHROMIUM = (
 
 def eventually(ask: Callable[[], T], what: str) -> T:
     """Ask until the answer is one, and give it."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not (answer := ask()):
         assert time.monotonic() < deadline, f"{what} did not come"
         time.sleep(0.3)
@@ -145,8 +145,8 @@ def browser() -> Iterator[Page]:
     with sync_playwright() as playwright:
         running = playwright.chromium.launch(executable_path=program, args=list(_CHROMIUM))
         page = running.new_page(viewport={"width": 1300, "height": 1000})
-        page.set_default_timeout(PATIENCE_SECONDS * 1000)
-        expect.set_options(timeout=PATIENCE_SECONDS * 1000)
+        page.set_default_timeout(TIMEOUT_SECONDS * 1000)
+        expect.set_options(timeout=TIMEOUT_SECONDS * 1000)
         yield page
         running.close()
 

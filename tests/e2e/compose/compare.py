@@ -41,7 +41,7 @@ _LABELS = (
 _SETTLE_SECONDS = 12.0
 
 
-class Outcome(StrEnum):
+class ComposeOutcome(StrEnum):
     SAME = "same"
     BOTH_REFUSE = "both refuse"
     COMPOSE_WRONG = "Compose's verdict is wrong"
@@ -54,7 +54,7 @@ class Comparison:
     """How two starts of one file compare."""
 
     file: Path
-    outcome: Outcome
+    outcome: ComposeOutcome
     why: str = ""
 
 
@@ -89,7 +89,7 @@ async def compare(
         if prepare and await _has_builds(compose):
             code, said = await _run([*compose, "build", "--quiet"], within_seconds)
             if code != 0:
-                return Comparison(file=file, outcome=Outcome.SKIPPED, why=f"cannot be built here: {_last(said)}")
+                return Comparison(file=file, outcome=ComposeOutcome.SKIPPED, why=f"cannot be built here: {_last(said)}")
         theirs = await _start_theirs(compose, project, within_seconds)
         theirs = replace(theirs, there=await _settled(project, settle_seconds))
         await _down(compose)
@@ -247,14 +247,14 @@ def _judge(file: Path, theirs: Start, ours: Start) -> Comparison:
     if theirs.ok != ours.ok:
         wrong = _wrong(theirs, ours)
         if wrong is not None:
-            return Comparison(file=file, outcome=Outcome.COMPOSE_WRONG, why=wrong)
+            return Comparison(file=file, outcome=ComposeOutcome.COMPOSE_WRONG, why=wrong)
         why = f"Compose {'passes' if theirs.ok else 'fails'} ({theirs.said}), we say: {ours.said}"
-        return Comparison(file=file, outcome=Outcome.DIFFERS, why=why)
+        return Comparison(file=file, outcome=ComposeOutcome.DIFFERS, why=why)
     if not theirs.ok:
         # A start of ours that failed is undone, so there is nothing to compare.
-        return Comparison(file=file, outcome=Outcome.BOTH_REFUSE, why=f"{theirs.said} / {ours.said}")
+        return Comparison(file=file, outcome=ComposeOutcome.BOTH_REFUSE, why=f"{theirs.said} / {ours.said}")
     found = list(differences(theirs.there, ours.there))
-    return Comparison(file=file, outcome=Outcome.DIFFERS if found else Outcome.SAME, why="; ".join(found))
+    return Comparison(file=file, outcome=ComposeOutcome.DIFFERS if found else ComposeOutcome.SAME, why="; ".join(found))
 
 
 def _wrong(theirs: Start, ours: Start) -> str | None:
@@ -309,7 +309,7 @@ async def _all(files: Sequence[Path], hold_seconds: float, within_seconds: float
             try:
                 found = await compare(file, hold_seconds=hold_seconds, within_seconds=within_seconds)
             except Exception as error:  # noqa: BLE001 - one file that cannot be compared must not end the others
-                found = Comparison(file=file, outcome=Outcome.DIFFERS, why=f"not compared: {error!r}")
+                found = Comparison(file=file, outcome=ComposeOutcome.DIFFERS, why=f"not compared: {error!r}")
             print(f"{found.outcome:28}{found.file}  {found.why}", flush=True)
             return found
 
@@ -332,8 +332,8 @@ def main() -> int:
         with temporary_server():
             found = asyncio.run(_all(_files(asked.paths), asked.hold, asked.within, asked.at_once))
     counts = Counter(one.outcome for one in found)
-    print(", ".join(f"{outcome}: {counts[outcome]}" for outcome in Outcome))
-    return min(100, counts[Outcome.DIFFERS])
+    print(", ".join(f"{outcome}: {counts[outcome]}" for outcome in ComposeOutcome))
+    return min(100, counts[ComposeOutcome.DIFFERS])
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.compose.compare import Comparison, Outcome, compare
+from tests.e2e.compose.compare import Comparison, ComposeOutcome, compare
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -148,14 +148,14 @@ async def test_all_is_as_compose_leaves_it(place: Path, monkeypatch: pytest.Monk
 
     found = await asyncio.gather(*(one(name) for name in SAME))
     assert {name: (one.outcome, one.why) for name, one in zip(SAME, found, strict=True)} == dict.fromkeys(
-        SAME, (Outcome.SAME, "")
+        SAME, (ComposeOutcome.SAME, "")
     )
 
 
 async def test_services_of_a_profile_that_is_on_are_started(place: Path) -> None:
     file = application(place, "services: {app: *stays, debug: {<<: *stays, profiles: [debug], depends_on: [app]}}")
     found = await compare(file, hold_seconds=0.3, settle_seconds=1, profiles=["debug"])
-    assert (found.outcome, found.why) == (Outcome.SAME, "")
+    assert (found.outcome, found.why) == (ComposeOutcome.SAME, "")
 
 
 async def test_a_network_that_others_own_is_joined_and_stays(place: Path) -> None:
@@ -170,7 +170,7 @@ async def test_a_network_that_others_own_is_joined_and_stays(place: Path) -> Non
             """,
         )
         found = await compare(file, hold_seconds=0.3, settle_seconds=1)
-        assert (found.outcome, found.why) == (Outcome.SAME, "")
+        assert (found.outcome, found.why) == (ComposeOutcome.SAME, "")
     finally:
         subprocess.run(["docker", "network", "rm", network], check=True, capture_output=True)
 
@@ -186,7 +186,7 @@ async def test_jobs_that_have_finished_are_done_which_compose_calls_a_failure(pl
         """,
     )
     found = await compare(file, hold_seconds=0.3, settle_seconds=1)
-    assert found.outcome is Outcome.COMPOSE_WRONG
+    assert found.outcome is ComposeOutcome.COMPOSE_WRONG
     assert "fails for finished jobs: ['alone 1'" in found.why
     assert "all else is the same" in found.why
 
@@ -201,7 +201,7 @@ async def test_a_job_that_fails_fails_the_start_as_with_compose(place: Path) -> 
         """,
     )
     found = await compare(file, hold_seconds=0.3, settle_seconds=1)
-    assert found.outcome is Outcome.BOTH_REFUSE
+    assert found.outcome is ComposeOutcome.BOTH_REFUSE
     assert "first did not start: it ended with exit code 3" in found.why
     assert "for want of it app did not start" in found.why
 
@@ -211,5 +211,5 @@ async def test_a_crash_loop_that_compose_passes_fails_the_start(place: Path) -> 
         place, "services: {app: {image: IMAGE, restart: always, command: [sh, -c, 'sleep 1.2; exit 1']}}"
     )
     found = await compare(file, hold_seconds=3)
-    assert found.outcome is Outcome.COMPOSE_WRONG
+    assert found.outcome is ComposeOutcome.COMPOSE_WRONG
     assert "it passes what crashes" in found.why

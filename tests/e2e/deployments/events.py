@@ -3,7 +3,7 @@ from __future__ import annotations
 import subprocess
 import threading
 
-PATIENCE_SECONDS = 60
+TIMEOUT_SECONDS = 60
 
 
 def await_event(container: str, action: str, *, since: str = "0") -> None:
@@ -18,7 +18,7 @@ def await_event(container: str, action: str, *, since: str = "0") -> None:
         bufsize=1,
     ) as events:
         assert events.stdout is not None
-        limit = threading.Timer(PATIENCE_SECONDS, events.kill)
+        limit = threading.Timer(TIMEOUT_SECONDS, events.kill)
         limit.start()
         try:
             seen = []

@@ -36,7 +36,7 @@ from tests.support.prefect_server import ask, own_server, server_variables
 __all__ = ["place"]
 
 ROOT = Path(__file__).parents[3]
-PATIENCE_SECONDS = 90.0
+TIMEOUT_SECONDS = 90.0
 SILENT_FOR = timedelta(seconds=12)
 
 
@@ -58,10 +58,10 @@ async def begin(flow: object, parameters: dict[str, object]) -> UUID:
 
 def live(run: UUID) -> subprocess.Popen[bytes]:
     """A process that lives a run, as a worker begins it."""
-    told = {"PREFECT__FLOW_RUN_ID": str(run), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
+    reported = {"PREFECT__FLOW_RUN_ID": str(run), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
     return subprocess.Popen(
         [sys.executable, "-m", "prefect.engine"],
-        env=server_variables() | told,
+        env=server_variables() | reported,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=ROOT,
@@ -83,13 +83,13 @@ async def beat(run: UUID) -> None:
 
 
 def wait_until(reached: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not reached():
         assert time.monotonic() < deadline, f"{what} did not come"
         time.sleep(0.3)
 
 
-def heard(api: str, event: str, run: UUID) -> int:
+def received(api: str, event: str, run: UUID) -> int:
     """How often the server has heard this of a run."""
     asked = {"filter": {"event": {"name": [event]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}}
     return int(ask(api, server_variables()["PREFECT_API_AUTH_STRING"], "events/filter", asked)["total"])
@@ -104,21 +104,21 @@ async def test_of_runs_that_fall_silent_only_one_that_nobody_lives_has_crashed(p
         error_recovery, {"environment": "test", "text": "ERROR: the zebra has crossed", "service": "web"}
     )
     for living in [live(ends), live(asks)]:
-        living.wait(PATIENCE_SECONDS)
+        living.wait(TIMEOUT_SECONDS)
     # A sign of life that was given while the run came to rest is heard after it.
     for run in (ends, asks):
-        assert heard(api, "prefect.flow-run.heartbeat", run) == 1
+        assert received(api, "prefect.flow-run.heartbeat", run) == 1
         await beat(run)
     killed = await begin(watch, {"environment": "test", "hours": 1})
     living = live(killed)
-    wait_until(lambda: heard(api, "prefect.flow-run.heartbeat", killed) == 1, "a sign of life")
+    wait_until(lambda: received(api, "prefect.flow-run.heartbeat", killed) == 1, "a sign of life")
     assert (await state_of(killed)).name == "Running"
     living.kill()
     living.wait()
     # As every start of the control plane does.
     await declare_automations(SILENT_FOR)
 
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while (await state_of(killed)).name == "Running":
         assert time.monotonic() < deadline, "nobody noticed"
         await asyncio.sleep(0.3)
@@ -132,7 +132,7 @@ async def test_of_runs_that_fall_silent_only_one_that_nobody_lives_has_crashed(p
 
 async def after(*known: UUID) -> FlowRun:
     """The run of the same deployment that comes after these."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + TIMEOUT_SECONDS
     while not (new := [one for one in await deployed_runs("watch") if one.id not in known]):
         assert time.monotonic() < deadline, "it was not begun again"
         await asyncio.sleep(0.3)
@@ -232,9 +232,9 @@ async def test_what_a_health_check_sees_is_recovered_where_nobody_watches(place:
     assert (recovery.service, recovery.success) == ("web", True)
     assert place.containers(running=True) == ["web"]
     assert run["deployment_id"] is not None
-    told = run["parameters"]
-    assert (told["environment"], told["service"], told["source"]) == ("dev", "web", "event")
-    assert told["text"].startswith("service web is ")
+    reported = run["parameters"]
+    assert (reported["environment"], reported["service"], reported["source"]) == ("dev", "web", "event")
+    assert reported["text"].startswith("service web is ")
 
 
 def recoveries(place: Place) -> list[RecoveryExecution]:

@@ -332,7 +332,7 @@ def chromium() -> str:
     raise AssertionError("Chromium is not installed")
 
 
-def test_a_certificate_of_one_s_own_is_served_and_its_end_is_told_before(
+def test_a_certificate_of_one_s_own_is_served_and_its_end_is_reported_before(
     image: str, upstream: str, tmp_path: Path
 ) -> None:
     own = make_certificate(tmp_path / "own", "ops.example", ends=datetime.now(UTC) + timedelta(days=3))

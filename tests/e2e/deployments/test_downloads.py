@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.flaky_mirror import FlakyMirror, flaky_mirror
+from tests.support.flaky_mirror import FlakyMirror, flaky_mirror
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 FAILURES = ("drop", "cut", "stall")
 # Seconds until a stalled download is given up; long enough in use, short enough here.
 TIMEOUT = "1"

@@ -30,7 +30,7 @@ def docker(*arguments: str, through: Path | None = None, check: bool = True) -> 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Scene:
+class BrokerScene:
     """A broker that serves one project, and what belongs to another beside it."""
 
     broker: Path
@@ -54,7 +54,7 @@ class Scene:
 
 
 @pytest.fixture(scope="module")
-def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
+def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BrokerScene]:
     folder = tmp_path_factory.mktemp("broker")
     root = folder / "root"
     (root / "data").mkdir(parents=True)
@@ -74,7 +74,7 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
     )
     try:
         with running_broker(folder, project, roots=[root, f"{root / 'data'}:rw"]) as broker:
-            yield Scene(
+            yield BrokerScene(
                 broker=broker, root=root, project=project, foreign_project=foreign, foreign=foreign,
                 foreign_network=foreign, foreign_volume=foreign,
             )  # fmt: skip
@@ -89,20 +89,20 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scene]:
 
 
 def refused(answer: tuple[int, Any]) -> str:
-    status, told = answer
-    assert status == 403, told
-    assert told["message"].startswith("engine broker: ")
-    return str(told["message"])
+    status, reported = answer
+    assert status == 403, reported
+    assert reported["message"].startswith("engine broker: ")
+    return str(reported["message"])
 
 
 @pytest.mark.parametrize("attack", [*ATTACKS, *RAW_ATTACKS])
-def test_no_container_that_gives_the_host_away_is_made(scene: Scene, attack: str) -> None:
+def test_no_container_that_gives_the_host_away_is_made(scene: BrokerScene, attack: str) -> None:
     name = f"{scene.project}-attack"
     refused(scene.create(attacked(attack, scene.project), name))
     assert docker("inspect", name, check=False).returncode != 0
 
 
-def test_privileged_with_the_disk_of_the_host_by_the_command_line(scene: Scene) -> None:
+def test_privileged_with_the_disk_of_the_host_by_the_command_line(scene: BrokerScene) -> None:
     label = ("--label", f"{PROJECT}={scene.project}")
     for option in (
         ("--privileged",), ("-v", "/:/host"), ("--mount", "type=bind,source=/,target=/host"), ("--pid", "host"),
@@ -116,7 +116,7 @@ def test_privileged_with_the_disk_of_the_host_by_the_command_line(scene: Scene) 
     assert scene.mine() == []
 
 
-def test_no_volume_that_is_the_disk_of_the_host_is_made(scene: Scene) -> None:
+def test_no_volume_that_is_the_disk_of_the_host_is_made(scene: BrokerScene) -> None:
     done = docker(
         *("volume", "create", "--label", f"{PROJECT}={scene.project}", "-o", "type=none", "-o", "o=bind"),
         *("-o", "device=/", f"{scene.project}-v"), through=scene.broker, check=False,
@@ -124,7 +124,7 @@ def test_no_volume_that_is_the_disk_of_the_host_is_made(scene: Scene) -> None:
     assert "is not below a declared root" in done.stderr
 
 
-def test_containers_of_others_are_neither_entered_nor_touched(scene: Scene) -> None:
+def test_containers_of_others_are_neither_entered_nor_touched(scene: BrokerScene) -> None:
     name = scene.foreign
     refused(scene.ask("POST", f"/containers/{name}/exec", {"Cmd": ["id"]}))
     refused(scene.ask("POST", f"/containers/{name}/exec", {"Cmd": ["id"], "Privileged": True}))
@@ -139,22 +139,22 @@ def test_containers_of_others_are_neither_entered_nor_touched(scene: Scene) -> N
     assert docker("inspect", "-f", "{{.State.Status}} {{.RestartCount}}", name).stdout.split() == ["running", "0"]
 
 
-def test_a_command_begun_by_another_client_is_not_started(scene: Scene) -> None:
+def test_a_command_begun_by_another_client_is_not_started(scene: BrokerScene) -> None:
     made = ask(Path("/var/run/docker.sock"), "POST", f"/containers/{scene.foreign}/exec", {"Cmd": ["id"]})[1]["Id"]
     refused(scene.ask("POST", f"/exec/{made}/start", {"Detach": True}))
     refused(scene.ask("GET", f"/exec/{made}/json"))
 
 
-def test_no_environment_of_others_is_read(scene: Scene) -> None:
+def test_no_environment_of_others_is_read(scene: BrokerScene) -> None:
     for target in (f"/containers/{scene.foreign}/json", "/containers/json?all=1"):
-        status, told = scene.ask("GET", target)
+        status, reported = scene.ask("GET", target)
         assert status == 200
-        assert "geheim" not in json.dumps(told)
+        assert "geheim" not in json.dumps(reported)
     (listed,) = [one for one in scene.ask("GET", "/containers/json")[1] if one["Names"] == [f"/{scene.foreign}"]]
     assert set(listed) <= {"Id", "Names", "Image", "ImageID", "Created", "Ports", "State", "Status", "Labels"}
 
 
-def test_what_validation_asks_of_others_is_still_answered(scene: Scene) -> None:
+def test_what_validation_asks_of_others_is_still_answered(scene: BrokerScene) -> None:
     engine = DockerEngine(f"unix://{scene.broker}")
     try:
         (holder,) = [one for one in engine.port_holders() if one.container == scene.foreign]
@@ -170,7 +170,7 @@ def test_what_validation_asks_of_others_is_still_answered(scene: Scene) -> None:
         engine.close()
 
 
-def test_images_of_others_stay(scene: Scene) -> None:
+def test_images_of_others_stay(scene: BrokerScene) -> None:
     built = subprocess.run(
         ["docker", "build", "--quiet", "--tag", f"{scene.project}:foreign", "-"],
         input=f"FROM {IMAGE}\nENV ONLY={scene.project}\n", capture_output=True, text=True, check=True,
@@ -187,7 +187,7 @@ def test_images_of_others_stay(scene: Scene) -> None:
         docker("image", "rm", f"{scene.project}:foreign")
 
 
-def test_no_image_is_made_of_what_a_client_sends(scene: Scene) -> None:
+def test_no_image_is_made_of_what_a_client_sends(scene: BrokerScene) -> None:
     for target, body in (
         ("/images/create?fromSrc=-&repo=roas-test-x", b"x"),
         ("/images/create?fromSrc=http://x/y.tar&repo=roas-test-x", None),
@@ -215,39 +215,39 @@ def test_no_image_is_made_of_what_a_client_sends(scene: Scene) -> None:
         ("data/below", False, False),
     ],
 )
-def test_links_below_a_root_lead_nowhere_else(scene: Scene, below: str, writable: bool, allowed: bool) -> None:
+def test_links_below_a_root_lead_nowhere_else(scene: BrokerScene, below: str, writable: bool, allowed: bool) -> None:
     source = f"{scene.root}/{below}"
     for host in (
         {"Binds": [f"{source}:/x:{'rw' if writable else 'ro'}"]},
         {"Mounts": [{"Type": "bind", "Source": source, "Target": "/x", "ReadOnly": not writable}]},
     ):
-        status, told = scene.create(container(scene.project, **host))
+        status, reported = scene.create(container(scene.project, **host))
         if allowed and not ("Mounts" in host and below == "missing"):
-            assert status == 201, told
-            docker("rm", told["Id"])
+            assert status == 201, reported
+            docker("rm", reported["Id"])
         elif not allowed:
-            assert status == 403, told
+            assert status == 403, reported
 
 
-def test_a_container_takes_the_folder_it_writes_into_for_no_way_out(scene: Scene) -> None:
+def test_a_container_takes_the_folder_it_writes_into_for_no_way_out(scene: BrokerScene) -> None:
     """It could swap a folder below for a link between the broker's check and the mount."""
-    status, told = scene.create(container(scene.project, Binds=[f"{scene.root}/data:/data"]))
+    status, reported = scene.create(container(scene.project, Binds=[f"{scene.root}/data:/data"]))
     assert status == 201
-    scene.ask("POST", f"/containers/{told['Id']}/start")
-    docker("exec", told["Id"], "sh", "-c", "mkdir /data/swap && rmdir /data/swap && ln -s / /data/swap")
+    scene.ask("POST", f"/containers/{reported['Id']}/start")
+    docker("exec", reported["Id"], "sh", "-c", "mkdir /data/swap && rmdir /data/swap && ln -s / /data/swap")
     for mode in ("", ":ro"):
         refused(scene.create(container(scene.project, Binds=[f"{scene.root}/data/swap:/host{mode}"])))
-    docker("rm", "--force", told["Id"])
+    docker("rm", "--force", reported["Id"])
 
 
-def test_a_network_cannot_pass_for_the_beginning_of_another_s_id(scene: Scene) -> None:
+def test_a_network_cannot_pass_for_the_beginning_of_another_s_id(scene: BrokerScene) -> None:
     identity = docker("network", "inspect", "-f", "{{.Id}}", scene.foreign_network).stdout.strip()
     refused(scene.ask("POST", "/networks/create", {"Name": identity[:12], "Labels": {PROJECT: scene.project}}))
     for name in (identity, identity[:12]):
         refused(scene.create(container(scene.project, NetworkMode=name)))
 
 
-def test_a_container_of_the_project_lives_through_it(scene: Scene) -> None:
+def test_a_container_of_the_project_lives_through_it(scene: BrokerScene) -> None:
     run = ("run", "--detach", "--init", "--label", f"{PROJECT}={scene.project}", "--volume", "/kept")
     name = f"{scene.project}-web-1"
     docker(*run, "--name", name, IMAGE, "sleep", "600", through=scene.broker)
@@ -259,7 +259,7 @@ def test_a_container_of_the_project_lives_through_it(scene: Scene) -> None:
     assert entered.stdout == "typed"
     engine = DockerEngine(f"unix://{scene.broker}")
     try:
-        (web,) = engine.sightings(scene.project)
+        (web,) = engine.container_states(scene.project)
         assert [sample.container_id for sample in engine.samples(scene.project)] == [web.container_id]
         engine.exec(web.container_id, ["sh", "-c", "echo made > /kept/file"], timeout=SECONDS)
         kept = engine.keep(web.container_id)

@@ -62,7 +62,7 @@ def test_a_failed_step_says_what_to_try() -> None:
     assert failed.stderr == "error: the engine is gone\n       Start it.\n"
 
 
-def test_a_quiet_command_is_heard_when_it_fails() -> None:
+def test_a_quiet_command_is_received_when_it_fails() -> None:
     assert shell("quietly sh -c 'echo words; exit 0'").stdout == ""
     failed = shell("quietly sh -c 'echo words; exit 3'")
     assert failed.returncode == 1
@@ -207,7 +207,7 @@ def test_the_wheel_holds_the_licence_it_declares(tmp_path: Path) -> None:
 def advisories(about: str) -> Iterator[str]:
     """A source that speaks OSV's API and knows one advisory, about one package."""
 
-    class Source(BaseHTTPRequestHandler):
+    class FileSource(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             known = [
@@ -227,7 +227,7 @@ def advisories(about: str) -> Iterator[str]:
         def log_message(self, *words: object) -> None:
             pass
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Source)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), FileSource)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -263,7 +263,7 @@ def test_packages_without_advisories_pass_and_are_counted() -> None:
     assert re.fullmatch(r"advisories: checked \d{2,} packages, none known\n", done.stdout)
 
 
-def test_a_source_that_does_not_answer_is_told_and_not_passed_over_in_silence() -> None:
+def test_a_source_that_does_not_answer_is_reported_and_not_passed_over_in_silence() -> None:
     done = audit("http://127.0.0.1:1/v1/query")
     assert done.returncode == 0
     assert done.stdout.startswith("advisories: NOT CHECKED")

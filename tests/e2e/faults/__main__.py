@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from tests.e2e.faults.enduring import Endured, endure_twice
+from tests.e2e.faults.endured import Endured, endure_twice
 from tests.e2e.faults.faults import FAULTS
 from tests.e2e.faults.scenes import Scene
 from tests.support.prefect_server import temporary_server
@@ -42,12 +42,12 @@ def main(words: Iterable[str]) -> int:
 
 
 def _cells(endured: Endured) -> Iterator[str]:
-    told = endured.explanation
-    shown = told.lines[-1].text if told.lines else ""
+    reported = endured.explanation
+    shown = reported.lines[-1].text if reported.lines else ""
     yield endured.fault.name
     yield "a proven release" if endured.proven else "nothing"
     yield f"{endured.operation.status}, {endured.errors[0].verdict.category if endured.errors else 'no error'}"
-    yield from (text.replace("|", "/").replace("\n", " ") for text in (told.headline, shown, endured.undone))
+    yield from (text.replace("|", "/").replace("\n", " ") for text in (reported.headline, shown, endured.undone))
     yield f"{endured.took_seconds:.1f}"
 
 

@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 
 from models.errors import Category
-from tests.e2e.faults.enduring import Fault
+from tests.e2e.faults.endured import InjectedFault
 from tests.e2e.faults.scenes import HEALTH, IMAGE, WELL, Scene, Services, broken, says
 
 FOREIGN_IMAGE = "roas-fault/foreign:local"
@@ -88,27 +88,27 @@ def _gone_command(command: list[str]) -> Services:
 
 
 FAULTS = (
-    Fault(
+    InjectedFault(
         name="image that is not to be had",
         services=broken("base", image="roas-fault/never-built:1", pull_policy="never"),
         words="roas-fault/never-built:1 of base is not here and cannot be had",
         categories=(Category.IMAGE_PULL_FAILED,),
         refused=True,
     ),
-    Fault(
+    InjectedFault(
         name="image for another platform",
         services=lambda scene: broken("base", image=f"{FOREIGN_IMAGE}-{scene.mark}", command=["/serve"], init=None),
         meanwhile=_foreign_image,
         words="base .*exec format error",
         categories=(Category.EXEC_FORMAT_ENTRYPOINT,),
     ),
-    Fault(
+    InjectedFault(
         name="entrypoint that the image does not have",
         services=broken("base", entrypoint=["/no/such/entrypoint"]),
         words="base .*/no/such/entrypoint",
         categories=(Category.EXEC_FORMAT_ENTRYPOINT,),
     ),
-    Fault(
+    InjectedFault(
         name="port taken by a process",
         services=_publishes,
         meanwhile=_listening,
@@ -116,7 +116,7 @@ FAULTS = (
         categories=(Category.PORT_CONFLICT,),
         refused=True,
     ),
-    Fault(
+    InjectedFault(
         name="port taken by a container of another project",
         services=_publishes,
         meanwhile=_port_of_a_stranger,
@@ -124,7 +124,7 @@ FAULTS = (
         categories=(Category.PORT_CONFLICT,),
         refused=True,
     ),
-    Fault(
+    InjectedFault(
         name="port taken after validation",
         services=lambda scene: broken("top", ports=[f"127.0.0.1:{scene.port}:80"]),
         once_found=_listening,
@@ -132,7 +132,7 @@ FAULTS = (
         cause="top",
         categories=(Category.PORT_CONFLICT,),
     ),
-    Fault(
+    InjectedFault(
         name="variable missing",
         services=broken("base", environment={"KEY": "${ROAS_FAULT_KEY:?the key of the shop}"}),
         words="ROAS_FAULT_KEY.*the key of the shop",
@@ -140,7 +140,7 @@ FAULTS = (
         categories=(Category.MISSING_ENV_SECRET,),
         refused=True,
     ),
-    Fault(
+    InjectedFault(
         name="variable filled in with nothing",
         services=broken("base", command=["sh", "-c", "cat '/etc/${ROAS_FAULT_FILE}/conf'"]),
         words="base ended with exit code 1.*/etc//conf",
@@ -148,26 +148,26 @@ FAULTS = (
         because="ROAS_FAULT_FILE is not set",
         categories=(Category.VOLUME_MOUNT, Category.CONTAINER_EXITED, Category.MISSING_ENV_SECRET),
     ),
-    Fault(
+    InjectedFault(
         name="command not found",
         services=_gone_command(["no-such-program"]),
         words="base could not be started.*no-such-program.*not found",
         categories=(Category.EXEC_FORMAT_ENTRYPOINT,),
     ),
-    Fault(
+    InjectedFault(
         name="command not executable",
         services=_gone_command(["/etc/passwd"]),
         words="base could not be started.*/etc/passwd.*permission denied",
         categories=(Category.EXEC_FORMAT_ENTRYPOINT,),
     ),
-    Fault(
+    InjectedFault(
         name="exits with 1 at once",
         services=broken("base", command=says("echo no licence found; exit 1")),
         words="base ended with exit code 1",
         shown="no licence found",
         categories=(Category.CONTAINER_EXITED,),
     ),
-    Fault(
+    InjectedFault(
         name="exits while it is to hold its health",
         services=broken("base", command=says("touch /tmp/well /tmp/serves; sleep 2; echo lost my mind; exit 7")),
         fields={"stabilisation_seconds": 3},
@@ -175,20 +175,20 @@ FAULTS = (
         shown="lost my mind",
         categories=(Category.CONTAINER_EXITED,),
     ),
-    Fault(
+    InjectedFault(
         name="crashes again and again",
         services=broken("base", restart="always", command=says("echo FATAL: no schema; exit 4")),
         words="base keeps crashing, restarted .* times, last with exit code 4",
         shown="FATAL: no schema",
         categories=(Category.CONTAINER_EXITED,),
     ),
-    Fault(
+    InjectedFault(
         name="killed for memory",
         services=broken("base", mem_limit="16m", memswap_limit="16m", command=["tail", "/dev/zero"]),
         words=r"base ended with .*killed for using too much memory \(limit 16 MiB\)",
         categories=(Category.OOM_KILLED,),
     ),
-    Fault(
+    InjectedFault(
         name="health check never passes",
         services=broken(
             "base",
@@ -203,7 +203,7 @@ FAULTS = (
         shown="queue is full",
         categories=(Category.HEALTHCHECK_FAILED,),
     ),
-    Fault(
+    InjectedFault(
         name="health check passes, then fails",
         services=broken(
             "base", command=says("touch /tmp/well /tmp/serves; sleep 1; rm /tmp/well; echo shut down; exec sleep 600")
@@ -212,7 +212,7 @@ FAULTS = (
         words="base fails its health check",
         categories=(Category.HEALTHCHECK_FAILED,),
     ),
-    Fault(
+    InjectedFault(
         name="health check hangs",
         services=broken(
             "base",
@@ -222,7 +222,7 @@ FAULTS = (
         shown="(timed out|exceeded timeout)",
         categories=(Category.HEALTHCHECK_FAILED, Category.TIMEOUT),
     ),
-    Fault(
+    InjectedFault(
         name="own probe fails, the health check passes",
         services=broken("base", command=says("touch /tmp/well; exec sleep 600")),
         fields={
@@ -240,14 +240,14 @@ FAULTS = (
         shown="serves nobody",
         categories=(Category.HEALTHCHECK_FAILED,),
     ),
-    Fault(
+    InjectedFault(
         name="dependency down",
         services=broken("base", command=says("echo disk quota of the mind exceeded; exec sleep 600")),
         fields={"services": {"base": {"required": False}}},
         words="base fails its health check",
         categories=(Category.HEALTHCHECK_FAILED, Category.DEPENDENCY_FAILED_START),
     ),
-    Fault(
+    InjectedFault(
         name="job before it fails",
         services=broken("job", command=says("echo migration 42 failed; exit 1"))
         | {"top": WELL["top"] | {"depends_on": {"job": {"condition": "service_completed_successfully"}}}},
@@ -256,7 +256,7 @@ FAULTS = (
         shown="migration 42 failed",
         categories=(Category.CONTAINER_EXITED,),
     ),
-    Fault(
+    InjectedFault(
         name="mounted folder missing",
         services=broken(
             "base",
@@ -266,7 +266,7 @@ FAULTS = (
         categories=(Category.VOLUME_MOUNT,),
         refused=True,
     ),
-    Fault(
+    InjectedFault(
         name="mounted file that its user may not read",
         services=broken("base", user="1000", command=["cat", "/in"], volumes=["./key:/in:ro"]),
         prepare=_file("key", "a key", mode=0o600),
@@ -274,7 +274,7 @@ FAULTS = (
         shown="Permission denied",
         categories=(Category.VOLUME_MOUNT, Category.CONTAINER_EXITED),
     ),
-    Fault(
+    InjectedFault(
         name="mounted configuration broken",
         services=broken("base", command=says("cat /etc/shop.json; exit 78"), volumes=["./shop.json:/etc/shop.json:ro"]),
         prepare=_file("shop.json", '{"open": tru'),
@@ -283,7 +283,7 @@ FAULTS = (
         because="shop.json",
         categories=(Category.CONTAINER_EXITED,),
     ),
-    Fault(
+    InjectedFault(
         name="Compose file broken",
         services="services:\n  base:\n    imagge: [\n",
         words="compose.yaml.*yaml",
@@ -291,7 +291,7 @@ FAULTS = (
         categories=(Category.COMPOSE_INVALID,),
         refused=True,
     ),
-    Fault(
+    InjectedFault(
         name="Compose file with an unknown key",
         services=f"services:\n  base:\n    image: {IMAGE}\n    comand: [sleep, '600']\n",
         words="comand",
@@ -299,7 +299,7 @@ FAULTS = (
         categories=(Category.COMPOSE_INVALID,),
         refused=True,
     ),
-    Fault(
+    InjectedFault(
         name="container name of somebody else",
         services=lambda scene: broken("base", container_name=f"stranger-{scene.mark}"),
         meanwhile=_name_of_a_stranger,
@@ -307,7 +307,7 @@ FAULTS = (
         categories=(Category.NAME_CONFLICT,),
         refused=True,
     ),
-    Fault(
+    InjectedFault(
         name="time for the whole start is over",
         services=broken(
             "base",

@@ -67,7 +67,7 @@ sys.stdin.read()
 
 
 @dataclass(slots=True, kw_only=True)
-class Place:
+class OutageInstallation:
     """An application that is watched by a run of a worker."""
 
     folder: Path
@@ -121,7 +121,7 @@ class Kill:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Outcome:
+class OutageOutcome:
     """What came of an outage."""
 
     kills: Sequence[Kill]
@@ -184,7 +184,7 @@ def wait_until(reached: Callable[[], bool], what: str, seconds: float = WAIT_SEC
 
 
 @contextmanager
-def application(folder: Path, stores_url: str | None) -> Iterator[Place]:
+def application(folder: Path, stores_url: str | None) -> Iterator[OutageInstallation]:
     """Three services of one project that do not need each other."""
     project = f"roas-outage-{secrets.token_hex(4)}"
     (folder / "compose.yaml").write_text("services:" + "".join(COMPOSE.format(name=name) for name in SERVICES))
@@ -198,7 +198,7 @@ def application(folder: Path, stores_url: str | None) -> Iterator[Place]:
     if stores_url is not None:
         os.environ["ROAS_STORES_URL"] = stores_url
     try:
-        yield Place(folder=folder, project=project, settings=Settings())
+        yield OutageInstallation(folder=folder, project=project, settings=Settings())
     finally:
         subprocess.run(
             ["docker", "compose", "-p", project, "down", "-t", "1", "--remove-orphans"],
@@ -208,7 +208,7 @@ def application(folder: Path, stores_url: str | None) -> Iterator[Place]:
 
 
 @contextmanager
-def watched(place: Place) -> Iterator[None]:
+def watched(place: OutageInstallation) -> Iterator[None]:
     """A worker in a process of its own that runs the watch of the application."""
     programs = Path(sys.executable).parent
     environment = os.environ | {
@@ -285,7 +285,7 @@ def held_by_another_process(program: str, *paths: Path) -> Iterator[None]:
 
 
 def kill_one_after_the_other(
-    place: Place, services: Sequence[str], seconds: float
+    place: OutageInstallation, services: Sequence[str], seconds: float
 ) -> list[tuple[str, datetime, float]]:
     """Kill containers evenly over an outage of so many seconds; the seconds that each took to be healthy."""
     began, kills = time.monotonic(), []
@@ -298,7 +298,7 @@ def kill_one_after_the_other(
     return kills
 
 
-def outage(kind: str, seconds: float, services: Sequence[str] = SERVICES) -> Outcome:
+def outage(kind: str, seconds: float, services: Sequence[str] = SERVICES) -> OutageOutcome:
     """Let what is written to be away for so many seconds."""
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -340,7 +340,7 @@ def outage(kind: str, seconds: float, services: Sequence[str] = SERVICES) -> Out
         found = _recorded(place, kills)
         goes_on = place.worker is not None and place.worker.poll() is None
         watch_after = _process_of_run(place)
-        outcome = Outcome(
+        outcome = OutageOutcome(
             kills=found,
             run_state=place.run_state(),
             worker_goes_on=goes_on,
@@ -351,7 +351,7 @@ def outage(kind: str, seconds: float, services: Sequence[str] = SERVICES) -> Out
         return outcome
 
 
-def _start(place: Place) -> None:
+def _start(place: OutageInstallation) -> None:
     """In a process of its own: the client of this one would wait for the server when it is gone."""
     roas = Path(sys.executable).with_name("roas")
     environment = os.environ | {"PREFECT_API_URL": place.api}
@@ -360,7 +360,7 @@ def _start(place: Place) -> None:
         raise RuntimeError(done.stdout + done.stderr)
 
 
-def _process_of_run(place: Place) -> int | None:
+def _process_of_run(place: OutageInstallation) -> int | None:
     """The process of the watch's run, by its environment."""
     asked = f"PREFECT__FLOW_RUN_ID={place.run}".encode()
     for entry in Path("/proc").iterdir():
@@ -370,7 +370,7 @@ def _process_of_run(place: Place) -> int | None:
     return None
 
 
-def _recorded(place: Place, kills: Sequence[tuple[str, datetime, float]]) -> list[Kill]:
+def _recorded(place: OutageInstallation, kills: Sequence[tuple[str, datetime, float]]) -> list[Kill]:
     """What is on record of each kill, once the stores have taken all of it or do not within a while."""
     with Stores.open(place.settings) as stores:
 

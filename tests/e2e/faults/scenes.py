@@ -80,7 +80,7 @@ class State:
 
     def alike(self) -> dict[str, tuple[str, ...]]:
         """The containers without their ids: made again, but the same."""
-        return {name: told[1:] for name, told in self.containers.items()}
+        return {name: reported[1:] for name, reported in self.containers.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -140,13 +140,13 @@ class Scene:
         ids = self.docker("ps", "--all", "--quiet", "--no-trunc", *self._mine()).split()
         containers: dict[str, tuple[str, ...]] = {}
         # A container may go between the two questions; what is left is told all the same.
-        for told in json.loads(self.docker("inspect", *ids, check=False)) if ids else []:
-            labels, state = told["Config"]["Labels"], told["State"]
+        for reported in json.loads(self.docker("inspect", *ids, check=False)) if ids else []:
+            labels, state = reported["Config"]["Labels"], reported["State"]
             stands = (state.get("Health") or {}).get("Status") or state["Status"]
             containers[labels["com.docker.compose.service"]] = (
-                told["Id"],
+                reported["Id"],
                 labels["com.docker.compose.config-hash"],
-                told["Image"],
+                reported["Image"],
                 stands,
             )
         networks = self.docker("network", "ls", "--format", "{{.Name}}", *self._mine()).split()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.faults.enduring import Fault, endure_twice
+from tests.e2e.faults.endured import InjectedFault, endure_twice
 from tests.e2e.faults.faults import FAULTS
 from tests.e2e.faults.scenes import Scene
 
@@ -12,7 +12,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.name)
-async def test_a_fault_is_told_truly_and_undone(folder: Path, fault: Fault) -> None:
+async def test_a_fault_is_reported_truly_and_undone(folder: Path, fault: InjectedFault) -> None:
     scenes = Scene(environments=folder, name="proven"), Scene(environments=folder, name="fresh")
     try:
         endured = await endure_twice(fault, scenes)

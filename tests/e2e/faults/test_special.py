@@ -21,7 +21,7 @@ from models.operations import OperationStatus
 from models.results import OperationResult
 from tasks.reporting.read import read_explanation
 from tasks.runtime.stores import open_stores
-from tests.e2e.faults.enduring import Fault, begin, endure, look_after, until
+from tests.e2e.faults.endured import InjectedFault, begin, endure, look_after, until
 from tests.e2e.faults.scenes import HEALTH, IMAGE, WELL, Scene, broken, says
 from tests.e2e.flows.test_interruption import roas, signal_at
 from tests.support.engines import OwnEngine
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 ILL = broken("base", command=says("echo no licence found; exit 1"))
 LATE = broken("base", command=["sleep", "600"], healthcheck=HEALTH | {"start_period": "60s"})
-FAILS = Fault(
+FAILS = InjectedFault(
     name="fails",
     services=ILL,
     words="base ended with exit code 1",
@@ -89,7 +89,10 @@ async def proven(scene: Scene, services: object = WELL) -> None:
 
 async def start_succeeds(scene: Scene) -> None:
     await proven(scene)
-    assert {name: told[-1] for name, told in scene.state().containers.items()} == {"base": "healthy", "top": "healthy"}
+    assert {name: reported[-1] for name, reported in scene.state().containers.items()} == {
+        "base": "healthy",
+        "top": "healthy",
+    }
 
 
 @pytest.mark.parametrize("after_a_release", [True, False], ids=["after a proven release", "with nothing before"])
@@ -146,12 +149,12 @@ async def test_a_changed_file_that_no_release_brings_back_is_named_and_the_undoi
 
     await startup("test", return_state=True)
 
-    told = read_explanation(None)
-    assert told.status is OperationStatus.FAILED
-    assert told.headline.startswith("base ended with exit code 2")
-    assert any("shop.conf: not open" in line.text for line in told.lines)
-    assert any("shop.conf changed" in change for change in told.changed)
-    (tried,) = told.tried
+    reported = read_explanation(None)
+    assert reported.status is OperationStatus.FAILED
+    assert reported.headline.startswith("base ended with exit code 2")
+    assert any("shop.conf: not open" in line.text for line in reported.lines)
+    assert any("shop.conf changed" in change for change in reported.changed)
+    (tried,) = reported.tried
     assert tried.startswith("undoing failed: base did not start: it ended with exit code 2")
     conf.write_text("open = yes\n")
     await proven(scene, reads)
@@ -169,10 +172,10 @@ async def test_a_release_that_no_probe_can_prove_is_left_there_and_said_to_be_un
 
     await startup("test", return_state=True)
 
-    told = read_explanation(None)
-    assert told.status is OperationStatus.FAILED
-    assert told.headline.startswith("base runs but does not serve")
-    assert told.tried[0].startswith("undoing failed: base did not start")
+    reported = read_explanation(None)
+    assert reported.status is OperationStatus.FAILED
+    assert reported.headline.startswith("base runs but does not serve")
+    assert reported.tried[0].startswith("undoing failed: base did not start")
     assert scene.state().containers["base"][1] == before.containers["base"][1]
     await start_succeeds(scene)
 
@@ -191,7 +194,7 @@ async def test_a_start_whose_engine_is_stopped_is_undone_once_it_is_back(
     await starting
 
     endured = await look_after(
-        Fault(
+        InjectedFault(
             name="engine stopped",
             services=LATE,
             words="The engine went away during it: base ended with exit code 143",
@@ -214,11 +217,11 @@ async def test_a_start_whose_engine_stays_away_says_what_could_not_be_undone(
     await asyncio.to_thread(own_engine.kill)
     await starting
 
-    told = read_explanation(None)
-    assert told.status is OperationStatus.FAILED
-    assert "engine went away" in told.headline
-    assert told.tried[0].startswith("undoing failed: Docker engine at unix://")
-    assert any("base" in change for change in told.changed)
+    reported = read_explanation(None)
+    assert reported.status is OperationStatus.FAILED
+    assert "engine went away" in reported.headline
+    assert reported.tried[0].startswith("undoing failed: Docker engine at unix://")
+    assert any("base" in change for change in reported.changed)
     assert open_stores().deployments.running() == []
     (error,) = open_stores().errors.open_errors("test")
     assert error.verdict.category is Category.DOCKER_DAEMON_UNREACHABLE
@@ -226,10 +229,10 @@ async def test_a_start_whose_engine_stays_away_says_what_could_not_be_undone(
     await start_succeeds(own_scene)
 
 
-async def test_a_disk_that_fills_while_containers_are_made_is_told_and_undone(
+async def test_a_disk_that_fills_while_containers_are_made_is_reported_and_undone(
     folder: Path, cramped_engine: OwnEngine
 ) -> None:
-    fault = Fault(
+    fault = InjectedFault(
         name="disk full",
         services=broken("base", environment={"STAGE": "two"}),
         once_found=lambda _scene: _full(cramped_engine.folder / "data"),
@@ -245,11 +248,11 @@ async def test_a_disk_that_fills_while_containers_are_made_is_told_and_undone(
         scene.clean()
 
 
-async def test_addresses_that_run_out_while_networks_are_made_are_told_and_undone(
+async def test_addresses_that_run_out_while_networks_are_made_are_reported_and_undone(
     folder: Path, cramped_engine: OwnEngine
 ) -> None:
     scene = Scene(environments=folder, name="fresh", engine=cramped_engine.address)
-    fault = Fault(
+    fault = InjectedFault(
         name="no addresses",
         services=WELL,
         once_found=_all_addresses_taken,
@@ -263,7 +266,7 @@ async def test_addresses_that_run_out_while_networks_are_made_are_told_and_undon
 
 async def test_addresses_that_have_run_out_stop_the_start(folder: Path, cramped_engine: OwnEngine) -> None:
     scene = Scene(environments=folder, name="fresh", engine=cramped_engine.address)
-    fault = Fault(
+    fault = InjectedFault(
         name="no addresses",
         services=WELL,
         meanwhile=_all_addresses_taken,

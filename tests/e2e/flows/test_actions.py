@@ -14,7 +14,7 @@ from flows.deployment.startup import startup
 from flows.recovery.error_recovery import error_recovery
 from models.errors import Category, Pattern, Severity, Strategy
 from models.failures import StoreError
-from models.recovery import Doing, PlannedStep, RecoveryExecution, RecoveryMethod, Step
+from models.recovery import PlannedStep, RecoveryExecution, RecoveryMethod, Step, StepSpec
 from tests.e2e.flows.conftest import Place, well
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -36,7 +36,7 @@ def container_id(place: Place, service: str) -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[0]
 
 
-def cut_off_by_death(stores: Stores, error_id: str, *doings: Doing) -> RecoveryExecution:
+def cut_off_by_death(stores: Stores, error_id: str, *doings: StepSpec) -> RecoveryExecution:
     """An attempt that a runner began from what was proposed, before it died."""
     (proposal,) = stores.errors.executions(error_id)
     steps = tuple(PlannedStep(doing=doing, service="web") for doing in doings)
@@ -101,7 +101,7 @@ async def test_what_a_dead_runner_began_is_taken_up_and_done_once(place: Place, 
     outcome = await error_recovery("test", "zebra crossed", service="web")
     before = container_id(place, "web")
     with place.stores() as stores:
-        cut_off = cut_off_by_death(stores, outcome.error_id, Doing.RECREATE, Doing.VERIFY)
+        cut_off = cut_off_by_death(stores, outcome.error_id, StepSpec.RECREATE, StepSpec.VERIFY)
         begun = replace(STEP, started_at=datetime.now(UTC))
         stores.errors.write_attempt(replace(cut_off, steps=(begun,)))
 
@@ -130,7 +130,7 @@ async def test_an_attempt_that_failed_is_on_record_only_with_its_ticket(place: P
     # Nothing was started, so there is no container to restart.
     broken = "BEFORE INSERT ON manual_intervention_tickets BEGIN SELECT raise(ABORT, 'broken'); END"
     with place.stores() as stores:
-        cut_off = cut_off_by_death(stores, outcome.error_id, Doing.RESTART)
+        cut_off = cut_off_by_death(stores, outcome.error_id, StepSpec.RESTART)
         with stores.databases["errors"].write() as connection:
             connection.exec_driver_sql(f"CREATE TRIGGER broken {broken}")
 

@@ -22,17 +22,17 @@ from models.errors import Strategy
 from models.failures import RoasError
 from models.recovery import (
     Choice,
-    Doing,
     PlannedStep,
     RecoveryExecution,
     RecoveryMethod,
+    StepSpec,
     Ticket,
     TicketEntry,
     TicketState,
 )
 from tasks.recovery.actions import STEP
 from tests.e2e.flows.conftest import IMAGE, Place, well
-from tests.e2e.flows.test_interruption import PATIENCE_SECONDS, roas
+from tests.e2e.flows.test_interruption import TIMEOUT_SECONDS, roas
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -136,8 +136,8 @@ async def test_a_release_is_rolled_back_where_a_person_decides_so(place: Place) 
 
     assert (await answer(run, Choice.ROLL_BACK)).name == "Completed"
 
-    told = ["docker", "inspect", "-f", "{{.Config.Env}}", place.container("web")]
-    assert "VERSION=1" in subprocess.run(told, capture_output=True, text=True, check=True).stdout
+    reported = ["docker", "inspect", "-f", "{{.Config.Env}}", place.container("web")]
+    assert "VERSION=1" in subprocess.run(reported, capture_output=True, text=True, check=True).stdout
     assert [(one.strategy, one.success) for one in attempts(place)] == [(Strategy.ROLL_BACK_RELEASE, True)]
     assert the_ticket(place).state is TicketState.RESOLVED
 
@@ -206,7 +206,7 @@ async def test_a_question_that_nobody_answers_ends_failed_and_its_ticket_can_be_
         await client.set_flow_run_state(run, Failed(message="The flow was paused and never resumed."), force=True)
 
     with roas("resolve", the_ticket(place).ticket_id, "--note", "the zebra is over there") as resolving:
-        said, _ = resolving.communicate(timeout=PATIENCE_SECONDS)
+        said, _ = resolving.communicate(timeout=TIMEOUT_SECONDS)
 
     assert resolving.returncode == 0, said
     ticket = the_ticket(place)
@@ -239,7 +239,7 @@ async def step_that_fails_once(step: PlannedStep, attempt_id: str) -> str:
 
 @flow
 async def two_steps() -> list[str]:
-    steps = [PlannedStep(doing=Doing.START, service=name) for name in ("first", "second")]
+    steps = [PlannedStep(doing=StepSpec.START, service=name) for name in ("first", "second")]
     return [await step_that_fails_once(step, "a") for step in steps]
 
 

@@ -39,7 +39,7 @@ async def test_collects_host_services_and_dependencies_into_the_store(place: Pla
         assert len(stores.monitoring.series("test", "base", "memory_bytes", since)) == 2
 
 
-async def test_a_killed_service_is_seen_restarted_and_the_story_is_told(place: Place) -> None:
+async def test_a_killed_service_is_seen_restarted_and_the_record_is_reported(place: Place) -> None:
     place.declare(PAIR)
     await startup("test")
     subprocess.run(["docker", "kill", place.container("base")], check=True, capture_output=True)

@@ -28,9 +28,11 @@ def test_prefect_yaml_lists_what_serve_serves(environment: str, monkeypatch: pyt
         limit = entry.get("concurrency_limit")
         assert (limit["limit"] if limit else None) == deployment.concurrency_limit
         assert len(entry.get("schedules", [])) == len(deployment.schedules or [])
-        told = [
+        reported = [
             {"name": one.name, "match": one.match.model_dump(), "parameters": one.parameters}
             for one in deployment.triggers
             if isinstance(one, DeploymentEventTrigger)
         ]
-        assert [{key: one[key] for key in ("name", "match", "parameters")} for one in entry.get("triggers", [])] == told
+        assert [
+            {key: one[key] for key in ("name", "match", "parameters")} for one in entry.get("triggers", [])
+        ] == reported

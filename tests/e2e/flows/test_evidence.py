@@ -14,7 +14,7 @@ from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 
 from flows.deployment.startup import startup
 from models.errors import Category
-from models.evidence import EvidenceBundle, MemoryGrade, Occasion
+from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
 from models.failures import StartFailedError
 from models.operations import Operation
 from tasks.deployment.services import read_application
@@ -35,13 +35,13 @@ async def failed(place: Place, service: str) -> tuple[Operation, EvidenceBundle]
     with place.stores() as stores:
         (operation,) = stores.deployments.history(environment="test", limit=1)
         kept = stores.errors.evidence(deployment_id=operation.deployment_id)
-        (bundle,) = [one for one in kept if one.service == service and one.occasion is Occasion.FAILURE]
+        (bundle,) = [one for one in kept if one.service == service and one.occasion is EvidenceOccasion.FAILURE]
         return operation, bundle
 
 
 def why(place: Place, *words: str) -> str:
-    surroundings = os.environ | {"ROAS_DATA_DIR": str(place.settings.data_dir)}
-    done = subprocess.run([ROAS, "why", *words], capture_output=True, text=True, check=False, env=surroundings)
+    context_of_step = os.environ | {"ROAS_DATA_DIR": str(place.settings.data_dir)}
+    done = subprocess.run([ROAS, "why", *words], capture_output=True, text=True, check=False, env=context_of_step)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -78,9 +78,9 @@ async def test_a_crash_is_explained_by_its_own_words_and_linked_everywhere(place
     assert f"roas resolve {ticket.ticket_id}" in shown
     assert why(place, "test").splitlines()[0] == shown.splitlines()[0]
     assert "reading" in why(place, "--evidence")
-    told = json.loads(why(place, operation.deployment_id, "--json"))
-    assert told["service"] == "top"
-    assert told["since"] is not None
+    reported = json.loads(why(place, operation.deployment_id, "--json"))
+    assert reported["service"] == "top"
+    assert reported["since"] is not None
 
 
 async def test_a_kill_for_memory_is_proven_by_its_signs(place: Place) -> None:
@@ -167,12 +167,12 @@ async def test_evidence_before_a_replacement_outlives_the_container(place: Place
         declared, await read_application(declared), ["base"], deployment_id="test-next", reason="it is to be replaced"
     )
 
-    for seen in engine_of(declared).sightings(declared.project):
+    for seen in engine_of(declared).container_states(declared.project):
         engine_of(declared).remove(seen.container_id, force=True)
     with place.stores() as stores:
         (bundle,) = stores.errors.evidence(deployment_id="test-next")
     assert bundle.bundle_id == bundle_id
-    assert bundle.occasion is Occasion.REPLACEMENT
+    assert bundle.occasion is EvidenceOccasion.REPLACEMENT
     assert bundle.first_cause == "base shows no failure of its own: it was running and healthy"
     assert bundle.probes[-1].ok
 

@@ -23,7 +23,7 @@ pytestmark = pytest.mark.flow
 
 
 @dataclass(frozen=True)
-class Target:
+class PageTarget:
     """A server with its UI and one deployment, whose id the attacker is given."""
 
     url: str
@@ -39,16 +39,16 @@ class Target:
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageTarget]:
     async def deploy() -> str:
         return str(await (await startup.ato_deployment(name="attacked")).aapply())
 
     with own_server(tmp_path_factory.mktemp("prefect") / "home", with_ui=True) as api:
-        yield Target(api.removesuffix("/api"), asyncio.run(deploy()))
+        yield PageTarget(api.removesuffix("/api"), asyncio.run(deploy()))
 
 
 @pytest.fixture
-def page(target: Target) -> Iterator[Page]:
+def page(target: PageTarget) -> Iterator[Page]:
     """A page of a browser that has signed in."""
     with chromium() as browser:
         page = browser.new_page()
@@ -59,7 +59,9 @@ def page(target: Target) -> Iterator[Page]:
         yield page
 
 
-def test_a_page_of_another_origin_reads_nothing_and_begins_nothing(target: Target, page: Page, tmp_path: Path) -> None:
+def test_a_page_of_another_origin_reads_nothing_and_begins_nothing(
+    target: PageTarget, page: Page, tmp_path: Path
+) -> None:
     file = str(tmp_path / "compose.yaml")
 
     by_origin = attack(page, target.url, target.deployment, file)
@@ -77,7 +79,7 @@ def test_a_page_of_another_origin_reads_nothing_and_begins_nothing(target: Targe
 PLANT = "prefect.deployments.steps.run_shell_script"
 
 
-def test_only_who_has_the_password_can_give_a_deployment_a_shell_command(target: Target, tmp_path: Path) -> None:
+def test_only_who_has_the_password_can_give_a_deployment_a_shell_command(target: PageTarget, tmp_path: Path) -> None:
     planted = tmp_path / "planted"
     change = {"pull_steps": [{PLANT: {"script": f"touch {planted}"}}], "entrypoint": "evil.py:startup"}
     auth_string = server_variables()["PREFECT_API_AUTH_STRING"]

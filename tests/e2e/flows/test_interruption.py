@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 ROAS = Path(sys.executable).with_name("roas")
 NAMES = ("base", "job", "top", "last")
-PATIENCE_SECONDS = 90
+TIMEOUT_SECONDS = 90
 
 Moment = Callable[[Operation, set[tuple[str, str | None]]], bool]
 
@@ -71,14 +71,14 @@ def times_the_job_ran(place: Place) -> int:
 
 
 def roas(*words: str) -> subprocess.Popen[str]:
-    surroundings = server_variables()
+    context_of_step = server_variables()
     # A shell gives its background jobs an ignored SIGINT, and these tests may run in one.
     return subprocess.Popen(
         ["env", "--default-signal=INT", ROAS, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=surroundings,
+        env=context_of_step,
     )
 
 
@@ -90,11 +90,11 @@ def started_at(place: Place) -> dict[str, str]:
     """When each container was started last, by its service."""
     found = {}
     for name in place.containers():
-        told = subprocess.run(
+        reported = subprocess.run(
             ["docker", "inspect", "-f", "{{.Id}} {{.State.StartedAt}}", place.container(name)],
             capture_output=True, text=True, check=True,
         )  # fmt: skip
-        found[name] = told.stdout.strip()
+        found[name] = reported.stdout.strip()
     return found
 
 
@@ -109,7 +109,7 @@ async def signal_at(process: subprocess.Popen[str], moment: Moment, how: signal.
     """Send a process a signal at the moment, wait for its end, and tell the id of its operation."""
     store = open_stores().deployments
     with process:
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while not (
             (begun := store.running("test"))
             and held_by("test") is not None
@@ -160,7 +160,7 @@ async def test_a_resumed_start_does_no_finished_step_again(place: Place, moment:
     before, ran = started_at(place), times_the_job_ran(place)
 
     with roas("resume", killed) as resumed:
-        said, _ = resumed.communicate(timeout=PATIENCE_SECONDS)
+        said, _ = resumed.communicate(timeout=TIMEOUT_SECONDS)
 
     assert resumed.returncode == 0, said
     operation = open_stores().deployments.get(killed)
@@ -173,7 +173,7 @@ async def test_a_resumed_start_does_no_finished_step_again(place: Place, moment:
     assert place.containers(running=True) == ["base", "last", "top"]
     assert finished_steps(killed) >= {("proven", name) for name in NAMES}
     with roas("resume", killed) as again:
-        said, _ = again.communicate(timeout=PATIENCE_SECONDS)
+        said, _ = again.communicate(timeout=TIMEOUT_SECONDS)
     assert again.returncode == 2
     assert "was not interrupted" in said
 
@@ -233,7 +233,7 @@ def _make_well(container: str) -> None:
         time.sleep(0.2)
 
 
-async def test_of_two_starts_at_once_one_is_refused_and_told_who_has_it(place: Place) -> None:
+async def test_of_two_starts_at_once_one_is_refused_and_reported_who_has_it(place: Place) -> None:
     # It is well only once the other was refused, however long that takes.
     place.declare(well("base").replace("touch /tmp/well; ", "").replace("start_period: 10s", "start_period: 120s"))
     starts = [asyncio.ensure_future(startup("test", return_state=True)) for _ in range(2)]

@@ -14,7 +14,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from core.errors.classify import classify
 from models.errors import RecordedError
-from models.notifications import Channel, Occasion
+from models.notifications import Channel, NotificationReason
 from models.recovery import Ticket
 from tasks.recovery.notify import STREAM, keep_channel, read_channels, tell, tell_people
 from tasks.runtime.clients import find_environment
@@ -35,7 +35,7 @@ class Webhook:
         """What it answers first; then its status."""
         webhook = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class WebhookHandler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:
                 webhook.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
                 self.send_response(webhook.answers.pop(0) if webhook.answers else webhook.status)
@@ -44,7 +44,7 @@ class Webhook:
             def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name it is called by
                 pass
 
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.server = HTTPServer(("127.0.0.1", 0), WebhookHandler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/token-of-the-webhook"
 
 
@@ -89,7 +89,9 @@ async def save_block(url: str) -> None:
     await block.save("told", overwrite=True)
 
 
-async def test_people_are_told_once_and_when_it_is_over(place: Place, asked: RecordedError, webhook: Webhook) -> None:
+async def test_people_are_reported_once_and_when_it_is_over(
+    place: Place, asked: RecordedError, webhook: Webhook
+) -> None:
     await save_block(webhook.url)
     environment = find_environment("test")
 
@@ -103,8 +105,8 @@ async def test_people_are_told_once_and_when_it_is_over(place: Place, asked: Rec
     await tell_people(environment)
     assert [one["subject"] for one in webhook.got][1:] == ["web of test is well again"]
     assert "by ann: mended" in webhook.got[-1]["body"]
-    told = [entry["occasion"] for entry in shared_cache().entries(STREAM) if entry["error_id"] == asked.error_id]
-    assert told == [Occasion.FAILED, Occasion.RECOVERED]
+    reported = [entry["occasion"] for entry in shared_cache().entries(STREAM) if entry["error_id"] == asked.error_id]
+    assert reported == [NotificationReason.FAILED, NotificationReason.RECOVERED]
 
 
 async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
@@ -128,11 +130,11 @@ async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
     assert "token-of-the-webhook" not in caplog.text
     with place.stores() as stores:
         (cause,) = stores.errors.causes("test", datetime.now(UTC))
-        an_hour_ago = replace(cause.told, last_at=datetime.now(UTC) - timedelta(hours=1))
-        assert stores.errors.tell(asked.error_id, cause.told, an_hour_ago)
+        an_hour_ago = replace(cause.reported, last_at=datetime.now(UTC) - timedelta(hours=1))
+        assert stores.errors.tell(asked.error_id, cause.reported, an_hour_ago)
     webhook.status = 204
     (reminder,) = await tell_people(environment)
-    assert reminder.occasion is Occasion.REMINDER
+    assert reminder.occasion is NotificationReason.REMINDER
     assert len(webhook.got) == 4
 
 
@@ -167,7 +169,7 @@ async def test_what_a_webhook_does_not_want_is_not_sent_again(
 
 async def test_a_block_that_is_not_there_fails_nothing(place: Place, asked: RecordedError) -> None:
     place.declare(well("web"), notify="[discord-webhook/nobody]")
-    assert [one.occasion for one in await tell_people(find_environment("test"))] == [Occasion.FAILED]
+    assert [one.occasion for one in await tell_people(find_environment("test"))] == [NotificationReason.FAILED]
 
 
 async def test_the_address_of_a_webhook_is_kept_secret(webhook: Webhook) -> None:
@@ -181,7 +183,7 @@ async def test_the_address_of_a_webhook_is_kept_secret(webhook: Webhook) -> None
     assert "token-of-the-webhook" not in kept.model_dump_json()
 
 
-async def test_who_cannot_be_told_is_said_without_the_address(webhook: Webhook) -> None:
+async def test_who_cannot_be_reported_is_said_without_the_address(webhook: Webhook) -> None:
     webhook.status = 403
     block = await keep_channel("webhook", "refused", webhook.url, ())
 

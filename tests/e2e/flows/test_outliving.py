@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from adapters.host.processes import this_process
-from flows.recovery.watch import _Vigil
+from flows.recovery.watch import EnvironmentWatcher
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.failures import EnvironmentBusyError
 from models.operations import Runner
@@ -48,7 +48,7 @@ async def until_back(access: StoreAccess) -> None:
 
 async def test_an_evaluation_that_fails_unexpectedly_is_made_up_for_by_a_sweep(place: Place, caplog) -> None:
     place.declare("web:\n  image: none\n")
-    watch = _Vigil(find_environment("test"), (), StoreAccess("test"), act=True, woken=lambda: None)
+    watch = EnvironmentWatcher(find_environment("test"), (), StoreAccess("test"), act=True, woken=lambda: None)
 
     async def fail() -> None:
         raise ZeroDivisionError

@@ -9,7 +9,7 @@ import pytest
 from prefect import flow
 
 from adapters.host.processes import this_process
-from flows.deployment.operation import Story, recorded
+from flows.deployment.operation import OperationRecorder, recorded
 from models.failures import (
     BadInputError,
     EnvironmentBusyError,
@@ -37,8 +37,8 @@ def only() -> Operation:
 async def live(body, undo=None, **how) -> None:
     @flow(name="one-operation")
     async def operation() -> None:
-        async with recorded(START, "test", undo=undo, **how) as story:
-            await body(story)
+        async with recorded(START, "test", undo=undo, **how) as recorder:
+            await body(recorder)
 
     await operation()
 
@@ -49,15 +49,15 @@ class Undone:
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, OperationStatus, str | None, int]] = []
 
-    async def __call__(self, story: Story, error: Exception) -> None:
+    async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
         store = open_stores()
-        status = store.deployments.get(story.deployment_id).status
+        status = store.deployments.get(recorder.deployment_id).status
         errors = len(store.errors.open_errors("test"))
         self.calls.append((type(error).__name__, str(error), status, held_by("test"), errors))
-        story.facts["undone"] = "stopped what was started"
+        recorder.facts["undone"] = "stopped what was started"
 
 
-async def fail(_story: Story) -> None:
+async def fail(_recorder: OperationRecorder) -> None:
     raise StartFailedError("redis did not start", advice="look at it", service="redis")
 
 
@@ -78,10 +78,10 @@ async def test_a_failure_is_undone_while_the_environment_is_held_and_after_evide
     assert operation.details["reason"] == "redis did not start"
 
 
-async def test_an_undo_that_fails_is_told_and_hides_nothing(place: Place) -> None:
+async def test_an_undo_that_fails_is_reported_and_hides_nothing(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
 
-    async def undo(_story: Story, _error: Exception) -> None:
+    async def undo(_recorder: OperationRecorder, _error: Exception) -> None:
         raise OSError("no such network, password=hunter2hunter2")
 
     with pytest.raises(StartFailedError):
@@ -97,10 +97,10 @@ async def test_an_error_recovery_that_fails_hides_nothing_and_is_followed_by_the
     place.declare("redis:\n  image: none\n")
     undone = Undone()
 
-    async def fail_and_break_the_errors(story: Story) -> None:
+    async def fail_and_break_the_errors(recorder: OperationRecorder) -> None:
         with open_stores().databases["errors"].write() as connection:
             connection.exec_driver_sql("DROP TABLE error_patterns")
-        await fail(story)
+        await fail(recorder)
 
     with pytest.raises(StartFailedError, match="redis did not start"):
         await live(fail_and_break_the_errors, undo=undone)
@@ -114,7 +114,7 @@ async def test_what_touched_nothing_is_not_undone(place: Place, error) -> None:
     place.declare("redis:\n  image: none\n")
     undone = Undone()
 
-    async def refuse(_story: Story) -> None:
+    async def refuse(_recorder: OperationRecorder) -> None:
         raise error
 
     with pytest.raises(type(error)):
@@ -141,14 +141,14 @@ async def test_a_cancelled_operation_is_undone_to_the_end_and_recorded(place: Pl
     place.declare("redis:\n  image: none\n")
     acting, undoing, undone = asyncio.Event(), asyncio.Event(), Undone()
 
-    async def act(_story: Story) -> None:
+    async def act(_recorder: OperationRecorder) -> None:
         acting.set()
         await asyncio.Event().wait()
 
-    async def undo(story: Story, error: Exception) -> None:
+    async def undo(recorder: OperationRecorder, error: Exception) -> None:
         undoing.set()
         await asyncio.to_thread(open_stores)
-        await undone(story, error)
+        await undone(recorder, error)
 
     task = asyncio.create_task(live(act, undo=undo))
     await acting.wait()
@@ -172,7 +172,7 @@ async def test_an_exit_inside_is_a_recorded_failure(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
     undone = Undone()
 
-    async def leave(_story: Story) -> None:
+    async def leave(_recorder: OperationRecorder) -> None:
         raise GeneratorExit
 
     with pytest.raises(BaseException):  # noqa: B017 - the engine may wrap it; its record is what counts
@@ -188,7 +188,7 @@ async def test_an_operation_that_lost_its_environment_ends_and_undoes_nothing(pl
     monkeypatch.setattr(lease, "HEARTBEAT", timedelta(milliseconds=20))
     undone, store = Undone(), open_stores().deployments
 
-    async def be_robbed(_story: Story) -> None:
+    async def be_robbed(_recorder: OperationRecorder) -> None:
         now = datetime.now(UTC)
         mine = store.lease("test", now)
         assert store.acquire_lease("test", "x", "stop", now, LEASE, runner=ELSEWHERE, instead_of=mine).acquired
@@ -235,8 +235,8 @@ async def test_an_operation_that_waits_is_pending_until_it_has_the_environment(p
     place.declare("redis:\n  image: none\n")
     store, seen = open_stores().deployments, []
 
-    async def act(story: Story) -> None:
-        seen.append(store.get(story.deployment_id).status)
+    async def act(recorder: OperationRecorder) -> None:
+        seen.append(store.get(recorder.deployment_id).status)
 
     async with lease.hold_environment("test", owner="x", reason="stop", runner=ELSEWHERE):
         task = asyncio.create_task(live(act, wait_seconds=60))
@@ -264,9 +264,9 @@ async def test_an_interrupted_operation_is_taken_up_with_what_it_had_finished(pl
     store.step_done("test-1", "proven", "redis", now)
     seen = []
 
-    async def act(story: Story) -> None:
-        seen.append((story.deployment_id, story.done, story.told("created"), story.told("undone")))
-        await story.step("proven", "bot")
+    async def act(recorder: OperationRecorder) -> None:
+        seen.append((recorder.deployment_id, recorder.done, recorder.reported("created"), recorder.reported("undone")))
+        await recorder.step("proven", "bot")
 
     await live(act, deployment_id="test-1")
 
@@ -280,7 +280,7 @@ async def test_an_interrupted_operation_is_taken_up_with_what_it_had_finished(pl
         await live(act, deployment_id="test-1")
 
 
-async def test_an_operation_that_is_lived_elsewhere_is_not_taken_up(place: Place) -> None:
+async def test_an_operation_that_is_run_elsewhere_is_not_taken_up(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
     store = open_stores().deployments
     alive = this_process("another-run")

@@ -21,8 +21,8 @@ SHARED = "\nvolumes: {shared: {}}\n"
 
 def inspect(place: Place, service: str, number: int = 1) -> dict[str, Any]:
     name = f"{place.project}-{service}-{number}"
-    told = subprocess.run(["docker", "inspect", name], capture_output=True, text=True, check=True).stdout
-    state: dict[str, Any] = json.loads(told)[0]["State"]
+    reported = subprocess.run(["docker", "inspect", name], capture_output=True, text=True, check=True).stdout
+    state: dict[str, Any] = json.loads(reported)[0]["State"]
     return state
 
 

@@ -40,9 +40,9 @@ class Roas:
         self.variables: dict[str, str] = {}
 
     def __call__(self, *words: str, stdin: str = "") -> int:
-        surroundings = os.environ | self.variables | {"COLUMNS": "400"}
+        context_of_step = os.environ | self.variables | {"COLUMNS": "400"}
         done = subprocess.run(
-            [ROAS, *words], input=stdin, capture_output=True, text=True, check=False, env=surroundings
+            [ROAS, *words], input=stdin, capture_output=True, text=True, check=False, env=context_of_step
         )
         self.said += f"\n$ roas {words[0]}\n{done.stdout}\n{done.stderr}"
         self.last = done.stdout
@@ -55,8 +55,8 @@ def roas(place: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Roas]:
     """Commands against a Prefect server that keeps its files in the data folder, as theirs does."""
     monkeypatch.setenv("PREFECT_API_URL", "")
     monkeypatch.setenv("PREFECT_HOME", str(place.folder / "data" / "prefect"))
-    with prefect_api(place.settings) as patience:
-        wait_for_api(patience)
+    with prefect_api(place.settings) as timeout:
+        wait_for_api(timeout)
         yield Roas(place)
 
 
@@ -182,8 +182,10 @@ async def test_planted_secrets_are_found_nowhere(place: Place, roas: Roas) -> No
     print(f"{len(leaked)} of {len(PLANTED)} planted secrets are found somewhere")
 
     # The search sees what is there: a name that is no secret is found in our stores and in Prefect's.
-    told = {where for where, content in written(place.folder / "data") if place.container("talker").encode() in content}
-    assert {"errors.db", "prefect/prefect.db"} <= told
+    reported = {
+        where for where, content in written(place.folder / "data") if place.container("talker").encode() in content
+    }
+    assert {"errors.db", "prefect/prefect.db"} <= reported
     assert "[redacted]" in roas.said
     assert len(PLANTED) >= 45
     assert leaked == {}

@@ -62,7 +62,7 @@ services:
 
 
 @dataclass(frozen=True)
-class Target:
+class ServerTarget:
     """A server with its UI, and the password that its owner has."""
 
     url: str
@@ -81,9 +81,9 @@ class Target:
 
 
 @pytest.fixture(scope="module")
-def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
+def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerTarget]:
     with own_server(tmp_path_factory.mktemp("prefect") / "home", with_ui=True) as url:
-        yield Target(url, server_variables()["PREFECT_API_AUTH_STRING"])
+        yield ServerTarget(url, server_variables()["PREFECT_API_AUTH_STRING"])
 
 
 def basic(auth_string: str) -> str:
@@ -94,13 +94,13 @@ def basic(auth_string: str) -> str:
 
 
 @pytest.mark.parametrize("given", [{}, {"Authorization": basic("roas:guess")}, {"Authorization": "Bearer guess"}])
-def test_without_the_password_nothing_is_answered(target: Target, given: dict[str, str]) -> None:
+def test_without_the_password_nothing_is_answered(target: ServerTarget, given: dict[str, str]) -> None:
     for path in ("admin/version", "deployments/paginate", "csrf-token?client=x", "docs", "openapi.json"):
         assert httpx.get(f"{target.url}/{path}", headers=given).status_code == 401, path
     assert target.post(**given).status_code in (401, 403)
 
 
-def test_whoever_has_the_password_still_needs_the_token_of_a_page_of_ours(target: Target) -> None:
+def test_whoever_has_the_password_still_needs_the_token_of_a_page_of_ours(target: ServerTarget) -> None:
     login = basic(target.auth_string)
 
     bare = target.post(Authorization=login)
@@ -111,7 +111,7 @@ def test_whoever_has_the_password_still_needs_the_token_of_a_page_of_ours(target
 
 
 @pytest.mark.parametrize("origin", ["http://attacker.example", "http://127.0.0.1:1", "null", "https://127.0.0.1"])
-def test_a_page_of_another_origin_is_refused_and_can_read_nothing(target: Target, origin: str) -> None:
+def test_a_page_of_another_origin_is_refused_and_can_read_nothing(target: ServerTarget, origin: str) -> None:
     login = {"Authorization": basic(target.auth_string)}
     asked = {
         "Origin": origin,
@@ -127,7 +127,7 @@ def test_a_page_of_another_origin_is_refused_and_can_read_nothing(target: Target
         assert "access-control-allow-origin" not in answer.headers
 
 
-def test_the_ui_s_own_page_is_answered_by_either_name_of_the_loopback(target: Target) -> None:
+def test_the_ui_s_own_page_is_answered_by_either_name_of_the_loopback(target: ServerTarget) -> None:
     for name in ("127.0.0.1", "localhost"):
         origin = f"http://{name}:{target.port}"
         headers = {"Authorization": basic(target.auth_string), "Origin": origin}
@@ -141,12 +141,12 @@ def test_the_ui_s_own_page_is_answered_by_either_name_of_the_loopback(target: Ta
 
 
 @pytest.mark.parametrize("host", ["attacker.example", "attacker.example:{port}", "127.0.0.1", "127.0.0.1:1", ""])
-def test_a_name_that_was_rebound_to_this_machine_is_refused(target: Target, host: str) -> None:
+def test_a_name_that_was_rebound_to_this_machine_is_refused(target: ServerTarget, host: str) -> None:
     headers = {"Host": host.format(port=target.port), "Authorization": basic(target.auth_string)}
     assert httpx.get(f"{target.url}/admin/version", headers=headers).status_code == 403
 
 
-def test_events_and_logs_are_closed_to_whoever_lacks_the_password(target: Target) -> None:
+def test_events_and_logs_are_closed_to_whoever_lacks_the_password(target: ServerTarget) -> None:
     address = target.url.replace("http", "ws", 1)
     for path in ("events/in", "events/out", "logs/out"):
         with connect(f"{address}/{path}", subprotocols=["prefect"]) as opened:
@@ -157,7 +157,7 @@ def test_events_and_logs_are_closed_to_whoever_lacks_the_password(target: Target
             pass
 
 
-async def test_our_own_clients_are_let_in(target: Target) -> None:
+async def test_our_own_clients_are_let_in(target: ServerTarget) -> None:
     async with get_client() as client:
         assert await client.api_healthcheck() is None
         await client.read_flow_runs(limit=1)
@@ -186,7 +186,7 @@ async def end_of(run: UUID) -> str:
 
 @pytest.mark.parametrize("flow", [startup, error_recovery, watch], ids=lambda flow: str(flow.name))
 async def test_a_run_of_a_deployment_that_names_a_compose_file_fails_and_touches_nothing(
-    target: Target, place: Place, flow: Flow[..., Any]
+    target: ServerTarget, place: Place, flow: Flow[..., Any]
 ) -> None:
     deployment = await deployed(flow)
     (place.folder / "attack.yaml").write_text(ATTACK)
@@ -206,7 +206,7 @@ async def test_a_run_of_a_deployment_that_names_a_compose_file_fails_and_touches
 
 
 @pytest.mark.parametrize("name", ["../../etc/x", "/etc/passwd", "dev/../dev", "dev\x00", "", "DEV"])
-async def test_an_environment_is_a_plain_name(target: Target, place: Place, name: str) -> None:
+async def test_an_environment_is_a_plain_name(target: ServerTarget, place: Place, name: str) -> None:
     deployment = await deployed(startup)
 
     async with get_client() as client:
@@ -216,7 +216,9 @@ async def test_an_environment_is_a_plain_name(target: Target, place: Place, name
     assert refused.value.response.status_code in (409, 422)
 
 
-async def test_a_run_that_is_made_beside_its_deployment_takes_no_path_either(target: Target, place: Place) -> None:
+async def test_a_run_that_is_made_beside_its_deployment_takes_no_path_either(
+    target: ServerTarget, place: Place
+) -> None:
     """The endpoint of runs without a deployment checks no schema."""
     deployment = await deployed(startup)
     async with get_client() as client:
@@ -287,9 +289,9 @@ def test_a_program_of_another_user_on_our_port_gets_no_password(
     with listener_of(NOBODY, port) as stranger, prefect_api(Settings()):
         used = os.environ["PREFECT_API_URL"]
         stranger.kill()
-        heard = stranger.stdout.read() if stranger.stdout else ""
+        received = stranger.stdout.read() if stranger.stdout else ""
 
-    assert heard == ""
+    assert received == ""
     assert used != f"http://127.0.0.1:{port}/api"
     said = capsys.readouterr().err
     assert f"Port {port} is held by user nobody (uid {NOBODY})" in said
@@ -323,7 +325,7 @@ def test_credentials_are_made_once_for_the_owner_alone(tmp_path: Path) -> None:
     assert (mode(home), mode(first.auth_file)) == (0o700, 0o600)
 
 
-def test_no_password_is_on_a_command_line_or_in_the_server_s_log(target: Target, tmp_path: Path) -> None:
+def test_no_password_is_on_a_command_line_or_in_the_server_s_log(target: ServerTarget, tmp_path: Path) -> None:
     shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
     assert "flows.runtime.server_process" in shown
     assert target.auth_string.removeprefix("roas:") not in shown
@@ -380,7 +382,7 @@ def test_the_key_of_encrypted_blocks_leaves_the_database_and_what_it_encrypted_s
         assert key.encode() not in file.read_bytes(), file
 
 
-def test_a_fresh_server_never_has_its_key_in_the_database(target: Target, tmp_path: Path) -> None:
+def test_a_fresh_server_never_has_its_key_in_the_database(target: ServerTarget, tmp_path: Path) -> None:
     home = tmp_path / "prefect"
     with own_server(home):
         Secret(value="hook-planted-92").save("hook", _sync=True)
@@ -495,5 +497,5 @@ def test_a_server_ends_when_the_process_that_started_it_is_killed(place: Place) 
             time.sleep(0.1)
 
 
-def test_the_api_tells_the_owner_what_runs(target: Target) -> None:
+def test_the_api_tells_the_owner_what_runs(target: ServerTarget) -> None:
     assert isinstance(ask(target.url, target.auth_string, "flow_runs/filter", {}), list)

@@ -115,7 +115,7 @@ async def test_an_optional_dependency_that_fails_holds_nobody_back(place: Place)
     assert (changes["app"].new_state, changes["cache"].new_state) == ("healthy", "failed")
 
 
-async def test_the_first_cause_is_blamed_and_who_waited_for_it_is_told(place: Place) -> None:
+async def test_the_first_cause_is_blamed_and_who_waited_for_it_is_reported(place: Place) -> None:
     place.declare(
         f"base: {{image: {IMAGE}, command: [sh, -c, 'exit 3']}}\n"
         + well("middle", depends_on="{base: {condition: service_completed_successfully}}")

@@ -27,12 +27,12 @@ def stubborn(name: str, handler: str, grace: str) -> str:
 
 
 def inspect(name: str) -> dict[str, Any]:
-    told = subprocess.run(["docker", "inspect", name], capture_output=True, text=True, check=True).stdout
-    found: dict[str, Any] = json.loads(told)[0]
+    reported = subprocess.run(["docker", "inspect", name], capture_output=True, text=True, check=True).stdout
+    found: dict[str, Any] = json.loads(reported)[0]
     return found
 
 
-async def test_what_had_to_be_killed_is_told_and_what_ended_in_time_is_not(place: Place) -> None:
+async def test_what_had_to_be_killed_is_reported_and_what_ended_in_time_is_not(place: Place) -> None:
     place.declare(stubborn("deaf", ":", "1s") + stubborn("good", "exit 0", "5s"))
     await startup("test")
 

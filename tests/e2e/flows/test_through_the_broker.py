@@ -44,7 +44,7 @@ async def test_releases_are_kept_gone_back_to_and_stopped_through_it(place: Plac
     seen = await collection("test")
     assert (seen.overall_status, seen.gaps) == ("healthy", ())
     await rollback("test", older.release_id)
-    (base,) = engine_of(find_environment("test")).sightings(place.project)
+    (base,) = engine_of(find_environment("test")).container_states(place.project)
     assert (base.state, base.config_hash) == ("running", older.hashes["base"])
     await stop("test")
 

@@ -69,12 +69,12 @@ async def test_who_is_slow_to_hear_of_one_failure_keeps_no_other_waiting(place: 
     place.declare(PAIR, notify="[custom-webhook/slow]")
     await startup("test")
     now = datetime.now(UTC)
-    told = RecordedError(
+    reported = RecordedError(
         error_id="err-slow", environment="test", text="top is slow", source="person", verdict=classify("it timed out"),
         first_seen=now, last_seen=now, service="top",
     )  # fmt: skip
     with place.stores() as stores:
-        stores.errors.record(told)
+        stores.errors.record(reported)
         stores.errors.open_ticket(
             Ticket(ticket_id="tic-slow", error_id="err-slow", environment="test", title="top", opened_at=now)
         )

@@ -18,7 +18,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
-from tests.e2e.healing.enduring import Harm, Survived, survive
+from tests.e2e.healing.endured import Harm, Survived, survive
 from tests.e2e.healing.harms import HARMS
 from tests.e2e.healing.scenes import IMAGES, Sample, Stranger
 from tests.support.engines import engine_for_a_while

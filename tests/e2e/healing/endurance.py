@@ -27,7 +27,7 @@ GROWS_AT_MOST = 0.10
 
 _SIGNALS_A_ROUND = 40
 _SAMPLES = 5
-_PATIENCE_SECONDS = 300
+_TIMEOUT_SECONDS = 300
 
 
 def main() -> int:
@@ -44,10 +44,10 @@ def main() -> int:
         try:
             scene.docker("compose", "-p", scene.project, "-f", str(scene.compose_file), "up", "--detach", "--wait")
             with _guest(scene) as guest:
-                sizes, heard, fed = _lived(scene, guest, asked.seconds)
+                sizes, received, fed = _finished(scene, guest, asked.seconds)
         finally:
             scene.clean()
-    return _judged(sizes, heard, fed)
+    return _judged(sizes, received, fed)
 
 
 @contextmanager
@@ -62,11 +62,11 @@ def _guest(scene: Scene) -> Iterator[str]:
 
 
 def _labels(scene: Scene) -> list[str]:
-    told = {"project": scene.project, "service": "guest", "config-hash": "of-nobody", "oneoff": "False"}
-    return [part for key, value in told.items() for part in ("--label", f"com.docker.compose.{key}={value}")]
+    reported = {"project": scene.project, "service": "guest", "config-hash": "of-nobody", "oneoff": "False"}
+    return [part for key, value in reported.items() for part in ("--label", f"com.docker.compose.{key}={value}")]
 
 
-def _lived(scene: Scene, guest: str, seconds: int) -> tuple[list[tuple[int, int]], int, int]:
+def _finished(scene: Scene, guest: str, seconds: int) -> tuple[list[tuple[int, int]], int, int]:
     """Each size of the watch after so many events, how many it says it heard, and how many there were."""
     roas = Path(sys.executable).with_name("roas")
     log = scene.folder / "watch.log"
@@ -77,7 +77,7 @@ def _lived(scene: Scene, guest: str, seconds: int) -> tuple[list[tuple[int, int]
             stderr=said,
         )
         sizes: list[tuple[int, int]] = []
-        fed, deadline = 0, time.monotonic() + _PATIENCE_SECONDS
+        fed, deadline = 0, time.monotonic() + _TIMEOUT_SECONDS
         while b"watching" not in log.read_bytes():
             assert watching.poll() is None, log.read_text()
             assert time.monotonic() < deadline, log.read_text()
@@ -109,10 +109,10 @@ def _resident(process: int) -> int:
     return next((int(line.split()[1]) for line in lines if line.startswith("VmRSS")), 0)
 
 
-def _judged(sizes: list[tuple[int, int]], heard: int, fed: int) -> int:
+def _judged(sizes: list[tuple[int, int]], received: int, fed: int) -> int:
     warm = [one for one in sizes if one[0] >= WARM_AFTER]
-    if heard < EVENTS or len(warm) < 2 * _SAMPLES:
-        print(f"it heard {heard} events of {fed}; {EVENTS} are wanted: give it longer")
+    if received < EVENTS or len(warm) < 2 * _SAMPLES:
+        print(f"it heard {received} events of {fed}; {EVENTS} are wanted: give it longer")
         return 1
     early = statistics.median(size for _, size in warm[:_SAMPLES])
     late = statistics.median(size for _, size in warm[-_SAMPLES:])
@@ -120,7 +120,7 @@ def _judged(sizes: list[tuple[int, int]], heard: int, fed: int) -> int:
     print("| events | memory |\n|---|---|")
     for fed_then, size in warm[:: max(1, len(warm) // 10)]:
         print(f"| {fed_then} | {size / 1024:.1f} MiB |")
-    print(f"{fed} events happened, {heard} were heard; memory went from {early / 1024:.1f} to {late / 1024:.1f} MiB"
+    print(f"{fed} events happened, {received} were heard; memory went from {early / 1024:.1f} to {late / 1024:.1f} MiB"
           f" ({growth:+.1%})")  # fmt: skip
     return 1 if growth > GROWS_AT_MOST else 0
 

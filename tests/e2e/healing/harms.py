@@ -13,7 +13,7 @@ from models.errors import Category, Pattern, Severity, Strategy
 from models.settings import Settings
 from tasks.runtime.stores import open_stores
 from tests.e2e.faults.scenes import IMAGE, says
-from tests.e2e.healing.enduring import End, Harm, tries_of
+from tests.e2e.healing.endured import End, Harm, tries_of
 from tests.e2e.healing.scenes import SERVICES, Sample
 
 _ENGINE_HANGS_SECONDS = 20

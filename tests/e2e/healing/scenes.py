@@ -140,10 +140,10 @@ class Sample(Scene):
     def lives(self) -> dict[str, tuple[str, str]]:
         """Container and moment of its last start, by service."""
         ids = self.docker("ps", "--all", "--quiet", "--no-trunc", *self._mine()).split()
-        told = json.loads(self.docker("inspect", *ids, check=False)) if ids else []
+        reported = json.loads(self.docker("inspect", *ids, check=False)) if ids else []
         return {
             one["Config"]["Labels"]["com.docker.compose.service"]: (one["Id"], one["State"]["StartedAt"])
-            for one in told
+            for one in reported
         }
 
     @contextmanager
@@ -154,18 +154,18 @@ class Sample(Scene):
         """
         engine = ("--host", self.engine) if self.engine else ()
         mine = ("--filter", f"label=com.docker.compose.service={service}", *self._mine())
-        told: list[str] = []
+        reported: list[str] = []
         with subprocess.Popen(
             ["docker", *engine, "events", *mine, "--filter", "event=start", "--since", f"{time.time():.3f}"],
             stdout=subprocess.PIPE, text=True,
         ) as listening:  # fmt: skip
-            heard = threading.Thread(target=lambda: told.extend(listening.stdout or ()))
-            heard.start()
+            received = threading.Thread(target=lambda: reported.extend(listening.stdout or ()))
+            received.start()
             try:
-                yield told
+                yield reported
             finally:
                 listening.terminate()
-                heard.join()
+                received.join()
 
     def clean(self) -> None:
         """Remove all that the project has, with its volumes and names of images."""

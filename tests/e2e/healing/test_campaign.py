@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.healing.enduring import survive
+from tests.e2e.healing.endured import survive
 from tests.e2e.healing.harms import HARMS
 from tests.e2e.healing.scenes import Sample, Stranger
 

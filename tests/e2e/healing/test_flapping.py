@@ -15,7 +15,7 @@ from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.recovery import RecoveryExecution, Ticket, TicketState
 from models.settings import Settings
-from tests.unit.core.monitoring.test_evaluate import MONDAY, Watch
+from tests.unit.core.monitoring.test_evaluate import MONDAY, WatchedService
 
 POLICY = RecoveryPolicy()
 STEP = timedelta(seconds=1)
@@ -92,7 +92,7 @@ def stores(tmp_path: Path) -> Iterator[Stores]:
 def test_an_hour_of_flapping_is_one_alert_one_ticket_and_never_more_than_the_budgets(
     stores: Stores, lives_for: timedelta
 ) -> None:
-    flapping, alerts = Flapping(stores, lives_for), Watch()
+    flapping, alerts = Flapping(stores, lives_for), WatchedService()
     while flapping.now < MONDAY + HOUR:
         flapping.look()
         flapping.now += STEP
@@ -104,7 +104,7 @@ def test_an_hour_of_flapping_is_one_alert_one_ticket_and_never_more_than_the_bud
     assert busiest == POLICY.attempts_per_service_15min
     assert len(flapping.acted) <= min(4 * POLICY.attempts_per_service_15min, POLICY.attempts_per_service_day)
     assert len(stores.errors.tickets(environment="dev")) == 1
-    assert sum(told.startswith("opened bot") for told in alerts.told) == 1
+    assert sum(reported.startswith("opened bot") for reported in alerts.reported) == 1
 
 
 def test_between_attempts_it_waits_longer_each_time_and_ten_healthy_minutes_end_that(stores: Stores) -> None:

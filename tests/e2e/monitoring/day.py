@@ -16,8 +16,8 @@ from typing import Any, Protocol
 import pytest
 import yaml
 
-from core.monitoring.assess import Memory, Seen, judge_seen
-from core.monitoring.evaluate import RoundOutcome
+from core.monitoring.assess import RememberedState, SourceAnswers, assess
+from core.monitoring.evaluate import Evaluation
 from flows.monitoring.collection import look
 from models.analysis import AlertChange
 from models.environments import Environment
@@ -25,7 +25,7 @@ from models.failures import StoreError
 from tasks.monitoring.collect import read_memory, store_round, tell_cache
 from tasks.runtime.stores import open_stores
 from tests.e2e.monitoring.simulated import simulated
-from tests.integration.adapters.test_redis_cache import PASSWORD, Server
+from tests.integration.adapters.test_redis_cache import PASSWORD, RedisProcess
 from tests.support.engines import IMAGE, OwnEngine
 from tests.support.small_disk import disk_of, fill
 
@@ -34,7 +34,7 @@ SERVICES = ("bot", "redis", "web")
 _RUN_AGAIN_WITHIN_SECONDS = 120
 
 
-class Engine(Protocol):
+class DayEngine(Protocol):
     """What shows the containers of the day, until it is stopped and after it is started again."""
 
     address: str
@@ -43,7 +43,7 @@ class Engine(Protocol):
 
     def start(self) -> None: ...
 
-    async def look(self, environment: Environment, at: datetime, number: int) -> Seen:
+    async def look(self, environment: Environment, at: datetime, number: int) -> SourceAnswers:
         """What a collection sees at a moment of the day."""
 
 
@@ -63,12 +63,12 @@ class SimulatedEngine:
     def start(self) -> None:
         self._away = False
 
-    async def look(self, environment: Environment, at: datetime, number: int) -> Seen:
+    async def look(self, environment: Environment, at: datetime, number: int) -> SourceAnswers:
         if self._away:
             self._started_at = number
             seen = simulated(at, number, self._chance, SERVICES)
             gaps = [f"{one}: {_away(self.address)}" for one in ("container statistics", "containers")]
-            return replace(seen, samples=None, sightings=None, health=None, gaps=gaps)
+            return replace(seen, samples=None, container_states=None, health=None, gaps=gaps)
         # The containers were started again with the engine: their counters begin anew.
         return simulated(at, number - self._started_at, self._chance, SERVICES)
 
@@ -100,14 +100,16 @@ class RealEngine:
             assert time.monotonic() < deadline, "the containers did not come back with their engine"
             time.sleep(0.1)
 
-    async def look(self, environment: Environment, at: datetime, number: int) -> Seen:
+    async def look(self, environment: Environment, at: datetime, number: int) -> SourceAnswers:
         seen = await look(environment)
         return replace(
             seen,
             at=at,
             system=simulated(at, number, self._chance, ()).system,
             samples=None if seen.samples is None else [replace(one, sampled_at=at) for one in seen.samples],
-            sightings=None if seen.sightings is None else [replace(one, seen_at=at) for one in seen.sightings],
+            container_states=None
+            if seen.container_states is None
+            else [replace(one, seen_at=at) for one in seen.container_states],
             health=None if seen.health is None else replace(seen.health, checked_at=at),
         )
 
@@ -119,7 +121,7 @@ class Day:
     folder: Path
     begin: datetime
     rounds: int
-    engine: Engine
+    engine: DayEngine
     stop_redis: Callable[[], object]
     start_redis: Callable[[], object]
     fill_disk: Callable[[], object]
@@ -128,7 +130,7 @@ class Day:
     opened: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
-    told: tuple[datetime, RoundOutcome] | None = None
+    reported: tuple[datetime, Evaluation] | None = None
 
     async def live(self) -> None:
         """Collect, whatever is away; a round that cannot be stored is lost, and the next one goes on."""
@@ -158,10 +160,10 @@ class Day:
             at = self.begin + number * EVERY
             await self._round(environment, await self.engine.look(environment, at, number))
 
-    async def _round(self, environment: Environment, seen: Seen) -> None:
+    async def _round(self, environment: Environment, seen: SourceAnswers) -> None:
         try:
-            memory: Memory = await read_memory.fn(environment.name, seen.at)
-            judged = judge_seen(environment, seen, memory)
+            memory: RememberedState = await read_memory.fn(environment.name, seen.at)
+            judged = assess(environment, seen, memory)
             assert await store_round.fn(environment.name, judged, memory.looked_at)
         except StoreError:
             self.lost.append(seen.at)
@@ -171,15 +173,15 @@ class Day:
             for one in judged.outcome.events
             if one.change is AlertChange.OPENED
         ]
-        self.told = (seen.at, judged.outcome)
+        self.reported = (seen.at, judged.outcome)
         trouble = await self.tell_again()
         if trouble and trouble not in self.troubles:
             self.troubles.append(trouble)
 
     async def tell_again(self) -> str | None:
         """Tell the cache of the last round that was stored."""
-        assert self.told is not None
-        at, outcome = self.told
+        assert self.reported is not None
+        at, outcome = self.reported
         return await tell_cache.fn("day", {"at": at.isoformat()}, outcome, EVERY)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
@@ -223,7 +225,7 @@ async def live_on_small_disk(
     folder: Path, patch: pytest.MonkeyPatch, rounds: int, own_engine: OwnEngine | None = None
 ) -> Day:
     """Live through a day with a Redis and a disk of its own, both of which really fail, and so does an engine."""
-    server = Server(folder)
+    server = RedisProcess(folder)
     server.start()
     (folder / "password").write_text(PASSWORD)
     patch.setenv("ROAS_REDIS_URL", server.url)

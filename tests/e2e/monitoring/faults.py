@@ -118,28 +118,30 @@ async def meet(fault: Fault, sample: Living) -> list[str]:
     before = [f"before it: {one}" for report in quiet for one in report.alerts if f" {HOST}: " not in one]
     began = datetime.now(UTC)
     await asyncio.to_thread(fault.begin, sample)
-    told_at: list[int] = []
+    reported_at: list[int] = []
 
     def goes_on(done: int, _: CollectionReport) -> bool:
-        told = [str(one["change"]) for one in _changes(began)]
-        if ("flapping" if fault.flaps else "opened") in told and not told_at:
-            told_at.append(done)
-        return done < (told_at[0] + MORE_ROUNDS if told_at else LONGEST_ROUNDS)
+        reported = [str(one["change"]) for one in _changes(began)]
+        if ("flapping" if fault.flaps else "opened") in reported and not reported_at:
+            reported_at.append(done)
+        return done < (reported_at[0] + MORE_ROUNDS if reported_at else LONGEST_ROUNDS)
 
     reports = await collect_each(sample.name, EVERY, act=False, goes_on=goes_on)
     await asyncio.to_thread(fault.end, sample)
     alerts = [one for one in alerts_of(sample.name) if one.opened_at >= began]
     errors = [one for one in open_stores().errors.list(sample.name) if one.service is not None]
     _print(fault, sample, began, alerts, errors)
-    told = ", ".join(f"{one['change']} {one['alert']['service']} {one['alert']['metric']}" for one in _changes(began))
-    print(f"  {len(reports)} rounds, told: {told or 'nothing'}", flush=True)
+    reported = ", ".join(
+        f"{one['change']} {one['alert']['service']} {one['alert']['metric']}" for one in _changes(began)
+    )
+    print(f"  {len(reports)} rounds, told: {reported or 'nothing'}", flush=True)
     return before + _complaints(fault, sample, began, alerts, errors)
 
 
 def _changes(since: datetime) -> list[dict[str, Any]]:
     """What people were told of the sample, oldest first."""
-    told: list[dict[str, Any]] = shared_cache().entries(ALERT_STREAM)
-    return [one for one in told if _moment(one) >= since and one["alert"]["service"] != HOST]
+    reported: list[dict[str, Any]] = shared_cache().entries(ALERT_STREAM)
+    return [one for one in reported if _moment(one) >= since and one["alert"]["service"] != HOST]
 
 
 def _moment(entry: dict[str, object]) -> datetime:
@@ -149,10 +151,10 @@ def _moment(entry: dict[str, object]) -> datetime:
 def _complaints(
     fault: Fault, sample: Living, began: datetime, alerts: Sequence[Alert], errors: Sequence[RecordedError]
 ) -> list[str]:
-    told = [one for one in alerts if one.explained_by is None and one.service != HOST]
-    if len(told) != 1:
-        return [f"{len(told)} alerts: {[(one.service, one.metric, one.reason) for one in told]}"]
-    alert, said = told[0], []
+    reported = [one for one in alerts if one.explained_by is None and one.service != HOST]
+    if len(reported) != 1:
+        return [f"{len(reported)} alerts: {[(one.service, one.metric, one.reason) for one in reported]}"]
+    alert, said = reported[0], []
     if (alert.service, alert.metric) != (fault.service, fault.metric):
         said.append(f"it blames {alert.service} {alert.metric}")
     if not re.search(fault.says, alert.reason, re.IGNORECASE):

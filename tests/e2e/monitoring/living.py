@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from core.monitoring.evaluate import JUDGED, Looked, RoundOutcome, take_round
+from core.monitoring.evaluate import JUDGED, Evaluation, Observation, evaluate
 from flows.deployment.startup import startup
 from flows.monitoring.collection import collection
 from models.environments import Environment
@@ -110,20 +110,23 @@ def teach_a_past(
     environment = find_environment(name)
     looks = [_look(environment, report) for report in measured if report.health is not None]
     states: Mapping[tuple[str, str], bytes] = {}
-    outcome: RoundOutcome | None = None
-    told: list[str] = []
+    outcome: Evaluation | None = None
+    reported: list[str] = []
     predictions: list[Prediction] = []
     for number, at in enumerate(_moments(until, every)):
         metrics, verdicts = looks[number % len(looks)]
         then = [_then(one, at, number) for one in metrics]
         share = 1 - (until - at) / A_PAST
         then = [replace(one, value=(1 + 5 * share) / 6 * one.value) if one.name == grown else one for one in then]
-        outcome = take_round(
-            states, Looked(at=at, metrics=then, verdicts=verdicts), environment=environment, predictions=predictions
+        outcome = evaluate(
+            states,
+            Observation(at=at, metrics=then, verdicts=verdicts),
+            environment=environment,
+            predictions=predictions,
         )
         states = {**states, **outcome.states}
         predictions += outcome.predictions
-        told += [f"{one.alert.service} {one.alert.reason}" for one in outcome.events]
+        reported += [f"{one.alert.service} {one.alert.reason}" for one in outcome.events]
     assert outcome is not None
     open_stores().monitoring.put_round(
         name,
@@ -133,7 +136,7 @@ def teach_a_past(
         alerts=outcome.alerts,
         predictions=predictions,
     )
-    return told
+    return reported
 
 
 def alerts_of(name: str) -> list[Alert]:

@@ -27,8 +27,11 @@ async def live(folder: Path, measure: timedelta, hour: timedelta) -> list[str]:
         await sample.start(EVERY)
         with sample.traffic():
             first = await _rounds(sample.name, measure)
-            told = teach_a_past(sample.name, first, EVERY, datetime.now(UTC))
-            print(f"{len(first)} rounds measured; the past that was made of them told: {told or 'nothing'}", flush=True)
+            reported = teach_a_past(sample.name, first, EVERY, datetime.now(UTC))
+            print(
+                f"{len(first)} rounds measured; the past that was made of them told: {reported or 'nothing'}",
+                flush=True,
+            )
             reports = await _rounds(sample.name, hour)
     finally:
         await asyncio.to_thread(sample.clean)
@@ -38,7 +41,7 @@ async def live(folder: Path, measure: timedelta, hour: timedelta) -> list[str]:
     words = [f"{one.service} {one.metric} at {one.opened_at:%H:%M:%S}: {one.reason}" for one in alerts]
     for alert, what in zip(alerts, words, strict=True):
         print(f"told of the {'machine' if alert.service == HOST else 'sample'}: {what}")
-    said = [f"told in the past: {one}" for one in told]
+    said = [f"told in the past: {one}" for one in reported]
     said += [what for alert, what in zip(alerts, words, strict=True) if alert.service != HOST]
     for report in reports:
         said += [f"a gap at {report.timestamp}: {gap}" for gap in report.gaps]

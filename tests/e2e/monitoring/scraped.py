@@ -29,17 +29,17 @@ from flows.monitoring.collection import collection
 from models.failures import RoasError
 from tasks.runtime.stores import open_stores
 from tests.e2e.faults.scenes import free_port
-from tests.e2e.healing.enduring import watching
+from tests.e2e.healing.endured import watching
 from tests.e2e.monitoring.living import Living, collect_each, own_folder, run, teach_a_past
 from tests.integration.adapters.test_dashboards_and_rules import RULES, RULES_FILE
 from tests.integration.adapters.test_redis_cache import PASSWORD as CACHE_PASSWORD
-from tests.integration.adapters.test_redis_cache import Server
+from tests.integration.adapters.test_redis_cache import RedisProcess
 from tests.support.dashboards import queries
 from tests.support.prometheus_server import PrometheusForTests, prometheus
 from tests.support.small_disk import disk_of, fill
 
 EVERY = timedelta(seconds=5)
-PATIENCE_SECONDS = 600.0
+TIMEOUT_SECONDS = 600.0
 """Longer than an alert of ours stays after its cause is gone."""
 
 SCRAPED_EVERY = "3s"
@@ -53,7 +53,7 @@ WELL = frozenset({"RoasLimitPredicted"})
 
 
 @dataclass
-class Watched:
+class ScrapedMetric:
     """What Prometheus has answered so far."""
 
     server: PrometheusForTests
@@ -72,7 +72,7 @@ class Watched:
 
     async def until(self, what: str, sample: Living, *, fire: Sequence[str] = (), end: Sequence[str] = ()) -> None:
         """Collect until those alerts fire, and these do not any more."""
-        deadline = time.monotonic() + PATIENCE_SECONDS
+        deadline = time.monotonic() + TIMEOUT_SECONDS
         while True:
             await collection(sample.name, act=False)
             firing = await self.look()
@@ -91,7 +91,7 @@ class Watched:
 
 async def live(folder: Path, disk: Path) -> list[str]:
     """Break the sample and mend it; all that is not as it must be, in words."""
-    sample, cache = Living(environments=folder, name="scraped"), Server(folder)
+    sample, cache = Living(environments=folder, name="scraped"), RedisProcess(folder)
     cache.start()
     (folder / "password").write_text(CACHE_PASSWORD)
     os.environ |= {"ROAS_REDIS_URL": cache.url, "ROAS_REDIS_PASSWORD_FILE": str(folder / "password")}
@@ -104,11 +104,11 @@ async def live(folder: Path, disk: Path) -> list[str]:
             port = free_port()
             with prometheus(folder, f"127.0.0.1:{port}", _hasty(folder), every=SCRAPED_EVERY) as server:
                 names = {name for rule in RULES for name in re.findall(r"\broas_\w+", rule["expr"])}
-                watched = Watched(server, queries(sample.name, "bot") | {name: name for name in names})
+                watched = ScrapedMetric(server, queries(sample.name, "bot") | {name: name for name in names})
                 print(f"{len(watched.unanswered)} queries, {len(RULES)} rules", flush=True)
                 with _exporter(port) as url:
                     await _break_and_mend(sample, watched, disk, cache)
-                    told = (await asyncio.to_thread(httpx.get, url, timeout=30)).text
+                    reported = (await asyncio.to_thread(httpx.get, url, timeout=30)).text
                 await watched.until("no exporter", sample, fire=["RoasExporterGone"])
                 watched.said += [
                     f"{rule['name']} is {rule['health']}" for rule in server.rules() if rule["health"] != "ok"
@@ -117,13 +117,13 @@ async def live(folder: Path, disk: Path) -> list[str]:
         cache.stop()
         await asyncio.to_thread(sample.clean)
     watched.said += [f"no data: {name}: {query}" for name, query in watched.unanswered.items()]
-    watched.said += _promtool("metrics", told=told) + _promtool("rules", str(RULES_FILE))
+    watched.said += _promtool("metrics", reported=reported) + _promtool("rules", str(RULES_FILE))
     quiet = sorted(ALL - watched.fired)
     print(f"{len(watched.fired)} of {len(ALL)} rules fired; of what was not broken here tell {', '.join(quiet)}")
     return watched.said
 
 
-async def _break_and_mend(sample: Living, watched: Watched, disk: Path, cache: Server) -> None:
+async def _break_and_mend(sample: Living, watched: ScrapedMetric, disk: Path, cache: RedisProcess) -> None:
     ordinary = sorted(ALL - WELL)
     async with watching(sample):
         await watched.until("all is well", sample, fire=[*WELL], end=ordinary)
@@ -153,7 +153,7 @@ async def _break_and_mend(sample: Living, watched: Watched, disk: Path, cache: S
     await watched.until("a start failed", sample, fire=["RoasOperationFailed"])
 
 
-async def _with(sample: Living, watched: Watched, what: str, stopped: str, fire: Sequence[str]) -> None:
+async def _with(sample: Living, watched: ScrapedMetric, what: str, stopped: str, fire: Sequence[str]) -> None:
     """Something is stopped, kept so until those alerts fire, and started again until they do not."""
     await asyncio.to_thread(sample.docker, "stop", sample.container(stopped))
     await watched.until(what, sample, fire=fire)
@@ -184,8 +184,8 @@ def _hasty(folder: Path) -> Path:
     return file
 
 
-def _promtool(*words: str, told: str = "") -> list[str]:
-    done = subprocess.run(["promtool", "check", *words], input=told, capture_output=True, text=True, check=False)
+def _promtool(*words: str, reported: str = "") -> list[str]:
+    done = subprocess.run(["promtool", "check", *words], input=reported, capture_output=True, text=True, check=False)
     return [done.stdout + done.stderr] if done.returncode else []
 
 

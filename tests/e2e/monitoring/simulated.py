@@ -6,15 +6,15 @@ import random
 from collections.abc import Sequence
 from datetime import datetime
 
-from core.monitoring.assess import Seen
-from models.containers import ServiceSample, Sighting, SystemSample
+from core.monitoring.assess import SourceAnswers
+from models.containers import ContainerState, ServiceSample, SystemSample
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 
 
-def simulated(at: datetime, number: int, chance: random.Random, names: Sequence[str]) -> Seen:
+def simulated(at: datetime, number: int, chance: random.Random, names: Sequence[str]) -> SourceAnswers:
     """The look of that number, one each 15 s: a quarter of a processor a service, memory that breathes, answers
     in 20 ms."""
-    samples, sightings, verdicts = [], [], []
+    samples, container_states, verdicts = [], [], []
     for place, name in enumerate(names):
         samples.append(
             ServiceSample(
@@ -25,8 +25,8 @@ def simulated(at: datetime, number: int, chance: random.Random, names: Sequence[
                 block_write_bytes=number * 800, processes=12,
             )
         )  # fmt: skip
-        sightings.append(
-            Sighting(
+        container_states.append(
+            ContainerState(
                 container_id=name, name=name, service=name, project="day", number=1, image=name, image_id=name,
                 state="running", seen_at=at,
             )
@@ -43,4 +43,4 @@ def simulated(at: datetime, number: int, chance: random.Random, names: Sequence[
         network_rx_bytes=number * 10**6, network_tx_bytes=number * 10**6, open_files_limit=1024,
     )  # fmt: skip
     health = HealthReport(environment="day", overall=Health.HEALTHY, checked_at=at, services=tuple(verdicts))
-    return Seen(at=at, system=system, samples=samples, sightings=sightings, health=health)
+    return SourceAnswers(at=at, system=system, samples=samples, container_states=container_states, health=health)

@@ -17,7 +17,7 @@ from adapters.compose.cli import ComposeCli
 from adapters.config.secrets import process_environment
 from adapters.docker.engine import DockerEngine
 from core.deployment.plan import start_waves
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.environments import Environment
 
 IMAGE = "debian:trixie-slim"
@@ -44,26 +44,26 @@ class Project:
         given = process_environment(self.environment, os.environ | variables, template)
         return ComposeCli(self.environment, given, template)
 
-    def started(self, **variables: str) -> list[Sighting]:
+    def started(self, **variables: str) -> list[ContainerState]:
         """Create and start everything; its containers as they are right after."""
         compose = self.compose(**variables)
         compose.create()
         files = compose.injections()
         for service in (name for wave in start_waves(compose.render()) for name in wave):
-            for seen in self.engine.sightings(self.name, service):
+            for seen in self.engine.container_states(self.name, service):
                 self.engine.start(seen.container_id, files.get(service, ()))
-        return self.engine.sightings(self.name)
+        return self.engine.container_states(self.name)
 
-    def one(self, service: str) -> Sighting:
-        (found,) = self.engine.sightings(self.name, service)
+    def one(self, service: str) -> ContainerState:
+        (found,) = self.engine.container_states(self.name, service)
         return found
 
 
 @pytest.fixture(scope="session")
 def engine() -> Iterator[DockerEngine]:
-    door = DockerEngine("unix:///var/run/docker.sock")
-    yield door
-    door.close()
+    client = DockerEngine("unix:///var/run/docker.sock")
+    yield client
+    client.close()
 
 
 @pytest.fixture

@@ -103,7 +103,7 @@ def test_values_of_variables_appear_nowhere_in_what_is_declared(make_project: Ma
     assert "s3cret-value" not in repr(application)
 
 
-def test_an_unset_variable_is_a_warning_told_once(make_project: Make) -> None:
+def test_an_unset_variable_is_a_warning_reported_once(make_project: Make) -> None:
     (warning,) = make_project(RICH).compose().render().warnings
     assert warning == 'The "TOKEN" variable is not set. Defaulting to a blank string.'
 
@@ -171,7 +171,7 @@ def test_hashes_are_those_compose_labels_containers_with(make_project: Make) -> 
     compose = project.compose()
     declared = compose.render()
     compose.create()
-    seen = project.engine.sightings(project.name)
+    seen = project.engine.container_states(project.name)
     assert len(seen) == 4
     assert all(one.config_hash == declared.services[one.service].config_hash for one in seen)
 
@@ -180,13 +180,15 @@ def test_creating_starts_nothing_and_a_second_time_changes_nothing(make_project:
     project = make_project(HASHED)
     (project.folder / "one.env").write_text("X=1\n")
     project.compose().create()
-    first = project.engine.sightings(project.name)
+    first = project.engine.container_states(project.name)
     assert {one.state for one in first} == {"created"}
     project.compose().create()
-    assert [one.container_id for one in project.engine.sightings(project.name)] == [one.container_id for one in first]
+    assert [one.container_id for one in project.engine.container_states(project.name)] == [
+        one.container_id for one in first
+    ]
 
 
-def test_a_service_is_replaced_when_it_changed_or_when_told_to(make_project: Make) -> None:
+def test_a_service_is_replaced_when_it_changed_or_when_reported_to(make_project: Make) -> None:
     project = make_project(HASHED)
     (project.folder / "one.env").write_text("X=1\n")
     project.compose().create()
@@ -259,9 +261,11 @@ def test_a_template_keeps_the_containers_its_files_made(make_project: Make) -> N
     project = make_project(HASHED)
     (project.folder / "one.env").write_text("X=1\n")
     project.compose().create()
-    first = project.engine.sightings(project.name)
+    first = project.engine.container_states(project.name)
     project.kept(project.compose().template()).create()
-    assert [one.container_id for one in project.engine.sightings(project.name)] == [one.container_id for one in first]
+    assert [one.container_id for one in project.engine.container_states(project.name)] == [
+        one.container_id for one in first
+    ]
 
 
 def test_files_whose_variables_cannot_stay_unfilled_are_refused(make_project: Make) -> None:
@@ -278,7 +282,7 @@ def test_down_removes_containers_and_networks_and_keeps_volumes(make_project: Ma
     project = make_project("services: {a: {image: IMAGE, command: FOREVER, volumes: ['data:/d']}}\nvolumes: {data: }")
     project.started()
     project.compose().down()
-    assert project.engine.sightings(project.name) == []
+    assert project.engine.container_states(project.name) == []
     assert project.engine.networks(project.name) == []
     assert project.engine.volumes(project.name) == [f"{project.name}_data"]
 
@@ -287,7 +291,7 @@ def test_one_service_is_removed_without_the_others(make_project: Make) -> None:
     project = make_project("services: {a: {image: IMAGE, command: FOREVER}, b: {image: IMAGE, command: FOREVER}}")
     project.started()
     project.compose().remove(["a"])
-    assert [one.service for one in project.engine.sightings(project.name)] == ["b"]
+    assert [one.service for one in project.engine.container_states(project.name)] == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -301,7 +305,7 @@ def test_one_service_is_removed_without_the_others(make_project: Make) -> None:
         ("services: {a: {image: x, env_file: [gone.env]}}", "gone.env", "Make that file"),
     ],
 )
-def test_what_compose_refuses_is_told_in_its_words_with_advice(
+def test_what_compose_refuses_is_reported_in_its_words_with_advice(
     make_project: Make, text: str, what: str, advice: str
 ) -> None:
     with pytest.raises(ComposeError) as caught:
@@ -316,7 +320,7 @@ def test_an_image_that_cannot_be_had_fails_with_what_the_engine_says(make_projec
         project.compose().create()
     assert "registry.invalid" in caught.value.what
     assert "registry" in caught.value.advice
-    assert project.engine.sightings(project.name) == []
+    assert project.engine.container_states(project.name) == []
 
 
 def test_a_build_that_fails_tells_what_its_step_said_last(make_project: Make) -> None:
@@ -328,7 +332,7 @@ def test_a_build_that_fails_tells_what_its_step_said_last(make_project: Make) ->
     assert "Dockerfile" in caught.value.advice
 
 
-def test_an_engine_that_is_away_is_told_as_such(make_project: Make) -> None:
+def test_an_engine_that_is_away_is_reported_as_such(make_project: Make) -> None:
     project = make_project("services: {a: {image: IMAGE}}", engine="unix:///nowhere/docker.sock")
     with pytest.raises(EngineUnreachableError, match="unix:///nowhere"):
         project.compose().create()
@@ -340,7 +344,7 @@ def test_a_deadline_ends_compose_and_its_children(make_project: Make) -> None:
         project.compose().create(deadline=timedelta(milliseconds=1))
 
 
-def test_a_missing_docker_command_is_told(make_project: Make) -> None:
+def test_a_missing_docker_command_is_reported(make_project: Make) -> None:
     with pytest.raises(ComposeError, match="not found"):
         make_project("services: {}").compose(PATH="/nowhere").version()
 

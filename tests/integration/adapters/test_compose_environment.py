@@ -118,13 +118,13 @@ async def test_no_container_gets_the_control_planes_password(
 
     rendered, _ = compose._run(["config", "--format", "json"], timedelta(seconds=30))
     compose.create()
-    told = subprocess.run(
+    reported = subprocess.run(
         ["docker", "inspect", project.one("thief").container_id], capture_output=True, text=True, check=True
     ).stdout
 
     for secret in (AUTH, "store-pw-81", "cloud-key-44", "postgresql://roas@db"):
-        assert secret not in rendered + told
-    assert json.loads(told)[0]["Config"]["Labels"]["tag"] == "v7"
+        assert secret not in rendered + reported
+    assert json.loads(reported)[0]["Config"]["Labels"]["tag"] == "v7"
     facts = await gather_facts(project.environment)
     assert "PREFECT_API_AUTH_STRING" in facts.withheld_variables
 

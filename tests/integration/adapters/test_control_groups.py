@@ -91,7 +91,7 @@ def test_the_network_of_the_machine_is_nobodys(kernel: Path) -> None:
         ("pids.current", ""),
     ],
 )
-def test_what_cannot_be_read_whole_is_not_told_at_all(kernel: Path, file: str, text: str) -> None:
+def test_what_cannot_be_read_whole_is_not_reported_at_all(kernel: Path, file: str, text: str) -> None:
     (kernel / "groups" / "system.slice" / f"docker-{CONTAINER}.scope" / file).write_text(text)
 
     assert read(kernel) is None

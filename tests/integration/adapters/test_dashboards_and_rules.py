@@ -56,7 +56,7 @@ def test_each_rule_names_a_heading_of_the_runbook() -> None:
         assert (file, anchor in anchors) == ("docs/runbook.md", True), rule["alert"]
 
 
-def test_prometheus_is_told_of_the_rules() -> None:
+def test_prometheus_is_reported_of_the_rules() -> None:
     [pattern] = yaml.safe_load((ROOT / "deployments/prometheus/prometheus.yml").read_text())["rule_files"]
     assert fnmatch(f"/config/rules/{RULES_FILE.name}", pattern)
 
@@ -98,7 +98,7 @@ def test_no_panel_lies_on_another_or_beyond_the_edge(name: str) -> None:
         taken |= mine
 
 
-def test_grafana_is_told_of_the_source_and_the_folder_that_compose_mounts() -> None:
+def test_grafana_is_reported_of_the_source_and_the_folder_that_compose_mounts() -> None:
     provisioning = ROOT / "deployments/grafana/provisioning"
     (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
     assert (source["type"], source["isDefault"], bool(source["uid"])) == ("prometheus", True, True)

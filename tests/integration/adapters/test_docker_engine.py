@@ -51,7 +51,7 @@ def test_the_engine_describes_itself(engine: DockerEngine) -> None:
 def test_containers_are_seen_before_and_after_their_start(make_project: Make) -> None:
     project = make_project(PAIR)
     project.compose().create()
-    before = project.engine.sightings(project.name)
+    before = project.engine.container_states(project.name)
     assert [(one.service, one.state, one.started_at) for one in before] == [
         ("bot", "created", None),
         ("job", "created", None),
@@ -61,7 +61,7 @@ def test_containers_are_seen_before_and_after_their_start(make_project: Make) ->
         project.engine.start(one.container_id)
     await_event(project, since, "die", "job")
     await_event(project, since, "health_status: healthy", "bot")
-    bot, job = project.engine.sightings(project.name)
+    bot, job = project.engine.container_states(project.name)
     assert (job.state, job.exit_code) == ("exited", 3)
     assert (bot.state, bot.health, bot.restart_policy) == ("running", "healthy", "on-failure")
     assert bot.health_log[-1].output == "fine\n"
@@ -109,7 +109,7 @@ def test_a_removed_container_is_gone_and_removing_it_again_is_well(make_project:
     project.engine.remove(job.container_id)
     project.engine.remove(job.container_id)
     with pytest.raises(ContainerGoneError):
-        project.engine.sighting(job.container_id)
+        project.engine.container_state(job.container_id)
     with pytest.raises(ContainerGoneError):
         project.engine.start(job.container_id)
 
@@ -192,7 +192,7 @@ def test_a_command_in_a_container_that_does_not_run_fails(make_project: Make) ->
         project.engine.exec(project.one("bot").container_id, ["true"], timedelta(seconds=5))
 
 
-def test_events_of_the_past_come_first_and_end_where_told(make_project: Make) -> None:
+def test_events_of_the_past_come_first_and_end_where_reported(make_project: Make) -> None:
     project = make_project(PAIR)
     since = datetime.now(UTC)
     project.started()
@@ -205,12 +205,12 @@ def test_events_of_the_past_come_first_and_end_where_told(make_project: Make) ->
 def test_listening_is_ended_from_another_thread(make_project: Make) -> None:
     project = make_project(PAIR)
     stream = project.engine.events(project.name, datetime.now(UTC))
-    heard: list[ContainerEvent] = []
+    received: list[ContainerEvent] = []
     failed: list[BaseException] = []
 
     def listen() -> None:
         try:
-            heard.extend(stream)
+            received.extend(stream)
         except EngineError as error:
             failed.append(error)
 
@@ -220,10 +220,10 @@ def test_listening_is_ended_from_another_thread(make_project: Make) -> None:
     stream.close()
     listener.join(10)
     assert not listener.is_alive()
-    assert (heard, failed) == ([], [])
+    assert (received, failed) == ([], [])
 
 
-def test_an_engine_that_goes_away_while_being_listened_to_is_told(tmp_path: Path) -> None:
+def test_an_engine_that_goes_away_while_being_listened_to_is_reported(tmp_path: Path) -> None:
     """A door in front of the engine that closes every connection, as the engine's own end would."""
     version = b'HTTP/1.1 200 OK\r\nContent-Length: 21\r\nConnection: close\r\n\r\n{"ApiVersion":"1.45"}'
     begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
@@ -255,7 +255,7 @@ def test_an_image_is_known_by_name_or_not_held(engine: DockerEngine) -> None:
     assert engine.image("no-such-image:ever") is None
 
 
-def test_an_image_no_registry_has_is_told_why(engine: DockerEngine) -> None:
+def test_an_image_no_registry_has_is_reported_why(engine: DockerEngine) -> None:
     assert "registry.invalid" in (engine.image_can_be_had("registry.invalid/nothing:1") or "")
 
 
@@ -272,7 +272,7 @@ def test_ports_and_networks_name_who_owns_them(make_project: Make) -> None:
 
 
 @pytest.mark.parametrize("address", ["unix:///nowhere/docker.sock", "tcp://127.0.0.1:1"])
-def test_an_engine_that_is_not_there_is_told_with_its_address(address: str) -> None:
+def test_an_engine_that_is_not_there_is_reported_with_its_address(address: str) -> None:
     with pytest.raises(EngineUnreachableError, match=address):
         DockerEngine(address).info()
 
@@ -296,7 +296,7 @@ services:
 """
 
 
-def test_no_secret_comes_through_the_door(make_project: Make) -> None:
+def test_no_secret_comes_through_the_client(make_project: Make) -> None:
     project = make_project(SPEAKS)
     engine = DockerEngine("unix:///var/run/docker.sock")
     engine.conceal(["planted-by-name"])
@@ -305,7 +305,7 @@ def test_no_secret_comes_through_the_door(make_project: Make) -> None:
     with engine.events(project.name, since) as events:
         next(event for event in events if event.action == "health_status: healthy")
 
-    seen = engine.sighting(created.container_id)
+    seen = engine.container_state(created.container_id)
     code, printed = engine.exec(seen.container_id, ["printenv", "DB_PASSWORD", "LEVEL"], timedelta(seconds=10))
     refused, why = engine.exec(seen.container_id, ["/bin/planted-in-env-1"], timedelta(seconds=10))
 

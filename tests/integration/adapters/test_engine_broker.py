@@ -167,7 +167,7 @@ def send(at: Path, data: bytes) -> bytes:
     with socket.socket(socket.AF_UNIX) as client:
         client.settimeout(20)
         client.connect(str(at))
-        heard = b""
+        received = b""
         try:
             client.sendall(data)
             client.shutdown(socket.SHUT_WR)
@@ -176,10 +176,10 @@ def send(at: Path, data: bytes) -> bytes:
             pass
         try:
             while more := client.recv(65536):
-                heard += more
+                received += more
         except ConnectionResetError:
             pass
-    return heard
+    return received
 
 
 def parsed(connection: bytes) -> tuple[str, str, bytes]:
@@ -203,9 +203,9 @@ def assert_harmless(engine: RecordingEngine) -> None:
         method, target, body = parsed(connection)
         path = re.sub(r"^/v[0-9.]+", "", target.partition("?")[0])
         if path == "/containers/create":
-            told = json.loads(body)
-            assert forbidden(told) == []
-            assert told["Labels"][PROJECT] == OWN
+            reported = json.loads(body)
+            assert forbidden(reported) == []
+            assert reported["Labels"][PROJECT] == OWN
         elif method not in ("GET", "HEAD"):
             assert FOREIGN not in path
             assert "foreign" not in path
@@ -262,8 +262,8 @@ def test_a_request_hidden_behind_another_is_never_read(engine: RecordingEngine, 
 def test_a_request_hidden_behind_a_take_over_that_fails_is_never_read(engine: RecordingEngine, broker: Path) -> None:
     upgrade = ("Connection: Upgrade", "Upgrade: tcp", "Content-Type: application/json")
     for target in ("/exec/nothing/start", "/exec/foreign/start", "/containers/own/start", "/exec/own/resize"):
-        heard = send(broker, raw("POST", target, b"{}", *upgrade) + HIDDEN)
-        assert not heard.startswith(b"HTTP/1.1 101")
+        received = send(broker, raw("POST", target, b"{}", *upgrade) + HIDDEN)
+        assert not received.startswith(b"HTTP/1.1 101")
     assert_harmless(engine)
 
 
@@ -278,15 +278,15 @@ def test_a_command_takes_the_connection_over(engine: RecordingEngine, broker: Pa
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(broker))
         client.sendall(raw("POST", "/exec/own/start", b'{"Tty":false}', "Connection: Upgrade", "Upgrade: tcp") + b"in")
-        heard = b""
-        while not heard.endswith(b"hello "):
-            heard += client.recv(100)
+        received = b""
+        while not received.endswith(b"hello "):
+            received += client.recv(100)
         client.sendall(b"put")
         client.shutdown(socket.SHUT_WR)
         while more := client.recv(100):
-            heard += more
-    assert heard.startswith(b"HTTP/1.1 101")
-    assert heard.endswith(b"hello bye")
+            received += more
+    assert received.startswith(b"HTTP/1.1 101")
+    assert received.endswith(b"hello bye")
     assert [one for one in engine.everything() if one.endswith(b"input")]
 
 
@@ -295,9 +295,9 @@ def test_a_stream_comes_at_once_and_ends_with_its_client(engine: RecordingEngine
     with socket.socket(socket.AF_UNIX) as client:
         client.connect(str(broker))
         client.sendall(raw("GET", "/events"))
-        heard = b""
-        while b"one" not in heard:
-            heard += client.recv(100)
+        received = b""
+        while b"one" not in received:
+            received += client.recv(100)
         assert not engine.gone.is_set()
     assert engine.gone.wait(10)
 
@@ -312,15 +312,15 @@ def test_what_a_client_says_of_itself_is_all_that_is_handed_on(engine: Recording
         assert absent not in connection
 
 
-def test_the_environment_of_others_is_not_told(broker: Path) -> None:
+def test_the_environment_of_others_is_not_reported(broker: Path) -> None:
     assert "geheim" not in json.dumps(ask(broker, "GET", "/v1.45/containers/foreign/json")[1])
     assert "geheim" in json.dumps(ask(broker, "GET", "/v1.45/containers/own/json")[1])
 
 
 def test_a_refusal_says_what_and_why_and_is_logged_without_values(broker: Path) -> None:
     body = container(OWN, Privileged=True) | {"Env": ["PASSWORD=geheim"]}
-    status, told = ask(broker, "POST", CREATE, body)
-    assert (status, told) == (403, {"message": "engine broker: HostConfig.Privileged must not be set"})
+    status, reported = ask(broker, "POST", CREATE, body)
+    assert (status, reported) == (403, {"message": "engine broker: HostConfig.Privileged must not be set"})
     log = (broker.parent / "broker.log").read_text()
     assert "refused POST /v1.45/containers/create: HostConfig.Privileged must not be set" in log
     assert "geheim" not in log
@@ -329,9 +329,9 @@ def test_a_refusal_says_what_and_why_and_is_logged_without_values(broker: Path) 
 def test_an_engine_that_is_away_is_named(tmp_path: Path) -> None:
     with running_broker(tmp_path, OWN, engine=tmp_path / "none.sock") as at:
         for target in ("/_ping", "/containers/own/logs?stdout=1"):
-            status, told = ask(at, "GET", target)
+            status, reported = ask(at, "GET", target)
             assert status == 503
-            assert "Cannot connect to the Docker daemon" in told["message"]
+            assert "Cannot connect to the Docker daemon" in reported["message"]
 
 
 SEEDS = [
@@ -391,6 +391,6 @@ def test_no_bytes_trick_the_broker(
     for place, dropped, inserted in edits:
         start = int(place * len(data))
         data = data[:start] + inserted + data[start + dropped :]
-    heard = send(at, data)
-    assert heard == b"" or heard.startswith(b"HTTP/1.1 ")
+    received = send(at, data)
+    assert received == b"" or received.startswith(b"HTTP/1.1 ")
     assert_harmless(engine)

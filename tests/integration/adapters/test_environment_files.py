@@ -84,7 +84,7 @@ def test_docker_host_names_the_engine_unless_the_file_does(tmp_path: Path, monke
         (("project: shop\n", ""), 1, "project: this field is required."),
     ],
 )
-def test_a_mistake_is_told_with_its_line_its_field_and_what_is_allowed(
+def test_a_mistake_is_reported_with_its_line_its_field_and_what_is_allowed(
     tmp_path: Path, change: tuple[str, str], line: int, words: str
 ) -> None:
     said = refusal(tmp_path, GOOD.replace(*change))
@@ -92,7 +92,7 @@ def test_a_mistake_is_told_with_its_line_its_field_and_what_is_allowed(
     assert words in said
 
 
-def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+def test_all_mistakes_of_a_file_are_reported_at_once(tmp_path: Path) -> None:
     said = refusal(tmp_path, GOOD.replace("port: 8080", "port: 0").replace("project: shop", "project: S"))
     assert len(said.splitlines()) == 2
 
@@ -104,11 +104,11 @@ def test_a_value_put_in_the_wrong_place_is_never_repeated(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("text", ["", "- a\n", "just words\n"])
-def test_a_file_that_is_no_mapping_is_told_what_it_may_hold(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_no_mapping_is_reported_what_it_may_hold(tmp_path: Path, text: str) -> None:
     assert "compose_files" in refusal(tmp_path, text)
 
 
-def test_an_unknown_environment_is_told_the_nearest_name(tmp_path: Path) -> None:
+def test_an_unknown_environment_is_reported_the_nearest_name(tmp_path: Path) -> None:
     written(tmp_path, GOOD, "prod")
     with pytest.raises(EnvironmentFileError, match="Did you mean prod"):
         load_environment("prd", tmp_path)

@@ -50,7 +50,7 @@ def test_a_port_of_the_other_protocol_is_another_port() -> None:
         assert port_is_free("127.0.0.1", port, "tcp")
 
 
-def test_what_cannot_be_mounted_is_told_why(tmp_path: Path) -> None:
+def test_what_cannot_be_mounted_is_reported_why(tmp_path: Path) -> None:
     assert file_problem(tmp_path) is None
     assert file_problem(tmp_path / "gone") == "it does not exist"
     file = tmp_path / "file"

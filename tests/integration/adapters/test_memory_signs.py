@@ -17,10 +17,10 @@ CONTAINER = "ab" * 32
 OTHER = "cd" * 32
 
 
-def groups(folder: Path, place: str, told: str) -> Path:
+def groups(folder: Path, place: str, reported: str) -> Path:
     file = folder / place.format(CONTAINER)
     file.parent.mkdir(parents=True)
-    file.write_text(told)
+    file.write_text(reported)
     return folder
 
 
@@ -33,8 +33,8 @@ def groups(folder: Path, place: str, told: str) -> Path:
         ("memory/system.slice/docker-{}.scope/memory.oom_control", "oom_kill 2\n"),
     ],
 )
-def test_the_kernels_count_is_found_where_either_version_and_driver_puts_it(tmp_path: Path, place, told) -> None:
-    signs = memory_signs(CONTAINER, groups=groups(tmp_path, place, told), kernel_log=tmp_path / "none")
+def test_the_kernels_count_is_found_where_either_version_and_driver_puts_it(tmp_path: Path, place, reported) -> None:
+    signs = memory_signs(CONTAINER, groups=groups(tmp_path, place, reported), kernel_log=tmp_path / "none")
 
     assert signs.oom_kills == 2
 

@@ -35,7 +35,7 @@ async def test_a_sound_project_has_no_critical_finding_and_is_left_as_it_was(mak
     facts = await gather_facts(project.environment)
     assert validate(facts, datetime.now(UTC)).passed
     assert facts.application.services.keys() == {"a"}
-    assert project.engine.sightings(project.name) == []
+    assert project.engine.container_states(project.name) == []
     assert project.engine.networks(project.name) == []
 
 
@@ -66,7 +66,7 @@ async def test_variables_and_secrets_that_are_missing_are_named(
     assert {check.subject for check in findings(facts, "interpolation")} == {"EMPTY", "UNSET"}
 
 
-async def test_a_port_somebody_holds_is_told_with_the_holder(make_project: Make) -> None:
+async def test_a_port_somebody_holds_is_reported_with_the_holder(make_project: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ports = f"['127.0.0.1:{port}:80']"
@@ -147,10 +147,10 @@ async def test_mounts_are_looked_at_and_their_files_parsed(make_project: Make) -
     (project.folder / "folder").mkdir()
     (project.folder / "folder" / "good.yaml").write_text("a: !custom [1, 2]\n---\nb: 2\n")
     facts = await gather_facts(project.environment)
-    told = [check.finding for check in findings(facts, "mounts")]
-    assert len(told) == 2
-    assert any("gone" in one and "empty folder" in one for one in told)
-    assert any("missing.txt" in one for one in told)
+    reported = [check.finding for check in findings(facts, "mounts")]
+    assert len(reported) == 2
+    assert any("gone" in one and "empty folder" in one for one in reported)
+    assert any("missing.txt" in one for one in reported)
     (parse,) = findings(facts, "mounted_configuration")
     assert "settings.json does not parse" in parse.finding
     (project.folder / "folder" / "bad.toml").write_text("= 1")
@@ -189,7 +189,7 @@ async def test_an_empty_folder_in_the_place_of_a_file_is_found(make_project: Mak
     assert "/etc/app.conf looks like a file" in found.finding
 
 
-async def test_a_broken_configuration_is_told_without_the_line_that_may_hold_a_password(make_project: Make) -> None:
+async def test_a_broken_configuration_is_reported_without_the_line_that_may_hold_a_password(make_project: Make) -> None:
     text = "services: {a: {image: IMAGE, command: FOREVER, volumes: ['./app.yaml:/app.yaml:ro']}}"
     project = make_project(text)
     (project.folder / "app.yaml").write_text("user: me\nmail: it-is-hidden: [x\n")

@@ -50,7 +50,7 @@ async def ask(project: Project, probe: Probe, service: str = "it", **known: str)
 def answering(answers: dict[str, tuple[int, str]]) -> Iterator[int]:
     """An HTTP server with these answers by path; anything else is 404."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class ProbeHandler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             status, body = answers.get(self.path, (404, "no such page"))
             self.send_response(status)
@@ -61,7 +61,7 @@ def answering(answers: dict[str, tuple[int, str]]) -> Iterator[int]:
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), ProbeHandler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:

@@ -47,7 +47,7 @@ def test_a_number_used_again_is_not_the_process_that_had_it() -> None:
     assert is_alive(replace(mine, process_started=mine.process_started - 1)) is False
 
 
-def test_a_process_of_another_machine_or_boot_cannot_be_told() -> None:
+def test_a_process_of_another_machine_or_boot_cannot_be_reported() -> None:
     assert is_alive(replace(this_process(), kernel="another")) is None
     assert is_alive(replace(this_process(), kernel="")) is None
 

@@ -22,7 +22,7 @@ from adapters.prometheus.monitoring_figures import FRESH
 from adapters.redis_cache import RedisCache
 from adapters.stores import Stores
 from core.monitoring.measurements import service_metrics, store_metric, system_metrics
-from models.containers import ServiceSample, Sighting, SystemSample
+from models.containers import ContainerState, ServiceSample, SystemSample
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.failures import RoasError
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
@@ -184,7 +184,7 @@ def test_every_metric_that_collection_makes_is_shown(stores: Stores, url: str) -
         memory_bytes=1,
         memory_limit_bytes=2,
     )
-    seen = Sighting(
+    seen = ContainerState(
         container_id="c",
         name="bot",
         service="bot",
@@ -269,7 +269,7 @@ def test_an_alert_that_another_one_explains_is_not_counted_with_the_causes(store
     assert shown["roas_alerts_open{environment=prod,severity=warning,state=acknowledged}"] == 1
 
 
-def test_how_long_errors_alerts_and_recoveries_took_is_told(stores: Stores, url: str) -> None:
+def test_how_long_errors_alerts_and_recoveries_took_is_reported(stores: Stores, url: str) -> None:
     stores.errors.record(ERROR)
     number = stores.errors.begin_execution(EXECUTION)
     done = replace(EXECUTION, ended_at=NOON + 1.5 * SECOND, success=True, final_status="freed")
@@ -315,7 +315,7 @@ def test_figures_of_an_environment_that_is_collected_seldom_are_shown_for_longer
     assert shown["roas_service_cpu_ratio{environment=prod,service=bot}"] == 0.5
 
 
-def test_what_waits_in_the_spool_and_what_was_refused_is_told(stores: Stores, settings: Settings, url: str) -> None:
+def test_what_waits_in_the_spool_and_what_was_refused_is_reported(stores: Stores, settings: Settings, url: str) -> None:
     backlog = "roas_store_spool_bytes{store=monitoring}"
     assert _scrape(url)[backlog] == 0
     stores.writer.put_metrics([_metric("bot", "cpu_usage", 50, NOON)])
@@ -443,7 +443,7 @@ def test_waits_of_writers_are_shown(stores: Stores, url: str) -> None:
     assert shown["roas_store_lock_wait_seconds_total{}"] == 1.5
 
 
-def test_a_store_that_cannot_be_read_is_told_and_the_others_are_shown(
+def test_a_store_that_cannot_be_read_is_reported_and_the_others_are_shown(
     stores: Stores, settings: Settings, url: str
 ) -> None:
     assert httpx.get(url.replace("metrics", "healthz")).text == "ok\n"
@@ -500,7 +500,7 @@ def test_other_paths_say_what_there_is(url: str) -> None:
     assert httpx.head(url).content == b""
 
 
-def test_a_port_in_use_is_told_with_what_to_try(stores: Stores, settings: Settings) -> None:
+def test_a_port_in_use_is_reported_with_what_to_try(stores: Stores, settings: Settings) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
         with pytest.raises(RoasError, match=f"127.0.0.1:{port}") as caught:
@@ -508,7 +508,7 @@ def test_a_port_in_use_is_told_with_what_to_try(stores: Stores, settings: Settin
     assert "--port" in caught.value.advice
 
 
-def test_an_address_of_another_machine_is_told(stores: Stores, settings: Settings) -> None:
+def test_an_address_of_another_machine_is_reported(stores: Stores, settings: Settings) -> None:
     with pytest.raises(RoasError) as caught:
         serve_metrics(stores, "192.0.2.1", 0, settings)
     assert "ROAS_METRICS_HOST" in caught.value.advice

@@ -25,7 +25,7 @@ SNAPSHOT: dict[str, object] = {"overall_status": "healthy", "metrics": {"bot": {
 AT_ONCE = timedelta(0)
 
 
-class Server:
+class RedisProcess:
     """A redis-server on its own port that can be stopped, started again and held."""
 
     def __init__(self, folder: Path, *options: str, port_option: str = "port") -> None:
@@ -63,8 +63,8 @@ class Server:
 
 
 @pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    running = Server(tmp_path)
+def server(tmp_path: Path) -> Iterator[RedisProcess]:
+    running = RedisProcess(tmp_path)
     running.start()
     yield running
     running.stop()
@@ -78,7 +78,7 @@ def password_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def cache(server: Server, password_file: Path) -> Iterator[RedisCache]:
+def cache(server: RedisProcess, password_file: Path) -> Iterator[RedisCache]:
     opened = RedisCache(server.url, password_file, hold_off=AT_ONCE)
     yield opened
     opened.close()
@@ -129,7 +129,7 @@ def test_a_stream_forgets_its_oldest_entries(any_cache: Cache) -> None:
     assert found[-1] == {"alert_id": STREAM_LENGTH + 249}
 
 
-def test_redis_drops_snapshots_and_streams_that_nobody_renews(cache: RedisCache, server: Server) -> None:
+def test_redis_drops_snapshots_and_streams_that_nobody_renews(cache: RedisCache, server: RedisProcess) -> None:
     cache.put("k", SNAPSHOT, 60)
     cache.publish("alerts", {"alert_id": "a1"})
     with server.client() as client:
@@ -137,7 +137,7 @@ def test_redis_drops_snapshots_and_streams_that_nobody_renews(cache: RedisCache,
         assert 0 < client.ttl("roas:alerts") <= 7 * 24 * 3600
 
 
-def test_two_processes_share_what_is_in_redis(server: Server, password_file: Path) -> None:
+def test_two_processes_share_what_is_in_redis(server: RedisProcess, password_file: Path) -> None:
     settings = Settings(redis_url=server.url, redis_password_file=password_file)
     one, other = open_cache(settings), open_cache(settings)
     one.put("k", SNAPSHOT, 60)
@@ -148,7 +148,7 @@ def test_two_processes_share_what_is_in_redis(server: Server, password_file: Pat
     other.close()
 
 
-def test_a_lost_redis_is_told_and_this_process_goes_on_alone(cache: RedisCache, server: Server) -> None:
+def test_a_lost_redis_is_reported_and_this_process_goes_on_alone(cache: RedisCache, server: RedisProcess) -> None:
     cache.put("k", SNAPSHOT, 60)
     server.stop()
     cache.put("j", {"n": 1}, 60)
@@ -160,7 +160,7 @@ def test_a_lost_redis_is_told_and_this_process_goes_on_alone(cache: RedisCache, 
 
 
 def test_redis_back_again_is_used_at_the_next_call_and_gets_what_was_published_meanwhile(
-    cache: RedisCache, server: Server
+    cache: RedisCache, server: RedisProcess
 ) -> None:
     cache.publish("alerts", {"alert_id": "before"})
     server.stop()
@@ -177,7 +177,7 @@ def test_redis_back_again_is_used_at_the_next_call_and_gets_what_was_published_m
         assert client.exists("roas:k") == 1
 
 
-def test_a_redis_restarted_between_two_calls_is_no_trouble(cache: RedisCache, server: Server) -> None:
+def test_a_redis_restarted_between_two_calls_is_no_trouble(cache: RedisCache, server: RedisProcess) -> None:
     cache.put("k", SNAPSHOT, 60)
     server.stop()
     server.start()
@@ -185,7 +185,7 @@ def test_a_redis_restarted_between_two_calls_is_no_trouble(cache: RedisCache, se
     assert cache.trouble is None
 
 
-def test_a_lost_redis_is_left_alone_for_a_while(server: Server, password_file: Path) -> None:
+def test_a_lost_redis_is_left_alone_for_a_while(server: RedisProcess, password_file: Path) -> None:
     cache = RedisCache(server.url, password_file, hold_off=timedelta(hours=1))
     server.stop()
     cache.put("k", SNAPSHOT, 60)
@@ -208,8 +208,8 @@ def test_a_redis_that_takes_connections_and_says_nothing_is_given_up() -> None:
         cache.close()
 
 
-def test_a_wrong_password_is_told_and_a_right_one_is_used_without_a_restart(
-    server: Server, password_file: Path
+def test_a_wrong_password_is_reported_and_a_right_one_is_used_without_a_restart(
+    server: RedisProcess, password_file: Path
 ) -> None:
     password_file.write_text("wrong")
     cache = RedisCache(server.url, password_file, hold_off=AT_ONCE)
@@ -230,7 +230,7 @@ def test_a_wrong_password_is_told_and_a_right_one_is_used_without_a_restart(
     cache.close()
 
 
-def test_a_full_redis_is_told_and_the_snapshot_stays_here(cache: RedisCache, server: Server) -> None:
+def test_a_full_redis_is_reported_and_the_snapshot_stays_here(cache: RedisCache, server: RedisProcess) -> None:
     with server.client() as client:
         client.config_set("maxmemory", "1")
         client.config_set("maxmemory-policy", "noeviction")
@@ -241,7 +241,7 @@ def test_a_full_redis_is_told_and_the_snapshot_stays_here(cache: RedisCache, ser
     assert cache.trouble is None
 
 
-def test_something_of_another_program_is_told_and_not_read(cache: RedisCache, server: Server) -> None:
+def test_something_of_another_program_is_reported_and_not_read(cache: RedisCache, server: RedisProcess) -> None:
     with server.client() as client:
         client.set("roas:k", "[not json")
         client.set("roas:alerts", "no stream")
@@ -265,7 +265,7 @@ def test_tls_is_spoken_where_the_url_says_so(tmp_path: Path, password_file: Path
         capture_output=True,
     )
     options = ("--tls-cert-file", str(certificate), "--tls-key-file", str(key), "--tls-auth-clients", "no")
-    server = Server(tmp_path, *options, port_option="tls-port")
+    server = RedisProcess(tmp_path, *options, port_option="tls-port")
     server.start()
     try:
         trusted = RedisCache(f"rediss://127.0.0.1:{server.port}/0?ssl_ca_certs={certificate}", password_file)
@@ -297,7 +297,7 @@ def test_a_url_that_redis_does_not_have_is_refused_without_quoting_it(url: str) 
     assert "redis://HOST:6379/0" in caught.value.advice
 
 
-def test_the_password_of_a_url_is_never_shown(server: Server) -> None:
+def test_the_password_of_a_url_is_never_shown(server: RedisProcess) -> None:
     cache = RedisCache(f"redis://someone:hunter2@127.0.0.1:{server.port}/0")
     cache.put("k", SNAPSHOT, 60)
     assert "did not let us in" in (cache.trouble or "")

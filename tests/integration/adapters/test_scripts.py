@@ -46,7 +46,7 @@ def test_a_script_whose_user_is_unknown_is_not_run(write: Write) -> None:
         run_script(write("#!/bin/sh\n"), {}, limit=PATIENT, user="no-such-user")
 
 
-def test_a_script_sees_what_it_is_told_and_nothing_of_this_process(
+def test_a_script_sees_what_it_is_reported_and_nothing_of_this_process(
     write: Write, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SECRET", "of this process")

@@ -51,7 +51,7 @@ class Answers(BaseHTTPRequestHandler):
         pass
 
 
-class Server(ThreadingMixIn, UnixStreamServer):
+class UnixServer(ThreadingMixIn, UnixStreamServer):
     daemon_threads = True
 
     def handle_error(self, *_: object) -> None:
@@ -63,7 +63,7 @@ def address(tmp_path: Path) -> Iterator[str]:
     Answers.connections = 0
     Answers.lets_go.clear()
     Answers.ended.clear()
-    with Server(str(tmp_path / "s"), Answers) as server:
+    with UnixServer(str(tmp_path / "s"), Answers) as server:
         serving = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         serving.start()
         yield str(tmp_path / "s")

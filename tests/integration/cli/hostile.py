@@ -87,7 +87,7 @@ class Done:
     errors: str
 
 
-class Place:
+class HostileFolder:
     """A folder with an environment, hostile files and the stores, deep enough that `..` stays inside."""
 
     def __init__(self, folder: Path) -> None:
@@ -170,12 +170,14 @@ def commands() -> dict[tuple[str, ...], click.Command]:
     return dict(walk(roas, ()))
 
 
-def calls(words: Sequence[str], command: click.Command, place: Place) -> st.SearchStrategy[tuple[list[str], ...]]:
+def calls(
+    words: Sequence[str], command: click.Command, place: HostileFolder
+) -> st.SearchStrategy[tuple[list[str], ...]]:
     """Calls of a command: a usable one, and one for each argument and option in which that one is hostile."""
     return st.tuples(*(_call(words, command, place, attacked) for attacked in (None, *command.params)))
 
 
-def hostile_value(parameter: click.Parameter, place: Place) -> st.SearchStrategy[str]:
+def hostile_value(parameter: click.Parameter, place: HostileFolder) -> st.SearchStrategy[str]:
     """Values for an argument or option by its type: nearly usable ones, and hostile ones."""
     kind = parameter.type
     if isinstance(kind, click.IntRange | click.FloatRange):
@@ -188,7 +190,7 @@ def hostile_value(parameter: click.Parameter, place: Place) -> st.SearchStrategy
 
 
 def _call(
-    words: Sequence[str], command: click.Command, place: Place, attacked: click.Parameter | None
+    words: Sequence[str], command: click.Command, place: HostileFolder, attacked: click.Parameter | None
 ) -> st.SearchStrategy[list[str]]:
     parts = [
         _option(one, place, one is attacked)
@@ -199,7 +201,7 @@ def _call(
     return st.tuples(*parts).map(lambda drawn: [*words, *(word for part in drawn for word in part)])
 
 
-def _argument(argument: click.Parameter, place: Place, attacked: bool) -> st.SearchStrategy[list[str]]:
+def _argument(argument: click.Parameter, place: HostileFolder, attacked: bool) -> st.SearchStrategy[list[str]]:
     if not attacked:
         # One that may be left out is left out half the time.
         usable = _usable(argument).map(lambda value: [value])
@@ -209,7 +211,7 @@ def _argument(argument: click.Parameter, place: Place, attacked: bool) -> st.Sea
     return st.one_of(hostile.map(lambda value: ["--", value]), hostile.map(lambda value: [value]))
 
 
-def _option(option: click.Option, place: Place, attacked: bool) -> st.SearchStrategy[list[str]]:
+def _option(option: click.Option, place: HostileFolder, attacked: bool) -> st.SearchStrategy[list[str]]:
     name = option.opts[-1]
     if attacked:
         hostile = hostile_value(option, place)
@@ -268,4 +270,4 @@ def _text(file: IO[bytes]) -> str:
     return file.read().decode("utf-8", "replace")
 
 
-__all__ = ["COMMON", "EXAMPLES", "Done", "Place", "calls", "check", "commands", "number", "text"]
+__all__ = ["COMMON", "EXAMPLES", "Done", "HostileFolder", "calls", "check", "commands", "number", "text"]

@@ -36,9 +36,9 @@ def data(tmp_path: Path) -> Path:
 
 
 def roas(data: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    surroundings = os.environ | {"ROAS_DATA_DIR": str(data), "ROAS_ENVIRONMENTS_DIR": str(data.parent)}
+    context_of_step = os.environ | {"ROAS_DATA_DIR": str(data), "ROAS_ENVIRONMENTS_DIR": str(data.parent)}
     done = subprocess.run(
-        [*BOUND_BY_MODES, ROAS, *words], capture_output=True, text=True, check=False, env=surroundings
+        [*BOUND_BY_MODES, ROAS, *words], capture_output=True, text=True, check=False, env=context_of_step
     )
     assert "Traceback" not in done.stderr
     return done
@@ -93,7 +93,7 @@ def test_what_keeps_the_stores_from_being_opened_is_one_line_and_an_exit_code(
     assert done.stdout == ""
 
 
-def test_a_damaged_store_is_set_aside_and_a_person_is_told_until_it_is_settled(data: Path) -> None:
+def test_a_damaged_store_is_set_aside_and_a_person_is_reported_until_it_is_settled(data: Path) -> None:
     path = data / "monitoring.db"
     os.truncate(path, path.stat().st_size // 2)
     assert "a new one begins" in roas(data, "status").stderr
@@ -127,7 +127,7 @@ def test_a_page_overwritten_in_the_middle_is_found_and_the_others_are_reported_o
     assert len(json.loads(roas(data, "tickets", "--json").stdout)) == 1
 
 
-def test_a_store_that_is_gone_from_among_the_others_is_told(data: Path) -> None:
+def test_a_store_that_is_gone_from_among_the_others_is_reported(data: Path) -> None:
     (data / "monitoring.db").unlink()
     assert "was missing and begins empty" in roas(data, "status").stderr
     [ticket] = json.loads(roas(data, "tickets", "--json").stdout)

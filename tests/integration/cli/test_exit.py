@@ -156,7 +156,7 @@ def test_an_argument_that_is_no_utf_8_is_refused(roas, words) -> None:
 
 @pytest.mark.parametrize("words", [("patterns", "list"), ("patterns", "list", "--json"), ("history",)])
 @pytest.mark.parametrize("buffered", ["", "1"])
-def test_a_full_disk_under_the_output_is_told_in_one_line(roas, words, buffered) -> None:
+def test_a_full_disk_under_the_output_is_reported_in_one_line(roas, words, buffered) -> None:
     roas("history")
 
     done = roas(*words, redirected="> /dev/full", PYTHONUNBUFFERED=buffered)
@@ -165,7 +165,7 @@ def test_a_full_disk_under_the_output_is_told_in_one_line(roas, words, buffered)
     assert done.returncode == 1
 
 
-def test_a_closed_output_is_told_before_anything_is_done(roas, tmp_path: Path) -> None:
+def test_a_closed_output_is_reported_before_anything_is_done(roas, tmp_path: Path) -> None:
     done = roas("history", redirected=">&-")
 
     assert "Standard output is closed" in one_line(done)
@@ -174,7 +174,7 @@ def test_a_closed_output_is_told_before_anything_is_done(roas, tmp_path: Path) -
 
 
 @pytest.mark.parametrize("words", [("classify",), ("detect",), ("recover", "dev", "-")])
-def test_a_closed_input_is_told_where_it_is_needed(roas, words) -> None:
+def test_a_closed_input_is_reported_where_it_is_needed(roas, words) -> None:
     done = roas(*words, redirected="<&-")
 
     assert "Standard input is closed" in one_line(done)
@@ -212,7 +212,7 @@ def test_other_alphabets_are_shown_where_the_terminal_has_only_ascii(roas) -> No
     ],
     ids=["field", "line", "bytes", "nan", "header"],
 )
-def test_a_series_that_cannot_be_read_is_told_with_its_line(roas, said, expected) -> None:
+def test_a_series_that_cannot_be_read_is_reported_with_its_line(roas, said, expected) -> None:
     done = roas("detect", said=said)
 
     assert expected in one_line(done)
@@ -234,7 +234,7 @@ def test_a_pause_of_impossible_length_is_refused(roas, length: str) -> None:
     assert done.returncode == 2
 
 
-def test_a_current_directory_that_was_removed_is_told(roas, tmp_path: Path) -> None:
+def test_a_current_directory_that_was_removed_is_reported(roas, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
 
     done = subprocess.run(

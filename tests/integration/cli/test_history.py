@@ -24,9 +24,9 @@ ROAS = Path(sys.executable).with_name("roas")
 def roas(tmp_path: Path):
     def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         places = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
-        surroundings = os.environ | places | variables
+        context_of_step = os.environ | places | variables
         return subprocess.run(
-            [ROAS, *words], capture_output=True, text=True, check=False, env=surroundings, cwd=tmp_path
+            [ROAS, *words], capture_output=True, text=True, check=False, env=context_of_step, cwd=tmp_path
         )
 
     return run
@@ -39,7 +39,7 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def test_a_record_that_holds_is_told_with_hashes_to_note(roas, data: Path) -> None:
+def test_a_record_that_holds_is_reported_with_hashes_to_note(roas, data: Path) -> None:
     done = roas("history", "--verify")
     assert done.returncode == 0
     lines = done.stdout.splitlines()
@@ -61,9 +61,9 @@ def test_a_changed_row_is_one_line_and_exit_code_1(roas, data: Path) -> None:
     )
     assert done.stdout.splitlines()[0] == line
     assert "1 findings" in done.stdout
-    told = roas("history", "--verify", "--json")
-    assert told.returncode == 1
-    [finding] = [one for report in json.loads(told.stdout) for one in report["findings"]]
+    reported = roas("history", "--verify", "--json")
+    assert reported.returncode == 1
+    [finding] = [one for report in json.loads(reported.stdout) for one in report["findings"]]
     assert finding["subject"] == "operation prod-1"
 
 

@@ -27,7 +27,7 @@ from tests.integration.cli.hostile import (
     TEXTS,
     VARIABLES_OF_OTHERS,
     Done,
-    Place,
+    HostileFolder,
     calls,
     check,
     commands,
@@ -54,12 +54,12 @@ COMMANDS = commands()
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Place:
-    return Place(tmp_path_factory.mktemp("hostile"))
+def place(tmp_path_factory: pytest.TempPathFactory) -> HostileFolder:
+    return HostileFolder(tmp_path_factory.mktemp("hostile"))
 
 
 @pytest.mark.parametrize("words", sorted(COMMANDS.keys() - _ENDLESS), ids=" ".join)
-def test_no_argument_or_option_ends_in_a_traceback(place: Place, words: tuple[str, ...]) -> None:
+def test_no_argument_or_option_ends_in_a_traceback(place: HostileFolder, words: tuple[str, ...]) -> None:
     @settings(max_examples=(1 if words in _COMPOSE else 5) * EXAMPLES, **COMMON)
     @given(said=calls(words, COMMANDS[words], place), fed=st.sampled_from([b"", b"\xff\0", b"x" * 100_000]))
     def attack(said: tuple[list[str], ...], fed: bytes) -> None:
@@ -70,7 +70,7 @@ def test_no_argument_or_option_ends_in_a_traceback(place: Place, words: tuple[st
 
 
 @pytest.mark.parametrize("words", sorted(_ENDLESS), ids=" ".join)
-def test_what_a_server_cannot_be_started_with_is_refused(place: Place, words: tuple[str, ...]) -> None:
+def test_what_a_server_cannot_be_started_with_is_refused(place: HostileFolder, words: tuple[str, ...]) -> None:
     options = [one for one in COMMANDS[words].params if not getattr(one, "is_flag", False)]
     numbers = [name for name, field in Settings.model_fields.items() if field.annotation in (int, float)]
     said = [(option.opts[-1], value) for option in options for value in (*TEXTS, *NUMBERS) if not _is_port(value)]
@@ -97,7 +97,7 @@ def _is_port(value: str) -> bool:
 
 @settings(max_examples=4 * EXAMPLES, **COMMON)
 @given(data=st.data())
-def test_no_value_of_a_setting_ends_in_a_traceback(place: Place, data: st.DataObject) -> None:
+def test_no_value_of_a_setting_ends_in_a_traceback(place: HostileFolder, data: st.DataObject) -> None:
     # A folder that can be made is no attack, and takes a second to fill.
     taken = [path.name for path in place.cwd.iterdir() if path.name != "folder"]
     impossible = st.sampled_from([*taken, "/dev/null/x", "/proc/x", "/sys/x", "a" * 300, "a/" * 3000, "\udcff"])
@@ -119,7 +119,7 @@ def test_no_value_of_a_setting_ends_in_a_traceback(place: Place, data: st.DataOb
 
 @settings(max_examples=6 * EXAMPLES, **COMMON)
 @given(data=st.data())
-def test_no_value_of_another_variable_ends_in_a_traceback(place: Place, data: st.DataObject) -> None:
+def test_no_value_of_another_variable_ends_in_a_traceback(place: HostileFolder, data: st.DataObject) -> None:
     for name in VARIABLES_OF_OTHERS:
         # An address that could be one would be asked.
         values = st.sampled_from(_ADDRESSES) if name == "PREFECT_API_URL" else st.one_of(number, text)
@@ -137,7 +137,7 @@ _BROKEN = [b"[" * 100_000, b'{"id": "\\ud800", "text": "\\ud800\\u0000"}', b'{"i
 
 @settings(max_examples=20 * EXAMPLES, **COMMON)
 @given(said=st.one_of(_ROWS, st.binary(max_size=200), st.sampled_from(_BROKEN)))
-def test_nothing_on_standard_input_ends_in_a_traceback(place: Place, said: bytes) -> None:
+def test_nothing_on_standard_input_ends_in_a_traceback(place: HostileFolder, said: bytes) -> None:
     for words in (("classify",), ("detect",), ("recover", "good", "-"), ("notify", "add", "slack")):
         check(place.run(*words, said=said))
 
@@ -239,7 +239,7 @@ def _corrupted(path: tuple[Any, ...], token: str) -> str:
     return yaml.safe_dump(_with(WHOLE, path, "HERE"), default_flow_style=False).replace("HERE", token)
 
 
-def test_the_whole_environment_says_everything_and_is_valid(place: Place) -> None:
+def test_the_whole_environment_says_everything_and_is_valid(place: HostileFolder) -> None:
     models = [
         one
         for one in vars(environments).values()
@@ -253,7 +253,7 @@ def test_the_whole_environment_says_everything_and_is_valid(place: Place) -> Non
 
 @settings(max_examples=3 * EXAMPLES, **COMMON)
 @given(data=st.data())
-def test_no_value_of_a_field_ends_in_a_traceback(place: Place, data: st.DataObject) -> None:
+def test_no_value_of_a_field_ends_in_a_traceback(place: HostileFolder, data: st.DataObject) -> None:
     tokens = st.one_of(st.sampled_from(TOKENS), text.filter(lambda one: "\n" not in one))
     for path in PLACES:
         place.write_environment("whole", _corrupted(path, data.draw(tokens, label=str(path))))
@@ -263,7 +263,7 @@ def test_no_value_of_a_field_ends_in_a_traceback(place: Place, data: st.DataObje
 _NAMES_FILES = (("compose_files", 0), ("env_files", 0), ("secrets", 0, "file"), ("engine",))
 
 
-def test_no_path_or_address_of_an_environment_ends_in_a_traceback(place: Place) -> None:
+def test_no_path_or_address_of_an_environment_ends_in_a_traceback(place: HostileFolder) -> None:
     for token in (*TOKENS, *TEXTS):
         for path in _NAMES_FILES:
             if "\n" not in token:
@@ -271,14 +271,14 @@ def test_no_path_or_address_of_an_environment_ends_in_a_traceback(place: Place) 
                 _check_start_of_whole(place)
 
 
-def test_no_file_that_an_environment_names_ends_in_a_traceback(place: Place) -> None:
+def test_no_file_that_an_environment_names_ends_in_a_traceback(place: HostileFolder) -> None:
     for path in _NAMES_FILES:
         for name in _FILES:
             place.write_environment("whole", _corrupted(path, str(place.cwd / name)))
             check(place.run("validate", "whole"))
 
 
-def _check_start_of_whole(place: Place) -> None:
+def _check_start_of_whole(place: HostileFolder) -> None:
     done = place.run("start", "whole")
 
     check(done)
@@ -289,7 +289,7 @@ def _check_start_of_whole(place: Place) -> None:
 
 @settings(max_examples=100 * EXAMPLES, **COMMON)
 @given(data=st.data())
-def test_no_bytes_in_an_environment_s_file_end_in_a_traceback(place: Place, data: st.DataObject) -> None:
+def test_no_bytes_in_an_environment_s_file_end_in_a_traceback(place: HostileFolder, data: st.DataObject) -> None:
     good = yaml.safe_dump(WHOLE, default_flow_style=False).encode()
     at = data.draw(st.integers(0, len(good)))
     end = at + data.draw(st.integers(0, 20))
@@ -301,7 +301,7 @@ def test_no_bytes_in_an_environment_s_file_end_in_a_traceback(place: Place, data
     check(place.run("start", "whole"))
 
 
-def test_no_compose_file_ends_in_a_traceback(place: Place) -> None:
+def test_no_compose_file_ends_in_a_traceback(place: HostileFolder) -> None:
     for name in _FILES:
         done = place.run("start", "-f", name)
 
@@ -309,7 +309,7 @@ def test_no_compose_file_ends_in_a_traceback(place: Place) -> None:
         assert done.code == 2, (name, done)
 
 
-def test_a_process_of_its_own_ends_as_it_may(place: Place) -> None:
+def test_a_process_of_its_own_ends_as_it_may(place: HostileFolder) -> None:
     variables = {
         "ROAS_DATA_DIR": str(place.data),
         "ROAS_ENVIRONMENTS_DIR": str(place.environments),

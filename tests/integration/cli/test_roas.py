@@ -29,9 +29,9 @@ ROAS = Path(sys.executable).with_name("roas")
 @pytest.fixture
 def roas(tmp_path: Path):
     def run(*words: str, said: str = "") -> subprocess.CompletedProcess[str]:
-        surroundings = os.environ | {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
+        context_of_step = os.environ | {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
         return subprocess.run(
-            [ROAS, *words], input=said, capture_output=True, text=True, check=False, env=surroundings, cwd=tmp_path
+            [ROAS, *words], input=said, capture_output=True, text=True, check=False, env=context_of_step, cwd=tmp_path
         )
 
     return run
@@ -84,10 +84,10 @@ def test_what_is_not_recorded_is_exit_code_1(roas) -> None:
 def test_a_server_that_is_not_there_is_named_and_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PREFECT_API_URL", f"http://127.0.0.1:{free_port()}/api")
 
-    with prefect_api(Settings()) as patience, pytest.raises(RoasError, match="did not answer; does the server run"):
-        wait_for_api(patience / 300)
+    with prefect_api(Settings()) as timeout, pytest.raises(RoasError, match="did not answer; does the server run"):
+        wait_for_api(timeout / 300)
 
-    assert patience <= timedelta(seconds=30)
+    assert timeout <= timedelta(seconds=30)
 
 
 def test_what_answers_at_the_address_of_the_server_without_http_is_no_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -272,7 +272,7 @@ def test_validation_alone_touches_nothing_and_says_what_would_stop_a_start(roas,
     assert not (tmp_path / "data").exists()
 
 
-def test_predictions_that_stand_and_what_became_of_others_are_told(roas, tmp_path: Path) -> None:
+def test_predictions_that_stand_and_what_became_of_others_are_reported(roas, tmp_path: Path) -> None:
     now = datetime.now(UTC)
     standing = Prediction(
         prediction_id="p1", environment="prod", service="host", metric="disk_usage", value=80.0, threshold=95.0,
@@ -287,9 +287,9 @@ def test_predictions_that_stand_and_what_became_of_others_are_told(roas, tmp_pat
     stores.close()
 
     # It is known by what it left, though it has no file.
-    told = roas("predictions", "prod")
-    assert told.returncode == 0, told.stderr
-    assert "disk_usage of prod/host passes 95 % in 20 h (80 %: 18 h to 22 h)" in " ".join(told.stdout.split())
-    assert "came true" in told.stdout
+    reported = roas("predictions", "prod")
+    assert reported.returncode == 0, reported.stderr
+    assert "disk_usage of prod/host passes 95 % in 20 h (80 %: 18 h to 22 h)" in " ".join(reported.stdout.split())
+    assert "came true" in reported.stdout
     listed = json.loads(roas("predictions", "--json").stdout)
     assert [one["prediction_id"] for one in listed] == ["p1", "p2"]

@@ -41,7 +41,7 @@ def heads(stores: Stores) -> list[str]:
 
 
 @pytest.fixture
-def lived(stores: Stores) -> Iterator[Stores]:
+def finished(stores: Stores) -> Iterator[Stores]:
     record_some(stores)
     assert findings(stores) == []
     return stores
@@ -135,97 +135,97 @@ ATTACKS = {
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_what_was_changed_past_the_program_is_found_and_named(lived: Stores, name: str) -> None:
+def test_what_was_changed_past_the_program_is_found_and_named(finished: Stores, name: str) -> None:
     store, statement, expected = ATTACKS[name]
-    attack(lived, store, statement)
-    assert findings(lived) == expected
+    attack(finished, store, statement)
+    assert findings(finished) == expected
 
 
-def test_entries_in_another_order_are_found(lived: Stores) -> None:
+def test_entries_in_another_order_are_found(finished: Stores) -> None:
     for was, becomes in ((2, 99), (3, 2), (99, 3)):
-        attack(lived, "deployment_logs", f"UPDATE audit_log SET seq = {becomes} WHERE seq = {was}")
-    found = findings(lived)
+        attack(finished, "deployment_logs", f"UPDATE audit_log SET seq = {becomes} WHERE seq = {was}")
+    found = findings(finished)
     assert any("entry 2 (noted prod-1) does not follow the one before it" in one for one in found)
     assert any("entry 2 (noted prod-1) was changed" in one for one in found)
 
 
-def test_a_log_that_was_emptied_is_found(lived: Stores) -> None:
-    attack(lived, "errors", "DELETE FROM audit_log")
-    assert findings(lived) == ["errors: audit_log: it is empty: every entry was removed"]
+def test_a_log_that_was_emptied_is_found(finished: Stores) -> None:
+    attack(finished, "errors", "DELETE FROM audit_log")
+    assert findings(finished) == ["errors: audit_log: it is empty: every entry was removed"]
 
 
-def test_a_tail_that_was_cut_off_with_its_rows_is_found_by_a_noted_hash_alone(lived: Stores) -> None:
-    noted = heads(lived)
-    assert findings(lived, *noted) == []
-    attack(lived, "deployment_logs", "DELETE FROM deployment_operations WHERE deployment_id = 'prod-2'")
-    attack(lived, "deployment_logs", "DELETE FROM audit_log WHERE subject = 'prod-2'")
-    assert findings(lived) == []
-    [found] = findings(lived, *noted)
+def test_a_tail_that_was_cut_off_with_its_rows_is_found_by_a_noted_hash_alone(finished: Stores) -> None:
+    noted = heads(finished)
+    assert findings(finished, *noted) == []
+    attack(finished, "deployment_logs", "DELETE FROM deployment_operations WHERE deployment_id = 'prod-2'")
+    attack(finished, "deployment_logs", "DELETE FROM audit_log WHERE subject = 'prod-2'")
+    assert findings(finished) == []
+    [found] = findings(finished, *noted)
     assert found.startswith(f"audit_log: hash {noted[0]}: no entry has this hash")
 
 
-def test_a_noted_hash_still_holds_after_more_was_recorded(lived: Stores) -> None:
-    noted = heads(lived)
-    lived.deployments.begin(operation("prod-3"))
-    assert findings(lived, *noted) == []
-    assert heads(lived) != noted
+def test_a_noted_hash_still_holds_after_more_was_recorded(finished: Stores) -> None:
+    noted = heads(finished)
+    finished.deployments.begin(operation("prod-3"))
+    assert findings(finished, *noted) == []
+    assert heads(finished) != noted
 
 
-def test_each_change_of_an_operation_by_the_program_is_followed(lived: Stores) -> None:
+def test_each_change_of_an_operation_by_the_program_is_followed(finished: Stores) -> None:
     runner = Runner(host="alpha", kernel="k", pid=1, process_started=1)
-    lived.deployments.begin(operation("prod-3", status=OperationStatus.PENDING))
-    assert lived.deployments.let_run("prod-3")
-    lived.deployments.finish("prod-3", OperationStatus.FAILED, NOON, {"interrupted": "at step 2"})
-    assert lived.deployments.take_up("prod-3", runner, NOON, "person: ann", ANN)
-    lived.deployments.finish("prod-3", OperationStatus.SUCCESS, NOON)
+    finished.deployments.begin(operation("prod-3", status=OperationStatus.PENDING))
+    assert finished.deployments.let_run("prod-3")
+    finished.deployments.finish("prod-3", OperationStatus.FAILED, NOON, {"interrupted": "at step 2"})
+    assert finished.deployments.take_up("prod-3", runner, NOON, "person: ann", ANN)
+    finished.deployments.finish("prod-3", OperationStatus.SUCCESS, NOON)
     # Again, as a caller does that does not know whether the first time went in.
-    lived.deployments.begin(operation("prod-3"))
-    lived.deployments.finish("prod-3", OperationStatus.FAILED, NOON)
-    assert findings(lived) == []
-    assert lived.deployments.get("prod-3").actor == ANN
+    finished.deployments.begin(operation("prod-3"))
+    finished.deployments.finish("prod-3", OperationStatus.FAILED, NOON)
+    assert findings(finished) == []
+    assert finished.deployments.get("prod-3").actor == ANN
 
 
-def test_each_change_of_a_ticket_by_the_program_is_followed(lived: Stores) -> None:
+def test_each_change_of_a_ticket_by_the_program_is_followed(finished: Stores) -> None:
     by = TicketEntry(at=NOON, by="roas", what="recovered automatically")
-    lived.errors.close_tickets("e1", by)
-    lived.errors.open_ticket(replace(TICKET, ticket_id="t2"))
-    lived.errors.let_wait("t1", "run-1")
-    lived.errors.note_decision("t1", Choice.RETRY, "run-1", ANN)
-    lived.errors.answer(TICKET, Choice.RESOLVED, by)
-    assert lived.errors.resume("prod", None, ANN)
-    with lived.together() as stores:
+    finished.errors.close_tickets("e1", by)
+    finished.errors.open_ticket(replace(TICKET, ticket_id="t2"))
+    finished.errors.let_wait("t1", "run-1")
+    finished.errors.note_decision("t1", Choice.RETRY, "run-1", ANN)
+    finished.errors.answer(TICKET, Choice.RESOLVED, by)
+    assert finished.errors.resume("prod", None, ANN)
+    with finished.together() as stores:
         stores.errors.open_ticket(TICKET)
         stores.deployments.begin(operation("prod-3"))
-    assert findings(lived) == []
-    [line] = [line for line in lived.errors.ticket("t1").history if line.what == "skip: it is old"]
+    assert findings(finished) == []
+    [line] = [line for line in finished.errors.ticket("t1").history if line.what == "skip: it is old"]
     assert line.actor == ANN
 
 
-def test_what_leaves_for_an_archive_is_not_taken_for_removed(lived: Stores, settings: Settings) -> None:
-    noted, policy = heads(lived), RetentionPolicy(errors=DAY, deployments=DAY, failed_deployments=DAY)
-    lived.errors.close_tickets("e1", TicketEntry(at=NOON, by="roas", what="over"))
-    lived.errors.resolve("e1", NOON, "over")
-    assert archive_deployments(lived, NOON + 10 * DAY, policy).rows["deployment_operations"] == 2
-    assert clean_errors(lived, NOON + 10 * DAY, policy).rows["ticket_history"] == 3
-    reports = verify(lived, noted)
+def test_what_leaves_for_an_archive_is_not_taken_for_removed(finished: Stores, settings: Settings) -> None:
+    noted, policy = heads(finished), RetentionPolicy(errors=DAY, deployments=DAY, failed_deployments=DAY)
+    finished.errors.close_tickets("e1", TicketEntry(at=NOON, by="roas", what="over"))
+    finished.errors.resolve("e1", NOON, "over")
+    assert archive_deployments(finished, NOON + 10 * DAY, policy).rows["deployment_operations"] == 2
+    assert clean_errors(finished, NOON + 10 * DAY, policy).rows["ticket_history"] == 3
+    reports = verify(finished, noted)
     assert [report.findings for report in reports] == [(), ()]
     assert [report.archives for report in reports] == [1, 2]
-    for one in owners_first(archives(lived)):
-        restore_archive(lived, one)
-    assert findings(lived, *noted) == []
+    for one in owners_first(archives(finished)):
+        restore_archive(finished, one)
+    assert findings(finished, *noted) == []
 
 
 def test_what_left_may_not_come_back_otherwise_and_its_archive_may_not_change(
-    lived: Stores, settings: Settings
+    finished: Stores, settings: Settings
 ) -> None:
     policy = RetentionPolicy(errors=DAY, deployments=DAY, failed_deployments=DAY)
-    archive_deployments(lived, NOON + 10 * DAY, policy)
-    lived.deployments.begin(operation("prod-9"))
-    attack(lived, "deployment_logs", "UPDATE deployment_operations SET deployment_id = 'prod-1'")
+    archive_deployments(finished, NOON + 10 * DAY, policy)
+    finished.deployments.begin(operation("prod-9"))
+    attack(finished, "deployment_logs", "UPDATE deployment_operations SET deployment_id = 'prod-1'")
     [archive] = settings.data_dir.glob("archive/deployment_logs/deployment_operations/*.parquet")
     with archive.open("ab") as file:
         file.write(b"x")
-    assert findings(lived) == [
+    assert findings(finished) == [
         "deployment_logs: operation prod-1: the row is there again, after it had left the store (entry 8)",
         "deployment_logs: operation prod-9: the row was removed; it was running (entry 9)",
         (
@@ -234,7 +234,7 @@ def test_what_left_may_not_come_back_otherwise_and_its_archive_may_not_change(
         ),
     ]
     archive.unlink()
-    assert verify(lived)[0].missing_archives == ("/".join(archive.parts[-3:]),)
+    assert verify(finished)[0].missing_archives == ("/".join(archive.parts[-3:]),)
 
 
 def test_rows_that_were_there_before_the_log_are_covered(settings: Settings) -> None:
@@ -334,6 +334,6 @@ def test_a_claim_stands_beside_the_user_that_the_kernel_knows() -> None:
     assert this_user({"LOGNAME": "\udcff"}).claimed == "\N{REPLACEMENT CHARACTER}"
 
 
-def test_content_that_cannot_be_read_is_a_finding_and_no_failure(lived: Stores) -> None:
-    attack(lived, "deployment_logs", "UPDATE audit_log SET content = '[' WHERE seq = 3")
-    assert any("the entry's content cannot be read" in one for one in findings(lived))
+def test_content_that_cannot_be_read_is_a_finding_and_no_failure(finished: Stores) -> None:
+    attack(finished, "deployment_logs", "UPDATE audit_log SET content = '[' WHERE seq = 3")
+    assert any("the entry's content cannot be read" in one for one in findings(finished))

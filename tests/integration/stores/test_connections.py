@@ -160,7 +160,7 @@ def test_what_fails_inside_a_transaction_is_undone(stores: Stores) -> None:
     assert stores.monitoring.heartbeats() == {}
 
 
-def test_a_broken_rule_is_told_with_the_store(stores: Stores) -> None:
+def test_a_broken_rule_is_reported_with_the_store(stores: Stores) -> None:
     with (
         pytest.raises(StoreConstraintError, match=r"monitoring.*status_is_known"),
         stores.databases["monitoring"].write() as connection,
@@ -224,7 +224,7 @@ def test_a_store_deleted_under_the_running_system_is_an_error_not_an_empty_store
 
 
 @pytest.mark.files
-def test_a_data_folder_that_cannot_be_made_is_told(settings: Settings) -> None:
+def test_a_data_folder_that_cannot_be_made_is_reported(settings: Settings) -> None:
     settings.data_dir.write_text("a file")
     with pytest.raises(BadInputError, match="set ROAS_DATA_DIR to a folder"):
         Stores.open(settings)

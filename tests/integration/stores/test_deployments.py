@@ -228,7 +228,7 @@ def test_a_release_is_found_by_the_begin_of_its_id(stores: Stores) -> None:
         stores.deployments.release("dev")
 
 
-def test_a_step_is_done_once_and_stays_as_it_was_first_told(stores: Stores) -> None:
+def test_a_step_is_done_once_and_stays_as_it_was_first_reported(stores: Stores) -> None:
     stores.deployments.begin(operation())
     stores.deployments.step_done("prod-1", "created", None, NOON)
     stores.deployments.step_done("prod-1", "proven", "redis", NOON + MINUTE, "healthy")

@@ -18,7 +18,7 @@ from models.errors import (
     Strategy,
 )
 from models.failures import NotFoundError, StoreConstraintError
-from models.notifications import Told
+from models.notifications import SentNotifications
 from models.recovery import Choice, RecoveryExecution, Step, TicketEntry, TicketState
 from tests.integration.stores.values import BUNDLE, ERROR, TICKET
 
@@ -258,17 +258,17 @@ def test_a_ticket_names_the_latest_evidence(stores: Stores) -> None:
     assert stores.errors.open_ticket(replace(TICKET, ticket_id="t3", evidence=("ev2",))).evidence == ("ev2",)
 
 
-def test_what_people_were_told_is_claimed_once(stores: Stores) -> None:
+def test_what_people_were_reported_is_claimed_once(stores: Stores) -> None:
     stores.errors.record(ERROR)
     stores.errors.open_ticket(TICKET)
     (cause,) = stores.errors.causes(ERROR.environment, NOON)
-    assert (cause.error.error_id, cause.told) == ("e1", Told())
+    assert (cause.error.error_id, cause.reported) == ("e1", SentNotifications())
     assert cause.ticket is not None
-    once = Told(times=1, last_at=NOON)
+    once = SentNotifications(times=1, last_at=NOON)
 
-    assert stores.errors.tell("e1", Told(), once)
-    assert not stores.errors.tell("e1", Told(), once)
-    assert stores.errors.causes(ERROR.environment, NOON)[0].told == once
+    assert stores.errors.tell("e1", SentNotifications(), once)
+    assert not stores.errors.tell("e1", SentNotifications(), once)
+    assert stores.errors.causes(ERROR.environment, NOON)[0].reported == once
 
     over = replace(once, end_at=NOON + MINUTE)
     assert stores.errors.tell("e1", once, over)

@@ -23,7 +23,7 @@ ALERT = Alert(
 )
 
 
-def test_every_store_is_read_and_times_are_told_to_the_millisecond(stores: Stores) -> None:
+def test_every_store_is_read_and_times_are_reported_to_the_millisecond(stores: Stores) -> None:
     stores.monitoring.add_metrics([CPU])
     stores.monitoring.open_alert(ALERT)
     stores.monitoring.resolve_alert("a1", NOON + timedelta(seconds=2, milliseconds=5))

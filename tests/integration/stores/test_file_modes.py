@@ -137,7 +137,7 @@ def test_another_user_cannot_stop_all_recording_by_the_gates_lock(place: Path) -
     assert said == b""
 
 
-def test_a_wide_data_folder_is_narrowed_at_the_next_start_and_told_once(
+def test_a_wide_data_folder_is_narrowed_at_the_next_start_and_reported_once(
     settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     with Stores.open(settings) as stores:
@@ -164,7 +164,7 @@ def test_a_check_narrows_and_tells_a_wide_file_in_a_private_folder(stores: Store
     assert stat.S_IMODE(archive.stat().st_mode) == 0o600
 
 
-def test_a_link_is_told_and_what_it_leads_to_stays_as_it_is(settings: Settings, tmp_path: Path) -> None:
+def test_a_link_is_reported_and_what_it_leads_to_stays_as_it_is(settings: Settings, tmp_path: Path) -> None:
     Stores.open(settings).close()
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "file").touch(0o644)
@@ -205,7 +205,7 @@ def test_a_folder_shared_with_others_keeps_its_mode_and_their_files_theirs(tmp_p
     assert open_to_others(folder) == [str(folder), str(folder / "photo.jpg")]
 
 
-def test_a_data_folder_that_is_a_link_is_told_and_left_alone(tmp_path: Path) -> None:
+def test_a_data_folder_that_is_a_link_is_reported_and_left_alone(tmp_path: Path) -> None:
     real = tmp_path / "real"
     Stores.open(Settings(data_dir=real)).close()
     (tmp_path / "data").symlink_to(real)

@@ -97,8 +97,8 @@ def test_a_transaction_over_three_stores_without_room_happens_whole_or_not_at_al
 def test_the_command_says_that_the_disk_is_full_and_works_once_there_is_room(small_disk: Path) -> None:
     def pause() -> subprocess.CompletedProcess[str]:
         words = [Path(sys.executable).with_name("roas"), "pause", "bot", "--reason", "x"]
-        surroundings = os.environ | {"ROAS_DATA_DIR": str(small_disk / "data")}
-        return subprocess.run(words, capture_output=True, text=True, check=False, env=surroundings)
+        context_of_step = os.environ | {"ROAS_DATA_DIR": str(small_disk / "data")}
+        return subprocess.run(words, capture_output=True, text=True, check=False, env=context_of_step)
 
     with Stores.open(Settings(data_dir=small_disk / "data")) as stores:
         stores.monitoring.beat("before", NOON)

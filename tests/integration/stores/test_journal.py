@@ -26,7 +26,7 @@ from adapters.stores.recovery_writes import (
 )
 from adapters.stores.write_behind import Pending, WriteBehind, replay_left
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
-from models.evidence import EvidenceBundle, Occasion
+from models.evidence import EvidenceBundle, EvidenceOccasion
 from models.failures import StoreBusyError
 from models.recovery import RecoveryExecution, Step, Ticket
 from models.settings import Settings
@@ -39,8 +39,8 @@ VERDICT = Verdict(
     reason="It exited with code 1.", pattern_name="exited",
 )  # fmt: skip
 BUNDLE = EvidenceBundle(
-    bundle_id="ev-1", environment="prod", service="bot", taken_at=NOON, occasion=Occasion.FAILURE, reason="exited",
-    first_cause="bot", cause_service="bot",
+    bundle_id="ev-1", environment="prod", service="bot", taken_at=NOON, occasion=EvidenceOccasion.FAILURE,
+    reason="exited", first_cause="bot", cause_service="bot",
 )  # fmt: skip
 STEP = Step(name="restart", target="bot", ok=True, detail="restarted bot", started_at=NOON, ended_at=NOON + SECOND)
 

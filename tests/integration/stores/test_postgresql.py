@@ -177,21 +177,21 @@ def test_zero_bytes_in_what_a_container_said_do_not_stop_the_record(hosts: tuple
     assert error.evidence == {"logs": "a\0b"}
 
 
-def test_a_broken_rule_is_told_without_the_row(hosts: tuple[Stores, Stores]) -> None:
+def test_a_broken_rule_is_reported_without_the_row(hosts: tuple[Stores, Stores]) -> None:
     here, _ = hosts
     statement = (
         "INSERT INTO deployment_operations (deployment_id, operation_type, environment, status) "
         "VALUES ('very private', 'start', 'prod', 'asleep')"
     )
     with (
-        pytest.raises(StoreConstraintError, match="status_is_known") as told,
+        pytest.raises(StoreConstraintError, match="status_is_known") as reported,
         here.databases["deployment_logs"].write() as connection,
     ):
         connection.exec_driver_sql(statement)
-    assert "very private" not in str(told.value)
+    assert "very private" not in str(reported.value)
 
 
-def test_a_full_disk_is_told_as_such(hosts: tuple[Stores, Stores]) -> None:
+def test_a_full_disk_is_reported_as_such(hosts: tuple[Stores, Stores]) -> None:
     here, _ = hosts
     with pytest.raises(StoreFullError, match="free room"), here.databases["errors"].write() as connection:
         connection.exec_driver_sql("DO $$ BEGIN RAISE EXCEPTION SQLSTATE '53100'; END $$")
@@ -220,14 +220,14 @@ def test_a_password_comes_from_its_file_and_is_never_shown(
                 stores.monitoring.beat("x", NOON)
                 shown = " ".join(database.place for database in stores.databases.values())
             file.write_text("wrong")
-            with pytest.raises(StoreUnreachableError, match="password authentication failed") as told:
+            with pytest.raises(StoreUnreachableError, match="password authentication failed") as reported:
                 Stores.open(settings)
         finally:
             rules.write_text(before)
             server.run("SELECT pg_reload_conf()")
             server.run("REASSIGN OWNED BY guarded TO roas; DROP OWNED BY guarded", database)
             server.run(f"ALTER DATABASE {database} OWNER TO roas; DROP ROLE guarded")
-    assert PASSWORD not in shown + str(told.value) + caplog.text + repr(settings)
+    assert PASSWORD not in shown + str(reported.value) + caplog.text + repr(settings)
 
 
 @pytest.mark.parametrize(
@@ -241,12 +241,12 @@ def test_a_password_comes_from_its_file_and_is_never_shown(
     ],
 )
 def test_a_url_that_cannot_be_used_is_refused_without_its_password(tmp_path: Path, text: str, said: str) -> None:
-    with pytest.raises(BadInputError, match=said) as told:
+    with pytest.raises(BadInputError, match=said) as reported:
         Stores.open(Settings(data_dir=tmp_path, stores_url=text))
-    assert PASSWORD not in str(told.value)
+    assert PASSWORD not in str(reported.value)
 
 
-def test_a_password_file_that_cannot_be_read_is_told(url: str, tmp_path: Path) -> None:
+def test_a_password_file_that_cannot_be_read_is_reported(url: str, tmp_path: Path) -> None:
     with pytest.raises(StoreError, match="ROAS_STORES_PASSWORD_FILE"):
         Stores.open(Settings(data_dir=tmp_path, stores_url=url, stores_password_file=tmp_path / "none"))
 
@@ -257,12 +257,12 @@ def test_a_password_file_that_is_a_fifo_is_refused_and_nothing_waits(url: str, t
         Stores.open(Settings(data_dir=tmp_path, stores_url=url, stores_password_file=tmp_path / "fifo"))
 
 
-def test_a_server_that_is_not_there_is_told_with_what_to_try(tmp_path: Path) -> None:
+def test_a_server_that_is_not_there_is_reported_with_what_to_try(tmp_path: Path) -> None:
     with pytest.raises(StoreUnreachableError, match="ROAS_STORES_URL"):
         Stores.open(Settings(data_dir=tmp_path, stores_url=f"postgresql://roas@/roas?host={tmp_path}"))
 
 
-def test_a_user_who_may_not_make_schemas_is_told(server: PostgresqlForTests, tmp_path: Path) -> None:
+def test_a_user_who_may_not_make_schemas_is_reported(server: PostgresqlForTests, tmp_path: Path) -> None:
     server.run("CREATE ROLE weak LOGIN")
     server.run("CREATE DATABASE bare")
     try:

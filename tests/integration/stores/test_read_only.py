@@ -91,7 +91,7 @@ def allow(folder: Path) -> None:
         path.chmod(0o755 if path.is_dir() else 0o644)
 
 
-def test_a_folder_that_became_read_only_is_told_and_what_was_accepted_goes_in_later(folder: Path) -> None:
+def test_a_folder_that_became_read_only_is_reported_and_what_was_accepted_goes_in_later(folder: Path) -> None:
     assert as_a_user(accept_rows, folder) == ""
     forbid(folder / "data")
     assert "may this user write to the data folder" in as_a_user(open_and_write, folder)
@@ -99,11 +99,11 @@ def test_a_folder_that_became_read_only_is_told_and_what_was_accepted_goes_in_la
     assert as_a_user(look, folder) == ""
 
 
-def test_a_folder_that_may_not_be_made_is_told(folder: Path) -> None:
+def test_a_folder_that_may_not_be_made_is_reported(folder: Path) -> None:
     folder.chmod(0o555)
     assert "set ROAS_DATA_DIR" in as_a_user(open_and_write, folder / "inside")
 
 
-def test_a_spool_that_may_not_be_made_is_told(folder: Path) -> None:
+def test_a_spool_that_may_not_be_made_is_reported(folder: Path) -> None:
     (folder / "data").chmod(0o555)
     assert "may this user write to the data folder" in as_a_user(accept_rows, folder)

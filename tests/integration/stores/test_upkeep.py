@@ -145,7 +145,7 @@ def test_only_the_rows_that_meet_every_condition_are_read_from_an_archive(stores
     ("condition", "said"),
     [("value", "cannot be read"), ("size=1", "has no column"), ("value=much", "no value for"), ("ts=x", "no value")],
 )
-def test_a_condition_that_cannot_be_kept_is_told(stores: Stores, condition: str, said: str) -> None:
+def test_a_condition_that_cannot_be_kept_is_reported(stores: Stores, condition: str, said: str) -> None:
     stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=93), 1))
     compress_monitoring(stores, NOW)
     [archive] = archives(stores)

@@ -7,7 +7,7 @@ from adapters.stores import Stores
 from models.audit import Actor
 from models.containers import ContainerEvent
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
-from models.evidence import ContainerEvidence, EvidenceBundle, LogExcerpt, Occasion, ProbeOutput
+from models.evidence import ContainerEvidence, EvidenceBundle, EvidenceOccasion, LogExcerpt, ProbeOutput
 from models.operations import Operation, OperationStatus, OperationType
 from models.recovery import Choice, Ticket, TicketEntry
 
@@ -50,7 +50,7 @@ BUNDLE = EvidenceBundle(
     environment="prod",
     service="web",
     taken_at=NOON,
-    occasion=Occasion.FAILURE,
+    occasion=EvidenceOccasion.FAILURE,
     reason="web did not start",
     first_cause="web ended with exit code 1",
     cause_service="web",

@@ -45,7 +45,7 @@ def take(owner: str, runner: Runner, **more):
     return open_stores().deployments.acquire_lease("prod", owner, "start by Ada", now, LEASE, runner=runner, **more)
 
 
-async def test_who_is_refused_is_told_who_holds_it_why_and_since_when() -> None:
+async def test_who_is_refused_is_reported_who_holds_it_why_and_since_when() -> None:
     held = take("prod-1", ELSEWHERE)
 
     with pytest.raises(EnvironmentBusyError) as refused:
@@ -157,7 +157,7 @@ async def test_a_holder_whose_lease_was_taken_is_stopped_with_the_name_of_who_ha
     await asyncio.sleep(0)
 
 
-async def test_a_body_that_is_cancelled_from_outside_is_not_told_of_a_lost_lease() -> None:
+async def test_a_body_that_is_cancelled_from_outside_is_not_reported_of_a_lost_lease() -> None:
     held = asyncio.Event()
 
     async def body() -> None:

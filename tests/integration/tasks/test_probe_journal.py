@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from models.containers import HealthLogEntry, Sighting
+from models.containers import ContainerState, HealthLogEntry
 from models.health import ProbeResult
 from tasks.errors.evidence import ProbeJournal
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
-SEEN = Sighting(
+SEEN = ContainerState(
     container_id="c1",
     name="app-bot-1",
     service="bot",

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
-from models.evidence import EvidenceBundle, Occasion
+from models.evidence import EvidenceBundle, EvidenceOccasion
 from models.operations import Operation, OperationStatus, OperationType
 from tasks.reporting.read import read_analysis
 from tasks.reporting.reports import days_of
@@ -58,7 +58,7 @@ def _fails(name: str, at: datetime) -> None:
         environment="prod",
         service="bot",
         taken_at=at,
-        occasion=Occasion.FAILURE,
+        occasion=EvidenceOccasion.FAILURE,
         reason="ended",
         first_cause="a port is taken",
         cause_service="bot",

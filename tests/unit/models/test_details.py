@@ -45,7 +45,7 @@ def test_health_was_seen_when_a_collection_found_it_unchanged() -> None:
     assert status(None, NOON).seen_at is None
 
 
-def test_what_was_missing_before_all_was_judged_again_is_not_told() -> None:
+def test_what_was_missing_before_all_was_judged_again_is_not_reported() -> None:
     assert status(HEALTH, NOON, THERE, GONE).missing == (GONE,)
     assert status(None, NOON, THERE, GONE).missing == (GONE,)
     assert status(replace(HEALTH, checked_at=NOON + MINUTE), NOON, GONE).missing == ()

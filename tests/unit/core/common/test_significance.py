@@ -36,6 +36,6 @@ def test_a_start_does_not_load_scipy() -> None:
         " print('scipy' in sys.modules, 'pyarrow' in sys.modules)"
     )
 
-    told = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    reported = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
 
-    assert told.stdout.split() == ["False", "False"]
+    assert reported.stdout.split() == ["False", "False"]

@@ -25,7 +25,7 @@ from models.compose import (
     PlannedAction,
     ServiceDeclaration,
 )
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.failures import ComposeError
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -47,8 +47,8 @@ def application(*services: ServiceDeclaration) -> Application:
     return Application(project="app", services={one.name: one for one in services})
 
 
-def container(name: str, **other: object) -> Sighting:
-    running = Sighting(
+def container(name: str, **other: object) -> ContainerState:
+    running = ContainerState(
         container_id=f"id-{name}",
         name=f"app-{name}-1",
         service=name,
@@ -158,7 +158,7 @@ def test_a_service_of_which_no_replica_is_declared_is_kept_as_nothing() -> None:
     assert plan(Application(project="app", services={"a": service("a", replicas=0)}), []).changes == ()
 
 
-def seen_instead(changed: Sighting) -> list[Sighting]:
+def seen_instead(changed: ContainerState) -> list[ContainerState]:
     return [changed if one.service == changed.service else one for one in ALL_RUN]
 
 
@@ -174,7 +174,9 @@ def seen_instead(changed: Sighting) -> list[Sighting]:
         (container("bot", health="unhealthy"), PlannedAction.RESTART, "unhealthy"),
     ],
 )
-def test_each_difference_has_its_action_and_reason(changed: Sighting, action: PlannedAction, because: str) -> None:
+def test_each_difference_has_its_action_and_reason(
+    changed: ContainerState, action: PlannedAction, because: str
+) -> None:
     planned = plan(BOT, seen_instead(changed), IMAGES)
     assert [line.service for line in planned.changes] == ["bot"]
     assert planned.of("bot").action is action

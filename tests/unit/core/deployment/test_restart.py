@@ -7,9 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from core.deployment.restart import Answer, aftermath, replica_groups, restarted_needs, roll_order, settle_time
+from core.deployment.restart import DependantAnswer, aftermath, replica_groups, restarted_needs, roll_order, settle_time
 from models.compose import Application, DependsOn, HealthcheckDeclaration, ServiceDeclaration
-from models.containers import HealthLogEntry, Sighting
+from models.containers import ContainerState, HealthLogEntry
 from models.health import ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyType, HealthImpact
 
@@ -32,7 +32,7 @@ def need(service: str, other: str, kind: DependencyType = DependencyType.REQUIRE
 
 
 def container(number: int = 1, state: str = "running", health: str | None = "healthy", *checks: tuple[str, int]):
-    return Sighting(
+    return ContainerState(
         container_id=f"c{number}", name=f"shop-bot-{number}", service="bot", project="shop", number=number,
         image="i", image_id="sha256:1", state=state, seen_at=NOON, health=health,
         health_log=tuple(HealthLogEntry(ended_at=at, exit_code=code, output="no answer") for at, code in checks),
@@ -95,24 +95,24 @@ def test_a_dependant_is_given_time_for_one_check(
 def test_a_check_from_before_says_nothing_and_one_from_after_does() -> None:
     old = [container(1, "running", "healthy", (BEFORE, 0))]
     new = [container(1, "running", "healthy", (BEFORE, 0), (AFTER, 0))]
-    assert aftermath(WELL, old, None, since=NOON).answer is Answer.SILENT
-    assert aftermath(WELL, new, None, since=NOON).answer is Answer.WELL
+    assert aftermath(WELL, old, None, since=NOON).answer is DependantAnswer.SILENT
+    assert aftermath(WELL, new, None, since=NOON).answer is DependantAnswer.WELL
 
 
 def test_one_failed_check_is_an_answer_though_the_engine_still_says_healthy() -> None:
     failing = [container(1, "running", "healthy", (BEFORE, 0), (AFTER, 1))]
     found = aftermath(WELL, failing, None, since=NOON)
-    assert found.answer is Answer.ILL
+    assert found.answer is DependantAnswer.ILL
     assert "no answer" in found.reason
 
 
 def test_a_probe_is_enough_where_there_is_no_check_and_not_where_the_check_is_silent() -> None:
-    assert aftermath(WELL, [container(1, "running", None)], PROBE, since=NOON).answer is Answer.WELL
-    assert aftermath(WELL, [container(1)], PROBE, since=NOON).answer is Answer.SILENT
+    assert aftermath(WELL, [container(1, "running", None)], PROBE, since=NOON).answer is DependantAnswer.WELL
+    assert aftermath(WELL, [container(1)], PROBE, since=NOON).answer is DependantAnswer.SILENT
 
 
 def test_what_nothing_proves_is_silent_and_what_is_down_is_ill() -> None:
     unproven = replace(WELL, health=ServiceHealth.UNPROVEN)
-    assert aftermath(unproven, [container(1, "running", None)], None, since=NOON).answer is Answer.SILENT
+    assert aftermath(unproven, [container(1, "running", None)], None, since=NOON).answer is DependantAnswer.SILENT
     down = replace(WELL, health=ServiceHealth.STOPPED, reason="does not run")
     assert aftermath(down, [], None, since=NOON).reason == "does not run"

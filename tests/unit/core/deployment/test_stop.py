@@ -9,10 +9,10 @@ import pytest
 
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
 from models.compose import Application, ServiceDeclaration
-from models.containers import Sighting
+from models.containers import ContainerState
 
 GRACE = timedelta(seconds=10)
-ONE = Sighting(
+ONE = ContainerState(
     container_id="c", name="shop-db-1", service="db", project="shop", number=1, image="i", image_id="sha256:1",
     state="exited", seen_at=datetime(2026, 1, 1, tzinfo=UTC),
 )  # fmt: skip
@@ -37,17 +37,17 @@ def test_only_what_outlived_its_grace_is_called_killed(
 
 
 def test_one_killed_replica_is_named_beside_one_that_ended_well() -> None:
-    told = how_it_stopped([ONE, replace(ONE, name="shop-db-2", exit_code=137)], GRACE, timedelta(seconds=11))
-    assert "shop-db-2" in told
-    assert "shop-db-1" not in told
+    reported = how_it_stopped([ONE, replace(ONE, name="shop-db-2", exit_code=137)], GRACE, timedelta(seconds=11))
+    assert "shop-db-2" in reported
+    assert "shop-db-1" not in reported
 
 
 def test_one_off_and_undeclared_containers_are_left_alone_with_a_reason() -> None:
     run, old = replace(ONE, name="shop-db-run-1", one_off=True), replace(ONE, name="shop-old-1", service="old")
-    told = left_alone(APPLICATION, [ONE, run, old])
-    assert set(told) == {"shop-db-run-1", "shop-old-1"}
-    assert "docker compose run" in told["shop-db-run-1"]
-    assert "old is not declared" in told["shop-old-1"]
+    reported = left_alone(APPLICATION, [ONE, run, old])
+    assert set(reported) == {"shop-db-run-1", "shop-old-1"}
+    assert "docker compose run" in reported["shop-db-run-1"]
+    assert "old is not declared" in reported["shop-old-1"]
 
 
 def test_what_the_engine_brings_back_is_known() -> None:

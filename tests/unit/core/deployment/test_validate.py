@@ -188,7 +188,7 @@ def test_a_prometheus_configuration_that_does_not_parse_stops_the_start() -> Non
     assert only(judged(mounts=(broken,))).severity is CRITICAL
 
 
-def test_an_unset_variable_that_is_already_reported_is_not_told_twice() -> None:
+def test_an_unset_variable_that_is_already_reported_is_not_reported_twice() -> None:
     warned = replace(APPLICATION, warnings=('The "TOKEN" variable is not set. Defaulting to a blank string.',))
     assert only(judged(declared=warned)).severity is WARNING
     assert only(judged(declared=warned, missing_variables=("TOKEN",))).name == "variables"
@@ -368,9 +368,9 @@ def test_a_check_the_engine_never_runs_stops_the_start() -> None:
 def test_waiting_for_the_end_of_what_is_always_started_again_is_found(restart: str, findings: int) -> None:
     bot = replace(SERVICE, name="bot", depends_on={"redis": DependsOn(condition=DependencyCondition.COMPLETED)})
     services = {"bot": bot, "redis": replace(SERVICE, restart=restart, awaited=True, one_shot=True)}
-    told = [c for c in judged(declared=replace(APPLICATION, services=services)).failed if c.name == "dependencies"]
-    assert len(told) == findings
-    assert all("started again whenever it ends" in check.finding for check in told)
+    reported = [c for c in judged(declared=replace(APPLICATION, services=services)).failed if c.name == "dependencies"]
+    assert len(reported) == findings
+    assert all("started again whenever it ends" in check.finding for check in reported)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,15 @@ import pytest
 
 from core.deployment.verify import (
     CRASHES_TOLERATED,
-    Hold,
     Progress,
+    StabilityHold,
     exit_words,
     hold,
     standing,
     to_blame,
 )
 from models.compose import HealthcheckDeclaration, ServiceDeclaration
-from models.containers import HealthLogEntry, Sighting
+from models.containers import ContainerState, HealthLogEntry
 from models.results import ServiceStart
 
 ASKED = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -27,7 +27,7 @@ YESTERDAY = ASKED - timedelta(days=1)
 SERVER = ServiceDeclaration(name="redis", image="redis", restart="always", config_hash="h")
 CHECKED = replace(SERVER, healthcheck=HealthcheckDeclaration(test=("CMD", "true")))
 JOB = ServiceDeclaration(name="migrate", image="job", awaited=True, one_shot=True)
-UP = Sighting(
+UP = ContainerState(
     container_id="1",
     name="app-redis-1",
     service="redis",
@@ -41,8 +41,8 @@ UP = Sighting(
 )
 
 
-def progress(declaration: ServiceDeclaration, *sightings: Sighting, restarts_before: int = 0) -> Progress:
-    return standing(declaration, sightings, asked_at=ASKED, restarts_before=restarts_before).progress
+def progress(declaration: ServiceDeclaration, *container_states: ContainerState, restarts_before: int = 0) -> Progress:
+    return standing(declaration, container_states, asked_at=ASKED, restarts_before=restarts_before).progress
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def progress(declaration: ServiceDeclaration, *sightings: Sighting, restarts_bef
     ],
 )
 def test_a_service_stands_where_its_container_says(
-    declaration: ServiceDeclaration, seen: Sighting, expected: Progress
+    declaration: ServiceDeclaration, seen: ContainerState, expected: Progress
 ) -> None:
     assert progress(declaration, seen) is expected
 
@@ -102,7 +102,7 @@ def test_a_failing_check_is_quoted() -> None:
         (replace(UP, exit_code=1, error="no such device"), "exit code 1: no such device"),
     ],
 )
-def test_the_end_of_a_container_is_told_in_words(seen: Sighting, words: str) -> None:
+def test_the_end_of_a_container_is_reported_in_words(seen: ContainerState, words: str) -> None:
     assert words in exit_words(seen)
 
 
@@ -139,8 +139,8 @@ def test_nothing_is_to_blame_where_only_services_failed_that_are_not_required() 
 TEN = timedelta(seconds=10)
 
 
-def held(before: Hold | None, seconds: float, *sightings: Sighting) -> Hold:
-    seen = sightings or (UP,)
+def held(before: StabilityHold | None, seconds: float, *container_states: ContainerState) -> StabilityHold:
+    seen = container_states or (UP,)
     now = LATER + timedelta(seconds=seconds)
     return hold(before, now, standing(SERVER, seen, asked_at=ASKED), seen, TEN)
 

@@ -21,7 +21,7 @@ from core.errors.evidence import (
     telling_lines,
 )
 from core.errors.evidence_page import page
-from models.containers import ContainerEvent, Sighting
+from models.containers import ContainerEvent, ContainerState
 from models.evidence import (
     ContainerEvidence,
     LogExcerpt,
@@ -34,7 +34,7 @@ from tests.integration.stores.values import BUNDLE
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
 
-KILLED = Sighting(
+KILLED = ContainerState(
     container_id="c" * 64,
     name="app-bot-1",
     service="bot",
@@ -73,8 +73,8 @@ def answer(service: str = "bot", *, ok: bool = False, output: str = "refused", a
         (KILLED, MemorySigns(), [replace(DIED, action="oom")], "the engine reported it once"),
     ],
 )
-def test_a_sign_of_kernel_or_engine_proves_a_kill_for_memory(sighting, signs, events, words) -> None:
-    found = grade_memory(sighting, signs, events)
+def test_a_sign_of_kernel_or_engine_proves_a_kill_for_memory(container_state, signs, events, words) -> None:
+    found = grade_memory(container_state, signs, events)
 
     assert found.grade is MemoryGrade.PROVEN
     assert found.sentence.startswith("killed for using too much memory (limit 16 MiB)")
@@ -106,7 +106,7 @@ def test_events_of_another_container_do_not_count() -> None:
     assert grade_memory(replace(KILLED, exit_code=1), MemorySigns(), [other]).grade is MemoryGrade.NONE
 
 
-def test_a_child_killed_in_a_container_that_goes_on_is_told_as_such() -> None:
+def test_a_child_killed_in_a_container_that_goes_on_is_reported_as_such() -> None:
     found = grade_memory(replace(KILLED, state="running", exit_code=0), MemorySigns(oom_kills=1), [])
 
     assert found.sentence.startswith("a process in it was killed")
@@ -178,7 +178,7 @@ def test_dependencies_that_need_each_other_do_not_go_round_for_ever() -> None:
     assert reachable("a", {"a": ("b",), "b": ("a", "c"), "c": ("b",)}) == ("b", "c")
 
 
-def test_a_service_that_runs_but_does_not_answer_is_told_by_its_probe() -> None:
+def test_a_service_that_runs_but_does_not_answer_is_reported_by_its_probe() -> None:
     running = of("bot", state="running", exit_code=None, ended="")
 
     _, sentence = first_cause("bot", {}, [running], [], [answer(ok=True), answer(output="HTTP 503", at=NOON + SECOND)])

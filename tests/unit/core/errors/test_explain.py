@@ -9,7 +9,7 @@ import pytest
 
 from core.errors.explain import explain
 from models.errors import Category, Strategy
-from models.evidence import MemoryFinding, MemoryGrade, Occasion
+from models.evidence import EvidenceOccasion, MemoryFinding, MemoryGrade
 from models.operations import Operation, OperationStatus, OperationType, StateChange
 from models.recovery import RecoveryExecution, TicketState
 from models.validation import Check, CheckSeverity, ValidationResult
@@ -78,7 +78,7 @@ def test_the_first_of_several_that_failed_is_the_cause_and_the_others_followed()
 
 
 def test_evidence_of_what_was_replaced_is_no_cause() -> None:
-    found = explain(FAILED, errors=[ERROR], bundles=[replace(BUNDLE, occasion=Occasion.REPLACEMENT)])
+    found = explain(FAILED, errors=[ERROR], bundles=[replace(BUNDLE, occasion=EvidenceOccasion.REPLACEMENT)])
 
     assert found.headline == FAILED.details["reason"]
     assert found.lines == ()
@@ -246,7 +246,7 @@ def test_what_validation_had_warned_of_stands_beside_the_cause() -> None:
     assert [fact.partition(": ")[2] for fact in warned] == ["mounted_configuration is wrong", "interpolation is wrong"]
 
 
-def test_what_ended_with_the_engine_is_told_with_it() -> None:
+def test_what_ended_with_the_engine_is_reported_with_it() -> None:
     operation = replace(FAILED, details={"reason": "web: it ended with exit code 143; the engine went away meanwhile"})
 
     found = explain(operation, changes=[fell("web")], bundles=[BUNDLE])

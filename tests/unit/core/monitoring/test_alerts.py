@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.monitoring.alerts import AlertPolicy, MaintenanceWindow, Round, acknowledge, judge_burn, judge_round
+from core.monitoring.alerts import (
+    AlertEvaluation,
+    AlertPolicy,
+    MaintenanceWindow,
+    acknowledge,
+    evaluate_alerts,
+    judge_burn,
+)
 from core.monitoring.anomalies import watch_metric
 from models.analysis import AlertChange, Level, Share, Signal
 from models.failures import BadInputError
@@ -30,35 +37,35 @@ def signal(level: Level, service: str = "bot", *, lasting: bool = False, missing
     )
 
 
-class Watched:
+class WatchedMetric:
     """An environment watched minute by minute; each call is one round in a new process."""
 
     def __init__(self, **options: object) -> None:
         self.now, self.state, self.options = NOON, None, options
 
-    def sees(self, *signals: Signal, **options: object) -> Round:
+    def sees(self, *signals: Signal, **options: object) -> AlertEvaluation:
         self.now += MINUTE
         given = [replace(one, at=self.now) for one in signals]
-        told = judge_round(
+        reported = evaluate_alerts(
             self.state,
             given,
             environment="dev",
             now=self.now,
             **(self.options | options),  # type: ignore[arg-type]
         )
-        self.state = told.state
-        return told
+        self.state = reported.state
+        return reported
 
     def changes(self, *levels: Level) -> list[str]:
         return [event.change.value for level in levels for event in self.sees(signal(level)).events]
 
 
 def test_one_odd_look_opens_nothing() -> None:
-    assert Watched().changes(GOOD, BAD, GOOD, GOOD, BAD, GOOD, GOOD, WORSE, GOOD) == []
+    assert WatchedMetric().changes(GOOD, BAD, GOOD, GOOD, BAD, GOOD, GOOD, WORSE, GOOD) == []
 
 
 def test_two_bad_looks_of_three_open_one_warning() -> None:
-    watched = Watched()
+    watched = WatchedMetric()
     assert watched.changes(BAD, GOOD, BAD, BAD, BAD) == ["opened"]
     alert = watched.sees(signal(BAD)).open[0]
     assert alert.severity is AlertSeverity.WARNING
@@ -66,17 +73,17 @@ def test_two_bad_looks_of_three_open_one_warning() -> None:
 
 
 def test_a_signal_that_has_lasted_opens_at_once() -> None:
-    (event,) = Watched().sees(signal(WORSE, lasting=True)).events
+    (event,) = WatchedMetric().sees(signal(WORSE, lasting=True)).events
     assert event.change is AlertChange.OPENED
     assert event.severity is AlertSeverity.CRITICAL
 
 
 def test_a_warning_that_gets_worse_is_raised_once() -> None:
-    assert Watched().changes(BAD, BAD, WORSE, WORSE, WORSE, BAD, WORSE) == ["opened", "raised"]
+    assert WatchedMetric().changes(BAD, BAD, WORSE, WORSE, WORSE, BAD, WORSE) == ["opened", "raised"]
 
 
 def test_closes_only_after_five_good_looks_over_five_minutes() -> None:
-    watched = Watched()
+    watched = WatchedMetric()
     assert watched.changes(BAD, BAD, GOOD, GOOD, GOOD, GOOD) == ["opened"]
     assert watched.changes(BAD, GOOD, GOOD, GOOD, GOOD, GOOD) == []
     (event,) = watched.sees(signal(GOOD)).events
@@ -86,113 +93,115 @@ def test_closes_only_after_five_good_looks_over_five_minutes() -> None:
 
 
 def test_missing_data_resolves_nothing() -> None:
-    watched = Watched()
+    watched = WatchedMetric()
     watched.changes(BAD, BAD)
     for _ in range(60):
-        told = watched.sees(signal(GOOD, missing=True))
-        assert len(told.open) == 1
-        told = watched.sees()
-        assert len(told.open) == 1
+        reported = watched.sees(signal(GOOD, missing=True))
+        assert len(reported.open) == 1
+        reported = watched.sees()
+        assert len(reported.open) == 1
 
 
 def test_rests_after_closing_unless_it_is_critical() -> None:
-    watched = Watched(policy=AlertPolicy(rest=timedelta(hours=1)))
+    watched = WatchedMetric(policy=AlertPolicy(rest=timedelta(hours=1)))
     watched.changes(BAD, BAD, *[GOOD] * 7)
     assert watched.changes(*[BAD] * 10) == []
     assert watched.changes(WORSE, WORSE) == ["opened"]
 
 
-def test_flapping_is_told_once_and_holds_one_alert_open() -> None:
-    watched = Watched(policy=AlertPolicy(leave=1, keep_firing=timedelta(), rest=timedelta()))
-    told = watched.changes(*[BAD, BAD, GOOD] * 4, *[BAD, GOOD] * 12)
-    assert told.count("flapping") == 1
-    after = told[told.index("flapping") + 1 :]
+def test_flapping_is_reported_once_and_holds_one_alert_open() -> None:
+    watched = WatchedMetric(policy=AlertPolicy(leave=1, keep_firing=timedelta(), rest=timedelta()))
+    reported = watched.changes(*[BAD, BAD, GOOD] * 4, *[BAD, GOOD] * 12)
+    assert reported.count("flapping") == 1
+    after = reported[reported.index("flapping") + 1 :]
     assert after == []
     assert watched.changes(*[GOOD] * 30) == ["resolved"]
 
 
 def test_a_failed_dependency_explains_the_alerts_of_those_that_need_it() -> None:
-    watched = Watched(dependencies=NEEDS)
+    watched = WatchedMetric(dependencies=NEEDS)
     down = [signal(WORSE, "redis", lasting=True), signal(WORSE, "bot", lasting=True), signal(BAD, "web")]
     watched.sees(*down)
-    told = watched.sees(*down)
-    assert [alert.service for alert in told.open] == ["redis"]
-    assert {alert.service for alert, _ in told.explained} == {"bot", "web"}
-    assert {root for _, root in told.explained} == {told.open[0].alert_id}
+    reported = watched.sees(*down)
+    assert [alert.service for alert in reported.open] == ["redis"]
+    assert {alert.service for alert, _ in reported.explained} == {"bot", "web"}
+    assert {root for _, root in reported.explained} == {reported.open[0].alert_id}
 
 
 def test_one_root_opens_one_alert_with_the_others_inside() -> None:
-    watched = Watched(dependencies=NEEDS)
+    watched = WatchedMetric(dependencies=NEEDS)
     events = watched.sees(*[signal(WORSE, name, lasting=True) for name in ("web", "bot", "redis")]).events
     assert [(event.change, event.alert.service) for event in events] == [(AlertChange.OPENED, "redis")]
     assert events[0].children == ("bot/cpu_percent", "web/cpu_percent")
 
 
-def test_what_still_fails_after_its_cause_is_mended_is_told_then() -> None:
-    watched = Watched(dependencies=NEEDS)
+def test_what_still_fails_after_its_cause_is_mended_is_reported_then() -> None:
+    watched = WatchedMetric(dependencies=NEEDS)
     watched.sees(signal(WORSE, "redis", lasting=True), signal(WORSE, "bot", lasting=True))
-    told = []
+    reported = []
     for _ in range(8):
-        told += watched.sees(signal(GOOD, "redis"), signal(WORSE, "bot")).events
-    assert [(event.change.value, event.alert.service) for event in told] == [
+        reported += watched.sees(signal(GOOD, "redis"), signal(WORSE, "bot")).events
+    assert [(event.change.value, event.alert.service) for event in reported] == [
         ("opened", "bot"),
         ("resolved", "redis"),
     ]
 
 
-def test_what_heals_with_its_cause_is_never_told() -> None:
-    watched = Watched(dependencies=NEEDS)
+def test_what_heals_with_its_cause_is_never_reported() -> None:
+    watched = WatchedMetric(dependencies=NEEDS)
     watched.sees(signal(WORSE, "redis", lasting=True), signal(WORSE, "bot", lasting=True))
-    told = []
+    reported = []
     for _ in range(8):
-        told += watched.sees(signal(GOOD, "redis"), signal(GOOD, "bot")).events
-    assert [event.alert.service for event in told] == ["redis"]
+        reported += watched.sees(signal(GOOD, "redis"), signal(GOOD, "bot")).events
+    assert [event.alert.service for event in reported] == ["redis"]
 
 
 def test_a_burnt_budget_is_listed_inside_the_lesser_alert_of_what_burnt_it() -> None:
-    watched = Watched()
+    watched = WatchedMetric()
     health = replace(signal(BAD, lasting=True), metric="health")
     budget = replace(signal(WORSE, lasting=True), metric="uptime_budget")
     assert [event.alert.metric for event in watched.sees(health).events] == ["health"]
-    told = watched.sees(health, budget)
-    assert told.events == ()
-    assert [alert.metric for alert in told.open] == ["health"]
-    assert [(alert.metric, root) for alert, root in told.explained] == [("uptime_budget", told.open[0].alert_id)]
+    reported = watched.sees(health, budget)
+    assert reported.events == ()
+    assert [alert.metric for alert in reported.open] == ["health"]
+    assert [(alert.metric, root) for alert, root in reported.explained] == [
+        ("uptime_budget", reported.open[0].alert_id)
+    ]
 
 
 def test_an_optional_dependency_explains_nothing() -> None:
     optional = replace(NEEDS[0], dependency_type=DependencyType.OPTIONAL)
-    watched = Watched(dependencies=(optional,))
-    told = watched.sees(signal(WORSE, "redis", lasting=True), signal(WORSE, "bot", lasting=True))
-    assert len(told.events) == 2
+    watched = WatchedMetric(dependencies=(optional,))
+    reported = watched.sees(signal(WORSE, "redis", lasting=True), signal(WORSE, "bot", lasting=True))
+    assert len(reported.events) == 2
 
 
 def test_a_circle_of_dependencies_still_tells_one_alert() -> None:
     circle = (NEEDS[0], Dependency(service="redis", depends_on="bot"))
-    watched = Watched(dependencies=circle)
-    told = watched.sees(signal(WORSE, "redis", lasting=True), signal(WORSE, "bot", lasting=True))
-    assert len(told.events) == 1
+    watched = WatchedMetric(dependencies=circle)
+    reported = watched.sees(signal(WORSE, "redis", lasting=True), signal(WORSE, "bot", lasting=True))
+    assert len(reported.events) == 1
 
 
 def test_services_under_our_own_operation_stay_quiet() -> None:
-    watched = Watched(busy=frozenset({"bot"}))
-    told = watched.sees(signal(WORSE, lasting=True))
-    assert told.events == ()
+    watched = WatchedMetric(busy=frozenset({"bot"}))
+    reported = watched.sees(signal(WORSE, lasting=True))
+    assert reported.events == ()
     assert watched.sees(signal(WORSE, lasting=True), busy=frozenset()).events
 
 
 def test_a_maintenance_window_is_quiet_and_ends() -> None:
     window = MaintenanceWindow(begins=NOON, ends=NOON + 10 * MINUTE, service="bot")
-    watched = Watched(maintenance=(window,))
+    watched = WatchedMetric(maintenance=(window,))
     assert watched.changes(*[WORSE] * 9) == []
     assert watched.changes(WORSE, WORSE) == ["opened"]
     assert window.covers("redis", NOON) is False
 
 
 def test_reminds_after_one_hour_and_then_every_four_until_someone_takes_it() -> None:
-    watched = Watched()
-    told = watched.changes(*[BAD] * (60 * 10))
-    assert told == ["opened", "reminded", "reminded", "reminded"]
+    watched = WatchedMetric()
+    reported = watched.changes(*[BAD] * (60 * 10))
+    assert reported == ["opened", "reminded", "reminded", "reminded"]
     assert watched.state is not None
     alert = watched.sees(signal(BAD)).open[0]
     watched.state = acknowledge(watched.state, alert.alert_id, watched.now)
@@ -202,26 +211,26 @@ def test_reminds_after_one_hour_and_then_every_four_until_someone_takes_it() -> 
 
 def test_only_an_open_alert_can_be_taken() -> None:
     with pytest.raises(BadInputError, match="may have been resolved"):
-        acknowledge(Watched().sees().state, "alert-1", NOON)
+        acknowledge(WatchedMetric().sees().state, "alert-1", NOON)
 
 
 def test_refuses_a_state_it_cannot_read() -> None:
     with pytest.raises(BadInputError, match="start anew"):
-        judge_round(b"garbage", (), environment="dev", now=NOON)
+        evaluate_alerts(b"garbage", (), environment="dev", now=NOON)
 
 
 @settings(max_examples=60, deadline=None)
 @given(levels=st.lists(st.sampled_from([GOOD, GOOD, BAD, WORSE, Level.NOTICE]), max_size=120))
 def test_opened_and_resolved_alternate_whatever_is_seen(levels: list[Level]) -> None:
-    told = [change for change in Watched().changes(*levels) if change in {"opened", "resolved"}]
-    assert told == (["opened", "resolved"] * len(told))[: len(told)]
+    reported = [change for change in WatchedMetric().changes(*levels) if change in {"opened", "resolved"}]
+    assert reported == (["opened", "resolved"] * len(reported))[: len(reported)]
 
 
 def test_the_state_of_metrics_that_are_well_is_not_kept() -> None:
-    watched = Watched()
+    watched = WatchedMetric()
     for _ in range(30):
-        told = watched.sees(*[signal(GOOD, f"service{n}") for n in range(100)])
-    assert told.state == b"{}"
+        reported = watched.sees(*[signal(GOOD, f"service{n}") for n in range(100)])
+    assert reported.state == b"{}"
 
 
 def shares(good: float, total: int) -> dict[timedelta, Share]:
@@ -235,7 +244,7 @@ def burn(counts: dict[timedelta, Share]) -> Signal:
 
 
 @pytest.mark.parametrize(("good", "level"), [(1.0, GOOD), (0.9995, GOOD), (0.9985, BAD), (0.993, WORSE), (0.98, WORSE)])
-def test_a_budget_that_burns_too_fast_is_told_by_its_speed(good: float, level: Level) -> None:
+def test_a_budget_that_burns_too_fast_is_reported_by_its_speed(good: float, level: Level) -> None:
     assert burn(shares(good, 10_000)).level is level
 
 
@@ -267,7 +276,7 @@ def a_day_of_two_services(seed: int, trouble: str) -> list[str]:
         series["bot", "memory_usage"][noon : noon + 48] += np.linspace(0, 50, 48)
     if trouble == "stuck":
         series["bot", "cpu_usage"][noon : noon + 90] = 31.4
-    watched, states, told = Watched(dependencies=NEEDS), {}, []
+    watched, states, reported = WatchedMetric(dependencies=NEEDS), {}, []
     for row in range(rows):
         watched.now = NOON + row * 5 * MINUTE
         signals = []
@@ -285,8 +294,8 @@ def a_day_of_two_services(seed: int, trouble: str) -> list[str]:
                 )
             )
         events = watched.sees(*signals).events
-        told += [f"{event.change} {event.alert.metric}" for event in events if row >= 3 * 288]
-    return told
+        reported += [f"{event.change} {event.alert.metric}" for event in events if row >= 3 * 288]
+    return reported
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -294,13 +303,13 @@ def a_day_of_two_services(seed: int, trouble: str) -> list[str]:
     ("trouble", "metric"), [("hog", "cpu_usage"), ("leak", "memory_usage"), ("stuck", "cpu_usage")]
 )
 def test_a_trouble_is_one_alert_that_ends_with_it(trouble: str, metric: str, seed: int) -> None:
-    told = [words for words in a_day_of_two_services(seed, trouble) if words.endswith(metric)]
-    assert [words for words in told if not words.startswith("reminded")] == [
+    reported = [words for words in a_day_of_two_services(seed, trouble) if words.endswith(metric)]
+    assert [words for words in reported if not words.startswith("reminded")] == [
         f"opened {metric}",
         f"resolved {metric}",
     ]
 
 
 def test_ordinary_days_are_quiet_days() -> None:
-    told = [words for seed in range(5) for words in a_day_of_two_services(seed, "none")]
-    assert sum(words.startswith("opened") for words in told) <= 1
+    reported = [words for seed in range(5) for words in a_day_of_two_services(seed, "none")]
+    assert sum(words.startswith("opened") for words in reported) <= 1

@@ -54,20 +54,20 @@ def scores(values: list[float], every: timedelta = 5 * MINUTE, start: datetime =
 
 
 def warnings(values: list[float], every: timedelta) -> list[bool]:
-    detector, episode, told = Detector(), Episode(), []
+    detector, episode, reported = Detector(), Episode(), []
     for step, value in enumerate(values):
         episode = episode.after(detector.update(MONDAY + step * every, value), value)
-        told.append(episode.judge().level is Level.WARNING)
-    return told
+        reported.append(episode.judge().level is Level.WARNING)
+    return reported
 
 
 def test_clean_series_seldom_warn_after_their_first_day() -> None:
     begun = rows = 0
     for series in (daily, latency, memory):
         for seed in range(3):
-            told = warnings(series(5 * 1440, MINUTE, seed), MINUTE)[1440:]
-            begun += sum(now and not before for before, now in pairwise(told))
-            rows += len(told)
+            reported = warnings(series(5 * 1440, MINUTE, seed), MINUTE)[1440:]
+            begun += sum(now and not before for before, now in pairwise(reported))
+            rows += len(reported)
     assert begun / rows * 10_000 <= 0.5
 
 
@@ -78,10 +78,10 @@ def test_a_doubled_level_warns_within_five_rows(
     for seed in range(5):
         values = series(2500, 5 * MINUTE, seed)
         values[2000:2020] = [2 * value for value in values[2000:2020]]
-        told = warnings(values, 5 * MINUTE)
-        assert not any(told[1900:2000])
-        assert any(told[2000:2005])
-        assert not any(told[2021:2100])
+        reported = warnings(values, 5 * MINUTE)
+        assert not any(reported[1900:2000])
+        assert any(reported[2000:2005])
+        assert not any(reported[2021:2100])
 
 
 def test_a_series_that_doubles_within_its_own_noise_is_a_drift() -> None:
@@ -89,13 +89,13 @@ def test_a_series_that_doubles_within_its_own_noise_is_a_drift() -> None:
     for seed in range(5):
         values = latency(4000, MINUTE, seed)
         values[3000:3030] = [2 * value for value in values[3000:3030]]
-        detector, drift, told = Detector(), DriftRule(), []
+        detector, drift, reported = Detector(), DriftRule(), []
         for step, value in enumerate(values):
             drift = drift.after(detector.update(MONDAY + step * MINUTE, value), value)
-            told.append(drift.judge().level is Level.WARNING)
-        assert not any(told[:3000])
-        assert not any(told[3200:])
-        caught += any(told[3000:3030])
+            reported.append(drift.judge().level is Level.WARNING)
+        assert not any(reported[:3000])
+        assert not any(reported[3200:])
+        caught += any(reported[3000:3030])
     assert caught >= 4
 
 
@@ -106,11 +106,11 @@ def bursty(rows: int, seed: int) -> list[float]:
 
 
 def lifted(values: list[float]) -> list[bool]:
-    rule, told = LiftRule(), []
+    rule, reported = LiftRule(), []
     for value in values:
         rule = rule.after(value)
-        told.append(rule.judge().level is Level.WARNING)
-    return told
+        reported.append(rule.judge().level is Level.WARNING)
+    return reported
 
 
 def test_what_stays_as_high_as_only_bursts_were_is_a_lift() -> None:
@@ -118,17 +118,17 @@ def test_what_stays_as_high_as_only_bursts_were_is_a_lift() -> None:
     for seed in range(10):
         values = bursty(4000, seed)
         values[3000:3020] = [2 * value for value in values[3000:3020]]
-        told = lifted(values)
-        assert not any(told[:3000])
-        assert not any(told[3030:])
-        caught += any(told[3000:3010])
+        reported = lifted(values)
+        assert not any(reported[:3000])
+        assert not any(reported[3030:])
+        caught += any(reported[3000:3010])
     assert caught >= 9
 
 
 def test_a_lift_that_lasts_becomes_usual() -> None:
-    told = lifted([*bursty(1000, 0), *(value + 30 for value in bursty(1000, 1))])
-    assert told[1005]
-    assert not any(told[1400:])
+    reported = lifted([*bursty(1000, 0), *(value + 30 for value in bursty(1000, 1))])
+    assert reported[1005]
+    assert not any(reported[1400:])
 
 
 def test_a_single_odd_row_is_a_notice_and_no_warning() -> None:
@@ -138,12 +138,12 @@ def test_a_single_odd_row_is_a_notice_and_no_warning() -> None:
     assert not any(warnings(values, 5 * MINUTE)[2000:2100])
 
 
-def test_one_incident_is_told_once() -> None:
+def test_one_incident_is_reported_once() -> None:
     values = daily(2500, 5 * MINUTE)
     values[2000:2020] = [100.0] * 20
-    told = scores(values)[2000:2060]
-    assert told[0] >= ALERT
-    assert sum(score >= NOTICE for score in told) == 1
+    reported = scores(values)[2000:2060]
+    assert reported[0] >= ALERT
+    assert sum(score >= NOTICE for score in reported) == 1
 
 
 def test_the_reason_names_the_range_that_was_left() -> None:
@@ -193,9 +193,9 @@ def test_the_date_of_the_first_row_does_not_matter() -> None:
 
 
 def test_a_constant_series_scores_nothing_until_it_changes() -> None:
-    told = scores([5.0] * 1000 + [6.0])
-    assert max(told[:1000]) < NOTICE
-    assert told[1000] >= ALERT
+    reported = scores([5.0] * 1000 + [6.0])
+    assert max(reported[:1000]) < NOTICE
+    assert reported[1000] >= ALERT
 
 
 def test_times_may_be_missing_late_or_far_apart() -> None:
@@ -314,15 +314,15 @@ def test_a_watched_metric_needs_nothing_but_its_state() -> None:
     values[1300:1320] = [100.0] * 20
     values[1400:1465] = [40.0] * 65
     values[1480:] = [0.0] * 20
-    state, told = None, []
+    state, reported = None, []
     for step, value in enumerate(values):
         seen = watch_metric(state, MONDAY + step * 5 * MINUTE, value)
         state = seen.state
-        told.append((seen.judgement.level, seen.lasting))
-    assert (Level.WARNING, True) not in told[500:1300]
-    assert told[1301] == (Level.WARNING, True)
-    assert told[1460] == (Level.WARNING, True)
-    assert told[1480] == (Level.CRITICAL, False)
+        reported.append((seen.judgement.level, seen.lasting))
+    assert (Level.WARNING, True) not in reported[500:1300]
+    assert reported[1301] == (Level.WARNING, True)
+    assert reported[1460] == (Level.WARNING, True)
+    assert reported[1480] == (Level.CRITICAL, False)
     assert len(state or b"") < 20_000
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from core.monitoring.assess import Memory, Seen, judge_seen
+from core.monitoring.assess import RememberedState, SourceAnswers, assess
 from core.monitoring.measurements import deaths, next_look, uses_the_same
-from models.containers import ContainerEvent, ServiceSample, Sighting, SystemSample
+from models.containers import ContainerEvent, ContainerState, ServiceSample, SystemSample
 from models.environments import Environment
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Metric
@@ -24,7 +24,7 @@ SYSTEM = SystemSample(
     memory_available_bytes=60, swap_used_bytes=0, disk_total_bytes=100, disk_free_bytes=70, inodes_total=10,
     inodes_free=5, network_rx_bytes=1, network_tx_bytes=1, open_files_limit=1024,
 )  # fmt: skip
-SIGHTING = Sighting(
+CONTAINER_STATE = ContainerState(
     container_id="c", name="dev-bot-1", service="bot", project="dev", number=1, image="i", image_id="i",
     state="running", seen_at=NOON,
 )  # fmt: skip
@@ -38,13 +38,13 @@ WELL = HealthReport(
     checked_at=NOON,
     services=(ServiceVerdict(service="bot", health=ServiceHealth.HEALTHY, reason="answers"),),
 )
-SEEN = Seen(at=NOON, system=SYSTEM, samples=[SAMPLE], sightings=[SIGHTING], health=WELL)
+SEEN = SourceAnswers(at=NOON, system=SYSTEM, samples=[SAMPLE], container_states=[CONTAINER_STATE], health=WELL)
 REFUSED = ProbeResult(service="bot", kind="tcp", target="1", ok=False, detail="refused", checked_at=NOON)
-NOTHING = Memory(states={})
+NOTHING = RememberedState(states={})
 
 
-def measured(seen: Seen, memory: Memory = NOTHING) -> dict[tuple[str, str], float]:
-    return {(one.service, one.name): one.value for one in judge_seen(DEV, seen, memory).metrics}
+def measured(seen: SourceAnswers, memory: RememberedState = NOTHING) -> dict[tuple[str, str], float]:
+    return {(one.service, one.name): one.value for one in assess(DEV, seen, memory).metrics}
 
 
 def last(service: str, name: str, value: float, at: datetime) -> Metric:
@@ -69,8 +69,8 @@ def test_a_first_look_and_a_counter_that_began_anew_have_no_processor_use() -> N
 
 def test_an_engine_that_is_away_is_a_judgement_of_its_own_and_no_healthy_one() -> None:
     gaps = ["containers: engine away", "container statistics: engine away"]
-    away = Seen(at=NOON, application=application(service("bot")), system=SYSTEM, gaps=gaps)
-    judged = judge_seen(DEV, away, NOTHING)
+    away = SourceAnswers(at=NOON, application=application(service("bot")), system=SYSTEM, gaps=gaps)
+    judged = assess(DEV, away, NOTHING)
 
     assert judged.blind
     assert judged.health.overall is Health.UNHEALTHY
@@ -81,19 +81,21 @@ def test_an_engine_that_is_away_is_a_judgement_of_its_own_and_no_healthy_one() -
 
 
 def test_the_time_in_which_nobody_looked_is_a_finding() -> None:
-    late = judge_seen(DEV, SEEN, replace(NOTHING, looked_at=NOON - 20 * MINUTE))
+    late = assess(DEV, SEEN, replace(NOTHING, looked_at=NOON - 20 * MINUTE))
     assert late.health.findings == (
         "nothing was collected from 2026-05-04 11:40:00 to 12:00:00 UTC: 19 looks are missing",
     )
-    assert judge_seen(DEV, SEEN, replace(NOTHING, looked_at=NOON - MINUTE)).health.findings == ()
+    assert assess(DEV, SEEN, replace(NOTHING, looked_at=NOON - MINUTE)).health.findings == ()
 
 
 def test_a_critical_alert_makes_a_healthy_whole_degraded() -> None:
     memory = NOTHING
     restarts = iter((0, 4))
     for minute, count in enumerate(restarts):
-        seen = replace(SEEN, at=NOON + minute * MINUTE, sightings=[replace(SIGHTING, restart_count=count)])
-        judged = judge_seen(DEV, seen, memory)
+        seen = replace(
+            SEEN, at=NOON + minute * MINUTE, container_states=[replace(CONTAINER_STATE, restart_count=count)]
+        )
+        judged = assess(DEV, seen, memory)
         memory = replace(memory, states=dict(memory.states) | judged.outcome.states)
     assert (judged.health.overall, judged.health.critical_alerts) == (Health.DEGRADED, 1)
 
@@ -101,10 +103,10 @@ def test_a_critical_alert_makes_a_healthy_whole_degraded() -> None:
 def test_a_health_that_stays_as_it_is_gets_a_row_every_five_minutes_and_a_change_at_once() -> None:
     failing = replace(WELL, overall=Health.UNHEALTHY, services=(replace(WELL.services[0], probes=(REFUSED,)),))
 
-    assert judge_seen(DEV, SEEN, NOTHING).news
-    assert not judge_seen(DEV, SEEN, replace(NOTHING, health=replace(WELL, checked_at=NOON - MINUTE))).news
-    assert judge_seen(DEV, SEEN, replace(NOTHING, health=replace(WELL, checked_at=NOON - 5 * MINUTE))).news
-    turned = judge_seen(DEV, replace(SEEN, health=failing), replace(NOTHING, health=WELL))
+    assert assess(DEV, SEEN, NOTHING).news
+    assert not assess(DEV, SEEN, replace(NOTHING, health=replace(WELL, checked_at=NOON - MINUTE))).news
+    assert assess(DEV, SEEN, replace(NOTHING, health=replace(WELL, checked_at=NOON - 5 * MINUTE))).news
+    turned = assess(DEV, replace(SEEN, health=failing), replace(NOTHING, health=WELL))
     assert (turned.news, turned.answers) == (True, [REFUSED])
 
 
@@ -112,7 +114,7 @@ def test_between_rows_of_health_only_answers_that_failed_are_kept() -> None:
     fine = replace(REFUSED, target="2", ok=True)
     both = replace(WELL, services=(replace(WELL.services[0], probes=(REFUSED, fine)),))
 
-    judged = judge_seen(DEV, replace(SEEN, health=both), replace(NOTHING, health=both))
+    judged = assess(DEV, replace(SEEN, health=both), replace(NOTHING, health=both))
 
     assert (judged.news, judged.answers) == (False, [REFUSED])
 
@@ -130,25 +132,25 @@ def event(action: str, second: int, **attributes: str) -> ContainerEvent:
 
 
 def test_how_a_service_ended_last_is_measured_and_said_though_it_runs_again() -> None:
-    ends = deaths([event("die", 1, exitCode="1"), event("oom", 9), event("die", 10, exitCode="137")], [SIGHTING])
-    before = judge_seen(DEV, replace(SEEN, at=NOON - MINUTE), NOTHING)
-    memory = Memory(states=before.outcome.states, looked_at=NOON - MINUTE)
+    ends = deaths([event("die", 1, exitCode="1"), event("oom", 9), event("die", 10, exitCode="137")], [CONTAINER_STATE])
+    before = assess(DEV, replace(SEEN, at=NOON - MINUTE), NOTHING)
+    memory = RememberedState(states=before.outcome.states, looked_at=NOON - MINUTE)
 
-    restarted = replace(SEEN, sightings=[replace(SIGHTING, restart_count=4)], ends=ends)
-    judged = judge_seen(DEV, restarted, memory)
+    restarted = replace(SEEN, container_states=[replace(CONTAINER_STATE, restart_count=4)], ends=ends)
+    judged = assess(DEV, restarted, memory)
     kept = {(one.service, one.name): one.value for one in judged.metrics}
     assert (kept["bot", "exit_code"], kept["bot", "oom_kills_total"]) == (137, 1)
-    (alert,) = judged.outcome.told
+    (alert,) = judged.outcome.reported
     assert alert.reason.endswith("its last end: exit code 137, killed for using too much memory")
 
     # The same events are heard again, and what was counted is not counted twice.
-    again = measured(replace(SEEN, ends=ends), Memory(states={}, last=judged.metrics, looked_at=NOON))
+    again = measured(replace(SEEN, ends=ends), RememberedState(states={}, last=judged.metrics, looked_at=NOON))
     assert (again["bot", "exit_code"], again["bot", "oom_kills_total"]) == (137, 1)
-    assert measured(SEEN, Memory(states={}, last=judged.metrics))["bot", "exit_code"] == 137
+    assert measured(SEEN, RememberedState(states={}, last=judged.metrics))["bot", "exit_code"] == 137
 
 
 def test_what_has_ended_for_good_tells_its_end_where_no_event_does_and_what_never_ended_tells_none() -> None:
-    over = replace(SIGHTING, state="exited", exit_code=3, finished_at=NOON - MINUTE)
+    over = replace(CONTAINER_STATE, state="exited", exit_code=3, finished_at=NOON - MINUTE)
     assert measured(replace(SEEN, ends=deaths([], [over])))["bot", "exit_code"] == 3
     assert ("bot", "exit_code") not in measured(SEEN)
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core.monitoring.evaluate import HEALTH, Key, Looked, Quiet, RoundOutcome, close_proven, take_round
+from core.monitoring.evaluate import HEALTH, Evaluation, Key, Observation, QuietServices, close_proven, evaluate
 from models.analysis import AlertChange, Grade
 from models.environments import Environment
 from models.health import Concern, ProbeResult, Reading, ServiceHealth, ServiceVerdict
@@ -38,7 +38,7 @@ def environment(**fields: object) -> Environment:
 
 
 @dataclass
-class Watch:
+class WatchedService:
     """An application of three services, looked at once a minute with nothing but the kept states between."""
 
     environment: Environment = field(default_factory=environment)
@@ -46,9 +46,9 @@ class Watch:
     states: dict[Key, bytes] = field(default_factory=dict)
     rows: dict[str, Alert] = field(default_factory=dict)
     predictions: dict[str, Prediction] = field(default_factory=dict)
-    told: list[str] = field(default_factory=list)
+    reported: list[str] = field(default_factory=list)
     reasons: list[str] = field(default_factory=list)
-    last: RoundOutcome | None = None
+    last: Evaluation | None = None
     chance: random.Random = field(default_factory=lambda: random.Random(5))
 
     def look(
@@ -57,10 +57,10 @@ class Watch:
         *,
         ill: tuple[str, ...] = (),
         certain: bool = True,
-        quiet: Quiet | None = None,
+        quiet: QuietServices | None = None,
         gaps: tuple[str, ...] = (),
         blind: bool = False,
-    ) -> RoundOutcome:
+    ) -> Evaluation:
         self.now += MINUTE
         values = self._usual()
         if change:
@@ -71,9 +71,9 @@ class Watch:
             if value is not None and not (blind and service != HOST)
         ]
         verdicts = [self._verdict(name, ill=name in ill) for name in SERVICES]
-        outcome = take_round(
+        outcome = evaluate(
             self.states,
-            Looked(
+            Observation(
                 at=self.now,
                 metrics=metrics,
                 verdicts=None if blind else verdicts,
@@ -94,7 +94,7 @@ class Watch:
         for _ in range(round(days * 1440)):
             self.look()
 
-    def _keep(self, outcome: RoundOutcome) -> None:
+    def _keep(self, outcome: Evaluation) -> None:
         self.last = outcome
         self.states |= outcome.states
         for alert in outcome.alerts:
@@ -104,7 +104,7 @@ class Watch:
         for alert in outcome.closed:
             assert self.rows.pop(alert.alert_id, None) is not None or alert.alert_id
         self.predictions |= {one.prediction_id: one for one in outcome.predictions}
-        self.told += [f"{one.change} {one.alert.service} {one.alert.metric}" for one in outcome.events]
+        self.reported += [f"{one.change} {one.alert.service} {one.alert.metric}" for one in outcome.events]
         self.reasons += [one.alert.reason for one in outcome.events]
 
     def _usual(self) -> dict[tuple[str, str], float | None]:
@@ -133,34 +133,36 @@ class Watch:
 
 
 @pytest.fixture(scope="module")
-def two_days() -> Watch:
-    watch = Watch(environment=environment(services={name: {"probe": {"kind": "http", "port": 1}} for name in SERVICES}))
+def two_days() -> WatchedService:
+    watch = WatchedService(
+        environment=environment(services={name: {"probe": {"kind": "http", "port": 1}} for name in SERVICES})
+    )
     watch.days(2)
     return watch
 
 
 @pytest.fixture
-def watch(two_days: Watch) -> Watch:
+def watch(two_days: WatchedService) -> WatchedService:
     """Two ordinary days are known; each test goes on from there by itself."""
     return replace(
         two_days,
         states=dict(two_days.states),
         rows=dict(two_days.rows),
         predictions=dict(two_days.predictions),
-        told=[],
+        reported=[],
         reasons=[],
         chance=random.Random(7),
     )
 
 
-def test_two_ordinary_days_with_their_rhythm_tell_nothing(two_days: Watch) -> None:
-    assert two_days.told == []
+def test_two_ordinary_days_with_their_rhythm_tell_nothing(two_days: WatchedService) -> None:
+    assert two_days.reported == []
     assert two_days.predictions == {}
     assert two_days.last is not None
     assert all(score.score is not None and score.score > 95 for score in two_days.last.current_scores)
 
 
-def test_a_service_that_takes_the_processor_is_one_alert_that_says_what_is_usual(watch: Watch) -> None:
+def test_a_service_that_takes_the_processor_is_one_alert_that_says_what_is_usual(watch: WatchedService) -> None:
     def hog(values: dict[tuple[str, str], float | None]) -> None:
         values["bot", "cpu_usage"] = 98 + watch.chance.gauss(0, 1)
         values["bot", "response_time"] = 900 + watch.chance.gauss(0, 20)
@@ -169,13 +171,13 @@ def test_a_service_that_takes_the_processor_is_one_alert_that_says_what_is_usual
     for _ in range(20):
         watch.look(hog)
 
-    assert [one for one in watch.told if one.startswith("opened")] == ["opened bot cpu_usage"]
+    assert [one for one in watch.reported if one.startswith("opened")] == ["opened bot cpu_usage"]
     assert "CPU usage 9" in watch.reasons[0]
     assert "never above" in watch.reasons[0]
     assert {alert.service for alert in watch.rows.values() if alert.explained_by} == {"bot", HOST}
 
 
-def test_memory_counts_by_the_room_that_is_left(watch: Watch) -> None:
+def test_memory_counts_by_the_room_that_is_left(watch: WatchedService) -> None:
     def settled(values: dict[tuple[str, str], float | None]) -> None:
         values["bot", "memory_usage"] = 28.0
 
@@ -188,14 +190,14 @@ def test_memory_counts_by_the_room_that_is_left(watch: Watch) -> None:
     for change in (settled, filling):
         for _ in range(10):
             watch.look(change)
-    assert watch.told == []
+    assert watch.reported == []
     for _ in range(3):
         watch.look(leaking)
-    assert watch.told == ["opened bot memory_usage"]
+    assert watch.reported == ["opened bot memory_usage"]
 
 
 def test_memory_that_has_been_as_full_before_is_nobodys_business() -> None:
-    watch = Watch()
+    watch = WatchedService()
 
     def busy_at_night(values: dict[tuple[str, str], float | None]) -> None:
         if watch.now.hour < 2:
@@ -210,10 +212,10 @@ def test_memory_that_has_been_as_full_before_is_nobodys_business() -> None:
     for _ in range(40):
         watch.look(as_at_night)
 
-    assert watch.told == []
+    assert watch.reported == []
 
 
-def test_the_slowness_of_a_dependency_explains_who_waits_for_it(watch: Watch) -> None:
+def test_the_slowness_of_a_dependency_explains_who_waits_for_it(watch: WatchedService) -> None:
     def slow(values: dict[tuple[str, str], float | None]) -> None:
         for name in SERVICES:
             values[name, "response_time"] = 2000 + watch.chance.gauss(0, 50)
@@ -221,35 +223,35 @@ def test_the_slowness_of_a_dependency_explains_who_waits_for_it(watch: Watch) ->
     for _ in range(10):
         watch.look(slow)
 
-    assert [one for one in watch.told if one.startswith("opened")] == ["opened redis response_time"]
+    assert [one for one in watch.reported if one.startswith("opened")] == ["opened redis response_time"]
 
 
-def test_a_service_that_is_down_is_told_at_once_and_its_dependants_inside(watch: Watch) -> None:
+def test_a_service_that_is_down_is_reported_at_once_and_its_dependants_inside(watch: WatchedService) -> None:
     outcome = watch.look(ill=SERVICES)
 
     (event,) = outcome.events
     assert (event.alert.service, event.alert.severity, len(event.children)) == ("redis", AlertSeverity.CRITICAL, 2)
 
 
-def test_an_outage_that_was_repaired_leaves_no_second_alert_about_its_budget(watch: Watch) -> None:
+def test_an_outage_that_was_repaired_leaves_no_second_alert_about_its_budget(watch: WatchedService) -> None:
     for _ in range(12):
         watch.look(ill=("bot",))
     for _ in range(60):
         watch.look()
 
-    assert [one for one in watch.told if one.startswith("opened")] == ["opened bot health"]
+    assert [one for one in watch.reported if one.startswith("opened")] == ["opened bot health"]
     assert watch.rows == {}
 
 
-def test_failures_that_come_and_go_burn_the_budget_and_say_how_many(watch: Watch) -> None:
+def test_failures_that_come_and_go_burn_the_budget_and_say_how_many(watch: WatchedService) -> None:
     for minute in range(40):
         watch.look(ill=("bot",) if minute % 3 == 0 else (), certain=False)
 
     assert any("failed in 1 h" in alert.reason for alert in watch.rows.values())
-    assert len([one for one in watch.told if one.startswith("opened")]) == 1
+    assert len([one for one in watch.reported if one.startswith("opened")]) == 1
 
 
-def test_a_recovery_that_is_proven_ends_the_alert_at_once(watch: Watch) -> None:
+def test_a_recovery_that_is_proven_ends_the_alert_at_once(watch: WatchedService) -> None:
     outcome = watch.look(ill=("bot",))
     states, closed = close_proven(outcome, {"bot", "redis"}, watch.now)
     watch.states |= states
@@ -259,16 +261,16 @@ def test_a_recovery_that_is_proven_ends_the_alert_at_once(watch: Watch) -> None:
     assert watch.look().alerts == ()
 
 
-def test_what_an_operation_of_ours_touches_is_quiet_and_nothing_else(watch: Watch) -> None:
+def test_what_an_operation_of_ours_touches_is_quiet_and_nothing_else(watch: WatchedService) -> None:
     learnt = watch.states["bot", "cpu_usage"]
-    outcome = watch.look(ill=("bot", "redis"), quiet=Quiet(busy=frozenset({"bot"})))
+    outcome = watch.look(ill=("bot", "redis"), quiet=QuietServices(busy=frozenset({"bot"})))
 
     assert [event.alert.service for event in outcome.events] == ["redis"]
     assert outcome.muted == {"bot"}
     assert outcome.states["bot", "cpu_usage"] == learnt
 
 
-def test_maintenance_mutes_its_services_and_recording_goes_on(watch: Watch) -> None:
+def test_maintenance_mutes_its_services_and_recording_goes_on(watch: WatchedService) -> None:
     day = MONDAY + timedelta(days=2)
     window = {"days": [f"{day:%A}".lower()], "from": "00:00", "to": "02:00", "services": ["bot"]}
     watch.environment = watch.environment.model_validate(
@@ -285,7 +287,7 @@ def test_maintenance_mutes_its_services_and_recording_goes_on(watch: Watch) -> N
     assert event.change is AlertChange.OPENED
 
 
-def test_an_alert_somebody_took_is_told_no_more(watch: Watch) -> None:
+def test_an_alert_somebody_took_is_reported_no_more(watch: WatchedService) -> None:
     watch.look(ill=("bot",))
     (alert_id,) = watch.rows
     watch.rows[alert_id] = replace(watch.rows[alert_id], state=AlertState.ACKNOWLEDGED)
@@ -293,24 +295,24 @@ def test_an_alert_somebody_took_is_told_no_more(watch: Watch) -> None:
     for _ in range(90):
         watch.look(ill=("bot",))
 
-    assert watch.told == ["opened bot health"]
+    assert watch.reported == ["opened bot health"]
 
 
-def test_an_open_alert_is_told_again_after_one_hour_and_then_every_four(watch: Watch) -> None:
+def test_an_open_alert_is_reported_again_after_one_hour_and_then_every_four(watch: WatchedService) -> None:
     for _ in range(60 * 6):
         watch.look(ill=("bot",))
 
-    assert watch.told == ["opened bot health"] + ["reminded bot health"] * 2
+    assert watch.reported == ["opened bot health"] + ["reminded bot health"] * 2
 
 
-def test_a_metric_that_stays_away_is_missed_and_one_that_comes_back_is_not(watch: Watch) -> None:
+def test_a_metric_that_stays_away_is_missed_and_one_that_comes_back_is_not(watch: WatchedService) -> None:
     def silent(values: dict[tuple[str, str], float | None]) -> None:
         values["bot", "cpu_usage"] = None
         values["bot", "memory_usage"] = None
 
     for _ in range(5):
         watch.look(silent)
-    assert [one for one in watch.told if one.startswith("opened")] == ["opened bot cpu_usage"]
+    assert [one for one in watch.reported if one.startswith("opened")] == ["opened bot cpu_usage"]
     assert "no data for" in watch.reasons[0]
 
     for _ in range(10):
@@ -318,7 +320,7 @@ def test_a_metric_that_stays_away_is_missed_and_one_that_comes_back_is_not(watch
     assert watch.rows == {}
 
 
-def test_after_time_without_a_look_one_value_that_cannot_be_known_yet_is_no_silence(watch: Watch) -> None:
+def test_after_time_without_a_look_one_value_that_cannot_be_known_yet_is_no_silence(watch: WatchedService) -> None:
     def anew(values: dict[tuple[str, str], float | None]) -> None:
         # Every container is a new one, so there is no difference to the last look.
         values.update({(name, "cpu_usage"): None for name in SERVICES})
@@ -329,20 +331,23 @@ def test_after_time_without_a_look_one_value_that_cannot_be_known_yet_is_no_sile
     for _ in range(3):
         watch.look()
 
-    assert watch.told == []
+    assert watch.reported == []
 
 
-def test_an_engine_that_is_away_is_one_alert_about_the_source_and_heals_nothing(watch: Watch) -> None:
+def test_an_engine_that_is_away_is_one_alert_about_the_source_and_heals_nothing(watch: WatchedService) -> None:
     watch.look(ill=("bot",))
     for _ in range(5):
         watch.look(blind=True, gaps=("containers: engine away", "compose files: engine away"))
 
-    assert [one for one in watch.told if one.startswith("opened")] == ["opened bot health", f"opened {HOST} sources"]
+    assert [one for one in watch.reported if one.startswith("opened")] == [
+        "opened bot health",
+        f"opened {HOST} sources",
+    ]
     assert watch.reasons[-1] == "engine away"
     assert {alert.metric for alert in watch.rows.values()} == {"health", "sources"}
 
 
-def test_restarts_between_looks_are_never_silent(watch: Watch) -> None:
+def test_restarts_between_looks_are_never_silent(watch: WatchedService) -> None:
     count = 0.0
 
     def restarting(values: dict[tuple[str, str], float | None]) -> None:
@@ -352,11 +357,11 @@ def test_restarts_between_looks_are_never_silent(watch: Watch) -> None:
         count += 1
         watch.look(restarting)
 
-    assert watch.told == ["opened bot restarts"]
+    assert watch.reported == ["opened bot restarts"]
 
 
-def test_a_leak_is_foreseen_once_and_scored_when_it_comes_true(two_days: Watch) -> None:
-    watch = replace(two_days, states=dict(two_days.states), rows={}, predictions={}, told=[], reasons=[])
+def test_a_leak_is_foreseen_once_and_scored_when_it_comes_true(two_days: WatchedService) -> None:
+    watch = replace(two_days, states=dict(two_days.states), rows={}, predictions={}, reported=[], reasons=[])
     began = watch.now
 
     def leak(values: dict[tuple[str, str], float | None]) -> None:
@@ -374,15 +379,15 @@ def test_a_leak_is_foreseen_once_and_scored_when_it_comes_true(two_days: Watch) 
     assert made.made_at < made.scored_at - timedelta(hours=12)
     assert made.earliest - timedelta(hours=4) < made.scored_at < made.latest + timedelta(hours=4)
     assert "disk_usage rises by" in made.words
-    assert len([one for one in watch.told if one.startswith("opened")]) == 1
+    assert len([one for one in watch.reported if one.startswith("opened")]) == 1
 
 
-def test_a_service_that_is_not_declared_any_more_takes_its_alert_with_it(watch: Watch) -> None:
+def test_a_service_that_is_not_declared_any_more_takes_its_alert_with_it(watch: WatchedService) -> None:
     watch.look(ill=("web",))
     assert len(watch.rows) == 1
-    without = take_round(
+    without = evaluate(
         watch.states,
-        Looked(at=watch.now + MINUTE, metrics=(), verdicts=[watch._verdict("bot", ill=False)]),
+        Observation(at=watch.now + MINUTE, metrics=(), verdicts=[watch._verdict("bot", ill=False)]),
         environment=watch.environment,
         rows=list(watch.rows.values()),
     )
@@ -390,7 +395,7 @@ def test_a_service_that_is_not_declared_any_more_takes_its_alert_with_it(watch: 
     assert without.alerts == ()
 
 
-def test_a_state_that_cannot_be_read_is_named_and_begun_anew(watch: Watch) -> None:
+def test_a_state_that_cannot_be_read_is_named_and_begun_anew(watch: WatchedService) -> None:
     broken: dict[Key, bytes] = {
         ("bot", "cpu_usage"): b"x", ("bot", "cpu_usage/detector"): b"x", ("bot", "budget"): b"x",
         ("", "alerts"): b"x", ("", "round"): b"x", (HOST, "disk_usage/trail"): b"xyz",
@@ -406,7 +411,7 @@ def test_a_state_that_cannot_be_read_is_named_and_begun_anew(watch: Watch) -> No
 def test_what_a_probe_reads_beside_whether_a_service_serves_is_an_alert_until_it_is_read_otherwise() -> None:
     probe = ProbeResult(service="redis", kind="redis", target="r", ok=True, detail="", checked_at=MONDAY)
     states: dict[Key, bytes] = {}
-    told = []
+    reported = []
     for minute, concern in enumerate((Concern.NONE, Concern.WARNING, Concern.WARNING, *[Concern.NONE] * 30)):
         reading = Reading(metric="persistence_failures", value=1.0, words="its last snapshot failed", concern=concern)
         verdict = ServiceVerdict(
@@ -415,16 +420,16 @@ def test_what_a_probe_reads_beside_whether_a_service_serves_is_an_alert_until_it
             reason="answers",
             probes=(replace(probe, readings=(reading,)),),
         )
-        looked = Looked(at=MONDAY + minute * MINUTE, metrics=(), verdicts=[verdict])
-        outcome = take_round(states, looked, environment=environment())
+        looked = Observation(at=MONDAY + minute * MINUTE, metrics=(), verdicts=[verdict])
+        outcome = evaluate(states, looked, environment=environment())
         states |= outcome.states
-        told += [(minute, one.change, one.alert.metric, one.alert.reason) for one in outcome.events]
+        reported += [(minute, one.change, one.alert.metric, one.alert.reason) for one in outcome.events]
 
-    assert told[0] == (1, AlertChange.OPENED, "persistence_failures", "its last snapshot failed")
-    assert [change for _, change, *_ in told] == [AlertChange.OPENED, AlertChange.RESOLVED]
+    assert reported[0] == (1, AlertChange.OPENED, "persistence_failures", "its last snapshot failed")
+    assert [change for _, change, *_ in reported] == [AlertChange.OPENED, AlertChange.RESOLVED]
 
 
-def test_a_score_that_moves_is_kept_at_once_and_one_that_stays_every_five_minutes(watch: Watch) -> None:
+def test_a_score_that_moves_is_kept_at_once_and_one_that_stays_every_five_minutes(watch: WatchedService) -> None:
     kept = [{one.service: one.score for one in watch.look().scores} for _ in range(10)]
     assert sum(len(scores) == len(SERVICES) for scores in kept) == 2
     assert sum(map(len, kept)) == 2 * len(SERVICES)
@@ -436,8 +441,8 @@ def test_a_score_that_moves_is_kept_at_once_and_one_that_stays_every_five_minute
     assert well[-1].grade is Grade.A
 
 
-@pytest.mark.parametrize("quiet", [Quiet(idle=True), Quiet(busy=frozenset({"bot"}))])
-def test_what_is_meant_to_be_down_is_not_scored(watch: Watch, quiet: Quiet) -> None:
+@pytest.mark.parametrize("quiet", [QuietServices(idle=True), QuietServices(busy=frozenset({"bot"}))])
+def test_what_is_meant_to_be_down_is_not_scored(watch: WatchedService, quiet: QuietServices) -> None:
     outcome = watch.look(ill={"bot"}, quiet=quiet)
     assert {one.service for one in outcome.current_scores} == set(SERVICES) - {"bot"}
     assert "bot" in {one.service for one in watch.look(quiet=quiet).current_scores}

@@ -39,17 +39,17 @@ def test_at_least_80_of_100_intervals_contain_the_true_crossing(memory: float, s
     said = covered = 0
     for seed in range(50):
         seen, crosses = leak(seed, memory, swing)
-        told = forecast(
+        reported = forecast(
             seen,
             metric="memory_percent",
             threshold=90.0,
             horizon=timedelta(days=5),
             rhythm=timedelta(days=1) if swing else timedelta(),
         )
-        if told is not None:
-            assert told.latest is not None
+        if reported is not None:
+            assert reported.latest is not None
             said += 1
-            covered += told.earliest <= crosses <= told.latest
+            covered += reported.earliest <= crosses <= reported.latest
     assert said >= 25
     assert covered >= 0.8 * said
 
@@ -67,26 +67,26 @@ def test_says_nothing_of_series_that_go_nowhere(kind: str) -> None:
         }[kind]
         for day in range(3, 15):
             seen = history(values)[(day - 3) * DAY : day * DAY]
-            told = forecast(seen, metric="cpu_percent", threshold=75.0, horizon=timedelta(days=3))
-            false += told is not None
+            reported = forecast(seen, metric="cpu_percent", threshold=75.0, horizon=timedelta(days=3))
+            false += reported is not None
             days += 1
     assert false <= days / 100
 
 
-def test_a_disk_that_fills_is_told_with_its_time_and_interval() -> None:
+def test_a_disk_that_fills_is_reported_with_its_time_and_interval() -> None:
     at = np.arange(2 * DAY)
     values = 60 + 0.4 * at / 6 + np.random.default_rng(1).normal(0, 0.3, len(at))
-    told = forecast(
+    reported = forecast(
         history(values), metric="disk_percent", threshold=95.0, horizon=timedelta(days=7), rhythm=timedelta()
     )
-    assert told is not None
-    assert told.slope_per_hour == pytest.approx(0.4, abs=0.02)
-    assert told.words.startswith("disk_percent rises by 0.4 % an hour and reaches 95 % in about 40 h (80 %: ")
+    assert reported is not None
+    assert reported.slope_per_hour == pytest.approx(0.4, abs=0.02)
+    assert reported.words.startswith("disk_percent rises by 0.4 % an hour and reaches 95 % in about 40 h (80 %: ")
 
 
 def test_a_certificate_runs_out_downwards() -> None:
     days_left = 20 - np.arange(5 * DAY) / DAY
-    told = forecast(
+    reported = forecast(
         history(days_left),
         metric="certificate_days",
         threshold=7.0,
@@ -94,9 +94,9 @@ def test_a_certificate_runs_out_downwards() -> None:
         rhythm=timedelta(),
         falling=True,
     )
-    assert told is not None
-    assert abs(told.expected - (MONDAY + timedelta(days=13))) < timedelta(hours=2)
-    assert told.slope_per_hour < 0
+    assert reported is not None
+    assert abs(reported.expected - (MONDAY + timedelta(days=13))) < timedelta(hours=2)
+    assert reported.slope_per_hour < 0
 
 
 def test_says_nothing_beyond_the_horizon_below_the_trend_or_after_the_fact() -> None:
@@ -121,6 +121,6 @@ def test_a_constant_metric_has_no_forecast() -> None:
 def test_gaps_in_a_history_are_no_trend() -> None:
     seen = history(np.linspace(30, 60, 4 * DAY))
     holed = seen[: DAY // 2] + seen[DAY:]
-    told = forecast(holed, metric="x", threshold=70.0, horizon=timedelta(days=3))
-    assert told is not None
-    assert told.slope_per_hour == pytest.approx(30 / 96, rel=0.05)
+    reported = forecast(holed, metric="x", threshold=70.0, horizon=timedelta(days=3))
+    assert reported is not None
+    assert reported.slope_per_hour == pytest.approx(30 / 96, rel=0.05)

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 from core.common.intervals import wilson
 from core.monitoring.health import grade, hold_grade, judge_environment, judge_service, score_service, unknown_service
 from models.analysis import Grade, Share
-from models.containers import HealthLogEntry, Sighting
+from models.containers import ContainerState, HealthLogEntry
 from models.environments import ServiceSpec
 from models.failures import BadInputError
 from models.health import Health, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyStatus, DependencyType, HealthImpact
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
-RUNNING = Sighting(
+RUNNING = ContainerState(
     container_id="c1",
     name="app-bot-1",
     service="bot",
@@ -35,9 +35,9 @@ NEEDS_REDIS = Dependency(service="bot", depends_on="redis")
 
 
 def judged(
-    *sightings: Sighting, probe: ProbeResult | None = None, one_shot: bool = False, required: bool = True
+    *container_states: ContainerState, probe: ProbeResult | None = None, one_shot: bool = False, required: bool = True
 ) -> ServiceVerdict:
-    return judge_service("bot", sightings, probe, spec=ServiceSpec(required=required), one_shot=one_shot)
+    return judge_service("bot", container_states, probe, spec=ServiceSpec(required=required), one_shot=one_shot)
 
 
 @pytest.mark.parametrize(

@@ -10,20 +10,20 @@ import pytest
 
 from core.recovery.actions import (
     ACTIONS,
-    Dangling,
-    Kind,
-    Ready,
-    Refused,
-    Situation,
+    ActionContext,
+    DanglingImage,
+    ReadyAction,
+    RefusedAction,
+    TargetKind,
     all_made_since,
     left_to_restart,
     prepare,
     register,
 )
 from models.compose import Application, NetworkDeclaration, NetworkFact, PortHolder, PublishedPort, ServiceDeclaration
-from models.containers import Sighting
+from models.containers import ContainerState
 from models.errors import Strategy
-from models.recovery import Doing
+from models.recovery import StepSpec
 
 NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 WEB = ServiceDeclaration(
@@ -36,8 +36,8 @@ SHOP = Application(
 )
 
 
-def seen(service: str, **more: Any) -> Sighting:
-    told: dict[str, Any] = {
+def seen(service: str, **more: Any) -> ContainerState:
+    reported: dict[str, Any] = {
         "container_id": f"{service}-id",
         "name": f"shop-{service}-1",
         "service": service,
@@ -50,14 +50,14 @@ def seen(service: str, **more: Any) -> Sighting:
         "config_hash": "h1",
         "networks": ("shop_net",),
     }
-    return Sighting(**(told | more))
+    return ContainerState(**(reported | more))
 
 
-THERE = Situation(
+THERE = ActionContext(
     project="shop",
     service="web",
     application=SHOP,
-    sightings=(seen("web"), seen("db")),
+    container_states=(seen("web"), seen("db")),
     networks=(NetworkFact(name="shop_net", driver="bridge", project="shop"),),
 )
 
@@ -68,13 +68,13 @@ def holder(project: str = "shop", service: str = "old", container: str = "shop-o
 
 def refusal(strategy: Strategy, **changes: Any) -> str:
     answer = prepare(strategy, replace(THERE, **changes))
-    assert isinstance(answer, Refused)
+    assert isinstance(answer, RefusedAction)
     return answer.because
 
 
-def ready(strategy: Strategy, **changes: Any) -> Ready:
+def ready(strategy: Strategy, **changes: Any) -> ReadyAction:
     answer = prepare(strategy, replace(THERE, **changes))
-    assert isinstance(answer, Ready), answer
+    assert isinstance(answer, ReadyAction), answer
     return answer
 
 
@@ -91,7 +91,7 @@ def test_every_automatic_strategy_has_exactly_one_action() -> None:
     [
         {"precondition": None},
         {"proof": None},
-        {"steps": (Doing.RESTART,)},
+        {"steps": (StepSpec.RESTART,)},
         {"inverse": ()},
         {"at_most": 0},
         {"points": 0},
@@ -103,20 +103,20 @@ def test_an_action_that_lacks_what_makes_it_safe_cannot_be_made(lacking: dict[st
 
 
 def test_there_is_no_word_for_a_volume_or_the_engine() -> None:
-    assert set(Kind) == {"container", "image", "network", "release", "script"}
+    assert set(TargetKind) == {"container", "image", "network", "release", "script"}
 
 
 def test_a_container_taken_out_of_its_network_joins_it_again_first() -> None:
     alone = (seen("web", networks=()),)
-    join, *others = ready(Strategy.RESTART_SERVICE, sightings=alone).steps
-    assert (join.doing, join.targets) == (Doing.JOIN, ("shop_net",))
-    assert [step.doing for step in others] == [Doing.RESTART, Doing.VERIFY]
+    join, *others = ready(Strategy.RESTART_SERVICE, container_states=alone).steps
+    assert (join.doing, join.targets) == (StepSpec.JOIN, ("shop_net",))
+    assert [step.doing for step in others] == [StepSpec.RESTART, StepSpec.VERIFY]
     # Compose makes a new container with its networks, and a network that is gone is nothing to join.
     steps = [
-        *ready(Strategy.RECREATE_CONTAINER, sightings=alone).steps,
-        *ready(Strategy.RESTART_SERVICE, sightings=alone, networks=()).steps,
+        *ready(Strategy.RECREATE_CONTAINER, container_states=alone).steps,
+        *ready(Strategy.RESTART_SERVICE, container_states=alone, networks=()).steps,
     ]
-    assert Doing.JOIN not in {step.doing for step in steps}
+    assert StepSpec.JOIN not in {step.doing for step in steps}
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_containers_are_made_anew_once() -> None:
 
 
 def test_a_restart_is_verified() -> None:
-    assert [step.doing for step in ready(Strategy.RESTART_SERVICE).steps] == [Doing.RESTART, Doing.VERIFY]
+    assert [step.doing for step in ready(Strategy.RESTART_SERVICE).steps] == [StepSpec.RESTART, StepSpec.VERIFY]
 
 
 @pytest.mark.parametrize(
@@ -166,10 +166,10 @@ def test_dependencies_that_are_down_are_proven_before_the_service() -> None:
     steps = ready(Strategy.RESTART_DEPENDENCY_THEN_SERVICE, dependencies_down=("db",)).steps
 
     assert [(step.doing, step.service) for step in steps] == [
-        (Doing.RESTART, "db"),
-        (Doing.VERIFY, "db"),
-        (Doing.RESTART, "web"),
-        (Doing.VERIFY, "web"),
+        (StepSpec.RESTART, "db"),
+        (StepSpec.VERIFY, "db"),
+        (StepSpec.RESTART, "web"),
+        (StepSpec.VERIFY, "web"),
     ]
 
 
@@ -189,7 +189,7 @@ def test_a_left_over_of_the_own_project_gives_the_port_back_and_can_be_started_a
     freed = ready(Strategy.FREE_PORT, holders=(holder(),))
 
     assert [target.name for target in freed.targets] == ["shop-old-1"]
-    assert [step.doing for step in freed.undo] == [Doing.START_HOLDER]
+    assert [step.doing for step in freed.undo] == [StepSpec.START_HOLDER]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +211,7 @@ def test_an_image_that_is_there_is_not_pulled_again() -> None:
 
 
 def test_nothing_to_remove_is_refused_and_so_is_too_much() -> None:
-    many = tuple(Dangling(image_id=str(n), size_bytes=1) for n in range(51))
+    many = tuple(DanglingImage(image_id=str(n), size_bytes=1) for n in range(51))
 
     assert "no dangling images" in refusal(Strategy.PRUNE_DISK)
     assert "at most 50" in refusal(Strategy.PRUNE_DISK, dangling=many)

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 from core.recovery.notify import FIRST_REMINDER, FORGOTTEN, REMINDER, RUNNING_AT_MOST, due
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
-from models.notifications import Cause, Notice, Occasion, Told
+from models.notifications import Notification, NotificationReason, ReportedError, SentNotifications
 from models.recovery import RecoveryExecution, Ticket
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -30,62 +30,80 @@ TRIED = RecoveryExecution(
     error_id="err-1", strategy=Strategy.RESTART_SERVICE, started_at=NOON, ended_at=NOON + timedelta(seconds=3),
     success=True, final_status="web healthy again after 3.0 s",
 )  # fmt: skip
-ASKED = Cause(error=ERROR, told=Told(), ticket=TICKET)
+ASKED = ReportedError(error=ERROR, reported=SentNotifications(), ticket=TICKET)
 
 
-def notice(cause: Cause, at: datetime) -> Notice | None:
+def notice(cause: ReportedError, at: datetime) -> Notification | None:
     found = due([cause], at)
     return found[0] if found else None
 
 
-def occasions(cause: Cause, *moments: timedelta) -> list[Occasion | None]:
+def occasions(cause: ReportedError, *moments: timedelta) -> list[NotificationReason | None]:
     return [one.occasion if (one := notice(cause, NOON + at)) else None for at in moments]
 
 
-def test_a_cause_is_told_once_then_reminded_of_after_an_hour_and_every_four() -> None:
-    assert occasions(ASKED, timedelta()) == [Occasion.FAILED]
-    once = replace(ASKED, told=Told(times=1, last_at=NOON))
+def test_a_cause_is_reported_once_then_reminded_of_after_an_hour_and_every_four() -> None:
+    assert occasions(ASKED, timedelta()) == [NotificationReason.FAILED]
+    once = replace(ASKED, reported=SentNotifications(times=1, last_at=NOON))
     just_before = timedelta(microseconds=-1)
-    assert occasions(once, timedelta(), FIRST_REMINDER + just_before, FIRST_REMINDER) == [None, None, Occasion.REMINDER]
-    twice = replace(ASKED, told=Told(times=2, last_at=NOON))
-    assert occasions(twice, FIRST_REMINDER, REMINDER + just_before, REMINDER) == [None, None, Occasion.REMINDER]
+    assert occasions(once, timedelta(), FIRST_REMINDER + just_before, FIRST_REMINDER) == [
+        None,
+        None,
+        NotificationReason.REMINDER,
+    ]
+    twice = replace(ASKED, reported=SentNotifications(times=2, last_at=NOON))
+    assert occasions(twice, FIRST_REMINDER, REMINDER + just_before, REMINDER) == [
+        None,
+        None,
+        NotificationReason.REMINDER,
+    ]
 
 
 def test_what_recovered_by_itself_is_one_notice_with_its_duration() -> None:
     over = replace(ERROR, resolved_at=NOON + timedelta(seconds=7))
-    told = notice(Cause(error=over, told=Told(), executions=[TRIED]), NOON + timedelta(minutes=1))
-    assert told is not None
-    assert told.occasion is Occasion.RECOVERED
-    assert "It was over after 7 s" in told.body
-    assert notice(Cause(error=over, told=Told(end_at=NOON), executions=[TRIED]), NOON + timedelta(minutes=1)) is None
+    reported = notice(
+        ReportedError(error=over, reported=SentNotifications(), executions=[TRIED]), NOON + timedelta(minutes=1)
+    )
+    assert reported is not None
+    assert reported.occasion is NotificationReason.RECOVERED
+    assert "It was over after 7 s" in reported.body
+    assert (
+        notice(
+            ReportedError(error=over, reported=SentNotifications(end_at=NOON), executions=[TRIED]),
+            NOON + timedelta(minutes=1),
+        )
+        is None
+    )
 
 
-def test_the_end_of_what_was_told_is_told_however_late() -> None:
+def test_the_end_of_what_was_reported_is_reported_however_late() -> None:
     over = replace(ERROR, resolved_at=NOON + timedelta(hours=5))
-    told = notice(Cause(error=over, told=Told(times=2, last_at=NOON)), NOON + timedelta(days=2))
-    assert told is not None
-    assert "It was over after 5.0 h" in told.body
+    reported = notice(
+        ReportedError(error=over, reported=SentNotifications(times=2, last_at=NOON)), NOON + timedelta(days=2)
+    )
+    assert reported is not None
+    assert "It was over after 5.0 h" in reported.body
 
 
-def test_old_stories_and_what_nobody_need_do_anything_about_are_not_told() -> None:
-    over = Cause(error=replace(ERROR, resolved_at=NOON), told=Told(), executions=[TRIED])
+def test_old_records_and_what_nobody_need_do_anything_about_are_not_reported() -> None:
+    over = ReportedError(error=replace(ERROR, resolved_at=NOON), reported=SentNotifications(), executions=[TRIED])
     assert notice(over, NOON + FORGOTTEN) is None
-    assert notice(Cause(error=ERROR, told=Told()), NOON) is None
+    assert notice(ReportedError(error=ERROR, reported=SentNotifications()), NOON) is None
     assert notice(replace(over, executions=[]), NOON) is None
 
 
-def test_nobody_is_told_while_a_recovery_runs_unless_its_runner_must_be_gone() -> None:
+def test_nobody_is_reported_while_a_recovery_runs_unless_its_runner_must_be_gone() -> None:
     running = replace(ASKED, executions=[replace(TRIED, ended_at=None, success=None)])
-    assert occasions(running, timedelta(), RUNNING_AT_MOST) == [None, Occasion.FAILED]
+    assert occasions(running, timedelta(), RUNNING_AT_MOST) == [None, NotificationReason.FAILED]
 
 
 def test_a_notice_names_what_to_do_and_fits_a_message() -> None:
-    told = notice(ASKED, NOON)
-    assert told is not None
-    assert told.subject == "web of prod needs help: container_exited"
-    assert "More: roas ticket tic-1" in told.body
-    assert "look" in told.body
-    assert "Seen once since 2026" in told.body
+    reported = notice(ASKED, NOON)
+    assert reported is not None
+    assert reported.subject == "web of prod needs help: container_exited"
+    assert "More: roas ticket tic-1" in reported.body
+    assert "look" in reported.body
+    assert "Seen once since 2026" in reported.body
     again = notice(replace(ASKED, error=replace(ERROR, count=3)), NOON)
     assert again is not None
     assert "Seen 3 times since 2026" in again.body

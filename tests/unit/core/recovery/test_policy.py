@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.recovery.policy import (
-    Plan,
     PlanAction,
     RecoveryFacts,
+    RecoveryPlan,
     backoff,
     leads_deeper,
     manual_steps,
@@ -66,7 +66,7 @@ def plan(
     error: RecordedError = ERROR,
     facts: RecoveryFacts = FACTS,
     policy: RecoveryPolicy = POLICY,
-) -> Plan:
+) -> RecoveryPlan:
     return plan_recovery(error, past=past, policy=policy, facts=facts, now=NOON)
 
 
@@ -147,7 +147,7 @@ def test_without_a_service_there_is_nothing_to_act_on() -> None:
     assert plan(error=nowhere, facts=RecoveryFacts()).action is PlanAction.ASK_A_PERSON
 
 
-def test_one_attempt_that_is_all_there_may_be_is_told_as_one() -> None:
+def test_one_attempt_that_is_all_there_may_be_is_reported_as_one() -> None:
     assert plan(tried(timedelta(hours=1)), policy=RecoveryPolicy(attempts_per_error=1)).reason.startswith(
         "1 attempt at"
     )

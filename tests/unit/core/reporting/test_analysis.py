@@ -48,14 +48,14 @@ def test_few_of_100_histories_without_a_trend_are_given_one(
     series: Callable[[np.random.Generator, int], np.ndarray], most: int, rows: int
 ) -> None:
     noise = np.random.default_rng(7)
-    told = [trend_of_durations(list(10_000 * np.exp(series(noise, rows)))) for _ in range(100)]
-    assert sum(one.direction is not Direction.STABLE for one in told) <= most
+    reported = [trend_of_durations(list(10_000 * np.exp(series(noise, rows)))) for _ in range(100)]
+    assert sum(one.direction is not Direction.STABLE for one in reported) <= most
 
 
 def test_few_of_100_histories_of_equal_success_are_given_a_trend() -> None:
     noise = np.random.default_rng(3)
-    told = [trend_of_success(list(noise.random(100) < 0.9)) for _ in range(100)]
-    assert sum(one.direction is not Direction.STABLE for one in told) <= 6
+    reported = [trend_of_success(list(noise.random(100) < 0.9)) for _ in range(100)]
+    assert sum(one.direction is not Direction.STABLE for one in reported) <= 6
 
 
 def test_real_trends_are_found() -> None:
@@ -75,10 +75,10 @@ def test_one_absurd_duration_hides_no_trend() -> None:
 
 
 def test_under_30_operations_there_is_an_interval_and_no_trend() -> None:
-    told = trend_of_success([True] * 10)
-    assert told.direction is Direction.UNKNOWN
-    assert told.p_value is None
-    assert "10 of 10 succeeded (95 % interval 72-100 %); not enough data for a trend" in told.words
+    reported = trend_of_success([True] * 10)
+    assert reported.direction is Direction.UNKNOWN
+    assert reported.p_value is None
+    assert "10 of 10 succeeded (95 % interval 72-100 %); not enough data for a trend" in reported.words
     assert trend_of_durations([1000.0] * 29).direction is Direction.UNKNOWN
     assert trend_of_success([]).direction is Direction.UNKNOWN
 
@@ -90,13 +90,13 @@ def test_all_alike_is_stable() -> None:
 
 def test_a_significant_change_too_small_to_matter_is_no_trend() -> None:
     crept = 10_000 * np.exp(np.linspace(0, np.log(1.1), 300))
-    told = trend_of_durations(list(crept))
-    assert told.p_value is not None
-    assert told.p_value < 0.001
-    assert told.direction is Direction.STABLE
+    reported = trend_of_durations(list(crept))
+    assert reported.p_value is not None
+    assert reported.p_value < 0.001
+    assert reported.direction is Direction.STABLE
 
 
-def test_a_sudden_break_is_told_and_a_single_failure_is_not() -> None:
+def test_a_sudden_break_is_reported_and_a_single_failure_is_not() -> None:
     assert "5 of the last 10 operations failed; before, 0 % did" in sudden_break([True] * 60 + [False, True] * 5)
     assert sudden_break([True] * 69 + [False]) == ""
     assert sudden_break([False] * 10) == ""
@@ -105,14 +105,14 @@ def test_a_sudden_break_is_told_and_a_single_failure_is_not() -> None:
 def test_every_day_is_counted_with_its_interval_and_causes() -> None:
     operations = [operation(hour, good=hour % 6 != 0, seconds=10 + hour) for hour in range(24)]
     operations += [operation(50, seconds=None)]
-    told = analyse_operations(
+    reported = analyse_operations(
         operations,
         environment="dev",
         since=MONDAY,
         until=MONDAY + timedelta(days=3),
         causes={"d0": "port_conflict", "d6": "port_conflict", "d12": "port_conflict"},
     )
-    first, empty, last = told.days
+    first, empty, last = reported.days
     assert (first.total, first.successes) == (24, 20)
     assert first.failures_by_cause == {"port_conflict": 3, "unknown": 1}
     assert first.low is not None
@@ -122,16 +122,16 @@ def test_every_day_is_counted_with_its_interval_and_causes() -> None:
     assert first.p95_ms > first.median_ms > 10_000
     assert (empty.total, empty.rate, empty.low) == (0, None, None)
     assert (last.total, last.mean_ms) == (1, None)
-    assert (told.total, told.successes) == (25, 21)
+    assert (reported.total, reported.successes) == (25, 21)
 
 
 def test_recommendations_name_their_rows() -> None:
     operations = [operation(hour, good=hour not in {1, 5, 9}) for hour in range(40)]
     causes = dict.fromkeys(("d1", "d5", "d9"), "port_conflict")
-    told = analyse_operations(
+    reported = analyse_operations(
         operations, environment="dev", since=MONDAY, until=MONDAY + timedelta(days=2), causes=causes
     )
-    (advice,) = told.recommendations
+    (advice,) = reported.recommendations
     assert advice.advice == "mend port conflict."
     assert advice.because == "3 of 3 failures have this cause"
     assert advice.rows == ("d1", "d5", "d9")
@@ -145,14 +145,14 @@ def test_other_environments_other_times_and_unended_operations_do_not_count() ->
         status=OperationStatus.RUNNING,
         started_at=MONDAY,
     )
-    told = analyse_operations(
+    reported = analyse_operations(
         [operation(1), operation(-5), running], environment="prod", since=MONDAY, until=MONDAY + HOUR
     )
-    assert (told.total, told.rate, told.recommendations) == (0, None, ())
-    told = analyse_operations(
+    assert (reported.total, reported.rate, reported.recommendations) == (0, None, ())
+    reported = analyse_operations(
         [operation(0), operation(-5), running], environment="dev", since=MONDAY, until=MONDAY + HOUR
     )
-    assert told.total == 1
+    assert reported.total == 1
 
 
 def test_times_to_repair_and_between_failures_are_by_service_and_cause() -> None:

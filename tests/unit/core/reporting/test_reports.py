@@ -76,7 +76,7 @@ def test_a_few_starts_are_shown_by_day_without_a_trend() -> None:
     assert "| 2026-07-07 | 2 | 1 | 9.0 s | 9.0 s | 9.0 s | 1 port conflict |" in text
 
 
-def test_failures_are_told_with_the_time_to_repair_and_the_advice_names_its_rows() -> None:
+def test_failures_are_reported_with_the_time_to_repair_and_the_advice_names_its_rows() -> None:
     began = NOON - timedelta(days=6)
     failures = tuple(
         Failure(
@@ -94,7 +94,7 @@ def test_failures_are_told_with_the_time_to_repair_and_the_advice_names_its_rows
     assert "`err-0`, `err-1`, `err-2` and 2 more." in text
 
 
-def test_causes_are_told_apart_from_what_comes_of_them_and_words_of_services_are_no_markup() -> None:
+def test_causes_are_reported_apart_from_what_comes_of_them_and_words_of_services_are_no_markup() -> None:
     score = RecordedScore(
         environment="prod", service="bot", score=62, grade="D", scored_at=NOON, suggestions=("errors costs 20 points",)
     )

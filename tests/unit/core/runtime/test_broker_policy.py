@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from core.runtime.broker_policy import (
     PROJECT,
-    Answer,
+    BrokerAnswer,
     Fact,
-    Kind,
+    ObjectKind,
     Outgoing,
     examine,
     make_policy,
@@ -32,12 +32,12 @@ CREATE = "/v1.45/containers/create?name=x"
 
 
 def pass_through(
-    method: str, target: str, body: bytes = b"", facts: dict[tuple[Kind, str], Fact] | None = None
+    method: str, target: str, body: bytes = b"", facts: dict[tuple[ObjectKind, str], Fact] | None = None
 ) -> Outgoing:
     return settle(examine(method, target, body, POLICY), facts or {}, POLICY)
 
 
-def created(body: Body, facts: dict[tuple[Kind, str], Fact] | None = None) -> Body:
+def created(body: Body, facts: dict[tuple[ObjectKind, str], Fact] | None = None) -> Body:
     out: Body = orjson.loads(pass_through("POST", CREATE, orjson.dumps(body), facts).body)
     return out
 
@@ -78,7 +78,7 @@ def test_what_the_engine_says_of_a_container_makes_it_again() -> None:
 
 
 def test_other_containers_are_referred_to_by_their_ids() -> None:
-    fact = {(Kind.CONTAINER, name): Fact(identity=ID, project=OWN) for name in ("web", "db")}
+    fact = {(ObjectKind.CONTAINER, name): Fact(identity=ID, project=OWN) for name in ("web", "db")}
     body = container(
         OWN, NetworkMode="container:web", PidMode="container:web", IpcMode="container:db", VolumesFrom=["db:ro"]
     )
@@ -100,7 +100,7 @@ def test_other_containers_are_referred_to_by_their_ids() -> None:
 @pytest.mark.parametrize("fact", [None, Fact(identity=ID, project="roas-ops"), Fact(identity=ID)])
 def test_containers_of_others_lend_nothing(host: Body, fact: Fact | None) -> None:
     with pytest.raises(RequestRefusedError, match="web"):
-        created(container(OWN, **host), {} if fact is None else {(Kind.CONTAINER, "web"): fact})
+        created(container(OWN, **host), {} if fact is None else {(ObjectKind.CONTAINER, "web"): fact})
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_the_control_plane_is_no_application() -> None:
 )
 @pytest.mark.parametrize("host", [{"Binds": ["v:/x"]}, {"Mounts": [{"Type": "volume", "Source": "v", "Target": "/x"}]}])
 def test_volumes_of_others_are_not_mounted(host: Body, fact: Fact | None, allowed: bool) -> None:
-    facts = {} if fact is None else {(Kind.VOLUME, "v"): fact}
+    facts = {} if fact is None else {(ObjectKind.VOLUME, "v"): fact}
     if allowed:
         created(container(OWN, **host), facts)
     else:
@@ -206,7 +206,7 @@ def test_networks_of_others_are_not_joined(fact: Fact | None, claimed: str, allo
     body = container(OWN, NetworkMode="net") | {
         "NetworkingConfig": {"EndpointsConfig": {"net": {"NetworkID": claimed}}}
     }
-    facts = {} if fact is None else {(Kind.NETWORK, "net"): fact}
+    facts = {} if fact is None else {(ObjectKind.NETWORK, "net"): fact}
     if allowed:
         assert created(body, facts) == body
     else:
@@ -216,7 +216,7 @@ def test_networks_of_others_are_not_joined(fact: Fact | None, claimed: str, allo
 
 def test_a_declared_network_of_others_is_joined() -> None:
     fact = Fact(identity=ID, name="shared", project="elsewhere")
-    assert created(container(OWN, NetworkMode="shared"), {(Kind.NETWORK, "shared"): fact})
+    assert created(container(OWN, NetworkMode="shared"), {(ObjectKind.NETWORK, "shared"): fact})
 
 
 @pytest.mark.parametrize(
@@ -290,7 +290,7 @@ ON_CONTAINERS = [
 
 @pytest.mark.parametrize(("method", "target"), ON_CONTAINERS)
 def test_containers_of_others_are_left_alone(method: str, target: str) -> None:
-    key = (Kind.CONTAINER, "web")
+    key = (ObjectKind.CONTAINER, "web")
     out = pass_through(method, target, facts={key: Fact(identity=ID, project=OWN)})
     assert out.target == target.replace("web", ID).replace("path=/", "path=%2F")
     for foreign in (Fact(identity=ID, project="roas-ops"), Fact(identity=ID)):
@@ -304,9 +304,9 @@ def test_containers_of_others_are_left_alone(method: str, target: str) -> None:
 )
 def test_no_command_gets_more_rights_than_its_container(change: Body, allowed: bool) -> None:
     body = orjson.dumps({"Cmd": ["id"], "Privileged": False} | change)
-    facts = {(Kind.CONTAINER, "web"): Fact(identity=ID, project=OWN)}
+    facts = {(ObjectKind.CONTAINER, "web"): Fact(identity=ID, project=OWN)}
     if allowed:
-        assert pass_through("POST", "/containers/web/exec", body, facts).answer is Answer.EXEC_CREATED
+        assert pass_through("POST", "/containers/web/exec", body, facts).answer is BrokerAnswer.EXEC_CREATED
     else:
         with pytest.raises(RequestRefusedError, match="rivileged"):
             pass_through("POST", "/containers/web/exec", body, facts)
@@ -314,19 +314,19 @@ def test_no_command_gets_more_rights_than_its_container(change: Body, allowed: b
 
 def test_a_command_begun_elsewhere_is_not_started() -> None:
     with pytest.raises(RequestRefusedError):
-        pass_through("POST", "/exec/e/start", b"{}", {(Kind.EXEC, "e"): Fact(identity="e", project="roas-ops")})
+        pass_through("POST", "/exec/e/start", b"{}", {(ObjectKind.EXEC, "e"): Fact(identity="e", project="roas-ops")})
 
 
 def test_only_own_containers_are_put_into_own_networks() -> None:
-    body, net = orjson.dumps({"Container": "web"}), (Kind.NETWORK, "net")
+    body, net = orjson.dumps({"Container": "web"}), (ObjectKind.NETWORK, "net")
     own = Fact(identity=ID, project=OWN)
-    facts = {net: Fact(identity=OTHER, name="net", project=OWN), (Kind.CONTAINER, "web"): own}
+    facts = {net: Fact(identity=OTHER, name="net", project=OWN), (ObjectKind.CONTAINER, "web"): own}
     for action in ("connect", "disconnect"):
         out = pass_through("POST", f"/networks/net/{action}", body, facts)
         assert (out.target, json.loads(out.body)) == (f"/networks/{OTHER}/{action}", {"Container": ID})
         for foreign in (
             {net: Fact(identity=OTHER, name="net", project="x")},
-            {(Kind.CONTAINER, "web"): Fact(identity=ID)},
+            {(ObjectKind.CONTAINER, "web"): Fact(identity=ID)},
         ):
             with pytest.raises(RequestRefusedError):
                 pass_through("POST", f"/networks/net/{action}", body, facts | foreign)
@@ -398,7 +398,7 @@ def test_a_form_cannot_say_what_the_address_may_not() -> None:
 
 def test_only_images_without_a_name_are_removed_by_id() -> None:
     image = f"sha256:{ID}"
-    key = (Kind.IMAGE, image)
+    key = (ObjectKind.IMAGE, image)
     assert (
         pass_through("DELETE", f"/images/{image}?force=False", facts={key: Fact(identity=image, project=OWN)}).target
         == f"/images/{image}"
@@ -430,7 +430,7 @@ def events(filters: Any) -> Any:
     return re.search("exec", out), out
 
 
-def test_commands_of_others_are_not_told_in_events() -> None:
+def test_commands_of_others_are_not_reported_in_events() -> None:
     assert events({"label": [f"{PROJECT}={OWN}"], "event": ["exec_create"]})[0]
     assert not events({"event": ["exec_create"]})[0]
     assert "health_status" in events({})[1]
@@ -455,9 +455,9 @@ FOREIGN = {
 
 
 def test_of_others_one_learns_who_they_are_and_no_more() -> None:
-    told = reduced_container(FOREIGN)
-    assert "geheim" not in json.dumps(told)
-    assert (told["Name"], told["Config"]["Labels"]) == ("/web", {PROJECT: "x"})
+    reported = reduced_container(FOREIGN)
+    assert "geheim" not in json.dumps(reported)
+    assert (reported["Name"], reported["Config"]["Labels"]) == ("/web", {PROJECT: "x"})
     own = {"Id": OTHER, "Command": "mine", "Labels": {PROJECT: OWN, "l": "m"}, "Mounts": []}
     foreign = {
         "Id": ID,

@@ -27,7 +27,7 @@ from tests.e2e.faults.scenes import State as Seen
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Fault:
+class InjectedFault:
     """One way to break an application, and what must be told of it.
 
     `services` is the broken application, or makes it for a scene. `cause` is the service to blame, `words`
@@ -55,7 +55,7 @@ class Fault:
 class Endured:
     """What a fault did to one scene."""
 
-    fault: Fault
+    fault: InjectedFault
     scene: Scene
     proven: bool
     before: Seen
@@ -86,13 +86,13 @@ class Endured:
         ]
 
     def _cause(self) -> list[str]:
-        told, fault = self.explanation, self.fault
-        by_validation = told.headline.startswith("Validation stopped it")
-        shown, because = [line.text for line in told.lines], "; ".join(told.because)
+        reported, fault = self.explanation, self.fault
+        by_validation = reported.headline.startswith("Validation stopped it")
+        shown, because = [line.text for line in reported.lines], "; ".join(reported.because)
         return [
-            *([] if re.search(fault.words, told.headline) else [f"the cause told is {told.headline!r}"]),
+            *([] if re.search(fault.words, reported.headline) else [f"the cause told is {reported.headline!r}"]),
             *([] if re.search(fault.because or "", because) else [f"the facts told are {because!r}"]),
-            *([] if told.service == fault.cause else [f"{told.service} is blamed, not {fault.cause}"]),
+            *([] if reported.service == fault.cause else [f"{reported.service} is blamed, not {fault.cause}"]),
             *([] if by_validation is fault.refused else [f"stopped by validation: {by_validation}"]),
             *(
                 [f"the lines shown are {shown}"]
@@ -131,7 +131,7 @@ class Endured:
         return found
 
 
-async def endure(fault: Fault, scene: Scene, *, proven: bool) -> Endured:
+async def endure(fault: InjectedFault, scene: Scene, *, proven: bool) -> Endured:
     """Start a scene with a fault, after a proven start of it where it is to have one."""
     await asyncio.to_thread(scene.set_up)
     if proven:
@@ -182,7 +182,7 @@ def is_found(scene: Scene) -> bool:
     return any(step.step == FOUND for one in store.running(scene.name) for step in store.steps(one.deployment_id))
 
 
-async def look_after(fault: Fault, scene: Scene, before: Seen, *, proven: bool, took_seconds: float) -> Endured:
+async def look_after(fault: InjectedFault, scene: Scene, before: Seen, *, proven: bool, took_seconds: float) -> Endured:
     """What is to be seen and read after the latest operation of a scene."""
     stores = open_stores()
     operation = stores.deployments.history(environment=scene.name, limit=1)[0]
@@ -202,7 +202,7 @@ async def look_after(fault: Fault, scene: Scene, before: Seen, *, proven: bool, 
     )
 
 
-async def endure_twice(fault: Fault, scenes: tuple[Scene, Scene]) -> tuple[Endured, Endured]:
+async def endure_twice(fault: InjectedFault, scenes: tuple[Scene, Scene]) -> tuple[Endured, Endured]:
     """Side by side: with a proven release before it, and without one."""
     with_release, without = scenes
     one, other = await asyncio.gather(endure(fault, with_release, proven=True), endure(fault, without, proven=False))

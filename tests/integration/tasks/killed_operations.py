@@ -5,10 +5,10 @@ by the tasks that the flows use.
 For every statement a child process is killed with SIGKILL right before it; then the stores are read at one
 moment, and must tell each part of a story wholly or not at all.
 
-    python -m tests.integration.tasks.stories FOLDER            every statement
-    python -m tests.integration.tasks.stories FOLDER --every 5  what the gate runs
-    python -m tests.integration.tasks.stories FOLDER --naive    one store after another: the control that must tear
-    python -m tests.integration.tasks.stories FOLDER --url URL  in PostgreSQL; what it holds is emptied
+    python -m tests.integration.tasks.killed_operations FOLDER            every statement
+    python -m tests.integration.tasks.killed_operations FOLDER --every 5  what the gate runs
+    python -m tests.integration.tasks.killed_operations FOLDER --naive    one store after another: the control that must tear
+    python -m tests.integration.tasks.killed_operations FOLDER --url URL  in PostgreSQL; what it holds is emptied
 """
 
 from __future__ import annotations
@@ -94,9 +94,9 @@ def halves(stores: Together) -> list[str]:
     errors = {one.error_id: one for one in stores.errors.list()}
     closed = {one.error_id: one.state is TicketState.RESOLVED for one in stores.errors.tickets()}
     matched = {one.name: one.match_count for one in stores.errors.patterns()}
-    told = "failed" in errors
+    reported = "failed" in errors
     failure = {
-        "the error": told,
+        "the error": reported,
         "its id in the operation": operations.get("prod-1", start("")).details.get("error_id") == "failed",
         "its impact": bool(stores.errors.impacts("failed")),
         "its evidence": bool(stores.errors.evidence(error_id="failed")),
@@ -109,7 +109,7 @@ def halves(stores: Together) -> list[str]:
     }
     answer = {
         "the start's success": "prod-2" in operations and operations["prod-2"].status is OperationStatus.SUCCESS,
-        "the earlier error's end": told and errors["failed"].resolved_at is not None,
+        "the earlier error's end": reported and errors["failed"].resolved_at is not None,
         "the ticket's end": closed.get("failed", False),
     }
     recovery = {
@@ -123,8 +123,8 @@ def halves(stores: Together) -> list[str]:
         ),
     }
     found = [
-        f"{story} without {part}"
-        for story, parts in (
+        f"{details} without {part}"
+        for details, parts in (
             ("a failure", failure),
             ("a failed recovery", in_vain),
             ("an answer", answer),
@@ -134,7 +134,7 @@ def halves(stores: Together) -> list[str]:
         for part, is_there in parts.items()
         if not is_there
     ]
-    if "prod-1" in operations and operations["prod-1"].status is OperationStatus.FAILED and not told:
+    if "prod-1" in operations and operations["prod-1"].status is OperationStatus.FAILED and not reported:
         found.append("a failed operation without an error")
     return found
 
@@ -175,14 +175,14 @@ def main() -> int:
         os.environ["ROAS_STORES_URL"] = given.url
     if given.naive:
         Stores.together = lambda self: nullcontext(self)  # type: ignore[method-assign, assignment, return-value]
-    statement, told, began = 0, 0, datetime.now(UTC)
+    statement, reported, began = 0, 0, datetime.now(UTC)
     seen: set[str] = set()
     while True:
         new_place(given.folder, given.url, statement)
         ended = live_until(statement, lambda: asyncio.run(live()))
         with Stores.open(Settings()) as stores, stores.at_one_moment() as moment:
             torn = halves(moment)
-            told += bool(torn)
+            reported += bool(torn)
             seen |= {f"{one} (before statement {statement})" for one in torn}
             complete = len(moment.errors.list()) == 2 and moment.errors.open_errors() == []
         if not given.url:
@@ -191,10 +191,10 @@ def main() -> int:
             break
         statement += given.every
     took = (datetime.now(UTC) - began).total_seconds()
-    print(f"{statement // given.every} kills, {told} told in part, {took:.0f} s")
+    print(f"{statement // given.every} kills, {reported} told in part, {took:.0f} s")
     for one in sorted(seen)[:10]:
         print(f"  {one}")
-    return 0 if complete and not told else 1
+    return 0 if complete and not reported else 1
 
 
 if __name__ == "__main__":

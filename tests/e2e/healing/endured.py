@@ -23,7 +23,7 @@ from tests.e2e.flows.test_interruption import roas
 from tests.e2e.healing.scenes import SERVICES, Sample
 
 PRECIOUS = "what a person would miss"
-PATIENCE_SECONDS = 300.0
+TIMEOUT_SECONDS = 300.0
 QUIET_SECONDS = 17.0
 """Longer than the watch lets things settle: what would loop has begun again by then."""
 
@@ -251,7 +251,7 @@ def _killed_in_the_middle(harm: Harm, sample: Sample) -> datetime:
         assert _comes(lambda: name in open_stores().monitoring.heartbeats(), _BEGUN_WITHIN_SECONDS)
         began = datetime.now().astimezone()
         harm.inject(sample)
-        assert _comes(lambda: at(sample), PATIENCE_SECONDS, look_again=0.005), "it did not come to that moment"
+        assert _comes(lambda: at(sample), TIMEOUT_SECONDS, look_again=0.005), "it did not come to that moment"
         process.send_signal(signal.SIGKILL)
     return began
 
@@ -259,7 +259,7 @@ def _killed_in_the_middle(harm: Harm, sample: Sample) -> datetime:
 def _ended(harm: Harm, sample: Sample, began: datetime) -> bool:
     if harm.end is End.LEFT:
         return True
-    return _comes(lambda: _has_ended(harm, sample, began), PATIENCE_SECONDS)
+    return _comes(lambda: _has_ended(harm, sample, began), TIMEOUT_SECONDS)
 
 
 def _has_ended(harm: Harm, sample: Sample, began: datetime) -> bool:
@@ -274,7 +274,7 @@ def _has_ended(harm: Harm, sample: Sample, began: datetime) -> bool:
     errors = _errors_of(sample, began)
     if any(one.resolved_at is None for one in errors) or (not errors and harm.end is not End.BACK):
         return False
-    return all(told[-1] == "healthy" for name, told in sample.state().containers.items() if name in SERVICES)
+    return all(reported[-1] == "healthy" for name, reported in sample.state().containers.items() if name in SERVICES)
 
 
 def _comes(seen: Callable[[], bool], within: float, *, look_again: float = 0.05) -> bool:
@@ -311,7 +311,7 @@ async def _seen(
         sample=sample,
         before=before,
         after=await asyncio.to_thread(sample.lives),
-        stands={name: told[-1] for name, told in state.containers.items()},
+        stands={name: reported[-1] for name, reported in state.containers.items()},
         precious=await asyncio.to_thread(sample.precious),
         errors=_errors_of(sample, began),
         tries=after,

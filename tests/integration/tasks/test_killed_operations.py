@@ -8,12 +8,12 @@ from tests.support.postgresql_server import postgresql
 
 
 def live_and_kill(folder: Path, *words: str) -> tuple[int, str]:
-    command = [sys.executable, "-m", "tests.integration.tasks.stories", str(folder), *words]
+    command = [sys.executable, "-m", "tests.integration.tasks.killed_operations", str(folder), *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
-def test_no_story_is_told_in_part(tmp_path: Path) -> None:
+def test_no_record_is_reported_in_part(tmp_path: Path) -> None:
     code, said = live_and_kill(tmp_path, "--every", "9")
     assert (code, "0 told in part" in said) == (0, True), said
 
@@ -24,7 +24,7 @@ def test_the_harness_finds_what_one_store_after_another_tells_in_part(tmp_path: 
     assert "a failure without its" in said
 
 
-def test_no_story_is_told_in_part_in_postgresql(tmp_path: Path) -> None:
+def test_no_record_is_reported_in_part_in_postgresql(tmp_path: Path) -> None:
     with postgresql() as server, server.database() as url:
         code, said = live_and_kill(tmp_path, "--every", "20", "--url", url)
     assert (code, "0 told in part" in said) == (0, True), said
