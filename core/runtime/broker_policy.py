@@ -173,7 +173,8 @@ ROUTES = (
         for action, parameters in _CONTAINER_POST.items()
     ),
     _route(
-        "POST", "/containers/NAME/exec", subject=ObjectKind.CONTAINER, shape=shapes.EXEC, answer=BrokerAnswer.EXEC_CREATED
+        "POST", "/containers/NAME/exec",
+        subject=ObjectKind.CONTAINER, shape=shapes.EXEC, answer=BrokerAnswer.EXEC_CREATED
     ),
     _route("POST", "/exec/NAME/start", subject=ObjectKind.EXEC, shape=shapes.EXEC_START),
     _route("POST", "/exec/NAME/resize", "h w", subject=ObjectKind.EXEC),

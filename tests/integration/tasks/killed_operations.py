@@ -7,7 +7,7 @@ moment, and must tell each part of a story wholly or not at all.
 
     python -m tests.integration.tasks.killed_operations FOLDER            every statement
     python -m tests.integration.tasks.killed_operations FOLDER --every 5  what the gate runs
-    python -m tests.integration.tasks.killed_operations FOLDER --naive    one store after another: the control that must tear
+    python -m tests.integration.tasks.killed_operations FOLDER --naive    control: one store after another
     python -m tests.integration.tasks.killed_operations FOLDER --url URL  in PostgreSQL; what it holds is emptied
 """
 
