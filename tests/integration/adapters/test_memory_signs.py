@@ -25,7 +25,7 @@ def groups(folder: Path, place: str, reported: str) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("place", "told"),
+    ("place", "reported"),
     [
         ("system.slice/docker-{}.scope/memory.events", "low 0\noom 3\noom_kill 2\noom_group_kill 0\n"),
         ("docker/{}/memory.events", "oom_kill 2\n"),

@@ -65,7 +65,7 @@ def answer(service: str = "bot", *, ok: bool = False, output: str = "refused", a
 
 
 @pytest.mark.parametrize(
-    ("sighting", "signs", "events", "words"),
+    ("container_state", "signs", "events", "words"),
     [
         (replace(KILLED, oom_killed=True), MemorySigns(), [], "the engine says so"),
         (KILLED, MemorySigns(oom_kills=2), [], "the kernel counts 2"),

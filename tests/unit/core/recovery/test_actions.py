@@ -151,11 +151,11 @@ def test_a_restart_is_verified() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"sightings": ()}, "no container"),
-        ({"sightings": (seen("web", state="paused"),)}, "paused"),
-        ({"sightings": (seen("web", state="running", health="starting"),)}, "still starting"),
-        ({"sightings": tuple(seen("web", container_id=str(n)) for n in range(11))}, "at most 10"),
-        ({"sightings": (seen("web", project="other"),)}, "another project"),
+        ({"container_states": ()}, "no container"),
+        ({"container_states": (seen("web", state="paused"),)}, "paused"),
+        ({"container_states": (seen("web", state="running", health="starting"),)}, "still starting"),
+        ({"container_states": tuple(seen("web", container_id=str(n)) for n in range(11))}, "at most 10"),
+        ({"container_states": (seen("web", project="other"),)}, "another project"),
     ],
 )
 def test_what_may_not_be_restarted_is_refused(changes: dict[str, Any], words: str) -> None:
@@ -177,7 +177,7 @@ def test_dependencies_that_are_down_are_proven_before_the_service() -> None:
     ("changes", "words"),
     [
         ({"anonymous_volumes": ("v",)}, "without a name"),
-        ({"sightings": (seen("web", config_hash="h0"),)}, "have changed"),
+        ({"container_states": (seen("web", config_hash="h0"),)}, "have changed"),
         ({"application": None}, "not known"),
     ],
 )

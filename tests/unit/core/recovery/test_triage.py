@@ -183,7 +183,7 @@ def test_failures_within_the_settle_window_count_as_at_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "health", "heed"),
+    ("seconds", "health", "decision"),
     [
         (5, "starting", Decision.WAIT),
         (5, None, Decision.WAIT),
