@@ -1,0 +1,242 @@
+"""Every command, block, path and link of the documents holds."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import shutil
+import subprocess
+import tomllib
+from collections.abc import Callable
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from adapters.environment_files import read_environment
+from tests.docs.command_lines import UnknownCommandError, check_command, commands_of, expand_usage, roas_command
+from tests.docs.documents import ROOT, Block, anchors, blocks, documents, inline_code, links, text_of, tracked_files
+
+_BLOCKS = blocks()
+_PROGRAMS = ("roas ", "make ", "docker ", "prefect ", "python -m ")
+# These read only; their examples are executed, against an empty data folder.
+_READING = {
+    "alerts", "analyse", "classify", "history", "predictions", "status", "tickets",
+    "patterns list", "patterns unknown", "stores check", "archive list",
+}  # fmt: skip
+# Written by users or by programs as they run.
+_WRITTEN_LATER = ("*.md:", "deployments/images/base.digest", "docs/adr/NNNN*")
+
+
+def _scripts() -> list[Block]:
+    return [block for block in _BLOCKS if block.kind == "bash"]
+
+
+def _lines_of_scripts() -> dict[str, list[str]]:
+    """The words of each command line in a script, by document and line."""
+    return {f"{block.file}: {' '.join(words)}": words for block in _scripts() for words in commands_of(block.text)}
+
+
+def _lines_in_prose() -> dict[str, list[str]]:
+    return {
+        f"{file}: {' '.join(words)}": words
+        for file in documents()
+        for code in inline_code(file)
+        if code.startswith(_PROGRAMS)
+        for words in expand_usage(code)
+    }
+
+
+@pytest.mark.parametrize("block", _BLOCKS, ids=str)
+def test_a_block_is_valid(block: Block, tmp_path: Path) -> None:
+    assert block.mode in {"", "engine"}
+    assert block.kind in _CHECKS, f"{block}: nothing checks a block of this kind"
+    _CHECKS[block.kind](block, tmp_path)
+
+
+def _check_script(block: Block, _folder: Path) -> None:
+    checked = subprocess.run(["bash", "-n"], input=block.text, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stderr
+
+
+def _check_environment(block: Block, folder: Path) -> None:
+    declared = yaml.safe_load(block.text)
+    file = folder / f"{declared['name']}.yaml"
+    file.write_text(block.text)
+    assert read_environment(file).name == declared["name"]
+
+
+def _check_variables(block: Block, _folder: Path) -> None:
+    for line in block.text.splitlines():
+        assert re.fullmatch(r"[A-Z_]+=\S+", line), line
+
+
+_CHECKS: dict[str, Callable[[Block, Path], object]] = {
+    "bash": _check_script,
+    "ini": _check_variables,
+    "json": lambda block, _: json.loads(block.text),
+    "python": lambda block, _: ast.parse(block.text),
+    "yaml": _check_environment,
+}
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in _lines_of_scripts().items()])
+def test_a_command_line_of_a_script_exists_with_its_options(words: list[str]) -> None:
+    check_command(words)
+
+
+@pytest.mark.parametrize("words", [pytest.param(words, id=name) for name, words in _lines_in_prose().items()])
+def test_a_command_in_prose_exists_with_its_options(words: list[str]) -> None:
+    check_command(words, name_only=True)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "roas begin dev",
+        "roas start dev --fast",
+        "roas start one two",
+        "roas resolve",
+        "roas resolve ID --decision perhaps",
+        "roas stores",
+        "make everything",
+        "docker compose up --quickly",
+        "docker compose logs nosuch",
+        "docker begin",
+        "prefect deployment run startup/nosuch",
+        "python -m flows.nosuch",
+        "nosuch --help",
+    ],
+)
+def test_a_command_line_that_does_not_exist_is_found(line: str) -> None:
+    with pytest.raises(UnknownCommandError):
+        check_command(line.split())
+
+
+def _reading_commands() -> list[list[str]]:
+    chosen = {}
+    for words in (_lines_of_scripts() | _lines_in_prose()).values():
+        if words[0] in ("roas", ".venv/bin/roas"):
+            _command, rest = roas_command(words[1:])
+            path = " ".join(words[1 : len(words) - len(rest)])
+            filled = [{"ENV": "dev", "TEXT": "connection refused"}.get(word, word) for word in words[1:]]
+            if path in _READING and not any(word.isupper() for word in filled):
+                chosen[" ".join(filled)] = filled
+    return list(chosen.values())
+
+
+@pytest.mark.parametrize("words", _reading_commands(), ids=" ".join)
+def test_a_reading_command_works(words: list[str], tmp_path: Path) -> None:
+    environment = os.environ | {"ROAS_DATA_DIR": str(tmp_path / "data")}
+    command = [str(ROOT / ".venv/bin/roas"), *words]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("file", documents())
+def test_each_variable_is_one_that_the_program_reads(file: str) -> None:
+    named = set(re.findall(r"\bROAS_[A-Z_]+[A-Z]\b", text_of(file)))
+    assert {name for name in named if not _is_read(name)} == set()
+
+
+def _is_read(name: str) -> bool:
+    field = name.removeprefix("ROAS_").lower()
+    sources = [file for file in tracked_files() if not file.endswith(".md") and not file.startswith("tests/")]
+    return field in text_of("models/settings.py") or any(name in text_of(file) for file in sources)
+
+
+@pytest.mark.parametrize("file", documents())
+def test_each_path_in_a_document_exists(file: str) -> None:
+    folders = {name.partition("/")[0] for name in tracked_files() if "/" in name}
+    for code in inline_code(file):
+        path = code.partition(":")[0].rstrip("/")
+        if path.partition("/")[0] in folders and "/" in path and " " not in path:
+            written = any(fnmatch(path, pattern) for pattern in _WRITTEN_LATER)
+            assert written or list(ROOT.glob(path)), f"{file} names {path}"
+
+
+@pytest.mark.parametrize("file", documents())
+def test_each_link_leads_to_a_file_and_heading(file: str) -> None:
+    for link in links(file):
+        if not link.startswith(("http://", "https://")):
+            name, _, anchor = link.partition("#")
+            target = (ROOT / file).parent.joinpath(name).resolve() if name else ROOT / file
+            _assert_target(str(target.relative_to(ROOT)), anchor, file)
+
+
+def test_each_document_that_code_and_alert_rules_name_exists() -> None:
+    sources = [
+        name for name in tracked_files() if name.endswith((".py", ".yml", ".yaml", ".sh", ".toml", "Dockerfile"))
+    ]
+    named = {
+        match.groups()
+        for source in sources
+        for match in re.finditer(r"\b(docs/[\w/-]+\.md)(?:#([\w-]+))?", text_of(source))
+    }
+    assert any(anchor for _, anchor in named)
+    for target, anchor in named:
+        _assert_target(target, anchor or "", "code")
+
+
+def test_each_issue_form_has_what_github_requires() -> None:
+    forms = [name for name in tracked_files() if re.fullmatch(r"\.github/ISSUE_TEMPLATE/(?!config).+\.yml", name)]
+    assert forms
+    for form in map(_yaml, forms):
+        assert form["name"]
+        assert form["description"]
+        for field in form["body"]:
+            assert field["type"] in {"markdown", "textarea", "input", "dropdown", "checkboxes"}
+            assert field["attributes"]["value" if field["type"] == "markdown" else "label"]
+
+
+def test_each_hook_runs_a_program_of_the_set_up() -> None:
+    [repository] = _yaml(".pre-commit-config.yaml")["repos"]
+    assert repository["repo"] == "local"
+    for hook in repository["hooks"]:
+        assert shutil.which(ROOT / hook["entry"].split()[0]) or shutil.which(hook["entry"].split()[0]), hook["id"]
+
+
+def test_each_package_says_that_it_has_types() -> None:
+    packages = tomllib.loads(text_of("pyproject.toml"))["tool"]["mypy"]["packages"]
+    assert {name for name in packages if not (ROOT / name / "py.typed").is_file()} == set()
+
+
+def _yaml(file: str) -> Any:
+    return yaml.safe_load(text_of(file))
+
+
+def _assert_target(file: str, anchor: str, source: str) -> None:
+    assert (ROOT / file).exists(), f"{source} names {file}"
+    if anchor:
+        assert anchor in anchors(file), f"{source} names {file}#{anchor}"
+
+
+_SMALL_APPLICATION = """
+services:
+  web:
+    image: debian:trixie-slim
+    init: true
+    command: [sh, -c, "touch /tmp/ready; exec sleep 600"]
+    healthcheck: {test: [CMD, test, -e, /tmp/ready], interval: 1s, start_period: 10s, start_interval: 200ms}
+"""
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("block", [block for block in _BLOCKS if block.mode == "engine"], ids=str)
+def test_a_script_works_on_a_small_application(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "compose.yaml").write_text(f"name: roas-docs-{os.getpid()}\n{_SMALL_APPLICATION}")
+    environment = os.environ | {
+        "ROAS_DATA_DIR": str(tmp_path / "data"),
+        "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
+    }
+    try:
+        done = subprocess.run(
+            ["bash", "-euxc", block.text], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    finally:
+        subprocess.run(["docker", "compose", "down", "--timeout", "1"], cwd=tmp_path, capture_output=True, check=False)
