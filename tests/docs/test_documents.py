@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
 from adapters.environment_files import read_environment
 from tests.docs.command_lines import UnknownCommandError, check_command, commands_of, expand_usage, roas_command
@@ -131,10 +132,10 @@ def _reading_commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", _reading_commands(), ids=" ".join)
 def test_a_reading_command_works(words: list[str], tmp_path: Path) -> None:
-    environment = os.environ | {"ROAS_DATA_DIR": str(tmp_path / "data")}
-    command = [str(ROOT / ".venv/bin/roas"), *words]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
+    command, _ = roas_command([])
+    environment = {"ROAS_DATA_DIR": str(tmp_path), "ROAS_ENVIRONMENTS_DIR": str(ROOT / "deployments/environments")}
+    done = CliRunner().invoke(command, words, env=environment)
+    assert done.exit_code == 0, done.output
 
 
 @pytest.mark.parametrize("file", documents())
