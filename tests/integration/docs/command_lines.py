@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import shlex
 import subprocess
 from functools import cache
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from itertools import product
 
@@ -15,7 +13,8 @@ import click
 import cyclopts
 import yaml
 
-from tests.docs.documents import ROOT, text_of
+from cli.main import roas
+from tests.integration.docs.documents import ROOT, text_of
 
 # Programs of the system; a block that uses another one is not checked by anything, so it fails.
 _SYSTEM = {"cat", "cd", "chmod", "cp", "curl", "du", "export", "fuser", "git", "install", "ssh", "systemctl"}
@@ -58,8 +57,7 @@ def check_command(words: list[str], *, name_only: bool = False) -> None:
 
 def roas_command(words: list[str]) -> tuple[click.Command, list[str]]:
     """The click command that the words name, and the words after it."""
-    [entry] = entry_points(group="console_scripts", name="roas")
-    command: click.Command = importlib.import_module(entry.module).roas
+    command: click.Command = roas
     rest = list(words)
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
         found = command.commands.get(rest[0])

@@ -18,9 +18,25 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from adapters.environment_files import read_environment
-from tests.docs.command_lines import UnknownCommandError, check_command, commands_of, expand_usage, roas_command
-from tests.docs.documents import ROOT, Block, anchors, blocks, documents, inline_code, links, text_of, tracked_files
+from adapters.config.environments import read_environment
+from tests.integration.docs.command_lines import (
+    UnknownCommandError,
+    check_command,
+    commands_of,
+    expand_usage,
+    roas_command,
+)
+from tests.integration.docs.documents import (
+    ROOT,
+    Block,
+    anchors,
+    blocks,
+    documents,
+    inline_code,
+    links,
+    text_of,
+    tracked_files,
+)
 
 _BLOCKS = blocks()
 _PROGRAMS = ("roas ", "make ", "docker ", "prefect ", "python -m ")
