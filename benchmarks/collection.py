@@ -3,7 +3,7 @@
     python -m benchmarks.collection [--containers 10 30 60 100] [--rounds 5] [--cadence 40] [--day-rounds 5760]
 
 - containers: one round as monitoring does it, warm (look at the host, at every container and its use of resources,
-  read what is remembered, judge, store), in turns with `docker stats --no-stream` of the same containers; medians,
+  read the stored state, judge, store), in turns with `docker stats --no-stream` of the same containers; medians,
   and the line through them. Beside it the same as a recorded flow run of its own on a server that is there, whose
   difference is what the engine adds.
 - cadence: so many rounds of a monitoring run at 15 s with 50 services on the real engine: processor time of its process
@@ -85,7 +85,7 @@ async def at_cadence(environment: Environment, rounds: int) -> tuple[float, floa
 
     The first of them is left out by monitoring, since the one before it was a moment ago.
     """
-    # What is read and compiled once is not what hours of it cost.
+    # Imports and compilation happen once and say nothing about hours of work.
     await collection(environment.name, act=False)
     server = psutil.Process().children(recursive=True)
     ours, theirs, began = time.process_time(), _used(server), time.monotonic()
@@ -186,7 +186,7 @@ def _size(folder: Path) -> int:
 
 
 def main() -> None:
-    """Measure what was asked for, print it, and end with 1 where a goal is missed."""
+    """Measure the requested figures, print it, and end with 1 where a goal is missed."""
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--containers", type=int, nargs="*", default=[10, 30, 60, 100])
     words.add_argument("--rounds", type=int, default=5)

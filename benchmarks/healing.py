@@ -2,7 +2,7 @@
 
     python -m benchmarks.healing [--rounds 5]
 
-All moments are the engine's own (its events), so nobody's clock but one counts. Measured in turns; medians.
+All moments are the engine's own (its events), so one clock counts. Measured in turns; medians.
 
 - acted: from the engine's event `health_status: unhealthy` to the restart reaching the container. `watch` is the
   flow as it runs in service; `polling` is what the usual healer does: list the unhealthy containers every 5 s,
@@ -105,7 +105,7 @@ async def watching(folder: Path) -> AsyncIterator[None]:
 
 
 async def measure(folder: Path, container: str, rounds: int) -> dict[str, list[float]]:
-    """The seconds of every round, by what was measured."""
+    """The seconds of every round, by measurement."""
     engine = EngineProcess(container)
     found: dict[str, list[float]] = {"watch acted": [], "polling acted": [], "watch healed": [], "by hand healed": []}
 

@@ -104,7 +104,7 @@ class Stack:
 
 
 def main() -> None:
-    """Measure what was asked for and print it."""
+    """Measure the requested figures and print it."""
     apart = {"validation": validation, "cold": cold}
     warm = {"chain": chain, "thirty": thirty, "broker": broker}
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])

@@ -413,7 +413,7 @@ def samples(rows: int) -> None:
         reported("a sample in the WAL, batches of 100", wal / (count * 100), "<= 300", "bytes")
         commits = in_turns(6, narrow=narrow_batches, wide=wide_batches)
         reported("insert rate against the wide table, commits alone", commits["wide"] / commits["narrow"], "-")
-        # What is committed must also go from the log into the file, page by page.
+        # Committed data must also go from the log into the file, page by page.
         taken = in_turns(
             6,
             narrow=lambda: settled(connection, narrow_batches),

@@ -1,4 +1,4 @@
-"""Eight processes write, two read, the life cycle runs: nobody is told of a lock, nobody waits long.
+"""Eight processes write, two read, the life cycle runs: no caller sees a lock error, no caller waits long.
 
 python -m benchmarks.stores_soak [--minutes 10]
 """

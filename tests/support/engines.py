@@ -27,7 +27,7 @@ _BRIDGE_ADDRESS = "10.214.0.1/24"
 
 
 class OwnEngine:
-    """One dockerd with its own data, containers and socket, known to nobody else.
+    """One dockerd with its own data, containers and socket, which no other process uses.
 
     Its containers reach each other and can publish ports; it leaves the machine's packet filter alone, so
     they do not reach the world. Every method returns once what it asked for is true.
@@ -170,7 +170,7 @@ class OwnEngine:
 
 
 def _has_link(name: str) -> bool:
-    # Not by /sys: what is mounted there may show the links of another network namespace.
+    # Not by /sys: the mount there may show the links of another network namespace.
     return not subprocess.run(["ip", "link", "show", "dev", name], capture_output=True, check=False).returncode
 
 

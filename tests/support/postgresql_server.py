@@ -90,7 +90,7 @@ def _programs() -> Path:
 
 
 def _user() -> pwd.struct_passwd | None:
-    """Who runs the server: whoever runs the tests, but not root, whom PostgreSQL refuses."""
+    """Who runs the server: the user of the tests, but not root, whom PostgreSQL refuses."""
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
 

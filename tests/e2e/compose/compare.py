@@ -1,4 +1,4 @@
-"""Start the same Compose files with Compose itself and with this system, and compare what is then there.
+"""Start the same Compose files with Compose itself and with this system, and compare the results.
 
     python -m tests.e2e.compose.compare FILE_OR_FOLDER... [--hold SECONDS] [--within SECONDS] [--at-once NUMBER]
 
@@ -78,7 +78,7 @@ async def compare(
 ) -> Comparison:
     """Start one file with both. The flow's server and the folder of environments must be there.
 
-    `prepare` builds what is to be built first, so that neither start's time goes to it. What is there is looked
+    `prepare` builds the images first, so that neither start's time goes to it. What is there is looked
     at once it has not changed for `settle_seconds`.
     """
     project = f"roas-same-{secrets.token_hex(4)}"

@@ -17,7 +17,7 @@ from tests.support.prefect_server import temporary_server
 
 
 def main(words: Iterable[str]) -> int:
-    """Let every fault that is asked for happen; 1 where something was not as it must be."""
+    """Let every fault that is asked for happen; exit with 1 where an expectation failed."""
     asked = [fault for fault in FAULTS if not words or any(word in fault.name for word in words)]
     well = True
     print("| fault | before | verdict | first cause, as `roas why` tells it | a line that shows it | undone | s |")

@@ -1,4 +1,4 @@
-"""Let a scene endure a fault, and tell what is not as it must be afterwards."""
+"""Let a scene endure a fault, and report which expectations fail afterwards."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Endured:
         return str(self.operation.details.get("undone") or self.operation.details.get("undo_failed") or "")
 
     def complaints(self) -> list[str]:
-        """All that is not as it must be."""
+        """Every expectation that failed."""
         return [
             complaint
             for complaint in (*self._verdict(), *self._cause(), *self._what_is_there(), *self._records())
@@ -183,7 +183,7 @@ def is_found(scene: Scene) -> bool:
 
 
 async def look_after(fault: InjectedFault, scene: Scene, before: Seen, *, proven: bool, took_seconds: float) -> Endured:
-    """What is to be seen and read after the latest operation of a scene."""
+    """The state and the records after the latest operation of a scene."""
     stores = open_stores()
     operation = stores.deployments.history(environment=scene.name, limit=1)[0]
     async with get_client() as client:

@@ -101,7 +101,7 @@ class OutageInstallation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kill:
-    """One container that was killed during an outage, and what is on record of it afterwards."""
+    """One container that was killed during an outage, and its records afterwards."""
 
     service: str
     at: datetime
@@ -193,7 +193,7 @@ def application(folder: Path, stores_url: str | None) -> Iterator[OutageInstalla
     )
     os.environ |= {"ROAS_DATA_DIR": str(folder / "data"), "ROAS_ENVIRONMENTS_DIR": str(folder)}
     os.environ.pop("ROAS_STORES_URL", None)
-    # Nobody is there: the cache is away all the time.
+    # No Redis listens: the cache is away all the time.
     os.environ["ROAS_REDIS_URL"] = f"redis://127.0.0.1:{free_port()}/0"
     if stores_url is not None:
         os.environ["ROAS_STORES_URL"] = stores_url
@@ -371,7 +371,7 @@ def _process_of_run(place: OutageInstallation) -> int | None:
 
 
 def _recorded(place: OutageInstallation, kills: Sequence[tuple[str, datetime, float]]) -> list[Kill]:
-    """What is on record of each kill, once the stores have taken all of it or do not within a while."""
+    """The records of each kill, once the stores have taken all of it or do not within a while."""
     with Stores.open(place.settings) as stores:
 
         def complete() -> bool:
@@ -397,7 +397,7 @@ def _recorded(place: OutageInstallation, kills: Sequence[tuple[str, datetime, fl
 
 
 def main() -> int:
-    """Print a row for each kill; 1 where something was not as it must be."""
+    """Print a row for each kill; exit with 1 where an expectation failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("kind", choices=["postgresql", "sqlite", "gate", "server"])
     parser.add_argument("--seconds", type=float, default=60)

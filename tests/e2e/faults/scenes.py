@@ -65,7 +65,7 @@ def says(script: str) -> list[str]:
 
 
 def free_port() -> int:
-    """A port that nobody has now."""
+    """A port that is free now."""
     with socket.socket() as asking:
         asking.bind(("127.0.0.1", 0))
         return int(asking.getsockname()[1])
@@ -139,7 +139,7 @@ class Scene:
         """What is there now."""
         ids = self.docker("ps", "--all", "--quiet", "--no-trunc", *self._mine()).split()
         containers: dict[str, tuple[str, ...]] = {}
-        # A container may go between the two questions; what is left is told all the same.
+        # A container may go between the two questions; the rest is reported all the same.
         for reported in json.loads(self.docker("inspect", *ids, check=False)) if ids else []:
             labels, state = reported["Config"]["Labels"], reported["State"]
             stands = (state.get("Health") or {}).get("Status") or state["Status"]

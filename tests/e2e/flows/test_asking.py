@@ -119,7 +119,7 @@ async def test_what_a_person_leaves_or_did_is_kept_and_nothing_done(
     assert [(one.by, one.what) for one in ticket.history] == [
         ("Prefect UI or API, as ann", f"{choice}: the zebra is known")
     ]
-    # Whoever has the server's password answers under any name: nothing of it is proven.
+    # A client with the server's password answers under any name: nothing of it is proven.
     assert ticket.history[0].actor == Actor(claimed="ann")
     assert attempts(place) == []
     with place.stores() as stores:
@@ -154,7 +154,7 @@ def broken(place: Place) -> str:
 
 
 async def opened_by_somebody_else(place: Place) -> UUID:
-    """A run that asks about a ticket of a service that ended; without it nobody waits for an answer."""
+    """A run that asks about a ticket of a service that ended; without it no run waits for an answer."""
     place.declare(broken(place), recovery=ASKED)
     await startup("test")
     (place.folder / "broken").touch()

@@ -70,7 +70,7 @@ async def test_a_killed_service_is_seen_restarted_and_the_record_is_reported(pla
         (impact,) = stores.errors.impacts(error.error_id)
         assert impact.affected_services == ("base", "top")
         assert impact.impact_type is ImpactType.SERVICE_DOWN
-        # Nothing like it was mended here before: the estimate is what is usual.
+        # Nothing like it was mended here before: the estimate is the usual time.
         assert impact.estimated_recovery_seconds == 180
         (need,) = stores.monitoring.dependencies("test")
         own = stores.errors.mended_after("test", error.verdict.category)

@@ -67,7 +67,7 @@ def test_a_page_of_another_origin_reads_nothing_and_begins_nothing(
     by_origin = attack(page, target.url, target.deployment, file)
     by_name = attack_rebound(page, target.port, target.deployment, file)
 
-    # A page may send these without asking first, and is told nothing of what becomes of them.
+    # A page may send these without asking first, and does not see the response.
     assert {by_origin.pop(name) for name in ("POST of text", "POST without a type")} == {"sent, no answer"}
     assert {name: text for name, text in by_origin.items() if not text.startswith("refused")} == {}
     assert by_name.pop("socket") == "refused"

@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.flow]
 
 
 class Webhook:
-    """A server that keeps what it was sent, and answers as it is told."""
+    """A server that keeps each request and sends the configured response."""
 
     def __init__(self) -> None:
         self.got: list[dict[str, Any]] = []

@@ -1,4 +1,4 @@
-"""Who asked for an operation: what the caller of the API chose as a name never stands for what is proven."""
+"""Who asked for an operation: what the caller of the API chose as a name is never recorded as proven."""
 
 from __future__ import annotations
 

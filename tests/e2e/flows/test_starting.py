@@ -162,7 +162,7 @@ async def test_the_graph_and_the_artifacts_of_the_ui_show_the_application(place:
         named = FlowRunFilter(name=FlowRunFilterName(any_=["start test"]))
         runs = await client.read_flow_runs(flow_run_filter=named)
         run = max(runs, key=lambda one: one.created or one.expected_start_time)
-        # The server takes up what it is told of task runs a little later.
+        # The server takes up reported task runs a little later.
         for _ in range(100):
             nodes = dict((await client._client.get(f"/flow_runs/{run.id}/graph-v2")).json()["nodes"])
             labels = {key: node["label"] for key, node in nodes.items()}

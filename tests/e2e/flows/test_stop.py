@@ -1,4 +1,4 @@
-"""A stop honours graces, tells what was killed, touches nothing that is not its own, and is remembered."""
+"""A stop honours graces, reports killed services, touches nothing that is not its own, and is remembered."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ sick:
     timeout: 5s
     retries: 1
 """
-# Colours of our own are the only thing a terminal is told.
+# Colours of our own are the only escapes that reach a terminal.
 OWN_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
 

@@ -82,7 +82,7 @@ async def test_who_is_slow_to_hear_of_one_failure_keeps_no_other_waiting(place: 
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
         await CustomWebhookNotificationBlock(name="slow", url=url, timeout=60).save("slow", overwrite=True)
         async with watching(place):
-            # The first look has told of the ticket, and nobody answers.
+            # The first sweep reported the ticket, and it has no answer.
             connection, _ = await asyncio.to_thread(silent.accept)
             killed_at = datetime.now(UTC)
             docker("kill", place.container("base"))
