@@ -1,0 +1,25 @@
+"""`--help` of every command."""
+
+from __future__ import annotations
+
+import re
+
+from tests.golden.conftest import Roas, golden
+
+
+def sub_commands(text: str) -> list[str]:
+    _, _, listed = text.partition("\nCommands:\n")
+    return re.findall(r"^  ([a-z-]+)", listed.partition("\n\n")[0], flags=re.MULTILINE)
+
+
+def test_help_of_every_command(empty: Roas) -> None:
+    texts = []
+    waiting: list[tuple[str, ...]] = [()]
+    while waiting:
+        words = waiting.pop(0)
+        done = empty(*words, "--help")
+        assert done.code == 0, done.err
+        texts.append(f"$ roas {' '.join((*words, '--help'))}\n{done.out}")
+        waiting[:0] = [(*words, name) for name in sub_commands(done.out)]
+
+    golden("help.txt", "\n".join(texts))

@@ -1,0 +1,58 @@
+"""Metrics of the exporter: names, types, help and label values on the recorded stores, and its other answers."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+from tests.golden.conftest import Roas, golden
+
+
+def free_port() -> int:
+    with socket.socket() as asking:
+        asking.bind(("127.0.0.1", 0))
+        return int(asking.getsockname()[1])
+
+
+def get(url: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+def scraped(roas: Roas) -> list[str]:
+    port = free_port()
+    request = roas.request("metrics", "--port", str(port))
+    runner = Path(__file__).with_name("runner.py")
+    with (roas.folder / "log").open("w") as log:
+        exporter = subprocess.Popen([sys.executable, runner, json.dumps(request)], env=os.environ, stderr=log)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                status, text = get(f"http://127.0.0.1:{port}/metrics")
+                break
+            except OSError:
+                assert exporter.poll() is None, (roas.folder / "log").read_text()
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        others = [f"GET {path}: {get(f'http://127.0.0.1:{port}{path}')}" for path in ("/healthz", "/nosuch")]
+    finally:
+        exporter.terminate()
+        exporter.wait(20)
+    assert status == 200
+    series = [line if line.startswith("#") else line.rpartition(" ")[0] for line in text.splitlines()]
+    return [*others, "GET /metrics, without values:", *series]
+
+
+def test_metrics(recorded: Roas) -> None:
+    golden("metrics.txt", "\n".join(scraped(recorded)))
