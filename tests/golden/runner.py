@@ -19,13 +19,13 @@ import tempfile
 import time
 import traceback
 from datetime import datetime
-from importlib.metadata import distribution, entry_points
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import time_machine
 
-PACKAGES = {file.parts[0] for file in distribution("roas-ops").files or () if file.suffix == ".py"}
+PACKAGES = {file.parent.name for file in Path(__file__).parents[2].glob("*/__init__.py")} - {"tests"}
 
 
 def load_entry() -> Any:
@@ -83,7 +83,7 @@ def _be_the_command(request: dict[str, Any], folder: Path) -> None:
         sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
         code = run_here(request)
         atexit._run_exitfuncs()
-    except BaseException:  # the parent must see it
+    except BaseException:  # noqa: BLE001 - the parent shows it
         traceback.print_exc()
     finally:
         with contextlib.suppress(Exception):
@@ -93,8 +93,14 @@ def _be_the_command(request: dict[str, Any], folder: Path) -> None:
 
 
 def _import_too(modules: Path) -> None:
-    """Import what a command has imported, so that the next one need not."""
-    wanted = [name for name in pickle.loads(modules.read_bytes()) if name not in sys.modules]
+    """Import what a command has imported, so that the next one need not.
+
+    Not Prefect, which sets logging up for the whole process when it is imported.
+    """
+    names = pickle.loads(modules.read_bytes())
+    if "prefect" in names:
+        return
+    wanted = [name for name in names if name not in sys.modules]
     ours = [name for name in wanted if name.partition(".")[0] in PACKAGES]
     for name in (*ours, *(name for name in wanted if "." not in name)):
         with contextlib.suppress(Exception):
