@@ -90,10 +90,10 @@ async def _with_application(facts: Facts, application: Application, engine: Dock
         return facts
     gaps: list[str] = []
     container_states, holders, networks, volumes, names, images = await asyncio.gather(
-        _or_gap(asyncio.to_thread(engine.container_states, application.project), gaps),
-        _or_gap(asyncio.to_thread(engine.port_holders), gaps),
-        _or_gap(asyncio.to_thread(engine.networks), gaps),
-        _or_gap(asyncio.to_thread(engine.volumes), gaps),
+        _or_gap(asyncio.to_thread(engine.containers.inspect_project, application.project), gaps),
+        _or_gap(asyncio.to_thread(engine.networks.published_ports), gaps),
+        _or_gap(asyncio.to_thread(engine.networks.find), gaps),
+        _or_gap(asyncio.to_thread(engine.volumes.names), gaps),
         _or_gap(asyncio.to_thread(_names_taken, application, engine), gaps),
         _or_gap(_images(application, engine, local=local), gaps),
     )
@@ -118,7 +118,7 @@ async def _with_application(facts: Facts, application: Application, engine: Dock
 def _names_taken(application: Application, engine: DockerEngine) -> dict[str, str]:
     """Who has the container name that a service fixes, by the service; its own container has it by right."""
     fixed = {one.container_name: name for name, one in application.services.items() if one.container_name}
-    holders = engine.look_at(fixed)
+    holders = engine.containers.inspect_all(fixed)
     return {
         fixed[one.name]: f"a container of project {one.project}" if one.project else "a container of no project"
         for one in holders
@@ -171,7 +171,7 @@ def _clock_offset(info: EngineInfo | Trouble, asked_at: datetime) -> timedelta |
 async def _images(application: Application, engine: DockerEngine, *, local: bool) -> tuple[ImageWanted, ...]:
     services = application.services.values()
     references = sorted({service.image for service in services})
-    found = await asyncio.gather(*(asyncio.to_thread(engine.image, reference) for reference in references))
+    found = await asyncio.gather(*(asyncio.to_thread(engine.images.inspect, reference) for reference in references))
     held = dict(zip(references, found, strict=True))
     absent = sorted(
         {one.image for one in services if held[one.image] is None and not one.build and one.pull_policy != "never"}
@@ -184,7 +184,7 @@ async def _images(application: Application, engine: DockerEngine, *, local: bool
 async def _obtainable(reference: str, engine: DockerEngine) -> str | None:
     try:
         async with asyncio.timeout(_REGISTRY_SECONDS):
-            return await asyncio.to_thread(engine.image_can_be_had, reference)
+            return await asyncio.to_thread(engine.images.why_unobtainable, reference)
     except (TimeoutError, EnginePermissionError):
         # A slow registry, or a proxy that forbids to ask, proves nothing; the pull itself is more patient.
         return None

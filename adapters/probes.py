@@ -57,7 +57,7 @@ async def run_probe(
         EngineUnreachableError: The engine, which knows where the service is, did not answer.
     """
     if container_states is None:
-        container_states = await asyncio.to_thread(engine.container_states, project, service)
+        container_states = await asyncio.to_thread(engine.containers.inspect_project, project, service)
     containers = [one for one in container_states if one.service == service]
     running = [one for one in containers if one.state == "running" and not one.one_off]
     if not running:
@@ -180,7 +180,7 @@ async def _places(port: int, container: ContainerState, engine: DockerEngine) ->
     if container.network_mode.startswith("container:"):
         try:
             other = container.network_mode.removeprefix("container:")
-            owner = await asyncio.to_thread(engine.container_state, other)
+            owner = await asyncio.to_thread(engine.containers.inspect, other)
         except ContainerGoneError as error:
             raise _Failed("the container whose network it uses is gone") from error
     own = [_Place(host=address, port=port) for address in owner.addresses.values()]
@@ -379,7 +379,9 @@ async def _certificate(probe: CertificateProbe, place: _Place) -> _Answer:
 
 async def _command(probe: CommandProbe, container: ContainerState, engine: DockerEngine) -> str:
     limit = timedelta(seconds=probe.timeout_seconds)
-    exit_code, printed = await asyncio.to_thread(engine.exec, container.container_id, list(probe.command), limit)
+    exit_code, printed = await asyncio.to_thread(
+        engine.containers.exec, container.container_id, list(probe.command), limit
+    )
     if exit_code != 0:
         raise _Failed(f"{probe.command[0]} ended with exit code {exit_code}: {_brief(printed)}")
     return _brief(printed) if printed.strip() else f"{probe.command[0]} ended with exit code 0"

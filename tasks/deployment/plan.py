@@ -91,13 +91,13 @@ async def show_drift(report: DriftReport) -> None:
 def _plan(environment: Environment, application: Application, compose_version: str) -> Plan:
     engine = engine_of(environment)
     references = {declaration.image for declaration in application.services.values() if declaration.image}
-    found = {reference: engine.image(reference) for reference in references}
+    found = {reference: engine.images.inspect(reference) for reference in references}
     images = {reference: fact.image_id for reference, fact in found.items() if fact is not None}
     last = open_stores().deployments.last_release(environment.name, proven=True) if stores_exist() else None
     files = {} if last is None else Fingerprints(current_settings().data_dir).of_mounted_files(application)
     return plan(
         application,
-        engine.container_states(environment.project),
+        engine.containers.inspect_project(environment.project),
         images,
         changed_files(last, files),
         compose_version=compose_version,

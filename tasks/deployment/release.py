@@ -12,7 +12,8 @@ from datetime import datetime
 from prefect import task
 
 from adapters.config.secrets import process_environment, variables_of
-from adapters.docker.engine import DockerEngine, KeptContainer
+from adapters.docker.containers import ContainerSnapshot
+from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints
 from core.deployment.release import (
     IMAGES,
@@ -47,7 +48,7 @@ class PreDeploySnapshot:
     """What an environment was before a start, and how to make its containers again."""
 
     before: PreDeployState
-    containers: tuple[KeptContainer, ...] = ()
+    containers: tuple[ContainerSnapshot, ...] = ()
 
 
 @task(name="look at what is there", **LOOK)
@@ -60,8 +61,10 @@ async def snapshot_containers(environment: Environment) -> PreDeploySnapshot:
 
     def look() -> PreDeploySnapshot:
         engine = engine_of(environment)
-        seen = before(engine.container_states(environment.project), _networks(engine, environment))
-        return PreDeploySnapshot(before=seen, containers=tuple(engine.keep(key) for key in seen.containers))
+        seen = before(engine.containers.inspect_project(environment.project), _networks(engine, environment))
+        return PreDeploySnapshot(
+            before=seen, containers=tuple(engine.containers.snapshot(key) for key in seen.containers)
+        )
 
     return await asyncio.to_thread(look)
 
@@ -103,8 +106,8 @@ async def inspect_release(
 
     def look() -> Release:
         engine = engine_of(environment)
-        container_states = [one for one in engine.container_states(environment.project) if not one.one_off]
-        facts = {name: engine.image(name) for name in {one.image for one in container_states}}
+        container_states = [one for one in engine.containers.inspect_project(environment.project) if not one.one_off]
+        facts = {name: engine.images.inspect(name) for name in {one.image for one in container_states}}
         held = {one.service: facts[one.image] for one in container_states}
         prints = Fingerprints(current_settings().data_dir)
         known = variables_of(environment, process_environment(environment, os.environ))
@@ -145,7 +148,7 @@ async def keep_release(environment: Environment, release: Release) -> Release:
             return last
         engine = engine_of(environment)
         for image_id in sorted(set(release.images.values())):
-            engine.tag(image_id, kept_image(image_id))
+            engine.images.tag(image_id, kept_image(image_id))
         store.keep_release(release)
         release_images(environment)
         return release
@@ -172,7 +175,7 @@ async def choose_release(environment: Environment, release_id: str | None) -> Re
         store = open_stores().deployments
         if release_id is None:
             found = to_go_back_to(
-                store.releases(environment.name), engine_of(environment).container_states(environment.project)
+                store.releases(environment.name), engine_of(environment).containers.inspect_project(environment.project)
             )
             if found is None:
                 raise NotFoundError(
@@ -203,13 +206,13 @@ async def release_document(environment: Environment, release: Release) -> Docume
         engine, compose = engine_of(environment), compose_of(environment)
         held: dict[str, str] = {}
         for name, image_id in release.images.items():
-            if engine.image(image_id) is None:
+            if engine.images.inspect(image_id) is None:
                 raise ReleaseError(
                     f"Release {release.release_id} cannot be applied: image {image_id[7:19]} of {name} is gone;",
                     advice=f"load that image again, or name another release (roas releases {environment.name}).",
                 )
             reference = ((release.compose.get("services") or {}).get(name) or {}).get("image")
-            fact = engine.image(reference or f"{environment.project}-{name}") if _is_plain(reference) else None
+            fact = engine.images.inspect(reference or f"{environment.project}-{name}") if _is_plain(reference) else None
             if fact is not None:
                 held[name] = fact.image_id
         return pinned(fill_in(release.compose, compose.template()), release.images, held)
@@ -233,7 +236,7 @@ async def find_leftovers(environment: Environment, found: PreDeploySnapshot) -> 
 
     def look() -> Leftovers:
         engine = engine_of(environment)
-        now = engine.container_states(environment.project)
+        now = engine.containers.inspect_project(environment.project)
         return left_over(found.before, now, _networks(engine, environment))
 
     return await asyncio.to_thread(look)
@@ -247,7 +250,7 @@ async def remove_containers(environment: Environment, service: str, container_id
         EngineError: The engine refused.
     """
     engine = engine_of(environment)
-    await asyncio.gather(*(asyncio.to_thread(engine.remove, one) for one in container_ids))
+    await asyncio.gather(*(asyncio.to_thread(engine.containers.remove, one) for one in container_ids))
 
 
 @task(name="remove networks", **ACT)
@@ -258,11 +261,11 @@ async def remove_networks(environment: Environment, names: Sequence[str]) -> Non
         EngineError: Something is still in one of them.
     """
     engine = engine_of(environment)
-    await asyncio.gather(*(asyncio.to_thread(engine.remove_network, name) for name in names))
+    await asyncio.gather(*(asyncio.to_thread(engine.networks.remove, name) for name in names))
 
 
 @task(name="put containers back", **ACT)
-async def put_back(environment: Environment, containers: Sequence[KeptContainer]) -> list[str]:
+async def put_back(environment: Environment, containers: Sequence[ContainerSnapshot]) -> list[str]:
     """Make containers again as they were before they were replaced, and start those that ran.
 
     Gives back the services that are back.
@@ -272,17 +275,17 @@ async def put_back(environment: Environment, containers: Sequence[KeptContainer]
     """
     engine = engine_of(environment)
 
-    def make(kept: KeptContainer) -> str:
-        container_id = engine.put_back(kept)
+    def make(kept: ContainerSnapshot) -> str:
+        container_id = engine.containers.recreate(kept)
         if kept.was_running:
-            engine.start(container_id)
+            engine.containers.start(container_id)
         return kept.service
 
     return [await asyncio.to_thread(make, kept) for kept in containers]
 
 
 def _networks(engine: DockerEngine, environment: Environment) -> tuple[str, ...]:
-    return tuple(sorted(network.name for network in engine.networks(environment.project)))
+    return tuple(sorted(network.name for network in engine.networks.find(environment.project)))
 
 
 def _is_plain(reference: str | None) -> bool:
@@ -299,9 +302,9 @@ def release_images(environment: Environment) -> None:
     """
     engine = engine_of(environment)
     needed = {kept_image(image_id) for image_id in open_stores().deployments.released_images()}
-    for name in engine.names_in(IMAGES):
+    for name in engine.images.tags(IMAGES):
         if name not in needed:
             try:
-                engine.untag(name)
+                engine.images.untag(name)
             except EngineError as error:
                 log.info("image name %s stays: %s", name, error)

@@ -87,12 +87,12 @@ async def ask_again(
 
 def _restart(engine: DockerEngine, seen: ContainerState, grace: timedelta, files: Sequence[InjectedFile]) -> None:
     if not seen.up:
-        engine.start(seen.container_id, files)
+        engine.containers.start(seen.container_id, files)
         return
     if seen.state == "paused":
         # A paused process cannot handle the signal to end, so it would always be killed.
-        engine.unpause(seen.container_id)
-    engine.restart(seen.container_id, grace)
+        engine.containers.unpause(seen.container_id)
+    engine.containers.restart(seen.container_id, grace)
 
 
 def _nobody_waits(_stone: Milestone) -> None:

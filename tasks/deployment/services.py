@@ -62,7 +62,7 @@ def _known(environment: Environment, *, outline: bool) -> Application:
 @repeated(name="look at the containers", **LOOK)
 async def look_at_application(environment: Environment) -> list[ContainerState]:
     """Every container of the environment's project, stopped ones too."""
-    return await asyncio.to_thread(engine_of(environment).container_states, environment.project)
+    return await asyncio.to_thread(engine_of(environment).containers.inspect_project, environment.project)
 
 
 @task(name="create containers", timeout_seconds=900, **ACT)
@@ -81,9 +81,9 @@ async def create_containers(environment: Environment, document: Mapping[str, Any
 def _unpause(environment: Environment) -> None:
     """Compose refuses to go on where a container is paused."""
     engine = engine_of(environment)
-    for seen in engine.container_states(environment.project):
+    for seen in engine.containers.inspect_project(environment.project):
         if seen.state == "paused":
-            engine.unpause(seen.container_id)
+            engine.containers.unpause(seen.container_id)
 
 
 @task(name="stop containers", task_run_name="stop {service}", **ACT)
@@ -111,9 +111,9 @@ def _stop(engine: DockerEngine, seen: ContainerState, grace: timedelta) -> Conta
     try:
         if seen.state == "paused":
             # A paused process cannot handle the signal, so it would always be killed.
-            engine.unpause(seen.container_id)
-        engine.stop(seen.container_id, grace)
-        return engine.container_state(seen.container_id)
+            engine.containers.unpause(seen.container_id)
+        engine.containers.stop(seen.container_id, grace)
+        return engine.containers.inspect(seen.container_id)
     except ContainerGoneError:
         return None
 

@@ -159,7 +159,7 @@ async def until_proven(
 async def _started(attempt: Attempt, container_id: str, files: Sequence[InjectedFile], until: float) -> None:
     """Start one container; asked twice, the engine starts it once."""
     engine = engine_of(attempt.environment)
-    await attempt.answered(until, asyncio.to_thread, engine.start, container_id, files)
+    await attempt.answered(until, asyncio.to_thread, engine.containers.start, container_id, files)
 
 
 async def _restarted(attempt: Attempt, seen: ContainerState, until: float) -> None:
@@ -236,9 +236,9 @@ class Attempt:
             EngineError: The engine did not answer, or refused.
         """
         engine, name = engine_of(self.environment), self.declaration.name
-        everything = await asyncio.to_thread(engine.look_at, among) if among else []
+        everything = await asyncio.to_thread(engine.containers.inspect_all, among) if among else []
         if not among or len(everything) < len(among):
-            everything = await asyncio.to_thread(engine.container_states, self.environment.project, name)
+            everything = await asyncio.to_thread(engine.containers.inspect_project, self.environment.project, name)
         seen = [one for one in everything if not one.one_off]
         for one in seen:
             self._restarts.setdefault(one.container_id, one.restart_count)
@@ -282,8 +282,8 @@ def restart_container(engine: DockerEngine, seen: ContainerState, grace: timedel
     """
     if seen.state == "paused":
         # A paused process cannot handle the signal to end, so it would always be killed.
-        engine.unpause(seen.container_id)
-    engine.restart(seen.container_id, grace)
+        engine.containers.unpause(seen.container_id)
+    engine.containers.restart(seen.container_id, grace)
 
 
 def _is_to_start(declaration: ServiceDeclaration, seen: ContainerState, since: datetime | None) -> bool:

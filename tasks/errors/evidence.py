@@ -230,11 +230,11 @@ async def _gather(environment: Environment, services: set[str]) -> _Gathered:
     until = datetime.now(UTC)
 
     def events() -> list[ContainerEvent]:
-        with engine.events(environment.project, until - _LOOK_BACK, until) as stream:
+        with engine.events.stream(environment.project, until - _LOOK_BACK, until) as stream:
             return list(stream)[-_EVENTS:]
 
     async def container_states() -> None:
-        seen = await gathered.part("containers", lambda: engine.container_states(environment.project))
+        seen = await gathered.part("containers", lambda: engine.containers.inspect_project(environment.project))
         gathered.container_states = [one for one in seen or () if one.service in services and not one.one_off]
 
     async def past() -> None:
@@ -246,7 +246,7 @@ async def _gather(environment: Environment, services: set[str]) -> _Gathered:
     async def container(seen: ContainerState) -> None:
         name = seen.container_id
         if seen.state != "created":
-            written = await gathered.part(f"log of {seen.name}", lambda: engine.logs(name, _LOG_LINES))
+            written = await gathered.part(f"log of {seen.name}", lambda: engine.containers.logs(name, _LOG_LINES))
             if written is not None:
                 gathered.logs[name] = written
         if here:

@@ -38,7 +38,7 @@ def _redactor(environment: str, compose_files: tuple[str, ...]) -> Redactor:
         return Redactor(())
     try:
         # To look at the containers is to learn which secrets they were given.
-        engine.container_states(declared.project)
+        engine.containers.inspect_project(declared.project)
     except EngineError as error:
         log.info("redacting without the secrets of containers: %s", error)
     return redactor_of(declared)

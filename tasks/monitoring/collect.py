@@ -57,7 +57,7 @@ def load_of_host() -> float:
 @repeated(name="sample the services", **LOOK)
 async def sample_services(environment: Environment) -> list[ServiceSample]:
     """Every running container's use of resources, asked side by side."""
-    return await asyncio.to_thread(engine_of(environment).samples, environment.project)
+    return await asyncio.to_thread(engine_of(environment).statistics.samples, environment.project)
 
 
 @repeated(name="hear how containers ended", **LOOK)
@@ -66,7 +66,7 @@ async def recent_events(environment: Environment, back: timedelta) -> list[Conta
 
     def hear() -> list[ContainerEvent]:
         until = datetime.now(UTC)
-        with engine_of(environment).events(environment.project, until - back, until) as stream:
+        with engine_of(environment).events.stream(environment.project, until - back, until) as stream:
             return list(stream)
 
     return await asyncio.to_thread(hear)

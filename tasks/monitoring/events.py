@@ -13,7 +13,7 @@ from typing import Protocol
 
 from prefect import task
 
-from adapters.docker.engine import EventStream
+from adapters.docker.events import EventStream
 from models.containers import ContainerEvent, ContainerState
 from models.environments import Environment
 from models.failures import EngineError
@@ -211,13 +211,13 @@ class _Listener(threading.Thread):
             EngineError: The engine did not answer.
         """
         engine, project = engine_of(self._environment), self._environment.project
-        stream = engine.events(project, datetime.now(UTC))
+        stream = engine.events.stream(project, datetime.now(UTC))
         with self._lock:
             self._stream = stream
             if self._closing.is_set():
                 stream.close()
         try:
-            return engine.containers(project)
+            return engine.containers.services(project)
         except EngineError:
             stream.close()
             raise
@@ -272,7 +272,7 @@ async def look_around(environment: Environment) -> tuple[list[ContainerState], s
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    seen = asyncio.to_thread(lambda: engine_of(environment).container_states(environment.project))
+    seen = asyncio.to_thread(lambda: engine_of(environment).containers.inspect_project(environment.project))
     container_states, held = await asyncio.gather(seen, who_holds(environment.name))
     return container_states, held
 

@@ -73,22 +73,22 @@ async def read_action_context(
     )
 
     def containers() -> tuple[tuple[ContainerState, ...], tuple[str, ...], Release | None, timedelta | None]:
-        container_states = tuple(engine.container_states(project))
+        container_states = tuple(engine.containers.inspect_project(project))
         mine = [seen for seen in container_states if seen.service == service and not seen.one_off]
-        unnamed = tuple(name for seen in mine for name in engine.anonymous_volumes(seen.container_id))
+        unnamed = tuple(name for seen in mine for name in engine.volumes.anonymous(seen.container_id))
         return container_states, unnamed, *release_before(releases, container_states, began)
 
     def networks() -> tuple[tuple[NetworkFact, ...], tuple[str, ...]]:
-        found = tuple(engine.networks(project))
-        return found, tuple(one.name for one in found if engine.network_is_empty(one.name))
+        found = tuple(engine.networks.find(project))
+        return found, tuple(one.name for one in found if engine.networks.is_unused(one.name))
 
     # Side by side, since a service is down meanwhile.
     seen, nets, holders, image_held, dangling, problem = await asyncio.gather(
         asyncio.to_thread(containers),
         asyncio.to_thread(networks),
-        asyncio.to_thread(engine.port_holders),
-        asyncio.to_thread(lambda: declaration is None or engine.image(declaration.image) is not None),
-        asyncio.to_thread(engine.dangling_images, project),
+        asyncio.to_thread(engine.networks.published_ports),
+        asyncio.to_thread(lambda: declaration is None or engine.images.inspect(declaration.image) is not None),
+        asyncio.to_thread(engine.images.dangling, project),
         asyncio.to_thread(_problem_of, script),
     )
     container_states, unnamed, before, deployed_ago = seen
@@ -139,7 +139,7 @@ async def start_step(around: StepContext, step: PlannedStep, attempt_id: str) ->
         engine, files = engine_of(around.environment), _files_of(around, step.service)
         idle = [seen for seen in _containers(engine, around, step.service) if seen.state not in _UP]
         for seen in idle:
-            engine.start(seen.container_id, files)
+            engine.containers.start(seen.container_id, files)
         return f"started {_named(step.service, len(idle))}" if idle else f"{step.service} runs already"
 
     return await asyncio.to_thread(start)
@@ -159,9 +159,9 @@ async def restart_step(around: StepContext, step: PlannedStep, attempt_id: str) 
         left = left_to_restart(mine, since=around.cut_off_from, asked_to_end=_asked_to_end(engine, around))
         for seen in left:
             if seen.state in _UP:
-                engine.restart(seen.container_id, _grace(around, step.service))
+                engine.containers.restart(seen.container_id, _grace(around, step.service))
             else:
-                engine.start(seen.container_id, files)
+                engine.containers.start(seen.container_id, files)
         return f"restarted {_named(step.service, len(left))}"
 
     return await asyncio.to_thread(restart)
@@ -178,16 +178,20 @@ async def recreate_step(around: StepContext, step: PlannedStep, attempt_id: str)
 
     def recreate() -> str:
         engine = engine_of(around.environment)
-        there = [seen for seen in engine.container_states(around.environment.project, step.service) if not seen.one_off]
+        there = [
+            seen
+            for seen in engine.containers.inspect_project(around.environment.project, step.service)
+            if not seen.one_off
+        ]
         if not all_made_since(around.cut_off_from, there):
             for seen in there:
                 if seen.state in _UP:
-                    engine.stop(seen.container_id, _grace(around, step.service))
+                    engine.containers.stop(seen.container_id, _grace(around, step.service))
             compose_of(around.environment).create([step.service], force_recreate=[step.service])
         mine, files = _containers(engine, around, step.service), _files_of(around, step.service)
         for seen in mine:
             if seen.state not in _UP:
-                engine.start(seen.container_id, files)
+                engine.containers.start(seen.container_id, files)
         return f"made {_named(step.service, len(mine))} anew and started {'it' if len(mine) == 1 else 'them'}"
 
     return await asyncio.to_thread(recreate)
@@ -207,7 +211,7 @@ async def join_step(around: StepContext, step: PlannedStep, attempt_id: str) -> 
         places = [one for one in compose_of(around.environment).places(step.service) if one.name in step.targets]
         for seen in _containers(engine, around, step.service):
             for place in places:
-                engine.join(seen.container_id, place)
+                engine.networks.connect(seen.container_id, place)
         return f"connected {step.service} again to {', '.join(place.name for place in places) or 'nothing'}"
 
     return await asyncio.to_thread(join)
@@ -231,7 +235,7 @@ async def stop_holder_step(around: StepContext, step: PlannedStep, attempt_id: s
     Raises:
         EngineError: The engine refused.
     """
-    return await asyncio.to_thread(_each, engine_of(around.environment).stop, step.targets, "stopped")
+    return await asyncio.to_thread(_each, engine_of(around.environment).containers.stop, step.targets, "stopped")
 
 
 @task(name="recovery step: start the holder again", timeout_seconds=180, **STEP)
@@ -245,8 +249,8 @@ async def start_holder_step(around: StepContext, step: PlannedStep, attempt_id: 
     def start() -> str:
         engine = engine_of(around.environment)
         for seen in _containers(engine, around, step.service):
-            engine.stop(seen.container_id, _grace(around, step.service))
-        return _each(engine.start, step.targets, "started again")
+            engine.containers.stop(seen.container_id, _grace(around, step.service))
+        return _each(engine.containers.start, step.targets, "started again")
 
     return await asyncio.to_thread(start)
 
@@ -261,10 +265,10 @@ async def remove_images_step(around: StepContext, step: PlannedStep, attempt_id:
 
     def remove() -> str:
         engine = engine_of(around.environment)
-        sizes = engine.dangling_images(around.environment.project)
+        sizes = engine.images.dangling(around.environment.project)
         going = [one for one in step.targets if one in sizes]
         for image_id in going:
-            engine.remove_dangling_image(image_id)
+            engine.images.remove_dangling(image_id)
         freed = sum(sizes[one] for one in going) / 1e6
         return f"removed {len(going)} dangling images of up to {freed:.1f} MB"
 
@@ -281,8 +285,8 @@ async def remove_networks_step(around: StepContext, step: PlannedStep, attempt_i
 
     def remove() -> str:
         engine = engine_of(around.environment)
-        going = [name for name in step.targets if engine.network_is_empty(name)]
-        return _each(engine.remove_network, going, "removed")
+        going = [name for name in step.targets if engine.networks.is_unused(name)]
+        return _each(engine.networks.remove, going, "removed")
 
     return await asyncio.to_thread(remove)
 
@@ -321,7 +325,7 @@ STEPS: dict[StepSpec, Task[..., Coroutine[Any, Any, str]]] = {
 
 
 def _containers(engine: DockerEngine, around: StepContext, service: str) -> list[ContainerState]:
-    mine = [seen for seen in engine.container_states(around.environment.project, service) if not seen.one_off]
+    mine = [seen for seen in engine.containers.inspect_project(around.environment.project, service) if not seen.one_off]
     if not mine:
         raise ActionRefusedError(
             f"{service} has no container in project {around.environment.project};",
@@ -334,7 +338,7 @@ def _asked_to_end(engine: DockerEngine, around: StepContext) -> frozenset[str]:
     """The containers that the engine was told to end since the step was cut off: it is at it, or has done it."""
     if around.cut_off_from is None:
         return frozenset()
-    with engine.events(around.environment.project, around.cut_off_from, datetime.now(UTC)) as events:
+    with engine.events.stream(around.environment.project, around.cut_off_from, datetime.now(UTC)) as events:
         return frozenset(event.container_id for event in events if event.action == "kill")
 
 

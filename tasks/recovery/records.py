@@ -119,7 +119,7 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
     changes = await from_stores(lambda stores: stores.deployments.last_changes(name), lambda known: known.last_changes)
 
     def look_back() -> _Stopped:
-        mine = engine_of(environment).container_states(environment.project, service)
+        mine = engine_of(environment).containers.inspect_project(environment.project, service)
         return _was_stopped(environment, service, mine, changes)
 
     return await _noted(await asyncio.to_thread(look_back))
@@ -215,7 +215,7 @@ async def look_before_planning(
     needed = [name for name in error.dependencies_down if name not in ours]
 
     def look() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None]:
-        container_states = engine_of(environment).container_states(environment.project)
+        container_states = engine_of(environment).containers.inspect_project(environment.project)
         return (
             _was_stopped(environment, service, _of(service, container_states), known.last_changes),
             {
@@ -449,7 +449,7 @@ def _was_stopped(
         if last is not None and last.details.get("on_request") and not _started_after(seen, last.changed_at):
             return True
         around = timedelta(seconds=30)
-        with engine_of(environment).events(
+        with engine_of(environment).events.stream(
             environment.project,
             # A stop before its last start was of an earlier life.
             max(seen.finished_at - around, seen.started_at or seen.finished_at - around),
@@ -457,7 +457,9 @@ def _was_stopped(
         ) as events:
             if not any(event.container_id == seen.container_id and event.action == "stop" for event in events):
                 continue
-        if engine_of(environment).remembers((seen.started_at or seen.finished_at) - _A_MOMENT, seen.finished_at):
+        if engine_of(environment).events.has_history(
+            (seen.started_at or seen.finished_at) - _A_MOMENT, seen.finished_at
+        ):
             return NoteStop(environment=environment.name, service=seen.service, at=seen.finished_at)
     return False
 

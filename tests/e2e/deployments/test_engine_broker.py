@@ -157,15 +157,15 @@ def test_no_environment_of_others_is_read(scene: BrokerScene) -> None:
 def test_what_validation_asks_of_others_is_still_answered(scene: BrokerScene) -> None:
     engine = DockerEngine(f"unix://{scene.broker}")
     try:
-        (holder,) = [one for one in engine.port_holders() if one.container == scene.foreign]
-        (seen,) = engine.look_at([scene.foreign])
+        (holder,) = [one for one in engine.networks.published_ports() if one.container == scene.foreign]
+        (seen,) = engine.containers.inspect_all([scene.foreign])
         assert holder.project == seen.project == scene.foreign_project
         assert seen.environment_names == ()
-        assert scene.foreign_network in [network.name for network in engine.networks()]
-        assert scene.foreign_volume in engine.volumes()
-        assert not engine.network_is_empty(scene.foreign_network)
+        assert scene.foreign_network in [network.name for network in engine.networks.find()]
+        assert scene.foreign_volume in engine.volumes.names()
+        assert not engine.networks.is_unused(scene.foreign_network)
         with pytest.raises(EnginePermissionError, match=f"project {scene.foreign_project}, which is not declared"):
-            engine.kill(seen.container_id)
+            engine.containers.stop(seen.container_id)
     finally:
         engine.close()
 
@@ -259,14 +259,15 @@ def test_a_container_of_the_project_lives_through_it(scene: BrokerScene) -> None
     assert entered.stdout == "typed"
     engine = DockerEngine(f"unix://{scene.broker}")
     try:
-        (web,) = engine.container_states(scene.project)
-        assert [sample.container_id for sample in engine.samples(scene.project)] == [web.container_id]
-        engine.exec(web.container_id, ["sh", "-c", "echo made > /kept/file"], timeout=SECONDS)
-        kept = engine.keep(web.container_id)
-        engine.remove(web.container_id, force=True)
-        again = engine.put_back(kept)
-        engine.start(again)
-        assert engine.exec(again, ["cat", "/kept/file"], timeout=SECONDS) == (0, "made\n")
+        (web,) = engine.containers.inspect_project(scene.project)
+        assert [sample.container_id for sample in engine.statistics.samples(scene.project)] == [web.container_id]
+        engine.containers.exec(web.container_id, ["sh", "-c", "echo made > /kept/file"], timeout=SECONDS)
+        kept = engine.containers.snapshot(web.container_id)
+        engine.containers.stop(web.container_id, timedelta())
+        engine.containers.remove(web.container_id)
+        again = engine.containers.recreate(kept)
+        engine.containers.start(again)
+        assert engine.containers.exec(again, ["cat", "/kept/file"], timeout=SECONDS) == (0, "made\n")
     finally:
         engine.close()
         docker("rm", "--force", "--volumes", *scene.mine())

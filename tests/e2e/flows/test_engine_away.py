@@ -108,4 +108,4 @@ async def test_a_watch_hears_events_again_after_the_engine_was_killed(place: Pla
         await until(lambda: watch.containers("base") == (made,))
         own_engine.docker("rm", made)
         await until(lambda: watch.containers("base") == ())
-    assert [seen.container_id for seen in engine_of(environment).look_at([made])] == []
+    assert [seen.container_id for seen in engine_of(environment).containers.inspect_all([made])] == []

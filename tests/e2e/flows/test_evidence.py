@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -167,8 +168,9 @@ async def test_evidence_before_a_replacement_outlives_the_container(place: Place
         declared, await read_application(declared), ["base"], deployment_id="test-next", reason="it is to be replaced"
     )
 
-    for seen in engine_of(declared).container_states(declared.project):
-        engine_of(declared).remove(seen.container_id, force=True)
+    for seen in engine_of(declared).containers.inspect_project(declared.project):
+        engine_of(declared).containers.stop(seen.container_id, timedelta())
+        engine_of(declared).containers.remove(seen.container_id)
     with place.stores() as stores:
         (bundle,) = stores.errors.evidence(deployment_id="test-next")
     assert bundle.bundle_id == bundle_id

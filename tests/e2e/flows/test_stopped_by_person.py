@@ -24,7 +24,7 @@ REMEMBERED_EVENTS = 256
 
 def tells_of_a_stop(environment: Environment) -> bool:
     now = datetime.now(UTC)
-    with engine_of(environment).events(environment.project, now - timedelta(hours=1), now) as events:
+    with engine_of(environment).events.stream(environment.project, now - timedelta(hours=1), now) as events:
         return any(event.action == "stop" for event in events)
 
 

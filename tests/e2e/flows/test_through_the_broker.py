@@ -44,7 +44,7 @@ async def test_releases_are_kept_gone_back_to_and_stopped_through_it(place: Plac
     seen = await collection("test")
     assert (seen.overall_status, seen.gaps) == ("healthy", ())
     await rollback("test", older.release_id)
-    (base,) = engine_of(find_environment("test")).container_states(place.project)
+    (base,) = engine_of(find_environment("test")).containers.inspect_project(place.project)
     assert (base.state, base.config_hash) == ("running", older.hashes["base"])
     await stop("test")
 
@@ -60,17 +60,17 @@ def test_an_image_loses_its_name_and_goes_through_it(place: Place, broker: Path)
     ).stdout.strip()  # fmt: skip
     engine, name = engine_of(find_environment("test")), f"{IMAGES}:{place.project.removeprefix('roas-test-')}"
 
-    engine.tag(made, name)
-    assert engine.dangling_images(place.project) == {}
-    engine.tag(IMAGE, name)
-    assert list(engine.dangling_images(place.project)) == [made]
-    engine.remove_dangling_image(made)
-    engine.untag(name)
+    engine.images.tag(made, name)
+    assert engine.images.dangling(place.project) == {}
+    engine.images.tag(IMAGE, name)
+    assert list(engine.images.dangling(place.project)) == [made]
+    engine.images.remove_dangling(made)
+    engine.images.untag(name)
 
-    assert engine.dangling_images(place.project) == {}
-    assert engine.image(made) is None
-    assert engine.image(IMAGE) is not None
-    assert name not in engine.names_in(IMAGES)
+    assert engine.images.dangling(place.project) == {}
+    assert engine.images.inspect(made) is None
+    assert engine.images.inspect(IMAGE) is not None
+    assert name not in engine.images.tags(IMAGES)
 
 
 async def test_a_probe_in_a_container_and_a_repair_go_through_it(place: Place, broker: Path) -> None:

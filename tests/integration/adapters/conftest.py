@@ -50,12 +50,12 @@ class Project:
         compose.create()
         files = compose.injections()
         for service in (name for wave in start_waves(compose.render()) for name in wave):
-            for seen in self.engine.container_states(self.name, service):
-                self.engine.start(seen.container_id, files.get(service, ()))
-        return self.engine.container_states(self.name)
+            for seen in self.engine.containers.inspect_project(self.name, service):
+                self.engine.containers.start(seen.container_id, files.get(service, ()))
+        return self.engine.containers.inspect_project(self.name)
 
     def one(self, service: str) -> ContainerState:
-        (found,) = self.engine.container_states(self.name, service)
+        (found,) = self.engine.containers.inspect_project(self.name, service)
         return found
 
 

@@ -171,7 +171,7 @@ def test_hashes_are_those_compose_labels_containers_with(make_project: Make) -> 
     compose = project.compose()
     declared = compose.render()
     compose.create()
-    seen = project.engine.container_states(project.name)
+    seen = project.engine.containers.inspect_project(project.name)
     assert len(seen) == 4
     assert all(one.config_hash == declared.services[one.service].config_hash for one in seen)
 
@@ -180,10 +180,10 @@ def test_creating_starts_nothing_and_a_second_time_changes_nothing(make_project:
     project = make_project(HASHED)
     (project.folder / "one.env").write_text("X=1\n")
     project.compose().create()
-    first = project.engine.container_states(project.name)
+    first = project.engine.containers.inspect_project(project.name)
     assert {one.state for one in first} == {"created"}
     project.compose().create()
-    assert [one.container_id for one in project.engine.container_states(project.name)] == [
+    assert [one.container_id for one in project.engine.containers.inspect_project(project.name)] == [
         one.container_id for one in first
     ]
 
@@ -261,9 +261,9 @@ def test_a_template_keeps_the_containers_its_files_made(make_project: Make) -> N
     project = make_project(HASHED)
     (project.folder / "one.env").write_text("X=1\n")
     project.compose().create()
-    first = project.engine.container_states(project.name)
+    first = project.engine.containers.inspect_project(project.name)
     project.kept(project.compose().template()).create()
-    assert [one.container_id for one in project.engine.container_states(project.name)] == [
+    assert [one.container_id for one in project.engine.containers.inspect_project(project.name)] == [
         one.container_id for one in first
     ]
 
@@ -282,16 +282,16 @@ def test_down_removes_containers_and_networks_and_keeps_volumes(make_project: Ma
     project = make_project("services: {a: {image: IMAGE, command: FOREVER, volumes: ['data:/d']}}\nvolumes: {data: }")
     project.started()
     project.compose().down()
-    assert project.engine.container_states(project.name) == []
-    assert project.engine.networks(project.name) == []
-    assert project.engine.volumes(project.name) == [f"{project.name}_data"]
+    assert project.engine.containers.inspect_project(project.name) == []
+    assert project.engine.networks.find(project.name) == []
+    assert project.engine.volumes.names(project.name) == [f"{project.name}_data"]
 
 
 def test_one_service_is_removed_without_the_others(make_project: Make) -> None:
     project = make_project("services: {a: {image: IMAGE, command: FOREVER}, b: {image: IMAGE, command: FOREVER}}")
     project.started()
     project.compose().remove(["a"])
-    assert [one.service for one in project.engine.container_states(project.name)] == ["b"]
+    assert [one.service for one in project.engine.containers.inspect_project(project.name)] == ["b"]
 
 
 @pytest.mark.parametrize(
@@ -320,7 +320,7 @@ def test_an_image_that_cannot_be_had_fails_with_what_the_engine_says(make_projec
         project.compose().create()
     assert "registry.invalid" in caught.value.what
     assert "registry" in caught.value.advice
-    assert project.engine.container_states(project.name) == []
+    assert project.engine.containers.inspect_project(project.name) == []
 
 
 def test_a_build_that_fails_tells_what_its_step_said_last(make_project: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -116,9 +117,9 @@ services:
 """)
     project.started()
 
-    engines = project.engine.samples(project.name)
+    engines = project.engine.statistics.samples(project.name)
     groups = [sample_group(one.container_id, one.service, networked=one.service == "busy") for one in engines]
-    again = project.engine.samples(project.name)
+    again = project.engine.statistics.samples(project.name)
 
     assert [one.service for one in engines] == [one.service for one in groups] == [one.service for one in again]
     assert all(map(uses_the_same, engines, groups))
@@ -135,12 +136,12 @@ def test_what_starts_anew_is_measured_anew(make_project: Callable[..., Project])
     project = make_project("services: {bot: {image: IMAGE, command: FOREVER}}")
     project.started()
     bot = project.one("bot").container_id
-    before = [project.engine.samples(project.name) for _ in range(2)][-1]
+    before = [project.engine.statistics.samples(project.name) for _ in range(2)][-1]
 
-    project.engine.kill(bot)
-    gone = project.engine.samples(project.name)
-    project.engine.start(bot)
-    back = [project.engine.samples(project.name) for _ in range(2)][-1]
+    project.engine.containers.stop(bot, timedelta())
+    gone = project.engine.statistics.samples(project.name)
+    project.engine.containers.start(bot)
+    back = [project.engine.statistics.samples(project.name) for _ in range(2)][-1]
 
     assert [one.container_id for one in (*before, *back)] == [bot, bot]
     assert gone == []

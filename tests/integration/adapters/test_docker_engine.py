@@ -35,7 +35,7 @@ services:
 
 def await_event(project: Project, since: datetime, action: str, service: str) -> ContainerEvent:
     """The first such event; an event that never comes fails by the test's own time limit."""
-    with project.engine.events(project.name, since) as events:
+    with project.engine.events.stream(project.name, since) as events:
         return next(one for one in events if one.action.startswith(action) and one.service == service)
 
 
@@ -51,17 +51,17 @@ def test_the_engine_describes_itself(engine: DockerEngine) -> None:
 def test_containers_are_seen_before_and_after_their_start(make_project: Make) -> None:
     project = make_project(PAIR)
     project.compose().create()
-    before = project.engine.container_states(project.name)
+    before = project.engine.containers.inspect_project(project.name)
     assert [(one.service, one.state, one.started_at) for one in before] == [
         ("bot", "created", None),
         ("job", "created", None),
     ]
     since = datetime.now(UTC)
     for one in before:
-        project.engine.start(one.container_id)
+        project.engine.containers.start(one.container_id)
     await_event(project, since, "die", "job")
     await_event(project, since, "health_status: healthy", "bot")
-    bot, job = project.engine.container_states(project.name)
+    bot, job = project.engine.containers.inspect_project(project.name)
     assert (job.state, job.exit_code) == ("exited", 3)
     assert (bot.state, bot.health, bot.restart_policy) == ("running", "healthy", "on-failure")
     assert bot.health_log[-1].output == "fine\n"
@@ -77,10 +77,10 @@ def test_starting_what_runs_and_stopping_what_stands_still_change_nothing(make_p
     project = make_project(PAIR)
     project.started()
     bot = project.one("bot")
-    project.engine.start(bot.container_id)
+    project.engine.containers.start(bot.container_id)
     assert project.one("bot").started_at == bot.started_at
-    project.engine.stop(bot.container_id, timedelta(seconds=5))
-    project.engine.stop(bot.container_id, timedelta(seconds=5))
+    project.engine.containers.stop(bot.container_id, timedelta(seconds=5))
+    project.engine.containers.stop(bot.container_id, timedelta(seconds=5))
     assert (project.one("bot").state, project.one("bot").exit_code) == ("exited", 0)
 
 
@@ -88,7 +88,7 @@ def test_a_container_that_does_not_obey_is_killed_after_its_grace(make_project: 
     stubborn = """services: {deaf: {image: IMAGE, command: [sh, -c, "trap '' TERM; while :; do sleep 1; done"]}}"""
     project = make_project(stubborn)
     (deaf,) = project.started()
-    project.engine.stop(deaf.container_id, timedelta(seconds=0))
+    project.engine.containers.stop(deaf.container_id, timedelta(seconds=0))
     assert project.one("deaf").exit_code == 137
 
 
@@ -96,7 +96,7 @@ def test_a_restart_keeps_the_container(make_project: Make) -> None:
     project = make_project(PAIR)
     project.started()
     bot = project.one("bot")
-    project.engine.restart(bot.container_id, timedelta(seconds=5))
+    project.engine.containers.restart(bot.container_id, timedelta(seconds=5))
     again = project.one("bot")
     assert again.container_id == bot.container_id
     assert again.started_at != bot.started_at
@@ -106,12 +106,12 @@ def test_a_removed_container_is_gone_and_removing_it_again_is_well(make_project:
     project = make_project(PAIR)
     project.compose().create()
     job = project.one("job")
-    project.engine.remove(job.container_id)
-    project.engine.remove(job.container_id)
+    project.engine.containers.remove(job.container_id)
+    project.engine.containers.remove(job.container_id)
     with pytest.raises(ContainerGoneError):
-        project.engine.container_state(job.container_id)
+        project.engine.containers.inspect(job.container_id)
     with pytest.raises(ContainerGoneError):
-        project.engine.start(job.container_id)
+        project.engine.containers.start(job.container_id)
 
 
 def test_what_cannot_start_fails_in_the_engines_own_words(make_project: Make) -> None:
@@ -121,7 +121,7 @@ def test_what_cannot_start_fails_in_the_engines_own_words(make_project: Make) ->
         project = make_project(text)
         project.compose().create()
         with pytest.raises(EngineError, match="address already in use"):
-            project.engine.start(project.one("a").container_id)
+            project.engine.containers.start(project.one("a").container_id)
     assert str(port) in project.one("a").error
 
 
@@ -137,7 +137,7 @@ secrets: {token: {environment: TOKEN}}
     (reader,) = project.started(TOKEN="s3cret")
     await_event(project, since, "die", "reader")
     assert project.one("reader").exit_code == 0
-    assert "hello s3cret" in project.engine.logs(reader.container_id).replace("\n", "")
+    assert "hello s3cret" in project.engine.containers.logs(reader.container_id).replace("\n", "")
 
 
 def test_logs_are_the_last_lines_of_both_streams(make_project: Make) -> None:
@@ -146,17 +146,17 @@ def test_logs_are_the_last_lines_of_both_streams(make_project: Make) -> None:
     project.started()
     await_event(project, since, "die", "job")
     job = project.one("job").container_id
-    written = project.engine.logs(job)
+    written = project.engine.containers.logs(job)
     assert "to output" in written
     assert "to error" in written
-    assert len(project.engine.logs(job, lines=1).splitlines()) == 1
-    assert project.engine.logs(job, since=datetime.now(UTC) + timedelta(hours=1)) == ""
+    assert len(project.engine.containers.logs(job, lines=1).splitlines()) == 1
+    assert project.engine.containers.logs(job, since=datetime.now(UTC) + timedelta(hours=1)) == ""
 
 
 def test_samples_tell_what_running_containers_use(make_project: Make) -> None:
     project = make_project(PAIR)
     project.started()
-    bot = next(one for one in project.engine.samples(project.name) if one.service == "bot")
+    bot = next(one for one in project.engine.statistics.samples(project.name) if one.service == "bot")
     assert bot.memory_limit_bytes == 64 * 1024**2
     assert 0 < bot.memory_bytes < bot.memory_limit_bytes
     assert bot.cpu_total_ns > 0
@@ -169,10 +169,10 @@ def test_a_command_is_run_with_its_exit_code_and_both_streams(make_project: Make
     project.started()
     bot = project.one("bot").container_id
     second = timedelta(seconds=10)
-    code, printed = project.engine.exec(bot, ["sh", "-c", "echo out; echo err >&2; exit 7"], second)
+    code, printed = project.engine.containers.exec(bot, ["sh", "-c", "echo out; echo err >&2; exit 7"], second)
     assert (code, sorted(printed.split())) == (7, ["err", "out"])
-    assert project.engine.exec(bot, ["true"], second) == (0, "")
-    code, printed = project.engine.exec(bot, ["no-such-program"], second)
+    assert project.engine.containers.exec(bot, ["true"], second) == (0, "")
+    code, printed = project.engine.containers.exec(bot, ["no-such-program"], second)
     assert code == 126
     assert "not found" in printed
 
@@ -182,14 +182,14 @@ def test_a_command_that_does_not_end_is_given_up(make_project: Make, command: li
     project = make_project(PAIR)
     project.started()
     with pytest.raises(TimeoutError):
-        project.engine.exec(project.one("bot").container_id, command, timedelta(seconds=0.5))
+        project.engine.containers.exec(project.one("bot").container_id, command, timedelta(seconds=0.5))
 
 
 def test_a_command_in_a_container_that_does_not_run_fails(make_project: Make) -> None:
     project = make_project(PAIR)
     project.compose().create()
     with pytest.raises(EngineError, match="not running"):
-        project.engine.exec(project.one("bot").container_id, ["true"], timedelta(seconds=5))
+        project.engine.containers.exec(project.one("bot").container_id, ["true"], timedelta(seconds=5))
 
 
 def test_events_of_the_past_come_first_and_end_where_reported(make_project: Make) -> None:
@@ -197,14 +197,14 @@ def test_events_of_the_past_come_first_and_end_where_reported(make_project: Make
     since = datetime.now(UTC)
     project.started()
     await_event(project, since, "die", "job")
-    past = list(project.engine.events(project.name, since, datetime.now(UTC)))
+    past = list(project.engine.events.stream(project.name, since, datetime.now(UTC)))
     job = [(one.action, one.attributes.get("exitCode")) for one in past if one.service == "job"]
     assert job == [("create", None), ("start", None), ("die", "3")]
 
 
 def test_listening_is_ended_from_another_thread(make_project: Make) -> None:
     project = make_project(PAIR)
-    stream = project.engine.events(project.name, datetime.now(UTC))
+    stream = project.engine.events.stream(project.name, datetime.now(UTC))
     received: list[ContainerEvent] = []
     failed: list[BaseException] = []
 
@@ -240,7 +240,7 @@ def test_an_engine_that_goes_away_while_being_listened_to_is_reported(tmp_path: 
     server = threading.Thread(target=answer_twice, daemon=True)
     server.start()
     engine = DockerEngine(f"unix://{tmp_path}/engine.sock")
-    with engine.events("any", datetime.now(UTC)) as events, pytest.raises(EngineUnreachableError):
+    with engine.events.stream("any", datetime.now(UTC)) as events, pytest.raises(EngineUnreachableError):
         list(events)
     server.join(10)
     front.close()
@@ -248,24 +248,24 @@ def test_an_engine_that_goes_away_while_being_listened_to_is_reported(tmp_path: 
 
 
 def test_an_image_is_known_by_name_or_not_held(engine: DockerEngine) -> None:
-    held = engine.image(IMAGE)
+    held = engine.images.inspect(IMAGE)
     assert held is not None
     assert held.image_id.startswith("sha256:")
     assert held.platform.startswith("linux/")
-    assert engine.image("no-such-image:ever") is None
+    assert engine.images.inspect("no-such-image:ever") is None
 
 
 def test_an_image_no_registry_has_is_reported_why(engine: DockerEngine) -> None:
-    assert "registry.invalid" in (engine.image_can_be_had("registry.invalid/nothing:1") or "")
+    assert "registry.invalid" in (engine.images.why_unobtainable("registry.invalid/nothing:1") or "")
 
 
 def test_ports_and_networks_name_who_owns_them(make_project: Make) -> None:
     project = make_project("services: {a: {image: IMAGE, command: FOREVER, ports: ['127.0.0.1::80']}}")
     (a,) = project.started()
-    (holder,) = [one for one in project.engine.port_holders() if one.project == project.name]
+    (holder,) = [one for one in project.engine.networks.published_ports() if one.project == project.name]
     assert holder.port == project.one("a").ports["80/tcp"]
     assert (holder.service, holder.host_ip) == ("a", "127.0.0.1")
-    (network,) = project.engine.networks(project.name)
+    (network,) = project.engine.networks.find(project.name)
     assert network.project == project.name
     assert len(network.subnets) == 1
     assert a.container_id == project.one("a").container_id
@@ -302,15 +302,17 @@ def test_no_secret_comes_through_the_client(make_project: Make) -> None:
     engine.conceal(["planted-by-name"])
     since = datetime.now(UTC)
     (created,) = project.started()
-    with engine.events(project.name, since) as events:
+    with engine.events.stream(project.name, since) as events:
         next(event for event in events if event.action == "health_status: healthy")
 
-    seen = engine.container_state(created.container_id)
-    code, printed = engine.exec(seen.container_id, ["printenv", "DB_PASSWORD", "LEVEL"], timedelta(seconds=10))
-    refused, why = engine.exec(seen.container_id, ["/bin/planted-in-env-1"], timedelta(seconds=10))
+    seen = engine.containers.inspect(created.container_id)
+    code, printed = engine.containers.exec(
+        seen.container_id, ["printenv", "DB_PASSWORD", "LEVEL"], timedelta(seconds=10)
+    )
+    refused, why = engine.containers.exec(seen.container_id, ["/bin/planted-in-env-1"], timedelta(seconds=10))
 
     assert "checked [redacted]" in seen.health_log[0].output
-    assert "start [redacted] debug-level-1 [redacted]" in engine.logs(seen.container_id)
+    assert "start [redacted] debug-level-1 [redacted]" in engine.containers.logs(seen.container_id)
     assert (code, printed) == (0, "[redacted]\ndebug-level-1\n")
     assert refused != 0
     assert "/bin/[redacted]" in why

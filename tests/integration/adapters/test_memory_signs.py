@@ -70,9 +70,9 @@ def test_a_child_killed_in_a_container_that_goes_on_leaves_its_signs(make_projec
             command: ["sh", "-c", "python3 -c \\"{eat}\\"; sleep 600"]
     """)
     (seen,) = project.started()
-    with project.engine.events(project.name, seen.seen_at - timedelta(seconds=30)) as events:
+    with project.engine.events.stream(project.name, seen.seen_at - timedelta(seconds=30)) as events:
         killed = next(event for event in events if event.action in ("oom", "die"))
-    assert killed.action == "oom", project.engine.logs(seen.container_id)
+    assert killed.action == "oom", project.engine.containers.logs(seen.container_id)
 
     signs = memory_signs(seen.container_id)
     after = project.one("eater")

@@ -35,8 +35,8 @@ async def test_a_sound_project_has_no_critical_finding_and_is_left_as_it_was(mak
     facts = await gather_facts(project.environment)
     assert validate(facts, datetime.now(UTC)).passed
     assert facts.application.services.keys() == {"a"}
-    assert project.engine.container_states(project.name) == []
-    assert project.engine.networks(project.name) == []
+    assert project.engine.containers.inspect_project(project.name) == []
+    assert project.engine.networks.find(project.name) == []
 
 
 async def test_an_engine_that_is_away_is_a_fact(make_project: Make) -> None:

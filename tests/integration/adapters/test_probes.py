@@ -354,7 +354,7 @@ async def test_the_worst_replica_is_the_answer(make_project: Make) -> None:
     project = make_project("services: {it: {image: IMAGE, command: FOREVER, deploy: {replicas: 2}}}")
     first, _ = project.started()
     mark = CommandProbe(kind="command", command=("test", "-e", "/tmp/well"))
-    project.engine.exec(first.container_id, ["touch", "/tmp/well"], project.environment.stabilisation("it"))
+    project.engine.containers.exec(first.container_id, ["touch", "/tmp/well"], project.environment.stabilisation("it"))
     result = await ask(project, mark)
     assert not result.ok
     assert result.target != first.name

@@ -1,0 +1,185 @@
+"""Connection to one Docker engine: requests with time limits, its failures as ours, its text redacted."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import lru_cache
+from http import HTTPStatus
+from typing import Any, TypeVar
+
+import docker
+import orjson
+import requests
+from docker.errors import APIError, DockerException, NotFound
+
+from adapters.docker.unix_http import UnixHttp
+from core.common.safe_text import printable
+from core.errors.redact import Redactor
+from models.failures import ContainerGoneError, EngineError, EnginePermissionError, EngineUnreachableError
+
+PROJECT_LABEL = "com.docker.compose.project"
+SERVICE_LABEL = "com.docker.compose.service"
+READ_SECONDS = 10
+_CHANGE_SECONDS = 120
+_PARALLEL_CALLS = 16
+_UNIX = "unix://"
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class EngineClient:
+    """Requests to one engine, at an address such as unix:///var/run/docker.sock. Threads may share one object.
+
+    It connects at the first call, and again after the engine was away.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._clients: dict[int, Any] = {}
+        self._lock = threading.Lock()
+        self._pool = ThreadPoolExecutor(max_workers=_PARALLEL_CALLS, thread_name_prefix="engine")
+        self._direct = (
+            UnixHttp(address.removeprefix(_UNIX), seconds=READ_SECONDS) if address.startswith(_UNIX) else None
+        )
+        self._secrets: frozenset[str] = frozenset()
+        self._redact = _cached(Redactor(()))
+
+    @property
+    def reading(self) -> Any:
+        """The SDK's client for calls that answer at once."""
+        return self._client(READ_SECONDS)
+
+    @property
+    def changing(self) -> Any:
+        """The SDK's client for calls that change something and may take minutes."""
+        return self._client(_CHANGE_SECONDS)
+
+    def get(self, path: str, **query: str | int) -> Any:
+        """Read what the API answers at a path.
+
+        A collection reads such paths of every container. On a Unix socket the request goes there directly, since the
+        SDK takes longer to prepare a request than the engine to answer it. When that fails, the SDK repeats the
+        request and raises the error.
+        """
+        client = self.reading
+        if self._direct is not None:
+            try:
+                body = self._direct.get(f"/v{client.api_version}{path}", query)
+            except TimeoutError as error:
+                raise requests.Timeout(error) from error
+            if body is not None:
+                return orjson.loads(body)
+        return client._result(client._get(client._url(path), params=query), json=True)
+
+    def map(self, call: Callable[[_Item], _Result], items: Iterable[_Item]) -> Iterator[_Result]:
+        """Call for each item in parallel; results come in the items' order."""
+        return self._pool.map(call, items)
+
+    def conceal(self, values: Iterable[str]) -> None:
+        """Redact these values too, from now on and in every spelling."""
+        new = frozenset(values)
+        if new <= self._secrets:
+            return
+        with self._lock:
+            self._secrets |= new
+            self._redact = _cached(Redactor(self._secrets))
+
+    @property
+    def concealed(self) -> frozenset[str]:
+        """The secret values known so far."""
+        return self._secrets
+
+    def redact(self, text: str) -> str:
+        """Remove secrets and control characters from text."""
+        return self._redact(text) if text else text
+
+    @contextmanager
+    def translate_errors(self, doing: str) -> Iterator[None]:
+        """Raise our own errors for those of the docker package."""
+        try:
+            yield
+        except NotFound as error:
+            raise ContainerGoneError(
+                f"Docker engine failed {doing}: {self.redact(_explanation(error))}.",
+                advice="Look again: it may have been removed or replaced.",
+            ) from error
+        except APIError as error:
+            status = 0 if error.response is None else error.response.status_code
+            if status == HTTPStatus.FORBIDDEN:
+                raise EnginePermissionError(
+                    f"Docker engine at {self.address} forbids {doing}: {self.redact(_explanation(error))}.",
+                    advice="What the broker in front of the engine allows is declared in docker-compose.yml.",
+                ) from error
+            if status == HTTPStatus.SERVICE_UNAVAILABLE:
+                # The broker in front of the engine answers so while the engine is away.
+                raise EngineUnreachableError(self.address, self.redact(_explanation(error))) from error
+            raise EngineError(f"Docker engine failed {doing}: {self.redact(_explanation(error))}.") from error
+        except (DockerException, requests.RequestException, OSError) as error:
+            if "PermissionError" in repr(error) or "Permission denied" in str(error):
+                raise EnginePermissionError(
+                    f"This user may not talk to the Docker engine at {self.address}.",
+                    advice="Join the group that owns the socket, or use sudo.",
+                ) from error
+            if isinstance(error, TimeoutError):
+                raise
+            raise EngineUnreachableError(self.address, innermost(error)) from error
+
+    def close(self) -> None:
+        """Close connections and threads."""
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        if self._direct is not None:
+            self._direct.close()
+        with self._lock:
+            for client in self._clients.values():
+                client.close()
+            self._clients.clear()
+
+    def _client(self, seconds: int) -> Any:
+        with self._lock:
+            if seconds not in self._clients:
+                client = docker.APIClient(
+                    base_url=self.address,
+                    version="auto",
+                    timeout=seconds,
+                    max_pool_size=2 * _PARALLEL_CALLS,
+                    use_ssh_client=self.address.startswith("ssh://"),
+                )
+                # No proxy stands before a socket of this machine: looking for one is a fifth of a quick call.
+                client.trust_env = not self.address.startswith(_UNIX)
+                self._clients[seconds] = client
+            return self._clients[seconds]
+
+
+def short(container_id: str) -> str:
+    """The first twelve digits of an id, as `docker ps` shows it."""
+    return container_id.removeprefix("sha256:")[:12]
+
+
+def owned_by(project: str | None) -> dict[str, str]:
+    """The engine's filter for objects of a project, or for all."""
+    return {} if project is None else {"label": f"{PROJECT_LABEL}={project}"}
+
+
+def innermost(error: BaseException) -> str:
+    """The system's own message, which the layers above wrap several times."""
+    seen: BaseException = error
+    while seen.__cause__ or seen.__context__:
+        seen = seen.__cause__ or seen.__context__ or seen
+    if isinstance(seen, OSError) and seen.strerror:
+        return seen.strerror.lower()
+    if isinstance(seen, TimeoutError):
+        return "timed out"
+    return str(seen) or type(seen).__name__
+
+
+def _explanation(error: APIError) -> str:
+    return str(error.explanation or error).strip().rstrip(".")
+
+
+def _cached(redactor: Redactor) -> Callable[[str], str]:
+    """Health checks print the same few outputs again and again."""
+    return lru_cache(maxsize=512)(lambda text: redactor.text(printable(text)))

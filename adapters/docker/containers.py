@@ -1,0 +1,252 @@
+"""Containers of an engine: state, life cycle, commands, logs, and copies to create them again."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+import tarfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+import urllib3
+from docker.errors import NotFound
+
+from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL, EngineClient, short
+from adapters.docker.states import container_state, secrets_of
+from core.common.safe_text import printable
+from models.compose import InjectedFile
+from models.containers import ContainerState
+from models.failures import ContainerGoneError
+
+_LOG_BYTES = 256 * 1024
+_EXEC_BYTES = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerSnapshot:
+    """A container's configuration, as the engine reported it. It holds values of its environment, so keep it in
+    memory."""
+
+    name: str
+    service: str
+    was_running: bool
+    reported: dict[str, Any] = field(repr=False)
+
+
+class Containers:
+    """Containers of one engine.
+
+    Every call raises an EngineError when the engine does not answer or refuses, and a ContainerGoneError when the
+    container does not exist any more.
+    """
+
+    def __init__(self, client: EngineClient) -> None:
+        self._client = client
+        self._known: set[str] = set()
+
+    def services(self, project: str, service: str | None = None, *, running: bool = False) -> dict[str, str]:
+        """The service of every container of a project, or of the running ones, by container id."""
+        labels = [f"{PROJECT_LABEL}={project}", *([f"{SERVICE_LABEL}={service}"] if service is not None else ())]
+        with self._client.translate_errors("listing containers"):
+            found = self._client.get("/containers/json", all=int(not running), filters=json.dumps({"label": labels}))
+        return {container["Id"]: printable(container["Labels"].get(SERVICE_LABEL, "")) for container in found}
+
+    def inspect_project(self, project: str, service: str | None = None) -> list[ContainerState]:
+        """Inspect every container of a project or of one service, stopped ones too, by service and number."""
+        return self.inspect_all(self.services(project, service))
+
+    def inspect_all(self, container_ids: Iterable[str]) -> list[ContainerState]:
+        """Inspect these containers, by service and number, without those that are gone."""
+        found = self._client.map(self._inspect_if_there, container_ids)
+        seen = [state for state in found if state is not None]
+        return sorted(seen, key=lambda one: (one.service, one.number, one.name))
+
+    def inspect(self, container_id: str) -> ContainerState:
+        """Inspect one container."""
+        with self._client.translate_errors(f"looking at container {short(container_id)}"):
+            reported = self._client.get(f"/containers/{container_id}/json")
+        if container_id not in self._known:
+            # A container's configuration never changes.
+            self._client.conceal(secrets_of(reported))
+            self._known.add(container_id)
+        return container_state(reported, self._client.redact)
+
+    def start(self, container_id: str, files: Sequence[InjectedFile] = ()) -> None:
+        """Start a container, after copying into it the files that Compose would; does nothing if it runs."""
+        with self._client.translate_errors(f"starting container {short(container_id)}"):
+            for file in files:
+                self._client.changing.put_archive(container_id, "/", _archive(file))
+            self._client.changing.start(container_id)
+
+    def stop(self, container_id: str, grace: timedelta | None = None) -> None:
+        """Stop a container and wait for its end; does nothing if it is stopped.
+
+        The engine kills it after the grace, or without one after the container's own stop timeout.
+        """
+        with self._client.translate_errors(f"stopping container {short(container_id)}"):
+            self._client.changing.stop(container_id, **_grace(grace))
+
+    def restart(self, container_id: str, grace: timedelta | None = None) -> None:
+        """Stop and start a container, keeping its files."""
+        with self._client.translate_errors(f"restarting container {short(container_id)}"):
+            # Without a number the SDK would impose ten seconds of its own over the container's timeout.
+            seconds = _grace(grace) or {"timeout": self._stop_timeout(container_id)}
+            self._client.changing.restart(container_id, **seconds)
+
+    def unpause(self, container_id: str) -> None:
+        """Unpause a container, which must be paused. A paused container handles no signal."""
+        with self._client.translate_errors(f"unpausing container {short(container_id)}"):
+            self._client.reading.unpause(container_id)
+
+    def remove(self, container_id: str) -> None:
+        """Remove a stopped container but no volume; does nothing if it is already gone."""
+        with self._client.translate_errors(f"removing container {short(container_id)}"):
+            try:
+                self._client.changing.remove_container(container_id)
+            except NotFound:
+                return
+
+    def logs(self, container_id: str, lines: int = 100, since: datetime | None = None) -> str:
+        """The last lines that a container wrote to both output streams, with the engine's time stamps.
+
+        Raises:
+            EngineError: Among others when the container's log driver keeps nothing readable.
+        """
+        with self._client.translate_errors(f"reading the logs of container {short(container_id)}"):
+            written: bytes = self._client.reading.logs(
+                container_id, tail=lines, timestamps=True, since=None if since is None else since.timestamp()
+            )
+        if len(written) > _LOG_BYTES:
+            # Only whole lines: half a secret at the cut would not be known as one.
+            written = written[-_LOG_BYTES:].partition(b"\n")[2]
+        return self._client.redact(written.decode("utf-8", errors="replace"))
+
+    def exec(self, container_id: str, command: Sequence[str], timeout: timedelta) -> tuple[int, str]:
+        """Run a command in a container; its exit code, and its output on both streams.
+
+        The engine cannot stop a command, so one that passes its time limit keeps running.
+
+        Raises:
+            TimeoutError: The command did not end in time.
+            EngineError: Among others when the container does not run.
+        """
+        deadline = time.monotonic() + timeout.total_seconds()
+        with self._client.translate_errors(f"running {command[0]} in container {short(container_id)}"):
+            client = self._client.reading
+            created = client.exec_create(container_id, list(command))
+            # The SDK's own call loses output that arrives together with the answer's header, and has no time limit.
+            answer = client.post(
+                client._url("/exec/{0}/start", created["Id"]),
+                json={"Detach": False, "Tty": False},
+                stream=True,
+                timeout=timeout.total_seconds(),
+            )
+            client._raise_for_status(answer)
+            try:
+                printed = _frames(answer.raw, deadline)
+            finally:
+                answer.close()
+            exit_code = client.exec_inspect(created["Id"])["ExitCode"]
+        if exit_code is None:
+            raise TimeoutError(f"{command[0]} closed its output but did not end within the time limit")
+        return exit_code, self._client.redact(printed.decode("utf-8", errors="replace"))
+
+    def snapshot(self, container_id: str) -> ContainerSnapshot:
+        """Read all that `recreate` needs after the container was removed."""
+        with self._client.translate_errors(f"looking at container {short(container_id)}"):
+            reported = self._client.reading.inspect_container(container_id)
+        return ContainerSnapshot(
+            name=reported["Name"].lstrip("/"),
+            service=(reported["Config"].get("Labels") or {}).get(SERVICE_LABEL, ""),
+            was_running=bool(reported["State"]["Running"]),
+            reported=reported,
+        )
+
+    def recreate(self, snapshot: ContainerSnapshot) -> str:
+        """Create a removed container again with the volumes it had, without starting it; its new id.
+
+        Raises:
+            EngineError: Among others when its name is taken, or its image or network is gone.
+        """
+        networks = snapshot.reported["NetworkSettings"]["Networks"] or {}
+        mode = snapshot.reported["HostConfig"]["NetworkMode"]
+        joined = [] if mode.startswith(("container:", "host", "none")) else list(networks)
+        first = {name: _endpoint(networks[name], snapshot) for name in joined[:1]}
+        body = {
+            **snapshot.reported["Config"],
+            "HostConfig": _host_config(snapshot.reported),
+            "NetworkingConfig": {"EndpointsConfig": first},
+        }
+        with self._client.translate_errors(f"making container {snapshot.name} again"):
+            client = self._client.changing
+            container_id = str(client.create_container_from_config(body, snapshot.name)["Id"])
+            for name in joined[1:]:
+                point = _endpoint(networks[name], snapshot)
+                client.connect_container_to_network(
+                    container_id,
+                    name,
+                    aliases=point["Aliases"],
+                    ipv4_address=(point["IPAMConfig"] or {}).get("IPv4Address"),
+                )
+        return container_id
+
+    def _inspect_if_there(self, container_id: str) -> ContainerState | None:
+        try:
+            return self.inspect(container_id)
+        except ContainerGoneError:
+            return None
+
+    def _stop_timeout(self, container_id: str) -> int:
+        return int(self._client.reading.inspect_container(container_id)["Config"].get("StopTimeout") or 10)
+
+
+def _grace(grace: timedelta | None) -> dict[str, int]:
+    return {} if grace is None else {"timeout": max(0, round(grace.total_seconds()))}
+
+
+def _archive(file: InjectedFile) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w") as archive:
+        entry = tarfile.TarInfo(file.target.lstrip("/"))
+        entry.size, entry.mode, entry.mtime = len(file.content), file.mode, int(time.time())
+        entry.uid, entry.gid = file.uid or 0, file.gid or 0
+        archive.addfile(entry, io.BytesIO(file.content))
+    return packed.getvalue()
+
+
+def _frames(raw: Any, deadline: float) -> bytes:
+    """Read a command's output: frames of a header (stream, length) and a body, until the stream ends."""
+    printed = bytearray()
+    try:
+        while head := raw.read(8):
+            if time.monotonic() > deadline:
+                raise TimeoutError("the command did not end within its time limit")
+            body = raw.read(struct.unpack(">BxxxL", head)[1])
+            if len(printed) < _EXEC_BYTES:
+                printed += body
+    except urllib3.exceptions.TimeoutError as error:
+        raise TimeoutError("the command did not end within its time limit") from error
+    return bytes(printed[:_EXEC_BYTES])
+
+
+def _endpoint(reported: dict[str, Any], snapshot: ContainerSnapshot) -> dict[str, Any]:
+    """How a container joined a network, without its short id, which the engine adds to the aliases itself."""
+    aliases = [name for name in reported.get("Aliases") or () if name != short(snapshot.reported["Id"])]
+    return {"Aliases": aliases, "IPAMConfig": reported.get("IPAMConfig"), "Links": reported.get("Links")}
+
+
+def _host_config(reported: dict[str, Any]) -> dict[str, Any]:
+    """The host configuration, with anonymous volumes by their names: they hold data."""
+    host = dict(reported["HostConfig"])
+    volumes = {one["Destination"]: one["Name"] for one in reported.get("Mounts") or () if one["Type"] == "volume"}
+    mounts = [
+        mount | {"Source": volumes[mount["Target"]]} if mount["Target"] in volumes else mount
+        for mount in host.get("Mounts") or ()
+    ]
+    known = {mount["Target"] for mount in mounts} | {bind.split(":")[1] for bind in host.get("Binds") or ()}
+    unnamed = [f"{name}:{target}" for target, name in volumes.items() if target not in known]
+    return host | {"Mounts": mounts, "Binds": [*(host.get("Binds") or ()), *unnamed]}

@@ -1,0 +1,111 @@
+"""Images of an engine: facts, names, and those that are left over."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from typing import Any
+
+from docker.errors import NotFound
+
+from adapters.docker.client import EngineClient, owned_by, short
+from adapters.docker.states import moment
+from models.compose import ImageFact
+from models.failures import ContainerGoneError, EngineError, EnginePermissionError, EngineUnreachableError
+
+
+class Images:
+    """Images of one engine. Every call raises an EngineError when the engine does not answer or refuses."""
+
+    def __init__(self, client: EngineClient) -> None:
+        self._client = client
+
+    def inspect(self, reference: str) -> ImageFact | None:
+        """Read the facts of an image by its name; None if the engine has no such image."""
+        with self._client.translate_errors(f"looking for image {reference}"):
+            try:
+                reported = self._client.reading.inspect_image(reference)
+            except NotFound:
+                return None
+        config = reported.get("Config") or {}
+        return ImageFact(
+            reference=reference,
+            image_id=reported["Id"],
+            digests=tuple(reported.get("RepoDigests") or ()),
+            platform="/".join(
+                filter(None, (reported.get("Os"), reported.get("Architecture"), reported.get("Variant")))
+            ),
+            size_bytes=reported.get("Size", 0),
+            created_at=moment(reported.get("Created")),
+            checked=_has_check(config.get("Healthcheck")),
+            user=config.get("User") or "",
+            layers=_layers(reported.get("GraphDriver") or {}),
+        )
+
+    def why_unobtainable(self, reference: str) -> str | None:
+        """Ask the image's registry for it: None if the engine can pull it, else the engine's reason.
+
+        Raises:
+            EngineUnreachableError: The engine itself did not answer.
+            EnginePermissionError: The broker in front of the engine forbids the question.
+        """
+        try:
+            with self._client.translate_errors(f"asking a registry for {reference}"):
+                self._client.reading.inspect_distribution(reference)
+        except (EngineUnreachableError, EnginePermissionError):
+            raise
+        except EngineError as error:
+            return error.what
+        return None
+
+    def dangling(self, project: str) -> dict[str, int]:
+        """The images built for a project that have neither a name nor a container: size in bytes by id."""
+        with self._client.translate_errors("listing dangling images"):
+            client = self._client.reading
+            reported = client.images(filters={"dangling": True, **owned_by(project)})
+            used = {one["ImageID"] for one in client.containers(all=True)} if reported else set()
+        return {image["Id"]: int(image.get("Size") or 0) for image in reported if image["Id"] not in used}
+
+    def remove_dangling(self, image_id: str) -> None:
+        """Remove an image that has no name; does nothing if it is already gone.
+
+        Raises:
+            EngineError: The image has a name, or a container or another image needs it.
+        """
+        with suppress(ContainerGoneError), self._client.translate_errors(f"removing image {short(image_id)}"):
+            if self._client.reading.inspect_image(image_id).get("RepoTags"):
+                raise EngineError(f"Image {short(image_id)} has a name again.")
+            self._client.reading.remove_image(image_id)
+
+    def tags(self, repository: str) -> list[str]:
+        """The names of the engine's images in a repository."""
+        with self._client.translate_errors(f"listing images of {repository}"):
+            reported = self._client.reading.images(name=repository)
+        return sorted(name for image in reported for name in image.get("RepoTags") or ())
+
+    def tag(self, image_id: str, name: str) -> None:
+        """Give an image one more name, such as repository:tag, which protects it from pruning of dangling images."""
+        repository, _, tag = name.partition(":")
+        with self._client.translate_errors(f"naming image {short(image_id)} {name}"):
+            self._client.reading.tag(image_id, repository, tag)
+
+    def untag(self, name: str) -> None:
+        """Remove a name from an image, and the image if it has no other name and no user.
+
+        Raises:
+            EngineError: A container needs that name.
+        """
+        with suppress(ContainerGoneError), self._client.translate_errors(f"removing the image name {name}"):
+            self._client.reading.remove_image(name, noprune=False)
+
+
+def _has_check(declared: dict[str, Any] | None) -> bool:
+    test = (declared or {}).get("Test") or []
+    return bool(test) and test != ["NONE"]
+
+
+def _layers(driver: dict[str, Any]) -> tuple[str, ...]:
+    """The folders of an overlay image's layers, uppermost first."""
+    data = driver.get("Data") or {}
+    if driver.get("Name") != "overlay2":
+        return ()
+    return tuple(filter(None, [data.get("UpperDir", ""), *data.get("LowerDir", "").split(":")]))

@@ -1,0 +1,84 @@
+"""Networks of an engine, and ports that containers publish on its host."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL, EngineClient, owned_by, short
+from adapters.docker.containers import Containers
+from core.common.safe_text import printable
+from models.compose import NetworkFact, NetworkPlace, PortHolder
+from models.failures import ContainerGoneError
+
+
+class Networks:
+    """Networks of one engine. Every call raises an EngineError when the engine does not answer or refuses."""
+
+    def __init__(self, client: EngineClient, containers: Containers) -> None:
+        self._client = client
+        self._containers = containers
+
+    def find(self, project: str | None = None) -> list[NetworkFact]:
+        """The networks of a project, or all of the engine."""
+        with self._client.translate_errors("listing networks"):
+            reported = self._client.reading.networks(filters=owned_by(project))
+        return [
+            NetworkFact(
+                name=network["Name"],
+                driver=network.get("Driver", ""),
+                subnets=tuple(
+                    part["Subnet"] for part in (network.get("IPAM") or {}).get("Config") or () if part.get("Subnet")
+                ),
+                project=(network.get("Labels") or {}).get(PROJECT_LABEL, ""),
+            )
+            for network in reported
+        ]
+
+    def is_unused(self, name: str) -> bool:
+        """Whether no container uses a network, not even a stopped one that needs it to start."""
+        with self._client.translate_errors(f"looking for containers in network {name}"):
+            return not self._client.reading.containers(all=True, filters={"network": name})
+
+    def connect(self, container_id: str, place: NetworkPlace) -> None:
+        """Connect a container to a network; does nothing if it is already connected.
+
+        Raises:
+            ContainerGoneError: The container or the network is gone.
+        """
+        if place.name in self._containers.inspect(container_id).networks:
+            return
+        with self._client.translate_errors(f"connecting container {short(container_id)} to network {place.name}"):
+            self._client.reading.connect_container_to_network(
+                container_id,
+                place.name,
+                aliases=list(place.aliases),
+                ipv4_address=place.ipv4_address,
+                ipv6_address=place.ipv6_address,
+            )
+
+    def remove(self, name: str) -> None:
+        """Remove a network; does nothing if it is already gone.
+
+        Raises:
+            EngineError: Containers are still connected to it.
+        """
+        with suppress(ContainerGoneError), self._client.translate_errors(f"removing network {name}"):
+            self._client.reading.remove_network(name)
+
+    def published_ports(self) -> list[PortHolder]:
+        """The ports of the host that running containers hold."""
+        with self._client.translate_errors("listing containers"):
+            containers = self._client.reading.containers()
+        return [
+            PortHolder(
+                port=port["PublicPort"],
+                host_ip=port.get("IP", ""),
+                protocol=port.get("Type", "tcp"),
+                container=container["Names"][0].removeprefix("/"),
+                project=printable(container["Labels"].get(PROJECT_LABEL, "")),
+                service=printable(container["Labels"].get(SERVICE_LABEL, "")),
+            )
+            for container in containers
+            for port in container.get("Ports") or ()
+            if port.get("PublicPort")
+        ]

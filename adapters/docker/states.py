@@ -1,0 +1,87 @@
+"""Translation of the engine's container documents into our models."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import Any
+
+from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL
+from core.common.safe_text import printable
+from core.errors.redact import secrets_among, secrets_in
+from models.containers import ContainerState, HealthLogEntry
+
+_NUMBER = "com.docker.compose.container-number"
+_ONE_OFF = "com.docker.compose.oneoff"
+_CONFIG_HASH = "com.docker.compose.config-hash"
+
+
+def moment(text: str | None) -> datetime | None:
+    """Parse a time as Go prints it, to the nanosecond; None for Go's zero time."""
+    if not text or text.startswith("0001-"):
+        return None
+    return datetime.fromisoformat(re.sub(r"(\.\d{6})\d+", r"\1", text)).astimezone(UTC)
+
+
+def secrets_of(reported: dict[str, Any]) -> set[str]:
+    """Find a container's secrets: in its variables, its command and its health check.
+
+    A password equal to the container's or image's name is left out, since redacting it would remove that name.
+    """
+    config = reported["Config"]
+    variables = (entry.partition("=") for entry in config.get("Env") or ())
+    plain = f"{reported['Name']} {config.get('Image', '')}"
+    found = set(secrets_among((name, value) for name, _, value in variables))
+    for words in (config.get("Entrypoint"), config.get("Cmd"), (config.get("Healthcheck") or {}).get("Test")):
+        found.update(secrets_in(" ".join(words or ())))
+    return {value for value in found if value not in plain}
+
+
+def container_state(reported: dict[str, Any], redact: Callable[[str], str]) -> ContainerState:
+    """Translate a container's document."""
+    state, config, labels = reported["State"], reported["Config"], reported["Config"].get("Labels") or {}
+    health = state.get("Health") or {}
+    networks = (reported.get("NetworkSettings") or {}).get("Networks") or {}
+    published = (reported.get("NetworkSettings") or {}).get("Ports") or {}
+    host = reported.get("HostConfig") or {}
+    return ContainerState(
+        container_id=reported["Id"],
+        name=reported["Name"].removeprefix("/"),
+        service=printable(labels.get(SERVICE_LABEL, "")),
+        project=printable(labels.get(PROJECT_LABEL, "")),
+        number=int(labels.get(_NUMBER) or 1),
+        image=config.get("Image", ""),
+        image_id=reported.get("Image", ""),
+        state=state["Status"],
+        seen_at=datetime.now(UTC),
+        exit_code=state.get("ExitCode", 0),
+        oom_killed=state.get("OOMKilled", False),
+        error=redact(state.get("Error", "")),
+        restart_count=reported.get("RestartCount", 0),
+        restart_policy=(host.get("RestartPolicy") or {}).get("Name") or "no",
+        health=health.get("Status") if health.get("Status") not in (None, "none") else None,
+        health_log=tuple(
+            HealthLogEntry(
+                ended_at=entry.get("End", ""),
+                exit_code=entry.get("ExitCode", 0),
+                output=redact(entry.get("Output", "")),
+            )
+            for entry in health.get("Log") or ()
+        ),
+        created_at=moment(reported.get("Created")),
+        started_at=moment(state.get("StartedAt")),
+        finished_at=moment(state.get("FinishedAt")),
+        config_hash=labels.get(_CONFIG_HASH, ""),
+        one_off=labels.get(_ONE_OFF) == "True",
+        addresses={name: one["IPAddress"] for name, one in networks.items() if one.get("IPAddress")},
+        ports={
+            target: int(bindings[0]["HostPort"])
+            for target, bindings in published.items()
+            if bindings and bindings[0].get("HostPort")
+        },
+        environment_names=tuple(sorted(entry.split("=", 1)[0] for entry in config.get("Env") or ())),
+        memory_limit_bytes=host.get("Memory") or None,
+        network_mode=host.get("NetworkMode") or "",
+        networks=tuple(sorted(networks)),
+    )

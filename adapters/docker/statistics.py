@@ -1,0 +1,84 @@
+"""Resource use of containers: from the kernel's control groups where possible, else from the engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from adapters.docker.client import EngineClient, short
+from adapters.docker.containers import Containers
+from adapters.docker.control_groups import sample_group
+from adapters.docker.states import moment
+from core.monitoring.measurements import uses_the_same
+from models.containers import ServiceSample
+from models.failures import ContainerGoneError
+
+_ONE_SHOT = {"stream": 0, "one-shot": 1}
+
+
+class Statistics:
+    """Resource use of one engine's containers."""
+
+    def __init__(self, client: EngineClient, containers: Containers) -> None:
+        self._client = client
+        self._containers = containers
+        # By project: the containers whose control groups agree with the engine, and whether they have a network.
+        self._verified: dict[str, dict[str, bool]] = {}
+
+    def samples(self, project: str) -> list[ServiceSample]:
+        """Sample each running container of a project; counters are totals since its start.
+
+        Statistics are expensive for the engine. Once the kernel's control groups have agreed with the engine about
+        a container, only the control groups are read.
+
+        Raises:
+            EngineError: The engine did not answer, or refused.
+        """
+        containers = self._containers.services(project, running=True)
+        verified = self._verified.get(project, {})
+        read = {
+            one: sample_group(one, service, networked=verified[one])
+            for one, service in containers.items()
+            if one in verified
+        }
+        unread = [one for one in containers if read.get(one) is None]
+        for one, reported in zip(unread, self._client.map(self._statistics, unread), strict=True):
+            read[one] = None if reported is None else _sample(reported, one, containers[one])
+            networked = bool(reported and reported.get("networks"))
+            group = sample_group(one, containers[one], networked=networked)
+            if group is not None and (engines := read[one]) is not None and uses_the_same(engines, group):
+                verified = verified | {one: networked}
+        self._verified[project] = {one: networked for one, networked in verified.items() if one in containers}
+        return [sample for one in containers if (sample := read[one]) is not None]
+
+    def _statistics(self, container_id: str) -> Any | None:
+        try:
+            with self._client.translate_errors(f"measuring container {short(container_id)}"):
+                return self._client.get(f"/containers/{container_id}/stats", **_ONE_SHOT)
+        except ContainerGoneError:
+            return None
+
+
+def _sample(reported: dict[str, Any], container_id: str, service: str) -> ServiceSample | None:
+    sampled_at, cpu, memory = moment(reported.get("read")), reported["cpu_stats"], reported.get("memory_stats") or {}
+    if sampled_at is None or "usage" not in memory:
+        # It ended between being listed and being measured: the engine then answers with zeroes.
+        return None
+    # Page cache that can be dropped at once is no use of memory; the two cgroup versions name it differently.
+    details = memory.get("stats") or {}
+    reclaimable = details.get("total_inactive_file", details.get("inactive_file", 0))
+    networks = (reported.get("networks") or {}).values()
+    blocks = (reported.get("blkio_stats") or {}).get("io_service_bytes_recursive") or ()
+    return ServiceSample(
+        service=service,
+        container_id=container_id,
+        sampled_at=sampled_at,
+        cpu_total_ns=cpu["cpu_usage"]["total_usage"],
+        memory_bytes=max(0, memory["usage"] - reclaimable),
+        memory_limit_bytes=memory.get("limit", 0),
+        network_rx_bytes=sum(one["rx_bytes"] for one in networks),
+        network_tx_bytes=sum(one["tx_bytes"] for one in networks),
+        block_read_bytes=sum(one["value"] for one in blocks if one["op"].lower() == "read"),
+        block_write_bytes=sum(one["value"] for one in blocks if one["op"].lower() == "write"),
+        processes=(reported.get("pids_stats") or {}).get("current", 0),
+        throttled_periods=(cpu.get("throttling_data") or {}).get("throttled_periods", 0),
+    )
