@@ -16,6 +16,9 @@ class HealthLogEntry:
     output: str
 
 
+RELEASE_IMAGES = "roas-release"
+"""Repository name of the tags that keep a release's images from being pruned."""
+
 UP = frozenset({"running", "restarting", "paused"})
 """The engine's words for a container that was started and has not ended for good."""
 

@@ -28,6 +28,10 @@ class ServiceHealth(StrEnum):
     UNKNOWN = "unknown"
 
 
+UNHEALTHY_STATES = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
+"""The states that call for recovery."""
+
+
 class Concern(StrEnum):
     """How much of a worry a reading is."""
 

@@ -138,3 +138,8 @@ class Dependency:
     health_impact: HealthImpact = HealthImpact.CRITICAL
     status: DependencyStatus = DependencyStatus.ACTIVE
     last_check: datetime | None = None
+
+    @property
+    def is_critical(self) -> bool:
+        """Whether the service is down while its dependency is."""
+        return self.dependency_type is DependencyType.REQUIRED and self.health_impact is HealthImpact.CRITICAL

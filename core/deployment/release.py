@@ -14,15 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from models.compose import Application, Plan, PlannedAction
-from models.containers import ContainerState
+from models.containers import RELEASE_IMAGES, ContainerState
 from models.failures import ReleaseError
 from models.records import Release
 
 HELD_OUT = "[held out]"
 """Stands in a release for a value that looked like a secret."""
-
-IMAGES = "roas-release"
-"""Repository name of the tags that keep a release's images from being pruned."""
 
 _REFERENCE = re.compile(r"\$\w+|\$\{\w+(:?\?[^}]*)?\}")
 
@@ -112,7 +109,7 @@ def pinned(template: Document, images: Mapping[str, str], held: Mapping[str, str
 
 def kept_image(image_id: str) -> str:
     """The name under which an image of a release is kept."""
-    return f"{IMAGES}:{image_id.removeprefix('sha256:')[:16]}"
+    return f"{RELEASE_IMAGES}:{image_id.removeprefix('sha256:')[:16]}"
 
 
 def differences(before: Release, after: Release) -> tuple[str, ...]:

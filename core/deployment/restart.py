@@ -8,10 +8,9 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from core.deployment.plan import start_waves
-from core.monitoring.measurements import ILL
 from models.compose import Application, ServiceDeclaration
 from models.containers import ContainerState
-from models.health import ProbeResult, ServiceHealth, ServiceVerdict
+from models.health import UNHEALTHY_STATES, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyType
 
 _PROBED = timedelta(seconds=15)
@@ -95,7 +94,7 @@ def aftermath(
 
     A health check counts by its last result, if that is newer: its verdict may be as old as several intervals.
     """
-    if verdict.health in ILL:
+    if verdict.health in UNHEALTHY_STATES:
         return Aftermath(answer=DependantAnswer.ILL, reason=verdict.reason)
     checks = [one.health_log[-1] if one.health_log else None for one in container_states if one.health is not None]
     newer = [last for last in checks if last is not None and datetime.fromisoformat(last.ended_at) > since]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
 
-from core.deployment.verify import exit_words
+from core.common.exit_codes import describe_exit
 from models.compose import Application
 from models.containers import ContainerState
 
@@ -24,7 +24,7 @@ def how_it_stopped(after: Sequence[ContainerState], grace: timedelta, took: time
             f"{', '.join(killed)} did not end within the grace period of {grace.total_seconds():g} s and was killed "
             f"(exit code {KILLED})"
         )
-    ends = sorted({exit_words(one) for one in after if one.exit_code != 0})
+    ends = sorted({describe_exit(one) for one in after if one.exit_code != 0})
     return f"it ended with {'; '.join(ends)}" if ends else "it ended with exit code 0"
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from core.common.exit_codes import describe_exit
 from models.compose import ServiceDeclaration
 from models.containers import ContainerState
 from models.results import ServiceStart
@@ -110,28 +111,6 @@ def hold(
     )
 
 
-def exit_words(container_state: ContainerState) -> str:
-    """What the end of a container says: its exit code in words, and the engine's own error."""
-    code = container_state.exit_code
-    words = f"exit code {code}"
-    if container_state.oom_killed:
-        words += ", killed for using too much memory"
-    elif code in _EXIT_CODES:
-        words += f", {_EXIT_CODES[code]}"
-    return f"{words}: {container_state.error}" if container_state.error else words
-
-
-_EXIT_CODES = {
-    125: "the engine could not start it",
-    126: "its command may not be executed",
-    127: "its command was not found",
-    134: "it aborted itself",
-    137: "killed: by a person, by the engine after its grace period, or by the kernel for memory",
-    139: "it crashed on a bad memory access",
-    143: "it ended on a request to terminate",
-}
-
-
 def _container_standing(
     declaration: ServiceDeclaration, one: ContainerState, asked_at: datetime, crashes: int
 ) -> Readiness:
@@ -140,11 +119,11 @@ def _container_standing(
             return Readiness(progress=Progress.WAITING, reason="it is not started yet")
         if one.exit_code == 0 and declaration.one_shot and not one.error:
             return Readiness(progress=Progress.COMPLETED, reason="it finished with exit code 0")
-        return Readiness(progress=Progress.LOST, reason=f"it ended with {exit_words(one)}")
+        return Readiness(progress=Progress.LOST, reason=f"it ended with {describe_exit(one)}")
     if crashes > CRASHES_TOLERATED:
         return Readiness(
             progress=Progress.LOST,
-            reason=f"it keeps crashing: restarted {crashes} times, last with {exit_words(one)}",
+            reason=f"it keeps crashing: restarted {crashes} times, last with {describe_exit(one)}",
         )
     if one.state == "running":
         return _running_standing(declaration, one)
@@ -155,7 +134,7 @@ def _container_standing(
     if one.state == "restarting":
         return Readiness(
             progress=Progress.WAITING,
-            reason=f"it crashed with {exit_words(one)} and the engine starts it again",
+            reason=f"it crashed with {describe_exit(one)} and the engine starts it again",
         )
     if one.state == "paused":
         return Readiness(progress=Progress.WAITING, reason="it is paused")

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from core.deployment.verify import exit_words
+from core.common.exit_codes import describe_exit
 from core.errors.classify import shipped_patterns, tells_of_failure
 from core.errors.match import GENERIC, PatternSet
 from models.containers import ContainerEvent, ContainerState
@@ -294,7 +294,7 @@ def _who_says_so(container_state: ContainerState, signs: MemorySigns, events: Se
 
 def _end_in_words(container_state: ContainerState, finding: MemoryFinding) -> str:
     if finding.grade is MemoryGrade.NONE or container_state.exit_code != _KILLED:
-        words = exit_words(replace(container_state, oom_killed=False))
+        words = describe_exit(replace(container_state, oom_killed=False))
         return words if finding.grade is MemoryGrade.NONE else f"{words}; {finding.sentence}"
     return f"exit code {_KILLED}, {finding.sentence}"
 

@@ -31,13 +31,12 @@ from core.monitoring.alerts import (
 from core.monitoring.anomalies import DetectorResult, judge_silence, watch_metric
 from core.monitoring.baselines import baseline, in_words, judge, learn
 from core.monitoring.forecasts import forecast, remember, remembered, score_prediction
-from core.monitoring.health import hold_grade, score_service
-from core.monitoring.measurements import ILL
+from core.monitoring.scores import hold_grade, score_service
 from models.analysis import AlertEvent, Forecast, Grade, Judgement, Level, ServiceScore, Share, Signal
 from models.containers import Death
 from models.environments import Environment
 from models.failures import BadInputError
-from models.health import Concern, ServiceHealth, ServiceVerdict
+from models.health import UNHEALTHY_STATES, Concern, ServiceHealth, ServiceVerdict
 from models.metrics import (
     HOST,
     Alert,
@@ -243,7 +242,7 @@ class _Evaluator:
         self._unreadable: list[str] = []
         self._windows = maintenance_windows(environment.maintenance, looked.at)
         self._verdicts = {verdict.service: verdict for verdict in looked.verdicts or ()}
-        self._ill = {name for name, verdict in self._verdicts.items() if verdict.health in ILL}
+        self._ill = {name for name, verdict in self._verdicts.items() if verdict.health in UNHEALTHY_STATES}
         self._notes = self._read_notes()
         self._firing = self._read_firing()
 
@@ -476,7 +475,7 @@ class _Evaluator:
                     service=verdict.service,
                     metric=HEALTH,
                     at=at,
-                    level=worst if verdict.health in ILL else Level.NONE,
+                    level=worst if verdict.health in UNHEALTHY_STATES else Level.NONE,
                     reason=verdict.reason,
                     missing=verdict.health in (ServiceHealth.UNKNOWN, ServiceHealth.STARTING),
                     lasting=verdict.service in self._looked.certain,
@@ -543,7 +542,7 @@ class _Evaluator:
         came = {(metric.service, metric.name) for metric in self._looked.metrics}
         signals = []
         for verdict in self._verdicts.values():
-            unknown = verdict.health in ILL or verdict.health in _UNJUDGED
+            unknown = verdict.health in UNHEALTHY_STATES or verdict.health in _UNJUDGED
             for name in ("cpu_usage", "memory_usage"):
                 label = f"{verdict.service}/{name}"
                 last = self._notes.seen.get(label)
@@ -575,7 +574,7 @@ class _Evaluator:
             key = (verdict.service, _BUDGET)
             state = self._readable(key, lambda known: budgets.shares(known, at, ()))
             planned = self._is_planned(verdict.service)
-            up = None if planned or verdict.health in _UNJUDGED else verdict.health not in ILL
+            up = None if planned or verdict.health in _UNJUDGED else verdict.health not in UNHEALTHY_STATES
             answered = Share(good=sum(probe.ok for probe in verdict.probes), total=len(verdict.probes))
             state = budgets.count_look(state, at, up=up, answers=None if planned else answered)
             self._kept[key] = state
@@ -666,7 +665,7 @@ class _Evaluator:
         """
         objective, scores = self._environment.objective_percent / 100, []
         for name, verdict in self._verdicts.items():
-            if verdict.health in ILL and self._is_planned(name):
+            if verdict.health in UNHEALTHY_STATES and self._is_planned(name):
                 continue
             ((up, answers),) = budgets.shares(self._kept[name, _BUDGET], self._looked.at, (budgets.KEPT,))
             score = score_service(
@@ -675,7 +674,7 @@ class _Evaluator:
                 surprise=surprises.get(name),
                 requests=answers if answers.total else None,
                 dependencies=[need for need in self._looked.dependencies if need.service == name],
-                down=verdict.health in ILL,
+                down=verdict.health in UNHEALTHY_STATES,
                 objective=objective,
             )
             if score.score is not None:

@@ -1,27 +1,19 @@
-"""Health: one service judged from what was seen and probed, the whole from its services, and a score."""
+"""Judge the health of each service and of the whole environment."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from core.common.intervals import wilson
-from models.analysis import Grade, ServiceScore, Share
+from core.monitoring.measurements import by_service
+from models.compose import Application, ServiceDeclaration
 from models.containers import ContainerState
-from models.environments import ServiceSpec
-from models.failures import BadInputError
-from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
-from models.metrics import Dependency, DependencyStatus, DependencyType, HealthImpact
+from models.environments import Environment, ServiceSpec
+from models.health import UNHEALTHY_STATES, Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
+from models.metrics import Dependency, DependencyStatus
+from models.operations import StateChange
 
-WEIGHTS = {"uptime": 0.30, "performance": 0.25, "errors": 0.25, "dependencies": 0.20}
-"""What each part of a service's score counts."""
-
-CAP_DOWN = 40.0
-CAP_DEPENDENCY_DOWN = 60.0
-"""A weighted mean would give 70 to a dead service: so the score is capped while one is down."""
-
-_WELL = {ServiceHealth.HEALTHY, ServiceHealth.COMPLETED}
-_DOWN = {ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED}
+_HEALTHY = {ServiceHealth.HEALTHY, ServiceHealth.COMPLETED}
 _WORST_FIRST = (
     ServiceHealth.UNHEALTHY,
     ServiceHealth.STOPPED,
@@ -33,11 +25,6 @@ _WORST_FIRST = (
     ServiceHealth.HEALTHY,
 )
 _KILLED = 137
-_GRADES = ((90.0, Grade.A), (80.0, Grade.B), (70.0, Grade.C), (60.0, Grade.D), (0.0, Grade.F))
-_GRADE_MARGIN = 5.0
-_GRADE_ROWS = 3
-_BUDGETS_TO_ZERO = 10.0
-_THIN = 30
 
 
 def judge_service(
@@ -101,81 +88,76 @@ def judge_environment(
     )
 
 
-def score_service(
-    service: str,
-    *,
-    uptime: Share | None = None,
-    surprise: float | None = None,
-    requests: Share | None = None,
-    dependencies: Sequence[Dependency] | None = None,
-    down: bool = False,
-    objective: float = 0.999,
-) -> ServiceScore:
-    """The health score of a service: 0.30 uptime, 0.25 performance, 0.25 error rate, 0.20 dependencies.
+def judge_declared(
+    declaration: ServiceDeclaration,
+    container_states: Sequence[ContainerState],
+    probe: ProbeResult | None,
+    spec: ServiceSpec,
+) -> ServiceVerdict:
+    """Judge a declared service from its containers and its probe.
 
-    `uptime` counts checks, `requests` counts requests or probes, each over the objective's period;
-    `objective` is the share of each that must be good, 0-1: at the whole budget spent a part has 90
-    points, at ten budgets none. `surprise` is how unusual the worst metric is, 0-1. A part without data
-    is left out, the rest weighs more, and the coverage says so. Raises BadInputError for an impossible share.
+    A running service counts as a job only where somebody awaits its end: one that merely has neither check
+    nor restart policy may well be meant to stay up. What has ended well counts as done for both.
     """
-    if not 0 < objective < 1:
-        raise BadInputError(f"An objective of {objective} is none;", advice="give a share like 0.999.")
-    if surprise is not None and not 0 <= surprise <= 1:
-        raise BadInputError(f"A surprise of {surprise} is none;", advice="give a share between 0 and 1.")
-    parts: dict[str, float | None] = {
-        "uptime": _budget_points(_value(uptime), objective),
-        "performance": None if surprise is None else 100 * (1 - surprise),
-        "errors": _budget_points(_value(requests), objective),
-        "dependencies": None if not dependencies else _dependency_points(dependencies),
-    }
-    cap, why = _cap(down, dependencies or ())
-    score = _weighted(parts, cap)
-    bounds = [
-        _weighted(
-            parts
-            | {
-                "uptime": _budget_points(_bound(uptime, side), objective),
-                "errors": _budget_points(_bound(requests, side), objective),
-            },
-            cap,
-        )
-        for side in (0, 1)
+    mine = [seen for seen in container_states if seen.service == declaration.name and not seen.one_off]
+    runs = any(seen.state == "running" for seen in mine)
+    one_shot = declaration.awaited if runs else declaration.one_shot
+    return judge_service(declaration.name, mine, probe, spec=spec, one_shot=one_shot)
+
+
+def judge_all(
+    environment: Environment,
+    application: Application,
+    container_states: Sequence[ContainerState],
+    answers: Mapping[str, ProbeResult | str],
+) -> list[ServiceVerdict]:
+    """Judge every declared service; its answer is what its probe said, or why that could not be asked."""
+    seen = by_service(container_states)
+    return [
+        _judge_answered(environment, declaration, seen.get(declaration.name, []), answers.get(declaration.name))
+        for declaration in application.services.values()
+        if declaration.replicas
     ]
-    return ServiceScore(
-        service=service,
-        score=score,
-        low=bounds[0],
-        high=bounds[1],
-        grade=None if score is None else grade(score),
-        coverage=sum(WEIGHTS[name] for name, points in parts.items() if points is not None),
-        parts=parts,
-        cap=why,
-        suggestions=_suggestions(parts, uptime, requests, dependencies or (), why),
-    )
 
 
-def grade(score: float) -> Grade:
-    """The letter of a score of 0-100 points."""
-    return next(letter for least, letter in _GRADES if score >= least or letter is Grade.F)
+def _judge_answered(
+    environment: Environment,
+    declaration: ServiceDeclaration,
+    container_states: Sequence[ContainerState],
+    answer: ProbeResult | str | None,
+) -> ServiceVerdict:
+    spec = environment.service(declaration.name)
+    if isinstance(answer, str):
+        return unknown_service(declaration.name, answer, spec=spec)
+    return judge_declared(declaration, container_states, answer, spec)
 
 
-def hold_grade(previous: Grade | None, scores: Sequence[float]) -> Grade | None:
-    """The grade to show, oldest score first: it changes after three rows five points past a border."""
-    if not scores:
-        return previous
-    if previous is None:
-        return grade(scores[-1])
-    recent = scores[-_GRADE_ROWS:]
-    if len(recent) < _GRADE_ROWS:
-        return previous
-    letters = list(Grade)
-    at_best = grade(max(recent) + _GRADE_MARGIN)
-    at_worst = grade(min(recent) - _GRADE_MARGIN)
-    if letters.index(at_best) > letters.index(previous):
-        return at_best
-    if letters.index(at_worst) < letters.index(previous):
-        return at_worst
-    return previous
+def worst_service(report: HealthReport) -> ServiceVerdict:
+    """The service that an unhealthy environment is to be blamed on: a required one that is down, if there is one.
+
+    Where nothing was seen at all, the environment itself is to be blamed, as unknown.
+    """
+    if not report.services:
+        why = "; ".join(report.findings) or "nothing of it was seen"
+        return ServiceVerdict(service=report.environment, health=ServiceHealth.UNKNOWN, reason=why)
+    return next((one for one in report.services if one.required and one.health in UNHEALTHY_STATES), report.services[0])
+
+
+def state_changes(report: HealthReport, before: Mapping[str, str], deployment_id: str) -> list[StateChange]:
+    """What differs from the states recorded last (`before`, by service), each with the reason of its verdict."""
+    return [
+        StateChange(
+            deployment_id=deployment_id,
+            service=verdict.service,
+            previous_state=before.get(verdict.service),
+            new_state=str(verdict.health),
+            changed_at=report.checked_at,
+            reason=verdict.reason,
+            details={"cause": f"seen by health check {deployment_id}"},
+        )
+        for verdict in report.services
+        if before.get(verdict.service) != verdict.health
+    ]
 
 
 def _judge_container(
@@ -233,7 +215,7 @@ def _together(replicas: Sequence[tuple[ServiceHealth, str]]) -> tuple[ServiceHea
     if not replicas:
         return ServiceHealth.STOPPED, "has no container"
     health, reason = min(replicas, key=lambda one: _WORST_FIRST.index(one[0]))
-    well = sum(one[0] in _WELL for one in replicas)
+    well = sum(one[0] in _HEALTHY for one in replicas)
     if len(replicas) == 1 or well == len(replicas):
         return health, reason
     if well and health not in (ServiceHealth.STARTING, ServiceHealth.UNPROVEN):
@@ -269,104 +251,31 @@ def _overall(
     if (
         not verdicts
         or all(verdict.health is ServiceHealth.UNKNOWN for verdict in verdicts)
-        or any(verdict.required and verdict.health in _DOWN for verdict in verdicts)
-        or any(_is_hard(one) for one in broken)
+        or any(verdict.required and verdict.health in UNHEALTHY_STATES for verdict in verdicts)
+        or any(one.is_critical for one in broken)
     ):
         return Health.UNHEALTHY
-    if broken or critical_alerts or found or any(verdict.health not in _WELL for verdict in verdicts):
+    if broken or critical_alerts or found or any(verdict.health not in _HEALTHY for verdict in verdicts):
         return Health.DEGRADED
     return Health.HEALTHY
-
-
-def _is_hard(need: Dependency) -> bool:
-    return need.dependency_type is DependencyType.REQUIRED and need.health_impact is HealthImpact.CRITICAL
 
 
 def _findings(verdicts: Sequence[ServiceVerdict], needs: Sequence[Dependency]) -> Iterable[str]:
     if not verdicts:
         yield "no service of this environment was seen"
-    judged: Mapping[str, ServiceVerdict] = {verdict.service: verdict for verdict in verdicts}
+    judged = {verdict.service: verdict for verdict in verdicts}
     for verdict in verdicts:
-        if verdict.health in _WELL:
+        if verdict.health in _HEALTHY:
             continue
         lost = [
             need.depends_on
             for need in needs
-            if need.service == verdict.service and need.depends_on in judged and judged[need.depends_on].health in _DOWN
+            if need.service == verdict.service
+            and need.depends_on in judged
+            and judged[need.depends_on].health in UNHEALTHY_STATES
         ]
         because = f"; it needs {', '.join(lost)}, which is down" if lost else ""
         yield f"{verdict.service} {verdict.reason}{because}"
     for need in needs:
         if need.status is DependencyStatus.FAILED and need.depends_on not in judged:
             yield f"{need.service} does not reach {need.depends_on}"
-
-
-def _value(share: Share | None) -> float | None:
-    return None if share is None else share.value
-
-
-def _bound(share: Share | None, side: int) -> float | None:
-    return None if share is None or not share.total else wilson(share.good, share.total)[side]
-
-
-def _budget_points(share: float | None, objective: float) -> float | None:
-    if share is None:
-        return None
-    budgets_spent = (1 - share) / (1 - objective)
-    return 100 * max(0.0, 1 - budgets_spent / _BUDGETS_TO_ZERO)
-
-
-def _dependency_points(needs: Sequence[Dependency]) -> float:
-    weights = {HealthImpact.CRITICAL: 3.0, HealthImpact.MODERATE: 2.0, HealthImpact.LOW: 1.0}
-    worth = {DependencyStatus.ACTIVE: 1.0, DependencyStatus.INACTIVE: 0.5, DependencyStatus.FAILED: 0.0}
-    total = sum(weights[need.health_impact] for need in needs)
-    return 100 * sum(weights[need.health_impact] * worth[need.status] for need in needs) / total
-
-
-def _cap(down: bool, needs: Sequence[Dependency]) -> tuple[float, str]:
-    if down:
-        return CAP_DOWN, f"the service is down: at most {CAP_DOWN:.0f} points"
-    lost = [need.depends_on for need in needs if _is_hard(need) and need.status is DependencyStatus.FAILED]
-    if lost:
-        return (
-            CAP_DEPENDENCY_DOWN,
-            f"{', '.join(lost)}, which it needs, is down: at most {CAP_DEPENDENCY_DOWN:.0f} points",
-        )
-    return 100.0, ""
-
-
-def _weighted(parts: Mapping[str, float | None], cap: float) -> float | None:
-    known = {name: points for name, points in parts.items() if points is not None}
-    if not known:
-        return None
-    weight = sum(WEIGHTS[name] for name in known)
-    return min(cap, sum(WEIGHTS[name] * points for name, points in known.items()) / weight)
-
-
-def _suggestions(
-    parts: Mapping[str, float | None],
-    uptime: Share | None,
-    requests: Share | None,
-    needs: Sequence[Dependency],
-    cap: str,
-) -> tuple[str, ...]:
-    advice = {
-        "uptime": "look at the errors of its last outages: what ended it, and would it end it again?",
-        "performance": "compare its metrics with their baselines; the alert names the one that stands out.",
-        "errors": "read its logs around the failed requests; a recent deployment is the first suspect.",
-        "dependencies": "mend what it needs first: "
-        + ", ".join(sorted({need.depends_on for need in needs if need.status is not DependencyStatus.ACTIVE})),
-    }
-    lost = {name: WEIGHTS[name] * (100 - points) for name, points in parts.items() if points is not None}
-    reported = [cap] if cap else []
-    reported += [
-        f"{name} costs {lost[name]:.0f} points: {advice[name]}"
-        for name in sorted(lost, key=lost.__getitem__, reverse=True)
-        if lost[name] >= 1
-    ]
-    missing = [name for name, points in parts.items() if points is None]
-    if missing:
-        reported.append(f"no data for {', '.join(missing)}: the score says nothing about it")
-    if any(share is not None and 0 < share.total < _THIN for share in (uptime, requests)):
-        reported.append(f"fewer than {_THIN} checks: read the score with its bounds")
-    return tuple(reported)

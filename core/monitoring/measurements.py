@@ -11,9 +11,6 @@ from models.health import ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Dependency, DependencyStatus, Metric
 from models.operations import Operation, OperationType
 
-ILL = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
-"""What recovery is asked about."""
-
 _CPU_SECONDS = "cpu_seconds_total"
 _MOST_PROCESSORS = 64
 _NOTHING_NS, _NOTHING_BYTES = 10**8, 4 * 2**20
@@ -210,14 +207,6 @@ def dependency_status(
         )
         for need in dependencies
     ]
-
-
-def first_causes(verdicts: Iterable[ServiceVerdict], dependencies: Iterable[Dependency]) -> list[ServiceVerdict]:
-    """The ill services that do not need another ill one: what the others may merely suffer from."""
-    ill = {verdict.service: verdict for verdict in verdicts if verdict.health in ILL}
-    suffering = {need.service for need in dependencies if need.depends_on in ill}
-    # A circle of needs has no first cause; then each is one.
-    return [verdict for name, verdict in ill.items() if name not in suffering] or list(ill.values())
 
 
 def next_look(due: datetime, every: timedelta, now: datetime) -> datetime:

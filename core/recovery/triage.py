@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from core.errors.verdicts import judge_declared
-from core.monitoring.measurements import ILL, first_causes
+from core.common.dependencies import first_causes
 from core.recovery.policy import AT_ONCE
 from models.compose import ServiceDeclaration
 from models.containers import ContainerEvent, ContainerState
-from models.environments import ServiceSpec
-from models.health import ServiceHealth, ServiceVerdict
+from models.health import UNHEALTHY_STATES, ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyType
 
 SETTLE = timedelta(seconds=15)
@@ -107,19 +105,20 @@ def judge_sign(
     declaration: ServiceDeclaration,
     container_states: Sequence[ContainerState],
     *,
-    spec: ServiceSpec,
+    judge: Callable[[Sequence[ContainerState]], ServiceVerdict],
     ends: Sequence[datetime],
     stopped: Collection[str],
     now: datetime,
 ) -> Finding:
     """What a service's containers show after an event: whether anybody must do something about it.
 
+    `judge` judges the service from its containers.
     `ends` are the moments its containers ended by themselves lately; `stopped` are containers that were stopped on
     request since their last start. The service's own probe is not asked: that is done before anything is proven.
     """
     mine = _containers(declaration.name, container_states)
-    sign = _by_state(declaration, mine, spec, ends, stopped, now)
-    ill = sign.decision is not Decision.LEAVE or judge_declared(declaration, mine, None, spec).health in ILL
+    sign = _by_state(declaration, mine, judge, ends, stopped, now)
+    ill = sign.decision is not Decision.LEAVE or judge(mine).health in UNHEALTHY_STATES
     return replace(sign, fingerprint=_fingerprint(mine), ill=ill)
 
 
@@ -138,7 +137,7 @@ def judge_verdict(
     """
     mine = _containers(verdict.service, container_states)
     fingerprint = _fingerprint(mine)
-    if verdict.health not in ILL:
+    if verdict.health not in UNHEALTHY_STATES:
         return _sign(verdict.service, Decision.LEAVE, verdict.reason, fingerprint)
     sign = _sign(verdict.service, Decision.HAND_OVER, f"{verdict.health}: {verdict.reason}", fingerprint, ill=True)
     if stopped:
@@ -201,7 +200,7 @@ def sort_out(signs: Sequence[Finding], around: TriageContext, now: datetime) -> 
 def _by_state(
     declaration: ServiceDeclaration,
     mine: Sequence[ContainerState],
-    spec: ServiceSpec,
+    judge: Callable[[Sequence[ContainerState]], ServiceVerdict],
     ends: Sequence[datetime],
     stopped: Collection[str],
     now: datetime,
@@ -223,8 +222,8 @@ def _by_state(
     # restarted by the engine, whatever its policy.
     if any(seen.state == "restarting" for seen in mine):
         return replace(_sign(name, Decision.WAIT, _RESTARTING, crashed=True), restarting=True)
-    verdict = judge_declared(declaration, mine, None, spec)
-    if verdict.health in ILL:
+    verdict = judge(mine)
+    if verdict.health in UNHEALTHY_STATES:
         return _sign(name, Decision.HAND_OVER, f"{verdict.health}: {verdict.reason}")
     if verdict.health is ServiceHealth.COMPLETED:
         return _sign(name, Decision.LEAVE, f"a job that is done: {verdict.reason}")

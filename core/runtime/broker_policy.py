@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from core.deployment.release import IMAGES
 from core.runtime import broker_shapes as shapes
 from core.runtime.broker_messages import RequestTarget, read_json, read_target, refuse, shown, write_json
 from core.runtime.broker_shapes import MountSource, References
+from models.containers import RELEASE_IMAGES
 from models.failures import BadInputError
 
 PROJECT = "com.docker.compose.project"
@@ -192,7 +192,7 @@ ROUTES = (
     _route("POST", "/images/create", "fromImage tag platform"),
     # The images of a release get a name of ours, so that no clean-up takes them, and lose it with the release.
     _route("POST", "/images/IMAGE/tag", "repo tag force"),
-    _route("DELETE", rf"/images/(?P<name>{IMAGES}:[0-9a-f]+)", "force noprune"),
+    _route("DELETE", rf"/images/(?P<name>{RELEASE_IMAGES}:[0-9a-f]+)", "force noprune"),
     _route("DELETE", "/images/(?P<name>sha256:[0-9a-f]{64})", "force noprune", subject=ObjectKind.IMAGE),
 )  # fmt: skip
 
@@ -376,8 +376,10 @@ def _with_checked_query(target: RequestTarget, route: Route, policy: Policy) -> 
         query["filters"] = write_json(_filters(query.get("filters") or "{}", target.path, policy)).decode()
     if target.path == "/images/create" and not re.fullmatch(_IMAGE, query.get("fromImage", "")):
         refuse("an image to fetch must be named; none is imported")
-    if target.path.endswith("/tag") and (query.get("repo") != IMAGES or not _TAG.fullmatch(query.get("tag", ""))):
-        refuse(f"images get names in {IMAGES} only")
+    if target.path.endswith("/tag") and (
+        query.get("repo") != RELEASE_IMAGES or not _TAG.fullmatch(query.get("tag", ""))
+    ):
+        refuse(f"images get names in {RELEASE_IMAGES} only")
     if target.path.startswith("/images/") and query.pop("force", "").strip().lower() not in _FALSE:
         refuse("images are not removed or renamed by force")
     return RequestTarget(version=target.version, path=target.path, query=tuple(query.items()))

@@ -11,7 +11,6 @@ from pydantic import Field
 
 from core.deployment.plan import start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
-from core.monitoring.measurements import ILL
 from flows.deployment.operation import OperationRecorder, recorded
 from flows.monitoring.judge_health import dependencies_of, judge_now
 from flows.runtime.parameters import (
@@ -28,6 +27,7 @@ from models.compose import Application, InjectedFile
 from models.containers import UP, ContainerState
 from models.environments import Environment
 from models.failures import BadInputError, StartFailedError
+from models.health import UNHEALTHY_STATES
 from models.metrics import Dependency
 from models.operations import OperationType, StateChange
 from models.results import OperationResult, ServiceStart
@@ -91,7 +91,7 @@ async def restart(
         # What was ill or stopped before is in the record of the health; a restart answers for what it restarted.
         restarted = {one.service for one in roll.done if not one.kept}
         for ill in health.services:
-            if ill.service in restarted and ill.health in ILL:
+            if ill.service in restarted and ill.health in UNHEALTHY_STATES:
                 raise StartFailedError(f"{ill.service} is {ill.health} again: {ill.reason}", service=ill.service)
     return OperationResult(
         success=True,

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from core.deployment.plan import stop_waves
 from core.deployment.release import PreDeployState, PreviousContainer, beyond, differences
-from core.errors.verdicts import worst_service
+from core.monitoring.health import worst_service
 from flows.deployment.execute import start_in_order
 from flows.deployment.operation import UNDOING, OperationRecorder
 from flows.monitoring.judge_health import judge_now

@@ -15,7 +15,7 @@ from pydantic import Field
 from core.deployment.plan import plan_id, start_waves
 from core.deployment.release import Document, replaced_services
 from core.deployment.validate import validate
-from core.errors.verdicts import worst_service
+from core.monitoring.health import worst_service
 from flows.deployment.execute import start_in_order
 from flows.deployment.operation import UNDOING, OperationRecorder, recorded
 from flows.deployment.roll_back_start import FOUND, StartRollback, found_by

@@ -11,10 +11,11 @@ from typing import TypeVar
 
 from prefect import flow
 
+from core.common.dependencies import first_causes
 from core.deployment.plan import start_waves
 from core.monitoring.assess import Assessment, SourceAnswers, assess
 from core.monitoring.evaluate import Evaluation, close_proven, is_predictive
-from core.monitoring.measurements import ILL, deaths, dependency_status, first_causes
+from core.monitoring.measurements import deaths, dependency_status
 from flows.monitoring.judge_health import dependencies_of, judge_now
 from flows.recovery.error_recovery import error_recovery
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
@@ -22,7 +23,7 @@ from models.analysis import AlertChange
 from models.compose import Application
 from models.environments import Environment
 from models.failures import EnvironmentBusyError, RoasError
-from models.health import Health, HealthReport
+from models.health import UNHEALTHY_STATES, Health, HealthReport
 from models.metrics import HOST, Alert, AlertSeverity, Metric, PredictionOutcome
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
@@ -74,7 +75,7 @@ async def collection(
     if seen.application is not None and any(recovery.method is RecoveryMethod.AUTOMATIC for recovery in done):
         after = await _or_gap("health after recovery", judge_now(declared, seen.application), gaps)
         if after is not None:
-            well = {verdict.service for verdict in after.services if verdict.health not in ILL}
+            well = {verdict.service for verdict in after.services if verdict.health not in UNHEALTHY_STATES}
             states, closed = close_proven(outcome, well, after.checked_at)
             proven = dependency_status(seen.needs, after.services, after.checked_at)
             if await store_closed(environment, after.checked_at, states, closed, proven, after, outcome.at):

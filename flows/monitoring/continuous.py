@@ -11,13 +11,14 @@ from datetime import UTC, datetime, timedelta
 from prefect import flow
 from pydantic import Field
 
-from core.monitoring.measurements import ILL, next_look
+from core.monitoring.measurements import next_look
 from core.recovery.triage import AGAIN, SETTLE, fingerprint
 from flows.monitoring.collection import Collected, collect, dispatch, in_one, predicted, report_of, say, show
 from flows.recovery.watch import WATCH_HOURS
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.runtime.server_outages import keep_runs_without_lease
 from models.failures import RoasError
+from models.health import UNHEALTHY_STATES
 from models.metrics import HOST
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import MonitoringReport
@@ -168,5 +169,5 @@ def _shown(one: Collected) -> dict[str, str]:
     return {
         verdict.service: f"{verdict.health} {fingerprint(verdict.service, seen.container_states)}"
         for verdict in seen.health.services
-        if verdict.health in ILL
+        if verdict.health in UNHEALTHY_STATES
     }

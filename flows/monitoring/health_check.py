@@ -6,11 +6,11 @@ import logging
 
 from prefect import flow
 
-from core.errors.verdicts import state_changes
-from core.monitoring.measurements import ILL
+from core.monitoring.health import state_changes
 from flows.deployment.operation import recorded
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, ComposeFiles, EnvironmentName
+from models.health import UNHEALTHY_STATES
 from models.operations import OperationType
 from models.results import OperationResult
 from tasks.deployment.load import load_environment
@@ -51,7 +51,7 @@ async def health_check(
         recorder.facts["health"] = str(health.overall)
         for verdict in health.services:
             log.info("%s is %s: %s", verdict.service, verdict.health, verdict.reason)
-            if verdict.health in ILL:
+            if verdict.health in UNHEALTHY_STATES:
                 # A check only looks. What the event starts looks again, and leaves alone what a watch has in hand.
                 announce(
                     UNHEALTHY,

@@ -7,8 +7,7 @@ import logging
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
-from core.errors.verdicts import judge_all
-from core.monitoring.health import judge_environment
+from core.monitoring.health import judge_all, judge_environment
 from models.compose import Application
 from models.containers import ContainerState
 from models.environments import Environment

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from core.errors.evidence import reachable
 from core.monitoring.alerts import maintenance_windows
+from core.monitoring.health import judge_declared
 from core.recovery.policy import AT_ONCE, PROVEN_AFTER
 from core.recovery.triage import (
     LOOP,
@@ -33,12 +34,12 @@ from flows.monitoring.judge_health import dependencies_of, judge_now
 from flows.recovery.error_recovery import note_failure, recover, take_over
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.runtime.server_outages import keep_runs_without_lease
-from models.compose import Application
+from models.compose import Application, ServiceDeclaration
 from models.containers import ContainerEvent, ContainerState
 from models.environments import Environment
 from models.evidence import EvidenceBundle
 from models.failures import EngineError, RoasError
-from models.health import HealthReport
+from models.health import HealthReport, ServiceVerdict
 from models.metrics import Dependency
 from models.recovery import RecoveryOutcome
 from models.results import WatchReport
@@ -323,7 +324,7 @@ class EnvironmentWatcher:
             judge_sign(
                 application.services[name],
                 container_states,
-                spec=self._declared.service(name),
+                judge=self._judge(application.services[name]),
                 ends=tuple(self._ends.get(name, ())),
                 stopped=self._stopped,
                 now=now,
@@ -331,6 +332,10 @@ class EnvironmentWatcher:
             for name in sorted(names)
             if name in application.services and application.services[name].replicas
         ]
+
+    def _judge(self, declaration: ServiceDeclaration) -> Callable[[Sequence[ContainerState]], ServiceVerdict]:
+        spec = self._declared.service(declaration.name)
+        return lambda containers: judge_declared(declaration, containers, None, spec)
 
     def _needs(self, application: Application, service: str) -> tuple[str, ...]:
         """What a service needs, directly or not."""

@@ -16,7 +16,6 @@ from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints
 from core.deployment.release import (
-    IMAGES,
     Document,
     Leftovers,
     PreDeployState,
@@ -32,6 +31,7 @@ from core.deployment.release import (
     variables_in,
 )
 from models.compose import Application
+from models.containers import RELEASE_IMAGES
 from models.environments import Environment
 from models.failures import BadInputError, EngineError, NotFoundError, ReleaseError
 from models.records import Release
@@ -302,7 +302,7 @@ def release_images(environment: Environment) -> None:
     """
     engine = engine_of(environment)
     needed = {kept_image(image_id) for image_id in open_stores().deployments.released_images()}
-    for name in engine.images.tags(IMAGES):
+    for name in engine.images.tags(RELEASE_IMAGES):
         if name not in needed:
             try:
                 engine.images.untag(name)

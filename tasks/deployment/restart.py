@@ -13,7 +13,7 @@ from adapters.config.secrets import secret_values
 from adapters.docker.engine import DockerEngine
 from core.deployment.restart import Aftermath, DependantAnswer, aftermath, replica_groups, settle_time
 from core.deployment.verify import Progress
-from core.errors.verdicts import judge_declared
+from core.monitoring.health import judge_declared
 from models.compose import InjectedFile, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment

@@ -16,7 +16,7 @@ from adapters.config.secrets import secret_values
 from adapters.docker.engine import DockerEngine
 from adapters.probes import run_probe
 from core.deployment.verify import Progress, Readiness, StabilityHold, hold, standing
-from core.errors.verdicts import judge_declared
+from core.monitoring.health import judge_declared
 from models.compose import InjectedFile, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment

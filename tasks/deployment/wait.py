@@ -9,7 +9,7 @@ from datetime import datetime
 from prefect import task
 
 from adapters.config.secrets import secret_values
-from core.errors.verdicts import judge_declared
+from core.monitoring.health import judge_declared
 from models.compose import Application, ServiceDeclaration
 from models.environments import Environment
 from tasks.deployment.start_service import Attempt, Milestone, until_proven

@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from core.deployment.release import IMAGES
 from flows.deployment.restart import restart
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
 from flows.monitoring.collection import collection
 from flows.recovery.error_recovery import error_recovery
+from models.containers import RELEASE_IMAGES
 from models.recovery import RecoveryMethod
 from tasks.runtime.clients import engine_of, find_environment
 from tests.e2e.flows.conftest import IMAGE, Place, well
@@ -58,7 +58,7 @@ def test_an_image_loses_its_name_and_goes_through_it(place: Place, broker: Path)
         ["docker", "build", "--quiet", "--label", label, "-"],
         input=f"FROM {IMAGE}\nENV ONLY={place.project}\n", capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
-    engine, name = engine_of(find_environment("test")), f"{IMAGES}:{place.project.removeprefix('roas-test-')}"
+    engine, name = engine_of(find_environment("test")), f"{RELEASE_IMAGES}:{place.project.removeprefix('roas-test-')}"
 
     engine.images.tag(made, name)
     assert engine.images.dangling(place.project) == {}
@@ -70,7 +70,7 @@ def test_an_image_loses_its_name_and_goes_through_it(place: Place, broker: Path)
     assert engine.images.dangling(place.project) == {}
     assert engine.images.inspect(made) is None
     assert engine.images.inspect(IMAGE) is not None
-    assert name not in engine.images.tags(IMAGES)
+    assert name not in engine.images.tags(RELEASE_IMAGES)
 
 
 async def test_a_probe_in_a_container_and_a_repair_go_through_it(place: Place, broker: Path) -> None:

@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.common.exit_codes import describe_exit
 from core.deployment.verify import (
     CRASHES_TOLERATED,
     Progress,
     StabilityHold,
-    exit_words,
     hold,
     standing,
     to_blame,
@@ -103,7 +103,7 @@ def test_a_failing_check_is_quoted() -> None:
     ],
 )
 def test_the_end_of_a_container_is_reported_in_words(seen: ContainerState, words: str) -> None:
-    assert words in exit_words(seen)
+    assert words in describe_exit(seen)
 
 
 def failed(service: str, caused_by: str | None = None) -> ServiceStart:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from core.errors.verdicts import as_failure, as_one_of_several, state_changes, worst_service
-from core.monitoring.health import judge_environment
+from core.errors.verdicts import as_failure, as_one_of_several
+from core.monitoring.health import judge_environment, state_changes, worst_service
 from models.errors import Category, Evidence, Severity, Strategy, Verdict
 from models.health import Health, HealthReport, ServiceHealth, ServiceVerdict
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core.common.intervals import wilson
-from core.monitoring.health import grade, hold_grade, judge_environment, judge_service, score_service, unknown_service
+from core.monitoring.health import judge_environment, judge_service, unknown_service
+from core.monitoring.scores import grade, hold_grade, score_service
 from models.analysis import Grade, Share
 from models.containers import ContainerState, HealthLogEntry
 from models.environments import ServiceSpec

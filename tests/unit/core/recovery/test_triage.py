@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from core.monitoring.health import judge_declared
 from core.recovery.triage import (
     AGAIN,
     SETTLE,
@@ -38,7 +40,10 @@ def judged(
     ends: tuple[datetime, ...] = (),
     stopped: frozenset[str] = frozenset(),
 ) -> Finding:
-    return judge_sign(declaration, seen, spec=ServiceSpec(), ends=ends, stopped=stopped, now=NOON)
+    def judge(containers: Sequence[ContainerState]) -> ServiceVerdict:
+        return judge_declared(declaration, containers, None, ServiceSpec())
+
+    return judge_sign(declaration, seen, judge=judge, ends=ends, stopped=stopped, now=NOON)
 
 
 def bad(service: str, fingerprint: str = "now") -> Finding:
