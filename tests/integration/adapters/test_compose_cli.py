@@ -278,22 +278,6 @@ def test_files_whose_variables_cannot_stay_unfilled_are_refused(make_project: Ma
         project.compose().template()
 
 
-def test_down_removes_containers_and_networks_and_keeps_volumes(make_project: Make) -> None:
-    project = make_project("services: {a: {image: IMAGE, command: FOREVER, volumes: ['data:/d']}}\nvolumes: {data: }")
-    project.started()
-    project.compose().down()
-    assert project.engine.containers.inspect_project(project.name) == []
-    assert project.engine.networks.find(project.name) == []
-    assert project.engine.volumes.names(project.name) == [f"{project.name}_data"]
-
-
-def test_one_service_is_removed_without_the_others(make_project: Make) -> None:
-    project = make_project("services: {a: {image: IMAGE, command: FOREVER}, b: {image: IMAGE, command: FOREVER}}")
-    project.started()
-    project.compose().remove(["a"])
-    assert [one.service for one in project.engine.containers.inspect_project(project.name)] == ["b"]
-
-
 @pytest.mark.parametrize(
     ("text", "what", "advice"),
     [
