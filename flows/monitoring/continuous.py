@@ -26,7 +26,6 @@ from tasks.deployment.load import load_environment
 from tasks.monitoring.collect import last_round
 from tasks.runtime.clients import open_clients_in_parallel
 from tasks.runtime.store_access import StoreAccess, outliving_stores
-from tasks.runtime.without_task_runs import without_task_runs
 
 log = logging.getLogger("roas")
 keep_runs_without_lease()
@@ -89,12 +88,11 @@ class _Rounds:
     async def take(self, every: timedelta) -> timedelta:
         """Collect, unless somebody did so a moment ago; gives back how long it is from one round to the next."""
         try:
-            with without_task_runs():
-                before = await last_round(self._environment)
-                if before is not None and datetime.now(UTC) - before < every / 2:
-                    return every
-                one = await collect(self._environment, self._files)
-                await show(one, report_of(one, one.judged.outcome.reported))
+            before = await last_round(self._environment)
+            if before is not None and datetime.now(UTC) - before < every / 2:
+                return every
+            one = await collect(self._environment, self._files)
+            await show(one, report_of(one, one.judged.outcome.reported))
         except (RoasError, TimeoutError) as error:
             self.failed += 1
             self._say(f"{self._environment} was not collected: {error or type(error).__name__}")

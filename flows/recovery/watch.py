@@ -51,7 +51,6 @@ from tasks.recovery.notify import UNHEALTHY, announce, tell_people
 from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stopped_by_person
 from tasks.runtime.clients import open_clients_in_parallel
 from tasks.runtime.store_access import StoreAccess, outliving_stores
-from tasks.runtime.without_task_runs import without_task_runs
 
 log = logging.getLogger("roas")
 keep_runs_without_lease()
@@ -253,12 +252,11 @@ class EnvironmentWatcher:
         now = datetime.now(UTC)
         await asyncio.gather(self._access.beat(f"watch/{self._declared.name}", now), self._access.refresh(now))
         try:
-            with without_task_runs():
-                self._declared = await load_environment(self._declared.name, self._files)
-                self._application = application = await read_changes(self._declared)
-                held = await in_hand(self._declared.name)
-                container_states = await look_at_application(self._declared)
-                health = await judge_now(self._declared, application, container_states=container_states)
+            self._declared = await load_environment(self._declared.name, self._files)
+            self._application = application = await read_changes(self._declared)
+            held = await in_hand(self._declared.name)
+            container_states = await look_at_application(self._declared)
+            health = await judge_now(self._declared, application, container_states=container_states)
         except (RoasError, TimeoutError) as error:
             # The collection records it; here it only has to be survived.
             self._say(_HOST, f"{self._declared.name} cannot be looked at: {error}")

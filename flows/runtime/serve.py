@@ -89,7 +89,7 @@ def _reconcile() -> None:
     """What an earlier `roas serve` left when it was killed is ended before anything new begins."""
     from tasks.deployment.interruption import mark_interrupted
 
-    asyncio.run(mark_interrupted.fn(None, datetime.now(UTC)))
+    asyncio.run(mark_interrupted(None, datetime.now(UTC)))
 
 
 def _serve_deployments(names: tuple[str, ...], server: ServerProcess, credentials: ServerCredentials) -> None:

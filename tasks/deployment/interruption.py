@@ -19,10 +19,9 @@ from adapters.stores.write_behind import replay_left
 from core.deployment.interruption import interruption, orphaned, runner_of
 from models.audit import Actor
 from models.operations import Operation, OperationStatus, OperationStep, Runner
-from tasks.runtime.retry_policy import LOOK, WRITE
+from tasks.runtime.retry_policy import READ, WRITE, retry_write
 from tasks.runtime.store_access import journals_folder
 from tasks.runtime.stores import open_stores
-from tasks.runtime.without_task_runs import repeated
 
 log = logging.getLogger("roas")
 
@@ -32,7 +31,7 @@ LONGEST_RECOVERY = timedelta(hours=1)
 _SERVER_TIMEOUT = timedelta(seconds=10)
 
 
-@repeated(name="mark what was interrupted", **WRITE)
+@retry_write
 async def mark_interrupted(environment: str | None, now: datetime) -> list[str]:
     """End the operations and recoveries that nobody lives any more; gives back the ids of the operations.
 
@@ -53,7 +52,7 @@ async def mark_interrupted(environment: str | None, now: datetime) -> list[str]:
     return [operation.deployment_id for operation, _ in ended]
 
 
-@task(name="look for an operation to take up", **LOOK)
+@task(name="look for an operation to take up", **READ)
 async def operation_of(environment: str, deployment_id: str | None, earlier_run: str | None) -> Operation | None:
     """The operation that this run lived before, else the one of exactly this id; None where there is none."""
 

@@ -6,11 +6,10 @@ import asyncio
 
 from models.environments import Environment
 from tasks.runtime.clients import find_environment
-from tasks.runtime.retry_policy import LOOK
-from tasks.runtime.without_task_runs import repeated
+from tasks.runtime.retry_policy import retry_read
 
 
-@repeated(name="read the environment", task_run_name="read environment {name}", **LOOK)
+@retry_read
 async def load_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environment:
     """The environment of that name, or one made up for bare Compose files.
 

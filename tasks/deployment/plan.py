@@ -18,7 +18,7 @@ from models.results import DriftReport
 from models.settings import current_settings
 from tasks.runtime.clients import compose_of, engine_of
 from tasks.runtime.naming import artifact_key
-from tasks.runtime.retry_policy import LOOK, WRITE
+from tasks.runtime.retry_policy import READ, WRITE
 from tasks.runtime.stores import open_stores, stores_exist
 
 
@@ -35,7 +35,7 @@ def read_plan(environment: Environment) -> Plan:
     return _plan(environment, compose.render(), compose.version())
 
 
-@task(name="ask Compose its version", **LOOK)
+@task(name="ask Compose its version", **READ)
 async def compose_version(environment: Environment) -> str:
     """The version of Compose, such as 2.26.1.
 
@@ -45,7 +45,7 @@ async def compose_version(environment: Environment) -> str:
     return await asyncio.to_thread(compose_of(environment).version)
 
 
-@task(name="plan the start", task_run_name="plan the start of {environment.name}", **LOOK)
+@task(name="plan the start", task_run_name="plan the start of {environment.name}", **READ)
 async def plan_start(environment: Environment, application: Application, compose_version: str) -> Plan:
     """The plan of an application that was read already, by a Compose of this version.
 
@@ -72,7 +72,7 @@ async def store_drift(report: DriftReport, services: Sequence[str]) -> None:
     await asyncio.to_thread(open_stores().monitoring.add_metrics, metrics)
 
 
-@task(name="show the drift", **LOOK)
+@task(name="show the drift", **READ)
 async def show_drift(report: DriftReport) -> None:
     """Put the drift on the run's page."""
     rows = [

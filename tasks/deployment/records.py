@@ -14,7 +14,7 @@ from models.operations import Operation, OperationStatus, OperationStep, Operati
 from models.recovery import Ticket, TicketEntry
 from models.validation import ValidationResult
 from tasks.recovery.records import let_go_of
-from tasks.runtime.retry_policy import LOOK, WRITE
+from tasks.runtime.retry_policy import READ, WRITE
 from tasks.runtime.stores import open_stores
 
 _OF_A_START = frozenset({"validation", str(OperationType.START)})
@@ -75,7 +75,7 @@ async def record_changes(changes: Sequence[StateChange], steps: Sequence[Operati
     await asyncio.to_thread(open_stores().deployments.record_changes, list(changes), list(steps))
 
 
-@task(name="read the last states", **LOOK)
+@task(name="read the last states", **READ)
 async def last_states(environment: str) -> dict[str, str]:
     """The state recorded last of each service of an environment."""
     changes = await asyncio.to_thread(open_stores().deployments.last_changes, environment)

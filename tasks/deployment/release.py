@@ -37,7 +37,7 @@ from models.failures import BadInputError, EngineError, NotFoundError, ReleaseEr
 from models.records import Release
 from models.settings import current_settings
 from tasks.runtime.clients import compose_of, engine_of, redactor_of
-from tasks.runtime.retry_policy import ACT, LOOK, WRITE
+from tasks.runtime.retry_policy import EFFECT, READ, WRITE
 from tasks.runtime.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -51,7 +51,7 @@ class PreDeploySnapshot:
     containers: tuple[ContainerSnapshot, ...] = ()
 
 
-@task(name="look at what is there", **LOOK)
+@task(name="look at what is there", **READ)
 async def snapshot_containers(environment: Environment) -> PreDeploySnapshot:
     """The state that a start which fails with no release to go back to must leave behind.
 
@@ -69,7 +69,7 @@ async def snapshot_containers(environment: Environment) -> PreDeploySnapshot:
     return await asyncio.to_thread(look)
 
 
-@task(name="read the template", **LOOK)
+@task(name="read the template", **READ)
 async def read_template(environment: Environment, application: Application) -> Document:
     """The configuration as a release keeps it: no value of a variable or of a secret is in it.
 
@@ -87,7 +87,7 @@ async def read_template(environment: Environment, application: Application) -> D
     return await asyncio.to_thread(read)
 
 
-@task(name="look at the release", **LOOK)
+@task(name="look at the release", **READ)
 async def inspect_release(
     environment: Environment,
     application: Application,
@@ -156,13 +156,13 @@ async def keep_release(environment: Environment, release: Release) -> Release:
     return await asyncio.to_thread(keep)
 
 
-@task(name="find a proven release", **LOOK)
+@task(name="find a proven release", **READ)
 async def proven_releases(environment: str) -> list[Release]:
     """The proven releases of an environment, newest first."""
     return [one for one in await asyncio.to_thread(open_stores().deployments.releases, environment) if one.proven]
 
 
-@task(name="choose a release", **LOOK)
+@task(name="choose a release", **READ)
 async def choose_release(environment: Environment, release_id: str | None) -> Release:
     """The release of this id or unique beginning, else the newest proven one that is not there now.
 
@@ -194,7 +194,7 @@ async def choose_release(environment: Environment, release_id: str | None) -> Re
     return await asyncio.to_thread(choose)
 
 
-@task(name="prepare the release", task_run_name="prepare release {release.release_id}", **LOOK)
+@task(name="prepare the release", task_run_name="prepare release {release.release_id}", **READ)
 async def release_document(environment: Environment, release: Release) -> Document:
     """The Compose configuration that brings a release back, with the very images it ran with.
 
@@ -220,7 +220,7 @@ async def release_document(environment: Environment, release: Release) -> Docume
     return await asyncio.to_thread(prepare)
 
 
-@task(name="read the release's application", **LOOK)
+@task(name="read the release's application", **READ)
 async def read_released(environment: Environment, document: Document) -> Application:
     """What a release's configuration declares.
 
@@ -230,7 +230,7 @@ async def read_released(environment: Environment, document: Document) -> Applica
     return await asyncio.to_thread(compose_of(environment, document).render)
 
 
-@task(name="see what the start left", **LOOK)
+@task(name="see what the start left", **READ)
 async def find_leftovers(environment: Environment, found: PreDeploySnapshot) -> Leftovers:
     """What a start that failed made and started, beyond what was there before it."""
 
@@ -242,7 +242,7 @@ async def find_leftovers(environment: Environment, found: PreDeploySnapshot) -> 
     return await asyncio.to_thread(look)
 
 
-@task(name="remove containers", task_run_name="remove {service}", **ACT)
+@task(name="remove containers", task_run_name="remove {service}", **EFFECT)
 async def remove_containers(environment: Environment, service: str, container_ids: Sequence[str]) -> None:
     """Remove stopped containers; their volumes stay.
 
@@ -253,7 +253,7 @@ async def remove_containers(environment: Environment, service: str, container_id
     await asyncio.gather(*(asyncio.to_thread(engine.containers.remove, one) for one in container_ids))
 
 
-@task(name="remove networks", **ACT)
+@task(name="remove networks", **EFFECT)
 async def remove_networks(environment: Environment, names: Sequence[str]) -> None:
     """Remove networks that a start made.
 
@@ -264,7 +264,7 @@ async def remove_networks(environment: Environment, names: Sequence[str]) -> Non
     await asyncio.gather(*(asyncio.to_thread(engine.networks.remove, name) for name in names))
 
 
-@task(name="put containers back", **ACT)
+@task(name="put containers back", **EFFECT)
 async def put_back(environment: Environment, containers: Sequence[ContainerSnapshot]) -> list[str]:
     """Make containers again as they were before they were replaced, and start those that ran.
 

@@ -21,10 +21,10 @@ from models.failures import StartFailedError
 from tasks.deployment.start_service import Attempt, Milestone, StartProof, state_in_a_word, until_proven
 from tasks.monitoring.events import ContainerWatch
 from tasks.runtime.clients import engine_of
-from tasks.runtime.retry_policy import ACT
+from tasks.runtime.retry_policy import EFFECT
 
 
-@task(name="restart", **ACT)
+@task(name="restart", **EFFECT)
 async def restart_service(
     environment: Environment,
     declaration: ServiceDeclaration,
@@ -63,7 +63,7 @@ async def restart_service(
     )
 
 
-@task(name="ask again", **ACT)
+@task(name="ask again", **EFFECT)
 async def ask_again(
     environment: Environment, declaration: ServiceDeclaration, watch: ContainerWatch, since: datetime
 ) -> Aftermath:

@@ -17,11 +17,10 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError
 from tasks.runtime.clients import compose_of, engine_of, known_applications
-from tasks.runtime.retry_policy import ACT, LOOK
-from tasks.runtime.without_task_runs import repeated
+from tasks.runtime.retry_policy import EFFECT, READ, retry_read
 
 
-@task(name="read the application", **LOOK)
+@task(name="read the application", **READ)
 async def read_application(environment: Environment) -> Application:
     """What the environment's Compose files declare.
 
@@ -31,7 +30,7 @@ async def read_application(environment: Environment) -> Application:
     return await asyncio.to_thread(compose_of(environment).render)
 
 
-@repeated(name="read the application if it changed", **LOOK)
+@retry_read
 async def read_changes(environment: Environment) -> Application:
     """What the environment's Compose files declare, rendered anew only where they or their variables changed.
 
@@ -43,7 +42,7 @@ async def read_changes(environment: Environment) -> Application:
     return await asyncio.to_thread(_known, environment, outline=False)
 
 
-@repeated(name="read the application's outline", **LOOK)
+@retry_read
 async def read_outline(environment: Environment) -> Application:
     """What judging needs of the application, rendered anew only where something changed since any process did.
 
@@ -59,13 +58,13 @@ def _known(environment: Environment, *, outline: bool) -> Application:
     return read(environment, process_environment(environment, os.environ), compose_of(environment).render)
 
 
-@repeated(name="look at the containers", **LOOK)
+@retry_read
 async def look_at_application(environment: Environment) -> list[ContainerState]:
     """Every container of the environment's project, stopped ones too."""
     return await asyncio.to_thread(engine_of(environment).containers.inspect_project, environment.project)
 
 
-@task(name="create containers", timeout_seconds=900, **ACT)
+@task(name="create containers", timeout_seconds=900, **EFFECT)
 async def create_containers(environment: Environment, document: Mapping[str, Any] | None = None) -> None:
     """Let Compose create what is declared and not there, and replace what has changed; nothing is started.
 
@@ -86,7 +85,7 @@ def _unpause(environment: Environment) -> None:
             engine.containers.unpause(seen.container_id)
 
 
-@task(name="stop containers", task_run_name="stop {service}", **ACT)
+@task(name="stop containers", task_run_name="stop {service}", **EFFECT)
 async def stop_containers(
     environment: Environment, service: str, containers: Sequence[ContainerState], grace: timedelta
 ) -> list[ContainerState]:
@@ -118,7 +117,7 @@ def _stop(engine: DockerEngine, seen: ContainerState, grace: timedelta) -> Conta
         return None
 
 
-@task(name="read injected files", **LOOK)
+@task(name="read injected files", **READ)
 async def read_injected_files(
     environment: Environment, document: Mapping[str, Any] | None = None
 ) -> dict[str, tuple[InjectedFile, ...]]:

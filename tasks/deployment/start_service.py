@@ -25,7 +25,7 @@ from models.health import ProbeResult
 from tasks.errors.evidence import ProbeJournal
 from tasks.monitoring.events import LOOK_AGAIN_AFTER, ContainerWatch
 from tasks.runtime.clients import engine_of
-from tasks.runtime.retry_policy import ACT
+from tasks.runtime.retry_policy import EFFECT
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class StartProof:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-@task(name="bring up", task_run_name="{declaration.name}", **ACT)
+@task(name="bring up", task_run_name="{declaration.name}", **EFFECT)
 async def bring_up(
     environment: Environment,
     declaration: ServiceDeclaration,

@@ -12,10 +12,10 @@ from models.environments import Environment
 from models.validation import ValidationResult
 from models.validation_facts import Facts
 from tasks.runtime.clients import find_environment, redactor_of
-from tasks.runtime.retry_policy import LOOK
+from tasks.runtime.retry_policy import READ
 
 
-@task(name="look before", task_run_name="look before the start of {name}", **LOOK)
+@task(name="look before", task_run_name="look before the start of {name}", **READ)
 async def look_before(name: str, compose_files: tuple[str, ...] = ()) -> tuple[Environment, Facts]:
     """The environment, and every fact its validation is judged from.
 

@@ -14,10 +14,10 @@ from models.compose import Application, ServiceDeclaration
 from models.environments import Environment
 from tasks.deployment.start_service import Attempt, Milestone, until_proven
 from tasks.monitoring.events import watch_project
-from tasks.runtime.retry_policy import ACT
+from tasks.runtime.retry_policy import EFFECT
 
 
-@task(name="recovery step: verify", task_run_name="verify {service}", **ACT)
+@task(name="recovery step: verify", task_run_name="verify {service}", **EFFECT)
 async def wait_until_well(
     environment: Environment,
     application: Application | None,

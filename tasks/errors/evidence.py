@@ -32,7 +32,7 @@ from models.health import ProbeResult
 from models.settings import current_settings
 from tasks.runtime.clients import engine_of, redactor_of
 from tasks.runtime.naming import artifact_key
-from tasks.runtime.retry_policy import LOOK, WRITE
+from tasks.runtime.retry_policy import READ, WRITE
 from tasks.runtime.store_access import to_stores
 from tasks.runtime.stores import open_stores
 
@@ -111,7 +111,7 @@ def _whole(output: str) -> str:
     return output.rpartition("\n")[0] or output[:-_LONGEST_SECRET]
 
 
-@task(name="take evidence", task_run_name="take evidence: {occasion}", **LOOK)
+@task(name="take evidence", task_run_name="take evidence: {occasion}", **READ)
 async def take_evidence(
     environment: Environment,
     application: Application | None,
@@ -135,7 +135,7 @@ async def take_evidence(
     return [bundle.bundle_id for bundle in taken]
 
 
-@task(name="evidence of the failure", **LOOK)
+@task(name="evidence of the failure", **READ)
 async def failure_evidence(
     environment: Environment,
     application: Application | None,

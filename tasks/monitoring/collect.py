@@ -27,9 +27,8 @@ from models.records import RecordedScore
 from models.settings import current_settings
 from tasks.errors.redact import redact_now
 from tasks.runtime.clients import engine_of
-from tasks.runtime.retry_policy import LOOK, WRITE
+from tasks.runtime.retry_policy import WRITE, retry_read, retry_write
 from tasks.runtime.stores import open_stores, shared_cache
-from tasks.runtime.without_task_runs import repeated
 
 log = logging.getLogger("roas")
 
@@ -43,7 +42,7 @@ _CACHE_LIFETIMES = 3
 """A snapshot outlives this many collections, so that one late collection does not empty the dashboard."""
 
 
-@repeated(name="sample the host", **LOOK)
+@retry_read
 async def sample_system() -> SystemSample:
     """The host now: processor, memory, the disk under the stores, pressure."""
     return await asyncio.to_thread(sample_host, current_settings().data_dir, datetime.now(UTC))
@@ -54,13 +53,13 @@ def load_of_host() -> float:
     return os.getloadavg()[0]
 
 
-@repeated(name="sample the services", **LOOK)
+@retry_read
 async def sample_services(environment: Environment) -> list[ServiceSample]:
     """Every running container's use of resources, asked side by side."""
     return await asyncio.to_thread(engine_of(environment).statistics.samples, environment.project)
 
 
-@repeated(name="hear how containers ended", **LOOK)
+@retry_read
 async def recent_events(environment: Environment, back: timedelta) -> list[ContainerEvent]:
     """What happened to the environment's containers in the time that is past."""
 
@@ -72,19 +71,19 @@ async def recent_events(environment: Environment, back: timedelta) -> list[Conta
     return await asyncio.to_thread(hear)
 
 
-@repeated(name="is it meant to run", **LOOK)
+@retry_read
 async def stopped_on_request(environment: str) -> bool:
     """Whether the last operation that was wanted of an environment is a stop, whatever came of it."""
     return await asyncio.to_thread(_is_stopped, environment)
 
 
-@repeated(name="read what is remembered", **LOOK)
+@retry_read
 async def read_memory(environment: str, now: datetime) -> RememberedState:
     """All that a round is judged by, and what is being done to the environment."""
     return await asyncio.to_thread(_memory, environment, now)
 
 
-@repeated(name="store the round", **WRITE)
+@retry_write
 async def store_round(environment: str, judged: Assessment, looked_at: datetime | None) -> bool:
     """Keep one round: samples and answers through the batch writer, all else in one transaction.
 
@@ -120,7 +119,7 @@ async def store_round(environment: str, judged: Assessment, looked_at: datetime 
     return await asyncio.to_thread(put)
 
 
-@repeated(name="when was it last collected", **LOOK)
+@retry_read
 async def last_round(environment: str) -> datetime | None:
     """When the last round that was kept was looked at; None where there is none."""
     return await asyncio.to_thread(lambda: _last_round(environment))
@@ -157,7 +156,7 @@ async def store_closed(
     return await asyncio.to_thread(put)
 
 
-@repeated(name="tell the cache", **WRITE)
+@retry_write
 async def tell_cache(
     environment: str, snapshot: dict[str, object], outcome: Evaluation, every: timedelta
 ) -> str | None:

@@ -19,9 +19,8 @@ from models.environments import Environment
 from models.failures import EngineError
 from tasks.deployment.lease import who_holds
 from tasks.runtime.clients import engine_of
-from tasks.runtime.retry_policy import LOOK
+from tasks.runtime.retry_policy import READ, retry_read
 from tasks.runtime.stores import open_stores
-from tasks.runtime.without_task_runs import repeated
 
 log = logging.getLogger("roas")
 
@@ -259,13 +258,13 @@ class _Listener(threading.Thread):
             return
 
 
-@repeated(name="is it in hand", **LOOK)
+@retry_read
 async def in_hand(environment: str) -> str | None:
     """Who operates on an environment now, and why; None where nobody does."""
     return await who_holds(environment)
 
 
-@repeated(name="look around", **LOOK)
+@retry_read
 async def look_around(environment: Environment) -> tuple[list[ContainerState], str | None]:
     """Every container of an environment, and who operates on it now; one task, since a service is down meanwhile.
 
@@ -277,7 +276,7 @@ async def look_around(environment: Environment) -> tuple[list[ContainerState], s
     return container_states, held
 
 
-@task(name="is it watched", **LOOK)
+@task(name="is it watched", **READ)
 async def is_watched(environment: str, now: datetime) -> bool:
     """Whether a watch of an environment was seen going on a moment ago."""
 

@@ -11,11 +11,10 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.health import ProbeResult
 from tasks.runtime.clients import engine_of
-from tasks.runtime.retry_policy import LOOK
-from tasks.runtime.without_task_runs import repeated
+from tasks.runtime.retry_policy import retry_read
 
 
-@repeated(name="probe", task_run_name="probe {service}", **LOOK)
+@retry_read
 async def probe_service(
     environment: Environment, service: str, container_states: Sequence[ContainerState] | None = None
 ) -> ProbeResult:

@@ -23,7 +23,7 @@ from core.storage.incidents import OWN_SYSTEM
 from models.environments import Environment
 from models.failures import StoreError
 from models.notifications import Channel, Notification, NotificationReason, SentNotifications
-from tasks.runtime.retry_policy import LOOK
+from tasks.runtime.retry_policy import READ
 from tasks.runtime.store_access import stores_are_away
 from tasks.runtime.stores import open_stores, shared_cache
 
@@ -69,7 +69,7 @@ def announce(
     emit_event(event, resource, payload={**payload, "text": text})
 
 
-@task(name="tell people", **LOOK)
+@task(name="tell people", **READ)
 async def tell_people(environment: Environment) -> list[Notification]:
     """Tell what is due of an environment's failures to everyone its file names; what was told.
 

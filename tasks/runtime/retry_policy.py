@@ -1,45 +1,79 @@
-"""How patient tasks are: which failures are worth another try, and how long one try may take."""
+"""Retry policies: which failures a repeat may cure, how often a call is repeated, and how long one try may take.
+
+A task takes its policy as options of Prefect (`@task(**READ)`), a plain coroutine function as a decorator
+(`@retry_read`): it is called all day, or reads our own stores, and is worth no task run.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+from collections.abc import Callable, Coroutine
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from tenacity import retry, retry_if_exception_type, stop_after_attempt, wait_chain, wait_random
 
 from models.failures import EngineUnreachableError, StoreBusyError, StoreFullError, StoreUnreachableError
 
-WORTH_ANOTHER_TRY = (EngineUnreachableError, StoreBusyError, StoreFullError, StoreUnreachableError, TimeoutError)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+RETRYABLE_ERRORS = (EngineUnreachableError, StoreBusyError, StoreFullError, StoreUnreachableError, TimeoutError)
 """A busy store or a silent engine may answer next time; bad input never gets better."""
 
+_JITTER = 0.5
 
-async def _another_try_may_help(_task: Any, _run: Any, state: State[Any]) -> bool:
+
+async def _is_retryable(_task: Any, _run: Any, state: State[Any]) -> bool:
     # A failed task's state holds the exception itself, or a record of it where results are persisted.
-    error = state.data
-    return isinstance(error, WORTH_ANOTHER_TRY)
+    return isinstance(state.data, RETRYABLE_ERRORS)
 
 
-LOOK: dict[str, Any] = {
+EFFECT: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
+"""For a task that changes the application: it carries its own deadline and is not repeated blindly."""
+
+READ: dict[str, Any] = EFFECT | {
     "retries": 1,
     "retry_delay_seconds": [1],
-    "retry_jitter_factor": 0.5,
-    "retry_condition_fn": _another_try_may_help,
+    "retry_jitter_factor": _JITTER,
+    "retry_condition_fn": _is_retryable,
     "timeout_seconds": 60,
-    "cache_policy": NO_CACHE,
-    "persist_result": False,
 }
-"""For a task that looks: looking twice must look twice."""
+"""For a task that reads the engine, Compose or the host."""
 
-WRITE: dict[str, Any] = {
-    "retries": 3,
-    "retry_delay_seconds": [1, 2, 5],
-    "retry_jitter_factor": 0.5,
-    "retry_condition_fn": _another_try_may_help,
-    "timeout_seconds": 120,
-    "cache_policy": NO_CACHE,
-    "persist_result": False,
-}
+WRITE: dict[str, Any] = READ | {"retries": 3, "retry_delay_seconds": [1, 2, 5], "timeout_seconds": 120}
 """For a task that writes to a store: every write is keyed, so repeating it writes nothing twice."""
 
-ACT: dict[str, Any] = {"cache_policy": NO_CACHE, "persist_result": False}
-"""For a task that changes the world: it carries its own deadline and is not repeated blindly."""
+
+def _retry(
+    options: dict[str, Any],
+) -> Callable[[Callable[P, Coroutine[Any, Any, R]]], Callable[P, Coroutine[Any, Any, R]]]:
+    delays, seconds = options["retry_delay_seconds"], options["timeout_seconds"]
+
+    def decorate(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        @retry(
+            retry=retry_if_exception_type(RETRYABLE_ERRORS),
+            stop=stop_after_attempt(1 + len(delays)),
+            wait=wait_chain(*(wait_random(delay, delay * (1 + _JITTER)) for delay in delays)),
+            reraise=True,
+        )
+        @wraps(call)
+        async def one_try(*args: P.args, **kwargs: P.kwargs) -> R:
+            async with asyncio.timeout(seconds):
+                return await call(*args, **kwargs)
+
+        return one_try
+
+    return decorate
+
+
+def retry_read(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Repeat a plain coroutine function as `READ` repeats a task."""
+    return _retry(READ)(call)
+
+
+def retry_write(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Repeat a plain coroutine function as `WRITE` repeats a task."""
+    return _retry(WRITE)(call)

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from tasks.runtime.without_task_runs import without_task_runs
 from tests.e2e.monitoring.day import live_on_small_disk
 from tests.support.engines import engine_for_a_while
 
@@ -28,8 +27,6 @@ def main() -> int:
         tempfile.TemporaryDirectory(prefix="roas-day-") as name,
         pytest.MonkeyPatch.context() as patch,
         engine_for_a_while() as engine,
-        # The same looks, without the record of each that needs a server.
-        without_task_runs(),
     ):
         day = asyncio.run(live_on_small_disk(Path(name), patch, rounds=A_DAY, own_engine=engine))
     print(f"{A_DAY} rounds in {time.monotonic() - began:.0f} s, {len(day.lost)} of them lost to the full disk")
