@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import shutil
+import sqlite3
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +19,38 @@ import pytest
 TIMEOUT_SECONDS = 240
 
 
+_CACHE = Path(__file__).parents[1] / ".pytest_cache"
+
+
+def copy_database(home: Path) -> None:
+    """Give a server that starts in this folder a database whose tables are made: making them is most of its start."""
+    _CACHE.mkdir(exist_ok=True)
+    template = _CACHE / f"prefect-{version('prefect')}"
+    with (_CACHE / "prefect.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not template.exists():
+            _make_database(template)
+    shutil.copytree(template, home, dirs_exist_ok=True)
+
+
+def _make_database(template: Path) -> None:
+    with tempfile.TemporaryDirectory(prefix="prefect-", dir=_CACHE) as folder:
+        home, made = Path(folder) / "home", Path(folder) / "made"
+        with own_server(home, new_database=True):
+            pass
+        made.mkdir()
+        shutil.copy(home / "memo_store.toml", made)
+        with closing(sqlite3.connect(home / "prefect.db")) as database:
+            database.execute("VACUUM INTO ?", [str(made / "prefect.db")])
+        made.rename(template)
+
+
 @contextmanager
-def own_server(home: Path, *, with_ui: bool = False) -> Iterator[str]:
-    """A server that the flows of this process are recorded by; its API's address."""
+def own_server(home: Path, *, with_ui: bool = False, new_database: bool = False) -> Iterator[str]:
+    """Run a server that records the flows of this process; give its API's address.
+
+    Its database is a copy of one that is made once, unless the folder has one or the server shall make it.
+    """
     # Prefect takes seconds to import, which tests without flows need not wait for.
     from prefect.logging.handlers import APILogWorker
     from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
@@ -25,6 +58,8 @@ def own_server(home: Path, *, with_ui: bool = False) -> Iterator[str]:
     from adapters.server.credentials import server_credentials
     from flows.runtime.embedded import api_server, client_environment, listening_socket, wait_for_api
 
+    if not (new_database or (home / "prefect.db").exists()):
+        copy_database(home)
     credentials = server_credentials(home)
     with listening_socket(0) as listening, api_server(credentials, listening, with_ui=with_ui) as server:
         with pytest.MonkeyPatch.context() as patch:

@@ -384,7 +384,7 @@ def test_the_key_of_encrypted_blocks_leaves_the_database_and_what_it_encrypted_s
 
 def test_a_fresh_server_never_has_its_key_in_the_database(target: ServerTarget, tmp_path: Path) -> None:
     home = tmp_path / "prefect"
-    with own_server(home):
+    with own_server(home, new_database=True):
         Secret(value="hook-planted-92").save("hook", _sync=True)
     with closing(sqlite3.connect(home / "prefect.db")) as database:
         assert database.execute("select count(*) from configuration where key = 'ENCRYPTION_KEY'").fetchone() == (0,)
