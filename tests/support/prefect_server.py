@@ -19,7 +19,7 @@ import pytest
 TIMEOUT_SECONDS = 240
 
 
-_CACHE = Path(__file__).parents[1] / ".pytest_cache"
+_CACHE = Path(__file__).parents[2] / ".pytest_cache"
 
 
 def copy_database(home: Path) -> None:
