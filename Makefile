@@ -7,10 +7,11 @@ MAKEFLAGS += --no-print-directory
 
 setup_with := deployments/setup
 
-.PHONY: help setup up down prod prod-down images sbom audit test test-setup check lock clean
+.PHONY: help setup up down prod prod-down images sbom audit test test-unit test-integration test-e2e test-golden \
+	prepare-tests check lock clean
 
 help:  ## What can be done here
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup:  ## Install what is missing: Docker, Compose, uv, the project in .venv (root or sudo)
 	@$(setup_with)/setup.sh
@@ -31,12 +32,24 @@ prod: images  ## Start the production control plane; the Prefect UI is then on p
 prod-down: setup  ## Stop the production control plane; its data stays
 	@docker compose down
 
-test-setup:
+prepare-tests:
 	@$(setup_with)/setup.sh --tests
 	@$(setup_with)/images.sh
 
-test: test-setup  ## Set everything up, check the code and run every test
+test: prepare-tests  ## Set everything up, check the code and run every test
 	@$(setup_with)/test.sh
+
+test-unit: prepare-tests  ## The tests of decisions and values, without anything outside
+	@$(setup_with)/test.sh unit
+
+test-integration: prepare-tests  ## The tests of adapters, stores, tasks and commands
+	@$(setup_with)/test.sh integration
+
+test-e2e: prepare-tests  ## The tests of flows and deployments on a real engine
+	@$(setup_with)/test.sh e2e
+
+test-golden: prepare-tests  ## The tests that hold texts, options and schemas as users and programs know them
+	@$(setup_with)/test.sh golden
 
 check:  ## Format, lint, types, import contracts, shell
 	@$(setup_with)/check.sh
