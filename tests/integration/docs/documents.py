@@ -18,7 +18,7 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A fenced block; `mode` is the second word after the fence, as in ```bash engine."""
+    """A fenced block; `mode` is the second word after the fence; `run` executes the block."""
 
     file: str
     line: int

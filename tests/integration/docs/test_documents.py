@@ -70,7 +70,7 @@ def _lines_in_prose() -> dict[str, list[str]]:
 
 @pytest.mark.parametrize("block", _BLOCKS, ids=str)
 def test_a_block_is_valid(block: Block, tmp_path: Path) -> None:
-    assert block.mode in {"", "engine"}
+    assert block.mode in {"", "run"}
     assert block.kind in _CHECKS, f"{block}: nothing checks a block of this kind"
     _CHECKS[block.kind](block, tmp_path)
 
@@ -243,17 +243,17 @@ services:
 
 
 @pytest.mark.engine
-@pytest.mark.parametrize("block", [block for block in _BLOCKS if block.mode == "engine"], ids=str)
-def test_a_script_works_on_a_small_application(block: Block, tmp_path: Path) -> None:
+@pytest.mark.parametrize("block", [block for block in _BLOCKS if block.mode == "run"], ids=str)
+def test_a_script_works_beside_a_small_application(block: Block, tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(f"name: roas-docs-{os.getpid()}\n{_SMALL_APPLICATION}")
+    script = re.sub(r"\b(SERVICE|FOLDER)\b", lambda match: match[0].lower(), block.text)
     environment = os.environ | {
         "ROAS_DATA_DIR": str(tmp_path / "data"),
         "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
     }
+    command = ["bash", "-euxc", script]
     try:
-        done = subprocess.run(
-            ["bash", "-euxc", block.text], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
-        )
+        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     finally:
         subprocess.run(["docker", "compose", "down", "--timeout", "1"], cwd=tmp_path, capture_output=True, check=False)
