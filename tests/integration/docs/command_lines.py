@@ -17,7 +17,9 @@ from cli.main import roas
 from tests.integration.docs.documents import ROOT, text_of
 
 # Programs of the system; a block that uses another one is not checked by anything, so it fails.
-_SYSTEM = set("cat cd chmod cp curl du export fuser git install pre-commit ssh systemctl".split())
+_SYSTEM = {
+    "cat", "cd", "chmod", "cp", "curl", "du", "export", "fuser", "git", "install", "pre-commit", "ssh", "systemctl",
+}  # fmt: skip
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
 
 
