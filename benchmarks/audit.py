@@ -39,8 +39,8 @@ def main() -> None:
                 deployments._audit = audit if way == "with" else lambda *_: None
                 name = f"{way}-{place}"
                 began = time.perf_counter()
-                stores.deployments.begin(replace(RUNNING, deployment_id=name))
-                stores.deployments.finish(name, OperationStatus.SUCCESS, NOON, {"critical_path": ["a", "b", "c"] * 10})
+                stores.operations.begin(replace(RUNNING, deployment_id=name))
+                stores.operations.finish(name, OperationStatus.SUCCESS, NOON, {"critical_path": ["a", "b", "c"] * 10})
                 taken[way].append(time.perf_counter() - began)
         began = time.perf_counter()
         entries = sum(report.entries for report in verify(stores))

@@ -45,16 +45,16 @@ def fill(stores: Stores, services: int, every: timedelta) -> None:
     now = datetime.now(UTC)
     names = [f"service-{number:02}" for number in range(services)]
     at = now - HISTORY
-    stores.monitoring.add_metrics(round_of(names, at))
+    stores.metrics.add(round_of(names, at))
     while at < now:
         stores.writer.put_metrics(round_of(names, at))
         at += every
     stores.writer.flush()
-    stores.monitoring.record_health(report_of(names, now))
-    stores.monitoring.put_dependencies(
+    stores.health.record(report_of(names, now))
+    stores.dependencies.put(
         ENVIRONMENT, [Dependency(service=name, depends_on=names[0], last_check=now) for name in names[1:]]
     )
-    stores.monitoring.put_baselines(
+    stores.baselines.put(
         ENVIRONMENT,
         [
             Baseline(service=name, metric=metric, value=1, warning=2, critical=3, created_at=now, updated_at=now)
@@ -64,11 +64,11 @@ def fill(stores: Stores, services: int, every: timedelta) -> None:
     )
     for name in names:
         score = {"uptime": 100.0, "performance": 90.0, "coverage": 1.0, "low": 80.0, "high": 99.0}
-        stores.monitoring.record_score(
+        stores.health.record_score(
             RecordedScore(environment=ENVIRONMENT, service=name, score=90, grade="A", scored_at=now, parts=score)
         )
     for number, name in enumerate(names[::5]):
-        stores.monitoring.open_alert(
+        stores.alerts.open(
             Alert(
                 alert_id=f"a{number}",
                 environment=ENVIRONMENT,
@@ -88,9 +88,9 @@ def fill(stores: Stores, services: int, every: timedelta) -> None:
             status=OperationStatus.RUNNING,
             started_at=began,
         )
-        stores.deployments.begin(operation)
+        stores.operations.begin(operation)
         ended = OperationStatus.FAILED if number % 9 == 0 else OperationStatus.SUCCESS
-        stores.deployments.finish(operation.deployment_id, ended, began + timedelta(seconds=20), None)
+        stores.operations.finish(operation.deployment_id, ended, began + timedelta(seconds=20), None)
     verdict = Verdict(
         category=Category.PORT_CONFLICT,
         severity=Severity.HIGH,
@@ -162,8 +162,8 @@ def write_on(
         while not stop.is_set():
             now = datetime.now(UTC)
             began = time.perf_counter()
-            stores.monitoring.add_metrics(round_of(names, now))
-            stores.monitoring.record_health(report_of(names, now))
+            stores.metrics.add(round_of(names, now))
+            stores.health.record(report_of(names, now))
             took.put(time.perf_counter() - began)
 
 

@@ -94,7 +94,7 @@ async def watching(folder: Path) -> AsyncIterator[None]:
 
     os.environ["ROAS_DATA_DIR"] = str(folder / secrets.token_hex(4))
     task = asyncio.create_task(watch("bench"))
-    await asyncio.to_thread(_until, lambda: "watch/bench" in open_stores().monitoring.heartbeats())
+    await asyncio.to_thread(_until, lambda: "watch/bench" in open_stores().heartbeats.all())
     # Its first look around is over by then, as it is when a failure comes at any time.
     await asyncio.sleep(2)
     try:
@@ -137,10 +137,10 @@ async def _proven() -> float:
     from tasks.runtime.stores import open_stores
 
     def ended() -> bool:
-        return any(one.ended_at is not None for one in open_stores().errors.executions(environment="bench"))
+        return any(one.ended_at is not None for one in open_stores().recoveries.find(environment="bench"))
 
     await asyncio.to_thread(_until, ended)
-    (done,) = open_stores().errors.executions(environment="bench")
+    (done,) = open_stores().recoveries.find(environment="bench")
     if not done.success or done.ended_at is None:
         raise SystemExit(f"the recovery failed: {done.final_status}")
     return done.ended_at.timestamp()

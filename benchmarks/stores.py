@@ -228,9 +228,9 @@ def one_row_each(stores: Stores, name: str) -> None:
     score = RecordedScore(environment="prod", service=name, score=1, grade="A", scored_at=NOON)
     stores.execute_cross_db_transaction(
         [
-            lambda inside: inside.deployments.begin(operation(name)),
-            lambda inside: inside.monitoring.record_score(score),
-            lambda inside: inside.errors.pause("prod", name, None, "r", "b", NOON),
+            lambda inside: inside.operations.begin(operation(name)),
+            lambda inside: inside.health.record_score(score),
+            lambda inside: inside.pauses.pause("prod", name, None, "r", "b", NOON),
         ]
     )
 
@@ -467,7 +467,7 @@ def live_writer(folder: str, stop, answers) -> None:
     with Stores.open(Settings(data_dir=Path(folder))) as stores:
         database = stores.databases["monitoring"]
         while not stop.wait(0.01):
-            waits.append(seconds(lambda: stores.monitoring.beat("another process", NOON)))
+            waits.append(seconds(lambda: stores.heartbeats.beat("another process", NOON)))
             peak = max(peak, database.path.stat().st_size + database.wal_path.stat().st_size)
     answers.put((sorted(waits), peak))
 
@@ -563,7 +563,7 @@ def days(_: int) -> None:
             "WHERE ok IS NOT NULL GROUP BY day ORDER BY day"
         )
         bare = "SELECT count(day), sum(ok) FROM deployment_operations INDEXED BY idx_deployment_operations_day"
-        found = stores.deployments.success_by_day(3650, NOON)
+        found = stores.operations.success_by_day(3650, NOON)
         assert [(one.day.isoformat(), one.total, one.successes) for one in found] == ask(scan)() == ask(index)()
         taken = in_turns(
             9,
@@ -571,7 +571,7 @@ def days(_: int) -> None:
             scan=ask(scan),
             index=ask(index),
             bare=ask(bare),
-            ours=lambda: stores.deployments.success_by_day(3650, NOON),
+            ours=lambda: stores.operations.success_by_day(3650, NOON),
         )
     reported("success by day over 1 M operations, all days", taken["ours"] * 1000, "-", "CPU ms")
     reported("by its index against the bare scan of that index", taken["index"] / taken["bare"], "<= 1.2")

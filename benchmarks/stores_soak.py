@@ -58,17 +58,17 @@ def one_step(stores: Stores, batches: BatchWriter, name: str, at: datetime, plac
     score = RecordedScore(environment="prod", service=name, score=1, grade="A", scored_at=at)
     kind = place % 4
     if kind == 0:
-        stores.deployments.begin(operation)
+        stores.operations.begin(operation)
     elif kind == 1:
         metrics = [
             Metric(environment="prod", service="s", name=f"m{number}", value=1.0, sampled_at=at) for number in range(50)
         ]
-        stores.monitoring.add_metrics(metrics)
+        stores.metrics.add(metrics)
     elif kind == 2:
         stores.execute_cross_db_transaction(
             [
-                lambda inside: inside.deployments.begin(operation),
-                lambda inside: inside.monitoring.record_score(score),
+                lambda inside: inside.operations.begin(operation),
+                lambda inside: inside.health.record_score(score),
             ]
         )
     else:
@@ -90,8 +90,8 @@ def read(folder: str, name: str, stop, answers) -> None:
         while not stop.wait(0.05):
             began = time.perf_counter()
             with stores.at_one_moment() as moment:
-                moment.deployments.history(limit=20)
-                moment.monitoring.latest("prod")
+                moment.operations.history(limit=20)
+                moment.metrics.latest("prod")
             waits.append(time.perf_counter() - began)
     answers.put((name, waits))
 

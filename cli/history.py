@@ -41,7 +41,7 @@ def history(environment: str | None, limit: int, verify: bool, expected: tuple[s
         return
     if expected:
         raise BadInputError("--expect goes with --verify.")
-    show_answer(open_stores().deployments.history(environment=environment, limit=limit), json_wanted, show_history)
+    show_answer(open_stores().operations.history(environment=environment, limit=limit), json_wanted, show_history)
 
 
 def _verify(environment: str | None, expected: tuple[str, ...], json_wanted: bool) -> None:

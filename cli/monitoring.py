@@ -31,7 +31,7 @@ def alerts(environment: str | None, resolved_too: bool, limit: int, json_wanted:
     from models.metrics import AlertSeverity, AlertState
     from tasks.runtime.stores import open_stores
 
-    found = open_stores().monitoring.alerts(environment=environment, limit=limit)
+    found = open_stores().alerts.latest(environment=environment, limit=limit)
     if not resolved_too:
         found = [alert for alert in found if alert.state is not AlertState.RESOLVED]
     if json_wanted:

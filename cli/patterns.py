@@ -155,7 +155,7 @@ def add_pattern(
     complaints = check_pattern(pattern, KNOWN_BENIGN_LINES)
     if complaints:
         raise BadInputError(f"Pattern {name} is not taken.", advice=" ".join(complaints))
-    open_stores().errors.put_pattern(pattern)
+    open_stores().patterns.put(pattern)
     echo(f"{name} is known: {category}, {strategy}")
     named = _name_open_errors(pattern)
     if named:
@@ -197,7 +197,7 @@ def remove_pattern(name: str) -> None:
 
     if _pattern(name).shipped:
         raise BadInputError(f"{name} is one of ours;", advice=f"`roas patterns disable {name}` switches it off.")
-    open_stores().errors.remove_pattern(name)
+    open_stores().patterns.remove(name)
     _known_patterns()
     echo(f"{name} is forgotten")
 
@@ -223,7 +223,7 @@ def _patterns_in_use() -> PatternSet | None:
     from core.errors.match import PatternSet
     from tasks.runtime.stores import open_stores
 
-    kept = open_stores().errors.patterns()
+    kept = open_stores().patterns.all()
     return PatternSet(kept) if kept else None
 
 
@@ -231,9 +231,9 @@ def _known_patterns() -> list[Pattern]:
     from core.errors.pattern_library import SHIPPED_PATTERNS
     from tasks.runtime.stores import open_stores
 
-    store = open_stores().errors
-    store.sync_patterns(SHIPPED_PATTERNS)
-    return list(store.patterns())
+    stores = open_stores()
+    stores.patterns.sync(SHIPPED_PATTERNS)
+    return list(stores.patterns.all())
 
 
 def _pattern(name: str) -> Pattern:
@@ -246,14 +246,14 @@ def _pattern(name: str) -> Pattern:
 def _switch(name: str, *, enabled: bool) -> None:
     from tasks.runtime.stores import open_stores
 
-    open_stores().errors.put_pattern(dataclasses.replace(_pattern(name), enabled=enabled))
+    open_stores().patterns.put(dataclasses.replace(_pattern(name), enabled=enabled))
 
 
 def _unnamed(environment: str | None) -> tuple[UnnamedGroup, ...]:
     from core.errors.templates import unnamed_groups
     from tasks.runtime.stores import open_stores, stores_exist
 
-    return unnamed_groups(open_stores().errors.unnamed(environment)) if stores_exist() else ()
+    return unnamed_groups(open_stores().errors.unclassified(environment)) if stores_exist() else ()
 
 
 def _proposed(group: str) -> str:
@@ -273,12 +273,12 @@ def _name_open_errors(pattern: Pattern) -> int:
     from core.errors.match import PatternSet
     from tasks.runtime.stores import open_stores
 
-    store = open_stores().errors
-    known = PatternSet(store.patterns())
+    stores = open_stores()
+    known = PatternSet(stores.patterns.all())
     named = 0
-    for error in store.unnamed():
+    for error in stores.errors.unclassified():
         if error.resolved_at is not None:
             continue
         verdict = judge(error.text, patterns=known)
-        named += verdict.pattern_name == pattern.name and store.name_cause(error.error_id, verdict)
+        named += verdict.pattern_name == pattern.name and stores.errors.reclassify(error.error_id, verdict)
     return named

@@ -74,7 +74,7 @@ def tickets(environment: str | None, everything: bool, json_wanted: bool) -> Non
 
     found = [
         ticket
-        for ticket in open_stores().errors.tickets(environment=environment)
+        for ticket in open_stores().tickets.find(environment=environment)
         if everything or ticket.state is not TicketState.RESOLVED
     ]
     show_answer(found, json_wanted, show_tickets)
@@ -137,7 +137,7 @@ async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> st
         taken = await resume_with(run, {"choice": str(choice), "note": note, "by": actor.user})
         if taken is Taken.TAKEN:
             # The run hears it from Prefect, which cannot prove who said it.
-            open_stores().errors.note_decision(ticket.ticket_id, choice, run, actor)
+            open_stores().tickets.audit_answer(ticket.ticket_id, choice, run, actor)
             return f"{ticket.ticket_id}: {choice}; run {run} goes on"
         if taken is Taken.TOO_LATE:
             raise BadInputError(
@@ -160,7 +160,7 @@ def _keep(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
     from tasks.runtime.stores import open_stores
 
     entry = TicketEntry(at=datetime.now(UTC), by=actor.user, what=f"{choice}: {note}", actor=actor)
-    open_stores().errors.answer(ticket, choice, entry)
+    open_stores().tickets.answer(ticket, choice, entry)
     if choice is Choice.RESOLVED:
         return f"{ticket.ticket_id} and error {ticket.error_id} are resolved"
     return f"{ticket.ticket_id}: {choice}; kept"
@@ -185,7 +185,7 @@ def pause(service: str | None, environment: str | None, length: timedelta | None
     reason, now = redact_now(environment, reason), datetime.now(UTC)
     until = None if length is None else now + length
     actor = this_user()
-    open_stores().errors.pause(environment, service, until, reason, actor.user, now, actor)
+    open_stores().pauses.pause(environment, service, until, reason, actor.user, now, actor)
     end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until `roas unpause`"
     echo(f"automatic recovery of {service or 'every service'} is off {end}: {reason}")
 
@@ -197,8 +197,8 @@ def unpause(service: str | None, environment: str | None) -> None:
     """Switch automatic recovery on again; give the same words as to `roas pause`."""
     from tasks.runtime.stores import open_stores
 
-    store = open_stores().errors
-    if not store.resume(environment, service, this_user()):
-        held = [f"{one.service or 'every service'} ({one.reason})" for one in store.pauses(datetime.now(UTC))]
+    stores = open_stores()
+    if not stores.pauses.resume(environment, service, this_user()):
+        held = [f"{one.service or 'every service'} ({one.reason})" for one in stores.pauses.active(datetime.now(UTC))]
         raise BadInputError(f"Nothing is paused by these words; paused now: {', '.join(held) or 'nothing'}.")
     echo(f"automatic recovery of {service or 'every service'} is on again")

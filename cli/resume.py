@@ -27,7 +27,7 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     from models.operations import Operation
     from tasks.runtime.stores import open_stores
 
-    operation: Operation = open_stores().deployments.get(deployment_id)
+    operation: Operation = open_stores().operations.get(deployment_id)
     if operation.ended_at is not None and not was_interrupted(operation):
         raise BadInputError(
             f"Deployment {operation.deployment_id} was not interrupted, it has ended: {operation.status};",

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
 from models.audit import SYSTEM, Actor
+from models.health import HealthReport
+from models.metrics import Alert, Baseline, Dependency, Prediction
 from models.operations import Runner
 
 
@@ -78,6 +81,25 @@ class RecordedScore:
     scored_at: datetime
     parts: dict[str, Any] = field(default_factory=dict)
     suggestions: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationRecord:
+    """All that one monitoring evaluation of an environment found.
+
+    `states` are the states of anomaly detectors by service and metric. `dependencies` is None where they are
+    unknown this time; those recorded before then stay.
+    """
+
+    environment: str
+    evaluated_at: datetime
+    states: Mapping[tuple[str, str], bytes] = field(default_factory=dict)
+    baselines: Sequence[Baseline] = ()
+    dependencies: Sequence[Dependency] | None = None
+    alerts: Sequence[Alert] = ()
+    predictions: Sequence[Prediction] = ()
+    scores: Sequence[RecordedScore] = ()
+    health: HealthReport | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

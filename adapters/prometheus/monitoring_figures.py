@@ -12,7 +12,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from adapters.prometheus.counters import RowCounter, milliseconds_between
 from adapters.prometheus.metric_families import Labels, counter, durations, filled, gauge
 from adapters.stores import Stores
-from adapters.stores.monitoring import from_ms, to_ms
+from adapters.stores.repositories.metrics import from_ms, to_ms
 from adapters.stores.sql import table
 from models.health import Health, HealthReport, ServiceHealth
 from models.metrics import (
@@ -160,7 +160,7 @@ class MonitoringFigures:
         """
         since = {name: now - max(FRESH, _COLLECTIONS * often) for name, often in every.items()}
         oldest = min(since.values(), default=now - FRESH)
-        monitoring = self._stores.monitoring
+        stores = self._stores
         with self._stores.databases["monitoring"].read() as connection:
             self._alerts.catch_up(connection)
             self._predictions.catch_up(connection)
@@ -175,16 +175,16 @@ class MonitoringFigures:
         reports = {
             name: report
             for name in judged
-            for report in monitoring.health_history(name, limit=1)
+            for report in stores.health.history(name, limit=1)
             if report.checked_at >= since.get(name, now - FRESH)
         }
         known |= {*judged, *(row.environment for row in newest)}
         for tally in (self._alerts, self._predictions):
             known |= {kind[0] for kind in (*tally.counts, *tally.unfinished)}
-        alerts = {name: monitoring.open_alerts(name) for name in sorted(known)}
+        alerts = {name: stores.alerts.unresolved(name) for name in sorted(known)}
         # Of a service that is gone, nothing is shown but what it left: its baseline is nobody's.
         fresh = {(row.environment, row.service, row.metric) for row in newest}
-        baselines = {name: monitoring.baselines(name) for name in {row.environment for row in newest}}
+        baselines = {name: stores.baselines.all(name) for name in {row.environment for row in newest}}
         return [
             *_of_environments(known, reports),
             *_of_verdicts(reports),
@@ -192,11 +192,11 @@ class MonitoringFigures:
             *_of_samples("roas_host", OF_HOSTS, [row for row in newest if row.service == HOST]),
             *_of_baselines("roas_service", OF_SERVICES, baselines, fresh),
             *_of_baselines("roas_host", OF_HOSTS, baselines, fresh),
-            *_of_scores([score for name in reports for score in monitoring.latest_scores(name)], since, now),
+            *_of_scores([score for name in reports for score in stores.health.latest_scores(name)], since, now),
             self._dependencies(now, known, since),
             *self._of_alerts(alerts),
             *self._of_predictions(known),
-            *_of_heartbeats(monitoring.heartbeats()),
+            *_of_heartbeats(stores.heartbeats.all()),
         ]
 
     def _dependencies(self, now: datetime, known: Iterable[str], since: Mapping[str, datetime]) -> Metric:
@@ -206,7 +206,7 @@ class MonitoringFigures:
             *(*_SERVICE, "depends_on", "dependency_type"),
         )
         for environment in sorted(known):
-            needs = self._stores.monitoring.dependencies(environment)
+            needs = self._stores.dependencies.all(environment)
             checked = max((need.last_check for need in needs if need.last_check), default=None)
             if checked is None or checked < since.get(environment, now - FRESH):
                 continue
@@ -252,7 +252,7 @@ class MonitoringFigures:
         standing = [
             one
             for name in sorted({kind[0] for kind in self._predictions.unfinished})
-            for one in self._stores.monitoring.predictions(name, PredictionOutcome.OPEN)
+            for one in self._stores.evaluations.predictions(name, PredictionOutcome.OPEN)
         ]
         open_now = _numbers((one.environment,) for one in standing)
         yield filled("roas_predictions_open", "Predictions that stand.", ("environment",), open_now, sorted(known))

@@ -56,7 +56,7 @@ class OperationFigures:
         with self._stores.databases["deployment_logs"].read() as connection:
             self._ended.catch_up(connection)
             known |= {kind[0] for kind in (*self._ended.counts, *self._ended.unfinished)}
-        recorded = {name: self._stores.deployments.latest_recorded(name) for name in sorted(known)}
+        recorded = {name: self._stores.operations.latest_recorded(name) for name in sorted(known)}
         total = counter("roas_operations", "Deployment operations that ended.", *_OPERATION)
         # From 0 on, since Prometheus does not see the first of what was not there before.
         kinds = [*product(sorted(known), OperationType, _ENDS)]
@@ -158,7 +158,7 @@ class ErrorFigures:
             one_value(
                 "roas_recovery_pauses",
                 "Switches that keep automatic recovery off now.",
-                len(self._stores.errors.pauses(now)),
+                len(self._stores.pauses.active(now)),
             ),
         ]
 

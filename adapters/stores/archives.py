@@ -18,7 +18,7 @@ from sqlmodel import SQLModel
 from adapters.host.processes import this_user
 from adapters.stores.audit import audit_put_back
 from adapters.stores.check import MOMENTS
-from adapters.stores.monitoring import series_ids, to_ms
+from adapters.stores.repositories.metrics import series_ids, to_ms
 from adapters.stores.sql import insert_unless_there, table, upsert
 from adapters.stores.stores import Stores
 from models.failures import BadInputError, NotFoundError, StoreCorruptError

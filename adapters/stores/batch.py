@@ -36,7 +36,8 @@ from sqlmodel import SQLModel
 from adapters.host.private_files import make_private_folder, open_private
 from adapters.stores.batch_rows import GivenRows, GivenValues, RowRefusedError, Rows, rows_of
 from adapters.stores.gate import Gate
-from adapters.stores.monitoring import probe_row, series_ids, to_ms
+from adapters.stores.repositories.health import probe_row
+from adapters.stores.repositories.metrics import series_ids, to_ms
 from adapters.stores.sql import table
 from adapters.stores.stores import DAMAGED, Stores
 from models.failures import StoreBusyError, StoreConstraintError, StoreError, StoreFullError

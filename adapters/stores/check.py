@@ -13,7 +13,7 @@ from sqlmodel import SQLModel
 
 from adapters.stores.data_folder import narrow_access
 from adapters.stores.database import Database
-from adapters.stores.monitoring import from_ms, to_ms
+from adapters.stores.repositories.metrics import from_ms, to_ms
 from adapters.stores.sql import table
 from adapters.stores.stores import Stores
 from adapters.stores.transactions import Together

@@ -29,7 +29,7 @@ from adapters.stores.archiver import Archived, Archiver, archived_samples
 from adapters.stores.audit import audit_archived
 from adapters.stores.database import Database
 from adapters.stores.gate import Gate
-from adapters.stores.monitoring import from_ms, to_ms
+from adapters.stores.repositories.metrics import from_ms, to_ms
 from adapters.stores.sql import table, upsert
 from adapters.stores.stores import Stores
 from core.common.sketches import Sketch

@@ -91,25 +91,25 @@ class RecordError(_Kept):
     def _add(self, stores: Together, recorded: RecordedError) -> None:
         error = self.error
         if error.verdict.pattern_name is not None:
-            stores.errors.pattern_matched(error.verdict.pattern_name, error.last_seen)
+            stores.patterns.count_match(error.verdict.pattern_name, error.last_seen)
         if self.impact is not None:
-            usual = stores.errors.mended_after(error.environment, error.verdict.category)
+            usual = stores.recoveries.durations(error.environment, error.verdict.category)
             stores.errors.add_impact(recorded.error_id, by_experience(self.impact, usual), error.last_seen)
         for bundle in self.taken:
-            stores.errors.keep_evidence(bundle)
+            stores.evidence.keep(bundle)
         if self.bundles:
-            stores.errors.link_evidence(list(self.bundles), recorded.error_id)
+            stores.evidence.link(list(self.bundles), recorded.error_id)
         if self.health is not None:
-            stores.monitoring.record_health(self.health)
-        if error.deployment_id is not None and stores.deployments.known(error.deployment_id) is not None:
-            stores.deployments.note(error.deployment_id, {"error_id": recorded.error_id})
+            stores.health.record(self.health)
+        if error.deployment_id is not None and stores.operations.find(error.deployment_id) is not None:
+            stores.operations.note(error.deployment_id, {"error_id": recorded.error_id})
 
 
 def _already_recorded(stores: Together, write: RecordError) -> RecordedError | None:
     """The error as a try before this one recorded it: its evidence came with it. None where there was none."""
     if not write.taken:
         return None
-    error_id = stores.errors.error_of_evidence(write.taken[0].bundle_id)
+    error_id = stores.evidence.error_of(write.taken[0].bundle_id)
     return None if error_id is None else stores.errors.get(error_id)
 
 
@@ -123,8 +123,8 @@ class BeginAttempt(_Kept):
     def apply(self, stores: Stores, names: Names) -> None:
         """Under the error's id in the store."""
         execution = replace(self.execution, error_id=names.error(self.execution.error_id))
-        stores.errors.begin_execution(execution)
-        stores.errors.write_attempt(execution)
+        stores.recoveries.begin(execution)
+        stores.recoveries.update(execution)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,7 +136,7 @@ class WriteAttempt(_Kept):
 
     def apply(self, stores: Stores, names: Names) -> None:
         """By the attempt's own id."""
-        stores.errors.write_attempt(replace(self.execution, error_id=names.error(self.execution.error_id)))
+        stores.recoveries.update(replace(self.execution, error_id=names.error(self.execution.error_id)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,14 +157,14 @@ class FinishAttempt(_Kept):
         """All of it, or nothing; the tickets that were closed, and the one that was opened."""
         execution = replace(self.execution, error_id=names.error(self.execution.error_id))
         with stores.together() as one:
-            one.errors.write_attempt(execution)
+            one.recoveries.update(execution)
             if not execution.success:
                 return (), None if self.ticket is None else _open_ticket(one, self.ticket, names)
             ended = execution.ended_at or datetime.now(UTC)
             one.errors.resolve(execution.error_id, ended, f"automatic: {execution.strategy}")
             entry = TicketEntry(at=ended, by="roas", what="recovered automatically")
-            closed = tuple(one.errors.close_tickets(execution.error_id, entry))
-            home = one.deployments.last_success(execution.environment, OperationType.START)
+            closed = tuple(one.tickets.resolve_for_error(execution.error_id, entry))
+            home = one.operations.last_success(execution.environment, OperationType.START)
             # A rollback is an operation of its own, which has noted what it did.
             if home is not None and execution.service and execution.strategy is not Strategy.ROLL_BACK_RELEASE:
                 change = StateChange(
@@ -176,7 +176,7 @@ class FinishAttempt(_Kept):
                     reason=f"recovered: {execution.strategy}",
                     details={"error_id": execution.error_id, "attempt": execution.attempt_id},
                 )
-                one.deployments.record_changes([change])
+                one.progress.record_changes([change])
             return closed, None
 
 
@@ -193,7 +193,7 @@ class OpenTicket(_Kept):
 
 
 def _open_ticket(stores: Stores | Together, ticket: Ticket, names: Names) -> Ticket:
-    opened = stores.errors.open_ticket(replace(ticket, error_id=names.error(ticket.error_id)))
+    opened = stores.tickets.open(replace(ticket, error_id=names.error(ticket.error_id)))
     if opened.ticket_id != ticket.ticket_id:
         names.tickets[ticket.ticket_id] = opened.ticket_id
     return opened
@@ -209,7 +209,7 @@ class LetTicketWait(_Kept):
 
     def apply(self, stores: Stores, names: Names) -> None:
         """By the ticket's id in the store."""
-        stores.errors.let_wait(names.tickets.get(self.ticket_id, self.ticket_id), self.flow_run_id)
+        stores.tickets.set_waiting_run(names.tickets.get(self.ticket_id, self.ticket_id), self.flow_run_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,7 +236,7 @@ class KeepReason(_Kept):
 
     def apply(self, stores: Stores, names: Names) -> None:
         """In the error's evidence."""
-        stores.errors.keep_reason(names.error(self.error_id), self.reason)
+        stores.errors.note_ignored(names.error(self.error_id), self.reason)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -249,7 +249,7 @@ class KeepEvidence(_Kept):
     def apply(self, stores: Stores, names: Names) -> None:
         """Those that are there already stay as they are."""
         for bundle in self.bundles:
-            stores.errors.keep_evidence(bundle)
+            stores.evidence.keep(bundle)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,7 +262,7 @@ class LinkEvidence(_Kept):
 
     def apply(self, stores: Stores, names: Names) -> None:
         """By the error's id in the store."""
-        stores.errors.link_evidence(list(self.bundle_ids), names.error(self.error_id))
+        stores.evidence.link(list(self.bundle_ids), names.error(self.error_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -276,9 +276,9 @@ class NoteStop(_Kept):
 
     def apply(self, stores: Stores, names: Names) -> None:
         """At the start that the service runs by; without one there is nowhere to note it."""
-        home = stores.deployments.last_success(self.environment, OperationType.START)
+        home = stores.operations.last_success(self.environment, OperationType.START)
         if home is not None:
-            stores.deployments.record_changes([self.change(home.deployment_id)])
+            stores.progress.record_changes([self.change(home.deployment_id)])
 
     def change(self, deployment_id: str) -> StateChange:
         """As it is noted."""
@@ -304,7 +304,7 @@ class ReleaseLease(_Kept):
 
     def apply(self, stores: Stores, names: Names) -> None:
         """Nothing happens where another holds it by now."""
-        stores.deployments.release_lease(self.environment, self.owner, runner=self.runner)
+        stores.leases.release(self.environment, self.owner, runner=self.runner)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -320,7 +320,7 @@ class RecordGap(_Kept):
         error, ticket = of_gap(self.folder, self.since, datetime.now(UTC))
         if not stores.errors.knows(error.error_id):
             stores.errors.record(error)
-            stores.errors.open_ticket(ticket)
+            stores.tickets.open(ticket)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -337,7 +337,7 @@ class Beat:
 
     def apply(self, stores: Stores, names: Names) -> None:
         """The latest one stays."""
-        stores.monitoring.beat(self.name, self.at)
+        stores.heartbeats.beat(self.name, self.at)
 
 
 _AnyWrite = Annotated[
@@ -383,14 +383,14 @@ def read_for_plan(
     Raises:
         StoreError: A store cannot be read.
     """
-    others = [one for one in stores.errors.executions(since=since) if one.error_id != error_id]
-    tried = sorted([*stores.errors.executions(error_id), *others], key=lambda one: one.started_at)
+    others = [one for one in stores.recoveries.find(since=since) if one.error_id != error_id]
+    tried = sorted([*stores.recoveries.find(error_id), *others], key=lambda one: one.started_at)
     return replace(
         known,
         executions=tuple(tried),
-        pauses=tuple(stores.errors.pauses(now)),
-        releases=tuple(stores.deployments.releases(known.environment)),
-        last_changes=stores.deployments.last_changes(known.environment),
+        pauses=tuple(stores.pauses.active(now)),
+        releases=tuple(stores.releases.latest(known.environment)),
+        last_changes=stores.progress.last_changes(known.environment),
     )
 
 
@@ -400,16 +400,16 @@ def read_records(stores: Stores, environment: str, since: datetime, now: datetim
     Raises:
         StoreError: A store cannot be read.
     """
-    starts = stores.deployments.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
+    starts = stores.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
     return RecoveryRecords(
         environment=environment,
-        executions=tuple(stores.errors.executions(since=since)),
-        pauses=tuple(stores.errors.pauses(now)),
-        releases=tuple(stores.deployments.releases(environment)),
-        last_changes=stores.deployments.last_changes(environment),
-        open_errors=tuple(stores.errors.open_errors(environment)),
-        lease=stores.deployments.lease(environment, now),
+        executions=tuple(stores.recoveries.find(since=since)),
+        pauses=tuple(stores.pauses.active(now)),
+        releases=tuple(stores.releases.latest(environment)),
+        last_changes=stores.progress.last_changes(environment),
+        open_errors=tuple(stores.errors.unresolved(environment)),
+        lease=stores.leases.current(environment, now),
         started_at=starts[0].ended_at if starts else None,
-        meant_to_run=meant_to_run(stores.deployments.latest_recorded(environment)),
-        patterns=tuple(stores.errors.patterns()),
+        meant_to_run=meant_to_run(stores.operations.latest_recorded(environment)),
+        patterns=tuple(stores.patterns.all()),
     )

@@ -17,10 +17,8 @@ from typing import TYPE_CHECKING
 from adapters.host.private_files import make_private_folder
 from adapters.stores.data_folder import FolderAccess, narrow_access
 from adapters.stores.database import Database, SqliteDatabase, warn_about_sqlite
-from adapters.stores.deployments import Deployments
-from adapters.stores.errors import Errors
 from adapters.stores.gate import Gate, Waits, opened
-from adapters.stores.monitoring import Monitoring
+from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.transactions import SqliteTransactions, StoreOperation, Together, Transactions
 from core.storage.incidents import of_damage, of_loss
 from models.failures import BadInputError, StoreBusyError, StoreError
@@ -38,7 +36,7 @@ DAMAGED = ".damaged"
 """How the name of a spool ends that is kept for a person, since a part of it cannot be read."""
 
 
-class Stores:
+class Stores(Repositories):
     """deployment_logs, monitoring and errors, safe for many threads, processes and, in PostgreSQL, hosts."""
 
     def __init__(
@@ -51,6 +49,7 @@ class Stores:
         deadline_seconds: float,
     ) -> None:
         """Join databases; `Stores.open` makes and opens them. `folder` has spools and archives."""
+        super().__init__(databases)
         self.databases = databases
         self.folder = folder
         self.waits = waits
@@ -61,9 +60,6 @@ class Stores:
         self._in_use: int | None = None
         self._writer: BatchWriter | None = None
         self._beginning = threading.Lock()
-        self.deployments = Deployments(databases["deployment_logs"])
-        self.monitoring = Monitoring(databases["monitoring"])
-        self.errors = Errors(databases["errors"])
 
     @classmethod
     def open(cls, settings: Settings, *, deadline_seconds: float = DEADLINE_SECONDS) -> Stores:
@@ -189,7 +185,7 @@ class Stores:
             for error, ticket in reported:
                 if not self.errors.knows(error.error_id):
                     self.errors.record(error)
-                    self.errors.open_ticket(ticket)
+                    self.tickets.open(ticket)
         except StoreError as failure:
             log.warning("no ticket could be opened for what befell the stores: %s", failure)
 

@@ -22,10 +22,8 @@ import sqlalchemy as sa
 from pydantic_core import to_json
 
 from adapters.stores.database import SqliteDatabase, Transacting, driver_of
-from adapters.stores.deployments import Deployments
-from adapters.stores.errors import Errors
 from adapters.stores.gate import Gate
-from adapters.stores.monitoring import Monitoring
+from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.sql import table
 from adapters.stores.trouble import our_words
 from models.failures import StoreError
@@ -51,15 +49,13 @@ _READ_TRIES = 50
 _Statement = tuple[str, Any]
 
 
-class Together:
+class Together(Repositories):
     """The three stores inside one transaction: what is done here is done in all of them, or in none."""
 
     def __init__(self, databases: Mapping[str, Transacting]) -> None:
-        """Speak to databases that are in a transaction."""
+        """Use databases that are in a transaction."""
+        super().__init__(databases)
         self.databases = databases
-        self.deployments = Deployments(databases["deployment_logs"])
-        self.monitoring = Monitoring(databases["monitoring"])
-        self.errors = Errors(databases["errors"])
 
 
 StoreOperation = Callable[[Together], object]

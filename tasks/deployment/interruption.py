@@ -14,7 +14,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Crashed
 
 from adapters.host.processes import is_alive
-from adapters.stores.deployments import Deployments
+from adapters.stores.repositories.operations import Operations
 from adapters.stores.write_behind import replay_left
 from core.deployment.interruption import interruption, orphaned, runner_of
 from models.audit import Actor
@@ -46,7 +46,7 @@ async def mark_interrupted(environment: str | None, now: datetime) -> list[str]:
     runs = [(str(one.details.get("flow_run_id") or ""), said) for one, said in ended]
     if any(run for run, _ in runs):
         await _crash_runs([(UUID(run), said) for run, said in runs if run])
-    closed = await asyncio.to_thread(open_stores().errors.end_executions, now - LONGEST_RECOVERY, now)
+    closed = await asyncio.to_thread(open_stores().recoveries.end_interrupted, now - LONGEST_RECOVERY, now)
     if closed:
         log.warning("%d recoveries were interrupted: their runner is gone", closed)
     return [operation.deployment_id for operation, _ in ended]
@@ -57,9 +57,9 @@ async def operation_of(environment: str, deployment_id: str | None, earlier_run:
     """The operation that this run lived before, else the one of exactly this id; None where there is none."""
 
     def find() -> Operation | None:
-        store = open_stores().deployments
-        known = store.of_run(environment, earlier_run) if earlier_run else None
-        return known or (store.known(deployment_id) if deployment_id else None)
+        stores = open_stores()
+        known = stores.operations.find_by_run(environment, earlier_run) if earlier_run else None
+        return known or (stores.operations.find(deployment_id) if deployment_id else None)
 
     return await asyncio.to_thread(find)
 
@@ -71,9 +71,11 @@ async def take_up(
     """Let an interrupted operation run again; its finished steps, or None where it cannot be taken up."""
 
     def take() -> list[OperationStep] | None:
-        store = open_stores().deployments
-        if store.take_up(deployment_id, runner, at, by, actor) or _taken_already(store, deployment_id, runner):
-            return store.steps(deployment_id)
+        stores = open_stores()
+        if stores.operations.resume(deployment_id, runner, at, by, actor) or _taken_already(
+            stores.operations, deployment_id, runner
+        ):
+            return stores.progress.steps(deployment_id)
         return None
 
     return await asyncio.to_thread(take)
@@ -82,25 +84,25 @@ async def take_up(
 @task(name="record a finished step", **WRITE)
 async def record_step(deployment_id: str, step: str, service: str | None, at: datetime, detail: str) -> None:
     """Write that a step is done and need not be done again."""
-    await asyncio.to_thread(open_stores().deployments.step_done, deployment_id, step, service, at, detail)
+    await asyncio.to_thread(open_stores().progress.finish_step, deployment_id, step, service, at, detail)
 
 
 @task(name="let the operation run", **WRITE)
 async def let_run(deployment_id: str) -> None:
     """Write that an operation that waited for its environment has begun."""
-    await asyncio.to_thread(open_stores().deployments.let_run, deployment_id)
+    await asyncio.to_thread(open_stores().operations.mark_running, deployment_id)
 
 
 def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation, str]]:
-    store = open_stores().deployments
-    unfinished = store.running(environment)
+    stores = open_stores()
+    unfinished = stores.operations.running(environment)
     alive = {runner: is_alive(runner) for runner in map(runner_of, unfinished) if runner is not None}
     ended = []
-    for operation in orphaned(unfinished, store.leases(now, environment), alive, now):
-        said = interruption(operation, store.steps(operation.deployment_id))
+    for operation in orphaned(unfinished, stores.leases.held(now, environment), alive, now):
+        said = interruption(operation, stores.progress.steps(operation.deployment_id))
         details = {"interrupted": said, "reason": said, "advice": _advice(operation), "error": "Interrupted"}
         # Somebody else may have ended it at this moment; then it is theirs to tell.
-        if store.finish(operation.deployment_id, OperationStatus.FAILED, now, details):
+        if stores.operations.finish(operation.deployment_id, OperationStatus.FAILED, now, details):
             ended.append((operation, said))
     return ended
 
@@ -109,9 +111,9 @@ def _advice(operation: Operation) -> str:
     return f"`roas resume {operation.deployment_id}` goes on from there; a new start begins afresh."
 
 
-def _taken_already(store: Deployments, deployment_id: str, runner: Runner) -> bool:
+def _taken_already(store: Operations, deployment_id: str, runner: Runner) -> bool:
     """True where a try before this one took it up, and only its answer was lost."""
-    known = store.known(deployment_id)
+    known = store.find(deployment_id)
     return known is not None and known.status is OperationStatus.RUNNING and runner_of(known) == runner
 
 

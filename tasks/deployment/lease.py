@@ -85,7 +85,7 @@ def held_by(environment: str) -> str | None:
     Raises:
         StoreError: The store cannot be read.
     """
-    return _living(open_stores().deployments.lease(environment, datetime.now(UTC)) if stores_exist() else None)
+    return _living(open_stores().leases.current(environment, datetime.now(UTC)) if stores_exist() else None)
 
 
 async def who_holds(environment: str) -> str | None:
@@ -94,9 +94,7 @@ async def who_holds(environment: str) -> str | None:
     def by_memory(known: RecoveryRecords) -> str | None:
         return _holder_known(known, datetime.now(UTC)) or _local_lock(environment).holder()
 
-    return await from_stores(
-        lambda stores: _living(stores.deployments.lease(environment, datetime.now(UTC))), by_memory
-    )
+    return await from_stores(lambda stores: _living(stores.leases.current(environment, datetime.now(UTC))), by_memory)
 
 
 def _living(lease: LeaseResult | None) -> str | None:
@@ -155,14 +153,13 @@ async def _acquire(environment: str, owner: str, reason: str, runner: Runner) ->
 
     def acquire(stores: Stores) -> str | None:
         asked = (environment, owner, reason)
-        store = stores.deployments
-        answer = store.acquire_lease(*asked, datetime.now(UTC), LEASE, runner=runner)
+        answer = stores.leases.acquire(*asked, datetime.now(UTC), LEASE, runner=runner)
         if not answer.acquired and _is_dead(answer):
             log.info("%s was held by %s, which is gone", environment, _who(answer))
-            answer = store.acquire_lease(*asked, datetime.now(UTC), LEASE, runner=runner, instead_of=answer)
+            answer = stores.leases.acquire(*asked, datetime.now(UTC), LEASE, runner=runner, instead_of=answer)
         if answer.acquired and waited_for.no_longer:
             # The store answered too late; what was done meanwhile was done by the lock of this machine.
-            store.release_lease(environment, owner, runner=runner)
+            stores.leases.release(environment, owner, runner=runner)
         return None if answer.acquired else _who(answer)
 
     def by_memory(known: RecoveryRecords) -> str | None:
@@ -183,13 +180,13 @@ async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> L
     """Renew until the lease is found to be another's, and tell whose."""
 
     def renew(stores: Stores) -> LeaseLostError | None:
-        store, now = stores.deployments, datetime.now(UTC)
-        if store.renew_lease(environment, owner, now, LEASE, runner=runner):
+        now = datetime.now(UTC)
+        if stores.leases.renew(environment, owner, now, LEASE, runner=runner):
             return None
-        other = store.lease(environment, now)
+        other = stores.leases.current(environment, now)
         if other is None and outlives:
             # It was taken while the stores were away, by the lock of this machine alone.
-            other = store.acquire_lease(environment, owner, reason, now, LEASE, runner=runner)
+            other = stores.leases.acquire(environment, owner, reason, now, LEASE, runner=runner)
             if other.acquired:
                 return None
         return LeaseLostError(

@@ -69,7 +69,7 @@ async def store_drift(report: DriftReport, services: Sequence[str]) -> None:
         )
         for name in services
     ]
-    await asyncio.to_thread(open_stores().monitoring.add_metrics, metrics)
+    await asyncio.to_thread(open_stores().metrics.add, metrics)
 
 
 @task(name="show the drift", **READ)
@@ -93,7 +93,7 @@ def _plan(environment: Environment, application: Application, compose_version: s
     references = {declaration.image for declaration in application.services.values() if declaration.image}
     found = {reference: engine.images.inspect(reference) for reference in references}
     images = {reference: fact.image_id for reference, fact in found.items() if fact is not None}
-    last = open_stores().deployments.last_release(environment.name, proven=True) if stores_exist() else None
+    last = open_stores().releases.last(environment.name, proven=True) if stores_exist() else None
     files = {} if last is None else Fingerprints(current_settings().data_dir).of_mounted_files(application)
     return plan(
         application,

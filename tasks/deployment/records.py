@@ -25,7 +25,7 @@ _OF_A_START = frozenset({"validation", str(OperationType.START)})
 )
 async def begin_operation(operation: Operation) -> None:
     """Write that an operation has begun."""
-    await asyncio.to_thread(open_stores().deployments.begin, operation)
+    await asyncio.to_thread(open_stores().operations.begin, operation)
 
 
 @task(name="record the end", task_run_name="record the end: {status}", **WRITE)
@@ -47,15 +47,15 @@ async def finish_operation(
 
     def put() -> list[str]:
         if settles is None:
-            open_stores().deployments.finish(deployment_id, status, ended_at, details)
+            open_stores().operations.finish(deployment_id, status, ended_at, details)
             return []
         with open_stores().together() as stores:
-            if not stores.deployments.finish(deployment_id, status, ended_at, details):
+            if not stores.operations.finish(deployment_id, status, ended_at, details):
                 return []
-            answered = [one.error_id for one in stores.errors.open_errors(settles) if one.source in _OF_A_START]
+            answered = [one.error_id for one in stores.errors.unresolved(settles) if one.source in _OF_A_START]
             for error_id in answered:
                 stores.errors.resolve(error_id, ended_at, why)
-                closed.extend(stores.errors.close_tickets(error_id, TicketEntry(at=ended_at, by="roas", what=why)))
+                closed.extend(stores.tickets.resolve_for_error(error_id, TicketEntry(at=ended_at, by="roas", what=why)))
             return answered
 
     answered = await asyncio.to_thread(put)
@@ -66,19 +66,19 @@ async def finish_operation(
 @task(name="record the validation", **WRITE)
 async def record_validation(deployment_id: str, result: ValidationResult) -> None:
     """Write what validation found."""
-    await asyncio.to_thread(open_stores().deployments.record_validation, deployment_id, result)
+    await asyncio.to_thread(open_stores().progress.record_validation, deployment_id, result)
 
 
 @task(name="record state changes", **WRITE)
 async def record_changes(changes: Sequence[StateChange], steps: Sequence[OperationStep] = ()) -> None:
     """Write which services went from which state to which, and why, and which steps are done with that."""
-    await asyncio.to_thread(open_stores().deployments.record_changes, list(changes), list(steps))
+    await asyncio.to_thread(open_stores().progress.record_changes, list(changes), list(steps))
 
 
 @task(name="read the last states", **READ)
 async def last_states(environment: str) -> dict[str, str]:
     """The state recorded last of each service of an environment."""
-    changes = await asyncio.to_thread(open_stores().deployments.last_changes, environment)
+    changes = await asyncio.to_thread(open_stores().progress.last_changes, environment)
     return {service: change.new_state for service, change in changes.items()}
 
 
@@ -88,8 +88,8 @@ async def record_health(report: HealthReport) -> None:
 
     def put() -> None:
         stores = open_stores()
-        stores.monitoring.record_health(report)
+        stores.health.record(report)
         probes = [probe for verdict in report.services for probe in verdict.probes]
-        stores.monitoring.record_probes(probes, report.environment)
+        stores.health.record_probes(probes, report.environment)
 
     await asyncio.to_thread(put)

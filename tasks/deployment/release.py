@@ -78,7 +78,7 @@ async def read_template(environment: Environment, application: Application) -> D
     """
 
     def read() -> Document:
-        last = open_stores().deployments.last_release(environment.name, proven=True)
+        last = open_stores().releases.last(environment.name, proven=True)
         if last is not None and declares_the_same(last, application):
             return last.compose
         template = compose_of(environment).template()
@@ -142,14 +142,14 @@ async def keep_release(environment: Environment, release: Release) -> Release:
     """
 
     def keep() -> Release:
-        store = open_stores().deployments
-        last = store.last_release(environment.name, proven=True)
+        stores = open_stores()
+        last = stores.releases.last(environment.name, proven=True)
         if last is not None and not differences(last, release):
             return last
         engine = engine_of(environment)
         for image_id in sorted(set(release.images.values())):
             engine.images.tag(image_id, kept_image(image_id))
-        store.keep_release(release)
+        stores.releases.keep(release)
         release_images(environment)
         return release
 
@@ -159,7 +159,7 @@ async def keep_release(environment: Environment, release: Release) -> Release:
 @task(name="find a proven release", **READ)
 async def proven_releases(environment: str) -> list[Release]:
     """The proven releases of an environment, newest first."""
-    return [one for one in await asyncio.to_thread(open_stores().deployments.releases, environment) if one.proven]
+    return [one for one in await asyncio.to_thread(open_stores().releases.latest, environment) if one.proven]
 
 
 @task(name="choose a release", **READ)
@@ -172,10 +172,11 @@ async def choose_release(environment: Environment, release_id: str | None) -> Re
     """
 
     def choose() -> Release:
-        store = open_stores().deployments
+        stores = open_stores()
         if release_id is None:
             found = to_go_back_to(
-                store.releases(environment.name), engine_of(environment).containers.inspect_project(environment.project)
+                stores.releases.latest(environment.name),
+                engine_of(environment).containers.inspect_project(environment.project),
             )
             if found is None:
                 raise NotFoundError(
@@ -183,7 +184,7 @@ async def choose_release(environment: Environment, release_id: str | None) -> Re
                     advice=f"`roas releases {environment.name}` lists them.",
                 )
             return found
-        named = store.release(release_id)
+        named = stores.releases.get(release_id)
         if named.environment != environment.name:
             raise BadInputError(
                 f"Release {named.release_id} is of {named.environment}, not of {environment.name};",
@@ -301,7 +302,7 @@ def release_images(environment: Environment) -> None:
         StoreError: The releases cannot be read.
     """
     engine = engine_of(environment)
-    needed = {kept_image(image_id) for image_id in open_stores().deployments.released_images()}
+    needed = {kept_image(image_id) for image_id in open_stores().releases.images()}
     for name in engine.images.tags(RELEASE_IMAGES):
         if name not in needed:
             try:

@@ -328,7 +328,7 @@ async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle]) -> 
 
 
 def _kept_of(deployment_id: str) -> list[EvidenceBundle]:
-    kept = open_stores().errors.evidence(deployment_id=deployment_id)
+    kept = open_stores().evidence.find(deployment_id=deployment_id)
     return [bundle for bundle in kept if bundle.occasion is EvidenceOccasion.FAILURE]
 
 

@@ -23,7 +23,7 @@ from models.failures import StoreError
 from models.health import HealthReport
 from models.metrics import Alert, Dependency, PredictionOutcome
 from models.operations import OperationStatus
-from models.records import RecordedScore
+from models.records import EvaluationRecord, RecordedScore
 from models.settings import current_settings
 from tasks.errors.redact import redact_now
 from tasks.runtime.clients import engine_of
@@ -98,17 +98,19 @@ async def store_round(environment: str, judged: Assessment, looked_at: datetime 
         stores, outcome = open_stores(), judged.outcome
         stores.writer.put_metrics(judged.metrics)
         stores.writer.put_probes(judged.answers, environment)
-        kept = stores.monitoring.put_round(
-            environment,
-            outcome.at,
+        kept = stores.evaluations.record(
+            EvaluationRecord(
+                environment=environment,
+                evaluated_at=outcome.at,
+                states=outcome.states,
+                baselines=outcome.baselines,
+                dependencies=judged.dependencies,
+                alerts=[*outcome.alerts, *outcome.closed],
+                predictions=outcome.predictions,
+                scores=[_recorded(environment, score, outcome.at) for score in outcome.scores],
+                health=judged.health if judged.news else None,
+            ),
             expecting=looked_at,
-            states=outcome.states,
-            baselines=outcome.baselines,
-            dependencies=judged.dependencies,
-            alerts=[*outcome.alerts, *outcome.closed],
-            predictions=outcome.predictions,
-            scores=[_recorded(environment, score, outcome.at) for score in outcome.scores],
-            health=judged.health if judged.news else None,
         )
         try:
             stores.writer.flush()
@@ -143,14 +145,16 @@ async def store_closed(
     def put() -> bool:
         stores = open_stores()
         stores.writer.put_probes([probe for verdict in health.services for probe in verdict.probes], environment)
-        return stores.monitoring.put_round(
-            environment,
-            at,
+        return stores.evaluations.record(
+            EvaluationRecord(
+                environment=environment,
+                evaluated_at=at,
+                states=states,
+                alerts=closed,
+                dependencies=dependencies,
+                health=health,
+            ),
             expecting=looked_at,
-            states=states,
-            alerts=closed,
-            dependencies=dependencies,
-            health=health,
         )
 
     return await asyncio.to_thread(put)
@@ -183,36 +187,35 @@ def acknowledge(alert_id: str, at: datetime, note: str) -> bool:
     Raises:
         StoreError: The store cannot be written to.
     """
-    return open_stores().monitoring.acknowledge_alert(alert_id, at, redact_now(None, note))
+    return open_stores().alerts.acknowledge(alert_id, at, redact_now(None, note))
 
 
 def _memory(environment: str, now: datetime) -> RememberedState:
     stores = open_stores()
-    deployments, monitoring = stores.deployments, stores.monitoring
-    running = [one for one in deployments.running(environment) if one.status is OperationStatus.RUNNING]
-    ended = deployments.history(environment=environment, limit=5)
+    running = [one for one in stores.operations.running(environment) if one.status is OperationStatus.RUNNING]
+    ended = stores.operations.history(environment=environment, limit=5)
     return RememberedState(
-        states=monitoring.states(environment),
-        last=tuple(monitoring.latest(environment)),
-        alerts=tuple(monitoring.open_alerts(environment)),
-        predictions=tuple(monitoring.predictions(environment, PredictionOutcome.OPEN)),
+        states=stores.baselines.states(environment),
+        last=tuple(stores.metrics.latest(environment)),
+        alerts=tuple(stores.alerts.unresolved(environment)),
+        predictions=tuple(stores.evaluations.predictions(environment, PredictionOutcome.OPEN)),
         running=tuple(
-            (one, frozenset(change.service for change in deployments.changes(one.deployment_id))) for one in running
+            (one, frozenset(change.service for change in stores.progress.changes(one.deployment_id))) for one in running
         ),
         settling=tuple(one for one in ended if one.ended_at is not None and now - one.ended_at < _SETTLES_IN),
         stopped=_is_stopped(environment),
         looked_at=_last_round(environment),
-        health=next(iter(monitoring.health_history(environment=environment, limit=1)), None),
+        health=next(iter(stores.health.history(environment=environment, limit=1)), None),
         store_bytes=max((float(sum(figures(one).bytes.values())) for one in stores.databases.values()), default=None),
     )
 
 
 def _last_round(environment: str) -> datetime | None:
-    return open_stores().monitoring.heartbeats().get(f"collection/{environment}")
+    return open_stores().heartbeats.all().get(f"collection/{environment}")
 
 
 def _is_stopped(environment: str) -> bool:
-    return not meant_to_run(open_stores().deployments.latest_recorded(environment))
+    return not meant_to_run(open_stores().operations.latest_recorded(environment))
 
 
 def _recorded(environment: str, score: ServiceScore, at: datetime) -> RecordedScore:

@@ -281,7 +281,7 @@ async def is_watched(environment: str, now: datetime) -> bool:
     """Whether a watch of an environment was seen going on a moment ago."""
 
     def read() -> bool:
-        last = open_stores().monitoring.heartbeats().get(f"watch/{environment}")
+        last = open_stores().heartbeats.all().get(f"watch/{environment}")
         return last is not None and now - last < _SILENT_AFTER
 
     return await asyncio.to_thread(read)

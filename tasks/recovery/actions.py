@@ -69,7 +69,7 @@ async def read_action_context(
     engine, project = engine_of(environment), environment.project
     declaration = application.services.get(service) if application else None
     releases = await from_stores(
-        lambda stores: stores.deployments.releases(environment.name), lambda known: list(known.releases)
+        lambda stores: stores.releases.latest(environment.name), lambda known: list(known.releases)
     )
 
     def containers() -> tuple[tuple[ContainerState, ...], tuple[str, ...], Release | None, timedelta | None]:

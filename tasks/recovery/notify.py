@@ -97,11 +97,11 @@ async def tell_people(environment: Environment) -> list[Notification]:
 
 def _claimed(environment: str) -> list[Notification]:
     """What is due and nobody else has told meanwhile."""
-    store, now = open_stores().errors, datetime.now(UTC)
+    stores, now = open_stores(), datetime.now(UTC)
     return [
         notice
-        for notice in due(store.causes(environment, now - FORGOTTEN), now)
-        if store.tell(notice.error_id, notice.reported_before, _after(notice, now))
+        for notice in due(stores.error_notifications.reported(environment, now - FORGOTTEN), now)
+        if stores.error_notifications.mark_sent(notice.error_id, notice.reported_before, _after(notice, now))
     ]
 
 

@@ -71,7 +71,7 @@ async def read_what_is_known(environment: str, now: datetime) -> KnownFacts:
     """The patterns, and how many seconds ago the latest proven start ended: one task, since a service is down."""
 
     def read(stores: Stores) -> tuple[datetime | None, tuple[Pattern, ...]]:
-        latest = stores.deployments.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
+        latest = stores.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
         return latest[0].ended_at if latest else None, _patterns(stores)
 
     ended, patterns = await from_stores(
@@ -82,13 +82,12 @@ async def read_what_is_known(environment: str, now: datetime) -> KnownFacts:
 
 
 def _patterns(stores: Stores) -> tuple[Pattern, ...]:
-    store = stores.errors
-    known = store.patterns()
+    known = stores.patterns.all()
     own = {one.name for one in known if not one.shipped}
     shipped = {_as_shipped(one) for one in known if one.shipped}
     if shipped != {_as_shipped(one) for one in SHIPPED_PATTERNS if one.name not in own}:
-        store.sync_patterns(SHIPPED_PATTERNS)
-        known = store.patterns()
+        stores.patterns.sync(SHIPPED_PATTERNS)
+        known = stores.patterns.all()
     return _without_counts(known)
 
 
@@ -116,7 +115,7 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
     """
 
     name = environment.name
-    changes = await from_stores(lambda stores: stores.deployments.last_changes(name), lambda known: known.last_changes)
+    changes = await from_stores(lambda stores: stores.progress.last_changes(name), lambda known: known.last_changes)
 
     def look_back() -> _Stopped:
         mine = engine_of(environment).containers.inspect_project(environment.project, service)
@@ -147,7 +146,7 @@ async def record_error(
 @task(name="is the failure recorded", **READ)
 async def known_failure(deployment_id: str) -> bool:
     """Whether an operation's record names the error it failed of."""
-    known = await asyncio.to_thread(open_stores().deployments.known, deployment_id)
+    known = await asyncio.to_thread(open_stores().operations.find, deployment_id)
     return known is not None and "error_id" in known.details
 
 
@@ -285,7 +284,7 @@ async def read_ticket(ticket_id: str) -> Ticket:
     Raises:
         NotFoundError: There is none of this id.
     """
-    return await asyncio.to_thread(open_stores().errors.ticket, ticket_id)
+    return await asyncio.to_thread(open_stores().tickets.get, ticket_id)
 
 
 @task(name="read the error", **READ)
@@ -308,7 +307,7 @@ async def let_ticket_wait(ticket_id: str, flow_run_id: str | None) -> None:
 async def record_answer(ticket: Ticket, choice: Choice, entry: TicketEntry) -> None:
     """Keep what a person answered: by hand resolved is resolved, what is given up or skipped is known to somebody."""
 
-    await asyncio.to_thread(open_stores().errors.answer, ticket, choice, entry)
+    await asyncio.to_thread(open_stores().tickets.answer, ticket, choice, entry)
 
 
 async def let_go_of(closed: Sequence[Ticket], why: str) -> None:
@@ -345,10 +344,9 @@ async def _settle(
     environment: str, services: Sequence[str], unseen_since: datetime, why: Callable[[RecordedError], str | None]
 ) -> list[str]:
     def settle(stores: Stores) -> list[str]:
-        store = stores.errors
         over = [
             (error, reason)
-            for error in store.open_errors(environment)
+            for error in stores.errors.unresolved(environment)
             if error.service in services
             and error.source in _OF_A_LOOK
             and not error.predictive
@@ -356,8 +354,8 @@ async def _settle(
             and (reason := why(error)) is not None
         ]
         for error, reason in over:
-            store.resolve(error.error_id, now, reason)
-            closed.extend(store.close_tickets(error.error_id, TicketEntry(at=now, by="roas", what=reason)))
+            stores.errors.resolve(error.error_id, now, reason)
+            closed.extend(stores.tickets.resolve_for_error(error.error_id, TicketEntry(at=now, by="roas", what=reason)))
         return [error.error_id for error, _ in over]
 
     now = datetime.now(UTC)
@@ -374,7 +372,7 @@ async def cut_off_recoveries(environment: str) -> list[RecoveryExecution]:
 
     def find(stores: Stores) -> list[RecoveryExecution]:
         since = datetime.now(UTC) - _STILL_WORTH_IT
-        begun = stores.errors.executions(environment=environment, since=since)
+        begun = stores.recoveries.find(environment=environment, since=since)
         return [
             one
             for one in begun

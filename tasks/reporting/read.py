@@ -39,9 +39,9 @@ def read_damage() -> list[str]:
 def read_predictions(environment: str | None, since: datetime) -> list[Prediction]:
     """The predictions that stand, the nearest first, then those made since that are scored, newest first."""
     names = [environment] if environment is not None else sorted(environments_on_record())
-    monitoring = open_stores().monitoring
-    standing = [one for name in names for one in monitoring.predictions(name, PredictionOutcome.OPEN)]
-    made = [one for name in names for one in monitoring.predictions(name, since=since)]
+    stores = open_stores()
+    standing = [one for name in names for one in stores.evaluations.predictions(name, PredictionOutcome.OPEN)]
+    made = [one for name in names for one in stores.evaluations.predictions(name, since=since)]
     scored = [one for one in made if one.outcome is not PredictionOutcome.OPEN]
     by_time = sorted(scored, key=lambda one: one.made_at, reverse=True)
     return [*sorted(standing, key=lambda one: one.expected), *by_time]
@@ -52,13 +52,13 @@ def environments_on_record() -> set[str]:
     if not stores_exist():
         return set()
     stores = open_stores()
-    collected = {name.partition("/")[2] for name in stores.monitoring.heartbeats()}
-    return {*stores.deployments.environments(), *stores.errors.environments(), *collected} - {""}
+    collected = {name.partition("/")[2] for name in stores.heartbeats.all()}
+    return {*stores.operations.environments(), *stores.errors.environments(), *collected} - {""}
 
 
 def read_releases(environment: str) -> list[ReleaseDetails]:
     """The releases of an environment, newest first, each with what it changed."""
-    kept = open_stores().deployments.releases(environment)
+    kept = open_stores().releases.latest(environment)
     return [
         ReleaseDetails(release=one, changes=differences(before, one) if before is not None else ())
         for one, before in zip_longest(kept, kept[1:])
@@ -72,14 +72,14 @@ def read_deployment(deployment_id: str) -> DeploymentDetails:
         NotFoundError: There is no such operation, or several begin like that.
     """
     stores = open_stores()
-    operation = stores.deployments.get(deployment_id)
+    operation = stores.operations.get(deployment_id)
     whole = operation.deployment_id
-    reports = stores.monitoring.health_history(deployment_id=whole, limit=1)
+    reports = stores.health.history(deployment_id=whole, limit=1)
     errors = stores.errors.of_deployment(whole, *_named_error(operation))
     return DeploymentDetails(
         operation=operation,
-        validations=tuple(stores.deployments.validations(whole)),
-        changes=tuple(stores.deployments.changes(whole)),
+        validations=tuple(stores.progress.validations(whole)),
+        changes=tuple(stores.progress.changes(whole)),
         health=reports[0] if reports else None,
         errors=tuple(_error_details(error) for error in errors),
         data_dir=str(current_settings().data_dir),
@@ -93,21 +93,21 @@ def read_explanation(deployment_id: str | None) -> Explanation:
         NotFoundError: There is no such operation, several begin like that, or none has failed.
     """
     stores = open_stores()
-    if deployment_id is None or stores.deployments.history(environment=deployment_id, limit=1):
+    if deployment_id is None or stores.operations.history(environment=deployment_id, limit=1):
         operation = _failed_last(deployment_id)
     else:
-        operation = stores.deployments.get(deployment_id)
+        operation = stores.operations.get(deployment_id)
     whole = operation.deployment_id
-    bundles = stores.errors.evidence(deployment_id=whole)
+    bundles = stores.evidence.find(deployment_id=whole)
     linked = [bundle.error_id for bundle in bundles if bundle.error_id is not None]
     error_details = [
         _error_details(error) for error in stores.errors.of_deployment(whole, *_named_error(operation), *linked)
     ]
-    validations = stores.deployments.validations(whole)
+    validations = stores.progress.validations(whole)
     return explain(
         operation,
         validation=validations[-1] if validations else None,
-        changes=stores.deployments.changes(whole),
+        changes=stores.progress.changes(whole),
         errors=[details.error for details in error_details],
         bundles=bundles,
         tickets=[ticket for details in error_details for ticket in details.tickets],
@@ -124,17 +124,17 @@ def read_ticket_details(ticket_id: str) -> TicketDetails:
     Raises:
         NotFoundError: There is no such ticket, or several begin like that.
     """
-    store = open_stores().errors
-    found = [one for one in store.tickets() if one.ticket_id.lower().startswith(ticket_id.lower())]
+    stores = open_stores()
+    found = [one for one in stores.tickets.find() if one.ticket_id.lower().startswith(ticket_id.lower())]
     if len(found) > 1:
         names = ", ".join(one.ticket_id for one in found[:_NAMED])
         raise NotFoundError(f"{len(found)} tickets begin with {ticket_id}: {names};", advice="give more letters.")
-    ticket = found[0] if found else store.ticket(ticket_id)
-    kept = [one for one in store.evidence(error_id=ticket.error_id) if one.service == ticket.service]
+    ticket = found[0] if found else stores.tickets.get(ticket_id)
+    kept = [one for one in stores.evidence.find(error_id=ticket.error_id) if one.service == ticket.service]
     seen = kept[-1] if kept else None
     return TicketDetails(
         ticket=ticket,
-        error=store.get(ticket.error_id),
+        error=stores.errors.get(ticket.error_id),
         first_cause=seen.first_cause if seen else "",
         lines=lines_that_show(seen, seen.cause_service) if seen else (),
     )
@@ -142,25 +142,25 @@ def read_ticket_details(ticket_id: str) -> TicketDetails:
 
 def read_evidence(deployment_id: str) -> list[EvidenceBundle]:
     """What was kept of the services of one operation, oldest first."""
-    return list(open_stores().errors.evidence(deployment_id=deployment_id))
+    return list(open_stores().evidence.find(deployment_id=deployment_id))
 
 
 def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
     """How an environment's starts went over the last days: rates, durations, trends, repairs, advice."""
     stores = open_stores()
     since = now - timedelta(days=days)
-    recorded = stores.errors.list(environment=environment, limit=_MANY)
+    recorded = stores.errors.latest(environment=environment, limit=_MANY)
     errors = [error for error in recorded if error.first_seen >= since]
     category = {error.error_id: str(error.verdict.category) for error in recorded}
     causes = {error.deployment_id: str(error.verdict.category) for error in recorded if error.deployment_id}
     # The same cause again, while it is open, is counted with the error of the operation that had it first.
     again = {
         operation: category[error_id]
-        for operation, error_id in stores.errors.errors_by_operation(environment).items()
+        for operation, error_id in stores.evidence.errors_by_operation(environment).items()
         if error_id in category
     }
     return analyse_operations(
-        stores.deployments.outcomes(environment, OperationType.START, since),
+        stores.operations.outcomes(environment, OperationType.START, since),
         environment=environment,
         since=since,
         until=now,
@@ -182,20 +182,20 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
     """What is known of each environment that was ever operated, or of the named one."""
     stores = open_stores()
     latest: dict[str, Operation] = {}
-    for operation in stores.deployments.history(environment=environment, limit=1000):
+    for operation in stores.operations.history(environment=environment, limit=1000):
         latest.setdefault(operation.environment, operation)
-    beats = stores.monitoring.heartbeats()
+    beats = stores.heartbeats.all()
     return [
         EnvironmentStatus(
             environment=name,
             last_operation=operation,
-            running=tuple(stores.deployments.running(name)),
-            health=next(iter(stores.monitoring.health_history(environment=name, limit=1)), None),
-            open_errors=tuple(stores.errors.open_errors(name)),
-            open_tickets=tuple(t for t in stores.errors.tickets(environment=name) if t.resolved_at is None),
-            open_alerts=tuple(a for a in stores.monitoring.open_alerts(name) if a.explained_by is None),
-            scores=tuple(stores.monitoring.latest_scores(name)),
-            dependencies=tuple(stores.monitoring.dependencies(name)),
+            running=tuple(stores.operations.running(name)),
+            health=next(iter(stores.health.history(environment=name, limit=1)), None),
+            open_errors=tuple(stores.errors.unresolved(name)),
+            open_tickets=tuple(t for t in stores.tickets.find(environment=name) if t.resolved_at is None),
+            open_alerts=tuple(a for a in stores.alerts.unresolved(name) if a.explained_by is None),
+            scores=tuple(stores.health.latest_scores(name)),
+            dependencies=tuple(stores.dependencies.all(name)),
             last_collection=beats.get(f"collection/{name}"),
         )
         for name, operation in sorted(latest.items())
@@ -209,7 +209,7 @@ def _named_error(operation: Operation) -> tuple[str, ...]:
 
 
 def _failed_last(environment: str | None) -> Operation:
-    failed = open_stores().deployments.history(environment=environment, status=OperationStatus.FAILED, limit=1)
+    failed = open_stores().operations.history(environment=environment, status=OperationStatus.FAILED, limit=1)
     if not failed:
         of = f" of {environment}" if environment else ""
         raise NotFoundError(f"No operation{of} has failed;", advice="`roas history` lists what was done.")
@@ -220,17 +220,17 @@ def _release_changes(operation: Operation) -> tuple[str, ...]:
     """What the operation's release has that the last proven one before it has not, or what it noted itself."""
     if noted := operation.details.get("changes"):
         return tuple(noted)
-    releases = open_stores().deployments.releases(operation.environment)
+    releases = open_stores().releases.latest(operation.environment)
     mine = next((one for one in releases if one.deployment_id == operation.deployment_id), None)
     proven = next((one for one in releases if one.proven and one.created_at < operation.started_at), None)
     return () if mine is None or proven is None else differences(proven, mine)
 
 
 def _error_details(error: RecordedError) -> ErrorDetails:
-    store = open_stores().errors
+    stores = open_stores()
     return ErrorDetails(
         error=error,
-        impacts=tuple(store.impacts(error.error_id)),
-        executions=tuple(store.executions(error_id=error.error_id)),
-        tickets=tuple(t for t in store.tickets() if t.error_id == error.error_id),
+        impacts=tuple(stores.errors.impacts(error.error_id)),
+        executions=tuple(stores.recoveries.find(error_id=error.error_id)),
+        tickets=tuple(t for t in stores.tickets.find() if t.error_id == error.error_id),
     )

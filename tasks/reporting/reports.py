@@ -36,12 +36,12 @@ def days_of(environment: str, days: int, now: datetime) -> Days:
     Raises:
         StoreError: The stores cannot be read.
     """
-    monitoring, since = open_stores().monitoring, now - timedelta(days=days)
+    stores, since = open_stores(), now - timedelta(days=days)
     return Days(
         analysis=read_analysis(environment, days, now),
-        scores=tuple(monitoring.latest_scores(environment)),
-        alerts=tuple(one for one in monitoring.alerts(environment, limit=_MANY) if one.opened_at >= since),
-        predictions=tuple(monitoring.predictions(environment, since=since)),
+        scores=tuple(stores.health.latest_scores(environment)),
+        alerts=tuple(one for one in stores.alerts.latest(environment, limit=_MANY) if one.opened_at >= since),
+        predictions=tuple(stores.evaluations.predictions(environment, since=since)),
     )
 
 
@@ -54,5 +54,5 @@ async def read_days(environment: str, days: int, now: datetime) -> Days:
 @task(name="keep the report", **WRITE)
 async def keep_report(environment: str, made_at: datetime, since: datetime, text: str) -> None:
     """Keep a report in the store, and put it on the run's page."""
-    await asyncio.to_thread(open_stores().monitoring.keep_report, environment, made_at, since, text)
+    await asyncio.to_thread(open_stores().reports.keep, environment, made_at, since, text)
     await acreate_markdown_artifact(key=artifact_key("report", environment), markdown=text)

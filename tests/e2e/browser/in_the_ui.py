@@ -72,7 +72,7 @@ def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Shop]:
 
 def the_ticket() -> Ticket:
     with Stores.open(Settings()) as stores:
-        (ticket,) = stores.errors.tickets()
+        (ticket,) = stores.tickets.find()
     return ticket
 
 
@@ -81,7 +81,7 @@ def asked_by(server: Served, *, besides: str = "") -> str:
 
     def run() -> str | None:
         with Stores.open(Settings()) as stores:
-            waiting = [one.flow_run_id for one in stores.errors.tickets() if one.state is TicketState.OPEN]
+            waiting = [one.flow_run_id for one in stores.tickets.find() if one.state is TicketState.OPEN]
         return next((one for one in waiting if one and one != besides), None)
 
     found = str(eventually(run, "a run that asks"))
@@ -91,7 +91,7 @@ def asked_by(server: Served, *, besides: str = "") -> str:
 
 def last_attempt() -> RecoveryExecution:
     with Stores.open(Settings()) as stores:
-        return stores.errors.executions(the_ticket().error_id)[-1]
+        return stores.recoveries.find(the_ticket().error_id)[-1]
 
 
 def test_a_question_is_answered_and_a_failed_step_retried_in_the_browser(shop: Shop) -> None:

@@ -239,7 +239,7 @@ async def test_what_a_health_check_sees_is_recovered_where_nobody_watches(place:
 
 def recoveries(place: Place) -> list[RecoveryExecution]:
     with place.stores() as stores:
-        return list(stores.errors.executions())
+        return list(stores.recoveries.find())
 
 
 def runs_of(api: str, flow: str) -> list[dict[str, Any]]:

@@ -119,7 +119,7 @@ class Endured:
 
     def _records(self) -> list[str]:
         found = []
-        if open_stores().deployments.running(self.scene.name):
+        if open_stores().operations.running(self.scene.name):
             found.append("an operation is left running")
         if not self.errors:
             return [*found, "no error is open"]
@@ -178,14 +178,18 @@ async def until(seen: Callable[[], bool]) -> None:
 
 def is_found(scene: Scene) -> bool:
     """Whether a start has written down what it found, and is about to act."""
-    store = open_stores().deployments
-    return any(step.step == FOUND for one in store.running(scene.name) for step in store.steps(one.deployment_id))
+    stores = open_stores()
+    return any(
+        step.step == FOUND
+        for one in stores.operations.running(scene.name)
+        for step in stores.progress.steps(one.deployment_id)
+    )
 
 
 async def look_after(fault: InjectedFault, scene: Scene, before: Seen, *, proven: bool, took_seconds: float) -> Endured:
     """The state and the records after the latest operation of a scene."""
     stores = open_stores()
-    operation = stores.deployments.history(environment=scene.name, limit=1)[0]
+    operation = stores.operations.history(environment=scene.name, limit=1)[0]
     async with get_client() as client:
         run = (await client.read_flow_run(UUID(str(operation.details["flow_run_id"])))).state
     return Endured(
@@ -196,7 +200,7 @@ async def look_after(fault: InjectedFault, scene: Scene, before: Seen, *, proven
         after=await asyncio.to_thread(scene.state),
         operation=operation,
         explanation=read_explanation(operation.deployment_id),
-        errors=tuple(stores.errors.open_errors(scene.name)),
+        errors=tuple(stores.errors.unresolved(scene.name)),
         run=run.type if run else None,
         took_seconds=took_seconds,
     )

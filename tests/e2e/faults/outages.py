@@ -226,7 +226,7 @@ def watched(place: OutageInstallation) -> Iterator[None]:
     try:
         place.run = _begin_watch(place.api, deployment_id)
         with Stores.open(place.settings) as stores:
-            wait_until(lambda: "watch/dev" in stores.monitoring.heartbeats(), "a heartbeat of the watch")
+            wait_until(lambda: "watch/dev" in stores.heartbeats.all(), "a heartbeat of the watch")
         time.sleep(3)
         yield
     finally:
@@ -375,14 +375,15 @@ def _recorded(place: OutageInstallation, kills: Sequence[tuple[str, datetime, fl
     with Stores.open(place.settings) as stores:
 
         def complete() -> bool:
-            found = stores.errors.executions(environment="dev")
+            found = stores.recoveries.find(environment="dev")
             return all(any(one.service == name and one.success for one in found) for name, _, _ in kills)
 
         with suppress(TimeoutError):
             wait_until(complete, "the record", seconds=60)
-        executions = stores.errors.executions(environment="dev")
+        executions = stores.recoveries.find(environment="dev")
         resolved = {
-            one.error.service: one.resolution for one in stores.errors.causes("dev", datetime.min.replace(tzinfo=UTC))
+            one.error.service: one.resolution
+            for one in stores.error_notifications.reported("dev", datetime.min.replace(tzinfo=UTC))
         }
     return [
         Kill(

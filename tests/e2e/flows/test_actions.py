@@ -38,11 +38,11 @@ def container_id(place: Place, service: str) -> str:
 
 def cut_off_by_death(stores: Stores, error_id: str, *doings: StepSpec) -> RecoveryExecution:
     """An attempt that a runner began from what was proposed, before it died."""
-    (proposal,) = stores.errors.executions(error_id)
+    (proposal,) = stores.recoveries.find(error_id)
     steps = tuple(PlannedStep(doing=doing, service="web") for doing in doings)
     gone = replace(this_process(), process_started=1)
     cut_off = replace(proposal, attempt_id=f"{error_id}#1", points=2, ended_at=None, planned=steps, runner=gone)
-    stores.errors.begin_execution(cut_off)
+    stores.recoveries.begin(cut_off)
     return cut_off
 
 
@@ -51,7 +51,7 @@ async def test_a_container_is_made_anew_and_proven(place: Place) -> None:
     await startup("test")
     before = container_id(place, "web")
     with place.stores() as stores:
-        stores.errors.put_pattern(ZEBRA)
+        stores.patterns.put(ZEBRA)
 
     outcome = await error_recovery("test", "zebra crossed", service="web")
 
@@ -65,15 +65,15 @@ async def test_a_dry_run_proposes_once_and_touches_nothing(place: Place) -> None
     await startup("test")
     before = container_id(place, "web")
     with place.stores() as stores:
-        stores.errors.put_pattern(ZEBRA)
+        stores.patterns.put(ZEBRA)
 
     outcomes = [await error_recovery("test", "zebra crossed", service="web") for _ in range(2)]
 
     assert {one.method for one in outcomes} == {RecoveryMethod.PROPOSED}
     assert container_id(place, "web") == before
     with place.stores() as stores:
-        (proposal,) = stores.errors.executions()
-        assert (proposal.points, proposal.success, stores.errors.tickets()) == (0, None, [])
+        (proposal,) = stores.recoveries.find()
+        assert (proposal.points, proposal.success, stores.tickets.find()) == (0, None, [])
 
 
 async def test_a_container_taken_out_of_its_network_is_connected_again_by_all_its_names(place: Place) -> None:
@@ -82,7 +82,7 @@ async def test_a_container_taken_out_of_its_network_is_connected_again_by_all_it
     before, network = container_id(place, "web"), f"{place.project}_default"
     subprocess.run(["docker", "network", "disconnect", network, place.container("web")], check=True)
     with place.stores() as stores:
-        stores.errors.put_pattern(replace(ZEBRA, strategy=Strategy.RESTART_SERVICE))
+        stores.patterns.put(replace(ZEBRA, strategy=Strategy.RESTART_SERVICE))
 
     outcome = await error_recovery("test", "zebra crossed", service="web")
 
@@ -97,13 +97,13 @@ async def test_what_a_dead_runner_began_is_taken_up_and_done_once(place: Place, 
     place.declare(well("web"), recovery="{dry_run: true}")
     await startup("test")
     with place.stores() as stores:
-        stores.errors.put_pattern(ZEBRA)
+        stores.patterns.put(ZEBRA)
     outcome = await error_recovery("test", "zebra crossed", service="web")
     before = container_id(place, "web")
     with place.stores() as stores:
         cut_off = cut_off_by_death(stores, outcome.error_id, StepSpec.RECREATE, StepSpec.VERIFY)
         begun = replace(STEP, started_at=datetime.now(UTC))
-        stores.errors.write_attempt(replace(cut_off, steps=(begun,)))
+        stores.recoveries.update(replace(cut_off, steps=(begun,)))
 
     if engine_has_acted:
         # Its runner ended before the start.
@@ -117,7 +117,7 @@ async def test_what_a_dead_runner_began_is_taken_up_and_done_once(place: Place, 
     assert (container_id(place, "web") == before) is engine_has_acted
     assert place.containers(running=True) == ["web"]
     with place.stores() as stores:
-        taken = stores.errors.executions(outcome.error_id)[-1]
+        taken = stores.recoveries.find(outcome.error_id)[-1]
         assert [step.name for step in taken.steps] == ["recreate", "verify"]
         assert taken.steps[0].started_at == begun.started_at
 
@@ -125,7 +125,7 @@ async def test_what_a_dead_runner_began_is_taken_up_and_done_once(place: Place, 
 async def test_an_attempt_that_failed_is_on_record_only_with_its_ticket(place: Place) -> None:
     place.declare(well("web"), recovery="{dry_run: true}")
     with place.stores() as stores:
-        stores.errors.put_pattern(ZEBRA)
+        stores.patterns.put(ZEBRA)
     outcome = await error_recovery("test", "zebra crossed", service="web")
     # Nothing was started, so there is no container to restart.
     broken = "BEFORE INSERT ON manual_intervention_tickets BEGIN SELECT raise(ABORT, 'broken'); END"
@@ -138,16 +138,16 @@ async def test_an_attempt_that_failed_is_on_record_only_with_its_ticket(place: P
         await error_recovery("test", "zebra crossed", service="web")
 
     with place.stores() as stores:
-        assert stores.errors.executions(outcome.error_id)[-1].ended_at is None
+        assert stores.recoveries.find(outcome.error_id)[-1].ended_at is None
         with stores.databases["errors"].write() as connection:
             connection.exec_driver_sql("DROP TRIGGER broken")
-        stores.errors.write_attempt(cut_off)
+        stores.recoveries.update(cut_off)
 
     again = await error_recovery("test", "zebra crossed", service="web")
 
     with place.stores() as stores:
-        attempt = stores.errors.executions(outcome.error_id)[-1]
-        [ticket] = stores.errors.tickets()
+        attempt = stores.recoveries.find(outcome.error_id)[-1]
+        [ticket] = stores.tickets.find()
     assert (again.method, again.ticket_id) == (RecoveryMethod.MANUAL_REQUIRED, ticket.ticket_id)
     assert (attempt.success, attempt.manual_intervention_required) == (False, True)
     assert attempt.final_status in ticket.title

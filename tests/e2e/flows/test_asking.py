@@ -81,13 +81,13 @@ async def retry(run_id: UUID, flow: Flow[..., Any] = error_recovery) -> State[ob
 
 def the_ticket(place: Place) -> Ticket:
     with place.stores() as stores:
-        (ticket,) = stores.errors.tickets(environment="test")
+        (ticket,) = stores.tickets.find(environment="test")
     return ticket
 
 
 def attempts(place: Place) -> list[RecoveryExecution]:
     with place.stores() as stores:
-        return list(stores.errors.executions())
+        return list(stores.recoveries.find())
 
 
 @pytest.mark.parametrize(
@@ -188,7 +188,7 @@ async def test_a_ticket_that_is_settled_before_its_run_begins_is_not_asked_about
     run = await opened_by_somebody_else(place)
     ticket, known = the_ticket(place), TicketEntry(at=datetime.now(UTC), by="ann", what="skip: known")
     with place.stores() as stores:
-        stores.errors.answer(ticket, Choice.SKIP, known)
+        stores.tickets.answer(ticket, Choice.SKIP, known)
 
     assert (await live(run)).name == "Completed"
     assert attempts(place) == []

@@ -33,10 +33,10 @@ async def test_collects_host_services_and_dependencies_into_the_store(place: Pla
     assert {"cpu_usage", "memory_bytes", "restarts_total"} <= set(report.metrics["base"])
     assert {"cpu_usage", "memory_usage", "disk_usage"} <= set(report.metrics[HOST])
     with place.stores() as stores:
-        (need,) = stores.monitoring.dependencies("test")
+        (need,) = stores.dependencies.all("test")
         assert (need.service, need.depends_on, need.status) == ("top", "base", DependencyStatus.ACTIVE)
         since = datetime.now(UTC) - timedelta(minutes=5)
-        assert len(stores.monitoring.series("test", "base", "memory_bytes", since)) == 2
+        assert len(stores.metrics.series("test", "base", "memory_bytes", since)) == 2
 
 
 async def test_a_killed_service_is_seen_restarted_and_the_record_is_reported(place: Place) -> None:
@@ -54,7 +54,7 @@ async def test_a_killed_service_is_seen_restarted_and_the_record_is_reported(pla
         error = stores.errors.get(report.recoveries[0].error_id)
         assert error.service == "base"
         assert error.resolved_at is not None
-        (execution,) = stores.errors.executions(error_id=error.error_id)
+        (execution,) = stores.recoveries.find(error_id=error.error_id)
         assert execution.success
         assert [(step.name, step.target) for step in execution.steps] == [
             ("restart", "base"),
@@ -72,11 +72,11 @@ async def test_a_killed_service_is_seen_restarted_and_the_record_is_reported(pla
         assert impact.impact_type is ImpactType.SERVICE_DOWN
         # Nothing like it was mended here before: the estimate is the usual time.
         assert impact.estimated_recovery_seconds == 180
-        (need,) = stores.monitoring.dependencies("test")
-        own = stores.errors.mended_after("test", error.verdict.category)
+        (need,) = stores.dependencies.all("test")
+        own = stores.recoveries.durations("test", error.verdict.category)
         assert 0 < by_experience(analyse_impact(error.verdict, "base", [need]), own).estimated_recovery_seconds < 180
-        assert [alert.service for alert in stores.monitoring.alerts(environment="test")] == ["base"]
-        assert [alert.resolved_at is not None for alert in stores.monitoring.alerts(environment="test")] == [True]
+        assert [alert.service for alert in stores.alerts.latest(environment="test")] == ["base"]
+        assert [alert.resolved_at is not None for alert in stores.alerts.latest(environment="test")] == [True]
     after = await collection("test")
     assert after.overall_status == "healthy"
     assert after.recoveries == ()
@@ -102,8 +102,8 @@ async def test_an_engine_that_is_gone_is_recorded_not_raised(place: Place) -> No
     assert any("containers" in gap for gap in report.gaps)
     assert HOST in report.metrics
     with place.stores() as stores:
-        assert stores.errors.open_errors("test")[0].verdict.category == "docker_daemon_unreachable"
-        (row,) = stores.monitoring.health_history("test")
+        assert stores.errors.unresolved("test")[0].verdict.category == "docker_daemon_unreachable"
+        (row,) = stores.health.history("test")
         assert row.overall is Health.UNHEALTHY
         assert any("containers" in finding for finding in row.findings)
 
@@ -120,7 +120,7 @@ async def test_an_error_only_a_person_can_mend_becomes_a_ticket_with_commands(pl
     assert outcome.method is RecoveryMethod.MANUAL_REQUIRED
     assert outcome.steps
     with place.stores() as stores:
-        assert [ticket.ticket_id for ticket in stores.errors.tickets(environment="test")] == [outcome.ticket_id]
+        assert [ticket.ticket_id for ticket in stores.tickets.find(environment="test")] == [outcome.ticket_id]
 
 
 async def test_an_environment_that_was_stopped_on_request_wakes_nobody(place: Place) -> None:

@@ -75,7 +75,7 @@ async def test_a_start_whose_engine_stays_away_says_so_in_time(place: Place, own
     with pytest.raises(StartFailedError, match="base could not be proven, because the engine went away"):
         await starting
     with place.stores() as stores:
-        operation = stores.deployments.history(environment="test")[0]
+        operation = stores.operations.history(environment="test")[0]
         assert operation.status is OperationStatus.FAILED
         assert "engine went away" in str(operation.details["reason"])
 

@@ -34,8 +34,8 @@ async def failed(place: Place, service: str) -> tuple[Operation, EvidenceBundle]
     with pytest.raises(StartFailedError):
         await startup("test")
     with place.stores() as stores:
-        (operation,) = stores.deployments.history(environment="test", limit=1)
-        kept = stores.errors.evidence(deployment_id=operation.deployment_id)
+        (operation,) = stores.operations.history(environment="test", limit=1)
+        kept = stores.evidence.find(deployment_id=operation.deployment_id)
         (bundle,) = [one for one in kept if one.service == service and one.occasion is EvidenceOccasion.FAILURE]
         return operation, bundle
 
@@ -66,11 +66,11 @@ async def test_a_crash_is_explained_by_its_own_words_and_linked_everywhere(place
     assert bundle.host is not None
     assert bundle.missing == ()
     with place.stores() as stores:
-        (error,) = stores.errors.open_errors("test")
+        (error,) = stores.errors.unresolved("test")
         assert error.verdict.category is Category.PORT_CONFLICT
         assert error.evidence["bundles"] == [bundle.bundle_id]
         assert bundle.error_id == error.error_id
-        (ticket,) = stores.errors.tickets(environment="test")
+        (ticket,) = stores.tickets.find(environment="test")
         assert ticket.evidence == (bundle.bundle_id,)
     shown = why(place)
     assert len(shown.splitlines()) <= 24
@@ -97,7 +97,7 @@ async def test_a_kill_for_memory_is_proven_by_its_signs(place: Place) -> None:
     assert container.memory.grade is MemoryGrade.PROVEN
     assert "killed for using too much memory (limit 16 MiB)" in bundle.first_cause
     with place.stores() as stores:
-        assert stores.errors.open_errors("test")[0].verdict.category is Category.OOM_KILLED
+        assert stores.errors.unresolved("test")[0].verdict.category is Category.OOM_KILLED
 
 
 async def test_every_answer_of_a_failing_health_check_is_kept(place: Place) -> None:
@@ -172,7 +172,7 @@ async def test_evidence_before_a_replacement_outlives_the_container(place: Place
         engine_of(declared).containers.stop(seen.container_id, timedelta())
         engine_of(declared).containers.remove(seen.container_id)
     with place.stores() as stores:
-        (bundle,) = stores.errors.evidence(deployment_id="test-next")
+        (bundle,) = stores.evidence.find(deployment_id="test-next")
     assert bundle.bundle_id == bundle_id
     assert bundle.occasion is EvidenceOccasion.REPLACEMENT
     assert bundle.first_cause == "base shows no failure of its own: it was running and healthy"
@@ -185,7 +185,7 @@ async def test_an_engine_that_is_away_is_named_as_missing_and_fails_nothing(plac
     ids = await take_evidence(find_environment("test"), None, ["base"], deployment_id="test-1", reason="it failed")
 
     with place.stores() as stores:
-        (bundle,) = stores.errors.evidence(deployment_id="test-1")
+        (bundle,) = stores.evidence.find(deployment_id="test-1")
     assert [bundle.bundle_id] == ids
     assert bundle.first_cause == "base has no container"
     assert [what.partition(":")[0] for what in sorted(bundle.missing)] == ["containers", "events of the engine"]

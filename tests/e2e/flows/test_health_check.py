@@ -23,8 +23,8 @@ async def test_what_changed_is_recorded_with_its_reason_and_what_did_not_is_not(
     again = await health_check("test")
 
     with place.stores() as stores:
-        (change,) = stores.deployments.changes(checked.deployment_id)
-        assert stores.deployments.changes(again.deployment_id) == []
+        (change,) = stores.progress.changes(checked.deployment_id)
+        assert stores.progress.changes(again.deployment_id) == []
     assert (change.service, change.previous_state, change.new_state) == ("base", "healthy", "stopped")
     assert "exit code 137" in change.reason.replace("exited with code", "exit code")
     assert checked.deployment_id in change.details["cause"]

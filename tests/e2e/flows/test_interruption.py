@@ -83,7 +83,7 @@ def roas(*words: str) -> subprocess.Popen[str]:
 
 
 def finished_steps(deployment_id: str) -> set[tuple[str, str | None]]:
-    return {(step.step, step.service) for step in open_stores().deployments.steps(deployment_id)}
+    return {(step.step, step.service) for step in open_stores().progress.steps(deployment_id)}
 
 
 def started_at(place: Place) -> dict[str, str]:
@@ -101,17 +101,17 @@ def started_at(place: Place) -> dict[str, str]:
 async def start_and_kill(moment: Moment) -> str:
     """Start the environment in a process of its own, kill that at the moment; the id of its operation."""
     killed = await signal_at(roas("start", "test"), moment, signal.SIGKILL)
-    assert open_stores().deployments.get(killed).status is OperationStatus.RUNNING
+    assert open_stores().operations.get(killed).status is OperationStatus.RUNNING
     return killed
 
 
 async def signal_at(process: subprocess.Popen[str], moment: Moment, how: signal.Signals) -> str:
     """Send a process a signal at the moment, wait for its end, and tell the id of its operation."""
-    store = open_stores().deployments
+    stores = open_stores()
     with process:
         deadline = time.monotonic() + TIMEOUT_SECONDS
         while not (
-            (begun := store.running("test"))
+            (begun := stores.operations.running("test"))
             and held_by("test") is not None
             and moment(begun[0], finished_steps(begun[0].deployment_id))
         ):
@@ -124,7 +124,7 @@ async def signal_at(process: subprocess.Popen[str], moment: Moment, how: signal.
 
 
 def flow_run_of(deployment_id: str) -> UUID:
-    return UUID(str(open_stores().deployments.get(deployment_id).details["flow_run_id"]))
+    return UUID(str(open_stores().operations.get(deployment_id).details["flow_run_id"]))
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -142,14 +142,14 @@ async def test_the_next_start_ends_the_interrupted_one_and_succeeds(place: Place
         crashed = (await client.read_flow_run(run)).state
     assert isinstance(result, OperationResult)
     assert result.success
-    operation = open_stores().deployments.get(killed)
+    operation = open_stores().operations.get(killed)
     assert operation.status is OperationStatus.FAILED
     assert str(operation.details["interrupted"]).startswith("interrupted ")
     assert "its runner (pid " in str(operation.details["interrupted"])
     assert crashed is not None
     assert crashed.is_crashed()
     assert crashed.message == operation.details["interrupted"]
-    assert open_stores().deployments.running() == []
+    assert open_stores().operations.running() == []
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
@@ -163,7 +163,7 @@ async def test_a_resumed_start_does_no_finished_step_again(place: Place, moment:
         said, _ = resumed.communicate(timeout=TIMEOUT_SECONDS)
 
     assert resumed.returncode == 0, said
-    operation = open_stores().deployments.get(killed)
+    operation = open_stores().operations.get(killed)
     assert operation.status is OperationStatus.SUCCESS
     assert len(operation.details["resumed"]) == 1
     after = started_at(place)
@@ -210,7 +210,7 @@ async def test_a_run_that_is_retried_goes_on_where_it_was_killed(place: Place) -
 async def test_a_run_that_is_retried_after_it_failed_by_itself_is_a_new_operation(place: Place) -> None:
     place.declare("base:\n  image: roas-test/never-built:1\n")
     await startup("test", return_state=True)
-    first = open_stores().deployments.history(environment="test")[0]
+    first = open_stores().operations.history(environment="test")[0]
     place.declare(well("base"))
     run = UUID(str(first.details["flow_run_id"]))
     async with get_client() as client:
@@ -223,7 +223,7 @@ async def test_a_run_that_is_retried_after_it_failed_by_itself_is_a_new_operatio
     assert isinstance(result, OperationResult)
     assert result.success
     assert result.deployment_id != first.deployment_id
-    assert open_stores().deployments.get(first.deployment_id).status is OperationStatus.FAILED
+    assert open_stores().operations.get(first.deployment_id).status is OperationStatus.FAILED
 
 
 def _make_well(container: str) -> None:
@@ -254,7 +254,7 @@ async def test_of_two_starts_at_once_one_that_waits_follows(place: Place) -> Non
     results = await asyncio.gather(startup("test", wait_seconds=60), startup("test", wait_seconds=60))
 
     assert all(isinstance(result, OperationResult) and result.success for result in results)
-    ends = sorted(open_stores().deployments.history(environment="test"), key=lambda one: one.ended_at or one.started_at)
+    ends = sorted(open_stores().operations.history(environment="test"), key=lambda one: one.ended_at or one.started_at)
     assert [one.status for one in ends] == [OperationStatus.SUCCESS] * 2
     assert ends[1].details["kept"] == ["base"]
 
@@ -263,7 +263,7 @@ async def test_a_run_that_somebody_still_lives_is_left_running(place: Place) -> 
     place.declare(well("base"))
     async with get_client() as client:
         run = await client.create_flow_run(startup, parameters={"environment": "test"}, state=Running())
-        open_stores().deployments.begin(
+        open_stores().operations.begin(
             Operation(
                 deployment_id="test-alive",
                 operation_type=OperationType.STOP,
@@ -279,7 +279,7 @@ async def test_a_run_that_somebody_still_lives_is_left_running(place: Place) -> 
         state = (await client.read_flow_run(run.id)).state
     assert state is not None
     assert state.is_running()
-    assert open_stores().deployments.get("test-alive").status is OperationStatus.RUNNING
+    assert open_stores().operations.get("test-alive").status is OperationStatus.RUNNING
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -287,7 +287,7 @@ async def test_a_start_that_is_asked_to_end_undoes_itself_first(place: Place, ho
     declare(place)
     asked = await signal_at(roas("start", "test"), MOMENTS["after the second service is proven"], how)
 
-    operation = open_stores().deployments.get(asked)
+    operation = open_stores().operations.get(asked)
     assert operation.status is OperationStatus.FAILED
     assert "before it had ended" in operation.details["reason"]
     assert "removed base, job" in operation.details["undone"]

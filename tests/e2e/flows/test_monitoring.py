@@ -8,6 +8,7 @@ import pytest
 from adapters.stores import Stores
 from flows.deployment.startup import startup
 from flows.monitoring.continuous import monitoring
+from models.records import EvaluationRecord
 from tests.e2e.flows.conftest import Place, well
 from tests.e2e.flows.test_collection import PAIR
 from tests.e2e.flows.test_watch import docker, until
@@ -26,11 +27,11 @@ async def test_rounds_go_on_while_what_is_wrong_is_mended_or_left_alone_once(pla
     rounds = asyncio.create_task(monitoring("test", hours=1))
     try:
         with place.stores() as stores:
-            await until(lambda: any(one.success for one in stores.errors.executions(environment="test")), 120)
-            await until(lambda: any(one.service == "rest" for one in stores.errors.list("test")), 90)
+            await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")), 120)
+            await until(lambda: any(one.service == "rest" for one in stores.errors.latest("test")), 90)
             before = len(looks(stores))
             await until(lambda: len(looks(stores)) >= before + 3, 90)
-            errors = stores.errors.list("test")
+            errors = stores.errors.latest("test")
     finally:
         rounds.cancel()
         await asyncio.gather(rounds, return_exceptions=True)
@@ -42,13 +43,13 @@ async def test_rounds_go_on_while_what_is_wrong_is_mended_or_left_alone_once(pla
 
 def looks(stores: Stores) -> list[tuple[datetime, float]]:
     since = datetime.now(UTC) - timedelta(minutes=30)
-    return list(stores.monitoring.series("test", "host", "memory_usage", since))
+    return list(stores.metrics.series("test", "host", "memory_usage", since))
 
 
 async def test_what_somebody_collected_a_moment_ago_is_not_collected_again(place: Place) -> None:
     place.declare(well("base"), collect_every_seconds=3600)
     with place.stores() as stores:
-        stores.monitoring.put_round("test", datetime.now(UTC), states={})
+        stores.evaluations.record(EvaluationRecord(environment="test", evaluated_at=datetime.now(UTC)))
 
     report = await monitoring("test", hours=SECONDS)
 

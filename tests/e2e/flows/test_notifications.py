@@ -76,9 +76,7 @@ def asked(place: Place) -> RecordedError:
     )
     with place.stores() as stores:
         stores.errors.record(error)
-        stores.errors.open_ticket(
-            Ticket(ticket_id="tic-1", error_id="err-1", environment="test", title="web", opened_at=now)
-        )
+        stores.tickets.open(Ticket(ticket_id="tic-1", error_id="err-1", environment="test", title="web", opened_at=now))
     return error
 
 
@@ -129,9 +127,9 @@ async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
     assert len([text for text in warnings if "did not take the notice" in text]) == 1
     assert "token-of-the-webhook" not in caplog.text
     with place.stores() as stores:
-        (cause,) = stores.errors.causes("test", datetime.now(UTC))
+        (cause,) = stores.error_notifications.reported("test", datetime.now(UTC))
         an_hour_ago = replace(cause.reported, last_at=datetime.now(UTC) - timedelta(hours=1))
-        assert stores.errors.tell(asked.error_id, cause.reported, an_hour_ago)
+        assert stores.error_notifications.mark_sent(asked.error_id, cause.reported, an_hour_ago)
     webhook.status = 204
     (reminder,) = await tell_people(environment)
     assert reminder.occasion is NotificationReason.REMINDER

@@ -92,13 +92,13 @@ async def test_while_the_stores_are_held_one_holder_at_a_time_acts_on_this_machi
         await until_back(access)
         assert await who_holds("test") is None
 
-    assert open_stores().deployments.lease("test", datetime.now(UTC)) is None
+    assert open_stores().leases.current("test", datetime.now(UTC)) is None
 
 
 async def test_what_another_host_held_when_the_stores_were_read_last_is_left_alone(place: Place) -> None:
     place.declare("web:\n  image: none\n")
     now = datetime.now(UTC)
-    assert open_stores().deployments.acquire_lease("test", "p-1", "start", now, LEASE, runner=ELSEWHERE).acquired
+    assert open_stores().leases.acquire("test", "p-1", "start", now, LEASE, runner=ELSEWHERE).acquired
     access = StoreAccess("test")
     with outliving_stores(access):
         await access.begin()

@@ -30,7 +30,7 @@ START = OperationType.START
 
 
 def only() -> Operation:
-    [operation] = open_stores().deployments.history(environment="test")
+    [operation] = open_stores().operations.history(environment="test")
     return operation
 
 
@@ -51,8 +51,8 @@ class Undone:
 
     async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
         store = open_stores()
-        status = store.deployments.get(recorder.deployment_id).status
-        errors = len(store.errors.open_errors("test"))
+        status = store.operations.get(recorder.deployment_id).status
+        errors = len(store.errors.unresolved("test"))
         self.calls.append((type(error).__name__, str(error), status, held_by("test"), errors))
         recorder.facts["undone"] = "stopped what was started"
 
@@ -127,14 +127,14 @@ async def test_what_touched_nothing_is_not_undone(place: Place, error) -> None:
 async def test_a_busy_environment_is_no_error_of_the_application(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
     now = datetime.now(UTC)
-    assert open_stores().deployments.acquire_lease("test", "x", "stop", now, LEASE, runner=ELSEWHERE).acquired
+    assert open_stores().leases.acquire("test", "x", "stop", now, LEASE, runner=ELSEWHERE).acquired
 
     with pytest.raises(EnvironmentBusyError):
         await live(fail)
 
     assert (only().status, only().details["error"]) == (OperationStatus.FAILED, "EnvironmentBusyError")
-    assert open_stores().errors.list("test") == []
-    assert open_stores().errors.tickets(environment="test") == []
+    assert open_stores().errors.latest("test") == []
+    assert open_stores().tickets.find(environment="test") == []
 
 
 async def test_a_cancelled_operation_is_undone_to_the_end_and_recorded(place: Place) -> None:
@@ -186,12 +186,12 @@ async def test_an_exit_inside_is_a_recorded_failure(place: Place) -> None:
 async def test_an_operation_that_lost_its_environment_ends_and_undoes_nothing(place: Place, monkeypatch) -> None:
     place.declare("redis:\n  image: none\n")
     monkeypatch.setattr(lease, "HEARTBEAT", timedelta(milliseconds=20))
-    undone, store = Undone(), open_stores().deployments
+    undone, stores = Undone(), open_stores()
 
     async def be_robbed(_recorder: OperationRecorder) -> None:
         now = datetime.now(UTC)
-        mine = store.lease("test", now)
-        assert store.acquire_lease("test", "x", "stop", now, LEASE, runner=ELSEWHERE, instead_of=mine).acquired
+        mine = stores.leases.current("test", now)
+        assert stores.leases.acquire("test", "x", "stop", now, LEASE, runner=ELSEWHERE, instead_of=mine).acquired
         await asyncio.Event().wait()
 
     with pytest.raises(LeaseLostError):
@@ -205,8 +205,8 @@ async def test_an_operation_that_lost_its_environment_ends_and_undoes_nothing(pl
 
 async def test_a_refused_operation_says_who_holds_the_environment(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
-    store = open_stores().deployments
-    store.acquire_lease("test", "x", "stop by Ada", datetime.now(UTC), LEASE, runner=ELSEWHERE)
+    stores = open_stores()
+    stores.leases.acquire("test", "x", "stop by Ada", datetime.now(UTC), LEASE, runner=ELSEWHERE)
     undone = Undone()
 
     with pytest.raises(EnvironmentBusyError):
@@ -218,8 +218,8 @@ async def test_a_refused_operation_says_who_holds_the_environment(place: Place) 
 
 async def test_a_health_check_neither_holds_nor_waits(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
-    store = open_stores().deployments
-    store.acquire_lease("test", "x", "stop by Ada", datetime.now(UTC), LEASE, runner=ELSEWHERE)
+    stores = open_stores()
+    stores.leases.acquire("test", "x", "stop by Ada", datetime.now(UTC), LEASE, runner=ELSEWHERE)
 
     @flow
     async def look() -> None:
@@ -233,15 +233,15 @@ async def test_a_health_check_neither_holds_nor_waits(place: Place) -> None:
 
 async def test_an_operation_that_waits_is_pending_until_it_has_the_environment(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
-    store, seen = open_stores().deployments, []
+    stores, seen = open_stores(), []
 
     async def act(recorder: OperationRecorder) -> None:
-        seen.append(store.get(recorder.deployment_id).status)
+        seen.append(stores.operations.get(recorder.deployment_id).status)
 
     async with lease.hold_environment("test", owner="x", reason="stop", runner=ELSEWHERE):
         task = asyncio.create_task(live(act, wait_seconds=60))
         async with asyncio.timeout(60):
-            while not store.history(environment="test"):  # noqa: ASYNC110 - a row in a store sends no event
+            while not stores.operations.history(environment="test"):  # noqa: ASYNC110 - a row in a store sends no event
                 await asyncio.sleep(0.05)
         assert only().status is OperationStatus.PENDING
     await task
@@ -252,16 +252,16 @@ async def test_an_operation_that_waits_is_pending_until_it_has_the_environment(p
 
 async def test_an_interrupted_operation_is_taken_up_with_what_it_had_finished(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
-    store = open_stores().deployments
+    stores = open_stores()
     now = datetime.now(UTC)
-    store.begin(
+    stores.operations.begin(
         Operation(
             deployment_id="test-1", operation_type=START, environment="test", status=OperationStatus.RUNNING,
             started_at=now - timedelta(hours=1),
         )
     )  # fmt: skip
-    store.step_done("test-1", "created", None, now, "3 containers")
-    store.step_done("test-1", "proven", "redis", now)
+    stores.progress.finish_step("test-1", "created", None, now, "3 containers")
+    stores.progress.finish_step("test-1", "proven", "redis", now)
     seen = []
 
     async def act(recorder: OperationRecorder) -> None:
@@ -275,16 +275,16 @@ async def test_an_interrupted_operation_is_taken_up_with_what_it_had_finished(pl
     assert operation.status is OperationStatus.SUCCESS
     [resumed] = operation.details["resumed"]
     assert resumed["interrupted"] == "interrupted after redis was proven; its runner is gone"
-    assert [step.service for step in store.steps("test-1")] == [None, "redis", "bot"]
+    assert [step.service for step in stores.progress.steps("test-1")] == [None, "redis", "bot"]
     with pytest.raises(BadInputError, match="test-1 has ended"):
         await live(act, deployment_id="test-1")
 
 
 async def test_an_operation_that_is_run_elsewhere_is_not_taken_up(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
-    store = open_stores().deployments
+    stores = open_stores()
     alive = this_process("another-run")
-    store.begin(
+    stores.operations.begin(
         Operation(
             deployment_id="test-1", operation_type=START, environment="test", status=OperationStatus.RUNNING,
             started_at=datetime.now(UTC) - timedelta(hours=1), details={"runner": {
@@ -306,10 +306,10 @@ async def test_a_failed_operation_names_its_error_and_has_the_health_it_was_seen
         await live(fail)
 
     operation, stores = only(), open_stores()
-    [error] = stores.errors.open_errors("test")
+    [error] = stores.errors.unresolved("test")
     assert operation.details["error_id"] == error.error_id
     assert len(stores.errors.impacts(error.error_id)) == 1
-    [health] = stores.monitoring.health_history(deployment_id=operation.deployment_id)
+    [health] = stores.health.history(deployment_id=operation.deployment_id)
     assert [verdict.service for verdict in health.services] == ["redis"]
 
 
@@ -322,6 +322,6 @@ async def test_a_failure_that_error_recovery_cannot_handle_is_on_record_all_the_
     with pytest.raises(StartFailedError):
         await live(fail)
 
-    [error] = open_stores().errors.open_errors("test")
+    [error] = open_stores().errors.unresolved("test")
     assert (error.text, error.service) == ("redis did not start", "redis")
     assert only().details["error_id"] == error.error_id

@@ -40,12 +40,12 @@ def networks(place: Place) -> list[str]:
 
 def last(place: Place) -> Operation:
     with place.stores() as stores:
-        return stores.deployments.history(environment="test")[0]
+        return stores.operations.history(environment="test")[0]
 
 
 def releases(place: Place) -> list[Release]:
     with place.stores() as stores:
-        return stores.deployments.releases("test")
+        return stores.releases.latest("test")
 
 
 async def test_keeps_what_a_proven_start_left_running(place: Place) -> None:

@@ -48,7 +48,7 @@ async def live(run_id: UUID) -> Operation:
 
 
 def only() -> Operation:
-    [found] = open_stores().deployments.history(environment="test")
+    [found] = open_stores().operations.history(environment="test")
     assert [report.findings for report in verify(open_stores())] == [(), ()]
     return found
 

@@ -57,7 +57,7 @@ async def test_each_service_is_restarted_and_proven_after_what_it_needs(place: P
     assert all(after[name] > before[name] for name in before)
     assert after["base"] < after["middle"]
     with place.stores() as stores:
-        changes = {change.service: change for change in stores.deployments.changes(result.deployment_id)}
+        changes = {change.service: change for change in stores.progress.changes(result.deployment_id)}
         assert {change.new_state for change in changes.values()} == {"healthy"}
         assert all("restart was asked for" in change.reason for change in changes.values())
 
@@ -72,13 +72,13 @@ async def test_a_service_that_does_not_come_back_stops_the_roll(place: Place) ->
 
     assert started(place, "middle") == before
     with place.stores() as stores:
-        operation = stores.deployments.history(environment="test")[0]
+        operation = stores.operations.history(environment="test")[0]
         assert operation.status is OperationStatus.FAILED
         assert operation.details["left_as_they_were"] == ["middle"]
-        (change,) = stores.deployments.changes(operation.deployment_id)
+        (change,) = stores.progress.changes(operation.deployment_id)
         assert (change.service, change.new_state) == ("base", "failed")
         assert "exit code 4" in change.reason
-        assert stores.errors.open_errors("test")[0].service == "base"
+        assert stores.errors.unresolved("test")[0].service == "base"
 
 
 async def test_a_job_and_what_was_stopped_are_not_started_by_a_restart_of_all(place: Place) -> None:
@@ -106,8 +106,8 @@ async def test_a_dependant_that_gets_over_it_is_asked_and_left_alone(place: Plac
 
     assert started(place, "user") == before
     with place.stores() as stores:
-        assert [change.service for change in stores.deployments.changes(result.deployment_id)] == ["base"]
-        asked = stores.deployments.get(result.deployment_id).details["asked_again"]
+        assert [change.service for change in stores.progress.changes(result.deployment_id)] == ["base"]
+        asked = stores.operations.get(result.deployment_id).details["asked_again"]
         assert "base was restarted; user is left alone" in asked["user"]
 
 
@@ -135,11 +135,11 @@ async def test_a_dependant_that_does_not_get_over_it_is_restarted_with_its_cause
     assert after["user"] > before["user"]
     assert after["last"] == before["last"]
     with place.stores() as stores:
-        changes = {change.service: change for change in stores.deployments.changes(result.deployment_id)}
+        changes = {change.service: change for change in stores.progress.changes(result.deployment_id)}
         assert set(changes) == {"base", "user"}
         assert changes["user"].details["cause"] == ["base"]
         assert "base was restarted, and user did not get over it" in changes["user"].reason
-        assert "last" in stores.deployments.get(result.deployment_id).details["asked_again"]
+        assert "last" in stores.operations.get(result.deployment_id).details["asked_again"]
 
 
 async def test_replicas_are_restarted_one_after_the_other(place: Place) -> None:
@@ -151,7 +151,7 @@ async def test_replicas_are_restarted_one_after_the_other(place: Place) -> None:
     first, second = sorted((inspect(place, "base", number) for number in (1, 2)), key=lambda one: str(one["StartedAt"]))
     assert first["StartedAt"] < second["FinishedAt"] < second["StartedAt"]
     with place.stores() as stores:
-        (change,) = stores.deployments.changes(result.deployment_id)
+        (change,) = stores.progress.changes(result.deployment_id)
         assert change.details["one_after_the_other"] == 2
 
 

@@ -202,7 +202,7 @@ async def test_a_run_of_a_deployment_that_names_a_compose_file_fails_and_touches
     assert "A run of a deployment may not name the Compose file" in ended
     assert ended.startswith("Failed")
     assert place.containers() == []
-    assert open_stores().deployments.history(limit=5) == []
+    assert open_stores().operations.history(limit=5) == []
 
 
 @pytest.mark.parametrize("name", ["../../etc/x", "/etc/passwd", "dev/../dev", "dev\x00", "", "DEV"])
@@ -230,7 +230,7 @@ async def test_a_run_that_is_made_beside_its_deployment_takes_no_path_either(
 
     assert ended.startswith("Failed")
     assert "should match pattern" in ended
-    assert open_stores().deployments.history(limit=5) == []
+    assert open_stores().operations.history(limit=5) == []
 
 
 def test_only_files_below_a_declared_root_may_be_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

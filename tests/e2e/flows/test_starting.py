@@ -37,7 +37,7 @@ async def failed(place: Place) -> tuple[str, dict[str, Any]]:
     state = await startup("test", return_state=True)
     assert state.is_failed()
     with place.stores() as stores:
-        details = stores.deployments.history(environment="test")[0].details
+        details = stores.operations.history(environment="test")[0].details
     return str(details["reason"]), details
 
 
@@ -109,8 +109,8 @@ async def test_an_optional_dependency_that_fails_holds_nobody_back(place: Place)
     )
     state = await startup("test", return_state=True)
     with place.stores() as stores:
-        operation = stores.deployments.history()[0]
-        changes = {change.service: change for change in stores.deployments.changes(operation.deployment_id)}
+        operation = stores.operations.history()[0]
+        changes = {change.service: change for change in stores.progress.changes(operation.deployment_id)}
     assert state.is_completed()
     assert (changes["app"].new_state, changes["cache"].new_state) == ("healthy", "failed")
 
@@ -147,7 +147,7 @@ async def test_the_record_says_where_the_time_went(place: Place) -> None:
     )
     result, services = await started(place)
     with place.stores() as stores:
-        details = stores.deployments.get(result.deployment_id).details
+        details = stores.operations.get(result.deployment_id).details
     assert [service for service, _ in details["critical_path"]] == ["slow", "app"]
     waits = details["held_up_by"]["app"]
     assert set(waits) == {"slow", "quick"}

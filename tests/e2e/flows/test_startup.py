@@ -41,10 +41,10 @@ async def failed_start(place: Place) -> tuple[OperationResult | BaseException, s
     assert state.is_failed()
     data = state.data if isinstance(state.data, OperationResult) else await state.result(raise_on_failure=False)
     with place.stores() as stores:
-        operation = stores.deployments.history(environment="test")[0]
+        operation = stores.operations.history(environment="test")[0]
         assert operation.status is OperationStatus.FAILED
         assert operation.ended_at is not None
-        assert stores.errors.open_errors("test")
+        assert stores.errors.unresolved("test")
         return data, str(operation.details["reason"])
 
 
@@ -65,21 +65,21 @@ async def test_starts_in_order_proves_each_service_and_records_it(place: Place) 
     assert result.health is not None
     assert result.health.overall is Health.HEALTHY
     with place.stores() as stores:
-        operation = stores.deployments.get(result.deployment_id)
+        operation = stores.operations.get(result.deployment_id)
         assert operation.status is OperationStatus.SUCCESS
         assert operation.user_agent == f"person: {this_user().user} (a test)"
         assert operation.actor == this_user()
         runner = runner_of(operation)
         assert runner is not None
-        changes = {change.service: change for change in stores.deployments.changes(result.deployment_id)}
+        changes = {change.service: change for change in stores.progress.changes(result.deployment_id)}
         assert {name: change.new_state for name, change in changes.items()} == {
             "base": "healthy",
             "job": "completed",
             "top": "healthy",
         }
         assert changes["base"].changed_at <= changes["top"].changed_at
-        assert stores.deployments.validations(result.deployment_id)[0].passed
-        assert stores.monitoring.health_history(deployment_id=result.deployment_id)[0].overall is Health.HEALTHY
+        assert stores.progress.validations(result.deployment_id)[0].passed
+        assert stores.health.history(deployment_id=result.deployment_id)[0].overall is Health.HEALTHY
     of_this_run = FlowRunFilter(id=FlowRunFilterId(any_=[UUID(runner.flow_run_id)]))
     steps: set[str] = set()
     async with get_client() as client, asyncio.timeout(30):
@@ -179,8 +179,8 @@ async def test_a_proven_start_answers_what_earlier_ones_failed_of(place: Place) 
     await startup("test")
 
     with place.stores() as stores:
-        assert stores.errors.open_errors("test") == []
-        assert [ticket.state for ticket in stores.errors.tickets(environment="test")] == [TicketState.RESOLVED]
+        assert stores.errors.unresolved("test") == []
+        assert [ticket.state for ticket in stores.tickets.find(environment="test")] == [TicketState.RESOLVED]
 
 
 async def test_a_service_that_ends_at_once_fails_the_start_and_is_named(place: Place) -> None:
@@ -190,9 +190,9 @@ async def test_a_service_that_ends_at_once_fails_the_start_and_is_named(place: P
         await startup("test")
 
     with place.stores() as stores:
-        operation = stores.deployments.history(environment="test")[0]
+        operation = stores.operations.history(environment="test")[0]
         assert operation.status is OperationStatus.FAILED
-        error = stores.errors.open_errors("test")[0]
+        error = stores.errors.unresolved("test")[0]
         assert error.service == "base"
         assert error.deployment_id == operation.deployment_id
 
@@ -207,7 +207,7 @@ async def test_stop_goes_in_reverse_and_a_health_check_then_tells_the_truth(plac
     assert place.containers(running=True) == []
     assert place.containers() == ["base", "top"]
     with place.stores() as stores:
-        changes = stores.deployments.changes(stopped.deployment_id)
+        changes = stores.progress.changes(stopped.deployment_id)
         assert [change.service for change in sorted(changes, key=lambda c: c.changed_at)] == ["top", "base"]
     assert checked.health is not None
     assert checked.health.overall is Health.UNHEALTHY

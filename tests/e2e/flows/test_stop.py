@@ -39,7 +39,7 @@ async def test_what_had_to_be_killed_is_reported_and_what_ended_in_time_is_not(p
     result = await stop("test")
 
     with place.stores() as stores:
-        changes = {change.service: change for change in stores.deployments.changes(result.deployment_id)}
+        changes = {change.service: change for change in stores.progress.changes(result.deployment_id)}
     assert "was killed (exit code 137)" in changes["deaf"].reason
     assert "grace period of 1 s" in changes["deaf"].reason
     assert "ended with exit code 0" in changes["good"].reason
@@ -78,7 +78,7 @@ async def test_one_off_and_undeclared_containers_are_named_and_go_on(place: Plac
 
     name = inspect(one_off)["Name"].removeprefix("/")
     with place.stores() as stores:
-        alone = stores.deployments.get(result.deployment_id).details["left_alone"]
+        alone = stores.operations.get(result.deployment_id).details["left_alone"]
     assert set(alone) == {name, place.container("old")}
     assert inspect(one_off)["State"]["Running"]
     assert inspect(place.container("old"))["State"]["Running"]
@@ -99,7 +99,7 @@ async def test_a_crash_loop_ends_and_a_second_stop_finds_nothing_to_do(place: Pl
     assert inspect(place.container("loop"))["State"]["Status"] == "exited"
     assert [one.kept for one in again.services] == [True]
     with place.stores() as stores:
-        assert stores.deployments.changes(again.deployment_id) == []
+        assert stores.progress.changes(again.deployment_id) == []
 
 
 async def test_recovery_leaves_alone_what_was_stopped_here_and_takes_what_crashed_since(place: Place) -> None:
@@ -108,7 +108,7 @@ async def test_recovery_leaves_alone_what_was_stopped_here_and_takes_what_crashe
     await stop("test")
     environment = find_environment("test")
     with place.stores() as stores:
-        assert stores.deployments.last_changes("test")["base"].details["on_request"] is True
+        assert stores.progress.last_changes("test")["base"].details["on_request"] is True
 
     assert await stopped_by_person.fn(environment, "base")
     subprocess.run(["docker", "start", place.container("base")], check=True, capture_output=True)

@@ -37,7 +37,7 @@ async def test_releases_are_kept_gone_back_to_and_stopped_through_it(place: Plac
     place.declare(well("base", environment="{EDITION: second}"), engine=engine)
     await startup("test")
     with place.stores() as stores:
-        newer, older = stores.deployments.releases("test")
+        newer, older = stores.releases.latest("test")
     assert newer.hashes["base"] != older.hashes["base"]
 
     await restart("test")
@@ -82,7 +82,7 @@ async def test_a_probe_in_a_container_and_a_repair_go_through_it(place: Place, b
     )
     await startup("test")
     with place.stores() as stores:
-        stores.errors.put_pattern(ZEBRA)
+        stores.patterns.put(ZEBRA)
 
     outcome = await error_recovery("test", "zebra crossed", service="web")
 

@@ -30,7 +30,7 @@ async def watching(place: Place) -> AsyncIterator[asyncio.Task[object]]:
     task = asyncio.create_task(watch("test"))
     try:
         with place.stores() as stores:
-            await until(lambda: "watch/test" in stores.monitoring.heartbeats())
+            await until(lambda: "watch/test" in stores.heartbeats.all())
         yield task
     finally:
         task.cancel()
@@ -57,8 +57,8 @@ async def test_a_killed_service_is_recovered_at_once(place: Place) -> None:
     async with watching(place):
         docker("kill", place.container("base"))
         with place.stores() as stores:
-            await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
-            (error,) = stores.errors.list("test")
+            await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
+            (error,) = stores.errors.latest("test")
 
     assert (error.service, error.source) == ("base", "watch")
     assert error.resolved_at is not None
@@ -75,7 +75,7 @@ async def test_who_is_slow_to_hear_of_one_failure_keeps_no_other_waiting(place: 
     )  # fmt: skip
     with place.stores() as stores:
         stores.errors.record(reported)
-        stores.errors.open_ticket(
+        stores.tickets.open(
             Ticket(ticket_id="tic-slow", error_id="err-slow", environment="test", title="top", opened_at=now)
         )
     with socket.create_server(("127.0.0.1", 0)) as silent:
@@ -87,8 +87,8 @@ async def test_who_is_slow_to_hear_of_one_failure_keeps_no_other_waiting(place: 
             killed_at = datetime.now(UTC)
             docker("kill", place.container("base"))
             with place.stores() as stores:
-                await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
-                (recovery,) = stores.errors.executions(environment="test")
+                await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
+                (recovery,) = stores.recoveries.find(environment="test")
             connection.close()
             silent.close()
 
@@ -102,8 +102,8 @@ async def test_a_service_that_turns_unhealthy_is_restarted(place: Place) -> None
     async with watching(place):
         docker("exec", place.container("base"), "rm", "/tmp/well")
         with place.stores() as stores:
-            await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
-            (error,) = stores.errors.list("test")
+            await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
+            (error,) = stores.errors.latest("test")
 
     assert error.verdict.category == "healthcheck_failed"
     assert "own health check fails" in error.text
@@ -116,8 +116,8 @@ async def test_what_a_person_stops_stays_stopped_and_is_no_error(place: Place) -
         docker("stop", "-t", "5", place.container("base"))
         docker("kill", place.container("other"))
         with place.stores() as stores:
-            await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
-            errors = stores.errors.list("test")
+            await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
+            errors = stores.errors.latest("test")
 
     assert [error.service for error in errors] == ["other"]
     assert place.containers(running=True) == ["other"]
@@ -127,12 +127,12 @@ async def test_while_recovery_is_paused_a_failure_is_recorded_and_left(place: Pl
     place.declare(well("base"))
     await startup("test")
     with place.stores() as stores:
-        stores.errors.pause("test", None, None, "a test", "ann")
+        stores.pauses.pause("test", None, None, "a test", "ann")
         async with watching(place):
             docker("kill", place.container("base"))
-            await until(lambda: bool(stores.errors.open_errors("test")))
+            await until(lambda: bool(stores.errors.unresolved("test")))
 
-        assert stores.errors.executions(environment="test") == []
+        assert stores.recoveries.find(environment="test") == []
     assert place.containers(running=True) == []
 
 
@@ -143,9 +143,9 @@ async def test_three_that_fail_at_once_are_one_question_to_a_person(place: Place
     async with watching(place):
         docker("kill", *(place.container(name) for name in names))
         with place.stores() as stores:
-            await until(lambda: bool(stores.errors.tickets(environment="test")))
-            (ticket,) = stores.errors.tickets(environment="test")
-            assert stores.errors.executions(environment="test") == []
+            await until(lambda: bool(stores.tickets.find(environment="test")))
+            (ticket,) = stores.tickets.find(environment="test")
+            assert stores.recoveries.find(environment="test") == []
 
     assert ticket.service is None
     assert "3 services fail at once" in ticket.title
@@ -158,7 +158,7 @@ async def test_what_happened_before_the_watch_began_is_found(place: Place) -> No
     docker("kill", place.container("base"))
     async with watching(place):
         with place.stores() as stores:
-            await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
+            await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
 
     assert place.containers(running=True) == ["base", "top"]
 
@@ -172,6 +172,6 @@ async def test_a_watch_outlives_its_engine(place: Place, own_engine: OwnEngine) 
         await until(lambda: "running" in own_engine.docker("ps", "--format", "{{.State}}"))
         own_engine.docker("kill", place.container("base"))
         with place.stores() as stores:
-            await until(lambda: any(one.success for one in stores.errors.executions(environment="test")))
+            await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
 
     assert own_engine.docker("ps", "--format", "{{.Names}}").split() == [place.container("base")]

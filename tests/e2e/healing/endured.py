@@ -127,7 +127,7 @@ class Survived:
         said = []
         if self.harm.categories and error.verdict.category not in self.harm.categories:
             said.append(f"it is judged {error.verdict.category}: {error.verdict.reason}")
-        bundles = open_stores().errors.evidence(environment=self.sample.name, error_id=error.error_id)
+        bundles = open_stores().evidence.find(environment=self.sample.name, error_id=error.error_id)
         if error.service is not None and not bundles:
             said.append("no evidence is kept")
         acted = [one.acted_at for one in self.tries if one.acted_at is not None]
@@ -225,10 +225,10 @@ async def watching(sample: Sample) -> AsyncIterator[None]:
     """A watch of its own that has looked around once."""
     task = asyncio.create_task(watch(sample.name))
     name = f"watch/{sample.name}"
-    last = open_stores().monitoring.heartbeats().get(name)
+    last = open_stores().heartbeats.all().get(name)
     try:
         assert await asyncio.to_thread(
-            _comes, lambda: open_stores().monitoring.heartbeats().get(name) != last, _BEGUN_WITHIN_SECONDS
+            _comes, lambda: open_stores().heartbeats.all().get(name) != last, _BEGUN_WITHIN_SECONDS
         ), "the watch did not begin"
         yield
     finally:
@@ -248,7 +248,7 @@ def _killed_in_the_middle(harm: Harm, sample: Sample) -> datetime:
     assert at is not None
     with roas("watch", sample.name) as process:
         name = f"watch/{sample.name}"
-        assert _comes(lambda: name in open_stores().monitoring.heartbeats(), _BEGUN_WITHIN_SECONDS)
+        assert _comes(lambda: name in open_stores().heartbeats.all(), _BEGUN_WITHIN_SECONDS)
         began = datetime.now().astimezone()
         harm.inject(sample)
         assert _comes(lambda: at(sample), TIMEOUT_SECONDS, look_again=0.005), "it did not come to that moment"
@@ -288,17 +288,17 @@ def _comes(seen: Callable[[], bool], within: float, *, look_again: float = 0.05)
 
 def tries_of(sample: Sample, since: datetime | None = None) -> tuple[RecoveryExecution, ...]:
     """What was tried at the sample, oldest first."""
-    tries = open_stores().errors.executions(environment=sample.name)
+    tries = open_stores().recoveries.find(environment=sample.name)
     return tuple(one for one in tries if since is None or one.started_at >= since)
 
 
 def _errors_of(sample: Sample, began: datetime) -> tuple[RecordedError, ...]:
-    errors = [one for one in open_stores().errors.list(sample.name) if one.last_seen >= began]
+    errors = [one for one in open_stores().errors.latest(sample.name) if one.last_seen >= began]
     return tuple(sorted(errors, key=lambda one: one.first_seen))
 
 
 def _tickets_of(sample: Sample, began: datetime) -> tuple[Ticket, ...]:
-    return tuple(one for one in open_stores().errors.tickets(environment=sample.name) if one.opened_at >= began)
+    return tuple(one for one in open_stores().tickets.find(environment=sample.name) if one.opened_at >= began)
 
 
 async def _seen(

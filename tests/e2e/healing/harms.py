@@ -162,7 +162,7 @@ def _script(words: str) -> Callable[[Sample], object]:
         script = folder / f"mend-{sample.mark}.sh"
         script.write_text(f"#!/bin/sh\n{words}\n")
         script.chmod(0o755)
-        open_stores().errors.put_pattern(
+        open_stores().patterns.put(
             Pattern(
                 name=f"asked {sample.mark}",
                 regex=f"asked by {sample.mark}",
@@ -196,7 +196,7 @@ def _let_the_engine_hang(sample: Sample) -> None:
 
 
 def _recorded(sample: Sample) -> bool:
-    return bool(open_stores().errors.list(sample.name))
+    return bool(open_stores().errors.latest(sample.name))
 
 
 def _tried(sample: Sample) -> bool:

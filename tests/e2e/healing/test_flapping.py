@@ -47,22 +47,25 @@ class Flapping:
 
     def look(self) -> None:
         """What the watch does: record, plan by what is on record, and act or ask."""
-        store = self.stores.errors
         if self.up:
             return
         seen = RecordedError(
             error_id=f"e{self.now.timestamp():.0f}", environment="dev", text="bot exited with code 1", source="watch",
             verdict=VERDICT, first_seen=self.now, last_seen=self.now, service="bot",
         )  # fmt: skip
-        error = store.record(seen)
-        others = [one for one in store.executions(since=self.now - timedelta(days=1)) if one.error_id != error.error_id]
-        past = [*store.executions(error.error_id), *others]
+        error = self.stores.errors.record(seen)
+        others = [
+            one
+            for one in self.stores.recoveries.find(since=self.now - timedelta(days=1))
+            if one.error_id != error.error_id
+        ]
+        past = [*self.stores.recoveries.find(error.error_id), *others]
         plan = plan_recovery(error, past=past, policy=POLICY, facts=RecoveryFacts(service="bot"), now=self.now)
         if plan.action is PlanAction.ASK_A_PERSON:
             asked = Ticket(ticket_id=f"t{self.now.timestamp():.0f}", error_id=error.error_id, environment="dev",
                            title=plan.reason, opened_at=self.now, service="bot")  # fmt: skip
-            if not any(one.state is not TicketState.RESOLVED for one in store.tickets(environment="dev")):
-                store.open_ticket(asked)
+            if not any(one.state is not TicketState.RESOLVED for one in self.stores.tickets.find(environment="dev")):
+                self.stores.tickets.open(asked)
             return
         assert plan.action is PlanAction.RECOVER
         if plan.delay:
@@ -75,8 +78,8 @@ class Flapping:
             error_id=error.error_id, strategy=Strategy.RESTART_SERVICE, started_at=self.now, ended_at=self.now,
             success=True, environment="dev", service="bot", attempt_id=attempt_id,
         )  # fmt: skip
-        self.stores.errors.begin_execution(execution)
-        self.stores.errors.write_attempt(execution)
+        self.stores.recoveries.begin(execution)
+        self.stores.recoveries.update(execution)
         self.stores.errors.resolve(error.error_id, self.now, "automatic")
         self.acted.append(self.now)
         self.up_until = self.now + self.lives_for
@@ -103,7 +106,7 @@ def test_an_hour_of_flapping_is_one_alert_one_ticket_and_never_more_than_the_bud
     busiest = max(sum(begin <= at < begin + window for at in flapping.acted) for begin in flapping.acted)
     assert busiest == POLICY.attempts_per_service_15min
     assert len(flapping.acted) <= min(4 * POLICY.attempts_per_service_15min, POLICY.attempts_per_service_day)
-    assert len(stores.errors.tickets(environment="dev")) == 1
+    assert len(stores.tickets.find(environment="dev")) == 1
     assert sum(reported.startswith("opened bot") for reported in alerts.reported) == 1
 
 
@@ -117,7 +120,7 @@ def test_between_attempts_it_waits_longer_each_time_and_ten_healthy_minutes_end_
     generous = RecoveryPolicy(attempts_per_error=20, attempts_per_service_15min=60, attempts_per_service_day=500)
     waits = []
     for _ in range(8):
-        past = stores.errors.executions()
+        past = stores.recoveries.find()
         facts = RecoveryFacts(service="bot")
         plan = plan_recovery(error, past=past, policy=generous, facts=facts, now=flapping.now)
         waits.append(plan.delay.total_seconds())
@@ -127,5 +130,5 @@ def test_between_attempts_it_waits_longer_each_time_and_ten_healthy_minutes_end_
     assert all(0.8 * usual <= wait <= 1.2 * usual for wait, usual in zip(waits, plain, strict=True))
 
     later = flapping.now + timedelta(minutes=10)
-    anew = plan_recovery(error, past=stores.errors.executions(), policy=generous, facts=facts, now=later)
+    anew = plan_recovery(error, past=stores.recoveries.find(), policy=generous, facts=facts, now=later)
     assert (anew.delay, anew.attempt) == (timedelta(), 1)

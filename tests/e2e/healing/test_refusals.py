@@ -28,7 +28,7 @@ def docker(*words: str) -> str:
 async def recover_by(place: Place, strategy: Strategy, script: str | None = None) -> RecoveryOutcome:
     """Recover `web` from an error whose pattern asks for this strategy."""
     with place.stores() as stores:
-        stores.errors.put_pattern(replace(ZEBRA, strategy=strategy, recovery_script=script))
+        stores.patterns.put(replace(ZEBRA, strategy=strategy, recovery_script=script))
     return await error_recovery("test", "zebra crossed", service="web")
 
 
@@ -128,6 +128,6 @@ async def test_a_program_outside_of_the_folder_of_scripts_is_never_run(
     assert "link.sh lies outside of" in outcome.reason
     assert not (place.folder / "ran").exists()
     with place.stores() as stores:
-        (ticket,) = stores.errors.tickets()
-        assert stores.errors.executions() == []
+        (ticket,) = stores.tickets.find()
+        assert stores.recoveries.find() == []
     assert ticket.state is TicketState.OPEN

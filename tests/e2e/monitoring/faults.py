@@ -129,7 +129,7 @@ async def meet(fault: Fault, sample: Living) -> list[str]:
     reports = await collect_each(sample.name, EVERY, act=False, goes_on=goes_on)
     await asyncio.to_thread(fault.end, sample)
     alerts = [one for one in alerts_of(sample.name) if one.opened_at >= began]
-    errors = [one for one in open_stores().errors.list(sample.name) if one.service is not None]
+    errors = [one for one in open_stores().errors.latest(sample.name) if one.service is not None]
     _print(fault, sample, began, alerts, errors)
     reported = ", ".join(
         f"{one['change']} {one['alert']['service']} {one['alert']['metric']}" for one in _changes(began)
@@ -176,7 +176,7 @@ def _complaints(
 
 
 def _samples(fault: Fault, sample: Living, since: datetime) -> dict[datetime, float]:
-    return dict(open_stores().monitoring.series(sample.name, fault.service, fault.metric, since))
+    return dict(open_stores().metrics.series(sample.name, fault.service, fault.metric, since))
 
 
 def _print(

@@ -28,6 +28,7 @@ from flows.monitoring.collection import collection
 from models.environments import Environment
 from models.health import ServiceVerdict
 from models.metrics import HOST, Alert, Metric, Prediction
+from models.records import EvaluationRecord
 from models.results import CollectionReport, OperationResult
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import open_stores
@@ -128,20 +129,22 @@ def teach_a_past(
         predictions += outcome.predictions
         reported += [f"{one.alert.service} {one.alert.reason}" for one in outcome.events]
     assert outcome is not None
-    open_stores().monitoring.put_round(
-        name,
-        outcome.at,
-        states=states,
-        baselines=outcome.baselines,
-        alerts=outcome.alerts,
-        predictions=predictions,
+    open_stores().evaluations.record(
+        EvaluationRecord(
+            environment=name,
+            evaluated_at=outcome.at,
+            states=states,
+            baselines=outcome.baselines,
+            alerts=outcome.alerts,
+            predictions=predictions,
+        )
     )
     return reported
 
 
 def alerts_of(name: str) -> list[Alert]:
     """All alerts there are, the oldest first."""
-    return sorted(open_stores().monitoring.alerts(name), key=lambda one: one.opened_at)
+    return sorted(open_stores().alerts.latest(name), key=lambda one: one.opened_at)
 
 
 @contextmanager

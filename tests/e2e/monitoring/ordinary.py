@@ -46,7 +46,7 @@ async def live(folder: Path, measure: timedelta, hour: timedelta) -> list[str]:
     for report in reports:
         said += [f"a gap at {report.timestamp}: {gap}" for gap in report.gaps]
         said += [f"{report.overall_status} at {report.timestamp}"] if report.overall_status != "healthy" else []
-    said += [f"an error: {one.text}" for one in open_stores().errors.list(sample.name) if one.service is not None]
+    said += [f"an error: {one.text}" for one in open_stores().errors.latest(sample.name) if one.service is not None]
     return said
 
 

@@ -22,7 +22,7 @@ from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Alert, AlertSeverity, Baseline, Dependency, Metric, Prediction
 from models.operations import Operation, OperationStatus, OperationType
-from models.records import RecordedScore
+from models.records import EvaluationRecord, RecordedScore
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
 from tests.support.dashboards import DASHBOARDS, FOLDER, panels, queries
@@ -197,31 +197,32 @@ def _fill(stores: Stores) -> None:
         words="full in 9 h",
     )
     parts = {"uptime": 99.0, "coverage": 1.0, "low": 80.0, "high": 100.0}
-    stores.monitoring.record_health(report)
-    stores.monitoring.add_metrics(
+    stores.health.record(report)
+    stores.metrics.add(
         [
             Metric(environment="prod", service=service, name=name, value=1, sampled_at=now - timedelta(seconds=1))
             for service, name in names
         ]
     )
-    stores.monitoring.put_round(
-        "prod",
-        now,
-        states={},
-        baselines=[replace(usual, service=service, metric=metric) for service, metric in names],
-        dependencies=[
-            Dependency(service="bot", depends_on="redis", last_check=now),
-            Dependency(service="web", depends_on="bot", last_check=now),
-        ],
-        alerts=[_alert(0)],
-        predictions=[prediction],
-        scores=[
-            RecordedScore(environment="prod", service="bot", score=93, grade="A", scored_at=now, parts=parts),
-        ],
+    stores.evaluations.record(
+        EvaluationRecord(
+            environment="prod",
+            evaluated_at=now,
+            baselines=[replace(usual, service=service, metric=metric) for service, metric in names],
+            dependencies=[
+                Dependency(service="bot", depends_on="redis", last_check=now),
+                Dependency(service="web", depends_on="bot", last_check=now),
+            ],
+            alerts=[_alert(0)],
+            predictions=[prediction],
+            scores=[
+                RecordedScore(environment="prod", service="bot", score=93, grade="A", scored_at=now, parts=parts),
+            ],
+        )
     )
-    stores.monitoring.beat("watch/prod", now)
+    stores.heartbeats.beat("watch/prod", now)
     stores.errors.record(_error(0))
-    stores.errors.open_ticket(Ticket(ticket_id="t0", error_id="e0", environment="prod", title="free it", opened_at=now))
+    stores.tickets.open(Ticket(ticket_id="t0", error_id="e0", environment="prod", title="free it", opened_at=now))
 
 
 def _happen(stores: Stores, number: int) -> None:
@@ -234,14 +235,14 @@ def _happen(stores: Stores, number: int) -> None:
         status=OperationStatus.RUNNING,
         started_at=now,
     )
-    stores.deployments.begin(operation)
+    stores.operations.begin(operation)
     ended = OperationStatus.SUCCESS if number % 2 else OperationStatus.FAILED
-    stores.deployments.finish(operation.deployment_id, ended, now, None)
+    stores.operations.finish(operation.deployment_id, ended, now, None)
     error = _error(number)
     stores.errors.record(error)
     tried = RecoveryExecution(error_id=error.error_id, strategy=Strategy.FREE_PORT, started_at=now)
     done = replace(tried, ended_at=now, success=bool(number % 2), final_status="done")
-    stores.errors.finish_execution(stores.errors.begin_execution(tried), done)
+    stores.recoveries.finish(stores.recoveries.begin(tried), done)
     stores.errors.resolve(error.error_id, now, "freed")
-    stores.monitoring.open_alert(_alert(number))
-    stores.monitoring.resolve_alert(f"a{number}", now)
+    stores.alerts.open(_alert(number))
+    stores.alerts.resolve(f"a{number}", now)

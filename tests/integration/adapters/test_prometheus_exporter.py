@@ -38,7 +38,7 @@ from models.metrics import (
     PredictionOutcome,
 )
 from models.operations import Operation, OperationStatus, OperationType
-from models.records import RecordedScore
+from models.records import EvaluationRecord, RecordedScore
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentOperation
@@ -130,8 +130,8 @@ def url(collector: StoreCollector) -> Iterator[str]:
 
 
 def test_services_are_shown_up_or_down_with_their_health_and_probes(stores: Stores, url: str) -> None:
-    stores.monitoring.record_health(replace(REPORT, overall=Health.HEALTHY, checked_at=NOON - SECOND))
-    stores.monitoring.record_health(REPORT)
+    stores.health.record(replace(REPORT, overall=Health.HEALTHY, checked_at=NOON - SECOND))
+    stores.health.record(REPORT)
     shown = _scrape(url)
     assert shown["roas_service_up{environment=prod,service=bot}"] == 1
     assert shown["roas_service_up{environment=prod,service=web}"] == 0
@@ -150,8 +150,8 @@ def test_an_environment_not_judged_lately_is_unknown_and_its_old_figures_are_not
     settings.environments_dir.mkdir()
     (settings.environments_dir / "prod.yaml").touch()
     long_ago = NOON - FRESH
-    stores.monitoring.record_health(replace(REPORT, checked_at=long_ago))
-    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 50, long_ago)])
+    stores.health.record(replace(REPORT, checked_at=long_ago))
+    stores.metrics.add([_metric("bot", "cpu_usage", 50, long_ago)])
     shown = _scrape(url)
     assert shown["roas_environment_health{environment=prod,health=unknown}"] == 1
     assert shown["roas_environment_health{environment=prod,health=degraded}"] == 0
@@ -159,7 +159,7 @@ def test_an_environment_not_judged_lately_is_unknown_and_its_old_figures_are_not
 
 
 def test_the_newest_metrics_are_shown_in_base_units(stores: Stores, url: str) -> None:
-    stores.monitoring.add_metrics(
+    stores.metrics.add(
         [
             _metric("bot", "cpu_usage", 99, NOON - SECOND),
             _metric("bot", "cpu_usage", 50, NOON),
@@ -202,7 +202,7 @@ def test_every_metric_that_collection_makes_is_shown(stores: Stores, url: str) -
     )
     of_services = service_metrics("prod", [sample], [seen], [PROBE], before)
     of_host = [*system_metrics("prod", host, before), *store_metric("prod", 4096.0, NOON)]
-    stores.monitoring.add_metrics([*of_services, *of_host])
+    stores.metrics.add([*of_services, *of_host])
     shown = _scrape(url)
     assert sum(name.startswith("roas_service_") for name in shown) == len(of_services)
     assert sum(name.startswith("roas_host_") for name in shown) == len(of_host)
@@ -214,8 +214,8 @@ def test_what_is_usual_is_shown_in_the_unit_of_its_metric(stores: Stores, url: s
     )
     of_host = replace(usual, service=HOST, metric="store_bytes", value=4096, warning=None, critical=None)
     of_one_gone = replace(usual, service="gone")
-    stores.monitoring.put_baselines("prod", [usual, of_host, of_one_gone])
-    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 50, NOON), _metric(HOST, "store_bytes", 5000, NOON)])
+    stores.baselines.put("prod", [usual, of_host, of_one_gone])
+    stores.metrics.add([_metric("bot", "cpu_usage", 50, NOON), _metric(HOST, "store_bytes", 5000, NOON)])
     shown = {name: value for name, value in _scrape(url).items() if "baseline" in name}
     assert shown == {
         "roas_service_cpu_baseline_ratio{bound=usual,environment=prod,service=bot}": 0.2,
@@ -228,8 +228,8 @@ def test_what_is_usual_is_shown_in_the_unit_of_its_metric(stores: Stores, url: s
 def test_scores_are_shown_with_their_parts_bounds_and_coverage(stores: Stores, url: str) -> None:
     parts = {"uptime": 99.0, "dependencies": None, "coverage": 0.75, "low": 80.0, "high": 100.0}
     score = RecordedScore(environment="prod", service="bot", score=93, grade="A", scored_at=NOON, parts=parts)
-    stores.monitoring.record_health(REPORT)
-    stores.monitoring.record_score(score)
+    stores.health.record(REPORT)
+    stores.health.record_score(score)
     shown = {name: value for name, value in _scrape(url).items() if "_score_" in name}
     assert shown == {
         "roas_service_score_points{environment=prod,service=bot}": 93,
@@ -241,7 +241,7 @@ def test_scores_are_shown_with_their_parts_bounds_and_coverage(stores: Stores, u
 
 
 def test_predictions_are_shown_while_they_stand_and_counted_by_what_became_of_them(stores: Stores, url: str) -> None:
-    stores.monitoring.put_round("prod", NOON, states={}, predictions=[PREDICTION])
+    stores.evaluations.record(EvaluationRecord(environment="prod", evaluated_at=NOON, predictions=[PREDICTION]))
     shown = _scrape(url)
     when = "roas_prediction_timestamp_seconds{bound=%s,environment=prod,metric=disk_usage,service=host}"
     assert shown[when % "expected"] == PREDICTION.expected.timestamp()
@@ -249,7 +249,7 @@ def test_predictions_are_shown_while_they_stand_and_counted_by_what_became_of_th
     assert shown["roas_predictions_open{environment=prod}"] == 1
     assert shown["roas_predictions_scored_total{environment=prod,outcome=hit}"] == 0
     came_true = replace(PREDICTION, outcome=PredictionOutcome.HIT, scored_at=NOON)
-    stores.monitoring.put_round("prod", NOON, states={}, predictions=[came_true])
+    stores.evaluations.record(EvaluationRecord(environment="prod", evaluated_at=NOON, predictions=[came_true]))
     shown = _scrape(url)
     assert when % "expected" not in shown
     assert shown["roas_predictions_open{environment=prod}"] == 0
@@ -257,13 +257,13 @@ def test_predictions_are_shown_while_they_stand_and_counted_by_what_became_of_th
 
 
 def test_an_alert_that_another_one_explains_is_not_counted_with_the_causes(stores: Stores, url: str) -> None:
-    stores.monitoring.open_alert(ALERT)
-    stores.monitoring.open_alert(replace(ALERT, alert_id="a2", service="web", explained_by="a1"))
+    stores.alerts.open(ALERT)
+    stores.alerts.open(replace(ALERT, alert_id="a2", service="web", explained_by="a1"))
     shown = _scrape(url)
     assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 1
     assert shown["roas_alerts_explained{environment=prod}"] == 1
     assert shown["roas_service_alerts_open{environment=prod,service=web,severity=warning}"] == 1
-    stores.monitoring.acknowledge_alert("a1", NOON, "mine")
+    stores.alerts.acknowledge("a1", NOON, "mine")
     shown = _scrape(url)
     assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 0
     assert shown["roas_alerts_open{environment=prod,severity=warning,state=acknowledged}"] == 1
@@ -271,12 +271,12 @@ def test_an_alert_that_another_one_explains_is_not_counted_with_the_causes(store
 
 def test_how_long_errors_alerts_and_recoveries_took_is_reported(stores: Stores, url: str) -> None:
     stores.errors.record(ERROR)
-    number = stores.errors.begin_execution(EXECUTION)
+    number = stores.recoveries.begin(EXECUTION)
     done = replace(EXECUTION, ended_at=NOON + 1.5 * SECOND, success=True, final_status="freed")
-    stores.errors.finish_execution(number, done)
+    stores.recoveries.finish(number, done)
     stores.errors.resolve("e1", NOON + 90 * SECOND, "freed")
-    stores.monitoring.open_alert(ALERT)
-    stores.monitoring.resolve_alert("a1", NOON + 40 * SECOND)
+    stores.alerts.open(ALERT)
+    stores.alerts.resolve("a1", NOON + 40 * SECOND)
     shown = _scrape(url)
     assert shown["roas_recovery_duration_seconds_sum{environment=prod,success=true}"] == 1.5
     assert shown["roas_recovery_duration_seconds_bucket{environment=prod,le=1.0,success=true}"] == 0
@@ -287,16 +287,16 @@ def test_how_long_errors_alerts_and_recoveries_took_is_reported(stores: Stores, 
 
 def test_an_environment_that_was_stopped_on_request_is_not_wanted(stores: Stores, url: str) -> None:
     wanted = "roas_environment_wanted{environment=prod}"
-    stores.deployments.begin(START)
+    stores.operations.begin(START)
     assert _scrape(url)[wanted] == 1
-    stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON, None)
+    stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON, None)
     assert _scrape(url)[wanted] == 1
     later = replace(START, deployment_id="prod-2", operation_type=OperationType.STOP, started_at=NOON + SECOND)
-    stores.deployments.begin(later)
-    stores.deployments.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND, None)
+    stores.operations.begin(later)
+    stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND, None)
     looked_at = replace(later, deployment_id="prod-3", operation_type=OperationType.HEALTH_CHECK)
-    stores.deployments.begin(looked_at)
-    stores.deployments.finish("prod-3", OperationStatus.SUCCESS, NOON + SECOND, None)
+    stores.operations.begin(looked_at)
+    stores.operations.finish("prod-3", OperationStatus.SUCCESS, NOON + SECOND, None)
     assert _scrape(url)[wanted] == 0
 
 
@@ -307,8 +307,8 @@ def test_figures_of_an_environment_that_is_collected_seldom_are_shown_for_longer
     text = "name: prod\nproject: prod\ncompose_files: [compose.yaml]\ncollect_every_seconds: 1800\n"
     (settings.environments_dir / "prod.yaml").write_text(text)
     an_hour_ago = NOON - timedelta(hours=1)
-    stores.monitoring.record_health(replace(REPORT, checked_at=an_hour_ago))
-    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 50, an_hour_ago)])
+    stores.health.record(replace(REPORT, checked_at=an_hour_ago))
+    stores.metrics.add([_metric("bot", "cpu_usage", 50, an_hour_ago)])
     shown = _scrape(url)
     assert shown["roas_collection_interval_seconds{environment=prod}"] == 1800
     assert shown["roas_environment_health{environment=prod,health=degraded}"] == 1
@@ -332,18 +332,18 @@ def test_a_writer_is_neither_kept_waiting_by_a_scrape_nor_keeps_one_waiting(stor
         assert _scrape(url)["roas_store_readable{store=monitoring}"] == 1
     with stores.databases["monitoring"].read() as reading:
         reading.exec_driver_sql("SELECT * FROM alerts").all()
-        stores.monitoring.open_alert(ALERT)
+        stores.alerts.open(ALERT)
     assert _scrape(url)["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 1
 
 
 def test_an_operation_is_counted_once_when_it_ends(stores: Stores, url: str) -> None:
-    stores.deployments.begin(START)
+    stores.operations.begin(START)
     shown = _scrape(url)
     assert shown["roas_operations_running{environment=prod,operation_type=start}"] == 1
     assert shown["roas_operations_total{environment=prod,operation_type=start,status=success}"] == 0
-    stores.deployments.begin(replace(START, deployment_id="prod-2"))
-    stores.deployments.finish("prod-2", OperationStatus.SUCCESS, NOON + 200 * SECOND, None)
-    stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON + 7 * SECOND, None)
+    stores.operations.begin(replace(START, deployment_id="prod-2"))
+    stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + 200 * SECOND, None)
+    stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + 7 * SECOND, None)
     for _ in range(2):
         shown = _scrape(url)
         labels = "environment=prod,operation_type=start,status=success"
@@ -371,28 +371,26 @@ def test_an_operation_is_counted_once_when_it_ends(stores: Stores, url: str) -> 
 
 def test_counters_do_not_fall_when_old_operations_are_archived(stores: Stores, url: str) -> None:
     for number in range(3):
-        stores.deployments.begin(replace(START, deployment_id=f"prod-{number}"))
-        stores.deployments.finish(f"prod-{number}", OperationStatus.FAILED, NOON + SECOND, None)
+        stores.operations.begin(replace(START, deployment_id=f"prod-{number}"))
+        stores.operations.finish(f"prod-{number}", OperationStatus.FAILED, NOON + SECOND, None)
     counter = "roas_operations_total{environment=prod,operation_type=start,status=failed}"
     assert _scrape(url)[counter] == 3
     with stores.databases["deployment_logs"].write() as connection:
         connection.exec_driver_sql(f"DELETE FROM {DeploymentOperation.__tablename__}")
     assert _scrape(url)[counter] == 3
-    stores.deployments.begin(replace(START, deployment_id="prod-9"))
-    stores.deployments.finish("prod-9", OperationStatus.FAILED, NOON + SECOND, None)
+    stores.operations.begin(replace(START, deployment_id="prod-9"))
+    stores.operations.finish("prod-9", OperationStatus.FAILED, NOON + SECOND, None)
     assert _scrape(url)[counter] == 4
 
 
 def test_errors_recoveries_tickets_and_alerts_are_shown_until_they_are_settled(stores: Stores, url: str) -> None:
     stores.errors.record(ERROR)
-    number = stores.errors.begin_execution(EXECUTION)
+    number = stores.recoveries.begin(EXECUTION)
     assert _scrape(url)["roas_recoveries_total{environment=prod,strategy=free_port,success=false}"] == 0
-    stores.errors.finish_execution(number, replace(EXECUTION, ended_at=NOON, success=False, final_status="port taken"))
-    stores.errors.open_ticket(
-        Ticket(ticket_id="t1", error_id="e1", environment="prod", title="free it", opened_at=NOON)
-    )
-    stores.errors.pause("prod", None, None, "maintenance", "me", NOON)
-    stores.monitoring.open_alert(ALERT)
+    stores.recoveries.finish(number, replace(EXECUTION, ended_at=NOON, success=False, final_status="port taken"))
+    stores.tickets.open(Ticket(ticket_id="t1", error_id="e1", environment="prod", title="free it", opened_at=NOON))
+    stores.pauses.pause("prod", None, None, "maintenance", "me", NOON)
+    stores.alerts.open(ALERT)
     shown = _scrape(url)
     assert shown["roas_errors_open{environment=prod,severity=high}"] == 1
     assert shown["roas_errors_open{environment=prod,severity=low}"] == 0
@@ -403,8 +401,8 @@ def test_errors_recoveries_tickets_and_alerts_are_shown_until_they_are_settled(s
     assert shown["roas_alerts_open{environment=prod,severity=critical,state=open}"] == 0
     assert shown["roas_recovery_pauses{}"] == 1
     stores.errors.resolve("e1", NOON, "freed")
-    stores.monitoring.resolve_alert("a1", NOON)
-    stores.monitoring.open_alert(replace(ALERT, alert_id="a2", severity=AlertSeverity.INFO))
+    stores.alerts.resolve("a1", NOON)
+    stores.alerts.open(replace(ALERT, alert_id="a2", severity=AlertSeverity.INFO))
     shown = _scrape(url)
     assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 0
     assert shown["roas_errors_open{environment=prod,severity=high}"] == 0
@@ -413,16 +411,16 @@ def test_errors_recoveries_tickets_and_alerts_are_shown_until_they_are_settled(s
 def test_only_dependencies_that_are_still_declared_are_shown(stores: Stores, url: str) -> None:
     on_redis = Dependency(service="bot", depends_on="redis", last_check=NOON - SECOND)
     on_web = Dependency(service="bot", depends_on="web", last_check=NOON - SECOND)
-    stores.monitoring.record_health(REPORT)
-    stores.monitoring.put_dependencies("prod", [on_redis, on_web])
-    stores.monitoring.put_dependencies("prod", [replace(on_redis, last_check=NOON, status=DependencyStatus.FAILED)])
+    stores.health.record(REPORT)
+    stores.dependencies.put("prod", [on_redis, on_web])
+    stores.dependencies.put("prod", [replace(on_redis, last_check=NOON, status=DependencyStatus.FAILED)])
     shown = {name: value for name, value in _scrape(url).items() if name.startswith("roas_dependency_up")}
     labels = "dependency_type=required,depends_on=redis,environment=prod,service=bot"
     assert shown == {f"roas_dependency_up{{{labels}}}": 0}
 
 
 def test_sizes_of_the_stores_and_heartbeats_are_shown(stores: Stores, settings: Settings, url: str) -> None:
-    stores.monitoring.beat("collection/prod", NOON)
+    stores.heartbeats.beat("collection/prod", NOON)
     shown = _scrape(url)
     size = settings.monitoring_path.stat().st_size
     assert shown["roas_store_size_bytes{file=database,store=monitoring}"] == size
@@ -431,7 +429,7 @@ def test_sizes_of_the_stores_and_heartbeats_are_shown(stores: Stores, settings: 
     assert shown["roas_store_disk_free_bytes{}"] > 0
     assert shown["roas_store_readable{store=errors}"] == 1
     assert "roas_store_oldest_timestamp_seconds{store=monitoring}" not in shown
-    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 99, NOON)])
+    stores.metrics.add([_metric("bot", "cpu_usage", 99, NOON)])
     assert _scrape(url)["roas_store_oldest_timestamp_seconds{store=monitoring}"] == NOON.timestamp()
 
 
@@ -447,7 +445,7 @@ def test_a_store_that_cannot_be_read_is_reported_and_the_others_are_shown(
     stores: Stores, settings: Settings, url: str
 ) -> None:
     assert httpx.get(url.replace("metrics", "healthz")).text == "ok\n"
-    stores.deployments.begin(START)
+    stores.operations.begin(START)
     stores.databases["monitoring"].close()
     settings.monitoring_path.write_bytes(b"no database at all" * 1000)
     shown = _scrape(url)
@@ -460,8 +458,8 @@ def test_a_store_that_cannot_be_read_is_reported_and_the_others_are_shown(
 def test_a_row_nobody_can_read_costs_its_own_store_only(
     stores: Stores, url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    stores.deployments.begin(START)
-    stores.monitoring.open_alert(ALERT)
+    stores.operations.begin(START)
+    stores.alerts.open(ALERT)
     with stores.databases["monitoring"].write() as connection:
         connection.exec_driver_sql("UPDATE alerts SET opened_at = 'yesterday'")
     shown = _scrape(url)
@@ -545,21 +543,23 @@ def test_a_signal_ends_it_cleanly(settings: Settings, number: signal.Signals) ->
 
 
 def _fill(stores: Stores) -> None:
-    stores.monitoring.record_health(REPORT)
-    stores.monitoring.add_metrics([_metric("bot", "cpu_usage", 50, NOON), _metric(HOST, "disk_usage", 25, NOON)])
-    stores.monitoring.put_dependencies("prod", [Dependency(service="bot", depends_on="redis", last_check=NOON)])
-    stores.monitoring.put_round("prod", NOON, states={}, alerts=[ALERT], predictions=[PREDICTION])
+    stores.health.record(REPORT)
+    stores.metrics.add([_metric("bot", "cpu_usage", 50, NOON), _metric(HOST, "disk_usage", 25, NOON)])
+    stores.dependencies.put("prod", [Dependency(service="bot", depends_on="redis", last_check=NOON)])
+    stores.evaluations.record(
+        EvaluationRecord(environment="prod", evaluated_at=NOON, alerts=[ALERT], predictions=[PREDICTION])
+    )
     score = RecordedScore(environment="prod", service="bot", score=93, grade="A", scored_at=NOON, parts={"low": 80.0})
-    stores.monitoring.record_score(score)
+    stores.health.record_score(score)
     usual = Baseline(
         service="bot", metric="cpu_usage", value=20, warning=60, critical=90, created_at=NOON, updated_at=NOON
     )
-    stores.monitoring.put_baselines("prod", [usual])
-    stores.deployments.begin(START)
-    stores.deployments.begin(replace(START, deployment_id="prod-2"))
-    stores.deployments.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND, None)
+    stores.baselines.put("prod", [usual])
+    stores.operations.begin(START)
+    stores.operations.begin(replace(START, deployment_id="prod-2"))
+    stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND, None)
     stores.errors.record(ERROR)
-    stores.errors.begin_execution(replace(EXECUTION, ended_at=NOON, success=True, final_status="done"))
+    stores.recoveries.begin(replace(EXECUTION, ended_at=NOON, success=True, final_status="done"))
 
 
 def _metric(service: str, name: str, value: float, at: datetime) -> Metric:

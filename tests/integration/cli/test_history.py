@@ -99,8 +99,8 @@ def test_a_name_in_the_environment_cannot_pass_for_who_paused_or_answered(roas, 
     actor = this_user({"LOGNAME": "nobody-real", "SUDO_UID": "4242"})
     assert actor.claimed == "nobody-real (sudo by 4242)"
     with Stores.open(Settings(data_dir=data)) as stores:
-        [line] = [line for line in stores.errors.ticket("t1").history if "mended" in line.what]
-        [pause] = [pause for pause in stores.errors.pauses(line.at) if pause.reason == "x"]
+        [line] = [line for line in stores.tickets.get("t1").history if "mended" in line.what]
+        [pause] = [pause for pause in stores.pauses.active(line.at) if pause.reason == "x"]
         assert (line.by, line.actor) == (actor.user, actor)
         assert (pause.by, pause.actor) == (actor.user, actor)
     assert roas("unpause", **somebody).returncode == 0
@@ -117,7 +117,7 @@ def test_a_name_in_the_environment_cannot_pass_for_who_started(roas, tmp_path: P
     done = roas("start", "-f", "compose.yaml", "-p", "roas-test-audit", "--json", LOGNAME="nobody-real")
     assert done.returncode == 1, done.stderr
     with Stores.open(Settings(data_dir=tmp_path / "data")) as stores:
-        [operation] = stores.deployments.history()
+        [operation] = stores.operations.history()
     actor = this_user({"LOGNAME": "nobody-real"})
     assert operation.user_agent == f"person: {actor.user} (roas start)"
     assert operation.actor == actor

@@ -20,6 +20,7 @@ from flows.runtime.embedded import prefect_api, wait_for_api
 from models.errors import Category, RecordedError
 from models.failures import RoasError
 from models.metrics import Prediction, PredictionOutcome
+from models.records import EvaluationRecord
 from models.settings import Settings
 from tests.e2e.faults.scenes import free_port
 
@@ -283,7 +284,7 @@ def test_predictions_that_stand_and_what_became_of_others_are_reported(roas, tmp
         standing, prediction_id="p2", service="bot", metric="memory_usage", outcome=PredictionOutcome.HIT, scored_at=now
     )
     stores = Stores.open(Settings(data_dir=tmp_path / "data"))
-    stores.monitoring.put_round("prod", now, states={}, predictions=[standing, came])
+    stores.evaluations.record(EvaluationRecord(environment="prod", evaluated_at=now, predictions=[standing, came]))
     stores.close()
 
     # It is known by what it left, though it has no file.

@@ -66,10 +66,10 @@ def parts(name: str):
     score = RecordedScore(environment="prod", service=name, score=0, grade="F", scored_at=NOON)
     # The error has one cause, so recording it counts up: doing it twice would show.
     return [
-        lambda stores: stores.deployments.begin(operation),
+        lambda stores: stores.operations.begin(operation),
         lambda stores: stores.errors.record(replace(ERROR, error_id=name)),
-        lambda stores: stores.monitoring.record_score(score),
-        lambda stores: stores.errors.pause("prod", name, None, "r", "b", NOON),
+        lambda stores: stores.health.record_score(score),
+        lambda stores: stores.pauses.pause("prod", name, None, "r", "b", NOON),
     ]
 
 
@@ -77,7 +77,7 @@ def transact(stores: Stores) -> Step:
     def step(name: str) -> None:
         stores.execute_cross_db_transaction(parts(name))
         # Of one store alone: the audit entry of the next transaction must still follow this one's.
-        stores.errors.pause("dev", name, None, "r", "b", NOON)
+        stores.pauses.pause("dev", name, None, "r", "b", NOON)
 
     return step
 

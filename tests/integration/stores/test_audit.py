@@ -166,44 +166,44 @@ def test_a_tail_that_was_cut_off_with_its_rows_is_found_by_a_noted_hash_alone(fi
 
 def test_a_noted_hash_still_holds_after_more_was_recorded(finished: Stores) -> None:
     noted = heads(finished)
-    finished.deployments.begin(operation("prod-3"))
+    finished.operations.begin(operation("prod-3"))
     assert findings(finished, *noted) == []
     assert heads(finished) != noted
 
 
 def test_each_change_of_an_operation_by_the_program_is_followed(finished: Stores) -> None:
     runner = Runner(host="alpha", kernel="k", pid=1, process_started=1)
-    finished.deployments.begin(operation("prod-3", status=OperationStatus.PENDING))
-    assert finished.deployments.let_run("prod-3")
-    finished.deployments.finish("prod-3", OperationStatus.FAILED, NOON, {"interrupted": "at step 2"})
-    assert finished.deployments.take_up("prod-3", runner, NOON, "person: ann", ANN)
-    finished.deployments.finish("prod-3", OperationStatus.SUCCESS, NOON)
+    finished.operations.begin(operation("prod-3", status=OperationStatus.PENDING))
+    assert finished.operations.mark_running("prod-3")
+    finished.operations.finish("prod-3", OperationStatus.FAILED, NOON, {"interrupted": "at step 2"})
+    assert finished.operations.resume("prod-3", runner, NOON, "person: ann", ANN)
+    finished.operations.finish("prod-3", OperationStatus.SUCCESS, NOON)
     # Again, as a caller does that does not know whether the first time went in.
-    finished.deployments.begin(operation("prod-3"))
-    finished.deployments.finish("prod-3", OperationStatus.FAILED, NOON)
+    finished.operations.begin(operation("prod-3"))
+    finished.operations.finish("prod-3", OperationStatus.FAILED, NOON)
     assert findings(finished) == []
-    assert finished.deployments.get("prod-3").actor == ANN
+    assert finished.operations.get("prod-3").actor == ANN
 
 
 def test_each_change_of_a_ticket_by_the_program_is_followed(finished: Stores) -> None:
     by = TicketEntry(at=NOON, by="roas", what="recovered automatically")
-    finished.errors.close_tickets("e1", by)
-    finished.errors.open_ticket(replace(TICKET, ticket_id="t2"))
-    finished.errors.let_wait("t1", "run-1")
-    finished.errors.note_decision("t1", Choice.RETRY, "run-1", ANN)
-    finished.errors.answer(TICKET, Choice.RESOLVED, by)
-    assert finished.errors.resume("prod", None, ANN)
+    finished.tickets.resolve_for_error("e1", by)
+    finished.tickets.open(replace(TICKET, ticket_id="t2"))
+    finished.tickets.set_waiting_run("t1", "run-1")
+    finished.tickets.audit_answer("t1", Choice.RETRY, "run-1", ANN)
+    finished.tickets.answer(TICKET, Choice.RESOLVED, by)
+    assert finished.pauses.resume("prod", None, ANN)
     with finished.together() as stores:
-        stores.errors.open_ticket(TICKET)
-        stores.deployments.begin(operation("prod-3"))
+        stores.tickets.open(TICKET)
+        stores.operations.begin(operation("prod-3"))
     assert findings(finished) == []
-    [line] = [line for line in finished.errors.ticket("t1").history if line.what == "skip: it is old"]
+    [line] = [line for line in finished.tickets.get("t1").history if line.what == "skip: it is old"]
     assert line.actor == ANN
 
 
 def test_what_leaves_for_an_archive_is_not_taken_for_removed(finished: Stores, settings: Settings) -> None:
     noted, policy = heads(finished), RetentionPolicy(errors=DAY, deployments=DAY, failed_deployments=DAY)
-    finished.errors.close_tickets("e1", TicketEntry(at=NOON, by="roas", what="over"))
+    finished.tickets.resolve_for_error("e1", TicketEntry(at=NOON, by="roas", what="over"))
     finished.errors.resolve("e1", NOON, "over")
     assert archive_deployments(finished, NOON + 10 * DAY, policy).rows["deployment_operations"] == 2
     assert clean_errors(finished, NOON + 10 * DAY, policy).rows["ticket_history"] == 3
@@ -220,7 +220,7 @@ def test_what_left_may_not_come_back_otherwise_and_its_archive_may_not_change(
 ) -> None:
     policy = RetentionPolicy(errors=DAY, deployments=DAY, failed_deployments=DAY)
     archive_deployments(finished, NOON + 10 * DAY, policy)
-    finished.deployments.begin(operation("prod-9"))
+    finished.operations.begin(operation("prod-9"))
     attack(finished, "deployment_logs", "UPDATE deployment_operations SET deployment_id = 'prod-1'")
     [archive] = settings.data_dir.glob("archive/deployment_logs/deployment_operations/*.parquet")
     with archive.open("ab") as file:
@@ -248,7 +248,7 @@ def test_rows_that_were_there_before_the_log_are_covered(settings: Settings) -> 
             upgrade(connection, "errors")
     with Stores.open(settings) as stores:
         assert findings(stores) == []
-        stores.deployments.note("prod-2", {"more": "told"})
+        stores.operations.note("prod-2", {"more": "told"})
         assert findings(stores) == []
         attack(stores, "deployment_logs", "UPDATE deployment_operations SET status = 'success'")
         assert findings(stores) == [
@@ -273,11 +273,11 @@ def _take_the_log_away(stores: Stores, store: str, revision: str) -> None:
 def begin_many(settings: Settings, name: str, count: int) -> None:
     with Stores.open(settings) as stores:
         for place in range(count):
-            stores.deployments.begin(operation(f"{name}-{place}"))
-            stores.errors.pause("prod", f"{name}-{place}", None, "r", name, NOON, ANN)
+            stores.operations.begin(operation(f"{name}-{place}"))
+            stores.pauses.pause("prod", f"{name}-{place}", None, "r", name, NOON, ANN)
             with stores.together() as inside:
-                inside.deployments.finish(f"{name}-{place}", OperationStatus.SUCCESS, NOON)
-                inside.errors.resume("prod", f"{name}-{place}", ANN)
+                inside.operations.finish(f"{name}-{place}", OperationStatus.SUCCESS, NOON)
+                inside.pauses.resume("prod", f"{name}-{place}", ANN)
 
 
 def test_writers_in_several_processes_keep_one_chain(stores: Stores, settings: Settings) -> None:
@@ -297,7 +297,7 @@ def test_a_writer_killed_anywhere_leaves_a_chain_that_holds(stores: Stores, sett
     for tries in range(12):
         live_until(60 + 17 * tries, lambda tries=tries: begin_many(settings, f"k{tries}", 5))
         # What a dead writer left of a transaction over several stores is finished by the next one.
-        stores.deployments.begin(operation(f"after-{tries}"))
+        stores.operations.begin(operation(f"after-{tries}"))
         with stores.together():
             pass
         assert findings(stores) == []
@@ -311,7 +311,7 @@ def test_a_backup_that_is_restored_keeps_its_chain_and_says_so(settings: Setting
         backup(stores, tmp_path / "backup", NOON)
         manifest = json.loads((tmp_path / "backup" / "manifest.json").read_text())
         assert [manifest["stores"][name]["audit_head"] for name in ("deployment_logs", "errors")] == noted
-        stores.deployments.begin(operation("prod-3"))
+        stores.operations.begin(operation("prod-3"))
         later = heads(stores)
     restore(settings, tmp_path / "backup")
     with Stores.open(settings) as stores:

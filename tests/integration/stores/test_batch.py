@@ -50,7 +50,7 @@ def probe(place: int) -> dict:
 
 
 def details(stores: Stores) -> list[str]:
-    return [one.detail for one in reversed(stores.monitoring.probes("prod", limit=1_000_000))]
+    return [one.detail for one in reversed(stores.health.probes("prod", limit=1_000_000))]
 
 
 def numbers(count: int) -> list[str]:
@@ -114,7 +114,7 @@ def test_columns_left_out_get_their_defaults(stores: Stores, writer: BatchWriter
     operation = {"deployment_id": "d", "operation_type": "start", "environment": "prod", "status": "running"}
     writer.put(DeploymentOperation, operation)
     writer.flush()
-    assert stores.deployments.get("d").started_at is not None
+    assert stores.operations.get("d").started_at is not None
 
 
 def test_rows_of_one_table_may_each_have_other_columns(stores: Stores, writer: BatchWriter) -> None:
@@ -123,7 +123,7 @@ def test_rows_of_one_table_may_each_have_other_columns(stores: Stores, writer: B
     for row in (probe(0), other, probe(2)):
         writer.put(ProbeRow, row)
     writer.flush()
-    assert {one.detail: one.latency_ms for one in stores.monitoring.probes("prod")} == {"0": 1.5, "1": None, "2": 1.5}
+    assert {one.detail: one.latency_ms for one in stores.health.probes("prod")} == {"0": 1.5, "1": None, "2": 1.5}
 
 
 def test_owners_are_written_before_what_refers_to_them(stores: Stores, writer: BatchWriter) -> None:
@@ -134,7 +134,7 @@ def test_owners_are_written_before_what_refers_to_them(stores: Stores, writer: B
         )
         writer.put(ServiceStateChange, {"deployment_id": f"d{place}", "service_name": "bot", "new_state": "up"})
     writer.flush()
-    assert all(len(stores.deployments.changes(f"d{place}")) == 1 for place in range(10))
+    assert all(len(stores.progress.changes(f"d{place}")) == 1 for place in range(10))
 
 
 def test_a_row_with_a_key_of_its_own_replaces_the_one_before(stores: Stores, writer: BatchWriter) -> None:
@@ -234,7 +234,7 @@ def test_many_processes_write_at_once_and_each_keeps_its_order(stores: Stores, s
     for process in processes:
         process.join()
     for place in range(3):
-        found = stores.monitoring.probes("prod", f"p{place}", limit=1000)
+        found = stores.health.probes("prod", f"p{place}", limit=1000)
         assert [one.detail for one in reversed(found)] == numbers(200)
 
 
@@ -290,7 +290,7 @@ def test_samples_and_probes_go_in_together_and_a_new_metric_is_named_once(stores
     assert details(stores) == []
     stores.writer.flush()
     assert details(stores) == numbers(3)
-    assert [value for _, value in stores.monitoring.series("prod", "bot", "cpu", NOON)] == [0.0, 1.0, 2.0]
+    assert [value for _, value in stores.metrics.series("prod", "bot", "cpu", NOON)] == [0.0, 1.0, 2.0]
 
 
 def test_closing_the_stores_writes_what_their_writer_holds(settings: Settings) -> None:
@@ -317,7 +317,7 @@ def test_a_clock_set_back_does_not_put_what_refers_before_its_owner(stores: Stor
             change = {"deployment_id": "d", "service_name": "bot", "new_state": str(place), "change_time": NOON}
             writer.put(ServiceStateChange, change)
         writer.flush()
-        assert [change.new_state for change in stores.deployments.changes("d")] == list("01234")
+        assert [change.new_state for change in stores.progress.changes("d")] == list("01234")
 
 
 @pytest.mark.files

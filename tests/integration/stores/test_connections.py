@@ -33,12 +33,12 @@ def operation(name: str) -> Operation:
 def write_many(settings: Settings, writer: str, count: int) -> None:
     with Stores.open(settings) as stores:
         for place in range(count):
-            stores.deployments.begin(operation(f"{writer}-{place}"))
-            stores.monitoring.beat(writer, NOON)
+            stores.operations.begin(operation(f"{writer}-{place}"))
+            stores.heartbeats.beat(writer, NOON)
 
 
 def write_as(stores: Stores, name: str) -> None:
-    stores.deployments.begin(operation(name))
+    stores.operations.begin(operation(name))
 
 
 def test_many_processes_and_threads_write_at_once(settings: Settings) -> None:
@@ -51,8 +51,8 @@ def test_many_processes_and_threads_write_at_once(settings: Settings) -> None:
         one.join()
     assert [process.exitcode for process in processes] == [0, 0, 0]
     with Stores.open(settings) as stores:
-        assert len(stores.deployments.history(limit=1000)) == 150
-        assert len(stores.monitoring.heartbeats()) == 6
+        assert len(stores.operations.history(limit=1000)) == 150
+        assert len(stores.heartbeats.all()) == 6
 
 
 def test_who_opens_the_stores_while_another_makes_them_misses_none(settings: Settings) -> None:
@@ -63,7 +63,7 @@ def test_who_opens_the_stores_while_another_makes_them_misses_none(settings: Set
     for thread in threads:
         thread.join()
 
-    tickets = opened[0].errors.tickets()
+    tickets = opened[0].tickets.find()
 
     for stores in opened:
         stores.close()
@@ -71,13 +71,13 @@ def test_who_opens_the_stores_while_another_makes_them_misses_none(settings: Set
 
 
 def test_a_forked_child_writes_through_connections_of_its_own(stores: Stores) -> None:
-    stores.deployments.begin(operation("parent-1"))
+    stores.operations.begin(operation("parent-1"))
     child = multiprocessing.get_context("fork").Process(target=write_as, args=(stores, "child"))
     child.start()
     child.join()
-    stores.deployments.begin(operation("parent-2"))
+    stores.operations.begin(operation("parent-2"))
     assert child.exitcode == 0
-    assert {one.deployment_id for one in stores.deployments.history()} == {"parent-1", "parent-2", "child"}
+    assert {one.deployment_id for one in stores.operations.history()} == {"parent-1", "parent-2", "child"}
 
 
 @pytest.mark.files
@@ -157,7 +157,7 @@ def test_what_fails_inside_a_transaction_is_undone(stores: Stores) -> None:
 
     with pytest.raises(ZeroDivisionError):
         beat_then_fail()
-    assert stores.monitoring.heartbeats() == {}
+    assert stores.heartbeats.all() == {}
 
 
 def test_a_broken_rule_is_reported_with_the_store(stores: Stores) -> None:
@@ -176,7 +176,7 @@ def test_a_broken_rule_is_reported_with_the_store(stores: Stores) -> None:
 def test_a_damaged_store_is_set_aside_and_the_rest_goes_on(settings: Settings, damage: str) -> None:
     with Stores.open(settings) as stores:
         write_as(stores, "kept")
-        stores.monitoring.beat("x", NOON)
+        stores.heartbeats.beat("x", NOON)
         with stores.databases["deployment_logs"].gate.held(5, "test"):
             stores.databases["monitoring"].checkpoint()
     path = settings.monitoring_path
@@ -186,9 +186,9 @@ def test_a_damaged_store_is_set_aside_and_the_rest_goes_on(settings: Settings, d
     with Stores.open(settings) as stores:
         [aside] = stores.set_aside
         assert aside.read_bytes() == broken
-        assert stores.monitoring.heartbeats() == {}
-        stores.monitoring.beat("y", NOON)
-        assert stores.deployments.get("kept")
+        assert stores.heartbeats.all() == {}
+        stores.heartbeats.beat("y", NOON)
+        assert stores.operations.get("kept")
 
 
 @pytest.mark.files
@@ -197,7 +197,7 @@ def test_damage_found_while_running_leads_to_a_new_store_at_the_next_write(setti
         Metric(environment="prod", service="s", name="m", value=1.0, sampled_at=NOON + timedelta(seconds=place))
         for place in range(5000)
     ]
-    stores.monitoring.add_metrics(samples)
+    stores.metrics.add(samples)
     with stores.databases["deployment_logs"].gate.held(5, "test"):
         stores.databases["monitoring"].checkpoint()
     stores.databases["monitoring"].close()
@@ -205,10 +205,10 @@ def test_damage_found_while_running_leads_to_a_new_store_at_the_next_write(setti
         file.seek(4096 * 3)
         file.write(b"\xff" * (settings.monitoring_path.stat().st_size - 4096 * 3))
     with pytest.raises(StoreCorruptError, match="monitoring"):
-        stores.monitoring.series("prod", "s", "m", NOON)
-    stores.monitoring.beat("x", NOON)
+        stores.metrics.series("prod", "s", "m", NOON)
+    stores.heartbeats.beat("x", NOON)
     assert len(stores.set_aside) == 1
-    assert stores.monitoring.heartbeats() == {"x": NOON}
+    assert stores.heartbeats.all() == {"x": NOON}
 
 
 @pytest.mark.files
@@ -217,9 +217,9 @@ def test_a_store_deleted_under_the_running_system_is_an_error_not_an_empty_store
 ) -> None:
     settings.errors_path.unlink()
     with pytest.raises(StoreError, match="deleted while it was open"):
-        stores.errors.patterns()
+        stores.patterns.all()
     with pytest.raises(StoreError, match="deleted while it was open"):
-        stores.errors.pattern_matched("x", NOON)
+        stores.patterns.count_match("x", NOON)
     assert not settings.errors_path.exists()
 
 
@@ -236,10 +236,10 @@ def test_a_program_that_holds_a_store_makes_a_writer_wait_then_give_up(settings:
         other = sqlite3.connect(settings.errors_path, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreBusyError, match="errors"):
-            stores.errors.pattern_matched("x", NOON)
+            stores.patterns.count_match("x", NOON)
         other.execute("ROLLBACK")
         other.close()
-        stores.errors.pattern_matched("x", NOON)
+        stores.patterns.count_match("x", NOON)
 
 
 @pytest.mark.files

@@ -30,89 +30,88 @@ def operation(deployment_id: str = "prod-1", **changes) -> Operation:
 
 
 def test_an_operation_is_given_back_as_it_was_recorded(stores: Stores) -> None:
-    stores.deployments.begin(operation())
-    assert stores.deployments.get("prod-1") == operation()
+    stores.operations.begin(operation())
+    assert stores.operations.get("prod-1") == operation()
 
 
 def test_recording_a_begin_twice_is_recording_it_once(stores: Stores) -> None:
-    stores.deployments.begin(operation())
-    stores.deployments.begin(operation())
-    assert len(stores.deployments.history()) == 1
+    stores.operations.begin(operation())
+    stores.operations.begin(operation())
+    assert len(stores.operations.history()) == 1
 
 
 def test_an_ended_operation_recorded_twice_is_counted_once(stores: Stores) -> None:
     ended = operation(status=OperationStatus.SUCCESS, ended_at=NOON + MINUTE)
-    stores.deployments.begin(ended)
-    stores.deployments.begin(ended)
-    [day] = stores.deployments.success_by_day(1, NOON)
+    stores.operations.begin(ended)
+    stores.operations.begin(ended)
+    [day] = stores.operations.success_by_day(1, NOON)
     assert (day.total, day.successes, day.mean_duration_ms) == (1, 1, 60_000)
 
 
 def test_finishing_sets_the_duration_and_adds_details(stores: Stores) -> None:
-    stores.deployments.begin(operation())
-    assert stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON + MINUTE, {"services": 3})
-    found = stores.deployments.get("prod-1")
+    stores.operations.begin(operation())
+    assert stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + MINUTE, {"services": 3})
+    found = stores.operations.get("prod-1")
     assert found.status is OperationStatus.SUCCESS
     assert found.duration == MINUTE
     assert found.details == {"flow_run_id": "7", "services": 3}
 
 
 def test_an_operation_ends_once(stores: Stores) -> None:
-    stores.deployments.begin(operation())
-    assert stores.deployments.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, None)
-    assert not stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON + MINUTE, None)
-    assert stores.deployments.get("prod-1").status is OperationStatus.FAILED
+    stores.operations.begin(operation())
+    assert stores.operations.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, None)
+    assert not stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + MINUTE, None)
+    assert stores.operations.get("prod-1").status is OperationStatus.FAILED
 
 
 def test_a_clock_set_back_gives_no_negative_duration(stores: Stores) -> None:
-    stores.deployments.begin(operation())
-    stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON - MINUTE, None)
-    assert stores.deployments.success_by_day(1, NOON)[0].mean_duration_ms == 0
+    stores.operations.begin(operation())
+    stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON - MINUTE, None)
+    assert stores.operations.success_by_day(1, NOON)[0].mean_duration_ms == 0
 
 
 def test_finishing_what_never_began_says_so(stores: Stores) -> None:
     with pytest.raises(NotFoundError, match="prod-9"):
-        stores.deployments.finish("prod-9", OperationStatus.SUCCESS, NOON, None)
+        stores.operations.finish("prod-9", OperationStatus.SUCCESS, NOON, None)
 
 
 def test_a_deployment_is_found_by_the_begin_of_its_id(stores: Stores) -> None:
-    stores.deployments.begin(operation("prod-20260701-a"))
-    stores.deployments.begin(operation("prod-20260702-b"))
-    assert stores.deployments.get("prod-20260702").deployment_id == "prod-20260702-b"
+    stores.operations.begin(operation("prod-20260701-a"))
+    stores.operations.begin(operation("prod-20260702-b"))
+    assert stores.operations.get("prod-20260702").deployment_id == "prod-20260702-b"
     with pytest.raises(BadInputError, match="prod-20260701-a, prod-20260702-b"):
-        stores.deployments.get("prod-2026070")
+        stores.operations.get("prod-2026070")
     with pytest.raises(NotFoundError):
-        stores.deployments.get("dev")
+        stores.operations.get("dev")
 
 
 def test_an_id_that_begins_another_is_still_found(stores: Stores) -> None:
-    stores.deployments.begin(operation("prod-1"))
-    stores.deployments.begin(operation("prod-11"))
-    assert stores.deployments.get("prod-1").deployment_id == "prod-1"
+    stores.operations.begin(operation("prod-1"))
+    stores.operations.begin(operation("prod-11"))
+    assert stores.operations.get("prod-1").deployment_id == "prod-1"
 
 
 def test_notes_are_added_to_the_details(stores: Stores) -> None:
-    stores.deployments.begin(operation())
-    stores.deployments.note("prod-1", {"seen": True})
-    assert stores.deployments.get("prod-1").details == {"flow_run_id": "7", "seen": True}
+    stores.operations.begin(operation())
+    stores.operations.note("prod-1", {"seen": True})
+    assert stores.operations.get("prod-1").details == {"flow_run_id": "7", "seen": True}
 
 
 def test_history_is_newest_first_and_can_be_narrowed(stores: Stores) -> None:
     for hour in range(4):
-        stores.deployments.begin(operation(f"prod-{hour}", started_at=NOON + hour * MINUTE))
-    stores.deployments.begin(operation("dev-1", environment="dev", operation_type=OperationType.STOP))
-    stores.deployments.finish("prod-2", OperationStatus.SUCCESS, NOON + 9 * MINUTE, None)
-    deployments = stores.deployments
-    assert [one.deployment_id for one in deployments.history("prod", limit=2)] == ["prod-3", "prod-2"]
-    assert [one.deployment_id for one in deployments.history(operation_type=OperationType.STOP)] == ["dev-1"]
-    assert [one.deployment_id for one in deployments.running("prod")] == ["prod-0", "prod-1", "prod-3"]
-    success = deployments.last_success("prod", OperationType.START)
+        stores.operations.begin(operation(f"prod-{hour}", started_at=NOON + hour * MINUTE))
+    stores.operations.begin(operation("dev-1", environment="dev", operation_type=OperationType.STOP))
+    stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + 9 * MINUTE, None)
+    assert [one.deployment_id for one in stores.operations.history("prod", limit=2)] == ["prod-3", "prod-2"]
+    assert [one.deployment_id for one in stores.operations.history(operation_type=OperationType.STOP)] == ["dev-1"]
+    assert [one.deployment_id for one in stores.operations.running("prod")] == ["prod-0", "prod-1", "prod-3"]
+    success = stores.operations.last_success("prod", OperationType.START)
     assert success is not None
     assert success.deployment_id == "prod-2"
 
 
 def test_state_changes_are_kept_once_and_in_order(stores: Stores) -> None:
-    stores.deployments.begin(operation())
+    stores.operations.begin(operation())
     changes = [
         StateChange(
             deployment_id="prod-1",
@@ -125,9 +124,9 @@ def test_state_changes_are_kept_once_and_in_order(stores: Stores) -> None:
         )
         for place, (before, after) in enumerate([(None, "created"), ("created", "running")])
     ]
-    stores.deployments.record_changes(changes[::-1])
-    stores.deployments.record_changes(changes)
-    assert stores.deployments.changes("prod-1") == changes
+    stores.progress.record_changes(changes[::-1])
+    stores.progress.record_changes(changes)
+    assert stores.progress.changes("prod-1") == changes
 
 
 def test_a_state_change_of_no_deployment_is_refused(stores: Stores) -> None:
@@ -135,11 +134,11 @@ def test_a_state_change_of_no_deployment_is_refused(stores: Stores) -> None:
         deployment_id="none", service="bot", previous_state=None, new_state="up", changed_at=NOON, reason=""
     )
     with pytest.raises(StoreConstraintError, match=r"(?i)foreign key"):
-        stores.deployments.record_changes([change])
+        stores.progress.record_changes([change])
 
 
 def test_a_validation_is_given_back_as_it_was(stores: Stores) -> None:
-    stores.deployments.begin(operation())
+    stores.operations.begin(operation())
     result = ValidationResult(
         environment="prod",
         validated_at=NOON,
@@ -150,9 +149,9 @@ def test_a_validation_is_given_back_as_it_was(stores: Stores) -> None:
         system_resources={"cpus": 2},
         docker_environment={"version": "27"},
     )
-    stores.deployments.record_validation("prod-1", result)
-    stores.deployments.record_validation("prod-1", result)
-    assert stores.deployments.validations("prod-1") == [result]
+    stores.progress.record_validation("prod-1", result)
+    stores.progress.record_validation("prod-1", result)
+    assert stores.progress.validations("prod-1") == [result]
 
 
 def test_success_by_day_counts_ended_deployments_only(stores: Stores) -> None:
@@ -165,30 +164,30 @@ def test_success_by_day_counts_ended_deployments_only(stores: Stores) -> None:
     ]
     for name, status, days_ago, kind in ends:
         began = NOON - timedelta(days=days_ago)
-        stores.deployments.begin(operation(name, started_at=began, operation_type=kind))
-        stores.deployments.finish(name, status, began + MINUTE, None)
-    stores.deployments.begin(operation("f"))
-    found = stores.deployments.success_by_day(7, NOON)
+        stores.operations.begin(operation(name, started_at=began, operation_type=kind))
+        stores.operations.finish(name, status, began + MINUTE, None)
+    stores.operations.begin(operation("f"))
+    found = stores.operations.success_by_day(7, NOON)
     assert [(day.day, day.total, day.successes) for day in found] == [
         (date(2026, 6, 30), 1, 1),
         (date(2026, 7, 1), 2, 1),
     ]
     assert found[1].mean_duration_ms == 60_000
     assert found[1].success_rate == 0.5
-    assert stores.deployments.success_by_day(7, NOON, "dev") == []
+    assert stores.operations.success_by_day(7, NOON, "dev") == []
 
 
 def test_a_lease_is_held_by_one_until_it_expires(stores: Stores) -> None:
-    take = stores.deployments.acquire_lease
+    take = stores.leases.acquire
     assert take("prod", "one", "start", NOON, MINUTE).acquired
     refused = take("prod", "two", "stop", NOON + MINUTE / 2, MINUTE)
     assert (refused.acquired, refused.holder, refused.reason) == (False, "one", "start")
     assert take("dev", "two", "stop", NOON, MINUTE).acquired
     assert take("prod", "two", "stop", NOON + MINUTE, MINUTE).acquired
-    assert not stores.deployments.renew_lease("prod", "one", NOON + MINUTE, MINUTE)
-    assert not stores.deployments.release_lease("prod", "one")
-    assert stores.deployments.release_lease("prod", "two")
-    assert stores.deployments.lease("prod", NOON) is None
+    assert not stores.leases.renew("prod", "one", NOON + MINUTE, MINUTE)
+    assert not stores.leases.release("prod", "one")
+    assert stores.leases.release("prod", "two")
+    assert stores.leases.current("prod", NOON) is None
 
 
 def test_releases_are_kept_and_the_last_proven_one_is_found(stores: Stores) -> None:
@@ -207,112 +206,112 @@ def test_releases_are_kept_and_the_last_proven_one_is_found(stores: Stores) -> N
         proven=True,
     )
     second = Release(release_id="r2", environment="prod", deployment_id="prod-2", created_at=NOON + MINUTE, compose={})
-    stores.deployments.keep_release(first)
-    stores.deployments.keep_release(second)
-    assert stores.deployments.releases("prod") == [second, first]
-    assert stores.deployments.last_release("prod") == second
-    assert stores.deployments.last_release("prod", proven=True) == first
-    assert stores.deployments.last_release("dev") is None
+    stores.releases.keep(first)
+    stores.releases.keep(second)
+    assert stores.releases.latest("prod") == [second, first]
+    assert stores.releases.last("prod") == second
+    assert stores.releases.last("prod", proven=True) == first
+    assert stores.releases.last("dev") is None
 
 
 def test_a_release_is_found_by_the_begin_of_its_id(stores: Stores) -> None:
     for name in ("prod-a1", "prod-a2", "prod-a"):
-        stores.deployments.keep_release(
+        stores.releases.keep(
             Release(release_id=name, environment="prod", deployment_id="d", created_at=NOON, compose={})
         )
-    assert stores.deployments.release("prod-a2").release_id == "prod-a2"
-    assert stores.deployments.release("prod-a").release_id == "prod-a"
+    assert stores.releases.get("prod-a2").release_id == "prod-a2"
+    assert stores.releases.get("prod-a").release_id == "prod-a"
     with pytest.raises(BadInputError, match="prod-a, prod-a1, prod-a2"):
-        stores.deployments.release("prod-")
+        stores.releases.get("prod-")
     with pytest.raises(NotFoundError, match="No release has the id 'dev'"):
-        stores.deployments.release("dev")
+        stores.releases.get("dev")
 
 
 def test_a_step_is_done_once_and_stays_as_it_was_first_reported(stores: Stores) -> None:
-    stores.deployments.begin(operation())
-    stores.deployments.step_done("prod-1", "created", None, NOON)
-    stores.deployments.step_done("prod-1", "proven", "redis", NOON + MINUTE, "healthy")
-    stores.deployments.step_done("prod-1", "created", None, NOON + 2 * MINUTE, "again")
-    stores.deployments.step_done("prod-1", "proven", "bot", NOON + 3 * MINUTE)
-    assert [(s.step, s.service, s.finished_at, s.detail) for s in stores.deployments.steps("prod-1")] == [
+    stores.operations.begin(operation())
+    stores.progress.finish_step("prod-1", "created", None, NOON)
+    stores.progress.finish_step("prod-1", "proven", "redis", NOON + MINUTE, "healthy")
+    stores.progress.finish_step("prod-1", "created", None, NOON + 2 * MINUTE, "again")
+    stores.progress.finish_step("prod-1", "proven", "bot", NOON + 3 * MINUTE)
+    assert [(s.step, s.service, s.finished_at, s.detail) for s in stores.progress.steps("prod-1")] == [
         ("created", None, NOON, ""),
         ("proven", "redis", NOON + MINUTE, "healthy"),
         ("proven", "bot", NOON + 3 * MINUTE, ""),
     ]
     with pytest.raises(StoreConstraintError):
-        stores.deployments.step_done("prod-9", "created", None, NOON)
+        stores.progress.finish_step("prod-9", "created", None, NOON)
 
 
 def test_outcomes_are_the_ended_operations_of_a_type_oldest_first(stores: Stores) -> None:
     for name, status in (("prod-1", OperationStatus.FAILED), ("prod-2", OperationStatus.SUCCESS)):
-        stores.deployments.begin(replace(operation(), deployment_id=name))
-        stores.deployments.finish(name, status, NOON + MINUTE, {"reason": "long words"})
-    stores.deployments.begin(replace(operation(), deployment_id="prod-3"))
-    found = stores.deployments.outcomes("prod", OperationType.START, NOON)
+        stores.operations.begin(replace(operation(), deployment_id=name))
+        stores.operations.finish(name, status, NOON + MINUTE, {"reason": "long words"})
+    stores.operations.begin(replace(operation(), deployment_id="prod-3"))
+    found = stores.operations.outcomes("prod", OperationType.START, NOON)
     assert [(one.deployment_id, one.status, one.duration) for one in found] == [
         ("prod-1", OperationStatus.FAILED, MINUTE),
         ("prod-2", OperationStatus.SUCCESS, MINUTE),
     ]
-    assert stores.deployments.outcomes("prod", OperationType.START, NOON + MINUTE) == []
+    assert stores.operations.outcomes("prod", OperationType.START, NOON + MINUTE) == []
 
 
 def test_an_interrupted_operation_is_taken_up_by_one_and_counted_once(stores: Stores) -> None:
-    stores.deployments.begin(operation())
-    assert not stores.deployments.take_up("prod-1", RUNNER, NOON, "a person")
+    stores.operations.begin(operation())
+    assert not stores.operations.resume("prod-1", RUNNER, NOON, "a person")
     why = {"interrupted": "interrupted before anything was done", "reason": "the runner is gone"}
-    assert stores.deployments.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, why)
-    assert stores.deployments.success_by_day(1, NOON)[0].total == 1
-    assert stores.deployments.take_up("prod-1", RUNNER, NOON + 2 * MINUTE, "a person")
-    assert not stores.deployments.take_up("prod-1", RUNNER, NOON + 2 * MINUTE, "another")
-    assert stores.deployments.success_by_day(1, NOON)[0].total == 0
-    found = stores.deployments.get("prod-1")
+    assert stores.operations.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, why)
+    assert stores.operations.success_by_day(1, NOON)[0].total == 1
+    assert stores.operations.resume("prod-1", RUNNER, NOON + 2 * MINUTE, "a person")
+    assert not stores.operations.resume("prod-1", RUNNER, NOON + 2 * MINUTE, "another")
+    assert stores.operations.success_by_day(1, NOON)[0].total == 0
+    found = stores.operations.get("prod-1")
     assert (found.status, found.ended_at) == (OperationStatus.RUNNING, None)
     assert "reason" not in found.details
     assert [(one["by"], one["interrupted"]) for one in found.details["resumed"]] == [
         ("a person", "interrupted before anything was done")
     ]
-    assert stores.deployments.finish("prod-1", OperationStatus.SUCCESS, NOON + 3 * MINUTE, {})
-    [day] = stores.deployments.success_by_day(1, NOON)
+    assert stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + 3 * MINUTE, {})
+    [day] = stores.operations.success_by_day(1, NOON)
     assert (day.total, day.successes, day.mean_duration_ms) == (1, 1, 180_000)
 
 
 def test_an_operation_that_failed_by_itself_is_not_taken_up(stores: Stores) -> None:
-    stores.deployments.begin(operation())
-    stores.deployments.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, {"reason": "no space"})
-    assert not stores.deployments.take_up("prod-1", RUNNER, NOON + 2 * MINUTE, "a person")
-    assert stores.deployments.get("prod-1").details["reason"] == "no space"
+    stores.operations.begin(operation())
+    stores.operations.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, {"reason": "no space"})
+    assert not stores.operations.resume("prod-1", RUNNER, NOON + 2 * MINUTE, "a person")
+    assert stores.operations.get("prod-1").details["reason"] == "no space"
 
 
 def test_a_pending_operation_is_let_run_once(stores: Stores) -> None:
-    stores.deployments.begin(operation(status=OperationStatus.PENDING))
-    assert stores.deployments.let_run("prod-1")
-    assert not stores.deployments.let_run("prod-1")
-    assert stores.deployments.get("prod-1").status is OperationStatus.RUNNING
+    stores.operations.begin(operation(status=OperationStatus.PENDING))
+    assert stores.operations.mark_running("prod-1")
+    assert not stores.operations.mark_running("prod-1")
+    assert stores.operations.get("prod-1").status is OperationStatus.RUNNING
 
 
 def test_the_latest_operation_of_a_run_is_found(stores: Stores) -> None:
-    stores.deployments.begin(operation("prod-1"))
-    stores.deployments.begin(operation("prod-2", started_at=NOON + MINUTE))
-    stores.deployments.begin(operation("prod-3", started_at=NOON + MINUTE, details={"flow_run_id": "77"}))
-    found = stores.deployments.of_run("prod", "7")
+    stores.operations.begin(operation("prod-1"))
+    stores.operations.begin(operation("prod-2", started_at=NOON + MINUTE))
+    stores.operations.begin(operation("prod-3", started_at=NOON + MINUTE, details={"flow_run_id": "77"}))
+    found = stores.operations.find_by_run("prod", "7")
     assert found is not None
     assert found.deployment_id == "prod-2"
-    assert stores.deployments.of_run("dev", "7") is None
+    assert stores.operations.find_by_run("dev", "7") is None
 
 
 def test_one_owner_with_two_runners_holds_an_environment_once(stores: Stores) -> None:
-    take, other = stores.deployments.acquire_lease, replace(RUNNER, pid=8)
+    take, other = stores.leases.acquire, replace(RUNNER, pid=8)
     assert take("prod", "one", "start", NOON, MINUTE, runner=RUNNER).acquired
     assert take("prod", "one", "start", NOON, MINUTE, runner=RUNNER).acquired
     refused = take("prod", "one", "start", NOON, MINUTE, runner=other)
     assert (refused.acquired, refused.runner, refused.acquired_at) == (False, RUNNER, NOON)
-    assert not stores.deployments.renew_lease("prod", "one", NOON, MINUTE, runner=other)
-    assert not stores.deployments.release_lease("prod", "one", runner=other)
-    assert stores.deployments.renew_lease("prod", "one", NOON, MINUTE, runner=RUNNER)
+    assert not stores.leases.renew("prod", "one", NOON, MINUTE, runner=other)
+    assert not stores.leases.release("prod", "one", runner=other)
+    assert stores.leases.renew("prod", "one", NOON, MINUTE, runner=RUNNER)
 
 
 def test_a_hold_known_to_be_dead_is_taken_before_it_expires_and_by_one(stores: Stores) -> None:
-    take, other = stores.deployments.acquire_lease, replace(RUNNER, pid=8)
+    take, other = stores.leases.acquire, replace(RUNNER, pid=8)
     take("prod", "one", "start", NOON, MINUTE, runner=RUNNER)
     dead = take("prod", "two", "start", NOON, MINUTE, runner=other)
     assert take("prod", "two", "start", NOON, MINUTE, runner=other, instead_of=dead).acquired
@@ -323,7 +322,7 @@ def test_a_hold_known_to_be_dead_is_taken_before_it_expires_and_by_one(stores: S
 @pytest.mark.files
 def test_times_are_stored_as_utc_text_of_one_format(stores: Stores) -> None:
     zone = timezone(timedelta(hours=2))
-    stores.deployments.begin(operation(started_at=NOON.astimezone(zone)))
+    stores.operations.begin(operation(started_at=NOON.astimezone(zone)))
     with stores.databases["deployment_logs"].read() as connection:
         stored = connection.exec_driver_sql("SELECT start_time, metadata FROM deployment_operations").one()
     assert tuple(stored) == ("2026-07-01 12:00:00.000000", '{"flow_run_id":"7"}')
@@ -331,20 +330,20 @@ def test_times_are_stored_as_utc_text_of_one_format(stores: Stores) -> None:
 
 def test_a_time_without_a_zone_is_refused(stores: Stores) -> None:
     with pytest.raises(StoreConstraintError, match="no time zone"):
-        stores.deployments.begin(operation(started_at=datetime(2026, 7, 1)))  # noqa: DTZ001
+        stores.operations.begin(operation(started_at=datetime(2026, 7, 1)))  # noqa: DTZ001
 
 
 def test_details_that_are_empty_are_null(stores: Stores) -> None:
-    stores.deployments.begin(operation(details={}))
+    stores.operations.begin(operation(details={}))
     with stores.databases["deployment_logs"].read() as connection:
         assert connection.exec_driver_sql("SELECT metadata FROM deployment_operations").scalar() is None
 
 
 def test_the_latest_operations_come_in_the_order_they_were_recorded_whatever_the_clocks_said(stores: Stores) -> None:
-    stores.deployments.begin(operation("prod-stop", operation_type=OperationType.STOP, started_at=NOON + MINUTE))
-    stores.deployments.begin(operation("prod-start"))
-    stores.deployments.begin(operation("prod-health", operation_type=OperationType.HEALTH_CHECK))
+    stores.operations.begin(operation("prod-stop", operation_type=OperationType.STOP, started_at=NOON + MINUTE))
+    stores.operations.begin(operation("prod-start"))
+    stores.operations.begin(operation("prod-health", operation_type=OperationType.HEALTH_CHECK))
 
-    latest = stores.deployments.latest_recorded("prod")
+    latest = stores.operations.latest_recorded("prod")
 
     assert [one.deployment_id for one in latest] == ["prod-start", "prod-stop"]

@@ -44,7 +44,7 @@ def test_the_same_cause_seen_again_counts_up(stores: Stores) -> None:
     stores.errors.record(replace(ERROR, predictive=True))
     again = stores.errors.record(replace(ERROR, error_id="e2", first_seen=NOON + MINUTE, last_seen=NOON + MINUTE))
     assert (again.error_id, again.count, again.last_seen, again.predictive) == ("e1", 2, NOON + MINUTE, False)
-    assert len(stores.errors.open_errors("prod")) == 1
+    assert len(stores.errors.unresolved("prod")) == 1
 
 
 def test_recording_the_same_error_again_changes_nothing(stores: Stores) -> None:
@@ -71,19 +71,19 @@ def test_a_cause_that_comes_back_after_it_was_resolved_is_a_new_error(stores: St
     assert stores.errors.resolve("e1", NOON + MINUTE, "port freed")
     assert not stores.errors.resolve("e1", NOON + MINUTE, "port freed")
     assert stores.errors.record(replace(ERROR, error_id="e2")).error_id == "e2"
-    assert [one.error_id for one in stores.errors.list("prod")] == ["e2", "e1"]
+    assert [one.error_id for one in stores.errors.latest("prod")] == ["e2", "e1"]
     assert stores.errors.get("e1").resolved_at == NOON + MINUTE
 
 
 def test_shipped_patterns_are_upgraded_and_a_persons_choices_stay(stores: Stores) -> None:
     gone = replace(PATTERN, name="gone")
-    stores.errors.sync_patterns([PATTERN, gone])
-    stores.errors.put_pattern(replace(PATTERN, enabled=False))
-    stores.errors.put_pattern(replace(PATTERN, name="mine", shipped=False))
-    stores.errors.pattern_matched("port_in_use", NOON)
+    stores.patterns.sync([PATTERN, gone])
+    stores.patterns.put(replace(PATTERN, enabled=False))
+    stores.patterns.put(replace(PATTERN, name="mine", shipped=False))
+    stores.patterns.count_match("port_in_use", NOON)
     newer = replace(PATTERN, regex="in use", priority=70)
-    stores.errors.sync_patterns([newer, replace(PATTERN, name="mine", regex="shipped now")])
-    found = {one.name: one for one in stores.errors.patterns()}
+    stores.patterns.sync([newer, replace(PATTERN, name="mine", regex="shipped now")])
+    found = {one.name: one for one in stores.patterns.all()}
     assert found["port_in_use"] == replace(newer, enabled=False, match_count=1, last_matched=NOON)
     assert found["mine"] == replace(PATTERN, name="mine", shipped=False)
     assert "gone" not in found
@@ -104,27 +104,27 @@ def test_impacts_and_executions_belong_to_their_error(stores: Stores) -> None:
     stores.errors.record(ERROR)
     stores.errors.add_impact("e1", impact, NOON)
     assert stores.errors.impacts("e1") == [impact]
-    number = stores.errors.begin_execution(begun)
-    assert stores.errors.executions("e1") == [begun]
+    number = stores.recoveries.begin(begun)
+    assert stores.recoveries.find("e1") == [begun]
     step = Step(name="stop", target="web", ok=True, detail="", started_at=NOON, ended_at=NOON + MINUTE)
     ended = replace(begun, ended_at=NOON + MINUTE, success=True, steps=(step,), final_status="recovered")
-    assert stores.errors.finish_execution(number, ended)
-    assert stores.errors.executions(environment="prod", service="web", since=NOON) == [ended]
-    assert stores.errors.executions(environment="prod", since=NOON + MINUTE) == []
-    assert stores.errors.executions(environment="dev") == []
+    assert stores.recoveries.finish(number, ended)
+    assert stores.recoveries.find(environment="prod", service="web", since=NOON) == [ended]
+    assert stores.recoveries.find(environment="prod", since=NOON + MINUTE) == []
+    assert stores.recoveries.find(environment="dev") == []
 
 
 def test_one_cause_has_one_ticket(stores: Stores) -> None:
     stores.errors.record(ERROR)
-    assert stores.errors.open_ticket(TICKET) == TICKET
+    assert stores.tickets.open(TICKET) == TICKET
     stores.errors.resolve("e1", NOON, "?")
     stores.errors.record(replace(ERROR, error_id="e2"))
     later = replace(TICKET, ticket_id="t2", error_id="e2", tried=("recreate",), opened_at=NOON + MINUTE)
-    same = stores.errors.open_ticket(later)
+    same = stores.tickets.open(later)
     assert same.ticket_id == "t1"
     assert same.tried == ("restart", "recreate")
     assert same.history[-1].what == f"seen again: {TICKET.title}"
-    assert len(stores.errors.tickets(TicketState.OPEN, "prod")) == 1
+    assert len(stores.tickets.find(TicketState.OPEN, "prod")) == 1
 
 
 def test_while_a_ticket_is_open_the_same_category_in_other_words_is_the_same_cause(stores: Stores) -> None:
@@ -132,14 +132,14 @@ def test_while_a_ticket_is_open_the_same_category_in_other_words_is_the_same_cau
     stores.errors.record(ERROR)
     stores.errors.record(replace(ERROR, error_id="e2", verdict=in_other_words))
     stores.errors.record(replace(ERROR, error_id="e3", service="other"))
-    stores.errors.open_ticket(TICKET)
-    assert stores.errors.open_ticket(replace(TICKET, ticket_id="t2", error_id="e2")).ticket_id == "t1"
-    assert stores.errors.open_ticket(replace(TICKET, ticket_id="t3", error_id="e3")).ticket_id == "t3"
+    stores.tickets.open(TICKET)
+    assert stores.tickets.open(replace(TICKET, ticket_id="t2", error_id="e2")).ticket_id == "t1"
+    assert stores.tickets.open(replace(TICKET, ticket_id="t3", error_id="e3")).ticket_id == "t3"
 
     by_hand = TicketEntry(at=NOON, by="anna", what="port freed")
-    stores.errors.answer(stores.errors.ticket("t1"), Choice.RESOLVED, by_hand)
-    assert [one.error_id for one in stores.errors.open_errors()] == ["e3"]
-    assert stores.errors.open_ticket(replace(TICKET, ticket_id="t4", error_id="e2")).ticket_id == "t4"
+    stores.tickets.answer(stores.tickets.get("t1"), Choice.RESOLVED, by_hand)
+    assert [one.error_id for one in stores.errors.unresolved()] == ["e3"]
+    assert stores.tickets.open(replace(TICKET, ticket_id="t4", error_id="e2")).ticket_id == "t4"
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_while_a_ticket_is_open_how_its_service_fails_is_no_cause_of_its_own(
     asked = []
     for number, category in enumerate(categories):
         stores.errors.record(replace(ERROR, error_id=f"e{number}", verdict=replace(ERROR.verdict, category=category)))
-        ticket = stores.errors.open_ticket(replace(TICKET, ticket_id=f"t{number}", error_id=f"e{number}"))
+        ticket = stores.tickets.open(replace(TICKET, ticket_id=f"t{number}", error_id=f"e{number}"))
         asked.append(ticket.ticket_id)
     assert asked == tickets
 
@@ -167,31 +167,31 @@ def test_unknown_causes_have_a_ticket_each(stores: Stores) -> None:
         verdict = replace(unknown, template=f"words {number}")
         stores.errors.record(replace(ERROR, error_id=f"e{number}", verdict=verdict))
         asked = replace(TICKET, ticket_id=f"t{number}", error_id=f"e{number}")
-        assert stores.errors.open_ticket(asked).ticket_id == f"t{number}"
+        assert stores.tickets.open(asked).ticket_id == f"t{number}"
 
 
 def test_a_ticket_moves_only_from_where_it_stands(stores: Stores) -> None:
     stores.errors.record(ERROR)
-    stores.errors.open_ticket(TICKET)
+    stores.tickets.open(TICKET)
     done = TicketEntry(at=NOON + MINUTE, by="anna", what="port freed")
-    assert stores.errors.move_ticket("t1", TicketState.OPEN, TicketState.RESOLVED, done)
-    assert not stores.errors.move_ticket("t1", TicketState.OPEN, TicketState.ACKNOWLEDGED, done)
-    found = stores.errors.ticket("t1")
+    assert stores.tickets.transition("t1", TicketState.OPEN, TicketState.RESOLVED, done)
+    assert not stores.tickets.transition("t1", TicketState.OPEN, TicketState.ACKNOWLEDGED, done)
+    found = stores.tickets.get("t1")
     assert (found.state, found.resolved_at, found.history[-1]) == (TicketState.RESOLVED, NOON + MINUTE, done)
 
 
 def test_a_resolved_ticket_of_a_cause_that_comes_back_is_opened_again(stores: Stores) -> None:
     stores.errors.record(ERROR)
-    stores.errors.open_ticket(TICKET)
+    stores.tickets.open(TICKET)
     done = TicketEntry(at=NOON, by="anna", what="port freed")
-    stores.errors.move_ticket("t1", TicketState.OPEN, TicketState.RESOLVED, done)
-    again = stores.errors.open_ticket(replace(TICKET, ticket_id="t2", opened_at=NOON + MINUTE))
+    stores.tickets.transition("t1", TicketState.OPEN, TicketState.RESOLVED, done)
+    again = stores.tickets.open(replace(TICKET, ticket_id="t2", opened_at=NOON + MINUTE))
     assert (again.ticket_id, again.state, again.resolved_at) == ("t1", TicketState.OPEN, None)
 
 
 def test_a_ticket_for_no_error_is_refused(stores: Stores) -> None:
     with pytest.raises(StoreConstraintError):
-        stores.errors.open_ticket(TICKET)
+        stores.tickets.open(TICKET)
 
 
 @pytest.mark.parametrize(
@@ -199,19 +199,19 @@ def test_a_ticket_for_no_error_is_refused(stores: Stores) -> None:
     [(None, None, True), ("prod", None, True), ("prod", "web", True), ("prod", "bot", False), ("dev", None, False)],
 )
 def test_recovery_is_paused_for_what_was_named(stores: Stores, environment, service, stops) -> None:
-    stores.errors.pause(environment, service, NOON + MINUTE, "maintenance", "anna", NOON)
-    assert (stores.errors.paused("prod", "web", NOON) is not None) is stops
-    assert stores.errors.paused("prod", "web", NOON + MINUTE) is None
-    assert len(stores.errors.pauses(NOON)) == 1
-    assert stores.errors.resume(environment, service)
-    assert stores.errors.paused("prod", "web", NOON) is None
+    stores.pauses.pause(environment, service, NOON + MINUTE, "maintenance", "anna", NOON)
+    assert (stores.pauses.covering("prod", "web", NOON) is not None) is stops
+    assert stores.pauses.covering("prod", "web", NOON + MINUTE) is None
+    assert len(stores.pauses.active(NOON)) == 1
+    assert stores.pauses.resume(environment, service)
+    assert stores.pauses.covering("prod", "web", NOON) is None
 
 
 def test_evidence_is_given_back_as_it_was_kept_and_kept_once(stores: Stores) -> None:
-    stores.errors.keep_evidence(BUNDLE)
-    stores.errors.keep_evidence(replace(BUNDLE, reason="again"))
-    assert stores.errors.evidence(deployment_id="prod-1") == [BUNDLE]
-    assert stores.errors.evidence(deployment_id="prod-2") == []
+    stores.evidence.keep(BUNDLE)
+    stores.evidence.keep(replace(BUNDLE, reason="again"))
+    assert stores.evidence.find(deployment_id="prod-1") == [BUNDLE]
+    assert stores.evidence.find(deployment_id="prod-2") == []
 
 
 def test_evidence_of_a_host_whose_processor_time_was_not_taken_yet_is_read() -> None:
@@ -228,56 +228,56 @@ def test_evidence_of_a_host_whose_processor_time_was_not_taken_yet_is_read() -> 
 
 def test_evidence_is_linked_to_its_error_both_ways(stores: Stores) -> None:
     stores.errors.record(ERROR)
-    stores.errors.keep_evidence(BUNDLE)
-    stores.errors.link_evidence(["ev1"], "e1")
-    assert stores.errors.evidence(error_id="e1") == [replace(BUNDLE, error_id="e1")]
+    stores.evidence.keep(BUNDLE)
+    stores.evidence.link(["ev1"], "e1")
+    assert stores.evidence.find(error_id="e1") == [replace(BUNDLE, error_id="e1")]
     assert stores.errors.get("e1").evidence == {**ERROR.evidence, "bundles": ["ev1"]}
 
 
 def test_evidence_of_no_error_is_not_linked(stores: Stores) -> None:
-    stores.errors.keep_evidence(BUNDLE)
+    stores.evidence.keep(BUNDLE)
     with pytest.raises(StoreConstraintError):
-        stores.errors.link_evidence(["ev1"], "never")
+        stores.evidence.link(["ev1"], "never")
 
 
 def test_an_error_seen_again_and_again_keeps_its_first_evidence_and_the_latest(stores: Stores) -> None:
     stores.errors.record(ERROR)
     for number in range(20):
         bundle = replace(BUNDLE, bundle_id=f"ev{number:02d}", taken_at=NOON + number * MINUTE)
-        stores.errors.keep_evidence(bundle)
-        stores.errors.link_evidence([bundle.bundle_id], "e1")
-    kept = [bundle.bundle_id for bundle in stores.errors.evidence(error_id="e1")]
+        stores.evidence.keep(bundle)
+        stores.evidence.link([bundle.bundle_id], "e1")
+    kept = [bundle.bundle_id for bundle in stores.evidence.find(error_id="e1")]
     assert kept == ["ev00", *(f"ev{number:02d}" for number in range(9, 20))]
     assert stores.errors.get("e1").evidence["bundles"] == kept
 
 
 def test_a_ticket_names_the_latest_evidence(stores: Stores) -> None:
     stores.errors.record(ERROR)
-    stores.errors.open_ticket(replace(TICKET, evidence=("ev1",)))
-    assert stores.errors.open_ticket(replace(TICKET, ticket_id="t2")).evidence == ("ev1",)
-    assert stores.errors.open_ticket(replace(TICKET, ticket_id="t3", evidence=("ev2",))).evidence == ("ev2",)
+    stores.tickets.open(replace(TICKET, evidence=("ev1",)))
+    assert stores.tickets.open(replace(TICKET, ticket_id="t2")).evidence == ("ev1",)
+    assert stores.tickets.open(replace(TICKET, ticket_id="t3", evidence=("ev2",))).evidence == ("ev2",)
 
 
 def test_what_people_were_reported_is_claimed_once(stores: Stores) -> None:
     stores.errors.record(ERROR)
-    stores.errors.open_ticket(TICKET)
-    (cause,) = stores.errors.causes(ERROR.environment, NOON)
+    stores.tickets.open(TICKET)
+    (cause,) = stores.error_notifications.reported(ERROR.environment, NOON)
     assert (cause.error.error_id, cause.reported) == ("e1", SentNotifications())
     assert cause.ticket is not None
     once = SentNotifications(times=1, last_at=NOON)
 
-    assert stores.errors.tell("e1", SentNotifications(), once)
-    assert not stores.errors.tell("e1", SentNotifications(), once)
-    assert stores.errors.causes(ERROR.environment, NOON)[0].reported == once
+    assert stores.error_notifications.mark_sent("e1", SentNotifications(), once)
+    assert not stores.error_notifications.mark_sent("e1", SentNotifications(), once)
+    assert stores.error_notifications.reported(ERROR.environment, NOON)[0].reported == once
 
     over = replace(once, end_at=NOON + MINUTE)
-    assert stores.errors.tell("e1", once, over)
-    assert not stores.errors.tell("e1", once, over)
+    assert stores.error_notifications.mark_sent("e1", once, over)
+    assert not stores.error_notifications.mark_sent("e1", once, over)
 
 
 def test_causes_that_were_over_long_ago_are_not_asked_for(stores: Stores) -> None:
     stores.errors.record(ERROR)
     stores.errors.resolve("e1", NOON, "mended")
-    assert [cause.resolution for cause in stores.errors.causes(ERROR.environment, NOON)] == ["mended"]
-    assert stores.errors.causes(ERROR.environment, NOON + MINUTE) == []
-    assert stores.errors.causes("another", NOON) == []
+    assert [cause.resolution for cause in stores.error_notifications.reported(ERROR.environment, NOON)] == ["mended"]
+    assert stores.error_notifications.reported(ERROR.environment, NOON + MINUTE) == []
+    assert stores.error_notifications.reported("another", NOON) == []

@@ -24,9 +24,9 @@ ALERT = Alert(
 
 
 def test_every_store_is_read_and_times_are_reported_to_the_millisecond(stores: Stores) -> None:
-    stores.monitoring.add_metrics([CPU])
-    stores.monitoring.open_alert(ALERT)
-    stores.monitoring.resolve_alert("a1", NOON + timedelta(seconds=2, milliseconds=5))
+    stores.metrics.add([CPU])
+    stores.alerts.open(ALERT)
+    stores.alerts.resolve("a1", NOON + timedelta(seconds=2, milliseconds=5))
     known = {"prod"}
     families = [
         *MonitoringFigures(stores).read(NOON, known, {}),

@@ -56,11 +56,11 @@ def write_to_all(stores: Stores) -> None:
     """What a start, monitoring and the life cycle write: rows, spools, archives, waits and keys."""
     stores.execute_cross_db_transaction(
         [
-            lambda inside: inside.deployments.begin(operation("d1", 1, OperationStatus.SUCCESS)),
+            lambda inside: inside.operations.begin(operation("d1", 1, OperationStatus.SUCCESS)),
             lambda inside: inside.errors.record(ERROR),
         ]
     )
-    stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=92), 1))
+    stores.metrics.add(samples("bot", NOW - timedelta(days=92), 1))
     compress_monitoring(stores, NOW)
     stores.writer.put_metrics(samples("bot", NOW - HOUR, 1)[:5])
     stores.waits.add(0.1)
@@ -132,7 +132,7 @@ def test_another_user_cannot_stop_all_recording_by_the_gates_lock(place: Path) -
         assert attacker.stdout is not None
         said = attacker.stdout.readline()
         with Stores.open(settings, deadline_seconds=1) as stores:
-            stores.deployments.begin(operation("d1", 1, OperationStatus.SUCCESS))
+            stores.operations.begin(operation("d1", 1, OperationStatus.SUCCESS))
         attacker.communicate()
     assert said == b""
 

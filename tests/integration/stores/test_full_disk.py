@@ -36,18 +36,18 @@ def transact_until_refused(stores: Stores) -> None:
 
 def test_a_store_without_room_says_so_and_goes_on_once_there_is(small_disk: Path) -> None:
     with Stores.open(Settings(data_dir=small_disk / "data")) as stores:
-        stores.monitoring.beat("before", NOON)
+        stores.heartbeats.beat("before", NOON)
         ballast = fill(small_disk)
         many = [
             Metric(environment="prod", service="s", name="m", value=1.0, sampled_at=NOON + timedelta(seconds=place))
             for place in range(200_000)
         ]
         with pytest.raises(StoreFullError, match="monitoring"):
-            stores.monitoring.add_metrics(many)
-        assert stores.monitoring.heartbeats() == {"before": NOON}
+            stores.metrics.add(many)
+        assert stores.heartbeats.all() == {"before": NOON}
         ballast.unlink()
-        stores.monitoring.beat("after", NOON)
-        assert stores.monitoring.series("prod", "s", "m", NOON) == []
+        stores.heartbeats.beat("after", NOON)
+        assert stores.metrics.series("prod", "s", "m", NOON) == []
 
 
 def test_rows_the_batch_writer_accepted_wait_for_room(small_disk: Path) -> None:
@@ -101,7 +101,7 @@ def test_the_command_says_that_the_disk_is_full_and_works_once_there_is_room(sma
         return subprocess.run(words, capture_output=True, text=True, check=False, env=context_of_step)
 
     with Stores.open(Settings(data_dir=small_disk / "data")) as stores:
-        stores.monitoring.beat("before", NOON)
+        stores.heartbeats.beat("before", NOON)
     ballast = fill(small_disk)
     done = pause()
     assert done.returncode == 1
@@ -110,4 +110,4 @@ def test_the_command_says_that_the_disk_is_full_and_works_once_there_is_room(sma
     ballast.unlink()
     assert pause().returncode == 0
     with Stores.open(Settings(data_dir=small_disk / "data")) as stores:
-        assert stores.monitoring.heartbeats() == {"before": NOON}
+        assert stores.heartbeats.all() == {"before": NOON}

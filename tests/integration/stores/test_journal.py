@@ -79,11 +79,11 @@ def test_what_is_written_twice_is_on_record_once(stores: Stores) -> None:
         for write in RECOVERY:
             write.apply(stores, Names())
 
-    [recorded] = stores.errors.list("prod")
-    [execution] = stores.errors.executions(environment="prod")
+    [recorded] = stores.errors.latest("prod")
+    [execution] = stores.recoveries.find(environment="prod")
     assert (recorded.count, recorded.resolved_at) == (1, NOON + SECOND)
     assert (execution.success, execution.steps, execution.detected_at) == (True, (STEP,), NOON)
-    assert len(stores.errors.evidence(error_id="err-1")) == 1
+    assert len(stores.evidence.find(error_id="err-1")) == 1
 
 
 def test_a_cause_that_the_store_knows_under_another_id_keeps_its_attempts(stores: Stores) -> None:
@@ -93,8 +93,8 @@ def test_a_cause_that_the_store_knows_under_another_id_keeps_its_attempts(stores
     for write in RECOVERY:
         write.apply(stores, names)
 
-    [recorded] = stores.errors.list("prod")
-    [execution] = stores.errors.executions("err-0")
+    [recorded] = stores.errors.latest("prod")
+    [execution] = stores.recoveries.find("err-0")
     assert (recorded.error_id, recorded.count, recorded.resolved_at) == ("err-0", 2, NOON + SECOND)
     assert (execution.attempt_id, execution.success) == ("err-1#1", True)
 
@@ -159,7 +159,7 @@ def test_what_waits_for_a_held_store_goes_in_once_it_is_free_and_the_journal_goe
         assert time.monotonic() < deadline
         Event().wait(0.01)
     assert list((settings.data_dir / "journal").iterdir()) == []
-    assert stores.errors.executions("err-1")[0].success
+    assert stores.recoveries.find("err-1")[0].success
     assert stores.errors.get("err-1").resolved_at == NOON + SECOND
 
 
@@ -177,7 +177,7 @@ def test_the_journal_of_a_process_that_was_killed_is_written_by_the_next(setting
     assert replay_left(stores, folder) == len(RECOVERY)
     assert replay_left(stores, folder) == 0
 
-    assert stores.errors.executions("err-1")[0].success
+    assert stores.recoveries.find("err-1")[0].success
     assert list(folder.iterdir()) == []
 
 

@@ -72,27 +72,27 @@ def archived(settings: Settings, store: str, table: str) -> list[dict]:
 
 def test_closed_hours_and_days_are_summed_up(stores: Stores) -> None:
     begin = datetime(2026, 6, 29, tzinfo=UTC)
-    stores.monitoring.add_metrics(samples("bot", begin, 30))
+    stores.metrics.add(samples("bot", begin, 30))
     compress_monitoring(stores, NOW)
-    hours = stores.monitoring.summaries("prod", "bot", "cpu_percent", begin)
+    hours = stores.metrics.summaries("prod", "bot", "cpu_percent", begin)
     assert len(hours) == 30
     assert (hours[0].begins_at, hours[0].count, hours[0].minimum, hours[0].maximum) == (begin, 60, 0, 59)
     assert hours[0].mean == pytest.approx(29.5)
     assert hours[0].p95 == pytest.approx(56, rel=0.03)
-    days = stores.monitoring.summaries("prod", "bot", "cpu_percent", begin, daily=True)
+    days = stores.metrics.summaries("prod", "bot", "cpu_percent", begin, daily=True)
     assert [day.count for day in days] == [24 * 60, 6 * 60]
 
 
 def test_an_hour_that_is_not_over_is_left_for_later(stores: Stores) -> None:
-    stores.monitoring.add_metrics(samples("bot", NOW - timedelta(hours=1), 1))
+    stores.metrics.add(samples("bot", NOW - timedelta(hours=1), 1))
     compress_monitoring(stores, NOW)
-    assert stores.monitoring.summaries("prod", "bot", "cpu_percent", NOW - DAY) == []
+    assert stores.metrics.summaries("prod", "bot", "cpu_percent", NOW - DAY) == []
 
 
 def test_old_samples_move_into_an_archive_with_their_names(stores: Stores, settings: Settings) -> None:
     old = samples("bot", NOW - 92 * DAY, 30)
     young = samples("bot", NOW - 2 * DAY, 1)
-    stores.monitoring.add_metrics(old + young)
+    stores.metrics.add(old + young)
     step = compress_monitoring(stores, NOW)
     assert step.rows["metric_samples"] == len(old)
     assert count(stores, "monitoring", "metric_samples") == len(young)
@@ -104,7 +104,7 @@ def test_old_samples_move_into_an_archive_with_their_names(stores: Stores, setti
 
 
 def test_the_manifest_tells_the_checksum_of_every_archive(stores: Stores, settings: Settings) -> None:
-    stores.monitoring.add_metrics(samples("bot", NOW - 92 * DAY, 30))
+    stores.metrics.add(samples("bot", NOW - 92 * DAY, 30))
     compress_monitoring(stores, NOW)
     with stores.databases["monitoring"].read() as connection:
         notes = connection.exec_driver_sql("SELECT file, rows, bytes, sha256 FROM archives").all()
@@ -116,7 +116,7 @@ def test_the_manifest_tells_the_checksum_of_every_archive(stores: Stores, settin
 
 def test_samples_leave_in_chunks_and_none_is_lost(stores: Stores, settings: Settings) -> None:
     old = samples("bot", NOW - 92 * DAY, 5)
-    stores.monitoring.add_metrics(old)
+    stores.metrics.add(old)
     compress_monitoring(stores, NOW, RetentionPolicy(chunk_rows=7))
     assert len(archived(settings, "monitoring", "metric_samples")) == len(old)
     assert count(stores, "monitoring", "metric_samples") == 0
@@ -125,17 +125,17 @@ def test_samples_leave_in_chunks_and_none_is_lost(stores: Stores, settings: Sett
 def test_late_samples_are_in_the_sums_before_they_go(stores: Stores) -> None:
     begin = NOW - 92 * DAY
     first = samples("bot", begin, 2)
-    stores.monitoring.add_metrics(first)
+    stores.metrics.add(first)
     compress_monitoring(stores, begin + DAY)
-    stores.monitoring.add_metrics([replace(one, service="web") for one in first])
+    stores.metrics.add([replace(one, service="web") for one in first])
     compress_monitoring(stores, NOW)
-    assert [hour.count for hour in stores.monitoring.summaries("prod", "web", "cpu_percent", begin - DAY)] == [60, 60]
-    assert [hour.count for hour in stores.monitoring.summaries("prod", "bot", "cpu_percent", begin - DAY)] == [60, 60]
+    assert [hour.count for hour in stores.metrics.summaries("prod", "web", "cpu_percent", begin - DAY)] == [60, 60]
+    assert [hour.count for hour in stores.metrics.summaries("prod", "bot", "cpu_percent", begin - DAY)] == [60, 60]
 
 
 def test_over_the_budget_the_oldest_samples_leave_early_but_never_the_last_days(stores: Stores) -> None:
-    stores.monitoring.add_metrics(samples("bot", NOW - 20 * DAY, 24))
-    stores.monitoring.add_metrics(samples("bot", NOW - 3 * DAY, 24))
+    stores.metrics.add(samples("bot", NOW - 20 * DAY, 24))
+    stores.metrics.add(samples("bot", NOW - 3 * DAY, 24))
     compress_monitoring(stores, NOW, TINY)
     assert count(stores, "monitoring", "metric_samples") == 24 * 60
 
@@ -150,12 +150,12 @@ def test_over_the_budget_operations_that_went_well_leave_before_those_that_faile
         ("failed-just-now", 3, OperationStatus.FAILED),
         ("running", 40, OperationStatus.RUNNING),
     ):
-        stores.deployments.begin(operation(name, days, status))
+        stores.operations.begin(operation(name, days, status))
     archive_deployments(stores, NOW, TINY)
-    assert {one.deployment_id for one in stores.deployments.history()} == {"last-well", "failed-just-now", "running"}
+    assert {one.deployment_id for one in stores.operations.history()} == {"last-well", "failed-just-now", "running"}
     gone = {row["deployment_id"] for row in archived(settings, "deployment_logs", "deployment_operations")}
     assert gone == {"well", "failed"}
-    assert sum(day.total for day in stores.deployments.success_by_day(1000, NOW)) == 4
+    assert sum(day.total for day in stores.operations.success_by_day(1000, NOW)) == 4
 
 
 def test_over_the_budget_evidence_of_no_error_leaves_and_then_what_was_resolved(stores: Stores) -> None:
@@ -163,21 +163,21 @@ def test_over_the_budget_evidence_of_no_error_leaves_and_then_what_was_resolved(
         stores.errors.record(replace(ERROR, error_id=name, service=name))
         if resolved:
             stores.errors.resolve(name, NOW - resolved * DAY, "done")
-    stores.errors.open_ticket(replace(TICKET, error_id="worked-on"))
+    stores.tickets.open(replace(TICKET, error_id="worked-on"))
     for name, days in (("ev-old", 20), ("ev-young", 3)):
-        stores.errors.keep_evidence(replace(BUNDLE, bundle_id=name, error_id=None, taken_at=NOW - days * DAY))
+        stores.evidence.keep(replace(BUNDLE, bundle_id=name, error_id=None, taken_at=NOW - days * DAY))
     assert clean_errors(stores, NOW).rows == {}
     step = clean_errors(stores, NOW, TINY)
     assert step.rows == {"evidence_bundles": 1, "deployment_errors": 1}
-    assert {one.error_id for one in stores.errors.list()} == {"worked-on", "young", "open"}
-    assert {one.bundle_id for one in stores.errors.evidence()} == {"ev-young"}
+    assert {one.error_id for one in stores.errors.latest()} == {"worked-on", "young", "open"}
+    assert {one.bundle_id for one in stores.evidence.find()} == {"ev-young"}
     assert any("more than its budget" in note for note in step.notes)
 
 
 def test_a_dry_run_tells_and_changes_nothing(stores: Stores, settings: Settings) -> None:
-    stores.monitoring.add_metrics(samples("bot", NOW - 92 * DAY, 1))
-    stores.deployments.begin(operation("old", 200, OperationStatus.SUCCESS))
-    stores.deployments.begin(operation("new", 1, OperationStatus.SUCCESS))
+    stores.metrics.add(samples("bot", NOW - 92 * DAY, 1))
+    stores.operations.begin(operation("old", 200, OperationStatus.SUCCESS))
+    stores.operations.begin(operation("new", 1, OperationStatus.SUCCESS))
     assert compress_monitoring(stores, NOW, dry_run=True).rows["metric_samples"] == 60
     step = archive_deployments(stores, NOW, dry_run=True)
     assert step.rows["deployment_operations"] == 1
@@ -188,11 +188,11 @@ def test_a_dry_run_tells_and_changes_nothing(stores: Stores, settings: Settings)
 
 def test_old_health_leaves_with_its_report(stores: Stores, settings: Settings) -> None:
     for days in (91, 1):
-        stores.monitoring.record_health(
+        stores.health.record(
             HealthReport(environment="prod", overall=Health.HEALTHY, checked_at=NOW - days * DAY, services=())
         )
     compress_monitoring(stores, NOW)
-    assert len(stores.monitoring.health_history()) == 1
+    assert len(stores.health.history()) == 1
     assert len(archived(settings, "monitoring", "deployment_health_history")) == 1
 
 
@@ -206,7 +206,7 @@ def test_failed_operations_outlive_successful_ones_and_the_last_success_stays(
         ("failed-long-ago", 400, OperationStatus.FAILED),
         ("running", 500, OperationStatus.RUNNING),
     ):
-        stores.deployments.begin(operation(name, days, status))
+        stores.operations.begin(operation(name, days, status))
         change = StateChange(
             deployment_id=name,
             service="bot",
@@ -215,10 +215,10 @@ def test_failed_operations_outlive_successful_ones_and_the_last_success_stays(
             changed_at=NOW - days * DAY,
             reason="start",
         )
-        stores.deployments.record_changes([change])
-        stores.deployments.step_done(name, "proven", "bot", NOW - days * DAY)
+        stores.progress.record_changes([change])
+        stores.progress.finish_step(name, "proven", "bot", NOW - days * DAY)
     archive_deployments(stores, NOW)
-    left = {one.deployment_id for one in stores.deployments.history()}
+    left = {one.deployment_id for one in stores.operations.history()}
     assert left == {"last-success", "failed", "running"}
     assert {row["deployment_id"] for row in archived(settings, "deployment_logs", "service_state_changes")} == {
         "success",
@@ -228,19 +228,19 @@ def test_failed_operations_outlive_successful_ones_and_the_last_success_stays(
         "success",
         "failed-long-ago",
     }
-    assert sum(day.total for day in stores.deployments.success_by_day(1000, NOW)) == 4
+    assert sum(day.total for day in stores.operations.success_by_day(1000, NOW)) == 4
 
 
 def test_only_errors_resolved_long_ago_leave_with_all_that_belongs_to_them(stores: Stores, settings: Settings) -> None:
     for name, resolved in (("old", 31), ("young", 29), ("open", None), ("worked-on", 50)):
         stores.errors.record(replace(ERROR, error_id=name, service=name))
-        stores.errors.begin_execution(RecoveryExecution(error_id=name, strategy=ERROR.verdict.strategy, started_at=NOW))
+        stores.recoveries.begin(RecoveryExecution(error_id=name, strategy=ERROR.verdict.strategy, started_at=NOW))
         if name in ("old", "worked-on"):
-            stores.errors.open_ticket(replace(TICKET, ticket_id=f"t-{name}", error_id=name))
-        stores.errors.keep_evidence(replace(BUNDLE, bundle_id=f"ev-{name}", error_id=name))
+            stores.tickets.open(replace(TICKET, ticket_id=f"t-{name}", error_id=name))
+        stores.evidence.keep(replace(BUNDLE, bundle_id=f"ev-{name}", error_id=name))
         if resolved:
             stores.errors.resolve(name, NOW - resolved * DAY, "done")
-    stores.errors.keep_evidence(replace(BUNDLE, bundle_id="ev-of-none", taken_at=NOW - 31 * DAY))
+    stores.evidence.keep(replace(BUNDLE, bundle_id="ev-of-none", taken_at=NOW - 31 * DAY))
     with stores.databases["errors"].write() as connection:
         connection.exec_driver_sql(
             "UPDATE manual_intervention_tickets SET state = 'resolved' WHERE ticket_id = 't-old'"
@@ -253,14 +253,14 @@ def test_only_errors_resolved_long_ago_leave_with_all_that_belongs_to_them(store
         "evidence_bundles": 2,
         "deployment_errors": 1,
     }
-    assert {one.bundle_id for one in stores.errors.evidence()} == {"ev-young", "ev-open", "ev-worked-on"}
-    assert {one.error_id for one in stores.errors.list()} == {"young", "open", "worked-on"}
+    assert {one.bundle_id for one in stores.evidence.find()} == {"ev-young", "ev-open", "ev-worked-on"}
+    assert {one.error_id for one in stores.errors.latest()} == {"young", "open", "worked-on"}
     [row] = archived(settings, "errors", "deployment_errors")
     assert (row["error_id"], row["resolved_at"]) == ("old", NOW - 31 * DAY)
 
 
 def test_a_step_that_has_no_time_left_goes_on_at_the_next_run(stores: Stores) -> None:
-    stores.monitoring.add_metrics(samples("bot", NOW - 92 * DAY, 1))
+    stores.metrics.add(samples("bot", NOW - 92 * DAY, 1))
     step = compress_monitoring(stores, NOW, RetentionPolicy(step_time=timedelta(0)))
     assert not step.complete
     assert compress_monitoring(stores, NOW).complete
@@ -273,7 +273,7 @@ def test_nothing_leaves_while_the_disk_has_no_room_for_archives(stores: Stores) 
 
 
 def test_an_archive_that_cannot_be_written_deletes_nothing(stores: Stores, settings: Settings) -> None:
-    stores.monitoring.add_metrics(samples("bot", NOW - 92 * DAY, 1))
+    stores.metrics.add(samples("bot", NOW - 92 * DAY, 1))
     (settings.data_dir / "archive").write_text("in the way")
     with pytest.raises(StoreError, match="nothing was deleted"):
         compress_monitoring(stores, NOW)
@@ -297,8 +297,8 @@ def test_a_killed_archiver_deletes_nothing_and_another_takes_over(
 
 @pytest.mark.files
 def test_freed_space_goes_back_to_the_disk(stores: Stores, settings: Settings) -> None:
-    stores.monitoring.add_metrics(samples("bot", NOW - 95 * DAY, 24 * 4))
-    stores.monitoring.add_metrics(samples("web", NOW - 96 * DAY, 24 * 4))
+    stores.metrics.add(samples("bot", NOW - 95 * DAY, 24 * 4))
+    stores.metrics.add(samples("web", NOW - 96 * DAY, 24 * 4))
     compress_monitoring(stores, NOW)
     optimise(stores, NOW)
     before = settings.monitoring_path.stat().st_size
@@ -353,7 +353,7 @@ def test_a_deletion_that_a_crash_ended_goes_on_and_archives_nothing_twice(
     stores: Stores, settings: Settings, monkeypatch
 ) -> None:
     old = samples("bot", NOW - 92 * DAY, 2)
-    stores.monitoring.add_metrics(old)
+    stores.metrics.add(old)
     kept = lifecycle._delete_chunks
 
     def crash_after_two(run, file, chunks, names) -> None:
@@ -368,7 +368,7 @@ def test_a_deletion_that_a_crash_ended_goes_on_and_archives_nothing_twice(
     monkeypatch.undo()
     assert count(stores, "monitoring", "metric_samples") == 80
     late = replace(old[70], service="web")
-    stores.monitoring.add_metrics([late])
+    stores.metrics.add([late])
     compress_monitoring(stores, NOW, RetentionPolicy(chunk_rows=20))
     assert count(stores, "monitoring", "metric_samples") == 0
     found = archived(settings, "monitoring", "metric_samples")
@@ -379,9 +379,9 @@ def test_a_deletion_that_a_crash_ended_goes_on_and_archives_nothing_twice(
 
 def test_samples_that_come_after_their_archive_get_one_of_their_own(stores: Stores, settings: Settings) -> None:
     old = samples("bot", NOW - 92 * DAY, 1)
-    stores.monitoring.add_metrics(old)
+    stores.metrics.add(old)
     compress_monitoring(stores, NOW)
-    stores.monitoring.add_metrics([replace(one, service="web") for one in old])
+    stores.metrics.add([replace(one, service="web") for one in old])
     compress_monitoring(stores, NOW)
     found = archived(settings, "monitoring", "metric_samples")
     assert sorted(row["service"] for row in found) == ["bot"] * 60 + ["web"] * 60
@@ -391,7 +391,7 @@ def test_an_archive_that_was_never_noted_is_replaced_by_the_next_try(
     stores: Stores, settings: Settings, monkeypatch
 ) -> None:
     for days in (300, 299, 1):
-        stores.deployments.begin(operation(f"d{days}", days, OperationStatus.SUCCESS))
+        stores.operations.begin(operation(f"d{days}", days, OperationStatus.SUCCESS))
     monkeypatch.setattr(lifecycle, "_delete_parts", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         archive_deployments(stores, NOW - 119 * DAY)
@@ -424,10 +424,10 @@ def test_old_releases_leave_but_for_the_latest_the_last_proven_and_those_an_oper
     stores: Stores, settings: Settings
 ) -> None:
     for place in range(30):
-        stores.deployments.keep_release(release(place, proven=place in (3, 5)))
-    stores.deployments.begin(replace(operation("now", 1, OperationStatus.SUCCESS), details={"rolled_back_to": "r07"}))
+        stores.releases.keep(release(place, proven=place in (3, 5)))
+    stores.operations.begin(replace(operation("now", 1, OperationStatus.SUCCESS), details={"rolled_back_to": "r07"}))
     archive_deployments(stores, NOW)
-    left = {one.release_id for one in stores.deployments.releases("prod")}
+    left = {one.release_id for one in stores.releases.latest("prod")}
     assert left == {f"r{place:02d}" for place in (5, 7, *range(10, 30))}
     gone = archived(settings, "deployment_logs", "releases")
     assert {row["release_id"] for row in gone} == {f"r{place:02d}" for place in range(10) if place not in (5, 7)}

@@ -58,7 +58,7 @@ class StoresAndDictionaries(RuleBasedStateMachine):
 
     @rule(name=names, environment=environments)
     def begin_operation(self, name: str, environment: str) -> None:
-        self.stores.deployments.begin(operation(name, environment))
+        self.stores.operations.begin(operation(name, environment))
         self.operations.setdefault(name, (OperationStatus.RUNNING, {}))
 
     @rule(name=names, status=st.sampled_from([OperationStatus.SUCCESS, OperationStatus.FAILED]))
@@ -66,7 +66,7 @@ class StoresAndDictionaries(RuleBasedStateMachine):
         if name not in self.operations:
             return
         running, details = self.operations[name]
-        done = self.stores.deployments.finish(name, status, NOON + MINUTE, {"done": True})
+        done = self.stores.operations.finish(name, status, NOON + MINUTE, {"done": True})
         assert done is (running is OperationStatus.RUNNING)
         if done:
             self.operations[name] = (status, details | {"done": True})
@@ -80,7 +80,7 @@ class StoresAndDictionaries(RuleBasedStateMachine):
 
     @rule(service=names, environment=environments)
     def resolve_error(self, service: str, environment: str) -> None:
-        for error in self.stores.errors.open_errors(environment):
+        for error in self.stores.errors.unresolved(environment):
             if error.service == service:
                 assert self.stores.errors.resolve(error.error_id, NOON, "done")
         self.errors.pop((environment, service), None)
@@ -91,7 +91,7 @@ class StoresAndDictionaries(RuleBasedStateMachine):
         error = replace(ERROR, error_id=f"e{self.error_ids}", service=service)
         self.stores.execute_cross_db_transaction(
             [
-                lambda inside: inside.deployments.begin(operation(name, "prod")),
+                lambda inside: inside.operations.begin(operation(name, "prod")),
                 lambda inside: inside.errors.record(error),
             ]
         )
@@ -100,7 +100,7 @@ class StoresAndDictionaries(RuleBasedStateMachine):
 
     @rule(environment=environments, owner=names)
     def take(self, environment: str, owner: str) -> None:
-        answer = self.stores.deployments.acquire_lease(environment, owner, "r", NOON, MINUTE)
+        answer = self.stores.leases.acquire(environment, owner, "r", NOON, MINUTE)
         assert answer.acquired is (self.leases.get(environment, owner) == owner)
         if answer.acquired:
             self.leases[environment] = owner
@@ -108,16 +108,14 @@ class StoresAndDictionaries(RuleBasedStateMachine):
     @rule(environment=environments, owner=names)
     def release(self, environment: str, owner: str) -> None:
         held = self.leases.get(environment) == owner
-        assert self.stores.deployments.release_lease(environment, owner) is held
+        assert self.stores.leases.release(environment, owner) is held
         if held:
             del self.leases[environment]
 
     @rule(place=st.integers(0, 5), value=st.floats(-1e9, 1e9))
     def sample(self, place: int, value: float) -> None:
         at = NOON + place * MINUTE
-        self.stores.monitoring.add_metrics(
-            [Metric(environment="prod", service="s", name="m", value=value, sampled_at=at)]
-        )
+        self.stores.metrics.add([Metric(environment="prod", service="s", name="m", value=value, sampled_at=at)])
         self.samples[place] = value
 
     @rule()
@@ -153,19 +151,20 @@ class StoresAndDictionaries(RuleBasedStateMachine):
 
     @invariant()
     def agree(self) -> None:
-        deployments, errors = self.stores.deployments, self.stores.errors
-        assert {one.deployment_id: (one.status, one.details) for one in deployments.history()} == self.operations
-        assert {(one.environment, one.service): one.count for one in errors.open_errors()} == self.errors
-        found = self.stores.monitoring.series("prod", "s", "m", NOON)
+        assert {
+            one.deployment_id: (one.status, one.details) for one in self.stores.operations.history()
+        } == self.operations
+        assert {(one.environment, one.service): one.count for one in self.stores.errors.unresolved()} == self.errors
+        found = self.stores.metrics.series("prod", "s", "m", NOON)
         assert found == [(NOON + place * MINUTE, value) for place, value in sorted(self.samples.items())]
         for environment in ("dev", "prod"):
-            lease = deployments.lease(environment, NOON)
+            lease = self.stores.leases.current(environment, NOON)
             assert (lease.holder if lease else None) == self.leases.get(environment)
 
     @rule()
     def probes_agree(self) -> None:
         self.writer.flush()
-        found = [one.detail for one in reversed(self.stores.monitoring.probes("prod", limit=1000))]
+        found = [one.detail for one in reversed(self.stores.health.probes("prod", limit=1000))]
         assert found == [str(place) for place in range(self.first_probe, self.probes)]
 
     @rule()
@@ -175,8 +174,8 @@ class StoresAndDictionaries(RuleBasedStateMachine):
     @rule()
     def one_moment_agrees(self) -> None:
         with self.stores.at_one_moment() as moment:
-            assert {one.deployment_id for one in moment.deployments.history()} == self.operations.keys()
-            assert sum(one.count for one in moment.errors.open_errors()) == sum(self.errors.values())
+            assert {one.deployment_id for one in moment.operations.history()} == self.operations.keys()
+            assert sum(one.count for one in moment.errors.unresolved()) == sum(self.errors.values())
 
 
 def operation(name: str, environment: str) -> Operation:

@@ -49,10 +49,10 @@ def metric(name: str = "cpu_percent", value: float = 1.5, at: datetime = NOON, s
 
 
 def test_a_health_report_is_given_back_as_it_was_and_kept_once(stores: Stores) -> None:
-    stores.monitoring.record_health(REPORT)
-    stores.monitoring.record_health(REPORT)
-    assert stores.monitoring.health_history("prod") == [REPORT]
-    assert stores.monitoring.health_history("dev") == []
+    stores.health.record(REPORT)
+    stores.health.record(REPORT)
+    assert stores.health.history("prod") == [REPORT]
+    assert stores.health.history("dev") == []
     with stores.databases["monitoring"].read() as connection:
         found = connection.exec_driver_sql(
             "SELECT services_total, services_healthy, services_degraded, services_unhealthy "
@@ -64,14 +64,14 @@ def test_a_health_report_is_given_back_as_it_was_and_kept_once(stores: Stores) -
 def test_a_dependency_not_named_any_more_becomes_inactive(stores: Stores) -> None:
     on_redis = Dependency(service="bot", depends_on="redis", last_check=NOON)
     on_web = Dependency(service="bot", depends_on="web", last_check=NOON)
-    stores.monitoring.put_dependencies("prod", [on_redis, on_web])
-    stores.monitoring.put_dependencies("dev", [on_redis])
-    stores.monitoring.put_dependencies("prod", [on_redis])
-    assert stores.monitoring.dependencies("prod") == [
+    stores.dependencies.put("prod", [on_redis, on_web])
+    stores.dependencies.put("dev", [on_redis])
+    stores.dependencies.put("prod", [on_redis])
+    assert stores.dependencies.all("prod") == [
         on_redis,
         replace(on_web, status=DependencyStatus.INACTIVE),
     ]
-    assert stores.monitoring.dependencies("dev") == [on_redis]
+    assert stores.dependencies.all("dev") == [on_redis]
 
 
 def test_a_baseline_keeps_the_time_it_was_first_made(stores: Stores) -> None:
@@ -86,28 +86,28 @@ def test_a_baseline_keeps_the_time_it_was_first_made(stores: Stores) -> None:
         samples=3,
     )
     later = replace(first, value=12, created_at=NOON + MINUTE, updated_at=NOON + MINUTE, samples=4)
-    stores.monitoring.put_baselines("prod", [first])
-    stores.monitoring.put_baselines("dev", [first])
-    stores.monitoring.put_baselines("prod", [later])
-    assert stores.monitoring.baselines("prod") == [replace(later, created_at=NOON)]
-    assert stores.monitoring.baselines("dev") == [first]
+    stores.baselines.put("prod", [first])
+    stores.baselines.put("dev", [first])
+    stores.baselines.put("prod", [later])
+    assert stores.baselines.all("prod") == [replace(later, created_at=NOON)]
+    assert stores.baselines.all("dev") == [first]
 
 
 def test_samples_come_back_by_series_and_time(stores: Stores) -> None:
     for place in range(4):
-        stores.monitoring.add_metrics([metric(value=place, at=NOON + place * MINUTE), metric("memory", 9)])
-    found = stores.monitoring.series("prod", "bot", "cpu_percent", NOON + MINUTE, NOON + 3 * MINUTE)
+        stores.metrics.add([metric(value=place, at=NOON + place * MINUTE), metric("memory", 9)])
+    found = stores.metrics.series("prod", "bot", "cpu_percent", NOON + MINUTE, NOON + 3 * MINUTE)
     assert found == [(NOON + MINUTE, 1.0), (NOON + 2 * MINUTE, 2.0)]
 
 
 def test_a_sample_given_twice_is_kept_once(stores: Stores) -> None:
-    stores.monitoring.add_metrics([metric(value=1)])
-    stores.monitoring.add_metrics([metric(value=2)])
-    assert stores.monitoring.series("prod", "bot", "cpu_percent", NOON) == [(NOON, 2.0)]
+    stores.metrics.add([metric(value=1)])
+    stores.metrics.add([metric(value=2)])
+    assert stores.metrics.series("prod", "bot", "cpu_percent", NOON) == [(NOON, 2.0)]
 
 
 def test_latest_is_the_newest_sample_of_each_metric_still_reporting(stores: Stores) -> None:
-    stores.monitoring.add_metrics(
+    stores.metrics.add(
         [
             metric(value=1),
             metric(value=2, at=NOON + MINUTE),
@@ -115,15 +115,13 @@ def test_latest_is_the_newest_sample_of_each_metric_still_reporting(stores: Stor
             metric("gone", 4, at=NOON - timedelta(hours=2)),
         ]
     )
-    found = {one.name: one.value for one in stores.monitoring.latest("prod")}
+    found = {one.name: one.value for one in stores.metrics.latest("prod")}
     assert found == {"cpu_percent": 2.0, "memory": 3.0}
-    assert stores.monitoring.latest("dev") == []
+    assert stores.metrics.latest("dev") == []
 
 
 def test_people_see_the_wide_shape(stores: Stores) -> None:
-    stores.monitoring.add_metrics(
-        [metric("cpu_usage", 5), metric("memory_usage", 6), metric("load_1m", 0.5, service="host")]
-    )
+    stores.metrics.add([metric("cpu_usage", 5), metric("memory_usage", 6), metric("load_1m", 0.5, service="host")])
     with stores.databases["monitoring"].read() as connection:
         services = connection.exec_driver_sql(
             "SELECT timestamp, environment, service, cpu_usage, memory_usage FROM service_metrics"
@@ -140,7 +138,7 @@ def seen(stores: Stores, view: str) -> list[dict]:
 
 
 def test_people_see_hours_with_their_percentiles(stores: Stores) -> None:
-    stores.monitoring.add_metrics([metric(value=place, at=NOON + place * MINUTE / 2) for place in range(100)])
+    stores.metrics.add([metric(value=place, at=NOON + place * MINUTE / 2) for place in range(100)])
     compress_monitoring(stores, NOON + timedelta(hours=4))
     [hour] = seen(stores, "metrics_by_hour")
     assert (hour["timestamp"], hour["service"], hour["samples"]) == ("2026-07-01 12:00:00", "bot", 100)
@@ -153,35 +151,35 @@ def test_people_see_hours_with_their_percentiles(stores: Stores) -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
 def test_what_is_no_number_is_refused_and_said_of_whom(stores: Stores, value: float) -> None:
     with pytest.raises(StoreConstraintError, match="prod/bot/cpu_percent is"):
-        stores.monitoring.add_metrics([metric(value=value)])
+        stores.metrics.add([metric(value=value)])
 
 
 def test_a_name_with_a_changing_part_cannot_fill_the_disk(stores: Stores, monkeypatch) -> None:
     monkeypatch.setattr(monitoring, "SERIES_LIMIT", 3)
-    kept = stores.monitoring.add_metrics([metric(f"m{place}") for place in range(5)])
-    again = stores.monitoring.add_metrics([metric(f"m{place}", at=NOON + MINUTE) for place in range(5)])
+    kept = stores.metrics.add([metric(f"m{place}") for place in range(5)])
+    again = stores.metrics.add([metric(f"m{place}", at=NOON + MINUTE) for place in range(5)])
     assert (kept, again) == (3, 3)
     with stores.databases["monitoring"].read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM dead_letters").scalar() == 1
 
 
 def test_what_detectors_learnt_is_kept_by_service_and_metric(stores: Stores) -> None:
-    stores.monitoring.put_states("prod", {("bot", "cpu"): b"\x00one", ("bot", "mem"): b"two"})
-    stores.monitoring.put_states("prod", {("bot", "cpu"): b"three"})
-    assert stores.monitoring.states("prod") == {("bot", "cpu"): b"three", ("bot", "mem"): b"two"}
+    stores.baselines.put_states("prod", {("bot", "cpu"): b"\x00one", ("bot", "mem"): b"two"})
+    stores.baselines.put_states("prod", {("bot", "cpu"): b"three"})
+    assert stores.baselines.states("prod") == {("bot", "cpu"): b"three", ("bot", "mem"): b"two"}
 
 
 def test_an_alert_is_opened_once_changed_and_resolved_once(stores: Stores) -> None:
-    stores.monitoring.open_alert(ALERT)
-    stores.monitoring.open_alert(replace(ALERT, reason="other"))
-    assert stores.monitoring.alerts("prod") == [ALERT]
+    stores.alerts.open(ALERT)
+    stores.alerts.open(replace(ALERT, reason="other"))
+    assert stores.alerts.latest("prod") == [ALERT]
     louder = replace(ALERT, severity=AlertSeverity.CRITICAL, state=AlertState.ACKNOWLEDGED, acknowledged_at=NOON)
-    assert stores.monitoring.update_alert(louder)
-    assert stores.monitoring.resolve_alert("a1", NOON + MINUTE)
-    assert not stores.monitoring.resolve_alert("a1", NOON + MINUTE)
-    assert not stores.monitoring.update_alert(ALERT)
-    assert stores.monitoring.alerts(state=AlertState.OPEN) == []
-    [found] = stores.monitoring.alerts(state=AlertState.RESOLVED)
+    assert stores.alerts.update(louder)
+    assert stores.alerts.resolve("a1", NOON + MINUTE)
+    assert not stores.alerts.resolve("a1", NOON + MINUTE)
+    assert not stores.alerts.update(ALERT)
+    assert stores.alerts.latest(state=AlertState.OPEN) == []
+    [found] = stores.alerts.latest(state=AlertState.RESOLVED)
     assert found == replace(louder, state=AlertState.RESOLVED, resolved_at=NOON + MINUTE)
 
 
@@ -195,21 +193,21 @@ def test_probes_scores_and_heartbeats_are_given_back(stores: Stores) -> None:
         parts={"uptime": 99.0},
         suggestions=("fewer restarts",),
     )
-    stores.monitoring.record_probes([PROBE], "prod")
-    stores.monitoring.record_score(score)
-    stores.monitoring.beat("collection", NOON)
-    stores.monitoring.beat("collection", NOON + MINUTE)
-    assert stores.monitoring.probes("prod", "bot") == [PROBE]
-    assert stores.monitoring.scores("prod", "bot") == [score]
-    assert stores.monitoring.heartbeats() == {"collection": NOON + MINUTE}
+    stores.health.record_probes([PROBE], "prod")
+    stores.health.record_score(score)
+    stores.heartbeats.beat("collection", NOON)
+    stores.heartbeats.beat("collection", NOON + MINUTE)
+    assert stores.health.probes("prod", "bot") == [PROBE]
+    assert stores.health.scores("prod", "bot") == [score]
+    assert stores.heartbeats.all() == {"collection": NOON + MINUTE}
 
 
 def test_a_number_that_json_lacks_does_not_make_invalid_json(stores: Stores) -> None:
     score = RecordedScore(
         environment="prod", service="bot", score=0, grade="F", scored_at=NOON, parts={"uptime": float("nan")}
     )
-    stores.monitoring.record_score(score)
-    [found] = stores.monitoring.scores("prod")
+    stores.health.record_score(score)
+    [found] = stores.health.scores("prod")
     assert found.parts == {"uptime": None}
 
 

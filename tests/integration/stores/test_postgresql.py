@@ -64,7 +64,7 @@ def test_hosts_that_want_one_environment_at_once_do_not_both_get_it(hosts: tuple
     def take(stores: Stores, owner: str) -> None:
         for place in range(20):
             together.wait()
-            taken.append(stores.deployments.acquire_lease(f"e{place}", owner, "start", NOON, timedelta(1)).acquired)
+            taken.append(stores.leases.acquire(f"e{place}", owner, "start", NOON, timedelta(1)).acquired)
 
     threads = [threading.Thread(target=take, args=(one, str(id(one)))) for one in hosts]
     for thread in threads:
@@ -84,20 +84,20 @@ def test_one_cause_seen_by_two_hosts_at_once_is_one_error(hosts: tuple[Stores, S
         thread.start()
     for thread in threads:
         thread.join()
-    [error] = hosts[0].errors.list()
+    [error] = hosts[0].errors.latest()
     assert error.count == 40
 
 
 def test_a_writer_waits_for_the_other_host_then_gives_up_and_the_wait_is_counted(hosts: tuple[Stores, Stores]) -> None:
     here, there = hosts
     with here.databases["errors"].write(), pytest.raises(StoreBusyError, match="errors"):
-        there.errors.pattern_matched("x", NOON)
+        there.patterns.count_match("x", NOON)
     waits, seconds = there.waits.total()
     assert waits == 1
     assert seconds >= 0.3
-    there.errors.pattern_matched("x", NOON)
+    there.patterns.count_match("x", NOON)
     with here.databases["errors"].write():
-        there.monitoring.beat("another store", NOON)
+        there.heartbeats.beat("another store", NOON)
 
 
 def test_the_turn_of_a_host_that_died_is_free(hosts: tuple[Stores, Stores], server: PostgresqlForTests) -> None:
@@ -119,10 +119,10 @@ def test_connections_lost_in_a_restart_of_the_server_are_made_anew(
     hosts: tuple[Stores, Stores], server: PostgresqlForTests
 ) -> None:
     here, _ = hosts
-    here.deployments.begin(operation("before"))
+    here.operations.begin(operation("before"))
     server.control("restart", "-m", "fast")
-    here.deployments.begin(operation("after"))
-    assert {one.deployment_id for one in here.deployments.history()} == {"before", "after"}
+    here.operations.begin(operation("after"))
+    assert {one.deployment_id for one in here.operations.history()} == {"before", "after"}
 
 
 def test_what_was_committed_is_there_after_a_crash_of_the_server(
@@ -146,7 +146,7 @@ def test_while_the_server_is_down_rows_wait_and_go_in_once(
                 writer.put(ProbeRow, probe(place))
             assert "is the server up" in (writer.status().trouble or "")
             with pytest.raises(StoreUnreachableError, match="monitoring"):
-                here.monitoring.heartbeats()
+                here.heartbeats.all()
         finally:
             server.control("start")
         writer.flush()
@@ -164,15 +164,15 @@ def test_spools_of_several_hosts_meet_in_one_store(hosts: tuple[Stores, Stores])
 def test_the_same_key_twice_in_a_batch_leaves_the_last_value(hosts: tuple[Stores, Stores]) -> None:
     here, _ = hosts
     old = [replace(one, value=1.0) for one in samples("bot", NOON, 1)]
-    here.monitoring.add_metrics([*old, *samples("bot", NOON, 1)])
-    found = here.monitoring.series("prod", "bot", "cpu_percent", NOON)
+    here.metrics.add([*old, *samples("bot", NOON, 1)])
+    found = here.metrics.series("prod", "bot", "cpu_percent", NOON)
     assert [value for _, value in found] == [float(minute) for minute in range(60)]
 
 
 def test_zero_bytes_in_what_a_container_said_do_not_stop_the_record(hosts: tuple[Stores, Stores]) -> None:
     here, _ = hosts
     here.errors.record(replace(ERROR, text="before\0after", evidence={"logs": "a\0b"}))
-    [error] = here.errors.list()
+    [error] = here.errors.latest()
     assert error.text == "before\N{REPLACEMENT CHARACTER}after"
     assert error.evidence == {"logs": "a\0b"}
 
@@ -217,7 +217,7 @@ def test_a_password_comes_from_its_file_and_is_never_shown(
             guarded = server.url(database, user="guarded")
             settings = Settings(data_dir=tmp_path / "data", stores_url=guarded, stores_password_file=file)
             with Stores.open(settings) as stores:
-                stores.monitoring.beat("x", NOON)
+                stores.heartbeats.beat("x", NOON)
                 shown = " ".join(database.place for database in stores.databases.values())
             file.write_text("wrong")
             with pytest.raises(StoreUnreachableError, match="password authentication failed") as reported:
@@ -280,7 +280,7 @@ def test_schemas_are_made_once_by_hosts_that_come_at_once(server: PostgresqlForT
     def come(name: str) -> None:
         try:
             with Stores.open(Settings(data_dir=tmp_path / name, stores_url=server.url("fresh"))) as stores:
-                stores.monitoring.beat(name, NOON)
+                stores.heartbeats.beat(name, NOON)
         except StoreError as error:
             failed.append(error)
 
@@ -321,7 +321,7 @@ def test_a_check_finds_an_index_that_does_not_hold(hosts: tuple[Stores, Stores])
 
 def test_the_room_of_deleted_samples_is_used_again(hosts: tuple[Stores, Stores]) -> None:
     here, _ = hosts
-    here.monitoring.add_metrics(samples("bot", NOW - timedelta(days=95), 96))
+    here.metrics.add(samples("bot", NOW - timedelta(days=95), 96))
     compress_monitoring(here, NOW)
     optimise(here, NOW)
     with here.databases["monitoring"].write() as connection:
@@ -333,11 +333,11 @@ def test_the_room_of_deleted_samples_is_used_again(hosts: tuple[Stores, Stores])
 
 def test_a_forked_child_leaves_the_connections_of_its_parent_alone(hosts: tuple[Stores, Stores]) -> None:
     here, _ = hosts
-    here.monitoring.beat("parent", NOON)
+    here.heartbeats.beat("parent", NOON)
     child = os.fork()
     if child == 0:
-        here.monitoring.beat("child", NOON)
+        here.heartbeats.beat("child", NOON)
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
-    here.monitoring.beat("parent again", NOON)
-    assert set(here.monitoring.heartbeats()) == {"parent", "child", "parent again"}
+    here.heartbeats.beat("parent again", NOON)
+    assert set(here.heartbeats.all()) == {"parent", "child", "parent again"}

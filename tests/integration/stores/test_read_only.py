@@ -71,7 +71,7 @@ def accept_rows(folder: Path) -> None:
 
 def open_and_write(folder: Path) -> None:
     with Stores.open(Settings(data_dir=folder / "data")) as stores:
-        stores.monitoring.beat("x", NOON)
+        stores.heartbeats.beat("x", NOON)
 
 
 def look(folder: Path) -> None:

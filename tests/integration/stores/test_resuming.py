@@ -49,7 +49,7 @@ def rows(stores: Stores) -> Counter[tuple[str, object]]:
     for name in ("cpu_usage", "memory_bytes", "response_time", "restarts_total"):
         found.update(
             (name, moment)
-            for moment, _ in stores.monitoring.series("prod", "s0", name, datetime.min.replace(tzinfo=NOW.tzinfo))
+            for moment, _ in stores.metrics.series("prod", "s0", name, datetime.min.replace(tzinfo=NOW.tzinfo))
         )
     for archive in archives(stores):
         for row in archived_rows(stores, archive):
@@ -61,7 +61,7 @@ def rows(stores: Stores) -> Counter[tuple[str, object]]:
 def test_a_life_cycle_killed_in_each_step_is_gone_on_with(settings: Settings) -> None:
     with Stores.open(settings) as stores:
         fill(stores, Year(now=NOW, days=30, services=1, minutes=4 * 60))
-        before, open_before = rows(stores), {one.error_id for one in stores.errors.open_errors()}
+        before, open_before = rows(stores), {one.error_id for one in stores.errors.unresolved()}
     rng, killed = random.Random(settings.stores_url is None), 0
     for step in STEPS:
 
@@ -78,7 +78,7 @@ def test_a_life_cycle_killed_in_each_step_is_gone_on_with(settings: Settings) ->
     with Stores.open(settings) as stores:
         assert rows(stores) == before
         assert set(before.values()) == {1}
-        assert {one.error_id for one in stores.errors.open_errors()} == open_before
+        assert {one.error_id for one in stores.errors.unresolved()} == open_before
         left = {one.path for one in archives(stores)}
         files = {
             file.relative_to(settings.data_dir) for file in settings.data_dir.glob("archive/**/*") if file.is_file()

@@ -8,6 +8,7 @@ from functools import partial
 
 from adapters.stores import Stores
 from models.metrics import Alert, AlertSeverity, AlertState, Prediction, PredictionOutcome
+from models.records import EvaluationRecord
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 ALERT = Alert(
@@ -36,7 +37,11 @@ PREDICTION = Prediction(
 
 
 def put(stores: Stores, *alerts: Alert, predictions: tuple[Prediction, ...] = ()) -> None:
-    stores.monitoring.put_round("prod", NOON, states={("", "alerts"): b"x"}, alerts=alerts, predictions=predictions)
+    stores.evaluations.record(
+        EvaluationRecord(
+            environment="prod", evaluated_at=NOON, states={("", "alerts"): b"x"}, alerts=alerts, predictions=predictions
+        )
+    )
 
 
 def test_a_round_that_is_stored_twice_is_stored_once(stores: Stores) -> None:
@@ -44,22 +49,22 @@ def test_a_round_that_is_stored_twice_is_stored_once(stores: Stores) -> None:
     for _ in range(2):
         put(stores, ALERT, child, predictions=(PREDICTION,))
 
-    assert stores.monitoring.open_alerts("prod") == [ALERT, child]
-    assert stores.monitoring.predictions("prod") == [PREDICTION]
-    assert stores.monitoring.heartbeats() == {"collection/prod": NOON}
+    assert stores.alerts.unresolved("prod") == [ALERT, child]
+    assert stores.evaluations.predictions("prod") == [PREDICTION]
+    assert stores.heartbeats.all() == {"collection/prod": NOON}
 
 
 def test_a_round_that_knew_nothing_of_it_leaves_an_alert_taken_unless_it_got_worse(stores: Stores) -> None:
     put(stores, ALERT)
-    assert stores.monitoring.acknowledge_alert("a1", NOON, "on it")
-    assert not stores.monitoring.acknowledge_alert("a1", NOON, "me too")
+    assert stores.alerts.acknowledge("a1", NOON, "on it")
+    assert not stores.alerts.acknowledge("a1", NOON, "me too")
 
     put(stores, replace(ALERT, reason="CPU 94 %"))
-    (taken,) = stores.monitoring.open_alerts("prod")
+    (taken,) = stores.alerts.unresolved("prod")
     assert (taken.state, taken.note, taken.reason) == (AlertState.ACKNOWLEDGED, "on it", "CPU 94 %")
 
     put(stores, replace(ALERT, severity=AlertSeverity.CRITICAL))
-    (raised,) = stores.monitoring.open_alerts("prod")
+    (raised,) = stores.alerts.unresolved("prod")
     assert (raised.state, raised.note) == (AlertState.OPEN, "on it")
 
 
@@ -68,7 +73,7 @@ def test_a_resolved_alert_is_not_opened_again_by_a_round_that_comes_late(stores:
     put(stores, replace(ALERT, state=AlertState.RESOLVED, resolved_at=NOON))
     put(stores, ALERT)
 
-    assert stores.monitoring.open_alerts("prod") == []
+    assert stores.alerts.unresolved("prod") == []
 
 
 def test_what_became_of_a_prediction_is_kept(stores: Stores) -> None:
@@ -76,16 +81,21 @@ def test_what_became_of_a_prediction_is_kept(stores: Stores) -> None:
     scored = replace(PREDICTION, outcome=PredictionOutcome.HIT, scored_at=NOON + timedelta(hours=19))
     put(stores, predictions=(scored,))
 
-    assert stores.monitoring.predictions("prod", PredictionOutcome.OPEN) == []
-    assert stores.monitoring.predictions("prod", since=NOON) == [scored]
+    assert stores.evaluations.predictions("prod", PredictionOutcome.OPEN) == []
+    assert stores.evaluations.predictions("prod", since=NOON) == [scored]
 
 
 def test_a_round_that_was_judged_by_what_is_no_longer_so_is_not_kept(stores: Stores) -> None:
     later = NOON + timedelta(minutes=1)
-    keep = partial(stores.monitoring.put_round, "prod", later, states={("", "alerts"): b"y"})
+    keep = partial(
+        stores.evaluations.record,
+        EvaluationRecord(environment="prod", evaluated_at=later, states={("", "alerts"): b"y"}),
+    )
 
     assert keep(expecting=None)
     assert keep(expecting=None)
-    assert not stores.monitoring.put_round("prod", NOON, states={("", "alerts"): b"z"}, expecting=None)
-    assert stores.monitoring.states("prod") == {("", "alerts"): b"y"}
+    assert not stores.evaluations.record(
+        EvaluationRecord(environment="prod", evaluated_at=NOON, states={("", "alerts"): b"z"}), expecting=None
+    )
+    assert stores.baselines.states("prod") == {("", "alerts"): b"y"}
     assert keep(expecting=later)

@@ -251,10 +251,10 @@ def test_files_made_by_another_program_are_adopted_without_loss(settings: Settin
         with sqlite3.connect(settings.data_dir / f"{store}.db") as file:
             file.executescript(ddl)
     with Stores.open(settings) as stores:
-        assert stores.deployments.get("old-1").environment == "prod"
-        assert [change.service for change in stores.deployments.changes("old-1")] == ["bot"]
-        assert [pattern.name for pattern in stores.errors.patterns()] == ["mine"]
-        day = stores.deployments.success_by_day(3650, stores.deployments.get("old-1").started_at)[0]
+        assert stores.operations.get("old-1").environment == "prod"
+        assert [change.service for change in stores.progress.changes("old-1")] == ["bot"]
+        assert [pattern.name for pattern in stores.patterns.all()] == ["mine"]
+        day = stores.operations.success_by_day(3650, stores.operations.get("old-1").started_at)[0]
         assert (day.total, day.successes, day.mean_duration_ms) == (2, 1, 1000.0)
     assert rows(settings.data_dir, "monitoring", "SELECT service_name, status FROM service_dependencies") == [
         ("bot", "active")

@@ -26,17 +26,17 @@ def failed_start(place: int):
     )
     score = RecordedScore(environment="prod", service=f"s{place}", score=0, grade="F", scored_at=NOON)
     return [
-        lambda stores: stores.deployments.begin(operation),
+        lambda stores: stores.operations.begin(operation),
         lambda stores: stores.errors.record(replace(ERROR, error_id=f"e{place}")),
-        lambda stores: stores.monitoring.record_score(score),
+        lambda stores: stores.health.record_score(score),
     ]
 
 
 def contents(stores: Stores | Together) -> tuple[int, int, int]:
     return (
-        len(stores.deployments.history(limit=10_000)),
-        sum(error.count for error in stores.errors.list(limit=10_000)),
-        len(stores.monitoring.scores("prod", limit=10_000)),
+        len(stores.operations.history(limit=10_000)),
+        sum(error.count for error in stores.errors.latest(limit=10_000)),
+        len(stores.health.scores("prod", limit=10_000)),
     )
 
 
@@ -57,7 +57,7 @@ def test_what_each_operation_returned_is_given_back(stores: Stores) -> None:
 def test_an_operation_that_fails_undoes_all(stores: Stores) -> None:
     with pytest.raises(StoreConstraintError, match="errors"):
         stores.execute_cross_db_transaction(
-            [*failed_start(1), lambda inside: inside.errors.open_ticket(replace(TICKET, error_id="none"))]
+            [*failed_start(1), lambda inside: inside.tickets.open(replace(TICKET, error_id="none"))]
         )
     assert contents(stores) == (0, 0, 0)
     stores.execute_cross_db_transaction(failed_start(2))
@@ -123,7 +123,7 @@ def test_the_next_writer_of_any_store_finishes_what_a_dead_writer_left(stores: S
     forget_in_followers(stores)
     with stores.databases["deployment_logs"].gate.held(5, "test"):
         stores.databases["deployment_logs"].gate.leave_number(2)
-    stores.monitoring.beat("x", NOON)
+    stores.heartbeats.beat("x", NOON)
     assert contents(stores) == (2, 2, 2)
 
 
@@ -132,7 +132,7 @@ def test_a_deleted_gate_hides_nothing_a_dead_writer_left(stores: Stores) -> None
     two_causes(stores)
     forget_in_followers(stores)
     stores.databases["deployment_logs"].gate.path.unlink()
-    stores.monitoring.beat("x", NOON)
+    stores.heartbeats.beat("x", NOON)
     assert contents(stores) == (2, 2, 2)
     assert versions(stores) == [2, 2, 2]
 
@@ -178,8 +178,8 @@ def test_a_statement_that_cannot_be_done_again_does_not_stop_the_rest(settings: 
     stores.errors.record(ERROR)
     stores.execute_cross_db_transaction(
         [
-            lambda inside: inside.errors.open_ticket(TICKET),
-            lambda inside: inside.errors.pause("prod", None, None, "broken", "roas", NOON),
+            lambda inside: inside.tickets.open(TICKET),
+            lambda inside: inside.pauses.pause("prod", None, None, "broken", "roas", NOON),
         ]
     )
     with stores.databases["errors"].write() as connection:
@@ -188,7 +188,7 @@ def test_a_statement_that_cannot_be_done_again_does_not_stop_the_rest(settings: 
         connection.exec_driver_sql("DELETE FROM audit_log WHERE seq > 1")
         connection.exec_driver_sql("UPDATE cross_store_version SET seq = 0")
     with Stores.open(settings) as again:
-        assert len(again.errors.pauses(NOON)) == 1
+        assert len(again.pauses.active(NOON)) == 1
         with again.databases["errors"].read() as connection:
             letters = connection.exec_driver_sql("SELECT reason FROM dead_letters").scalars().all()
     assert letters == ["FOREIGN KEY constraint failed"] * 2
@@ -201,6 +201,6 @@ def test_a_store_made_anew_goes_on_from_the_last_transaction(settings: Settings)
     settings.errors_path.write_bytes(b"not a database at all" * 400)
     with Stores.open(settings) as stores:
         assert versions(stores) == [2, 2, 2]
-        assert [error.environment for error in stores.errors.list()] == ["roas"]
+        assert [error.environment for error in stores.errors.latest()] == ["roas"]
         stores.execute_cross_db_transaction(failed_start(3))
         assert versions(stores) == [3, 3, 3]

@@ -29,9 +29,9 @@ HOUR = timedelta(hours=1)
 
 
 def fill(stores: Stores) -> None:
-    stores.deployments.begin(operation("d1", 1, OperationStatus.SUCCESS))
+    stores.operations.begin(operation("d1", 1, OperationStatus.SUCCESS))
     stores.errors.record(ERROR)
-    stores.monitoring.add_metrics(samples("bot", NOW - HOUR, 1))
+    stores.metrics.add(samples("bot", NOW - HOUR, 1))
 
 
 @pytest.mark.files
@@ -39,12 +39,12 @@ def test_a_backup_brings_back_what_was_there(settings: Settings, tmp_path: Path)
     with Stores.open(settings) as stores:
         fill(stores)
         made = backup(stores, tmp_path / "b", NOW)
-        stores.deployments.begin(operation("later", 0, OperationStatus.SUCCESS))
+        stores.operations.begin(operation("later", 0, OperationStatus.SUCCESS))
     assert restore(settings, tmp_path / "b").files == made.files
     with Stores.open(settings) as stores:
-        assert [one.deployment_id for one in stores.deployments.history()] == ["d1"]
+        assert [one.deployment_id for one in stores.operations.history()] == ["d1"]
         assert stores.errors.get("e1") == ERROR
-        assert len(stores.monitoring.series("prod", "bot", "cpu_percent", NOW - HOUR)) == 60
+        assert len(stores.metrics.series("prod", "bot", "cpu_percent", NOW - HOUR)) == 60
     kept = list(settings.data_dir.glob("deployment_logs.db.before-restore-*"))
     assert kept
 
@@ -54,7 +54,7 @@ def test_a_backup_is_of_one_moment_while_others_write(stores: Stores, tmp_path: 
     with stores.at_one_moment():
         stores.execute_cross_db_transaction(
             [
-                lambda inside: inside.deployments.begin(operation("d1", 1, OperationStatus.SUCCESS)),
+                lambda inside: inside.operations.begin(operation("d1", 1, OperationStatus.SUCCESS)),
                 lambda inside: inside.errors.record(ERROR),
             ]
         )
@@ -101,33 +101,33 @@ def test_a_backup_of_a_later_version_is_refused(settings: Settings, tmp_path: Pa
 
 def test_archived_samples_are_listed_read_and_put_back(stores: Stores) -> None:
     old = samples("bot", NOW - timedelta(days=92), 2)
-    stores.monitoring.add_metrics(old)
+    stores.metrics.add(old)
     compress_monitoring(stores, NOW)
     [archive] = archives(stores)
     assert (archive.store, archive.table, archive.rows) == ("monitoring", "metric_samples", 120)
     assert next(archived_rows(stores, archive))["service"] == "bot"
     assert restore_archive(stores, archive) == 120
-    found = stores.monitoring.series("prod", "bot", "cpu_percent", NOW - timedelta(days=93))
+    found = stores.metrics.series("prod", "bot", "cpu_percent", NOW - timedelta(days=93))
     assert found == [(one.sampled_at, one.value) for one in old]
 
 
 def test_an_archived_deployment_is_put_back_as_it_was(stores: Stores) -> None:
     for days in (300, 200):
-        stores.deployments.begin(operation(f"d{days}", days, OperationStatus.SUCCESS))
-    before = stores.deployments.get("d300")
+        stores.operations.begin(operation(f"d{days}", days, OperationStatus.SUCCESS))
+    before = stores.operations.get("d300")
     archive_deployments(stores, NOW)
     [archive] = archives(stores, "deployment_logs")
     assert restore_archive(stores, archive) == 1
     assert restore_archive(stores, archive) == 0
-    assert stores.deployments.get("d300") == before
+    assert stores.operations.get("d300") == before
     # The days remembered it all the time, and do not count it again.
-    assert sum(day.total for day in stores.deployments.success_by_day(400, NOW)) == 2
+    assert sum(day.total for day in stores.operations.success_by_day(400, NOW)) == 2
     archive_deployments(stores, NOW)
-    assert sum(day.total for day in stores.deployments.success_by_day(400, NOW)) == 2
+    assert sum(day.total for day in stores.operations.success_by_day(400, NOW)) == 2
 
 
 def test_only_the_rows_that_meet_every_condition_are_read_from_an_archive(stores: Stores) -> None:
-    stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=93), 2))
+    stores.metrics.add(samples("bot", NOW - timedelta(days=93), 2))
     compress_monitoring(stores, NOW)
     [archive] = archives(stores)
     begin = NOW - timedelta(days=93)
@@ -146,7 +146,7 @@ def test_only_the_rows_that_meet_every_condition_are_read_from_an_archive(stores
     [("value", "cannot be read"), ("size=1", "has no column"), ("value=much", "no value for"), ("ts=x", "no value")],
 )
 def test_a_condition_that_cannot_be_kept_is_reported(stores: Stores, condition: str, said: str) -> None:
-    stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=93), 1))
+    stores.metrics.add(samples("bot", NOW - timedelta(days=93), 1))
     compress_monitoring(stores, NOW)
     [archive] = archives(stores)
     with pytest.raises(BadInputError, match=said):
@@ -155,8 +155,8 @@ def test_a_condition_that_cannot_be_kept_is_reported(stores: Stores, condition: 
 
 def test_archives_come_back_in_an_order_in_which_each_finds_its_owner(stores: Stores) -> None:
     for days in (300, 200):
-        stores.deployments.begin(operation(f"d{days}", days, OperationStatus.SUCCESS))
-        stores.deployments.step_done(f"d{days}", "proven", "bot", NOW)
+        stores.operations.begin(operation(f"d{days}", days, OperationStatus.SUCCESS))
+        stores.progress.finish_step(f"d{days}", "proven", "bot", NOW)
     archive_deployments(stores, NOW)
     found = owners_first(archives(stores))
     assert [one.table for one in found] == ["deployment_operations", "operation_steps"]
@@ -177,7 +177,7 @@ def test_a_backup_with_a_changed_bit_or_a_missing_file_is_refused_and_touches_no
 ) -> None:
     with Stores.open(settings) as stores:
         fill(stores)
-        stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=92), 1))
+        stores.metrics.add(samples("bot", NOW - timedelta(days=92), 1))
         compress_monitoring(stores, NOW)
         backup(stores, tmp_path / "b", NOW)
     [file] = list((tmp_path / "b" / broken).glob("**/*.parquet")) or [tmp_path / "b" / broken]
@@ -194,7 +194,7 @@ def test_a_backup_holds_what_was_accepted_and_tells_of_archives_that_are_gone(
 ) -> None:
     said: list[str] = []
     with Stores.open(settings) as stores:
-        stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=92), 1))
+        stores.metrics.add(samples("bot", NOW - timedelta(days=92), 1))
         compress_monitoring(stores, NOW)
         [archive] = archives(stores)
         (settings.data_dir / archive.path).unlink()
@@ -203,11 +203,11 @@ def test_a_backup_holds_what_was_accepted_and_tells_of_archives_that_are_gone(
     assert any("is gone" in one for one in said)
     restore(settings, tmp_path / "b")
     with Stores.open(settings) as stores:
-        assert len(stores.monitoring.series("prod", "bot", "cpu_percent", NOW - HOUR)) == 5
+        assert len(stores.metrics.series("prod", "bot", "cpu_percent", NOW - HOUR)) == 5
 
 
 def test_a_check_tells_what_another_store_should_know_and_does_not(stores: Stores, settings: Settings) -> None:
-    stores.deployments.begin(operation("known", 1, OperationStatus.FAILED))
+    stores.operations.begin(operation("known", 1, OperationStatus.FAILED))
     for name in ("known", "lost"):
         error = replace(ERROR, error_id=name, service=name, deployment_id=name, last_seen=NOW - HOUR)
         stores.errors.record(error)
@@ -219,7 +219,7 @@ def test_a_check_tells_what_another_store_should_know_and_does_not(stores: Store
 
 
 def test_an_archive_that_was_changed_is_refused(stores: Stores, settings: Settings) -> None:
-    stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=92), 1))
+    stores.metrics.add(samples("bot", NOW - timedelta(days=92), 1))
     compress_monitoring(stores, NOW)
     [archive] = archives(stores)
     (settings.data_dir / archive.path).write_bytes(b"something else")
@@ -250,7 +250,7 @@ def test_a_check_finds_a_schema_that_was_changed_by_hand(stores: Stores) -> None
 def test_a_metric_named_with_unusual_words_survives_its_archive(stores: Stores) -> None:
     at = datetime(2026, 1, 1, tzinfo=UTC)
     odd = Metric(environment="prod", service="bot", name="a'b\"c/ä", value=1.0, sampled_at=at)
-    stores.monitoring.add_metrics([odd])
+    stores.metrics.add([odd])
     compress_monitoring(stores, NOW)
     [archive] = archives(stores)
     assert [row["metric"] for row in archived_rows(stores, archive)] == ["a'b\"c/ä"]
@@ -260,7 +260,7 @@ def backed_up(settings: Settings, folder: Path) -> Path:
     """A backup with an archive; the folder of the archive's file."""
     with Stores.open(settings) as stores:
         fill(stores)
-        stores.monitoring.add_metrics(samples("bot", NOW - timedelta(days=92), 1))
+        stores.metrics.add(samples("bot", NOW - timedelta(days=92), 1))
         compress_monitoring(stores, NOW)
         backup(stores, folder, NOW)
     [archive] = (folder / "archive").rglob("*.parquet")

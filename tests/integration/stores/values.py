@@ -95,11 +95,11 @@ def operation(name: str, **more: object) -> Operation:
 def record_some(stores: Stores) -> None:
     """Two operations, an answered ticket and a pause."""
     for name in ("prod-1", "prod-2"):
-        stores.deployments.begin(operation(name))
-        stores.deployments.note(name, {"error_id": "e1"})
-        stores.deployments.finish(name, OperationStatus.FAILED, NOON, {"reason": "it did not start " * 20})
+        stores.operations.begin(operation(name))
+        stores.operations.note(name, {"error_id": "e1"})
+        stores.operations.finish(name, OperationStatus.FAILED, NOON, {"reason": "it did not start " * 20})
     stores.errors.record(ERROR)
-    stores.errors.open_ticket(TICKET)
+    stores.tickets.open(TICKET)
     answer = TicketEntry(at=NOON, by="ann", what="skip: it is old", actor=ANN)
-    stores.errors.answer(TICKET, Choice.SKIP, answer)
-    stores.errors.pause("prod", None, None, "maintenance", "ann", NOON, ANN)
+    stores.tickets.answer(TICKET, Choice.SKIP, answer)
+    stores.pauses.pause("prod", None, None, "maintenance", "ann", NOON, ANN)

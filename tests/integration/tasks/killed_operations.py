@@ -90,21 +90,21 @@ async def live() -> None:
 
 def halves(stores: Together) -> list[str]:
     """Every story that is told in part."""
-    operations = {one.deployment_id: one for one in stores.deployments.history()}
-    errors = {one.error_id: one for one in stores.errors.list()}
-    closed = {one.error_id: one.state is TicketState.RESOLVED for one in stores.errors.tickets()}
-    matched = {one.name: one.match_count for one in stores.errors.patterns()}
+    operations = {one.deployment_id: one for one in stores.operations.history()}
+    errors = {one.error_id: one for one in stores.errors.latest()}
+    closed = {one.error_id: one.state is TicketState.RESOLVED for one in stores.tickets.find()}
+    matched = {one.name: one.match_count for one in stores.patterns.all()}
     reported = "failed" in errors
     failure = {
         "the error": reported,
         "its id in the operation": operations.get("prod-1", start("")).details.get("error_id") == "failed",
         "its impact": bool(stores.errors.impacts("failed")),
-        "its evidence": bool(stores.errors.evidence(error_id="failed")),
+        "its evidence": bool(stores.evidence.find(error_id="failed")),
         "its pattern's count": matched[PATTERN] == 1,
-        "its health": bool(stores.monitoring.health_history(deployment_id="prod-1")),
+        "its health": bool(stores.health.history(deployment_id="prod-1")),
     }
     in_vain = {
-        "the attempt's failure": any(one.success is False for one in stores.errors.executions("failed")),
+        "the attempt's failure": any(one.success is False for one in stores.recoveries.find("failed")),
         "its ticket": "failed" in closed,
     }
     answer = {
@@ -113,13 +113,11 @@ def halves(stores: Together) -> list[str]:
         "the ticket's end": closed.get("failed", False),
     }
     recovery = {
-        "the attempt's success": any(one.success for one in stores.errors.executions("seen")),
+        "the attempt's success": any(one.success for one in stores.recoveries.find("seen")),
         "the error's end": "seen" in errors and errors["seen"].resolved_at is not None,
         "the ticket's end": closed.get("seen", False),
         "the service's change of state": any(
-            change.details.get("attempt") == "seen#1"
-            for name in operations
-            for change in stores.deployments.changes(name)
+            change.details.get("attempt") == "seen#1" for name in operations for change in stores.progress.changes(name)
         ),
     }
     found = [
@@ -141,8 +139,8 @@ def halves(stores: Together) -> list[str]:
 
 def prepare() -> None:
     stores = open_stores()
-    stores.errors.sync_patterns(SHIPPED_PATTERNS)
-    stores.errors.keep_evidence(BUNDLE)
+    stores.patterns.sync(SHIPPED_PATTERNS)
+    stores.evidence.keep(BUNDLE)
     stores.close()
 
 
@@ -184,7 +182,7 @@ def main() -> int:
             torn = halves(moment)
             reported += bool(torn)
             seen |= {f"{one} (before statement {statement})" for one in torn}
-            complete = len(moment.errors.list()) == 2 and moment.errors.open_errors() == []
+            complete = len(moment.errors.latest()) == 2 and moment.errors.unresolved() == []
         if not given.url:
             shutil.rmtree(given.folder / f"{statement}")
         if ended:

@@ -42,7 +42,7 @@ def dead() -> Runner:
 
 def take(owner: str, runner: Runner, **more):
     now = datetime.now(UTC)
-    return open_stores().deployments.acquire_lease("prod", owner, "start by Ada", now, LEASE, runner=runner, **more)
+    return open_stores().leases.acquire("prod", owner, "start by Ada", now, LEASE, runner=runner, **more)
 
 
 async def test_who_is_refused_is_reported_who_holds_it_why_and_since_when() -> None:
@@ -138,7 +138,7 @@ async def test_a_holder_whose_lease_was_taken_is_stopped_with_the_name_of_who_ha
     async def act() -> None:
         nonlocal stopped
         async with hold_environment("prod", owner="prod-1", reason="start", runner=ME) as hold:
-            mine = open_stores().deployments.lease("prod", datetime.now(UTC))
+            mine = open_stores().leases.current("prod", datetime.now(UTC))
             assert take("prod-2", ELSEWHERE, instead_of=mine).acquired
             try:
                 await asyncio.Event().wait()

@@ -39,8 +39,8 @@ def _fails(name: str, at: datetime) -> None:
         status=OperationStatus.RUNNING,
         started_at=at,
     )
-    stores.deployments.begin(start)
-    stores.deployments.finish(name, OperationStatus.FAILED, at + timedelta(seconds=5), None)
+    stores.operations.begin(start)
+    stores.operations.finish(name, OperationStatus.FAILED, at + timedelta(seconds=5), None)
     error = RecordedError(
         error_id=f"err-{name}",
         environment="prod",
@@ -64,8 +64,8 @@ def _fails(name: str, at: datetime) -> None:
         cause_service="bot",
         deployment_id=name,
     )
-    stores.errors.keep_evidence(bundle)
-    stores.errors.link_evidence([bundle.bundle_id], recorded.error_id)
+    stores.evidence.keep(bundle)
+    stores.evidence.link([bundle.bundle_id], recorded.error_id)
 
 
 def test_a_cause_that_came_again_while_its_error_was_open_is_no_unknown_one() -> None:

@@ -32,14 +32,14 @@ def _own_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_what_came_of_another_service_is_closed_once_both_are_well() -> None:
-    errors = open_stores().errors
-    errors.record(OF_WEB)
+    stores = open_stores()
+    stores.errors.record(OF_WEB)
     own = replace(ERROR.verdict, category=Category.DISK_FULL)
-    errors.record(replace(OF_WEB, error_id="e2", verdict=own, evidence={}))
-    errors.open_ticket(TICKET)
+    stores.errors.record(replace(OF_WEB, error_id="e2", verdict=own, evidence={}))
+    stores.tickets.open(TICKET)
 
     assert await settle_dependants.fn("prod", ["web"], NOW) == [], "redis is still down"
     assert await settle_dependants.fn("prod", ["web", "redis"], AGO - timedelta(seconds=1)) == [], "it was seen since"
     assert await settle_dependants.fn("prod", ["web", "redis"], NOW) == ["e1"]
-    assert [one.error_id for one in errors.open_errors("prod")] == ["e2"]
-    assert errors.tickets(environment="prod")[0].state is TicketState.RESOLVED
+    assert [one.error_id for one in stores.errors.unresolved("prod")] == ["e2"]
+    assert stores.tickets.find(environment="prod")[0].state is TicketState.RESOLVED

@@ -1,0 +1,1 @@
+"""Repositories of the stores, one a subject."""

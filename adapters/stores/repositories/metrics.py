@@ -1,0 +1,216 @@
+"""Metrics: samples, hourly and daily summaries."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, timedelta
+
+import sqlalchemy as sa
+
+from adapters.stores.repositories.repository import Repository
+from adapters.stores.sql import table, upsert
+from core.common.sketches import Sketch
+from models.failures import StoreConstraintError
+from models.metrics import Metric
+from models.records import MetricSummary
+from models.tables.monitoring import MetricDay, MetricHour, MetricSample, MetricSeries, MonitoringDeadLetter
+
+log = logging.getLogger("roas")
+SERIES_LIMIT = 10_000
+"""Most series an environment may have: a name with a changing part in it would fill any disk."""
+_LATEST = timedelta(minutes=15)
+_series = table(MetricSeries)
+_samples = table(MetricSample)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_Key = tuple[str, str, str]
+
+
+class Metrics(Repository):
+    """Metrics."""
+
+    def add(self, metrics: Sequence[Metric]) -> int:
+        """Add samples and tell how many were kept.
+
+        Samples of new series beyond SERIES_LIMIT of an environment are refused: their names go to the
+        dead letters, once each, and a warning is logged.
+
+        Raises:
+            StoreConstraintError: A value is no number, or infinite; none was added.
+        """
+        if not metrics:
+            return 0
+        for one in metrics:
+            if not math.isfinite(one.value):
+                raise StoreConstraintError(
+                    f"Sample {one.environment}/{one.service}/{one.name} is {one.value};",
+                    advice="leave out what could not be measured.",
+                )
+        with self._database.write() as connection:
+            ids = series_ids(connection, {(one.environment, one.service, one.name) for one in metrics})
+            rows = [
+                {"ts": to_ms(one.sampled_at), "series": series, "value": one.value}
+                for one in metrics
+                if (series := ids.get((one.environment, one.service, one.name))) is not None
+            ]
+            upsert(connection, MetricSample, rows, keys=["ts", "series"])
+        return len(rows)
+
+    def series(
+        self, environment: str, service: str, metric: str, since: datetime, until: datetime | None = None
+    ) -> list[tuple[datetime, float]]:
+        """The samples of one metric from `since` on and before `until`, oldest first."""
+        query = (
+            sa.select(_samples.c.ts, _samples.c.value)
+            .join(_series, _series.c.id == _samples.c.series)
+            .where(
+                _series.c.environment == environment,
+                _series.c.service == service,
+                _series.c.metric == metric,
+                _samples.c.ts >= to_ms(since),
+            )
+            .order_by(_samples.c.ts)
+        )
+        if until is not None:
+            query = query.where(_samples.c.ts < to_ms(until))
+        with self._database.read() as connection:
+            return [(from_ms(row.ts), row.value) for row in connection.execute(query)]
+
+    def summaries(
+        self,
+        environment: str,
+        service: str,
+        metric: str,
+        since: datetime,
+        until: datetime | None = None,
+        *,
+        daily: bool = False,
+    ) -> list[MetricSummary]:
+        """The hours (or days) of one metric from `since` on and before `until`, oldest first."""
+        source = table(MetricDay if daily else MetricHour)
+        query = (
+            sa.select(source)
+            .join(_series, _series.c.id == source.c.series)
+            .where(
+                _series.c.environment == environment,
+                _series.c.service == service,
+                _series.c.metric == metric,
+                source.c.bucket >= to_ms(since),
+            )
+            .order_by(source.c.bucket)
+        )
+        if until is not None:
+            query = query.where(source.c.bucket < to_ms(until))
+        with self._database.read() as connection:
+            found = connection.execute(query).all()
+        summaries = []
+        for row in found:
+            sketch = Sketch.from_bytes(row.sketch)
+            summaries.append(
+                MetricSummary(
+                    environment=environment,
+                    service=service,
+                    name=metric,
+                    begins_at=from_ms(row.bucket),
+                    count=row.n,
+                    minimum=row.minimum,
+                    maximum=row.maximum,
+                    mean=row.total / row.n,
+                    median=sketch.quantile(0.5),
+                    p95=sketch.quantile(0.95),
+                    p99=sketch.quantile(0.99),
+                )
+            )
+        return summaries
+
+    def latest(self, environment: str) -> list[Metric]:
+        """The newest sample of each metric that has one within 15 minutes of the environment's newest."""
+        with self._database.read() as connection:
+            mine = sa.select(_series.c.id).where(_series.c.environment == environment)
+            if connection.execute(mine.limit(1)).one_or_none() is None:
+                return []
+            newest = connection.scalar(
+                sa.select(_samples.c.ts).where(_samples.c.series.in_(mine)).order_by(_samples.c.ts.desc()).limit(1)
+            )
+            if newest is None:
+                return []
+            place = sa.func.row_number().over(partition_by=_samples.c.series, order_by=_samples.c.ts.desc())
+            recent = (
+                sa.select(_samples, place.label("place"))
+                .where(_samples.c.ts > newest - _LATEST // timedelta(milliseconds=1))
+                .subquery()
+            )
+            found = connection.execute(
+                sa.select(recent.c.ts, recent.c.value, _series.c.service, _series.c.metric)
+                .join(_series, _series.c.id == recent.c.series)
+                .where(recent.c.place == 1, _series.c.environment == environment)
+                .order_by(_series.c.service, _series.c.metric)
+            ).all()
+        return [
+            Metric(
+                environment=environment,
+                service=row.service,
+                name=row.metric,
+                value=row.value,
+                sampled_at=from_ms(row.ts),
+            )
+            for row in found
+        ]
+
+
+def to_ms(moment: datetime) -> int:
+    """Milliseconds since 1970."""
+    return round((moment - _EPOCH) / timedelta(milliseconds=1))
+
+
+def from_ms(ms: int) -> datetime:
+    """The moment of so many milliseconds since 1970."""
+    return _EPOCH + timedelta(milliseconds=ms)
+
+
+def series_ids(connection: sa.Connection, wanted: Iterable[_Key]) -> dict[_Key, int]:
+    """The ids of series (environment, service, metric), made where they are new and the limit allows."""
+    by_environment: dict[str, set[_Key]] = {}
+    for key in wanted:
+        by_environment.setdefault(key[0], set()).add(key)
+    ids: dict[_Key, int] = {}
+    for environment, keys in by_environment.items():
+        known = _known_series(connection, environment)
+        fresh = sorted(keys - known.keys())
+        room = max(0, SERIES_LIMIT - len(known))
+        if fresh[:room]:
+            upsert(
+                connection,
+                MetricSeries,
+                [{"environment": one[0], "service": one[1], "metric": one[2]} for one in fresh[:room]],
+                keys=["environment", "service", "metric"],
+            )
+            known = _known_series(connection, environment)
+        _refuse(connection, environment, fresh[room:])
+        ids |= {key: known[key] for key in keys if key in known}
+    return ids
+
+
+def _known_series(connection: sa.Connection, environment: str) -> dict[_Key, int]:
+    found = connection.execute(sa.select(_series).where(_series.c.environment == environment))
+    return {(row.environment, row.service, row.metric): row.id for row in found}
+
+
+def _refuse(connection: sa.Connection, environment: str, keys: Sequence[_Key]) -> None:
+    if not keys:
+        return
+    letters = table(MonitoringDeadLetter)
+    reason = f"environment {environment} has {SERIES_LIMIT} series already"
+    target = _series.name
+    if connection.scalar(sa.select(sa.exists().where(letters.c.target == target, letters.c.reason == reason))):
+        return
+    log.warning("%d new metrics refused: %s; the first is %s", len(keys), reason, "/".join(keys[0]))
+    connection.execute(
+        sa.insert(letters).values(
+            buried_at=datetime.now(UTC),
+            target=target,
+            reason=reason,
+            payload={"series": ["/".join(key) for key in keys[:100]]},
+        )
+    )

@@ -1,0 +1,31 @@
+"""Daily reports as Markdown."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from adapters.stores.repositories.repository import Repository
+from adapters.stores.sql import insert, table
+from models.tables.monitoring import ReportRow
+
+_reports = table(ReportRow)
+
+
+class Reports(Repository):
+    """Daily reports as Markdown."""
+
+    def keep(self, environment: str, made_at: datetime, since: datetime, text: str) -> None:
+        """Keep what a report said, in Markdown."""
+        with self._database.write() as connection:
+            values = {"environment": environment, "made_at": made_at, "since": since, "text": text}
+            insert(connection, ReportRow, values)
+
+    def last(self, environment: str) -> tuple[datetime, str] | None:
+        """When the newest report was made, and what it said; None where there is none."""
+        query = sa.select(_reports).where(_reports.c.environment == environment)
+        newest = query.order_by(_reports.c.made_at.desc(), _reports.c.id.desc()).limit(1)
+        with self._database.read() as connection:
+            row = connection.execute(newest).one_or_none()
+            return None if row is None else (row.made_at, row.text)

@@ -1,0 +1,248 @@
+"""Tickets that ask a user to intervene, with their history."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from adapters.stores.audit import actor_columns, actor_of, append, row_as_recorded
+from adapters.stores.repositories.errors import resolve_error
+from adapters.stores.repositories.repository import Repository
+from adapters.stores.sql import insert, table
+from models.audit import SYSTEM, Actor
+from models.errors import SYMPTOMS, Category
+from models.failures import NotFoundError
+from models.recovery import Choice, Ticket, TicketEntry, TicketState
+from models.tables.errors import DeploymentError, TicketHistory, TicketRow
+
+_errors = table(DeploymentError)
+_tickets = table(TicketRow)
+_history = table(TicketHistory)
+
+
+class Tickets(Repository):
+    """Tickets that ask a user to intervene, with their history."""
+
+    def open(self, ticket: Ticket) -> Ticket:
+        """Ask a person, once for one cause: what is on record is given back.
+
+        A ticket of the same cause that is still open gets what is new in this one; a resolved one is opened
+        again. That the same error is seen once more is no news: its count tells it. While a ticket is open, a
+        cause of the same service and category is taken for the same one in other words, and what only tells how
+        the service fails (`SYMPTOMS`) for the same one as what tells why.
+
+        Raises:
+            StoreConstraintError: No error has the ticket's error id.
+        """
+        with self._database.write(durable=True) as connection:
+            fingerprint = connection.scalar(
+                sa.select(_errors.c.fingerprint).where(_errors.c.error_id == ticket.error_id)
+            )
+            newest = sa.select(_tickets).order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc()).limit(1)
+            known = connection.execute(newest.where(_tickets.c.fingerprint == fingerprint)).one_or_none()
+            if known is None or known.state == TicketState.RESOLVED:
+                in_other_words = newest.where(
+                    _tickets.c.state != TicketState.RESOLVED.value, _tickets.c.error_id.in_(_alike(ticket.error_id))
+                )
+                known = connection.execute(in_other_words).one_or_none() or known
+            if known is None:
+                insert(connection, TicketRow, _from_ticket(ticket) | {"fingerprint": fingerprint or ""})
+                entries = ticket.history
+                ticket_id = ticket.ticket_id
+            else:
+                ticket_id = known.ticket_id
+                _append_to_ticket(connection, known, ticket)
+                entries = ticket.history
+                if known.state == TicketState.RESOLVED:
+                    again = "came back: opened again"
+                    entries = (*entries, TicketEntry(at=ticket.opened_at, by="roas", what=again))
+                elif known.error_id != ticket.error_id:
+                    entries = (
+                        *entries,
+                        TicketEntry(at=ticket.opened_at, by="roas", what=f"seen again: {ticket.title}"),
+                    )
+            if entries or known is None:
+                _add_history(connection, ticket_id, entries)
+            return _ticket(connection, ticket_id)
+
+    def transition(self, ticket_id: str, from_state: TicketState, to_state: TicketState, entry: TicketEntry) -> bool:
+        """Move a ticket on, with a line in its history; False where it was not in `from_state`."""
+        resolved_at = entry.at if to_state is TicketState.RESOLVED else None
+        with self._database.write(durable=True) as connection:
+            done = connection.execute(
+                sa.update(_tickets)
+                .where(_tickets.c.ticket_id == ticket_id, _tickets.c.state == from_state.value)
+                .values(state=to_state.value, resolved_at=resolved_at)
+            )
+            if done.rowcount == 1:
+                _add_history(connection, ticket_id, [entry])
+            return done.rowcount == 1
+
+    def resolve_for_error(self, error_id: str, entry: TicketEntry) -> Sequence[Ticket]:
+        """Resolve what was asked about an error, with a line in each ticket's history; the tickets as they were."""
+        with self._database.write(durable=True) as connection:
+            mine = sa.and_(_tickets.c.error_id == error_id, _tickets.c.state != TicketState.RESOLVED.value)
+            names = connection.scalars(sa.select(_tickets.c.ticket_id).where(mine)).all()
+            closed = [_ticket(connection, ticket_id) for ticket_id in names]
+            for ticket_id in names:
+                connection.execute(
+                    sa.update(_tickets)
+                    .where(_tickets.c.ticket_id == ticket_id)
+                    .values(state=TicketState.RESOLVED.value, resolved_at=entry.at)
+                )
+                _add_history(connection, ticket_id, [entry])
+            return closed
+
+    def find_by_cause(self, error_id: str) -> Ticket | None:
+        """The ticket about the cause of an error, open or not; None where nobody was ever asked."""
+        same_cause = (
+            sa.select(_tickets.c.ticket_id)
+            .join(_errors, _errors.c.fingerprint == _tickets.c.fingerprint)
+            .where(_errors.c.error_id == error_id)
+            .order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc())
+            .limit(1)
+        )
+        with self._database.read() as connection:
+            known = connection.scalar(same_cause)
+            return None if known is None else _ticket(connection, known)
+
+    def set_waiting_run(self, ticket_id: str, flow_run_id: str | None) -> None:
+        """Write which suspended run a ticket's answer goes to; None where none waits any more."""
+        with self._database.write() as connection:
+            connection.execute(
+                sa.update(_tickets).where(_tickets.c.ticket_id == ticket_id).values(flow_run_id=flow_run_id)
+            )
+
+    def answer(self, ticket: Ticket, choice: Choice, entry: TicketEntry) -> None:
+        """Keep what a person answered to a ticket, with a line in its history.
+
+        What is resolved by hand is resolved, its error too; what is skipped or given up is known to somebody.
+        """
+        states = {
+            Choice.RESOLVED: TicketState.RESOLVED,
+            Choice.SKIP: TicketState.ACKNOWLEDGED,
+            Choice.GIVE_UP: TicketState.ACKNOWLEDGED,
+        }
+        to_state = states.get(choice, TicketState.OPEN)
+        with self._database.write(durable=True) as connection:
+            connection.execute(
+                sa.update(_tickets)
+                .where(_tickets.c.ticket_id == ticket.ticket_id)
+                .values(state=to_state.value, resolved_at=entry.at if choice is Choice.RESOLVED else None)
+            )
+            _add_history(connection, ticket.ticket_id, [entry])
+            if choice is Choice.RESOLVED:
+                for error_id in (ticket.error_id, *connection.scalars(_alike(ticket.error_id)).all()):
+                    resolve_error(connection, error_id, entry.at, f"by {entry.by}: {entry.what}")
+
+    def audit_answer(self, ticket_id: str, choice: Choice, run: str, actor: Actor) -> None:
+        """Put into the audit log who gave the answer that a run takes from Prefect, which names nobody."""
+        with self._database.write(durable=True) as connection:
+            append(connection, "answered", ticket_id, {}, actor=actor, choice=str(choice), flow_run_id=run)
+
+    def get(self, ticket_id: str) -> Ticket:
+        """The ticket of this id, with its history.
+
+        Raises:
+            NotFoundError: There is none.
+        """
+        with self._database.read() as connection:
+            return _ticket(connection, ticket_id)
+
+    def find(self, state: TicketState | None = None, environment: str | None = None) -> Sequence[Ticket]:
+        """Tickets with their histories, newest first."""
+        query = sa.select(_tickets.c.ticket_id)
+        if state is not None:
+            query = query.where(_tickets.c.state == state.value)
+        if environment is not None:
+            query = query.where(_tickets.c.environment == environment)
+        with self._database.read() as connection:
+            newest = query.order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc())
+            return [_ticket(connection, ticket_id) for ticket_id in connection.scalars(newest).all()]
+
+
+def _alike(error_id: str) -> sa.Select[Any]:
+    """The ids of errors of the same service and cause, whatever their words; of the unknown each is its own."""
+    one, other = _errors.alias("one"), _errors.alias("other")
+    same_cause = sa.or_(other.c.category == one.c.category, *(side.c.category.in_(SYMPTOMS) for side in (one, other)))
+    same = sa.and_(other.c.environment == one.c.environment, other.c.service_name == one.c.service_name, same_cause)
+    return (
+        sa.select(other.c.error_id)
+        .select_from(one.join(other, same))
+        .where(one.c.error_id == error_id, one.c.category != Category.UNKNOWN.value)
+    )
+
+
+def _from_ticket(ticket: Ticket) -> dict[str, Any]:
+    return {
+        "ticket_id": ticket.ticket_id,
+        "error_id": ticket.error_id,
+        "environment": ticket.environment,
+        "service_name": ticket.service,
+        "title": ticket.title,
+        "state": ticket.state.value,
+        "steps": list(ticket.steps),
+        "tried": list(ticket.tried),
+        "affected_services": list(ticket.affected_services),
+        "opened_at": ticket.opened_at,
+        "resolved_at": ticket.resolved_at,
+        "evidence": list(ticket.evidence) or None,
+        "since": ticket.since,
+        "flow_run_id": ticket.flow_run_id,
+    }
+
+
+def _append_to_ticket(connection: sa.Connection, known: sa.Row[Any], ticket: Ticket) -> None:
+    open_again = known.state == TicketState.RESOLVED
+    connection.execute(
+        sa.update(_tickets)
+        .where(_tickets.c.ticket_id == known.ticket_id)
+        .values(
+            state=TicketState.OPEN.value if open_again else known.state,
+            resolved_at=None,
+            error_id=ticket.error_id,
+            since=ticket.since if open_again else known.since,
+            steps=list(ticket.steps) or known.steps,
+            tried=list(dict.fromkeys([*(known.tried or ()), *ticket.tried])),
+            affected_services=sorted({*(known.affected_services or ()), *ticket.affected_services}),
+            evidence=list(ticket.evidence) or known.evidence,
+        )
+    )
+
+
+def _add_history(connection: sa.Connection, ticket_id: str, entries: Sequence[TicketEntry]) -> None:
+    """Add lines to a ticket's history, and to the audit log both them and how the ticket stands."""
+    lines: dict[str, Any] = {}
+    for entry in entries:
+        values = {"ticket_id": ticket_id, "at": entry.at, "by": entry.by, "what": entry.what}
+        insert(connection, TicketHistory, values | actor_columns(entry.actor))
+        newest = connection.scalar(sa.select(sa.func.max(_history.c.id)).where(_history.c.ticket_id == ticket_id))
+        lines |= row_as_recorded(connection, _history.name, (newest,))
+    rows = {_tickets.name: row_as_recorded(connection, _tickets.name, (ticket_id,)), _history.name: lines}
+    append(connection, "ticket", ticket_id, rows, actor=entries[-1].actor if entries else SYSTEM)
+
+
+def _ticket(connection: sa.Connection, ticket_id: str) -> Ticket:
+    row = connection.execute(sa.select(_tickets).where(_tickets.c.ticket_id == ticket_id)).one_or_none()
+    if row is None:
+        raise NotFoundError(f"No ticket has the id {ticket_id!r};", advice="`roas tickets` lists them.")
+    lines = connection.execute(sa.select(_history).where(_history.c.ticket_id == ticket_id).order_by(_history.c.id))
+    return Ticket(
+        ticket_id=row.ticket_id,
+        error_id=row.error_id,
+        environment=row.environment,
+        title=row.title,
+        opened_at=row.opened_at,
+        state=TicketState(row.state),
+        service=row.service_name,
+        steps=tuple(row.steps or ()),
+        tried=tuple(row.tried or ()),
+        affected_services=tuple(row.affected_services or ()),
+        history=tuple(TicketEntry(at=line.at, by=line.by, what=line.what, actor=actor_of(line)) for line in lines),
+        resolved_at=row.resolved_at,
+        evidence=tuple(row.evidence or ()),
+        since=row.since,
+        flow_run_id=row.flow_run_id,
+    )
