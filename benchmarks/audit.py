@@ -12,8 +12,9 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from adapters.stores import Stores, deployments
+from adapters.stores import Stores
 from adapters.stores.audit_check import verify
+from adapters.stores.repositories import operations
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
 
@@ -32,11 +33,11 @@ TIMES = 400
 def main() -> None:
     """Print seconds and ratio."""
     taken: dict[str, list[float]] = {"with": [], "without": []}
-    audit = deployments._audit
+    audit = operations._audit
     with tempfile.TemporaryDirectory(dir=Path.cwd()) as folder, Stores.open(Settings(data_dir=Path(folder))) as stores:
         for place in range(TIMES):
             for way in taken:
-                deployments._audit = audit if way == "with" else lambda *_: None
+                operations._audit = audit if way == "with" else lambda *_: None
                 name = f"{way}-{place}"
                 began = time.perf_counter()
                 stores.operations.begin(replace(RUNNING, deployment_id=name))

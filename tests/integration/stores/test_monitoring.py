@@ -6,8 +6,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from adapters.stores import Stores, monitoring
+from adapters.stores import Stores
 from adapters.stores.lifecycle import compress_monitoring
+from adapters.stores.repositories import metrics
+from core.common.sketches import Sketch
 from models.failures import StoreConstraintError
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import Alert, AlertSeverity, AlertState, Baseline, Dependency, DependencyStatus, Metric
@@ -155,7 +157,7 @@ def test_what_is_no_number_is_refused_and_said_of_whom(stores: Stores, value: fl
 
 
 def test_a_name_with_a_changing_part_cannot_fill_the_disk(stores: Stores, monkeypatch) -> None:
-    monkeypatch.setattr(monitoring, "SERIES_LIMIT", 3)
+    monkeypatch.setattr(metrics, "SERIES_LIMIT", 3)
     kept = stores.metrics.add([metric(f"m{place}") for place in range(5)])
     again = stores.metrics.add([metric(f"m{place}", at=NOON + MINUTE) for place in range(5)])
     assert (kept, again) == (3, 3)
@@ -213,14 +215,14 @@ def test_a_number_that_json_lacks_does_not_make_invalid_json(stores: Stores) -> 
 
 @pytest.mark.parametrize("value", [0.0, 1e-12, 3.0, -7.5, 12345.678, 1e12])
 def test_a_sketch_of_one_number_is_near_it(value: float) -> None:
-    sketch = monitoring.Sketch.of([value])
-    assert monitoring.Sketch.from_bytes(sketch.to_bytes()).quantile(0.5) == pytest.approx(value, rel=0.0201, abs=1e-9)
+    sketch = Sketch.of([value])
+    assert Sketch.from_bytes(sketch.to_bytes()).quantile(0.5) == pytest.approx(value, rel=0.0201, abs=1e-9)
 
 
 def test_sketches_added_together_are_the_sketch_of_all() -> None:
     left, right = [1.0, 5.0, 9.0], [2.0, 400.0]
-    both = monitoring.Sketch.of(left).merged(monitoring.Sketch.of(right))
-    assert both == monitoring.Sketch.of(left + right)
+    both = Sketch.of(left).merged(Sketch.of(right))
+    assert both == Sketch.of(left + right)
     assert both.quantile(0) == pytest.approx(1, rel=0.0201)
     assert both.quantile(0.5) == pytest.approx(5, rel=0.0201)
     assert both.quantile(1) == pytest.approx(400, rel=0.0201)
