@@ -1,4 +1,4 @@
-# Everything a person types. `make` alone lists it.
+# The commands of a checkout. `make` alone lists them.
 SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .ONESHELL:
@@ -10,10 +10,10 @@ setup_with := deployments/setup
 .PHONY: help setup up down prod prod-down images sbom audit test test-unit test-integration test-e2e test-golden \
 	prepare-tests check lock clean
 
-help:  ## What can be done here
+help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup:  ## Install what is missing: Docker, Compose, uv, the project in .venv (root or sudo)
+setup:  ## Install missing parts: Docker, Compose, uv, the project in .venv (root or sudo)
 	@$(setup_with)/setup.sh
 
 images: setup  ## Build the images that are missing or have changed
@@ -54,15 +54,15 @@ test-golden: prepare-tests  ## The tests that hold texts, options and schemas as
 check:  ## Format, lint, types, import contracts, shell
 	@$(setup_with)/check.sh
 
-sbom: images  ## Build all images and write what they and the environment consist of into sbom/ (CycloneDX)
+sbom: images  ## Build all images; list their packages and those of the environment in sbom/ (CycloneDX)
 	@docker compose --profile tls build --quiet
 	@$(setup_with)/sbom.sh
 
-audit: setup  ## Are there published advisories about the pinned packages?
+audit: setup  ## Check the pinned packages for published advisories
 	@.venv/bin/python $(setup_with)/audit.py 300
 
 lock:  ## Renew the pinned requirements
 	@$(setup_with)/lock.sh
 
-clean:  ## Remove what was made in this checkout: .venv, .tools, caches (not data, secrets, containers)
+clean:  ## Remove generated files of this checkout: .venv, .tools, caches (not data, secrets, containers)
 	@rm -rf .venv .tools .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -94,7 +94,7 @@ async def at_cadence(environment: Environment, rounds: int) -> tuple[float, floa
 
 
 async def live_a_day(folder: Path, rounds: int) -> bool:
-    """Live through so many rounds of fifty services."""
+    """Run so many collections of fifty services."""
     environment = Environment.model_validate(
         {"name": "day", "project": "day", "compose_files": [folder / "c.yaml"], "collect_every_seconds": 15}
     )

@@ -235,7 +235,7 @@ def main() -> None:
                         busy += scrapes(server.url, 1)[0]
                         time.sleep(0.2)
                 reported("scrape while another process writes without a pause", busy)
-                reported("a write, nobody scrapes", undisturbed)
+                reported("a write, without scrapes", undisturbed)
                 reported("a write, scraped five times a second", disturbed)
                 waits, _ = stores.waits.total()
                 slower = statistics.median(disturbed) / statistics.median(undisturbed)

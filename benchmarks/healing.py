@@ -9,7 +9,7 @@ All moments are the engine's own (its events), so one clock counts. Measured in 
   restart what it finds. It begins at a random moment of its interval, as a failure does.
 - healed: from the end of a killed container to the moment it is proven again. `watch` ends when the recovery is
   verified by the service's own check and recorded; `by hand` is `docker restart` given at once, until the same
-  check passes: nobody notices, looks, keeps evidence or writes anything down.
+  check passes, without detection, evidence or records.
 """
 
 from __future__ import annotations

@@ -161,7 +161,7 @@ def broker(folder: Path, rounds: int) -> None:
 
 def cold(folder: Path, rounds: int) -> None:
     """The command in a new process, on three services one after the other."""
-    names = ["store", "queue", "door"]
+    names = ["store", "queue", "front"]
     with _stack(folder, "cold", dict(zip(names, [None, *names], strict=False))) as stack:
         command = [sys.executable, "-c", "from cli.main import main; main()"]
         start = [*command, "start", stack.name]
@@ -170,7 +170,7 @@ def cold(folder: Path, rounds: int) -> None:
         def roas(**more: str) -> Callable[[], Awaitable[None]]:
             return lambda: asyncio.to_thread(_quiet, start, {**os.environ, **port, **more})
 
-        # Nobody makes the databases of a new data folder in what is measured.
+        # The databases of a new data folder are created before the measurement.
         _quiet(start, {**os.environ, **port})
         alone = asyncio.run(_in_turns(rounds, stack, {"compose": _up(stack), "roas start": roas()}))
         with _served(command, port):

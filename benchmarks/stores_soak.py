@@ -124,7 +124,7 @@ def main() -> None:
                 f"{name}: {len(waits)} steps, p50 {waits[len(waits) // 2] * 1000:.1f} ms, "
                 f"p99 {waits[int(len(waits) * 0.99)] * 1000:.1f} ms, longest {waits[-1] * 1000:.0f} ms"
             )
-        print(f"life cycle: {rounds} rounds; largest WAL {largest / 1048576:.1f} MiB; failed: {failed or 'nobody'}")
+        print(f"life cycle: {rounds} rounds; largest WAL {largest / 1048576:.1f} MiB; failed: {failed or 'none'}")
 
 
 if __name__ == "__main__":

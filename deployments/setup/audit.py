@@ -1,4 +1,4 @@
-"""audit.py SECONDS: are there published advisories about the pinned packages? Prints one line and each advisory.
+"""audit.py SECONDS: check the pinned packages for published advisories. Print one line and each advisory.
 
 Exit 1 when one is known. Where no source of advisories answers within the time, the line says so and the exit is 0: a
 machine without a way to one must be able to run the tests. ROAS_ADVISORIES_URL names a source that speaks OSV's API,
@@ -30,7 +30,7 @@ def main(seconds: float) -> int:
     try:
         packages = json.loads(done.stdout)["dependencies"]
     except (json.JSONDecodeError, KeyError):
-        print("advisories: NOT CHECKED,", (done.stderr.strip().splitlines() or ["pip-audit said nothing"])[-1])
+        print("advisories: NOT CHECKED,", (done.stderr.strip().splitlines() or ["pip-audit printed nothing"])[-1])
         return 0
     checked = [package for package in packages if "vulns" in package]
     if not checked:

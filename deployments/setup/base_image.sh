@@ -1,4 +1,4 @@
-# The image all others start from: the official one where a registry is reachable, else the same made here.
+# The image that all others start from: the official one where a registry is reachable, else the same built here.
 # shellcheck shell=bash
 
 readonly BASE=debian:trixie-slim
@@ -12,11 +12,11 @@ wanted_digest() {
     local digest="${ROAS_BASE_DIGEST:-}"
     [ -n "$digest" ] || [ ! -s "$BASE_DIGEST_FILE" ] || digest="$(cat "$BASE_DIGEST_FILE")"
     [[ "$digest" =~ ^(sha256:[0-9a-f]{64})?$ ]] ||
-        die "the digest of the base image is none: $digest" "It reads sha256: and 64 hexadecimal digits."
+        die "the digest of the base image is not valid: $digest" "It must be sha256: and 64 hexadecimal digits."
     echo "$digest"
 }
 
-# The digests by which a registry knows the image that is here; none where it was made here.
+# The digests by which a registry knows the local image; none where it was built here.
 pulled_digests() { docker image inspect --format '{{range .RepoDigests}}{{println .}}{{end}}' "$BASE" | cut -sd @ -f 2; }
 
 ensure_base_image() {
@@ -25,9 +25,9 @@ ensure_base_image() {
     [ -z "$wanted" ] || wanted_name="${BASE%:*}@$wanted"
     if base_image_id >/dev/null 2>&1; then
         here="$(pulled_digests)"
-        # What was made here comes from Debian's signed packages and has no digest to compare.
+        # An image that was built here comes from Debian's signed packages and has no digest to compare.
         [ -n "$wanted" ] && [ -n "$here" ] && ! grep -qx "$wanted" <<<"$here" || return 0
-        say "The base image $BASE has another digest than the one that is wanted"
+        say "The base image $BASE has another digest than the configured one"
     fi
     say "Pulling the base image $wanted_name"
     # Long enough for a slow line; a registry that cannot be reached says so at once.
@@ -36,9 +36,9 @@ ensure_base_image() {
         [ -n "$wanted" ] || pulled_digests | head -n 1 >"$BASE_DIGEST_FILE"
         return
     fi
-    [ -z "${here:-}" ] || die "$wanted_name could not be pulled, and the image that is here is another" \
+    [ -z "${here:-}" ] || die "$wanted_name could not be pulled, and the local image has another digest" \
         "Remove it with 'docker image rm $BASE', or name its digest: $(head -n 1 <<<"$here")."
-    say "No image registry answers: making $BASE from Debian's packages (about 20 s)"
+    say "No image registry answers: building $BASE from Debian's packages (about 20 s)"
     have mmdebstrap || install_mmdebstrap
     local log
     log="$(mktemp)"
@@ -48,7 +48,7 @@ ensure_base_image() {
         --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
         trixie - 2>"$log" | docker import --change 'CMD ["bash"]' - "$BASE" >/dev/null; then
         tail -n 10 "$log" >&2
-        die "$BASE could be neither pulled nor made" "mmdebstrap's last words are above."
+        die "$BASE could be neither pulled nor built" "The last lines of mmdebstrap are above."
     fi
     rm "$log"
 }

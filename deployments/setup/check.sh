@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The gate without the tests: format, lint, types, import contracts, shell. All are run; any failure fails.
+# The gate without tests: format, lint, types, import contracts, shell. Runs all; one failure fails the script.
 set -uo pipefail
 here="$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=deployments/setup/lib.sh

@@ -1,4 +1,4 @@
-"""Add up pytest's result files in one line; exit 1 where a test failed, was skipped, or none ran."""
+"""Count the tests of pytest's result files; exit 1 when a test failed or was skipped, or none ran."""
 
 from __future__ import annotations
 

@@ -1,16 +1,16 @@
-# The Docker engine, Compose and buildx: what is missing, how it is installed, how it is started.
+# Find, install and start the Docker engine, Compose and buildx.
 # shellcheck shell=bash
 
-# Older Compose lacks what is used here: `depends_on.restart`, `create --no-recreate` per service, secrets.
+# Older Compose lacks features that are used here: `depends_on.restart`, `create --no-recreate` per service, secrets.
 readonly OLDEST_COMPOSE=2.20
 readonly ENGINE_LOG=/var/log/dockerd.log
 
 engine_answers() { docker version --format '{{.Server.Version}}' >/dev/null 2>&1; }
 
-# An engine elsewhere is somebody else's to install and start.
+# Set-up neither installs nor starts an engine on another machine.
 engine_is_remote() { [ -n "${DOCKER_HOST:-}" ]; }
 
-# One line for each missing part, in words for a person.
+# Print one line for each missing part.
 engine_missing() {
     have docker || echo "Docker command line"
     have dockerd || engine_is_remote || engine_answers || echo "Docker engine"
@@ -36,7 +36,7 @@ engine_install() {
     apt_install "${wanted[@]}"
 }
 
-# Leaves an engine that answers this user, or says why there is none.
+# Start the engine until it answers this user, or fail with the reason.
 engine_start() {
     if ! engine_answers; then
         engine_is_remote && die "the Docker engine at $DOCKER_HOST does not answer" \
@@ -69,12 +69,12 @@ _await_engine() {
         "See $ENGINE_LOG or 'journalctl -u docker'; a container without privileges cannot run one."
 }
 
-# The group counts from the next login on; the access list on the socket counts at once.
+# Group membership takes effect at the next login, the access list of the socket at once.
 _let_this_user_in() {
     if [ "$(id -u)" -eq 0 ] || [ ! -S /var/run/docker.sock ] || engine_answers; then
         return 0
     fi
-    say "Letting $(id -un) use the Docker engine (whoever may use it is as powerful as root)"
+    say "Giving $(id -un) access to the Docker engine (a user with this access has the power of root)"
     as_root usermod -aG docker "$(id -un)"
     have setfacl || apt_install acl
     as_root setfacl -m "u:$(id -un):rw" /var/run/docker.sock

@@ -1,4 +1,4 @@
-# Words shared by the set-up scripts; sourced, never run.
+# Functions shared by the set-up scripts; sourced, never run.
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # the names below are used by those who source this
 
@@ -10,7 +10,7 @@ export APT_CONFIG="$ROOT/deployments/images/base/apt.conf"
 
 say() { printf '==> %s\n' "$*"; }
 
-# What failed, then what to try: one line each.
+# Exit with an error and advice: one line each.
 die() {
     printf 'error: %s\n' "$1" >&2
     [ $# -lt 2 ] || printf '       %s\n' "${@:2}" >&2
@@ -29,7 +29,7 @@ as_root() {
     fi
 }
 
-# True where systemd is the running init; elsewhere daemons are started by hand.
+# True where systemd is the running init; elsewhere this script starts the daemon.
 systemd_runs() { [ -d /run/systemd/system ]; }
 
 apt_update() {
@@ -38,17 +38,17 @@ apt_update() {
         "Elsewhere install Docker with Compose 2.20 or newer and Python 3.11-3.13, then run it again."
     say "Refreshing the package lists"
     quietly as_root env APT_CONFIG="$APT_CONFIG" DEBIAN_FRONTEND=noninteractive apt-get -qq update ||
-        die "apt-get update failed" "Its last words are above; check the network and the package sources."
+        die "apt-get update failed" "Its last lines are above; check the network and the package sources."
 }
 
 apt_install() {
     say "Installing packages: $*"
     quietly as_root env APT_CONFIG="$APT_CONFIG" DEBIAN_FRONTEND=noninteractive \
         apt-get -qq -o Dpkg::Use-Pty=0 -o Dpkg::Options::=--force-confold install -y --no-install-recommends "$@" ||
-        die "apt-get could not install: $*" "Its last words are above."
+        die "apt-get could not install: $*" "Its last lines are above."
 }
 
-# Runs a command and shows its last words only if it fails.
+# Run a command and show its last lines only if it fails.
 quietly() {
     local log
     log="$(mktemp)"
@@ -60,16 +60,16 @@ quietly() {
     rm "$log"
 }
 
-# The candidate's version of a package, without epoch and revision; nothing where there is none.
+# Print the candidate version of a package, without epoch and revision, or nothing.
 apt_candidate() {
     apt-cache policy "$1" 2>/dev/null |
         awk '$1 == "Candidate:" && $2 != "(none)" { sub(/^[0-9]+:/, "", $2); print $2 }'
 }
 
-# at_least 2.20 2.26.1-4: does the second version reach the first?
+# at_least 2.20 2.26.1-4: true when the second version is the first or newer.
 at_least() { [ "$(printf '%s\n%s\n' "$1" "${2#v}" | sort -V | head -n 1)" = "$1" ]; }
 
-# One hash over the names and contents of files and folders.
+# Print one hash of the names and contents of files and folders.
 content_hash() {
     find "$@" -type f -not -name '*.pyc' -print0 | sort -z | xargs -0 sha256sum | sha256sum | cut -d ' ' -f 1
 }

@@ -3,7 +3,7 @@
 
 readonly STAMP="$VENV/.roas-requirements"
 
-# The system's certificates are the ones this machine trusts, a company's own among them.
+# Trust the system's certificates, which may include a company's own.
 [ ! -r /etc/ssl/certs/ca-certificates.crt ] || export UV_SYSTEM_CERTS=1
 # shellcheck source=deployments/setup/downloads.sh
 . "$ROOT/deployments/setup/downloads.sh"
@@ -42,7 +42,7 @@ python_missing() {
     environment_is_current || echo "the project and its pinned requirements, into .venv"
 }
 
-# Packages of the distribution for what python_missing named; nothing where all is there.
+# Print the distribution's packages for the parts that python_missing named.
 python_packages() {
     local python version
     if python="$(find_python)"; then
@@ -65,18 +65,18 @@ environment_is_current() {
     [ -x "$VENV/bin/roas" ] && [ -r "$STAMP" ] && [ "$(cat "$STAMP")" = "$(_wanted)" ]
 }
 
-# Installed in place: code is read from the checkout, so only these files ask for a new installation.
+# The code is read from the checkout, so only changes of these files need a new installation.
 _wanted() { (cd "$ROOT" && content_hash requirements-dev.txt pyproject.toml); }
 
 python_install() {
     local python uv
-    python="$(find_python)" || die "Python was installed but none from 3.11 to 3.13 runs" "Try 'python3 --version'."
+    python="$(find_python)" || die "Python was installed, but no version from 3.11 to 3.13 runs" "Try 'python3 --version'."
     if ! find_uv >/dev/null; then
         say "Installing uv into .tools"
         "$python" -m venv "$TOOLS"
         retry "$TOOLS/bin/python" -m pip install --quiet --disable-pip-version-check \
             --require-hashes -r "$ROOT/requirements-build.txt" ||
-            die "uv could not be installed" "pip's own words are above; check the package index and its certificates."
+            die "uv could not be installed" "The output of pip is above; check the package index and its certificates."
     fi
     uv="$(find_uv)"
     environment_is_current && return
@@ -85,7 +85,7 @@ python_install() {
         "$uv" venv --quiet --clear --python "$python" "$VENV"
     fi
     "$uv" pip sync --quiet --compile-bytecode --require-hashes --python "$VENV/bin/python" "$ROOT/requirements-dev.txt" ||
-        die "the pinned requirements could not be installed" "uv's own words are above; 'make lock' renews the pins."
+        die "the pinned requirements could not be installed" "The output of uv is above; 'make lock' renews the pins."
     "$uv" pip install --quiet --no-deps --no-build-isolation --python "$VENV/bin/python" --editable "$ROOT"
     _wanted >"$STAMP"
 }

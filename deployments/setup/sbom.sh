@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Writes what the project consists of into sbom/ (CycloneDX 1.6): the pinned Python packages, this checkout's own
-# environment with its licences, and Debian's packages of each image that is here. Each file is validated.
+# Write the project's packages into sbom/ (CycloneDX 1.6): the pinned Python packages, this checkout's environment
+# with its licences, and the Debian packages of each local image. Validate each file.
 set -euo pipefail
 here="$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=deployments/setup/lib.sh
@@ -37,7 +37,7 @@ debian_packages() {
         >"$root/var/lib/dpkg/status"
     quietly "$VENV/bin/debsbom" generate --sbom-type cdx --cdx-schema-version 1.6 --distro-name "$image" \
         --root "$root" --out "$into/image-${image#roas/}" ||
-        die "no SBOM could be made of $image:local" "debsbom's last words are above."
+        die "no SBOM could be made of $image:local" "The last lines of debsbom are above."
 }
 
 main "$@"

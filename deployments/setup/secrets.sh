@@ -1,4 +1,4 @@
-# Passwords of this checkout, made once and never shown.
+# Generate the passwords of this checkout once; never show them.
 # shellcheck shell=bash
 
 readonly SECRETS="$ROOT/.secrets"
@@ -19,7 +19,7 @@ make_secrets() {
 _make_once() {
     local file="$SECRETS/$1"
     [ -s "$file" ] && return
-    # Written aside first: an interrupted run leaves no half a password.
+    # Written to another file first: an interrupted run leaves no partial password.
     "$2" >"$file.new"
     chmod 0444 "$file.new"
     mv "$file.new" "$file"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Leaves .venv/bin/roas in this checkout and a Docker engine that answers; installs only what is missing.
-# With --tests also what only the tests need.
+# Install the missing parts and start the Docker engine: afterwards .venv/bin/roas runs. --tests: also the parts that
+# only tests need.
 set -euo pipefail
 here="$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=deployments/setup/lib.sh
@@ -20,7 +20,7 @@ main() {
     [ -z "$for_tests" ] || tests="$(tests_missing)"
 
     if [ -n "$engine$python$tests" ]; then
-        say "Set-up will install what is missing:"
+        say "Set-up installs these missing parts:"
         printf '%s\n' "$engine" "$python" "$tests" | sed '/^$/d; s/^/      - /'
         install_all
     fi
@@ -30,7 +30,7 @@ main() {
         "Compose $(docker compose version --short), $("$VENV/bin/python" --version)"
 }
 
-# Packages first and together: refreshing the lists is the slow part.
+# All packages at once: refreshing the lists is the slow part.
 install_all() {
     local packages
     if [ -n "$engine$tests" ] || [[ "$python" == *Python* ]]; then
@@ -74,7 +74,7 @@ tests_packages() {
     have_chromium || chromium_package
 }
 
-# Debian starts what it installs. Nothing here is wanted as a service of the machine, so it is told not to.
+# Debian starts the services that it installs. None of these shall run as a service of the machine.
 install_unstarted() {
     local policy=/usr/sbin/policy-rc.d ours="" name
     if [ ! -e "$policy" ]; then
@@ -83,7 +83,7 @@ install_unstarted() {
         as_root chmod 0755 "$policy"
     fi
     if [[ " $* " == *" postgresql "* ]] && [ ! -e /etc/postgresql-common ]; then
-        # Its package makes a cluster of the machine's own unless told otherwise.
+        # Its package creates a cluster of the machine unless this file says otherwise.
         as_root mkdir /etc/postgresql-common
         echo "create_main_cluster = false" | as_root tee /etc/postgresql-common/createcluster.conf >/dev/null
     fi

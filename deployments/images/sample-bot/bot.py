@@ -1,4 +1,4 @@
-"""A service that behaves like a chat bot: it keeps a gateway session and Redis, and tells how it is.
+"""A service that behaves like a chat bot: it keeps a gateway session and Redis, and reports its health.
 
 /healthz answers 200 while the gateway is connected and the heartbeat reaches Redis, else 503 with the reason.
 /metrics is what Prometheus scrapes. What can be made to fail is listed by the command `fail` of this image.
@@ -26,7 +26,7 @@ FAIL_FILE = Path("/tmp/fail")  # noqa: S108 - a tmpfs of this container alone
 
 
 class Bot:
-    """What the bot knows of itself; each field but the request count has one writing thread."""
+    """The state of the bot; each field but the request count has one writing thread."""
 
     def __init__(self, *, started_at: float) -> None:
         self.started_at = started_at
@@ -40,7 +40,7 @@ class Bot:
         self.leaked: list[bytes] = []
 
     def reason_unhealthy(self, *, now: float) -> str | None:
-        """Why /healthz says no, or None when all is well."""
+        """Return why /healthz answers 503, or None when the bot is healthy."""
         mode = fail_mode()
         if mode == "unhealthy" or (mode == "flapping" and int(now / FLAP_SECONDS) % 2):
             return f"asked to fail: {mode}"
@@ -61,13 +61,13 @@ def fail_mode() -> str:
 
 def log(level: str, message: str, **facts: object) -> None:
     """One line, the way the real bot logs: time, level, name, message."""
-    words = " ".join(f"{name}={value}" for name, value in facts.items())
+    details = " ".join(f"{name}={value}" for name, value in facts.items())
     moment = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime())
-    print(f"[{moment}] [{level:<8}] bot: {message} {words}".rstrip(), flush=True)
+    print(f"[{moment}] [{level:<8}] bot: {message} {details}".rstrip(), flush=True)
 
 
 def keep_gateway(bot: Bot) -> None:
-    """Hold the session: connected unless asked to fail, with a word at every change."""
+    """Hold the session: connected unless asked to fail; log every change."""
     while not bot.stopping.wait(0.2):
         connected = fail_mode() != "disconnected"
         if connected != bot.gateway_connected:
@@ -100,7 +100,7 @@ def keep_heartbeat(bot: Bot, store: redis.Redis) -> None:
 
 
 def obey_failures(bot: Bot) -> None:
-    """Carry out the failures that need doing rather than answering."""
+    """Carry out the failures that are actions and no answers."""
     while not bot.stopping.wait(0.2):
         match fail_mode():
             case "exit":
@@ -122,7 +122,7 @@ def _burn_for(seconds: float) -> None:
 
 
 def fail_at_start() -> None:
-    """The failures a service meets before it listens."""
+    """Fail before the service listens, where that was requested."""
     match fail_mode():
         case "exit":
             sys.exit("RuntimeError: asked to fail: exit")
@@ -187,7 +187,7 @@ def metrics(bot: Bot) -> str:
 
 
 def main() -> None:
-    """Run until told to stop; exit 0 on SIGTERM."""
+    """Run until SIGTERM or SIGINT; exit 0."""
     fail_at_start()
     bot = Bot(started_at=time.time())
     store = redis.Redis(

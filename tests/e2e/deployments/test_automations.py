@@ -1,4 +1,4 @@
-"""What the Prefect server does by itself about runs and services: a real server, the automations that are declared."""
+"""The declared automations on a real Prefect server: crashed runs, failed watches, unhealthy services."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 async def begin(flow: object, parameters: dict[str, object]) -> UUID:
-    """A run of a deployment, which nobody lives yet."""
+    """Create a run of a deployment that no process executes yet."""
     deployment = await flow.ato_deployment(name="test", parameters=parameters)  # type: ignore[attr-defined]
     deployment_id = await deployment.aapply()
     async with get_client() as client:
@@ -56,8 +56,8 @@ async def begin(flow: object, parameters: dict[str, object]) -> UUID:
     return UUID(str(made.id))
 
 
-def live(run: UUID) -> subprocess.Popen[bytes]:
-    """A process that lives a run, as a worker begins it."""
+def execute(run: UUID) -> subprocess.Popen[bytes]:
+    """Start a process that executes a run, as a worker does."""
     reported = {"PREFECT__FLOW_RUN_ID": str(run), "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30"}
     return subprocess.Popen(
         [sys.executable, "-m", "prefect.engine"],
@@ -76,7 +76,7 @@ async def state_of(run: UUID) -> State[object]:
 
 
 async def beat(run: UUID) -> None:
-    """A sign of life, sent when the run has come to rest already."""
+    """Send a heartbeat of a run that has ended already."""
     async with get_events_client() as client:
         resource = Resource({"prefect.resource.id": f"prefect.flow-run.{run}"})
         await client.emit(Event(occurred=datetime.now(UTC), event="prefect.flow-run.heartbeat", resource=resource))
@@ -90,37 +90,37 @@ def wait_until(reached: Callable[[], bool], what: str) -> None:
 
 
 def received(api: str, event: str, run: UUID) -> int:
-    """How often the server has heard this of a run."""
+    """Count the events of this kind that the server received about a run."""
     asked = {"filter": {"event": {"name": [event]}, "resource": {"id": [f"prefect.flow-run.{run}"]}}}
     return int(ask(api, server_variables()["PREFECT_API_AUTH_STRING"], "events/filter", asked)["total"])
 
 
 @pytest.mark.flow
-async def test_of_runs_that_fall_silent_only_one_that_nobody_lives_has_crashed(place: Place, api: str) -> None:
+async def test_of_silent_runs_only_one_without_a_process_is_marked_as_crashed(place: Place, api: str) -> None:
     place.declare(well("web"), recovery="{automatic: false}")
     await declare_automations(SILENT_FOR)
     ends = await begin(watch, {"environment": "test", "hours": 1 / 3600})
     asks = await begin(
         error_recovery, {"environment": "test", "text": "ERROR: the zebra has crossed", "service": "web"}
     )
-    for living in [live(ends), live(asks)]:
-        living.wait(TIMEOUT_SECONDS)
+    for running in [execute(ends), execute(asks)]:
+        running.wait(TIMEOUT_SECONDS)
     # A sign of life that was given while the run came to rest is heard after it.
     for run in (ends, asks):
         assert received(api, "prefect.flow-run.heartbeat", run) == 1
         await beat(run)
     killed = await begin(watch, {"environment": "test", "hours": 1})
-    living = live(killed)
+    running = execute(killed)
     wait_until(lambda: received(api, "prefect.flow-run.heartbeat", killed) == 1, "a sign of life")
     assert (await state_of(killed)).name == "Running"
-    living.kill()
-    living.wait()
+    running.kill()
+    running.wait()
     # As every start of the control plane does.
     await declare_automations(SILENT_FOR)
 
     deadline = time.monotonic() + TIMEOUT_SECONDS
     while (await state_of(killed)).name == "Running":
-        assert time.monotonic() < deadline, "nobody noticed"
+        assert time.monotonic() < deadline, "the run was not marked as crashed"
         await asyncio.sleep(0.3)
 
     assert [(await state_of(run)).name for run in (ends, asks, killed)] == ["Completed", "Suspended", "Crashed"]
@@ -151,7 +151,7 @@ async def deployed_runs(flow: str) -> list[FlowRun]:
 
 
 @pytest.mark.flow
-async def test_a_watch_that_failed_is_begun_again_and_one_that_was_cancelled_is_not(api: str) -> None:
+async def test_a_failed_watch_is_started_again_and_a_cancelled_one_is_not(api: str) -> None:
     await declare_automations(SILENT_FOR)
     known = {one.id for one in await deployed_runs("watch")}
     cancelled = await begin(watch, {"environment": "elsewhere", "hours": 1})
@@ -166,7 +166,7 @@ async def test_a_watch_that_failed_is_begun_again_and_one_that_was_cancelled_is_
 
 
 @pytest.mark.flow
-async def test_what_stands_is_begun_once(api: str) -> None:
+async def test_a_service_run_is_started_once(api: str) -> None:
     parameters = {"environment": "test", "hours": 1}
     await (await monitoring.ato_deployment(name="test", parameters=parameters)).aapply()
 
@@ -181,7 +181,7 @@ async def test_what_stands_is_begun_once(api: str) -> None:
 
 @contextmanager
 def worker(folder: Path) -> Iterator[None]:
-    """All of prefect.yaml deployed, and who runs it."""
+    """Deploy all of prefect.yaml and run a worker."""
     programs = Path(sys.executable).parent
     environment = server_variables() | {
         "PATH": f"{programs}:{os.environ['PATH']}",
@@ -211,7 +211,7 @@ def worker(folder: Path) -> Iterator[None]:
 
 @pytest.mark.engine
 @pytest.mark.flow
-async def test_what_a_health_check_sees_is_recovered_where_nobody_watches(place: Place, api: str) -> None:
+async def test_a_failure_that_a_health_check_reports_is_recovered_without_a_watch(place: Place, api: str) -> None:
     place.declare(well("web", restart="'no'"))
     (place.folder / "dev.yaml").write_text((place.folder / "test.yaml").read_text().replace("name: test", "name: dev"))
     await startup("dev")

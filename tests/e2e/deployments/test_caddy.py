@@ -32,7 +32,7 @@ ROOT = Path(__file__).parents[3]
 LOGIN = ("roas", "correct-horse")
 AUTH = ":".join(LOGIN)
 PORTS = {"localhost": free_port(), "ops.example": free_port()}
-"""The port of the front of each name: the server behind it is told its origins when it starts."""
+"""The port of the front of each name: the server behind it gets its origins when it starts."""
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 

@@ -21,7 +21,7 @@ SETUP = ROOT / "deployments/setup"
 
 
 def shell(script: str, *, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run a line of bash with the set-up's own words."""
+    """Run a line of bash with the functions of set-up."""
     sources = "\n".join(f". {SETUP / name}" for name in ("lib.sh", "engine.sh", "python.sh"))
     return subprocess.run(
         ["bash", "-euo", "pipefail", "-c", f"{sources}\n{script}"], capture_output=True, text=True, cwd=cwd
@@ -152,12 +152,12 @@ def test_a_skipped_or_failed_test_fails_the_count(tmp_path: Path, more: str, lin
 
 
 @pytest.mark.parametrize("digest", ["latest", "sha256:1234", f"sha256:{'0' * 64} x", f"md5:{'0' * 64}"])
-def test_what_is_no_digest_of_the_base_image_is_refused(digest: str, tmp_path: Path) -> None:
+def test_an_invalid_digest_of_the_base_image_is_refused(digest: str, tmp_path: Path) -> None:
     named = tmp_path / "base.digest"
     named.write_text(digest)
     source = f"BASE_DIGEST_FILE={named}; . {SETUP / 'base_image.sh'}; wanted_digest"
-    assert "the digest of the base image is none" in shell(source).stderr
-    assert "the digest of the base image is none" in shell(f"export ROAS_BASE_DIGEST='{digest}'; {source}").stderr
+    assert "the digest of the base image is not valid" in shell(source).stderr
+    assert "the digest of the base image is not valid" in shell(f"export ROAS_BASE_DIGEST='{digest}'; {source}").stderr
 
 
 def test_the_digest_that_is_named_comes_before_the_one_that_was_pulled_first(tmp_path: Path) -> None:
