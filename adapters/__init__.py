@@ -1,1 +1,1 @@
-"""Doors: one module per outside thing, speaking our words."""
+"""Clients of outside systems, in our own models."""

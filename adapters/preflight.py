@@ -1,4 +1,4 @@
-"""Gather every fact that a start is validated from, side by side, without changing anything."""
+"""Gather the facts for validation of a start, in parallel and without changing anything."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import TypeVar
 
 from adapters.compose.cli import ComposeCli
 from adapters.compose.declared_secrets import concealed_values
-from adapters.config.secrets import (
+from adapters.compose.variables import (
     missing_secrets,
     process_environment,
     variables_of,
@@ -42,9 +42,9 @@ T = TypeVar("T")
 
 
 async def gather_facts(environment: Environment, *, held_by: str | None = None) -> Facts:
-    """Find out everything validation judges; what cannot be found out is a fact too, never an error.
+    """Gather the facts for validation; a fact that cannot be read becomes a `Trouble` or a gap, never an error.
 
-    `held_by` says who runs an operation on this environment now, if somebody else does.
+    `held_by` names the process that runs another operation on this environment, if one does.
     """
     engine = DockerEngine(environment.engine)
     engine.conceal(concealed_values(environment))
@@ -84,8 +84,7 @@ async def _gather(environment: Environment, engine: DockerEngine, held_by: str |
 
 
 async def _with_application(facts: Facts, application: Application, engine: DockerEngine, *, local: bool) -> Facts:
-    """Add what only a readable application lets one ask: of the engine where it answers, of the host where
-    the engine runs on it."""
+    """Add the facts about the application's images, ports and mounts, if the engine answers."""
     if isinstance(facts.engine, Trouble):
         return facts
     gaps: list[str] = []
@@ -116,7 +115,7 @@ async def _with_application(facts: Facts, application: Application, engine: Dock
 
 
 def _names_taken(application: Application, engine: DockerEngine) -> dict[str, str]:
-    """Who has the container name that a service fixes, by the service; its own container has it by right."""
+    """The owner of each container name that a service sets, by service, unless its own container has it."""
     fixed = {one.container_name: name for name, one in application.services.items() if one.container_name}
     holders = engine.containers.inspect_all(fixed)
     return {
@@ -127,7 +126,7 @@ def _names_taken(application: Application, engine: DockerEngine) -> dict[str, st
 
 
 async def _or_gap(answer: Awaitable[T], gaps: list[str]) -> T | None:
-    """What the engine answers, or None and why it did not: a proxy in front may allow one question only."""
+    """The answer, or None and a gap with the reason: a proxy before the engine may forbid single calls."""
     try:
         return await answer
     except RoasError as error:
@@ -143,7 +142,7 @@ async def _or_trouble(ask: Callable[[], T]) -> T | Trouble:
 
 
 def _empty(used: tuple[ComposeVariable, ...] | Trouble, known: dict[str, str]) -> Iterator[ComposeVariable]:
-    """Variables that are set, but to nothing, where the files say nothing to use instead."""
+    """Variables that are set to an empty value and have no default in the files."""
     if isinstance(used, Trouble):
         return
     for variable in used:
@@ -154,7 +153,7 @@ def _empty(used: tuple[ComposeVariable, ...] | Trouble, known: dict[str, str]) -
 async def _engine_and_host(
     engine: DockerEngine, *, local: bool
 ) -> tuple[EngineInfo | Trouble, datetime, SystemSample | None]:
-    """The engine, when it said so, and the machine, measured where the engine keeps images and containers."""
+    """The engine, the time of its answer, and the machine with the disk of the engine's data."""
     info = await _or_trouble(engine.info)
     asked_at = datetime.now(UTC)
     folder = "" if isinstance(info, Trouble) else info.root_folder
@@ -186,7 +185,7 @@ async def _obtainable(reference: str, engine: DockerEngine) -> str | None:
         async with asyncio.timeout(_REGISTRY_SECONDS):
             return await asyncio.to_thread(engine.images.why_unobtainable, reference)
     except (TimeoutError, EnginePermissionError):
-        # A slow registry, or a proxy that forbids to ask, proves nothing; the pull itself is more patient.
+        # A slow registry, or a proxy that forbids the question, proves nothing; the pull itself waits longer.
         return None
 
 
@@ -217,7 +216,7 @@ def _build_problem(service: ServiceDeclaration) -> str | None:
 
 
 def _missing_programs(service: ServiceDeclaration, image: ImageFact) -> Iterator[str]:
-    """Programs the health check calls and no layer of the image has, where layers can be looked into."""
+    """Programs that the health check calls and no layer of the image has, if the layers can be read."""
     check = service.healthcheck
     if check is None or check.disabled or not check.test or not image.layers:
         return
@@ -231,7 +230,7 @@ def _missing_programs(service: ServiceDeclaration, image: ImageFact) -> Iterator
 
 
 def _programs(test: Sequence[str]) -> list[str]:
-    """What a health check runs. Of a shell line only its first word is certain, and only if it is plain."""
+    """The programs of a health check. In a shell line only a well-known first word is certain."""
     if test[0] == "CMD":
         return [test[1]] if len(test) > 1 else []
     if test[0] != "CMD-SHELL" or len(test) < 2:
@@ -269,7 +268,7 @@ def _ports(application: Application, holders: Sequence[PortHolder], *, local: bo
 def _port(
     project: str, number: int, host_ip: str, protocol: str, holders: Sequence[PortHolder], *, local: bool
 ) -> tuple[str | None, bool]:
-    """Who has a port, and whether that is a container of the application itself."""
+    """The holder of a port, and whether that is a container of the application itself."""
     everywhere = ("", "0.0.0.0", "::")  # noqa: S104 - compared with, not listened on
     for one in holders:
         same_address = one.host_ip == host_ip or one.host_ip in everywhere or host_ip in everywhere
@@ -315,7 +314,7 @@ def _mount(service: ServiceDeclaration, mount: Mount, user: str, redact: Callabl
 
 
 def _mount_problem(path: Path, mount: Mount, user: str) -> str | None:
-    """What will go wrong with a path that is there."""
+    """The problem of mounting an existing path, or None."""
     if path.is_dir() and Path(mount.target).suffix in _FILE_ENDINGS and not any(path.iterdir()):
         return f"it is an empty folder, while {mount.target} looks like a file; an earlier start may have made it"
     if user in ("", "0", "root"):
@@ -367,7 +366,7 @@ def _configuration_files(path: Path) -> Iterable[Path]:
 
 
 def _check_with_promtool(file: Path) -> None:
-    """Let Prometheus's own tool judge the syntax; the files it names exist only inside the container."""
+    """Check the syntax with promtool, without the files it names, which exist only inside the container."""
     done = subprocess.run(
         ["promtool", "check", "config", "--syntax-only", str(file)],
         capture_output=True,

@@ -1,4 +1,4 @@
-"""The door to services themselves: ask one whether it serves, as its users would."""
+"""Health probes: HTTP, TCP, Redis, Prometheus, certificate and command checks of running services."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from models.failures import ContainerGoneError, EngineError, EngineUnreachableEr
 from models.health import Concern, ProbeResult, Reading
 
 _NetworkProbe = HttpProbe | TcpProbe | RedisProbe | PrometheusProbe | CertificateProbe
-_Answer = tuple[str, tuple[Reading, ...]]
+_Outcome = tuple[str, tuple[Reading, ...]]
 
 _BODY_BYTES = 64 * 1024
 _REACHABLE_SECONDS = 1.0
@@ -48,10 +48,10 @@ async def run_probe(
     secrets: Mapping[str, str],
     container_states: Sequence[ContainerState] | None = None,
 ) -> ProbeResult:
-    """Probe every running container of a service at once; the answer is that of the worst.
+    """Probe every running container of a service in parallel; the worst result counts.
 
-    A service that fails is an answer, never an error. Latency is in milliseconds. `container_states` are the project's
-    containers, where they were looked at just now.
+    A failed probe is a result, never an error. Latency is in milliseconds. `container_states` are the project's
+    containers, if the caller has just inspected them.
 
     Raises:
         EngineUnreachableError: The engine, which knows where the service is, did not answer.
@@ -62,7 +62,7 @@ async def run_probe(
     running = [one for one in containers if one.state == "running" and not one.one_off]
     if not running:
         states = ", ".join(f"{one.name} is {one.state} (exit code {one.exit_code})" for one in containers)
-        return _answer(probe, service, service, ok=False, detail=states or "it has no container")
+        return _result(probe, service, service, ok=False, detail=states or "it has no container")
     results = await asyncio.gather(
         *(_probe_container(probe, service, container, engine, secrets) for container in running)
     )
@@ -71,7 +71,7 @@ async def run_probe(
 
 
 def _worst_readings(results: Sequence[ProbeResult]) -> tuple[Reading, ...]:
-    """Of each metric the reading that worries most."""
+    """The reading of highest concern for each metric."""
     found: dict[str, Reading] = {}
     grades = list(Concern)
     for reading in (one for result in results for one in result.readings):
@@ -82,8 +82,8 @@ def _worst_readings(results: Sequence[ProbeResult]) -> tuple[Reading, ...]:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Place:
-    """Where a container's port is reached. `proxied`: something of the engine accepts in its place."""
+class _Address:
+    """Address of a container's port. `proxied`: the engine's proxy accepts the connection."""
 
     host: str
     port: int
@@ -94,8 +94,8 @@ class _Place:
         return f"{host}:{self.port}"
 
 
-class _Failed(Exception):  # noqa: N818 - it is an answer, not an error
-    """The target answered badly, in words a person understands."""
+class _Failed(Exception):  # noqa: N818 - it is a result, not an error
+    """The probe failed; the message is for the user."""
 
 
 async def _probe_container(
@@ -108,23 +108,23 @@ async def _probe_container(
         if isinstance(probe, CommandProbe):
             detail = await _command(probe, container, engine)
         else:
-            place = await _reach(probe, container, engine)
+            place = await _find_address(probe, container, engine)
             target = f"{container.name} at {place}"
             started = perf_counter()
             async with asyncio.timeout(probe.timeout_seconds):
-                detail, readings = await _question(probe, place, secrets)
+                detail, readings = await _run_network_probe(probe, place, secrets)
     except EngineUnreachableError:
         raise
     except TimeoutError:
-        return _answer(probe, service, target, ok=False, detail=f"no answer within {probe.timeout_seconds:g} s")
+        return _result(probe, service, target, ok=False, detail=f"no answer within {probe.timeout_seconds:g} s")
     except (_Failed, EngineError) as error:
-        return _answer(probe, service, target, ok=False, detail=str(error))
+        return _result(probe, service, target, ok=False, detail=str(error))
     latency = (perf_counter() - started) * 1000
-    answer = _answer(probe, service, target, ok=True, detail=detail, latency_ms=latency)
+    answer = _result(probe, service, target, ok=True, detail=detail, latency_ms=latency)
     return replace(answer, readings=readings)
 
 
-def _answer(
+def _result(
     probe: Probe, service: str, target: str, *, ok: bool, detail: str, latency_ms: float | None = None
 ) -> ProbeResult:
     return ProbeResult(
@@ -138,7 +138,7 @@ def _answer(
     )
 
 
-async def _question(probe: _NetworkProbe, place: _Place, secrets: Mapping[str, str]) -> _Answer:
+async def _run_network_probe(probe: _NetworkProbe, place: _Address, secrets: Mapping[str, str]) -> _Outcome:
     if isinstance(probe, HttpProbe):
         return await _http(probe, place), ()
     if isinstance(probe, TcpProbe):
@@ -150,13 +150,13 @@ async def _question(probe: _NetworkProbe, place: _Place, secrets: Mapping[str, s
     return await _prometheus(probe, place), ()
 
 
-async def _reach(probe: _NetworkProbe, container: ContainerState, engine: DockerEngine) -> _Place:
-    """The first place that can be reached: the container's own addresses, then its published port.
+async def _find_address(probe: _NetworkProbe, container: ContainerState, engine: DockerEngine) -> _Address:
+    """The first reachable address: the container's own addresses, then its published port.
 
-    A refusal by the container's own address is the container's answer. A published port proves less: the
-    engine's proxy accepts there even when nothing listens inside.
+    A refusal by the container's own address is the container's answer. A published port proves less: the engine's
+    proxy accepts there even when nothing listens inside.
     """
-    places = await _places(probe.port, container, engine)
+    places = await _addresses(probe.port, container, engine)
     if not places:
         raise _Failed(f"port {probe.port} has no address: the container is in no network and publishes nothing")
     for place in places:
@@ -166,16 +166,16 @@ async def _reach(probe: _NetworkProbe, container: ContainerState, engine: Docker
         except ConnectionRefusedError as error:
             raise _Failed(f"connection to {place} refused: nothing listens on port {probe.port}") from error
         except OSError:
-            # TimeoutError and "no route": from here this address leads nowhere; the next one may.
+            # TimeoutError or "no route": this address is unreachable from here, the next one may not be.
             continue
         writer.close()
         return place
     raise _Failed(f"not reachable from here: tried {', '.join(map(str, places))}")
 
 
-async def _places(port: int, container: ContainerState, engine: DockerEngine) -> list[_Place]:
+async def _addresses(port: int, container: ContainerState, engine: DockerEngine) -> list[_Address]:
     if container.network_mode == "host":
-        return [_Place(host=_host_of(engine), port=port)]
+        return [_Address(host=_host_of(engine), port=port)]
     owner = container
     if container.network_mode.startswith("container:"):
         try:
@@ -183,10 +183,10 @@ async def _places(port: int, container: ContainerState, engine: DockerEngine) ->
             owner = await asyncio.to_thread(engine.containers.inspect, other)
         except ContainerGoneError as error:
             raise _Failed("the container whose network it uses is gone") from error
-    own = [_Place(host=address, port=port) for address in owner.addresses.values()]
+    own = [_Address(host=address, port=port) for address in owner.addresses.values()]
     published = owner.ports.get(f"{port}/tcp")
     if published is not None:
-        own.append(_Place(host=_host_of(engine), port=published, proxied=True))
+        own.append(_Address(host=_host_of(engine), port=published, proxied=True))
     return own
 
 
@@ -194,7 +194,7 @@ def _host_of(engine: DockerEngine) -> str:
     return urlsplit(engine.address).hostname or "127.0.0.1"
 
 
-async def _http(probe: HttpProbe, place: _Place) -> str:
+async def _http(probe: HttpProbe, place: _Address) -> str:
     status, body = await _get(f"http://{place}{probe.path}", probe.timeout_seconds)
     wanted = "2xx" if probe.status is None else str(probe.status)
     fits = 200 <= status < 300 if probe.status is None else status == probe.status
@@ -206,7 +206,7 @@ async def _http(probe: HttpProbe, place: _Place) -> str:
 
 
 async def _get(url: str, timeout_seconds: float) -> tuple[int, str]:
-    # Proxies of the process's environment are for the world outside, not for containers of this host.
+    # Proxies of the process's environment are not for containers of this host.
     async with httpx.AsyncClient(trust_env=False, timeout=timeout_seconds) as client:
         try:
             async with client.stream("GET", url) as answer:
@@ -228,7 +228,7 @@ def _brief(text: str) -> str:
     return f"{words[:200]}..." if len(words) > 200 else words or "(empty)"
 
 
-async def _tcp(place: _Place) -> str:
+async def _tcp(place: _Address) -> str:
     try:
         reader, writer = await asyncio.open_connection(place.host, place.port)
     except OSError as error:
@@ -240,7 +240,7 @@ async def _tcp(place: _Place) -> str:
                     if not await reader.read(1):
                         raise _Failed(f"{place} accepts and closes at once: nothing listens inside")
             except TimeoutError:
-                # Silence on an open connection is what a server that waits for its client looks like.
+                # A server that waits for its client keeps the connection open and silent.
                 return f"{place} accepts connections"
             except OSError as error:
                 raise _Failed(f"{place} accepts and breaks off: nothing listens inside") from error
@@ -249,7 +249,7 @@ async def _tcp(place: _Place) -> str:
     return f"{place} accepts connections"
 
 
-async def _redis(probe: RedisProbe, place: _Place, secrets: Mapping[str, str]) -> _Answer:
+async def _redis(probe: RedisProbe, place: _Address, secrets: Mapping[str, str]) -> _Outcome:
     password = secrets.get(probe.password_secret) if probe.password_secret else None
     if probe.password_secret and password is None:
         raise _Failed(f"secret {probe.password_secret} is not set, so it cannot authenticate")
@@ -259,24 +259,24 @@ async def _redis(probe: RedisProbe, place: _Place, secrets: Mapping[str, str]) -
         password=password,
         socket_timeout=probe.timeout_seconds,
         socket_connect_timeout=probe.timeout_seconds,
-        # By default the client tries again for longer than a probe has time, even with a wrong password.
+        # By default the client retries for longer than a probe may take, even with a wrong password.
         retry=Retry(NoBackoff(), 0),
         decode_responses=True,
     )
     try:
         async with client:
-            return await _redis_serves(client)
+            return await _check_redis(client)
     except AuthenticationError as error:
         given = "the password was refused" if password else "it asks for a password and none was given"
         raise _Failed(f"{given}: {error}") from error
     except redis.exceptions.TimeoutError as error:
         raise TimeoutError from error
     except RedisError as error:
-        raise _Failed(_redis_words(error)) from error
+        raise _Failed(_explain_refusal(error)) from error
 
 
-async def _redis_serves(client: redis.asyncio.Redis) -> _Answer:
-    # PING alone proves little: a server that is loading, read-only or out of memory may still answer it.
+async def _check_redis(client: redis.asyncio.Redis) -> _Outcome:
+    # PING alone proves little: a server that is loading, read-only or out of memory may answer it.
     reported = await client.info()
     if int(reported.get("loading", 0)):
         raise _Failed(f"it is loading its data set ({reported.get('loading_loaded_perc', '?')} %)")
@@ -308,8 +308,8 @@ _PERSISTENCE = {
 }
 
 
-def _redis_words(error: RedisError) -> str:
-    """What a refusal means. The client makes classes of some of Redis's codes and drops them from the text."""
+def _explain_refusal(error: RedisError) -> str:
+    """Explain a refusal. The client turns some of Redis's codes into classes and drops them from the text."""
     said = f"{type(error).__name__} {error}"
     hints = (
         ("NOAUTH", "it asks for a password and none was given"),
@@ -323,7 +323,7 @@ def _redis_words(error: RedisError) -> str:
     return f"{meaning}: {error}" if meaning else str(error)
 
 
-async def _prometheus(probe: PrometheusProbe, place: _Place) -> str:
+async def _prometheus(probe: PrometheusProbe, place: _Address) -> str:
     status, body = await _get(f"http://{place}/-/ready", probe.timeout_seconds)
     if status != 200:
         raise _Failed(f"/-/ready answered {status}: {_brief(body)}")
@@ -348,8 +348,8 @@ async def _prometheus(probe: PrometheusProbe, place: _Place) -> str:
     return f"ready, {up} targets up"
 
 
-async def _certificate(probe: CertificateProbe, place: _Place) -> _Answer:
-    # It is read, not believed: one that its own makers signed runs out like any other.
+async def _certificate(probe: CertificateProbe, place: _Address) -> _Outcome:
+    # The certificate is only read, not verified: a self-signed one expires as well.
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE

@@ -1,4 +1,4 @@
-"""The door to the cache: newest snapshots and a stream of alerts, in Redis or in this process."""
+"""Cache of the newest snapshots and a stream of alerts, in Redis or in this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from redis import ConnectionPool, Redis
 from redis.backoff import NoBackoff
 from redis.connection import parse_url
 from redis.credentials import CredentialProvider
-from redis.exceptions import AuthenticationError, ConnectionError, RedisError, TimeoutError  # noqa: A004 - its own words
+from redis.exceptions import AuthenticationError, ConnectionError, RedisError, TimeoutError  # noqa: A004 - Redis names them so
 from redis.retry import Retry
 
 from adapters.host.private_files import read_regular
@@ -39,33 +39,33 @@ _Rows = list[tuple[bytes, dict[bytes, bytes]]]
 
 
 class Cache(Protocol):
-    """What several processes, or the parts of one, tell each other at once. Nothing in it is the only copy.
+    """Values that processes share. Nothing in it is the only copy.
 
-    Values go through JSON: what comes back has lists for tuples and text for times.
+    Values are stored as JSON: tuples come back as lists, and times as text.
     """
 
     @property
     def trouble(self) -> str | None:
-        """Why the last call was answered from this process alone; None when all is well."""
+        """Why the last call used this process's own cache; None while Redis answers."""
 
     def put(self, key: str, snapshot: dict[str, object], lifetime_seconds: int) -> None:
-        """Keep a snapshot for so many seconds (at least 1) in the place of an earlier one."""
+        """Store a snapshot for so many seconds (at least 1), replacing an earlier one."""
 
     def get(self, key: str) -> dict[str, object] | None:
-        """The snapshot, or None where there is none or its time is over."""
+        """The snapshot, or None if there is none or it has expired."""
 
     def publish(self, stream: str, entry: dict[str, object]) -> None:
-        """Add an entry to the end of a stream, whose oldest entries go beyond STREAM_LENGTH."""
+        """Append an entry to a stream, which keeps the last STREAM_LENGTH."""
 
     def entries(self, stream: str) -> list[dict[str, object]]:
-        """What a stream holds, oldest first."""
+        """The entries of a stream, oldest first."""
 
     def close(self) -> None:
-        """Let go of connections. The cache may be used again."""
+        """Close connections. The cache may be used again."""
 
 
 def open_cache(settings: Settings) -> Cache:
-    """The cache that settings name, or without one this process's own. Connects at the first use.
+    """Open the cache that settings name, or one of this process alone. It connects at the first use.
 
     Raises:
         BadInputError: The URL is none that Redis has.
@@ -76,10 +76,9 @@ def open_cache(settings: Settings) -> Cache:
 
 
 class MemoryCache:
-    """A cache of this process alone, safe for its threads."""
+    """A thread-safe cache of this process alone."""
 
     def __init__(self) -> None:
-        """Begin empty."""
         self._lock = threading.Lock()
         self._snapshots: dict[str, tuple[float, bytes]] = {}
         self._streams: dict[str, deque[bytes]] = {}
@@ -90,45 +89,45 @@ class MemoryCache:
         return None
 
     def put(self, key: str, snapshot: dict[str, object], lifetime_seconds: int) -> None:
-        """Keep a snapshot for so many seconds."""
+        """Store a snapshot for so many seconds."""
         text, now = _text(snapshot), time.monotonic()
         with self._lock:
-            # Nobody asks again for the snapshot of an environment that is gone, so it is dropped here.
+            # Nothing reads the snapshot of a removed environment again, so expired ones are dropped here.
             self._snapshots = {name: kept for name, kept in self._snapshots.items() if kept[0] > now}
             self._snapshots[key] = (now + lifetime_seconds, text)
 
     def get(self, key: str) -> dict[str, object] | None:
-        """The snapshot, or None where there is none or its time is over."""
+        """The snapshot, or None if there is none or it has expired."""
         with self._lock:
             ends, text = self._snapshots.get(key, (0.0, b""))
         return _value(text) if ends > time.monotonic() else None
 
     def publish(self, stream: str, entry: dict[str, object]) -> None:
-        """Add an entry to the end of a stream."""
+        """Append an entry to a stream."""
         text = _text(entry)
         with self._lock:
             self._streams.setdefault(stream, deque(maxlen=STREAM_LENGTH)).append(text)
 
     def entries(self, stream: str) -> list[dict[str, object]]:
-        """What a stream holds, oldest first."""
+        """The entries of a stream, oldest first."""
         with self._lock:
             texts = list(self._streams.get(stream, ()))
         return [value for text in texts if (value := _value(text)) is not None]
 
     def close(self) -> None:
-        """Nothing to let go of."""
+        """Do nothing."""
 
 
 class RedisCache:
-    """A cache in Redis, shared by processes and machines, safe for threads.
+    """A thread-safe cache in Redis, shared by processes and machines.
 
-    A Redis that is lost costs a second at most and raises nothing: this process goes on with a cache of its
-    own, `trouble` says why, and Redis is asked again after `hold_off`. What was published meanwhile (the
-    last STREAM_LENGTH entries) follows, so after a loss an entry may come twice; none is out of order.
+    When Redis does not answer, a call takes a second at most and raises nothing: this process uses its own cache,
+    `trouble` gives the reason, and Redis is tried again after `hold_off`. Entries published meanwhile (the last
+    STREAM_LENGTH) follow then, so an entry may appear twice; the order is kept.
     """
 
     def __init__(self, url: str, password_file: Path | None = None, *, hold_off: timedelta = _HOLD_OFF) -> None:
-        """Connect to nothing yet. The password is read again at every connection, so it may be changed.
+        """Prepare the connections. The password is read again at every connection, so it may be changed.
 
         Raises:
             BadInputError: The URL is none that Redis has.
@@ -145,35 +144,35 @@ class RedisCache:
         self._own = MemoryCache()
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=STREAM_LENGTH)
         self._publishing = threading.Lock()
-        self._lost_until = 0.0
+        self._away_until = 0.0
         self._trouble: str | None = None
 
     @property
     def trouble(self) -> str | None:
-        """Why the last call was answered from this process alone; None when all is well."""
+        """Why the last call used this process's own cache; None while Redis answers."""
         return self._trouble
 
     def put(self, key: str, snapshot: dict[str, object], lifetime_seconds: int) -> None:
-        """Keep a snapshot for so many seconds (at least 1)."""
+        """Store a snapshot for so many seconds (at least 1)."""
         self._own.put(key, snapshot, lifetime_seconds)
         text = _text(snapshot)
         self._ask(lambda: self._redis.set(_PREFIX + key, text, ex=lifetime_seconds))
 
     def get(self, key: str) -> dict[str, object] | None:
-        """The snapshot; while Redis is lost, the one this process put itself."""
+        """The snapshot; while Redis does not answer, the one this process stored."""
         text = self._ask(lambda: cast("bytes | None", self._redis.get(_PREFIX + key)) or _NOTHING)
         if text is None:
             return self._own.get(key)
         return None if text is _NOTHING else self._read(key, text)
 
     def publish(self, stream: str, entry: dict[str, object]) -> None:
-        """Add an entry to the end of a stream; while Redis is lost, once it is back."""
+        """Append an entry to a stream; while Redis does not answer, once it does."""
         self._own.publish(stream, entry)
         self._waiting.append((stream, _text(entry)))
         self._ask(lambda: None)
 
     def entries(self, stream: str) -> list[dict[str, object]]:
-        """What a stream holds, oldest first; while Redis is lost, what this process published itself."""
+        """The entries of a stream, oldest first; while Redis does not answer, those this process published."""
         rows = self._ask(lambda: cast("_Rows", self._redis.xrange(_PREFIX + stream)))
         if rows is None:
             return self._own.entries(stream)
@@ -186,8 +185,8 @@ class RedisCache:
         self._pool.disconnect()
 
     def _ask(self, question: Callable[[], Answer]) -> Answer | None:
-        """What Redis answers, or None where it is lost."""
-        if time.monotonic() < self._lost_until:
+        """Call Redis; None if it does not answer."""
+        if time.monotonic() < self._away_until:
             return None
         try:
             answer = question()
@@ -204,8 +203,8 @@ class RedisCache:
     def _note(self, error: RedisError) -> None:
         self._trouble = _trouble(self.address, error)
         if isinstance(error, (ConnectionError, TimeoutError)):
-            # Each attempt may cost its whole patience, and many callers would pay it one after another.
-            self._lost_until = time.monotonic() + self._hold_off
+            # Each attempt may take its whole time limit, and many callers would wait one after another.
+            self._away_until = time.monotonic() + self._hold_off
 
     def _publish_waiting(self) -> None:
         with self._publishing:
@@ -216,7 +215,7 @@ class RedisCache:
                     both.xadd(_PREFIX + stream, {_FIELD: text}, maxlen=STREAM_LENGTH, approximate=True)
                     both.expire(_PREFIX + stream, STREAM_LIFETIME)
                     both.execute()
-                # A full deque drops its first by itself, and then the first is another one already.
+                # A full deque drops its first entry by itself.
                 if self._waiting[0] is first:
                     self._waiting.popleft()
 
@@ -238,7 +237,7 @@ class _PasswordFile(CredentialProvider):
         self._file = file
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
-        """The name, where the URL has one, and the password.
+        """The user, if the URL has one, and the password.
 
         Raises:
             AuthenticationError: The file cannot be read.
@@ -255,13 +254,13 @@ def _options(url: str) -> dict[str, Any]:
     try:
         options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
     except ValueError:
-        # Its words may quote a part of the URL, and that part may be a password.
+        # The message may quote a part of the URL, which may be a password.
         raise _bad_url() from None
-    # These win over the URL's, so that nothing in it makes the waiting longer or the answers of another kind.
+    # These override the URL's options, so that it can change neither time limits nor the type of answers.
     return options | {
         "socket_timeout": _TIMEOUT_SECONDS,
         "socket_connect_timeout": _TIMEOUT_SECONDS,
-        # A connection that Redis closed meanwhile is only found out by using it. What timed out is not tried again.
+        # Only use shows that Redis closed a connection meanwhile. Time-outs are not retried.
         "retry": Retry(NoBackoff(), 1, supported_errors=(ConnectionError,)),
         "decode_responses": False,
         "protocol": 2,
@@ -297,7 +296,7 @@ def _value(text: bytes) -> dict[str, object] | None:
 
 
 def _address(options: dict[str, Any]) -> str:
-    """Where Redis is, without the name and the password that the URL may hold."""
+    """Redis's address, without the user and password of the URL."""
     if "path" in options:
         return f"unix://{options['path']}"
     scheme = "rediss" if "connection_class" in options else "redis"
@@ -305,9 +304,9 @@ def _address(options: dict[str, Any]) -> str:
 
 
 def _trouble(address: str, error: RedisError) -> str:
-    words = str(error).strip().rstrip(".") or type(error).__name__
+    message = str(error).strip().rstrip(".") or type(error).__name__
     if isinstance(error, AuthenticationError):
-        return f"Redis at {address} did not let us in ({words}); does ROAS_REDIS_PASSWORD_FILE hold its password?"
+        return f"Redis at {address} did not let us in ({message}); does ROAS_REDIS_PASSWORD_FILE hold its password?"
     if isinstance(error, (ConnectionError, TimeoutError)):
-        return f"Redis at {address} did not answer ({words}); is it running, and reachable from here?"
-    return f"Redis at {address} refused ({words}); look at its log and its memory."
+        return f"Redis at {address} did not answer ({message}); is it running, and reachable from here?"
+    return f"Redis at {address} refused ({message}); look at its log and its memory."

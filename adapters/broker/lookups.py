@@ -1,4 +1,4 @@
-"""What the broker finds out before it lets a request through: at the engine, and on the disk."""
+"""Facts that the broker reads from the engine and the disk before it forwards a request."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ async def read_answer(reader: asyncio.StreamReader, method: str) -> EngineAnswer
 
 @dataclass(slots=True)
 class Lookups:
-    """What the engine says of the things that requests name.
+    """Projects of the objects that requests name, as the engine reports them.
 
-    A container's id is given to no other and its labels never change, so those of declared projects are
-    remembered, as are the commands begun in them and the unnamed volumes they had.
+    A container's id is never reused and its labels never change, so containers of declared projects are cached, as
+    are their commands and anonymous volumes.
     """
 
     socket_path: str
@@ -95,20 +95,20 @@ class Lookups:
     _volumes: OrderedDict[str, str] = field(default_factory=OrderedDict)
 
     def knows(self, container: str) -> bool:
-        """Whether it is the id of a container known to be of a declared project."""
+        """Whether this is the id of a cached container of a declared project."""
         return container in self._projects
 
     def remember_container(self, identity: str, project: str) -> None:
-        """Keep whose container this is, if it is a declared project's."""
+        """Cache a container's project, if it is a declared one."""
         if project in self.policy.projects:
             _keep(self._projects, identity, project)
 
     def remember_exec(self, identity: str, project: str) -> None:
-        """Keep in whose container a command is to run."""
+        """Cache the project of a command."""
         _keep(self._execs, identity, project)
 
     def learn(self, inspected: Mapping[str, Any]) -> Fact:
-        """Remember an inspected container."""
+        """Cache an inspected container and its anonymous volumes."""
         project = _project_of((inspected.get("Config") or {}).get("Labels"))
         self.remember_container(inspected["Id"], project)
         if project in self.policy.projects:
@@ -118,11 +118,11 @@ class Lookups:
         return Fact(identity=inspected["Id"], project=project)
 
     async def find(self, wanted: Iterable[Wanted]) -> dict[Wanted, Fact]:
-        """Those of the wanted things that exist.
+        """Find the wanted objects that exist.
 
         Raises:
             EngineUnreachableError: The engine did not answer.
-            RequestRefusedError: The engine cannot say what a name means.
+            RequestRefusedError: The engine cannot resolve a name.
         """
         some = list(wanted)
         # Nearly always there is one, or none.
@@ -130,7 +130,7 @@ class Lookups:
         return {one: fact for one, fact in zip(some, found, strict=True) if fact is not None}
 
     async def inspect(self, container: str) -> Fact | None:
-        """A container as it is now, whatever is remembered of it."""
+        """Inspect a container without the cache."""
         reported = await self._get(f"/containers/{container}/json")
         return None if reported is None else self.learn(reported)
 
@@ -196,9 +196,9 @@ class Lookups:
 
 
 def check_links(source: MountSource, policy: Policy) -> None:
-    """Follow the links in a path below its root, as the engine will, and see that it stays within the roots.
+    """Follow the links in a path below its root, as the engine will, and check that it stays within the roots.
 
-    The roots themselves are taken as they are written: whoever declares one answers for where it leads.
+    The roots themselves are not resolved: the user who declares one decides where it leads.
 
     Raises:
         RequestRefusedError: It leaves the declared roots, or the broker cannot see where it leads.

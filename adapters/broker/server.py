@@ -1,13 +1,13 @@
-"""The broker in front of the Docker engine: reads each request, judges it, and writes it anew for the engine.
+"""Broker in front of the Docker engine: it parses each request, checks it, and writes a new one for the engine.
 
-`python -m adapters.broker.server` serves until it is terminated. It is set by these variables:
+`python -m adapters.broker.server` serves until it is terminated. These variables configure it:
 
-- ROAS_BROKER_PROJECTS: Compose projects whose containers, networks and volumes may be made and changed.
+- ROAS_BROKER_PROJECTS: Compose projects whose containers, networks and volumes may be created and changed.
 - ROAS_BROKER_ROOTS: paths of the host that containers may see, with ":rw" where they may write.
-- ROAS_BROKER_NETWORKS, ROAS_BROKER_VOLUMES: networks and volumes of others that they may use.
+- ROAS_BROKER_NETWORKS, ROAS_BROKER_VOLUMES: networks and volumes of other projects that they may use.
 - ROAS_BROKER_LISTEN, ROAS_BROKER_ENGINE: its own socket, and the engine's.
 
-A connection carries one request: what follows it is never read as another, neither here nor by the engine.
+A connection carries one request: neither the broker nor the engine reads what follows as another one.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ClientRequest:
     target: str
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
-    # What came behind it: never a request, but the first input of a command that takes the connection over.
+    # Bytes after the request: the first input of a command that takes the connection over.
     behind: bytes
 
     @property
@@ -88,7 +88,7 @@ class EngineBroker:
         try:
             await self._answer(reader, writer)
         except (OSError, asyncio.IncompleteReadError):
-            log.debug("a client went away")
+            log.debug("a client disconnected")
         finally:
             writer.close()
             with suppress(OSError):
@@ -110,7 +110,7 @@ class EngineBroker:
             log.warning("refused %s: %s", what, error)
             _write_error(writer, HTTPStatus.FORBIDDEN, f"engine broker: {error}")
         except EngineUnreachableError as error:
-            # Clients know an engine that is away by these words.
+            # Clients recognise an unreachable engine by this message.
             words = f"Cannot connect to the Docker daemon at {error.address}. Is the docker daemon running?"
             _write_error(writer, HTTPStatus.SERVICE_UNAVAILABLE, words)
         await writer.drain()
@@ -132,7 +132,7 @@ class EngineBroker:
             and operation.subject is not None
             and operation.subject[0] is ObjectKind.CONTAINER
         ):
-            # What it had in unnamed volumes may be given to the container that replaces it.
+            # Its anonymous volumes may be attached to the container that replaces it.
             await self._lookups.inspect(facts[operation.subject].identity)
         takes_over = request.upgrades and operation.route.shape is EXEC_START
         engine_reader, engine_writer = await connect(self._engine)
@@ -140,17 +140,17 @@ class EngineBroker:
             engine_writer.write(_head(outgoing, request, takes_over=takes_over) + outgoing.body)
             if takes_over:
                 await _copy_both_ways(request, (reader, writer), (engine_reader, engine_writer))
-            elif self._passes_as_it_is(operation):
+            elif self._passes_unread(operation):
                 await _copy_answer((reader, writer), (engine_reader, engine_writer))
             else:
                 answer = await read_answer(engine_reader, request.method)
                 good = answer.status < HTTPStatus.BAD_REQUEST
-                _write(writer, answer.status, self._judged(operation, facts, answer.body) if good else answer.body)
+                _write(writer, answer.status, self._filtered(operation, facts, answer.body) if good else answer.body)
         finally:
             engine_writer.close()
 
-    def _passes_as_it_is(self, operation: AllowedOperation) -> bool:
-        """Whether nothing in the answer has to be read."""
+    def _passes_unread(self, operation: AllowedOperation) -> bool:
+        """Whether the answer can be forwarded unread."""
         match operation.route.answer:
             case BrokerAnswer.LISTING:
                 return only_own(operation, self._policy)
@@ -161,8 +161,8 @@ class EngineBroker:
             case _:
                 return False
 
-    def _judged(self, operation: AllowedOperation, facts: Facts, body: bytes) -> bytes:
-        """The answer without what belongs to others; what is declared is remembered."""
+    def _filtered(self, operation: AllowedOperation, facts: Facts, body: bytes) -> bytes:
+        """Remove objects of other projects from the answer, and cache those of declared ones."""
         reported = orjson.loads(body)
         match operation.route.answer:
             case BrokerAnswer.LISTING:
@@ -206,7 +206,7 @@ async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
 
 
 def _check_framing(head: h11.Request) -> None:
-    """A request says once how long its body is, or not at all."""
+    """Refuse a request that gives its body's length twice."""
     said = [name for name, _ in head.headers if name in (b"content-length", b"transfer-encoding")]
     if len(said) > 1:
         raise h11.RemoteProtocolError("the request says in two ways how long its body is")
@@ -215,7 +215,7 @@ def _check_framing(head: h11.Request) -> None:
 def _head(outgoing: Outgoing, request: ClientRequest, *, takes_over: bool) -> bytes:
     lines = [f"{outgoing.method} {outgoing.target} HTTP/1.1".encode("ascii"), b"Host: docker"]
     lines += [name + b": " + value for name, value in request.headers if name in _PASSED]
-    # The engine then closes whatever it answers, so nothing sent behind is ever read as a request.
+    # The engine then closes the connection after its answer, so it reads no second request.
     lines += [b"Connection: Upgrade, close", b"Upgrade: tcp"] if takes_over else [b"Connection: close"]
     if outgoing.content_type:
         lines.append(b"Content-Type: " + outgoing.content_type.encode("ascii"))
@@ -225,7 +225,7 @@ def _head(outgoing: Outgoing, request: ClientRequest, *, takes_over: bool) -> by
 
 
 async def _copy_answer(client: _Streams, engine: _Streams) -> None:
-    """Hand on the engine's answer as it comes, until it ends or the client goes away."""
+    """Stream the engine's answer to the client until it ends or the client disconnects."""
     leaving = asyncio.ensure_future(_drain(client[0]))
     leaving.add_done_callback(lambda _: engine[1].transport.abort())
     try:
@@ -235,7 +235,7 @@ async def _copy_answer(client: _Streams, engine: _Streams) -> None:
 
 
 async def _copy_both_ways(request: ClientRequest, client: _Streams, engine: _Streams) -> None:
-    """Join both ends, once the engine has said that the connection carries no requests any more."""
+    """Copy in both directions, once the engine has switched protocols."""
     head = await engine[0].readuntil(b"\r\n\r\n")
     client[1].write(head)
     if head.split(b" ", 2)[1] != b"101":
@@ -298,7 +298,7 @@ def run(variables: Mapping[str, str]) -> None:
             log.warning("root %s is not mounted into the broker; only the path itself can be used", root.path)
     listen = Path(variables.get("ROAS_BROKER_LISTEN", "/run/engine/docker.sock"))
     listen.unlink(missing_ok=True)
-    # Whoever mounts the volume the socket lies in may ask: workers run as a user of their own.
+    # Every process that mounts the socket's volume may connect: workers run as their own user.
     os.umask(0o111)
     broker = EngineBroker(variables.get("ROAS_BROKER_ENGINE", "/run/host/docker.sock"), policy)
     asyncio.run(_listen(broker, listen, ", ".join(sorted(policy.projects)) or "none"))
@@ -311,7 +311,7 @@ async def _listen(broker: EngineBroker, socket_path: Path, projects: str) -> Non
 
 
 def main() -> None:
-    """Serve as the variables say."""
+    """Run the broker."""
     logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(asctime)s %(levelname)s %(message)s")
     try:
         run(os.environ)

@@ -22,7 +22,7 @@ from adapters.compose.parsing import (
     unescape,
 )
 from adapters.compose.template import complete_template, first_difference, without_defaults
-from adapters.config.secrets import variables_of
+from adapters.compose.variables import variables_of
 from adapters.host.private_files import check_regular, read_regular
 from models.compose import Application, ComposeVariable, InjectedFile, NetworkPlace
 from models.environments import Environment

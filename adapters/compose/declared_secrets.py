@@ -1,4 +1,4 @@
-"""The secret values of an environment: declared by it, or written in its Compose files and the files they name."""
+"""Secret values of an environment: declared by it, or written in its Compose files and the files they name."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from dotenv.main import DotEnv
 
 from adapters.compose.sources import read_sources
-from adapters.config.secrets import CONTROL_PLANE_SECRETS, secret_values, variables_of
+from adapters.compose.variables import CONTROL_PLANE_SECRETS, secret_values, variables_of
 from adapters.host.private_files import read_regular
 from core.errors.declared_secrets import DeclaredSecrets, declared_secrets, fill_in_variables, secrets_of_file
 from core.errors.redact import secrets_among
@@ -24,9 +24,9 @@ _kept: dict[Signature, tuple[Signature, tuple[Path, ...], frozenset[str]]] = {}
 
 
 def concealed_values(environment: Environment) -> frozenset[str]:
-    """Every value that must be redacted for an environment; read again where one of its files has changed.
+    """Every value that must be redacted for an environment; read again when one of its files has changed.
 
-    What cannot be read is left out: validation says so, and nothing of it can be in a container either.
+    Files that cannot be read are left out: validation reports them, and no container gets their values.
     """
     key: Signature = (environment.name, environment.project, environment.compose_files, environment.env_files)
     kept = _kept.get(key)
@@ -69,7 +69,7 @@ def _of_files(
 
 
 def _texts(name: str, folders: Iterable[Path], read: set[Path]) -> Iterator[str]:
-    """The text of a file in each folder that a relative path may be meant from."""
+    """The text of a file, searched in each folder that its relative path may start from."""
     for path in [Path(folder, name) for folder in folders]:
         read.add(path)
         with suppress(OSError, ValueError):
@@ -77,7 +77,7 @@ def _texts(name: str, folders: Iterable[Path], read: set[Path]) -> Iterator[str]
 
 
 def _signature(files: Iterable[Path], environment: Environment) -> Signature:
-    # Of the process's own variables only these are set after its start.
+    # Only these of the process's own variables may change after its start.
     seen: list[object] = [*map(os.environ.get, CONTROL_PLANE_SECRETS), environment.secrets]
     for file in files:
         try:

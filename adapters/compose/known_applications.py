@@ -1,10 +1,9 @@
-"""What Compose rendered before, kept while nothing that it was rendered from has changed."""
+"""Cache of rendered Compose applications, valid while their files and variables are unchanged."""
 
 from __future__ import annotations
 
 import json
 import re
-import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,20 +14,20 @@ from pydantic import TypeAdapter, ValidationError
 
 from adapters.compose.sources import files_read
 from adapters.host.fingerprints import Fingerprints
-from adapters.host.private_files import make_private_folder, read_regular
+from adapters.host.private_files import make_private_folder, read_regular, write_private
 from core.deployment.plan import outline_of
 from models.compose import Application
 from models.environments import Environment
 
 _KEPT = timedelta(hours=1)
-"""What changes a rendering and is in none of its files, such as another Compose, is seen after this."""
+"""Limit for changes that are in no file, such as a new version of Compose."""
 
 _OF_COMPOSE = re.compile(r"COMPOSE_|DOCKER_|HOME$")
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """An application and what tells whether it would be rendered alike now; without a fingerprint nothing does."""
+    """A rendered application and the fingerprint of its sources; without one it is rendered again."""
 
     fingerprint: str
     rendered_at: datetime
@@ -37,11 +36,11 @@ class _Known:
 
 
 class KnownApplications:
-    """Renders an application only where something it was rendered from has changed.
+    """Renders an application only when a source has changed: a file that Compose would read, even a missing one, or a
+    variable named in one.
 
-    That is every file Compose would read for it, whether it is there or not, and every variable named in one.
-    The outline outlives the process; the whole application, whose commands may hold secrets, stays in memory.
-    What includes files whose names cannot be told without Compose is rendered every time.
+    The outline is stored on disk; the whole application, whose commands may hold secrets, stays in memory. An
+    application with includes that only Compose can resolve is rendered every time.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -52,7 +51,7 @@ class KnownApplications:
     def outline(
         self, environment: Environment, variables: Mapping[str, str], render: Callable[[], Application]
     ) -> Application:
-        """What judging needs of the application: its services, who needs whom, what ends by itself.
+        """The parts that health evaluation needs: services, dependencies, and which services end by themselves.
 
         Raises:
             ComposeError: As for `render`.
@@ -64,16 +63,17 @@ class KnownApplications:
                 return kept.application
         known = self._rendered(environment, variables, render)
         outline = replace(known, application=outline_of(known.application))
-        # One that cannot be kept, as on a full disk, is made again the next time.
+        # An outline that cannot be written, for example on a full disk, is rendered again next time.
         with suppress(OSError):
             if outline.fingerprint:
-                _write(file, _AS_JSON.dump_json(outline))
+                make_private_folder(file.parent)
+                write_private(file, _AS_JSON.dump_json(outline))
         return outline.application
 
     def whole(
         self, environment: Environment, variables: Mapping[str, str], render: Callable[[], Application]
     ) -> Application:
-        """All that is declared, as this process has rendered it.
+        """The whole application, rendered by this process.
 
         Raises:
             ComposeError: As for `render`.
@@ -86,7 +86,7 @@ class KnownApplications:
         kept = self._whole.get(environment.name)
         if kept is not None and self._holds(kept, environment, variables):
             return kept
-        # Before it is rendered: what changes meanwhile then counts as a change.
+        # Before rendering, so that a change meanwhile counts as one.
         files = files_read(environment)
         fingerprint = "" if files is None else self._fingerprint(files, environment, variables)
         made = _Known(fingerprint, datetime.now(UTC), files or (), render())
@@ -96,7 +96,7 @@ class KnownApplications:
     def _holds(self, kept: _Known, environment: Environment, variables: Mapping[str, str]) -> bool:
         if not kept.fingerprint or not timedelta() <= datetime.now(UTC) - kept.rendered_at < _KEPT:
             return False
-        # The files that are read alongside are named by those that are listed, which have not changed then.
+        # Files read alongside are named by the listed files, so an unchanged list covers them.
         return kept.fingerprint == self._fingerprint(kept.files, environment, variables)
 
     def _fingerprint(self, files: tuple[str, ...], environment: Environment, variables: Mapping[str, str]) -> str:
@@ -118,21 +118,8 @@ class KnownApplications:
 _AS_JSON = TypeAdapter(_Known)
 
 
-def _write(file: Path, content: bytes) -> None:
-    """Whole or not at all: another process may read it at this moment."""
-    make_private_folder(file.parent)
-    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=file.name, delete=False) as made:
-        try:
-            made.write(content)
-            made.flush()
-            Path(made.name).replace(file)
-        except OSError:
-            Path(made.name).unlink()
-            raise
-
-
 def _content(file: Path) -> str | None:
-    """The text of a file, of one too large its size and time of change; None where there is none to be read."""
+    """The text of a file, or of a large one its size and time of change; None if it cannot be read."""
     with suppress(OSError, ValueError):
         return read_regular(file).decode("utf-8", "surrogateescape")
     with suppress(OSError, ValueError):

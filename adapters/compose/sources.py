@@ -1,7 +1,7 @@
-"""The files Compose reads for an environment, as they are written: which they are, and which variables they name.
+"""Files that Compose reads for an environment, unmerged: their paths, and the variables they name.
 
-Compose alone merges and fills them in (adapters/compose/cli.py). Read here is what must be known before it runs:
-which variables it may be given, and which values written in the files are secrets.
+Only Compose merges and interpolates them (adapters/compose/cli.py). Before it runs we must know which variables it
+may get, and which values in the files are secrets.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from models.environments import Environment
 from models.failures import EnvironmentFileError
 
 _READ_ALONGSIDE = frozenset({"env_file", "label_file"})
-_FILLED_IN = re.compile(r"[$~]|://")
+_UNRESOLVED = re.compile(r"[$~]|://")
 _INTERPOLATED = re.compile(r"(?<!\$)(?:\$\$)*\$(?:\{\s*)?([A-Za-z_]\w*)")
 
 
 @dataclass(frozen=True, slots=True)
 class ComposeSources:
-    """The text and the parsed content of an environment's Compose files; `files` are also those not there yet."""
+    """Text and parsed content of an environment's Compose files; `files` includes missing ones."""
 
     files: tuple[Path, ...]
     texts: tuple[str, ...]
@@ -33,13 +33,15 @@ class ComposeSources:
 
     @property
     def variables(self) -> frozenset[str]:
-        """The variables that these files ask for: to be filled in, or passed on to a container."""
-        return variables_asked_for(self.texts, self.documents)
+        """The variables that these files interpolate or pass to a container."""
+        return variables_in(self.texts, self.documents)
 
 
 def read_sources(environment: Environment) -> ComposeSources:
-    """The Compose files of an environment as they are now, with the other files they name in so far as these
-    are text. One that cannot be read or parsed is left out: Compose says what is wrong with it."""
+    """Read an environment's Compose files and the text files they name.
+
+    Files that cannot be read or parsed are left out: Compose reports them.
+    """
     listed = files_read(environment)
     files = environment.compose_files if listed is None else tuple(map(Path, listed))
     texts, documents = [], []
@@ -48,15 +50,15 @@ def read_sources(environment: Environment) -> ComposeSources:
             content = read_regular(file)
         except (OSError, ValueError):
             continue
-        # What an env_file holds is filled in too.
+        # Values of an env_file are interpolated too.
         texts.append(content.decode("utf-8", "replace"))
         documents += [one for one in _parsed(content, file) or () if isinstance(one, dict)]
     return ComposeSources(files, tuple(texts), tuple(documents))
 
 
-def variables_asked_for(texts: Iterable[str], documents: Iterable[Any]) -> frozenset[str]:
-    """The variables that texts fill in, and those that documents pass on by name alone: in `environment` and
-    build arguments without a value, and as the source of a secret or a config."""
+def variables_in(texts: Iterable[str], documents: Iterable[Any]) -> frozenset[str]:
+    """The variables that texts interpolate, and those that documents name without a value: in `environment`, in build
+    arguments, and as the source of a secret or a config."""
     named = {name for text in texts for name in _INTERPOLATED.findall(text)}
     for document in documents:
         for key, value in _fields(document):
@@ -66,7 +68,7 @@ def variables_asked_for(texts: Iterable[str], documents: Iterable[Any]) -> froze
 
 
 def _fields(document: Any) -> Iterator[tuple[str, Any]]:
-    """Every field of a document with its name, at any depth; what an alias repeats comes once."""
+    """Every field of a document with its name, at any depth; aliases are followed once."""
     left, seen = [document], set()
     while left:
         value = left.pop()
@@ -91,10 +93,9 @@ def _without_value(declared: Any) -> Iterator[str]:
 
 
 def files_read(environment: Environment) -> tuple[str, ...] | None:
-    """Every file that may be read for the application beside those the environment names, there or not.
+    """Every file that Compose may read for the application, existing or not; None if only Compose can resolve them.
 
-    A relative path counts from each folder that it may be meant from: one that is not there is seen to
-    appear. None where Compose alone can tell the files, or only by fetching them.
+    A relative path is listed under each folder that it may start from, so that a new file counts as a change.
     """
     folders = frozenset(file.parent.absolute() for file in environment.compose_files)
     left = [(file.absolute(), folders) for file in environment.compose_files]
@@ -114,7 +115,7 @@ def files_read(environment: Environment) -> tuple[str, ...] | None:
         if documents is None:
             return None
         for path, places, of_compose in (one for document in documents for one in _references(document)):
-            if any(_FILLED_IN.search(one) for one in (path, *places)):
+            if any(_UNRESOLVED.search(one) for one in (path, *places)):
                 return None
             beyond = folders | {folder / place for place in places for folder in folders}
             candidates = {folder / path for folder in beyond}
@@ -129,7 +130,7 @@ def files_read(environment: Environment) -> tuple[str, ...] | None:
 
 @lru_cache(maxsize=32)
 def _parsed(content: bytes, file: Path) -> tuple[Any, ...] | None:
-    """The documents of a YAML file, None where it is not YAML; kept, since parsing costs far more than reading."""
+    """The documents of a YAML file, or None if it is not YAML; cached, since parsing costs far more than reading."""
     try:
         return tuple(parse_documents(content, file))
     except EnvironmentFileError:
@@ -137,7 +138,7 @@ def _parsed(content: bytes, file: Path) -> tuple[Any, ...] | None:
 
 
 def _references(document: Any) -> Iterator[tuple[str, tuple[str, ...], bool]]:
-    """Paths a Compose file names: the path, a folder it may be meant from, and whether it is a Compose file."""
+    """Paths a Compose file names: the path, folders it may start from, and whether it is a Compose file."""
     if not isinstance(document, dict):
         return
     for entry in _list(document.get("include")):

@@ -1,4 +1,4 @@
-"""The door to environment files: YAML in, a validated Environment out, errors a person can act on."""
+"""Environment files: parse YAML into a validated Environment, with errors a user can act on."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 def load_environment(name: str, directory: Path) -> Environment:
     """Read NAME.yaml of a folder; relative paths in it are relative to that folder.
 
-    A file that names no engine means the one DOCKER_HOST names, else the local socket.
+    Without an engine in the file, DOCKER_HOST counts, else the local socket.
 
     Raises:
         EnvironmentFileError: There is no such file, or it is not a valid environment; the message names
@@ -60,10 +60,10 @@ def read_environment(path: Path) -> Environment:
 
 
 def environment_for_compose_files(files: Sequence[Path], project: str | None = None, *, cwd: Path) -> Environment:
-    """Make an environment for bare Compose files, with nothing known beyond what they say.
+    """Make an environment for Compose files without an environment file.
 
-    The project's name is found as Compose finds it: the one given, COMPOSE_PROJECT_NAME, the files'
-    own `name`, else the first file's folder.
+    The project's name is determined as Compose does: the given one, COMPOSE_PROJECT_NAME, `name` in the files,
+    else the first file's folder.
 
     Raises:
         EnvironmentFileError: A file is missing, or no usable project name can be found.
@@ -90,7 +90,7 @@ def environment_for_compose_files(files: Sequence[Path], project: str | None = N
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         name = {"engine": "DOCKER_HOST", "profiles": "COMPOSE_PROFILES"}.get(str(first["loc"][0]), "The Compose file")
-        raise EnvironmentFileError(f"{name} cannot be used: {_words(first)}") from error
+        raise EnvironmentFileError(f"{name} cannot be used: {_explain(first)}") from error
 
 
 def environment_names(directory: Path) -> tuple[str, ...]:
@@ -121,7 +121,7 @@ def _compose_file(file: Path, cwd: Path) -> Path:
 
 
 def _expanded(path: Path) -> Path:
-    """The path with `~` and `~USER` filled in.
+    """Expand `~` and `~USER` in a path.
 
     Raises:
         EnvironmentFileError: There is no such user.
@@ -156,19 +156,19 @@ def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:
 
 
 def _refusal(path: Path, node: yaml.Node, error: ValidationError) -> EnvironmentFileError:
-    """The mistakes of the file in one error; values are never repeated, as one may be a password."""
+    """All mistakes of the file in one error, without values, since one may be a password."""
     mistakes = error.errors(include_url=False, include_input=False)
     found = [
-        (_line(node, mistake["loc"]), _field(node, mistake["loc"]), _words(mistake))
+        (_line(node, mistake["loc"]), _field(node, mistake["loc"]), _explain(mistake))
         for mistake in mistakes[:_MISTAKES_SHOWN]
     ]
-    lines = [f"{path}:{line}: {field}: {words}" for line, field, words in sorted(found)]
+    lines = [f"{path}:{line}: {field}: {text}" for line, field, text in sorted(found)]
     if len(mistakes) > _MISTAKES_SHOWN:
         lines.append(f"{path}: {len(mistakes) - _MISTAKES_SHOWN} more mistakes like these.")
     return EnvironmentFileError("\n".join(lines), advice="")
 
 
-def _words(mistake: ErrorDetails) -> str:
+def _explain(mistake: ErrorDetails) -> str:
     loc = mistake["loc"]
     if mistake["type"] == "extra_forbidden":
         allowed = sorted(_fields_beside(loc))
@@ -201,7 +201,7 @@ def _line(node: yaml.Node, loc: Sequence[int | str]) -> int:
 
 
 def _field(node: yaml.Node, loc: Sequence[int | str]) -> str:
-    """`loc` as a person would write it: without the names pydantic adds for the kinds of a union."""
+    """`loc` without the names that pydantic adds for members of a union."""
     real = [part for part, _, _ in _walk(node, loc)]
     if loc and (not real or real[-1] != loc[-1]):
         real.append(loc[-1])
@@ -273,12 +273,12 @@ def _with_paths_from(folder: Path, environment: Environment) -> Environment:
 
 
 def _declared_name(paths: Sequence[Path]) -> str | None:
-    """The `name` the last of the files gives; a name made of variables is left for a person to say."""
+    """The `name` of the last file that has one; a name with variables is refused."""
     for path in reversed(paths):
         try:
             documents = read_documents(path)
         except EnvironmentFileError:
-            # Compose reads the same file in a moment and says what is wrong with it in its own words.
+            # Compose reads the same file next and reports the mistake.
             continue
         named = [one["name"] for one in documents if isinstance(one, dict) and isinstance(one.get("name"), str)]
         if named and "$" in named[-1]:

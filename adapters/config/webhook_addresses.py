@@ -1,4 +1,4 @@
-"""Where a webhook may lead: anywhere but to addresses of the link, where clouds hand out a machine's credentials."""
+"""Check of webhook addresses: refuse link-local addresses, where clouds serve a machine's credentials."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
 def is_refused(host: str) -> bool:
-    """Whether a host is, or resolves to, an address of the link or of a cloud's metadata service.
+    """Whether a host is, or resolves to, a link-local address or a cloud's metadata service.
 
-    The system resolves it, so decimal, hexadecimal and shortened forms count as what they mean. One that does not
-    resolve is not refused: nothing can be sent to it.
+    The system resolves it, so decimal, hexadecimal and shortened forms are covered. A host that does not resolve is
+    not refused: nothing can be sent to it.
     """
     try:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)

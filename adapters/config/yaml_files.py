@@ -1,4 +1,4 @@
-"""YAML that a user wrote: parsed fast, within bounds of size, depth and repetition, and refused in one line."""
+"""Parsing of users' YAML files, with limits on size, depth and aliases, and errors of one line."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEPTH = 100
 """Levels of lists and mappings within each other; Compose files and environments have at most a dozen."""
 
 VALUES = 100_000
-"""Values of one file, those that an alias repeats included: ten aliases of ten aliases, and so on, fill any memory."""
+"""Values of one file with aliases expanded: nested aliases can fill any memory."""
 
 if TYPE_CHECKING:
     from yaml import SafeLoader as _Loader
@@ -45,7 +45,7 @@ def read_documents(path: Path) -> list[Any]:
 
 
 def parse_documents(content: bytes, path: Path) -> list[Any]:
-    """The documents of what was read from a Compose file.
+    """Parse the documents of a Compose file.
 
     Raises:
         EnvironmentFileError: It is no YAML, or out of bounds.
@@ -54,7 +54,7 @@ def parse_documents(content: bytes, path: Path) -> list[Any]:
 
 
 def syntax_problem(text: str) -> str | None:
-    """What keeps a text from being YAML, with its line and column; None where it is YAML, whatever it says."""
+    """The syntax error of a text with its line and column; None if it is valid YAML."""
     try:
         for _ in yaml.parse(text, _Loader):
             pass
@@ -96,7 +96,7 @@ def _parsed(content: bytes, path: Path, load: Callable[[str], _T]) -> _T:
     except yaml.reader.ReaderError as error:
         raise _refusal(f"{path}:{text.count(chr(10), 0, error.position) + 1}", error.reason) from error
     except Exception as error:
-        # A date such as 2026-99-99 or a number of 5,000 digits ends in whatever Python raises for it.
+        # For a date such as 2026-99-99 or a number of 5,000 digits, Python raises various errors.
         raise _refusal(str(path), "a value cannot be read as what it looks like or is tagged as") from error
 
 
@@ -105,7 +105,7 @@ def _refusal(where: str, problem: str) -> EnvironmentFileError:
 
 
 def _check_bounds(events: Iterator[Any]) -> None:
-    """Count values and levels as they are once aliases are followed, before anything is built of them."""
+    """Check the number of values and levels with aliases expanded, before constructing them."""
     total = 0
     open_parts = [_Part()]
     anchored: dict[str, _Part] = {}
@@ -126,7 +126,7 @@ def _check_bounds(events: Iterator[Any]) -> None:
         elif isinstance(event, yaml.AliasEvent):
             if any(one.anchor == event.anchor for one in open_parts):
                 raise _out_of_bounds(f"alias {event.anchor} stands within what it names", event)
-            # One that names nothing is refused by the loader, in its words.
+            # The loader refuses an alias without an anchor.
             part = anchored.get(event.anchor or "", _Part())
             total += part.values
         else:
@@ -143,7 +143,7 @@ def _out_of_bounds(problem: str, event: Any) -> yaml.MarkedYAMLError:
 
 
 class _Part:
-    """A value with all it holds: how many values that are, and how many levels."""
+    """Size of a value: how many values it contains, and how many levels."""
 
     __slots__ = ("anchor", "levels", "values")
 
@@ -158,7 +158,7 @@ class _Part:
 
 
 class _UniqueKeyLoader(_Loader):
-    """PyYAML keeps the last of two equal keys without a word; a person means neither."""
+    """Refuses duplicate keys, of which PyYAML silently keeps the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -173,7 +173,7 @@ class _UniqueKeyLoader(_Loader):
 
 
 class _ComposeLoader(_Loader):
-    """Reads YAML as Compose does: its own tags, such as !reset, say how to merge and are no values."""
+    """Reads YAML as Compose does: drops its own tags, such as !reset, which only control merging."""
 
 
 def _untagged(loader: _ComposeLoader, _tag: str, node: yaml.Node) -> Any:

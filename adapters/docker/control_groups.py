@@ -1,4 +1,4 @@
-"""The door to the kernel's control groups: what a container of this machine uses, read without asking the engine."""
+"""Resource use of this machine's containers, read from the kernel's control groups instead of the engine."""
 
 # A Path takes as long to build as one of these files to read.
 # ruff: noqa: PTH110, PTH112, PTH123
@@ -18,21 +18,21 @@ GROUPS = Path("/sys/fs/cgroup")
 _PROCESSES = Path("/proc")
 _NANOSECONDS_A_MICROSECOND = 1000
 _SENT = 8
-"""The place of what an interface sent in its line of numbers; the first is what it received (proc_pid_net(5))."""
+"""Column of the bytes sent by an interface; the first column is the bytes received (proc_pid_net(5))."""
 
 
 def places(container_id: str) -> tuple[str, str]:
-    """Where the two usual drivers put a container's group, below a mount of groups."""
+    """The folders in which the two usual drivers put a container's group, below the mount."""
     return f"docker/{container_id}", f"system.slice/docker-{container_id}.scope"
 
 
 def sample_group(
     container_id: str, service: str, *, networked: bool, groups: Path = GROUPS, processes: Path = _PROCESSES
 ) -> ServiceSample | None:
-    """What a container uses now, as its engine would tell it; its network only where it is `networked` by itself.
+    """Sample a container as the engine would; its network only if it has its own (`networked`).
 
-    None where the kernel does not show it here: the engine is on another machine or puts its groups elsewhere, or
-    the container has just ended.
+    None if the kernel does not show it here: the engine is on another machine or puts its groups elsewhere, or the
+    container has just ended.
     """
     read = _second_version if os.path.exists(f"{groups}/cgroup.controllers") else _first_version
     try:
@@ -105,7 +105,7 @@ def _existing(groups: str, container_id: str) -> str:
 
 
 def _leader(folder: str) -> str:
-    """A process of the group. One of another namespace of processes is shown as 0: there is nothing to read of it."""
+    """A process of the group. Processes of another PID namespace are shown as 0 and cannot be read."""
     leader = _text(f"{folder}/cgroup.procs").split()[0]
     if leader == "0":
         raise ProcessLookupError(folder)
@@ -127,7 +127,7 @@ def _text(file: str) -> str:
 
 
 def _text_if_there(file: str) -> str:
-    """Nothing where the controller is not switched on."""
+    """The text, or an empty one if the controller is disabled."""
     try:
         return _text(file)
     except FileNotFoundError:

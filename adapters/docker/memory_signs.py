@@ -1,4 +1,4 @@
-"""The door to what the kernel tells of kills for memory: its counts for a container, and its log."""
+"""Out-of-memory kills as the kernel reports them: its counter for a container, and its log."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.evidence import MemorySigns
 
 _KERNEL_LOG = Path("/dev/kmsg")
 _RECORD_BYTES = 8192
-"""The kernel gives one record a read, and refuses a buffer that is too small for it."""
+"""The kernel returns one record per read, and refuses a buffer that is too small for it."""
 _MOST_RECORDS = 50_000
 _MOST_LINES = 8
 
@@ -20,9 +20,9 @@ _COUNT = re.compile(r"^oom_kill (\d+)$", re.MULTILINE)
 
 
 def memory_signs(container_id: str, *, groups: Path = GROUPS, kernel_log: Path = _KERNEL_LOG) -> MemorySigns:
-    """The kernel's count of kills in a container of this machine, and the lines of its log that name it.
+    """Read the kernel's out-of-memory kills of a container of this machine, and the log lines that name it.
 
-    The count is gone once the container has ended; the log may be closed to this user. Either is then None.
+    The counter is None once the container has ended; the log is None if this user may not read it.
     """
     return MemorySigns(oom_kills=_oom_kills(container_id, groups), kernel_lines=_kernel_lines(container_id, kernel_log))
 

@@ -1,4 +1,4 @@
-"""A lock of this machine on an environment: it holds while no store can be asked, and ends with its process."""
+"""Lock file on an environment: it works without a store, and ends with its process."""
 
 from __future__ import annotations
 
@@ -13,17 +13,16 @@ log = logging.getLogger("roas")
 
 
 class LocalLock:
-    """A lock on a file; the holder's words are in it."""
+    """A lock on a file that names its holder."""
 
     def __init__(self, folder: Path, environment: str) -> None:
-        """Lock nothing yet."""
         self._path = folder / f"{environment}.lock"
         self._file: int | None = None
 
-    def take(self, words: str) -> str | None:
-        """Take it and say who holds it; gives the words of the holder where another has it, else None.
+    def take(self, holder: str) -> str | None:
+        """Take the lock and write its holder into it; None, or the other process that holds it.
 
-        Where the file cannot be made there is no such lock, which is logged.
+        If the file cannot be created, this logs it and locks nothing.
         """
         try:
             make_private_folder(self._path.parent)
@@ -34,24 +33,24 @@ class LocalLock:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            holder = os.pread(file, 1000, 0).decode("utf-8", "replace").strip()
+            other = os.pread(file, 1000, 0).decode("utf-8", "replace").strip()
             os.close(file)
-            return holder or "another process"
+            return other or "another process"
         os.ftruncate(file, 0)
-        os.pwrite(file, words.encode(), 0)
+        os.pwrite(file, holder.encode(), 0)
         self._file = file
         return None
 
     def release(self) -> None:
-        """Let the next one have it."""
+        """Release the lock."""
         if self._file is not None:
-            # Unlock by word: a child forked just now shares the lock and would keep it after a close.
+            # Unlock explicitly: a child forked just now shares the lock and would keep it after a close.
             fcntl.flock(self._file, fcntl.LOCK_UN)
             os.close(self._file)
             self._file = None
 
     def holder(self) -> str | None:
-        """The words of who holds it now; None where nobody does."""
+        """The process that holds the lock now, or None."""
         try:
             file = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:

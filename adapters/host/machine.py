@@ -1,4 +1,4 @@
-"""The door to the machine itself: its load, its ports, its files."""
+"""This machine: its load, ports and files."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ _LISTENING_AT = {
     "tcp": {"0100007F", "00000000"},
     "tcp6": {"0" * 32, "0" * 24 + "01000000", "0000000000000000FFFF00000100007F"},
 }
-"""Addresses of /proc/net, of either family, at which 127.0.0.1 or ::1 is answered; words as a little-endian CPU."""
+"""Local addresses in /proc/net that accept connections to 127.0.0.1 or ::1, in little-endian order."""
 
 
 def sample_host(path: Path, now: datetime) -> SystemSample:
     """Measure the machine; disk and inodes are those of the file system that holds `path`.
 
     Raises:
-        OSError: `path` and none of its parents can be looked at.
+        OSError: Neither `path` nor a parent can be read.
     """
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     disk = os.statvfs(_existing(path))
@@ -61,11 +61,11 @@ def sample_host(path: Path, now: datetime) -> SystemSample:
 
 
 def port_is_free(host: str, port: int, protocol: str = "tcp") -> bool:
-    """True where a server could listen on that port of that address; an empty host means all addresses."""
+    """Whether a server could listen on a port of an address; an empty host means all addresses."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     kind = socket.SOCK_DGRAM if protocol == "udp" else socket.SOCK_STREAM
     with socket.socket(family, kind) as trial:
-        # Without this a connection of an earlier server that still lingers would count as a holder.
+        # Without this a lingering connection of an earlier server would count as a holder.
         trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1 if protocol == "tcp" else 0)
         try:
             trial.bind((host, port))
@@ -75,10 +75,7 @@ def port_is_free(host: str, port: int, protocol: str = "tcp") -> bool:
 
 
 def port_holder(port: int, protocol: str = "tcp") -> str | None:
-    """The process that listens on a port, as "name (pid 123)"; None where none is seen.
-
-    Processes of other users are seen by root only.
-    """
+    """The process that listens on a port, as "name (pid 123)", or None. Only root sees other users' processes."""
     for connection in psutil.net_connections(kind="udp" if protocol == "udp" else "tcp"):
         listening = protocol == "udp" or connection.status == psutil.CONN_LISTEN
         if listening and connection.laddr and connection.laddr.port == port and connection.pid:
@@ -90,7 +87,7 @@ def port_holder(port: int, protocol: str = "tcp") -> str | None:
 
 
 def listening_users(port: int) -> frozenset[int]:
-    """The user ids of what listens on a TCP port of the loopback or of all addresses, as the kernel says."""
+    """The user ids of processes that listen on a TCP port of the loopback or of all addresses."""
     users = set()
     for table, addresses in _LISTENING_AT.items():
         try:
@@ -106,10 +103,10 @@ def listening_users(port: int) -> frozenset[int]:
 
 
 def unwritable_by(path: Path, user: str) -> bool:
-    """True where a folder's own mode surely keeps a user of that number or name from writing into it.
+    """Whether a folder's mode certainly keeps a user, given by number or name, from writing into it.
 
-    A name says nothing of its number inside an image, so it is taken for the owner unless that is root. Whom the
-    group helps is not known either, so a folder its group may write into passes.
+    The number of a name inside an image is unknown, so it counts as the owner unless that is root. Groups are
+    unknown too, so a folder that its group may write into passes.
     """
     reported = path.stat()
     owns = user == str(reported.st_uid) if user.isdigit() else reported.st_uid != 0
@@ -117,7 +114,7 @@ def unwritable_by(path: Path, user: str) -> bool:
 
 
 def file_problem(path: Path) -> str | None:
-    """Why a path of the host cannot be mounted as it is, or None where it can."""
+    """Why a path of the host cannot be mounted, or None."""
     try:
         mode = path.stat().st_mode
     except FileNotFoundError:
@@ -129,18 +126,17 @@ def file_problem(path: Path) -> str | None:
 
 
 def readable_by_all(path: Path) -> bool:
-    """True where every user may read a file, or read and enter a folder, by its own mode."""
+    """Whether every user may read a file, or read and enter a folder."""
     mode = path.stat().st_mode
     wanted = 0o005 if stat.S_ISDIR(mode) else 0o004
     return mode & wanted == wanted
 
 
 def content_hash(path: Path, *, at_most: int = 16 * MIB) -> str:
-    """A hash of a file's content, or of all regular files under a folder with their names.
+    """Hash a file, or all regular files under a folder with their names.
 
     Raises:
-        OSError: Something of it cannot be read, it is no regular file and no folder, or has more bytes or files
-            than configuration has.
+        OSError: It cannot be read, is neither a regular file nor a folder, or has too many bytes or files.
     """
     files = sorted(_files_below(path)) if path.is_dir() else [path]
     if sum(file.stat().st_size for file in files) > at_most:
@@ -162,14 +158,14 @@ def _files_below(folder: Path) -> Iterator[Path]:
 
 def _cpu_busy_seconds() -> float:
     times = psutil.cpu_times()
-    # What a guest uses is in the time of its host already; waiting for a disk keeps no processor busy.
+    # The time of guests is part of the host's already; waiting for a disk keeps no processor busy.
     idle = times.idle + getattr(times, "iowait", 0.0)
     guests = getattr(times, "guest", 0.0) + getattr(times, "guest_nice", 0.0)
     return float(sum(times) - idle - guests)
 
 
 def _existing(path: Path) -> Path:
-    """The path, or the nearest parent that exists: a data folder may not have been made yet."""
+    """The path, or its nearest existing parent: a data folder may not exist yet."""
     found = path.absolute()
     while not found.exists() and found != found.parent:
         found = found.parent
@@ -177,7 +173,7 @@ def _existing(path: Path) -> Path:
 
 
 def _kernel_number(name: str) -> int | None:
-    """A number the kernel tells of itself; None on systems without it."""
+    """Read a number from /proc/sys; None on systems without it."""
     try:
         return int(Path("/proc/sys", name).read_text(encoding="ascii"))
     except OSError:
@@ -185,7 +181,7 @@ def _kernel_number(name: str) -> int | None:
 
 
 def _pressure(kind: str) -> float | None:
-    """The kernel's avg10 of "some" tasks waiting, 0-100; None on kernels that do not tell."""
+    """The kernel's pressure "some avg10", 0-100; None on kernels without it."""
     try:
         text = Path(f"/proc/pressure/{kind}").read_text(encoding="ascii")
     except OSError:

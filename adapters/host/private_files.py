@@ -1,4 +1,4 @@
-"""Files as a careful program handles them: private when written, regular and of bounded size when read."""
+"""Safe file access: private when written, regular and of limited size when read."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import os
 import stat
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 MIB = 1024 * 1024
@@ -15,10 +16,10 @@ FILE_MODE = 0o600
 
 
 def make_private_folder(folder: Path) -> Path:
-    """Make a folder that only its owner may enter, with the parents it lacks; one that is there keeps its mode.
+    """Create a folder that only its owner may enter, and missing parents; an existing one keeps its mode.
 
     Raises:
-        OSError: The folder cannot be made, or something else has its name.
+        OSError: The folder cannot be created, or something else has its name.
     """
     missing = []
     at = folder
@@ -33,12 +34,12 @@ def make_private_folder(folder: Path) -> Path:
 
 
 def write_private(path: Path, data: bytes) -> None:
-    """Write a file that only its owner may read, whole or not at all.
+    """Write a file atomically that only its owner may read.
 
     Raises:
         OSError: The file cannot be written.
     """
-    # mkstemp makes the file with mode 0600, whatever the umask.
+    # mkstemp creates the file with mode 0600, independent of the umask.
     handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as file:
@@ -52,16 +53,16 @@ def write_private(path: Path, data: bytes) -> None:
 
 
 def open_private(path: Path, flags: int) -> int:
-    """Open a file by `os.open` flags; one that is made is its owner's alone, whatever the umask.
+    """Open a file by `os.open` flags; only its owner may read a new one, independent of the umask.
 
     Raises:
-        OSError: The file cannot be opened or made.
+        OSError: The file cannot be opened or created.
     """
     return os.open(path, flags | os.O_CREAT | os.O_CLOEXEC, FILE_MODE)
 
 
 def check_regular(path: Path, *, at_most: int = MIB) -> None:
-    """Refuse what `read_regular` would refuse, for a program that reads the file itself.
+    """Check a file as `read_regular` does, for a program that reads the file itself.
 
     Raises:
         OSError: As for `read_regular`.
@@ -71,22 +72,21 @@ def check_regular(path: Path, *, at_most: int = MIB) -> None:
 
 
 def keep_private(path: Path, data: bytes) -> bytes:
-    """Write a private file unless it is there already; what it holds, also where another process was first.
+    """Write a private file unless it exists; its content, also when another process wrote it first.
 
     Raises:
         OSError: The file cannot be written or read.
     """
     if not path.exists():
-        candidate = path.with_name(f".{path.name}.{os.getpid()}")
-        write_private(candidate, data)
-        try:
+        with tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
             # Unlike a rename, a link fails where the name is taken.
-            os.link(candidate, path)
-        except FileExistsError:
-            pass
-        finally:
-            candidate.unlink()
-    path.chmod(FILE_MODE)
+            with suppress(FileExistsError):
+                os.link(file.name, path)
+    if path.stat().st_uid == os.geteuid():
+        path.chmod(FILE_MODE)
     return read_regular(path)
 
 
@@ -94,8 +94,8 @@ def read_regular(path: Path, *, at_most: int = MIB) -> bytes:
     """Read a regular file of at most so many bytes.
 
     Raises:
-        OSError: It cannot be read, is no regular file (a FIFO or a device would never end), or is larger; the
-            error's `strerror` says which in words for a user.
+        OSError: It cannot be read, is not a regular file (a FIFO or a device would never end), or is larger;
+            `strerror` is a message for the user.
         ValueError: The path holds a NUL.
     """
     # Without O_NONBLOCK the opening of a FIFO waits for a writer.

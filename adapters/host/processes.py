@@ -1,4 +1,4 @@
-"""The door to the processes of this machine: who we are, and whether another one is still alive."""
+"""Processes of this machine: identity of this one, and whether another one is alive."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from models.operations import Runner
 
 _PROC = Path("/proc")
 _STATE, _STARTED = 0, 19
-"""Places in /proc/PID/stat, counted from the state behind the command's name."""
+"""Fields of /proc/PID/stat, counted from the state after the command's name."""
 
 _NEVER_LOGGED_IN = 2**32 - 1
-"""What the kernel says of a process that no log-in began, such as a service."""
+"""The kernel's login uid of a process without a login, such as a service."""
 
 _LONGEST_CLAIM = 100
 
 
 def this_process(flow_run_id: str = "") -> Runner:
-    """This process, so that another one of this machine can tell later whether it is still there.
+    """Identify this process, so that another one of this machine can check later whether it is alive.
 
-    Where the system has no /proc, `kernel` is empty: then nobody can tell.
+    On systems without /proc, `kernel` is empty and `is_alive` returns None.
     """
     known = (_PROC / "self" / "stat").exists()
     return Runner(
@@ -37,7 +37,7 @@ def this_process(flow_run_id: str = "") -> Runner:
 
 
 def this_user(environment: Mapping[str, str] = os.environ, claimed: str = "") -> Actor:
-    """Who runs this process, by the kernel; what parameters and environment variables claim stands beside it."""
+    """The user of this process according to the kernel, and the name claimed by parameters or variables."""
     uid, login = os.getuid(), _login_uid()
     sudo = " ".join(environment[name] for name in ("SUDO_USER", "SUDO_UID") if environment.get(name))
     name = claimed or environment.get("LOGNAME") or environment.get("USER") or ""
@@ -50,29 +50,21 @@ def this_user(environment: Mapping[str, str] = os.environ, claimed: str = "") ->
 
 
 def as_claim(text: str) -> str:
-    """A name that somebody chose, fit for a record: one short line of what can be printed."""
+    """Shorten a user-given name to one printable line for a record."""
     shown = "".join(one if one.isprintable() else "\N{REPLACEMENT CHARACTER}" for one in text)
     return shown if len(shown) <= _LONGEST_CLAIM else shown[: _LONGEST_CLAIM - 1] + "…"
 
 
 def is_alive(runner: Runner) -> bool | None:
-    """Whether a process still runs; None where that cannot be told from here.
-
-    Another machine or another boot of this one, or a container with process ids of its own: none of them
-    can be told. A process that ended and was not waited for (a zombie) is dead.
-    """
+    """Whether a process still runs; None for one of another machine, boot or PID namespace. A zombie is dead."""
     if not runner.kernel or runner.kernel != this_process().kernel:
         return None
-    try:
-        os.kill(runner.pid, 0)
-    except ProcessLookupError:
+    if not _exists(runner.pid):
         return False
-    except PermissionError:
-        pass
     try:
         stat = _stat(runner.pid)
     except FileNotFoundError:
-        # Gone since, or hidden from this user (hidepid): asked again, the difference shows.
+        # It has ended since, or is hidden from this user (hidepid), which psutil takes for ended.
         return None if _exists(runner.pid) else False
     return int(stat[_STARTED]) == runner.process_started and stat[_STATE] not in ("Z", "X")
 
@@ -85,7 +77,7 @@ def _user_name(uid: int) -> str:
 
 
 def _login_uid() -> int | None:
-    """The user that logged in, which sudo and su leave as it is; None where nobody did, or the kernel keeps none."""
+    """The user that logged in, which sudo and su keep; None without a login, or if the kernel has none."""
     try:
         known = int((_PROC / "self/loginuid").read_text())
     except (OSError, ValueError):
@@ -94,13 +86,13 @@ def _login_uid() -> int | None:
 
 
 def _kernel() -> str:
-    """One boot of one machine, and the space of process ids that we see of it."""
+    """Identify the boot of this machine and our PID namespace."""
     boot = (_PROC / "sys/kernel/random/boot_id").read_text().strip()
     return f"{boot} {(_PROC / 'self/ns/pid').readlink()}"
 
 
 def _stat(pid: int) -> list[str]:
-    # A command's name may hold spaces and brackets, so what follows its last bracket is split.
+    # A command's name may contain spaces and brackets, so split after the last bracket.
     return (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
 
 

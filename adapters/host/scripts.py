@@ -1,4 +1,4 @@
-"""The door to recovery scripts: programs of one folder, run without a shell, within a time, as nobody."""
+"""Recovery scripts: programs of one folder, run without a shell, with a time limit and as an unprivileged user."""
 
 from __future__ import annotations
 
@@ -40,13 +40,12 @@ def find_script(folder: Path, name: str) -> Path:
 
 
 def run_script(script: Path, variables: Mapping[str, str], *, limit: timedelta, user: str) -> str:
-    """Run a script to its end and give back what it said last, on both outputs, up to 4000 characters.
+    """Run a script to its end; the last 4000 characters of both outputs.
 
-    It sees the given variables and a plain PATH, nothing else of this process. Where this process is root,
-    the script runs as the given user.
+    It gets the given variables and a default PATH. If this process is root, the script runs as the given user.
 
     Raises:
-        ScriptFailedError: It ended with another code than 0, or not in time; then all it started is killed.
+        ScriptFailedError: It exited with a code other than 0, or did not end in time and was killed with its children.
         BadInputError: It cannot be run at all.
     """
     root = os.geteuid() == 0
@@ -61,7 +60,7 @@ def run_script(script: Path, variables: Mapping[str, str], *, limit: timedelta, 
             text=True,
             errors="replace",
             start_new_session=True,
-            # Ours keeps everybody else out; a script is a user's program, and may write for a container.
+            # Our own umask denies other users; a script may write files for a container.
             umask=0o022,
             user=user if root else None,
             group=pwd.getpwnam(user).pw_gid if root else None,
@@ -70,25 +69,25 @@ def run_script(script: Path, variables: Mapping[str, str], *, limit: timedelta, 
     except (OSError, ValueError, KeyError) as error:
         raise BadInputError(f"Recovery script {script.name} cannot be run: {error};") from error
     try:
-        said, _ = process.communicate(timeout=limit.total_seconds())
+        output, _ = process.communicate(timeout=limit.total_seconds())
     except subprocess.TimeoutExpired as error:
         os.killpg(process.pid, signal.SIGKILL)
-        said = _rest_of(process)
+        output = _rest_of(process)
         raise ScriptFailedError(
-            f"Recovery script {script.name} did not end within {limit.total_seconds():.0f} s: {_end_of(said)}"
+            f"Recovery script {script.name} did not end within {limit.total_seconds():.0f} s: {_tail(output)}"
         ) from error
     if process.returncode:
-        raise ScriptFailedError(f"Recovery script {script.name} ended with code {process.returncode}: {_end_of(said)}")
-    return _end_of(said)
+        raise ScriptFailedError(f"Recovery script {script.name} ended with code {process.returncode}: {_tail(output)}")
+    return _tail(output)
 
 
 def _rest_of(process: subprocess.Popen[str]) -> str:
     try:
         return process.communicate(timeout=5)[0]
     except subprocess.TimeoutExpired:
-        # Something it started has left its group and keeps the output open.
+        # A child has left its process group and keeps the output open.
         return ""
 
 
-def _end_of(said: str) -> str:
-    return said.strip()[-_OUTPUT_CHARACTERS:] or "it said nothing"
+def _tail(output: str) -> str:
+    return output.strip()[-_OUTPUT_CHARACTERS:] or "it said nothing"

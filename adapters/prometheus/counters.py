@@ -1,4 +1,4 @@
-"""Tallies: numbers that only grow, counted from rows of a store that come, finish and one day go."""
+"""Monotonic counters of rows in a store that are added, finished and later archived."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.compiler import SQLCompiler
 
 DURATIONS_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1800.0, 3600.0, 14400.0, 86400.0)
-"""Upper ends of the classes that durations are counted in; one more class is for what took longer."""
+"""Upper bounds of the histogram's buckets; one more bucket counts longer durations."""
 
 _CHUNK = 500
 _MS = 1000
@@ -20,7 +20,7 @@ _MS = 1000
 
 @dataclass(slots=True)
 class Count:
-    """Rows of one kind. `by_duration` follows DURATIONS_SECONDS; rows without a duration are in no class."""
+    """Rows of one kind. `by_duration` has a bucket for each of DURATIONS_SECONDS; rows without a duration have none."""
 
     rows: int = 0
     seconds: float = 0.0
@@ -28,11 +28,10 @@ class Count:
 
 
 class RowCounter:
-    """Counts each row once, when it is finished; archiving rows later takes nothing back.
+    """Counts each row once, when it is finished; archiving rows later does not reduce the counts.
 
-    Only the first `catch_up` reads the whole table: later ones cost as much as there is news. A new tally
-    begins with the rows that are there, so after a restart it lacks what was archived before. Not safe for
-    threads.
+    Only the first `catch_up` reads the whole table, later ones only new rows. A new counter starts with the existing
+    rows, so after a restart it lacks archived ones. Not thread-safe.
     """
 
     def __init__(
@@ -44,11 +43,11 @@ class RowCounter:
         unfinished: sa.ColumnElement[bool],
         duration_ms: sa.ColumnElement[Any] | None = None,
     ) -> None:
-        """Count the rows of `source` by what `kinds` are; `identity` must grow from row to row."""
+        """Count the rows of `source` by `kinds`; `identity` must grow from row to row."""
         self.counts: defaultdict[tuple[Any, ...], Count] = defaultdict(Count)
-        """What was counted, by the values of `kinds`."""
+        """Counts by the values of `kinds`."""
         self.unfinished: list[tuple[Any, ...]] = []
-        """The kinds of rows that are not finished now, once for each row."""
+        """The kind of each unfinished row."""
         self._source = source
         self._identity = identity
         self._kinds = kinds
@@ -58,10 +57,10 @@ class RowCounter:
         self._waiting: set[int] = set()
 
     def catch_up(self, connection: sa.Connection) -> None:
-        """Count what finished since the last time, as one transaction sees it."""
+        """Count rows finished since the last call, in one transaction."""
         newest = connection.scalar(sa.select(sa.func.max(self._identity)).select_from(self._source)) or 0
         if newest < self._seen:
-            # The store was begun anew: none of its rows has been counted.
+            # The store was created again: none of its rows has been counted.
             self._seen, self._waiting = 0, set()
         open_rows = connection.execute(
             sa.select(self._identity, *self._kinds).select_from(self._source).where(self._unfinished)
@@ -73,7 +72,7 @@ class RowCounter:
         news = self._read(connection, sa.and_(self._identity > self._seen, self._identity <= newest))
         for chunk in chunks:
             news += self._read(connection, self._identity.in_(chunk))
-        # Only now, when nothing can fail any more: half of the news counted would be counted again.
+        # Only after all reads: rows counted before a failure would be counted twice.
         for *kinds, duration_class, rows, total_ms in news:
             count = self.counts[tuple(kinds)]
             count.rows += rows
@@ -102,7 +101,7 @@ class RowCounter:
 
 
 class milliseconds_between(sa.sql.functions.GenericFunction[int]):  # noqa: N801 - written like SQL's own functions
-    """Whole milliseconds from one moment to another, computed by the database; NULL where one is."""
+    """Whole milliseconds between two times, computed by the database; NULL if one of them is."""
 
     type = sa.BigInteger()
     inherit_cache = True

@@ -1,4 +1,4 @@
-"""The door to Prometheus: what the stores know, read at the moment of a scrape and served on /metrics."""
+"""Prometheus exporter: it reads the stores at each scrape and serves /metrics and /healthz."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def serve_metrics(stores: Stores, host: str, port: int, settings: Settings) -> N
 
 
 class StoreCollector(Collector):
-    """Reads the stores when Prometheus asks. A store that cannot be read leaves its figures out and says so."""
+    """Reads the stores at each scrape. A store that cannot be read is left out and reported as unreadable."""
 
     def __init__(
         self,
@@ -76,28 +76,27 @@ class StoreCollector(Collector):
         *,
         clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """Read nothing yet. Without a cache, nothing is said of one."""
         self._stores = stores
         self._settings = settings
         self._cache = cache
         self._clock = clock
         self._lock = threading.Lock()
-        self._every = _CollectionTimes(settings.environments_dir)
+        self._every = _CollectionIntervals(settings.environments_dir)
         self._monitoring = MonitoringFigures(stores)
         self._operations = OperationFigures(stores)
         self._errors = ErrorFigures(stores)
 
     def describe(self) -> Iterable[Metric]:
-        """Nothing: being registered must not read the stores."""
+        """Nothing, since registration must not read the stores."""
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Every figure as it is now, read one scrape at a time."""
+        """Read every metric; one scrape at a time."""
         with self._lock:
             yield from self._collect()
 
     def unreadable(self) -> dict[str, str]:
-        """Why each store that cannot be read cannot, by its name."""
+        """The reason for each unreadable store, by name."""
         reasons = {}
         for name, database in self._stores.databases.items():
             try:
@@ -118,7 +117,7 @@ class StoreCollector(Collector):
         }
         readable = gauge("roas_store_readable", "1 where the store could be read in this scrape.", "store")
         for name, read in parts.items():
-            found = _unless_it_fails(f"store {name}", read)
+            found = _read_part(f"store {name}", read)
             yield from found or ()
             readable.add_metric([name], found is not None)
         yield readable
@@ -128,7 +127,7 @@ class StoreCollector(Collector):
             "disk of the stores": self._of_disk,
             "cache": self._of_cache,
         }.items():
-            yield from _unless_it_fails(what, read) or ()
+            yield from _read_part(what, read) or ()
         often = gauge(
             "roas_collection_interval_seconds", "How often an environment's file wants it collected.", "environment"
         )
@@ -184,15 +183,15 @@ class StoreCollector(Collector):
         return [one_value("roas_cache_up", "1 while Redis answers the exporter.", 0 if self._cache.trouble else 1)]
 
 
-class _CollectionTimes:
-    """How often each environment is collected, read again only where a file has changed."""
+class _CollectionIntervals:
+    """Collection intervals of the environments, read again when a file changes."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._known: dict[str, tuple[int, timedelta]] = {}
 
     def read(self) -> dict[str, timedelta]:
-        """By environment; one whose file cannot be read has the time of an environment that says nothing."""
+        """The interval by environment, or the default if its file cannot be read."""
         try:
             self._known = {name: self._one(name) for name in environment_names(self._folder)}
         except OSError as error:
@@ -212,22 +211,22 @@ class _CollectionTimes:
         return changed, timedelta(seconds=seconds)
 
 
-def _unless_it_fails(what: str, read: Callable[[], list[Metric]]) -> list[Metric] | None:
-    """The families of one part, or None where it fails: whatever it is, the other parts are shown."""
+def _read_part(name: str, read: Callable[[], list[Metric]]) -> list[Metric] | None:
+    """The families of one part, or None if it fails, so that the other parts are still served."""
     try:
         return read()
     except StoreError as error:
-        log.warning("%s was left out of a scrape: %s", what, error)
+        log.warning("%s was left out of a scrape: %s", name, error)
     except Exception:
-        log.exception("%s was left out of a scrape", what)
+        log.exception("%s was left out of a scrape", name)
     return None
 
 
 class MetricsServer:
-    """Serves a collector over HTTP from its own threads, from entering until leaving."""
+    """HTTP server for a collector with its own threads, as a context manager."""
 
     def __init__(self, collector: StoreCollector, host: str, port: int) -> None:
-        """Listen, and answer once entered. Port 0 takes a free one.
+        """Listen on the port; 0 takes a free one. The server answers once entered.
 
         Raises:
             RoasError: The address cannot be listened on; the message says what to try.
@@ -253,12 +252,12 @@ class MetricsServer:
 
 
 class _Server(ThreadingHTTPServer):
-    # A scrape that hangs must not keep the exporter from ending.
+    # A scrape that hangs must not keep the exporter from stopping.
     daemon_threads = True
     block_on_close = False
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say it in the log, and quietly where only the client went away."""
+        """Log the failure, at debug level if only the client disconnected."""
         if isinstance(sys.exc_info()[1], (ConnectionError, TimeoutError)):
             log.debug("the client %s went away", client_address)
         else:

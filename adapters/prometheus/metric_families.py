@@ -1,4 +1,4 @@
-"""Metric families as Prometheus wants them, made in one line each."""
+"""Constructors of Prometheus metric families."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ Labels = tuple[str, ...]
 
 
 def gauge(name: str, about: str, *labels: str) -> GaugeMetricFamily:
-    """A family of values that go up and down."""
+    """A gauge family."""
     return GaugeMetricFamily(name, about, labels=labels)
 
 
 def counter(name: str, about: str, *labels: str) -> CounterMetricFamily:
-    """A family of values that only grow; `_total` is put behind its name."""
+    """A counter family; Prometheus's client appends `_total` to its name."""
     return CounterMetricFamily(name, about, labels=labels)
 
 
@@ -33,11 +33,11 @@ def one_total(name: str, about: str, value: float) -> Metric:
 
 
 def filled(
-    name: str, about: str, labels: Sequence[str], counts: Mapping[Labels, int], *words: Iterable[str]
+    name: str, about: str, labels: Sequence[str], counts: Mapping[Labels, int], *values: Iterable[str]
 ) -> GaugeMetricFamily:
-    """How many there are of each combination of words, at 0 where there is none: what vanishes looks like a gap."""
+    """A gauge of counts for every combination of label values, with 0 for those without a count."""
     family = gauge(name, about, *labels)
-    for combined in product(*words):
+    for combined in product(*values):
         family.add_metric(combined, counts.get(combined, 0))
     return family
 
@@ -45,7 +45,7 @@ def filled(
 def durations(
     name: str, about: str, labels: Sequence[str], counts: Mapping[Labels, Count], kinds: Iterable[Labels]
 ) -> HistogramMetricFamily:
-    """How long things of each kind took; kinds that have not been yet are there from 0 on."""
+    """A histogram of durations for each kind, with 0 for kinds without a count."""
     family = HistogramMetricFamily(name, about, labels=labels)
     for kind in kinds:
         count = counts.get(kind) or Count()

@@ -1,4 +1,4 @@
-"""What monitoring.db knows, as families for Prometheus: only what is fresh, since a gap is honest."""
+"""Prometheus metrics from monitoring.db; old values are left out, so that Prometheus shows a gap."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from models.records import RecordedScore
 from models.tables.monitoring import AlertRow, DeploymentHealth, MetricSample, MetricSeries, PredictionRow
 
 FRESH = timedelta(minutes=15)
-"""Older figures are not shown, except where an environment is collected less often than this."""
+"""Older values are left out, unless an environment is collected less often than this."""
 
 _COLLECTIONS = 3
-"""Figures of an environment may be this many collections old."""
+"""Values of an environment may be this many collections old."""
 
 _UNKNOWN = "unknown"
 _UP = frozenset({ServiceHealth.HEALTHY, ServiceHealth.DEGRADED, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN})
@@ -49,7 +49,7 @@ _series = table(MetricSeries)
 
 
 class _Sample(NamedTuple):
-    """The newest value of one metric, as stored."""
+    """The newest stored value of one metric."""
 
     environment: str
     service: str
@@ -58,10 +58,10 @@ class _Sample(NamedTuple):
     at: datetime
 
 
-class _Shown(NamedTuple):
-    """How a stored metric is shown: in base units, so percentages (0-100) become ratios.
+class _Exported(NamedTuple):
+    """How a stored metric is exported: in base units, so percentages (0-100) become ratios.
 
-    `usual` is the name its baseline is shown by, where it has one: in the same unit, so that both fit into one picture.
+    `usual` is the name of its baseline, if it has one, in the same unit.
     """
 
     name: str
@@ -71,70 +71,69 @@ class _Shown(NamedTuple):
     usual: str = ""
 
 
-OF_SERVICES: Mapping[str, _Shown] = {
-    "cpu_usage": _Shown(
+OF_SERVICES: Mapping[str, _Exported] = {
+    "cpu_usage": _Exported(
         "cpu_ratio",
         "Processors in use since the last collection; 1 is one whole processor.",
         0.01,
         usual="cpu_baseline_ratio",
     ),
-    "cpu_seconds_total": _Shown("cpu_seconds", "Processor time used by the running containers.", grows=True),
-    "memory_bytes": _Shown("memory_bytes", "Memory in use."),
-    "memory_usage": _Shown(
+    "cpu_seconds_total": _Exported("cpu_seconds", "Processor time used by the running containers.", grows=True),
+    "memory_bytes": _Exported("memory_bytes", "Memory in use."),
+    "memory_usage": _Exported(
         "memory_ratio", "Memory in use as a share of its limit.", 0.01, usual="memory_baseline_ratio"
     ),
-    "response_time": _Shown(
+    "response_time": _Exported(
         "response_seconds", "How long the answer to the service's probe took.", 0.001, usual="response_baseline_seconds"
     ),
-    "exit_code": _Shown("exit_code", "Exit code the service ended with last; there once it has ended."),
-    "oom_kills_total": _Shown("oom_kills", "Ends for using too much memory, as far as they were seen.", grows=True),
-    "restarts_total": _Shown("restarts", "Restarts of the running containers by the engine.", grows=True),
-    "certificate_days": _Shown(
+    "exit_code": _Exported("exit_code", "Exit code the service ended with last; there once it has ended."),
+    "oom_kills_total": _Exported("oom_kills", "Ends for using too much memory, as far as they were seen.", grows=True),
+    "restarts_total": _Exported("restarts", "Restarts of the running containers by the engine.", grows=True),
+    "certificate_days": _Exported(
         "certificate_seconds", "How long the certificate is still valid; below 0 it has expired.", 86400.0
     ),
-    "persistence_failures": _Shown("persistence_failures", "What the service's probe says is not saved to disk."),
-    "processes": _Shown("processes", "Processes and threads of the containers."),
-    "throttled_periods_total": _Shown("throttled_periods", "Periods in which the processor was denied.", grows=True),
-    "network_rx_bytes_total": _Shown("network_receive_bytes", "Bytes received over networks.", grows=True),
-    "network_tx_bytes_total": _Shown("network_transmit_bytes", "Bytes sent over networks.", grows=True),
-    "block_read_bytes_total": _Shown("block_read_bytes", "Bytes read from block devices.", grows=True),
-    "block_write_bytes_total": _Shown("block_written_bytes", "Bytes written to block devices.", grows=True),
+    "persistence_failures": _Exported("persistence_failures", "What the service's probe says is not saved to disk."),
+    "processes": _Exported("processes", "Processes and threads of the containers."),
+    "throttled_periods_total": _Exported("throttled_periods", "Periods in which the processor was denied.", grows=True),
+    "network_rx_bytes_total": _Exported("network_receive_bytes", "Bytes received over networks.", grows=True),
+    "network_tx_bytes_total": _Exported("network_transmit_bytes", "Bytes sent over networks.", grows=True),
+    "block_read_bytes_total": _Exported("block_read_bytes", "Bytes read from block devices.", grows=True),
+    "block_write_bytes_total": _Exported("block_written_bytes", "Bytes written to block devices.", grows=True),
 }
-OF_HOSTS: Mapping[str, _Shown] = {
-    "cpu_usage": _Shown(
+OF_HOSTS: Mapping[str, _Exported] = {
+    "cpu_usage": _Exported(
         "cpu_ratio", "Processor time in use as a share of all processors.", 0.01, usual="cpu_baseline_ratio"
     ),
-    "cpu_seconds_total": _Shown("cpu_seconds", "Processor time in use since boot, of all processors.", grows=True),
-    "load_1m": _Shown("load1", "Processes that run or wait, mean of 1 minute.", usual="load1_baseline"),
-    "load_5m": _Shown("load5", "Processes that run or wait, mean of 5 minutes."),
-    "memory_usage": _Shown(
+    "cpu_seconds_total": _Exported("cpu_seconds", "Processor time in use since boot, of all processors.", grows=True),
+    "load_1m": _Exported("load1", "Processes that run or wait, mean of 1 minute.", usual="load1_baseline"),
+    "load_5m": _Exported("load5", "Processes that run or wait, mean of 5 minutes."),
+    "memory_usage": _Exported(
         "memory_ratio", "Memory not available as a share of all.", 0.01, usual="memory_baseline_ratio"
     ),
-    "disk_usage": _Shown(
+    "disk_usage": _Exported(
         "disk_ratio", "Disk under the stores in use as a share of all.", 0.01, usual="disk_baseline_ratio"
     ),
-    "disk_free_bytes": _Shown("disk_free_bytes", "Bytes free on the disk under the stores."),
-    "inodes_free": _Shown("inodes_free", "Inodes free on the disk under the stores."),
-    "inodes_usage": _Shown(
+    "disk_free_bytes": _Exported("disk_free_bytes", "Bytes free on the disk under the stores."),
+    "inodes_free": _Exported("inodes_free", "Inodes free on the disk under the stores."),
+    "inodes_usage": _Exported(
         "inodes_ratio",
         "Inodes in use on the disk under the stores as a share of all.",
         0.01,
         usual="inodes_baseline_ratio",
     ),
-    "store_bytes": _Shown("largest_store_bytes", "Size of the largest store.", usual="largest_store_baseline_bytes"),
-    "network_rx_bytes_total": _Shown("network_receive_bytes", "Bytes received over networks.", grows=True),
-    "network_tx_bytes_total": _Shown("network_transmit_bytes", "Bytes sent over networks.", grows=True),
-    "pressure_cpu": _Shown("pressure_cpu_ratio", "Share of 10 s in which work waited for a processor.", 0.01),
-    "pressure_memory": _Shown("pressure_memory_ratio", "Share of 10 s in which work waited for memory.", 0.01),
-    "pressure_io": _Shown("pressure_io_ratio", "Share of 10 s in which work waited for a device.", 0.01),
+    "store_bytes": _Exported("largest_store_bytes", "Size of the largest store.", usual="largest_store_baseline_bytes"),
+    "network_rx_bytes_total": _Exported("network_receive_bytes", "Bytes received over networks.", grows=True),
+    "network_tx_bytes_total": _Exported("network_transmit_bytes", "Bytes sent over networks.", grows=True),
+    "pressure_cpu": _Exported("pressure_cpu_ratio", "Share of 10 s in which work waited for a processor.", 0.01),
+    "pressure_memory": _Exported("pressure_memory_ratio", "Share of 10 s in which work waited for memory.", 0.01),
+    "pressure_io": _Exported("pressure_io_ratio", "Share of 10 s in which work waited for a device.", 0.01),
 }
 
 
 class MonitoringFigures:
-    """Reads monitoring.db for one scrape after the other. Not safe for threads."""
+    """Metrics of monitoring.db, with counters kept between scrapes. Not thread-safe."""
 
     def __init__(self, stores: Stores) -> None:
-        """Read nothing yet."""
         self._stores = stores
         self._alerts = RowCounter(
             _alerts,
@@ -151,9 +150,9 @@ class MonitoringFigures:
         )
 
     def read(self, now: datetime, known: set[str], every: Mapping[str, timedelta]) -> list[Metric]:
-        """Every family, as it is now. Environments that are met are added to `known`.
+        """Read every family. Environments found in the store are added to `known`.
 
-        `every` tells how often an environment is collected, where its file says so.
+        `every` is the collection interval of each configured environment.
 
         Raises:
             StoreError: The store cannot be read.
@@ -179,10 +178,10 @@ class MonitoringFigures:
             if report.checked_at >= since.get(name, now - FRESH)
         }
         known |= {*judged, *(row.environment for row in newest)}
-        for tally in (self._alerts, self._predictions):
-            known |= {kind[0] for kind in (*tally.counts, *tally.unfinished)}
+        for rows in (self._alerts, self._predictions):
+            known |= {kind[0] for kind in (*rows.counts, *rows.unfinished)}
         alerts = {name: stores.alerts.unresolved(name) for name in sorted(known)}
-        # Of a service that is gone, nothing is shown but what it left: its baseline is nobody's.
+        # Baselines of removed services are left out.
         fresh = {(row.environment, row.service, row.metric) for row in newest}
         baselines = {name: stores.baselines.all(name) for name in {row.environment for row in newest}}
         return [
@@ -211,7 +210,7 @@ class MonitoringFigures:
             if checked is None or checked < since.get(environment, now - FRESH):
                 continue
             for need in needs:
-                # One that was not checked with the others is not declared any more.
+                # A dependency that was not checked with the others is not declared any more.
                 if need.last_check == checked:
                     labels = [environment, need.service, need.depends_on, need.dependency_type.value]
                     up.add_metric(labels, need.status is DependencyStatus.ACTIVE)
@@ -280,7 +279,7 @@ def _of_times(standing: Sequence[Prediction]) -> Metric:
 
 
 def _of_heartbeats(beats: Mapping[str, datetime]) -> Iterator[Metric]:
-    """What goes on by itself names itself NAME/ENVIRONMENT."""
+    """Heartbeats are stored as NAME/ENVIRONMENT."""
     family = gauge(
         "roas_heartbeat_timestamp_seconds", "When it was last seen going on, in Unix time.", "name", "environment"
     )
@@ -306,7 +305,7 @@ def _newest_samples(connection: sa.Connection, since: datetime) -> list[_Sample]
     return [_Sample(*row[:4], from_ms(row.ts)) for row in connection.execute(query)]
 
 
-def _of_samples(prefix: str, shown: Mapping[str, _Shown], rows: Sequence[_Sample]) -> Iterator[Metric]:
+def _of_samples(prefix: str, shown: Mapping[str, _Exported], rows: Sequence[_Sample]) -> Iterator[Metric]:
     families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
         metric: (counter if how.grows else gauge)(f"{prefix}_{how.name}", how.about, *_subject(prefix))
         for metric, how in shown.items()
@@ -319,7 +318,7 @@ def _of_samples(prefix: str, shown: Mapping[str, _Shown], rows: Sequence[_Sample
 
 
 def _of_baselines(
-    prefix: str, shown: Mapping[str, _Shown], baselines: Mapping[str, Sequence[Baseline]], fresh: set[Any]
+    prefix: str, shown: Mapping[str, _Exported], baselines: Mapping[str, Sequence[Baseline]], fresh: set[Any]
 ) -> Iterator[Metric]:
     families = {
         metric: gauge(

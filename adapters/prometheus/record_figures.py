@@ -1,4 +1,4 @@
-"""What deployment_logs.db and errors.db know, as families for Prometheus."""
+"""Prometheus metrics from deployment_logs.db and errors.db."""
 
 from __future__ import annotations
 
@@ -34,10 +34,9 @@ _tickets = table(TicketRow)
 
 
 class OperationFigures:
-    """Reads deployment_logs.db for one scrape after the other. Not safe for threads."""
+    """Metrics of deployment_logs.db, with counters kept between scrapes. Not thread-safe."""
 
     def __init__(self, stores: Stores) -> None:
-        """Read nothing yet."""
         self._stores = stores
         self._ended = RowCounter(
             _operations,
@@ -48,7 +47,7 @@ class OperationFigures:
         )
 
     def read(self, now: datetime, known: set[str]) -> list[Metric]:
-        """Every family, as it is now. Environments that are met are added to `known`.
+        """Read every family. Environments found in the store are added to `known`.
 
         Raises:
             StoreError: The store cannot be read.
@@ -58,7 +57,7 @@ class OperationFigures:
             known |= {kind[0] for kind in (*self._ended.counts, *self._ended.unfinished)}
         recorded = {name: self._stores.operations.latest_recorded(name) for name in sorted(known)}
         total = counter("roas_operations", "Deployment operations that ended.", *_OPERATION)
-        # From 0 on, since Prometheus does not see the first of what was not there before.
+        # Export zeros too: Prometheus does not see the first increase of a new series.
         kinds = [*product(sorted(known), OperationType, _ENDS)]
         for kind in kinds:
             total.add_metric(kind, (self._ended.counts.get(kind) or Count()).rows)
@@ -91,10 +90,9 @@ class OperationFigures:
 
 
 class ErrorFigures:
-    """Reads errors.db for one scrape after the other. Not safe for threads."""
+    """Metrics of errors.db, with counters kept between scrapes. Not thread-safe."""
 
     def __init__(self, stores: Stores) -> None:
-        """Read nothing yet."""
         self._stores = stores
         self._recoveries = RowCounter(
             _executions.join(_errors, _errors.c.error_id == _executions.c.error_id),
@@ -112,7 +110,7 @@ class ErrorFigures:
         )
 
     def read(self, now: datetime, known: set[str]) -> list[Metric]:
-        """Every family, as it is now. Environments that are met are added to `known`.
+        """Read every family. Environments found in the store are added to `known`.
 
         Raises:
             StoreError: The store cannot be read.
@@ -205,7 +203,7 @@ def _counts(
 
 
 def _together(counts: Mapping[Labels, Count], to: Callable[[tuple[Any, ...]], Labels]) -> dict[Labels, Count]:
-    """Counts of kinds that are shown as one."""
+    """Sum the counts of kinds with the same labels."""
     summed: dict[Labels, Count] = {}
     for kind, count in counts.items():
         mine = summed.setdefault(to(kind), Count())

@@ -1,7 +1,7 @@
-"""Take the key of Prefect's encrypted blocks out of its database.
+"""Remove the key of Prefect's encrypted blocks from its database.
 
-Without PREFECT_SERVER_ENCRYPTION_KEY a Prefect server makes a key and keeps it in the table `configuration`, beside
-what it encrypts. Once the variable is set, the server uses that key alone and could not read the older blocks.
+Without PREFECT_SERVER_ENCRYPTION_KEY a Prefect server creates a key and stores it in the table `configuration`, beside
+the encrypted blocks. Once the variable is set, the server uses that key alone and could not read the older blocks.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _KEY_ROW = _CONFIGURATION.c.key == "ENCRYPTION_KEY"
 
 
 def remove_stored_key(database: sa.URL, key: str) -> int:
-    """Encrypt every block with this key instead of the one in the database, and remove that one; how many blocks.
+    """Encrypt every block with this key instead of the one in the database, and remove that one; the number of blocks.
 
-    All of it is one transaction. Without a key in the database nothing is done.
+    It is one transaction. Without a key in the database it does nothing.
 
     Raises:
-        RoasError: A block can be read with neither key, or this key is not a Fernet key; nothing was changed.
+        RoasError: A block can be read with neither key, or this key is not a Fernet key; nothing has changed.
     """
     try:
         new = Fernet(key)

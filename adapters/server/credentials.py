@@ -1,4 +1,4 @@
-"""What the Prefect server's clients sign in with, and what it encrypts its blocks with: files of the data folder."""
+"""Credentials of the Prefect server's clients, and its encryption key: files of the data folder."""
 
 from __future__ import annotations
 
@@ -22,28 +22,28 @@ _BUSY_SECONDS = 5
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServerCredentials:
-    """The secrets of one Prefect server, which lie in its folder."""
+    """Secrets of one Prefect server, in its folder."""
 
     home: Path
     auth_string: str = field(repr=False)
-    """USER:PASSWORD, as Prefect wants it."""
+    """USER:PASSWORD."""
 
     @property
     def auth_file(self) -> Path:
-        """Where a person reads what the UI asks for."""
+        """The file with the user and password for the UI."""
         return self.home / _AUTH_STRING
 
     @property
     def profiles_file(self) -> Path:
-        """The profiles file that hands the `prefect` command line address and credentials."""
+        """The profiles file with address and credentials for the `prefect` command line."""
         return self.home / "profiles.toml"
 
 
 def server_credentials(home: Path) -> ServerCredentials:
-    """Read the credentials of the server whose files are in `home`; made on first use, for the owner alone.
+    """Read the credentials of the server in folder `home`, or create them on first use for the owner alone.
 
     Raises:
-        RoasError: They can be neither read nor made.
+        RoasError: They can be neither read nor created.
     """
     try:
         make_private_folder(home).chmod(FOLDER_MODE)
@@ -58,12 +58,12 @@ def server_credentials(home: Path) -> ServerCredentials:
 
 
 def encryption_key(home: Path) -> tuple[str, bool]:
-    """Read the key of the server's encrypted blocks; and whether it was taken out of its database just now.
+    """Read the key of the server's encrypted blocks, and whether another key was removed from its database.
 
-    Blocks that were encrypted with a key in the database are encrypted anew.
+    Blocks that were encrypted with the removed key are encrypted again.
 
     Raises:
-        RoasError: The key can be neither read nor taken out.
+        RoasError: The key can be neither read nor removed from the database.
     """
     database = home / "prefect.db"
     try:
@@ -81,7 +81,7 @@ def encryption_key(home: Path) -> tuple[str, bool]:
 
 
 def write_profile(credentials: ServerCredentials, url: str) -> None:
-    """Write the profile that lets the `prefect` command line reach the server that is up.
+    """Write the profile with which the `prefect` command line reaches the running server.
 
     Raises:
         OSError: The file cannot be written.
@@ -96,7 +96,7 @@ def write_profile(credentials: ServerCredentials, url: str) -> None:
 
 
 def remove_profile(credentials: ServerCredentials) -> None:
-    """Remove the profile, so that no password is sent to what takes the server's port next."""
+    """Remove the profile, so that no password is sent to the next process on the server's port."""
     with suppress(OSError):
         credentials.profiles_file.unlink(missing_ok=True)
 
@@ -105,7 +105,7 @@ def _has_stored_key(database: Path) -> bool:
     if not database.exists():
         return False
     with closing(sqlite3.connect(database, timeout=_BUSY_SECONDS)) as connection:
-        # A database that was only just made has no tables yet.
+        # A new database has no tables yet.
         if not connection.execute("select 1 from sqlite_master where name = 'configuration'").fetchone():
             return False
         return connection.execute("select 1 from configuration where key = 'ENCRYPTION_KEY'").fetchone() is not None
@@ -122,6 +122,6 @@ def _remove_stored_key(database: Path, key: str) -> None:
     except sa.exc.SQLAlchemyError as error:
         raise OSError(str(error.__cause__ or error)) from error
     with closing(sqlite3.connect(database, timeout=_BUSY_SECONDS, isolation_level=None)) as connection:
-        # What was deleted stays readable in free pages and in the write-ahead log.
+        # Deleted rows stay readable in free pages and in the write-ahead log.
         connection.execute("vacuum")
         connection.execute("pragma wal_checkpoint(truncate)")

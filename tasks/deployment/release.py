@@ -11,7 +11,7 @@ from datetime import datetime
 
 from prefect import task
 
-from adapters.config.secrets import process_environment, variables_of
+from adapters.compose.variables import process_environment, variables_of
 from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints

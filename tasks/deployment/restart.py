@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 
 from prefect import task
 
-from adapters.config.secrets import secret_values
+from adapters.compose.variables import secret_values
 from adapters.docker.engine import DockerEngine
 from core.deployment.restart import Aftermath, DependantAnswer, aftermath, replica_groups, settle_time
 from core.deployment.verify import Progress

@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect import task
 
-from adapters.config.secrets import process_environment
+from adapters.compose.variables import process_environment
 from adapters.docker.engine import DockerEngine
 from models.compose import Application, InjectedFile
 from models.containers import ContainerState

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from prefect import task
 
-from adapters.config.secrets import secret_values
+from adapters.compose.variables import secret_values
 from adapters.docker.engine import DockerEngine
 from adapters.probes import run_probe
 from core.deployment.verify import Progress, Readiness, StabilityHold, hold, standing

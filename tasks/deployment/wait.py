@@ -8,7 +8,7 @@ from datetime import datetime
 
 from prefect import task
 
-from adapters.config.secrets import secret_values
+from adapters.compose.variables import secret_values
 from core.monitoring.health import judge_declared
 from models.compose import Application, ServiceDeclaration
 from models.environments import Environment

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from adapters.config.secrets import secret_values
+from adapters.compose.variables import secret_values
 from adapters.probes import run_probe
 from models.containers import ContainerState
 from models.environments import Environment

@@ -16,8 +16,8 @@ from prefect.context import FlowRunContext
 from adapters.compose.cli import ComposeCli
 from adapters.compose.declared_secrets import concealed_values
 from adapters.compose.known_applications import KnownApplications
+from adapters.compose.variables import process_environment
 from adapters.config.environments import environment_for_compose_files, load_environment
-from adapters.config.secrets import process_environment
 from adapters.docker.engine import DockerEngine
 from core.errors.redact import Redactor
 from models.environments import Environment

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from adapters.compose.cli import ComposeCli
-from adapters.config.secrets import process_environment
+from adapters.compose.variables import process_environment
 from adapters.docker.engine import DockerEngine
 from core.deployment.plan import start_waves
 from models.containers import ContainerState

@@ -13,7 +13,7 @@ import pytest
 
 from adapters.compose.cli import ComposeCli
 from adapters.compose.sources import read_sources
-from adapters.config.secrets import missing_secrets, process_environment, variables_of, withheld_variables
+from adapters.compose.variables import missing_secrets, process_environment, variables_of, withheld_variables
 from adapters.preflight import gather_facts
 from models.environments import Environment
 from tests.integration.adapters.conftest import IMAGE, Project

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from adapters.compose.known_applications import KnownApplications
-from adapters.config.secrets import process_environment
+from adapters.compose.variables import process_environment
 from models.compose import Application
 from tests.integration.adapters.conftest import Project
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from adapters.config.secrets import missing_secrets, process_environment, secret_values, variables_of
+from adapters.compose.variables import missing_secrets, process_environment, secret_values, variables_of
 from models.environments import Environment
 from models.failures import EnvironmentFileError
 

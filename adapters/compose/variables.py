@@ -1,4 +1,4 @@
-"""The door to secrets and variables: read where they lie, handed on in memory, never written or logged."""
+"""Secrets and variables for Compose: read from files and the process, kept in memory, never written or logged."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ from typing import Any
 from dotenv.main import DotEnv
 from dotenv.variables import parse_variables
 
-from adapters.compose.sources import read_sources, variables_asked_for
+from adapters.compose.sources import read_sources, variables_in
 from adapters.host.private_files import MIB, read_regular
 from models.environments import Environment, Secret
 from models.failures import EnvironmentFileError
 
-_DECIDED_BY_THE_ENVIRONMENT = frozenset(
+_SET_BY_ENVIRONMENT = frozenset(
     {"COMPOSE_FILE", "COMPOSE_PROJECT_NAME", "COMPOSE_PROFILES", "COMPOSE_ENV_FILES", "DOCKER_CONTEXT", "DOCKER_HOST"}
 )
-# What Docker's command line and a build need of the process. No variable of these carries a secret.
-_ALWAYS_GIVEN = re.compile(
+# Variables that Docker's command line and a build need. None carries a secret.
+_ALWAYS_PASSED = re.compile(
     r"PATH|HOME|PWD|USER|LOGNAME|HOSTNAME|LANG|LANGUAGE|LC_\w+|TZ|TMPDIR|TERM|XDG_(?:RUNTIME_DIR|CONFIG_HOME)"
     r"|(?i:https?_proxy|no_proxy|all_proxy|ftp_proxy)|SSL_CERT_(?:FILE|DIR)|SSH_AUTH_SOCK"
     r"|DOCKER_(?:CONFIG|CERT_PATH|TLS|TLS_VERIFY|API_VERSION|BUILDKIT|DEFAULT_PLATFORM)|BUILDX_(?:BUILDER|CONFIG)"
     r"|COMPOSE_(?:PARALLEL_LIMIT|HTTP_TIMEOUT|BAKE|IGNORE_ORPHANS|DOCKER_CLI_BUILD)"
 )
-# Names of this control plane, with the passwords of its PostgreSQL client: no declaration gives them to an application.
+# Variables of this control plane: no application gets them, even if its environment declares them.
 _CONTROL_PLANE = re.compile(r"(?:PREFECT|ROAS)_\w+|PG(?:PASSWORD|PASSFILE|SERVICEFILE)")
 # Credentials of the operator's accounts: an application gets one only where its environment declares the name.
 _CLOUD = re.compile(
@@ -46,9 +46,9 @@ _REFERENCE = re.compile(r"\$\{([^}:]*)")
 
 
 def secret_values(environment: Environment) -> dict[str, str]:
-    """The value of every secret that can be had, by name.
+    """The value of every available secret, by name.
 
-    A secret that cannot be had is not in the answer; `missing_secrets` says why, and validation reports it.
+    `missing_secrets` gives the reason for each other one, and validation reports it.
     """
     known = variables_of(environment, os.environ)
     values = {}
@@ -69,29 +69,28 @@ def missing_secrets(environment: Environment) -> dict[str, str]:
 def process_environment(
     environment: Environment, variables: Mapping[str, str], document: Mapping[str, Any] | None = None
 ) -> dict[str, str]:
-    """The process environment to run Compose in: of the given variables those that Compose may see, the
-    secrets, and the engine.
+    """The process environment for Compose: the variables it may see, the secrets, and the engine's address.
 
-    Those are what Docker's command line needs, what the environment declares, and on a person's command line
-    also what the Compose files (or the release's `document`) ask for by name, as `docker compose` would give
-    it. A run that a worker began gets no undeclared variable: the worker's environment is not its user's.
-    What the environment itself decides (files, project, profiles, engine) is not left to variables.
+    Compose may see the variables that Docker's command line needs and those the environment declares. On the
+    user's command line it also sees those that the Compose files (or the release's `document`) name, as with
+    `docker compose`; a run that a worker started does not, since the worker's variables are not its user's.
+    No variable overrides the files, project, profiles and engine of the environment.
     """
     allowed = _declared(environment)
     if _OF_A_RUNNER not in variables:
-        allowed |= _asked_for(environment, document)
+        allowed |= _named(environment, document)
     given = {
         name: value
         for name, value in variables.items()
-        if (name in allowed or _ALWAYS_GIVEN.fullmatch(name))
-        and name not in _DECIDED_BY_THE_ENVIRONMENT
+        if (name in allowed or _ALWAYS_PASSED.fullmatch(name))
+        and name not in _SET_BY_ENVIRONMENT
         and not _is_withheld(name, environment, variables)
     }
     return {**given, **secret_values(environment), "DOCKER_HOST": environment.engine}
 
 
 def withheld_variables(environment: Environment, variables: Mapping[str, str]) -> tuple[str, ...]:
-    """The variables that are set and that the Compose files ask for, but that no application may see."""
+    """The variables that are set and that the Compose files name, but that no application may see."""
     asked = read_sources(environment).variables | _declared(environment)
     return tuple(sorted(name for name in asked & variables.keys() if _is_withheld(name, environment, variables)))
 
@@ -100,9 +99,9 @@ def _declared(environment: Environment) -> frozenset[str]:
     return frozenset({*environment.variables, *(secret.name for secret in environment.secrets)})
 
 
-def _asked_for(environment: Environment, document: Mapping[str, Any] | None) -> frozenset[str]:
+def _named(environment: Environment, document: Mapping[str, Any] | None) -> frozenset[str]:
     asked = read_sources(environment).variables
-    return asked if document is None else asked | variables_asked_for([json.dumps(document)], [document])
+    return asked if document is None else asked | variables_in([json.dumps(document)], [document])
 
 
 def _is_withheld(name: str, environment: Environment, variables: Mapping[str, str]) -> bool:
@@ -115,9 +114,9 @@ def _is_withheld(name: str, environment: Environment, variables: Mapping[str, st
 
 
 def variables_of(environment: Environment, variables: Mapping[str, str]) -> dict[str, str]:
-    """Every variable that Compose can fill in, with its value: the process's own win over files.
+    """Every variable that Compose can interpolate, with its value; the process's variables override files.
 
-    Without files named by the environment, Compose reads `.env` beside the first Compose file.
+    Without env_files in the environment, Compose reads `.env` beside the first Compose file.
 
     Raises:
         EnvironmentFileError: A file of variables is no regular file, too large, or no UTF-8 text.
@@ -141,7 +140,7 @@ def _variables_in(file: Path, variables: Mapping[str, str]) -> dict[str, str]:
             advice="Give a text file with lines such as NAME=value.",
         ) from error
     values: dict[str, str] = {}
-    # Not by dotenv_values, which fills in from the whole process environment.
+    # dotenv_values would interpolate from the whole process environment.
     for name, value in DotEnv(None, StringIO(text), interpolate=False).parse():
         known = {**variables, **values}
         values[name] = "".join(atom.resolve(known) for atom in parse_variables(value or ""))
@@ -149,7 +148,7 @@ def _variables_in(file: Path, variables: Mapping[str, str]) -> dict[str, str]:
 
 
 def _check_expansion(text: str) -> None:
-    """Refuse variables whose values repeat each other until they fill the memory."""
+    """Refuse variables whose values include each other until they fill the memory."""
     sizes: dict[str, int] = {}
     total = 0
     for name, value in DotEnv(None, StringIO(text), interpolate=False).parse():
@@ -175,7 +174,7 @@ def _look_up(secret: Secret, known: Mapping[str, str], environment: Environment)
 
 
 def _usable(value: str, source: str, why_empty: str) -> tuple[str, str]:
-    """A secret that Compose can be given as a variable, or why it cannot."""
+    """A secret that can be a variable, or why it cannot."""
     if "\0" in value:
         return "", f"{source} holds a NUL character"
     if len(value.encode()) > _LONGEST_VARIABLE:
