@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from functools import cache
+from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.engines import engine_of_the_session, own_engine
 from tests.support.prefect_server import prefect_server
@@ -15,6 +17,7 @@ os.environ["PREFECT_PROFILES_PATH"] = os.devnull
 
 __all__ = ["engine_of_the_session", "own_engine", "prefect_server"]
 
+ROOT = Path(__file__).parents[1]
 # Their tests take longest, so they begin first: otherwise one worker runs them alone at the end.
 _LONGEST_FIRST = (
     "test_control_plane",
@@ -31,21 +34,30 @@ _LONGEST_FIRST = (
 )
 
 
-@pytest.hookimpl(tryfirst=True)
+class _SharingTogether(LoadScopeScheduling):
+    """Spread tests over workers one by one, but keep a file together whose tests share something."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.partition("::")[0]
+        return file if _shares(file) else nodeid
+
+
+@cache
+def _shares(file: str) -> bool:
+    """Report whether tests of a file share a fixture of their module or the one engine that a test may stop."""
+    text = (ROOT / file).read_text()
+    return 'scope="module"' in text or "own_engine" in text
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
+    """Use our own way to spread tests; xdist's groups do not work with this version of pytest."""
+    return _SharingTogether(config, log)
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep tests that share something on one worker, and begin with those that take longest."""
-    for item in items:
-        if isinstance(item, pytest.Function) and _shares_with_its_file(item):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    """Begin with the tests that take longest."""
     items.sort(key=_place)
-
-
-def _shares_with_its_file(item: pytest.Function) -> bool:
-    """Report whether a test uses a fixture of its module, or the one engine that a test may stop."""
-    definitions: Iterable[pytest.FixtureDef[object]] = (
-        one for several in item._fixtureinfo.name2fixturedefs.values() for one in several
-    )
-    return any(one.scope == "module" or one.argname == "own_engine" for one in definitions)
 
 
 def _place(item: pytest.Item) -> int:

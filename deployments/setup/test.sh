@@ -34,8 +34,8 @@ run_tests() {
         *) die "there are no tests called $part" "Name unit, integration, e2e or golden." ;;
     esac
     say "Tests: $part"
-    "$VENV/bin/pytest" --junitxml "$results/$part.xml" --numprocesses "$workers" --dist loadgroup \
-        --no-loadscope-reorder "tests/$part"
+    "$VENV/bin/pytest" --junitxml "$results/$part.xml" --numprocesses "$workers" --no-loadscope-reorder \
+        "tests/$part"
 }
 
 parts=("$@")
