@@ -14,6 +14,7 @@ results="$(mktemp -d)"
 trap 'rm -rf "$results"' EXIT
 failed=""
 took=()
+shopt -s nullglob
 
 # No test may reach a server or store of the user who runs it.
 unset PREFECT_API_URL PREFECT_API_KEY PREFECT_PROFILE "${!ROAS_@}"
