@@ -1,4 +1,4 @@
-"""What the tests of several folders share."""
+"""Fixtures that several folders share, and how tests are spread over workers."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from xdist.scheduler import LoadScopeScheduling
 from tests.support.engines import engine_of_the_session, own_engine
 from tests.support.prefect_server import prefect_server
 
-# A `roas serve` of the person who runs the tests has left its address and password in the checkout.
+# A `roas serve` of the user leaves its address and password in the checkout.
 os.environ["PREFECT_PROFILES_PATH"] = os.devnull
 
 __all__ = ["engine_of_the_session", "own_engine", "prefect_server"]
@@ -21,13 +21,18 @@ ROOT = Path(__file__).parents[1]
 # Their tests take longest, so they begin first: otherwise one worker runs them alone at the end.
 _LONGEST_FIRST = (
     "test_control_plane",
-    "test_server_security",
-    "test_caddy",
     "test_special",
-    "test_interruption",
-    "test_campaign",
-    "test_sample",
+    "test_server_security",
+    "test_secrets_nowhere",
+    "test_terminal_escapes",
+    "test_automations",
+    "test_caddy",
     "test_outages",
+    "test_foreign_page",
+    "test_sample",
+    "test_like_compose",
+    "test_campaign",
+    "test_interruption",
     "test_faults",
     "test_releases",
     "test_evidence",
