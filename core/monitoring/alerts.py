@@ -10,16 +10,16 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import orjson
 
-from core.common.intervals import wilson
-from models.analysis import AlertChange, AlertEvent, Level, Share, Signal
-from models.environments import Maintenance
+from core.monitoring.alert_causes import explain_alerts
+from core.monitoring.maintenance import MaintenanceWindow
+from models.analysis import AlertChange, AlertEvent, Level, Signal
 from models.failures import BadInputError
-from models.metrics import HOST, Alert, AlertSeverity, AlertState, Dependency, DependencyType
+from models.metrics import Alert, AlertSeverity, AlertState, Dependency
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,34 +42,6 @@ class AlertPolicy:
     remind_again: timedelta = timedelta(hours=4)
     flapping_from: float = 0.5
     flapping_until: float = 0.25
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MaintenanceWindow:
-    """A time in which a service, or all of them where it is None, opens no alert."""
-
-    begins: datetime
-    ends: datetime
-    service: str | None = None
-
-    def covers(self, service: str, at: datetime) -> bool:
-        """Whether a service is under maintenance at a moment."""
-        return self.service in {None, service} and self.begins <= at < self.ends
-
-
-def maintenance_windows(declared: Iterable[Maintenance], now: datetime) -> list[MaintenanceWindow]:
-    """The windows an environment declares that may cover this moment: those of today and of yesterday (UTC)."""
-    windows = []
-    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
-    for one in declared:
-        for midnight in (today - timedelta(days=1), today):
-            if one.days and _DAYS[midnight.weekday()] not in one.days:
-                continue
-            begins = datetime.combine(midnight.date(), one.begins, UTC)
-            ends = datetime.combine(midnight.date(), one.ends, UTC)
-            ends += timedelta(days=1) if ends <= begins else timedelta()
-            windows += [MaintenanceWindow(begins=begins, ends=ends, service=name) for name in one.services or (None,)]
-    return windows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +87,8 @@ def evaluate_alerts(
         watch, changes = _step(watch, signal, environment, policy, quiet)
         watches[key] = watch
         reported += [(change, key) for change in changes]
-    parents = _parents(watches, needs)
+    opened = {key: watch.alert for key, watch in watches.items() if watch.alert is not None}
+    parents = explain_alerts(opened, needs)
     for key, watch in watches.items():
         if watch.alert is None or key in parents:
             continue
@@ -128,12 +101,11 @@ def evaluate_alerts(
         elif _is_due(watch, now, policy):
             watches[key] = replace(watch, reported_at=now, reminders=watch.reminders + 1)
             reported.append((AlertChange.REMINDED, key))
-    firing = {key: watch.alert for key, watch in watches.items() if watch.alert is not None}
     return AlertEvaluation(
         state=_write(watches),
         events=_events(reported, watches, parents),
-        open=tuple(alert for key, alert in firing.items() if key not in parents),
-        explained=tuple((firing[key], firing[root].alert_id) for key, root in parents.items()),
+        open=tuple(alert for key, alert in opened.items() if key not in parents),
+        explained=tuple((opened[key], opened[root].alert_id) for key, root in parents.items()),
         closed=tuple(watch.closed for watch in watches.values() if watch.closed is not None),
     )
 
@@ -169,76 +141,9 @@ def acknowledge(state: bytes, alert_id: str, now: datetime) -> bytes:
     raise BadInputError(f"No alert {alert_id} is open;", advice="it may have been resolved already.")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BurnRule:
-    """An error budget burns so many times too fast, in a long and a short window at once."""
-
-    long: timedelta
-    short: timedelta
-    times: float
-    level: Level
-
-
-BURN_RULES = (
-    BurnRule(long=timedelta(hours=1), short=timedelta(minutes=5), times=14.4, level=Level.CRITICAL),
-    BurnRule(long=timedelta(hours=6), short=timedelta(minutes=30), times=6.0, level=Level.CRITICAL),
-    BurnRule(long=timedelta(days=3), short=timedelta(hours=6), times=1.0, level=Level.WARNING),
-)
-"""The usual rules for an objective over 30 days: page for the first two, a ticket for the third."""
-
-
-def judge_burn(
-    shares: Mapping[timedelta, Share],
-    *,
-    service: str,
-    metric: str,
-    at: datetime,
-    objective: float = 0.999,
-    least: int = 30,
-) -> Signal:
-    """Whether the error budget of a service burns too fast, as a signal for `evaluate_alerts`.
-
-    `shares` has the good of the total for every window of BURN_RULES. A long window with fewer than `least`
-    requests burns only if even the upper end of the good share's Wilson interval does, and none with fewer
-    than three failures; so few requests alone never page. Raises BadInputError for an impossible objective.
-    """
-    if not 0 < objective < 1:
-        raise BadInputError(f"An objective of {objective} is none;", advice="give a share like 0.999.")
-    for rule in BURN_RULES:
-        long, short = shares.get(rule.long), shares.get(rule.short)
-        if long is None or short is None or long.total - long.good < _FEWEST_FAILURES:
-            continue
-        burn_long, burn_short = _burn(long, objective, least), _burn(short, objective, 0)
-        if burn_long >= rule.times and burn_short >= rule.times:
-            hours = rule.long / timedelta(hours=1)
-            return Signal(
-                service=service,
-                metric=metric,
-                at=at,
-                level=rule.level,
-                value=burn_long,
-                threshold=rule.times,
-                reason=f"{long.total - long.good} of {long.total} failed in {hours:.0f} h: the error budget of "
-                f"{100 * (1 - objective):.3g} % burns {burn_long:.1f} times too fast, and still does",
-            )
-    return Signal(service=service, metric=metric, at=at, level=Level.NONE, reason="within its error budget")
-
-
-AHEAD = "_ahead"
-"""Ends the name of what is predicted of a metric."""
-
-BUDGET = "_budget"
-"""Ends the name of what counts failures against an objective."""
-
-_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
-_SLOWNESS = "response_time"
-_RESOURCES = {"cpu_usage": "cpu_usage", "load_1m": "cpu_usage", "memory_usage": "memory_usage"}
-"""What a service takes where the host lacks it."""
-
 _KEPT_LOOKS = 21
 _WATCH_TIMES = ("good_since", "closed_at", "reported_at")
 _ALERT_TIMES = ("opened_at", "acknowledged_at", "resolved_at")
-_FEWEST_FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -359,89 +264,6 @@ def _opened(signal: Signal, environment: str, critical: bool) -> Alert:
     )
 
 
-def _parents(watches: Mapping[str, _MetricHistory], needs: Sequence[Dependency]) -> dict[str, str]:
-    """For each open alert that another one explains: the key of the one at the root.
-
-    A critical alert of a service explains the alerts of every service that needs it, however far away. Any
-    alert of a service explains the later and lesser ones of the same service, and what only counts its failures
-    explains none of them. Slowness explains the slowness of what waits for it, and a service that takes a resource
-    explains that the host lacks it.
-    """
-    firing = {key: watch.alert for key, watch in watches.items() if watch.alert is not None}
-    by_age = sorted(firing, key=lambda key: (firing[key].opened_at, key))
-    chief: dict[str, str] = {}
-    lead: dict[str, str] = {}
-    for key in by_age:
-        if firing[key].severity is AlertSeverity.CRITICAL:
-            chief.setdefault(_subject(firing[key]), key)
-    for key in sorted(by_age, key=lambda key: (_is_tally(firing[key]), key not in chief.values())):
-        lead.setdefault(_subject(firing[key]), key)
-    age = {key: place for place, key in enumerate(by_age)}
-    below = {subject: _below(subject, needs) for subject in lead}
-    reached = {subject: below[subject] & chief.keys() for subject in below}
-    explained = {}
-    for key, alert in firing.items():
-        subject = _subject(alert)
-        # A root needs no failed service that does not need it in turn: so a circle has roots too.
-        roots = [one for one in reached[subject] if all(one in reached[other] for other in reached[one])]
-        root = _taker(alert, firing, by_age) or min((lead[one] for one in roots), key=age.__getitem__, default=None)
-        root = root or _slowest_below(alert, firing, below) or lead[subject]
-        if root != key:
-            explained[key] = root
-    return {key: _last(key, explained) for key in explained}
-
-
-def _is_tally(alert: Alert) -> bool:
-    """Whether an alert only counts the failures that another one of its service tells of."""
-    return alert.metric.endswith(BUDGET)
-
-
-def _subject(alert: Alert) -> str:
-    """What an alert is about: a service; of the host each resource by itself, since they fail apart."""
-    if alert.service != HOST:
-        return alert.service
-    resource = alert.metric.removesuffix(AHEAD)
-    return f"{HOST}/{_RESOURCES.get(resource, resource)}"
-
-
-def _last(key: str, explained: Mapping[str, str]) -> str:
-    """The end of a chain of causes. It has one: each step leads to something needed, or taken, or earlier."""
-    while key in explained:
-        key = explained[key]
-    return key
-
-
-def _taker(alert: Alert, firing: Mapping[str, Alert], by_age: Sequence[str]) -> str | None:
-    """The alert of a service that takes what the host lacks."""
-    resource = _RESOURCES.get(alert.metric)
-    if alert.service != HOST or resource is None:
-        return None
-    return next((key for key in by_age if firing[key].service != HOST and firing[key].metric == resource), None)
-
-
-def _slowest_below(alert: Alert, firing: Mapping[str, Alert], below: Mapping[str, AbstractSet[str]]) -> str | None:
-    """The slow service at the bottom of those that a slow one waits for."""
-    if alert.metric != _SLOWNESS:
-        return None
-    slow = {one.service: key for key, one in firing.items() if one.metric == _SLOWNESS}
-    waited_for = [one for one in sorted(below[alert.service] & slow.keys()) if one != alert.service]
-    bottom = [one for one in waited_for if not (below[one] & slow.keys()) - {one}]
-    return slow[bottom[0]] if bottom else None
-
-
-def _below(service: str, needs: Sequence[Dependency]) -> set[str]:
-    """The service itself and all it needs, however far away."""
-    todo, seen = [service], {service}
-    while todo:
-        one = todo.pop()
-        for need in needs:
-            hard = need.dependency_type is not DependencyType.OPTIONAL
-            if need.service == one and hard and need.depends_on not in seen:
-                seen.add(need.depends_on)
-                todo.append(need.depends_on)
-    return seen
-
-
 def _events(
     reported: Sequence[tuple[AlertChange, str]], watches: Mapping[str, _MetricHistory], parents: Mapping[str, str]
 ) -> tuple[AlertEvent, ...]:
@@ -455,13 +277,6 @@ def _events(
         children = tuple(sorted(child for child, root in parents.items() if root == key))
         events.append(AlertEvent(change=change, alert=alert, children=children))
     return tuple(events)
-
-
-def _burn(share: Share, objective: float, least: int) -> float:
-    if share.value is None:
-        return 0.0
-    good = share.value if share.total >= least else wilson(share.good, share.total)[1]
-    return (1 - good) / (1 - objective)
 
 
 def _write(watches: Mapping[str, _MetricHistory]) -> bytes:

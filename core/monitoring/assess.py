@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from core.monitoring.evaluate import Evaluation, Key, Observation, QuietServices, evaluate
+from core.monitoring.evaluate import evaluate
 from core.monitoring.health import judge_environment, unknown_service
 from core.monitoring.measurements import (
     dependency_status,
@@ -18,6 +18,7 @@ from core.monitoring.measurements import (
     system_metrics,
     touched_services,
 )
+from core.monitoring.snapshot import Evaluation, Key, Observation, QuietServices
 from models.compose import Application
 from models.containers import ContainerState, Death, ServiceSample, SystemSample
 from models.environments import Environment

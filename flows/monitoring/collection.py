@@ -14,8 +14,9 @@ from prefect import flow
 from core.common.dependencies import first_causes
 from core.deployment.plan import start_waves
 from core.monitoring.assess import Assessment, SourceAnswers, assess
-from core.monitoring.evaluate import Evaluation, close_proven, is_predictive
+from core.monitoring.evaluate import close_proven, is_predictive
 from core.monitoring.measurements import deaths, dependency_status
+from core.monitoring.snapshot import Evaluation
 from flows.monitoring.judge_health import dependencies_of, judge_now
 from flows.recovery.error_recovery import error_recovery
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName

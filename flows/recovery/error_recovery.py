@@ -18,7 +18,7 @@ from core.errors.classify import classify
 from core.errors.evidence import evidence_of
 from core.errors.impact import analyse_impact
 from core.errors.verdicts import as_failure, as_one_of_several
-from core.monitoring.alerts import maintenance_windows
+from core.monitoring.maintenance import maintenance_windows
 from core.recovery.policy import (
     AT_ONCE,
     SHORT_WAIT,

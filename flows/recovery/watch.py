@@ -13,8 +13,8 @@ from prefect import flow
 from pydantic import Field
 
 from core.errors.evidence import reachable
-from core.monitoring.alerts import maintenance_windows
 from core.monitoring.health import judge_declared
+from core.monitoring.maintenance import maintenance_windows
 from core.recovery.policy import AT_ONCE, PROVEN_AFTER
 from core.recovery.triage import (
     LOOP,

@@ -15,7 +15,7 @@ from adapters.host.machine import sample_host
 from adapters.stores.check import figures
 from core.deployment.desired_state import meant_to_run
 from core.monitoring.assess import Assessment, RememberedState
-from core.monitoring.evaluate import Evaluation, Key
+from core.monitoring.snapshot import Evaluation, Key
 from models.analysis import ServiceScore
 from models.containers import ContainerEvent, ServiceSample, SystemSample
 from models.environments import Environment

@@ -17,7 +17,7 @@ import pytest
 import yaml
 
 from core.monitoring.assess import RememberedState, SourceAnswers, assess
-from core.monitoring.evaluate import Evaluation
+from core.monitoring.snapshot import Evaluation
 from flows.monitoring.collection import look
 from models.analysis import AlertChange
 from models.environments import Environment

@@ -22,7 +22,9 @@ from typing import Any, NoReturn
 
 import yaml
 
-from core.monitoring.evaluate import JUDGED, Evaluation, Observation, evaluate
+from core.monitoring.evaluate import evaluate
+from core.monitoring.evaluators.metrics import JUDGED
+from core.monitoring.snapshot import Evaluation, Observation
 from flows.deployment.startup import startup
 from flows.monitoring.collection import collection
 from models.environments import Environment

@@ -6,15 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from core.monitoring.alerts import (
-    AlertEvaluation,
-    AlertPolicy,
-    MaintenanceWindow,
-    acknowledge,
-    evaluate_alerts,
-    judge_burn,
-)
+from core.monitoring.alerts import AlertEvaluation, AlertPolicy, acknowledge, evaluate_alerts
 from core.monitoring.anomalies import watch_metric
+from core.monitoring.burn_rates import judge_burn
+from core.monitoring.maintenance import MaintenanceWindow
 from models.analysis import AlertChange, Level, Share, Signal
 from models.failures import BadInputError
 from models.metrics import AlertSeverity, AlertState, Dependency, DependencyType

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from core.monitoring.evaluate import HEALTH, Evaluation, Key, Observation, QuietServices, close_proven, evaluate
+from core.monitoring.evaluate import close_proven, evaluate
+from core.monitoring.snapshot import HEALTH, Evaluation, Key, Observation, QuietServices
 from models.analysis import AlertChange, Grade
 from models.environments import Environment
 from models.health import Concern, ProbeResult, Reading, ServiceHealth, ServiceVerdict

@@ -1,0 +1,1 @@
+"""Evaluators of one collection, by subject: each turns a snapshot and the state into signals."""
