@@ -14,7 +14,8 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
-from core.monitoring.anomalies import NOTICE, Detector, DriftRule, Episode, LiftRule, StuckRule, ZeroRule
+from core.monitoring.detector import NOTICE, Detector
+from core.monitoring.detector_rules import DriftRule, Episode, LiftRule, StuckRule, ZeroRule
 from models.analysis import Level
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

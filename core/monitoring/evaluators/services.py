@@ -6,8 +6,8 @@ from datetime import datetime, timedelta
 
 from core.monitoring import budgets
 from core.monitoring.alert_causes import BUDGET
-from core.monitoring.anomalies import judge_silence
 from core.monitoring.burn_rates import BURN_RULES, judge_burn
+from core.monitoring.detector_rules import judge_silence
 from core.monitoring.snapshot import BUDGET_STATE, HEALTH, NO_HEALTH_RESULT, RESTARTS, SOURCES, Snapshot, State
 from models.analysis import Level, Share, Signal
 from models.health import UNHEALTHY_STATES, Concern, Reading, ServiceHealth, ServiceVerdict
