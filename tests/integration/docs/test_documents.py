@@ -201,6 +201,14 @@ def test_each_document_that_code_and_alert_rules_name_exists() -> None:
         _assert_target(target, anchor or "", "code")
 
 
+def test_each_decision_is_in_the_index_and_has_its_parts() -> None:
+    records = [file for file in documents() if re.match(r"docs/adr/\d{4}-", file)]
+    assert [Path(record).name for record in records] == links("docs/adr/README.md")
+    for record in records:
+        parts = re.findall(r"^(- Date: |- Status: |## \w+)", text_of(record), re.MULTILINE)
+        assert parts == ["- Date: ", "- Status: ", "## Context", "## Decision", "## Consequences"], record
+
+
 def test_each_issue_form_has_what_github_requires() -> None:
     forms = [name for name in tracked_files() if re.fullmatch(r"\.github/ISSUE_TEMPLATE/(?!config).+\.yml", name)]
     assert forms
