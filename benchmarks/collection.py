@@ -104,11 +104,11 @@ async def live_a_day(folder: Path, rounds: int) -> bool:
         at = begin + number * EVERY
         seen = simulated(at, number, chance, NAMES)
         start = time.process_time()
-        memory = await read_memory.fn("day", at)
+        memory = await read_memory("day", at)
         looked = time.process_time()
         judged = assess(environment, seen, memory)
         thought = time.process_time()
-        await store_round.fn("day", judged, memory.looked_at)
+        await store_round("day", judged, memory.looked_at)
         read, judged_in, kept = (
             read + looked - start,
             judged_in + thought - looked,

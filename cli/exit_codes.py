@@ -1,4 +1,4 @@
-"""How a `roas` command ends: its exit code, and one clear line on standard error for each kind of failure."""
+"""Exit codes of `roas`, and one line on standard error for each kind of failure."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from models.failures import BadInputError, RoasError
 SUCCESS = 0
 
 FAILED = 1
-"""An operation failed, or what was asked for is not there."""
+"""An operation failed, or the requested thing does not exist."""
 
 BAD_INPUT = 2
 """An argument, option, variable or file cannot be used."""
 
 UNEXPECTED = 3
-"""A mistake of this program; a log file has the traceback."""
+"""A bug in this program; a log file has the traceback."""
 
 INTERRUPTED = 130
 """Ctrl-C."""
@@ -41,27 +41,24 @@ _LONGEST_TRACEBACK = 64 * 1024
 
 
 def run_command(command: click.Command) -> int:
-    """Run a command on the arguments of this process; its exit code."""
+    """Run a command with the arguments of this process and return its exit code."""
     output = _prepare_streams()
     if output is None:
-        _complain("Standard output is closed. Open it, or send it to a file or to /dev/null.")
+        _print_error("Standard output is closed. Open it, or send it to a file or to /dev/null.")
         return FAILED
     code = _run(command, output)
     trouble = output.finish()
     if trouble is None:
         return code
     if isinstance(trouble, BrokenPipeError):
-        # The reader of a pipe has what it wants (`roas history | head`).
+        # The reader of a pipe has closed it (`roas history | head`).
         return SUCCESS
-    _complain(f"Standard output cannot be written: {trouble.strerror}.")
+    _print_error(f"Standard output cannot be written: {trouble.strerror}.")
     return code or FAILED
 
 
 class _Output(io.TextIOWrapper):
-    """Standard output that remembers why it could not be written.
-
-    Elsewhere the same OSError means something else: a full disk under a store is no full disk under `roas > file`.
-    """
+    """Standard output that keeps its own write error, to distinguish it from the same error of a store."""
 
     trouble: OSError | None = None
 
@@ -80,11 +77,11 @@ class _Output(io.TextIOWrapper):
             raise
 
     def finish(self) -> OSError | None:
-        """Write what waits; why it, or something before, could not be written."""
+        """Flush; the error of this or an earlier write, or None."""
         with suppress(OSError):
             self.flush()
         if self.trouble is not None:
-            # Python flushes once more at its end, and must find nothing to complain of.
+            # Python flushes once more at exit, which must not fail.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.fileno())
         return self.trouble
 
@@ -96,33 +93,33 @@ def _run(command: click.Command, output: _Output) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else SUCCESS
     except click.exceptions.Abort:
-        _complain("stopped")
+        _print_error("stopped")
         return INTERRUPTED
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         return BAD_INPUT
     except click.UsageError as error:
         path = error.ctx.command_path if error.ctx else "roas"
-        _complain(f"{error.format_message()} See `{path} --help`.")
+        _print_error(f"{error.format_message()} See `{path} --help`.")
         return BAD_INPUT
     except click.ClickException as error:
-        _complain(error.format_message())
+        _print_error(error.format_message())
         return error.exit_code
     except BadInputError as error:
-        _complain(str(error))
+        _print_error(str(error))
         return BAD_INPUT
     except RoasError as error:
-        _complain(str(error))
+        _print_error(str(error))
         return FAILED
-    except Exception as error:  # noqa: BLE001 - the last place that can tell the user
-        # What output could not take is told by who called this.
+    except Exception as error:  # noqa: BLE001 - the last place that can inform the user
+        # The caller reports an error of the output.
         return SUCCESS if error is output.trouble else _report_unexpected(error)
     return code if isinstance(code, int) else SUCCESS
 
 
 def _prepare_streams() -> _Output | None:
-    """Make standard streams safe to use; None where standard output is closed."""
-    # A store's file must not get the number of a closed stream: whatever is printed would be written into it.
+    """Make the standard streams safe to use; None if standard output is closed."""
+    # A store's file must not get the number of a closed stream, or output would be written into it.
     while (opened := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(opened)
@@ -131,7 +128,7 @@ def _prepare_streams() -> _Output | None:
     if sys.stdout is None:
         return None
     given = cast(io.TextIOWrapper, sys.stdout)
-    # Under LANG=C a name in another alphabet must not end a command.
+    # Under LANG=C a name in another alphabet must not fail a command.
     output = _Output(
         given.buffer,
         encoding=given.encoding,
@@ -145,7 +142,7 @@ def _prepare_streams() -> _Output | None:
 
 
 def _check_process() -> None:
-    """Refuse what no command can work with.
+    """Check the arguments and the current directory.
 
     Raises:
         BadInputError: An argument is not UTF-8 text, or the current directory was removed.
@@ -165,24 +162,24 @@ def _check_process() -> None:
 
 
 def _report_unexpected(error: Exception) -> int:
-    """Keep the traceback in a log file of this user alone, and say in one line where."""
+    """Write the traceback to a log file that only this user can read, and print one line with its path."""
     kind = type(error).__name__
     try:
         from core.errors.redact import Redactor, secrets_among
 
         redactor = Redactor(secrets_among(os.environ.items()))
-        said = redactor.text(printable(str(error)))
+        message = redactor.text(printable(str(error)))
         trace = redactor.text(_encodable("".join(traceback.format_exception(error))))
         kept = f"the traceback is in {_keep_traceback(trace)}"
-    except Exception as another:  # noqa: BLE001 - the user is told of the first error all the same
-        said, kept = "", f"its traceback could not be kept ({type(another).__name__})"
-    first = said.strip().partition("\n")[0][:200]
-    _complain(f"unexpected error: {kind}{f': {first}' if first else ''}; {kept}. Please report it.")
+    except Exception as another:  # noqa: BLE001 - the first error is reported anyway
+        message, kept = "", f"its traceback could not be kept ({type(another).__name__})"
+    first = message.strip().partition("\n")[0][:200]
+    _print_error(f"unexpected error: {kind}{f': {first}' if first else ''}; {kept}. Please report it.")
     return UNEXPECTED
 
 
 def _keep_traceback(trace: str) -> Path:
-    """Append to the log in the data folder; where that cannot be written, to a temporary file."""
+    """Append to the log in the data folder, or if that fails to a temporary file."""
     heading = f"--- {datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC, process {os.getpid()}\n"
     entry = (heading + trace[-_LONGEST_TRACEBACK:] + "\n").encode()
     for log in _logs():
@@ -207,13 +204,13 @@ def _logs() -> Iterator[Path]:
         yield make_private_folder(current_settings().data_dir.absolute()) / _LOG
 
 
-def _complain(text: str) -> None:
-    """Print an error on standard error, one that fits a screen and holds nothing but text."""
+def _print_error(text: str) -> None:
+    """Print an error on standard error, printable and short enough for a screen."""
     lines = printable(text).splitlines() or [""]
     shown = [f"{line[:_LONGEST_LINE]} ..." if len(line) > _LONGEST_LINE else line for line in lines[:_MOST_LINES]]
     if len(lines) > _MOST_LINES:
         shown.append(f"... and {len(lines) - _MOST_LINES} more lines")
-    # Standard error may be full or closed as well: the exit code still tells.
+    # Standard error may be full or closed as well; the exit code remains.
     with suppress(OSError):
         echo("roas: " + "\n".join(shown), err=True)
 

@@ -1,4 +1,4 @@
-"""`roas history`: the operations that were recorded, and whether the record is as it was written."""
+"""`roas history`: recorded operations, and verification of the audit log."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""`roas`: the flows and the records, from a terminal.
+"""`roas`: the command line.
 
-Imports are inside the commands: the engine takes seconds to import, and most commands do not need it.
+Commands import what they need themselves: Prefect takes seconds to import, and most commands do not need it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
         from flows.recovery.error_recovery import error_recovery
         from tasks.errors.redact import redact
 
-        # The parameters of a run are kept on the server as they are given.
+        # The server stores the parameters of a run unredacted.
         text = await redact(name, said)
         return await error_recovery(environment=name, text=text, service=service, source="person", act=not dry_run)
 
@@ -185,5 +185,5 @@ why.register(roas)
 
 
 def main() -> None:
-    """Run `roas` and end the process; cli/exit_codes.py says with which exit code."""
+    """Run `roas` and exit the process, with an exit code of cli/exit_codes.py."""
     sys.exit(run_command(roas))

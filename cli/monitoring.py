@@ -1,4 +1,4 @@
-"""`roas` commands about what monitoring tells: the alerts, taking one, and the report."""
+"""`roas` commands about monitoring: alerts, predictions and the report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`roas notify`: where people are told of failures."""
+"""`roas notify`: webhooks that receive notifications of failures."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def add(kind: str, name: str) -> None:
     asked = click.prompt("Address of the webhook", hide_input=True, err=True) if typed else read_input()
     address = str(asked).strip()
     if not (parts := _ADDRESSES[kind].fullmatch(address)):
-        # The address is not repeated: whoever has it may write there.
+        # The address is not repeated: it is all that is needed to post there.
         raise BadInputError(
             f"That is not the address of a {_CALLED.get(kind, kind)};", advice="copy it whole from where it was made."
         )

@@ -1,4 +1,4 @@
-"""The `roas` commands that change an environment, and those that look before they do."""
+"""`roas` commands that change an environment, and those that check and plan a change."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def _operate(
     json_wanted: bool,
     **parameters: Any,
 ) -> None:
-    """Run one operation's flow and show its record, as it stands in the stores."""
+    """Run one operation's flow and show its stored record."""
     from flows.runtime.identifiers import new_deployment_id
 
     name, compose = named(environment, files, project)

@@ -1,4 +1,4 @@
-"""Options that several `roas` commands have, and what they mean together."""
+"""Options and arguments that several `roas` commands share, and how they combine."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ _MIB = 1024 * 1024
 
 
 class Number(click.FloatRange):
-    """A number of a range, and no NaN, which click finds in every range."""
+    """A number in a range, and not NaN, which click accepts in every range."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """The number, or click's complaint."""
+        """Convert the text, or fail with click's error."""
         number = super().convert(value, param, ctx)
         if math.isnan(number):
             self.fail(f"{value!r} is not a number.", param, ctx)
@@ -35,10 +35,10 @@ class Number(click.FloatRange):
 
 
 def duration(text: str) -> timedelta:
-    """How long, such as 30m, 2h or 1d; at most ten years.
+    """Parse a duration such as 30m, 2h or 1d.
 
     Raises:
-        BadParameter: It is none, or longer.
+        BadParameter: It is not a duration, or longer than ten years.
     """
     match = re.fullmatch(r"([0-9]{1,9})([smhd])", text.strip())
     if match is None:
@@ -50,7 +50,7 @@ def duration(text: str) -> timedelta:
 
 
 def read_input() -> str:
-    """All of standard input; bytes that are no UTF-8 become U+FFFD, as in a container's log.
+    """Read all of standard input; bytes that are not UTF-8 become U+FFFD, as in a container's log.
 
     Raises:
         BadInputError: It is closed, or larger than 1 MiB.
@@ -62,7 +62,7 @@ def read_input() -> str:
 
 
 def input_lines() -> Iterator[str]:
-    """The lines of standard input, read as by `read_input`, each of at most 1 MiB.
+    """Read the lines of standard input as `read_input` does, each of at most 1 MiB.
 
     Raises:
         BadInputError: It is closed, or a line is longer.
@@ -83,7 +83,7 @@ def _standard_input() -> TextIO:
 
 
 def _storable(text: str) -> str:
-    """The text without NUL, which PostgreSQL cannot keep."""
+    """Replace NUL, which PostgreSQL cannot store."""
     return text.replace("\0", "\ufffd")
 
 
@@ -92,7 +92,7 @@ of_environment = click.argument("environment", required=False, metavar="[ENV]")
 
 
 def _with_records(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
-    """The name of an environment that has a file or has left a record: bare Compose files have no file."""
+    """Accept an environment that has a file or a record: one of bare Compose files has no file."""
     if name is None:
         return None
     from adapters.config.environments import environment_names
@@ -122,7 +122,7 @@ waiting = click.option(
 
 
 def bare_compose(command: Command) -> Command:
-    """Options that stand in for an environment file."""
+    """Add the options for Compose files without an environment file."""
     files = click.option(
         *("-f", "--file", "files"),
         multiple=True,
@@ -134,7 +134,7 @@ def bare_compose(command: Command) -> Command:
 
 
 def named(environment: str | None, files: tuple[Path, ...], project: str | None) -> tuple[str, list[str] | None]:
-    """The environment's name, and the Compose files where there is no environment file."""
+    """The environment's name, and the Compose files if it has no environment file."""
     if environment is None and not files:
         raise BadInputError("Which environment?", advice="Name one (roas start dev), or a Compose file (-f).")
     if environment is not None and files:
@@ -144,9 +144,9 @@ def named(environment: str | None, files: tuple[Path, ...], project: str | None)
             raise BadInputError("-p goes with -f: an environment's file names its own project.")
         from adapters.config.environments import load_environment
 
-        # Read in full: a mistake in the file is told before a server is started for the run.
+        # Validate the whole file, to report a mistake before a server is started for the run.
         return load_environment(environment, current_settings().environments_dir).name, None
     from adapters.config.environments import environment_for_compose_files
 
-    made_up = environment_for_compose_files(list(files), project=project, cwd=Path.cwd())
-    return made_up.name, [str(path.absolute()) for path in files]
+    bare = environment_for_compose_files(list(files), project=project, cwd=Path.cwd())
+    return bare.name, [str(path.absolute()) for path in files]

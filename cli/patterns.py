@@ -1,4 +1,4 @@
-"""`roas` commands about what errors are recognised by: judge one, and keep the patterns."""
+"""`roas` commands about error patterns: classify an error, list and change patterns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.settings import current_settings
 if TYPE_CHECKING:
     from core.errors.match import PatternSet
 
-_LISTS_THEM = "roas patterns list shows them all."
+_LIST_ADVICE = "roas patterns list shows them all."
 
 
 def register(group: click.Group) -> None:
@@ -31,25 +31,25 @@ def register(group: click.Group) -> None:
 @as_json
 def classify(text: str | None, json_wanted: bool) -> None:
     """Say what caused an error: TEXT for a person, or JSON lines {"id","text"} on standard input."""
-    from core.errors.classify import classify as judge
+    from core.errors.classify import classify as classify_error
 
     known = _patterns_in_use()
     if text is not None:
-        _show(text, judge(text, patterns=known), json_wanted)
+        _show(text, classify_error(text, patterns=known), json_wanted)
         return
     for number, line in enumerate(input_lines(), start=1):
         if not line.strip():
             continue
         try:
             row = json.loads(line)
-            # JSON can name halves of characters, which are no text.
+            # JSON can contain half a surrogate pair, which is not text.
             identifier, message = row["id"], str(row["text"]).encode("utf-8", "replace").decode()
         except (ValueError, TypeError, KeyError, RecursionError) as error:
             raise BadInputError(
                 f"Line {number} of standard input is not a JSON object with id and text;",
                 advice='each line looks like {"id": "1", "text": "bind: address already in use"}.',
             ) from error
-        echo_json({"id": identifier, **_answer(judge(message, patterns=known))})
+        echo_json({"id": identifier, **_answer(classify_error(message, patterns=known))})
 
 
 @click.group()
@@ -152,12 +152,12 @@ def add_pattern(
     if taken is not None and not replace:
         whose = "ours" if taken.shipped else "one of yours"
         raise BadInputError(f"There is a pattern {name} already, {whose};", advice="give another name, or --replace.")
-    complaints = check_pattern(pattern, KNOWN_BENIGN_LINES)
-    if complaints:
-        raise BadInputError(f"Pattern {name} is not taken.", advice=" ".join(complaints))
+    mistakes = check_pattern(pattern, KNOWN_BENIGN_LINES)
+    if mistakes:
+        raise BadInputError(f"Pattern {name} is not taken.", advice=" ".join(mistakes))
     open_stores().patterns.put(pattern)
     echo(f"{name} is known: {category}, {strategy}")
-    named = _name_open_errors(pattern)
+    named = _reclassify_open_errors(pattern)
     if named:
         echo(f"{named} open {'error was' if named == 1 else 'errors were'} judged anew by it")
 
@@ -167,10 +167,10 @@ def add_pattern(
 @as_json
 def test_patterns(text: str, json_wanted: bool) -> None:
     """Judge TEXT with all patterns, a person's own too."""
-    from core.errors.classify import classify as judge
+    from core.errors.classify import classify as classify_error
     from core.errors.match import PatternSet
 
-    _show(text, judge(text, patterns=PatternSet(_known_patterns())), json_wanted)
+    _show(text, classify_error(text, patterns=PatternSet(_known_patterns())), json_wanted)
 
 
 @patterns.command("disable")
@@ -216,7 +216,7 @@ def _answer(verdict: Verdict) -> dict[str, Any]:
 
 
 def _patterns_in_use() -> PatternSet | None:
-    """The patterns of errors.db where there are stores: judging makes none, nor waits for their import."""
+    """The patterns of errors.db if it exists: classification creates no store."""
     settings = current_settings()
     if settings.stores_url is None and not settings.errors_path.exists():
         return None
@@ -239,7 +239,7 @@ def _known_patterns() -> list[Pattern]:
 def _pattern(name: str) -> Pattern:
     found = next((one for one in _known_patterns() if one.name == name), None)
     if found is None:
-        raise BadInputError(f"There is no pattern {name};", advice=_LISTS_THEM)
+        raise BadInputError(f"There is no pattern {name};", advice=_LIST_ADVICE)
     return found
 
 
@@ -267,9 +267,9 @@ def _proposed(group: str) -> str:
     return found.expression
 
 
-def _name_open_errors(pattern: Pattern) -> int:
-    """Judge open errors that nobody had named; how many the pattern names."""
-    from core.errors.classify import classify as judge
+def _reclassify_open_errors(pattern: Pattern) -> int:
+    """Classify open errors without a pattern again; the number that this pattern matches."""
+    from core.errors.classify import classify as classify_error
     from core.errors.match import PatternSet
     from tasks.runtime.stores import open_stores
 
@@ -279,6 +279,6 @@ def _name_open_errors(pattern: Pattern) -> int:
     for error in stores.errors.unclassified():
         if error.resolved_at is not None:
             continue
-        verdict = judge(error.text, patterns=known)
+        verdict = classify_error(error.text, patterns=known)
         named += verdict.pattern_name == pattern.name and stores.errors.reclassify(error.error_id, verdict)
     return named

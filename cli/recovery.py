@@ -1,4 +1,4 @@
-"""`roas` commands for the person who recovery hands over to: tickets and pauses."""
+"""`roas` commands about recovery: watch, tickets and pauses."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def resolve(ticket_id: str, decision: str, note: str) -> None:
 
 
 async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
-    """Give the answer to the run that waits for it; where none does, do here what is decided."""
+    """Resume the run that waits for the answer; without one, carry out the decision here."""
     from flows.recovery.error_recovery import error_recovery
     from tasks.recovery.approve import Taken, let_go, resume_with
     from tasks.runtime.stores import open_stores
@@ -136,7 +136,7 @@ async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> st
     if run is not None:
         taken = await resume_with(run, {"choice": str(choice), "note": note, "by": actor.user})
         if taken is Taken.TAKEN:
-            # The run hears it from Prefect, which cannot prove who said it.
+            # The run gets the answer from Prefect, which cannot prove who gave it.
             open_stores().tickets.audit_answer(ticket.ticket_id, choice, run, actor)
             return f"{ticket.ticket_id}: {choice}; run {run} goes on"
         if taken is Taken.TOO_LATE:

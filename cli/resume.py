@@ -1,4 +1,4 @@
-"""`roas resume`: go on with an operation whose runner died."""
+"""`roas resume`: continue an operation whose process died."""
 
 from __future__ import annotations
 

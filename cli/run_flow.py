@@ -1,4 +1,4 @@
-"""How `roas` commands run a flow and show an answer."""
+"""Run a flow and show its result, for `roas` commands."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.settings import current_settings
 
 
 def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False) -> Any:
-    """Run a flow on the API that is there, with our own log on the terminal and the engine's kept off it."""
+    """Run a flow on the configured API or a temporary server, with our log but not Prefect's on the terminal."""
     import asyncio
 
     from flows.runtime.embedded import START_WITHIN, prefect_api, wait_for_api
@@ -25,13 +25,13 @@ def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False
         if not quiet:
             narrate("preparing the engine")
         if timeout < START_WITHIN:
-            # The import gives a server of ours time to start; one that is away is reported without it.
+            # A temporary server starts during the import; an unreachable one is reported before it.
             wait_for_api(timeout)
         _import_flows()
         wait_for_api(timeout)
         from flows.runtime.terminal import send_log, speak_plainly
 
-        with speak_plainly(quiet=quiet), _failures_of_the_api():
+        with speak_plainly(quiet=quiet), _report_api_failures():
             try:
                 return asyncio.run(run())
             finally:
@@ -39,15 +39,15 @@ def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False
 
 
 def _check_api_url() -> None:
-    """Refuse a PREFECT_API_URL that nothing can answer at, before anything waits for an answer.
+    """Refuse an unusable PREFECT_API_URL before anything waits for an answer.
 
     Raises:
-        BadInputError: It is no http address, or has a password in it.
+        BadInputError: It is not an http address, or contains a password.
     """
     url = os.environ.get("PREFECT_API_URL", "")
     try:
         parts = urlsplit(url)
-        # Reading the port checks it; a host name that cannot be looked up fails to encode.
+        # Reading the port checks it; an invalid host name fails to encode.
         usable = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         (parts.hostname or "").encode("idna")
     except ValueError:
@@ -65,7 +65,7 @@ def _check_api_url() -> None:
 
 
 def _import_flows() -> None:
-    """Import the flows, and with them the engine, while the temporary server starts.
+    """Import the flows, and with them Prefect, while the temporary server starts.
 
     Raises:
         BadInputError: One of Prefect's own settings cannot be used.
@@ -83,8 +83,8 @@ def _import_flows() -> None:
 
 
 @contextmanager
-def _failures_of_the_api() -> Iterator[None]:
-    """Name the Prefect API where it goes away, or refuses something, in the middle of a run."""
+def _report_api_failures() -> Iterator[None]:
+    """Report that the Prefect API stopped answering or refused a request during a run."""
     from httpx import HTTPStatusError, TransportError
     from packaging.version import InvalidVersion
 
@@ -121,18 +121,18 @@ def _api() -> str:
 
 
 def show_operation(deployment_id: str, json_wanted: bool) -> None:
-    """Show an operation's record, as it stands in the stores."""
+    """Show an operation's stored record."""
     from cli.rendering.results import show_deployment
     from tasks.reporting.read import read_deployment
 
     show_answer(read_deployment(deployment_id), json_wanted, show_deployment)
 
 
-def show_answer(value: Any, json_wanted: bool, for_people: Callable[[Any], None]) -> None:
-    """Show a value: to a person, or to a program as JSON."""
+def show_answer(value: Any, json_wanted: bool, show: Callable[[Any], None]) -> None:
+    """Print a value as text, or as JSON for programs."""
     if json_wanted:
         from cli.rendering.results import print_json
 
         print_json(value)
     else:
-        for_people(value)
+        show(value)

@@ -1,4 +1,4 @@
-"""`roas` commands for the stores themselves: check, back up, restore, look into archives."""
+"""`roas` commands for the stores: check, back up, restore, query archives."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def backup(folder: Path, json_wanted: bool) -> None:
     from tasks.runtime.stores import open_stores
 
     try:
-        made = copy(open_stores(), folder, datetime.now(UTC), _tell)
+        made = copy(open_stores(), folder, datetime.now(UTC), _print_progress)
     except OSError as error:
         raise RoasError(
             f"No backup can be written to {folder}: {error.strerror};", advice="give a folder this user may write to."
@@ -54,7 +54,7 @@ def restore(folder: Path) -> None:
     from adapters.stores.backup import restore as put_back
 
     try:
-        made = put_back(current_settings(), folder, _tell)
+        made = put_back(current_settings(), folder, _print_progress)
     except OSError as error:
         raise RoasError(
             f"The backup in {folder} cannot be put back: {error.strerror};", advice="check both folders."
@@ -62,9 +62,9 @@ def restore(folder: Path) -> None:
     echo(f"the stores are those of {made.made_at:%Y-%m-%d %H:%M:%S} UTC again")
 
 
-def _tell(what: str) -> None:
-    """Say what is being done where a person reads it, and no program that reads the answer does."""
-    echo(what, err=True)
+def _print_progress(step: str) -> None:
+    """Print progress on standard error, so that standard output holds the result alone."""
+    echo(step, err=True)
 
 
 @click.group()
@@ -76,11 +76,11 @@ def stores() -> None:
 @as_json
 def check(json_wanted: bool) -> None:
     """Integrity, schema, sizes, oldest rows, growth. Exit code 1 where something is wrong."""
-    from adapters.stores.check import check as look
+    from adapters.stores.check import check as check_stores
     from cli.rendering.results import print_json, show_store_reports
     from tasks.runtime.stores import open_stores
 
-    reports = look(open_stores(), datetime.now(UTC), current_settings().retention)
+    reports = check_stores(open_stores(), datetime.now(UTC), current_settings().retention)
     if json_wanted:
         print_json(reports)
     else:
@@ -187,7 +187,7 @@ def restore_archive(names: tuple[str, ...]) -> None:
 
 
 def _archives(names: Sequence[str], store: str | None) -> list[ArchiveFile]:
-    """The archives of these tables and files, all where none is named."""
+    """The archives of these tables and files, or all."""
     from adapters.stores.archives import archives
     from tasks.runtime.stores import open_stores
 

@@ -1,4 +1,4 @@
-"""`roas why`: the first cause of a failure, on one screen."""
+"""`roas why`: the root cause of a failure, on one screen."""
 
 from __future__ import annotations
 

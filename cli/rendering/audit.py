@@ -1,4 +1,4 @@
-"""What `roas history --verify` prints."""
+"""Text output of `roas history --verify`."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from models.audit import AuditReport
 
 
 def show_audit(reports: Sequence[AuditReport]) -> None:
-    """Every finding on a line of its own, then what was compared and the hashes to note."""
+    """Print each finding on a line, then the numbers compared and the hashes to note."""
     findings = [finding for report in reports for finding in report.findings]
     for finding in findings:
         echo(str(finding))

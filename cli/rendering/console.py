@@ -1,4 +1,4 @@
-"""What every screen of ours is made of: a line, a table, a colour, a moment in words."""
+"""Elements of text output: lines, tables, colours, times."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _COLOURS = {
 
 
 class _SafeConsole(Console):
-    """A console whose texts, also those in tables, hold nothing that the terminal would obey."""
+    """A console that removes control characters from all text, also in tables."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         return super().render_str(printable(text), **options)
 
 
-# Into a file or a pipe, lines are as long as they are; on a terminal they fit it.
+# Lines fit the terminal; for a file or a pipe they have a fixed width.
 console = _SafeConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
@@ -53,13 +53,13 @@ def make_table(*columns: str) -> Table:
 
 
 def coloured(word: object) -> str:
-    """A state in the colour it has on every screen."""
+    """Colour a state."""
     colour = _COLOURS.get(str(word))
     return f"[{colour}]{word}[/{colour}]" if colour else str(word)
 
 
 def size(count: float) -> str:
-    """Bytes, as a person reads them."""
+    """Format a number of bytes."""
     for unit in ("B", "KiB", "MiB"):
         if abs(count) < 1024:
             return f"{count:.0f} {unit}"
@@ -68,22 +68,22 @@ def size(count: float) -> str:
 
 
 def after(duration: timedelta | None) -> str:
-    """How long something took, as the end of a sentence."""
+    """Format a duration as the end of a sentence."""
     return "" if duration is None else f" after {duration.total_seconds():.1f} s"
 
 
 def seconds(duration: timedelta | None) -> str:
-    """How long something took."""
+    """Format a duration in seconds."""
     return "" if duration is None else f"{duration.total_seconds():.1f} s"
 
 
 def moment(at: datetime) -> str:
-    """A moment, to the second."""
+    """Format a time to the second."""
     return f"{at:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def ago(at: datetime) -> str:
-    """How long ago a moment was."""
+    """Format the time since a moment."""
     seconds = (datetime.now(UTC) - at).total_seconds()
     for unit, size in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= size:

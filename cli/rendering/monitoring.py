@@ -1,4 +1,4 @@
-"""How alerts, scores and analyses look to a person on a terminal."""
+"""Text output of alerts, predictions, scores and analyses."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from models.metrics import Alert, AlertState, Prediction, PredictionOutcome
 from models.records import RecordedScore
 
 _DAYS = 14
-"""More days are not read; the others are summed up, and whole with --json."""
+"""Days printed one by one; earlier ones are summed up, and complete with --json."""
 
 _BECAME = {
     PredictionOutcome.HIT: "[red]came true[/red]",
@@ -27,7 +27,7 @@ _COLOURS = {Direction.IMPROVING: "green", Direction.DECLINING: "red"}
 
 
 def show_analysis(analysis: Analysis) -> None:
-    """Rates with their intervals: few operations prove little."""
+    """Print success rates with their intervals, days, repairs and advice."""
     if analysis.rate is None or analysis.low is None or analysis.high is None:
         say(
             f"No start of {analysis.environment} has ended since {analysis.since:%Y-%m-%d}; look further back with "
@@ -52,10 +52,10 @@ def show_analysis(analysis: Analysis) -> None:
         say(f"  - {escape(advice.advice)} [dim]{escape(advice.because)}: {rows_in_words(advice.rows)}[/dim]")
 
 
-def _show_trend(what: str, trend: Trend) -> None:
+def _show_trend(name: str, trend: Trend) -> None:
     colour = _COLOURS.get(trend.direction)
     arrow = ARROWS[trend.direction]
-    say(f"  {f'[{colour}]{arrow}[/{colour}]' if colour else arrow} {what:8} {escape(trend.words)}")
+    say(f"  {f'[{colour}]{arrow}[/{colour}]' if colour else arrow} {name:8} {escape(trend.words)}")
 
 
 def _show_days(days: Sequence[DayOfOperations]) -> None:
@@ -93,7 +93,7 @@ def _show_repairs(repairs: Sequence[Repair]) -> None:
 
 
 def show_alerts(alerts: Sequence[Alert]) -> None:
-    """Each cause in one line, with what comes of it below."""
+    """Print each root alert on one line, with the alerts it explains below."""
     if not alerts:
         say("Nothing to tell.")
         return
@@ -113,7 +113,7 @@ def show_alerts(alerts: Sequence[Alert]) -> None:
 
 
 def show_predictions(predictions: Sequence[Prediction]) -> None:
-    """What stands, with the time that is left and its 80 % interval; then what became of the others."""
+    """Print open predictions with the time left and its 80 % interval, then the outcome of others."""
     if not predictions:
         say("Nothing was predicted: it takes history, and a trend that is beyond doubt.")
         return
@@ -149,7 +149,7 @@ def _left(time: timedelta) -> str:
 
 
 def show_scores(scores: Sequence[RecordedScore]) -> None:
-    """One line for each service; few checks prove little, so the bounds stand beside the score."""
+    """Print one line for each service, with bounds when few checks make the score uncertain."""
     for score in scores:
         low, high = score.parts.get("low"), score.parts.get("high")
         bounds = "" if low is None or high is None or high - low < 1 else f" ({low:.0f} to {high:.0f})"

@@ -1,4 +1,4 @@
-"""How plans, releases and drift look to a person."""
+"""Text output of plans, releases and drift."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _COLOURS = {PlannedAction.KEEP: "dim", PlannedAction.RECREATE: "yellow", Planned
 
 
 def show_plan(plan: Plan) -> None:
-    """What a start would do, wave by wave, and how to hold it to that."""
+    """Print what a start would do, wave by wave, and the command to do exactly this."""
     _show_lines(sorted(plan.services, key=lambda one: (one.wave, one.service)))
     if plan.orphans:
         say(f"[yellow]not declared any more, left alone:[/yellow] {escape(', '.join(plan.orphans))}")
@@ -24,21 +24,21 @@ def show_plan(plan: Plan) -> None:
 
 
 def show_releases(releases: Sequence[ReleaseDetails]) -> None:
-    """Releases, newest first, each with what it changed."""
+    """Print releases, newest first, each with its changes."""
     if not releases:
         say("Nothing has been proven yet; a start that is proven is kept as a release.")
         return
     table = make_table("release", "proven", "deployment", "what changed")
     for details in releases:
         one = details.release
-        said = [*([one.reason] if one.reason else []), *(details.changes or ("the first one",))]
-        table.add_row(one.release_id, ago(one.created_at), one.deployment_id, escape("; ".join(said)))
+        changes = [*([one.reason] if one.reason else []), *(details.changes or ("the first one",))]
+        table.add_row(one.release_id, ago(one.created_at), one.deployment_id, escape("; ".join(changes)))
     console.print(table)
     say(f"\nback to one: roas rollback {releases[0].release.environment} RELEASE")
 
 
 def show_drift(report: DriftReport) -> None:
-    """Where what runs is not what is declared."""
+    """Print differences between running and declared services."""
     if report.stopped:
         say(f"{report.environment} was stopped on request.")
     elif report.clean:

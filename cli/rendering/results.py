@@ -1,4 +1,4 @@
-"""How results look to a person on a terminal. The same values go out as JSON with --json."""
+"""Text output of results. With --json the same values are printed as JSON."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from models.validation import Check, CheckSeverity, ValidationResult
 
 
 def print_json(value: object) -> None:
-    """Our values as one JSON document; times as ISO 8601 in UTC."""
+    """Print values as one JSON document, with times as ISO 8601 in UTC."""
     echo_json(_plain(value), indent=2)
 
 
 def show_deployment(details: DeploymentDetails) -> None:
-    """One operation: what was found, what was done, how it stands, what to type next."""
+    """Print an operation: validation, changes, health, errors and next commands."""
     operation = details.operation
     say(
-        f"\n[bold]{_what(operation)} of {operation.environment}[/bold]: {coloured(operation.status)}"
+        f"\n[bold]{_kind(operation)} of {operation.environment}[/bold]: {coloured(operation.status)}"
         f"{after(operation.duration)}"
     )
     say(f"  deployment   {operation.deployment_id}")
@@ -60,7 +60,7 @@ def show_deployment(details: DeploymentDetails) -> None:
 
 
 def show_history(operations: Sequence[Operation]) -> None:
-    """Operations, the newest first."""
+    """Print operations, newest first."""
     if not operations:
         say("No operation is recorded yet; start one with: roas start dev")
         return
@@ -68,7 +68,7 @@ def show_history(operations: Sequence[Operation]) -> None:
     for operation in operations:
         table.add_row(
             operation.deployment_id,
-            _what(operation),
+            _kind(operation),
             operation.environment,
             coloured(operation.status),
             seconds(operation.duration),
@@ -79,7 +79,7 @@ def show_history(operations: Sequence[Operation]) -> None:
 
 
 def show_status(environments: Sequence[EnvironmentStatus]) -> None:
-    """Each environment in a few lines."""
+    """Print a few lines for each environment."""
     if not environments:
         say("Nothing has been started yet; start something with: roas start dev")
     for known in environments:
@@ -106,7 +106,7 @@ def show_status(environments: Sequence[EnvironmentStatus]) -> None:
 
 
 def show_collection(report: CollectionReport) -> None:
-    """What one collection saw."""
+    """Print the result of one collection."""
     say(f"\n[bold]{report.environment}[/bold] is {coloured(report.overall_status)} at {report.timestamp[:19]} UTC")
     if report.after_recovery:
         say(f"  after recovery: {coloured(report.after_recovery)}")
@@ -126,7 +126,7 @@ def show_collection(report: CollectionReport) -> None:
 
 
 def show_recovery(outcome: RecoveryOutcome) -> None:
-    """How error recovery ended."""
+    """Print the outcome of error recovery."""
     colour = "green" if outcome.success else "yellow"
     say(f"[{colour}]{outcome.method}[/{colour}] {outcome.error_id}: {escape(outcome.reason)}")
     for number, step in enumerate(outcome.steps, start=1):
@@ -136,7 +136,7 @@ def show_recovery(outcome: RecoveryOutcome) -> None:
 
 
 def show_validation(validation: ValidationResult) -> None:
-    """Every check that has a finding, and how many have none."""
+    """Print every check with a finding, and the number of those without."""
     _show_validation(validation)
     engine = validation.docker_environment
     if engine:
@@ -147,7 +147,7 @@ _TEN_YEARS = 3650
 
 
 def show_store_reports(reports: Sequence[StoreReport]) -> None:
-    """How each store is, its faults first."""
+    """Print each store, its faults first."""
     for report in reports:
         verdict = "[green]whole[/green]" if report.whole else "[red]not whole[/red]"
         say(f"\n[bold]{report.store}[/bold] {verdict}  {escape(report.place)}")
@@ -170,7 +170,7 @@ def show_store_reports(reports: Sequence[StoreReport]) -> None:
 
 
 def show_archives(archives: Sequence[ArchiveFile]) -> None:
-    """What left the stores."""
+    """Print archive files."""
     if not archives:
         say("Nothing has been archived yet.")
         return
@@ -191,7 +191,7 @@ def show_archives(archives: Sequence[ArchiveFile]) -> None:
 
 
 def show_patterns(patterns: Sequence[Pattern]) -> None:
-    """What errors are recognised by, the most used first."""
+    """Print patterns, the most matched first."""
     table = make_table("pattern", "category", "strategy", "priority", "matched", "by", "")
     for pattern in sorted(patterns, key=lambda one: (-one.match_count, one.name)):
         table.add_row(
@@ -207,7 +207,7 @@ def show_patterns(patterns: Sequence[Pattern]) -> None:
 
 
 def show_pattern(pattern: Pattern) -> None:
-    """One pattern, with each of its wordings on a line."""
+    """Print one pattern."""
     state = "" if pattern.enabled else ", [yellow]disabled[/yellow]"
     say(f"[bold]{escape(pattern.name)}[/bold] ({'ours' if pattern.shipped else 'yours'}{state})")
     say(f"  means    {pattern.category} ({pattern.severity}), priority {pattern.priority}")
@@ -218,7 +218,7 @@ def show_pattern(pattern: Pattern) -> None:
 
 
 def show_unnamed(groups: Sequence[UnnamedGroup], of_all: int) -> None:
-    """Errors nobody has named, with what to type to name each."""
+    """Print groups of errors without a pattern, with the command that adds one."""
     if not groups:
         say("No error waits for a name.")
         return
@@ -238,7 +238,7 @@ def show_unnamed(groups: Sequence[UnnamedGroup], of_all: int) -> None:
 
 
 def show_lifecycle(steps: Sequence[LifecycleStep]) -> None:
-    """What each step of the life cycle did, or would do."""
+    """Print what each step of the life cycle did, or would do."""
     table = make_table("step", "what")
     for step in steps:
         table.add_row(step.name, escape(str(step).removeprefix(f"{step.name}: ")))
@@ -246,7 +246,7 @@ def show_lifecycle(steps: Sequence[LifecycleStep]) -> None:
 
 
 def show_verdict(text: str, verdict: Verdict) -> None:
-    """What an error is judged to be, with the words that decided it."""
+    """Print the classification of an error, with the matched text highlighted."""
     say(f"[bold]{verdict.category}[/bold] ({verdict.severity}, confidence {verdict.confidence:.0%})")
     if verdict.span is not None:
         begin, end = verdict.span
@@ -314,8 +314,8 @@ def _show_error(details: ErrorDetails) -> None:
             say(f"    {number}. {escape(step)}")
 
 
-def _what(operation: Operation) -> str:
-    """What was done, as a person calls it: going back to a release is recorded as a start of it."""
+def _kind(operation: Operation) -> str:
+    """The kind of operation; a rollback is recorded as a start of the earlier release."""
     return "rollback" if "rollback_to" in operation.details else str(operation.operation_type)
 
 

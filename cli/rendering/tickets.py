@@ -1,4 +1,4 @@
-"""How tickets look to a person: what waits, and one of them whole."""
+"""Text output of tickets: a list, and one in detail."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.recovery import Choice, Ticket, TicketEntry, TicketState
 
 
 def show_tickets(tickets: Sequence[Ticket]) -> None:
-    """What waits for a person, in a few lines each."""
+    """Print a few lines for each ticket."""
     if not tickets:
         say("No ticket is open.")
     for ticket in tickets:
@@ -27,7 +27,7 @@ def show_tickets(tickets: Sequence[Ticket]) -> None:
 
 
 def show_ticket(details: TicketDetails, ui: str) -> None:
-    """One ticket whole: what failed, what shows it, what was tried, what to type. `ui` is the address of the UI."""
+    """Print one ticket: failure, evidence, attempts and commands. `ui` is the address of the Prefect UI."""
     ticket, error = details.ticket, details.error
     say(f"\n[bold]{ticket.ticket_id}[/bold] {ticket.state}  {escape(ticket.environment)}")
     say(f"  [bold]{escape(ticket.title)}[/bold]")
@@ -65,7 +65,7 @@ def show_ticket(details: TicketDetails, ui: str) -> None:
 
 
 def _by(entry: TicketEntry) -> str:
-    """Who wrote a line; a name that was claimed beside the proven one is shown with it."""
+    """The author of a line, with a claimed name that differs from the proven one."""
     actor = entry.actor
     return f"{entry.by} ({actor})" if actor.uid is not None and actor.claimed not in ("", actor.user) else entry.by
 

@@ -1,4 +1,4 @@
-"""How an explanation looks to a person: one screen, the cause first, what to type last."""
+"""Text output of an explanation: one screen, the root cause first, commands last."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _MARGIN = 9
 
 
 def show_explanation(explanation: Explanation) -> None:
-    """Print an explanation on about 24 lines of 100 columns; commands are for copying, so none is cut."""
-    what = f"[bold]{explanation.operation} of {escape(explanation.environment)}[/bold] {coloured(explanation.status)}"
+    """Print an explanation on about 24 lines of 100 columns, with commands in full for copying."""
+    title = f"[bold]{explanation.operation} of {escape(explanation.environment)}[/bold] {coloured(explanation.status)}"
     above = [
-        f"{what}  [dim]{escape(explanation.deployment_id)}, {moment(explanation.started_at)}[/dim]",
+        f"{title}  [dim]{escape(explanation.deployment_id)}, {moment(explanation.started_at)}[/dim]",
         "",
         *_headline(explanation),
         *(escape(shorten(f"  - {fact}", _width())) for fact in explanation.because[:_MOST_FACTS]),
@@ -60,18 +60,18 @@ def _headline(explanation: Explanation) -> list[str]:
 
 
 def shown_lines(lines: Sequence[ShownLine]) -> list[str]:
-    """The lines that show a cause: when, who, what."""
+    """Format lines of evidence: time, service, text."""
     names = max((len(line.service) for line in lines), default=0)
     found = []
     for line in lines:
         at = f"{line.at:%H:%M:%S}" if line.at else " " * 8
-        said = line.text if line.source == "log" else f"({line.source}) {line.text}"
-        found.append(f"  [dim]{at} {line.service:<{names}} |[/dim] {escape(shorten(said, _width() - names - 14))}")
+        text = line.text if line.source == "log" else f"({line.source}) {line.text}"
+        found.append(f"  [dim]{at} {line.service:<{names}} |[/dim] {escape(shorten(text, _width() - names - 14))}")
     return found
 
 
 def part(name: str, sentences: Sequence[str], most: int, *, whole: bool = False) -> list[str]:
-    """A part of the screen: its name in the margin, a sentence a line."""
+    """Format a section: its name in the margin, one sentence a line."""
     shown = [sentence if whole else shorten(sentence, _width() - _MARGIN) for sentence in sentences[:most]]
     margins = [f"[bold]{name:<8}[/bold]", *[" " * 8] * most]
     lines = [f"{margin} {escape(sentence)}" for margin, sentence in zip(margins, shown, strict=False)]
@@ -81,5 +81,5 @@ def part(name: str, sentences: Sequence[str], most: int, *, whole: bool = False)
 
 
 def _width() -> int:
-    # Into a file or a pipe nothing says how wide the reader's screen is.
+    # For a file or a pipe the width of the reader's screen is unknown.
     return min(_WIDEST, console.width) if sys.stdout.isatty() else _WIDEST
