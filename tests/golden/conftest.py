@@ -70,10 +70,10 @@ def quoted(word: str) -> str:
 class Runner:
     """A process that runs commands; see runner.py."""
 
-    def __init__(self, variables: Mapping[str, str]) -> None:
+    def __init__(self, variables: Mapping[str, str], *imported: str) -> None:
         self.variables = dict(variables)
         self.process = subprocess.Popen(
-            [sys.executable, HERE / "runner.py"],
+            [sys.executable, HERE / "runner.py", *imported],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

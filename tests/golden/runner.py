@@ -2,7 +2,7 @@
 
 A command runs as in a terminal: its own arguments, variables, folder, streams and exit code. Its clock stands still
 where a moment is given. Requests come as JSON lines on standard input; answers go as JSON lines to standard output.
-With a request as its argument, this program runs that one command itself.
+With a request as its argument, this program runs that one command itself; other arguments are modules to import first.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ def _import_too(modules: Path) -> None:
     Not Prefect, which sets logging up for the whole process when it is imported.
     """
     names = pickle.loads(modules.read_bytes())
-    if "prefect" in names:
+    if "prefect" in names and "prefect" not in sys.modules:
         return
     wanted = [name for name in names if name not in sys.modules]
     ours = [name for name in wanted if name.partition(".")[0] in PACKAGES]
@@ -116,6 +116,8 @@ def serve() -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 1:
+    if sys.argv[1:] and sys.argv[1].startswith("{"):
         sys.exit(run_here(json.loads(sys.argv[1])))
+    for module in sys.argv[1:]:
+        importlib.import_module(module)
     serve()
