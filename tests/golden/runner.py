@@ -62,6 +62,7 @@ def run_in_fork(request: dict[str, Any]) -> dict[str, Any]:
         _, status = os.waitpid(child, 0)
         _import_too(folder / "modules")
         return {
+            "number": request["number"],
             "code": os.waitstatus_to_exitcode(status),
             "out": (folder / "out").read_text(),
             "err": (folder / "err").read_text(),

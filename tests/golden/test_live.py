@@ -20,7 +20,8 @@ import pytest
 from tests.golden.conftest import HERE, Done, Roas, Runner, golden, quiet_environment
 from tests.support.prefect_server import ask, server_variables
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow]
+# Two dozen commands; on a machine with much else to do they and the server take minutes.
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(900)]
 
 REFUSED = """sh -c 'echo "FATAL: password authentication failed for user app" >&2; exit 1'"""
 SLOW = "sh -c 'sleep 4; touch /tmp/ready; exec sleep 3600'"
