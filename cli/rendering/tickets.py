@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from cli.rendering.console import ago, moment, say
 from cli.rendering.why import part, shown_lines
-from core.recovery.policy import remembered
+from core.recovery.manual_steps import earlier_answers
 from models.details import TicketDetails
 from models.recovery import Choice, Ticket, TicketEntry, TicketState
 
@@ -45,7 +45,7 @@ def show_ticket(details: TicketDetails, ui: str) -> None:
     past = [f"{moment(entry.at)} {_by(entry)}: {entry.what}" for entry in ticket.history]
     for name, lines in (
         ("tried", ticket.tried),
-        ("before", remembered(ticket.history)),
+        ("before", earlier_answers(ticket.history)),
         ("try", [f"{number}. {step}" for number, step in enumerate(ticket.steps, start=1)]),
         ("history", past[-_HISTORY:]),
     ):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from dataclasses import replace
 
 from core.errors.evidence import (
     LATE,
@@ -52,9 +52,8 @@ def explain(
         return _not_failed(operation, changes, release_changes)
     tried = _tried(operation, executions)
     if operation.details.get("interrupted"):
-        return _explanation(
-            operation,
-            headline=f"It was {operation.details['interrupted']}",
+        return replace(
+            _explanation(operation, f"It was {operation.details['interrupted']}"),
             since=operation.ended_at,
             changed=release_changes,
             tried=tried,
@@ -75,9 +74,8 @@ def explain(
     headline = bundle.first_cause if bundle is not None and shown else reason
     if shown and _ENGINE_AWAY in reason:
         headline = f"The engine went away during it: {headline}"
-    return _explanation(
-        operation,
-        headline=headline,
+    return replace(
+        _explanation(operation, headline),
         service=service,
         since=since or next((one.changed_at for one in failed if one.service == service), operation.ended_at),
         because=(*_facts(bundle, service), *_warned(validation, service), *_verdicts(errors)),
@@ -92,18 +90,18 @@ def explain(
 
 def _not_failed(operation: Operation, changes: Sequence[StateChange], release_changes: tuple[str, ...]) -> Explanation:
     if operation.status is not OperationStatus.SUCCESS:
-        return _explanation(
-            operation,
-            headline=f"It has not ended: it is {operation.status}.",
+        return replace(
+            _explanation(operation, f"It has not ended: it is {operation.status}."),
             changed=release_changes,
             commands=(f"roas show {operation.deployment_id}",),
         )
     took = operation.duration
     after = "" if took is None else f" after {took.total_seconds():.1f} s"
     health = operation.details.get("health")
-    return _explanation(
-        operation,
-        headline=f"Nothing failed: it succeeded{after}{f', and the whole was {health}' if health else ''}.",
+    return replace(
+        _explanation(
+            operation, f"Nothing failed: it succeeded{after}{f', and the whole was {health}' if health else ''}."
+        ),
         consequences=tuple(
             f"{one.service} failed, and is not required: {one.reason}" for one in _failed_changes(changes)
         ),
@@ -118,9 +116,8 @@ def _stopped_by_validation(
 ) -> Explanation:
     first, *others = validation.critical
     fixes = [check.fix for check in validation.critical if check.fix]
-    return _explanation(
-        operation,
-        headline=f"Validation stopped it before anything was touched: {first.finding}",
+    return replace(
+        _explanation(operation, f"Validation stopped it before anything was touched: {first.finding}"),
         service=first.subject,
         since=validation.validated_at,
         because=tuple(f"check {check.name}: {check.finding}" for check in others),
@@ -133,21 +130,7 @@ def _stopped_by_validation(
     )
 
 
-def _explanation(
-    operation: Operation,
-    *,
-    headline: str,
-    service: str | None = None,
-    since: datetime | None = None,
-    because: tuple[str, ...] = (),
-    lines: tuple[ShownLine, ...] = (),
-    consequences: tuple[str, ...] = (),
-    changed: tuple[str, ...] = (),
-    tried: tuple[str, ...] = (),
-    commands: tuple[str, ...] = (),
-    slow: tuple[str, ...] = (),
-    evidence: tuple[str, ...] = (),
-) -> Explanation:
+def _explanation(operation: Operation, headline: str) -> Explanation:
     return Explanation(
         deployment_id=operation.deployment_id,
         environment=operation.environment,
@@ -155,16 +138,6 @@ def _explanation(
         status=operation.status,
         headline=headline,
         started_at=operation.started_at,
-        service=service,
-        since=since,
-        because=because,
-        lines=lines,
-        consequences=consequences,
-        changed=changed,
-        tried=tried,
-        commands=commands,
-        slow=slow,
-        evidence=evidence,
     )
 
 

@@ -11,20 +11,24 @@ from enum import StrEnum
 from core.recovery.actions import ACTIONS
 from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Strategy, Verdict
-from models.recovery import Choice, RecoveryExecution, TicketEntry
+from models.recovery import RecoveryExecution
 
 _QUARTER_HOUR = timedelta(minutes=15)
+
 _DAY = timedelta(days=1)
+
 _FIRST_WAIT = timedelta(seconds=10)
+
 _LONGEST_WAIT = timedelta(minutes=5)
+
 _JITTER = 0.2
+
 _BETWEEN_LOGINS = timedelta(minutes=5)
+
 _LOGINS_A_DAY = 6
 
 AT_ONCE = 3
 """So many services that fail at once have one cause outside of all of them."""
-
-_REMEMBERED = 3
 
 PROVEN_AFTER = timedelta(minutes=10)
 """So long a service must hold its health until what was before no longer counts against it."""
@@ -219,149 +223,6 @@ def backoff(attempt: int, *, seed: str) -> timedelta:
     plain = min(_FIRST_WAIT * (1 << min(attempt - 2, 10)), _LONGEST_WAIT)
     drawn = int.from_bytes(hashlib.sha256(f"{seed}:{attempt}".encode("utf-8", "replace")).digest()[:8], "big")
     return plain * (1 + _JITTER * (2 * drawn / 2**64 - 1))
-
-
-def manual_steps(
-    verdict: Verdict,
-    *,
-    service: str | None,
-    project: str,
-    environment: str = "",
-    compose_files: Sequence[str] = (),
-    port: int | None = None,
-) -> tuple[str, ...]:
-    """What a person should do, as sentences and exact commands with the project and service filled in.
-
-    `environment` and `compose_files` are named in the commands where they are known; `port` is the host port
-    of a conflict.
-    """
-    files = "".join(f" -f {name}" for name in compose_files)
-    compose = f"docker compose -p {project}{files}"
-    one = service or ""
-    target = f" {one}" if one else ""
-    look = (f"See what it said: {compose} logs --tail 100{target}",)
-    rise = (
-        f"Start it again: {compose} up -d --wait{target}",
-        f"Check that it is healthy: {compose} ps --all{target}",
-    )
-    held = f":{port}" if port is not None else ""
-    listed = f"{compose} ps --all --quiet{target}"
-    steps: dict[Strategy, tuple[str, ...]] = {
-        Strategy.FREE_PORT_MANUAL: (
-            f"Find who holds the port: ss -ltnp{f' sport = {held}' if held else ''}",
-            "Find containers that publish it: docker ps --format '{{.Names}} {{.Ports}}'",
-            "Stop the holder, or change the port in the Compose file.",
-            *rise,
-        ),
-        Strategy.RESTART_DAEMON_REQUIRED: (
-            "See why the engine fails: journalctl -u docker --no-pager -n 100",
-            f"Stop databases first, if the engine still answers: {compose} stop",
-            "Restart the engine (this stops every container on the host): systemctl restart docker",
-            "Check that it answers: docker info",
-            *rise,
-        ),
-        Strategy.FIX_CONFIG: (
-            *look,
-            f"Check the Compose file and its variables: {compose} config --quiet",
-            "Correct what the message names: Compose file, variable, image, or the program's own settings.",
-            *rise,
-        ),
-        Strategy.FIX_PERMISSIONS: (
-            *look,
-            "See who the current user is and what it may do: id; ls -l /var/run/docker.sock",
-            f"See who the container runs as: {compose} exec{target or ' SERVICE'} id",
-            f"See the mounts and their sources: docker inspect --format '{{{{json .Mounts}}}}' $({listed})",
-            "Give the folder or socket the right owner, group or mode.",
-            *rise,
-        ),
-        Strategy.FIX_CREDENTIALS: (
-            f"Stop further logins, since each failed one counts: {compose} stop{target}",
-            "Make a new token or password where it is issued, and put it into the secret's file or variable.",
-            f"Recreate the container so that it sees the new value: {compose} up -d --force-recreate{target}",
-            f"Check that the login succeeds: {compose} logs --tail 50{target}",
-        ),
-        Strategy.FIX_RESOURCE_LIMITS: (
-            f"See the use now: docker stats --no-stream $({compose} ps --quiet{target})",
-            f"See its limits: docker inspect --format '{{{{json .HostConfig}}}}' $({listed})",
-            *look,
-            "Raise the limit the message names, or find what leaks.",
-            *rise,
-        ),
-        Strategy.FIX_HOST: (
-            "See what the kernel says: dmesg --ctime | tail -n 50",
-            "Check the clock: timedatectl",
-            "Check name resolution: getent hosts localhost; cat /etc/resolv.conf",
-            "Check the engine: docker info",
-            "Repair what the message names: kernel module, clock, certificates, name servers, firewall.",
-            *rise,
-        ),
-        Strategy.RESTORE_DATABASE: (
-            f"Stop every writer first: {compose} stop",
-            f"Find the data: docker inspect --format '{{{{json .Mounts}}}}' $({listed})",
-            "Copy the whole data folder aside before anything else; delete no lock, log or write-ahead file.",
-            "Check the copy with the database's own tool, or restore the last backup.",
-            *rise,
-        ),
-        Strategy.INVESTIGATE: (
-            f"See the states: {compose} ps --all",
-            *look,
-            f"See exit code, restarts and health: docker inspect --format '{{{{json .State}}}}' $({listed})",
-            f"See the use of resources: docker stats --no-stream $({compose} ps --quiet{target})",
-        ),
-        Strategy.NONE: ("Nothing needs to be done.",),
-        Strategy.WAIT_AND_RETRY: ("Wait some minutes; the cause usually passes.", *look, *rise),
-        Strategy.RESTART_SERVICE: (*look, f"Restart it: {compose} restart{target}", rise[1]),
-        Strategy.RESTART_DEPENDENCY_THEN_SERVICE: (
-            f"See which of its dependencies is down: {compose} ps --all",
-            *look,
-            f"Start what is down, then the service: {compose} up -d --wait{target}",
-            rise[1],
-        ),
-        Strategy.RECREATE_CONTAINER: (
-            "Find the container in the way: docker ps --all --format '{{.ID}} {{.Names}} {{.Status}}'",
-            f"Recreate the service's own container; named volumes stay: {compose} up -d --force-recreate{target}",
-            rise[1],
-        ),
-        Strategy.FREE_PORT: (
-            "Find which container holds the port: docker ps --all --format '{{.Names}} {{.Ports}} {{.Status}}'",
-            f"Remove it if it is a left-over of {project}: docker rm CONTAINER",
-            *rise,
-        ),
-        Strategy.PULL_IMAGE: (f"Pull the image once more: {compose} pull{target}", *rise),
-        Strategy.PRUNE_DISK: (
-            "See what fills the disk: df -h; docker system df",
-            "Remove dangling images and build cache, never volumes: docker image prune; docker builder prune",
-            *rise,
-        ),
-        Strategy.CREATE_NETWORK: (
-            "See the networks: docker network ls",
-            "Create the network the message names, if the Compose file calls it external: docker network create NAME",
-            *rise,
-        ),
-        Strategy.ROLL_BACK_RELEASE: (
-            f"See what was proven before: roas releases {environment or project}",
-            f"Go back to it: roas rollback {environment or project}",
-            rise[1],
-        ),
-        Strategy.RUN_SCRIPT: (
-            *look,
-            f"See what the script does, and run it by hand: ls -l deployments/recovery; {compose} ps --all{target}",
-            *rise,
-        ),
-        Strategy.PRUNE_NETWORKS: (
-            "See the networks: docker network ls",
-            "Remove those without containers: docker network prune",
-            *rise,
-        ),
-    }
-    return steps[verdict.strategy]
-
-
-def remembered(history: Sequence[TicketEntry]) -> tuple[str, ...]:
-    """What people answered when the same cause was there before, the latest first, as sentences to offer."""
-    answers = [entry for entry in history if entry.what.startswith(tuple(f"{choice}: " for choice in Choice))]
-    latest = sorted(answers, key=lambda entry: entry.at, reverse=True)[:_REMEMBERED]
-    return tuple(f"On {entry.at:%Y-%m-%d} {entry.by} answered: {entry.what}" for entry in latest)
 
 
 def _ask(strategy: Strategy, reason: str) -> RecoveryPlan:

@@ -21,7 +21,7 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field, WithJsonSchema
 
-from core.recovery.policy import remembered
+from core.recovery.manual_steps import earlier_answers
 from models.details import TicketDetails
 from models.recovery import Choice, Ticket
 from tasks.errors.redact import redact
@@ -170,7 +170,7 @@ def question_about(details: TicketDetails) -> str:
             "",
             *_listed("", known),
             *(["```text", *said, "```", ""] if said else []),
-            *_listed("What was answered before", remembered(ticket.history)),
+            *_listed("What was answered before", earlier_answers(ticket.history)),
             *_listed("What was tried", ticket.tried),
             *_listed("What to try", [_COMMAND.sub(r"`\1`", step) for step in ticket.steps], numbered=True),
             f"Ticket {ticket.ticket_id}. From a terminal: {shown}, {answered}",

@@ -19,6 +19,7 @@ from core.errors.evidence import evidence_of
 from core.errors.impact import analyse_impact
 from core.errors.verdicts import as_failure, as_one_of_several
 from core.monitoring.maintenance import maintenance_windows
+from core.recovery.manual_steps import manual_steps
 from core.recovery.policy import (
     AT_ONCE,
     SHORT_WAIT,
@@ -26,7 +27,6 @@ from core.recovery.policy import (
     RecoveryFacts,
     RecoveryPlan,
     leads_deeper,
-    manual_steps,
     plan_as_decided,
     plan_recovery,
 )

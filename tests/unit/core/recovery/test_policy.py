@@ -9,16 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from core.recovery.manual_steps import earlier_answers, manual_steps
 from core.recovery.policy import (
     PlanAction,
     RecoveryFacts,
     RecoveryPlan,
     backoff,
     leads_deeper,
-    manual_steps,
     plan_as_decided,
     plan_recovery,
-    remembered,
     waits_for_itself,
 )
 from models.environments import RecoveryPolicy
@@ -398,7 +397,7 @@ def test_what_was_answered_before_is_offered_latest_first() -> None:
         TicketEntry(at=NOON + timedelta(days=1), by="ben", what="retry: it was the network"),
     ]
 
-    assert remembered(history) == (
+    assert earlier_answers(history) == (
         "On 2026-03-03 ben answered: retry: it was the network",
         "On 2026-03-02 anna answered: resolved by hand: token renewed",
     )

@@ -1,0 +1,34 @@
+"""Decide what is left of an action that another process began."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from datetime import datetime
+
+from models.containers import ContainerState
+
+
+def left_to_restart(
+    mine: Sequence[ContainerState], *, since: datetime | None, asked_to_end: Collection[str]
+) -> list[ContainerState]:
+    """The containers that a restart has still to act on, where another runner began it at `since` and is gone.
+
+    `asked_to_end` are those that the engine was told to end since then: it starts them again by itself. What is not
+    up is to be started in any case.
+    """
+    if since is None:
+        return list(mine)
+    return [
+        seen
+        for seen in mine
+        if not seen.up or (seen.container_id not in asked_to_end and not _after(seen.started_at, since))
+    ]
+
+
+def all_made_since(since: datetime | None, mine: Sequence[ContainerState]) -> bool:
+    """Whether all containers were made anew by a runner that began it at `since` and is gone, all but the start."""
+    return since is not None and bool(mine) and all(_after(seen.created_at, since) for seen in mine)
+
+
+def _after(moment: datetime | None, since: datetime) -> bool:
+    return moment is not None and moment > since
