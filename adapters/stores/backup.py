@@ -23,7 +23,7 @@ from adapters.host.private_files import MIB, make_private_folder, open_private, 
 from adapters.host.processes import this_user
 from adapters.stores.audit import AUDITED, append, head
 from adapters.stores.database import SqliteDatabase, driver_of
-from adapters.stores.migrate import FOLDER, HEADS, revision_of
+from adapters.stores.migrate import HEAD, STORES, is_known, revision_of
 from adapters.stores.stores import Stores, in_use
 from adapters.stores.trouble import our_words
 from core.storage.audit import NO_HASH
@@ -132,9 +132,9 @@ def restore(settings: Settings, folder: Path, tell: Callable[[str], None] = log.
         if not copy.exists() or _digest(copy) != facts.sha256:
             raise StoreCorruptError(f"{copy} is not the file that was backed up;", advice="use another backup.")
         _check_copy(copy)
-        if facts.revision not in _revisions(name):
+        if not is_known(facts.revision, name):
             raise StoreTooNewError(
-                f"{copy} is at revision {facts.revision}, this program knows up to {HEADS[name]};",
+                f"{copy} is at revision {facts.revision}, this program knows up to {HEAD};",
                 advice="install the later version of this program first.",
             )
     tell("verifying the archives")
@@ -193,7 +193,7 @@ def _look_for_room(stores: Stores, folder: Path) -> None:
 def _archives_of(folder: Path) -> list[tuple[str, str]]:
     """Name and checksum of every archive that the stores of a backup note."""
     noted: list[tuple[str, str]] = []
-    for name in HEADS:
+    for name in STORES:
         file = folder / f"{name}.db"
         with our_words(f"Backup {file}"), closing(_opened(file)) as copy:
             noted += copy.execute("SELECT CAST(file AS TEXT), sha256 FROM archives").fetchall()
@@ -262,7 +262,7 @@ def _opened(file: Path) -> sqlite3.Connection:
 def _read_manifest(folder: Path) -> _Manifest:
     try:
         manifest = _MANIFEST_JSON.validate_json(read_regular(folder / _MANIFEST))
-        missing = sorted(HEADS.keys() - manifest.stores.keys())
+        missing = sorted(set(STORES) - manifest.stores.keys())
         if not missing:
             return manifest
         reason = f"{_MANIFEST} names no copy of {missing[0]}"
@@ -347,10 +347,6 @@ def _copy_file(source: Path, target: Path) -> None:
             copy.flush()
             os.fsync(copy.fileno())
     part.rename(target)
-
-
-def _revisions(name: str) -> set[str]:
-    return {file.name[1:5] for file in (FOLDER / name).glob("r*.py")}
 
 
 def _digest(file: Path) -> str:

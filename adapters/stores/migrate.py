@@ -1,4 +1,4 @@
-"""Bring a store to the schema this program writes; the whole way or not at all."""
+"""Bring a store to the schema this program uses: completely, or not at all."""
 
 from __future__ import annotations
 
@@ -13,41 +13,78 @@ log = logging.getLogger("roas")
 
 FOLDER = Path(__file__).parent / "migrations"
 
-HEADS = {"deployment_logs": "0005", "monitoring": "0006", "errors": "0006"}
-"""The newest revision of each store, so that opening a store that has it loads no migration machinery."""
+STORES = ("deployment_logs", "monitoring", "errors")
+
+HEAD = "r0001"
+"""The newest revision of every store. Opening a store that has it loads no migration library."""
+
+LAST_BEFORE_RELEASE = {"deployment_logs": "0005", "monitoring": "0006", "errors": "0006"}
+"""The revisions from before the first release, from 0001 up to these, were squashed into `r0001`."""
 
 
 def revision_of(connection: sa.Connection) -> str | None:
-    """The revision a store is at; None where it has none (new, or made by another program)."""
+    """Read the revision of a store; None for a new one, or one that another program made."""
     if not sa.inspect(connection).has_table("alembic_version"):
         return None
     found = connection.scalar(sa.text("SELECT version_num FROM alembic_version"))
     return None if found is None else str(found)
 
 
+def is_known(revision: str, store: str) -> bool:
+    """Whether this program can open a store at a revision."""
+    return revision == HEAD or _was_squashed(revision, store)
+
+
 def upgrade(connection: sa.Connection, store: str) -> None:
-    """Upgrade inside the connection's open transaction. A file that has only the tables is adopted.
+    """Upgrade a store within the connection's open transaction.
+
+    A file at the last revision from before the release has this schema already, and is only stamped. An earlier one,
+    or a file that has only some of the tables, gets what it lacks.
 
     Raises:
         StoreTooNewError: A later version of this program made the store.
     """
     at = revision_of(connection)
-    if at == HEADS[store]:
+    if at == HEAD:
         return
+    if at is not None and not is_known(at, store):
+        raise StoreTooNewError(
+            f"Store {store} is at revision {at}, this program knows up to {HEAD};",
+            advice="install the later version of this program again, or restore a backup it can read.",
+        )
+    log.info("store %s: upgrading from %s to %s", store, at or "nothing", HEAD)
+    if at == LAST_BEFORE_RELEASE[store]:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :head"), {"head": HEAD})
+        return
+    if at is not None:
+        connection.execute(sa.text("DELETE FROM alembic_version"))
     from alembic import command
     from alembic.config import Config
-    from alembic.script import ScriptDirectory
 
     config = Config()
     config.set_main_option("script_location", str(FOLDER))
     config.set_main_option("version_locations", str(FOLDER / store))
     config.set_main_option("path_separator", "newline")
     config.attributes["connection"] = connection
-    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
-    if at is not None and at not in known:
-        raise StoreTooNewError(
-            f"Store {store} is at revision {at}, this program knows up to {HEADS[store]};",
-            advice="install the later version of this program again, or restore a backup it can read.",
-        )
-    log.info("store %s: upgrading from %s to %s", store, at or "nothing", HEADS[store])
     command.upgrade(config, "head")
+
+
+def add_missing(connection: sa.Connection, tables: sa.MetaData) -> set[str]:
+    """Make the tables, columns and indexes that a store lacks; the names of the tables that were made."""
+    there = set(sa.inspect(connection).get_table_names())
+    for table in tables.sorted_tables:
+        if table.name not in there:
+            table.create(connection)
+            continue
+        columns = {column["name"] for column in sa.inspect(connection).get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in columns:
+                definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
+                connection.execute(sa.DDL(f"ALTER TABLE {table.name} ADD COLUMN {str(definition).replace('%', '%%')}"))
+        for index in table.indexes:
+            index.create(connection, checkfirst=True)
+    return set(tables.tables) - there
+
+
+def _was_squashed(revision: str, store: str) -> bool:
+    return len(revision) == 4 and revision.isdecimal() and "0001" <= revision <= LAST_BEFORE_RELEASE[store]

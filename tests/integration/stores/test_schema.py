@@ -10,7 +10,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from adapters.stores import Stores
-from adapters.stores.migrate import FOLDER, HEADS, revision_of
+from adapters.stores.migrate import FOLDER, HEAD, revision_of
 from models.failures import StoreTooNewError
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentLogsRow
@@ -206,7 +206,7 @@ def test_migrations_make_what_the_rows_say(stores: Stores, store) -> None:
 @pytest.mark.parametrize("store", BASES)
 def test_the_newest_revision_is_the_one_the_opener_knows(store) -> None:
     scripts = ScriptDirectory(str(FOLDER), version_locations=[str(FOLDER / store)])
-    assert scripts.get_heads() == [HEADS[store]]
+    assert scripts.get_heads() == [HEAD]
 
 
 SPEC_DDL = {
