@@ -52,10 +52,10 @@ def upgrade(connection: sa.Connection, store: str) -> None:
             f"Store {store} is at revision {at}, this program knows up to {HEAD};",
             advice="install the later version of this program again, or restore a backup it can read.",
         )
-    log.info("store %s: upgrading from %s to %s", store, at or "nothing", HEAD)
     if at == LAST_BEFORE_RELEASE[store]:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = :head"), {"head": HEAD})
         return
+    log.info("store %s: upgrading from %s to %s", store, at or "nothing", HEAD)
     if at is not None:
         connection.execute(sa.text("DELETE FROM alembic_version"))
     from alembic import command
@@ -80,7 +80,7 @@ def add_missing(connection: sa.Connection, tables: sa.MetaData) -> set[str]:
         for column in table.columns:
             if column.name not in columns:
                 definition = sa.schema.CreateColumn(column).compile(dialect=connection.dialect)
-                connection.execute(sa.DDL(f"ALTER TABLE {table.name} ADD COLUMN {str(definition).replace('%', '%%')}"))
+                connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {definition}")
         for index in table.indexes:
             index.create(connection, checkfirst=True)
     return set(tables.tables) - there
