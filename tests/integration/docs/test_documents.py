@@ -45,6 +45,7 @@ _READING = {
     "alerts", "analyse", "classify", "history", "predictions", "status", "tickets",
     "patterns list", "patterns unknown", "stores check", "archive list",
 }  # fmt: skip
+_ADDED_BY_RECIPES = {"SmtpProbe", "_smtp", "digest", "pause_and_restart"}
 # Written by users or by programs as they run.
 _WRITTEN_LATER = ("*.md:", "deployments/images/base.digest", "docs/adr/NNNN*")
 
@@ -176,6 +177,12 @@ def test_each_path_in_a_document_exists(file: str) -> None:
         if path.partition("/")[0] in folders and "/" in path and " " not in path:
             written = any(fnmatch(path, pattern) for pattern in _WRITTEN_LATER)
             assert written or list(ROOT.glob(path)), f"{file} names {path}"
+
+
+def test_each_name_in_a_recipe_exists() -> None:
+    sources = "\n".join(text_of(file) for file in tracked_files() if file.endswith((".py", ".yaml")))
+    names = {code for code in inline_code("CONTRIBUTING.md") if re.fullmatch(r"_?[A-Za-z]+(_[A-Za-z]+)*", code)}
+    assert {name for name in names - _ADDED_BY_RECIPES if not re.search(rf"\b{name}\b", sources)} == set()
 
 
 @pytest.mark.parametrize("file", documents())
