@@ -1,4 +1,4 @@
-"""Every operation is recorded: that it began, what it finished, how it ended and why; a failure is handed on."""
+"""Record an operation: that it began, which steps it finished, how it ended and why."""
 
 from __future__ import annotations
 
@@ -15,73 +15,82 @@ from prefect.runtime import flow_run
 
 from adapters.host.processes import this_process
 from core.deployment.interruption import was_interrupted
-from core.errors.classify import classify
-from core.errors.verdicts import as_failure
-from flows.recovery.error_recovery import error_recovery
-from flows.runtime.identifiers import new_deployment_id, new_error_id
+from flows.runtime.identifiers import new_deployment_id
 from flows.runtime.requester import requester
 from flows.runtime.server_outages import keep_runs_without_lease
 from flows.runtime.signals import ended_by_sigterm
 from models.audit import Actor
-from models.errors import RecordedError
+from models.environments import Environment
 from models.failures import (
     BadInputError,
     EnvironmentBusyError,
     LeaseLostError,
     OperationCancelledError,
     RoasError,
-    StartFailedError,
     ValidationFailedError,
 )
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner
 from models.recovery import RecoveryOutcome
 from tasks.deployment.interruption import let_run, mark_interrupted, operation_of, record_step, take_up
 from tasks.deployment.lease import LeaseHold, hold_environment
+from tasks.deployment.load import load_environment
 from tasks.deployment.records import begin_operation, finish_operation
 from tasks.errors.redact import redact
-from tasks.recovery.notify import DEPLOYMENT_FAILED, announce
-from tasks.recovery.records import known_failure, record_error
 from tasks.runtime.clients import open_clients_in_parallel, refuse_compose_files_of_deployments
 
 log = logging.getLogger("roas")
 keep_runs_without_lease()
 Answer = TypeVar("Answer")
 
-UNDO_WITHIN = timedelta(minutes=5)
-"""How long undoing may take where the operation was cancelled: somebody waits for it to end."""
+ROLL_BACK_WITHIN = timedelta(minutes=5)
+"""How long the rollback of a cancelled operation may take: the process that cancelled it waits for its end."""
 
-UNDOING = "undoing"
-"""Step of an operation: from here on it is taken back, not gone on with; its detail is why it failed."""
+ROLLING_BACK = "undoing"
+"""Step of an operation: from here on it is rolled back, not continued; its detail is why it failed."""
 
-_NOTHING_TO_UNDO = (EnvironmentBusyError, ValidationFailedError, LeaseLostError)
+_NOTHING_TO_ROLL_BACK = (EnvironmentBusyError, ValidationFailedError, LeaseLostError)
 _OF_ONE_RUN = frozenset({"asked_by", "deployment_id", "plan", "wait_seconds"})
-"""Parameters that belong to one run of a flow, not to what was asked of it."""
+"""Parameters that belong to one run of a flow, not to the operation that was requested."""
 
 
 @dataclass(slots=True, kw_only=True)
 class OperationRecorder:
-    """One operation while it is being lived: its id, and the facts that go into its record.
+    """One operation while it runs: its id, its environment, and the facts that go into its record.
 
     Where it was interrupted and is taken up again, `steps` are those it had finished, and `done` says so in
-    short: the step's name, or the step's and the service's, as ("proven", "redis"). Where it `settles` its
-    environment, ending it well resolves what earlier starts failed of.
+    short: the step's name, or the step's and the service's, as ("proven", "redis"). An operation that `settles`
+    its environment resolves at its success the errors of earlier starts.
     """
 
     deployment_id: str
-    environment: str
+    operation_type: OperationType
+    name: str
+    """The environment's name."""
+    compose_files: tuple[str, ...] = ()
     started_at: datetime
+    environment: Environment | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     recovery: RecoveryOutcome | None = None
     settles: bool = False
     steps: tuple[OperationStep, ...] = ()
     done: frozenset[str | tuple[str, str]] = frozenset()
 
+    async def load(self) -> Environment:
+        """Load the environment, once for the whole operation.
+
+        Raises:
+            EnvironmentFileError: There is no such file, or it is not a valid environment.
+        """
+        if self.environment is None:
+            self.environment = await load_environment(self.name, self.compose_files)
+        return self.environment
+
     def took_seconds(self) -> float:
         """Seconds since the operation began."""
         return (datetime.now(UTC) - self.started_at).total_seconds()
 
     async def step(self, name: str, service: str | None = None, detail: str = "") -> None:
-        """Write down that a step is finished, so that a resumed operation need not do it again.
+        """Record that a step is finished, so that a resumed operation need not do it again.
 
         The name says what was done, of the service or the whole: "created", "proven".
         """
@@ -92,8 +101,28 @@ class OperationRecorder:
         """The detail of a step that was finished before the operation was taken up; None where it was not."""
         return next((one.detail for one in self.steps if (one.step, one.service) == (name, service)), None)
 
+    async def without_secrets(self, error: Exception) -> str:
+        """What an error says, as it may be recorded and logged."""
+        text = error.what if isinstance(error, RoasError) else str(error)
+        try:
+            return await redact(self.environment or self.name, text or type(error).__name__, self.compose_files)
+        except Exception:  # noqa: BLE001 - the secrets are unknown, so the text may hold one
+            return type(error).__name__
 
-Undoing = Callable[[OperationRecorder, Exception], Awaitable[None]]
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OperationFailure:
+    """Why an operation failed; `text` is without secrets."""
+
+    error: Exception
+    text: str
+    cancelled: bool
+
+
+OnFailure = Callable[[OperationRecorder, OperationFailure], Awaitable[RecoveryOutcome | None]]
+"""Takes the evidence of a failure and records the error, before anything is replaced."""
+
+Rollback = Callable[[OperationRecorder, Exception], Awaitable[None]]
 
 
 @asynccontextmanager
@@ -105,18 +134,19 @@ async def recorded(
     deployment_id: str | None = None,
     compose_files: tuple[str, ...] = (),
     wait_seconds: float = 0,
-    undo: Undoing | None = None,
+    on_failure: OnFailure | None = None,
+    rollback: Rollback | None = None,
 ) -> AsyncIterator[OperationRecorder]:
-    """Record an operation around its body; on any exception record the failure, hand it on, undo, raise again.
+    """Record an operation around its body; on any exception call `on_failure`, roll back, record it, raise again.
 
     `deployment_id` is given by a caller that wants to find the record afterwards; else one is made. An
     operation of this id, or of this flow run before it was retried, is taken up again where it was
-    interrupted. `undo` is called while the environment is still held, after evidence was taken.
+    interrupted. `rollback` is called while the environment is still held, after `on_failure`.
 
     Raises:
         EnvironmentBusyError: Another operation holds the environment and did not end within
             `wait_seconds`; recorded as a failure too, unless an operation was to be taken up again.
-        LeaseLostError: Another operation took the environment, since this one was taken for dead.
+        LeaseLostError: Another operation took the environment, because the lease of this one had expired.
         BadInputError: The operation of this id has ended, and not by an interruption; or a run of a deployment
             names Compose files.
     """
@@ -125,15 +155,13 @@ async def recorded(
     asker, actor = requester(asked_by)
     runner = this_process(str(flow_run.get_id() or ""))
     earlier = await _earlier(environment, deployment_id, runner)
-    recorder = _recorder(environment, deployment_id, earlier)
+    recorder = _recorder(operation_type, environment, compose_files, deployment_id, earlier)
     ours = earlier is None
     settled = False
     with ended_by_sigterm():
         try:
             if earlier is None:
-                await _undisturbed(
-                    begin_operation(_operation(recorder, operation_type, asker, actor, runner, wait_seconds))
-                )
+                await _undisturbed(begin_operation(_operation(recorder, asker, actor, runner, wait_seconds)))
             holding = hold_environment(
                 environment,
                 owner=recorder.deployment_id,
@@ -141,7 +169,7 @@ async def recorded(
                 runner=runner,
                 wait=timedelta(seconds=wait_seconds),
             )
-            # A health check only looks, so it neither waits for what acts nor keeps it waiting.
+            # A health check only reads, so it neither waits for what acts nor keeps it waiting.
             async with nullcontext(LeaseHold()) if operation_type is OperationType.HEALTH_CHECK else holding as hold:
                 await mark_interrupted(environment, datetime.now(UTC))
                 if earlier is not None:
@@ -153,14 +181,14 @@ async def recorded(
                 except BaseException as error:
                     settled = True
                     with suppress(asyncio.CancelledError):
-                        await _undisturbed(_settle(recorder, operation_type, hold.lost or error, compose_files, undo))
+                        await _undisturbed(_settle(recorder, hold.lost or error, on_failure, rollback))
                     raise
                 settled = True
                 await _undisturbed(_finish(recorder, OperationStatus.SUCCESS, {}))
         except BaseException as error:
             if ours and not settled:
                 with suppress(asyncio.CancelledError):
-                    await _undisturbed(_settle(recorder, operation_type, error, compose_files, None))
+                    await _undisturbed(_settle(recorder, error, on_failure, None))
             raise
 
 
@@ -181,25 +209,26 @@ async def _earlier(environment: str, deployment_id: str | None, runner: Runner) 
     )
 
 
-def _recorder(environment: str, deployment_id: str | None, earlier: Operation | None) -> OperationRecorder:
+def _recorder(
+    operation_type: OperationType,
+    environment: str,
+    compose_files: tuple[str, ...],
+    deployment_id: str | None,
+    earlier: Operation | None,
+) -> OperationRecorder:
     now = datetime.now(UTC)
-    if earlier is not None:
-        return OperationRecorder(
-            deployment_id=earlier.deployment_id, environment=environment, started_at=earlier.started_at
-        )
     retried = (flow_run.get_run_count() or 0) > 1
     name = deployment_id if deployment_id and not retried else new_deployment_id(environment, now)
-    return OperationRecorder(deployment_id=name, environment=environment, started_at=now)
+    return OperationRecorder(
+        deployment_id=name if earlier is None else earlier.deployment_id,
+        operation_type=operation_type,
+        name=environment,
+        compose_files=compose_files,
+        started_at=now if earlier is None else earlier.started_at,
+    )
 
 
-def _operation(
-    recorder: OperationRecorder,
-    operation_type: OperationType,
-    asker: str,
-    actor: Actor,
-    runner: Runner,
-    wait_seconds: float,
-) -> Operation:
+def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Runner, wait_seconds: float) -> Operation:
     details: dict[str, Any] = {"flow_run_id": runner.flow_run_id, "runner": asdict(runner)}
     if context := FlowRunContext.get():
         given = flow_run.get_parameters()
@@ -211,8 +240,8 @@ def _operation(
         details["waits_until"] = recorder.started_at + timedelta(seconds=wait_seconds)
     return Operation(
         deployment_id=recorder.deployment_id,
-        operation_type=operation_type,
-        environment=recorder.environment,
+        operation_type=recorder.operation_type,
+        environment=recorder.name,
         status=OperationStatus.PENDING if wait_seconds else OperationStatus.RUNNING,
         started_at=recorder.started_at,
         user_agent=asker,
@@ -222,10 +251,10 @@ def _operation(
 
 
 async def _take_up(recorder: OperationRecorder, runner: Runner, asker: str, actor: Actor) -> bool:
-    """Go on with an interrupted operation; the story then knows what it had finished.
+    """Continue an interrupted operation; its recorder then has the steps that it had finished.
 
     Raises:
-        BadInputError: It is not interrupted any more: it has ended, or another takes it up.
+        BadInputError: It is not interrupted any more: it has ended, or another process takes it up.
     """
     steps = await take_up(recorder.deployment_id, runner, datetime.now(UTC), asker, actor)
     if steps is None:
@@ -240,35 +269,25 @@ async def _take_up(recorder: OperationRecorder, runner: Runner, asker: str, acto
 
 
 async def _settle(
-    recorder: OperationRecorder,
-    operation_type: OperationType,
-    error: BaseException,
-    compose_files: tuple[str, ...],
-    undo: Undoing | None,
+    recorder: OperationRecorder, error: BaseException, on_failure: OnFailure | None, rollback: Rollback | None
 ) -> None:
-    """Hand a failure on, undo what was done, and record how it ended. What fails here is logged: the
-    failure itself is what the caller must see.
+    """Report a failure, roll back, and record how the operation ended.
+
+    What fails here is logged: the failure itself is what the caller must see.
     """
     cancelled = not isinstance(error, Exception)
-    failure = _as_failure(error, operation_type, recorder.environment)
-    text = await _redacted(recorder, failure, compose_files)
-    advice = failure.advice if isinstance(failure, RoasError) else ""
-    log.error("%s of %s failed: %s", operation_type, recorder.environment, text)
-    announce(
-        DEPLOYMENT_FAILED,
-        recorder.environment,
-        service=failure.service if isinstance(failure, StartFailedError) else None,
-        deployment_id=recorder.deployment_id,
-        text=text,
-    )
+    failure = _as_failure(error, recorder)
+    text = await recorder.without_secrets(failure)
+    log.error("%s of %s failed: %s", recorder.operation_type, recorder.name, text)
     try:
-        # What was being undone when its runner was lost is on record already, with its evidence.
-        if not cancelled and UNDOING not in recorder.done:
-            await _hand_on(recorder, operation_type, failure, text, compose_files)
+        if on_failure is not None:
+            reported = OperationFailure(error=failure, text=text, cancelled=cancelled)
+            recorder.recovery = await on_failure(recorder, reported)
         recorder.facts["reason"] = text
-        if undo is not None and not isinstance(failure, _NOTHING_TO_UNDO):
-            await _undo(recorder, failure, compose_files, undo, UNDO_WITHIN if cancelled else None)
+        if rollback is not None and not isinstance(failure, _NOTHING_TO_ROLL_BACK):
+            await _roll_back(recorder, failure, rollback, ROLL_BACK_WITHIN if cancelled else None)
     finally:
+        advice = failure.advice if isinstance(failure, RoasError) else ""
         facts = {"reason": text, "advice": advice, "error": type(failure).__name__}
         try:
             await _finish(recorder, OperationStatus.FAILED, facts)
@@ -276,91 +295,27 @@ async def _settle(
             log.error("the end of %s could not be recorded: %s", recorder.deployment_id, trouble)
 
 
-def _as_failure(error: BaseException, operation_type: OperationType, environment: str) -> Exception:
+def _as_failure(error: BaseException, recorder: OperationRecorder) -> Exception:
     if isinstance(error, Exception):
         return error
     how = "cancelled" if isinstance(error, asyncio.CancelledError) else f"ended by {type(error).__name__}"
-    return OperationCancelledError(f"{operation_type} of {environment} was {how} before it had ended.")
+    return OperationCancelledError(f"{recorder.operation_type} of {recorder.name} was {how} before it had ended.")
 
 
-async def _hand_on(
-    recorder: OperationRecorder,
-    operation_type: OperationType,
-    failure: Exception,
-    text: str,
-    compose_files: tuple[str, ...],
-) -> None:
-    """Let error recovery take the evidence and record the error, before anything is replaced.
-
-    That another operation holds the environment is no error of the application: the operation's own record says it.
-    """
-    if isinstance(failure, EnvironmentBusyError):
-        return
-    service = failure.service if isinstance(failure, StartFailedError) else None
-    source = "validation" if isinstance(failure, ValidationFailedError) else str(operation_type)
-    try:
-        recorder.recovery = await error_recovery(
-            environment=recorder.environment,
-            text=text,
-            deployment_id=recorder.deployment_id,
-            service=service,
-            source=source,
-            compose_files=list(compose_files),
-            act=False,
-        )
-    except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
-        said = await _redacted(recorder, trouble, compose_files)
-        log.error("the failure of %s could not be handed to error recovery: %s", recorder.deployment_id, said)
-        await _record_plainly(recorder, text, service, source)
-
-
-async def _record_plainly(recorder: OperationRecorder, text: str, service: str | None, source: str) -> None:
-    """Write down what failed where error recovery could not: an operation that failed has an error on record."""
-    now = datetime.now(UTC)
-    error = RecordedError(
-        error_id=new_error_id(now),
-        environment=recorder.environment,
-        text=text,
-        source=source,
-        verdict=as_failure(classify(text), text),
-        first_seen=now,
-        last_seen=now,
-        deployment_id=recorder.deployment_id,
-        service=service,
-    )
-    try:
-        if not await known_failure(recorder.deployment_id):
-            await record_error(error)
-    except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
-        log.error("the failure of %s could not be recorded: %s", recorder.deployment_id, trouble)
-
-
-async def _undo(
-    recorder: OperationRecorder,
-    failure: Exception,
-    compose_files: tuple[str, ...],
-    undo: Undoing,
-    within: timedelta | None,
+async def _roll_back(
+    recorder: OperationRecorder, failure: Exception, rollback: Rollback, within: timedelta | None
 ) -> None:
     try:
         async with asyncio.timeout(None if within is None else within.total_seconds()):
-            await undo(recorder, failure)
+            await rollback(recorder, failure)
     except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
-        said = await _redacted(recorder, trouble, compose_files)
-        recorder.facts["undo_failed"] = said
-        log.error("%s could not be undone: %s", recorder.deployment_id, said)
-
-
-async def _redacted(recorder: OperationRecorder, error: Exception, compose_files: tuple[str, ...]) -> str:
-    said = error.what if isinstance(error, RoasError) else str(error)
-    try:
-        return await redact(recorder.environment, said or type(error).__name__, compose_files)
-    except Exception:  # noqa: BLE001 - what is secret cannot be told, so nothing of the words may be shown
-        return type(error).__name__
+        text = await recorder.without_secrets(trouble)
+        recorder.facts["undo_failed"] = text
+        log.error("%s could not be undone: %s", recorder.deployment_id, text)
 
 
 async def _finish(recorder: OperationRecorder, status: OperationStatus, facts: dict[str, Any]) -> None:
-    settles = recorder.environment if recorder.settles and status is OperationStatus.SUCCESS else None
+    settles = recorder.name if recorder.settles and status is OperationStatus.SUCCESS else None
     settled = await finish_operation(
         recorder.deployment_id, status, datetime.now(UTC), recorder.facts | facts, settles=settles
     )

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from core.deployment.plan import start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
+from flows.deployment.failure import escalate
 from flows.deployment.operation import OperationRecorder, recorded
 from flows.monitoring.judge_health import dependencies_of, judge_now
 from flows.runtime.parameters import (
@@ -31,7 +32,6 @@ from models.health import UNHEALTHY_STATES
 from models.metrics import Dependency
 from models.operations import OperationType, StateChange
 from models.results import OperationResult, ServiceStart
-from tasks.deployment.load import load_environment
 from tasks.deployment.records import record_changes, record_health
 from tasks.deployment.restart import ask_again, restart_service
 from tasks.deployment.services import look_at_application, read_application, read_injected_files
@@ -61,16 +61,16 @@ async def restart(
         BadInputError: A named service is not in the Compose files.
         StartFailedError: A service did not come back; the ones after it were left as they were.
     """
-    files = tuple(compose_files or ())
     async with recorded(
         OperationType.RESTART,
         environment,
         asked_by=asked_by,
         deployment_id=deployment_id,
-        compose_files=files,
+        compose_files=tuple(compose_files or ()),
         wait_seconds=wait_seconds,
+        on_failure=escalate,
     ) as recorder:
-        declared = await load_environment(environment, files)
+        declared = await recorder.load()
         application = await read_application(declared)
         wanted = _wanted(application, services)
         injected = await read_injected_files(declared)

@@ -13,7 +13,7 @@ from core.deployment.plan import stop_waves
 from core.deployment.release import PreDeployState, PreviousContainer, beyond, differences
 from core.monitoring.health import worst_service
 from flows.deployment.execute import start_in_order
-from flows.deployment.operation import UNDOING, OperationRecorder
+from flows.deployment.operation import ROLLING_BACK, OperationRecorder
 from flows.monitoring.judge_health import judge_now
 from models.compose import Application
 from models.containers import ContainerState
@@ -71,7 +71,7 @@ class StartRollback:
         if self._armed is None:
             return
         environment, application, found, release = self._armed
-        await recorder.step(UNDOING, detail=recorder.facts.get("reason") or type(error).__name__)
+        await recorder.step(ROLLING_BACK, detail=recorder.facts.get("reason") or type(error).__name__)
         if release is None:
             recorder.facts["undone"] = await _take_back(recorder, environment, application, found)
         else:

@@ -10,6 +10,7 @@ from prefect import flow
 from pydantic import Field
 
 from core.deployment.release import differences
+from flows.deployment.failure import escalate
 from flows.deployment.operation import recorded
 from flows.deployment.roll_back_start import StartRollback, apply_release
 from flows.runtime.identifiers import new_release_id
@@ -25,7 +26,6 @@ from flows.runtime.parameters import (
 )
 from models.operations import OperationType
 from models.results import OperationResult
-from tasks.deployment.load import load_environment
 from tasks.deployment.release import (
     choose_release,
     inspect_release,
@@ -59,18 +59,18 @@ async def rollback(
         ReleaseError: The release cannot be applied any more.
         StartFailedError: A service of it did not come up.
     """
-    files = tuple(compose_files or ())
     undo = StartRollback()
     async with recorded(
         OperationType.START,
         environment,
         asked_by=asked_by,
         deployment_id=deployment_id,
-        compose_files=files,
+        compose_files=tuple(compose_files or ()),
         wait_seconds=wait_seconds,
-        undo=undo,
+        on_failure=escalate,
+        rollback=undo,
     ) as recorder:
-        declared = await load_environment(environment, files)
+        declared = await recorder.load()
         wanted, releases, application, found = await asyncio.gather(
             choose_release(declared, release),
             proven_releases(environment),

@@ -17,7 +17,8 @@ from core.deployment.release import Document, replaced_services
 from core.deployment.validate import validate
 from core.monitoring.health import worst_service
 from flows.deployment.execute import start_in_order
-from flows.deployment.operation import UNDOING, OperationRecorder, recorded
+from flows.deployment.failure import escalate
+from flows.deployment.operation import ROLLING_BACK, OperationRecorder, recorded
 from flows.deployment.roll_back_start import FOUND, StartRollback, found_by
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.identifiers import new_release_id
@@ -49,7 +50,7 @@ from tasks.deployment.release import (
     snapshot_containers,
 )
 from tasks.deployment.services import create_containers
-from tasks.deployment.validate import look_before, without_secrets
+from tasks.deployment.validate import gather_facts, without_secrets
 from tasks.errors.evidence import take_evidence
 
 log = logging.getLogger("roas")
@@ -81,71 +82,64 @@ async def startup(
         PlanChangedError: The start would not do what `plan` says.
         RoasError: Whatever else failed; recorded and handed to error recovery before it is raised.
     """
-    files = tuple(compose_files or ())
-    start = _Startup()
+    start = _Startup(plan)
     try:
         async with recorded(
             OperationType.START,
             environment,
             asked_by=asked_by,
             deployment_id=deployment_id,
-            compose_files=files,
+            compose_files=tuple(compose_files or ()),
             wait_seconds=wait_seconds,
-            undo=start.undo,
+            on_failure=escalate,
+            rollback=start.rollback,
         ) as recorder:
-            start.recorder = recorder
-            await start.live(recorder, environment, files, plan)
+            await start.run(recorder)
     except ValidationFailedError as error:
         return Failed(message=f"validation of {environment} failed: {error.what}", data=start.refused(error.what))
     return start.result()
 
 
 class _Startup:
-    """One start: what it has seen and done so far."""
+    """One start: what it has found out and done so far."""
 
-    def __init__(self) -> None:
-        self.undo = StartRollback()
-        self.recorder: OperationRecorder | None = None
+    recorder: OperationRecorder
+
+    def __init__(self, wanted_plan: str | None) -> None:
+        self.rollback = StartRollback()
+        self._wanted_plan = wanted_plan
         self._validation: ValidationResult | None = None
         self._template: Document | None = None
         self._services: tuple[ServiceStart, ...] = ()
         self._health: HealthReport | None = None
 
-    async def live(
-        self, recorder: OperationRecorder, name: str, files: tuple[str, ...], wanted_plan: str | None
-    ) -> None:
-        """The story itself: look, decide, act, prove, keep."""
-        environment, facts = await self._look(recorder, name, files)
-        application = facts.application
-        plan = await self._decide(recorder, environment, facts, wanted_plan)
-        await self._act(recorder, environment, application, plan)
-        await self._prove(recorder, environment, application)
-        if self._template is not None:
-            now = datetime.now(UTC)
-            seen = await inspect_release(
-                environment, application, self._template, new_release_id(now), recorder.deployment_id, now
-            )
-            recorder.facts["release"] = (await keep_release(environment, seen)).release_id
+    async def run(self, recorder: OperationRecorder) -> None:
+        """Load, validate, plan, execute, verify, keep the release."""
+        self.recorder = recorder
+        environment = await recorder.load()
+        facts = await self._validate(environment)
+        plan = await self._plan(environment, facts)
+        await self._execute(environment, facts.application, plan)
+        await self._verify(environment, facts.application)
+        await self._keep_release(environment, facts.application)
         recorder.settles = True
 
-    async def _look(self, recorder: OperationRecorder, name: str, files: tuple[str, ...]) -> tuple[Environment, Facts]:
-        environment, facts = await look_before(name, files)
+    async def _validate(self, environment: Environment) -> Facts:
+        facts = await gather_facts(environment)
         validation = without_secrets(environment, validate(facts, now=datetime.now(UTC)))
         self._validation = validation
-        await record_validation(recorder.deployment_id, validation)
+        await record_validation(self.recorder.deployment_id, validation)
         if not validation.passed:
             raise ValidationFailedError(
                 "; ".join(check.finding for check in validation.critical),
                 advice=" ".join(dict.fromkeys(check.fix for check in validation.critical if check.fix)),
             )
         passed = len(validation.checks) - len(validation.failed)
-        log.info("%s: %d checks passed, %d to look at", name, passed, len(validation.failed))
-        return environment, facts
+        log.info("%s: %d checks passed, %d to look at", environment.name, passed, len(validation.failed))
+        return facts
 
-    async def _decide(
-        self, recorder: OperationRecorder, environment: Environment, facts: Facts, wanted: str | None
-    ) -> Plan:
-        application = facts.application
+    async def _plan(self, environment: Environment, facts: Facts) -> Plan:
+        recorder, application = self.recorder, facts.application
         plan: Plan
         plan, found, releases = await asyncio.gather(
             plan_start(environment, application, str(facts.compose_version)),
@@ -156,6 +150,7 @@ class _Startup:
         if releases:
             recorder.facts["changes"] = [f"{line.action} {line.service}: {line.because}" for line in plan.changes]
         # One that is taken up again has done part of its plan already, so the rest is another one.
+        wanted = self._wanted_plan
         if wanted is not None and not recorder.steps and wanted != plan_id(plan):
             raise PlanChangedError(
                 f"Plan {wanted} is not what a start of {environment.name} would do now (plan {plan_id(plan)}): "
@@ -164,17 +159,16 @@ class _Startup:
             )
         release = releases[0] if releases else None
         earlier = recorder.reported(FOUND)
-        await self.undo.arm(recorder, environment, application, found_by(earlier) if earlier else found, release)
-        if UNDOING in recorder.done:
+        await self.rollback.arm(recorder, environment, application, found_by(earlier) if earlier else found, release)
+        if ROLLING_BACK in recorder.done:
             raise StartFailedError(
-                f"{recorder.reported(UNDOING)}; its runner was lost while that was being undone",
+                f"{recorder.reported(ROLLING_BACK)}; its runner was lost while that was being undone",
                 advice=f"`roas why {recorder.deployment_id}` says what failed first.",
             )
         return plan
 
-    async def _act(
-        self, recorder: OperationRecorder, environment: Environment, application: Application, plan: Plan
-    ) -> None:
+    async def _execute(self, environment: Environment, application: Application, plan: Plan) -> None:
+        recorder = self.recorder
         waves = " then ".join(", ".join(wave) for wave in start_waves(application))
         log.info("starting %s", waves)
         lost = replaced_services(plan)
@@ -188,21 +182,30 @@ class _Startup:
         )
         self._services = await start_in_order(recorder, environment, application, plan=plan)
 
-    async def _prove(self, recorder: OperationRecorder, environment: Environment, application: Application) -> None:
-        self._health = health = await judge_now(environment, application, deployment_id=recorder.deployment_id)
+    async def _verify(self, environment: Environment, application: Application) -> None:
+        self._health = health = await judge_now(environment, application, deployment_id=self.recorder.deployment_id)
         await record_health(health)
-        recorder.facts["health"] = str(health.overall)
+        self.recorder.facts["health"] = str(health.overall)
         if health.overall is Health.UNHEALTHY:
             first = worst_service(health)
             raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
 
+    async def _keep_release(self, environment: Environment, application: Application) -> None:
+        if self._template is None:
+            return
+        recorder, now = self.recorder, datetime.now(UTC)
+        seen = await inspect_release(
+            environment, application, self._template, new_release_id(now), recorder.deployment_id, now
+        )
+        recorder.facts["release"] = (await keep_release(environment, seen)).release_id
+
     def refused(self, why: str) -> OperationResult:
         """The result where validation stopped the start."""
-        recorder, validation = self._reported(), self._validation
+        recorder, validation = self.recorder, self._validation
         return OperationResult(
             success=False,
             deployment_id=recorder.deployment_id,
-            environment=recorder.environment,
+            environment=recorder.name,
             reason=why,
             took_seconds=recorder.took_seconds(),
             validation=validation,
@@ -212,22 +215,18 @@ class _Startup:
 
     def result(self) -> OperationResult:
         """The result of a start that was proven."""
-        recorder, health = self._reported(), self._health
+        recorder, health = self.recorder, self._health
         healthy = health is not None and health.overall is Health.HEALTHY
         return OperationResult(
             success=True,
             deployment_id=recorder.deployment_id,
-            environment=recorder.environment,
+            environment=recorder.name,
             reason=f"{len(self._services)} services proven" if healthy else f"health {health and health.overall}",
             took_seconds=recorder.took_seconds(),
             services=self._services,
             health=health,
             validation=self._validation,
         )
-
-    def _reported(self) -> OperationRecorder:
-        assert self.recorder is not None  # noqa: S101 - a result is asked for once the story has begun
-        return self.recorder
 
 
 async def _create(recorder: OperationRecorder, environment: Environment) -> None:

@@ -10,6 +10,7 @@ from prefect import flow
 
 from core.deployment.plan import stop_waves
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
+from flows.deployment.failure import escalate
 from flows.deployment.operation import OperationRecorder, recorded
 from flows.runtime.parameters import (
     ASKED_BY,
@@ -26,7 +27,6 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.operations import OperationType, StateChange
 from models.results import OperationResult, ServiceStart
-from tasks.deployment.load import load_environment
 from tasks.deployment.records import record_changes
 from tasks.deployment.services import look_at_application, read_application, stop_containers
 
@@ -46,16 +46,16 @@ async def stop(
     Raises:
         RoasError: A service could not be stopped; recorded and handed on first.
     """
-    files = tuple(compose_files or ())
     async with recorded(
         OperationType.STOP,
         environment,
         asked_by=asked_by,
         deployment_id=deployment_id,
-        compose_files=files,
+        compose_files=tuple(compose_files or ()),
         wait_seconds=wait_seconds,
+        on_failure=escalate,
     ) as recorder:
-        declared = await load_environment(environment, files)
+        declared = await recorder.load()
         application = await read_application(declared)
         container_states = await look_at_application(declared)
         _tell_what_stays(recorder, application, container_states)

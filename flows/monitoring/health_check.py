@@ -7,13 +7,13 @@ import logging
 from prefect import flow
 
 from core.monitoring.health import state_changes
+from flows.deployment.failure import escalate
 from flows.deployment.operation import recorded
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.health import UNHEALTHY_STATES
 from models.operations import OperationType
 from models.results import OperationResult
-from tasks.deployment.load import load_environment
 from tasks.deployment.records import last_states, record_changes, record_health
 from tasks.deployment.services import read_application
 from tasks.recovery.notify import UNHEALTHY, announce
@@ -33,15 +33,15 @@ async def health_check(
     Raises:
         RoasError: It could not be judged; recorded and handed on first.
     """
-    files = tuple(compose_files or ())
     async with recorded(
         OperationType.HEALTH_CHECK,
         environment,
         asked_by=asked_by,
         deployment_id=deployment_id,
-        compose_files=files,
+        compose_files=tuple(compose_files or ()),
+        on_failure=escalate,
     ) as recorder:
-        declared = await load_environment(environment, files)
+        declared = await recorder.load()
         application = await read_application(declared)
         health = await judge_now(declared, application, deployment_id=recorder.deployment_id)
         await record_health(health)

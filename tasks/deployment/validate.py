@@ -2,28 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 
 from prefect import task
 
-from adapters.preflight import gather_facts
+from adapters import preflight
 from models.environments import Environment
 from models.validation import ValidationResult
 from models.validation_facts import Facts
-from tasks.runtime.clients import find_environment, redactor_of
+from tasks.runtime.clients import redactor_of
 from tasks.runtime.retry_policy import READ
 
 
-@task(name="look before", task_run_name="look before the start of {name}", **READ)
-async def look_before(name: str, compose_files: tuple[str, ...] = ()) -> tuple[Environment, Facts]:
-    """The environment, and every fact its validation is judged from.
-
-    Raises:
-        EnvironmentFileError: The environment's file cannot be used.
-    """
-    environment = await asyncio.to_thread(find_environment, name, compose_files)
-    return environment, await gather_facts(environment)
+@task(name="look before", task_run_name="look before the start of {environment.name}", **READ)
+async def gather_facts(environment: Environment) -> Facts:
+    """Gather every fact that a start of the environment is validated from."""
+    return await preflight.gather_facts(environment)
 
 
 def without_secrets(environment: Environment, validation: ValidationResult) -> ValidationResult:

@@ -8,6 +8,7 @@ import logging
 from adapters.config.environments import environment_names
 from core.common.safe_text import printable
 from core.errors.redact import Redactor
+from models.environments import Environment
 from models.failures import BadInputError, EngineError
 from models.settings import current_settings
 from tasks.runtime.clients import engine_of, find_environment, redactor_of
@@ -15,9 +16,11 @@ from tasks.runtime.clients import engine_of, find_environment, redactor_of
 log = logging.getLogger("roas")
 
 
-async def redact(environment: str, text: str, compose_files: tuple[str, ...] = ()) -> str:
+async def redact(environment: Environment | str, text: str, compose_files: tuple[str, ...] = ()) -> str:
     """The text without the environment's secret values, whatever looks like one, and what a terminal would obey."""
-    return await asyncio.to_thread(redact_now, environment, text, compose_files)
+    if isinstance(environment, str):
+        return await asyncio.to_thread(redact_now, environment, text, compose_files)
+    return await asyncio.to_thread(lambda: _redactor_of(environment).text(printable(text)))
 
 
 def redact_now(environment: str | None, text: str, compose_files: tuple[str, ...] = ()) -> str:
@@ -32,13 +35,18 @@ def redact_now(environment: str | None, text: str, compose_files: tuple[str, ...
 def _redactor(environment: str, compose_files: tuple[str, ...]) -> Redactor:
     try:
         declared = find_environment(environment, compose_files)
-        engine = engine_of(declared)
     except BadInputError:
         # The environment's file is what failed: its secrets are unknown, patterns still apply.
         return Redactor(())
+    return _redactor_of(declared)
+
+
+def _redactor_of(environment: Environment) -> Redactor:
     try:
-        # To look at the containers is to learn which secrets they were given.
-        engine.containers.inspect_project(declared.project)
+        # The engine learns from the containers which secrets they were given.
+        engine_of(environment).containers.inspect_project(environment.project)
     except EngineError as error:
         log.info("redacting without the secrets of containers: %s", error)
-    return redactor_of(declared)
+    except BadInputError:
+        return Redactor(())
+    return redactor_of(environment)

@@ -9,6 +9,7 @@ import pytest
 from prefect import flow
 
 from adapters.host.processes import this_process
+from flows.deployment.failure import escalate
 from flows.deployment.operation import OperationRecorder, recorded
 from models.failures import (
     BadInputError,
@@ -34,10 +35,10 @@ def only() -> Operation:
     return operation
 
 
-async def live(body, undo=None, **how) -> None:
+async def live(body, rollback=None, **how) -> None:
     @flow(name="one-operation")
     async def operation() -> None:
-        async with recorded(START, "test", undo=undo, **how) as recorder:
+        async with recorded(START, "test", on_failure=escalate, rollback=rollback, **how) as recorder:
             await body(recorder)
 
     await operation()
@@ -66,7 +67,7 @@ async def test_a_failure_is_undone_while_the_environment_is_held_and_after_evide
     undone = Undone()
 
     with pytest.raises(StartFailedError):
-        await live(fail, undo=undone)
+        await live(fail, rollback=undone)
 
     [(kind, _, status, holder, errors)] = undone.calls
     assert (kind, status, errors) == ("StartFailedError", OperationStatus.RUNNING, 1)
@@ -85,7 +86,7 @@ async def test_an_undo_that_fails_is_reported_and_hides_nothing(place: Place) ->
         raise OSError("no such network, password=hunter2hunter2")
 
     with pytest.raises(StartFailedError):
-        await live(fail, undo=undo)
+        await live(fail, rollback=undo)
 
     operation = only()
     assert operation.details["reason"] == "redis did not start"
@@ -103,7 +104,7 @@ async def test_an_error_recovery_that_fails_hides_nothing_and_is_followed_by_the
         await fail(recorder)
 
     with pytest.raises(StartFailedError, match="redis did not start"):
-        await live(fail_and_break_the_errors, undo=undone)
+        await live(fail_and_break_the_errors, rollback=undone)
 
     assert len(undone.calls) == 1
     assert only().status is OperationStatus.FAILED
@@ -118,7 +119,7 @@ async def test_what_touched_nothing_is_not_undone(place: Place, error) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        await live(refuse, undo=undone)
+        await live(refuse, rollback=undone)
 
     assert undone.calls == []
     assert only().status is OperationStatus.FAILED
@@ -150,7 +151,7 @@ async def test_a_cancelled_operation_is_undone_to_the_end_and_recorded(place: Pl
         await asyncio.to_thread(open_stores)
         await undone(recorder, error)
 
-    task = asyncio.create_task(live(act, undo=undo))
+    task = asyncio.create_task(live(act, rollback=undo))
     await acting.wait()
     task.cancel()
     await undoing.wait()
@@ -176,7 +177,7 @@ async def test_an_exit_inside_is_a_recorded_failure(place: Place) -> None:
         raise GeneratorExit
 
     with pytest.raises(BaseException):  # noqa: B017 - the engine may wrap it; its record is what counts
-        await live(leave, undo=undone)
+        await live(leave, rollback=undone)
 
     assert len(undone.calls) == 1
     assert only().status is OperationStatus.FAILED
@@ -195,7 +196,7 @@ async def test_an_operation_that_lost_its_environment_ends_and_undoes_nothing(pl
         await asyncio.Event().wait()
 
     with pytest.raises(LeaseLostError):
-        await live(be_robbed, undo=undone)
+        await live(be_robbed, rollback=undone)
 
     assert undone.calls == []
     operation = only()
@@ -210,7 +211,7 @@ async def test_a_refused_operation_says_who_holds_the_environment(place: Place) 
     undone = Undone()
 
     with pytest.raises(EnvironmentBusyError):
-        await live(fail, undo=undone)
+        await live(fail, rollback=undone)
 
     assert undone.calls == []
     assert "held by x (stop by Ada, pid 9 on beta)" in only().details["reason"]

@@ -1,0 +1,75 @@
+"""Hand the failure of an operation to error recovery: the `on_failure` hook that the flows give."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+
+from core.errors.classify import classify
+from core.errors.verdicts import as_failure
+from flows.deployment.operation import ROLLING_BACK, OperationFailure, OperationRecorder
+from flows.recovery.error_recovery import error_recovery
+from flows.runtime.identifiers import new_error_id
+from models.errors import RecordedError
+from models.failures import EnvironmentBusyError, StartFailedError, ValidationFailedError
+from models.recovery import RecoveryOutcome
+from tasks.recovery.notify import DEPLOYMENT_FAILED, announce
+from tasks.recovery.records import known_failure, record_error
+
+log = logging.getLogger("roas")
+
+
+async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> RecoveryOutcome | None:
+    """Announce a failure, and let error recovery take its evidence and record the error; it takes no action.
+
+    That another operation holds the environment is no error of the application. Where the runner was lost during a
+    rollback, the failure and its evidence are on record already.
+    """
+    error = failure.error
+    service = error.service if isinstance(error, StartFailedError) else None
+    announce(
+        DEPLOYMENT_FAILED,
+        recorder.name,
+        service=service,
+        deployment_id=recorder.deployment_id,
+        text=failure.text,
+    )
+    if failure.cancelled or ROLLING_BACK in recorder.done or isinstance(error, EnvironmentBusyError):
+        return None
+    source = "validation" if isinstance(error, ValidationFailedError) else str(recorder.operation_type)
+    try:
+        return await error_recovery(
+            environment=recorder.name,
+            text=failure.text,
+            deployment_id=recorder.deployment_id,
+            service=service,
+            source=source,
+            compose_files=list(recorder.compose_files),
+            act=False,
+        )
+    except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
+        text = await recorder.without_secrets(trouble)
+        log.error("the failure of %s could not be handed to error recovery: %s", recorder.deployment_id, text)
+        await _record_error(recorder, failure.text, service, source)
+        return None
+
+
+async def _record_error(recorder: OperationRecorder, text: str, service: str | None, source: str) -> None:
+    """Record the error where error recovery could not: an operation that failed has an error on record."""
+    now = datetime.now(UTC)
+    error = RecordedError(
+        error_id=new_error_id(now),
+        environment=recorder.name,
+        text=text,
+        source=source,
+        verdict=as_failure(classify(text), text),
+        first_seen=now,
+        last_seen=now,
+        deployment_id=recorder.deployment_id,
+        service=service,
+    )
+    try:
+        if not await known_failure(recorder.deployment_id):
+            await record_error(error)
+    except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
+        log.error("the failure of %s could not be recorded: %s", recorder.deployment_id, trouble)
