@@ -15,8 +15,8 @@ log = logging.getLogger("roas")
 class LocalLock:
     """A lock on a file that names its holder."""
 
-    def __init__(self, folder: Path, environment: str) -> None:
-        self._path = folder / f"{environment}.lock"
+    def __init__(self, path: Path) -> None:
+        self._path = path
         self._file: int | None = None
 
     def take(self, holder: str) -> str | None:

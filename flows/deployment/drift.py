@@ -1,8 +1,7 @@
-"""Drift: where what runs is not what is declared. Reported, never acted on."""
+"""Drift: where the running application differs from its declaration. It is reported, never acted on."""
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from datetime import UTC, datetime
 
@@ -11,26 +10,26 @@ from prefect import flow
 from core.deployment.plan import drift as drift_of
 from flows.runtime.parameters import COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.results import DriftReport
-from tasks.deployment.load import load_environment
-from tasks.deployment.plan import compose_version, plan_start, show_drift, store_drift
+from tasks.deployment.plan import plan_start, show_drift, store_drift
 from tasks.deployment.services import read_application
 from tasks.monitoring.collect import stopped_on_request
+from tasks.runtime.clients import load_environment
 
 log = logging.getLogger("roas")
 
 
 @flow(name="drift", flow_run_name="drift of {environment}")
 async def drift(environment: EnvironmentName = ENVIRONMENT, compose_files: ComposeFiles = COMPOSE_FILES) -> DriftReport:
-    """Compare what runs with what is declared, by the same comparison a start plans with.
+    """Compare the running application with its declaration, by the same comparison a start plans with.
 
     An environment that was stopped on request has not drifted.
 
     Raises:
-        RoasError: What is declared or what runs could not be read.
+        RoasError: The declaration or the running application could not be read.
     """
     declared = await load_environment(environment, tuple(compose_files or ()))
-    application, version = await asyncio.gather(read_application(declared), compose_version(declared))
-    plan = await plan_start(declared, application, version)
+    application = await read_application(declared)
+    plan = await plan_start(declared, application)
     stopped = await stopped_on_request(environment)
     report = DriftReport(
         environment=environment,

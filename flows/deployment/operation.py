@@ -31,12 +31,18 @@ from models.failures import (
 )
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner
 from models.recovery import RecoveryOutcome
-from tasks.deployment.interruption import let_run, mark_interrupted, operation_of, record_step, take_up
 from tasks.deployment.lease import LeaseHold, hold_environment
-from tasks.deployment.load import load_environment
-from tasks.deployment.records import begin_operation, finish_operation
+from tasks.deployment.records import (
+    begin_operation,
+    finish_operation,
+    let_run,
+    mark_interrupted,
+    operation_of,
+    record_step,
+    take_up,
+)
 from tasks.errors.redact import redact
-from tasks.runtime.clients import open_clients_in_parallel, refuse_compose_files_of_deployments
+from tasks.runtime.clients import load_environment, open_clients_in_parallel, refuse_compose_files_of_deployments
 
 log = logging.getLogger("roas")
 keep_runs_without_lease()

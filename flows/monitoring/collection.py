@@ -28,8 +28,7 @@ from models.health import UNHEALTHY_STATES, Health, HealthReport
 from models.metrics import HOST, Alert, AlertSeverity, Metric, PredictionOutcome
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
-from tasks.deployment.interruption import mark_interrupted
-from tasks.deployment.load import load_environment
+from tasks.deployment.records import mark_interrupted
 from tasks.deployment.services import look_at_application, read_outline
 from tasks.monitoring.collect import (
     read_memory,
@@ -40,6 +39,7 @@ from tasks.monitoring.collect import (
     store_round,
     tell_cache,
 )
+from tasks.runtime.clients import load_environment
 
 log = logging.getLogger("roas")
 Answer = TypeVar("Answer")

@@ -22,9 +22,8 @@ from models.health import UNHEALTHY_STATES
 from models.metrics import HOST
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import MonitoringReport
-from tasks.deployment.load import load_environment
 from tasks.monitoring.collect import last_round
-from tasks.runtime.clients import open_clients_in_parallel
+from tasks.runtime.clients import load_environment, open_clients_in_parallel
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 
 log = logging.getLogger("roas")

@@ -45,7 +45,6 @@ from models.health import HealthReport, ServiceHealth
 from models.metrics import Dependency
 from models.operations import Runner
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket, TicketEntry, TicketState
-from tasks.deployment.load import load_environment
 from tasks.deployment.services import read_application
 from tasks.errors.evidence import failure_evidence, show_evidence
 from tasks.errors.redact import redact
@@ -72,7 +71,7 @@ from tasks.recovery.records import (
     stopped_by_person,
     with_surroundings,
 )
-from tasks.runtime.clients import refuse_compose_files_of_deployments
+from tasks.runtime.clients import load_environment, refuse_compose_files_of_deployments
 
 log = logging.getLogger("roas")
 

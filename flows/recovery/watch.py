@@ -43,13 +43,12 @@ from models.health import HealthReport, ServiceVerdict
 from models.metrics import Dependency
 from models.recovery import RecoveryOutcome
 from models.results import WatchReport
-from tasks.deployment.load import load_environment
 from tasks.deployment.services import look_at_application, read_changes
 from tasks.errors.evidence import failure_evidence
 from tasks.monitoring.events import EventFeed, in_hand, listen, look_around
 from tasks.recovery.notify import UNHEALTHY, announce, tell_people
 from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stopped_by_person
-from tasks.runtime.clients import open_clients_in_parallel
+from tasks.runtime.clients import load_environment, open_clients_in_parallel
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 
 log = logging.getLogger("roas")

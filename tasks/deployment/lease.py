@@ -120,7 +120,7 @@ def _is_ours(lease: LeaseResult) -> bool:
 
 
 def _local_lock(environment: str) -> LocalLock:
-    return LocalLock(current_settings().data_dir.absolute() / "held", environment)
+    return LocalLock(current_settings().data_dir.absolute() / "held" / f"{environment}.lock")
 
 
 async def _take(environment: str, owner: str, reason: str, runner: Runner, wait: timedelta) -> LocalLock:

@@ -1,4 +1,4 @@
-"""What a start would do: looked up, never done."""
+"""Plan a start: read the facts, change nothing."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from tasks.runtime.stores import open_stores, stores_exist
 
 
 def read_plan(environment: Environment) -> Plan:
-    """Per service keep, start, restart, recreate or create, and because of which change.
+    """Plan per service: keep, start, restart, recreate or create, and because of which change.
 
-    Only questions are asked: of Compose for what is declared, of the engine for what is there.
+    Compose is asked for the declarations, the engine for the containers.
 
     Raises:
         ComposeError: The Compose files cannot be read.
@@ -35,24 +35,17 @@ def read_plan(environment: Environment) -> Plan:
     return _plan(environment, compose.render(), compose.version())
 
 
-@task(name="ask Compose its version", **READ)
-async def compose_version(environment: Environment) -> str:
-    """The version of Compose, such as 2.26.1.
+@task(name="plan the start", task_run_name="plan the start of {environment.name}", **READ)
+async def plan_start(environment: Environment, application: Application, compose_version: str | None = None) -> Plan:
+    """Plan the start of an application that was rendered already; `compose_version` is asked for unless given.
 
     Raises:
         ComposeError: Compose is not installed.
-    """
-    return await asyncio.to_thread(compose_of(environment).version)
-
-
-@task(name="plan the start", task_run_name="plan the start of {environment.name}", **READ)
-async def plan_start(environment: Environment, application: Application, compose_version: str) -> Plan:
-    """The plan of an application that was read already, by a Compose of this version.
-
-    Raises:
         EngineUnreachableError: The engine did not answer.
     """
-    return await asyncio.to_thread(_plan, environment, application, compose_version)
+    return await asyncio.to_thread(
+        lambda: _plan(environment, application, compose_version or compose_of(environment).version())
+    )
 
 
 @task(name="store the drift", **WRITE)

@@ -37,7 +37,7 @@ from models.failures import BadInputError, EngineError, NotFoundError, ReleaseEr
 from models.records import Release
 from models.settings import current_settings
 from tasks.runtime.clients import compose_of, engine_of, redactor_of
-from tasks.runtime.retry_policy import EFFECT, READ, WRITE
+from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -156,13 +156,13 @@ async def keep_release(environment: Environment, release: Release) -> Release:
     return await asyncio.to_thread(keep)
 
 
-@task(name="find a proven release", **READ)
+@retry_read
 async def proven_releases(environment: str) -> list[Release]:
     """The proven releases of an environment, newest first."""
     return [one for one in await asyncio.to_thread(open_stores().releases.latest, environment) if one.proven]
 
 
-@task(name="choose a release", **READ)
+@retry_read
 async def choose_release(environment: Environment, release_id: str | None) -> Release:
     """The release of this id or unique beginning, else the newest proven one that is not there now.
 

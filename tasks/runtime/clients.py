@@ -1,4 +1,4 @@
-"""The doors a run needs, opened once a process and shared by its tasks."""
+"""Load an environment and open its clients: engine, Compose, redactor; shared by the tasks of a process."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from adapters.compose.cli import ComposeCli
 from adapters.compose.declared_secrets import concealed_values
 from adapters.compose.known_applications import KnownApplications
 from adapters.compose.variables import process_environment
-from adapters.config.environments import environment_for_compose_files, load_environment
+from adapters.config import environments
 from adapters.docker.engine import DockerEngine
 from core.errors.redact import Redactor
 from models.environments import Environment
 from models.failures import BadInputError
 from models.settings import current_settings
+from tasks.runtime.retry_policy import retry_read
 
 _MANY = 32
 _OF_A_RUNNER = "PREFECT__FLOW_RUN_ID"
@@ -30,19 +31,19 @@ _loops: WeakSet[asyncio.AbstractEventLoop] = WeakSet()
 
 
 def open_clients_in_parallel() -> None:
-    """Let the running event loop call many doors at once, each in a thread.
+    """Let the running event loop call many clients at once, each in a thread.
 
-    By default a machine of two processors has six threads: looking at a service then waits behind the
+    By default a machine of two processors has six threads: inspecting a service then waits behind the
     starts of others, which wait for the engine.
     """
     loop = asyncio.get_running_loop()
     if loop not in _loops:
         _loops.add(loop)
-        loop.set_default_executor(ThreadPoolExecutor(_MANY, thread_name_prefix="door"))
+        loop.set_default_executor(ThreadPoolExecutor(_MANY, thread_name_prefix="client"))
 
 
 def engine_of(environment: Environment) -> DockerEngine:
-    """The door to the environment's Docker engine, which lets none of the environment's secrets through."""
+    """The client of the environment's Docker engine, which redacts the environment's secrets."""
     engine = _engine(environment.engine)
     engine.conceal(concealed_values(environment))
     return engine
@@ -55,12 +56,12 @@ def compose_of(environment: Environment, document: Mapping[str, Any] | None = No
 
 
 def known_applications() -> KnownApplications:
-    """What was rendered before, by this process or another."""
+    """Applications that this process or another has rendered before."""
     return _known_applications(current_settings().data_dir.absolute())
 
 
 def redactor_of(environment: Environment) -> Redactor:
-    """Takes this environment's secret values out of whatever is about to be written."""
+    """The redactor of this environment's secret values."""
     return Redactor(engine_of(environment).concealed)
 
 
@@ -74,14 +75,20 @@ def find_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environm
     if compose_files:
         refuse_compose_files_of_deployments(compose_files)
         files = [Path(file) for file in compose_files]
-        return environment_for_compose_files(files, project=name, cwd=Path.cwd())
-    return load_environment(name, current_settings().environments_dir)
+        return environments.environment_for_compose_files(files, project=name, cwd=Path.cwd())
+    return environments.load_environment(name, current_settings().environments_dir)
+
+
+@retry_read
+async def load_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environment:
+    """As `find_environment`, in a thread."""
+    return await asyncio.to_thread(find_environment, name, compose_files)
 
 
 def refuse_compose_files_of_deployments(compose_files: Sequence[str]) -> None:
     """Let the command line name any Compose file, and a run of a deployment only one below ROAS_COMPOSE_ROOTS.
 
-    Whoever may start such a run would else choose a file of the worker's machine that mounts `/`.
+    Else any user of the server could choose a file of the worker's machine that mounts `/`.
 
     Raises:
         BadInputError: A run of a deployment names another one.
