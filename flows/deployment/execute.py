@@ -33,7 +33,7 @@ from models.operations import OperationStep, StateChange
 from models.results import ServiceStart
 from tasks.deployment.progress import StartShown, show_start
 from tasks.deployment.services import look_at_application, read_injected_files
-from tasks.deployment.start_service import Milestone, StartProof, bring_up
+from tasks.deployment.start_service import Milestone, ServiceStartOrder, StartProof, bring_up
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
 from tasks.runtime.clients import redactor_of
@@ -268,21 +268,24 @@ class _StartExecution:
         # Known beforehand, so that a run can name the runs it came after while they still go on.
         self._runs[name] = uuid4()
         done = (PROVEN, name) in self._recorder.done
+        order = ServiceStartOrder(
+            declaration=declaration,
+            files=self._files.get(name, ()),
+            deadline_seconds=start_deadline(declaration).total_seconds() if own is None else own,
+            since=self._recorder.started_at,
+            restart_because=None if done else self._restarts.get(name),
+            done=done,
+        )
         try:
             proof = await call_as(
                 bring_up,
                 self._runs[name],
                 after=[self._runs[other] for other in declaration.depends_on if other in self._runs],
                 environment=self._environment,
-                declaration=declaration,
+                order=order,
                 watch=self.watch,
                 reached=reached,
-                files=self._files.get(name, ()),
-                deadline_seconds=start_deadline(declaration).total_seconds() if own is None else own,
                 journal=self.journal,
-                since=self._recorder.started_at,
-                restart_because=None if done else self._restarts.get(name),
-                done=done,
             )
         except RoasError as error:
             await self._keep_evidence([name], error.what)

@@ -55,42 +55,51 @@ class StartProof:
     facts: dict[str, Any] = field(default_factory=dict)
 
 
-@task(name="bring up", task_run_name="{declaration.name}", **EFFECT)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceStartOrder:
+    """How one service is to be started.
+
+    `since` is when the operation began: a job that has finished since then is not run again, nor is one that is
+    `done`; with `restart_because`, containers that were up before then are restarted.
+    """
+
+    declaration: ServiceDeclaration
+    files: Sequence[InjectedFile] = ()
+    deadline_seconds: float
+    since: datetime
+    restart_because: str | None = None
+    done: bool = False
+
+
+@task(name="bring up", task_run_name="{order.declaration.name}", **EFFECT)
 async def bring_up(
     environment: Environment,
-    declaration: ServiceDeclaration,
+    order: ServiceStartOrder,
     watch: ContainerWatch,
     reached: Callable[[Milestone], None],
-    files: Sequence[InjectedFile],
-    deadline_seconds: float,
-    journal: ProbeJournal | None = None,
-    *,
-    since: datetime,
-    restart_because: str | None = None,
-    done: bool = False,
+    journal: ProbeJournal,
 ) -> StartProof:
-    """Start what does not run, and wait until the service serves and has held for its stabilisation time.
+    """Start the containers that do not run, and wait until the service serves and stays stable.
 
-    What its health check and probe answer meanwhile goes into the journal. `since` is when the operation
-    began: a job that has finished since then is not run again, nor is one that is `done`; with
-    `restart_because`, containers that were up before then are restarted.
+    The answers of its health check and probe go into the journal.
 
     Raises:
-        StartFailedError: It did not come up, or did not hold; the message says what was seen last.
+        StartFailedError: It did not come up, or did not stay up; the message says its last state.
     """
+    declaration, since, restart_because = order.declaration, order.since, order.restart_because
     attempt = Attempt(environment, declaration, await asyncio.to_thread(secret_values, environment), journal, since)
-    until = time.monotonic() + deadline_seconds
+    until = time.monotonic() + order.deadline_seconds
     before = await attempt.answered(until, attempt.look, watch.containers(declaration.name))
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
-    to_start = [seen for seen in before if _is_to_start(declaration, seen, None if done else since)]
+    to_start = [seen for seen in before if _is_to_start(declaration, seen, None if order.done else since)]
     to_restart = [seen for seen in before if restart_because is not None and _was_up(since, seen)]
     if not to_start and all(seen.state == "exited" for seen in before):
         reached(Milestone.STARTED)
         reached(Milestone.COMPLETED)
         return StartProof(previous="exited", state="completed", reason="it has done its work in this start", kept=True)
     await asyncio.gather(
-        *(_started(attempt, seen.container_id, files, until) for seen in to_start),
+        *(_started(attempt, seen.container_id, order.files, until) for seen in to_start),
         *(_restarted(attempt, seen, until) for seen in to_restart),
     )
     changed = [*to_start, *to_restart]
@@ -99,7 +108,7 @@ async def bring_up(
     held = None if changed else _held_already(before)
     if changed and declaration.checked:
         await watch.change(declaration.name, besides=_EXPECTED)
-    seen = await until_proven(attempt, watch, reached, held, deadline_seconds)
+    seen = await until_proven(attempt, watch, reached, held, order.deadline_seconds)
     verdict = judge_declared(declaration, seen, attempt.answer, environment.service(declaration.name))
     return StartProof(
         previous=state_in_a_word(before),
