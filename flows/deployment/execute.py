@@ -1,4 +1,4 @@
-"""Start in dependency order, side by side where allowed, and prove each service before the whole counts."""
+"""Start services in dependency order, in parallel where the order allows, and prove each one."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ from tasks.runtime.naming import call_as
 log = logging.getLogger("roas")
 
 PROVEN = "proven"
-"""The step of an operation that one service is proven."""
+"""Step of an operation: a service is proven."""
 
 _AWAITED = {
     DependencyCondition.STARTED: Milestone.STARTED,
@@ -59,14 +59,14 @@ async def start_in_order(
     plan: Plan | None = None,
     document: Mapping[str, Any] | None = None,
 ) -> tuple[ServiceStart, ...]:
-    """Bring every service up, each as soon as what it depends on allows.
+    """Bring every service up, each as soon as its dependencies allow.
 
-    What the plan says to restart is restarted; without a plan, that is what does not serve now. `document` is
+    Services that the plan restarts are restarted; without a plan, those that do not serve now. `document` is
     the release's configuration that the containers were made from, where it was not the files. One service
     that fails does not stop the ones that do not need it: the record then shows the whole.
 
     Raises:
-        StartFailedError: A required service did not come up; the one that is to blame is named, since others
+        StartFailedError: A required service did not come up; the error names the root failure, since others
             are often its consequence.
     """
     files, planned, redactor = await asyncio.gather(
@@ -87,7 +87,7 @@ async def start_in_order(
         except TimeoutError as error:
             raise await start.took_too_long() from error
         finally:
-            start.tell()
+            start.report()
     start.judge()
     return start.results()
 
@@ -105,7 +105,7 @@ async def _planned(environment: Environment, application: Application, plan: Pla
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Waits:
-    """How long a service waited for each other, and the sentence on a required one that is lacking."""
+    """How long a service waited for each dependency, and which required one is missing, and why."""
 
     seconds: dict[str, float]
     lacking: str | None = None
@@ -150,7 +150,7 @@ class _StartExecution:
         """Fail the start where a required service failed.
 
         Raises:
-            StartFailedError: It names the service that is to blame.
+            StartFailedError: It names the service that failed first.
         """
         failed = [one for one in self._results.values() if not one.ok]
         required = [one.service for one in failed if self._environment.service(one.service).required]
@@ -166,7 +166,7 @@ class _StartExecution:
         )
 
     async def took_too_long(self) -> StartFailedError:
-        """What to say where the time for the whole start is over: what did not come up, and what waits for it."""
+        """The error of a start that exceeded its time: which services did not come up, and which wait for them."""
         late = sorted(self._being_brought_up)
         waiting = [name for name, ended in self._ended.items() if not ended.is_set() and name not in late]
         await self._keep_evidence(late, "the whole start took too long")
@@ -177,8 +177,8 @@ class _StartExecution:
             service=late[0] if late else None,
         )
 
-    def tell(self) -> None:
-        """Put into the record, the log and the UI what the time was spent on."""
+    def report(self) -> None:
+        """Put into the record, the log and the UI how long each service waited and took."""
         results = self.results()
         self.shown.results = results
         facts = self._recorder.facts
@@ -206,7 +206,7 @@ class _StartExecution:
         )
 
     async def one(self, declaration: ServiceDeclaration) -> None:
-        """Wait for what a service depends on, bring it up, and tell those that wait for it."""
+        """Wait for the dependencies of a service, bring it up, and release its dependants."""
         name = declaration.name
         waits = await self._dependencies(declaration)
         try:
@@ -308,7 +308,7 @@ class _StartExecution:
         )
 
     async def _keep_evidence(self, services: Sequence[str], reason: str) -> None:
-        """Keep what is to be seen of services that failed, before anything is undone or replaced."""
+        """Keep the evidence of services that failed, before they are rolled back or replaced."""
         await take_evidence(
             self._environment,
             self._application,

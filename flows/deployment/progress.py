@@ -1,4 +1,4 @@
-"""What an operation does is written down while it goes on: what happens close together, in one transaction."""
+"""Record the progress of an operation while it runs: changes close together in one transaction."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.operations import OperationStep, StateChange
 from tasks.deployment.records import record_changes
 
 WRITE_AFTER_SECONDS = 0.5
-"""A runner that is killed loses at most what happened in so short a time; its containers tell that themselves."""
+"""A runner that is killed loses at most what happened in so short a time; its containers still show it."""
 
 
 class ProgressLog:

@@ -88,11 +88,13 @@ async def restart(
         health = await judge_now(declared, application, deployment_id=recorder.deployment_id)
         await record_health(health)
         recorder.facts["health"] = str(health.overall)
-        # What was ill or stopped before is in the record of the health; a restart answers for what it restarted.
+        # Services that were unhealthy before are in the health record; a restart fails by its own services only.
         restarted = {one.service for one in roll.done if not one.kept}
-        for ill in health.services:
-            if ill.service in restarted and ill.health in UNHEALTHY_STATES:
-                raise StartFailedError(f"{ill.service} is {ill.health} again: {ill.reason}", service=ill.service)
+        for verdict in health.services:
+            if verdict.service in restarted and verdict.health in UNHEALTHY_STATES:
+                raise StartFailedError(
+                    f"{verdict.service} is {verdict.health} again: {verdict.reason}", service=verdict.service
+                )
     return OperationResult(
         success=True,
         deployment_id=recorder.deployment_id,
@@ -116,7 +118,7 @@ def _wanted(application: Application, services: list[str] | None) -> frozenset[s
 
 @dataclass(slots=True, kw_only=True)
 class _Roll:
-    """One roll through the services: what was restarted, when it was proven, and what that led to."""
+    """One rolling restart: which services were restarted, and when each was proven."""
 
     recorder: OperationRecorder
     environment: Environment
@@ -132,7 +134,7 @@ class _Roll:
         """Restart the wanted services in order, and in between those that did not get over a restart before them.
 
         Raises:
-            StartFailedError: A service did not come back; the story's facts name the ones left as they were.
+            StartFailedError: A service did not come back; the recorder's facts name the services left as they were.
         """
         order = roll_order(self.application, self.dependencies)
         finished = {one.service: one.finished_at for one in self.recorder.steps if one.step == RESTARTED}

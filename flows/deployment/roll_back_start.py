@@ -1,4 +1,4 @@
-"""Undo a start that failed: back to the last proven release, or to exactly what was there before."""
+"""Roll back a start that failed: to the last proven release, or to the state before it."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ from tasks.deployment.services import create_containers, stop_containers
 log = logging.getLogger("roas")
 
 FOUND = "found"
-"""Step of a start: what was there before it is written down, so another process can undo it as well."""
+"""Step of a start: the state before it is recorded, so that another process can roll it back as well."""
 
 
 class StartRollback:
-    """Takes back what a start did. Until the start is about to act there is nothing to take back."""
+    """Rolls back a start. Until the start is about to act there is nothing to roll back."""
 
     def __init__(self) -> None:
-        """Know nothing to take back yet."""
+        """Know nothing to roll back yet."""
         self._armed: tuple[Environment, Application, PreDeploySnapshot, Release | None] | None = None
 
     async def arm(
@@ -58,15 +58,15 @@ class StartRollback:
         found: PreDeploySnapshot,
         release: Release | None,
     ) -> None:
-        """From now on a failure is undone."""
+        """From now on a failure is rolled back."""
         self._armed = (environment, application, found, release)
         await recorder.step(FOUND, detail=json.dumps(asdict(found.before)))
 
     async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
-        """Undo, and say in the story's facts how.
+        """Roll back, and put into the recorder's facts how.
 
         Raises:
-            RoasError: It could not be undone.
+            RoasError: It could not be rolled back.
         """
         if self._armed is None:
             return
@@ -87,7 +87,7 @@ class StartRollback:
 
 
 def found_by(detail: str) -> PreDeploySnapshot:
-    """What an interrupted start had found, from its finished step; the containers it replaced are lost."""
+    """The state before an interrupted start, from its finished step; the containers it replaced are lost."""
     reported = json.loads(detail)
     containers = {key: PreviousContainer(**was) for key, was in reported["containers"].items()}
     return PreDeploySnapshot(before=PreDeployState(containers=containers, networks=tuple(reported["networks"])))
@@ -121,7 +121,7 @@ async def apply_release(
 async def _changes(
     recorder: OperationRecorder, environment: Environment, application: Application, release: Release
 ) -> list[str]:
-    """What the failed start changed of the last proven release: often that is the cause."""
+    """What the failed start changed from the last proven release: often that is the cause."""
     now = datetime.now(UTC)
     try:
         template = await read_template(environment, application)
@@ -135,7 +135,7 @@ async def _changes(
 async def _take_back(
     recorder: OperationRecorder, environment: Environment, application: Application, found: PreDeploySnapshot
 ) -> str:
-    """Stop what was started, remove what was made, make again what was replaced."""
+    """Stop started containers, remove new ones, and make replaced ones again."""
     left = await find_leftovers(environment, found)
     await _stop(environment, application, [*left.stop, *left.remove])
     await _note(recorder, left.stop, "stopped")

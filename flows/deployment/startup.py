@@ -1,4 +1,4 @@
-"""Start-up: validate before anything is touched, start in order, prove health, record everything, undo a failure."""
+"""Start an application: validate, plan, execute in order, verify health, keep the release; roll back a failure."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ async def startup(
     touches anything. `wait_seconds` is how long to wait for another operation on the environment to end.
     `compose_files` start an application that has no environment file; `environment` is then its project.
 
-    A start that fails is undone: back to the last proven release, or where there is none, to what was there
-    before. It is recorded as failed all the same, with how it was undone.
+    A start that fails is rolled back to the last proven release, or where there is none, to the state before it.
+    It is recorded as failed all the same, with how it was rolled back.
 
     Returns the recorded result; where validation found something critical the run ends Failed with the
     result, its findings in `errors`, as its data, and nothing was touched.
@@ -149,7 +149,7 @@ class _Startup:
         recorder.facts["plan"] = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
         if releases:
             recorder.facts["changes"] = [f"{line.action} {line.service}: {line.because}" for line in plan.changes]
-        # One that is taken up again has done part of its plan already, so the rest is another one.
+        # An operation that is taken up again has done part of its plan, so the plan of the rest differs.
         wanted = self._wanted_plan
         if wanted is not None and not recorder.steps and wanted != plan_id(plan):
             raise PlanChangedError(

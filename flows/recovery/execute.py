@@ -263,7 +263,7 @@ class _Journal:
                 self._case.application,
                 step.service,
                 since=self.execution.started_at,
-                patient=patient,
+                while_running=patient,
             )
         if step.doing is StepSpec.ROLL_BACK:
             return await _roll_back(self._case, step.targets[0])

@@ -36,16 +36,16 @@ RUN_SETTINGS = {
     # is no news there.
     "PREFECT_LOGGING_EXTRA_LOGGERS": "roas",
     "PREFECT_LOGGING_LOGGERS_PREFECT_TASK_RUNS_LEVEL": "WARNING",
-    # Whoever can write a pickled result runs code in the process that reads it.
+    # A user who can write a pickled result runs code in the process that reads it.
     "PREFECT_RESULTS_DEFAULT_SERIALIZER": "json",
 }
-"""What the engine is told in a process that runs flows, where nobody has told it otherwise."""
+"""Default settings of Prefect in a process that runs flows."""
 
 START_WITHIN = timedelta(seconds=240)
 """The first start of a new data folder also makes the server's own database; under load 90 s were too few."""
 
 ANSWERS_WITHIN = timedelta(seconds=30)
-"""A server that was started by somebody else is there, or it is not."""
+"""A server of another process either answers by then, or is away."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,7 +121,7 @@ def wait_for_api(within: timedelta = START_WITHIN, server: subprocess.Popen[byte
 
 
 def listener_is_ours(port: int) -> bool:
-    """Whether this user or root, and nobody else, listens on a port of the loopback; a stranger is reported.
+    """Whether only this user or root listens on a port of the loopback; another user is reported.
 
     A stranger's program would be handed our password, and whatever it answers would be believed.
     """
@@ -193,7 +193,7 @@ def server_environment(credentials: ServerCredentials, port: int) -> dict[str, s
 
 
 def _encryption(home: Path) -> dict[str, str]:
-    """The key of encrypted blocks, where the server keeps its database in its folder and nobody named a key."""
+    """The key of encrypted blocks, where the server keeps its database in its folder and no key is configured."""
     if any(map(os.environ.get, (*_DATABASE_ELSEWHERE, "PREFECT_SERVER_ENCRYPTION_KEY"))):
         return {}
     key, moved = encryption_key(home)
@@ -247,7 +247,7 @@ def api_server(credentials: ServerCredentials, listening: socket.socket, *, with
             stdin=subprocess.PIPE,
             stdout=server_log,
             stderr=server_log,
-            # Ctrl-C in a terminal goes to a whole group, and what is interrupted has its end yet to record.
+            # Ctrl-C in a terminal goes to a whole group, and an interrupted operation still has to record its end.
             start_new_session=True,
         )
     # From here on the server alone listens: the port is free as soon as it has ended.

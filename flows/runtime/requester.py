@@ -1,4 +1,4 @@
-"""Who asked for a run: what the kernel or the engine proves, beside the name that was claimed."""
+"""Identify who requested a run: the user that the kernel or the server proves, beside the name that was claimed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from adapters.host.processes import as_claim, this_user
 from models.audit import Actor
 
 API = "Prefect UI or API"
-"""Whoever has the server's password: Prefect gives every holder the same, so it names nobody."""
+"""Every holder of the server's password: Prefect gives all the same one, so it identifies no person."""
 
 SCHEDULE = "schedule"
 

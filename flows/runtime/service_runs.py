@@ -1,4 +1,4 @@
-"""The runs that stand: the watch and the monitoring of each environment, begun as soon as a server knows them.
+"""Service runs: the watch and the monitoring of each environment, begun as soon as a server knows them.
 
 Their schedules begin them again where nothing else did, and come only minutes later. `python -m
 flows.runtime.service_runs` begins them on a server of your own.
@@ -21,13 +21,13 @@ from prefect.client.schemas.filters import (
 from prefect.client.schemas.objects import StateType
 
 STANDING = ("watch", "monitoring")
-"""The flows that are to run all the time."""
+"""The flows that run all the time."""
 
 _GOES_ON = [StateType.PENDING, StateType.RUNNING]
 
 
 async def begin_standing() -> list[str]:
-    """Begin each that does not run, by the server's word; the names of what was begun, flow/environment.
+    """Begin each service run that the server does not show as running; returns their names, flow/environment.
 
     One whose process is gone counts as running until the server notices; then it is begun again by itself.
     """

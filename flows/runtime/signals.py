@@ -1,4 +1,4 @@
-"""Ending at a SIGTERM: the operation is cancelled and settles first, then the signal takes its usual way."""
+"""End at a SIGTERM: cancel the operation, let it settle, then let the signal take its usual effect."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _RUN_BY_A_RUNNER = "PREFECT__FLOW_RUN_ID"
 """Set where a runner started this process: it then sends the signal, and wants the engine's own handler there."""
 
 _running_bodies: set[asyncio.Task[Any]] = set()
-"""Who hears the signal: of several flows called at once in one process, the first."""
+"""The task that is cancelled: of several flows in one process, the first."""
 
 
 @contextmanager
@@ -22,7 +22,7 @@ def ended_by_sigterm() -> Iterator[None]:
     """Cancel the current task at a SIGTERM, and let the signal go on once the body has ended.
 
     The engine's own handler raises wherever the program is at that moment: in a callback of the event loop
-    nobody would ever hear of it, and the operation would go on.
+    it would be lost, and the operation would continue.
     """
     body, loop = asyncio.current_task(), asyncio.get_running_loop()
     of_another = _RUN_BY_A_RUNNER in os.environ or threading.current_thread() is not threading.main_thread()

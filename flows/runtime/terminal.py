@@ -79,6 +79,6 @@ def speak_plainly(*, quiet: bool = False) -> Iterator[None]:
 class _Narrator(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         colour = {logging.WARNING: "yellow", logging.ERROR: "red"}.get(record.levelno)
-        # Whoever read this may have gone (`roas start 2>&1 | head`): that must not end what goes on.
+        # The reader may have ended (`roas start 2>&1 | head`): that must not end the operation.
         with suppress(OSError):
             narrate(record.getMessage(), colour)

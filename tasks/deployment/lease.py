@@ -47,7 +47,7 @@ async def hold_environment(
     `wait` a living holder is waited for that long. The body is cancelled where the lease is found taken.
 
     Raises:
-        EnvironmentBusyError: Somebody else holds it; the message names who, why and since when.
+        EnvironmentBusyError: Another process holds it; the message names who, why and since when.
         LeaseLostError: Another took it while the body ran.
     """
     here = await _take(environment, owner, reason, runner, wait or timedelta())
@@ -78,9 +78,9 @@ async def hold_environment(
 
 
 def held_by(environment: str) -> str | None:
-    """Who runs an operation on an environment now, why and since when; None where nobody does.
+    """Who runs an operation on an environment now, why and since when; None where no process does.
 
-    A holder whose process is gone from this machine is nobody.
+    A holder whose process is gone from this machine does not count.
 
     Raises:
         StoreError: The store cannot be read.
@@ -158,7 +158,7 @@ async def _acquire(environment: str, owner: str, reason: str, runner: Runner) ->
             log.info("%s was held by %s, which is gone", environment, _who(answer))
             answer = stores.leases.acquire(*asked, datetime.now(UTC), LEASE, runner=runner, instead_of=answer)
         if answer.acquired and waited_for.no_longer:
-            # The store answered too late; what was done meanwhile was done by the lock of this machine.
+            # The store answered too late; meanwhile the lock of this machine protected the environment.
             stores.leases.release(environment, owner, runner=runner)
         return None if answer.acquired else _who(answer)
 
@@ -171,13 +171,13 @@ async def _acquire(environment: str, owner: str, reason: str, runner: Runner) ->
 
 @dataclass(slots=True)
 class _Waited:
-    """Whether somebody still waits for an answer."""
+    """Whether the caller still waits for an answer."""
 
     no_longer: bool = False
 
 
 async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> LeaseLostError:
-    """Renew until the lease is found to be another's, and tell whose."""
+    """Renew until another holds the lease; returns the error that names the holder."""
 
     def renew(stores: Stores) -> LeaseLostError | None:
         now = datetime.now(UTC)
@@ -190,7 +190,7 @@ async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> L
             if other.acquired:
                 return None
         return LeaseLostError(
-            f"{owner} lost environment {environment} to {_who(other) if other else 'nobody'};",
+            f"{owner} lost environment {environment} to {_who(other) if other else 'no other holder'};",
             advice="this machine stood still for a minute, or its clock was set; start again when it is free.",
         )
 

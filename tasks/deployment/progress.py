@@ -1,4 +1,4 @@
-"""What a person sees of a start in the engine's UI: how far it is while it runs, and a table at its end."""
+"""Show a start in the Prefect UI: its progress while it runs, and a table at its end."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class StartShown:
 
 @asynccontextmanager
 async def show_start(environment: str, services: int, redactor: Redactor) -> AsyncIterator[StartShown]:
-    """Show in the UI how far the start is while the body runs; that it cannot be shown fails nothing."""
+    """Show in the UI how far the start is while the body runs; a failure to show it is logged only."""
     shown = StartShown(environment, services, redactor)
     showing = asyncio.create_task(shown.keep_showing())
     try:

@@ -1,4 +1,4 @@
-"""Releases: look at what runs, keep it once it is proven, find one to go back to, and undo a start."""
+"""Releases: inspect the running one, keep it once it is proven, choose one to roll back to, and roll back a start."""
 
 from __future__ import annotations
 
@@ -59,14 +59,14 @@ async def snapshot_containers(environment: Environment) -> PreDeploySnapshot:
         EngineError: The engine did not answer, or refused.
     """
 
-    def look() -> PreDeploySnapshot:
+    def inspect() -> PreDeploySnapshot:
         engine = engine_of(environment)
         seen = before(engine.containers.inspect_project(environment.project), _networks(engine, environment))
         return PreDeploySnapshot(
             before=seen, containers=tuple(engine.containers.snapshot(key) for key in seen.containers)
         )
 
-    return await asyncio.to_thread(look)
+    return await asyncio.to_thread(inspect)
 
 
 @task(name="read the template", **READ)
@@ -104,7 +104,7 @@ async def inspect_release(
         EngineError: The engine did not answer, or refused.
     """
 
-    def look() -> Release:
+    def inspect() -> Release:
         engine = engine_of(environment)
         container_states = [one for one in engine.containers.inspect_project(environment.project) if not one.one_off]
         facts = {name: engine.images.inspect(name) for name in {one.image for one in container_states}}
@@ -131,7 +131,7 @@ async def inspect_release(
             reason="" if of is None else f"release {of.release_id} again",
         )
 
-    return await asyncio.to_thread(look)
+    return await asyncio.to_thread(inspect)
 
 
 @task(name="keep the release", **WRITE)
@@ -233,14 +233,14 @@ async def read_released(environment: Environment, document: Document) -> Applica
 
 @task(name="see what the start left", **READ)
 async def find_leftovers(environment: Environment, found: PreDeploySnapshot) -> Leftovers:
-    """What a start that failed made and started, beyond what was there before it."""
+    """The containers and networks that a failed start made, and the containers it started."""
 
-    def look() -> Leftovers:
+    def inspect() -> Leftovers:
         engine = engine_of(environment)
         now = engine.containers.inspect_project(environment.project)
         return left_over(found.before, now, _networks(engine, environment))
 
-    return await asyncio.to_thread(look)
+    return await asyncio.to_thread(inspect)
 
 
 @task(name="remove containers", task_run_name="remove {service}", **EFFECT)

@@ -1,4 +1,4 @@
-"""Restart one service so that it serves again, and ask those that need it how they took it."""
+"""Restart one service until it serves again, and check its dependants afterwards."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def restart_service(
 ) -> StartProof:
     """Restart a service's containers, those that serve one after the other, each proven before the next.
 
-    `files` go into a container that was never started. `deadline_seconds` is for each to become well.
+    `files` go into a container that was never started. `deadline_seconds` is for each to become healthy.
 
     Raises:
         StartFailedError: One did not come up, or did not hold; those after it were left as they were.
@@ -42,7 +42,7 @@ async def restart_service(
     """
     engine, secrets = engine_of(environment), await asyncio.to_thread(secret_values, environment)
     first = Attempt(environment, declaration, secrets)
-    before = await first.look()
+    before = await first.inspect()
     if not before:
         raise StartFailedError(f"{declaration.name} has no container to restart", service=declaration.name)
     serves = (await first.standing(before)).progress is Progress.UP
@@ -52,7 +52,7 @@ async def restart_service(
         await asyncio.gather(
             *(asyncio.to_thread(_restart, engine, one, declaration.stop_grace_period, files) for one in group)
         )
-        seen = await until_proven(attempt, watch, _nobody_waits, None, deadline_seconds)
+        seen = await until_proven(attempt, watch, _no_dependant_waits, None, deadline_seconds)
     verdict = judge_declared(declaration, seen, attempt.answer, environment.service(declaration.name))
     return StartProof(
         previous=state_in_a_word(before),
@@ -76,7 +76,7 @@ async def ask_again(
     timeout = settle_time(declaration, probed=spec.probe is not None).total_seconds()
     began = time.monotonic()
     while True:
-        seen = await attempt.look()
+        seen = await attempt.inspect()
         await attempt.standing(seen)
         found = aftermath(judge_declared(declaration, seen, attempt.answer, spec), seen, attempt.answer, since=since)
         left = timeout - (time.monotonic() - began)
@@ -95,5 +95,5 @@ def _restart(engine: DockerEngine, seen: ContainerState, grace: timedelta, files
     engine.containers.restart(seen.container_id, grace)
 
 
-def _nobody_waits(_stone: Milestone) -> None:
+def _no_dependant_waits(_stone: Milestone) -> None:
     """A restart has no dependants that wait for a milestone: each is asked afterwards."""

@@ -1,4 +1,4 @@
-"""Services: look at their containers, create them, start them, stop them."""
+"""Services: inspect, create and stop their containers."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def read_application(environment: Environment) -> Application:
 async def read_changes(environment: Environment) -> Application:
     """What the environment's Compose files declare, rendered anew only where they or their variables changed.
 
-    For who looks again and again; whoever acts on a person's word reads afresh.
+    For callers that read it all day; an operation that a person requests renders it anew.
 
     Raises:
         ComposeError: Compose cannot read or merge them.
@@ -44,7 +44,7 @@ async def read_changes(environment: Environment) -> Application:
 
 @retry_read
 async def read_outline(environment: Environment) -> Application:
-    """What judging needs of the application, rendered anew only where something changed since any process did.
+    """The part of the application that health needs, rendered anew only where something changed since any process did.
 
     Raises:
         ComposeError: Compose cannot read or merge them.
@@ -66,7 +66,7 @@ async def look_at_application(environment: Environment) -> list[ContainerState]:
 
 @task(name="create containers", timeout_seconds=900, **EFFECT)
 async def create_containers(environment: Environment, document: Mapping[str, Any] | None = None) -> None:
-    """Let Compose create what is declared and not there, and replace what has changed; nothing is started.
+    """Let Compose create missing containers and replace changed ones; it starts none.
 
     `document` is a release's configuration, which then stands for the environment's Compose files.
 
@@ -89,7 +89,7 @@ def _unpause(environment: Environment) -> None:
 async def stop_containers(
     environment: Environment, service: str, containers: Sequence[ContainerState], grace: timedelta
 ) -> list[ContainerState]:
-    """Ask a service's containers to stop, and look at them afterwards; after the grace the engine kills them.
+    """Stop a service's containers, and inspect them afterwards; after the grace period the engine kills them.
 
     Raises:
         EngineError: The engine could not stop one, or one runs again.
@@ -106,7 +106,7 @@ async def stop_containers(
 
 
 def _stop(engine: DockerEngine, seen: ContainerState, grace: timedelta) -> ContainerState | None:
-    """The container after it has stopped; None where somebody has removed it meanwhile."""
+    """The container after it has stopped; None where it has been removed meanwhile."""
     try:
         if seen.state == "paused":
             # A paused process cannot handle the signal, so it would always be killed.

@@ -1,4 +1,4 @@
-"""Bring one service up: start its containers, wait until they serve, hold them, and say what was seen."""
+"""Bring one service up: start its containers, wait until they serve and stay stable, and report their state."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _EXPECTED = frozenset({"create", "start"})
 
 
 class Milestone(Enum):
-    """What a dependant may wait for; the value reads in a sentence."""
+    """A state that a dependant may wait for; the value reads in a sentence."""
 
     STARTED = "started"
     HEALTHY = "healthy"
@@ -89,7 +89,7 @@ async def bring_up(
     declaration, since, restart_because = order.declaration, order.since, order.restart_because
     attempt = Attempt(environment, declaration, await asyncio.to_thread(secret_values, environment), journal, since)
     until = time.monotonic() + order.deadline_seconds
-    before = await attempt.answered(until, attempt.look, watch.containers(declaration.name))
+    before = await attempt.answered(until, attempt.inspect, watch.containers(declaration.name))
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
     to_start = [seen for seen in before if _is_to_start(declaration, seen, None if order.done else since)]
@@ -126,7 +126,7 @@ async def until_proven(
     held: StabilityHold | None,
     deadline_seconds: float,
 ) -> list[ContainerState]:
-    """Look at every event until the service is done, or has been up for its stabilisation time.
+    """Inspect the service at every event until it has completed, or has been up for its stabilisation time.
 
     Raises:
         StartFailedError: It was lost, or was not up after `deadline_seconds`.
@@ -138,7 +138,7 @@ async def until_proven(
     among = watch.containers(name)
     while True:
         outages = attempt.outages
-        seen, now = await attempt.answered(until, attempt.look_and_judge, among)
+        seen, now = await attempt.answered(until, attempt.inspect_and_judge, among)
         if now.progress is Progress.LOST:
             meanwhile = "; the engine went away meanwhile" if attempt.outages else ""
             raise StartFailedError(f"{name}: {now.reason}{meanwhile}", service=name)
@@ -147,11 +147,11 @@ async def until_proven(
             return seen
         if now.progress is Progress.UP:
             if not been_up:
-                # Holding is not waiting: the deadline is for becoming well, and each lapse is waited for again.
+                # The deadline is for becoming healthy; the stabilisation time comes on top, again after each lapse.
                 been_up, until = True, until + needed.total_seconds()
             if all(one.health == "healthy" for one in seen):
                 reached(Milestone.HEALTHY)
-        # While the engine was away nobody saw the service hold.
+        # While the engine was away the service was not observed.
         held = hold(held if attempt.outages == outages else None, datetime.now(UTC), now, seen, needed)
         if held.proven:
             return seen
@@ -177,7 +177,7 @@ async def _restarted(attempt: Attempt, seen: ContainerState, until: float) -> No
 
 
 class Attempt:
-    """Looks at one service again and again; where it is `patient`, one that runs is not lost."""
+    """Inspects one service repeatedly. With `while_running` a service whose containers run is waited for, not lost."""
 
     def __init__(
         self,
@@ -187,9 +187,9 @@ class Attempt:
         journal: ProbeJournal | None = None,
         since: datetime | None = None,
         *,
-        patient: bool = False,
+        while_running: bool = False,
     ) -> None:
-        self._patient = patient
+        self._while_running = while_running
         self._journal = journal or ProbeJournal()
         self.environment = environment
         self.declaration = declaration
@@ -227,16 +227,16 @@ class Attempt:
         """These were started or restarted just now, which sets the engine's count of their crashes to zero."""
         self._restarts |= {one.container_id: 0 for one in changed}
 
-    async def look_and_judge(self, among: Sequence[str] | None = None) -> tuple[list[ContainerState], Readiness]:
+    async def inspect_and_judge(self, among: Sequence[str] | None = None) -> tuple[list[ContainerState], Readiness]:
         """Every container of the service now, and where that says the service stands.
 
         Raises:
             EngineError: The engine did not answer, or refused.
         """
-        seen = await self.look(among)
+        seen = await self.inspect(among)
         return seen, await self.standing(seen)
 
-    async def look(self, among: Sequence[str] | None = None) -> list[ContainerState]:
+    async def inspect(self, among: Sequence[str] | None = None) -> list[ContainerState]:
         """Every container of the service now, but those of `compose run`.
 
         `among` are its containers where they are known, which saves asking for them.
@@ -259,7 +259,7 @@ class Attempt:
         before = sum(self._restarts.get(one.container_id, 0) for one in seen)
         by_engine = standing(self.declaration, seen, asked_at=self._asked_at, restarts_before=before)
         probe = self.environment.service(self.declaration.name).probe
-        if by_engine.progress is Progress.LOST and self._patient and all(one.state == "running" for one in seen):
+        if by_engine.progress is Progress.LOST and self._while_running and all(one.state == "running" for one in seen):
             return Readiness(progress=Progress.WAITING, reason=by_engine.reason)
         if by_engine.progress is not Progress.UP or probe is None:
             return by_engine

@@ -24,31 +24,33 @@ async def wait_until_well(
     service: str,
     *,
     since: datetime,
-    patient: bool = False,
+    while_running: bool = False,
 ) -> str:
     """Wait until a service serves and has held for its stabilisation time, at most as long as the policy says.
 
-    `since` is when the attempt began: what was started after that and has ended is lost, and not waited for.
-    `patient`: a failing health check is waited for as well, since the service says that it is not ready yet.
+    `since` is when the attempt began: a container that was started after that and has ended is lost, not waited for.
+    With `while_running` a failing health check is waited for as well, since the service is not ready yet.
 
     Raises:
-        StartFailedError: It was lost, or did not become well in time; the message says what was seen last.
+        StartFailedError: It was lost, or did not become healthy in time; the message says its last state.
     """
     declaration = application.services.get(service) if application else None
     attempt = Attempt(
         environment,
-        # Where the files are what is broken, what runs is judged by itself.
+        # Where the Compose files are broken, the running containers are judged by themselves.
         declaration or ServiceDeclaration(name=service, image="", restart="always"),
         await asyncio.to_thread(secret_values, environment),
         since=since,
-        patient=patient,
+        while_running=while_running,
     )
     began = time.monotonic()
     async with watch_project(environment) as watch:
-        seen = await until_proven(attempt, watch, _nobody_waits, None, environment.recovery.verify_timeout_seconds)
+        seen = await until_proven(
+            attempt, watch, _no_dependant_waits, None, environment.recovery.verify_timeout_seconds
+        )
     verdict = judge_declared(attempt.declaration, seen, attempt.answer, environment.service(service))
     return f"{service} is {verdict.health} after {time.monotonic() - began:.1f} s: {verdict.reason}"
 
 
-def _nobody_waits(_stone: Milestone) -> None:
+def _no_dependant_waits(_stone: Milestone) -> None:
     """No dependant waits for a milestone of a recovery."""

@@ -1,4 +1,4 @@
-"""Read the story back: one operation with all that belongs to it, and what is known now."""
+"""Read the records: one operation with all that belongs to it, and the state of each environment."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def read_ticket_details(ticket_id: str) -> TicketDetails:
 
 
 def read_evidence(deployment_id: str) -> list[EvidenceBundle]:
-    """What was kept of the services of one operation, oldest first."""
+    """The evidence of the services of one operation, oldest first."""
     return list(open_stores().evidence.find(deployment_id=deployment_id))
 
 
@@ -179,7 +179,7 @@ def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
 
 
 def read_status(environment: str | None) -> list[EnvironmentStatus]:
-    """What is known of each environment that was ever operated, or of the named one."""
+    """The status of each environment that was ever operated, or of the named one."""
     stores = open_stores()
     latest: dict[str, Operation] = {}
     for operation in stores.operations.history(environment=environment, limit=1000):

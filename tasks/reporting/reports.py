@@ -22,7 +22,7 @@ _MANY = 10_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Days:
-    """What is known of an environment's last days. `scores` are the newest of each service."""
+    """The records of an environment's last days. `scores` are the newest of each service."""
 
     analysis: Analysis
     scores: tuple[RecordedScore, ...]

@@ -1,6 +1,6 @@
-"""Reach the stores so that work outlives them: within `outliving_stores` nobody waits for a store that is away.
+"""Access the stores so that recovery outlives them: within `outliving_stores` no call waits for a store that is away.
 
-Reads are then answered by what was read last, and writes are kept in a journal and done once the stores are back.
+Reads are then answered from the last read, and writes are kept in a journal until the stores are back.
 Elsewhere a store that fails raises its StoreError as always.
 """
 
@@ -67,7 +67,7 @@ class StoreAccess:
             self._writer.look_for_left()
 
     async def begin(self) -> None:
-        """Open the stores and read them, with the patience that the first time needs."""
+        """Open the stores and read them; the first time may take longer."""
         await self.refresh(datetime.now(UTC), within=_OPENED_WITHIN)
 
     async def beat(self, name: str, at: datetime) -> None:
@@ -81,7 +81,7 @@ class StoreAccess:
         *,
         within: timedelta = ANSWER_WITHIN,
     ) -> Answer:
-        """What the stores answer, or what is known without them."""
+        """Read the stores, or answer from the records known without them."""
         if not self._writer.behind:
             try:
                 async with asyncio.timeout(within.total_seconds()):
@@ -96,9 +96,9 @@ class StoreAccess:
         otherwise: Callable[[RecoveryRecords], tuple[RecoveryRecords, Answer]],
         learn: Callable[[RecoveryRecords, Answer], RecoveryRecords] | None = None,
     ) -> Answer:
-        """What the stores answer to a write; `otherwise` gives what is known after it, and the answer without them.
+        """Write; returns the answer of the stores, or without them that of `otherwise`, which also gives the new records.
 
-        `learn` gives what is known after an answer of the stores, where that says more.
+        `learn` gives the records after an answer of the stores, where that says more.
 
         Raises:
             StoreConstraintError: The stores refused it.
@@ -151,7 +151,7 @@ def outlives_stores() -> bool:
 
 
 async def from_stores(ask: Callable[[Stores], Answer], otherwise: Callable[[RecoveryRecords], Answer]) -> Answer:
-    """What the stores answer; while they are away, what is known without them.
+    """Read the stores; while they are away, answer from the records known without them.
 
     Raises:
         StoreError: A store failed, outside of `outliving_stores`.
@@ -167,7 +167,7 @@ async def to_stores(
     otherwise: Callable[[RecoveryRecords], tuple[RecoveryRecords, Answer]],
     learn: Callable[[RecoveryRecords, Answer], RecoveryRecords] | None = None,
 ) -> Answer:
-    """Write; while the stores are away, keep it for later and go on by what is known. As `StoreAccess.write`.
+    """Write; while the stores are away, keep the write in the journal. As `StoreAccess.write`.
 
     Raises:
         StoreError: A store failed, outside of `outliving_stores`, or refused the write.
@@ -180,7 +180,7 @@ async def to_stores(
 
 
 def known_here(environment: str) -> RecoveryRecords:
-    """What is known by now of an environment; nothing outside of `outliving_stores`."""
+    """The records known of an environment; none outside of `outliving_stores`."""
     mine = _mine.get()
     return RecoveryRecords(environment=environment) if mine is None else mine.known
 
@@ -192,7 +192,7 @@ def under_names_here(known: RecoveryRecords) -> RecoveryRecords:
 
 
 def _received(answered: asyncio.Future[Any]) -> None:
-    """An answer that nobody waits for any more is no news."""
+    """Ignore an answer that comes after its caller has stopped waiting."""
     if not answered.cancelled():
         answered.exception()
 
