@@ -96,7 +96,7 @@ class StoreAccess:
         otherwise: Callable[[RecoveryRecords], tuple[RecoveryRecords, Answer]],
         learn: Callable[[RecoveryRecords, Answer], RecoveryRecords] | None = None,
     ) -> Answer:
-        """Write; returns the answer of the stores, or without them that of `otherwise`, which also gives the new records.
+        """Write; returns the answer of the stores, or that of `otherwise`, which also gives the records after it.
 
         `learn` gives the records after an answer of the stores, where that says more.
 
