@@ -43,7 +43,7 @@ async def drift(environment: EnvironmentName = ENVIRONMENT, compose_files: Compo
             "%s has drifted: a start would %s %s, because %s", environment, line.action, line.service, line.because
         )
     for orphan in report.orphans:
-        log.warning("%s has a container nobody declares: %s", environment, orphan)
+        log.warning("%s has a container that is not declared: %s", environment, orphan)
     if report.clean:
         log.info("%s runs as declared", environment)
     await store_drift(report, tuple(application.services))

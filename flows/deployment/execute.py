@@ -160,7 +160,7 @@ class _StartExecution:
         held_back = sorted(one.service for one in failed if one.caused_by is not None)
         raise StartFailedError(
             f"{blamed.service} did not start: {blamed.reason.removeprefix(f'{blamed.service}: ')}"
-            + (f"; for want of it {', '.join(held_back)} did not start" if held_back else ""),
+            + (f"; {_not_started(held_back, blamed.service)}" if held_back else ""),
             advice=f"look at its log: docker compose -p {self._environment.project} logs {blamed.service}",
             service=blamed.service,
         )
@@ -172,7 +172,8 @@ class _StartExecution:
         await self._keep_evidence(late, "the whole start took too long")
         return StartFailedError(
             f"{self._environment.name} did not start within {self._environment.start_timeout_seconds:.0f} s, "
-            f"still awaited: {', '.join(late)}" + (f"; for want of it waited {', '.join(waiting)}" if waiting else ""),
+            f"still awaited: {', '.join(late)}"
+            + (f"; waiting for dependencies: {', '.join(waiting)}" if waiting else ""),
             advice="see the logs of what was awaited, or raise start_timeout_seconds.",
             service=late[0] if late else None,
         )
@@ -351,6 +352,11 @@ class _StartExecution:
             waited_seconds=0.0,
             took_seconds=0.0,
         )
+
+
+def _not_started(services: Sequence[str], dependency: str) -> str:
+    were, their = ("was", "its") if len(services) == 1 else ("were", "their")
+    return f"{', '.join(services)} {were} not started: {their} dependency {dependency} failed"
 
 
 def _not_tried(name: str, waits: _Waits) -> ServiceStart:

@@ -72,7 +72,7 @@ async def show_drift(report: DriftReport) -> None:
         {"service": one.service, "a start would": str(one.action), "because": one.because} for one in report.services
     ]
     rows += [
-        {"service": name, "a start would": "leave it alone", "because": "nobody declares it"} for name in report.orphans
+        {"service": name, "a start would": "leave it alone", "because": "it is not declared"} for name in report.orphans
     ]
     await acreate_table_artifact(
         table=rows or [{"service": "all", "a start would": "keep", "because": "they run as declared"}],

@@ -123,7 +123,7 @@ async def test_the_first_cause_is_blamed_and_who_waited_for_it_is_reported(place
     )
     reason, details = await failed(place)
     assert reason.startswith("base did not start: it ended with exit code 3")
-    assert reason.endswith("for want of it middle, top did not start")
+    assert reason.endswith("middle, top were not started: their dependency base failed")
     assert set(details["held_up_by"]) == {"middle", "top"}
 
 
@@ -134,7 +134,7 @@ async def test_a_start_that_takes_too_long_names_what_did_not_come_up_and_who_wa
         start_timeout_seconds=2,
     )
     reason, _ = await failed(place)
-    assert "did not start within 2 s, still awaited: base; for want of it waited top" in reason
+    assert "did not start within 2 s, still awaited: base; waiting for dependencies: top" in reason
 
 
 async def test_the_record_says_where_the_time_went(place: Place) -> None:
