@@ -1,7 +1,7 @@
 """Whether a series changes beyond chance: SciPy's tests, in the few shapes that trends and forecasts need.
 
 SciPy's statistics take longer to load than all the rest of a command, and few commands need them: so they are
-loaded by whoever first asks.
+loaded on first use.
 """
 
 from __future__ import annotations

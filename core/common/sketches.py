@@ -60,7 +60,7 @@ _OFFSET = math.ceil(math.log(_SMALLEST) / _LOG_GAMMA) - 1
 
 
 def _bucket(value: float) -> int:
-    # What is infinite counts as very much, so that one such row spoils no hour.
+    # An infinite value counts as a very large one, so that it does not spoil the hour.
     size = min(abs(value), _LARGEST)
     if size < _SMALLEST:
         return 0

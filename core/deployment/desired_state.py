@@ -1,4 +1,4 @@
-"""Whether an environment is meant to run: what was wanted last decides, whatever came of it."""
+"""Decide whether an environment should run, by the last operation that a user asked for."""
 
 from __future__ import annotations
 
@@ -12,12 +12,15 @@ _REFUSED = frozenset({"EnvironmentBusyError", "BadInputError", "EnvironmentFileE
 
 
 def meant_to_run(operations: Sequence[Operation]) -> bool:
-    """Whether the last of these operations that counts wants the environment to run; `operations` newest first.
+    """Whether the last operation that counts wants the environment to run; `operations` newest first.
 
-    An operation counts also where it was interrupted, cancelled or failed: a user wanted it. These do not count:
-    health checks; operations that wait for the environment; those that were refused before they touched anything
-    (the environment was busy, the input or the plan did not fit); and a start or restart that failed and was rolled
-    back, since the rollback restored what was wanted before it. Without any that counts it is meant to run.
+    An operation counts even if it was interrupted, cancelled or failed, because a user wanted it. These do not count:
+    - health checks;
+    - operations that wait for the environment;
+    - operations refused before they changed anything (environment busy, input or plan invalid);
+    - a start or restart that failed and was rolled back.
+
+    Without any that counts the environment should run.
     """
     counting = (one for one in operations if _counts(one))
     last = next(counting, None)

@@ -1,4 +1,4 @@
-"""Which operations are left of runners that are gone, and what is said of them."""
+"""Find the operations whose process ended, and describe the interruption."""
 
 from __future__ import annotations
 
@@ -26,11 +26,10 @@ def orphaned(
     alive: Mapping[Runner, bool | None],
     now: datetime,
 ) -> list[Operation]:
-    """The unfinished operations that nobody lives any more.
+    """Return the unfinished operations whose process has ended.
 
-    `leases` are the holds that are not expired. `alive` says of each runner whether it still runs, None
-    where that cannot be told from here; such a runner is believed while it holds its lease, and before
-    that while it may still wait for it.
+    `leases` are those not expired. `alive` says of each process whether it still runs, None if that is unknown from
+    here: such a process counts as running while it holds its lease, and before that while it may still wait for it.
     """
     held = {(lease.holder, lease.runner) for lease in leases}
     found = []

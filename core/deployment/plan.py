@@ -1,4 +1,4 @@
-"""Decisions about an application: its order, its deadlines, and how what runs differs from what is declared."""
+"""Plan a start: the order of services, their deadlines, and how running containers differ from the declaration."""
 
 from __future__ import annotations
 
@@ -53,10 +53,10 @@ def outline_of(application: Application) -> Application:
 
 
 def start_waves(application: Application) -> tuple[tuple[str, ...], ...]:
-    """Which services may start side by side, wave after wave: each after all it depends on.
+    """Return the waves in which services start: each after all it depends on.
 
     Raises:
-        ComposeError: Services depend on each other in a circle.
+        ComposeError: Services depend on each other in a cycle.
     """
     needs = {name: set(needed_by(application, name)) for name in application.services}
     waves: list[tuple[str, ...]] = []
@@ -74,10 +74,10 @@ def start_waves(application: Application) -> tuple[tuple[str, ...], ...]:
 
 
 def stop_waves(application: Application) -> tuple[tuple[str, ...], ...]:
-    """Which services may stop side by side: each before all it depends on.
+    """Return the waves in which services stop: each before all it depends on.
 
     Raises:
-        ComposeError: Services depend on each other in a circle.
+        ComposeError: Services depend on each other in a cycle.
     """
     return tuple(reversed(start_waves(application)))
 
@@ -133,10 +133,10 @@ def dangling(application: Application) -> tuple[tuple[str, str], ...]:
 
 
 def start_deadline(declaration: ServiceDeclaration) -> timedelta:
-    """How long a service may take from its start until it is up.
+    """Return how long a service may take to start.
 
-    With a health check: until the engine itself must have called it unhealthy, and a margin. A job that
-    is awaited gets five minutes, anything else one minute.
+    With a health check: until the engine must have called it unhealthy, plus a margin. An awaited job gets five
+    minutes, anything else one minute.
     """
     check = declaration.healthcheck
     if check is not None and not check.disabled:
@@ -148,10 +148,10 @@ def start_deadline(declaration: ServiceDeclaration) -> timedelta:
 def critical_path(
     ready_after: Mapping[str, timedelta], held_up_by: Mapping[str, Mapping[str, timedelta]]
 ) -> tuple[PathLink, ...]:
-    """The chain of services that decided how long the whole start took, from first to last.
+    """Return the chain of services that determined the duration of the start, from first to last.
 
-    `ready_after` is when each service was proven or done, and `held_up_by` how long each waited for which
-    other, both counted from the start of the whole. A link's time is what the chain spent on that service.
+    `ready_after` is when each service was proven or completed, and `held_up_by` how long each waited for which other,
+    both from the beginning of the start. The time of a link is what the chain spent on that service.
     """
     if not ready_after:
         return ()
@@ -178,14 +178,14 @@ def plan(
     *,
     compose_version: str = "",
 ) -> Plan:
-    """What a start would do with each service, and because of which change.
+    """Plan what a start does with each service, and why.
 
-    `images` are the ids of the images the engine holds now, by reference; `changed_files` the mounted
-    files whose content is not what it was when the service was last proven, by service. Versions of
-    Compose before 2.29.7 replace every dependant of a container they replace.
+    `images` are the ids of the engine's images by reference. `changed_files` are the mounted files of each service
+    whose content changed since it was last proven. Compose before 2.29.7 replaces every dependant of a container it
+    replaces.
 
     Raises:
-        ComposeError: Services depend on each other in a circle.
+        ComposeError: Services depend on each other in a cycle.
     """
     waves = start_waves(application)
     cascades = _version(compose_version) < _NO_CASCADE
@@ -216,7 +216,7 @@ def plan_id(planned: Plan) -> str:
 
 
 def drift(planned: Plan) -> tuple[PlannedService, ...]:
-    """Where what runs is not what is declared. That a job would run again is none."""
+    """Return the services that differ from the declaration; a job that would run again does not count."""
     return tuple(line for line in planned.changes if line.because != JOB_RUNS_AGAIN)
 
 

@@ -1,8 +1,8 @@
-"""Decisions about releases: what is kept of what ran, how two differ, and what undoing a start takes.
+"""Build releases, compare them, and plan the rollback of a start.
 
-A release is kept as a template: the merged Compose configuration with its variables unresolved, so no
-variable's value is in it. What was written out in the files and looks like a secret is held out, and
-taken from the files as they are now when the release is applied again.
+A release is stored as a template: the merged Compose configuration with unresolved variables, so it contains no
+variable's value. Literal values that look like secrets are replaced by a placeholder, and taken from the current
+files when the release is applied again.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Leftovers:
-    """What a start that failed leaves behind of its own: containers to stop, to remove, networks to remove.
+    """Containers and networks that a failed start created, to be stopped or removed.
 
-    `replaced` names the services whose containers were there before and are gone for good.
+    `replaced` names the services whose earlier containers were removed.
     """
 
     stop: tuple[ContainerState, ...] = ()
@@ -73,10 +73,10 @@ def variables_in(template: Document) -> frozenset[str]:
 
 
 def fill_in(kept: Document, now: Document) -> Document:
-    """The template with what was held out taken from the same place of the configuration as it is now.
+    """Fill the placeholders of a template from the current configuration.
 
     Raises:
-        ReleaseError: That place is not there any more.
+        ReleaseError: A placeholder has no counterpart there.
     """
     whole = copy.deepcopy(kept)
     for place, text in list(_leaves(whole)):
@@ -92,10 +92,10 @@ def fill_in(kept: Document, now: Document) -> Document:
 
 
 def pinned(template: Document, images: Mapping[str, str], held: Mapping[str, str]) -> Document:
-    """The template with the images of the release, by service, where their names mean others by now.
+    """Return the template with the release's own images where their names now refer to others.
 
-    `images` are the image ids of the release, `held` those the engine has now under the services' own
-    image names. Nothing is built or pulled: what ran is used, or the release cannot be applied.
+    `images` are the image ids of the release by service, `held` those of the engine under the services' image names.
+    Nothing is built or pulled: without these images the release cannot be applied.
     """
     whole = copy.deepcopy(template)
     for name, service in (whole.get("services") or {}).items():
@@ -134,10 +134,10 @@ def differences(before: Release, after: Release) -> tuple[str, ...]:
 
 
 def changed_files(release: Release | None, now: Mapping[str, Mapping[str, str]]) -> dict[str, tuple[str, ...]]:
-    """The mounted files of each service whose content is not what it was in the release.
+    """Return the mounted files of each service whose content differs from the release.
 
-    `now` are the content hashes by path, by service. A file the release does not know changes nothing:
-    its mount is new, so the service is replaced anyway.
+    `now` are the content hashes by path, by service. An unknown file does not count: its mount is new, so the service
+    is replaced anyway.
     """
     if release is None:
         return {}
@@ -150,12 +150,12 @@ def changed_files(release: Release | None, now: Mapping[str, Mapping[str, str]])
 
 
 def to_go_back_to(releases: Sequence[Release], container_states: Sequence[ContainerState]) -> Release | None:
-    """The newest proven release that is not what is there now; `releases` are given newest first."""
+    """Return the newest proven release that differs from the running one; `releases` are newest first."""
     return next((one for one in releases if one.proven and not is_there(one, container_states)), None)
 
 
 def declares_the_same(release: Release, application: Application) -> bool:
-    """Whether Compose would make the very containers of a release; False where it cannot be told."""
+    """Whether Compose would create the same containers as the release; False if unknown."""
     return release.hashes == {name: one.config_hash for name, one in application.services.items()}
 
 
@@ -169,9 +169,9 @@ def is_there(release: Release, container_states: Sequence[ContainerState]) -> bo
 
 
 def left_over(before: PreDeployState, now: Sequence[ContainerState], networks_now: Sequence[str]) -> Leftovers:
-    """What undoing a start takes, from what was there before it and what is there now.
+    """Plan the rollback of a start, from the containers before it and the containers now.
 
-    Containers that ran before and run still are left alone, and so is whatever this start did not make.
+    Containers that ran before and still run are left alone, and so is everything this start did not create.
     """
     there = {one.container_id for one in now}
     own = [one for one in now if not one.one_off]
@@ -188,7 +188,7 @@ def left_over(before: PreDeployState, now: Sequence[ContainerState], networks_no
 
 
 def before(container_states: Sequence[ContainerState], networks: Sequence[str]) -> PreDeployState:
-    """What was there, short enough to be written down before anything is touched."""
+    """Return a summary of the containers before the start, to be recorded."""
     own = [one for one in container_states if not one.one_off]
     return PreDeployState(
         containers={one.container_id: PreviousContainer(service=one.service, ran=one.up) for one in own},
@@ -207,7 +207,7 @@ def beyond(left: Leftovers, application: Application) -> Leftovers:
 
 
 def replaced_services(plan: Plan) -> tuple[str, ...]:
-    """The services whose containers a start would replace or restart: their story is kept before it."""
+    """Return the services whose containers a start replaces or restarts; their evidence is collected before."""
     lost = (PlannedAction.RECREATE, PlannedAction.RESTART)
     return tuple(line.service for line in plan.services if line.action in lost)
 

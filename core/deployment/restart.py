@@ -1,4 +1,4 @@
-"""Decisions while services are restarted: in which order, which replicas together, and who follows whom."""
+"""Plan a restart: the order of services, the groups of replicas, and how dependants react."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def replica_groups(containers: Sequence[ContainerState], *, serves: bool) -> tup
     """Which containers of a service are restarted together, group after group.
 
     Those that do not serve go first and together; of those that do, one at a time, so that the others serve
-    meanwhile. Where the service as a whole does not serve (`serves` False), there is nobody to spare.
+    meanwhile. If the service does not serve (`serves` False), all are restarted at once.
     """
     well = [one for one in containers if one.state == "running" and one.health in (None, "healthy")]
     ill = [one for one in containers if one not in well]

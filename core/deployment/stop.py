@@ -1,4 +1,4 @@
-"""How a stop went, in words: what was killed is told, and what a stop leaves alone is named."""
+"""Describe the result of a stop: killed containers, and what a stop leaves alone."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ KILLED = 137
 
 
 def how_it_stopped(after: Sequence[ContainerState], grace: timedelta, took: timedelta) -> str:
-    """One sentence on a service's containers after they were asked to stop.
+    """Describe in one sentence how the containers of a service stopped.
 
-    `took` is how long the engine needed: an exit code of 137 before the grace period was over came from elsewhere.
+    `took` is how long the engine needed: exit code 137 before the grace period ended has another origin.
     """
     killed = [one.name for one in after if one.exit_code == KILLED and took >= grace and not one.oom_killed]
     if killed:

@@ -1,4 +1,4 @@
-"""Decisions while an application starts: is a service up, still to be waited for, or lost, and who is to blame."""
+"""Judge the progress of a start: which services are up, waiting or failed, and the root failure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from models.containers import ContainerState
 from models.results import ServiceStart
 
 CRASHES_TOLERATED = 5
-"""Restarts by the engine during a start: a service may fall a few times until what it needs is there."""
+"""Restarts by the engine during a start; a service may crash a few times until its dependency is up."""
 
 
 class Progress(StrEnum):
-    """Where a service stands while it starts."""
+    """Progress of a service while it starts."""
 
     WAITING = "waiting"
     UP = "up"
@@ -26,13 +26,13 @@ class Progress(StrEnum):
 
     @property
     def settled(self) -> bool:
-        """True where waiting longer changes nothing by itself."""
+        """Whether waiting longer changes nothing."""
         return self is not Progress.WAITING
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
-    """Where a service stands, and why."""
+    """Progress of a service, and the reason."""
 
     progress: Progress
     reason: str
@@ -55,10 +55,10 @@ def standing(
     asked_at: datetime,
     restarts_before: int = 0,
 ) -> Readiness:
-    """Where a service stands: the worst of its containers decides.
+    """Judge the progress of a service by the worst of its containers.
 
-    `asked_at` is when the start began: what ended before it says nothing of this start.
-    `restarts_before` is the sum of the containers' restart counts at that moment.
+    `asked_at` is when the start began: earlier exits do not count. `restarts_before` is the sum of the containers'
+    restart counts at that moment.
     """
     seen = [one for one in container_states if not one.one_off]
     if not seen:
@@ -70,10 +70,10 @@ def standing(
 
 
 def to_blame(failures: Sequence[ServiceStart], required: Collection[str]) -> ServiceStart | None:
-    """The failure that a whole start is to be blamed on; None where no required service failed.
+    """Return the root failure of a start, None if no required service failed.
 
-    A service that was not started for want of another blames that one. `failures` are in the order they
-    happened.
+    A service that was not started because its dependency failed leads to that dependency. `failures` are in the order
+    they happened.
     """
     failed = {one.service: one for one in failures}
     for one in failures:
@@ -92,7 +92,7 @@ def hold(
     container_states: Sequence[ContainerState],
     needed: timedelta,
 ) -> StabilityHold:
-    """How long a service has held since the look before; every restart or lapse begins anew."""
+    """Update how long a service has been up without a break; every restart or failure begins anew."""
     restarts = sum(one.restart_count for one in container_states)
     if standing.progress is Progress.COMPLETED:
         return StabilityHold(since=now, restarts=restarts, proven=True, reason=standing.reason)

@@ -1,8 +1,13 @@
-"""Classification: what an error is, judged from its text and from what surrounds it.
+"""Classify errors by their text and their evidence.
 
-Confidence is a number from 0 to 1. The text names the cause itself: 0.9 and more; it shows a symptom many
-causes share: 0.75; only a wrapper or a bare end: 0.55; the evidence beside the text decided: 0.7 to 0.95;
-only the level of the line: 0.45; nothing is known: 0.2. A rival cause of nearly the same weight takes 0.1 away.
+Confidence is a number from 0 to 1:
+- 0.9 and more: the text names the cause;
+- 0.7 to 0.95: the evidence beside the text decided;
+- 0.75: the text shows a symptom that many causes share;
+- 0.55: only a wrapper or an exit without words;
+- 0.45: only the level of the line;
+- 0.2: nothing is known.
+A rival cause of nearly the same weight subtracts 0.1.
 """
 
 from __future__ import annotations
@@ -63,7 +68,7 @@ _INFORMS = re2.compile(
 # The kernel calls a hang information.
 _KERNEL_HANG = re2.compile(r"INFO: (?:task \S+ blocked|rcu_)")
 
-# Names that carry the word, and tell of no failure.
+# Names that contain the word but report no failure.
 _ONLY_A_NAME = re2.compile(
     r"(?i)\berror[ _-]?(?:budget|handl\w+|pages?|log(?:s|ger|ging)?|report(?:s|er|ing)|tracking|rate|recovery)\b"
     r"|\berrors?\.(?:html?|logs?|py|js|ts|txt|json)\b|/errors?\b|error ?document|\bon[ _-]?(?:error|fail(?:ure)?)\b"
@@ -84,15 +89,15 @@ _WEAK_CATEGORIES = frozenset(
     }
 )
 
-# What whoever watches a service tells as information, though it is a failure.
+# Failures that a supervisor logs at level "info".
 _REPORTED_BY_WATCHER = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED, Category.OOM_KILLED})
 
 
 def classify(text: str, *, evidence: Evidence | None = None, patterns: PatternSet | None = None) -> Verdict:
-    """Judge an error: its category, severity, strategy and the words or facts that decided.
+    """Classify an error: category, severity, strategy, and the words or facts that decided.
 
-    `patterns` are the shipped ones unless given. An automatic strategy is only a proposal: it may be tried
-    once its own precondition holds. Time is linear in the length of the text.
+    `patterns` are the shipped ones by default. An automatic strategy is a proposal: its own precondition is checked
+    later. Time is linear in the length of the text.
     """
     known = shipped_patterns() if patterns is None else patterns
     verdict = _by_words(text, known)
@@ -137,9 +142,9 @@ def _by_words(text: str, patterns: PatternSet) -> Verdict:
 
 
 def _not_only_informed(text: str, found: tuple[PatternMatch, ...]) -> tuple[PatternMatch, ...]:
-    """Without the errors on lines of information: what is said there the program has dealt with itself.
+    """Remove the errors on lines of level "info": the program has dealt with them itself.
 
-    Except for how a service ended or how ill it is, which whoever watches it tells as information.
+    Exits and failed health checks stay: a supervisor logs them at level "info".
     """
     if _INFORMS.search(text) is None and "\n" not in text:
         return found
@@ -164,7 +169,7 @@ def _informs(text: str, match: PatternMatch) -> bool:
 
 
 def _is_benign_throughout(text: str, found: tuple[PatternMatch, ...]) -> bool:
-    """Every line that tells of a failure is one that a benign pattern knows."""
+    """Whether a benign pattern knows every line that reports a failure."""
     start = 0
     for line in text.splitlines(keepends=True)[:_LINES_OF_TEXT]:
         end = start + len(line)
@@ -176,7 +181,7 @@ def _is_benign_throughout(text: str, found: tuple[PatternMatch, ...]) -> bool:
 
 
 def _is_quiet(line: str) -> bool:
-    """No failure is told, or the first level the line names is one for information."""
+    """Whether no failure is reported, or the first level in the line is "info"."""
     if _FAILURE_WORD.search(line) is None or _FAILURE_WORD.search(_ONLY_A_NAME.sub("", line)) is None:
         return True
     quiet, loud = _QUIET_LEVEL.search(line) or _INFORMS.search(line), _LOUD_LEVEL.search(line)

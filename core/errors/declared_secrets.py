@@ -1,4 +1,4 @@
-"""Which values written in a Compose file are secrets, and which of its files hold some."""
+"""Find the secret values in a Compose file, and the files it names that contain secrets."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from core.errors.redact import secrets_among, secrets_in
 from core.errors.secret_shapes import random_parts
 
 _VARIABLE = re.compile(r"\$\$|\$(?:(\w+)|\{(\w+)(?::?[-+?]([^{}]*))?\})")
-# What tells apart builds, files and containers looks like chance, and is no secret.
+# Ids of builds, files and containers look random, but are no secrets.
 _IDENTIFIES = re.compile(r"(?i)(?:hash|digest|checksum|sha\d*|md5|revision|commit|version|image|ref|build[_.-]?id)$")
 _SHORTEST = 6
 
 
 @dataclass(slots=True)
 class DeclaredSecrets:
-    """The secret values of a Compose document, and the paths of files whose values count as well.
+    """Return the secret values of a Compose document, and the paths of files with secret values.
 
-    `files` are those of secrets, which are secret as a whole (True), and of configs; `env_files` hold variables.
+    `files` are those of secrets, which are secret as a whole (True), and of configs; `env_files` contain variables.
     Both are as written, with variables filled in.
     """
 
@@ -30,7 +30,7 @@ class DeclaredSecrets:
 
 
 def declared_secrets(document: Mapping[str, Any], variables: Mapping[str, str]) -> DeclaredSecrets:
-    """What a Compose document declares as secret, or writes where it looks like a secret.
+    """Return the values that a Compose document declares as secret, or that look like a secret.
 
     `variables` are the values that Compose fills in.
     """
@@ -50,9 +50,9 @@ def declared_secrets(document: Mapping[str, Any], variables: Mapping[str, str]) 
 
 
 def secrets_of_file(content: str, *, whole: bool) -> Iterator[str]:
-    """The secrets in a file that is handed to a container: all of it, or what looks like one in a configuration.
+    """Return the secrets in a mounted file: all of it, or the values of a configuration that look like secrets.
 
-    A configuration of one word is taken for a secret as a whole.
+    A configuration of one word is a secret as a whole.
     """
     text = content.strip()
     if whole or (len(text) >= _SHORTEST and len(text.split()) == 1):

@@ -1,4 +1,4 @@
-"""Decisions about evidence: what its signs add up to, what failed first, which lines show it, what fits."""
+"""Judge evidence: what failed first, which lines show it, and what fits into a bundle."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ _LONGEST_LINE = 400
 def grade_memory(
     container_state: ContainerState, signs: MemorySigns, events: Sequence[ContainerEvent] | None = None
 ) -> MemoryFinding:
-    """Whether the kernel killed for memory: proven by a sign of the kernel or engine, probable by exit code alone.
+    """Judge whether the kernel killed a container for its memory use.
 
-    Exit code 137 is SIGKILL, which the engine sends too where a stop passed its grace. So alone it says nothing,
-    unless the events reach back to the end and show that nobody asked for it.
+    Proven by a sign of the kernel or the engine. Exit code 137 is SIGKILL, which the engine also sends when a stop
+    exceeds its grace period; so it is probable only if the events show that no stop was requested.
     """
     limit = container_state.memory_limit_bytes
     of = f" (limit {limit // (1024 * 1024)} MiB)" if limit else ""
@@ -65,7 +65,7 @@ def grade_memory(
 def container_evidence(
     container_state: ContainerState, signs: MemorySigns, events: Sequence[ContainerEvent] | None = None
 ) -> ContainerEvidence:
-    """What is kept of one container."""
+    """Return the evidence of one container."""
     ended = container_state.state in _ENDED
     refused = container_state.state == "created" and bool(container_state.error)
     finding = grade_memory(container_state, signs, events)
@@ -94,10 +94,10 @@ def first_cause(
     logs: Sequence[LogExcerpt],
     probes: Sequence[ProbeOutput],
 ) -> tuple[str, str]:
-    """The service that failed first among a service and what it needs, and a sentence saying how.
+    """Return the service that failed first among a service and its dependencies, and a sentence how.
 
-    `needs` maps a service to what it depends on. A failed dependency comes before its dependant, and of
-    several that have no failed dependency of their own the earliest counts.
+    `needs` maps a service to its dependencies. A failed dependency comes before its dependant; of several without a
+    failed dependency the earliest counts.
     """
     failed = {name for name in (service, *reachable(service, needs)) if _failure(name, containers, probes)}
     first = [name for name in failed if not failed.intersection(reachable(name, needs))]
@@ -112,7 +112,7 @@ def first_cause(
 
 
 def reachable(service: str, needs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
-    """Everything a service depends on, directly or not, nearest first."""
+    """Return everything a service depends on, directly or not, nearest first."""
     found: list[str] = []
     ahead = list(needs.get(service, ()))
     while ahead:
@@ -124,12 +124,12 @@ def reachable(service: str, needs: Mapping[str, Sequence[str]]) -> tuple[str, ..
 
 
 def shows_failure(bundle: EvidenceBundle) -> bool:
-    """Whether anything in a bundle says that the service or what it needs failed."""
+    """Whether anything in a bundle shows that the service or a dependency failed."""
     return bool(_failure(bundle.cause_service, bundle.containers, bundle.probes))
 
 
 def failed_since(bundle: EvidenceBundle) -> datetime | None:
-    """When the first cause of a bundle began: with the first crash of a row; None where nothing in it tells."""
+    """Return when the first cause of a bundle began: at the first crash of a series; None if unknown."""
     since = _since(bundle.cause_service, bundle.containers, bundle.probes)
     for one in bundle.containers:
         if one.service == bundle.cause_service and one.restart_count and one.state in _ENDED:
@@ -140,7 +140,7 @@ def failed_since(bundle: EvidenceBundle) -> datetime | None:
 
 
 def best_line(service: str, logs: Sequence[LogExcerpt]) -> str | None:
-    """The one line of a service's log that says most about its failure; None where none speaks of one."""
+    """Return the log line of a service that says most about its failure, None if none does."""
     lines = [without_stamp(line) for log in logs if log.service == service for line in log.lines]
     named = _lines_named(lines, shipped_patterns(), 1)
     if not named:
@@ -149,10 +149,10 @@ def best_line(service: str, logs: Sequence[LogExcerpt]) -> str | None:
 
 
 def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet | None = None) -> list[int]:
-    """Which lines of a log show a failure best, as places in it, in order; the same words count once.
+    """Return the positions of the log lines that show a failure best, in order, without repeated texts.
 
-    Those whose words name a cause come first, then those that speak of a failure, the latest first, then what
-    leads up to them; where no line speaks of one, the last ones.
+    Lines that name a cause come first, then lines that report a failure, the latest first, then the lines before
+    them. If no line reports a failure, the last lines.
     """
     bare = [without_stamp(line) for line in lines]
     latest = {text: place for place, text in enumerate(bare) if text.strip()}
@@ -206,13 +206,13 @@ def excerpt(service: str, container: str, text: str, lines_asked: int, most_byte
 
 
 def fit(bundle: EvidenceBundle, most_bytes: int = BUNDLE_BYTES) -> EvidenceBundle:
-    """The bundle within its size: the logs of others shrink first, then its own, then old probe outputs."""
+    """Shrink a bundle to its largest size: first the logs of other services, then its own, then old probe outputs."""
     logs, probes, events = list(bundle.logs), list(bundle.probes), list(bundle.events)
     over = _size(bundle) - most_bytes
-    # A quarter of each log stays at first: the ends of all tell more than the whole of one.
+    # A quarter of each log stays at first: the ends of all logs say more than one whole log.
     over = _shrink(logs, bundle.service, over, share=4)
     while over > 0 and len(probes) > 2:
-        # The first answer tells when it began, the last how it ended; what lies between goes first.
+        # The first answer shows when it began, the last how it ended; those between are dropped first.
         over -= _probe_size(probes.pop(len(probes) // 2))
     while over > 0 and events:
         over -= _event_size(events.pop(0))
@@ -221,10 +221,9 @@ def fit(bundle: EvidenceBundle, most_bytes: int = BUNDLE_BYTES) -> EvidenceBundl
 
 
 def evidence_of(bundle: EvidenceBundle, *, since: datetime | None = None) -> Evidence | None:
-    """What classification weighs, from a bundle; None where the service has no container.
+    """Return the evidence for classification from a bundle, None if the service has no container.
 
-    Of its log only what was written since that moment, to the second, and nothing where somebody killed it: what
-    it wrote before is no cause of that.
+    Only log lines since `since` count, and none if the container was killed: they did not cause that.
     """
     mine = [one for one in bundle.containers if one.service == bundle.service]
     if not mine:
@@ -251,7 +250,7 @@ def evidence_of(bundle: EvidenceBundle, *, since: datetime | None = None) -> Evi
 
 
 def _was_killed(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
-    """Whether the engine was asked to kill the container at once, and that was its last end."""
+    """Whether the last end of the container was a requested kill."""
     mine = [event for event in bundle.events if event.container_id == one.container_id]
     ends = [event.happened_at for event in mine if event.action == "die"]
     kills = [event for event in mine if event.action == "kill" and event.attributes.get("signal") == _SIGKILL]
@@ -259,7 +258,7 @@ def _was_killed(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
 
 
 def _fell(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
-    """Whether a container that runs was killed for memory just now: the engine may have it back within a second."""
+    """Whether a running container was killed for memory just now: the engine may restart it within a second."""
     mine = [event for event in bundle.events if event.container_id == one.container_id]
     ends = [event.happened_at for event in mine if event.action == "die"]
     if not ends or bundle.taken_at - ends[-1] > _JUST_NOW:
@@ -268,17 +267,17 @@ def _fell(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
 
 
 def _was_over(probe: ProbeOutput, probes: Sequence[ProbeOutput]) -> bool:
-    """Whether the same check passed later: what refused it while it started explains no failure of today."""
+    """Whether the same check passed later: then its failure during the start explains nothing."""
     return any(other.ok and other.source == probe.source and other.last_at > probe.last_at for other in probes)
 
 
 def _came_too_late(probe: ProbeOutput, container: ContainerEvidence) -> bool:
-    """Whether a check met a container that was just ending: what the engine says then is no cause of that end."""
+    """Whether a check met a container that was ending: that error did not cause the end."""
     return container.state in _ENDED and "OCI runtime exec failed" in probe.output
 
 
 def _who_says_so(container_state: ContainerState, signs: MemorySigns, events: Sequence[ContainerEvent]) -> str:
-    """Which signs prove a kill for memory, as a list in words."""
+    """List the signs that prove a kill for memory."""
     says = []
     if container_state.oom_killed:
         says.append("the engine says so")
@@ -300,7 +299,7 @@ def _end_in_words(container_state: ContainerState, finding: MemoryFinding) -> st
 
 
 def _failure(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> str:
-    """How a service failed, in words that follow its name; empty where nothing says that it did."""
+    """Describe how a service failed, in words that follow its name; empty if nothing shows a failure."""
     for one in (one for one in containers if one.service == name):
         if one.state == "created" and one.ended:
             return f"could not be started: {shorten(one.ended)}"
@@ -384,7 +383,7 @@ def _times(count: int) -> str:
 
 
 def _shrink(logs: list[LogExcerpt], service: str, over: int, share: int = 0) -> int:
-    """Cut logs from their beginnings, those of other services first; gives what is still too much."""
+    """Cut logs at their beginnings, those of other services first; return how many bytes are still too many."""
     for place in sorted(range(len(logs)), key=lambda i: (logs[i].service == service, -_log_size(logs[i]))):
         if over <= 0:
             break

@@ -1,4 +1,4 @@
-"""Why an operation ended as it did: the first cause, not what followed from it, and what shows it."""
+"""Explain why an operation failed: its first cause, the evidence, and what to do."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _ANSWERS = 2
 _MOST_STEPS = 3
 _MOST_WARNINGS = 2
 _ENGINE_AWAY = "the engine went away meanwhile"
-"""How a start says that what ended may have ended with the engine."""
+"""How a start reports that containers may have ended with the engine."""
 _OF_NO_SERVICE = frozenset({"interpolation", "disk"})
 _SAY_NOTHING_MORE = frozenset({Category.UNKNOWN, Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED})
 _LOOKS_AT_CONTAINERS = re.compile(r"docker\b.*\b(logs|inspect|ps|exec|stats|top|restart)\b")
@@ -44,9 +44,9 @@ def explain(
     executions: Sequence[RecoveryExecution] = (),
     release_changes: tuple[str, ...] = (),
 ) -> Explanation:
-    """Explain one operation from all that is recorded of it.
+    """Explain one operation from its records.
 
-    `release_changes` are sentences on what differs from the last proven release.
+    `release_changes` are sentences on the differences from the last proven release.
     """
     if operation.status is not OperationStatus.FAILED:
         return _not_failed(operation, changes, release_changes)
@@ -146,7 +146,7 @@ def _failed_changes(changes: Iterable[StateChange]) -> list[StateChange]:
 
 
 def _blamed(errors: Sequence[RecordedError], failed: Sequence[StateChange]) -> str | None:
-    """The service the operation itself named; else the first that failed."""
+    """Return the service that the operation named, otherwise the first that failed."""
     named = [error.service for error in errors if error.service is not None]
     return next(iter([*named, *(one.service for one in failed)]), None)
 
@@ -157,7 +157,7 @@ def _first_bundle(
     errors: Sequence[RecordedError],
     bundles: Sequence[EvidenceBundle],
 ) -> EvidenceBundle | None:
-    """The evidence of what failed first: of the service that is blamed, else of the earliest cause."""
+    """Return the evidence of the first failure: of the root service, otherwise of the earliest cause."""
     of_failures = [one for one in bundles if one.occasion is EvidenceOccasion.FAILURE]
     named = _blamed(errors, _failed_changes(changes))
     mine = [one for one in of_failures if one.service == named]
@@ -171,7 +171,7 @@ def _first_bundle(
 
 
 def _facts(bundle: EvidenceBundle | None, service: str | None) -> tuple[str, ...]:
-    """What is known of the containers beyond the headline: what memory says, how often it was restarted."""
+    """Return facts about the containers beyond the headline: memory kills and restarts."""
     if bundle is None:
         return ()
     found = []
@@ -189,7 +189,7 @@ def _facts(bundle: EvidenceBundle | None, service: str | None) -> tuple[str, ...
 
 
 def _warned(validation: ValidationResult | None, service: str | None) -> tuple[str, ...]:
-    """What validation had warned of before, of this service or of a variable: often the cause behind the cause."""
+    """Return the warnings of validation about this service or a variable: often the underlying cause."""
     if validation is None:
         return ()
     warned = [
@@ -202,13 +202,13 @@ def _warned(validation: ValidationResult | None, service: str | None) -> tuple[s
 
 
 def _verdicts(errors: Sequence[RecordedError]) -> tuple[str, ...]:
-    """What the error was judged to be, where that says more than how it ended."""
+    """Return the verdict on the error where it says more than how the container ended."""
     telling = [one.verdict for one in errors if one.verdict.category not in _SAY_NOTHING_MORE]
     return tuple(f"judged {one.category}: {shorten(one.reason, 200)}" for one in telling[:1])
 
 
 def lines_that_show(bundle: EvidenceBundle | None, service: str | None) -> tuple[ShownLine, ...]:
-    """The lines of the cause's log that show it best, and the last answers of its checks, by time."""
+    """Return the log lines that show the cause best, and the last answers of its checks, by time."""
     if bundle is None:
         return ()
     found: list[ShownLine] = []
@@ -233,7 +233,7 @@ def lines_that_show(bundle: EvidenceBundle | None, service: str | None) -> tuple
 def _consequences(
     reason: str, service: str | None, named: str | None, failed: Sequence[StateChange], *, said: bool
 ) -> tuple[str, ...]:
-    """What followed from the first cause: what the operation gave as its reason, and who else failed."""
+    """Return the consequences of the first cause: the operation's own reason, and other failed services."""
     others = [one for one in failed if one.service not in (service, named)]
     return (
         *((reason,) if said and service != named else ()),
@@ -255,13 +255,13 @@ def _tried(operation: Operation, executions: Sequence[RecoveryExecution]) -> tup
 
 
 def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence[EvidenceBundle]) -> tuple[str, ...]:
-    """What to type: the operation's own advice, then the steps of the ticket where there is one."""
+    """Return the commands to type: the operation's advice, then the steps of its ticket."""
     waiting = [one for one in tickets if one.state is not TicketState.RESOLVED]
     advice = str(operation.details.get("advice") or "")
     steps = [step for step in (waiting[0].steps if waiting else ()) if _typed(step) not in advice]
     found = [advice, *steps] if advice else steps
     if operation.details.get("undone"):
-        # The containers that failed are gone: what would look at them looks at others, or at nothing.
+        # The failed containers were removed, so commands that inspect them would show others or nothing.
         found = [step for step in found if _LOOKS_AT_CONTAINERS.search(step) is None]
     kept = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
     return (
@@ -273,7 +273,7 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
 
 
 def _typed(step: str) -> str:
-    """The command of a step that says what it is for before it, without how much of a log it shows."""
+    """Return the command of a step without its description and the number of log lines."""
     return step.partition(": ")[2].replace(" --tail 100", "") or step
 
 
@@ -282,7 +282,7 @@ def _command(operation: Operation) -> str:
 
 
 def _slow(operation: Operation, changes: Sequence[StateChange]) -> tuple[str, ...]:
-    """Where the time went: the chain of services that the whole waited for, else the slowest service."""
+    """Return the services that the start waited for longest, in order."""
     path = operation.details.get("critical_path") or ()
     links = [f"{service} {float(seconds):.1f} s" for service, seconds in path]
     if links:

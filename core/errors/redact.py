@@ -1,4 +1,4 @@
-"""Redaction: secrets are taken out of texts and values before anything is written, shown or sent."""
+"""Redact secrets from texts and values before they are stored, shown or sent."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _PIECE = 8
 _LONG = 256
 _PATTERN_BYTES = 64 * 1024 * 1024
 
-# Words, numbers and addresses: under a secret's name they may stand for what is none, and are in every log.
+# Words, numbers and addresses: under a secret's name they are often no secrets, and they are in every log.
 _PLAIN = re2.compile(
     r"[A-Za-z]+(?:[ ._-][A-Za-z]+)*|[\d.:,-]+|[~.]{0,2}/[\w./-]*|[A-Za-z][A-Za-z0-9+.-]*://[\w.:-]+(?:/[A-Za-z._-]*)*"
 )
@@ -31,10 +31,10 @@ _ENDS = re2.compile(r"(?m:^)(?:\d{4}-\d\d-\d\dT[\d:.]+Z? )?(\S{8,})|(\S{8,})[ \t
 
 
 class Redactor:
-    """Takes secrets out: known values in any usual spelling, and whatever has the shape of a secret.
+    """Redacts known values in every usual spelling, and everything that has the shape of a secret.
 
-    A known value shorter than 6 characters is not searched for, since it would blot out ordinary words; it is
-    still taken out where its name stands beside it.
+    A known value shorter than 6 characters is only redacted beside its name: searching for it would remove ordinary
+    words.
     """
 
     def __init__(self, known_values: Iterable[str]) -> None:
@@ -101,9 +101,9 @@ class Redactor:
 
 
 def secrets_among(variables: Iterable[tuple[str, str]]) -> Iterator[str]:
-    """The values that are secrets by the names of their variables or by their looks, and the secrets inside of them.
+    """Return the values that are secrets by the names of their variables or their shape, and the secrets inside them.
 
-    A value that a variable of another name has too, such as the user's name as a password, hides nothing.
+    A value that a variable of another name also has, such as a user name as a password, is not redacted.
     """
     given = list(variables)
     shown = {value for name, value in given if not is_secret_name(name)}
@@ -142,7 +142,7 @@ def _any_of(spellings: Iterable[str]) -> re2._Regexp | None:
 
 
 def _is_weak(name: str, value: str) -> bool:
-    """Whether a name tells too little to take a plain word or an address for a secret."""
+    """Whether a name is too vague to take a plain word or an address for a secret."""
     return _WORDLESS_NAME.search(name) is not None and _PLAIN.fullmatch(value) is not None
 
 
@@ -181,13 +181,13 @@ def _spellings(value: str) -> set[str]:
 
 
 def _in_base64(data: bytes, alignment: int) -> set[str]:
-    """The value in base64, also within a longer text: what is written of it wherever its bytes begin."""
+    """Return the parts of the base64 text of a value that are the same at any position in a longer text."""
     if alignment == 0:
         whole = {base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()}
         found = whole | {one.rstrip("=") for one in whole}
     else:
         found = set()
-    # The first and the last characters depend on what is around.
+    # The first and the last characters depend on the bytes around them.
     kept = slice(-(-alignment * 8 // 6), (alignment + len(data)) * 8 // 6)
     for encode in (base64.b64encode, base64.urlsafe_b64encode):
         part = encode(b"\0" * alignment + data).decode()[kept]

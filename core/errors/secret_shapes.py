@@ -1,7 +1,7 @@
-"""What secrets look like: the shapes of well-known tokens, and the words before which a secret stands.
+"""Define the shapes of well-known tokens, and the words before a secret.
 
-Each pattern is given with a function that says of a match what stays before the secret, the secret, and what
-stays after it; None where the match is no secret after all.
+Each pattern has a function that splits a match into the text before the secret, the secret, and the text after it;
+None if the match is no secret.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _SENSITIVE_WORD = (
     r"|(?:api|app|access|private|encryption|account|shared|signing|master|session|licen[cs]e|hmac|jwt|crypt|deploy"
     r"|storage|admin)[_-]?key)"
 )
-# What is a secret's name only as a whole part of a longer one: DB_PASS, not bypass.
+# These name a secret only as a whole word of a longer name: DB_PASS, not bypass.
 _SENSITIVE_PART = r"(?:pass|passcode|pw|salt|pepper|dsn|creds?|cookie)"
 _KEY_VARIABLE = r"(?-i:[A-Z0-9]+(?:_[A-Z0-9]+)*_KEY)"
 _NAME = (
@@ -34,7 +34,7 @@ _NAME = (
     rf"|\b{_KEY_VARIABLE}(?:_\d+)?\b)"
 )
 _SECRET_NAME = re2.compile(rf"(?i)^{_NAME}$")
-# A name that ends so tells where a secret lies or how many there are, not what it is.
+# A name with these endings gives the place or the number of secrets, not a secret.
 _NAMES_NO_SECRET = re2.compile(
     r"(?i)[_.-]?(?:file|path|name|dir|url|uri|type|count|counts|length|limit|expiry|expires|expired|expires_in|ttl"
     r"|id|status|state|valid|required|missing|present|set|scope|secret_names|tokeni[sz]er\w*|secretar\w+"
@@ -83,7 +83,7 @@ _HEADER = re2.compile(
     r"|(\b(?:x-api-key|x-auth-token|private-token|x-vault-token)[\"']?\s*[:=]\s*[\"']?)([^\s\"',;]+)"
     r"|(\b(?:bearer|basic)\s+)([A-Za-z0-9._~+/-]{12,}=*)"
 )
-# Where words or an option tell that what follows is a secret.
+# Words or an option before a secret.
 _SPOKEN = re2.compile(
     r"(?i)(\b(?:generated|initial|temporary|default|new|root)\b[^\n]{0,40}\bpassword\b[^\n:]{0,60}:\s*)([^\s;,]+)"
     r"|(\b(?:password|passphrase|secret|token) is:?\s+)([^\s;,]*\d[^\s;,]*)"
@@ -125,7 +125,7 @@ def is_working_folder(name: str, value: str) -> bool:
 
 
 def is_no_value(value: str) -> bool:
-    """Whether what stands under a secret's name tells that there is none."""
+    """Whether the value under a secret's name says that there is none."""
     return value.lower() in _NO_VALUE
 
 
@@ -138,9 +138,9 @@ _LEAST_DIGITS = 2
 
 
 def random_parts(text: str) -> list[str]:
-    """The parts of a text that look like chance: long, with many different characters of changing kinds.
+    """Return the random-looking parts of a text: long, with many different characters of changing kinds.
 
-    For what is written in a declaration, where a digest says that it is one; in a log ids look like that too.
+    For declarations, where a digest is marked as one; in a log, ids look the same.
     """
     return [
         found[0]

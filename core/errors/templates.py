@@ -1,4 +1,4 @@
-"""Templates: messages with their changing parts masked, so that equal causes group before they are named."""
+"""Mask the changing parts of messages, so that equal causes form one group before a pattern names them."""
 
 from __future__ import annotations
 
@@ -38,9 +38,9 @@ _LETTERS_THAT_TELL = 8
 
 
 def template_of(text: str) -> str:
-    """The message with times, ids, addresses, paths and numbers masked; blanks are joined.
+    """Return the message with times, ids, addresses, paths and numbers masked and spaces joined.
 
-    Only the first 4,000 characters count: what follows is seldom the message. Time is linear in the text.
+    Only the first 4,000 characters count: the rest is seldom the message. Time is linear in the text.
     """
     plain = _NOISE.sub("", text[:_MOST_CHARACTERS])
     masked = _CHANGING.sub(lambda match: f"<{match.lastgroup}>", plain)
@@ -53,7 +53,7 @@ def fingerprint_of(template: str) -> str:
 
 
 def unnamed_groups(errors: Sequence[RecordedError]) -> tuple[UnnamedGroup, ...]:
-    """Errors nobody has named, one group a template, the most frequent first."""
+    """Group errors without a pattern by their template, the most frequent first."""
     grouped: dict[str, list[RecordedError]] = {}
     for error in errors:
         grouped.setdefault(error.verdict.template or template_of(error.text), []).append(error)
@@ -62,10 +62,10 @@ def unnamed_groups(errors: Sequence[RecordedError]) -> tuple[UnnamedGroup, ...]:
 
 
 def expression_for(text: str) -> str | None:
-    """An expression (RE2) that knows the text's telling words again; None where the words tell too little.
+    """Return an expression (RE2) that matches the characteristic words of a text, None if there are too few.
 
-    It is made of the first line that has enough words, with what changes left open; times and levels at the
-    line's begin are left out.
+    It is made of the first line with enough words, with gaps for the changing parts; times and levels at the
+    beginning of the line are left out.
     """
     for line in _NOISE.sub("", text[:_MOST_CHARACTERS]).splitlines():
         expression = _expression_of_line(line)

@@ -1,4 +1,4 @@
-"""A service judged by what its Compose file says it is: a job that ends, or something that stays up."""
+"""Adjust verdicts on failures."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from core.errors.evidence import shorten
 from models.errors import Category, Evidence, Severity, Strategy, Verdict
 
 _SEVERAL = "several services fail at once"
-"""Instead of the template of their words: who fails differs from look to look, and the cause is one."""
+"""Replaces the template of their texts: the failing services differ from one inspection to the next, the cause is one.
+"""
 
 
 def as_failure(verdict: Verdict, text: str, evidence: Evidence | None = None) -> Verdict:
-    """The verdict on `text` that came out of a failure: it may be of unknown cause, but not benign.
+    """Return the verdict on a failure: its cause may be unknown, but it is not benign.
 
-    What ended well has failed all the same where it was to stay up.
+    A service that exited with code 0 has failed if it should stay up.
     """
     if verdict.category is not Category.BENIGN:
         return verdict
@@ -36,7 +37,7 @@ def as_failure(verdict: Verdict, text: str, evidence: Evidence | None = None) ->
 
 
 def as_one_of_several(verdict: Verdict, failing: int) -> Verdict:
-    """The verdict on one of so many services that fail at once: their one cause is in none of their words."""
+    """Return the verdict on one of several services that fail at once: their common cause is not in its text."""
     return dataclasses.replace(
         verdict,
         category=Category.UNKNOWN,
