@@ -45,6 +45,7 @@ from flows.runtime.embedded import prefect_api, wait_for_api
 from flows.runtime.terminal import send_log
 from models.settings import Settings
 from tests.support.brokers import running_broker
+from tests.support.ports import free_port
 
 IMAGE = "debian:trixie-slim"
 CHECK = {
@@ -165,7 +166,7 @@ def cold(folder: Path, rounds: int) -> None:
     with _stack(folder, "cold", dict(zip(names, [None, *names], strict=False))) as stack:
         command = [sys.executable, "-c", "from cli.main import main; main()"]
         start = [*command, "start", stack.name]
-        port = {"ROAS_SERVER_PORT": str(_free_port())}
+        port = {"ROAS_SERVER_PORT": str(free_port())}
 
         def roas(**more: str) -> Callable[[], Awaitable[None]]:
             return lambda: asyncio.to_thread(_quiet, start, {**os.environ, **port, **more})
@@ -315,14 +316,6 @@ def _quiet(command: Sequence[str], variables: dict[str, str]) -> None:
 
 def _reported(name: str, value: float, goal: float, unit: str = "x") -> None:
     print(f"{name:48} {value:6.2f} {unit}   (goal at most {goal:g} {unit})", flush=True)
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -15,6 +14,8 @@ from typing import Any
 import httpx
 import pytest
 import yaml
+
+from tests.support.ports import free_port
 
 prometheus_needed = pytest.mark.skipif(
     not shutil.which("prometheus") or not shutil.which("promtool"), reason="prometheus is not installed"
@@ -52,7 +53,7 @@ class PrometheusForTests:
 @contextmanager
 def prometheus(folder: Path, exporter: str, rules: Path, every: str = "500ms") -> Iterator[PrometheusForTests]:
     """A server with some rules that scrapes one address; its data goes into a folder."""
-    port = _free_port()
+    port = free_port()
     config = {
         "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": "500ms"},
         "rule_files": [str(rules)],
@@ -84,10 +85,3 @@ def _wait_until_ready(url: str, process: subprocess.Popen[bytes]) -> None:
         except httpx.TransportError:
             time.sleep(0.1)
     raise AssertionError("prometheus did not become ready")
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port

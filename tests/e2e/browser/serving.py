@@ -19,7 +19,7 @@ from playwright.sync_api import Page, expect, sync_playwright
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from models.settings import Settings
-from tests.e2e.faults.scenes import free_port
+from tests.support.ports import free_port
 from tests.support.prefect_server import ask
 
 T = TypeVar("T")

@@ -26,7 +26,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 from adapters.server.credentials import server_credentials
 from flows.runtime.embedded import server_environment
 from tests.e2e.deployments.test_compose_files import CONTROL_PLANE, rendered
-from tests.e2e.faults.scenes import free_port
+from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
 LOGIN = ("roas", "correct-horse")

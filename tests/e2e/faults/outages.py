@@ -29,7 +29,7 @@ import httpx
 from adapters.stores import Stores
 from models.recovery import RecoveryExecution
 from models.settings import Settings
-from tests.e2e.faults.scenes import free_port
+from tests.support.ports import free_port
 
 ROOT = Path.cwd()
 HEALTHY_WITHIN_SECONDS = 5.0

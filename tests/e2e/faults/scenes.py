@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import json
 import secrets
-import socket
 import subprocess
 from collections.abc import Mapping
 from contextlib import suppress
@@ -14,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.support.ports import free_port
 
 IMAGE = "debian:trixie-slim"
 PRECIOUS = "what a person would miss"
@@ -62,13 +63,6 @@ def broken(service: str, **changes: object) -> Services:
 def says(script: str) -> list[str]:
     """A command that runs a line of shell."""
     return ["sh", "-c", script.replace("$", "$$")]
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as asking:
-        asking.bind(("127.0.0.1", 0))
-        return int(asking.getsockname()[1])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

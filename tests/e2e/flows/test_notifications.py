@@ -19,8 +19,8 @@ from models.recovery import Ticket
 from tasks.recovery.notify import STREAM, keep_channel, read_channels, tell, tell_people
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import shared_cache
-from tests.e2e.faults.scenes import free_port
 from tests.e2e.flows.conftest import Place, well
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.flow]
 

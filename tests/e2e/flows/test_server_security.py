@@ -42,8 +42,8 @@ from tasks.recovery.actions import STEPS
 from tasks.recovery.records import record_error_of_the_run
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import open_stores
-from tests.e2e.faults.scenes import free_port
 from tests.e2e.flows.conftest import Place
+from tests.support.ports import free_port
 from tests.support.prefect_server import ask, own_server, server_variables
 
 pytestmark = pytest.mark.flow

@@ -16,8 +16,9 @@ from typing import Any
 
 import yaml
 
-from tests.e2e.faults.scenes import IMAGE, Scene, Services, free_port
+from tests.e2e.faults.scenes import IMAGE, Scene, Services
 from tests.support.engines import OwnEngine
+from tests.support.ports import free_port
 
 SAMPLE = Path(__file__).parents[3] / "deployments" / "sample" / "compose.yaml"
 PASSWORD = "for-the-campaign"

@@ -12,9 +12,9 @@ from flows.deployment.startup import startup
 from flows.recovery.error_recovery import error_recovery
 from models.errors import Strategy
 from models.recovery import RecoveryMethod, RecoveryOutcome, TicketState
-from tests.e2e.faults.scenes import free_port
 from tests.e2e.flows.conftest import IMAGE, Place, well
 from tests.e2e.flows.test_actions import ZEBRA
+from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 

@@ -28,13 +28,13 @@ from flows.deployment.startup import startup
 from flows.monitoring.collection import collection
 from models.failures import RoasError
 from tasks.runtime.stores import open_stores
-from tests.e2e.faults.scenes import free_port
 from tests.e2e.healing.endured import watching
 from tests.e2e.monitoring.living import Living, collect_each, own_folder, run, teach_a_past
 from tests.integration.adapters.test_dashboards_and_rules import RULES, RULES_FILE
 from tests.integration.adapters.test_redis_cache import PASSWORD as CACHE_PASSWORD
 from tests.integration.adapters.test_redis_cache import RedisProcess
 from tests.support.dashboards import queries
+from tests.support.ports import free_port
 from tests.support.prometheus_server import PrometheusForTests, prometheus
 from tests.support.small_disk import disk_of, fill
 

@@ -28,6 +28,7 @@ from models.environments import CertificateProbe, CommandProbe, HttpProbe, Probe
 from models.failures import EngineUnreachableError
 from models.health import Concern, ProbeResult
 from tests.integration.adapters.conftest import Project
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., Project]
@@ -77,13 +78,6 @@ def silent() -> Iterator[int]:
     """A server that takes connections and never says a word."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield server.getsockname()[1]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 async def test_a_page_that_answers_is_well_and_takes_time(on_the_host: Project) -> None:

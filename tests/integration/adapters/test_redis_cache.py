@@ -17,6 +17,7 @@ from redis import Redis
 from adapters.redis_cache import STREAM_LENGTH, Cache, MemoryCache, RedisCache, open_cache
 from models.failures import BadInputError
 from models.settings import Settings
+from tests.support.ports import free_port
 
 pytestmark = pytest.mark.skipif(shutil.which("redis-server") is None, reason="redis-server is not installed")
 
@@ -29,7 +30,7 @@ class RedisProcess:
     """A redis-server on its own port that can be stopped, started again and held."""
 
     def __init__(self, folder: Path, *options: str, port_option: str = "port") -> None:
-        self.port = _free_port()
+        self.port = free_port()
         self.folder = folder
         others = ("--port", "0") if port_option != "port" else ()
         self.command = [
@@ -304,13 +305,6 @@ def test_the_password_of_a_url_is_never_shown(server: RedisProcess) -> None:
     assert "hunter2" not in (cache.trouble or "")
     assert "someone" not in cache.address
     cache.close()
-
-
-def _free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port: int = found.getsockname()[1]
-        return port
 
 
 def _until(true: Callable[[], bool]) -> None:

@@ -22,7 +22,7 @@ from models.failures import RoasError
 from models.metrics import Prediction, PredictionOutcome
 from models.records import EvaluationRecord
 from models.settings import Settings
-from tests.e2e.faults.scenes import free_port
+from tests.support.ports import free_port
 
 ROAS = Path(sys.executable).with_name("roas")
 
