@@ -129,17 +129,17 @@ def resolve(ticket_id: str, decision: str, note: str) -> None:
 async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
     """Resume the run that waits for the answer; without one, carry out the decision here."""
     from flows.recovery.error_recovery import error_recovery
-    from tasks.recovery.approve import Taken, let_go, resume_with
+    from tasks.recovery.approve import AnswerResult, cancel_run, resume_with
     from tasks.runtime.stores import open_stores
 
     run = ticket.flow_run_id
     if run is not None:
         taken = await resume_with(run, {"choice": str(choice), "note": note, "by": actor.user})
-        if taken is Taken.TAKEN:
+        if taken is AnswerResult.TAKEN:
             # The run gets the answer from Prefect, which cannot prove who gave it.
             open_stores().tickets.audit_answer(ticket.ticket_id, choice, run, actor)
             return f"{ticket.ticket_id}: {choice}; run {run} goes on"
-        if taken is Taken.TOO_LATE:
+        if taken is AnswerResult.TOO_LATE:
             raise BadInputError(
                 f"Somebody has just answered ticket {ticket.ticket_id}, and run {run} goes on with it;",
                 advice=f"`roas ticket {ticket.ticket_id}` shows what was decided.",
@@ -152,7 +152,7 @@ async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> st
         )
         kept = f"{ticket.ticket_id}: {choice}; {outcome.method}: {outcome.reason}"
     elif run is not None:
-        await let_go(run, kept)
+        await cancel_run(run, kept)
     return kept
 
 

@@ -128,7 +128,7 @@ class Conversation:
         """
         emit_event(RESTS, {"prefect.resource.id": f"prefect.flow-run.{self._run}"}, datetime.now(UTC) + _ENDS_WITHIN)
 
-    async def follow(self) -> None:
+    async def mark_followed(self) -> None:
         """Note on the server that the last answer is on record: from then on a retry of the run means to try again."""
         try:
             async with get_client() as client:

@@ -1,4 +1,4 @@
-"""Carry out a recovery: step by step, each written down as it happens, proven, and taken back where it failed."""
+"""Execute a recovery step by step: record each step, verify the service, and roll back what failed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from core.deployment.restart import Aftermath
 from core.deployment.restart import DependantAnswer as After
 from core.recovery.actions import ACTIONS, RefusedAction, prepare
 from core.recovery.policy import RecoveryFacts, RecoveryPlan, room_for_dependant, waits_for_itself
+from flows.recovery.registry import registered_operation
 from models.compose import Application
 from models.environments import Environment
 from models.errors import RecordedError, Strategy
 from models.failures import ActionRefusedError, RoasError
-from models.metrics import Dependency, DependencyType
+from models.incidents import IncidentContext
+from models.metrics import DependencyType
 from models.operations import Runner
 from models.recovery import PlannedStep, RecoveryExecution, Step, StepSpec
 from tasks.deployment.lease import hold_environment
@@ -30,7 +32,7 @@ from tasks.recovery.records import begin_attempt, past_recoveries, write_attempt
 log = logging.getLogger("roas")
 
 HOLD_WAIT = timedelta(seconds=10)
-"""How long a recovery waits for whoever holds the environment; then the next look takes it up."""
+"""How long a recovery waits for the operation that holds the environment; then it is postponed."""
 
 _ASK_WITHIN_SECONDS = 20.0
 _DAY = timedelta(days=1)
@@ -39,11 +41,13 @@ _CUT_OFF = "its runner ended in the middle of it; it is not done again"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One error of one service of an environment that can be acted on, and who acts."""
+    """One error of one service that recovery acts on.
+
+    `finish` records how an attempt ended, with its ticket.
+    """
 
     environment: Environment
-    application: Application | None
-    dependencies: tuple[Dependency, ...]
+    context: IncidentContext
     error: RecordedError
     service: str
     runner: Runner
@@ -51,20 +55,23 @@ class Case:
     script: str | None
     detected_at: datetime
     finish: Callable[[RecoveryExecution], Awaitable[None]]
-    """Writes down how an attempt ended, together with what follows from that."""
-    compose_files: tuple[str, ...] = ()
+
+    @property
+    def application(self) -> Application | None:
+        """The application, where its files could be read."""
+        return self.context.application
 
 
-async def carry_out(case: Case, plan: RecoveryPlan) -> RecoveryExecution:
-    """Do what a plan says; how it went is in what is given back, which is on record as well.
+async def execute_plan(case: Case, plan: RecoveryPlan) -> RecoveryExecution:
+    """Make the planned attempt and record it; a failure is in the returned execution.
 
     Raises:
-        ActionRefusedError: The action may not be taken as things are; nothing was done.
+        ActionRefusedError: The action may not be taken now; nothing was done.
         EnvironmentBusyError: An operation holds the environment; nothing was done.
     """
     diagnosed = datetime.now(UTC)
     if plan.strategy is Strategy.ROLL_BACK_RELEASE:
-        # It is an operation of its own, which holds the environment itself.
+        # The rollback operation holds the environment itself.
         return await _attempt(case, plan, diagnosed)
     async with hold_environment(
         case.environment.name,
@@ -76,8 +83,8 @@ async def carry_out(case: Case, plan: RecoveryPlan) -> RecoveryExecution:
         return await _attempt(case, plan, diagnosed)
 
 
-async def take_up(case: Case, execution: RecoveryExecution) -> RecoveryExecution:
-    """Go on with an attempt that was cut off or failed: what it has done is not done again.
+async def continue_attempt(case: Case, execution: RecoveryExecution) -> RecoveryExecution:
+    """Continue an interrupted or failed attempt; finished steps are not repeated.
 
     Raises:
         EnvironmentBusyError: An operation holds the environment; nothing was done.
@@ -91,7 +98,7 @@ async def take_up(case: Case, execution: RecoveryExecution) -> RecoveryExecution
         manual_intervention_required=False,
     )
     if execution.strategy is Strategy.ROLL_BACK_RELEASE:
-        return await _live(case, begun, begun=True)
+        return await _run_attempt(case, begun, begun=True)
     async with hold_environment(
         case.environment.name,
         owner=execution.attempt_id or execution.error_id,
@@ -99,7 +106,7 @@ async def take_up(case: Case, execution: RecoveryExecution) -> RecoveryExecution
         runner=case.runner,
         wait=HOLD_WAIT,
     ):
-        return await _live(case, begun, begun=True)
+        return await _run_attempt(case, begun, begun=True)
 
 
 async def _attempt(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> RecoveryExecution:
@@ -114,7 +121,7 @@ async def _attempt(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> Recov
     ready = prepare(plan.strategy, action_context)
     if isinstance(ready, RefusedAction):
         raise ActionRefusedError(ready.because, advice=ready.instead)
-    return await _live(
+    return await _run_attempt(
         case,
         RecoveryExecution(
             error_id=case.error.error_id,
@@ -136,37 +143,37 @@ async def _attempt(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> Recov
     )
 
 
-async def _live(case: Case, execution: RecoveryExecution, *, begun: bool) -> RecoveryExecution:
-    journal = _Journal(case, execution, begun=begun)
+async def _run_attempt(case: Case, execution: RecoveryExecution, *, begun: bool) -> RecoveryExecution:
+    journal = _AttemptJournal(case, execution, begun=begun)
     if execution.undone:
-        # Its runner was gone before all was taken back; that it failed was known by then.
-        await journal.take_back()
-        return await journal.end(next((step.detail for step in execution.steps if step.ok is False), _CUT_OFF))
+        # The attempt had failed before its runner died in the middle of the rollback.
+        await journal.roll_back()
+        return await journal.finish(next((step.detail for step in execution.steps if step.ok is False), _CUT_OFF))
     failed: str | None = None
     try:
         for step in execution.planned:
-            await journal.take(step)
-    except (RoasError, TimeoutError) as trouble:
-        failed = await _said(case, trouble)
-        await journal.take_back()
+            await journal.run_step(step)
+    except (RoasError, TimeoutError) as error:
+        failed = await _redacted(case, error)
+        await journal.roll_back()
     if failed is None:
-        journal.prove()
+        journal.mark_verified()
         await _ask_dependants(case, journal)
-    return await journal.end(failed)
+    return await journal.finish(failed)
 
 
-class _Journal:
-    """An attempt while it is lived: every step is written down before it is done, and how it ended with what follows.
+class _AttemptJournal:
+    """Journal of a running attempt: each step is recorded before and after it is run.
 
-    A service is down meanwhile, so nothing is written twice: the attempt begins on record with its first step, and
-    ends with its last. A runner that dies in between leaves a step that looks as if it was cut off.
+    The service is down meanwhile, so the attempt is recorded with its first step and ended with its last, without
+    writes of its own. A runner that dies in between leaves an interrupted step.
     """
 
     def __init__(self, case: Case, execution: RecoveryExecution, *, begun: bool) -> None:
         self.execution = execution
         self._begun = begun
         self._case = case
-        self._around = StepContext(
+        self._step_context = StepContext(
             environment=case.environment,
             application=case.application,
             facts={
@@ -178,8 +185,8 @@ class _Journal:
             },
         )
 
-    async def take(self, step: PlannedStep) -> None:
-        """Do a step, unless it is done; of one that was cut off only what the engine has not done of it."""
+    async def run_step(self, step: PlannedStep) -> None:
+        """Run a step unless it is finished; of an interrupted one only what the engine has not done yet."""
         known = next((one for one in self.execution.steps if _is(one, step)), None)
         if known is not None and known.ok:
             return
@@ -190,15 +197,15 @@ class _Journal:
                 advice="`roas resume` goes on with it.",
             )
         if cut_off is not None and step.doing is StepSpec.RUN_SCRIPT:
-            # Nobody can see how far it came, so the proof judges it.
+            # How far the script came is unknown, so verification judges it.
             self.note(replace(cut_off, ok=True, detail=_CUT_OFF, ended_at=datetime.now(UTC)))
             return
         began = cut_off.started_at if cut_off is not None else None
-        self._around = replace(self._around, cut_off_from=began)
+        self._step_context = replace(self._step_context, cut_off_from=began)
         await self.record(step.doing, step.target, self._do(step), began=began)
 
     async def record(self, name: str, target: str, doing: Awaitable[str], *, began: datetime | None = None) -> None:
-        """Do something, written down before and after; `began` is when a runner that is gone began it."""
+        """Record a step before and after it runs; `began` is when a dead runner began it."""
         begun = Step(name=str(name), target=target, ok=None, detail="", started_at=began or datetime.now(UTC))
         self.note(begun)
         try:
@@ -206,22 +213,22 @@ class _Journal:
             if name != StepSpec.VERIFY:
                 await writing
             try:
-                # To verify changes nothing, so it does not wait until it is on record.
+                # Verification changes nothing, so it does not wait for its record.
                 detail = await doing
             finally:
                 await writing
-        except (RoasError, TimeoutError) as trouble:
-            said = await _said(self._case, trouble)
-            self.note(replace(begun, ok=False, detail=said, ended_at=datetime.now(UTC)))
+        except (RoasError, TimeoutError) as error:
+            detail = await _redacted(self._case, error)
+            self.note(replace(begun, ok=False, detail=detail, ended_at=datetime.now(UTC)))
             raise
         ended = datetime.now(UTC)
         if name != StepSpec.VERIFY and self.execution.verified_at is None:
-            # What is done for dependants once it is proven is no part of how long it took.
+            # Restarting dependants after verification is not part of this recovery's duration.
             self.execution = replace(self.execution, acted_at=ended)
         self.note(replace(begun, ok=True, detail=detail, ended_at=ended))
 
-    async def take_back(self) -> None:
-        """Undo what can be undone of a failed attempt."""
+    async def roll_back(self) -> None:
+        """Roll back the steps of a failed attempt that can be rolled back."""
         if not self.execution.undo:
             return
         self.execution = replace(self.execution, undone=True)
@@ -232,20 +239,20 @@ class _Journal:
                 continue
             try:
                 await self.record(name, step.target, self._do(step))
-            except (RoasError, TimeoutError) as trouble:
-                log.error("%s of %s could not be undone: %s", step.doing, step.target, trouble)
+            except (RoasError, TimeoutError) as error:
+                log.error("%s of %s could not be undone: %s", step.doing, step.target, error)
 
-    def prove(self) -> None:
-        """The last step was the proof."""
+    def mark_verified(self) -> None:
+        """Record when the last step verified the service."""
         self.execution = replace(self.execution, verified_at=datetime.now(UTC))
 
-    async def end(self, failed: str | None) -> RecoveryExecution:
-        """Write how it ended."""
-        ended, took = datetime.now(UTC), self.execution
-        seconds = ((took.verified_at or ended) - took.started_at).total_seconds()
+    async def finish(self, failed: str | None) -> RecoveryExecution:
+        """Record how the attempt ended."""
+        ended, execution = datetime.now(UTC), self.execution
+        seconds = ((execution.verified_at or ended) - execution.started_at).total_seconds()
         status = f"{self._case.service} healthy again after {seconds:.1f} s" if failed is None else failed
         self.execution = replace(
-            took,
+            execution,
             ended_at=ended,
             success=failed is None,
             final_status=status,
@@ -267,15 +274,15 @@ class _Journal:
             )
         if step.doing is StepSpec.ROLL_BACK:
             return await _roll_back(self._case, step.targets[0])
-        return await STEPS[step.doing](self._around, step, str(self.execution.attempt_id))
+        return await STEPS[step.doing](self._step_context, step, str(self.execution.attempt_id))
 
     def note(self, step: Step) -> None:
-        """Put a step into the journal; a step of the same name and target is the same one."""
+        """Add a step to the journal; it replaces the step of the same name and target."""
         others = tuple(one for one in self.execution.steps if (one.name, one.target) != (step.name, step.target))
         self.execution = replace(self.execution, steps=(*others, step))
 
     async def write(self) -> None:
-        """Put on record how far it has come."""
+        """Record the progress of the attempt."""
         if self._begun:
             await write_attempt(self.execution)
         else:
@@ -284,26 +291,23 @@ class _Journal:
 
 
 async def _roll_back(case: Case, release: str) -> str:
-    # Every operation hands its failures to error recovery, so this module cannot be above them.
-    from flows.deployment.rollback import rollback
-
-    result = await rollback(
+    result = await registered_operation(StepSpec.ROLL_BACK)(
         case.environment.name,
         release=release,
         asked_by=f"error recovery of {case.error.error_id}",
-        compose_files=list(case.compose_files),
+        compose_files=list(case.context.compose_files),
     )
     return f"{result.reason} (deployment {result.deployment_id})"
 
 
-async def _ask_dependants(case: Case, journal: _Journal) -> None:
-    """Ask what needs the mended service how it does, and restart what stays ill, within its own budget."""
+async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:
+    """Check the services that require the recovered one; restart what stays unhealthy, within its own budget."""
     application, since = case.application, journal.execution.verified_at
     if application is None or since is None or case.error.predictive:
         return
     required = {
         need.service
-        for need in case.dependencies
+        for need in case.context.dependencies
         if need.depends_on == case.service and need.dependency_type is DependencyType.REQUIRED
     }
     names = sorted(required & application.services.keys())
@@ -316,8 +320,8 @@ async def _ask_dependants(case: Case, journal: _Journal) -> None:
             try:
                 async with asyncio.timeout(_ASK_WITHIN_SECONDS):
                     return await ask_again(case.environment, application.services[name], watch, since)
-            except (RoasError, TimeoutError) as trouble:
-                return Aftermath(answer=After.SILENT, reason=str(trouble) or "it did not answer in time")
+            except (RoasError, TimeoutError) as error:
+                return Aftermath(answer=After.SILENT, reason=str(error) or "it did not answer in time")
 
         answers = await asyncio.gather(*(ask(name) for name in names))
     for name, answer in zip(names, answers, strict=True):
@@ -336,7 +340,7 @@ async def _ask_dependants(case: Case, journal: _Journal) -> None:
             await _restart_dependant(case, journal, name, now)
 
 
-async def _restart_dependant(case: Case, journal: _Journal, name: str, now: datetime) -> None:
+async def _restart_dependant(case: Case, journal: _AttemptJournal, name: str, now: datetime) -> None:
     past = await past_recoveries(case.error.error_id, now - _DAY)
     hindrance = room_for_dependant(
         name, case.error, past=past, policy=case.environment.recovery, facts=case.facts, now=now
@@ -346,15 +350,15 @@ async def _restart_dependant(case: Case, journal: _Journal, name: str, now: date
         return
     try:
         for doing in (StepSpec.RESTART, StepSpec.VERIFY):
-            await journal.take(PlannedStep(doing=doing, service=name))
-    except (RoasError, TimeoutError) as trouble:
-        # The next look finds it ill by itself; what was asked for here is mended.
-        log.warning("%s did not get over the failure of %s: %s", name, case.service, trouble)
+            await journal.run_step(PlannedStep(doing=doing, service=name))
+    except (RoasError, TimeoutError) as error:
+        # The next sweep finds it by itself; the service of this attempt is recovered.
+        log.warning("%s did not get over the failure of %s: %s", name, case.service, error)
 
 
 def _is(done: Step, step: PlannedStep) -> bool:
     return (done.name, done.target) == (str(step.doing), step.target)
 
 
-async def _said(case: Case, trouble: Exception) -> str:
-    return await redact(case.environment.name, str(trouble) or "it did not end in time", case.compose_files)
+async def _redacted(case: Case, error: Exception) -> str:
+    return await redact(case.environment.name, str(error) or "it did not end in time", case.context.compose_files)

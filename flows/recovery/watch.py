@@ -31,7 +31,7 @@ from core.recovery.triage import (
     taken_away,
 )
 from flows.monitoring.judge_health import dependencies_of, judge_now
-from flows.recovery.error_recovery import note_failure, recover, take_over
+from flows.recovery.error_recovery import context_of, continue_recovery, record_failure, recover
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.runtime.server_outages import keep_runs_without_lease
 from models.compose import Application, ServiceDeclaration
@@ -40,7 +40,7 @@ from models.environments import Environment
 from models.evidence import EvidenceBundle
 from models.failures import EngineError, RoasError
 from models.health import HealthReport, ServiceVerdict
-from models.metrics import Dependency
+from models.incidents import Incident, IncidentContext
 from models.recovery import RecoveryOutcome
 from models.results import WatchReport
 from tasks.deployment.services import look_at_application, read_changes
@@ -367,7 +367,7 @@ class EnvironmentWatcher:
             return
         for cut_off in await cut_off_recoveries(name):
             if cut_off.service and cut_off.service not in self._recovering:
-                self._begin(cut_off.service, partial(take_over, cut_off, self._situation()))
+                self._begin(cut_off.service, partial(continue_recovery, cut_off, self._context()))
 
     async def _stopped_by_person(self, service: str, container_states: Sequence[ContainerState]) -> bool:
         if not any(seen.service == service and seen.state == "exited" for seen in container_states):
@@ -409,14 +409,16 @@ class EnvironmentWatcher:
         self._begin(
             service,
             lambda: recover(
-                self._declared.name,
-                text,
-                *self._situation(),
-                service=service or None,
-                source="watch",
+                Incident(
+                    environment=self._declared.name,
+                    text=text,
+                    service=service or None,
+                    source="watch",
+                    failing_services=failing,
+                    evidence=tuple(evidence),
+                ),
+                self._context(),
                 act=self._act,
-                failing_services=failing,
-                evidence=evidence,
             ),
         )
 
@@ -457,7 +459,9 @@ class EnvironmentWatcher:
 
     async def _noted(self, service: str, text: str) -> None:
         try:
-            await note_failure(self._declared.name, text, *self._situation(), service=service)
+            await record_failure(
+                Incident(environment=self._declared.name, text=text, service=service, source="watch"), self._context()
+            )
         except (RoasError, TimeoutError) as error:
             log.warning("the end of %s was not recorded: %s", service, error or type(error).__name__)
 
@@ -473,9 +477,8 @@ class EnvironmentWatcher:
         except Exception as error:  # noqa: BLE001 - whoever is told, and how, must not end the watch
             log.warning("people were not told what is due: %s", error or type(error).__name__)
 
-    def _situation(self) -> tuple[Environment, Application | None, Sequence[Dependency]]:
-        application = self._application
-        return self._declared, application, dependencies_of(self._declared, application) if application else ()
+    def _context(self) -> IncidentContext:
+        return context_of(self._declared, self._application)
 
     def _look_again(self, after: timedelta) -> None:
         self.look_at = min(self.look_at, datetime.now(UTC) + after)

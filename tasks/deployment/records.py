@@ -23,7 +23,7 @@ from models.health import HealthReport
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
 from models.recovery import Ticket, TicketEntry
 from models.validation import ValidationResult
-from tasks.recovery.records import let_go_of
+from tasks.recovery.records import cancel_runs_of
 from tasks.runtime.retry_policy import WRITE, retry_read, retry_write
 from tasks.runtime.store_access import journals_folder
 from tasks.runtime.stores import open_stores
@@ -77,7 +77,7 @@ async def finish_operation(
             return answered
 
     answered = await asyncio.to_thread(put)
-    await let_go_of(closed, why)
+    await cancel_runs_of(closed, why)
     return answered
 
 

@@ -28,16 +28,16 @@ ASKING_FLOW = "error-recovery"
 """The flow whose deployment named after the environment asks a person."""
 
 
-class Taken(StrEnum):
-    """What became of an answer that was given to a run."""
+class AnswerResult(StrEnum):
+    """Result of giving an answer to a run."""
 
     TAKEN = "the run goes on with it"
     TOO_LATE = "the run has another answer already"
-    NOBODY_WAITS = "no run waits for it"
+    NO_RUN_WAITS = "no run waits for it"
 
 
 async def ask_on_the_server(ticket: Ticket, text: str) -> str | None:
-    """Begin a run that asks a person about a ticket, unless one does already; its id, or None where none could begin.
+    """Start a run that asks a person about a ticket, unless one does already. Return its id, else None.
 
     Only where the environment's recovery is deployed, as by `roas serve`: elsewhere the ticket waits for
     `roas resolve` alone.
@@ -59,22 +59,22 @@ async def ask_on_the_server(ticket: Ticket, text: str) -> str | None:
     return None
 
 
-async def resume_with(flow_run_id: str, answer: dict[str, str]) -> Taken:
+async def resume_with(flow_run_id: str, answer: dict[str, str]) -> AnswerResult:
     """Give a suspended run its answer."""
     async with _server(f"run {flow_run_id} could not be asked") as client:
         run = await _run(client, flow_run_id)
         if run is None or run.state is None or _over(run) or (run.state.is_scheduled() and run.run_count == 0):
-            return Taken.NOBODY_WAITS
+            return AnswerResult.NO_RUN_WAITS
         if not run.state.is_paused():
-            return Taken.TOO_LATE
+            return AnswerResult.TOO_LATE
         result = await client.resume_flow_run(run.id, run_input=answer)
         # The server answers a refusal like an acceptance; only the status tells them apart.
-        return Taken.TAKEN if result.status == SetStateStatus.ACCEPT else Taken.TOO_LATE
-    return Taken.NOBODY_WAITS
+        return AnswerResult.TAKEN if result.status == SetStateStatus.ACCEPT else AnswerResult.TOO_LATE
+    return AnswerResult.NO_RUN_WAITS
 
 
-async def let_go(flow_run_id: str, why: str) -> None:
-    """End a run that still waits for an answer which is not needed any more."""
+async def cancel_run(flow_run_id: str, why: str) -> None:
+    """End a run that waits for an answer which is no longer needed."""
     async with _server(f"run {flow_run_id} waits on") as client:
         run = await _run(client, flow_run_id)
         if run is not None and run.state is not None and (run.state.is_paused() or run.state.is_scheduled()):
@@ -95,7 +95,7 @@ def _over(run: FlowRun) -> bool:
 
 @asynccontextmanager
 async def _server(without: str) -> AsyncIterator[PrefectClient]:
-    """The server; where it does not know or does not answer, what is asked of it is left undone, and logged."""
+    """Yield a client; log where the server does not know the object or does not answer, and skip the rest."""
     try:
         async with asyncio.timeout(_ANSWER_SECONDS), get_client() as client:
             yield client

@@ -1,4 +1,4 @@
-"""Recovery: the evidence, the records, the one step that acts, and the proof that it helped."""
+"""Records of recovery: errors, attempts, tickets, and what is read of them before a plan."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ from models.environments import Environment
 from models.errors import Evidence, Impact, Pattern, RecordedError
 from models.evidence import EvidenceBundle
 from models.health import HealthReport
+from models.incidents import Snapshot
 from models.operations import OperationStatus, OperationType, StateChange
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
 from models.recovery_records import RecoveryRecords
 from tasks.recovery.actions import release_before
-from tasks.recovery.approve import let_go
+from tasks.recovery.approve import cancel_run
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import READ, WRITE
-from tasks.runtime.store_access import from_stores, known_here, to_stores, under_names_here
+from tasks.runtime.store_access import BUDGET_WINDOW, from_stores, known_here, to_stores, under_names_here
 from tasks.runtime.stores import open_stores
 
 _OF_A_LOOK = frozenset({"watch", "collection", "event"})
@@ -67,7 +68,7 @@ class KnownFacts:
 
 
 @task(name="read what is known", **READ)
-async def read_what_is_known(environment: str, now: datetime) -> KnownFacts:
+async def read_known_facts(environment: str, now: datetime) -> KnownFacts:
     """The patterns, and how many seconds ago the latest proven start ended: one task, since a service is down."""
 
     def read(stores: Stores) -> tuple[datetime | None, tuple[Pattern, ...]]:
@@ -180,40 +181,24 @@ async def _for_plan(known: RecoveryRecords, error_id: str, since: datetime, now:
     )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PlanningContext:
-    """What bears on a plan beside the error itself: what was tried, what people wish, and what was deployed.
-
-    `deployed_ago` is how long before the error the release came that runs now, None where there is none to go
-    back to. `kept_down` are those of the services it needs that a person stopped or paused.
-    """
-
-    past: tuple[RecoveryExecution, ...]
-    paused: bool
-    stopped_by_person: bool = False
-    deployed_ago: timedelta | None = None
-    kept_down: tuple[str, ...] = ()
-
-
 @task(name="look at what bears on the plan", **READ)
-async def look_before_planning(
-    error: RecordedError, environment: Environment | None, service: str | None, *, since: datetime, now: datetime
-) -> PlanningContext:
-    """All of it at once, since a service is down meanwhile; `since` is how far back other attempts count.
+async def snapshot_before_planning(
+    error: RecordedError, environment: Environment | None, service: str | None, *, now: datetime
+) -> Snapshot:
+    """Read all that a plan depends on at once, since a service is down meanwhile.
 
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-
-    known = await _for_plan(RecoveryRecords(environment=error.environment), error.error_id, since, now)
+    known = await _for_plan(RecoveryRecords(environment=error.environment), error.error_id, now - BUDGET_WINDOW, now)
     past, paused = known.executions, is_paused(known, service, now)
     if environment is None or service is None:
-        return PlanningContext(past=past, paused=paused)
-    # What an attempt of ours stops for a moment, nobody keeps down.
+        return Snapshot(past=past, paused=paused)
+    # A dependency that another attempt stopped for a moment is not kept down by a person.
     ours = {one.service for one in past if one.environment == error.environment and one.ended_at is None}
     needed = [name for name in error.dependencies_down if name not in ours]
 
-    def look() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None]:
+    def inspect() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None]:
         container_states = engine_of(environment).containers.inspect_project(environment.project)
         return (
             _was_stopped(environment, service, _of(service, container_states), known.last_changes),
@@ -224,8 +209,8 @@ async def look_before_planning(
             release_before(known.releases, container_states, error.first_seen)[1],
         )
 
-    mine, down, deployed_ago = await asyncio.to_thread(look)
-    return PlanningContext(
+    mine, down, deployed_ago = await asyncio.to_thread(inspect)
+    return Snapshot(
         past=past,
         paused=paused,
         stopped_by_person=await _noted(mine),
@@ -263,7 +248,7 @@ async def finish_attempt(
         return (without_error(known, execution.error_id), ((), None)) if execution.success else (known, ((), ticket))
 
     closed, opened = await to_stores(FinishAttempt(execution=execution, was=was, ticket=ticket), assumed)
-    await let_go_of(closed, "recovered automatically")
+    await cancel_runs_of(closed, "recovered automatically")
     return opened
 
 
@@ -310,11 +295,11 @@ async def record_answer(ticket: Ticket, choice: Choice, entry: TicketEntry) -> N
     await asyncio.to_thread(open_stores().tickets.answer, ticket, choice, entry)
 
 
-async def let_go_of(closed: Sequence[Ticket], why: str) -> None:
-    """End the runs that wait for an answer to tickets that are resolved."""
+async def cancel_runs_of(closed: Sequence[Ticket], why: str) -> None:
+    """Cancel the runs that wait for an answer to tickets that are resolved."""
     for ticket in closed:
         if ticket.flow_run_id is not None:
-            await let_go(ticket.flow_run_id, f"{ticket.ticket_id} is resolved: {why}")
+            await cancel_run(ticket.flow_run_id, f"{ticket.ticket_id} is resolved: {why}")
 
 
 @task(name="settle what is well again", **WRITE)
@@ -362,7 +347,7 @@ async def _settle(
     closed: list[Ticket] = []
     # While the stores are away it waits: whatever is well is settled when they are back.
     settled = await from_stores(settle, lambda _: [])
-    await let_go_of(closed, "what it asks about is over")
+    await cancel_runs_of(closed, "what it asks about is over")
     return settled
 
 
@@ -402,9 +387,7 @@ async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
     await to_stores(write, lambda known: (known, None))
 
 
-def with_surroundings(
-    evidence: Evidence | None, down: Sequence[str], deployed_ago_seconds: float | None
-) -> Evidence | None:
+def with_context(evidence: Evidence | None, down: Sequence[str], deployed_ago_seconds: float | None) -> Evidence | None:
     """The evidence with the names of the dependencies that are down, and how fresh the deployment is."""
     if evidence is None:
         return None

@@ -1,0 +1,65 @@
+"""States of a recovery and the transitions between them."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class RecoveryState(StrEnum):
+    """State of one recovery."""
+
+    OPEN = "open"
+    PLANNED = "planned"
+    ACTING = "acting"
+    VERIFYING = "verifying"
+    RESOLVED = "resolved"
+    ESCALATED = "escalated"
+
+
+class RecoveryEvent(StrEnum):
+    """What moves a recovery from one state to the next."""
+
+    PLAN = "plan"
+    REPLAN = "plan again"
+    POSTPONE = "postpone"
+    START = "start"
+    RESUME = "resume"
+    FINISH = "finish"
+    FAIL = "fail"
+    RESOLVE = "resolve"
+    ESCALATE = "escalate"
+    DECIDE = "decide"
+
+
+_TRANSITIONS: dict[tuple[RecoveryState, RecoveryEvent], RecoveryState] = {
+    (RecoveryState.OPEN, RecoveryEvent.PLAN): RecoveryState.PLANNED,
+    # An attempt of a dead process is continued, without a new plan.
+    (RecoveryState.OPEN, RecoveryEvent.RESUME): RecoveryState.ACTING,
+    (RecoveryState.OPEN, RecoveryEvent.DECIDE): RecoveryState.ACTING,
+    (RecoveryState.OPEN, RecoveryEvent.POSTPONE): RecoveryState.OPEN,
+    (RecoveryState.OPEN, RecoveryEvent.RESOLVE): RecoveryState.RESOLVED,
+    (RecoveryState.OPEN, RecoveryEvent.ESCALATE): RecoveryState.ESCALATED,
+    (RecoveryState.PLANNED, RecoveryEvent.START): RecoveryState.ACTING,
+    (RecoveryState.PLANNED, RecoveryEvent.REPLAN): RecoveryState.OPEN,
+    (RecoveryState.PLANNED, RecoveryEvent.POSTPONE): RecoveryState.OPEN,
+    (RecoveryState.PLANNED, RecoveryEvent.ESCALATE): RecoveryState.ESCALATED,
+    (RecoveryState.ACTING, RecoveryEvent.FINISH): RecoveryState.VERIFYING,
+    (RecoveryState.ACTING, RecoveryEvent.POSTPONE): RecoveryState.OPEN,
+    (RecoveryState.ACTING, RecoveryEvent.ESCALATE): RecoveryState.ESCALATED,
+    (RecoveryState.VERIFYING, RecoveryEvent.RESOLVE): RecoveryState.RESOLVED,
+    (RecoveryState.VERIFYING, RecoveryEvent.FAIL): RecoveryState.OPEN,
+    (RecoveryState.VERIFYING, RecoveryEvent.POSTPONE): RecoveryState.OPEN,
+    (RecoveryState.VERIFYING, RecoveryEvent.ESCALATE): RecoveryState.ESCALATED,
+}
+
+
+def next_state(state: RecoveryState, event: RecoveryEvent) -> RecoveryState:
+    """Return the state that an event leads to.
+
+    Raises:
+        ValueError: The state has no such transition.
+    """
+    after = _TRANSITIONS.get((state, event))
+    if after is None:
+        raise ValueError(f"a recovery that is {state} cannot {event}")
+    return after

@@ -1,0 +1,156 @@
+"""Diagnosis: find the cause of an incident, and record it with its evidence and impact."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+
+from core.errors.classify import classify
+from core.errors.evidence import evidence_of
+from core.errors.impact import analyse_impact
+from core.errors.verdicts import as_failure, as_one_of_several
+from core.recovery.policy import AT_ONCE
+from flows.monitoring.judge_health import judge_now
+from flows.runtime.identifiers import new_error_id
+from models.errors import Category, RecordedError, Verdict
+from models.evidence import EvidenceBundle
+from models.failures import RoasError
+from models.health import UNHEALTHY_STATES, HealthReport
+from models.incidents import Incident, IncidentContext
+from models.recovery import RecoveryMethod, RecoveryOutcome
+from tasks.deployment.services import read_application
+from tasks.errors.evidence import failure_evidence
+from tasks.recovery.records import read_known_facts, record_error, record_error_of_the_run, with_context
+
+log = logging.getLogger("roas")
+
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Diagnosis:
+    """A recorded error with its cause, the affected services, and the evidence.
+
+    `unpublished` is evidence that the run's page does not show yet.
+    """
+
+    error: RecordedError
+    verdict: Verdict
+    detected_at: datetime
+    affected: tuple[str, ...] = ()
+    evidence: tuple[str, ...] = ()
+    script: str | None = None
+    unpublished: tuple[EvidenceBundle, ...] = ()
+
+    def not_needed(self) -> RecoveryOutcome:
+        """Return the outcome of a text that is no error."""
+        return RecoveryOutcome(
+            error_id=self.error.error_id,
+            success=True,
+            method=RecoveryMethod.NONE_NEEDED,
+            steps=(),
+            reason=self.verdict.reason,
+        )
+
+
+async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: bool = False) -> Diagnosis:
+    """Gather evidence, find the cause, and record both with the impact.
+
+    `of_the_run`: the run may be suspended and begin again, and must find the error as it was recorded first.
+    """
+    now = datetime.now(UTC)
+    service, environment = incident.service, context.environment
+    needed = [need.depends_on for need in context.dependencies if need.service == service]
+    # An operation that validation stopped has changed nothing, so its services' health says nothing about it.
+    operated = incident.deployment_id if incident.source != "validation" else None
+    bundles, known, health = await asyncio.gather(
+        _evidence(incident, context),
+        read_known_facts(incident.environment, now),
+        # A service that does not answer is not probed again; an operation concerns the health of all services.
+        health_now(context, operated, asked=None if operated else needed)
+        if environment and (needed or operated)
+        else _unknown(),
+    )
+    down = services_down(health, needed)
+    if down:
+        # One late answer is no reason to restart what others depend on.
+        down = services_down(await health_now(context, asked=down), down)
+    seen = evidence_of(bundles[0]) if service and bundles else None
+    evidence = with_context(seen, down, known.deployed_seconds_ago)
+    verdict = classify(incident.text, evidence=evidence, patterns=known.patterns)
+    if incident.source != "person":
+        verdict = as_failure(verdict, incident.text, evidence)
+    if incident.failing_services >= AT_ONCE:
+        # One error for all of them; what each shows is evidence of it.
+        verdict, service = as_one_of_several(verdict, incident.failing_services), None
+    impact = analyse_impact(verdict, service, context.dependencies)
+    record = record_error_of_the_run if of_the_run else record_error
+    error = await record(
+        RecordedError(
+            error_id=new_error_id(now),
+            environment=incident.environment,
+            text=incident.text,
+            source=incident.source,
+            verdict=verdict,
+            first_seen=now,
+            last_seen=now,
+            deployment_id=incident.deployment_id,
+            service=service,
+            predictive=incident.predictive,
+            evidence=asdict(evidence) if evidence else {},
+        ),
+        impact=impact if verdict.category is not Category.BENIGN else None,
+        bundles=[bundle.bundle_id for bundle in bundles],
+        taken=incident.evidence,
+        health=health if operated else None,
+    )
+    log.info("error %s: %s, because %s", error.error_id, verdict.category, verdict.reason)
+    verdict = error.verdict if of_the_run else verdict
+    return Diagnosis(
+        error=error,
+        verdict=verdict,
+        detected_at=now,
+        affected=impact.affected_services,
+        evidence=tuple(bundle.bundle_id for bundle in bundles),
+        script=known.patterns.script_of(verdict.pattern_name),
+        unpublished=incident.evidence,
+    )
+
+
+async def health_now(
+    context: IncidentContext, deployment_id: str | None = None, *, asked: Collection[str] | None = None
+) -> HealthReport | None:
+    """Judge health now, with the probes of the `asked` services; None where the engine does not answer."""
+    environment = context.environment
+    if environment is None:
+        return None
+    try:
+        application = context.application or await read_application(environment)
+        return await judge_now(environment, application, deployment_id=deployment_id, asked=asked)
+    except RoasError as error:
+        log.info("health of %s is not known: %s", environment.name, error)
+        return None
+
+
+def services_down(health: HealthReport | None, needed: Sequence[str]) -> tuple[str, ...]:
+    """Return those of the needed services that are down, in the same order."""
+    unhealthy = set() if health is None else {one.service for one in health.services if one.health in UNHEALTHY_STATES}
+    return tuple(name for name in needed if name in unhealthy)
+
+
+async def _evidence(incident: Incident, context: IncidentContext) -> Sequence[EvidenceBundle]:
+    if context.environment is None or incident.evidence:
+        return incident.evidence
+    return await failure_evidence(
+        context.environment,
+        context.application,
+        incident.service,
+        deployment_id=incident.deployment_id,
+        reason=incident.text,
+    )
+
+
+async def _unknown() -> None:
+    return None

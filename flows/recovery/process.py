@@ -1,0 +1,424 @@
+"""Recovery of one diagnosed error: a state machine that plans, acts, verifies and records, or escalates."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from prefect.runtime import flow_run
+
+from adapters.host.processes import is_alive, this_process
+from core.errors.classify import classify
+from core.errors.evidence import evidence_of
+from core.monitoring.alerts import maintenance_windows
+from core.recovery.policy import (
+    SHORT_WAIT,
+    PlanAction,
+    RecoveryFacts,
+    RecoveryPlan,
+    leads_deeper,
+    plan_as_decided,
+    plan_recovery,
+)
+from core.recovery.states import RecoveryEvent, RecoveryState, next_state
+from flows.recovery.diagnose import Diagnosis, health_now, services_down
+from flows.recovery.escalate import Question, ask_in_own_run, attempt_details, new_ticket, question_of
+from flows.recovery.execute import Case, continue_attempt, execute_plan
+from models.environments import Environment, RecoveryPolicy
+from models.errors import Category, RecordedError, Strategy
+from models.evidence import EvidenceBundle
+from models.failures import ActionRefusedError, EnvironmentBusyError, RoasError
+from models.incidents import IncidentContext, Snapshot
+from models.operations import Runner
+from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket
+from tasks.errors.evidence import failure_evidence
+from tasks.recovery.records import (
+    begin_attempt,
+    finish_attempt,
+    keep_reason,
+    link_evidence,
+    open_ticket,
+    read_error,
+    read_patterns,
+    settle_well,
+    snapshot_before_planning,
+)
+
+log = logging.getLogger("roas")
+
+Decided = tuple[Choice, str]
+"""What a person decided, and who that is."""
+
+
+def current_runner() -> Runner:
+    """Return this process with the flow run it executes."""
+    return this_process(str(flow_run.get_id() or ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Attempt:
+    """The attempt to execute next; `escalates` opens a ticket at its first failure, without another plan."""
+
+    strategy: Strategy
+    execute: Callable[[Case], Awaitable[RecoveryExecution]]
+    escalates: bool
+
+
+@dataclass(slots=True, kw_only=True)
+class RecoveryProcess:
+    """One error and its recovery by one run.
+
+    With `converses` a person is asked in this very run. `causes` are the categories found on the way to this error.
+    """
+
+    context: IncidentContext
+    diagnosis: Diagnosis
+    service: str | None
+    acting: bool = True
+    failing_services: int = 1
+    causes: tuple[Category, ...] = ()
+    converses: bool = False
+    runner: Runner = field(default_factory=current_runner)
+    last_attempt: str | None = None
+    root_cause: str | None = None
+    """Text of the root cause that the last attempt ran into; `root_evidence` shows it."""
+
+    root_evidence: Sequence[EvidenceBundle] = ()
+    _outcome: RecoveryOutcome | None = None
+    _snapshot: Snapshot | None = None
+    _facts: RecoveryFacts = field(init=False)
+    _plan: RecoveryPlan = field(init=False)
+    _past: Sequence[RecoveryExecution] = ()
+    _attempt: _Attempt = field(init=False)
+    _execution: RecoveryExecution = field(init=False)
+    _asked: tuple[str, Ticket] | None = None
+    """Reason and ticket that were recorded with the end of the last attempt."""
+
+    @property
+    def error(self) -> RecordedError:
+        """The error as it was recorded."""
+        return self.diagnosis.error
+
+    async def run(self, decided: Decided | None = None) -> RecoveryOutcome:
+        """Continue an interrupted attempt, or plan and act; escalate what cannot be recovered."""
+        snapshot = await self._gather()
+        event = await self._resumed(snapshot, again=decided is not None)
+        if event is None and decided is not None:
+            choice, by = decided
+            roll_back = choice is Choice.ROLL_BACK
+            plan = plan_as_decided(self.error, roll_back=roll_back, past=snapshot.past, decided_by=by)
+            self._log(plan)
+            event = self._execute(plan, RecoveryEvent.DECIDE, escalates=True)
+        self._snapshot = snapshot if event is None else None
+        return await self._drive(RecoveryState.OPEN, event)
+
+    async def resume(self) -> RecoveryOutcome | None:
+        """Continue an interrupted attempt, or return how this run's last one ended; None without either."""
+        event = await self._resumed(await self._gather(), again=False)
+        return None if event is None else await self._drive(RecoveryState.OPEN, event)
+
+    async def repeat(self) -> RecoveryOutcome:
+        """Repeat the failed step of this run's last attempt and the steps after it; else plan again."""
+        past = (await self._gather()).past
+        last = next((one for one in past[::-1] if self._is_of_this_run(one)), None)
+        if last is None or last.undone or not self.acting:
+            # A rolled back attempt cannot be continued.
+            self.last_attempt = None
+            return await self.run((Choice.RETRY, "a retry of the run"))
+        return await self._drive(RecoveryState.OPEN, self._continue(last))
+
+    async def already_resolved(self) -> RecoveryOutcome | None:
+        """Return how the recovery ended where the run began again after its error was resolved; else None."""
+        resolved_at = (await read_error(self.error.error_id)).resolved_at
+        if resolved_at is None:
+            return None
+        past = (await self._gather()).past
+        recovered = next((one for one in past[::-1] if self._is_of_this_run(one) and one.success), None)
+        if recovered is not None:
+            return self._recovered(recovered)
+        reason = (
+            f"error {self.error.error_id} was resolved at {resolved_at:%Y-%m-%d %H:%M:%S} UTC; nothing is left to do"
+        )
+        log.info("%s", reason)
+        return self._new_outcome(RecoveryMethod.NONE_NEEDED, reason, success=True)
+
+    async def _drive(self, state: RecoveryState, event: RecoveryEvent | None) -> RecoveryOutcome:
+        """Move from state to state until this run has an outcome."""
+        steps: dict[RecoveryState, Callable[[], Awaitable[RecoveryEvent]]] = {
+            RecoveryState.OPEN: self._make_plan,
+            RecoveryState.PLANNED: self._follow_plan,
+            RecoveryState.ACTING: self._act,
+            RecoveryState.VERIFYING: self._conclude,
+        }
+        if event is not None:
+            state = next_state(state, event)
+        while self._outcome is None:
+            state = next_state(state, await steps[state]())
+        outcome, self._outcome = self._outcome, None
+        return outcome
+
+    async def _gather(self) -> Snapshot:
+        environment, service, now = self.context.environment, self.service, datetime.now(UTC)
+        snapshot = await snapshot_before_planning(self.error, environment, service, now=now)
+        facts = RecoveryFacts(
+            service=service, failing_services=self.failing_services, acting=self.acting, paused=snapshot.paused
+        )
+        if environment is not None and service is not None:
+            facts = _with_environment(facts, snapshot, environment, service, now)
+        self._facts = facts
+        return snapshot
+
+    async def _make_plan(self) -> RecoveryEvent:
+        snapshot, self._snapshot = self._snapshot or await self._gather(), None
+        self._past = snapshot.past
+        self._plan = self._planned(snapshot.past)
+        self._log(self._plan)
+        return RecoveryEvent.PLAN
+
+    async def _follow_plan(self) -> RecoveryEvent:
+        """Do nothing, escalate, wait, or start an attempt, as planned."""
+        plan, mine = self._plan, self._mine(self._past)
+        if plan.action is PlanAction.LEAVE_ALONE:
+            await keep_reason(self.error.error_id, plan.reason)
+            return self._end(RecoveryMethod.NONE_NEEDED, plan.reason, success=True)
+        if plan.action is PlanAction.ASK_A_PERSON:
+            return await self._escalate(question_of(plan, mine))
+        if plan.action is PlanAction.PROPOSE:
+            await _record_proposal(self.diagnosis, plan, self._past)
+            return self._end(RecoveryMethod.PROPOSED, f"dry run: {plan.reason}")
+        if plan.later:
+            await keep_reason(self.error.error_id, f"put off: {plan.reason}")
+            again_at = datetime.now(UTC) + plan.delay
+            return self._end(RecoveryMethod.DEFERRED, f"{plan.reason}; the next look takes it up", again_at=again_at)
+        if plan.delay:
+            await asyncio.sleep(plan.delay.total_seconds())
+            # Much may have changed in that time, so everything is read again.
+            return RecoveryEvent.REPLAN
+        if mine and self.service is not None:
+            plan = await _before_another_attempt(plan, self.error, self.context, self.service, mine[-1])
+        return self._execute(plan, RecoveryEvent.START, escalates=False)
+
+    async def _act(self) -> RecoveryEvent:
+        """Execute the attempt; escalate what is refused, postpone while another process holds the environment."""
+        attempt, environment = self._attempt, self.context.environment
+        if environment is None or self.service is None:
+            reason = f"{attempt.strategy} has nothing to act on: the environment or the service is not known."
+            return await self._escalate(Question(reason))
+        case = Case(
+            environment=environment,
+            context=self.context,
+            error=self.error,
+            service=self.service,
+            runner=self.runner,
+            facts=self._facts,
+            script=self.diagnosis.script,
+            detected_at=self.diagnosis.detected_at,
+            finish=self._record_end,
+        )
+        try:
+            self._execution = await attempt.execute(case)
+        except ActionRefusedError as refused:
+            reason = f"{attempt.strategy} may not be done: {refused.what}"
+            return await self._escalate(Question(reason, first_step=refused.advice))
+        except EnvironmentBusyError as busy:
+            await keep_reason(self.error.error_id, f"put off: {busy.what}")
+            again_at = datetime.now(UTC) + SHORT_WAIT
+            return self._end(RecoveryMethod.DEFERRED, f"{busy.what} the next look takes it up", again_at=again_at)
+        self.last_attempt = self._execution.attempt_id
+        return RecoveryEvent.FINISH
+
+    async def _conclude(self) -> RecoveryEvent:
+        """Close what was recorded of a verified recovery; after a failure escalate, or plan the next attempt."""
+        execution = self._execution
+        if self._asked is not None:
+            return await self._ask(*self._asked)
+        if execution.success:
+            healed = [execution.service] if execution.service else []
+            why = f"mended by recovery {execution.attempt_id}"
+            # Other errors about the same service being down are over as well.
+            await settle_well(self.error.environment, healed, datetime.now(UTC), why)
+            self._outcome = self._recovered(execution)
+            return RecoveryEvent.RESOLVE
+        if self.root_cause is not None:
+            return self._end(RecoveryMethod.DEFERRED, f"{self.root_cause}: that is the cause")
+        return RecoveryEvent.FAIL
+
+    async def _resumed(self, snapshot: Snapshot, *, again: bool) -> RecoveryEvent | None:
+        mine = self._mine(snapshot.past)
+        cut_off = next((one for one in mine if one.ended_at is None and one.attempt_id), None)
+        if cut_off is not None and self.acting:
+            if cut_off.runner is not None and cut_off.runner != self.runner and is_alive(cut_off.runner):
+                return self._end(RecoveryMethod.DEFERRED, f"{cut_off.runner} is at it already.")
+            log.warning("recovery %s was cut off and is taken up again", cut_off.attempt_id)
+            return self._continue(cut_off)
+        last = mine[-1] if mine else None
+        if again or not self.converses or last is None or not self._is_of_this_run(last):
+            return None
+        # This run made the attempt, and begins again from the top.
+        self.last_attempt = last.attempt_id
+        if last.success:
+            self._outcome = self._recovered(last)
+            return RecoveryEvent.RESOLVE
+        return await self._escalate(Question(last.final_status, attempt_details(last)))
+
+    def _continue(self, execution: RecoveryExecution) -> RecoveryEvent:
+        self._attempt = _Attempt(
+            strategy=execution.strategy, execute=lambda case: continue_attempt(case, execution), escalates=True
+        )
+        return RecoveryEvent.RESUME
+
+    def _execute(self, plan: RecoveryPlan, event: RecoveryEvent, *, escalates: bool) -> RecoveryEvent:
+        self._attempt = _Attempt(
+            strategy=plan.strategy, execute=lambda case: execute_plan(case, plan), escalates=escalates
+        )
+        return event
+
+    def _planned(self, past: Sequence[RecoveryExecution]) -> RecoveryPlan:
+        policy = self.context.environment.recovery if self.context.environment else RecoveryPolicy()
+        return plan_recovery(self.error, past=past, policy=policy, facts=self._facts, now=datetime.now(UTC))
+
+    def _mine(self, past: Sequence[RecoveryExecution]) -> list[RecoveryExecution]:
+        return [one for one in past if one.error_id == self.error.error_id and one.points]
+
+    def _is_of_this_run(self, execution: RecoveryExecution) -> bool:
+        known = execution.runner.flow_run_id if execution.runner else ""
+        return bool(known) and known == self.runner.flow_run_id and execution.error_id == self.error.error_id
+
+    async def _record_end(self, execution: RecoveryExecution) -> None:
+        """Record how an attempt ended together with its ticket, so that no failure is left without one."""
+        question = None if execution.success else await self._question_after(execution)
+        ticket = await finish_attempt(
+            execution,
+            was=self.error.evidence.get("container_state"),
+            ticket=None if question is None else self._ticket(question),
+        )
+        self._asked = None if question is None or ticket is None else (question.reason, ticket)
+
+    async def _question_after(self, execution: RecoveryExecution) -> Question | None:
+        """Return what a person is asked after a failed attempt; None where another step comes next."""
+        if self._attempt.escalates:
+            return Question(execution.final_status, attempt_details(execution))
+        try:
+            if await self._ran_into_root_cause(execution):
+                return None
+            snapshot = await self._gather()
+        except (RoasError, TimeoutError) as error:
+            log.info("what comes after %s is not known yet: %s", execution.attempt_id, error)
+            return None
+        known = [execution if one.attempt_id == execution.attempt_id else one for one in snapshot.past]
+        plan = self._planned(known)
+        if plan.action is not PlanAction.ASK_A_PERSON:
+            return None
+        self._log(plan)
+        return question_of(plan, self._mine(known))
+
+    async def _ran_into_root_cause(self, execution: RecoveryExecution) -> bool:
+        """Whether the attempt's failure, or output written since it acted, names the root cause."""
+        if self.converses:
+            return False
+        bundles: Sequence[EvidenceBundle] = ()
+        if self.context.environment is not None and execution.acted_at is not None:
+            bundles = await failure_evidence(
+                self.context.environment,
+                self.context.application,
+                self.service,
+                deployment_id=None,
+                reason=execution.final_status,
+                keep=False,
+            )
+        evidence = evidence_of(bundles[0], since=execution.started_at) if bundles else None
+        found = classify(execution.final_status, evidence=evidence, patterns=await read_patterns())
+        if not leads_deeper(self.diagnosis.verdict, found, self.causes):
+            return False
+        self.root_cause, self.root_evidence = execution.final_status, bundles
+        return True
+
+    def _ticket(self, question: Question) -> Ticket:
+        return new_ticket(question, self.diagnosis, self.context.environment, self.service)
+
+    async def _escalate(self, question: Question) -> RecoveryEvent:
+        return await self._ask(question.reason, await open_ticket(self._ticket(question)))
+
+    async def _ask(self, reason: str, ticket: Ticket) -> RecoveryEvent:
+        log.warning("ticket %s: %s", ticket.ticket_id, ticket.title)
+        if self.acting and not self.converses:
+            # This process recovers other errors too, so a run of its own waits for the answer.
+            await ask_in_own_run(ticket, self.error.text)
+        outcome = self._new_outcome(RecoveryMethod.MANUAL_REQUIRED, reason, steps=ticket.steps)
+        self._outcome = replace(outcome, ticket_id=ticket.ticket_id)
+        return RecoveryEvent.ESCALATE
+
+    def _end(
+        self, method: RecoveryMethod, reason: str, *, success: bool = False, again_at: datetime | None = None
+    ) -> RecoveryEvent:
+        """End this run with an outcome while the error stays open."""
+        self._outcome = replace(self._new_outcome(method, reason, success=success), again_at=again_at)
+        return RecoveryEvent.POSTPONE
+
+    def _recovered(self, execution: RecoveryExecution) -> RecoveryOutcome:
+        return self._new_outcome(
+            RecoveryMethod.AUTOMATIC, execution.final_status, success=True, steps=attempt_details(execution)
+        )
+
+    def _new_outcome(
+        self, method: RecoveryMethod, reason: str, *, success: bool = False, steps: tuple[str, ...] = ()
+    ) -> RecoveryOutcome:
+        return RecoveryOutcome(error_id=self.error.error_id, success=success, method=method, steps=steps, reason=reason)
+
+    def _log(self, plan: RecoveryPlan) -> None:
+        log.info("plan for %s: %s, because %s", self.error.error_id, plan.action, plan.reason)
+
+
+def _with_environment(
+    facts: RecoveryFacts, snapshot: Snapshot, environment: Environment, service: str, now: datetime
+) -> RecoveryFacts:
+    """Add what the environment declares for the service, and what was read of it."""
+    windows = maintenance_windows(environment.maintenance, now)
+    return replace(
+        facts,
+        outside_logins=environment.service(service).outside_logins,
+        stopped_by_person=snapshot.stopped_by_person,
+        maintenance=any(window.covers(service, now) for window in windows),
+        engine=environment.engine,
+        deployed_ago=snapshot.deployed_ago if facts.acting else None,
+        kept_down=snapshot.kept_down,
+    )
+
+
+async def _before_another_attempt(
+    plan: RecoveryPlan, error: RecordedError, context: IncidentContext, service: str, last: RecoveryExecution
+) -> RecoveryPlan:
+    """Keep evidence of the last attempt; a service that is healthy meanwhile is only verified."""
+    if context.environment is None:
+        return plan
+    if not services_down(await health_now(context, asked=[service]), [service]):
+        plan = replace(plan, strategy=Strategy.WAIT_AND_RETRY, reason=f"{service} is well by itself")
+    # The next attempt replaces what the container shows of the last one.
+    bundles = await failure_evidence(
+        context.environment, context.application, service, deployment_id=None, reason=last.final_status
+    )
+    await link_evidence([bundle.bundle_id for bundle in bundles], error.error_id)
+    return plan
+
+
+async def _record_proposal(diagnosis: Diagnosis, plan: RecoveryPlan, past: Sequence[RecoveryExecution]) -> None:
+    """Record what a dry run would do, once for an error and a strategy."""
+    error_id, now = diagnosis.error.error_id, datetime.now(UTC)
+    if any(one.error_id == error_id and one.strategy is plan.strategy and not one.points for one in past):
+        return
+    await begin_attempt(
+        RecoveryExecution(
+            error_id=error_id,
+            strategy=plan.strategy,
+            started_at=now,
+            ended_at=now,
+            final_status=f"dry run: {plan.reason}",
+            attempt_id=f"{error_id}#proposed-{plan.strategy}",
+            points=0,
+            detected_at=diagnosis.detected_at,
+            diagnosed_at=now,
+        )
+    )

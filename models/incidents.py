@@ -1,0 +1,58 @@
+"""Incidents: an error as it was reported, where it happened, and what was read before a recovery is planned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from models.compose import Application
+from models.environments import Environment
+from models.errors import Category
+from models.evidence import EvidenceBundle
+from models.metrics import Dependency
+from models.recovery import RecoveryExecution
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Incident:
+    """One reported error.
+
+    `source` says who reported it: person, watch, collection, prediction, event, validation or an operation.
+    `failing_services` is how many fail at once. `evidence` was taken already and is not stored yet. `causes` are
+    the categories that earlier attempts at the same incident were made for.
+    """
+
+    environment: str
+    text: str
+    source: str = "person"
+    service: str | None = None
+    deployment_id: str | None = None
+    predictive: bool = False
+    failing_services: int = 1
+    evidence: tuple[EvidenceBundle, ...] = ()
+    causes: tuple[Category, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IncidentContext:
+    """The environment, its application and who needs whom in it; None and empty where they could not be read."""
+
+    environment: Environment | None
+    application: Application | None
+    dependencies: tuple[Dependency, ...] = ()
+    compose_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """State that a plan depends on besides the error: earlier attempts, a person's wishes, and the release.
+
+    `deployed_ago` is how long before the error the running release was deployed, None without a release to roll back
+    to. `kept_down` are the dependencies of the service that a person stopped or paused.
+    """
+
+    past: tuple[RecoveryExecution, ...]
+    paused: bool
+    stopped_by_person: bool = False
+    deployed_ago: timedelta | None = None
+    kept_down: tuple[str, ...] = ()
