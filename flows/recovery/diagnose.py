@@ -28,7 +28,6 @@ from tasks.recovery.records import read_known_facts, record_error, record_error_
 log = logging.getLogger("roas")
 
 
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
     """A recorded error with its cause, the affected services, and the evidence.
