@@ -1,13 +1,13 @@
-"""Watch: hear what happens to an application, look again for what was missed, and hand over what is wrong."""
+"""Watch: observe an application by the engine's events and by sweeps, and recover what fails."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Any
 
 from prefect import flow
 from pydantic import Field
@@ -16,22 +16,19 @@ from core.errors.evidence import reachable
 from core.monitoring.health import judge_declared
 from core.monitoring.maintenance import maintenance_windows
 from core.recovery.policy import AT_ONCE, PROVEN_AFTER
+from core.recovery.tracker import NO_SERVICE, SETTLE
 from core.recovery.triage import (
-    LOOP,
-    SETTLE,
     WELL,
     Decision,
-    Finding,
+    Failure,
+    ServiceObservation,
     TriageContext,
-    TriageResult,
-    is_bad,
-    judge_sign,
-    judge_verdict,
-    sort_out,
-    taken_away,
+    observe_containers,
+    observe_verdict,
 )
 from flows.monitoring.judge_health import dependencies_of, judge_now
 from flows.recovery.error_recovery import context_of, continue_recovery, record_failure, recover
+from flows.recovery.reconcile import Reconciler
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.runtime.server_outages import keep_runs_without_lease
 from models.compose import Application, ServiceDeclaration
@@ -45,8 +42,8 @@ from models.recovery import RecoveryOutcome
 from models.results import WatchReport
 from tasks.deployment.services import look_at_application, read_changes
 from tasks.errors.evidence import failure_evidence
-from tasks.monitoring.events import EventFeed, in_hand, listen, look_around
-from tasks.recovery.notify import UNHEALTHY, announce, tell_people
+from tasks.monitoring.events import EventFeed, in_hand, inspect_environment, listen
+from tasks.recovery.notify import UNHEALTHY, announce, notify_people
 from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stopped_by_person
 from tasks.runtime.clients import load_environment, open_clients_in_parallel
 from tasks.runtime.store_access import StoreAccess, outliving_stores
@@ -56,21 +53,18 @@ keep_runs_without_lease()
 
 SWEEP = timedelta(seconds=60)
 _AWAY_SWEEP = timedelta(seconds=10)
-"""While the stores are away: soon after they are back, what they missed is settled."""
+"""While the stores are away, so that what they missed is settled soon after they are back."""
 
 WATCH_HOURS = 12 - 20 / 3600
-"""After so long a watch ends: whatever a process gathers goes with it. Just before twelve hours, since the next
-run of its schedule then finds the place free."""
+"""After so long a watch ends, and frees what its process has gathered. Just before twelve hours, so that the next
+run of its schedule is not refused as a second one."""
 
 _EVENTS = 1_000_000
 _GATHER_SECONDS = 0.1
-"""Several services that fail together are heard of within this; nobody notices that one waits for it."""
+"""Events of services that fail together arrive within this."""
 
 _PAUSE = timedelta(seconds=1)
-"""So long a watch waits after an evaluation that failed, so that a defect does not keep the processor busy."""
-
-_HOST = ""
-_SIGTERM = "15"
+"""Wait after an evaluation that failed, so that a defect does not keep the processor busy."""
 
 
 @flow(name="watch", flow_run_name="watch {environment}")
@@ -82,8 +76,8 @@ async def watch(
 ) -> WatchReport:
     """Watch an environment for so many hours, whether its engine and the stores are there or not.
 
-    While the stores are away it goes on by what it read last, and keeps what it does in a journal until they are back.
-    An evaluation that fails is logged and done again. `act` False judges and records only.
+    While the stores are away it uses what it read last, and keeps its writes in a journal until they are back.
+    An evaluation that fails is logged and repeated. `act` False diagnoses and records only.
 
     Raises:
         EnvironmentFileError: The environment cannot be read.
@@ -94,7 +88,7 @@ async def watch(
     access = StoreAccess(environment)
     with outliving_stores(access):
         async with listen(declared) as feed:
-            watcher = EnvironmentWatcher(declared, tuple(compose_files or ()), access, act=act, woken=feed.ring)
+            watcher = EnvironmentWatcher(declared, tuple(compose_files or ()), access, act=act, wake=feed.wake)
             await access.begin()
             # They are compiled before the first failure, not while something is down.
             await read_patterns()
@@ -104,29 +98,29 @@ async def watch(
                     await watcher.survive(_next_evaluation(watcher, feed, until))
             finally:
                 await watcher.end()
-    return WatchReport(environment=environment, events=watcher.received, handed_over=watcher.handed_over)
+    return WatchReport(environment=environment, events=watcher.received, handed_over=watcher.dispatched)
 
 
 async def _next_evaluation(watcher: EnvironmentWatcher, feed: EventFeed, until: datetime) -> None:
-    """Wait for an event or for the time of the next sweep, and evaluate what it calls for."""
-    await feed.wait(max(timedelta(), min(watcher.look_at, until) - datetime.now(UTC)))
+    """Wait for an event or for the time of the next sweep, and evaluate."""
+    await feed.wait(max(timedelta(), min(watcher.next_sweep, until) - datetime.now(UTC)))
     events, missed = feed.take()
     if missed:
-        # Should this evaluation fail, the next one makes up for it.
-        watcher.look_at = datetime.now(UTC)
-    watcher.hear(events)
-    if watcher.suspects:
-        await asyncio.gather(asyncio.sleep(_GATHER_SECONDS), watcher.look_ahead())
+        # If this evaluation fails, the next one sweeps.
+        watcher.next_sweep = datetime.now(UTC)
+    watcher.receive(events)
+    if watcher.reconciler.queued:
+        await asyncio.gather(asyncio.sleep(_GATHER_SECONDS), watcher.gather_evidence())
         events, more = feed.take()
         missed |= more
-        watcher.hear(events)
-        await watcher.look()
-    if missed or datetime.now(UTC) >= watcher.look_at:
+        watcher.receive(events)
+        await watcher.observe_queued()
+    if missed or datetime.now(UTC) >= watcher.next_sweep:
         await watcher.sweep()
 
 
 class EnvironmentWatcher:
-    """What a watcher remembers of one environment; never more than a few things for each service."""
+    """Observes one environment, and runs one recovery a service."""
 
     def __init__(
         self,
@@ -135,119 +129,94 @@ class EnvironmentWatcher:
         access: StoreAccess,
         *,
         act: bool,
-        woken: Callable[[], None],
+        wake: Callable[[], None],
     ) -> None:
         self.received = 0
-        self.handed_over = 0
-        self.suspects: set[str] = set()
-        self.look_at = datetime.now(UTC)
+        self.dispatched = 0
+        self.reconciler = Reconciler()
+        self.next_sweep = datetime.now(UTC)
         self._declared = declared
         self._files = files
         self._access = access
         self._act = act
-        self._woken = woken
+        self._wake = wake
         self._failures = 0
         self._application: Application | None = None
-        self._stopped: set[str] = set()
-        self._ends: dict[str, deque[datetime]] = {}
-        self._recovering: dict[str, asyncio.Task[None]] = {}
-        self._failed: dict[str, datetime] = {}
-        self._handed: dict[str, tuple[str, datetime]] = {}
-        self._away: dict[str, datetime] = {}
-        self._last_end: dict[str, ContainerEvent] = {}
-        self._crashed: dict[str, tuple[datetime, datetime]] = {}
-        self._put_off: dict[str, datetime] = {}
-        self._noting: set[asyncio.Task[None]] = set()
-        self._telling: set[asyncio.Task[None]] = set()
+        self._recoveries: dict[str, asyncio.Task[None]] = {}
+        self._recordings: set[asyncio.Task[None]] = set()
+        self._notifications: set[asyncio.Task[None]] = set()
         self._evidence: dict[str, tuple[str, list[EvidenceBundle]]] = {}
-        self._ending: dict[str, datetime] = {}
-        self._said: dict[str, str] = {}
+        self._logged: dict[str, str] = {}
 
     async def survive(self, evaluation: Awaitable[None]) -> None:
-        """Evaluate; what fails is logged once and made up for by a sweep, later each time it fails again."""
+        """Run an evaluation; log its failure once, and make up for it by a sweep, later after each further failure."""
         try:
             await evaluation
         except Exception as error:
             if not self._failures:
                 log.exception("an evaluation of %s failed, and the watch goes on", self._declared.name)
             else:
-                self._say(
-                    _HOST, f"an evaluation of {self._declared.name} failed again: {error or type(error).__name__}"
+                self._log(
+                    NO_SERVICE, f"an evaluation of {self._declared.name} failed again: {error or type(error).__name__}"
                 )
             self._failures += 1
             pause = min(_PAUSE * 2 ** min(self._failures - 1, 6), SWEEP)
-            self.look_at = datetime.now(UTC) + pause
-            # Events come in meanwhile, and are heard after it.
+            self.next_sweep = datetime.now(UTC) + pause
+            # Events that arrive meanwhile wait in the feed.
             await asyncio.sleep(_PAUSE.total_seconds())
         else:
             self._failures = 0
 
-    def hear(self, events: Sequence[ContainerEvent]) -> None:
-        """Note what happened, and to which services one must look."""
+    def receive(self, events: Sequence[ContainerEvent]) -> None:
+        """Take events into the queues of their services."""
         self.received += len(events)
-        for event in events:
-            asked = None
-            if event.action == "kill" and event.attributes.get("signal") == _SIGTERM:
-                self._ending[event.service] = event.happened_at
-            elif event.action in ("die", "start"):
-                asked = self._ending.pop(event.service, None)
-            if event.action == "stop":
-                self._stopped.add(event.container_id)
-            elif event.action in ("start", "destroy"):
-                self._stopped.discard(event.container_id)
-            elif event.action == "die" and asked is None and event.service not in self._recovering:
-                self._ends.setdefault(event.service, deque(maxlen=LOOP)).append(event.happened_at)
-                self._last_end[event.service] = event
-            if is_bad(event) and event.service not in self._recovering:
-                self.suspects.add(event.service)
+        self.reconciler.receive(events)
 
-    async def look_ahead(self) -> None:
-        """Take the evidence of what will be handed over, while others may still fail with it."""
+    async def gather_evidence(self) -> None:
+        """Take evidence of the failures that will be dispatched, while further events may arrive."""
         self._evidence.clear()
         application = self._application
         if application is None:
             return
+        queued = self.reconciler.queued
         try:
-            container_states, held = await look_around(self._declared)
-            signs = self._signs(application, self.suspects, container_states, datetime.now(UTC))
-            failed = [sign for sign in signs if sign.decision is Decision.HAND_OVER and sign.service in self.suspects]
+            container_states, held = await inspect_environment(self._declared)
+            observations = self._observe(application, queued, container_states, datetime.now(UTC))
+            failed = [one for one in observations if one.decision is Decision.RECOVER and one.service in queued]
             if held is not None or len(failed) >= AT_ONCE:
                 return
             taken = await asyncio.gather(
                 *(
                     failure_evidence(
-                        self._declared, application, sign.service, deployment_id=None, reason=_words(sign), keep=False
+                        self._declared, application, one.service, deployment_id=None, reason=one.text, keep=False
                     )
-                    for sign in failed
+                    for one in failed
                 )
             )
         except (RoasError, TimeoutError) as error:
             log.info("evidence is taken later: %s", error)
             return
-        self._evidence = {
-            sign.service: (sign.fingerprint, bundles) for sign, bundles in zip(failed, taken, strict=True)
-        }
+        self._evidence = {one.service: (one.fingerprint, bundles) for one, bundles in zip(failed, taken, strict=True)}
 
-    async def look(self) -> None:
-        """Judge the services that something bad happened to, by what the engine shows of them now."""
-        suspects, self.suspects = self.suspects, set()
+    async def observe_queued(self) -> None:
+        """Observe the queued services by their containers, and act on what fails."""
+        queued = self.reconciler.take()
         application = self._application
         if application is None:
-            # Before the first sweep nothing is known of the application; the sweep finds what is wrong.
-            self._look_again(timedelta())
+            # Before the first sweep the application is not known; the sweep finds what fails.
+            self._sweep_after(timedelta())
             return
         try:
-            container_states, held = await look_around(self._declared)
+            container_states, held = await inspect_environment(self._declared)
         except (EngineError, TimeoutError) as error:
-            log.info("%s cannot be looked at: %s", ", ".join(sorted(suspects)), error or type(error).__name__)
+            log.info("%s cannot be looked at: %s", ", ".join(sorted(queued)), error or type(error).__name__)
             return
         now = datetime.now(UTC)
-        signs = self._signs(application, suspects, container_states, now)
-        self._follow(sort_out(signs, self._surroundings(application, held, now), now), now)
+        self._decide(self._observe(application, queued, container_states, now), application, held, now)
 
     async def sweep(self) -> None:
-        """Look at everything: for what no event told of, and for what was left to settle."""
-        self.look_at = datetime.now(UTC) + (SWEEP if not self._access.away else _AWAY_SWEEP)
+        """Observe every service: for missed events, and for what was left to settle."""
+        self.next_sweep = datetime.now(UTC) + (SWEEP if not self._access.away else _AWAY_SWEEP)
         now = datetime.now(UTC)
         await asyncio.gather(self._access.beat(f"watch/{self._declared.name}", now), self._access.refresh(now))
         try:
@@ -257,73 +226,63 @@ class EnvironmentWatcher:
             container_states = await look_at_application(self._declared)
             health = await judge_now(self._declared, application, container_states=container_states)
         except (RoasError, TimeoutError) as error:
-            # The collection records it; here it only has to be survived.
-            self._say(_HOST, f"{self._declared.name} cannot be looked at: {error}")
+            # The collection records it; the watch only survives it.
+            self._log(NO_SERVICE, f"{self._declared.name} cannot be looked at: {error}")
             return
-        self._said.pop(_HOST, None)
-        self._forget_all_but(application, container_states)
+        self._logged.pop(NO_SERVICE, None)
         if not self._access.was_read:
-            # Whether it is meant to run is not known; what fails from now on shows that by its events.
-            self._say(_HOST, f"the stores were not read yet, so what of {self._declared.name} was down before is left")
+            # Whether the application is meant to run is not known; later failures show it by their events.
+            self._log(
+                NO_SERVICE, f"the stores were not read yet, so what of {self._declared.name} was down before is left"
+            )
             return
         if not self._access.known.meant_to_run or not container_states:
-            self._say(_HOST, f"{self._declared.name} is not meant to run")
+            self._log(NO_SERVICE, f"{self._declared.name} is not meant to run")
             return
         now = datetime.now(UTC)
-        self._note_what_is_away(application, container_states, now)
-        signs = [
-            judge_verdict(
+        self.reconciler.sweep(application.services.keys(), container_states, now)
+        observations = [
+            observe_verdict(
                 verdict,
                 container_states,
                 stopped=await self._stopped_by_person(verdict.service, container_states),
-                seen_so=self._away.get(verdict.service),
+                missing_since=self.reconciler.tracker(verdict.service).missing_since,
                 now=now,
             )
             for verdict in health.services
         ]
-        self._follow(sort_out(signs, self._surroundings(application, held, now), now), now)
+        self._decide(observations, application, held, now)
         if self._access.away:
             return
         await self._settle(health, held, now)
-        self._tell()
+        self._notify()
 
     async def end(self) -> None:
-        """Let the recoveries that run come to their end; one that only waits for its time is given up."""
-        for running in (*self._recovering.values(), *self._noting):
+        """Let running recoveries end; cancel those that only wait for their time."""
+        for running in (*self._recoveries.values(), *self._recordings):
             running.cancel()
-        await asyncio.gather(*self._recovering.values(), *self._noting, return_exceptions=True)
-        # What is told is on record as told, so it is let out.
-        await asyncio.gather(*self._telling, return_exceptions=True)
+        await asyncio.gather(*self._recoveries.values(), *self._recordings, return_exceptions=True)
+        # Notifications are recorded as sent, so they are sent.
+        await asyncio.gather(*self._notifications, return_exceptions=True)
 
-    def _surroundings(self, application: Application, held: str | None, now: datetime) -> TriageContext:
-        windows = maintenance_windows(self._declared.maintenance, now)
-        return TriageContext(
-            dependencies=dependencies_of(self._declared, application),
-            held=held,
-            recovering=tuple(name for name in self._recovering if name != _HOST),
-            ending=[name for name, at in self._ending.items() if now - at < SETTLE],
-            put_off=self._put_off,
-            failed=self._failed,
-            muted=frozenset(name for name in application.services if any(one.covers(name, now) for one in windows)),
-            handed=self._handed,
-        )
-
-    def _signs(
+    def _observe(
         self,
         application: Application,
-        suspects: Collection[str],
+        services: Collection[str],
         container_states: Sequence[ContainerState],
         now: datetime,
-    ) -> list[Finding]:
-        """What the suspects show, and what they need: whose failure would explain theirs."""
-        names = {*suspects, *(need for one in suspects for need in self._needs(application, one))}
+    ) -> list[ServiceObservation]:
+        """Observe services and their dependencies, whose failure would explain theirs."""
+        needs: dict[str, list[str]] = {}
+        for need in dependencies_of(self._declared, application):
+            needs.setdefault(need.service, []).append(need.depends_on)
+        names = {*services, *(other for name in services for other in reachable(name, needs))}
         return [
-            judge_sign(
+            observe_containers(
                 application.services[name],
                 container_states,
                 judge=self._judge(application.services[name]),
-                ends=tuple(self._ends.get(name, ())),
-                stopped=self._stopped,
+                tracker=self.reconciler.tracker(name),
                 now=now,
             )
             for name in sorted(names)
@@ -334,178 +293,123 @@ class EnvironmentWatcher:
         spec = self._declared.service(declaration.name)
         return lambda containers: judge_declared(declaration, containers, None, spec)
 
-    def _needs(self, application: Application, service: str) -> tuple[str, ...]:
-        """What a service needs, directly or not."""
-        needs: dict[str, list[str]] = {}
-        for need in dependencies_of(self._declared, application):
-            needs.setdefault(need.service, []).append(need.depends_on)
-        return reachable(service, needs)
-
-    def _note_what_is_away(
-        self, application: Application, container_states: Sequence[ContainerState], now: datetime
-    ) -> None:
-        for name in application.services:
-            if taken_away([seen for seen in container_states if seen.service == name and not seen.one_off]):
-                self._away.setdefault(name, now)
-            else:
-                self._away.pop(name, None)
-
-    async def _settle(self, health: HealthReport, held: str | None, now: datetime) -> None:
-        """Take up what a dead runner began, and close what is well again without anybody's doing."""
-        name = self._declared.name
-        well = {one.service for one in health.services if one.health in WELL} - set(self._recovering)
-        back = [service for service in self._crashed if service in well and now - self._crashed[service][1] >= SETTLE]
-        if back:
-            await settle_well(name, back, now, "the engine restarted it, and it is well again")
-        for service in back:
-            self._crashed.pop(service)
-        for service in well & self._crashed.keys():
-            self._look_again(self._crashed[service][1] + SETTLE - now)
-        await settle_well(name, sorted(well), now - PROVEN_AFTER, "it has been well for ten minutes, by nobody's doing")
-        await settle_dependants(name, sorted(well), now - SETTLE)
-        if held is not None or not self._act:
-            return
-        for cut_off in await cut_off_recoveries(name):
-            if cut_off.service and cut_off.service not in self._recovering:
-                self._begin(cut_off.service, partial(continue_recovery, cut_off, self._context()))
-
     async def _stopped_by_person(self, service: str, container_states: Sequence[ContainerState]) -> bool:
         if not any(seen.service == service and seen.state == "exited" for seen in container_states):
             return False
         return await stopped_by_person(self._declared, service)
 
-    def _follow(self, found: TriageResult, now: datetime) -> None:
-        for sign in (*found.wait, *found.leave):
-            self._say(sign.service, f"{sign.service} is left alone: {sign.reason}")
-            end = self._last_end.get(sign.service)
-            if sign.crashed and end is not None and self._crashed.get(sign.service, (None,))[0] != end.happened_at:
-                self._crashed[sign.service] = (end.happened_at, now)
-                code = end.attributes.get("exitCode", "unknown")
-                self._note(sign.service, f"{sign.service} exited with code {code}, and the engine starts it again")
-        if found.wait:
-            self._look_again(SETTLE)
-        for sign in found.leave:
-            if not sign.ill:
-                self._put_off.pop(sign.service, None)
-        for sign in found.dispatch:
-            self._put_off.pop(sign.service, None)
-            self._failed[sign.service] = now
-            self._handed[sign.service] = (sign.fingerprint, now)
-            self._said.pop(sign.service, None)
-            announce(UNHEALTHY, self._declared.name, service=sign.service, text=sign.reason)
-            if not found.at_once:
-                fingerprint, taken = self._evidence.pop(sign.service, ("", []))
-                evidence = taken if fingerprint == sign.fingerprint else []
-                self._recover(sign.service, _words(sign), evidence=evidence)
-        if found.at_once:
-            named = "; ".join(f"{sign.service} is {sign.reason}" for sign in found.dispatch)
-            text = f"{', '.join(found.at_once)} failed within {SETTLE.seconds} s: {named}"
-            log.warning("none of them is acted on, because %s", text)
-            self._recover(_HOST, text, len(found.at_once))
-
-    def _recover(self, service: str, text: str, failing: int = 1, evidence: Sequence[EvidenceBundle] = ()) -> None:
-        self.handed_over += 1
-        # Every word of it came through the engine's door, which lets no secret pass.
-        self._begin(
-            service,
-            lambda: recover(
-                Incident(
-                    environment=self._declared.name,
-                    text=text,
-                    service=service or None,
-                    source="watch",
-                    failing_services=failing,
-                    evidence=tuple(evidence),
-                ),
-                self._context(),
-                act=self._act,
-            ),
+    def _decide(
+        self, observations: Sequence[ServiceObservation], application: Application, held: str | None, now: datetime
+    ) -> None:
+        """Triage observations, start the recoveries, and log what is left alone."""
+        windows = maintenance_windows(self._declared.maintenance, now)
+        context = TriageContext(
+            dependencies=dependencies_of(self._declared, application),
+            held=held,
+            muted=frozenset(name for name in application.services if any(one.covers(name, now) for one in windows)),
         )
+        found = self.reconciler.decide(observations, context, now)
+        for one in (*found.wait, *found.ignore):
+            self._log(one.service, f"{one.service} is left alone: {one.reason}")
+            if one.crashed and (exit_code := self.reconciler.new_crash(one.service, now)) is not None:
+                text = f"{one.service} exited with code {exit_code}, and the engine starts it again"
+                self._start(self._recordings, self._record(one.service, text))
+        if found.wait:
+            self._sweep_after(SETTLE)
+        for one in found.recover:
+            self._logged.pop(one.service, None)
+            announce(UNHEALTHY, self._declared.name, service=one.service, text=one.reason)
+        for failure in found.failures:
+            if failure.service == NO_SERVICE:
+                log.warning("none of them is acted on, because %s", failure.text)
+            fingerprint, taken = self._evidence.pop(failure.service, ("", []))
+            self._recover(failure, taken if fingerprint == failure.fingerprint else [])
+
+    def _recover(self, failure: Failure, evidence: Sequence[EvidenceBundle]) -> None:
+        self.dispatched += 1
+        # The text came through the engine's client, which redacts secrets.
+        incident = Incident(
+            environment=self._declared.name,
+            text=failure.text,
+            service=None if failure.service == NO_SERVICE else failure.service,
+            source="watch",
+            failing_services=failure.failing,
+            evidence=tuple(evidence),
+        )
+        self._begin(failure.service, lambda: recover(incident, self._context(), act=self._act))
 
     def _begin(self, service: str, recovery: Callable[[], Awaitable[RecoveryOutcome]]) -> None:
-        self._recovering[service] = asyncio.create_task(self._run_recovery(service, recovery))
+        self.reconciler.begin(service)
+        self._recoveries[service] = asyncio.create_task(self._run_recovery(service, recovery))
 
     async def _run_recovery(self, service: str, recovery: Callable[[], Awaitable[RecoveryOutcome]]) -> None:
-        again = None
+        outcome, about = None, self._declared.name if service == NO_SERVICE else service
         try:
             outcome = await recovery()
-            again = outcome.again_at
-            self._tell()
+            self._notify()
         except (RoasError, TimeoutError) as error:
-            log.error("recovery of %s ended: %s", service or self._declared.name, error or type(error).__name__)
+            log.error("recovery of %s ended: %s", about, error or type(error).__name__)
         except Exception:
             # A defect of ours: it must be seen, and the other services still watched.
-            log.exception("recovery of %s broke off", service or self._declared.name)
+            log.exception("recovery of %s broke off", about)
         finally:
             now = datetime.now(UTC)
-            self._recovering.pop(service, None)
-            if service != _HOST:
-                self._ends.pop(service, None)
-                self._failed[service] = now
-                # What happened to it meanwhile was taken for the recovery's own doing.
-                self.suspects.add(service)
-            if again is not None:
-                # It is put off, not done with: as it is then, it is handed over again.
-                self._handed.pop(service, None)
-                self._put_off[service] = again
-            # Who needs it has had time to notice by then.
-            self._look_again(max(SETTLE, again - now) if again else SETTLE)
+            self._recoveries.pop(service, None)
+            next_attempt_at = self.reconciler.finish(service, outcome, now)
+            # By then its dependants have had time to notice.
+            self._sweep_after(max(SETTLE, next_attempt_at - now) if next_attempt_at else SETTLE)
 
-    def _note(self, service: str, text: str) -> None:
-        """Put on record what the engine mends by itself, while its log still tells."""
-        noting = asyncio.create_task(self._noted(service, text))
-        self._noting.add(noting)
-        noting.add_done_callback(self._noting.discard)
+    async def _settle(self, health: HealthReport, held: str | None, now: datetime) -> None:
+        """Resolve errors of services that are healthy again, and continue the recoveries of dead runners."""
+        name, recovering = self._declared.name, self.reconciler.recovering()
+        healthy = {one.service for one in health.services if one.health in WELL} - recovering
+        back, soon = self.reconciler.back_after_crash(healthy, now)
+        if back:
+            await settle_well(name, back, now, "the engine restarted it, and it is well again")
+        for remaining in soon:
+            self._sweep_after(remaining)
+        why = "it has been well for ten minutes, by nobody's doing"
+        await settle_well(name, sorted(healthy), now - PROVEN_AFTER, why)
+        await settle_dependants(name, sorted(healthy), now - SETTLE)
+        if held is not None or not self._act:
+            return
+        for cut_off in await cut_off_recoveries(name):
+            if cut_off.service and not self.reconciler.tracker(cut_off.service).recovering:
+                self._begin(cut_off.service, partial(continue_recovery, cut_off, self._context()))
 
-    async def _noted(self, service: str, text: str) -> None:
+    async def _record(self, service: str, text: str) -> None:
+        """Record a failure that the engine recovers by itself, while the container's log still shows it."""
+        incident = Incident(environment=self._declared.name, text=text, service=service, source="watch")
         try:
-            await record_failure(
-                Incident(environment=self._declared.name, text=text, service=service, source="watch"), self._context()
-            )
+            await record_failure(incident, self._context())
         except (RoasError, TimeoutError) as error:
             log.warning("the end of %s was not recorded: %s", service, error or type(error).__name__)
 
-    def _tell(self) -> None:
-        """Tell people what is due, beside all else: who takes the words may be slow to, and others fail meanwhile."""
-        telling = asyncio.create_task(self._reported())
-        self._telling.add(telling)
-        telling.add_done_callback(self._telling.discard)
+    def _notify(self) -> None:
+        """Send notifications that are due in a task of their own: a receiver may be slow, and others fail meanwhile."""
+        self._start(self._notifications, self._send_notifications())
 
-    async def _reported(self) -> None:
+    async def _send_notifications(self) -> None:
         try:
-            await tell_people(self._declared)
-        except Exception as error:  # noqa: BLE001 - whoever is told, and how, must not end the watch
+            await notify_people(self._declared)
+        except Exception as error:  # noqa: BLE001 - a receiver's failure must not end the watch
             log.warning("people were not told what is due: %s", error or type(error).__name__)
+
+    @staticmethod
+    def _start(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
 
     def _context(self) -> IncidentContext:
         return context_of(self._declared, self._application)
 
-    def _look_again(self, after: timedelta) -> None:
-        self.look_at = min(self.look_at, datetime.now(UTC) + after)
-        self._woken()
+    def _sweep_after(self, delay: timedelta) -> None:
+        self.next_sweep = min(self.next_sweep, datetime.now(UTC) + delay)
+        self._wake()
 
-    def _say(self, about: str, words: str) -> None:
-        """Once, until something else is to be said about the same thing."""
-        if self._said.get(about) != words:
-            self._said[about] = words
-            log.info("%s", words)
-
-    def _forget_all_but(self, application: Application, container_states: Sequence[ContainerState]) -> None:
-        self._stopped &= {seen.container_id for seen in container_states}
-        for known in (
-            self._ends,
-            self._last_end,
-            self._failed,
-            self._handed,
-            self._said,
-            self._away,
-            self._crashed,
-            self._put_off,
-            self._ending,
-        ):
-            for name in [name for name in known if name not in application.services and name != _HOST]:
-                known.pop(name)
-
-
-def _words(sign: Finding) -> str:
-    return f"service {sign.service} is {sign.reason}"
+    def _log(self, about: str, text: str) -> None:
+        """Log a text about a service or NO_SERVICE once, until another follows."""
+        if self._logged.get(about) != text:
+            self._logged[about] = text
+            log.info("%s", text)

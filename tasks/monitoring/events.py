@@ -115,7 +115,7 @@ class EventFeed:
         self._missed = False
         return events, missed
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """End a wait although nothing happened to a container; called on the event loop."""
         self._rung.set()
 
@@ -265,7 +265,7 @@ async def in_hand(environment: str) -> str | None:
 
 
 @retry_read
-async def look_around(environment: Environment) -> tuple[list[ContainerState], str | None]:
+async def inspect_environment(environment: Environment) -> tuple[list[ContainerState], str | None]:
     """Every container of an environment, and who operates on it now; one task, since a service is down meanwhile.
 
     Raises:

@@ -70,7 +70,7 @@ def announce(
 
 
 @task(name="tell people", **READ)
-async def tell_people(environment: Environment) -> list[Notification]:
+async def notify_people(environment: Environment) -> list[Notification]:
     """Tell what is due of an environment's failures to everyone its file names; what was told.
 
     Each notice is claimed in the store before it is sent, so that neither a restart nor a second process

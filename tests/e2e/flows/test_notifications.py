@@ -16,7 +16,7 @@ from core.errors.classify import classify
 from models.errors import RecordedError
 from models.notifications import Channel, NotificationReason
 from models.recovery import Ticket
-from tasks.recovery.notify import STREAM, keep_channel, read_channels, tell, tell_people
+from tasks.recovery.notify import STREAM, keep_channel, notify_people, read_channels, tell
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import shared_cache
 from tests.e2e.flows.conftest import Place, well
@@ -93,14 +93,14 @@ async def test_people_are_reported_once_and_when_it_is_over(
     await save_block(webhook.url)
     environment = find_environment("test")
 
-    await tell_people(environment)
-    await tell_people(environment)
+    await notify_people(environment)
+    await notify_people(environment)
 
     assert [one["subject"].partition(":")[0] for one in webhook.got] == ["web of test needs help"]
     with place.stores() as stores:
         stores.errors.resolve(asked.error_id, datetime.now(UTC), "by ann: mended")
-    await tell_people(environment)
-    await tell_people(environment)
+    await notify_people(environment)
+    await notify_people(environment)
     assert [one["subject"] for one in webhook.got][1:] == ["web of test is well again"]
     assert "by ann: mended" in webhook.got[-1]["body"]
     reported = [entry["occasion"] for entry in shared_cache().entries(STREAM) if entry["error_id"] == asked.error_id]
@@ -119,8 +119,8 @@ async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
     webhook.status = 500
     environment = find_environment("test")
 
-    await tell_people(environment)
-    await tell_people(environment)
+    await notify_people(environment)
+    await notify_people(environment)
 
     assert len(webhook.got) == 3
     warnings = [record.getMessage() for record in caplog.records if record.name == "roas"]
@@ -131,7 +131,7 @@ async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
         an_hour_ago = replace(cause.reported, last_at=datetime.now(UTC) - timedelta(hours=1))
         assert stores.error_notifications.mark_sent(asked.error_id, cause.reported, an_hour_ago)
     webhook.status = 204
-    (reminder,) = await tell_people(environment)
+    (reminder,) = await notify_people(environment)
     assert reminder.occasion is NotificationReason.REMINDER
     assert len(webhook.got) == 4
 
@@ -147,7 +147,7 @@ async def test_a_webhook_that_is_away_for_a_moment_loses_nobody_a_notice(
     await save_block(webhook.url)
     webhook.answers = [503]
 
-    await tell_people(find_environment("test"))
+    await notify_people(find_environment("test"))
 
     assert [one["subject"].partition(":")[0] for one in webhook.got] == ["web of test needs help"] * 2
     assert "did not take" not in caplog.text
@@ -160,14 +160,14 @@ async def test_what_a_webhook_does_not_want_is_not_sent_again(
     await save_block(webhook.url)
     webhook.status = status
 
-    await tell_people(find_environment("test"))
+    await notify_people(find_environment("test"))
 
     assert len(webhook.got) == 1
 
 
 async def test_a_block_that_is_not_there_fails_nothing(place: Place, asked: RecordedError) -> None:
     place.declare(well("web"), notify="[discord-webhook/nobody]")
-    assert [one.occasion for one in await tell_people(find_environment("test"))] == [NotificationReason.FAILED]
+    assert [one.occasion for one in await notify_people(find_environment("test"))] == [NotificationReason.FAILED]
 
 
 async def test_the_address_of_a_webhook_is_kept_secret(webhook: Webhook) -> None:

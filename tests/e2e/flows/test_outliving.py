@@ -48,7 +48,7 @@ async def until_back(access: StoreAccess) -> None:
 
 async def test_an_evaluation_that_fails_unexpectedly_is_made_up_for_by_a_sweep(place: Place, caplog) -> None:
     place.declare("web:\n  image: none\n")
-    watch = EnvironmentWatcher(find_environment("test"), (), StoreAccess("test"), act=True, woken=lambda: None)
+    watch = EnvironmentWatcher(find_environment("test"), (), StoreAccess("test"), act=True, wake=lambda: None)
 
     async def fail() -> None:
         raise ZeroDivisionError
@@ -56,7 +56,7 @@ async def test_an_evaluation_that_fails_unexpectedly_is_made_up_for_by_a_sweep(p
     for _ in range(2):
         await watch.survive(fail())
 
-    assert datetime.now(UTC) < watch.look_at < datetime.now(UTC) + timedelta(seconds=5)
+    assert datetime.now(UTC) < watch.next_sweep < datetime.now(UTC) + timedelta(seconds=5)
     assert [record.exc_info is not None for record in caplog.records if record.name == "roas"].count(True) == 1
 
 

@@ -7,16 +7,16 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.monitoring.health import judge_declared
+from core.recovery.tracker import SETTLE, ServiceTracker
 from core.recovery.triage import (
     AGAIN,
-    SETTLE,
     Decision,
-    Finding,
+    ServiceObservation,
     TriageContext,
-    is_bad,
-    judge_sign,
-    judge_verdict,
-    sort_out,
+    may_be_failure,
+    observe_containers,
+    observe_verdict,
+    triage,
 )
 from models.compose import HealthcheckDeclaration, ServiceDeclaration
 from models.containers import ContainerEvent, ContainerState
@@ -39,15 +39,17 @@ def judged(
     declaration: ServiceDeclaration = WEB,
     ends: tuple[datetime, ...] = (),
     stopped: frozenset[str] = frozenset(),
-) -> Finding:
+) -> ServiceObservation:
     def judge(containers: Sequence[ContainerState]) -> ServiceVerdict:
         return judge_declared(declaration, containers, None, ServiceSpec())
 
-    return judge_sign(declaration, seen, judge=judge, ends=ends, stopped=stopped, now=NOON)
+    return observe_containers(
+        declaration, seen, judge=judge, tracker=ServiceTracker(ends=ends, stopped=stopped), now=NOON
+    )
 
 
-def bad(service: str, fingerprint: str = "now") -> Finding:
-    return Finding(service=service, decision=Decision.HAND_OVER, reason="stopped", fingerprint=fingerprint)
+def bad(service: str, fingerprint: str = "now") -> ServiceObservation:
+    return ServiceObservation(service=service, decision=Decision.RECOVER, reason="stopped", fingerprint=fingerprint)
 
 
 def needs(service: str, other: str) -> Dependency:
@@ -67,40 +69,40 @@ def needs(service: str, other: str) -> Dependency:
         ("pause", False),
     ],
 )
-def test_only_what_may_be_a_failure_is_looked_into(action: str, expected: bool) -> None:
+def test_events_that_may_be_failures_are_observed(action: str, expected: bool) -> None:
     event = ContainerEvent(happened_at=NOON, container_id="a", service="web", project="x", action=action)
-    assert is_bad(event) is expected
+    assert may_be_failure(event) is expected
 
 
-def test_a_crash_and_a_failing_check_are_handed_over() -> None:
-    assert judged(CRASHED).decision is Decision.HAND_OVER
-    assert judged(replace(SEEN, health="unhealthy")).decision is Decision.HAND_OVER
+def test_a_crash_and_a_failing_check_are_recovered() -> None:
+    assert judged(CRASHED).decision is Decision.RECOVER
+    assert judged(replace(SEEN, health="unhealthy")).decision is Decision.RECOVER
 
 
-def test_what_a_person_stopped_is_left_alone() -> None:
+def test_a_service_that_a_person_stopped_is_ignored() -> None:
     left = judged(CRASHED, stopped=frozenset({CRASHED.container_id}))
-    assert (left.decision, left.ill) == (Decision.LEAVE, True)
+    assert (left.decision, left.unhealthy) == (Decision.IGNORE, True)
 
 
 @pytest.mark.parametrize("seen", [[], [replace(SEEN, state="paused")]], ids=["removed", "paused"])
-def test_what_is_paused_or_removed_for_longer_than_a_moment_is_handed_over(seen: list[ContainerState]) -> None:
+def test_a_service_paused_or_removed_for_longer_than_a_moment_is_recovered(seen: list[ContainerState]) -> None:
     verdict = ServiceVerdict(service="web", health=ServiceHealth.UNHEALTHY, reason="is paused")
     assert judged(*seen).decision is Decision.WAIT
-    for ago, decision in [(SETTLE / 2, Decision.WAIT), (SETTLE, Decision.HAND_OVER)]:
-        assert judge_verdict(verdict, seen, stopped=False, seen_so=NOON - ago, now=NOON).decision is decision
-    assert judge_verdict(verdict, seen, stopped=False, seen_so=None, now=NOON).decision is Decision.WAIT
+    for ago, decision in [(SETTLE / 2, Decision.WAIT), (SETTLE, Decision.RECOVER)]:
+        assert observe_verdict(verdict, seen, stopped=False, missing_since=NOON - ago, now=NOON).decision is decision
+    assert observe_verdict(verdict, seen, stopped=False, missing_since=None, now=NOON).decision is Decision.WAIT
 
 
 def test_one_replica_stopped_by_a_person_hides_no_crash_of_another() -> None:
     other = replace(CRASHED, container_id="b" * 64, number=2)
-    assert judged(CRASHED, other, stopped=frozenset({CRASHED.container_id})).decision is Decision.HAND_OVER
+    assert judged(CRASHED, other, stopped=frozenset({CRASHED.container_id})).decision is Decision.RECOVER
 
 
 def test_a_job_that_is_done_is_left_alone_and_one_that_failed_is_not() -> None:
     job = ServiceDeclaration(name="web", image="i", one_shot=True, awaited=True)
     done = replace(CRASHED, exit_code=0, health=None)
-    assert judged(done, declaration=job).decision is Decision.LEAVE
-    assert judged(replace(done, exit_code=3), declaration=job).decision is Decision.HAND_OVER
+    assert judged(done, declaration=job).decision is Decision.IGNORE
+    assert judged(replace(done, exit_code=3), declaration=job).decision is Decision.RECOVER
 
 
 def test_the_engine_restarts_by_itself_until_it_is_a_loop_or_gives_up() -> None:
@@ -108,20 +110,22 @@ def test_the_engine_restarts_by_itself_until_it_is_a_loop_or_gives_up() -> None:
     once, often = (NOON,), tuple(NOON - timedelta(seconds=second) for second in (4, 2, 0))
     assert judged(restarting, declaration=ALWAYS, ends=once).decision is Decision.WAIT
     assert judged(replace(SEEN, health="starting"), declaration=ALWAYS, ends=once).decision is Decision.WAIT
-    assert judged(restarting, declaration=ALWAYS, ends=often).decision is Decision.HAND_OVER
-    assert judged(CRASHED, declaration=ALWAYS, ends=once).decision is Decision.HAND_OVER
+    assert judged(restarting, declaration=ALWAYS, ends=often).decision is Decision.RECOVER
+    assert judged(CRASHED, declaration=ALWAYS, ends=once).decision is Decision.RECOVER
 
 
-def test_a_sweep_hands_over_what_is_down_unless_a_person_stopped_it() -> None:
+def test_a_sweep_recovers_what_is_down_unless_a_person_stopped_it() -> None:
     verdict = ServiceVerdict(service="web", health=ServiceHealth.STOPPED, reason="exited with code 1")
 
-    def swept(seen: ContainerState, *, stopped: bool = False, health: ServiceHealth = verdict.health) -> Finding:
-        return judge_verdict(replace(verdict, health=health), [seen], stopped=stopped, seen_so=None, now=NOON)
+    def swept(
+        seen: ContainerState, *, stopped: bool = False, health: ServiceHealth = verdict.health
+    ) -> ServiceObservation:
+        return observe_verdict(replace(verdict, health=health), [seen], stopped=stopped, missing_since=None, now=NOON)
 
-    assert swept(CRASHED).decision is Decision.HAND_OVER
-    assert swept(CRASHED, stopped=True).decision is Decision.LEAVE
-    assert swept(replace(CRASHED, state="created")).decision is Decision.LEAVE
-    assert swept(SEEN, health=ServiceHealth.STARTING).decision is Decision.LEAVE
+    assert swept(CRASHED).decision is Decision.RECOVER
+    assert swept(CRASHED, stopped=True).decision is Decision.IGNORE
+    assert swept(replace(CRASHED, state="created")).decision is Decision.IGNORE
+    assert swept(SEEN, health=ServiceHealth.STARTING).decision is Decision.IGNORE
 
 
 def test_what_the_engine_brings_back_by_itself_is_reported_as_a_crash() -> None:
@@ -130,61 +134,61 @@ def test_what_the_engine_brings_back_by_itself_is_reported_as_a_crash() -> None:
     assert not judged(CRASHED).crashed
 
 
-def test_who_requires_what_a_person_keeps_down_waits_and_who_merely_likes_it_does_not() -> None:
-    kept = Finding(service="base", decision=Decision.LEAVE, reason="a person stopped it", ill=True)
+def test_a_service_waits_for_a_required_dependency_that_a_person_keeps_down_not_for_an_optional_one() -> None:
+    kept = ServiceObservation(service="base", decision=Decision.IGNORE, reason="a person stopped it", unhealthy=True)
     likes = replace(needs("web", "base"), dependency_type=DependencyType.OPTIONAL)
-    found = sort_out([bad("top"), bad("web"), kept], TriageContext(dependencies=[needs("top", "base"), likes]), NOON)
-    assert [sign.service for sign in found.wait] == ["top"]
-    assert [sign.service for sign in found.dispatch] == ["web"]
+    found = triage([bad("top"), bad("web"), kept], TriageContext(dependencies=[needs("top", "base"), likes]), NOON)
+    assert [one.service for one in found.wait] == ["top"]
+    assert [one.service for one in found.recover] == ["web"]
 
 
-def test_what_has_no_container_any_more_is_handed_over_as_well() -> None:
+def test_a_service_without_containers_is_recovered_once() -> None:
     gone = replace(bad("web"), fingerprint="")
-    assert sort_out([gone], TriageContext(), NOON).dispatch
-    assert not sort_out([gone], TriageContext(handed={"web": ("", NOON)}), NOON).dispatch
+    assert triage([gone], TriageContext(), NOON).recover
+    assert not triage([gone], TriageContext(trackers={"web": ServiceTracker(dispatched=("", NOON))}), NOON).recover
 
 
-def test_what_was_asked_to_end_is_given_the_time_for_it() -> None:
-    assert sort_out([bad("web")], TriageContext(ending=["web"]), NOON).wait
+def test_a_container_that_was_asked_to_end_is_given_the_time_for_it() -> None:
+    assert triage([bad("web")], TriageContext(trackers={"web": ServiceTracker(end_requested_at=NOON)}), NOON).wait
 
 
-def test_an_attempt_that_is_put_off_waits_for_its_time() -> None:
-    put_off = TriageContext(put_off={"web": NOON + SETTLE})
-    assert sort_out([bad("web")], put_off, NOON).wait
+def test_a_postponed_attempt_waits_for_its_time() -> None:
+    put_off = TriageContext(trackers={"web": ServiceTracker(next_attempt_at=NOON + SETTLE)})
+    assert triage([bad("web")], put_off, NOON).wait
     looping = judged(replace(SEEN, state="restarting"), declaration=ALWAYS)
-    assert sort_out([looping], TriageContext(), NOON).wait
-    assert sort_out([looping], put_off, NOON + SETTLE).dispatch
+    assert triage([looping], TriageContext(), NOON).wait
+    assert triage([looping], put_off, NOON + SETTLE).recover
     begun = judged(replace(SEEN, health="starting"), declaration=ALWAYS, ends=(NOON,))
-    assert sort_out([begun], put_off, NOON + SETTLE).wait
+    assert triage([begun], put_off, NOON + SETTLE).wait
 
 
-def test_first_causes_are_handed_over_and_who_needs_them_waits() -> None:
-    found = sort_out([bad("top"), bad("base")], TriageContext(dependencies=[needs("top", "base")]), NOON)
-    assert [sign.service for sign in found.dispatch] == ["base"]
-    assert [sign.service for sign in found.wait] == ["top"]
+def test_causes_are_recovered_first_and_their_dependants_wait() -> None:
+    found = triage([bad("top"), bad("base")], TriageContext(dependencies=[needs("top", "base")]), NOON)
+    assert [one.service for one in found.recover] == ["base"]
+    assert [one.service for one in found.wait] == ["top"]
 
 
-def test_who_needs_a_service_just_recovered_is_given_time_to_notice() -> None:
-    around = TriageContext(dependencies=[needs("top", "base")], failed={"base": NOON})
-    assert sort_out([bad("top")], around, NOON + SETTLE / 2).wait
-    assert sort_out([bad("top")], around, NOON + SETTLE).dispatch
+def test_a_dependant_of_a_service_just_recovered_is_given_time_to_notice() -> None:
+    context = TriageContext(dependencies=[needs("top", "base")], trackers={"base": ServiceTracker(failed_at=NOON)})
+    assert triage([bad("top")], context, NOON + SETTLE / 2).wait
+    assert triage([bad("top")], context, NOON + SETTLE).recover
 
 
 def test_three_at_once_are_one_cause_and_three_behind_one_cause_are_not() -> None:
     names = ["a", "b", "c"]
-    found = sort_out([bad(name) for name in names], TriageContext(), NOON)
+    found = triage([bad(name) for name in names], TriageContext(), NOON)
     assert found.at_once == ("a", "b", "c")
     behind = [needs(name, "base") for name in names]
-    found = sort_out([bad(name) for name in [*names, "base"]], TriageContext(dependencies=behind), NOON)
+    found = triage([bad(name) for name in [*names, "base"]], TriageContext(dependencies=behind), NOON)
     assert found.at_once == ()
-    assert [sign.service for sign in found.dispatch] == ["base"]
+    assert [one.service for one in found.recover] == ["base"]
 
 
 def test_failures_within_the_settle_window_count_as_at_once() -> None:
-    lately = {"a": NOON - SETTLE / 2, "b": NOON - SETTLE / 3}
-    assert sort_out([bad("c")], TriageContext(failed=lately), NOON).at_once == ("a", "b", "c")
-    long_ago = dict.fromkeys("ab", NOON - SETTLE)
-    assert sort_out([bad("c")], TriageContext(failed=long_ago), NOON).at_once == ()
+    lately = {"a": ServiceTracker(failed_at=NOON - SETTLE / 2), "b": ServiceTracker(failed_at=NOON - SETTLE / 3)}
+    assert triage([bad("c")], TriageContext(trackers=lately), NOON).at_once == ("a", "b", "c")
+    long_ago = dict.fromkeys("ab", ServiceTracker(failed_at=NOON - SETTLE))
+    assert triage([bad("c")], TriageContext(trackers=long_ago), NOON).at_once == ()
 
 
 @pytest.mark.parametrize(
@@ -192,8 +196,8 @@ def test_failures_within_the_settle_window_count_as_at_once() -> None:
     [
         (5, "starting", Decision.WAIT),
         (5, None, Decision.WAIT),
-        (5, "unhealthy", Decision.HAND_OVER),
-        (60, None, Decision.HAND_OVER),
+        (5, "unhealthy", Decision.RECOVER),
+        (60, None, Decision.RECOVER),
     ],
 )
 def test_a_sweep_gives_what_was_started_a_moment_ago_the_time_to_settle(
@@ -201,15 +205,15 @@ def test_a_sweep_gives_what_was_started_a_moment_ago_the_time_to_settle(
 ) -> None:
     began = replace(SEEN, health=health, started_at=NOON - timedelta(seconds=seconds))
     verdict = ServiceVerdict(service="web", health=ServiceHealth.UNHEALTHY, reason="runs, but its probe failed")
-    assert judge_verdict(verdict, [began], stopped=False, seen_so=None, now=NOON).decision is decision
+    assert observe_verdict(verdict, [began], stopped=False, missing_since=None, now=NOON).decision is decision
 
 
-def test_nothing_is_handed_over_twice_or_while_somebody_has_it_in_hand() -> None:
-    handed = {"web": ("now", NOON)}
-    assert sort_out([bad("web")], TriageContext(handed=handed), NOON).leave
-    assert sort_out([bad("web", "restarted since")], TriageContext(handed=handed), NOON).dispatch
-    assert sort_out([bad("web")], TriageContext(handed=handed), NOON + AGAIN).dispatch
-    assert sort_out([bad("web")], TriageContext(recovering=["web"]), NOON).leave
-    assert sort_out([bad("web")], TriageContext(muted=["web"]), NOON).wait
-    held = sort_out([bad("web")], TriageContext(held="a start by ann"), NOON)
+def test_nothing_is_recovered_twice_or_while_an_operation_holds_the_environment() -> None:
+    dispatched = {"web": ServiceTracker(dispatched=("now", NOON))}
+    assert triage([bad("web")], TriageContext(trackers=dispatched), NOON).ignore
+    assert triage([bad("web", "restarted since")], TriageContext(trackers=dispatched), NOON).recover
+    assert triage([bad("web")], TriageContext(trackers=dispatched), NOON + AGAIN).recover
+    assert triage([bad("web")], TriageContext(trackers={"web": ServiceTracker(recovering=True)}), NOON).ignore
+    assert triage([bad("web")], TriageContext(muted=["web"]), NOON).wait
+    held = triage([bad("web")], TriageContext(held="a start by ann"), NOON)
     assert "a start by ann" in held.wait[0].reason

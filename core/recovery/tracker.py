@@ -1,0 +1,82 @@
+"""Memory of a watched service between two observations, and how events and recoveries change it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from models.containers import ContainerEvent
+
+SETTLE = timedelta(seconds=15)
+"""How long the engine may take to bring a container back by itself, and dependants to notice that a cause is gone.
+Failures within it count as failures at once."""
+
+LOOP = 3
+"""So many ends within LOOP_WITHIN are a loop that the engine's own restarts do not end."""
+
+NO_SERVICE = ""
+"""Key of failures that concern no single service: of several at once, or of the engine."""
+
+_SIGTERM = "15"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceTracker:
+    """Memory of one service.
+
+    `ends` are the last moments at which a container ended without a request, `last_end` the event of the latest.
+    `stopped` are containers that were stopped on request since their last start. `end_requested_at` is when a
+    container was told to end and has not ended yet. `missing_since` is when its containers were first seen removed
+    or paused. `crash` is when it last ended by itself, and when that was observed, until it is healthy again.
+    `failed_at` is when it last failed or a recovery of it ended. `dispatched` are the fingerprint and the moment of
+    its last recovery. `next_attempt_at` is when a postponed attempt may begin, which may be past.
+    """
+
+    ends: tuple[datetime, ...] = ()
+    last_end: ContainerEvent | None = None
+    stopped: frozenset[str] = frozenset()
+    end_requested_at: datetime | None = None
+    missing_since: datetime | None = None
+    crash: tuple[datetime, datetime] | None = None
+    recovering: bool = False
+    failed_at: datetime | None = None
+    dispatched: tuple[str, datetime] | None = None
+    next_attempt_at: datetime | None = None
+
+    def after_event(self, event: ContainerEvent) -> ServiceTracker:
+        """Return the memory after an event; a recovery's own events are no ends of the service."""
+        requested = self.end_requested_at
+        if event.action == "kill" and event.attributes.get("signal") == _SIGTERM:
+            return replace(self, end_requested_at=event.happened_at)
+        if event.action == "stop":
+            return replace(self, stopped=self.stopped | {event.container_id})
+        if event.action == "destroy":
+            return replace(self, stopped=self.stopped - {event.container_id})
+        if event.action == "start":
+            return replace(self, stopped=self.stopped - {event.container_id}, end_requested_at=None)
+        if event.action != "die":
+            return self
+        if requested is not None or self.recovering:
+            return replace(self, end_requested_at=None)
+        return replace(self, ends=(*self.ends, event.happened_at)[-LOOP:], last_end=event)
+
+    def after_dispatch(self, fingerprint: str, now: datetime) -> ServiceTracker:
+        """Return the memory after its failure was dispatched to recovery."""
+        return replace(self, failed_at=now, dispatched=(fingerprint, now), next_attempt_at=None)
+
+    def after_recovery(self, next_attempt_at: datetime | None, now: datetime) -> ServiceTracker:
+        """Return the memory when a recovery has ended; a postponed one is dispatched again when it is due."""
+        tracker = replace(self, recovering=False, ends=(), failed_at=now)
+        if next_attempt_at is None:
+            return tracker
+        return replace(tracker, dispatched=None, next_attempt_at=next_attempt_at)
+
+    def after_sweep(self, containers: Collection[str], now: datetime, *, missing: bool) -> ServiceTracker:
+        """Return the memory after a sweep saw these containers of the service."""
+        since = (self.missing_since or now) if missing else None
+        return replace(self, stopped=self.stopped.intersection(containers), missing_since=since)
+
+    def failed_within(self, period: timedelta, now: datetime) -> bool:
+        """Whether it failed, or a recovery of it ended, that shortly ago."""
+        return self.failed_at is not None and now - self.failed_at < period

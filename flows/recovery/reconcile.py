@@ -1,0 +1,116 @@
+"""Reconciler: one queue a service, filled by events, sweeps and collections, and one triage for all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from core.recovery.tracker import NO_SERVICE, SETTLE, ServiceTracker
+from core.recovery.triage import (
+    ServiceObservation,
+    TriageContext,
+    TriageResult,
+    may_be_failure,
+    taken_away,
+    triage,
+)
+from models.containers import ContainerEvent, ContainerState
+from models.recovery import RecoveryMethod, RecoveryOutcome
+
+
+class Reconciler:
+    """Trackers and queues of an environment's services; a service has at most one recovery at a time.
+
+    A queue holds one entry: events of a service that come before it is observed lead to one observation, and so do
+    those that come during its recovery.
+    """
+
+    def __init__(self) -> None:
+        """Nothing was observed yet."""
+        self.trackers: dict[str, ServiceTracker] = {}
+        self._queued: set[str] = set()
+
+    @property
+    def queued(self) -> frozenset[str]:
+        """The services to observe."""
+        return frozenset(self._queued)
+
+    def take(self) -> frozenset[str]:
+        """Empty the queues, and return the services to observe."""
+        queued, self._queued = frozenset(self._queued), set()
+        return queued
+
+    def tracker(self, service: str) -> ServiceTracker:
+        """Return the memory of a service."""
+        return self.trackers.get(service, ServiceTracker())
+
+    def recovering(self) -> frozenset[str]:
+        """Return the services whose recovery runs."""
+        return frozenset(name for name, one in self.trackers.items() if one.recovering)
+
+    def receive(self, events: Sequence[ContainerEvent]) -> None:
+        """Queue the services to which events happened that may be failures."""
+        for event in events:
+            tracker = self.tracker(event.service)
+            self.trackers[event.service] = tracker.after_event(event)
+            if may_be_failure(event) and not tracker.recovering:
+                self._queued.add(event.service)
+
+    def decide(self, observations: Sequence[ServiceObservation], context: TriageContext, now: datetime) -> TriageResult:
+        """Triage observations, and remember what is dispatched: the caller recovers from the result's failures."""
+        found = triage(observations, replace(context, trackers=self.trackers), now)
+        for one in found.ignore:
+            if not one.unhealthy:
+                self.trackers[one.service] = replace(self.tracker(one.service), next_attempt_at=None)
+        for one in found.recover:
+            dispatched = self.tracker(one.service).after_dispatch(one.fingerprint, now)
+            self.trackers[one.service] = replace(dispatched, recovering=not found.at_once)
+        if found.at_once:
+            self.begin(NO_SERVICE)
+        return found
+
+    def begin(self, service: str) -> None:
+        """Remember that a recovery of a service runs."""
+        self.trackers[service] = replace(self.tracker(service), recovering=True)
+
+    def finish(self, service: str, outcome: RecoveryOutcome | None, now: datetime) -> datetime | None:
+        """Remember how a recovery ended, None where it failed to run; return when the next attempt may begin."""
+        next_attempt_at = _next_attempt(outcome, now)
+        self.trackers[service] = self.tracker(service).after_recovery(next_attempt_at, now)
+        if service != NO_SERVICE:
+            # Its events during the recovery were taken for the recovery's own.
+            self._queued.add(service)
+        return next_attempt_at
+
+    def new_crash(self, service: str, now: datetime) -> str | None:
+        """Note that the engine restarts a service; return the exit code of an end that was not noted before."""
+        tracker = self.tracker(service)
+        end = tracker.last_end
+        if end is None or (tracker.crash is not None and tracker.crash[0] == end.happened_at):
+            return None
+        self.trackers[service] = replace(tracker, crash=(end.happened_at, now))
+        return end.attributes.get("exitCode", "unknown")
+
+    def back_after_crash(self, healthy: Collection[str], now: datetime) -> tuple[list[str], list[timedelta]]:
+        """Forget the crashes of services that are healthy since SETTLE; return these, and how long others need."""
+        crashed = {name: one.crash[1] for name, one in self.trackers.items() if one.crash and name in healthy}
+        back = [name for name, at in crashed.items() if now - at >= SETTLE]
+        for name in back:
+            self.trackers[name] = replace(self.trackers[name], crash=None)
+        return back, [at + SETTLE - now for name, at in crashed.items() if name not in back]
+
+    def sweep(self, services: Collection[str], container_states: Sequence[ContainerState], now: datetime) -> None:
+        """Forget services that are gone, and note whose containers are removed or paused."""
+        for name in [name for name, one in self.trackers.items() if name not in services and not one.recovering]:
+            del self.trackers[name]
+        existing = {seen.container_id for seen in container_states}
+        for name in services:
+            mine = [seen for seen in container_states if seen.service == name and not seen.one_off]
+            self.trackers[name] = self.tracker(name).after_sweep(existing, now, missing=taken_away(mine) is not None)
+
+
+def _next_attempt(outcome: RecoveryOutcome | None, now: datetime) -> datetime | None:
+    if outcome is None or outcome.method is not RecoveryMethod.DEFERRED:
+        return None
+    return outcome.again_at or now + SETTLE
