@@ -58,7 +58,7 @@ class ServiceObservation:
     @property
     def text(self) -> str:
         """The failure as it is reported to recovery."""
-        return f"service {self.service} is {self.reason}"
+        return self.reason if self.service == NO_SERVICE else f"service {self.service} is {self.reason}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

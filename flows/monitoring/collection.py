@@ -11,21 +11,18 @@ from typing import TypeVar
 
 from prefect import flow
 
-from core.common.dependencies import first_causes
-from core.deployment.plan import start_waves
 from core.monitoring.assess import Assessment, SourceAnswers, assess
 from core.monitoring.evaluate import close_proven, is_predictive
 from core.monitoring.measurements import deaths, dependency_status
 from core.monitoring.snapshot import Evaluation
+from flows.monitoring.failures import CollectionFeed, Predicted
 from flows.monitoring.judge_health import dependencies_of, judge_now
-from flows.recovery.error_recovery import error_recovery
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.analysis import AlertChange
-from models.compose import Application
 from models.environments import Environment
 from models.failures import EnvironmentBusyError, RoasError
-from models.health import UNHEALTHY_STATES, Health, HealthReport
-from models.metrics import HOST, Alert, AlertSeverity, Metric, PredictionOutcome
+from models.health import UNHEALTHY_STATES, HealthReport
+from models.metrics import Alert, AlertSeverity, Metric, PredictionOutcome
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
 from tasks.deployment.records import mark_interrupted
@@ -48,7 +45,6 @@ _TIMES = 3
 _LEAST_RECEIVED = timedelta(minutes=2)
 """The engine is asked at least this far back how containers ended: of one that runs again nothing else tells."""
 
-_SETTLE_SECONDS = 15.0
 _POOR = 80.0
 """Below this many points a service's score comes with advice."""
 
@@ -70,8 +66,7 @@ async def collection(
     for gap in gaps:
         log.warning("%s", gap)
     say(outcome)
-    recoveries = [] if one.judged.idle else await dispatch(one, files, predicted(outcome), act=act)
-    done = [recovery for _, recovery in recoveries]
+    done = [] if one.judged.idle else await _recover(one, CollectionFeed(files=files, act=act))
     after, alerts = None, outcome.reported
     if seen.application is not None and any(recovery.method is RecoveryMethod.AUTOMATIC for recovery in done):
         after = await _or_gap("health after recovery", judge_now(declared, seen.application), gaps)
@@ -204,55 +199,15 @@ def say(outcome: Evaluation) -> None:
         log.error("what was remembered as %s could not be read and is begun anew", name)
 
 
-async def dispatch(
-    one: Collected,
-    files: tuple[str, ...],
-    predicted: Sequence[tuple[str, str, bool]],
-    *,
-    known: frozenset[str] = frozenset(),
-    act: bool,
-) -> list[tuple[str, RecoveryOutcome]]:
-    """One error for each cause: a service that is down, a metric far from usual, a source that is gone.
-
-    Each outcome comes with its service, or HOST. What is `known` was handed over as it is.
-    """
-    environment, seen, outcome = one.declared, one.seen, one.judged.outcome
-    outcomes = []
-    if seen.health is None or seen.application is None:
-        if HOST not in known:
-            gone = await error_recovery(
-                environment=environment.name,
-                text=in_one(seen.gaps),
-                source="collection",
-                compose_files=list(files),
-                act=False,
-            )
-            outcomes.append((HOST, gone))
-    else:
-        quiet = outcome.muted | known
-        outcomes += await _recover_services(environment, seen.application, files, seen.health, quiet, act=act)
-    for service, text, urgent in predicted:
-        reported = await error_recovery(
-            environment=environment.name,
-            text=text,
-            service=None if service == HOST else service,
-            source="prediction",
-            compose_files=list(files),
-            # A warning is worth knowing of, and no reason to restart what serves.
-            act=act and urgent,
-            predictive=True,
-        )
-        outcomes.append((service, reported))
-    return outcomes
+async def _recover(one: Collected, feed: CollectionFeed) -> list[RecoveryOutcome]:
+    muted = one.judged.outcome.muted
+    found = feed.decide(one.declared, one.seen, muted)
+    outcomes = await feed.recover(one.declared, one.seen, muted, found)
+    return outcomes + await feed.warn(one.declared.name, predicted(one.judged.outcome))
 
 
-def in_one(gaps: Sequence[str]) -> str:
-    """What kept the sources from answering: several fail for one cause, in the same words."""
-    return "; ".join(dict.fromkeys(gap.partition(": ")[2] for gap in gaps))
-
-
-def predicted(outcome: Evaluation) -> list[tuple[str, str, bool]]:
-    """What may fail, once for each cause: service, in words, and whether it is critical."""
+def predicted(outcome: Evaluation) -> list[Predicted]:
+    """Return the failures that are predicted, one a cause."""
     reported = [
         (alert.service, f"{alert.metric} of {alert.service} is not as usual: {alert.reason}", alert.severity)
         for event in outcome.events
@@ -264,53 +219,6 @@ def predicted(outcome: Evaluation) -> list[tuple[str, str, bool]]:
         if one.outcome is PredictionOutcome.OPEN
     ]
     return [(service, text, severity is AlertSeverity.CRITICAL) for service, text, severity in reported]
-
-
-async def _recover_services(
-    environment: Environment,
-    application: Application,
-    files: tuple[str, ...],
-    health: HealthReport,
-    quiet: frozenset[str],
-    *,
-    act: bool,
-) -> list[tuple[str, RecoveryOutcome]]:
-    """The causes first; what depends on them is looked at again, and recovered only if it stays ill."""
-    outcomes: list[tuple[str, RecoveryOutcome]] = []
-    tried = set(quiet)
-    left = health
-    for _ in start_waves(application):
-        causes = first_causes(left.services, dependencies_of(environment, application))
-        causes = [verdict for verdict in causes if verdict.service not in tried]
-        tried |= {verdict.service for verdict in causes}
-        if not causes:
-            break
-        for verdict in causes:
-            outcome = await error_recovery(
-                environment=environment.name,
-                text=f"service {verdict.service} is {verdict.health}: {verdict.reason}",
-                service=verdict.service,
-                source="collection",
-                compose_files=list(files),
-                act=act,
-                failing_services=len(causes),
-            )
-            outcomes.append((verdict.service, outcome))
-        if not any(one.method is RecoveryMethod.AUTOMATIC and one.success for _, one in outcomes):
-            break
-        left = await _settled(environment, application)
-    return outcomes
-
-
-async def _settled(environment: Environment, application: Application) -> HealthReport:
-    """Health after a recovery, when dependants have had time to notice it."""
-    waited = 0.0
-    while True:
-        now = await judge_now(environment, application)
-        if now.overall is not Health.UNHEALTHY or waited >= _SETTLE_SECONDS:
-            return now
-        await asyncio.sleep(1)
-        waited += 1
 
 
 def _table(metrics: Sequence[Metric]) -> dict[str, dict[str, float]]:

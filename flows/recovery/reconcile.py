@@ -64,10 +64,7 @@ class Reconciler:
             if not one.unhealthy:
                 self.trackers[one.service] = replace(self.tracker(one.service), next_attempt_at=None)
         for one in found.recover:
-            dispatched = self.tracker(one.service).after_dispatch(one.fingerprint, now)
-            self.trackers[one.service] = replace(dispatched, recovering=not found.at_once)
-        if found.at_once:
-            self.begin(NO_SERVICE)
+            self.trackers[one.service] = self.tracker(one.service).after_dispatch(one.fingerprint, now)
         return found
 
     def begin(self, service: str) -> None:

@@ -1,0 +1,134 @@
+"""Feed of collections into the reconciler: what fails is triaged and recovered, one service after another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from core.monitoring.assess import SourceAnswers
+from core.recovery.tracker import NO_SERVICE, SETTLE
+from core.recovery.triage import (
+    Decision,
+    Failure,
+    ServiceObservation,
+    TriageContext,
+    TriageResult,
+    observe_health,
+)
+from flows.monitoring.judge_health import dependencies_of, judge_now
+from flows.recovery.error_recovery import error_recovery
+from flows.recovery.reconcile import Reconciler
+from models.compose import Application
+from models.environments import Environment
+from models.health import Health, HealthReport
+from models.metrics import HOST
+from models.recovery import RecoveryMethod, RecoveryOutcome
+
+Predicted = tuple[str, str, bool]
+"""A failure that is predicted: its service or HOST, its text, and whether it is critical."""
+
+
+@dataclass(slots=True, kw_only=True)
+class CollectionFeed:
+    """Observes what collections saw, and recovers from what the triage dispatches."""
+
+    files: tuple[str, ...]
+    act: bool
+    reconciler: Reconciler = field(default_factory=Reconciler)
+
+    def decide(self, declared: Environment, seen: SourceAnswers, muted: Collection[str]) -> TriageResult:
+        """Triage one collection; a source that did not answer is a failure without a service."""
+        if seen.health is None or seen.application is None:
+            gap = ServiceObservation(
+                service=NO_SERVICE,
+                decision=Decision.RECOVER,
+                reason=gap_reasons(seen.gaps),
+                fingerprint=gap_reasons(seen.gaps),
+                unhealthy=True,
+            )
+            return self.reconciler.decide([gap], TriageContext(), datetime.now(UTC))
+        return self._triage(declared, seen, seen.health, muted, ())
+
+    async def recover(
+        self, declared: Environment, seen: SourceAnswers, muted: Collection[str], found: TriageResult
+    ) -> list[RecoveryOutcome]:
+        """Recover from the failures, causes first; a dependant is recovered only if it stays unhealthy."""
+        if seen.health is None or seen.application is None:
+            return [await self._recover(declared, failure, act=False) for failure in found.failures]
+        outcomes: list[RecoveryOutcome] = []
+        tried: set[str] = set()
+        while found.recover:
+            tried |= {one.service for one in found.recover}
+            outcomes += [await self._recover(declared, failure, act=self.act) for failure in found.failures]
+            if not any(one.method is RecoveryMethod.AUTOMATIC and one.success for one in outcomes):
+                break
+            found = self._triage(declared, seen, await _settled(declared, seen.application), muted, tried)
+        return outcomes
+
+    async def warn(self, environment: str, predicted: Sequence[Predicted]) -> list[RecoveryOutcome]:
+        """Record predicted failures; only a critical one is acted on, since its service still serves."""
+        return [
+            await error_recovery(
+                environment=environment,
+                text=text,
+                service=None if service == HOST else service,
+                source="prediction",
+                compose_files=list(self.files),
+                act=self.act and critical,
+                predictive=True,
+            )
+            for service, text, critical in predicted
+        ]
+
+    def _triage(
+        self,
+        declared: Environment,
+        seen: SourceAnswers,
+        health: HealthReport,
+        muted: Collection[str],
+        tried: Collection[str],
+    ) -> TriageResult:
+        observations = [observe_health(verdict, seen.container_states or ()) for verdict in health.services]
+        observations = [
+            replace(one, decision=Decision.IGNORE, reason="it was tried in this collection")
+            if one.service in tried
+            else one
+            for one in observations
+        ]
+        dependencies = dependencies_of(declared, seen.application) if seen.application else ()
+        context = TriageContext(dependencies=dependencies, muted=muted)
+        return self.reconciler.decide(observations, context, datetime.now(UTC))
+
+    async def _recover(self, declared: Environment, failure: Failure, *, act: bool) -> RecoveryOutcome:
+        outcome = None
+        self.reconciler.begin(failure.service)
+        try:
+            outcome = await error_recovery(
+                environment=declared.name,
+                text=failure.text,
+                service=failure.service or None,
+                source="collection",
+                compose_files=list(self.files),
+                act=act,
+                failing_services=failure.failing,
+            )
+        finally:
+            self.reconciler.finish(failure.service, outcome, datetime.now(UTC))
+        return outcome
+
+
+def gap_reasons(gaps: Sequence[str]) -> str:
+    """Return why the sources did not answer; several fail for one reason, in the same words."""
+    return "; ".join(dict.fromkeys(gap.partition(": ")[2] for gap in gaps))
+
+
+async def _settled(environment: Environment, application: Application) -> HealthReport:
+    """Return the health after a recovery, once dependants have had time to notice it."""
+    deadline = datetime.now(UTC) + SETTLE
+    while True:
+        health = await judge_now(environment, application)
+        if health.overall is not Health.UNHEALTHY or datetime.now(UTC) >= deadline:
+            return health
+        await asyncio.sleep(1)
