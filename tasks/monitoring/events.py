@@ -11,15 +11,13 @@ from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from prefect import task
-
 from adapters.docker.events import EventStream
 from models.containers import ContainerEvent, ContainerState
 from models.environments import Environment
 from models.failures import EngineError
 from tasks.deployment.lease import who_holds
 from tasks.runtime.clients import engine_of
-from tasks.runtime.retry_policy import READ, retry_read
+from tasks.runtime.retry_policy import retry_read
 from tasks.runtime.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -276,7 +274,7 @@ async def inspect_environment(environment: Environment) -> tuple[list[ContainerS
     return container_states, held
 
 
-@task(name="is it watched", **READ)
+@retry_read
 async def is_watched(environment: str, now: datetime) -> bool:
     """Whether a watch of an environment was seen going on a moment ago."""
 

@@ -25,7 +25,7 @@ from models.records import Release
 from models.recovery import PlannedStep, StepSpec
 from models.settings import current_settings
 from tasks.runtime.clients import compose_of, engine_of, redactor_of
-from tasks.runtime.retry_policy import READ
+from tasks.runtime.retry_policy import retry_read
 from tasks.runtime.store_access import from_stores
 
 SCRIPT_LIMIT = timedelta(seconds=60)
@@ -51,7 +51,7 @@ STEP: dict[str, Any] = {
 """For a step that acts: what it answered is kept, and within a run it is not done again."""
 
 
-@task(name="look at the situation", **READ)
+@retry_read
 async def read_action_context(
     environment: Environment,
     application: Application | None,

@@ -42,7 +42,7 @@ from models.recovery_records import RecoveryRecords
 from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
 from tasks.runtime.clients import engine_of
-from tasks.runtime.retry_policy import READ, WRITE
+from tasks.runtime.retry_policy import WRITE, retry_read
 from tasks.runtime.store_access import BUDGET_WINDOW, from_stores, known_here, to_stores, under_names_here
 from tasks.runtime.stores import open_stores
 
@@ -52,7 +52,7 @@ _STILL_WORTH_IT = timedelta(hours=1)
 """What was cut off longer ago is judged anew: the world has gone on."""
 
 
-@task(name="read the patterns", **READ)
+@retry_read
 async def read_patterns() -> PatternSet:
     """The patterns of errors.db; the shipped ones are brought up to date first."""
 
@@ -67,7 +67,7 @@ class KnownFacts:
     deployed_seconds_ago: float | None
 
 
-@task(name="read what is known", **READ)
+@retry_read
 async def read_known_facts(environment: str, now: datetime) -> KnownFacts:
     """The patterns, and how many seconds ago the latest proven start ended: one task, since a service is down."""
 
@@ -107,7 +107,7 @@ def _compiled(patterns: tuple[Pattern, ...]) -> PatternSet:
     return PatternSet(patterns)
 
 
-@task(name="was it stopped by a person", task_run_name="was {service} stopped by a person", **READ)
+@retry_read
 async def stopped_by_person(environment: Environment, service: str) -> bool:
     """True where our record or the engine's own shows that the service was stopped on request.
 
@@ -144,7 +144,7 @@ async def record_error(
     return await to_stores(write, lambda known: with_error(known, error), with_recorded)
 
 
-@task(name="is the failure recorded", **READ)
+@retry_read
 async def known_failure(deployment_id: str) -> bool:
     """Whether an operation's record names the error it failed of."""
     known = await asyncio.to_thread(open_stores().operations.find, deployment_id)
@@ -168,7 +168,7 @@ async def record_error_of_the_run(
     return await record_error.fn(error, impact=impact, bundles=bundles, taken=taken, health=health)
 
 
-@task(name="read past recoveries", **READ)
+@retry_read
 async def past_recoveries(error_id: str, since: datetime) -> list[RecoveryExecution]:
     """What was ever tried at this error, and at anything else since then, oldest first."""
 
@@ -181,7 +181,7 @@ async def _for_plan(known: RecoveryRecords, error_id: str, since: datetime, now:
     )
 
 
-@task(name="look at what bears on the plan", **READ)
+@retry_read
 async def snapshot_before_planning(
     error: RecordedError, environment: Environment | None, service: str | None, *, now: datetime
 ) -> Snapshot:
@@ -262,7 +262,7 @@ async def open_ticket(ticket: Ticket) -> Ticket:
     return await to_stores(OpenTicket(ticket=ticket), lambda known: (known, ticket))
 
 
-@task(name="read the ticket", **READ)
+@retry_read
 async def read_ticket(ticket_id: str) -> Ticket:
     """The ticket with what was answered so far.
 
@@ -272,7 +272,7 @@ async def read_ticket(ticket_id: str) -> Ticket:
     return await asyncio.to_thread(open_stores().tickets.get, ticket_id)
 
 
-@task(name="read the error", **READ)
+@retry_read
 async def read_error(error_id: str) -> RecordedError:
     """An error as it is on record.
 
@@ -351,7 +351,7 @@ async def _settle(
     return settled
 
 
-@task(name="look for recoveries that were cut off", **READ)
+@retry_read
 async def cut_off_recoveries(environment: str) -> list[RecoveryExecution]:
     """The attempts in an environment that never ended and whose runner is gone."""
 

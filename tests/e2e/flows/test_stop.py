@@ -110,7 +110,7 @@ async def test_recovery_leaves_alone_what_was_stopped_here_and_takes_what_crashe
     with place.stores() as stores:
         assert stores.progress.last_changes("test")["base"].details["on_request"] is True
 
-    assert await stopped_by_person.fn(environment, "base")
+    assert await stopped_by_person(environment, "base")
     subprocess.run(["docker", "start", place.container("base")], check=True, capture_output=True)
     subprocess.run(["docker", "kill", place.container("base")], check=True, capture_output=True)
-    assert not await stopped_by_person.fn(environment, "base")
+    assert not await stopped_by_person(environment, "base")

@@ -162,9 +162,9 @@ class Day:
 
     async def _round(self, environment: Environment, seen: SourceAnswers) -> None:
         try:
-            memory: RememberedState = await read_memory.fn(environment.name, seen.at)
+            memory: RememberedState = await read_memory(environment.name, seen.at)
             judged = assess(environment, seen, memory)
-            assert await store_round.fn(environment.name, judged, memory.looked_at)
+            assert await store_round(environment.name, judged, memory.looked_at)
         except StoreError:
             self.lost.append(seen.at)
             return
@@ -182,7 +182,7 @@ class Day:
         """Tell the cache of the last round that was stored."""
         assert self.reported is not None
         at, outcome = self.reported
-        return await tell_cache.fn("day", {"at": at.isoformat()}, outcome, EVERY)
+        return await tell_cache("day", {"at": at.isoformat()}, outcome, EVERY)
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         """What monitoring.db holds."""
