@@ -87,7 +87,7 @@ class Reconciler:
         if end is None or (tracker.crash is not None and tracker.crash[0] == end.happened_at):
             return None
         self.trackers[service] = replace(tracker, crash=(end.happened_at, now))
-        return end.attributes.get("exitCode", "unknown")
+        return str(end.attributes.get("exitCode", "unknown"))
 
     def back_after_crash(self, healthy: Collection[str], now: datetime) -> tuple[list[str], list[timedelta]]:
         """Forget the crashes of services that are healthy since SETTLE; return these, and how long others need."""
