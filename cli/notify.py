@@ -113,7 +113,7 @@ def test(environment: str) -> None:
     name, _ = named(environment, (), None)
 
     async def send() -> dict[str, str | None]:
-        from tasks.recovery.notify import tell
+        from tasks.recovery.notify import send_message
         from tasks.runtime.clients import find_environment
 
         blocks = find_environment(name).notify
@@ -122,7 +122,7 @@ def test(environment: str) -> None:
                 f"{name} tells nobody;", advice=f"write `notify: [discord-webhook/operations]` into {name}.yaml."
             )
         return {
-            block: await tell(block, f"Test from {name}", "You will be told here when something fails.")
+            block: await send_message(block, f"Test from {name}", "You will be told here when something fails.")
             for block in blocks
         }
 

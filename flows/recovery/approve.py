@@ -1,4 +1,4 @@
-"""Ask a person: the run leaves its process and waits in Prefect until it is resumed with an answer."""
+"""Ask a person: the run is suspended in Prefect until it is resumed with an answer."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ from tasks.runtime.naming import artifact_key
 log = logging.getLogger("roas")
 
 WAITS = timedelta(days=7)
-"""A run that got no answer by then ends as failed. Its ticket stays open; Retry tries again, and asks if that fails."""
+"""Without an answer by then the run fails. Its ticket stays open; Retry tries again, and asks if that fails."""
 
-RESTS = "roas.run.rests"
+SUSPENDED = "roas.run.rests"
 """The event of a run whose process ends while the run waits for a person."""
 
 _ENDS_WITHIN = timedelta(seconds=5)
@@ -69,19 +69,18 @@ def may_ask() -> bool:
 
 
 class Conversation:
-    """The questions that one run has asked and the answers it got, whichever process lives it now."""
+    """Questions and answers of one run, in whichever process it runs now."""
 
     def __init__(self, flow_run_id: str) -> None:
-        """Nothing is settled yet in this process."""
+        """No answer was used yet in this process."""
         self._run = UUID(flow_run_id)
         self._settled: set[str] = set()
         self._last: str | None = None
 
     async def answer(self, about: str, ticket: Ticket) -> Answer | None:
-        """The answer to the last question about an attempt; None where the run was retried after it.
+        """Return the answer to the last question about an attempt; None if the run was retried after it.
 
-        Where all that was asked about the attempt is settled, or nothing was asked, this asks: the process
-        then ends, and the run begins again from the top once it is resumed.
+        Without an open question this asks one: the process ends, and the run begins again once it is resumed.
         """
         base = about.replace("#", "-")
         asked, followed = await self._asked(base)
@@ -105,12 +104,12 @@ class Conversation:
                 timeout=int(WAITS.total_seconds()),
             )
         except Pause:
-            self._rest()
+            self._announce_suspension()
             raise
         return None
 
     async def _without_secrets(self, answer: Answer, ticket: Ticket) -> Answer:
-        """The answer as it may be kept; on the server it takes the place of what was typed."""
+        """Return the answer without secrets, and replace the typed one on the server."""
         note, by = [await redact(ticket.environment, words) for words in (answer.note, answer.by)]
         clean = answer.model_copy(update={"note": note, "by": by})
         if clean != answer and self._last is not None:
@@ -120,26 +119,28 @@ class Conversation:
                 await client.create_flow_run_input(self._run, key, json.dumps(clean.model_dump(mode="json")))
         return clean
 
-    def _rest(self) -> None:
-        """Tell the server that what is heard of the run is over.
+    def _announce_suspension(self) -> None:
+        """Announce to the server that the run is suspended.
 
-        Until its process has ended one more sign of life may come; heard after the suspension, it would make the
-        silence that follows look like a death.
+        Its process may send one more heartbeat before it ends; after the suspension that would make the silence that
+        follows look like a death.
         """
-        emit_event(RESTS, {"prefect.resource.id": f"prefect.flow-run.{self._run}"}, datetime.now(UTC) + _ENDS_WITHIN)
+        emit_event(
+            SUSPENDED, {"prefect.resource.id": f"prefect.flow-run.{self._run}"}, datetime.now(UTC) + _ENDS_WITHIN
+        )
 
     async def mark_followed(self) -> None:
-        """Note on the server that the last answer is on record: from then on a retry of the run means to try again."""
+        """Mark the last answer as recorded on the server: from then on a retry of the run means to try again."""
         try:
             async with get_client() as client:
                 await client.create_flow_run_input(self._run, f"followed-{self._last}", "true")
         except PrefectHTTPStatusError as error:
-            # Noted already, by a life of this run that ended right after it.
+            # Marked already, by a process of this run that ended right after it.
             if error.response.status_code != HTTPStatus.CONFLICT:
                 raise
 
     async def _asked(self, base: str) -> tuple[list[Answer | None], frozenset[int]]:
-        """What was asked about an attempt, in order, each with its answer, and which answers were followed."""
+        """Return the answers to the questions about an attempt, in order, and which of them were followed."""
         prefix, after = f"suspended-{base}-", f"followed-{base}-"
         async with get_client() as client:
             inputs = await client.filter_flow_run_input(self._run, prefix, _MOST_QUESTIONS, set())
@@ -154,7 +155,7 @@ class Conversation:
 
 
 def question_about(details: TicketDetails) -> str:
-    """What a person must know to decide, as the engine's UI shows it."""
+    """Write the question to a person, as Prefect's UI shows it."""
     ticket, error = details.ticket, details.error
     shown, answered = f"`roas ticket {ticket.ticket_id}`", f"`roas resolve {ticket.ticket_id} --decision … --note …`"
     since = ticket.since or error.first_seen

@@ -16,7 +16,7 @@ from prefect.events.actions import ChangeFlowRunState, RunDeployment
 from prefect.events.schemas.automations import AutomationCore, EventTrigger, Posture
 from prefect.events.schemas.events import ResourceSpecification
 
-from flows.recovery.approve import RESTS
+from flows.recovery.approve import SUSPENDED
 from flows.runtime.service_runs import STANDING
 
 SILENT_FOR = timedelta(seconds=90)
@@ -61,7 +61,7 @@ def _dead_runs(silent_for: timedelta) -> Automation:
         ),
         trigger=EventTrigger(
             after={_ALIVE},
-            expect={_ALIVE, RESTS, *(f"prefect.flow-run.{state}" for state in _AT_REST)},
+            expect={_ALIVE, SUSPENDED, *(f"prefect.flow-run.{state}" for state in _AT_REST)},
             match=ResourceSpecification({"prefect.resource.id": "prefect.flow-run.*"}),
             for_each={"prefect.resource.id"},
             posture=Posture.Proactive,

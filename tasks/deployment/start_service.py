@@ -23,7 +23,7 @@ from models.environments import Environment
 from models.failures import EngineUnreachableError, StartFailedError
 from models.health import ProbeResult
 from tasks.errors.evidence import ProbeJournal
-from tasks.monitoring.events import LOOK_AGAIN_AFTER, ContainerWatch
+from tasks.monitoring.events import INSPECT_AGAIN_AFTER, ContainerWatch
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import EFFECT
 
@@ -278,9 +278,9 @@ class Attempt:
     def timeout(self, held: StabilityHold, needed: timedelta) -> timedelta:
         """How long to sleep at most: to the end of the stabilisation where that is near."""
         if held.since is None:
-            return LOOK_AGAIN_AFTER
+            return INSPECT_AGAIN_AFTER
         left = needed - (datetime.now(UTC) - held.since)
-        return max(timedelta(milliseconds=10), min(LOOK_AGAIN_AFTER, left))
+        return max(timedelta(milliseconds=10), min(INSPECT_AGAIN_AFTER, left))
 
 
 def restart_container(engine: DockerEngine, seen: ContainerState, grace: timedelta) -> None:

@@ -43,7 +43,7 @@ _EVENTS = 200
 _LOOK_BACK = timedelta(minutes=15)
 _PAGE_SECONDS = 3
 _PART_SECONDS = 20
-"""One part that hangs must not take the time of the whole task."""
+"""Time limit of one part, so that a part that hangs does not use up the task's time."""
 
 _CUT_BY_ENGINE = 4096
 _LONGEST_SECRET = 512
@@ -56,19 +56,18 @@ Part = TypeVar("Part")
 
 
 class ProbeJournal:
-    """What health checks and probes answered, kept as it came: the engine forgets all but the last five.
+    """Answers of health checks and probes as they came: the engine keeps the last five only.
 
-    The same answer given again is counted. Of very many different ones of a service the first and the
-    latest stay.
+    A repeated answer is counted. Of very many different answers of a service the first and the latest are kept.
     """
 
     def __init__(self) -> None:
-        """Know nothing yet."""
+        """No answer came yet."""
         self._answers: dict[str, list[ProbeOutput]] = {}
         self._known: dict[str, frozenset[str]] = {}
 
     def saw(self, container_states: Iterable[ContainerState]) -> None:
-        """Keep what the engine's log of each container's health check has that was not seen before."""
+        """Keep the new answers in the engine's log of each container's health check."""
         for seen in container_states:
             known = self._known.get(seen.container_id, frozenset())
             for entry in seen.health_log:
@@ -86,11 +85,11 @@ class ProbeJournal:
                 self._known[seen.container_id] = frozenset(entry.ended_at for entry in seen.health_log)
 
     def answered(self, answer: ProbeResult) -> None:
-        """Keep what the environment's own probe of a service said."""
+        """Keep an answer of the environment's own probe of a service."""
         self._keep(answer.service, f"{answer.kind} probe", answer.ok, answer.detail, answer.checked_at)
 
     def of(self, service: str) -> tuple[ProbeOutput, ...]:
-        """Every answer of a service, in the order they came."""
+        """Return every answer of a service in order."""
         return tuple(self._answers.get(service, ()))
 
     def _keep(self, service: str, source: str, ok: bool, output: str, at: datetime) -> None:
@@ -105,7 +104,7 @@ class ProbeJournal:
 
 
 def _whole(output: str) -> str:
-    """An answer without its end where the engine cut it: half a secret is not recognised any more."""
+    """Return an answer without its end where the engine cut it, since half a secret is not recognised."""
     if len(output.encode()) < _CUT_BY_ENGINE:
         return output
     return output.rpartition("\n")[0] or output[:-_LONGEST_SECRET]
@@ -122,10 +121,9 @@ async def take_evidence(
     journal: ProbeJournal | None = None,
     occasion: EvidenceOccasion = EvidenceOccasion.REPLACEMENT,
 ) -> list[str]:
-    """Keep all that is to be seen of services and of what they need; gives the ids of what was written.
+    """Store evidence of services and their dependencies; return the ids of the bundles.
 
-    Nothing here fails whoever asked: what cannot be had is named in the bundle as missing, and a store that
-    does not take it is told in the log.
+    Nothing here raises: a part that cannot be read is named in the bundle as missing, and a store error is logged.
     """
     taken = await _take(
         environment, application, services, deployment_id=deployment_id, reason=reason, journal=journal,
@@ -145,10 +143,10 @@ async def failure_evidence(
     reason: str,
     keep: bool = True,
 ) -> list[EvidenceBundle]:
-    """What was kept when a service failed in this operation; where nothing was, it is taken now, and kept.
+    """Return the evidence stored when a service failed in this operation; without any, take and store it now.
 
-    Without a service, what was kept of all that failed in the operation. With `keep` False it is for `record_error`
-    to keep and for `show_evidence` to show.
+    Without a service, return the evidence of all services that failed in the operation. With `keep` False
+    `record_error` stores it and `show_evidence` shows it.
     """
     kept = [] if deployment_id is None else await asyncio.to_thread(_kept_of, deployment_id)
     if service is None:
@@ -171,13 +169,13 @@ async def failure_evidence(
 
 @task(name="show the evidence", **WRITE)
 async def show_evidence(environment: str, bundles: Sequence[EvidenceBundle]) -> None:
-    """Put a page of evidence beside the run."""
+    """Publish a page of evidence as an artifact of the run."""
     await _show(environment, bundles)
 
 
 @dataclass(slots=True)
 class _Gathered:
-    """The parts of evidence while they come in; `missing` says what did not, and why."""
+    """Parts of evidence; `missing` names those that could not be read, and why."""
 
     container_states: list[ContainerState] = field(default_factory=list)
     events: list[ContainerEvent] | None = None
@@ -297,13 +295,13 @@ def _log(seen: ContainerState, text: str) -> LogExcerpt:
 
 
 def _redacted(bundle: EvidenceBundle, redactor: Redactor) -> EvidenceBundle:
-    """The bundle without secrets; its logs were redacted whole, since a secret may have many lines."""
+    """Return the bundle without secrets; its logs were redacted before, since a secret may have many lines."""
     plain: dict[str, Any] = _bundles.dump_python(replace(bundle, logs=()), mode="json")
     return replace(_bundles.validate_python(redactor.value(plain)), logs=bundle.logs)
 
 
 def _needs(environment: Environment, application: Application | None) -> dict[str, tuple[str, ...]]:
-    """What each service depends on: by its Compose file, and by what the environment says beyond it."""
+    """Return the dependencies of each service, of its Compose file and of the environment."""
     declared = application.services if application is not None else {}
     names = {*declared, *environment.services}
     return {
@@ -333,7 +331,7 @@ def _kept_of(deployment_id: str) -> list[EvidenceBundle]:
 
 
 async def _show(environment: str, bundles: Sequence[EvidenceBundle]) -> None:
-    """Put a page beside the run that took the evidence, for whoever looks at the run."""
+    """Publish a page of evidence as an artifact of the run."""
     if FlowRunContext.get() is None or not bundles:
         return
     key = artifact_key("evidence", environment)

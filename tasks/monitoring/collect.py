@@ -1,4 +1,4 @@
-"""Monitoring: sample host and services, read what is remembered, and keep and tell what a round found."""
+"""Collection: sample host and services, read the memory of earlier collections, store and publish the result."""
 
 from __future__ import annotations
 

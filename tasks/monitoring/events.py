@@ -1,4 +1,4 @@
-"""Watch an application's containers: woken by the engine's events, with a slow look for what they miss."""
+"""Events of the engine about an application's containers, for waiting tasks and for the watch."""
 
 from __future__ import annotations
 
@@ -22,43 +22,43 @@ from tasks.runtime.stores import open_stores
 
 log = logging.getLogger("roas")
 
-LOOK_AGAIN_AFTER = timedelta(seconds=1)
-"""An event can be lost when the engine is busy or restarts; nobody waits longer than this for one."""
+INSPECT_AGAIN_AFTER = timedelta(seconds=1)
+"""The longest wait for an event, which can be lost when the engine is busy or restarts."""
 
-_LISTEN_AGAIN_SECONDS = 0.25
-_LISTEN_AGAIN_AT_MOST_SECONDS = 2.0
+_RECONNECT_SECONDS = 0.25
+_RECONNECT_AT_MOST_SECONDS = 2.0
 _SILENT_AFTER = timedelta(minutes=3)
 """A watch leaves a heartbeat every minute."""
 
 _MOST_RECEIVED = 1000
-"""Events nobody has asked for yet; more than these are found by looking."""
+"""Limit of the backlog; beyond it the events are dropped, and the watch sweeps instead."""
 
 
 class ContainerWatch:
-    """Tells who waits for a service that something happened to it, and which containers it has."""
+    """Wakes the tasks that wait for a service's next event, and knows its containers."""
 
     def __init__(self) -> None:
-        """Know nobody yet."""
-        self._bells: dict[str, _ChangeSignal] = {}
+        """No events come yet."""
+        self._signals: dict[str, _ChangeSignal] = {}
         self._services: dict[str, str] | None = None
 
     def containers(self, service: str) -> tuple[str, ...] | None:
         """The ids of a service's containers by all events until now; None while no events come.
 
-        An event can be lost, so whoever was not woken by one asks the engine instead.
+        An event can be lost, so a caller that was not woken by one asks the engine instead.
         """
         if self._services is None:
             return None
         return tuple(container for container, name in self._services.items() if name == service)
 
     async def change(
-        self, service: str, *, at_most: timedelta = LOOK_AGAIN_AFTER, besides: Collection[str] = ()
+        self, service: str, *, at_most: timedelta = INSPECT_AGAIN_AFTER, besides: Collection[str] = ()
     ) -> bool:
         """Return at the service's next event, or after `at_most` without one; whether there was one.
 
-        Events whose action is in `besides` wake nobody.
+        Events whose action is in `besides` are ignored.
         """
-        changed = self._bells.setdefault(service, _ChangeSignal())
+        changed = self._signals.setdefault(service, _ChangeSignal())
         try:
             async with asyncio.timeout(at_most.total_seconds()):
                 while not await changed.received() - set(besides):
@@ -68,74 +68,74 @@ class ContainerWatch:
         return True
 
     def know(self, services: Mapping[str, str]) -> None:
-        """From now on events come, and these are the services by container; called on the event loop.
+        """Events come from now on, with these services by container; called on the event loop.
 
-        Everybody is woken: what happened while no events came has told nobody.
+        Every waiting task is woken, since events before were missed.
         """
         self._services = dict(services)
-        for changed in self._bells.values():
-            changed.ring("")
+        for changed in self._signals.values():
+            changed.notify("")
 
     def see(self, event: ContainerEvent) -> None:
-        """Something happened; called on the event loop."""
+        """Take an event; called on the event loop."""
         if self._services is not None:
             if event.action == "create":
                 self._services[event.container_id] = event.service
             elif event.action == "destroy":
                 self._services.pop(event.container_id, None)
-        self._bells.setdefault(event.service, _ChangeSignal()).ring(event.action)
+        self._signals.setdefault(event.service, _ChangeSignal()).notify(event.action)
 
     def forget(self) -> None:
-        """Events have stopped to come; called on the event loop."""
+        """No events come any more; called on the event loop."""
         self._services = None
 
 
 class EventFeed:
-    """Every event of a project in the order it came, for one listener, and whether some may be missing."""
+    """Every event of a project in order, for one reader, and whether some may be missing."""
 
     def __init__(self) -> None:
-        """Nothing was heard yet, so everything may be missing."""
+        """No event came yet, so all may be missing."""
         self._events: deque[ContainerEvent] = deque()
-        self._rung = asyncio.Event()
+        self._woken = asyncio.Event()
         self._missed = True
 
     async def wait(self, at_most: timedelta) -> None:
-        """Return as soon as there is something to take, or after `at_most`."""
+        """Return when there is an event to take, or after `at_most`."""
         with suppress(TimeoutError):
             async with asyncio.timeout(at_most.total_seconds()):
-                await self._rung.wait()
+                await self._woken.wait()
 
     def take(self) -> tuple[list[ContainerEvent], bool]:
-        """What came since this was asked last, and whether events were missed, so that one must look."""
+        """Return the events since the last call, and whether some were missed, so that a sweep is needed."""
         events, missed = list(self._events), self._missed
         self._events.clear()
-        self._rung.clear()
+        self._woken.clear()
         self._missed = False
         return events, missed
 
     def wake(self) -> None:
-        """End a wait although nothing happened to a container; called on the event loop."""
-        self._rung.set()
+        """End a wait without an event; called on the event loop."""
+        self._woken.set()
 
     def know(self, services: Mapping[str, str]) -> None:
-        """Events come again, after a time without; called on the event loop."""
+        """Events come again; those before were missed; called on the event loop."""
         self._missed = True
-        self._rung.set()
+        self._woken.set()
 
     def see(self, event: ContainerEvent) -> None:
-        """Something happened; called on the event loop."""
+        """Take an event; called on the event loop."""
         if len(self._events) >= _MOST_RECEIVED:
             self._events.clear()
             self._missed = True
         self._events.append(event)
-        self._rung.set()
+        self._woken.set()
 
     def forget(self) -> None:
-        """Events have stopped to come; called on the event loop."""
+        """No events come any more; called on the event loop."""
 
 
 class _Subscriber(Protocol):
-    """Who is told of events."""
+    """Receives events."""
 
     def know(self, services: Mapping[str, str]) -> None: ...
     def see(self, event: ContainerEvent) -> None: ...
@@ -143,32 +143,32 @@ class _Subscriber(Protocol):
 
 
 class _ChangeSignal:
-    """What happened to one service since somebody last asked."""
+    """Actions of one service's events since they were received last."""
 
     def __init__(self) -> None:
-        self._rung = asyncio.Event()
+        self._woken = asyncio.Event()
         self._actions: set[str] = set()
 
-    def ring(self, action: str) -> None:
+    def notify(self, action: str) -> None:
         self._actions.add(action)
-        self._rung.set()
+        self._woken.set()
 
     async def received(self) -> set[str]:
-        await self._rung.wait()
-        self._rung.clear()
+        await self._woken.wait()
+        self._woken.clear()
         actions, self._actions = self._actions, set()
         return actions
 
 
 @asynccontextmanager
 async def watch_project(environment: Environment) -> AsyncIterator[ContainerWatch]:
-    """Listen to the engine's events about this project while the body runs, again where they break off.
+    """Read the engine's events about this project while the body runs; reconnect where they break off.
 
     Raises:
         EngineError: The engine did not answer.
     """
     watch = ContainerWatch()
-    listener = _Listener(environment, watch, asyncio.get_running_loop())
+    listener = EventListener(environment, watch, asyncio.get_running_loop())
     watch.know(await asyncio.to_thread(listener.connect))
     listener.start()
     try:
@@ -179,9 +179,9 @@ async def watch_project(environment: Environment) -> AsyncIterator[ContainerWatc
 
 @asynccontextmanager
 async def listen(environment: Environment) -> AsyncIterator[EventFeed]:
-    """Listen to the engine's events about this project while the body runs, whether the engine is there or not."""
+    """Read the engine's events about this project while the body runs, whether the engine answers or not."""
     feed = EventFeed()
-    listener = _Listener(environment, feed, asyncio.get_running_loop())
+    listener = EventListener(environment, feed, asyncio.get_running_loop())
     listener.start()
     try:
         yield feed
@@ -189,8 +189,8 @@ async def listen(environment: Environment) -> AsyncIterator[EventFeed]:
         await asyncio.to_thread(listener.close)
 
 
-class _Listener(threading.Thread):
-    """Reads the engine's events, which blocks, and passes them to the event loop."""
+class EventListener(threading.Thread):
+    """Thread that reads the engine's events and passes them to the event loop."""
 
     def __init__(self, environment: Environment, subscriber: _Subscriber, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(name="engine-events", daemon=True)
@@ -202,7 +202,7 @@ class _Listener(threading.Thread):
         self._stream: EventStream | None = None
 
     def connect(self) -> dict[str, str]:
-        """Begin to listen, and then list the containers, so that none falls between; the service of each.
+        """Connect to the events before listing the containers, so that none is missed; return their services.
 
         Raises:
             EngineError: The engine did not answer.
@@ -220,35 +220,35 @@ class _Listener(threading.Thread):
             raise
 
     def run(self) -> None:
-        """Listen until closed."""
+        """Read events until closed."""
         if self._stream is None:
-            self._listen_again()
+            self._reconnect()
         while not self._closing.is_set():
             try:
                 for event in self._stream or ():
                     self._loop.call_soon_threadsafe(self._subscriber.see, event)
             except EngineError as error:
-                # The waits look by themselves every second, so a lost stream costs speed, not truth.
+                # Waiting tasks inspect the engine every second, so a lost stream costs time only.
                 log.warning("the engine's events stopped: %s", error)
                 self._loop.call_soon_threadsafe(self._subscriber.forget)
-                self._listen_again()
+                self._reconnect()
 
     def close(self) -> None:
-        """Stop listening, and wait until nothing is passed on any more."""
+        """Stop, and wait until no event is passed on any more."""
         with self._lock:
             self._closing.set()
             if self._stream is not None:
                 self._stream.close()
         self.join()
 
-    def _listen_again(self) -> None:
-        seconds = _LISTEN_AGAIN_SECONDS if self._stream is not None else 0.0
+    def _reconnect(self) -> None:
+        seconds = _RECONNECT_SECONDS if self._stream is not None else 0.0
         again = self._stream is not None
         while not self._closing.wait(seconds):
             try:
                 services = self.connect()
             except EngineError:
-                seconds = min(2 * seconds or _LISTEN_AGAIN_SECONDS, _LISTEN_AGAIN_AT_MOST_SECONDS)
+                seconds = min(2 * seconds or _RECONNECT_SECONDS, _RECONNECT_AT_MOST_SECONDS)
                 continue
             if again:
                 log.warning("the engine's events are back")
@@ -258,13 +258,13 @@ class _Listener(threading.Thread):
 
 @retry_read
 async def in_hand(environment: str) -> str | None:
-    """Who operates on an environment now, and why; None where nobody does."""
+    """Return which operation holds an environment, and why; None without one."""
     return await who_holds(environment)
 
 
 @retry_read
 async def inspect_environment(environment: Environment) -> tuple[list[ContainerState], str | None]:
-    """Every container of an environment, and who operates on it now; one task, since a service is down meanwhile.
+    """Return every container of an environment, and the operation that holds it.
 
     Raises:
         EngineError: The engine did not answer, or refused.
@@ -276,7 +276,7 @@ async def inspect_environment(environment: Environment) -> tuple[list[ContainerS
 
 @retry_read
 async def is_watched(environment: str, now: datetime) -> bool:
-    """Whether a watch of an environment was seen going on a moment ago."""
+    """Whether a watch of an environment left a heartbeat lately."""
 
     def read() -> bool:
         last = open_stores().heartbeats.all().get(f"watch/{environment}")

@@ -1,4 +1,4 @@
-"""The steps of recovery actions: each is done once in a run; its result is kept, so that a retry goes on after it."""
+"""Steps of recovery actions: each runs once in a run, and its result is kept, so that a retry goes on after it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ STEP: dict[str, Any] = {
     "cache_key_fn": _once_a_run,
     "task_run_name": "{step.doing} {step.target}",
 }
-"""For a step that acts: what it answered is kept, and within a run it is not done again."""
+"""Options of a step that acts: its result is kept, and within a run it is not repeated."""
 
 
 @retry_read
@@ -61,7 +61,7 @@ async def read_action_context(
     script: str | None,
     began: datetime,
 ) -> ActionContext:
-    """All that bears on whether an action may be taken on a service; `began` is when the error was first seen.
+    """Read everything that decides whether an action is allowed; `began` is when the error was first seen.
 
     Raises:
         EngineError: The engine did not answer, or refused.
@@ -116,10 +116,10 @@ async def read_action_context(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepContext:
-    """What a step needs beside itself: the environment, its application, and what a script is told.
+    """Environment and application of a step, and the variables of a script.
 
-    `cut_off_from` is when a runner that is gone began the same step, None where none did: what the engine did of
-    it is not done again.
+    `cut_off_from` is when a dead runner began the same step, None if none did: the part that the engine has done
+    is not repeated.
     """
 
     environment: Environment
@@ -241,7 +241,7 @@ async def stop_holder_step(around: StepContext, step: PlannedStep, attempt_id: s
 
 @task(name="recovery step: start the holder again", timeout_seconds=180, **STEP)
 async def start_holder_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
-    """Start again what was stopped to free a port. The service that now holds it is stopped first.
+    """Start the containers again that were stopped to free a port, after stopping the service that holds it.
 
     Raises:
         EngineError: The engine refused.
@@ -322,7 +322,7 @@ STEPS: dict[StepSpec, Task[..., Coroutine[Any, Any, str]]] = {
     StepSpec.REMOVE_NETWORKS: remove_networks_step,
     StepSpec.RUN_SCRIPT: run_script_step,
 }
-"""The task of each step, but for the two that are more than one: to verify, and to roll back."""
+"""The task of each step; verification and rollback consist of several."""
 
 
 def _containers(engine: DockerEngine, around: StepContext, service: str) -> list[ContainerState]:
@@ -336,7 +336,7 @@ def _containers(engine: DockerEngine, around: StepContext, service: str) -> list
 
 
 def _asked_to_end(engine: DockerEngine, around: StepContext) -> frozenset[str]:
-    """The containers that the engine was told to end since the step was cut off: it is at it, or has done it."""
+    """Return the containers that the engine was asked to end since the step was interrupted."""
     if around.cut_off_from is None:
         return frozenset()
     with engine.events.stream(around.environment.project, around.cut_off_from, datetime.now(UTC)) as events:
@@ -374,9 +374,9 @@ def _problem_of(script: str | None) -> str | None:
 def release_before(
     releases: Sequence[Release], container_states: Sequence[ContainerState], began: datetime
 ) -> tuple[Release | None, timedelta | None]:
-    """The release to go back to, and how long before the error the one that runs came; None where that is open.
+    """Return the release to roll back to, and how long before the error the running one was deployed; else None.
 
-    What somebody changed since by hand is no release, and who went back once does not go forth again.
+    A manual change is no release, and a rollback is not rolled back itself.
     """
     now = next((one for one in releases if one.proven), None)
     if now is None or now.reason or now.created_at > began or not is_there(now, container_states):

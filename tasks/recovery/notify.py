@@ -1,4 +1,4 @@
-"""Notifications: events for automations, and words for people through Prefect's notification blocks."""
+"""Notifications: events for automations, and messages to people through Prefect's notification blocks."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from tasks.runtime.stores import open_stores, shared_cache
 log = logging.getLogger("roas")
 
 STREAM = "notices"
-"""The stream of the cache that every notice goes to, whether or not anybody is to be notified."""
+"""The stream of the cache that every notification goes to, also without a receiver."""
 
 _SEND_SECONDS = 20
 _AGAIN_AFTER_SECONDS = (2, 10)
-"""What was surely not taken is sent again so soon: a server that is away for a moment costs nobody a notice."""
+"""Delays before a notification that was surely not delivered is sent again."""
 
 _KINDS = ("custom-webhook", "discord-webhook", "ms-teams-webhook", "slack-webhook")
 
@@ -42,7 +42,7 @@ UNHEALTHY = "roas.service.unhealthy"
 RECOVERED = "roas.service.recovered"
 RECOVERY_FAILED = "roas.recovery.failed"
 DEPLOYMENT_FAILED = "roas.deployment.failed"
-UNTOLD = "roas.notification.failed"
+NOT_NOTIFIED = "roas.notification.failed"
 
 
 def announce(
@@ -57,7 +57,7 @@ def announce(
 ) -> None:
     """Send the engine an event, for automations and for the record; it waits for nothing.
 
-    `handled` False asks whoever listens to act: nobody here does. `text` must hold no secret.
+    `handled` False asks the listening automation to act. `text` must hold no secret.
     """
     resource = {
         "prefect.resource.id": f"roas.{environment}.{service or 'environment'}",
@@ -69,19 +69,18 @@ def announce(
     emit_event(event, resource, payload={**payload, "text": text})
 
 
-@task(name="tell people", **READ)
+@task(name="notify people", **READ)
 async def notify_people(environment: Environment) -> list[Notification]:
-    """Tell what is due of an environment's failures to everyone its file names; what was told.
+    """Send the notifications that are due to the receivers that an environment's file names; return them.
 
-    Each notice is claimed in the store before it is sent, so that neither a restart nor a second process
-    repeats it. What cannot be sent, not even a few seconds later, fails nothing: it is logged, and the next
-    reminder tries again.
+    Each is claimed in the store before it is sent, so that neither a restart nor a second process repeats it. One
+    that cannot be sent, even a few seconds later, is logged, and the next reminder is sent instead.
     """
     if stores_are_away():
-        # What is due is claimed in the stores first, so that nobody is told twice.
+        # Each notification is claimed in the stores first, so that it is sent once.
         return []
     try:
-        # What befell this system itself is told to whoever is told first.
+        # An incident of this system itself goes to the receivers of the first environment that sends.
         notices = [
             notice for name in (environment.name, OWN_SYSTEM) for notice in await asyncio.to_thread(_claimed, name)
         ]
@@ -96,7 +95,7 @@ async def notify_people(environment: Environment) -> list[Notification]:
 
 
 def _claimed(environment: str) -> list[Notification]:
-    """What is due and nobody else has told meanwhile."""
+    """Return the notifications that are due and that no other process has sent."""
     stores, now = open_stores(), datetime.now(UTC)
     return [
         notice
@@ -130,33 +129,33 @@ def _entry(notice: Notification) -> dict[str, object]:
 
 
 async def _send(block: str, notice: Notification) -> None:
-    trouble = await _sent(block, notice.subject, notice.body)
+    failed = await _sent(block, notice.subject, notice.body)
     for seconds in _AGAIN_AFTER_SECONDS:
-        if trouble is None or not trouble.passes:
+        if failed is None or not failed.passes:
             break
         await asyncio.sleep(seconds)
-        trouble = await _sent(block, notice.subject, notice.body)
-    if trouble is not None:
-        log.warning("%s: %s", notice.subject, trouble.words)
-        announce(UNTOLD, notice.environment, service=notice.service, error_id=notice.error_id, text=trouble.words)
+        failed = await _sent(block, notice.subject, notice.body)
+    if failed is not None:
+        log.warning("%s: %s", notice.subject, failed.text)
+        announce(NOT_NOTIFIED, notice.environment, service=notice.service, error_id=notice.error_id, text=failed.text)
 
 
-async def tell(block: str, subject: str, body: str) -> str | None:
-    """Send words through a notification block; why they could not be sent, None where they were."""
-    trouble = await _sent(block, subject, body)
-    return None if trouble is None else trouble.words
+async def send_message(block: str, subject: str, body: str) -> str | None:
+    """Send a message through a notification block; return why it was not sent, else None."""
+    failed = await _sent(block, subject, body)
+    return None if failed is None else failed.text
 
 
 @dataclass(frozen=True, slots=True)
-class _Trouble:
-    """Why words could not be sent, and whether they were surely not taken but may be in a moment."""
+class _SendError:
+    """Why a message was not sent, and whether it was surely not delivered but may be in a moment."""
 
-    words: str
+    text: str
     passes: bool = False
 
 
-async def _sent(block: str, subject: str, body: str) -> _Trouble | None:
-    # Imported only where somebody is to be told: with it come the clients of a dozen services.
+async def _sent(block: str, subject: str, body: str) -> _SendError | None:
+    # Imported only to send: it loads the clients of a dozen services.
     import prefect.blocks.notifications  # noqa: F401 - so that its kinds of blocks are known
     from prefect.blocks.abstract import NotificationBlock, NotificationError
     from prefect.blocks.core import Block
@@ -166,11 +165,11 @@ async def _sent(block: str, subject: str, body: str) -> _Trouble | None:
             try:
                 channel: Any = await Block.aload(block)
             except ValueError:
-                return _Trouble(f"there is no block {block} on the Prefect server")
+                return _SendError(f"there is no block {block} on the Prefect server")
             if not isinstance(channel, NotificationBlock):
-                return _Trouble(f"block {block} is none that notifies")
+                return _SendError(f"block {block} is none that notifies")
             if await asyncio.to_thread(_leads_to_the_link, channel):
-                return _Trouble(
+                return _SendError(
                     f"block {block} has a link-local address, where a cloud hands out credentials; not sent"
                 )
             with channel.raise_on_failure():
@@ -178,8 +177,8 @@ async def _sent(block: str, subject: str, body: str) -> _Trouble | None:
                 if inspect.isawaitable(sending):
                     await sending
     except Exception as error:  # noqa: BLE001 - a block is anybody's code, and may raise anything
-        words = f"block {block} did not take the notice: {_without_address(error)}"
-        return _Trouble(words, passes=isinstance(error, NotificationError) or _was_not_taken(error))
+        text = f"block {block} did not take the notice: {_without_address(error)}"
+        return _SendError(text, passes=isinstance(error, NotificationError) or _was_not_taken(error))
     return None
 
 

@@ -46,22 +46,21 @@ from tasks.runtime.retry_policy import WRITE, retry_read
 from tasks.runtime.store_access import BUDGET_WINDOW, from_stores, known_here, to_stores, under_names_here
 from tasks.runtime.stores import open_stores
 
-_OF_A_LOOK = frozenset({"watch", "collection", "event"})
+_OBSERVED_SOURCES = frozenset({"watch", "collection", "event"})
 _A_MOMENT = timedelta(seconds=1)
-_STILL_WORTH_IT = timedelta(hours=1)
-"""What was cut off longer ago is judged anew: the world has gone on."""
+_RESUMABLE_WITHIN = timedelta(hours=1)
+"""An attempt that was interrupted longer ago is not continued: the service is diagnosed again."""
 
 
 @retry_read
 async def read_patterns() -> PatternSet:
-    """The patterns of errors.db; the shipped ones are brought up to date first."""
-
+    """Return the patterns of errors.db, after updating the shipped ones."""
     return _compiled(await from_stores(_patterns, lambda known: _without_counts(known.patterns or SHIPPED_PATTERNS)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KnownFacts:
-    """What is known before an error is judged; `deployed_seconds_ago` is None where no proven start is on record."""
+    """Facts that a diagnosis uses; `deployed_seconds_ago` is None without a recorded proven start."""
 
     patterns: PatternSet
     deployed_seconds_ago: float | None
@@ -69,7 +68,7 @@ class KnownFacts:
 
 @retry_read
 async def read_known_facts(environment: str, now: datetime) -> KnownFacts:
-    """The patterns, and how many seconds ago the latest proven start ended: one task, since a service is down."""
+    """Return the patterns, and how many seconds ago the latest proven start ended."""
 
     def read(stores: Stores) -> tuple[datetime | None, tuple[Pattern, ...]]:
         latest = stores.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
@@ -93,7 +92,7 @@ def _patterns(stores: Stores) -> tuple[Pattern, ...]:
 
 
 def _without_counts(patterns: Sequence[Pattern]) -> tuple[Pattern, ...]:
-    """The patterns as they match: how often each one did changes all the time."""
+    """Return the patterns without how often each matched, which changes all the time."""
     return tuple(replace(one, match_count=0, last_matched=None) for one in patterns)
 
 
@@ -103,13 +102,13 @@ def _as_shipped(pattern: Pattern) -> Pattern:
 
 @lru_cache(maxsize=2)
 def _compiled(patterns: tuple[Pattern, ...]) -> PatternSet:
-    """To compile some hundred expressions takes a fifth of a second, in which a service would be down."""
+    """Compile patterns once: some hundred expressions take a fifth of a second, while a service is down."""
     return PatternSet(patterns)
 
 
 @retry_read
 async def stopped_by_person(environment: Environment, service: str) -> bool:
-    """True where our record or the engine's own shows that the service was stopped on request.
+    """Whether our record or the engine's events show that the service was stopped on request.
 
     `docker stop` and `docker compose stop` leave a stop event behind the container's end; a crash and a
     kill leave none. The engine keeps its last few hundred events only; our own stops are in the store.
@@ -118,11 +117,11 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
     name = environment.name
     changes = await from_stores(lambda stores: stores.progress.last_changes(name), lambda known: known.last_changes)
 
-    def look_back() -> _Stopped:
+    def inspect() -> _Stopped:
         mine = engine_of(environment).containers.inspect_project(environment.project, service)
         return _was_stopped(environment, service, mine, changes)
 
-    return await _noted(await asyncio.to_thread(look_back))
+    return await _noted(await asyncio.to_thread(inspect))
 
 
 @task(name="record the error", **WRITE)
@@ -134,12 +133,10 @@ async def record_error(
     taken: Sequence[EvidenceBundle] = (),
     health: HealthReport | None = None,
 ) -> RecordedError:
-    """Write an error, or count it up where the same one is still open, with all that was found out about it.
+    """Record an error, or count the same open one up, with its impact, evidence and health, in one transaction.
 
-    Who is hit by it, the evidence that shows it (`taken` is what is not kept yet), the health it was seen with, and
-    in the record of the operation that failed of it its id: all of that, or nothing.
+    `taken` is evidence that is not stored yet. The operation that failed of the error gets its id.
     """
-
     write = RecordError(error=error, impact=impact, bundles=tuple(bundles), taken=tuple(taken), health=health)
     return await to_stores(write, lambda known: with_error(known, error), with_recorded)
 
@@ -164,14 +161,13 @@ async def record_error_of_the_run(
     taken: Sequence[EvidenceBundle] = (),
     health: HealthReport | None = None,
 ) -> RecordedError:
-    """The same for a run that may be suspended: begun again from the top, it finds the error as it was judged."""
+    """Record an error once in a run that may be suspended and begin again from the top."""
     return await record_error.fn(error, impact=impact, bundles=bundles, taken=taken, health=health)
 
 
 @retry_read
 async def past_recoveries(error_id: str, since: datetime) -> list[RecoveryExecution]:
-    """What was ever tried at this error, and at anything else since then, oldest first."""
-
+    """Return all attempts at this error, and those at others since a moment, oldest first."""
     return list((await _for_plan(known_here(""), error_id, since, datetime.now(UTC))).executions)
 
 
@@ -221,14 +217,13 @@ async def snapshot_before_planning(
 
 @task(name="record the attempt", **WRITE)
 async def begin_attempt(execution: RecoveryExecution) -> None:
-    """Write that an attempt begins, before anything is done; one that is taken up again is there already."""
-
+    """Record that an attempt begins, before it acts; a continued one is recorded already."""
     await to_stores(BeginAttempt(execution=execution), lambda known: (_with(known, execution), None))
 
 
 @task(name="record the step", **WRITE)
 async def write_attempt(execution: RecoveryExecution) -> None:
-    """Write how far an attempt has come."""
+    """Record the progress of an attempt."""
     await to_stores(WriteAttempt(execution=execution), lambda known: (_with(known, execution), None))
 
 
@@ -236,11 +231,10 @@ async def write_attempt(execution: RecoveryExecution) -> None:
 async def finish_attempt(
     execution: RecoveryExecution, *, was: str | None, ticket: Ticket | None = None
 ) -> Ticket | None:
-    """Write how an attempt ended. `was` is the state the service was found in, where that is known.
+    """Record how an attempt ended. `was` is the state the service was found in, if known.
 
-    Where it helped, the error is resolved, its tickets are closed, and the service's change of state is noted at
-    the start that it runs by: all of that, or nothing. A service that no recorded start runs has nowhere to
-    note it. Where it failed and a person is asked next, the ticket is opened with it and given back.
+    A success resolves the error, closes its tickets, and records the service's change of state at the start that it
+    runs by, in one transaction. A failure opens the ticket and returns it.
     """
 
     def assumed(known: RecoveryRecords) -> tuple[RecoveryRecords, tuple[tuple[Ticket, ...], Ticket | None]]:
@@ -258,13 +252,13 @@ def _with(known: RecoveryRecords, execution: RecoveryExecution) -> RecoveryRecor
 
 @task(name="open a ticket", **WRITE)
 async def open_ticket(ticket: Ticket) -> Ticket:
-    """Ask a person; the ticket of the same cause is taken up again where there is one, with what was answered then."""
+    """Open a ticket, or the one of the same cause again with its earlier answers."""
     return await to_stores(OpenTicket(ticket=ticket), lambda known: (known, ticket))
 
 
 @retry_read
 async def read_ticket(ticket_id: str) -> Ticket:
-    """The ticket with what was answered so far.
+    """Return a ticket with its answers so far.
 
     Raises:
         NotFoundError: There is none of this id.
@@ -274,7 +268,7 @@ async def read_ticket(ticket_id: str) -> Ticket:
 
 @retry_read
 async def read_error(error_id: str) -> RecordedError:
-    """An error as it is on record.
+    """Return a recorded error.
 
     Raises:
         NotFoundError: There is none of this id.
@@ -284,14 +278,13 @@ async def read_error(error_id: str) -> RecordedError:
 
 @task(name="let the ticket wait", **WRITE)
 async def let_ticket_wait(ticket_id: str, flow_run_id: str | None) -> None:
-    """Write which suspended run an answer goes to; None where none waits any more."""
+    """Record which suspended run waits for the answer; None when none does any more."""
     await to_stores(LetTicketWait(ticket_id=ticket_id, flow_run_id=flow_run_id), lambda known: (known, None))
 
 
 @task(name="record the answer", **WRITE)
 async def record_answer(ticket: Ticket, choice: Choice, entry: TicketEntry) -> None:
-    """Keep what a person answered: by hand resolved is resolved, what is given up or skipped is known to somebody."""
-
+    """Record a person's answer, and the ticket's state that follows from it."""
     await asyncio.to_thread(open_stores().tickets.answer, ticket, choice, entry)
 
 
@@ -302,18 +295,18 @@ async def cancel_runs_of(closed: Sequence[Ticket], why: str) -> None:
             await cancel_run(ticket.flow_run_id, f"{ticket.ticket_id} is resolved: {why}")
 
 
-@task(name="settle what is well again", **WRITE)
+@task(name="resolve errors of healthy services", **WRITE)
 async def settle_well(environment: str, services: Sequence[str], unseen_since: datetime, why: str) -> list[str]:
-    """Resolve what was recorded of services being down that was not seen since a moment; gives back the ids.
+    """Resolve the errors of services that were not seen again since a moment; return their ids.
 
-    Their tickets are closed, and the runs that wait for an answer end.
+    Their tickets are closed, and the runs that wait for an answer are cancelled.
     """
     return await _settle(environment, services, unseen_since, lambda _: why)
 
 
-@task(name="resolve what came of others", **WRITE)
+@task(name="resolve errors of dependants", **WRITE)
 async def settle_dependants(environment: str, well: Sequence[str], unseen_since: datetime) -> list[str]:
-    """Resolve the errors of services that are well whose cause was others that are well now; gives back the ids."""
+    """Resolve errors of healthy services whose root cause, a dependency, is healthy again; return their ids."""
 
     def why(error: RecordedError) -> str | None:
         causes = error.dependencies_down
@@ -333,7 +326,7 @@ async def _settle(
             (error, reason)
             for error in stores.errors.unresolved(environment)
             if error.service in services
-            and error.source in _OF_A_LOOK
+            and error.source in _OBSERVED_SOURCES
             and not error.predictive
             and error.last_seen <= unseen_since
             and (reason := why(error)) is not None
@@ -345,7 +338,7 @@ async def _settle(
 
     now = datetime.now(UTC)
     closed: list[Ticket] = []
-    # While the stores are away it waits: whatever is well is settled when they are back.
+    # While the stores are away it waits: the errors are resolved when they are back.
     settled = await from_stores(settle, lambda _: [])
     await cancel_runs_of(closed, "what it asks about is over")
     return settled
@@ -353,10 +346,10 @@ async def _settle(
 
 @retry_read
 async def cut_off_recoveries(environment: str) -> list[RecoveryExecution]:
-    """The attempts in an environment that never ended and whose runner is gone."""
+    """Return the attempts in an environment that never ended and whose runner has died."""
 
     def find(stores: Stores) -> list[RecoveryExecution]:
-        since = datetime.now(UTC) - _STILL_WORTH_IT
+        since = datetime.now(UTC) - _RESUMABLE_WITHIN
         begun = stores.recoveries.find(environment=environment, since=since)
         return [
             one
@@ -369,26 +362,26 @@ async def cut_off_recoveries(environment: str) -> list[RecoveryExecution]:
 
 @task(name="mark the error resolved", **WRITE)
 async def resolve_error(error_id: str, at: datetime, why: str) -> None:
-    """Write what ended an error."""
+    """Record what ended an error."""
     write = ResolveError(error_id=error_id, at=at, why=why)
     await to_stores(write, lambda known: (without_error(known, error_id), None))
 
 
-@task(name="record why nothing is done", **WRITE)
+@task(name="record the reason", **WRITE)
 async def keep_reason(error_id: str, reason: str) -> None:
-    """Write why neither an attempt is made at an error nor a person asked."""
+    """Record why an error leads neither to an attempt nor to a ticket."""
     await to_stores(KeepReason(error_id=error_id, reason=reason), lambda known: (known, None))
 
 
 @task(name="link the evidence", **WRITE)
 async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
-    """Say that bundles taken later show an error as well."""
+    """Record that bundles taken later show an error as well."""
     write = LinkEvidence(bundle_ids=tuple(bundle_ids), error_id=error_id)
     await to_stores(write, lambda known: (known, None))
 
 
 def with_context(evidence: Evidence | None, down: Sequence[str], deployed_ago_seconds: float | None) -> Evidence | None:
-    """The evidence with the names of the dependencies that are down, and how fresh the deployment is."""
+    """Return the evidence with the dependencies that are down, and the age of the deployment."""
     if evidence is None:
         return None
     return replace(evidence, dependencies_down=tuple(down), deployed_seconds_ago=deployed_ago_seconds)
@@ -399,7 +392,7 @@ def _of(service: str, container_states: Sequence[ContainerState]) -> list[Contai
 
 
 _Stopped = NoteStop | bool
-"""Whether a person stopped a service: what the engine's events tell of it is to be noted."""
+"""Whether a person stopped a service; a NoteStop records what the engine's events show of it."""
 
 
 async def _noted(stopped: _Stopped) -> bool:
@@ -416,7 +409,7 @@ def _with_stop(known: RecoveryRecords, stop: NoteStop) -> RecoveryRecords:
 def _is_kept_down(
     environment: Environment, service: str, mine: Sequence[ContainerState], changes: Mapping[str, StateChange]
 ) -> _Stopped:
-    """Whether a person stopped or paused a service: what needs it cannot be helped by an action on it."""
+    """Whether a person stopped or paused a service, so that no action can help its dependants."""
     return any(seen.state == "paused" for seen in mine) or _was_stopped(environment, service, mine, changes)
 
 

@@ -16,7 +16,7 @@ from core.errors.classify import classify
 from models.errors import RecordedError
 from models.notifications import Channel, NotificationReason
 from models.recovery import Ticket
-from tasks.recovery.notify import STREAM, keep_channel, notify_people, read_channels, tell
+from tasks.recovery.notify import STREAM, keep_channel, notify_people, read_channels, send_message
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import shared_cache
 from tests.e2e.flows.conftest import Place, well
@@ -173,7 +173,7 @@ async def test_a_block_that_is_not_there_fails_nothing(place: Place, asked: Reco
 async def test_the_address_of_a_webhook_is_kept_secret(webhook: Webhook) -> None:
     block = await keep_channel("webhook", "secret", webhook.url, ())
 
-    assert await tell(block, "Test", "a word") is None
+    assert await send_message(block, "Test", "a word") is None
 
     assert webhook.got == [{"subject": "Test", "body": "a word"}]
     async with get_client() as client:
@@ -185,8 +185,11 @@ async def test_who_cannot_be_reported_is_said_without_the_address(webhook: Webho
     webhook.status = 403
     block = await keep_channel("webhook", "refused", webhook.url, ())
 
-    assert await tell(block, "Test", "a word") == f"block {block} did not take the notice: its server answered with 403"
-    assert await tell("custom-webhook/nobody", "Test", "a word") == (
+    assert (
+        await send_message(block, "Test", "a word")
+        == f"block {block} did not take the notice: its server answered with 403"
+    )
+    assert await send_message("custom-webhook/nobody", "Test", "a word") == (
         "there is no block custom-webhook/nobody on the Prefect server"
     )
 
@@ -195,7 +198,8 @@ async def test_who_does_not_answer_is_said_without_the_address() -> None:
     block = await keep_channel("webhook", "deaf", f"http://127.0.0.1:{free_port()}/token-of-the-webhook", ())
 
     assert (
-        await tell(block, "Test", "a word") == f"block {block} did not take the notice: its server could not be reached"
+        await send_message(block, "Test", "a word")
+        == f"block {block} did not take the notice: its server could not be reached"
     )
 
 
@@ -215,12 +219,12 @@ async def test_blocks_are_listed_by_who_names_them_and_whether_they_are_kept(web
 async def test_nothing_is_sent_to_the_metadata_service_of_a_cloud(address: str) -> None:
     block = await keep_channel("webhook", "metadata", address, ())
 
-    assert "has a link-local address" in (await tell(block, "Test", "a word") or "")
+    assert "has a link-local address" in (await send_message(block, "Test", "a word") or "")
 
 
 async def test_a_webhook_that_redirects_is_not_followed(webhook: Webhook) -> None:
     webhook.status = 307
     block = await keep_channel("webhook", "elsewhere", webhook.url, ())
 
-    assert "answered with 307" in (await tell(block, "Test", "a word") or "")
+    assert "answered with 307" in (await send_message(block, "Test", "a word") or "")
     assert len(webhook.got) == 1
