@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from core.recovery.policy import RecoveryPlan, manual_steps
+from core.recovery.manual_steps import manual_steps
+from core.recovery.policy import RecoveryPlan
 from flows.recovery.diagnose import Diagnosis
 from flows.runtime.identifiers import new_ticket_id
 from models.environments import Environment
