@@ -1,4 +1,4 @@
-"""Analysis: judgements of metrics, scores of services, trends of operations, and what they advise."""
+"""Judgements of metrics, scores of services and trends of operations, and the advice they lead to."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.metrics import Alert, AlertSeverity
 
 
 class Level(StrEnum):
-    """How far a value is from what is usual; a notice is shown, never sent."""
+    """How far a value is from its baseline; a notice is shown, never sent."""
 
     NONE = "none"
     NOTICE = "notice"
@@ -28,7 +28,7 @@ _RANKS = {level: place for place, level in enumerate(Level)}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """One value held against what is usual. `threshold` is the bound it passed, in the metric's unit."""
+    """Judgement of one value. `threshold` is the bound it passed, in the metric's unit."""
 
     level: Level
     reason: str
@@ -37,14 +37,14 @@ class Judgement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Share:
-    """So many good of so many looked at."""
+    """Number of good ones among a total."""
 
     good: int
     total: int
 
     @property
     def value(self) -> float | None:
-        """Good over total, 0-1; None where nothing was looked at."""
+        """Good over total, 0-1; None without any."""
         return self.good / self.total if self.total else None
 
 
@@ -79,7 +79,7 @@ class ServiceScore:
 
 
 class Direction(StrEnum):
-    """Which way a history goes. `unknown` means: too little data to say."""
+    """Direction of a trend; `unknown`: too little data."""
 
     IMPROVING = "improving"
     STABLE = "stable"
@@ -127,10 +127,10 @@ class Failure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repair:
-    """How often something failed and how long it took to mend.
+    """How often a service failed and how long the repair took.
 
-    `mttr` is the mean time to repair of the ended failures, `mtbf` the mean time between the starts of two
-    failures; None where too few failures say nothing.
+    `mttr` is the mean time to repair of the ended failures, `mtbf` the mean time between the starts of two failures;
+    None with too few failures.
     """
 
     service: str
@@ -144,7 +144,7 @@ class Repair:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
-    """What to do, why, and the recorded rows that say so."""
+    """An advice, its reason, and the rows it is based on."""
 
     advice: str
     because: str
@@ -189,10 +189,10 @@ class Forecast:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Signal:
-    """One look at one metric of one service, as the alert rules take it.
+    """One judged sample of a metric, the input of the alert rules.
 
-    `level` is what the judges say of the value, at worst; `missing` says that there was no value to judge;
-    `lasting` that the judge has already waited for it to last, so that one look is enough.
+    `level` is the worst judgement of the value. `missing`: there was no value to judge. `lasting`: the judge already
+    waited for the value to last, so one sample is enough.
     """
 
     service: str
@@ -207,7 +207,7 @@ class Signal:
 
 
 class AlertChange(StrEnum):
-    """What happened to an alert in one round."""
+    """Change of an alert in one evaluation."""
 
     OPENED = "opened"
     RAISED = "raised"
@@ -218,7 +218,7 @@ class AlertChange(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertEvent:
-    """A change of an alert that a person or a store should learn of. `children` are alerts it explains."""
+    """A change of an alert to be stored or sent. `children` are the alerts it explains."""
 
     change: AlertChange
     alert: Alert
@@ -226,5 +226,5 @@ class AlertEvent:
 
     @property
     def severity(self) -> AlertSeverity:
-        """As loud as its alert."""
+        """Severity of the alert."""
         return self.alert.severity

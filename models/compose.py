@@ -11,7 +11,7 @@ from enum import StrEnum
 
 
 class DependencyCondition(StrEnum):
-    """What a service waits for before it starts."""
+    """Condition that a dependency must meet before a service starts."""
 
     STARTED = "service_started"
     HEALTHY = "service_healthy"
@@ -53,7 +53,7 @@ class PublishedPort:
 
 
 class MountKind(StrEnum):
-    """Where the content of a mount comes from."""
+    """Source of the content of a mount."""
 
     BIND = "bind"
     VOLUME = "volume"
@@ -136,7 +136,7 @@ class NetworkDeclaration:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkPlace:
-    """How a service is to be found in a network: the engine's name for it, the service's names and addresses there."""
+    """How a service is found in a network: the engine's name for it, and the service's names and addresses there."""
 
     name: str
     aliases: tuple[str, ...]
@@ -166,7 +166,7 @@ class MountedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Application:
-    """All that Compose would run for one project, with the warnings Compose gave while reading."""
+    """Everything that Compose runs for one project, with the warnings it gave while reading."""
 
     project: str
     services: dict[str, ServiceDeclaration]
@@ -202,8 +202,11 @@ class InjectedFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageFact:
-    """An image as the engine holds it. `checked`: it brings a health check of its own. `layers` are the
-    folders of its content on the engine's host, uppermost first, where the engine tells them."""
+    """An image as the engine holds it.
+
+    `checked`: it has a health check of its own. `layers` are the folders of its content on the engine's host,
+    uppermost first, if the engine reports them.
+    """
 
     reference: str
     image_id: str
@@ -239,7 +242,7 @@ class NetworkFact:
 
 
 class PlannedAction(StrEnum):
-    """What a start would do with one service."""
+    """Action of a start on one service."""
 
     KEEP = "keep"
     START = "start"
@@ -268,9 +271,9 @@ class PathLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """What a start would do, decided from what was declared and what was seen.
+    """Plan of a start, from the declaration and the running containers.
 
-    `orphans` are containers of services that are not declared any more; a start leaves them alone.
+    `orphans` are containers of services that are no longer declared; a start leaves them alone.
     """
 
     project: str
@@ -279,10 +282,10 @@ class Plan:
     orphans: tuple[str, ...] = ()
 
     def of(self, service: str) -> PlannedService:
-        """The line of one service.
+        """Return the plan of one service.
 
         Raises:
-            KeyError: The plan says nothing of it.
+            KeyError: The plan does not contain it.
         """
         for planned in self.services:
             if planned.service == service:
@@ -291,5 +294,5 @@ class Plan:
 
     @property
     def changes(self) -> tuple[PlannedService, ...]:
-        """Everything that is not kept."""
+        """The services that do not stay as they are."""
         return tuple(line for line in self.services if line.action is not PlannedAction.KEEP)

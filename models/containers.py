@@ -1,4 +1,4 @@
-"""Sightings: what the engine showed of containers, their use of resources, and its events."""
+"""States, resource use and events of containers, as the engine reports them."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ UP = frozenset({"running", "restarting", "paused"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerState:
-    """One container as the engine showed it at one moment.
+    """State of one container at one moment, as the engine reported it.
 
-    `state` is the engine's word (created, running, restarting, paused, exited, dead). A container in
-    restart back-off also says running=true, so judge by `state` and `restart_count`.
+    `state` is the engine's word (created, running, restarting, paused, exited, dead). A container in restart back-off
+    also has running=true, so judge by `state` and `restart_count`.
     """
 
     container_id: str
@@ -152,7 +152,7 @@ class SystemSample:
     pressure_memory: float | None = None
     pressure_io: float | None = None
     open_files_most: int | None = None
-    """What any process may be given at most, whatever its limit is now."""
+    """Largest limit of open files for any process."""
 
     @property
     def memory_percent(self) -> float:

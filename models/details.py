@@ -1,4 +1,4 @@
-"""Stories: a record with all that belongs to it, as it is read back."""
+"""Records with everything that belongs to them, as read back from the stores."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from models.validation import ValidationResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ErrorDetails:
-    """One error with its impact, what was tried, and the tickets about it."""
+    """One error with its impact, its recovery attempts and its tickets."""
 
     error: RecordedError
     impacts: tuple[Impact, ...]
@@ -27,7 +27,7 @@ class ErrorDetails:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TicketDetails:
-    """One ticket with the error it is about, what was seen first, and the lines that show it."""
+    """One ticket with its error, the first evidence, and the lines that show it."""
 
     ticket: Ticket
     error: RecordedError
@@ -37,7 +37,7 @@ class TicketDetails:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentDetails:
-    """One deployment operation, whole."""
+    """One deployment operation with all its records."""
 
     operation: Operation
     validations: tuple[ValidationResult, ...]
@@ -49,7 +49,7 @@ class DeploymentDetails:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EnvironmentStatus:
-    """What is known of one environment now."""
+    """Current state of one environment."""
 
     environment: str
     last_operation: Operation
@@ -64,14 +64,14 @@ class EnvironmentStatus:
 
     @property
     def seen_at(self) -> datetime | None:
-        """When its health was last seen to be as it is: a collection that finds the same writes no row of it."""
+        """When the current health was last confirmed: a collection that finds no change stores no row."""
         if self.health is None:
             return None
         return max(self.health.checked_at, self.last_collection or self.health.checked_at)
 
     @property
     def missing(self) -> tuple[Dependency, ...]:
-        """Dependencies that were not there at the last look at all of it; an older look at them tells nothing."""
+        """Dependencies that failed in the last complete collection."""
         judged = self.health.checked_at if self.health else None
         return tuple(
             need
@@ -83,7 +83,7 @@ class EnvironmentStatus:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReleaseDetails:
-    """One release, and what it changed of the one before; nothing where it was the first."""
+    """One release and its changes from the one before; none for the first."""
 
     release: Release
     changes: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Errors as they are seen: what was said, what surrounds it, and what it is judged to be."""
+"""Errors, their verdicts, their patterns and their impact."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Category(StrEnum):
 
 
 SYMPTOMS = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED, Category.TIMEOUT})
-"""What a service shows whatever the cause is."""
+"""Symptoms that many causes share."""
 
 
 class Severity(StrEnum):
@@ -57,7 +57,7 @@ class Severity(StrEnum):
 
 
 class Strategy(StrEnum):
-    """What may be done about an error; the names with (manual) are a person's work."""
+    """How to recover from an error; a person carries out those with (manual)."""
 
     NONE = "none"
     WAIT_AND_RETRY = "wait_and_retry"
@@ -89,7 +89,7 @@ class Strategy(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Evidence:
-    """What was known beside the text when an error was judged; all of it redacted."""
+    """Evidence beside the text of an error; all of it redacted."""
 
     exit_code: int | None = None
     oom_killed: bool = False
@@ -104,11 +104,10 @@ class Evidence:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What an error is judged to be, with the words that decided it.
+    """Verdict on an error, with the words that decided it.
 
-    `confidence` is 0-1. `span` is the start and end of the deciding words in the judged text, None where
-    the evidence beside the text decided or nothing matched. `template` is the masked text that groups
-    errors nobody has named yet.
+    `confidence` is 0-1. `span` is the start and end of the deciding words in the text, None if the evidence decided
+    or nothing matched. `template` is the masked text that groups errors without a pattern.
     """
 
     category: Category
@@ -149,7 +148,7 @@ class Pattern:
 
 
 class ImpactType(StrEnum):
-    """What an error does to its users."""
+    """Effect of an error on its users."""
 
     SERVICE_DOWN = "service_down"
     PERFORMANCE_DEGRADED = "performance_degraded"
@@ -157,7 +156,7 @@ class ImpactType(StrEnum):
 
 
 class BusinessImpact(StrEnum):
-    """How much it matters."""
+    """Importance of an impact."""
 
     LOW = "low"
     MEDIUM = "medium"
@@ -167,7 +166,7 @@ class BusinessImpact(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Impact:
-    """Who is hit by an error and for how long, as first judged. Recovery time is in seconds."""
+    """Affected services and estimated recovery time in seconds, as first judged."""
 
     impact_type: ImpactType
     affected_services: tuple[str, ...]
@@ -195,21 +194,21 @@ class RecordedError:
 
     @property
     def dependencies_down(self) -> tuple[str, ...]:
-        """What the evidence shows to be down of the services it needs, nearest first."""
+        """Failed dependencies in the evidence, nearest first."""
         return tuple(str(name) for name in self.evidence.get("dependencies_down") or ())
 
     @property
     def how_often(self) -> str:
-        """How often it was seen, in words."""
+        """How often the error occurred, in words."""
         return "once" if self.count == 1 else f"{self.count} times"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UnnamedGroup:
-    """Errors of one template that no pattern names yet.
+    """Errors of one template without a pattern.
 
-    `group` is the template's short name, `places` are environment/service. `expression` is one that would
-    know them again, None where their words tell too little.
+    `group` is the template's short name, `places` are environment/service. `expression` matches their text, None if
+    it has too few characteristic words.
     """
 
     group: str

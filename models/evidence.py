@@ -1,4 +1,4 @@
-"""Evidence of a service: all that was to be seen of it at one moment, kept before anything is replaced."""
+"""Evidence of a service at one moment, collected before anything is replaced."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from enum import StrEnum
 from models.containers import ContainerEvent, SystemSample
 
 LOG_BYTES = 64 * 1024
-"""The most that is kept of one container's log."""
+"""Largest size of one container's log."""
 
 BUNDLE_BYTES = 256 * 1024
-"""The most that one bundle's texts may take."""
+"""Largest size of one bundle's texts."""
 
 
 class EvidenceOccasion(StrEnum):
@@ -23,7 +23,7 @@ class EvidenceOccasion(StrEnum):
 
 
 class MemoryGrade(StrEnum):
-    """How sure it is that the kernel killed something for memory."""
+    """Certainty that the kernel killed a process for its memory use."""
 
     PROVEN = "proven"
     PROBABLE = "probable"
@@ -32,10 +32,10 @@ class MemoryGrade(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemorySigns:
-    """What tells of a kill for memory, as it was read; None where a sign could not be read.
+    """Signs of a kill for memory; None where a sign could not be read.
 
-    `oom_kills` is the kernel's own count for the container's group, `kernel_lines` are those of the
-    kernel's log that name the container.
+    `oom_kills` is the kernel's count for the container's group, `kernel_lines` are the lines of the kernel's log that
+    name the container.
     """
 
     oom_kills: int | None = None
@@ -44,7 +44,7 @@ class MemorySigns:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryFinding:
-    """What the signs add up to, in a sentence; the sentence is empty for grade none."""
+    """Conclusion from the signs in one sentence; empty for grade none."""
 
     grade: MemoryGrade = MemoryGrade.NONE
     sentence: str = ""
@@ -85,7 +85,7 @@ class LogExcerpt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeOutput:
-    """What one health check or probe said; the same answer given `times` in a row is one entry.
+    """Output of one health check or probe; `times` equal answers in a row are one entry.
 
     `first_at` and `last_at` are when the first and the last of them came.
     """

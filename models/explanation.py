@@ -1,4 +1,4 @@
-"""Explanations: why an operation ended as it did, as a person reads it."""
+"""Explanation of the result of an operation."""
 
 from __future__ import annotations
 
@@ -22,10 +22,9 @@ class ShownLine:
 class Explanation:
     """Why one operation ended as it did.
 
-    `headline` names the first cause in one sentence, not what followed from it. `because` are the facts that
-    say so, `consequences` what followed, `changed` what is different from the last proven release,
-    `tried` what was done about it, `commands` what to type next. `slow` says where the time of a
-    successful operation went.
+    `headline` names the first cause in one sentence. `because` are the facts that show it, `consequences` the
+    failures that followed, `changed` the differences from the last proven release, `tried` the recovery attempts,
+    `commands` the next commands to type. `slow` says where the time of a successful operation went.
     """
 
     deployment_id: str

@@ -1,4 +1,4 @@
-"""What we raise: every failure says what failed, on what, and what to try."""
+"""Errors that this program raises: each says what failed, on what, and what to do."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ValidationFailedError(RoasError):
 
 
 class StartFailedError(RoasError):
-    """A service did not come up; the message names it and what was awaited."""
+    """A service did not start; the message names it and the condition that was awaited."""
 
     def __init__(self, what: str, *, advice: str = "", service: str | None = None) -> None:
         """Carry the first service that failed, for the error record."""

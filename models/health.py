@@ -1,4 +1,4 @@
-"""Health: of one service, of a whole environment, and what it is judged from."""
+"""Health of services and of a whole environment."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 
 
 class Health(StrEnum):
-    """The field's three words for a whole; `unknown` and `unproven` are never healthy."""
+    """Health of an environment; `unknown` and `unproven` services never make it healthy."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -16,7 +16,7 @@ class Health(StrEnum):
 
 
 class ServiceHealth(StrEnum):
-    """What is known of one service."""
+    """Health of one service."""
 
     HEALTHY = "healthy"
     DEGRADED = "degraded"
@@ -33,7 +33,7 @@ UNHEALTHY_STATES = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
 
 
 class Concern(StrEnum):
-    """How much of a worry a reading is."""
+    """How serious a reading is."""
 
     NONE = "none"
     WARNING = "warning"
@@ -42,9 +42,9 @@ class Concern(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A number that a probe read beside whether its service serves, under a metric's name, and what it means.
+    """A number that a probe read, under a metric's name.
 
-    `threshold` is where it began to matter, None where it does not.
+    `threshold` is the bound it passed, None if it passed none.
     """
 
     metric: str
@@ -56,7 +56,7 @@ class Reading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeResult:
-    """What one probe of a service answered. `latency_ms` is None where nothing answered."""
+    """Answer of one probe of a service. `latency_ms` is None without an answer."""
 
     service: str
     kind: str

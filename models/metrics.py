@@ -1,4 +1,4 @@
-"""Metrics: numbers with a subject, a name and a moment, and what is usual for them."""
+"""Metrics, their baselines, alerts, predictions and dependencies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Metric:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline:
-    """What is usual for one metric of one service, and where it begins to matter."""
+    """Usual value and thresholds of one metric of one service."""
 
     service: str
     metric: str
@@ -36,7 +36,7 @@ class Baseline:
 
 
 class AlertSeverity(StrEnum):
-    """How loud an alert is."""
+    """Severity of an alert."""
 
     INFO = "info"
     WARNING = "warning"
@@ -44,7 +44,7 @@ class AlertSeverity(StrEnum):
 
 
 class AlertState(StrEnum):
-    """Where an alert stands."""
+    """State of an alert."""
 
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
@@ -53,10 +53,10 @@ class AlertState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alert:
-    """Something a person should know, with its reason and the numbers behind it.
+    """An alert with its reason and its numbers.
 
-    `explained_by` is the id of the alert that is its cause; then only that one is told. `note` is what the
-    person wrote who took it.
+    `explained_by` is the id of the alert that causes it; then only that one is reported. `note` was written by the
+    person who acknowledged it.
     """
 
     alert_id: str
@@ -76,7 +76,7 @@ class Alert:
 
 
 class PredictionOutcome(StrEnum):
-    """What became of a prediction. `averted`: the metric turned back before it came to that."""
+    """Outcome of a prediction. `averted`: the metric turned back in time."""
 
     OPEN = "open"
     HIT = "hit"
@@ -105,7 +105,7 @@ class Prediction:
 
 
 class DependencyType(StrEnum):
-    """How much a service needs another."""
+    """Kind of a dependency."""
 
     REQUIRED = "required"
     OPTIONAL = "optional"
@@ -113,7 +113,7 @@ class DependencyType(StrEnum):
 
 
 class HealthImpact(StrEnum):
-    """What the loss of a dependency does."""
+    """Effect of a failed dependency."""
 
     CRITICAL = "critical"
     MODERATE = "moderate"
@@ -121,7 +121,7 @@ class HealthImpact(StrEnum):
 
 
 class DependencyStatus(StrEnum):
-    """Whether a dependency is there."""
+    """State of a dependency."""
 
     ACTIVE = "active"
     INACTIVE = "inactive"
@@ -130,7 +130,7 @@ class DependencyStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Dependency:
-    """One service needs another."""
+    """Dependency of one service on another."""
 
     service: str
     depends_on: str

@@ -1,4 +1,4 @@
-"""Notices: what people are told of a failure, and what they were told before."""
+"""Notifications about failures, and what was notified before."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.recovery import RecoveryExecution, Ticket
 
 
 class NotificationReason(StrEnum):
-    """Why somebody is told."""
+    """Reason of a notification."""
 
     FAILED = "failed"
     REMINDER = "reminder"
@@ -21,7 +21,7 @@ class NotificationReason(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SentNotifications:
-    """What people were told of an error: how many times that it failed, when last, and when that it is over."""
+    """Notifications sent about an error: how many times about the failure, when last, and when about its end."""
 
     times: int = 0
     last_at: datetime | None = None
@@ -30,7 +30,7 @@ class SentNotifications:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReportedError:
-    """An error with all that decides whether people are told of it; `ticket` is what a person is asked about it."""
+    """An error with everything that decides whether to notify; `ticket` is its open ticket."""
 
     error: RecordedError
     reported: SentNotifications
@@ -41,7 +41,7 @@ class ReportedError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
-    """What people are told now. `reported_before` is what they had been told when this was decided."""
+    """A notification to send. `reported_before` is what had been notified when this was decided."""
 
     error_id: str
     environment: str
@@ -54,7 +54,7 @@ class Notification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Channel:
-    """A block through which people can be told: which environments name it, and whether the server keeps it."""
+    """A notification block: the environments that name it, and whether the server has it."""
 
     block: str
     environments: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""Deployment operations: what was asked, of which environment, and how it went."""
+"""Deployment operations and their steps."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class OperationType(StrEnum):
 
 
 class OperationStatus(StrEnum):
-    """Where a deployment operation stands."""
+    """State of a deployment operation."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -30,10 +30,10 @@ class OperationStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Runner:
-    """The process that lives an operation.
+    """The process that runs an operation.
 
-    `kernel` names one boot of one machine and one space of process ids in it: only there do `pid` and
-    `process_started` (counted in that kernel's own ticks) tell whether it is still alive.
+    `kernel` names one boot of one machine and one process id namespace: only there do `pid` and `process_started` (in
+    that kernel's ticks) show whether it still runs.
     """
 
     host: str
@@ -73,7 +73,7 @@ class Operation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChange:
-    """A service went from one state to another, and why."""
+    """Change of a service from one state to another, and its reason."""
 
     deployment_id: str
     service: str
@@ -86,7 +86,7 @@ class StateChange:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationStep:
-    """One step of an operation that is done and need not be done again; None for service means the whole."""
+    """One completed step of an operation, not to be repeated; None for service means the whole."""
 
     deployment_id: str
     step: str

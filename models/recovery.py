@@ -1,4 +1,4 @@
-"""Recovery: what was tried about an error, and what a person is asked to do."""
+"""Recovery attempts and tickets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.operations import Runner
 
 
 class RecoveryMethod(StrEnum):
-    """How error recovery ended: `deferred` is taken up by the next look, `proposed` is a dry run."""
+    """How error recovery ended: `deferred` continues at the next evaluation, `proposed` is a dry run."""
 
     AUTOMATIC = "automatic"
     MANUAL_REQUIRED = "manual_required"
@@ -54,7 +54,7 @@ class PlannedStep:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """One step of a recovery: what was done, to what, and how it went; `ok` is None while it is being done."""
+    """One step of a recovery, its target and its result; `ok` is None while it runs."""
 
     name: str
     target: str
@@ -66,13 +66,12 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryExecution:
-    """One automatic recovery of one error: its journal while it is carried out, its record afterwards.
+    """One recovery of one error: its journal while it runs, its record afterwards.
 
-    `attempt_id` is the error's id and the number of the attempt. `engine` is the address of the Docker engine
-    that was acted on, `points` what the attempt took of the budgets; a dry run takes none. `runner` is the
-    process that lives it, or lived it last. `planned` are all its steps, `undo` those that take them back;
-    `undone` says that they were taken back. The four moments tell when the error was seen, judged, acted on
-    and proven mended.
+    `attempt_id` is the error's id and the number of the attempt. `engine` is the address of the Docker engine.
+    `points` is its cost to the budgets; a dry run costs none. `runner` is the process that runs it, or ran it last.
+    `planned` are all its steps, `undo` those that roll them back; `undone`: they were rolled back. The four moments
+    are when the error was seen, judged, acted on and proven resolved.
     """
 
     error_id: str
@@ -107,7 +106,7 @@ class RecoveryExecution:
 
 
 class TicketState(StrEnum):
-    """Where a manual-intervention ticket stands."""
+    """State of a ticket."""
 
     OPEN = "open"
     ACKNOWLEDGED = "acknowledged"
@@ -116,7 +115,7 @@ class TicketState(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TicketEntry:
-    """One line of a ticket's history. `by` names who wrote it; `actor` tells what of that is proven."""
+    """One entry of a ticket's history. `by` names its author; `actor` says how much of that is proven."""
 
     at: datetime
     by: str
@@ -126,10 +125,10 @@ class TicketEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ticket:
-    """What a person is asked to do about one cause, and all that was known when asking.
+    """A ticket: the question to a person about one cause, with the evidence.
 
-    `evidence` names the bundles of errors.db that show it. `since` is when the cause was first seen.
-    `flow_run_id` is the run that is suspended until the ticket is answered; None where none waits.
+    `evidence` names the bundles of errors.db. `since` is when the cause was first seen. `flow_run_id` is the run that
+    is suspended until the ticket is answered, None if none is.
     """
 
     ticket_id: str
@@ -160,15 +159,15 @@ class Choice(StrEnum):
 
     @property
     def acts(self) -> bool:
-        """Whether something is to be done now."""
+        """Whether the ticket calls for an action now."""
         return self in (Choice.RETRY, Choice.ROLL_BACK)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryOutcome:
-    """What error recovery returns: did it work, by which method, in which steps.
+    """Result of error recovery: success, method and steps.
 
-    `again_at` is when the next attempt may begin, where one was put off.
+    `again_at` is when a postponed next attempt may begin.
     """
 
     error_id: str

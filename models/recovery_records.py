@@ -1,4 +1,4 @@
-"""What the stores know that bears on the recovery of an environment, as it was read at one moment."""
+"""The records that recovery reads from the stores, at one moment."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from models.recovery import RecoveryExecution
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryRecords:
-    """All that a recovery reads of the stores, so that it can go on by what was read last while they are away.
+    """All records that recovery reads, so that it can continue with the last ones while the stores are unavailable.
 
-    `executions` are the attempts of the last day in every environment, which share the budgets of a host. `started_at`
-    is when the latest proven start ended. `patterns` is None where they were never read.
+    `executions` are the attempts of the last day in every environment: they share the budgets of a host. `started_at`
+    is when the latest proven start ended. `patterns` is None if they were never read.
     """
 
     environment: str

@@ -1,4 +1,4 @@
-"""Results: what a flow gives back to a person or a program. Names, dates and numbers only."""
+"""Results of flows. Names, dates and numbers only."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from models.validation import ValidationResult
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceStart:
-    """How one service came up. `kept` means it already ran as declared and was left alone.
+    """Start of one service. `kept`: it already ran as declared and was left alone.
 
-    `held_up_by` is how many seconds it waited for each service it depends on, all at the same time;
-    `caused_by` the one for want of which it was not started.
+    `held_up_by` is how many seconds it waited for each dependency, all at the same time. `caused_by` is the failed
+    dependency that kept it from starting.
     """
 
     service: str
@@ -33,7 +33,7 @@ class ServiceStart:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OperationResult:
-    """What start, stop, restart and health check return."""
+    """Result of start, stop, restart and health check."""
 
     success: bool
     deployment_id: str
@@ -49,7 +49,7 @@ class OperationResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CollectionReport:
-    """What one collection saw, and what it led to. `gaps` names each source that did not answer."""
+    """Result of one collection. `gaps` names each source that did not answer."""
 
     environment: str
     timestamp: str
@@ -65,9 +65,9 @@ class CollectionReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftReport:
-    """Where what runs was not what is declared: what a start would do about it, and containers nobody declares.
+    """Differences between running containers and the declaration, and undeclared containers.
 
-    `stopped`: the environment was stopped on request, so that nothing runs is no drift.
+    `stopped`: the environment was stopped on request, so missing containers are no drift.
     """
 
     environment: str
@@ -84,7 +84,7 @@ class DriftReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WatchReport:
-    """How a watch went: how many events it heard, and how often it handed something over to recovery."""
+    """Result of a watch: events received, and incidents dispatched to recovery."""
 
     environment: str
     events: int
@@ -93,7 +93,7 @@ class WatchReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringReport:
-    """How a time of monitoring went: the collections that were kept, and those that failed."""
+    """Result of continuous monitoring: collections stored, and collections failed."""
 
     environment: str
     collections: int

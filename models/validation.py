@@ -1,4 +1,4 @@
-"""Validation: what was looked at before anything was touched, and what was found."""
+"""Results of validation before a start."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class CheckSeverity(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Check:
-    """One thing that was looked at: passed, or a finding with its severity and fix."""
+    """One check: passed, or a finding with its severity and fix."""
 
     name: str
     passed: bool
@@ -57,5 +57,5 @@ class ValidationResult:
 
     @property
     def recommendations(self) -> tuple[str, ...]:
-        """What to do about each finding, in the order of their weight."""
+        """The fixes of the findings, the most severe first."""
         return tuple(dict.fromkeys(check.fix for check in self.failed if check.fix))

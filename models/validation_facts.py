@@ -1,4 +1,4 @@
-"""Facts gathered before a start: what validation is judged from. Names and states only, no values of secrets."""
+"""Facts that validation judges. Names and states only, no values of secrets."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from models.environments import Environment
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trouble:
-    """Something that could not be found out, in the words of what failed, and what to try."""
+    """A fact that could not be gathered: the failure, and what to do."""
 
     what: str
     advice: str = ""
@@ -20,8 +20,11 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageWanted:
-    """An image a service needs. `held` is None where the engine has none of that name; `unavailable` then
-    says why it cannot be fetched either, and is None where it can be fetched or built."""
+    """An image that a service needs.
+
+    `held` is None if the engine does not have it; `unavailable` then says why it cannot be pulled either, None if it
+    can be pulled or built.
+    """
 
     service: str
     reference: str
@@ -34,7 +37,7 @@ class ImageWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PortWanted:
-    """A port of the host a service asks for. `holder` says who has it, None where it is free."""
+    """A host port that a service publishes. `holder` says who uses it, None if it is free."""
 
     service: str
     port: PublishedPort
@@ -44,7 +47,7 @@ class PortWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MountWanted:
-    """A folder or file of the host a service mounts, and what is wrong with it or with its content."""
+    """A file or folder of the host that a service mounts, and the problem with it or its content."""
 
     service: str
     mount: Mount
@@ -54,9 +57,9 @@ class MountWanted:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """Everything that was found out about an environment before anything was touched.
+    """Facts about an environment before a start.
 
-    None stands for what could not be found out; `gaps` then says why.
+    None stands for a fact that could not be gathered; `gaps` then says why.
     """
 
     environment: Environment
@@ -81,10 +84,10 @@ class Facts:
 
     @property
     def application(self) -> Application:
-        """What is declared.
+        """The declared application.
 
         Raises:
-            ValueError: Compose could not say; validation has a critical finding that tells why.
+            ValueError: Compose could not read it; validation has a critical finding that says why.
         """
         if isinstance(self.declared, Trouble):
             raise ValueError(self.declared.what)

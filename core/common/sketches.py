@@ -1,4 +1,4 @@
-"""Sketches: percentiles of many numbers in few bytes, that can be added together afterwards."""
+"""Estimate percentiles of many numbers from a few bytes; sketches can be added."""
 
 from __future__ import annotations
 

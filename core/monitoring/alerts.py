@@ -1,7 +1,7 @@
-"""Alerts: from signals, one look at one metric each, to the few things a person should know.
+"""Evaluate alerts from signals.
 
-A metric opens an alert only after enough of its last looks were bad, keeps it while it has not been well for
-long enough, and never twice for one cause: what a failed dependency explains is listed inside its alert.
+A metric opens an alert after enough bad samples and keeps it until it has been good for long enough. One cause opens
+one alert: those that a failed dependency explains are listed in its alert.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from models.metrics import Alert, AlertSeverity, AlertState, Dependency
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertPolicy:
-    """How patient alerting is.
+    """Thresholds of alerting.
 
-    An alert opens when `enter` of the last `looks` looks were at least a warning, is critical when as many
-    were critical, and closes after `leave` good looks in a row that span `keep_firing`. After closing, the
-    same metric rests for `rest`, unless it is critical. An open alert nobody took is told again after
-    `remind_first`, then every `remind_again`. Flapping begins and ends at these shares of changes among
-    the last 21 looks, the newer ones weighing more.
+    An alert opens when `enter` of the last `looks` samples were at least a warning, is critical when as many were
+    critical, and closes after `leave` good samples in a row that span `keep_firing`. Then the metric opens none for
+    `rest`, unless it is critical. An open alert that is not acknowledged is repeated after `remind_first`, then every
+    `remind_again`. Flapping begins and ends at these shares of changes among the last 21 samples, newer ones weigh
+    more.
     """
 
     looks: int = 3
@@ -46,10 +46,10 @@ class AlertPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertEvaluation:
-    """The outcome of one round: the state to keep, what changed, and the alerts that are open now.
+    """Result of one evaluation: the state to store, the changes, and the open alerts.
 
-    `explained` are open alerts that one of `open` is the cause of, with its id: they are not told. `closed`
-    are all that ended in this round, told or not.
+    `explained` are open alerts with the id of the alert in `open` that causes them: they are not reported. `closed`
+    are all that ended in this evaluation.
     """
 
     state: bytes
@@ -70,11 +70,10 @@ def evaluate_alerts(
     maintenance: Iterable[MaintenanceWindow] = (),
     busy: AbstractSet[str] = frozenset(),
 ) -> AlertEvaluation:
-    """Take one round of signals, at most one a metric, and say which alerts open, change and close.
+    """Evaluate the signals of one collection, at most one a metric: which alerts open, change and close.
 
-    `busy` are the services that an operation of ours touches right now: they open nothing and are not
-    learned from. A metric without a signal, or with a missing value, keeps its alert: silence heals nothing.
-    Raises BadInputError for a state of another kind.
+    `busy` are services under an operation: they open no alert and nothing is learnt from them. A metric without a
+    signal, or with a missing value, keeps its alert. Raises BadInputError for a state of another kind.
     """
     policy = policy or AlertPolicy()
     windows, needs = tuple(maintenance), tuple(dependencies)
@@ -93,7 +92,7 @@ def evaluate_alerts(
         if watch.alert is None or key in parents:
             continue
         if watch.reported_at is None:
-            # What another alert explained until just now, or is well already, would be old news.
+            # An alert that another one explained until now, or that is already good again, is not reported.
             if watch.good or _was_explained(watch, watches, now, policy):
                 continue
             watches[key] = replace(watch, reported_at=now)
@@ -111,13 +110,13 @@ def evaluate_alerts(
 
 
 def firing(state: bytes | None) -> tuple[Alert, ...]:
-    """Every alert that is open or taken, explained ones too. Raises BadInputError for a state of another kind."""
+    """Return every open or acknowledged alert, explained ones too. Raises BadInputError for a state of another kind."""
     watches = {} if state is None else _read(state)
     return tuple(watch.alert for watch in watches.values() if watch.alert is not None)
 
 
 def close_alerts(state: bytes | None, alert_ids: AbstractSet[str], now: datetime) -> tuple[bytes, tuple[Alert, ...]]:
-    """End alerts at once that something better than looks has proven to be over, and say which were open.
+    """Close alerts that a recovery proved to be over, and return them.
 
     Raises BadInputError for a state of another kind.
     """
@@ -131,7 +130,7 @@ def close_alerts(state: bytes | None, alert_ids: AbstractSet[str], now: datetime
 
 
 def acknowledge(state: bytes, alert_id: str, now: datetime) -> bytes:
-    """The state after a person took an alert: it is not told again. Raises BadInputError if it is not open."""
+    """Acknowledge an alert, so that it is not repeated. Raises BadInputError if it is not open."""
     watches = _read(state)
     for key, watch in watches.items():
         if watch.alert is not None and watch.alert.alert_id == alert_id:
@@ -148,7 +147,7 @@ _ALERT_TIMES = ("opened_at", "acknowledged_at", "resolved_at")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _MetricHistory:
-    """What is remembered of one metric. `looks` are the last 21 levels by rank, the newest last."""
+    """History of one metric. `looks` are the last 21 levels by rank, the newest last."""
 
     service: str
     metric: str
@@ -218,7 +217,7 @@ def _has_healed(watch: _MetricHistory, at: datetime, policy: AlertPolicy) -> boo
 
 
 def _is_flapping(looks: Sequence[int], was: bool, policy: AlertPolicy) -> bool:
-    """The weighted share of changes, the newest counting 1.2 and the oldest 0.8, as Nagios has it."""
+    """Whether the weighted share of changes is flapping; weights from 0.8 for the oldest to 1.2, as in Nagios."""
     if len(looks) < _KEPT_LOOKS:
         return was
     bad = [rank >= Level.WARNING.rank for rank in looks]
@@ -232,7 +231,7 @@ def _is_flapping(looks: Sequence[int], was: bool, policy: AlertPolicy) -> bool:
 def _was_explained(
     watch: _MetricHistory, watches: Mapping[str, _MetricHistory], now: datetime, policy: AlertPolicy
 ) -> bool:
-    """Whether another alert of the service was there when this one began, and ended no longer ago than the rest."""
+    """Whether another alert of the service was open when this one opened, and closed within the rest time."""
     return watch.alert is not None and any(
         one.service == watch.service
         and one.closed_at is not None
@@ -249,7 +248,7 @@ def _is_due(watch: _MetricHistory, now: datetime, policy: AlertPolicy) -> bool:
 
 
 def _opened(signal: Signal, environment: str, critical: bool) -> Alert:
-    # The name follows from what it is about and when it began: a round that is repeated opens it once.
+    # The id follows from the subject and the beginning, so a repeated evaluation opens the alert once.
     words = f"{environment}/{signal.service}/{signal.metric}/{signal.at.isoformat()}"
     return Alert(
         alert_id=f"alert-{hashlib.sha256(words.encode()).hexdigest()[:16]}",
@@ -271,7 +270,7 @@ def _events(
     for change, key in reported:
         watch = watches[key]
         alert = watch.closed if change is AlertChange.RESOLVED else watch.alert
-        # Nobody was told of an alert while another one explained it: so nothing else is told of it either.
+        # An explained alert was not reported, so its changes are not reported either.
         if alert is None or key in parents or watch.reported_at is None:
             continue
         children = tuple(sorted(child for child, root in parents.items() if root == key))

@@ -1,7 +1,4 @@
-"""What one collection saw, judged by what is remembered: from values to all that is to be kept and told.
-
-The collection flow asks the sources and keeps the answer; a day can be lived through without either.
-"""
+"""Assess one collection: from the answers of the sources to everything that is stored and reported."""
 
 from __future__ import annotations
 
@@ -27,21 +24,20 @@ from models.metrics import Alert, AlertSeverity, Dependency, Metric, Prediction
 from models.operations import Operation
 
 HEALTH_EVERY = timedelta(minutes=5)
-"""How often a health that stays as it is gets a row, with the answers behind it: a row a round would be most of the
-store."""
+"""How often an unchanged health is stored, with its probe answers: a row a collection would be most of the store."""
 
 _MISSED_LOOKS = 3
 _NOBODY_MINDS = timedelta(minutes=2)
-"""A look that comes late by less leaves no gap that is worth a word."""
+"""A collection delayed by less is not reported as missing."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RememberedState:
-    """What is remembered of an environment before a round.
+    """State of an environment before a collection.
 
-    `last` are the newest metrics; `running` the operations that go on, each with the services it is done
-    with; `settling` those that ended a moment ago; `looked_at` is when the last round was
-    kept, `health` the newest row of health.
+    `last` are the newest metrics. `running` are the current operations, each with the services it has completed;
+    `settling` those that ended a moment ago. `looked_at` is when the last collection was stored, `health` its newest
+    row.
     """
 
     states: Mapping[Key, bytes]
@@ -56,7 +52,7 @@ class RememberedState:
     health: HealthReport | None = None
 
     def quiet(self, services: Sequence[str], *, idle: bool) -> QuietServices:
-        """Where nothing is to be told, and nothing learnt, of these services."""
+        """Return the services to keep quiet about."""
         busy = [touched_services(operation, services, done) for operation, done in self.running]
         settling = [touched_services(operation, services) for operation in self.settling]
         return QuietServices(busy=frozenset().union(*busy), settling=frozenset().union(*settling), idle=idle)
@@ -64,7 +60,7 @@ class RememberedState:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceAnswers:
-    """What the sources answered at one moment; None is a source that did not, and `gaps` says why."""
+    """Answers of the sources at one moment; None for a source that did not answer, and `gaps` says why."""
 
     at: datetime
     application: Application | None = None
@@ -79,10 +75,10 @@ class SourceAnswers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Assessment:
-    """What is to be kept of one collection. `blind`: nobody could judge the services, and `health` says why.
+    """Result of one collection, to be stored.
 
-    `idle`: nobody wants the application to run, so nothing is to be handed over. `news`: the health says what the
-    newest row of it does not, or that row is old.
+    `blind`: the services could not be judged, and `health` says why. `idle`: the application is stopped on purpose,
+    so nothing is dispatched. `news`: the health differs from its newest row, or that row is old.
     """
 
     metrics: tuple[Metric, ...]
@@ -95,20 +91,17 @@ class Assessment:
 
     @property
     def answers(self) -> list[ProbeResult]:
-        """The probes' answers that are worth a row: all beside a row of health, else what failed.
-
-        What they measured is among the metrics each time.
-        """
+        """The probe answers to store: all with a row of health, otherwise the failed ones."""
         probes = [probe for verdict in self.health.services for probe in verdict.probes]
         return probes if self.news else [probe for probe in probes if not probe.ok]
 
 
 def assess(environment: Environment, seen: SourceAnswers, memory: RememberedState) -> Assessment:
-    """Judge what was seen by what is remembered."""
+    """Assess the answers of the sources by the remembered state."""
     health = seen.health
     metrics = _measured(environment.name, seen, memory)
     dependencies = dependency_status(seen.needs, health.services, seen.at) if health else None
-    # What nobody wants to run is measured and judged, but it is no reason to wake or restart anything.
+    # An application stopped on purpose is measured and judged, but leads to no alert and no recovery.
     idle = memory.stopped or (seen.container_states is not None and not seen.container_states)
     outcome = evaluate(
         memory.states,
@@ -149,7 +142,7 @@ def assess(environment: Environment, seen: SourceAnswers, memory: RememberedStat
 
 
 def is_news(health: HealthReport, last: HealthReport | None) -> bool:
-    """Whether a row of health is worth keeping: it says something else than the newest one, or that one is old."""
+    """Whether to store a row of health: it differs from the newest one, or that one is old."""
     return (
         last is None
         or last.checked_at > health.checked_at
@@ -165,7 +158,7 @@ def _gist(health: HealthReport) -> tuple[object, ...]:
 
 
 def missed_looks(before: datetime | None, now: datetime, every: timedelta) -> str | None:
-    """In words, the time in which nobody looked although it was due; None where there is none."""
+    """Describe the time without a collection although one was due; None if there is none."""
     if before is None or now - before < max(_MISSED_LOOKS * every, _NOBODY_MINDS):
         return None
     looks = round((now - before) / every) - 1
@@ -183,7 +176,7 @@ def _measured(environment: str, seen: SourceAnswers, memory: RememberedState) ->
 
 
 def _certain(container_states: Sequence[ContainerState]) -> frozenset[str]:
-    """Services whose state needs no second look: what has ended, and what its own check has given up."""
+    """Return services whose state needs no confirmation: exited, or unhealthy by their own check."""
     return frozenset(
         seen.service
         for seen in container_states
@@ -192,7 +185,7 @@ def _certain(container_states: Sequence[ContainerState]) -> frozenset[str]:
 
 
 def _unseen(environment: Environment, seen: SourceAnswers) -> HealthReport:
-    """The judgement where the services could not be looked at: it is a row too, and never a healthy one."""
+    """Return the health of services that could not be inspected: never healthy."""
     declared = seen.application.services.values() if seen.application else ()
     # Several sources fail for one cause, in the same words.
     why = "; ".join(dict.fromkeys(gap.partition(": ")[2] or gap for gap in seen.gaps)) or "nobody answered"

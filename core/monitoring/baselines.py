@@ -1,7 +1,7 @@
-"""Baselines: what is usual for a metric at this hour, and how far a value is from it.
+"""Compute the usual values of a metric by the hour of the day, and judge values by them.
 
-Every full hour is kept as four numbers (10th, 50th, 90th percentile and maximum) for two weeks. A value is
-held against whole hours only, so an incident does not become its own excuse within the hour.
+Each full hour is stored as four numbers (10th, 50th, 90th percentile and maximum) for two weeks. A value is compared
+with full hours only, so an incident does not change its own baseline within the hour.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def learn(state: bytes | None, at: datetime, value: float, *, frozen: bool = Fal
 
 
 def baseline(state: bytes | None, *, service: str, metric: str) -> Baseline | None:
-    """What is usual, in the metric's unit; None before the first full hour, no thresholds before a day."""
+    """Return the baseline in the metric's unit; None before the first full hour, no thresholds before a day."""
     if state is None:
         return None
     history = _History.read(state)
@@ -67,10 +67,10 @@ def baseline(state: bytes | None, *, service: str, metric: str) -> Baseline | No
 
 
 def judge(state: bytes | None, at: datetime, value: float, *, metric: str = "value") -> Judgement:
-    """How unusual a value is, before it is learned. Silent until there is a day and 200 values of history.
+    """Judge how unusual a value is, before it is learnt.
 
-    Only a value that is too high can be more than a notice: what a fall means, the explicit rules know.
-    Raises BadInputError for a value that is not a finite number.
+    No judgement before a day and 200 values of history. Only a value that is too high can be more than a notice;
+    explicit rules judge low values. Raises BadInputError for a value that is not a finite number.
     """
     _demand_number(value)
     history = None if state is None else _History.read(state)
@@ -87,7 +87,7 @@ def judge(state: bytes | None, at: datetime, value: float, *, metric: str = "val
 
 
 def in_words(metric: str, value: float) -> str:
-    """A value with its unit, as the name of its metric tells it."""
+    """Write a value with the unit that its metric's name implies."""
     if metric.endswith(("_percent", "_usage")):
         return f"{value:.0f} %" if abs(value) >= 10 else f"{value:.2g} %"
     if metric.endswith("_ms") or metric == "response_time":
@@ -220,7 +220,7 @@ def _usual(history: _History) -> _Usual | None:
     return _usual_of(history.hours.tobytes(), history.last_hour)
 
 
-# A round asks several times about one history, which changes once an hour.
+# One evaluation reads the same history several times; it changes once an hour.
 @lru_cache(maxsize=1024)
 def _usual_of(hours: bytes, last_hour: int) -> _Usual | None:
     all_rows: _Rows = np.frombuffer(hours, np.float32).reshape(-1, 4)

@@ -1,4 +1,4 @@
-"""Budgets: how many looks at a service were good, counted so that the last three days are always at hand."""
+"""Count good and bad samples of a service over the last three days."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from models.analysis import Share
 from models.failures import BadInputError
 
 KEPT = timedelta(days=3)
-"""The longest time that is asked for."""
+"""Longest time that can be queried."""
 
 _BIN_SECONDS = 300
 _COLUMNS = 5
@@ -23,7 +23,7 @@ _Bins = np.ndarray[tuple[int, int], np.dtype[np.int32]]
 
 
 def count_look(state: bytes | None, at: datetime, *, up: bool | None, answers: Share | None = None) -> bytes:
-    """The state after one more look: whether the service was up, None where nobody knows, and its answers.
+    """Count one sample: whether the service was up, None if unknown, and its probe answers.
 
     Raises BadInputError for a state of another kind.
     """
@@ -39,20 +39,20 @@ def count_look(state: bytes | None, at: datetime, *, up: bool | None, answers: S
 
 
 def shares(state: bytes | None, now: datetime, lengths: Sequence[timedelta]) -> list[tuple[Share, Share]]:
-    """For each length of time before now the good looks of all looks, and the good answers of all.
+    """Return the good samples of all, and the good answers of all, for each length of time before now.
 
     Raises BadInputError for a state of another kind.
     """
     bins = _read(state)
     sums = np.zeros((len(bins) + 1, _COLUMNS - 1), np.int64)
     np.cumsum(bins[:, 1:], axis=0, out=sums[1:])
-    # A bin that began before the time counts whole: rather five minutes more than a look too few.
+    # A bin that began before the time counts whole: five minutes too many are better than a sample too few.
     begins = [(now - length).timestamp() / _BIN_SECONDS - 1 for length in lengths]
     counted = (sums[-1] - sums[np.searchsorted(bins[:, 0], begins, side="right")]).tolist()
     return [(Share(good=up, total=looks), Share(good=good, total=answers)) for looks, up, answers, good in counted]
 
 
-# A round asks several times about one state.
+# One evaluation reads the same state several times.
 @lru_cache(maxsize=256)
 def _read(state: bytes | None) -> _Bins:
     if state is None:

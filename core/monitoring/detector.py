@@ -99,7 +99,7 @@ class Detector:
     )
 
     def __init__(self) -> None:
-        """Start knowing nothing."""
+        """Start without history."""
         self._rows = 0
         self._started = math.nan
         self._total = 0.0
@@ -160,7 +160,7 @@ class Detector:
         )
 
     def to_state(self) -> bytes:
-        """Everything needed to go on with identical scores, as bytes."""
+        """Return the state from which `from_state` continues with identical scores."""
         numbers = [_VERSION, self._rows, self._started, self._total, self._size]
         for part in self._kept():
             numbers += part.numbers()
@@ -168,7 +168,7 @@ class Detector:
 
     @classmethod
     def from_state(cls, state: bytes) -> Detector:
-        """Go on where `to_state` was taken. Raises BadInputError for bytes of another kind or version."""
+        """Continue from a state of `to_state`. Raises BadInputError for bytes of another kind or version."""
         numbers = array("d")
         try:
             numbers.frombytes(state)

@@ -103,7 +103,7 @@ class LiftRule:
         seen = replace(self, last=(*self.last, value)[-_LIFT_ROWS:], rows=self.rows + 1)
         lowest = min(seen.last)
         if self.limit is not None:
-            # What lasts for a quarter of the history is how this metric is now; what ends may return and be told again.
+            # A lift that lasts for a quarter of the history is the new normal; one that ends may be reported again.
             usual_now = 4 * self.held >= self.rows
             if value > self.limit and not usual_now:
                 return replace(seen, held=self.held + 1, peak=max(self.peak, lowest))

@@ -1,7 +1,7 @@
-"""Forecasts: when a metric will pass a threshold, said only where the trend is beyond doubt.
+"""Forecast when a metric will pass a threshold, only if its trend is certain.
 
-A history is cut into buckets (24 a rhythm, or 96 where there is none), freed of its daily rhythm, and given a
-robust line; the interval of the crossing allows for noise that remembers itself.
+A history is divided into buckets (24 a rhythm, or 96 without one), its daily rhythm is removed, and a robust line is
+fitted; the interval of the crossing allows for correlated noise.
 """
 
 from __future__ import annotations
@@ -106,10 +106,10 @@ def remembered(trail: bytes | None) -> list[tuple[datetime, float]]:
 
 
 def score_prediction(prediction: Prediction, now: datetime, value: float) -> Prediction:
-    """The prediction with what became of it, where that is known at this value of its metric.
+    """Return the prediction with its outcome, if this value of its metric decides it.
 
-    It is a hit once the threshold is passed, averted where the metric is back on the safe side of where it
-    was when predicted, and a miss once the late end of its interval has gone by, half as far again.
+    A hit: the threshold is passed. Averted: the metric is back on the safe side of where it was when predicted. A
+    miss: the late end of its interval is exceeded by half.
     """
     sign = -1.0 if prediction.falling else 1.0
     if sign * value >= sign * prediction.threshold:
@@ -150,7 +150,7 @@ def _fit(hours: Floats, values: Floats, rhythm: float) -> _Line | None:
     slope = theil_sen(levels, times)
     rest = levels - slope * times
     centre = float(np.median(rest))
-    # What was taken away with the rhythm is missing from the noise: so it counts by what is free to vary.
+    # Removing the rhythm also removes noise, so the degrees of freedom are reduced.
     noise = winsorized_deviation(rest, 0.02) * math.sqrt(len(times) / max(1, freedom))
     remembers = _remembers(rest - centre)
     effective = len(times) * (1 - remembers) / (1 + remembers)

@@ -35,10 +35,9 @@ def judge_service(
     spec: ServiceSpec,
     one_shot: bool = False,
 ) -> ServiceVerdict:
-    """What is known of a service from all its containers and its probe, with the reason.
+    """Judge a service from all its containers and its probe, with the reason.
 
-    A one-shot service is one that is meant to end, with exit code 0. Containers of `compose run` are none
-    of a service's replicas and are left out.
+    A one-shot service should end with exit code 0. Containers of `compose run` are no replicas and do not count.
     """
     replicas = [
         _judge_container(container_state, probe, one_shot)
@@ -56,7 +55,7 @@ def judge_service(
 
 
 def unknown_service(service: str, why: str, *, spec: ServiceSpec) -> ServiceVerdict:
-    """The verdict where nothing could be looked at, as when the engine does not answer."""
+    """Return the verdict on a service that could not be inspected."""
     return ServiceVerdict(
         service=service, health=ServiceHealth.UNKNOWN, reason=f"not known: {why}", required=spec.required
     )
@@ -73,8 +72,11 @@ def judge_environment(
     critical_alerts: int = 0,
     findings: Iterable[str] = (),
 ) -> HealthReport:
-    """The whole: unhealthy if a required service or dependency is down or nothing is known, degraded if
-    anything else is less than well. What is not known or not proven never counts as healthy."""
+    """Judge the whole environment.
+
+    Unhealthy if a required service or dependency is down or nothing is known; degraded if anything else is not
+    healthy. Unknown and unproven services never count as healthy.
+    """
     needs, found = tuple(dependencies), tuple(findings)
     return HealthReport(
         environment=environment,
@@ -96,8 +98,8 @@ def judge_declared(
 ) -> ServiceVerdict:
     """Judge a declared service from its containers and its probe.
 
-    A running service counts as a job only where somebody awaits its end: one that merely has neither check
-    nor restart policy may well be meant to stay up. What has ended well counts as done for both.
+    A running service counts as a job only if another service awaits its end: one with neither health check nor
+    restart policy may be meant to stay up. A service that exited with code 0 counts as completed in both cases.
     """
     mine = [seen for seen in container_states if seen.service == declaration.name and not seen.one_off]
     runs = any(seen.state == "running" for seen in mine)
@@ -111,7 +113,7 @@ def judge_all(
     container_states: Sequence[ContainerState],
     answers: Mapping[str, ProbeResult | str],
 ) -> list[ServiceVerdict]:
-    """Judge every declared service; its answer is what its probe said, or why that could not be asked."""
+    """Judge every declared service; `answers` are the probe results, or why a probe could not run."""
     seen = by_service(container_states)
     return [
         _judge_answered(environment, declaration, seen.get(declaration.name, []), answers.get(declaration.name))
@@ -133,9 +135,9 @@ def _judge_answered(
 
 
 def worst_service(report: HealthReport) -> ServiceVerdict:
-    """The service that an unhealthy environment is to be blamed on: a required one that is down, if there is one.
+    """Return the root of an unhealthy environment: a required service that is down, if there is one.
 
-    Where nothing was seen at all, the environment itself is to be blamed, as unknown.
+    If nothing could be inspected, the environment itself, as unknown.
     """
     if not report.services:
         why = "; ".join(report.findings) or "nothing of it was seen"
@@ -144,7 +146,7 @@ def worst_service(report: HealthReport) -> ServiceVerdict:
 
 
 def state_changes(report: HealthReport, before: Mapping[str, str], deployment_id: str) -> list[StateChange]:
-    """What differs from the states recorded last (`before`, by service), each with the reason of its verdict."""
+    """Return the changes from the states recorded last (`before`, by service), with their reasons."""
     return [
         StateChange(
             deployment_id=deployment_id,

@@ -1,4 +1,4 @@
-"""Collection: from what was sampled to metrics, and from metrics to what a person should know."""
+"""Turn samples into metrics, and events into the ends of containers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from models.operations import Operation, OperationType
 _CPU_SECONDS = "cpu_seconds_total"
 _MOST_PROCESSORS = 64
 _NOTHING_NS, _NOTHING_BYTES = 10**8, 4 * 2**20
-"""So much a container may use while it is looked at twice."""
+"""How much a container may use between two samples."""
 
 _COUNTERS = {
     "network_rx_bytes_total": "network_rx_bytes",
@@ -35,7 +35,7 @@ Part = TypeVar("Part", bound=_OfService)
 
 
 def by_service(parts: Iterable[Part]) -> dict[str, list[Part]]:
-    """What was seen of each service, in the order in which it came."""
+    """Group samples by service, in their order."""
     groups: dict[str, list[Part]] = {}
     for part in parts:
         groups.setdefault(part.service, []).append(part)
@@ -139,7 +139,7 @@ def uses_the_same(one: ServiceSample, later: ServiceSample) -> bool:
 
 
 def deaths(events: Iterable[ContainerEvent], container_states: Iterable[ContainerState]) -> list[Death]:
-    """How containers ended, in order of time: by the engine's events, and where those are gone by what is left."""
+    """Return how containers ended, in order of time: by the engine's events, otherwise by their exited containers."""
     found, out_of_memory = [], set[str]()
     for event in events:
         if event.action == "oom":
@@ -194,7 +194,7 @@ def _answers(probes: Sequence[ProbeResult]) -> dict[str, float]:
 def dependency_status(
     dependencies: Iterable[Dependency], verdicts: Iterable[ServiceVerdict], at: datetime
 ) -> list[Dependency]:
-    """Each dependency with what is known of it now."""
+    """Return each dependency with its current state."""
     known = {verdict.service: verdict.health for verdict in verdicts}
     return [
         Dependency(

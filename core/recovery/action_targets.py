@@ -39,14 +39,14 @@ class DanglingImage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionContext:
-    """What is there when an action is about to be taken.
+    """State of the project before an action.
 
-    `application` is None where the Compose files cannot be read. `container_states` are all containers of the
-    project, `holders` the containers of any project that hold a port of the host. `anonymous_volumes` are
-    those of the service's containers, `networks` the networks of the project, `empty_networks` the names of
-    those without a container. `image_held` says whether the engine has the service's image. `release` is the
-    proven release before the one that runs, `deployed_ago` how long ago this one was deployed before the error
-    began; None where there is none. `script_problem` says why the script may not be run.
+    `application` is None if the Compose files cannot be read. `container_states` are all containers of the project,
+    `holders` the containers of any project that hold a host port. `anonymous_volumes` are those of the service's
+    containers, `networks` the networks of the project, `empty_networks` those without a container. `image_held`: the
+    engine has the service's image. `release` is the proven release before the current one, `deployed_ago` how long
+    before the error the current one was deployed, None if there is none. `script_problem` says why the script may not
+    run.
     """
 
     project: str

@@ -1,7 +1,7 @@
-"""Recovery actions: what each acts on, when it may, how it is proven and how it is undone.
+"""Define the recovery actions: targets, precondition, steps, proof and rollback of each.
 
-An action cannot be made without a precondition and a proof. It names its targets itself, as containers, images,
-networks, a release or a script: there is no word for a volume, the engine, a credential or another project.
+An action needs a precondition and a proof. Its targets are containers, images, networks, a release or a script: never
+a volume, the engine, a credential or another project.
 """
 
 from __future__ import annotations
@@ -48,16 +48,16 @@ class ActionProof(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Irreversible:
-    """Why an action cannot be taken back, and why it may be done nevertheless."""
+    """Why an action cannot be rolled back, and why it is allowed nevertheless."""
 
     because: str
 
 
 Aim = Callable[[ActionContext], tuple[ActionTarget, ...]]
-"""All that an action would act on."""
+"""Returns all targets of an action."""
 
 Precondition = Callable[[ActionContext], str | None]
-"""Why an action may not be taken; None where it may."""
+"""Returns why an action is not allowed, None if it is."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,7 +82,7 @@ class Action:
     dependencies_first: bool = False
 
     def __post_init__(self) -> None:
-        """Check at run time as well what the types demand: a None from elsewhere must not pass."""
+        """Check the required parts at run time, too."""
         if not callable(self.precondition) or not callable(self.aim):
             raise TypeError(f"{self.strategy} has no precondition or no aim, so it may not be taken")
         proven = self.steps[-1:] == (StepSpec.VERIFY,) or self.proof is ActionProof.RELEASE
@@ -94,7 +94,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyAction:
-    """An action that may be taken now, step by step, and the steps that take it back."""
+    """An allowed action with its steps, and the steps that roll it back."""
 
     action: Action
     targets: tuple[ActionTarget, ...]
@@ -104,17 +104,16 @@ class ReadyAction:
 
 @dataclass(frozen=True, slots=True)
 class RefusedAction:
-    """Why an action may not be taken now, and what a person does instead where that is one command."""
+    """Why an action is not allowed now, and the command for a person instead, if there is one."""
 
     because: str
     instead: str = ""
 
 
 def prepare(strategy: Strategy, context: ActionContext) -> ReadyAction | RefusedAction:
-    """Check an action against what is there, and list its steps.
+    """Check the precondition and the targets of an action, and list its steps.
 
-    Refused where its precondition does not hold, and where its targets are none, more than is plausible, or
-    not all of the own project.
+    Refused if the precondition fails, or if the targets are none, too many, or of another project.
     """
     action = ACTIONS[strategy]
     if hindrance := action.precondition(context):
@@ -130,7 +129,7 @@ def prepare(strategy: Strategy, context: ActionContext) -> ReadyAction | Refused
     first = context.dependencies_down if action.dependencies_first else ()
     steps = [PlannedStep(doing=doing, service=name) for name in first for doing in (StepSpec.RESTART, StepSpec.VERIFY)]
     if StepSpec.RECREATE not in action.steps and (lost := _lost_networks(context)):
-        # Neither a start nor a restart brings a container back into a network that somebody took it out of.
+        # Neither a start nor a restart reconnects a container to a network that it was disconnected from.
         steps.append(PlannedStep(doing=StepSpec.JOIN, service=context.service, targets=lost))
     steps += [_step(doing, context.service, names) for doing in action.steps]
     inverse = () if isinstance(action.inverse, Irreversible) else action.inverse

@@ -1,4 +1,4 @@
-"""Notifications: of which failures people are told now, and in which words."""
+"""Decide which failures to notify people of, and write the messages."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from models.notifications import Notification, NotificationReason, ReportedError
 FIRST_REMINDER = timedelta(hours=1)
 REMINDER = timedelta(hours=4)
 FORGOTTEN = timedelta(hours=1)
-"""An error that was over this long before anybody was told of it is history: the records tell of it."""
+"""An error that ended this long before its notification is not notified."""
 
 RUNNING_AT_MOST = timedelta(minutes=15)
 """A recovery that has not ended by then will not; its runner is gone."""
@@ -21,11 +21,11 @@ _BODY = 1500
 
 
 def due(causes: Iterable[ReportedError], now: datetime) -> list[Notification]:
-    """One notice for each cause that people are to be told of now.
+    """Return one notification for each cause that is due.
 
-    Told are failures that somebody was asked about or that something was done about: once, again after one
-    hour and then every four as long as they last, and when they are over. What was over before anybody
-    was told is one notice, not two; while a recovery runs nobody is told, since it may settle the matter.
+    Notified are failures with a ticket or a recovery attempt: once, again after one hour and then every four hours
+    while they last, and when they end. A failure that ended before its notification is one notification, not two.
+    While a recovery runs nothing is sent, since it may resolve the failure.
     """
     found = [_due(cause, now) for cause in causes]
     return [notice for notice in found if notice is not None]

@@ -1,4 +1,4 @@
-"""Recovery: whether an error is acted on, when, and what a person is asked to do where it is not."""
+"""Decide whether and when to recover from an error, and when to ask a person."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ _BETWEEN_LOGINS = timedelta(minutes=5)
 _LOGINS_A_DAY = 6
 
 AT_ONCE = 3
-"""So many services that fail at once have one cause outside of all of them."""
+"""This many services that fail at once have a common cause outside of them."""
 
 PROVEN_AFTER = timedelta(minutes=10)
-"""So long a service must hold its health until what was before no longer counts against it."""
+"""How long a service must stay healthy until earlier attempts no longer count."""
 
 SHORT_WAIT = timedelta(seconds=15)
-"""So long a run itself waits before it acts; a longer wait is left to the next look at the service."""
+"""How long a run itself waits before it acts; a longer wait is left to the next evaluation."""
 
 _OTHERS_FIRST = timedelta(seconds=20)
 """Longer than that: what it needs is mended within it, or known to be a person's to mend."""
@@ -50,7 +50,7 @@ _BY_GOING_BACK = frozenset({Strategy.FIX_CONFIG, Strategy.INVESTIGATE})
 
 
 class PlanAction(StrEnum):
-    """What is to become of an error."""
+    """Decision about an error."""
 
     RECOVER = "recover"
     PROPOSE = "propose"
@@ -60,12 +60,11 @@ class PlanAction(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryFacts:
-    """What bears on a plan beside the error: the service, its surroundings, and what people wish.
+    """Facts beside the error: the service, its environment, and the wishes of users.
 
-    `failing_services` is how many fail at once. `acting` False: a person is looking at it already. `engine`
-    is the address of the host that would be acted on. `deployed_ago` is how long before the error the release
-    came that runs now, None where there is no proven one before it to go back to. `kept_down` are services it
-    needs that a person stopped or paused.
+    `failing_services` is how many fail at once. `acting` False: a person already works on it. `engine` is the address
+    of the host. `deployed_ago` is how long before the error the current release was deployed, None without a proven
+    release before it. `kept_down` are its dependencies that a person stopped or paused.
     """
 
     service: str | None = None
@@ -82,11 +81,11 @@ class RecoveryFacts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryPlan:
-    """What will be done about an error, and why.
+    """Plan for an error, with its reason.
 
-    `delay` is how long to wait before acting; `attempt` counts from 1 since the service was last proven well.
-    `attempt_id` is the error's id and the number of the attempt at it. `dependencies` are restarted where they
-    are down, before the service itself.
+    `delay` is how long to wait before acting. `attempt` counts from 1 since the service was last proven healthy.
+    `attempt_id` is the error's id and the number of the attempt. `dependencies` are restarted before the service if
+    they are down.
     """
 
     action: PlanAction
@@ -111,12 +110,12 @@ def plan_recovery(
     facts: RecoveryFacts,
     now: datetime,
 ) -> RecoveryPlan:
-    """Decide about one error from what was tried before; the same input gives the same plan.
+    """Plan the recovery of one error from earlier attempts; the same input gives the same plan.
 
-    `past` are all attempts at this error, and those of the last day at least at anything else, in any order.
-    Nothing is done where a person stopped the service or paused recovery, or in maintenance; a person is asked
-    where the strategy is a person's, where three or more services fail at once, and where a budget is spent.
-    What begins soon after a deployment is answered by going back where the usual has not helped.
+    `past` are all attempts at this error, and those of at least the last day at any other, in any order.
+    - No action: a person stopped the service or paused recovery, or maintenance.
+    - A person is asked: the strategy is manual, three or more services fail at once, or a budget is spent.
+    - Rollback: soon after a deployment, if the usual strategy did not help.
     """
     past = [one for one in past if one.points]
     service = facts.service or error.service
@@ -161,9 +160,9 @@ def plan_recovery(
 def plan_as_decided(
     error: RecordedError, *, roll_back: bool, past: Sequence[RecoveryExecution], decided_by: str
 ) -> RecoveryPlan:
-    """What a person decided: to try once more, or to go back to the release before. Budgets do not bind a person.
+    """Plan what a person decided: another attempt, or a rollback. Budgets do not apply.
 
-    Where the strategy is a person's, trying means that what was mended by hand is started and proven.
+    For a manual strategy, another attempt starts and proves what the person repaired.
     """
     usual = error.verdict.strategy if error.verdict.strategy.automatic else Strategy.WAIT_AND_RETRY
     strategy = Strategy.ROLL_BACK_RELEASE if roll_back else usual
@@ -178,14 +177,14 @@ def plan_as_decided(
 
 
 def waits_for_itself(verdict: Verdict) -> bool:
-    """Whether the service says that it will be ready by itself: then its check may fail until it is."""
+    """Whether the service reports that it will be ready by itself: until then its check may fail."""
     return verdict.strategy is Strategy.WAIT_AND_RETRY and verdict.category not in _SILENT
 
 
 def leads_deeper(verdict: Verdict, found: Verdict, before: Collection[Category]) -> bool:
-    """Whether what an attempt ran into names a cause of its own that the error's words did not show.
+    """Whether an attempt found a cause that the error's text did not show.
 
-    `before` are the causes found on the way here: none is gone into twice.
+    `before` are the causes found earlier: each is followed once.
     """
     vague = found.category in (Category.UNKNOWN, Category.BENIGN, Category.CONTAINER_EXITED, Category.TIMEOUT)
     known = vague or found.category in (Category.HEALTHCHECK_FAILED, verdict.category) or found.category in before
@@ -206,16 +205,16 @@ def room_for_dependant(
     facts: RecoveryFacts,
     now: datetime,
 ) -> str | None:
-    """Why a service that did not get over the failure of another may not be restarted; None where it may."""
+    """Return why a dependant that did not recover may not be restarted, None if it may."""
     own = replace(error, error_id="", service=service)
     return _spent(own, Strategy.RESTART_SERVICE, past=past, policy=policy, facts=facts, service=service, now=now)
 
 
 def backoff(attempt: int, *, seed: str) -> timedelta:
-    """How long to wait between an attempt and the one before it.
+    """Return the wait between an attempt and the one before it.
 
-    Nothing before the first; then 10 s, doubling up to 5 min, each up to a fifth longer or shorter. The same
-    seed gives the same wait; different seeds keep services that failed together from returning together.
+    None before the first; then 10 s, doubling up to 5 min, each up to a fifth longer or shorter. The same seed gives
+    the same wait; different seeds spread services that failed together.
     """
     if attempt <= 1:
         return timedelta()
@@ -236,7 +235,7 @@ def _leave(strategy: Strategy, reason: str) -> RecoveryPlan:
 def _strategy(
     error: RecordedError, facts: RecoveryFacts, policy: RecoveryPolicy, run: Sequence[RecoveryExecution]
 ) -> Strategy:
-    """The verdict's strategy, a restart where waiting was in vain, or to go back: once, soon after a deployment."""
+    """Return the verdict's strategy, a restart if waiting did not help, or once a rollback soon after a deployment."""
     usual, tried = error.verdict.strategy, {one.strategy for one in run}
     silent = error.verdict.category in _SILENT
     # What its own check calls unhealthy has been given the time that the check's retries are.
@@ -278,7 +277,7 @@ def _spent(
     service: str | None,
     now: datetime,
 ) -> str | None:
-    """Which budget is spent, as a sentence; None while all have room for the strategy's points."""
+    """Return which budget is spent, as a sentence; None if all have room for the strategy."""
     cost = ACTIONS[strategy].points
     of_error = [tried for tried in past if tried.error_id == error.error_id]
     if len(of_error) >= policy.attempts_per_error:
@@ -353,7 +352,7 @@ def _delay(
 
 
 def _in_hand(error: RecordedError, past: Sequence[RecoveryExecution], now: datetime) -> list[str]:
-    """What it needs and an attempt of now is at: nothing has to be done twice."""
+    """Return the dependencies that a current attempt already recovers."""
     at_it = {
         tried.service
         for tried in past

@@ -1,4 +1,4 @@
-"""Carry what is known of an environment's recovery forward by what is done, while no store can be read."""
+"""Update the records of recovery in memory while the stores are unavailable."""
 
 from __future__ import annotations
 

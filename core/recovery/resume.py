@@ -11,10 +11,10 @@ from models.containers import ContainerState
 def left_to_restart(
     mine: Sequence[ContainerState], *, since: datetime | None, asked_to_end: Collection[str]
 ) -> list[ContainerState]:
-    """The containers that a restart has still to act on, where another runner began it at `since` and is gone.
+    """Return the containers that an interrupted restart, begun at `since`, has still to restart.
 
-    `asked_to_end` are those that the engine was told to end since then: it starts them again by itself. What is not
-    up is to be started in any case.
+    `asked_to_end` are those that the engine was asked to stop since then: it starts them again itself. A container
+    that is not up has to be started in any case.
     """
     if since is None:
         return list(mine)
@@ -26,7 +26,7 @@ def left_to_restart(
 
 
 def all_made_since(since: datetime | None, mine: Sequence[ContainerState]) -> bool:
-    """Whether all containers were made anew by a runner that began it at `since` and is gone, all but the start."""
+    """Whether an interrupted recreation, begun at `since`, has created all containers."""
     return since is not None and bool(mine) and all(_after(seen.created_at, since) for seen in mine)
 
 

@@ -1,7 +1,7 @@
-"""Analysis: how deployment operations went over some days, whether they get better, and what to mend first.
+"""Analyse deployment operations over some days: success, trends and the most useful repairs.
 
-Nothing is invented: under 30 operations there is an interval and no trend, and a trend is told only if it is
-significant and large enough to matter.
+With fewer than 30 operations there is an interval and no trend; a trend is reported only if it is significant and
+large enough to matter.
 """
 
 from __future__ import annotations
@@ -168,7 +168,7 @@ def sudden_break(outcomes: Sequence[bool]) -> str:
     if not failed:
         return ""
     p_value = more_often((failed, len(last) - failed), (failed_before, len(before) - failed_before))
-    # Looked at after every operation, so it must be rarer than a trend to be as seldom wrong.
+    # Evaluated after every operation, so it must be stricter than a trend to be as seldom wrong.
     if p_value >= 0.01:
         return ""
     usual = 100 * failed_before / len(before)

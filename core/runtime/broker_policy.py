@@ -1,4 +1,4 @@
-"""What the broker in front of the engine lets through: by declared projects, and by declared paths of the host."""
+"""Decide which requests the broker forwards to the engine: by declared projects and declared host paths."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ _FALSE = frozenset({"", "0", "no", "false", "none"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Root:
-    """A path of the host that containers may see, with what is below it; a writable one only as a whole.
+    """A host path that containers may mount, with everything below it; a writable one only as a whole.
 
-    What a container can write into could be swapped for a link between check and mount, so nothing below a
-    writable root is mounted by itself.
+    A container could replace anything in a writable root with a link between check and mount, so nothing below it is
+    mounted by itself.
     """
 
     path: str
@@ -47,7 +47,7 @@ class Root:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """What is declared: projects by name, roots of paths, and networks and volumes of others that may be used."""
+    """The declared projects, root paths, and networks and volumes of others that may be used."""
 
     projects: frozenset[str]
     roots: tuple[Root, ...] = ()
@@ -56,7 +56,7 @@ class Policy:
 
 
 class ObjectKind(StrEnum):
-    """What is looked up at the engine before a request is judged."""
+    """A fact that the broker reads from the engine before it judges a request."""
 
     CONTAINER = "container"
     EXEC = "exec instance"
@@ -80,7 +80,7 @@ class Fact:
 
 
 class BrokerAnswer(StrEnum):
-    """What becomes of the engine's answer."""
+    """What the broker does with the engine's answer."""
 
     AS_IT_IS = "as it is"
     LISTING = "listing"
@@ -108,7 +108,7 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AllowedOperation:
-    """A request that may go to the engine as far as its words tell; `wanted` must be looked up to settle it."""
+    """A request allowed by its own words; the facts in `wanted` decide the rest."""
 
     route: Route
     target: RequestTarget
@@ -200,10 +200,10 @@ ROUTES = (
 def make_policy(
     projects: Iterable[str], roots: Iterable[str], networks: Iterable[str] = (), volumes: Iterable[str] = ()
 ) -> Policy:
-    """A policy from what is declared; a root ends in ":rw" where containers may write into it.
+    """Build a policy from declarations; a root ends in ":rw" if containers may write into it.
 
     Raises:
-        BadInputError: A declaration would give away the control plane or the host.
+        BadInputError: A declaration would expose the control plane or the host.
     """
     named = frozenset(projects)
     if OWN_PROJECT in named:
@@ -358,7 +358,7 @@ def only_own(operation: AllowedOperation, policy: Policy) -> bool:
     return filters is not None and _names_own_project(json.loads(filters), policy)
 
 
-# What the engine tells in its events; not commands that are run in containers, which come with their arguments.
+# Events that the engine reports, without the commands run in containers: those contain their arguments.
 _EVENTS = (
     "attach", "commit", "connect", "copy", "create", "delete", "destroy", "detach", "die", "disable", "disconnect",
     "enable", "export", "health_status", "import", "install", "kill", "load", "mount", "oom", "pause", "prune", "pull",

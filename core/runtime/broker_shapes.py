@@ -1,6 +1,6 @@
-"""What the bodies of allowed requests may hold: every key the broker knows, and what it accepts there.
+"""Define the allowed bodies of requests: every known key, and the values it accepts.
 
-The engine's decoder ignores the case of keys, so a key that is not spelled as here is refused, like any unknown one.
+The engine ignores the case of keys, so a key in another case is refused like an unknown one.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ ALLOWED_NETWORK_OPTIONS = frozenset(
         "com.docker.network.driver.mtu",
     }
 )
-# The engine resolves these itself; they are nobody's.
+# The engine resolves these itself; they belong to no project.
 BUILT_IN_NETWORKS = frozenset({"", "default", "bridge", "none"})
 
 _SYSCTLS = re.compile(r"net\.[a-z0-9_./-]+|fs\.mqueue\.[a-z_]+|kernel\.(?:msg[a-z]+|sem|shm[a-z_]+)")
@@ -68,7 +68,7 @@ Check = Callable[[Any, str, References], None]
 
 
 def check_object(fields: Mapping[str, Check]) -> Check:
-    """An object with these keys alone; null counts as absent, for the engine as well."""
+    """Accept an object with only these keys; null counts as absent, as for the engine."""
 
     def check(value: Any, where: str, found: References) -> None:
         if not isinstance(value, dict):
