@@ -48,14 +48,6 @@ def test_each_rule_is_tested() -> None:
     assert tested == {rule["alert"] for rule in RULES}
 
 
-def test_each_rule_names_a_heading_of_the_runbook() -> None:
-    headings = re.findall(r"^#+ (.+)$", (ROOT / "docs/runbook.md").read_text(), re.MULTILINE)
-    anchors = {re.sub(r"[^\w -]", "", heading).lower().strip().replace(" ", "-") for heading in headings}
-    for rule in RULES:
-        file, _, anchor = rule["annotations"]["runbook"].partition("#")
-        assert (file, anchor in anchors) == ("docs/runbook.md", True), rule["alert"]
-
-
 def test_prometheus_is_reported_of_the_rules() -> None:
     [pattern] = yaml.safe_load((ROOT / "deployments/prometheus/prometheus.yml").read_text())["rule_files"]
     assert fnmatch(f"/config/rules/{RULES_FILE.name}", pattern)

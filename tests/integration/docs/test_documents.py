@@ -194,18 +194,20 @@ def test_each_link_leads_to_a_file_and_heading(file: str) -> None:
             _assert_target(str(target.relative_to(ROOT)), anchor, file)
 
 
-def test_each_document_that_code_and_alert_rules_name_exists() -> None:
+def test_each_document_that_code_names_exists() -> None:
     sources = [
-        name for name in tracked_files() if name.endswith((".py", ".yml", ".yaml", ".sh", ".toml", "Dockerfile"))
+        file for file in tracked_files() if file.endswith((".py", ".yml", ".yaml", ".sh", ".toml", "Dockerfile"))
     ]
-    named = {
-        match.groups()
-        for source in sources
-        for match in re.finditer(r"\b(docs/[\w/-]+\.md)(?:#([\w-]+))?", text_of(source))
-    }
-    assert any(anchor for _, anchor in named)
-    for target, anchor in named:
+    found = (re.finditer(r"\b(docs/[\w/-]+\.md)(?:#([\w-]+))?", text_of(source)) for source in sources)
+    for target, anchor in {match.groups() for matches in found for match in matches}:
         _assert_target(target, anchor or "", "code")
+
+
+def test_each_alert_rule_names_a_heading_of_the_runbook() -> None:
+    for group in _yaml("deployments/prometheus/rules/roas.yml")["groups"]:
+        for rule in group["rules"]:
+            file, _, anchor = rule["annotations"]["runbook"].partition("#")
+            assert (file, anchor in anchors(file)) == ("docs/runbook.md", True), rule["alert"]
 
 
 def test_each_decision_is_in_the_index_and_has_its_parts() -> None:
