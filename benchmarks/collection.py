@@ -108,7 +108,7 @@ async def live_a_day(folder: Path, rounds: int) -> bool:
         looked = time.process_time()
         judged = assess(environment, seen, memory)
         thought = time.process_time()
-        await store_round("day", judged, memory.looked_at)
+        await store_round("day", judged, memory.collected_at)
         read, judged_in, kept = (
             read + looked - start,
             judged_in + thought - looked,

@@ -97,13 +97,6 @@ class RecoveryExecution:
     acted_at: datetime | None = None
     verified_at: datetime | None = None
 
-    @property
-    def mended_after_seconds(self) -> float | None:
-        """From the first sight of the error to the proof; None where it was not proven."""
-        if self.detected_at is None or self.verified_at is None:
-            return None
-        return (self.verified_at - self.detected_at).total_seconds()
-
 
 class TicketState(StrEnum):
     """State of a ticket."""

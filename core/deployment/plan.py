@@ -90,19 +90,6 @@ def needed_by(application: Application, service: str) -> tuple[str, ...]:
     return tuple(sorted(names & application.services.keys()))
 
 
-def dependants_of(application: Application, service: str) -> tuple[str, ...]:
-    """Every service that depends on this one, directly or through others, sorted."""
-    found: set[str] = set()
-    waiting = [service]
-    while waiting:
-        current = waiting.pop()
-        for name in application.services:
-            if name not in found and name != service and current in needed_by(application, name):
-                found.add(name)
-                waiting.append(name)
-    return tuple(sorted(found))
-
-
 def cycle(application: Application) -> tuple[str, ...]:
     """One circle of dependencies, its first service repeated at the end; empty where there is none."""
     done: set[str] = set()

@@ -58,7 +58,7 @@ class PreDeployState:
     networks: tuple[str, ...]
 
 
-def hold_out(template: Document, redacted: Document) -> Document:
+def replace_secrets(template: Document, redacted: Document) -> Document:
     """The template without the values that redaction changed; a plain reference to a variable stays."""
     kept = copy.deepcopy(template)
     for place, text in list(_leaves(kept)):

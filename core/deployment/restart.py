@@ -25,8 +25,8 @@ _MARGIN = timedelta(seconds=2)
 class DependantAnswer(StrEnum):
     """What a dependant says after what it needs was restarted."""
 
-    WELL = "well"
-    ILL = "ill"
+    HEALTHY = "well"
+    UNHEALTHY = "ill"
     SILENT = "silent"
 
 
@@ -95,15 +95,15 @@ def aftermath(
     A health check counts by its last result, if that is newer: its verdict may be as old as several intervals.
     """
     if verdict.health in UNHEALTHY_STATES:
-        return Aftermath(answer=DependantAnswer.ILL, reason=verdict.reason)
+        return Aftermath(answer=DependantAnswer.UNHEALTHY, reason=verdict.reason)
     checks = [one.health_log[-1] if one.health_log else None for one in container_states if one.health is not None]
     newer = [last for last in checks if last is not None and datetime.fromisoformat(last.ended_at) > since]
     failing = next((last for last in newer if last.exit_code != 0), None)
     if failing is not None:
         said = " ".join(failing.output.split())[:200] or f"exit code {failing.exit_code}"
-        return Aftermath(answer=DependantAnswer.ILL, reason=f"its own health check fails again: {said}")
+        return Aftermath(answer=DependantAnswer.UNHEALTHY, reason=f"its own health check fails again: {said}")
     if len(newer) < len(checks):
         return Aftermath(answer=DependantAnswer.SILENT, reason="its own health check has not run again yet")
     if verdict.health is ServiceHealth.HEALTHY and (checks or probe is not None):
-        return Aftermath(answer=DependantAnswer.WELL, reason=verdict.reason)
+        return Aftermath(answer=DependantAnswer.HEALTHY, reason=verdict.reason)
     return Aftermath(answer=DependantAnswer.SILENT, reason=verdict.reason)

@@ -48,7 +48,7 @@ class StabilityHold:
     reason: str
 
 
-def standing(
+def judge_progress(
     declaration: ServiceDeclaration,
     container_states: Sequence[ContainerState],
     *,
@@ -64,12 +64,12 @@ def standing(
     if not seen:
         return Readiness(progress=Progress.WAITING, reason="it has no container yet")
     crashes = sum(one.restart_count for one in seen) - restarts_before
-    each = [_container_standing(declaration, one, asked_at, crashes) for one in seen]
+    each = [_container_progress(declaration, one, asked_at, crashes) for one in seen]
     order = (Progress.LOST, Progress.WAITING, Progress.COMPLETED, Progress.UP)
     return min(each, key=lambda one: order.index(one.progress))
 
 
-def to_blame(failures: Sequence[ServiceStart], required: Collection[str]) -> ServiceStart | None:
+def root_failure(failures: Sequence[ServiceStart], required: Collection[str]) -> ServiceStart | None:
     """Return the root failure of a start, None if no required service failed.
 
     A service that was not started because its dependency failed leads to that dependency. `failures` are in the order
@@ -85,33 +85,33 @@ def to_blame(failures: Sequence[ServiceStart], required: Collection[str]) -> Ser
     return None
 
 
-def hold(
+def update_stability(
     before: StabilityHold | None,
     now: datetime,
-    standing: Readiness,
+    readiness: Readiness,
     container_states: Sequence[ContainerState],
     needed: timedelta,
 ) -> StabilityHold:
     """Update how long a service has been up without a break; every restart or failure begins anew."""
     restarts = sum(one.restart_count for one in container_states)
-    if standing.progress is Progress.COMPLETED:
-        return StabilityHold(since=now, restarts=restarts, proven=True, reason=standing.reason)
-    if standing.progress is not Progress.UP:
-        return StabilityHold(since=None, restarts=restarts, proven=False, reason=standing.reason)
+    if readiness.progress is Progress.COMPLETED:
+        return StabilityHold(since=now, restarts=restarts, proven=True, reason=readiness.reason)
+    if readiness.progress is not Progress.UP:
+        return StabilityHold(since=None, restarts=restarts, proven=False, reason=readiness.reason)
     since = now
     if before is not None and before.since is not None and restarts == before.restarts:
         restarted = any(_started_since(before.since, one) for one in container_states)
         since = now if restarted else before.since
     held = now - since
     if held >= needed:
-        return StabilityHold(since=since, restarts=restarts, proven=True, reason=f"{standing.reason}, and it held")
+        return StabilityHold(since=since, restarts=restarts, proven=True, reason=f"{readiness.reason}, and it held")
     left = (needed - held).total_seconds()
     return StabilityHold(
-        since=since, restarts=restarts, proven=False, reason=f"{standing.reason}; to hold {left:.1f} s more"
+        since=since, restarts=restarts, proven=False, reason=f"{readiness.reason}; to hold {left:.1f} s more"
     )
 
 
-def _container_standing(
+def _container_progress(
     declaration: ServiceDeclaration, one: ContainerState, asked_at: datetime, crashes: int
 ) -> Readiness:
     if one.state in ("exited", "dead"):
@@ -126,7 +126,7 @@ def _container_standing(
             reason=f"it keeps crashing: restarted {crashes} times, last with {describe_exit(one)}",
         )
     if one.state == "running":
-        return _running_standing(declaration, one)
+        return _running_progress(declaration, one)
     if one.state == "created":
         if one.error:
             return Readiness(progress=Progress.LOST, reason=f"it could not be started: {one.error}")
@@ -141,7 +141,7 @@ def _container_standing(
     return Readiness(progress=Progress.LOST, reason=f"its container is {one.state}")
 
 
-def _running_standing(declaration: ServiceDeclaration, one: ContainerState) -> Readiness:
+def _running_progress(declaration: ServiceDeclaration, one: ContainerState) -> Readiness:
     if one.health == "healthy":
         return Readiness(progress=Progress.UP, reason="its health check passes")
     if one.health == "unhealthy":

@@ -102,7 +102,7 @@ def first_cause(
     failed = {name for name in (service, *reachable(service, needs)) if _failure(name, containers, probes)}
     first = [name for name in failed if not failed.intersection(reachable(name, needs))]
     if not first:
-        return service, f"{service} {_standing_words(service, containers, probes)}"
+        return service, f"{service} {_state_in_words(service, containers, probes)}"
     cause = min(first, key=lambda name: (_since(name, containers, probes) or LATE, name))
     sentence = f"{cause} {_failure(cause, containers, probes)}"
     if cause != service:
@@ -308,19 +308,19 @@ def _failure(name: str, containers: Sequence[ContainerEvidence], probes: Sequenc
         if one.state == "restarting" or (one.restart_count and one.state in _ENDED):
             return f"keeps crashing, restarted {_times(one.restart_count)}, last with {shorten(one.ended)}"
         if one.health == "unhealthy":
-            return f"fails its health check{_last_said(name, probes)}"
+            return f"fails its health check{_last_output_of(name, probes)}"
         if one.memory.grade is MemoryGrade.PROVEN:
             return f"had a process killed: {one.memory.sentence}"
         if one.restart_count and _last_failed(name, probes):
-            return f"was restarted {_times(one.restart_count)} and does not serve{_last_said(name, probes)}"
+            return f"was restarted {_times(one.restart_count)} and does not serve{_last_output_of(name, probes)}"
     if _last_failed(name, probes):
         checking = any(one.service == name and one.health == "starting" for one in containers)
         how = "has not passed its health check" if checking else "runs but does not serve"
-        return f"{how}{_last_said(name, probes)}"
+        return f"{how}{_last_output_of(name, probes)}"
     return ""
 
 
-def _standing_words(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> str:
+def _state_in_words(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> str:
     mine = [one for one in containers if one.service == name]
     if not mine:
         return "has no container"
@@ -338,7 +338,7 @@ def _last_failed(name: str, probes: Sequence[ProbeOutput]) -> ProbeOutput | None
     return max((probe for probe in standing if not probe.ok), key=lambda probe: probe.last_at, default=None)
 
 
-def _last_said(name: str, probes: Sequence[ProbeOutput]) -> str:
+def _last_output_of(name: str, probes: Sequence[ProbeOutput]) -> str:
     said = _last_failed(name, probes)
     return f": {shorten(said.output, 160)}" if said is not None and said.output.strip() else ""
 

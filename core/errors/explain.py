@@ -30,7 +30,7 @@ _ENGINE_AWAY = "the engine went away meanwhile"
 """How a start reports that containers may have ended with the engine."""
 _OF_NO_SERVICE = frozenset({"interpolation", "disk"})
 _SAY_NOTHING_MORE = frozenset({Category.UNKNOWN, Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED})
-_LOOKS_AT_CONTAINERS = re.compile(r"docker\b.*\b(logs|inspect|ps|exec|stats|top|restart)\b")
+_INSPECTS_CONTAINERS = re.compile(r"docker\b.*\b(logs|inspect|ps|exec|stats|top|restart)\b")
 
 
 def explain(
@@ -67,7 +67,7 @@ def explain(
     bundle = _first_bundle(operation, changes, errors, bundles)
     failed = _failed_changes(changes)
     reason = str(operation.details.get("reason") or "no reason is recorded")
-    named = _blamed(errors, failed)
+    named = _root_service(errors, failed)
     shown = bundle is not None and shows_failure(bundle)
     service = bundle.cause_service if bundle is not None and shown else named
     since = failed_since(bundle) if bundle is not None and shown else None
@@ -145,7 +145,7 @@ def _failed_changes(changes: Iterable[StateChange]) -> list[StateChange]:
     return sorted((one for one in changes if one.new_state == "failed"), key=lambda one: one.changed_at)
 
 
-def _blamed(errors: Sequence[RecordedError], failed: Sequence[StateChange]) -> str | None:
+def _root_service(errors: Sequence[RecordedError], failed: Sequence[StateChange]) -> str | None:
     """Return the service that the operation named, otherwise the first that failed."""
     named = [error.service for error in errors if error.service is not None]
     return next(iter([*named, *(one.service for one in failed)]), None)
@@ -159,7 +159,7 @@ def _first_bundle(
 ) -> EvidenceBundle | None:
     """Return the evidence of the first failure: of the root service, otherwise of the earliest cause."""
     of_failures = [one for one in bundles if one.occasion is EvidenceOccasion.FAILURE]
-    named = _blamed(errors, _failed_changes(changes))
+    named = _root_service(errors, _failed_changes(changes))
     mine = [one for one in of_failures if one.service == named]
     if mine:
         return mine[0]
@@ -262,7 +262,7 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
     found = [advice, *steps] if advice else steps
     if operation.details.get("undone"):
         # The failed containers were removed, so commands that inspect them would show others or nothing.
-        found = [step for step in found if _LOOKS_AT_CONTAINERS.search(step) is None]
+        found = [step for step in found if _INSPECTS_CONTAINERS.search(step) is None]
     kept = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
     return (
         *((kept,) if bundles else ()),

@@ -26,8 +26,8 @@ from models.operations import Operation
 HEALTH_EVERY = timedelta(minutes=5)
 """How often an unchanged health is stored, with its probe answers: a row a collection would be most of the store."""
 
-_MISSED_LOOKS = 3
-_NOBODY_MINDS = timedelta(minutes=2)
+_MISSED_COLLECTIONS = 3
+_TOLERATED_DELAY = timedelta(minutes=2)
 """A collection delayed by less is not reported as missing."""
 
 
@@ -36,7 +36,7 @@ class RememberedState:
     """State of an environment before a collection.
 
     `last` are the newest metrics. `running` are the current operations, each with the services it has completed;
-    `settling` those that ended a moment ago. `looked_at` is when the last collection was stored, `health` its newest
+    `settling` those that ended a moment ago. `collected_at` is when the last collection was stored, `health` its newest
     row.
     """
 
@@ -48,7 +48,7 @@ class RememberedState:
     settling: tuple[Operation, ...] = ()
     stopped: bool = False
     store_bytes: float | None = None
-    looked_at: datetime | None = None
+    collected_at: datetime | None = None
     health: HealthReport | None = None
 
     def quiet(self, services: Sequence[str], *, idle: bool) -> QuietServices:
@@ -122,7 +122,7 @@ def assess(environment: Environment, seen: SourceAnswers, memory: RememberedStat
     )
     judged = health or _unseen(environment, seen)
     critical = sum(alert.severity is AlertSeverity.CRITICAL for alert in outcome.reported)
-    missed = missed_looks(memory.looked_at, seen.at, timedelta(seconds=environment.collect_every_seconds))
+    missed = missed_collections(memory.collected_at, seen.at, timedelta(seconds=environment.collect_every_seconds))
     whole = replace(
         judged,
         # Every container may be up while a metric says that something is badly wrong.
@@ -147,19 +147,19 @@ def is_news(health: HealthReport, last: HealthReport | None) -> bool:
         last is None
         or last.checked_at > health.checked_at
         or health.checked_at - last.checked_at >= HEALTH_EVERY
-        or _gist(health) != _gist(last)
+        or _content(health) != _content(last)
     )
 
 
-def _gist(health: HealthReport) -> tuple[object, ...]:
+def _content(health: HealthReport) -> tuple[object, ...]:
     answers = [(probe.service, probe.target, probe.ok) for one in health.services for probe in one.probes]
     services = [(one.service, one.health) for one in health.services]
     return health.overall, health.critical_alerts, sorted(health.findings), sorted(services), sorted(answers)
 
 
-def missed_looks(before: datetime | None, now: datetime, every: timedelta) -> str | None:
+def missed_collections(before: datetime | None, now: datetime, every: timedelta) -> str | None:
     """Describe the time without a collection although one was due; None if there is none."""
-    if before is None or now - before < max(_MISSED_LOOKS * every, _NOBODY_MINDS):
+    if before is None or now - before < max(_MISSED_COLLECTIONS * every, _TOLERATED_DELAY):
         return None
     looks = round((now - before) / every) - 1
     return f"nothing was collected from {before:%Y-%m-%d %H:%M:%S} to {now:%H:%M:%S} UTC: {looks} looks are missing"
@@ -170,9 +170,9 @@ def _measured(environment: str, seen: SourceAnswers, memory: RememberedState) ->
     of_host = system_metrics(environment, seen.system, memory.last) if seen.system else []
     at = seen.system.sampled_at if seen.system else seen.at
     of_host += store_metric(environment, memory.store_bytes, at)
-    return of_host + service_metrics(
-        environment, seen.samples or (), seen.container_states or (), probes, memory.last, seen.ends, memory.looked_at
-    )
+    states, ends = seen.container_states or (), seen.ends
+    samples, since = seen.samples or (), memory.collected_at
+    return of_host + service_metrics(environment, samples, states, probes, memory.last, ends, since)
 
 
 def _certain(container_states: Sequence[ContainerState]) -> frozenset[str]:

@@ -22,7 +22,7 @@ _Bins = np.ndarray[tuple[int, int], np.dtype[np.int32]]
 """One row for five minutes: its number since 1970, looks, good looks, answers, good answers."""
 
 
-def count_look(state: bytes | None, at: datetime, *, up: bool | None, answers: Share | None = None) -> bytes:
+def count_sample(state: bytes | None, at: datetime, *, up: bool | None, answers: Share | None = None) -> bytes:
     """Count one sample: whether the service was up, None if unknown, and its probe answers.
 
     Raises BadInputError for a state of another kind.

@@ -209,7 +209,7 @@ def dependency_status(
     ]
 
 
-def next_look(due: datetime, every: timedelta, now: datetime) -> datetime:
+def next_due(due: datetime, every: timedelta, now: datetime) -> datetime:
     """When to look again after the look that was due then: in the same rhythm, without making up for those missed."""
     return due + every * max(1, -(-(now - due) // every))
 

@@ -116,8 +116,8 @@ def prepare(strategy: Strategy, context: ActionContext) -> ReadyAction | Refused
     Refused if the precondition fails, or if the targets are none, too many, or of another project.
     """
     action = ACTIONS[strategy]
-    if hindrance := action.precondition(context):
-        return RefusedAction(hindrance, _instead(context))
+    if obstacle := action.precondition(context):
+        return RefusedAction(obstacle, _instead(context))
     targets = action.aim(context)
     if not targets:
         return RefusedAction(f"{strategy} finds nothing to act on, and nothing never means everything.")

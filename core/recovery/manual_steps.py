@@ -28,8 +28,8 @@ def manual_steps(
     compose = f"docker compose -p {project}{files}"
     one = service or ""
     target = f" {one}" if one else ""
-    look = (f"See what it said: {compose} logs --tail 100{target}",)
-    rise = (
+    logs = (f"See what it said: {compose} logs --tail 100{target}",)
+    start = (
         f"Start it again: {compose} up -d --wait{target}",
         f"Check that it is healthy: {compose} ps --all{target}",
     )
@@ -40,28 +40,28 @@ def manual_steps(
             f"Find who holds the port: ss -ltnp{f' sport = {held}' if held else ''}",
             "Find containers that publish it: docker ps --format '{{.Names}} {{.Ports}}'",
             "Stop the holder, or change the port in the Compose file.",
-            *rise,
+            *start,
         ),
         Strategy.RESTART_DAEMON_REQUIRED: (
             "See why the engine fails: journalctl -u docker --no-pager -n 100",
             f"Stop databases first, if the engine still answers: {compose} stop",
             "Restart the engine (this stops every container on the host): systemctl restart docker",
             "Check that it answers: docker info",
-            *rise,
+            *start,
         ),
         Strategy.FIX_CONFIG: (
-            *look,
+            *logs,
             f"Check the Compose file and its variables: {compose} config --quiet",
             "Correct what the message names: Compose file, variable, image, or the program's own settings.",
-            *rise,
+            *start,
         ),
         Strategy.FIX_PERMISSIONS: (
-            *look,
+            *logs,
             "See who the current user is and what it may do: id; ls -l /var/run/docker.sock",
             f"See who the container runs as: {compose} exec{target or ' SERVICE'} id",
             f"See the mounts and their sources: docker inspect --format '{{{{json .Mounts}}}}' $({listed})",
             "Give the folder or socket the right owner, group or mode.",
-            *rise,
+            *start,
         ),
         Strategy.FIX_CREDENTIALS: (
             f"Stop further logins, since each failed one counts: {compose} stop{target}",
@@ -72,9 +72,9 @@ def manual_steps(
         Strategy.FIX_RESOURCE_LIMITS: (
             f"See the use now: docker stats --no-stream $({compose} ps --quiet{target})",
             f"See its limits: docker inspect --format '{{{{json .HostConfig}}}}' $({listed})",
-            *look,
+            *logs,
             "Raise the limit the message names, or find what leaks.",
-            *rise,
+            *start,
         ),
         Strategy.FIX_HOST: (
             "See what the kernel says: dmesg --ctime | tail -n 50",
@@ -82,65 +82,65 @@ def manual_steps(
             "Check name resolution: getent hosts localhost; cat /etc/resolv.conf",
             "Check the engine: docker info",
             "Repair what the message names: kernel module, clock, certificates, name servers, firewall.",
-            *rise,
+            *start,
         ),
         Strategy.RESTORE_DATABASE: (
             f"Stop every writer first: {compose} stop",
             f"Find the data: docker inspect --format '{{{{json .Mounts}}}}' $({listed})",
             "Copy the whole data folder aside before anything else; delete no lock, log or write-ahead file.",
             "Check the copy with the database's own tool, or restore the last backup.",
-            *rise,
+            *start,
         ),
         Strategy.INVESTIGATE: (
             f"See the states: {compose} ps --all",
-            *look,
+            *logs,
             f"See exit code, restarts and health: docker inspect --format '{{{{json .State}}}}' $({listed})",
             f"See the use of resources: docker stats --no-stream $({compose} ps --quiet{target})",
         ),
         Strategy.NONE: ("Nothing needs to be done.",),
-        Strategy.WAIT_AND_RETRY: ("Wait some minutes; the cause usually passes.", *look, *rise),
-        Strategy.RESTART_SERVICE: (*look, f"Restart it: {compose} restart{target}", rise[1]),
+        Strategy.WAIT_AND_RETRY: ("Wait some minutes; the cause usually passes.", *logs, *start),
+        Strategy.RESTART_SERVICE: (*logs, f"Restart it: {compose} restart{target}", start[1]),
         Strategy.RESTART_DEPENDENCY_THEN_SERVICE: (
             f"See which of its dependencies is down: {compose} ps --all",
-            *look,
+            *logs,
             f"Start what is down, then the service: {compose} up -d --wait{target}",
-            rise[1],
+            start[1],
         ),
         Strategy.RECREATE_CONTAINER: (
             "Find the container in the way: docker ps --all --format '{{.ID}} {{.Names}} {{.Status}}'",
             f"Recreate the service's own container; named volumes stay: {compose} up -d --force-recreate{target}",
-            rise[1],
+            start[1],
         ),
         Strategy.FREE_PORT: (
             "Find which container holds the port: docker ps --all --format '{{.Names}} {{.Ports}} {{.Status}}'",
             f"Remove it if it is a left-over of {project}: docker rm CONTAINER",
-            *rise,
+            *start,
         ),
-        Strategy.PULL_IMAGE: (f"Pull the image once more: {compose} pull{target}", *rise),
+        Strategy.PULL_IMAGE: (f"Pull the image once more: {compose} pull{target}", *start),
         Strategy.PRUNE_DISK: (
             "See what fills the disk: df -h; docker system df",
             "Remove dangling images and build cache, never volumes: docker image prune; docker builder prune",
-            *rise,
+            *start,
         ),
         Strategy.CREATE_NETWORK: (
             "See the networks: docker network ls",
             "Create the network the message names, if the Compose file calls it external: docker network create NAME",
-            *rise,
+            *start,
         ),
         Strategy.ROLL_BACK_RELEASE: (
             f"See what was proven before: roas releases {environment or project}",
             f"Go back to it: roas rollback {environment or project}",
-            rise[1],
+            start[1],
         ),
         Strategy.RUN_SCRIPT: (
-            *look,
+            *logs,
             f"See what the script does, and run it by hand: ls -l deployments/recovery; {compose} ps --all{target}",
-            *rise,
+            *start,
         ),
         Strategy.PRUNE_NETWORKS: (
             "See the networks: docker network ls",
             "Remove those without containers: docker network prune",
-            *rise,
+            *start,
         ),
     }
     return steps[verdict.strategy]

@@ -134,15 +134,15 @@ def plan_recovery(
         return _leave(strategy, "Automatic recovery is paused here.")
     if facts.maintenance:
         return _leave(strategy, f"{service or error.environment} is in maintenance.")
-    if in_hand := _in_hand(error, past, now):
-        needed = ", ".join(in_hand)
+    if recovering := _recovering_dependencies(error, past, now):
+        needed = ", ".join(recovering)
         why = f"{service} needs {needed}, which is being recovered"
         return RecoveryPlan(action=PlanAction.RECOVER, strategy=strategy, reason=why, delay=_OTHERS_FIRST)
-    hindrance = _hindrance(strategy, policy, facts, service) or _spent(
+    obstacle = _obstacle(strategy, policy, facts, service) or _spent(
         error, strategy, past=past, policy=policy, facts=facts, service=service, now=now
     )
-    if hindrance is not None:
-        return _ask(strategy, hindrance)
+    if obstacle is not None:
+        return _ask(strategy, obstacle)
     attempt = len(run) + 1
     delay = _delay(error, strategy, run, facts, now)
     when = f" in {delay.total_seconds():.0f} s" if delay else ""
@@ -252,7 +252,7 @@ def _strategy(
     return Strategy.ROLL_BACK_RELEASE if usual in _BY_GOING_BACK or (usual.automatic and usual in tried) else usual
 
 
-def _hindrance(strategy: Strategy, policy: RecoveryPolicy, facts: RecoveryFacts, service: str | None) -> str | None:
+def _obstacle(strategy: Strategy, policy: RecoveryPolicy, facts: RecoveryFacts, service: str | None) -> str | None:
     if facts.failing_services >= AT_ONCE:
         return (
             f"{facts.failing_services} services fail at once, which points to the host or the engine:"
@@ -351,7 +351,7 @@ def _delay(
     return max(timedelta(), last + wait - now)
 
 
-def _in_hand(error: RecordedError, past: Sequence[RecoveryExecution], now: datetime) -> list[str]:
+def _recovering_dependencies(error: RecordedError, past: Sequence[RecoveryExecution], now: datetime) -> list[str]:
     """Return the dependencies that a current attempt already recovers."""
     at_it = {
         tried.service

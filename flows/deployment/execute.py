@@ -13,7 +13,7 @@ from uuid import UUID, uuid4
 
 from core.deployment.plan import critical_path, start_deadline
 from core.deployment.plan import plan as plan_start
-from core.deployment.verify import to_blame
+from core.deployment.verify import root_failure
 from core.errors.redact import Redactor
 from flows.deployment.operation import OperationRecorder
 from flows.deployment.progress import ProgressLog, progress_log
@@ -154,7 +154,7 @@ class _StartExecution:
         """
         failed = [one for one in self._results.values() if not one.ok]
         required = [one.service for one in failed if self._environment.service(one.service).required]
-        blamed = to_blame(failed, required)
+        blamed = root_failure(failed, required)
         if blamed is None:
             return
         held_back = sorted(one.service for one in failed if one.caused_by is not None)

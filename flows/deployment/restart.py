@@ -174,7 +174,7 @@ class _Roll:
         found = await ask_again.with_options(task_run_name=f"ask {name} again")(
             self.environment, declaration, self.watch, since
         )
-        if found.answer is DependantAnswer.ILL:
+        if found.answer is DependantAnswer.UNHEALTHY:
             await self._restart(name, f"{restarted}, and {name} did not get over it: {found.reason}", {"cause": causes})
             return
         self.recorder.facts.setdefault("asked_again", {})[name] = f"{restarted}; {name} is left alone: {found.reason}"

@@ -107,7 +107,7 @@ async def collect(environment: str, files: tuple[str, ...]) -> Collected:
     for _ in range(_TIMES):
         memory, seen = await asyncio.gather(read_memory(environment, datetime.now(UTC)), look(declared))
         judged = assess(declared, seen, memory)
-        if await store_round(environment, judged, memory.looked_at):
+        if await store_round(environment, judged, memory.collected_at):
             return Collected(declared=declared, seen=seen, judged=judged)
     raise EnvironmentBusyError(
         f"{environment} was collected by others {_TIMES} times meanwhile;", advice="is it watched by several servers?"

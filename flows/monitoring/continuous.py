@@ -10,7 +10,7 @@ from datetime import UTC, datetime, timedelta
 from prefect import flow
 from pydantic import Field
 
-from core.monitoring.measurements import next_look
+from core.monitoring.measurements import next_due
 from flows.monitoring.collection import Collected, collect, predicted, report_of, say, show
 from flows.monitoring.failures import CollectionFeed, Predicted
 from flows.recovery.watch import WATCH_HOURS
@@ -54,7 +54,7 @@ async def monitoring(
             while due < until:
                 await asyncio.sleep((due - datetime.now(UTC)).total_seconds())
                 every = await monitor.collect(every)
-                due = next_look(due, every, datetime.now(UTC))
+                due = next_due(due, every, datetime.now(UTC))
         finally:
             await monitor.end()
     return MonitoringReport(environment=environment, collections=monitor.kept, failed=monitor.failed)

@@ -330,13 +330,13 @@ async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:
             Step(
                 name="ask again",
                 target=name,
-                ok=answer.answer is not After.ILL,
+                ok=answer.answer is not After.UNHEALTHY,
                 detail=f"{name} is {answer.answer}: {answer.reason}",
                 started_at=since,
                 ended_at=now,
             )
         )
-        if answer.answer is After.ILL:
+        if answer.answer is After.UNHEALTHY:
             await _restart_dependant(case, journal, name, now)
 
 

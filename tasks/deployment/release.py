@@ -23,10 +23,10 @@ from core.deployment.release import (
     declares_the_same,
     differences,
     fill_in,
-    hold_out,
     kept_image,
     left_over,
     pinned,
+    replace_secrets,
     to_go_back_to,
     variables_in,
 )
@@ -82,7 +82,7 @@ async def read_template(environment: Environment, application: Application) -> D
         if last is not None and declares_the_same(last, application):
             return last.compose
         template = compose_of(environment).template()
-        return hold_out(template, redactor_of(environment).value(template))
+        return replace_secrets(template, redactor_of(environment).value(template))
 
     return await asyncio.to_thread(read)
 

@@ -80,7 +80,7 @@ async def ask_again(
         await attempt.standing(seen)
         found = aftermath(judge_declared(declaration, seen, attempt.answer, spec), seen, attempt.answer, since=since)
         left = timeout - (time.monotonic() - began)
-        if found.answer is DependantAnswer.WELL or left <= 0:
+        if found.answer is DependantAnswer.HEALTHY or left <= 0:
             return found
         await watch.change(declaration.name, at_most=timedelta(seconds=min(1.0, left)))
 

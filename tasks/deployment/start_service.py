@@ -15,7 +15,7 @@ from prefect import task
 from adapters.compose.variables import secret_values
 from adapters.docker.engine import DockerEngine
 from adapters.probes import run_probe
-from core.deployment.verify import Progress, Readiness, StabilityHold, hold, standing
+from core.deployment.verify import Progress, Readiness, StabilityHold, judge_progress, update_stability
 from core.monitoring.health import judge_declared
 from models.compose import InjectedFile, ServiceDeclaration
 from models.containers import ContainerState
@@ -152,7 +152,7 @@ async def until_proven(
             if all(one.health == "healthy" for one in seen):
                 reached(Milestone.HEALTHY)
         # While the engine was away the service was not observed.
-        held = hold(held if attempt.outages == outages else None, datetime.now(UTC), now, seen, needed)
+        held = update_stability(held if attempt.outages == outages else None, datetime.now(UTC), now, seen, needed)
         if held.proven:
             return seen
         if time.monotonic() > until:
@@ -257,7 +257,7 @@ class Attempt:
     async def standing(self, seen: list[ContainerState]) -> Readiness:
         """Where the service stands by the engine's word, and where that says up, by its own probe's too."""
         before = sum(self._restarts.get(one.container_id, 0) for one in seen)
-        by_engine = standing(self.declaration, seen, asked_at=self._asked_at, restarts_before=before)
+        by_engine = judge_progress(self.declaration, seen, asked_at=self._asked_at, restarts_before=before)
         probe = self.environment.service(self.declaration.name).probe
         if by_engine.progress is Progress.LOST and self._while_running and all(one.state == "running" for one in seen):
             return Readiness(progress=Progress.WAITING, reason=by_engine.reason)

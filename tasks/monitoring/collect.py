@@ -84,10 +84,10 @@ async def read_memory(environment: str, now: datetime) -> RememberedState:
 
 
 @retry_write
-async def store_round(environment: str, judged: Assessment, looked_at: datetime | None) -> bool:
+async def store_round(environment: str, judged: Assessment, collected_at: datetime | None) -> bool:
     """Keep one round: samples and answers through the batch writer, all else in one transaction.
 
-    False where another round was kept since the one that was `looked_at`, by which this one was judged: then
+    False where another round was kept since the one that was `collected_at`, by which this one was judged: then
     its samples alone are. Samples that cannot go into the store now wait in the spool, and the log says so.
 
     Raises:
@@ -110,7 +110,7 @@ async def store_round(environment: str, judged: Assessment, looked_at: datetime 
                 scores=[_recorded(environment, score, outcome.at) for score in outcome.scores],
                 health=judged.health if judged.news else None,
             ),
-            expecting=looked_at,
+            expecting=collected_at,
         )
         try:
             stores.writer.flush()
@@ -135,11 +135,11 @@ async def store_closed(
     closed: Sequence[Alert],
     dependencies: Sequence[Dependency],
     health: HealthReport,
-    looked_at: datetime,
+    collected_at: datetime,
 ) -> bool:
     """Keep how the environment is after a recovery, and which alerts that has ended: all of it or nothing.
 
-    False where another round was kept since the one that was `looked_at`: it has seen by itself how all is.
+    False where another round was kept since the one that was `collected_at`: it has seen by itself how all is.
     """
 
     def put() -> bool:
@@ -154,7 +154,7 @@ async def store_closed(
                 dependencies=dependencies,
                 health=health,
             ),
-            expecting=looked_at,
+            expecting=collected_at,
         )
 
     return await asyncio.to_thread(put)
@@ -204,7 +204,7 @@ def _memory(environment: str, now: datetime) -> RememberedState:
         ),
         settling=tuple(one for one in ended if one.ended_at is not None and now - one.ended_at < _SETTLES_IN),
         stopped=_is_stopped(environment),
-        looked_at=_last_round(environment),
+        collected_at=_last_round(environment),
         health=next(iter(stores.health.history(environment=environment, limit=1)), None),
         store_bytes=max((float(sum(figures(one).bytes.values())) for one in stores.databases.values()), default=None),
     )

@@ -164,4 +164,4 @@ def _count(verdict: ServiceVerdict, counts: bytes | None, snapshot: Snapshot) ->
     planned = snapshot.may_be_down(verdict.service)
     up = None if planned or verdict.health in NO_HEALTH_RESULT else verdict.health not in UNHEALTHY_STATES
     answers = Share(good=sum(probe.ok for probe in verdict.probes), total=len(verdict.probes))
-    return budgets.count_look(counts, snapshot.at, up=up, answers=None if planned else answers)
+    return budgets.count_sample(counts, snapshot.at, up=up, answers=None if planned else answers)

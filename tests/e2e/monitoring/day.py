@@ -164,7 +164,7 @@ class Day:
         try:
             memory: RememberedState = await read_memory(environment.name, seen.at)
             judged = assess(environment, seen, memory)
-            assert await store_round(environment.name, judged, memory.looked_at)
+            assert await store_round(environment.name, judged, memory.collected_at)
         except StoreError:
             self.lost.append(seen.at)
             return

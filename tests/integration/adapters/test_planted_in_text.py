@@ -9,7 +9,7 @@ import pytest
 
 from adapters.compose.declared_secrets import concealed_values
 from adapters.config.environments import load_environment
-from core.deployment.release import hold_out
+from core.deployment.release import replace_secrets
 from core.errors.redact import Redactor
 from models.settings import Settings
 from tests.e2e.flows.conftest import Place
@@ -27,7 +27,7 @@ def test_no_planted_secret_is_left_in_a_log_or_a_release(tmp_path: Path, monkeyp
     document = json.loads((tmp_path / "compose.yaml").read_text())
 
     left = redactor.text("\n".join(said))
-    kept = hold_out(document, redactor.value(document))
+    kept = replace_secrets(document, redactor.value(document))
     written = (left + json.dumps(kept, ensure_ascii=False)).encode()
 
     assert [name for name, secret in PLANTED.items() if any(one in written for one in spellings(secret))] == []

@@ -12,7 +12,6 @@ from core.deployment.plan import (
     critical_path,
     cycle,
     dangling,
-    dependants_of,
     plan,
     start_deadline,
     start_waves,
@@ -81,7 +80,7 @@ def test_a_service_inside_another_starts_after_it() -> None:
     assert start_waves(application(service("a", inside_of=("b",)), service("b"))) == (("b",), ("a",))
 
 
-def test_an_optional_dependency_that_is_off_holds_nobody_up() -> None:
+def test_a_disabled_optional_dependency_delays_no_service() -> None:
     off = service("bot", depends_on={"debugger": DependsOn(required=False)})
     assert start_waves(application(off)) == (("bot",),)
     assert dangling(application(off)) == ()
@@ -100,11 +99,6 @@ def test_a_circle_is_named_and_refused() -> None:
 
 def test_no_circle_is_seen_where_two_ways_lead_to_one_service() -> None:
     assert cycle(BOT) == ()
-
-
-def test_dependants_are_found_through_others() -> None:
-    assert dependants_of(BOT, "redis") == ("bot", "migrate")
-    assert dependants_of(BOT, "bot") == ()
 
 
 def test_the_deadline_of_a_checked_service_outlasts_its_health_check() -> None:

@@ -96,22 +96,22 @@ def test_a_check_from_before_says_nothing_and_one_from_after_does() -> None:
     old = [container(1, "running", "healthy", (BEFORE, 0))]
     new = [container(1, "running", "healthy", (BEFORE, 0), (AFTER, 0))]
     assert aftermath(WELL, old, None, since=NOON).answer is DependantAnswer.SILENT
-    assert aftermath(WELL, new, None, since=NOON).answer is DependantAnswer.WELL
+    assert aftermath(WELL, new, None, since=NOON).answer is DependantAnswer.HEALTHY
 
 
 def test_one_failed_check_is_an_answer_though_the_engine_still_says_healthy() -> None:
     failing = [container(1, "running", "healthy", (BEFORE, 0), (AFTER, 1))]
     found = aftermath(WELL, failing, None, since=NOON)
-    assert found.answer is DependantAnswer.ILL
+    assert found.answer is DependantAnswer.UNHEALTHY
     assert "no answer" in found.reason
 
 
 def test_a_probe_is_enough_where_there_is_no_check_and_not_where_the_check_is_silent() -> None:
-    assert aftermath(WELL, [container(1, "running", None)], PROBE, since=NOON).answer is DependantAnswer.WELL
+    assert aftermath(WELL, [container(1, "running", None)], PROBE, since=NOON).answer is DependantAnswer.HEALTHY
     assert aftermath(WELL, [container(1)], PROBE, since=NOON).answer is DependantAnswer.SILENT
 
 
-def test_what_nothing_proves_is_silent_and_what_is_down_is_ill() -> None:
+def test_an_unproven_dependant_is_silent_and_one_that_is_down_is_unhealthy() -> None:
     unproven = replace(WELL, health=ServiceHealth.UNPROVEN)
     assert aftermath(unproven, [container(1, "running", None)], None, since=NOON).answer is DependantAnswer.SILENT
     down = replace(WELL, health=ServiceHealth.STOPPED, reason="does not run")

@@ -36,7 +36,7 @@ def test_only_what_outlived_its_grace_is_called_killed(
     assert words in how_it_stopped([ended], GRACE, timedelta(seconds=seconds))
 
 
-def test_one_killed_replica_is_named_beside_one_that_ended_well() -> None:
+def test_one_killed_replica_is_named_beside_one_that_exited_with_code_0() -> None:
     reported = how_it_stopped([ONE, replace(ONE, name="shop-db-2", exit_code=137)], GRACE, timedelta(seconds=11))
     assert "shop-db-2" in reported
     assert "shop-db-1" not in reported

@@ -216,7 +216,7 @@ def test_an_image_that_will_not_do_is_found(image: ImageWanted, severity: CheckS
 
 
 @pytest.mark.parametrize("image", [replace(IMAGE, held=None), replace(IMAGE, held=None, buildable=True)])
-def test_an_image_that_can_be_had_or_built_is_well(image: ImageWanted) -> None:
+def test_an_image_that_can_be_pulled_or_built_passes(image: ImageWanted) -> None:
     assert judged(images=(image,)).failed == ()
 
 
@@ -234,7 +234,7 @@ def test_an_image_that_can_be_had_or_built_is_well(image: ImageWanted) -> None:
         (replace(CHECK, test=("CMD", "mysqladmin", "ping", "-u", "root")), "every login is refused"),
     ],
 )
-def test_a_health_check_that_looks_right_and_is_not_is_found(check: HealthcheckDeclaration, words: str) -> None:
+def test_a_health_check_that_never_fails_is_found(check: HealthcheckDeclaration, words: str) -> None:
     found = only(judged(declared=declared(healthcheck=check)))
     assert (found.name, found.severity) == ("health_check", WARNING)
     assert words in found.finding
@@ -317,7 +317,7 @@ def test_address_pools_that_are_used_up_stop_the_start() -> None:
     assert judged(declared=wanted, networks=there).failed == ()
 
 
-def test_networks_and_volumes_nobody_could_look_at_are_not_called_missing() -> None:
+def test_unknown_networks_and_volumes_are_not_called_missing() -> None:
     wanted = replace(
         APPLICATION,
         networks=(NetworkDeclaration(key="n", name="outer", external=True),),
@@ -384,7 +384,7 @@ def test_compose_files_without_services_stop_the_start() -> None:
     assert not judged(declared=replace(APPLICATION, services={})).passed
 
 
-def test_a_container_name_that_somebody_else_has_stops_the_start() -> None:
+def test_a_container_name_of_another_project_stops_the_start() -> None:
     check = only(judged(declared=declared(container_name="cache"), names_taken={"redis": "a container of project old"}))
 
     assert check.severity is CheckSeverity.CRITICAL

@@ -12,9 +12,9 @@ from core.deployment.verify import (
     CRASHES_TOLERATED,
     Progress,
     StabilityHold,
-    hold,
-    standing,
-    to_blame,
+    judge_progress,
+    root_failure,
+    update_stability,
 )
 from models.compose import HealthcheckDeclaration, ServiceDeclaration
 from models.containers import ContainerState, HealthLogEntry
@@ -42,7 +42,7 @@ UP = ContainerState(
 
 
 def progress(declaration: ServiceDeclaration, *container_states: ContainerState, restarts_before: int = 0) -> Progress:
-    return standing(declaration, container_states, asked_at=ASKED, restarts_before=restarts_before).progress
+    return judge_progress(declaration, container_states, asked_at=ASKED, restarts_before=restarts_before).progress
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_restarts_of_an_earlier_life_do_not_count() -> None:
 
 def test_a_failing_check_is_quoted() -> None:
     sick = replace(UP, health="unhealthy", health_log=(HealthLogEntry(ended_at="", exit_code=1, output="NOAUTH\n"),))
-    assert "exit code 1, NOAUTH" in standing(CHECKED, [sick], asked_at=ASKED).reason
+    assert "exit code 1, NOAUTH" in judge_progress(CHECKED, [sick], asked_at=ASKED).reason
 
 
 @pytest.mark.parametrize(
@@ -123,17 +123,17 @@ def failed(service: str, caused_by: str | None = None) -> ServiceStart:
 REDIS, MIGRATE, BOT = failed("redis"), failed("migrate", "redis"), failed("bot", "migrate")
 
 
-def test_what_was_not_started_for_want_of_another_blames_that_one() -> None:
-    assert to_blame([REDIS, MIGRATE, BOT], {"bot"}) is REDIS
-    assert to_blame([failed("web"), REDIS, MIGRATE], {"web", "migrate"}) == failed("web")
+def test_root_failure_of_a_service_that_was_not_started_is_its_dependency() -> None:
+    assert root_failure([REDIS, MIGRATE, BOT], {"bot"}) is REDIS
+    assert root_failure([failed("web"), REDIS, MIGRATE], {"web", "migrate"}) == failed("web")
 
 
-def test_a_dependency_that_did_not_fail_is_not_to_blame() -> None:
-    assert to_blame([MIGRATE], {"migrate"}) is MIGRATE
+def test_a_dependency_that_did_not_fail_is_no_root_failure() -> None:
+    assert root_failure([MIGRATE], {"migrate"}) is MIGRATE
 
 
-def test_nothing_is_to_blame_where_only_services_failed_that_are_not_required() -> None:
-    assert to_blame([REDIS, MIGRATE], {"web"}) is None
+def test_there_is_no_root_failure_if_only_optional_services_failed() -> None:
+    assert root_failure([REDIS, MIGRATE], {"web"}) is None
 
 
 TEN = timedelta(seconds=10)
@@ -142,7 +142,7 @@ TEN = timedelta(seconds=10)
 def held(before: StabilityHold | None, seconds: float, *container_states: ContainerState) -> StabilityHold:
     seen = container_states or (UP,)
     now = LATER + timedelta(seconds=seconds)
-    return hold(before, now, standing(SERVER, seen, asked_at=ASKED), seen, TEN)
+    return update_stability(before, now, judge_progress(SERVER, seen, asked_at=ASKED), seen, TEN)
 
 
 def test_a_service_is_proven_once_it_has_held() -> None:
@@ -152,28 +152,28 @@ def test_a_service_is_proven_once_it_has_held() -> None:
     assert held(first, 10).proven
 
 
-def test_a_restart_begins_the_hold_anew() -> None:
+def test_a_restart_begins_the_stability_time_anew() -> None:
     first = held(None, 0)
     again = held(first, 9, replace(UP, restart_count=1))
     assert again.since == LATER + timedelta(seconds=9)
     assert not held(again, 12, replace(UP, restart_count=1)).proven
 
 
-def test_a_container_started_again_by_somebody_begins_the_hold_anew() -> None:
+def test_a_container_restarted_by_a_user_begins_the_stability_time_anew() -> None:
     first = held(None, 0)
     again = held(first, 9, replace(UP, started_at=LATER + timedelta(seconds=8)))
     assert again.since == LATER + timedelta(seconds=9)
 
 
-def test_a_lapse_ends_the_hold() -> None:
+def test_a_failure_ends_the_stability_time() -> None:
     first = held(None, 0)
     assert held(first, 5, replace(UP, state="restarting")).since is None
 
 
-def test_a_finished_job_needs_no_hold() -> None:
+def test_a_completed_job_needs_no_stability_time() -> None:
     done = replace(UP, state="exited", exit_code=0)
-    assert hold(None, LATER, standing(JOB, [done], asked_at=ASKED), [done], TEN).proven
+    assert update_stability(None, LATER, judge_progress(JOB, [done], asked_at=ASKED), [done], TEN).proven
 
 
 def test_no_stabilisation_time_proves_at_once() -> None:
-    assert hold(None, LATER, standing(SERVER, [UP], asked_at=ASKED), [UP], timedelta()).proven
+    assert update_stability(None, LATER, judge_progress(SERVER, [UP], asked_at=ASKED), [UP], timedelta()).proven

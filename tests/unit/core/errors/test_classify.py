@@ -238,7 +238,7 @@ def test_a_harmless_line_beside_an_error_does_not_hide_it() -> None:
     assert classify("old-1 exited with code 0\nbot-1 exited with code 1").category is Category.CONTAINER_EXITED
 
 
-def test_what_nobody_knows_is_grouped_by_its_template_and_never_acted_on() -> None:
+def test_an_unknown_error_is_grouped_by_its_template_and_never_acted_on() -> None:
     verdict = classify("ERROR flux capacitor 17 misaligned: gigawatts wrong")
 
     assert verdict.category is Category.UNKNOWN

@@ -92,10 +92,10 @@ def test_variables_are_filled_in_as_compose_does(text: str, filled: str) -> None
         "postgresql-client-common_15.4-1+deb12u1_amd64.deb", "max_connections_per_hour_0", json.dumps({"a": [1, 2]}),
     ],
 )  # fmt: skip
-def test_names_paths_and_digests_do_not_look_like_chance(text: str) -> None:
+def test_names_paths_and_digests_do_not_look_random(text: str) -> None:
     assert random_parts(text) == []
 
 
 @pytest.mark.parametrize("text", [CHANCE, "d41d8cd98f00b204e9800998ecf8427e", "wJalrXUtnFEMI7K3MDENGbPxRfiCY9zQ2"])
-def test_long_values_of_changing_characters_look_like_chance(text: str) -> None:
+def test_long_values_of_changing_characters_look_random(text: str) -> None:
     assert random_parts(f"--seed {text} on") == [text]

@@ -139,7 +139,7 @@ def test_a_running_container_has_no_end() -> None:
     assert (running.exit_code, running.ended) == (None, "")
 
 
-def test_the_first_cause_names_how_it_ended_and_what_it_said() -> None:
+def test_the_first_cause_names_the_exit_and_the_last_log_line() -> None:
     cause, sentence = first_cause("bot", {}, [of("bot")], [said("bot", "starting", "KeyError: 'TOKEN' missing")], [])
 
     assert cause == "bot"
@@ -155,7 +155,7 @@ def test_a_failed_dependency_comes_before_its_dependant() -> None:
     assert sentence.endswith("bot needs it")
 
 
-def test_a_dependency_that_is_well_is_not_blamed() -> None:
+def test_a_healthy_dependency_is_no_first_cause() -> None:
     well = of("redis", state="running", exit_code=None, ended="", health="healthy", finished_at=None)
 
     assert first_cause("bot", {"bot": ("redis",)}, [of("bot"), well], [], [])[0] == "bot"
@@ -174,7 +174,7 @@ def test_of_two_failed_dependencies_the_earlier_one_is_the_first() -> None:
     assert first_cause("bot", {"bot": ("a", "b")}, containers, [], [])[0] == "b"
 
 
-def test_dependencies_that_need_each_other_do_not_go_round_for_ever() -> None:
+def test_a_dependency_cycle_ends() -> None:
     assert reachable("a", {"a": ("b",), "b": ("a", "c"), "c": ("b",)}) == ("b", "c")
 
 
@@ -218,7 +218,7 @@ def test_each_way_to_fail_has_its_words(change, words) -> None:
     assert first_cause("bot", {}, [of("bot", **change)], [], [])[1] == f"bot {words}"
 
 
-def test_a_service_without_a_container_is_said_to_have_none() -> None:
+def test_a_service_without_a_container_is_reported_as_such() -> None:
     assert first_cause("bot", {}, [], [], [])[1] == "bot has no container"
 
 
@@ -309,7 +309,7 @@ def test_classification_gets_the_worst_container_of_the_service_itself() -> None
     assert found.probe_outputs == ("refused",)
 
 
-def test_what_was_written_before_somebody_killed_a_container_is_no_cause_of_that() -> None:
+def test_log_lines_before_a_kill_are_no_cause_of_it() -> None:
     one = BUNDLE.containers[0]
     died = replace(DIED, container_id=one.container_id, service="web")
     killed = replace(died, action="kill", attributes={"signal": "9"})

@@ -40,7 +40,7 @@ def finding(name: str, severity: CheckSeverity = CheckSeverity.CRITICAL) -> Chec
     return Check(name=name, passed=False, severity=severity, finding=f"{name} is wrong", fix=f"mend {name}")
 
 
-def test_the_evidence_of_the_blamed_service_says_what_failed_first_and_since_when() -> None:
+def test_the_evidence_of_the_root_service_says_what_failed_first_and_since_when() -> None:
     found = explain(FAILED, changes=[fell("web")], errors=[ERROR], bundles=[BUNDLE])
 
     assert found.headline == BUNDLE.first_cause
@@ -52,7 +52,7 @@ def test_the_evidence_of_the_blamed_service_says_what_failed_first_and_since_whe
     assert found.consequences == ()
 
 
-def test_a_failed_dependency_is_the_cause_and_the_blamed_service_what_followed() -> None:
+def test_a_failed_dependency_is_the_cause_and_the_named_service_a_consequence() -> None:
     container = replace(BUNDLE.containers[0], service="redis", finished_at=NOON - SECOND)
     log = replace(BUNDLE.logs[0], service="redis", lines=("2026-07-01T11:59:59Z Fatal error loading the DB",))
     bundle = replace(
@@ -156,7 +156,7 @@ def test_the_steps_of_an_open_ticket_are_what_to_type() -> None:
     )
 
 
-def test_a_step_that_the_advice_says_already_is_not_said_twice() -> None:
+def test_a_step_in_the_advice_is_not_repeated() -> None:
     operation = replace(FAILED, details={"advice": "look at its log: docker compose -p prod logs web"})
     ticket = replace(
         TICKET, steps=("See the log: docker compose -p prod logs --tail 100 web", "Start it: docker start web")
@@ -165,7 +165,7 @@ def test_a_step_that_the_advice_says_already_is_not_said_twice() -> None:
     assert explain(operation, tickets=[ticket]).commands[1] == "Start it: docker start web"
 
 
-def test_what_would_look_at_containers_that_are_gone_is_not_advised() -> None:
+def test_commands_that_inspect_removed_containers_are_not_advised() -> None:
     details = {"reason": "x", "advice": "look: docker compose -p prod logs web", "undone": "removed web"}
     ticket = replace(TICKET, steps=("See: docker compose -p prod ps --all web", "Correct what the message names."))
 

@@ -77,5 +77,5 @@ def test_every_category_has_an_impact(category: Category) -> None:
     assert analyse_impact(verdict(category), "web", NEEDS).estimated_recovery_seconds >= 0
 
 
-def test_what_is_no_error_hits_nobody() -> None:
+def test_a_benign_verdict_affects_no_service() -> None:
     assert analyse_impact(verdict(Category.BENIGN, Severity.LOW), "web", NEEDS).affected_services == ()

@@ -19,7 +19,7 @@ def report(**services: ServiceHealth) -> HealthReport:
     return judge_environment("shop", verdicts, now=NOON)
 
 
-def test_an_environment_without_services_is_blamed_itself() -> None:
+def test_an_environment_without_services_is_its_own_root() -> None:
     nothing = report()
     assert nothing.overall is Health.UNHEALTHY
     blamed = worst_service(nothing)
@@ -39,7 +39,7 @@ def test_only_a_state_that_differs_from_the_last_word_is_a_change() -> None:
     assert changes[0].changed_at == NOON
 
 
-def test_what_ended_well_and_was_to_stay_up_is_started_again_and_other_harmless_words_are_investigated() -> None:
+def test_a_service_that_exited_with_0_is_restarted_and_other_benign_failures_are_investigated() -> None:
     benign = Verdict(
         category=Category.BENIGN, severity=Severity.LOW, strategy=Strategy.NONE, confidence=0.5, reason="It says so."
     )

@@ -55,11 +55,11 @@ class WatchedMetric:
         return [event.change.value for level in levels for event in self.sees(signal(level)).events]
 
 
-def test_one_odd_look_opens_nothing() -> None:
+def test_one_bad_sample_opens_no_alert() -> None:
     assert WatchedMetric().changes(GOOD, BAD, GOOD, GOOD, BAD, GOOD, GOOD, WORSE, GOOD) == []
 
 
-def test_two_bad_looks_of_three_open_one_warning() -> None:
+def test_two_bad_samples_of_three_open_one_warning() -> None:
     watched = WatchedMetric()
     assert watched.changes(BAD, GOOD, BAD, BAD, BAD) == ["opened"]
     alert = watched.sees(signal(BAD)).open[0]
@@ -77,7 +77,7 @@ def test_a_warning_that_gets_worse_is_raised_once() -> None:
     assert WatchedMetric().changes(BAD, BAD, WORSE, WORSE, WORSE, BAD, WORSE) == ["opened", "raised"]
 
 
-def test_closes_only_after_five_good_looks_over_five_minutes() -> None:
+def test_closes_only_after_five_good_samples_over_five_minutes() -> None:
     watched = WatchedMetric()
     assert watched.changes(BAD, BAD, GOOD, GOOD, GOOD, GOOD) == ["opened"]
     assert watched.changes(BAD, GOOD, GOOD, GOOD, GOOD, GOOD) == []
@@ -221,7 +221,7 @@ def test_opened_and_resolved_alternate_whatever_is_seen(levels: list[Level]) -> 
     assert reported == (["opened", "resolved"] * len(reported))[: len(reported)]
 
 
-def test_the_state_of_metrics_that_are_well_is_not_kept() -> None:
+def test_the_state_of_good_metrics_is_not_stored() -> None:
     watched = WatchedMetric()
     for _ in range(30):
         reported = watched.sees(*[signal(GOOD, f"service{n}") for n in range(100)])

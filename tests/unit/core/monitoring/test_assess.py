@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from core.monitoring.assess import RememberedState, SourceAnswers, assess
-from core.monitoring.measurements import deaths, next_look, uses_the_same
+from core.monitoring.measurements import deaths, next_due, uses_the_same
 from models.containers import ContainerEvent, ContainerState, ServiceSample, SystemSample
 from models.environments import Environment
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
@@ -51,7 +51,7 @@ def last(service: str, name: str, value: float, at: datetime) -> Metric:
     return Metric(environment="dev", service=service, name=name, value=value, sampled_at=at)
 
 
-def test_processor_use_is_the_difference_to_the_last_look_for_host_and_services_alike() -> None:
+def test_processor_use_is_the_difference_to_the_last_collection_for_host_and_services() -> None:
     before = (
         last(HOST, "cpu_seconds_total", 940, NOON - MINUTE),
         last("bot", "cpu_seconds_total", 2, NOON - MINUTE),
@@ -61,7 +61,7 @@ def test_processor_use_is_the_difference_to_the_last_look_for_host_and_services_
     assert found["bot", "cpu_usage"] == 5.0
 
 
-def test_a_first_look_and_a_counter_that_began_anew_have_no_processor_use() -> None:
+def test_a_first_collection_and_a_reset_counter_have_no_processor_use() -> None:
     assert (HOST, "cpu_usage") not in measured(SEEN)
     restarted = replace(NOTHING, last=(last("bot", "cpu_seconds_total", 9, NOON - MINUTE),))
     assert ("bot", "cpu_usage") not in measured(SEEN, restarted)
@@ -80,12 +80,12 @@ def test_an_engine_that_is_away_is_a_judgement_of_its_own_and_no_healthy_one() -
     assert (HOST, "memory_usage") in {(one.service, one.name) for one in judged.metrics}
 
 
-def test_the_time_in_which_nobody_looked_is_a_finding() -> None:
-    late = assess(DEV, SEEN, replace(NOTHING, looked_at=NOON - 20 * MINUTE))
+def test_missed_collections_are_a_finding() -> None:
+    late = assess(DEV, SEEN, replace(NOTHING, collected_at=NOON - 20 * MINUTE))
     assert late.health.findings == (
         "nothing was collected from 2026-05-04 11:40:00 to 12:00:00 UTC: 19 looks are missing",
     )
-    assert assess(DEV, SEEN, replace(NOTHING, looked_at=NOON - MINUTE)).health.findings == ()
+    assert assess(DEV, SEEN, replace(NOTHING, collected_at=NOON - MINUTE)).health.findings == ()
 
 
 def test_a_critical_alert_makes_a_healthy_whole_degraded() -> None:
@@ -119,9 +119,9 @@ def test_between_rows_of_health_only_answers_that_failed_are_kept() -> None:
     assert (judged.news, judged.answers) == (False, [REFUSED])
 
 
-def test_looks_keep_their_rhythm_and_do_not_make_up_for_those_missed() -> None:
-    assert next_look(NOON, MINUTE, NOON + MINUTE / 6) == NOON + MINUTE
-    assert next_look(NOON, MINUTE, NOON + 2.5 * MINUTE) == NOON + 3 * MINUTE
+def test_collections_keep_their_rhythm_and_do_not_catch_up() -> None:
+    assert next_due(NOON, MINUTE, NOON + MINUTE / 6) == NOON + MINUTE
+    assert next_due(NOON, MINUTE, NOON + 2.5 * MINUTE) == NOON + 3 * MINUTE
 
 
 def event(action: str, second: int, **attributes: str) -> ContainerEvent:
@@ -131,10 +131,10 @@ def event(action: str, second: int, **attributes: str) -> ContainerEvent:
     )
 
 
-def test_how_a_service_ended_last_is_measured_and_said_though_it_runs_again() -> None:
+def test_the_last_exit_of_a_service_is_measured_and_reported_though_it_runs_again() -> None:
     ends = deaths([event("die", 1, exitCode="1"), event("oom", 9), event("die", 10, exitCode="137")], [CONTAINER_STATE])
     before = assess(DEV, replace(SEEN, at=NOON - MINUTE), NOTHING)
-    memory = RememberedState(states=before.outcome.states, looked_at=NOON - MINUTE)
+    memory = RememberedState(states=before.outcome.states, collected_at=NOON - MINUTE)
 
     restarted = replace(SEEN, container_states=[replace(CONTAINER_STATE, restart_count=4)], ends=ends)
     judged = assess(DEV, restarted, memory)
@@ -144,7 +144,7 @@ def test_how_a_service_ended_last_is_measured_and_said_though_it_runs_again() ->
     assert alert.reason.endswith("its last end: exit code 137, killed for using too much memory")
 
     # The same events are heard again, and what was counted is not counted twice.
-    again = measured(replace(SEEN, ends=ends), RememberedState(states={}, last=judged.metrics, looked_at=NOON))
+    again = measured(replace(SEEN, ends=ends), RememberedState(states={}, last=judged.metrics, collected_at=NOON))
     assert (again["bot", "exit_code"], again["bot", "oom_kills_total"]) == (137, 1)
     assert measured(SEEN, RememberedState(states={}, last=judged.metrics))["bot", "exit_code"] == 137
 

@@ -288,7 +288,7 @@ def test_maintenance_mutes_its_services_and_recording_goes_on(watch: WatchedServ
     assert event.change is AlertChange.OPENED
 
 
-def test_an_alert_somebody_took_is_reported_no_more(watch: WatchedService) -> None:
+def test_an_acknowledged_alert_is_not_repeated(watch: WatchedService) -> None:
     watch.look(ill=("bot",))
     (alert_id,) = watch.rows
     watch.rows[alert_id] = replace(watch.rows[alert_id], state=AlertState.ACKNOWLEDGED)
@@ -321,7 +321,7 @@ def test_a_metric_that_stays_away_is_missed_and_one_that_comes_back_is_not(watch
     assert watch.rows == {}
 
 
-def test_after_time_without_a_look_one_value_that_cannot_be_known_yet_is_no_silence(watch: WatchedService) -> None:
+def test_after_missed_collections_one_missing_value_is_no_silence(watch: WatchedService) -> None:
     def anew(values: dict[tuple[str, str], float | None]) -> None:
         # Every container is a new one, so there is no difference to the last look.
         values.update({(name, "cpu_usage"): None for name in SERVICES})
@@ -348,7 +348,7 @@ def test_an_engine_that_is_away_is_one_alert_about_the_source_and_heals_nothing(
     assert {alert.metric for alert in watch.rows.values()} == {"health", "sources"}
 
 
-def test_restarts_between_looks_are_never_silent(watch: WatchedService) -> None:
+def test_restarts_between_collections_are_reported(watch: WatchedService) -> None:
     count = 0.0
 
     def restarting(values: dict[tuple[str, str], float | None]) -> None:

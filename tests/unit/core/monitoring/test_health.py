@@ -114,7 +114,7 @@ def test_the_whole_is_unhealthy_when_a_required_service_is_down_and_degraded_for
 
 
 @pytest.mark.parametrize("health", [h for h in ServiceHealth if h.value not in {"healthy", "completed"}])
-def test_nothing_less_than_well_makes_a_healthy_whole(health: ServiceHealth) -> None:
+def test_only_healthy_services_make_a_healthy_environment(health: ServiceHealth) -> None:
     other = ServiceVerdict(service="web", health=health, reason="so seen")
     assert whole(judged(RUNNING), other) is not Health.HEALTHY
 

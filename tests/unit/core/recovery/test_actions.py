@@ -192,7 +192,7 @@ def test_a_left_over_of_the_own_project_gives_the_port_back_and_can_be_started_a
         ((holder(), holder(project="", container="by-hand")), "somebody else"),
     ],
 )
-def test_a_port_that_others_hold_is_theirs(holders: tuple[PortHolder, ...], words: str) -> None:
+def test_a_port_of_another_project_is_not_freed(holders: tuple[PortHolder, ...], words: str) -> None:
     assert words in refusal(Strategy.FREE_PORT, holders=holders)
 
 

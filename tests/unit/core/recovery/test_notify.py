@@ -85,14 +85,14 @@ def test_the_end_of_what_was_reported_is_reported_however_late() -> None:
     assert "It was over after 5.0 h" in reported.body
 
 
-def test_old_records_and_what_nobody_need_do_anything_about_are_not_reported() -> None:
+def test_old_records_and_errors_that_need_no_action_are_not_notified() -> None:
     over = ReportedError(error=replace(ERROR, resolved_at=NOON), reported=SentNotifications(), executions=[TRIED])
     assert notice(over, NOON + FORGOTTEN) is None
     assert notice(ReportedError(error=ERROR, reported=SentNotifications()), NOON) is None
     assert notice(replace(over, executions=[]), NOON) is None
 
 
-def test_nobody_is_reported_while_a_recovery_runs_unless_its_runner_must_be_gone() -> None:
+def test_nothing_is_notified_while_a_recovery_runs_unless_its_process_must_have_ended() -> None:
     running = replace(ASKED, executions=[replace(TRIED, ended_at=None, success=None)])
     assert occasions(running, timedelta(), RUNNING_AT_MOST) == [None, NotificationReason.FAILED]
 

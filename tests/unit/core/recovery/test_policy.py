@@ -375,7 +375,7 @@ def test_what_an_attempt_runs_into_may_be_the_true_cause_and_none_is_gone_into_t
     assert not leads_deeper(VERDICT, replace(port, pattern_name=None), ())
 
 
-def test_a_long_wait_is_left_to_the_next_look() -> None:
+def test_a_long_wait_is_left_to_the_next_evaluation() -> None:
     assert plan(tried(timedelta(seconds=2)), tried(timedelta(seconds=1))).later
 
 
@@ -421,7 +421,7 @@ def test_commands_name_project_files_and_service() -> None:
     assert "See what it said: docker compose -p shop -f a.yaml logs --tail 100 bot" in steps
 
 
-def test_commands_for_no_service_look_at_the_whole_project() -> None:
+def test_commands_without_a_service_are_for_the_whole_project() -> None:
     steps = manual_steps(replace(VERDICT, strategy=Strategy.FIX_CONFIG), service=None, project="shop")
 
     assert "See what it said: docker compose -p shop logs --tail 100" in steps
