@@ -22,7 +22,7 @@ def register(group: click.Group) -> None:
 @click.command()
 @of_records
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
-@click.option("--verify", is_flag=True, help="Verify the audit log instead; exit code 1 where the record was changed.")
+@click.option("--verify", is_flag=True, help="Verify the audit log instead; exit code 1 if the record was changed.")
 @click.option(
     "--expect",
     "expected",
@@ -32,7 +32,7 @@ def register(group: click.Group) -> None:
 )
 @as_json
 def history(environment: str | None, limit: int, verify: bool, expected: tuple[str, ...], json_wanted: bool) -> None:
-    """Deployment operations, the newest first; --verify: is the record as it was written?"""
+    """List deployment operations, newest first; with --verify, check the audit log."""
     from cli.rendering.results import show_history
     from tasks.runtime.stores import open_stores
 

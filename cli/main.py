@@ -37,7 +37,7 @@ Ctrl-C."""
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EXIT_CODES)
 @click.version_option(package_name="roas-ops", message="roas %(version)s")
 def roas() -> None:
-    """Deploy, watch and repair Docker Compose applications, and keep the story.
+    """Deploy, monitor and recover Docker Compose applications, and record every operation.
 
     ENV is an environment: deployments/environments/ENV.yaml. Any Compose application also runs
     without one: roas start -f compose.yaml [-p NAME].
@@ -49,7 +49,7 @@ def roas() -> None:
 @bare_compose
 @as_json
 def collect(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
-    """Measure host and services once, judge them, hand what is wrong to error recovery."""
+    """Measure host and services once, evaluate them, and recover failed services."""
     from cli.rendering.results import show_collection
 
     name, compose = named(environment, files, project)
@@ -66,11 +66,11 @@ def collect(environment: str | None, files: tuple[Path, ...], project: str | Non
 @roas.command()
 @click.argument("environment")
 @click.argument("text")
-@click.option("--service", help="The service that said it.")
-@click.option("--dry-run", is_flag=True, help="Say what would be done; do nothing.")
+@click.option("--service", help="The service that reported it.")
+@click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @as_json
 def recover(environment: str, text: str, service: str | None, dry_run: bool, json_wanted: bool) -> None:
-    """Hand an error (TEXT, or - to read it from standard input) to error recovery."""
+    """Recover from an error: TEXT, or - to read it from standard input."""
     from cli.rendering.results import show_recovery
 
     said = read_input() if text == "-" else text
@@ -93,7 +93,7 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
 
 
 @roas.command()
-@click.option("--dry-run", is_flag=True, help="Say what would go; change nothing.")
+@click.option("--dry-run", is_flag=True, help="Show what would be removed; change nothing.")
 @as_json
 def lifecycle(dry_run: bool, json_wanted: bool) -> None:
     """Compress, clean up, archive, optimise and vacuum the stores."""
@@ -111,7 +111,7 @@ def lifecycle(dry_run: bool, json_wanted: bool) -> None:
 @of_records
 @as_json
 def status(environment: str | None, json_wanted: bool) -> None:
-    """What is known now: last operation, last health, open errors and tickets."""
+    """Show the last operation, last health, open errors and tickets."""
     from cli.rendering.results import show_status
     from tasks.reporting.read import read_damage, read_status
 
@@ -125,7 +125,7 @@ def status(environment: str | None, json_wanted: bool) -> None:
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
 @as_json
 def analyse(environment: str, days: int, json_wanted: bool) -> None:
-    """How starts went: success per day, durations, trends that are real, time to repair, advice."""
+    """Analyse starts: success per day, durations, significant trends, time to repair, advice."""
     from cli.rendering.monitoring import show_analysis
     from tasks.reporting.read import read_analysis
 
@@ -136,7 +136,7 @@ def analyse(environment: str, days: int, json_wanted: bool) -> None:
 @click.argument("deployment_id")
 @as_json
 def show(deployment_id: str, json_wanted: bool) -> None:
-    """One operation, whole: validation, services, health, errors. The first letters of its id are enough."""
+    """Show one operation: validation, services, health, errors. A prefix of its id is enough."""
     from cli.rendering.results import show_deployment
     from tasks.reporting.read import read_deployment
 
@@ -154,7 +154,7 @@ def serve() -> None:
 @roas.command()
 @click.option("--port", type=click.IntRange(1, 65535), help="By default ROAS_METRICS_PORT, else 9108.")
 def metrics(port: int | None) -> None:
-    """Serve the stores' figures to Prometheus on /metrics."""
+    """Serve metrics to Prometheus on /metrics."""
     from adapters.prometheus.exporter import serve_metrics
     from tasks.runtime.stores import open_stores
 

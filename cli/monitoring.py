@@ -21,11 +21,11 @@ def register(group: click.Group) -> None:
 
 @click.command()
 @of_records
-@click.option("--all", "resolved_too", is_flag=True, help="Also those that are over.")
+@click.option("--all", "resolved_too", is_flag=True, help="Include resolved alerts.")
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
 @as_json
 def alerts(environment: str | None, resolved_too: bool, limit: int, json_wanted: bool) -> None:
-    """What should be known now, each cause with what comes of it. Exit code 1 where something is critical."""
+    """List alerts, each root alert with those it explains. Exit code 1 if one is critical."""
     from cli.rendering.monitoring import show_alerts
     from cli.rendering.results import print_json
     from models.metrics import AlertSeverity, AlertState
@@ -44,14 +44,14 @@ def alerts(environment: str | None, resolved_too: bool, limit: int, json_wanted:
 
 @click.command()
 @click.argument("alert_id")
-@click.option("--note", default="", help="What you do about it; kept with the alert.")
+@click.option("--note", default="", help="What you do about it; stored with the alert.")
 def acknowledge(alert_id: str, note: str) -> None:
-    """Take an alert: it stays open until it is over, and is not told again unless it gets worse."""
+    """Acknowledge an alert: it stays open until it is resolved, but notifies again only if it gets worse."""
     from tasks.monitoring.collect import acknowledge as take
 
     if not take(alert_id, datetime.now(UTC), note):
-        raise BadInputError(f"No alert {alert_id} waits to be taken;", advice="`roas alerts` shows those that do.")
-    echo(f"{alert_id} is yours")
+        raise BadInputError(f"There is no open alert {alert_id};", advice="`roas alerts` lists open ones.")
+    echo(f"{alert_id} is acknowledged")
 
 
 @click.command()
@@ -59,7 +59,7 @@ def acknowledge(alert_id: str, note: str) -> None:
 @click.option("--days", default=30, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
 @as_json
 def predictions(environment: str | None, days: int, json_wanted: bool) -> None:
-    """What will pass its limit, when and how surely; and what became of what was said before."""
+    """List predictions of metrics that will pass their limits, and the outcome of earlier ones."""
     from cli.rendering.monitoring import show_predictions
     from cli.run_flow import show_answer
     from tasks.reporting.read import read_predictions
@@ -72,9 +72,9 @@ def predictions(environment: str | None, days: int, json_wanted: bool) -> None:
 @click.option("--days", default=7, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
 @as_json
 def report(environment: str, days: int, json_wanted: bool) -> None:
-    """How the last days went: operations, scores, alerts, predictions and what to mend first, in Markdown.
+    """Report on the last days in Markdown: operations, scores, alerts, predictions and advice.
 
-    With --json it is not kept.
+    With --json the report is not stored.
     """
     if json_wanted:
         from cli.rendering.results import print_json

@@ -32,9 +32,9 @@ def register(group: click.Group) -> None:
 
 @click.group()
 def notify() -> None:
-    """Where people are told of failures: Discord, Slack, Teams, or any webhook.
+    """Manage notifications of failures: Discord, Slack, Teams, or any webhook.
 
-    More kinds are under Blocks in the Prefect UI; they are named in an environment's file in the same way.
+    The Prefect UI has more kinds under Blocks; name them in an environment's file in the same way.
     """
 
 
@@ -42,25 +42,26 @@ def notify() -> None:
 @click.argument("kind", type=click.Choice(list(_ADDRESSES)))
 @click.argument("name", default="operations")
 def add(kind: str, name: str) -> None:
-    """Keep a webhook's address, encrypted, on the Prefect server. It is asked for, or read from standard input."""
+    """Store a webhook's address, encrypted, on the Prefect server. Type it when asked, or pipe it in."""
     if not re.fullmatch("[a-z0-9-]+", name):
-        raise BadInputError(f"{name!r} is no name for it;", advice="use small letters, digits and dashes.")
+        raise BadInputError(f"{name!r} cannot be a channel's name;", advice="use small letters, digits and dashes.")
     typed = sys.stdin is not None and sys.stdin.isatty()
     asked = click.prompt("Address of the webhook", hide_input=True, err=True) if typed else read_input()
     address = str(asked).strip()
     if not (parts := _ADDRESSES[kind].fullmatch(address)):
         # The address is not repeated: it is all that is needed to post there.
         raise BadInputError(
-            f"That is not the address of a {_CALLED.get(kind, kind)};", advice="copy it whole from where it was made."
+            f"That is not the address of a {_CALLED.get(kind, kind)};",
+            advice="copy the whole address from the service.",
         )
     try:
         host = urlsplit(address).hostname or ""
     except ValueError as error:
-        raise BadInputError("That is not an address;", advice="copy it whole from where it was made.") from error
+        raise BadInputError("That is not an address;", advice="copy the whole address from the service.") from error
     if is_refused(host):
         raise BadInputError(
-            "That address is on the local link, where a cloud hands out a machine's credentials;",
-            advice="give the address of a server that takes notices.",
+            "That address is link-local, where a cloud serves a machine's credentials;",
+            advice="give the address of a server that accepts notifications.",
         )
 
     async def keep() -> str:
@@ -69,7 +70,7 @@ def add(kind: str, name: str) -> None:
         return await keep_channel(kind, name, address, parts.groups())
 
     block = run_flow(keep, quiet=True)
-    echo(f"{block} is kept on the Prefect server")
+    echo(f"{block} is stored on the Prefect server")
     file = current_settings().environments_dir / "ENV.yaml"
     echo(f"next: write `notify: [{block}]` into {file}, then: roas notify test ENV")
 
@@ -77,7 +78,7 @@ def add(kind: str, name: str) -> None:
 @notify.command("list")
 @as_json
 def list_channels(json_wanted: bool) -> None:
-    """Who is told in each environment, and what else is kept; no address is shown."""
+    """List the notification channels of each environment, and unused ones, without addresses."""
 
     async def look() -> list[Channel]:
         from adapters.config.environments import environment_names
@@ -100,16 +101,16 @@ def list_channels(json_wanted: bool) -> None:
 
 def _show(channels: list[Channel]) -> None:
     if not channels:
-        echo("nobody is told of anything; `roas notify add` keeps an address")
+        echo("there is no notification channel; `roas notify add` stores an address")
     for one in channels:
-        used = f"hears of {', '.join(one.environments)}" if one.environments else "no environment names it"
+        used = f"notified of {', '.join(one.environments)}" if one.environments else "no environment uses it"
         echo(f"{one.block}: {used}{'' if one.kept else ', but it is not on the Prefect server'}")
 
 
 @notify.command("test")
 @click.argument("environment")
 def test(environment: str) -> None:
-    """Send a word to everyone that ENV's file names, and say who did not take it."""
+    """Send a test notification to every channel of ENV, and report failures."""
     name, _ = named(environment, (), None)
 
     async def send() -> dict[str, str | None]:
@@ -119,15 +120,15 @@ def test(environment: str) -> None:
         blocks = find_environment(name).notify
         if not blocks:
             raise BadInputError(
-                f"{name} tells nobody;", advice=f"write `notify: [discord-webhook/operations]` into {name}.yaml."
+                f"{name} has no notification channel;",
+                advice=f"write `notify: [discord-webhook/operations]` into {name}.yaml.",
             )
         return {
-            block: await send_message(block, f"Test from {name}", "You will be told here when something fails.")
-            for block in blocks
+            block: await send_message(block, f"Test from {name}", "Failures will be reported here.") for block in blocks
         }
 
     reported = run_flow(send, quiet=True)
     for block, trouble in reported.items():
-        echo(f"{block}: {trouble or 'told'}")
+        echo(f"{block}: {trouble or 'sent'}")
     if any(reported.values()):
-        raise RoasError("Not everybody could be told;", advice="`roas notify add` keeps an address anew.")
+        raise RoasError("Some notifications failed;", advice="`roas notify add` stores an address again.")

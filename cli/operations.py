@@ -23,7 +23,7 @@ def register(group: click.Group) -> None:
 @click.command()
 @of_environment
 @bare_compose
-@click.option("--plan", "plan_id", metavar="ID", help="Do what `roas plan` said under this id, or nothing.")
+@click.option("--plan", "plan_id", metavar="ID", help="Do exactly what `roas plan` printed under this id, or nothing.")
 @waiting
 @as_json
 def start(
@@ -34,7 +34,7 @@ def start(
     wait_seconds: float,
     json_wanted: bool,
 ) -> None:
-    """Validate, start in order, prove health, record everything; undo it where it fails."""
+    """Validate, start in dependency order, verify health, record everything; roll back on failure."""
     _operate("start", environment, files, project, json_wanted, plan=plan_id, wait_seconds=wait_seconds)
 
 
@@ -75,7 +75,7 @@ def restart(
 @bare_compose
 @as_json
 def health(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
-    """Ask every service whether it serves, and record the answer."""
+    """Probe every service and record the result."""
     _operate("health", environment, files, project, json_wanted)
 
 
@@ -85,7 +85,7 @@ def health(environment: str | None, files: tuple[Path, ...], project: str | None
 @waiting
 @as_json
 def rollback(environment: str, release: str | None, wait_seconds: float, json_wanted: bool) -> None:
-    """Bring back a proven release: RELEASE (its first letters are enough), or the latest that differs."""
+    """Return to an earlier release: RELEASE (a prefix is enough), or the latest that differs."""
     _operate("rollback", environment, (), None, json_wanted, release=release, wait_seconds=wait_seconds)
 
 
@@ -93,7 +93,7 @@ def rollback(environment: str, release: str | None, wait_seconds: float, json_wa
 @of_its_records
 @as_json
 def releases(environment: str, json_wanted: bool) -> None:
-    """What was proven to serve, newest first, and what changed from one to the next."""
+    """List releases, newest first, with the changes between them."""
     from cli.rendering.releases import show_releases
     from tasks.reporting.read import read_releases
 
@@ -105,7 +105,7 @@ def releases(environment: str, json_wanted: bool) -> None:
 @bare_compose
 @as_json
 def drift(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
-    """Where what runs is not what is declared. Exit code 1 if anything has drifted."""
+    """Compare running with declared services. Exit code 1 if they differ."""
     from cli.rendering.releases import show_drift
 
     name, compose = named(environment, files, project)
@@ -126,7 +126,7 @@ def drift(environment: str | None, files: tuple[Path, ...], project: str | None,
 @bare_compose
 @as_json
 def validate(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
-    """Look before a start, and only look: every check with its finding and fix. Exit code 1 if it would stop."""
+    """Run the checks of a start and change nothing. Exit code 1 if a finding would stop the start."""
     import asyncio
 
     from adapters.preflight import gather_facts
@@ -150,7 +150,7 @@ def validate(environment: str | None, files: tuple[Path, ...], project: str | No
 @bare_compose
 @as_json
 def plan(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
-    """What a start would do with each service, and because of which change. Nothing is touched."""
+    """Show what a start would do with each service, and because of which change; change nothing."""
     from cli.rendering.releases import show_plan
     from tasks.deployment.plan import read_plan
     from tasks.runtime.clients import find_environment

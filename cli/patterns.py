@@ -30,7 +30,7 @@ def register(group: click.Group) -> None:
 @click.argument("text", required=False)
 @as_json
 def classify(text: str | None, json_wanted: bool) -> None:
-    """Say what caused an error: TEXT for a person, or JSON lines {"id","text"} on standard input."""
+    """Classify the cause of an error: TEXT, or JSON lines {"id","text"} on standard input."""
     from core.errors.classify import classify as classify_error
 
     known = _patterns_in_use()
@@ -54,15 +54,15 @@ def classify(text: str | None, json_wanted: bool) -> None:
 
 @click.group()
 def patterns() -> None:
-    """What errors are recognised by."""
+    """Manage the patterns that classify errors."""
 
 
 @patterns.command("list")
-@click.option("--mine", is_flag=True, help="Only those that people added.")
+@click.option("--mine", is_flag=True, help="Only those that users added.")
 @click.option("--category", type=click.Choice([str(one) for one in Category]), help="Only those of one cause.")
 @as_json
 def list_patterns(mine: bool, category: str | None, json_wanted: bool) -> None:
-    """Every pattern with how often it matched."""
+    """List patterns with their number of matches."""
     from cli.rendering.results import print_json, show_patterns
 
     found = [
@@ -80,7 +80,7 @@ def list_patterns(mine: bool, category: str | None, json_wanted: bool) -> None:
 @click.argument("name")
 @as_json
 def show_pattern(name: str, json_wanted: bool) -> None:
-    """One pattern: its expression, what it means, when it matched last."""
+    """Show one pattern: expression, meaning, last match."""
     from cli.rendering.results import print_json
     from cli.rendering.results import show_pattern as render
 
@@ -96,7 +96,7 @@ def show_pattern(name: str, json_wanted: bool) -> None:
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many groups.")
 @as_json
 def list_unknown(environment: str | None, limit: int, json_wanted: bool) -> None:
-    """Errors that no pattern names, grouped by their words: each can be named once with `patterns add --from`."""
+    """List errors that match no pattern, grouped by text; `patterns add --from` adds one for a group."""
     from cli.rendering.results import print_json, show_unnamed
 
     groups = _unnamed(environment)
@@ -115,9 +115,9 @@ def list_unknown(environment: str | None, limit: int, json_wanted: bool) -> None
 @click.option(
     "--strategy", default="investigate(manual)", show_default=True, type=click.Choice([str(one) for one in Strategy])
 )
-@click.option("--priority", default=60, show_default=True, type=click.IntRange(0, 100), help="Higher is asked first.")
+@click.option("--priority", default=60, show_default=True, type=click.IntRange(0, 100), help="Higher is tried first.")
 @click.option("--script", metavar="PATH", help="What run_script runs: a file in deployments/recovery.")
-@click.option("--replace", is_flag=True, help="Take the place of the pattern that has the name.")
+@click.option("--replace", is_flag=True, help="Replace the pattern of this name.")
 def add_pattern(
     name: str,
     regex: str | None,
@@ -129,7 +129,7 @@ def add_pattern(
     script: str | None,
     replace: bool,
 ) -> None:
-    """Recognise errors by REGEX (RE2 syntax) from now on. It is tried on harmless lines first."""
+    """Add a pattern with REGEX (RE2 syntax), which may match no known harmless line."""
     from core.errors.match import check_pattern
     from core.errors.pattern_library import KNOWN_BENIGN_LINES
     from tasks.runtime.stores import open_stores
@@ -150,23 +150,23 @@ def add_pattern(
     )
     taken = next((one for one in _known_patterns() if one.name == name), None)
     if taken is not None and not replace:
-        whose = "ours" if taken.shipped else "one of yours"
+        whose = "shipped" if taken.shipped else "a user's"
         raise BadInputError(f"There is a pattern {name} already, {whose};", advice="give another name, or --replace.")
     mistakes = check_pattern(pattern, KNOWN_BENIGN_LINES)
     if mistakes:
-        raise BadInputError(f"Pattern {name} is not taken.", advice=" ".join(mistakes))
+        raise BadInputError(f"Pattern {name} cannot be added.", advice=" ".join(mistakes))
     open_stores().patterns.put(pattern)
-    echo(f"{name} is known: {category}, {strategy}")
+    echo(f"{name} is added: {category}, {strategy}")
     named = _reclassify_open_errors(pattern)
     if named:
-        echo(f"{named} open {'error was' if named == 1 else 'errors were'} judged anew by it")
+        echo(f"{named} open {'error was' if named == 1 else 'errors were'} classified again by it")
 
 
 @patterns.command("test")
 @click.argument("text")
 @as_json
 def test_patterns(text: str, json_wanted: bool) -> None:
-    """Judge TEXT with all patterns, a person's own too."""
+    """Classify TEXT with all patterns, including those of users."""
     from core.errors.classify import classify as classify_error
     from core.errors.match import PatternSet
 
@@ -176,7 +176,7 @@ def test_patterns(text: str, json_wanted: bool) -> None:
 @patterns.command("disable")
 @click.argument("name")
 def disable_pattern(name: str) -> None:
-    """Do not use a pattern any more; an upgrade leaves it disabled."""
+    """Disable a pattern; an upgrade keeps it disabled."""
     _switch(name, enabled=False)
     echo(f"{name} is disabled")
 
@@ -184,7 +184,7 @@ def disable_pattern(name: str) -> None:
 @patterns.command("enable")
 @click.argument("name")
 def enable_pattern(name: str) -> None:
-    """Use a pattern again."""
+    """Enable a pattern."""
     _switch(name, enabled=True)
     echo(f"{name} is enabled")
 
@@ -192,14 +192,14 @@ def enable_pattern(name: str) -> None:
 @patterns.command("remove")
 @click.argument("name")
 def remove_pattern(name: str) -> None:
-    """Forget a pattern that a person added."""
+    """Remove a pattern that a user added."""
     from tasks.runtime.stores import open_stores
 
     if _pattern(name).shipped:
-        raise BadInputError(f"{name} is one of ours;", advice=f"`roas patterns disable {name}` switches it off.")
+        raise BadInputError(f"{name} is a shipped pattern;", advice=f"`roas patterns disable {name}` switches it off.")
     open_stores().patterns.remove(name)
     _known_patterns()
-    echo(f"{name} is forgotten")
+    echo(f"{name} is removed")
 
 
 def _show(text: str, verdict: Verdict, json_wanted: bool) -> None:
@@ -262,7 +262,7 @@ def _proposed(group: str) -> str:
         raise BadInputError(f"There is no group {group};", advice="roas patterns unknown shows them all.")
     if found.expression is None:
         raise BadInputError(
-            f"The words of group {group} tell too little: {found.template};", advice="write an expression yourself."
+            f"The text of group {group} is too general: {found.template};", advice="write an expression yourself."
         )
     return found.expression
 

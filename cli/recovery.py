@@ -41,7 +41,7 @@ def register(group: click.Group) -> None:
 @click.option(
     "--hours", type=Number(min=0, max=_UNTIL_STOPPED, min_open=True), help="How long; without it until Ctrl-C."
 )
-@click.option("--dry-run", is_flag=True, help="Record what is wrong; do nothing about it.")
+@click.option("--dry-run", is_flag=True, help="Record failures; do not recover.")
 @as_json
 def watch(
     environment: str | None,
@@ -51,7 +51,7 @@ def watch(
     dry_run: bool,
     json_wanted: bool,
 ) -> None:
-    """Hear from the engine when a service fails, and recover it at once. `roas serve` does this by itself."""
+    """Watch the engine's events and recover failed services at once. `roas serve` does this too."""
     name, compose = named(environment, files, project)
 
     async def run() -> Any:
@@ -65,10 +65,10 @@ def watch(
 
 @click.command()
 @of_records
-@click.option("--all", "everything", is_flag=True, help="The resolved ones too.")
+@click.option("--all", "everything", is_flag=True, help="Include resolved tickets.")
 @as_json
 def tickets(environment: str | None, everything: bool, json_wanted: bool) -> None:
-    """What waits for a person."""
+    """List tickets that wait for an answer."""
     from cli.rendering.tickets import show_tickets
     from tasks.runtime.stores import open_stores
 
@@ -84,9 +84,9 @@ def tickets(environment: str | None, everything: bool, json_wanted: bool) -> Non
 @click.argument("ticket_id")
 @as_json
 def ticket(ticket_id: str, json_wanted: bool) -> None:
-    """One ticket whole: what failed, what shows it, what was tried, the commands to try.
+    """Show one ticket: failure, evidence, attempts, and commands to try.
 
-    The first letters of its id are enough.
+    A prefix of its id is enough.
     """
     from cli.rendering.tickets import show_ticket
     from tasks.reporting.read import read_ticket_details
@@ -102,19 +102,19 @@ def ticket(ticket_id: str, json_wanted: bool) -> None:
     type=click.Choice([str(one) for one in Choice]),
     default=str(Choice.RESOLVED),
     show_default=True,
-    help="What is to be done; the run that waits in Prefect goes on with it.",
+    help="How to continue; the run that waits in Prefect does so.",
 )
-@click.option("--note", required=True, help="Why, or what mended it; kept, and offered when the same cause returns.")
+@click.option("--note", required=True, help="Why, or what fixed it; stored, and shown when the same cause returns.")
 def resolve(ticket_id: str, decision: str, note: str) -> None:
-    """Answer a ticket: it was resolved by hand, or what is to be done about it now.
+    """Answer a ticket: it was resolved by hand, or how to continue.
 
-    The first letters of its id are enough.
+    A prefix of its id is enough.
     """
     from tasks.errors.redact import redact_now
     from tasks.reporting.read import read_ticket_details
 
     if not note.strip():
-        raise BadInputError("The note is empty;", advice="say why, or what mended it.")
+        raise BadInputError("The note is empty;", advice="say why, or what fixed it.")
     known = read_ticket_details(ticket_id).ticket
     if known.state is TicketState.RESOLVED:
         raise BadInputError(f"Ticket {known.ticket_id} is already resolved.")
@@ -138,10 +138,10 @@ async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> st
         if taken is AnswerResult.TAKEN:
             # The run gets the answer from Prefect, which cannot prove who gave it.
             open_stores().tickets.audit_answer(ticket.ticket_id, choice, run, actor)
-            return f"{ticket.ticket_id}: {choice}; run {run} goes on"
+            return f"{ticket.ticket_id}: {choice}; run {run} continues"
         if taken is AnswerResult.TOO_LATE:
             raise BadInputError(
-                f"Somebody has just answered ticket {ticket.ticket_id}, and run {run} goes on with it;",
+                f"Ticket {ticket.ticket_id} was answered a moment ago, and run {run} continues with that answer;",
                 advice=f"`roas ticket {ticket.ticket_id}` shows what was decided.",
             )
     kept = _keep(ticket, choice, note, actor)
@@ -163,7 +163,7 @@ def _keep(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
     open_stores().tickets.answer(ticket, choice, entry)
     if choice is Choice.RESOLVED:
         return f"{ticket.ticket_id} and error {ticket.error_id} are resolved"
-    return f"{ticket.ticket_id}: {choice}; kept"
+    return f"{ticket.ticket_id}: {choice}; stored"
 
 
 @click.command()
@@ -176,9 +176,9 @@ def _keep(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
     metavar="DURATION",
     help="How long, such as 30m, 2h or 1d; without it until `roas unpause`.",
 )
-@click.option("--reason", required=True, help="Why; shown to whoever wonders.")
+@click.option("--reason", required=True, help="Why; shown with the pause.")
 def pause(service: str | None, environment: str | None, length: timedelta | None, reason: str) -> None:
-    """Switch automatic recovery off, everywhere or for SERVICE; detection goes on."""
+    """Switch automatic recovery off, everywhere or for SERVICE; detection continues."""
     from tasks.errors.redact import redact_now
     from tasks.runtime.stores import open_stores
 
@@ -194,11 +194,11 @@ def pause(service: str | None, environment: str | None, length: timedelta | None
 @click.argument("service", required=False)
 @click.option("--env", "environment", help="As given to `roas pause`.")
 def unpause(service: str | None, environment: str | None) -> None:
-    """Switch automatic recovery on again; give the same words as to `roas pause`."""
+    """Switch automatic recovery on again; give the same arguments as to `roas pause`."""
     from tasks.runtime.stores import open_stores
 
     stores = open_stores()
     if not stores.pauses.resume(environment, service, this_user()):
         held = [f"{one.service or 'every service'} ({one.reason})" for one in stores.pauses.active(datetime.now(UTC))]
-        raise BadInputError(f"Nothing is paused by these words; paused now: {', '.join(held) or 'nothing'}.")
+        raise BadInputError(f"There is no such pause; paused now: {', '.join(held) or 'nothing'}.")
     echo(f"automatic recovery of {service or 'every service'} is on again")

@@ -22,7 +22,7 @@ def register(group: click.Group) -> None:
 @click.argument("deployment_id")
 @as_json
 def resume(deployment_id: str, json_wanted: bool) -> None:
-    """Go on with an operation whose runner died, from the last step it finished. Its first letters are enough."""
+    """Continue an operation whose process died, after its last finished step. A prefix of its id is enough."""
     from core.deployment.interruption import was_interrupted
     from models.operations import Operation
     from tasks.runtime.stores import open_stores
@@ -31,13 +31,13 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     if operation.ended_at is not None and not was_interrupted(operation):
         raise BadInputError(
             f"Deployment {operation.deployment_id} was not interrupted, it has ended: {operation.status};",
-            advice=f"a new one begins afresh: roas {operation.operation_type} {operation.environment}.",
+            advice=f"start again: roas {operation.operation_type} {operation.environment}.",
         )
     asked: dict[str, Any] = operation.details.get("asked") or {}
     if not asked:
         raise BadInputError(
-            f"What was asked of {operation.deployment_id} was not recorded, so it cannot go on;",
-            advice=f"begin afresh: roas {operation.operation_type} {operation.environment}.",
+            f"The request of {operation.deployment_id} was not recorded, so it cannot continue;",
+            advice=f"start again: roas {operation.operation_type} {operation.environment}.",
         )
 
     async def run() -> Any:

@@ -29,7 +29,7 @@ def register(group: click.Group) -> None:
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 @as_json
 def backup(folder: Path, json_wanted: bool) -> None:
-    """Copy the three stores and the archives into FOLDER, consistent with each other, while all runs."""
+    """Back up the three stores and the archives into FOLDER as one consistent snapshot."""
     from adapters.stores.backup import backup as copy
     from cli.rendering.results import print_json
     from tasks.runtime.stores import open_stores
@@ -44,22 +44,22 @@ def backup(folder: Path, json_wanted: bool) -> None:
         print_json(made)
         return
     sizes = ", ".join(f"{name} {size:,} bytes" for name, size in made.files.items())
-    echo(f"{made.folder} holds a backup, read back and whole: {sizes}; `roas restore {folder}` puts it back")
+    echo(f"{made.folder} holds a verified backup: {sizes}; restore it with: roas restore {folder}")
 
 
 @click.command()
 @click.argument("folder", type=click.Path(file_okay=False, path_type=Path))
 def restore(folder: Path) -> None:
-    """Verify the backup in FOLDER and put it in the stores' place; what was there is kept beside it."""
+    """Verify the backup in FOLDER and restore it; the replaced stores are kept beside it."""
     from adapters.stores.backup import restore as put_back
 
     try:
         made = put_back(current_settings(), folder, _print_progress)
     except OSError as error:
         raise RoasError(
-            f"The backup in {folder} cannot be put back: {error.strerror};", advice="check both folders."
+            f"The backup in {folder} cannot be restored: {error.strerror};", advice="check both folders."
         ) from error
-    echo(f"the stores are those of {made.made_at:%Y-%m-%d %H:%M:%S} UTC again")
+    echo(f"the stores are restored to {made.made_at:%Y-%m-%d %H:%M:%S} UTC")
 
 
 def _print_progress(step: str) -> None:
@@ -69,13 +69,13 @@ def _print_progress(step: str) -> None:
 
 @click.group()
 def stores() -> None:
-    """How the three stores are."""
+    """Check the three stores."""
 
 
 @stores.command()
 @as_json
 def check(json_wanted: bool) -> None:
-    """Integrity, schema, sizes, oldest rows, growth. Exit code 1 where something is wrong."""
+    """Check integrity, schema, sizes, oldest rows, growth. Exit code 1 if a check fails."""
     from adapters.stores.check import check as check_stores
     from cli.rendering.results import print_json, show_store_reports
     from tasks.runtime.stores import open_stores
@@ -91,7 +91,7 @@ def check(json_wanted: bool) -> None:
 
 @click.group()
 def archive() -> None:
-    """What the life cycle took out of the stores."""
+    """List, query and restore archived rows."""
 
 
 _OF_STORE = click.option(
@@ -104,7 +104,7 @@ _OF_STORE = click.option(
 @_OF_STORE
 @as_json
 def list_archives(names: tuple[str, ...], store: str | None, json_wanted: bool) -> None:
-    """Every archive file, or those of a TABLE: Parquet, readable by DuckDB or pandas directly."""
+    """List archive files, all or of a TABLE: Parquet, readable by DuckDB or pandas directly."""
     from cli.rendering.results import print_json, show_archives
 
     found = _archives(names, store)
@@ -135,7 +135,7 @@ def query_archive(
     limit: int | None,
     shape: str,
 ) -> None:
-    """The rows of one archive file, or of all archives of a TABLE, as JSON lines or CSV."""
+    """Print the rows of one archive file, or of all archives of a TABLE, as JSON lines or CSV."""
     from itertools import chain, islice
 
     from adapters.stores.archives import archived_rows, dated_by
@@ -174,7 +174,7 @@ def _plain(value: object) -> str:
 @archive.command("restore")
 @click.argument("names", nargs=-1, required=True, metavar="TABLE|FILE...")
 def restore_archive(names: tuple[str, ...]) -> None:
-    """Put the rows of archives back into their stores; what is there already stays as it is."""
+    """Restore archived rows into their stores; existing rows stay unchanged."""
     from adapters.stores.archives import owners_first
     from adapters.stores.archives import restore_archive as put_back
     from tasks.runtime.stores import open_stores
@@ -182,8 +182,8 @@ def restore_archive(names: tuple[str, ...]) -> None:
     stores = open_stores()
     for one in owners_first(_archives(names, None)):
         back = put_back(stores, one)
-        echo(f"{one.path.name}: {back:,} rows are back in {one.table}, {one.rows - back:,} were there")
-    echo("They are old, so the next life cycle takes them out again; ROAS_KEEP_..._DAYS says how long rows stay.")
+        echo(f"{one.path.name}: {back:,} rows restored into {one.table}, {one.rows - back:,} were there already")
+    echo("The next life cycle archives them again, since they are old; ROAS_KEEP_..._DAYS sets how long rows stay.")
 
 
 def _archives(names: Sequence[str], store: str | None) -> list[ArchiveFile]:

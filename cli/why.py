@@ -15,13 +15,15 @@ def register(group: click.Group) -> None:
 
 @click.command()
 @click.argument("deployment_id", required=False, metavar="[ID|ENV]")
-@click.option("--evidence", is_flag=True, help="All that was kept: containers, logs, probe answers, events, host.")
+@click.option(
+    "--evidence", is_flag=True, help="Print the stored evidence: containers, logs, probe results, events, host."
+)
 @as_json
 def why(deployment_id: str | None, evidence: bool, json_wanted: bool) -> None:
-    """What failed first, the lines that show it, what changed, what was tried, what to type.
+    """Explain a failure: root cause, evidence, changes, attempts and next commands.
 
-    The first letters of an operation's id are enough. Without one, the latest that failed; with an environment's
-    name, the latest that failed there.
+    A prefix of an operation's id is enough. Without one, the latest failure; with an environment's name, the latest
+    failure there.
     """
     from tasks.reporting.read import read_evidence, read_explanation
 
@@ -34,7 +36,7 @@ def why(deployment_id: str | None, evidence: bool, json_wanted: bool) -> None:
         if json_wanted:
             print_json(kept)
         else:
-            echo(page(kept) or f"No evidence was kept of {explanation.deployment_id}.")
+            echo(page(kept) or f"No evidence is stored for {explanation.deployment_id}.")
     elif json_wanted:
         from cli.rendering.results import print_json
 

@@ -19,8 +19,8 @@ def show_audit(reports: Sequence[AuditReport]) -> None:
         counts = f"{report.entries:,} entries, {report.rows:,} rows and {report.archives:,} archives compared"
         echo(f"{report.store}: {counts}; head {report.head}")
     if findings:
-        echo(f"{len(findings)} findings: the record is not as it was written")
+        echo(f"{len(findings)} findings: the record was changed")
         return
     heads = " ".join(f"--expect {report.head}" for report in reports)
-    echo("The record is as it was written. Note the heads elsewhere; later this proves that nothing was cut off:")
+    echo("The record is unchanged. Note these hashes elsewhere; later they prove that nothing was removed:")
     echo(f"  roas history --verify {heads}")

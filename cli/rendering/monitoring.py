@@ -31,7 +31,7 @@ def show_analysis(analysis: Analysis) -> None:
     if analysis.rate is None or analysis.low is None or analysis.high is None:
         say(
             f"No start of {analysis.environment} has ended since {analysis.since:%Y-%m-%d}; look further back with "
-            f"--days, or begin with: roas start {analysis.environment}"
+            f"--days, or start it: roas start {analysis.environment}"
         )
         _show_repairs(analysis.repairs)
         return
@@ -79,7 +79,7 @@ def _show_repairs(repairs: Sequence[Repair]) -> None:
     if not repairs:
         return
     say("")
-    table = make_table("service", "failed of", "times", "not mended", "time to repair", "time between")
+    table = make_table("service", "failed of", "times", "unresolved", "time to repair", "time between")
     for one in repairs:
         table.add_row(
             escape(one.service),
@@ -95,7 +95,7 @@ def _show_repairs(repairs: Sequence[Repair]) -> None:
 def show_alerts(alerts: Sequence[Alert]) -> None:
     """Print each root alert on one line, with the alerts it explains below."""
     if not alerts:
-        say("Nothing to tell.")
+        say("There is no alert.")
         return
     shown = {alert.alert_id for alert in alerts}
     for alert in alerts:
@@ -115,7 +115,7 @@ def show_alerts(alerts: Sequence[Alert]) -> None:
 def show_predictions(predictions: Sequence[Prediction]) -> None:
     """Print open predictions with the time left and its 80 % interval, then the outcome of others."""
     if not predictions:
-        say("Nothing was predicted: it takes history, and a trend that is beyond doubt.")
+        say("There is no prediction: it needs history and a significant trend.")
         return
     now = datetime.now(UTC)
     standing = [one for one in predictions if one.outcome is PredictionOutcome.OPEN]
@@ -125,12 +125,12 @@ def show_predictions(predictions: Sequence[Prediction]) -> None:
             f"[yellow]{one.metric}[/yellow] of [bold]{one.environment}/{one.service}[/bold] "
             f"{'falls below' if one.falling else 'passes'} {in_words(one.metric, one.threshold)} {left}"
         )
-        say(f"  [dim]{escape(one.words)}; said {ago(one.made_at)}[/dim]")
+        say(f"  [dim]{escape(one.words)}; predicted {ago(one.made_at)}[/dim]")
     scored = [one for one in predictions if one.outcome is not PredictionOutcome.OPEN]
     if not scored:
         return
     say(f"\n{escape(predictions_in_words(scored))}")
-    table = make_table("made", "of", "metric", "limit", "expected", "became of it", "known")
+    table = make_table("made", "of", "metric", "limit", "expected", "outcome", "known")
     for one in scored:
         table.add_row(
             f"{one.made_at:%Y-%m-%d %H:%M}",

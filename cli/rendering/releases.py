@@ -26,15 +26,15 @@ def show_plan(plan: Plan) -> None:
 def show_releases(releases: Sequence[ReleaseDetails]) -> None:
     """Print releases, newest first, each with its changes."""
     if not releases:
-        say("Nothing has been proven yet; a start that is proven is kept as a release.")
+        say("There is no release yet; a start that is verified becomes one.")
         return
-    table = make_table("release", "proven", "deployment", "what changed")
+    table = make_table("release", "verified", "deployment", "what changed")
     for details in releases:
         one = details.release
         changes = [*([one.reason] if one.reason else []), *(details.changes or ("the first one",))]
         table.add_row(one.release_id, ago(one.created_at), one.deployment_id, escape("; ".join(changes)))
     console.print(table)
-    say(f"\nback to one: roas rollback {releases[0].release.environment} RELEASE")
+    say(f"\nroll back to one: roas rollback {releases[0].release.environment} RELEASE")
 
 
 def show_drift(report: DriftReport) -> None:
@@ -46,7 +46,7 @@ def show_drift(report: DriftReport) -> None:
     if report.services:
         _show_lines(report.services)
     for orphan in report.orphans:
-        say(f"[yellow]nobody declares[/yellow] {escape(orphan)}")
+        say(f"[yellow]not declared[/yellow] {escape(orphan)}")
     if report.services:
         say(f"\nto bring it in line: roas start {report.environment}")
 

@@ -48,9 +48,9 @@ def show_deployment(details: DeploymentDetails) -> None:
         _show_health(details.health)
     if operation.status is OperationStatus.FAILED:
         say(f"\n[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
-        for fact, colour in (("undone", "yellow"), ("undo_failed", "red")):
+        for fact, title, colour in (("undone", "rollback", "yellow"), ("undo_failed", "rollback failed", "red")):
             if operation.details.get(fact):
-                say(f"[{colour}]{fact.replace('_', ' ')}:[/{colour}] {escape(str(operation.details[fact]))}")
+                say(f"[{colour}]{title}:[/{colour}] {escape(str(operation.details[fact]))}")
         if operation.details.get("advice"):
             say(f"[bold]try:[/bold] {escape(str(operation.details['advice']))}")
     for error in details.errors:
@@ -200,7 +200,7 @@ def show_patterns(patterns: Sequence[Pattern]) -> None:
             str(pattern.strategy),
             str(pattern.priority),
             str(pattern.match_count),
-            "us" if pattern.shipped else "you",
+            "roas" if pattern.shipped else "user",
             "" if pattern.enabled else "disabled",
         )
     console.print(table)
@@ -209,27 +209,29 @@ def show_patterns(patterns: Sequence[Pattern]) -> None:
 def show_pattern(pattern: Pattern) -> None:
     """Print one pattern."""
     state = "" if pattern.enabled else ", [yellow]disabled[/yellow]"
-    say(f"[bold]{escape(pattern.name)}[/bold] ({'ours' if pattern.shipped else 'yours'}{state})")
+    say(f"[bold]{escape(pattern.name)}[/bold] ({'shipped' if pattern.shipped else 'user'}{state})")
     say(f"  means    {pattern.category} ({pattern.severity}), priority {pattern.priority}")
     say(f"  remedy   {pattern.strategy}{f' {escape(pattern.recovery_script)}' if pattern.recovery_script else ''}")
     last = f", last {moment(pattern.last_matched)}" if pattern.last_matched else ""
     say(f"  matched  {pattern.match_count} times{last}")
-    say(f"  words    {escape(pattern.regex)}")
+    say(f"  regex    {escape(pattern.regex)}")
 
 
 def show_unnamed(groups: Sequence[UnnamedGroup], of_all: int) -> None:
     """Print groups of errors without a pattern, with the command that adds one."""
     if not groups:
-        say("No error waits for a name.")
+        say("Every error matches a pattern.")
         return
     for group in groups:
         say(
             f"[bold]{group.group}[/bold] {group.count} times, last {moment(group.last_seen)},"
             f" in {escape(', '.join(group.places))}"
         )
-        say(f"  words    {escape(group.template[:300])}")
+        say(f"  text     {escape(group.template[:300])}")
         if group.expression is None:
-            say("  name it  roas patterns add NAME REGEX --category CATEGORY   (its words tell too little)")
+            say(
+                "  name it  roas patterns add NAME REGEX --category CATEGORY   (its text is too general for a proposal)"
+            )
         else:
             say(f"  proposed {escape(group.expression)}")
             say(f"  name it  roas patterns add NAME --from {group.group} --category CATEGORY")
@@ -252,7 +254,7 @@ def show_verdict(text: str, verdict: Verdict) -> None:
         begin, end = verdict.span
         say(f"  because  {escape(text[:begin])}[reverse]{escape(text[begin:end])}[/reverse]{escape(text[end:])}")
     elif text.strip():
-        say(f"  said     {escape(text)}")
+        say(f"  text     {escape(text)}")
     say(f"  reason   {escape(verdict.reason)}")
     action = "may be tried without a person" if verdict.auto_recoverable else "needs a person"
     say(f"  remedy   {verdict.strategy}: {'nothing to do' if verdict.strategy == 'none' else action}")

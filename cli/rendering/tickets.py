@@ -55,7 +55,7 @@ def show_ticket(details: TicketDetails, ui: str) -> None:
             say(line)
     if ticket.state is TicketState.RESOLVED:
         return
-    answers = [f"roas resolve {ticket.ticket_id} --note 'what mended it'"]
+    answers = [f"roas resolve {ticket.ticket_id} --note 'what fixed it'"]
     answers += [f"roas resolve {ticket.ticket_id} --decision {choice} --note '…'" for choice in (Choice.RETRY,)]
     if ticket.flow_run_id:
         answers.append(f"or Resume at {ui}/runs/flow-run/{ticket.flow_run_id}, which waits for the same answer")

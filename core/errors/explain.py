@@ -268,7 +268,7 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
         *((kept,) if bundles else ()),
         *found[:_MOST_STEPS],
         f"roas {_command(operation)} {operation.environment}",
-        *((f"roas resolve {waiting[0].ticket_id} --note 'what mended it'",) if waiting else ()),
+        *((f"roas resolve {waiting[0].ticket_id} --note 'what fixed it'",) if waiting else ()),
     )
 
 

@@ -12,9 +12,9 @@ from models.failures import BadInputError
 @pytest.mark.parametrize(
     ("address", "said"),
     [
-        ("http://169.254.169.254/latest/meta-data", "local link"),
-        ("http://2852039166/", "local link"),
-        ("http://[fe80::1]/", "local link"),
+        ("http://169.254.169.254/latest/meta-data", "link-local"),
+        ("http://2852039166/", "link-local"),
+        ("http://[fe80::1]/", "link-local"),
         ("http://[::1", "not an address"),
     ],
 )

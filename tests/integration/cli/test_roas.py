@@ -51,10 +51,10 @@ def roas(tmp_path: Path):
         (("history", "--limit", "0"), "0 is not in the range"),
         (("recover", "dev", " "), "text is empty"),
         (("pause", "bot", "--for", "soon", "--reason", "x"), "'soon' is not a duration"),
-        (("unpause", "bot"), "Nothing is paused by these words"),
-        (("patterns", "add", "mine", "(", "--category", "timeout"), "Pattern mine is not taken"),
+        (("unpause", "bot"), "There is no such pause"),
+        (("patterns", "add", "mine", "(", "--category", "timeout"), "Pattern mine cannot be added"),
         (("patterns", "add", "mine", "error", "--category", "timeout"), "known to be harmless"),
-        (("patterns", "add", "mine", "(?:a{1000}){1000}", "--category", "timeout"), "Pattern mine is not taken"),
+        (("patterns", "add", "mine", "(?:a{1000}){1000}", "--category", "timeout"), "Pattern mine cannot be added"),
         (("patterns", "add", "redis_login", "flux", "--category", "timeout"), "There is a pattern redis_login already"),
         (("patterns", "add", "mine", "--category", "timeout"), "Give an expression, or --from"),
         (("patterns", "add", "mine", "--from", "nosuch", "--category", "timeout"), "There is no group nosuch"),
@@ -63,7 +63,7 @@ def roas(tmp_path: Path):
             "--script goes with",
         ),
         (("patterns", "disable", "nosuch"), "There is no pattern nosuch"),
-        (("patterns", "remove", "redis_login"), "redis_login is one of ours"),
+        (("patterns", "remove", "redis_login"), "redis_login is a shipped pattern"),
     ],
 )
 def test_wrong_input_is_said_in_one_line_with_exit_code_2(roas, words, expected) -> None:
@@ -139,7 +139,7 @@ def test_an_environment_without_a_release_has_none(roas, tmp_path: Path) -> None
     done = roas("releases", "dev")
 
     assert done.returncode == 0, done.stderr
-    assert "Nothing has been proven yet" in done.stdout
+    assert "There is no release yet" in done.stdout
 
 
 def test_classify_answers_each_json_line_in_order(roas) -> None:
@@ -199,7 +199,7 @@ def test_a_pattern_is_switched_off_and_on_and_a_person_s_own_is_forgotten(roas) 
     assert roas("patterns", "add", "flux", "flux", "--category", "timeout", "--replace").returncode == 0
     assert "timeout" in roas("patterns", "show", "flux").stdout
     assert [one["name"] for one in json.loads(roas("patterns", "list", "--mine", "--json").stdout)] == ["flux"]
-    assert "flux is forgotten" in roas("patterns", "remove", "flux").stdout
+    assert "flux is removed" in roas("patterns", "remove", "flux").stdout
     assert roas("patterns", "show", "flux").returncode == 2
 
 
@@ -226,9 +226,9 @@ def test_errors_nobody_named_are_named_once(roas, tmp_path: Path) -> None:
 
     named = roas("patterns", "add", "ledger", "--from", group["group"], "--category", "database_locked")
 
-    assert "1 open error was judged anew" in named.stdout
+    assert "1 open error was classified again" in named.stdout
     assert stores.errors.get("e0").verdict.category is Category.DATABASE_LOCKED
-    assert "No error waits for a name" in roas("patterns", "unknown").stdout
+    assert "Every error matches a pattern" in roas("patterns", "unknown").stdout
     again = json.loads(roas("classify", "ERROR ledger 9 refuses the entry of /tmp/x", "--json").stdout)
     assert again["pattern_name"] == "ledger"
 

@@ -152,7 +152,7 @@ def test_the_steps_of_an_open_ticket_are_what_to_type() -> None:
         "See the log: docker compose -p prod logs --tail 100 web",
         "b: c",
         "roas start prod",
-        "roas resolve t1 --note 'what mended it'",
+        "roas resolve t1 --note 'what fixed it'",
     )
 
 
