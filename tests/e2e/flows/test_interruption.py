@@ -185,7 +185,7 @@ async def run_again(retried: FlowRun) -> object:
     return await running
 
 
-async def test_a_run_that_is_retried_goes_on_where_it_was_killed(place: Place) -> None:
+async def test_a_retried_run_continues_where_it_was_killed(place: Place) -> None:
     declare(place)
     killed = await start_and_kill(MOMENTS["after the second service is proven"])
     before = started_at(place)
@@ -259,7 +259,7 @@ async def test_of_two_starts_at_once_one_that_waits_follows(place: Place) -> Non
     assert ends[1].details["kept"] == ["base"]
 
 
-async def test_a_run_that_somebody_still_lives_is_left_running(place: Place) -> None:
+async def test_a_run_whose_runner_is_alive_is_left_running(place: Place) -> None:
     place.declare(well("base"))
     async with get_client() as client:
         run = await client.create_flow_run(startup, parameters={"environment": "test"}, state=Running())
@@ -283,7 +283,7 @@ async def test_a_run_that_somebody_still_lives_is_left_running(place: Place) -> 
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-async def test_a_start_that_is_asked_to_end_undoes_itself_first(place: Place, how: signal.Signals) -> None:
+async def test_a_terminated_start_is_rolled_back_first(place: Place, how: signal.Signals) -> None:
     declare(place)
     asked = await signal_at(roas("start", "test"), MOMENTS["after the second service is proven"], how)
 

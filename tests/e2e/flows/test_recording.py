@@ -1,4 +1,4 @@
-"""An operation's record whatever becomes of it: evidence, undoing and end, before the environment is let go."""
+"""An operation's record however it ends: evidence, rollback and end, before its lease is released."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def only() -> Operation:
     return operation
 
 
-async def live(body, rollback=None, **how) -> None:
+async def run_operation(body, rollback=None, **how) -> None:
     @flow(name="one-operation")
     async def operation() -> None:
         async with recorded(START, "test", on_failure=escalate, rollback=rollback, **how) as recorder:
@@ -44,8 +44,8 @@ async def live(body, rollback=None, **how) -> None:
     await operation()
 
 
-class Undone:
-    """Remembers what was true when it was asked to undo."""
+class RecordedRollback:
+    """Records the state of the operation when its rollback is called."""
 
     def __init__(self) -> None:
         self.calls: list[tuple[str, str, OperationStatus, str | None, int]] = []
@@ -62,14 +62,14 @@ async def fail(_recorder: OperationRecorder) -> None:
     raise StartFailedError("redis did not start", advice="look at it", service="redis")
 
 
-async def test_a_failure_is_undone_while_the_environment_is_held_and_after_evidence_was_taken(place: Place) -> None:
+async def test_a_failure_is_rolled_back_while_the_lease_is_held_and_after_evidence_was_taken(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
-    undone = Undone()
+    rolled_back = RecordedRollback()
 
     with pytest.raises(StartFailedError):
-        await live(fail, rollback=undone)
+        await run_operation(fail, rollback=rolled_back)
 
-    [(kind, _, status, holder, errors)] = undone.calls
+    [(kind, _, status, holder, errors)] = rolled_back.calls
     assert (kind, status, errors) == ("StartFailedError", OperationStatus.RUNNING, 1)
     assert holder is not None
     assert held_by("test") is None
@@ -79,14 +79,14 @@ async def test_a_failure_is_undone_while_the_environment_is_held_and_after_evide
     assert operation.details["reason"] == "redis did not start"
 
 
-async def test_an_undo_that_fails_is_reported_and_hides_nothing(place: Place) -> None:
+async def test_a_rollback_that_fails_is_reported_and_does_not_hide_the_failure(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
 
-    async def undo(_recorder: OperationRecorder, _error: Exception) -> None:
+    async def roll_back(_recorder: OperationRecorder, _error: Exception) -> None:
         raise OSError("no such network, password=hunter2hunter2")
 
     with pytest.raises(StartFailedError):
-        await live(fail, rollback=undo)
+        await run_operation(fail, rollback=roll_back)
 
     operation = only()
     assert operation.details["reason"] == "redis did not start"
@@ -94,9 +94,11 @@ async def test_an_undo_that_fails_is_reported_and_hides_nothing(place: Place) ->
     assert "hunter2hunter2" not in str(operation.details)
 
 
-async def test_an_error_recovery_that_fails_hides_nothing_and_is_followed_by_the_undo(place: Place, caplog) -> None:
+async def test_an_error_recovery_that_fails_does_not_hide_the_failure_and_the_rollback_follows(
+    place: Place, caplog
+) -> None:
     place.declare("redis:\n  image: none\n")
-    undone = Undone()
+    rolled_back = RecordedRollback()
 
     async def fail_and_break_the_errors(recorder: OperationRecorder) -> None:
         with open_stores().databases["errors"].write() as connection:
@@ -104,24 +106,24 @@ async def test_an_error_recovery_that_fails_hides_nothing_and_is_followed_by_the
         await fail(recorder)
 
     with pytest.raises(StartFailedError, match="redis did not start"):
-        await live(fail_and_break_the_errors, rollback=undone)
+        await run_operation(fail_and_break_the_errors, rollback=rolled_back)
 
-    assert len(undone.calls) == 1
+    assert len(rolled_back.calls) == 1
     assert only().status is OperationStatus.FAILED
 
 
 @pytest.mark.parametrize("error", [ValidationFailedError("port 80 is in use"), EnvironmentBusyError("held")])
-async def test_what_touched_nothing_is_not_undone(place: Place, error) -> None:
+async def test_a_refused_operation_is_not_rolled_back(place: Place, error) -> None:
     place.declare("redis:\n  image: none\n")
-    undone = Undone()
+    rolled_back = RecordedRollback()
 
     async def refuse(_recorder: OperationRecorder) -> None:
         raise error
 
     with pytest.raises(type(error)):
-        await live(refuse, rollback=undone)
+        await run_operation(refuse, rollback=rolled_back)
 
-    assert undone.calls == []
+    assert rolled_back.calls == []
     assert only().status is OperationStatus.FAILED
 
 
@@ -131,35 +133,35 @@ async def test_a_busy_environment_is_no_error_of_the_application(place: Place) -
     assert open_stores().leases.acquire("test", "x", "stop", now, LEASE, runner=ELSEWHERE).acquired
 
     with pytest.raises(EnvironmentBusyError):
-        await live(fail)
+        await run_operation(fail)
 
     assert (only().status, only().details["error"]) == (OperationStatus.FAILED, "EnvironmentBusyError")
     assert open_stores().errors.latest("test") == []
     assert open_stores().tickets.find(environment="test") == []
 
 
-async def test_a_cancelled_operation_is_undone_to_the_end_and_recorded(place: Place) -> None:
+async def test_a_cancelled_operation_is_rolled_back_to_the_end_and_recorded(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
-    acting, undoing, undone = asyncio.Event(), asyncio.Event(), Undone()
+    acting, rolling_back, rolled_back = asyncio.Event(), asyncio.Event(), RecordedRollback()
 
     async def act(_recorder: OperationRecorder) -> None:
         acting.set()
         await asyncio.Event().wait()
 
-    async def undo(recorder: OperationRecorder, error: Exception) -> None:
-        undoing.set()
+    async def roll_back(recorder: OperationRecorder, error: Exception) -> None:
+        rolling_back.set()
         await asyncio.to_thread(open_stores)
-        await undone(recorder, error)
+        await rolled_back(recorder, error)
 
-    task = asyncio.create_task(live(act, rollback=undo))
+    task = asyncio.create_task(run_operation(act, rollback=roll_back))
     await acting.wait()
     task.cancel()
-    await undoing.wait()
+    await rolling_back.wait()
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
 
-    [(kind, said, status, holder, errors)] = undone.calls
+    [(kind, said, status, holder, errors)] = rolled_back.calls
     assert (kind, said) == ("OperationCancelledError", "start of test was cancelled before it had ended.")
     assert (status, errors) == (OperationStatus.RUNNING, 0)
     assert holder is not None
@@ -171,23 +173,23 @@ async def test_a_cancelled_operation_is_undone_to_the_end_and_recorded(place: Pl
 
 async def test_an_exit_inside_is_a_recorded_failure(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
-    undone = Undone()
+    rolled_back = RecordedRollback()
 
     async def leave(_recorder: OperationRecorder) -> None:
         raise GeneratorExit
 
     with pytest.raises(BaseException):  # noqa: B017 - the engine may wrap it; its record is what counts
-        await live(leave, rollback=undone)
+        await run_operation(leave, rollback=rolled_back)
 
-    assert len(undone.calls) == 1
+    assert len(rolled_back.calls) == 1
     assert only().status is OperationStatus.FAILED
     assert "GeneratorExit" in only().details["reason"]
 
 
-async def test_an_operation_that_lost_its_environment_ends_and_undoes_nothing(place: Place, monkeypatch) -> None:
+async def test_an_operation_that_lost_its_lease_ends_without_a_rollback(place: Place, monkeypatch) -> None:
     place.declare("redis:\n  image: none\n")
     monkeypatch.setattr(lease, "HEARTBEAT", timedelta(milliseconds=20))
-    undone, stores = Undone(), open_stores()
+    rolled_back, stores = RecordedRollback(), open_stores()
 
     async def be_robbed(_recorder: OperationRecorder) -> None:
         now = datetime.now(UTC)
@@ -196,9 +198,9 @@ async def test_an_operation_that_lost_its_environment_ends_and_undoes_nothing(pl
         await asyncio.Event().wait()
 
     with pytest.raises(LeaseLostError):
-        await live(be_robbed, rollback=undone)
+        await run_operation(be_robbed, rollback=rolled_back)
 
-    assert undone.calls == []
+    assert rolled_back.calls == []
     operation = only()
     assert operation.status is OperationStatus.FAILED
     assert "lost environment test to x" in operation.details["reason"]
@@ -208,12 +210,12 @@ async def test_a_refused_operation_says_who_holds_the_environment(place: Place) 
     place.declare("redis:\n  image: none\n")
     stores = open_stores()
     stores.leases.acquire("test", "x", "stop by Ada", datetime.now(UTC), LEASE, runner=ELSEWHERE)
-    undone = Undone()
+    rolled_back = RecordedRollback()
 
     with pytest.raises(EnvironmentBusyError):
-        await live(fail, rollback=undone)
+        await run_operation(fail, rollback=rolled_back)
 
-    assert undone.calls == []
+    assert rolled_back.calls == []
     assert "held by x (stop by Ada, pid 9 on beta)" in only().details["reason"]
 
 
@@ -240,7 +242,7 @@ async def test_an_operation_that_waits_is_pending_until_it_has_the_environment(p
         seen.append(stores.operations.get(recorder.deployment_id).status)
 
     async with lease.hold_environment("test", owner="x", reason="stop", runner=ELSEWHERE):
-        task = asyncio.create_task(live(act, wait_seconds=60))
+        task = asyncio.create_task(run_operation(act, wait_seconds=60))
         async with asyncio.timeout(60):
             while not stores.operations.history(environment="test"):  # noqa: ASYNC110 - a row in a store sends no event
                 await asyncio.sleep(0.05)
@@ -269,7 +271,7 @@ async def test_an_interrupted_operation_is_taken_up_with_what_it_had_finished(pl
         seen.append((recorder.deployment_id, recorder.done, recorder.reported("created"), recorder.reported("undone")))
         await recorder.step("proven", "bot")
 
-    await live(act, deployment_id="test-1")
+    await run_operation(act, deployment_id="test-1")
 
     assert seen == [("test-1", {"created", ("proven", "redis")}, "3 containers", None)]
     operation = only()
@@ -278,7 +280,7 @@ async def test_an_interrupted_operation_is_taken_up_with_what_it_had_finished(pl
     assert resumed["interrupted"] == "interrupted after redis was proven; its runner is gone"
     assert [step.service for step in stores.progress.steps("test-1")] == [None, "redis", "bot"]
     with pytest.raises(BadInputError, match="test-1 has ended"):
-        await live(act, deployment_id="test-1")
+        await run_operation(act, deployment_id="test-1")
 
 
 async def test_an_operation_that_is_run_elsewhere_is_not_taken_up(place: Place) -> None:
@@ -296,7 +298,7 @@ async def test_an_operation_that_is_run_elsewhere_is_not_taken_up(place: Place) 
     )  # fmt: skip
 
     with pytest.raises(BadInputError, match="was not interrupted, or goes on already"):
-        await live(fail, deployment_id="test-1")
+        await run_operation(fail, deployment_id="test-1")
 
     assert only().status is OperationStatus.RUNNING
 
@@ -304,7 +306,7 @@ async def test_an_operation_that_is_run_elsewhere_is_not_taken_up(place: Place) 
 async def test_a_failed_operation_names_its_error_and_has_the_health_it_was_seen_with(place: Place) -> None:
     place.declare("redis:\n  image: none\n")
     with pytest.raises(StartFailedError):
-        await live(fail)
+        await run_operation(fail)
 
     operation, stores = only(), open_stores()
     [error] = stores.errors.unresolved("test")
@@ -321,7 +323,7 @@ async def test_a_failure_that_error_recovery_cannot_handle_is_on_record_all_the_
             "CREATE TRIGGER broken BEFORE INSERT ON error_impact_analysis BEGIN SELECT raise(ABORT, 'broken'); END"
         )
     with pytest.raises(StartFailedError):
-        await live(fail)
+        await run_operation(fail)
 
     [error] = open_stores().errors.unresolved("test")
     assert (error.text, error.service) == ("redis did not start", "redis")

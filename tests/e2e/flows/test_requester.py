@@ -38,12 +38,12 @@ async def deployed() -> UUID:
     return await (await operation.ato_deployment(name="test", schedule=None)).aapply()
 
 
-async def live(run_id: UUID) -> Operation:
+async def run_deployed(run_id: UUID) -> Operation:
     """Run it as a runner does; the operation it recorded."""
     async with get_client() as client:
-        living = run_flow(operation, flow_run=await client.read_flow_run(run_id), return_type="state")
-    assert isinstance(living, Awaitable)
-    await living
+        running = run_flow(operation, flow_run=await client.read_flow_run(run_id), return_type="state")
+    assert isinstance(running, Awaitable)
+    await running
     return only()
 
 
@@ -56,17 +56,17 @@ def only() -> Operation:
 async def test_a_name_given_as_a_parameter_through_the_api_stands_as_claimed_alone(place: Place) -> None:
     async with get_client() as client:
         run = await client.create_flow_run_from_deployment(await deployed(), parameters={"asked_by": "person: root"})
-    found = await live(run.id)
+    found = await run_deployed(run.id)
     assert (found.user_agent, found.actor) == ("Prefect UI or API", Actor(claimed="person: root"))
 
 
-async def test_an_automation_of_which_only_a_header_tells_names_nobody_as_proven(place: Place) -> None:
+async def test_an_automation_named_only_by_a_header_proves_no_user(place: Place) -> None:
     async with get_client() as client:
         headers = {"prefect-automation-id": str(uuid4()), "prefect-automation-name": b64encode(b"nightly").decode()}
         made = await client._client.post(
             f"/deployments/{await deployed()}/create_flow_run", json={"parameters": {}}, headers=headers
         )
-    found = await live(UUID(made.json()["id"]))
+    found = await run_deployed(UUID(made.json()["id"]))
     assert (found.user_agent, found.actor) == ("automation", Actor(claimed="nightly"))
 
 

@@ -33,7 +33,7 @@ async def started(place: Place) -> tuple[OperationResult, dict[str, ServiceStart
 
 
 async def failed(place: Place) -> tuple[str, dict[str, Any]]:
-    """The reason of a start that failed, and what was recorded of it."""
+    """The reason of a start that failed, and its records."""
     state = await startup("test", return_state=True)
     assert state.is_failed()
     with place.stores() as stores:
@@ -101,7 +101,7 @@ async def test_a_job_runs_at_every_start_whether_or_not_anybody_awaits_it(place:
     assert started_at(place, "app") == before["app"]
 
 
-async def test_an_optional_dependency_that_fails_holds_nobody_back(place: Place) -> None:
+async def test_an_optional_dependency_that_fails_does_not_stop_its_dependants(place: Place) -> None:
     place.declare(
         f"cache: {{image: {IMAGE}, command: [sh, -c, 'exit 3']}}\n"
         + well("app", depends_on="{cache: {condition: service_completed_successfully, required: false}}"),

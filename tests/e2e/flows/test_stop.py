@@ -32,7 +32,7 @@ def inspect(name: str) -> dict[str, Any]:
     return found
 
 
-async def test_what_had_to_be_killed_is_reported_and_what_ended_in_time_is_not(place: Place) -> None:
+async def test_a_killed_container_is_reported_and_one_that_ended_in_time_is_not(place: Place) -> None:
     place.declare(stubborn("deaf", ":", "1s") + stubborn("good", "exit 0", "5s"))
     await startup("test")
 

@@ -1,9 +1,8 @@
-"""Stories over the three stores, with the process that lives them killed before each of its statements.
+"""Operations over the three stores, with the process that records them killed before each of its statements.
 
-A start that fails, a recovery of it in vain, the start that answers it, and a recovery that helps are written down
-by the tasks that the flows use.
-For every statement a child process is killed with SIGKILL right before it; then the stores are read at one
-moment, and must tell each part of a story wholly or not at all.
+The tasks that the flows use record a start that fails, a recovery of it without success, the start that resolves it, and
+a recovery that helps. For every statement a child process is killed with SIGKILL right before it; then the stores are
+read at one moment, and must show each part of an operation completely or not at all.
 
     python -m tests.integration.tasks.killed_operations FOLDER            every statement
     python -m tests.integration.tasks.killed_operations FOLDER --every 5  what the gate runs
@@ -89,7 +88,7 @@ async def live() -> None:
 
 
 def halves(stores: Together) -> list[str]:
-    """Every story that is told in part."""
+    """Every operation that is recorded in part."""
     operations = {one.deployment_id: one for one in stores.operations.history()}
     errors = {one.error_id: one for one in stores.errors.latest()}
     closed = {one.error_id: one.state is TicketState.RESOLVED for one in stores.tickets.find()}

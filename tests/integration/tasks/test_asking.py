@@ -17,7 +17,7 @@ pytestmark = pytest.mark.flow
 ASKED = replace(TICKET, environment="asked")
 
 
-async def test_a_ticket_is_asked_about_by_one_run_which_ends_once_nobody_needs_the_answer(prefect_server: None) -> None:
+async def test_a_ticket_is_asked_about_by_one_run_which_ends_once_the_ticket_is_closed(prefect_server: None) -> None:
     assert await ask_on_the_server(ASKED, "boom") is None, "nothing is deployed there"
     deployment = await error_recovery.ato_deployment(name="asked")
     await deployment.aapply()
@@ -40,5 +40,5 @@ async def test_a_ticket_is_asked_about_by_one_run_which_ends_once_nobody_needs_t
         assert (await client.read_flow_run(UUID(run))).state == ended.state
 
     another = await ask_on_the_server(asking, "boom")
-    assert another not in (None, run), "what is over is asked about anew"
+    assert another not in (None, run), "a closed question is asked again in a new run"
     await cancel_run(str(another), "the test is over")

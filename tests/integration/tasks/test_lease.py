@@ -1,4 +1,4 @@
-"""One operation at a time: who may hold an environment, who loses it, and what is said to the others."""
+"""One operation at a time: who may hold an environment, who loses it, and the message to the others."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def test_who_is_refused_is_reported_who_holds_it_why_and_since_when() -> N
     assert held_by("prod") == f"prod-1 (start by Ada, pid 9 on beta) since {since}"
 
 
-async def test_an_environment_is_let_go_when_the_body_ends_or_fails() -> None:
+async def test_a_lease_is_released_when_the_body_ends_or_fails() -> None:
     async with hold_environment("prod", owner="prod-1", reason="start", runner=ME):
         assert held_by("prod") is not None
     assert held_by("prod") is None
@@ -88,7 +88,7 @@ async def test_two_runners_of_one_operation_do_not_both_hold_it() -> None:
 
 
 class Said(logging.Handler):
-    """Keeps what was logged, and tells when somebody waits."""
+    """Keeps the log, and signals when a caller waits."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -98,5 +98,5 @@ def test_of_very_many_answers_the_first_and_the_latest_stay() -> None:
     assert kept == [*range(20), *range(420, 500)]
 
 
-def test_a_service_that_nobody_asked_has_no_answers() -> None:
+def test_a_service_that_was_not_probed_has_no_answers() -> None:
     assert ProbeJournal().of("bot") == ()

@@ -1,4 +1,4 @@
-"""What is closed once it is over, in real stores."""
+"""Errors and tickets are closed once their cause is over, in real stores."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def _own_stores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path))
 
 
-async def test_what_came_of_another_service_is_closed_once_both_are_well() -> None:
+async def test_an_error_caused_by_another_service_is_resolved_once_both_are_healthy() -> None:
     stores = open_stores()
     stores.errors.record(OF_WEB)
     own = replace(ERROR.verdict, category=Category.DISK_FULL)
