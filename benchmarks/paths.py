@@ -5,7 +5,8 @@
 `roas start` runs in this process on an application of one small container. A module counts as passed when one of
 its functions is called with the environment: its name or the loaded `Environment`, as an argument, or as an
 attribute of an argument (of `self`, for example). A return upward is a newly passed module that was not called by
-the module passed just before it, so the path went back up to reach it. Both are counted until each of the marks.
+the module passed just before it, so the path went back up to reach it. Both are counted until each of the marks;
+"by name" counts the modules that are given the environment's name itself.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class PassedModules:
     """The modules in the order in which they were passed first, and who called each."""
 
     modules: dict[str, str] = field(default_factory=dict)
-    marks: dict[str, int] = field(default_factory=dict)
+    by_name: dict[str, None] = field(default_factory=dict)
+    marks: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def see(self, frame: FrameType, event: str, _argument: object) -> None:
         """Take one event of the interpreter; for `sys.setprofile`."""
@@ -47,10 +49,13 @@ class PassedModules:
         if event == "return":
             _from.set(frame.f_back.f_globals.get("__name__", "") if _ours(frame.f_back) else _from.get())
             return
-        if code.co_name.startswith("<") or not _takes_environment(frame):
+        # The constructor of a dataclass has no file: a value that holds the name passes it nowhere.
+        if code.co_name.startswith("<") or code.co_filename == "<string>" or not _takes_environment(frame):
             return
+        if any(isinstance(value, str) and value == NAME for value in _arguments(frame)):
+            self.by_name.setdefault(module)
         if code.co_name in MARKS:
-            self.marks.setdefault(code.co_name, len(self.modules) + (module not in self.modules))
+            self.marks.setdefault(code.co_name, (len(self.modules) + (module not in self.modules), len(self.by_name)))
         back = frame.f_back
         caller = back.f_globals["__name__"] if _ours(back) else _from.get()
         if module != caller:
@@ -67,10 +72,14 @@ def _ours(frame: FrameType | None) -> bool:
     return frame is not None and str(frame.f_globals.get("__name__", "")).partition(".")[0] in ROOMS
 
 
-def _takes_environment(frame: FrameType) -> bool:
+def _arguments(frame: FrameType) -> list[Any]:
     code = frame.f_code
-    count = code.co_argcount + code.co_kwonlyargcount
-    return any(_is_environment(frame.f_locals.get(name)) for name in code.co_varnames[:count])
+    names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]
+    return [frame.f_locals.get(name) for name in names]
+
+
+def _takes_environment(frame: FrameType) -> bool:
+    return any(_is_environment(value) for value in _arguments(frame))
 
 
 def _is_environment(value: Any) -> bool:
@@ -111,9 +120,9 @@ def main() -> None:
             os.system(f"docker compose -p {project} down --timeout 1 >/dev/null 2>&1")
     for number, (module, caller) in enumerate(passed.modules.items(), start=1):
         print(f"{number:3} {module:40} called by {caller or 'the user'}")
-        for mark, at in passed.marks.items():
+        for mark, (at, by_name) in passed.marks.items():
             if at == number:
-                print(f"    -- {MARKS[mark]}: {at} modules, {passed.returns(at)} returns upward")
+                print(f"    -- {MARKS[mark]}: {at} modules, {passed.returns(at)} returns upward; {by_name} by name")
 
 
 if __name__ == "__main__":

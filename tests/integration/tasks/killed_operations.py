@@ -1,8 +1,8 @@
 """Operations over the three stores, with the process that records them killed before each of its statements.
 
-The tasks that the flows use record a start that fails, a recovery of it without success, the start that resolves it, and
-a recovery that helps. For every statement a child process is killed with SIGKILL right before it; then the stores are
-read at one moment, and must show each part of an operation completely or not at all.
+The tasks that the flows use record a start that fails, a recovery of it without success, the start that resolves it,
+and a recovery that helps. For every statement a child process is killed with SIGKILL right before it; then the
+stores are read at one moment, and must show each part of an operation completely or not at all.
 
     python -m tests.integration.tasks.killed_operations FOLDER            every statement
     python -m tests.integration.tasks.killed_operations FOLDER --every 5  what the gate runs
