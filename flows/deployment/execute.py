@@ -32,7 +32,7 @@ from models.failures import RoasError, StartFailedError
 from models.operations import OperationStep, StateChange
 from models.results import ServiceStart
 from tasks.deployment.progress import StartShown, show_start
-from tasks.deployment.services import look_at_application, read_injected_files
+from tasks.deployment.services import inspect_application, read_injected_files
 from tasks.deployment.start_service import Milestone, ServiceStartOrder, StartProof, bring_up
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
@@ -100,7 +100,7 @@ async def _injected(
 
 
 async def _planned(environment: Environment, application: Application, plan: Plan | None) -> Plan:
-    return plan_start(application, await look_at_application(environment)) if plan is None else plan
+    return plan_start(application, await inspect_application(environment)) if plan is None else plan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,7 +34,7 @@ from models.operations import OperationType, StateChange
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.records import record_changes, record_health
 from tasks.deployment.restart import ask_again, restart_service
-from tasks.deployment.services import look_at_application, read_application, read_injected_files
+from tasks.deployment.services import inspect_application, read_application, read_injected_files
 from tasks.deployment.start_service import StartProof
 from tasks.monitoring.events import ContainerWatch, watch_project
 
@@ -80,7 +80,7 @@ async def restart(
                 environment=declared,
                 application=application,
                 dependencies=dependencies_of(declared, application),
-                container_states=await look_at_application(declared),
+                container_states=await inspect_application(declared),
                 injected=injected,
                 watch=watch,
             )

@@ -28,7 +28,7 @@ from models.environments import Environment
 from models.operations import OperationType, StateChange
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.records import record_changes
-from tasks.deployment.services import look_at_application, read_application, stop_containers
+from tasks.deployment.services import inspect_application, read_application, stop_containers
 
 log = logging.getLogger("roas")
 
@@ -57,7 +57,7 @@ async def stop(
     ) as recorder:
         declared = await recorder.load()
         application = await read_application(declared)
-        container_states = await look_at_application(declared)
+        container_states = await inspect_application(declared)
         _tell_what_stays(recorder, application, container_states)
         stopped: list[ServiceStart] = []
         for wave in stop_waves(application):

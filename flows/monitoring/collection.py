@@ -26,7 +26,7 @@ from models.metrics import Alert, AlertSeverity, Metric, PredictionOutcome
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
 from tasks.deployment.records import mark_interrupted
-from tasks.deployment.services import look_at_application, read_outline
+from tasks.deployment.services import inspect_application, read_outline
 from tasks.monitoring.collect import (
     read_memory,
     recent_events,
@@ -156,7 +156,7 @@ async def look(declared: Environment) -> SourceAnswers:
         _or_gap("compose files", read_outline(declared), gaps),
         _or_gap("host", sample_system(), gaps),
         _or_gap("container statistics", sample_services(declared), gaps),
-        _or_gap("containers", look_at_application(declared), gaps),
+        _or_gap("containers", inspect_application(declared), gaps),
         _or_gap("engine events", recent_events(declared, recently), gaps),
     )
     health = None

@@ -14,7 +14,7 @@ from models.environments import Environment
 from models.failures import RoasError
 from models.health import HealthReport, ProbeResult
 from models.metrics import Dependency, DependencyType, HealthImpact
-from tasks.deployment.services import look_at_application
+from tasks.deployment.services import inspect_application
 from tasks.monitoring.collect import load_of_host
 from tasks.monitoring.probes import probe_service
 
@@ -37,7 +37,7 @@ async def judge_now(
     Raises:
         EngineUnreachableError: The engine did not answer.
     """
-    container_states = await look_at_application(environment) if container_states is None else container_states
+    container_states = await inspect_application(environment) if container_states is None else container_states
     running = {seen.service for seen in container_states if seen.state == "running" and not seen.one_off}
     wanted = running if asked is None else running.intersection(asked)
     probed = [name for name in application.services if environment.service(name).probe and name in wanted]

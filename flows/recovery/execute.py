@@ -23,7 +23,7 @@ from models.operations import Runner
 from models.recovery import PlannedStep, RecoveryExecution, Step, StepSpec
 from tasks.deployment.lease import hold_environment
 from tasks.deployment.restart import ask_again
-from tasks.deployment.wait import wait_until_well
+from tasks.deployment.wait import wait_until_healthy
 from tasks.errors.redact import redact
 from tasks.monitoring.events import watch_project
 from tasks.recovery.actions import STEPS, StepContext, read_action_context
@@ -265,7 +265,7 @@ class _AttemptJournal:
     async def _do(self, step: PlannedStep) -> str:
         if step.doing is StepSpec.VERIFY:
             patient = waits_for_itself(self._case.error.verdict)
-            return await wait_until_well(
+            return await wait_until_healthy(
                 self._case.environment,
                 self._case.application,
                 step.service,

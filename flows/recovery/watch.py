@@ -40,7 +40,7 @@ from models.health import HealthReport, ServiceVerdict
 from models.incidents import Incident, IncidentContext
 from models.recovery import RecoveryOutcome
 from models.results import WatchReport
-from tasks.deployment.services import look_at_application, read_changes
+from tasks.deployment.services import inspect_application, read_changes
 from tasks.errors.evidence import failure_evidence
 from tasks.monitoring.events import EventFeed, in_hand, inspect_environment, listen
 from tasks.recovery.notify import UNHEALTHY, announce, notify_people
@@ -223,7 +223,7 @@ class EnvironmentWatcher:
             self._declared = await load_environment(self._declared.name, self._files)
             self._application = application = await read_changes(self._declared)
             held = await in_hand(self._declared.name)
-            container_states = await look_at_application(self._declared)
+            container_states = await inspect_application(self._declared)
             health = await judge_now(self._declared, application, container_states=container_states)
         except (RoasError, TimeoutError) as error:
             # The collection records it; the watch only survives it.

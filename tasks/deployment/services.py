@@ -59,7 +59,7 @@ def _known(environment: Environment, *, outline: bool) -> Application:
 
 
 @retry_read
-async def look_at_application(environment: Environment) -> list[ContainerState]:
+async def inspect_application(environment: Environment) -> list[ContainerState]:
     """Every container of the environment's project, stopped ones too."""
     return await asyncio.to_thread(engine_of(environment).containers.inspect_project, environment.project)
 

@@ -18,7 +18,7 @@ from tasks.runtime.retry_policy import EFFECT
 
 
 @task(name="recovery step: verify", task_run_name="verify {service}", **EFFECT)
-async def wait_until_well(
+async def wait_until_healthy(
     environment: Environment,
     application: Application | None,
     service: str,
