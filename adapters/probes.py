@@ -285,7 +285,7 @@ async def _check_redis(client: redis.asyncio.Redis) -> _Outcome:
     key, value = f"roas:probe:{random.token_hex(8)}", random.token_hex(8)
     await client.set(key, value, ex=10)
     if await client.get(key) != value:
-        raise _Failed("what was written could not be read back")
+        raise _Failed("a written value could not be read back")
     await client.delete(key)
     notes = [f"redis {reported.get('redis_version', '?')} reads and writes"]
     if int(reported.get("maxmemory", 0)):
@@ -336,7 +336,7 @@ async def _prometheus(probe: PrometheusProbe, place: _Address) -> str:
         except httpx.TimeoutException as error:
             raise TimeoutError from error
         except (httpx.HTTPError, ValueError, KeyError, TypeError) as error:
-            raise _Failed(f"ready, but its list of targets cannot be read: {error}") from error
+            raise _Failed(f"ready, but its targets cannot be read: {error}") from error
     up = sum(target.get("health") == "up" for target in targets)
     if up < probe.targets_up:
         down = [

@@ -97,9 +97,7 @@ def _report_api_failures() -> Iterator[None]:
             advice="does it know this user (PREFECT_API_AUTH_STRING), and is it of the same version?",
         ) from error
     except InvalidVersion as error:
-        raise RoasError(
-            f"What answers at {_api()} is no Prefect API: {error};", advice="correct PREFECT_API_URL."
-        ) from error
+        raise RoasError(f"No Prefect API answers at {_api()}: {error};", advice="correct PREFECT_API_URL.") from error
     except TransportError as error:
         raise _went_away(str(error) or type(error).__name__) from error
     except RuntimeError as error:

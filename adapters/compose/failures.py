@@ -59,7 +59,7 @@ def compose_failure(environment: Environment, command: str, out: str, err: str) 
     advice = next((hint for text, hint in _ADVICE if re.search(text, message, re.IGNORECASE)), "")
     if "failed to solve: process" in message:
         # The step that failed says why on the other stream, where Compose shows the build's progress.
-        message = f"{message}; it said last: {redactor.text(_last_of_build(printable(out)))}"
+        message = f"{message}; its last output: {redactor.text(_last_of_build(printable(out)))}"
     return ComposeError(f"{command} failed: {message}", advice=advice)
 
 

@@ -105,14 +105,14 @@ class EngineClient:
         except NotFound as error:
             raise ContainerGoneError(
                 f"Docker engine failed {doing}: {self.redact(_explanation(error))}.",
-                advice="Look again: it may have been removed or replaced.",
+                advice="It may have been removed or replaced: list containers with `docker ps --all`.",
             ) from error
         except APIError as error:
             status = 0 if error.response is None else error.response.status_code
             if status == HTTPStatus.FORBIDDEN:
                 raise EnginePermissionError(
                     f"Docker engine at {self.address} forbids {doing}: {self.redact(_explanation(error))}.",
-                    advice="What the broker in front of the engine allows is declared in docker-compose.yml.",
+                    advice="docker-compose.yml declares what the broker in front of the engine allows.",
                 ) from error
             if status == HTTPStatus.SERVICE_UNAVAILABLE:
                 # The broker in front of the engine answers so while the engine is away.

@@ -67,7 +67,7 @@ class Containers:
 
     def inspect(self, container_id: str) -> ContainerState:
         """Inspect one container."""
-        with self._client.translate_errors(f"looking at container {short(container_id)}"):
+        with self._client.translate_errors(f"inspecting container {short(container_id)}"):
             reported = self._client.get(f"/containers/{container_id}/json")
         if container_id not in self._known:
             # A container's configuration never changes.
@@ -157,7 +157,7 @@ class Containers:
 
     def snapshot(self, container_id: str) -> ContainerSnapshot:
         """Read all that `recreate` needs after the container was removed."""
-        with self._client.translate_errors(f"looking at container {short(container_id)}"):
+        with self._client.translate_errors(f"inspecting container {short(container_id)}"):
             reported = self._client.reading.inspect_container(container_id)
         return ContainerSnapshot(
             name=reported["Name"].lstrip("/"),
@@ -181,7 +181,7 @@ class Containers:
             "HostConfig": _host_config(snapshot.reported),
             "NetworkingConfig": {"EndpointsConfig": first},
         }
-        with self._client.translate_errors(f"making container {snapshot.name} again"):
+        with self._client.translate_errors(f"recreating container {snapshot.name}"):
             client = self._client.changing
             container_id = str(client.create_container_from_config(body, snapshot.name)["Id"])
             for name in joined[1:]:

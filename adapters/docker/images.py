@@ -21,7 +21,7 @@ class Images:
 
     def inspect(self, reference: str) -> ImageFact | None:
         """Read the facts of an image by its name; None if the engine has no such image."""
-        with self._client.translate_errors(f"looking for image {reference}"):
+        with self._client.translate_errors(f"inspecting image {reference}"):
             try:
                 reported = self._client.reading.inspect_image(reference)
             except NotFound:

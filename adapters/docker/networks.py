@@ -36,7 +36,7 @@ class Networks:
 
     def is_unused(self, name: str) -> bool:
         """Whether no container uses a network, not even a stopped one that needs it to start."""
-        with self._client.translate_errors(f"looking for containers in network {name}"):
+        with self._client.translate_errors(f"listing containers of network {name}"):
             return not self._client.reading.containers(all=True, filters={"network": name})
 
     def connect(self, container_id: str, place: NetworkPlace) -> None:

@@ -90,4 +90,4 @@ def _rest_of(process: subprocess.Popen[str]) -> str:
 
 
 def _tail(output: str) -> str:
-    return output.strip()[-_OUTPUT_CHARACTERS:] or "it said nothing"
+    return output.strip()[-_OUTPUT_CHARACTERS:] or "no output"

@@ -195,7 +195,7 @@ class _CollectionIntervals:
         try:
             self._known = {name: self._one(name) for name in environment_names(self._folder)}
         except OSError as error:
-            log.warning("the environments in %s are not known now: %s", self._folder, error)
+            log.warning("the environments in %s cannot be read: %s", self._folder, error)
         return {name: often for name, (_, often) in self._known.items()}
 
     def _one(self, name: str) -> tuple[int, timedelta]:
@@ -206,7 +206,7 @@ class _CollectionIntervals:
         try:
             seconds = load_environment(name, self._folder).collect_every_seconds
         except RoasError as error:
-            log.warning("how often %s is collected is not known: %s", name, error)
+            log.warning("the collection interval of %s cannot be read: %s", name, error)
             seconds = Environment.model_fields["collect_every_seconds"].default
         return changed, timedelta(seconds=seconds)
 

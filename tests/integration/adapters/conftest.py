@@ -26,7 +26,7 @@ FOREVER = "[sh, -c, \"trap 'exit 0' TERM; sleep 1000 & wait\"]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Project:
-    """A project with its own folder, and the doors to it."""
+    """A project with its own folder, and its clients."""
 
     environment: Environment
     engine: DockerEngine

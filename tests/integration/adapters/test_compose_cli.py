@@ -147,7 +147,7 @@ def test_it_is_known_how_a_service_is_found_in_its_networks(make_project: Make) 
     assert compose.places("three") == ()
 
 
-def test_a_secret_from_a_variable_nobody_set_is_refused(make_project: Make) -> None:
+def test_a_secret_from_an_unset_variable_is_refused(make_project: Make) -> None:
     with pytest.raises(ComposeError, match="TOKEN, which is not set"):
         make_project(RICH).compose().injections()
 
@@ -289,7 +289,7 @@ def test_files_whose_variables_cannot_stay_unfilled_are_refused(make_project: Ma
         ("services: {a: {image: x, env_file: [gone.env]}}", "gone.env", "Make that file"),
     ],
 )
-def test_what_compose_refuses_is_reported_in_its_words_with_advice(
+def test_a_compose_error_is_reported_with_its_message_and_advice(
     make_project: Make, text: str, what: str, advice: str
 ) -> None:
     with pytest.raises(ComposeError) as caught:
@@ -307,12 +307,12 @@ def test_an_image_that_cannot_be_had_fails_with_what_the_engine_says(make_projec
     assert project.engine.containers.inspect_project(project.name) == []
 
 
-def test_a_build_that_fails_tells_what_its_step_said_last(make_project: Make) -> None:
+def test_a_failed_build_is_reported_with_the_last_output_of_its_step(make_project: Make) -> None:
     project = make_project("services: {a: {build: .}}")
     (project.folder / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN echo no such thing && exit 9\n")
     with pytest.raises(ComposeError) as caught:
         project.compose().create()
-    assert "exit code: 9; it said last: no such thing" in caught.value.what
+    assert "exit code: 9; its last output: no such thing" in caught.value.what
     assert "Dockerfile" in caught.value.advice
 
 

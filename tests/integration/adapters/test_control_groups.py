@@ -1,4 +1,4 @@
-"""What the kernel's control groups tell of a container: as files of either version, and beside a real engine."""
+"""Samples from the kernel's control groups: files of both versions, and compared with a real engine."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def read(kernel: Path, *, networked: bool = True):
     return sample_group(CONTAINER, "bot", networked=networked, groups=kernel / "groups", processes=kernel / "proc")
 
 
-def test_the_second_version_tells_all_that_the_engine_does(kernel: Path) -> None:
+def test_version_two_has_every_value_of_the_engine(kernel: Path) -> None:
     seen = read(kernel)
 
     assert (seen.service, seen.container_id) == ("bot", CONTAINER)
@@ -74,7 +74,7 @@ def test_the_other_driver_without_limit_or_disk_is_read_too(kernel: Path) -> Non
     assert (seen.block_read_bytes, seen.block_write_bytes) == (0, 0)
 
 
-def test_the_network_of_the_machine_is_nobodys(kernel: Path) -> None:
+def test_the_network_of_the_host_is_not_counted_for_a_container(kernel: Path) -> None:
     seen = read(kernel, networked=False)
 
     assert (seen.network_rx_bytes, seen.network_tx_bytes) == (0, 0)

@@ -1,4 +1,4 @@
-"""The engine's door against a real engine."""
+"""The engine client against a real engine."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_the_engine_describes_itself(engine: DockerEngine) -> None:
     assert abs(info.system_time - datetime.now(UTC)) < timedelta(minutes=1)
 
 
-def test_containers_are_seen_before_and_after_their_start(make_project: Make) -> None:
+def test_containers_are_inspected_before_and_after_their_start(make_project: Make) -> None:
     project = make_project(PAIR)
     project.compose().create()
     before = project.engine.containers.inspect_project(project.name)
@@ -73,7 +73,7 @@ def test_containers_are_seen_before_and_after_their_start(make_project: Make) ->
     assert bot.started_at > since - timedelta(seconds=5)
 
 
-def test_starting_what_runs_and_stopping_what_stands_still_change_nothing(make_project: Make) -> None:
+def test_starting_a_running_and_stopping_a_stopped_container_change_nothing(make_project: Make) -> None:
     project = make_project(PAIR)
     project.started()
     bot = project.one("bot")
@@ -84,7 +84,7 @@ def test_starting_what_runs_and_stopping_what_stands_still_change_nothing(make_p
     assert (project.one("bot").state, project.one("bot").exit_code) == ("exited", 0)
 
 
-def test_a_container_that_does_not_obey_is_killed_after_its_grace(make_project: Make) -> None:
+def test_a_container_that_ignores_the_signal_is_killed_after_its_grace(make_project: Make) -> None:
     stubborn = """services: {deaf: {image: IMAGE, command: [sh, -c, "trap '' TERM; while :; do sleep 1; done"]}}"""
     project = make_project(stubborn)
     (deaf,) = project.started()
@@ -102,7 +102,7 @@ def test_a_restart_keeps_the_container(make_project: Make) -> None:
     assert again.started_at != bot.started_at
 
 
-def test_a_removed_container_is_gone_and_removing_it_again_is_well(make_project: Make) -> None:
+def test_removing_a_removed_container_does_nothing(make_project: Make) -> None:
     project = make_project(PAIR)
     project.compose().create()
     job = project.one("job")
@@ -114,7 +114,7 @@ def test_a_removed_container_is_gone_and_removing_it_again_is_well(make_project:
         project.engine.containers.start(job.container_id)
 
 
-def test_what_cannot_start_fails_in_the_engines_own_words(make_project: Make) -> None:
+def test_a_failed_start_reports_the_engines_message(make_project: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         text = f"services: {{a: {{image: IMAGE, command: FOREVER, ports: ['127.0.0.1:{port}:80']}}}}"
@@ -153,7 +153,7 @@ def test_logs_are_the_last_lines_of_both_streams(make_project: Make) -> None:
     assert project.engine.containers.logs(job, since=datetime.now(UTC) + timedelta(hours=1)) == ""
 
 
-def test_samples_tell_what_running_containers_use(make_project: Make) -> None:
+def test_samples_measure_the_use_of_running_containers(make_project: Make) -> None:
     project = make_project(PAIR)
     project.started()
     bot = next(one for one in project.engine.statistics.samples(project.name) if one.service == "bot")
@@ -178,7 +178,7 @@ def test_a_command_is_run_with_its_exit_code_and_both_streams(make_project: Make
 
 
 @pytest.mark.parametrize("command", [["sleep", "60"], ["sh", "-c", "while :; do echo y; sleep 0.05; done"]])
-def test_a_command_that_does_not_end_is_given_up(make_project: Make, command: list[str]) -> None:
+def test_a_command_that_does_not_end_times_out(make_project: Make, command: list[str]) -> None:
     project = make_project(PAIR)
     project.started()
     with pytest.raises(TimeoutError):
@@ -202,7 +202,7 @@ def test_events_of_the_past_come_first_and_end_where_reported(make_project: Make
     assert job == [("create", None), ("start", None), ("die", "3")]
 
 
-def test_listening_is_ended_from_another_thread(make_project: Make) -> None:
+def test_another_thread_closes_the_event_stream(make_project: Make) -> None:
     project = make_project(PAIR)
     stream = project.engine.events.stream(project.name, datetime.now(UTC))
     received: list[ContainerEvent] = []
@@ -223,8 +223,8 @@ def test_listening_is_ended_from_another_thread(make_project: Make) -> None:
     assert (received, failed) == ([], [])
 
 
-def test_an_engine_that_goes_away_while_being_listened_to_is_reported(tmp_path: Path) -> None:
-    """A door in front of the engine that closes every connection, as the engine's own end would."""
+def test_an_engine_that_stops_during_an_event_stream_is_reported(tmp_path: Path) -> None:
+    """A proxy in front of the engine closes every connection, as the engine's own end would."""
     version = b'HTTP/1.1 200 OK\r\nContent-Length: 21\r\nConnection: close\r\n\r\n{"ApiVersion":"1.45"}'
     begun = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"
     front = socket.socket(socket.AF_UNIX)
@@ -247,7 +247,7 @@ def test_an_engine_that_goes_away_while_being_listened_to_is_reported(tmp_path: 
     engine.close()
 
 
-def test_an_image_is_known_by_name_or_not_held(engine: DockerEngine) -> None:
+def test_an_image_is_inspected_by_name(engine: DockerEngine) -> None:
     held = engine.images.inspect(IMAGE)
     assert held is not None
     assert held.image_id.startswith("sha256:")
@@ -255,7 +255,7 @@ def test_an_image_is_known_by_name_or_not_held(engine: DockerEngine) -> None:
     assert engine.images.inspect("no-such-image:ever") is None
 
 
-def test_an_image_no_registry_has_is_reported_why(engine: DockerEngine) -> None:
+def test_an_unobtainable_image_is_reported_with_the_reason(engine: DockerEngine) -> None:
     assert "registry.invalid" in (engine.images.why_unobtainable("registry.invalid/nothing:1") or "")
 
 

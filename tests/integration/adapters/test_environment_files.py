@@ -1,4 +1,4 @@
-"""Environment files: what they give, and how their mistakes are told."""
+"""Environment files: their values, and reports of their mistakes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def test_the_host_is_measured_where_the_path_lies_even_before_it_exists(tmp_path
     assert sample.open_files_limit > 0
 
 
-def test_a_port_is_free_until_somebody_listens_on_it() -> None:
+def test_a_port_is_free_until_a_process_listens_on_it() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
         assert not port_is_free("127.0.0.1", port)

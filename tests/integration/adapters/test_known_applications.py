@@ -1,4 +1,4 @@
-"""What was rendered is kept while nothing it came from has changed, and read anew as soon as something has."""
+"""A rendered application is cached until one of its sources changes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the kernel tells of kills for memory."""
+"""Out-of-memory kills as the kernel reports them."""
 
 from __future__ import annotations
 

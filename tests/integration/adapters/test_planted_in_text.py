@@ -35,7 +35,7 @@ def test_no_planted_secret_is_left_in_a_log_or_a_release(tmp_path: Path, monkeyp
         # Broken between two lines.
         assert secret[: len(secret) // 2] not in left
         assert secret[len(secret) // 2 :] not in left
-    # What is no secret can be read, in the log and in the release.
+    # Text without secrets stays readable, in the log and in the release.
     assert left.count("FATAL: the application shows") == (tmp_path / "said.txt").read_text().count("FATAL: the app")
     assert kept["services"]["talker"]["environment"]["TOKEN"] == "${APP_PLANTED_TOKEN}"
     assert kept["services"]["talker"]["volumes"] == document["services"]["talker"]["volumes"]

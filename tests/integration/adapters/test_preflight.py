@@ -1,4 +1,4 @@
-"""Facts gathered from real projects, and nothing changed by gathering them."""
+"""Facts gathered from real projects without changing them."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ async def test_variables_and_secrets_that_are_missing_are_named(
     assert {check.subject for check in findings(facts, "interpolation")} == {"EMPTY", "UNSET"}
 
 
-async def test_a_port_somebody_holds_is_reported_with_the_holder(make_project: Make) -> None:
+async def test_a_used_port_is_reported_with_its_holder(make_project: Make) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         ports = f"['127.0.0.1:{port}:80']"

@@ -80,7 +80,7 @@ def silent() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
-async def test_a_page_that_answers_is_well_and_takes_time(on_the_host: Project) -> None:
+async def test_a_page_that_answers_is_healthy_and_has_a_latency(on_the_host: Project) -> None:
     with answering({"/healthz": (200, "fine")}) as port:
         result = await ask(on_the_host, HttpProbe(kind="http", port=port, path="/healthz", contains="fine"))
     assert result.ok
@@ -98,7 +98,7 @@ async def test_a_page_that_answers_is_well_and_takes_time(on_the_host: Project) 
         ({"path": "/well", "contains": "ready"}, "without 'ready': starting up"),
     ],
 )
-async def test_a_page_that_answers_badly_fails_in_its_own_words(
+async def test_a_page_with_a_wrong_answer_fails_with_its_text(
     on_the_host: Project, fields: dict[str, object], detail: str
 ) -> None:
     with answering({"/sick": (503, "gateway lost"), "/well": (200, "starting up")}) as port:
@@ -107,7 +107,7 @@ async def test_a_page_that_answers_badly_fails_in_its_own_words(
     assert detail in result.detail
 
 
-async def test_a_status_asked_for_is_well_even_outside_2xx(on_the_host: Project) -> None:
+async def test_an_expected_status_is_healthy_even_outside_2xx(on_the_host: Project) -> None:
     with answering({"/": (401, "log in")}) as port:
         assert (await ask(on_the_host, HttpProbe(kind="http", port=port, status=401))).ok
 
@@ -124,7 +124,7 @@ async def test_a_server_that_says_nothing_fails_at_its_time_limit(on_the_host: P
     assert (result.ok, result.detail) == (False, "no answer within 0.3 s")
 
 
-async def test_a_port_nobody_listens_on_fails_as_refused(on_the_host: Project) -> None:
+async def test_a_port_without_a_listener_fails_as_refused(on_the_host: Project) -> None:
     result = await ask(on_the_host, TcpProbe(kind="tcp", port=free_port()))
     assert not result.ok
     assert "nothing listens" in result.detail
@@ -166,7 +166,7 @@ def until_listening(port: int) -> None:
 
 
 @needs_redis
-async def test_a_redis_that_reads_and_writes_is_well_and_keeps_nothing(on_the_host: Project, tmp_path: Path) -> None:
+async def test_a_redis_that_reads_and_writes_is_healthy_and_keeps_no_key(on_the_host: Project, tmp_path: Path) -> None:
     with redis_server(tmp_path) as port:
         result = await ask(on_the_host, redis_probe(port))
         with Redis(port=port) as client:
@@ -176,7 +176,7 @@ async def test_a_redis_that_reads_and_writes_is_well_and_keeps_nothing(on_the_ho
 
 
 @needs_redis
-async def test_a_redis_with_a_password_is_well_with_the_right_one_only(on_the_host: Project, tmp_path: Path) -> None:
+async def test_a_redis_with_a_password_is_healthy_with_the_right_one_only(on_the_host: Project, tmp_path: Path) -> None:
     with redis_server(tmp_path, "--requirepass", "s3cret-value") as port:
         named = redis_probe(port, password_secret="PW")
         assert (await ask(on_the_host, named, PW="s3cret-value")).ok
@@ -214,7 +214,7 @@ async def test_a_redis_that_cannot_save_serves_and_says_so(on_the_host: Project,
         (saved,) = (await ask(on_the_host, redis_probe(port))).readings
         folder.rmdir()
         client.bgsave()
-        while client.info("persistence")["rdb_bgsave_in_progress"]:  # noqa: ASYNC110 - nobody tells of its end
+        while client.info("persistence")["rdb_bgsave_in_progress"]:  # noqa: ASYNC110 - no event reports its end
             await asyncio.sleep(0.05)
         result = await ask(on_the_host, redis_probe(port))
     assert (saved.metric, saved.value, saved.concern) == ("persistence_failures", 0, Concern.NONE)
@@ -226,7 +226,7 @@ async def test_a_redis_that_cannot_save_serves_and_says_so(on_the_host: Project,
 
 @asynccontextmanager
 async def showing_a_certificate(folder: Path, days: float) -> AsyncIterator[int]:
-    """A TLS server with a certificate that nobody trusts and that ends in so many days."""
+    """A TLS server with a self-signed certificate that expires in so many days."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "it")])
     ends = datetime.now(UTC) + timedelta(days=days)
     made = (
@@ -258,7 +258,7 @@ async def showing_a_certificate(folder: Path, days: float) -> AsyncIterator[int]
         (-2, Concern.CRITICAL, "certificate has expired 2.0 days ago"),
     ],
 )
-async def test_a_certificate_is_read_though_nobody_trusts_it(
+async def test_an_untrusted_certificate_is_read(
     on_the_host: Project, tmp_path: Path, days: float, concern: Concern, said: str
 ) -> None:
     async with showing_a_certificate(tmp_path, days) as port:
@@ -272,7 +272,7 @@ async def test_a_certificate_is_read_though_nobody_trusts_it(
     assert said in reading.words
 
 
-async def test_a_port_without_tls_is_not_well_by_its_certificate(on_the_host: Project) -> None:
+async def test_a_port_without_tls_fails_the_certificate_probe(on_the_host: Project) -> None:
     with answering({}) as port:
         result = await ask(on_the_host, CertificateProbe(kind="certificate", port=port))
     assert not result.ok
@@ -289,12 +289,12 @@ def targets(*health: str) -> tuple[int, str]:
     [
         ((200, ""), targets("up", "down"), 1, True, "ready, 1 targets up"),
         ((200, ""), targets("up", "down"), 2, False, "1 of at least 2 targets are up; not up: job1 (down)"),
-        ((200, ""), (200, "no json"), 1, False, "its list of targets cannot be read"),
+        ((200, ""), (200, "no json"), 1, False, "its targets cannot be read"),
         ((503, "Service Unavailable"), targets("up"), 0, False, "/-/ready answered 503"),
         ((200, ""), targets(), 0, True, "ready"),
     ],
 )
-async def test_prometheus_is_well_when_ready_and_with_its_targets_up(
+async def test_prometheus_is_healthy_when_ready_and_its_targets_are_up(
     on_the_host: Project,
     ready: tuple[int, str],
     list_of_targets: tuple[int, str],
@@ -309,7 +309,7 @@ async def test_prometheus_is_well_when_ready_and_with_its_targets_up(
     assert detail in result.detail
 
 
-async def test_a_command_inside_is_well_with_exit_code_0(on_the_host: Project) -> None:
+async def test_a_command_probe_is_healthy_with_exit_code_0(on_the_host: Project) -> None:
     assert (await ask(on_the_host, CommandProbe(kind="command", command=("true",)))).ok
     failed = await ask(on_the_host, CommandProbe(kind="command", command=("sh", "-c", "echo no disk; exit 4")))
     assert (failed.ok, failed.detail) == (False, "sh ended with exit code 4: no disk")

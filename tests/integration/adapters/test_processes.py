@@ -1,4 +1,4 @@
-"""Whether a process of this machine still runs, asked of real ones."""
+"""Liveness of real processes of this machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ input()
 
 
 def child() -> tuple[subprocess.Popen[str], Runner]:
-    """A process that ends when it is told so, and who it says it is."""
+    """A process that ends on request, and its own identity."""
     process = subprocess.Popen([sys.executable, "-c", CHILD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     host, kernel, pid, started = process.stdout.readline().strip().split("|")
@@ -32,7 +32,7 @@ def test_this_process_is_alive_and_always_the_same() -> None:
     assert this_process().pid == os.getpid()
 
 
-def test_another_process_is_alive_until_it_is_killed_also_while_nobody_has_waited_for_it() -> None:
+def test_another_process_is_alive_until_it_is_killed_and_a_zombie_is_dead() -> None:
     process, runner = child()
     with process:
         assert is_alive(runner) is True
@@ -52,6 +52,6 @@ def test_a_process_of_another_machine_or_boot_cannot_be_reported() -> None:
     assert is_alive(replace(this_process(), kernel="")) is None
 
 
-def test_the_first_process_of_the_machine_is_alive_whoever_owns_it() -> None:
+def test_the_first_process_of_the_machine_is_alive_for_any_user() -> None:
     started = int(open("/proc/1/stat").read().rpartition(")")[2].split()[19])  # noqa: PTH123, SIM115
     assert is_alive(replace(this_process(), pid=1, process_started=started)) is True

@@ -1,4 +1,4 @@
-"""The exporter shows what the stores hold, over a real socket, in words that Prometheus likes."""
+"""The exporter serves the content of the stores over a real socket in the format of Prometheus."""
 
 from __future__ import annotations
 
@@ -455,9 +455,7 @@ def test_a_store_that_cannot_be_read_is_reported_and_the_others_are_shown(
     assert not [name for name in shown if name.startswith("roas_heartbeat")]
 
 
-def test_a_row_nobody_can_read_costs_its_own_store_only(
-    stores: Stores, url: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unreadable_row_hides_only_its_own_store(stores: Stores, url: str, caplog: pytest.LogCaptureFixture) -> None:
     stores.operations.begin(START)
     stores.alerts.open(ALERT)
     with stores.databases["monitoring"].write() as connection:

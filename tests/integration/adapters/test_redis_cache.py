@@ -130,7 +130,7 @@ def test_a_stream_forgets_its_oldest_entries(any_cache: Cache) -> None:
     assert found[-1] == {"alert_id": STREAM_LENGTH + 249}
 
 
-def test_redis_drops_snapshots_and_streams_that_nobody_renews(cache: RedisCache, server: RedisProcess) -> None:
+def test_redis_expires_snapshots_and_streams_without_renewal(cache: RedisCache, server: RedisProcess) -> None:
     cache.put("k", SNAPSHOT, 60)
     cache.publish("alerts", {"alert_id": "a1"})
     with server.client() as client:

@@ -75,7 +75,7 @@ def test_a_script_that_does_not_end_in_time_is_killed_with_all_it_started(write:
         time.sleep(0.01)
 
 
-def test_a_script_that_fails_says_its_code_and_its_last_words(write: Write) -> None:
+def test_a_failed_script_is_reported_with_its_exit_code_and_last_output(write: Write) -> None:
     with pytest.raises(ScriptFailedError, match="ended with code 4: no"):
         run_script(write("#!/bin/sh\necho no; exit 4"), {}, limit=PATIENT, user="nobody")
 
@@ -115,7 +115,7 @@ def test_only_a_program_of_the_folder_is_found(write: Write, tmp_path: Path, nam
 
 
 def _lives(process: int) -> bool:
-    """Whether it runs; one that has ended may wait for somebody to ask after it."""
+    """Whether it runs; a zombie does not."""
     stat = Path("/proc", str(process), "stat")
     return stat.exists() and stat.read_text().rsplit(")", 1)[1].split()[0] != "Z"
 

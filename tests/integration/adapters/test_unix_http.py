@@ -78,29 +78,29 @@ def http(address: str) -> Iterator[UnixHttp]:
         yield asking
 
 
-def test_a_connection_is_kept_and_what_is_asked_comes_whole(http: UnixHttp) -> None:
+def test_a_connection_is_reused_and_queries_are_encoded(http: UnixHttp) -> None:
     assert http.get("/a", {}) == b"1 /a"
     assert http.get("/b", {"all": 1, "filters": '{"a": "b c"}'}) == b"1 /b?all=1&filters=%7B%22a%22%3A+%22b+c%22%7D"
 
 
-def test_what_is_no_good_answer_is_none_and_keeps_the_connection(http: UnixHttp) -> None:
+def test_an_error_answer_is_none_and_keeps_the_connection(http: UnixHttp) -> None:
     assert http.get("/nothing", {}) is None
     assert http.get("/a", {}) == b"1 /a"
 
 
-def test_a_lost_connection_is_none_and_made_anew(http: UnixHttp) -> None:
+def test_a_lost_connection_is_none_and_reopened_by_the_next_request(http: UnixHttp) -> None:
     assert http.get("/a", {}) == b"1 /a"
     assert http.get("/hangs-up", {}) is None
     assert http.get("/a", {}) == b"2 /a"
 
 
-def test_an_answer_that_does_not_come_is_late_and_never_taken_for_another(http: UnixHttp) -> None:
+def test_a_late_answer_times_out_and_is_never_taken_for_another(http: UnixHttp) -> None:
     with pytest.raises(TimeoutError):
         http.get("/slow", {})
     assert http.get("/a", {}) == b"2 /a"
 
 
-def test_threads_ask_side_by_side(http: UnixHttp) -> None:
+def test_threads_use_connections_of_their_own(http: UnixHttp) -> None:
     with ThreadPoolExecutor(1) as other:
         late = other.submit(http.get, "/slow", {})
         answers = [http.get(f"/{number}", {}) for number in range(20)]
@@ -108,11 +108,11 @@ def test_threads_ask_side_by_side(http: UnixHttp) -> None:
     assert [answer.split()[1].decode() for answer in answers if answer] == [f"/{number}" for number in range(20)]
 
 
-def test_where_nobody_listens_there_is_none(tmp_path: Path) -> None:
+def test_without_a_listener_the_answer_is_none(tmp_path: Path) -> None:
     assert UnixHttp(str(tmp_path / "nobody"), seconds=SECONDS).get("/a", {}) is None
 
 
-def test_who_forgets_it_leaves_no_connection_open(address: str) -> None:
+def test_a_dropped_client_closes_its_connections(address: str) -> None:
     def ask_and_forget() -> None:
         assert UnixHttp(address, seconds=SECONDS).get("/a", {}) == b"1 /a"
 

@@ -158,7 +158,7 @@ def check(done: Done) -> None:
 
 
 def commands() -> dict[tuple[str, ...], click.Command]:
-    """Every command of `roas` by the words that call it."""
+    """Every command of `roas` by its arguments."""
 
     def walk(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
         if isinstance(command, click.Group):

@@ -1,4 +1,4 @@
-"""The command over stores that somebody broke: one line that says what and what to try, and no traceback."""
+"""Commands on damaged stores: one line with the fault and advice, and no traceback."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def test_a_page_overwritten_in_the_middle_is_found_and_the_others_are_reported_o
     assert done.returncode == 1
     assert "monitoring not whole" in done.stdout
     assert "errors whole" in done.stdout
-    # Whoever writes next begins a new one.
+    # The next writer creates a new one.
     assert roas(data, "pause", "bot", "--reason", "x").returncode == 0
     assert len(json.loads(roas(data, "tickets", "--json").stdout)) == 1
 

@@ -246,7 +246,7 @@ def test_a_current_directory_that_was_removed_is_reported(roas, tmp_path: Path) 
 
 
 def test_an_interrupted_command_says_that_it_stopped() -> None:
-    # The line tells that the command waits; Ctrl-C from then on.
+    # The line shows that the command waits; send Ctrl-C then.
     process = subprocess.Popen(
         [sys.executable, "-c", "from tests.integration.cli.test_exit import wait_for_ever; wait_for_ever()"],
         stdout=subprocess.PIPE,

@@ -45,7 +45,7 @@ def test_a_record_that_holds_is_reported_with_hashes_to_note(roas, data: Path) -
     lines = done.stdout.splitlines()
     assert lines[0].startswith("deployment_logs: 7 entries, 2 rows and 0 archives compared; head ")
     assert lines[1].startswith("errors: 4 entries, 4 rows and 0 archives compared; head ")
-    # What it prints can be typed.
+    # The printed command can be run.
     assert roas(*lines[-1].split()[1:]).returncode == 0
 
 

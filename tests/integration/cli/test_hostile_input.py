@@ -194,7 +194,7 @@ WHOLE: dict[str, Any] = {
     "maintenance": [{"days": ["monday"], "from": "02:00", "to": "03:00", "services": ["web"]}],
     "notify": ["slack-webhook/operations"],
 }
-"""An environment that says everything that can be said."""
+"""An environment with every field."""
 
 TOKENS = (
     *("null", "~", "true", "-1", "0", "1e308", ".nan", ".inf", "-.inf", "1" * 5000, "0o9", "0x", "190:20:30", "1_0"),

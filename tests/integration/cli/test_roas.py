@@ -1,4 +1,4 @@
-"""The command as a person and a program meet it: words on the right stream, exit codes, no traceback."""
+"""The command as users and programs see it: text on the right stream, exit codes, no traceback."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def roas(tmp_path: Path):
         (("patterns", "remove", "redis_login"), "redis_login is a shipped pattern"),
     ],
 )
-def test_wrong_input_is_said_in_one_line_with_exit_code_2(roas, words, expected) -> None:
+def test_wrong_input_is_reported_in_one_line_with_exit_code_2(roas, words, expected) -> None:
     done = roas(*words)
 
     assert done.returncode == 2
@@ -203,7 +203,7 @@ def test_a_pattern_is_switched_off_and_on_and_a_person_s_own_is_forgotten(roas) 
     assert roas("patterns", "show", "flux").returncode == 2
 
 
-def test_errors_nobody_named_are_named_once(roas, tmp_path: Path) -> None:
+def test_unclassified_errors_get_a_pattern_once(roas, tmp_path: Path) -> None:
     stores = Stores.open(Settings(data_dir=tmp_path / "data"))
     for number in range(3):
         said = f"2026-01-01 10:00:0{number} ERROR ledger {number} refuses the entry of /srv/books/{number}"
