@@ -34,7 +34,7 @@ from pathlib import Path
 import psutil
 from prefect.testing.utilities import prefect_test_harness
 
-from adapters.stores.lifecycle import compress_monitoring, vacuum
+from adapters.stores.lifecycle.steps import compress_monitoring, vacuum
 from core.monitoring.assess import assess
 from flows.monitoring.collection import collect, collection
 from flows.monitoring.continuous import leave_alone_what_is_loaded, monitoring

@@ -25,7 +25,7 @@ from sqlmodel import Session
 from adapters.stores import Stores
 from adapters.stores.archiver import Archiver
 from adapters.stores.batch import BatchWriter
-from adapters.stores.lifecycle import RetentionPolicy, compress_monitoring
+from adapters.stores.lifecycle.steps import RetentionPolicy, compress_monitoring
 from adapters.stores.sql import table
 from models.operations import Operation, OperationStatus, OperationType
 from models.records import RecordedScore
@@ -439,7 +439,7 @@ def deletion(rows: int) -> None:
         stop = multiprocessing.Event()
         given = (str(stores.folder), stop, answers)
         writer = multiprocessing.get_context("fork").Process(target=live_writer, args=given)
-        from adapters.stores import lifecycle
+        from adapters.stores.lifecycle import samples as lifecycle
 
         deleting: list[float] = []
         original = lifecycle._delete_chunks

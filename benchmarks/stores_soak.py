@@ -12,7 +12,7 @@ from pathlib import Path
 
 from adapters.stores import Stores
 from adapters.stores.batch import BatchWriter
-from adapters.stores.lifecycle import (
+from adapters.stores.lifecycle.steps import (
     RetentionPolicy,
     archive_deployments,
     clean_errors,

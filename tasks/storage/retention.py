@@ -26,7 +26,7 @@ from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
 from adapters.config.environments import environment_names
-from adapters.stores import lifecycle
+from adapters.stores.lifecycle import steps as lifecycle
 from adapters.stores.stores import Stores
 from core.storage.retention import cutoffs
 from models.failures import RoasError, StoreError

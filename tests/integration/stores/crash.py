@@ -33,7 +33,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from adapters.stores import Stores, batch, database, transactions
+from adapters.stores import Stores, batch, database, spools, transactions
 from adapters.stores.audit_check import verify
 from adapters.stores.batch import BatchWriter
 from adapters.stores.batch_rows import _SqliteRows
@@ -170,7 +170,7 @@ def note_position_later(stores: Stores) -> Step:
 def remove_without_sync(stores: Stores) -> Step:
     """A spool goes although its rows are not safe from a power failure yet: a control that must fail."""
     SqliteDatabase.sync = lambda _: None
-    batch._sync_folder = lambda _: None
+    batch.sync_folder = spools.sync_folder = lambda _: None
     return batch_up_safely(stores)
 
 
@@ -209,7 +209,7 @@ def run_until_killed(folder: str, way: str, count: int, small: bool) -> None:
     if small:
         database._CHECKPOINT_PAGES = 12
         transactions._KEPT_INTENTS = 4
-        batch._TURN_BYTES = 500
+        spools._TURN_BYTES = 500
     stores = Stores.open(Settings(data_dir=Path(folder)))
     step = WAYS[way](stores)
     acks = os.open(Path(folder) / "acks", os.O_WRONLY | os.O_CREAT | os.O_APPEND)

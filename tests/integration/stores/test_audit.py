@@ -20,7 +20,7 @@ from adapters.stores import Stores
 from adapters.stores.archives import archives, owners_first, restore_archive
 from adapters.stores.audit_check import verify
 from adapters.stores.backup import backup, restore
-from adapters.stores.lifecycle import archive_deployments, clean_errors
+from adapters.stores.lifecycle.steps import archive_deployments, clean_errors
 from adapters.stores.migrate import upgrade
 from models.operations import OperationStatus, Runner
 from models.recovery import Choice, TicketEntry

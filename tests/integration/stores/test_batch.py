@@ -17,7 +17,7 @@ from itertools import count
 import pytest
 from sqlmodel import Session
 
-from adapters.stores import Stores, batch
+from adapters.stores import Stores, spools
 from adapters.stores.batch import BatchWriter
 from models.failures import StoreConstraintError, StoreFullError
 from models.health import ProbeResult
@@ -308,8 +308,8 @@ def test_a_clock_set_back_does_not_put_what_refers_before_its_owner(stores: Stor
         def now(cls, tz=None) -> datetime:
             return NOON + timedelta(hours=next(hours))
 
-    monkeypatch.setattr(batch, "datetime", SetBack)
-    monkeypatch.setattr(batch, "_TURN_BYTES", 0)
+    monkeypatch.setattr(spools, "datetime", SetBack)
+    monkeypatch.setattr(spools, "_TURN_BYTES", 0)
     with BatchWriter(stores) as writer:
         operation = {"deployment_id": "d", "operation_type": "start", "environment": "prod", "status": "running"}
         writer.put(DeploymentOperation, operation)

@@ -21,7 +21,7 @@ from adapters.stores import Stores
 from adapters.stores.backup import backup
 from adapters.stores.check import check
 from adapters.stores.data_folder import narrow_access
-from adapters.stores.lifecycle import compress_monitoring
+from adapters.stores.lifecycle.steps import compress_monitoring
 from models.operations import OperationStatus
 from models.settings import Settings
 from tests.integration.stores.test_lifecycle import NOW, operation, samples

@@ -9,10 +9,12 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from adapters.stores import Stores, lifecycle
+from adapters.stores import Stores
 from adapters.stores.archiver import Archiver
 from adapters.stores.gate import Gate
-from adapters.stores.lifecycle import (
+from adapters.stores.lifecycle import rows as lifecycle_rows
+from adapters.stores.lifecycle import samples as lifecycle_samples
+from adapters.stores.lifecycle.steps import (
     RetentionPolicy,
     archive_deployments,
     clean_errors,
@@ -354,7 +356,7 @@ def test_a_deletion_that_a_crash_ended_goes_on_and_archives_nothing_twice(
 ) -> None:
     old = samples("bot", NOW - 92 * DAY, 2)
     stores.metrics.add(old)
-    kept = lifecycle._delete_chunks
+    kept = lifecycle_samples._delete_chunks
 
     def crash_after_two(run, file, chunks, names) -> None:
         kept(run, file, chunks[:2], names)
@@ -362,7 +364,7 @@ def test_a_deletion_that_a_crash_ended_goes_on_and_archives_nothing_twice(
             connection.exec_driver_sql(f"UPDATE archives SET deleted_to = {chunks[1][1]}")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(lifecycle, "_delete_chunks", crash_after_two)
+    monkeypatch.setattr(lifecycle_samples, "_delete_chunks", crash_after_two)
     with pytest.raises(KeyboardInterrupt):
         compress_monitoring(stores, NOW, RetentionPolicy(chunk_rows=20))
     monkeypatch.undo()
@@ -392,7 +394,7 @@ def test_an_archive_that_was_never_noted_is_replaced_by_the_next_try(
 ) -> None:
     for days in (300, 299, 1):
         stores.operations.begin(operation(f"d{days}", days, OperationStatus.SUCCESS))
-    monkeypatch.setattr(lifecycle, "_delete_parts", lambda *_: 1 / 0)
+    monkeypatch.setattr(lifecycle_rows, "_delete_parts", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         archive_deployments(stores, NOW - 119 * DAY)
     monkeypatch.undo()

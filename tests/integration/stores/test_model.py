@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from adapters.stores import Stores
 from adapters.stores.archives import archives
 from adapters.stores.batch import BatchWriter
-from adapters.stores.lifecycle import RetentionPolicy, archive_deployments, clean_errors, compress_monitoring
+from adapters.stores.lifecycle.steps import RetentionPolicy, archive_deployments, clean_errors, compress_monitoring
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings

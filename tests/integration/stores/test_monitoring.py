@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from adapters.stores import Stores
-from adapters.stores.lifecycle import compress_monitoring
+from adapters.stores.lifecycle.steps import compress_monitoring
 from adapters.stores.repositories import metrics
 from core.common.sketches import Sketch
 from models.failures import StoreConstraintError

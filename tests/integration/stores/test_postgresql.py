@@ -14,7 +14,7 @@ from adapters.stores import Stores
 from adapters.stores.backup import backup, restore
 from adapters.stores.batch import BatchWriter
 from adapters.stores.check import check
-from adapters.stores.lifecycle import compress_monitoring, optimise, vacuum
+from adapters.stores.lifecycle.steps import compress_monitoring, optimise, vacuum
 from models.failures import (
     BadInputError,
     StoreBusyError,

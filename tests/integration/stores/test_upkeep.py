@@ -16,7 +16,7 @@ from adapters.stores import Stores
 from adapters.stores.archives import archived_rows, archives, owners_first, restore_archive
 from adapters.stores.backup import backup, restore
 from adapters.stores.check import check
-from adapters.stores.lifecycle import archive_deployments, compress_monitoring
+from adapters.stores.lifecycle.steps import archive_deployments, compress_monitoring
 from models.failures import BadInputError, StoreBusyError, StoreCorruptError, StoreFullError, StoreTooNewError
 from models.metrics import Metric
 from models.operations import OperationStatus

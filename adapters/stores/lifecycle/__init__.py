@@ -1,0 +1,1 @@
+"""The lifecycle of records: compress, clean up, archive, optimise, vacuum."""

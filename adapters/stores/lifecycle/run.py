@@ -1,0 +1,175 @@
+"""One run of a lifecycle step: its time, its budget, what it archived and deleted."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+from collections import Counter
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import SQLModel
+
+from adapters.stores.archiver import Archived, Archiver
+from adapters.stores.database import Database
+from adapters.stores.gate import Gate
+from adapters.stores.sql import upsert
+from adapters.stores.stores import Stores
+from core.storage.retention import over_budget
+from models.failures import StoreFullError
+from models.retention import MIB, LifecycleStep, RetentionPolicy
+
+log = logging.getLogger("roas")
+_TIMEOUT_SECONDS = 1.0
+CHUNKS_TO_SETTLE = 4
+_SAY_EVERY_SECONDS = 10.0
+
+
+@dataclass(slots=True)
+class LifecycleRun:
+    """One step while it runs: its time, what it took, and the process that writes its archives."""
+
+    name: str
+    stores: Stores
+    store: str
+    given_policy: RetentionPolicy | None
+    dry_run: bool
+    rows: Counter[str] = field(default_factory=Counter)
+    archives: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    about_bytes: int = 0
+    about_files: int = 0
+    complete: bool = True
+    policy: RetentionPolicy = field(init=False)
+    database: Database = field(init=False)
+    archiver: Archiver = field(init=False, default_factory=Archiver)
+    undo: ExitStack = field(init=False, default_factory=ExitStack)
+    deadline: float = field(init=False)
+    said_at: float = field(init=False, default_factory=time.monotonic)
+    bytes_before: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.policy = self.given_policy or RetentionPolicy()
+        self.database = self.stores.databases[self.store]
+        self.deadline = time.monotonic() + self.policy.step_time.total_seconds()
+        self.bytes_before = self.database.use().used_bytes
+
+    def __enter__(self) -> LifecycleRun:
+        if self.dry_run:
+            return self
+        folder = self.stores.folder
+        free = shutil.disk_usage(folder).free
+        if free < self.policy.free_bytes:
+            raise StoreFullError(
+                f"Only {free} bytes are free in {folder}, {self.name} wants {self.policy.free_bytes};",
+                advice="free room on its disk; what is old leaves at the next run.",
+            )
+        # Two at once would archive the same rows, each into a file of its own.
+        self.undo.enter_context(Gate(folder / "lifecycle.lock").held(_TIMEOUT_SECONDS, self.name.capitalize()))
+        self.undo.callback(self.archiver.close)
+        for part in folder.glob(f"archive/{self.store}/*/*.part"):
+            # Of an archiver that was killed: nothing else writes here while the lock is held.
+            part.unlink()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.undo.close()
+
+    def has_time(self) -> bool:
+        """Whether the step may begin another chunk."""
+        now = time.monotonic()
+        if now - self.said_at > _SAY_EVERY_SECONDS:
+            self.said_at = now
+            log.info("%s: %s so far", self.name, ", ".join(f"{rows:,} {name}" for name, rows in self.rows.items()))
+        self.complete = now < self.deadline
+        return self.complete
+
+    def over_budget(self) -> int:
+        """How many bytes too many the store holds now."""
+        return max(0, over_budget(self.database.use(), self.policy) - (self.about_bytes if self.dry_run else 0))
+
+    def foresee(self, rows: int, bytes_each: float, rows_a_file: int | None, source: str) -> None:
+        """Count what a dry run would take; None for `rows_a_file` where nothing of it is archived."""
+        self.rows[source] += rows
+        self.about_bytes += round(rows * bytes_each)
+        self.about_files += 0 if rows_a_file is None else -(-rows // rows_a_file)
+
+    def result(self) -> LifecycleStep:
+        """What was done."""
+        if self.complete and (beyond := self.over_budget()):
+            self.notes.append(
+                f"{self.store} still holds {beyond / MIB:.1f} MiB more than its budget of "
+                f"{self.policy.store_bytes / MIB:.0f} MiB: the rest is young, or not resolved"
+            )
+        return LifecycleStep(
+            name=self.name,
+            dry_run=self.dry_run,
+            rows=dict(self.rows),
+            archives=tuple(self.archives),
+            bytes_before=self.bytes_before,
+            bytes_after=self.database.use().used_bytes,
+            about_bytes=self.about_bytes,
+            about_files=self.about_files,
+            complete=self.complete,
+            notes=tuple(self.notes),
+        )
+
+    def file(self, source: str, first: str, last: str) -> Path:
+        """Where an archive goes: never in the place of one that is noted.
+
+        What begins with the same row and is not noted is an attempt that a crash ended: it goes.
+        """
+        folder = self.stores.folder / "archive" / self.store / source
+        with self.database.read() as connection:
+            noted = set(
+                connection.scalars(sa.text("SELECT file FROM archives WHERE source = :source"), {"source": source})
+            )
+        for attempt in folder.glob(f"{first}-*.parquet"):
+            if archive_name(attempt) not in noted:
+                attempt.unlink()
+        names = (f"{first}-{last}{'' if place == 1 else f'-{place}'}.parquet" for place in count(1))
+        return next(folder / name for name in names if archive_name(folder / name) not in noted)
+
+
+class RowsChanged(Exception):  # noqa: N818 - not a failure
+    """Roll the transaction back: a row was added or removed since the archive was written."""
+
+
+def note_archive(
+    connection: sa.Connection,
+    archive: type[SQLModel],
+    source: str,
+    first: datetime,
+    last: datetime,
+    archived: Archived,
+    **more: Any,
+) -> None:
+    """Record an archive in the store that its rows leave."""
+    values = {
+        "file": archive_name(archived.file),
+        "source": source,
+        "first": first.isoformat(),
+        "last": last.isoformat(),
+        "rows": archived.rows,
+        "bytes": archived.size,
+        "sha256": archived.sha256,
+        "archived_at": datetime.now(UTC),
+        **more,
+    }
+    upsert(connection, archive, values, keys=["file"])
+
+
+def archive_name(archive: Path) -> str:
+    """An archive's name in the manifest."""
+    return "/".join(archive.parts[-3:])
+
+
+def sql_time(moment: datetime) -> str:
+    """Format a time as an SQL literal."""
+    return f"'{moment.astimezone(UTC):%Y-%m-%d %H:%M:%S.%f}'"
