@@ -211,7 +211,7 @@ def test_each_alert_rule_names_a_heading_of_the_runbook() -> None:
 
 
 def test_each_decision_is_in_the_index_and_has_its_parts() -> None:
-    records = [file for file in documents() if re.match(r"docs/adr/\d{4}-", file)]
+    records = [file for file in sorted(documents()) if re.match(r"docs/adr/\d{4}-", file)]
     assert [Path(record).name for record in records] == links("docs/adr/README.md")
     for record in records:
         parts = re.findall(r"^(- Date: |- Status: |## \w+)", text_of(record), re.MULTILINE)
