@@ -225,7 +225,7 @@ class Environment(_Strict):
         return self
 
     def service(self, name: str) -> ServiceSpec:
-        """What is known of a service; the defaults where the file says nothing."""
+        """Return the settings of a service, defaults if the file has none."""
         return self.services.get(name, _NOTHING_SAID)
 
     def stabilisation(self, service: str) -> timedelta:

@@ -1,4 +1,4 @@
-"""Notifications about failures, and what was notified before."""
+"""Notifications about failures."""
 
 from __future__ import annotations
 

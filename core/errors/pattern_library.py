@@ -2031,7 +2031,7 @@ _DEPENDENCY_REFUSED = (
         MEDIUM,
         Strategy.WAIT_AND_RETRY,
         SYMPTOM + 5,
-        # A registry is nobody's service here: all one can do is to ask again.
+        # A registry is an outside service: all one can do is to try again.
         outside_out_of_reach=_any(
             rf"(?:connect(?:ing|ion)?(?: to)?(?: host)?|request to|get|post|host=) ?['\"]?(?:https?://)?{_OUTSIDE}[^\n]{{0,200}}(?:connect call failed|connection re(?:set|fused)|no route to host|unreachable|\beof\b|server disconnected)",
         ),
@@ -3095,7 +3095,7 @@ _REDIS_STATE = (
         Category.REDIS_STATE,
         HIGH,
         Strategy.INVESTIGATE,
-        # Why it cannot save is told beside it at times; what to do is a person's all the same.
+        # The log sometimes says why it cannot save; the remedy is manual in any case.
         TRAP + 4,
         redis_refuses_writes=_any(
             r"misconf\b",

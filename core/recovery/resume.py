@@ -1,4 +1,4 @@
-"""Decide what is left of an action that another process began."""
+"""Decide which steps of an interrupted action remain."""
 
 from __future__ import annotations
 

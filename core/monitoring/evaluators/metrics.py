@@ -55,7 +55,7 @@ class _Result:
 
 
 def evaluate_metrics(snapshot: Snapshot, state: State) -> list[Signal]:
-    """Judge each metric by what was usual before it, then learn from it."""
+    """Judge each metric by its earlier values, then learn from it."""
     return [_evaluate(metric, snapshot, state) for metric in snapshot.observation.metrics if metric.name in JUDGED]
 
 
@@ -100,7 +100,7 @@ def _judge(metric: Metric, snapshot: Snapshot, state: State) -> _Result:
 
 
 def _worst(usual: Judgement, detected: DetectorResult | None, known: Baseline | None) -> _Result:
-    """Combine both judges: the detector finds what is odd, the baseline says it in the metric's unit."""
+    """Combine both judgements: the detector finds unusual values, the baseline describes them in the metric's unit."""
     if detected is None:
         return _Result(usual)
     enough = known is not None and known.warning is not None

@@ -1,4 +1,4 @@
-"""The tests of significance against SciPy's own, and that nobody loads SciPy who does not ask."""
+"""Significance tests agree with SciPy, and SciPy is loaded only on use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was wanted last decides whether an environment is meant to run, whatever came of it."""
+"""The last wanted operation decides whether an environment should run."""
 
 from __future__ import annotations
 

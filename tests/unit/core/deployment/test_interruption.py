@@ -1,4 +1,4 @@
-"""Which operations nobody lives any more, and what is said of them."""
+"""Operations whose process ended, and how they are described."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a stop is told: killed after its grace, ended by itself, left alone."""
+"""Description of a stop: killed after its grace period, exited by itself, left alone."""
 
 from __future__ import annotations
 

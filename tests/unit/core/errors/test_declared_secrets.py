@@ -1,4 +1,4 @@
-"""Which values of a Compose document are secrets: by section, by name, by their looks, and what is none."""
+"""Secret values of a Compose document: by section, by name, by shape."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Patterns: which words decide, what a benign line excuses, and what is never taken."""
+"""Patterns: which match decides, and which lines a benign pattern excuses."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a collection saw, judged: what is measured, what nobody could see, and what nobody looked at."""
+"""Assessment of a collection: metrics, sources that did not answer, missed collections."""
 
 from __future__ import annotations
 
@@ -143,7 +143,7 @@ def test_the_last_exit_of_a_service_is_measured_and_reported_though_it_runs_agai
     (alert,) = judged.outcome.reported
     assert alert.reason.endswith("its last end: exit code 137, killed for using too much memory")
 
-    # The same events are heard again, and what was counted is not counted twice.
+    # The same events arrive again, and are not counted twice.
     again = measured(replace(SEEN, ends=ends), RememberedState(states={}, last=judged.metrics, collected_at=NOON))
     assert (again["bot", "exit_code"], again["bot", "oom_kills_total"]) == (137, 1)
     assert measured(SEEN, RememberedState(states={}, last=judged.metrics))["bot", "exit_code"] == 137

@@ -1,4 +1,4 @@
-"""A day of monitoring lived through in seconds: what is told, what is not, and what is remembered."""
+"""Evaluation of a day of collections within seconds: alerts, scores, predictions and state."""
 
 from __future__ import annotations
 

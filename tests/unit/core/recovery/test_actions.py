@@ -1,4 +1,4 @@
-"""Recovery actions: none without a precondition and a proof, and each refuses what is not its own."""
+"""Recovery actions: each has a precondition and a proof, and refuses targets of other projects."""
 
 from __future__ import annotations
 
