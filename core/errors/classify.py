@@ -329,7 +329,7 @@ def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
             Severity.HIGH,
             Strategy.RESTART_SERVICE,
             0.7,
-            f"It ended with exit code {evidence.exit_code}, and no words name the cause.",
+            f"It ended with exit code {evidence.exit_code}, and no log line names the cause.",
         )
     if unnamed and evidence.health == "unhealthy":
         return _by_fact(
@@ -338,7 +338,7 @@ def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
             Severity.MEDIUM,
             Strategy.RESTART_SERVICE,
             0.7,
-            "Its health check fails, and no words name the cause.",
+            "Its health check fails, and no log line names the cause.",
         )
     return verdict
 

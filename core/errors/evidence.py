@@ -57,7 +57,7 @@ def grade_memory(
     if ended and container_state.exit_code == _KILLED and unasked:
         return MemoryFinding(
             grade=MemoryGrade.PROBABLE,
-            sentence=f"probably killed for using too much memory{of}: exit code 137, and nobody asked it to stop",
+            sentence=f"probably killed for using too much memory{of}: exit code 137, and no stop was requested",
         )
     return MemoryFinding()
 

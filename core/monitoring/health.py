@@ -221,8 +221,8 @@ def _together(replicas: Sequence[tuple[ServiceHealth, str]]) -> tuple[ServiceHea
     if len(replicas) == 1 or well == len(replicas):
         return health, reason
     if well and health not in (ServiceHealth.STARTING, ServiceHealth.UNPROVEN):
-        return ServiceHealth.DEGRADED, f"{well} of {len(replicas)} replicas are well; one {reason}"
-    return health, f"{well} of {len(replicas)} replicas are well; one {reason}"
+        return ServiceHealth.DEGRADED, f"{well} of {len(replicas)} replicas are healthy; one {reason}"
+    return health, f"{well} of {len(replicas)} replicas are healthy; one {reason}"
 
 
 def _exit_in_words(container_state: ContainerState) -> str:

@@ -169,7 +169,7 @@ class State:
         try:
             return Memory(**json.loads(state)) if state else Memory()
         except (ValueError, TypeError):
-            self.unreadable.append("what the last round noted")
+            self.unreadable.append("the memory of the last evaluation")
             return Memory()
 
 

@@ -274,7 +274,7 @@ ACTIONS = register(
             precondition=may_create_network,
             steps=(StepSpec.RECREATE, StepSpec.VERIFY),
             proof=ActionProof.SERVICE,
-            inverse=Irreversible("A declared network is made; it takes nothing from anybody."),
+            inverse=Irreversible("A declared network is created; nothing else changes."),
             points=2,
         ),
         Action(
@@ -284,7 +284,7 @@ ACTIONS = register(
             precondition=may_prune_networks,
             steps=(StepSpec.REMOVE_NETWORKS, StepSpec.START, StepSpec.VERIFY),
             proof=ActionProof.SERVICE,
-            inverse=Irreversible("A network that nothing declares and nothing uses is missed by nobody."),
+            inverse=Irreversible("The network is neither declared nor used."),
             points=1,
         ),
         Action(

@@ -36,7 +36,7 @@ def _due(cause: ReportedError, now: datetime) -> Notification | None:
     if error.resolved_at is not None:
         fresh = cause.executions and now - error.resolved_at < FORGOTTEN
         if reported.end_at is None and (reported.times or fresh):
-            return _notice(cause, NotificationReason.RECOVERED, f"{_name(error)} is well again", _recovered(cause))
+            return _notice(cause, NotificationReason.RECOVERED, f"{_name(error)} is healthy again", _recovered(cause))
         return None
     running = any(one.ended_at is None and now - one.started_at < RUNNING_AT_MOST for one in cause.executions)
     if running or (cause.ticket is None and not cause.executions):

@@ -27,7 +27,7 @@ def may_recreate(context: ActionContext) -> str | None:
     """Recreating needs an unchanged declaration and no anonymous volumes."""
     name, declaration = context.service, context.declaration
     if declaration is None:
-        return f"What {name} is to be made from is not known: the Compose files do not tell."
+        return f"The declaration of {name} is unknown: the Compose files could not be read or do not contain it."
     if not context.containers:
         return f"{name} has no container; only a start makes new ones."
     if context.anonymous_volumes:
@@ -49,7 +49,7 @@ def may_free_port(context: ActionContext) -> str | None:
     if not holders:
         return f"No container holds a port of {context.service}; a process of the host is a person's to end."
     if foreign := sorted({holder.container for holder in holders if holder.project != context.project}):
-        return f"{', '.join(foreign)} holds the port and belongs to somebody else."
+        return f"{', '.join(foreign)} holds the port and belongs to another project."
     one_off = {seen.name for seen in context.container_states if seen.one_off}
     declared = context.application.services if context.application else {}
     if current := sorted({one.service for one in holders if one.service in declared and one.container not in one_off}):
@@ -61,7 +61,7 @@ def may_pull(context: ActionContext) -> str | None:
     """Pulling needs an image that is neither present nor built here."""
     declaration = context.declaration
     if declaration is None or not declaration.image:
-        return f"The image of {context.service} is not known: the Compose files do not tell."
+        return f"The image of {context.service} is unknown: the Compose files do not name it."
     if declaration.build:
         return f"The image of {context.service} is built here, not pulled."
     if context.image_held:
@@ -79,7 +79,7 @@ def may_prune_disk(context: ActionContext) -> str | None:
 def may_create_network(context: ActionContext) -> str | None:
     """Creating a network needs a declared one that is missing."""
     if context.application is None:
-        return "Which networks there should be is not known: the Compose files do not tell."
+        return "The declared networks are unknown: the Compose files could not be read."
     if not missing_networks(context):
         return "Every network the application declares itself is there."
     return may_recreate(context)
@@ -88,7 +88,7 @@ def may_create_network(context: ActionContext) -> str | None:
 def may_prune_networks(context: ActionContext) -> str | None:
     """Pruning needs a network that nothing declares or uses."""
     if context.application is None:
-        return "Which networks are still wanted is not known: the Compose files do not tell."
+        return "The declared networks are unknown: the Compose files could not be read."
     if not unused_networks(context):
         return f"{context.project} has no network that is neither declared nor used."
     return may_restart(context)

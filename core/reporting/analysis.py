@@ -290,7 +290,7 @@ def _recommendations(
         slowest = sorted(succeeded, key=lambda one: _milliseconds(one) or 0.0, reverse=True)[:3]
         advice.append(
             Recommendation(
-                advice="look at what the slowest operations waited for.",
+                advice="check which services the slowest operations waited for.",
                 because=performance.words,
                 rows=tuple(one.deployment_id for one in slowest),
             )

@@ -365,7 +365,7 @@ class EnvironmentWatcher:
         healthy = {one.service for one in health.services if one.health in WELL} - recovering
         back, soon = self.reconciler.back_after_crash(healthy, now)
         if back:
-            await settle_well(name, back, now, "the engine restarted it, and it is well again")
+            await settle_well(name, back, now, "the engine restarted it, and it is healthy again")
         for remaining in soon:
             self._sweep_after(remaining)
         why = "it has been well for ten minutes, by nobody's doing"

@@ -312,7 +312,7 @@ async def settle_dependants(environment: str, well: Sequence[str], unseen_since:
         causes = error.dependencies_down
         if not causes or not well_now.issuperset(causes):
             return None
-        return f"it needs {', '.join(causes)}, and all of that is well again"
+        return f"it needs {', '.join(causes)}, and all of that is healthy again"
 
     well_now = frozenset(well)
     return await _settle(environment, well, unseen_since, why)

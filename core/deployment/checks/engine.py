@@ -177,7 +177,7 @@ def check_host(facts: Facts) -> Iterator[Check]:
         if left < _INODES_WARNING:
             severity = CRITICAL if host.inodes_free < 1000 else WARNING
             finding = f"Only {left:.1%} of the inodes of the engine's disk are free."
-            yield found("inodes", severity, finding, "Remove many small files, or images nobody uses.")
+            yield found("inodes", severity, finding, "Remove many small files, or unused images.")
         else:
             yield passed("inodes", f"{left:.0%} of the inodes are free.")
     if host.open_files_limit < _OPEN_FILES:
@@ -197,7 +197,7 @@ def check_gaps(facts: Facts) -> Iterator[Check]:
         yield found(
             "gaps",
             WARNING,
-            f"Not everything could be looked at: {gap}.",
+            f"Not all facts could be gathered: {gap}.",
             "Allow this user that question to the engine.",
         )
 

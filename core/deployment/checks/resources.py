@@ -128,7 +128,7 @@ def check_networks(facts: Facts, application: Application) -> Iterator[Check]:
                 "networks",
                 CRITICAL,
                 f"Subnet {subnet} of network {network.name} overlaps with network {other.name}.",
-                f"Give another subnet, or remove {other.name} if nobody uses it.",
+                f"Give another subnet, or remove {other.name} if it is unused.",
             )
             for subnet in network.subnets
             for other in facts.networks
@@ -141,7 +141,7 @@ def check_networks(facts: Facts, application: Application) -> Iterator[Check]:
                 "networks",
                 CRITICAL,
                 f"The application needs {needed} new networks, but the engine has addresses for {max(left, 0)} more.",
-                "Remove networks nobody uses (docker network prune), or give the engine more address pools.",
+                "Remove unused networks (docker network prune), or give the engine more address pools.",
             )
         )
     yield from found_or_passed("networks", findings, "All networks are there or can be made.")

@@ -187,7 +187,7 @@ def _traps(name: str, check: HealthcheckDeclaration) -> Iterator[tuple[str, str]
     ):
         yield (
             f"The health check of {name} passes while Redis loads or wants a password: redis-cli exits 0 then.",
-            "Add -e to redis-cli, or look for PONG in what it says.",
+            "Add -e to redis-cli, or check that its answer is PONG.",
         )
     if re.search(r"(^CMD(-SHELL)?\s+|\|\|\s*|;\s*)(true|exit 0|:)\s*;?\s*$", words):
         yield (

@@ -136,7 +136,8 @@ def _restarts(metric: Metric, snapshot: Snapshot, state: State) -> Signal:
         metric=RESTARTS,
         at=snapshot.at,
         level=Level.CRITICAL if many else Level.WARNING if more else Level.NONE,
-        reason=f"the engine restarted it {more:.0f} times since the last look, {metric.value:.0f} in all{last_end}",
+        reason=f"the engine restarted it {more:.0f} times since the last collection, "
+        f"{metric.value:.0f} in all{last_end}",
         value=metric.value,
         lasting=many,
     )

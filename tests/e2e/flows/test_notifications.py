@@ -101,7 +101,7 @@ async def test_people_are_reported_once_and_when_it_is_over(
         stores.errors.resolve(asked.error_id, datetime.now(UTC), "by ann: mended")
     await notify_people(environment)
     await notify_people(environment)
-    assert [one["subject"] for one in webhook.got][1:] == ["web of test is well again"]
+    assert [one["subject"] for one in webhook.got][1:] == ["web of test is healthy again"]
     assert "by ann: mended" in webhook.got[-1]["body"]
     reported = [entry["occasion"] for entry in shared_cache().entries(STREAM) if entry["error_id"] == asked.error_id]
     assert reported == [NotificationReason.FAILED, NotificationReason.RECOVERED]

@@ -104,7 +104,7 @@ async def test_a_port_that_a_container_of_nobody_s_holds_is_not_freed(place: Pla
         outcome = await recover_by(place, Strategy.FREE_PORT)
 
         assert outcome.method is RecoveryMethod.MANUAL_REQUIRED
-        assert "belongs to somebody else" in outcome.reason
+        assert "belongs to another project" in outcome.reason
         assert docker("inspect", "--format", "{{.State.StartedAt}} {{.State.Status}}", holder) == lives
     finally:
         docker("rm", "--force", holder)

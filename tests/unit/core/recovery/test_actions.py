@@ -169,7 +169,7 @@ def test_dependencies_that_are_down_are_proven_before_the_service() -> None:
     [
         ({"anonymous_volumes": ("v",)}, "without a name"),
         ({"container_states": (seen("web", config_hash="h0"),)}, "have changed"),
-        ({"application": None}, "not known"),
+        ({"application": None}, "unknown"),
     ],
 )
 def test_a_container_that_would_lose_or_change_something_is_not_made_anew(changes: dict[str, Any], words: str) -> None:
@@ -187,9 +187,9 @@ def test_a_left_over_of_the_own_project_gives_the_port_back_and_can_be_started_a
     ("holders", "words"),
     [
         ((), "a process of the host"),
-        ((holder(project="bank", container="bank-web-1"),), "somebody else"),
+        ((holder(project="bank", container="bank-web-1"),), "another project"),
         ((holder(service="db", container="shop-db-1"),), "declared with the same port"),
-        ((holder(), holder(project="", container="by-hand")), "somebody else"),
+        ((holder(), holder(project="", container="by-hand")), "another project"),
     ],
 )
 def test_a_port_of_another_project_is_not_freed(holders: tuple[PortHolder, ...], words: str) -> None:
