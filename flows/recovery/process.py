@@ -72,6 +72,7 @@ class RecoveryProcess:
     """One error and its recovery by one run.
 
     With `converses` a person is asked in this very run. `causes` are the categories found on the way to this error.
+    `root_cause` is the text of the root cause that the last attempt ran into, `root_evidence` shows it.
     """
 
     context: IncidentContext
@@ -84,8 +85,6 @@ class RecoveryProcess:
     runner: Runner = field(default_factory=current_runner)
     last_attempt: str | None = None
     root_cause: str | None = None
-    """Text of the root cause that the last attempt ran into; `root_evidence` shows it."""
-
     root_evidence: Sequence[EvidenceBundle] = ()
     _outcome: RecoveryOutcome | None = None
     _snapshot: Snapshot | None = None
@@ -110,7 +109,7 @@ class RecoveryProcess:
             choice, by = decided
             roll_back = choice is Choice.ROLL_BACK
             plan = plan_as_decided(self.error, roll_back=roll_back, past=snapshot.past, decided_by=by)
-            self._log(plan)
+            _log_plan(self.error, plan)
             event = self._execute(plan, RecoveryEvent.DECIDE, escalates=True)
         self._snapshot = snapshot if event is None else None
         return await self._drive(RecoveryState.OPEN, event)
@@ -175,12 +174,12 @@ class RecoveryProcess:
         snapshot, self._snapshot = self._snapshot or await self._gather(), None
         self._past = snapshot.past
         self._plan = self._planned(snapshot.past)
-        self._log(self._plan)
+        _log_plan(self.error, self._plan)
         return RecoveryEvent.PLAN
 
     async def _follow_plan(self) -> RecoveryEvent:
         """Do nothing, escalate, wait, or start an attempt, as planned."""
-        plan, mine = self._plan, self._mine(self._past)
+        plan, mine = self._plan, _attempts_at(self.error, self._past)
         if plan.action is PlanAction.LEAVE_ALONE:
             await keep_reason(self.error.error_id, plan.reason)
             return self._end(RecoveryMethod.NONE_NEEDED, plan.reason, success=True)
@@ -247,7 +246,7 @@ class RecoveryProcess:
         return RecoveryEvent.FAIL
 
     async def _resumed(self, snapshot: Snapshot, *, again: bool) -> RecoveryEvent | None:
-        mine = self._mine(snapshot.past)
+        mine = _attempts_at(self.error, snapshot.past)
         cut_off = next((one for one in mine if one.ended_at is None and one.attempt_id), None)
         if cut_off is not None and self.acting:
             if cut_off.runner is not None and cut_off.runner != self.runner and is_alive(cut_off.runner):
@@ -280,9 +279,6 @@ class RecoveryProcess:
         policy = self.context.environment.recovery if self.context.environment else RecoveryPolicy()
         return plan_recovery(self.error, past=past, policy=policy, facts=self._facts, now=datetime.now(UTC))
 
-    def _mine(self, past: Sequence[RecoveryExecution]) -> list[RecoveryExecution]:
-        return [one for one in past if one.error_id == self.error.error_id and one.points]
-
     def _is_of_this_run(self, execution: RecoveryExecution) -> bool:
         known = execution.runner.flow_run_id if execution.runner else ""
         return bool(known) and known == self.runner.flow_run_id and execution.error_id == self.error.error_id
@@ -293,7 +289,9 @@ class RecoveryProcess:
         ticket = await finish_attempt(
             execution,
             was=self.error.evidence.get("container_state"),
-            ticket=None if question is None else self._ticket(question),
+            ticket=None
+            if question is None
+            else new_ticket(question, self.diagnosis, self.context.environment, self.service),
         )
         self._asked = None if question is None or ticket is None else (question.reason, ticket)
 
@@ -312,8 +310,8 @@ class RecoveryProcess:
         plan = self._planned(known)
         if plan.action is not PlanAction.ASK_A_PERSON:
             return None
-        self._log(plan)
-        return question_of(plan, self._mine(known))
+        _log_plan(self.error, plan)
+        return question_of(plan, _attempts_at(self.error, known))
 
     async def _ran_into_root_cause(self, execution: RecoveryExecution) -> bool:
         """Whether the attempt's failure, or output written since it acted, names the root cause."""
@@ -336,11 +334,11 @@ class RecoveryProcess:
         self.root_cause, self.root_evidence = execution.final_status, bundles
         return True
 
-    def _ticket(self, question: Question) -> Ticket:
-        return new_ticket(question, self.diagnosis, self.context.environment, self.service)
-
     async def _escalate(self, question: Question) -> RecoveryEvent:
-        return await self._ask(question.reason, await open_ticket(self._ticket(question)))
+        return await self._ask(
+            question.reason,
+            await open_ticket(new_ticket(question, self.diagnosis, self.context.environment, self.service)),
+        )
 
     async def _ask(self, reason: str, ticket: Ticket) -> RecoveryEvent:
         log.warning("ticket %s: %s", ticket.ticket_id, ticket.title)
@@ -368,8 +366,13 @@ class RecoveryProcess:
     ) -> RecoveryOutcome:
         return RecoveryOutcome(error_id=self.error.error_id, success=success, method=method, steps=steps, reason=reason)
 
-    def _log(self, plan: RecoveryPlan) -> None:
-        log.info("plan for %s: %s, because %s", self.error.error_id, plan.action, plan.reason)
+
+def _attempts_at(error: RecordedError, past: Sequence[RecoveryExecution]) -> list[RecoveryExecution]:
+    return [one for one in past if one.error_id == error.error_id and one.points]
+
+
+def _log_plan(error: RecordedError, plan: RecoveryPlan) -> None:
+    log.info("plan for %s: %s, because %s", error.error_id, plan.action, plan.reason)
 
 
 def _with_environment(
