@@ -1,4 +1,4 @@
-"""Collection: look at everything at once, judge it, store it, and hand what is wrong to error recovery."""
+"""Collection: sample every source at once, judge, store, and recover from failures."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def collection(
 
     Raises:
         EnvironmentFileError: The environment cannot be read.
-        StoreError: What was collected could not be stored.
+        StoreError: The collection could not be stored.
         EnvironmentBusyError: Others collect it all the time.
     """
     files = tuple(compose_files or ())
@@ -87,7 +87,7 @@ async def collection(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collected:
-    """One collection that is kept: of what environment, what was seen, and what that means."""
+    """One stored collection: its environment, the answers of its sources, and their assessment."""
 
     declared: Environment
     seen: SourceAnswers
@@ -95,17 +95,17 @@ class Collected:
 
 
 async def collect(environment: str, files: tuple[str, ...]) -> Collected:
-    """Look, judge and keep. Where somebody else kept a collection meanwhile, look again.
+    """Ask the sources, judge and store. If another process stored a collection meanwhile, repeat it.
 
     Raises:
         EnvironmentFileError: The environment cannot be read.
-        StoreError: What was collected could not be stored.
+        StoreError: The collection could not be stored.
         EnvironmentBusyError: Others collect it all the time.
     """
     declared = await load_environment(environment, files)
     await mark_interrupted(None, datetime.now(UTC))
     for _ in range(_TIMES):
-        memory, seen = await asyncio.gather(read_memory(environment, datetime.now(UTC)), look(declared))
+        memory, seen = await asyncio.gather(read_memory(environment, datetime.now(UTC)), ask_sources(declared))
         judged = assess(declared, seen, memory)
         if await store_round(environment, judged, memory.collected_at):
             return Collected(declared=declared, seen=seen, judged=judged)
@@ -148,7 +148,7 @@ async def show(one: Collected, report: CollectionReport) -> None:
         log.warning("the cache did not take the snapshot: %s", trouble)
 
 
-async def look(declared: Environment) -> SourceAnswers:
+async def ask_sources(declared: Environment) -> SourceAnswers:
     """Ask every source at once. One that does not answer is a gap, in words."""
     gaps: list[str] = []
     recently = max(_LEAST_RECEIVED, 3 * timedelta(seconds=declared.collect_every_seconds))
@@ -196,7 +196,7 @@ def say(outcome: Evaluation) -> None:
     for prediction in outcome.predictions:
         log.info("prediction for %s: %s; %s", prediction.service, prediction.words, prediction.outcome)
     for name in outcome.unreadable:
-        log.error("what was remembered as %s could not be read and is begun anew", name)
+        log.error("state %s could not be read and is begun anew", name)
 
 
 async def _recover(one: Collected, feed: CollectionFeed) -> list[RecoveryOutcome]:
@@ -229,7 +229,7 @@ def _table(metrics: Sequence[Metric]) -> dict[str, dict[str, float]]:
 
 
 def _advice(health: HealthReport, recoveries: Sequence[RecoveryOutcome], outcome: Evaluation) -> tuple[str, ...]:
-    """What was found, what a person should do, and what costs a service its score; each once."""
+    """Return findings, steps for a person, and what lowers a service's score; each once."""
     steps = [step for one in recoveries if not one.success for step in one.steps]
     poor = [
         f"{score.service}: {hint}"

@@ -28,7 +28,7 @@ async def health_check(
     deployment_id: str | None = DEPLOYMENT_ID,
     compose_files: ComposeFiles = COMPOSE_FILES,
 ) -> OperationResult:
-    """Judge an environment now. The operation succeeds when it could be judged, however ill it is.
+    """Judge an environment now. The operation succeeds when it could be judged, however unhealthy it is.
 
     Raises:
         RoasError: It could not be judged; recorded and handed on first.
@@ -52,7 +52,7 @@ async def health_check(
         for verdict in health.services:
             log.info("%s is %s: %s", verdict.service, verdict.health, verdict.reason)
             if verdict.health in UNHEALTHY_STATES:
-                # A check only looks. What the event starts looks again, and leaves alone what a watch has in hand.
+                # A check does not act. The event starts a recovery, which leaves alone what a watch recovers.
                 announce(
                     UNHEALTHY,
                     environment,

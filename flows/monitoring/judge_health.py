@@ -30,7 +30,7 @@ async def judge_now(
     container_states: Sequence[ContainerState] | None = None,
     asked: Collection[str] | None = None,
 ) -> HealthReport:
-    """Look at every container, unless that was done just now, ask every probe, and judge the whole.
+    """Inspect every container unless `container_states` are given, ask every probe, and judge the whole.
 
     `asked` are the services whose probes are asked, all unless given; the others are judged by their containers alone.
 

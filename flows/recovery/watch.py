@@ -368,7 +368,7 @@ class EnvironmentWatcher:
             await settle_well(name, back, now, "the engine restarted it, and it is healthy again")
         for remaining in soon:
             self._sweep_after(remaining)
-        why = "it has been well for ten minutes, by nobody's doing"
+        why = "it has been well for ten minutes without a recovery"
         await settle_well(name, sorted(healthy), now - PROVEN_AFTER, why)
         await settle_dependants(name, sorted(healthy), now - SETTLE)
         if held is not None or not self._act:
@@ -393,7 +393,7 @@ class EnvironmentWatcher:
         try:
             await notify_people(self._declared)
         except Exception as error:  # noqa: BLE001 - a receiver's failure must not end the watch
-            log.warning("people were not told what is due: %s", error or type(error).__name__)
+            log.warning("notifications were not sent: %s", error or type(error).__name__)
 
     @staticmethod
     def _start(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:

@@ -17,7 +17,7 @@ log = logging.getLogger("roas")
 
 
 async def redact(environment: Environment | str, text: str, compose_files: tuple[str, ...] = ()) -> str:
-    """The text without the environment's secret values, whatever looks like one, and what a terminal would obey."""
+    """Return the text without the environment's secrets, values that look like one, and terminal escapes."""
     if isinstance(environment, str):
         return await asyncio.to_thread(redact_now, environment, text, compose_files)
     return await asyncio.to_thread(lambda: _redactor_of(environment).text(printable(text)))

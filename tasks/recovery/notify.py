@@ -85,7 +85,7 @@ async def notify_people(environment: Environment) -> list[Notification]:
             notice for name in (environment.name, OWN_SYSTEM) for notice in await asyncio.to_thread(_claimed, name)
         ]
     except StoreError as error:
-        log.warning("people could not be told what is due: %s", error)
+        log.warning("notifications could not be read: %s", error)
         return []
     for notice in notices:
         _emit(notice)

@@ -29,8 +29,8 @@ async def test_rounds_go_on_while_what_is_wrong_is_mended_or_left_alone_once(pla
         with place.stores() as stores:
             await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")), 120)
             await until(lambda: any(one.service == "rest" for one in stores.errors.latest("test")), 90)
-            before = len(looks(stores))
-            await until(lambda: len(looks(stores)) >= before + 3, 90)
+            before = len(host_samples(stores))
+            await until(lambda: len(host_samples(stores)) >= before + 3, 90)
             errors = stores.errors.latest("test")
     finally:
         rounds.cancel()
@@ -41,7 +41,7 @@ async def test_rounds_go_on_while_what_is_wrong_is_mended_or_left_alone_once(pla
     assert [one.count for one in errors if one.service == "rest"] == [1]
 
 
-def looks(stores: Stores) -> list[tuple[datetime, float]]:
+def host_samples(stores: Stores) -> list[tuple[datetime, float]]:
     since = datetime.now(UTC) - timedelta(minutes=30)
     return list(stores.metrics.series("test", "host", "memory_usage", since))
 

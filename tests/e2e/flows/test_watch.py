@@ -26,7 +26,7 @@ PAIR = well("base") + well("top", depends_on="{base: {condition: service_healthy
 
 @asynccontextmanager
 async def watching(place: Place) -> AsyncIterator[asyncio.Task[object]]:
-    """A watch that has looked around once."""
+    """A watch that has swept once."""
     task = asyncio.create_task(watch("test"))
     try:
         with place.stores() as stores:
@@ -38,13 +38,13 @@ async def watching(place: Place) -> AsyncIterator[asyncio.Task[object]]:
 
 
 async def until(seen: Callable[[], bool], seconds: float = 60) -> None:
-    def look_again_and_again() -> None:
+    def wait() -> None:
         deadline = time.monotonic() + seconds
         while not seen():
             assert time.monotonic() < deadline, "it did not come to that"
             time.sleep(0.05)
 
-    await asyncio.to_thread(look_again_and_again)
+    await asyncio.to_thread(wait)
 
 
 def docker(*arguments: str) -> None:
@@ -65,7 +65,7 @@ async def test_a_killed_service_is_recovered_at_once(place: Place) -> None:
     assert place.containers(running=True) == ["base", "top"]
 
 
-async def test_who_is_slow_to_hear_of_one_failure_keeps_no_other_waiting(place: Place) -> None:
+async def test_a_slow_receiver_of_notifications_delays_no_recovery(place: Place) -> None:
     place.declare(PAIR, notify="[custom-webhook/slow]")
     await startup("test")
     now = datetime.now(UTC)
@@ -109,7 +109,7 @@ async def test_a_service_that_turns_unhealthy_is_restarted(place: Place) -> None
     assert "own health check fails" in error.text
 
 
-async def test_what_a_person_stops_stays_stopped_and_is_no_error(place: Place) -> None:
+async def test_a_service_that_a_person_stops_stays_stopped_and_is_no_error(place: Place) -> None:
     place.declare(well("base") + well("other"))
     await startup("test")
     async with watching(place):
@@ -152,7 +152,7 @@ async def test_three_that_fail_at_once_are_one_question_to_a_person(place: Place
     assert place.containers(running=True) == []
 
 
-async def test_what_happened_before_the_watch_began_is_found(place: Place) -> None:
+async def test_a_failure_before_the_watch_began_is_found(place: Place) -> None:
     place.declare(PAIR)
     await startup("test")
     docker("kill", place.container("base"))

@@ -26,7 +26,7 @@ from tests.support.prefect_server import temporary_server
 
 
 def main() -> int:
-    """Let every harm that is asked for happen; 1 where something was not as it must be."""
+    """Let every harm that is asked for happen; 1 where something was not as expected."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("words", nargs="*")
     parser.add_argument("--beside", type=int, default=2, help="so many samples at once")
@@ -42,7 +42,7 @@ def main() -> int:
 
 
 def _say_it_to(log: Path | None) -> None:
-    """What is said goes into a file, or nowhere: the screen is for the table."""
+    """Write the log into a file, or nowhere: the screen is for the table."""
     roas = logging.getLogger("roas")
     roas.propagate = False
     roas.addHandler(logging.NullHandler() if log is None else logging.FileHandler(log))
@@ -67,7 +67,7 @@ async def _campaign(harms: list[Harm], folder: Path, beside: int) -> int:
             finally:
                 await asyncio.to_thread(sample.clean)
             for complaint in complaints:
-                print(f"  NOT AS IT MUST BE ({harm.name}): {complaint}", flush=True)
+                print(f"  NOT AS EXPECTED ({harm.name}): {complaint}", flush=True)
             return not complaints
 
     try:
@@ -80,10 +80,10 @@ async def _campaign(harms: list[Harm], folder: Path, beside: int) -> int:
         wrong = well.count(False)
         if stranger.shows() != shown:
             wrong += 1
-            print(f"  NOT AS IT MUST BE: the stranger was {shown}, is {stranger.shows()}")
+            print(f"  NOT AS EXPECTED: the stranger was {shown}, is {stranger.shows()}")
     finally:
         stranger.end()
-    print(f"{len(harms) - wrong} of {len(harms)} as they must be")
+    print(f"{len(harms) - wrong} of {len(harms)} as expected")
     return 1 if wrong else 0
 
 

@@ -1,8 +1,8 @@
 """Feed a running watch thousands of events and measure its growth: python -m tests.e2e.healing.endurance.
 
 The watch is a process of its own, as `roas watch` begins it, on the engine that `docker` talks to. What happens
-befalls containers that carry the project's name and that nobody declares: pauses, signals, and short lives. The watch
-has to hear and to judge all of it. Ends with 1 where its memory grew by a tenth, or where it heard too little.
+happens to undeclared containers that carry the project's name: pauses, signals, and short lives. The watch
+has to receive and judge all of it. Ends with 1 where its memory grew by a tenth, or where it received too little.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _TIMEOUT_SECONDS = 300
 
 
 def main() -> int:
-    """Live through it; 1 where anything is not as it must be."""
+    """Run it; 1 where anything is not as expected."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=int, default=240, help="so long the watch lives")
     asked = parser.parse_args()
@@ -52,7 +52,7 @@ def main() -> int:
 
 @contextmanager
 def _guest(scene: Scene) -> Iterator[str]:
-    """A container of the project that nobody declares."""
+    """An undeclared container of the project."""
     name = f"{scene.project}-guest"
     scene.docker("run", "--detach", "--init", "--name", name, *_labels(scene), IMAGE, "sleep", "6000")
     try:
@@ -67,7 +67,7 @@ def _labels(scene: Scene) -> list[str]:
 
 
 def _finished(scene: Scene, guest: str, seconds: int) -> tuple[list[tuple[int, int]], int, int]:
-    """Each size of the watch after so many events, how many it says it heard, and how many there were."""
+    """Each size of the watch after so many events, how many it received, and how many there were."""
     roas = Path(sys.executable).with_name("roas")
     log = scene.folder / "watch.log"
     with log.open("wb") as said:
@@ -112,7 +112,7 @@ def _resident(process: int) -> int:
 def _judged(sizes: list[tuple[int, int]], received: int, fed: int) -> int:
     warm = [one for one in sizes if one[0] >= WARM_AFTER]
     if received < EVENTS or len(warm) < 2 * _SAMPLES:
-        print(f"it heard {received} events of {fed}; {EVENTS} are wanted: give it longer")
+        print(f"it received {received} events of {fed}; {EVENTS} are wanted: give it longer")
         return 1
     early = statistics.median(size for _, size in warm[:_SAMPLES])
     late = statistics.median(size for _, size in warm[-_SAMPLES:])
@@ -120,8 +120,8 @@ def _judged(sizes: list[tuple[int, int]], received: int, fed: int) -> int:
     print("| events | memory |\n|---|---|")
     for fed_then, size in warm[:: max(1, len(warm) // 10)]:
         print(f"| {fed_then} | {size / 1024:.1f} MiB |")
-    print(f"{fed} events happened, {received} were heard; memory went from {early / 1024:.1f} to {late / 1024:.1f} MiB"
-          f" ({growth:+.1%})")  # fmt: skip
+    print(f"{fed} events happened, {received} were received; memory grew from {early / 1024:.1f} to "
+          f"{late / 1024:.1f} MiB ({growth:+.1%})")  # fmt: skip
     return 1 if growth > GROWS_AT_MOST else 0
 
 

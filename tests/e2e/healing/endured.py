@@ -1,4 +1,4 @@
-"""Let the watched sample endure a harm, and tell what is not as it must be afterwards."""
+"""Let the watched sample endure a harm, and tell what is not as expected afterwards."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class Harm:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Survived:
-    """What a harm did to one sample, and what was done about it."""
+    """Result of a harm to one sample, and of its recovery."""
 
     harm: Harm
     sample: Sample
@@ -97,7 +97,7 @@ class Survived:
         return next((one for one in self.errors[::-1] if one.service == self.harm.service), None)
 
     def complaints(self) -> list[str]:
-        """All that is not as it must be."""
+        """Return all that is not as expected."""
         return [*self._end(), *self._rows(), *self._steps(), *self._no_worse()]
 
     def _end(self) -> list[str]:
@@ -222,7 +222,7 @@ async def _endured(
 
 @asynccontextmanager
 async def watching(sample: Sample) -> AsyncIterator[None]:
-    """A watch of its own that has looked around once."""
+    """A watch of its own that has swept once."""
     task = asyncio.create_task(watch(sample.name))
     name = f"watch/{sample.name}"
     last = open_stores().heartbeats.all().get(name)
@@ -287,7 +287,7 @@ def _comes(seen: Callable[[], bool], within: float, *, look_again: float = 0.05)
 
 
 def tries_of(sample: Sample, since: datetime | None = None) -> tuple[RecoveryExecution, ...]:
-    """What was tried at the sample, oldest first."""
+    """Return the attempts at the sample, oldest first."""
     tries = open_stores().recoveries.find(environment=sample.name)
     return tuple(one for one in tries if since is None or one.started_at >= since)
 

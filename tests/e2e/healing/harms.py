@@ -52,7 +52,7 @@ def _cut_from_network(sample: Sample) -> None:
 
 
 def _break_names(sample: Sample) -> None:
-    """Nobody answers questions for names any more; what is connected stays so until it is cut off."""
+    """Name servers no longer answer; open connections stay until they are cut off."""
     conf = sample.docker("inspect", "--format", "{{.ResolvConfPath}}", sample.container("bot"))
     Path(conf).write_text("nameserver 192.0.2.1\noptions timeout:1 attempts:1\n")
     sample.redis("client", "kill", "type", "normal", "skipme", "yes")
@@ -75,7 +75,7 @@ def _port_is_taken(sample: Sample) -> Iterator[None]:
 
 
 def _holder(sample: Sample, project: str) -> str:
-    """A container of that project, with a service nobody declares, takes the bot's port."""
+    """A container of that project, with an undeclared service, takes the bot's port."""
     sample.docker("kill", sample.container("bot"))
     name = f"holder-{sample.mark}"
     labels = {"project": project, "service": "old", "config-hash": "of-yesterday"}
@@ -404,7 +404,7 @@ HARMS = (
             "volumes": {
                 "redis-data": {"driver": "local", "driver_opts": {"type": "tmpfs", "device": "tmpfs", "o": "size=8m"}}
             },
-            # What is in memory stays there only while somebody holds it.
+            # Memory stays occupied only while a process holds it.
             "holder": {
                 "image": IMAGE,
                 "init": True,

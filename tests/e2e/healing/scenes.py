@@ -178,7 +178,7 @@ class Sample(Scene):
 
 @dataclass(frozen=True, slots=True)
 class Stranger:
-    """A container, a volume and an image of somebody else, which nobody here may touch."""
+    """A container, a volume and an image of another owner, which no harm may touch."""
 
     name: str
 

@@ -32,7 +32,7 @@ VERDICT = Verdict(
 
 @dataclass
 class Flapping:
-    """One service that lives for so long after each restart, and who looks after it."""
+    """One service that lives for so long after each restart, and the watch that recovers it."""
 
     stores: Stores
     lives_for: timedelta

@@ -21,7 +21,7 @@ A_DAY = 24 * 240
 
 
 def main() -> int:
-    """Live through the day; 1 where anything was not as it must be."""
+    """Run the day; 1 where anything was not as expected."""
     began = time.monotonic()
     with (
         tempfile.TemporaryDirectory(prefix="roas-day-") as name,
@@ -30,7 +30,7 @@ def main() -> int:
     ):
         day = asyncio.run(live_on_small_disk(Path(name), patch, rounds=A_DAY, own_engine=engine))
     print(f"{A_DAY} rounds in {time.monotonic() - began:.0f} s, {len(day.lost)} of them lost to the full disk")
-    print(f"alerts told: {day.opened}; not as it must be: {day.complaints or 'nothing'}")
+    print(f"alerts told: {day.opened}; not as expected: {day.complaints or 'nothing'}")
     return 1 if day.complaints else 0
 
 

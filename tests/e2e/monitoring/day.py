@@ -18,7 +18,7 @@ import yaml
 
 from core.monitoring.assess import RememberedState, SourceAnswers, assess
 from core.monitoring.snapshot import Evaluation
-from flows.monitoring.collection import look
+from flows.monitoring.collection import ask_sources
 from models.analysis import AlertChange
 from models.environments import Environment
 from models.failures import StoreError
@@ -48,7 +48,7 @@ class DayEngine(Protocol):
 
 
 class SimulatedEngine:
-    """Containers that nobody runs, for a quick day."""
+    """Simulated containers, for a quick day."""
 
     address = "unix:///run/docker.sock"
 
@@ -101,7 +101,7 @@ class RealEngine:
             time.sleep(0.1)
 
     async def look(self, environment: Environment, at: datetime, number: int) -> SourceAnswers:
-        seen = await look(environment)
+        seen = await ask_sources(environment)
         return replace(
             seen,
             at=at,
@@ -190,7 +190,7 @@ class Day:
             return store.execute(query).fetchall()
 
     def look_for_complaints(self) -> list[str]:
-        """All that is not as it must be."""
+        """Return all that is not as expected."""
         judged = self.rows("SELECT count(*), count(DISTINCT timestamp) FROM deployment_health_history")[0]
         blind = self.rows(
             "SELECT count(*) FROM deployment_health_history "
@@ -200,7 +200,7 @@ class Day:
         doubled = self.rows(
             "SELECT count(*) FROM (SELECT series, ts FROM metric_samples GROUP BY series, ts HAVING count(*) > 1)"
         )
-        # Health that stays as it is gets a row now and then; what was measured is there of every round.
+        # Health that stays as it is gets a row now and then; every collection's samples are there.
         looks = self.rows(
             "SELECT count(*) FROM metric_samples JOIN metric_series ON series = id "
             "WHERE service = 'host' AND metric = 'memory_usage'"
@@ -224,7 +224,7 @@ class Day:
 async def live_on_small_disk(
     folder: Path, patch: pytest.MonkeyPatch, rounds: int, own_engine: OwnEngine | None = None
 ) -> Day:
-    """Live through a day with a Redis and a disk of its own, both of which really fail, and so does an engine."""
+    """Run a day with a Redis and a disk of its own, both of which really fail, and so does an engine."""
     server = RedisProcess(folder)
     server.start()
     (folder / "password").write_text(PASSWORD)

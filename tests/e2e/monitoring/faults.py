@@ -3,8 +3,8 @@
 The sample runs on the engine that `docker` talks to, with traffic. Its levels are measured, a past of 26 hours is
 made of them, and each fault meets that same past: some ordinary rounds, then the fault, with a real collection every
 10 s. Printed is the trail of rows: the samples, the alert with its reason, the error. Recovery only judges here and
-does not act, so that a fault lasts. What is told of the machine, on which others may work, is printed and not judged.
-The end is 1 where anything is not as it must be.
+does not act, so that a fault lasts. Alerts about the machine, on which others may work, are printed and not judged.
+The end is 1 where anything is not as expected.
 """
 
 from __future__ import annotations
@@ -113,7 +113,7 @@ FAULTS = (
 
 
 async def meet(fault: Fault, sample: Living) -> list[str]:
-    """Let the sample, whose past is taught, have the fault; all that is not as it must be, in words."""
+    """Let the sample, whose past is taught, have the fault; all that is not as expected, in words."""
     quiet = await collect_each(sample.name, EVERY, act=False, goes_on=lambda done, _: done < QUIET_ROUNDS)
     before = [f"before it: {one}" for report in quiet for one in report.alerts if f" {HOST}: " not in one]
     began = datetime.now(UTC)
@@ -169,7 +169,7 @@ def _complaints(
         said.append(f"its value {opened['value']} is in no sample")
     of_alert = [one for one in errors if one.service == alert.service and opened["reason"] in one.text]
     blamed = {one.service for one in errors}
-    # Recovery hears of an ill service at its first bad look, before that is enough for an alert.
+    # Recovery gets an unhealthy service at its first bad collection, before that is enough for an alert.
     if blamed != {alert.service} or not of_alert or of_alert[0].first_seen < began:
         said.append(f"errors: {[(one.service, one.text) for one in errors]}")
     return said
@@ -196,7 +196,7 @@ def _print(
 
 
 async def live(folder: Path, faults: Sequence[Fault]) -> list[str]:
-    """Let the sample learn its past once, and meet each fault with it; all that is not as it must be."""
+    """Let the sample learn its past once, and meet each fault with it; all that is not as expected."""
     sample = Living(environments=folder, name="faults")
     taught = folder / "data"
     try:

@@ -104,7 +104,7 @@ async def collect_each(
 def teach_a_past(
     name: str, measured: Sequence[CollectionReport], every: timedelta, until: datetime, *, grown: str = ""
 ) -> list[str]:
-    """Let the rounds live through a past in which everything was as it has really been measured, over and over.
+    """Collect a past in which all values are as measured, repeated over and over.
 
     Others work on this machine too, so every other while it was busier than measured, up to all there is, and the
     services answered later, by up to 0.6 s. `grown` is a metric of the host that has grown to
@@ -158,13 +158,13 @@ def own_folder() -> Iterator[Path]:
 
 
 def run(live: Callable[[], Sequence[str]]) -> NoReturn:
-    """Run it on a Prefect server of its own and say what was not as it must be; the program ends with 1 if anything."""
+    """Run it on a Prefect server of its own and print what differs; exit with 1 if anything does."""
     logging.disable(logging.INFO)
     with temporary_server():
         complaints = live()
     for complaint in complaints:
-        print(f"NOT AS IT MUST BE: {complaint}")
-    print(f"not as it must be: {len(complaints)}")
+        print(f"NOT AS EXPECTED: {complaint}")
+    print(f"not as expected: {len(complaints)}")
     sys.exit(1 if complaints else 0)
 
 

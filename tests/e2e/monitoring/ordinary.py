@@ -2,7 +2,7 @@
 
 The sample runs on the engine that `docker` talks to, with traffic. Its levels are measured for twenty minutes, a
 past of 26 hours is made of them, and then real collections follow each other every 15 s. The end is 1 where
-anything was told of the sample. What is told of the machine, on which others may work, is printed and not judged.
+any alert about the sample was sent. Alerts about the machine, on which others may work, are printed and not judged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EVERY = timedelta(seconds=15)
 
 
 async def live(folder: Path, measure: timedelta, hour: timedelta) -> list[str]:
-    """Live through the hour; all that is not as it must be, in words."""
+    """Run the hour; all that is not as expected, in words."""
     sample = Living(environments=folder, name="ordinary")
     try:
         await sample.start(EVERY)
@@ -56,7 +56,7 @@ async def _rounds(name: str, length: timedelta) -> list[CollectionReport]:
 
 
 def main() -> list[str]:
-    """Live through it in a folder of its own."""
+    """Run it in a folder of its own."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--measure", type=float, default=20, metavar="MINUTES")
     parser.add_argument("--minutes", type=float, default=60)

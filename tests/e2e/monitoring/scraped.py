@@ -2,8 +2,8 @@
 
 `roas metrics` is scraped while the sample runs on the engine that `docker` talks to, is collected from and watched.
 Every dashboard panel's query and every metric that an alert rule names must answer in the course of it, the alerts of
-what is broken must fire, and end when it is mended. The rules are a copy with their waiting times (`for`) cut to 1 s.
-The stores lie on a small disk that fills up, with a past of 26 hours that says so.
+a broken part's rules must fire, and end when it is mended. The rules are a copy with their waiting times (`for`) cut
+to 1 s. The stores lie on a small disk that fills up, with a past of 26 hours that says so.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ class ScrapedMetric:
 
 
 async def live(folder: Path, disk: Path) -> list[str]:
-    """Break the sample and mend it; all that is not as it must be, in words."""
+    """Break the sample and mend it; all that is not as expected, in words."""
     sample, cache = Living(environments=folder, name="scraped"), RedisProcess(folder)
     cache.start()
     (folder / "password").write_text(CACHE_PASSWORD)
@@ -119,7 +119,7 @@ async def live(folder: Path, disk: Path) -> list[str]:
     watched.said += [f"no data: {name}: {query}" for name, query in watched.unanswered.items()]
     watched.said += _promtool("metrics", reported=reported) + _promtool("rules", str(RULES_FILE))
     quiet = sorted(ALL - watched.fired)
-    print(f"{len(watched.fired)} of {len(ALL)} rules fired; of what was not broken here tell {', '.join(quiet)}")
+    print(f"{len(watched.fired)} of {len(ALL)} rules fired; of parts not broken here {', '.join(quiet)}")
     return watched.said
 
 
@@ -190,7 +190,7 @@ def _promtool(*words: str, reported: str = "") -> list[str]:
 
 
 def main() -> list[str]:
-    """Live through it in a folder of its own."""
+    """Run it in a folder of its own."""
     with own_folder() as folder, disk_of(folder / "disk", megabytes=DISK_BYTES // 2**20) as disk:
         os.environ["ROAS_DATA_DIR"] = str(disk / "data")
         complaints = asyncio.run(live(folder, disk))
