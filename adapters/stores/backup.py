@@ -22,8 +22,9 @@ from pydantic import TypeAdapter, ValidationError
 from adapters.host.private_files import MIB, make_private_folder, open_private, read_regular, write_private
 from adapters.host.processes import this_user
 from adapters.stores.audit import AUDITED, append, head
-from adapters.stores.database import SqliteDatabase, driver_of
+from adapters.stores.database import SqliteDatabase
 from adapters.stores.migrate import HEAD, STORES, is_known, revision_of
+from adapters.stores.sqlite_file import driver_of
 from adapters.stores.stores import Stores, in_use
 from adapters.stores.trouble import our_words
 from core.storage.audit import NO_HASH

@@ -138,15 +138,11 @@ class BatchWriter:
         self._add(encoder, payload, encoded)
 
     def put_metrics(self, metrics: Sequence[Metric]) -> int:
-        """Accept samples, as `put_many`; a metric never seen before is named in the store first.
-
-        Gives back how many were accepted: as with `Monitoring.add_metrics`, new metrics beyond the limit of an
-        environment are refused.
+        """Accept samples and return how many; new metrics beyond the limit of an environment are refused.
 
         Raises:
-            StoreBusyError: A new metric could not be named, since others were writing until the deadline.
             StoreFullError: Too much waits already, or the disk has no room; no sample was accepted.
-            StoreError: A new metric could not be named; no sample was accepted.
+            StoreError: A new metric could not be inserted; no sample was accepted.
         """
         keys = {(one.environment, one.service, one.name) for one in metrics}
         if not keys <= self._series.keys():

@@ -1,41 +1,21 @@
-"""One store as a database: what all need of it, and the one that is a SQLite file."""
+"""One store as a database: what every store offers, and the one in a SQLite file."""
 
 from __future__ import annotations
 
-import logging
-import os
 import shutil
-import sqlite3
-import threading
 import time
-import weakref
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
-from datetime import UTC, datetime
+from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Protocol
+from typing import Protocol
 
 import sqlalchemy as sa
 
-from adapters.host.private_files import make_private_folder, open_private
-from adapters.stores.gate import Gate
-from adapters.stores.migrate import upgrade
-from adapters.stores.trouble import OurWords, our_words
+from adapters.stores.sqlite_file import ASIDE, INCREMENTAL, SqliteFile, driver_of
+from adapters.stores.trouble import our_words
 from core.storage.retention import FileUse, pages_to_give_back
-from models.failures import StoreCorruptError, StoreError
 from models.retention import RetentionPolicy
 
-log = logging.getLogger("roas")
-
-FIRST_SAFE_SQLITE = (3, 51, 3)
-"""Before it, two connections that checkpoint and write at one instant can lose part of the WAL."""
-
-_WAL_LIMIT_BYTES = 64 * 1024 * 1024
-_CHECKPOINT_PAGES = 2000
-_INCREMENTAL = 2
 _PAGES_AT_ONCE = 256
-_ASIDE = ".corrupt-"
 
 
 class Transacting(Protocol):
@@ -95,138 +75,13 @@ class Database(Transacting, Protocol):
         """Give free room back to the disk until `deadline` (monotonic seconds); the bytes left, and a remark."""
 
 
-class SqliteDatabase:
-    """A store in one SQLite file, in WAL mode."""
-
-    def __init__(self, name: str, path: Path, gate: Gate, *, synchronous: str, deadline_seconds: float) -> None:
-        """Open nothing yet; `open` does."""
-        self.name = name
-        self.path = path
-        self._label = f"Store {name} ({path})"
-        self.gate = gate
-        self.deadline_seconds = deadline_seconds
-        self.set_aside: list[Path] = []
-        """Damaged files this process found and moved out of the way."""
-        self.before_write: Callable[[], None] = lambda: None
-        """Called by every writer with the gate held."""
-        self._synchronous = synchronous
-        self._suspected = False
-        self._records = False
-        self._opening = threading.Lock()
-        self._file: tuple[int, int] | None = None
-        self._plain: list[sqlite3.Connection] = []
-        self._new_engines()
-        _databases.add(self)
-
-    def open(self) -> None:
-        """Make or upgrade the file; a damaged one is set aside and a new one made. Call with the gate held.
-
-        Raises:
-            StoreTooNewError: A later version of this program made it.
-            StoreError: It cannot be opened or upgraded.
-        """
-        try:
-            self._open()
-        except StoreCorruptError as error:
-            self._put_aside(str(error))
-            self._open()
-        self._suspected = False
+class SqliteDatabase(SqliteFile):
+    """A store in one SQLite file, with its maintenance."""
 
     def kept_aside(self) -> list[Path]:
         """Damaged files of it that lie beside it, whoever found them."""
-        found = self.path.parent.glob(f"{self.path.name}{_ASIDE}*")
+        found = self.path.parent.glob(f"{self.path.name}{ASIDE}*")
         return sorted(file for file in found if not file.name.endswith(("-wal", "-shm")))
-
-    def close(self) -> None:
-        """Close every pooled connection."""
-        self._readers.dispose()
-        self._writers.dispose()
-        plain = self._plain
-        self._plain = []
-        for driver in plain:
-            driver.close()
-
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        """A transaction that sees one moment and changes nothing.
-
-        Raises:
-            StoreError: The store cannot be read; the message says why.
-        """
-        self._same_file()
-        with self._watched(), self._readers.connect() as connection, connection.begin():
-            yield connection
-
-    @contextmanager
-    def write(self, *, durable: bool = False) -> Iterator[sa.Connection]:
-        """A transaction under the gate, committed if the body ends well and undone if it raises.
-
-        A `durable` one is synced with the gate held: a transaction over several stores that follows it is done
-        again after a power failure, and must find what it follows.
-
-        Raises:
-            StoreBusyError: Others were writing until the deadline.
-            StoreError: The store cannot be written; the message says why.
-        """
-        with self.gate.held(self.deadline_seconds, self._label):
-            self.before_write()
-            with self.write_unchecked() as connection:
-                yield connection
-            if durable:
-                self.sync()
-
-    @contextmanager
-    def write_unchecked(self) -> Iterator[sa.Connection]:
-        """As `write`, for a caller that holds the gate and has looked what was left there.
-
-        Raises:
-            StoreError: The store cannot be written; the message says why.
-        """
-        with self.write_connection() as connection, connection.begin():
-            yield connection
-
-    @contextmanager
-    def write_driver(self) -> Iterator[sqlite3.Connection]:
-        """As `write`, on the driver's own connection: for what is written often by few plain statements.
-
-        Raises:
-            StoreBusyError: Others were writing until the deadline.
-            StoreError: The store cannot be written; the message says why.
-        """
-        with self.gate.held(self.deadline_seconds, self._label):
-            self.before_write()
-            self._make_sure()
-            kept = self._plain
-            with self._watched():
-                driver = kept.pop() if kept else self._connect(query_only=False)
-                try:
-                    driver.execute("BEGIN IMMEDIATE")
-                    yield driver
-                    driver.execute("COMMIT")
-                finally:
-                    if driver.in_transaction:
-                        driver.rollback()
-                    # Another thread may have found another file, or closed the store.
-                    if kept is self._plain:
-                        kept.append(driver)
-                    else:
-                        driver.close()
-
-    @contextmanager
-    def write_connection(self) -> Iterator[sa.Connection]:
-        """A connection to begin a write transaction on, for a caller that holds the gate.
-
-        Raises:
-            StoreError: The store cannot be written; the message says why.
-        """
-        self._make_sure()
-        with self._watched(), self._writers.connect() as connection:
-            yield connection
-
-    def record_statements(self) -> None:
-        """From now on, write down what a writer does in its connection's `info["record"]`, where it has one."""
-        self._records = True
-        sa.event.listen(self._writers, "before_cursor_execute", _record)
 
     @property
     def place(self) -> str:
@@ -247,41 +102,6 @@ class SqliteDatabase:
         """
         with self.gate.held(self.deadline_seconds, f"Emptying the log of {self._label}"):
             self.checkpoint()
-
-    def sync(self) -> None:
-        """Make sure that what was committed survives a power failure.
-
-        Raises:
-            StoreError: The disk does not take it.
-        """
-        try:
-            file = os.open(self.wal_path, os.O_RDONLY | os.O_CLOEXEC)
-        except FileNotFoundError:
-            # The last connection that closed has moved it into the file, and synced that.
-            return
-        try:
-            os.fdatasync(file)
-        except OSError as error:
-            raise StoreError(
-                f"{self._label} cannot be synced: {error.strerror};", advice="is its disk sound, and is there room?"
-            ) from error
-        finally:
-            os.close(file)
-
-    def checkpoint(self) -> None:
-        """Move the WAL into the file and empty it, as far as readers allow now. Call with the gate held.
-
-        Raises:
-            StoreError: The store cannot be written.
-        """
-        with our_words(self._label), self._writers.connect() as connection:
-            driver = driver_of(connection)
-            # Not waiting for a long reader: every writer would wait with it.
-            driver.execute("PRAGMA busy_timeout=0").fetchall()
-            try:
-                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-            finally:
-                driver.execute(f"PRAGMA busy_timeout={round(self.deadline_seconds * 1000)}").fetchall()
 
     def analyse(self) -> None:
         """Look at a sample of each index, so that queries choose well, and empty the WAL into the file.
@@ -354,7 +174,7 @@ class SqliteDatabase:
     def gives_back_in_steps(self) -> bool:
         """Whether free pages can be cut off a few at a time; else only by writing the whole file anew."""
         with self.read() as connection:
-            return bool(connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() == _INCREMENTAL)
+            return bool(connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() == INCREMENTAL)
 
     def _cut_off(self, pages: int) -> None:
         with our_words(self._label), self._writers.connect() as connection:
@@ -370,204 +190,23 @@ class SqliteDatabase:
             our_words(self._label),
             self._writers.connect() as connection,
         ):
-            driver_of(connection).executescript(f"PRAGMA auto_vacuum={_INCREMENTAL}; VACUUM")
+            driver_of(connection).executescript(f"PRAGMA auto_vacuum={INCREMENTAL}; VACUUM")
         return f"{self.name} was rewritten once, so that it can give back in steps from now on"
 
-    @property
-    def wal_path(self) -> Path:
-        """The file's write-ahead log."""
-        return self.path.with_name(self.path.name + "-wal")
+    def checkpoint(self) -> None:
+        """Move the WAL into the file and empty it, as far as readers allow now. Call with the gate held.
 
-    def _watched(self) -> AbstractContextManager[None]:
-        """In our words; and after a sign of damage the next writer, or the next opening, looks closely."""
-        return _Watched(self._label, self._suspect)
-
-    def _suspect(self) -> None:
-        self._suspected = True
-        # In a folder nobody may write to, this process alone remembers it.
-        with suppress(OSError):
-            self._suspect_path.touch()
-
-    def _new_engines(self) -> None:
-        self._readers = self._engine("BEGIN DEFERRED", size=5, overflow=15, query_only=True)
-        # One connection is enough: the gate lets one writer through.
-        self._writers = self._engine("BEGIN IMMEDIATE", size=1, overflow=4, query_only=False)
-        self._plain = []
-
-    def _engine(self, begin: str, *, size: int, overflow: int, query_only: bool) -> sa.Engine:
-        engine = sa.create_engine(
-            "sqlite+pysqlite://",
-            creator=lambda: self._connect(query_only=query_only),
-            poolclass=sa.QueuePool,
-            pool_size=size,
-            max_overflow=overflow,
-            pool_timeout=self.deadline_seconds,
-        )
-        sa.event.listen(engine, "begin", lambda connection: driver_of(connection).execute(begin) and None)
-        return engine
-
-    def _connect(self, *, query_only: bool) -> sqlite3.Connection:
-        # mode=rw: a file that vanished must be an error, not a new and empty store.
-        connection = sqlite3.connect(
-            f"{self.path.absolute().as_uri()}?mode=rw",
-            uri=True,
-            timeout=self.deadline_seconds,
-            isolation_level=None,
-            check_same_thread=False,
-            cached_statements=512,
-        )
-        for setting in (
-            f"synchronous={self._synchronous}",
-            "foreign_keys=ON",
-            # A mapped page that another process truncates kills this one, and widens the WAL-reset fault.
-            "mmap_size=0",
-            f"wal_autocheckpoint={_CHECKPOINT_PAGES}",
-            f"journal_size_limit={_WAL_LIMIT_BYTES}",
-            "secure_delete=OFF",
-            "cache_size=-16384",
-            "temp_store=MEMORY",
-            f"query_only={'ON' if query_only else 'OFF'}",
-        ):
-            connection.execute(f"PRAGMA {setting}")
-        return connection
-
-    def _open(self) -> None:
-        with our_words(self._label):
-            self._create()
-            with self._writers.connect() as connection:
-                if self._suspect_path.exists():
-                    self._judge(connection)
-                with connection.begin():
-                    # The first look at its schema finds a file that is no database, or was cut short.
-                    connection.exec_driver_sql("SELECT count(*) FROM sqlite_master").all()
-                    upgrade(connection, self.name)
-            self._file = _identity(self.path)
-
-    def _create(self) -> None:
-        try:
-            make_private_folder(self.path.parent)
-            # SQLite gives -wal and -shm the mode of their database.
-            os.close(open_private(self.path, os.O_WRONLY | os.O_APPEND))
-        except OSError as error:
-            raise StoreError(
-                f"{self._label} cannot be made: {error.strerror};",
-                advice="may this user write to the data folder, and is there room on its disk?",
-            ) from error
-        with self._writers.connect() as connection:
+        Raises:
+            StoreError: The store cannot be written.
+        """
+        with our_words(self._label), self._writers.connect() as connection:
             driver = driver_of(connection)
-            if driver.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-                # Only before the first table; without effect on a file that another program made.
-                driver.execute(f"PRAGMA auto_vacuum={_INCREMENTAL}")
-                driver.execute("PRAGMA journal_mode=WAL").fetchone()
-
-    def _judge(self, connection: sa.Connection) -> None:
-        faults = driver_of(connection).execute("PRAGMA quick_check(5)").fetchall()
-        if faults != [("ok",)]:
-            said = "; ".join(str(fault[0]) for fault in faults)
-            raise StoreCorruptError(f"{self._label} is damaged: {said};", advice="")
-        self._suspect_path.unlink()
-
-    @property
-    def _suspect_path(self) -> Path:
-        return self.path.with_name(self.path.name + ".suspect")
-
-    def _put_aside(self, reason: str) -> None:
-        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-        self.close()
-        aside = self.path.with_name(f"{self.path.name}{_ASIDE}{stamp}")
-        try:
-            for suffix in ("-wal", "-shm", ""):
-                part = self.path.with_name(self.path.name + suffix)
-                if part.exists():
-                    part.rename(aside.with_name(aside.name + suffix))
-            self._suspect_path.unlink(missing_ok=True)
-        except OSError as error:
-            raise StoreError(
-                f"{self._label} is damaged and cannot be set aside: {error.strerror};",
-                advice="may this user write to the data folder?",
-            ) from error
-        self.set_aside.append(aside)
-        log.error("store %s was damaged and is kept as %s; a new one begins: %s", self.name, aside, reason)
-
-    def _make_sure(self) -> None:
-        """The file is there and, as far as anybody knows, sound."""
-        self._same_file()
-        if self._suspected:
-            self.open()
-
-    def _same_file(self) -> None:
-        try:
-            now = _identity(self.path)
-        except OSError as error:
-            raise StoreError(
-                f"{self._label} cannot be looked at: {error.strerror};", advice="may this user enter the data folder?"
-            ) from error
-        if now == self._file:
-            return
-        if now is None:
-            raise StoreError(
-                f"{self._label} was deleted while it was open;",
-                advice="restore the last backup with `roas restore`, or start again with an empty store.",
-            )
-        with self._opening:
-            if now != self._file:
-                log.warning("store %s was replaced by another file; opening that one", self.name)
-                self.close()
-                self._file = now
-
-    def forget_after_fork(self) -> None:
-        """In a forked child: leave the parent's connections alone, and open own ones when needed."""
-        _inherited.append((self._readers, self._writers, self._plain))
-        self._opening = threading.Lock()
-        self._new_engines()
-        if self._records:
-            self.record_statements()
-
-
-class _Watched(OurWords):
-    __slots__ = ("_damaged",)
-
-    def __init__(self, store: str, damaged: Callable[[], None]) -> None:
-        super().__init__(store)
-        self._damaged = damaged
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            return
-        try:
-            super().__exit__(kind, error, trace)
-        except StoreCorruptError:
-            self._damaged()
-            raise
-
-
-def warn_about_sqlite() -> str | None:
-    """A sentence about a SQLite library with a known fault, or None."""
-    if sqlite3.sqlite_version_info >= FIRST_SAFE_SQLITE:
-        return None
-    safe = ".".join(map(str, FIRST_SAFE_SQLITE))
-    return (
-        f"SQLite {sqlite3.sqlite_version} can lose writes when connections checkpoint at one instant "
-        f"(mended in {safe}); all writers of this program take turns, other programs must only read"
-    )
-
-
-def _record(
-    connection: sa.Connection, cursor: object, statement: str, parameters: Any, context: object, many: bool
-) -> None:
-    record = connection.info.get("record")
-    if record is not None and statement.lstrip()[:6].upper() in ("INSERT", "UPDATE", "DELETE"):
-        record.append((statement, parameters))
-
-
-def _identity(path: Path) -> tuple[int, int] | None:
-    try:
-        found = path.stat()
-    except FileNotFoundError:
-        return None
-    return found.st_dev, found.st_ino
+            # Not waiting for a long reader: every writer would wait with it.
+            driver.execute("PRAGMA busy_timeout=0").fetchall()
+            try:
+                driver.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                driver.execute(f"PRAGMA busy_timeout={round(self.deadline_seconds * 1000)}").fetchall()
 
 
 def _size(file: Path) -> int:
@@ -575,24 +214,3 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except FileNotFoundError:
         return 0
-
-
-def driver_of(connection: sa.Connection) -> sqlite3.Connection:
-    """The driver's own connection behind one of SQLAlchemy's."""
-    driver = connection.connection.dbapi_connection
-    if not isinstance(driver, sqlite3.Connection):
-        raise TypeError(f"{driver!r} is no SQLite connection")
-    return driver
-
-
-_databases: weakref.WeakSet[SqliteDatabase] = weakref.WeakSet()
-_inherited: list[object] = []
-"""Connections of the parent: a child that closed them could undo the parent's locks and WAL."""
-
-
-def _forget_databases() -> None:
-    for database in _databases:
-        database.forget_after_fork()
-
-
-os.register_at_fork(after_in_child=_forget_databases)

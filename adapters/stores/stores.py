@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 from adapters.host.private_files import make_private_folder
 from adapters.stores.data_folder import FolderAccess, narrow_access
-from adapters.stores.database import Database, SqliteDatabase, warn_about_sqlite
+from adapters.stores.database import Database, SqliteDatabase
 from adapters.stores.gate import Gate, Waits, opened
 from adapters.stores.repositories.repositories import Repositories
+from adapters.stores.sqlite_file import warn_about_sqlite
 from adapters.stores.transactions import SqliteTransactions, StoreOperation, Together, Transactions
 from core.storage.incidents import of_damage, of_loss
 from models.failures import BadInputError, StoreBusyError, StoreError

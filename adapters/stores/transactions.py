@@ -21,10 +21,11 @@ from typing import Any, Protocol
 import sqlalchemy as sa
 from pydantic_core import to_json
 
-from adapters.stores.database import SqliteDatabase, Transacting, driver_of
+from adapters.stores.database import SqliteDatabase, Transacting
 from adapters.stores.gate import Gate
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.sql import table
+from adapters.stores.sqlite_file import driver_of
 from adapters.stores.trouble import our_words
 from models.failures import StoreError
 from models.tables.deployment_logs import CrossStoreIntent

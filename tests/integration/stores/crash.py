@@ -33,7 +33,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from adapters.stores import Stores, batch, database, spools, transactions
+from adapters.stores import Stores, batch, spools, sqlite_file, transactions
 from adapters.stores.audit_check import verify
 from adapters.stores.batch import BatchWriter
 from adapters.stores.batch_rows import _SqliteRows
@@ -207,7 +207,7 @@ def row(name: str) -> dict:
 
 def run_until_killed(folder: str, way: str, count: int, small: bool) -> None:
     if small:
-        database._CHECKPOINT_PAGES = 12
+        sqlite_file._CHECKPOINT_PAGES = 12
         transactions._KEPT_INTENTS = 4
         spools._TURN_BYTES = 500
     stores = Stores.open(Settings(data_dir=Path(folder)))
