@@ -20,7 +20,6 @@ from models.metrics import Baseline
 
 ENOUGH_SAMPLES = 200
 ENOUGH_HOURS = 24
-
 _HOURS_KEPT = 14 * 24
 _HOURS_A_WEEK = 7 * 24
 _BUFFER = 120

@@ -217,15 +217,9 @@ def judge_silence(last_seen: datetime | None, now: datetime, *, every: timedelta
 
 
 NO_JUDGEMENT = Judgement(level=Level.NONE, reason="")
-
 _NORMAL = NormalDist()
-
 _FAR = 3.0
-
 _DRIFT = 6.0
-
 _DRIFT_ROWS = 1000
-
 _LIFT_ROWS = 5
-
 _LIFT_MARGIN = 0.15

@@ -9,19 +9,12 @@ from itertools import chain
 from typing import Protocol
 
 _QUIET_ROWS = 75
-
 _MARGIN = 0.05
-
 _OVERSHOOT_SHARE = 0.7
-
 _FIRST_ROWS = 20
-
 _MOST = 6.0
-
 _SPAN = 50
-
 _FADE = 2 / (_SPAN + 1)
-
 SEEN_OFTEN = 3
 
 

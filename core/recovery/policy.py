@@ -14,19 +14,12 @@ from models.errors import Category, RecordedError, Strategy, Verdict
 from models.recovery import RecoveryExecution
 
 _QUARTER_HOUR = timedelta(minutes=15)
-
 _DAY = timedelta(days=1)
-
 _FIRST_WAIT = timedelta(seconds=10)
-
 _LONGEST_WAIT = timedelta(minutes=5)
-
 _JITTER = 0.2
-
 _BETWEEN_LOGINS = timedelta(minutes=5)
-
 _LOGINS_A_DAY = 6
-
 AT_ONCE = 3
 """This many services that fail at once have a common cause outside of them."""
 

@@ -22,7 +22,6 @@ AGAIN = timedelta(minutes=10)
 """A service that is observed unchanged since its last recovery is recovered again after this long."""
 
 _RESTARTING = "the engine is restarting it"
-
 WELL = frozenset({ServiceHealth.HEALTHY, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN})
 """States of a service that serves; one without any check can show no more than that it runs."""
 

@@ -21,17 +21,11 @@ from models.validation import Check
 from models.validation_facts import Facts, Trouble
 
 _OLDEST_ENGINE = (20, 10)
-
 _OLDEST_COMPOSE = (2, 20)
-
 _DISK_CRITICAL_BYTES = 200 * 1024**2
-
 _DISK_WARNING_BYTES = 2 * 1024**3
-
 _INODES_WARNING = 0.05
-
 _OPEN_FILES = 1024
-
 _CLOCK = timedelta(seconds=5)
 
 
