@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic_core import to_json
 from sqlmodel import SQLModel
@@ -26,12 +26,14 @@ from adapters.stores.encoders import STORE_ROWS, UNFIT_ERRORS, RowEncoder
 from adapters.stores.gate import Gate
 from adapters.stores.repositories.health import probe_row
 from adapters.stores.repositories.metrics import series_ids, to_ms
-from adapters.stores.spools import Spool, SpoolBatch, SpoolFolder, SpoolReader, sync_folder
-from adapters.stores.stores import DAMAGED, Stores
+from adapters.stores.spools import DAMAGED, Spool, SpoolBatch, SpoolFolder, SpoolReader, sync_folder
 from models.failures import StoreBusyError, StoreConstraintError, StoreError
 from models.health import ProbeResult
 from models.metrics import Metric
 from models.tables.monitoring import MetricSample, ProbeRow
+
+if TYPE_CHECKING:
+    from adapters.stores.stores import Stores
 
 log = logging.getLogger("roas")
 _BYTES_AT_ONCE = 512 * 1024

@@ -25,6 +25,10 @@ from adapters.stores.batch_rows import GivenRows, GivenValues, Rows
 from models.failures import StoreError, StoreFullError
 
 log = logging.getLogger("roas")
+
+DAMAGED = ".damaged"
+"""Suffix of a spool that is kept for the user because a part of it cannot be read."""
+
 _HEAD = struct.Struct("<IIB")
 _SHAPE, _ROWS = 0, 1
 _TURN_BYTES = 4 * 1024 * 1024

@@ -19,6 +19,7 @@ from adapters.stores.data_folder import FolderAccess, narrow_access
 from adapters.stores.database import Database, SqliteDatabase
 from adapters.stores.gate import Gate, Waits, opened
 from adapters.stores.repositories.repositories import Repositories
+from adapters.stores.spools import DAMAGED
 from adapters.stores.sqlite_file import warn_about_sqlite
 from adapters.stores.transactions import SqliteTransactions, StoreOperation, Together, Transactions
 from core.storage.incidents import of_damage, of_loss
@@ -32,9 +33,6 @@ log = logging.getLogger("roas")
 
 DEADLINE_SECONDS = 30.0
 """How long a writer waits for its turn before it gives up with StoreBusyError."""
-
-DAMAGED = ".damaged"
-"""How the name of a spool ends that is kept for a person, since a part of it cannot be read."""
 
 
 class Stores(Repositories):
