@@ -30,7 +30,7 @@ class Actor:
 
 
 SYSTEM = Actor()
-"""Nobody asked: the program recorded what it did by itself."""
+"""The program acted by itself, not for a user."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -38,7 +38,7 @@ class ArchiveFile:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreFigures:
-    """What is cheap to know of one store: bytes by part (`database`, `wal`), and the moment of its oldest row."""
+    """Figures of one store that are cheap to read: bytes by part (`database`, `wal`), time of its oldest row."""
 
     store: str
     bytes: dict[str, int]
@@ -47,7 +47,7 @@ class StoreFigures:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Backlog:
-    """What is not in a store: bytes that wait in its spools, and how many rows it refused."""
+    """Rows outside a store: bytes that wait in its spools, and how many rows it refused."""
 
     waiting_bytes: int
     dead_letters: int

@@ -1,4 +1,4 @@
-"""Records: values that only the stores know to make, each a view of what was written down."""
+"""Records: values that only the stores know to make, each a view of recorded rows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Retention: how long what is kept, and what one step of the life cycle did."""
+"""Retention: how long rows are kept, and the result of one lifecycle step."""
 
 from __future__ import annotations
 

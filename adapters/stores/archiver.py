@@ -56,7 +56,7 @@ class Archiver:
 
         Raises:
             StoreFullError: The disk has no room for the file.
-            StoreError: The file could not be written, or does not hold what was read.
+            StoreError: The file could not be written, or does not hold the rows that were read.
         """
         job = {
             "store": store,

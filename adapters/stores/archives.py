@@ -1,4 +1,4 @@
-"""What is in the archives: list them, read them, and put one back."""
+"""List and read archives, and put one back into its store."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def archived_rows(
     Raises:
         BadInputError: A condition cannot be read, or names a column that the archive has not.
         NotFoundError: The file is not there.
-        StoreCorruptError: The file is not what was written.
+        StoreCorruptError: The file was changed after it was written.
     """
     import pyarrow.dataset as ds
 
@@ -120,11 +120,11 @@ def owners_first(wanted: Sequence[ArchiveFile]) -> list[ArchiveFile]:
 def restore_archive(stores: Stores, archive: ArchiveFile) -> int:
     """Put the rows of an archive back into their store; tell how many were not there.
 
-    Doing it twice is doing it once, and what was counted of them when they first came is not counted again.
+    Repeating it changes nothing, and operations are not counted by day a second time.
 
     Raises:
         NotFoundError: The file is not there.
-        StoreCorruptError: The file is not what was written.
+        StoreCorruptError: The file was changed after it was written.
         StoreConstraintError: A row refers to one that is not there: restore the archive with its owner first.
     """
     row_type = _row_type(archive)

@@ -1,4 +1,4 @@
-"""Verify the audit logs: compare the stores with what was recorded of them, and the log with itself."""
+"""Verify the audit logs: compare the rows with the log's entries, and the entries with each other."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def verify(stores: Stores, expected: Sequence[str] = ()) -> list[AuditReport]:
 
 def _verified(stores: Stores, store: str) -> Verifier:
     verifier = Verifier(store)
-    # One transaction: what is recorded meanwhile is in neither the entries nor the rows.
+    # One transaction: entries and rows are of the same moment.
     with stores.databases[store].read() as connection:
         for row in entries(connection):
             verifier.add(to_entry(row))

@@ -60,7 +60,7 @@ _MANIFEST_JSON = TypeAdapter(_Manifest)
 def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], None] = log.info) -> Backup:
     """Copy the three stores, consistent with each other, and the archives. Writers do not wait.
 
-    `tell` hears what is being done, and of archives that are gone.
+    `tell` gets each step as it begins, and archives that are gone.
 
     Raises:
         BadInputError: The stores are in PostgreSQL, or the folder holds something already.
@@ -75,7 +75,7 @@ def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], No
         raise BadInputError(f"Folder {folder} is not empty;", advice="give each backup a folder of its own.")
     make_private_folder(folder)
     _look_for_room(stores, folder)
-    # What was accepted and waits in spools belongs to the moment that is copied.
+    # Rows that wait in spools were accepted, so the backup must have them.
     stores.writer.flush()
     manifest: dict[str, Any] = {"made_at": now.isoformat(), "stores": {}}
     with stores.at_one_moment() as moment:
@@ -112,13 +112,13 @@ def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], No
 
 
 def restore(settings: Settings, folder: Path, tell: Callable[[str], None] = log.info) -> Backup:
-    """Put a backup in the place of the stores, once it is verified; what was there is kept beside it.
+    """Put a backup in the place of the stores, once it is verified; the replaced files are kept beside it.
 
-    `tell` hears what is being done.
+    `tell` gets each step as it begins.
 
     Raises:
         BadInputError: The stores are in PostgreSQL, or the folder holds no finished backup.
-        StoreCorruptError: The backup is not what was made.
+        StoreCorruptError: The backup was changed after it was made.
         StoreTooNewError: A later version of this program made it.
         StoreBusyError: The system runs.
     """

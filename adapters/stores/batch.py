@@ -1,7 +1,7 @@
 """Many small writes as few transactions, without losing one: the batch writer.
 
 A row is first appended to a file of this process, the spool. From then on it survives the death of the
-process. Whoever fills a batch first becomes the flusher for a moment and moves the rows of all processes into
+process. The process that fills a batch first becomes the flusher for a moment and moves the rows of all processes into
 the store, and in the same transaction notes how far each spool is in. So no row is lost and none is doubled,
 wherever a process dies. A spool whose owner is dead is emptied and removed by the next flusher.
 """
@@ -52,9 +52,8 @@ class BatchWriter:
     """Takes rows of any of the stores' tables and writes them in batches.
 
     A batch goes in when this process has put `batch_size` rows, and every `flush_seconds`. `spool_bytes`
-    bounds what may wait: beyond it `put` refuses, since nothing is ever dropped silently. With `power_safe`
-    every row is on the disk itself before `put` returns; otherwise it survives any death of the process, but
-    a power failure may take the last moments.
+    bounds what may wait: beyond it `put` refuses. With `power_safe` every row is synced before `put` returns;
+    otherwise it survives the death of the process, but not always a power failure.
     """
 
     _lock: threading.Lock

@@ -185,7 +185,7 @@ _NOTE_POSITION = (
     "ON CONFLICT (spool) DO UPDATE SET position = excluded.position"
 )
 _THE_ROW = ("22", "23")
-"""What is wrong with a value, or breaks a rule."""
+"""Classes of SQLSTATE: data exceptions and integrity constraint violations."""
 
 _NOT_THE_ROW = (
     "SQLITE_BUSY",

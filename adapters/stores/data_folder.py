@@ -26,14 +26,14 @@ or a home folder is, so its own mode is not ours to change."""
 
 @dataclass(slots=True)
 class FolderAccess:
-    """What was found of the modes and owners in a data folder, and what was done about it."""
+    """Modes and owners found in a data folder, and those that were narrowed."""
 
     narrowed: list[Path] = field(default_factory=list)
     """Files and folders that other users could open until now."""
     faults: list[str] = field(default_factory=list)
     """Why another user can still read the stores, or stop them."""
     remarks: list[str] = field(default_factory=list)
-    """What was left as it is, and is no danger by itself."""
+    """Files left unchanged, which are no danger by themselves."""
 
     @property
     def what_was_narrowed(self) -> str:

@@ -48,13 +48,13 @@ class Database(Transacting, Protocol):
         """Where the process that writes archives reads it; without any password."""
 
     def kept_aside(self) -> list[Path]:
-        """Damaged files of it that lie beside it, whoever found them."""
+        """Damaged files set aside by this or another process."""
 
     def close(self) -> None:
         """Close every pooled connection."""
 
     def faults(self) -> list[str]:
-        """What is wrong in it, at most ten things."""
+        """At most ten faults in it."""
 
     def use(self) -> FileUse:
         """How much of its room is used."""
@@ -63,7 +63,7 @@ class Database(Transacting, Protocol):
         """Bytes by part: `database`, and `wal` where it has a log of its own."""
 
     def sync(self) -> None:
-        """Make sure that what was committed survives a power failure."""
+        """Sync committed transactions to disk."""
 
     def analyse(self) -> None:
         """Look at a sample of each index, so that queries choose well, and settle."""
@@ -79,7 +79,7 @@ class SqliteDatabase(SqliteFile):
     """A store in one SQLite file, with its maintenance."""
 
     def kept_aside(self) -> list[Path]:
-        """Damaged files of it that lie beside it, whoever found them."""
+        """Damaged files set aside by this or another process."""
         found = self.path.parent.glob(f"{self.path.name}{ASIDE}*")
         return sorted(file for file in found if not file.name.endswith(("-wal", "-shm")))
 
@@ -116,7 +116,7 @@ class SqliteDatabase(SqliteFile):
             self.checkpoint()
 
     def faults(self) -> list[str]:
-        """What is wrong in the file, at most ten things: damage, and rows whose owner is missing.
+        """At most ten faults in the file: damage, and rows whose owner is missing.
 
         Raises:
             StoreError: The store cannot be read.

@@ -53,12 +53,12 @@ class Gate:
         _let_go(file)
 
     def read_number(self) -> int | None:
-        """The number the last holder left; None where nobody has left one yet. Only while held."""
+        """The number the last holder left; None for none yet. Only while held."""
         left = os.pread(self._file(), 8, 0)
         return int.from_bytes(left, "little") if left else None
 
     def leave_number(self, number: int) -> None:
-        """Leave a number for whoever holds the gate next, even if this process dies now. Only while held."""
+        """Leave a number for the next holder of the gate, even if this process dies now. Only while held."""
         os.pwrite(self._file(), number.to_bytes(8, "little"), 0)
 
     def _file(self) -> int:
@@ -82,7 +82,7 @@ class Gate:
                 )
             if waited:
                 self._waited(time.monotonic() - began)
-            # Somebody deleted the file meanwhile: whoever comes now locks another one.
+            # The file was deleted meanwhile: the next process locks another one.
             if os.fstat(file).st_nlink:
                 return file
             _let_go(file)
@@ -255,7 +255,7 @@ _LOCK = struct.Struct("hhqqi")
 
 
 def _locked_at_once(path: Path) -> int | None:
-    """The locked file where nobody holds it and nobody waits for it."""
+    """The locked file where no process holds it or waits for it."""
     file = _opened_lock(path)
     kind = _bytes(file, fcntl.F_OFD_GETLK, fcntl.F_WRLCK, _QUEUE, 0)
     if kind == fcntl.F_UNLCK:

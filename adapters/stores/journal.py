@@ -64,13 +64,13 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Leave the file, if there is one, to whoever takes it over."""
+        """Leave the file, if there is one, to the process that takes it over."""
         if self._file is not None:
             os.close(self._file)
         self._file, self._path, self._size = None, None, 0
 
     def lines(self) -> list[bytes]:
-        """What is in it, but a last line that was cut off with its writer."""
+        """Its complete lines: the last may have been cut off with its writer."""
         if self._path is None:
             return []
         whole, _, _ = self._path.read_bytes().rpartition(b"\n")

@@ -1,8 +1,8 @@
 """The stores in PostgreSQL: three schemas of one database, shared by many hosts.
 
 What a file lock does for SQLite files, an advisory lock does here: one writer at a time in a store, across
-hosts, held by the transaction itself, so that the server drops it with the connection of whoever dies. Rows get
-their ids in the order they become visible, and nobody decides on what another is changing. A transaction over
+hosts, held by the transaction itself, so that the server drops it with the connection of a dead process. Rows get
+their ids in the order they become visible, and no writer decides on rows that another is changing. A transaction over
 several stores is one transaction of the database.
 """
 
@@ -325,7 +325,7 @@ class PostgresqlTransactions:
 
     @contextmanager
     def write(self, deadline_seconds: float) -> Iterator[Together]:
-        """A transaction over the three stores; do nothing to the stores but through what is given.
+        """A transaction over the three stores; use the stores only through the value it yields.
 
         Raises:
             StoreBusyError: Others were writing until the deadline.

@@ -65,7 +65,7 @@ class _Kept:
 class RecordError(_Kept):
     """An error, or one more of it where the same one is open, with all that was found out about it.
 
-    Who is hit by it, the evidence that shows it (`taken` is what is not kept yet), the health it was seen with, and
+    Who is hit by it, the evidence that shows it (`taken` is not recorded yet), the health it was seen with, and
     in the record of the operation that failed of it its id.
     """
 
@@ -309,7 +309,7 @@ class ReleaseLease(_Kept):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordGap(_Kept):
-    """That the journal was full, so that the record of what was done while the stores were away has a gap."""
+    """That the journal was full, so that the record of recoveries has a gap while the stores were away."""
 
     since: datetime
     folder: str
@@ -378,7 +378,7 @@ def from_line(line: bytes) -> Write:
 def read_for_plan(
     stores: Stores, known: RecoveryRecords, error_id: str, since: datetime, now: datetime
 ) -> RecoveryRecords:
-    """What is read before each attempt: what was tried at this error and at all since then, pauses, releases, stops.
+    """Read before each attempt: earlier attempts at this error and since then, pauses, releases, stops.
 
     Raises:
         StoreError: A store cannot be read.

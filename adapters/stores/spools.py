@@ -254,7 +254,7 @@ class SpoolReader:
         finally:
             os.close(file)
         if not known and data:
-            # A power failure took what tells the statement of each row, but not what is in the store.
+            # A power failure took the record that names the statement of each row, but no rows in the store.
             self.damaged = True
             return batch
         lists: dict[int, list[bytes]] = {}
@@ -284,7 +284,7 @@ class SpoolReader:
     def abandoned(self) -> Iterator[bytes | None]:
         """Hold a spool whose owner is dead or has turned to another, and which has nothing left to take.
 
-        Gives what is behind the last record that was taken: nothing, one that was never finished, or damage and
+        Yields the bytes behind the last record that was taken: nothing, one that was never finished, or damage and
         what follows it. None where the owner lives, or where there is more to take.
         """
         try:

@@ -110,7 +110,7 @@ class SqliteFile:
 
     @contextmanager
     def write_unchecked(self) -> Iterator[sa.Connection]:
-        """As `write`, for a caller that holds the gate and has looked what was left there.
+        """As `write`, for a caller that holds the gate and has repaired the stores.
 
         Raises:
             StoreError: The store cannot be written; the message says why.
@@ -120,7 +120,7 @@ class SqliteFile:
 
     @contextmanager
     def write_driver(self) -> Iterator[sqlite3.Connection]:
-        """As `write`, on the driver's own connection: for what is written often by few plain statements.
+        """As `write`, on the driver's own connection: for frequent writes of few plain statements.
 
         Raises:
             StoreBusyError: Others were writing until the deadline.
@@ -162,7 +162,7 @@ class SqliteFile:
         sa.event.listen(self._writers, "before_cursor_execute", _record)
 
     def sync(self) -> None:
-        """Make sure that what was committed survives a power failure.
+        """Sync committed transactions to disk.
 
         Raises:
             StoreError: The disk does not take it.
@@ -192,7 +192,7 @@ class SqliteFile:
 
     def _suspect(self) -> None:
         self._suspected = True
-        # In a folder nobody may write to, this process alone remembers it.
+        # In a read-only folder this process alone remembers it.
         with suppress(OSError):
             self._suspect_path.touch()
 

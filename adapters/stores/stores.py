@@ -53,7 +53,7 @@ class Stores(Repositories):
         self.folder = folder
         self.waits = waits
         self.access = FolderAccess()
-        """What was found of the modes and owners in the data folder when it was opened."""
+        """Modes and owners found in the data folder when it was opened."""
         self._transactions = transactions
         self._deadline_seconds = deadline_seconds
         self._in_use: int | None = None
@@ -169,7 +169,7 @@ class Stores(Repositories):
         return [path for database in self.databases.values() for path in database.set_aside]
 
     def kept_aside(self) -> dict[str, list[Path]]:
-        """Damaged files by store, whoever found them, that lie there for a person to look at."""
+        """Damaged files by store, set aside by this or another process, for a user to inspect."""
         return {
             name: [*database.kept_aside(), *sorted((self.folder / "spool").glob(f"{name}-*{DAMAGED}"))]
             for name, database in self.databases.items()

@@ -2,7 +2,7 @@
 
 SQLite commits each file for itself. So what a transaction does to the other stores is also written down in
 the first one, as an intent, and the first store's commit decides: with it the transaction has happened, and
-whoever comes next finishes what a dead writer left. Each store knows the number of the last transaction it
+the next process finishes the transaction of a dead writer. Each store knows the number of the last transaction it
 contains, so that nothing is done twice. The first store is synchronous=FULL; an intent goes only after the
 other stores' logs were synced too.
 """
@@ -51,7 +51,7 @@ _Statement = tuple[str, Any]
 
 
 class Together(Repositories):
-    """The three stores inside one transaction: what is done here is done in all of them, or in none."""
+    """The three stores inside one transaction: a change is made in all of them, or in none."""
 
     def __init__(self, databases: Mapping[str, Transacting]) -> None:
         """Use databases that are in a transaction."""
@@ -87,7 +87,7 @@ class SqliteTransactions:
 
     @contextmanager
     def write(self, deadline_seconds: float) -> Iterator[Together]:
-        """A transaction over the three stores; do nothing to the stores but through what is given.
+        """A transaction over the three stores; use the stores only through the value it yields.
 
         Raises:
             StoreBusyError: Others were writing until the deadline.
@@ -134,7 +134,7 @@ class SqliteTransactions:
         Raises:
             StoreError: A store still cannot be written.
         """
-        # A file that nobody has left a number in is new: somebody deleted the one before.
+        # A file without a number is new: the one before was deleted.
         if self._gate.read_number() != 0:
             self.repair()
 
@@ -188,7 +188,7 @@ class SqliteTransactions:
             if seq % _KEPT_INTENTS == 0:
                 self._sync_followers()
                 decider.execute(_DROP_INTENTS, (seq,))
-            # From here until the followers are done, whoever gets the gate must look.
+            # From here until the followers are done, the next holder of the gate must repair.
             self._gate.leave_number(seq)
         decider.execute("COMMIT")
 

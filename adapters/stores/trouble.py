@@ -130,6 +130,6 @@ def said(original: object) -> str:
 def _postgresql_code(original: object) -> str:
     state = getattr(original, "sqlstate", None)
     if state is None and type(original).__module__.startswith("psycopg"):
-        # Whoever was not let in, or lost the connection, got no code.
+        # A refused or lost connection has no code.
         state = {"OperationalError": "08006", "DataError": "22000"}.get(type(original).__name__)
     return f"PG{state}" if state else ""

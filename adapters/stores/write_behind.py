@@ -1,6 +1,6 @@
 """Writes that wait for the stores: in order, kept in a journal while the stores are away, done once they are back.
 
-One thread of the process writes. Whoever waits for it waits a moment only and goes on; what was not written by then
+One thread of the process writes. Callers wait a moment only and go on; a write not done by then
 is kept in the journal, and the thread tries until the stores take it.
 """
 
@@ -57,7 +57,7 @@ class WriteBehind:
 
     @property
     def behind(self) -> bool:
-        """Whether the stores are taken for away: nobody waits for them then."""
+        """Whether the stores count as away: callers do not wait for them then."""
         return self._behind_since is not None
 
     def put(self, write: Write) -> Pending:
@@ -70,7 +70,7 @@ class WriteBehind:
         return pending
 
     def fall_behind(self, why: str) -> None:
-        """The stores failed or kept somebody waiting; from now on nobody waits until they answer again."""
+        """The stores failed or kept somebody waiting; callers do not wait until they answer again."""
         with self._changed:
             if self._behind_since is None:
                 self._behind_since = datetime.now(UTC)
@@ -157,7 +157,7 @@ class WriteBehind:
 
     def _refuse(self, head: Pending, error: Exception) -> None:
         if head.answer.done():
-            # Nobody waits any more to hear of it.
+            # The caller no longer waits for the answer.
             log.error("the stores refused a write of the journal, which is kept in %s: %s", _REFUSED, error)
             _keep_refused(self._folder, to_line(head.write))
         _settle(head, error=error)

@@ -95,7 +95,7 @@ class Verifier:
             self._restored = (entry.seq, entry.at)
 
     def compare(self, table: str, key: str, row: Row) -> None:
-        """Compare a row of the store with what was recorded last of it."""
+        """Compare a row of the store with its last record."""
         self.rows += 1
         self._seen.setdefault(table, set()).add(key)
         said, seq = self._expected.get(table, {}).get(key, (None, None))

@@ -1,4 +1,4 @@
-"""What befell our own stores, as an error and a ticket: a person hears of it like of any other failure."""
+"""Store incidents as an error and a ticket, so that users see them like any other failure."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.recovery import Ticket, TicketEntry
 
 OWN_SYSTEM = "roas"
-"""The environment under which what befell this system itself is recorded."""
+"""The environment under which store incidents are recorded."""
 
 
 def of_damage(file: Path, at: datetime) -> tuple[RecordedError, Ticket]:

@@ -1,4 +1,4 @@
-"""deployment_logs.db: what was asked of which environment, and how it went."""
+"""deployment_logs.db: operations on environments, and their results."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ class ReleaseRow(DeploymentLogsRow, table=True):
 
 
 class DeploymentLogsAuditLog(DeploymentLogsRow, table=True):
-    """What was recorded of operations, and by whom; each entry holds the hash of the one before it."""
+    """Audit log of operations and of the users behind them; each entry holds the hash of the one before it."""
 
     __tablename__ = "audit_log"
     seq: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))

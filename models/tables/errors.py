@@ -1,4 +1,4 @@
-"""errors.db: what failed, what it was judged to be, and what was done about it."""
+"""errors.db: failures, their classification, recoveries and tickets."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ class RecoveryControl(ErrorsRow, table=True):
 
 
 class ErrorsAuditLog(ErrorsRow, table=True):
-    """What was recorded of tickets and pauses, and by whom; each entry holds the hash of the one before it."""
+    """Audit log of tickets and pauses and of the users behind them; each entry holds the hash of the one before it."""
 
     __tablename__ = "audit_log"
     seq: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))

@@ -1,4 +1,4 @@
-"""monitoring.db: how the services and their machine are, and what is usual for them."""
+"""monitoring.db: health, metrics, baselines and alerts of services and their host."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class ServiceDependency(MonitoringRow, table=True):
 
 
 class PerformanceBaseline(MonitoringRow, table=True):
-    """What is usual for one metric. `service_name` is ENVIRONMENT/SERVICE, since names repeat elsewhere."""
+    """The baseline of one metric. `service_name` is ENVIRONMENT/SERVICE, since names repeat elsewhere."""
 
     __tablename__ = "performance_baselines"
     __table_args__ = (sa.UniqueConstraint("service_name", "metric_name"), _IDS)

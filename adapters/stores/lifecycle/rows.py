@@ -108,7 +108,7 @@ def _archive_part(run: LifecycleRun, part: Partition, first: str, last: str) -> 
 def _delete_parts(
     run: LifecycleRun, archive: type[SQLModel], parts: Sequence[Partition], archived: Sequence[Archived]
 ) -> bool:
-    """Delete exactly what was archived, or nothing: False where a row came or went since."""
+    """Delete exactly the archived rows, or none: False where a row came or went since."""
     try:
         with run.database.write() as connection:
             for part, file in zip(parts, archived, strict=True):

@@ -101,7 +101,7 @@ class LifecycleRun:
         self.about_files += 0 if rows_a_file is None else -(-rows // rows_a_file)
 
     def result(self) -> LifecycleStep:
-        """What was done."""
+        """The result of this run."""
         if self.complete and (beyond := self.over_budget()):
             self.notes.append(
                 f"{self.store} still holds {beyond / MIB:.1f} MiB more than its budget of "

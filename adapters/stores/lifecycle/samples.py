@@ -129,7 +129,7 @@ def _summed(
 def drop_sums(
     run: LifecycleRun, source: sa.Table, before: int, at_once: int, *, only_over_budget: bool = False
 ) -> None:
-    """Delete what was summed up of moments before this (milliseconds since 1970), oldest first."""
+    """Delete summaries of times before this (milliseconds since 1970), oldest first."""
     if run.dry_run:
         if not only_over_budget:
             with run.database.read() as connection:

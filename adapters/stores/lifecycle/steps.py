@@ -74,11 +74,11 @@ _MANY = 3
 def compress_monitoring(
     stores: Stores, now: datetime, policy: RetentionPolicy | None = None, dry_run: bool = False
 ) -> LifecycleStep:
-    """Sum up closed hours and days; archive and delete what is old, and the oldest samples over the budget.
+    """Sum up closed hours and days; archive and delete old rows, and the oldest samples over the budget.
 
     Raises:
         StoreFullError: The disk has no room for archives.
-        StoreError: A store or an archive failed; what was done stays done, and repeating is safe.
+        StoreError: A store or an archive failed; finished chunks stay done, and repeating is safe.
     """
     with LifecycleRun("compress monitoring", stores, "monitoring", policy, dry_run) as run:
         limits = cutoffs(run.policy, now)
@@ -103,12 +103,12 @@ def clean_errors(
 ) -> LifecycleStep:
     """Archive and delete errors that were resolved long ago, with all that belongs to them.
 
-    What is not resolved stays for ever, and so does an error a person still works on. Evidence that no error
+    Unresolved errors stay for ever, and so do errors with an open ticket. Evidence that no error
     owns leaves at the same age.
 
     Raises:
         StoreFullError: The disk has no room for archives.
-        StoreError: A store or an archive failed; what was done stays done, and repeating is safe.
+        StoreError: A store or an archive failed; finished chunks stay done, and repeating is safe.
     """
     with LifecycleRun("clean errors", stores, "errors", policy, dry_run) as run:
         limits = cutoffs(run.policy, now)
@@ -152,7 +152,7 @@ def archive_deployments(
 
     Raises:
         StoreFullError: The disk has no room for archives.
-        StoreError: A store or an archive failed; what was done stays done, and repeating is safe.
+        StoreError: A store or an archive failed; finished chunks stay done, and repeating is safe.
     """
     with LifecycleRun("archive deployments", stores, "deployment_logs", policy, dry_run) as run:
         limits = cutoffs(run.policy, now)

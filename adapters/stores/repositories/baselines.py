@@ -19,12 +19,12 @@ class Baselines(Repository):
     """Baselines of metrics, and the states of the anomaly detectors."""
 
     def put(self, environment: str, baselines: Sequence[Baseline]) -> None:
-        """Keep what is usual; the time a baseline was first made stays."""
+        """Insert or update baselines; the time one was created stays."""
         with self._database.write() as connection:
             put_baselines(connection, environment, baselines)
 
     def all(self, environment: str) -> list[Baseline]:
-        """What is usual for each metric of each service."""
+        """The baseline of each metric of each service."""
         query = sa.select(_baselines).where(_baselines.c.environment == environment)
         with self._database.read() as connection:
             return [

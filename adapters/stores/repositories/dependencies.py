@@ -18,7 +18,7 @@ class Dependencies(Repository):
     """Dependencies between services."""
 
     def put(self, environment: str, dependencies: Sequence[Dependency]) -> None:
-        """Keep what an environment's services need; what is not named any more becomes inactive."""
+        """Record the dependencies of an environment's services; those no longer named become inactive."""
         with self._database.write() as connection:
             put_dependencies(connection, environment, dependencies)
 

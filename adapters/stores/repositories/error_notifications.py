@@ -47,7 +47,7 @@ class ErrorNotifications(Repository):
         ]
 
     def mark_sent(self, error_id: str, before: SentNotifications, now: SentNotifications) -> bool:
-        """Write what people are told of an error; False where somebody else has told them since `before`."""
+        """Record a notification about an error; False where another process has sent one since `before`."""
         with self._database.write() as connection:
             done = connection.execute(
                 sa.update(_errors)

@@ -29,7 +29,7 @@ class Errors(Repository):
     """Recorded errors and their impact."""
 
     def record(self, error: RecordedError) -> RecordedError:
-        """Record a failure and give back what is on record.
+        """Record a failure and return it as recorded.
 
         The same cause (environment, service, category, template or pattern) while it is open is the same
         error: its count and last_seen grow, and a predicted failure that came true is predictive no more.
@@ -88,7 +88,7 @@ class Errors(Repository):
             return [to_error(row) for row in connection.execute(latest)]
 
     def unclassified(self, environment: str | None = None, limit: int = 5_000) -> list[RecordedError]:
-        """Errors whose cause nobody has named, resolved or not, the latest seen first."""
+        """Unclassified errors, resolved or not, the latest seen first."""
         query = sa.select(_errors).where(_errors.c.category == Category.UNKNOWN.value)
         if environment is not None:
             query = query.where(_errors.c.environment == environment)

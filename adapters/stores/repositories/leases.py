@@ -31,7 +31,7 @@ class Leases(Repository):
         runner: Runner | None = None,
         instead_of: LeaseResult | None = None,
     ) -> LeaseResult:
-        """Take an environment unless somebody else holds it; an expired hold is nobody's.
+        """Acquire the lease of an environment unless another operation holds it unexpired.
 
         `instead_of` is a holder that is known to be dead: its hold ends now. An owner's hold is another's
         where another runner has it, so two runners of one operation do not both act.
@@ -62,7 +62,7 @@ class Leases(Repository):
     def renew(
         self, environment: str, owner: str, now: datetime, ttl: timedelta, *, runner: Runner | None = None
     ) -> bool:
-        """Hold on for longer; False where somebody else holds it by now, or nobody."""
+        """Renew a lease; False where this owner does not hold it any more."""
         with self._database.write() as connection:
             done = connection.execute(
                 sa.update(_leases).where(*_held_by(environment, owner, runner)).values(expires_at=now + ttl)

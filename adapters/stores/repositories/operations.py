@@ -87,7 +87,7 @@ class Operations(Repository):
             details = dict(found.metadata or {})
             if found.status != OperationStatus.FAILED or "interrupted" not in details:
                 return False
-            # What was said of its end is no longer true; that it was interrupted stays in its story.
+            # The reason of its end no longer holds; the interruption stays in its details.
             interruption = {"at": at, "by": by, "actor": asdict(actor), "interrupted": details.pop("interrupted")}
             for said in ("reason", "advice", "error"):
                 details.pop(said, None)

@@ -57,7 +57,7 @@ class OperationProgress(Repository):
         ]
 
     def record_changes(self, changes: Sequence[StateChange], steps: Sequence[OperationStep] = ()) -> None:
-        """Record state changes and the steps done with them, all or none. What is already there is left as it is.
+        """Record state changes and the steps done with them, all or none. Those already recorded stay unchanged.
 
         Raises:
             StoreConstraintError: A change or a step names a deployment that is not recorded.

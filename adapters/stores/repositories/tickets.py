@@ -26,9 +26,9 @@ class Tickets(Repository):
     """Tickets that ask a user to intervene, with their history."""
 
     def open(self, ticket: Ticket) -> Ticket:
-        """Ask a person, once for one cause: what is on record is given back.
+        """Open one ticket a cause, and return it as recorded.
 
-        A ticket of the same cause that is still open gets what is new in this one; a resolved one is opened
+        A ticket of the same cause that is still open gets the news of this one; a resolved one is opened
         again. That the same error is seen once more is no news: its count tells it. While a ticket is open, a
         cause of the same service and category is taken for the same one in other words, and what only tells how
         the service fails (`SYMPTOMS`) for the same one as what tells why.
@@ -81,7 +81,7 @@ class Tickets(Repository):
             return done.rowcount == 1
 
     def resolve_for_error(self, error_id: str, entry: TicketEntry) -> Sequence[Ticket]:
-        """Resolve what was asked about an error, with a line in each ticket's history; the tickets as they were."""
+        """Resolve the tickets of an error, with a line in each history; returns them as they were before."""
         with self._database.write(durable=True) as connection:
             mine = sa.and_(_tickets.c.error_id == error_id, _tickets.c.state != TicketState.RESOLVED.value)
             names = connection.scalars(sa.select(_tickets.c.ticket_id).where(mine)).all()
@@ -96,7 +96,7 @@ class Tickets(Repository):
             return closed
 
     def find_by_cause(self, error_id: str) -> Ticket | None:
-        """The ticket about the cause of an error, open or not; None where nobody was ever asked."""
+        """The ticket about the cause of an error, open or not; None where there never was one."""
         same_cause = (
             sa.select(_tickets.c.ticket_id)
             .join(_errors, _errors.c.fingerprint == _tickets.c.fingerprint)
@@ -118,7 +118,7 @@ class Tickets(Repository):
     def answer(self, ticket: Ticket, choice: Choice, entry: TicketEntry) -> None:
         """Keep what a person answered to a ticket, with a line in its history.
 
-        What is resolved by hand is resolved, its error too; what is skipped or given up is known to somebody.
+        RESOLVED resolves the ticket and its errors; SKIP and GIVE_UP acknowledge the ticket.
         """
         states = {
             Choice.RESOLVED: TicketState.RESOLVED,
@@ -138,7 +138,7 @@ class Tickets(Repository):
                     resolve_error(connection, error_id, entry.at, f"by {entry.by}: {entry.what}")
 
     def audit_answer(self, ticket_id: str, choice: Choice, run: str, actor: Actor) -> None:
-        """Put into the audit log who gave the answer that a run takes from Prefect, which names nobody."""
+        """Record in the audit log who gave the answer that a run takes from Prefect, which names no user."""
         with self._database.write(durable=True) as connection:
             append(connection, "answered", ticket_id, {}, actor=actor, choice=str(choice), flow_run_id=run)
 

@@ -44,7 +44,7 @@ def put(stores: Stores, *alerts: Alert, predictions: tuple[Prediction, ...] = ()
     )
 
 
-def test_a_round_that_is_stored_twice_is_stored_once(stores: Stores) -> None:
+def test_an_evaluation_that_is_stored_twice_is_stored_once(stores: Stores) -> None:
     child = replace(ALERT, alert_id="a2", explained_by="a1")
     for _ in range(2):
         put(stores, ALERT, child, predictions=(PREDICTION,))
@@ -54,7 +54,7 @@ def test_a_round_that_is_stored_twice_is_stored_once(stores: Stores) -> None:
     assert stores.heartbeats.all() == {"collection/prod": NOON}
 
 
-def test_a_round_that_knew_nothing_of_it_leaves_an_alert_taken_unless_it_got_worse(stores: Stores) -> None:
+def test_an_evaluation_that_knew_nothing_of_it_leaves_an_alert_taken_unless_it_got_worse(stores: Stores) -> None:
     put(stores, ALERT)
     assert stores.alerts.acknowledge("a1", NOON, "on it")
     assert not stores.alerts.acknowledge("a1", NOON, "me too")
@@ -85,7 +85,7 @@ def test_what_became_of_a_prediction_is_kept(stores: Stores) -> None:
     assert stores.evaluations.predictions("prod", since=NOON) == [scored]
 
 
-def test_a_round_that_was_judged_by_what_is_no_longer_so_is_not_kept(stores: Stores) -> None:
+def test_an_evaluation_that_was_judged_by_what_is_no_longer_so_is_not_kept(stores: Stores) -> None:
     later = NOON + timedelta(minutes=1)
     keep = partial(
         stores.evaluations.record,
