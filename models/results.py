@@ -24,8 +24,8 @@ class ServiceStart:
     state: str
     reason: str
     kept: bool
-    waited_seconds: float
-    took_seconds: float
+    waited_seconds: float = 0.0
+    took_seconds: float = 0.0
     ok: bool = True
     held_up_by: dict[str, float] = field(default_factory=dict)
     caused_by: str | None = None

@@ -349,8 +349,6 @@ class _StartExecution:
             state="none",
             reason="no replica of it is declared",
             kept=True,
-            waited_seconds=0.0,
-            took_seconds=0.0,
         )
 
 
@@ -367,7 +365,6 @@ def _not_tried(name: str, waits: _Waits) -> ServiceStart:
         reason=waits.why,
         kept=False,
         waited_seconds=max(waits.seconds.values()),
-        took_seconds=0.0,
         ok=False,
         held_up_by=waits.seconds,
         caused_by=waits.lacking,

@@ -31,6 +31,7 @@ from models.failures import (
 )
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner
 from models.recovery import RecoveryOutcome
+from models.results import OperationResult
 from tasks.deployment.lease import LeaseHold, hold_environment
 from tasks.deployment.records import (
     begin_operation,
@@ -94,6 +95,17 @@ class OperationRecorder:
     def took_seconds(self) -> float:
         """Seconds since the operation began."""
         return (datetime.now(UTC) - self.started_at).total_seconds()
+
+    def result(self, reason: str, **found: Any) -> OperationResult:
+        """The result of the operation, which succeeded."""
+        return OperationResult(
+            success=True,
+            deployment_id=self.deployment_id,
+            environment=self.name,
+            reason=reason,
+            took_seconds=self.took_seconds(),
+            **found,
+        )
 
     async def step(self, name: str, service: str | None = None, detail: str = "") -> None:
         """Record that a step is finished, so that a resumed operation need not do it again.

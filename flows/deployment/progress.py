@@ -17,7 +17,6 @@ class ProgressLog:
     """Takes what happened to services, and writes it soon after."""
 
     def __init__(self) -> None:
-        """Nothing has happened yet."""
         self._changes: list[StateChange] = []
         self._steps: list[OperationStep] = []
         self._news = asyncio.Event()

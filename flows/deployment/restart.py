@@ -95,12 +95,8 @@ async def restart(
                 raise StartFailedError(
                     f"{verdict.service} is {verdict.health} again: {verdict.reason}", service=verdict.service
                 )
-    return OperationResult(
-        success=True,
-        deployment_id=recorder.deployment_id,
-        environment=environment,
-        reason=f"{len(restarted)} services restarted, {environment} is {health.overall}",
-        took_seconds=recorder.took_seconds(),
+    return recorder.result(
+        f"{len(restarted)} services restarted, {environment} is {health.overall}",
         services=tuple(roll.done),
         health=health,
     )
@@ -221,7 +217,6 @@ class _Roll:
                 state=proof.state,
                 reason=f"{why}; {proof.reason}",
                 kept=False,
-                waited_seconds=0.0,
                 took_seconds=seconds,
                 ok=proof.ok,
             )
@@ -237,8 +232,6 @@ class _Roll:
                 state=state,
                 reason=why,
                 kept=True,
-                waited_seconds=0.0,
-                took_seconds=0.0,
             )
         )
 

@@ -47,7 +47,6 @@ class StartRollback:
     """Rolls back a start. Until the start is about to act there is nothing to roll back."""
 
     def __init__(self) -> None:
-        """Know nothing to roll back yet."""
         self._armed: tuple[Environment, Application, PreDeploySnapshot, Release | None] | None = None
 
     async def arm(

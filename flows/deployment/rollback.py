@@ -88,12 +88,8 @@ async def rollback(
             declared, released, wanted.compose, new_release_id(now), recorder.deployment_id, now, of=wanted
         )
         recorder.facts["release"] = (await keep_release(declared, seen)).release_id
-    return OperationResult(
-        success=True,
-        deployment_id=recorder.deployment_id,
-        environment=environment,
-        reason=f"release {wanted.release_id} serves again: {len(starts)} services proven",
-        took_seconds=recorder.took_seconds(),
+    return recorder.result(
+        f"release {wanted.release_id} serves again: {len(starts)} services proven",
         services=starts,
         health=health,
     )

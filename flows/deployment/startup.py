@@ -217,12 +217,8 @@ class _Startup:
         """The result of a start that was proven."""
         recorder, health = self.recorder, self._health
         healthy = health is not None and health.overall is Health.HEALTHY
-        return OperationResult(
-            success=True,
-            deployment_id=recorder.deployment_id,
-            environment=recorder.name,
-            reason=f"{len(self._services)} services proven" if healthy else f"health {health and health.overall}",
-            took_seconds=recorder.took_seconds(),
+        return recorder.result(
+            f"{len(self._services)} services proven" if healthy else f"health {health and health.overall}",
             services=self._services,
             health=health,
             validation=self._validation,

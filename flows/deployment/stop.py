@@ -62,12 +62,8 @@ async def stop(
         stopped: list[ServiceStart] = []
         for wave in stop_waves(application):
             stopped += await _stop_wave(recorder, declared, application, wave, container_states)
-    return OperationResult(
-        success=True,
-        deployment_id=recorder.deployment_id,
-        environment=environment,
-        reason=f"{sum(not one.kept for one in stopped)} services stopped",
-        took_seconds=recorder.took_seconds(),
+    return recorder.result(
+        f"{sum(not one.kept for one in stopped)} services stopped",
         services=tuple(stopped),
     )
 
@@ -148,6 +144,5 @@ def _result(name: str, previous: str, state: str, reason: str, *, kept: bool, se
         state=state,
         reason=reason,
         kept=kept,
-        waited_seconds=0.0,
         took_seconds=seconds,
     )

@@ -61,11 +61,7 @@ async def health_check(
                     handled=False,
                     text=f"service {verdict.service} is {verdict.health}: {verdict.reason}",
                 )
-    return OperationResult(
-        success=True,
-        deployment_id=recorder.deployment_id,
-        environment=environment,
-        reason=f"{environment} is {health.overall}",
-        took_seconds=recorder.took_seconds(),
+    return recorder.result(
+        f"{environment} is {health.overall}",
         health=health,
     )

@@ -26,7 +26,6 @@ class OwnPageOnly:
     """Refuse what a foreign web page sends: another Host (DNS rebinding), another Origin; and being framed by one."""
 
     def __init__(self, app: ASGIApp, origins: Iterable[str], hosts: Iterable[str] = ()) -> None:
-        """Guard an application whose page has one of these origins; its clients also call it by these hosts."""
         self._app = app
         self._origins = frozenset(map(_as_browsers_send, origins))
         self._hosts = frozenset(hosts) | {origin.partition("://")[2] for origin in self._origins}

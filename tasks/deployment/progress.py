@@ -24,7 +24,6 @@ class StartShown:
     """How far a start is, as the UI is to show it."""
 
     def __init__(self, environment: str, services: int, redactor: Redactor) -> None:
-        """Show that nothing is proven yet."""
         self._environment = environment
         self._services = services
         self._redactor = redactor

@@ -18,7 +18,14 @@ from models.compose import InjectedFile, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import StartFailedError
-from tasks.deployment.start_service import Attempt, Milestone, StartProof, state_in_a_word, until_proven
+from tasks.deployment.start_service import (
+    Attempt,
+    Milestone,
+    StartProof,
+    restart_container,
+    state_in_a_word,
+    until_proven,
+)
 from tasks.monitoring.events import ContainerWatch
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import EFFECT
@@ -86,13 +93,10 @@ async def ask_again(
 
 
 def _restart(engine: DockerEngine, seen: ContainerState, grace: timedelta, files: Sequence[InjectedFile]) -> None:
-    if not seen.up:
+    if seen.up:
+        restart_container(engine, seen, grace)
+    else:
         engine.containers.start(seen.container_id, files)
-        return
-    if seen.state == "paused":
-        # A paused process cannot handle the signal to end, so it would always be killed.
-        engine.containers.unpause(seen.container_id)
-    engine.containers.restart(seen.container_id, grace)
 
 
 def _no_dependant_waits(_stone: Milestone) -> None:

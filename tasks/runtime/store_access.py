@@ -44,7 +44,6 @@ class StoreAccess:
     """What one watcher knows of its environment by the stores, and its way to them."""
 
     def __init__(self, environment: str) -> None:
-        """Know nothing yet."""
         self.known = RecoveryRecords(environment=environment)
         self.was_read = False
         """Whether the stores were read at all, so that by memory is better than by nothing."""
