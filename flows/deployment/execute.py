@@ -353,8 +353,9 @@ class _StartExecution:
 
 
 def _not_started(services: Sequence[str], dependency: str) -> str:
-    were, their = ("was", "its") if len(services) == 1 else ("were", "their")
-    return f"{', '.join(services)} {were} not started: {their} dependency {dependency} failed"
+    # No pattern may recognise this sentence: the cause is what the dependency's log says.
+    because = "was not started because it depends" if len(services) == 1 else "were not started because they depend"
+    return f"{', '.join(services)} {because} on {dependency}"
 
 
 def _not_tried(name: str, waits: _Waits) -> ServiceStart:

@@ -123,7 +123,7 @@ async def test_the_first_cause_is_blamed_and_who_waited_for_it_is_reported(place
     )
     reason, details = await failed(place)
     assert reason.startswith("base did not start: it ended with exit code 3")
-    assert reason.endswith("middle, top were not started: their dependency base failed")
+    assert reason.endswith("middle, top were not started because they depend on base")
     assert set(details["held_up_by"]) == {"middle", "top"}
 
 
