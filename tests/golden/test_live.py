@@ -101,8 +101,9 @@ class Shop:
         return text
 
     def clean(self) -> None:
-        words = ["docker", "compose", "-p", self.project, "down", "-t", "1", "--remove-orphans"]
-        subprocess.run(words, capture_output=True, check=False)
+        # Named, since Compose would read the file of the current folder, and stop where that cannot be used.
+        named = ["-p", self.project, "-f", str(self.compose)]
+        self.docker("compose", *named, "down", "-t", "1", "--remove-orphans")
 
 
 @pytest.fixture(scope="module")
