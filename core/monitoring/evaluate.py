@@ -33,10 +33,10 @@ from core.monitoring.snapshot import (
     Evaluation,
     Evaluator,
     Key,
+    MonitoringSnapshot,
+    MonitoringState,
     Observation,
     QuietServices,
-    Snapshot,
-    State,
 )
 from models.environments import Environment
 from models.failures import BadInputError
@@ -69,7 +69,7 @@ def evaluate(
     `rows` are the open alerts of the store: acknowledged ones are acknowledged here too, and unknown ones are
     closed. `predictions` are those without an outcome. An unreadable state starts anew and is named in `unreadable`.
     """
-    snapshot = Snapshot(
+    snapshot = MonitoringSnapshot(
         observation=observation,
         environment=environment,
         quiet=quiet or QuietServices(),
@@ -77,7 +77,7 @@ def evaluate(
         predictions=predictions,
         verdicts={verdict.service: verdict for verdict in observation.verdicts or ()},
     )
-    state = State(previous)
+    state = MonitoringState(previous)
     retired = _read_firing(snapshot, state, rows)
     signals = [signal for evaluator in EVALUATORS for signal in evaluator(snapshot, state)]
     silenced = {*snapshot.quiet.busy, *(snapshot.verdicts if snapshot.quiet.idle else ())}
@@ -130,7 +130,7 @@ def close_proven(
     return {_ALERTS: state}, closed
 
 
-def _read_firing(snapshot: Snapshot, state: State, rows: Sequence[Alert]) -> tuple[Alert, ...]:
+def _read_firing(snapshot: MonitoringSnapshot, state: MonitoringState, rows: Sequence[Alert]) -> tuple[Alert, ...]:
     """Read the open alerts, acknowledge and close them as the store and the environment say; return the closed."""
     stored = state.previous.get(_ALERTS)
     try:
@@ -152,7 +152,7 @@ def _read_firing(snapshot: Snapshot, state: State, rows: Sequence[Alert]) -> tup
     return retired
 
 
-def _is_gone(alert: Alert, snapshot: Snapshot) -> bool:
+def _is_gone(alert: Alert, snapshot: MonitoringSnapshot) -> bool:
     """Whether the subject of an alert is no longer declared, or is stopped on purpose."""
     if alert.service == HOST or snapshot.observation.verdicts is None:
         return False

@@ -107,7 +107,7 @@ class Memory:
 
 
 @dataclass(frozen=True, slots=True)
-class Snapshot:
+class MonitoringSnapshot:
     """An observation with everything that decides how it is judged."""
 
     observation: Observation
@@ -136,7 +136,7 @@ class Snapshot:
         return verdict is not None and verdict.health in UNHEALTHY_STATES
 
 
-class State:
+class MonitoringState:
     """The states remembered before (`previous`), those to store now (`kept`), and the results of evaluators."""
 
     def __init__(self, previous: Mapping[Key, bytes]) -> None:
@@ -173,5 +173,5 @@ class State:
             return Memory()
 
 
-Evaluator = Callable[[Snapshot, State], list[Signal]]
+Evaluator = Callable[[MonitoringSnapshot, MonitoringState], list[Signal]]
 """Adds what it remembers and finds to the state and returns its signals."""

@@ -74,7 +74,7 @@ class TriageContext:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Failure:
+class ServiceFailure:
     """One failure to recover from: of a service, or with NO_SERVICE where `failing` services fail at once."""
 
     service: str
@@ -97,15 +97,15 @@ class TriageResult:
     at_once: tuple[str, ...] = ()
 
     @property
-    def failures(self) -> tuple[Failure, ...]:
+    def failures(self) -> tuple[ServiceFailure, ...]:
         """The failures to recover from: one a service, or a single one for all that fail at once."""
         if not self.at_once:
             return tuple(
-                Failure(service=one.service, text=one.text, fingerprint=one.fingerprint) for one in self.recover
+                ServiceFailure(service=one.service, text=one.text, fingerprint=one.fingerprint) for one in self.recover
             )
         named = "; ".join(f"{one.service} is {one.reason}" for one in self.recover)
         text = f"{', '.join(self.at_once)} failed within {SETTLE.seconds} s: {named}"
-        return (Failure(service=NO_SERVICE, text=text, failing=len(self.at_once)),)
+        return (ServiceFailure(service=NO_SERVICE, text=text, failing=len(self.at_once)),)
 
 
 def may_be_failure(event: ContainerEvent) -> bool:

@@ -11,7 +11,7 @@ from core.monitoring.assess import SourceAnswers
 from core.recovery.tracker import NO_SERVICE, SETTLE
 from core.recovery.triage import (
     Decision,
-    Failure,
+    ServiceFailure,
     ServiceObservation,
     TriageContext,
     TriageResult,
@@ -101,7 +101,7 @@ class CollectionFeed:
         context = TriageContext(dependencies=dependencies, muted=muted)
         return self.reconciler.decide(observations, context, datetime.now(UTC))
 
-    async def _recover(self, declared: Environment, failure: Failure, *, act: bool) -> RecoveryOutcome:
+    async def _recover(self, declared: Environment, failure: ServiceFailure, *, act: bool) -> RecoveryOutcome:
         outcome = None
         self.reconciler.begin(failure.service)
         try:

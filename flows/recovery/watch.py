@@ -20,7 +20,7 @@ from core.recovery.tracker import NO_SERVICE, SETTLE
 from core.recovery.triage import (
     WELL,
     Decision,
-    Failure,
+    ServiceFailure,
     ServiceObservation,
     TriageContext,
     observe_containers,
@@ -325,7 +325,7 @@ class EnvironmentWatcher:
             fingerprint, taken = self._evidence.pop(failure.service, ("", []))
             self._recover(failure, taken if fingerprint == failure.fingerprint else [])
 
-    def _recover(self, failure: Failure, evidence: Sequence[EvidenceBundle]) -> None:
+    def _recover(self, failure: ServiceFailure, evidence: Sequence[EvidenceBundle]) -> None:
         self.dispatched += 1
         # The text came through the engine's client, which redacts secrets.
         incident = Incident(

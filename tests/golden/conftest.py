@@ -50,7 +50,7 @@ def plain(text: str, folder: Path) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class CommandOutput:
     """How a command ended."""
 
     words: tuple[str, ...]
@@ -68,7 +68,7 @@ def quoted(word: str) -> str:
     return word if re.fullmatch(r"[\w./:=@%+-]+", word) else "'" + word.replace("\n", "\\n") + "'"
 
 
-class Runner:
+class ForkedRoas:
     """A process that runs commands; see runner.py."""
 
     def __init__(self, variables: Mapping[str, str], *imported: str) -> None:
@@ -97,10 +97,10 @@ class Runner:
 
 
 @dataclass(frozen=True, slots=True)
-class Roas:
+class RoasCommand:
     """The `roas` command in a folder of its own, with its stores in FOLDER/data."""
 
-    runner: Runner
+    runner: ForkedRoas
     folder: Path
     now: str | None = NOW
     variables: dict[str, str] = field(default_factory=dict)
@@ -115,11 +115,13 @@ class Roas:
             "now": self.now,
         }
 
-    def __call__(self, *words: str, said: str = "", **variables: str) -> Done:
+    def __call__(self, *words: str, said: str = "", **variables: str) -> CommandOutput:
         answer = self.runner.run(self.request(*words, said=said, **variables))
         out, err = (plain(answer[one], self.folder) for one in ("out", "err"))
         out, err = (f"{one}\n" if one else "" for one in (out, err))
-        return Done(tuple(word.replace(str(self.folder), "FOLDER") for word in words), answer["code"], out, err)
+        return CommandOutput(
+            tuple(word.replace(str(self.folder), "FOLDER") for word in words), answer["code"], out, err
+        )
 
 
 def quiet_environment() -> dict[str, str]:
@@ -129,8 +131,8 @@ def quiet_environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def runner() -> Iterator[Runner]:
-    made = Runner(quiet_environment())
+def runner() -> Iterator[ForkedRoas]:
+    made = ForkedRoas(quiet_environment())
     yield made
     made.close()
 
@@ -150,25 +152,25 @@ def recorded_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def in_folder(tmp_path: Path, runner: Runner) -> Callable[..., Roas]:
+def in_folder(tmp_path: Path, runner: ForkedRoas) -> Callable[..., RoasCommand]:
     """Make a folder with the environment `shop`, and with the recorded stores if asked for."""
 
-    def make(data: Path | None = None, **options: Any) -> Roas:
+    def make(data: Path | None = None, **options: Any) -> RoasCommand:
         shutil.copytree(HERE / "shop", tmp_path, dirs_exist_ok=True)
         if data is not None:
             shutil.copytree(data, tmp_path / "data")
-        return Roas(runner, tmp_path, **options)
+        return RoasCommand(runner, tmp_path, **options)
 
     return make
 
 
 @pytest.fixture
-def recorded(in_folder: Callable[..., Roas], recorded_data: Path) -> Roas:
+def recorded(in_folder: Callable[..., RoasCommand], recorded_data: Path) -> RoasCommand:
     """`roas` on the recorded stores, at a fixed moment."""
     return in_folder(recorded_data)
 
 
 @pytest.fixture
-def empty(in_folder: Callable[..., Roas]) -> Roas:
+def empty(in_folder: Callable[..., RoasCommand]) -> RoasCommand:
     """`roas` where nothing was recorded yet."""
     return in_folder()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.golden.conftest import Roas, golden
+from tests.golden.conftest import RoasCommand, golden
 
 CASES: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
     "no such command": (("strat",), {}, ""),
@@ -38,7 +38,7 @@ CASES: dict[str, tuple[tuple[str, ...], dict[str, str], str]] = {
 
 
 @pytest.fixture
-def prepared(empty: Roas) -> Roas:
+def prepared(empty: RoasCommand) -> RoasCommand:
     damaged = empty.folder / "damaged"
     damaged.mkdir(mode=0o700)
     for name in ("deployment_logs", "monitoring", "errors"):
@@ -46,7 +46,7 @@ def prepared(empty: Roas) -> Roas:
     return empty
 
 
-def test_messages_and_exit_codes(prepared: Roas) -> None:
+def test_messages_and_exit_codes(prepared: RoasCommand) -> None:
     texts = []
     for name, (words, variables, said) in CASES.items():
         given = {key: value.replace("FOLDER", str(prepared.folder)) for key, value in variables.items()}

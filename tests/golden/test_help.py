@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from tests.golden.conftest import Roas, golden
+from tests.golden.conftest import RoasCommand, golden
 
 
 def sub_commands(text: str) -> list[str]:
@@ -12,7 +12,7 @@ def sub_commands(text: str) -> list[str]:
     return re.findall(r"^  ([a-z-]+)", listed.partition("\n\n")[0], flags=re.MULTILINE)
 
 
-def test_help_of_every_command(empty: Roas) -> None:
+def test_help_of_every_command(empty: RoasCommand) -> None:
     texts = []
     waiting: list[tuple[str, ...]] = [()]
     while waiting:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden.conftest import HERE, Done, Roas, Runner, golden, quiet_environment
+from tests.golden.conftest import HERE, CommandOutput, ForkedRoas, RoasCommand, golden, quiet_environment
 from tests.support.prefect_server import ask, server_variables
 
 # Two dozen commands; on a machine with much else to do they and the server take minutes.
@@ -55,14 +55,14 @@ REPLACED = [
 ]
 
 
-class Shop:
+class LiveShop:
     """The application `shop` under a project name of its own."""
 
-    def __init__(self, folder: Path, server: Runner, reader: Runner) -> None:
+    def __init__(self, folder: Path, server: ForkedRoas, reader: ForkedRoas) -> None:
         self.folder = folder
         self.project = f"shop{secrets.token_hex(3)}"
-        self.roas = Roas(server, folder, now=None)
-        self.read = Roas(reader, folder, now=None)
+        self.roas = RoasCommand(server, folder, now=None)
+        self.read = RoasCommand(reader, folder, now=None)
         self.seen: dict[str, str] = {}
         shutil.copytree(HERE / "shop", folder, dirs_exist_ok=True)
         for name, text in ENVIRONMENTS.items():
@@ -107,17 +107,17 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def server(prefect_server: None) -> Iterator[Runner]:
+def server(prefect_server: None) -> Iterator[ForkedRoas]:
     """Commands whose runs the tests' server records."""
     chosen = {key: value for key, value in server_variables().items() if key.startswith("PREFECT_API")}
-    made = Runner(quiet_environment() | chosen, "prefect")
+    made = ForkedRoas(quiet_environment() | chosen, "prefect")
     yield made
     made.close()
 
 
 @pytest.fixture
-def shop(tmp_path: Path, server: Runner, runner: Runner) -> Iterator[Shop]:
-    made = Shop(tmp_path, server, runner)
+def shop(tmp_path: Path, server: ForkedRoas, runner: ForkedRoas) -> Iterator[LiveShop]:
+    made = LiveShop(tmp_path, server, runner)
     yield made
     made.clean()
 
@@ -131,11 +131,11 @@ def measured(text: str) -> str:
     return "\n".join(lines)
 
 
-def first_id(shop: Shop, what: str) -> str:
+def first_id(shop: LiveShop, what: str) -> str:
     return json.loads(shop.read(what, "shop", "--json").out)[0]["ticket_id"]
 
 
-def scenes(shop: Shop) -> Iterator[tuple[str, Done]]:
+def scenes(shop: LiveShop) -> Iterator[tuple[str, CommandOutput]]:
     """What happens to the shop, in order; each command with its number and name."""
     yield "plan", shop.roas("plan", "shop")
     yield "validate", shop.roas("validate", "shop")
@@ -168,13 +168,13 @@ def scenes(shop: Shop) -> Iterator[tuple[str, Done]]:
     yield "health of what is stopped", shop.roas("health", "shop")
 
 
-def test_life_of_an_application(shop: Shop) -> None:
+def test_life_of_an_application(shop: LiveShop) -> None:
     texts = [f"# {name}\n{measured(shop.plain(done.transcript()))}\n" for name, done in scenes(shop)]
 
     golden("live.txt", "\n".join(texts))
 
 
-def test_errors_of_operations(shop: Shop) -> None:
+def test_errors_of_operations(shop: LiveShop) -> None:
     texts = [shop.plain(shop.roas("start", name).transcript()) for name in ("broken", "misspelt", "wrong", "away")]
     texts.append(shop.plain(shop.roas("plan", "-f", "missing.yaml").transcript()))
     shop.change("db", SLOW)
@@ -194,7 +194,7 @@ def test_errors_of_operations(shop: Shop) -> None:
     golden("live_errors.txt", "\n".join(texts))
 
 
-def test_automations_on_the_server(server: Runner) -> None:
+def test_automations_on_the_server(server: ForkedRoas) -> None:
     module = re.search(r"python -m (\S+automations)\b", (HERE.parents[1] / "docker-compose.yml").read_text())
     assert module
     subprocess.run([sys.executable, "-m", module[1]], env=server.variables, check=True)

@@ -11,7 +11,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tests.golden.conftest import Roas, golden
+from tests.golden.conftest import RoasCommand, golden
 from tests.support.ports import free_port
 
 
@@ -23,7 +23,7 @@ def get(url: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
-def scraped(roas: Roas) -> list[str]:
+def scraped(roas: RoasCommand) -> list[str]:
     port = free_port()
     request = roas.request("metrics", "--port", str(port))
     runner = Path(__file__).with_name("runner.py")
@@ -48,5 +48,5 @@ def scraped(roas: Roas) -> list[str]:
     return [*others, "GET /metrics, without values:", *series]
 
 
-def test_metrics(recorded: Roas) -> None:
+def test_metrics(recorded: RoasCommand) -> None:
     golden("metrics.txt", "\n".join(scraped(recorded)))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden.conftest import EXPECTED, Done, Roas, golden
+from tests.golden.conftest import EXPECTED, CommandOutput, RoasCommand, golden
 
 BOTH = {
     "status": ("status",),
@@ -84,7 +84,7 @@ def ids(recorded_data: Path) -> dict[str, str]:
     }
 
 
-def run(roas: Roas, ids: dict[str, str], *words: str, said: str = "") -> Done:
+def run(roas: RoasCommand, ids: dict[str, str], *words: str, said: str = "") -> CommandOutput:
     return roas(*(ids.get(word, word) for word in words), said=said)
 
 
@@ -95,19 +95,19 @@ def without_sizes(text: str) -> str:
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_text(recorded: Roas, ids: dict[str, str], name: str) -> None:
+def test_text(recorded: RoasCommand, ids: dict[str, str], name: str) -> None:
     golden(f"reading/{name}.txt", without_sizes(run(recorded, ids, *BOTH[name]).transcript()))
 
 
 @pytest.mark.parametrize("name", BOTH)
-def test_json(recorded: Roas, ids: dict[str, str], name: str) -> None:
+def test_json(recorded: RoasCommand, ids: dict[str, str], name: str) -> None:
     done = run(recorded, ids, *BOTH[name], "--json")
 
     json.loads(done.out)
     golden(f"reading/{name}.json", without_sizes(done.out))
 
 
-def test_list_of_patterns(recorded: Roas) -> None:
+def test_list_of_patterns(recorded: RoasCommand) -> None:
     text, document = recorded("patterns", "list"), recorded("patterns", "list", "--json")
 
     # The library grows; one pattern of it and our own stand for all.
@@ -118,13 +118,13 @@ def test_list_of_patterns(recorded: Roas) -> None:
 
 
 @pytest.mark.parametrize("name", TEXT)
-def test_text_only(recorded: Roas, ids: dict[str, str], name: str) -> None:
+def test_text_only(recorded: RoasCommand, ids: dict[str, str], name: str) -> None:
     words, said = TEXT[name]
     golden(f"reading/{name}.txt", without_sizes(run(recorded, ids, *words, said=said).transcript()))
 
 
 @pytest.mark.parametrize("name", ["status", "history", "tickets", "alerts", "why", "archive list", "stores check"])
-def test_nothing_recorded_yet(empty: Roas, name: str) -> None:
+def test_nothing_recorded_yet(empty: RoasCommand, name: str) -> None:
     golden(f"reading/empty {name}.txt", without_sizes(empty(*BOTH[name]).transcript()))
 
 

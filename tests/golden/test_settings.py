@@ -33,10 +33,10 @@ def test_settings_with_type_and_default() -> None:
             for key in ("minimum", "exclusiveMinimum", "maximum", "exclusiveMaximum")
             if key in schema[name]
         }
-        told = "".join(f", {key} {value}" for key, value in limits.items())
+        bounds = "".join(f", {key} {value}" for key, value in limits.items())
         kind_name = getattr(field.annotation, "__name__", "") if "|" not in str(field.annotation) else ""
         lines += [
-            f"ROAS_{name.upper()}  {kind_name or field.annotation}, default {field.default!s}{told}".replace(
+            f"ROAS_{name.upper()}  {kind_name or field.annotation}, default {field.default!s}{bounds}".replace(
                 "pathlib.", ""
             ),
             f"    {field.description}",

@@ -6,7 +6,7 @@ import re
 import sqlite3
 from pathlib import Path
 
-from tests.golden.conftest import Roas, golden
+from tests.golden.conftest import RoasCommand, golden
 
 STORES = ("deployment_logs", "errors", "monitoring")
 NOT_OURS = ("sqlite_", "alembic_")
@@ -51,16 +51,16 @@ def plain_sql(sql: str) -> str:
     return re.sub(r"\s+", " ", sql).replace('"', "").strip()
 
 
-def opened(roas: Roas) -> str:
+def opened(roas: RoasCommand) -> str:
     """The schema of the stores once the program has opened them."""
     done = roas("patterns", "add", "warp", "warp core", "--category", "timeout")
     assert done.code == 0, done.err
     return "\n".join(schema(roas.folder / "data" / f"{name}.db") for name in STORES)
 
 
-def test_schema_of_new_stores(empty: Roas) -> None:
+def test_schema_of_new_stores(empty: RoasCommand) -> None:
     golden("stores.txt", opened(empty))
 
 
-def test_recorded_stores_are_upgraded_to_the_same_schema(recorded: Roas) -> None:
+def test_recorded_stores_are_upgraded_to_the_same_schema(recorded: RoasCommand) -> None:
     golden("stores.txt", opened(recorded))

@@ -21,7 +21,7 @@ _BUNDLES_OF_AN_ERROR = 12
 """A cause that comes back every minute keeps its first evidence and the latest; the rest would fill the disk."""
 
 
-class Evidence(Repository):
+class EvidenceBundles(Repository):
     """Evidence bundles."""
 
     def keep(self, bundle: EvidenceBundle) -> None:

@@ -11,7 +11,7 @@ from adapters.stores.repositories.dependencies import Dependencies
 from adapters.stores.repositories.error_notifications import ErrorNotifications
 from adapters.stores.repositories.errors import Errors
 from adapters.stores.repositories.evaluations import Evaluations
-from adapters.stores.repositories.evidence import Evidence
+from adapters.stores.repositories.evidence import EvidenceBundles
 from adapters.stores.repositories.health import HealthHistory
 from adapters.stores.repositories.heartbeats import Heartbeats
 from adapters.stores.repositories.leases import Leases
@@ -48,5 +48,5 @@ class Repositories:
         self.error_notifications = ErrorNotifications(errors)
         self.recoveries = Recoveries(errors)
         self.tickets = Tickets(errors)
-        self.evidence = Evidence(errors)
+        self.evidence = EvidenceBundles(errors)
         self.pauses = Pauses(errors)

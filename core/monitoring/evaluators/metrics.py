@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from core.monitoring.anomalies import DetectorResult, watch_metric
 from core.monitoring.baselines import baseline, in_words, judge, learn
-from core.monitoring.snapshot import Key, Snapshot, State
+from core.monitoring.snapshot import Key, MonitoringSnapshot, MonitoringState
 from models.analysis import Judgement, Level, Signal
 from models.failures import BadInputError
 from models.metrics import HOST, Baseline, Metric
@@ -54,12 +54,12 @@ class _Result:
     settled: bool = False
 
 
-def evaluate_metrics(snapshot: Snapshot, state: State) -> list[Signal]:
+def evaluate_metrics(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:
     """Judge each metric by its earlier values, then learn from it."""
     return [_evaluate(metric, snapshot, state) for metric in snapshot.observation.metrics if metric.name in JUDGED]
 
 
-def _evaluate(metric: Metric, snapshot: Snapshot, state: State) -> Signal:
+def _evaluate(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringState) -> Signal:
     key = (metric.service, metric.name)
     state.memory.seen["/".join(key)] = metric.sampled_at.timestamp()
     result = _judge(metric, snapshot, state)
@@ -82,7 +82,7 @@ def _evaluate(metric: Metric, snapshot: Snapshot, state: State) -> Signal:
     )
 
 
-def _judge(metric: Metric, snapshot: Snapshot, state: State) -> _Result:
+def _judge(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringState) -> _Result:
     key = (metric.service, metric.name)
     frozen = _is_frozen(key, snapshot, state)
     learnt = state.readable(key, lambda known: baseline(known, service="", metric=""))
@@ -124,7 +124,7 @@ def _damped(result: _Result, metric: Metric, known: Baseline | None, detected: D
     return result
 
 
-def _detect(metric: Metric, state: State, *, frozen: bool) -> DetectorResult | None:
+def _detect(metric: Metric, state: MonitoringState, *, frozen: bool) -> DetectorResult | None:
     """Run the detector, except where an operation moves the metric or the service is unhealthy."""
     key = (metric.service, metric.name + _DETECTOR)
     if frozen and (metric.service, metric.name) not in state.firing:
@@ -139,7 +139,7 @@ def _detect(metric: Metric, state: State, *, frozen: bool) -> DetectorResult | N
     return found
 
 
-def _is_frozen(key: Key, snapshot: Snapshot, state: State) -> bool:
+def _is_frozen(key: Key, snapshot: MonitoringSnapshot, state: MonitoringState) -> bool:
     """Whether nothing is learnt from a metric now."""
     service, quiet = key[0], snapshot.quiet
     if service in quiet.busy or service in quiet.settling or snapshot.is_unhealthy(service):
@@ -152,7 +152,7 @@ def _is_frozen(key: Key, snapshot: Snapshot, state: State) -> bool:
     return alert is not None and snapshot.at - alert.opened_at < _LEARN_AFTER
 
 
-def _judge_limit(metric: Metric, snapshot: Snapshot) -> Judgement | None:
+def _judge_limit(metric: Metric, snapshot: MonitoringSnapshot) -> Judgement | None:
     """Judge a metric by the limits that its environment declares, whatever is usual for it."""
     limits = snapshot.environment.service(metric.service).limits
     allowed: Mapping[str, float | None] = {

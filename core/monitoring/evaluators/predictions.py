@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from core.monitoring.alert_causes import AHEAD
 from core.monitoring.forecasts import forecast, remember, remembered, score_prediction
-from core.monitoring.snapshot import Snapshot, State
+from core.monitoring.snapshot import MonitoringSnapshot, MonitoringState
 from models.analysis import Forecast, Level, Signal
 from models.metrics import HOST, Metric, Prediction, PredictionOutcome
 from models.retention import RetentionPolicy
@@ -28,7 +28,7 @@ _FULL = {
 _FULL_MEMORY = (95.0, _ONE_DAY)
 
 
-def evaluate_predictions(snapshot: Snapshot, state: State) -> list[Signal]:
+def evaluate_predictions(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:
     """Score earlier predictions and make new ones; each open prediction is a warning."""
     for metric in snapshot.observation.metrics:
         if _full(metric) is not None:
@@ -47,7 +47,7 @@ def evaluate_predictions(snapshot: Snapshot, state: State) -> list[Signal]:
     ]
 
 
-def _predict_due(snapshot: Snapshot, state: State) -> list[Prediction]:
+def _predict_due(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Prediction]:
     if snapshot.at.timestamp() - state.memory.forecast_at < _EVERY.total_seconds():
         return []
     state.memory.forecast_at = snapshot.at.timestamp()
@@ -56,7 +56,7 @@ def _predict_due(snapshot: Snapshot, state: State) -> list[Prediction]:
     return [made for one in candidates if (made := _predict(one, snapshot, state)) is not None]
 
 
-def _predict(metric: Metric, snapshot: Snapshot, state: State) -> Prediction | None:
+def _predict(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringState) -> Prediction | None:
     full = _full(metric)
     if full is None or metric.value >= full[0]:
         return None
@@ -100,7 +100,7 @@ def _full(metric: Metric) -> tuple[float, timedelta] | None:
     return _FULL.get((metric.service, metric.name))
 
 
-def _scored(prediction: Prediction, snapshot: Snapshot) -> Prediction:
+def _scored(prediction: Prediction, snapshot: MonitoringSnapshot) -> Prediction:
     for metric in snapshot.observation.metrics:
         if (metric.service, metric.name) == (prediction.service, prediction.metric):
             return score_prediction(prediction, metric.sampled_at, metric.value)

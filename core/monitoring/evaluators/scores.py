@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from core.monitoring import budgets
 from core.monitoring.scores import hold_grade, score_service
-from core.monitoring.snapshot import BUDGET_STATE, Memory, Snapshot, State
+from core.monitoring.snapshot import BUDGET_STATE, Memory, MonitoringSnapshot, MonitoringState
 from models.analysis import Grade, ServiceScore
 
 SCORES_EVERY = timedelta(minutes=5)
@@ -20,13 +20,13 @@ _SCORE_MOVES = 5.0
 """A score this many points from the last stored one is stored at once; so is another grade."""
 
 
-def score_services(snapshot: Snapshot, state: State) -> list[ServiceScore]:
+def score_services(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[ServiceScore]:
     """Score each service over the last three days, except those that are down on purpose."""
     scored = [name for name in snapshot.verdicts if not (snapshot.is_unhealthy(name) and snapshot.may_be_down(name))]
     return [_held(_score(name, snapshot, state), state.memory) for name in scored]
 
 
-def scores_to_store(scores: Sequence[ServiceScore], snapshot: Snapshot, memory: Memory) -> list[ServiceScore]:
+def scores_to_store(scores: Sequence[ServiceScore], snapshot: MonitoringSnapshot, memory: Memory) -> list[ServiceScore]:
     """Return the scores that are due or have moved, and remember them as stored."""
     now = snapshot.at.timestamp()
     due = now - memory.scored_at >= SCORES_EVERY.total_seconds()
@@ -37,7 +37,7 @@ def scores_to_store(scores: Sequence[ServiceScore], snapshot: Snapshot, memory: 
     return kept
 
 
-def _score(name: str, snapshot: Snapshot, state: State) -> ServiceScore:
+def _score(name: str, snapshot: MonitoringSnapshot, state: MonitoringState) -> ServiceScore:
     ((up, answers),) = budgets.shares(state.kept[name, BUDGET_STATE], snapshot.at, (budgets.KEPT,))
     return score_service(
         name,

@@ -8,7 +8,15 @@ from core.monitoring import budgets
 from core.monitoring.alert_causes import BUDGET
 from core.monitoring.burn_rates import BURN_RULES, judge_burn
 from core.monitoring.detector_rules import judge_silence
-from core.monitoring.snapshot import BUDGET_STATE, HEALTH, NO_HEALTH_RESULT, RESTARTS, SOURCES, Snapshot, State
+from core.monitoring.snapshot import (
+    BUDGET_STATE,
+    HEALTH,
+    NO_HEALTH_RESULT,
+    RESTARTS,
+    SOURCES,
+    MonitoringSnapshot,
+    MonitoringState,
+)
 from models.analysis import Level, Share, Signal
 from models.health import UNHEALTHY_STATES, Concern, Reading, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Metric
@@ -26,7 +34,7 @@ _RECENT = timedelta(minutes=5)
 _BURN_WINDOWS = tuple({_RECENT, *(rule.long for rule in BURN_RULES), *(rule.short for rule in BURN_RULES)})
 
 
-def evaluate_health(snapshot: Snapshot, state: State) -> list[Signal]:
+def evaluate_health(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:
     """Judge the health and the probe readings of each service."""
     signals = []
     for verdict in snapshot.verdicts.values():
@@ -35,14 +43,14 @@ def evaluate_health(snapshot: Snapshot, state: State) -> list[Signal]:
     return signals
 
 
-def evaluate_restarts(snapshot: Snapshot, state: State) -> list[Signal]:
+def evaluate_restarts(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:
     """Judge how often the engine restarted each service since the last collection."""
     return [
         _restarts(metric, snapshot, state) for metric in snapshot.observation.metrics if metric.name == "restarts_total"
     ]
 
 
-def evaluate_sources(snapshot: Snapshot, state: State) -> list[Signal]:
+def evaluate_sources(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:
     """Report the sources that did not answer."""
     # Several sources fail for one cause, in the same words.
     causes = dict.fromkeys(gap.partition(": ")[2] or gap for gap in snapshot.observation.gaps)
@@ -58,7 +66,7 @@ def evaluate_sources(snapshot: Snapshot, state: State) -> list[Signal]:
     ]
 
 
-def evaluate_missing_metrics(snapshot: Snapshot, state: State) -> list[Signal]:
+def evaluate_missing_metrics(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:
     """Report metrics of running services that stopped coming.
 
     Only collections count, not the time between them. If the source itself did not answer, `evaluate_sources`
@@ -79,7 +87,7 @@ def evaluate_missing_metrics(snapshot: Snapshot, state: State) -> list[Signal]:
     return signals
 
 
-def evaluate_error_budgets(snapshot: Snapshot, state: State) -> list[Signal]:
+def evaluate_error_budgets(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:
     """Count this collection for each service and judge how fast its error budgets burn."""
     at, signals = snapshot.at, []
     for verdict in snapshot.verdicts.values():
@@ -97,7 +105,7 @@ def evaluate_error_budgets(snapshot: Snapshot, state: State) -> list[Signal]:
     return signals
 
 
-def _health(verdict: ServiceVerdict, snapshot: Snapshot) -> Signal:
+def _health(verdict: ServiceVerdict, snapshot: MonitoringSnapshot) -> Signal:
     worst = Level.CRITICAL if verdict.required else Level.WARNING
     return Signal(
         service=verdict.service,
@@ -124,7 +132,7 @@ def _reading(service: str, reading: Reading, at: datetime) -> Signal:
     )
 
 
-def _restarts(metric: Metric, snapshot: Snapshot, state: State) -> Signal:
+def _restarts(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringState) -> Signal:
     before = state.memory.restarts.get(metric.service)
     state.memory.restarts[metric.service] = metric.value
     more = 0.0 if before is None else max(0.0, metric.value - before)
@@ -143,7 +151,7 @@ def _restarts(metric: Metric, snapshot: Snapshot, state: State) -> Signal:
     )
 
 
-def _missing(service: str, name: str, snapshot: Snapshot, state: State) -> Signal:
+def _missing(service: str, name: str, snapshot: MonitoringSnapshot, state: MonitoringState) -> Signal:
     at, every = snapshot.at, timedelta(seconds=snapshot.environment.collect_every_seconds)
     label = f"{service}/{name}"
     missed = state.memory.absent[label] = state.memory.absent.get(label, 0) + 1
@@ -161,7 +169,7 @@ def _missing(service: str, name: str, snapshot: Snapshot, state: State) -> Signa
     )
 
 
-def _count(verdict: ServiceVerdict, counts: bytes | None, snapshot: Snapshot) -> bytes:
+def _count(verdict: ServiceVerdict, counts: bytes | None, snapshot: MonitoringSnapshot) -> bytes:
     planned = snapshot.may_be_down(verdict.service)
     up = None if planned or verdict.health in NO_HEALTH_RESULT else verdict.health not in UNHEALTHY_STATES
     answers = Share(good=sum(probe.ok for probe in verdict.probes), total=len(verdict.probes))
