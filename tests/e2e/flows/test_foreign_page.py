@@ -76,7 +76,7 @@ def test_a_page_of_another_origin_reads_nothing_and_begins_nothing(
     assert target.owner_finds("flow_runs") == []
 
 
-PLANT = "prefect.progress.steps.run_shell_script"
+PLANT = "prefect.deployments.steps.run_shell_script"
 
 
 def test_only_who_has_the_password_can_give_a_deployment_a_shell_command(target: PageTarget, tmp_path: Path) -> None:
