@@ -8,7 +8,7 @@ here="$(dirname "${BASH_SOURCE[0]}")"
 cd "$ROOT" || exit 1
 
 # Tests with an engine or a Prefect server wait for it half of their time.
-readonly WORKERS_THAT_WAIT=$(($(nproc) * 2))
+readonly WORKERS_THAT_WAIT=$(($(nproc) + 1))
 
 results="$(mktemp -d)"
 trap 'rm -rf "$results"' EXIT

@@ -36,7 +36,7 @@ from tests.support.prefect_server import ask, own_server, server_variables
 __all__ = ["place"]
 
 ROOT = Path(__file__).parents[3]
-TIMEOUT_SECONDS = 90.0
+TIMEOUT_SECONDS = 180.0
 SILENT_FOR = timedelta(seconds=12)
 
 

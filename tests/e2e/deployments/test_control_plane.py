@@ -55,7 +55,7 @@ class ControlPlane:
     def ask_server(self, path: str) -> Any:
         """Filter the server's objects of one kind, logged in."""
         user, _, password = (ROOT / ".secrets/prefect_auth").read_text().partition(":")
-        with httpx.Client(base_url=f"http://127.0.0.1:{self.ports['UI']}/api", auth=(user, password)) as client:
+        with httpx.Client(base_url=f"http://127.0.0.1:{self.ports['UI']}/api", auth=(user, password), timeout=60) as client:
             token = client.get("/csrf-token", params={"client": "test"}).raise_for_status().json()["token"]
             headers = {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
             return client.post(path, json={}, headers=headers).raise_for_status().json()
@@ -93,7 +93,7 @@ def test_the_server_refuses_other_origins_and_names_although_the_browser_adds_th
     port = control_plane.ports["UI"]
     url = f"http://127.0.0.1:{port}/api"
     user, _, password = (ROOT / ".secrets/prefect_auth").read_text().partition(":")
-    with httpx.Client(auth=(user, password)) as client:
+    with httpx.Client(auth=(user, password), timeout=60) as client:
         for named in (
             {"Origin": "http://evil.example"}, {"Origin": "null"}, {"Origin": f"http://127.0.0.1:{port + 1}"},
             {"Host": "evil.example"}, {"Host": f"evil.example:{port}"}, {"Host": "127.0.0.1"}, {"Host": ""},
@@ -113,7 +113,7 @@ def test_the_server_answers_its_own_page_by_each_of_its_addresses(control_plane:
     ui, tls = control_plane.ports["UI"], control_plane.ports["TLS"]
     user, _, password = (ROOT / ".secrets/prefect_auth").read_text().partition(":")
     # That the certificate is checked is a test of Caddy's.
-    with httpx.Client(auth=(user, password), verify=False) as client:
+    with httpx.Client(auth=(user, password), verify=False, timeout=60) as client:
         for origin in (f"http://127.0.0.1:{ui}", f"http://localhost:{ui}", f"https://localhost:{tls}"):
             token = client.get(f"{origin}/api/csrf-token", params={"client": "page"}).raise_for_status().json()["token"]
             headers = {"Origin": origin, "Prefect-Csrf-Client": "page", "Prefect-Csrf-Token": token}

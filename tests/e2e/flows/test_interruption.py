@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
 ROAS = Path(sys.executable).with_name("roas")
 NAMES = ("base", "job", "top", "last")
-TIMEOUT_SECONDS = 90
+TIMEOUT_SECONDS = 180
 
 Moment = Callable[[Operation, set[tuple[str, str | None]]], bool]
 
