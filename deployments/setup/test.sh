@@ -7,7 +7,7 @@ here="$(dirname "${BASH_SOURCE[0]}")"
 . "$here/lib.sh"
 cd "$ROOT" || exit 1
 
-# Tests with an engine or a Prefect server wait for it half of their time.
+# Tests with an engine or a Prefect server wait for it, so one more than there are processors.
 readonly WORKERS_THAT_WAIT=$(($(nproc) + 1))
 
 results="$(mktemp -d)"

@@ -55,7 +55,8 @@ class ControlPlane:
     def ask_server(self, path: str) -> Any:
         """Filter the server's objects of one kind, logged in."""
         user, _, password = (ROOT / ".secrets/prefect_auth").read_text().partition(":")
-        with httpx.Client(base_url=f"http://127.0.0.1:{self.ports['UI']}/api", auth=(user, password), timeout=60) as client:
+        api = f"http://127.0.0.1:{self.ports['UI']}/api"
+        with httpx.Client(base_url=api, auth=(user, password), timeout=60) as client:
             token = client.get("/csrf-token", params={"client": "test"}).raise_for_status().json()["token"]
             headers = {"Prefect-Csrf-Client": "test", "Prefect-Csrf-Token": token}
             return client.post(path, json={}, headers=headers).raise_for_status().json()

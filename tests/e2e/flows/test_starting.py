@@ -134,7 +134,7 @@ async def test_a_start_that_takes_too_long_names_what_did_not_come_up_and_who_wa
         start_timeout_seconds=2,
     )
     reason, _ = await failed(place)
-    assert "did not start within 2 s, still awaited: base; waiting for dependencies: top" in reason
+    assert "did not start within 2 s, still awaited: base; not yet started: top" in reason
 
 
 async def test_the_record_says_where_the_time_went(place: Place) -> None:

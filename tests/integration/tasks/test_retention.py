@@ -16,7 +16,7 @@ from tasks.storage.retention import clear_away
 
 pytestmark = pytest.mark.flow
 
-SHORT_SECONDS = 2.0
+SHORT_SECONDS = 6.0
 
 
 @flow
