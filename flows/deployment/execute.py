@@ -172,8 +172,7 @@ class _StartExecution:
         await self._keep_evidence(late, "the whole start took too long")
         return StartFailedError(
             f"{self._environment.name} did not start within {self._environment.start_timeout_seconds:.0f} s, "
-            f"still awaited: {', '.join(late)}"
-            + (f"; not yet started: {', '.join(waiting)}" if waiting else ""),
+            f"still awaited: {', '.join(late)}" + (f"; not yet started: {', '.join(waiting)}" if waiting else ""),
             advice="see the logs of what was awaited, or raise start_timeout_seconds.",
             service=late[0] if late else None,
         )
