@@ -244,7 +244,7 @@ def test_a_backup_brings_the_stores_back_as_they_were(roas, tmp_path: Path) -> N
     assert "errors" in roas("backup", "copy").stdout
     roas("unpause", "bot")
 
-    assert "again" in roas("restore", "copy").stdout
+    assert "the stores are restored to" in roas("restore", "copy").stdout
     assert "is on again" in roas("unpause", "bot").stdout
     assert roas("backup", "copy").returncode == 2
 
