@@ -133,13 +133,3 @@ class Pause:
     by: str
     paused_at: datetime
     actor: Actor = SYSTEM
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter:
-    """A row a store refused, kept with the reason so that a person can decide."""
-
-    table: str
-    reason: str
-    payload: dict[str, Any]
-    buried_at: datetime
