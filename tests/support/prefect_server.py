@@ -15,6 +15,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tenacity import retry, retry_if_exception, stop_after_delay, wait_fixed
 
 TIMEOUT_SECONDS = 240
 
@@ -90,6 +91,12 @@ def server_variables() -> dict[str, str]:
     }
 
 
+def _is_busy(error: BaseException) -> bool:
+    return isinstance(error, httpx.HTTPStatusError) and error.response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+
+
+# A server answers 503 where its SQLite database is busy; Prefect's own client asks again, too.
+@retry(retry=retry_if_exception(_is_busy), stop=stop_after_delay(60), wait=wait_fixed(1), reraise=True)
 def ask(url: str, auth_string: str, path: str, question: dict[str, Any] | None = None) -> Any:
     """What an API answers one who is signed in: to a question, or about one thing."""
     user, _, password = auth_string.partition(":")

@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import docker
 import httpx
@@ -94,9 +95,7 @@ class OutageInstallation:
         return float("inf")
 
     def run_state(self) -> str:
-        answer = httpx.get(f"{self.api}/flow_runs/{self.run}", timeout=10)
-        answer.raise_for_status()
-        return str(answer.json()["state"]["name"])
+        return str(asyncio.run(_state_of_run(UUID(self.run))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +223,7 @@ def watched(place: OutageInstallation) -> Iterator[None]:
             worker_command(programs), env=environment, cwd=ROOT, stdout=log, stderr=log, start_new_session=True
         )
     try:
-        place.run = _begin_watch(place.api, deployment_id)
+        place.run = asyncio.run(_begin_watch(deployment_id))
         with Stores.open(place.settings) as stores:
             wait_until(lambda: "watch/dev" in stores.heartbeats.all(), "a heartbeat of the watch")
         time.sleep(3)
@@ -241,7 +240,7 @@ def worker_command(programs: Path) -> list[str]:
     return [*own, "--pool", "roas", "--type", "process"]
 
 
-async def _deploy_watch() -> str:
+async def _deploy_watch() -> UUID:
     """As prefect.yaml has it, for a worker of the pool `roas`."""
     from prefect import get_client
     from prefect.client.schemas.actions import WorkPoolCreate
@@ -261,13 +260,23 @@ async def _deploy_watch() -> str:
             entrypoint_type=EntrypointType.MODULE_PATH,
             job_variables={"command": f"{sys.executable} -m prefect.engine"},
         )
-        return str(await deployment.aapply())
+        return UUID(str(await deployment.aapply()))
 
 
-def _begin_watch(api: str, deployment_id: str) -> str:
-    answer = httpx.post(f"{api}/deployments/{deployment_id}/create_flow_run", json={}, timeout=30)
-    answer.raise_for_status()
-    return str(answer.json()["id"])
+async def _begin_watch(deployment_id: UUID) -> str:
+    from prefect import get_client
+
+    # Prefect's client asks again where a server's SQLite database is busy.
+    async with get_client() as client:
+        return str((await client.create_flow_run_from_deployment(deployment_id)).id)
+
+
+async def _state_of_run(run: UUID) -> str | None:
+    from prefect import get_client
+
+    async with get_client() as client:
+        state = (await client.read_flow_run(run)).state
+        return None if state is None else state.name
 
 
 @contextmanager

@@ -107,8 +107,8 @@ def test_only_who_has_the_password_can_give_a_deployment_a_shell_command(target:
     headers = {"Prefect-Csrf-Token": token, "Prefect-Csrf-Client": "owner"}
     with httpx.Client(base_url=f"{api}/", auth=(user, password), headers=headers) as owner:
         changed = owner.patch(f"deployments/{target.deployment}", json={"pull_steps": change["pull_steps"]})
-        asked = {"parameters": {"environment": "nowhere"}}
-        run = owner.post(f"deployments/{target.deployment}/create_flow_run", json=asked).raise_for_status().json()["id"]
+    asked = {"parameters": {"environment": "nowhere"}}
+    run = ask(api, auth_string, f"deployments/{target.deployment}/create_flow_run", asked)["id"]
     assert changed.status_code == 204
     assert not planted.exists()
     asyncio.run(end_of(UUID(run)))
