@@ -14,7 +14,8 @@ import pytest
 
 from tests.e2e.flows.conftest import IMAGE, Place
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow]
+# Some twenty commands, each a process of its own.
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(900)]
 
 ROAS = Path(sys.executable).with_name("roas")
 CLIPBOARD = "\x1b]52;c;Y3VybCBldmls\x07"
