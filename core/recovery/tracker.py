@@ -18,7 +18,13 @@ LOOP = 3
 NO_SERVICE = ""
 """Key of failures that concern no single service: of several at once, or of the engine."""
 
-_SIGTERM = "15"
+_END_SIGNALS = frozenset({"2", "3", "15"})
+"""SIGINT, SIGQUIT and SIGTERM, with which images ask their program to end."""
+
+
+def asks_to_end(event: ContainerEvent) -> bool:
+    """Whether an event is the signal by which a stop begins; the engine reports the stop only after the end."""
+    return event.action == "kill" and event.attributes.get("signal") in _END_SIGNALS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,10 +33,11 @@ class ServiceTracker:
 
     `ends` are the last moments at which a container ended without a request, `last_end` the event of the latest.
     `stopped` are containers that were stopped on request since their last start. `end_requested_at` is when a
-    container was told to end and has not ended yet. `missing_since` is when its containers were first seen removed
-    or paused. `crash` is when it last ended by itself, and when that was observed, until it is healthy again.
-    `failed_at` is when it last failed or a recovery of it ended. `dispatched` are the fingerprint and the moment of
-    its last recovery. `next_attempt_at` is when a postponed attempt may begin, which may be past.
+    container was told to end, or ended of it, while its stop is not reported yet. `missing_since` is when its
+    containers were first seen removed or paused. `crash` is when it last ended by itself, and when that was observed,
+    until it is healthy again. `failed_at` is when it last failed or a recovery of it ended. `dispatched` are the
+    fingerprint and the moment of its last recovery. `next_attempt_at` is when a postponed attempt may begin, which
+    may be past.
     """
 
     ends: tuple[datetime, ...] = ()
@@ -46,20 +53,25 @@ class ServiceTracker:
 
     def after_event(self, event: ContainerEvent) -> ServiceTracker:
         """Return the memory after an event; a recovery's own events are no ends of the service."""
-        requested = self.end_requested_at
-        if event.action == "kill" and event.attributes.get("signal") == _SIGTERM:
+        if asks_to_end(event):
             return replace(self, end_requested_at=event.happened_at)
         if event.action == "stop":
-            return replace(self, stopped=self.stopped | {event.container_id})
+            return replace(self, stopped=self.stopped | {event.container_id}, end_requested_at=None)
         if event.action == "destroy":
             return replace(self, stopped=self.stopped - {event.container_id})
         if event.action == "start":
             return replace(self, stopped=self.stopped - {event.container_id}, end_requested_at=None)
         if event.action != "die":
             return self
-        if requested is not None or self.recovering:
-            return replace(self, end_requested_at=None)
+        if self.end_requested_at is not None:
+            return replace(self, end_requested_at=event.happened_at)
+        if self.recovering:
+            return self
         return replace(self, ends=(*self.ends, event.happened_at)[-LOOP:], last_end=event)
+
+    def after_missed_events(self) -> ServiceTracker:
+        """Return the memory without what a start that was missed would have ended."""
+        return replace(self, stopped=frozenset(), end_requested_at=None)
 
     def after_dispatch(self, fingerprint: str, now: datetime) -> ServiceTracker:
         """Return the memory after its failure was dispatched to recovery."""

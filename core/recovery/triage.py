@@ -22,6 +22,7 @@ AGAIN = timedelta(minutes=10)
 """A service that is observed unchanged since its last recovery is recovered again after this long."""
 
 _RESTARTING = "the engine is restarting it"
+_STOPPED = "a person stopped it"
 WELL = frozenset({ServiceHealth.HEALTHY, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN})
 """States of a service that serves; one without any check can show no more than that it runs."""
 
@@ -136,23 +137,23 @@ def observe_verdict(
     container_states: Sequence[ContainerState],
     *,
     stopped: bool,
-    missing_since: datetime | None,
+    tracker: ServiceTracker,
     now: datetime,
 ) -> ServiceObservation:
     """Observe a service in a sweep, by its verdict.
 
-    `stopped` is whether a person stopped it. `missing_since` is when its containers were first seen removed or
-    paused: to replace or copy a container takes it away or pauses it for a moment only.
+    `stopped` is whether the records show that a person stopped it; its tracker may know by the events as well.
     """
     mine = _containers(verdict.service, container_states)
     observation = observe_health(verdict, container_states)
     if not observation.unhealthy:
         return observation
-    if stopped:
-        return replace(observation, decision=Decision.IGNORE, reason="a person stopped it")
+    if stopped or (mine and not _not_stopped(mine, tracker)):
+        return replace(observation, decision=Decision.IGNORE, reason=_STOPPED)
     if mine and all(seen.state == "created" for seen in mine):
         return replace(observation, decision=Decision.IGNORE, reason="it was never started")
-    if (reason := taken_away(mine)) and (missing_since is None or now - missing_since < SETTLE):
+    if (reason := taken_away(mine)) and (tracker.missing_since is None or now - tracker.missing_since < SETTLE):
+        # To replace or copy a container takes it away or pauses it for a moment only.
         return replace(observation, decision=Decision.WAIT, reason=reason)
     if any(seen.state == "restarting" for seen in mine):
         return replace(observation, decision=Decision.WAIT, reason=_RESTARTING, restarting=True)
@@ -179,6 +180,10 @@ def taken_away(mine: Sequence[ContainerState]) -> str | None:
     if not mine:
         return "its containers were removed, perhaps to be replaced"
     return "it is paused, perhaps for a moment" if any(seen.state == "paused" for seen in mine) else None
+
+
+def _not_stopped(mine: Sequence[ContainerState], tracker: ServiceTracker) -> list[ContainerState]:
+    return [seen for seen in mine if seen.state != "exited" or seen.container_id not in tracker.stopped]
 
 
 def _has_just_begun(seen: ContainerState, now: datetime) -> bool:
@@ -219,9 +224,9 @@ def _by_state(
     now: datetime,
 ) -> ServiceObservation:
     name = declaration.name
-    meant = [seen for seen in mine if seen.state != "exited" or seen.container_id not in tracker.stopped]
+    meant = _not_stopped(mine, tracker)
     if mine and not meant:
-        return _observation(name, Decision.IGNORE, "a person stopped it")
+        return _observation(name, Decision.IGNORE, _STOPPED)
     mine = meant
     if reason := taken_away(mine):
         return _observation(name, Decision.WAIT, reason)

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 
 from core.recovery.tracker import NO_SERVICE, SETTLE, ServiceTracker
 from core.recovery.triage import (
+    Decision,
     ServiceObservation,
     TriageContext,
     TriageResult,
@@ -49,13 +50,33 @@ class Reconciler:
         """Return the services whose recovery runs."""
         return frozenset(name for name, one in self.trackers.items() if one.recovering)
 
-    def receive(self, events: Sequence[ContainerEvent]) -> None:
-        """Queue the services to which events happened that may be failures."""
+    def receive(self, events: Sequence[ContainerEvent]) -> frozenset[str]:
+        """Queue the services to which events happened that may be failures; return those that were stopped.
+
+        A service that is being recovered is neither: its events are taken for the recovery's own.
+        """
+        stopped: set[str] = set()
         for event in events:
             tracker = self.tracker(event.service)
             self.trackers[event.service] = tracker.after_event(event)
             if may_be_failure(event) and not tracker.recovering:
                 self._queued.add(event.service)
+            if event.action == "stop" and not tracker.recovering:
+                stopped.add(event.service)
+        return frozenset(stopped)
+
+    def forget_requests(self) -> None:
+        """Forget who was stopped or told to end, since an event that ends this was perhaps missed."""
+        self.trackers = {name: one.after_missed_events() for name, one in self.trackers.items()}
+
+    def put_off(self, observations: Sequence[ServiceObservation], changed: Collection[str]) -> list[ServiceObservation]:
+        """Queue the failing services that changed after they were observed, and let these observations wait."""
+        late = {one.service for one in observations if one.decision is Decision.RECOVER and one.service in changed}
+        self._queued |= late
+        reason = "it changed during the sweep"
+        return [
+            replace(one, decision=Decision.WAIT, reason=reason) if one.service in late else one for one in observations
+        ]
 
     def decide(self, observations: Sequence[ServiceObservation], context: TriageContext, now: datetime) -> TriageResult:
         """Triage observations, and remember what is dispatched: the caller recovers from the result's failures."""

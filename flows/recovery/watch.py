@@ -32,7 +32,7 @@ from flows.recovery.reconcile import Reconciler
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.runtime.server_outages import keep_runs_without_lease
 from models.compose import Application, ServiceDeclaration
-from models.containers import ContainerEvent, ContainerState
+from models.containers import ContainerState
 from models.environments import Environment
 from models.evidence import EvidenceBundle
 from models.failures import EngineError, RoasError
@@ -88,35 +88,17 @@ async def watch(
     access = StoreAccess(environment)
     with outliving_stores(access):
         async with listen(declared) as feed:
-            watcher = EnvironmentWatcher(declared, tuple(compose_files or ()), access, act=act, wake=feed.wake)
+            watcher = EnvironmentWatcher(declared, tuple(compose_files or ()), access, feed, act=act)
             await access.begin()
             # They are compiled before the first failure, not while something is down.
             await read_patterns()
             log.info("watching %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
             try:
                 while datetime.now(UTC) < until and watcher.received < _EVENTS:
-                    await watcher.survive(_next_evaluation(watcher, feed, until))
+                    await watcher.survive(watcher.evaluate(until))
             finally:
                 await watcher.end()
     return WatchReport(environment=environment, events=watcher.received, handed_over=watcher.dispatched)
-
-
-async def _next_evaluation(watcher: EnvironmentWatcher, feed: EventFeed, until: datetime) -> None:
-    """Wait for an event or for the time of the next sweep, and evaluate."""
-    await feed.wait(max(timedelta(), min(watcher.next_sweep, until) - datetime.now(UTC)))
-    events, missed = feed.take()
-    if missed:
-        # If this evaluation fails, the next one sweeps.
-        watcher.next_sweep = datetime.now(UTC)
-    watcher.receive(events)
-    if watcher.reconciler.queued:
-        await asyncio.gather(asyncio.sleep(_GATHER_SECONDS), watcher.gather_evidence())
-        events, more = feed.take()
-        missed |= more
-        watcher.receive(events)
-        await watcher.observe_queued()
-    if missed or datetime.now(UTC) >= watcher.next_sweep:
-        await watcher.sweep()
 
 
 class EnvironmentWatcher:
@@ -127,9 +109,9 @@ class EnvironmentWatcher:
         declared: Environment,
         files: tuple[str, ...],
         access: StoreAccess,
+        feed: EventFeed,
         *,
         act: bool,
-        wake: Callable[[], None],
     ) -> None:
         self.received = 0
         self.dispatched = 0
@@ -138,13 +120,13 @@ class EnvironmentWatcher:
         self._declared = declared
         self._files = files
         self._access = access
+        self._feed = feed
         self._act = act
-        self._wake = wake
         self._failures = 0
         self._application: Application | None = None
         self._recoveries: dict[str, asyncio.Task[None]] = {}
         self._recordings: set[asyncio.Task[None]] = set()
-        self._notifications: set[asyncio.Task[None]] = set()
+        self._short_tasks: set[asyncio.Task[None]] = set()
         self._evidence: dict[str, tuple[str, list[EvidenceBundle]]] = {}
         self._logged: dict[str, str] = {}
 
@@ -167,10 +149,31 @@ class EnvironmentWatcher:
         else:
             self._failures = 0
 
-    def receive(self, events: Sequence[ContainerEvent]) -> None:
-        """Take events into the queues of their services."""
+    async def evaluate(self, until: datetime) -> None:
+        """Wait for an event or for the time of the next sweep, and observe what it concerns."""
+        if not self.reconciler.queued:
+            await self._feed.wait(max(timedelta(), min(self.next_sweep, until) - datetime.now(UTC)))
+        self.receive()
+        if self.reconciler.queued:
+            await asyncio.gather(asyncio.sleep(_GATHER_SECONDS), self.gather_evidence())
+            self.receive()
+            await self.observe_queued()
+        if datetime.now(UTC) >= self.next_sweep:
+            await self.sweep()
+
+    def receive(self) -> frozenset[str]:
+        """Take the events since the last call into the queues of their services, and return these services.
+
+        Where events were missed, the next sweep is due at once.
+        """
+        events, missed = self._feed.take()
         self.received += len(events)
-        self.reconciler.receive(events)
+        if missed:
+            self.reconciler.forget_requests()
+            self.next_sweep = datetime.now(UTC)
+        for service in self.reconciler.receive(events):
+            self._start(self._short_tasks, self._record_stop(service))
+        return frozenset(event.service for event in events)
 
     async def gather_evidence(self) -> None:
         """Take evidence of the failures that will be dispatched, while further events may arrive."""
@@ -239,19 +242,26 @@ class EnvironmentWatcher:
         if not self._access.known.meant_to_run or not container_states:
             self._log(NO_SERVICE, f"{self._declared.name} is not meant to run")
             return
+        stopped = {
+            verdict.service
+            for verdict in health.services
+            if await self._stopped_by_person(verdict.service, container_states)
+        }
         now = datetime.now(UTC)
         self.reconciler.sweep(application.services.keys(), container_states, now)
+        # They may show that a person stopped or started a service since its containers were inspected.
+        changed = self.receive()
         observations = [
             observe_verdict(
                 verdict,
                 container_states,
-                stopped=await self._stopped_by_person(verdict.service, container_states),
-                missing_since=self.reconciler.tracker(verdict.service).missing_since,
+                stopped=verdict.service in stopped,
+                tracker=self.reconciler.tracker(verdict.service),
                 now=now,
             )
             for verdict in health.services
         ]
-        self._decide(observations, application, held, now)
+        self._decide(self.reconciler.put_off(observations, changed), application, held, now)
         if self._access.away:
             return
         await self._settle(health, held, now)
@@ -263,7 +273,7 @@ class EnvironmentWatcher:
             running.cancel()
         await asyncio.gather(*self._recoveries.values(), *self._recordings, return_exceptions=True)
         # Notifications are recorded as sent, so they are sent.
-        await asyncio.gather(*self._notifications, return_exceptions=True)
+        await asyncio.gather(*self._short_tasks, return_exceptions=True)
 
     def _observe(
         self,
@@ -297,6 +307,14 @@ class EnvironmentWatcher:
         if not any(seen.service == service and seen.state == "exited" for seen in container_states):
             return False
         return await stopped_by_person(self._declared, service)
+
+    async def _record_stop(self, service: str) -> None:
+        """Record a person's stop while the engine still knows of it; an operation records its own."""
+        try:
+            if await in_hand(self._declared.name) is None:
+                await stopped_by_person(self._declared, service)
+        except (RoasError, TimeoutError) as error:
+            log.warning("the stop of %s was not recorded: %s", service, error or type(error).__name__)
 
     def _decide(
         self, observations: Sequence[ServiceObservation], application: Application, held: str | None, now: datetime
@@ -387,7 +405,7 @@ class EnvironmentWatcher:
 
     def _notify(self) -> None:
         """Send notifications that are due in a task of their own: a receiver may be slow, and others fail meanwhile."""
-        self._start(self._notifications, self._send_notifications())
+        self._start(self._short_tasks, self._send_notifications())
 
     async def _send_notifications(self) -> None:
         try:
@@ -406,7 +424,7 @@ class EnvironmentWatcher:
 
     def _sweep_after(self, delay: timedelta) -> None:
         self.next_sweep = min(self.next_sweep, datetime.now(UTC) + delay)
-        self._wake()
+        self._feed.wake()
 
     def _log(self, about: str, text: str) -> None:
         """Log a text about a service or NO_SERVICE once, until another follows."""

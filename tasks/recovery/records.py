@@ -30,6 +30,7 @@ from adapters.stores.recovery_writes import (
 from core.errors.match import PatternSet
 from core.errors.pattern_library import SHIPPED_PATTERNS
 from core.recovery.records import is_paused, with_error, with_execution, with_recorded, without_error
+from core.recovery.tracker import SETTLE, asks_to_end
 from models.containers import ContainerState
 from models.environments import Environment
 from models.errors import Evidence, Impact, Pattern, RecordedError
@@ -429,8 +430,12 @@ def _was_stopped(
             max(seen.finished_at - around, seen.started_at or seen.finished_at - around),
             min(seen.finished_at + around, datetime.now(UTC)),
         ) as events:
-            if not any(event.container_id == seen.container_id and event.action == "stop" for event in events):
-                continue
+            mine_ended = [event for event in events if event.container_id == seen.container_id]
+        if not any(event.action == "stop" for event in mine_ended):
+            if any(map(asks_to_end, mine_ended)) and datetime.now(UTC) - seen.finished_at < SETTLE:
+                # The engine reports the stop when it has seen the end, later on a machine that is busy.
+                return True
+            continue
         if engine_of(environment).events.has_history(
             (seen.started_at or seen.finished_at) - _A_MOMENT, seen.finished_at
         ):

@@ -6,15 +6,19 @@ import secrets
 import subprocess
 import textwrap
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
+import docker
 import pytest
 
 from adapters.stores import Stores
 from models.settings import Settings
 
 IMAGE = "debian:trixie-slim"
+_REMEMBERED_EVENTS = 256
+"""So many an engine keeps (moby, daemon/events)."""
 HEALTH = (
     "{test: [CMD, test, -e, /tmp/well], interval: 1s, timeout: 1s, retries: 2, "
     "start_period: 10s, start_interval: 200ms}"
@@ -60,6 +64,15 @@ class Place:
 
     def container(self, service: str) -> str:
         return f"{self.project}-{service}-1"
+
+
+def forget_events(address: str | None = None) -> None:
+    """Let an engine report so many other events that it forgets the earlier ones."""
+    with closing(docker.APIClient(base_url=address)) as client:
+        for number in range(_REMEMBERED_EVENTS + 1):
+            client.tag(IMAGE, "forgetting", f"{number % 2}")
+        for number in range(2):
+            client.remove_image(f"forgetting:{number}")
 
 
 @pytest.fixture

@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
-import docker
 import pytest
 
 from flows.deployment.startup import startup
 from models.environments import Environment
 from tasks.recovery.records import stopped_by_person
 from tasks.runtime.clients import engine_of, find_environment
-from tests.e2e.flows.conftest import Place, well
-from tests.support.engines import IMAGE, OwnEngine
+from tests.e2e.flows.conftest import Place, forget_events, well
+from tests.support.engines import OwnEngine
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
-
-REMEMBERED_EVENTS = 256
-"""So many the engine keeps (moby, daemon/events)."""
 
 
 def tells_of_a_stop(environment: Environment) -> bool:
@@ -37,9 +32,7 @@ async def test_that_a_person_stopped_it_is_known_when_the_engine_has_forgotten(
     own_engine.docker("stop", "--time", "1", place.container("base"))
     assert await stopped_by_person(environment, "base")
 
-    with closing(docker.APIClient(base_url=own_engine.address)) as client:
-        for number in range(REMEMBERED_EVENTS + 1):
-            client.tag(IMAGE, "forgetting", f"{number % 2}")
+    forget_events(own_engine.address)
     assert not tells_of_a_stop(environment)
     assert await stopped_by_person(environment, "base")
 

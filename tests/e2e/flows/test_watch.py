@@ -16,7 +16,9 @@ from flows.deployment.startup import startup
 from flows.recovery.watch import watch
 from models.errors import RecordedError
 from models.recovery import Ticket
-from tests.e2e.flows.conftest import Place, well
+from tasks.recovery.records import stopped_by_person
+from tasks.runtime.clients import find_environment
+from tests.e2e.flows.conftest import Place, forget_events, well
 from tests.support.engines import OwnEngine
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -121,6 +123,39 @@ async def test_a_service_that_a_person_stops_stays_stopped_and_is_no_error(place
 
     assert [error.service for error in errors] == ["other"]
     assert place.containers(running=True) == ["other"]
+
+
+async def test_a_stop_is_recorded_before_the_engine_forgets_it(place: Place) -> None:
+    place.declare(well("base") + well("other"))
+    await startup("test")
+    async with watching(place):
+        with place.stores() as stores:
+            swept_at = stores.heartbeats.all()["watch/test"]
+            docker("stop", "-t", "5", place.container("base"))
+            await until(lambda: stores.progress.last_changes("test")["base"].details.get("on_request") is True)
+            assert stores.heartbeats.all()["watch/test"] == swept_at, "it was the event that showed it"
+    forget_events()
+    # Another watch knows of it by the record alone.
+    async with watching(place):
+        docker("kill", place.container("other"))
+        with place.stores() as stores:
+            await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
+            errors = stores.errors.latest("test")
+
+    assert [error.service for error in errors] == ["other"]
+    assert place.containers(running=True) == ["other"]
+
+
+async def test_a_service_that_was_told_to_end_is_left_until_the_engine_reports_its_stop(place: Place) -> None:
+    place.declare(well("base"))
+    await startup("test")
+    # So far a stop looks the same.
+    docker("kill", "--signal", "TERM", place.container("base"))
+    docker("wait", place.container("base"))
+
+    assert await stopped_by_person(find_environment("test"), "base")
+    with place.stores() as stores:
+        assert not stores.progress.last_changes("test")["base"].details.get("on_request")
 
 
 async def test_while_recovery_is_paused_a_failure_is_recorded_and_left(place: Place) -> None:

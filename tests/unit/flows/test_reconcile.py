@@ -3,6 +3,8 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import pytest
+
 from core.recovery.tracker import LOOP, NO_SERVICE, SETTLE
 from core.recovery.triage import AGAIN, Decision, ServiceObservation, TriageContext, TriageResult
 from flows.recovery.reconcile import Reconciler
@@ -13,6 +15,7 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 DIED = ContainerEvent(
     happened_at=NOON, container_id="a", service="web", project="x", action="die", attributes={"exitCode": "3"}
 )
+ASKED = replace(DIED, action="kill", attributes={"signal": "15"})
 FAILED = ServiceObservation(
     service="web", decision=Decision.RECOVER, reason="stopped", fingerprint="a/exited", unhealthy=True
 )
@@ -88,10 +91,42 @@ def test_a_crash_is_noted_once_and_over_when_the_service_stays_healthy() -> None
 
 def test_a_requested_end_is_no_crash_and_of_many_ends_the_last_are_kept() -> None:
     reconciler = Reconciler()
-    reconciler.receive([replace(DIED, action="kill", attributes={"signal": "15"}), DIED])
+    reconciler.receive([ASKED, DIED])
     assert reconciler.tracker("web").ends == ()
-    reconciler.receive([DIED] * (LOOP + 2))
+    reconciler.receive([replace(DIED, action="start"), *[DIED] * (LOOP + 2)])
     assert reconciler.tracker("web").ends == (NOON,) * LOOP
+
+
+@pytest.mark.parametrize("signal", ["2", "3", "15"])
+def test_the_end_of_a_stop_is_not_recovered_before_the_engine_reports_the_stop(signal: str) -> None:
+    reconciler = Reconciler()
+    reconciler.receive([replace(ASKED, attributes={"signal": signal}), DIED])
+    assert decide(reconciler).wait
+    assert decide(reconciler, after=SETTLE).recover, "it was a signal alone"
+    reconciler.receive([replace(DIED, action="stop")])
+    assert reconciler.tracker("web").stopped == {DIED.container_id}
+
+
+def test_a_stop_is_to_be_recorded_unless_a_recovery_stops_its_service() -> None:
+    reconciler = Reconciler()
+    stopped = [ASKED, DIED, replace(DIED, action="stop")]
+    assert reconciler.receive(stopped) == {"web"}
+    reconciler.begin("web")
+    assert reconciler.receive(stopped) == frozenset()
+
+
+def test_a_stop_is_forgotten_where_the_start_after_it_may_have_been_missed() -> None:
+    reconciler = Reconciler()
+    reconciler.receive([ASKED, DIED, replace(DIED, action="stop")])
+    reconciler.forget_requests()
+    assert reconciler.tracker("web").stopped == frozenset()
+
+
+def test_a_service_that_changed_during_a_sweep_is_observed_anew() -> None:
+    reconciler = Reconciler()
+    web, other = reconciler.put_off([FAILED, replace(FAILED, service="other")], {"web"})
+    assert (web.decision, other.decision) == (Decision.WAIT, Decision.RECOVER)
+    assert reconciler.take() == {"web"}
 
 
 def test_a_sweep_forgets_services_that_are_gone_unless_they_are_recovered() -> None:

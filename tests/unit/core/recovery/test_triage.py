@@ -26,6 +26,7 @@ from models.metrics import Dependency, DependencyType
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 WEB = ServiceDeclaration(name="web", image="i", healthcheck=HealthcheckDeclaration(test=("CMD", "true")))
+NEW = ServiceTracker()
 ALWAYS = replace(WEB, restart="always")
 SEEN = ContainerState(
     container_id="a" * 64, name="x-web-1", service="web", project="x", number=1, image="i", image_id="1",
@@ -89,8 +90,9 @@ def test_a_service_paused_or_removed_for_longer_than_a_moment_is_recovered(seen:
     verdict = ServiceVerdict(service="web", health=ServiceHealth.UNHEALTHY, reason="is paused")
     assert judged(*seen).decision is Decision.WAIT
     for ago, decision in [(SETTLE / 2, Decision.WAIT), (SETTLE, Decision.RECOVER)]:
-        assert observe_verdict(verdict, seen, stopped=False, missing_since=NOON - ago, now=NOON).decision is decision
-    assert observe_verdict(verdict, seen, stopped=False, missing_since=None, now=NOON).decision is Decision.WAIT
+        tracker = ServiceTracker(missing_since=NOON - ago)
+        assert observe_verdict(verdict, seen, stopped=False, tracker=tracker, now=NOON).decision is decision
+    assert observe_verdict(verdict, seen, stopped=False, tracker=NEW, now=NOON).decision is Decision.WAIT
 
 
 def test_one_replica_stopped_by_a_person_hides_no_crash_of_another() -> None:
@@ -118,12 +120,18 @@ def test_a_sweep_recovers_what_is_down_unless_a_person_stopped_it() -> None:
     verdict = ServiceVerdict(service="web", health=ServiceHealth.STOPPED, reason="exited with code 1")
 
     def swept(
-        seen: ContainerState, *, stopped: bool = False, health: ServiceHealth = verdict.health
+        seen: ContainerState,
+        *,
+        stopped: bool = False,
+        health: ServiceHealth = verdict.health,
+        tracker: ServiceTracker = NEW,
     ) -> ServiceObservation:
-        return observe_verdict(replace(verdict, health=health), [seen], stopped=stopped, missing_since=None, now=NOON)
+        return observe_verdict(replace(verdict, health=health), [seen], stopped=stopped, tracker=tracker, now=NOON)
 
     assert swept(CRASHED).decision is Decision.RECOVER
     assert swept(CRASHED, stopped=True).decision is Decision.IGNORE
+    by_events = ServiceTracker(stopped=frozenset({CRASHED.container_id}))
+    assert swept(CRASHED, tracker=by_events).decision is Decision.IGNORE
     assert swept(replace(CRASHED, state="created")).decision is Decision.IGNORE
     assert swept(SEEN, health=ServiceHealth.STARTING).decision is Decision.IGNORE
 
@@ -205,7 +213,7 @@ def test_a_sweep_gives_what_was_started_a_moment_ago_the_time_to_settle(
 ) -> None:
     began = replace(SEEN, health=health, started_at=NOON - timedelta(seconds=seconds))
     verdict = ServiceVerdict(service="web", health=ServiceHealth.UNHEALTHY, reason="runs, but its probe failed")
-    assert observe_verdict(verdict, [began], stopped=False, missing_since=None, now=NOON).decision is decision
+    assert observe_verdict(verdict, [began], stopped=False, tracker=NEW, now=NOON).decision is decision
 
 
 def test_nothing_is_recovered_twice_or_while_an_operation_holds_the_environment() -> None:
