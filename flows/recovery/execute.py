@@ -176,6 +176,7 @@ class _AttemptJournal:
         self._step_context = StepContext(
             environment=case.environment,
             application=case.application,
+            attempt_id=str(execution.attempt_id),
             facts={
                 "ROAS_ENVIRONMENT": case.environment.name,
                 "ROAS_PROJECT": case.environment.project,
@@ -274,7 +275,7 @@ class _AttemptJournal:
             )
         if step.doing is StepSpec.ROLL_BACK:
             return await _roll_back(self._case, step.targets[0])
-        return await STEPS[step.doing](self._step_context, step, str(self.execution.attempt_id))
+        return await STEPS[step.doing](self._step_context, step)
 
     def note(self, step: Step) -> None:
         """Add a step to the journal; it replaces the step of the same name and target."""

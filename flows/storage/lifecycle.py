@@ -8,11 +8,9 @@ from prefect import flow
 from pydantic import Field
 
 from models.retention import LifecycleStep
-from tasks.storage.retention import archive_deployments, clean_errors, clear_away, compress_monitoring, optimise, vacuum
+from tasks.storage.retention import STEPS
 
 log = logging.getLogger("roas")
-
-_STEPS = (compress_monitoring, clean_errors, archive_deployments, optimise, vacuum, clear_away)
 
 
 @flow(name="lifecycle", flow_run_name="lifecycle")
@@ -25,7 +23,7 @@ async def lifecycle(
         StoreError: A step failed after its retries; the steps before it are done, and repeating is safe.
     """
     results = []
-    for step in _STEPS:
+    for step in STEPS:
         result = await step(dry_run)
         log.info("%s", result)
         results.append(result)

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import wraps
 from typing import Any
 
 from prefect import Task, task
@@ -17,7 +18,7 @@ from core.common.safe_text import printable
 from core.deployment.release import is_there, to_go_back_to
 from core.recovery.action_targets import ActionContext, DanglingImage
 from core.recovery.resume import all_made_since, left_to_restart
-from models.compose import Application, InjectedFile, NetworkFact
+from models.compose import Application, InjectedFile, NetworkFact, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import ActionRefusedError, BadInputError
@@ -31,24 +32,6 @@ from tasks.runtime.store_access import from_stores
 SCRIPT_LIMIT = timedelta(seconds=60)
 _GRACE = timedelta(seconds=10)
 _UP = frozenset({"running", "restarting"})
-
-
-def _once_a_run(context: TaskRunContext, parameters: dict[str, Any]) -> str | None:
-    """One key per attempt, step and inputs within one run: a retry of the run repeats the failed step alone."""
-    step: PlannedStep = parameters["step"]
-    return (
-        f"{context.task_run.flow_run_id}:{context.task.task_key}:"
-        f"{parameters['attempt_id']}:{step.doing}:{step.service}:{','.join(step.targets)}"
-    )
-
-
-STEP: dict[str, Any] = {
-    "persist_result": True,
-    "result_serializer": "json",
-    "cache_key_fn": _once_a_run,
-    "task_run_name": "{step.doing} {step.target}",
-}
-"""Options of a step that acts: its result is kept, and within a run it is not repeated."""
 
 
 @retry_read
@@ -116,7 +99,7 @@ async def read_action_context(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StepContext:
-    """Environment and application of a step, and the variables of a script.
+    """Environment and application of a step, the id of its attempt, and the variables of a script.
 
     `cut_off_from` is when a dead runner began the same step, None if none did: the part that the engine has done
     is not repeated.
@@ -124,235 +107,178 @@ class StepContext:
 
     environment: Environment
     application: Application | None
+    attempt_id: str
     facts: dict[str, str]
     cut_off_from: datetime | None = None
 
+    @property
+    def engine(self) -> DockerEngine:
+        """The environment's engine."""
+        return engine_of(self.environment)
 
-@task(name="recovery step: start", timeout_seconds=180, **STEP)
-async def start_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
-    """Start the containers of the service that do not run.
+    def containers(self, service: str) -> list[ContainerState]:
+        """Return the containers of a service.
 
-    Raises:
-        EngineError: The engine refused.
-    """
+        Raises:
+            ActionRefusedError: It has none.
+        """
+        found = self.engine.containers.inspect_project(self.environment.project, service)
+        mine = [seen for seen in found if not seen.one_off]
+        if not mine:
+            raise ActionRefusedError(
+                f"{service} has no container in project {self.environment.project};", advice="a start makes new ones."
+            )
+        return mine
 
-    def start() -> str:
-        engine, files = engine_of(around.environment), _files_of(around, step.service)
-        idle = [seen for seen in _containers(engine, around, step.service) if seen.state not in _UP]
-        for seen in idle:
-            engine.containers.start(seen.container_id, files)
-        return f"started {_named(step.service, len(idle))}" if idle else f"{step.service} runs already"
+    def start(self, seen: ContainerState) -> None:
+        """Start a container with the files that Compose gives it."""
+        declared = self._declared(seen.service)
+        files: tuple[InjectedFile, ...] = ()
+        if declared is not None and declared.injects_files:
+            files = compose_of(self.environment).injections().get(seen.service, ())
+        self.engine.containers.start(seen.container_id, files)
 
-    return await asyncio.to_thread(start)
+    def grace(self, service: str) -> timedelta:
+        """Return the time that a service's file gives it to stop."""
+        declared = self._declared(service)
+        return _GRACE if declared is None else declared.stop_grace_period
+
+    def asked_to_end(self) -> frozenset[str]:
+        """Return the containers that the engine was asked to end since the step was interrupted."""
+        if self.cut_off_from is None:
+            return frozenset()
+        with self.engine.events.stream(self.environment.project, self.cut_off_from, datetime.now(UTC)) as events:
+            return frozenset(event.container_id for event in events if event.action == "kill")
+
+    def _declared(self, service: str) -> ServiceDeclaration | None:
+        return self.application.services.get(service) if self.application else None
 
 
-@task(name="recovery step: restart", timeout_seconds=180, **STEP)
-async def restart_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
-    """Restart the service's containers, with the time to stop that its file gives it.
+STEPS: dict[StepSpec, Task[[StepContext, PlannedStep], Coroutine[Any, Any, str]]] = {}
+"""The task of each step, which says what it did; verification and rollback consist of several."""
 
-    Raises:
-        EngineError: The engine refused.
-    """
+_Do = Callable[[StepContext, PlannedStep], str]
 
-    def restart() -> str:
-        engine, files = engine_of(around.environment), _files_of(around, step.service)
-        mine = _containers(engine, around, step.service)
-        left = left_to_restart(mine, since=around.cut_off_from, asked_to_end=_asked_to_end(engine, around))
-        for seen in left:
+
+def _once_a_run(context: TaskRunContext, parameters: dict[str, Any]) -> str | None:
+    """One key per attempt, step and inputs within one run: a retry of the run repeats the failed step alone."""
+    step: PlannedStep = parameters["step"]
+    return (
+        f"{context.task_run.flow_run_id}:{context.task.task_key}:"
+        f"{parameters['context'].attempt_id}:{step.doing}:{step.service}:{','.join(step.targets)}"
+    )
+
+
+def _task_of(spec: StepSpec, *, seconds: float) -> Callable[[_Do], _Do]:
+    """Make a function the task of a step: its result is kept, and within a run it is not repeated."""
+
+    def register(do: _Do) -> _Do:
+        @task(
+            name=f"recovery step: {spec}",
+            task_run_name="{step.doing} {step.target}",
+            timeout_seconds=seconds,
+            persist_result=True,
+            result_serializer="json",
+            cache_key_fn=_once_a_run,
+        )
+        @wraps(do)
+        async def in_a_thread(context: StepContext, step: PlannedStep) -> str:
+            return await asyncio.to_thread(do, context, step)
+
+        STEPS[spec] = in_a_thread
+        return do
+
+    return register
+
+
+@_task_of(StepSpec.START, seconds=180)
+def _start(context: StepContext, step: PlannedStep) -> str:
+    idle = [seen for seen in context.containers(step.service) if seen.state not in _UP]
+    for seen in idle:
+        context.start(seen)
+    return f"started {_named(step.service, len(idle))}" if idle else f"{step.service} runs already"
+
+
+@_task_of(StepSpec.RESTART, seconds=180)
+def _restart(context: StepContext, step: PlannedStep) -> str:
+    mine = context.containers(step.service)
+    left = left_to_restart(mine, since=context.cut_off_from, asked_to_end=context.asked_to_end())
+    for seen in left:
+        if seen.state in _UP:
+            context.engine.containers.restart(seen.container_id, context.grace(step.service))
+        else:
+            context.start(seen)
+    return f"restarted {_named(step.service, len(left))}"
+
+
+@_task_of(StepSpec.RECREATE, seconds=900)
+def _recreate(context: StepContext, step: PlannedStep) -> str:
+    """Let Compose make the containers anew, also where there are none, with what networks they lack."""
+    engine, project = context.engine, context.environment.project
+    there = [seen for seen in engine.containers.inspect_project(project, step.service) if not seen.one_off]
+    if not all_made_since(context.cut_off_from, there):
+        for seen in there:
             if seen.state in _UP:
-                engine.containers.restart(seen.container_id, _grace(around, step.service))
-            else:
-                engine.containers.start(seen.container_id, files)
-        return f"restarted {_named(step.service, len(left))}"
-
-    return await asyncio.to_thread(restart)
-
-
-@task(name="recovery step: recreate", timeout_seconds=900, **STEP)
-async def recreate_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
-    """Let Compose make the service's containers anew, with what networks they lack, and start them.
-
-    Raises:
-        ComposeError: Compose, or the engine below it, refused.
-        EngineError: The engine refused.
-    """
-
-    def recreate() -> str:
-        engine = engine_of(around.environment)
-        there = [
-            seen
-            for seen in engine.containers.inspect_project(around.environment.project, step.service)
-            if not seen.one_off
-        ]
-        if not all_made_since(around.cut_off_from, there):
-            for seen in there:
-                if seen.state in _UP:
-                    engine.containers.stop(seen.container_id, _grace(around, step.service))
-            compose_of(around.environment).create([step.service], force_recreate=[step.service])
-        mine, files = _containers(engine, around, step.service), _files_of(around, step.service)
-        for seen in mine:
-            if seen.state not in _UP:
-                engine.containers.start(seen.container_id, files)
-        return f"made {_named(step.service, len(mine))} anew and started {'it' if len(mine) == 1 else 'them'}"
-
-    return await asyncio.to_thread(recreate)
+                engine.containers.stop(seen.container_id, context.grace(step.service))
+        compose_of(context.environment).create([step.service], force_recreate=[step.service])
+    mine = context.containers(step.service)
+    for seen in mine:
+        if seen.state not in _UP:
+            context.start(seen)
+    return f"made {_named(step.service, len(mine))} anew and started {'it' if len(mine) == 1 else 'them'}"
 
 
-@task(name="recovery step: join its networks", timeout_seconds=180, **STEP)
-async def join_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
-    """Connect the service's containers to the networks they were taken out of, as the Compose files say.
-
-    Raises:
-        ComposeError: The files cannot be read.
-        EngineError: The engine refused.
-    """
-
-    def join() -> str:
-        engine = engine_of(around.environment)
-        places = [one for one in compose_of(around.environment).places(step.service) if one.name in step.targets]
-        for seen in _containers(engine, around, step.service):
-            for place in places:
-                engine.networks.connect(seen.container_id, place)
-        return f"connected {step.service} again to {', '.join(place.name for place in places) or 'nothing'}"
-
-    return await asyncio.to_thread(join)
+@_task_of(StepSpec.JOIN, seconds=180)
+def _join(context: StepContext, step: PlannedStep) -> str:
+    places = [one for one in compose_of(context.environment).places(step.service) if one.name in step.targets]
+    for seen in context.containers(step.service):
+        for place in places:
+            context.engine.networks.connect(seen.container_id, place)
+    return f"connected {step.service} again to {', '.join(place.name for place in places) or 'nothing'}"
 
 
-@task(name="recovery step: pull", timeout_seconds=900, **STEP)
-async def pull_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
-    """Fetch the service's image once more, by exactly the name its file gives.
-
-    Raises:
-        ComposeError: The image cannot be had.
-    """
-    await asyncio.to_thread(compose_of(around.environment).pull, [step.service])
+@_task_of(StepSpec.PULL, seconds=900)
+def _pull(context: StepContext, step: PlannedStep) -> str:
+    compose_of(context.environment).pull([step.service])
     return f"pulled the image of {step.service}"
 
 
-@task(name="recovery step: stop the holder", timeout_seconds=180, **STEP)
-async def stop_holder_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
-    """Stop the left-over containers that hold the port; they are not removed, so they can be started again.
-
-    Raises:
-        EngineError: The engine refused.
-    """
-    return await asyncio.to_thread(_each, engine_of(around.environment).containers.stop, step.targets, "stopped")
+@_task_of(StepSpec.STOP_HOLDER, seconds=180)
+def _stop_holder(context: StepContext, step: PlannedStep) -> str:
+    # They are not removed, so they can be started again.
+    return _each(context.engine.containers.stop, step.targets, "stopped")
 
 
-@task(name="recovery step: start the holder again", timeout_seconds=180, **STEP)
-async def start_holder_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
-    """Start the containers again that were stopped to free a port, after stopping the service that holds it.
-
-    Raises:
-        EngineError: The engine refused.
-    """
-
-    def start() -> str:
-        engine = engine_of(around.environment)
-        for seen in _containers(engine, around, step.service):
-            engine.containers.stop(seen.container_id, _grace(around, step.service))
-        return _each(engine.containers.start, step.targets, "started again")
-
-    return await asyncio.to_thread(start)
+@_task_of(StepSpec.START_HOLDER, seconds=180)
+def _start_holder(context: StepContext, step: PlannedStep) -> str:
+    # The service holds the port by now.
+    for seen in context.containers(step.service):
+        context.engine.containers.stop(seen.container_id, context.grace(step.service))
+    return _each(context.engine.containers.start, step.targets, "started again")
 
 
-@task(name="recovery step: remove images", timeout_seconds=300, **STEP)
-async def remove_images_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
-    """Remove dangling images of the project; says how much room they took.
-
-    Raises:
-        EngineError: The engine refused.
-    """
-
-    def remove() -> str:
-        engine = engine_of(around.environment)
-        sizes = engine.images.dangling(around.environment.project)
-        going = [one for one in step.targets if one in sizes]
-        for image_id in going:
-            engine.images.remove_dangling(image_id)
-        freed = sum(sizes[one] for one in going) / 1e6
-        return f"removed {len(going)} dangling images of up to {freed:.1f} MB"
-
-    return await asyncio.to_thread(remove)
+@_task_of(StepSpec.REMOVE_IMAGES, seconds=300)
+def _remove_images(context: StepContext, step: PlannedStep) -> str:
+    sizes = context.engine.images.dangling(context.environment.project)
+    going = [one for one in step.targets if one in sizes]
+    for image_id in going:
+        context.engine.images.remove_dangling(image_id)
+    freed = sum(sizes[one] for one in going) / 1e6
+    return f"removed {len(going)} dangling images of up to {freed:.1f} MB"
 
 
-@task(name="recovery step: remove networks", timeout_seconds=120, **STEP)
-async def remove_networks_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
-    """Remove networks of the project that nothing declares and nothing uses.
-
-    Raises:
-        EngineError: The engine refused.
-    """
-
-    def remove() -> str:
-        engine = engine_of(around.environment)
-        going = [name for name in step.targets if engine.networks.is_unused(name)]
-        return _each(engine.networks.remove, going, "removed")
-
-    return await asyncio.to_thread(remove)
+@_task_of(StepSpec.REMOVE_NETWORKS, seconds=120)
+def _remove_networks(context: StepContext, step: PlannedStep) -> str:
+    networks = context.engine.networks
+    return _each(networks.remove, [name for name in step.targets if networks.is_unused(name)], "removed")
 
 
-@task(name="recovery step: run the script", timeout_seconds=SCRIPT_LIMIT.total_seconds() + 30, **STEP)
-async def run_script_step(around: StepContext, step: PlannedStep, attempt_id: str) -> str:
-    """Run the script of the pattern that matched.
-
-    Raises:
-        ScriptFailedError: It failed, or did not end in time.
-        BadInputError: It may not be run.
-    """
-
-    def run() -> str:
-        settings = current_settings()
-        script = find_script(settings.recovery_dir, step.targets[0])
-        said = run_script(script, around.facts, limit=SCRIPT_LIMIT, user=settings.script_user)
-        return f"{script.name}: {redactor_of(around.environment).text(printable(said))}"
-
-    return await asyncio.to_thread(run)
-
-
-STEPS: dict[StepSpec, Task[..., Coroutine[Any, Any, str]]] = {
-    StepSpec.START: start_step,
-    StepSpec.RESTART: restart_step,
-    StepSpec.RECREATE: recreate_step,
-    StepSpec.JOIN: join_step,
-    StepSpec.PULL: pull_step,
-    StepSpec.STOP_HOLDER: stop_holder_step,
-    StepSpec.START_HOLDER: start_holder_step,
-    StepSpec.REMOVE_IMAGES: remove_images_step,
-    StepSpec.REMOVE_NETWORKS: remove_networks_step,
-    StepSpec.RUN_SCRIPT: run_script_step,
-}
-"""The task of each step; verification and rollback consist of several."""
-
-
-def _containers(engine: DockerEngine, around: StepContext, service: str) -> list[ContainerState]:
-    mine = [seen for seen in engine.containers.inspect_project(around.environment.project, service) if not seen.one_off]
-    if not mine:
-        raise ActionRefusedError(
-            f"{service} has no container in project {around.environment.project};",
-            advice="a start makes new ones.",
-        )
-    return mine
-
-
-def _asked_to_end(engine: DockerEngine, around: StepContext) -> frozenset[str]:
-    """Return the containers that the engine was asked to end since the step was interrupted."""
-    if around.cut_off_from is None:
-        return frozenset()
-    with engine.events.stream(around.environment.project, around.cut_off_from, datetime.now(UTC)) as events:
-        return frozenset(event.container_id for event in events if event.action == "kill")
-
-
-def _files_of(around: StepContext, service: str) -> tuple[InjectedFile, ...]:
-    declared = around.application.services.get(service) if around.application else None
-    if declared is None or not declared.injects_files:
-        return ()
-    return compose_of(around.environment).injections().get(service, ())
-
-
-def _grace(around: StepContext, service: str) -> timedelta:
-    declared = around.application.services.get(service) if around.application else None
-    return _GRACE if declared is None else declared.stop_grace_period
+@_task_of(StepSpec.RUN_SCRIPT, seconds=SCRIPT_LIMIT.total_seconds() + 30)
+def _run_script(context: StepContext, step: PlannedStep) -> str:
+    settings = current_settings()
+    script = find_script(settings.recovery_dir, step.targets[0])
+    said = run_script(script, context.facts, limit=SCRIPT_LIMIT, user=settings.script_user)
+    return f"{script.name}: {redactor_of(context.environment).text(printable(said))}"
 
 
 def _each(do: Callable[[str], None], names: Sequence[str], done: str) -> str:

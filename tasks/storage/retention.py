@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect import get_client, task
+from prefect import Task, get_client, task
 from prefect.client.orchestration import PrefectClient
 from prefect.client.schemas.filters import (
     FlowRunFilter,
@@ -38,6 +39,7 @@ from tasks.runtime.retry_policy import WRITE
 from tasks.runtime.stores import open_stores
 
 _Step = Callable[[Stores, datetime, RetentionPolicy | None, bool], LifecycleStep]
+LifecycleTask = Task[[bool], Coroutine[Any, Any, LifecycleStep]]
 # A step bounds its own time by its policy; this only ends one that hangs.
 _LONG = WRITE | {"timeout_seconds": 3600}
 
@@ -45,36 +47,6 @@ _WENT_WELL = [StateType.COMPLETED, StateType.CANCELLED]
 _FAILED = [StateType.FAILED, StateType.CRASHED]
 _RUNS_AT_ONCE = 100
 _LOG_BYTES = 8 * 1024 * 1024
-
-
-@task(name="compress monitoring data", **_LONG)
-async def compress_monitoring(dry_run: bool) -> LifecycleStep:
-    """Roll up, archive and delete samples that are older than the policy keeps."""
-    return await _carry_out(lifecycle.compress_monitoring, dry_run)
-
-
-@task(name="clean up resolved errors", **_LONG)
-async def clean_errors(dry_run: bool) -> LifecycleStep:
-    """Archive and delete errors resolved long ago; unresolved ones never."""
-    return await _carry_out(lifecycle.clean_errors, dry_run)
-
-
-@task(name="archive deployment logs", **_LONG)
-async def archive_deployments(dry_run: bool) -> LifecycleStep:
-    """Archive old operations with all that belongs to them, verify, then delete."""
-    return await _carry_out(lifecycle.archive_deployments, dry_run)
-
-
-@task(name="optimise indexes", **_LONG)
-async def optimise(dry_run: bool) -> LifecycleStep:
-    """Refresh what the query planner knows, and check the stores."""
-    return await _carry_out(lifecycle.optimise, dry_run)
-
-
-@task(name="vacuum", **_LONG)
-async def vacuum(dry_run: bool) -> LifecycleStep:
-    """Give space back where it pays and fits on the disk."""
-    return await _carry_out(lifecycle.vacuum, dry_run)
 
 
 @task(name="clear away", **_LONG)
@@ -182,5 +154,21 @@ def _let_go() -> list[str]:
     return notes
 
 
-async def _carry_out(step: _Step, dry_run: bool) -> LifecycleStep:
-    return await asyncio.to_thread(step, open_stores(), datetime.now(UTC), current_settings().retention, dry_run)
+def _task_of(name: str, step: _Step) -> LifecycleTask:
+    @task(name=name, **_LONG)
+    async def carry_out(dry_run: bool) -> LifecycleStep:
+        stores, policy = open_stores(), current_settings().retention
+        return await asyncio.to_thread(step, stores, datetime.now(UTC), policy, dry_run)
+
+    return carry_out
+
+
+STEPS: tuple[LifecycleTask, ...] = (
+    _task_of("compress monitoring data", lifecycle.compress_monitoring),
+    _task_of("clean up resolved errors", lifecycle.clean_errors),
+    _task_of("archive deployment logs", lifecycle.archive_deployments),
+    _task_of("optimise indexes", lifecycle.optimise),
+    _task_of("vacuum", lifecycle.vacuum),
+    clear_away,
+)
+"""The life cycle in order; each step is given `dry_run`, with which it changes nothing."""
