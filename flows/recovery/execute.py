@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
@@ -12,8 +13,6 @@ from core.deployment.restart import Aftermath
 from core.deployment.restart import DependantAnswer as After
 from core.recovery.actions import ACTIONS, RefusedAction, prepare
 from core.recovery.policy import RecoveryFacts, RecoveryPlan, room_for_dependant, waits_for_itself
-from flows.recovery.registry import registered_operation
-from models.compose import Application
 from models.environments import Environment
 from models.errors import RecordedError, Strategy
 from models.failures import ActionRefusedError, RoasError
@@ -21,6 +20,7 @@ from models.incidents import IncidentContext
 from models.metrics import DependencyType
 from models.operations import Runner
 from models.recovery import PlannedStep, RecoveryExecution, Step, StepSpec
+from models.results import OperationResult
 from tasks.deployment.lease import hold_environment
 from tasks.deployment.restart import ask_again
 from tasks.deployment.wait import wait_until_healthy
@@ -34,6 +34,8 @@ log = logging.getLogger("roas")
 HOLD_WAIT = timedelta(seconds=10)
 """How long a recovery waits for the operation that holds the environment; then it is postponed."""
 
+RollBack = Callable[..., Awaitable[OperationResult]]
+
 _ASK_WITHIN_SECONDS = 20.0
 _DAY = timedelta(days=1)
 _CUT_OFF = "its runner ended in the middle of it; it is not done again"
@@ -43,7 +45,7 @@ _CUT_OFF = "its runner ended in the middle of it; it is not done again"
 class Case:
     """One error of one service that recovery acts on.
 
-    `finish` records how an attempt ended, with its ticket.
+    `finish` records how an attempt ended, with its ticket. `roll_back` is the flow that rolls back to a release.
     """
 
     environment: Environment
@@ -55,64 +57,49 @@ class Case:
     script: str | None
     detected_at: datetime
     finish: Callable[[RecoveryExecution], Awaitable[None]]
-
-    @property
-    def application(self) -> Application | None:
-        """The application, where its files could be read."""
-        return self.context.application
+    roll_back: RollBack
 
 
-async def execute_plan(case: Case, plan: RecoveryPlan) -> RecoveryExecution:
-    """Make the planned attempt and record it; a failure is in the returned execution.
+async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> RecoveryExecution:
+    """Make a planned attempt, or continue one that was interrupted or failed, whose finished steps are not repeated.
+
+    It is recorded, and a failure is in the returned execution.
 
     Raises:
         ActionRefusedError: The action may not be taken now; nothing was done.
         EnvironmentBusyError: An operation holds the environment; nothing was done.
     """
     diagnosed = datetime.now(UTC)
-    if plan.strategy is Strategy.ROLL_BACK_RELEASE:
+    continued = isinstance(attempt, RecoveryExecution)
+    async with AsyncExitStack() as stack:
         # The rollback operation holds the environment itself.
-        return await _attempt(case, plan, diagnosed)
-    async with hold_environment(
-        case.environment.name,
-        owner=plan.attempt_id,
-        reason=f"recovery of {case.service}",
-        runner=case.runner,
-        wait=HOLD_WAIT,
-    ):
-        return await _attempt(case, plan, diagnosed)
-
-
-async def continue_attempt(case: Case, execution: RecoveryExecution) -> RecoveryExecution:
-    """Continue an interrupted or failed attempt; finished steps are not repeated.
-
-    Raises:
-        EnvironmentBusyError: An operation holds the environment; nothing was done.
-    """
-    begun = replace(
-        execution,
-        runner=case.runner,
-        ended_at=None,
-        success=None,
-        final_status="running",
-        manual_intervention_required=False,
-    )
-    if execution.strategy is Strategy.ROLL_BACK_RELEASE:
-        return await _run_attempt(case, begun, begun=True)
-    async with hold_environment(
-        case.environment.name,
-        owner=execution.attempt_id or execution.error_id,
-        reason=f"recovery of {case.service}, taken up again",
-        runner=case.runner,
-        wait=HOLD_WAIT,
-    ):
+        if attempt.strategy is not Strategy.ROLL_BACK_RELEASE:
+            await stack.enter_async_context(
+                hold_environment(
+                    case.environment.name,
+                    owner=attempt.attempt_id or case.error.error_id,
+                    reason=f"recovery of {case.service}{', taken up again' if continued else ''}",
+                    runner=case.runner,
+                    wait=HOLD_WAIT,
+                )
+            )
+        if isinstance(attempt, RecoveryPlan):
+            return await _run_attempt(case, await _prepared(case, attempt, diagnosed), begun=False)
+        begun = replace(
+            attempt,
+            runner=case.runner,
+            ended_at=None,
+            success=None,
+            final_status="running",
+            manual_intervention_required=False,
+        )
         return await _run_attempt(case, begun, begun=True)
 
 
-async def _attempt(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> RecoveryExecution:
+async def _prepared(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> RecoveryExecution:
     action_context = await read_action_context(
         case.environment,
-        case.application,
+        case.context.application,
         case.service,
         dependencies_down=plan.dependencies,
         script=case.script,
@@ -121,25 +108,21 @@ async def _attempt(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> Recov
     ready = prepare(plan.strategy, action_context)
     if isinstance(ready, RefusedAction):
         raise ActionRefusedError(ready.because, advice=ready.instead)
-    return await _run_attempt(
-        case,
-        RecoveryExecution(
-            error_id=case.error.error_id,
-            strategy=plan.strategy,
-            started_at=datetime.now(UTC),
-            attempt_id=plan.attempt_id,
-            attempt=plan.attempt,
-            environment=case.environment.name,
-            service=case.service,
-            engine=case.environment.engine,
-            points=ACTIONS[plan.strategy].points,
-            runner=case.runner,
-            planned=ready.steps,
-            undo=ready.undo,
-            detected_at=case.detected_at,
-            diagnosed_at=diagnosed,
-        ),
-        begun=False,
+    return RecoveryExecution(
+        error_id=case.error.error_id,
+        strategy=plan.strategy,
+        started_at=datetime.now(UTC),
+        attempt_id=plan.attempt_id,
+        attempt=plan.attempt,
+        environment=case.environment.name,
+        service=case.service,
+        engine=case.environment.engine,
+        points=ACTIONS[plan.strategy].points,
+        runner=case.runner,
+        planned=ready.steps,
+        undo=ready.undo,
+        detected_at=case.detected_at,
+        diagnosed_at=diagnosed,
     )
 
 
@@ -175,7 +158,7 @@ class _AttemptJournal:
         self._case = case
         self._step_context = StepContext(
             environment=case.environment,
-            application=case.application,
+            application=case.context.application,
             attempt_id=str(execution.attempt_id),
             facts={
                 "ROAS_ENVIRONMENT": case.environment.name,
@@ -268,13 +251,19 @@ class _AttemptJournal:
             patient = waits_for_itself(self._case.error.verdict)
             return await wait_until_healthy(
                 self._case.environment,
-                self._case.application,
+                self._case.context.application,
                 step.service,
                 since=self.execution.started_at,
                 while_running=patient,
             )
         if step.doing is StepSpec.ROLL_BACK:
-            return await _roll_back(self._case, step.targets[0])
+            result = await self._case.roll_back(
+                self._case.environment.name,
+                release=step.targets[0],
+                asked_by=f"error recovery of {self._case.error.error_id}",
+                compose_files=list(self._case.context.compose_files),
+            )
+            return f"{result.reason} (deployment {result.deployment_id})"
         return await STEPS[step.doing](self._step_context, step)
 
     def note(self, step: Step) -> None:
@@ -291,19 +280,9 @@ class _AttemptJournal:
             await begin_attempt(self.execution)
 
 
-async def _roll_back(case: Case, release: str) -> str:
-    result = await registered_operation(StepSpec.ROLL_BACK)(
-        case.environment.name,
-        release=release,
-        asked_by=f"error recovery of {case.error.error_id}",
-        compose_files=list(case.context.compose_files),
-    )
-    return f"{result.reason} (deployment {result.deployment_id})"
-
-
 async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:
     """Check the services that require the recovered one; restart what stays unhealthy, within its own budget."""
-    application, since = case.application, journal.execution.verified_at
+    application, since = case.context.application, journal.execution.verified_at
     if application is None or since is None or case.error.predictive:
         return
     required = {

@@ -26,7 +26,7 @@ from core.recovery.policy import (
 from core.recovery.states import RecoveryEvent, RecoveryState, next_state
 from flows.recovery.diagnose import Diagnosis, health_now, services_down
 from flows.recovery.escalate import Question, ask_in_own_run, attempt_details, new_ticket, question_of
-from flows.recovery.execute import Case, continue_attempt, execute_plan
+from flows.recovery.execute import Case, RollBack, execute
 from models.environments import Environment, RecoveryPolicy
 from models.errors import Category, RecordedError, Strategy
 from models.evidence import EvidenceBundle
@@ -58,26 +58,19 @@ def current_runner() -> Runner:
     return this_process(str(flow_run.get_id() or ""))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Attempt:
-    """The attempt to execute next; `escalates` opens a ticket at its first failure, without another plan."""
-
-    strategy: Strategy
-    execute: Callable[[Case], Awaitable[RecoveryExecution]]
-    escalates: bool
-
-
 @dataclass(slots=True, kw_only=True)
 class RecoveryProcess:
     """One error and its recovery by one run.
 
     With `converses` a person is asked in this very run. `causes` are the categories found on the way to this error.
-    `root_cause` is the text of the root cause that the last attempt ran into, `root_evidence` shows it.
+    `root_cause` is the text of the root cause that the last attempt ran into, `root_evidence` shows it. `roll_back` is
+    the flow that rolls back to a release.
     """
 
     context: IncidentContext
     diagnosis: Diagnosis
     service: str | None
+    roll_back: RollBack
     acting: bool = True
     failing_services: int = 1
     causes: tuple[Category, ...] = ()
@@ -91,8 +84,10 @@ class RecoveryProcess:
     _facts: RecoveryFacts = field(init=False)
     _plan: RecoveryPlan = field(init=False)
     _past: Sequence[RecoveryExecution] = ()
-    _attempt: _Attempt = field(init=False)
+    _attempt: RecoveryPlan | RecoveryExecution = field(init=False)
     _execution: RecoveryExecution = field(init=False)
+    _escalates: bool = False
+    """Whether the first failure of the attempt opens a ticket, without another plan."""
     _asked: tuple[str, Ticket] | None = None
     """Reason and ticket that were recorded with the end of the last attempt."""
 
@@ -110,7 +105,7 @@ class RecoveryProcess:
             roll_back = choice is Choice.ROLL_BACK
             plan = plan_as_decided(self.error, roll_back=roll_back, past=snapshot.past, decided_by=by)
             _log_plan(self.error, plan)
-            event = self._execute(plan, RecoveryEvent.DECIDE, escalates=True)
+            event = self._take(plan, RecoveryEvent.DECIDE, escalates=True)
         self._snapshot = snapshot if event is None else None
         return await self._drive(RecoveryState.OPEN, event)
 
@@ -127,7 +122,7 @@ class RecoveryProcess:
             # A rolled back attempt cannot be continued.
             self.last_attempt = None
             return await self.run((Choice.RETRY, "a retry of the run"))
-        return await self._drive(RecoveryState.OPEN, self._continue(last))
+        return await self._drive(RecoveryState.OPEN, self._take(last, RecoveryEvent.RESUME, escalates=True))
 
     async def already_resolved(self) -> RecoveryOutcome | None:
         """Return how the recovery ended where the run began again after its error was resolved; else None."""
@@ -198,7 +193,7 @@ class RecoveryProcess:
             return RecoveryEvent.REPLAN
         if mine and self.service is not None:
             plan = await _before_another_attempt(plan, self.error, self.context, self.service, mine[-1])
-        return self._execute(plan, RecoveryEvent.START, escalates=False)
+        return self._take(plan, RecoveryEvent.START, escalates=False)
 
     async def _act(self) -> RecoveryEvent:
         """Execute the attempt; escalate what is refused, postpone while another process holds the environment."""
@@ -216,9 +211,10 @@ class RecoveryProcess:
             script=self.diagnosis.script,
             detected_at=self.diagnosis.detected_at,
             finish=self._record_end,
+            roll_back=self.roll_back,
         )
         try:
-            self._execution = await attempt.execute(case)
+            self._execution = await execute(case, attempt)
         except ActionRefusedError as refused:
             reason = f"{attempt.strategy} may not be done: {refused.what}"
             return await self._escalate(Question(reason, first_step=refused.advice))
@@ -252,7 +248,7 @@ class RecoveryProcess:
             if cut_off.runner is not None and cut_off.runner != self.runner and is_alive(cut_off.runner):
                 return self._end(RecoveryMethod.DEFERRED, f"{cut_off.runner} is at it already.")
             log.warning("recovery %s was cut off and is taken up again", cut_off.attempt_id)
-            return self._continue(cut_off)
+            return self._take(cut_off, RecoveryEvent.RESUME, escalates=True)
         last = mine[-1] if mine else None
         if again or not self.converses or last is None or not self._is_of_this_run(last):
             return None
@@ -263,16 +259,10 @@ class RecoveryProcess:
             return RecoveryEvent.RESOLVE
         return await self._escalate(Question(last.final_status, attempt_details(last)))
 
-    def _continue(self, execution: RecoveryExecution) -> RecoveryEvent:
-        self._attempt = _Attempt(
-            strategy=execution.strategy, execute=lambda case: continue_attempt(case, execution), escalates=True
-        )
-        return RecoveryEvent.RESUME
-
-    def _execute(self, plan: RecoveryPlan, event: RecoveryEvent, *, escalates: bool) -> RecoveryEvent:
-        self._attempt = _Attempt(
-            strategy=plan.strategy, execute=lambda case: execute_plan(case, plan), escalates=escalates
-        )
+    def _take(
+        self, attempt: RecoveryPlan | RecoveryExecution, event: RecoveryEvent, *, escalates: bool
+    ) -> RecoveryEvent:
+        self._attempt, self._escalates = attempt, escalates
         return event
 
     def _planned(self, past: Sequence[RecoveryExecution]) -> RecoveryPlan:
@@ -297,7 +287,7 @@ class RecoveryProcess:
 
     async def _question_after(self, execution: RecoveryExecution) -> Question | None:
         """Return what a person is asked after a failed attempt; None where another step comes next."""
-        if self._attempt.escalates:
+        if self._escalates:
             return Question(execution.final_status, attempt_details(execution))
         try:
             if await self._ran_into_root_cause(execution):
