@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
+from adapters.stores.recovery_writes import RecordError
 from core.errors.classify import classify
 from core.errors.verdicts import as_failure
 from flows.deployment.operation import ROLLING_BACK, OperationFailure, OperationRecorder
@@ -72,6 +73,6 @@ async def _record_error(recorder: OperationRecorder, text: str, service: str | N
     )
     try:
         if not await known_failure(recorder.deployment_id):
-            await record_error(error)
+            await record_error(RecordError(error=error))
     except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
         log.error("the failure of %s could not be recorded: %s", recorder.deployment_id, trouble)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
+from adapters.stores.recovery_writes import RecordError
 from core.errors.classify import classify
 from core.errors.evidence import evidence_of
 from core.errors.impact import analyse_impact
@@ -23,7 +24,7 @@ from models.incidents import Incident, IncidentContext
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from tasks.deployment.services import read_application
 from tasks.errors.evidence import failure_evidence
-from tasks.recovery.records import read_known_facts, record_error, record_error_of_the_run, with_context
+from tasks.recovery.records import read_known_facts, record_error, record_error_of_the_run
 
 log = logging.getLogger("roas")
 
@@ -64,7 +65,7 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     needed = [need.depends_on for need in context.dependencies if need.service == service]
     # An operation that validation stopped has changed nothing, so its services' health says nothing about it.
     operated = incident.deployment_id if incident.source != "validation" else None
-    bundles, known, health = await asyncio.gather(
+    bundles, (patterns, deployed_seconds_ago), health = await asyncio.gather(
         _evidence(incident, context),
         read_known_facts(incident.environment, now),
         # A service that does not answer is not probed again; an operation concerns the health of all services.
@@ -77,8 +78,8 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         # One late answer is no reason to restart what others depend on.
         down = services_down(await health_now(context, asked=down), down)
     seen = evidence_of(bundles[0]) if service and bundles else None
-    evidence = with_context(seen, down, known.deployed_seconds_ago)
-    verdict = classify(incident.text, evidence=evidence, patterns=known.patterns)
+    evidence = replace(seen, dependencies_down=down, deployed_seconds_ago=deployed_seconds_ago) if seen else None
+    verdict = classify(incident.text, evidence=evidence, patterns=patterns)
     if incident.source != "person":
         verdict = as_failure(verdict, incident.text, evidence)
     if incident.failing_services >= AT_ONCE:
@@ -86,24 +87,28 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         verdict, service = as_one_of_several(verdict, incident.failing_services), None
     impact = analyse_impact(verdict, service, context.dependencies)
     record = record_error_of_the_run if of_the_run else record_error
+    found = RecordedError(
+        error_id=new_error_id(now),
+        environment=incident.environment,
+        text=incident.text,
+        source=incident.source,
+        verdict=verdict,
+        first_seen=now,
+        last_seen=now,
+        deployment_id=incident.deployment_id,
+        service=service,
+        predictive=incident.predictive,
+        evidence=asdict(evidence) if evidence else {},
+    )
+    bundle_ids = tuple(bundle.bundle_id for bundle in bundles)
     error = await record(
-        RecordedError(
-            error_id=new_error_id(now),
-            environment=incident.environment,
-            text=incident.text,
-            source=incident.source,
-            verdict=verdict,
-            first_seen=now,
-            last_seen=now,
-            deployment_id=incident.deployment_id,
-            service=service,
-            predictive=incident.predictive,
-            evidence=asdict(evidence) if evidence else {},
-        ),
-        impact=impact if verdict.category is not Category.BENIGN else None,
-        bundles=[bundle.bundle_id for bundle in bundles],
-        taken=incident.evidence,
-        health=health if operated else None,
+        RecordError(
+            error=found,
+            impact=impact if verdict.category is not Category.BENIGN else None,
+            bundles=bundle_ids,
+            taken=incident.evidence,
+            health=health if operated else None,
+        )
     )
     log.info("error %s: %s, because %s", error.error_id, verdict.category, verdict.reason)
     verdict = error.verdict if of_the_run else verdict
@@ -112,8 +117,8 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         verdict=verdict,
         detected_at=now,
         affected=impact.affected_services,
-        evidence=tuple(bundle.bundle_id for bundle in bundles),
-        script=known.patterns.script_of(verdict.pattern_name),
+        evidence=bundle_ids,
+        script=patterns.script_of(verdict.pattern_name),
         unpublished=incident.evidence,
     )
 

@@ -210,7 +210,7 @@ async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> L
 async def _let_go(environment: str, owner: str, runner: Runner) -> None:
     write = ReleaseLease(environment=environment, owner=owner, runner=runner)
     try:
-        await to_stores(write, lambda known: (known, None))
+        await to_stores(write)
     except StoreError as error:
         # It expires by itself, and how the operation ended matters more than this.
         log.warning("lease of %s not given back: %s", environment, error)

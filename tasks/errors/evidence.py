@@ -318,9 +318,8 @@ def _needs(environment: Environment, application: Application | None) -> dict[st
 
 
 async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle]) -> None:
-    write = KeepEvidence(bundles=tuple(bundles))
     try:
-        await asyncio.gather(to_stores(write, lambda known: (known, None)), _show(environment.name, bundles))
+        await asyncio.gather(to_stores(KeepEvidence(bundles=tuple(bundles))), _show(environment.name, bundles))
     except StoreError as error:
         log.warning("evidence of %s was not kept: %s", ", ".join(one.service for one in bundles), error)
 

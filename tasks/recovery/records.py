@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
 
 from prefect import task
+from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 
 from adapters.host.processes import is_alive
@@ -33,9 +34,7 @@ from core.recovery.records import is_paused, with_error, with_execution, with_re
 from core.recovery.tracker import SETTLE, asks_to_end
 from models.containers import ContainerState
 from models.environments import Environment
-from models.errors import Evidence, Impact, Pattern, RecordedError
-from models.evidence import EvidenceBundle
-from models.health import HealthReport
+from models.errors import Pattern, RecordedError
 from models.incidents import Snapshot
 from models.operations import OperationStatus, OperationType, StateChange
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
@@ -44,7 +43,7 @@ from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import WRITE, retry_read
-from tasks.runtime.store_access import BUDGET_WINDOW, from_stores, known_here, to_stores, under_names_here
+from tasks.runtime.store_access import BUDGET_WINDOW, from_stores, to_stores, under_names_here
 from tasks.runtime.stores import open_stores
 
 _OBSERVED_SOURCES = frozenset({"watch", "collection", "event"})
@@ -59,17 +58,9 @@ async def read_patterns() -> PatternSet:
     return _compiled(await from_stores(_patterns, lambda known: _without_counts(known.patterns or SHIPPED_PATTERNS)))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class KnownFacts:
-    """Facts that a diagnosis uses; `deployed_seconds_ago` is None without a recorded proven start."""
-
-    patterns: PatternSet
-    deployed_seconds_ago: float | None
-
-
 @retry_read
-async def read_known_facts(environment: str, now: datetime) -> KnownFacts:
-    """Return the patterns, and how many seconds ago the latest proven start ended."""
+async def read_known_facts(environment: str, now: datetime) -> tuple[PatternSet, float | None]:
+    """Return the patterns, and how many seconds ago the latest proven start ended; None without one on record."""
 
     def read(stores: Stores) -> tuple[datetime | None, tuple[Pattern, ...]]:
         latest = stores.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
@@ -79,7 +70,7 @@ async def read_known_facts(environment: str, now: datetime) -> KnownFacts:
         read, lambda known: (known.started_at, _without_counts(known.patterns or SHIPPED_PATTERNS))
     )
     ago = None if ended is None or ended > now else (now - ended).total_seconds()
-    return KnownFacts(patterns=await asyncio.to_thread(_compiled, patterns), deployed_seconds_ago=ago)
+    return await asyncio.to_thread(_compiled, patterns), ago
 
 
 def _patterns(stores: Stores) -> tuple[Pattern, ...]:
@@ -126,20 +117,21 @@ async def stopped_by_person(environment: Environment, service: str) -> bool:
 
 
 @task(name="record the error", **WRITE)
-async def record_error(
-    error: RecordedError,
-    *,
-    impact: Impact | None = None,
-    bundles: Sequence[str] = (),
-    taken: Sequence[EvidenceBundle] = (),
-    health: HealthReport | None = None,
-) -> RecordedError:
-    """Record an error, or count the same open one up, with its impact, evidence and health, in one transaction.
+async def record_error(write: RecordError) -> RecordedError:
+    """Record an error, or count the same open one up, with its impact, evidence and health, in one transaction."""
+    return await to_stores(write, lambda known: with_error(known, write.error), with_recorded)
 
-    `taken` is evidence that is not stored yet. The operation that failed of the error gets its id.
-    """
-    write = RecordError(error=error, impact=impact, bundles=tuple(bundles), taken=tuple(taken), health=health)
-    return await to_stores(write, lambda known: with_error(known, error), with_recorded)
+
+def _once_for_the_run(context: TaskRunContext, _parameters: dict[str, Any]) -> str | None:
+    return f"{context.task_run.flow_run_id}:{context.task.task_key}"
+
+
+record_error_of_the_run = record_error.with_options(
+    persist_result=True,
+    result_serializer="json",
+    cache_policy=CacheKeyFnPolicy(cache_key_fn=_once_for_the_run),
+)
+"""Records an error once in a run that may be suspended and begin again from the top."""
 
 
 @retry_read
@@ -149,30 +141,14 @@ async def known_failure(deployment_id: str) -> bool:
     return known is not None and "error_id" in known.details
 
 
-def _once_for_the_run(context: TaskRunContext, _parameters: dict[str, Any]) -> str | None:
-    return f"{context.task_run.flow_run_id}:{context.task.task_key}"
-
-
-@task(name="record the error", persist_result=True, result_serializer="json", cache_key_fn=_once_for_the_run)
-async def record_error_of_the_run(
-    error: RecordedError,
-    *,
-    impact: Impact | None = None,
-    bundles: Sequence[str] = (),
-    taken: Sequence[EvidenceBundle] = (),
-    health: HealthReport | None = None,
-) -> RecordedError:
-    """Record an error once in a run that may be suspended and begin again from the top."""
-    return await record_error.fn(error, impact=impact, bundles=bundles, taken=taken, health=health)
-
-
 @retry_read
 async def past_recoveries(error_id: str, since: datetime) -> list[RecoveryExecution]:
     """Return all attempts at this error, and those at others since a moment, oldest first."""
-    return list((await _for_plan(known_here(""), error_id, since, datetime.now(UTC))).executions)
+    return list((await _for_plan("", error_id, since, datetime.now(UTC))).executions)
 
 
-async def _for_plan(known: RecoveryRecords, error_id: str, since: datetime, now: datetime) -> RecoveryRecords:
+async def _for_plan(environment: str, error_id: str, since: datetime, now: datetime) -> RecoveryRecords:
+    known = RecoveryRecords(environment=environment)
     return under_names_here(
         await from_stores(lambda stores: read_for_plan(stores, known, error_id, since, now), lambda held: held)
     )
@@ -187,7 +163,7 @@ async def snapshot_before_planning(
     Raises:
         EngineError: The engine did not answer, or refused.
     """
-    known = await _for_plan(RecoveryRecords(environment=error.environment), error.error_id, now - BUDGET_WINDOW, now)
+    known = await _for_plan(error.environment, error.error_id, now - BUDGET_WINDOW, now)
     past, paused = known.executions, is_paused(known, service, now)
     if environment is None or service is None:
         return Snapshot(past=past, paused=paused)
@@ -197,10 +173,12 @@ async def snapshot_before_planning(
 
     def inspect() -> tuple[_Stopped, dict[str, _Stopped], timedelta | None]:
         container_states = engine_of(environment).containers.inspect_project(environment.project)
+        paused_services = {seen.service for seen in container_states if seen.state == "paused"}
         return (
-            _was_stopped(environment, service, _of(service, container_states), known.last_changes),
+            _was_stopped(environment, service, container_states, known.last_changes),
             {
-                name: _is_kept_down(environment, name, _of(name, container_states), known.last_changes)
+                # No action can help the dependants of what a person stopped or paused.
+                name: name in paused_services or _was_stopped(environment, name, container_states, known.last_changes)
                 for name in needed
             },
             release_before(known.releases, container_states, error.first_seen)[1],
@@ -280,7 +258,7 @@ async def read_error(error_id: str) -> RecordedError:
 @task(name="let the ticket wait", **WRITE)
 async def let_ticket_wait(ticket_id: str, flow_run_id: str | None) -> None:
     """Record which suspended run waits for the answer; None when none does any more."""
-    await to_stores(LetTicketWait(ticket_id=ticket_id, flow_run_id=flow_run_id), lambda known: (known, None))
+    await to_stores(LetTicketWait(ticket_id=ticket_id, flow_run_id=flow_run_id))
 
 
 @task(name="record the answer", **WRITE)
@@ -371,25 +349,13 @@ async def resolve_error(error_id: str, at: datetime, why: str) -> None:
 @task(name="record the reason", **WRITE)
 async def keep_reason(error_id: str, reason: str) -> None:
     """Record why an error leads neither to an attempt nor to a ticket."""
-    await to_stores(KeepReason(error_id=error_id, reason=reason), lambda known: (known, None))
+    await to_stores(KeepReason(error_id=error_id, reason=reason))
 
 
 @task(name="link the evidence", **WRITE)
 async def link_evidence(bundle_ids: Sequence[str], error_id: str) -> None:
     """Record that bundles taken later show an error as well."""
-    write = LinkEvidence(bundle_ids=tuple(bundle_ids), error_id=error_id)
-    await to_stores(write, lambda known: (known, None))
-
-
-def with_context(evidence: Evidence | None, down: Sequence[str], deployed_ago_seconds: float | None) -> Evidence | None:
-    """Return the evidence with the dependencies that are down, and the age of the deployment."""
-    if evidence is None:
-        return None
-    return replace(evidence, dependencies_down=tuple(down), deployed_seconds_ago=deployed_ago_seconds)
-
-
-def _of(service: str, container_states: Sequence[ContainerState]) -> list[ContainerState]:
-    return [seen for seen in container_states if seen.service == service]
+    await to_stores(LinkEvidence(bundle_ids=tuple(bundle_ids), error_id=error_id))
 
 
 _Stopped = NoteStop | bool
@@ -407,41 +373,32 @@ def _with_stop(known: RecoveryRecords, stop: NoteStop) -> RecoveryRecords:
     return replace(known, last_changes={**known.last_changes, stop.service: stop.change("")})
 
 
-def _is_kept_down(
-    environment: Environment, service: str, mine: Sequence[ContainerState], changes: Mapping[str, StateChange]
-) -> _Stopped:
-    """Whether a person stopped or paused a service, so that no action can help its dependants."""
-    return any(seen.state == "paused" for seen in mine) or _was_stopped(environment, service, mine, changes)
-
-
 def _was_stopped(
-    environment: Environment, service: str, mine: Sequence[ContainerState], changes: Mapping[str, StateChange]
+    environment: Environment,
+    service: str,
+    container_states: Sequence[ContainerState],
+    changes: Mapping[str, StateChange],
 ) -> _Stopped:
-    last = changes.get(service)
-    for seen in mine:
-        if seen.state != "exited" or seen.finished_at is None:
+    last, events = changes.get(service), engine_of(environment).events
+    for seen in container_states:
+        if seen.service != service or seen.state != "exited" or seen.finished_at is None:
             continue
-        if last is not None and last.details.get("on_request") and not _started_after(seen, last.changed_at):
+        requested = last is not None and last.details.get("on_request")
+        if last is not None and requested and (seen.started_at is None or seen.started_at <= last.changed_at):
             return True
         around = timedelta(seconds=30)
-        with engine_of(environment).events.stream(
+        with events.stream(
             environment.project,
             # A stop before its last start was of an earlier life.
             max(seen.finished_at - around, seen.started_at or seen.finished_at - around),
             min(seen.finished_at + around, datetime.now(UTC)),
-        ) as events:
-            mine_ended = [event for event in events if event.container_id == seen.container_id]
-        if not any(event.action == "stop" for event in mine_ended):
-            if any(map(asks_to_end, mine_ended)) and datetime.now(UTC) - seen.finished_at < SETTLE:
+        ) as stream:
+            reported = [event for event in stream if event.container_id == seen.container_id]
+        if not any(event.action == "stop" for event in reported):
+            if any(map(asks_to_end, reported)) and datetime.now(UTC) - seen.finished_at < SETTLE:
                 # The engine reports the stop when it has seen the end, later on a machine that is busy.
                 return True
             continue
-        if engine_of(environment).events.has_history(
-            (seen.started_at or seen.finished_at) - _A_MOMENT, seen.finished_at
-        ):
+        if events.has_history((seen.started_at or seen.finished_at) - _A_MOMENT, seen.finished_at):
             return NoteStop(environment=environment.name, service=seen.service, at=seen.finished_at)
     return False
-
-
-def _started_after(seen: ContainerState, moment: datetime) -> bool:
-    return seen.started_at is not None and seen.started_at > moment

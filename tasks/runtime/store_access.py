@@ -29,6 +29,7 @@ from tasks.runtime.stores import open_stores, stores_at
 
 log = logging.getLogger("roas")
 Answer = TypeVar("Answer")
+Otherwise = Callable[[RecoveryRecords], tuple[RecoveryRecords, Answer]]
 
 ANSWER_WITHIN = timedelta(seconds=1)
 """A store that takes longer is taken for away: a service is down meanwhile."""
@@ -38,6 +39,10 @@ _OPENED_WITHIN = timedelta(seconds=20)
 
 BUDGET_WINDOW = timedelta(days=1)
 _pool = ThreadPoolExecutor(8, thread_name_prefix="stores")
+
+
+def _unchanged(known: RecoveryRecords) -> tuple[RecoveryRecords, Any]:
+    return known, None
 
 
 class StoreAccess:
@@ -71,7 +76,7 @@ class StoreAccess:
 
     async def beat(self, name: str, at: datetime) -> None:
         """Leave a heartbeat where the stores take it."""
-        await self.write(Beat(name=name, at=at), lambda known: (known, None))
+        await self.write(Beat(name=name, at=at))
 
     async def read(
         self,
@@ -92,7 +97,7 @@ class StoreAccess:
     async def write(
         self,
         write: Write,
-        otherwise: Callable[[RecoveryRecords], tuple[RecoveryRecords, Answer]],
+        otherwise: Otherwise[Answer] = _unchanged,
         learn: Callable[[RecoveryRecords, Answer], RecoveryRecords] | None = None,
     ) -> Answer:
         """Write; returns the answer of the stores, or that of `otherwise`, which also gives the records after it.
@@ -163,7 +168,7 @@ async def from_stores(ask: Callable[[Stores], Answer], otherwise: Callable[[Reco
 
 async def to_stores(
     write: Write,
-    otherwise: Callable[[RecoveryRecords], tuple[RecoveryRecords, Answer]],
+    otherwise: Otherwise[Answer] = _unchanged,
     learn: Callable[[RecoveryRecords, Answer], RecoveryRecords] | None = None,
 ) -> Answer:
     """Write; while the stores are away, keep the write in the journal. As `StoreAccess.write`.
@@ -176,12 +181,6 @@ async def to_stores(
         answer: Answer = await asyncio.to_thread(lambda: write.apply(open_stores(), Names()))
         return answer
     return await mine.write(write, otherwise, learn)
-
-
-def known_here(environment: str) -> RecoveryRecords:
-    """The records known of an environment; none outside of `outliving_stores`."""
-    mine = _mine.get()
-    return RecoveryRecords(environment=environment) if mine is None else mine.known
 
 
 def under_names_here(known: RecoveryRecords) -> RecoveryRecords:
