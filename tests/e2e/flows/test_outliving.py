@@ -9,11 +9,13 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from adapters.host.processes import this_process
+from adapters.stores.recovery_writes import RecordError
 from flows.recovery.watch import EnvironmentWatcher
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.failures import EnvironmentBusyError
 from models.operations import Runner
 from tasks.deployment.lease import LEASE, hold_environment, who_holds
+from tasks.monitoring.events import EventFeed
 from tasks.recovery.records import record_error
 from tasks.runtime.clients import find_environment
 from tasks.runtime.store_access import StoreAccess, outliving_stores
@@ -48,7 +50,7 @@ async def until_back(access: StoreAccess) -> None:
 
 async def test_an_evaluation_that_fails_unexpectedly_is_made_up_for_by_a_sweep(place: Place, caplog) -> None:
     place.declare("web:\n  image: none\n")
-    watch = EnvironmentWatcher(find_environment("test"), (), StoreAccess("test"), act=True, wake=lambda: None)
+    watch = EnvironmentWatcher(find_environment("test"), (), StoreAccess("test"), EventFeed(), act=True)
 
     async def fail() -> None:
         raise ZeroDivisionError
@@ -67,8 +69,8 @@ async def test_an_error_seen_while_the_stores_are_held_is_on_record_once_they_ar
     with outliving_stores(access):
         await access.begin()
         with held_by_another_process(HOLD_GATE, place.settings.data_dir / "gate.lock"):
-            seen = await record_error.fn(ERROR)
-            again = await record_error.fn(ERROR)
+            seen = await record_error.fn(RecordError(error=ERROR))
+            again = await record_error.fn(RecordError(error=ERROR))
             assert access.away
         await until_back(access)
 
@@ -103,7 +105,7 @@ async def test_what_another_host_held_when_the_stores_were_read_last_is_left_alo
     with outliving_stores(access):
         await access.begin()
         with held_by_another_process(HOLD_GATE, place.settings.data_dir / "gate.lock"):
-            await record_error.fn(ERROR)
+            await record_error.fn(RecordError(error=ERROR))
             with pytest.raises(EnvironmentBusyError, match="p-1"):
                 async with hold_environment("test", owner="err-1#1", reason="recovery of web", runner=ME):
                     pytest.fail("two hold it")
