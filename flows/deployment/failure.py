@@ -9,6 +9,7 @@ from adapters.stores.recovery_writes import RecordError
 from core.errors.classify import classify
 from core.errors.verdicts import as_failure
 from flows.deployment.operation import ROLLING_BACK, OperationFailure, OperationRecorder
+from flows.recovery.error_recovery import error_recovery
 from flows.runtime.identifiers import new_error_id
 from models.errors import RecordedError
 from models.failures import EnvironmentBusyError, StartFailedError, ValidationFailedError
@@ -38,9 +39,6 @@ async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> Re
         return None
     source = "validation" if isinstance(error, ValidationFailedError) else str(recorder.operation_type)
     try:
-        # Recovery rolls back, and the rollback ends here where it fails.
-        from flows.recovery.error_recovery import error_recovery
-
         return await error_recovery(
             environment=recorder.name,
             text=failure.text,

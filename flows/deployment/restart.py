@@ -9,11 +9,12 @@ from datetime import UTC, datetime
 from prefect import flow
 from pydantic import Field
 
+from core.common.dependencies import dependencies_of
 from core.deployment.plan import start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from flows.deployment.failure import escalate
 from flows.deployment.operation import OperationRecorder, recorded
-from flows.monitoring.judge_health import dependencies_of, judge_now
+from flows.monitoring.judge_health import judge_now
 from flows.runtime.parameters import (
     ASKED_BY,
     COMPOSE_FILES,

@@ -11,12 +11,13 @@ from typing import TypeVar
 
 from prefect import flow
 
+from core.common.dependencies import dependencies_of
 from core.monitoring.assess import Assessment, SourceAnswers, assess
 from core.monitoring.evaluate import close_proven, is_predictive
 from core.monitoring.measurements import deaths, dependency_status
 from core.monitoring.snapshot import Evaluation
 from flows.monitoring.failures import CollectionFeed, Predicted
-from flows.monitoring.judge_health import dependencies_of, judge_now
+from flows.monitoring.judge_health import judge_now
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.analysis import AlertChange
 from models.environments import Environment

@@ -7,6 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
+from core.common.dependencies import dependencies_of
 from core.monitoring.assess import SourceAnswers
 from core.recovery.tracker import NO_SERVICE, SETTLE
 from core.recovery.triage import (
@@ -17,7 +18,7 @@ from core.recovery.triage import (
     TriageResult,
     observe_health,
 )
-from flows.monitoring.judge_health import dependencies_of, judge_now
+from flows.monitoring.judge_health import judge_now
 from flows.recovery.error_recovery import error_recovery
 from flows.recovery.reconcile import Reconciler
 from models.compose import Application

@@ -7,13 +7,13 @@ import logging
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
+from core.common.dependencies import dependencies_of
 from core.monitoring.health import judge_all, judge_environment
 from models.compose import Application
 from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import RoasError
 from models.health import HealthReport, ProbeResult
-from models.metrics import Dependency, DependencyType, HealthImpact
 from tasks.deployment.services import inspect_application
 from tasks.monitoring.collect import load_of_host
 from tasks.monitoring.probes import probe_service
@@ -64,21 +64,3 @@ async def _answer_or_why_not(
     except (RoasError, TimeoutError) as error:
         log.warning("%s could not be probed: %s", service, error or type(error).__name__)
         return str(error) or "its probe did not end in time"
-
-
-def dependencies_of(environment: Environment, application: Application) -> list[Dependency]:
-    """Who needs whom: what the environment says, and what the Compose file says beyond it."""
-    found: dict[tuple[str, str], Dependency] = {}
-    for name, declaration in application.services.items():
-        for other, needed in declaration.depends_on.items():
-            found[name, other] = Dependency(
-                service=name,
-                depends_on=other,
-                dependency_type=DependencyType.REQUIRED if needed.required else DependencyType.OPTIONAL,
-                health_impact=HealthImpact.CRITICAL if needed.required else HealthImpact.MODERATE,
-            )
-        for spec in environment.service(name).dependencies:
-            found[name, spec.service] = Dependency(
-                service=name, depends_on=spec.service, dependency_type=spec.type, health_impact=spec.impact
-            )
-    return list(found.values())

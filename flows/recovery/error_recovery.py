@@ -12,8 +12,7 @@ from prefect.runtime import flow_run
 from prefect.states import Failed
 from pydantic import Field
 
-from flows.deployment.rollback import rollback
-from flows.monitoring.judge_health import dependencies_of
+from core.common.dependencies import dependencies_of
 from flows.recovery.approve import Conversation, may_ask
 from flows.recovery.diagnose import Diagnosis, diagnose, health_now
 from flows.recovery.process import Decided, RecoveryProcess
@@ -132,7 +131,6 @@ async def recover(
         context=context,
         diagnosis=diagnosis,
         service=diagnosis.error.service,
-        roll_back=rollback,
         acting=act,
         failing_services=incident.failing_services,
         causes=(*incident.causes, diagnosis.verdict.category),
@@ -179,11 +177,7 @@ async def continue_recovery(execution: RecoveryExecution, context: IncidentConte
     error = await read_error(execution.error_id)
     diagnosis = Diagnosis(error=error, verdict=error.verdict, detected_at=execution.detected_at or error.first_seen)
     process = RecoveryProcess(
-        context=context,
-        diagnosis=diagnosis,
-        service=execution.service,
-        roll_back=rollback,
-        causes=(error.verdict.category,),
+        context=context, diagnosis=diagnosis, service=execution.service, causes=(error.verdict.category,)
     )
     return await process.run()
 
@@ -214,7 +208,6 @@ async def _recover_ticket(ticket: Ticket, context: IncidentContext) -> RecoveryO
             script=patterns.script_of(error.verdict.pattern_name),
         ),
         service=ticket.service,
-        roll_back=rollback,
         causes=(error.verdict.category,),
         converses=True,
     )

@@ -9,6 +9,8 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 
+from prefect.utilities.importtools import import_object
+
 from core.deployment.restart import Aftermath
 from core.deployment.restart import DependantAnswer as After
 from core.recovery.actions import ACTIONS, RefusedAction, prepare
@@ -34,7 +36,8 @@ log = logging.getLogger("roas")
 HOLD_WAIT = timedelta(seconds=10)
 """How long a recovery waits for the operation that holds the environment; then it is postponed."""
 
-RollBack = Callable[..., Awaitable[OperationResult]]
+_ROLLBACK = "flows.deployment.rollback.rollback"
+"""Its flow, found by name: an operation that fails leads to recovery, so each would import the other."""
 
 _ASK_WITHIN_SECONDS = 20.0
 _DAY = timedelta(days=1)
@@ -45,7 +48,7 @@ _CUT_OFF = "its runner ended in the middle of it; it is not done again"
 class Case:
     """One error of one service that recovery acts on.
 
-    `finish` records how an attempt ended, with its ticket. `roll_back` is the flow that rolls back to a release.
+    `finish` records how an attempt ended, with its ticket.
     """
 
     environment: Environment
@@ -57,7 +60,6 @@ class Case:
     script: str | None
     detected_at: datetime
     finish: Callable[[RecoveryExecution], Awaitable[None]]
-    roll_back: RollBack
 
 
 async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> RecoveryExecution:
@@ -257,7 +259,7 @@ class _AttemptJournal:
                 while_running=patient,
             )
         if step.doing is StepSpec.ROLL_BACK:
-            result = await self._case.roll_back(
+            result: OperationResult = await import_object(_ROLLBACK)(
                 self._case.environment.name,
                 release=step.targets[0],
                 asked_by=f"error recovery of {self._case.error.error_id}",

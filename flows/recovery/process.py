@@ -26,7 +26,7 @@ from core.recovery.policy import (
 from core.recovery.states import RecoveryEvent, RecoveryState, next_state
 from flows.recovery.diagnose import Diagnosis, health_now, services_down
 from flows.recovery.escalate import Question, ask_in_own_run, attempt_details, new_ticket, question_of
-from flows.recovery.execute import Case, RollBack, execute
+from flows.recovery.execute import Case, execute
 from models.environments import Environment, RecoveryPolicy
 from models.errors import Category, RecordedError, Strategy
 from models.evidence import EvidenceBundle
@@ -63,14 +63,12 @@ class RecoveryProcess:
     """One error and its recovery by one run.
 
     With `converses` a person is asked in this very run. `causes` are the categories found on the way to this error.
-    `root_cause` is the text of the root cause that the last attempt ran into, `root_evidence` shows it. `roll_back` is
-    the flow that rolls back to a release.
+    `root_cause` is the text of the root cause that the last attempt ran into, `root_evidence` shows it.
     """
 
     context: IncidentContext
     diagnosis: Diagnosis
     service: str | None
-    roll_back: RollBack
     acting: bool = True
     failing_services: int = 1
     causes: tuple[Category, ...] = ()
@@ -211,7 +209,6 @@ class RecoveryProcess:
             script=self.diagnosis.script,
             detected_at=self.diagnosis.detected_at,
             finish=self._record_end,
-            roll_back=self.roll_back,
         )
         try:
             self._execution = await execute(case, attempt)

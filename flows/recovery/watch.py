@@ -12,6 +12,7 @@ from typing import Any
 from prefect import flow
 from pydantic import Field
 
+from core.common.dependencies import dependencies_of, needs_of
 from core.errors.evidence import reachable
 from core.monitoring.health import judge_declared
 from core.monitoring.maintenance import maintenance_windows
@@ -26,7 +27,7 @@ from core.recovery.triage import (
     observe_containers,
     observe_verdict,
 )
-from flows.monitoring.judge_health import dependencies_of, judge_now
+from flows.monitoring.judge_health import judge_now
 from flows.recovery.error_recovery import context_of, continue_recovery, record_failure, recover
 from flows.recovery.reconcile import Reconciler
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
@@ -283,9 +284,7 @@ class EnvironmentWatcher:
         now: datetime,
     ) -> list[ServiceObservation]:
         """Observe services and their dependencies, whose failure would explain theirs."""
-        needs: dict[str, list[str]] = {}
-        for need in dependencies_of(self._declared, application):
-            needs.setdefault(need.service, []).append(need.depends_on)
+        needs = needs_of(dependencies_of(self._declared, application))
         names = {*services, *(other for name in services for other in reachable(name, needs))}
         return [
             observe_containers(

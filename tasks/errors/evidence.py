@@ -20,13 +20,14 @@ from pydantic import TypeAdapter
 from adapters.docker.memory_signs import memory_signs
 from adapters.host.machine import sample_host
 from adapters.stores.recovery_writes import KeepEvidence
+from core.common.dependencies import dependencies_of, needs_of
 from core.errors.evidence import container_evidence, excerpt, first_cause, fit, moment_of, reachable
 from core.errors.evidence_page import page
 from core.errors.redact import Redactor
 from models.compose import Application
 from models.containers import ContainerEvent, ContainerState, SystemSample
 from models.environments import Environment
-from models.evidence import EvidenceBundle, EvidenceOccasion, LogExcerpt, MemorySigns, ProbeOutput
+from models.evidence import EvidenceBundle, EvidenceOccasion, MemorySigns, ProbeOutput
 from models.failures import RoasError, StoreError
 from models.health import ProbeResult
 from models.settings import current_settings
@@ -125,10 +126,7 @@ async def take_evidence(
 
     Nothing here raises: a part that cannot be read is named in the bundle as missing, and a store error is logged.
     """
-    taken = await _take(
-        environment, application, services, deployment_id=deployment_id, reason=reason, journal=journal,
-        occasion=occasion,
-    )  # fmt: skip
+    taken = await _take(environment, application, services, deployment_id, reason, occasion, journal)
     await _keep(environment, taken)
     return [bundle.bundle_id for bundle in taken]
 
@@ -154,14 +152,7 @@ async def failure_evidence(
     mine = [bundle for bundle in kept if bundle.service == service]
     if mine:
         return mine[-1:]
-    taken = await _take(
-        environment,
-        application,
-        [service],
-        deployment_id=deployment_id,
-        reason=reason,
-        occasion=EvidenceOccasion.FAILURE,
-    )
+    taken = await _take(environment, application, [service], deployment_id, reason, EvidenceOccasion.FAILURE)
     if keep:
         await _keep(environment, taken)
     return taken
@@ -170,7 +161,17 @@ async def failure_evidence(
 @task(name="show the evidence", **WRITE)
 async def show_evidence(environment: str, bundles: Sequence[EvidenceBundle]) -> None:
     """Publish a page of evidence as an artifact of the run."""
-    await _show(environment, bundles)
+    if FlowRunContext.get() is None or not bundles:
+        return
+    key = artifact_key("evidence", environment)
+    try:
+        # A client whose server is away tries for a minute, in which the next failure would count as one at once.
+        async with asyncio.timeout(_PAGE_SECONDS):
+            await acreate_markdown_artifact(
+                page(bundles), key=key, description=f"Evidence of {', '.join(one.service for one in bundles)}"
+            )
+    except (httpx.HTTPError, OSError, ValueError, PrefectHTTPStatusError) as error:
+        log.warning("the page of evidence was not made: %s", error or type(error).__name__)
 
 
 @dataclass(slots=True)
@@ -199,13 +200,12 @@ async def _take(
     environment: Environment,
     application: Application | None,
     services: Sequence[str],
-    *,
     deployment_id: str | None,
     reason: str,
     occasion: EvidenceOccasion,
     journal: ProbeJournal | None = None,
 ) -> list[EvidenceBundle]:
-    needs = _needs(environment, application)
+    needs = needs_of(dependencies_of(environment, application))
     scopes = {service: (service, *reachable(service, needs)) for service in services}
     gathered = await _gather(environment, {name for scope in scopes.values() for name in scope})
     answers = journal or ProbeJournal()
@@ -282,16 +282,16 @@ def _bundle(
             container_evidence(seen, gathered.signs.get(seen.container_id, MemorySigns()), gathered.events)
             for seen in mine
         ),
-        logs=tuple(_log(seen, logs[seen.container_id]) for seen in mine if seen.container_id in logs),
+        logs=tuple(
+            excerpt(seen.service, seen.name, logs[seen.container_id], _LOG_LINES)
+            for seen in mine
+            if seen.container_id in logs
+        ),
         probes=tuple(answer for name in scope for answer in answers.of(name)),
         events=tuple(gathered.events or ()),
         host=gathered.host,
         missing=tuple(gathered.missing),
     )
-
-
-def _log(seen: ContainerState, text: str) -> LogExcerpt:
-    return excerpt(seen.service, seen.name, text, _LOG_LINES)
 
 
 def _redacted(bundle: EvidenceBundle, redactor: Redactor) -> EvidenceBundle:
@@ -300,26 +300,11 @@ def _redacted(bundle: EvidenceBundle, redactor: Redactor) -> EvidenceBundle:
     return replace(_bundles.validate_python(redactor.value(plain)), logs=bundle.logs)
 
 
-def _needs(environment: Environment, application: Application | None) -> dict[str, tuple[str, ...]]:
-    """Return the dependencies of each service, of its Compose file and of the environment."""
-    declared = application.services if application is not None else {}
-    names = {*declared, *environment.services}
-    return {
-        name: tuple(
-            dict.fromkeys(
-                [
-                    *(declared[name].depends_on if name in declared else ()),
-                    *(spec.service for spec in environment.service(name).dependencies),
-                ]
-            )
-        )
-        for name in names
-    }
-
-
 async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle]) -> None:
     try:
-        await asyncio.gather(to_stores(KeepEvidence(bundles=tuple(bundles))), _show(environment.name, bundles))
+        await asyncio.gather(
+            to_stores(KeepEvidence(bundles=tuple(bundles))), show_evidence.fn(environment.name, bundles)
+        )
     except StoreError as error:
         log.warning("evidence of %s was not kept: %s", ", ".join(one.service for one in bundles), error)
 
@@ -327,18 +312,3 @@ async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle]) -> 
 def _kept_of(deployment_id: str) -> list[EvidenceBundle]:
     kept = open_stores().evidence.find(deployment_id=deployment_id)
     return [bundle for bundle in kept if bundle.occasion is EvidenceOccasion.FAILURE]
-
-
-async def _show(environment: str, bundles: Sequence[EvidenceBundle]) -> None:
-    """Publish a page of evidence as an artifact of the run."""
-    if FlowRunContext.get() is None or not bundles:
-        return
-    key = artifact_key("evidence", environment)
-    try:
-        # A client whose server is away tries for a minute, in which the next failure would count as one at once.
-        async with asyncio.timeout(_PAGE_SECONDS):
-            await acreate_markdown_artifact(
-                page(bundles), key=key, description=f"Evidence of {', '.join(one.service for one in bundles)}"
-            )
-    except (httpx.HTTPError, OSError, ValueError, PrefectHTTPStatusError) as error:
-        log.warning("the page of evidence was not made: %s", error or type(error).__name__)

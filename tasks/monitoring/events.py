@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
 
 from adapters.docker.events import EventStream
 from models.containers import ContainerEvent, ContainerState
@@ -34,12 +33,25 @@ _MOST_RECEIVED = 1000
 """Limit of the backlog; beyond it the events are dropped, and the watch sweeps instead."""
 
 
-class ContainerWatch:
+class _Subscriber:
+    """Receives events, on the event loop."""
+
+    def know(self, services: Mapping[str, str]) -> None:
+        """Events come from now on, with these services by container; those before were missed."""
+
+    def see(self, event: ContainerEvent) -> None:
+        """Take an event."""
+
+    def forget(self) -> None:
+        """No events come any more."""
+
+
+class ContainerWatch(_Subscriber):
     """Wakes the tasks that wait for a service's next event, and knows its containers."""
 
     def __init__(self) -> None:
         """No events come yet."""
-        self._signals: dict[str, _ChangeSignal] = {}
+        self._actions: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
         self._services: dict[str, str] | None = None
 
     def containers(self, service: str) -> tuple[str, ...] | None:
@@ -58,39 +70,38 @@ class ContainerWatch:
 
         Events whose action is in `besides` are ignored.
         """
-        changed = self._signals.setdefault(service, _ChangeSignal())
+        actions = self._actions[service]
         try:
             async with asyncio.timeout(at_most.total_seconds()):
-                while not await changed.received() - set(besides):
+                while await actions.get() in besides:
                     pass
         except TimeoutError:
             return False
+        while not actions.empty():
+            actions.get_nowait()
         return True
 
     def know(self, services: Mapping[str, str]) -> None:
-        """Events come from now on, with these services by container; called on the event loop.
-
-        Every waiting task is woken, since events before were missed.
-        """
+        """Begin to know the containers, and wake every waiting task, since events before were missed."""
         self._services = dict(services)
-        for changed in self._signals.values():
-            changed.notify("")
+        for actions in self._actions.values():
+            actions.put_nowait("")
 
     def see(self, event: ContainerEvent) -> None:
-        """Take an event; called on the event loop."""
+        """Take an event, and wake the task that waits for it."""
         if self._services is not None:
             if event.action == "create":
                 self._services[event.container_id] = event.service
             elif event.action == "destroy":
                 self._services.pop(event.container_id, None)
-        self._signals.setdefault(event.service, _ChangeSignal()).notify(event.action)
+        self._actions[event.service].put_nowait(event.action)
 
     def forget(self) -> None:
-        """No events come any more; called on the event loop."""
+        """Know no containers any more."""
         self._services = None
 
 
-class EventFeed:
+class EventFeed(_Subscriber):
     """Every event of a project in order, for one reader, and whether some may be missing."""
 
     def __init__(self) -> None:
@@ -114,50 +125,21 @@ class EventFeed:
         return events, missed
 
     def wake(self) -> None:
-        """End a wait without an event; called on the event loop."""
+        """End a wait without an event."""
         self._woken.set()
 
     def know(self, services: Mapping[str, str]) -> None:
-        """Events come again; those before were missed; called on the event loop."""
+        """Note that events may have been missed."""
         self._missed = True
         self._woken.set()
 
     def see(self, event: ContainerEvent) -> None:
-        """Take an event; called on the event loop."""
+        """Take an event; drop the backlog where it is too long."""
         if len(self._events) >= _MOST_RECEIVED:
             self._events.clear()
             self._missed = True
         self._events.append(event)
         self._woken.set()
-
-    def forget(self) -> None:
-        """No events come any more; called on the event loop."""
-
-
-class _Subscriber(Protocol):
-    """Receives events."""
-
-    def know(self, services: Mapping[str, str]) -> None: ...
-    def see(self, event: ContainerEvent) -> None: ...
-    def forget(self) -> None: ...
-
-
-class _ChangeSignal:
-    """Actions of one service's events since they were received last."""
-
-    def __init__(self) -> None:
-        self._woken = asyncio.Event()
-        self._actions: set[str] = set()
-
-    def notify(self, action: str) -> None:
-        self._actions.add(action)
-        self._woken.set()
-
-    async def received(self) -> set[str]:
-        await self._woken.wait()
-        self._woken.clear()
-        actions, self._actions = self._actions, set()
-        return actions
 
 
 @asynccontextmanager
@@ -256,10 +238,8 @@ class EventListener(threading.Thread):
             return
 
 
-@retry_read
-async def in_hand(environment: str) -> str | None:
-    """Return which operation holds an environment, and why; None without one."""
-    return await who_holds(environment)
+in_hand = retry_read(who_holds)
+"""Returns which operation holds an environment, and why; None without one."""
 
 
 @retry_read
