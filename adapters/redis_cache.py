@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from pydantic_core import to_json
 from redis import ConnectionPool, Redis
@@ -38,58 +38,30 @@ _NOTHING = b""
 _Rows = list[tuple[bytes, dict[bytes, bytes]]]
 
 
-class Cache(Protocol):
-    """Values that processes share. Nothing in it is the only copy.
-
-    Values are stored as JSON: tuples come back as lists, and times as text.
-    """
-
-    @property
-    def trouble(self) -> str | None:
-        """Why the last call used this process's own cache; None while Redis answers."""
-
-    def put(self, key: str, snapshot: dict[str, object], lifetime_seconds: int) -> None:
-        """Store a snapshot for so many seconds (at least 1), replacing an earlier one."""
-
-    def get(self, key: str) -> dict[str, object] | None:
-        """The snapshot, or None if there is none or it has expired."""
-
-    def publish(self, stream: str, entry: dict[str, object]) -> None:
-        """Append an entry to a stream, which keeps the last STREAM_LENGTH."""
-
-    def entries(self, stream: str) -> list[dict[str, object]]:
-        """The entries of a stream, oldest first."""
-
-    def close(self) -> None:
-        """Close connections. The cache may be used again."""
-
-
 def open_cache(settings: Settings) -> Cache:
     """Open the cache that settings name, or one of this process alone. It connects at the first use.
 
     Raises:
         BadInputError: The URL is none that Redis has.
     """
-    if settings.redis_url is None:
-        return MemoryCache()
-    return RedisCache(settings.redis_url, settings.redis_password_file)
+    return RedisCache(settings.redis_url, settings.redis_password_file) if settings.redis_url else Cache()
 
 
-class MemoryCache:
-    """A thread-safe cache of this process alone."""
+class Cache:
+    """Thread-safe cache of this process alone. Nothing in it is the only copy.
+
+    Values are stored as JSON: tuples come back as lists, and times as text.
+    """
 
     def __init__(self) -> None:
+        self.trouble: str | None = None
+        """Why the last call used this process's own cache; None while Redis answers, or without one."""
         self._lock = threading.Lock()
         self._snapshots: dict[str, tuple[float, bytes]] = {}
         self._streams: dict[str, deque[bytes]] = {}
 
-    @property
-    def trouble(self) -> str | None:
-        """Always None."""
-        return None
-
     def put(self, key: str, snapshot: dict[str, object], lifetime_seconds: int) -> None:
-        """Store a snapshot for so many seconds."""
+        """Store a snapshot for so many seconds (at least 1), replacing an earlier one."""
         text, now = _text(snapshot), time.monotonic()
         with self._lock:
             # Nothing reads the snapshot of a removed environment again, so expired ones are dropped here.
@@ -103,7 +75,7 @@ class MemoryCache:
         return _value(text) if ends > time.monotonic() else None
 
     def publish(self, stream: str, entry: dict[str, object]) -> None:
-        """Append an entry to a stream."""
+        """Append an entry to a stream, which keeps the last STREAM_LENGTH."""
         text = _text(entry)
         with self._lock:
             self._streams.setdefault(stream, deque(maxlen=STREAM_LENGTH)).append(text)
@@ -115,11 +87,11 @@ class MemoryCache:
         return [value for text in texts if (value := _value(text)) is not None]
 
     def close(self) -> None:
-        """Do nothing."""
+        """Close connections. The cache may be used again."""
 
 
-class RedisCache:
-    """A thread-safe cache in Redis, shared by processes and machines.
+class RedisCache(Cache):
+    """Cache in Redis, shared by processes and machines.
 
     When Redis does not answer, a call takes a second at most and raises nothing: this process uses its own cache,
     `trouble` gives the reason, and Redis is tried again after `hold_off`. Entries published meanwhile (the last
@@ -132,29 +104,31 @@ class RedisCache:
         Raises:
             BadInputError: The URL is none that Redis has.
         """
-        options = _options(url)
-        self.address = _address(options)
-        if password_file is not None:
-            user = options.pop("username", None)
-            options.pop("password", None)
-            options["credential_provider"] = _PasswordFile(user, password_file)
-        self._pool = _pool(options)
-        self._redis = Redis(connection_pool=self._pool)
+        super().__init__()
+        try:
+            options = _options(url)
+            self.address = _address(options)
+            if password_file is not None:
+                user = options.pop("username", None)
+                options.pop("password", None)
+                options["credential_provider"] = _PasswordFile(user, password_file)
+            pool = ConnectionPool(**options)
+            pool.connection_class(**pool.connection_kwargs)
+        except (TypeError, ValueError):
+            # The message may quote a part of the URL, which may be a password.
+            raise BadInputError(
+                "The cache's URL (ROAS_REDIS_URL) cannot be read;",
+                advice="it looks like redis://HOST:6379/0, rediss://HOST:6379/0 with TLS, or unix:///PATH.",
+            ) from None
+        self._redis = Redis(connection_pool=pool)
         self._hold_off = hold_off.total_seconds()
-        self._own = MemoryCache()
         self._waiting: deque[tuple[str, bytes]] = deque(maxlen=STREAM_LENGTH)
         self._publishing = threading.Lock()
         self._away_until = 0.0
-        self._trouble: str | None = None
-
-    @property
-    def trouble(self) -> str | None:
-        """Why the last call used this process's own cache; None while Redis answers."""
-        return self._trouble
 
     def put(self, key: str, snapshot: dict[str, object], lifetime_seconds: int) -> None:
         """Store a snapshot for so many seconds (at least 1)."""
-        self._own.put(key, snapshot, lifetime_seconds)
+        super().put(key, snapshot, lifetime_seconds)
         text = _text(snapshot)
         self._ask(lambda: self._redis.set(_PREFIX + key, text, ex=lifetime_seconds))
 
@@ -162,12 +136,12 @@ class RedisCache:
         """The snapshot; while Redis does not answer, the one this process stored."""
         text = self._ask(lambda: cast("bytes | None", self._redis.get(_PREFIX + key)) or _NOTHING)
         if text is None:
-            return self._own.get(key)
+            return super().get(key)
         return None if text is _NOTHING else self._read(key, text)
 
     def publish(self, stream: str, entry: dict[str, object]) -> None:
         """Append an entry to a stream; while Redis does not answer, once it does."""
-        self._own.publish(stream, entry)
+        super().publish(stream, entry)
         self._waiting.append((stream, _text(entry)))
         self._ask(lambda: None)
 
@@ -175,14 +149,13 @@ class RedisCache:
         """The entries of a stream, oldest first; while Redis does not answer, those this process published."""
         rows = self._ask(lambda: cast("_Rows", self._redis.xrange(_PREFIX + stream)))
         if rows is None:
-            return self._own.entries(stream)
+            return super().entries(stream)
         texts = [fields.get(_FIELD, _NOTHING) for _, fields in rows]
         return [value for text in texts if (value := self._read(stream, text)) is not None]
 
     def close(self) -> None:
         """Close every connection."""
-        self._redis.close()
-        self._pool.disconnect()
+        self._redis.connection_pool.disconnect()
 
     def _ask(self, question: Callable[[], Answer]) -> Answer | None:
         """Call Redis; None if it does not answer."""
@@ -193,7 +166,7 @@ class RedisCache:
         except RedisError as error:
             self._note(error)
             return None
-        self._trouble = None
+        self.trouble = None
         try:
             self._publish_waiting()
         except RedisError as error:
@@ -201,7 +174,7 @@ class RedisCache:
         return answer
 
     def _note(self, error: RedisError) -> None:
-        self._trouble = _trouble(self.address, error)
+        self.trouble = _trouble(self.address, error)
         if isinstance(error, (ConnectionError, TimeoutError)):
             # Each attempt may take its whole time limit, and many callers would wait one after another.
             self._away_until = time.monotonic() + self._hold_off
@@ -222,7 +195,7 @@ class RedisCache:
     def _read(self, name: str, text: bytes) -> dict[str, object] | None:
         value = _value(text)
         if value is None:
-            self._trouble = (
+            self.trouble = (
                 f"Redis at {self.address} holds something under {_PREFIX}{name} that this program did not write; "
                 "does another program use the same names?"
             )
@@ -251,11 +224,7 @@ class _PasswordFile(CredentialProvider):
 
 
 def _options(url: str) -> dict[str, Any]:
-    try:
-        options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
-    except ValueError:
-        # The message may quote a part of the URL, which may be a password.
-        raise _bad_url() from None
+    options: dict[str, Any] = parse_url(url)  # type: ignore[no-untyped-call]
     # These override the URL's options, so that it can change neither time limits nor the type of answers.
     return options | {
         "socket_timeout": _TIMEOUT_SECONDS,
@@ -265,22 +234,6 @@ def _options(url: str) -> dict[str, Any]:
         "decode_responses": False,
         "protocol": 2,
     }
-
-
-def _pool(options: dict[str, Any]) -> ConnectionPool:
-    pool = ConnectionPool(**options)
-    try:
-        pool.connection_class(**pool.connection_kwargs)
-    except TypeError:
-        raise _bad_url() from None
-    return pool
-
-
-def _bad_url() -> BadInputError:
-    return BadInputError(
-        "The cache's URL (ROAS_REDIS_URL) cannot be read;",
-        advice="it looks like redis://HOST:6379/0, rediss://HOST:6379/0 with TLS, or unix:///PATH.",
-    )
 
 
 def _text(value: dict[str, object]) -> bytes:

@@ -16,7 +16,7 @@ import yaml
 
 from adapters.prometheus.exporter import MetricsServer, StoreCollector
 from adapters.prometheus.monitoring_figures import OF_HOSTS, OF_SERVICES
-from adapters.redis_cache import MemoryCache
+from adapters.redis_cache import Cache
 from adapters.stores import Stores
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
@@ -110,7 +110,7 @@ def test_every_panel_shows_data_and_every_rule_can_be_judged(tmp_path: Path) -> 
     (settings.environments_dir / "prod.yaml").write_text("name: prod\nproject: prod\ncompose_files: [compose.yaml]\n")
     with Stores.open(settings) as stores:
         _fill(stores)
-        collector = StoreCollector(stores, settings, MemoryCache())
+        collector = StoreCollector(stores, settings, Cache())
         with (
             MetricsServer(collector, "127.0.0.1", 0) as exporter,
             prometheus(tmp_path, exporter.url.split("/")[2], RULES_FILE) as server,

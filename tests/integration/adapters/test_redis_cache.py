@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from redis import Redis
 
-from adapters.redis_cache import STREAM_LENGTH, Cache, MemoryCache, RedisCache, open_cache
+from adapters.redis_cache import STREAM_LENGTH, Cache, RedisCache, open_cache
 from models.failures import BadInputError
 from models.settings import Settings
 from tests.support.ports import free_port
@@ -88,7 +88,7 @@ def cache(server: RedisProcess, password_file: Path) -> Iterator[RedisCache]:
 @pytest.fixture(params=["memory", "redis"])
 def any_cache(request: pytest.FixtureRequest) -> Cache:
     if request.param == "memory":
-        return MemoryCache()
+        return Cache()
     found: Cache = request.getfixturevalue("cache")
     return found
 
@@ -284,7 +284,7 @@ def test_tls_is_spoken_where_the_url_says_so(tmp_path: Path, password_file: Path
 
 
 def test_without_a_url_the_cache_is_this_process_alone() -> None:
-    assert isinstance(open_cache(Settings(redis_url=None)), MemoryCache)
+    assert type(open_cache(Settings(redis_url=None))) is Cache
 
 
 @pytest.mark.parametrize(
