@@ -1,6 +1,6 @@
-"""What the detector costs, how often it cries wolf on clean series, and which injected faults it catches.
+"""What the detector costs, how many false alarms it raises on clean series, and which injected faults it catches.
 
-Run: python benchmarks/detector.py [--seeds 10]. Rows are one minute apart; the first day is not counted.
+Run: python -m benchmarks.detector [--seeds 10]. Rows are one minute apart; the first day is not counted.
 """
 
 from __future__ import annotations
@@ -8,12 +8,12 @@ from __future__ import annotations
 import argparse
 import json
 import statistics
-import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
 
+from benchmarks.measure import seconds
 from core.monitoring.detector import NOTICE, Detector
 from core.monitoring.detector_rules import DriftRule, Episode, LiftRule, StuckRule, ZeroRule
 from models.analysis import Level
@@ -23,29 +23,7 @@ DAY = 1440
 Series = Callable[[int, np.random.Generator], np.ndarray]
 
 
-def gaussian(rows: int, noise: np.random.Generator) -> np.ndarray:
-    return noise.normal(50, 5, rows)
-
-
-def daily(rows: int, noise: np.random.Generator) -> np.ndarray:
-    return 40 + 15 * np.sin(2 * np.pi * np.arange(rows) / DAY) + noise.normal(0, 2, rows)
-
-
-def weekly(rows: int, noise: np.random.Generator) -> np.ndarray:
-    at = np.arange(rows)
-    busy = np.where(at // DAY % 7 < 5, 1.0, 0.4)
-    return 20 + busy * (30 + 15 * np.sin(2 * np.pi * at / DAY)) + noise.normal(0, 2, rows)
-
-
-def latency_lognormal(rows: int, noise: np.random.Generator) -> np.ndarray:
-    return noise.lognormal(3, 0.4, rows)
-
-
-def latency_pareto(rows: int, noise: np.random.Generator) -> np.ndarray:
-    return 20 * (1 + noise.pareto(3, rows))
-
-
-def memory(rows: int, noise: np.random.Generator) -> np.ndarray:
+def _memory(rows: int, noise: np.random.Generator) -> np.ndarray:
     level, out = 0.0, np.empty(rows)
     for row in range(rows):
         level = 0.97 * level + noise.normal()
@@ -53,60 +31,38 @@ def memory(rows: int, noise: np.random.Generator) -> np.ndarray:
     return out
 
 
-def bursty_cpu(rows: int, noise: np.random.Generator) -> np.ndarray:
-    busy = noise.random(rows) < 0.05
-    return np.clip(noise.normal(10, 2, rows) + busy * noise.uniform(20, 70, rows), 0, 100)
+def _wave(rows: int) -> np.ndarray:
+    return np.sin(2 * np.pi * np.arange(rows) / DAY)
 
 
-def requests(rows: int, noise: np.random.Generator) -> np.ndarray:
-    return noise.poisson(30 + 20 * np.sin(2 * np.pi * np.arange(rows) / DAY)).astype(float)
-
-
-def rare_errors(rows: int, noise: np.random.Generator) -> np.ndarray:
-    return (noise.random(rows) < 0.01).astype(float)
+def _weekdays(rows: int) -> np.ndarray:
+    return np.where(np.arange(rows) // DAY % 7 < 5, 1.0, 0.4)
 
 
 CLEAN: dict[str, Series] = {
-    series.__name__: series
-    for series in (
-        gaussian, daily, weekly, latency_lognormal, latency_pareto, memory, bursty_cpu, requests, rare_errors,
-    )
-}  # fmt: skip
+    "gaussian": lambda rows, noise: noise.normal(50, 5, rows),
+    "daily": lambda rows, noise: 40 + 15 * _wave(rows) + noise.normal(0, 2, rows),
+    "weekly": lambda rows, noise: 20 + _weekdays(rows) * (30 + 15 * _wave(rows)) + noise.normal(0, 2, rows),
+    "latency_lognormal": lambda rows, noise: noise.lognormal(3, 0.4, rows),
+    "latency_pareto": lambda rows, noise: 20 * (1 + noise.pareto(3, rows)),
+    "memory": _memory,
+    "bursty_cpu": lambda rows, noise: np.clip(
+        noise.normal(10, 2, rows) + (noise.random(rows) < 0.05) * noise.uniform(20, 70, rows), 0, 100
+    ),
+    "requests": lambda rows, noise: noise.poisson(30 + 20 * _wave(rows)).astype(float),
+    "rare_errors": lambda rows, noise: (noise.random(rows) < 0.01).astype(float),
+}
 FAULTY = ("daily", "weekly", "memory", "latency_lognormal", "bursty_cpu")
 
-
-def doubled(values: np.ndarray, at: int) -> None:
-    values[at : at + 20] *= 2
-
-
-def dropped(values: np.ndarray, at: int) -> None:
-    values[at : at + 20] = 0
-
-
-def stuck(values: np.ndarray, at: int) -> None:
-    values[at : at + 65] = values[at]
-
-
-def spiked(values: np.ndarray, at: int) -> None:
-    values[at] *= 3
-
-
-def shifted(values: np.ndarray, at: int) -> None:
-    values[at : at + 400] *= 1.2
-
-
-def ramped(values: np.ndarray, at: int) -> None:
-    values[at : at + 400] *= np.linspace(1, 1.5, 400)
-
-
-FAULTS: dict[str, tuple[Callable[[np.ndarray, int], None], int]] = {
-    "level x2, 20 rows": (doubled, 5),
-    "level x2, 20 rows, caught while it lasts": (doubled, 20),
-    "drop to zero, 20 rows": (dropped, 5),
-    "stuck, 65 rows": (stuck, 65),
-    "x3, one row": (spiked, 5),
-    "x1.2, 400 rows": (shifted, 400),
-    "ramp to x1.5, 400 rows": (ramped, 400),
+# What a fault makes of the rows that it changes, how many rows these are, and within how many it must be caught.
+FAULTS: dict[str, tuple[Callable[[np.ndarray], np.ndarray | float], int, int]] = {
+    "level x2, 20 rows": (lambda values: values * 2, 20, 5),
+    "level x2, 20 rows, caught while it lasts": (lambda values: values * 2, 20, 20),
+    "drop to zero, 20 rows": (lambda _: 0.0, 20, 5),
+    "stuck, 65 rows": (lambda values: float(values[0]), 65, 65),
+    "x3, one row": (lambda values: values * 3, 1, 5),
+    "x1.2, 400 rows": (lambda values: values * 1.2, 400, 400),
+    "ramp to x1.5, 400 rows": (lambda values: values * np.linspace(1, 1.5, 400), 400, 400),
 }
 
 
@@ -142,7 +98,7 @@ def clean(seeds: int) -> dict[str, dict[str, float]]:
 def caught(seeds: int) -> dict[str, dict[str, str]]:
     """How many of the seeds' faults were caught in time: by a notice, by a warning."""
     result: dict[str, dict[str, str]] = {}
-    for fault, (inject, within) in FAULTS.items():
+    for fault, (change, length, within) in FAULTS.items():
         result[fault] = {}
         for name in FAULTY:
             notices = warnings = 0
@@ -150,7 +106,7 @@ def caught(seeds: int) -> dict[str, dict[str, str]]:
                 noise = np.random.default_rng(1000 + seed)
                 values = CLEAN[name](4 * DAY, noise)
                 at = int(noise.integers(3 * DAY, 4 * DAY - 400))
-                inject(values, at)
+                values[at : at + length] = change(values[at : at + length])
                 notice, warning = reported(values)
                 notices += bool(notice[at : at + within].any())
                 warnings += bool(warning[at : at + within].any())
@@ -160,19 +116,18 @@ def caught(seeds: int) -> dict[str, dict[str, str]]:
 
 def cost() -> dict[str, float]:
     """Microseconds a row, microseconds to keep and take up the state, and its bytes."""
-    values = latency_pareto(14 * DAY, np.random.default_rng(0)).tolist()
-    detector, began = Detector(), time.perf_counter()
-    for row, value in enumerate(values):
-        detector.update(START + row * timedelta(minutes=1), value)
-    a_row = (time.perf_counter() - began) / len(values) * 1e6
-    kept = []
-    for _ in range(50):
-        began = time.perf_counter()
-        Detector.from_state(detector.to_state())
-        kept.append((time.perf_counter() - began) * 1e6)
+    values = CLEAN["latency_pareto"](14 * DAY, np.random.default_rng(0)).tolist()
+    detector = Detector()
+
+    def update() -> None:
+        for row, value in enumerate(values):
+            detector.update(START + row * timedelta(minutes=1), value)
+
+    a_row = seconds(update) / len(values)
+    kept = [seconds(lambda: Detector.from_state(detector.to_state())) for _ in range(50)]
     return {
-        "us_a_row": round(a_row, 1),
-        "us_to_keep_and_take_up": round(statistics.median(kept), 1),
+        "us_a_row": round(1e6 * a_row, 1),
+        "us_to_keep_and_take_up": round(1e6 * statistics.median(kept), 1),
         "state_bytes": len(detector.to_state()),
     }
 

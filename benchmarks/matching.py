@@ -5,7 +5,7 @@
 First: 250 patterns against many log lines, all at once, against trying each with `re`. The latter is timed on
 a sample of the lines and scaled up, since the whole would take minutes. Second: 20 patterns on which
 backtracking engines take exponential or quadratic time, on lines of growing length up to 1 MB; the time per
-byte must not grow. The same lines go through all shipped patterns and the whole judgement. Third: what a
+byte must not grow. The same lines go through all shipped patterns and the whole classification. Third: what a
 process pays before its first verdict.
 """
 
@@ -19,8 +19,10 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
+from collections.abc import Callable
+from functools import partial
 
+from benchmarks.measure import report, seconds
 from core.errors.classify import classify, shipped_patterns
 from core.errors.match import PatternSet
 from core.errors.pattern_library import KNOWN_BENIGN_LINES, SHIPPED_PATTERNS
@@ -55,87 +57,63 @@ HOSTILE = (
 
 
 def main() -> None:
-    """Run both measurements and print what they show."""
+    """Run the measurements and print what they show."""
     arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     arguments.add_argument("--lines", type=int, default=100_000)
     arguments.add_argument("--sample", type=int, default=2_000)
     chosen = arguments.parse_args()
     compare_with_one_by_one(chosen.lines, chosen.sample)
-    show_hostile_lines()
+    print("20 hostile patterns, ms on lines of " + ", ".join(f"{length:,}" for length in LENGTHS) + " characters,")
+    print("and how the time per byte grows over the last tenfold: the pattern alone, then the whole verdict")
+    shipped_patterns()
+    for regex, part, end in HOSTILE:
+        show_growth(regex, part, end, PatternSet([_pattern("hostile", regex)]).find)
+        show_growth("", part, end, classify)
     show_first_verdict()
 
 
 def compare_with_one_by_one(count: int, sample: int) -> None:
     """All patterns at once against each of them with `re`."""
-    patterns = some_patterns()
-    lines = some_lines(count)
+    patterns, lines = some_patterns(), some_lines(count)
     together = PatternSet(patterns)
-    began = time.perf_counter()
-    hits = sum(bool(together.find(line)) for line in lines)
-    took = time.perf_counter() - began
-
     compiled = [re.compile(pattern.regex, re.IGNORECASE) for pattern in patterns]
-    began = time.perf_counter()
-    for line in lines[:sample]:
-        for regex in compiled:
-            regex.search(line)
-    alone = (time.perf_counter() - began) * len(lines) / sample
-    print(f"{len(patterns)} patterns, {len(lines)} lines, {hits} of them matched")
-    print(f"  at once      {took:8.2f} s   {1e6 * took / len(lines):8.1f} us a line")
-    print(f"  one by one   {alone:8.2f} s   {1e6 * alone / len(lines):8.1f} us a line (scaled from {sample})")
-    print(f"  {alone / took:.0f} times as fast")
+    took = seconds(lambda: [together.find(line) for line in lines]) / count
+    alone = seconds(lambda: [regex.search(line) for line in lines[:sample] for regex in compiled]) / sample
+    report(f"{len(patterns)} patterns at once", 1e6 * took, "us/line")
+    report("one by one", 1e6 * alone, "us/line")
+    report("times as fast", alone / took)
 
 
-def show_hostile_lines() -> None:
-    """Time per byte on lines made to hang a backtracking engine."""
-    print("20 hostile patterns, ms on lines of " + ", ".join(f"{length:,}" for length in LENGTHS) + " characters")
-    for regex, part, end in HOSTILE:
-        matcher = PatternSet([_pattern("hostile", regex)])
-        times = []
-        for length in LENGTHS:
-            line = part * (length // len(part)) + end
-            began = time.perf_counter()
-            matcher.find(line)
-            times.append(time.perf_counter() - began)
-        print(f"  {regex:42} " + " ".join(f"{1000 * taken:9.2f}" for taken in times))
-
-    print("the whole judgement of those lines, ms, and how the time per byte grows over the last tenfold")
-    shipped_patterns()
-    for regex, part, end in HOSTILE:
-        times = []
-        for length in LENGTHS:
-            line = part * (length // len(part)) + end
-            began = time.perf_counter()
-            classify(line)
-            times.append(time.perf_counter() - began)
-        growth = times[-1] / times[-2] * LENGTHS[-2] / LENGTHS[-1]
-        print(f"  {regex:42} " + " ".join(f"{1000 * taken:9.2f}" for taken in times) + f"   x {growth:.1f}")
+def show_growth(name: str, part: str, end: str, find: Callable[[str], object]) -> None:
+    """Time on lines made to hang a backtracking engine."""
+    times = []
+    for length in LENGTHS:
+        line = part * (length // len(part)) + end
+        times.append(seconds(partial(find, line)))
+    growth = times[-1] / times[-2] * LENGTHS[-2] / LENGTHS[-1]
+    print(f"  {name:42} " + " ".join(f"{1000 * taken:9.2f}" for taken in times) + f"   x {growth:.1f}")
 
 
 def show_first_verdict(rounds: int = 7) -> None:
     """What one `roas classify` costs, in processor time, as medians."""
     asked = "bind: address already in use"
     steps = {
-        "python alone": "",
-        "and import": "import core.errors.classify",
-        "and compile the set": "from core.errors.classify import shipped_patterns; shipped_patterns()",
-        "and one verdict": f"from core.errors.classify import classify; classify({asked!r})",
+        "python alone": [""],
+        "and import": ["import core.errors.classify"],
+        "and compile the set": ["from core.errors.classify import shipped_patterns; shipped_patterns()"],
+        "and one verdict": [f"from core.errors.classify import classify; classify({asked!r})"],
+        "roas classify, one line": ["from cli.main import main; main()", "classify", asked],
     }
-    print(f"before the first verdict, ms of processor time, medians of {rounds}")
     for name, code in steps.items():
-        print(f"  {name:42} {_processor_ms([sys.executable, '-c', code], rounds):9.0f}")
-    whole = [sys.executable, "-c", "from cli.main import main; main()", "classify", asked]
-    print(f"  {'roas classify, one line':42} {_processor_ms(whole, rounds):9.0f}")
+        command = [sys.executable, "-c", *code]
+        run = partial(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
+        taken = [seconds(run, _of_children) for _ in range(rounds)]
+        report(name, 1000 * statistics.median(taken), "ms CPU")
 
 
-def _processor_ms(command: list[str], rounds: int) -> float:
-    def once() -> float:
-        before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        after = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return 1000 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
-
-    return statistics.median(once() for _ in range(rounds))
+def _of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def some_patterns() -> list[Pattern]:

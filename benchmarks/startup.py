@@ -15,7 +15,7 @@ and removed in between (not timed); the figures are medians.
 - cold: the command `roas start` in a new process, with and without `roas serve` running.
 
 The chain is ten services, each waiting for the one before it to be healthy; the thirty stand side by side. Every
-service is a small container with a health check as a person in a hurry would write it (CHECK below).
+service is a small container with a health check as a person in a hurry would write it (CHECKED below).
 """
 
 from __future__ import annotations
@@ -25,87 +25,34 @@ import asyncio
 import json
 import os
 import queue
-import secrets
 import signal
-import statistics
 import subprocess
 import sys
 import tempfile
 import threading
-import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import docker
 
+from benchmarks.measure import Stack, checked, in_turns, medians, report, stack
 from flows.runtime.embedded import prefect_api, wait_for_api
 from flows.runtime.terminal import send_log
 from models.settings import Settings
 from tests.support.brokers import running_broker
 from tests.support.ports import free_port
 
-IMAGE = "debian:trixie-slim"
-CHECK = {
-    "test": ["CMD", "test", "-e", "/tmp/well"],
-    "interval": "5s",
-    "timeout": "3s",
-    "retries": 3,
-    "start_period": "30s",
-    "start_interval": "200ms",
-}
-ENGINE = "unix:///var/run/docker.sock"
-COLD_SECONDS = 3.0
-VALIDATION_SECONDS = 3.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stack:
-    """An application to start: who waits for whom, by service."""
-
-    name: str
-    project: str
-    folder: Path
-    after: dict[str, str | None]
-
-    @property
-    def file(self) -> Path:
-        return self.folder / f"{self.name}.compose.json"
-
-    def write(self) -> None:
-        services = {
-            service: {
-                "image": IMAGE,
-                "init": True,
-                "command": ["sh", "-c", "touch /tmp/well; exec sleep 600"],
-                "healthcheck": CHECK,
-                **({"depends_on": {before: {"condition": "service_healthy"}}} if before else {}),
-            }
-            for service, before in self.after.items()
-        }
-        self.file.write_text(json.dumps({"services": services}))
-        declared = {
-            "name": self.name,
-            "project": self.project,
-            "compose_files": [self.file.name],
-            "stabilisation_seconds": 0,
-        }
-        (self.folder / f"{self.name}.yaml").write_text(json.dumps(declared))
-
-    def compose(self, *arguments: str) -> None:
-        command = ["docker", "compose", "--project-name", self.project, "--file", str(self.file), *arguments]
-        subprocess.run(command, check=True, capture_output=True, env={**os.environ, "DOCKER_HOST": ENGINE})
-
-    def down(self) -> None:
-        # Killed first: Compose stops one after the other, in reverse order.
-        self.compose("kill")
-        self.compose("down", "--timeout", "1")
+CHECKED = checked(interval="5s", timeout="3s", retries=3, start_period="30s")
+ROAS = [sys.executable, "-c", "from cli.main import main; main()"]
+Work = Callable[[], object]
 
 
 def main() -> None:
-    """Measure the requested figures and print it."""
+    """Measure the requested figures and print them."""
     apart = {"validation": validation, "cold": cold}
     warm = {"chain": chain, "thirty": thirty, "broker": broker}
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -114,142 +61,132 @@ def main() -> None:
     chosen = arguments.parse_args()
     # A terminated run cleans up after itself as an interrupted one does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with tempfile.TemporaryDirectory(prefix="roas-startup-") as folder:
-        os.environ["ROAS_DATA_DIR"] = str(Path(folder, "data"))
-        os.environ["ROAS_ENVIRONMENTS_DIR"] = folder
+    with tempfile.TemporaryDirectory(prefix="roas-startup-") as name:
+        folder = Path(name)
+        os.environ |= {"ROAS_DATA_DIR": f"{folder}/data", "ROAS_ENVIRONMENTS_DIR": name}
         wanted = chosen.what or [*apart, *warm]
         for name in [one for one in apart if one in wanted]:
-            apart[name](Path(folder), chosen.rounds)
+            apart[name](folder, chosen.rounds)
         if warm.keys() & set(wanted):
             # One server for all: the engine reads where it is once a process.
-            with prefect_api(Settings()):
+            with prefect_api(Settings()), asyncio.Runner() as runner:
                 wait_for_api()
                 try:
                     for name in [one for one in warm if one in wanted]:
-                        warm[name](Path(folder), chosen.rounds)
+                        warm[name](folder, chosen.rounds, runner)
                 finally:
                     send_log()
 
 
-def chain(folder: Path, rounds: int) -> None:
+def chain(folder: Path, rounds: int, runner: asyncio.Runner) -> None:
     """Ten services, each after the one before it."""
-    names = [f"link{number:02}" for number in range(10)]
-    _against_compose(folder, "chain", dict(zip(names, [None, *names], strict=False)), rounds, goal=1.0)
+    _against_compose(_chained(folder, "chain"), rounds, runner, most=1.0)
 
 
-def thirty(folder: Path, rounds: int) -> None:
+def thirty(folder: Path, rounds: int, runner: asyncio.Runner) -> None:
     """Thirty services side by side."""
-    _against_compose(folder, "thirty", {f"side{number:02}": None for number in range(30)}, rounds, goal=1.1)
+    _against_compose(
+        _stack(folder, "thirty", dict.fromkeys(f"side{n:02}" for n in range(30))), rounds, runner, most=1.1
+    )
 
 
-def broker(folder: Path, rounds: int) -> None:
+def broker(folder: Path, rounds: int, runner: asyncio.Runner) -> None:
     """Ten services, each after the one before it: straight to the engine, and through its broker."""
-    names = [f"link{number:02}" for number in range(10)]
-    with (
-        _stack(folder, "straight", dict(zip(names, [None, *names], strict=False))) as stack,
-        running_broker(folder, stack.project) as listening,
-    ):
+    with _chained(folder, "straight") as made, running_broker(folder, made.project) as listening:
         declared = json.loads((folder / "straight.yaml").read_text())
         through = declared | {"name": "brokered", "engine": f"unix://{listening}"}
         (folder / "brokered.yaml").write_text(json.dumps(through))
-        works = {"straight": _started("straight"), "brokered": _started("brokered")}
-        for work in works.values():
-            asyncio.run(_in_turns(1, stack, {"warm-up": work}))
-        taken = asyncio.run(_in_turns(rounds, stack, works))
-    print("broker: " + ", ".join(f"{one} {seconds:.2f} s" for one, seconds in taken.items()))
-    _reported("  brokered / straight", taken["brokered"] / taken["straight"], 1.03)
+        works = {name: _started(name, runner) for name in ("straight", "brokered")}
+        _measured("warm-up", 1, made, works)
+        taken = _measured("broker", rounds, made, works)
+    report("  brokered / straight", taken["brokered"] / taken["straight"], "x", most=1.03)
 
 
 def cold(folder: Path, rounds: int) -> None:
     """The command in a new process, on three services one after the other."""
-    names = ["store", "queue", "front"]
-    with _stack(folder, "cold", dict(zip(names, [None, *names], strict=False))) as stack:
-        command = [sys.executable, "-c", "from cli.main import main; main()"]
-        start = [*command, "start", stack.name]
-        port = {"ROAS_SERVER_PORT": str(free_port())}
-
-        def roas(**more: str) -> Callable[[], Awaitable[None]]:
-            return lambda: asyncio.to_thread(_quiet, start, {**os.environ, **port, **more})
-
+    with _chained(folder, "cold", 3) as made:
+        more = {"ROAS_SERVER_PORT": str(free_port())}
+        works = {"compose": _up(made), "roas start": lambda: _quiet([*ROAS, "start", made.name], more)}
         # The databases of a new data folder are created before the measurement.
-        _quiet(start, {**os.environ, **port})
-        alone = asyncio.run(_in_turns(rounds, stack, {"compose": _up(stack), "roas start": roas()}))
-        with _served(command, port):
-            served = asyncio.run(_in_turns(rounds, stack, {"compose": _up(stack), "roas start": roas()}))
+        works["roas start"]()
+        alone = _measured("cold, alone", rounds, made, works)
+        with _served(more):
+            served = _measured("cold, beside roas serve", rounds, made, works)
         for name, taken in (("alone", alone), ("beside roas serve", served)):
-            print(f"cold, {name}: " + ", ".join(f"{one} {seconds:.2f} s" for one, seconds in taken.items()))
-            more = taken["roas start"] - taken["compose"]
-            _reported(f"  roas start more than compose, {name}", more, COLD_SECONDS, "s")
+            report(f"  roas start more than compose, {name}", taken["roas start"] - taken["compose"], "s", most=3)
 
 
 def validation(folder: Path, rounds: int) -> None:
-    """Everything looked at before a start of ten services, and judged."""
+    """Everything inspected before a start of ten services, and evaluated."""
     from adapters.preflight import gather_facts
     from core.deployment.validate import validate
     from tasks.runtime.clients import find_environment
 
-    names = [f"link{number:02}" for number in range(10)]
-    with _stack(folder, "look", dict(zip(names, [None, *names], strict=False))) as stack:
+    def work() -> None:
+        validate(asyncio.run(gather_facts(find_environment("look"))), now=datetime.now(UTC))
 
-        async def look() -> None:
-            from datetime import UTC, datetime
-
-            validate(await gather_facts(find_environment(stack.name)), now=datetime.now(UTC))
-
-        taken = asyncio.run(_in_turns(rounds, stack, {"validation": look}))
-        _reported("validation of ten services", taken["validation"], VALIDATION_SECONDS, "s")
+    with _chained(folder, "look") as made:
+        taken = _measured("validation", rounds, made, {"validation": work})
+    report("validation of ten services", taken["validation"], "s", most=3)
 
 
-def _against_compose(folder: Path, name: str, after: dict[str, str | None], rounds: int, *, goal: float) -> None:
-    with _stack(folder, name, after) as stack:
-        ours = _started(stack.name)
-        works = {"ours": ours, "compose": _up(stack), "bare": lambda: asyncio.to_thread(_bare, stack)}
-        taken = asyncio.run(_in_turns(rounds, stack, works, warm_up=ours))
-    print(f"{name}: " + ", ".join(f"{one} {seconds:.2f} s" for one, seconds in taken.items()))
-    _reported("  ours / compose", taken["ours"] / taken["compose"], goal)
-    _reported("  ours / bare", taken["ours"] / taken["bare"], 1.15)
+def _stack(folder: Path, name: str, after: dict[str, Any]) -> AbstractContextManager[Stack]:
+    """Services by name, and the one that each waits for."""
+    waits = {name: {"depends_on": {of: {"condition": "service_healthy"}}} for name, of in after.items() if of}
+    services = {name: CHECKED | waits.get(name, {}) for name in after}
+    return stack(folder, name, services, stabilisation_seconds=0)
 
 
-async def _in_turns(
-    rounds: int,
-    stack: Stack,
-    works: dict[str, Callable[[], Awaitable[None]]],
-    *,
-    warm_up: Callable[[], Awaitable[None]] | None = None,
-) -> dict[str, float]:
-    """Median seconds of each, from nothing each time, the order turned round with every round."""
-    taken: dict[str, list[float]] = {name: [] for name in works}
-    if warm_up is not None:
-        await warm_up()
-    for number in range(rounds):
-        for name in list(works)[:: 1 if number % 2 == 0 else -1]:
-            await asyncio.to_thread(stack.down)
-            began = time.perf_counter()
-            await works[name]()
-            taken[name].append(time.perf_counter() - began)
-    return {name: statistics.median(times) for name, times in taken.items()}
+def _chained(folder: Path, name: str, count: int = 10) -> AbstractContextManager[Stack]:
+    names = [f"link{number:02}" for number in range(count)]
+    return _stack(folder, name, dict(zip(names, [None, *names], strict=False)))
 
 
-def _started(environment: str) -> Callable[[], Awaitable[None]]:
+def _against_compose(
+    application: AbstractContextManager[Stack], rounds: int, runner: asyncio.Runner, *, most: float
+) -> None:
+    with application as made:
+        ours = _started(made.name, runner)
+        ours()
+        taken = _measured(made.name, rounds, made, {"ours": ours, "compose": _up(made), "bare": lambda: _bare(made)})
+    report("  ours / compose", taken["ours"] / taken["compose"], "x", most=most)
+    report("  ours / bare", taken["ours"] / taken["bare"], "x", most=1.15)
+
+
+def _measured(what: str, rounds: int, made: Stack, works: dict[str, Work]) -> dict[str, float]:
+    """Median seconds of each work, from nothing each time."""
+
+    def from_nothing() -> tuple[()]:
+        made.down()
+        return ()
+
+    taken = medians(in_turns(rounds, works, from_nothing))
+    print(f"{what}: " + ", ".join(f"{name} {seconds:.2f} s" for name, seconds in taken.items()), flush=True)
+    return taken
+
+
+def _started(environment: str, runner: asyncio.Runner) -> Work:
     from flows.deployment.startup import startup
 
-    async def start() -> None:
-        state = await startup(environment, return_state=True)
+    def start() -> None:
+        state = runner.run(startup(environment, return_state=True))
         if not state.is_completed():
             raise RuntimeError(f"the start of {environment} failed: {state.message}")
 
     return start
 
 
-def _up(stack: Stack) -> Callable[[], Awaitable[None]]:
-    return lambda: asyncio.to_thread(stack.compose, "up", "--detach", "--wait")
+def _up(made: Stack) -> Work:
+    return lambda: made.compose("up", "--detach", "--wait")
 
 
-def _bare(stack: Stack) -> None:
+def _bare(made: Stack) -> None:
     """Start what Compose creates, each service at the event it waits for."""
-    stack.compose("create")
-    client = docker.APIClient(base_url=ENGINE, version="auto", max_pool_size=32)
-    label = f"com.docker.compose.project={stack.project}"
+    made.compose("create")
+    declared = json.loads(made.file.read_text())["services"]
+    after = {name: next(iter(body.get("depends_on", ())), None) for name, body in declared.items()}
+    client = docker.APIClient(base_url="unix:///var/run/docker.sock", version="auto", max_pool_size=32)
+    label = f"com.docker.compose.project={made.project}"
     listed = client.containers(all=True, filters={"label": label})
     services = {one["Id"]: one["Labels"]["com.docker.compose.service"] for one in listed}
     containers = {service: container for container, service in services.items()}
@@ -264,10 +201,10 @@ def _bare(stack: Stack) -> None:
     listener = threading.Thread(target=listen, daemon=True)
     listener.start()
     with ThreadPoolExecutor(16) as pool:
-        begun = [pool.submit(client.start, containers[one]) for one, before in stack.after.items() if before is None]
+        begun = [pool.submit(client.start, containers[one]) for one, before in after.items() if before is None]
         for _ in containers:
             done = healthy.get(timeout=60)
-            begun += [pool.submit(client.start, containers[one]) for one, of in stack.after.items() if of == done]
+            begun += [pool.submit(client.start, containers[one]) for one, of in after.items() if of == done]
     for one in begun:
         one.result()
     stream.close()
@@ -276,46 +213,23 @@ def _bare(stack: Stack) -> None:
 
 
 @contextmanager
-def _stack(folder: Path, name: str, after: dict[str, str | None]) -> Iterator[Stack]:
-    stack = Stack(name=name, project=f"roas-bench-{secrets.token_hex(4)}", folder=folder, after=after)
-    stack.write()
-    try:
-        yield stack
-    finally:
-        stack.down()
-
-
-@contextmanager
-def _served(command: Sequence[str], more: dict[str, str]) -> Iterator[None]:
+def _served(more: dict[str, str]) -> Iterator[None]:
     """`roas serve` while the body runs, from the moment its API answers."""
     os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{more['ROAS_SERVER_PORT']}/api"
-    process = subprocess.Popen(
-        [*command, "serve"],
-        env={**os.environ, **more},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        wait_for_api()
-        del os.environ["PREFECT_API_URL"]
-        yield
-    finally:
-        process.terminate()
+    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    with subprocess.Popen([*ROAS, "serve"], env={**os.environ, **more}, **silent) as process:
         try:
-            process.wait(20)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+            wait_for_api()
+            del os.environ["PREFECT_API_URL"]
+            yield
+        finally:
+            process.terminate()
 
 
-def _quiet(command: Sequence[str], variables: dict[str, str]) -> None:
-    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
+def _quiet(command: Sequence[str], more: dict[str, str]) -> None:
+    done = subprocess.run(command, env={**os.environ, **more}, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise RuntimeError(f"{' '.join(command[-2:])} failed:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
-
-
-def _reported(name: str, value: float, goal: float, unit: str = "x") -> None:
-    print(f"{name:48} {value:6.2f} {unit}   (goal at most {goal:g} {unit})", flush=True)
 
 
 if __name__ == "__main__":

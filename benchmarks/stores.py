@@ -1,6 +1,6 @@
 """Benchmarks of the stores: each figure is a ratio of things measured in turns within one run.
 
-python -m benchmarks.stores [batch|put|transactions|samples|deletion|archive|days ...] [--rows N]
+python -m benchmarks.stores [batch|put|transactions|samples|deletion|archive ...] [--rows N]
 """
 
 import argparse
@@ -15,9 +15,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from sqlmodel import Session
@@ -27,6 +28,7 @@ from adapters.stores.archiver import Archiver
 from adapters.stores.batch import BatchWriter
 from adapters.stores.lifecycle.steps import RetentionPolicy, compress_monitoring
 from adapters.stores.sql import table
+from benchmarks.measure import in_turns, medians, report, seconds
 from models.operations import Operation, OperationStatus, OperationType
 from models.records import RecordedScore
 from models.settings import Settings
@@ -41,43 +43,10 @@ def opened() -> Iterator[Stores]:
         yield stores
 
 
-def reported(name: str, value: float, goal: str, unit: str = "") -> None:
-    print(f"{name:62} {value:12.3f} {unit:10} (goal {goal})", flush=True)
-
-
-def seconds(work: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
-    began = clock()
-    work()
-    return clock() - began
-
-
 def processor_seconds(archiver: Archiver) -> float:
     """Of the process that writes archives: what else runs here does not count."""
     fields = Path(f"/proc/{archiver._process.pid}/stat").read_text().rsplit(")", 1)[1].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-
-
-def in_turns(
-    rounds: int, clock: Callable[[], float] = time.perf_counter, **works: Callable[[], object]
-) -> dict[str, float]:
-    """Median seconds of each, measured in turns; each goes first as often as the others, since tables grow."""
-    taken = each_in_turns(rounds, (clock,), tuple, **works)
-    return {name: statistics.median(one for (one,) in times) for name, times in taken.items()}
-
-
-def each_in_turns(
-    rounds: int, clocks: Sequence[Callable[[], float]], prepare: Callable[[], tuple], **works: Callable[..., object]
-) -> dict[str, list[tuple[float, ...]]]:
-    """What each took in each round by each clock, given what `prepare` gives anew every time."""
-    taken: dict[str, list[tuple[float, ...]]] = {name: [] for name in works}
-    for turn in range(rounds):
-        first = turn % len(works)
-        for name in [*works][first:] + [*works][:first]:
-            given = prepare()
-            began = [clock() for clock in clocks]
-            works[name](*given)
-            taken[name].append(tuple(clock() - start for clock, start in zip(clocks, began, strict=True)))
-    return taken
 
 
 # Batch writer
@@ -130,11 +99,6 @@ def put_many(writer: BatchWriter, rows: list[dict], size: int) -> None:
         writer.put_many(ProbeRow, rows[at : at + size])
 
 
-def put(writer: BatchWriter, rows: list[dict]) -> None:
-    for row in rows:
-        writer.put(ProbeRow, row)
-
-
 def same_settings(stores: Stores) -> sqlite3.Connection:
     return stores.databases["monitoring"]._connect(query_only=False)
 
@@ -152,32 +116,26 @@ def one_size(size: int) -> None:
         closing(same_settings(stores)) as connection,
         BatchWriter(stores, batch_size=size) as writer,
     ):
-        taken = each_in_turns(
-            16,
-            (time.perf_counter, time.process_time),
-            lambda: (probes(count, next(begins)),),
-            raw=lambda rows: raw(connection, rows, size),
-            many=lambda rows: (put_many(writer, rows, size), writer.flush()),
-            one=lambda rows: (put(writer, rows), writer.flush()),
-            session=lambda rows: add_all(stores, rows, size),
-        )
+        works = {
+            "raw": lambda rows: raw(connection, rows, size),
+            "many": lambda rows: (put_many(writer, rows, size), writer.flush()),
+            "one": lambda rows: ([writer.put(ProbeRow, row) for row in rows], writer.flush()),
+            "session": lambda rows: add_all(stores, rows, size),
+        }
+        clocks = (time.perf_counter, time.process_time)
+        taken = in_turns(16, works, lambda: (probes(count, next(begins)),), clocks)
     for place, clock in enumerate(("", " (CPU)")):
-        middle = {name: statistics.median(times[place] for times in taken[name]) for name in taken}
-        reported(f"batch {size}{clock}: raw executemany", count / middle["raw"], "-", "rows/s")
-        reported(f"batch {size}{clock}: put_many against raw", middle["raw"] / middle["many"], ">= 0.90")
-        reported(
-            f"batch {size}{clock}: put, each surviving a kill, against raw", middle["raw"] / middle["one"], ">= 0.70"
-        )
-        reported(f"batch {size}{clock}: put_many against session.add_all", middle["session"] / middle["many"], ">= 8")
+        middle = medians(taken, place)
+        what = f"batch {size}{clock}:"
+        report(f"{what} raw executemany", count / middle["raw"], "rows/s")
+        report(f"{what} put_many against raw", middle["raw"] / middle["many"], least=0.90)
+        report(f"{what} put, each surviving a kill, against raw", middle["raw"] / middle["one"], least=0.70)
+        report(f"{what} put_many against session.add_all", middle["session"] / middle["many"], least=8)
 
 
 def produce(folder: str, count: int, answers) -> None:
-    waits = []
     with Stores.open(Settings(data_dir=Path(folder))) as stores, BatchWriter(stores, batch_size=1000) as writer:
-        for row in probes(count):
-            began = time.perf_counter()
-            writer.put(ProbeRow, row)
-            waits.append(time.perf_counter() - began)
+        waits = [seconds(partial(writer.put, ProbeRow, row)) for row in probes(count)]
     answers.put(sorted(waits))
 
 
@@ -206,29 +164,26 @@ def four(_: int) -> None:
             rate, waits = run(4)
             together.append(rate)
             tails.append(waits[int(len(waits) * 0.99)] * 1000)
-    reported("four producers: p99 of put", statistics.median(tails), "<= 0.1", "ms")
-    reported("four producers: rows/s against one", statistics.median(together) / statistics.median(alone), ">= 0.95")
+    report("four producers: p99 of put", statistics.median(tails), "ms", most=0.1)
+    report("four producers: rows/s against one", statistics.median(together) / statistics.median(alone), least=0.95)
 
 
 # Transactions over stores
 
 
-def operation(name: str, at: datetime = NOON, status: OperationStatus = OperationStatus.SUCCESS) -> Operation:
-    return Operation(
+def one_row_each(stores: Stores, name: str) -> None:
+    operation = Operation(
         deployment_id=name,
         operation_type=OperationType.START,
         environment="prod",
-        status=status,
-        started_at=at,
-        ended_at=at + timedelta(seconds=30),
+        status=OperationStatus.SUCCESS,
+        started_at=NOON,
+        ended_at=NOON + timedelta(seconds=30),
     )
-
-
-def one_row_each(stores: Stores, name: str) -> None:
     score = RecordedScore(environment="prod", service=name, score=1, grade="A", scored_at=NOON)
     stores.execute_cross_db_transaction(
         [
-            lambda inside: inside.operations.begin(operation(name)),
+            lambda inside: inside.operations.begin(operation),
             lambda inside: inside.health.record_score(score),
             lambda inside: inside.pauses.pause("prod", name, None, "r", "b", NOON),
         ]
@@ -292,7 +247,7 @@ def sync_count() -> None:
                 check=True,
             )
             counts.append(trace.read_text().count("sync("))
-    reported("transaction over three stores: syncs", (counts[1] - counts[0]) / 256, "<= 1.1")
+    report("transaction over three stores: syncs", (counts[1] - counts[0]) / 256, most=1.1)
 
 
 def transactions(_: int) -> None:
@@ -304,19 +259,17 @@ def transactions(_: int) -> None:
         closing(attached(stores.folder / "wal", "WAL")) as logging,
     ):
         names = (f"t{place}" for place in itertools.count())
-        taken = each_in_turns(
-            600,
-            (time.perf_counter, time.process_time),
-            lambda: (next(names),),
-            ours=lambda name: one_row_each(stores, name),
-            truncate=lambda name: write_attached(truncating, name),
-            wal=lambda name: write_attached(logging, name),
-        )
+        works = {
+            "ours": partial(one_row_each, stores),
+            "truncate": partial(write_attached, truncating),
+            "wal": partial(write_attached, logging),
+        }
+        taken = in_turns(600, works, lambda: (next(names),), (time.perf_counter, time.process_time))
     mean = {name: statistics.mean(wall for wall, _ in times) for name, times in taken.items()}
-    reported("transaction over three stores: mean", mean["ours"] * 1000, "-", "ms")
-    reported("  of it on the processor", statistics.mean(busy for _, busy in taken["ours"]) * 1000, "-", "ms")
-    reported("against ATTACH, TRUNCATE, FULL, the same rows (mean)", mean["truncate"] / mean["ours"], ">= 5")
-    reported("against ATTACH, WAL, FULL, which tears (mean)", mean["wal"] / mean["ours"], "-")
+    report("transaction over three stores: mean", mean["ours"] * 1000, "ms")
+    report("  of it on the processor", statistics.mean(busy for _, busy in taken["ours"]) * 1000, "ms")
+    report("against ATTACH, TRUNCATE, FULL, the same rows (mean)", mean["truncate"] / mean["ours"], least=5)
+    report("against ATTACH, WAL, FULL, which tears (mean)", mean["wal"] / mean["ours"])
 
 
 # Samples
@@ -339,89 +292,38 @@ def fill_samples(connection: sqlite3.Connection, rows: int, begin: int, step: in
     connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
 
-WIDE = """
-CREATE TABLE wide (
-    id INTEGER PRIMARY KEY, environment TEXT, service TEXT, metric TEXT, value REAL, ts TEXT, labels TEXT
-);
-CREATE INDEX wide_1 ON wide(service, metric, ts); CREATE INDEX wide_2 ON wide(ts);
-"""
-
-
 def samples(rows: int) -> None:
     with opened() as stores, closing(same_settings(stores)) as connection:
-        folder = stores.folder
-        path = stores.databases["monitoring"].path
-        empty = path.stat().st_size
+        database = stores.databases["monitoring"]
+        empty = database.path.stat().st_size
         fill_samples(connection, rows, 1_767_225_600_000)
-        reported("a sample on disk", (path.stat().st_size - empty) / rows, "<= 25", "bytes")
-        wide = sqlite3.connect(folder / "wide.db", isolation_level=None)
-        wide.execute("PRAGMA journal_mode=WAL").fetchall()
-        for setting in ("synchronous=NORMAL", "cache_size=-16384", "temp_store=MEMORY"):
-            wide.execute(f"PRAGMA {setting}")
-        wide.executescript(WIDE)
-        insert = (
-            "INSERT INTO wide (environment, service, metric, value, ts, labels) "
-            "VALUES ('prod', ?, ?, ?, ?, '{\"a\":1}')"
-        )
-        wide.execute("BEGIN")
-        wide.executemany(
-            insert,
-            (
-                (
-                    f"service{place % SERIES // 10}",
-                    f"metric{place % 10}",
-                    place / 7,
-                    f"2026-01-01 {place // SERIES:08d}",
-                )
-                for place in range(rows)
-            ),
-        )
-        wide.execute("COMMIT")
-        wide.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-        for one in (connection, wide):
-            one.execute("PRAGMA wal_autocheckpoint=0")
-        at = 1_767_225_600_000 + (rows // SERIES + 1) * 60_000
-        count = 200
-        state = {"narrow": 0, "wide": 0}
+        report("a sample on disk", (database.path.stat().st_size - empty) / rows, "bytes", most=25)
+        connection.execute("PRAGMA wal_autocheckpoint=0")
+        begins = itertools.count(1_767_225_600_000 + (rows // SERIES + 1) * 60_000, 60_000)
+        batches, size = 200, 100
 
-        def narrow_batches() -> None:
-            for _ in range(count):
-                begin = at + state["narrow"] * 60_000
-                state["narrow"] += 1
+        def insert() -> None:
+            for begin in itertools.islice(begins, batches):
                 connection.execute("BEGIN IMMEDIATE")
                 connection.executemany(
                     "INSERT INTO metric_samples (ts, series, value) VALUES (?, ?, ?)",
-                    [(begin, place + 1, place / 7) for place in range(100)],
+                    [(begin, place + 1, place / 7) for place in range(size)],
                 )
                 connection.execute("COMMIT")
 
-        def wide_batches() -> None:
-            for _ in range(count):
-                moment = f"2026-01-02 {state['wide']:08d}"
-                state["wide"] += 1
-                rows = [(f"service{place // 10}", f"metric{place % 10}", place / 7, moment) for place in range(100)]
-                wide.execute("BEGIN IMMEDIATE")
-                wide.executemany(insert, rows)
-                wide.execute("COMMIT")
+        def settle() -> None:
+            # Committed data must also go from the log into the file, page by page.
+            insert()
+            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
 
-        def settled(one: sqlite3.Connection, write: Callable[[], None]) -> None:
-            write()
-            one.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
-
-        narrow_batches()
-        wal = stores.databases["monitoring"].wal_path.stat().st_size
-        reported("a sample in the WAL, batches of 100", wal / (count * 100), "<= 300", "bytes")
-        commits = in_turns(6, narrow=narrow_batches, wide=wide_batches)
-        reported("insert rate against the wide table, commits alone", commits["wide"] / commits["narrow"], "-")
-        # Committed data must also go from the log into the file, page by page.
-        taken = in_turns(
-            6,
-            narrow=lambda: settled(connection, narrow_batches),
-            wide=lambda: settled(wide, wide_batches),
+        insert()
+        report(
+            "a sample in the WAL, batches of 100",
+            database.wal_path.stat().st_size / (batches * size),
+            "bytes",
+            most=300,
         )
-        reported("insert rate, samples", count * 100 / taken["narrow"], "-", "rows/s")
-        reported("insert rate against the wide table", taken["wide"] / taken["narrow"], ">= 10")
-        wide.close()
+        report("insert rate", batches * size / medians(in_turns(6, {"settle": settle}))["settle"], "rows/s")
 
 
 def deletion(rows: int) -> None:
@@ -439,27 +341,15 @@ def deletion(rows: int) -> None:
         stop = multiprocessing.Event()
         given = (str(stores.folder), stop, answers)
         writer = multiprocessing.get_context("fork").Process(target=live_writer, args=given)
-        from adapters.stores.lifecycle import samples as lifecycle
-
-        deleting: list[float] = []
-        original = lifecycle._delete_chunks
-
-        def timed(*given) -> None:
-            deleting.append(seconds(lambda: original(*given)))
-
-        lifecycle._delete_chunks = timed
         writer.start()
         took = seconds(lambda: compress_monitoring(stores, now, RetentionPolicy(step_time=timedelta(hours=1))))
         stop.set()
         waits, peak = answers.get()
         writer.join()
-        lifecycle._delete_chunks = original
-    gone = rows * 0.4
-    reported("deleting 40 %: deletion alone", gone / sum(deleting), ">= 1,000,000", "rows/s")
-    reported("deleting 40 %: summed up, archived, verified and deleted", gone / took, "-", "rows/s")
-    reported("a live writer meanwhile: p99", waits[int(len(waits) * 0.99)] * 1000, "<= 20", "ms")
-    reported("a live writer meanwhile: longest", waits[-1] * 1000, "<= 150", "ms")
-    reported("more disk meanwhile", (peak - size) / size * 100, "<= 10", "%")
+    report("deleting 40 %: summed up, archived, verified and deleted", rows * 0.4 / took, "rows/s")
+    report("a live writer meanwhile: p99", waits[int(len(waits) * 0.99)] * 1000, "ms", most=20)
+    report("a live writer meanwhile: longest", waits[-1] * 1000, "ms", most=150)
+    report("more disk meanwhile", (peak - size) / size * 100, "%", most=10)
 
 
 def live_writer(folder: str, stop, answers) -> None:
@@ -470,20 +360,6 @@ def live_writer(folder: str, stop, answers) -> None:
             waits.append(seconds(lambda: stores.heartbeats.beat("another process", NOON)))
             peak = max(peak, database.path.stat().st_size + database.wal_path.stat().st_size)
     answers.put((sorted(waits), peak))
-
-
-PYTHON_LOOP = """
-import sqlite3, sys, time
-import pyarrow as pa, pyarrow.parquet as pq
-began = time.process_time()
-connection = sqlite3.connect(sys.argv[1])
-cursor = connection.execute("SELECT ts, series, value FROM metric_samples")
-schema = pa.schema([("ts", pa.int64()), ("series", pa.int64()), ("value", pa.float64())])
-with pq.ParquetWriter(sys.argv[2], schema, compression="zstd") as writer:
-    while rows := cursor.fetchmany(65536):
-        writer.write_table(pa.table(list(zip(*rows)), schema=schema))
-print(time.process_time() - began)
-"""
 
 
 def archive(rows: int) -> None:
@@ -506,76 +382,13 @@ def archive(rows: int) -> None:
                     archiver.write(str(path.absolute()), query, folder / f"{part}.parquet", kinds=kinds, names=names)
                 )
 
-        def loop() -> float:
-            command = [sys.executable, "-c", PYTHON_LOOP, path, folder / "loop.parquet"]
-            return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
-
-        ours_taken, loop_taken = [], []
         with Archiver() as archiver:
             ours(archiver)
-            for _ in range(3):
-                began = processor_seconds(archiver)
-                ours(archiver)
-                ours_taken.append(processor_seconds(archiver) - began)
-                loop_taken.append(loop())
+            taken = [seconds(partial(ours, archiver), partial(processor_seconds, archiver)) for _ in range(3)]
             status = Path(f"/proc/{archiver._process.pid}/status").read_text()
-        peak = int(status.split("VmHWM:")[1].split()[0]) / 1024
-        taken = {"ours": statistics.median(ours_taken), "loop": statistics.median(loop_taken)}
-    reported("archive, read back and compared", rows / taken["ours"], "-", "rows/CPU s")
-    reported("archive against a Python loop that does not verify", taken["loop"] / taken["ours"], ">= 2")
-    reported("archive: a row", sum(one.size for one in made) / sum(one.rows for one in made), "<= 3", "bytes")
-    reported("archive: peak memory", peak, "<= 200", "MiB")
-
-
-def days(_: int) -> None:
-    count = 1_000_000
-    with opened() as stores, closing(stores.databases["deployment_logs"]._connect(query_only=False)) as connection:
-        connection.execute("BEGIN")
-        connection.executemany(
-            "INSERT INTO deployment_operations (deployment_id, operation_type, environment, status, start_time, "
-            "end_time, duration_ms) VALUES (?, 'start', ?, ?, ?, ?, ?)",
-            (
-                (
-                    f"d{place}",
-                    f"env{place % 5}",
-                    "failed" if place % 13 == 0 else "success",
-                    f"{NOON - timedelta(seconds=place * 31):%Y-%m-%d %H:%M:%S.%f}",
-                    f"{NOON - timedelta(seconds=place * 31 - 30):%Y-%m-%d %H:%M:%S.%f}",
-                    30_000,
-                )
-                for place in range(count)
-            ),
-        )
-        connection.execute("COMMIT")
-        connection.execute("ANALYZE")
-
-        def ask(query: str) -> Callable[[], list]:
-            return lambda: connection.execute(query).fetchall()
-
-        scan = (
-            "SELECT substr(start_time, 1, 10) AS d, count(*), sum(status = 'success') "
-            "FROM deployment_operations NOT INDEXED GROUP BY d ORDER BY d"
-        )
-        # By both columns of the index: counting a group costs less than summing each of its rows.
-        index = (
-            "SELECT day, sum(n), sum(n * ok) FROM "
-            "(SELECT day, ok, count(*) AS n FROM deployment_operations GROUP BY day, ok) "
-            "WHERE ok IS NOT NULL GROUP BY day ORDER BY day"
-        )
-        bare = "SELECT count(day), sum(ok) FROM deployment_operations INDEXED BY idx_deployment_operations_day"
-        found = stores.operations.success_by_day(3650, NOON)
-        assert [(one.day.isoformat(), one.total, one.successes) for one in found] == ask(scan)() == ask(index)()
-        taken = in_turns(
-            9,
-            time.process_time,
-            scan=ask(scan),
-            index=ask(index),
-            bare=ask(bare),
-            ours=lambda: stores.operations.success_by_day(3650, NOON),
-        )
-    reported("success by day over 1 M operations, all days", taken["ours"] * 1000, "-", "CPU ms")
-    reported("by its index against the bare scan of that index", taken["index"] / taken["bare"], "<= 1.2")
-    reported("by the daily roll-up against the table scan", taken["scan"] / taken["ours"], ">= 100")
+    report("archive, read back and compared", rows / statistics.median(taken), "rows/CPU s")
+    report("archive: a row", sum(one.size for one in made) / sum(one.rows for one in made), "bytes", most=3)
+    report("archive: peak memory", int(status.split("VmHWM:")[1].split()[0]) / 1024, "MiB", most=200)
 
 
 ALL = {
@@ -585,7 +398,6 @@ ALL = {
     "samples": samples,
     "deletion": deletion,
     "archive": archive,
-    "days": days,
 }
 
 

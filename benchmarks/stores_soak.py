@@ -4,10 +4,12 @@ python -m benchmarks.stores_soak [--minutes 10]
 """
 
 import argparse
+import itertools
 import multiprocessing
 import tempfile
 import time
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from adapters.stores import Stores
@@ -20,6 +22,7 @@ from adapters.stores.lifecycle.steps import (
     optimise,
     vacuum,
 )
+from benchmarks.measure import seconds
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.records import RecordedScore
@@ -35,14 +38,11 @@ POLICY = RetentionPolicy(
 def write(folder: str, name: str, stop, answers) -> None:
     waits = []
     with Stores.open(Settings(data_dir=Path(folder))) as stores, BatchWriter(stores) as batches:
-        place = 0
-        while not stop.is_set():
-            place += 1
+        for place in itertools.count(1):
             at = NOW - timedelta(days=2) + timedelta(seconds=place)
-            began = time.perf_counter()
-            one_step(stores, batches, f"{name}-{place}", at, place)
-            waits.append(time.perf_counter() - began)
-            stop.wait(0.02)
+            waits.append(seconds(partial(one_step, stores, batches, f"{name}-{place}", at, place)))
+            if stop.wait(0.02):
+                break
     answers.put((name, waits))
 
 
@@ -66,33 +66,24 @@ def one_step(stores: Stores, batches: BatchWriter, name: str, at: datetime, plac
         stores.metrics.add(metrics)
     elif kind == 2:
         stores.execute_cross_db_transaction(
-            [
-                lambda inside: inside.operations.begin(operation),
-                lambda inside: inside.health.record_score(score),
-            ]
+            [lambda inside: inside.operations.begin(operation), lambda inside: inside.health.record_score(score)]
         )
     else:
-        row = {
-            "checked_at": at,
-            "environment": "prod",
-            "service": "s",
-            "kind": "tcp",
-            "target": "t",
-            "ok": True,
-            "detail": name,
-        }
-        batches.put_many(ProbeRow, [row] * 10)
+        row = {"checked_at": at, "environment": "prod", "service": "s", "kind": "tcp", "target": "t", "ok": True}
+        batches.put_many(ProbeRow, [row | {"detail": name}] * 10)
 
 
 def read(folder: str, name: str, stop, answers) -> None:
     waits = []
     with Stores.open(Settings(data_dir=Path(folder))) as stores:
-        while not stop.wait(0.05):
-            began = time.perf_counter()
+
+        def look() -> None:
             with stores.at_one_moment() as moment:
                 moment.operations.history(limit=20)
                 moment.metrics.latest("prod")
-            waits.append(time.perf_counter() - began)
+
+        while not stop.wait(0.05):
+            waits.append(seconds(look))
     answers.put((name, waits))
 
 
@@ -120,10 +111,8 @@ def main() -> None:
         failed = [process.name for process in processes if process.exitcode]
         for name, waits in sorted(results):
             waits.sort()
-            print(
-                f"{name}: {len(waits)} steps, p50 {waits[len(waits) // 2] * 1000:.1f} ms, "
-                f"p99 {waits[int(len(waits) * 0.99)] * 1000:.1f} ms, longest {waits[-1] * 1000:.0f} ms"
-            )
+            middle, most, last = (1000 * waits[place] for place in (len(waits) // 2, int(len(waits) * 0.99), -1))
+            print(f"{name}: {len(waits)} steps, p50 {middle:.1f} ms, p99 {most:.1f} ms, longest {last:.0f} ms")
         print(f"life cycle: {rounds} rounds; largest WAL {largest / 1048576:.1f} MiB; failed: {failed or 'none'}")
 
 
