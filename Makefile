@@ -39,17 +39,12 @@ prepare-tests:
 test: prepare-tests  ## Set everything up, check the code and run every test
 	@$(setup_with)/test.sh
 
-test-unit: prepare-tests  ## The tests of decisions and values, without anything outside
-	@$(setup_with)/test.sh unit
-
-test-integration: prepare-tests  ## The tests of adapters, stores, tasks and commands
-	@$(setup_with)/test.sh integration
-
-test-e2e: prepare-tests  ## The tests of flows and deployments on a real engine
-	@$(setup_with)/test.sh e2e
-
-test-golden: prepare-tests  ## The tests that hold texts, options and schemas as users and programs know them
-	@$(setup_with)/test.sh golden
+test-unit:  ## The tests of decisions and values, without anything outside
+test-integration:  ## The tests of adapters, stores, tasks and commands
+test-e2e:  ## The tests of flows and deployments on a real engine
+test-golden:  ## The tests that hold texts, options and schemas as users and programs know them
+test-unit test-integration test-e2e test-golden: prepare-tests
+	@$(setup_with)/test.sh $(@:test-%=%)
 
 check:  ## Format, lint, types, import contracts, shell
 	@$(setup_with)/check.sh

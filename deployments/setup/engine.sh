@@ -24,15 +24,15 @@ engine_missing() {
 engine_install() {
     _use_newer_debian_where_needed
     local wanted=()
-    have dockerd || engine_is_remote || wanted+=("$(_first_of docker.io docker-ce)" iptables)
+    have dockerd || engine_is_remote || wanted+=("$(_first_of 0 docker.io docker-ce)" iptables)
     if ! have docker; then
         # Before Debian 13 and on Ubuntu the command line is part of docker.io.
         [ -z "$(apt_candidate docker-cli)" ] || wanted+=(docker-cli)
     fi
     at_least "$OLDEST_COMPOSE" "$(docker compose version --short 2>/dev/null || echo 0)" ||
-        wanted+=("$(_compose_package)")
+        wanted+=("$(_first_of "$OLDEST_COMPOSE" docker-compose-v2 docker-compose-plugin docker-compose)")
     docker buildx version >/dev/null 2>&1 ||
-        wanted+=("$(_first_of docker-buildx docker-buildx-plugin)")
+        wanted+=("$(_first_of 0 docker-buildx docker-buildx-plugin)")
     apt_install "${wanted[@]}"
 }
 
@@ -80,27 +80,17 @@ _let_this_user_in() {
     as_root setfacl -m "u:$(id -un):rw" /var/run/docker.sock
 }
 
+# _first_of VERSION NAME ...: print the first of these packages that is offered in this version or a newer one.
 _first_of() {
-    local name
-    for name in "$@"; do
-        if [ -n "$(apt_candidate "$name")" ]; then
+    local oldest="$1" name version
+    for name in "${@:2}"; do
+        version="$(apt_candidate "$name")"
+        if [ -n "$version" ] && at_least "$oldest" "$version"; then
             echo "$name"
             return
         fi
     done
-    die "no package of these names is offered: $*" \
-        "On Ubuntu enable 'universe'; elsewhere add Docker's own package source, then run this again."
-}
-
-_compose_package() {
-    local name
-    for name in docker-compose-v2 docker-compose-plugin docker-compose; do
-        if at_least "$OLDEST_COMPOSE" "$(apt_candidate "$name")"; then
-            echo "$name"
-            return
-        fi
-    done
-    die "no package brings Docker Compose $OLDEST_COMPOSE or newer" \
+    die "no package of these names is offered in version $oldest or newer: ${*:2}" \
         "On Ubuntu enable 'universe'; elsewhere add Docker's own package source, then run this again."
 }
 

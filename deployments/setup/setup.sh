@@ -21,7 +21,7 @@ main() {
 
     if [ -n "$engine$python$tests" ]; then
         say "Set-up installs these missing parts:"
-        printf '%s\n' "$engine" "$python" "$tests" | sed '/^$/d; s/^/      - /'
+        printf '%s\n' "$engine" "$python" "$(cut -d ' ' -f 2- <<<"$tests")" | sed '/^$/d; s/^/      - /'
         install_all
     fi
     engine_start
@@ -37,9 +37,10 @@ install_all() {
         apt_update
         [ -z "$engine" ] || engine_install
         packages="$(python_packages)"
-        [ -z "$tests" ] || packages="$packages $(tests_packages)"
+        # Asked again: the lists that have just been refreshed decide about names.
+        [ -z "$tests" ] || packages+=" $(tests_missing | cut -d ' ' -f 1)"
         # shellcheck disable=SC2086  # a list of names
-        [ -z "${packages// /}" ] || install_unstarted $packages
+        [ -z "${packages//[[:space:]]/}" ] || install_unstarted $packages
     fi
     python_install
 }
@@ -48,30 +49,19 @@ install_all() {
 have_postgresql() { compgen -G '/usr/lib/postgresql/*/bin/initdb' >/dev/null; }
 
 # Ubuntu knows it by the other name.
-have_chromium() { have chromium || have chromium-browser; }
-
 chromium_package() {
     if [ -n "$(apt_candidate chromium)" ]; then echo chromium; else echo chromium-browser; fi
 }
 
+# The missing parts that only tests need: a package and its name for users.
 tests_missing() {
-    have redis-server || echo "Redis server (for the tests; not started)"
-    have_postgresql || echo "PostgreSQL server (for the tests; not started)"
-    have promtool || echo "Prometheus tools (for the tests; not started)"
-    have ip || echo "iproute2 (for the tests)"
-    have shellcheck || echo "shellcheck (for the tests)"
-    have strace || echo "strace (for the tests)"
-    have_chromium || echo "Chromium (for the tests)"
-}
-
-tests_packages() {
-    have redis-server || echo redis-server
-    have_postgresql || echo postgresql
-    have promtool || echo prometheus
-    have ip || echo iproute2
-    have shellcheck || echo shellcheck
-    have strace || echo strace
-    have_chromium || chromium_package
+    have redis-server || echo "redis-server Redis server (for the tests; not started)"
+    have_postgresql || echo "postgresql PostgreSQL server (for the tests; not started)"
+    have promtool || echo "prometheus Prometheus tools (for the tests; not started)"
+    have ip || echo "iproute2 iproute2 (for the tests)"
+    have shellcheck || echo "shellcheck shellcheck (for the tests)"
+    have strace || echo "strace strace (for the tests)"
+    have chromium || have chromium-browser || echo "$(chromium_package) Chromium (for the tests)"
 }
 
 # Debian starts the services that it installs. None of these shall run as a service of the machine.
