@@ -215,12 +215,17 @@ def _bare(made: Stack) -> None:
 @contextmanager
 def _served(more: dict[str, str]) -> Iterator[None]:
     """`roas serve` while the body runs, from the moment its API answers."""
-    os.environ["PREFECT_API_URL"] = f"http://127.0.0.1:{more['ROAS_SERVER_PORT']}/api"
+    address = {
+        "PREFECT_API_URL": f"http://127.0.0.1:{more['ROAS_SERVER_PORT']}/api",
+        "PREFECT_API_AUTH_STRING": Path(os.environ["ROAS_DATA_DIR"], "prefect/auth_string").read_text().strip(),
+    }
+    os.environ |= address
     silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([*ROAS, "serve"], env={**os.environ, **more}, **silent) as process:
         try:
             wait_for_api()
-            del os.environ["PREFECT_API_URL"]
+            for name in address:
+                del os.environ[name]
             yield
         finally:
             process.terminate()

@@ -90,7 +90,7 @@ class EngineClient:
 
     @property
     def concealed(self) -> frozenset[str]:
-        """The secret values known so far."""
+        """The secret values known so far; for redacting elsewhere, never to be written."""
         return self._secrets
 
     def redact(self, text: str) -> str:

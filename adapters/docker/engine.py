@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from adapters.docker.client import EngineClient
 from adapters.docker.containers import Containers
 from adapters.docker.events import Events
 from adapters.docker.images import Images
-from adapters.docker.networks import Networks
+from adapters.docker.networks import Networks, Volumes
 from adapters.docker.states import moment
 from adapters.docker.statistics import Statistics
-from adapters.docker.volumes import Volumes
 from models.containers import EngineInfo
 
 
-class DockerEngine:
+class DockerEngine(EngineClient):
     """One Docker engine, at an address such as unix:///var/run/docker.sock. Threads may share one object.
 
     Every call has a time limit and raises an EngineError when the engine does not answer or refuses. Text from
@@ -24,31 +21,13 @@ class DockerEngine:
     """
 
     def __init__(self, address: str) -> None:
-        self.address = address
-        self._client = EngineClient(address)
-        self.containers = Containers(self._client)
-        self.statistics = Statistics(self._client, self.containers)
-        self.events = Events(self._client)
-        self.images = Images(self._client)
-        self.networks = Networks(self._client, self.containers)
-        self.volumes = Volumes(self._client)
-
-    def close(self) -> None:
-        """Close connections and threads."""
-        self._client.close()
-
-    def conceal(self, values: Iterable[str]) -> None:
-        """Redact these values too, from now on and in every spelling."""
-        self._client.conceal(values)
-
-    @property
-    def concealed(self) -> frozenset[str]:
-        """The secret values known so far; for redacting elsewhere, never to be written."""
-        return self._client.concealed
-
-    def redact(self, text: str) -> str:
-        """Remove secrets and control characters from text."""
-        return self._client.redact(text)
+        super().__init__(address)
+        self.containers = Containers(self)
+        self.statistics = Statistics(self, self.containers)
+        self.events = Events(self)
+        self.images = Images(self)
+        self.networks = Networks(self, self.containers)
+        self.volumes = Volumes(self)
 
     def info(self) -> EngineInfo:
         """Describe the engine.
@@ -57,9 +36,9 @@ class DockerEngine:
             EngineUnreachableError: It did not answer.
             EnginePermissionError: This user may not talk to it.
         """
-        with self._client.translate_errors("describing itself"):
-            reported = self._client.reading.info()
-            version = self._client.reading.version(api_version=False)
+        with self.translate_errors("describing itself"):
+            reported = self.reading.info()
+            version = self.reading.version(api_version=False)
         return EngineInfo(
             address=self.address,
             version=version.get("Version", ""),

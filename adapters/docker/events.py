@@ -20,17 +20,7 @@ from models.failures import EngineUnreachableError
 
 # Everything but exec_*: every health check makes three of those, and they show commands with their arguments.
 _ACTIONS = (
-    "create",
-    "start",
-    "restart",
-    "die",
-    "oom",
-    "kill",
-    "stop",
-    "pause",
-    "unpause",
-    "rename",
-    "destroy",
+    *("create", "start", "restart", "die", "oom", "kill", "stop", "pause", "unpause", "rename", "destroy"),
     "health_status",
 )
 _ENDS = frozenset({"kill", "stop", "die", "disconnect", "unmount", "destroy"})
@@ -63,7 +53,7 @@ class Events:
             client._raise_for_status(answer)
             client._disable_socket_timeout(client._get_raw_response_socket(answer))
             stream = CancellableStream(client._stream_helper(answer, decode=True), answer)
-        return EventStream(stream, self._client.address, endless=until is None)
+        return EventStream(stream, answer, self._client.address, endless=until is None)
 
     def has_history(self, since: datetime, until: datetime) -> bool:
         """Whether the engine still reports an event other than an end between two past moments, of any project.
@@ -84,11 +74,13 @@ class Events:
 class EventStream:
     """Events of one project's containers. Any thread may close it, which ends the iteration."""
 
-    def __init__(self, stream: Any, address: str, *, endless: bool) -> None:
+    def __init__(self, stream: Any, answer: requests.Response, address: str, *, endless: bool) -> None:
         self._stream = stream
+        self._answer = answer
         self._address = address
         self._endless = endless
         self._closed = threading.Event()
+        self._read = False
 
     def __enter__(self) -> EventStream:
         return self
@@ -104,6 +96,7 @@ class EventStream:
         Raises:
             EngineUnreachableError: The connection to the engine was lost.
         """
+        self._read = True
         try:
             for reported in self._stream:
                 yield _event(reported)
@@ -111,6 +104,9 @@ class EventStream:
             # Closing the stream during a read raises one of these, depending on the layer that notices.
             if not self._closed.is_set():
                 raise EngineUnreachableError(self._address, innermost(error)) from error
+        finally:
+            # The SDK's stream closes its socket, which stays open until the answer that reads from it is closed too.
+            self._answer.close()
         if self._endless and not self._closed.is_set():
             raise EngineUnreachableError(self._address, "its events ended")
 
@@ -119,6 +115,8 @@ class EventStream:
         if not self._closed.is_set():
             self._closed.set()
             self._stream.close()
+            if not self._read:
+                self._answer.close()
 
 
 def _timestamp(moment: datetime) -> str:
