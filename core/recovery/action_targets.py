@@ -1,40 +1,25 @@
-"""What an action can act on, and the targets that each action finds."""
+"""What an action finds to act on, and whether it may be taken: targets and preconditions.
+
+A target is a container, an image, a network, a release or a script; never a volume, the engine, a credential or
+something of another project. A precondition returns why its action may not be taken, None if it may.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import timedelta
-from enum import StrEnum
 
 from models.compose import Application, NetworkFact, PortHolder, ServiceDeclaration
 from models.containers import ContainerState
-
-
-class TargetKind(StrEnum):
-    """What an action may act on."""
-
-    CONTAINER = "container"
-    IMAGE = "image"
-    NETWORK = "network"
-    RELEASE = "release"
-    SCRIPT = "script"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ActionTarget:
     """One thing an action acts on, and the project that owns it."""
 
-    kind: TargetKind
     name: str
     project: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DanglingImage:
-    """An image of the project that no name leads to any more."""
-
-    image_id: str
-    size_bytes: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +45,7 @@ class ActionContext:
     image_held: bool = True
     networks: tuple[NetworkFact, ...] = ()
     empty_networks: tuple[str, ...] = ()
-    dangling: tuple[DanglingImage, ...] = ()
+    dangling: tuple[str, ...] = ()
     release: str | None = None
     deployed_ago: timedelta | None = None
     roll_back_within: timedelta = timedelta()
@@ -78,60 +63,53 @@ class ActionContext:
         return None if self.application is None else self.application.services.get(self.service)
 
 
+def _own(context: ActionContext, *names: str | None) -> tuple[ActionTarget, ...]:
+    return tuple(ActionTarget(name=name, project=context.project) for name in names if name is not None)
+
+
+def _containers(container_states: Iterable[ContainerState]) -> tuple[ActionTarget, ...]:
+    return tuple(ActionTarget(name=seen.container_id, project=seen.project) for seen in container_states)
+
+
 def service_containers(context: ActionContext) -> tuple[ActionTarget, ...]:
     """Return the containers of the service."""
-    return tuple(
-        ActionTarget(kind=TargetKind.CONTAINER, name=seen.container_id, project=seen.project)
-        for seen in context.containers
-    )
+    return _containers(context.containers)
 
 
 def service_and_dependencies(context: ActionContext) -> tuple[ActionTarget, ...]:
     """Return the containers of the service and of its failed dependencies."""
     down = [seen for seen in context.container_states if seen.service in context.dependencies_down and not seen.one_off]
-    return service_containers(context) + tuple(
-        ActionTarget(kind=TargetKind.CONTAINER, name=seen.container_id, project=seen.project) for seen in down
-    )
+    return _containers((*context.containers, *down))
 
 
 def port_holders(context: ActionContext) -> tuple[ActionTarget, ...]:
     """Return the containers that hold a port of the service."""
-    return tuple(
-        ActionTarget(kind=TargetKind.CONTAINER, name=holder.container, project=holder.project)
-        for holder in {one.container: one for one in holders_of_wanted_ports(context)}.values()
-    )
+    holders = {one.container: one.project for one in _holders_of_wanted_ports(context)}
+    return tuple(ActionTarget(name=name, project=project) for name, project in holders.items())
 
 
 def service_image(context: ActionContext) -> tuple[ActionTarget, ...]:
     """Return the image of the service."""
-    declaration = context.declaration
-    if declaration is None:
-        return ()
-    return (ActionTarget(kind=TargetKind.IMAGE, name=declaration.image, project=context.project),)
+    return _own(context, context.declaration.image if context.declaration else None)
 
 
 def dangling_images(context: ActionContext) -> tuple[ActionTarget, ...]:
-    """Return the dangling images of the project."""
-    return tuple(
-        ActionTarget(kind=TargetKind.IMAGE, name=one.image_id, project=context.project) for one in context.dangling
-    )
+    """Return the images of the project that no name leads to any more."""
+    return _own(context, *context.dangling)
 
 
 def missing_networks(context: ActionContext) -> tuple[ActionTarget, ...]:
     """Return the declared networks that do not exist."""
     there = {network.name for network in context.networks}
-    return tuple(
-        ActionTarget(kind=TargetKind.NETWORK, name=network.name, project=context.project)
-        for network in (context.application.networks if context.application else ())
-        if not network.external and network.name not in there
-    )
+    declared = context.application.networks if context.application else ()
+    return _own(context, *(one.name for one in declared if not one.external and one.name not in there))
 
 
 def unused_networks(context: ActionContext) -> tuple[ActionTarget, ...]:
     """Return the networks that nothing declares or uses."""
     declared = {network.name for network in (context.application.networks if context.application else ())}
     return tuple(
-        ActionTarget(kind=TargetKind.NETWORK, name=network.name, project=network.project)
+        ActionTarget(name=network.name, project=network.project)
         for network in context.networks
         if network.name in context.empty_networks and network.name not in declared
     )
@@ -139,26 +117,124 @@ def unused_networks(context: ActionContext) -> tuple[ActionTarget, ...]:
 
 def previous_release(context: ActionContext) -> tuple[ActionTarget, ...]:
     """Return the proven release before the current one."""
-    if context.release is None:
-        return ()
-    return (ActionTarget(kind=TargetKind.RELEASE, name=context.release, project=context.project),)
+    return _own(context, context.release)
 
 
 def recovery_script(context: ActionContext) -> tuple[ActionTarget, ...]:
     """Return the recovery script of the service."""
-    if context.script is None:
-        return ()
-    return (ActionTarget(kind=TargetKind.SCRIPT, name=context.script, project=context.project),)
+    return _own(context, context.script)
 
 
-def wanted_ports(declaration: ServiceDeclaration) -> set[tuple[int, str]]:
-    """Return the host ports that a service publishes, with their protocols."""
-    return {(port.published, port.protocol) for port in declaration.ports if port.published is not None}
+def _wanted_ports(context: ActionContext) -> set[tuple[int, str]]:
+    """Return the host ports that the service publishes, with their protocols."""
+    ports = context.declaration.ports if context.declaration else ()
+    return {(port.published, port.protocol) for port in ports if port.published is not None}
 
 
-def holders_of_wanted_ports(context: ActionContext) -> list[PortHolder]:
+def _holders_of_wanted_ports(context: ActionContext) -> list[PortHolder]:
     """Return the other containers that hold a port of the service."""
-    declaration = context.declaration
-    wanted = wanted_ports(declaration) if declaration else set()
-    mine = {seen.name for seen in context.containers}
+    wanted, mine = _wanted_ports(context), {seen.name for seen in context.containers}
     return [one for one in context.holders if (one.port, one.protocol) in wanted and one.container not in mine]
+
+
+def may_restart(context: ActionContext) -> str | None:
+    """A restart needs a container that is neither paused nor still starting."""
+    name = context.service
+    if not context.containers:
+        return _no_container(context)
+    if any(seen.state == "paused" for seen in context.containers):
+        return f"A person paused {name}."
+    if any(seen.state == "running" and seen.health == "starting" for seen in context.containers):
+        return f"{name} is still starting; its health check has the word."
+    return None
+
+
+def may_recreate(context: ActionContext) -> str | None:
+    """Recreating needs an unchanged declaration and no anonymous volumes."""
+    name, declaration = context.service, context.declaration
+    if declaration is None:
+        return f"The declaration of {name} is unknown: the Compose files could not be read or do not contain it."
+    if not context.containers:
+        return _no_container(context)
+    if context.anonymous_volumes:
+        count = len(context.anonymous_volumes)
+        return f"{name} keeps data in {count} volumes without a name, which would be left behind."
+    if declaration.config_hash and any(seen.config_hash != declaration.config_hash for seen in context.containers):
+        return f"The files of {name} have changed since it was started: a start applies that, no recovery does."
+    return None
+
+
+def may_free_port(context: ActionContext) -> str | None:
+    """Freeing a port stops only undeclared containers of the own project."""
+    if not _wanted_ports(context):
+        return f"{context.service} asks for no port of the host that is known."
+    if not context.containers:
+        return _no_container(context)
+    holders = _holders_of_wanted_ports(context)
+    if not holders:
+        return f"No container holds a port of {context.service}; a process of the host is a person's to end."
+    if foreign := sorted({holder.container for holder in holders if holder.project != context.project}):
+        return f"{', '.join(foreign)} holds the port and belongs to another project."
+    one_off = {seen.name for seen in context.container_states if seen.one_off}
+    declared = context.application.services if context.application else {}
+    if current := sorted({one.service for one in holders if one.service in declared and one.container not in one_off}):
+        return f"{', '.join(current)} is declared with the same port: one of the two must get another."
+    return None
+
+
+def may_pull(context: ActionContext) -> str | None:
+    """Pulling needs an image that is neither present nor built here."""
+    declaration = context.declaration
+    if declaration is None or not declaration.image:
+        return f"The image of {context.service} is unknown: the Compose files do not name it."
+    if declaration.build:
+        return f"The image of {context.service} is built here, not pulled."
+    if context.image_held:
+        return f"The engine has {declaration.image}; pulling it again could change what runs."
+    return may_recreate(context) if context.containers else None
+
+
+def may_prune_disk(context: ActionContext) -> str | None:
+    """Pruning needs dangling images of the project."""
+    if not context.dangling:
+        return f"{context.project} has no dangling images; what else fills the disk is a person's to judge."
+    return may_restart(context)
+
+
+def may_create_network(context: ActionContext) -> str | None:
+    """Creating a network needs a declared one that is missing."""
+    if context.application is None:
+        return "The declared networks are unknown: the Compose files could not be read."
+    if not missing_networks(context):
+        return "Every network the application declares itself is there."
+    return may_recreate(context)
+
+
+def may_prune_networks(context: ActionContext) -> str | None:
+    """Pruning needs a network that nothing declares or uses."""
+    if context.application is None:
+        return "The declared networks are unknown: the Compose files could not be read."
+    if not unused_networks(context):
+        return f"{context.project} has no network that is neither declared nor used."
+    return may_restart(context)
+
+
+def may_roll_back(context: ActionContext) -> str | None:
+    """A rollback needs a proven release, and an error soon after a deployment."""
+    if context.release is None:
+        return "There is no proven release before this one to go back to."
+    if context.deployed_ago is None or context.deployed_ago > context.roll_back_within:
+        return (
+            "The error did not begin soon after a deployment"
+            f" (within {context.roll_back_within.total_seconds():.0f} s), so going back may not be the answer."
+        )
+    return None
+
+
+def may_run_script(context: ActionContext) -> str | None:
+    """A script needs to be allowed, and a restart to be possible."""
+    return context.script_problem or may_restart(context)
+
+
+def _no_container(context: ActionContext) -> str:
+    return f"{context.service} has no container; only a start makes new ones."

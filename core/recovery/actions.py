@@ -1,83 +1,36 @@
-"""Define the recovery actions: targets, precondition, steps, proof and rollback of each.
-
-An action needs a precondition and a proof. Its targets are containers, images, networks, a release or a script: never
-a volume, the engine, a credential or another project.
-"""
+"""Define the recovery actions: targets, precondition, steps, proof and rollback of each."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from types import MappingProxyType
 
-from core.recovery.action_targets import (
-    ActionContext,
-    ActionTarget,
-    dangling_images,
-    missing_networks,
-    port_holders,
-    previous_release,
-    recovery_script,
-    service_and_dependencies,
-    service_containers,
-    service_image,
-    unused_networks,
-)
-from core.recovery.preconditions import (
-    may_create_network,
-    may_free_port,
-    may_prune_disk,
-    may_prune_networks,
-    may_pull,
-    may_recreate,
-    may_restart,
-    may_roll_back,
-    may_run_script,
-)
+from core.recovery import action_targets as of
+from core.recovery.action_targets import ActionContext, ActionTarget
 from models.errors import Strategy
 from models.recovery import PlannedStep, StepSpec
 
 
-class ActionProof(StrEnum):
-    """How an action is proven to have helped."""
-
-    SERVICE = "the service's own probe answers, and it holds its health for its stabilisation time"
-    RELEASE = "every service of the release is proven, as after any start"
-
-
 @dataclass(frozen=True, slots=True)
-class Irreversible:
-    """Why an action cannot be rolled back, and why it is allowed nevertheless."""
-
-    because: str
-
-
-Aim = Callable[[ActionContext], tuple[ActionTarget, ...]]
-"""Returns all targets of an action."""
-
-Precondition = Callable[[ActionContext], str | None]
-"""Returns why an action is not allowed, None if it is."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """One way to recover. `at_most` is the largest set of targets that is plausible; a larger one is refused.
+    """One way to recover: what it acts on, why it may not be taken (None if it may), and its steps.
 
-    `points` are what it takes of the budgets of the service and the host. With `dependencies_first` what the
-    service needs and lacks is restarted and proven before it.
+    `inverse` are the steps that roll it back, or the reason why there are none and it is allowed nevertheless.
+    `at_most` is the largest set of targets that is plausible; a larger one is refused. `points` are what it takes of
+    the budgets of the service and the host. With `dependencies_first` what the service needs and lacks is restarted
+    and proven before it.
 
     Raises:
-        TypeError: A part that makes it safe is missing.
+        TypeError: A part that makes it safe is missing, such as the proof, which is the last step.
     """
 
     strategy: Strategy
-    aim: Aim
-    at_most: int
-    precondition: Precondition
+    aim: Callable[[ActionContext], tuple[ActionTarget, ...]]
+    precondition: Callable[[ActionContext], str | None]
     steps: tuple[StepSpec, ...]
-    proof: ActionProof
-    inverse: tuple[StepSpec, ...] | Irreversible
+    inverse: tuple[StepSpec, ...] | str
+    at_most: int
     points: int
     dependencies_first: bool = False
 
@@ -85,8 +38,8 @@ class Action:
         """Check the required parts at run time, too."""
         if not callable(self.precondition) or not callable(self.aim):
             raise TypeError(f"{self.strategy} has no precondition or no aim, so it may not be taken")
-        proven = self.steps[-1:] == (StepSpec.VERIFY,) or self.proof is ActionProof.RELEASE
-        if not isinstance(self.proof, ActionProof) or not proven:
+        # A rollback proves every service of its release, as any start does.
+        if self.steps[-1:] not in ((StepSpec.VERIFY,), (StepSpec.ROLL_BACK,)):
             raise TypeError(f"{self.strategy} is not verified, so it may not be taken")
         if not self.inverse or self.at_most < 1 or self.points < 1:
             raise TypeError(f"{self.strategy} has no inverse, no bound or no cost, so it may not be taken")
@@ -94,10 +47,9 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReadyAction:
-    """An allowed action with its steps, and the steps that roll it back."""
+    """An allowed action: the names of its targets, its steps, and the steps that roll it back."""
 
-    action: Action
-    targets: tuple[ActionTarget, ...]
+    targets: tuple[str, ...]
     steps: tuple[PlannedStep, ...]
     undo: tuple[PlannedStep, ...]
 
@@ -132,13 +84,9 @@ def prepare(strategy: Strategy, context: ActionContext) -> ReadyAction | Refused
         # Neither a start nor a restart reconnects a container to a network that it was disconnected from.
         steps.append(PlannedStep(doing=StepSpec.JOIN, service=context.service, targets=lost))
     steps += [_step(doing, context.service, names) for doing in action.steps]
-    inverse = () if isinstance(action.inverse, Irreversible) else action.inverse
-    return ReadyAction(
-        action=action,
-        targets=targets,
-        steps=tuple(steps),
-        undo=tuple(_step(doing, context.service, names) for doing in inverse),
-    )
+    inverse = () if isinstance(action.inverse, str) else action.inverse
+    undo = tuple(_step(doing, context.service, names) for doing in inverse)
+    return ReadyAction(targets=names, steps=tuple(steps), undo=undo)
 
 
 def _lost_networks(context: ActionContext) -> tuple[str, ...]:
@@ -192,121 +140,58 @@ def register(actions: Iterable[Action]) -> Mapping[Strategy, Action]:
     return MappingProxyType(known)
 
 
-_KEEPS_DATA = Irreversible("What it held in memory is gone; its files and volumes are as before.")
+_KEEPS_DATA = "What it held in memory is gone; its files and volumes are as before."
 
 ACTIONS = register(
     (
         Action(
-            strategy=Strategy.WAIT_AND_RETRY,
-            aim=service_containers,
-            at_most=10,
-            precondition=may_restart,
-            steps=(StepSpec.START, StepSpec.VERIFY),
-            proof=ActionProof.SERVICE,
-            inverse=Irreversible("Only what did not run is started; what runs is left alone."),
-            points=1,
+            Strategy.WAIT_AND_RETRY, of.service_containers, of.may_restart, (StepSpec.START, StepSpec.VERIFY),
+            "Only what did not run is started; what runs is left alone.", at_most=10, points=1,
         ),
         Action(
-            strategy=Strategy.RESTART_SERVICE,
-            aim=service_containers,
-            at_most=10,
-            precondition=may_restart,
-            steps=(StepSpec.RESTART, StepSpec.VERIFY),
-            proof=ActionProof.SERVICE,
-            inverse=_KEEPS_DATA,
-            points=1,
+            Strategy.RESTART_SERVICE, of.service_containers, of.may_restart, (StepSpec.RESTART, StepSpec.VERIFY),
+            _KEEPS_DATA, at_most=10, points=1,
         ),
         Action(
-            strategy=Strategy.RESTART_DEPENDENCY_THEN_SERVICE,
-            aim=service_and_dependencies,
-            at_most=10,
-            precondition=may_restart,
-            steps=(StepSpec.RESTART, StepSpec.VERIFY),
-            proof=ActionProof.SERVICE,
-            inverse=_KEEPS_DATA,
-            points=2,
-            dependencies_first=True,
+            Strategy.RESTART_DEPENDENCY_THEN_SERVICE, of.service_and_dependencies, of.may_restart,
+            (StepSpec.RESTART, StepSpec.VERIFY),
+            _KEEPS_DATA, at_most=10, points=2, dependencies_first=True,
         ),
         Action(
-            strategy=Strategy.RECREATE_CONTAINER,
-            aim=service_containers,
-            at_most=5,
-            precondition=may_recreate,
-            steps=(StepSpec.RECREATE, StepSpec.VERIFY),
-            proof=ActionProof.SERVICE,
-            inverse=Irreversible("The new container is made from the same declaration; named volumes stay."),
-            points=2,
+            Strategy.RECREATE_CONTAINER, of.service_containers, of.may_recreate, (StepSpec.RECREATE, StepSpec.VERIFY),
+            "The new container is made from the same declaration; named volumes stay.", at_most=5, points=2,
         ),
         Action(
-            strategy=Strategy.FREE_PORT,
-            aim=port_holders,
-            at_most=2,
-            precondition=may_free_port,
-            steps=(StepSpec.STOP_HOLDER, StepSpec.START, StepSpec.VERIFY),
-            proof=ActionProof.SERVICE,
-            inverse=(StepSpec.START_HOLDER,),
-            points=2,
+            Strategy.FREE_PORT, of.port_holders, of.may_free_port,
+            (StepSpec.STOP_HOLDER, StepSpec.START, StepSpec.VERIFY),
+            (StepSpec.START_HOLDER,), at_most=2, points=2,
         ),
         Action(
-            strategy=Strategy.PULL_IMAGE,
-            aim=service_image,
-            at_most=1,
-            precondition=may_pull,
-            steps=(StepSpec.PULL, StepSpec.RECREATE, StepSpec.VERIFY),
-            proof=ActionProof.SERVICE,
-            inverse=Irreversible("An image that was not there is added; nothing is replaced."),
-            points=2,
+            Strategy.PULL_IMAGE, of.service_image, of.may_pull, (StepSpec.PULL, StepSpec.RECREATE, StepSpec.VERIFY),
+            "An image that was not there is added; nothing is replaced.", at_most=1, points=2,
         ),
         Action(
-            strategy=Strategy.PRUNE_DISK,
-            aim=dangling_images,
-            at_most=50,
-            precondition=may_prune_disk,
-            steps=(StepSpec.REMOVE_IMAGES, StepSpec.START, StepSpec.VERIFY),
-            proof=ActionProof.SERVICE,
-            inverse=Irreversible("No name leads to a dangling image, and none that a container uses is removed."),
-            points=1,
+            Strategy.PRUNE_DISK, of.dangling_images, of.may_prune_disk,
+            (StepSpec.REMOVE_IMAGES, StepSpec.START, StepSpec.VERIFY),
+            "No name leads to a dangling image, and none that a container uses is removed.", at_most=50, points=1,
         ),
         Action(
-            strategy=Strategy.CREATE_NETWORK,
-            aim=missing_networks,
-            at_most=5,
-            precondition=may_create_network,
-            steps=(StepSpec.RECREATE, StepSpec.VERIFY),
-            proof=ActionProof.SERVICE,
-            inverse=Irreversible("A declared network is created; nothing else changes."),
-            points=2,
+            Strategy.CREATE_NETWORK, of.missing_networks, of.may_create_network, (StepSpec.RECREATE, StepSpec.VERIFY),
+            "A declared network is created; nothing else changes.", at_most=5, points=2,
         ),
         Action(
-            strategy=Strategy.PRUNE_NETWORKS,
-            aim=unused_networks,
-            at_most=10,
-            precondition=may_prune_networks,
-            steps=(StepSpec.REMOVE_NETWORKS, StepSpec.START, StepSpec.VERIFY),
-            proof=ActionProof.SERVICE,
-            inverse=Irreversible("The network is neither declared nor used."),
-            points=1,
+            Strategy.PRUNE_NETWORKS, of.unused_networks, of.may_prune_networks,
+            (StepSpec.REMOVE_NETWORKS, StepSpec.START, StepSpec.VERIFY),
+            "The network is neither declared nor used.", at_most=10, points=1,
         ),
         Action(
-            strategy=Strategy.ROLL_BACK_RELEASE,
-            aim=previous_release,
-            at_most=1,
-            precondition=may_roll_back,
-            steps=(StepSpec.ROLL_BACK,),
-            proof=ActionProof.RELEASE,
-            inverse=Irreversible("A rollback that fails is undone by itself, like any start."),
-            points=2,
+            Strategy.ROLL_BACK_RELEASE, of.previous_release, of.may_roll_back, (StepSpec.ROLL_BACK,),
+            "A rollback that fails is undone by itself, like any start.", at_most=1, points=2,
         ),
         Action(
-            strategy=Strategy.RUN_SCRIPT,
-            aim=recovery_script,
-            at_most=1,
-            precondition=may_run_script,
-            steps=(StepSpec.RUN_SCRIPT, StepSpec.VERIFY),
-            proof=ActionProof.SERVICE,
-            inverse=Irreversible("What a script does, its author answers for."),
-            points=2,
+            Strategy.RUN_SCRIPT, of.recovery_script, of.may_run_script, (StepSpec.RUN_SCRIPT, StepSpec.VERIFY),
+            "What a script does, its author answers for.", at_most=1, points=2,
         ),
     )
-)
+)  # fmt: skip
 """Every action, by its strategy. Checked when this module is imported."""

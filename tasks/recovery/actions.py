@@ -16,7 +16,7 @@ from adapters.docker.engine import DockerEngine
 from adapters.host.scripts import find_script, run_script
 from core.common.safe_text import printable
 from core.deployment.release import is_there, to_go_back_to
-from core.recovery.action_targets import ActionContext, DanglingImage
+from core.recovery.action_targets import ActionContext
 from core.recovery.resume import all_made_since, left_to_restart
 from models.compose import Application, InjectedFile, NetworkFact, ServiceDeclaration
 from models.containers import ContainerState
@@ -88,7 +88,7 @@ async def read_action_context(
         image_held=image_held,
         networks=nets[0],
         empty_networks=nets[1],
-        dangling=tuple(DanglingImage(image_id=one, size_bytes=size) for one, size in dangling.items()),
+        dangling=tuple(dangling),
         release=before.release_id if before else None,
         deployed_ago=deployed_ago,
         roll_back_within=timedelta(seconds=environment.recovery.roll_back_within_seconds),
