@@ -1,4 +1,4 @@
-"""Which service needs which, and which of them fail first."""
+"""Which service needs which."""
 
 from __future__ import annotations
 
@@ -6,18 +6,7 @@ from collections.abc import Iterable
 
 from models.compose import Application
 from models.environments import Environment
-from models.health import UNHEALTHY_STATES, ServiceVerdict
 from models.metrics import Dependency, DependencyType, HealthImpact
-
-
-def first_causes(verdicts: Iterable[ServiceVerdict], dependencies: Iterable[Dependency]) -> list[ServiceVerdict]:
-    """Return the unhealthy services that depend on no other unhealthy service.
-
-    In a dependency cycle there is none, so all of them are returned.
-    """
-    unhealthy = {verdict.service: verdict for verdict in verdicts if verdict.health in UNHEALTHY_STATES}
-    dependants = {need.service for need in dependencies if need.depends_on in unhealthy}
-    return [verdict for name, verdict in unhealthy.items() if name not in dependants] or list(unhealthy.values())
 
 
 def dependencies_of(environment: Environment, application: Application | None) -> list[Dependency]:

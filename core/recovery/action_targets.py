@@ -6,9 +6,9 @@ something of another project. A precondition returns why its action may not be t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from models.compose import Application, NetworkFact, PortHolder, ServiceDeclaration
 from models.containers import ContainerState
@@ -238,3 +238,26 @@ def may_run_script(context: ActionContext) -> str | None:
 
 def _no_container(context: ActionContext) -> str:
     return f"{context.service} has no container; only a start makes new ones."
+
+
+def left_to_restart(
+    mine: Sequence[ContainerState], *, since: datetime | None, asked_to_end: Collection[str]
+) -> list[ContainerState]:
+    """Return the containers that an interrupted restart, begun at `since`, has still to restart.
+
+    `asked_to_end` are those that the engine was asked to stop since then: it starts them again itself. A container
+    that is not up has to be started in any case.
+    """
+    if since is None:
+        return list(mine)
+    done = [seen for seen in mine if seen.container_id in asked_to_end or _after(seen.started_at, since)]
+    return [seen for seen in mine if not seen.up or seen not in done]
+
+
+def all_made_since(since: datetime | None, mine: Sequence[ContainerState]) -> bool:
+    """Whether an interrupted recreation, begun at `since`, has created all containers."""
+    return since is not None and bool(mine) and all(_after(seen.created_at, since) for seen in mine)
+
+
+def _after(moment: datetime | None, since: datetime) -> bool:
+    return moment is not None and moment > since

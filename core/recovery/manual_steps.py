@@ -10,34 +10,19 @@ from models.recovery import Choice, TicketEntry
 _REMEMBERED = 3
 
 
-def manual_steps(
-    verdict: Verdict,
-    *,
-    service: str | None,
-    project: str,
-    environment: str = "",
-    compose_files: Sequence[str] = (),
-    port: int | None = None,
-) -> tuple[str, ...]:
-    """What a person should do, as sentences and exact commands with the project and service filled in.
-
-    `environment` and `compose_files` are named in the commands where they are known; `port` is the host port
-    of a conflict.
-    """
-    files = "".join(f" -f {name}" for name in compose_files)
-    compose = f"docker compose -p {project}{files}"
-    one = service or ""
-    target = f" {one}" if one else ""
+def manual_steps(verdict: Verdict, *, service: str | None, project: str, environment: str) -> tuple[str, ...]:
+    """What a person should do, as sentences and exact commands with the project and service filled in."""
+    compose = f"docker compose -p {project}"
+    target = f" {service}" if service else ""
     logs = (f"See what it said: {compose} logs --tail 100{target}",)
     start = (
         f"Start it again: {compose} up -d --wait{target}",
         f"Check that it is healthy: {compose} ps --all{target}",
     )
-    held = f":{port}" if port is not None else ""
     listed = f"{compose} ps --all --quiet{target}"
     steps: dict[Strategy, tuple[str, ...]] = {
         Strategy.FREE_PORT_MANUAL: (
-            f"Find who holds the port: ss -ltnp{f' sport = {held}' if held else ''}",
+            "Find who holds the port: ss -ltnp",
             "Find containers that publish it: docker ps --format '{{.Names}} {{.Ports}}'",
             "Stop the holder, or change the port in the Compose file.",
             *start,
@@ -128,8 +113,8 @@ def manual_steps(
             *start,
         ),
         Strategy.ROLL_BACK_RELEASE: (
-            f"See what was proven before: roas releases {environment or project}",
-            f"Go back to it: roas rollback {environment or project}",
+            f"See what was proven before: roas releases {environment}",
+            f"Go back to it: roas rollback {environment}",
             start[1],
         ),
         Strategy.RUN_SCRIPT: (

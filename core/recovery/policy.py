@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -87,7 +87,7 @@ class RecoveryPlan:
     delay: timedelta = timedelta()
     attempt: int = 1
     attempt_id: str = ""
-    dependencies: tuple[str, ...] = field(default=())
+    dependencies: tuple[str, ...] = ()
 
     @property
     def later(self) -> bool:
@@ -131,10 +131,9 @@ def plan_recovery(
         needed = ", ".join(recovering)
         why = f"{service} needs {needed}, which is being recovered"
         return RecoveryPlan(action=PlanAction.RECOVER, strategy=strategy, reason=why, delay=_OTHERS_FIRST)
-    obstacle = _obstacle(strategy, policy, facts, service) or _spent(
+    if obstacle := _obstacle(strategy, policy, facts, service) or _spent(
         error, strategy, past=past, policy=policy, facts=facts, service=service, now=now
-    )
-    if obstacle is not None:
+    ):
         return _ask(strategy, obstacle)
     attempt = len(run) + 1
     delay = _delay(error, strategy, run, facts, now)
@@ -277,12 +276,11 @@ def _spent(
         made = "1 attempt" if len(of_error) == 1 else f"{len(of_error)} attempts"
         return f"{made} at this error did not settle it."
     mine = [tried for tried in past if _concerns(tried, error, service)]
-    quarter, day = _points(mine, now, _QUARTER_HOUR), _points(mine, now, _DAY)
-    if quarter and quarter + cost > policy.attempts_per_service_15min:
-        return _used_up(str(service), quarter, policy.attempts_per_service_15min, "15 minutes")
-    if day and day + cost > policy.attempts_per_service_day:
-        return _used_up(str(service), day, policy.attempts_per_service_day, "a day")
-    if min(policy.attempts_per_service_15min, policy.attempts_per_service_day) == 0:
+    allowed = (policy.attempts_per_service_15min, policy.attempts_per_service_day)
+    # A service without attempts so far may have one that costs more than it is allowed.
+    if spent := _used_up(str(service), mine, cost, allowed, now, least=1):
+        return spent
+    if min(allowed) == 0:
         return f"{service} may not be acted on at all."
     times = sum(now - tried.started_at < _DAY for tried in mine)
     if facts.outside_logins and times >= _LOGINS_A_DAY:
@@ -291,16 +289,17 @@ def _spent(
             " more logins could cost it its credentials."
         )
     on_host = [tried for tried in past if tried.engine == facts.engine]
-    quarter, day = _points(on_host, now, _QUARTER_HOUR), _points(on_host, now, _DAY)
-    if quarter + cost > policy.points_per_host_15min:
-        return _used_up("This host", quarter, policy.points_per_host_15min, "15 minutes")
-    if day + cost > policy.points_per_host_day:
-        return _used_up("This host", day, policy.points_per_host_day, "a day")
+    return _used_up("This host", on_host, cost, (policy.points_per_host_15min, policy.points_per_host_day), now)
+
+
+def _used_up(
+    who: str, tried: Sequence[RecoveryExecution], cost: int, allowed: tuple[int, int], now: datetime, least: int = 0
+) -> str | None:
+    for window, words, points in zip((_QUARTER_HOUR, _DAY), ("15 minutes", "a day"), allowed, strict=True):
+        used = sum(execution.points for execution in tried if now - execution.started_at < window)
+        if used >= least and used + cost > points:
+            return f"{who} has had {used} of {points} points of action within {words}; what is left is not enough."
     return None
-
-
-def _used_up(who: str, used: int, allowed: int, window: str) -> str:
-    return f"{who} has had {used} of {allowed} points of action within {window}; what is left is not enough."
 
 
 def _concerns(tried: RecoveryExecution, error: RecordedError, service: str | None) -> bool:
@@ -310,17 +309,12 @@ def _concerns(tried: RecoveryExecution, error: RecordedError, service: str | Non
     return here and (tried.service == service or any(step.target == service for step in tried.steps))
 
 
-def _points(tried: Sequence[RecoveryExecution], now: datetime, window: timedelta) -> int:
-    return sum(execution.points for execution in tried if now - execution.started_at < window)
-
-
 def _since_proven(mine: Sequence[RecoveryExecution], now: datetime) -> list[RecoveryExecution]:
     """The attempts since the service last held its health for ten minutes, oldest first."""
     run: list[RecoveryExecution] = []
     following = now
     for tried in sorted(mine, key=lambda execution: execution.started_at, reverse=True):
-        held = tried.success is True and tried.ended_at is not None and following - tried.ended_at >= PROVEN_AFTER
-        if held:
+        if tried.success and tried.ended_at is not None and following - tried.ended_at >= PROVEN_AFTER:
             break
         run.append(tried)
         following = tried.started_at

@@ -31,25 +31,20 @@ class RecoveryEvent(StrEnum):
     DECIDE = "decide"
 
 
-_TRANSITIONS: dict[tuple[RecoveryState, RecoveryEvent], RecoveryState] = {
+_LIVE = (RecoveryState.OPEN, RecoveryState.PLANNED, RecoveryState.ACTING, RecoveryState.VERIFYING)
+_TRANSITIONS = {
+    **{(state, RecoveryEvent.POSTPONE): RecoveryState.OPEN for state in _LIVE},
+    **{(state, RecoveryEvent.ESCALATE): RecoveryState.ESCALATED for state in _LIVE},
     (RecoveryState.OPEN, RecoveryEvent.PLAN): RecoveryState.PLANNED,
     # An attempt of a dead process is continued, without a new plan.
     (RecoveryState.OPEN, RecoveryEvent.RESUME): RecoveryState.ACTING,
     (RecoveryState.OPEN, RecoveryEvent.DECIDE): RecoveryState.ACTING,
-    (RecoveryState.OPEN, RecoveryEvent.POSTPONE): RecoveryState.OPEN,
     (RecoveryState.OPEN, RecoveryEvent.RESOLVE): RecoveryState.RESOLVED,
-    (RecoveryState.OPEN, RecoveryEvent.ESCALATE): RecoveryState.ESCALATED,
     (RecoveryState.PLANNED, RecoveryEvent.START): RecoveryState.ACTING,
     (RecoveryState.PLANNED, RecoveryEvent.REPLAN): RecoveryState.OPEN,
-    (RecoveryState.PLANNED, RecoveryEvent.POSTPONE): RecoveryState.OPEN,
-    (RecoveryState.PLANNED, RecoveryEvent.ESCALATE): RecoveryState.ESCALATED,
     (RecoveryState.ACTING, RecoveryEvent.FINISH): RecoveryState.VERIFYING,
-    (RecoveryState.ACTING, RecoveryEvent.POSTPONE): RecoveryState.OPEN,
-    (RecoveryState.ACTING, RecoveryEvent.ESCALATE): RecoveryState.ESCALATED,
     (RecoveryState.VERIFYING, RecoveryEvent.RESOLVE): RecoveryState.RESOLVED,
     (RecoveryState.VERIFYING, RecoveryEvent.FAIL): RecoveryState.OPEN,
-    (RecoveryState.VERIFYING, RecoveryEvent.POSTPONE): RecoveryState.OPEN,
-    (RecoveryState.VERIFYING, RecoveryEvent.ESCALATE): RecoveryState.ESCALATED,
 }
 
 

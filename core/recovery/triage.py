@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
-from core.common.dependencies import first_causes
 from core.recovery.policy import AT_ONCE
 from core.recovery.tracker import LOOP, NO_SERVICE, SETTLE, ServiceTracker
 from models.compose import ServiceDeclaration
@@ -157,7 +158,8 @@ def observe_verdict(
         return replace(observation, decision=Decision.WAIT, reason=reason)
     if any(seen.state == "restarting" for seen in mine):
         return replace(observation, decision=Decision.WAIT, reason=_RESTARTING, restarting=True)
-    if any(_has_just_begun(seen, now) for seen in mine):
+    young = [seen for seen in mine if seen.started_at is not None and now - seen.started_at < SETTLE]
+    if any(seen.state == "running" and seen.health != "unhealthy" for seen in young):
         # The verdict may be of the container before, or of a check that came before the service was ready.
         return replace(observation, decision=Decision.WAIT, reason="it was started a moment ago")
     return observation
@@ -186,11 +188,6 @@ def _not_stopped(mine: Sequence[ContainerState], tracker: ServiceTracker) -> lis
     return [seen for seen in mine if seen.state != "exited" or seen.container_id not in tracker.stopped]
 
 
-def _has_just_begun(seen: ContainerState, now: datetime) -> bool:
-    young = seen.started_at is not None and now - seen.started_at < SETTLE
-    return seen.state == "running" and seen.health != "unhealthy" and young
-
-
 def triage(observations: Sequence[ServiceObservation], context: TriageContext, now: datetime) -> TriageResult:
     """Decide which services are recovered now, which wait, and which are ignored, each with the reason.
 
@@ -206,14 +203,10 @@ def triage(observations: Sequence[ServiceObservation], context: TriageContext, n
     unhealthy |= failing | recovering | recent
     required = [need for need in context.dependencies if need.dependency_type is DependencyType.REQUIRED]
     ordered = [_behind_its_cause(one, required, unhealthy) for one in known]
-    causes = tuple(one for one in ordered if one.decision is Decision.RECOVER)
+    causes, wait, ignore = (tuple(one for one in ordered if one.decision is decision) for decision in Decision)
     at_once = {one.service for one in causes} | recent | recovering
-    return TriageResult(
-        recover=causes,
-        wait=tuple(one for one in ordered if one.decision is Decision.WAIT),
-        ignore=tuple(one for one in ordered if one.decision is Decision.IGNORE),
-        at_once=tuple(sorted(at_once)) if causes and len(at_once) >= AT_ONCE else (),
-    )
+    alike = tuple(sorted(at_once)) if causes and len(at_once) >= AT_ONCE else ()
+    return TriageResult(recover=causes, wait=wait, ignore=ignore, at_once=alike)
 
 
 def _by_state(
@@ -223,31 +216,33 @@ def _by_state(
     tracker: ServiceTracker,
     now: datetime,
 ) -> ServiceObservation:
-    name = declaration.name
+    def observed(decision: Decision, reason: str, **more: Any) -> ServiceObservation:
+        return ServiceObservation(service=declaration.name, decision=decision, reason=reason, **more)
+
     meant = _not_stopped(mine, tracker)
     if mine and not meant:
-        return _observation(name, Decision.IGNORE, _STOPPED)
+        return observed(Decision.IGNORE, _STOPPED)
     mine = meant
     if reason := taken_away(mine):
-        return _observation(name, Decision.WAIT, reason)
+        return observed(Decision.WAIT, reason)
     if all(seen.state == "created" for seen in mine):
-        return _observation(name, Decision.IGNORE, "it was never started")
+        return observed(Decision.IGNORE, "it was never started")
     lately = [now - end for end in tracker.ends if now - end < LOOP_WITHIN]
     if len(lately) >= LOOP and declaration.restart != "no":
         words = f"it ended {len(lately)} times within {max(lately).total_seconds():.0f} s"
-        return _observation(name, Decision.RECOVER, f"in a crash loop: {words}")
+        return observed(Decision.RECOVER, f"in a crash loop: {words}")
     # A container that ends with a restart policy is "restarting" from that moment; one that is "exited" is not
     # restarted by the engine, whatever its policy.
     if any(seen.state == "restarting" for seen in mine):
-        return replace(_observation(name, Decision.WAIT, _RESTARTING, crashed=True), restarting=True)
+        return observed(Decision.WAIT, _RESTARTING, crashed=True, restarting=True)
     verdict = judge(mine)
     if verdict.health in UNHEALTHY_STATES:
-        return _observation(name, Decision.RECOVER, f"{verdict.health}: {verdict.reason}")
+        return observed(Decision.RECOVER, f"{verdict.health}: {verdict.reason}")
     if verdict.health is ServiceHealth.COMPLETED:
-        return _observation(name, Decision.IGNORE, f"a job that is done: {verdict.reason}")
+        return observed(Decision.IGNORE, f"a job that is done: {verdict.reason}")
     if any(ago < SETTLE for ago in lately):
-        return _observation(name, Decision.WAIT, "the engine restarted it", crashed=True)
-    return _observation(name, Decision.IGNORE, verdict.reason)
+        return observed(Decision.WAIT, "the engine restarted it", crashed=True)
+    return observed(Decision.IGNORE, verdict.reason)
 
 
 def _without_what_is_known(
@@ -280,15 +275,14 @@ def _without_what_is_known(
 
 
 def _behind_its_cause(
-    observation: ServiceObservation, dependencies: Sequence[Dependency], unhealthy: Collection[str]
+    observation: ServiceObservation, dependencies: Sequence[Dependency], unhealthy: AbstractSet[str]
 ) -> ServiceObservation:
-    if observation.decision is not Decision.RECOVER:
-        return observation
+    """Let a service wait for an unhealthy one that it needs; in a cycle, where all wait for another, none does."""
+    dependants = {need.service for need in dependencies if need.depends_on in unhealthy}
     name = observation.service
-    verdicts = [ServiceVerdict(service=one, health=ServiceHealth.UNHEALTHY, reason="") for one in {*unhealthy, name}]
-    if any(cause.service == name for cause in first_causes(verdicts, dependencies)):
+    if observation.decision is not Decision.RECOVER or name not in dependants or unhealthy <= dependants:
         return observation
-    needed = sorted({need.depends_on for need in dependencies if need.service == name} & set(unhealthy))
+    needed = sorted({need.depends_on for need in dependencies if need.service == name} & unhealthy)
     reason = f"it needs {', '.join(needed)}, which is looked after first"
     return replace(observation, decision=Decision.WAIT, reason=reason)
 
@@ -299,7 +293,3 @@ def _containers(service: str, container_states: Sequence[ContainerState]) -> lis
 
 def _fingerprint(mine: Sequence[ContainerState]) -> str:
     return " ".join(f"{seen.container_id[:12]}/{seen.state}/{seen.health}/{seen.started_at}" for seen in mine)
-
-
-def _observation(service: str, decision: Decision, reason: str, *, crashed: bool = False) -> ServiceObservation:
-    return ServiceObservation(service=service, decision=decision, reason=reason, crashed=crashed)

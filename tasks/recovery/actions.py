@@ -16,8 +16,7 @@ from adapters.docker.engine import DockerEngine
 from adapters.host.scripts import find_script, run_script
 from core.common.safe_text import printable
 from core.deployment.release import is_there, to_go_back_to
-from core.recovery.action_targets import ActionContext
-from core.recovery.resume import all_made_since, left_to_restart
+from core.recovery.action_targets import ActionContext, all_made_since, left_to_restart
 from models.compose import Application, InjectedFile, NetworkFact, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment

@@ -8,9 +8,8 @@ from typing import Any, cast
 
 import pytest
 
-from core.recovery.action_targets import ActionContext
+from core.recovery.action_targets import ActionContext, all_made_since, left_to_restart
 from core.recovery.actions import ACTIONS, ReadyAction, RefusedAction, prepare, register
-from core.recovery.resume import all_made_since, left_to_restart
 from models.compose import Application, NetworkDeclaration, NetworkFact, PortHolder, PublishedPort, ServiceDeclaration
 from models.containers import ContainerState
 from models.errors import Strategy

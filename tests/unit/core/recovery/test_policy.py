@@ -405,7 +405,7 @@ def test_what_was_answered_before_is_offered_latest_first() -> None:
 
 @pytest.mark.parametrize("strategy", list(Strategy))
 def test_every_strategy_has_its_commands(strategy: Strategy) -> None:
-    steps = manual_steps(replace(VERDICT, strategy=strategy), service="bot", project="shop", compose_files=("a.yaml",))
+    steps = manual_steps(replace(VERDICT, strategy=strategy), service="bot", project="shop", environment="dev")
 
     assert steps
     assert strategy is Strategy.NONE or any("docker" in step for step in steps)
@@ -413,15 +413,15 @@ def test_every_strategy_has_its_commands(strategy: Strategy) -> None:
     assert all("{project}" not in step for step in steps)
 
 
-def test_commands_name_project_files_and_service() -> None:
-    steps = manual_steps(
-        replace(VERDICT, strategy=Strategy.INVESTIGATE), service="bot", project="shop", compose_files=("a.yaml",)
-    )
+def test_commands_name_project_and_service() -> None:
+    verdict = replace(VERDICT, strategy=Strategy.INVESTIGATE)
+    steps = manual_steps(verdict, service="bot", project="shop", environment="dev")
 
-    assert "See what it said: docker compose -p shop -f a.yaml logs --tail 100 bot" in steps
+    assert "See what it said: docker compose -p shop logs --tail 100 bot" in steps
 
 
 def test_commands_without_a_service_are_for_the_whole_project() -> None:
-    steps = manual_steps(replace(VERDICT, strategy=Strategy.FIX_CONFIG), service=None, project="shop")
+    verdict = replace(VERDICT, strategy=Strategy.FIX_CONFIG)
+    steps = manual_steps(verdict, service=None, project="shop", environment="dev")
 
     assert "See what it said: docker compose -p shop logs --tail 100" in steps
