@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.markup import escape
 
 from cli.rendering.console import ago, coloured, console, moment, say
-from core.errors.evidence import shorten
+from core.common.safe_text import shorten
 from models.explanation import Explanation, ShownLine
 from models.operations import OperationStatus
 

@@ -28,6 +28,12 @@ def printable(text: str) -> str:
     return _UNSAFE.sub(_visible, text)
 
 
+def shorten(text: str, most: int = 400) -> str:
+    """A text on one line, cut where it has more characters."""
+    words = " ".join(text.split())
+    return words if len(words) <= most else f"{words[: most - 3]}..."
+
+
 def _visible(match: re.Match[str]) -> str:
     code = ord(match[0])
     if match[0] == "\r":

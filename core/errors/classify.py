@@ -14,10 +14,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import re2
 
+from core.common.safe_text import shorten
 from core.errors.match import CAUSE, CERTAIN, INNERMOST, SYMPTOM, TRAP, PatternMatch, PatternSet
 from core.errors.pattern_library import SHIPPED_PATTERNS
 from core.errors.templates import template_of
@@ -79,18 +80,14 @@ _ONLY_A_NAME = re2.compile(
 )
 
 # What says little of its own: facts from the engine weigh more than these words.
-_WEAK_CATEGORIES = frozenset(
-    {
-        Category.UNKNOWN,
-        Category.CONTAINER_EXITED,
-        Category.HEALTHCHECK_FAILED,
-        Category.PERFORMANCE_THRESHOLD,
-        Category.TIMEOUT,
-    }
-)
-
+_ENDS = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED})
+_WEAK_CATEGORIES = _ENDS | {Category.UNKNOWN, Category.PERFORMANCE_THRESHOLD, Category.TIMEOUT}
 # Failures that a supervisor logs at level "info".
-_REPORTED_BY_WATCHER = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED, Category.OOM_KILLED})
+_REPORTED_BY_WATCHER = _ENDS | {Category.OOM_KILLED}
+
+_CONFIDENCE = ((TRAP, 0.97), (INNERMOST, 0.95), (CAUSE, 0.9), (SYMPTOM, 0.75), (0, 0.55))
+_SEVERAL = "several services fail at once"
+"""Template of their errors: the failing services differ from one inspection to the next, the cause is one."""
 
 
 def classify(text: str, *, evidence: Evidence | None = None, patterns: PatternSet | None = None) -> Verdict:
@@ -111,6 +108,27 @@ def tells_of_failure(line: str) -> bool:
     return not _is_quiet(line)
 
 
+def as_failure(verdict: Verdict, text: str, evidence: Evidence | None = None) -> Verdict:
+    """Return the verdict on a failure: its cause may be unknown, but it is not benign.
+
+    A service that exited with code 0 has failed if it should stay up.
+    """
+    if verdict.category is not Category.BENIGN:
+        return verdict
+    verdict = replace(verdict, severity=Severity.HIGH)
+    if evidence is not None and evidence.container_state == "exited" and evidence.exit_code == 0:
+        reason = "It ended with exit code 0, and it is to stay up."
+        return replace(verdict, category=Category.CONTAINER_EXITED, strategy=Strategy.RESTART_SERVICE, reason=reason)
+    reason = f'"{shorten(text)}" is a failure and names no known cause'
+    return replace(verdict, category=Category.UNKNOWN, strategy=Strategy.INVESTIGATE, reason=reason)
+
+
+def as_one_of_several(verdict: Verdict, failing: int) -> Verdict:
+    """Return the verdict on one of several services that fail at once: their common cause is not in its text."""
+    reason = f"{failing} services fail at once, which points to the host or the engine."
+    return _verdict(_SEVERAL, Category.UNKNOWN, Severity.CRITICAL, Strategy.INVESTIGATE, verdict.confidence, reason)
+
+
 @lru_cache(maxsize=1)
 def shipped_patterns() -> PatternSet:
     """The shipped patterns, compiled once in a process."""
@@ -123,21 +141,22 @@ def _by_words(text: str, patterns: PatternSet) -> Verdict:
         return _by_pattern(text, found)
     # The level comes last: programs log harmless things as warnings and true failures as information.
     if all(_is_quiet(line) for line in text.splitlines()[:_LINES_OF_TEXT]):
-        return Verdict(
-            category=Category.BENIGN,
-            severity=Severity.LOW,
-            strategy=Strategy.NONE,
-            confidence=0.45,
-            reason="No known cause matches, and the lines report no failure of their own.",
-            template=template_of(text),
-        )
+        reason = "No known cause matches, and the lines report no failure of their own."
+        return _verdict(template_of(text), Category.BENIGN, Severity.LOW, Strategy.NONE, 0.45, reason)
+    reason = "No known cause matches the text; it is grouped by its template until someone names it."
+    return _verdict(template_of(text), Category.UNKNOWN, Severity.MEDIUM, Strategy.INVESTIGATE, 0.2, reason)
+
+
+def _verdict(
+    template: str | None, category: Category, severity: Severity, strategy: Strategy, confidence: float, reason: str
+) -> Verdict:
     return Verdict(
-        category=Category.UNKNOWN,
-        severity=Severity.MEDIUM,
-        strategy=Strategy.INVESTIGATE,
-        confidence=0.2,
-        reason="No known cause matches the text; it is grouped by its template until someone names it.",
-        template=template_of(text),
+        category=category,
+        severity=severity,
+        strategy=strategy,
+        confidence=confidence,
+        reason=reason,
+        template=template,
     )
 
 
@@ -148,12 +167,12 @@ def _not_only_informed(text: str, found: tuple[PatternMatch, ...]) -> tuple[Patt
     """
     if _INFORMS.search(text) is None and "\n" not in text:
         return found
-    kept = []
-    for match in found:
-        weak = SYMPTOM + 7 if match.pattern.category in _REPORTED_BY_WATCHER else CERTAIN
-        if match.pattern.category is Category.BENIGN or match.pattern.priority >= weak or not _informs(text, match):
-            kept.append(match)
-    return tuple(kept)
+    return tuple(match for match in found if _stands(match) or not _informs(text, match))
+
+
+def _stands(match: PatternMatch) -> bool:
+    weak = SYMPTOM + 7 if match.pattern.category in _REPORTED_BY_WATCHER else CERTAIN
+    return match.pattern.category is Category.BENIGN or match.pattern.priority >= weak
 
 
 def _informs(text: str, match: PatternMatch) -> bool:
@@ -161,11 +180,9 @@ def _informs(text: str, match: PatternMatch) -> bool:
     end = text.find("\n", match.span[0])
     line = text[start : len(text) if end < 0 else end]
     informs, loud = _INFORMS.search(line), _LOUD_LEVEL.search(line)
-    return (
-        informs is not None
-        and _KERNEL_HANG.search(line) is None
-        and (loud is None or informs.end() <= loud.start() + 1)
-    )
+    if informs is None or _KERNEL_HANG.search(line) is not None:
+        return False
+    return loud is None or bool(informs.end() <= loud.start() + 1)
 
 
 def _is_benign_throughout(text: str, found: tuple[PatternMatch, ...]) -> bool:
@@ -189,42 +206,22 @@ def _is_quiet(line: str) -> bool:
 
 
 def _by_pattern(text: str, found: tuple[PatternMatch, ...]) -> Verdict:
-    first = found[0]
-    pattern, (start, end) = first.pattern, first.span
-    rival = next(
-        (
-            other.pattern
-            for other in found[1:]
-            if other.pattern.category is not pattern.category
-            and pattern.priority - other.pattern.priority < _RIVAL_WITHIN
-        ),
-        None,
-    )
-    words = " ".join(text[start:end].split())
-    shown = words if len(words) <= 120 else f"{words[:117]}..."
-    also = f"; {rival.category.value} ({rival.name}) was nearly as likely" if rival else ""
+    pattern, (start, end) = found[0].pattern, found[0].span
+    also, confidence = "", next(share for least, share in _CONFIDENCE if pattern.priority >= least)
+    for other in (match.pattern for match in found[1:]):
+        if other.category is not pattern.category and pattern.priority - other.priority < _RIVAL_WITHIN:
+            also, confidence = f"; {other.category.value} ({other.name}) was nearly as likely", confidence - 0.1
+            break
     return Verdict(
         category=pattern.category,
         severity=pattern.severity,
         strategy=pattern.strategy,
-        confidence=round(_confidence(pattern.priority) - (0.1 if rival else 0.0), 2),
-        reason=f'"{shown}" means {pattern.category.value} (pattern {pattern.name}){also}.',
+        confidence=round(confidence, 2),
+        reason=f'"{shorten(text[start:end], 120)}" means {pattern.category.value} (pattern {pattern.name}){also}.',
         pattern_name=pattern.name,
         span=(start, end),
         template=template_of(text),
     )
-
-
-def _confidence(priority: int) -> float:
-    if priority >= TRAP:
-        return 0.97
-    if priority >= INNERMOST:
-        return 0.95
-    if priority >= CAUSE:
-        return 0.9
-    if priority >= SYMPTOM:
-        return 0.75
-    return 0.55
 
 
 def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdict:
@@ -232,137 +229,59 @@ def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdic
         verdict.category is Category.BENIGN and verdict.confidence < _SURE_FROM
     )
     if evidence.oom_killed and (weak or verdict.category is Category.DEPENDENCY_REFUSED):
-        return _by_fact(
-            verdict,
-            Category.OOM_KILLED,
-            Severity.HIGH,
-            Strategy.RESTART_SERVICE,
-            0.95,
-            "The engine reports that the kernel killed the container for memory.",
-        )
+        reason = "The engine reports that the kernel killed the container for memory."
+        return _verdict(verdict.template, Category.OOM_KILLED, Severity.HIGH, Strategy.RESTART_SERVICE, 0.95, reason)
     if weak:
         named = _named_elsewhere((*evidence.probe_outputs, *evidence.logs[-_LINES_OF_LOG:]), patterns)
         if named is not None:
             return replace(named, template=verdict.template)
         verdict = _by_state(verdict, evidence)
     if verdict.category is Category.HEALTHCHECK_FAILED and evidence.health == "starting":
-        return replace(
-            verdict,
-            severity=Severity.LOW,
-            strategy=Strategy.WAIT_AND_RETRY,
-            reason=f"{verdict.reason} Its start period has not ended yet.",
-        )
+        reason = f"{verdict.reason} Its start period has not ended yet."
+        return replace(verdict, severity=Severity.LOW, strategy=Strategy.WAIT_AND_RETRY, reason=reason)
     loops = evidence.container_state == "restarting" or evidence.restart_count >= _MANY_RESTARTS
     if loops and verdict.category is Category.CONTAINER_EXITED and verdict.strategy.automatic:
         # The engine is already restarting it: one more restart would add nothing.
-        return replace(
-            verdict,
-            strategy=Strategy.INVESTIGATE,
-            reason=f"{verdict.reason} It was restarted {evidence.restart_count} times without help.",
-        )
+        reason = f"{verdict.reason} It was restarted {evidence.restart_count} times without help."
+        return replace(verdict, strategy=Strategy.INVESTIGATE, reason=reason)
     return verdict
 
 
 def _named_elsewhere(lines: Iterable[str], patterns: PatternSet) -> Verdict | None:
     """The surest cause named in the logs and probe outputs, the latest of equals; None if none is sure."""
-    best: Verdict | None = None
-    for line in lines:
-        seen = _by_words(line, patterns)
-        if seen.category in _WEAK_CATEGORIES or seen.category is Category.BENIGN or seen.span is None:
-            continue
-        if best is None or seen.confidence >= best.confidence:
-            best = seen
-    if best is None:
+    seen = [_by_words(line, patterns) for line in lines]
+    sure = [one for one in seen if one.category not in {*_WEAK_CATEGORIES, Category.BENIGN} and one.span is not None]
+    if not sure:
         return None
-    return replace(
-        best,
-        confidence=round(max(_SURE_FROM, best.confidence - 0.1), 2),
-        span=None,
-        reason=f"The log beside it says: {best.reason}",
-    )
+    best = max(reversed(sure), key=lambda one: one.confidence)
+    confidence = round(max(_SURE_FROM, best.confidence - 0.1), 2)
+    return replace(best, confidence=confidence, span=None, reason=f"The log beside it says: {best.reason}")
 
 
 def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
-    if evidence.dependencies_down and verdict.category is not Category.PERFORMANCE_THRESHOLD:
-        names = ", ".join(evidence.dependencies_down)
-        return _by_fact(
-            verdict,
-            Category.DEPENDENCY_REFUSED,
-            Severity.HIGH,
-            Strategy.RESTART_DEPENDENCY_THEN_SERVICE,
-            0.8,
-            f"What it needs is down: {names}.",
-        )
-    if verdict.category is Category.CONTAINER_EXITED and _serves_nobody(evidence):
-        return _by_fact(
-            verdict,
-            Category.HEALTHCHECK_FAILED,
-            Severity.MEDIUM,
-            Strategy.RESTART_SERVICE,
-            0.7,
-            "It runs and its probe fails; what ended is the probe's command.",
-        )
+    found = partial(_verdict, verdict.template)
+    code, running = evidence.exit_code, evidence.container_state == "running"
+    exited = verdict.category is Category.CONTAINER_EXITED
     unnamed = verdict.category in (Category.UNKNOWN, Category.BENIGN)
-    bare_end = unnamed or verdict.category is Category.CONTAINER_EXITED
-    if bare_end and evidence.exit_code in (126, 127) and evidence.container_state != "running":
-        return _by_fact(
-            verdict,
-            Category.EXEC_FORMAT_ENTRYPOINT,
-            Severity.HIGH,
-            Strategy.FIX_CONFIG,
-            0.8,
-            f"Exit code {evidence.exit_code} means that its command could not be run.",
-        )
+    if evidence.dependencies_down and verdict.category is not Category.PERFORMANCE_THRESHOLD:
+        why = f"What it needs is down: {', '.join(evidence.dependencies_down)}."
+        return found(Category.DEPENDENCY_REFUSED, Severity.HIGH, Strategy.RESTART_DEPENDENCY_THEN_SERVICE, 0.8, why)
+    if exited and running and not evidence.restart_count and evidence.probe_outputs:
+        why = "It runs and its probe fails; what ended is the probe's command."
+        return found(Category.HEALTHCHECK_FAILED, Severity.MEDIUM, Strategy.RESTART_SERVICE, 0.7, why)
+    if (unnamed or exited) and code in (126, 127) and not running:
+        why = f"Exit code {code} means that its command could not be run."
+        return found(Category.EXEC_FORMAT_ENTRYPOINT, Severity.HIGH, Strategy.FIX_CONFIG, 0.8, why)
     if unnamed and evidence.container_state == "restarting":
-        return _by_fact(
-            verdict,
-            Category.CONTAINER_EXITED,
-            Severity.HIGH,
-            Strategy.INVESTIGATE,
-            0.75,
-            "The container ends again and again, and the engine is already restarting it.",
-        )
-    if unnamed and evidence.exit_code not in (None, 0) and evidence.container_state != "running":
-        return _by_fact(
-            verdict,
-            Category.CONTAINER_EXITED,
-            Severity.HIGH,
-            Strategy.RESTART_SERVICE,
-            0.7,
-            f"It ended with exit code {evidence.exit_code}, and no log line names the cause.",
-        )
+        why = "The container ends again and again, and the engine is already restarting it."
+        return found(Category.CONTAINER_EXITED, Severity.HIGH, Strategy.INVESTIGATE, 0.75, why)
+    if unnamed and code not in (None, 0) and not running:
+        why = f"It ended with exit code {code}, and no log line names the cause."
+        return found(Category.CONTAINER_EXITED, Severity.HIGH, Strategy.RESTART_SERVICE, 0.7, why)
     if unnamed and evidence.health == "unhealthy":
-        return _by_fact(
-            verdict,
-            Category.HEALTHCHECK_FAILED,
-            Severity.MEDIUM,
-            Strategy.RESTART_SERVICE,
-            0.7,
-            "Its health check fails, and no log line names the cause.",
-        )
+        why = "Its health check fails, and no log line names the cause."
+        return found(Category.HEALTHCHECK_FAILED, Severity.MEDIUM, Strategy.RESTART_SERVICE, 0.7, why)
     return verdict
-
-
-def _serves_nobody(evidence: Evidence) -> bool:
-    return evidence.container_state == "running" and not evidence.restart_count and bool(evidence.probe_outputs)
-
-
-def _by_fact(
-    verdict: Verdict,
-    category: Category,
-    severity: Severity,
-    strategy: Strategy,
-    confidence: float,
-    reason: str,
-) -> Verdict:
-    return Verdict(
-        category=category,
-        severity=severity,
-        strategy=strategy,
-        confidence=confidence,
-        reason=reason,
-        template=verdict.template,
-    )
 
 
 def _note_deployment(verdict: Verdict, evidence: Evidence) -> Verdict:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from core.common.exit_codes import describe_exit
+from core.common.safe_text import shorten
 from core.errors.classify import shipped_patterns, tells_of_failure
 from core.errors.match import GENERIC, PatternSet
 from models.containers import ContainerEvent, ContainerState
@@ -30,7 +31,6 @@ _SIGKILL = "9"
 _ENDED = frozenset({"exited", "dead", "restarting"})
 _LEADING_UP = 2
 _JUST_NOW = timedelta(seconds=15)
-_LONGEST_LINE = 400
 
 
 def grade_memory(
@@ -185,12 +185,6 @@ def moment_of(text: str) -> datetime | None:
         return datetime.fromisoformat(text).astimezone(UTC)
     except ValueError:
         return None
-
-
-def shorten(text: str, most: int = _LONGEST_LINE) -> str:
-    """A text on one line, cut where it is too long."""
-    words = " ".join(text.split())
-    return words if len(words) <= most else f"{words[: most - 3]}..."
 
 
 def excerpt(service: str, container: str, text: str, lines_asked: int, most_bytes: int = LOG_BYTES) -> LogExcerpt:

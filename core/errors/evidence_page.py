@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime
 
-from core.errors.evidence import shorten
+from core.common.safe_text import shorten
 from models.evidence import ContainerEvidence, EvidenceBundle, LogExcerpt, ProbeOutput
 
 _LINES = 60

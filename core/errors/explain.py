@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
+from core.common.safe_text import shorten
 from core.errors.evidence import (
     LATE,
     failed_since,
-    shorten,
     shows_failure,
     stamp_of,
     telling_lines,

@@ -3,87 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from statistics import median
 
 from models.errors import BusinessImpact, Category, Impact, ImpactType, Severity, Verdict
 from models.metrics import Dependency, DependencyType, HealthImpact
 
-
-@dataclass(frozen=True, slots=True)
-class _TypicalImpact:
-    """What a category usually does, and the seconds until it is mended once someone acts."""
-
-    impact: ImpactType
-    seconds: int
-
-
-_DOWN, _SLOW, _LOSS = ImpactType.SERVICE_DOWN, ImpactType.PERFORMANCE_DEGRADED, ImpactType.DATA_LOSS
-
-_USUAL: dict[Category, _TypicalImpact] = {
-    Category.DOCKER_DAEMON_UNREACHABLE: _TypicalImpact(_DOWN, 900),
-    Category.DOCKER_PERMISSION_DENIED: _TypicalImpact(_DOWN, 600),
-    Category.IMAGE_PULL_FAILED: _TypicalImpact(_DOWN, 1200),
-    Category.PORT_CONFLICT: _TypicalImpact(_DOWN, 300),
-    Category.NAME_CONFLICT: _TypicalImpact(_DOWN, 60),
-    Category.DOCKER_NETWORK: _TypicalImpact(_DOWN, 300),
-    Category.VOLUME_MOUNT: _TypicalImpact(_DOWN, 600),
-    Category.COMPOSE_INVALID: _TypicalImpact(_DOWN, 1200),
-    Category.MISSING_ENV_SECRET: _TypicalImpact(_DOWN, 600),
-    Category.CONTAINER_EXITED: _TypicalImpact(_DOWN, 180),
-    Category.OOM_KILLED: _TypicalImpact(_DOWN, 180),
-    Category.HEALTHCHECK_FAILED: _TypicalImpact(_SLOW, 120),
-    Category.DEPENDENCY_FAILED_START: _TypicalImpact(_DOWN, 240),
-    Category.DEPENDENCY_REFUSED: _TypicalImpact(_DOWN, 120),
-    Category.DNS_FAILURE: _TypicalImpact(_DOWN, 300),
-    Category.TIMEOUT: _TypicalImpact(_SLOW, 180),
-    Category.TLS_CERTIFICATE: _TypicalImpact(_DOWN, 1800),
-    Category.DISK_FULL: _TypicalImpact(_LOSS, 1200),
-    Category.RESOURCE_LIMIT: _TypicalImpact(_DOWN, 1200),
-    Category.PERFORMANCE_THRESHOLD: _TypicalImpact(_SLOW, 1800),
-    Category.EXEC_FORMAT_ENTRYPOINT: _TypicalImpact(_DOWN, 1800),
-    Category.DATABASE_LOCKED: _TypicalImpact(_SLOW, 180),
-    Category.DATABASE_CORRUPT: _TypicalImpact(_LOSS, 7200),
-    Category.REDIS_STATE: _TypicalImpact(_SLOW, 300),
-    Category.DISCORD_API: _TypicalImpact(_DOWN, 1800),
-    Category.PYTHON_IMPORT_CONFIG: _TypicalImpact(_DOWN, 1800),
-    Category.KERNEL_NETWORK_DRIVER: _TypicalImpact(_DOWN, 1800),
-    Category.UNKNOWN: _TypicalImpact(_SLOW, 1800),
-    Category.BENIGN: _TypicalImpact(_SLOW, 0),
+_SECONDS = {
+    60: {Category.NAME_CONFLICT},
+    120: {Category.HEALTHCHECK_FAILED, Category.DEPENDENCY_REFUSED},
+    180: {Category.CONTAINER_EXITED, Category.OOM_KILLED, Category.TIMEOUT, Category.DATABASE_LOCKED},
+    240: {Category.DEPENDENCY_FAILED_START},
+    300: {Category.PORT_CONFLICT, Category.DOCKER_NETWORK, Category.DNS_FAILURE, Category.REDIS_STATE},
+    600: {Category.DOCKER_PERMISSION_DENIED, Category.VOLUME_MOUNT, Category.MISSING_ENV_SECRET},
+    900: {Category.DOCKER_DAEMON_UNREACHABLE},
+    1200: {Category.IMAGE_PULL_FAILED, Category.COMPOSE_INVALID, Category.DISK_FULL, Category.RESOURCE_LIMIT},
+    7200: {Category.DATABASE_CORRUPT},
 }
+"""Seconds until a category is usually mended once someone acts; the others take half an hour."""
 
+_HALF_AN_HOUR = 1800
+_USUAL_SECONDS = {category: seconds for seconds, categories in _SECONDS.items() for category in categories}
+_SLOW = {Category.HEALTHCHECK_FAILED, Category.TIMEOUT, Category.PERFORMANCE_THRESHOLD}
+_SLOW |= {Category.DATABASE_LOCKED, Category.REDIS_STATE, Category.UNKNOWN}
+_LOSS = {Category.DISK_FULL, Category.DATABASE_CORRUPT}
 _WHOLE_ENGINE = frozenset({Category.DOCKER_DAEMON_UNREACHABLE, Category.KERNEL_NETWORK_DRIVER})
 
 
-def analyse_impact(
-    verdict: Verdict,
-    service: str | None,
-    dependencies: Sequence[Dependency],
-) -> Impact:
+def analyse_impact(verdict: Verdict, service: str | None, dependencies: Sequence[Dependency]) -> Impact:
     """Judge who is hit and for how long, by the usual time of the category.
 
     The affected services begin with the service itself, then come those that need it, nearest first.
     """
-    usual = _USUAL[verdict.category]
     if verdict.category is Category.BENIGN:
         return Impact(
-            impact_type=usual.impact,
+            impact_type=ImpactType.PERFORMANCE_DEGRADED,
             affected_services=(),
             estimated_recovery_seconds=0,
             business_impact=BusinessImpact.LOW,
         )
-    impact_type = _impact_type(verdict, usual)
-    if service is None or (
-        verdict.category in _WHOLE_ENGINE and verdict.severity in (Severity.HIGH, Severity.CRITICAL)
-    ):
+    impact_type, grave = _impact_type(verdict), verdict.severity in (Severity.HIGH, Severity.CRITICAL)
+    if service is None or (verdict.category in _WHOLE_ENGINE and grave):
         named = {name for need in dependencies for name in (need.service, need.depends_on)}
-        affected = tuple(sorted(named | ({service} if service else set())))
+        affected = tuple(sorted({*named, service} if service else named))
     else:
         affected = (service, *_dependants(service, dependencies))
     return Impact(
         impact_type=impact_type,
         affected_services=affected,
-        estimated_recovery_seconds=usual.seconds,
+        estimated_recovery_seconds=_USUAL_SECONDS.get(verdict.category, _HALF_AN_HOUR),
         business_impact=_business_impact(verdict, impact_type, affected, dependencies),
     )
 
@@ -95,39 +63,29 @@ def by_experience(impact: Impact, history_seconds: Sequence[float]) -> Impact:
     return replace(impact, estimated_recovery_seconds=round(median(history_seconds)))
 
 
-def _impact_type(verdict: Verdict, usual: _TypicalImpact) -> ImpactType:
-    if verdict.severity is Severity.CRITICAL and verdict.category is Category.REDIS_STATE:
+def _impact_type(verdict: Verdict) -> ImpactType:
+    critical = verdict.severity is Severity.CRITICAL
+    if verdict.category in _LOSS or (critical and verdict.category is Category.REDIS_STATE):
         return ImpactType.DATA_LOSS
-    if usual.impact is ImpactType.SERVICE_DOWN and verdict.severity in (Severity.LOW, Severity.MEDIUM):
-        return ImpactType.PERFORMANCE_DEGRADED
-    if usual.impact is ImpactType.PERFORMANCE_DEGRADED and verdict.severity is Severity.CRITICAL:
-        return ImpactType.SERVICE_DOWN
-    return usual.impact
+    slow = not critical and (verdict.category in _SLOW or verdict.severity is not Severity.HIGH)
+    return ImpactType.PERFORMANCE_DEGRADED if slow else ImpactType.SERVICE_DOWN
 
 
 def _dependants(service: str, dependencies: Sequence[Dependency]) -> list[str]:
     """Who needs the service, nearest first. The harm goes on only through those that cannot do without."""
     hit: list[str] = []
-    wave = [service]
-    while wave:
-        following: list[str] = []
-        for fallen in wave:
-            for need in sorted(dependencies, key=lambda need: need.service):
-                if need.depends_on != fallen or need.service == service:
-                    continue
-                if need.service not in hit:
-                    hit.append(need.service)
-                    if need.dependency_type is DependencyType.REQUIRED:
-                        following.append(need.service)
-        wave = following
+    fallen, ordered = [service], sorted(dependencies, key=lambda need: need.service)
+    for one in fallen:
+        for need in ordered:
+            if need.depends_on == one and need.service not in (service, *hit):
+                hit.append(need.service)
+                if need.dependency_type is DependencyType.REQUIRED:
+                    fallen.append(need.service)
     return hit
 
 
 def _business_impact(
-    verdict: Verdict,
-    impact_type: ImpactType,
-    affected: tuple[str, ...],
-    dependencies: Sequence[Dependency],
+    verdict: Verdict, impact_type: ImpactType, affected: tuple[str, ...], dependencies: Sequence[Dependency]
 ) -> BusinessImpact:
     if verdict.severity is Severity.CRITICAL or impact_type is ImpactType.DATA_LOSS:
         return BusinessImpact.CRITICAL

@@ -6,8 +6,7 @@ import logging
 from datetime import UTC, datetime
 
 from adapters.stores.recovery_writes import RecordError
-from core.errors.classify import classify
-from core.errors.verdicts import as_failure
+from core.errors.classify import as_failure, classify
 from flows.deployment.operation import ROLLING_BACK, OperationFailure, OperationRecorder
 from flows.recovery.error_recovery import error_recovery
 from flows.runtime.identifiers import new_error_id

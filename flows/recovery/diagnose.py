@@ -9,10 +9,9 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 
 from adapters.stores.recovery_writes import RecordError
-from core.errors.classify import classify
+from core.errors.classify import as_failure, as_one_of_several, classify
 from core.errors.evidence import evidence_of
 from core.errors.impact import analyse_impact
-from core.errors.verdicts import as_failure, as_one_of_several
 from core.recovery.policy import AT_ONCE
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.identifiers import new_error_id

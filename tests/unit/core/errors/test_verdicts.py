@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from core.errors.verdicts import as_failure, as_one_of_several
+from core.errors.classify import as_failure, as_one_of_several
 from core.monitoring.health import judge_environment, state_changes, worst_service
 from models.errors import Category, Evidence, Severity, Strategy, Verdict
 from models.health import Health, HealthReport, ServiceHealth, ServiceVerdict
