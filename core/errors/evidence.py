@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from core.common.exit_codes import describe_exit
 from core.common.safe_text import shorten
 from core.errors.classify import shipped_patterns, tells_of_failure
-from core.errors.match import GENERIC, PatternSet
+from core.errors.match import GENERIC
 from models.containers import ContainerEvent, ContainerState
 from models.errors import Category, Evidence
 from models.evidence import (
@@ -44,21 +44,23 @@ def grade_memory(
     limit = container_state.memory_limit_bytes
     of = f" (limit {limit // (1024 * 1024)} MiB)" if limit else ""
     mine = [event for event in events or () if event.container_id == container_state.container_id]
-    by = _who_says_so(container_state, signs, mine)
-    ended = container_state.state in _ENDED
-    if by and ended and container_state.exit_code == _KILLED:
-        return MemoryFinding(grade=MemoryGrade.PROVEN, sentence=f"killed for using too much memory{of}: {by}")
+    kills = sum(event.action == "oom" for event in mine)
+    proofs = {
+        "the engine says so": container_state.oom_killed,
+        f"the engine reported it {_times(kills)}": kills,
+        f"the kernel counts {signs.oom_kills}": signs.oom_kills,
+        "the kernel's log names its container": signs.kernel_lines,
+    }
+    by = ", ".join(words for words, holds in proofs.items() if holds)
+    killed = f"killed for using too much memory{of}"
+    sigkill = container_state.state in _ENDED and container_state.exit_code == _KILLED
     if by:
-        return MemoryFinding(
-            grade=MemoryGrade.PROVEN, sentence=f"a process in it was killed for using too much memory{of}: {by}"
-        )
+        who = "" if sigkill else "a process in it was "
+        return MemoryFinding(grade=MemoryGrade.PROVEN, sentence=f"{who}{killed}: {by}")
     actions = {event.action for event in mine}
-    unasked = "die" in actions and not actions & {"stop", "kill"}
-    if ended and container_state.exit_code == _KILLED and unasked:
-        return MemoryFinding(
-            grade=MemoryGrade.PROBABLE,
-            sentence=f"probably killed for using too much memory{of}: exit code 137, and no stop was requested",
-        )
+    if sigkill and "die" in actions and not actions & {"stop", "kill"}:
+        why = f"probably {killed}: exit code 137, and no stop was requested"
+        return MemoryFinding(grade=MemoryGrade.PROBABLE, sentence=why)
     return MemoryFinding()
 
 
@@ -113,14 +115,10 @@ def first_cause(
 
 def reachable(service: str, needs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """Return everything a service depends on, directly or not, nearest first."""
-    found: list[str] = []
-    ahead = list(needs.get(service, ()))
-    while ahead:
-        name = ahead.pop(0)
-        if name not in found and name != service:
-            found.append(name)
-            ahead.extend(needs.get(name, ()))
-    return tuple(found)
+    found = [service]
+    for name in found:
+        found.extend(one for one in dict.fromkeys(needs.get(name, ())) if one not in found)
+    return tuple(found[1:])
 
 
 def shows_failure(bundle: EvidenceBundle) -> bool:
@@ -142,13 +140,13 @@ def failed_since(bundle: EvidenceBundle) -> datetime | None:
 def best_line(service: str, logs: Sequence[LogExcerpt]) -> str | None:
     """Return the log line of a service that says most about its failure, None if none does."""
     lines = [without_stamp(line) for log in logs if log.service == service for line in log.lines]
-    named = _lines_named(lines, shipped_patterns(), 1)
+    named = _lines_named(lines, 1)
     if not named:
         named = [place for place, line in enumerate(lines) if tells_of_failure(line)][-1:]
     return shorten(lines[named[0]], 160) if named else None
 
 
-def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet | None = None) -> list[int]:
+def telling_lines(lines: Sequence[str], most: int) -> list[int]:
     """Return the positions of the log lines that show a failure best, in order, without repeated texts.
 
     Lines that name a cause come first, then lines that report a failure, the latest first, then the lines before
@@ -157,7 +155,7 @@ def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet | None =
     bare = [without_stamp(line) for line in lines]
     latest = {text: place for place, text in enumerate(bare) if text.strip()}
     backwards = sorted(latest.values(), reverse=True)
-    named = [latest[bare[place]] for place in _lines_named(bare, patterns or shipped_patterns(), most)]
+    named = [latest[bare[place]] for place in _lines_named(bare, most)]
     chosen = list(dict.fromkeys([*named, *(place for place in backwards if tells_of_failure(bare[place]))]))
     if not chosen:
         return sorted(backwards[:most])
@@ -174,9 +172,7 @@ def without_stamp(line: str) -> str:
 def stamp_of(line: str) -> datetime | None:
     """When the engine got a line; None for a line without its stamp."""
     word = line.partition(" ")[0]
-    if len(word) < len("2026-01-01T00:00:00Z") or word[10:11] != "T":
-        return None
-    return moment_of(word)
+    return moment_of(word) if len(word) >= len("2026-01-01T00:00:00Z") and word[10] == "T" else None
 
 
 def moment_of(text: str) -> datetime | None:
@@ -234,67 +230,48 @@ def evidence_of(bundle: EvidenceBundle, *, since: datetime | None = None) -> Evi
         restart_count=worst.restart_count,
         health=worst.health,
         logs=tuple(lines[-60:]),
-        probe_outputs=tuple(
-            probe.output
-            for probe in bundle.probes
-            if probe.service == bundle.service
-            and not (probe.ok or _was_over(probe, bundle.probes) or _came_too_late(probe, worst))
-        )[-10:],
+        probe_outputs=tuple(probe.output for probe in bundle.probes if _explains_failure(probe, worst, bundle))[-10:],
     )
 
 
 def _was_killed(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
     """Whether the last end of the container was a requested kill."""
-    mine = [event for event in bundle.events if event.container_id == one.container_id]
-    ends = [event.happened_at for event in mine if event.action == "die"]
-    kills = [event for event in mine if event.action == "kill" and event.attributes.get("signal") == _SIGKILL]
-    return bool(ends) and any(abs(ends[-1] - event.happened_at) <= _JUST_NOW for event in kills)
+    around = _events_around_the_end(one, bundle)
+    return any(event.action == "kill" and event.attributes.get("signal") == _SIGKILL for event in around)
 
 
 def _fell(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:
     """Whether a running container was killed for memory just now: the engine may restart it within a second."""
+    around = _events_around_the_end(one, bundle)
+    ends = [event.happened_at for event in around if event.action == "die"]
+    just_now = bool(ends) and bundle.taken_at - ends[-1] <= _JUST_NOW
+    return just_now and any(event.action == "oom" for event in around)
+
+
+def _events_around_the_end(one: ContainerEvidence, bundle: EvidenceBundle) -> list[ContainerEvent]:
+    """The container's events just before and after its last end; none where it did not end."""
     mine = [event for event in bundle.events if event.container_id == one.container_id]
     ends = [event.happened_at for event in mine if event.action == "die"]
-    if not ends or bundle.taken_at - ends[-1] > _JUST_NOW:
-        return False
-    return any(event.action == "oom" and abs(event.happened_at - ends[-1]) <= _JUST_NOW for event in mine)
+    return [event for event in mine if ends and abs(event.happened_at - ends[-1]) <= _JUST_NOW]
 
 
-def _was_over(probe: ProbeOutput, probes: Sequence[ProbeOutput]) -> bool:
-    """Whether the same check passed later: then its failure during the start explains nothing."""
-    return any(other.ok and other.source == probe.source and other.last_at > probe.last_at for other in probes)
-
-
-def _came_too_late(probe: ProbeOutput, container: ContainerEvidence) -> bool:
-    """Whether a check met a container that was ending: that error did not cause the end."""
-    return container.state in _ENDED and "OCI runtime exec failed" in probe.output
-
-
-def _who_says_so(container_state: ContainerState, signs: MemorySigns, events: Sequence[ContainerEvent]) -> str:
-    """List the signs that prove a kill for memory."""
-    says = []
-    if container_state.oom_killed:
-        says.append("the engine says so")
-    kills = sum(event.action == "oom" for event in events)
-    if kills:
-        says.append(f"the engine reported it {_times(kills)}")
-    if signs.oom_kills:
-        says.append(f"the kernel counts {signs.oom_kills}")
-    if signs.kernel_lines:
-        says.append("the kernel's log names its container")
-    return ", ".join(says)
+def _explains_failure(probe: ProbeOutput, container: ContainerEvidence, bundle: EvidenceBundle) -> bool:
+    """Whether a failed check may name the cause: it did not pass later, and met a container that was not ending."""
+    later = [one for one in bundle.probes if one.source == probe.source and one.last_at > probe.last_at]
+    too_late = container.state in _ENDED and "OCI runtime exec failed" in probe.output
+    return probe.service == bundle.service and not probe.ok and not too_late and not any(one.ok for one in later)
 
 
 def _end_in_words(container_state: ContainerState, finding: MemoryFinding) -> str:
-    if finding.grade is MemoryGrade.NONE or container_state.exit_code != _KILLED:
-        words = describe_exit(replace(container_state, oom_killed=False))
-        return words if finding.grade is MemoryGrade.NONE else f"{words}; {finding.sentence}"
-    return f"exit code {_KILLED}, {finding.sentence}"
+    if finding.grade is not MemoryGrade.NONE and container_state.exit_code == _KILLED:
+        return f"exit code {_KILLED}, {finding.sentence}"
+    return "; ".join(filter(None, (describe_exit(replace(container_state, oom_killed=False)), finding.sentence)))
 
 
 def _failure(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[ProbeOutput]) -> str:
     """Describe how a service failed, in words that follow its name; empty if nothing shows a failure."""
-    for one in (one for one in containers if one.service == name):
+    mine = [one for one in containers if one.service == name]
+    for one in mine:
         if one.state == "created" and one.ended:
             return f"could not be started: {shorten(one.ended)}"
         if one.state in ("exited", "dead") and one.exit_code != 0:
@@ -308,7 +285,7 @@ def _failure(name: str, containers: Sequence[ContainerEvidence], probes: Sequenc
         if one.restart_count and _last_failed(name, probes):
             return f"was restarted {_times(one.restart_count)} and does not serve{_last_output_of(name, probes)}"
     if _last_failed(name, probes):
-        checking = any(one.service == name and one.health == "starting" for one in containers)
+        checking = any(one.health == "starting" for one in mine)
         how = "has not passed its health check" if checking else "runs but does not serve"
         return f"{how}{_last_output_of(name, probes)}"
     return ""
@@ -355,21 +332,12 @@ def _since(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[
     return min(began.values(), default=None)
 
 
-def _lines_named(lines: Sequence[str], patterns: PatternSet, most: int) -> list[int]:
+def _lines_named(lines: Sequence[str], most: int) -> list[int]:
     """The lines in which a pattern found a cause, the surest first."""
-    starts, at = [], 0
-    for line in lines:
-        starts.append(at)
-        at += len(line) + 1
-    found: dict[int, None] = {}
-    for match in patterns.find("\n".join(lines)):
-        if match.pattern.category is Category.BENIGN or match.pattern.priority <= GENERIC:
-            continue
-        place = max(i for i, start in enumerate(starts) if start <= match.span[0])
-        found.setdefault(place)
-        if len(found) == most:
-            break
-    return list(found)
+    text = "\n".join(lines)
+    matches = shipped_patterns().find(text)
+    causes = [one for one in matches if one.pattern.category is not Category.BENIGN and one.pattern.priority > GENERIC]
+    return list(dict.fromkeys(text.count("\n", 0, one.span[0]) for one in causes))[:most]
 
 
 def _times(count: int) -> str:
@@ -381,15 +349,12 @@ def _shrink(logs: list[LogExcerpt], service: str, over: int, share: int = 0) -> 
     for place in sorted(range(len(logs)), key=lambda i: (logs[i].service == service, -_log_size(logs[i]))):
         if over <= 0:
             break
-        size = _log_size(logs[place])
-        logs[place] = _shrunk(logs[place], max(size - over, size // share if share else 0))
-        over -= size - _log_size(logs[place])
+        log, size = logs[place], _log_size(logs[place])
+        room = max(size - over, size // share if share else 0)
+        shorter = excerpt(log.service, log.container, "\n".join(log.lines), len(log.lines) + 1, room)
+        logs[place] = replace(shorter, cut=log.cut or shorter.cut)
+        over -= size - _log_size(shorter)
     return over
-
-
-def _shrunk(log: LogExcerpt, room: int) -> LogExcerpt:
-    shorter = excerpt(log.service, log.container, "\n".join(log.lines), len(log.lines) + 1, room)
-    return replace(shorter, cut=log.cut or shorter.cut)
 
 
 def _size(bundle: EvidenceBundle) -> int:

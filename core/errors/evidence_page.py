@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from core.common.safe_text import shorten
-from models.evidence import ContainerEvidence, EvidenceBundle, LogExcerpt, ProbeOutput
+from models.evidence import EvidenceBundle, LogExcerpt
 
 _LINES = 60
 _ANSWERS = 20
@@ -26,43 +26,32 @@ def _bundle(bundle: EvidenceBundle) -> str:
         f"Taken {_moment(bundle.taken_at)} as {bundle.bundle_id}: {_plain(bundle.reason)}",
         _table(
             ("container", "state", "ended", "health", "restarts", "started", "finished"),
-            [_container_row(one) for one in bundle.containers],
+            [
+                (
+                    *(one.name, one.state, one.ended or one.memory.sentence, one.health or ""),
+                    *(str(one.restart_count), _moment(one.started_at), _moment(one.finished_at)),
+                )
+                for one in bundle.containers
+            ],
         ),
         *(_log(log) for log in bundle.logs if log.lines),
     ]
     if bundle.probes:
-        parts.append("## Health checks and probes")
-        parts.append(
-            _table(("at", "service", "by", "answer", "times"), [_probe_row(one) for one in bundle.probes[-_ANSWERS:]])
-        )
+        answers = [
+            (_moment(one.first_at), one.service, one.source, shorten(one.output) or "passed", str(one.times))
+            for one in bundle.probes[-_ANSWERS:]
+        ]
+        parts += ["## Health checks and probes", _table(("at", "service", "by", "answer", "times"), answers)]
     if bundle.events:
-        parts.append("## Events of the engine")
-        rows = [(_moment(one.happened_at), one.service, one.action) for one in bundle.events[-_EVENTS:]]
-        parts.append(_table(("at", "service", "event"), rows))
-    if bundle.host is not None:
-        host = bundle.host
+        events = [(_moment(one.happened_at), one.service, one.action) for one in bundle.events[-_EVENTS:]]
+        parts += ["## Events of the engine", _table(("at", "service", "event"), events)]
+    if (host := bundle.host) is not None:
         parts.append(
             f"Host: load {host.load_1m:.2f} on {host.cpus} cores, memory {host.memory_percent:.0f} % in use, "
             f"disk {host.disk_percent:.0f} % in use."
         )
     parts += [f"Missing: {_plain(what)}" for what in bundle.missing]
     return "\n\n".join(part for part in parts if part)
-
-
-def _container_row(one: ContainerEvidence) -> tuple[str, ...]:
-    return (
-        one.name,
-        one.state,
-        one.ended or one.memory.sentence,
-        one.health or "",
-        str(one.restart_count),
-        _moment(one.started_at),
-        _moment(one.finished_at),
-    )
-
-
-def _probe_row(one: ProbeOutput) -> tuple[str, ...]:
-    return (_moment(one.first_at), one.service, one.source, shorten(one.output) or "passed", str(one.times))
 
 
 def _log(log: LogExcerpt) -> str:

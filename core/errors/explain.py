@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
+from typing import Any
 
 from core.common.safe_text import shorten
 from core.errors.evidence import (
@@ -52,30 +52,30 @@ def explain(
         return _not_failed(operation, changes, release_changes)
     tried = _tried(operation, executions)
     if operation.details.get("interrupted"):
-        return replace(
-            _explanation(operation, f"It was {operation.details['interrupted']}"),
+        return _explanation(
+            operation,
+            f"It was {operation.details['interrupted']}",
             since=operation.ended_at,
             changed=release_changes,
             tried=tried,
-            commands=(
-                f"roas resume {operation.deployment_id}",
-                f"roas {_command(operation)} {operation.environment}",
-            ),
+            commands=(f"roas resume {operation.deployment_id}", _again(operation)),
         )
     if validation is not None and not validation.passed:
         return _stopped_by_validation(operation, validation, release_changes)
-    bundle = _first_bundle(operation, changes, errors, bundles)
-    failed = _failed_changes(changes)
+    failed = _failed(changes)
     reason = str(operation.details.get("reason") or "no reason is recorded")
-    named = _root_service(errors, failed)
-    shown = bundle is not None and shows_failure(bundle)
-    service = bundle.cause_service if bundle is not None and shown else named
-    since = failed_since(bundle) if bundle is not None and shown else None
-    headline = bundle.first_cause if bundle is not None and shown else reason
-    if shown and _ENGINE_AWAY in reason:
-        headline = f"The engine went away during it: {headline}"
-    return replace(
-        _explanation(operation, headline),
+    # The service that the operation named, otherwise the first that failed.
+    services = (*(one.service for one in errors), *(one.service for one in failed))
+    named = next((service for service in services if service is not None), None)
+    bundle = _first_bundle(named, bundles)
+    service, since, headline, shown = named, None, reason, bundle is not None and shows_failure(bundle)
+    if bundle is not None and shown:
+        service, since, headline = bundle.cause_service, failed_since(bundle), bundle.first_cause
+        if _ENGINE_AWAY in reason:
+            headline = f"The engine went away during it: {headline}"
+    return _explanation(
+        operation,
+        headline,
         service=service,
         since=since or next((one.changed_at for one in failed if one.service == service), operation.ended_at),
         because=(*_facts(bundle, service), *_warned(validation, service), *_verdicts(errors)),
@@ -90,21 +90,19 @@ def explain(
 
 def _not_failed(operation: Operation, changes: Sequence[StateChange], release_changes: tuple[str, ...]) -> Explanation:
     if operation.status is not OperationStatus.SUCCESS:
-        return replace(
-            _explanation(operation, f"It has not ended: it is {operation.status}."),
+        return _explanation(
+            operation,
+            f"It has not ended: it is {operation.status}.",
             changed=release_changes,
             commands=(f"roas show {operation.deployment_id}",),
         )
     took = operation.duration
     after = "" if took is None else f" after {took.total_seconds():.1f} s"
     health = operation.details.get("health")
-    return replace(
-        _explanation(
-            operation, f"Nothing failed: it succeeded{after}{f', and the whole was {health}' if health else ''}."
-        ),
-        consequences=tuple(
-            f"{one.service} failed, and is not required: {one.reason}" for one in _failed_changes(changes)
-        ),
+    return _explanation(
+        operation,
+        f"Nothing failed: it succeeded{after}{f', and the whole was {health}' if health else ''}.",
+        consequences=tuple(f"{one.service} failed, and is not required: {one.reason}" for one in _failed(changes)),
         changed=release_changes,
         slow=_slow(operation, changes),
         commands=(f"roas health {operation.environment}",),
@@ -116,21 +114,18 @@ def _stopped_by_validation(
 ) -> Explanation:
     first, *others = validation.critical
     fixes = [check.fix for check in validation.critical if check.fix]
-    return replace(
-        _explanation(operation, f"Validation stopped it before anything was touched: {first.finding}"),
+    return _explanation(
+        operation,
+        f"Validation stopped it before anything was touched: {first.finding}",
         service=first.subject,
         since=validation.validated_at,
         because=tuple(f"check {check.name}: {check.finding}" for check in others),
         changed=release_changes,
-        commands=(
-            *dict.fromkeys(fixes),
-            f"roas validate {operation.environment}",
-            f"roas {_command(operation)} {operation.environment}",
-        ),
+        commands=(*dict.fromkeys(fixes), f"roas validate {operation.environment}", _again(operation)),
     )
 
 
-def _explanation(operation: Operation, headline: str) -> Explanation:
+def _explanation(operation: Operation, headline: str, **more: Any) -> Explanation:
     return Explanation(
         deployment_id=operation.deployment_id,
         environment=operation.environment,
@@ -138,36 +133,20 @@ def _explanation(operation: Operation, headline: str) -> Explanation:
         status=operation.status,
         headline=headline,
         started_at=operation.started_at,
+        **more,
     )
 
 
-def _failed_changes(changes: Iterable[StateChange]) -> list[StateChange]:
+def _failed(changes: Iterable[StateChange]) -> list[StateChange]:
     return sorted((one for one in changes if one.new_state == "failed"), key=lambda one: one.changed_at)
 
 
-def _root_service(errors: Sequence[RecordedError], failed: Sequence[StateChange]) -> str | None:
-    """Return the service that the operation named, otherwise the first that failed."""
-    named = [error.service for error in errors if error.service is not None]
-    return next(iter([*named, *(one.service for one in failed)]), None)
-
-
-def _first_bundle(
-    operation: Operation,
-    changes: Sequence[StateChange],
-    errors: Sequence[RecordedError],
-    bundles: Sequence[EvidenceBundle],
-) -> EvidenceBundle | None:
-    """Return the evidence of the first failure: of the root service, otherwise of the earliest cause."""
+def _first_bundle(named: str | None, bundles: Sequence[EvidenceBundle]) -> EvidenceBundle | None:
+    """Return the evidence of the first failure: of the named service, otherwise of the earliest cause."""
     of_failures = [one for one in bundles if one.occasion is EvidenceOccasion.FAILURE]
-    named = _root_service(errors, _failed_changes(changes))
     mine = [one for one in of_failures if one.service == named]
-    if mine:
-        return mine[0]
-    return min(
-        of_failures,
-        key=lambda one: (not shows_failure(one), failed_since(one) or LATE, one.taken_at),
-        default=None,
-    )
+    causes = sorted(of_failures, key=lambda one: (not shows_failure(one), failed_since(one) or LATE, one.taken_at))
+    return next(iter([*mine, *causes]), None)
 
 
 def _facts(bundle: EvidenceBundle | None, service: str | None) -> tuple[str, ...]:
@@ -214,19 +193,13 @@ def lines_that_show(bundle: EvidenceBundle | None, service: str | None) -> tuple
     found: list[ShownLine] = []
     for log in [log for log in bundle.logs if log.service == service][:1]:
         for place in telling_lines(log.lines, _LOG_LINES):
-            line = log.lines[place]
-            found.append(
-                ShownLine(service=log.service, source="log", text=without_stamp(line).rstrip(), at=stamp_of(line))
-            )
+            text, at = without_stamp(log.lines[place]).rstrip(), stamp_of(log.lines[place])
+            found.append(ShownLine(service=log.service, source="log", text=text, at=at))
     answers = [one for one in bundle.probes if one.service == service and not one.ok]
     for answer in answers[-_ANSWERS:]:
         again = f" ({answer.times} times)" if answer.times > 1 else ""
-        source = answer.source.partition(" of ")[0]
-        found.append(
-            ShownLine(
-                service=answer.service, source=source, text=f"{shorten(answer.output)}{again}", at=answer.first_at
-            )
-        )
+        source, text = answer.source.partition(" of ")[0], f"{shorten(answer.output)}{again}"
+        found.append(ShownLine(service=answer.service, source=source, text=text, at=answer.first_at))
     return tuple(sorted(found, key=lambda line: line.at or LATE))
 
 
@@ -267,7 +240,7 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
     return (
         *((kept,) if bundles else ()),
         *found[:_MOST_STEPS],
-        f"roas {_command(operation)} {operation.environment}",
+        _again(operation),
         *((f"roas resolve {waiting[0].ticket_id} --note 'what fixed it'",) if waiting else ()),
     )
 
@@ -277,8 +250,10 @@ def _typed(step: str) -> str:
     return step.partition(": ")[2].replace(" --tail 100", "") or step
 
 
-def _command(operation: Operation) -> str:
-    return "health" if operation.operation_type == "health_check" else str(operation.operation_type)
+def _again(operation: Operation) -> str:
+    """Return the command that starts the same operation."""
+    name = "health" if operation.operation_type == "health_check" else operation.operation_type
+    return f"roas {name} {operation.environment}"
 
 
 def _slow(operation: Operation, changes: Sequence[StateChange]) -> tuple[str, ...]:

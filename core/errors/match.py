@@ -9,8 +9,9 @@ a harmless notice beside a real error must not hide it.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import re2
 
@@ -75,37 +76,20 @@ class PatternSet:
     def find(self, text: str) -> tuple[PatternMatch, ...]:
         """Every match that is not excused by a benign one on its line; the deciding one first."""
         data = text.encode("utf-8", "replace")
-        matches = [(self.patterns[index], span) for index, span in self._matches(data)]
-        excused = [
-            (_lines_around(data, span), pattern.priority)
-            for pattern, span in matches
-            if pattern.category is Category.BENIGN
+        matches = [
+            (self.patterns[index], match.span())
+            for index in (self._filter.Match(data, True) if self.patterns else None) or ()
+            for match in islice(self._compiled[index].finditer(data), _MATCHES_PER_PATTERN)
         ]
+        benign = [(one.priority, _lines_around(data, span)) for one, span in matches if one.category is Category.BENIGN]
         standing = [
             (pattern, span)
             for pattern, span in matches
             if pattern.category is Category.BENIGN
-            or not any(start <= span[0] < end and pattern.priority < priority for (start, end), priority in excused)
+            or not any(start <= span[0] < end and pattern.priority < priority for priority, (start, end) in benign)
         ]
-        # An error that stands outranks a benign notice: had they shared a line, one alone would stand.
-        standing.sort(
-            key=lambda match: (
-                match[0].category is Category.BENIGN,
-                -match[0].priority,
-                match[0].strategy.automatic,
-                -match[1][1],
-            )
-        )
+        standing.sort(key=_precedence)
         return tuple(PatternMatch(pattern=pattern, span=_in_characters(data, span)) for pattern, span in standing)
-
-    def _matches(self, data: bytes) -> Iterator[tuple[int, tuple[int, int]]]:
-        if not self.patterns:
-            return
-        for index in self._filter.Match(data, True) or ():
-            for count, match in enumerate(self._compiled[index].finditer(data)):
-                if count == _MATCHES_PER_PATTERN:
-                    break
-                yield index, match.span()
 
 
 def check_pattern(pattern: Pattern, benign_lines: Sequence[str]) -> tuple[str, ...]:
@@ -134,6 +118,12 @@ def check_pattern(pattern: Pattern, benign_lines: Sequence[str]) -> tuple[str, .
     return tuple(complaints)
 
 
+def _precedence(match: tuple[Pattern, tuple[int, int]]) -> tuple[object, ...]:
+    """An error that stands outranks a benign notice: had they shared a line, one alone would stand."""
+    pattern, (_, end) = match
+    return pattern.category is Category.BENIGN, -pattern.priority, pattern.strategy.automatic, -end
+
+
 def _lines_around(data: bytes, span: tuple[int, int]) -> tuple[int, int]:
     end = data.find(b"\n", span[1])
     return data.rfind(b"\n", 0, span[0]) + 1, len(data) + 1 if end < 0 else end
@@ -155,12 +145,9 @@ def _compile(pattern: Pattern) -> re2._Regexp:
     try:
         return re2.compile(pattern.regex, _options())
     except re2.error as error:
+        said = error.args[0] if error.args else error
+        words = said.decode("utf-8", "replace") if isinstance(said, bytes) else said
         raise BadPatternError(
-            f"Pattern {pattern.name!r} does not compile: {_words(error)}.",
+            f"Pattern {pattern.name!r} does not compile: {words}.",
             advice="Use RE2 syntax: no look-around and no back-references.",
         ) from error
-
-
-def _words(error: Exception) -> str:
-    said = error.args[0] if error.args else error
-    return said.decode("utf-8", "replace") if isinstance(said, bytes) else str(said)

@@ -42,8 +42,7 @@ class Redactor:
         # Longest first: a secret that contains another one goes as a whole.
         ordered = sorted(found, key=lambda spelling: (-len(spelling), spelling))
         self._long = [one for one in ordered if len(one) > _LONG]
-        short = [one for one in ordered if len(one) <= _LONG]
-        self._known = _any_of(short)
+        self._known = _any_of(one for one in ordered if len(one) <= _LONG)
         breakable = [one for one in ordered if len(one) >= 2 * _PIECE and not any(map(str.isspace, one))]
         self._joined = "\n".join(breakable)
         self._pieces = {one[at : at + _PIECE] for one in breakable for at in range(len(one) - _PIECE + 1)}
@@ -108,16 +107,12 @@ def secrets_among(variables: Iterable[tuple[str, str]]) -> Iterator[str]:
     given = list(variables)
     shown = {value for name, value in given if not is_secret_name(name)}
     for name, value in given:
-        if is_secret_name(name):
-            if (
-                not is_no_value(value)
-                and not is_working_folder(name, value)
-                and not (value in shown and _PLAIN.fullmatch(value))
-                and not _is_weak(name, value)
-            ):
-                yield value
-        else:
+        # A plain word is no secret where another variable has it, or the name is vague.
+        plain = (value in shown or _WORDLESS_NAME.search(name)) and _PLAIN.fullmatch(value)
+        if not is_secret_name(name):
             yield from random_parts(value)
+        elif not (plain or is_no_value(value) or is_working_folder(name, value)):
+            yield value
         yield from secrets_in(value)
 
 
@@ -141,11 +136,6 @@ def _any_of(spellings: Iterable[str]) -> re2._Regexp | None:
     return re2.compile(joined, options) if joined else None
 
 
-def _is_weak(name: str, value: str) -> bool:
-    """Whether a name is too vague to take a plain word or an address for a secret."""
-    return _WORDLESS_NAME.search(name) is not None and _PLAIN.fullmatch(value) is not None
-
-
 def _without(match: re2._Match, parts: tuple[str, str, str] | None) -> str:
     return str(match[0]) if parts is None else f"{parts[0]}{REDACTED}{parts[2]}"
 
@@ -155,42 +145,25 @@ def _spellings(value: str) -> set[str]:
     if len(value) < _SHORTEST_VALUE:
         return set()
     data = value.encode("utf-8", "replace")
-    encoded = {one for alignment in range(3) for one in _in_base64(data, alignment)}
-    escaped = json.dumps(value)[1:-1]
-    spellings = {
+    escaped, quoted = json.dumps(value)[1:-1], quote(value, safe="")
+    return {
         value,
         # As it is once the text was made safe to show, and in the lines of YAML and shells.
-        printable(value),
-        value.replace("'", "''"),
-        value.replace("'", "'\\''"),
-        quote(value, safe=""),
-        quote(value, safe="").replace("%20", "+"),
-        quote(value),
-        quote_plus(value),
-        escaped,
-        json.dumps(escaped)[1:-1],
-        json.dumps(value, ensure_ascii=False)[1:-1],
-        data.hex(),
-        data.hex().upper(),
-        *encoded,
+        *(printable(value), value.replace("'", "''"), value.replace("'", "'\\''")),
+        *(quoted, quoted.replace("%20", "+"), quote(value), quote_plus(value)),
+        re.sub("%[0-9A-F]{2}", lambda escape: escape[0].lower(), quoted),
+        *(escaped, json.dumps(escaped)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]),
+        *(data.hex(), data.hex().upper()),
+        *(one for alignment in range(3) for one in _in_base64(data, alignment)),
+        # A log writes a secret of many lines line by line, each with its own prefix.
+        *(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE),
     }
-    spellings.add(re.sub("%[0-9A-F]{2}", lambda escape: escape[0].lower(), quote(value, safe="")))
-    # A log writes a secret of many lines line by line, each with its own prefix.
-    spellings.update(line.strip() for line in value.splitlines() if len(line.strip()) >= _SHORTEST_LINE)
-    return spellings
 
 
 def _in_base64(data: bytes, alignment: int) -> set[str]:
     """Return the parts of the base64 text of a value that are the same at any position in a longer text."""
-    if alignment == 0:
-        whole = {base64.b64encode(data).decode(), base64.urlsafe_b64encode(data).decode()}
-        found = whole | {one.rstrip("=") for one in whole}
-    else:
-        found = set()
+    encoded = [encode(b"\0" * alignment + data).decode() for encode in (base64.b64encode, base64.urlsafe_b64encode)]
+    whole = set() if alignment else {*encoded, *(one.rstrip("=") for one in encoded)}
     # The first and the last characters depend on the bytes around them.
     kept = slice(-(-alignment * 8 // 6), (alignment + len(data)) * 8 // 6)
-    for encode in (base64.b64encode, base64.urlsafe_b64encode):
-        part = encode(b"\0" * alignment + data).decode()[kept]
-        if len(part) >= _SHORTEST_ENCODED:
-            found.add(part)
-    return found
+    return whole | {one[kept] for one in encoded if len(one[kept]) >= _SHORTEST_ENCODED}

@@ -114,8 +114,10 @@ _NAMED = re2.compile(
 
 def is_secret_name(name: str) -> bool:
     """Whether a variable, field or option of this name holds a secret."""
-    if _SECRET_NAME.search(name) is None:
-        return False
+    return _SECRET_NAME.search(name) is not None and _may_hold_secret(name)
+
+
+def _may_hold_secret(name: str) -> bool:
     return _NAMES_NO_SECRET.search(name) is None or _WEBHOOK_NAME.search(name) is not None
 
 
@@ -160,14 +162,6 @@ def _looks_random(run: str) -> bool:
     return bits >= _LEAST_BITS and changes >= _LEAST_CHANGES * len(run) and kinds.count("s") <= len(run) / 8
 
 
-def _whole(match: re2._Match) -> Parts:
-    return "", match[0], ""
-
-
-def _user(match: re2._Match) -> Parts:
-    return match[1], match[2], "@"
-
-
 def _pair(match: re2._Match) -> Parts:
     at = next(index for index in range(1, match.re.groups, 2) if match[index] is not None)
     return match[at], match[at + 1], ""
@@ -175,9 +169,8 @@ def _pair(match: re2._Match) -> Parts:
 
 def _header(match: re2._Match) -> Parts | None:
     before, value, after = _pair(match)
-    if match[9] is not None and _PLAIN_WORD.fullmatch(value) is not None:
-        return None
-    return before, value, after
+    is_word = match[9] is not None and _PLAIN_WORD.fullmatch(value) is not None
+    return None if is_word else (before, value, after)
 
 
 def _spoken(match: re2._Match) -> Parts | None:
@@ -190,7 +183,7 @@ def _named(match: re2._Match) -> Parts | None:
     name = before.strip(" \t\n-=>:\"'\\")
     bare = value.strip("\\\"'")
     if (
-        not (_NAMES_NO_SECRET.search(name) is None or _WEBHOOK_NAME.search(name) is not None)
+        not _may_hold_secret(name)
         or is_no_value(bare)
         or _PLACE.fullmatch(bare) is not None
         or is_working_folder(name, bare)
@@ -203,9 +196,8 @@ def _named(match: re2._Match) -> Parts | None:
 
 
 PATTERNS: tuple[tuple[re2._Regexp, Callable[[re2._Match], Parts | None]], ...] = (
-    (_SHAPES, _whole),
-    (_IN_URL, _user),
-    (_ALONE_IN_URL, _user),
+    (_SHAPES, lambda match: ("", match[0], "")),
+    *((pattern, lambda match: (match[1], match[2], "@")) for pattern in (_IN_URL, _ALONE_IN_URL)),
     (_WEBHOOK, _pair),
     (_HEADER, _header),
     (_SPOKEN, _spoken),
