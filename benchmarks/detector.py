@@ -15,7 +15,6 @@ import numpy as np
 
 from benchmarks.measure import seconds
 from core.monitoring.detector import NOTICE, Detector
-from core.monitoring.detector_rules import DriftRule, Episode, LiftRule, StuckRule, ZeroRule
 from models.analysis import Level
 
 START = datetime(2026, 3, 2, tzinfo=UTC)

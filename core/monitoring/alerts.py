@@ -11,15 +11,25 @@ from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Annotated
 
 import orjson
+from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
-from core.monitoring.alert_causes import explain_alerts
 from core.monitoring.maintenance import MaintenanceWindow
 from models.analysis import AlertChange, AlertEvent, Level, Signal
 from models.failures import BadInputError
-from models.metrics import Alert, AlertSeverity, AlertState, Dependency
+from models.metrics import HOST, Alert, AlertSeverity, AlertState, Dependency, DependencyType
+
+AHEAD = "_ahead"
+"""Suffix of the alerts about predictions of a metric."""
+
+BUDGET = "_budget"
+"""Suffix of the alerts about an error budget."""
+
+_SLOWNESS = "response_time"
+_RESOURCES = {"cpu_usage": "cpu_usage", "load_1m": "cpu_usage", "memory_usage": "memory_usage"}
+"""The resource behind a metric, which a service may take from the host."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +87,7 @@ def evaluate_alerts(
     """
     policy = policy or AlertPolicy()
     windows, needs = tuple(maintenance), tuple(dependencies)
-    watches = {} if state is None else _read(state)
+    watches = _read(state)
     reported: list[tuple[AlertChange, str]] = []
     for signal in signals:
         key = f"{signal.service}/{signal.metric}"
@@ -111,7 +121,7 @@ def evaluate_alerts(
 
 def firing(state: bytes | None) -> tuple[Alert, ...]:
     """Return every open or acknowledged alert, explained ones too. Raises BadInputError for a state of another kind."""
-    watches = {} if state is None else _read(state)
+    watches = _read(state)
     return tuple(watch.alert for watch in watches.values() if watch.alert is not None)
 
 
@@ -120,7 +130,7 @@ def close_alerts(state: bytes | None, alert_ids: AbstractSet[str], now: datetime
 
     Raises BadInputError for a state of another kind.
     """
-    watches = {} if state is None else _read(state)
+    watches = _read(state)
     closed = []
     for key, watch in watches.items():
         if watch.alert is not None and watch.alert.alert_id in alert_ids:
@@ -141,8 +151,6 @@ def acknowledge(state: bytes, alert_id: str, now: datetime) -> bytes:
 
 
 _KEPT_LOOKS = 21
-_WATCH_TIMES = ("good_since", "closed_at", "reported_at")
-_ALERT_TIMES = ("opened_at", "acknowledged_at", "resolved_at")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,16 +165,20 @@ class _MetricHistory:
     alert: Alert | None = None
     flapping: bool = False
     closed_at: datetime | None = None
-    reported_at: datetime | None = None
+    # Version 0.1 called it "told_at".
+    reported_at: Annotated[datetime | None, Field(validation_alias=AliasChoices("reported_at", "told_at"))] = None
     reminders: int = 0
     closed: Alert | None = None
+
+
+_STATE = TypeAdapter(dict[str, _MetricHistory])
 
 
 def _step(
     watch: _MetricHistory, signal: Signal, environment: str, policy: AlertPolicy, quiet: bool
 ) -> tuple[_MetricHistory, list[AlertChange]]:
     if signal.missing or quiet:
-        return watch if watch.closed is None else replace(watch, closed=None), []
+        return replace(watch, closed=None), []
     bad = signal.level.rank >= Level.WARNING.rank
     looks = (*watch.looks, signal.level.rank)[-_KEPT_LOOKS:]
     watch = replace(
@@ -183,21 +195,13 @@ def _step(
         if critical or (not rests and _enough(watch, signal, Level.WARNING, policy)):
             watch = replace(watch, alert=_opened(signal, environment, critical), reported_at=None, reminders=0)
     elif critical and watch.alert.severity is not AlertSeverity.CRITICAL:
-        raised = replace(
-            watch.alert,
-            severity=AlertSeverity.CRITICAL,
-            state=AlertState.OPEN,
-            reason=signal.reason,
-            value=signal.value,
-            threshold=signal.threshold,
-        )
-        watch = replace(watch, alert=raised)
+        raised = replace(watch.alert, severity=AlertSeverity.CRITICAL, state=AlertState.OPEN, reason=signal.reason)
+        watch = replace(watch, alert=replace(raised, value=signal.value, threshold=signal.threshold))
         changes.append(AlertChange.RAISED)
     flapping = _is_flapping(looks, watch.flapping, policy)
     if watch.alert is not None and flapping and not watch.flapping:
         changes.append(AlertChange.FLAPPING)
-    if flapping is not watch.flapping:
-        watch = replace(watch, flapping=flapping)
+    watch = replace(watch, flapping=flapping)
     if watch.alert is not None and not flapping and _has_healed(watch, signal.at, policy):
         resolved = replace(watch.alert, state=AlertState.RESOLVED, resolved_at=signal.at)
         watch = replace(watch, alert=None, closed=resolved, closed_at=signal.at)
@@ -280,39 +284,89 @@ def _events(
 
 def _write(watches: Mapping[str, _MetricHistory]) -> bytes:
     kept = {
-        key: watch if watch.closed is None else replace(watch, closed=None)
+        key: replace(watch, closed=None)
         for key, watch in watches.items()
-        if watch.alert is not None or watch.closed_at is not None or _has_been_bad(watch)
+        if watch.alert or watch.closed_at or max(watch.looks, default=0) >= Level.WARNING.rank
     }
     return orjson.dumps(kept, option=orjson.OPT_SERIALIZE_NUMPY)
 
 
-def _has_been_bad(watch: _MetricHistory) -> bool:
-    return any(rank >= Level.WARNING.rank for rank in watch.looks)
-
-
-def _read(state: bytes) -> dict[str, _MetricHistory]:
+def _read(state: bytes | None) -> dict[str, _MetricHistory]:
     try:
-        return {key: _watch(values) for key, values in orjson.loads(state).items()}
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        return {} if state is None else _STATE.validate_json(state)
+    except ValidationError as error:
         raise BadInputError("The state of the alerts is not readable;", advice="start anew.") from error
 
 
-def _watch(values: dict[str, Any]) -> _MetricHistory:
-    # Version 0.1 stored the time of the last report as "told_at".
-    values = {"reported_at" if name == "told_at" else name: value for name, value in values.items()}
-    read = {
-        "looks": tuple(values["looks"]),
-        "alert": _alert(values["alert"]) if values.get("alert") else None,
-        **{name: datetime.fromisoformat(values[name]) for name in _WATCH_TIMES if values.get(name)},
-    }
-    return _MetricHistory(**values | read)
+def explain_alerts(firing: Mapping[str, Alert], needs: Sequence[Dependency]) -> dict[str, str]:
+    """Map the key of each open alert that another one explains to the key of its root cause.
+
+    - A critical alert of a service explains the alerts of all services that depend on it, directly or not.
+    - Any alert of a service explains its later and lesser alerts; an alert of an error budget explains none.
+    - Slowness of a service explains slowness of those that wait for it.
+    - A service that takes a resource explains that the host lacks it.
+    """
+    by_age = sorted(firing, key=lambda key: (firing[key].opened_at, key))
+    critical: dict[str, str] = {}
+    first: dict[str, str] = {}
+    for key in by_age:
+        if firing[key].severity is AlertSeverity.CRITICAL:
+            critical.setdefault(_subject(firing[key]), key)
+    # A budget only counts failures that another alert of the service reports.
+    for key in sorted(by_age, key=lambda key: (firing[key].metric.endswith(BUDGET), key not in critical.values())):
+        first.setdefault(_subject(firing[key]), key)
+    age = {key: place for place, key in enumerate(by_age)}
+    below = {subject: _below(subject, needs) for subject in first}
+    reached = {subject: below[subject] & critical.keys() for subject in below}
+    explained = {}
+    for key, alert in firing.items():
+        subject = _subject(alert)
+        # A root needs no failed service that does not need it in turn: so a dependency cycle has roots too.
+        roots = [one for one in reached[subject] if all(one in reached[other] for other in reached[one])]
+        root = _taker(alert, firing, by_age) or min((first[one] for one in roots), key=age.__getitem__, default=None)
+        root = root or _slowest_below(alert, firing, below) or first[subject]
+        if root != key:
+            explained[key] = root
+    return {key: _last(key, explained) for key in explained}
 
 
-def _alert(values: dict[str, Any]) -> Alert:
-    read = {
-        "severity": AlertSeverity(values["severity"]),
-        "state": AlertState(values["state"]),
-        **{name: datetime.fromisoformat(values[name]) for name in _ALERT_TIMES if values.get(name)},
-    }
-    return Alert(**values | read)
+def _subject(alert: Alert) -> str:
+    """Return the service of an alert, or the resource if it is of the host: resources fail independently."""
+    if alert.service != HOST:
+        return alert.service
+    resource = alert.metric.removesuffix(AHEAD)
+    return f"{HOST}/{_RESOURCES.get(resource, resource)}"
+
+
+def _last(key: str, explained: Mapping[str, str]) -> str:
+    """Follow a chain of causes to its end: each step leads to a dependency, a resource or an earlier alert."""
+    while key in explained:
+        key = explained[key]
+    return key
+
+
+def _taker(alert: Alert, firing: Mapping[str, Alert], by_age: Sequence[str]) -> str | None:
+    """Return the alert of the service that takes the resource the host lacks."""
+    resource = _RESOURCES.get(alert.metric)
+    if alert.service != HOST or resource is None:
+        return None
+    return next((key for key in by_age if firing[key].service != HOST and firing[key].metric == resource), None)
+
+
+def _slowest_below(alert: Alert, firing: Mapping[str, Alert], below: Mapping[str, AbstractSet[str]]) -> str | None:
+    """Return the alert of the slow service that a slow one waits for, directly or not."""
+    if alert.metric != _SLOWNESS:
+        return None
+    slow = {one.service: key for key, one in firing.items() if one.metric == _SLOWNESS}
+    waited_for = [one for one in sorted(below[alert.service] & slow.keys()) if one != alert.service]
+    bottom = [one for one in waited_for if not (below[one] & slow.keys()) - {one}]
+    return slow[bottom[0]] if bottom else None
+
+
+def _below(service: str, needs: Sequence[Dependency]) -> set[str]:
+    """Return the service and everything it depends on, directly or not."""
+    hard = [need for need in needs if need.dependency_type is not DependencyType.OPTIONAL]
+    seen = [service]
+    for one in seen:
+        seen += {need.depends_on for need in hard if need.service == one}.difference(seen)
+    return set(seen)

@@ -1,17 +1,30 @@
-"""Run the detector and its rules on one value of a metric."""
+"""Run the detector and its rules on one value of a metric.
+
+The rules judge scored values over several rows: surprises that last, drifts, lifts, stuck and zero metrics.
+"""
 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from statistics import NormalDist
 
 import orjson
 
-from core.monitoring.detector import Detector, Score
-from core.monitoring.detector_rules import DriftRule, Episode, LiftRule, StuckRule, ZeroRule
+from core.monitoring.detector import ALERT, WARM_UP_ROWS, WEIGHTS, Detector, Score
 from models.analysis import Judgement, Level
 from models.failures import BadInputError
+
+NO_JUDGEMENT = Judgement(level=Level.NONE, reason="")
+_NORMAL = NormalDist()
+_FAR = 3.0
+_DRIFT = 6.0
+_DRIFT_ROWS = 1000
+_LIFT_ROWS = 5
+_LIFT_MARGIN = 0.15
+_LENGTH = struct.Struct("<I")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +42,208 @@ class DetectorResult:
     low: bool
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Episode:
+    """Whether a surprise lasts: a single odd row is shown, only what stays is worth an alert.
+
+    An episode begins with the score of an alert and goes on while values stay at least half as far from
+    `usual` as in its first row, which was `distance` away, in the metric's unit. `rows` counts them.
+    """
+
+    usual: float = 0.0
+    distance: float = 0.0
+    rows: int = 0
+    reason: str = ""
+
+    def after(self, score: Score, value: float) -> Episode:
+        """The episode, if any, after one more scored value."""
+        if self.rows and (value - self.usual) / self.distance >= 0.5:
+            return replace(self, rows=self.rows + 1)
+        distance = value - score.usual
+        if score.settled and score.value >= ALERT and distance:
+            return Episode(usual=score.usual, distance=distance, rows=1, reason=score.reason)
+        return Episode()
+
+    def judge(self) -> Judgement:
+        """A notice for its first row, a warning from the second on."""
+        if not self.rows:
+            return NO_JUDGEMENT
+        level = Level.WARNING if self.rows > 1 else Level.NOTICE
+        return Judgement(level=level, reason=self.reason, threshold=self.usual + self.distance / 2)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DriftRule:
+    """Values that are each only a little odd, but row after row on the same side of the usual.
+
+    `above` and `below` sum how far each row is from the usual at its hour, in standard deviations by rank,
+    less one a row; `highest` is the largest sum that was no drift, `limit` the sum that began the one
+    that lasts now, 0 while none does.
+    """
+
+    above: float = 0.0
+    below: float = 0.0
+    highest: float = 0.0
+    limit: float = 0.0
+    rows: int = 0
+    reason: str = ""
+
+    def after(self, score: Score, value: float) -> DriftRule:
+        """The rule's memory after one more scored value."""
+        rarity = 10 ** -(score.parts["hour"] / WEIGHTS["hour"])
+        away = min(_FAR, max(0.0, _NORMAL.inv_cdf(1 - max(rarity, 1e-6) / 2)))
+        away = away if value > score.usual else -away
+        most = 2 * max(self.limit, _DRIFT)
+        above, below = (min(most, max(0.0, side - 1)) for side in (self.above + away, self.below - away))
+        seen = replace(self, above=above, below=below, rows=self.rows + 1)
+        sum_now = max(above, below)
+        if self.limit:
+            if sum_now >= self.limit / 2:
+                return seen
+            return replace(seen, highest=max(self.highest, self.limit), limit=0.0, reason="")
+        limit = max(_DRIFT, 1.2 * self.highest)
+        if sum_now > limit and self.rows >= _DRIFT_ROWS:
+            side = "above" if above > below else "below"
+            reason = f"row after row {side} the usual, {score.usual:.4g} at this hour; now {value:.4g}"
+            return replace(seen, limit=limit, reason=reason)
+        return replace(seen, highest=max(self.highest, sum_now))
+
+    def judge(self) -> Judgement:
+        """A warning while the drift lasts."""
+        return Judgement(level=Level.WARNING, reason=self.reason) if self.limit else NO_JUDGEMENT
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LiftRule:
+    """Values that are each nothing new, since the metric has bursts, but five of them in a row are.
+
+    `last` are the latest five values; `low` and `high` the range of the lowest of any five in a row so far.
+    `limit` is what all five passed when a lift began that lasts now, `peak` how high their lowest came.
+    """
+
+    last: Sequence[float] = ()
+    low: float | None = None
+    high: float = 0.0
+    rows: int = 0
+    limit: float | None = None
+    peak: float = 0.0
+    held: int = 0
+    reason: str = ""
+
+    def after(self, value: float) -> LiftRule:
+        """The rule's memory after one more value."""
+        seen = replace(self, last=(*self.last, value)[-_LIFT_ROWS:], rows=self.rows + 1)
+        lowest = min(seen.last)
+        if self.limit is not None:
+            # A lift that lasts for a quarter of the history is the new normal; one that ends may be reported again.
+            usual_now = 4 * self.held >= self.rows
+            if value > self.limit and not usual_now:
+                return replace(seen, held=self.held + 1, peak=max(self.peak, lowest))
+            high = self.peak if usual_now else min(self.peak, 2 * self.high - (self.low or 0.0))
+            return replace(seen, limit=None, held=0, reason="", high=high)
+        if len(seen.last) < _LIFT_ROWS:
+            return seen
+        if self.low is None:
+            return replace(seen, low=lowest, high=lowest)
+        width = self.high - self.low
+        if self.rows >= WARM_UP_ROWS and width > 0 and lowest > self.high + _LIFT_MARGIN * width:
+            words = f"the last {_LIFT_ROWS} rows are all above {self.high:.4g}, as never in {self.rows} rows"
+            reason = f"{words}; now {value:.4g}"
+            return replace(seen, limit=self.high, peak=lowest, reason=reason)
+        return replace(seen, low=min(self.low, lowest), high=max(self.high, lowest))
+
+    def judge(self) -> Judgement:
+        """A warning while the lift lasts."""
+        if self.limit is None:
+            return NO_JUDGEMENT
+        return Judgement(level=Level.WARNING, reason=self.reason, threshold=self.limit)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StuckRule:
+    """A metric that usually moves has stood still for longer than ever: its source may hang.
+
+    `moves` and `rows` count the history, `run` the equal values up to now, `longest` the longest such run
+    that ended. A metric that stood still for a tenth of its rows is one that may.
+    """
+
+    last: float | None = None
+    run: int = 0
+    longest: int = 0
+    moves: int = 0
+    rows: int = 0
+
+    def after(self, value: float) -> StuckRule:
+        """The rule's memory after one more value."""
+        if value == self.last:
+            return replace(self, run=self.run + 1, rows=self.rows + 1)
+        ended = max(self.longest, self.run)
+        return StuckRule(last=value, run=1, longest=ended, moves=self.moves + 1, rows=self.rows + 1)
+
+    def judge(self) -> Judgement:
+        """Warns from 60 equal rows on, if they are also more than twice the longest run so far."""
+        steady = max(60, 2 * self.longest + 1)
+        before = self.rows - self.run
+        lively = before >= WARM_UP_ROWS and self.moves >= 0.9 * before
+        if not lively or self.run < steady:
+            return NO_JUDGEMENT
+        return Judgement(
+            level=Level.WARNING,
+            reason=f"stands at exactly {self.last:.6g} for {self.run} rows; before, at most {self.longest}",
+            threshold=float(steady),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ZeroRule:
+    """A metric that was never near zero has dropped to zero: its source may be gone.
+
+    `low` is the lowest value of the history that was not part of a drop, `zeros` the rows of the drop.
+    """
+
+    low: float | None = None
+    rows: int = 0
+    zeros: int = 0
+
+    def after(self, value: float) -> ZeroRule:
+        """The rule's memory after one more value."""
+        lively = self.low is not None and self.low > 0 and self.rows >= WARM_UP_ROWS
+        if lively and abs(value) <= 0.02 * (self.low or 0.0):
+            # A drop that lasts for a quarter of the history is how this metric is now.
+            if 4 * (self.zeros + 1) < self.rows:
+                return replace(self, zeros=self.zeros + 1)
+            return ZeroRule(low=value, rows=self.rows + 1)
+        low = value if self.low is None else min(self.low, value)
+        return ZeroRule(low=low, rows=self.rows + 1)
+
+    def judge(self) -> Judgement:
+        """Critical while the last value is a drop."""
+        if not self.zeros:
+            return NO_JUDGEMENT
+        return Judgement(
+            level=Level.CRITICAL,
+            reason=f"dropped to zero; in {self.rows} rows it was never below {self.low:.4g}",
+            threshold=self.low,
+        )
+
+
+def judge_silence(last_seen: datetime | None, now: datetime, *, every: timedelta) -> Judgement:
+    """Whether a metric that should come `every` so often has stayed away: a warning after three, critical
+    after ten times."""
+    if last_seen is None:
+        return NO_JUDGEMENT
+    silent = now - last_seen
+    if silent <= 3 * every:
+        return NO_JUDGEMENT
+    level = Level.CRITICAL if silent > 10 * every else Level.WARNING
+    seconds = silent.total_seconds()
+    return Judgement(
+        level=level,
+        reason=f"no data for {seconds:.0f} s; it should come every {every.total_seconds():.0f} s",
+        threshold=3 * every.total_seconds(),
+    )
+
+
 def watch_metric(state: bytes | None, at: datetime | None, value: float) -> DetectorResult:
     """Score one value of a metric and hold it against the rules, from the state of the last one.
 
@@ -36,27 +251,18 @@ def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Dete
     """
     detector, episode, drift, lift, stuck, zero = _take_up(state)
     score = detector.update(at, value)
-    rules: tuple[Episode | DriftRule | LiftRule | StuckRule | ZeroRule, ...] = (
-        episode.after(score, value),
-        drift.after(score, value),
-        lift.after(value),
-        stuck.after(value),
-        zero.after(value),
-    )
+    of_scores = (episode.after(score, value), drift.after(score, value))
+    rules = (*of_scores, lift.after(value), stuck.after(value), zero.after(value))
     judged = [rule.judge() for rule in rules]
     judgement = max(judged, key=lambda one: one.level.rank)
-    rule = rules[judged.index(judgement)]
     kept = orjson.dumps(rules, option=orjson.OPT_SERIALIZE_NUMPY)
     return DetectorResult(
         state=_LENGTH.pack(len(kept)) + kept + detector.to_state(),
         score=score,
         judgement=judgement,
         lasting=judgement.level is Level.WARNING,
-        low=isinstance(rule, (Episode, DriftRule)) and value < score.usual,
+        low=judged.index(judgement) < len(of_scores) and value < score.usual,
     )
-
-
-_LENGTH = struct.Struct("<I")
 
 
 def _take_up(state: bytes | None) -> tuple[Detector, Episode, DriftRule, LiftRule, StuckRule, ZeroRule]:
@@ -66,13 +272,7 @@ def _take_up(state: bytes | None) -> tuple[Detector, Episode, DriftRule, LiftRul
         begins = _LENGTH.size
         ends = begins + int(_LENGTH.unpack_from(state)[0])
         episode, drift, lift, stuck, zero = orjson.loads(state[begins:ends])
-        return (
-            Detector.from_state(state[ends:]),
-            Episode(**episode),
-            DriftRule(**drift),
-            LiftRule(**lift | {"last": tuple(lift["last"])}),
-            StuckRule(**stuck),
-            ZeroRule(**zero),
-        )
+        rules = Episode(**episode), DriftRule(**drift), LiftRule(**lift), StuckRule(**stuck), ZeroRule(**zero)
+        return Detector.from_state(state[ends:]), *rules
     except (ValueError, TypeError, struct.error) as error:
         raise BadInputError("The state of a watched metric is not readable;", advice="start anew.") from error

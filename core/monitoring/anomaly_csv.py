@@ -15,36 +15,24 @@ def detect_csv(lines: Iterable[str]) -> Iterator[str]:
 
     An empty timestamp is allowed. Raises BadInputError naming the line that cannot be used.
     """
-    rows = _numbered_rows(lines)
-    header = [name.strip().lstrip("\ufeff") for name in next(rows, (1, []))[1]]
-    if header != ["timestamp", "value"]:
-        raise BadInputError(
-            f"Line 1 should be the header 'timestamp,value', not {','.join(header)!r};",
-            advice="give a CSV with these two columns.",
-        )
-    yield "timestamp,value,anomaly_score"
-    detector = Detector()
-    for number, row in rows:
-        if not row:
-            continue
-        if len(row) != len(header):
-            raise BadInputError(
-                f"Line {number} has {len(row)} columns instead of 2;",
-                advice="give one timestamp and one value a line.",
-            )
-        score = detector.update(_time(row[0], number), _number(row[1], number))
-        yield f"{row[0]},{row[1]},{score.value:.6f}"
-
-
-def _numbered_rows(lines: Iterable[str]) -> Iterator[tuple[int, list[str]]]:
     rows = csv.reader(lines)
+    advice = "give one timestamp and one value a line."
     try:
-        for row in rows:
-            yield rows.line_num, row
+        header = [name.strip().lstrip("\ufeff") for name in next(rows, [])]
+        if header != ["timestamp", "value"]:
+            raise BadInputError(
+                f"Line 1 should be the header 'timestamp,value', not {','.join(header)!r};",
+                advice="give a CSV with these two columns.",
+            )
+        yield "timestamp,value,anomaly_score"
+        detector = Detector()
+        for row in filter(None, rows):
+            if len(row) != len(header):
+                raise BadInputError(f"Line {rows.line_num} has {len(row)} columns instead of 2;", advice=advice)
+            score = detector.update(_time(row[0], rows.line_num), _number(row[1], rows.line_num))
+            yield f"{row[0]},{row[1]},{score.value:.6f}"
     except csv.Error as error:
-        raise BadInputError(
-            f"Line {rows.line_num} is not CSV: {error};", advice="give one timestamp and one value a line."
-        ) from error
+        raise BadInputError(f"Line {rows.line_num} is not CSV: {error};", advice=advice) from error
 
 
 def _time(text: str, line: int) -> datetime | None:

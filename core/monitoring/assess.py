@@ -177,11 +177,8 @@ def _measured(environment: str, seen: SourceAnswers, memory: RememberedState) ->
 
 def _certain(container_states: Sequence[ContainerState]) -> frozenset[str]:
     """Return services whose state needs no confirmation: exited, or unhealthy by their own check."""
-    return frozenset(
-        seen.service
-        for seen in container_states
-        if not seen.one_off and (seen.state != "running" or seen.health == "unhealthy")
-    )
+    certain = [seen for seen in container_states if seen.state != "running" or seen.health == "unhealthy"]
+    return frozenset(seen.service for seen in certain if not seen.one_off)
 
 
 def _unseen(environment: Environment, seen: SourceAnswers) -> HealthReport:

@@ -7,10 +7,10 @@ with full hours only, so an incident does not change its own baseline within the
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -75,25 +75,22 @@ def judge(state: bytes | None, at: datetime, value: float, *, metric: str = "val
     history = None if state is None else _History.read(state)
     usual = None if history is None else _usual(history)
     if history is None or usual is None or not history.enough:
-        seen = 0 if history is None else history.samples
-        hours = 0 if history is None else len(history.hours)
-        return Judgement(
-            level=Level.NONE,
-            reason=f"still learning: {seen} of {ENOUGH_SAMPLES} values, {hours} of {ENOUGH_HOURS} hours",
-        )
-    level, threshold = _level(usual, _band(history, at), value)
-    return Judgement(level=level, reason=_sentence(history, usual, at, value, metric), threshold=threshold)
+        seen, hours = (history.samples, len(history.hours)) if history else (0, 0)
+        reason = f"still learning: {seen} of {ENOUGH_SAMPLES} values, {hours} of {ENOUGH_HOURS} hours"
+        return Judgement(level=Level.NONE, reason=reason)
+    band = _band_of(history.hours.tobytes(), history.last_hour, at.replace(minute=0, second=0, microsecond=0))
+    level, threshold = _level(usual, band, value)
+    return Judgement(level=level, reason=_sentence(history, usual, band, value, metric), threshold=threshold)
 
 
 def in_words(metric: str, value: float) -> str:
     """Write a value with the unit that its metric's name implies."""
-    if metric.endswith(("_percent", "_usage")):
-        return f"{value:.0f} %" if abs(value) >= 10 else f"{value:.2g} %"
-    if metric.endswith("_ms") or metric == "response_time":
-        return f"{value:.0f} ms" if abs(value) >= 10 else f"{value:.2g} ms"
     if metric.endswith("_bytes"):
         return _bytes_in_words(value)
-    return f"{value:.4g}"
+    unit = "%" if metric.endswith(("_percent", "_usage")) else "ms"
+    if unit == "ms" and not metric.endswith("_ms") and metric != "response_time":
+        return f"{value:.4g}"
+    return f"{value:.0f} {unit}" if abs(value) >= 10 else f"{value:.2g} {unit}"
 
 
 @dataclass(slots=True)
@@ -104,24 +101,15 @@ class _History:
     last_hour: int
     stride: int
     skipped: int
-    buffer: list[float]
     peak: float
+    buffer: list[float]
     hours: _Rows
 
     @classmethod
     def empty(cls, at: datetime) -> _History:
         moment = at.timestamp()
-        return cls(
-            created=moment,
-            updated=moment,
-            samples=0,
-            last_hour=int(moment // _SECONDS_AN_HOUR),
-            stride=1,
-            skipped=0,
-            buffer=[],
-            peak=-np.inf,
-            hours=np.empty((0, 4), np.float32),
-        )
+        hour = int(moment // _SECONDS_AN_HOUR)
+        return cls(moment, moment, 0, hour, 1, 0, -np.inf, [], np.empty((0, 4), np.float32))
 
     @classmethod
     def read(cls, state: bytes) -> _History:
@@ -131,31 +119,12 @@ class _History:
         rest = np.frombuffer(state, np.float32, offset=_HEADER.size)
         if len(rest) != filled + 4 * kept:
             raise BadInputError("The state of a baseline is cut short;", advice="learn it anew.")
-        return cls(
-            created=created,
-            updated=updated,
-            samples=samples,
-            last_hour=last_hour,
-            stride=stride,
-            skipped=skipped,
-            buffer=rest[:filled].tolist(),
-            peak=peak,
-            hours=rest[filled:].reshape(kept, 4),
-        )
+        buffer, hours = rest[:filled].tolist(), rest[filled:].reshape(kept, 4)
+        return cls(created, updated, samples, last_hour, stride, skipped, peak, buffer, hours)
 
     def write(self) -> bytes:
-        header = _HEADER.pack(
-            _VERSION,
-            self.created,
-            self.updated,
-            self.samples,
-            self.last_hour,
-            self.stride,
-            self.skipped,
-            len(self.buffer),
-            len(self.hours),
-            self.peak,
-        )
+        times, counts = (self.created, self.updated), (self.samples, self.last_hour, self.stride, self.skipped)
+        header = _HEADER.pack(_VERSION, *times, *counts, len(self.buffer), len(self.hours), self.peak)
         return header + np.asarray(self.buffer, np.float32).tobytes() + self.hours.tobytes()
 
     @property
@@ -180,20 +149,14 @@ class _History:
             self.stride *= 2
 
     def _close_hour(self, hour: int) -> None:
+        rows = np.full((min(hour - self.last_hour, 1 + _HOURS_KEPT), 4), np.nan, np.float32)
         if self.buffer:
-            low, mid, high = np.quantile(self.buffer, (0.1, 0.5, 0.9))
-            row = (low, mid, high, self.peak)
-        else:
-            row = (np.nan,) * 4
-        gap = min(hour - self.last_hour - 1, _HOURS_KEPT)
-        rows = np.full((1 + gap, 4), np.nan, np.float32)
-        rows[0] = row
+            rows[0] = (*np.quantile(self.buffer, (0.1, 0.5, 0.9)), self.peak)
         self.hours = np.concatenate([self.hours, rows])[-_HOURS_KEPT:]
         self.last_hour, self.buffer, self.peak, self.stride, self.skipped = hour, [], -np.inf, 1, 0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Usual:
+class _Usual(NamedTuple):
     median: float
     scale: float
     ceiling: float
@@ -208,8 +171,7 @@ class _Usual:
         return self.ceiling + max(0.75 * (self.ceiling - self.median), 6 * self.scale)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Band:
+class _Band(NamedTuple):
     low: float
     high: float
     words: str
@@ -249,10 +211,6 @@ def _ceiling(hours: _Rows, last_hour: int) -> float:
     return peaks[1] if len(peaks) >= 7 else peaks[0]
 
 
-def _band(history: _History, at: datetime) -> _Band | None:
-    return _band_of(history.hours.tobytes(), history.last_hour, at.replace(minute=0, second=0, microsecond=0))
-
-
 @lru_cache(maxsize=1024)
 def _band_of(hours: bytes, last_hour: int, hour: datetime) -> _Band | None:
     rows: _Rows = np.frombuffer(hours, np.float32).reshape(-1, 4)
@@ -273,8 +231,7 @@ def _level(usual: _Usual, band: _Band | None, value: float) -> tuple[Level, floa
         return Level.CRITICAL, usual.critical
     if value > usual.warning:
         return Level.WARNING, usual.warning
-    low = usual.median if band is None else band.low
-    high = usual.median if band is None else band.high
+    low, high = (usual.median, usual.median) if band is None else (band.low, band.high)
     margin = max(2 * usual.scale, 2 * (high - low))
     if value > high + margin:
         return Level.NOTICE, high + margin
@@ -283,24 +240,18 @@ def _level(usual: _Usual, band: _Band | None, value: float) -> tuple[Level, floa
     return Level.NONE, None
 
 
-def _sentence(history: _History, usual: _Usual, at: datetime, value: float, metric: str) -> str:
-    band = _band(history, at)
-    name = _metric_in_words(metric)
+def _sentence(history: _History, usual: _Usual, band: _Band | None, value: float, metric: str) -> str:
     days = max(1, round(len(history.hours) / 24))
-    past = f"{days} days" if days > 1 else "one day"
-    parts = [f"{name} {in_words(metric, value)}"]
-    if value > usual.highest:
-        parts.append(f", never above {in_words(metric, usual.highest)} in {past}")
-    else:
-        parts.append(f", highest of {past} {in_words(metric, usual.highest)}")
+    past, highest = f"{days} days" if days > 1 else "one day", in_words(metric, usual.highest)
+    seen = f"never above {highest} in {past}" if value > usual.highest else f"highest of {past} {highest}"
     if band is None:
-        parts.append(f"; usual {in_words(metric, usual.median)}")
+        usual_range = f" {in_words(metric, usual.median)}"
     else:
         low, high = in_words(metric, band.low), in_words(metric, band.high)
         unit = high[high.rfind(" ") :] if " " in high else ""
-        low = low.removesuffix(unit) if unit and low.endswith(unit) else low
-        parts.append(f"; usual {band.words}: {low}-{high}" if low != high else f"; usual {band.words}: {high}")
-    return "".join(parts)
+        low = low.removesuffix(unit)
+        usual_range = f" {band.words}: {f'{low}-{high}' if low != high else high}"
+    return f"{_metric_in_words(metric)} {in_words(metric, value)}, {seen}; usual{usual_range}"
 
 
 def _metric_in_words(metric: str) -> str:
@@ -309,12 +260,9 @@ def _metric_in_words(metric: str) -> str:
 
 
 def _bytes_in_words(value: float) -> str:
-    units: Sequence[str] = ("B", "KiB", "MiB", "GiB", "TiB")
-    size, unit = value, units[0]
-    for unit in units:
-        if abs(size) < 1024 or unit == units[-1]:
-            break
-        size /= 1024
+    size, (unit, *larger) = value, ("B", "KiB", "MiB", "GiB", "TiB")
+    while abs(size) >= 1024 and larger:
+        size, (unit, *larger) = size / 1024, larger
     return f"{size:.0f} {unit}" if abs(size) >= 10 or unit == "B" else f"{size:.1f} {unit}"
 
 

@@ -20,9 +20,9 @@ from core.monitoring.detector_state import (
     RarityHistogram,
     RecentScores,
     RunningHour,
-    StateReader,
     StoredState,
     WindowMean,
+    take,
 )
 from models.failures import BadInputError
 
@@ -48,6 +48,7 @@ WEIGHTS = {
 _HALF_SCORE = 4.25
 _SHORT_ROWS = 48
 _LONG_ROWS = 288
+_RANKED = ("hour", "recent", "short shift", "long shift", "level")
 _MEMORY_ROWS = 2000
 TOO_LARGE = 1e100
 _VERSION = 1
@@ -73,25 +74,6 @@ class Score:
 
 class Detector:
     """Scores a stream of values, one at a time. Its state is a few kilobytes and survives the process."""
-
-    __slots__ = (
-        "_completed",
-        "_hour",
-        "_known",
-        "_known_residual",
-        "_level",
-        "_long",
-        "_ranks",
-        "_recent",
-        "_rows",
-        "_short",
-        "_size",
-        "_smooth",
-        "_spoken",
-        "_started",
-        "_total",
-        "_weekly",
-    )
 
     def __init__(self) -> None:
         """Start without history."""
@@ -167,9 +149,8 @@ class Detector:
         numbers = array("d")
         try:
             numbers.frombytes(state)
-            source = StateReader(numbers.tolist())
-            detector = cls()
-            version, rows, detector._started, detector._total, detector._size = source.take(5)
+            source, detector = iter(numbers), cls()
+            version, rows, detector._started, detector._total, detector._size = take(source, 5)
             if version != _VERSION:
                 raise ValueError(version)
             detector._rows = int(rows)
@@ -180,20 +161,9 @@ class Detector:
         return detector
 
     def _kept(self) -> tuple[StoredState, ...]:
-        return (
-            self._hour,
-            self._known,
-            self._known_residual,
-            self._completed,
-            self._recent,
-            self._weekly,
-            self._level,
-            self._long,
-            self._short,
-            self._smooth,
-            *self._ranks.values(),
-            self._spoken,
-        )
+        ranges, profiles = (self._known, self._known_residual), (self._completed, self._recent, self._weekly)
+        means = (self._level, self._long, self._short, self._smooth)
+        return (self._hour, *ranges, *profiles, *means, *self._ranks.values(), self._spoken)
 
     def _hours_since_start(self, at: datetime | None) -> int:
         if at is None:
@@ -233,6 +203,3 @@ class Detector:
             return f"{value:.4g} is the largest jump from the recent mean in {self._rows} rows"
         rows = _SHORT_ROWS if most == "short shift" else _LONG_ROWS
         return f"the mean of the last {rows} rows has moved away from the usual {mean:.4g}"
-
-
-_RANKED = ("hour", "recent", "short shift", "long shift", "level")

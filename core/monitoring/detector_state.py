@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable
-from itertools import chain
+from collections.abc import Iterable, Iterator
+from itertools import chain, islice
 from typing import Protocol
 
 _QUIET_ROWS = 75
@@ -18,20 +18,12 @@ _FADE = 2 / (_SPAN + 1)
 SEEN_OFTEN = 3
 
 
-class StateReader:
-    """The numbers of a state, in the order they were written."""
-
-    __slots__ = ("_numbers", "_place")
-
-    def __init__(self, numbers: list[float]) -> None:
-        self._numbers, self._place = numbers, 0
-
-    def take(self, count: int) -> list[float]:
-        """The next so many. Raises ValueError where the state has less."""
-        begin, self._place = self._place, self._place + count
-        if count < 0 or self._place > len(self._numbers):
-            raise ValueError(f"{count} numbers more at {begin} of {len(self._numbers)}")
-        return self._numbers[begin : self._place]
+def take(source: Iterator[float], count: int) -> list[float]:
+    """The next so many numbers of a state. Raises ValueError where it has less."""
+    numbers = list(islice(source, count))
+    if len(numbers) < count:
+        raise ValueError(f"{count} numbers more, of {len(numbers)}")
+    return numbers
 
 
 class StoredState(Protocol):
@@ -39,7 +31,7 @@ class StoredState(Protocol):
 
     def numbers(self) -> Iterable[float]: ...
 
-    def read(self, source: StateReader) -> None: ...
+    def read(self, source: Iterator[float]) -> None: ...
 
 
 class Range:
@@ -48,8 +40,6 @@ class Range:
     A metric whose records were beaten by much will beat them by much again: so the margin outside the range
     is 5 % of its width or, if that is more, a share of how far past records lay outside.
     """
-
-    __slots__ = ("_overshoot", "_records", "before", "high", "low", "rows")
 
     def __init__(self) -> None:
         self.low, self.high, self.rows = math.nan, math.nan, 0
@@ -87,8 +77,8 @@ class Range:
     def numbers(self) -> Iterable[float]:
         return self.low, self.high, self.rows, self._overshoot, self._records
 
-    def read(self, source: StateReader) -> None:
-        self.low, self.high, rows, self._overshoot, records = source.take(5)
+    def read(self, source: Iterator[float]) -> None:
+        self.low, self.high, rows, self._overshoot, records = take(source, 5)
         self.rows, self._records = int(rows), int(records)
 
 
@@ -97,8 +87,6 @@ class RarityHistogram:
 
     The history is a histogram over the logarithm, in steps of 10 %, around the first size seen.
     """
-
-    __slots__ = ("_anchor", "_bottom", "_counts", "_rows", "_top")
 
     _BINS = 256
 
@@ -130,16 +118,14 @@ class RarityHistogram:
     def numbers(self) -> Iterable[float]:
         return self._anchor, self._rows, self._top, self._bottom, *self._counts[self._bottom : self._top + 1]
 
-    def read(self, source: StateReader) -> None:
-        self._anchor, rows, top, bottom = source.take(4)
+    def read(self, source: Iterator[float]) -> None:
+        self._anchor, rows, top, bottom = take(source, 4)
         self._rows, self._top, self._bottom = int(rows), int(top), int(bottom)
-        self._counts[self._bottom : self._top + 1] = source.take(self._top + 1 - self._bottom)
+        self._counts[self._bottom : self._top + 1] = take(source, self._top + 1 - self._bottom)
 
 
 class HourlyProfile:
     """A mean for each hour of a day or a week, the recent weighing more."""
-
-    __slots__ = ("_counts", "_means")
 
     def __init__(self, hours: int) -> None:
         self._means = [0.0] * hours
@@ -160,15 +146,13 @@ class HourlyProfile:
     def numbers(self) -> Iterable[float]:
         return *self._means, *self._counts
 
-    def read(self, source: StateReader) -> None:
+    def read(self, source: Iterator[float]) -> None:
         hours = len(self._means)
-        self._means, self._counts = source.take(hours), source.take(hours)
+        self._means, self._counts = take(source, hours), take(source, hours)
 
 
 class WindowMean:
     """The mean of the last so many values."""
-
-    __slots__ = ("_place", "_size", "_sum", "_values")
 
     def __init__(self, size: int) -> None:
         self._size, self._place, self._sum = size, 0, 0.0
@@ -190,15 +174,13 @@ class WindowMean:
     def numbers(self) -> Iterable[float]:
         return len(self._values), self._place, self._sum, *self._values
 
-    def read(self, source: StateReader) -> None:
-        filled, place, self._sum = source.take(3)
-        self._place, self._values = int(place), source.take(int(filled))
+    def read(self, source: Iterator[float]) -> None:
+        filled, place, self._sum = take(source, 3)
+        self._place, self._values = int(place), take(source, int(filled))
 
 
 class MovingMean:
     """A moving mean of about 50 rows, and the largest distance from it, in its own fluctuations."""
-
-    __slots__ = ("_largest", "_mean", "_rows", "_variance")
 
     def __init__(self) -> None:
         self._mean, self._variance, self._largest, self._rows = 0.0, 0.0, 0.0, 0
@@ -222,15 +204,13 @@ class MovingMean:
     def numbers(self) -> Iterable[float]:
         return self._mean, self._variance, self._largest, self._rows
 
-    def read(self, source: StateReader) -> None:
-        self._mean, self._variance, self._largest, rows = source.take(4)
+    def read(self, source: Iterator[float]) -> None:
+        self._mean, self._variance, self._largest, rows = take(source, 4)
         self._rows = int(rows)
 
 
 class RunningHour:
     """The hour that is running: its number since the start, and its values so far."""
-
-    __slots__ = ("count", "number", "total")
 
     def __init__(self) -> None:
         self.begin(0)
@@ -245,15 +225,13 @@ class RunningHour:
     def numbers(self) -> Iterable[float]:
         return self.number, self.total, self.count
 
-    def read(self, source: StateReader) -> None:
-        number, self.total, count = source.take(3)
+    def read(self, source: Iterator[float]) -> None:
+        number, self.total, count = take(source, 3)
         self.number, self.count = int(number), int(count)
 
 
 class RecentScores:
     """The scores of the last rows that none after them has passed: a new one must pass them all."""
-
-    __slots__ = ("_highest",)
 
     def __init__(self) -> None:
         self._highest: deque[tuple[int, float]] = deque()
@@ -271,7 +249,7 @@ class RecentScores:
     def numbers(self) -> Iterable[float]:
         return len(self._highest), *chain.from_iterable(self._highest)
 
-    def read(self, source: StateReader) -> None:
-        (length,) = source.take(1)
-        pairs = source.take(2 * int(length))
+    def read(self, source: Iterator[float]) -> None:
+        (length,) = take(source, 1)
+        pairs = take(source, 2 * int(length))
         self._highest.extend((int(row), score) for row, score in zip(pairs[::2], pairs[1::2], strict=True))

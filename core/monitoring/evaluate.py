@@ -11,21 +11,12 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 
-from core.monitoring.alert_causes import AHEAD
-from core.monitoring.alerts import acknowledge, close_alerts, evaluate_alerts, firing
+from core.monitoring.alerts import AHEAD, BUDGET, acknowledge, close_alerts, evaluate_alerts, firing
+from core.monitoring.evaluators import services
 from core.monitoring.evaluators.metrics import evaluate_metrics
 from core.monitoring.evaluators.predictions import evaluate_predictions
-from core.monitoring.evaluators.scores import score_services, scores_to_store
-from core.monitoring.evaluators.services import (
-    ANSWER_BUDGET,
-    UPTIME_BUDGET,
-    evaluate_error_budgets,
-    evaluate_health,
-    evaluate_missing_metrics,
-    evaluate_restarts,
-    evaluate_sources,
-)
 from core.monitoring.maintenance import maintenance_windows
+from core.monitoring.scores import score_services, scores_to_store
 from core.monitoring.snapshot import (
     HEALTH,
     RESTARTS,
@@ -44,11 +35,11 @@ from models.metrics import HOST, Alert, AlertState, Prediction
 
 EVALUATORS: tuple[Evaluator, ...] = (
     evaluate_metrics,
-    evaluate_health,
-    evaluate_restarts,
-    evaluate_sources,
-    evaluate_missing_metrics,
-    evaluate_error_budgets,
+    services.evaluate_health,
+    services.evaluate_restarts,
+    services.evaluate_sources,
+    services.evaluate_missing_metrics,
+    services.evaluate_error_budgets,
     evaluate_predictions,
 )
 
@@ -118,7 +109,7 @@ def is_predictive(metric: str) -> bool:
 
     False for failures that happened or are counted, and for predictions, which are dispatched separately.
     """
-    return metric not in (HEALTH, SOURCES, UPTIME_BUDGET, ANSWER_BUDGET) and not metric.endswith(AHEAD)
+    return metric not in (HEALTH, SOURCES) and not metric.endswith((AHEAD, BUDGET))
 
 
 def close_proven(

@@ -25,7 +25,6 @@ _COVERAGE = 0.80
 _FEWEST_BUCKETS = 20
 _BUCKETS = 96
 _SLOTS = 24
-_ONE_DAY = timedelta(days=1)
 _STEP_SECONDS = 1800
 _STEPS_KEPT = 14 * 48
 _TURNED_BACK = 0.25
@@ -38,10 +37,9 @@ def forecast(
     metric: str,
     threshold: float,
     horizon: timedelta,
-    rhythm: timedelta = _ONE_DAY,
-    falling: bool = False,
+    rhythm: timedelta = timedelta(days=1),
 ) -> Forecast | None:
-    """When the metric will rise above (or fall below) the threshold, or None if nothing can be said.
+    """When the metric will rise above the threshold, or None if nothing can be said.
 
     `history` is in order of time, in the metric's unit. It must cover two rhythms; a metric without one (a
     disk, a store, a certificate) takes timedelta(0). Speaks only if the trend has p < 0.01 and even the late
@@ -53,29 +51,26 @@ def forecast(
     span = last - began
     if span <= timedelta(0) or span < 2 * rhythm:
         return None
-    sign = -1.0 if falling else 1.0
     hours = np.array([(at - began) / timedelta(hours=1) for at, _ in history])
-    values = sign * np.array([value for _, value in history])
+    values = np.array([value for _, value in history])
     line = _fit(hours, values, rhythm / timedelta(hours=1))
     if line is None or line.slope <= 0 or line.p_value >= _SIGNIFICANT:
         return None
-    now, aim = float(hours[-1]), sign * threshold
-    if line.at(now) >= aim:
-        return None
-    crossing = _crossing(line, aim, now)
+    now = float(hours[-1])
+    crossing = None if line.at(now) >= threshold else _crossing(line, threshold, now)
     if crossing is None or crossing[2] - now > horizon / timedelta(hours=1):
         return None
     earliest, expected, latest = (began + timedelta(hours=hour) for hour in crossing)
     return Forecast(
         metric=metric,
         threshold=threshold,
-        value=sign * line.at(now),
-        slope_per_hour=sign * line.slope,
+        value=line.at(now),
+        slope_per_hour=line.slope,
         expected=expected,
         earliest=earliest,
         latest=latest,
         p_value=line.p_value,
-        words=f"{metric} {'falls' if falling else 'rises'} by {in_words(metric, line.slope)} an hour and "
+        words=f"{metric} rises by {in_words(metric, line.slope)} an hour and "
         f"reaches {in_words(metric, threshold)} in about {_in_words(expected - last)} "
         f"(80 %: {_in_words(earliest - last)} to {_in_words(latest - last)})",
     )
@@ -167,9 +162,7 @@ def _fit(hours: Floats, values: Floats, rhythm: float) -> _Line | None:
 
 
 def _buckets(hours: Floats, values: Floats, rhythm: float) -> tuple[Floats, Floats]:
-    width = float(hours[-1] - hours[0]) / _BUCKETS
-    if rhythm > 0:
-        width = rhythm / _SLOTS
+    width = rhythm / _SLOTS if rhythm > 0 else float(hours[-1] - hours[0]) / _BUCKETS
     place = np.minimum((hours / width).astype(int), int(hours[-1] / width))
     present = np.unique(place)
     edges = np.searchsorted(place, np.append(present, present[-1] + 1))

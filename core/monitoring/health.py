@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 
-from core.monitoring.measurements import by_service
 from models.compose import Application, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment, ServiceSpec
@@ -39,26 +38,17 @@ def judge_service(
 
     A one-shot service should end with exit code 0. Containers of `compose run` are no replicas and do not count.
     """
-    replicas = [
-        _judge_container(container_state, probe, one_shot)
-        for container_state in container_states
-        if not container_state.one_off
-    ]
-    health, reason = _together(replicas)
-    return ServiceVerdict(
-        service=service,
-        health=health,
-        reason=reason,
-        required=spec.required,
-        probes=() if probe is None else (probe,),
+    health, reason = _together(
+        [_judge_container(seen, probe, one_shot) for seen in container_states if not seen.one_off]
     )
+    probes = () if probe is None else (probe,)
+    return ServiceVerdict(service=service, health=health, reason=reason, required=spec.required, probes=probes)
 
 
 def unknown_service(service: str, why: str, *, spec: ServiceSpec) -> ServiceVerdict:
     """Return the verdict on a service that could not be inspected."""
-    return ServiceVerdict(
-        service=service, health=ServiceHealth.UNKNOWN, reason=f"not known: {why}", required=spec.required
-    )
+    reason = f"not known: {why}"
+    return ServiceVerdict(service=service, health=ServiceHealth.UNKNOWN, reason=reason, required=spec.required)
 
 
 def judge_environment(
@@ -114,24 +104,14 @@ def judge_all(
     answers: Mapping[str, ProbeResult | str],
 ) -> list[ServiceVerdict]:
     """Judge every declared service; `answers` are the probe results, or why a probe could not run."""
-    seen = by_service(container_states)
-    return [
-        _judge_answered(environment, declaration, seen.get(declaration.name, []), answers.get(declaration.name))
-        for declaration in application.services.values()
-        if declaration.replicas
-    ]
-
-
-def _judge_answered(
-    environment: Environment,
-    declaration: ServiceDeclaration,
-    container_states: Sequence[ContainerState],
-    answer: ProbeResult | str | None,
-) -> ServiceVerdict:
-    spec = environment.service(declaration.name)
-    if isinstance(answer, str):
-        return unknown_service(declaration.name, answer, spec=spec)
-    return judge_declared(declaration, container_states, answer, spec)
+    verdicts = []
+    for name, declaration in application.services.items():
+        spec, answer = environment.service(name), answers.get(name)
+        if declaration.replicas and isinstance(answer, str):
+            verdicts.append(unknown_service(name, answer, spec=spec))
+        elif declaration.replicas and not isinstance(answer, str):
+            verdicts.append(judge_declared(declaration, container_states, answer, spec))
+    return verdicts
 
 
 def worst_service(report: HealthReport) -> ServiceVerdict:
@@ -194,22 +174,20 @@ def _judge_running(
 ) -> tuple[ServiceHealth, str]:
     if one_shot:
         return ServiceHealth.STARTING, "is still at its work and has not ended"
-    if container_state.health == "unhealthy":
+    own, asked = container_state.health, f"the {probe.kind} probe of {probe.target}" if probe else ""
+    if own == "unhealthy":
         return ServiceHealth.UNHEALTHY, f"its own health check fails{_last_output(container_state)}"
     if probe is not None and not probe.ok:
-        contrast = "its own health check passes, but " if container_state.health == "healthy" else "runs, but "
-        return (
-            ServiceHealth.STARTING if container_state.health == "starting" else ServiceHealth.UNHEALTHY,
-            f"{contrast}{_probe_in_words(probe)} failed: {probe.detail}",
-        )
-    if container_state.health == "starting":
+        contrast = "its own health check passes, but" if own == "healthy" else "runs, but"
+        health = ServiceHealth.STARTING if own == "starting" else ServiceHealth.UNHEALTHY
+        return health, f"{contrast} {asked} failed: {probe.detail}"
+    if own == "starting":
         return ServiceHealth.STARTING, "runs, and its own health check has not passed yet"
-    if container_state.health == "healthy":
-        also = f", and {_probe_in_words(probe)} answers" if probe else ""
-        return ServiceHealth.HEALTHY, f"its own health check passes{also}"
+    if own == "healthy":
+        return ServiceHealth.HEALTHY, f"its own health check passes{f', and {asked} answers' if asked else ''}"
     if probe is not None:
         took = "" if probe.latency_ms is None else f" in {probe.latency_ms:.0f} ms"
-        return ServiceHealth.HEALTHY, f"{_probe_in_words(probe)} answers{took}"
+        return ServiceHealth.HEALTHY, f"{asked} answers{took}"
     return ServiceHealth.UNPROVEN, "runs, but has neither health check nor probe to prove it works"
 
 
@@ -221,7 +199,7 @@ def _together(replicas: Sequence[tuple[ServiceHealth, str]]) -> tuple[ServiceHea
     if len(replicas) == 1 or well == len(replicas):
         return health, reason
     if well and health not in (ServiceHealth.STARTING, ServiceHealth.UNPROVEN):
-        return ServiceHealth.DEGRADED, f"{well} of {len(replicas)} replicas are healthy; one {reason}"
+        health = ServiceHealth.DEGRADED
     return health, f"{well} of {len(replicas)} replicas are healthy; one {reason}"
 
 
@@ -240,10 +218,6 @@ def _last_output(container_state: ContainerState) -> str:
     last = container_state.health_log[-1]
     words = " ".join(last.output.split())[:200]
     return f": {words}" if words else f": exit code {last.exit_code} without a word"
-
-
-def _probe_in_words(probe: ProbeResult) -> str:
-    return f"the {probe.kind} probe of {probe.target}"
 
 
 def _overall(
@@ -265,19 +239,11 @@ def _overall(
 def _findings(verdicts: Sequence[ServiceVerdict], needs: Sequence[Dependency]) -> Iterable[str]:
     if not verdicts:
         yield "no service of this environment was seen"
-    judged = {verdict.service: verdict for verdict in verdicts}
-    for verdict in verdicts:
-        if verdict.health in _HEALTHY:
-            continue
-        lost = [
-            need.depends_on
-            for need in needs
-            if need.service == verdict.service
-            and need.depends_on in judged
-            and judged[need.depends_on].health in UNHEALTHY_STATES
-        ]
+    down = {verdict.service for verdict in verdicts if verdict.health in UNHEALTHY_STATES}
+    for verdict in (verdict for verdict in verdicts if verdict.health not in _HEALTHY):
+        lost = [need.depends_on for need in needs if need.service == verdict.service and need.depends_on in down]
         because = f"; it needs {', '.join(lost)}, which is down" if lost else ""
         yield f"{verdict.service} {verdict.reason}{because}"
     for need in needs:
-        if need.status is DependencyStatus.FAILED and need.depends_on not in judged:
+        if need.status is DependencyStatus.FAILED and all(one.service != need.depends_on for one in verdicts):
             yield f"{need.service} does not reach {need.depends_on}"

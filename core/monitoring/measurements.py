@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol, TypeVar
 
@@ -22,6 +23,12 @@ _COUNTERS = {
     "block_read_bytes_total": "block_read_bytes",
     "block_write_bytes_total": "block_write_bytes",
 }
+_SUMS = _COUNTERS | {
+    "memory_bytes": "memory_bytes",
+    "processes": "processes",
+    "throttled_periods_total": "throttled_periods",
+}
+"""The fields of samples that are added up over the replicas, by metric."""
 
 
 class _OfService(Protocol):
@@ -65,18 +72,20 @@ def system_metrics(environment: str, sample: SystemSample, last: Iterable[Metric
         "pressure_memory": sample.pressure_memory,
         "pressure_io": sample.pressure_io,
     }
-    return [
-        Metric(environment=environment, service=HOST, name=name, value=value, sampled_at=sample.sampled_at)
-        for name, value in values.items()
-        if value is not None
-    ]
+    return _metrics(environment, HOST, values, sample.sampled_at)
 
 
 def store_metric(environment: str, store_bytes: float | None, at: datetime) -> list[Metric]:
     """The size of the largest store as a metric of the host, where it is known."""
-    if store_bytes is None:
-        return []
-    return [Metric(environment=environment, service=HOST, name="store_bytes", value=store_bytes, sampled_at=at)]
+    return _metrics(environment, HOST, {"store_bytes": store_bytes}, at)
+
+
+def _metrics(environment: str, service: str, values: Mapping[str, float | None], at: datetime) -> list[Metric]:
+    return [
+        Metric(environment=environment, service=service, name=name, value=value, sampled_at=at)
+        for name, value in values.items()
+        if value is not None
+    ]
 
 
 def service_metrics(
@@ -99,29 +108,22 @@ def service_metrics(
     for service, seen_now in by_service(container_states).items():
         mine = sampled.get(service, [])
         at = mine[0].sampled_at if mine else seen_now[0].seen_at
-        values: dict[str, float] = {"restarts_total": float(sum(seen.restart_count for seen in seen_now))}
+        values: dict[str, float | None] = {"restarts_total": float(sum(seen.restart_count for seen in seen_now))}
         if mine:
-            limit = sum(sample.memory_limit_bytes for sample in mine)
-            used = sum(sample.memory_bytes for sample in mine)
+            values |= {name: float(sum(getattr(one, field) for one in mine)) for name, field in _SUMS.items()}
+            limit, cpu_seconds = (
+                sum(one.memory_limit_bytes for one in mine),
+                sum(one.cpu_total_ns for one in mine) / 1e9,
+            )
             values |= {
-                _CPU_SECONDS: sum(sample.cpu_total_ns for sample in mine) / 1e9,
-                "memory_bytes": float(used),
-                "processes": float(sum(sample.processes for sample in mine)),
-                "throttled_periods_total": float(sum(sample.throttled_periods for sample in mine)),
+                _CPU_SECONDS: cpu_seconds,
+                "memory_usage": 100.0 * sum(one.memory_bytes for one in mine) / limit if limit else None,
+                "cpu_usage": _usage(before.get((service, _CPU_SECONDS)), cpu_seconds, at),
             }
-            if limit:
-                values["memory_usage"] = 100.0 * used / limit
-            values |= {name: float(sum(getattr(sample, field) for sample in mine)) for name, field in _COUNTERS.items()}
-            usage = _usage(before.get((service, _CPU_SECONDS)), values[_CPU_SECONDS], at)
-            if usage is not None:
-                values["cpu_usage"] = usage
         values |= _ends(ended.get(service, []), service, before, since)
         # Of one moment, as far as a reader of the store is concerned: so a service is one row.
         values |= _answers(answered.get(service, []))
-        metrics += [
-            Metric(environment=environment, service=service, name=name, value=value, sampled_at=at)
-            for name, value in values.items()
-        ]
+        metrics += _metrics(environment, service, values, at)
     return metrics
 
 
@@ -197,14 +199,7 @@ def dependency_status(
     """Return each dependency with its current state."""
     known = {verdict.service: verdict.health for verdict in verdicts}
     return [
-        Dependency(
-            service=need.service,
-            depends_on=need.depends_on,
-            dependency_type=need.dependency_type,
-            health_impact=need.health_impact,
-            status=_status(known.get(need.depends_on, ServiceHealth.UNKNOWN)),
-            last_check=at,
-        )
+        replace(need, status=_status(known.get(need.depends_on, ServiceHealth.UNKNOWN)), last_check=at)
         for need in dependencies
     ]
 

@@ -1,12 +1,16 @@
-"""Score the health of a service and grade the score."""
+"""Score the health of services, grade the scores and decide which to store."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import timedelta
 
 from core.common.intervals import wilson
+from core.monitoring import budgets
+from core.monitoring.snapshot import BUDGET_STATE, Memory, MonitoringSnapshot, MonitoringState
 from models.analysis import Grade, ServiceScore, Share
-from models.failures import BadInputError
 from models.metrics import Dependency, DependencyStatus, HealthImpact
 
 WEIGHTS = {"uptime": 0.30, "performance": 0.25, "errors": 0.25, "dependencies": 0.20}
@@ -19,8 +23,44 @@ CAP_DEPENDENCY_DOWN = 60.0
 _GRADES = ((90.0, Grade.A), (80.0, Grade.B), (70.0, Grade.C), (60.0, Grade.D), (0.0, Grade.F))
 _GRADE_MARGIN = 5.0
 _GRADE_ROWS = 3
+_SCORE_MOVES = 5.0
+"""A score this many points from the last stored one is stored at once; so is another grade."""
+
+_SCORES_EVERY = timedelta(minutes=5)
+"""How often unchanged scores are stored: one row a collection would be most of the store."""
+
 _BUDGETS_TO_ZERO = 10.0
 _THIN = 30
+
+
+def score_services(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[ServiceScore]:
+    """Score each service over the last three days, except those that are down on purpose."""
+    scored = [name for name in snapshot.verdicts if not (snapshot.is_unhealthy(name) and snapshot.may_be_down(name))]
+    return [_held(_score(name, snapshot, state), state.memory) for name in scored]
+
+
+def scores_to_store(scores: Sequence[ServiceScore], snapshot: MonitoringSnapshot, memory: Memory) -> list[ServiceScore]:
+    """Return the scores that are due or have moved, and remember them as stored."""
+    now = snapshot.at.timestamp()
+    due = now - memory.scored_at >= _SCORES_EVERY.total_seconds()
+    kept = [one for one in scores if one.score is not None and (due or _moved(one, memory))]
+    memory.kept_scores |= {one.service: _points_and_grade(one) for one in kept}
+    if due:
+        memory.scored_at = now
+    return kept
+
+
+def _score(name: str, snapshot: MonitoringSnapshot, state: MonitoringState) -> ServiceScore:
+    ((up, answers),) = budgets.shares(state.kept[name, BUDGET_STATE], snapshot.at, (budgets.KEPT,))
+    return score_service(
+        name,
+        uptime=up if up.total else None,
+        surprise=state.surprises.get(name),
+        requests=answers if answers.total else None,
+        dependencies=[need for need in snapshot.observation.dependencies if need.service == name],
+        down=snapshot.is_unhealthy(name),
+        objective=snapshot.environment.objective_percent / 100,
+    )
 
 
 def score_service(
@@ -38,36 +78,27 @@ def score_service(
     `uptime` counts checks, `requests` counts requests or probes, each over the objective's period;
     `objective` is the share of each that must be good, 0-1: at the whole budget spent a part has 90
     points, at ten budgets none. `surprise` is how unusual the worst metric is, 0-1. A part without data
-    is left out, the rest weighs more, and the coverage says so. Raises BadInputError for an impossible share.
+    is left out, the rest weighs more, and the coverage says so.
     """
-    if not 0 < objective < 1:
-        raise BadInputError(f"An objective of {objective} is none;", advice="give a share like 0.999.")
-    if surprise is not None and not 0 <= surprise <= 1:
-        raise BadInputError(f"A surprise of {surprise} is none;", advice="give a share between 0 and 1.")
+    counted = {"uptime": uptime, "errors": requests}
+    # Of uptime and errors: the share as it was seen, and the ends of its interval.
+    seen, *ends = (
+        {name: _budget_points(share, side, objective) for name, share in counted.items()} for side in (None, 0, 1)
+    )
     parts: dict[str, float | None] = {
-        "uptime": _budget_points(_value(uptime), objective),
+        "uptime": seen["uptime"],
         "performance": None if surprise is None else 100 * (1 - surprise),
-        "errors": _budget_points(_value(requests), objective),
+        "errors": seen["errors"],
         "dependencies": None if not dependencies else _dependency_points(dependencies),
     }
     cap, why = _cap(down, dependencies or ())
     score = _weighted(parts, cap)
-    bounds = [
-        _weighted(
-            parts
-            | {
-                "uptime": _budget_points(_bound(uptime, side), objective),
-                "errors": _budget_points(_bound(requests, side), objective),
-            },
-            cap,
-        )
-        for side in (0, 1)
-    ]
+    low, high = (_weighted(parts | bounds, cap) for bounds in ends)
     return ServiceScore(
         service=service,
         score=score,
-        low=bounds[0],
-        high=bounds[1],
+        low=low,
+        high=high,
         grade=None if score is None else grade(score),
         coverage=sum(WEIGHTS[name] for name, points in parts.items() if points is not None),
         parts=parts,
@@ -83,14 +114,11 @@ def grade(score: float) -> Grade:
 
 def hold_grade(previous: Grade | None, scores: Sequence[float]) -> Grade | None:
     """The grade to show, oldest score first: it changes after three rows five points past a border."""
-    if not scores:
-        return previous
-    if previous is None:
+    recent, letters = scores[-_GRADE_ROWS:], list(Grade)
+    if previous is None and scores:
         return grade(scores[-1])
-    recent = scores[-_GRADE_ROWS:]
-    if len(recent) < _GRADE_ROWS:
+    if previous is None or len(recent) < _GRADE_ROWS:
         return previous
-    letters = list(Grade)
     at_best = grade(max(recent) + _GRADE_MARGIN)
     at_worst = grade(min(recent) - _GRADE_MARGIN)
     if letters.index(at_best) > letters.index(previous):
@@ -100,18 +128,11 @@ def hold_grade(previous: Grade | None, scores: Sequence[float]) -> Grade | None:
     return previous
 
 
-def _value(share: Share | None) -> float | None:
-    return None if share is None else share.value
-
-
-def _bound(share: Share | None, side: int) -> float | None:
-    return None if share is None or not share.total else wilson(share.good, share.total)[side]
-
-
-def _budget_points(share: float | None, objective: float) -> float | None:
-    if share is None:
+def _budget_points(share: Share | None, side: int | None, objective: float) -> float | None:
+    if share is None or share.value is None:
         return None
-    budgets_spent = (1 - share) / (1 - objective)
+    good = share.value if side is None else wilson(share.good, share.total)[side]
+    budgets_spent = (1 - good) / (1 - objective)
     return 100 * max(0.0, 1 - budgets_spent / _BUDGETS_TO_ZERO)
 
 
@@ -126,12 +147,8 @@ def _cap(down: bool, needs: Sequence[Dependency]) -> tuple[float, str]:
     if down:
         return CAP_DOWN, f"the service is down: at most {CAP_DOWN:.0f} points"
     lost = [need.depends_on for need in needs if need.is_critical and need.status is DependencyStatus.FAILED]
-    if lost:
-        return (
-            CAP_DEPENDENCY_DOWN,
-            f"{', '.join(lost)}, which it needs, is down: at most {CAP_DEPENDENCY_DOWN:.0f} points",
-        )
-    return 100.0, ""
+    why = f"{', '.join(lost)}, which it needs, is down: at most {CAP_DEPENDENCY_DOWN:.0f} points"
+    return (CAP_DEPENDENCY_DOWN, why) if lost else (100.0, "")
 
 
 def _weighted(parts: Mapping[str, float | None], cap: float) -> float | None:
@@ -169,3 +186,26 @@ def _suggestions(
     if any(share is not None and 0 < share.total < _THIN for share in (uptime, requests)):
         reported.append(f"fewer than {_THIN} checks: read the score with its bounds")
     return tuple(reported)
+
+
+def _held(score: ServiceScore, memory: Memory) -> ServiceScore:
+    """Return the score with a grade that does not flicker between two letters."""
+    if score.score is None:
+        return score
+    recent = [*memory.scores.get(score.service, []), round(score.score, 2)][-_GRADE_ROWS:]
+    before = memory.grades.get(score.service)
+    shown = hold_grade(Grade(before) if before else None, recent)
+    memory.scores[score.service] = recent
+    if shown is not None:
+        memory.grades[score.service] = shown.value
+    return replace(score, grade=shown)
+
+
+def _moved(score: ServiceScore, memory: Memory) -> bool:
+    points, letter = _points_and_grade(score)
+    kept_points, kept_letter = memory.kept_scores.get(score.service, (math.inf, None))
+    return abs(points - kept_points) >= _SCORE_MOVES or letter != kept_letter
+
+
+def _points_and_grade(score: ServiceScore) -> tuple[float, str | None]:
+    return score.score or 0.0, None if score.grade is None else score.grade.value

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import datetime
+
+import orjson
 
 from core.monitoring.maintenance import MaintenanceWindow
 from models.analysis import AlertEvent, Judgement, ServiceScore, Signal
@@ -161,13 +162,12 @@ class MonitoringState:
 
     def keep_memory(self) -> None:
         """Add the memory to the states to store."""
-        values = {name: getattr(self.memory, name) for name in Memory.__dataclass_fields__}
-        self.kept[_MEMORY] = json.dumps(values, separators=(",", ":")).encode()
+        self.kept[_MEMORY] = orjson.dumps(self.memory)
 
     def _read_memory(self) -> Memory:
         state = self.previous.get(_MEMORY)
         try:
-            return Memory(**json.loads(state)) if state else Memory()
+            return Memory(**orjson.loads(state)) if state else Memory()
         except (ValueError, TypeError):
             self.unreadable.append("the memory of the last evaluation")
             return Memory()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from datetime import datetime, timedelta
 
-from core.monitoring.alert_causes import AHEAD
+from core.monitoring.alerts import AHEAD
 from core.monitoring.forecasts import forecast, remember, remembered, score_prediction
 from core.monitoring.snapshot import MonitoringSnapshot, MonitoringState
 from models.analysis import Forecast, Level, Signal

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 from core.monitoring import budgets
-from core.monitoring.alert_causes import BUDGET
-from core.monitoring.burn_rates import BURN_RULES, judge_burn
-from core.monitoring.detector_rules import judge_silence
+from core.monitoring.alerts import BUDGET
+from core.monitoring.anomalies import judge_silence
 from core.monitoring.snapshot import (
     BUDGET_STATE,
     HEALTH,
@@ -31,7 +30,9 @@ _SILENCE_METRICS = ("cpu_usage", "memory_usage")
 _RECENT = timedelta(minutes=5)
 """A budget burns only if something failed within this time and the five minutes it is counted in."""
 
-_BURN_WINDOWS = tuple({_RECENT, *(rule.long for rule in BURN_RULES), *(rule.short for rule in BURN_RULES)})
+_BURN_WINDOWS = tuple(
+    {_RECENT, *(rule.long for rule in budgets.BURN_RULES), *(rule.short for rule in budgets.BURN_RULES)}
+)
 
 
 def evaluate_health(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:
@@ -101,7 +102,9 @@ def evaluate_error_budgets(snapshot: MonitoringSnapshot, state: MonitoringState)
             recent = shares[_RECENT][place]
             burning = {length: both[place] for length, both in shares.items()} if recent.good < recent.total else {}
             objective = snapshot.environment.objective_percent / 100
-            signals.append(judge_burn(burning, service=verdict.service, metric=name, at=at, objective=objective))
+            signals.append(
+                budgets.judge_burn(burning, service=verdict.service, metric=name, at=at, objective=objective)
+            )
     return signals
 
 

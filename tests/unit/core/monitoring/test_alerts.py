@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from core.monitoring.alerts import AlertEvaluation, AlertPolicy, acknowledge, evaluate_alerts
 from core.monitoring.anomalies import watch_metric
-from core.monitoring.burn_rates import judge_burn
+from core.monitoring.budgets import judge_burn
 from core.monitoring.maintenance import MaintenanceWindow
 from models.analysis import AlertChange, Level, Share, Signal
 from models.failures import BadInputError

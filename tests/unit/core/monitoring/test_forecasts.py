@@ -84,21 +84,6 @@ def test_a_disk_that_fills_is_reported_with_its_time_and_interval() -> None:
     assert reported.words.startswith("disk_percent rises by 0.4 % an hour and reaches 95 % in about 40 h (80 %: ")
 
 
-def test_a_certificate_runs_out_downwards() -> None:
-    days_left = 20 - np.arange(5 * DAY) / DAY
-    reported = forecast(
-        history(days_left),
-        metric="certificate_days",
-        threshold=7.0,
-        horizon=timedelta(days=14),
-        rhythm=timedelta(),
-        falling=True,
-    )
-    assert reported is not None
-    assert abs(reported.expected - (MONDAY + timedelta(days=13))) < timedelta(hours=2)
-    assert reported.slope_per_hour < 0
-
-
 def test_says_nothing_beyond_the_horizon_below_the_trend_or_after_the_fact() -> None:
     rising = history(np.linspace(10, 20, 3 * DAY))
     for threshold in (1000.0, 15.0):
