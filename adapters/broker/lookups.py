@@ -28,15 +28,6 @@ _REMEMBERED = 10_000
 _ANSWER_BYTES = 64 * 1024 * 1024
 _SECONDS = 60
 _LINKS = 40
-_LEADS_OUT = "a link in it leads out of the declared roots"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EngineAnswer:
-    """A whole answer of the engine."""
-
-    status: int
-    body: bytes
 
 
 async def connect(socket_path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -51,8 +42,8 @@ async def connect(socket_path: str) -> tuple[asyncio.StreamReader, asyncio.Strea
         raise EngineUnreachableError(f"unix://{socket_path}", (error.strerror or str(error)).lower()) from error
 
 
-async def read_answer(reader: asyncio.StreamReader, method: str) -> EngineAnswer:
-    """Read an answer to its end.
+async def read_answer(reader: asyncio.StreamReader, method: str) -> tuple[int, bytes]:
+    """Read an answer to its end: its status and its body.
 
     Raises:
         EngineUnreachableError: It broke off, is too large or is no HTTP.
@@ -73,7 +64,7 @@ async def read_answer(reader: asyncio.StreamReader, method: str) -> EngineAnswer
                 if len(body) > _ANSWER_BYTES:
                     raise EngineUnreachableError("its socket", "the answer is too large")
             elif isinstance(event, h11.EndOfMessage):
-                return EngineAnswer(status=status, body=bytes(body))
+                return status, bytes(body)
             elif isinstance(event, h11.ConnectionClosed):
                 raise EngineUnreachableError("its socket", "the answer broke off")
     except (h11.RemoteProtocolError, OSError) as error:
@@ -124,10 +115,8 @@ class Lookups:
             EngineUnreachableError: The engine did not answer.
             RequestRefusedError: The engine cannot resolve a name.
         """
-        some = list(wanted)
         # Nearly always there is one, or none.
-        found = [await self._fact(*one) for one in some]
-        return {one: fact for one, fact in zip(some, found, strict=True) if fact is not None}
+        return {one: fact for one in wanted if (fact := await self._fact(*one)) is not None}
 
     async def inspect(self, container: str) -> Fact | None:
         """Inspect a container without the cache."""
@@ -139,24 +128,19 @@ class Lookups:
             return None
         match kind:
             case ObjectKind.CONTAINER:
-                if name in self._projects:
-                    return Fact(identity=name, project=self._projects[name])
-                return await self.inspect(name)
+                known = self._projects.get(name)
+                return await self.inspect(name) if known is None else Fact(identity=name, project=known)
             case ObjectKind.EXEC:
                 return await self._exec(name)
             case ObjectKind.NETWORK:
-                reported = await self._get(f"/networks/{name}")
-                return reported and Fact(
-                    identity=reported["Id"], name=reported["Name"], project=_project_of(reported.get("Labels"))
-                )
+                one = await self._get(f"/networks/{name}")
+                return one and Fact(identity=one["Id"], name=one["Name"], project=_project_of(one.get("Labels")))
             case ObjectKind.VOLUME:
                 return await self._volume(name)
             case ObjectKind.IMAGE:
-                reported = await self._get(f"/images/{name}/json")
-                labels = ((reported or {}).get("Config") or {}).get("Labels")
-                return reported and Fact(
-                    identity=reported["Id"], project=_project_of(labels), tags=tuple(reported.get("RepoTags") or ())
-                )
+                one = await self._get(f"/images/{name}/json")
+                project = _project_of(((one or {}).get("Config") or {}).get("Labels"))
+                return one and Fact(identity=one["Id"], project=project, tags=tuple(one.get("RepoTags") or ()))
 
     async def _exec(self, name: str) -> Fact | None:
         if name in self._execs:
@@ -183,16 +167,16 @@ class Lookups:
         try:
             writer.write(f"GET {target} HTTP/1.1\r\nHost: docker\r\nConnection: close\r\n\r\n".encode())
             async with asyncio.timeout(_SECONDS):
-                answer = await read_answer(reader, "GET")
+                status, body = await read_answer(reader, "GET")
         except (OSError, TimeoutError) as error:
             raise EngineUnreachableError(f"unix://{self.socket_path}", "it did not answer") from error
         finally:
             writer.close()
-        if answer.status == HTTPStatus.NOT_FOUND:
+        if status == HTTPStatus.NOT_FOUND:
             return None
-        if answer.status != HTTPStatus.OK:
-            refuse(f"the engine cannot say what {shown(target.partition('?')[0])} is (it answered {answer.status})")
-        return orjson.loads(answer.body)
+        if status != HTTPStatus.OK:
+            refuse(f"the engine cannot say what {shown(target.partition('?')[0])} is (it answered {status})")
+        return orjson.loads(body)
 
 
 def check_links(source: MountSource, policy: Policy) -> None:
@@ -218,7 +202,7 @@ def check_links(source: MountSource, policy: Policy) -> None:
         if links > _LINKS:
             _refuse_link(source, "it has too many links")
         if target.startswith("/"):
-            root = _root_written_in(target, source, policy)
+            root = _roots_of(target, source, policy)[0]
             at, rest = root.path, [*_parts(target[len(root.path) :]), *rest]
         else:
             at, rest = os.path.dirname(at), [*_parts(target), *rest]  # noqa: PTH120
@@ -227,31 +211,23 @@ def check_links(source: MountSource, policy: Policy) -> None:
 
 
 def _check_place(at: str, source: MountSource, policy: Policy) -> None:
-    roots = [root for root in policy.roots if root.holds(at)]
-    if not roots:
-        _refuse_link(source, _LEADS_OUT)
-    if any(root.writable and root.path != at for root in roots):
+    if any(root.writable and root.path != at for root in _roots_of(at, source, policy)):
         _refuse_link(source, "a link in it leads to where containers can write")
 
 
 def _link(path: str, source: MountSource) -> str | None:
-    found: str | None = None
     try:
-        found = os.readlink(path)  # noqa: PTH115  # a Path would lose what is doubled or dotted in it
-    except FileNotFoundError:
-        pass
+        return os.readlink(path)  # noqa: PTH115  # a Path would lose what is doubled or dotted in it
     except OSError as error:
         # EINVAL: it is no link.
-        if error.errno != errno.EINVAL:
+        if error.errno not in (errno.ENOENT, errno.EINVAL):
             _refuse_link(source, f"the broker cannot follow it ({os.strerror(error.errno or 0).lower()})")
-    return found
+        return None
 
 
-def _root_written_in(target: str, source: MountSource, policy: Policy) -> Root:
-    roots = [root for root in policy.roots if root.holds(target)]
-    if not roots:
-        _refuse_link(source, _LEADS_OUT)
-    return roots[0]
+def _roots_of(path: str, source: MountSource, policy: Policy) -> list[Root]:
+    roots = [root for root in policy.roots if root.holds(path)]
+    return roots or _refuse_link(source, "a link in it leads out of the declared roots")
 
 
 def _refuse_link(source: MountSource, why: str) -> NoReturn:

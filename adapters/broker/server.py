@@ -26,23 +26,9 @@ import h11
 import orjson
 
 from adapters.broker.lookups import Lookups, check_links, connect, read_answer
+from core.runtime import broker_policy as policies
 from core.runtime.broker_messages import shown
-from core.runtime.broker_policy import (
-    PROJECT,
-    AllowedOperation,
-    BrokerAnswer,
-    Facts,
-    ObjectKind,
-    Outgoing,
-    Policy,
-    examine,
-    is_own,
-    make_policy,
-    only_own,
-    reduced_container,
-    reduced_listing,
-    settle,
-)
+from core.runtime.broker_policy import PROJECT, AllowedOperation, BrokerAnswer, Facts, ObjectKind, Outgoing, Policy
 from core.runtime.broker_shapes import EXEC_START
 from models.failures import EngineUnreachableError, RequestRefusedError, RoasError
 
@@ -118,22 +104,19 @@ class EngineBroker:
     async def _forward(
         self, request: ClientRequest, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
-        operation = examine(request.method, request.target, request.body, self._policy)
+        operation = policies.examine(request.method, request.target, request.body, self._policy)
         facts = await self._lookups.find(operation.wanted)
         if operation.subject is not None and operation.subject not in facts:
             kind, name = operation.subject
             _write_error(writer, HTTPStatus.NOT_FOUND, f"No such {kind}: {name}")
             return
-        outgoing = settle(operation, facts, self._policy)
+        outgoing = policies.settle(operation, facts, self._policy)
         for source in outgoing.sources:
             check_links(source, self._policy)
-        if (
-            request.method == "DELETE"
-            and operation.subject is not None
-            and operation.subject[0] is ObjectKind.CONTAINER
-        ):
+        subject = operation.subject
+        if request.method == "DELETE" and subject is not None and subject[0] is ObjectKind.CONTAINER:
             # Its anonymous volumes may be attached to the container that replaces it.
-            await self._lookups.inspect(facts[operation.subject].identity)
+            await self._lookups.inspect(facts[subject].identity)
         takes_over = request.upgrades and operation.route.shape is EXEC_START
         engine_reader, engine_writer = await connect(self._engine)
         try:
@@ -143,9 +126,9 @@ class EngineBroker:
             elif self._passes_unread(operation):
                 await _copy_answer((reader, writer), (engine_reader, engine_writer))
             else:
-                answer = await read_answer(engine_reader, request.method)
-                good = answer.status < HTTPStatus.BAD_REQUEST
-                _write(writer, answer.status, self._filtered(operation, facts, answer.body) if good else answer.body)
+                status, body = await read_answer(engine_reader, request.method)
+                good = status < HTTPStatus.BAD_REQUEST
+                _write(writer, status, self._filtered(operation, facts, body) if good else body)
         finally:
             engine_writer.close()
 
@@ -153,22 +136,21 @@ class EngineBroker:
         """Whether the answer can be forwarded unread."""
         match operation.route.answer:
             case BrokerAnswer.LISTING:
-                return only_own(operation, self._policy)
+                return policies.only_own(operation, self._policy)
             case BrokerAnswer.INSPECTION:
                 return self._lookups.knows(operation.name or "")
-            case BrokerAnswer.AS_IT_IS:
-                return True
-            case _:
-                return False
+        return operation.route.answer is BrokerAnswer.AS_IT_IS
 
     def _filtered(self, operation: AllowedOperation, facts: Facts, body: bytes) -> bytes:
         """Remove objects of other projects from the answer, and cache those of declared ones."""
         reported = orjson.loads(body)
         match operation.route.answer:
             case BrokerAnswer.LISTING:
-                return orjson.dumps(reduced_listing(reported, self._policy))
-            case BrokerAnswer.INSPECTION if not is_own((reported.get("Config") or {}).get("Labels"), self._policy):
-                return orjson.dumps(reduced_container(reported))
+                return orjson.dumps(policies.reduced_listing(reported, self._policy))
+            case BrokerAnswer.INSPECTION if not policies.is_own(
+                (reported.get("Config") or {}).get("Labels"), self._policy
+            ):
+                return orjson.dumps(policies.reduced_container(reported))
             case BrokerAnswer.INSPECTION:
                 self._lookups.learn(reported)
             case BrokerAnswer.CREATED:
@@ -188,7 +170,8 @@ async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
             connection.receive_data(await reader.read(_CHUNK))
         elif isinstance(event, h11.Request):
             head = event
-            _check_framing(head)
+            if sum(name in (b"content-length", b"transfer-encoding") for name, _ in head.headers) > 1:
+                raise h11.RemoteProtocolError("the request says in two ways how long its body is")
         elif isinstance(event, h11.Data):
             body += event.data
             if len(body) > _BODY_BYTES:
@@ -203,13 +186,6 @@ async def _read_request(reader: asyncio.StreamReader, writer: asyncio.StreamWrit
             )
         else:
             return None
-
-
-def _check_framing(head: h11.Request) -> None:
-    """Refuse a request that gives its body's length twice."""
-    said = [name for name, _ in head.headers if name in (b"content-length", b"transfer-encoding")]
-    if len(said) > 1:
-        raise h11.RemoteProtocolError("the request says in two ways how long its body is")
 
 
 def _head(outgoing: Outgoing, request: ClientRequest, *, takes_over: bool) -> bytes:
@@ -277,22 +253,14 @@ def _write_error(writer: asyncio.StreamWriter, status: HTTPStatus, message: str)
     _write(writer, status, orjson.dumps({"message": message}))
 
 
-def _listed(variables: Mapping[str, str], name: str) -> list[str]:
-    return [one.strip() for one in variables.get(name, "").split(",") if one.strip()]
-
-
 def run(variables: Mapping[str, str]) -> None:
     """Serve until terminated.
 
     Raises:
         BadInputError: A variable declares what may not be declared.
     """
-    policy = make_policy(
-        _listed(variables, "ROAS_BROKER_PROJECTS"),
-        _listed(variables, "ROAS_BROKER_ROOTS"),
-        _listed(variables, "ROAS_BROKER_NETWORKS"),
-        _listed(variables, "ROAS_BROKER_VOLUMES"),
-    )
+    declared = (variables.get(f"ROAS_BROKER_{name}", "") for name in ("PROJECTS", "ROOTS", "NETWORKS", "VOLUMES"))
+    policy = policies.make_policy(*([one.strip() for one in text.split(",") if one.strip()] for text in declared))
     for root in policy.roots:
         if not os.path.lexists(root.path):
             log.warning("root %s is not mounted into the broker; only the path itself can be used", root.path)

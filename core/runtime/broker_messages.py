@@ -90,8 +90,6 @@ def read_json(body: bytes) -> dict[str, Any]:
     """
     try:
         value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
-    except RequestRefusedError:
-        raise
     except (ValueError, RecursionError):
         refuse("the body is not valid JSON")
     if not isinstance(value, dict):

@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from itertools import permutations
 from typing import Any
 
 from core.runtime import broker_shapes as shapes
@@ -121,9 +122,9 @@ class AllowedOperation:
     @property
     def wanted(self) -> frozenset[Wanted]:
         """What its settling takes."""
-        listed = ((ObjectKind.CONTAINER, self.found.containers), (ObjectKind.VOLUME, self.found.volumes))
+        found, kinds = self.found, (ObjectKind.CONTAINER, ObjectKind.VOLUME, ObjectKind.NETWORK)
+        listed = zip(kinds, (found.containers, found.volumes, found.networks), strict=True)
         names = {(kind, name) for kind, some in listed for name in some}
-        names |= {(ObjectKind.NETWORK, name) for name in self.found.networks}
         return frozenset(names if self.subject is None else {*names, self.subject})
 
 
@@ -135,7 +136,6 @@ class Outgoing:
     target: str
     body: bytes = b""
     content_type: str = ""
-    answer: BrokerAnswer = BrokerAnswer.AS_IT_IS
     # Paths of the host whose links must lead to declared roots.
     sources: frozenset[MountSource] = frozenset()
 
@@ -209,13 +209,12 @@ def make_policy(
     if OWN_PROJECT in named:
         raise BadInputError(f"Project {OWN_PROJECT} is the control plane's own.", advice="Declare applications only.")
     made = tuple(_root(text) for text in roots)
-    for writable in (root for root in made if root.writable):
-        for other in made:
-            if other is not writable and writable.holds(other.path):
-                raise BadInputError(
-                    f"Root {other.path} is {writable.path} or lies below it, which is writable.",
-                    advice="Declare the folders that are mounted writable one by one.",
-                )
+    for one, other in permutations(made, 2):
+        if one.writable and one.holds(other.path):
+            raise BadInputError(
+                f"Root {other.path} is {one.path} or lies below it, which is writable.",
+                advice="Declare the folders that are mounted writable one by one.",
+            )
     return Policy(projects=named, roots=made, networks=frozenset(networks), volumes=frozenset(volumes))
 
 
@@ -239,11 +238,9 @@ def examine(method: str, target: str, body: bytes, policy: Policy) -> AllowedOpe
         RequestRefusedError: It asks for what the policy does not allow.
     """
     asked = read_target(target)
-    for route in ROUTES:
-        found = route.path.fullmatch(asked.path) if route.method == method else None
-        if found is not None:
-            break
-    else:
+    matches = ((route, route.path.fullmatch(asked.path)) for route in ROUTES if route.method == method)
+    route, found = next(((route, found) for route, found in matches if found is not None), (None, None))
+    if route is None or found is None:
         refuse("no such request is forwarded to the engine")
     references, content = References(), None
     if route.shape is not None:
@@ -293,7 +290,6 @@ def settle(operation: AllowedOperation, facts: Facts, policy: Policy) -> Outgoin
         target=target.text(),
         body=operation.archive if content is None else write_json(content),
         content_type="application/x-tar" if archive else "" if content is None else "application/json",
-        answer=operation.route.answer,
         sources=_sources(operation, facts, policy),
     )
 
@@ -368,17 +364,15 @@ _EVENTS = (
 
 
 def _with_checked_query(target: RequestTarget, route: Route, policy: Policy) -> RequestTarget:
-    for name, _ in target.query:
-        if name not in route.parameters:
-            refuse(f"parameter {shown(name)} is not allowed there")
     query = dict(target.query)
+    if unknown := [name for name in query if name not in route.parameters]:
+        refuse(f"parameter {shown(unknown[0])} is not allowed there")
     if "filters" in query or target.path == "/events":
         query["filters"] = write_json(_filters(query.get("filters") or "{}", target.path, policy)).decode()
     if target.path == "/images/create" and not re.fullmatch(_IMAGE, query.get("fromImage", "")):
         refuse("an image to fetch must be named; none is imported")
-    if target.path.endswith("/tag") and (
-        query.get("repo") != RELEASE_IMAGES or not _TAG.fullmatch(query.get("tag", ""))
-    ):
+    named = query.get("repo") == RELEASE_IMAGES and _TAG.fullmatch(query.get("tag", ""))
+    if target.path.endswith("/tag") and not named:
         refuse(f"images get names in {RELEASE_IMAGES} only")
     if target.path.startswith("/images/") and query.pop("force", "").strip().lower() not in _FALSE:
         refuse("images are not removed or renamed by force")

@@ -20,22 +20,15 @@ ALLOWED_CAPABILITIES = frozenset(
         *("SETFCAP", "SETGID", "SETPCAP", "SETUID", "SYS_CHROOT"),
     )
 )
-ALLOWED_SECURITY_OPTIONS = frozenset(
-    {"no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"},
-)
+ALLOWED_SECURITY_OPTIONS = frozenset({"no-new-privileges", "no-new-privileges:true", "no-new-privileges=true"})
 ALLOWED_NETWORK_OPTIONS = frozenset(
-    {
-        "com.docker.network.bridge.enable_icc",
-        "com.docker.network.bridge.enable_ip_masquerade",
-        "com.docker.network.driver.mtu",
-    }
+    f"com.docker.network.{name}" for name in ("bridge.enable_icc", "bridge.enable_ip_masquerade", "driver.mtu")
 )
 # The engine resolves these itself; they belong to no project.
 BUILT_IN_NETWORKS = frozenset({"", "default", "bridge", "none"})
 
 _SYSCTLS = re.compile(r"net\.[a-z0-9_./-]+|fs\.mqueue\.[a-z_]+|kernel\.(?:msg[a-z]+|sem|shm[a-z_]+)")
-_VOLUME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
-_NETWORK = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]*")
 _HEX = re.compile(r"[0-9a-f]+")
 _BIND_MODES = frozenset(
     {"ro", "rw", "z", "Z", "nocopy", "private", "rprivate", "slave", "rslave", "consistent", "cached", "delegated"}
@@ -67,7 +60,7 @@ class References:
 Check = Callable[[Any, str, References], None]
 
 
-def check_object(fields: Mapping[str, Check]) -> Check:
+def check_object(**fields: Check) -> Check:
     """Accept an object with only these keys; null counts as absent, as for the engine."""
 
     def check(value: Any, where: str, found: References) -> None:
@@ -105,6 +98,11 @@ def _one_of(*allowed: Any) -> Check:
     return check
 
 
+def _each(check: Check, names: str) -> dict[str, Check]:
+    """The same check for each of these names."""
+    return dict.fromkeys(names.split(), check)
+
+
 def _list_of(inner: Check) -> Check:
     def check(value: Any, where: str, found: References) -> None:
         if not isinstance(value, list):
@@ -126,14 +124,21 @@ def _map_of(inner: Check) -> Check:
     return check
 
 
-def _capability(value: Any, where: str, _: References) -> None:
-    if not isinstance(value, str) or value.upper().removeprefix("CAP_") not in ALLOWED_CAPABILITIES:
-        refuse(f"{where} must not hold {shown(str(value))}")
+def _holds(allowed: Callable[[str], object], why: str = "") -> Check:
+    def check(value: Any, where: str, _: References) -> None:
+        if not isinstance(value, str) or not allowed(value):
+            refuse(f"{where} must not hold {shown(str(value))}{why}")
+
+    return check
 
 
-def _security_option(value: Any, where: str, _: References) -> None:
-    if not isinstance(value, str) or value not in ALLOWED_SECURITY_OPTIONS:
-        refuse(f"{where} must not hold {shown(str(value))}")
+def _texts_by(name_check: Check) -> Check:
+    def check(value: Any, where: str, found: References) -> None:
+        _texts_by_name(value, where, found)
+        for name in value:
+            name_check(name, where, found)
+
+    return check
 
 
 def _at_least_zero(value: Any, where: str, found: References) -> None:
@@ -146,13 +151,6 @@ def _default_paths(value: Any, where: str, _: References) -> None:
     """Paths the engine hides by default: a list is dropped by `canonical`, so that the defaults hold."""
     if value == []:
         refuse(f"{where} must not be emptied")
-
-
-def _sysctls(value: Any, where: str, found: References) -> None:
-    _texts_by_name(value, where, found)
-    for name in value:
-        if not _SYSCTLS.fullmatch(name):
-            refuse(f"{where} must not hold {shown(name)}, which is not the container's own")
 
 
 def _own_or_container(*allowed: str) -> Check:
@@ -182,19 +180,14 @@ def _volumes_from(value: Any, where: str, found: References) -> None:
 
 
 def _host_path(value: Any, where: str) -> str:
-    if (
-        not isinstance(value, str)
-        or not value.startswith("/")
-        or value.startswith("//")
-        or posixpath.normpath(value) != value
-        or not value.isprintable()
-    ):
+    plain = isinstance(value, str) and value.startswith("/") and not value.startswith("//") and value.isprintable()
+    if not plain or posixpath.normpath(value) != value:
         refuse(f"{where}: {shown(str(value))} is not a plain absolute path")
-    return value
+    return str(value)
 
 
 def _volume_name(value: Any, where: str, found: References) -> None:
-    if not isinstance(value, str) or not _VOLUME.fullmatch(value):
+    if not isinstance(value, str) or not _NAME.fullmatch(value):
         refuse(f"{where}: {shown(str(value))} is neither a volume's name nor an absolute path")
     found.volumes.add(value)
 
@@ -246,8 +239,7 @@ def check_driver_options(value: Any, where: str, found: References) -> None:
         return
     if kind not in ("", "none") or not options & {"bind", "rbind"} or not options <= _BIND_OPTIONS:
         refuse(f"{where} must describe a bind (type none, o bind) or a tmpfs")
-    writable = "ro" not in options or "rw" in options
-    found.sources.add(MountSource(path=_host_path(device, where), writable=writable))
+    found.sources.add(MountSource(path=_host_path(device, where), writable="ro" not in options or "rw" in options))
 
 
 def _endpoints(value: Any, where: str, found: References) -> None:
@@ -265,20 +257,9 @@ def _endpoints(value: Any, where: str, found: References) -> None:
 
 def _network_name(value: Any, where: str, _: References) -> None:
     # A name of hexadecimal digits alone could pass for the beginning of another network's id.
-    if (
-        not isinstance(value, str)
-        or not _NETWORK.fullmatch(value)
-        or _HEX.fullmatch(value)
-        or value in BUILT_IN_NETWORKS | {"host", "ingress"}
-    ):
+    plain = isinstance(value, str) and _NAME.fullmatch(value) and not _HEX.fullmatch(value)
+    if not plain or value in BUILT_IN_NETWORKS | {"host", "ingress"}:
         refuse(f"{where}: {shown(str(value))} cannot be a network's name here")
-
-
-def _network_options(value: Any, where: str, found: References) -> None:
-    _texts_by_name(value, where, found)
-    for name in value:
-        if name not in ALLOWED_NETWORK_OPTIONS:
-            refuse(f"{where} must not hold {shown(name)}")
 
 
 def _subpath(value: Any, where: str, found: References) -> None:
@@ -293,140 +274,102 @@ _words = _of(str, list)
 _texts_by_name = _map_of(_text)
 _empties_by_name = _map_of(_empty)
 
-_RESOURCES: dict[str, Check] = {
-    **dict.fromkeys(
-        (
-            *("BlkioWeight", "CPUCount", "CPUPercent", "CpuCount", "CpuPercent", "CpuPeriod", "CpuQuota", "CpuShares"),
-            *("CpuRealtimePeriod", "CpuRealtimeRuntime", "IOMaximumBandwidth", "IOMaximumIOps", "KernelMemory"),
-            *("KernelMemoryTCP", "Memory", "MemoryReservation", "MemorySwap", "MemorySwappiness", "NanoCpus"),
-            "PidsLimit",
-        ),
+_HOST_CONFIG = check_object(
+    **_each(
         _number,
+        "BlkioWeight CPUCount CPUPercent CpuCount CpuPercent CpuPeriod CpuQuota CpuShares CpuRealtimePeriod "
+        "CpuRealtimeRuntime IOMaximumBandwidth IOMaximumIOps KernelMemory KernelMemoryTCP Memory MemoryReservation "
+        "MemorySwap MemorySwappiness NanoCpus PidsLimit",
     ),
-    **dict.fromkeys(("CpusetCpus", "CpusetMems"), _text),
-    **dict.fromkeys(
-        (
-            *("BlkioWeightDevice", "BlkioDeviceReadBps", "BlkioDeviceReadIOps", "BlkioDeviceWriteBps"),
-            *("BlkioDeviceWriteIOps", "CgroupParent", "DeviceCgroupRules", "DeviceRequests", "Devices"),
-            "OomKillDisable",
-        ),
+    **_each(_text, "CpusetCpus CpusetMems"),
+    **_each(
         _empty,
+        "BlkioWeightDevice BlkioDeviceReadBps BlkioDeviceReadIOps BlkioDeviceWriteBps "
+        "BlkioDeviceWriteIOps CgroupParent DeviceCgroupRules DeviceRequests Devices OomKillDisable "
+        "Annotations Capabilities Cgroup ContainerIDFile Links Privileged StorageOpt UTSMode UsernsMode",
     ),
-    "Ulimits": _list_of(check_object({"Name": _text, "Hard": _number, "Soft": _number})),
-}
-
-_HOST_CONFIG: dict[str, Check] = {
-    **_RESOURCES,
-    **dict.fromkeys(("AutoRemove", "Init", "PublishAllPorts", "ReadonlyRootfs"), _flag),
-    **dict.fromkeys(("CapDrop", "Dns", "DnsOptions", "DnsSearch", "ExtraHosts", "GroupAdd"), _texts),
-    **dict.fromkeys(
-        (
-            *("Annotations", "Capabilities", "Cgroup", "ContainerIDFile", "Links", "Privileged", "StorageOpt"),
-            *("UTSMode", "UsernsMode"),
-        ),
-        _empty,
-    ),
-    "Binds": _list_of(_bind),
-    "CapAdd": _list_of(_capability),
+    Ulimits=_list_of(check_object(Name=_text, Hard=_number, Soft=_number)),
+    **_each(_flag, "AutoRemove Init PublishAllPorts ReadonlyRootfs"),
+    **_each(_texts, "CapDrop Dns DnsOptions DnsSearch ExtraHosts GroupAdd"),
+    Binds=_list_of(_bind),
+    CapAdd=_list_of(_holds(lambda name: name.upper().removeprefix("CAP_") in ALLOWED_CAPABILITIES)),
     # `canonical` drops "host": the engine's default holds, which under the older control groups is the host's.
-    "CgroupnsMode": _one_of("", "private", "host"),
-    "ConsoleSize": _numbers,
-    "IpcMode": _own_or_container("", "none", "private", "shareable"),
-    "Isolation": _one_of("", "default"),
-    "LogConfig": check_object({"Type": _one_of("", "json-file", "local", "none"), "Config": _texts_by_name}),
-    "MaskedPaths": _default_paths,
-    "Mounts": _list_of(_mount),
-    "NetworkMode": _network_mode,
-    "OomScoreAdj": _at_least_zero,
-    "PidMode": _own_or_container("", "private"),
-    "PortBindings": _map_of(_list_of(check_object({"HostIp": _text, "HostPort": _text}))),
-    "ReadonlyPaths": _default_paths,
-    "RestartPolicy": check_object({"Name": _text, "MaximumRetryCount": _number}),
-    "Runtime": _one_of("", "runc", "io.containerd.runc.v2"),
-    "SecurityOpt": _list_of(_security_option),
-    "ShmSize": _number,
-    "Sysctls": _sysctls,
-    "Tmpfs": _texts_by_name,
-    "VolumeDriver": _one_of("", "local"),
-    "VolumesFrom": _list_of(_volumes_from),
-}
+    CgroupnsMode=_one_of("", "private", "host"),
+    ConsoleSize=_numbers,
+    IpcMode=_own_or_container("", "none", "private", "shareable"),
+    Isolation=_one_of("", "default"),
+    LogConfig=check_object(Type=_one_of("", "json-file", "local", "none"), Config=_texts_by_name),
+    MaskedPaths=_default_paths,
+    Mounts=_list_of(_mount),
+    NetworkMode=_network_mode,
+    OomScoreAdj=_at_least_zero,
+    PidMode=_own_or_container("", "private"),
+    PortBindings=_map_of(_list_of(check_object(HostIp=_text, HostPort=_text))),
+    ReadonlyPaths=_default_paths,
+    RestartPolicy=check_object(Name=_text, MaximumRetryCount=_number),
+    Runtime=_one_of("", "runc", "io.containerd.runc.v2"),
+    SecurityOpt=_list_of(_holds(ALLOWED_SECURITY_OPTIONS.__contains__)),
+    ShmSize=_number,
+    Sysctls=_texts_by(_holds(_SYSCTLS.fullmatch, ", which is not the container's own")),
+    Tmpfs=_texts_by_name,
+    VolumeDriver=_one_of("", "local"),
+    VolumesFrom=_list_of(_volumes_from),
+)
 
 check_endpoint = check_object(
-    {
-        **dict.fromkeys(("Aliases", "DNSNames", "Links"), _texts),
-        **dict.fromkeys(
-            ("EndpointID", "Gateway", "GlobalIPv6Address", "IPAddress", "IPv6Gateway", "MacAddress", "NetworkID"), _text
-        ),
-        **dict.fromkeys(("GlobalIPv6PrefixLen", "GwPriority", "IPPrefixLen"), _number),
-        "DriverOpts": _empty,
-        "IPAMConfig": check_object({"IPv4Address": _text, "IPv6Address": _text, "LinkLocalIPs": _texts}),
-    }
+    **_each(_texts, "Aliases DNSNames Links"),
+    **_each(_text, "EndpointID Gateway GlobalIPv6Address IPAddress IPv6Gateway MacAddress NetworkID"),
+    **_each(_number, "GlobalIPv6PrefixLen GwPriority IPPrefixLen"),
+    DriverOpts=_empty,
+    IPAMConfig=check_object(IPv4Address=_text, IPv6Address=_text, LinkLocalIPs=_texts),
 )
 
 CONTAINER = check_object(
-    {
-        **dict.fromkeys(
-            (
-                *("ArgsEscaped", "AttachStderr", "AttachStdin", "AttachStdout", "NetworkDisabled", "OpenStdin"),
-                *("StdinOnce", "Tty"),
-            ),
-            _flag,
-        ),
-        **dict.fromkeys(("Domainname", "Hostname", "Image", "MacAddress", "StopSignal", "User", "WorkingDir"), _text),
-        **dict.fromkeys(("Env", "OnBuild", "Shell"), _texts),
-        **dict.fromkeys(("Cmd", "Entrypoint"), _words),
-        **dict.fromkeys(("ExposedPorts", "Volumes"), _empties_by_name),
-        "Healthcheck": check_object(
-            {
-                "Test": _texts,
-                **dict.fromkeys(("Interval", "Retries", "StartInterval", "StartPeriod", "Timeout"), _number),
-            }
-        ),
-        "HostConfig": check_object(_HOST_CONFIG),
-        "Labels": _texts_by_name,
-        "NetworkingConfig": check_object({"EndpointsConfig": _endpoints}),
-        "StopTimeout": _number,
-    }
+    **_each(_flag, "ArgsEscaped AttachStderr AttachStdin AttachStdout NetworkDisabled OpenStdin StdinOnce Tty"),
+    **_each(_text, "Domainname Hostname Image MacAddress StopSignal User WorkingDir"),
+    **_each(_texts, "Env OnBuild Shell"),
+    **_each(_words, "Cmd Entrypoint"),
+    **_each(_empties_by_name, "ExposedPorts Volumes"),
+    Healthcheck=check_object(
+        Test=_texts,
+        **_each(_number, "Interval Retries StartInterval StartPeriod Timeout"),
+    ),
+    HostConfig=_HOST_CONFIG,
+    Labels=_texts_by_name,
+    NetworkingConfig=check_object(EndpointsConfig=_endpoints),
+    StopTimeout=_number,
 )
 
 EXEC = check_object(
-    {
-        **dict.fromkeys(("AttachStderr", "AttachStdin", "AttachStdout", "Detach", "Tty"), _flag),
-        # Clients repeat there what the address says; the engine does not read it.
-        **dict.fromkeys(("Container", "DetachKeys", "User", "WorkingDir"), _text),
-        **dict.fromkeys(("Cmd", "Env"), _texts),
-        "ConsoleSize": _numbers,
-        "Privileged": _empty,
-    }
+    **_each(_flag, "AttachStderr AttachStdin AttachStdout Detach Tty"),
+    # Clients repeat there what the address says; the engine does not read it.
+    **_each(_text, "Container DetachKeys User WorkingDir"),
+    **_each(_texts, "Cmd Env"),
+    ConsoleSize=_numbers,
+    Privileged=_empty,
 )
 
-EXEC_START = check_object({"Detach": _flag, "Tty": _flag, "ConsoleSize": _numbers})
+EXEC_START = check_object(Detach=_flag, Tty=_flag, ConsoleSize=_numbers)
 
 NETWORK = check_object(
-    {
-        **dict.fromkeys(("Attachable", "CheckDuplicate", "EnableIPv4", "EnableIPv6", "Internal"), _flag),
-        **dict.fromkeys(("ConfigOnly", "Ingress"), _empty),
-        "ConfigFrom": check_object({"Network": _empty}),
-        "Driver": _one_of("", "bridge", "default"),
-        "IPAM": check_object(
-            {
-                "Driver": _one_of("", "default"),
-                "Options": _empty,
-                "Config": _list_of(
-                    check_object(
-                        {
-                            **dict.fromkeys(("Gateway", "IPRange", "Subnet"), _text),
-                            "AuxiliaryAddresses": _texts_by_name,
-                        }
-                    )
-                ),
-            }
+    **_each(_flag, "Attachable CheckDuplicate EnableIPv4 EnableIPv6 Internal"),
+    **_each(_empty, "ConfigOnly Ingress"),
+    ConfigFrom=check_object(Network=_empty),
+    Driver=_one_of("", "bridge", "default"),
+    IPAM=check_object(
+        Driver=_one_of("", "default"),
+        Options=_empty,
+        Config=_list_of(
+            check_object(
+                **_each(_text, "Gateway IPRange Subnet"),
+                AuxiliaryAddresses=_texts_by_name,
+            )
         ),
-        "Labels": _texts_by_name,
-        "Name": _network_name,
-        "Options": _network_options,
-        "Scope": _one_of("", "local"),
-    }
+    ),
+    Labels=_texts_by_name,
+    Name=_network_name,
+    Options=_texts_by(_holds(ALLOWED_NETWORK_OPTIONS.__contains__)),
+    Scope=_one_of("", "local"),
 )
 
 
@@ -435,43 +378,33 @@ def _connected(value: Any, where: str, found: References) -> None:
     found.containers.add(value)
 
 
-CONNECTION = check_object({"Container": _connected, "EndpointConfig": check_endpoint})
-DISCONNECTION = check_object({"Container": _connected, "Force": _flag})
+CONNECTION = check_object(Container=_connected, EndpointConfig=check_endpoint)
+DISCONNECTION = check_object(Container=_connected, Force=_flag)
 
 VOLUME = check_object(
-    {
-        "ClusterVolumeSpec": _empty,
-        "Driver": _one_of("", "local"),
-        "DriverOpts": check_driver_options,
-        "Labels": _texts_by_name,
-        "Name": _of(str),
-    }
+    ClusterVolumeSpec=_empty,
+    Driver=_one_of("", "local"),
+    DriverOpts=check_driver_options,
+    Labels=_texts_by_name,
+    Name=_of(str),
 )
 
 _MOUNT_FIELDS = check_object(
-    {
-        **dict.fromkeys(("Type", "Source", "Target"), _text),
-        "BindOptions": check_object(
-            {
-                **dict.fromkeys(
-                    ("CreateMountpoint", "NonRecursive", "ReadOnlyForceRecursive", "ReadOnlyNonRecursive"), _flag
-                ),
-                "Propagation": _one_of("", "private", "rprivate", "slave", "rslave"),
-            }
-        ),
-        "ClusterOptions": _empty,
-        "Consistency": _text,
-        "ReadOnly": _flag,
-        "TmpfsOptions": check_object({"SizeBytes": _number, "Mode": _number, "Options": _empty}),
-        "VolumeOptions": check_object(
-            {
-                "NoCopy": _flag,
-                "Labels": _texts_by_name,
-                "DriverConfig": check_object({"Name": _one_of("", "local"), "Options": _texts_by_name}),
-                "Subpath": _subpath,
-            }
-        ),
-    }
+    **_each(_text, "Type Source Target"),
+    BindOptions=check_object(
+        **_each(_flag, "CreateMountpoint NonRecursive ReadOnlyForceRecursive ReadOnlyNonRecursive"),
+        Propagation=_one_of("", "private", "rprivate", "slave", "rslave"),
+    ),
+    ClusterOptions=_empty,
+    Consistency=_text,
+    ReadOnly=_flag,
+    TmpfsOptions=check_object(SizeBytes=_number, Mode=_number, Options=_empty),
+    VolumeOptions=check_object(
+        NoCopy=_flag,
+        Labels=_texts_by_name,
+        DriverConfig=check_object(Name=_one_of("", "local"), Options=_texts_by_name),
+        Subpath=_subpath,
+    ),
 )
 
 
