@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 import numpy as np
 
 from benchmarks.measure import seconds
+from core.monitoring.anomalies import DriftRule, Episode, LiftRule, StuckRule, ZeroRule
 from core.monitoring.detector import NOTICE, Detector
 from models.analysis import Level
 

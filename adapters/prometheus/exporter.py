@@ -11,11 +11,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import FrameType
 from typing import Any
 
 from prometheus_client import CollectorRegistry, ProcessCollector
@@ -24,7 +25,7 @@ from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from adapters.config.environments import environment_names, load_environment
-from adapters.prometheus.metric_families import gauge, one_total, one_value
+from adapters.prometheus.metric_families import counter, gauge, one_value
 from adapters.prometheus.monitoring_figures import MonitoringFigures
 from adapters.prometheus.record_figures import ErrorFigures, OperationFigures
 from adapters.redis_cache import Cache, open_cache
@@ -52,10 +53,10 @@ def serve_metrics(stores: Stores, host: str, port: int, settings: Settings) -> N
         ended.set()
 
     cache = open_cache(settings) if settings.redis_url else None
-    with MetricsServer(StoreCollector(stores, settings, cache), host, port) as server:
+    with metrics_server(StoreCollector(stores, settings, cache), host, port) as url:
         before = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT)}
         try:
-            log.info("serving metrics on %s", server.url)
+            log.info("serving metrics on %s", url)
             ended.wait()
         finally:
             for number, handler in before.items():
@@ -115,12 +116,12 @@ class StoreCollector(Collector):
             "monitoring": lambda: self._monitoring.read(now, known, every),
             "errors": lambda: self._errors.read(now, known),
         }
-        readable = gauge("roas_store_readable", "1 where the store could be read in this scrape.", "store")
+        readable: list[tuple[tuple[str], bool]] = []
         for name, read in parts.items():
             found = _read_part(f"store {name}", read)
             yield from found or ()
-            readable.add_metric([name], found is not None)
-        yield readable
+            readable.append(((name,), found is not None))
+        yield gauge("roas_store_readable", "1 where the store could be read in this scrape.", "store", samples=readable)
         for what, read in {
             "sizes of the stores": self._of_stores,
             "waits of writers": self._of_waits,
@@ -128,20 +129,13 @@ class StoreCollector(Collector):
             "cache": self._of_cache,
         }.items():
             yield from _read_part(what, read) or ()
-        often = gauge(
-            "roas_collection_interval_seconds", "How often an environment's file wants it collected.", "environment"
-        )
-        for name, interval in sorted(every.items()):
-            often.add_metric([name], interval.total_seconds())
-        yield often
-        build = gauge("roas_build_info", "1; the version of this program is its label.", "version")
-        build.add_metric([version("roas-ops")], 1)
-        yield build
-        yield one_value(
-            "roas_exporter_collect_seconds",
-            "How long it took to read the figures of this scrape.",
-            time.perf_counter() - began,
-        )
+        about = "How often an environment's file wants it collected."
+        intervals = (((name,), interval.total_seconds()) for name, interval in sorted(every.items()))
+        yield gauge("roas_collection_interval_seconds", about, "environment", samples=intervals)
+        build = [((version("roas-ops"),), 1)]
+        yield gauge("roas_build_info", "1; the version of this program is its label.", "version", samples=build)
+        about = "How long it took to read the figures of this scrape."
+        yield one_value("roas_exporter_collect_seconds", about, time.perf_counter() - began)
 
     def _of_stores(self) -> list[Metric]:
         sizes = gauge("roas_store_size_bytes", "Size of a store, and of its write-ahead log.", "store", "file")
@@ -165,8 +159,11 @@ class StoreCollector(Collector):
     def _of_waits(self) -> list[Metric]:
         waits, seconds = self._stores.waits.total()
         return [
-            one_total("roas_store_lock_waits", "Times a writer of this host waited for its turn.", waits),
-            one_total("roas_store_lock_wait_seconds", "How long writers of this host waited for their turn.", seconds),
+            counter(f"roas_store_lock_{name}", about, samples=[((), value)])
+            for name, about, value in (
+                ("waits", "Times a writer of this host waited for its turn.", waits),
+                ("wait_seconds", "How long writers of this host waited for their turn.", seconds),
+            )
         ]
 
     def _of_disk(self) -> list[Metric]:
@@ -222,33 +219,25 @@ def _read_part(name: str, read: Callable[[], list[Metric]]) -> list[Metric] | No
     return None
 
 
-class MetricsServer:
-    """HTTP server for a collector with its own threads, as a context manager."""
+@contextmanager
+def metrics_server(collector: StoreCollector, host: str, port: int) -> Iterator[str]:
+    """Serve a collector in threads of its own, on a free port where it is 0; give the address of its metrics.
 
-    def __init__(self, collector: StoreCollector, host: str, port: int) -> None:
-        """Listen on the port; 0 takes a free one. The server answers once entered.
-
-        Raises:
-            RoasError: The address cannot be listened on; the message says what to try.
-        """
-        registry = CollectorRegistry()
-        registry.register(collector)
-        ProcessCollector(registry=registry)
-        self._server = _listen(host, port, _handler(registry, collector))
+    Raises:
+        RoasError: The address cannot be listened on; the message says what to try.
+    """
+    registry = CollectorRegistry()
+    registry.register(collector)
+    ProcessCollector(registry=registry)
+    with _listen(host, port, _handler(registry, collector)) as server:
+        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread.start()
         shown = f"[{host}]" if ":" in host else host
-        self.url = f"http://{shown}:{self._server.server_address[1]}/metrics"
-        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
-
-    def __enter__(self) -> MetricsServer:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._thread.join()
-        self._server.server_close()
+        try:
+            yield f"http://{shown}:{server.server_address[1]}/metrics"
+        finally:
+            server.shutdown()
+            thread.join()
 
 
 class _Server(ThreadingHTTPServer):
@@ -270,18 +259,15 @@ def _listen(host: str, port: int, handler: type[BaseHTTPRequestHandler]) -> _Ser
         kind = type("_FamilyServer", (_Server,), {"address_family": family})
         server: _Server = kind((address[0], port), handler)
     except OSError as error:
-        raise RoasError(
-            f"Metrics cannot be served on {host}:{port}: {error.strerror or error};", advice=_advice(error, port)
-        ) from error
+        advice = "set ROAS_METRICS_HOST to an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all."
+        if error.errno == errno.EADDRINUSE:
+            shows = f"`ss -ltnp 'sport = :{port}'` shows it"
+            advice = f"another exporter may run already ({shows}), or choose another --port."
+        elif error.errno in (errno.EACCES, errno.EPERM):
+            advice = "this user may not listen there; choose a --port over 1023."
+        what = f"Metrics cannot be served on {host}:{port}: {error.strerror or error};"
+        raise RoasError(what, advice=advice) from error
     return server
-
-
-def _advice(error: OSError, port: int) -> str:
-    if error.errno == errno.EADDRINUSE:
-        return f"another exporter may run already (`ss -ltnp 'sport = :{port}'` shows it), or choose another --port."
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return "this user may not listen there; choose a --port over 1023."
-    return "set ROAS_METRICS_HOST to an address of this machine, such as 127.0.0.1, or 0.0.0.0 for all."
 
 
 def _handler(registry: CollectorRegistry, collector: StoreCollector) -> type[BaseHTTPRequestHandler]:

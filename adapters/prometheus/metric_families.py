@@ -4,22 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import product
+from typing import Any
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
 from adapters.prometheus.counters import DURATIONS_SECONDS, Count
 
 Labels = tuple[str, ...]
+Samples = Iterable[tuple[Sequence[str], float]]
+"""Label values, in the order of a family's labels, with a value."""
 
 
-def gauge(name: str, about: str, *labels: str) -> GaugeMetricFamily:
-    """A gauge family."""
-    return GaugeMetricFamily(name, about, labels=labels)
+def gauge(name: str, about: str, *labels: str, samples: Samples = ()) -> GaugeMetricFamily:
+    """A gauge family with its samples."""
+    family = GaugeMetricFamily(name, about, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
 
 
-def counter(name: str, about: str, *labels: str) -> CounterMetricFamily:
-    """A counter family; Prometheus's client appends `_total` to its name."""
-    return CounterMetricFamily(name, about, labels=labels)
+def counter(name: str, about: str, *labels: str, samples: Samples = ()) -> CounterMetricFamily:
+    """A counter family with its samples; Prometheus's client appends `_total` to its name."""
+    family = CounterMetricFamily(name, about, labels=labels)
+    for values, value in samples:
+        family.add_metric(values, value)
+    return family
 
 
 def one_value(name: str, about: str, value: float) -> Metric:
@@ -27,19 +36,11 @@ def one_value(name: str, about: str, value: float) -> Metric:
     return GaugeMetricFamily(name, about, value=value)
 
 
-def one_total(name: str, about: str, value: float) -> Metric:
-    """A counter without labels."""
-    return CounterMetricFamily(name, about, value=value)
-
-
 def filled(
-    name: str, about: str, labels: Sequence[str], counts: Mapping[Labels, int], *values: Iterable[str]
+    name: str, about: str, labels: Sequence[str], counts: Mapping[Any, int], *values: Iterable[str]
 ) -> GaugeMetricFamily:
     """A gauge of counts for every combination of label values, with 0 for those without a count."""
-    family = gauge(name, about, *labels)
-    for combined in product(*values):
-        family.add_metric(combined, counts.get(combined, 0))
-    return family
+    return gauge(name, about, *labels, samples=((kind, counts.get(kind, 0)) for kind in product(*values)))
 
 
 def durations(

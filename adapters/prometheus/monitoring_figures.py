@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from itertools import product
+from typing import NamedTuple
 
 import sqlalchemy as sa
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
-from adapters.prometheus.counters import RowCounter, milliseconds_between
+from adapters.prometheus.counters import Count, RowCounter, milliseconds_between
 from adapters.prometheus.metric_families import Labels, counter, durations, filled, gauge
 from adapters.stores import Stores
 from adapters.stores.repositories.metrics import from_ms, to_ms
 from adapters.stores.sql import table
+from core.monitoring.evaluators.metrics import JUDGED
 from models.health import Health, HealthReport, ServiceHealth
 from models.metrics import (
     HOST,
     Alert,
     AlertSeverity,
     AlertState,
-    Baseline,
     DependencyStatus,
-    Prediction,
     PredictionOutcome,
 )
 from models.records import RecordedScore
@@ -37,7 +38,7 @@ _COLLECTIONS = 3
 _UNKNOWN = "unknown"
 _UP = frozenset({ServiceHealth.HEALTHY, ServiceHealth.DEGRADED, ServiceHealth.COMPLETED, ServiceHealth.UNPROVEN})
 _SERVICE = ("environment", "service")
-_PROBE = (*_SERVICE, "kind")
+_SUBJECTS = {"roas_service": _SERVICE, "roas_host": ("environment",)}
 _STATES = (AlertState.OPEN, AlertState.ACKNOWLEDGED)
 _BOUNDS = ("usual", "warning", "critical")
 
@@ -59,75 +60,57 @@ class _Sample(NamedTuple):
 
 
 class _Exported(NamedTuple):
-    """How a stored metric is exported: in base units, so percentages (0-100) become ratios.
-
-    `usual` is the name of its baseline, if it has one, in the same unit.
-    """
+    """How a stored metric is exported: in base units, so percentages (0-100) become ratios."""
 
     name: str
     about: str
     factor: float = 1.0
-    grows: bool = False
-    usual: str = ""
 
 
 OF_SERVICES: Mapping[str, _Exported] = {
-    "cpu_usage": _Exported(
-        "cpu_ratio",
-        "Processors in use since the last collection; 1 is one whole processor.",
-        0.01,
-        usual="cpu_baseline_ratio",
-    ),
-    "cpu_seconds_total": _Exported("cpu_seconds", "Processor time used by the running containers.", grows=True),
+    "cpu_usage": _Exported("cpu_ratio", "Processors in use since the last collection; 1 is one whole processor.", 0.01),
+    "cpu_seconds_total": _Exported("cpu_seconds", "Processor time used by the running containers."),
     "memory_bytes": _Exported("memory_bytes", "Memory in use."),
-    "memory_usage": _Exported(
-        "memory_ratio", "Memory in use as a share of its limit.", 0.01, usual="memory_baseline_ratio"
-    ),
-    "response_time": _Exported(
-        "response_seconds", "How long the answer to the service's probe took.", 0.001, usual="response_baseline_seconds"
-    ),
+    "memory_usage": _Exported("memory_ratio", "Memory in use as a share of its limit.", 0.01),
+    "response_time": _Exported("response_seconds", "How long the answer to the service's probe took.", 0.001),
     "exit_code": _Exported("exit_code", "Exit code the service ended with last; there once it has ended."),
-    "oom_kills_total": _Exported("oom_kills", "Ends for using too much memory, as far as they were seen.", grows=True),
-    "restarts_total": _Exported("restarts", "Restarts of the running containers by the engine.", grows=True),
+    "oom_kills_total": _Exported("oom_kills", "Ends for using too much memory, as far as they were seen."),
+    "restarts_total": _Exported("restarts", "Restarts of the running containers by the engine."),
     "certificate_days": _Exported(
         "certificate_seconds", "How long the certificate is still valid; below 0 it has expired.", 86400.0
     ),
     "persistence_failures": _Exported("persistence_failures", "What the service's probe says is not saved to disk."),
     "processes": _Exported("processes", "Processes and threads of the containers."),
-    "throttled_periods_total": _Exported("throttled_periods", "Periods in which the processor was denied.", grows=True),
-    "network_rx_bytes_total": _Exported("network_receive_bytes", "Bytes received over networks.", grows=True),
-    "network_tx_bytes_total": _Exported("network_transmit_bytes", "Bytes sent over networks.", grows=True),
-    "block_read_bytes_total": _Exported("block_read_bytes", "Bytes read from block devices.", grows=True),
-    "block_write_bytes_total": _Exported("block_written_bytes", "Bytes written to block devices.", grows=True),
+    "throttled_periods_total": _Exported("throttled_periods", "Periods in which the processor was denied."),
+    "network_rx_bytes_total": _Exported("network_receive_bytes", "Bytes received over networks."),
+    "network_tx_bytes_total": _Exported("network_transmit_bytes", "Bytes sent over networks."),
+    "block_read_bytes_total": _Exported("block_read_bytes", "Bytes read from block devices."),
+    "block_write_bytes_total": _Exported("block_written_bytes", "Bytes written to block devices."),
 }
 OF_HOSTS: Mapping[str, _Exported] = {
-    "cpu_usage": _Exported(
-        "cpu_ratio", "Processor time in use as a share of all processors.", 0.01, usual="cpu_baseline_ratio"
-    ),
-    "cpu_seconds_total": _Exported("cpu_seconds", "Processor time in use since boot, of all processors.", grows=True),
-    "load_1m": _Exported("load1", "Processes that run or wait, mean of 1 minute.", usual="load1_baseline"),
+    "cpu_usage": _Exported("cpu_ratio", "Processor time in use as a share of all processors.", 0.01),
+    "cpu_seconds_total": _Exported("cpu_seconds", "Processor time in use since boot, of all processors."),
+    "load_1m": _Exported("load1", "Processes that run or wait, mean of 1 minute."),
     "load_5m": _Exported("load5", "Processes that run or wait, mean of 5 minutes."),
-    "memory_usage": _Exported(
-        "memory_ratio", "Memory not available as a share of all.", 0.01, usual="memory_baseline_ratio"
-    ),
-    "disk_usage": _Exported(
-        "disk_ratio", "Disk under the stores in use as a share of all.", 0.01, usual="disk_baseline_ratio"
-    ),
+    "memory_usage": _Exported("memory_ratio", "Memory not available as a share of all.", 0.01),
+    "disk_usage": _Exported("disk_ratio", "Disk under the stores in use as a share of all.", 0.01),
     "disk_free_bytes": _Exported("disk_free_bytes", "Bytes free on the disk under the stores."),
     "inodes_free": _Exported("inodes_free", "Inodes free on the disk under the stores."),
-    "inodes_usage": _Exported(
-        "inodes_ratio",
-        "Inodes in use on the disk under the stores as a share of all.",
-        0.01,
-        usual="inodes_baseline_ratio",
-    ),
-    "store_bytes": _Exported("largest_store_bytes", "Size of the largest store.", usual="largest_store_baseline_bytes"),
-    "network_rx_bytes_total": _Exported("network_receive_bytes", "Bytes received over networks.", grows=True),
-    "network_tx_bytes_total": _Exported("network_transmit_bytes", "Bytes sent over networks.", grows=True),
+    "inodes_usage": _Exported("inodes_ratio", "Inodes in use on the disk under the stores as a share of all.", 0.01),
+    "store_bytes": _Exported("largest_store_bytes", "Size of the largest store."),
+    "network_rx_bytes_total": _Exported("network_receive_bytes", "Bytes received over networks."),
+    "network_tx_bytes_total": _Exported("network_transmit_bytes", "Bytes sent over networks."),
     "pressure_cpu": _Exported("pressure_cpu_ratio", "Share of 10 s in which work waited for a processor.", 0.01),
     "pressure_memory": _Exported("pressure_memory_ratio", "Share of 10 s in which work waited for memory.", 0.01),
     "pressure_io": _Exported("pressure_io_ratio", "Share of 10 s in which work waited for a device.", 0.01),
 }
+
+
+_EXPORTED = [
+    (prefix, metric, shown)
+    for prefix, of in (("roas_service", OF_SERVICES), ("roas_host", OF_HOSTS))
+    for metric, shown in of.items()
+]
 
 
 class MonitoringFigures:
@@ -160,7 +143,7 @@ class MonitoringFigures:
         since = {name: now - max(FRESH, _COLLECTIONS * often) for name, often in every.items()}
         oldest = min(since.values(), default=now - FRESH)
         stores = self._stores
-        with self._stores.databases["monitoring"].read() as connection:
+        with stores.databases["monitoring"].read() as connection:
             self._alerts.catch_up(connection)
             self._predictions.catch_up(connection)
             judged = connection.scalars(
@@ -180,71 +163,87 @@ class MonitoringFigures:
         known |= {*judged, *(row.environment for row in newest)}
         for rows in (self._alerts, self._predictions):
             known |= {kind[0] for kind in (*rows.counts, *rows.unfinished)}
-        alerts = {name: stores.alerts.unresolved(name) for name in sorted(known)}
-        # Baselines of removed services are left out.
-        fresh = {(row.environment, row.service, row.metric) for row in newest}
-        baselines = {name: stores.baselines.all(name) for name in {row.environment for row in newest}}
+        scores = [score for name in reports for score in stores.health.latest_scores(name)]
         return [
             *_of_environments(known, reports),
             *_of_verdicts(reports),
-            *_of_samples("roas_service", OF_SERVICES, [row for row in newest if row.service != HOST]),
-            *_of_samples("roas_host", OF_HOSTS, [row for row in newest if row.service == HOST]),
-            *_of_baselines("roas_service", OF_SERVICES, baselines, fresh),
-            *_of_baselines("roas_host", OF_HOSTS, baselines, fresh),
-            *_of_scores([score for name in reports for score in stores.health.latest_scores(name)], since, now),
+            *_of_samples(newest),
+            *self._of_baselines(newest),
+            *_of_scores([score for score in scores if score.scored_at >= since.get(score.environment, now - FRESH)]),
             self._dependencies(now, known, since),
-            *self._of_alerts(alerts),
+            *self._of_alerts({name: stores.alerts.unresolved(name) for name in sorted(known)}),
             *self._of_predictions(known),
-            *_of_heartbeats(stores.heartbeats.all()),
+            _of_heartbeats(stores.heartbeats.all()),
         ]
 
+    def _of_baselines(self, newest: Sequence[_Sample]) -> Iterator[Metric]:
+        # Baselines of removed services are left out.
+        fresh = {(row.environment, row.service, row.metric) for row in newest}
+        usual = [
+            (name, one)
+            for name in sorted({row.environment for row in newest})
+            for one in self._stores.baselines.all(name)
+            if (name, one.service, one.metric) in fresh
+        ]
+        for prefix, metric, shown in _EXPORTED:
+            if metric in JUDGED:
+                head, _, unit = shown.name.rpartition("_")
+                yield gauge(
+                    f"{prefix}_{head}_baseline_{unit}" if head else f"{prefix}_{unit}_baseline",
+                    f"What is usual for {prefix}_{shown.name}, and where it begins to matter.",
+                    *(*_SUBJECTS[prefix], "bound"),
+                    samples=(
+                        ((*_subject(name, one.service), bound), value * shown.factor)
+                        for name, one in usual
+                        if one.metric == metric and (one.service == HOST) == (prefix == "roas_host")
+                        for bound, value in zip(_BOUNDS, (one.value, one.warning, one.critical), strict=True)
+                        if value is not None
+                    ),
+                )
+
     def _dependencies(self, now: datetime, known: Iterable[str], since: Mapping[str, datetime]) -> Metric:
-        up = gauge(
-            "roas_dependency_up",
-            "1 while what a service depends on is there.",
-            *(*_SERVICE, "depends_on", "dependency_type"),
-        )
+        samples: list[tuple[Labels, bool]] = []
         for environment in sorted(known):
             needs = self._stores.dependencies.all(environment)
             checked = max((need.last_check for need in needs if need.last_check), default=None)
-            if checked is None or checked < since.get(environment, now - FRESH):
-                continue
-            for need in needs:
+            if checked is not None and checked >= since.get(environment, now - FRESH):
                 # A dependency that was not checked with the others is not declared any more.
-                if need.last_check == checked:
-                    labels = [environment, need.service, need.depends_on, need.dependency_type.value]
-                    up.add_metric(labels, need.status is DependencyStatus.ACTIVE)
-        return up
+                samples += [
+                    (
+                        (environment, need.service, need.depends_on, need.dependency_type),
+                        need.status is DependencyStatus.ACTIVE,
+                    )
+                    for need in needs
+                    if need.last_check == checked
+                ]
+        about = "1 while what a service depends on is there."
+        return gauge("roas_dependency_up", about, *_SERVICE, "depends_on", "dependency_type", samples=samples)
 
     def _of_alerts(self, alerts: Mapping[str, Sequence[Alert]]) -> Iterator[Metric]:
-        reported = [one for found in alerts.values() for one in found if one.explained_by is None]
+        unresolved = [one for found in alerts.values() for one in found]
         yield filled(
             "roas_alerts_open",
             "Alerts that are not resolved, without those that another one explains.",
             ("environment", "severity", "state"),
-            _numbers((one.environment, one.severity, one.state) for one in reported),
+            Counter((one.environment, one.severity, one.state) for one in unresolved if one.explained_by is None),
             *(alerts, AlertSeverity, _STATES),
         )
         yield filled(
             "roas_alerts_explained",
             "Alerts that are not resolved and that another one explains.",
             ("environment",),
-            _numbers((one.environment,) for found in alerts.values() for one in found if one.explained_by is not None),
-            *(alerts,),
+            Counter((one.environment,) for one in unresolved if one.explained_by is not None),
+            alerts,
         )
-        of_services = gauge(
-            "roas_service_alerts_open", "Alerts of a service that are not resolved.", *_SERVICE, "severity"
-        )
-        by_service = _numbers((one.environment, one.service, one.severity) for all_ in alerts.values() for one in all_)
-        for labels, number in sorted(by_service.items()):
-            of_services.add_metric(labels, number)
-        yield of_services
+        by_service = Counter((one.environment, one.service, one.severity) for one in unresolved)
+        about = "Alerts of a service that are not resolved."
+        yield gauge("roas_service_alerts_open", about, *_SERVICE, "severity", samples=sorted(by_service.items()))
         yield durations(
             "roas_alert_duration_seconds",
             "How long alerts were open that are resolved.",
             ("environment", "severity"),
             self._alerts.counts,
-            [(name, severity) for name in alerts for severity in AlertSeverity],
+            product(alerts, AlertSeverity),
         )
 
     def _of_predictions(self, known: Iterable[str]) -> Iterator[Metric]:
@@ -253,40 +252,35 @@ class MonitoringFigures:
             for name in sorted({kind[0] for kind in self._predictions.unfinished})
             for one in self._stores.evaluations.predictions(name, PredictionOutcome.OPEN)
         ]
-        open_now = _numbers((one.environment,) for one in standing)
+        open_now = Counter((one.environment,) for one in standing)
         yield filled("roas_predictions_open", "Predictions that stand.", ("environment",), open_now, sorted(known))
-        ends = [outcome for outcome in PredictionOutcome if outcome is not PredictionOutcome.OPEN]
-        scored = counter("roas_predictions_scored", "Predictions that came true or did not.", "environment", "outcome")
-        for name in sorted(known):
-            for outcome in ends:
-                kind = (name, outcome.value)
-                scored.add_metric(kind, self._predictions.counts[kind].rows if kind in self._predictions.counts else 0)
-        yield scored
-        yield _of_times(standing)
+        ends = [outcome.value for outcome in PredictionOutcome if outcome is not PredictionOutcome.OPEN]
+        yield counter(
+            "roas_predictions_scored",
+            "Predictions that came true or did not.",
+            *("environment", "outcome"),
+            samples=(
+                (kind, (self._predictions.counts.get(kind) or Count()).rows) for kind in product(sorted(known), ends)
+            ),
+        )
+        newest = {(one.environment, one.service, one.metric): one for one in reversed(standing)}
+        yield gauge(
+            "roas_prediction_timestamp_seconds",
+            "When a metric is expected to pass its limit, and the ends of the 80 % interval, in Unix time.",
+            *(*_SERVICE, "metric", "bound"),
+            samples=(
+                ((*labels, bound), getattr(one, bound).timestamp())
+                for labels, one in sorted(newest.items())
+                for bound in ("earliest", "expected", "latest")
+            ),
+        )
 
 
-def _of_times(standing: Sequence[Prediction]) -> Metric:
-    when = gauge(
-        "roas_prediction_timestamp_seconds",
-        "When a metric is expected to pass its limit, and the ends of the 80 % interval, in Unix time.",
-        *(*_SERVICE, "metric", "bound"),
-    )
-    newest = {(one.environment, one.service, one.metric): one for one in reversed(standing)}
-    for labels, one in sorted(newest.items()):
-        for bound in ("earliest", "expected", "latest"):
-            when.add_metric([*labels, bound], getattr(one, bound).timestamp())
-    return when
-
-
-def _of_heartbeats(beats: Mapping[str, datetime]) -> Iterator[Metric]:
+def _of_heartbeats(beats: Mapping[str, datetime]) -> Metric:
     """Heartbeats are stored as NAME/ENVIRONMENT."""
-    family = gauge(
-        "roas_heartbeat_timestamp_seconds", "When it was last seen going on, in Unix time.", "name", "environment"
-    )
-    for whole, at in sorted(beats.items()):
-        name, _, environment = whole.partition("/")
-        family.add_metric([name, environment], at.timestamp())
-    yield family
+    samples = ((whole.partition("/")[::2], at.timestamp()) for whole, at in sorted(beats.items()))
+    about = "When it was last seen going on, in Unix time."
+    return gauge("roas_heartbeat_timestamp_seconds", about, "name", "environment", samples=samples)
 
 
 def _newest_samples(connection: sa.Connection, since: datetime) -> list[_Sample]:
@@ -305,107 +299,101 @@ def _newest_samples(connection: sa.Connection, since: datetime) -> list[_Sample]
     return [_Sample(*row[:4], from_ms(row.ts)) for row in connection.execute(query)]
 
 
-def _of_samples(prefix: str, shown: Mapping[str, _Exported], rows: Sequence[_Sample]) -> Iterator[Metric]:
-    families: dict[str, CounterMetricFamily | GaugeMetricFamily] = {
-        metric: (counter if how.grows else gauge)(f"{prefix}_{how.name}", how.about, *_subject(prefix))
-        for metric, how in shown.items()
-    }
-    for row in rows:
-        if row.metric in families:
-            labels = [row.environment, row.service][: len(_subject(prefix))]
-            families[row.metric].add_metric(labels, row.value * shown[row.metric].factor)
-    yield from families.values()
-
-
-def _of_baselines(
-    prefix: str, shown: Mapping[str, _Exported], baselines: Mapping[str, Sequence[Baseline]], fresh: set[Any]
-) -> Iterator[Metric]:
-    families = {
-        metric: gauge(
-            f"{prefix}_{how.usual}",
-            f"What is usual for {prefix}_{how.name}, and where it begins to matter.",
-            *(*_subject(prefix), "bound"),
+def _of_samples(newest: Sequence[_Sample]) -> Iterator[Metric]:
+    for prefix, metric, shown in _EXPORTED:
+        rows = [row for row in newest if row.metric == metric and (row.service == HOST) == (prefix == "roas_host")]
+        yield (counter if metric.endswith("_total") else gauge)(
+            f"{prefix}_{shown.name}",
+            shown.about,
+            *_SUBJECTS[prefix],
+            samples=((_subject(row.environment, row.service), row.value * shown.factor) for row in rows),
         )
-        for metric, how in shown.items()
-        if how.usual
-    }
-    for environment, found in sorted(baselines.items()):
-        for one in found:
-            is_host = one.service == HOST
-            if one.metric not in families or is_host != (prefix == "roas_host"):
-                continue
-            if (environment, one.service, one.metric) not in fresh:
-                continue
-            labels = [environment, one.service][: len(_subject(prefix))]
-            for bound, value in zip(_BOUNDS, (one.value, one.warning, one.critical), strict=True):
-                if value is not None:
-                    families[one.metric].add_metric([*labels, bound], value * shown[one.metric].factor)
-    yield from families.values()
 
 
-def _of_scores(scores: Sequence[RecordedScore], since: Mapping[str, datetime], now: datetime) -> Iterator[Metric]:
-    points = gauge("roas_service_score_points", "Health score of a service, 0 to 100.", *_SERVICE)
-    parts = gauge("roas_service_score_part_points", "One part of the health score, 0 to 100.", *_SERVICE, "part")
-    bounds = gauge("roas_service_score_bound_points", "The ends of the score's 95 % interval.", *_SERVICE, "bound")
-    covered = gauge("roas_service_score_coverage_ratio", "Share of the score's weights that had data.", *_SERVICE)
-    for score in scores:
-        if score.scored_at < since.get(score.environment, now - FRESH):
-            continue
-        labels = [score.environment, score.service]
-        points.add_metric(labels, score.score)
-        for name, value in sorted(score.parts.items()):
-            if value is None:
-                continue
-            if name == "coverage":
-                covered.add_metric(labels, value)
-            elif name in ("low", "high"):
-                bounds.add_metric([*labels, name], value)
-            else:
-                parts.add_metric([*labels, name], value)
-    yield from (points, parts, bounds, covered)
+def _of_scores(scores: Sequence[RecordedScore]) -> Iterator[Metric]:
+    parts = [
+        ((score.environment, score.service), name, value)
+        for score in scores
+        for name, value in sorted(score.parts.items())
+        if value is not None
+    ]
+    bounds = ("low", "high")
+    yield gauge(
+        "roas_service_score_points",
+        "Health score of a service, 0 to 100.",
+        *_SERVICE,
+        samples=(((score.environment, score.service), score.score) for score in scores),
+    )
+    yield gauge(
+        "roas_service_score_part_points",
+        "One part of the health score, 0 to 100.",
+        *(*_SERVICE, "part"),
+        samples=(((*of, name), value) for of, name, value in parts if name not in ("coverage", *bounds)),
+    )
+    yield gauge(
+        "roas_service_score_bound_points",
+        "The ends of the score's 95 % interval.",
+        *(*_SERVICE, "bound"),
+        samples=(((*of, name), value) for of, name, value in parts if name in bounds),
+    )
+    yield gauge(
+        "roas_service_score_coverage_ratio",
+        "Share of the score's weights that had data.",
+        *_SERVICE,
+        samples=((of, value) for of, name, value in parts if name == "coverage"),
+    )
 
 
 def _of_environments(known: Iterable[str], reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
-    health = gauge("roas_environment_health", "1 for the health an environment has now.", "environment", "health")
-    checked = gauge("roas_environment_checked_timestamp_seconds", "When it was judged, in Unix time.", "environment")
-    for environment in sorted(known):
-        report = reports.get(environment)
-        now = report.overall.value if report else _UNKNOWN
-        for word in (*(one.value for one in Health), _UNKNOWN):
-            health.add_metric([environment, word], word == now)
-        if report:
-            checked.add_metric([environment], report.checked_at.timestamp())
-    yield health
-    yield checked
+    now = {name: reports[name].overall.value if name in reports else _UNKNOWN for name in sorted(known)}
+    words = (*(one.value for one in Health), _UNKNOWN)
+    yield gauge(
+        "roas_environment_health",
+        "1 for the health an environment has now.",
+        *("environment", "health"),
+        samples=(((name, word), word == health) for name, health in now.items() for word in words),
+    )
+    yield gauge(
+        "roas_environment_checked_timestamp_seconds",
+        "When it was judged, in Unix time.",
+        "environment",
+        samples=(((name,), reports[name].checked_at.timestamp()) for name in now if name in reports),
+    )
 
 
 def _of_verdicts(reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
-    up = gauge("roas_service_up", "1 while a service runs and nothing says it is ill.", *_SERVICE)
-    health = gauge("roas_service_health", "1 for the health a service has now.", *_SERVICE, "health")
-    probed = gauge("roas_probe_up", "1 where every probe of this kind was answered well.", *_PROBE)
-    latency = gauge("roas_probe_latency_seconds", "How long the slowest answer to a probe of this kind took.", *_PROBE)
-    for environment, report in sorted(reports.items()):
-        for verdict in report.services:
-            labels = [environment, verdict.service]
-            up.add_metric(labels, verdict.health in _UP)
-            for one in ServiceHealth:
-                health.add_metric([*labels, one.value], verdict.health is one)
-            for kind in sorted({probe.kind for probe in verdict.probes}):
-                probes = [probe for probe in verdict.probes if probe.kind == kind]
-                probed.add_metric([*labels, kind], all(probe.ok for probe in probes))
-                answered = [probe.latency_ms for probe in probes if probe.latency_ms is not None]
-                if answered:
-                    latency.add_metric([*labels, kind], max(answered) / 1000)
-    yield from (up, health, probed, latency)
+    verdicts = [((name, one.service), one) for name, report in sorted(reports.items()) for one in report.services]
+    probes = {
+        (*of, kind): [probe for probe in verdict.probes if probe.kind == kind]
+        for of, verdict in verdicts
+        for kind in sorted({probe.kind for probe in verdict.probes})
+    }
+    took = {of: [one.latency_ms for one in mine if one.latency_ms is not None] for of, mine in probes.items()}
+    yield gauge(
+        "roas_service_up",
+        "1 while a service runs and nothing says it is ill.",
+        *_SERVICE,
+        samples=((of, verdict.health in _UP) for of, verdict in verdicts),
+    )
+    yield gauge(
+        "roas_service_health",
+        "1 for the health a service has now.",
+        *(*_SERVICE, "health"),
+        samples=(((*of, one.value), verdict.health is one) for of, verdict in verdicts for one in ServiceHealth),
+    )
+    yield gauge(
+        "roas_probe_up",
+        "1 where every probe of this kind was answered well.",
+        *(*_SERVICE, "kind"),
+        samples=((of, all(one.ok for one in mine)) for of, mine in probes.items()),
+    )
+    yield gauge(
+        "roas_probe_latency_seconds",
+        "How long the slowest answer to a probe of this kind took.",
+        *(*_SERVICE, "kind"),
+        samples=((of, max(times) / 1000) for of, times in took.items() if times),
+    )
 
 
-def _subject(prefix: str) -> tuple[str, ...]:
-    return ("environment",) if prefix == "roas_host" else _SERVICE
-
-
-def _numbers(kinds: Iterable[Sequence[str]]) -> dict[Labels, int]:
-    numbers: dict[Labels, int] = {}
-    for kind in kinds:
-        labels = tuple(str(word) for word in kind)
-        numbers[labels] = numbers.get(labels, 0) + 1
-    return numbers
+def _subject(environment: str, service: str) -> Labels:
+    return (environment,) if service == HOST else (environment, service)

@@ -56,28 +56,13 @@ class OperationFigures:
             self._ended.catch_up(connection)
             known |= {kind[0] for kind in (*self._ended.counts, *self._ended.unfinished)}
         recorded = {name: self._stores.operations.latest_recorded(name) for name in sorted(known)}
-        total = counter("roas_operations", "Deployment operations that ended.", *_OPERATION)
         # Export zeros too: Prometheus does not see the first increase of a new series.
         kinds = [*product(sorted(known), OperationType, _ENDS)]
-        for kind in kinds:
-            total.add_metric(kind, (self._ended.counts.get(kind) or Count()).rows)
-        wanted = gauge(
-            "roas_environment_wanted",
-            "1 while an environment is meant to run: the operation that was wanted last is no stop.",
-            "environment",
-        )
-        for name, operations in recorded.items():
-            if operations:
-                wanted.add_metric([name], meant_to_run(operations))
+        totals = ((kind, (self._ended.counts.get(kind) or Count()).rows) for kind in kinds)
+        took = "How long deployment operations took."
         return [
-            total,
-            durations(
-                "roas_operation_duration_seconds",
-                "How long deployment operations took.",
-                _OPERATION,
-                self._ended.counts,
-                kinds,
-            ),
+            counter("roas_operations", "Deployment operations that ended.", *_OPERATION, samples=totals),
+            durations("roas_operation_duration_seconds", took, _OPERATION, self._ended.counts, kinds),
             filled(
                 "roas_operations_running",
                 "Deployment operations that have not ended.",
@@ -85,7 +70,12 @@ class OperationFigures:
                 Counter(kind[:2] for kind in self._ended.unfinished),
                 *(sorted(known), OperationType),
             ),
-            wanted,
+            gauge(
+                "roas_environment_wanted",
+                "1 while an environment is meant to run: the operation that was wanted last is no stop.",
+                "environment",
+                samples=(((name,), meant_to_run(operations)) for name, operations in recorded.items() if operations),
+            ),
         ]
 
 
@@ -130,11 +120,8 @@ class ErrorFigures:
             ).all()
         known |= {labels[0] for labels in (*by_severity, *tickets, *self._resolved.counts, *self._recoveries.counts)}
         names = sorted(known)
-        since = gauge(
-            "roas_ticket_oldest_timestamp_seconds", "When the oldest ticket that waits was opened.", "environment"
-        )
-        for name, at in oldest:
-            since.add_metric([name], at.timestamp())
+        about = "When the oldest ticket that waits was opened."
+        since = (((name,), at.timestamp()) for name, at in oldest)
         return [
             filled(
                 "roas_errors_open",
@@ -152,7 +139,7 @@ class ErrorFigures:
                 tickets,
                 *(names, [state for state in TicketState if state is not TicketState.RESOLVED]),
             ),
-            since,
+            gauge("roas_ticket_oldest_timestamp_seconds", about, "environment", samples=since),
             one_value(
                 "roas_recovery_pauses",
                 "Switches that keep automatic recovery off now.",
@@ -161,13 +148,10 @@ class ErrorFigures:
         ]
 
     def _of_errors(self, names: Iterable[str]) -> list[Metric]:
-        still_open = Counter(self._resolved.unfinished)
-        causes = gauge("roas_error_causes_open", "Unresolved errors by their cause.", "environment", "category")
-        for kind, number in sorted(still_open.items()):
-            causes.add_metric(kind, number)
+        still_open, about = sorted(Counter(self._resolved.unfinished).items()), "Unresolved errors by their cause."
         resolved = _together(self._resolved.counts, lambda kind: (kind[0],))
         return [
-            causes,
+            gauge("roas_error_causes_open", about, "environment", "category", samples=still_open),
             durations(
                 "roas_error_duration_seconds",
                 "How long errors that are resolved were open: its mean is the mean time to repair.",
@@ -178,18 +162,18 @@ class ErrorFigures:
         ]
 
     def _of_recoveries(self, names: Iterable[str]) -> list[Metric]:
-        total = counter("roas_recoveries", "Recoveries that ended.", *_RECOVERY)
-        automatic = [strategy for strategy in Strategy if strategy.automatic]
-        for environment, strategy, success in sorted({*product(names, automatic, _OUTCOMES), *self._recoveries.counts}):
-            count = self._recoveries.counts.get((environment, strategy, success)) or Count()
-            total.add_metric([environment, strategy, _OUTCOMES[success]], count.rows)
+        automatic, counts = [strategy for strategy in Strategy if strategy.automatic], self._recoveries.counts
+        totals = (
+            ((kind[0], kind[1], _OUTCOMES[kind[2]]), (counts.get(kind) or Count()).rows)
+            for kind in sorted({*product(names, automatic, _OUTCOMES), *counts})
+        )
         return [
-            total,
+            counter("roas_recoveries", "Recoveries that ended.", *_RECOVERY, samples=totals),
             durations(
                 "roas_recovery_duration_seconds",
                 "How long recoveries took.",
                 ("environment", "success"),
-                _together(self._recoveries.counts, lambda kind: (kind[0], _OUTCOMES[kind[2]])),
+                _together(counts, lambda kind: (kind[0], _OUTCOMES[kind[2]])),
                 [*product(names, _OUTCOMES.values())],
             ),
         ]

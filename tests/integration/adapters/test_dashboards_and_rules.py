@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from adapters.prometheus.exporter import MetricsServer, StoreCollector
+from adapters.prometheus.exporter import StoreCollector, metrics_server
 from adapters.prometheus.monitoring_figures import OF_HOSTS, OF_SERVICES
 from adapters.redis_cache import Cache
 from adapters.stores import Stores
@@ -112,8 +112,8 @@ def test_every_panel_shows_data_and_every_rule_can_be_judged(tmp_path: Path) -> 
         _fill(stores)
         collector = StoreCollector(stores, settings, Cache())
         with (
-            MetricsServer(collector, "127.0.0.1", 0) as exporter,
-            prometheus(tmp_path, exporter.url.split("/")[2], RULES_FILE) as server,
+            metrics_server(collector, "127.0.0.1", 0) as exporter,
+            prometheus(tmp_path, exporter.split("/")[2], RULES_FILE) as server,
         ):
             asked = queries("prod", "bot")
             asked_by_rules = {name for rule in RULES for name in re.findall(r"\broas_\w+", rule["expr"])}

@@ -17,7 +17,7 @@ import httpx
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from adapters.prometheus.exporter import MetricsServer, StoreCollector, serve_metrics
+from adapters.prometheus.exporter import StoreCollector, metrics_server, serve_metrics
 from adapters.prometheus.monitoring_figures import FRESH
 from adapters.redis_cache import RedisCache
 from adapters.stores import Stores
@@ -125,8 +125,8 @@ def collector(stores: Stores, settings: Settings) -> StoreCollector:
 
 @pytest.fixture
 def url(collector: StoreCollector) -> Iterator[str]:
-    with MetricsServer(collector, "127.0.0.1", 0) as server:
-        yield server.url
+    with metrics_server(collector, "127.0.0.1", 0) as served:
+        yield served
 
 
 def test_services_are_shown_up_or_down_with_their_health_and_probes(stores: Stores, url: str) -> None:
@@ -469,8 +469,8 @@ def test_an_unreadable_row_hides_only_its_own_store(stores: Stores, url: str, ca
 def test_a_cache_is_shown_only_where_there_is_one(stores: Stores, settings: Settings, url: str) -> None:
     assert "roas_cache_up{}" not in _scrape(url)
     lost = RedisCache("redis://127.0.0.1:1/0")
-    with MetricsServer(StoreCollector(stores, settings, lost), "127.0.0.1", 0) as server:
-        assert _scrape(server.url)["roas_cache_up{}"] == 0
+    with metrics_server(StoreCollector(stores, settings, lost), "127.0.0.1", 0) as served:
+        assert _scrape(served)["roas_cache_up{}"] == 0
 
 
 @pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed")
