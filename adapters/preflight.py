@@ -66,7 +66,11 @@ async def _gather(environment: Environment, engine: DockerEngine, held_by: str |
         _or_trouble(compose.variables),
     )
     facts = Facts(
-        environment=environment,
+        environment=environment.name,
+        engine_url=environment.engine,
+        variables=environment.variables,
+        secrets=tuple(secret.name for secret in environment.secrets),
+        probed=frozenset(name for name, service in environment.services.items() if service.probe is not None),
         engine=info,
         compose_version=version,
         declared=declared,

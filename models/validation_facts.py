@@ -7,7 +7,6 @@ from datetime import timedelta
 
 from models.compose import Application, ComposeVariable, ImageFact, Mount, NetworkFact, PublishedPort
 from models.containers import ContainerState, EngineInfo, SystemSample
-from models.environments import Environment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,10 +58,15 @@ class MountWanted:
 class Facts:
     """Facts about an environment before a start.
 
-    None stands for a fact that could not be gathered; `gaps` then says why.
+    None stands for a fact that could not be gathered; `gaps` then says why. `variables`, `secrets` and `probed` are
+    the names that the environment requires, and of its services that have a probe.
     """
 
-    environment: Environment
+    environment: str
+    engine_url: str
+    variables: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
+    probed: frozenset[str] = frozenset()
     engine: EngineInfo | Trouble
     compose_version: str | Trouble
     declared: Application | Trouble

@@ -12,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from adapters.compose.declared_secrets import concealed_values
 from adapters.compose.failures import compose_failure, unusable_file, warnings
 from adapters.compose.parsing import (
     injected_files,
@@ -24,6 +25,7 @@ from adapters.compose.parsing import (
 from adapters.compose.template import complete_template, first_difference, without_defaults
 from adapters.compose.variables import variables_of
 from adapters.host.private_files import check_regular, read_regular
+from core.errors.redact import Redactor
 from models.compose import Application, ComposeVariable, InjectedFile, NetworkPlace
 from models.environments import Environment
 from models.failures import ComposeError
@@ -57,7 +59,7 @@ class ComposeCli:
         # Hashed as rendered: what comes from env_file then counts, as it does in the containers' labels.
         hashing = self._run(["config", "--hash", "*"], rendered=self_contained(rendered))
         hashes = dict(line.split(maxsplit=1) for line in hashing[0].splitlines() if line.strip())
-        return parse_application(document, hashes, warnings(self._environment, err))
+        return parse_application(document, hashes, warnings(err, self._redactor()))
 
     def template(self) -> dict[str, Any]:
         """Merge the files into one document that names its variables and env_files but holds none of their values.
@@ -160,8 +162,12 @@ class ComposeCli:
         command = ["docker", "compose", *(self._project(files) if on_project else ()), *arguments]
         exit_code, out, err = _execute(command, self._variables, deadline, rendered, arguments[0])
         if exit_code != 0:
-            raise compose_failure(self._environment, f"docker compose {arguments[0]} of {self._files()}", out, err)
+            what = f"docker compose {arguments[0]} of {self._files()}"
+            raise compose_failure(what, out, err, engine=self._environment.engine, redactor=self._redactor())
         return out, err
+
+    def _redactor(self) -> Redactor:
+        return Redactor(concealed_values(self._environment))
 
     def _project(self, files: Sequence[str]) -> list[str]:
         named = self._environment

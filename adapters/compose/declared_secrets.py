@@ -43,7 +43,7 @@ def _read(environment: Environment) -> tuple[tuple[Path, ...], frozenset[str]]:
     for name in CONTROL_PLANE_SECRETS:
         # user:password, as basic authentication has it
         values.update({known.get(name, ""), known.get(name, "").partition(":")[2]})
-    sources = read_sources(environment)
+    sources = read_sources(environment.compose_files)
     found = [declared_secrets(document, known) for document in sources.documents]
     folders = {file.parent.absolute() for file in (*environment.compose_files, *sources.files)}
     read = {*environment.compose_files, *environment.env_files, *sources.files}

@@ -5,10 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from adapters.compose.declared_secrets import concealed_values
 from core.common.safe_text import printable
 from core.errors.redact import Redactor
-from models.environments import Environment
 from models.failures import ComposeError, EnginePermissionError, EngineUnreachableError, RoasError
 
 _ADVICE = (
@@ -45,15 +43,14 @@ _ADVICE = (
 _LOGGED = re.compile(r'time="[^"]*" level=(?P<level>\w+) msg=(?P<message>".*?(?<!\\)"|\S+)')
 
 
-def compose_failure(environment: Environment, command: str, out: str, err: str) -> RoasError:
-    """Turn the output of a failed Compose command into an error, redacted."""
-    redactor = Redactor(concealed_values(environment))
+def compose_failure(command: str, out: str, err: str, *, engine: str, redactor: Redactor) -> RoasError:
+    """Turn the output of a failed Compose command into an error, redacted; `engine` is the engine's address."""
     message = redactor.text(_error_message(printable(err or out)))
     if re.search(r"cannot connect to the docker daemon|error during connect", message, re.IGNORECASE):
-        return EngineUnreachableError(environment.engine)
+        return EngineUnreachableError(engine)
     if re.search(r"permission denied while trying to connect", message, re.IGNORECASE):
         return EnginePermissionError(
-            f"This user may not talk to the Docker engine at {environment.engine}.",
+            f"This user may not talk to the Docker engine at {engine}.",
             advice="Join the group that owns the socket, or use sudo.",
         )
     advice = next((hint for text, hint in _ADVICE if re.search(text, message, re.IGNORECASE)), "")
@@ -69,10 +66,9 @@ def unusable_file(file: Path, error: OSError | UnicodeDecodeError) -> ComposeErr
     return ComposeError(f"File {file} cannot be used: {reason};", advice="give a text file of at most 1 MiB.")
 
 
-def warnings(environment: Environment, err: str) -> tuple[str, ...]:
+def warnings(err: str, redactor: Redactor) -> tuple[str, ...]:
     """Compose's warnings, redacted, each once."""
-    redacted = Redactor(concealed_values(environment)).text(printable(err))
-    found = [_LOGGED.match(line) for line in redacted.splitlines()]
+    found = [_LOGGED.match(line) for line in redactor.text(printable(err)).splitlines()]
     messages = [_unquoted(one["message"]) for one in found if one is not None and one["level"] == "warning"]
     return tuple(dict.fromkeys(messages))
 

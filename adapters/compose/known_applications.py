@@ -87,7 +87,7 @@ class KnownApplications:
         if kept is not None and self._holds(kept, environment, variables):
             return kept
         # Before rendering, so that a change meanwhile counts as one.
-        files = files_read(environment)
+        files = files_read(environment.compose_files)
         fingerprint = "" if files is None else self._fingerprint(files, environment, variables)
         made = _Known(fingerprint, datetime.now(UTC), files or (), render())
         self._whole[environment.name] = made

@@ -7,7 +7,7 @@ may get, and which values in the files are secrets.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,7 +15,6 @@ from typing import Any
 
 from adapters.config.yaml_files import parse_documents
 from adapters.host.private_files import read_regular
-from models.environments import Environment
 from models.failures import EnvironmentFileError
 
 _READ_ALONGSIDE = frozenset({"env_file", "label_file"})
@@ -37,13 +36,13 @@ class ComposeSources:
         return variables_in(self.texts, self.documents)
 
 
-def read_sources(environment: Environment) -> ComposeSources:
-    """Read an environment's Compose files and the text files they name.
+def read_sources(compose_files: Sequence[Path]) -> ComposeSources:
+    """Read Compose files and the text files they name.
 
     Files that cannot be read or parsed are left out: Compose reports them.
     """
-    listed = files_read(environment)
-    files = environment.compose_files if listed is None else tuple(map(Path, listed))
+    listed = files_read(compose_files)
+    files = tuple(compose_files) if listed is None else tuple(map(Path, listed))
     texts, documents = [], []
     for file in dict.fromkeys(one.absolute() for one in files):
         try:
@@ -92,13 +91,13 @@ def _without_value(declared: Any) -> Iterator[str]:
         yield from (str(entry) for entry in declared if "=" not in str(entry))
 
 
-def files_read(environment: Environment) -> tuple[str, ...] | None:
+def files_read(compose_files: Sequence[Path]) -> tuple[str, ...] | None:
     """Every file that Compose may read for the application, existing or not; None if only Compose can resolve them.
 
     A relative path is listed under each folder that it may start from, so that a new file counts as a change.
     """
-    folders = frozenset(file.parent.absolute() for file in environment.compose_files)
-    left = [(file.absolute(), folders) for file in environment.compose_files]
+    folders = frozenset(file.parent.absolute() for file in compose_files)
+    left = [(file.absolute(), folders) for file in compose_files]
     found: set[Path] = set()
     read: set[Path] = set()
     while left:

@@ -91,7 +91,7 @@ def process_environment(
 
 def withheld_variables(environment: Environment, variables: Mapping[str, str]) -> tuple[str, ...]:
     """The variables that are set and that the Compose files name, but that no application may see."""
-    asked = read_sources(environment).variables | _declared(environment)
+    asked = read_sources(environment.compose_files).variables | _declared(environment)
     return tuple(sorted(name for name in asked & variables.keys() if _is_withheld(name, environment, variables)))
 
 
@@ -100,7 +100,7 @@ def _declared(environment: Environment) -> frozenset[str]:
 
 
 def _named(environment: Environment, document: Mapping[str, Any] | None) -> frozenset[str]:
-    asked = read_sources(environment).variables
+    asked = read_sources(environment.compose_files).variables
     return asked if document is None else asked | variables_in([json.dumps(document)], [document])
 
 

@@ -178,7 +178,7 @@ def key_text(key: Sequence[Any]) -> str:
 
 def row_values(row: sa.Row[Any]) -> dict[str, Any]:
     """A row's values in the form that is recorded."""
-    return {name: plain(value) for name, value in row._mapping.items()}
+    return {name: value if type(value) is str else plain(value) for name, value in row._mapping.items()}
 
 
 @cache

@@ -52,7 +52,7 @@ def validate(facts: Facts, now: datetime) -> ValidationResult:
             *check_reservations(facts, application),
         ]
     return ValidationResult(
-        environment=facts.environment.name,
+        environment=facts.environment,
         validated_at=now,
         checks=tuple(checks),
         system_resources=_resources(facts.host),
@@ -77,7 +77,7 @@ def _resources(host: SystemSample | None) -> dict[str, object]:
 
 def _docker(facts: Facts) -> dict[str, object]:
     compose = facts.compose_version
-    found: dict[str, object] = {"engine": facts.environment.engine}
+    found: dict[str, object] = {"engine": facts.engine_url}
     if not isinstance(compose, Trouble):
         found["compose_version"] = compose
     if not isinstance(facts.engine, Trouble):

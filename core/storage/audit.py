@@ -33,7 +33,8 @@ def plain(value: Any) -> str | int | float | None:
 
 def recorded(row: Row) -> dict[str, Any]:
     """A row as an entry keeps it: short values as they are, long ones as their digest."""
-    return {name: _short(value) for name, value in row.items()}
+    long = {name: _short(value) for name, value in row.items() if isinstance(value, str) and len(value) > _LONGEST_KEPT}
+    return {**row, **long}
 
 
 def row_digest(row: Row) -> str:

@@ -82,13 +82,13 @@ def check_variables(facts: Facts) -> Iterator[Check]:
         for name in facts.missing_variables
     ]
     missing += [_withheld(facts, name) for name in facts.withheld_variables if name not in facts.missing_secrets]
-    if facts.environment.variables or missing:
+    if facts.variables or missing:
         yield from found_or_passed("variables", missing, "All required variables are set.")
     secrets = [
         found("secrets", CRITICAL, f"Secret {name} is missing: {why}.", f"Provide secret {name}.", name)
         for name, why in facts.missing_secrets.items()
     ]
-    if facts.environment.secrets or secrets:
+    if facts.secrets or secrets:
         yield from found_or_passed("secrets", secrets, "All secrets can be read.")
     if isinstance(facts.declared, Trouble):
         return
@@ -119,7 +119,7 @@ def check_variables(facts: Facts) -> Iterator[Check]:
 def _withheld(facts: Facts, name: str) -> Check:
     return found(
         "variables",
-        CRITICAL if name in facts.environment.variables else WARNING,
+        CRITICAL if name in facts.variables else WARNING,
         f"Variable {name} holds a credential of this control plane or its operator: no application gets it.",
         "Use a variable of the application's own. For a cloud account's, name it under secrets of the environment.",
         name,
@@ -132,7 +132,7 @@ def check_another_run(facts: Facts) -> Iterator[Check]:
         yield found(
             "another_run",
             CRITICAL,
-            f"Another operation holds {facts.environment.name}: {facts.held_by}.",
+            f"Another operation holds {facts.environment}: {facts.held_by}.",
             "Wait for it, or stop it first.",
         )
 

@@ -139,11 +139,11 @@ def _judge_healthcheck(
                 f"{', '.join(waiting)} waits until {name} is healthy, but {name} has no health check.",
                 f"Give {name} a healthcheck, or wait for service_started.",
             )
-        elif not service.one_shot and facts.environment.service(name).probe is None:
+        elif not service.one_shot and name not in facts.probed:
             yield finding(
                 WARNING,
                 f"{name} has neither a health check nor a probe, so nothing can prove that it works.",
-                f"Give it a healthcheck in the Compose file or a probe in environment {facts.environment.name}.",
+                f"Give it a healthcheck in the Compose file or a probe in environment {facts.environment}.",
             )
     if check is None or disabled:
         return

@@ -104,7 +104,8 @@ def test_variables_are_found_where_files_include_others_and_not_where_a_dollar_i
     (tmp_path / "web.env").write_text("A=${FROM_ENV_FILE}\n")
     including = "include: [more.yaml]\nservices: {web: {image: 'a$$NOT', env_file: [web.env], environment: {BARE: }}}\n"
 
-    assert read_sources(environment(tmp_path, including)).variables == {"DB_TAG", "PASSED", "FROM_ENV_FILE", "BARE"}
+    found = read_sources(environment(tmp_path, including).compose_files)
+    assert found.variables == {"DB_TAG", "PASSED", "FROM_ENV_FILE", "BARE"}
 
 
 @pytest.mark.engine

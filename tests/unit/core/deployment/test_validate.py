@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import pytest
 
@@ -25,7 +24,6 @@ from models.compose import (
     VolumeDeclaration,
 )
 from models.containers import EngineInfo, SystemSample
-from models.environments import Environment
 from models.validation import Check, CheckSeverity, ValidationResult
 from models.validation_facts import Facts, ImageWanted, MountWanted, PortWanted, Trouble
 
@@ -33,7 +31,6 @@ NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 GIB = 1024**3
 CRITICAL, WARNING, INFO = CheckSeverity
 
-ENVIRONMENT = Environment(name="dev", project="shop", compose_files=(Path("/app/compose.yaml"),))
 CHECK = HealthcheckDeclaration(test=("CMD", "redis-cli", "-e", "ping"), interval=timedelta(seconds=5))
 SERVICE = ServiceDeclaration(name="redis", image="redis:7", restart="always", healthcheck=CHECK, config_hash="h")
 APPLICATION = Application(project="shop", services={"redis": SERVICE})
@@ -76,7 +73,8 @@ MOUNT = MountWanted(
     mount=Mount(kind=MountKind.BIND, source="/app/redis.conf", target="/etc/redis.conf", read_only=True),
 )
 GOOD = Facts(
-    environment=ENVIRONMENT,
+    environment="dev",
+    engine_url="unix:///run/docker.sock",
     engine=ENGINE,
     compose_version="2.26.1",
     declared=APPLICATION,
@@ -268,10 +266,7 @@ def test_a_service_nothing_can_prove_is_found() -> None:
 
 
 def test_a_probe_of_the_environment_or_a_check_of_the_image_proves_too() -> None:
-    probed = ENVIRONMENT.model_validate(
-        ENVIRONMENT.model_dump() | {"services": {"redis": {"probe": {"kind": "tcp", "port": 6379}}}}
-    )
-    assert judged(declared=declared(healthcheck=None), environment=probed).failed == ()
+    assert judged(declared=declared(healthcheck=None), probed=frozenset({"redis"})).failed == ()
     own = replace(IMAGE, held=replace(IMAGE.held, checked=True))  # type: ignore[type-var]
     assert judged(declared=declared(healthcheck=None), images=(own,)).failed == ()
 
