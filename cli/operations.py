@@ -132,7 +132,7 @@ def validate(environment: str | None, files: tuple[Path, ...], project: str | No
     from adapters.preflight import gather_facts
     from cli.rendering.results import show_validation
     from core.deployment.validate import validate as judge
-    from tasks.deployment.lease import held_by
+    from tasks.deployment.operations import held_by
     from tasks.deployment.validate import without_secrets
     from tasks.runtime.clients import find_environment
 

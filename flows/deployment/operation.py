@@ -32,10 +32,11 @@ from models.failures import (
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner
 from models.recovery import RecoveryOutcome
 from models.results import OperationResult
-from tasks.deployment.lease import LeaseHold, hold_environment
-from tasks.deployment.records import (
+from tasks.deployment.operations import (
+    LeaseHold,
     begin_operation,
     finish_operation,
+    hold_environment,
     let_run,
     mark_interrupted,
     operation_of,

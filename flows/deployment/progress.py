@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 from models.operations import OperationStep, StateChange
-from tasks.deployment.records import record_changes
+from tasks.deployment.operations import record_changes
 
 WRITE_AFTER_SECONDS = 0.5
 """A runner that is killed loses at most what happened in so short a time; its containers still show it."""

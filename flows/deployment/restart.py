@@ -33,7 +33,7 @@ from models.health import UNHEALTHY_STATES
 from models.metrics import Dependency
 from models.operations import OperationType, StateChange
 from models.results import OperationResult, ServiceStart
-from tasks.deployment.records import record_changes, record_health
+from tasks.deployment.operations import record_changes, record_health
 from tasks.deployment.restart import ask_again, restart_service
 from tasks.deployment.services import inspect_application, read_application, read_injected_files
 from tasks.deployment.start_service import StartProof

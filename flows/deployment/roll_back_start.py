@@ -23,7 +23,7 @@ from models.health import Health, HealthReport
 from models.operations import StateChange
 from models.records import Release
 from models.results import ServiceStart
-from tasks.deployment.records import record_changes, record_health
+from tasks.deployment.operations import record_changes, record_health
 from tasks.deployment.release import (
     PreDeploySnapshot,
     find_leftovers,

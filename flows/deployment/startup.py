@@ -40,8 +40,8 @@ from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
 from models.validation import ValidationResult
 from models.validation_facts import Facts
+from tasks.deployment.operations import record_health, record_validation
 from tasks.deployment.plan import plan_start
-from tasks.deployment.records import record_health, record_validation
 from tasks.deployment.release import (
     inspect_release,
     keep_release,

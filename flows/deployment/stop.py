@@ -27,7 +27,7 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.operations import OperationType, StateChange
 from models.results import OperationResult, ServiceStart
-from tasks.deployment.records import record_changes
+from tasks.deployment.operations import record_changes
 from tasks.deployment.services import inspect_application, read_application, stop_containers
 
 log = logging.getLogger("roas")

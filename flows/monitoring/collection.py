@@ -26,7 +26,7 @@ from models.health import UNHEALTHY_STATES, HealthReport
 from models.metrics import Alert, AlertSeverity, Metric, PredictionOutcome
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
-from tasks.deployment.records import mark_interrupted
+from tasks.deployment.operations import mark_interrupted
 from tasks.deployment.services import inspect_application, read_outline
 from tasks.monitoring.collect import (
     read_memory,

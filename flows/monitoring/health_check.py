@@ -14,7 +14,7 @@ from flows.runtime.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENV
 from models.health import UNHEALTHY_STATES
 from models.operations import OperationType
 from models.results import OperationResult
-from tasks.deployment.records import last_states, record_changes, record_health
+from tasks.deployment.operations import last_states, record_changes, record_health
 from tasks.deployment.services import read_application
 from tasks.recovery.notify import UNHEALTHY, announce
 

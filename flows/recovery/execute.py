@@ -23,7 +23,7 @@ from models.metrics import DependencyType
 from models.operations import Runner
 from models.recovery import PlannedStep, RecoveryExecution, Step, StepSpec
 from models.results import OperationResult
-from tasks.deployment.lease import hold_environment
+from tasks.deployment.operations import hold_environment
 from tasks.deployment.restart import ask_again
 from tasks.deployment.wait import wait_until_healthy
 from tasks.errors.redact import redact

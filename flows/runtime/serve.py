@@ -87,7 +87,7 @@ def _say_how_to_sign_in(credentials: ServerCredentials, url: str, names: tuple[s
 
 def _reconcile() -> None:
     """What an earlier `roas serve` left when it was killed is ended before anything new begins."""
-    from tasks.deployment.records import mark_interrupted
+    from tasks.deployment.operations import mark_interrupted
 
     asyncio.run(mark_interrupted(None, datetime.now(UTC)))
 

@@ -14,7 +14,7 @@ from adapters.docker.events import EventStream
 from models.containers import ContainerEvent, ContainerState
 from models.environments import Environment
 from models.failures import EngineError
-from tasks.deployment.lease import who_holds
+from tasks.deployment.operations import who_holds
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import retry_read
 from tasks.runtime.stores import open_stores

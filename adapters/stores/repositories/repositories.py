@@ -14,9 +14,8 @@ from adapters.stores.repositories.evaluations import Evaluations
 from adapters.stores.repositories.evidence import EvidenceBundles
 from adapters.stores.repositories.health import HealthHistory
 from adapters.stores.repositories.heartbeats import Heartbeats
-from adapters.stores.repositories.leases import Leases
 from adapters.stores.repositories.metrics import Metrics
-from adapters.stores.repositories.operations import Operations
+from adapters.stores.repositories.operations import Leases, Operations
 from adapters.stores.repositories.patterns import Patterns
 from adapters.stores.repositories.pauses import Pauses
 from adapters.stores.repositories.progress import OperationProgress

@@ -24,7 +24,7 @@ from flows.deployment.startup import startup
 from models.failures import EnvironmentBusyError
 from models.operations import Operation, OperationStatus, OperationType
 from models.results import OperationResult
-from tasks.deployment.lease import held_by
+from tasks.deployment.operations import held_by
 from tasks.runtime.stores import open_stores
 from tests.e2e.flows.conftest import IMAGE, Place, well
 from tests.support.prefect_server import server_variables

@@ -32,7 +32,7 @@ from models.health import Health, HealthReport
 from models.operations import Operation, OperationStatus, OperationType
 from models.recovery import RecoveryExecution, TicketState
 from models.settings import Settings
-from tasks.deployment.records import begin_operation, finish_operation
+from tasks.deployment.operations import begin_operation, finish_operation
 from tasks.recovery.records import begin_attempt, finish_attempt, open_ticket, record_error
 from tasks.runtime.stores import open_stores
 from tests.integration.stores.values import BUNDLE, ERROR, NOON, TICKET

@@ -15,8 +15,8 @@ import pytest
 from adapters.host.processes import this_process
 from models.failures import EnvironmentBusyError, LeaseLostError
 from models.operations import Runner
-from tasks.deployment import lease
-from tasks.deployment.lease import LEASE, held_by, hold_environment
+from tasks.deployment import operations
+from tasks.deployment.operations import LEASE, held_by, hold_environment
 from tasks.runtime.stores import open_stores
 
 ME = this_process("run-1")
@@ -27,8 +27,8 @@ LONG = timedelta(seconds=30)
 @pytest.fixture(autouse=True)
 def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ROAS_DATA_DIR", str(tmp_path))
-    monkeypatch.setattr(lease, "HEARTBEAT", timedelta(milliseconds=20))
-    monkeypatch.setattr(lease, "_ASK_AGAIN", timedelta(milliseconds=20))
+    monkeypatch.setattr(operations, "HEARTBEAT", timedelta(milliseconds=20))
+    monkeypatch.setattr(operations, "_ASK_AGAIN", timedelta(milliseconds=20))
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +104,7 @@ class Said(logging.Handler):
 async def test_who_waits_follows_when_the_holder_lets_go_and_says_once_for_whom(caplog, monkeypatch) -> None:
     said = Said()
     caplog.set_level(logging.INFO, "roas")
-    monkeypatch.setattr(lease.log, "handlers", [said])
+    monkeypatch.setattr(operations.log, "handlers", [said])
     order, held = [], asyncio.Event()
 
     async def first() -> None:

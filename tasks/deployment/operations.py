@@ -1,0 +1,427 @@
+"""Open operations and record them: one at a time holds an environment, by a lease that a dead holder loses by itself.
+
+An operation whose runner is gone is ended, so that it can be taken up again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+import httpx
+from prefect import get_client, task
+from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
+from prefect.states import Crashed
+
+from adapters.host.local_lock import LocalLock
+from adapters.host.processes import is_alive, this_process
+from adapters.stores import Stores
+from adapters.stores.recovery_writes import ReleaseLease
+from adapters.stores.repositories.operations import Operations
+from adapters.stores.write_behind import replay_left
+from core.deployment.interruption import interruption, orphaned, runner_of
+from models.audit import Actor
+from models.failures import EnvironmentBusyError, LeaseLostError, StoreError
+from models.health import HealthReport
+from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
+from models.records import LeaseResult
+from models.recovery import Ticket, TicketEntry
+from models.recovery_records import RecoveryRecords
+from models.settings import current_settings
+from models.validation import ValidationResult
+from tasks.recovery.records import cancel_runs_of
+from tasks.runtime.retry_policy import WRITE, retry_read, retry_write
+from tasks.runtime.store_access import from_stores, journals_folder, outlives_stores, to_stores
+from tasks.runtime.stores import open_stores, stores_exist
+
+log = logging.getLogger("roas")
+
+LEASE = timedelta(seconds=60)
+HEARTBEAT = timedelta(seconds=15)
+"""A holder that missed three heartbeats is taken for dead."""
+
+_ASK_AGAIN = timedelta(seconds=1)
+
+_OF_A_START = frozenset({"validation", str(OperationType.START)})
+
+LONGEST_RECOVERY = timedelta(hours=1)
+"""A recovery is bounded well below this; one that has not ended by then was cut off."""
+
+_SERVER_TIMEOUT = timedelta(seconds=10)
+
+
+@dataclass(slots=True)
+class LeaseHold:
+    """A hold on an environment; `lost` is set once another took it, and then nothing may be done any more."""
+
+    lost: LeaseLostError | None = None
+
+
+@asynccontextmanager
+async def hold_environment(
+    environment: str, *, owner: str, reason: str, runner: Runner, wait: timedelta | None = None
+) -> AsyncIterator[LeaseHold]:
+    """Hold an environment's lease while the body runs, renewing it until then.
+
+    A holder whose process is gone from this machine loses it at once, any other by not renewing it. With
+    `wait` a living holder is waited for that long. The body is cancelled where the lease is found taken.
+
+    Raises:
+        EnvironmentBusyError: Another process holds it; the message names who, why and since when.
+        LeaseLostError: Another took it while the body ran.
+    """
+    here = await _take(environment, owner, reason, runner, wait or timedelta())
+    hold, body = LeaseHold(), asyncio.current_task()
+    heartbeat = asyncio.create_task(_renew(environment, owner, reason, runner))
+
+    def give_up(ended: asyncio.Task[LeaseLostError]) -> None:
+        if not ended.cancelled() and body is not None:
+            hold.lost = ended.result()
+            log.error("%s", hold.lost)
+            body.cancel()
+
+    heartbeat.add_done_callback(give_up)
+    try:
+        yield hold
+    finally:
+        heartbeat.remove_done_callback(give_up)
+        heartbeat.cancel()
+        with suppress(asyncio.CancelledError):
+            await heartbeat
+        try:
+            await _let_go(environment, owner, runner)
+        finally:
+            here.release()
+        if hold.lost is not None and body is not None:
+            body.uncancel()
+            raise hold.lost
+
+
+def held_by(environment: str) -> str | None:
+    """Who runs an operation on an environment now, why and since when; None where no process does.
+
+    A holder whose process is gone from this machine does not count.
+
+    Raises:
+        StoreError: The store cannot be read.
+    """
+    return _living(open_stores().leases.current(environment, datetime.now(UTC)) if stores_exist() else None)
+
+
+async def who_holds(environment: str) -> str | None:
+    """The same; while the stores are away, who held it when they were read last, or holds it on this machine."""
+
+    def by_memory(known: RecoveryRecords) -> str | None:
+        return _holder_known(known, datetime.now(UTC)) or _local_lock(environment).holder()
+
+    return await from_stores(lambda stores: _living(stores.leases.current(environment, datetime.now(UTC))), by_memory)
+
+
+def _living(lease: LeaseResult | None) -> str | None:
+    return None if lease is None or _is_dead(lease) else _who(lease)
+
+
+def _holder_known(known: RecoveryRecords, now: datetime) -> str | None:
+    """Another process that held the environment when the stores were read last, and may do so still."""
+    lease = known.lease
+    if lease is None or lease.expires_at <= now or _is_ours(lease):
+        return None
+    return _living(lease)
+
+
+def _is_ours(lease: LeaseResult) -> bool:
+    me = this_process()
+    runner = lease.runner
+    return runner is not None and (runner.kernel, runner.pid, runner.process_started) == (
+        me.kernel,
+        me.pid,
+        me.process_started,
+    )
+
+
+def _local_lock(environment: str) -> LocalLock:
+    return LocalLock(current_settings().data_dir.absolute() / "held" / f"{environment}.lock")
+
+
+async def _take(environment: str, owner: str, reason: str, runner: Runner, wait: timedelta) -> LocalLock:
+    """Take the lease, and the lock of this machine with it, which alone protects while the stores are away."""
+    deadline = datetime.now(UTC) + wait
+    lock, waits_for = _local_lock(environment), None
+    while True:
+        refused_by = await _acquire(environment, owner, reason, runner)
+        if refused_by is None:
+            said = f"{owner} ({reason}, {runner}) since {datetime.now(UTC):%H:%M:%S} UTC"
+            refused_by = await asyncio.to_thread(lock.take, said)
+            if refused_by is None:
+                return lock
+            await _let_go(environment, owner, runner)
+        now = datetime.now(UTC)
+        if now >= deadline:
+            raise EnvironmentBusyError(
+                f"Environment {environment} is held by {refused_by};",
+                advice="wait for it to end (--wait), or stop its run; a dead holder loses the lease by itself.",
+            )
+        if waits_for != refused_by:
+            waits_for = refused_by
+            log.info("waiting until %s at most for %s", f"{deadline:%H:%M:%S}", refused_by)
+        await asyncio.sleep(min(_ASK_AGAIN, deadline - now).total_seconds())
+
+
+async def _acquire(environment: str, owner: str, reason: str, runner: Runner) -> str | None:
+    """Take the lease; who has it where it was refused, else None."""
+    waited_for = _Waited()
+
+    def acquire(stores: Stores) -> str | None:
+        asked = (environment, owner, reason)
+        answer = stores.leases.acquire(*asked, datetime.now(UTC), LEASE, runner=runner)
+        if not answer.acquired and _is_dead(answer):
+            log.info("%s was held by %s, which is gone", environment, _who(answer))
+            answer = stores.leases.acquire(*asked, datetime.now(UTC), LEASE, runner=runner, instead_of=answer)
+        if answer.acquired and waited_for.no_longer:
+            # The store answered too late; meanwhile the lock of this machine protected the environment.
+            stores.leases.release(environment, owner, runner=runner)
+        return None if answer.acquired else _who(answer)
+
+    def by_memory(known: RecoveryRecords) -> str | None:
+        waited_for.no_longer = True
+        return _holder_known(known, datetime.now(UTC))
+
+    return await from_stores(acquire, by_memory)
+
+
+@dataclass(slots=True)
+class _Waited:
+    """Whether the caller still waits for an answer."""
+
+    no_longer: bool = False
+
+
+async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> LeaseLostError:
+    """Renew until another holds the lease; returns the error that names the holder."""
+
+    def renew(stores: Stores) -> LeaseLostError | None:
+        now = datetime.now(UTC)
+        if stores.leases.renew(environment, owner, now, LEASE, runner=runner):
+            return None
+        other = stores.leases.current(environment, now)
+        if other is None and outlives:
+            # It was taken while the stores were away, by the lock of this machine alone.
+            other = stores.leases.acquire(environment, owner, reason, now, LEASE, runner=runner)
+            if other.acquired:
+                return None
+        return LeaseLostError(
+            f"{owner} lost environment {environment} to {_who(other) if other else 'no other holder'};",
+            advice="this machine stood still for a minute, or its clock was set; start again when it is free.",
+        )
+
+    outlives = outlives_stores()
+    while True:
+        await asyncio.sleep(HEARTBEAT.total_seconds())
+        try:
+            lost = await from_stores(renew, lambda _: None)
+        except StoreError as error:
+            # The lease outlives three missed renewals, so a store that is busy once costs nothing.
+            log.warning("lease of %s not renewed: %s", environment, error)
+            continue
+        if lost is not None:
+            return lost
+
+
+async def _let_go(environment: str, owner: str, runner: Runner) -> None:
+    write = ReleaseLease(environment=environment, owner=owner, runner=runner)
+    try:
+        await to_stores(write)
+    except StoreError as error:
+        # It expires by itself, and how the operation ended matters more than this.
+        log.warning("lease of %s not given back: %s", environment, error)
+
+
+def _is_dead(lease: LeaseResult) -> bool:
+    return lease.runner is not None and is_alive(lease.runner) is False
+
+
+def _who(lease: LeaseResult) -> str:
+    runner = f", {lease.runner}" if lease.runner is not None else ""
+    return f"{lease.holder} ({lease.reason}{runner}) since {lease.acquired_at:%H:%M:%S} UTC"
+
+
+@task(
+    name="record the operation", task_run_name="record {operation.operation_type} of {operation.environment}", **WRITE
+)
+async def begin_operation(operation: Operation) -> None:
+    """Write that an operation has begun."""
+    await asyncio.to_thread(open_stores().operations.begin, operation)
+
+
+@task(name="record the end", task_run_name="record the end: {status}", **WRITE)
+async def finish_operation(
+    deployment_id: str,
+    status: OperationStatus,
+    ended_at: datetime,
+    details: dict[str, Any],
+    *,
+    settles: str | None = None,
+) -> list[str]:
+    """Write how an operation ended. One that had already ended stays as it is.
+
+    A start that was proven settles an environment: what its earlier starts failed of is resolved with it, errors
+    and tickets, or nothing is. Gives back the ids of these errors.
+    """
+
+    why, closed = f"start {deployment_id} was proven", list[Ticket]()
+
+    def put() -> list[str]:
+        if settles is None:
+            open_stores().operations.finish(deployment_id, status, ended_at, details)
+            return []
+        with open_stores().together() as stores:
+            if not stores.operations.finish(deployment_id, status, ended_at, details):
+                return []
+            answered = [one.error_id for one in stores.errors.unresolved(settles) if one.source in _OF_A_START]
+            for error_id in answered:
+                stores.errors.resolve(error_id, ended_at, why)
+                closed.extend(stores.tickets.resolve_for_error(error_id, TicketEntry(at=ended_at, by="roas", what=why)))
+            return answered
+
+    answered = await asyncio.to_thread(put)
+    await cancel_runs_of(closed, why)
+    return answered
+
+
+@task(name="record the validation", **WRITE)
+async def record_validation(deployment_id: str, result: ValidationResult) -> None:
+    """Write what validation found."""
+    await asyncio.to_thread(open_stores().progress.record_validation, deployment_id, result)
+
+
+@task(name="record state changes", **WRITE)
+async def record_changes(changes: Sequence[StateChange], steps: Sequence[OperationStep] = ()) -> None:
+    """Write which services went from which state to which, and why, and which steps are done with that."""
+    await asyncio.to_thread(open_stores().progress.record_changes, list(changes), list(steps))
+
+
+@retry_read
+async def last_states(environment: str) -> dict[str, str]:
+    """The state recorded last of each service of an environment."""
+    changes = await asyncio.to_thread(open_stores().progress.last_changes, environment)
+    return {service: change.new_state for service, change in changes.items()}
+
+
+@task(name="record the health", **WRITE)
+async def record_health(report: HealthReport) -> None:
+    """Write how healthy the environment was judged."""
+
+    def put() -> None:
+        stores = open_stores()
+        stores.health.record(report)
+        probes = [probe for verdict in report.services for probe in verdict.probes]
+        stores.health.record_probes(probes, report.environment)
+
+    await asyncio.to_thread(put)
+
+
+@retry_write
+async def mark_interrupted(environment: str | None, now: datetime) -> list[str]:
+    """End the operations and recoveries whose runner is gone; gives back the ids of the operations.
+
+    Their runs that Prefect still shows as running are set to Crashed; a server that does not answer is
+    left for the next time.
+    """
+    # Writes that a process left in its journal come first: they may say how an attempt ended.
+    await asyncio.to_thread(lambda: replay_left(open_stores(), journals_folder()))
+    ended = await asyncio.to_thread(_end_orphans, environment, now)
+    for operation, said in ended:
+        log.warning("%s of %s %s", operation.operation_type, operation.environment, said)
+    runs = [(str(one.details.get("flow_run_id") or ""), said) for one, said in ended]
+    if any(run for run, _ in runs):
+        await _crash_runs([(UUID(run), said) for run, said in runs if run])
+    closed = await asyncio.to_thread(open_stores().recoveries.end_interrupted, now - LONGEST_RECOVERY, now)
+    if closed:
+        log.warning("%d recoveries were interrupted: their runner is gone", closed)
+    return [operation.deployment_id for operation, _ in ended]
+
+
+@retry_read
+async def operation_of(environment: str, deployment_id: str | None, earlier_run: str | None) -> Operation | None:
+    """The operation that this run ran before, else the one of exactly this id; None where there is none."""
+
+    def find() -> Operation | None:
+        stores = open_stores()
+        known = stores.operations.find_by_run(environment, earlier_run) if earlier_run else None
+        return known or (stores.operations.find(deployment_id) if deployment_id else None)
+
+    return await asyncio.to_thread(find)
+
+
+@retry_write
+async def take_up(
+    deployment_id: str, runner: Runner, at: datetime, by: str, actor: Actor
+) -> list[OperationStep] | None:
+    """Let an interrupted operation run again; its finished steps, or None where it cannot be taken up."""
+
+    def take() -> list[OperationStep] | None:
+        stores = open_stores()
+        if stores.operations.resume(deployment_id, runner, at, by, actor) or _taken_already(
+            stores.operations, deployment_id, runner
+        ):
+            return stores.progress.steps(deployment_id)
+        return None
+
+    return await asyncio.to_thread(take)
+
+
+@task(name="record a finished step", **WRITE)
+async def record_step(deployment_id: str, step: str, service: str | None, at: datetime, detail: str) -> None:
+    """Write that a step is done and need not be done again."""
+    await asyncio.to_thread(open_stores().progress.finish_step, deployment_id, step, service, at, detail)
+
+
+@retry_write
+async def let_run(deployment_id: str) -> None:
+    """Write that an operation that waited for its environment has begun."""
+    await asyncio.to_thread(open_stores().operations.mark_running, deployment_id)
+
+
+def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation, str]]:
+    stores = open_stores()
+    unfinished = stores.operations.running(environment)
+    alive = {runner: is_alive(runner) for runner in map(runner_of, unfinished) if runner is not None}
+    ended = []
+    for operation in orphaned(unfinished, stores.leases.held(now, environment), alive, now):
+        said = interruption(operation, stores.progress.steps(operation.deployment_id))
+        details = {"interrupted": said, "reason": said, "advice": _advice(operation), "error": "Interrupted"}
+        # Another process may have ended it at this moment, and then reports it.
+        if stores.operations.finish(operation.deployment_id, OperationStatus.FAILED, now, details):
+            ended.append((operation, said))
+    return ended
+
+
+def _advice(operation: Operation) -> str:
+    return f"`roas resume {operation.deployment_id}` goes on from there; a new start begins afresh."
+
+
+def _taken_already(store: Operations, deployment_id: str, runner: Runner) -> bool:
+    """True where a try before this one took it up, and only its answer was lost."""
+    known = store.find(deployment_id)
+    return known is not None and known.status is OperationStatus.RUNNING and runner_of(known) == runner
+
+
+async def _crash_runs(runs: Sequence[tuple[UUID, str]]) -> None:
+    try:
+        async with asyncio.timeout(_SERVER_TIMEOUT.total_seconds()), get_client() as client:
+            for run, said in runs:
+                try:
+                    known = await client.read_flow_run(run)
+                except ObjectNotFound:
+                    # It ran on another server, such as a command's own.
+                    continue
+                if known.state is not None and not known.state.is_final():
+                    await client.set_flow_run_state(run, Crashed(message=said), force=True)
+    except (httpx.HTTPError, PrefectHTTPStatusError, TimeoutError, OSError) as error:
+        log.info("runs of interrupted operations stay as they are on the server: %s", error or type(error).__name__)
