@@ -133,13 +133,12 @@ def validate(environment: str | None, files: tuple[Path, ...], project: str | No
     from cli.rendering.results import show_validation
     from core.deployment.validate import validate as judge
     from tasks.deployment.operations import held_by
-    from tasks.deployment.validate import without_secrets
-    from tasks.runtime.clients import find_environment
+    from tasks.runtime.clients import find_environment, redactor_of
 
     name, compose = named(environment, files, project)
     declared = find_environment(name, tuple(compose or ()))
     facts = asyncio.run(gather_facts(declared, held_by=held_by(name)))
-    result = without_secrets(declared, judge(facts, datetime.now(UTC)))
+    result = judge(facts, datetime.now(UTC), redactor_of(declared).text)
     show_answer(result, json_wanted, show_validation)
     if not result.passed:
         sys.exit(1)
@@ -152,7 +151,7 @@ def validate(environment: str | None, files: tuple[Path, ...], project: str | No
 def plan(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
     """Show what a start would do with each service, and because of which change; change nothing."""
     from cli.rendering.releases import show_plan
-    from tasks.deployment.plan import read_plan
+    from tasks.deployment.services import read_plan
     from tasks.runtime.clients import find_environment
 
     name, compose = named(environment, files, project)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 
 from core.deployment.checks.engine import (
@@ -26,9 +28,18 @@ from models.containers import SystemSample
 from models.validation import ValidationResult
 from models.validation_facts import Facts, Trouble
 
+_OF_THE_HOST = (
+    *("cpus", "load_1m", "memory_total_bytes", "memory_available_bytes", "disk_total_bytes", "disk_free_bytes"),
+    *("inodes_free", "open_files_limit"),
+)
+_OF_THE_ENGINE = ("version", "api_version", "operating_system", "architecture", "storage_driver")
 
-def validate(facts: Facts, now: datetime) -> ValidationResult:
-    """Judge everything that was found out. A check whose facts could not be had is left out, never passed."""
+
+def validate(facts: Facts, now: datetime, redact: Callable[[str], str] = str) -> ValidationResult:
+    """Judge everything that was found out. A check whose facts could not be had is left out, never passed.
+
+    `redact` removes secrets from a text: an image's name or a path in a finding may hold a token.
+    """
     checks = [
         *check_engine(facts),
         *check_compose(facts),
@@ -54,39 +65,21 @@ def validate(facts: Facts, now: datetime) -> ValidationResult:
     return ValidationResult(
         environment=facts.environment,
         validated_at=now,
-        checks=tuple(checks),
+        checks=tuple(replace(one, finding=redact(one.finding), fix=redact(one.fix)) for one in checks),
         system_resources=_resources(facts.host),
         docker_environment=_docker(facts),
     )
 
 
 def _resources(host: SystemSample | None) -> dict[str, object]:
-    if host is None:
-        return {}
-    return {
-        "cpus": host.cpus,
-        "load_1m": host.load_1m,
-        "memory_total_bytes": host.memory_total_bytes,
-        "memory_available_bytes": host.memory_available_bytes,
-        "disk_total_bytes": host.disk_total_bytes,
-        "disk_free_bytes": host.disk_free_bytes,
-        "inodes_free": host.inodes_free,
-        "open_files_limit": host.open_files_limit,
-    }
+    return {} if host is None else {name: getattr(host, name) for name in _OF_THE_HOST}
 
 
 def _docker(facts: Facts) -> dict[str, object]:
-    compose = facts.compose_version
     found: dict[str, object] = {"engine": facts.engine_url}
-    if not isinstance(compose, Trouble):
-        found["compose_version"] = compose
+    if not isinstance(facts.compose_version, Trouble):
+        found["compose_version"] = facts.compose_version
     if not isinstance(facts.engine, Trouble):
-        found |= {
-            "version": facts.engine.version,
-            "api_version": facts.engine.api_version,
-            "operating_system": facts.engine.operating_system,
-            "architecture": facts.engine.architecture,
-            "storage_driver": facts.engine.storage_driver,
-        }
+        found |= {name: getattr(facts.engine, name) for name in _OF_THE_ENGINE}
     found["images"] = {image.reference: image.held.image_id for image in facts.images if image.held is not None}
     return found

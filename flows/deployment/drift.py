@@ -10,8 +10,7 @@ from prefect import flow
 from core.deployment.plan import drift as drift_of
 from flows.runtime.parameters import COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.results import DriftReport
-from tasks.deployment.plan import plan_start, show_drift, store_drift
-from tasks.deployment.services import read_application
+from tasks.deployment.services import plan_start, read_application, show_drift, store_drift
 from tasks.monitoring.collect import stopped_on_request
 from tasks.runtime.clients import load_environment
 

@@ -14,7 +14,6 @@ from uuid import UUID, uuid4
 from core.deployment.plan import critical_path, start_deadline
 from core.deployment.plan import plan as plan_start
 from core.deployment.verify import root_failure
-from core.errors.redact import Redactor
 from flows.deployment.operation import OperationRecorder
 from flows.deployment.progress import ProgressLog, progress_log
 from models.compose import (
@@ -36,7 +35,6 @@ from tasks.deployment.services import inspect_application, read_injected_files
 from tasks.deployment.start_service import Milestone, ServiceStartOrder, StartProof, bring_up
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
-from tasks.runtime.clients import redactor_of
 from tasks.runtime.naming import call_as
 
 log = logging.getLogger("roas")
@@ -69,17 +67,16 @@ async def start_in_order(
         StartFailedError: A required service did not come up; the error names the root failure, since others
             are often its consequence.
     """
-    files, planned, redactor = await asyncio.gather(
+    files, planned = await asyncio.gather(
         _injected(environment, application, document),
         _planned(environment, application, plan),
-        asyncio.to_thread(redactor_of, environment),
     )
-    start = _StartExecution(recorder, environment, application, files, planned, redactor)
+    start = _StartExecution(recorder, environment, application, files, planned)
     services = application.services.values()
     async with (
         progress_log() as start.progress,
         watch_project(environment) as start.watch,
-        show_start(environment.name, len(services), redactor) as start.shown,
+        show_start(environment.name, len(services), recorder.redactor) as start.shown,
     ):
         try:
             async with asyncio.timeout(environment.start_timeout_seconds):
@@ -126,7 +123,6 @@ class _StartExecution:
         application: Application,
         files: dict[str, tuple[InjectedFile, ...]],
         plan: Plan,
-        redactor: Redactor,
     ) -> None:
         self.journal = ProbeJournal()
         self._recorder = recorder
@@ -134,7 +130,6 @@ class _StartExecution:
         self._application = application
         self._files = files
         self._restarts = {line.service: line.because for line in plan.services if line.action is PlannedAction.RESTART}
-        self._redactor = redactor
         self._began = time.monotonic()
         self._results: dict[str, ServiceStart] = {}
         self._being_brought_up: set[str] = set()
@@ -291,7 +286,7 @@ class _StartExecution:
             await self._keep_evidence([name], error.what)
             proof = StartProof(previous="", state="failed", reason=error.what, kept=False, ok=False)
         self._being_brought_up.discard(name)
-        proof = replace(proof, reason=self._redactor.text(proof.reason))
+        proof = replace(proof, reason=self._recorder.redactor.text(proof.reason))
         took = time.monotonic() - began
         waited = max(waits.seconds.values(), default=0.0)
         self._write_down(name, proof, waits, took)

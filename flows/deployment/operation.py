@@ -15,6 +15,7 @@ from prefect.runtime import flow_run
 
 from adapters.host.processes import this_process
 from core.deployment.interruption import was_interrupted
+from core.errors.redact import Redactor
 from flows.runtime.identifiers import new_deployment_id
 from flows.runtime.requester import requester
 from flows.runtime.server_outages import keep_runs_without_lease
@@ -44,7 +45,12 @@ from tasks.deployment.operations import (
     take_up,
 )
 from tasks.errors.redact import redact
-from tasks.runtime.clients import load_environment, open_clients_in_parallel, refuse_compose_files_of_deployments
+from tasks.runtime.clients import (
+    load_environment,
+    open_clients_in_parallel,
+    redactor_of,
+    refuse_compose_files_of_deployments,
+)
 
 log = logging.getLogger("roas")
 keep_runs_without_lease()
@@ -77,6 +83,8 @@ class OperationRecorder:
     compose_files: tuple[str, ...] = ()
     started_at: datetime
     environment: Environment | None = None
+    redactor: Redactor = field(default_factory=lambda: Redactor(()))
+    """Removes the environment's secrets from a text, once it is loaded."""
     facts: dict[str, Any] = field(default_factory=dict)
     recovery: RecoveryOutcome | None = None
     settles: bool = False
@@ -84,13 +92,14 @@ class OperationRecorder:
     done: frozenset[str | tuple[str, str]] = frozenset()
 
     async def load(self) -> Environment:
-        """Load the environment, once for the whole operation.
+        """Load the environment and what must not be shown of it, once for the whole operation.
 
         Raises:
             EnvironmentFileError: There is no such file, or it is not a valid environment.
         """
         if self.environment is None:
             self.environment = await load_environment(self.name, self.compose_files)
+            self.redactor = await asyncio.to_thread(redactor_of, self.environment)
         return self.environment
 
     def took_seconds(self) -> float:

@@ -25,17 +25,20 @@ from models.records import Release
 from models.results import ServiceStart
 from tasks.deployment.operations import record_changes, record_health
 from tasks.deployment.release import (
-    PreDeploySnapshot,
-    find_leftovers,
     inspect_release,
     put_back,
     read_released,
-    read_template,
     release_document,
     remove_containers,
     remove_networks,
 )
-from tasks.deployment.services import create_containers, stop_containers
+from tasks.deployment.services import (
+    PreDeploySnapshot,
+    create_containers,
+    find_leftovers,
+    read_template,
+    stop_containers,
+)
 
 log = logging.getLogger("roas")
 
@@ -47,18 +50,17 @@ class StartRollback:
     """Rolls back a start. Until the start is about to act there is nothing to roll back."""
 
     def __init__(self) -> None:
-        self._armed: tuple[Environment, Application, PreDeploySnapshot, Release | None] | None = None
+        self._armed: tuple[Application, PreDeploySnapshot, Release | None] | None = None
 
     async def arm(
         self,
         recorder: OperationRecorder,
-        environment: Environment,
         application: Application,
         found: PreDeploySnapshot,
         release: Release | None,
     ) -> None:
         """From now on a failure is rolled back."""
-        self._armed = (environment, application, found, release)
+        self._armed = (application, found, release)
         await recorder.step(FOUND, detail=json.dumps(asdict(found.before)))
 
     async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
@@ -69,7 +71,7 @@ class StartRollback:
         """
         if self._armed is None:
             return
-        environment, application, found, release = self._armed
+        environment, (application, found, release) = await recorder.load(), self._armed
         await recorder.step(ROLLING_BACK, detail=recorder.facts.get("reason") or type(error).__name__)
         if release is None:
             recorder.facts["undone"] = await _take_back(recorder, environment, application, found)

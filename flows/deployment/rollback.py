@@ -26,14 +26,8 @@ from flows.runtime.parameters import (
 )
 from models.operations import OperationType
 from models.results import OperationResult
-from tasks.deployment.release import (
-    choose_release,
-    inspect_release,
-    keep_release,
-    proven_releases,
-    snapshot_containers,
-)
-from tasks.deployment.services import read_application
+from tasks.deployment.release import choose_release, inspect_release, keep_release
+from tasks.deployment.services import proven_releases, read_application, snapshot_containers
 
 log = logging.getLogger("roas")
 
@@ -80,7 +74,7 @@ async def rollback(
         changes = differences(releases[0], wanted) if releases else ()
         recorder.facts |= {"rollback_to": wanted.release_id, "changes": list(changes)}
         log.info("rolling back to release %s: %s", wanted.release_id, "; ".join(changes) or "it is the latest one")
-        await undo.arm(recorder, declared, application, found, None)
+        await undo.arm(recorder, application, found, None)
         released, starts, health = await apply_release(recorder, declared, wanted)
         recorder.facts["health"] = str(health.overall)
         now = datetime.now(UTC)

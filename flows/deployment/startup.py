@@ -41,16 +41,15 @@ from models.results import OperationResult, ServiceStart
 from models.validation import ValidationResult
 from models.validation_facts import Facts
 from tasks.deployment.operations import record_health, record_validation
-from tasks.deployment.plan import plan_start
-from tasks.deployment.release import (
-    inspect_release,
-    keep_release,
+from tasks.deployment.release import inspect_release, keep_release
+from tasks.deployment.services import (
+    create_containers,
+    gather_facts,
+    plan_start,
     proven_releases,
     read_template,
     snapshot_containers,
 )
-from tasks.deployment.services import create_containers
-from tasks.deployment.validate import gather_facts, without_secrets
 from tasks.errors.evidence import take_evidence
 
 log = logging.getLogger("roas")
@@ -126,7 +125,7 @@ class _Startup:
 
     async def _validate(self, environment: Environment) -> Facts:
         facts = await gather_facts(environment)
-        validation = without_secrets(environment, validate(facts, now=datetime.now(UTC)))
+        validation = validate(facts, datetime.now(UTC), self.recorder.redactor.text)
         self._validation = validation
         await record_validation(self.recorder.deployment_id, validation)
         if not validation.passed:
@@ -159,7 +158,7 @@ class _Startup:
             )
         release = releases[0] if releases else None
         earlier = recorder.reported(FOUND)
-        await self.rollback.arm(recorder, environment, application, found_by(earlier) if earlier else found, release)
+        await self.rollback.arm(recorder, application, found_by(earlier) if earlier else found, release)
         if ROLLING_BACK in recorder.done:
             raise StartFailedError(
                 f"{recorder.reported(ROLLING_BACK)}; its runner was lost while that was being undone",

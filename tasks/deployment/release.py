@@ -6,27 +6,19 @@ import asyncio
 import logging
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from prefect import task
 
 from adapters.compose.variables import process_environment, variables_of
 from adapters.docker.containers import ContainerSnapshot
-from adapters.docker.engine import DockerEngine
 from adapters.host.fingerprints import Fingerprints
 from core.deployment.release import (
     Document,
-    Leftovers,
-    PreDeployState,
-    before,
-    declares_the_same,
     differences,
     fill_in,
     kept_image,
-    left_over,
     pinned,
-    replace_secrets,
     to_go_back_to,
     variables_in,
 )
@@ -36,55 +28,11 @@ from models.environments import Environment
 from models.failures import BadInputError, EngineError, NotFoundError, ReleaseError
 from models.records import Release
 from models.settings import current_settings
-from tasks.runtime.clients import compose_of, engine_of, redactor_of
+from tasks.runtime.clients import compose_of, engine_of
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores
 
 log = logging.getLogger("roas")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PreDeploySnapshot:
-    """What an environment was before a start, and how to make its containers again."""
-
-    before: PreDeployState
-    containers: tuple[ContainerSnapshot, ...] = ()
-
-
-@task(name="look at what is there", **READ)
-async def snapshot_containers(environment: Environment) -> PreDeploySnapshot:
-    """The state that a start which fails with no release to go back to must leave behind.
-
-    Raises:
-        EngineError: The engine did not answer, or refused.
-    """
-
-    def inspect() -> PreDeploySnapshot:
-        engine = engine_of(environment)
-        seen = before(engine.containers.inspect_project(environment.project), _networks(engine, environment))
-        return PreDeploySnapshot(
-            before=seen, containers=tuple(engine.containers.snapshot(key) for key in seen.containers)
-        )
-
-    return await asyncio.to_thread(inspect)
-
-
-@task(name="read the template", **READ)
-async def read_template(environment: Environment, application: Application) -> Document:
-    """The configuration as a release keeps it: no value of a variable or of a secret is in it.
-
-    Raises:
-        ComposeError: The Compose files cannot be read any more, or not be kept with variables unfilled.
-    """
-
-    def read() -> Document:
-        last = open_stores().releases.last(environment.name, proven=True)
-        if last is not None and declares_the_same(last, application):
-            return last.compose
-        template = compose_of(environment).template()
-        return replace_secrets(template, redactor_of(environment).value(template))
-
-    return await asyncio.to_thread(read)
 
 
 @task(name="look at the release", **READ)
@@ -157,12 +105,6 @@ async def keep_release(environment: Environment, release: Release) -> Release:
 
 
 @retry_read
-async def proven_releases(environment: str) -> list[Release]:
-    """The proven releases of an environment, newest first."""
-    return [one for one in await asyncio.to_thread(open_stores().releases.latest, environment) if one.proven]
-
-
-@retry_read
 async def choose_release(environment: Environment, release_id: str | None) -> Release:
     """The release of this id or unique beginning, else the newest proven one that is not there now.
 
@@ -231,18 +173,6 @@ async def read_released(environment: Environment, document: Document) -> Applica
     return await asyncio.to_thread(compose_of(environment, document).render)
 
 
-@task(name="see what the start left", **READ)
-async def find_leftovers(environment: Environment, found: PreDeploySnapshot) -> Leftovers:
-    """The containers and networks that a failed start made, and the containers it started."""
-
-    def inspect() -> Leftovers:
-        engine = engine_of(environment)
-        now = engine.containers.inspect_project(environment.project)
-        return left_over(found.before, now, _networks(engine, environment))
-
-    return await asyncio.to_thread(inspect)
-
-
 @task(name="remove containers", task_run_name="remove {service}", **EFFECT)
 async def remove_containers(environment: Environment, service: str, container_ids: Sequence[str]) -> None:
     """Remove stopped containers; their volumes stay.
@@ -283,10 +213,6 @@ async def put_back(environment: Environment, containers: Sequence[ContainerSnaps
         return kept.service
 
     return [await asyncio.to_thread(make, kept) for kept in containers]
-
-
-def _networks(engine: DockerEngine, environment: Environment) -> tuple[str, ...]:
-    return tuple(sorted(network.name for network in engine.networks.find(environment.project)))
 
 
 def _is_plain(reference: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""Restart one service until it serves again, and check its dependants afterwards."""
+"""Restart one service and wait until it serves again, and check its dependants afterwards."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ from adapters.docker.engine import DockerEngine
 from core.deployment.restart import Aftermath, DependantAnswer, aftermath, replica_groups, settle_time
 from core.deployment.verify import Progress
 from core.monitoring.health import judge_declared
-from models.compose import InjectedFile, ServiceDeclaration
+from models.compose import Application, InjectedFile, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import StartFailedError
 from tasks.deployment.start_service import (
     Attempt,
-    Milestone,
     StartProof,
     restart_container,
     state_in_a_word,
     until_proven,
 )
-from tasks.monitoring.events import ContainerWatch
+from tasks.monitoring.events import ContainerWatch, watch_project
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import EFFECT
 
@@ -59,7 +58,7 @@ async def restart_service(
         await asyncio.gather(
             *(asyncio.to_thread(_restart, engine, one, declaration.stop_grace_period, files) for one in group)
         )
-        seen = await until_proven(attempt, watch, _no_dependant_waits, None, deadline_seconds)
+        seen = await until_proven(attempt, watch, deadline_seconds)
     verdict = judge_declared(declaration, seen, attempt.answer, environment.service(declaration.name))
     return StartProof(
         previous=state_in_a_word(before),
@@ -92,12 +91,41 @@ async def ask_again(
         await watch.change(declaration.name, at_most=timedelta(seconds=min(1.0, left)))
 
 
+@task(name="recovery step: verify", task_run_name="verify {service}", **EFFECT)
+async def wait_until_healthy(
+    environment: Environment,
+    application: Application | None,
+    service: str,
+    *,
+    since: datetime,
+    while_running: bool = False,
+) -> str:
+    """Wait until a service serves and has held for its stabilisation time, at most as long as the policy says.
+
+    `since` is when the attempt began: a container that was started after that and has ended is lost, not waited for.
+    With `while_running` a failing health check is waited for as well, since the service is not ready yet.
+
+    Raises:
+        StartFailedError: It was lost, or did not become healthy in time; the message says its last state.
+    """
+    declaration = application.services.get(service) if application else None
+    attempt = Attempt(
+        environment,
+        # Where the Compose files are broken, the running containers are judged by themselves.
+        declaration or ServiceDeclaration(name=service, image="", restart="always"),
+        await asyncio.to_thread(secret_values, environment),
+        since=since,
+        while_running=while_running,
+    )
+    began = time.monotonic()
+    async with watch_project(environment) as watch:
+        seen = await until_proven(attempt, watch, environment.recovery.verify_timeout_seconds)
+    verdict = judge_declared(attempt.declaration, seen, attempt.answer, environment.service(service))
+    return f"{service} is {verdict.health} after {time.monotonic() - began:.1f} s: {verdict.reason}"
+
+
 def _restart(engine: DockerEngine, seen: ContainerState, grace: timedelta, files: Sequence[InjectedFile]) -> None:
     if seen.up:
         restart_container(engine, seen, grace)
     else:
         engine.containers.start(seen.container_id, files)
-
-
-def _no_dependant_waits(_stone: Milestone) -> None:
-    """A restart has no dependants that wait for a milestone: each is asked afterwards."""

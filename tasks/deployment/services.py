@@ -1,23 +1,52 @@
-"""Services: inspect, create and stop their containers."""
+"""The application of an environment: read, validate, plan, create and stop it."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 from prefect import task
+from prefect.artifacts import acreate_table_artifact
 
+from adapters import preflight
 from adapters.compose.variables import process_environment
+from adapters.docker.containers import ContainerSnapshot
 from adapters.docker.engine import DockerEngine
-from models.compose import Application, InjectedFile
+from adapters.host.fingerprints import Fingerprints
+from core.deployment.plan import plan
+from core.deployment.release import (
+    Document,
+    Leftovers,
+    PreDeployState,
+    before,
+    changed_files,
+    declares_the_same,
+    left_over,
+    replace_secrets,
+)
+from models.compose import Application, InjectedFile, Plan
 from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError
-from tasks.runtime.clients import compose_of, engine_of, known_applications
-from tasks.runtime.retry_policy import EFFECT, READ, retry_read
+from models.metrics import Metric
+from models.records import Release
+from models.results import DriftReport
+from models.settings import current_settings
+from models.validation_facts import Facts
+from tasks.runtime.clients import compose_of, engine_of, known_applications, redactor_of
+from tasks.runtime.naming import artifact_key
+from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
+from tasks.runtime.stores import open_stores, stores_exist
+
+
+@task(name="look before", task_run_name="look before the start of {environment.name}", **READ)
+async def gather_facts(environment: Environment) -> Facts:
+    """Gather every fact that a start of the environment is validated from."""
+    return await preflight.gather_facts(environment)
 
 
 @task(name="read the application", **READ)
@@ -62,6 +91,110 @@ def _known(environment: Environment, *, outline: bool) -> Application:
 async def inspect_application(environment: Environment) -> list[ContainerState]:
     """Every container of the environment's project, stopped ones too."""
     return await asyncio.to_thread(engine_of(environment).containers.inspect_project, environment.project)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PreDeploySnapshot:
+    """What an environment was before a start, and how to make its containers again."""
+
+    before: PreDeployState
+    containers: tuple[ContainerSnapshot, ...] = ()
+
+
+@task(name="look at what is there", **READ)
+async def snapshot_containers(environment: Environment) -> PreDeploySnapshot:
+    """The state that a start which fails with no release to go back to must leave behind.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+
+    def inspect() -> PreDeploySnapshot:
+        engine = engine_of(environment)
+        seen = before(engine.containers.inspect_project(environment.project), _networks(engine, environment))
+        return PreDeploySnapshot(
+            before=seen, containers=tuple(engine.containers.snapshot(key) for key in seen.containers)
+        )
+
+    return await asyncio.to_thread(inspect)
+
+
+@task(name="see what the start left", **READ)
+async def find_leftovers(environment: Environment, found: PreDeploySnapshot) -> Leftovers:
+    """The containers and networks that a failed start made, and the containers it started."""
+
+    def inspect() -> Leftovers:
+        engine = engine_of(environment)
+        now = engine.containers.inspect_project(environment.project)
+        return left_over(found.before, now, _networks(engine, environment))
+
+    return await asyncio.to_thread(inspect)
+
+
+@task(name="read the template", **READ)
+async def read_template(environment: Environment, application: Application) -> Document:
+    """The configuration as a release keeps it: no value of a variable or of a secret is in it.
+
+    Raises:
+        ComposeError: The Compose files cannot be read any more, or not be kept with variables unfilled.
+    """
+
+    def read() -> Document:
+        last = open_stores().releases.last(environment.name, proven=True)
+        if last is not None and declares_the_same(last, application):
+            return last.compose
+        template = compose_of(environment).template()
+        return replace_secrets(template, redactor_of(environment).value(template))
+
+    return await asyncio.to_thread(read)
+
+
+@retry_read
+async def proven_releases(environment: str) -> list[Release]:
+    """The proven releases of an environment, newest first."""
+    return [one for one in await asyncio.to_thread(open_stores().releases.latest, environment) if one.proven]
+
+
+def read_plan(environment: Environment) -> Plan:
+    """Plan per service: keep, start, restart, recreate or create, and because of which change.
+
+    Compose is asked for the declarations, the engine for the containers.
+
+    Raises:
+        ComposeError: The Compose files cannot be read.
+        EngineUnreachableError: The engine did not answer.
+    """
+    compose = compose_of(environment)
+    return _plan(environment, compose.render(), compose.version())
+
+
+@task(name="plan the start", task_run_name="plan the start of {environment.name}", **READ)
+async def plan_start(environment: Environment, application: Application, compose_version: str | None = None) -> Plan:
+    """Plan the start of an application that was rendered already; `compose_version` is asked for unless given.
+
+    Raises:
+        ComposeError: Compose is not installed.
+        EngineUnreachableError: The engine did not answer.
+    """
+    return await asyncio.to_thread(
+        lambda: _plan(environment, application, compose_version or compose_of(environment).version())
+    )
+
+
+def _plan(environment: Environment, application: Application, compose_version: str) -> Plan:
+    engine = engine_of(environment)
+    references = {declaration.image for declaration in application.services.values() if declaration.image}
+    found = {reference: engine.images.inspect(reference) for reference in references}
+    images = {reference: fact.image_id for reference, fact in found.items() if fact is not None}
+    last = open_stores().releases.last(environment.name, proven=True) if stores_exist() else None
+    files = {} if last is None else Fingerprints(current_settings().data_dir).of_mounted_files(application)
+    return plan(
+        application,
+        engine.containers.inspect_project(environment.project),
+        images,
+        changed_files(last, files),
+        compose_version=compose_version,
+    )
 
 
 @task(name="create containers", timeout_seconds=900, **EFFECT)
@@ -123,3 +256,40 @@ async def read_injected_files(
 ) -> dict[str, tuple[InjectedFile, ...]]:
     """The files that Compose puts into containers just before their start, by service."""
     return await asyncio.to_thread(compose_of(environment, document).injections)
+
+
+@task(name="store the drift", **WRITE)
+async def store_drift(report: DriftReport, services: Sequence[str]) -> None:
+    """Write of each service whether it had drifted, 0 or 1, as a metric named drift."""
+    drifted = {line.service for line in report.services}
+    metrics = [
+        Metric(
+            environment=report.environment,
+            service=name,
+            name="drift",
+            value=float(name in drifted),
+            sampled_at=report.seen_at,
+        )
+        for name in services
+    ]
+    await asyncio.to_thread(open_stores().metrics.add, metrics)
+
+
+@task(name="show the drift", **READ)
+async def show_drift(report: DriftReport) -> None:
+    """Put the drift on the run's page."""
+    rows = [
+        {"service": one.service, "a start would": str(one.action), "because": one.because} for one in report.services
+    ]
+    rows += [
+        {"service": name, "a start would": "leave it alone", "because": "it is not declared"} for name in report.orphans
+    ]
+    await acreate_table_artifact(
+        table=rows or [{"service": "all", "a start would": "keep", "because": "they run as declared"}],
+        key=artifact_key("drift", report.environment),
+        description=f"Drift of {report.environment} at {report.seen_at:%Y-%m-%d %H:%M} UTC",
+    )
+
+
+def _networks(engine: DockerEngine, environment: Environment) -> tuple[str, ...]:
+    return tuple(sorted(network.name for network in engine.networks.find(environment.project)))

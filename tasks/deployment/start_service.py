@@ -108,7 +108,7 @@ async def bring_up(
     held = None if changed else _held_already(before)
     if changed and declaration.checked:
         await watch.change(declaration.name, besides=_EXPECTED)
-    seen = await until_proven(attempt, watch, reached, held, order.deadline_seconds)
+    seen = await until_proven(attempt, watch, order.deadline_seconds, reached=reached, held=held)
     verdict = judge_declared(declaration, seen, attempt.answer, environment.service(declaration.name))
     return StartProof(
         previous=state_in_a_word(before),
@@ -122,11 +122,14 @@ async def bring_up(
 async def until_proven(
     attempt: Attempt,
     watch: ContainerWatch,
-    reached: Callable[[Milestone], None],
-    held: StabilityHold | None,
     deadline_seconds: float,
+    *,
+    reached: Callable[[Milestone], None] = lambda _: None,
+    held: StabilityHold | None = None,
 ) -> list[ContainerState]:
     """Inspect the service at every event until it has completed, or has been up for its stabilisation time.
+
+    `reached` is called with each milestone, and `held` is how long the service has been stable before.
 
     Raises:
         StartFailedError: It was lost, or was not up after `deadline_seconds`.

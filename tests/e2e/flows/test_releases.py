@@ -11,7 +11,7 @@ from models.failures import NotFoundError, PlanChangedError, StartFailedError
 from models.operations import Operation, OperationStatus
 from models.records import Release
 from models.results import OperationResult
-from tasks.deployment.plan import read_plan
+from tasks.deployment.services import read_plan
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, IMAGE, Place, well
 

@@ -21,7 +21,7 @@ from models.health import Health, ServiceHealth
 from models.operations import OperationStatus
 from models.recovery import TicketState
 from models.results import OperationResult
-from tasks.deployment.plan import read_plan
+from tasks.deployment.services import read_plan
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import IMAGE, Place, well
 
