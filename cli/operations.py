@@ -167,10 +167,7 @@ def _operate(
     **parameters: Any,
 ) -> None:
     """Run one operation's flow and show its stored record."""
-    from flows.runtime.identifiers import new_deployment_id
-
     name, compose = named(environment, files, project)
-    deployment_id = new_deployment_id(name, datetime.now(UTC))
 
     async def run() -> Any:
         from flows.runtime.registry import FLOWS
@@ -179,13 +176,14 @@ def _operate(
         return await flow(
             name,
             asked_by=f"roas {kind}",
-            deployment_id=deployment_id,
             compose_files=compose,
             return_state=True,
             **parameters,
         )
 
     state = run_flow(run, quiet=json_wanted)
-    show_operation(deployment_id, json_wanted)
+    from tasks.reporting.read import operation_of_run
+
+    show_operation(operation_of_run(name, str(state.state_details.flow_run_id)), json_wanted)
     if not state.is_completed():
         sys.exit(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
@@ -16,7 +17,6 @@ from prefect.runtime import flow_run
 from adapters.host.processes import this_process
 from core.deployment.interruption import was_interrupted
 from core.errors.redact import Redactor
-from flows.runtime.identifiers import new_deployment_id
 from flows.runtime.requester import requester
 from flows.runtime.server_outages import keep_runs_without_lease
 from flows.runtime.signals import ended_by_sigterm
@@ -246,7 +246,9 @@ def _recorder(
 ) -> OperationRecorder:
     now = datetime.now(UTC)
     retried = (flow_run.get_run_count() or 0) > 1
-    name = deployment_id if deployment_id and not retried else new_deployment_id(environment, now)
+    # It sorts by time, and two operations of one second differ.
+    new = f"{environment}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+    name = deployment_id if deployment_id and not retried else new
     return OperationRecorder(
         deployment_id=name if earlier is None else earlier.deployment_id,
         operation_type=operation_type,

@@ -52,16 +52,10 @@ class StartRollback:
     def __init__(self) -> None:
         self._armed: tuple[Application, PreDeploySnapshot, Release | None] | None = None
 
-    async def arm(
-        self,
-        recorder: OperationRecorder,
-        application: Application,
-        found: PreDeploySnapshot,
-        release: Release | None,
-    ) -> None:
-        """From now on a failure is rolled back."""
+    def arm(self, application: Application, found: PreDeploySnapshot, release: Release | None) -> str:
+        """From now on a failure is rolled back. Returns the detail of the step `FOUND`, for `found_by`."""
         self._armed = (application, found, release)
-        await recorder.step(FOUND, detail=json.dumps(asdict(found.before)))
+        return json.dumps(asdict(found.before))
 
     async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
         """Roll back, and put into the recorder's facts how.

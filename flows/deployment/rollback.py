@@ -12,7 +12,7 @@ from pydantic import Field
 from core.deployment.release import differences
 from flows.deployment.failure import escalate
 from flows.deployment.operation import recorded
-from flows.deployment.roll_back_start import StartRollback, apply_release
+from flows.deployment.roll_back_start import FOUND, StartRollback, apply_release
 from flows.runtime.identifiers import new_release_id
 from flows.runtime.parameters import (
     ASKED_BY,
@@ -74,7 +74,7 @@ async def rollback(
         changes = differences(releases[0], wanted) if releases else ()
         recorder.facts |= {"rollback_to": wanted.release_id, "changes": list(changes)}
         log.info("rolling back to release %s: %s", wanted.release_id, "; ".join(changes) or "it is the latest one")
-        await undo.arm(recorder, application, found, None)
+        await recorder.step(FOUND, detail=undo.arm(application, found, None))
         released, starts, health = await apply_release(recorder, declared, wanted)
         recorder.facts["health"] = str(health.overall)
         now = datetime.now(UTC)

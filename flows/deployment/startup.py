@@ -156,9 +156,11 @@ class _Startup:
                 + "; ".join(f"{line.action} {line.service}, {line.because}" for line in plan.changes),
                 advice=f"look at `roas plan {environment.name}` again.",
             )
-        release = releases[0] if releases else None
         earlier = recorder.reported(FOUND)
-        await self.rollback.arm(recorder, application, found_by(earlier) if earlier else found, release)
+        before = self.rollback.arm(
+            application, found_by(earlier) if earlier else found, releases[0] if releases else None
+        )
+        await recorder.step(FOUND, detail=before)
         if ROLLING_BACK in recorder.done:
             raise StartFailedError(
                 f"{recorder.reported(ROLLING_BACK)}; its runner was lost while that was being undone",

@@ -6,11 +6,6 @@ import secrets
 from datetime import datetime
 
 
-def new_deployment_id(environment: str, now: datetime) -> str:
-    """Sorts by time; two operations of one second differ."""
-    return f"{environment}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
 def new_release_id(now: datetime) -> str:
     """For what a proven start left running."""
     return f"r-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"

@@ -65,6 +65,20 @@ def read_releases(environment: str) -> list[ReleaseDetails]:
     ]
 
 
+def operation_of_run(environment: str, flow_run_id: str) -> str:
+    """The id of the operation that a flow run recorded.
+
+    Raises:
+        NotFoundError: It failed before it had recorded one.
+    """
+    found = open_stores().operations.find_by_run(environment, flow_run_id)
+    if found is None:
+        raise NotFoundError(
+            f"Run {flow_run_id} recorded no operation of {environment};", advice="the lines above say why."
+        )
+    return found.deployment_id
+
+
 def read_deployment(deployment_id: str) -> DeploymentDetails:
     """All that is recorded of one operation; the first letters of its id are enough.
 
