@@ -157,10 +157,8 @@ class _Startup:
                 advice=f"look at `roas plan {environment.name}` again.",
             )
         earlier = recorder.reported(FOUND)
-        before = self.rollback.arm(
-            application, found_by(earlier) if earlier else found, releases[0] if releases else None
-        )
-        await recorder.step(FOUND, detail=before)
+        before, release = found_by(earlier) if earlier else found, releases[0] if releases else None
+        await recorder.step(FOUND, detail=self.rollback.arm(application, before, release))
         if ROLLING_BACK in recorder.done:
             raise StartFailedError(
                 f"{recorder.reported(ROLLING_BACK)}; its runner was lost while that was being undone",
