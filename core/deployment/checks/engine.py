@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import timedelta
 
-from core.deployment.checks.findings import (
-    CRITICAL,
-    INFO,
-    WARNING,
-    dotted,
-    found,
-    found_or_passed,
-    passed,
-    size_in_words,
-    version_numbers,
-)
+from core.deployment.checks.findings import CRITICAL, INFO, WARNING, Findings, dotted, size_in_words, version_numbers
 from models.validation import Check
 from models.validation_facts import Facts, Trouble
 
@@ -24,180 +14,139 @@ _OLDEST_ENGINE = (20, 10)
 _OLDEST_COMPOSE = (2, 20)
 _DISK_CRITICAL_BYTES = 200 * 1024**2
 _DISK_WARNING_BYTES = 2 * 1024**3
+_FREE_DISK = "Free space there; `docker system df` shows what images, containers and volumes take."
 _INODES_WARNING = 0.05
 _OPEN_FILES = 1024
 _CLOCK = timedelta(seconds=5)
 
 
-def check_engine(facts: Facts) -> Iterator[Check]:
+def check_engine(facts: Facts) -> Iterable[Check]:
     """Check that the engine answers and is recent enough."""
-    engine = facts.engine
+    engine, old, warnings = facts.engine, Findings("engine"), Findings("engine")
     if isinstance(engine, Trouble):
-        yield found("engine", CRITICAL, engine.what.rstrip(";"), _sentence(engine.advice))
-        return
+        old.critical(engine.what.rstrip(";"), engine.advice[:1].upper() + engine.advice[1:])
+        return old
     if version_numbers(engine.version) < _OLDEST_ENGINE:
-        yield found(
-            "engine",
-            CRITICAL,
-            f"Docker engine {engine.version} is too old.",
-            f"Upgrade it to {dotted(_OLDEST_ENGINE)} or later.",
-        )
-    else:
-        yield passed("engine", f"Docker engine {engine.version} answers at {engine.address}.")
+        fix = f"Upgrade it to {dotted(_OLDEST_ENGINE)} or later."
+        old.critical(f"Docker engine {engine.version} is too old.", fix)
     for warning in engine.warnings:
-        yield found("engine", INFO, f"The engine says: {warning}.", "See the engine's documentation.")
+        warnings.add(INFO, f"The engine says: {warning}.", "See the engine's documentation.")
+    return [*old.or_passed(f"Docker engine {engine.version} answers at {engine.address}."), *warnings]
 
 
-def check_compose(facts: Facts) -> Iterator[Check]:
+def check_compose(facts: Facts) -> Iterable[Check]:
     """Check the version of Compose and that the Compose files parse."""
-    version = facts.compose_version
+    version, declared = facts.compose_version, facts.declared
+    compose, files = Findings("compose"), Findings("compose_files")
     if isinstance(version, Trouble):
-        yield found("compose", CRITICAL, version.what, version.advice)
+        compose.critical(version.what, version.advice)
     elif version_numbers(version) < _OLDEST_COMPOSE:
-        yield found(
-            "compose",
-            CRITICAL,
-            f"Compose {version} is too old.",
-            f"Upgrade it to {dotted(_OLDEST_COMPOSE)} or later.",
-        )
-    else:
-        yield passed("compose", f"Compose {version}.")
-    if isinstance(facts.declared, Trouble):
+        compose.critical(f"Compose {version} is too old.", f"Upgrade it to {dotted(_OLDEST_COMPOSE)} or later.")
+    checks = [*compose.or_passed(f"Compose {version}.")]
+    if isinstance(declared, Trouble):
         if not isinstance(version, Trouble):
-            yield found("compose_files", CRITICAL, facts.declared.what, facts.declared.advice)
-        return
-    count = len(facts.declared.services)
-    if count == 0:
-        yield found(
-            "compose_files", CRITICAL, "The Compose files declare no service.", "Check the files and the profiles."
-        )
-    else:
-        yield passed("compose_files", f"The Compose files parse and declare {count} services.")
+            files.critical(declared.what, declared.advice)
+        return [*checks, *files]
+    if not declared.services:
+        files.critical("The Compose files declare no service.", "Check the files and the profiles.")
+    return [*checks, *files.or_passed(f"The Compose files parse and declare {len(declared.services)} services.")]
 
 
-def check_variables(facts: Facts) -> Iterator[Check]:
+def check_variables(facts: Facts) -> Iterable[Check]:
     """Check that all variables and secrets have values."""
-    missing = [
-        found("variables", CRITICAL, f"Variable {name} is not set or empty.", f"Set {name}.", name)
-        for name in facts.missing_variables
-    ]
-    missing += [_withheld(facts, name) for name in facts.withheld_variables if name not in facts.missing_secrets]
-    if facts.variables or missing:
-        yield from found_or_passed("variables", missing, "All required variables are set.")
-    secrets = [
-        found("secrets", CRITICAL, f"Secret {name} is missing: {why}.", f"Provide secret {name}.", name)
-        for name, why in facts.missing_secrets.items()
-    ]
+    variables, secrets = Findings("variables"), Findings("secrets")
+    for name in facts.missing_variables:
+        variables.critical(f"Variable {name} is not set or empty.", f"Set {name}.", name)
+    for name in facts.withheld_variables:
+        if name not in facts.missing_secrets:
+            variables.add(
+                CRITICAL if name in facts.variables else WARNING,
+                f"Variable {name} holds a credential of this control plane or its operator: no application gets it.",
+                "Use a variable of the application's own. For a cloud account's, name it under secrets of the "
+                "environment.",
+                name,
+            )
+    if facts.variables or variables:
+        yield from variables.or_passed("All required variables are set.")
+    for name, why in facts.missing_secrets.items():
+        secrets.critical(f"Secret {name} is missing: {why}.", f"Provide secret {name}.", name)
     if facts.secrets or secrets:
-        yield from found_or_passed("secrets", secrets, "All secrets can be read.")
+        yield from secrets.or_passed("All secrets can be read.")
+    yield from _check_interpolation(facts)
+
+
+def _check_interpolation(facts: Facts) -> Iterable[Check]:
     if isinstance(facts.declared, Trouble):
         return
+    empty = Findings("interpolation")
     reported = {*facts.missing_variables, *facts.missing_secrets, *facts.withheld_variables}
-    empty = [
-        found(
-            "interpolation",
-            WARNING,
-            f"Variable {variable.name} is empty where the Compose files use it.",
-            f"Set {variable.name}, or give it a default as ${{{variable.name}:-value}}.",
-            variable.name,
-        )
-        for variable in facts.empty_variables
-        if variable.name not in reported
-    ]
+
+    def add(name: str, finding: str) -> None:
+        if name not in reported:
+            empty.warn(finding, f"Set {name}, or give it a default as ${{{name}:-value}}.", name)
+
+    for variable in facts.empty_variables:
+        add(variable.name, f"Variable {variable.name} is empty where the Compose files use it.")
     for warning in facts.declared.warnings:
         unset = re.match(r'The "(\w+)" variable is not set', warning)
-        if unset is None:
-            empty.append(found("compose_files", INFO, f"Compose says: {warning}", "Correct the Compose files."))
-        elif unset[1] not in reported:
-            name = unset[1]
-            fix = f"Set {name}, or give it a default as ${{{name}:-value}}."
-            finding = f"Variable {name} is not set, so the Compose files get an empty text in its place."
-            empty.append(found("interpolation", WARNING, finding, fix, name))
-    yield from found_or_passed("interpolation", empty, "No variable is filled in with nothing.")
+        if unset is not None:
+            add(unset[1], f"Variable {unset[1]} is not set, so the Compose files get an empty text in its place.")
+        else:
+            other = Findings("compose_files")
+            other.add(INFO, f"Compose says: {warning}", "Correct the Compose files.")
+            empty += other
+    yield from empty.or_passed("No variable is filled in with nothing.")
 
 
-def _withheld(facts: Facts, name: str) -> Check:
-    return found(
-        "variables",
-        CRITICAL if name in facts.variables else WARNING,
-        f"Variable {name} holds a credential of this control plane or its operator: no application gets it.",
-        "Use a variable of the application's own. For a cloud account's, name it under secrets of the environment.",
-        name,
-    )
-
-
-def check_another_run(facts: Facts) -> Iterator[Check]:
+def check_another_run(facts: Facts) -> Iterable[Check]:
     """Check that no other operation holds the environment."""
+    runs = Findings("another_run")
     if facts.held_by is not None:
-        yield found(
-            "another_run",
-            CRITICAL,
-            f"Another operation holds {facts.environment}: {facts.held_by}.",
-            "Wait for it, or stop it first.",
-        )
+        holds = f"Another operation holds {facts.environment}: {facts.held_by}."
+        runs.critical(holds, "Wait for it, or stop it first.")
+    return runs
 
 
-def check_clock(facts: Facts) -> Iterator[Check]:
+def check_clock(facts: Facts) -> Iterable[Check]:
     """Check that the engine's clock agrees with this machine's."""
-    offset = facts.clock_offset
+    offset, clock = facts.clock_offset, Findings("clock")
     if offset is None:
-        return
+        return clock
     if abs(offset) > _CLOCK:
-        yield found(
-            "clock",
-            WARNING,
-            f"The engine's clock differs from this machine's by {offset.total_seconds():+.0f} s.",
-            "Let both machines take their time from the same servers.",
-        )
-    else:
-        yield passed("clock", "The engine's clock agrees with this machine's.")
+        differs = f"The engine's clock differs from this machine's by {offset.total_seconds():+.0f} s."
+        clock.warn(differs, "Let both machines take their time from the same servers.")
+    return clock.or_passed("The engine's clock agrees with this machine's.")
 
 
-def check_host(facts: Facts) -> Iterator[Check]:
+def check_host(facts: Facts) -> Iterable[Check]:
     """Check the free disk space and the limit of open files."""
     host = facts.host
     if host is None:
         return
-    free = size_in_words(host.disk_free_bytes)
+    disk, inodes, open_files = Findings("disk"), Findings("inodes"), Findings("open_files")
+    free = f"{size_in_words(host.disk_free_bytes)} are free on the engine's disk."
     if host.disk_free_bytes < _DISK_CRITICAL_BYTES:
-        yield found("disk", CRITICAL, f"Only {free} are free on the engine's disk.", _FREE_DISK)
+        disk.critical(f"Only {free}", _FREE_DISK)
     elif host.disk_free_bytes < _DISK_WARNING_BYTES:
-        yield found("disk", WARNING, f"{free} are free on the engine's disk.", _FREE_DISK)
-    else:
-        yield passed("disk", f"{free} are free on the engine's disk.")
+        disk.warn(free, _FREE_DISK)
+    yield from disk.or_passed(free)
     # File systems that make inodes as they need them report none at all.
     if host.inodes_total:
         left = host.inodes_free / host.inodes_total
         if left < _INODES_WARNING:
             severity = CRITICAL if host.inodes_free < 1000 else WARNING
             finding = f"Only {left:.1%} of the inodes of the engine's disk are free."
-            yield found("inodes", severity, finding, "Remove many small files, or unused images.")
-        else:
-            yield passed("inodes", f"{left:.0%} of the inodes are free.")
+            inodes.add(severity, finding, "Remove many small files, or unused images.")
+        yield from inodes.or_passed(f"{left:.0%} of the inodes are free.")
     if host.open_files_limit < _OPEN_FILES:
-        yield found(
-            "open_files",
-            WARNING,
-            f"This user may open only {host.open_files_limit} files at once.",
-            f"Raise the limit to {_OPEN_FILES} or more (ulimit -n).",
-        )
-    else:
-        yield passed("open_files", f"{host.open_files_limit} files may be open at once.")
+        fix = f"Raise the limit to {_OPEN_FILES} or more (ulimit -n)."
+        open_files.warn(f"This user may open only {host.open_files_limit} files at once.", fix)
+    yield from open_files.or_passed(f"{host.open_files_limit} files may be open at once.")
 
 
-def check_gaps(facts: Facts) -> Iterator[Check]:
+def check_gaps(facts: Facts) -> Iterable[Check]:
     """Report the facts that could not be gathered."""
+    gaps = Findings("gaps")
     for gap in facts.gaps:
-        yield found(
-            "gaps",
-            WARNING,
-            f"Not all facts could be gathered: {gap}.",
-            "Allow this user that question to the engine.",
-        )
-
-
-_FREE_DISK = "Free space there; `docker system df` shows what images, containers and volumes take."
-
-
-def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+        gaps.warn(f"Not all facts could be gathered: {gap}.", "Allow this user that question to the engine.")
+    return gaps

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Sequence
 
 from models.validation import Check, CheckSeverity
 
 CRITICAL, WARNING, INFO = CheckSeverity.CRITICAL, CheckSeverity.WARNING, CheckSeverity.INFO
 
 
-def passed(name: str, finding: str, subject: str | None = None) -> Check:
-    """Return a check that passed."""
-    return Check(name=name, passed=True, severity=INFO, finding=finding, subject=subject)
+class Findings(list[Check]):
+    """The findings of one check, each with its fix and the service or name that it is about."""
 
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self._name = name
 
-def found(name: str, severity: CheckSeverity, finding: str, fix: str, subject: str | None = None) -> Check:
-    """Return a check that failed, with its fix."""
-    return Check(name=name, passed=False, severity=severity, finding=finding, fix=fix, subject=subject)
+    def add(self, severity: CheckSeverity, finding: str, fix: str, subject: str | None = None) -> None:
+        """Add a finding."""
+        self.append(Check(name=self._name, passed=False, severity=severity, finding=finding, fix=fix, subject=subject))
 
+    def critical(self, finding: str, fix: str, subject: str | None = None) -> None:
+        """Add a finding that stops a start."""
+        self.add(CRITICAL, finding, fix, subject)
 
-def found_or_passed(name: str, findings: list[Check], well: str) -> Iterator[Check]:
-    """Yield the findings, or one passed check if there are none."""
-    yield from findings or [passed(name, well)]
+    def warn(self, finding: str, fix: str, subject: str | None = None) -> None:
+        """Add a finding that a start goes on with."""
+        self.add(WARNING, finding, fix, subject)
+
+    def or_passed(self, sentence: str, subject: str | None = None) -> Sequence[Check]:
+        """The findings, or without any the passed check."""
+        return self or [Check(name=self._name, passed=True, severity=INFO, finding=sentence, subject=subject)]
 
 
 def version_numbers(text: str) -> tuple[int, int]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 
-from core.deployment.checks.findings import CRITICAL, WARNING, found, found_or_passed, size_in_words
+from core.deployment.checks.findings import CRITICAL, WARNING, Findings, size_in_words
 from models.compose import Application, ServiceDeclaration
 from models.containers import EngineInfo, SystemSample
 from models.validation import Check
@@ -18,133 +18,85 @@ _LEAST_MEMORY_BYTES = 6 * 1024**2
 _DEFAULT_POOLS = 31
 
 
-def check_ports(facts: Facts) -> Iterator[Check]:
+def check_ports(facts: Facts) -> Iterable[Check]:
     """Check that no other program uses the published ports."""
-    findings = [
-        found(
-            "ports",
-            CRITICAL,
-            f"Port {_port_words(wanted.port.published, wanted.port.published_last)}/{wanted.port.protocol} of "
-            f"{wanted.service} is taken by {wanted.holder}.",
-            "Stop what holds it, or publish another port.",
-            wanted.service,
-        )
-        for wanted in facts.ports
-        if wanted.holder is not None
-    ]
+    ports, users = Findings("ports"), facts.ports
+    for wanted in users:
+        if wanted.holder is not None:
+            first, last = wanted.port.published, wanted.port.published_last
+            number = f"{first if last is None else f'{first}-{last}'}/{wanted.port.protocol}"
+            finding = f"Port {number} of {wanted.service} is taken by {wanted.holder}."
+            ports.critical(finding, "Stop what holds it, or publish another port.", wanted.service)
     single = Counter(
-        (wanted.port.host_ip, wanted.port.published, wanted.port.protocol)
-        for wanted in facts.ports
-        if wanted.port.published_last is None
+        (one.port.host_ip, one.port.published, one.port.protocol) for one in users if one.port.published_last is None
     )
-    for (_, number, protocol), count in single.items():
+    for (_, published, protocol), count in single.items():
         if count > 1:
-            users = [one.service for one in facts.ports if one.port.published == number]
-            findings.append(
-                found(
-                    "ports",
-                    CRITICAL,
-                    f"Port {number}/{protocol} is published by {' and '.join(dict.fromkeys(users))} at once.",
-                    "Publish another port for one of them.",
-                )
-            )
-    if facts.ports:
-        yield from found_or_passed("ports", findings, "All published ports are free or the application's own.")
+            names = dict.fromkeys(one.service for one in users if one.port.published == published)
+            finding = f"Port {published}/{protocol} is published by {' and '.join(names)} at once."
+            ports.critical(finding, "Publish another port for one of them.")
+    return ports.or_passed("All published ports are free or the application's own.") if users else ()
 
 
-def check_container_names(facts: Facts, application: Application) -> Iterator[Check]:
+def check_container_names(facts: Facts, application: Application) -> Iterable[Check]:
     """Check that no other container has a name that the Compose files give."""
-    findings = [
-        found(
-            "container_names",
-            CRITICAL,
-            f"Container name {application.services[service].container_name} of {service} is taken by {holder}.",
-            "Remove or rename that container, or leave container_name out of the Compose file.",
-            service,
-        )
-        for service, holder in facts.names_taken.items()
-    ]
-    if any(service.container_name for service in application.services.values()):
-        yield from found_or_passed(
-            "container_names", findings, "All container names are free or the application's own."
-        )
+    names, services = Findings("container_names"), application.services
+    for service, holder in facts.names_taken.items():
+        finding = f"Container name {services[service].container_name} of {service} is taken by {holder}."
+        fix = "Remove or rename that container, or leave container_name out of the Compose file."
+        names.critical(finding, fix, service)
+    given = any(service.container_name for service in services.values())
+    return names.or_passed("All container names are free or the application's own.") if given else ()
 
 
-def _port_words(first: int | None, last: int | None) -> str:
-    return f"{first}-{last}" if last is not None else str(first)
-
-
-def check_mounts(facts: Facts) -> Iterator[Check]:
+def check_mounts(facts: Facts) -> Iterable[Check]:
     """Check that mounted files and folders exist and can be read."""
     findings = [check for wanted in facts.mounts for check in _judge_mount(wanted)]
-    if facts.mounts:
-        yield from found_or_passed("mounts", findings, "All mounted files and folders are there and readable.")
+    passed = Findings("mounts").or_passed("All mounted files and folders are there and readable.")
+    return (findings or passed) if facts.mounts else ()
 
 
-def _judge_mount(wanted: MountWanted) -> Iterator[Check]:
+def _judge_mount(wanted: MountWanted) -> Iterable[Check]:
     source, service = wanted.mount.source, wanted.service
+    mounts, content = Findings("mounts"), Findings("mounted_configuration")
     if wanted.problem is not None:
         absent = "does not exist" in wanted.problem
         if absent and wanted.mount.create_host_path:
-            yield found(
-                "mounts",
-                WARNING,
-                f"{source} of {service} does not exist; the engine would mount an empty folder of that name.",
-                f"Make {source}, or correct the path.",
-                service,
-            )
+            finding = f"{source} of {service} does not exist; the engine would mount an empty folder of that name."
+            mounts.warn(finding, f"Make {source}, or correct the path.", service)
         else:
-            severity = CRITICAL if absent else WARNING
             finding = f"{source} of {service} cannot be mounted as it is: {wanted.problem}."
-            yield found("mounts", severity, finding, "Make it, or correct its rights.", service)
+            mounts.add(CRITICAL if absent else WARNING, finding, "Make it, or correct its rights.", service)
     if wanted.content_problem is not None:
         severity = CRITICAL if "prometheus" in source else WARNING
-        finding = f"Configuration of {service}: {wanted.content_problem}."
-        yield found("mounted_configuration", severity, finding, "Correct the file.", service)
+        content.add(severity, f"Configuration of {service}: {wanted.content_problem}.", "Correct the file.", service)
+    return [*mounts, *content]
 
 
-def check_networks(facts: Facts, application: Application) -> Iterator[Check]:
+def check_networks(facts: Facts, application: Application) -> Iterable[Check]:
     """Check external networks, overlapping subnets and free address pools."""
     if isinstance(facts.engine, Trouble) or facts.networks is None:
-        return
-    existing = {network.name: network for network in facts.networks}
-    findings = []
-    needed = 0
+        return ()
+    networks, existing, needed = Findings("networks"), {network.name for network in facts.networks}, 0
     for network in application.networks:
-        if network.external and network.name not in existing:
-            findings.append(
-                found(
-                    "networks",
-                    CRITICAL,
-                    f"Network {network.name} is declared external and does not exist.",
-                    f"Make it: docker network create {network.name}",
-                )
-            )
-        if network.external or network.name in existing:
+        if network.name in existing:
+            continue
+        if network.external:
+            finding = f"Network {network.name} is declared external and does not exist."
+            networks.critical(finding, f"Make it: docker network create {network.name}")
             continue
         needed += not network.subnets
-        findings += [
-            found(
-                "networks",
-                CRITICAL,
-                f"Subnet {subnet} of network {network.name} overlaps with network {other.name}.",
-                f"Give another subnet, or remove {other.name} if it is unused.",
-            )
-            for subnet in network.subnets
-            for other in facts.networks
-            if any(_overlap(subnet, taken) for taken in other.subnets)
-        ]
-    left = _pool_size(facts.engine) - sum(network.driver == "bridge" for network in facts.networks)
-    if needed > max(left, 0):
-        findings.append(
-            found(
-                "networks",
-                CRITICAL,
-                f"The application needs {needed} new networks, but the engine has addresses for {max(left, 0)} more.",
-                "Remove unused networks (docker network prune), or give the engine more address pools.",
-            )
-        )
-    yield from found_or_passed("networks", findings, "All networks are there or can be made.")
+        for subnet in network.subnets:
+            for other in facts.networks:
+                if any(_overlap(subnet, taken) for taken in other.subnets):
+                    finding = f"Subnet {subnet} of network {network.name} overlaps with network {other.name}."
+                    networks.critical(finding, f"Give another subnet, or remove {other.name} if it is unused.")
+    left = max(0, _pool_size(facts.engine) - sum(network.driver == "bridge" for network in facts.networks))
+    if needed > left:
+        finding = f"The application needs {needed} new networks, but the engine has addresses for {left} more."
+        fix = "Remove unused networks (docker network prune), or give the engine more address pools."
+        networks.critical(finding, fix)
+    return networks.or_passed("All networks are there or can be made.")
 
 
 def _pool_size(engine: EngineInfo) -> int:
@@ -158,96 +110,61 @@ def _overlap(one: str, other: str) -> bool:
     return first.version == second.version and first.overlaps(second)
 
 
-def check_volumes(facts: Facts, application: Application) -> Iterator[Check]:
+def check_volumes(facts: Facts, application: Application) -> Iterable[Check]:
     """Check that external volumes exist."""
-    if facts.volumes is None:
-        return
-    findings = [
-        found(
-            "volumes",
-            CRITICAL,
-            f"Volume {volume.name} is declared external and does not exist.",
-            f"Make it: docker volume create {volume.name}",
-        )
-        for volume in application.volumes
-        if volume.external and volume.name not in facts.volumes
-    ]
-    if application.volumes:
-        yield from found_or_passed("volumes", findings, "All volumes are there or can be made.")
+    volumes = Findings("volumes")
+    if facts.volumes is None or not application.volumes:
+        return ()
+    for volume in application.volumes:
+        if volume.external and volume.name not in facts.volumes:
+            finding = f"Volume {volume.name} is declared external and does not exist."
+            volumes.critical(finding, f"Make it: docker volume create {volume.name}")
+    return volumes.or_passed("All volumes are there or can be made.")
 
 
-def check_reservations(facts: Facts, application: Application) -> Iterator[Check]:
+def check_reservations(facts: Facts, application: Application) -> Iterable[Check]:
     """Check that the machine has the processors, memory and open files that services reserve."""
-    if isinstance(facts.engine, Trouble):
-        return
-    engine, running = facts.engine, {one.service for one in facts.container_states if one.state == "running"}
-    findings = []
-    for service in application.services.values():
-        if service.cpu_limit is not None and service.cpu_limit > engine.cpus:
-            findings.append(
-                found(
-                    "reservations",
-                    CRITICAL,
-                    f"{service.name} is limited to {service.cpu_limit:g} processors; the engine has {engine.cpus} and "
-                    "refuses more.",
-                    f"Lower its cpus to {engine.cpus} or less.",
-                    service.name,
-                )
-            )
-        if service.memory_limit_bytes is not None and service.memory_limit_bytes > engine.memory_bytes:
-            findings.append(
-                found(
-                    "reservations",
-                    WARNING,
-                    f"{service.name} may use {size_in_words(service.memory_limit_bytes)}; the machine has "
-                    f"{size_in_words(engine.memory_bytes)}, so the limit does not protect it.",
-                    "Lower its memory limit.",
-                    service.name,
-                )
-            )
-        findings += _impossible_limits(service, facts.host)
-    new = [one for one in application.services.values() if one.name not in running]
-    memory = sum((one.memory_reservation_bytes or 0) * one.replicas for one in new)
-    cpus = sum((one.cpu_reservation or 0) * one.replicas for one in application.services.values())
-    if facts.host is not None and memory > facts.host.memory_available_bytes:
-        findings.append(
-            found(
-                "reservations",
-                WARNING,
-                f"The services to start reserve {size_in_words(memory)} of memory; "
-                f"{size_in_words(facts.host.memory_available_bytes)} are available.",
-                "Stop something else, or lower the reservations.",
-            )
-        )
+    engine, host, found = facts.engine, facts.host, Findings("reservations")
+    if isinstance(engine, Trouble):
+        return ()
+    services = application.services.values()
+    for service in services:
+        name, processors, limit = service.name, service.cpu_limit, service.memory_limit_bytes
+        if processors is not None and processors > engine.cpus:
+            finding = f"{name} is limited to {processors:g} processors; the engine has {engine.cpus} and refuses more."
+            found.critical(finding, f"Lower its cpus to {engine.cpus} or less.", name)
+        if limit is not None and limit > engine.memory_bytes:
+            sizes = f"{size_in_words(limit)}; the machine has {size_in_words(engine.memory_bytes)}"
+            finding = f"{name} may use {sizes}, so the limit does not protect it."
+            found.warn(finding, "Lower its memory limit.", name)
+        found += _impossible_limits(service, host)
+    running = {one.service for one in facts.container_states if one.state == "running"}
+    memory = sum((one.memory_reservation_bytes or 0) * one.replicas for one in services if one.name not in running)
+    cpus = sum((one.cpu_reservation or 0) * one.replicas for one in services)
+    if host is not None and memory > host.memory_available_bytes:
+        available = f"{size_in_words(host.memory_available_bytes)} are available"
+        finding = f"The services to start reserve {size_in_words(memory)} of memory; {available}."
+        found.warn(finding, "Stop something else, or lower the reservations.")
     if cpus > engine.cpus:
-        findings.append(
-            found(
-                "reservations",
-                WARNING,
-                f"The services reserve {cpus:g} processors; the engine has {engine.cpus}.",
-                "Lower the reservations.",
-            )
-        )
-    yield from found_or_passed("reservations", findings, "What the services reserve is there.")
+        finding = f"The services reserve {cpus:g} processors; the engine has {engine.cpus}."
+        found.warn(finding, "Lower the reservations.")
+    return found.or_passed("What the services reserve is there.")
 
 
-def _impossible_limits(service: ServiceDeclaration, host: SystemSample | None) -> Iterator[Check]:
+def _impossible_limits(service: ServiceDeclaration, host: SystemSample | None) -> Iterable[Check]:
     """What the engine refuses when it makes or starts the container."""
     limit, reserved, name = service.memory_limit_bytes, service.memory_reservation_bytes, service.name
+    memory, open_files = Findings("reservations"), Findings("open_files")
     if limit is not None and limit < _LEAST_MEMORY_BYTES:
         finding = f"{name} is limited to {size_in_words(limit)} of memory; the engine refuses less than 6 MiB."
-        yield found("reservations", CRITICAL, finding, "Raise its memory limit.", name)
+        memory.critical(finding, "Raise its memory limit.", name)
     elif limit is not None and reserved is not None and reserved > limit:
         sizes = f"reserves {size_in_words(reserved)} of memory and may use only {size_in_words(limit)}"
         finding = f"{name} {sizes}; the engine refuses that."
-        yield found("reservations", CRITICAL, finding, "Raise its limit, or lower its reservation.", name)
-    most = None if host is None else host.open_files_most
-    if service.open_files is not None and most is not None and service.open_files > most:
-        yield found(
-            "open_files",
-            CRITICAL,
-            f"{name} wants {service.open_files} open files; the kernel allows {most} to one process, so it would not "
-            "start.",
-            f"Lower its ulimits.nofile, or raise it: sysctl -w fs.nr_open={service.open_files}",
-            name,
-        )
+        memory.critical(finding, "Raise its limit, or lower its reservation.", name)
+    wanted, most = service.open_files, None if host is None else host.open_files_most
+    if wanted is not None and most is not None and wanted > most:
+        allows = f"the kernel allows {most} to one process, so it would not start"
+        fix = f"Lower its ulimits.nofile, or raise it: sysctl -w fs.nr_open={wanted}"
+        open_files.critical(f"{name} wants {wanted} open files; {allows}.", fix, name)
+    return [*memory, *open_files]

@@ -3,127 +3,79 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
-from core.deployment.checks.findings import (
-    CRITICAL,
-    WARNING,
-    dotted,
-    found,
-    found_or_passed,
-    passed,
-    version_numbers,
-)
+from core.deployment.checks.findings import Findings, dotted, version_numbers
 from core.deployment.plan import cycle, dangling
 from models.compose import Application, DependencyCondition, HealthcheckDeclaration, ServiceDeclaration
 from models.containers import EngineInfo
-from models.validation import Check, CheckSeverity
+from models.validation import Check
 from models.validation_facts import Facts, ImageWanted, Trouble
 
 _START_INTERVAL_ENGINE = (25, 0)
 
 
-def check_dependencies(application: Application) -> Iterator[Check]:
+def check_dependencies(application: Application) -> Iterable[Check]:
     """Check that all dependencies are declared and have no cycle."""
-    findings = [
-        found(
-            "dependencies",
-            CRITICAL,
-            f"{name} depends on {other}, which is not part of the application.",
-            f"Declare {other}, turn its profile on, or mark the dependency required: false.",
-            name,
-        )
-        for name, other in dangling(application)
-    ]
-    circle = cycle(application)
-    if circle:
-        findings.append(
-            found(
-                "dependencies",
-                CRITICAL,
-                f"Services depend on each other in a circle: {' -> '.join(circle)}.",
-                "Take one depends_on out of the circle.",
-            )
-        )
-    findings += [
-        found(
-            "dependencies",
-            WARNING,
-            f"{name} waits until {other} has finished, but {other} is started again whenever it ends "
-            f"(restart: {application.services[other].restart}).",
-            f"Set restart of {other} to no or on-failure.",
-            name,
-        )
-        for name, declaration in application.services.items()
-        for other, needed in declaration.depends_on.items()
-        if needed.condition is DependencyCondition.COMPLETED
-        and other in application.services
-        and application.services[other].restarts
-    ]
-    yield from found_or_passed("dependencies", findings, "All dependencies are declared and none goes in a circle.")
+    found, services = Findings("dependencies"), application.services
+    for name, other in dangling(application):
+        fix = f"Declare {other}, turn its profile on, or mark the dependency required: false."
+        found.critical(f"{name} depends on {other}, which is not part of the application.", fix, name)
+    if circle := cycle(application):
+        finding = f"Services depend on each other in a circle: {' -> '.join(circle)}."
+        found.critical(finding, "Take one depends_on out of the circle.")
+    for name, declaration in services.items():
+        for other, needed in declaration.depends_on.items():
+            if needed.condition is DependencyCondition.COMPLETED and other in services and services[other].restarts:
+                again = f"{other} is started again whenever it ends (restart: {services[other].restart})"
+                finding = f"{name} waits until {other} has finished, but {again}."
+                found.warn(finding, f"Set restart of {other} to no or on-failure.", name)
+    return found.or_passed("All dependencies are declared and none goes in a circle.")
 
 
-def check_images(facts: Facts) -> Iterator[Check]:
+def check_images(facts: Facts) -> Iterable[Check]:
     """Check that each image is present, or can be built or pulled."""
-    platforms = {} if isinstance(facts.declared, Trouble) else facts.declared.services
+    declared = {} if isinstance(facts.declared, Trouble) else facts.declared.services
     for image in facts.images:
-        declaration = platforms.get(image.service)
-        yield _judge_image(image, facts.engine, declaration.platform if declaration else None)
+        declaration = declared.get(image.service)
+        yield from _judge_image(image, facts.engine, declaration.platform if declaration else None)
 
 
-def _judge_image(image: ImageWanted, engine: EngineInfo | Trouble, wanted: str | None) -> Check:
-    name, reference = "image", image.reference
-    if image.held is None:
-        if image.buildable:
-            if image.build_problem is not None:
-                fix = "Correct build in the Compose file, or make that file."
-                finding = f"{image.service} cannot be built: {image.build_problem}."
-                return found(name, CRITICAL, finding, fix, image.service)
-            return passed(name, f"{reference} will be built.", image.service)
+def _judge_image(image: ImageWanted, engine: EngineInfo | Trouble, wanted: str | None) -> Iterable[Check]:
+    found, reference, service, held = Findings("image"), image.reference, image.service, image.held
+    if held is None and image.buildable:
+        if image.build_problem is not None:
+            fix = "Correct build in the Compose file, or make that file."
+            found.critical(f"{service} cannot be built: {image.build_problem}.", fix, service)
+        return found.or_passed(f"{reference} will be built.", service)
+    if held is None:
         if image.unavailable is not None:
-            return found(
-                name,
-                CRITICAL,
-                f"Image {reference} of {image.service} is not here and cannot be had: {image.unavailable.rstrip('.')}.",
-                "Check its name and tag and the way to its registry, or load it with `docker load`.",
-                image.service,
-            )
-        return passed(name, f"{reference} will be fetched.", image.service)
-    if wanted is not None and image.held.platform and not f"{image.held.platform}/".startswith(f"{wanted}/"):
-        return found(
-            name,
-            WARNING,
-            f"Image {reference} of {image.service} is here for {image.held.platform}; the Compose file wants {wanted}.",
-            f"Fetch it: docker pull --platform {wanted} {reference}",
-            image.service,
-        )
-    built_for, runs = image.held.platform, "" if isinstance(engine, Trouble) else _platform(engine.architecture)
-    if built_for and runs and not built_for.startswith(f"linux/{runs}"):
-        return found(
-            name,
-            WARNING,
-            f"Image {reference} of {image.service} is made for {built_for}; the engine runs linux/{runs}.",
-            "Use an image for this platform; another one runs slowly or not at all.",
-            image.service,
-        )
-    return passed(name, f"{reference} is here ({image.held.image_id.removeprefix('sha256:')[:12]}).", image.service)
+            fix = "Check its name and tag and the way to its registry, or load it with `docker load`."
+            why = f"is not here and cannot be had: {image.unavailable.rstrip('.')}"
+            found.critical(f"Image {reference} of {service} {why}.", fix, service)
+        return found.or_passed(f"{reference} will be fetched.", service)
+    runs = "" if isinstance(engine, Trouble) else _platform(engine.architecture)
+    if wanted is not None and held.platform and not f"{held.platform}/".startswith(f"{wanted}/"):
+        finding = f"Image {reference} of {service} is here for {held.platform}; the Compose file wants {wanted}."
+        found.warn(finding, f"Fetch it: docker pull --platform {wanted} {reference}", service)
+    elif held.platform and runs and not held.platform.startswith(f"linux/{runs}"):
+        finding = f"Image {reference} of {service} is made for {held.platform}; the engine runs linux/{runs}."
+        found.warn(finding, "Use an image for this platform; another one runs slowly or not at all.", service)
+    return found.or_passed(f"{reference} is here ({held.image_id.removeprefix('sha256:')[:12]}).", service)
 
 
-def check_healthchecks(facts: Facts, application: Application) -> Iterator[Check]:
+def check_healthchecks(facts: Facts, application: Application) -> Iterable[Check]:
     """Check that each service can be proven healthy."""
     images = {image.service: image for image in facts.images}
     for service in application.services.values():
-        findings = list(_judge_healthcheck(facts, application, service, images.get(service.name)))
-        yield from findings or [passed("health_check", f"{service.name} can be proven.", service.name)]
+        findings = _judge_healthcheck(facts, application, service, images.get(service.name))
+        yield from findings.or_passed(f"{service.name} can be proven.", service.name)
 
 
 def _judge_healthcheck(
     facts: Facts, application: Application, service: ServiceDeclaration, image: ImageWanted | None
-) -> Iterator[Check]:
-    def finding(severity: CheckSeverity, what: str, fix: str) -> Check:
-        return found("health_check", severity, what, fix, service.name)
-
-    name, check = service.name, service.healthcheck
+) -> Findings:
+    found, name, check, engine = Findings("health_check"), service.name, service.healthcheck, facts.engine
     disabled = check is not None and check.disabled
     # An image that is not here yet may bring a check of its own.
     by_image = not disabled and (image is None or image.held is None or image.held.checked)
@@ -134,44 +86,29 @@ def _judge_healthcheck(
             if name in other.depends_on and other.depends_on[name].condition is DependencyCondition.HEALTHY
         ]
         if waiting:
-            yield finding(
-                CRITICAL,
-                f"{', '.join(waiting)} waits until {name} is healthy, but {name} has no health check.",
-                f"Give {name} a healthcheck, or wait for service_started.",
-            )
+            finding = f"{', '.join(waiting)} waits until {name} is healthy, but {name} has no health check."
+            found.critical(finding, f"Give {name} a healthcheck, or wait for service_started.", name)
         elif not service.one_shot and name not in facts.probed:
-            yield finding(
-                WARNING,
-                f"{name} has neither a health check nor a probe, so nothing can prove that it works.",
-                f"Give it a healthcheck in the Compose file or a probe in environment {facts.environment}.",
-            )
+            finding = f"{name} has neither a health check nor a probe, so nothing can prove that it works."
+            fix = f"Give it a healthcheck in the Compose file or a probe in environment {facts.environment}."
+            found.warn(finding, fix, name)
     if check is None or disabled:
-        return
+        return found
     if check.test and check.test[0] not in ("CMD", "CMD-SHELL"):
-        yield finding(
-            CRITICAL,
-            f"The health check of {name} begins with {check.test[0]!r}, so the engine never runs it.",
-            "Begin it with CMD (a program and its arguments) or CMD-SHELL (one shell line).",
-        )
+        finding = f"The health check of {name} begins with {check.test[0]!r}, so the engine never runs it."
+        fix = "Begin it with CMD (a program and its arguments) or CMD-SHELL (one shell line)."
+        found.critical(finding, fix, name)
     if image is not None:
         for program in image.missing_programs:
-            yield finding(
-                WARNING,
-                f"The health check of {name} calls {program}, which image {image.reference} does not have.",
-                f"Install {program} in the image, or check with something it has.",
-            )
-    yield from (finding(WARNING, what, fix) for what, fix in _traps(name, check))
-    engine = facts.engine
-    if (
-        check.start_interval
-        and not isinstance(engine, Trouble)
-        and version_numbers(engine.version) < _START_INTERVAL_ENGINE
-    ):
-        yield finding(
-            WARNING,
-            f"{name} uses start_interval, which engine {engine.version} does not know.",
-            f"Upgrade the engine to {dotted(_START_INTERVAL_ENGINE)} or later.",
-        )
+            finding = f"The health check of {name} calls {program}, which image {image.reference} does not have."
+            found.warn(finding, f"Install {program} in the image, or check with something it has.", name)
+    for finding, fix in _traps(name, check):
+        found.warn(finding, fix, name)
+    version = "" if isinstance(engine, Trouble) else engine.version
+    if check.start_interval and version and version_numbers(version) < _START_INTERVAL_ENGINE:
+        finding = f"{name} uses start_interval, which engine {version} does not know."
+        found.warn(finding, f"Upgrade the engine to {dotted(_START_INTERVAL_ENGINE)} or later.", name)
+    return found
 
 
 def _traps(name: str, check: HealthcheckDeclaration) -> Iterator[tuple[str, str]]:
