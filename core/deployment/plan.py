@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from models.compose import (
     Application,
+    HealthcheckDeclaration,
     PathLink,
     Plan,
     PlannedAction,
@@ -29,27 +30,17 @@ _MARGIN = timedelta(seconds=10)
 _UNCHECKED = timedelta(seconds=60)
 _JOB = timedelta(minutes=5)
 
-
 JOB_RUNS_AGAIN = "it is a job, which runs at every start"
 
 
 def outline_of(application: Application) -> Application:
     """The application as far as judging it goes: names, numbers and rules; no command, path or other free text."""
-    return Application(
-        project=application.project,
-        services={
-            name: ServiceDeclaration(
-                name=name,
-                image="",
-                depends_on=declared.depends_on,
-                restart=declared.restart,
-                replicas=declared.replicas,
-                awaited=declared.awaited,
-                one_shot=declared.one_shot,
-            )
-            for name, declared in application.services.items()
-        },
-    )
+    kept = ("name", "depends_on", "restart", "replicas", "awaited", "one_shot")
+    services = {
+        name: ServiceDeclaration(image="", **{field: getattr(declared, field) for field in kept})
+        for name, declared in application.services.items()
+    }
+    return Application(project=application.project, services=services)
 
 
 def start_waves(application: Application) -> tuple[tuple[str, ...], ...]:
@@ -63,10 +54,9 @@ def start_waves(application: Application) -> tuple[tuple[str, ...], ...]:
     while needs:
         ready = sorted(name for name, missing in needs.items() if not missing)
         if not ready:
-            circle = cycle(application)
+            circle = " -> ".join(cycle(application))
             raise ComposeError(
-                f"Services depend on each other in a circle: {' -> '.join(circle)}.",
-                advice="Take one depends_on out of the circle.",
+                f"Services depend on each other in a circle: {circle}.", advice="Take one depends_on out of the circle."
             )
         waves.append(tuple(ready))
         needs = {name: missing - set(ready) for name, missing in needs.items() if name not in ready}
@@ -127,9 +117,13 @@ def start_deadline(declaration: ServiceDeclaration) -> timedelta:
     """
     check = declaration.healthcheck
     if check is not None and not check.disabled:
-        one_try = (check.interval or _INTERVAL) + (check.timeout or _TIMEOUT)
-        return (check.start_period or timedelta()) + (check.retries or _RETRIES) * one_try + _MARGIN
+        return (check.start_period or timedelta()) + (check.retries or _RETRIES) * one_check(check) + _MARGIN
     return _JOB if declaration.awaited else _UNCHECKED
+
+
+def one_check(check: HealthcheckDeclaration) -> timedelta:
+    """Return how long it takes at most until a health check has run once."""
+    return (check.interval or _INTERVAL) + (check.timeout or _TIMEOUT)
 
 
 def critical_path(
@@ -188,12 +182,7 @@ def plan(
             )
             decided[name] = PlannedService(service=name, action=action, because=because, wave=number)
     orphans = sorted({one.name for one in container_states if one.service not in application.services})
-    return Plan(
-        project=application.project,
-        services=tuple(decided.values()),
-        waves=waves,
-        orphans=tuple(orphans),
-    )
+    return Plan(project=application.project, services=tuple(decided.values()), waves=waves, orphans=tuple(orphans))
 
 
 def plan_id(planned: Plan) -> str:
@@ -225,10 +214,8 @@ def _replaced(
             return PlannedAction.RECREATE, f"its configuration changed ({one.config_hash[:8]} to {wanted[:8]})"
         image_id = images.get(declaration.image)
         if image_id is not None and one.image_id != image_id:
-            return (
-                PlannedAction.RECREATE,
-                f"image {declaration.image} changed ({_brief_id(one.image_id)} to {_brief_id(image_id)})",
-            )
+            change = f"{_brief_id(one.image_id)} to {_brief_id(image_id)}"
+            return PlannedAction.RECREATE, f"image {declaration.image} changed ({change})"
     for other in declaration.depends_on:
         if cascades and other in decided and decided[other].action is PlannedAction.RECREATE:
             return PlannedAction.RECREATE, f"it depends on {other}, which is replaced, and this Compose replaces both"

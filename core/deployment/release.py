@@ -1,8 +1,7 @@
 """Build releases, compare them, and plan the rollback of a start.
 
-A release is stored as a template: the merged Compose configuration with unresolved variables, so it contains no
-variable's value. Literal values that look like secrets are replaced by a placeholder, and taken from the current
-files when the release is applied again.
+A release is a template: the merged Compose configuration with unresolved variables and without their values. Literals
+that look like secrets are replaced by a placeholder, and taken from the current files when it is applied again.
 """
 
 from __future__ import annotations

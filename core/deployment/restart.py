@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from core.deployment.plan import start_waves
+from core.deployment.plan import one_check, start_waves
 from models.compose import Application, ServiceDeclaration
 from models.containers import ContainerState
 from models.health import UNHEALTHY_STATES, ProbeResult, ServiceHealth, ServiceVerdict
@@ -17,8 +17,6 @@ _PROBED = timedelta(seconds=15)
 """How long a client usually takes to find its server again."""
 
 _LONGEST = timedelta(seconds=60)
-_INTERVAL = timedelta(seconds=30)
-_TIMEOUT = timedelta(seconds=30)
 _MARGIN = timedelta(seconds=2)
 
 
@@ -83,8 +81,7 @@ def settle_time(declaration: ServiceDeclaration, *, probed: bool) -> timedelta:
     check = declaration.healthcheck
     if check is None or check.disabled:
         return _PROBED if probed else timedelta()
-    once = (check.interval or _INTERVAL) + (check.timeout or _TIMEOUT) + _MARGIN
-    return min(max(once, _PROBED), _LONGEST)
+    return min(max(one_check(check) + _MARGIN, _PROBED), _LONGEST)
 
 
 def aftermath(

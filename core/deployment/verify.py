@@ -24,11 +24,6 @@ class Progress(StrEnum):
     COMPLETED = "completed"
     LOST = "lost"
 
-    @property
-    def settled(self) -> bool:
-        """Whether waiting longer changes nothing."""
-        return self is not Progress.WAITING
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Readiness:
