@@ -30,9 +30,9 @@ from models.failures import (
     RoasError,
     ValidationFailedError,
 )
-from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner
+from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
 from models.recovery import RecoveryOutcome
-from models.results import OperationResult
+from models.results import OperationResult, ServiceStart
 from tasks.deployment.operations import (
     LeaseHold,
     begin_operation,
@@ -115,6 +115,18 @@ class OperationRecorder:
             reason=reason,
             took_seconds=self.took_seconds(),
             **found,
+        )
+
+    def change(self, start: ServiceStart, details: dict[str, Any]) -> StateChange:
+        """A service's change by this operation, for the record."""
+        return StateChange(
+            deployment_id=self.deployment_id,
+            service=start.service,
+            previous_state=start.previous_state or None,
+            new_state=start.state,
+            changed_at=datetime.now(UTC),
+            reason=start.reason,
+            details=details,
         )
 
     async def step(self, name: str, service: str | None = None, detail: str = "") -> None:

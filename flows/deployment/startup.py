@@ -179,7 +179,7 @@ class _Startup:
         self._template, _ = await asyncio.gather(
             _template(recorder, environment, application), _create(recorder, environment)
         )
-        self._services = await start_in_order(recorder, environment, application, plan=plan)
+        self._services = await start_in_order(recorder, environment, application, planned=plan)
 
     async def _verify(self, environment: Environment, application: Application) -> None:
         self._health = health = await judge_now(environment, application, deployment_id=self.recorder.deployment_id)

@@ -1,54 +1,85 @@
-"""Show a start in the Prefect UI: its progress while it runs, and a table at its end."""
+"""Record what happens during a start soon after, and show it in the Prefect UI."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from uuid import UUID
 
 from prefect.artifacts import acreate_progress_artifact, acreate_table_artifact, aupdate_progress_artifact
 
 from core.errors.redact import Redactor
+from models.operations import OperationStep, StateChange
 from models.results import ServiceStart
+from tasks.deployment.operations import record_changes
 from tasks.runtime.naming import artifact_key
 
 log = logging.getLogger("roas")
+
+_WRITE_AFTER_SECONDS = 0.5
+"""A runner that is killed loses at most what happened in so short a time; its containers still show it."""
 
 _SHOW_EVERY_SECONDS = 1.0
 _AT_MOST_SECONDS = 5.0
 
 
-class StartShown:
-    """How far a start is, as the UI is to show it."""
+class StartProgress:
+    """How far a start is: changes close together are recorded in one transaction, and shown once a second."""
 
     def __init__(self, environment: str, services: int, redactor: Redactor) -> None:
         self._environment = environment
         self._services = services
         self._redactor = redactor
+        self._changes: list[StateChange] = []
+        self._steps: list[OperationStep] = []
+        self._news = asyncio.Event()
         self._proven = 0
         self._failed = 0
-        self._ended = asyncio.Event()
+        self._over = asyncio.Event()
         self._artifact: UUID | None = None
         self.results: Sequence[ServiceStart] = ()
 
-    def add(self, result: ServiceStart) -> None:
+    def record(self, change: StateChange | None, step: OperationStep | None) -> None:
+        """Record a change and the step it ends, together or not at all."""
+        self._changes += [] if change is None else [change]
+        self._steps += [] if step is None else [step]
+        self._news.set()
+
+    def count(self, result: ServiceStart) -> None:
         """One more service is proven, or has failed."""
         self._proven += result.ok
         self._failed += not result.ok
 
     def end(self) -> None:
-        """The start is over."""
-        self._ended.set()
+        """Nothing more will happen."""
+        self._over.set()
+        self._news.set()
+
+    async def keep_recording(self) -> None:
+        """Write until nothing more will happen, and all that did is written.
+
+        Raises:
+            StoreError: It cannot be written.
+        """
+        while self._news.is_set() or not self._over.is_set():
+            await self._news.wait()
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._over.wait(), _WRITE_AFTER_SECONDS)
+            self._news.clear()
+            changes, self._changes = self._changes, []
+            steps, self._steps = self._steps, []
+            if changes or steps:
+                await record_changes(changes, steps)
 
     async def keep_showing(self) -> None:
         """Show it once a second until the start is over, then show it once more, with the table."""
         shown = None
-        while not self._ended.is_set():
+        while not self._over.is_set():
             try:
                 # A start that is over at once is shown once, when it is.
-                await asyncio.wait_for(self._ended.wait(), _SHOW_EVERY_SECONDS)
+                await asyncio.wait_for(self._over.wait(), _SHOW_EVERY_SECONDS)
             except TimeoutError:
                 if (now := self._proven + self._failed) != shown:
                     await self._show()
@@ -61,41 +92,47 @@ class StartShown:
         if self._failed:
             said += f", {self._failed} failed"
         if self._artifact is None:
-            self._artifact = await acreate_progress_artifact(
-                progress, key=artifact_key("start", self._environment), description=said
-            )
+            key = artifact_key("start", self._environment)
+            self._artifact = await acreate_progress_artifact(progress, key=key, description=said)
         else:
             await aupdate_progress_artifact(self._artifact, progress, description=said)
 
     async def _show_table(self) -> None:
-        if self.results:
-            await acreate_table_artifact(
-                [
-                    {
-                        "service": one.service,
-                        "state": one.state,
-                        "waited (s)": round(one.waited_seconds, 1),
-                        "took (s)": round(one.took_seconds, 1),
-                        "reason": self._redactor.text(one.reason),
-                    }
-                    for one in self.results
-                ],
-                key=artifact_key("services", self._environment),
-                description=f"How the services of {self._environment} came up",
-            )
+        table = [
+            {
+                "service": one.service,
+                "state": one.state,
+                "waited (s)": round(one.waited_seconds, 1),
+                "took (s)": round(one.took_seconds, 1),
+                "reason": self._redactor.text(one.reason),
+            }
+            for one in self.results
+        ]
+        if table:
+            key, what = artifact_key("services", self._environment), f"How the services of {self._environment} came up"
+            await acreate_table_artifact(table, key=key, description=what)
 
 
 @asynccontextmanager
-async def show_start(environment: str, services: int, redactor: Redactor) -> AsyncIterator[StartShown]:
-    """Show in the UI how far the start is while the body runs; a failure to show it is logged only."""
-    shown = StartShown(environment, services, redactor)
-    showing = asyncio.create_task(shown.keep_showing())
+async def start_progress(environment: str, services: int, redactor: Redactor) -> AsyncIterator[StartProgress]:
+    """Record and show how far the start is while the body runs; at its end, however it ends, all is written.
+
+    A failure to show it is only logged.
+
+    Raises:
+        StoreError: It cannot be written.
+    """
+    progress = StartProgress(environment, services, redactor)
+    recording, showing = (asyncio.create_task(one()) for one in (progress.keep_recording, progress.keep_showing))
     try:
-        yield shown
+        yield progress
     finally:
-        shown.end()
-        await asyncio.wait({showing}, timeout=_AT_MOST_SECONDS)
-        showing.cancel()
-        (ended,) = await asyncio.gather(showing, return_exceptions=True)
-        if isinstance(ended, BaseException):
-            log.warning("the UI does not show how far the start came: %s", str(ended) or type(ended).__name__)
+        progress.end()
+        try:
+            await asyncio.wait({showing}, timeout=_AT_MOST_SECONDS)
+            showing.cancel()
+            (ended,) = await asyncio.gather(showing, return_exceptions=True)
+            if isinstance(ended, BaseException):
+                log.warning("the UI does not show how far the start came: %s", str(ended) or type(ended).__name__)
+        finally:
+            await recording

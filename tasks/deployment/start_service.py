@@ -7,7 +7,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from enum import Enum
 from typing import Any, TypeVar
 
 from prefect import task
@@ -17,11 +16,12 @@ from adapters.docker.engine import DockerEngine
 from adapters.probes import run_probe
 from core.deployment.verify import Progress, Readiness, StabilityHold, judge_progress, update_stability
 from core.monitoring.health import judge_declared
-from models.compose import InjectedFile, ServiceDeclaration
+from models.compose import DependencyCondition, InjectedFile, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import EngineUnreachableError, StartFailedError
 from models.health import ProbeResult
+from models.results import ServiceStart
 from tasks.errors.evidence import ProbeJournal
 from tasks.monitoring.events import INSPECT_AGAIN_AFTER, ContainerWatch
 from tasks.runtime.clients import engine_of
@@ -35,12 +35,12 @@ _EXPECTED = frozenset({"create", "start"})
 """What happens to a container that is brought up, and says nothing of whether its health check passes."""
 
 
-class Milestone(Enum):
-    """A state that a dependant may wait for; the value reads in a sentence."""
-
-    STARTED = "started"
-    HEALTHY = "healthy"
-    COMPLETED = "completed"
+MILESTONES = {
+    DependencyCondition.STARTED: "started",
+    DependencyCondition.HEALTHY: "healthy",
+    DependencyCondition.COMPLETED: "completed",
+}
+"""The states that a dependant may wait for, each as it reads in a sentence."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +53,18 @@ class StartProof:
     kept: bool
     ok: bool = True
     facts: dict[str, Any] = field(default_factory=dict)
+
+    def result(self, service: str, reason: str, took_seconds: float) -> ServiceStart:
+        """The result of the service's start, for its operation's record."""
+        return ServiceStart(
+            service=service,
+            previous_state=self.previous,
+            state=self.state,
+            reason=reason,
+            kept=self.kept,
+            took_seconds=took_seconds,
+            ok=self.ok,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +88,7 @@ async def bring_up(
     environment: Environment,
     order: ServiceStartOrder,
     watch: ContainerWatch,
-    reached: Callable[[Milestone], None],
+    reached: Callable[[DependencyCondition], None],
     journal: ProbeJournal,
 ) -> StartProof:
     """Start the containers that do not run, and wait until the service serves and stays stable.
@@ -95,8 +107,8 @@ async def bring_up(
     to_start = [seen for seen in before if _is_to_start(declaration, seen, None if order.done else since)]
     to_restart = [seen for seen in before if restart_because is not None and _was_up(since, seen)]
     if not to_start and all(seen.state == "exited" for seen in before):
-        reached(Milestone.STARTED)
-        reached(Milestone.COMPLETED)
+        reached(DependencyCondition.STARTED)
+        reached(DependencyCondition.COMPLETED)
         return StartProof(previous="exited", state="completed", reason="it has done its work in this start", kept=True)
     await asyncio.gather(
         *(_started(attempt, seen.container_id, order.files, until) for seen in to_start),
@@ -104,7 +116,7 @@ async def bring_up(
     )
     changed = [*to_start, *to_restart]
     attempt.begin_anew(changed)
-    reached(Milestone.STARTED)
+    reached(DependencyCondition.STARTED)
     held = None if changed else _held_already(before)
     if changed and declaration.checked:
         await watch.change(declaration.name, besides=_EXPECTED)
@@ -124,7 +136,7 @@ async def until_proven(
     watch: ContainerWatch,
     deadline_seconds: float,
     *,
-    reached: Callable[[Milestone], None] = lambda _: None,
+    reached: Callable[[DependencyCondition], None] = lambda _: None,
     held: StabilityHold | None = None,
 ) -> list[ContainerState]:
     """Inspect the service at every event until it has completed, or has been up for its stabilisation time.
@@ -146,14 +158,14 @@ async def until_proven(
             meanwhile = "; the engine went away meanwhile" if attempt.outages else ""
             raise StartFailedError(f"{name}: {now.reason}{meanwhile}", service=name)
         if now.progress is Progress.COMPLETED:
-            reached(Milestone.COMPLETED)
+            reached(DependencyCondition.COMPLETED)
             return seen
         if now.progress is Progress.UP:
             if not been_up:
                 # The deadline is for becoming healthy; the stabilisation time comes on top, again after each lapse.
                 been_up, until = True, until + needed.total_seconds()
             if all(one.health == "healthy" for one in seen):
-                reached(Milestone.HEALTHY)
+                reached(DependencyCondition.HEALTHY)
         # While the engine was away the service was not observed.
         held = update_stability(held if attempt.outages == outages else None, datetime.now(UTC), now, seen, needed)
         if held.proven:
