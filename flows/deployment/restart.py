@@ -31,7 +31,7 @@ from models.environments import Environment
 from models.failures import BadInputError, StartFailedError
 from models.health import UNHEALTHY_STATES
 from models.metrics import Dependency
-from models.operations import OperationType, StateChange
+from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.operations import record_changes, record_health
 from tasks.deployment.restart import ask_again, restart_service
@@ -195,46 +195,17 @@ class _Roll:
         await self.recorder.step(RESTARTED, name)
 
     async def _record(self, name: str, proof: StartProof, why: str, facts: dict[str, object], began: datetime) -> None:
-        now = datetime.now(UTC)
-        seconds = (now - began).total_seconds()
+        seconds = (datetime.now(UTC) - began).total_seconds()
         log.info("%s is %s after %.1f s: %s", name, proof.state, seconds, proof.reason)
-        await record_changes(
-            [
-                StateChange(
-                    deployment_id=self.recorder.deployment_id,
-                    service=name,
-                    previous_state=proof.previous,
-                    new_state=proof.state,
-                    changed_at=now,
-                    reason=f"{why}; {proof.reason}",
-                    details={"took_seconds": round(seconds, 3)} | proof.facts | facts,
-                )
-            ]
-        )
-        self.done.append(
-            ServiceStart(
-                service=name,
-                previous_state=proof.previous,
-                state=proof.state,
-                reason=f"{why}; {proof.reason}",
-                kept=False,
-                took_seconds=seconds,
-                ok=proof.ok,
-            )
-        )
+        result = proof.result(name, f"{why}; {proof.reason}", seconds)
+        details = {"took_seconds": round(seconds, 3)} | proof.facts | facts
+        await record_changes([self.recorder.change(result, details)])
+        self.done.append(result)
 
     def _keep(self, name: str, why: str) -> None:
         state = next(iter(self._states(name)), "absent")
         log.info("%s is left as it is: %s", name, why)
-        self.done.append(
-            ServiceStart(
-                service=name,
-                previous_state=state,
-                state=state,
-                reason=why,
-                kept=True,
-            )
-        )
+        self.done.append(ServiceStart(service=name, previous_state=state, state=state, reason=why, kept=True))
 
     def _states(self, name: str) -> list[str]:
         return [seen.state for seen in self.container_states if seen.service == name and not seen.one_off]

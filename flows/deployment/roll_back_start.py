@@ -20,7 +20,6 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import RoasError, StartFailedError
 from models.health import Health, HealthReport
-from models.operations import StateChange
 from models.records import Release
 from models.results import ServiceStart
 from tasks.deployment.operations import record_changes, record_health
@@ -188,19 +187,10 @@ async def _stop(environment: Environment, application: Application, containers: 
 
 
 async def _note(recorder: OperationRecorder, containers: Sequence[ContainerState], state: str) -> None:
-    now = datetime.now(UTC)
-    changes = [
-        StateChange(
-            deployment_id=recorder.deployment_id,
-            service=service,
-            previous_state=mine[0].state,
-            new_state=state,
-            changed_at=now,
-            reason="the start was undone",
-            details={"containers": len(mine)},
-        )
-        for service, mine in _by_service(containers).items()
-    ]
+    why, changes = "the start was undone", []
+    for name, mine in _by_service(containers).items():
+        undone = ServiceStart(service=name, previous_state=mine[0].state, state=state, reason=why, kept=False)
+        changes.append(recorder.change(undone, {"containers": len(mine)}))
     if changes:
         await record_changes(changes)
 

@@ -25,7 +25,7 @@ from flows.runtime.parameters import (
 from models.compose import Application
 from models.containers import ContainerState
 from models.environments import Environment
-from models.operations import OperationType, StateChange
+from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.operations import record_changes
 from tasks.deployment.services import inspect_application, read_application, stop_containers
@@ -61,7 +61,15 @@ async def stop(
         _tell_what_stays(recorder, application, container_states)
         stopped: list[ServiceStart] = []
         for wave in stop_waves(application):
-            stopped += await _stop_wave(recorder, declared, application, wave, container_states)
+            ends = await asyncio.gather(
+                *(_stop_service(recorder, declared, application, name, container_states) for name in wave),
+                return_exceptions=True,
+            )
+            # One that cannot be stopped ends the stop after its wave, since what it depends on must outlive it.
+            for end in ends:
+                if isinstance(end, BaseException):
+                    raise end
+                stopped.append(end)
     return recorder.result(
         f"{sum(not one.kept for one in stopped)} services stopped",
         services=tuple(stopped),
@@ -80,25 +88,6 @@ def _tell_what_stays(
         log.info('%s: started again when the engine itself restarts (restart: "always")', ", ".join(returning))
 
 
-async def _stop_wave(
-    recorder: OperationRecorder,
-    environment: Environment,
-    application: Application,
-    wave: tuple[str, ...],
-    container_states: list[ContainerState],
-) -> list[ServiceStart]:
-    """Stop what depends on none of each other. One that cannot be stopped ends the stop after its wave, since
-    what it depends on must outlive it."""
-    ends = await asyncio.gather(
-        *(_stop_service(recorder, environment, application, name, container_states) for name in wave),
-        return_exceptions=True,
-    )
-    for end in ends:
-        if isinstance(end, BaseException):
-            raise end
-    return [end for end in ends if not isinstance(end, BaseException)]
-
-
 async def _stop_service(
     recorder: OperationRecorder,
     environment: Environment,
@@ -111,38 +100,16 @@ async def _stop_service(
     up = [seen for seen in mine if seen.up]
     previous = up[0].state if up else (mine[0].state if mine else "absent")
     if not up:
-        return _result(name, previous, previous, "was not running", kept=True, seconds=0.0)
+        return ServiceStart(service=name, previous_state=previous, state=previous, reason="was not running", kept=True)
     grace = application.services[name].stop_grace_period
     after = await stop_containers.with_options(name=name)(environment, name, up, grace)
     took = datetime.now(UTC) - began
-    reason = f"stop was asked for; {how_it_stopped(after, grace, took)}"
-    log.info("%s stopped after %.1f s: %s", name, took.total_seconds(), reason)
-    await record_changes(
-        [
-            StateChange(
-                deployment_id=recorder.deployment_id,
-                service=name,
-                previous_state=previous,
-                new_state="stopped",
-                changed_at=datetime.now(UTC),
-                reason=reason,
-                details={
-                    "on_request": True,
-                    "took_seconds": round(took.total_seconds(), 3),
-                    "exit_codes": {seen.name: seen.exit_code for seen in after},
-                },
-            )
-        ]
+    seconds, reason = took.total_seconds(), f"stop was asked for; {how_it_stopped(after, grace, took)}"
+    log.info("%s stopped after %.1f s: %s", name, seconds, reason)
+    stopped = ServiceStart(
+        service=name, previous_state=previous, state="stopped", reason=reason, kept=False, took_seconds=seconds
     )
-    return _result(name, previous, "stopped", reason, kept=False, seconds=took.total_seconds())
-
-
-def _result(name: str, previous: str, state: str, reason: str, *, kept: bool, seconds: float) -> ServiceStart:
-    return ServiceStart(
-        service=name,
-        previous_state=previous,
-        state=state,
-        reason=reason,
-        kept=kept,
-        took_seconds=seconds,
-    )
+    codes = {seen.name: seen.exit_code for seen in after}
+    details = {"on_request": True, "took_seconds": round(seconds, 3), "exit_codes": codes}
+    await record_changes([recorder.change(stopped, details)])
+    return stopped
