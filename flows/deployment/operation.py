@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -106,10 +106,10 @@ class OperationRecorder:
         """Seconds since the operation began."""
         return (datetime.now(UTC) - self.started_at).total_seconds()
 
-    def result(self, reason: str, **found: Any) -> OperationResult:
-        """The result of the operation, which succeeded."""
+    def result(self, reason: str, *, success: bool = True, **found: Any) -> OperationResult:
+        """The result of the operation."""
         return OperationResult(
-            success=True,
+            success=success,
             deployment_id=self.deployment_id,
             environment=self.name,
             reason=reason,
@@ -165,22 +165,32 @@ OnFailure = Callable[[OperationRecorder, OperationFailure], Awaitable[RecoveryOu
 Rollback = Callable[[OperationRecorder, Exception], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True)
+class OperationRequest:
+    """The parameters of a flow that say how its operation is requested.
+
+    `deployment_id` is that of an interrupted operation which is to go on. `compose_files` are those of an application
+    without an environment file. `wait_seconds` is how long to wait for another operation to end.
+    """
+
+    asked_by: str | None = None
+    deployment_id: str | None = None
+    compose_files: Sequence[str] | None = None
+    wait_seconds: float = 0
+
+
 @asynccontextmanager
 async def recorded(
     operation_type: OperationType,
     environment: str,
+    request: OperationRequest,
     *,
-    asked_by: str | None = None,
-    deployment_id: str | None = None,
-    compose_files: tuple[str, ...] = (),
-    wait_seconds: float = 0,
     on_failure: OnFailure | None = None,
     rollback: Rollback | None = None,
 ) -> AsyncIterator[OperationRecorder]:
     """Record an operation around its body; on any exception call `on_failure`, roll back, record it, raise again.
 
-    `deployment_id` is given by a caller that wants to find the record afterwards; else one is made. An
-    operation of this id, or of this flow run before it was retried, is taken up again where it was
+    An operation of the given id, or of this flow run before it was retried, is taken up again where it was
     interrupted. `rollback` is called while the environment is still held, after `on_failure`.
 
     Raises:
@@ -190,31 +200,27 @@ async def recorded(
         BadInputError: The operation of this id has ended, and not by an interruption; or a run of a deployment
             names Compose files.
     """
-    refuse_compose_files_of_deployments(compose_files)
+    refuse_compose_files_of_deployments(request.compose_files or ())
     open_clients_in_parallel()
-    asker, actor = requester(asked_by)
-    runner = this_process(str(flow_run.get_id() or ""))
-    earlier = await _earlier(environment, deployment_id, runner)
-    recorder = _recorder(operation_type, environment, compose_files, deployment_id, earlier)
-    ours = earlier is None
-    settled = False
+    asker, actor = requester(request.asked_by)
+    runner, wait = this_process(str(flow_run.get_id() or "")), timedelta(seconds=request.wait_seconds)
+    recorder, goes_on = await _recorder(operation_type, environment, request, runner)
+    ours, settled = not goes_on, False
     with ended_by_sigterm():
         try:
-            if earlier is None:
-                await _undisturbed(begin_operation(_operation(recorder, asker, actor, runner, wait_seconds)))
+            if not goes_on:
+                await _undisturbed(begin_operation(_operation(recorder, asker, actor, runner, wait)))
+            reason = f"{operation_type} by {asker}"
             holding = hold_environment(
-                environment,
-                owner=recorder.deployment_id,
-                reason=f"{operation_type} by {asker}",
-                runner=runner,
-                wait=timedelta(seconds=wait_seconds),
+                environment, owner=recorder.deployment_id, reason=reason, runner=runner, wait=wait
             )
             # A health check only reads, so it neither waits for what acts nor keeps it waiting.
             async with nullcontext(LeaseHold()) if operation_type is OperationType.HEALTH_CHECK else holding as hold:
                 await mark_interrupted(environment, datetime.now(UTC))
-                if earlier is not None:
-                    ours = await _undisturbed(_take_up(recorder, runner, asker, actor))
-                elif wait_seconds:
+                if goes_on:
+                    await _undisturbed(_take_up(recorder, runner, asker, actor))
+                    ours = True
+                elif wait:
                     await let_run(recorder.deployment_id)
                 try:
                     yield recorder
@@ -232,45 +238,35 @@ async def recorded(
             raise
 
 
-async def _earlier(environment: str, deployment_id: str | None, runner: Runner) -> Operation | None:
-    """The operation to take up again: this run's before it was retried, or the one of the given id."""
-    retried = (flow_run.get_run_count() or 0) > 1
-    if not retried and deployment_id is None:
-        return None
-    known = await operation_of(environment, deployment_id, runner.flow_run_id if retried else None)
-    if known is None or known.ended_at is None or was_interrupted(known):
-        return known
-    if retried:
+async def _recorder(
+    operation_type: OperationType, environment: str, request: OperationRequest, runner: Runner
+) -> tuple[OperationRecorder, bool]:
+    """The recorder, and whether it takes an operation up again: this run's before it was retried, or the given one."""
+    now, retried, known = datetime.now(UTC), (flow_run.get_run_count() or 0) > 1, None
+    if retried or request.deployment_id is not None:
+        known = await operation_of(environment, request.deployment_id, runner.flow_run_id if retried else None)
+    if known is not None and known.ended_at is not None and not was_interrupted(known):
+        if not retried:
+            raise BadInputError(
+                f"Deployment {known.deployment_id} has ended ({known.status}) and was not interrupted;",
+                advice="start again without its id.",
+            )
         # It failed by itself, so this is a new attempt, with a record of its own.
-        return None
-    raise BadInputError(
-        f"Deployment {known.deployment_id} has ended ({known.status}) and was not interrupted;",
-        advice="start again without its id.",
-    )
-
-
-def _recorder(
-    operation_type: OperationType,
-    environment: str,
-    compose_files: tuple[str, ...],
-    deployment_id: str | None,
-    earlier: Operation | None,
-) -> OperationRecorder:
-    now = datetime.now(UTC)
-    retried = (flow_run.get_run_count() or 0) > 1
+        known = None
     # It sorts by time, and two operations of one second differ.
     new = f"{environment}-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-    name = deployment_id if deployment_id and not retried else new
-    return OperationRecorder(
-        deployment_id=name if earlier is None else earlier.deployment_id,
+    given = None if retried else request.deployment_id
+    recorder = OperationRecorder(
+        deployment_id=known.deployment_id if known else given or new,
         operation_type=operation_type,
         name=environment,
-        compose_files=compose_files,
-        started_at=now if earlier is None else earlier.started_at,
+        compose_files=tuple(request.compose_files or ()),
+        started_at=known.started_at if known else now,
     )
+    return recorder, known is not None
 
 
-def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Runner, wait_seconds: float) -> Operation:
+def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Runner, wait: timedelta) -> Operation:
     details: dict[str, Any] = {"flow_run_id": runner.flow_run_id, "runner": asdict(runner)}
     if context := FlowRunContext.get():
         given = flow_run.get_parameters()
@@ -278,13 +274,13 @@ def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Ru
             "flow": context.flow.name if context.flow else "",
             "parameters": {name: value for name, value in given.items() if name not in _OF_ONE_RUN},
         }
-    if wait_seconds:
-        details["waits_until"] = recorder.started_at + timedelta(seconds=wait_seconds)
+    if wait:
+        details["waits_until"] = recorder.started_at + wait
     return Operation(
         deployment_id=recorder.deployment_id,
         operation_type=recorder.operation_type,
         environment=recorder.name,
-        status=OperationStatus.PENDING if wait_seconds else OperationStatus.RUNNING,
+        status=OperationStatus.PENDING if wait else OperationStatus.RUNNING,
         started_at=recorder.started_at,
         user_agent=asker,
         actor=actor,
@@ -292,7 +288,7 @@ def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Ru
     )
 
 
-async def _take_up(recorder: OperationRecorder, runner: Runner, asker: str, actor: Actor) -> bool:
+async def _take_up(recorder: OperationRecorder, runner: Runner, asker: str, actor: Actor) -> None:
     """Continue an interrupted operation; its recorder then has the steps that it had finished.
 
     Raises:
@@ -307,7 +303,6 @@ async def _take_up(recorder: OperationRecorder, runner: Runner, asker: str, acto
     recorder.steps = tuple(steps)
     recorder.done = frozenset((one.step, one.service) if one.service else one.step for one in steps)
     log.info("%s is taken up again after %d finished steps", recorder.deployment_id, len(steps))
-    return True
 
 
 async def _settle(
@@ -317,17 +312,25 @@ async def _settle(
 
     What fails here is logged: the failure itself is what the caller must see.
     """
-    cancelled = not isinstance(error, Exception)
-    failure = _as_failure(error, recorder)
+    failure, within = error, None
+    if not isinstance(failure, Exception):
+        how = "cancelled" if isinstance(error, asyncio.CancelledError) else f"ended by {type(error).__name__}"
+        what = f"{recorder.operation_type} of {recorder.name} was {how} before it had ended."
+        failure, within = OperationCancelledError(what), ROLL_BACK_WITHIN.total_seconds()
     text = await recorder.without_secrets(failure)
     log.error("%s of %s failed: %s", recorder.operation_type, recorder.name, text)
     try:
         if on_failure is not None:
-            reported = OperationFailure(error=failure, text=text, cancelled=cancelled)
+            reported = OperationFailure(error=failure, text=text, cancelled=within is not None)
             recorder.recovery = await on_failure(recorder, reported)
         recorder.facts["reason"] = text
         if rollback is not None and not isinstance(failure, _NOTHING_TO_ROLL_BACK):
-            await _roll_back(recorder, failure, rollback, ROLL_BACK_WITHIN if cancelled else None)
+            try:
+                async with asyncio.timeout(within):
+                    await rollback(recorder, failure)
+            except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
+                recorder.facts["undo_failed"] = undo_failed = await recorder.without_secrets(trouble)
+                log.error("%s could not be undone: %s", recorder.deployment_id, undo_failed)
     finally:
         advice = failure.advice if isinstance(failure, RoasError) else ""
         facts = {"reason": text, "advice": advice, "error": type(failure).__name__}
@@ -335,25 +338,6 @@ async def _settle(
             await _finish(recorder, OperationStatus.FAILED, facts)
         except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
             log.error("the end of %s could not be recorded: %s", recorder.deployment_id, trouble)
-
-
-def _as_failure(error: BaseException, recorder: OperationRecorder) -> Exception:
-    if isinstance(error, Exception):
-        return error
-    how = "cancelled" if isinstance(error, asyncio.CancelledError) else f"ended by {type(error).__name__}"
-    return OperationCancelledError(f"{recorder.operation_type} of {recorder.name} was {how} before it had ended.")
-
-
-async def _roll_back(
-    recorder: OperationRecorder, failure: Exception, rollback: Rollback, within: timedelta | None
-) -> None:
-    try:
-        async with asyncio.timeout(None if within is None else within.total_seconds()):
-            await rollback(recorder, failure)
-    except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
-        text = await recorder.without_secrets(trouble)
-        recorder.facts["undo_failed"] = text
-        log.error("%s could not be undone: %s", recorder.deployment_id, text)
 
 
 async def _finish(recorder: OperationRecorder, status: OperationStatus, facts: dict[str, Any]) -> None:

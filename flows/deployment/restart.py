@@ -13,7 +13,7 @@ from core.common.dependencies import dependencies_of
 from core.deployment.plan import start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from flows.deployment.failure import escalate
-from flows.deployment.operation import OperationRecorder, recorded
+from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.parameters import (
     ASKED_BY,
@@ -62,15 +62,8 @@ async def restart(
         BadInputError: A named service is not in the Compose files.
         StartFailedError: A service did not come back; the ones after it were left as they were.
     """
-    async with recorded(
-        OperationType.RESTART,
-        environment,
-        asked_by=asked_by,
-        deployment_id=deployment_id,
-        compose_files=tuple(compose_files or ()),
-        wait_seconds=wait_seconds,
-        on_failure=escalate,
-    ) as recorder:
+    request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
+    async with recorded(OperationType.RESTART, environment, request, on_failure=escalate) as recorder:
         declared = await recorder.load()
         application = await read_application(declared)
         wanted = _wanted(application, services)

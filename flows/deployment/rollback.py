@@ -11,7 +11,7 @@ from pydantic import Field
 
 from core.deployment.release import differences
 from flows.deployment.failure import escalate
-from flows.deployment.operation import recorded
+from flows.deployment.operation import OperationRequest, recorded
 from flows.deployment.roll_back_start import FOUND, StartRollback, apply_release
 from flows.runtime.identifiers import new_release_id
 from flows.runtime.parameters import (
@@ -54,16 +54,8 @@ async def rollback(
         StartFailedError: A service of it did not come up.
     """
     undo = StartRollback()
-    async with recorded(
-        OperationType.START,
-        environment,
-        asked_by=asked_by,
-        deployment_id=deployment_id,
-        compose_files=tuple(compose_files or ()),
-        wait_seconds=wait_seconds,
-        on_failure=escalate,
-        rollback=undo,
-    ) as recorder:
+    request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
+    async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:
         declared = await recorder.load()
         wanted, releases, application, found = await asyncio.gather(
             choose_release(declared, release),

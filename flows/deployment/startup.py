@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +19,7 @@ from core.deployment.validate import validate
 from core.monitoring.health import worst_service
 from flows.deployment.execute import start_in_order
 from flows.deployment.failure import escalate
-from flows.deployment.operation import ROLLING_BACK, OperationRecorder, recorded
+from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.roll_back_start import FOUND, StartRollback, found_by
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.identifiers import new_release_id
@@ -81,36 +82,28 @@ async def startup(
         PlanChangedError: The start would not do what `plan` says.
         RoasError: Whatever else failed; recorded and handed to error recovery before it is raised.
     """
-    start = _Startup(plan)
+    undo = StartRollback()
+    start = _Startup(undo, plan)
+    request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     try:
-        async with recorded(
-            OperationType.START,
-            environment,
-            asked_by=asked_by,
-            deployment_id=deployment_id,
-            compose_files=tuple(compose_files or ()),
-            wait_seconds=wait_seconds,
-            on_failure=escalate,
-            rollback=start.rollback,
-        ) as recorder:
+        async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:
             await start.run(recorder)
     except ValidationFailedError as error:
         return Failed(message=f"validation of {environment} failed: {error.what}", data=start.refused(error.what))
     return start.result()
 
 
+@dataclass(slots=True)
 class _Startup:
     """One start: what it has found out and done so far."""
 
-    recorder: OperationRecorder
-
-    def __init__(self, wanted_plan: str | None) -> None:
-        self.rollback = StartRollback()
-        self._wanted_plan = wanted_plan
-        self._validation: ValidationResult | None = None
-        self._template: Document | None = None
-        self._services: tuple[ServiceStart, ...] = ()
-        self._health: HealthReport | None = None
+    rollback: StartRollback
+    wanted_plan: str | None
+    recorder: OperationRecorder = field(init=False)
+    _validation: ValidationResult | None = None
+    _template: Document | None = None
+    _services: tuple[ServiceStart, ...] = ()
+    _health: HealthReport | None = None
 
     async def run(self, recorder: OperationRecorder) -> None:
         """Load, validate, plan, execute, verify, keep the release."""
@@ -149,7 +142,7 @@ class _Startup:
         if releases:
             recorder.facts["changes"] = [f"{line.action} {line.service}: {line.because}" for line in plan.changes]
         # An operation that is taken up again has done part of its plan, so the plan of the rest differs.
-        wanted = self._wanted_plan
+        wanted = self.wanted_plan
         if wanted is not None and not recorder.steps and wanted != plan_id(plan):
             raise PlanChangedError(
                 f"Plan {wanted} is not what a start of {environment.name} would do now (plan {plan_id(plan)}): "
@@ -200,28 +193,16 @@ class _Startup:
 
     def refused(self, why: str) -> OperationResult:
         """The result where validation stopped the start."""
-        recorder, validation = self.recorder, self._validation
-        return OperationResult(
-            success=False,
-            deployment_id=recorder.deployment_id,
-            environment=recorder.name,
-            reason=why,
-            took_seconds=recorder.took_seconds(),
-            validation=validation,
-            errors=tuple(check.finding for check in validation.critical) if validation else (why,),
-            recovery=recorder.recovery,
-        )
+        validation, recovery = self._validation, self.recorder.recovery
+        errors = tuple(check.finding for check in validation.critical) if validation else (why,)
+        return self.recorder.result(why, success=False, validation=validation, errors=errors, recovery=recovery)
 
     def result(self) -> OperationResult:
         """The result of a start that was proven."""
-        recorder, health = self.recorder, self._health
+        services, health, validation = self._services, self._health, self._validation
         healthy = health is not None and health.overall is Health.HEALTHY
-        return recorder.result(
-            f"{len(self._services)} services proven" if healthy else f"health {health and health.overall}",
-            services=self._services,
-            health=health,
-            validation=self._validation,
-        )
+        reason = f"{len(services)} services proven" if healthy else f"health {health and health.overall}"
+        return self.recorder.result(reason, services=services, health=health, validation=validation)
 
 
 async def _create(recorder: OperationRecorder, environment: Environment) -> None:

@@ -11,7 +11,7 @@ from prefect import flow
 from core.deployment.plan import stop_waves
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
 from flows.deployment.failure import escalate
-from flows.deployment.operation import OperationRecorder, recorded
+from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
 from flows.runtime.parameters import (
     ASKED_BY,
     COMPOSE_FILES,
@@ -46,15 +46,8 @@ async def stop(
     Raises:
         RoasError: A service could not be stopped; recorded and handed on first.
     """
-    async with recorded(
-        OperationType.STOP,
-        environment,
-        asked_by=asked_by,
-        deployment_id=deployment_id,
-        compose_files=tuple(compose_files or ()),
-        wait_seconds=wait_seconds,
-        on_failure=escalate,
-    ) as recorder:
+    request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
+    async with recorded(OperationType.STOP, environment, request, on_failure=escalate) as recorder:
         declared = await recorder.load()
         application = await read_application(declared)
         container_states = await inspect_application(declared)

@@ -8,7 +8,7 @@ from prefect import flow
 
 from core.monitoring.health import state_changes
 from flows.deployment.failure import escalate
-from flows.deployment.operation import recorded
+from flows.deployment.operation import OperationRequest, recorded
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.parameters import ASKED_BY, COMPOSE_FILES, DEPLOYMENT_ID, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.health import UNHEALTHY_STATES
@@ -33,14 +33,8 @@ async def health_check(
     Raises:
         RoasError: It could not be judged; recorded and handed on first.
     """
-    async with recorded(
-        OperationType.HEALTH_CHECK,
-        environment,
-        asked_by=asked_by,
-        deployment_id=deployment_id,
-        compose_files=tuple(compose_files or ()),
-        on_failure=escalate,
-    ) as recorder:
+    request = OperationRequest(asked_by, deployment_id, compose_files)
+    async with recorded(OperationType.HEALTH_CHECK, environment, request, on_failure=escalate) as recorder:
         declared = await recorder.load()
         application = await read_application(declared)
         health = await judge_now(declared, application, deployment_id=recorder.deployment_id)

@@ -10,7 +10,7 @@ from prefect import flow
 
 from adapters.host.processes import this_process
 from flows.deployment.failure import escalate
-from flows.deployment.operation import OperationRecorder, recorded
+from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
 from models.failures import (
     BadInputError,
     EnvironmentBusyError,
@@ -38,7 +38,7 @@ def only() -> Operation:
 async def run_operation(body, rollback=None, **how) -> None:
     @flow(name="one-operation")
     async def operation() -> None:
-        async with recorded(START, "test", on_failure=escalate, rollback=rollback, **how) as recorder:
+        async with recorded(START, "test", OperationRequest(**how), on_failure=escalate, rollback=rollback) as recorder:
             await body(recorder)
 
     await operation()
@@ -226,7 +226,7 @@ async def test_a_health_check_neither_holds_nor_waits(place: Place) -> None:
 
     @flow
     async def look() -> None:
-        async with recorded(OperationType.HEALTH_CHECK, "test"):
+        async with recorded(OperationType.HEALTH_CHECK, "test", OperationRequest()):
             pass
 
     await look()

@@ -13,7 +13,7 @@ from prefect.flow_engine import run_flow
 
 from adapters.host.processes import this_user
 from adapters.stores.audit_check import verify
-from flows.deployment.operation import recorded
+from flows.deployment.operation import OperationRequest, recorded
 from flows.runtime.requester import _through_the_server
 from models.audit import Actor
 from models.operations import Operation, OperationType
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.flow
 
 @flow(name="one-operation-asked-for")
 async def operation(asked_by: str | None = None) -> None:
-    async with recorded(OperationType.START, "test", asked_by=asked_by):
+    async with recorded(OperationType.START, "test", OperationRequest(asked_by)):
         pass
 
 
