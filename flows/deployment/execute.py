@@ -12,8 +12,12 @@ from typing import Any
 from uuid import UUID, uuid4
 
 from core.deployment.plan import critical_path, plan, start_deadline
+from core.deployment.release import Document
 from core.deployment.verify import root_failure
+from core.monitoring.health import worst_service
 from flows.deployment.operation import OperationRecorder
+from flows.monitoring.judge_health import judge_now
+from flows.runtime.identifiers import new_release_id
 from models.compose import (
     Application,
     DependencyCondition,
@@ -26,9 +30,13 @@ from models.compose import (
 from models.environments import Environment
 from models.evidence import EvidenceOccasion
 from models.failures import RoasError, StartFailedError
+from models.health import Health, HealthReport
 from models.operations import OperationStep
+from models.records import Release
 from models.results import ServiceStart
+from tasks.deployment.operations import record_health
 from tasks.deployment.progress import StartProgress, start_progress
+from tasks.deployment.release import inspect_release, keep_release
 from tasks.deployment.services import inspect_application, read_injected_files
 from tasks.deployment.start_service import MILESTONES, ServiceStartOrder, StartProof, bring_up
 from tasks.errors.evidence import ProbeJournal, take_evidence
@@ -78,6 +86,35 @@ async def start_in_order(
             start.report()
     start.judge()
     return start.results()
+
+
+async def verify(recorder: OperationRecorder, environment: Environment, application: Application) -> HealthReport:
+    """Judge and record the health of what was started.
+
+    Raises:
+        StartFailedError: A required service is unhealthy.
+    """
+    health = await judge_now(environment, application, deployment_id=recorder.deployment_id)
+    await record_health(health)
+    recorder.facts["health"] = str(health.overall)
+    if health.overall is Health.UNHEALTHY:
+        first = worst_service(health)
+        raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
+    return health
+
+
+async def keep_proven(
+    recorder: OperationRecorder,
+    environment: Environment,
+    application: Application,
+    template: Document,
+    of: Release | None = None,
+) -> None:
+    """Keep what runs now as a proven release; `of` is the earlier one that was applied, if one was."""
+    now = datetime.now(UTC)
+    release_id, deployment_id = new_release_id(now), recorder.deployment_id
+    seen = await inspect_release(environment, application, template, release_id, deployment_id, now, of=of)
+    recorder.facts["release"] = (await keep_release(environment, seen)).release_id
 
 
 @dataclass(frozen=True, slots=True)

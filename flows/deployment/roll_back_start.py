@@ -11,18 +11,16 @@ from datetime import UTC, datetime
 
 from core.deployment.plan import stop_waves
 from core.deployment.release import PreDeployState, PreviousContainer, beyond, differences
-from core.monitoring.health import worst_service
-from flows.deployment.execute import start_in_order
+from flows.deployment.execute import start_in_order, verify
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder
-from flows.monitoring.judge_health import judge_now
 from models.compose import Application
 from models.containers import ContainerState
 from models.environments import Environment
-from models.failures import RoasError, StartFailedError
-from models.health import Health, HealthReport
+from models.failures import RoasError
+from models.health import HealthReport
 from models.records import Release
 from models.results import ServiceStart
-from tasks.deployment.operations import record_changes, record_health
+from tasks.deployment.operations import record_changes
 from tasks.deployment.release import (
     inspect_release,
     put_back,
@@ -103,13 +101,8 @@ async def apply_release(
     await create_containers(environment, document)
     inner = replace(recorder, facts={}, steps=(), done=frozenset())
     starts = await start_in_order(inner, environment, application, document=document)
-    recorder.facts["release_start"] = inner.facts
-    health = await judge_now(environment, application, deployment_id=recorder.deployment_id)
-    await record_health(health)
-    if health.overall is Health.UNHEALTHY:
-        first = worst_service(health)
-        raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
-    return application, starts, health
+    recorder.facts["release_start"] = dict(inner.facts)
+    return application, starts, await verify(inner, environment, application)
 
 
 async def _changes(

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from datetime import UTC, datetime
 
 from prefect import flow
 from pydantic import Field
 
 from core.deployment.release import differences
+from flows.deployment.execute import keep_proven
 from flows.deployment.failure import escalate
 from flows.deployment.operation import OperationRequest, recorded
 from flows.deployment.roll_back_start import FOUND, StartRollback, apply_release
-from flows.runtime.identifiers import new_release_id
 from flows.runtime.parameters import (
     ASKED_BY,
     COMPOSE_FILES,
@@ -26,7 +25,7 @@ from flows.runtime.parameters import (
 )
 from models.operations import OperationType
 from models.results import OperationResult
-from tasks.deployment.release import choose_release, inspect_release, keep_release
+from tasks.deployment.release import choose_release
 from tasks.deployment.services import proven_releases, read_application, snapshot_containers
 
 log = logging.getLogger("roas")
@@ -69,11 +68,7 @@ async def rollback(
         await recorder.step(FOUND, detail=undo.arm(application, found, None))
         released, starts, health = await apply_release(recorder, declared, wanted)
         recorder.facts["health"] = str(health.overall)
-        now = datetime.now(UTC)
-        seen = await inspect_release(
-            declared, released, wanted.compose, new_release_id(now), recorder.deployment_id, now, of=wanted
-        )
-        recorder.facts["release"] = (await keep_release(declared, seen)).release_id
+        await keep_proven(recorder, declared, released, wanted.compose, of=wanted)
     return recorder.result(
         f"release {wanted.release_id} serves again: {len(starts)} services proven",
         services=starts,

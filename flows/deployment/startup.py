@@ -16,13 +16,10 @@ from pydantic import Field
 from core.deployment.plan import plan_id, start_waves
 from core.deployment.release import Document, replaced_services
 from core.deployment.validate import validate
-from core.monitoring.health import worst_service
-from flows.deployment.execute import start_in_order
+from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.roll_back_start import FOUND, StartRollback, found_by
-from flows.monitoring.judge_health import judge_now
-from flows.runtime.identifiers import new_release_id
 from flows.runtime.parameters import (
     ASKED_BY,
     COMPOSE_FILES,
@@ -41,8 +38,7 @@ from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
 from models.validation import ValidationResult
 from models.validation_facts import Facts
-from tasks.deployment.operations import record_health, record_validation
-from tasks.deployment.release import inspect_release, keep_release
+from tasks.deployment.operations import record_validation
 from tasks.deployment.services import (
     create_containers,
     gather_facts,
@@ -112,8 +108,9 @@ class _Startup:
         facts = await self._validate(environment)
         plan = await self._plan(environment, facts)
         await self._execute(environment, facts.application, plan)
-        await self._verify(environment, facts.application)
-        await self._keep_release(environment, facts.application)
+        self._health = await verify(recorder, environment, facts.application)
+        if self._template is not None:
+            await keep_proven(recorder, environment, facts.application, self._template)
         recorder.settles = True
 
     async def _validate(self, environment: Environment) -> Facts:
@@ -173,23 +170,6 @@ class _Startup:
             _template(recorder, environment, application), _create(recorder, environment)
         )
         self._services = await start_in_order(recorder, environment, application, planned=plan)
-
-    async def _verify(self, environment: Environment, application: Application) -> None:
-        self._health = health = await judge_now(environment, application, deployment_id=self.recorder.deployment_id)
-        await record_health(health)
-        self.recorder.facts["health"] = str(health.overall)
-        if health.overall is Health.UNHEALTHY:
-            first = worst_service(health)
-            raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
-
-    async def _keep_release(self, environment: Environment, application: Application) -> None:
-        if self._template is None:
-            return
-        recorder, now = self.recorder, datetime.now(UTC)
-        seen = await inspect_release(
-            environment, application, self._template, new_release_id(now), recorder.deployment_id, now
-        )
-        recorder.facts["release"] = (await keep_release(environment, seen)).release_id
 
     def refused(self, why: str) -> OperationResult:
         """The result where validation stopped the start."""
