@@ -7,6 +7,7 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from typing import TypeVar
 
 from adapters.stores.recovery_writes import RecordError
 from core.errors.classify import as_failure, as_one_of_several, classify
@@ -26,6 +27,7 @@ from tasks.errors.evidence import failure_evidence
 from tasks.recovery.records import read_known_facts, record_error, record_error_of_the_run
 
 log = logging.getLogger("roas")
+Given = TypeVar("Given")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,12 +67,14 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     # An operation that validation stopped has changed nothing, so its services' health says nothing about it.
     operated = incident.deployment_id if incident.source != "validation" else None
     bundles, (patterns, deployed_seconds_ago), health = await asyncio.gather(
-        _evidence(incident, context),
+        _given(incident.evidence)
+        if incident.evidence
+        else take_evidence(context, service, incident.text, deployment_id=incident.deployment_id),
         read_known_facts(incident.environment, now),
         # A service that does not answer is not probed again; an operation concerns the health of all services.
         health_now(context, operated, asked=None if operated else needed)
         if environment and (needed or operated)
-        else _unknown(),
+        else _given(None),
     )
     down = services_down(health, needed)
     if down:
@@ -143,17 +147,16 @@ def services_down(health: HealthReport | None, needed: Sequence[str]) -> tuple[s
     return tuple(name for name in needed if name in unhealthy)
 
 
-async def _evidence(incident: Incident, context: IncidentContext) -> Sequence[EvidenceBundle]:
-    if context.environment is None or incident.evidence:
-        return incident.evidence
+async def take_evidence(
+    context: IncidentContext, service: str | None, reason: str, *, deployment_id: str | None = None, keep: bool = True
+) -> Sequence[EvidenceBundle]:
+    """Take evidence of a failure, or read what its operation took; none where the environment is not known."""
+    if context.environment is None:
+        return ()
     return await failure_evidence(
-        context.environment,
-        context.application,
-        incident.service,
-        deployment_id=incident.deployment_id,
-        reason=incident.text,
+        context.environment, context.application, service, deployment_id=deployment_id, reason=reason, keep=keep
     )
 
 
-async def _unknown() -> None:
-    return None
+async def _given(value: Given) -> Given:
+    return value

@@ -24,17 +24,16 @@ from core.recovery.policy import (
     plan_recovery,
 )
 from core.recovery.states import RecoveryEvent, RecoveryState, next_state
-from flows.recovery.diagnose import Diagnosis, health_now, services_down
+from flows.recovery.diagnose import Diagnosis, health_now, services_down, take_evidence
 from flows.recovery.escalate import Question, ask_in_own_run, attempt_details, new_ticket, question_of
 from flows.recovery.execute import Case, execute
-from models.environments import Environment, RecoveryPolicy
+from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Strategy
 from models.evidence import EvidenceBundle
 from models.failures import ActionRefusedError, EnvironmentBusyError, RoasError
 from models.incidents import IncidentContext, Snapshot
 from models.operations import Runner
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket
-from tasks.errors.evidence import failure_evidence
 from tasks.recovery.records import (
     begin_attempt,
     finish_attempt,
@@ -53,11 +52,6 @@ Decided = tuple[Choice, str]
 """What a person decided, and who that is."""
 
 
-def current_runner() -> Runner:
-    """Return this process with the flow run it executes."""
-    return this_process(str(flow_run.get_id() or ""))
-
-
 @dataclass(slots=True, kw_only=True)
 class RecoveryProcess:
     """One error and its recovery by one run.
@@ -73,7 +67,7 @@ class RecoveryProcess:
     failing_services: int = 1
     causes: tuple[Category, ...] = ()
     converses: bool = False
-    runner: Runner = field(default_factory=current_runner)
+    runner: Runner = field(default_factory=lambda: this_process(str(flow_run.get_id() or "")))
     last_attempt: str | None = None
     root_cause: str | None = None
     root_evidence: Sequence[EvidenceBundle] = ()
@@ -155,12 +149,20 @@ class RecoveryProcess:
     async def _gather(self) -> Snapshot:
         environment, service, now = self.context.environment, self.service, datetime.now(UTC)
         snapshot = await snapshot_before_planning(self.error, environment, service, now=now)
-        facts = RecoveryFacts(
+        self._facts = RecoveryFacts(
             service=service, failing_services=self.failing_services, acting=self.acting, paused=snapshot.paused
         )
         if environment is not None and service is not None:
-            facts = _with_environment(facts, snapshot, environment, service, now)
-        self._facts = facts
+            windows = maintenance_windows(environment.maintenance, now)
+            self._facts = replace(
+                self._facts,
+                outside_logins=environment.service(service).outside_logins,
+                stopped_by_person=snapshot.stopped_by_person,
+                maintenance=any(window.covers(service, now) for window in windows),
+                engine=environment.engine,
+                deployed_ago=snapshot.deployed_ago if self.acting else None,
+                kept_down=snapshot.kept_down,
+            )
         return snapshot
 
     async def _make_plan(self) -> RecoveryEvent:
@@ -177,7 +179,7 @@ class RecoveryProcess:
             await keep_reason(self.error.error_id, plan.reason)
             return self._end(RecoveryMethod.NONE_NEEDED, plan.reason, success=True)
         if plan.action is PlanAction.ASK_A_PERSON:
-            return await self._escalate(question_of(plan, mine))
+            return await self._ask(question_of(plan, mine))
         if plan.action is PlanAction.PROPOSE:
             await _record_proposal(self.diagnosis, plan, self._past)
             return self._end(RecoveryMethod.PROPOSED, f"dry run: {plan.reason}")
@@ -198,7 +200,7 @@ class RecoveryProcess:
         attempt, environment = self._attempt, self.context.environment
         if environment is None or self.service is None:
             reason = f"{attempt.strategy} has nothing to act on: the environment or the service is not known."
-            return await self._escalate(Question(reason))
+            return await self._ask(Question(reason))
         case = Case(
             environment=environment,
             context=self.context,
@@ -214,7 +216,7 @@ class RecoveryProcess:
             self._execution = await execute(case, attempt)
         except ActionRefusedError as refused:
             reason = f"{attempt.strategy} may not be done: {refused.what}"
-            return await self._escalate(Question(reason, first_step=refused.advice))
+            return await self._ask(Question(reason, first_step=refused.advice))
         except EnvironmentBusyError as busy:
             await keep_reason(self.error.error_id, f"put off: {busy.what}")
             again_at = datetime.now(UTC) + SHORT_WAIT
@@ -226,7 +228,7 @@ class RecoveryProcess:
         """Close what was recorded of a verified recovery; after a failure escalate, or plan the next attempt."""
         execution = self._execution
         if self._asked is not None:
-            return await self._ask(*self._asked)
+            return await self._wait_for_answer(*self._asked)
         if execution.success:
             healed = [execution.service] if execution.service else []
             why = f"mended by recovery {execution.attempt_id}"
@@ -254,7 +256,7 @@ class RecoveryProcess:
         if last.success:
             self._outcome = self._recovered(last)
             return RecoveryEvent.RESOLVE
-        return await self._escalate(Question(last.final_status, attempt_details(last)))
+        return await self._ask(Question(last.final_status, attempt_details(last)))
 
     def _take(
         self, attempt: RecoveryPlan | RecoveryExecution, event: RecoveryEvent, *, escalates: bool
@@ -276,9 +278,7 @@ class RecoveryProcess:
         ticket = await finish_attempt(
             execution,
             was=self.error.evidence.get("container_state"),
-            ticket=None
-            if question is None
-            else new_ticket(question, self.diagnosis, self.context.environment, self.service),
+            ticket=None if question is None else self._ticket(question),
         )
         self._asked = None if question is None or ticket is None else (question.reason, ticket)
 
@@ -305,15 +305,8 @@ class RecoveryProcess:
         if self.converses:
             return False
         bundles: Sequence[EvidenceBundle] = ()
-        if self.context.environment is not None and execution.acted_at is not None:
-            bundles = await failure_evidence(
-                self.context.environment,
-                self.context.application,
-                self.service,
-                deployment_id=None,
-                reason=execution.final_status,
-                keep=False,
-            )
+        if execution.acted_at is not None:
+            bundles = await take_evidence(self.context, self.service, execution.final_status, keep=False)
         evidence = evidence_of(bundles[0], since=execution.started_at) if bundles else None
         found = classify(execution.final_status, evidence=evidence, patterns=await read_patterns())
         if not leads_deeper(self.diagnosis.verdict, found, self.causes):
@@ -321,13 +314,13 @@ class RecoveryProcess:
         self.root_cause, self.root_evidence = execution.final_status, bundles
         return True
 
-    async def _escalate(self, question: Question) -> RecoveryEvent:
-        return await self._ask(
-            question.reason,
-            await open_ticket(new_ticket(question, self.diagnosis, self.context.environment, self.service)),
-        )
+    def _ticket(self, question: Question) -> Ticket:
+        return new_ticket(question, self.diagnosis, self.context.environment, self.service)
 
-    async def _ask(self, reason: str, ticket: Ticket) -> RecoveryEvent:
+    async def _ask(self, question: Question) -> RecoveryEvent:
+        return await self._wait_for_answer(question.reason, await open_ticket(self._ticket(question)))
+
+    async def _wait_for_answer(self, reason: str, ticket: Ticket) -> RecoveryEvent:
         log.warning("ticket %s: %s", ticket.ticket_id, ticket.title)
         if self.acting and not self.converses:
             # This process recovers other errors too, so a run of its own waits for the answer.
@@ -362,22 +355,6 @@ def _log_plan(error: RecordedError, plan: RecoveryPlan) -> None:
     log.info("plan for %s: %s, because %s", error.error_id, plan.action, plan.reason)
 
 
-def _with_environment(
-    facts: RecoveryFacts, snapshot: Snapshot, environment: Environment, service: str, now: datetime
-) -> RecoveryFacts:
-    """Add what the environment declares for the service, and what was read of it."""
-    windows = maintenance_windows(environment.maintenance, now)
-    return replace(
-        facts,
-        outside_logins=environment.service(service).outside_logins,
-        stopped_by_person=snapshot.stopped_by_person,
-        maintenance=any(window.covers(service, now) for window in windows),
-        engine=environment.engine,
-        deployed_ago=snapshot.deployed_ago if facts.acting else None,
-        kept_down=snapshot.kept_down,
-    )
-
-
 async def _before_another_attempt(
     plan: RecoveryPlan, error: RecordedError, context: IncidentContext, service: str, last: RecoveryExecution
 ) -> RecoveryPlan:
@@ -387,9 +364,7 @@ async def _before_another_attempt(
     if not services_down(await health_now(context, asked=[service]), [service]):
         plan = replace(plan, strategy=Strategy.WAIT_AND_RETRY, reason=f"{service} is well by itself")
     # The next attempt replaces what the container shows of the last one.
-    bundles = await failure_evidence(
-        context.environment, context.application, service, deployment_id=None, reason=last.final_status
-    )
+    bundles = await take_evidence(context, service, last.final_status)
     await link_evidence([bundle.bundle_id for bundle in bundles], error.error_id)
     return plan
 
