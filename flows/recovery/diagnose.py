@@ -45,15 +45,10 @@ class Diagnosis:
     script: str | None = None
     unpublished: tuple[EvidenceBundle, ...] = ()
 
-    def not_needed(self) -> RecoveryOutcome:
-        """Return the outcome of a text that is no error."""
-        return RecoveryOutcome(
-            error_id=self.error.error_id,
-            success=True,
-            method=RecoveryMethod.NONE_NEEDED,
-            steps=(),
-            reason=self.verdict.reason,
-        )
+
+def not_needed(reason: str, error_id: str = "") -> RecoveryOutcome:
+    """Return the outcome where there is nothing to recover from."""
+    return RecoveryOutcome(error_id=error_id, success=True, method=RecoveryMethod.NONE_NEEDED, steps=(), reason=reason)
 
 
 async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: bool = False) -> Diagnosis:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -14,7 +14,7 @@ from pydantic import Field
 
 from core.common.dependencies import dependencies_of
 from flows.recovery.approve import Conversation, may_ask
-from flows.recovery.diagnose import Diagnosis, diagnose, health_now
+from flows.recovery.diagnose import Diagnosis, diagnose, health_now, not_needed
 from flows.recovery.process import Decided, RecoveryProcess
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, Count, EnvironmentName
 from flows.runtime.requester import answered_through_the_server, requester
@@ -71,11 +71,8 @@ async def error_recovery(
     """Find the cause of an error, and recover from it or open a ticket.
 
     A run of a deployment is suspended where a person must decide, and continues with the answer. If the person gives
-    up, the run ends as failed; Retry then repeats the failed step and the steps after it.
-
-    `act` False diagnoses and records only: for a dry run, and for failures of an operation that a person watches.
-    Several `failing_services` mean one cause, so none is restarted. A run with `ticket` asks about that ticket, and
-    does nothing before it is answered.
+    up, the run ends as failed; Retry then repeats the failed step and the steps after it. `act` False diagnoses and
+    records only.
 
     Raises:
         BadInputError: A run of a deployment names Compose files.
@@ -92,19 +89,14 @@ async def error_recovery(
         failing_services=failing_services,
     )
     context = await load_context(environment, files)
-    if ticket is not None:
-        return await _failed_if_given_up(_recover_ticket(await read_ticket(ticket), context))
-    if source == "event" and (reason := await _not_needed(incident, context)) is not None:
-        log.info("nothing is done for %s: %s", service, reason)
-        return RecoveryOutcome(error_id="", success=True, method=RecoveryMethod.NONE_NEEDED, steps=(), reason=reason)
-    by_person = (decided, requester(decided_by)[0]) if decided else None
-    return await _failed_if_given_up(recover(incident, context, act=act, decided=by_person, converse=may_ask()))
-
-
-async def _failed_if_given_up(recovering: Awaitable[RecoveryOutcome]) -> RecoveryOutcome:
-    """Return the outcome; if a person gave up, the failed state that the run ends in."""
     try:
-        return await recovering
+        if ticket is not None:
+            return await _recover_ticket(await read_ticket(ticket), context)
+        if source == "event" and (reason := await _not_needed(incident, context)) is not None:
+            log.info("nothing is done for %s: %s", service, reason)
+            return not_needed(reason)
+        by_person = (decided, requester(decided_by)[0]) if decided else None
+        return await recover(incident, context, act=act, decided=by_person, converse=may_ask())
     except GivenUpError as given_up:
         # Raised out of the flow it would be logged with a traceback, as if it were a defect.
         return Failed(message=str(given_up))  # type: ignore[return-value]
@@ -126,7 +118,7 @@ async def recover(
     diagnosis = await diagnose(incident, context, of_the_run=converse)
     if diagnosis.verdict.category is Category.BENIGN:
         await keep_reason(diagnosis.error.error_id, f"it is no error: {diagnosis.verdict.reason}")
-        return diagnosis.not_needed()
+        return not_needed(diagnosis.verdict.reason, diagnosis.error.error_id)
     process = RecoveryProcess(
         context=context,
         diagnosis=diagnosis,
@@ -188,14 +180,8 @@ async def _recover_ticket(ticket: Ticket, context: IncidentContext) -> RecoveryO
     is_over = ticket.state is TicketState.RESOLVED or flow_run.get_run_count() == 1
     if ticket.state is not TicketState.OPEN and is_over:
         last = ticket.history[-1].what if ticket.history else ""
-        return RecoveryOutcome(
-            error_id=ticket.error_id,
-            success=True,
-            method=RecoveryMethod.NONE_NEEDED,
-            steps=(),
-            ticket_id=ticket.ticket_id,
-            reason=f"ticket {ticket.ticket_id} is {ticket.state} meanwhile: {last}",
-        )
+        reason = f"ticket {ticket.ticket_id} is {ticket.state} meanwhile: {last}"
+        return replace(not_needed(reason, ticket.error_id), ticket_id=ticket.ticket_id)
     error, patterns = await read_error(ticket.error_id), await read_patterns()
     process = RecoveryProcess(
         context=context,
