@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 from prefect import flow
 from pydantic import Field
@@ -34,7 +33,7 @@ from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFil
 from flows.runtime.server_outages import keep_runs_without_lease
 from models.compose import Application, ServiceDeclaration
 from models.containers import ContainerState
-from models.environments import Environment
+from models.environments import Environment, ServiceSpec
 from models.evidence import EvidenceBundle
 from models.failures import EngineError, RoasError
 from models.health import HealthReport, ServiceVerdict
@@ -106,13 +105,7 @@ class EnvironmentWatcher:
     """Observes one environment, and runs one recovery a service."""
 
     def __init__(
-        self,
-        declared: Environment,
-        files: tuple[str, ...],
-        access: StoreAccess,
-        feed: EventFeed,
-        *,
-        act: bool,
+        self, declared: Environment, files: tuple[str, ...], access: StoreAccess, feed: EventFeed, *, act: bool
     ) -> None:
         self.received = 0
         self.dispatched = 0
@@ -173,7 +166,7 @@ class EnvironmentWatcher:
             self.reconciler.forget_requests()
             self.next_sweep = datetime.now(UTC)
         for service in self.reconciler.receive(events):
-            self._start(self._short_tasks, self._record_stop(service))
+            _run_beside(self._short_tasks, self._record_stop(service), f"the stop of {service} was not recorded")
         return frozenset(event.service for event in events)
 
     async def gather_evidence(self) -> None:
@@ -243,10 +236,11 @@ class EnvironmentWatcher:
         if not self._access.known.meant_to_run or not container_states:
             self._log(NO_SERVICE, f"{self._declared.name} is not meant to run")
             return
+        ended = {seen.service for seen in container_states if seen.state == "exited"}
         stopped = {
             verdict.service
             for verdict in health.services
-            if await self._stopped_by_person(verdict.service, container_states)
+            if verdict.service in ended and await stopped_by_person(self._declared, verdict.service)
         }
         now = datetime.now(UTC)
         self.reconciler.sweep(application.services.keys(), container_states, now)
@@ -286,34 +280,23 @@ class EnvironmentWatcher:
         """Observe services and their dependencies, whose failure would explain theirs."""
         needs = needs_of(dependencies_of(self._declared, application))
         names = {*services, *(other for name in services for other in reachable(name, needs))}
+        declared = [application.services[name] for name in sorted(names & application.services.keys())]
         return [
             observe_containers(
-                application.services[name],
+                one,
                 container_states,
-                judge=self._judge(application.services[name]),
-                tracker=self.reconciler.tracker(name),
+                judge=partial(_judge, one, self._declared.service(one.name)),
+                tracker=self.reconciler.tracker(one.name),
                 now=now,
             )
-            for name in sorted(names)
-            if name in application.services and application.services[name].replicas
+            for one in declared
+            if one.replicas
         ]
-
-    def _judge(self, declaration: ServiceDeclaration) -> Callable[[Sequence[ContainerState]], ServiceVerdict]:
-        spec = self._declared.service(declaration.name)
-        return lambda containers: judge_declared(declaration, containers, None, spec)
-
-    async def _stopped_by_person(self, service: str, container_states: Sequence[ContainerState]) -> bool:
-        if not any(seen.service == service and seen.state == "exited" for seen in container_states):
-            return False
-        return await stopped_by_person(self._declared, service)
 
     async def _record_stop(self, service: str) -> None:
         """Record a person's stop while the engine still knows of it; an operation records its own."""
-        try:
-            if await in_hand(self._declared.name) is None:
-                await stopped_by_person(self._declared, service)
-        except (RoasError, TimeoutError) as error:
-            log.warning("the stop of %s was not recorded: %s", service, error or type(error).__name__)
+        if await in_hand(self._declared.name) is None:
+            await stopped_by_person(self._declared, service)
 
     def _decide(
         self, observations: Sequence[ServiceObservation], application: Application, held: str | None, now: datetime
@@ -330,7 +313,10 @@ class EnvironmentWatcher:
             self._log(one.service, f"{one.service} is left alone: {one.reason}")
             if one.crashed and (exit_code := self.reconciler.new_crash(one.service, now)) is not None:
                 text = f"{one.service} exited with code {exit_code}, and the engine starts it again"
-                self._start(self._recordings, self._record(one.service, text))
+                incident = Incident(environment=self._declared.name, text=text, service=one.service, source="watch")
+                # While the container's log still shows it.
+                recording = record_failure(incident, self._context())
+                _run_beside(self._recordings, recording, f"the end of {one.service} was not recorded")
         if found.wait:
             self._sweep_after(SETTLE)
         for one in found.recover:
@@ -394,29 +380,9 @@ class EnvironmentWatcher:
             if cut_off.service and not self.reconciler.tracker(cut_off.service).recovering:
                 self._begin(cut_off.service, partial(continue_recovery, cut_off, self._context()))
 
-    async def _record(self, service: str, text: str) -> None:
-        """Record a failure that the engine recovers by itself, while the container's log still shows it."""
-        incident = Incident(environment=self._declared.name, text=text, service=service, source="watch")
-        try:
-            await record_failure(incident, self._context())
-        except (RoasError, TimeoutError) as error:
-            log.warning("the end of %s was not recorded: %s", service, error or type(error).__name__)
-
     def _notify(self) -> None:
         """Send notifications that are due in a task of their own: a receiver may be slow, and others fail meanwhile."""
-        self._start(self._short_tasks, self._send_notifications())
-
-    async def _send_notifications(self) -> None:
-        try:
-            await notify_people(self._declared)
-        except Exception as error:  # noqa: BLE001 - a receiver's failure must not end the watch
-            log.warning("notifications were not sent: %s", error or type(error).__name__)
-
-    @staticmethod
-    def _start(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.create_task(work)
-        tasks.add(task)
-        task.add_done_callback(tasks.discard)
+        _run_beside(self._short_tasks, notify_people(self._declared), "notifications were not sent")
 
     def _context(self) -> IncidentContext:
         return context_of(self._declared, self._application)
@@ -430,3 +396,23 @@ class EnvironmentWatcher:
         if self._logged.get(about) != text:
             self._logged[about] = text
             log.info("%s", text)
+
+
+def _judge(declaration: ServiceDeclaration, spec: ServiceSpec, containers: Sequence[ContainerState]) -> ServiceVerdict:
+    return judge_declared(declaration, containers, None, spec)
+
+
+def _run_beside(tasks: set[asyncio.Task[None]], work: Awaitable[object], failed: str) -> None:
+    """Do work in a task of its own, whose failure ends nothing; `failed` is what its failure means."""
+
+    async def run() -> None:
+        try:
+            await work
+        except (RoasError, TimeoutError) as error:
+            log.warning("%s: %s", failed, error or type(error).__name__)
+        except Exception:
+            log.exception("%s", failed)
+
+    task = asyncio.create_task(run())
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)
