@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 from collections.abc import Collection, Sequence
 from datetime import UTC, datetime
 
@@ -15,8 +16,7 @@ from models.environments import Environment
 from models.failures import RoasError
 from models.health import HealthReport, ProbeResult
 from tasks.deployment.services import inspect_application
-from tasks.monitoring.collect import load_of_host
-from tasks.monitoring.probes import probe_service
+from tasks.monitoring.collect import probe_service
 
 log = logging.getLogger("roas")
 
@@ -26,7 +26,6 @@ async def judge_now(
     application: Application,
     *,
     deployment_id: str | None = None,
-    critical_alerts: int = 0,
     container_states: Sequence[ContainerState] | None = None,
     asked: Collection[str] | None = None,
 ) -> HealthReport:
@@ -50,8 +49,8 @@ async def judge_now(
         now=datetime.now(UTC),
         dependencies=dependencies_of(environment, application),
         deployment_id=deployment_id,
-        system_load=load_of_host(),
-        critical_alerts=critical_alerts,
+        # Processes that run or wait to, averaged over the last minute.
+        system_load=os.getloadavg()[0],
     )
 
 

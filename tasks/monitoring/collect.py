@@ -1,33 +1,34 @@
-"""Collection: sample host and services, read the memory of earlier collections, store and publish the result."""
+"""Collection: sample the sources, read the memory of earlier collections, store and publish the result."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
 from prefect import task
 
+from adapters.compose.variables import secret_values
 from adapters.host.machine import sample_host
+from adapters.probes import run_probe
 from adapters.stores.check import figures
 from core.deployment.desired_state import meant_to_run
 from core.monitoring.assess import Assessment, RememberedState
 from core.monitoring.snapshot import Evaluation, Key
 from models.analysis import ServiceScore
-from models.containers import ContainerEvent, ServiceSample, SystemSample
+from models.containers import ContainerEvent, ContainerState, ServiceSample, SystemSample
 from models.environments import Environment
 from models.failures import StoreError
-from models.health import HealthReport
+from models.health import HealthReport, ProbeResult
 from models.metrics import Alert, Dependency, PredictionOutcome
 from models.operations import OperationStatus
 from models.records import EvaluationRecord, RecordedScore
 from models.settings import current_settings
 from tasks.errors.redact import redact_now
 from tasks.runtime.clients import engine_of
-from tasks.runtime.retry_policy import WRITE, retry_read, retry_write
+from tasks.runtime.retry_policy import WRITE, in_thread, retry_read, retry_write
 from tasks.runtime.stores import open_stores, shared_cache
 
 log = logging.getLogger("roas")
@@ -43,154 +44,60 @@ _CACHE_LIFETIMES = 3
 
 
 @retry_read
-async def sample_system() -> SystemSample:
+@in_thread
+def sample_system() -> SystemSample:
     """The host now: processor, memory, the disk under the stores, pressure."""
-    return await asyncio.to_thread(sample_host, current_settings().data_dir, datetime.now(UTC))
-
-
-def load_of_host() -> float:
-    """Processes that run or wait to, averaged over the last minute."""
-    return os.getloadavg()[0]
+    return sample_host(current_settings().data_dir, datetime.now(UTC))
 
 
 @retry_read
-async def sample_services(environment: Environment) -> list[ServiceSample]:
+@in_thread
+def sample_services(environment: Environment) -> list[ServiceSample]:
     """Every running container's use of resources, asked side by side."""
-    return await asyncio.to_thread(engine_of(environment).statistics.samples, environment.project)
+    return engine_of(environment).statistics.samples(environment.project)
 
 
 @retry_read
-async def recent_events(environment: Environment, back: timedelta) -> list[ContainerEvent]:
+@in_thread
+def recent_events(environment: Environment, back: timedelta) -> list[ContainerEvent]:
     """What happened to the environment's containers in the time that is past."""
-
-    def hear() -> list[ContainerEvent]:
-        until = datetime.now(UTC)
-        with engine_of(environment).events.stream(environment.project, until - back, until) as stream:
-            return list(stream)
-
-    return await asyncio.to_thread(hear)
+    until = datetime.now(UTC)
+    with engine_of(environment).events.stream(environment.project, until - back, until) as stream:
+        return list(stream)
 
 
 @retry_read
-async def stopped_on_request(environment: str) -> bool:
+async def probe_service(
+    environment: Environment, service: str, container_states: Sequence[ContainerState] | None = None
+) -> ProbeResult:
+    """What the environment's own probe of a service answers; a service that fails it is an answer too.
+
+    `container_states` are its project's containers, where they were looked at just now.
+    """
+    probe = environment.service(service).probe
+    if probe is None:
+        raise ValueError(f"{service} has no probe in environment {environment.name}")
+    return await run_probe(
+        probe,
+        service,
+        project=environment.project,
+        engine=engine_of(environment),
+        secrets=await asyncio.to_thread(secret_values, environment),
+        container_states=container_states,
+    )
+
+
+@retry_read
+@in_thread
+def stopped_on_request(environment: str) -> bool:
     """Whether the last operation that was wanted of an environment is a stop, whatever came of it."""
-    return await asyncio.to_thread(_is_stopped, environment)
+    return _is_stopped(environment)
 
 
 @retry_read
-async def read_memory(environment: str, now: datetime) -> RememberedState:
+@in_thread
+def read_memory(environment: str, now: datetime) -> RememberedState:
     """All that a round is judged by, and what is being done to the environment."""
-    return await asyncio.to_thread(_memory, environment, now)
-
-
-@retry_write
-async def store_round(environment: str, judged: Assessment, collected_at: datetime | None) -> bool:
-    """Keep one round: samples and answers through the batch writer, all else in one transaction.
-
-    False where another round was kept since the one that was `collected_at`, by which this one was judged: then
-    its samples alone are. Samples that cannot go into the store now wait in the spool, and the log says so.
-
-    Raises:
-        StoreError: What was found could not be stored.
-    """
-
-    def put() -> bool:
-        stores, outcome = open_stores(), judged.outcome
-        stores.writer.put_metrics(judged.metrics)
-        stores.writer.put_probes(judged.answers, environment)
-        kept = stores.evaluations.record(
-            EvaluationRecord(
-                environment=environment,
-                evaluated_at=outcome.at,
-                states=outcome.states,
-                baselines=outcome.baselines,
-                dependencies=judged.dependencies,
-                alerts=[*outcome.alerts, *outcome.closed],
-                predictions=outcome.predictions,
-                scores=[_recorded(environment, score, outcome.at) for score in outcome.scores],
-                health=judged.health if judged.news else None,
-            ),
-            expecting=collected_at,
-        )
-        try:
-            stores.writer.flush()
-        except StoreError as error:
-            log.warning("samples of %s wait in the spool: %s", environment, error)
-        return kept
-
-    return await asyncio.to_thread(put)
-
-
-@retry_read
-async def last_round(environment: str) -> datetime | None:
-    """When the last round that was kept was looked at; None where there is none."""
-    return await asyncio.to_thread(lambda: _last_round(environment))
-
-
-@task(name="close the alerts", **WRITE)
-async def store_closed(
-    environment: str,
-    at: datetime,
-    states: Mapping[Key, bytes],
-    closed: Sequence[Alert],
-    dependencies: Sequence[Dependency],
-    health: HealthReport,
-    collected_at: datetime,
-) -> bool:
-    """Keep how the environment is after a recovery, and which alerts that has ended: all of it or nothing.
-
-    False where another round was kept since the one that was `collected_at`: it has seen by itself how all is.
-    """
-
-    def put() -> bool:
-        stores = open_stores()
-        stores.writer.put_probes([probe for verdict in health.services for probe in verdict.probes], environment)
-        return stores.evaluations.record(
-            EvaluationRecord(
-                environment=environment,
-                evaluated_at=at,
-                states=states,
-                alerts=closed,
-                dependencies=dependencies,
-                health=health,
-            ),
-            expecting=collected_at,
-        )
-
-    return await asyncio.to_thread(put)
-
-
-@retry_write
-async def tell_cache(
-    environment: str, snapshot: dict[str, object], outcome: Evaluation, every: timedelta
-) -> str | None:
-    """Put the newest snapshot, baselines and changes of alerts where other processes read them at once.
-
-    Says why where the cache did not take them.
-    """
-
-    def tell() -> str | None:
-        cache, lifetime = shared_cache(), round(every.total_seconds() * _CACHE_LIFETIMES)
-        usual: dict[str, object] = {f"{one.service}/{one.metric}": asdict(one) for one in outcome.baselines}
-        cache.put(f"baselines:{environment}", usual, lifetime)
-        for event in outcome.events:
-            cache.publish(ALERT_STREAM, {"at": outcome.at} | asdict(event))
-        cache.put(f"snapshot:{environment}", snapshot, lifetime)
-        return cache.trouble
-
-    return await asyncio.to_thread(tell)
-
-
-def acknowledge(alert_id: str, at: datetime, note: str) -> bool:
-    """A person takes an alert; False where it is not open. The next round knows it.
-
-    Raises:
-        StoreError: The store cannot be written to.
-    """
-    return open_stores().alerts.acknowledge(alert_id, at, redact_now(None, note))
-
-
-def _memory(environment: str, now: datetime) -> RememberedState:
     stores = open_stores()
     running = [one for one in stores.operations.running(environment) if one.status is OperationStatus.RUNNING]
     ended = stores.operations.history(environment=environment, limit=5)
@@ -208,6 +115,103 @@ def _memory(environment: str, now: datetime) -> RememberedState:
         health=next(iter(stores.health.history(environment=environment, limit=1)), None),
         store_bytes=max((float(sum(figures(one).bytes.values())) for one in stores.databases.values()), default=None),
     )
+
+
+@retry_write
+@in_thread
+def store_round(environment: str, judged: Assessment, collected_at: datetime | None) -> bool:
+    """Keep one round: samples and answers through the batch writer, all else in one transaction.
+
+    False where another round was kept since the one that was `collected_at`, by which this one was judged: then
+    its samples alone are. Samples that cannot go into the store now wait in the spool, and the log says so.
+
+    Raises:
+        StoreError: What was found could not be stored.
+    """
+    stores, outcome = open_stores(), judged.outcome
+    stores.writer.put_metrics(judged.metrics)
+    stores.writer.put_probes(judged.answers, environment)
+    kept = stores.evaluations.record(
+        EvaluationRecord(
+            environment=environment,
+            evaluated_at=outcome.at,
+            states=outcome.states,
+            baselines=outcome.baselines,
+            dependencies=judged.dependencies,
+            alerts=[*outcome.alerts, *outcome.closed],
+            predictions=outcome.predictions,
+            scores=[_recorded(environment, score, outcome.at) for score in outcome.scores],
+            health=judged.health if judged.news else None,
+        ),
+        expecting=collected_at,
+    )
+    try:
+        stores.writer.flush()
+    except StoreError as error:
+        log.warning("samples of %s wait in the spool: %s", environment, error)
+    return kept
+
+
+@retry_read
+@in_thread
+def last_round(environment: str) -> datetime | None:
+    """When the last round that was kept was looked at; None where there is none."""
+    return _last_round(environment)
+
+
+@task(name="close the alerts", **WRITE)
+@in_thread
+def store_closed(
+    environment: str,
+    at: datetime,
+    states: Mapping[Key, bytes],
+    closed: Sequence[Alert],
+    dependencies: Sequence[Dependency],
+    health: HealthReport,
+    collected_at: datetime,
+) -> bool:
+    """Keep how the environment is after a recovery, and which alerts that has ended: all of it or nothing.
+
+    False where another round was kept since the one that was `collected_at`: it has seen by itself how all is.
+    """
+    stores = open_stores()
+    stores.writer.put_probes([probe for verdict in health.services for probe in verdict.probes], environment)
+    return stores.evaluations.record(
+        EvaluationRecord(
+            environment=environment,
+            evaluated_at=at,
+            states=states,
+            alerts=closed,
+            dependencies=dependencies,
+            health=health,
+        ),
+        expecting=collected_at,
+    )
+
+
+@retry_write
+@in_thread
+def tell_cache(environment: str, snapshot: dict[str, object], outcome: Evaluation, every: timedelta) -> str | None:
+    """Put the newest snapshot, baselines and changes of alerts where other processes read them at once.
+
+    Says why where the cache did not take them.
+    """
+    cache, lifetime = shared_cache(), round(every.total_seconds() * _CACHE_LIFETIMES)
+    usual: dict[str, object] = {f"{one.service}/{one.metric}": asdict(one) for one in outcome.baselines}
+    cache.put(f"baselines:{environment}", usual, lifetime)
+    for event in outcome.events:
+        cache.publish(ALERT_STREAM, {"at": outcome.at} | asdict(event))
+    cache.put(f"snapshot:{environment}", snapshot, lifetime)
+    return cache.trouble
+
+
+def acknowledge(alert_id: str, at: datetime, note: str) -> bool:
+    """A person takes an alert; False where it is not open. The next round knows it.
+
+    Raises:
+        StoreError: The store cannot be written to.
+    """
+    return open_stores().alerts.acknowledge(alert_id, at, redact_now(None, note))
 
 
 def _last_round(environment: str) -> datetime | None:

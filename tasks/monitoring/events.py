@@ -16,7 +16,7 @@ from models.environments import Environment
 from models.failures import EngineError
 from tasks.deployment.operations import who_holds
 from tasks.runtime.clients import engine_of
-from tasks.runtime.retry_policy import retry_read
+from tasks.runtime.retry_policy import in_thread, retry_read
 from tasks.runtime.stores import open_stores
 
 log = logging.getLogger("roas")
@@ -255,11 +255,8 @@ async def inspect_environment(environment: Environment) -> tuple[list[ContainerS
 
 
 @retry_read
-async def is_watched(environment: str, now: datetime) -> bool:
+@in_thread
+def is_watched(environment: str, now: datetime) -> bool:
     """Whether a watch of an environment left a heartbeat lately."""
-
-    def read() -> bool:
-        last = open_stores().heartbeats.all().get(f"watch/{environment}")
-        return last is not None and now - last < _SILENT_AFTER
-
-    return await asyncio.to_thread(read)
+    last = open_stores().heartbeats.all().get(f"watch/{environment}")
+    return last is not None and now - last < _SILENT_AFTER

@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import wraps
 from typing import Any
 
 from prefect import Task, task
@@ -25,7 +24,7 @@ from models.records import Release
 from models.recovery import PlannedStep, StepSpec
 from models.settings import current_settings
 from tasks.runtime.clients import compose_of, engine_of, redactor_of
-from tasks.runtime.retry_policy import retry_read
+from tasks.runtime.retry_policy import in_thread, retry_read
 from tasks.runtime.store_access import from_stores
 
 SCRIPT_LIMIT = timedelta(seconds=60)
@@ -172,19 +171,14 @@ def _task_of(spec: StepSpec, *, seconds: float) -> Callable[[_Do], _Do]:
     """Make a function the task of a step: its result is kept, and within a run it is not repeated."""
 
     def register(do: _Do) -> _Do:
-        @task(
+        STEPS[spec] = task(
             name=f"recovery step: {spec}",
             task_run_name="{step.doing} {step.target}",
             timeout_seconds=seconds,
             persist_result=True,
             result_serializer="json",
             cache_key_fn=_once_a_run,
-        )
-        @wraps(do)
-        async def in_a_thread(context: StepContext, step: PlannedStep) -> str:
-            return await asyncio.to_thread(do, context, step)
-
-        STEPS[spec] = in_a_thread
+        )(in_thread(do))
         return do
 
     return register

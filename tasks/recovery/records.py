@@ -42,7 +42,7 @@ from models.recovery_records import RecoveryRecords
 from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
 from tasks.runtime.clients import engine_of
-from tasks.runtime.retry_policy import WRITE, retry_read
+from tasks.runtime.retry_policy import WRITE, in_thread, retry_read
 from tasks.runtime.store_access import BUDGET_WINDOW, from_stores, to_stores, under_names_here
 from tasks.runtime.stores import open_stores
 
@@ -135,9 +135,10 @@ record_error_of_the_run = record_error.with_options(
 
 
 @retry_read
-async def known_failure(deployment_id: str) -> bool:
+@in_thread
+def known_failure(deployment_id: str) -> bool:
     """Whether an operation's record names the error it failed of."""
-    known = await asyncio.to_thread(open_stores().operations.find, deployment_id)
+    known = open_stores().operations.find(deployment_id)
     return known is not None and "error_id" in known.details
 
 
@@ -236,23 +237,25 @@ async def open_ticket(ticket: Ticket) -> Ticket:
 
 
 @retry_read
-async def read_ticket(ticket_id: str) -> Ticket:
+@in_thread
+def read_ticket(ticket_id: str) -> Ticket:
     """Return a ticket with its answers so far.
 
     Raises:
         NotFoundError: There is none of this id.
     """
-    return await asyncio.to_thread(open_stores().tickets.get, ticket_id)
+    return open_stores().tickets.get(ticket_id)
 
 
 @retry_read
-async def read_error(error_id: str) -> RecordedError:
+@in_thread
+def read_error(error_id: str) -> RecordedError:
     """Return a recorded error.
 
     Raises:
         NotFoundError: There is none of this id.
     """
-    return await asyncio.to_thread(open_stores().errors.get, error_id)
+    return open_stores().errors.get(error_id)
 
 
 @task(name="let the ticket wait", **WRITE)

@@ -14,7 +14,7 @@ from models.metrics import Alert, Prediction
 from models.records import RecordedScore
 from tasks.reporting.read import read_analysis
 from tasks.runtime.naming import artifact_key
-from tasks.runtime.retry_policy import WRITE, retry_read
+from tasks.runtime.retry_policy import WRITE, in_thread, retry_read
 from tasks.runtime.stores import open_stores
 
 _MANY = 10_000
@@ -45,10 +45,7 @@ def days_of(environment: str, days: int, now: datetime) -> Days:
     )
 
 
-@retry_read
-async def read_days(environment: str, days: int, now: datetime) -> Days:
-    """What a report is made of."""
-    return await asyncio.to_thread(days_of, environment, days, now)
+read_days = retry_read(in_thread(days_of))
 
 
 @task(name="keep the report", **WRITE)

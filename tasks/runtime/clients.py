@@ -23,7 +23,7 @@ from core.errors.redact import Redactor
 from models.environments import Environment
 from models.failures import BadInputError
 from models.settings import current_settings
-from tasks.runtime.retry_policy import retry_read
+from tasks.runtime.retry_policy import in_thread, retry_read
 
 _MANY = 32
 _OF_A_RUNNER = "PREFECT__FLOW_RUN_ID"
@@ -79,10 +79,7 @@ def find_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environm
     return environments.load_environment(name, current_settings().environments_dir)
 
 
-@retry_read
-async def load_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environment:
-    """As `find_environment`, in a thread."""
-    return await asyncio.to_thread(find_environment, name, compose_files)
+load_environment = retry_read(in_thread(find_environment))
 
 
 def refuse_compose_files_of_deployments(compose_files: Sequence[str]) -> None:

@@ -69,6 +69,16 @@ def _retry(
     return decorate
 
 
+def in_thread(call: Callable[P, R]) -> Callable[P, Coroutine[Any, Any, R]]:
+    """Make a blocking function a coroutine function, which runs it in a thread."""
+
+    @wraps(call)
+    async def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        return await asyncio.to_thread(call, *args, **kwargs)
+
+    return run
+
+
 def retry_read(call: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
     """Repeat a plain coroutine function as `READ` repeats a task."""
     return _retry(READ)(call)
