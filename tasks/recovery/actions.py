@@ -167,18 +167,18 @@ def _once_a_run(context: TaskRunContext, parameters: dict[str, Any]) -> str | No
     )
 
 
-def _task_of(spec: StepSpec, *, seconds: float) -> Callable[[_Do], _Do]:
-    """Make a function the task of a step: its result is kept, and within a run it is not repeated."""
+STEP: dict[str, Any] = {
+    "persist_result": True,
+    "result_serializer": "json",
+    "cache_key_fn": _once_a_run,
+    "task_run_name": "{step.doing} {step.target}",
+}
+"""Options of a step that acts: its result is kept, and within a run it is not repeated."""
 
+
+def _task_of(spec: StepSpec, *, seconds: float) -> Callable[[_Do], _Do]:
     def register(do: _Do) -> _Do:
-        STEPS[spec] = task(
-            name=f"recovery step: {spec}",
-            task_run_name="{step.doing} {step.target}",
-            timeout_seconds=seconds,
-            persist_result=True,
-            result_serializer="json",
-            cache_key_fn=_once_a_run,
-        )(in_thread(do))
+        STEPS[spec] = task(name=f"recovery step: {spec}", timeout_seconds=seconds, **STEP)(in_thread(do))
         return do
 
     return register

@@ -30,7 +30,8 @@ from models.recovery import (
     TicketEntry,
     TicketState,
 )
-from tasks.recovery.actions import STEP
+from tasks.recovery.actions import STEP, StepContext
+from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import IMAGE, Place, well
 from tests.e2e.flows.test_interruption import TIMEOUT_SECONDS, roas
 
@@ -230,20 +231,22 @@ class UnusualError(RoasError):
 
 
 @task(**STEP)
-async def step_that_fails_once(step: PlannedStep, attempt_id: str) -> str:
+async def step_that_fails_once(context: StepContext, step: PlannedStep) -> str:
     BEGUN.append(step.service)
     if step.service == "second" and BEGUN.count("second") == 1:
         raise UnusualError(step.service, attempts=3)
-    return f"{step.service} of {attempt_id}"
+    return f"{step.service} of {context.attempt_id}"
 
 
 @flow
 async def two_steps() -> list[str]:
     steps = [PlannedStep(doing=StepSpec.START, service=name) for name in ("first", "second")]
-    return [await step_that_fails_once(step, "a") for step in steps]
+    context = StepContext(environment=find_environment("test"), application=None, attempt_id="a", facts={})
+    return [await step_that_fails_once(context, step) for step in steps]
 
 
 async def test_a_step_that_failed_with_an_exception_that_json_cannot_make_again_is_repeated(place: Place) -> None:
+    place.declare(well("web"))
     async with get_client() as client:
         run = await client.create_flow_run(two_steps)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from tests.integration.adapters.conftest import Project
 
 CONTAINER = "ab" * 32
 OTHER = "cd" * 32
+TIMEOUT_SECONDS = 60.0
 
 
 def groups(folder: Path, place: str, reported: str) -> Path:
@@ -73,6 +75,11 @@ def test_a_child_killed_in_a_container_that_goes_on_leaves_its_signs(make_projec
     with project.engine.events.stream(project.name, seen.seen_at - timedelta(seconds=30)) as events:
         killed = next(event for event in events if event.action in ("oom", "die"))
     assert killed.action == "oom", project.engine.containers.logs(seen.container_id)
+    # The engine may report it before the kernel has killed, and the process that waited for the child says so.
+    deadline = time.monotonic() + TIMEOUT_SECONDS
+    while "fed" not in (said := project.engine.containers.logs(seen.container_id)):
+        assert time.monotonic() < deadline, said
+        time.sleep(0.1)
 
     signs = memory_signs(seen.container_id)
     after = project.one("eater")
