@@ -1,4 +1,4 @@
-"""Ask a person: the run is suspended in Prefect until it is resumed with an answer."""
+"""Ask a person: a ticket with the question, and a run that is suspended in Prefect until it has the answer."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated
@@ -21,10 +22,15 @@ from prefect.flow_runs import suspend_flow_run
 from prefect.input import RunInput
 from pydantic import Field, WithJsonSchema
 
-from core.recovery.manual_steps import earlier_answers
+from core.recovery.manual_steps import earlier_answers, manual_steps
+from core.recovery.policy import RecoveryPlan
+from flows.recovery.diagnose import Diagnosis
+from flows.runtime.identifiers import new_ticket_id
 from models.details import TicketDetails
-from models.recovery import Choice, Ticket
+from models.environments import Environment
+from models.recovery import Choice, RecoveryExecution, Ticket, TicketState
 from tasks.errors.redact import redact
+from tasks.recovery.approve import ask_on_the_server
 from tasks.recovery.records import let_ticket_wait
 from tasks.reporting.read import read_ticket_details
 from tasks.runtime.naming import artifact_key
@@ -41,6 +47,61 @@ _ENDS_WITHIN = timedelta(seconds=5)
 _MOST_QUESTIONS = 100
 
 _COMMAND = re.compile(r"(?<=: )((?:docker|df|dmesg|getent|id|journalctl|ls|roas|ss|systemctl) .+)$")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Why a person is asked, what was tried before, and what to do before the usual steps."""
+
+    reason: str
+    tried: tuple[str, ...] = ()
+    first_step: str = ""
+
+
+def question_of(plan: RecoveryPlan, mine: Sequence[RecoveryExecution]) -> Question:
+    """Return the question of a plan that needs a person, with the attempts made at the error."""
+    last = f" The last ended so: {mine[-1].final_status}" if mine else ""
+    return Question(plan.reason + last, tuple(step for one in mine for step in attempt_details(one)))
+
+
+def attempt_details(execution: RecoveryExecution) -> tuple[str, ...]:
+    """Return what the steps of an attempt reported."""
+    return tuple(step.detail for step in execution.steps if step.detail)
+
+
+def new_ticket(
+    question: Question, diagnosis: Diagnosis, environment: Environment | None, service: str | None
+) -> Ticket:
+    """Write a question as a ticket, with exact commands and the evidence."""
+    now, error = datetime.now(UTC), diagnosis.error
+    steps = manual_steps(
+        diagnosis.verdict,
+        service=service,
+        project=environment.project if environment else error.environment,
+        environment=error.environment,
+    )
+    return Ticket(
+        ticket_id=new_ticket_id(now),
+        error_id=error.error_id,
+        environment=error.environment,
+        title=f"{diagnosis.verdict.category} of {service or error.environment}: {question.reason}",
+        opened_at=now,
+        service=service,
+        steps=(*filter(None, [question.first_step]), *steps),
+        tried=question.tried,
+        affected_services=diagnosis.affected,
+        evidence=diagnosis.evidence,
+        since=error.first_seen,
+    )
+
+
+async def ask_in_own_run(ticket: Ticket, text: str) -> None:
+    """Start a run that asks about an open ticket, where the environment's recovery is deployed."""
+    if ticket.state is not TicketState.OPEN:
+        return
+    run = await ask_on_the_server(ticket, text)
+    if run is not None and run != ticket.flow_run_id:
+        await let_ticket_wait(ticket.ticket_id, run)
 
 
 class Answer(RunInput):
@@ -72,10 +133,9 @@ class Conversation:
     """Questions and answers of one run, in whichever process it runs now."""
 
     def __init__(self, flow_run_id: str) -> None:
-        """No answer was used yet in this process."""
         self._run = UUID(flow_run_id)
         self._settled: set[str] = set()
-        self._last: str | None = None
+        self._last = ""
 
     async def answer(self, about: str, ticket: Ticket) -> Answer | None:
         """Return the answer to the last question about an attempt; None if the run was retried after it.
@@ -104,7 +164,10 @@ class Conversation:
                 timeout=int(WAITS.total_seconds()),
             )
         except Pause:
-            self._announce_suspension()
+            # The process may send one more heartbeat before it ends; after the suspension that would make the silence
+            # that follows look like a death.
+            resource = {"prefect.resource.id": f"prefect.flow-run.{self._run}"}
+            emit_event(SUSPENDED, resource, datetime.now(UTC) + _ENDS_WITHIN)
             raise
         return None
 
@@ -112,22 +175,12 @@ class Conversation:
         """Return the answer without secrets, and replace the typed one on the server."""
         note, by = [await redact(ticket.environment, words) for words in (answer.note, answer.by)]
         clean = answer.model_copy(update={"note": note, "by": by})
-        if clean != answer and self._last is not None:
+        if clean != answer:
             key = f"suspended-{self._last}-response"
             async with get_client() as client:
                 await client.delete_flow_run_input(self._run, key)
                 await client.create_flow_run_input(self._run, key, json.dumps(clean.model_dump(mode="json")))
         return clean
-
-    def _announce_suspension(self) -> None:
-        """Announce to the server that the run is suspended.
-
-        Its process may send one more heartbeat before it ends; after the suspension that would make the silence that
-        follows look like a death.
-        """
-        emit_event(
-            SUSPENDED, {"prefect.resource.id": f"prefect.flow-run.{self._run}"}, datetime.now(UTC) + _ENDS_WITHIN
-        )
 
     async def mark_followed(self) -> None:
         """Mark the last answer as recorded on the server: from then on a retry of the run means to try again."""

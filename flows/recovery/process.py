@@ -24,8 +24,8 @@ from core.recovery.policy import (
     plan_recovery,
 )
 from core.recovery.states import RecoveryEvent, RecoveryState, next_state
+from flows.recovery.approve import Question, ask_in_own_run, attempt_details, new_ticket, question_of
 from flows.recovery.diagnose import Diagnosis, health_now, services_down, take_evidence
-from flows.recovery.escalate import Question, ask_in_own_run, attempt_details, new_ticket, question_of
 from flows.recovery.execute import Case, execute
 from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Strategy

@@ -7,7 +7,7 @@ import inspect
 import logging
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,7 +22,7 @@ from core.recovery.notify import FORGOTTEN, due
 from core.storage.incidents import OWN_SYSTEM
 from models.environments import Environment
 from models.failures import StoreError
-from models.notifications import Channel, Notification, NotificationReason, SentNotifications
+from models.notifications import Channel, Notification, NotificationReason
 from tasks.runtime.retry_policy import READ
 from tasks.runtime.store_access import stores_are_away
 from tasks.runtime.stores import open_stores, shared_cache
@@ -88,53 +88,37 @@ async def notify_people(environment: Environment) -> list[Notification]:
         log.warning("notifications could not be read: %s", error)
         return []
     for notice in notices:
-        _emit(notice)
-        await asyncio.to_thread(shared_cache().publish, STREAM, _entry(notice))
+        # Reminders are for people: to a program the same event twice would be two failures.
+        if notice.occasion is not NotificationReason.REMINDER:
+            event = RECOVERED if notice.occasion is NotificationReason.RECOVERED else RECOVERY_FAILED
+            announce(event, notice.environment, service=notice.service, error_id=notice.error_id)
+        entry = asdict(notice)
+        del entry["reported_before"]
+        await asyncio.to_thread(shared_cache().publish, STREAM, entry)
     await asyncio.gather(*(_send(block, notice) for notice in notices for block in environment.notify))
     return notices
 
 
 def _claimed(environment: str) -> list[Notification]:
     """Return the notifications that are due and that no other process has sent."""
-    stores, now = open_stores(), datetime.now(UTC)
-    return [
-        notice
-        for notice in due(stores.error_notifications.reported(environment, now - FORGOTTEN), now)
-        if stores.error_notifications.mark_sent(notice.error_id, notice.reported_before, _after(notice, now))
-    ]
-
-
-def _after(notice: Notification, now: datetime) -> SentNotifications:
-    if notice.occasion is NotificationReason.RECOVERED:
-        return replace(notice.reported_before, end_at=now)
-    return replace(notice.reported_before, times=notice.reported_before.times + 1, last_at=now)
-
-
-def _emit(notice: Notification) -> None:
-    """Reminders are for people: to a program the same event twice would be two failures."""
-    if notice.occasion is not NotificationReason.REMINDER:
-        event = RECOVERED if notice.occasion is NotificationReason.RECOVERED else RECOVERY_FAILED
-        announce(event, notice.environment, service=notice.service, error_id=notice.error_id)
-
-
-def _entry(notice: Notification) -> dict[str, object]:
-    return {
-        "environment": notice.environment,
-        "service": notice.service,
-        "error_id": notice.error_id,
-        "occasion": str(notice.occasion),
-        "subject": notice.subject,
-        "body": notice.body,
-    }
+    sent, now = open_stores().error_notifications, datetime.now(UTC)
+    claimed = []
+    for notice in due(sent.reported(environment, now - FORGOTTEN), now):
+        before = notice.reported_before
+        after = replace(before, times=before.times + 1, last_at=now)
+        if notice.occasion is NotificationReason.RECOVERED:
+            after = replace(before, end_at=now)
+        if sent.mark_sent(notice.error_id, before, after):
+            claimed.append(notice)
+    return claimed
 
 
 async def _send(block: str, notice: Notification) -> None:
-    failed = await _sent(block, notice.subject, notice.body)
-    for seconds in _AGAIN_AFTER_SECONDS:
-        if failed is None or not failed.passes:
+    for seconds in (*_AGAIN_AFTER_SECONDS, None):
+        failed = await _sent(block, notice.subject, notice.body)
+        if failed is None or not failed.passes or seconds is None:
             break
         await asyncio.sleep(seconds)
-        failed = await _sent(block, notice.subject, notice.body)
     if failed is not None:
         log.warning("%s: %s", notice.subject, failed.text)
         announce(NOT_NOTIFIED, notice.environment, service=notice.service, error_id=notice.error_id, text=failed.text)
