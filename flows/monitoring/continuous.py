@@ -87,17 +87,14 @@ class _Monitor:
                 return every
             one = await collect(self._environment, self._files)
             await show(one, report_of(one, one.judged.outcome.reported))
-        except (RoasError, TimeoutError) as error:
-            self.failed += 1
-            self._log(f"{self._environment} was not collected: {error or type(error).__name__}")
-            return every
         except Exception as error:
-            # A defect of ours: it must be seen, and the next collection still made.
             self.failed += 1
-            text = f"collecting {self._environment} broke off: {error or type(error).__name__}"
-            if self._logged != (text,):
+            text = f"{self._environment} was not collected: {error or type(error).__name__}"
+            if not isinstance(error, RoasError | TimeoutError) and self._logged != (text,):
+                # A defect of ours: it must be seen, and the next collection still made.
                 log.exception("collecting %s broke off", self._environment)
-            self._logged = (text,)
+                self._logged = (text,)
+            self._log(text)
             return every
         self.kept += 1
         say(one.judged.outcome)

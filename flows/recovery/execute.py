@@ -141,7 +141,7 @@ async def _run_attempt(case: Case, execution: RecoveryExecution, *, begun: bool)
         failed = await _redacted(case, error)
         await journal.roll_back()
     if failed is None:
-        journal.mark_verified()
+        journal.execution = replace(journal.execution, verified_at=datetime.now(UTC))
         await _ask_dependants(case, journal)
     return await journal.finish(failed)
 
@@ -172,7 +172,8 @@ class _AttemptJournal:
 
     async def run_step(self, step: PlannedStep) -> None:
         """Run a step unless it is finished; of an interrupted one only what the engine has not done yet."""
-        known = next((one for one in self.execution.steps if _is(one, step)), None)
+        named = (str(step.doing), step.target)
+        known = next((one for one in self.execution.steps if (one.name, one.target) == named), None)
         if known is not None and known.ok:
             return
         cut_off = known if known is not None and known.ok is None else None
@@ -227,10 +228,6 @@ class _AttemptJournal:
             except (RoasError, TimeoutError) as error:
                 log.error("%s of %s could not be undone: %s", step.doing, step.target, error)
 
-    def mark_verified(self) -> None:
-        """Record when the last step verified the service."""
-        self.execution = replace(self.execution, verified_at=datetime.now(UTC))
-
     async def finish(self, failed: str | None) -> RecoveryExecution:
         """Record how the attempt ended."""
         ended, execution = datetime.now(UTC), self.execution
@@ -249,13 +246,12 @@ class _AttemptJournal:
 
     async def _do(self, step: PlannedStep) -> str:
         if step.doing is StepSpec.VERIFY:
-            patient = waits_for_itself(self._case.error.verdict)
             return await wait_until_healthy(
                 self._case.environment,
                 self._case.context.application,
                 step.service,
                 since=self.execution.started_at,
-                while_running=patient,
+                while_running=waits_for_itself(self._case.error.verdict),
             )
         if step.doing is StepSpec.ROLL_BACK:
             result: OperationResult = await import_object(_ROLLBACK)(
@@ -335,10 +331,6 @@ async def _restart_dependant(case: Case, journal: _AttemptJournal, name: str, no
     except (RoasError, TimeoutError) as error:
         # The next sweep finds it by itself; the service of this attempt is recovered.
         log.warning("%s did not get over the failure of %s: %s", name, case.service, error)
-
-
-def _is(done: Step, step: PlannedStep) -> bool:
-    return (done.name, done.target) == (str(step.doing), step.target)
 
 
 async def _redacted(case: Case, error: Exception) -> str:

@@ -16,45 +16,26 @@ from prefect.events.schemas.automations import Posture
 from prefect.events.schemas.events import ResourceSpecification
 from prefect.types.entrypoint import EntrypointType
 
-from flows.recovery.error_recovery import error_recovery
 from flows.runtime.registry import FLOWS
 from tasks.recovery.notify import UNHEALTHY
 
 ONE_AT_A_TIME = ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.CANCEL_NEW)
 """A second run of the same kind would only find the environment held; it is cancelled, which is seen."""
 
-NIGHTLY = "17 3 * * *"
-"""When the life cycle runs, in UTC: off the full hour, where every other job runs."""
-
-MONITOR_EVERY = timedelta(minutes=5)
-"""How soon monitoring that has died is begun again, as a watch is."""
-
-WATCH_EVERY = timedelta(minutes=15)
-"""How soon a watch that has died is begun again. While it lives, each further run is cancelled before it begins."""
-
-HOURLY = "23 * * * *"
-"""When drift is looked for."""
-
-DAILY = "41 5 * * *"
-"""When the report is made, in UTC: before people begin, and after the life cycle."""
+_SCHEDULES: dict[str, dict[str, Any]] = {
+    # What runs all the time is begun again where it has died; while it lives, each further run is cancelled.
+    "monitor": {"interval": timedelta(minutes=5)},
+    "watch": {"interval": timedelta(minutes=15)},
+    # In UTC and off the full hour, when every other job runs; the report comes after the life cycle.
+    "drift": {"cron": "23 * * * *"},
+    "lifecycle": {"cron": "17 3 * * *"},
+    "report": {"cron": "41 5 * * *"},
+}
 
 
 def deployments_of(environment: str) -> list[RunnerDeployment]:
     """All deployments of one environment, ready to be served."""
-    schedules: dict[str, dict[str, Any]] = {
-        "monitor": {"interval": MONITOR_EVERY},
-        "watch": {"interval": WATCH_EVERY},
-        "drift": {"cron": HOURLY},
-        "lifecycle": {"cron": NIGHTLY},
-        "report": {"cron": DAILY},
-    }
-    served = [
-        _deployment(flow, environment, schedules.get(name, {}), waits=name == "recover") for name, flow in FLOWS.items()
-    ]
-    for deployment in served:
-        if deployment.flow_name == error_recovery.name:
-            deployment.triggers = [_when_unhealthy(environment)]
-    return served
+    return [_deployment(name, flow, environment) for name, flow in FLOWS.items()]
 
 
 def _when_unhealthy(environment: str) -> DeploymentEventTrigger:
@@ -76,18 +57,18 @@ def _when_unhealthy(environment: str) -> DeploymentEventTrigger:
     )
 
 
-def _deployment(flow: Flow[..., Any], environment: str, schedule: dict[str, Any], *, waits: bool) -> RunnerDeployment:
-    takes_environment = flow.name != "lifecycle"
+def _deployment(name: str, flow: Flow[..., Any], environment: str) -> RunnerDeployment:
     deployment = flow.to_deployment(
         name=environment,
-        parameters={"environment": environment} if takes_environment else {},
+        parameters={"environment": environment} if name != "lifecycle" else {},
         tags=[environment],
         description=(flow.description or "").split("\n\n")[0],
         # Two errors may be recovered side by side; two starts of one environment may not.
-        concurrency_limit=None if waits else ONE_AT_A_TIME,
+        concurrency_limit=None if name == "recover" else ONE_AT_A_TIME,
         entrypoint_type=EntrypointType.MODULE_PATH,
         enforce_parameter_schema=True,
-        **schedule,
+        triggers=[_when_unhealthy(environment)] if name == "recover" else None,
+        **_SCHEDULES.get(name, {}),
     )
     if not isinstance(deployment, RunnerDeployment):
         raise TypeError("to_deployment was called from asynchronous code")
