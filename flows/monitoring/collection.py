@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
 from prefect import flow
 
 from core.common.dependencies import dependencies_of
-from core.monitoring.assess import Assessment, SourceAnswers, assess
+from core.monitoring.assess import SourceAnswers, assess
 from core.monitoring.evaluate import close_proven, is_predictive
 from core.monitoring.measurements import deaths, dependency_status
 from core.monitoring.snapshot import Evaluation
-from flows.monitoring.failures import CollectionFeed, Predicted
+from flows.monitoring.failures import Collected, CollectionFeed, Predicted
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName
 from models.analysis import AlertChange
@@ -84,15 +84,6 @@ async def collection(
     size = len(one.judged.metrics)
     log.info("%s is %s%s: %d metrics, %d alerts", environment, report.overall_status, then, size, len(alerts))
     return report
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collected:
-    """One stored collection: its environment, the answers of its sources, and their assessment."""
-
-    declared: Environment
-    seen: SourceAnswers
-    judged: Assessment
 
 
 async def collect(environment: str, files: tuple[str, ...]) -> Collected:
@@ -201,9 +192,7 @@ def say(outcome: Evaluation) -> None:
 
 
 async def _recover(one: Collected, feed: CollectionFeed) -> list[RecoveryOutcome]:
-    muted = one.judged.outcome.muted
-    found = feed.decide(one.declared, one.seen, muted)
-    outcomes = await feed.recover(one.declared, one.seen, muted, found)
+    outcomes = await feed.recover(one, feed.decide(one))
     return outcomes + await feed.warn(one.declared.name, predicted(one.judged.outcome))
 
 

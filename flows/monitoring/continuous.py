@@ -11,8 +11,8 @@ from prefect import flow
 from pydantic import Field
 
 from core.monitoring.measurements import next_due
-from flows.monitoring.collection import Collected, collect, predicted, report_of, say, show
-from flows.monitoring.failures import CollectionFeed, Predicted
+from flows.monitoring.collection import collect, predicted, report_of, say, show
+from flows.monitoring.failures import Collected, CollectionFeed, Predicted
 from flows.recovery.watch import WATCH_HOURS
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.runtime.server_outages import keep_runs_without_lease
@@ -112,16 +112,15 @@ class _Monitor:
 
     def _recover(self, one: Collected) -> asyncio.Task[None] | None:
         """Start to recover from what fails; None where nothing new does."""
-        declared, seen, muted = one.declared, one.seen, one.judged.outcome.muted
-        found = self._feed.decide(declared, seen, muted)
+        found = self._feed.decide(one)
         if not self._predicted and not found.recover:
             return None
         new, self._predicted = self._predicted, []
 
         async def recover() -> None:
             try:
-                await self._feed.recover(declared, seen, muted, found)
-                await self._feed.warn(declared.name, new)
+                await self._feed.recover(one, found)
+                await self._feed.warn(self._environment, new)
             except (RoasError, TimeoutError) as error:
                 log.error("failures of %s were not recovered: %s", self._environment, error)
             except Exception:

@@ -7,8 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
-from core.common.dependencies import dependencies_of
-from core.monitoring.assess import SourceAnswers
+from core.monitoring.assess import Assessment, SourceAnswers
 from core.recovery.tracker import NO_SERVICE, SETTLE
 from core.recovery.triage import (
     Decision,
@@ -31,6 +30,15 @@ Predicted = tuple[str, str, bool]
 """A failure that is predicted: its service or HOST, its text, and whether it is critical."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Collected:
+    """One stored collection: its environment, the answers of its sources, and their assessment."""
+
+    declared: Environment
+    seen: SourceAnswers
+    judged: Assessment
+
+
 @dataclass(slots=True, kw_only=True)
 class CollectionFeed:
     """Observes what collections saw, and recovers from what the triage dispatches."""
@@ -39,23 +47,20 @@ class CollectionFeed:
     act: bool
     reconciler: Reconciler = field(default_factory=Reconciler)
 
-    def decide(self, declared: Environment, seen: SourceAnswers, muted: Collection[str]) -> TriageResult:
+    def decide(self, collected: Collected) -> TriageResult:
         """Triage one collection; a source that did not answer is a failure without a service."""
-        if seen.health is None or seen.application is None:
-            gap = ServiceObservation(
-                service=NO_SERVICE,
-                decision=Decision.RECOVER,
-                reason=gap_reasons(seen.gaps),
-                fingerprint=gap_reasons(seen.gaps),
-                unhealthy=True,
-            )
-            return self.reconciler.decide([gap], TriageContext(), datetime.now(UTC))
-        return self._triage(declared, seen, seen.health, muted, ())
+        seen = collected.seen
+        if seen.health is not None and seen.application is not None:
+            return self._triage(collected, seen.health, ())
+        reasons = gap_reasons(seen.gaps)
+        gap = ServiceObservation(
+            service=NO_SERVICE, decision=Decision.RECOVER, reason=reasons, fingerprint=reasons, unhealthy=True
+        )
+        return self.reconciler.decide([gap], TriageContext(), datetime.now(UTC))
 
-    async def recover(
-        self, declared: Environment, seen: SourceAnswers, muted: Collection[str], found: TriageResult
-    ) -> list[RecoveryOutcome]:
+    async def recover(self, collected: Collected, found: TriageResult) -> list[RecoveryOutcome]:
         """Recover from the failures, causes first; a dependant is recovered only if it stays unhealthy."""
+        declared, seen = collected.declared, collected.seen
         if seen.health is None or seen.application is None:
             return [await self._recover(declared, failure, act=False) for failure in found.failures]
         outcomes: list[RecoveryOutcome] = []
@@ -65,7 +70,7 @@ class CollectionFeed:
             outcomes += [await self._recover(declared, failure, act=self.act) for failure in found.failures]
             if not any(one.method is RecoveryMethod.AUTOMATIC and one.success for one in outcomes):
                 break
-            found = self._triage(declared, seen, await _settled(declared, seen.application), muted, tried)
+            found = self._triage(collected, await _settled(declared, seen.application), tried)
         return outcomes
 
     async def warn(self, environment: str, predicted: Sequence[Predicted]) -> list[RecoveryOutcome]:
@@ -83,14 +88,8 @@ class CollectionFeed:
             for service, text, critical in predicted
         ]
 
-    def _triage(
-        self,
-        declared: Environment,
-        seen: SourceAnswers,
-        health: HealthReport,
-        muted: Collection[str],
-        tried: Collection[str],
-    ) -> TriageResult:
+    def _triage(self, collected: Collected, health: HealthReport, tried: Collection[str]) -> TriageResult:
+        seen = collected.seen
         observations = [observe_health(verdict, seen.container_states or ()) for verdict in health.services]
         observations = [
             replace(one, decision=Decision.IGNORE, reason="it was tried in this collection")
@@ -98,8 +97,7 @@ class CollectionFeed:
             else one
             for one in observations
         ]
-        dependencies = dependencies_of(declared, seen.application) if seen.application else ()
-        context = TriageContext(dependencies=dependencies, muted=muted)
+        context = TriageContext(dependencies=seen.needs, muted=collected.judged.outcome.muted)
         return self.reconciler.decide(observations, context, datetime.now(UTC))
 
     async def _recover(self, declared: Environment, failure: ServiceFailure, *, act: bool) -> RecoveryOutcome:
