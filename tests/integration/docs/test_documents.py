@@ -93,11 +93,17 @@ def _check_variables(block: Block, _folder: Path) -> None:
         assert re.fullmatch(r"[A-Z_]+=\S+", line), line
 
 
+def _check_output(block: Block, _folder: Path) -> None:
+    assert block.text.strip()
+    assert not [line for line in block.text.splitlines() if len(line) > 120 or not line.isprintable()]
+
+
 _CHECKS: dict[str, Callable[[Block, Path], object]] = {
     "bash": _check_script,
     "ini": _check_variables,
     "json": lambda block, _: json.loads(block.text),
     "python": lambda block, _: ast.parse(block.text),
+    "text": _check_output,
     "yaml": _check_environment,
 }
 
