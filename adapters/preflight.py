@@ -11,7 +11,7 @@ import subprocess
 import tomllib
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TypeVar
 
@@ -27,7 +27,7 @@ from adapters.config.yaml_files import syntax_problem
 from adapters.docker.engine import DockerEngine
 from adapters.host.machine import file_problem, port_holder, port_is_free, readable_by_all, sample_host, unwritable_by
 from adapters.host.private_files import MIB, read_regular
-from models.compose import Application, ComposeVariable, ImageFact, Mount, MountKind, PortHolder, ServiceDeclaration
+from models.compose import Application, ImageFact, Mount, MountKind, PortHolder, ServiceDeclaration
 from models.containers import EngineInfo, SystemSample
 from models.environments import Environment
 from models.failures import EnginePermissionError, RoasError
@@ -77,9 +77,14 @@ async def _gather(environment: Environment, engine: DockerEngine, held_by: str |
         missing_variables=tuple(name for name in environment.variables if not known.get(name) and name not in withheld),
         withheld_variables=withheld,
         missing_secrets=missing_secrets(environment),
-        empty_variables=tuple(_empty(used, known)),
+        # Set to an empty value, without a default in the files.
+        empty_variables=tuple(
+            one
+            for one in (() if isinstance(used, Trouble) else used)
+            if known.get(one.name) == "" and not (one.default or one.alternate)
+        ),
         host=host,
-        clock_offset=_clock_offset(info, asked_at),
+        clock_offset=None if isinstance(info, Trouble) or not info.system_time else info.system_time - asked_at,
         held_by=held_by,
     )
     if isinstance(declared, Trouble):
@@ -145,15 +150,6 @@ async def _or_trouble(ask: Callable[[], T]) -> T | Trouble:
         return Trouble(what=error.what, advice=error.advice)
 
 
-def _empty(used: tuple[ComposeVariable, ...] | Trouble, known: dict[str, str]) -> Iterator[ComposeVariable]:
-    """Variables that are set to an empty value and have no default in the files."""
-    if isinstance(used, Trouble):
-        return
-    for variable in used:
-        if known.get(variable.name) == "" and not (variable.default or variable.alternate):
-            yield variable
-
-
 async def _engine_and_host(
     engine: DockerEngine, *, local: bool
 ) -> tuple[EngineInfo | Trouble, datetime, SystemSample | None]:
@@ -163,12 +159,6 @@ async def _engine_and_host(
     folder = "" if isinstance(info, Trouble) else info.root_folder
     host = await asyncio.to_thread(sample_host, Path(folder or "/"), asked_at) if local else None
     return info, asked_at, host
-
-
-def _clock_offset(info: EngineInfo | Trouble, asked_at: datetime) -> timedelta | None:
-    if isinstance(info, Trouble) or info.system_time is None:
-        return None
-    return info.system_time - asked_at
 
 
 async def _images(application: Application, engine: DockerEngine, *, local: bool) -> tuple[ImageWanted, ...]:
@@ -287,34 +277,21 @@ def _port(
 def _mounts(
     application: Application, image_users: dict[str, str], redact: Callable[[str], str]
 ) -> Iterator[MountWanted]:
-    for service in application.services.values():
-        user = (service.user or image_users.get(service.name, "")).split(":")[0]
-        for mount in service.mounts:
-            if mount.kind is MountKind.BIND:
-                yield _mount(service, mount, user, redact)
+    services = application.services
+    mounts = [(one, mount) for one in services.values() for mount in one.mounts if mount.kind is MountKind.BIND]
     for file in application.files:
-        for name in file.services:
-            service = application.services[name]
-            mount = Mount(
-                kind=MountKind.BIND,
-                source=file.path,
-                target=f"{file.kind} {file.key}",
-                read_only=True,
-                create_host_path=False,
-            )
-            user = (service.user or image_users.get(name, "")).split(":")[0]
-            yield _mount(service, mount, user, redact)
-
-
-def _mount(service: ServiceDeclaration, mount: Mount, user: str, redact: Callable[[str], str]) -> MountWanted:
-    path = Path(mount.source)
-    problem = file_problem(path)
-    content_problem = None
-    if problem is None and not path.is_socket():
-        problem = _mount_problem(path, mount, user)
-        if path.is_file() or mount.read_only:
-            content_problem = next(map(redact, _content_problems(path, service.image)), None)
-    return MountWanted(service=service.name, mount=mount, problem=problem, content_problem=content_problem)
+        target = f"{file.kind} {file.key}"
+        mount = Mount(kind=MountKind.BIND, source=file.path, target=target, read_only=True, create_host_path=False)
+        mounts += [(services[name], mount) for name in file.services]
+    for service, mount in mounts:
+        path = Path(mount.source)
+        problem, content_problem = file_problem(path), None
+        if problem is None and not path.is_socket():
+            user = (service.user or image_users.get(service.name, "")).split(":")[0]
+            problem = _mount_problem(path, mount, user)
+            if path.is_file() or mount.read_only:
+                content_problem = next(map(redact, _content_problems(path, service.image)), None)
+        yield MountWanted(service=service.name, mount=mount, problem=problem, content_problem=content_problem)
 
 
 def _mount_problem(path: Path, mount: Mount, user: str) -> str | None:

@@ -72,13 +72,10 @@ async def run_probe(
 
 def _worst_readings(results: Sequence[ProbeResult]) -> tuple[Reading, ...]:
     """The reading of highest concern for each metric."""
-    found: dict[str, Reading] = {}
-    grades = list(Concern)
-    for reading in (one for result in results for one in result.readings):
-        known = found.get(reading.metric)
-        if known is None or grades.index(reading.concern) > grades.index(known.concern):
-            found[reading.metric] = reading
-    return tuple(found.values())
+    # Of readings with the same concern the first one stays.
+    readings = [one for result in reversed(results) for one in reversed(result.readings)]
+    by_concern = sorted(readings, key=lambda one: list(Concern).index(one.concern))
+    return tuple({one.metric: one for one in by_concern}.values())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,8 +98,7 @@ class _Failed(Exception):  # noqa: N818 - it is a result, not an error
 async def _probe_container(
     probe: Probe, service: str, container: ContainerState, engine: DockerEngine, secrets: Mapping[str, str]
 ) -> ProbeResult:
-    target = container.name
-    started = perf_counter()
+    target, started = container.name, perf_counter()
     readings: tuple[Reading, ...] = ()
     try:
         if isinstance(probe, CommandProbe):
@@ -120,22 +116,12 @@ async def _probe_container(
     except (_Failed, EngineError) as error:
         return _result(probe, service, target, ok=False, detail=str(error))
     latency = (perf_counter() - started) * 1000
-    answer = _result(probe, service, target, ok=True, detail=detail, latency_ms=latency)
-    return replace(answer, readings=readings)
+    return replace(_result(probe, service, target, ok=True, detail=detail), latency_ms=latency, readings=readings)
 
 
-def _result(
-    probe: Probe, service: str, target: str, *, ok: bool, detail: str, latency_ms: float | None = None
-) -> ProbeResult:
-    return ProbeResult(
-        service=service,
-        kind=probe.kind,
-        target=target,
-        ok=ok,
-        detail=detail,
-        checked_at=datetime.now(UTC),
-        latency_ms=latency_ms,
-    )
+def _result(probe: Probe, service: str, target: str, *, ok: bool, detail: str) -> ProbeResult:
+    now = datetime.now(UTC)
+    return ProbeResult(service=service, kind=probe.kind, target=target, ok=ok, detail=detail, checked_at=now)
 
 
 async def _run_network_probe(probe: _NetworkProbe, place: _Address, secrets: Mapping[str, str]) -> _Outcome:

@@ -190,44 +190,6 @@ def one_row_each(stores: Stores, name: str) -> None:
     )
 
 
-ROWS = (
-    (
-        "INSERT INTO deployment_operations (deployment_id, operation_type, environment, status, start_time, end_time, "
-        "duration_ms) VALUES (?, 'start', 'prod', 'success', '2026-07-01 12:00:00.000000', "
-        "'2026-07-01 12:00:30.000000', 30000) ON CONFLICT (deployment_id) DO NOTHING"
-    ),
-    (
-        "INSERT INTO service_health_scores (timestamp, environment, service, score, grade, suggestions) "
-        "VALUES ('2026-07-01 12:00:00.000000', 'prod', ?, 1.0, 'A', '[]')"
-    ),
-    (
-        'INSERT INTO recovery_controls (environment, service_name, reason, "by", paused_at) '
-        "VALUES ('prod', ?, 'r', 'b', '2026-07-01 12:00:00.000000') "
-        "ON CONFLICT (environment, service_name) DO UPDATE SET reason = excluded.reason"
-    ),
-)
-
-
-def attached(folder: Path, mode: str) -> sqlite3.Connection:
-    """The same tables in files that SQLite itself commits as one; in WAL mode not if the process is killed."""
-    with Stores.open(Settings(data_dir=folder)):
-        pass
-    connection = sqlite3.connect(folder / "deployment_logs.db", isolation_level=None)
-    for name in ("monitoring", "errors"):
-        connection.execute(f"ATTACH '{folder}/{name}.db' AS {name}")
-    for name in ("main", "monitoring", "errors"):
-        connection.execute(f"PRAGMA {name}.journal_mode={mode}").fetchall()
-        connection.execute(f"PRAGMA {name}.synchronous=FULL")
-    return connection
-
-
-def write_attached(connection: sqlite3.Connection, name: str) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    for statement in ROWS:
-        connection.execute(statement, (name,))
-    connection.execute("COMMIT")
-
-
 def sync_count() -> None:
     code = (
         "import sys\nfrom benchmarks.stores import *\n"
@@ -253,23 +215,13 @@ def sync_count() -> None:
 def transactions(_: int) -> None:
     if shutil.which("strace"):
         sync_count()
-    with (
-        opened() as stores,
-        closing(attached(stores.folder / "truncate", "TRUNCATE")) as truncating,
-        closing(attached(stores.folder / "wal", "WAL")) as logging,
-    ):
+    with opened() as stores:
         names = (f"t{place}" for place in itertools.count())
-        works = {
-            "ours": partial(one_row_each, stores),
-            "truncate": partial(write_attached, truncating),
-            "wal": partial(write_attached, logging),
-        }
-        taken = in_turns(600, works, lambda: (next(names),), (time.perf_counter, time.process_time))
-    mean = {name: statistics.mean(wall for wall, _ in times) for name, times in taken.items()}
-    report("transaction over three stores: mean", mean["ours"] * 1000, "ms")
-    report("  of it on the processor", statistics.mean(busy for _, busy in taken["ours"]) * 1000, "ms")
-    report("against ATTACH, TRUNCATE, FULL, the same rows (mean)", mean["truncate"] / mean["ours"], least=5)
-    report("against ATTACH, WAL, FULL, which tears (mean)", mean["wal"] / mean["ours"])
+        works = {"ours": partial(one_row_each, stores)}
+        clocks = (time.perf_counter, time.process_time)
+        taken = in_turns(600, works, lambda: (next(names),), clocks)["ours"]
+    report("transaction over three stores: mean", statistics.mean(wall for wall, _ in taken) * 1000, "ms")
+    report("  of it on the processor", statistics.mean(busy for _, busy in taken) * 1000, "ms")
 
 
 # Samples

@@ -173,13 +173,8 @@ class ComposeCli:
         named = self._environment
         options = ["--ansi", "never", "--progress", "plain", "--project-name", named.project]
         options += ["--project-directory", self._folder()]
-        for option, values in (
-            ("--file", files),
-            ("--env-file", named.env_files),
-            ("--profile", named.profiles),
-        ):
-            for value in values:
-                options += [option, str(value)]
+        for option, values in (("--file", files), ("--env-file", named.env_files), ("--profile", named.profiles)):
+            options += [word for value in values for word in (option, str(value))]
         return options
 
     def _folder(self) -> str:

@@ -45,25 +45,14 @@ def parse_application(document: dict[str, Any], hashes: Mapping[str, str], warni
     }
     networks = [
         NetworkDeclaration(
-            key=key,
-            name=body.get("name", key),
-            external=bool(body.get("external")),
-            driver=body.get("driver", ""),
+            **_owned(key, body),
             subnets=tuple(
                 part["subnet"] for part in (body.get("ipam") or {}).get("config") or () if part and part.get("subnet")
             ),
         )
         for key, body in _section(document, "networks")
     ]
-    volumes = [
-        VolumeDeclaration(
-            key=key,
-            name=body.get("name", key),
-            external=bool(body.get("external")),
-            driver=body.get("driver", ""),
-        )
-        for key, body in _section(document, "volumes")
-    ]
+    volumes = [VolumeDeclaration(**_owned(key, body)) for key, body in _section(document, "volumes")]
     return Application(
         project=project,
         services=services,
@@ -207,6 +196,12 @@ def _section(document: dict[str, Any], name: str) -> Iterator[tuple[str, dict[st
         yield key, body or {}
 
 
+def _owned(key: str, body: dict[str, Any]) -> dict[str, Any]:
+    """What networks and volumes have in common."""
+    external = bool(body.get("external"))
+    return {"key": key, "name": body.get("name", key), "external": external, "driver": body.get("driver", "")}
+
+
 def _files(document: dict[str, Any]) -> Iterator[MountedFile]:
     for section, kind in (("configs", "config"), ("secrets", "secret")):
         for key, body in _section(document, section):
@@ -235,15 +230,10 @@ def _open_files(limit: Any) -> int | None:
 
 
 def _hosts_of(body: dict[str, Any]) -> set[str]:
-    found = {
-        value.removeprefix("service:")
-        for key in ("network_mode", "ipc", "pid")
-        if (value := body.get(key) or "").startswith("service:")
-    }
-    for entry in body.get("volumes_from") or ():
-        if not entry.startswith("container:"):
-            found.add(entry.split(":")[0])
-    return found
+    shared = [body.get(key) or "" for key in ("network_mode", "ipc", "pid")]
+    found = {value.removeprefix("service:") for value in shared if value.startswith("service:")}
+    mounted = body.get("volumes_from") or ()
+    return found | {entry.split(":")[0] for entry in mounted if not entry.startswith("container:")}
 
 
 def _restart_policy(body: dict[str, Any], deploy: dict[str, Any]) -> str:

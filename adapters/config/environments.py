@@ -33,8 +33,7 @@ def load_environment(name: str, directory: Path) -> Environment:
         EnvironmentFileError: There is no such file, or it is not a valid environment; the message names
             the file, the line, the field and what is allowed.
     """
-    path = _find(name, directory)
-    return read_environment(path)
+    return read_environment(_find(name, directory))
 
 
 def read_environment(path: Path) -> Environment:
