@@ -43,7 +43,6 @@ from benchmarks.measure import Stack, checked, in_turns, medians, report, stack
 from flows.runtime.embedded import prefect_api, wait_for_api
 from flows.runtime.terminal import send_log
 from models.settings import Settings
-from tests.support.brokers import running_broker
 from tests.support.ports import free_port
 
 CHECKED = checked(interval="5s", timeout="3s", retries=3, start_period="30s")
@@ -54,7 +53,7 @@ Work = Callable[[], object]
 def main() -> None:
     """Measure the requested figures and print them."""
     apart = {"validation": validation, "cold": cold}
-    warm = {"chain": chain, "thirty": thirty, "broker": broker}
+    warm = {"chain": chain, "thirty": thirty}
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     arguments.add_argument("what", nargs="*", choices=[*apart, *warm, []], help="by default everything")
     arguments.add_argument("--rounds", type=int, default=5)
@@ -88,18 +87,6 @@ def thirty(folder: Path, rounds: int, runner: asyncio.Runner) -> None:
     _against_compose(
         _stack(folder, "thirty", dict.fromkeys(f"side{n:02}" for n in range(30))), rounds, runner, most=1.1
     )
-
-
-def broker(folder: Path, rounds: int, runner: asyncio.Runner) -> None:
-    """Ten services, each after the one before it: straight to the engine, and through its broker."""
-    with _chained(folder, "straight") as made, running_broker(folder, made.project) as listening:
-        declared = json.loads((folder / "straight.yaml").read_text())
-        through = declared | {"name": "brokered", "engine": f"unix://{listening}"}
-        (folder / "brokered.yaml").write_text(json.dumps(through))
-        works = {name: _started(name, runner) for name in ("straight", "brokered")}
-        _measured("warm-up", 1, made, works)
-        taken = _measured("broker", rounds, made, works)
-    report("  brokered / straight", taken["brokered"] / taken["straight"], "x", most=1.03)
 
 
 def cold(folder: Path, rounds: int) -> None:

@@ -1,6 +1,6 @@
 """Benchmarks of the stores: each figure is a ratio of things measured in turns within one run.
 
-python -m benchmarks.stores [batch|put|transactions|samples|deletion|archive ...] [--rows N]
+python -m benchmarks.stores [batch|transactions|samples|deletion|archive ...] [--rows N]
 """
 
 import argparse
@@ -131,41 +131,6 @@ def one_size(size: int) -> None:
         report(f"{what} put_many against raw", middle["raw"] / middle["many"], least=0.90)
         report(f"{what} put, each surviving a kill, against raw", middle["raw"] / middle["one"], least=0.70)
         report(f"{what} put_many against session.add_all", middle["session"] / middle["many"], least=8)
-
-
-def produce(folder: str, count: int, answers) -> None:
-    with Stores.open(Settings(data_dir=Path(folder))) as stores, BatchWriter(stores, batch_size=1000) as writer:
-        waits = [seconds(partial(writer.put, ProbeRow, row)) for row in probes(count)]
-    answers.put(sorted(waits))
-
-
-def four(_: int) -> None:
-    count = 40_000
-    with opened() as stores:
-        folder = str(stores.folder)
-        answers: multiprocessing.Queue = multiprocessing.Queue()
-
-        def run(writers: int) -> tuple[float, list[float]]:
-            began = time.perf_counter()
-            processes = [
-                multiprocessing.get_context("fork").Process(target=produce, args=(folder, count, answers))
-                for _ in range(writers)
-            ]
-            for process in processes:
-                process.start()
-            waits = sorted(wait for _ in processes for wait in answers.get())
-            for process in processes:
-                process.join()
-            return writers * count / (time.perf_counter() - began), waits
-
-        alone, together, tails = [], [], []
-        for _ in range(3):
-            alone.append(run(1)[0])
-            rate, waits = run(4)
-            together.append(rate)
-            tails.append(waits[int(len(waits) * 0.99)] * 1000)
-    report("four producers: p99 of put", statistics.median(tails), "ms", most=0.1)
-    report("four producers: rows/s against one", statistics.median(together) / statistics.median(alone), least=0.95)
 
 
 # Transactions over stores
@@ -345,7 +310,6 @@ def archive(rows: int) -> None:
 
 ALL = {
     "batch": batch,
-    "put": four,
     "transactions": transactions,
     "samples": samples,
     "deletion": deletion,

@@ -147,22 +147,12 @@ def _references(document: Any) -> Iterator[tuple[str, tuple[str, ...], bool]]:
             yield from ((path, places, False) for path in _texts(entry.get("env_file")))
         else:
             yield str(entry), (), True
-    yield from _read_alongside(document)
-
-
-def _read_alongside(value: Any) -> Iterator[tuple[str, tuple[str, ...], bool]]:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key in _READ_ALONGSIDE:
-                paths = [one.get("path") if isinstance(one, dict) else one for one in _list(inner)]
-                yield from ((path, (), False) for path in _texts(paths))
-            elif key == "extends" and isinstance(inner, dict):
-                yield from ((path, (), True) for path in _texts(inner.get("file")))
-            else:
-                yield from _read_alongside(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _read_alongside(inner)
+    for key, value in _fields(document):
+        if key in _READ_ALONGSIDE:
+            paths = [one.get("path") if isinstance(one, dict) else one for one in _list(value)]
+            yield from ((path, (), False) for path in _texts(paths))
+        elif key == "extends" and isinstance(value, dict):
+            yield from ((path, (), True) for path in _texts(value.get("file")))
 
 
 def _list(value: Any) -> list[Any]:

@@ -50,20 +50,12 @@ def secret_values(environment: Environment) -> dict[str, str]:
 
     `missing_secrets` gives the reason for each other one, and validation reports it.
     """
-    known = variables_of(environment, os.environ)
-    values = {}
-    for secret in environment.secrets:
-        value, _ = _look_up(secret, known, environment)
-        if value:
-            values[secret.name] = value
-    return values
+    return {name: value for name, (value, _) in _looked_up(environment).items() if value}
 
 
 def missing_secrets(environment: Environment) -> dict[str, str]:
     """Why each secret that cannot be had is missing, by name."""
-    known = variables_of(environment, os.environ)
-    found = {secret.name: _look_up(secret, known, environment) for secret in environment.secrets}
-    return {name: why for name, (value, why) in found.items() if not value}
+    return {name: why for name, (value, why) in _looked_up(environment).items() if not value}
 
 
 def process_environment(
@@ -158,6 +150,12 @@ def _check_expansion(text: str) -> None:
             total += sizes[name]
         if total > MIB:
             raise ValueError(f"with variables filled in it is larger than {MIB:,} bytes")
+
+
+def _looked_up(environment: Environment) -> dict[str, tuple[str, str]]:
+    """Each secret's value, or an empty one and why it cannot be had."""
+    known = variables_of(environment, os.environ)
+    return {secret.name: _look_up(secret, known, environment) for secret in environment.secrets}
 
 
 def _look_up(secret: Secret, known: Mapping[str, str], environment: Environment) -> tuple[str, str]:
