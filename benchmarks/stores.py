@@ -1,6 +1,9 @@
 """Benchmarks of the stores: each figure is a ratio of things measured in turns within one run.
 
 python -m benchmarks.stores [batch|transactions|samples|deletion|archive ...] [--rows N]
+python -m benchmarks.stores soak [--minutes 10]
+
+In a soak eight processes write, two read and the life cycle runs: no caller sees a lock error or waits long.
 """
 
 import argparse
@@ -26,9 +29,17 @@ from sqlmodel import Session
 from adapters.stores import Stores
 from adapters.stores.archiver import Archiver
 from adapters.stores.batch import BatchWriter
-from adapters.stores.lifecycle.steps import RetentionPolicy, compress_monitoring
+from adapters.stores.lifecycle.steps import (
+    RetentionPolicy,
+    archive_deployments,
+    clean_errors,
+    compress_monitoring,
+    optimise,
+    vacuum,
+)
 from adapters.stores.sql import table
 from benchmarks.measure import in_turns, medians, report, seconds
+from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.records import RecordedScore
 from models.settings import Settings
@@ -136,21 +147,24 @@ def one_size(size: int) -> None:
 # Transactions over stores
 
 
-def one_row_each(stores: Stores, name: str) -> None:
-    operation = Operation(
+def operation(name: str, at: datetime) -> Operation:
+    return Operation(
         deployment_id=name,
         operation_type=OperationType.START,
         environment="prod",
         status=OperationStatus.SUCCESS,
-        started_at=NOON,
-        ended_at=NOON + timedelta(seconds=30),
+        started_at=at,
+        ended_at=at + timedelta(seconds=30),
     )
-    score = RecordedScore(environment="prod", service=name, score=1, grade="A", scored_at=NOON)
+
+
+def one_row_each(stores: Stores, name: str, at: datetime = NOON) -> None:
+    score = RecordedScore(environment="prod", service=name, score=1, grade="A", scored_at=at)
     stores.execute_cross_db_transaction(
         [
-            lambda inside: inside.operations.begin(operation),
+            lambda inside: inside.operations.begin(operation(name, at)),
             lambda inside: inside.health.record_score(score),
-            lambda inside: inside.pauses.pause("prod", name, None, "r", "b", NOON),
+            lambda inside: inside.pauses.pause("prod", name, None, "r", "b", at),
         ]
     )
 
@@ -308,6 +322,79 @@ def archive(rows: int) -> None:
     report("archive: peak memory", int(status.split("VmHWM:")[1].split()[0]) / 1024, "MiB", most=200)
 
 
+# Soak
+
+
+def write(folder: str, name: str, stop, answers) -> None:
+    waits = []
+    with Stores.open(Settings(data_dir=Path(folder))) as stores, BatchWriter(stores) as batches:
+        begin = datetime.now(UTC) - timedelta(days=2)
+        for place in itertools.count(1):
+            at = begin + timedelta(seconds=place)
+            waits.append(seconds(partial(one_step, stores, batches, f"{name}-{place}", at, place)))
+            if stop.wait(0.02):
+                break
+    answers.put((name, waits))
+
+
+def one_step(stores: Stores, batches: BatchWriter, name: str, at: datetime, place: int) -> None:
+    match place % 4:
+        case 0:
+            stores.operations.begin(operation(name, at))
+        case 1:
+            measured = {"environment": "prod", "service": "s", "value": 1.0, "sampled_at": at}
+            stores.metrics.add([Metric(name=f"m{number}", **measured) for number in range(50)])
+        case 2:
+            one_row_each(stores, name, at)
+        case _:
+            batches.put_many(ProbeRow, [row | {"checked_at": at, "detail": name} for row in probes(10)])
+
+
+def read(folder: str, name: str, stop, answers) -> None:
+    waits = []
+    with Stores.open(Settings(data_dir=Path(folder))) as stores:
+
+        def look() -> None:
+            with stores.at_one_moment() as moment:
+                moment.operations.history(limit=20)
+                moment.metrics.latest("prod")
+
+        while not stop.wait(0.05):
+            waits.append(seconds(look))
+    answers.put((name, waits))
+
+
+def soak(minutes: float) -> None:
+    until = time.monotonic() + minutes * 60
+    context = multiprocessing.get_context("spawn")
+    stop, answers = context.Event(), context.Queue()
+    day = timedelta(days=1)
+    policy = RetentionPolicy(monitoring=day, deployments=day, failed_deployments=day)
+    with opened() as stores:
+        works = [(write, f"writer{place}") for place in range(8)] + [(read, f"reader{place}") for place in range(2)]
+        processes = [
+            context.Process(target=work, args=(str(stores.folder), name, stop, answers)) for work, name in works
+        ]
+        for process in processes:
+            process.start()
+        rounds = largest = 0
+        while time.monotonic() < until:
+            for step in (compress_monitoring, clean_errors, archive_deployments, optimise, vacuum):
+                step(stores, datetime.now(UTC), policy)
+                largest = max(largest, *(database.wal_path.stat().st_size for database in stores.databases.values()))
+            rounds += 1
+        stop.set()
+        results = [answers.get(timeout=120) for _ in processes]
+        for process in processes:
+            process.join()
+        failed = [process.name for process in processes if process.exitcode]
+        for name, waits in sorted(results):
+            waits.sort()
+            middle, most, last = (1000 * waits[place] for place in (len(waits) // 2, int(len(waits) * 0.99), -1))
+            print(f"{name}: {len(waits)} steps, p50 {middle:.1f} ms, p99 {most:.1f} ms, longest {last:.0f} ms")
+        print(f"life cycle: {rounds} rounds; largest WAL {largest / 1048576:.1f} MiB; failed: {failed or 'none'}")
+
+
 ALL = {
     "batch": batch,
     "transactions": transactions,
@@ -319,12 +406,13 @@ ALL = {
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("which", nargs="*", default=list(ALL))
+    options.add_argument("which", nargs="*", default=list(ALL), choices=[*ALL, "soak", []])
     options.add_argument("--rows", type=int, default=5_000_000)
+    options.add_argument("--minutes", type=float, default=10)
     given = options.parse_args()
     print(f"SQLite {sqlite3.sqlite_version}, {os.cpu_count()} cores, table {table(ProbeRow).name}")
     for name in given.which:
-        ALL[name](given.rows)
+        soak(given.minutes) if name == "soak" else ALL[name](given.rows)
 
 
 if __name__ == "__main__":
