@@ -72,7 +72,10 @@ def _import_flows() -> None:
     """
     from pydantic import ValidationError
 
+    from flows.runtime.engine_settings import take_settings_over
+
     try:
+        take_settings_over()
         import flows.runtime.registry  # noqa: F401
     except ValidationError as error:
         found = error.errors(include_url=False, include_input=False)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 from rich.console import Console
@@ -35,13 +36,15 @@ class _SafeConsole(Console):
         return super().render_str(printable(text), **options)
 
 
-# Lines fit the terminal; for a file or a pipe they have a fixed width.
-console = _SafeConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
+@cache
+def console() -> Console:
+    """The console of this process; lines fit the terminal, and have a fixed width for a file or a pipe."""
+    return _SafeConsole(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 160)
 
 
 def say(line: str) -> None:
     """Print one line of rich markup."""
-    console.print(line)
+    console().print(line)
 
 
 def make_table(*columns: str) -> Table:

@@ -69,7 +69,7 @@ def _show_days(days: Sequence[DayOfOperations]) -> None:
             *(seconds_in_words(taken) for taken in (day.mean_ms, day.median_ms, day.p95_ms)),
             escape(causes_in_words(day)),
         )
-    console.print(table)
+    console().print(table)
     if before := days[:-_DAYS]:
         starts, good = sum(day.total for day in before), sum(day.successes for day in before)
         say(f"[dim]before, on {len(before)} other days: {good} of {starts} succeeded; --json has each[/dim]")
@@ -89,7 +89,7 @@ def _show_repairs(repairs: Sequence[Repair]) -> None:
             "" if one.mttr is None else length_in_words(one.mttr),
             "" if one.mtbf is None else length_in_words(one.mtbf),
         )
-    console.print(table)
+    console().print(table)
 
 
 def show_alerts(alerts: Sequence[Alert]) -> None:
@@ -141,7 +141,7 @@ def show_predictions(predictions: Sequence[Prediction]) -> None:
             _BECAME[one.outcome],
             f"{one.scored_at:%Y-%m-%d %H:%M}" if one.scored_at else "",
         )
-    console.print(table)
+    console().print(table)
 
 
 def _left(time: timedelta) -> str:

@@ -33,7 +33,7 @@ def show_releases(releases: Sequence[ReleaseDetails]) -> None:
         one = details.release
         changes = [*([one.reason] if one.reason else []), *(details.changes or ("the first one",))]
         table.add_row(one.release_id, ago(one.created_at), one.deployment_id, escape("; ".join(changes)))
-    console.print(table)
+    console().print(table)
     say(f"\nroll back to one: roas rollback {releases[0].release.environment} RELEASE")
 
 
@@ -56,4 +56,4 @@ def _show_lines(lines: Sequence[PlannedService]) -> None:
     for line in lines:
         colour = _COLOURS.get(line.action, "cyan")
         table.add_row(str(line.wave + 1), line.service, f"[{colour}]{line.action}[/{colour}]", escape(line.because))
-    console.print(table)
+    console().print(table)

@@ -75,7 +75,7 @@ def show_history(operations: Sequence[Operation]) -> None:
             escape(operation.user_agent or ""),
             escape(str(operation.details.get("reason", ""))[:80]),
         )
-    console.print(table)
+    console().print(table)
 
 
 def show_status(environments: Sequence[EnvironmentStatus]) -> None:
@@ -114,7 +114,7 @@ def show_collection(report: CollectionReport) -> None:
     shown = {"cpu_usage": ".1f", "memory_usage": ".1f", "response_time": ".1f", "restarts_total": ".0f"}
     for service, values in report.metrics.items():
         table.add_row(service, *(f"{values[n]:{form}}" if n in values else "" for n, form in shown.items()))
-    console.print(table)
+    console().print(table)
     for gap in report.gaps:
         say(f"[yellow]no answer from[/yellow] {escape(gap)}")
     for alert in report.alerts:
@@ -185,7 +185,7 @@ def show_archives(archives: Sequence[ArchiveFile]) -> None:
             covers,
             ago(one.archived_at),
         )
-    console.print(table)
+    console().print(table)
     rows, taken = sum(one.rows for one in archives), sum(one.size for one in archives)
     say(f"{len(archives)} archives, {rows:,} rows, {size(taken)}; look into one with: roas archive query TABLE|FILE")
 
@@ -203,7 +203,7 @@ def show_patterns(patterns: Sequence[Pattern]) -> None:
             "roas" if pattern.shipped else "user",
             "" if pattern.enabled else "disabled",
         )
-    console.print(table)
+    console().print(table)
 
 
 def show_pattern(pattern: Pattern) -> None:
@@ -244,7 +244,7 @@ def show_lifecycle(steps: Sequence[LifecycleStep]) -> None:
     table = make_table("step", "what")
     for step in steps:
         table.add_row(step.name, escape(str(step).removeprefix(f"{step.name}: ")))
-    console.print(table)
+    console().print(table)
 
 
 def show_verdict(text: str, verdict: Verdict) -> None:
@@ -287,7 +287,7 @@ def _show_changes(changes: Sequence[StateChange]) -> None:
             escape(change.reason),
         )
     say("")
-    console.print(table)
+    console().print(table)
 
 
 def _show_health(health: HealthReport) -> None:

@@ -82,4 +82,4 @@ def part(name: str, sentences: Sequence[str], most: int, *, whole: bool = False)
 
 def _width() -> int:
     # For a file or a pipe the width of the reader's screen is unknown.
-    return min(_WIDEST, console.width) if sys.stdout.isatty() else _WIDEST
+    return min(_WIDEST, console().width) if sys.stdout.isatty() else _WIDEST

@@ -13,8 +13,14 @@ import click
 
 from core.common.safe_text import printable
 
-_BEGAN = time.monotonic()
+_began = time.monotonic()
 _OF_THE_ENGINE = ("prefect", "prefect.flow_runs", "prefect.task_runs", "APILogWorker", "EventsWorker")
+
+
+def restart_clock() -> None:
+    """Count the seconds of progress lines from now on: this process was imported before its command began."""
+    global _began
+    _began = time.monotonic()
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -31,7 +37,7 @@ def echo_json(value: object, *, indent: int | None = None, default: Callable[[An
 
 def narrate(sentence: str, colour: str | None = None) -> None:
     """Print one line of progress on standard error, so that standard output stays the result."""
-    began = click.style(f"{time.monotonic() - _BEGAN:6.1f} s  ", dim=True)
+    began = click.style(f"{time.monotonic() - _began:6.1f} s  ", dim=True)
     click.echo(began + click.style(printable(sentence), fg=colour), err=True)  # noqa: TID251 - styled after that
 
 

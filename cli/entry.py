@@ -1,0 +1,46 @@
+"""The script `roas`: run the command in the warm process, or else here, and leave a warm process for the next one.
+
+It imports nothing of the program. `python -P -m cli.entry MODULE` runs another module of Python in the same way.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from adapters.host.warm_client import (
+    end_as,
+    is_switched_on,
+    leave_warm_process,
+    run_in_warm_process,
+    run_program,
+)
+
+_MODULES = ("cli", "flows", "tasks", "prefect.engine", "prefect.flow_engine")
+_IDLE_SECONDS = 600.0
+_SERVICES = ("serve", "metrics")
+"""They run as long as the machine does, and what supervises them has to find them in this process."""
+
+
+def main() -> None:
+    """Run `roas` and exit with its code."""
+    program = "cli.main:main"
+    if sys.argv[1:2] and sys.argv[1] in _SERVICES:
+        run_program(program)
+    else:
+        _run(program)
+
+
+def _run(program: str) -> None:
+    status = run_in_warm_process(program)
+    if status is not None:
+        end_as(status)
+    try:
+        run_program(program)
+    finally:
+        if is_switched_on():
+            leave_warm_process(_MODULES, idle_seconds=_IDLE_SECONDS)
+
+
+if __name__ == "__main__":
+    del sys.argv[0]
+    _run(sys.argv[0])
