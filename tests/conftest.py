@@ -14,6 +14,8 @@ from tests.support.prefect_server import prefect_server
 
 # A `roas serve` of the user leaves its address and password in the checkout.
 os.environ["PREFECT_PROFILES_PATH"] = os.devnull
+# Tests of the warm process alone use one.
+os.environ["ROAS_WARM"] = "0"
 
 __all__ = ["engine_of_the_session", "own_engine", "prefect_server"]
 

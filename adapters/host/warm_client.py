@@ -2,9 +2,10 @@
 
 A user waits for this module before a command begins: it imports little, and of the standard library only.
 
-The two talk over a Unix socket. The client sends one request with its descriptors; the fork takes them over and answers
-READY; the client sends GO, and from then on each byte is the number of a signal. The warm process answers STOPPED or
-ENDED. Until GO either side may give up, and the client runs the program itself; after it, the program never runs twice.
+The two talk over a Unix socket. The fork says FORKED; the client sends one request with its descriptors; the fork takes
+them over and answers READY; the client sends GO, and from then on each byte is the number of a signal. The warm
+process answers STOPPED or ENDED. Until GO either side may give up, and the client runs the program itself; after it,
+the program never runs twice.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 SWITCH = "ROAS_WARM"
 """The variable that switches the warm process off where it is 0."""
 
-READY, STOPPED, ENDED = b"R", b"S", b"E"
+FORKED, READY, STOPPED, ENDED = b"F", b"R", b"S", b"E"
 GO = b"\0"
 ANSWER_BYTES = 5
 """An answer is a letter and a number: the wait status of the program for STOPPED and ENDED."""
@@ -79,6 +80,9 @@ def run_in_warm_process(program: str) -> int | None:
             connection.settimeout(_READY_WITHIN_SECONDS)
             connection.connect(path)
             if user_of(connection) != os.geteuid():
+                return None
+            # A process that hangs would keep descriptors that it was sent, and whoever reads our output waits for them.
+            if _receive(connection)[:1] != FORKED:
                 return None
             _send_request(connection, program, common)
             if _receive(connection)[:1] != READY:

@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from adapters.host.warm_client import GO, READY, limit_numbers, run_program
+from adapters.host.warm_client import ANSWER_BYTES, FORKED, GO, READY, limit_numbers, run_program
 from flows.runtime.engine_settings import take_settings_over
 from flows.runtime.terminal import restart_clock
 
@@ -34,11 +34,12 @@ def run_request(connection: socket.socket, begun: int, identity: str) -> NoRetur
     """Read a request, take it over, and run its program when the client says so; the process ends with it."""
     try:
         connection.settimeout(_REQUEST_WITHIN_SECONDS)
+        connection.sendall(FORKED.ljust(ANSWER_BYTES, b"\0"))
         request, descriptors = _receive(connection)
         if request["identity"] != identity:
             os._exit(_FAILED)
         _take_over(request, descriptors)
-        connection.sendall(READY + bytes(4))
+        connection.sendall(READY.ljust(ANSWER_BYTES, b"\0"))
         if connection.recv(1) != GO:
             os._exit(_FAILED)
         os.write(begun, BEGUN)
@@ -92,7 +93,7 @@ def _open_streams(layers: list[tuple[str, str, bool, bool]]) -> None:
         raw = io.FileIO(number, "w" if number else "r", closefd=False)
         raw.name = ("<stdin>", "<stdout>", "<stderr>")[number]
         stream = io.TextIOWrapper(
-            io.BufferedWriter(raw) if number else io.BufferedReader(raw),
+            _buffer(raw, has_buffer=not write_through),
             encoding=encoding,
             errors=errors,
             newline="\n" if number else None,
@@ -103,6 +104,13 @@ def _open_streams(layers: list[tuple[str, str, bool, bool]]) -> None:
         opened.append(stream)
     sys.stdin, sys.stdout, sys.stderr = opened
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = opened  # type: ignore[misc]
+
+
+def _buffer(raw: io.FileIO, *, has_buffer: bool) -> Any:
+    """The layer below the text: output that is written through has none."""
+    if raw.readable():
+        return io.BufferedReader(raw)
+    return io.BufferedWriter(raw) if has_buffer else raw
 
 
 def _seed() -> None:

@@ -193,11 +193,19 @@ class WarmProcess:
             self._be_idle()
             while self._children or not self.place.is_left:
                 for key, _ in self._events.select(self._timeout()):
-                    key.data()
+                    # An event before it may have closed what this one is about.
+                    if self._is_watched(key):
+                        key.data()
                 self._end_overdue()
 
     def _watch(self, what: int | socket.socket, then: Callable[[], None]) -> None:
         self._events.register(what, selectors.EVENT_READ, then)
+
+    def _is_watched(self, key: selectors.SelectorKey) -> bool:
+        try:
+            return self._events.get_key(key.fileobj) is key
+        except (KeyError, ValueError):
+            return False
 
     def _be_idle(self) -> None:
         self._ends_at = time.monotonic() + self.idle_seconds

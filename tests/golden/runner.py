@@ -19,7 +19,6 @@ import tempfile
 import time
 import traceback
 from datetime import datetime
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,8 @@ import time_machine
 PACKAGES = {file.parent.name for file in Path(__file__).parents[2].glob("*/__init__.py")} - {"tests"}
 
 
-def load_entry() -> Any:
-    (entry,) = entry_points(group="console_scripts", name="roas")
-    return entry.load()
+def load_main() -> Any:
+    return importlib.import_module("cli.main").main
 
 
 def run_here(request: dict[str, Any]) -> int:
@@ -40,7 +38,7 @@ def run_here(request: dict[str, Any]) -> int:
     os.environ.update(request["variables"])
     time.tzset()
     sys.argv = ["roas", *request["words"]]
-    main = load_entry()
+    main = load_main()
     if request.get("now"):
         time_machine.travel(datetime.fromisoformat(request["now"]), tick=False).start()
     try:
@@ -109,7 +107,7 @@ def _import_too(modules: Path) -> None:
 
 
 def serve() -> None:
-    load_entry()
+    load_main()
     for line in sys.stdin:
         answer = run_in_fork(json.loads(line))
         sys.stdout.write(json.dumps(answer) + "\n")

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
-from importlib.metadata import entry_points
 from pathlib import Path
 
 from pydantic_settings import BaseSettings
@@ -17,8 +17,7 @@ WITH_DEFAULT = re.compile(r"\$\{(ROAS_[A-Z0-9_]+):?-((?:[^${}]|\$\{[^}]*\})*)\}"
 
 
 def settings() -> type[BaseSettings]:
-    (entry,) = entry_points(group="console_scripts", name="roas")
-    entry.load()
+    importlib.import_module("cli.main")
     (found,) = (one for one in BaseSettings.__subclasses__() if one.model_config.get("env_prefix") == "ROAS_")
     return found
 

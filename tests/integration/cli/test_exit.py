@@ -27,7 +27,7 @@ def roas(tmp_path: Path):
         *words: str | bytes, said: bytes = b"", redirected: str = "", **variables: str
     ) -> subprocess.CompletedProcess[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ROAS_", "PREFECT_"))}
-        folders = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
+        folders = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path), "ROAS_WARM": "0"}
         command = ["bash", "-c", f'"$@" {redirected}', "bash", ROAS, *words] if redirected else [ROAS, *words]
         return subprocess.run(
             command,
