@@ -7,7 +7,6 @@ import logging
 from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
-from typing import TypeVar
 
 from adapters.stores.recovery_writes import RecordError
 from core.errors.classify import as_failure, as_one_of_several, classify
@@ -27,7 +26,6 @@ from tasks.errors.evidence import failure_evidence
 from tasks.recovery.records import read_known_facts, record_error, record_error_of_the_run
 
 log = logging.getLogger("roas")
-Given = TypeVar("Given")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,14 +60,14 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
     # An operation that validation stopped has changed nothing, so its services' health says nothing about it.
     operated = incident.deployment_id if incident.source != "validation" else None
     bundles, (patterns, deployed_seconds_ago), health = await asyncio.gather(
-        _given(incident.evidence)
+        asyncio.sleep(0, incident.evidence)
         if incident.evidence
         else take_evidence(context, service, incident.text, deployment_id=incident.deployment_id),
         read_known_facts(incident.environment, now),
         # A service that does not answer is not probed again; an operation concerns the health of all services.
         health_now(context, operated, asked=None if operated else needed)
         if environment and (needed or operated)
-        else _given(None),
+        else asyncio.sleep(0),
     )
     down = services_down(health, needed)
     if down:
@@ -151,7 +149,3 @@ async def take_evidence(
     return await failure_evidence(
         context.environment, context.application, service, deployment_id=deployment_id, reason=reason, keep=keep
     )
-
-
-async def _given(value: Given) -> Given:
-    return value

@@ -28,7 +28,6 @@ class Reconciler:
     """
 
     def __init__(self) -> None:
-        """Nothing was observed yet."""
         self.trackers: dict[str, ServiceTracker] = {}
         self._queued: set[str] = set()
 

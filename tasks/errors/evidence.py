@@ -63,7 +63,6 @@ class ProbeJournal:
     """
 
     def __init__(self) -> None:
-        """No answer came yet."""
         self._answers: dict[str, list[ProbeOutput]] = {}
         self._known: dict[str, frozenset[str]] = {}
 
@@ -231,16 +230,6 @@ async def _gather(environment: Environment, services: set[str]) -> _Gathered:
         with engine.events.stream(environment.project, until - _LOOK_BACK, until) as stream:
             return list(stream)[-_EVENTS:]
 
-    async def container_states() -> None:
-        seen = await gathered.part("containers", lambda: engine.containers.inspect_project(environment.project))
-        gathered.container_states = [one for one in seen or () if one.service in services and not one.one_off]
-
-    async def past() -> None:
-        gathered.events = await gathered.part("events of the engine", events)
-
-    async def host() -> None:
-        gathered.host = await gathered.part("host", lambda: sample_host(current_settings().data_dir, until))
-
     async def container(seen: ContainerState) -> None:
         name = seen.container_id
         if seen.state != "created":
@@ -254,7 +243,12 @@ async def _gather(environment: Environment, services: set[str]) -> _Gathered:
 
     if not here:
         gathered.missing.append(f"host and memory signs: engine {environment.engine} is on another machine")
-    await asyncio.gather(container_states(), past(), *([host()] if here else []))
+    seen, gathered.events, gathered.host = await asyncio.gather(
+        gathered.part("containers", lambda: engine.containers.inspect_project(environment.project)),
+        gathered.part("events of the engine", events),
+        gathered.part("host", lambda: sample_host(current_settings().data_dir, until)) if here else asyncio.sleep(0),
+    )
+    gathered.container_states = [one for one in seen or () if one.service in services and not one.one_off]
     await asyncio.gather(*(container(seen) for seen in gathered.container_states))
     return gathered
 

@@ -50,7 +50,6 @@ class ContainerWatch(_Subscriber):
     """Wakes the tasks that wait for a service's next event, and knows its containers."""
 
     def __init__(self) -> None:
-        """No events come yet."""
         self._actions: defaultdict[str, asyncio.Queue[str]] = defaultdict(asyncio.Queue)
         self._services: dict[str, str] | None = None
 
@@ -105,9 +104,9 @@ class EventFeed(_Subscriber):
     """Every event of a project in order, for one reader, and whether some may be missing."""
 
     def __init__(self) -> None:
-        """No event came yet, so all may be missing."""
         self._events: deque[ContainerEvent] = deque()
         self._woken = asyncio.Event()
+        # No event came yet, so all may be missing.
         self._missed = True
 
     async def wait(self, at_most: timedelta) -> None:
