@@ -1,4 +1,4 @@
-"""Stories: look, decide, act, write down."""
+"""Flows: gather, decide, act, record."""
 
 import logging
 import os

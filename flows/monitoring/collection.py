@@ -24,6 +24,7 @@ from models.environments import Environment
 from models.failures import EnvironmentBusyError, RoasError
 from models.health import UNHEALTHY_STATES, HealthReport
 from models.metrics import Alert, AlertSeverity, Metric, PredictionOutcome
+from models.records import EvaluationRecord
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
 from tasks.deployment.operations import mark_interrupted
@@ -73,9 +74,17 @@ async def collection(
         after = await _or_gap("health after recovery", judge_now(declared, seen.application), gaps)
         if after is not None:
             well = {verdict.service for verdict in after.services if verdict.health not in UNHEALTHY_STATES}
-            states, closed = close_proven(outcome, well, after.checked_at)
-            proven = dependency_status(seen.needs, after.services, after.checked_at)
-            if await store_closed(environment, after.checked_at, states, closed, proven, after, outcome.at):
+            at = after.checked_at
+            states, closed = close_proven(outcome, well, at)
+            record = EvaluationRecord(
+                environment=environment,
+                evaluated_at=at,
+                states=states,
+                alerts=closed,
+                dependencies=dependency_status(seen.needs, after.services, at),
+                health=after,
+            )
+            if await store_closed(record, outcome.at):
                 over = {alert.alert_id for alert in closed}
                 alerts = tuple(alert for alert in alerts if alert.alert_id not in over)
     report = replace(report_of(one, alerts, done, after), gaps=tuple(gaps))

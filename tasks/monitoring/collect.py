@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 
@@ -16,13 +16,13 @@ from adapters.probes import run_probe
 from adapters.stores.check import figures
 from core.deployment.desired_state import meant_to_run
 from core.monitoring.assess import Assessment, RememberedState
-from core.monitoring.snapshot import Evaluation, Key
+from core.monitoring.snapshot import Evaluation
 from models.analysis import ServiceScore
 from models.containers import ContainerEvent, ContainerState, ServiceSample, SystemSample
 from models.environments import Environment
 from models.failures import StoreError
-from models.health import HealthReport, ProbeResult
-from models.metrics import Alert, Dependency, PredictionOutcome
+from models.health import ProbeResult
+from models.metrics import PredictionOutcome
 from models.operations import OperationStatus
 from models.records import EvaluationRecord, RecordedScore
 from models.settings import current_settings
@@ -89,13 +89,6 @@ async def probe_service(
 
 @retry_read
 @in_thread
-def stopped_on_request(environment: str) -> bool:
-    """Whether the last operation that was wanted of an environment is a stop, whatever came of it."""
-    return _is_stopped(environment)
-
-
-@retry_read
-@in_thread
 def read_memory(environment: str, now: datetime) -> RememberedState:
     """All that a round is judged by, and what is being done to the environment."""
     stores = open_stores()
@@ -152,41 +145,17 @@ def store_round(environment: str, judged: Assessment, collected_at: datetime | N
     return kept
 
 
-@retry_read
-@in_thread
-def last_round(environment: str) -> datetime | None:
-    """When the last round that was kept was looked at; None where there is none."""
-    return _last_round(environment)
-
-
 @task(name="close the alerts", **WRITE)
 @in_thread
-def store_closed(
-    environment: str,
-    at: datetime,
-    states: Mapping[Key, bytes],
-    closed: Sequence[Alert],
-    dependencies: Sequence[Dependency],
-    health: HealthReport,
-    collected_at: datetime,
-) -> bool:
+def store_closed(record: EvaluationRecord, collected_at: datetime) -> bool:
     """Keep how the environment is after a recovery, and which alerts that has ended: all of it or nothing.
 
     False where another round was kept since the one that was `collected_at`: it has seen by itself how all is.
     """
     stores = open_stores()
-    stores.writer.put_probes([probe for verdict in health.services for probe in verdict.probes], environment)
-    return stores.evaluations.record(
-        EvaluationRecord(
-            environment=environment,
-            evaluated_at=at,
-            states=states,
-            alerts=closed,
-            dependencies=dependencies,
-            health=health,
-        ),
-        expecting=collected_at,
-    )
+    verdicts = record.health.services if record.health is not None else ()
+    stores.writer.put_probes([probe for verdict in verdicts for probe in verdict.probes], record.environment)
+    return stores.evaluations.record(record, expecting=collected_at)
 
 
 @retry_write
@@ -215,11 +184,17 @@ def acknowledge(alert_id: str, at: datetime, note: str) -> bool:
 
 
 def _last_round(environment: str) -> datetime | None:
+    """When the last round that was kept was looked at; None where there is none."""
     return open_stores().heartbeats.all().get(f"collection/{environment}")
 
 
 def _is_stopped(environment: str) -> bool:
+    """Whether the last operation that was wanted of an environment is a stop, whatever came of it."""
     return not meant_to_run(open_stores().operations.latest_recorded(environment))
+
+
+last_round = retry_read(in_thread(_last_round))
+stopped_on_request = retry_read(in_thread(_is_stopped))
 
 
 def _recorded(environment: str, score: ServiceScore, at: datetime) -> RecordedScore:
