@@ -304,21 +304,18 @@ async def _settle(
     environment: str, services: Sequence[str], unseen_since: datetime, why: Callable[[RecordedError], str | None]
 ) -> list[str]:
     def settle(stores: Stores) -> list[str]:
-        over = [
-            (error, reason)
-            for error in stores.errors.unresolved(environment)
-            if error.service in services
-            and error.source in _OBSERVED_SOURCES
-            and not error.predictive
-            and error.last_seen <= unseen_since
-            and (reason := why(error)) is not None
-        ]
-        for error, reason in over:
-            stores.errors.resolve(error.error_id, now, reason)
-            closed.extend(stores.tickets.resolve_for_error(error.error_id, TicketEntry(at=now, by="roas", what=reason)))
-        return [error.error_id for error, _ in over]
+        over = []
+        for error in stores.errors.unresolved(environment):
+            observed = error.source in _OBSERVED_SOURCES and not error.predictive
+            if error.service not in services or not observed or error.last_seen > unseen_since:
+                continue
+            if (reason := why(error)) is not None:
+                entry = TicketEntry(at=datetime.now(UTC), by="roas", what=reason)
+                stores.errors.resolve(error.error_id, entry.at, reason)
+                closed.extend(stores.tickets.resolve_for_error(error.error_id, entry))
+                over.append(error.error_id)
+        return over
 
-    now = datetime.now(UTC)
     closed: list[Ticket] = []
     # While the stores are away it waits: the errors are resolved when they are back.
     settled = await from_stores(settle, lambda _: [])
@@ -333,11 +330,8 @@ async def cut_off_recoveries(environment: str) -> list[RecoveryExecution]:
     def find(stores: Stores) -> list[RecoveryExecution]:
         since = datetime.now(UTC) - _RESUMABLE_WITHIN
         begun = stores.recoveries.find(environment=environment, since=since)
-        return [
-            one
-            for one in begun
-            if one.ended_at is None and one.attempt_id and one.runner and is_alive(one.runner) is False
-        ]
+        begun = [one for one in begun if one.ended_at is None and one.attempt_id]
+        return [one for one in begun if one.runner and is_alive(one.runner) is False]
 
     return await from_stores(find, lambda _: [])
 
@@ -367,13 +361,10 @@ _Stopped = NoteStop | bool
 
 async def _noted(stopped: _Stopped) -> bool:
     if isinstance(stopped, NoteStop):
-        await to_stores(stopped, lambda known: (_with_stop(known, stopped), None))
+        changed = {stopped.service: stopped.change("")}
+        await to_stores(stopped, lambda known: (replace(known, last_changes={**known.last_changes, **changed}), None))
         return True
     return stopped
-
-
-def _with_stop(known: RecoveryRecords, stop: NoteStop) -> RecoveryRecords:
-    return replace(known, last_changes={**known.last_changes, stop.service: stop.change("")})
 
 
 def _was_stopped(
