@@ -27,6 +27,7 @@ from core.recovery.triage import (
     observe_verdict,
 )
 from flows.monitoring.judge_health import judge_now
+from flows.recovery.diagnose import take_evidence
 from flows.recovery.error_recovery import context_of, continue_recovery, record_failure, recover
 from flows.recovery.reconcile import Reconciler
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
@@ -41,7 +42,6 @@ from models.incidents import Incident, IncidentContext
 from models.recovery import RecoveryOutcome
 from models.results import WatchReport
 from tasks.deployment.services import inspect_application, read_changes
-from tasks.errors.evidence import failure_evidence
 from tasks.monitoring.events import EventFeed, in_hand, inspect_environment, listen
 from tasks.recovery.notify import UNHEALTHY, announce, notify_people
 from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stopped_by_person
@@ -121,7 +121,7 @@ class EnvironmentWatcher:
         self._recoveries: dict[str, asyncio.Task[None]] = {}
         self._recordings: set[asyncio.Task[None]] = set()
         self._short_tasks: set[asyncio.Task[None]] = set()
-        self._evidence: dict[str, tuple[str, list[EvidenceBundle]]] = {}
+        self._evidence: dict[str, tuple[str, Sequence[EvidenceBundle]]] = {}
         self._logged: dict[str, str] = {}
 
     async def survive(self, evaluation: Awaitable[None]) -> None:
@@ -183,12 +183,7 @@ class EnvironmentWatcher:
             if held is not None or len(failed) >= AT_ONCE:
                 return
             taken = await asyncio.gather(
-                *(
-                    failure_evidence(
-                        self._declared, application, one.service, deployment_id=None, reason=one.text, keep=False
-                    )
-                    for one in failed
-                )
+                *(take_evidence(self._context(), one.service, one.text, keep=False) for one in failed)
             )
         except (RoasError, TimeoutError) as error:
             log.info("evidence is taken later: %s", error)
@@ -325,8 +320,8 @@ class EnvironmentWatcher:
         for failure in found.failures:
             if failure.service == NO_SERVICE:
                 log.warning("none of them is acted on, because %s", failure.text)
-            fingerprint, taken = self._evidence.pop(failure.service, ("", []))
-            self._recover(failure, taken if fingerprint == failure.fingerprint else [])
+            fingerprint, taken = self._evidence.pop(failure.service, ("", ()))
+            self._recover(failure, taken if fingerprint == failure.fingerprint else ())
 
     def _recover(self, failure: ServiceFailure, evidence: Sequence[EvidenceBundle]) -> None:
         self.dispatched += 1
