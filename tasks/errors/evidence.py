@@ -23,7 +23,6 @@ from adapters.stores.recovery_writes import KeepEvidence
 from core.common.dependencies import dependencies_of, needs_of
 from core.errors.evidence import container_evidence, excerpt, first_cause, fit, moment_of, reachable
 from core.errors.evidence_page import page
-from core.errors.redact import Redactor
 from models.compose import Application
 from models.containers import ContainerEvent, ContainerState, SystemSample
 from models.environments import Environment
@@ -211,10 +210,36 @@ async def _take(
     answers.saw(gathered.container_states)
     redactor = await asyncio.to_thread(redactor_of, environment)
     clean = {container: redactor.text(text) for container, text in gathered.logs.items()}
-    taken = []
+    now, taken = datetime.now(UTC), []
     for service, scope in scopes.items():
-        bundle = _bundle(environment, service, scope, gathered, clean, answers)
-        bundle = _redacted(replace(bundle, deployment_id=deployment_id, reason=reason, occasion=occasion), redactor)
+        mine = [seen for name in scope for seen in gathered.container_states if seen.service == name]
+        bundle = EvidenceBundle(
+            bundle_id=f"ev-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
+            environment=environment.name,
+            deployment_id=deployment_id,
+            service=service,
+            taken_at=now,
+            occasion=occasion,
+            reason=reason,
+            first_cause="",
+            cause_service=service,
+            containers=tuple(
+                container_evidence(seen, gathered.signs.get(seen.container_id, MemorySigns()), gathered.events)
+                for seen in mine
+            ),
+            probes=tuple(answer for name in scope for answer in answers.of(name)),
+            events=tuple(gathered.events or ()),
+            host=gathered.host,
+            missing=tuple(gathered.missing),
+        )
+        plain: dict[str, Any] = _bundles.dump_python(bundle, mode="json")
+        # The logs were redacted whole, since a secret may have many lines.
+        logs = tuple(
+            excerpt(seen.service, seen.name, clean[seen.container_id], _LOG_LINES)
+            for seen in mine
+            if seen.container_id in clean
+        )
+        bundle = replace(_bundles.validate_python(redactor.value(plain)), logs=logs)
         cause, sentence = first_cause(service, needs, bundle.containers, bundle.logs, bundle.probes)
         taken.append(fit(replace(bundle, cause_service=cause, first_cause=sentence)))
     return taken
@@ -251,47 +276,6 @@ async def _gather(environment: Environment, services: set[str]) -> _Gathered:
     gathered.container_states = [one for one in seen or () if one.service in services and not one.one_off]
     await asyncio.gather(*(container(seen) for seen in gathered.container_states))
     return gathered
-
-
-def _bundle(
-    environment: Environment,
-    service: str,
-    scope: Sequence[str],
-    gathered: _Gathered,
-    logs: dict[str, str],
-    answers: ProbeJournal,
-) -> EvidenceBundle:
-    now = datetime.now(UTC)
-    mine = [seen for name in scope for seen in gathered.container_states if seen.service == name]
-    return EvidenceBundle(
-        bundle_id=f"ev-{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}",
-        environment=environment.name,
-        service=service,
-        taken_at=now,
-        occasion=EvidenceOccasion.FAILURE,
-        reason="",
-        first_cause="",
-        cause_service=service,
-        containers=tuple(
-            container_evidence(seen, gathered.signs.get(seen.container_id, MemorySigns()), gathered.events)
-            for seen in mine
-        ),
-        logs=tuple(
-            excerpt(seen.service, seen.name, logs[seen.container_id], _LOG_LINES)
-            for seen in mine
-            if seen.container_id in logs
-        ),
-        probes=tuple(answer for name in scope for answer in answers.of(name)),
-        events=tuple(gathered.events or ()),
-        host=gathered.host,
-        missing=tuple(gathered.missing),
-    )
-
-
-def _redacted(bundle: EvidenceBundle, redactor: Redactor) -> EvidenceBundle:
-    """Return the bundle without secrets; its logs were redacted before, since a secret may have many lines."""
-    plain: dict[str, Any] = _bundles.dump_python(replace(bundle, logs=()), mode="json")
-    return replace(_bundles.validate_python(redactor.value(plain)), logs=bundle.logs)
 
 
 async def _keep(environment: Environment, bundles: Sequence[EvidenceBundle]) -> None:
