@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
 
 from models.compose import Application
 from models.environments import Environment
 from models.errors import Category
 from models.evidence import EvidenceBundle
 from models.metrics import Dependency
-from models.recovery import RecoveryExecution
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,18 +39,3 @@ class IncidentContext:
     application: Application | None
     dependencies: tuple[Dependency, ...] = ()
     compose_files: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """State that a plan depends on besides the error: earlier attempts, a person's wishes, and the release.
-
-    `deployed_ago` is how long before the error the running release was deployed, None without a release to roll back
-    to. `kept_down` are the dependencies of the service that a person stopped or paused.
-    """
-
-    past: tuple[RecoveryExecution, ...]
-    paused: bool
-    stopped_by_person: bool = False
-    deployed_ago: timedelta | None = None
-    kept_down: tuple[str, ...] = ()

@@ -31,7 +31,7 @@ from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Strategy
 from models.evidence import EvidenceBundle
 from models.failures import ActionRefusedError, EnvironmentBusyError, RoasError
-from models.incidents import IncidentContext, Snapshot
+from models.incidents import IncidentContext
 from models.operations import Runner
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket
 from tasks.recovery.records import (
@@ -72,7 +72,7 @@ class RecoveryProcess:
     root_cause: str | None = None
     root_evidence: Sequence[EvidenceBundle] = ()
     _outcome: RecoveryOutcome | None = None
-    _snapshot: Snapshot | None = None
+    _gathered: Sequence[RecoveryExecution] | None = None
     _facts: RecoveryFacts = field(init=False)
     _plan: RecoveryPlan = field(init=False)
     _past: Sequence[RecoveryExecution] = ()
@@ -90,15 +90,15 @@ class RecoveryProcess:
 
     async def run(self, decided: Decided | None = None) -> RecoveryOutcome:
         """Continue an interrupted attempt, or plan and act; escalate what cannot be recovered."""
-        snapshot = await self._gather()
-        event = await self._resumed(snapshot, again=decided is not None)
+        past = await self._gather()
+        event = await self._resumed(past, again=decided is not None)
         if event is None and decided is not None:
             choice, by = decided
             roll_back = choice is Choice.ROLL_BACK
-            plan = plan_as_decided(self.error, roll_back=roll_back, past=snapshot.past, decided_by=by)
+            plan = plan_as_decided(self.error, roll_back=roll_back, past=past, decided_by=by)
             _log_plan(self.error, plan)
             event = self._take(plan, RecoveryEvent.DECIDE, escalates=True)
-        self._snapshot = snapshot if event is None else None
+        self._gathered = past if event is None else None
         return await self._drive(RecoveryState.OPEN, event)
 
     async def resume(self) -> RecoveryOutcome | None:
@@ -108,7 +108,7 @@ class RecoveryProcess:
 
     async def repeat(self) -> RecoveryOutcome:
         """Repeat the failed step of this run's last attempt and the steps after it; else plan again."""
-        past = (await self._gather()).past
+        past = await self._gather()
         last = next((one for one in past[::-1] if self._is_of_this_run(one)), None)
         if last is None or last.undone or not self.acting:
             # A rolled back attempt cannot be continued.
@@ -121,7 +121,7 @@ class RecoveryProcess:
         resolved_at = (await read_error(self.error.error_id)).resolved_at
         if resolved_at is None:
             return None
-        past = (await self._gather()).past
+        past = await self._gather()
         recovered = next((one for one in past[::-1] if self._is_of_this_run(one) and one.success), None)
         if recovered is not None:
             return self._recovered(recovered)
@@ -146,29 +146,25 @@ class RecoveryProcess:
         outcome, self._outcome = self._outcome, None
         return outcome
 
-    async def _gather(self) -> Snapshot:
+    async def _gather(self) -> Sequence[RecoveryExecution]:
+        """Read the facts that a plan depends on; return the earlier attempts."""
         environment, service, now = self.context.environment, self.service, datetime.now(UTC)
-        snapshot = await snapshot_before_planning(self.error, environment, service, now=now)
-        self._facts = RecoveryFacts(
-            service=service, failing_services=self.failing_services, acting=self.acting, paused=snapshot.paused
-        )
+        facts = RecoveryFacts(service=service, failing_services=self.failing_services, acting=self.acting)
         if environment is not None and service is not None:
             windows = maintenance_windows(environment.maintenance, now)
-            self._facts = replace(
-                self._facts,
+            facts = replace(
+                facts,
                 outside_logins=environment.service(service).outside_logins,
-                stopped_by_person=snapshot.stopped_by_person,
                 maintenance=any(window.covers(service, now) for window in windows),
                 engine=environment.engine,
-                deployed_ago=snapshot.deployed_ago if self.acting else None,
-                kept_down=snapshot.kept_down,
             )
-        return snapshot
+        past, self._facts = await snapshot_before_planning(self.error, environment, facts, now=now)
+        return past
 
     async def _make_plan(self) -> RecoveryEvent:
-        snapshot, self._snapshot = self._snapshot or await self._gather(), None
-        self._past = snapshot.past
-        self._plan = self._planned(snapshot.past)
+        self._past = await self._gather() if self._gathered is None else self._gathered
+        self._gathered = None
+        self._plan = self._planned(self._past)
         _log_plan(self.error, self._plan)
         return RecoveryEvent.PLAN
 
@@ -240,8 +236,8 @@ class RecoveryProcess:
             return self._end(RecoveryMethod.DEFERRED, f"{self.root_cause}: that is the cause")
         return RecoveryEvent.FAIL
 
-    async def _resumed(self, snapshot: Snapshot, *, again: bool) -> RecoveryEvent | None:
-        mine = _attempts_at(self.error, snapshot.past)
+    async def _resumed(self, past: Sequence[RecoveryExecution], *, again: bool) -> RecoveryEvent | None:
+        mine = _attempts_at(self.error, past)
         cut_off = next((one for one in mine if one.ended_at is None and one.attempt_id), None)
         if cut_off is not None and self.acting:
             if cut_off.runner is not None and cut_off.runner != self.runner and is_alive(cut_off.runner):
@@ -289,11 +285,11 @@ class RecoveryProcess:
         try:
             if await self._ran_into_root_cause(execution):
                 return None
-            snapshot = await self._gather()
+            past = await self._gather()
         except (RoasError, TimeoutError) as error:
             log.info("what comes after %s is not known yet: %s", execution.attempt_id, error)
             return None
-        known = [execution if one.attempt_id == execution.attempt_id else one for one in snapshot.past]
+        known = [execution if one.attempt_id == execution.attempt_id else one for one in past]
         plan = self._planned(known)
         if plan.action is not PlanAction.ASK_A_PERSON:
             return None

@@ -30,12 +30,12 @@ from adapters.stores.recovery_writes import (
 )
 from core.errors.match import PatternSet
 from core.errors.pattern_library import SHIPPED_PATTERNS
+from core.recovery.policy import RecoveryFacts
 from core.recovery.records import is_paused, with_error, with_execution, with_recorded, without_error
 from core.recovery.tracker import SETTLE, asks_to_end
 from models.containers import ContainerState
 from models.environments import Environment
 from models.errors import Pattern, RecordedError
-from models.incidents import Snapshot
 from models.operations import OperationStatus, OperationType, StateChange
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
 from models.recovery_records import RecoveryRecords
@@ -157,17 +157,21 @@ async def _for_plan(environment: str, error_id: str, since: datetime, now: datet
 
 @retry_read
 async def snapshot_before_planning(
-    error: RecordedError, environment: Environment | None, service: str | None, *, now: datetime
-) -> Snapshot:
+    error: RecordedError, environment: Environment | None, facts: RecoveryFacts, *, now: datetime
+) -> tuple[Sequence[RecoveryExecution], RecoveryFacts]:
     """Read all that a plan depends on at once, since a service is down meanwhile.
+
+    Returns:
+        The earlier attempts, oldest first, and the given facts with a person's wishes and the release.
 
     Raises:
         EngineError: The engine did not answer, or refused.
     """
+    service = facts.service
     known = await _for_plan(error.environment, error.error_id, now - BUDGET_WINDOW, now)
-    past, paused = known.executions, is_paused(known, service, now)
+    past, facts = known.executions, replace(facts, paused=is_paused(known, service, now))
     if environment is None or service is None:
-        return Snapshot(past=past, paused=paused)
+        return past, facts
     # A dependency that another attempt stopped for a moment is not kept down by a person.
     ours = {one.service for one in past if one.environment == error.environment and one.ended_at is None}
     needed = [name for name in error.dependencies_down if name not in ours]
@@ -186,11 +190,10 @@ async def snapshot_before_planning(
         )
 
     mine, down, deployed_ago = await asyncio.to_thread(inspect)
-    return Snapshot(
-        past=past,
-        paused=paused,
+    return past, replace(
+        facts,
         stopped_by_person=await _noted(mine),
-        deployed_ago=deployed_ago,
+        deployed_ago=deployed_ago if facts.acting else None,
         kept_down=tuple([name for name in needed if await _noted(down[name])]),
     )
 
