@@ -1,4 +1,4 @@
-"""Incidents: an error as it was reported, where it happened, and what was read before a recovery is planned."""
+"""Incidents: an error as it was reported, and where it happened."""
 
 from __future__ import annotations
 
