@@ -6,24 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime
 
-from core.deployment.checks.engine import (
-    check_another_run,
-    check_clock,
-    check_compose,
-    check_engine,
-    check_gaps,
-    check_host,
-    check_variables,
-)
-from core.deployment.checks.resources import (
-    check_container_names,
-    check_mounts,
-    check_networks,
-    check_ports,
-    check_reservations,
-    check_volumes,
-)
-from core.deployment.checks.services import check_dependencies, check_healthchecks, check_images
+from core.deployment.checks import engine, resources, services
 from models.containers import SystemSample
 from models.validation import ValidationResult
 from models.validation_facts import Facts, Trouble
@@ -40,32 +23,14 @@ def validate(facts: Facts, now: datetime, redact: Callable[[str], str] = str) ->
 
     `redact` removes secrets from a text: an image's name or a path in a finding may hold a token.
     """
-    checks = [
-        *check_engine(facts),
-        *check_compose(facts),
-        *check_variables(facts),
-        *check_another_run(facts),
-        *check_clock(facts),
-        *check_host(facts),
-        *check_gaps(facts),
-    ]
+    checks = [*engine.CHECKS]
     if not isinstance(facts.declared, Trouble):
-        application = facts.declared
-        checks += [
-            *check_dependencies(application),
-            *check_images(facts),
-            *check_healthchecks(facts, application),
-            *check_ports(facts),
-            *check_container_names(facts, application),
-            *check_mounts(facts),
-            *check_networks(facts, application),
-            *check_volumes(facts, application),
-            *check_reservations(facts, application),
-        ]
+        checks += [*services.CHECKS, *resources.CHECKS]
+    results = [one for check in checks for one in check(facts)]
     return ValidationResult(
         environment=facts.environment,
         validated_at=now,
-        checks=tuple(replace(one, finding=redact(one.finding), fix=redact(one.fix)) for one in checks),
+        checks=tuple(replace(one, finding=redact(one.finding), fix=redact(one.fix)) for one in results),
         system_resources=_resources(facts.host),
         docker_environment=_docker(facts),
     )

@@ -15,16 +15,7 @@ from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
 from flows.deployment.failure import escalate
 from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
 from flows.monitoring.judge_health import judge_now
-from flows.runtime.parameters import (
-    ASKED_BY,
-    COMPOSE_FILES,
-    DEPLOYMENT_ID,
-    ENVIRONMENT,
-    WAIT_SECONDS,
-    ComposeFiles,
-    EnvironmentName,
-    Seconds,
-)
+from flows.runtime import parameters
 from models.compose import Application, InjectedFile
 from models.containers import UP, ContainerState
 from models.environments import Environment
@@ -47,12 +38,12 @@ RESTARTED = "restarted"
 
 @flow(name="restart", flow_run_name="restart {environment}")
 async def restart(
-    environment: EnvironmentName = ENVIRONMENT,
+    environment: parameters.EnvironmentName = parameters.ENVIRONMENT,
     services: list[str] | None = Field(None, description="Only these services; without them all that run."),
-    asked_by: str | None = ASKED_BY,
-    deployment_id: str | None = DEPLOYMENT_ID,
-    compose_files: ComposeFiles = COMPOSE_FILES,
-    wait_seconds: Seconds = WAIT_SECONDS,
+    asked_by: str | None = parameters.ASKED_BY,
+    deployment_id: str | None = parameters.DEPLOYMENT_ID,
+    compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,
+    wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
 ) -> OperationResult:
     """Restart all running services of an environment, or the named ones, and prove that they serve again.
 

@@ -13,16 +13,7 @@ from flows.deployment.execute import keep_proven
 from flows.deployment.failure import escalate
 from flows.deployment.operation import OperationRequest, recorded
 from flows.deployment.roll_back_start import FOUND, StartRollback, apply_release
-from flows.runtime.parameters import (
-    ASKED_BY,
-    COMPOSE_FILES,
-    DEPLOYMENT_ID,
-    ENVIRONMENT,
-    WAIT_SECONDS,
-    ComposeFiles,
-    EnvironmentName,
-    Seconds,
-)
+from flows.runtime import parameters
 from models.operations import OperationType
 from models.results import OperationResult
 from tasks.deployment.release import choose_release
@@ -33,14 +24,14 @@ log = logging.getLogger("roas")
 
 @flow(name="rollback", flow_run_name="roll back {environment}")
 async def rollback(
-    environment: EnvironmentName = ENVIRONMENT,
+    environment: parameters.EnvironmentName = parameters.ENVIRONMENT,
     release: str | None = Field(
         None, description="Its id, as `roas releases` lists it; without it the newest that is not what runs now."
     ),
-    asked_by: str | None = ASKED_BY,
-    deployment_id: str | None = DEPLOYMENT_ID,
-    compose_files: ComposeFiles = COMPOSE_FILES,
-    wait_seconds: Seconds = WAIT_SECONDS,
+    asked_by: str | None = parameters.ASKED_BY,
+    deployment_id: str | None = parameters.DEPLOYMENT_ID,
+    compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,
+    wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
 ) -> OperationResult:
     """Bring an environment back to a proven release: the named one, or the newest that is not what runs now.
 

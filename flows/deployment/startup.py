@@ -20,16 +20,7 @@ from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.roll_back_start import FOUND, StartRollback, found_by
-from flows.runtime.parameters import (
-    ASKED_BY,
-    COMPOSE_FILES,
-    DEPLOYMENT_ID,
-    ENVIRONMENT,
-    WAIT_SECONDS,
-    ComposeFiles,
-    EnvironmentName,
-    Seconds,
-)
+from flows.runtime import parameters
 from models.compose import Application, Plan
 from models.environments import Environment
 from models.failures import ComposeError, PlanChangedError, StartFailedError, ValidationFailedError
@@ -54,12 +45,12 @@ log = logging.getLogger("roas")
 
 @flow(name="startup", flow_run_name="start {environment}")
 async def startup(
-    environment: EnvironmentName = ENVIRONMENT,
-    asked_by: str | None = ASKED_BY,
-    deployment_id: str | None = DEPLOYMENT_ID,
-    compose_files: ComposeFiles = COMPOSE_FILES,
+    environment: parameters.EnvironmentName = parameters.ENVIRONMENT,
+    asked_by: str | None = parameters.ASKED_BY,
+    deployment_id: str | None = parameters.DEPLOYMENT_ID,
+    compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,
     plan: str | None = Field(None, description="The id that `roas plan` printed: do exactly that, or nothing."),
-    wait_seconds: Seconds = WAIT_SECONDS,
+    wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
 ) -> OperationResult | State[Any]:
     """Start an environment's application and prove that it serves, or leave it as it served before.
 

@@ -12,16 +12,7 @@ from core.deployment.plan import stop_waves
 from core.deployment.stop import how_it_stopped, left_alone, returning_with_engine
 from flows.deployment.failure import escalate
 from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
-from flows.runtime.parameters import (
-    ASKED_BY,
-    COMPOSE_FILES,
-    DEPLOYMENT_ID,
-    ENVIRONMENT,
-    WAIT_SECONDS,
-    ComposeFiles,
-    EnvironmentName,
-    Seconds,
-)
+from flows.runtime import parameters
 from models.compose import Application
 from models.containers import ContainerState
 from models.environments import Environment
@@ -35,11 +26,11 @@ log = logging.getLogger("roas")
 
 @flow(name="stop", flow_run_name="stop {environment}")
 async def stop(
-    environment: EnvironmentName = ENVIRONMENT,
-    asked_by: str | None = ASKED_BY,
-    deployment_id: str | None = DEPLOYMENT_ID,
-    compose_files: ComposeFiles = COMPOSE_FILES,
-    wait_seconds: Seconds = WAIT_SECONDS,
+    environment: parameters.EnvironmentName = parameters.ENVIRONMENT,
+    asked_by: str | None = parameters.ASKED_BY,
+    deployment_id: str | None = parameters.DEPLOYMENT_ID,
+    compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,
+    wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
 ) -> OperationResult:
     """Stop an environment's services. Containers, networks and volumes stay.
 

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import Any
 from uuid import UUID
 
@@ -23,7 +24,6 @@ from adapters.host.local_lock import LocalLock
 from adapters.host.processes import is_alive, this_process
 from adapters.stores import Stores
 from adapters.stores.recovery_writes import ReleaseLease
-from adapters.stores.repositories.operations import Operations
 from adapters.stores.write_behind import replay_left
 from core.deployment.interruption import interruption, orphaned, runner_of
 from models.audit import Actor
@@ -65,7 +65,7 @@ class LeaseHold:
 
 @asynccontextmanager
 async def hold_environment(
-    environment: str, *, owner: str, reason: str, runner: Runner, wait: timedelta | None = None
+    environment: str, *, owner: str, reason: str, runner: Runner, wait: timedelta = timedelta()
 ) -> AsyncIterator[LeaseHold]:
     """Hold an environment's lease while the body runs, renewing it until then.
 
@@ -76,7 +76,7 @@ async def hold_environment(
         EnvironmentBusyError: Another process holds it; the message names who, why and since when.
         LeaseLostError: Another took it while the body ran.
     """
-    here = await _take(environment, owner, reason, runner, wait or timedelta())
+    here = await _take(environment, owner, reason, runner, wait)
     hold, body = LeaseHold(), asyncio.current_task()
     heartbeat = asyncio.create_task(_renew(environment, owner, reason, runner))
 
@@ -136,13 +136,8 @@ def _holder_known(known: RecoveryRecords, now: datetime) -> str | None:
 
 
 def _is_ours(lease: LeaseResult) -> bool:
-    me = this_process()
-    runner = lease.runner
-    return runner is not None and (runner.kernel, runner.pid, runner.process_started) == (
-        me.kernel,
-        me.pid,
-        me.process_started,
-    )
+    process = attrgetter("kernel", "pid", "process_started")
+    return lease.runner is not None and process(lease.runner) == process(this_process())
 
 
 def _local_lock(environment: str) -> LocalLock:
@@ -175,7 +170,7 @@ async def _take(environment: str, owner: str, reason: str, runner: Runner, wait:
 
 async def _acquire(environment: str, owner: str, reason: str, runner: Runner) -> str | None:
     """Take the lease; who has it where it was refused, else None."""
-    waited_for = _Waited()
+    no_longer_awaited = False
 
     def acquire(stores: Stores) -> str | None:
         asked = (environment, owner, reason)
@@ -183,23 +178,17 @@ async def _acquire(environment: str, owner: str, reason: str, runner: Runner) ->
         if not answer.acquired and _is_dead(answer):
             log.info("%s was held by %s, which is gone", environment, _who(answer))
             answer = stores.leases.acquire(*asked, datetime.now(UTC), LEASE, runner=runner, instead_of=answer)
-        if answer.acquired and waited_for.no_longer:
+        if answer.acquired and no_longer_awaited:
             # The store answered too late; meanwhile the lock of this machine protected the environment.
             stores.leases.release(environment, owner, runner=runner)
         return None if answer.acquired else _who(answer)
 
     def by_memory(known: RecoveryRecords) -> str | None:
-        waited_for.no_longer = True
+        nonlocal no_longer_awaited
+        no_longer_awaited = True
         return _holder_known(known, datetime.now(UTC))
 
     return await from_stores(acquire, by_memory)
-
-
-@dataclass(slots=True)
-class _Waited:
-    """Whether the caller still waits for an answer."""
-
-    no_longer: bool = False
 
 
 async def _renew(environment: str, owner: str, reason: str, runner: Runner) -> LeaseLostError:
@@ -367,11 +356,12 @@ async def take_up(
 
     def take() -> list[OperationStep] | None:
         stores = open_stores()
-        if stores.operations.resume(deployment_id, runner, at, by, actor) or _taken_already(
-            stores.operations, deployment_id, runner
-        ):
-            return stores.progress.steps(deployment_id)
-        return None
+        if not stores.operations.resume(deployment_id, runner, at, by, actor):
+            known = stores.operations.find(deployment_id)
+            if known is None or known.status is not OperationStatus.RUNNING or runner_of(known) != runner:
+                return None
+            # A try before this one took it up, and only its answer was lost.
+        return stores.progress.steps(deployment_id)
 
     return await asyncio.to_thread(take)
 
@@ -395,21 +385,12 @@ def _end_orphans(environment: str | None, now: datetime) -> list[tuple[Operation
     ended = []
     for operation in orphaned(unfinished, stores.leases.held(now, environment), alive, now):
         said = interruption(operation, stores.progress.steps(operation.deployment_id))
-        details = {"interrupted": said, "reason": said, "advice": _advice(operation), "error": "Interrupted"}
+        advice = f"`roas resume {operation.deployment_id}` goes on from there; a new start begins afresh."
+        details = {"interrupted": said, "reason": said, "advice": advice, "error": "Interrupted"}
         # Another process may have ended it at this moment, and then reports it.
         if stores.operations.finish(operation.deployment_id, OperationStatus.FAILED, now, details):
             ended.append((operation, said))
     return ended
-
-
-def _advice(operation: Operation) -> str:
-    return f"`roas resume {operation.deployment_id}` goes on from there; a new start begins afresh."
-
-
-def _taken_already(store: Operations, deployment_id: str, runner: Runner) -> bool:
-    """True where a try before this one took it up, and only its answer was lost."""
-    known = store.find(deployment_id)
-    return known is not None and known.status is OperationStatus.RUNNING and runner_of(known) == runner
 
 
 async def _crash_runs(runs: Sequence[tuple[UUID, str]]) -> None:

@@ -150,3 +150,6 @@ def check_gaps(facts: Facts) -> Iterable[Check]:
     for gap in facts.gaps:
         gaps.warn(f"Not all facts could be gathered: {gap}.", "Allow this user that question to the engine.")
     return gaps
+
+
+CHECKS = (check_engine, check_compose, check_variables, check_another_run, check_clock, check_host, check_gaps)

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from core.deployment.checks.findings import CRITICAL, WARNING, Findings, size_in_words
-from models.compose import Application, ServiceDeclaration
+from models.compose import ServiceDeclaration
 from models.containers import EngineInfo, SystemSample
 from models.validation import Check
 from models.validation_facts import Facts, MountWanted, Trouble
@@ -38,9 +38,9 @@ def check_ports(facts: Facts) -> Iterable[Check]:
     return ports.or_passed("All published ports are free or the application's own.") if users else ()
 
 
-def check_container_names(facts: Facts, application: Application) -> Iterable[Check]:
+def check_container_names(facts: Facts) -> Iterable[Check]:
     """Check that no other container has a name that the Compose files give."""
-    names, services = Findings("container_names"), application.services
+    names, services = Findings("container_names"), facts.application.services
     for service, holder in facts.names_taken.items():
         finding = f"Container name {services[service].container_name} of {service} is taken by {holder}."
         fix = "Remove or rename that container, or leave container_name out of the Compose file."
@@ -73,12 +73,12 @@ def _judge_mount(wanted: MountWanted) -> Iterable[Check]:
     return [*mounts, *content]
 
 
-def check_networks(facts: Facts, application: Application) -> Iterable[Check]:
+def check_networks(facts: Facts) -> Iterable[Check]:
     """Check external networks, overlapping subnets and free address pools."""
     if isinstance(facts.engine, Trouble) or facts.networks is None:
         return ()
     networks, existing, needed = Findings("networks"), {network.name for network in facts.networks}, 0
-    for network in application.networks:
+    for network in facts.application.networks:
         if network.name in existing:
             continue
         if network.external:
@@ -110,24 +110,24 @@ def _overlap(one: str, other: str) -> bool:
     return first.version == second.version and first.overlaps(second)
 
 
-def check_volumes(facts: Facts, application: Application) -> Iterable[Check]:
+def check_volumes(facts: Facts) -> Iterable[Check]:
     """Check that external volumes exist."""
     volumes = Findings("volumes")
-    if facts.volumes is None or not application.volumes:
+    if facts.volumes is None or not facts.application.volumes:
         return ()
-    for volume in application.volumes:
+    for volume in facts.application.volumes:
         if volume.external and volume.name not in facts.volumes:
             finding = f"Volume {volume.name} is declared external and does not exist."
             volumes.critical(finding, f"Make it: docker volume create {volume.name}")
     return volumes.or_passed("All volumes are there or can be made.")
 
 
-def check_reservations(facts: Facts, application: Application) -> Iterable[Check]:
+def check_reservations(facts: Facts) -> Iterable[Check]:
     """Check that the machine has the processors, memory and open files that services reserve."""
     engine, host, found = facts.engine, facts.host, Findings("reservations")
     if isinstance(engine, Trouble):
         return ()
-    services = application.services.values()
+    services = facts.application.services.values()
     for service in services:
         name, processors, limit = service.name, service.cpu_limit, service.memory_limit_bytes
         if processors is not None and processors > engine.cpus:
@@ -168,3 +168,6 @@ def _impossible_limits(service: ServiceDeclaration, host: SystemSample | None) -
         fix = f"Lower its ulimits.nofile, or raise it: sysctl -w fs.nr_open={wanted}"
         open_files.critical(f"{name} wants {wanted} open files; {allows}.", fix, name)
     return [*memory, *open_files]
+
+
+CHECKS = (check_ports, check_container_names, check_mounts, check_networks, check_volumes, check_reservations)

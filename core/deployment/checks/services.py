@@ -15,9 +15,10 @@ from models.validation_facts import Facts, ImageWanted, Trouble
 _START_INTERVAL_ENGINE = (25, 0)
 
 
-def check_dependencies(application: Application) -> Iterable[Check]:
+def check_dependencies(facts: Facts) -> Iterable[Check]:
     """Check that all dependencies are declared and have no cycle."""
-    found, services = Findings("dependencies"), application.services
+    found, application = Findings("dependencies"), facts.application
+    services = application.services
     for name, other in dangling(application):
         fix = f"Declare {other}, turn its profile on, or mark the dependency required: false."
         found.critical(f"{name} depends on {other}, which is not part of the application.", fix, name)
@@ -35,9 +36,8 @@ def check_dependencies(application: Application) -> Iterable[Check]:
 
 def check_images(facts: Facts) -> Iterable[Check]:
     """Check that each image is present, or can be built or pulled."""
-    declared = {} if isinstance(facts.declared, Trouble) else facts.declared.services
     for image in facts.images:
-        declaration = declared.get(image.service)
+        declaration = facts.application.services.get(image.service)
         yield from _judge_image(image, facts.engine, declaration.platform if declaration else None)
 
 
@@ -64,9 +64,9 @@ def _judge_image(image: ImageWanted, engine: EngineInfo | Trouble, wanted: str |
     return found.or_passed(f"{reference} is here ({held.image_id.removeprefix('sha256:')[:12]}).", service)
 
 
-def check_healthchecks(facts: Facts, application: Application) -> Iterable[Check]:
+def check_healthchecks(facts: Facts) -> Iterable[Check]:
     """Check that each service can be proven healthy."""
-    images = {image.service: image for image in facts.images}
+    application, images = facts.application, {image.service: image for image in facts.images}
     for service in application.services.values():
         findings = _judge_healthcheck(facts, application, service, images.get(service.name))
         yield from findings.or_passed(f"{service.name} can be proven.", service.name)
@@ -150,3 +150,6 @@ def _traps(name: str, check: HealthcheckDeclaration) -> Iterator[tuple[str, str]
 
 def _platform(architecture: str) -> str:
     return {"x86_64": "amd64", "aarch64": "arm64", "armv7l": "arm"}.get(architecture, architecture)
+
+
+CHECKS = (check_dependencies, check_images, check_healthchecks)
