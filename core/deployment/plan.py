@@ -109,12 +109,14 @@ def dangling(application: Application) -> tuple[tuple[str, str], ...]:
     )
 
 
-def start_deadline(declaration: ServiceDeclaration) -> timedelta:
-    """Return how long a service may take to start.
+def start_deadline(declaration: ServiceDeclaration, own_seconds: float | None = None) -> timedelta:
+    """Return how long a service may take to start: `own_seconds` where its environment says so.
 
-    With a health check: until the engine must have called it unhealthy, plus a margin. An awaited job gets five
+    Else with a health check: until the engine must have called it unhealthy, plus a margin. An awaited job gets five
     minutes, anything else one minute.
     """
+    if own_seconds is not None:
+        return timedelta(seconds=own_seconds)
     check = declaration.healthcheck
     if check is not None and not check.disabled:
         return (check.start_period or timedelta()) + (check.retries or _RETRIES) * one_check(check) + _MARGIN

@@ -88,15 +88,21 @@ async def start_in_order(
     return start.results()
 
 
+async def judge(recorder: OperationRecorder, environment: Environment, application: Application) -> HealthReport:
+    """Judge the health that an operation leads to, and record it."""
+    health = await judge_now(environment, application, deployment_id=recorder.deployment_id)
+    await record_health(health)
+    recorder.facts["health"] = str(health.overall)
+    return health
+
+
 async def verify(recorder: OperationRecorder, environment: Environment, application: Application) -> HealthReport:
     """Judge and record the health of what was started.
 
     Raises:
         StartFailedError: A required service is unhealthy.
     """
-    health = await judge_now(environment, application, deployment_id=recorder.deployment_id)
-    await record_health(health)
-    recorder.facts["health"] = str(health.overall)
+    health = await judge(recorder, environment, application)
     if health.overall is Health.UNHEALTHY:
         first = worst_service(health)
         raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
@@ -266,7 +272,7 @@ class _StartExecution:
         order = ServiceStartOrder(
             declaration=declaration,
             files=self.files.get(name, ()),
-            deadline_seconds=start_deadline(declaration).total_seconds() if own is None else own,
+            deadline_seconds=start_deadline(declaration, own).total_seconds(),
             since=recorder.started_at,
             restart_because=None if done else restarts.get(name),
             done=done,

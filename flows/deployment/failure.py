@@ -27,13 +27,7 @@ async def escalate(recorder: OperationRecorder, failure: OperationFailure) -> Re
     """
     error = failure.error
     service = error.service if isinstance(error, StartFailedError) else None
-    announce(
-        DEPLOYMENT_FAILED,
-        recorder.name,
-        service=service,
-        deployment_id=recorder.deployment_id,
-        text=failure.text,
-    )
+    announce(DEPLOYMENT_FAILED, recorder.name, service=service, deployment_id=recorder.deployment_id, text=failure.text)
     if failure.cancelled or ROLLING_BACK in recorder.done or isinstance(error, EnvironmentBusyError):
         return None
     source = "validation" if isinstance(error, ValidationFailedError) else str(recorder.operation_type)

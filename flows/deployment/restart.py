@@ -12,9 +12,9 @@ from pydantic import Field
 from core.common.dependencies import dependencies_of
 from core.deployment.plan import start_deadline
 from core.deployment.restart import DependantAnswer, restarted_needs, roll_order
+from flows.deployment.execute import judge
 from flows.deployment.failure import escalate
 from flows.deployment.operation import OperationRecorder, OperationRequest, recorded
-from flows.monitoring.judge_health import judge_now
 from flows.runtime import parameters
 from models.compose import Application, InjectedFile
 from models.containers import UP, ContainerState
@@ -24,7 +24,7 @@ from models.health import UNHEALTHY_STATES
 from models.metrics import Dependency
 from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
-from tasks.deployment.operations import record_changes, record_health
+from tasks.deployment.operations import record_changes
 from tasks.deployment.restart import ask_again, restart_service
 from tasks.deployment.services import inspect_application, read_application, read_injected_files
 from tasks.deployment.start_service import StartProof
@@ -70,9 +70,7 @@ async def restart(
                 watch=watch,
             )
             await roll.through(wanted, named=bool(services))
-        health = await judge_now(declared, application, deployment_id=recorder.deployment_id)
-        await record_health(health)
-        recorder.facts["health"] = str(health.overall)
+        health = await judge(recorder, declared, application)
         # Services that were unhealthy before are in the health record; a restart fails by its own services only.
         restarted = {one.service for one in roll.done if not one.kept}
         for verdict in health.services:
@@ -164,7 +162,7 @@ class _Roll:
     async def _restart(self, name: str, why: str, facts: dict[str, object]) -> None:
         declaration, began = self.application.services[name], datetime.now(UTC)
         own = self.environment.service(name).start_timeout_seconds
-        deadline = start_deadline(declaration).total_seconds() if own is None else own
+        deadline = start_deadline(declaration, own).total_seconds()
         log.info("%s is being restarted: %s", name, why)
         try:
             proof = await restart_service.with_options(name=name, task_run_name=name)(

@@ -167,12 +167,7 @@ async def _stop(environment: Environment, application: Application, containers: 
     for wave in stop_waves(application):
         await asyncio.gather(
             *(
-                stop_containers(
-                    environment,
-                    name,
-                    by_service[name],
-                    application.services[name].stop_grace_period,
-                )
+                stop_containers(environment, name, by_service[name], application.services[name].stop_grace_period)
                 for name in wave
                 if name in by_service
             )

@@ -28,7 +28,7 @@ from models.records import EvaluationRecord
 from models.recovery import RecoveryMethod, RecoveryOutcome
 from models.results import CollectionReport
 from tasks.deployment.operations import mark_interrupted
-from tasks.deployment.services import inspect_application, read_outline
+from tasks.deployment.services import inspect_application, read_known
 from tasks.monitoring.collect import (
     read_memory,
     recent_events,
@@ -154,7 +154,7 @@ async def ask_sources(declared: Environment) -> SourceAnswers:
     gaps: list[str] = []
     recently = max(_LEAST_RECEIVED, 3 * timedelta(seconds=declared.collect_every_seconds))
     application, system, samples, container_states, events = await asyncio.gather(
-        _or_gap("compose files", read_outline(declared), gaps),
+        _or_gap("compose files", read_known(declared, outline=True), gaps),
         _or_gap("host", sample_system(), gaps),
         _or_gap("container statistics", sample_services(declared), gaps),
         _or_gap("containers", inspect_application(declared), gaps),

@@ -41,7 +41,7 @@ from models.health import HealthReport, ServiceVerdict
 from models.incidents import Incident, IncidentContext
 from models.recovery import RecoveryOutcome
 from models.results import WatchReport
-from tasks.deployment.services import inspect_application, read_changes
+from tasks.deployment.services import inspect_application, read_known
 from tasks.monitoring.events import EventFeed, in_hand, inspect_environment, listen
 from tasks.recovery.notify import UNHEALTHY, announce, notify_people
 from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stopped_by_person
@@ -213,7 +213,7 @@ class EnvironmentWatcher:
         await asyncio.gather(self._access.beat(f"watch/{self._declared.name}", now), self._access.refresh(now))
         try:
             self._declared = await load_environment(self._declared.name, self._files)
-            self._application = application = await read_changes(self._declared)
+            self._application = application = await read_known(self._declared)
             held = await in_hand(self._declared.name)
             container_states = await inspect_application(self._declared)
             health = await judge_now(self._declared, application, container_states=container_states)

@@ -60,31 +60,22 @@ async def read_application(environment: Environment) -> Application:
 
 
 @retry_read
-async def read_changes(environment: Environment) -> Application:
+async def read_known(environment: Environment, *, outline: bool = False) -> Application:
     """What the environment's Compose files declare, rendered anew only where they or their variables changed.
 
-    For callers that read it all day; an operation that a person requests renders it anew.
+    For callers that read it all day; an operation that a person requests renders it anew. `outline` is the part that
+    health needs, which another process may have rendered.
 
     Raises:
         ComposeError: Compose cannot read or merge them.
     """
-    return await asyncio.to_thread(_known, environment, outline=False)
 
+    def read() -> Application:
+        known = known_applications()
+        variables, render = process_environment(environment, os.environ), compose_of(environment).render
+        return (known.outline if outline else known.whole)(environment, variables, render)
 
-@retry_read
-async def read_outline(environment: Environment) -> Application:
-    """The part of the application that health needs, rendered anew only where something changed since any process did.
-
-    Raises:
-        ComposeError: Compose cannot read or merge them.
-    """
-    return await asyncio.to_thread(_known, environment, outline=True)
-
-
-def _known(environment: Environment, *, outline: bool) -> Application:
-    known = known_applications()
-    read = known.outline if outline else known.whole
-    return read(environment, process_environment(environment, os.environ), compose_of(environment).render)
+    return await asyncio.to_thread(read)
 
 
 @retry_read
