@@ -25,9 +25,8 @@ from models.metrics import Dependency
 from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
 from tasks.deployment.operations import record_changes
-from tasks.deployment.restart import ask_again, restart_service
 from tasks.deployment.services import inspect_application, read_application, read_injected_files
-from tasks.deployment.start_service import StartProof
+from tasks.deployment.start_service import StartProof, ask_again, restart_service
 from tasks.monitoring.events import ContainerWatch, watch_project
 
 log = logging.getLogger("roas")

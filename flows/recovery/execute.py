@@ -24,7 +24,7 @@ from models.operations import Runner
 from models.recovery import PlannedStep, RecoveryExecution, Step, StepSpec
 from models.results import OperationResult
 from tasks.deployment.operations import hold_environment
-from tasks.deployment.restart import ask_again, wait_until_healthy
+from tasks.deployment.start_service import ask_again, wait_until_healthy
 from tasks.errors.redact import redact
 from tasks.monitoring.events import watch_project
 from tasks.recovery.actions import STEPS, StepContext, read_action_context

@@ -1,4 +1,4 @@
-"""Bring one service up: start its containers, wait until they serve and stay stable, and report their state."""
+"""Start or restart one service: wait until its containers serve and stay stable, and report their state."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ from prefect import task
 from adapters.compose.variables import secret_values
 from adapters.docker.engine import DockerEngine
 from adapters.probes import run_probe
+from core.deployment.restart import Aftermath, DependantAnswer, aftermath, replica_groups, settle_time
 from core.deployment.verify import Progress, Readiness, StabilityHold, judge_progress, update_stability
 from core.monitoring.health import judge_declared
-from models.compose import DependencyCondition, InjectedFile, ServiceDeclaration
+from models.compose import Application, DependencyCondition, InjectedFile, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import EngineUnreachableError, StartFailedError
-from models.health import ProbeResult
+from models.health import ProbeResult, ServiceVerdict
 from models.results import ServiceStart
 from tasks.errors.evidence import ProbeJournal
-from tasks.monitoring.events import INSPECT_AGAIN_AFTER, ContainerWatch
+from tasks.monitoring.events import INSPECT_AGAIN_AFTER, ContainerWatch, watch_project
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import EFFECT
 
@@ -99,20 +100,26 @@ async def bring_up(
         StartFailedError: It did not come up, or did not stay up; the message says its last state.
     """
     declaration, since, restart_because = order.declaration, order.since, order.restart_because
-    attempt = Attempt(environment, declaration, await asyncio.to_thread(secret_values, environment), journal, since)
+    engine, grace = engine_of(environment), declaration.stop_grace_period
+    attempt = Attempt(environment, declaration, journal, since)
     until = time.monotonic() + order.deadline_seconds
     before = await attempt.answered(until, attempt.inspect, watch.containers(declaration.name))
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
     to_start = [seen for seen in before if _is_to_start(declaration, seen, None if order.done else since)]
-    to_restart = [seen for seen in before if restart_because is not None and _was_up(since, seen)]
+    running = [seen for seen in before if seen.up and seen.started_at is not None and seen.started_at < since]
+    to_restart = running if restart_because is not None else []
     if not to_start and all(seen.state == "exited" for seen in before):
         reached(DependencyCondition.STARTED)
         reached(DependencyCondition.COMPLETED)
         return StartProof(previous="exited", state="completed", reason="it has done its work in this start", kept=True)
     await asyncio.gather(
-        *(_started(attempt, seen.container_id, order.files, until) for seen in to_start),
-        *(_restarted(attempt, seen, until) for seen in to_restart),
+        # Asked twice, the engine starts a container once.
+        *(
+            attempt.answered(until, asyncio.to_thread, engine.containers.start, seen.container_id, order.files)
+            for seen in to_start
+        ),
+        *(attempt.answered(until, asyncio.to_thread, _restart_container, engine, seen, grace) for seen in to_restart),
     )
     changed = [*to_start, *to_restart]
     attempt.begin_anew(changed)
@@ -121,9 +128,9 @@ async def bring_up(
     if changed and declaration.checked:
         await watch.change(declaration.name, besides=_EXPECTED)
     seen = await until_proven(attempt, watch, order.deadline_seconds, reached=reached, held=held)
-    verdict = judge_declared(declaration, seen, attempt.answer, environment.service(declaration.name))
+    verdict = attempt.verdict(seen)
     return StartProof(
-        previous=state_in_a_word(before),
+        previous=_state_in_a_word(before),
         state=str(verdict.health),
         reason=f"restarted: {restart_because}; {verdict.reason}" if to_restart else verdict.reason,
         kept=not changed,
@@ -180,15 +187,95 @@ async def until_proven(
         among = watch.containers(name) if woken else None
 
 
-async def _started(attempt: Attempt, container_id: str, files: Sequence[InjectedFile], until: float) -> None:
-    """Start one container; asked twice, the engine starts it once."""
-    engine = engine_of(attempt.environment)
-    await attempt.answered(until, asyncio.to_thread, engine.containers.start, container_id, files)
+@task(name="restart", **EFFECT)
+async def restart_service(
+    environment: Environment,
+    declaration: ServiceDeclaration,
+    watch: ContainerWatch,
+    files: Sequence[InjectedFile],
+    deadline_seconds: float,
+) -> StartProof:
+    """Restart a service's containers, those that serve one after the other, each proven before the next.
+
+    `files` go into a container that was never started. `deadline_seconds` is for each to become healthy.
+
+    Raises:
+        StartFailedError: One did not come up, or did not hold; those after it were left as they were.
+        EngineError: The engine refused.
+    """
+    engine, first = engine_of(environment), Attempt(environment, declaration)
+    before = await first.inspect()
+    if not before:
+        raise StartFailedError(f"{declaration.name} has no container to restart", service=declaration.name)
+    serves = (await first.standing(before)).progress is Progress.UP
+    groups = replica_groups(before, serves=serves)
+    for group in groups:
+        attempt = Attempt(environment, declaration)
+        await asyncio.gather(
+            *(asyncio.to_thread(_restart, engine, one, declaration.stop_grace_period, files) for one in group)
+        )
+        seen = await until_proven(attempt, watch, deadline_seconds)
+    verdict = attempt.verdict(seen)
+    return StartProof(
+        previous=_state_in_a_word(before),
+        state=str(verdict.health),
+        reason=verdict.reason,
+        kept=False,
+        facts={"containers": len(before), "one_after_the_other": len(groups)},
+    )
 
 
-async def _restarted(attempt: Attempt, seen: ContainerState, until: float) -> None:
-    engine, grace = engine_of(attempt.environment), attempt.declaration.stop_grace_period
-    await attempt.answered(until, asyncio.to_thread, restart_container, engine, seen, grace)
+@task(name="ask again", **EFFECT)
+async def ask_again(
+    environment: Environment, declaration: ServiceDeclaration, watch: ContainerWatch, since: datetime
+) -> Aftermath:
+    """How a service does that needs one which was restarted and proven at `since`.
+
+    It is given time to notice and to find its way back; a good answer ends the wait, a bad one does not.
+    """
+    attempt = Attempt(environment, declaration)
+    timeout = settle_time(declaration, probed=environment.service(declaration.name).probe is not None).total_seconds()
+    began = time.monotonic()
+    while True:
+        seen = await attempt.inspect()
+        await attempt.standing(seen)
+        found = aftermath(attempt.verdict(seen), seen, attempt.answer, since=since)
+        left = timeout - (time.monotonic() - began)
+        if found.answer is DependantAnswer.HEALTHY or left <= 0:
+            return found
+        await watch.change(declaration.name, at_most=timedelta(seconds=min(1.0, left)))
+
+
+@task(name="recovery step: verify", task_run_name="verify {service}", **EFFECT)
+async def wait_until_healthy(
+    environment: Environment,
+    application: Application | None,
+    service: str,
+    *,
+    since: datetime,
+    while_running: bool = False,
+) -> str:
+    """Wait until a service serves and has held for its stabilisation time, at most as long as the policy says.
+
+    `since` is when the attempt began: a container that was started after that and has ended is lost, not waited for.
+    With `while_running` a failing health check is waited for as well, since the service is not ready yet.
+
+    Raises:
+        StartFailedError: It was lost, or did not become healthy in time; the message says its last state.
+    """
+    declaration = application.services.get(service) if application else None
+    attempt = Attempt(
+        environment,
+        # Where the Compose files are broken, the running containers are judged by themselves.
+        declaration or ServiceDeclaration(name=service, image="", restart="always"),
+        since=since,
+        while_running=while_running,
+    )
+    began = time.monotonic()
+    async with watch_project(environment) as watch:
+        seen = await until_proven(attempt, watch, environment.recovery.verify_timeout_seconds)
+    verdict = attempt.verdict(seen)
+    return f"{service} is {verdict.health} after {time.monotonic() - began:.1f} s: {verdict.reason}"
 
 
 class Attempt:
@@ -198,7 +285,6 @@ class Attempt:
         self,
         environment: Environment,
         declaration: ServiceDeclaration,
-        secrets: dict[str, str],
         journal: ProbeJournal | None = None,
         since: datetime | None = None,
         *,
@@ -210,7 +296,7 @@ class Attempt:
         self.declaration = declaration
         self.answer: ProbeResult | None = None
         self.outages = 0
-        self._secrets = secrets
+        self._secrets: dict[str, str] | None = None
         self._restarts: dict[str, int] = {}
         self._asked_at = since or datetime.now(UTC)
 
@@ -278,17 +364,18 @@ class Attempt:
             return Readiness(progress=Progress.WAITING, reason=by_engine.reason)
         if by_engine.progress is not Progress.UP or probe is None:
             return by_engine
-        self.answer = await run_probe(
-            probe,
-            self.declaration.name,
-            project=self.environment.project,
-            engine=engine_of(self.environment),
-            secrets=self._secrets,
-        )
+        if self._secrets is None:
+            self._secrets = await asyncio.to_thread(secret_values, self.environment)
+        engine, project, name = engine_of(self.environment), self.environment.project, self.declaration.name
+        self.answer = await run_probe(probe, name, project=project, engine=engine, secrets=self._secrets)
         self._journal.answered(self.answer)
         if self.answer.ok:
             return by_engine
         return Readiness(progress=Progress.WAITING, reason=f"its probe fails: {self.answer.detail}")
+
+    def verdict(self, seen: Sequence[ContainerState]) -> ServiceVerdict:
+        """How healthy the service is by its containers and its probe's last answer."""
+        return judge_declared(self.declaration, seen, self.answer, self.environment.service(self.declaration.name))
 
     def timeout(self, held: StabilityHold, needed: timedelta) -> timedelta:
         """How long to sleep at most: to the end of the stabilisation where that is near."""
@@ -298,7 +385,7 @@ class Attempt:
         return max(timedelta(milliseconds=10), min(INSPECT_AGAIN_AFTER, left))
 
 
-def restart_container(engine: DockerEngine, seen: ContainerState, grace: timedelta) -> None:
+def _restart_container(engine: DockerEngine, seen: ContainerState, grace: timedelta) -> None:
     """Stop a container that is up and start it again; after the grace the engine kills it.
 
     Raises:
@@ -310,16 +397,18 @@ def restart_container(engine: DockerEngine, seen: ContainerState, grace: timedel
     engine.containers.restart(seen.container_id, grace)
 
 
+def _restart(engine: DockerEngine, seen: ContainerState, grace: timedelta, files: Sequence[InjectedFile]) -> None:
+    if seen.up:
+        _restart_container(engine, seen, grace)
+    else:
+        engine.containers.start(seen.container_id, files)
+
+
 def _is_to_start(declaration: ServiceDeclaration, seen: ContainerState, since: datetime | None) -> bool:
     """A job that has finished counts as done where it did so since that moment, or where none is given."""
     if declaration.one_shot and seen.state == "exited" and seen.exit_code == 0 and seen.started_at is not None:
         return since is not None and seen.started_at < since
     return seen.state in ("created", "exited", "dead")
-
-
-def _was_up(moment: datetime, seen: ContainerState) -> bool:
-    up = seen.up
-    return up and seen.started_at is not None and seen.started_at < moment
 
 
 def _held_already(seen: list[ContainerState]) -> StabilityHold | None:
@@ -331,7 +420,7 @@ def _held_already(seen: list[ContainerState]) -> StabilityHold | None:
     return StabilityHold(since=max(started), restarts=restarts, proven=False, reason="it ran before")
 
 
-def state_in_a_word(seen: Sequence[ContainerState]) -> str:
+def _state_in_a_word(seen: Sequence[ContainerState]) -> str:
     """The engine's word for the state of a service's containers, where they have one together."""
     states = {one.state for one in seen}
     return states.pop() if len(states) == 1 else "partly running"
