@@ -1,25 +1,56 @@
-"""Rollback: bring back a release that was proven before, and prove it again."""
+"""Roll back: bring back a proven release and prove it again, or undo a start that failed."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from datetime import UTC, datetime
 
 from prefect import flow
 from pydantic import Field
 
-from core.deployment.release import differences
-from flows.deployment.execute import keep_proven
+from core.deployment.plan import stop_waves
+from core.deployment.release import PreDeployState, PreviousContainer, beyond, differences
+from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
-from flows.deployment.operation import OperationRequest, recorded
-from flows.deployment.roll_back_start import FOUND, StartRollback, apply_release
+from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.runtime import parameters
+from models.compose import Application
+from models.containers import ContainerState
+from models.environments import Environment
+from models.failures import RoasError
+from models.health import HealthReport
 from models.operations import OperationType
-from models.results import OperationResult
-from tasks.deployment.release import choose_release
-from tasks.deployment.services import proven_releases, read_application, snapshot_containers
+from models.records import Release
+from models.results import OperationResult, ServiceStart
+from tasks.deployment.operations import record_changes
+from tasks.deployment.release import (
+    choose_release,
+    inspect_release,
+    put_back,
+    read_released,
+    release_document,
+    remove_containers,
+    remove_networks,
+)
+from tasks.deployment.services import (
+    PreDeploySnapshot,
+    create_containers,
+    find_leftovers,
+    proven_releases,
+    read_application,
+    read_template,
+    snapshot_containers,
+    stop_containers,
+)
 
 log = logging.getLogger("roas")
+
+FOUND = "found"
+"""Step of a start: the state before it is recorded, so that another process can roll it back as well."""
 
 
 @flow(name="rollback", flow_run_name="roll back {environment}")
@@ -65,3 +96,155 @@ async def rollback(
         services=starts,
         health=health,
     )
+
+
+class StartRollback:
+    """Rolls back a start. Until the start is about to act there is nothing to roll back."""
+
+    def __init__(self) -> None:
+        self._armed: tuple[Application, PreDeploySnapshot, Release | None] | None = None
+
+    def arm(self, application: Application, found: PreDeploySnapshot, release: Release | None) -> str:
+        """From now on a failure is rolled back. Returns the detail of the step `FOUND`, for `found_by`."""
+        self._armed = (application, found, release)
+        return json.dumps(asdict(found.before))
+
+    async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
+        """Roll back, and put into the recorder's facts how.
+
+        Raises:
+            RoasError: It could not be rolled back.
+        """
+        if self._armed is None:
+            return
+        environment, (application, found, release) = await recorder.load(), self._armed
+        await recorder.step(ROLLING_BACK, detail=recorder.facts.get("reason") or type(error).__name__)
+        if release is None:
+            recorder.facts["undone"] = await _take_back(recorder, environment, application, found)
+        else:
+            planned = recorder.facts.get("changes", [])
+            recorder.facts["changes"] = await _changes(recorder, environment, application, release) or planned
+            log.warning("going back to release %s, the last one that was proven", release.release_id)
+            released, starts, _ = await apply_release(recorder, environment, release)
+            left = beyond(await find_leftovers(environment, found), released)
+            await _remove(recorder, environment, application, left.remove, left.networks)
+            recorder.facts["rolled_back_to"] = release.release_id
+            recorder.facts["undone"] = f"rolled back to release {release.release_id}: {len(starts)} services proven"
+        log.warning("the start is undone: %s", recorder.facts["undone"])
+
+
+def found_by(detail: str) -> PreDeploySnapshot:
+    """The state before an interrupted start, from its finished step; the containers it replaced are lost."""
+    reported = json.loads(detail)
+    containers = {key: PreviousContainer(**was) for key, was in reported["containers"].items()}
+    return PreDeploySnapshot(before=PreDeployState(containers=containers, networks=tuple(reported["networks"])))
+
+
+async def apply_release(
+    recorder: OperationRecorder, environment: Environment, release: Release
+) -> tuple[Application, tuple[ServiceStart, ...], HealthReport]:
+    """Bring a release back: its configuration and its images, started in order and proven like any start.
+
+    Volumes are left alone, and variables and mounted files are what they are now.
+
+    Raises:
+        ReleaseError: An image of the release is gone, or a value it needs is.
+        StartFailedError: A service did not come up.
+    """
+    document = await release_document(environment, release)
+    application = await read_released(environment, document)
+    await create_containers(environment, document)
+    inner = replace(recorder, facts={}, steps=(), done=frozenset())
+    starts = await start_in_order(inner, environment, application, document=document)
+    recorder.facts["release_start"] = dict(inner.facts)
+    return application, starts, await verify(inner, environment, application)
+
+
+async def _changes(
+    recorder: OperationRecorder, environment: Environment, application: Application, release: Release
+) -> list[str]:
+    """What the failed start changed from the last proven release: often that is the cause."""
+    now = datetime.now(UTC)
+    try:
+        template = await read_template(environment, application)
+        tried = await inspect_release(environment, application, template, "", recorder.deployment_id, now)
+    except RoasError as error:
+        log.info("what changed is not known: %s", error)
+        return []
+    return list(differences(release, tried))
+
+
+async def _take_back(
+    recorder: OperationRecorder, environment: Environment, application: Application, found: PreDeploySnapshot
+) -> str:
+    """Stop started containers, remove new ones, and make replaced ones again."""
+    left = await find_leftovers(environment, found)
+    await _stop(environment, application, [*left.stop, *left.remove])
+    await _note(recorder, left.stop, "stopped")
+    await _remove(recorder, environment, application, left.remove, left.networks, stopped=True)
+    lost = [kept for kept in found.containers if kept.service in left.replaced]
+    back = await put_back(environment, lost) if lost else []
+    said = [
+        _said("stopped", (one.service for one in left.stop)),
+        _said("removed", (one.service for one in left.remove if one.service not in back)),
+        _said("put back as before", back),
+        _said("could not put back", set(left.replaced) - set(back)),
+    ]
+    return "; ".join(filter(None, said)) or "nothing had been started"
+
+
+async def _remove(
+    recorder: OperationRecorder,
+    environment: Environment,
+    application: Application,
+    made: Sequence[ContainerState],
+    networks: Sequence[str],
+    *,
+    stopped: bool = False,
+) -> None:
+    if not stopped:
+        await _stop(environment, application, made)
+    by_service = _by_service(made)
+    await asyncio.gather(
+        *(
+            remove_containers(environment, service, [one.container_id for one in mine])
+            for service, mine in by_service.items()
+        )
+    )
+    await _note(recorder, made, "removed")
+    if networks:
+        await remove_networks(environment, networks)
+
+
+async def _stop(environment: Environment, application: Application, containers: Sequence[ContainerState]) -> None:
+    """In reverse order of the start, each with its grace period."""
+    by_service = _by_service([one for one in containers if one.up])
+    for wave in stop_waves(application):
+        await asyncio.gather(
+            *(
+                stop_containers(environment, name, by_service[name], application.services[name].stop_grace_period)
+                for name in wave
+                if name in by_service
+            )
+        )
+
+
+async def _note(recorder: OperationRecorder, containers: Sequence[ContainerState], state: str) -> None:
+    why, changes = "the start was undone", []
+    for name, mine in _by_service(containers).items():
+        undone = ServiceStart(service=name, previous_state=mine[0].state, state=state, reason=why, kept=False)
+        changes.append(recorder.change(undone, {"containers": len(mine)}))
+    if changes:
+        await record_changes(changes)
+
+
+def _by_service(containers: Iterable[ContainerState]) -> dict[str, list[ContainerState]]:
+    found: dict[str, list[ContainerState]] = {}
+    for one in containers:
+        found.setdefault(one.service, []).append(one)
+    return found
+
+
+def _said(what: str, services: Iterable[str]) -> str:
+    names = sorted(set(services))
+    return f"{what} {', '.join(names)}" if names else ""

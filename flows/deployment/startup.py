@@ -19,7 +19,7 @@ from core.deployment.validate import validate
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
-from flows.deployment.roll_back_start import FOUND, StartRollback, found_by
+from flows.deployment.rollback import FOUND, StartRollback, found_by
 from flows.runtime import parameters
 from models.compose import Application, Plan
 from models.environments import Environment

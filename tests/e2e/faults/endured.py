@@ -14,7 +14,7 @@ from uuid import UUID
 from prefect import get_client
 from prefect.client.schemas.objects import State, StateType
 
-from flows.deployment.roll_back_start import FOUND
+from flows.deployment.rollback import FOUND
 from flows.deployment.startup import startup
 from models.errors import Category, RecordedError
 from models.explanation import Explanation
