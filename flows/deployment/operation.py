@@ -102,10 +102,6 @@ class OperationRecorder:
             self.redactor = await asyncio.to_thread(redactor_of, self.environment)
         return self.environment
 
-    def took_seconds(self) -> float:
-        """Seconds since the operation began."""
-        return (datetime.now(UTC) - self.started_at).total_seconds()
-
     def result(self, reason: str, *, success: bool = True, **found: Any) -> OperationResult:
         """The result of the operation."""
         return OperationResult(
@@ -113,7 +109,7 @@ class OperationRecorder:
             deployment_id=self.deployment_id,
             environment=self.name,
             reason=reason,
-            took_seconds=self.took_seconds(),
+            took_seconds=(datetime.now(UTC) - self.started_at).total_seconds(),
             **found,
         )
 

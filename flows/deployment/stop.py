@@ -42,7 +42,7 @@ async def stop(
         declared = await recorder.load()
         application = await read_application(declared)
         container_states = await inspect_application(declared)
-        _tell_what_stays(recorder, application, container_states)
+        _report_what_stays(recorder, application, container_states)
         stopped: list[ServiceStart] = []
         for wave in stop_waves(application):
             ends = await asyncio.gather(
@@ -54,13 +54,10 @@ async def stop(
                 if isinstance(end, BaseException):
                     raise end
                 stopped.append(end)
-    return recorder.result(
-        f"{sum(not one.kept for one in stopped)} services stopped",
-        services=tuple(stopped),
-    )
+    return recorder.result(f"{sum(not one.kept for one in stopped)} services stopped", services=tuple(stopped))
 
 
-def _tell_what_stays(
+def _report_what_stays(
     recorder: OperationRecorder, application: Application, container_states: list[ContainerState]
 ) -> None:
     """Name what a stop leaves alone, and what the engine itself would bring back."""
