@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.metadata import version
 from pathlib import Path
@@ -82,7 +83,7 @@ class StoreCollector(Collector):
         self._cache = cache
         self._clock = clock
         self._lock = threading.Lock()
-        self._every = _CollectionIntervals(settings.environments_dir)
+        self._every: dict[str, timedelta] = {}
         self._monitoring = MonitoringFigures(stores)
         self._operations = OperationFigures(stores)
         self._errors = ErrorFigures(stores)
@@ -109,7 +110,7 @@ class StoreCollector(Collector):
 
     def _collect(self) -> Iterator[Metric]:
         began, now = time.perf_counter(), self._clock()
-        every = self._every.read()
+        every = self._intervals()
         known = {*every}
         parts: dict[str, Callable[[], list[Metric]]] = {
             "deployment_logs": lambda: self._operations.read(now, known),
@@ -136,6 +137,18 @@ class StoreCollector(Collector):
         yield gauge("roas_build_info", "1; the version of this program is its label.", "version", samples=build)
         about = "How long it took to read the figures of this scrape."
         yield one_value("roas_exporter_collect_seconds", about, time.perf_counter() - began)
+
+    def _intervals(self) -> dict[str, timedelta]:
+        """The collection interval by environment, or the default if its file cannot be read."""
+        folder = self._settings.environments_dir
+        try:
+            for name in (names := environment_names(folder)):
+                changed = max(path.stat().st_mtime_ns for path in folder.iterdir() if path.stem == name)
+                self._every[name] = _interval(name, folder, changed)
+            self._every = {name: self._every[name] for name in names}
+        except OSError as error:
+            log.warning("the environments in %s cannot be read: %s", folder, error)
+        return self._every
 
     def _of_stores(self) -> list[Metric]:
         sizes = gauge("roas_store_size_bytes", "Size of a store, and of its write-ahead log.", "store", "file")
@@ -180,32 +193,14 @@ class StoreCollector(Collector):
         return [one_value("roas_cache_up", "1 while Redis answers the exporter.", 0 if self._cache.trouble else 1)]
 
 
-class _CollectionIntervals:
-    """Collection intervals of the environments, read again when a file changes."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        self._known: dict[str, tuple[int, timedelta]] = {}
-
-    def read(self) -> dict[str, timedelta]:
-        """The interval by environment, or the default if its file cannot be read."""
-        try:
-            self._known = {name: self._one(name) for name in environment_names(self._folder)}
-        except OSError as error:
-            log.warning("the environments in %s cannot be read: %s", self._folder, error)
-        return {name: often for name, (_, often) in self._known.items()}
-
-    def _one(self, name: str) -> tuple[int, timedelta]:
-        changed = max(path.stat().st_mtime_ns for path in self._folder.iterdir() if path.stem == name)
-        before = self._known.get(name)
-        if before is not None and before[0] == changed:
-            return before
-        try:
-            seconds = load_environment(name, self._folder).collect_every_seconds
-        except RoasError as error:
-            log.warning("the collection interval of %s cannot be read: %s", name, error)
-            seconds = Environment.model_fields["collect_every_seconds"].default
-        return changed, timedelta(seconds=seconds)
+@lru_cache(maxsize=1024)
+def _interval(name: str, folder: Path, changed_ns: int) -> timedelta:
+    """Read the interval of an environment; its file's time of change makes it read again."""
+    try:
+        return timedelta(seconds=load_environment(name, folder).collect_every_seconds)
+    except RoasError as error:
+        log.warning("the collection interval of %s cannot be read: %s", name, error)
+        return timedelta(seconds=Environment.model_fields["collect_every_seconds"].default)
 
 
 def _read_part(name: str, read: Callable[[], list[Metric]]) -> list[Metric] | None:

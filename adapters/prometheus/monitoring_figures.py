@@ -11,8 +11,8 @@ from typing import NamedTuple
 import sqlalchemy as sa
 from prometheus_client.core import Metric
 
-from adapters.prometheus.counters import Count, RowCounter, milliseconds_between
-from adapters.prometheus.metric_families import Labels, counter, durations, filled, gauge
+from adapters.prometheus import metric_families as families
+from adapters.prometheus.metric_families import Count, Labels, RowCounter
 from adapters.stores import Stores
 from adapters.stores.repositories.metrics import from_ms, to_ms
 from adapters.stores.sql import table
@@ -123,7 +123,7 @@ class MonitoringFigures:
             _alerts.c.id,
             kinds=[_alerts.c.environment, _alerts.c.severity],
             unfinished=_alerts.c.state != AlertState.RESOLVED.value,
-            duration_ms=milliseconds_between(_alerts.c.opened_at, _alerts.c.resolved_at),
+            duration_ms=families.milliseconds_between(_alerts.c.opened_at, _alerts.c.resolved_at),
         )
         self._predictions = RowCounter(
             _predictions,
@@ -188,7 +188,7 @@ class MonitoringFigures:
         for prefix, metric, shown in _EXPORTED:
             if metric in JUDGED:
                 head, _, unit = shown.name.rpartition("_")
-                yield gauge(
+                yield families.gauge(
                     f"{prefix}_{head}_baseline_{unit}" if head else f"{prefix}_{unit}_baseline",
                     f"What is usual for {prefix}_{shown.name}, and where it begins to matter.",
                     *(*_SUBJECTS[prefix], "bound"),
@@ -217,18 +217,18 @@ class MonitoringFigures:
                     if need.last_check == checked
                 ]
         about = "1 while what a service depends on is there."
-        return gauge("roas_dependency_up", about, *_SERVICE, "depends_on", "dependency_type", samples=samples)
+        return families.gauge("roas_dependency_up", about, *_SERVICE, "depends_on", "dependency_type", samples=samples)
 
     def _of_alerts(self, alerts: Mapping[str, Sequence[Alert]]) -> Iterator[Metric]:
         unresolved = [one for found in alerts.values() for one in found]
-        yield filled(
+        yield families.filled(
             "roas_alerts_open",
             "Alerts that are not resolved, without those that another one explains.",
             ("environment", "severity", "state"),
             Counter((one.environment, one.severity, one.state) for one in unresolved if one.explained_by is None),
             *(alerts, AlertSeverity, _STATES),
         )
-        yield filled(
+        yield families.filled(
             "roas_alerts_explained",
             "Alerts that are not resolved and that another one explains.",
             ("environment",),
@@ -237,8 +237,10 @@ class MonitoringFigures:
         )
         by_service = Counter((one.environment, one.service, one.severity) for one in unresolved)
         about = "Alerts of a service that are not resolved."
-        yield gauge("roas_service_alerts_open", about, *_SERVICE, "severity", samples=sorted(by_service.items()))
-        yield durations(
+        yield families.gauge(
+            "roas_service_alerts_open", about, *_SERVICE, "severity", samples=sorted(by_service.items())
+        )
+        yield families.durations(
             "roas_alert_duration_seconds",
             "How long alerts were open that are resolved.",
             ("environment", "severity"),
@@ -253,9 +255,11 @@ class MonitoringFigures:
             for one in self._stores.evaluations.predictions(name, PredictionOutcome.OPEN)
         ]
         open_now = Counter((one.environment,) for one in standing)
-        yield filled("roas_predictions_open", "Predictions that stand.", ("environment",), open_now, sorted(known))
+        yield families.filled(
+            "roas_predictions_open", "Predictions that stand.", ("environment",), open_now, sorted(known)
+        )
         ends = [outcome.value for outcome in PredictionOutcome if outcome is not PredictionOutcome.OPEN]
-        yield counter(
+        yield families.counter(
             "roas_predictions_scored",
             "Predictions that came true or did not.",
             *("environment", "outcome"),
@@ -264,7 +268,7 @@ class MonitoringFigures:
             ),
         )
         newest = {(one.environment, one.service, one.metric): one for one in reversed(standing)}
-        yield gauge(
+        yield families.gauge(
             "roas_prediction_timestamp_seconds",
             "When a metric is expected to pass its limit, and the ends of the 80 % interval, in Unix time.",
             *(*_SERVICE, "metric", "bound"),
@@ -280,7 +284,7 @@ def _of_heartbeats(beats: Mapping[str, datetime]) -> Metric:
     """Heartbeats are stored as NAME/ENVIRONMENT."""
     samples = ((whole.partition("/")[::2], at.timestamp()) for whole, at in sorted(beats.items()))
     about = "When it was last seen going on, in Unix time."
-    return gauge("roas_heartbeat_timestamp_seconds", about, "name", "environment", samples=samples)
+    return families.gauge("roas_heartbeat_timestamp_seconds", about, "name", "environment", samples=samples)
 
 
 def _newest_samples(connection: sa.Connection, since: datetime) -> list[_Sample]:
@@ -302,7 +306,7 @@ def _newest_samples(connection: sa.Connection, since: datetime) -> list[_Sample]
 def _of_samples(newest: Sequence[_Sample]) -> Iterator[Metric]:
     for prefix, metric, shown in _EXPORTED:
         rows = [row for row in newest if row.metric == metric and (row.service == HOST) == (prefix == "roas_host")]
-        yield (counter if metric.endswith("_total") else gauge)(
+        yield (families.counter if metric.endswith("_total") else families.gauge)(
             f"{prefix}_{shown.name}",
             shown.about,
             *_SUBJECTS[prefix],
@@ -318,25 +322,25 @@ def _of_scores(scores: Sequence[RecordedScore]) -> Iterator[Metric]:
         if value is not None
     ]
     bounds = ("low", "high")
-    yield gauge(
+    yield families.gauge(
         "roas_service_score_points",
         "Health score of a service, 0 to 100.",
         *_SERVICE,
         samples=(((score.environment, score.service), score.score) for score in scores),
     )
-    yield gauge(
+    yield families.gauge(
         "roas_service_score_part_points",
         "One part of the health score, 0 to 100.",
         *(*_SERVICE, "part"),
         samples=(((*of, name), value) for of, name, value in parts if name not in ("coverage", *bounds)),
     )
-    yield gauge(
+    yield families.gauge(
         "roas_service_score_bound_points",
         "The ends of the score's 95 % interval.",
         *(*_SERVICE, "bound"),
         samples=(((*of, name), value) for of, name, value in parts if name in bounds),
     )
-    yield gauge(
+    yield families.gauge(
         "roas_service_score_coverage_ratio",
         "Share of the score's weights that had data.",
         *_SERVICE,
@@ -347,13 +351,13 @@ def _of_scores(scores: Sequence[RecordedScore]) -> Iterator[Metric]:
 def _of_environments(known: Iterable[str], reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
     now = {name: reports[name].overall.value if name in reports else _UNKNOWN for name in sorted(known)}
     words = (*(one.value for one in Health), _UNKNOWN)
-    yield gauge(
+    yield families.gauge(
         "roas_environment_health",
         "1 for the health an environment has now.",
         *("environment", "health"),
         samples=(((name, word), word == health) for name, health in now.items() for word in words),
     )
-    yield gauge(
+    yield families.gauge(
         "roas_environment_checked_timestamp_seconds",
         "When it was judged, in Unix time.",
         "environment",
@@ -369,25 +373,25 @@ def _of_verdicts(reports: Mapping[str, HealthReport]) -> Iterator[Metric]:
         for kind in sorted({probe.kind for probe in verdict.probes})
     }
     took = {of: [one.latency_ms for one in mine if one.latency_ms is not None] for of, mine in probes.items()}
-    yield gauge(
+    yield families.gauge(
         "roas_service_up",
         "1 while a service runs and nothing says it is ill.",
         *_SERVICE,
         samples=((of, verdict.health in _UP) for of, verdict in verdicts),
     )
-    yield gauge(
+    yield families.gauge(
         "roas_service_health",
         "1 for the health a service has now.",
         *(*_SERVICE, "health"),
         samples=(((*of, one.value), verdict.health is one) for of, verdict in verdicts for one in ServiceHealth),
     )
-    yield gauge(
+    yield families.gauge(
         "roas_probe_up",
         "1 where every probe of this kind was answered well.",
         *(*_SERVICE, "kind"),
         samples=((of, all(one.ok for one in mine)) for of, mine in probes.items()),
     )
-    yield gauge(
+    yield families.gauge(
         "roas_probe_latency_seconds",
         "How long the slowest answer to a probe of this kind took.",
         *(*_SERVICE, "kind"),

@@ -11,8 +11,8 @@ from typing import Any
 import sqlalchemy as sa
 from prometheus_client.core import Metric
 
-from adapters.prometheus.counters import Count, RowCounter, milliseconds_between
-from adapters.prometheus.metric_families import Labels, counter, durations, filled, gauge, one_value
+from adapters.prometheus import metric_families as families
+from adapters.prometheus.metric_families import Count, Labels, RowCounter
 from adapters.stores import Stores
 from adapters.stores.sql import table
 from core.deployment.desired_state import meant_to_run
@@ -25,6 +25,7 @@ from models.tables.errors import DeploymentError, RecoveryExecutionRow, TicketRo
 _OPERATION = ("environment", "operation_type", "status")
 _RECOVERY = ("environment", "strategy", "success")
 _ENDS = (OperationStatus.SUCCESS, OperationStatus.FAILED)
+_WAITING_STATES = tuple(state for state in TicketState if state is not TicketState.RESOLVED)
 _OUTCOMES = {True: "true", False: "false"}
 
 _operations = table(DeploymentOperation)
@@ -61,16 +62,16 @@ class OperationFigures:
         totals = ((kind, (self._ended.counts.get(kind) or Count()).rows) for kind in kinds)
         took = "How long deployment operations took."
         return [
-            counter("roas_operations", "Deployment operations that ended.", *_OPERATION, samples=totals),
-            durations("roas_operation_duration_seconds", took, _OPERATION, self._ended.counts, kinds),
-            filled(
+            families.counter("roas_operations", "Deployment operations that ended.", *_OPERATION, samples=totals),
+            families.durations("roas_operation_duration_seconds", took, _OPERATION, self._ended.counts, kinds),
+            families.filled(
                 "roas_operations_running",
                 "Deployment operations that have not ended.",
                 ("environment", "operation_type"),
                 Counter(kind[:2] for kind in self._ended.unfinished),
                 *(sorted(known), OperationType),
             ),
-            gauge(
+            families.gauge(
                 "roas_environment_wanted",
                 "1 while an environment is meant to run: the operation that was wanted last is no stop.",
                 "environment",
@@ -89,14 +90,14 @@ class ErrorFigures:
             _executions.c.id,
             kinds=[_errors.c.environment, _executions.c.recovery_strategy, _executions.c.success],
             unfinished=_executions.c.success.is_(None),
-            duration_ms=milliseconds_between(_executions.c.execution_start, _executions.c.execution_end),
+            duration_ms=families.milliseconds_between(_executions.c.execution_start, _executions.c.execution_end),
         )
         self._resolved = RowCounter(
             _errors,
             _errors.c.id,
             kinds=[_errors.c.environment, _errors.c.category],
             unfinished=_errors.c.resolved_at.is_(None),
-            duration_ms=milliseconds_between(_errors.c.first_seen, _errors.c.resolved_at),
+            duration_ms=families.milliseconds_between(_errors.c.first_seen, _errors.c.resolved_at),
         )
 
     def read(self, now: datetime, known: set[str]) -> list[Metric]:
@@ -123,7 +124,7 @@ class ErrorFigures:
         about = "When the oldest ticket that waits was opened."
         since = (((name,), at.timestamp()) for name, at in oldest)
         return [
-            filled(
+            families.filled(
                 "roas_errors_open",
                 "Errors that are not resolved.",
                 ("environment", "severity"),
@@ -132,15 +133,15 @@ class ErrorFigures:
             ),
             *self._of_errors(names),
             *self._of_recoveries(names),
-            filled(
+            families.filled(
                 "roas_tickets_open",
                 "Tickets that wait for a person.",
                 ("environment", "state"),
                 tickets,
-                *(names, [state for state in TicketState if state is not TicketState.RESOLVED]),
+                *(names, _WAITING_STATES),
             ),
-            gauge("roas_ticket_oldest_timestamp_seconds", about, "environment", samples=since),
-            one_value(
+            families.gauge("roas_ticket_oldest_timestamp_seconds", about, "environment", samples=since),
+            families.one_value(
                 "roas_recovery_pauses",
                 "Switches that keep automatic recovery off now.",
                 len(self._stores.pauses.active(now)),
@@ -151,8 +152,8 @@ class ErrorFigures:
         still_open, about = sorted(Counter(self._resolved.unfinished).items()), "Unresolved errors by their cause."
         resolved = _together(self._resolved.counts, lambda kind: (kind[0],))
         return [
-            gauge("roas_error_causes_open", about, "environment", "category", samples=still_open),
-            durations(
+            families.gauge("roas_error_causes_open", about, "environment", "category", samples=still_open),
+            families.durations(
                 "roas_error_duration_seconds",
                 "How long errors that are resolved were open: its mean is the mean time to repair.",
                 ("environment",),
@@ -168,8 +169,8 @@ class ErrorFigures:
             for kind in sorted({*product(names, automatic, _OUTCOMES), *counts})
         )
         return [
-            counter("roas_recoveries", "Recoveries that ended.", *_RECOVERY, samples=totals),
-            durations(
+            families.counter("roas_recoveries", "Recoveries that ended.", *_RECOVERY, samples=totals),
+            families.durations(
                 "roas_recovery_duration_seconds",
                 "How long recoveries took.",
                 ("environment", "success"),

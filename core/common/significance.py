@@ -1,7 +1,6 @@
-"""Whether a series changes beyond chance: SciPy's tests, in the few shapes that trends and forecasts need.
+"""How far a share or a series changes beyond chance: SciPy's tests, in the few shapes that are needed.
 
-SciPy's statistics take longer to load than all the rest of a command, and few commands need them: so they are
-loaded on first use.
+SciPy's statistics take longer to load than all the rest of a command, so they are loaded on first use.
 """
 
 from __future__ import annotations
@@ -11,7 +10,21 @@ from collections.abc import Sequence
 
 import numpy as np
 
+Z_95 = 1.959963984540054
+"""Two-sided 95 % of a normal distribution."""
+
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+def wilson(good: int, total: int) -> tuple[float, float]:
+    """The 95 % Wilson interval of a share, as two numbers 0-1; the whole range where nothing was seen."""
+    if total == 0:
+        return 0.0, 1.0
+    share, z = good / total, Z_95
+    weight = 1 + z * z / total
+    middle = (share + z * z / (2 * total)) / weight
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / weight
+    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def p_two_sided(score: float) -> float:

@@ -10,7 +10,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from core.common.intervals import wilson
+from core.common.significance import wilson
 from models.analysis import Level, Share, Signal
 from models.failures import BadInputError
 

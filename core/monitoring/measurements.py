@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from models.containers import ContainerEvent, ContainerState, Death, ServiceSample, SystemSample
 from models.health import ProbeResult, ServiceHealth, ServiceVerdict
@@ -31,17 +31,10 @@ _SUMS = _COUNTERS | {
 """The fields of samples that are added up over the replicas, by metric."""
 
 
-class _OfService(Protocol):
-    """Anything that was seen of one service."""
-
-    @property
-    def service(self) -> str: ...
+Part = TypeVar("Part", ServiceSample, ContainerState, ProbeResult, Death)
 
 
-Part = TypeVar("Part", bound=_OfService)
-
-
-def by_service(parts: Iterable[Part]) -> dict[str, list[Part]]:
+def _by_service(parts: Iterable[Part]) -> dict[str, list[Part]]:
     """Group samples by service, in their order."""
     groups: dict[str, list[Part]] = {}
     for part in parts:
@@ -103,9 +96,9 @@ def service_metrics(
     a service, and one after its containers were replaced, has none.
     """
     before = {(metric.service, metric.name): metric for metric in last}
-    sampled, answered, ended = by_service(samples), by_service(probes), by_service(ends)
+    sampled, answered, ended = _by_service(samples), _by_service(probes), _by_service(ends)
     metrics: list[Metric] = []
-    for service, seen_now in by_service(container_states).items():
+    for service, seen_now in _by_service(container_states).items():
         mine = sampled.get(service, [])
         at = mine[0].sampled_at if mine else seen_now[0].seen_at
         values: dict[str, float | None] = {"restarts_total": float(sum(seen.restart_count for seen in seen_now))}

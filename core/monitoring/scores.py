@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import timedelta
 
-from core.common.intervals import wilson
+from core.common.significance import wilson
 from core.monitoring import budgets
 from core.monitoring.snapshot import BUDGET_STATE, Memory, MonitoringSnapshot, MonitoringState
 from models.analysis import Grade, ServiceScore, Share

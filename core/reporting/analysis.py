@@ -14,8 +14,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from core.common.intervals import wilson
-from core.common.significance import Floats, mann_kendall, more_often, p_two_sided, theil_sen
+from core.common.significance import Floats, mann_kendall, more_often, p_two_sided, theil_sen, wilson
 from models.analysis import (
     Analysis,
     DayOfOperations,

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.common.intervals import wilson
+from core.common.significance import wilson
 from core.monitoring.health import judge_environment, judge_service, unknown_service
 from core.monitoring.scores import grade, hold_grade, score_service
 from models.analysis import Grade, Share
