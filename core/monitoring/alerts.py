@@ -7,7 +7,7 @@ one alert: those that a failed dependency explains are listed in its alert.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from typing import Annotated
 import orjson
 from pydantic import AliasChoices, Field, TypeAdapter, ValidationError
 
-from core.monitoring.maintenance import MaintenanceWindow
+from core.monitoring.snapshot import MaintenanceWindow
 from models.analysis import AlertChange, AlertEvent, Level, Signal
 from models.failures import BadInputError
 from models.metrics import HOST, Alert, AlertSeverity, AlertState, Dependency, DependencyType
@@ -119,35 +119,31 @@ def evaluate_alerts(
     )
 
 
-def firing(state: bytes | None) -> tuple[Alert, ...]:
-    """Return every open or acknowledged alert, explained ones too. Raises BadInputError for a state of another kind."""
-    watches = _read(state)
-    return tuple(watch.alert for watch in watches.values() if watch.alert is not None)
+def update_alerts(
+    state: bytes | None,
+    now: datetime,
+    *,
+    is_over: Callable[[Alert], bool],
+    acknowledged: AbstractSet[str] = frozenset(),
+) -> tuple[bytes, tuple[Alert, ...], tuple[Alert, ...]]:
+    """Close the alerts that are over, and acknowledge those with these ids, so that they are not repeated.
 
-
-def close_alerts(state: bytes | None, alert_ids: AbstractSet[str], now: datetime) -> tuple[bytes, tuple[Alert, ...]]:
-    """Close alerts that a recovery proved to be over, and return them.
-
-    Raises BadInputError for a state of another kind.
+    Returns the state, every alert that is still open, explained ones too, and the closed ones. Raises BadInputError
+    for a state of another kind.
     """
-    watches = _read(state)
-    closed = []
+    watches, closed = _read(state), []
     for key, watch in watches.items():
-        if watch.alert is not None and watch.alert.alert_id in alert_ids:
-            closed.append(replace(watch.alert, state=AlertState.RESOLVED, resolved_at=now))
+        if (alert := watch.alert) is None:
+            continue
+        if alert.alert_id in acknowledged and alert.state is not AlertState.ACKNOWLEDGED:
+            alert = replace(alert, state=AlertState.ACKNOWLEDGED, acknowledged_at=now)
+        if is_over(alert):
+            closed.append(replace(alert, state=AlertState.RESOLVED, resolved_at=now))
             watches[key] = replace(watch, alert=None, looks=(), good=0, good_since=None, closed_at=now)
-    return _write(watches), tuple(closed)
-
-
-def acknowledge(state: bytes, alert_id: str, now: datetime) -> bytes:
-    """Acknowledge an alert, so that it is not repeated. Raises BadInputError if it is not open."""
-    watches = _read(state)
-    for key, watch in watches.items():
-        if watch.alert is not None and watch.alert.alert_id == alert_id:
-            taken = replace(watch.alert, state=AlertState.ACKNOWLEDGED, acknowledged_at=now)
-            watches[key] = replace(watch, alert=taken)
-            return _write(watches)
-    raise BadInputError(f"No alert {alert_id} is open;", advice="it may have been resolved already.")
+        else:
+            watches[key] = replace(watch, alert=alert)
+    still_open = tuple(watch.alert for watch in watches.values() if watch.alert is not None)
+    return _write(watches), still_open, tuple(closed)
 
 
 _KEPT_LOOKS = 21
@@ -202,7 +198,8 @@ def _step(
     if watch.alert is not None and flapping and not watch.flapping:
         changes.append(AlertChange.FLAPPING)
     watch = replace(watch, flapping=flapping)
-    if watch.alert is not None and not flapping and _has_healed(watch, signal.at, policy):
+    healed = watch.good >= policy.leave and signal.at - (watch.good_since or signal.at) >= policy.keep_firing
+    if watch.alert is not None and not flapping and healed:
         resolved = replace(watch.alert, state=AlertState.RESOLVED, resolved_at=signal.at)
         watch = replace(watch, alert=None, closed=resolved, closed_at=signal.at)
         changes.append(AlertChange.RESOLVED)
@@ -214,10 +211,6 @@ def _enough(watch: _MetricHistory, signal: Signal, level: Level, policy: AlertPo
         return False
     recent = sum(rank >= level.rank for rank in watch.looks[-policy.looks :])
     return signal.lasting or recent >= policy.enter
-
-
-def _has_healed(watch: _MetricHistory, at: datetime, policy: AlertPolicy) -> bool:
-    return watch.good >= policy.leave and watch.good_since is not None and at - watch.good_since >= policy.keep_firing
 
 
 def _is_flapping(looks: Sequence[int], was: bool, policy: AlertPolicy) -> bool:

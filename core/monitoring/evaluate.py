@@ -11,11 +11,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import replace
 from datetime import datetime
 
-from core.monitoring.alerts import AHEAD, BUDGET, acknowledge, close_alerts, evaluate_alerts, firing
+from core.monitoring.alerts import AHEAD, BUDGET, evaluate_alerts, update_alerts
 from core.monitoring.evaluators import services
 from core.monitoring.evaluators.metrics import evaluate_metrics
-from core.monitoring.evaluators.predictions import evaluate_predictions
-from core.monitoring.maintenance import maintenance_windows
+from core.monitoring.forecasts import evaluate_predictions
 from core.monitoring.scores import score_services, scores_to_store
 from core.monitoring.snapshot import (
     HEALTH,
@@ -28,6 +27,7 @@ from core.monitoring.snapshot import (
     MonitoringState,
     Observation,
     QuietServices,
+    maintenance_windows,
 )
 from models.environments import Environment
 from models.failures import BadInputError
@@ -117,30 +117,25 @@ def close_proven(
 ) -> tuple[dict[Key, bytes], tuple[Alert, ...]]:
     """Close the alerts of services that a recovery proved healthy: the states to store, and the closed alerts."""
     over = {one.alert_id for one in evaluation.alerts if one.metric in (HEALTH, RESTARTS) and one.service in healthy}
-    state, closed = close_alerts(evaluation.states.get(_ALERTS), over, at)
+    state, _, closed = update_alerts(evaluation.states.get(_ALERTS), at, is_over=lambda one: one.alert_id in over)
     return {_ALERTS: state}, closed
 
 
 def _read_firing(snapshot: MonitoringSnapshot, state: MonitoringState, rows: Sequence[Alert]) -> tuple[Alert, ...]:
     """Read the open alerts, acknowledge and close them as the store and the environment say; return the closed."""
-    stored = state.previous.get(_ALERTS)
+    acknowledged = {row.alert_id for row in rows if row.state is AlertState.ACKNOWLEDGED}
     try:
-        known = firing(stored)
+        state.kept[_ALERTS], firing, closed = update_alerts(
+            state.previous.get(_ALERTS),
+            snapshot.at,
+            is_over=lambda alert: _is_gone(alert, snapshot),
+            acknowledged=acknowledged,
+        )
     except BadInputError:
         state.unreadable.append("the alerts")
         return ()
-    retired: tuple[Alert, ...] = ()
-    acknowledged = {row.alert_id for row in rows if row.state is AlertState.ACKNOWLEDGED}
-    for alert in known:
-        if stored is not None and alert.alert_id in acknowledged and alert.state is not AlertState.ACKNOWLEDGED:
-            stored = acknowledge(stored, alert.alert_id, snapshot.at)
-    gone = {alert.alert_id for alert in known if _is_gone(alert, snapshot)}
-    if gone:
-        stored, retired = close_alerts(stored, gone, snapshot.at)
-    if stored is not None:
-        state.kept[_ALERTS] = stored
-    state.firing = {(alert.service, alert.metric): alert for alert in firing(stored)}
-    return retired
+    state.firing = {(alert.service, alert.metric): alert for alert in firing}
+    return closed
 
 
 def _is_gone(alert: Alert, snapshot: MonitoringSnapshot) -> bool:

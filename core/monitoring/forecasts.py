@@ -1,4 +1,4 @@
-"""Forecast when a metric will pass a threshold, only if its trend is certain.
+"""Predict when a metric will pass a threshold, only if its trend is certain, and follow predictions to their outcome.
 
 A history is divided into buckets (24 a rhythm, or 96 without one), its daily rhythm is removed, and a robust line is
 fitted; the interval of the crossing allows for correlated noise.
@@ -6,6 +6,7 @@ fitted; the interval of the crossing allows for correlated noise.
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,10 +16,13 @@ from itertools import pairwise
 import numpy as np
 
 from core.common.significance import Floats, mann_kendall, student_quantile, theil_sen, winsorized_deviation
+from core.monitoring.alerts import AHEAD
 from core.monitoring.baselines import in_words
-from models.analysis import Forecast
+from core.monitoring.snapshot import MonitoringSnapshot, MonitoringState
+from models.analysis import Forecast, Level, Signal
 from models.failures import BadInputError
-from models.metrics import Prediction, PredictionOutcome
+from models.metrics import HOST, Metric, Prediction, PredictionOutcome
+from models.retention import RetentionPolicy
 
 _SIGNIFICANT = 0.01
 _COVERAGE = 0.80
@@ -29,6 +33,110 @@ _STEP_SECONDS = 1800
 _STEPS_KEPT = 14 * 48
 _TURNED_BACK = 0.25
 """So much of the way to the threshold a metric must go back: a ripple averts nothing."""
+
+
+_EVERY = timedelta(minutes=15)
+_HORIZON = timedelta(hours=72)
+_HISTORY = (timedelta(days=14), timedelta(days=3), timedelta(days=1))
+_ONE_DAY = timedelta(days=1)
+_TRAIL = "/trail"
+
+# The value at which a metric is full, and the rhythm that must not be taken for a trend.
+_FULL = {
+    (HOST, "disk_usage"): (95.0, timedelta(0)),
+    (HOST, "inodes_usage"): (95.0, timedelta(0)),
+    (HOST, "memory_usage"): (95.0, _ONE_DAY),
+    (HOST, "store_bytes"): (float(RetentionPolicy().store_bytes), timedelta(0)),
+}
+_FULL_MEMORY = (95.0, _ONE_DAY)
+
+
+def evaluate_predictions(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:
+    """Score earlier predictions and make new ones; each open prediction is a warning."""
+    for metric in snapshot.observation.metrics:
+        if _full(metric) is not None:
+            key = (metric.service, metric.name + _TRAIL)
+            state.kept[key] = remember(state.readable(key, remembered), metric.sampled_at, metric.value)
+    made = _predict_due(snapshot, state)
+    scored = [_scored(one, snapshot) for one in snapshot.predictions]
+    changed = [one for one, before in zip(scored, snapshot.predictions, strict=True) if one != before]
+    state.predictions += [*made, *changed]
+    current = [*scored, *made]
+    predicted = {(one.service, one.metric + AHEAD) for one in current}
+    return [_signal(one, snapshot.at) for one in current] + [
+        Signal(service=service, metric=metric, at=snapshot.at, level=Level.NONE, reason="no prediction stands")
+        for service, metric in state.firing
+        if metric.endswith(AHEAD) and (service, metric) not in predicted
+    ]
+
+
+def _predict_due(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Prediction]:
+    if snapshot.at.timestamp() - state.memory.forecast_at < _EVERY.total_seconds():
+        return []
+    state.memory.forecast_at = snapshot.at.timestamp()
+    predicted = {(one.service, one.metric) for one in snapshot.predictions}
+    candidates = [one for one in snapshot.observation.metrics if (one.service, one.name) not in predicted]
+    return [made for one in candidates if (made := _predict(one, snapshot, state)) is not None]
+
+
+def _predict(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringState) -> Prediction | None:
+    full = _full(metric)
+    if full is None or metric.value >= full[0]:
+        return None
+    trail = state.kept[metric.service, metric.name + _TRAIL]
+    found = _forecast(trail, metric.name, full, snapshot.at)
+    if found is None or found.latest is None:
+        return None
+    environment = snapshot.environment.name
+    identity = f"{environment}/{metric.service}/{metric.name}/{snapshot.at.isoformat()}"
+    return Prediction(
+        prediction_id=f"prediction-{hashlib.sha256(identity.encode()).hexdigest()[:16]}",
+        environment=environment,
+        service=metric.service,
+        metric=metric.name,
+        value=metric.value,
+        threshold=full[0],
+        falling=False,
+        made_at=snapshot.at,
+        expected=found.expected,
+        earliest=found.earliest,
+        latest=found.latest,
+        words=found.words,
+    )
+
+
+def _forecast(trail: bytes, metric: str, full: tuple[float, timedelta], at: datetime) -> Forecast | None:
+    """Forecast from the longest history that shows a trend: a leak that began today is not visible in two weeks."""
+    history, (threshold, rhythm) = remembered(trail), full
+    recent = ([one for one in history if at - one[0] <= length] for length in _HISTORY)
+    found = (forecast(one, metric=metric, threshold=threshold, horizon=_HORIZON, rhythm=rhythm) for one in recent)
+    return next((one for one in found if one is not None), None)
+
+
+def _full(metric: Metric) -> tuple[float, timedelta] | None:
+    if metric.service != HOST and metric.name == "memory_usage":
+        return _FULL_MEMORY
+    return _FULL.get((metric.service, metric.name))
+
+
+def _scored(prediction: Prediction, snapshot: MonitoringSnapshot) -> Prediction:
+    for metric in snapshot.observation.metrics:
+        if (metric.service, metric.name) == (prediction.service, prediction.metric):
+            return score_prediction(prediction, metric.sampled_at, metric.value)
+    return prediction
+
+
+def _signal(prediction: Prediction, at: datetime) -> Signal:
+    return Signal(
+        service=prediction.service,
+        metric=prediction.metric + AHEAD,
+        at=at,
+        level=Level.WARNING if prediction.outcome is PredictionOutcome.OPEN else Level.NONE,
+        reason=prediction.words,
+        value=prediction.value,
+        threshold=prediction.threshold,
+        lasting=True,
+    )
 
 
 def forecast(

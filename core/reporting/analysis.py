@@ -8,23 +8,14 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
 
 import numpy as np
 
 from core.common.significance import Floats, mann_kendall, more_often, p_two_sided, theil_sen, wilson
-from models.analysis import (
-    Analysis,
-    DayOfOperations,
-    Direction,
-    Failure,
-    Recommendation,
-    Repair,
-    Share,
-    Trend,
-)
+from models.analysis import Analysis, DayOfOperations, Direction, Failure, Recommendation, Repair, Share, Trend
 from models.operations import Operation, OperationStatus
 
 ENOUGH_OPERATIONS = 30
@@ -53,19 +44,12 @@ def analyse_operations(
     `causes` names the cause of a failed operation by its deployment id. Days are of UTC; a day without
     operations is in the list, with nothing counted.
     """
-    ended = sorted(
-        (
-            one
-            for one in operations
-            if one.environment == environment and one.status in _ENDED and since <= one.started_at < until
-        ),
-        key=lambda one: one.started_at,
-    )
+    mine = [one for one in operations if one.environment == environment and one.status in _ENDED]
+    ended = sorted((one for one in mine if since <= one.started_at < until), key=lambda one: one.started_at)
     known = dict(causes or {})
     outcomes = [one.status is OperationStatus.SUCCESS for one in ended]
     low, high = wilson(sum(outcomes), len(outcomes))
-    durations = [_milliseconds(one) for one in ended if one.status is OperationStatus.SUCCESS]
-    timed = [duration for duration in durations if duration is not None]
+    timed = _timed(ended)
     repairs = repair_times(failures)
     sudden = sudden_break(outcomes)
     success_trend, performance_trend = trend_of_success(outcomes), trend_of_durations(timed)
@@ -97,11 +81,8 @@ def trend_of_success(outcomes: Sequence[bool]) -> Trend:
     low, high = wilson(good, total)
     seen = f"{good} of {total} succeeded" + (f" (95 % interval {100 * low:.0f}-{100 * high:.0f} %)" if total else "")
     if total < ENOUGH_OPERATIONS:
-        return Trend(
-            direction=Direction.UNKNOWN,
-            samples=total,
-            words=f"{seen}; not enough data for a trend: it takes {ENOUGH_OPERATIONS} operations",
-        )
+        words = f"{seen}; not enough data for a trend: it takes {ENOUGH_OPERATIONS} operations"
+        return Trend(direction=Direction.UNKNOWN, samples=total, words=words)
     share = good / total
     if share in {0.0, 1.0}:
         return Trend(direction=Direction.STABLE, samples=total, change=0.0, words=f"{seen}; no change")
@@ -114,13 +95,8 @@ def trend_of_success(outcomes: Sequence[bool]) -> Trend:
     else:
         direction = Direction.IMPROVING if change > 0 else Direction.DECLINING
         reported = f"{'rose' if change > 0 else 'fell'} by about {100 * abs(change):.0f} points over them"
-    return Trend(
-        direction=direction,
-        samples=total,
-        p_value=p_value,
-        change=100 * change,
-        words=f"{seen}; {reported} (p = {p_value:.2g})",
-    )
+    words = f"{seen}; {reported} (p = {p_value:.2g})"
+    return Trend(direction=direction, samples=total, p_value=p_value, change=100 * change, words=words)
 
 
 def trend_of_durations(milliseconds: Sequence[float]) -> Trend:
@@ -132,11 +108,8 @@ def trend_of_durations(milliseconds: Sequence[float]) -> Trend:
     total = len(milliseconds)
     if total < ENOUGH_OPERATIONS:
         median = f"median {_duration(float(np.median(milliseconds)))}; " if total else ""
-        return Trend(
-            direction=Direction.UNKNOWN,
-            samples=total,
-            words=f"{median}not enough data for a trend: {total} of {ENOUGH_OPERATIONS} timed operations",
-        )
+        words = f"{median}not enough data for a trend: {total} of {ENOUGH_OPERATIONS} timed operations"
+        return Trend(direction=Direction.UNKNOWN, samples=total, words=words)
     logarithms = np.log(np.maximum(milliseconds, 1.0))
     middle = _duration(float(np.median(milliseconds)))
     if float(np.ptp(logarithms)) == 0.0:
@@ -149,13 +122,8 @@ def trend_of_durations(milliseconds: Sequence[float]) -> Trend:
     else:
         direction = Direction.DECLINING if factor > 1 else Direction.IMPROVING
         reported = f"{'slower' if factor > 1 else 'faster'} by a factor of {size:.1f} over them"
-    return Trend(
-        direction=direction,
-        samples=total,
-        p_value=p_value,
-        change=factor,
-        words=f"{total} timed operations, median {middle}; {reported} (p = {p_value:.2g})",
-    )
+    words = f"{total} timed operations, median {middle}; {reported} (p = {p_value:.2g})"
+    return Trend(direction=direction, samples=total, p_value=p_value, change=factor, words=words)
 
 
 def sudden_break(outcomes: Sequence[bool]) -> str:
@@ -224,15 +192,13 @@ def _days(
         groups[one.started_at.astimezone(UTC).date()].append(one)
     first = since.astimezone(UTC).date()
     last = (until - timedelta(microseconds=1)).astimezone(UTC).date()
-    return tuple(
-        _day(first + timedelta(days=n), groups[first + timedelta(days=n)], causes)
-        for n in range((last - first).days + 1)
-    )
+    days = [first + timedelta(days=n) for n in range((last - first).days + 1)]
+    return tuple(_day(day, groups[day], causes) for day in days)
 
 
 def _day(day: date, operations: Sequence[Operation], causes: Mapping[str, str]) -> DayOfOperations:
     good = [one for one in operations if one.status is OperationStatus.SUCCESS]
-    timed = [duration for one in good if (duration := _milliseconds(one)) is not None]
+    timed = _timed(good)
     low, high = wilson(len(good), len(operations))
     failed = (one for one in operations if one.status is OperationStatus.FAILED)
     return DayOfOperations(
@@ -257,57 +223,48 @@ def _recommendations(
     sudden: str,
     repairs: Sequence[Repair],
 ) -> tuple[Recommendation, ...]:
+    found: list[Recommendation] = []
+
+    def advise(advice: str, because: str, operations: Iterable[Operation]) -> None:
+        rows = tuple(one.deployment_id for one in operations)
+        found.append(Recommendation(advice=advice, because=because, rows=rows))
+
     failed = [one for one in ended if one.status is OperationStatus.FAILED]
-    advice = []
     if sudden:
-        rows = tuple(one.deployment_id for one in ended[-_LAST:] if one.status is OperationStatus.FAILED)
-        advice.append(
-            Recommendation(advice="find what changed just before the first of these failed.", because=sudden, rows=rows)
-        )
+        lately = [one for one in ended[-_LAST:] if one.status is OperationStatus.FAILED]
+        advise("find what changed just before the first of these failed.", sudden, lately)
     elif success.direction is Direction.DECLINING:
-        rows = tuple(one.deployment_id for one in failed[-_LAST:])
-        advice.append(
-            Recommendation(advice="mend the causes of the latest failures.", because=success.words, rows=rows)
-        )
-    by_cause: dict[str, list[str]] = defaultdict(list)
+        advise("mend the causes of the latest failures.", success.words, failed[-_LAST:])
+    by_cause: dict[str, list[Operation]] = defaultdict(list)
     for one in failed:
-        by_cause[causes.get(one.deployment_id, _UNKNOWN)].append(one.deployment_id)
-    for cause, rows_of_cause in sorted(by_cause.items(), key=lambda item: (-len(item[1]), item[0])):
-        if len(rows_of_cause) >= _OFTEN:
-            advice.append(
-                Recommendation(
-                    advice="name the cause of these failures with a pattern, so that they can be told apart."
-                    if cause == _UNKNOWN
-                    else f"mend {cause.replace('_', ' ')}.",
-                    because=f"{len(rows_of_cause)} of {len(failed)} failures have "
-                    + ("no known cause" if cause == _UNKNOWN else "this cause"),
-                    rows=tuple(rows_of_cause),
-                )
-            )
+        by_cause[causes.get(one.deployment_id, _UNKNOWN)].append(one)
+    for cause, alike in sorted(by_cause.items(), key=lambda item: (-len(item[1]), item[0])):
+        if len(alike) >= _OFTEN and cause == _UNKNOWN:
+            why = f"{len(alike)} of {len(failed)} failures have no known cause"
+            advise("name the cause of these failures with a pattern, so that they can be told apart.", why, alike)
+        elif len(alike) >= _OFTEN:
+            advise(_mend(cause) + ".", f"{len(alike)} of {len(failed)} failures have this cause", alike)
     if performance.direction is Direction.DECLINING:
         succeeded = [one for one in ended if one.status is OperationStatus.SUCCESS]
         slowest = sorted(succeeded, key=lambda one: _milliseconds(one) or 0.0, reverse=True)[:3]
-        advice.append(
-            Recommendation(
-                advice="check which services the slowest operations waited for.",
-                because=performance.words,
-                rows=tuple(one.deployment_id for one in slowest),
-            )
-        )
-    advice += [
-        Recommendation(
-            advice=f"find out what {repair.service} fails of."
-            if repair.cause == _UNKNOWN
-            else f"mend {repair.cause.replace('_', ' ')} of {repair.service} for good.",
-            because=f"it failed {repair.failures} times"
-            + (f", every {length_in_words(repair.mtbf)} on average" if repair.mtbf else "")
-            + (f", {repair.unresolved} not mended" if repair.unresolved else ""),
-            rows=repair.rows,
-        )
-        for repair in repairs
-        if repair.failures >= _OFTEN
-    ]
-    return tuple(advice)
+        advise("check which services the slowest operations waited for.", performance.words, slowest)
+    for repair in (repair for repair in repairs if repair.failures >= _OFTEN):
+        mend = f"{_mend(repair.cause)} of {repair.service} for good."
+        advice = f"find out what {repair.service} fails of." if repair.cause == _UNKNOWN else mend
+        often = f", every {length_in_words(repair.mtbf)} on average" if repair.mtbf else ""
+        left = f", {repair.unresolved} not mended" if repair.unresolved else ""
+        because = f"it failed {repair.failures} times{often}{left}"
+        found.append(Recommendation(advice=advice, because=because, rows=repair.rows))
+    return tuple(found)
+
+
+def _mend(cause: str) -> str:
+    return f"mend {cause.replace('_', ' ')}"
+
+
+def _timed(operations: Iterable[Operation]) -> list[float]:
+    good = [_milliseconds(one) for one in operations if one.status is OperationStatus.SUCCESS]
+    return [duration for duration in good if duration is not None]
 
 
 def _milliseconds(operation: Operation) -> float | None:

@@ -13,7 +13,7 @@ from prefect.runtime import flow_run
 from adapters.host.processes import is_alive, this_process
 from core.errors.classify import classify
 from core.errors.evidence import evidence_of
-from core.monitoring.maintenance import maintenance_windows
+from core.monitoring.snapshot import maintenance_windows
 from core.recovery.policy import (
     SHORT_WAIT,
     PlanAction,

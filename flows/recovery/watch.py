@@ -14,7 +14,7 @@ from pydantic import Field
 from core.common.dependencies import dependencies_of, needs_of
 from core.errors.evidence import reachable
 from core.monitoring.health import judge_declared
-from core.monitoring.maintenance import maintenance_windows
+from core.monitoring.snapshot import maintenance_windows
 from core.recovery.policy import AT_ONCE, PROVEN_AFTER
 from core.recovery.tracker import NO_SERVICE, SETTLE
 from core.recovery.triage import (
