@@ -31,11 +31,7 @@ _LINKS = 40
 
 
 async def connect(socket_path: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Open a connection to the engine.
-
-    Raises:
-        EngineUnreachableError: It does not listen.
-    """
+    """Open a connection to the engine. Raises EngineUnreachableError if it does not listen."""
     try:
         return await asyncio.open_unix_connection(socket_path, limit=_ANSWER_BYTES)
     except OSError as error:
@@ -43,11 +39,7 @@ async def connect(socket_path: str) -> tuple[asyncio.StreamReader, asyncio.Strea
 
 
 async def read_answer(reader: asyncio.StreamReader, method: str) -> tuple[int, bytes]:
-    """Read an answer to its end: its status and its body.
-
-    Raises:
-        EngineUnreachableError: It broke off, is too large or is no HTTP.
-    """
+    """Read an answer's status and body. Raises EngineUnreachableError if it broke off, is too large or is no HTTP."""
     connection, status, body = h11.Connection(h11.CLIENT), 0, bytearray()
     # It judges an answer by the request it belongs to: one of HEAD has no body.
     connection.send(h11.Request(method=method, target="/", headers=[("Host", "docker")]))
@@ -111,9 +103,7 @@ class Lookups:
     async def find(self, wanted: Iterable[Wanted]) -> dict[Wanted, Fact]:
         """Find the wanted objects that exist.
 
-        Raises:
-            EngineUnreachableError: The engine did not answer.
-            RequestRefusedError: The engine cannot resolve a name.
+        Raises EngineUnreachableError if the engine did not answer, RequestRefusedError if it cannot resolve a name.
         """
         # Nearly always there is one, or none.
         return {one: fact for one in wanted if (fact := await self._fact(*one)) is not None}
@@ -182,10 +172,8 @@ class Lookups:
 def check_links(source: MountSource, policy: Policy) -> None:
     """Follow the links in a path below its root, as the engine will, and check that it stays within the roots.
 
-    The roots themselves are not resolved: the user who declares one decides where it leads.
-
-    Raises:
-        RequestRefusedError: It leaves the declared roots, or the broker cannot see where it leads.
+    The roots themselves are not resolved: the user who declares one decides where it leads. Raises RequestRefusedError
+    if it leaves the declared roots, or the broker cannot see where it leads.
     """
     root = find_root(source, policy)
     at, rest, links = root.path, _parts(source.path[len(root.path) :]), 0

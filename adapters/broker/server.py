@@ -254,11 +254,7 @@ def _write_error(writer: asyncio.StreamWriter, status: HTTPStatus, message: str)
 
 
 def run(variables: Mapping[str, str]) -> None:
-    """Serve until terminated.
-
-    Raises:
-        BadInputError: A variable declares what may not be declared.
-    """
+    """Serve until terminated. Raises BadInputError if a variable declares what may not be declared."""
     declared = (variables.get(f"ROAS_BROKER_{name}", "") for name in ("PROJECTS", "ROOTS", "NETWORKS", "VOLUMES"))
     policy = policies.make_policy(*([one.strip() for one in text.split(",") if one.strip()] for text in declared))
     for root in policy.roots:

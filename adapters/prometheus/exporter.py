@@ -44,9 +44,7 @@ _TIMEOUT_SECONDS = 10.0
 def serve_metrics(stores: Stores, host: str, port: int, settings: Settings) -> None:
     """Serve /metrics and /healthz until SIGTERM or Ctrl-C. Call it in the main thread.
 
-    Raises:
-        RoasError: The address cannot be listened on; the message says what to try.
-        BadInputError: The cache's URL cannot be read.
+    Raises RoasError if the address cannot be listened on, BadInputError if the cache's URL cannot be read.
     """
     ended = threading.Event()
 
@@ -218,8 +216,7 @@ def _read_part(name: str, read: Callable[[], list[Metric]]) -> list[Metric] | No
 def metrics_server(collector: StoreCollector, host: str, port: int) -> Iterator[str]:
     """Serve a collector in threads of its own, on a free port where it is 0; give the address of its metrics.
 
-    Raises:
-        RoasError: The address cannot be listened on; the message says what to try.
+    Raises RoasError if the address cannot be listened on; the message says what to try.
     """
     registry = CollectorRegistry()
     registry.register(collector)

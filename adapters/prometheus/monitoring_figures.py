@@ -133,12 +133,9 @@ class MonitoringFigures:
         )
 
     def read(self, now: datetime, known: set[str], every: Mapping[str, timedelta]) -> list[Metric]:
-        """Read every family. Environments found in the store are added to `known`.
+        """Read every family, and add the environments found to `known`. Raises StoreError if it cannot be read.
 
         `every` is the collection interval of each configured environment.
-
-        Raises:
-            StoreError: The store cannot be read.
         """
         since = {name: now - max(FRESH, _COLLECTIONS * often) for name, often in every.items()}
         oldest = min(since.values(), default=now - FRESH)

@@ -48,11 +48,7 @@ class OperationFigures:
         )
 
     def read(self, now: datetime, known: set[str]) -> list[Metric]:
-        """Read every family. Environments found in the store are added to `known`.
-
-        Raises:
-            StoreError: The store cannot be read.
-        """
+        """Read every family, and add the environments found to `known`. Raises StoreError if it cannot be read."""
         with self._stores.databases["deployment_logs"].read() as connection:
             self._ended.catch_up(connection)
             known |= {kind[0] for kind in (*self._ended.counts, *self._ended.unfinished)}
@@ -101,11 +97,7 @@ class ErrorFigures:
         )
 
     def read(self, now: datetime, known: set[str]) -> list[Metric]:
-        """Read every family. Environments found in the store are added to `known`.
-
-        Raises:
-            StoreError: The store cannot be read.
-        """
+        """Read every family, and add the environments found to `known`. Raises StoreError if it cannot be read."""
         with self._stores.databases["errors"].read() as connection:
             self._recoveries.catch_up(connection)
             self._resolved.catch_up(connection)

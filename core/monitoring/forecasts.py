@@ -63,11 +63,9 @@ def evaluate_predictions(snapshot: MonitoringSnapshot, state: MonitoringState) -
     state.predictions += [*made, *changed]
     current = [*scored, *made]
     predicted = {(one.service, one.metric + AHEAD) for one in current}
-    return [_signal(one, snapshot.at) for one in current] + [
-        Signal(service=service, metric=metric, at=snapshot.at, level=Level.NONE, reason="no prediction stands")
-        for service, metric in state.firing
-        if metric.endswith(AHEAD) and (service, metric) not in predicted
-    ]
+    over = [key for key in state.firing if key[1].endswith(AHEAD) and key not in predicted]
+    ended = [snapshot.signal(*key, Level.NONE, "no prediction stands") for key in over]
+    return [*(_signal(one, snapshot) for one in current), *ended]
 
 
 def _predict_due(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Prediction]:
@@ -126,17 +124,10 @@ def _scored(prediction: Prediction, snapshot: MonitoringSnapshot) -> Prediction:
     return prediction
 
 
-def _signal(prediction: Prediction, at: datetime) -> Signal:
-    return Signal(
-        service=prediction.service,
-        metric=prediction.metric + AHEAD,
-        at=at,
-        level=Level.WARNING if prediction.outcome is PredictionOutcome.OPEN else Level.NONE,
-        reason=prediction.words,
-        value=prediction.value,
-        threshold=prediction.threshold,
-        lasting=True,
-    )
+def _signal(one: Prediction, snapshot: MonitoringSnapshot) -> Signal:
+    level = Level.WARNING if one.outcome is PredictionOutcome.OPEN else Level.NONE
+    numbers = {"value": one.value, "threshold": one.threshold}
+    return snapshot.signal(one.service, one.metric + AHEAD, level, one.words, lasting=True, **numbers)
 
 
 def forecast(

@@ -6,10 +6,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import orjson
 
-from models.analysis import AlertEvent, Judgement, ServiceScore, Signal
+from models.analysis import AlertEvent, Judgement, Level, ServiceScore, Signal
 from models.containers import Death
 from models.environments import Environment, Maintenance
 from models.failures import BadInputError
@@ -150,6 +151,10 @@ class MonitoringSnapshot:
     def at(self) -> datetime:
         """Moment of the observation."""
         return self.observation.at
+
+    def signal(self, service: str, metric: str, level: Level, reason: str, **more: Any) -> Signal:
+        """A signal of this moment."""
+        return Signal(service=service, metric=metric, at=self.at, level=level, reason=reason, **more)
 
     def in_maintenance(self, service: str) -> bool:
         """Whether a maintenance window covers the service."""

@@ -19,10 +19,7 @@ class Action:
     `inverse` are the steps that roll it back, or the reason why there are none and it is allowed nevertheless.
     `at_most` is the largest set of targets that is plausible; a larger one is refused. `points` are what it takes of
     the budgets of the service and the host. With `dependencies_first` what the service needs and lacks is restarted
-    and proven before it.
-
-    Raises:
-        TypeError: A part that makes it safe is missing, such as the proof, which is the last step.
+    and proven before it. Raises TypeError if a part that makes it safe is missing, such as the proof, the last step.
     """
 
     strategy: Strategy
@@ -126,11 +123,7 @@ _ON_TARGETS = frozenset(
 
 
 def register(actions: Iterable[Action]) -> Mapping[Strategy, Action]:
-    """The actions by strategy: one for each that needs no person.
-
-    Raises:
-        TypeError: A strategy has no action or two, or one is a person's.
-    """
+    """The actions by strategy, one for each automatic one. Raises TypeError if one lacks, is double or manual."""
     listed = tuple(actions)
     known = {action.strategy: action for action in listed}
     wanted = {strategy for strategy in Strategy if strategy.automatic}

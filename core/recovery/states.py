@@ -49,11 +49,7 @@ _TRANSITIONS = {
 
 
 def next_state(state: RecoveryState, event: RecoveryEvent) -> RecoveryState:
-    """Return the state that an event leads to.
-
-    Raises:
-        ValueError: The state has no such transition.
-    """
+    """Return the state that an event leads to. Raises ValueError if the state has no such transition."""
     after = _TRANSITIONS.get((state, event))
     if after is None:
         raise ValueError(f"a recovery that is {state} cannot {event}")

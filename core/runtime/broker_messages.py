@@ -48,10 +48,7 @@ def read_target(target: str) -> RequestTarget:
     """Parse the target of a request line.
 
     Docker's clients encode nothing in a path but the @ of a digest; anything else encoded could only hide one
-    address in another.
-
-    Raises:
-        RequestRefusedError: It is absolute, encoded, traversing or of an API version that is too old.
+    address in another. Raises RequestRefusedError for an absolute, encoded or traversing target, or an old API version.
     """
     found = _TARGET.fullmatch(target.replace("%40", "@", 1))
     if found is None:
@@ -83,11 +80,7 @@ def _query(text: str) -> tuple[tuple[str, str], ...]:
 
 
 def read_json(body: bytes) -> dict[str, Any]:
-    """Parse a JSON object in which no key stands twice.
-
-    Raises:
-        RequestRefusedError: It is no such object, or is nested too deeply to be one of the engine's.
-    """
+    """Parse a JSON object in which no key stands twice. Raises RequestRefusedError for anything else."""
     try:
         value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_no_number)
     except (ValueError, RecursionError):
@@ -98,11 +91,7 @@ def read_json(body: bytes) -> dict[str, Any]:
 
 
 def write_json(value: Any) -> bytes:
-    """The canonical form of a value.
-
-    Raises:
-        RequestRefusedError: It holds half a surrogate pair or a number no field of the engine can hold.
-    """
+    """The canonical form of a value. Raises RequestRefusedError for half a surrogate pair or too large a number."""
     try:
         return orjson.dumps(value)
     except TypeError:

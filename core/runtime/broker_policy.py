@@ -202,8 +202,7 @@ def make_policy(
 ) -> Policy:
     """Build a policy from declarations; a root ends in ":rw" if containers may write into it.
 
-    Raises:
-        BadInputError: A declaration would expose the control plane or the host.
+    Raises BadInputError for a declaration that would expose the control plane or the host.
     """
     named = frozenset(projects)
     if OWN_PROJECT in named:
@@ -232,11 +231,7 @@ def _root(text: str) -> Root:
 
 
 def examine(method: str, target: str, body: bytes, policy: Policy) -> AllowedOperation:
-    """Judge a request by its own words.
-
-    Raises:
-        RequestRefusedError: It asks for what the policy does not allow.
-    """
+    """Judge a request by its own words. Raises RequestRefusedError for what the policy does not allow."""
     asked = read_target(target)
     matches = ((route, route.path.fullmatch(asked.path)) for route in ROUTES if route.method == method)
     route, found = next(((route, found) for route, found in matches if found is not None), (None, None))
@@ -266,8 +261,7 @@ def examine(method: str, target: str, body: bytes, policy: Policy) -> AllowedOpe
 def settle(operation: AllowedOperation, facts: Facts, policy: Policy) -> Outgoing:
     """Judge a request by what it refers to, and write it anew for the engine; every wanted fact must be given.
 
-    Raises:
-        RequestRefusedError: Something it refers to belongs to no declared project.
+    Raises RequestRefusedError if something it refers to belongs to no declared project.
     """
     for wanted in sorted(operation.wanted):
         _check_fact(*wanted, facts.get(wanted), operation, policy)
@@ -295,11 +289,7 @@ def settle(operation: AllowedOperation, facts: Facts, policy: Policy) -> Outgoin
 
 
 def find_root(source: MountSource, policy: Policy) -> Root:
-    """The declared root a path of the host lies in.
-
-    Raises:
-        RequestRefusedError: There is none, or the path is not to be used in this way.
-    """
+    """The declared root a path of the host lies in. Raises RequestRefusedError if none allows this use of it."""
     roots = [root for root in policy.roots if root.holds(source.path)]
     above = [root for root in roots if root.writable and root.path != source.path]
     if above:

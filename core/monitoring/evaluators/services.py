@@ -40,7 +40,7 @@ def evaluate_health(snapshot: MonitoringSnapshot, state: MonitoringState) -> lis
     signals = []
     for verdict in snapshot.verdicts.values():
         signals.append(_health(verdict, snapshot))
-        signals += [_reading(verdict.service, one, snapshot.at) for probe in verdict.probes for one in probe.readings]
+        signals += [_reading(verdict.service, one, snapshot) for probe in verdict.probes for one in probe.readings]
     return signals
 
 
@@ -56,15 +56,8 @@ def evaluate_sources(snapshot: MonitoringSnapshot, state: MonitoringState) -> li
     # Several sources fail for one cause, in the same words.
     causes = dict.fromkeys(gap.partition(": ")[2] or gap for gap in snapshot.observation.gaps)
     level = Level.CRITICAL if snapshot.observation.verdicts is None else Level.WARNING
-    return [
-        Signal(
-            service=HOST,
-            metric=SOURCES,
-            at=snapshot.at,
-            level=level if causes else Level.NONE,
-            reason="; ".join(causes) or "every source answers",
-        )
-    ]
+    reason = "; ".join(causes) or "every source answers"
+    return [snapshot.signal(HOST, SOURCES, level if causes else Level.NONE, reason)]
 
 
 def evaluate_missing_metrics(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:
@@ -90,7 +83,7 @@ def evaluate_missing_metrics(snapshot: MonitoringSnapshot, state: MonitoringStat
 
 def evaluate_error_budgets(snapshot: MonitoringSnapshot, state: MonitoringState) -> list[Signal]:
     """Count this collection for each service and judge how fast its error budgets burn."""
-    at, signals = snapshot.at, []
+    at, objective, signals = snapshot.at, snapshot.environment.objective_percent / 100, []
     for verdict in snapshot.verdicts.values():
         key = (verdict.service, BUDGET_STATE)
         counts = state.readable(key, lambda known: budgets.shares(known, at, ()))
@@ -101,7 +94,6 @@ def evaluate_error_budgets(snapshot: MonitoringSnapshot, state: MonitoringState)
             # Without this, an alert would open half an hour after the failure ended.
             recent = shares[_RECENT][place]
             burning = {length: both[place] for length, both in shares.items()} if recent.good < recent.total else {}
-            objective = snapshot.environment.objective_percent / 100
             signals.append(
                 budgets.judge_burn(burning, service=verdict.service, metric=name, at=at, objective=objective)
             )
@@ -110,29 +102,16 @@ def evaluate_error_budgets(snapshot: MonitoringSnapshot, state: MonitoringState)
 
 def _health(verdict: ServiceVerdict, snapshot: MonitoringSnapshot) -> Signal:
     worst = Level.CRITICAL if verdict.required else Level.WARNING
-    return Signal(
-        service=verdict.service,
-        metric=HEALTH,
-        at=snapshot.at,
-        level=worst if verdict.health in UNHEALTHY_STATES else Level.NONE,
-        reason=verdict.reason,
-        missing=verdict.health in (ServiceHealth.UNKNOWN, ServiceHealth.STARTING),
-        lasting=verdict.service in snapshot.observation.certain,
-    )
+    level = worst if verdict.health in UNHEALTHY_STATES else Level.NONE
+    missing = verdict.health in (ServiceHealth.UNKNOWN, ServiceHealth.STARTING)
+    lasting = verdict.service in snapshot.observation.certain
+    return snapshot.signal(verdict.service, HEALTH, level, verdict.reason, missing=missing, lasting=lasting)
 
 
-def _reading(service: str, reading: Reading, at: datetime) -> Signal:
-    return Signal(
-        service=service,
-        metric=reading.metric,
-        at=at,
-        level=_LEVELS[reading.concern],
-        reason=reading.words,
-        value=reading.value,
-        threshold=reading.threshold,
-        # A reading is a state, not a measurement: reading it again confirms nothing.
-        lasting=True,
-    )
+def _reading(service: str, reading: Reading, snapshot: MonitoringSnapshot) -> Signal:
+    # A reading is a state, not a measurement: reading it again confirms nothing, so it lasts already.
+    numbers = {"value": reading.value, "threshold": reading.threshold}
+    return snapshot.signal(service, reading.metric, _LEVELS[reading.concern], reading.words, lasting=True, **numbers)
 
 
 def _restarts(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringState) -> Signal:
@@ -141,17 +120,10 @@ def _restarts(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringSta
     more = 0.0 if before is None else max(0.0, metric.value - before)
     many = more >= _MANY_RESTARTS
     end = snapshot.observation.ends.get(metric.service)
-    last_end = f"; its last end: {end}" if end else ""
-    return Signal(
-        service=metric.service,
-        metric=RESTARTS,
-        at=snapshot.at,
-        level=Level.CRITICAL if many else Level.WARNING if more else Level.NONE,
-        reason=f"the engine restarted it {more:.0f} times since the last collection, "
-        f"{metric.value:.0f} in all{last_end}",
-        value=metric.value,
-        lasting=many,
-    )
+    counted = f"{more:.0f} times since the last collection, {metric.value:.0f} in all"
+    reason = f"the engine restarted it {counted}{f'; its last end: {end}' if end else ''}"
+    level = Level.CRITICAL if many else Level.WARNING if more else Level.NONE
+    return snapshot.signal(metric.service, RESTARTS, level, reason, value=metric.value, lasting=many)
 
 
 def _missing(service: str, name: str, snapshot: MonitoringSnapshot, state: MonitoringState) -> Signal:
@@ -160,16 +132,8 @@ def _missing(service: str, name: str, snapshot: MonitoringSnapshot, state: Monit
     missed = state.memory.absent[label] = state.memory.absent.get(label, 0) + 1
     since = max(datetime.fromtimestamp(state.memory.seen[label], at.tzinfo), at - missed * every)
     silence = judge_silence(since, at, every=every)
-    return Signal(
-        service=service,
-        metric=name,
-        at=at,
-        level=silence.level,
-        reason=silence.reason,
-        threshold=silence.threshold,
-        missing=silence.level is Level.NONE,
-        lasting=True,
-    )
+    more = {"threshold": silence.threshold, "missing": silence.level is Level.NONE}
+    return snapshot.signal(service, name, silence.level, silence.reason, lasting=True, **more)
 
 
 def _count(verdict: ServiceVerdict, counts: bytes | None, snapshot: MonitoringSnapshot) -> bytes:
