@@ -167,7 +167,7 @@ def metrics(port: int | None) -> None:
 @roas.command()
 def detect() -> None:
     """Score a series for anomalies: CSV timestamp,value in; timestamp,value,anomaly_score out."""
-    from core.monitoring.anomaly_csv import detect_csv
+    from core.monitoring.detector import detect_csv
 
     for line in detect_csv(input_lines()):
         echo(line)

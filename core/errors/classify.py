@@ -151,12 +151,7 @@ def _verdict(
     template: str | None, category: Category, severity: Severity, strategy: Strategy, confidence: float, reason: str
 ) -> Verdict:
     return Verdict(
-        category=category,
-        severity=severity,
-        strategy=strategy,
-        confidence=confidence,
-        reason=reason,
-        template=template,
+        category=category, severity=severity, strategy=strategy, confidence=confidence, reason=reason, template=template
     )
 
 

@@ -7,14 +7,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from core.common.safe_text import shorten
-from core.errors.evidence import (
-    LATE,
-    failed_since,
-    shows_failure,
-    stamp_of,
-    telling_lines,
-    without_stamp,
-)
+from core.errors.evidence import LATE, failed_since, shows_failure, stamp_of, telling_lines, without_stamp
 from models.errors import Category, RecordedError
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
 from models.explanation import Explanation, ShownLine

@@ -88,12 +88,7 @@ BURN_RULES = (
 
 
 def judge_burn(
-    shares: Mapping[timedelta, Share],
-    *,
-    service: str,
-    metric: str,
-    at: datetime,
-    objective: float = 0.999,
+    shares: Mapping[timedelta, Share], *, service: str, metric: str, at: datetime, objective: float = 0.999
 ) -> Signal:
     """Whether the error budget of a service burns too fast, as a signal for `evaluate_alerts`.
 

@@ -15,10 +15,7 @@ def manual_steps(verdict: Verdict, *, service: str | None, project: str, environ
     compose = f"docker compose -p {project}"
     target = f" {service}" if service else ""
     logs = (f"See what it said: {compose} logs --tail 100{target}",)
-    start = (
-        f"Start it again: {compose} up -d --wait{target}",
-        f"Check that it is healthy: {compose} ps --all{target}",
-    )
+    start = (f"Start it again: {compose} up -d --wait{target}", f"Check that it is healthy: {compose} ps --all{target}")
     listed = f"{compose} ps --all --quiet{target}"
     steps: dict[Strategy, tuple[str, ...]] = {
         Strategy.FREE_PORT_MANUAL: (

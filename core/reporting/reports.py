@@ -20,10 +20,7 @@ _ROWS = 3
 
 
 def report_text(
-    analysis: Analysis,
-    scores: Sequence[RecordedScore],
-    alerts: Sequence[Alert],
-    predictions: Sequence[Prediction],
+    analysis: Analysis, scores: Sequence[RecordedScore], alerts: Sequence[Alert], predictions: Sequence[Prediction]
 ) -> str:
     """What to mend first, then the figures it rests on; each piece of advice names its rows."""
     reported = [alert for alert in alerts if alert.explained_by is None]

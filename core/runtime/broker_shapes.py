@@ -330,10 +330,7 @@ CONTAINER = check_object(
     **_each(_texts, "Env OnBuild Shell"),
     **_each(_words, "Cmd Entrypoint"),
     **_each(_empties_by_name, "ExposedPorts Volumes"),
-    Healthcheck=check_object(
-        Test=_texts,
-        **_each(_number, "Interval Retries StartInterval StartPeriod Timeout"),
-    ),
+    Healthcheck=check_object(Test=_texts, **_each(_number, "Interval Retries StartInterval StartPeriod Timeout")),
     HostConfig=_HOST_CONFIG,
     Labels=_texts_by_name,
     NetworkingConfig=check_object(EndpointsConfig=_endpoints),
@@ -359,12 +356,7 @@ NETWORK = check_object(
     IPAM=check_object(
         Driver=_one_of("", "default"),
         Options=_empty,
-        Config=_list_of(
-            check_object(
-                **_each(_text, "Gateway IPRange Subnet"),
-                AuxiliaryAddresses=_texts_by_name,
-            )
-        ),
+        Config=_list_of(check_object(**_each(_text, "Gateway IPRange Subnet"), AuxiliaryAddresses=_texts_by_name)),
     ),
     Labels=_texts_by_name,
     Name=_network_name,

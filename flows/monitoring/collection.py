@@ -12,8 +12,7 @@ from typing import TypeVar
 from prefect import flow
 
 from core.common.dependencies import dependencies_of
-from core.monitoring.assess import SourceAnswers, assess
-from core.monitoring.evaluate import close_proven, is_predictive
+from core.monitoring.assess import SourceAnswers, assess, close_proven, is_predictive
 from core.monitoring.measurements import deaths, dependency_status
 from core.monitoring.snapshot import Evaluation
 from flows.monitoring.failures import Collected, CollectionFeed, Predicted

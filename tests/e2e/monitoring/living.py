@@ -22,8 +22,8 @@ from typing import Any, NoReturn
 
 import yaml
 
-from core.monitoring.evaluate import evaluate
-from core.monitoring.evaluators.metrics import JUDGED
+from core.monitoring.assess import evaluate
+from core.monitoring.evaluators import JUDGED
 from core.monitoring.snapshot import Evaluation, Observation
 from flows.deployment.startup import startup
 from flows.monitoring.collection import collection

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from core.monitoring.anomalies import DriftRule, Episode, LiftRule, StuckRule, ZeroRule, judge_silence, watch_metric
-from core.monitoring.anomaly_csv import detect_csv
-from core.monitoring.detector import ALERT, NOTICE, WARM_UP_ROWS, Detector
+from core.monitoring.detector import ALERT, NOTICE, WARM_UP_ROWS, Detector, detect_csv
 from models.analysis import Level
 from models.failures import BadInputError
 

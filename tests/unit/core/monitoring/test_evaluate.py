@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from core.monitoring.evaluate import close_proven, evaluate
+from core.monitoring.assess import close_proven, evaluate
 from core.monitoring.snapshot import HEALTH, Evaluation, Key, Observation, QuietServices
 from models.analysis import AlertChange, Grade
 from models.environments import Environment
