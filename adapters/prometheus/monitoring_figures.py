@@ -305,37 +305,21 @@ def _of_samples(newest: Sequence[_Sample]) -> Iterator[Metric]:
 
 
 def _of_scores(scores: Sequence[RecordedScore]) -> Iterator[Metric]:
-    parts = [
-        ((score.environment, score.service), name, value)
-        for score in scores
-        for name, value in sorted(score.parts.items())
-        if value is not None
-    ]
-    bounds = ("low", "high")
-    yield families.gauge(
-        "roas_service_score_points",
-        "Health score of a service, 0 to 100.",
-        *_SERVICE,
-        samples=(((score.environment, score.service), score.score) for score in scores),
-    )
-    yield families.gauge(
-        "roas_service_score_part_points",
-        "One part of the health score, 0 to 100.",
-        *(*_SERVICE, "part"),
-        samples=(((*of, name), value) for of, name, value in parts if name not in ("coverage", *bounds)),
-    )
-    yield families.gauge(
-        "roas_service_score_bound_points",
-        "The ends of the score's 95 % interval.",
-        *(*_SERVICE, "bound"),
-        samples=(((*of, name), value) for of, name, value in parts if name in bounds),
-    )
-    yield families.gauge(
-        "roas_service_score_coverage_ratio",
-        "Share of the score's weights that had data.",
-        *_SERVICE,
-        samples=((of, value) for of, name, value in parts if name == "coverage"),
-    )
+    points = (((score.environment, score.service), score.score) for score in scores)
+    yield families.gauge("roas_service_score_points", "Health score of a service, 0 to 100.", *_SERVICE, samples=points)
+    parts: dict[str, list[tuple[Labels, float]]] = {"part": [], "bound": [], "coverage": []}
+    for score in scores:
+        for name, value in sorted(score.parts.items()):
+            if value is not None:
+                kind = "coverage" if name == "coverage" else "bound" if name in ("low", "high") else "part"
+                label = () if kind == "coverage" else (name,)
+                parts[kind].append(((score.environment, score.service, *label), value))
+    for name, about, labels, samples in (
+        ("part_points", "One part of the health score, 0 to 100.", ("part",), parts["part"]),
+        ("bound_points", "The ends of the score's 95 % interval.", ("bound",), parts["bound"]),
+        ("coverage_ratio", "Share of the score's weights that had data.", (), parts["coverage"]),
+    ):
+        yield families.gauge(f"roas_service_score_{name}", about, *_SERVICE, *labels, samples=samples)
 
 
 def _of_environments(known: Iterable[str], reports: Mapping[str, HealthReport]) -> Iterator[Metric]:

@@ -11,17 +11,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from core.monitoring import evaluators
+from core.monitoring import evaluators, measurements
 from core.monitoring.alerts import AHEAD, BUDGET, evaluate_alerts, update_alerts
 from core.monitoring.forecasts import evaluate_predictions
 from core.monitoring.health import judge_environment, unknown_service
-from core.monitoring.measurements import (
-    dependency_status,
-    service_metrics,
-    store_metric,
-    system_metrics,
-    touched_services,
-)
 from core.monitoring.scores import score_services, scores_to_store
 from core.monitoring.snapshot import (
     HEALTH,
@@ -74,8 +67,8 @@ class RememberedState:
 
     def quiet(self, services: Sequence[str], *, idle: bool) -> QuietServices:
         """Return the services to keep quiet about."""
-        busy = [touched_services(operation, services, done) for operation, done in self.running]
-        settling = [touched_services(operation, services) for operation in self.settling]
+        busy = [measurements.touched_services(operation, services, done) for operation, done in self.running]
+        settling = [measurements.touched_services(operation, services) for operation in self.settling]
         return QuietServices(busy=frozenset().union(*busy), settling=frozenset().union(*settling), idle=idle)
 
 
@@ -121,7 +114,7 @@ def assess(environment: Environment, seen: SourceAnswers, memory: RememberedStat
     """Assess the answers of the sources by the remembered state."""
     health = seen.health
     metrics = _measured(environment.name, seen, memory)
-    dependencies = dependency_status(seen.needs, health.services, seen.at) if health else None
+    dependencies = measurements.dependency_status(seen.needs, health.services, seen.at) if health else None
     # An application stopped on purpose is measured and judged, but leads to no alert and no recovery.
     idle = memory.stopped or (seen.container_states is not None and not seen.container_states)
     outcome = evaluate(
@@ -188,12 +181,12 @@ def missed_collections(before: datetime | None, now: datetime, every: timedelta)
 
 def _measured(environment: str, seen: SourceAnswers, memory: RememberedState) -> list[Metric]:
     probes = [probe for verdict in seen.health.services for probe in verdict.probes] if seen.health else []
-    of_host = system_metrics(environment, seen.system, memory.last) if seen.system else []
+    of_host = measurements.system_metrics(environment, seen.system, memory.last) if seen.system else []
     at = seen.system.sampled_at if seen.system else seen.at
-    of_host += store_metric(environment, memory.store_bytes, at)
+    of_host += measurements.store_metric(environment, memory.store_bytes, at)
     states, ends = seen.container_states or (), seen.ends
     samples, since = seen.samples or (), memory.collected_at
-    return of_host + service_metrics(environment, samples, states, probes, memory.last, ends, since)
+    return of_host + measurements.service_metrics(environment, samples, states, probes, memory.last, ends, since)
 
 
 def _certain(container_states: Sequence[ContainerState]) -> frozenset[str]:

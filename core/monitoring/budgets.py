@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
 
@@ -69,8 +69,7 @@ _FEWEST_FAILURES = 3
 _FEW = 30
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BurnRule:
+class BurnRule(NamedTuple):
     """An error budget burns so many times too fast, in a long and a short window at once."""
 
     long: timedelta

@@ -14,14 +14,8 @@ from models.operations import StateChange
 
 _HEALTHY = {ServiceHealth.HEALTHY, ServiceHealth.COMPLETED}
 _WORST_FIRST = (
-    ServiceHealth.UNHEALTHY,
-    ServiceHealth.STOPPED,
-    ServiceHealth.UNKNOWN,
-    ServiceHealth.DEGRADED,
-    ServiceHealth.STARTING,
-    ServiceHealth.UNPROVEN,
-    ServiceHealth.COMPLETED,
-    ServiceHealth.HEALTHY,
+    *(ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED, ServiceHealth.UNKNOWN, ServiceHealth.DEGRADED),
+    *(ServiceHealth.STARTING, ServiceHealth.UNPROVEN, ServiceHealth.COMPLETED, ServiceHealth.HEALTHY),
 )
 _KILLED = 137
 

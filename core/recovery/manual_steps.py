@@ -15,7 +15,8 @@ def manual_steps(verdict: Verdict, *, service: str | None, project: str, environ
     compose = f"docker compose -p {project}"
     target = f" {service}" if service else ""
     logs = (f"See what it said: {compose} logs --tail 100{target}",)
-    start = (f"Start it again: {compose} up -d --wait{target}", f"Check that it is healthy: {compose} ps --all{target}")
+    healthy = f"Check that it is healthy: {compose} ps --all{target}"
+    start = (f"Start it again: {compose} up -d --wait{target}", healthy)
     listed = f"{compose} ps --all --quiet{target}"
     steps: dict[Strategy, tuple[str, ...]] = {
         Strategy.FREE_PORT_MANUAL: (
@@ -81,17 +82,17 @@ def manual_steps(verdict: Verdict, *, service: str | None, project: str, environ
         ),
         Strategy.NONE: ("Nothing needs to be done.",),
         Strategy.WAIT_AND_RETRY: ("Wait some minutes; the cause usually passes.", *logs, *start),
-        Strategy.RESTART_SERVICE: (*logs, f"Restart it: {compose} restart{target}", start[1]),
+        Strategy.RESTART_SERVICE: (*logs, f"Restart it: {compose} restart{target}", healthy),
         Strategy.RESTART_DEPENDENCY_THEN_SERVICE: (
             f"See which of its dependencies is down: {compose} ps --all",
             *logs,
             f"Start what is down, then the service: {compose} up -d --wait{target}",
-            start[1],
+            healthy,
         ),
         Strategy.RECREATE_CONTAINER: (
             "Find the container in the way: docker ps --all --format '{{.ID}} {{.Names}} {{.Status}}'",
             f"Recreate the service's own container; named volumes stay: {compose} up -d --force-recreate{target}",
-            start[1],
+            healthy,
         ),
         Strategy.FREE_PORT: (
             "Find which container holds the port: docker ps --all --format '{{.Names}} {{.Ports}} {{.Status}}'",
@@ -112,7 +113,7 @@ def manual_steps(verdict: Verdict, *, service: str | None, project: str, environ
         Strategy.ROLL_BACK_RELEASE: (
             f"See what was proven before: roas releases {environment}",
             f"Go back to it: roas rollback {environment}",
-            start[1],
+            healthy,
         ),
         Strategy.RUN_SCRIPT: (
             *logs,
