@@ -56,7 +56,7 @@ def sample_host(path: Path, now: datetime) -> SystemSample:
         pressure_cpu=_pressure("cpu"),
         pressure_memory=_pressure("memory"),
         pressure_io=_pressure("io"),
-        open_files_most=_kernel_number("fs/nr_open"),
+        open_files_most=_most_open_files(),
     )
 
 
@@ -172,10 +172,10 @@ def _existing(path: Path) -> Path:
     return found
 
 
-def _kernel_number(name: str) -> int | None:
-    """Read a number from /proc/sys; None on systems without it."""
+def _most_open_files() -> int | None:
+    """The kernel's limit for a process; None on systems without it."""
     try:
-        return int(Path("/proc/sys", name).read_text(encoding="ascii"))
+        return int(Path("/proc/sys/fs/nr_open").read_text(encoding="ascii"))
     except OSError:
         return None
 
