@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -202,12 +203,12 @@ class RedisCache(Cache):
         return value
 
 
+@dataclass(frozen=True, slots=True)
 class _PasswordFile(CredentialProvider):
     """Reads the password when a connection is made, so a changed one is used without a restart."""
 
-    def __init__(self, user: str | None, file: Path) -> None:
-        self._user = user
-        self._file = file
+    user: str | None
+    file: Path
 
     def get_credentials(self) -> tuple[str] | tuple[str, str]:
         """The user, if the URL has one, and the password.
@@ -216,11 +217,11 @@ class _PasswordFile(CredentialProvider):
             AuthenticationError: The file cannot be read.
         """
         try:
-            password = read_regular(self._file).decode("utf-8").strip()
+            password = read_regular(self.file).decode("utf-8").strip()
         except (OSError, UnicodeDecodeError) as error:
             reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-            raise AuthenticationError(f"password file {self._file} cannot be read: {reason}") from error
-        return (password,) if self._user is None else (self._user, password)
+            raise AuthenticationError(f"password file {self.file} cannot be read: {reason}") from error
+        return (password,) if self.user is None else (self.user, password)
 
 
 def _options(url: str) -> dict[str, Any]:

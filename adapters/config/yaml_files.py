@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -142,15 +143,13 @@ def _out_of_bounds(problem: str, event: Any) -> yaml.MarkedYAMLError:
     return yaml.MarkedYAMLError(problem=problem, problem_mark=event.start_mark)
 
 
+@dataclass(slots=True)
 class _Part:
     """Size of a value: how many values it contains, and how many levels."""
 
-    __slots__ = ("anchor", "levels", "values")
-
-    def __init__(self, anchor: str | None = None) -> None:
-        self.anchor = anchor
-        self.values = 1
-        self.levels = 0
+    anchor: str | None = None
+    values: int = 1
+    levels: int = 0
 
     def add(self, part: _Part) -> None:
         self.values += part.values
