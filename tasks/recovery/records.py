@@ -378,7 +378,7 @@ def _was_stopped(
 ) -> _Stopped:
     last, events = changes.get(service), engine_of(environment).events
     for seen in container_states:
-        if seen.service != service or seen.state != "exited" or seen.finished_at is None:
+        if seen.service != service or seen.one_off or seen.state != "exited" or seen.finished_at is None:
             continue
         requested = last is not None and last.details.get("on_request")
         if last is not None and requested and (seen.started_at is None or seen.started_at <= last.changed_at):

@@ -52,7 +52,8 @@ class StoreAccess:
         self.known = RecoveryRecords(environment=environment)
         self.was_read = False
         """Whether the stores were read at all, so that by memory is better than by nothing."""
-        self._writer = _writer_here()
+        settings = current_settings()
+        self._writer = _writer(settings.data_dir.absolute(), settings.stores_url)
 
     @property
     def away(self) -> bool:
@@ -198,11 +199,6 @@ def _received(answered: asyncio.Future[Any]) -> None:
 def journals_folder() -> Path:
     """Where writes wait for the stores."""
     return current_settings().data_dir.absolute() / "journal"
-
-
-def _writer_here() -> WriteBehind:
-    settings = current_settings()
-    return _writer(settings.data_dir.absolute(), settings.stores_url)
 
 
 @lru_cache(maxsize=8)
