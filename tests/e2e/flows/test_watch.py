@@ -161,6 +161,17 @@ async def test_a_service_that_was_told_to_end_is_left_until_the_engine_reports_i
         assert not stores.progress.last_changes("test")["base"].details.get("on_request")
 
 
+async def test_a_one_off_container_that_a_person_stops_is_not_its_service(place: Place) -> None:
+    place.declare(well("base"))
+    await startup("test")
+    one_off = f"{place.project}-one-off"
+    compose = ["compose", "-p", place.project, "-f", str(place.folder / "compose.yaml")]
+    docker(*compose, "run", "--detach", "--name", one_off, "base")
+    docker("stop", "-t", "5", one_off)
+
+    assert not await stopped_by_person(find_environment("test"), "base")
+
+
 async def test_while_recovery_is_paused_a_failure_is_recorded_and_left(place: Place) -> None:
     place.declare(well("base"))
     await startup("test")
