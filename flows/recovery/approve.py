@@ -69,14 +69,12 @@ def attempt_details(execution: RecoveryExecution) -> tuple[str, ...]:
     return tuple(step.detail for step in execution.steps if step.detail)
 
 
-def new_ticket(
-    question: Question, diagnosis: Diagnosis, environment: Environment | None, service: str | None
-) -> Ticket:
+def new_ticket(question: Question, diagnosis: Diagnosis, environment: Environment | None) -> Ticket:
     """Write a question as a ticket, with exact commands and the evidence."""
     now, error = datetime.now(UTC), diagnosis.error
     steps = manual_steps(
         diagnosis.verdict,
-        service=service,
+        service=error.service,
         project=environment.project if environment else error.environment,
         environment=error.environment,
     )
@@ -84,9 +82,9 @@ def new_ticket(
         ticket_id=new_ticket_id(now),
         error_id=error.error_id,
         environment=error.environment,
-        title=f"{diagnosis.verdict.category} of {service or error.environment}: {question.reason}",
+        title=f"{diagnosis.verdict.category} of {error.service or error.environment}: {question.reason}",
         opened_at=now,
-        service=service,
+        service=error.service,
         steps=(*filter(None, [question.first_step]), *steps),
         tried=question.tried,
         affected_services=diagnosis.affected,

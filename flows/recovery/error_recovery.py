@@ -122,7 +122,6 @@ async def recover(
     process = RecoveryProcess(
         context=context,
         diagnosis=diagnosis,
-        service=diagnosis.error.service,
         acting=act,
         failing_services=incident.failing_services,
         causes=(*incident.causes, diagnosis.verdict.category),
@@ -168,10 +167,7 @@ async def continue_recovery(execution: RecoveryExecution, context: IncidentConte
     """Continue an attempt whose runner has died; its finished steps are not repeated."""
     error = await read_error(execution.error_id)
     diagnosis = Diagnosis(error=error, verdict=error.verdict, detected_at=execution.detected_at or error.first_seen)
-    process = RecoveryProcess(
-        context=context, diagnosis=diagnosis, service=execution.service, causes=(error.verdict.category,)
-    )
-    return await process.run()
+    return await RecoveryProcess(context=context, diagnosis=diagnosis, causes=(error.verdict.category,)).run()
 
 
 async def _recover_ticket(ticket: Ticket, context: IncidentContext) -> RecoveryOutcome:
@@ -193,7 +189,6 @@ async def _recover_ticket(ticket: Ticket, context: IncidentContext) -> RecoveryO
             evidence=ticket.evidence,
             script=patterns.script_of(error.verdict.pattern_name),
         ),
-        service=ticket.service,
         causes=(error.verdict.category,),
         converses=True,
     )

@@ -62,7 +62,6 @@ class RecoveryProcess:
 
     context: IncidentContext
     diagnosis: Diagnosis
-    service: str | None
     acting: bool = True
     failing_services: int = 1
     causes: tuple[Category, ...] = ()
@@ -87,6 +86,11 @@ class RecoveryProcess:
     def error(self) -> RecordedError:
         """The error as it was recorded."""
         return self.diagnosis.error
+
+    @property
+    def service(self) -> str | None:
+        """The service that failed; None where the error is of no single one."""
+        return self.error.service
 
     async def run(self, decided: Decided | None = None) -> RecoveryOutcome:
         """Continue an interrupted attempt, or plan and act; escalate what cannot be recovered."""
@@ -311,7 +315,7 @@ class RecoveryProcess:
         return True
 
     def _ticket(self, question: Question) -> Ticket:
-        return new_ticket(question, self.diagnosis, self.context.environment, self.service)
+        return new_ticket(question, self.diagnosis, self.context.environment)
 
     async def _ask(self, question: Question) -> RecoveryEvent:
         return await self._wait_for_answer(question.reason, await open_ticket(self._ticket(question)))
