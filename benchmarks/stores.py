@@ -44,6 +44,7 @@ from models.operations import Operation, OperationStatus, OperationType
 from models.records import RecordedScore
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
+from tests.support.store_rows import put_score
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any
 
 from models.audit import SYSTEM, Actor
@@ -53,24 +53,6 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OperationDayCounts:
-    """Finished deployment operations of one day (UTC); health checks are not deployments.
-
-    `mean_duration_ms` is None where no operation of the day has a duration.
-    """
-
-    day: date
-    total: int
-    successes: int
-    mean_duration_ms: float | None
-
-    @property
-    def success_rate(self) -> float:
-        """Share of successes, 0-1."""
-        return self.successes / self.total if self.total else 0.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RecordedScore:
     """A service's health score (0-100) at one moment, with the parts it was made of."""
 
@@ -100,23 +82,6 @@ class EvaluationRecord:
     predictions: Sequence[Prediction] = ()
     scores: Sequence[RecordedScore] = ()
     health: HealthReport | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MetricSummary:
-    """One hour or day of one metric, as it outlives its samples."""
-
-    environment: str
-    service: str
-    name: str
-    begins_at: datetime
-    count: int
-    minimum: float
-    maximum: float
-    mean: float
-    median: float
-    p95: float
-    p99: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

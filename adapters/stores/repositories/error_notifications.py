@@ -31,8 +31,7 @@ class ErrorNotifications(Repository):
             )
             .order_by(_errors.c.first_seen, _errors.c.id)
         )
-        with self._database.read() as connection:
-            rows = connection.execute(query).all()
+        rows = self._all(query)
         tickets = {one.error_id: one for one in Tickets(self._database).find(environment=environment)} if rows else {}
         tried = Recoveries(self._database).find(environment=environment, since=rows[0].first_seen) if rows else ()
         return [
@@ -48,14 +47,12 @@ class ErrorNotifications(Repository):
 
     def mark_sent(self, error_id: str, before: SentNotifications, now: SentNotifications) -> bool:
         """Record a notification about an error; False where another process has sent one since `before`."""
-        with self._database.write() as connection:
-            done = connection.execute(
-                sa.update(_errors)
-                .where(
-                    _errors.c.error_id == error_id,
-                    sa.func.coalesce(_errors.c.notices, 0) == before.times,
-                    _errors.c.notified_end.is_(None) if before.end_at is None else sa.true(),
-                )
-                .values(notices=now.times, notified_at=now.last_at, notified_end=now.end_at)
+        return self._change(
+            sa.update(_errors)
+            .where(
+                _errors.c.error_id == error_id,
+                sa.func.coalesce(_errors.c.notices, 0) == before.times,
+                _errors.c.notified_end.is_(None) if before.end_at is None else sa.true(),
             )
-            return done.rowcount == 1
+            .values(notices=now.times, notified_at=now.last_at, notified_end=now.end_at)
+        )

@@ -10,19 +10,18 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from adapters.stores.repositories.repository import Repository
+from adapters.stores.repositories.repository import Repository, Rows, newest
 from adapters.stores.sql import insert, table
-from models.errors import BusinessImpact, Category, Impact, ImpactType, RecordedError, Severity, Strategy, Verdict
+from models.errors import BusinessImpact, Category, Impact, RecordedError, Verdict
 from models.failures import NotFoundError
 from models.tables.errors import DeploymentError, ErrorImpact, TicketRow
 
 _errors = table(DeploymentError)
 _impacts = table(ErrorImpact)
 _tickets = table(TicketRow)
-_JUDGED = (
-    *("category", "severity", "strategy", "confidence", "pattern_name", "reason", "span", "template"),
-    "fingerprint",
-)
+_rows = Rows(DeploymentError, RecordedError, service="service_name")
+_verdicts = Rows(DeploymentError, Verdict)
+_impact_rows = Rows(ErrorImpact, Impact, estimated_recovery_seconds="estimated_recovery_time")
 
 
 class Errors(Repository):
@@ -62,39 +61,39 @@ class Errors(Repository):
         Raises:
             NotFoundError: There is none.
         """
-        with self._database.read() as connection:
-            found = connection.execute(sa.select(_errors).where(_errors.c.error_id == error_id)).one_or_none()
+        found = self._first(sa.select(_errors).where(_errors.c.error_id == error_id))
         if found is None:
             raise NotFoundError(f"No error has the id {error_id!r};", advice="`roas status` lists the open ones.")
         return to_error(found)
 
     def knows(self, error_id: str) -> bool:
         """Whether an error of this id is on record."""
-        with self._database.read() as connection:
-            return connection.scalar(sa.select(_errors.c.id).where(_errors.c.error_id == error_id)) is not None
+        return self._first(sa.select(_errors.c.id).where(_errors.c.error_id == error_id)) is not None
 
     def environments(self) -> list[str]:
         """Every environment that had an error."""
-        with self._database.read() as connection:
-            return list(connection.scalars(sa.select(_errors.c.environment).distinct()))
+        return [row.environment for row in self._all(sa.select(_errors.c.environment).distinct())]
 
     def unresolved(self, environment: str | None = None) -> list[RecordedError]:
         """Errors that are not resolved, the latest seen first."""
-        query = sa.select(_errors).where(_errors.c.resolved_at.is_(None))
-        if environment is not None:
-            query = query.where(_errors.c.environment == environment)
-        with self._database.read() as connection:
-            latest = query.order_by(_errors.c.last_seen.desc(), _errors.c.id.desc())
-            return [to_error(row) for row in connection.execute(latest)]
+        return self._errors(newest(_errors, "last_seen", _errors.c.resolved_at.is_(None), environment=environment))
 
     def unclassified(self, environment: str | None = None, limit: int = 5_000) -> list[RecordedError]:
         """Unclassified errors, resolved or not, the latest seen first."""
-        query = sa.select(_errors).where(_errors.c.category == Category.UNKNOWN.value)
-        if environment is not None:
-            query = query.where(_errors.c.environment == environment)
-        with self._database.read() as connection:
-            latest = query.order_by(_errors.c.last_seen.desc(), _errors.c.id.desc()).limit(limit)
-            return [to_error(row) for row in connection.execute(latest)]
+        query = newest(_errors, "last_seen", category=Category.UNKNOWN, environment=environment)
+        return self._errors(query.limit(limit))
+
+    def latest(self, environment: str | None = None, limit: int = 100) -> list[RecordedError]:
+        """Errors, resolved or not, the latest seen first."""
+        return self._errors(newest(_errors, "last_seen", environment=environment).limit(limit))
+
+    def of_deployment(self, deployment_id: str, *more: str) -> Sequence[RecordedError]:
+        """The errors that were first seen in an operation, and those of these ids, the latest seen first."""
+        its = sa.or_(_errors.c.deployment_id == deployment_id, _errors.c.error_id.in_(more))
+        return self._errors(newest(_errors, "last_seen", its))
+
+    def _errors(self, query: sa.Select[Any]) -> list[RecordedError]:
+        return [to_error(row) for row in self._all(query)]
 
     def reclassify(self, error_id: str, verdict: Verdict) -> bool:
         """Judge an open error anew, with its ticket; False where it is closed, or named meanwhile.
@@ -111,11 +110,11 @@ class Errors(Repository):
             if known is None:
                 return False
             error = replace(to_error(known), verdict=verdict)
-            judged = _from_error(error, _fingerprint(error))
+            judged = _verdicts.to_row(verdict, fingerprint=_fingerprint(error))
             same_cause = sa.and_(_errors.c.fingerprint == judged["fingerprint"], _errors.c.resolved_at.is_(None))
             if connection.execute(sa.select(_errors.c.id).where(same_cause)).first() is not None:
                 return False
-            connection.execute(sa.update(_errors).where(unnamed).values({name: judged[name] for name in _JUDGED}))
+            connection.execute(sa.update(_errors).where(unnamed).values(judged))
             connection.execute(
                 sa.update(_tickets)
                 .where(_tickets.c.fingerprint == known.fingerprint)
@@ -123,25 +122,10 @@ class Errors(Repository):
             )
             return True
 
-    def latest(self, environment: str | None = None, limit: int = 100) -> list[RecordedError]:
-        """Errors, resolved or not, the latest seen first."""
-        query = sa.select(_errors).order_by(_errors.c.last_seen.desc(), _errors.c.id.desc()).limit(limit)
-        if environment is not None:
-            query = query.where(_errors.c.environment == environment)
-        with self._database.read() as connection:
-            return [to_error(row) for row in connection.execute(query)]
-
     def resolve(self, error_id: str, at: datetime, resolution: str) -> bool:
         """Resolve an error; False where it is unknown or already resolved."""
         with self._database.write() as connection:
             return resolve_error(connection, error_id, at, resolution)
-
-    def of_deployment(self, deployment_id: str, *more: str) -> Sequence[RecordedError]:
-        """The errors that were first seen in an operation, and those of these ids, the latest seen first."""
-        its = sa.or_(_errors.c.deployment_id == deployment_id, _errors.c.error_id.in_(more))
-        query = sa.select(_errors).where(its).order_by(_errors.c.last_seen.desc(), _errors.c.id.desc())
-        with self._database.read() as connection:
-            return [to_error(row) for row in connection.execute(query)]
 
     def add_impact(self, error_id: str, impact: Impact, at: datetime) -> None:
         """Record who is hit by an error.
@@ -149,30 +133,20 @@ class Errors(Repository):
         Raises:
             StoreConstraintError: No error has this id.
         """
-        values = {
-            "error_id": error_id,
-            "impact_type": impact.impact_type.value,
-            "affected_services": list(impact.affected_services),
-            "estimated_recovery_time": impact.estimated_recovery_seconds,
-            "business_impact": impact.business_impact.value,
-            "created_at": at,
-        }
         with self._database.write() as connection:
-            insert(connection, ErrorImpact, values)
+            insert(connection, ErrorImpact, _impact_rows.to_row(impact, error_id=error_id, created_at=at))
 
     def impacts(self, error_id: str) -> Sequence[Impact]:
         """Who is hit by an error, as judged over time."""
-        query = sa.select(_impacts).where(_impacts.c.error_id == error_id).order_by(_impacts.c.id)
-        with self._database.read() as connection:
-            return [
-                Impact(
-                    impact_type=ImpactType(row.impact_type),
-                    affected_services=tuple(row.affected_services or ()),
-                    estimated_recovery_seconds=row.estimated_recovery_time or 0,
-                    business_impact=BusinessImpact(row.business_impact or BusinessImpact.LOW),
-                )
-                for row in connection.execute(query)
-            ]
+        return [
+            _impact_rows.to_value(
+                row,
+                affected_services=row.affected_services or (),
+                estimated_recovery_seconds=row.estimated_recovery_time or 0,
+                business_impact=row.business_impact or BusinessImpact.LOW,
+            )
+            for row in self._all(sa.select(_impacts).where(_impacts.c.error_id == error_id).order_by(_impacts.c.id))
+        ]
 
     def note_ignored(self, error_id: str, reason: str) -> None:
         """Write into an error's evidence why neither an attempt is made at it nor a person asked; the latest stays."""
@@ -200,57 +174,10 @@ def _fingerprint(error: RecordedError) -> str:
 
 
 def _from_error(error: RecordedError, fingerprint: str) -> dict[str, Any]:
-    verdict = error.verdict
-    return {
-        "error_id": error.error_id,
-        "environment": error.environment,
-        "deployment_id": error.deployment_id,
-        "service_name": error.service,
-        "text": error.text,
-        "category": verdict.category.value,
-        "severity": verdict.severity.value,
-        "strategy": verdict.strategy.value,
-        "confidence": verdict.confidence,
-        "pattern_name": verdict.pattern_name,
-        "reason": verdict.reason,
-        "span": None if verdict.span is None else list(verdict.span),
-        "template": verdict.template,
-        "fingerprint": fingerprint,
-        "source": error.source,
-        "evidence": error.evidence or None,
-        "first_seen": error.first_seen,
-        "last_seen": error.last_seen,
-        "count": error.count,
-        "predictive": error.predictive,
-        "resolved_at": error.resolved_at,
-    }
+    judged = _verdicts.to_row(error.verdict, fingerprint=fingerprint)
+    return _rows.to_row(error, evidence=error.evidence or None, **judged)
 
 
 def to_error(row: sa.Row[Any]) -> RecordedError:
     """Build an error from its row."""
-    values = row._mapping
-    return RecordedError(
-        error_id=row.error_id,
-        environment=row.environment,
-        text=row.text,
-        source=row.source,
-        verdict=Verdict(
-            category=Category(row.category),
-            severity=Severity(row.severity),
-            strategy=Strategy(row.strategy),
-            confidence=row.confidence,
-            reason=row.reason,
-            pattern_name=row.pattern_name,
-            span=None if row.span is None else (row.span[0], row.span[1]),
-            template=row.template,
-        ),
-        first_seen=row.first_seen,
-        last_seen=row.last_seen,
-        deployment_id=row.deployment_id,
-        service=row.service_name,
-        # A row's own `count` is a method of the tuple it is.
-        count=values["count"],
-        predictive=row.predictive,
-        resolved_at=row.resolved_at,
-        evidence=row.evidence or {},
-    )
+    return _rows.to_value(row, verdict=_verdicts.to_value(row))

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from datetime import datetime
 from types import EllipsisType
-from typing import Any
 
 import sqlalchemy as sa
 
 from adapters.stores.repositories.alerts import put_alert
 from adapters.stores.repositories.baselines import put_baselines, put_states
 from adapters.stores.repositories.dependencies import put_dependencies
-from adapters.stores.repositories.health import put_health, score_row
-from adapters.stores.repositories.repository import Repository
+from adapters.stores.repositories.health import put_health, score_rows
+from adapters.stores.repositories.repository import Repository, Rows, newest
 from adapters.stores.sql import table, upsert
 from models.metrics import Prediction, PredictionOutcome
 from models.records import EvaluationRecord
@@ -22,6 +20,7 @@ from models.tables.monitoring import Heartbeat, PredictionRow, ServiceHealthScor
 _scores = table(ServiceHealthScore)
 _heartbeats = table(Heartbeat)
 _predictions = table(PredictionRow)
+_rows = Rows(PredictionRow, Prediction)
 
 
 class Evaluations(Repository):
@@ -49,10 +48,12 @@ class Evaluations(Repository):
                 put_dependencies(connection, environment, result.dependencies)
             for alert in result.alerts:
                 put_alert(connection, alert)
-            predictions = [_from_prediction(one) for one in result.predictions]
+            predictions = [_rows.to_row(one) for one in result.predictions]
             upsert(connection, PredictionRow, predictions, keys=["prediction_id"])
             if result.scores:
-                connection.execute(sa.insert(_scores), [score_row(one) for one in result.scores])
+                connection.execute(
+                    sa.insert(_scores), [score_rows.to_row(one, parts=one.parts or None) for one in result.scores]
+                )
             upsert(connection, Heartbeat, {"name": name, "beat_at": result.evaluated_at}, keys=["name"])
         return True
 
@@ -60,21 +61,5 @@ class Evaluations(Repository):
         self, environment: str, outcome: PredictionOutcome | None = None, since: datetime | None = None
     ) -> list[Prediction]:
         """Predictions of an environment, optionally of one outcome or made since a time, newest first."""
-        query = sa.select(_predictions).where(_predictions.c.environment == environment)
-        if outcome is not None:
-            query = query.where(_predictions.c.outcome == outcome.value)
-        if since is not None:
-            query = query.where(_predictions.c.made_at >= since)
-        with self._database.read() as connection:
-            found = connection.execute(query.order_by(_predictions.c.made_at.desc(), _predictions.c.id.desc()))
-            return [_to_prediction(row) for row in found]
-
-
-def _from_prediction(prediction: Prediction) -> dict[str, Any]:
-    return asdict(prediction) | {"outcome": prediction.outcome.value}
-
-
-def _to_prediction(row: sa.Row[Any]) -> Prediction:
-    values = dict(row._mapping)
-    del values["id"]
-    return Prediction(**values | {"outcome": PredictionOutcome(row.outcome)})
+        query = newest(_predictions, "made_at", environment=environment, outcome=outcome, since=since)
+        return [_rows.to_value(row) for row in self._all(query)]

@@ -8,14 +8,15 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from adapters.stores.repositories.repository import Repository
+from adapters.stores.repositories.repository import Repository, Rows, newest
 from adapters.stores.sql import insert_unless_there, table
-from models.evidence import EvidenceBundle, EvidenceOccasion
+from models.evidence import EvidenceBundle
 from models.tables.errors import DeploymentError, EvidenceRow
 
 _errors = table(DeploymentError)
 _evidence = table(EvidenceRow)
 _bundles = TypeAdapter(EvidenceBundle)
+_rows = Rows(EvidenceRow, EvidenceBundle, service="service_name")
 _PARTS = ("containers", "logs", "probes", "events", "host", "missing")
 _BUNDLES_OF_AN_ERROR = 12
 """A cause that comes back every minute keeps its first evidence and the latest; the rest would fill the disk."""
@@ -42,15 +43,10 @@ class EvidenceBundles(Repository):
         limit: int = 100,
     ) -> Sequence[EvidenceBundle]:
         """The newest bundles of an operation, an error or an environment, oldest first."""
-        query = sa.select(_evidence).order_by(_evidence.c.taken_at.desc(), _evidence.c.id.desc()).limit(limit)
-        if deployment_id is not None:
-            query = query.where(_evidence.c.deployment_id == deployment_id)
-        if error_id is not None:
-            query = query.where(_evidence.c.error_id == error_id)
-        if environment is not None:
-            query = query.where(_evidence.c.environment == environment)
-        with self._database.read() as connection:
-            return [_to_bundle(row) for row in connection.execute(query)][::-1]
+        query = newest(
+            _evidence, "taken_at", deployment_id=deployment_id, error_id=error_id, environment=environment
+        ).limit(limit)
+        return [_rows.to_value(row, **(row.parts or {})) for row in self._all(query)][::-1]
 
     def errors_by_operation(self, environment: str) -> dict[str, str]:
         """The error each operation failed of, by the evidence it left; also where an earlier one had it too."""
@@ -59,10 +55,7 @@ class EvidenceBundles(Repository):
             _evidence.c.deployment_id.is_not(None),
             _evidence.c.error_id.is_not(None),
         )
-        with self._database.read() as connection:
-            return {
-                row.deployment_id: row.error_id for row in connection.execute(query.order_by(_evidence.c.id.desc()))
-            }
+        return {row.deployment_id: row.error_id for row in self._all(query.order_by(_evidence.c.id.desc()))}
 
     def link(self, bundle_ids: Sequence[str], error_id: str) -> None:
         """Say that bundles show an error, in their rows and in the error's own evidence.
@@ -91,40 +84,10 @@ class EvidenceBundles(Repository):
 
     def error_of(self, bundle_id: str) -> str | None:
         """The id of the error that a bundle shows; None where the bundle is not kept, or shows none."""
-        with self._database.read() as connection:
-            return connection.scalar(sa.select(_evidence.c.error_id).where(_evidence.c.bundle_id == bundle_id))
+        found = self._first(sa.select(_evidence.c.error_id).where(_evidence.c.bundle_id == bundle_id))
+        return None if found is None else found.error_id
 
 
 def _from_bundle(bundle: EvidenceBundle) -> dict[str, Any]:
     whole = _bundles.dump_python(bundle, mode="json")
-    return {
-        "bundle_id": bundle.bundle_id,
-        "environment": bundle.environment,
-        "deployment_id": bundle.deployment_id,
-        "error_id": bundle.error_id,
-        "service_name": bundle.service,
-        "occasion": bundle.occasion.value,
-        "taken_at": bundle.taken_at,
-        "reason": bundle.reason,
-        "first_cause": bundle.first_cause,
-        "cause_service": bundle.cause_service,
-        "parts": {name: whole[name] for name in _PARTS},
-    }
-
-
-def _to_bundle(row: sa.Row[Any]) -> EvidenceBundle:
-    return _bundles.validate_python(
-        {
-            "bundle_id": row.bundle_id,
-            "environment": row.environment,
-            "deployment_id": row.deployment_id,
-            "error_id": row.error_id,
-            "service": row.service_name,
-            "occasion": EvidenceOccasion(row.occasion),
-            "taken_at": row.taken_at,
-            "reason": row.reason,
-            "first_cause": row.first_cause,
-            "cause_service": row.cause_service,
-            **(row.parts or {}),
-        }
-    )
+    return _rows.to_row(bundle, parts={name: whole[name] for name in _PARTS})

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from adapters.stores.repositories.repository import Repository
+from adapters.stores.repositories.repository import Repository, Rows, newest
 from adapters.stores.sql import insert, table
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth
 from models.records import RecordedScore
@@ -20,6 +20,8 @@ _health = table(DeploymentHealth)
 _scores = table(ServiceHealthScore)
 _probes = table(ProbeRow)
 _health_report = TypeAdapter(HealthReport)
+_probe_rows = Rows(ProbeRow, ProbeResult)
+score_rows = Rows(ServiceHealthScore, RecordedScore, scored_at="timestamp")
 
 
 class HealthHistory(Repository):
@@ -34,13 +36,8 @@ class HealthHistory(Repository):
         self, environment: str | None = None, deployment_id: str | None = None, limit: int = 50
     ) -> list[HealthReport]:
         """The latest judgements, of one environment or one deployment where given; newest first."""
-        query = sa.select(_health).order_by(_health.c.timestamp.desc(), _health.c.id.desc()).limit(limit)
-        if environment is not None:
-            query = query.where(_health.c.environment == environment)
-        if deployment_id is not None:
-            query = query.where(_health.c.deployment_id == deployment_id)
-        with self._database.read() as connection:
-            return [_to_report(row) for row in connection.execute(query)]
+        query = newest(_health, "timestamp", environment=environment, deployment_id=deployment_id)
+        return [_to_report(row) for row in self._all(query.limit(limit))]
 
     def record_probes(self, probes: Sequence[ProbeResult], environment: str) -> None:
         """Record what probes answered."""
@@ -52,28 +49,8 @@ class HealthHistory(Repository):
 
     def probes(self, environment: str, service: str | None = None, limit: int = 100) -> list[ProbeResult]:
         """The latest probe answers, newest first."""
-        query = sa.select(_probes).where(_probes.c.environment == environment)
-        if service is not None:
-            query = query.where(_probes.c.service == service)
-        newest = query.order_by(_probes.c.checked_at.desc(), _probes.c.id.desc()).limit(limit)
-        with self._database.read() as connection:
-            return [
-                ProbeResult(
-                    service=row.service,
-                    kind=row.kind,
-                    target=row.target,
-                    ok=row.ok,
-                    detail=row.detail,
-                    checked_at=row.checked_at,
-                    latency_ms=row.latency_ms,
-                )
-                for row in connection.execute(newest)
-            ]
-
-    def record_score(self, score: RecordedScore) -> None:
-        """Record a service's health score."""
-        with self._database.write() as connection:
-            insert(connection, ServiceHealthScore, score_row(score))
+        query = newest(_probes, "checked_at", environment=environment, service=service)
+        return [_probe_rows.to_value(row) for row in self._all(query.limit(limit))]
 
     def latest_scores(self, environment: str) -> list[RecordedScore]:
         """The newest score of each service that has one within 15 minutes of the environment's newest."""
@@ -83,34 +60,19 @@ class HealthHistory(Repository):
         query = sa.select(_scores).where(
             _scores.c.environment == environment, _scores.c.timestamp > recent[0].scored_at - _LATEST
         )
-        newest: dict[str, RecordedScore] = {}
-        with self._database.read() as connection:
-            for row in connection.execute(query.order_by(_scores.c.timestamp, _scores.c.id)):
-                newest[row.service] = _to_score(row)
-        return [newest[name] for name in sorted(newest)]
+        found = self._all(query.order_by(_scores.c.timestamp, _scores.c.id))
+        last = {row.service: score_rows.to_value(row) for row in found}
+        return [last[name] for name in sorted(last)]
 
     def scores(self, environment: str, service: str | None = None, limit: int = 100) -> list[RecordedScore]:
         """The latest scores, newest first."""
-        query = sa.select(_scores).where(_scores.c.environment == environment)
-        if service is not None:
-            query = query.where(_scores.c.service == service)
-        newest = query.order_by(_scores.c.timestamp.desc(), _scores.c.id.desc()).limit(limit)
-        with self._database.read() as connection:
-            return [_to_score(row) for row in connection.execute(newest)]
+        query = newest(_scores, "timestamp", environment=environment, service=service)
+        return [score_rows.to_value(row) for row in self._all(query.limit(limit))]
 
 
 def probe_row(probe: ProbeResult, environment: str) -> dict[str, Any]:
     """The row of what a probe answered."""
-    return {
-        "checked_at": probe.checked_at,
-        "environment": environment,
-        "service": probe.service,
-        "kind": probe.kind,
-        "target": probe.target,
-        "ok": probe.ok,
-        "detail": probe.detail,
-        "latency_ms": probe.latency_ms,
-    }
+    return _probe_rows.to_row(probe, environment=environment)
 
 
 def put_health(connection: sa.Connection, report: HealthReport) -> None:
@@ -148,29 +110,4 @@ def _to_report(row: sa.Row[Any]) -> HealthReport:
             "critical_alerts": row.critical_alerts_count or 0,
             "findings": details.get("findings", ()),
         }
-    )
-
-
-def score_row(score: RecordedScore) -> dict[str, Any]:
-    """Build the row of a health score."""
-    return {
-        "timestamp": score.scored_at,
-        "environment": score.environment,
-        "service": score.service,
-        "score": score.score,
-        "grade": score.grade,
-        "parts": score.parts or None,
-        "suggestions": list(score.suggestions),
-    }
-
-
-def _to_score(row: sa.Row[Any]) -> RecordedScore:
-    return RecordedScore(
-        environment=row.environment,
-        service=row.service,
-        score=row.score,
-        grade=row.grade,
-        scored_at=row.timestamp,
-        parts=row.parts or {},
-        suggestions=tuple(row.suggestions or ()),
     )

@@ -10,8 +10,6 @@ from adapters.stores.repositories.repository import Repository
 from adapters.stores.sql import table, upsert
 from models.tables.monitoring import Heartbeat
 
-_heartbeats = table(Heartbeat)
-
 
 class Heartbeats(Repository):
     """Heartbeats of processes and evaluations."""
@@ -23,5 +21,4 @@ class Heartbeats(Repository):
 
     def all(self) -> dict[str, datetime]:
         """When each was last seen going on."""
-        with self._database.read() as connection:
-            return {row.name: row.beat_at for row in connection.execute(sa.select(_heartbeats))}
+        return {row.name: row.beat_at for row in self._all(sa.select(table(Heartbeat)))}

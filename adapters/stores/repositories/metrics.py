@@ -11,11 +11,9 @@ import sqlalchemy as sa
 
 from adapters.stores.repositories.repository import Repository
 from adapters.stores.sql import table, upsert
-from core.common.sketches import Sketch
 from models.failures import StoreConstraintError
 from models.metrics import Metric
-from models.records import MetricSummary
-from models.tables.monitoring import MetricDay, MetricHour, MetricSample, MetricSeries, MonitoringDeadLetter
+from models.tables.monitoring import MetricSample, MetricSeries, MonitoringDeadLetter
 
 log = logging.getLogger("roas")
 SERIES_LIMIT = 10_000
@@ -76,53 +74,6 @@ class Metrics(Repository):
             query = query.where(_samples.c.ts < to_ms(until))
         with self._database.read() as connection:
             return [(from_ms(row.ts), row.value) for row in connection.execute(query)]
-
-    def summaries(
-        self,
-        environment: str,
-        service: str,
-        metric: str,
-        since: datetime,
-        until: datetime | None = None,
-        *,
-        daily: bool = False,
-    ) -> list[MetricSummary]:
-        """The hours (or days) of one metric from `since` on and before `until`, oldest first."""
-        source = table(MetricDay if daily else MetricHour)
-        query = (
-            sa.select(source)
-            .join(_series, _series.c.id == source.c.series)
-            .where(
-                _series.c.environment == environment,
-                _series.c.service == service,
-                _series.c.metric == metric,
-                source.c.bucket >= to_ms(since),
-            )
-            .order_by(source.c.bucket)
-        )
-        if until is not None:
-            query = query.where(source.c.bucket < to_ms(until))
-        with self._database.read() as connection:
-            found = connection.execute(query).all()
-        summaries = []
-        for row in found:
-            sketch = Sketch.from_bytes(row.sketch)
-            summaries.append(
-                MetricSummary(
-                    environment=environment,
-                    service=service,
-                    name=metric,
-                    begins_at=from_ms(row.bucket),
-                    count=row.n,
-                    minimum=row.minimum,
-                    maximum=row.maximum,
-                    mean=row.total / row.n,
-                    median=sketch.quantile(0.5),
-                    p95=sketch.quantile(0.95),
-                    p99=sketch.quantile(0.99),
-                )
-            )
-        return summaries
 
     def latest(self, environment: str) -> list[Metric]:
         """The newest sample of each metric that has one within 15 minutes of the environment's newest."""

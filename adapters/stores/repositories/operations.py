@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from adapters.stores.audit import actor_columns, actor_of, audit_row
-from adapters.stores.repositories.repository import Repository
-from adapters.stores.sql import insert_unless_there, table, upsert
+from adapters.stores.repositories.repository import Repository, Rows, given, newest
+from adapters.stores.sql import insert_unless_there, table
 from models.audit import SYSTEM, Actor
-from models.failures import BadInputError, NotFoundError
+from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus, OperationType, Runner
-from models.records import LeaseResult, OperationDayCounts
-from models.tables.deployment_logs import DeploymentOperation, EnvironmentLease, OperationDay
+from models.tables.deployment_logs import DeploymentOperation
 
 _operations = table(DeploymentOperation)
-_days = table(OperationDay)
-_leases = table(EnvironmentLease)
+_rows = Rows(DeploymentOperation, Operation, started_at="start_time", ended_at="end_time", details="metadata")
 _unfinished = _operations.c.status.in_([OperationStatus.PENDING, OperationStatus.RUNNING])
 
 
@@ -107,18 +105,13 @@ class Operations(Repository):
 
     def mark_running(self, deployment_id: str) -> bool:
         """Let a pending operation run; False where it is not pending."""
+        pending = given(_operations, deployment_id=deployment_id, status=OperationStatus.PENDING)
         with self._database.write() as connection:
-            done = connection.execute(
-                sa.update(_operations)
-                .where(
-                    _operations.c.deployment_id == deployment_id,
-                    _operations.c.status == OperationStatus.PENDING.value,
-                )
-                .values(status=OperationStatus.RUNNING.value)
-            )
-            if done.rowcount == 1:
+            change = sa.update(_operations).where(*pending).values(status=OperationStatus.RUNNING.value)
+            done = connection.execute(change).rowcount == 1
+            if done:
                 _audit(connection, "running", deployment_id)
-            return done.rowcount == 1
+            return done
 
     def get(self, deployment_id: str) -> Operation:
         """The operation of this id, or the only one whose id begins like this.
@@ -133,29 +126,18 @@ class Operations(Repository):
 
     def environments(self) -> list[str]:
         """Every environment that was operated on."""
-        with self._database.read() as connection:
-            return list(connection.scalars(sa.select(_operations.c.environment).distinct()))
+        return [row.environment for row in self._all(sa.select(_operations.c.environment).distinct())]
 
     def find(self, deployment_id: str) -> Operation | None:
         """The operation of exactly this id, or None."""
-        query = sa.select(_operations).where(_operations.c.deployment_id == deployment_id)
-        with self._database.read() as connection:
-            found = connection.execute(query).one_or_none()
+        found = self._first(sa.select(_operations).where(_operations.c.deployment_id == deployment_id))
         return None if found is None else _to_operation(found)
 
     def find_by_run(self, environment: str, flow_run_id: str) -> Operation | None:
         """The latest operation that a flow run lived, or None."""
-        query = (
-            sa.select(_operations)
-            .where(
-                _operations.c.environment == environment,
-                sa.cast(_operations.c.metadata, sa.Text).contains(f'"flow_run_id":"{flow_run_id}"', autoescape=True),
-            )
-            .order_by(_operations.c.start_time.desc(), _operations.c.id.desc())
-            .limit(1)
-        )
-        with self._database.read() as connection:
-            found = connection.execute(query).one_or_none()
+        details = sa.cast(_operations.c.metadata, sa.Text)
+        its = details.contains(f'"flow_run_id":"{flow_run_id}"', autoescape=True)
+        found = self._first(newest(_operations, "start_time", its, environment=environment))
         return None if found is None else _to_operation(found)
 
     def history(
@@ -166,15 +148,8 @@ class Operations(Repository):
         limit: int = 50,
     ) -> list[Operation]:
         """The latest operations, newest first."""
-        query = sa.select(_operations).order_by(_operations.c.start_time.desc(), _operations.c.id.desc())
-        if environment is not None:
-            query = query.where(_operations.c.environment == environment)
-        if operation_type is not None:
-            query = query.where(_operations.c.operation_type == operation_type.value)
-        if status is not None:
-            query = query.where(_operations.c.status == status.value)
-        with self._database.read() as connection:
-            return [_to_operation(row) for row in connection.execute(query.limit(limit))]
+        query = newest(_operations, "start_time", environment=environment, operation_type=operation_type, status=status)
+        return [_to_operation(row) for row in self._all(query.limit(limit))]
 
     def latest_recorded(self, environment: str, limit: int = 20) -> list[Operation]:
         """The latest operations but health checks, in the order they were recorded, newest first.
@@ -191,93 +166,31 @@ class Operations(Repository):
             .limit(limit)
         )
         query = sa.select(_operations).where(_operations.c.id.in_(latest)).order_by(_operations.c.id.desc())
-        with self._database.read() as connection:
-            return [_to_operation(row) for row in connection.execute(query)]
+        return [_to_operation(row) for row in self._all(query)]
 
     def outcomes(self, environment: str, operation_type: OperationType, since: datetime) -> list[Operation]:
         """The ended operations of a type that began since a moment, oldest first, without their details.
 
         Details are most of an operation's bytes, and who counts operations by the thousand needs none.
         """
-        query = sa.select(
-            _operations.c.deployment_id,
-            _operations.c.status,
-            _operations.c.start_time,
-            _operations.c.end_time,
-            _operations.c.user_agent,
-        ).where(
-            _operations.c.environment == environment,
-            _operations.c.operation_type == operation_type.value,
-            _operations.c.start_time >= since,
-            sa.not_(_unfinished),
+        names = ("deployment_id", "operation_type", "environment", "status", "start_time", "end_time", "user_agent")
+        query = (
+            sa.select(*(_operations.c[name] for name in names))
+            .where(*given(_operations, environment=environment, operation_type=operation_type))
+            .where(_operations.c.start_time >= since, sa.not_(_unfinished))
+            .order_by(_operations.c.start_time, _operations.c.id)
         )
-        with self._database.read() as connection:
-            found = connection.execute(query.order_by(_operations.c.start_time, _operations.c.id)).all()
-        return [
-            Operation(
-                deployment_id=row.deployment_id,
-                operation_type=operation_type,
-                environment=environment,
-                status=OperationStatus(row.status),
-                started_at=row.start_time,
-                ended_at=row.end_time,
-                user_agent=row.user_agent,
-            )
-            for row in found
-        ]
+        return [_rows.to_value(row, details={}) for row in self._all(query)]
 
     def running(self, environment: str | None = None) -> list[Operation]:
         """Operations that have not ended, of one environment or of all, oldest first."""
-        query = sa.select(_operations).where(_unfinished)
-        if environment is not None:
-            query = query.where(_operations.c.environment == environment)
-        with self._database.read() as connection:
-            return [_to_operation(row) for row in connection.execute(query.order_by(_operations.c.start_time))]
+        query = sa.select(_operations).where(_unfinished, *given(_operations, environment=environment))
+        return [_to_operation(row) for row in self._all(query.order_by(_operations.c.start_time))]
 
     def last_success(self, environment: str, operation_type: OperationType) -> Operation | None:
         """The latest operation of this type that succeeded."""
         found = self.history(environment, operation_type, OperationStatus.SUCCESS, limit=1)
         return found[0] if found else None
-
-    def success_by_day(self, days: int, now: datetime, environment: str | None = None) -> list[OperationDayCounts]:
-        """Finished operations of each of the last `days` days (UTC) that had any, oldest first.
-
-        Health checks are not counted: they are no deployments, and there are many.
-        """
-        first = (now - timedelta(days=days - 1)).date().isoformat()
-        summed = (_days.c.total, _days.c.successes, _days.c.timed, _days.c.duration_ms)
-        query = (
-            sa.select(_days.c.day, *(sa.func.sum(column) for column in summed))
-            .where(_days.c.day >= first, _days.c.operation_type != OperationType.HEALTH_CHECK.value)
-            .group_by(_days.c.day)
-            .order_by(_days.c.day)
-        )
-        if environment is not None:
-            query = query.where(_days.c.environment == environment)
-        with self._database.read() as connection:
-            return [
-                OperationDayCounts(
-                    day=date.fromisoformat(day),
-                    total=int(total),
-                    successes=int(successes),
-                    mean_duration_ms=float(duration_ms) / int(timed) if timed else None,
-                )
-                for day, total, successes, timed, duration_ms in connection.execute(query)
-            ]
-
-    def _named(self, key: sa.Column[Any], name: str, what: str, advice: str) -> sa.Row[Any]:
-        """The row whose key is this name, or the only one whose key begins like it."""
-        end = name + chr(0x10FFFF)
-        with self._database.read() as connection:
-            found = connection.execute(
-                sa.select(key.table).where(sa.or_(key == name, sa.and_(key > name, key < end))).order_by(key).limit(6)
-            ).all()
-        names = [str(row._mapping[key.name]) for row in found]
-        if not names or not name:
-            raise NotFoundError(f"No {what} has the id {name!r};", advice=advice)
-        if len(names) > 1 and names[0] != name:
-            raise BadInputError(f"{name!r} begins several ids ({', '.join(names)});", advice="give more of it.")
-        return found[0]
 
 
 class Leases(Repository):
@@ -367,49 +280,11 @@ def _locked(connection: sa.Connection, deployment_id: str) -> sa.Row[Any]:
 
 def _to_row(operation: Operation) -> dict[str, Any]:
     took = operation.duration
-    return {
-        "deployment_id": operation.deployment_id,
-        "operation_type": operation.operation_type.value,
-        "environment": operation.environment,
-        "status": operation.status.value,
-        "start_time": operation.started_at,
-        "end_time": operation.ended_at,
-        "duration_ms": None if took is None else max(0, round(took / timedelta(milliseconds=1))),
-        "user_agent": operation.user_agent,
-        "metadata": operation.details or None,
-        **actor_columns(operation.actor),
-    }
+    milliseconds = None if took is None else max(0, round(took / timedelta(milliseconds=1)))
+    return _rows.to_row(
+        operation, duration_ms=milliseconds, metadata=operation.details or None, **actor_columns(operation.actor)
+    )
 
 
 def _to_operation(row: sa.Row[Any]) -> Operation:
-    return Operation(
-        deployment_id=row.deployment_id,
-        operation_type=OperationType(row.operation_type),
-        environment=row.environment,
-        status=OperationStatus(row.status),
-        started_at=row.start_time,
-        ended_at=row.end_time,
-        user_agent=row.user_agent,
-        actor=actor_of(row),
-        details=row.metadata or {},
-    )
-
-
-def _held_by(environment: str, owner: str, runner: Runner | None) -> tuple[sa.ColumnElement[bool], ...]:
-    by = _leases.c.runner.is_(None) if runner is None else _leases.c.runner == asdict(runner)
-    return (_leases.c.environment == environment, _leases.c.owner == owner, by)
-
-
-def _same_hold(one: LeaseResult, other: LeaseResult) -> bool:
-    return (one.holder, one.runner, one.acquired_at) == (other.holder, other.runner, other.acquired_at)
-
-
-def _to_lease(row: sa.Row[Any]) -> LeaseResult:
-    return LeaseResult(
-        acquired=False,
-        holder=row.owner,
-        reason=row.reason,
-        expires_at=row.expires_at,
-        acquired_at=row.acquired_at,
-        runner=None if row.runner is None else Runner(**row.runner),
-    )
+    return _rows.to_value(row, actor=actor_of(row))

@@ -8,12 +8,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from adapters.stores.repositories.repository import Repository
+from adapters.stores.repositories.repository import Repository, Rows
 from adapters.stores.sql import table, upsert
-from models.errors import Category, Pattern, Severity, Strategy
+from models.errors import Pattern, Strategy
 from models.tables.errors import ErrorPattern
 
 _patterns = table(ErrorPattern)
+_rows = Rows(ErrorPattern, Pattern, name="pattern_name", regex="pattern_regex", recovery_script="recovery_script_path")
 
 
 class Patterns(Repository):
@@ -37,59 +38,30 @@ class Patterns(Repository):
     def all(self) -> list[Pattern]:
         """Every pattern, the most urgent (highest priority) first."""
         query = sa.select(_patterns).order_by(_patterns.c.priority.desc(), _patterns.c.pattern_name)
-        with self._database.read() as connection:
-            return [_to_pattern(row) for row in connection.execute(query)]
+        return [
+            _rows.to_value(row, strategy=row.strategy or Strategy.INVESTIGATE, shipped=bool(row.shipped))
+            for row in self._all(query)
+        ]
 
     def put(self, pattern: Pattern) -> None:
         """Keep a pattern as given, whether it is new or known; its matches so far stay."""
-        row = _from_pattern(pattern, shipped=pattern.shipped)
         with self._database.write() as connection:
-            upsert(connection, ErrorPattern, row, keys=["pattern_name"])
+            upsert(connection, ErrorPattern, _from_pattern(pattern, shipped=pattern.shipped), keys=["pattern_name"])
 
     def remove(self, name: str) -> bool:
         """Forget a person's own pattern; False where there is none of this name."""
-        with self._database.write() as connection:
-            done = connection.execute(
-                sa.delete(_patterns).where(_patterns.c.pattern_name == name, _patterns.c.shipped.is_not(True))
-            )
-            return done.rowcount == 1
+        own = sa.and_(_patterns.c.pattern_name == name, _patterns.c.shipped.is_not(True))
+        return self._change(sa.delete(_patterns).where(own))
 
     def count_match(self, name: str, at: datetime) -> None:
         """Count a match."""
-        with self._database.write() as connection:
-            connection.execute(
-                sa.update(_patterns)
-                .where(_patterns.c.pattern_name == name)
-                .values(match_count=sa.func.coalesce(_patterns.c.match_count, 0) + 1, last_matched=at)
-            )
+        count = sa.func.coalesce(_patterns.c.match_count, 0) + 1
+        self._change(
+            sa.update(_patterns).where(_patterns.c.pattern_name == name).values(match_count=count, last_matched=at)
+        )
 
 
 def _from_pattern(pattern: Pattern, *, shipped: bool) -> dict[str, Any]:
-    return {
-        "pattern_name": pattern.name,
-        "pattern_regex": pattern.regex,
-        "category": pattern.category.value,
-        "severity": pattern.severity.value,
-        "auto_recovery_possible": pattern.auto_recovery_possible,
-        "recovery_script_path": pattern.recovery_script,
-        "strategy": pattern.strategy.value,
-        "priority": pattern.priority,
-        "enabled": pattern.enabled,
-        "shipped": shipped,
-    }
-
-
-def _to_pattern(row: sa.Row[Any]) -> Pattern:
-    return Pattern(
-        name=row.pattern_name,
-        regex=row.pattern_regex,
-        category=Category(row.category),
-        severity=Severity(row.severity),
-        strategy=Strategy(row.strategy or Strategy.INVESTIGATE),
-        priority=50 if row.priority is None else row.priority,
-        enabled=row.enabled is not False,
-        shipped=bool(row.shipped),
-        recovery_script=row.recovery_script_path,
-        match_count=row.match_count or 0,
-        last_matched=row.last_matched,
-    )
+    values = _rows.to_row(pattern, auto_recovery_possible=pattern.auto_recovery_possible, shipped=shipped)
+    del values["match_count"], values["last_matched"]
+    return values

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
 
 import sqlalchemy as sa
 
 from adapters.stores.audit import actor_columns, actor_of, audit_row
-from adapters.stores.repositories.repository import Repository
+from adapters.stores.repositories.repository import Repository, Rows
 from adapters.stores.sql import table, upsert
 from models.audit import SYSTEM, Actor
 from models.records import Pause
 from models.tables.errors import RecoveryControl
 
 _controls = table(RecoveryControl)
+_rows = Rows(RecoveryControl, Pause, service="service_name")
 _ALL = ""
 
 
@@ -48,47 +48,23 @@ class Pauses(Repository):
 
     def resume(self, environment: str | None, service: str | None, actor: Actor = SYSTEM) -> bool:
         """Switch automatic recovery on again where `pause` with the same words switched it off."""
+        key = (environment or _ALL, service or _ALL)
         with self._database.write(durable=True) as connection:
-            done = connection.execute(
-                sa.delete(_controls).where(
-                    _controls.c.environment == (environment or _ALL),
-                    _controls.c.service_name == (service or _ALL),
-                )
-            )
-            if done.rowcount == 1:
-                audit_row(connection, "unpaused", _controls.name, (environment or _ALL, service or _ALL), actor)
-            return done.rowcount == 1
-
-    def covering(self, environment: str, service: str | None, now: datetime) -> Pause | None:
-        """What keeps automatic recovery of a service off now, the widest first; None where nothing does."""
-        query = (
-            sa.select(_controls)
-            .where(
-                _controls.c.environment.in_([_ALL, environment]),
-                _controls.c.service_name.in_([_ALL, service or _ALL]),
-                sa.or_(_controls.c.until.is_(None), _controls.c.until > now),
-            )
-            .order_by(_controls.c.environment, _controls.c.service_name)
-            .limit(1)
-        )
-        with self._database.read() as connection:
-            found = connection.execute(query).one_or_none()
-        return None if found is None else _to_pause(found)
+            this = sa.and_(_controls.c.environment == key[0], _controls.c.service_name == key[1])
+            done = connection.execute(sa.delete(_controls).where(this)).rowcount == 1
+            if done:
+                audit_row(connection, "unpaused", _controls.name, key, actor)
+            return done
 
     def active(self, now: datetime) -> Sequence[Pause]:
         """Everything that is switched off now."""
         query = sa.select(_controls).where(sa.or_(_controls.c.until.is_(None), _controls.c.until > now))
-        with self._database.read() as connection:
-            return [_to_pause(row) for row in connection.execute(query)]
-
-
-def _to_pause(row: sa.Row[Any]) -> Pause:
-    return Pause(
-        environment=row.environment or None,
-        service=row.service_name or None,
-        until=row.until,
-        reason=row.reason,
-        by=row.by,
-        paused_at=row.paused_at,
-        actor=actor_of(row),
-    )
+        return [
+            _rows.to_value(
+                row,
+                environment=row.environment or None,
+                service=row.service_name or None,
+                actor=actor_of(row),
+            )
+            for row in self._all(query)
+        ]

@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from adapters.stores.repositories.repository import Repository
+from adapters.stores.repositories.repository import Repository, Rows
 from adapters.stores.sql import insert, insert_unless_there, table
 from models.operations import OperationStep, StateChange
 from models.tables.deployment_logs import (
@@ -25,6 +25,15 @@ _changes = table(ServiceStateChange)
 _validations = table(EnvironmentValidation)
 _steps = table(OperationStepRow)
 _validation_result = TypeAdapter(ValidationResult)
+_step_rows = Rows(OperationStepRow, OperationStep)
+_change_rows = Rows(
+    ServiceStateChange,
+    StateChange,
+    service="service_name",
+    changed_at="change_time",
+    reason="change_reason",
+    details="metadata",
+)
 
 
 class OperationProgress(Repository):
@@ -37,24 +46,13 @@ class OperationProgress(Repository):
             StoreConstraintError: The deployment is not recorded.
         """
         done = OperationStep(deployment_id=deployment_id, step=step, service=service, finished_at=at, detail=detail)
-        with self._database.write() as connection:
-            _put_step(connection, done)
+        self.record_changes((), (done,))
 
     def steps(self, deployment_id: str) -> list[OperationStep]:
         """The finished steps of a deployment in the order they were finished."""
         query = sa.select(_steps).where(_steps.c.deployment_id == deployment_id)
-        with self._database.read() as connection:
-            found = connection.execute(query.order_by(_steps.c.finished_at, _steps.c.id)).all()
-        return [
-            OperationStep(
-                deployment_id=row.deployment_id,
-                step=row.step,
-                service=row.service or None,
-                finished_at=row.finished_at,
-                detail=row.detail or "",
-            )
-            for row in found
-        ]
+        found = self._all(query.order_by(_steps.c.finished_at, _steps.c.id))
+        return [_step_rows.to_value(row, service=row.service or None) for row in found]
 
     def record_changes(self, changes: Sequence[StateChange], steps: Sequence[OperationStep] = ()) -> None:
         """Record state changes and the steps done with them, all or none. Those already recorded stay unchanged.
@@ -64,7 +62,8 @@ class OperationProgress(Repository):
         """
         with self._database.write() as connection:
             for step in steps:
-                _put_step(connection, step)
+                values = _step_rows.to_row(step, service=step.service or "", detail=step.detail or None)
+                insert_unless_there(connection, OperationStepRow, values, keys=["deployment_id", "step", "service"])
             for change in changes:
                 same = sa.exists().where(
                     _changes.c.deployment_id == change.deployment_id,
@@ -72,28 +71,14 @@ class OperationProgress(Repository):
                     _changes.c.new_state == change.new_state,
                     _changes.c.change_time == change.changed_at,
                 )
-                if connection.scalar(sa.select(same)):
-                    continue
-                insert(
-                    connection,
-                    ServiceStateChange,
-                    {
-                        "deployment_id": change.deployment_id,
-                        "service_name": change.service,
-                        "previous_state": change.previous_state,
-                        "new_state": change.new_state,
-                        "change_time": change.changed_at,
-                        "change_reason": change.reason,
-                        "metadata": change.details or None,
-                    },
-                )
+                if not connection.scalar(sa.select(same)):
+                    values = _change_rows.to_row(change, metadata=change.details or None)
+                    insert(connection, ServiceStateChange, values)
 
     def changes(self, deployment_id: str) -> list[StateChange]:
         """The state changes of a deployment in the order they happened."""
         query = sa.select(_changes).where(_changes.c.deployment_id == deployment_id)
-        with self._database.read() as connection:
-            found = connection.execute(query.order_by(_changes.c.change_time, _changes.c.id)).all()
-        return [_to_change(row) for row in found]
+        return [_to_change(row) for row in self._all(query.order_by(_changes.c.change_time, _changes.c.id))]
 
     def last_changes(self, environment: str) -> dict[str, StateChange]:
         """The state change recorded last of each service of an environment, by service."""
@@ -103,8 +88,7 @@ class OperationProgress(Repository):
             .where(_operations.c.environment == environment)
             .group_by(_changes.c.service_name)
         )
-        with self._database.read() as connection:
-            found = connection.execute(sa.select(_changes).where(_changes.c.id.in_(newest))).all()
+        found = self._all(sa.select(_changes).where(_changes.c.id.in_(newest)))
         return {row.service_name: _to_change(row) for row in found}
 
     def record_validation(self, deployment_id: str, result: ValidationResult) -> None:
@@ -113,52 +97,27 @@ class OperationProgress(Repository):
         Raises:
             StoreConstraintError: The deployment is not recorded.
         """
+        values = {
+            "deployment_id": deployment_id,
+            "validation_time": result.validated_at,
+            "overall_result": result.passed,
+            "failed_checks": list(result.failed),
+            "validation_details": result,
+            "recommendations": list(result.recommendations),
+        }
+        same = sa.exists().where(
+            _validations.c.deployment_id == deployment_id, _validations.c.validation_time == result.validated_at
+        )
         with self._database.write() as connection:
-            same = sa.exists().where(
-                _validations.c.deployment_id == deployment_id,
-                _validations.c.validation_time == result.validated_at,
-            )
-            if connection.scalar(sa.select(same)):
-                return
-            insert(
-                connection,
-                EnvironmentValidation,
-                {
-                    "deployment_id": deployment_id,
-                    "validation_time": result.validated_at,
-                    "overall_result": result.passed,
-                    "failed_checks": list(result.failed),
-                    "validation_details": result,
-                    "recommendations": list(result.recommendations),
-                },
-            )
+            if not connection.scalar(sa.select(same)):
+                insert(connection, EnvironmentValidation, values)
 
     def validations(self, deployment_id: str) -> list[ValidationResult]:
         """The validations of a deployment, oldest first."""
         query = sa.select(_validations).where(_validations.c.deployment_id == deployment_id)
-        with self._database.read() as connection:
-            found = connection.execute(query.order_by(_validations.c.validation_time)).all()
+        found = self._all(query.order_by(_validations.c.validation_time))
         return [_validation_result.validate_python(row.validation_details) for row in found]
 
 
-def _put_step(connection: sa.Connection, step: OperationStep) -> None:
-    values = {
-        "deployment_id": step.deployment_id,
-        "step": step.step,
-        "service": step.service or "",
-        "finished_at": step.finished_at,
-        "detail": step.detail or None,
-    }
-    insert_unless_there(connection, OperationStepRow, values, keys=["deployment_id", "step", "service"])
-
-
 def _to_change(row: sa.Row[Any]) -> StateChange:
-    return StateChange(
-        deployment_id=row.deployment_id,
-        service=row.service_name,
-        previous_state=row.previous_state,
-        new_state=row.new_state,
-        changed_at=row.change_time,
-        reason=row.change_reason or "",
-        details=row.metadata or {},
-    )
+    return _change_rows.to_value(row, reason=row.change_reason or "")

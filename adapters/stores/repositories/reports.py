@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 
-import sqlalchemy as sa
-
-from adapters.stores.repositories.repository import Repository
+from adapters.stores.repositories.repository import Repository, newest
 from adapters.stores.sql import insert, table
 from models.tables.monitoring import ReportRow
-
-_reports = table(ReportRow)
 
 
 class Reports(Repository):
@@ -24,8 +20,5 @@ class Reports(Repository):
 
     def last(self, environment: str) -> tuple[datetime, str] | None:
         """When the newest report was made, and what it said; None where there is none."""
-        query = sa.select(_reports).where(_reports.c.environment == environment)
-        newest = query.order_by(_reports.c.made_at.desc(), _reports.c.id.desc()).limit(1)
-        with self._database.read() as connection:
-            row = connection.execute(newest).one_or_none()
-            return None if row is None else (row.made_at, row.text)
+        row = self._first(newest(table(ReportRow), "made_at", environment=environment))
+        return None if row is None else (row.made_at, row.text)

@@ -1,8 +1,53 @@
-"""What the repositories of all subjects have in common."""
+"""What the repositories of all subjects have in common: queries, and values as rows."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import MISSING, fields
+from datetime import datetime
+from enum import Enum
+from functools import cached_property
+from typing import Any, Generic, TypeVar
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+from sqlmodel import SQLModel
+
 from adapters.stores.database import Transacting
+from adapters.stores.sql import table
+from models.failures import BadInputError, NotFoundError
+
+T = TypeVar("T")
+
+
+class Rows(Generic[T]):
+    """The rows of a table as values of a dataclass. `columns` names those that differ from their fields."""
+
+    def __init__(self, row: type[SQLModel], kind: type[T], **columns: str) -> None:
+        there = table(row).c
+        named = {one.name: columns.get(one.name, one.name) for one in fields(kind)}  # type: ignore[arg-type]
+        self._columns = {field: column for field, column in named.items() if column in there}
+        self._required = {
+            one.name
+            for one in fields(kind)  # type: ignore[arg-type]
+            if one.default is MISSING and one.default_factory is MISSING
+        }
+        self._kind = kind
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[T]:
+        return TypeAdapter(self._kind)
+
+    def to_row(self, value: T, **more: Any) -> dict[str, Any]:
+        """The columns of a value, with those of `more` beside or instead."""
+        found = ((column, getattr(value, field)) for field, column in self._columns.items())
+        return {column: one.value if isinstance(one, Enum) else one for column, one in found} | more
+
+    def to_value(self, row: sa.Row[Any], **more: Any) -> T:
+        """The value of a row; NULL is the default of its field. `more` are fields beside or instead."""
+        found = {field: row._mapping[column] for field, column in self._columns.items() if field not in more}
+        given = {field: one for field, one in found.items() if one is not None or field in self._required}
+        return self._adapter.validate_python(given | more)
 
 
 class Repository:
@@ -10,3 +55,43 @@ class Repository:
 
     def __init__(self, database: Transacting) -> None:
         self._database = database
+
+    def _all(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
+        with self._database.read() as connection:
+            return connection.execute(query).all()
+
+    def _first(self, query: sa.Select[Any]) -> sa.Row[Any] | None:
+        with self._database.read() as connection:
+            return connection.execute(query.limit(1)).one_or_none()
+
+    def _change(self, statement: sa.Update | sa.Delete) -> bool:
+        """Whether the statement changed a row."""
+        with self._database.write() as connection:
+            return connection.execute(statement).rowcount == 1
+
+    def _named(self, key: sa.Column[Any], name: str, what: str, advice: str) -> sa.Row[Any]:
+        """The row whose key is this name, or the only one whose key begins like it."""
+        end = name + chr(0x10FFFF)
+        found = self._all(
+            sa.select(key.table).where(sa.or_(key == name, sa.and_(key > name, key < end))).order_by(key).limit(6)
+        )
+        names = [str(row._mapping[key.name]) for row in found]
+        if not names or not name:
+            raise NotFoundError(f"No {what} has the id {name!r};", advice=advice)
+        if len(names) > 1 and names[0] != name:
+            raise BadInputError(f"{name!r} begins several ids ({', '.join(names)});", advice="give more of it.")
+        return found[0]
+
+
+def given(source: sa.Table, **values: Any) -> list[sa.ColumnElement[bool]]:
+    """That each column named has its value, where the value is not None."""
+    return [source.c[name] == value for name, value in values.items() if value is not None]
+
+
+def newest(
+    source: sa.Table, moment: str, *conditions: sa.ColumnElement[bool], since: datetime | None = None, **values: Any
+) -> sa.Select[Any]:
+    """The rows that meet conditions and have the values given, the newest first, from a moment on."""
+    column = source.c[moment]
+    query = sa.select(source).where(*given(source, **values), *conditions)
+    return (query if since is None else query.where(column >= since)).order_by(column.desc(), source.c.id.desc())

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from adapters.stores.audit import actor_columns, actor_of, append, row_as_recorded
 from adapters.stores.repositories.errors import resolve_error
-from adapters.stores.repositories.repository import Repository
+from adapters.stores.repositories.repository import Repository, Rows, given
 from adapters.stores.sql import insert, table
 from models.audit import SYSTEM, Actor
 from models.errors import SYMPTOMS, Category
@@ -20,6 +20,8 @@ from models.tables.errors import DeploymentError, TicketHistory, TicketRow
 _errors = table(DeploymentError)
 _tickets = table(TicketRow)
 _history = table(TicketHistory)
+_rows = Rows(TicketRow, Ticket, service="service_name")
+_entries = Rows(TicketHistory, TicketEntry)
 
 
 class Tickets(Repository):
@@ -48,37 +50,22 @@ class Tickets(Repository):
                 )
                 known = connection.execute(in_other_words).one_or_none() or known
             if known is None:
-                insert(connection, TicketRow, _from_ticket(ticket) | {"fingerprint": fingerprint or ""})
-                entries = ticket.history
-                ticket_id = ticket.ticket_id
+                values = _rows.to_row(ticket, evidence=ticket.evidence or None, fingerprint=fingerprint or "")
+                insert(connection, TicketRow, values)
+                ticket_id, news = ticket.ticket_id, ""
             else:
-                ticket_id = known.ticket_id
+                ticket_id, news = known.ticket_id, ""
                 _append_to_ticket(connection, known, ticket)
-                entries = ticket.history
                 if known.state == TicketState.RESOLVED:
-                    again = "came back: opened again"
-                    entries = (*entries, TicketEntry(at=ticket.opened_at, by="roas", what=again))
+                    news = "came back: opened again"
                 elif known.error_id != ticket.error_id:
-                    entries = (
-                        *entries,
-                        TicketEntry(at=ticket.opened_at, by="roas", what=f"seen again: {ticket.title}"),
-                    )
+                    news = f"seen again: {ticket.title}"
+            entries = ticket.history
+            if news:
+                entries = (*entries, TicketEntry(at=ticket.opened_at, by="roas", what=news))
             if entries or known is None:
                 _add_history(connection, ticket_id, entries)
             return _ticket(connection, ticket_id)
-
-    def transition(self, ticket_id: str, from_state: TicketState, to_state: TicketState, entry: TicketEntry) -> bool:
-        """Move a ticket on, with a line in its history; False where it was not in `from_state`."""
-        resolved_at = entry.at if to_state is TicketState.RESOLVED else None
-        with self._database.write(durable=True) as connection:
-            done = connection.execute(
-                sa.update(_tickets)
-                .where(_tickets.c.ticket_id == ticket_id, _tickets.c.state == from_state.value)
-                .values(state=to_state.value, resolved_at=resolved_at)
-            )
-            if done.rowcount == 1:
-                _add_history(connection, ticket_id, [entry])
-            return done.rowcount == 1
 
     def resolve_for_error(self, error_id: str, entry: TicketEntry) -> Sequence[Ticket]:
         """Resolve the tickets of an error, with a line in each history; returns them as they were before."""
@@ -95,25 +82,9 @@ class Tickets(Repository):
                 _add_history(connection, ticket_id, [entry])
             return closed
 
-    def find_by_cause(self, error_id: str) -> Ticket | None:
-        """The ticket about the cause of an error, open or not; None where there never was one."""
-        same_cause = (
-            sa.select(_tickets.c.ticket_id)
-            .join(_errors, _errors.c.fingerprint == _tickets.c.fingerprint)
-            .where(_errors.c.error_id == error_id)
-            .order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc())
-            .limit(1)
-        )
-        with self._database.read() as connection:
-            known = connection.scalar(same_cause)
-            return None if known is None else _ticket(connection, known)
-
     def set_waiting_run(self, ticket_id: str, flow_run_id: str | None) -> None:
         """Write which suspended run a ticket's answer goes to; None where none waits any more."""
-        with self._database.write() as connection:
-            connection.execute(
-                sa.update(_tickets).where(_tickets.c.ticket_id == ticket_id).values(flow_run_id=flow_run_id)
-            )
+        self._change(sa.update(_tickets).where(_tickets.c.ticket_id == ticket_id).values(flow_run_id=flow_run_id))
 
     def answer(self, ticket: Ticket, choice: Choice, entry: TicketEntry) -> None:
         """Keep what a person answered to a ticket, with a line in its history.
@@ -153,11 +124,7 @@ class Tickets(Repository):
 
     def find(self, state: TicketState | None = None, environment: str | None = None) -> Sequence[Ticket]:
         """Tickets with their histories, newest first."""
-        query = sa.select(_tickets.c.ticket_id)
-        if state is not None:
-            query = query.where(_tickets.c.state == state.value)
-        if environment is not None:
-            query = query.where(_tickets.c.environment == environment)
+        query = sa.select(_tickets.c.ticket_id).where(*given(_tickets, state=state, environment=environment))
         with self._database.read() as connection:
             newest = query.order_by(_tickets.c.opened_at.desc(), _tickets.c.id.desc())
             return [_ticket(connection, ticket_id) for ticket_id in connection.scalars(newest).all()]
@@ -173,25 +140,6 @@ def _alike(error_id: str) -> sa.Select[Any]:
         .select_from(one.join(other, same))
         .where(one.c.error_id == error_id, one.c.category != Category.UNKNOWN.value)
     )
-
-
-def _from_ticket(ticket: Ticket) -> dict[str, Any]:
-    return {
-        "ticket_id": ticket.ticket_id,
-        "error_id": ticket.error_id,
-        "environment": ticket.environment,
-        "service_name": ticket.service,
-        "title": ticket.title,
-        "state": ticket.state.value,
-        "steps": list(ticket.steps),
-        "tried": list(ticket.tried),
-        "affected_services": list(ticket.affected_services),
-        "opened_at": ticket.opened_at,
-        "resolved_at": ticket.resolved_at,
-        "evidence": list(ticket.evidence) or None,
-        "since": ticket.since,
-        "flow_run_id": ticket.flow_run_id,
-    }
 
 
 def _append_to_ticket(connection: sa.Connection, known: sa.Row[Any], ticket: Ticket) -> None:
@@ -216,8 +164,8 @@ def _add_history(connection: sa.Connection, ticket_id: str, entries: Sequence[Ti
     """Add lines to a ticket's history, and to the audit log both them and how the ticket stands."""
     lines: dict[str, Any] = {}
     for entry in entries:
-        values = {"ticket_id": ticket_id, "at": entry.at, "by": entry.by, "what": entry.what}
-        insert(connection, TicketHistory, values | actor_columns(entry.actor))
+        values = _entries.to_row(entry, ticket_id=ticket_id, **actor_columns(entry.actor))
+        insert(connection, TicketHistory, values)
         newest = connection.scalar(sa.select(sa.func.max(_history.c.id)).where(_history.c.ticket_id == ticket_id))
         lines |= row_as_recorded(connection, _history.name, (newest,))
     rows = {_tickets.name: row_as_recorded(connection, _tickets.name, (ticket_id,)), _history.name: lines}
@@ -229,20 +177,5 @@ def _ticket(connection: sa.Connection, ticket_id: str) -> Ticket:
     if row is None:
         raise NotFoundError(f"No ticket has the id {ticket_id!r};", advice="`roas tickets` lists them.")
     lines = connection.execute(sa.select(_history).where(_history.c.ticket_id == ticket_id).order_by(_history.c.id))
-    return Ticket(
-        ticket_id=row.ticket_id,
-        error_id=row.error_id,
-        environment=row.environment,
-        title=row.title,
-        opened_at=row.opened_at,
-        state=TicketState(row.state),
-        service=row.service_name,
-        steps=tuple(row.steps or ()),
-        tried=tuple(row.tried or ()),
-        affected_services=tuple(row.affected_services or ()),
-        history=tuple(TicketEntry(at=line.at, by=line.by, what=line.what, actor=actor_of(line)) for line in lines),
-        resolved_at=row.resolved_at,
-        evidence=tuple(row.evidence or ()),
-        since=row.since,
-        flow_run_id=row.flow_run_id,
-    )
+    history = tuple(_entries.to_value(line, actor=actor_of(line)) for line in lines)
+    return _rows.to_value(row, history=history)

@@ -20,13 +20,14 @@ from adapters.redis_cache import Cache
 from adapters.stores import Stores
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
-from models.metrics import HOST, Alert, AlertSeverity, Baseline, Dependency, Metric, Prediction
+from models.metrics import HOST, Alert, AlertSeverity, AlertState, Baseline, Dependency, Metric, Prediction
 from models.operations import Operation, OperationStatus, OperationType
 from models.records import EvaluationRecord, RecordedScore
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
 from tests.support.dashboards import DASHBOARDS, FOLDER, panels, queries
 from tests.support.prometheus_server import PrometheusForTests, prometheus, prometheus_needed
+from tests.support.store_rows import put_alerts
 
 ROOT = Path(__file__).parents[3]
 RULES_FILE = ROOT / "deployments/prometheus/rules/roas.yml"
@@ -232,9 +233,11 @@ def _happen(stores: Stores, number: int) -> None:
     stores.operations.finish(operation.deployment_id, ended, now, None)
     error = _error(number)
     stores.errors.record(error)
-    tried = RecoveryExecution(error_id=error.error_id, strategy=Strategy.FREE_PORT, started_at=now)
+    tried = RecoveryExecution(
+        attempt_id=f"{error.error_id}-1", error_id=error.error_id, strategy=Strategy.FREE_PORT, started_at=now
+    )
     done = replace(tried, ended_at=now, success=bool(number % 2), final_status="done")
-    stores.recoveries.finish(stores.recoveries.begin(tried), done)
+    stores.recoveries.begin(tried)
+    stores.recoveries.update(done)
     stores.errors.resolve(error.error_id, now, "freed")
-    stores.alerts.open(_alert(number))
-    stores.alerts.resolve(f"a{number}", now)
+    put_alerts(stores, replace(_alert(number), state=AlertState.RESOLVED, resolved_at=now))

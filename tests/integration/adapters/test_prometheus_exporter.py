@@ -30,6 +30,7 @@ from models.metrics import (
     HOST,
     Alert,
     AlertSeverity,
+    AlertState,
     Baseline,
     Dependency,
     DependencyStatus,
@@ -42,6 +43,7 @@ from models.records import EvaluationRecord, RecordedScore
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentOperation
+from tests.support.store_rows import put_alerts, put_needs, put_score, put_usual
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -81,7 +83,7 @@ ERROR = RecordedError(
     last_seen=NOON,
     service="bot",
 )
-EXECUTION = RecoveryExecution(error_id="e1", strategy=Strategy.FREE_PORT, started_at=NOON)
+EXECUTION = RecoveryExecution(attempt_id="e1-1", error_id="e1", strategy=Strategy.FREE_PORT, started_at=NOON)
 ALERT = Alert(
     alert_id="a1",
     environment="prod",
@@ -214,7 +216,7 @@ def test_what_is_usual_is_shown_in_the_unit_of_its_metric(stores: Stores, url: s
     )
     of_host = replace(usual, service=HOST, metric="store_bytes", value=4096, warning=None, critical=None)
     of_one_gone = replace(usual, service="gone")
-    stores.baselines.put("prod", [usual, of_host, of_one_gone])
+    put_usual(stores, "prod", [usual, of_host, of_one_gone])
     stores.metrics.add([_metric("bot", "cpu_usage", 50, NOON), _metric(HOST, "store_bytes", 5000, NOON)])
     shown = {name: value for name, value in _scrape(url).items() if "baseline" in name}
     assert shown == {
@@ -229,7 +231,7 @@ def test_scores_are_shown_with_their_parts_bounds_and_coverage(stores: Stores, u
     parts = {"uptime": 99.0, "dependencies": None, "coverage": 0.75, "low": 80.0, "high": 100.0}
     score = RecordedScore(environment="prod", service="bot", score=93, grade="A", scored_at=NOON, parts=parts)
     stores.health.record(REPORT)
-    stores.health.record_score(score)
+    put_score(stores, score)
     shown = {name: value for name, value in _scrape(url).items() if "_score_" in name}
     assert shown == {
         "roas_service_score_points{environment=prod,service=bot}": 93,
@@ -257,8 +259,8 @@ def test_predictions_are_shown_while_they_stand_and_counted_by_what_became_of_th
 
 
 def test_an_alert_that_another_one_explains_is_not_counted_with_the_causes(stores: Stores, url: str) -> None:
-    stores.alerts.open(ALERT)
-    stores.alerts.open(replace(ALERT, alert_id="a2", service="web", explained_by="a1"))
+    put_alerts(stores, ALERT)
+    put_alerts(stores, replace(ALERT, alert_id="a2", service="web", explained_by="a1"))
     shown = _scrape(url)
     assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 1
     assert shown["roas_alerts_explained{environment=prod}"] == 1
@@ -271,12 +273,12 @@ def test_an_alert_that_another_one_explains_is_not_counted_with_the_causes(store
 
 def test_how_long_errors_alerts_and_recoveries_took_is_reported(stores: Stores, url: str) -> None:
     stores.errors.record(ERROR)
-    number = stores.recoveries.begin(EXECUTION)
+    stores.recoveries.begin(EXECUTION)
     done = replace(EXECUTION, ended_at=NOON + 1.5 * SECOND, success=True, final_status="freed")
-    stores.recoveries.finish(number, done)
+    stores.recoveries.update(done)
     stores.errors.resolve("e1", NOON + 90 * SECOND, "freed")
-    stores.alerts.open(ALERT)
-    stores.alerts.resolve("a1", NOON + 40 * SECOND)
+    put_alerts(stores, ALERT)
+    put_alerts(stores, replace(ALERT, state=AlertState.RESOLVED, resolved_at=NOON + 40 * SECOND))
     shown = _scrape(url)
     assert shown["roas_recovery_duration_seconds_sum{environment=prod,success=true}"] == 1.5
     assert shown["roas_recovery_duration_seconds_bucket{environment=prod,le=1.0,success=true}"] == 0
@@ -332,7 +334,7 @@ def test_a_writer_is_neither_kept_waiting_by_a_scrape_nor_keeps_one_waiting(stor
         assert _scrape(url)["roas_store_readable{store=monitoring}"] == 1
     with stores.databases["monitoring"].read() as reading:
         reading.exec_driver_sql("SELECT * FROM alerts").all()
-        stores.alerts.open(ALERT)
+        put_alerts(stores, ALERT)
     assert _scrape(url)["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 1
 
 
@@ -385,12 +387,12 @@ def test_counters_do_not_fall_when_old_operations_are_archived(stores: Stores, u
 
 def test_errors_recoveries_tickets_and_alerts_are_shown_until_they_are_settled(stores: Stores, url: str) -> None:
     stores.errors.record(ERROR)
-    number = stores.recoveries.begin(EXECUTION)
+    stores.recoveries.begin(EXECUTION)
     assert _scrape(url)["roas_recoveries_total{environment=prod,strategy=free_port,success=false}"] == 0
-    stores.recoveries.finish(number, replace(EXECUTION, ended_at=NOON, success=False, final_status="port taken"))
+    stores.recoveries.update(replace(EXECUTION, ended_at=NOON, success=False, final_status="port taken"))
     stores.tickets.open(Ticket(ticket_id="t1", error_id="e1", environment="prod", title="free it", opened_at=NOON))
     stores.pauses.pause("prod", None, None, "maintenance", "me", NOON)
-    stores.alerts.open(ALERT)
+    put_alerts(stores, ALERT)
     shown = _scrape(url)
     assert shown["roas_errors_open{environment=prod,severity=high}"] == 1
     assert shown["roas_errors_open{environment=prod,severity=low}"] == 0
@@ -401,8 +403,8 @@ def test_errors_recoveries_tickets_and_alerts_are_shown_until_they_are_settled(s
     assert shown["roas_alerts_open{environment=prod,severity=critical,state=open}"] == 0
     assert shown["roas_recovery_pauses{}"] == 1
     stores.errors.resolve("e1", NOON, "freed")
-    stores.alerts.resolve("a1", NOON)
-    stores.alerts.open(replace(ALERT, alert_id="a2", severity=AlertSeverity.INFO))
+    put_alerts(stores, replace(ALERT, state=AlertState.RESOLVED, resolved_at=NOON))
+    put_alerts(stores, replace(ALERT, alert_id="a2", severity=AlertSeverity.INFO))
     shown = _scrape(url)
     assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 0
     assert shown["roas_errors_open{environment=prod,severity=high}"] == 0
@@ -412,8 +414,8 @@ def test_only_dependencies_that_are_still_declared_are_shown(stores: Stores, url
     on_redis = Dependency(service="bot", depends_on="redis", last_check=NOON - SECOND)
     on_web = Dependency(service="bot", depends_on="web", last_check=NOON - SECOND)
     stores.health.record(REPORT)
-    stores.dependencies.put("prod", [on_redis, on_web])
-    stores.dependencies.put("prod", [replace(on_redis, last_check=NOON, status=DependencyStatus.FAILED)])
+    put_needs(stores, "prod", [on_redis, on_web])
+    put_needs(stores, "prod", [replace(on_redis, last_check=NOON, status=DependencyStatus.FAILED)])
     shown = {name: value for name, value in _scrape(url).items() if name.startswith("roas_dependency_up")}
     labels = "dependency_type=required,depends_on=redis,environment=prod,service=bot"
     assert shown == {f"roas_dependency_up{{{labels}}}": 0}
@@ -457,7 +459,7 @@ def test_a_store_that_cannot_be_read_is_reported_and_the_others_are_shown(
 
 def test_an_unreadable_row_hides_only_its_own_store(stores: Stores, url: str, caplog: pytest.LogCaptureFixture) -> None:
     stores.operations.begin(START)
-    stores.alerts.open(ALERT)
+    put_alerts(stores, ALERT)
     with stores.databases["monitoring"].write() as connection:
         connection.exec_driver_sql("UPDATE alerts SET opened_at = 'yesterday'")
     shown = _scrape(url)
@@ -543,16 +545,16 @@ def test_a_signal_ends_it_cleanly(settings: Settings, number: signal.Signals) ->
 def _fill(stores: Stores) -> None:
     stores.health.record(REPORT)
     stores.metrics.add([_metric("bot", "cpu_usage", 50, NOON), _metric(HOST, "disk_usage", 25, NOON)])
-    stores.dependencies.put("prod", [Dependency(service="bot", depends_on="redis", last_check=NOON)])
+    put_needs(stores, "prod", [Dependency(service="bot", depends_on="redis", last_check=NOON)])
     stores.evaluations.record(
         EvaluationRecord(environment="prod", evaluated_at=NOON, alerts=[ALERT], predictions=[PREDICTION])
     )
     score = RecordedScore(environment="prod", service="bot", score=93, grade="A", scored_at=NOON, parts={"low": 80.0})
-    stores.health.record_score(score)
+    put_score(stores, score)
     usual = Baseline(
         service="bot", metric="cpu_usage", value=20, warning=60, critical=90, created_at=NOON, updated_at=NOON
     )
-    stores.baselines.put("prod", [usual])
+    put_usual(stores, "prod", [usual])
     stores.operations.begin(START)
     stores.operations.begin(replace(START, deployment_id="prod-2"))
     stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND, None)

@@ -43,6 +43,7 @@ from models.records import RecordedScore
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
 from tests.integration.stores.values import ERROR
+from tests.support.store_rows import put_score
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PAGE = 4096
@@ -68,7 +69,7 @@ def parts(name: str):
     return [
         lambda stores: stores.operations.begin(operation),
         lambda stores: stores.errors.record(replace(ERROR, error_id=name)),
-        lambda stores: stores.health.record_score(score),
+        lambda stores: put_score(stores, score),
         lambda stores: stores.pauses.pause("prod", name, None, "r", "b", NOON),
     ]
 

@@ -1,7 +1,7 @@
 """deployment_logs.db keeps what was asked and how it went."""
 
 from dataclasses import replace
-from datetime import UTC, date, datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
@@ -10,6 +10,7 @@ from models.failures import BadInputError, NotFoundError, StoreConstraintError
 from models.operations import Operation, OperationStatus, OperationType, Runner, StateChange
 from models.records import Release
 from models.validation import Check, CheckSeverity, ValidationResult
+from tests.support.store_rows import days, total
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -44,8 +45,7 @@ def test_an_ended_operation_recorded_twice_is_counted_once(stores: Stores) -> No
     ended = operation(status=OperationStatus.SUCCESS, ended_at=NOON + MINUTE)
     stores.operations.begin(ended)
     stores.operations.begin(ended)
-    [day] = stores.operations.success_by_day(1, NOON)
-    assert (day.total, day.successes, day.mean_duration_ms) == (1, 1, 60_000)
+    assert [day[1:] for day in days(stores)] == [(1, 1, 60_000)]
 
 
 def test_finishing_sets_the_duration_and_adds_details(stores: Stores) -> None:
@@ -67,7 +67,7 @@ def test_an_operation_ends_once(stores: Stores) -> None:
 def test_a_clock_set_back_gives_no_negative_duration(stores: Stores) -> None:
     stores.operations.begin(operation())
     stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON - MINUTE, None)
-    assert stores.operations.success_by_day(1, NOON)[0].mean_duration_ms == 0
+    assert [day[3] for day in days(stores)] == [0]
 
 
 def test_finishing_what_never_began_says_so(stores: Stores) -> None:
@@ -154,7 +154,7 @@ def test_a_validation_is_given_back_as_it_was(stores: Stores) -> None:
     assert stores.progress.validations("prod-1") == [result]
 
 
-def test_success_by_day_counts_ended_deployments_only(stores: Stores) -> None:
+def test_days_count_ended_deployments_only(stores: Stores) -> None:
     ends = [
         ("a", OperationStatus.SUCCESS, 0, OperationType.START),
         ("b", OperationStatus.FAILED, 0, OperationType.START),
@@ -167,14 +167,11 @@ def test_success_by_day_counts_ended_deployments_only(stores: Stores) -> None:
         stores.operations.begin(operation(name, started_at=began, operation_type=kind))
         stores.operations.finish(name, status, began + MINUTE, None)
     stores.operations.begin(operation("f"))
-    found = stores.operations.success_by_day(7, NOON)
-    assert [(day.day, day.total, day.successes) for day in found] == [
-        (date(2026, 6, 30), 1, 1),
-        (date(2026, 7, 1), 2, 1),
+    assert days(stores) == [
+        ("2026-06-22", 1, 1, 60_000),
+        ("2026-06-30", 1, 1, 60_000),
+        ("2026-07-01", 2, 1, 120_000),
     ]
-    assert found[1].mean_duration_ms == 60_000
-    assert found[1].success_rate == 0.5
-    assert stores.operations.success_by_day(7, NOON, "dev") == []
 
 
 def test_a_lease_is_held_by_one_until_it_expires(stores: Stores) -> None:
@@ -260,10 +257,10 @@ def test_an_interrupted_operation_is_taken_up_by_one_and_counted_once(stores: St
     assert not stores.operations.resume("prod-1", RUNNER, NOON, "a person")
     why = {"interrupted": "interrupted before anything was done", "reason": "the runner is gone"}
     assert stores.operations.finish("prod-1", OperationStatus.FAILED, NOON + MINUTE, why)
-    assert stores.operations.success_by_day(1, NOON)[0].total == 1
+    assert total(stores) == 1
     assert stores.operations.resume("prod-1", RUNNER, NOON + 2 * MINUTE, "a person")
     assert not stores.operations.resume("prod-1", RUNNER, NOON + 2 * MINUTE, "another")
-    assert stores.operations.success_by_day(1, NOON)[0].total == 0
+    assert total(stores) == 0
     found = stores.operations.get("prod-1")
     assert (found.status, found.ended_at) == (OperationStatus.RUNNING, None)
     assert "reason" not in found.details
@@ -271,8 +268,7 @@ def test_an_interrupted_operation_is_taken_up_by_one_and_counted_once(stores: St
         ("a person", "interrupted before anything was done")
     ]
     assert stores.operations.finish("prod-1", OperationStatus.SUCCESS, NOON + 3 * MINUTE, {})
-    [day] = stores.operations.success_by_day(1, NOON)
-    assert (day.total, day.successes, day.mean_duration_ms) == (1, 1, 180_000)
+    assert [day[1:] for day in days(stores)] == [(1, 1, 180_000)]
 
 
 def test_an_operation_that_failed_by_itself_is_not_taken_up(stores: Stores) -> None:

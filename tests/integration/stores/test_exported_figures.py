@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from adapters.prometheus.monitoring_figures import MonitoringFigures
 from adapters.prometheus.record_figures import ErrorFigures, OperationFigures
 from adapters.stores import Stores
 from adapters.stores.check import backlog
-from models.metrics import Alert, AlertSeverity, Metric
+from models.metrics import Alert, AlertSeverity, AlertState, Metric
+from tests.support.store_rows import put_alerts
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 CPU = Metric(environment="prod", service="bot", name="cpu_usage", value=50, sampled_at=NOON)
@@ -25,8 +27,10 @@ ALERT = Alert(
 
 def test_every_store_is_read_and_times_are_reported_to_the_millisecond(stores: Stores) -> None:
     stores.metrics.add([CPU])
-    stores.alerts.open(ALERT)
-    stores.alerts.resolve("a1", NOON + timedelta(seconds=2, milliseconds=5))
+    put_alerts(stores, ALERT)
+    put_alerts(
+        stores, replace(ALERT, state=AlertState.RESOLVED, resolved_at=NOON + timedelta(seconds=2, milliseconds=5))
+    )
     known = {"prod"}
     families = [
         *MonitoringFigures(stores).read(NOON, known, {}),

@@ -31,6 +31,7 @@ from models.records import Release
 from models.recovery import RecoveryExecution
 from models.settings import Settings
 from tests.integration.stores.values import BUNDLE, ERROR, TICKET
+from tests.support.store_rows import sums, total
 
 NOW = datetime(2026, 7, 1, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -76,19 +77,19 @@ def test_closed_hours_and_days_are_summed_up(stores: Stores) -> None:
     begin = datetime(2026, 6, 29, tzinfo=UTC)
     stores.metrics.add(samples("bot", begin, 30))
     compress_monitoring(stores, NOW)
-    hours = stores.metrics.summaries("prod", "bot", "cpu_percent", begin)
+    hours = sums(stores, "metrics_by_hour", "bot", begin)
     assert len(hours) == 30
-    assert (hours[0].begins_at, hours[0].count, hours[0].minimum, hours[0].maximum) == (begin, 60, 0, 59)
+    assert (hours[0].samples, hours[0].minimum, hours[0].maximum) == (60, 0, 59)
+    assert str(hours[0].timestamp).startswith(f"{begin:%Y-%m-%d %H:%M:%S}")
     assert hours[0].mean == pytest.approx(29.5)
     assert hours[0].p95 == pytest.approx(56, rel=0.03)
-    days = stores.metrics.summaries("prod", "bot", "cpu_percent", begin, daily=True)
-    assert [day.count for day in days] == [24 * 60, 6 * 60]
+    assert [day.samples for day in sums(stores, "metrics_by_day", "bot", begin)] == [24 * 60, 6 * 60]
 
 
 def test_an_hour_that_is_not_over_is_left_for_later(stores: Stores) -> None:
     stores.metrics.add(samples("bot", NOW - timedelta(hours=1), 1))
     compress_monitoring(stores, NOW)
-    assert stores.metrics.summaries("prod", "bot", "cpu_percent", NOW - DAY) == []
+    assert sums(stores, "metrics_by_hour", "bot", NOW - DAY) == []
 
 
 def test_old_samples_move_into_an_archive_with_their_names(stores: Stores, settings: Settings) -> None:
@@ -131,8 +132,8 @@ def test_late_samples_are_in_the_sums_before_they_go(stores: Stores) -> None:
     compress_monitoring(stores, begin + DAY)
     stores.metrics.add([replace(one, service="web") for one in first])
     compress_monitoring(stores, NOW)
-    assert [hour.count for hour in stores.metrics.summaries("prod", "web", "cpu_percent", begin - DAY)] == [60, 60]
-    assert [hour.count for hour in stores.metrics.summaries("prod", "bot", "cpu_percent", begin - DAY)] == [60, 60]
+    assert [hour.samples for hour in sums(stores, "metrics_by_hour", "web", begin - DAY)] == [60, 60]
+    assert [hour.samples for hour in sums(stores, "metrics_by_hour", "bot", begin - DAY)] == [60, 60]
 
 
 def test_over_the_budget_the_oldest_samples_leave_early_but_never_the_last_days(stores: Stores) -> None:
@@ -157,7 +158,7 @@ def test_over_the_budget_operations_that_went_well_leave_before_those_that_faile
     assert {one.deployment_id for one in stores.operations.history()} == {"last-well", "failed-just-now", "running"}
     gone = {row["deployment_id"] for row in archived(settings, "deployment_logs", "deployment_operations")}
     assert gone == {"well", "failed"}
-    assert sum(day.total for day in stores.operations.success_by_day(1000, NOW)) == 4
+    assert total(stores) == 4
 
 
 def test_over_the_budget_evidence_of_no_error_leaves_and_then_what_was_resolved(stores: Stores) -> None:
@@ -230,7 +231,7 @@ def test_failed_operations_outlive_successful_ones_and_the_last_success_stays(
         "success",
         "failed-long-ago",
     }
-    assert sum(day.total for day in stores.operations.success_by_day(1000, NOW)) == 4
+    assert total(stores) == 4
 
 
 def test_only_errors_resolved_long_ago_leave_with_all_that_belongs_to_them(stores: Stores, settings: Settings) -> None:

@@ -13,7 +13,8 @@ from core.common.sketches import Sketch
 from models.failures import StoreConstraintError
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import Alert, AlertSeverity, AlertState, Baseline, Dependency, DependencyStatus, Metric
-from models.records import RecordedScore
+from models.records import EvaluationRecord, RecordedScore
+from tests.support.store_rows import put_alerts, put_needs, put_score, put_usual
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -66,9 +67,9 @@ def test_a_health_report_is_given_back_as_it_was_and_kept_once(stores: Stores) -
 def test_a_dependency_not_named_any_more_becomes_inactive(stores: Stores) -> None:
     on_redis = Dependency(service="bot", depends_on="redis", last_check=NOON)
     on_web = Dependency(service="bot", depends_on="web", last_check=NOON)
-    stores.dependencies.put("prod", [on_redis, on_web])
-    stores.dependencies.put("dev", [on_redis])
-    stores.dependencies.put("prod", [on_redis])
+    put_needs(stores, "prod", [on_redis, on_web])
+    put_needs(stores, "dev", [on_redis])
+    put_needs(stores, "prod", [on_redis])
     assert stores.dependencies.all("prod") == [
         on_redis,
         replace(on_web, status=DependencyStatus.INACTIVE),
@@ -88,9 +89,9 @@ def test_a_baseline_keeps_the_time_it_was_first_made(stores: Stores) -> None:
         samples=3,
     )
     later = replace(first, value=12, created_at=NOON + MINUTE, updated_at=NOON + MINUTE, samples=4)
-    stores.baselines.put("prod", [first])
-    stores.baselines.put("dev", [first])
-    stores.baselines.put("prod", [later])
+    put_usual(stores, "prod", [first])
+    put_usual(stores, "dev", [first])
+    put_usual(stores, "prod", [later])
     assert stores.baselines.all("prod") == [replace(later, created_at=NOON)]
     assert stores.baselines.all("dev") == [first]
 
@@ -166,23 +167,19 @@ def test_a_name_with_a_changing_part_cannot_fill_the_disk(stores: Stores, monkey
 
 
 def test_what_detectors_learnt_is_kept_by_service_and_metric(stores: Stores) -> None:
-    stores.baselines.put_states("prod", {("bot", "cpu"): b"\x00one", ("bot", "mem"): b"two"})
-    stores.baselines.put_states("prod", {("bot", "cpu"): b"three"})
+    for states in ({("bot", "cpu"): b"\x00one", ("bot", "mem"): b"two"}, {("bot", "cpu"): b"three"}):
+        stores.evaluations.record(EvaluationRecord(environment="prod", evaluated_at=NOON, states=states))
     assert stores.baselines.states("prod") == {("bot", "cpu"): b"three", ("bot", "mem"): b"two"}
 
 
 def test_an_alert_is_opened_once_changed_and_resolved_once(stores: Stores) -> None:
-    stores.alerts.open(ALERT)
-    stores.alerts.open(replace(ALERT, reason="other"))
+    put_alerts(stores, ALERT, ALERT)
     assert stores.alerts.latest("prod") == [ALERT]
-    louder = replace(ALERT, severity=AlertSeverity.CRITICAL, state=AlertState.ACKNOWLEDGED, acknowledged_at=NOON)
-    assert stores.alerts.update(louder)
-    assert stores.alerts.resolve("a1", NOON + MINUTE)
-    assert not stores.alerts.resolve("a1", NOON + MINUTE)
-    assert not stores.alerts.update(ALERT)
+    louder = replace(ALERT, severity=AlertSeverity.CRITICAL, reason="CPU 99 %")
+    done = replace(louder, state=AlertState.RESOLVED, resolved_at=NOON + MINUTE)
+    put_alerts(stores, louder, done, replace(done, resolved_at=NOON), ALERT)
     assert stores.alerts.latest(state=AlertState.OPEN) == []
-    [found] = stores.alerts.latest(state=AlertState.RESOLVED)
-    assert found == replace(louder, state=AlertState.RESOLVED, resolved_at=NOON + MINUTE)
+    assert stores.alerts.latest(state=AlertState.RESOLVED) == [done]
 
 
 def test_probes_scores_and_heartbeats_are_given_back(stores: Stores) -> None:
@@ -196,7 +193,7 @@ def test_probes_scores_and_heartbeats_are_given_back(stores: Stores) -> None:
         suggestions=("fewer restarts",),
     )
     stores.health.record_probes([PROBE], "prod")
-    stores.health.record_score(score)
+    put_score(stores, score)
     stores.heartbeats.beat("collection", NOON)
     stores.heartbeats.beat("collection", NOON + MINUTE)
     assert stores.health.probes("prod", "bot") == [PROBE]
@@ -208,7 +205,7 @@ def test_a_number_that_json_lacks_does_not_make_invalid_json(stores: Stores) -> 
     score = RecordedScore(
         environment="prod", service="bot", score=0, grade="F", scored_at=NOON, parts={"uptime": float("nan")}
     )
-    stores.health.record_score(score)
+    put_score(stores, score)
     [found] = stores.health.scores("prod")
     assert found.parts == {"uptime": None}
 

@@ -16,6 +16,7 @@ from models.settings import Settings
 from models.tables.deployment_logs import DeploymentLogsRow
 from models.tables.errors import ErrorsRow
 from models.tables.monitoring import MonitoringRow
+from tests.support.store_rows import days
 
 NOW = "CURRENT_TIMESTAMP"
 ID = ("id", "INTEGER", True, None)
@@ -254,8 +255,7 @@ def test_files_made_by_another_program_are_adopted_without_loss(settings: Settin
         assert stores.operations.get("old-1").environment == "prod"
         assert [change.service for change in stores.progress.changes("old-1")] == ["bot"]
         assert [pattern.name for pattern in stores.patterns.all()] == ["mine"]
-        day = stores.operations.success_by_day(3650, stores.operations.get("old-1").started_at)[0]
-        assert (day.total, day.successes, day.mean_duration_ms) == (2, 1, 1000.0)
+        assert days(stores)[0][1:] == (2, 1, 2000)
     assert rows(settings.data_dir, "monitoring", "SELECT service_name, status FROM service_dependencies") == [
         ("bot", "active")
     ]

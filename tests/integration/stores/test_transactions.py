@@ -12,6 +12,7 @@ from models.operations import Operation, OperationStatus, OperationType
 from models.records import RecordedScore
 from models.settings import Settings
 from tests.integration.stores.values import ERROR, TICKET
+from tests.support.store_rows import put_score
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -28,7 +29,7 @@ def failed_start(place: int):
     return [
         lambda stores: stores.operations.begin(operation),
         lambda stores: stores.errors.record(replace(ERROR, error_id=f"e{place}")),
-        lambda stores: stores.health.record_score(score),
+        lambda stores: put_score(stores, score),
     ]
 
 

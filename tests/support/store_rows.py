@@ -1,0 +1,63 @@
+"""Rows of the stores that the product writes as a part of something larger, or leaves to other programs to read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+
+from adapters.stores import Stores, Together
+from adapters.stores.repositories.alerts import put_alert
+from adapters.stores.repositories.baselines import put_baselines
+from adapters.stores.repositories.dependencies import put_dependencies
+from adapters.stores.repositories.health import score_rows
+from adapters.stores.sql import insert
+from models.metrics import Alert, Baseline, Dependency
+from models.records import RecordedScore
+from models.tables.monitoring import ServiceHealthScore
+
+
+def put_alerts(stores: Stores, *alerts: Alert) -> None:
+    with stores.databases["monitoring"].write() as connection:
+        for alert in alerts:
+            put_alert(connection, alert)
+
+
+def put_score(stores: Stores | Together, score: RecordedScore) -> None:
+    with stores.databases["monitoring"].write() as connection:
+        insert(connection, ServiceHealthScore, score_rows.to_row(score))
+
+
+def put_usual(stores: Stores, environment: str, baselines: Sequence[Baseline]) -> None:
+    with stores.databases["monitoring"].write() as connection:
+        put_baselines(connection, environment, baselines)
+
+
+def put_needs(stores: Stores, environment: str, dependencies: Sequence[Dependency]) -> None:
+    with stores.databases["monitoring"].write() as connection:
+        put_dependencies(connection, environment, dependencies)
+
+
+def days(stores: Stores) -> list[tuple[Any, ...]]:
+    """Day, total, successes, milliseconds of the deployments of each day, oldest first."""
+    query = (
+        "SELECT day, sum(total), sum(successes), sum(duration_ms) FROM operation_days "
+        "WHERE operation_type <> 'health_check' GROUP BY day ORDER BY day"
+    )
+    with stores.databases["deployment_logs"].read() as connection:
+        return [(row[0], *map(int, row[1:])) for row in connection.exec_driver_sql(query)]
+
+
+def total(stores: Stores) -> int:
+    """Deployments of all days."""
+    return sum(day[1] for day in days(stores))
+
+
+def sums(stores: Stores, view: str, service: str, since: datetime) -> Sequence[sa.Row[Any]]:
+    """Rows of metrics_by_hour or metrics_by_day of a service's only metric, oldest first."""
+    query = sa.text(f"SELECT * FROM {view} WHERE service = :service ORDER BY timestamp")
+    with stores.databases["monitoring"].read() as connection:
+        rows = connection.execute(query, {"service": service}).all()
+    return [row for row in rows if str(row.timestamp) >= f"{since:%Y-%m-%d %H:%M:%S}"]
