@@ -138,11 +138,12 @@ def query_archive(
     """Print the rows of one archive file, or of all archives of a TABLE, as JSON lines or CSV."""
     from itertools import chain, islice
 
-    from adapters.stores.archives import archived_rows, dated_by
+    from adapters.stores.archives import archived_rows
+    from adapters.stores.check import MOMENTS
     from tasks.runtime.stores import open_stores
 
     wanted = _archives((name,), None)
-    dated = dated_by(wanted[0].table)
+    dated = MOMENTS.get(wanted[0].table)
     bounds = [f"{dated}{sign}{moment}" for sign, moment in ((">=", since), ("<", until)) if moment is not None]
     if bounds and dated is None:
         raise BadInputError(f"Rows of {wanted[0].table} have no moment;", advice="leave --since and --until out.")

@@ -13,32 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import SQLModel
 
 from adapters.host.processes import this_user
 from adapters.stores.audit import audit_put_back
-from adapters.stores.check import MOMENTS
 from adapters.stores.repositories.metrics import series_ids, to_ms
-from adapters.stores.sql import insert_unless_there, table, upsert
+from adapters.stores.sql import STORE_ROWS, insert_unless_there, table, tables_of, upsert
 from adapters.stores.stores import Stores
 from models.failures import BadInputError, NotFoundError, StoreCorruptError
 from models.maintenance import ArchiveFile
-from models.tables import deployment_logs, errors, monitoring
 from models.tables.columns import JsonText
-from models.tables.deployment_logs import DeploymentLogsArchive, DeploymentLogsRow, DeploymentOperation, OperationDay
-from models.tables.errors import ErrorsArchive, ErrorsRow
-from models.tables.monitoring import MetricSample, MonitoringArchive, MonitoringRow
-
-_MANIFESTS: dict[str, type[SQLModel]] = {
-    "deployment_logs": DeploymentLogsArchive,
-    "monitoring": MonitoringArchive,
-    "errors": ErrorsArchive,
-}
-_BASES: dict[str, type[SQLModel]] = {
-    "deployment_logs": DeploymentLogsRow,
-    "monitoring": MonitoringRow,
-    "errors": ErrorsRow,
-}
+from models.tables.deployment_logs import DeploymentOperation, OperationDay
+from models.tables.monitoring import MetricSample
 
 _days = table(OperationDay)
 
@@ -50,9 +35,9 @@ def archives(stores: Stores, store: str | None = None) -> list[ArchiveFile]:
         StoreError: A store cannot be read.
     """
     found = []
-    for name in [store] if store else _MANIFESTS:
+    for name in [store] if store else STORE_ROWS:
         with stores.databases[name].read() as connection:
-            rows = connection.execute(sa.select(table(_MANIFESTS[name]))).all()
+            rows = connection.execute(sa.select(tables_of(name)["archives"])).all()
         for row in rows:
             path = Path("archive") / row.file
             dated = row.source == table(MetricSample).name
@@ -102,18 +87,9 @@ def archived_rows(
         yield from batch.to_pylist()
 
 
-def dated_by(name: str) -> str | None:
-    """The column of a table that tells when a row came about; None where it has none."""
-    return MOMENTS.get(name)
-
-
 def owners_first(wanted: Sequence[ArchiveFile]) -> list[ArchiveFile]:
     """Archives in an order in which they can be put back: what others refer to comes first."""
-    places = {
-        name: place
-        for base in _BASES.values()
-        for place, name in enumerate(one.name for one in base.metadata.sorted_tables)
-    }
+    places = {one.name: place for base in STORE_ROWS.values() for place, one in enumerate(base.metadata.sorted_tables)}
     return sorted(wanted, key=lambda one: (one.store, places.get(one.table, 0), one.path))
 
 
@@ -127,13 +103,15 @@ def restore_archive(stores: Stores, archive: ArchiveFile) -> int:
         StoreCorruptError: The file was changed after it was written.
         StoreConstraintError: A row refers to one that is not there: restore the archive with its owner first.
     """
-    row_type = _row_type(archive)
+    target = tables_of(archive.store).get(archive.table)
+    if target is None:
+        raise BadInputError(f"Store {archive.store} has no table {archive.table!r};", advice="see `roas archive list`.")
     rows = list(archived_rows(stores, archive))
     with stores.databases[archive.store].write() as connection:
-        if row_type is MetricSample:
+        if target is table(MetricSample):
             return _put_samples_back(connection, rows)
-        new = [row for row in rows if insert_unless_there(connection, row_type, _stored(row_type, row), keys=["id"])]
-        if row_type is DeploymentOperation:
+        new = [row for row in rows if insert_unless_there(connection, target, _stored(target, row), keys=["id"])]
+        if target is table(DeploymentOperation):
             _uncount(connection, new)
         audit_put_back(connection, archive.table, new, str(archive.path), this_user())
         return len(new)
@@ -223,26 +201,12 @@ def _condition(schema: Any, text: str, archive: ArchiveFile) -> Any:
         raise BadInputError(f"{value!r} is no value for column {name} ({kind}): {error};", advice="") from error
 
 
-def _stored(row_type: type[SQLModel], row: dict[str, Any]) -> dict[str, Any]:
+def _stored(target: sa.Table, row: dict[str, Any]) -> dict[str, Any]:
     """JSON is text in an archive, and a value to its column."""
-    columns = table(row_type).columns
     return {
-        name: json.loads(value) if isinstance(columns[name].type, JsonText) and value is not None else value
+        name: json.loads(value) if isinstance(target.c[name].type, JsonText) and value is not None else value
         for name, value in row.items()
     }
-
-
-def _row_type(archive: ArchiveFile) -> type[SQLModel]:
-    for module in (deployment_logs, monitoring, errors):
-        for one in vars(module).values():
-            if (
-                isinstance(one, type)
-                and issubclass(one, _BASES[archive.store])
-                and one is not _BASES[archive.store]
-                and table(one).name == archive.table
-            ):
-                return one
-    raise BadInputError(f"Store {archive.store} has no table {archive.table!r};", advice="see `roas archive list`.")
 
 
 def _verified(stores: Stores, archive: ArchiveFile) -> Path:

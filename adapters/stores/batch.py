@@ -22,11 +22,12 @@ from pydantic_core import to_json
 from sqlmodel import SQLModel
 
 from adapters.stores.batch_rows import GivenValues, RowRefusedError, rows_of
-from adapters.stores.encoders import STORE_ROWS, UNFIT_ERRORS, RowEncoder
+from adapters.stores.encoders import UNFIT_ERRORS, RowEncoder
 from adapters.stores.gate import Gate
 from adapters.stores.repositories.health import probe_row
 from adapters.stores.repositories.metrics import series_ids, to_ms
 from adapters.stores.spools import DAMAGED, Spool, SpoolBatch, SpoolFolder, SpoolReader, sync_folder
+from adapters.stores.sql import STORE_ROWS, tables_of
 from models.failures import StoreBusyError, StoreConstraintError, StoreError
 from models.health import ProbeResult
 from models.metrics import Metric
@@ -300,7 +301,7 @@ class BatchWriter:
         aside = reader.file.with_name(reader.name + DAMAGED)
         aside.unlink(missing_ok=True)
         aside.hardlink_to(reader.file)
-        tables = STORE_ROWS[name].metadata.tables
+        tables = tables_of(name)
         with rows_of(self._stores.databases[name]) as rows:
             reader.catch_up(rows)
             batch, missing = reader.take_behind_damage()
@@ -323,7 +324,7 @@ class BatchWriter:
 
     def _moved(self, name: str, readers: Sequence[SpoolReader], *, by_halves: bool) -> list[tuple[SpoolReader, int]]:
         """How many bytes of each spool are in the store after one transaction, beyond its position."""
-        tables, moved = STORE_ROWS[name].metadata.tables, []
+        tables, moved = tables_of(name), []
         with rows_of(self._stores.databases[name]) as rows:
             insert = rows.insert_by_halves if by_halves else rows.insert
             for reader in readers:

@@ -9,29 +9,23 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import sqlalchemy as sa
-from sqlmodel import SQLModel
 
 from adapters.stores.data_folder import narrow_access
 from adapters.stores.database import Database
 from adapters.stores.repositories.metrics import from_ms, to_ms
-from adapters.stores.sql import table
+from adapters.stores.sql import STORE_ROWS, table, tables_of
 from adapters.stores.stores import Stores
 from adapters.stores.transactions import Together
 from core.storage.retention import full_in
 from models.failures import StoreCorruptError
 from models.maintenance import Backlog, StoreFigures, StoreReport
 from models.retention import MIB, RetentionPolicy
-from models.tables.deployment_logs import DeploymentLogsRow, DeploymentOperation
-from models.tables.errors import DeploymentError, ErrorsRow, EvidenceRow
-from models.tables.monitoring import DeploymentHealth, MonitoringRow
+from models.tables.deployment_logs import DeploymentOperation
+from models.tables.errors import DeploymentError, EvidenceRow
+from models.tables.monitoring import DeploymentHealth
 
 _NAMES_AT_ONCE = 500
 
-_BASES: dict[str, type[SQLModel]] = {
-    "deployment_logs": DeploymentLogsRow,
-    "monitoring": MonitoringRow,
-    "errors": ErrorsRow,
-}
 MOMENTS = {
     "deployment_operations": "start_time",
     "service_state_changes": "change_time",
@@ -131,7 +125,7 @@ def _left_beside(stores: Stores, name: str) -> list[str]:
     ]
     noted: list[str] = []
     with suppress(StoreCorruptError), stores.databases[name].read() as connection:
-        noted += connection.scalars(sa.select(_BASES[name].metadata.tables["archives"].c.file)).all()
+        noted += connection.scalars(sa.select(tables_of(name)["archives"].c.file)).all()
     gone = [file for file in noted if not (stores.folder / "archive" / file).exists()]
     if gone:
         said.append(f"{len(gone)} archives are gone, such as {gone[0]}: restore them from a backup")
@@ -153,8 +147,8 @@ def backlog(stores: Stores, database: Database) -> Backlog:
     Raises:
         StoreError: The store cannot be read.
     """
-    metadata = _BASES[database.name].metadata
-    positions, refused = metadata.tables["spool_positions"], metadata.tables["dead_letters"]
+    tables = tables_of(database.name)
+    positions, refused = tables["spool_positions"], tables["dead_letters"]
     with database.read() as connection:
         inside: dict[str, int] = dict(connection.execute(sa.select(positions.c.spool, positions.c.position)).all())
         letters = connection.scalar(sa.select(sa.func.count()).select_from(refused)) or 0
@@ -168,11 +162,9 @@ def backlog(stores: Stores, database: Database) -> Backlog:
 
 def _oldest(database: Database) -> datetime | None:
     """By the tables that hold nearly all, whose moments are indexed."""
-    columns = [
-        _BASES[database.name].metadata.tables[name].columns[MOMENTS[name]]
-        for name in ("deployment_operations", "metric_samples", "probe_results", "deployment_errors")
-        if name in _BASES[database.name].metadata.tables
-    ]
+    tables = tables_of(database.name)
+    large = ("deployment_operations", "metric_samples", "probe_results", "deployment_errors")
+    columns = [tables[name].columns[MOMENTS[name]] for name in large if name in tables]
     with database.read() as connection:
         found = [connection.scalar(sa.select(sa.func.min(column))) for column in columns]
     return min((from_ms(one) if isinstance(one, int) else one for one in found if one is not None), default=None)
@@ -214,7 +206,7 @@ def _counted(database: Database, now: datetime) -> tuple[dict[str, int], dict[st
     oldest: dict[str, datetime] = {}
     lately = 0
     with database.read() as connection:
-        for target in _BASES[database.name].metadata.sorted_tables:
+        for target in STORE_ROWS[database.name].metadata.sorted_tables:
             rows[target.name] = connection.scalar(sa.select(sa.func.count()).select_from(target)) or 0
             if target.name in MOMENTS:
                 column = target.columns[MOMENTS[target.name]]
@@ -233,5 +225,5 @@ def _schema_faults(database: Database) -> list[str]:
     from alembic.migration import MigrationContext
 
     with database.read() as connection:
-        found = compare_metadata(MigrationContext.configure(connection), _BASES[database.name].metadata)
+        found = compare_metadata(MigrationContext.configure(connection), STORE_ROWS[database.name].metadata)
     return [f"schema differs: {one}" for one in found if "remove_table" not in str(one)]

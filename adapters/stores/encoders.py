@@ -13,18 +13,9 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlmodel import SQLModel
 
 from adapters.stores.batch_rows import GivenValues
-from adapters.stores.sql import table
+from adapters.stores.sql import STORE_ROWS, table
 from models.failures import StoreConstraintError
 from models.tables.columns import UtcDateTime
-from models.tables.deployment_logs import DeploymentLogsRow
-from models.tables.errors import ErrorsRow
-from models.tables.monitoring import MonitoringRow
-
-STORE_ROWS: dict[str, type[SQLModel]] = {
-    "deployment_logs": DeploymentLogsRow,
-    "monitoring": MonitoringRow,
-    "errors": ErrorsRow,
-}
 
 
 class RowEncoder:
@@ -61,12 +52,10 @@ _QUICK: tuple[tuple[type[sa.types.TypeEngine[Any]], str], ...] = (
 """What nearly every value is goes without a call, to the same text and number."""
 
 
-def _compiled(
-    columns: Sequence[sa.Column[Any]], dialect: sa.Dialect
-) -> tuple[
-    Callable[[Mapping[str, Any]], tuple[Any, ...]],
-    Callable[[Sequence[Mapping[str, Any]]], GivenValues],
-]:
+_Encoders = tuple[Callable[[Mapping[str, Any]], tuple[Any, ...]], Callable[[Sequence[Mapping[str, Any]]], GivenValues]]
+
+
+def _compiled(columns: Sequence[sa.Column[Any]], dialect: sa.Dialect) -> _Encoders:
     """A function for one row and one for many, without inner loops and with few calls, since every row goes through."""
     known: dict[str, Any] = {"plain": _plain, "inf": math.inf, "UTC": UTC, "datetime": datetime}
     parts = []
@@ -78,10 +67,7 @@ def _compiled(
         parts.append(f"({quick.format(value)} else {call})")
     one = f"({', '.join(parts)},)"
     source = f"(lambda values: {one}, lambda rows: [{one} for values in rows])"
-    encoders: tuple[
-        Callable[[Mapping[str, Any]], tuple[Any, ...]],
-        Callable[[Sequence[Mapping[str, Any]]], GivenValues],
-    ] = eval(source, known)  # noqa: S307 - of column names
+    encoders: _Encoders = eval(source, known)  # noqa: S307 - of column names
     return encoders
 
 

@@ -10,20 +10,37 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import SQLModel
 
+from models.tables.deployment_logs import DeploymentLogsRow
+from models.tables.errors import ErrorsRow
+from models.tables.monitoring import MonitoringRow
 
-def table(row: type[SQLModel]) -> sa.Table:
+STORE_ROWS: dict[str, type[SQLModel]] = {
+    "deployment_logs": DeploymentLogsRow,
+    "monitoring": MonitoringRow,
+    "errors": ErrorsRow,
+}
+
+Row = type[SQLModel] | sa.Table
+
+
+def tables_of(store: str) -> Mapping[str, sa.Table]:
+    """The tables of a store by name."""
+    return STORE_ROWS[store].metadata.tables
+
+
+def table(row: Row) -> sa.Table:
     """The table behind a row."""
-    return cast("sa.Table", row.__table__)  # type: ignore[attr-defined]
+    return row if isinstance(row, sa.Table) else cast("sa.Table", row.__table__)  # type: ignore[attr-defined]
 
 
-def insert(connection: sa.Connection, row: type[SQLModel], values: Mapping[str, Any]) -> None:
+def insert(connection: sa.Connection, row: Row, values: Mapping[str, Any]) -> None:
     """Insert one row."""
     connection.execute(_insert(row), dict(values))
 
 
 def upsert(
     connection: sa.Connection,
-    row: type[SQLModel],
+    row: Row,
     values: Mapping[str, Any] | Sequence[Mapping[str, Any]],
     *,
     keys: Sequence[str],
@@ -38,9 +55,7 @@ def upsert(
     connection.execute(statement, [dict(one) for one in rows])
 
 
-def insert_unless_there(
-    connection: sa.Connection, row: type[SQLModel], values: Mapping[str, Any], *, keys: Sequence[str]
-) -> bool:
+def insert_unless_there(connection: sa.Connection, row: Row, values: Mapping[str, Any], *, keys: Sequence[str]) -> bool:
     """Insert; False where a row with these keys was there already and stays as it is."""
     statement = _insert_on_conflict(row, tuple(keys), (), connection.dialect.name)
     return connection.execute(statement, dict(values)).rowcount == 1
@@ -50,13 +65,13 @@ def insert_unless_there(
 
 
 @lru_cache(maxsize=256)
-def _insert(row: type[SQLModel]) -> sa.Insert:
+def _insert(row: Row) -> sa.Insert:
     return sa.insert(table(row)).inline()
 
 
 @lru_cache(maxsize=256)
 def _insert_on_conflict(
-    row: type[SQLModel], keys: tuple[str, ...], changed: tuple[str, ...], dialect: str
+    row: Row, keys: tuple[str, ...], changed: tuple[str, ...], dialect: str
 ) -> sqlite.Insert | postgresql.Insert:
     # Inline: without asking for the key, which would hide how many rows there were.
     made: sqlite.Insert | postgresql.Insert = (postgresql if dialect == "postgresql" else sqlite).insert(table(row))

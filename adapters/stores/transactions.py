@@ -24,13 +24,11 @@ from pydantic_core import to_json
 from adapters.stores.database import SqliteDatabase, Transacting
 from adapters.stores.gate import Gate
 from adapters.stores.repositories.repositories import Repositories
-from adapters.stores.sql import table
+from adapters.stores.sql import table, tables_of
 from adapters.stores.sqlite_file import driver_of
 from adapters.stores.trouble import our_words
 from models.failures import StoreError
 from models.tables.deployment_logs import CrossStoreIntent
-from models.tables.errors import ErrorsDeadLetter
-from models.tables.monitoring import MonitoringDeadLetter
 
 log = logging.getLogger("roas")
 
@@ -40,7 +38,6 @@ _READ_VERSION = "SELECT seq FROM cross_store_version"
 _SET_VERSION = "UPDATE cross_store_version SET seq = ?"
 _NOTE_INTENT = "INSERT INTO cross_store_intents (seq, statements) VALUES (?, ?)"
 _DROP_INTENTS = "DELETE FROM cross_store_intents WHERE seq < ?"
-_DEAD_LETTERS = {"monitoring": table(MonitoringDeadLetter), "errors": table(ErrorsDeadLetter)}
 _FOLLOW = ("monitoring", "errors")
 _intents = table(CrossStoreIntent)
 
@@ -261,7 +258,7 @@ def _redo_statement(connection: sa.Connection, name: str, sql: str, given: Any) 
         # After a power failure a row it refers to may be lost; the rest must not wait for it for ever.
         log.error("store %s: a statement could not be done again: %s", name, error.orig)
         connection.execute(
-            sa.insert(_DEAD_LETTERS[name]).values(
+            sa.insert(tables_of(name)["dead_letters"]).values(
                 buried_at=datetime.now(UTC),
                 target="transaction",
                 reason=str(error.orig),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -72,81 +73,35 @@ class JsonText(TypeDecorator[Any]):
         return None if value is None else json.loads(value)
 
 
-def identity() -> Any:
-    """The id of a row, never used twice."""
-    return Field(default=None, sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=True))
+def _field(kind: Any, *, default: Any = None, server: str | None = None, nullable: bool = False, **more: Any) -> Any:
+    """A column that SQL fills in with the default; each table that inherits the field gets a column of its own."""
+    if default is not None:
+        server = f"'{default}'" if isinstance(default, str) else str(default).upper()
+    column: dict[str, Any] = {name: more.pop(name) for name in ("name", "autoincrement") if name in more}
+    if server is not None:
+        column["server_default"] = sa.text(server)
+    return Field(default=default, sa_type=kind, nullable=nullable, sa_column_kwargs=column, **more)
 
 
-def some_text(*, key: bool = False, unique: bool = False, refers_to: str | None = None) -> Any:
-    """A text that must be there."""
-    links = (sa.ForeignKey(refers_to),) if refers_to else ()
-    return Field(sa_column=sa.Column(sa.Text, *links, primary_key=key, unique=unique, nullable=False))
-
-
-def maybe_text(*, default: str | None = None) -> Any:
-    """A text that may be missing, or that SQL fills in."""
-    server = None if default is None else sa.text(f"'{default}'")
-    return Field(default=default, sa_column=sa.Column(sa.Text, nullable=True, server_default=server))
-
-
-def moment() -> Any:
-    """A moment that must be there."""
-    return Field(sa_column=sa.Column(UtcDateTime, nullable=False))
-
-
-def maybe_moment() -> Any:
-    """A moment that may not have come."""
-    return Field(default=None, sa_column=sa.Column(UtcDateTime, nullable=True))
-
-
-def moment_now() -> Any:
-    """A moment that SQL fills in where a program says nothing."""
-    return Field(
-        default=None,
-        sa_column=sa.Column(UtcDateTime, nullable=True, server_default=sa.text("CURRENT_TIMESTAMP")),
-    )
-
-
-def number(*, default: int | None = None) -> Any:
-    """A whole number that must be there."""
-    server = None if default is None else sa.text(str(default))
-    return Field(default=default, sa_column=sa.Column(sa.Integer, nullable=False, server_default=server))
-
-
-def maybe_number(*, default: int | None = None) -> Any:
-    """A whole number that may be missing."""
-    server = None if default is None else sa.text(str(default))
-    return Field(default=default, sa_column=sa.Column(sa.Integer, nullable=True, server_default=server))
-
-
-def maybe_big() -> Any:
-    """A whole number over 31 bits, such as a user's id, that may be missing."""
-    return Field(default=None, sa_column=sa.Column(BIG, nullable=True))
-
-
-def real() -> Any:
-    """A number that must be there."""
-    return Field(sa_column=sa.Column(REAL, nullable=False))
-
-
-def maybe_real() -> Any:
-    """A number that may be missing."""
-    return Field(
-        default=None,
-        sa_column=sa.Column(REAL, nullable=True),
-    )
-
-
-def truth(*, default: bool | None = None, nullable: bool = False) -> Any:
-    """True or false; SQL fills in the default."""
-    server = None if default is None else sa.text("TRUE" if default else "FALSE")
-    return Field(default=default, sa_column=sa.Column(sa.Boolean, nullable=nullable, server_default=server))
-
-
-def json_text(name: str | None = None) -> Any:
-    """JSON, in a column of this name where the attribute's own is taken."""
-    column = sa.Column(JsonText) if name is None else sa.Column(name, JsonText)
-    return Field(default=None, sa_column=column)
+identity = partial(_field, sa.Integer, primary_key=True, autoincrement=True)
+"""The id of a row, never used twice."""
+key_number = partial(_field, BIG, primary_key=True, autoincrement=False)
+"""A whole number that is the key, or a part of it, and that the program gives."""
+some_text = partial(_field, sa.Text)
+maybe_text = partial(_field, sa.Text, nullable=True)
+number = partial(_field, sa.Integer)
+maybe_number = partial(_field, sa.Integer, nullable=True)
+big = partial(_field, BIG)
+maybe_big = partial(_field, BIG, nullable=True)
+real = partial(_field, REAL)
+maybe_real = partial(_field, REAL, nullable=True)
+truth = partial(_field, sa.Boolean)
+raw = partial(_field, sa.LargeBinary)
+json_text = partial(_field, JsonText, nullable=True)
+moment = partial(_field, UtcDateTime)
+maybe_moment = partial(_field, UtcDateTime, nullable=True)
+moment_now = partial(_field, UtcDateTime, nullable=True, server="CURRENT_TIMESTAMP")
+"""A moment that SQL fills in where a program says nothing."""
 
 
 def one_of(column: str, *words: str) -> sa.CheckConstraint:

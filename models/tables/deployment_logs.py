@@ -10,9 +10,10 @@ from sqlalchemy.orm import registry
 from sqlmodel import Field, SQLModel
 
 from models.tables.columns import (
-    BIG,
+    big,
     identity,
     json_text,
+    key_number,
     maybe_big,
     maybe_moment,
     maybe_number,
@@ -24,8 +25,7 @@ from models.tables.columns import (
     some_text,
     truth,
 )
-
-_IDS = {"sqlite_autoincrement": True}
+from models.tables.shared import IDS, Archive, AuditLog, DeadLetter, SpoolPosition, Version, own_table
 
 
 class DeploymentLogsRow(SQLModel, registry=registry()):
@@ -45,7 +45,7 @@ class DeploymentOperation(DeploymentLogsRow, table=True):
         sa.Index("idx_start_time", "start_time"),
         sa.Index("idx_deployment_operations_environment", "environment", "start_time", "status"),
         sa.Index("idx_deployment_operations_day", "day", "ok"),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
     deployment_id: str = some_text(unique=True)
@@ -56,7 +56,7 @@ class DeploymentOperation(DeploymentLogsRow, table=True):
     end_time: datetime | None = maybe_moment()
     duration_ms: int | None = maybe_number()
     user_agent: str | None = maybe_text()
-    details: dict[str, Any] | None = json_text("metadata")
+    details: dict[str, Any] | None = json_text(name="metadata")
     asked_uid: int | None = maybe_big()
     asked_user: str | None = maybe_text()
     login_uid: int | None = maybe_big()
@@ -83,25 +83,25 @@ class ServiceStateChange(DeploymentLogsRow, table=True):
         sa.Index("idx_service_name", "service_name"),
         sa.Index("idx_change_time", "change_time"),
         sa.Index("idx_service_state_changes_deployment_id", "deployment_id"),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
-    deployment_id: str = some_text(refers_to="deployment_operations.deployment_id")
+    deployment_id: str = some_text(foreign_key="deployment_operations.deployment_id")
     service_name: str = some_text()
     previous_state: str | None = maybe_text()
     new_state: str = some_text()
     change_time: datetime | None = moment_now()
     change_reason: str | None = maybe_text()
-    details: dict[str, Any] | None = json_text("metadata")
+    details: dict[str, Any] | None = json_text(name="metadata")
 
 
 class EnvironmentValidation(DeploymentLogsRow, table=True):
     """What validation found before anything was touched."""
 
     __tablename__ = "environment_validations"
-    __table_args__ = (sa.Index("idx_environment_validations_deployment_id", "deployment_id"), _IDS)
+    __table_args__ = (sa.Index("idx_environment_validations_deployment_id", "deployment_id"), IDS)
     id: int | None = identity()
-    deployment_id: str = some_text(refers_to="deployment_operations.deployment_id")
+    deployment_id: str = some_text(foreign_key="deployment_operations.deployment_id")
     validation_time: datetime | None = moment_now()
     overall_result: bool = truth()
     failed_checks: list[Any] | None = json_text()
@@ -113,9 +113,9 @@ class OperationStepRow(DeploymentLogsRow, table=True):
     """A step of an operation that is done. `service` is empty where the step is of the whole operation."""
 
     __tablename__ = "operation_steps"
-    __table_args__ = (sa.UniqueConstraint("deployment_id", "step", "service"), _IDS)
+    __table_args__ = (sa.UniqueConstraint("deployment_id", "step", "service"), IDS)
     id: int | None = identity()
-    deployment_id: str = some_text(refers_to="deployment_operations.deployment_id")
+    deployment_id: str = some_text(foreign_key="deployment_operations.deployment_id")
     step: str = some_text()
     # Not NULL: to SQL two NULLs differ, so the same step could be there twice.
     service: str = some_text()
@@ -127,20 +127,20 @@ class OperationDay(DeploymentLogsRow, table=True):
     """Finished operations of one day, kept up to date by triggers; it outlives the operations."""
 
     __tablename__ = "operation_days"
-    day: str = some_text(key=True)
-    environment: str = some_text(key=True)
-    operation_type: str = some_text(key=True)
+    day: str = some_text(primary_key=True)
+    environment: str = some_text(primary_key=True)
+    operation_type: str = some_text(primary_key=True)
     total: int = number()
     successes: int = number()
     timed: int = number()
-    duration_ms: int = Field(sa_column=sa.Column(BIG, nullable=False))
+    duration_ms: int = big()
 
 
 class ReleaseRow(DeploymentLogsRow, table=True):
     """What ran in an environment: Compose application, images, hashes of configuration, files and variables."""
 
     __tablename__ = "releases"
-    __table_args__ = (sa.Index("idx_releases_environment", "environment", "created_at"), _IDS)
+    __table_args__ = (sa.Index("idx_releases_environment", "environment", "created_at"), IDS)
     id: int | None = identity()
     release_id: str = some_text(unique=True)
     environment: str = some_text()
@@ -156,28 +156,11 @@ class ReleaseRow(DeploymentLogsRow, table=True):
     reason: str | None = maybe_text()
 
 
-class DeploymentLogsAuditLog(DeploymentLogsRow, table=True):
-    """Audit log of operations and of the users behind them; each entry holds the hash of the one before it."""
-
-    __tablename__ = "audit_log"
-    seq: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
-    at: datetime = moment()
-    kind: str = some_text()
-    subject: str = some_text()
-    asked_uid: int | None = maybe_big()
-    asked_user: str | None = maybe_text()
-    login_uid: int | None = maybe_big()
-    claimed_by: str | None = maybe_text()
-    content: str = some_text()
-    previous_hash: str = some_text()
-    hash: str = some_text()
-
-
 class EnvironmentLease(DeploymentLogsRow, table=True):
     """Who may change an environment now."""
 
     __tablename__ = "environment_leases"
-    environment: str = some_text(key=True)
+    environment: str = some_text(primary_key=True)
     owner: str = some_text()
     reason: str = some_text()
     acquired_at: datetime = moment()
@@ -189,49 +172,11 @@ class CrossStoreIntent(DeploymentLogsRow, table=True):
     """A transaction over several stores, complete enough to be done again after a crash."""
 
     __tablename__ = "cross_store_intents"
-    seq: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
+    seq: int = key_number()
     statements: Any = json_text()
 
 
-class DeploymentLogsVersion(DeploymentLogsRow, table=True):
-    """Number of the last transaction over several stores that this store contains."""
-
-    __tablename__ = "cross_store_version"
-    id: int = Field(sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=False))
-    seq: int = Field(sa_column=sa.Column(BIG, nullable=False))
-
-
-class DeploymentLogsSpool(DeploymentLogsRow, table=True):
-    """How far each spool file of the batch writer is in this store, in bytes."""
-
-    __tablename__ = "spool_positions"
-    spool: str = some_text(key=True)
-    position: int = Field(sa_column=sa.Column(BIG, nullable=False))
-
-
-class DeploymentLogsDeadLetter(DeploymentLogsRow, table=True):
-    """A row this store refused, with the reason."""
-
-    __tablename__ = "dead_letters"
-    __table_args__ = (_IDS,)
-    id: int | None = identity()
-    buried_at: datetime = moment()
-    target: str = some_text()
-    reason: str = some_text()
-    payload: dict[str, Any] | None = json_text()
-
-
-class DeploymentLogsArchive(DeploymentLogsRow, table=True):
-    """A file of rows taken out of this store. `bytes` is the file's size."""
-
-    __tablename__ = "archives"
-    __table_args__ = (_IDS,)
-    id: int | None = identity()
-    file: str = some_text(unique=True)
-    source: str = some_text()
-    first: str = some_text()
-    last: str = some_text()
-    rows: int = number()
-    bytes: int = number()
-    sha256: str = some_text()
-    archived_at: datetime = moment()
+DeploymentLogsDeadLetter = own_table(DeadLetter, DeploymentLogsRow)
+DeploymentLogsArchive = own_table(Archive, DeploymentLogsRow)
+for _kind in (AuditLog, SpoolPosition, Version):
+    own_table(_kind, DeploymentLogsRow)

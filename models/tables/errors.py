@@ -7,10 +7,9 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import registry
-from sqlmodel import Field, SQLModel
+from sqlmodel import SQLModel
 
 from models.tables.columns import (
-    BIG,
     identity,
     json_text,
     maybe_big,
@@ -25,8 +24,7 @@ from models.tables.columns import (
     some_text,
     truth,
 )
-
-_IDS = {"sqlite_autoincrement": True}
+from models.tables.shared import IDS, Archive, AuditLog, DeadLetter, SpoolPosition, Version, own_table
 
 
 class ErrorsRow(SQLModel, registry=registry()):
@@ -37,7 +35,7 @@ class ErrorPattern(ErrorsRow, table=True):
     """A named way to recognise a cause; `shipped` ones come with the program."""
 
     __tablename__ = "error_patterns"
-    __table_args__ = (_IDS,)
+    __table_args__ = (IDS,)
     id: int | None = identity()
     pattern_name: str = some_text(unique=True)
     pattern_regex: str = some_text()
@@ -71,7 +69,7 @@ class DeploymentError(ErrorsRow, table=True):
             sqlite_where=sa.text("resolved_at IS NULL"),
             postgresql_where=sa.text("resolved_at IS NULL"),
         ),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
     error_id: str = some_text(unique=True)
@@ -109,10 +107,10 @@ class ErrorImpact(ErrorsRow, table=True):
         one_of("impact_type", "service_down", "performance_degraded", "data_loss"),
         one_of("business_impact", "low", "medium", "high", "critical"),
         sa.Index("idx_error_impact_analysis_error_id", "error_id"),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
-    error_id: str = some_text(refers_to="deployment_errors.error_id")
+    error_id: str = some_text(foreign_key="deployment_errors.error_id")
     impact_type: str = some_text()
     affected_services: list[str] | None = json_text()
     estimated_recovery_time: int | None = maybe_number()
@@ -128,10 +126,10 @@ class RecoveryExecutionRow(ErrorsRow, table=True):
         sa.Index("idx_auto_recovery_executions_error_id", "error_id"),
         sa.Index("idx_auto_recovery_executions_start", "execution_start"),
         sa.Index("idx_auto_recovery_executions_attempt", "attempt_id", unique=True),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
-    error_id: str = some_text(refers_to="deployment_errors.error_id")
+    error_id: str = some_text(foreign_key="deployment_errors.error_id")
     recovery_strategy: str = some_text()
     execution_start: datetime | None = moment_now()
     execution_end: datetime | None = maybe_moment()
@@ -163,11 +161,11 @@ class TicketRow(ErrorsRow, table=True):
             sqlite_where=sa.text("state <> 'resolved'"),
             postgresql_where=sa.text("state <> 'resolved'"),
         ),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
     ticket_id: str = some_text(unique=True)
-    error_id: str = some_text(refers_to="deployment_errors.error_id")
+    error_id: str = some_text(foreign_key="deployment_errors.error_id")
     fingerprint: str = some_text()
     environment: str = some_text()
     service_name: str | None = maybe_text()
@@ -187,9 +185,9 @@ class TicketHistory(ErrorsRow, table=True):
     """One line of a ticket's history."""
 
     __tablename__ = "ticket_history"
-    __table_args__ = (sa.Index("idx_ticket_history_ticket_id", "ticket_id"), _IDS)
+    __table_args__ = (sa.Index("idx_ticket_history_ticket_id", "ticket_id"), IDS)
     id: int | None = identity()
-    ticket_id: str = some_text(refers_to="manual_intervention_tickets.ticket_id")
+    ticket_id: str = some_text(foreign_key="manual_intervention_tickets.ticket_id")
     at: datetime = moment()
     by: str = some_text()
     what: str = some_text()
@@ -208,15 +206,13 @@ class EvidenceRow(ErrorsRow, table=True):
         sa.Index("idx_evidence_bundles_error_id", "error_id"),
         sa.Index("idx_evidence_bundles_deployment_id", "deployment_id"),
         sa.Index("idx_evidence_bundles_taken_at", "taken_at"),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
     bundle_id: str = some_text(unique=True)
     environment: str = some_text()
     deployment_id: str | None = maybe_text()
-    error_id: str | None = Field(
-        default=None, sa_column=sa.Column(sa.Text, sa.ForeignKey("deployment_errors.error_id"), nullable=True)
-    )
+    error_id: str | None = maybe_text(foreign_key="deployment_errors.error_id")
     service_name: str = some_text()
     occasion: str = some_text()
     taken_at: datetime = moment()
@@ -230,8 +226,8 @@ class RecoveryControl(ErrorsRow, table=True):
     """Automatic recovery is switched off here; an empty environment or service means all of them."""
 
     __tablename__ = "recovery_controls"
-    environment: str = some_text(key=True)
-    service_name: str = some_text(key=True)
+    environment: str = some_text(primary_key=True)
+    service_name: str = some_text(primary_key=True)
     until: datetime | None = maybe_moment()
     reason: str = some_text()
     by: str = some_text()
@@ -242,62 +238,7 @@ class RecoveryControl(ErrorsRow, table=True):
     claimed_by: str | None = maybe_text()
 
 
-class ErrorsAuditLog(ErrorsRow, table=True):
-    """Audit log of tickets and pauses and of the users behind them; each entry holds the hash of the one before it."""
-
-    __tablename__ = "audit_log"
-    seq: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
-    at: datetime = moment()
-    kind: str = some_text()
-    subject: str = some_text()
-    asked_uid: int | None = maybe_big()
-    asked_user: str | None = maybe_text()
-    login_uid: int | None = maybe_big()
-    claimed_by: str | None = maybe_text()
-    content: str = some_text()
-    previous_hash: str = some_text()
-    hash: str = some_text()
-
-
-class ErrorsVersion(ErrorsRow, table=True):
-    """Number of the last transaction over several stores that this store contains."""
-
-    __tablename__ = "cross_store_version"
-    id: int = Field(sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=False))
-    seq: int = Field(sa_column=sa.Column(BIG, nullable=False))
-
-
-class ErrorsSpool(ErrorsRow, table=True):
-    """How far each spool file of the batch writer is in this store, in bytes."""
-
-    __tablename__ = "spool_positions"
-    spool: str = some_text(key=True)
-    position: int = Field(sa_column=sa.Column(BIG, nullable=False))
-
-
-class ErrorsDeadLetter(ErrorsRow, table=True):
-    """A row this store refused, with the reason."""
-
-    __tablename__ = "dead_letters"
-    __table_args__ = (_IDS,)
-    id: int | None = identity()
-    buried_at: datetime = moment()
-    target: str = some_text()
-    reason: str = some_text()
-    payload: dict[str, Any] | None = json_text()
-
-
-class ErrorsArchive(ErrorsRow, table=True):
-    """A file of rows taken out of this store. `bytes` is the file's size."""
-
-    __tablename__ = "archives"
-    __table_args__ = (_IDS,)
-    id: int | None = identity()
-    file: str = some_text(unique=True)
-    source: str = some_text()
-    first: str = some_text()
-    last: str = some_text()
-    rows: int = number()
-    bytes: int = number()
-    sha256: str = some_text()
-    archived_at: datetime = moment()
+ErrorsDeadLetter = own_table(DeadLetter, ErrorsRow)
+ErrorsArchive = own_table(Archive, ErrorsRow)
+for _kind in (AuditLog, SpoolPosition, Version):
+    own_table(_kind, ErrorsRow)

@@ -7,12 +7,13 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.orm import registry
-from sqlmodel import Field, SQLModel
+from sqlmodel import SQLModel
 
 from models.tables.columns import (
-    BIG,
     identity,
     json_text,
+    key_number,
+    maybe_big,
     maybe_moment,
     maybe_number,
     maybe_real,
@@ -21,12 +22,13 @@ from models.tables.columns import (
     moment_now,
     number,
     one_of,
+    raw,
     real,
     some_text,
     truth,
 )
+from models.tables.shared import IDS, Archive, DeadLetter, SpoolPosition, Version, own_table
 
-_IDS = {"sqlite_autoincrement": True}
 _KEYED = {"sqlite_with_rowid": False}
 
 
@@ -43,7 +45,7 @@ class DeploymentHealth(MonitoringRow, table=True):
         sa.Index("idx_timestamp", "timestamp"),
         sa.Index("idx_deployment_id", "deployment_id"),
         sa.Index("idx_deployment_health_history_environment", "environment", "timestamp"),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
     timestamp: datetime | None = moment_now()
@@ -68,7 +70,7 @@ class ServiceDependency(MonitoringRow, table=True):
         one_of("health_impact", "critical", "moderate", "low"),
         one_of("status", "active", "inactive", "failed"),
         sa.UniqueConstraint("service_name", "depends_on_service"),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
     service_name: str = some_text()
@@ -85,7 +87,7 @@ class PerformanceBaseline(MonitoringRow, table=True):
     """The baseline of one metric. `service_name` is ENVIRONMENT/SERVICE, since names repeat elsewhere."""
 
     __tablename__ = "performance_baselines"
-    __table_args__ = (sa.UniqueConstraint("service_name", "metric_name"), _IDS)
+    __table_args__ = (sa.UniqueConstraint("service_name", "metric_name"), IDS)
     id: int | None = identity()
     service_name: str = some_text()
     metric_name: str = some_text()
@@ -103,7 +105,7 @@ class MetricSeries(MonitoringRow, table=True):
     """One metric of one service; its samples carry only the id."""
 
     __tablename__ = "metric_series"
-    __table_args__ = (sa.UniqueConstraint("environment", "service", "metric"), _IDS)
+    __table_args__ = (sa.UniqueConstraint("environment", "service", "metric"), IDS)
     id: int | None = identity()
     environment: str = some_text()
     service: str = some_text()
@@ -115,53 +117,47 @@ class MetricSample(MonitoringRow, table=True):
 
     __tablename__ = "metric_samples"
     __table_args__ = (_KEYED,)
-    ts: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
-    series: int = Field(sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=False))
+    ts: int = key_number()
+    series: int = number(primary_key=True, autoincrement=False)
     value: float = real()
 
 
-class MetricHour(MonitoringRow, table=True):
-    """One hour of one metric. `bucket` is its begin, milliseconds since 1970; `sketch` gives percentiles."""
+class MetricSums(SQLModel):
+    """One hour or day of one metric. `bucket` is its begin, milliseconds since 1970; `sketch` gives percentiles."""
+
+    __table_args__ = (_KEYED,)
+    bucket: int = key_number()
+    series: int = number(primary_key=True, autoincrement=False)
+    n: int = number()
+    minimum: float = real()
+    maximum: float = real()
+    total: float = real()
+    p50: float | None = maybe_real()
+    p95: float | None = maybe_real()
+    p99: float | None = maybe_real()
+    sketch: bytes = raw()
+
+
+class MetricHour(MetricSums, MonitoringRow, table=True):
+    """One hour of one metric."""
 
     __tablename__ = "metric_hours"
-    __table_args__ = (_KEYED,)
-    bucket: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
-    series: int = Field(sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=False))
-    n: int = number()
-    minimum: float = real()
-    maximum: float = real()
-    total: float = real()
-    p50: float | None = maybe_real()
-    p95: float | None = maybe_real()
-    p99: float | None = maybe_real()
-    sketch: bytes = Field(sa_column=sa.Column(sa.LargeBinary, nullable=False))
 
 
-class MetricDay(MonitoringRow, table=True):
-    """One day (UTC) of one metric, as MetricHour."""
+class MetricDay(MetricSums, MonitoringRow, table=True):
+    """One day (UTC) of one metric."""
 
     __tablename__ = "metric_days"
-    __table_args__ = (_KEYED,)
-    bucket: int = Field(sa_column=sa.Column(BIG, primary_key=True, autoincrement=False))
-    series: int = Field(sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=False))
-    n: int = number()
-    minimum: float = real()
-    maximum: float = real()
-    total: float = real()
-    p50: float | None = maybe_real()
-    p95: float | None = maybe_real()
-    p99: float | None = maybe_real()
-    sketch: bytes = Field(sa_column=sa.Column(sa.LargeBinary, nullable=False))
 
 
 class MetricState(MonitoringRow, table=True):
     """What a detector has learnt of one metric, in the detector's own bytes."""
 
     __tablename__ = "metric_states"
-    environment: str = some_text(key=True)
-    service: str = some_text(key=True)
-    metric: str = some_text(key=True)
-    state: bytes = Field(sa_column=sa.Column(sa.LargeBinary, nullable=False))
+    environment: str = some_text(primary_key=True)
+    service: str = some_text(primary_key=True)
+    metric: str = some_text(primary_key=True)
+    state: bytes = raw()
 
 
 class AlertRow(MonitoringRow, table=True):
@@ -173,7 +169,7 @@ class AlertRow(MonitoringRow, table=True):
         one_of("state", "open", "acknowledged", "resolved"),
         sa.Index("idx_alerts_state", "state", "environment"),
         sa.Index("idx_alerts_opened_at", "opened_at"),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
     alert_id: str = some_text(unique=True)
@@ -199,7 +195,7 @@ class PredictionRow(MonitoringRow, table=True):
     __table_args__ = (
         one_of("outcome", "open", "hit", "miss", "averted"),
         sa.Index("idx_predictions_environment", "environment", "outcome"),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
     prediction_id: str = some_text(unique=True)
@@ -222,7 +218,7 @@ class ReportRow(MonitoringRow, table=True):
     """What the daily report of an environment said, as Markdown, of the time since a moment."""
 
     __tablename__ = "reports"
-    __table_args__ = (sa.Index("idx_reports_environment", "environment", "made_at"), _IDS)
+    __table_args__ = (sa.Index("idx_reports_environment", "environment", "made_at"), IDS)
     id: int | None = identity()
     environment: str = some_text()
     made_at: datetime = moment()
@@ -236,7 +232,7 @@ class ServiceHealthScore(MonitoringRow, table=True):
     __tablename__ = "service_health_scores"
     __table_args__ = (
         sa.Index("idx_service_health_scores_service", "environment", "service", "timestamp"),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
     timestamp: datetime = moment()
@@ -255,7 +251,7 @@ class ProbeRow(MonitoringRow, table=True):
     __table_args__ = (
         sa.Index("idx_probe_results_checked_at", "checked_at"),
         sa.Index("idx_probe_results_service", "environment", "service", "checked_at"),
-        _IDS,
+        IDS,
     )
     id: int | None = identity()
     checked_at: datetime = moment()
@@ -272,53 +268,19 @@ class Heartbeat(MonitoringRow, table=True):
     """When something that should go on by itself was last seen going on."""
 
     __tablename__ = "heartbeats"
-    name: str = some_text(key=True)
+    name: str = some_text(primary_key=True)
     beat_at: datetime = moment()
 
 
-class MonitoringVersion(MonitoringRow, table=True):
-    """Number of the last transaction over several stores that this store contains."""
-
-    __tablename__ = "cross_store_version"
-    id: int = Field(sa_column=sa.Column(sa.Integer, primary_key=True, autoincrement=False))
-    seq: int = Field(sa_column=sa.Column(BIG, nullable=False))
-
-
-class MonitoringSpool(MonitoringRow, table=True):
-    """How far each spool file of the batch writer is in this store, in bytes."""
-
-    __tablename__ = "spool_positions"
-    spool: str = some_text(key=True)
-    position: int = Field(sa_column=sa.Column(BIG, nullable=False))
-
-
-class MonitoringDeadLetter(MonitoringRow, table=True):
-    """A row this store refused, with the reason."""
-
-    __tablename__ = "dead_letters"
-    __table_args__ = (_IDS,)
-    id: int | None = identity()
-    buried_at: datetime = moment()
-    target: str = some_text()
-    reason: str = some_text()
-    payload: dict[str, Any] | None = json_text()
-
-
-class MonitoringArchive(MonitoringRow, table=True):
+class MonitoringArchive(Archive, MonitoringRow, table=True):
     """A file of rows taken out of this store. `bytes` is the file's size.
 
     Its samples before `deleted_to` (milliseconds since 1970) have left the store; where it is NULL, all have.
     """
 
-    __tablename__ = "archives"
-    __table_args__ = (_IDS,)
-    id: int | None = identity()
-    file: str = some_text(unique=True)
-    source: str = some_text()
-    first: str = some_text()
-    last: str = some_text()
-    rows: int = number()
-    bytes: int = number()
-    sha256: str = some_text()
-    archived_at: datetime = moment()
-    deleted_to: int | None = Field(default=None, sa_column=sa.Column(BIG, nullable=True))
+    deleted_to: int | None = maybe_big()
+
+
+MonitoringDeadLetter = own_table(DeadLetter, MonitoringRow)
+for _kind in (SpoolPosition, Version):
+    own_table(_kind, MonitoringRow)

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 import sqlalchemy as sa
-from sqlmodel import SQLModel
 
 from adapters.stores.archiver import Archived
 from adapters.stores.audit import audit_archived
@@ -18,9 +17,8 @@ from adapters.stores.lifecycle.run import (
     LifecycleRun,
     RowsChanged,
     archive_name,
-    note_archive,
 )
-from adapters.stores.sql import table
+from adapters.stores.sql import tables_of
 from models.tables.columns import JsonText, UtcDateTime
 
 log = logging.getLogger("roas")
@@ -33,7 +31,7 @@ _ROWS_WITH_CHILDREN = 1000
 class Partition:
     """Rows of one table that leave together with others; `where` is SQL."""
 
-    row: type[SQLModel]
+    table: str
     where: str
 
 
@@ -47,20 +45,18 @@ def no_belongings(_: str) -> list[Partition]:
 
 def archive_rows(
     run: LifecycleRun,
-    archive: type[SQLModel],
-    owner: type[SQLModel],
+    name: str,
     where: str,
-    belongings: Belongings,
+    belongings: Belongings = no_belongings,
     rows_at_once: int = _ROWS_WITH_CHILDREN,
     *,
     only_over_budget: bool = False,
 ) -> None:
-    """Archive and delete rows and what belongs to them, a chunk at a time, until none is left or time is up."""
-    name = table(owner).name
+    """Archive and delete rows of a table and what belongs to them, in chunks, until none is left or time is up."""
     if run.dry_run:
         # What would leave for its age is counted above; for the budget only as far as that is not enough.
         if not only_over_budget or run.over_budget():
-            _foresee_rows(run, [*belongings(where), Partition(owner, where)], rows_at_once, only_over_budget)
+            _foresee_rows(run, [*belongings(where), Partition(name, where)], rows_at_once, only_over_budget)
         return
     while run.has_time() and not (only_over_budget and not run.over_budget()):
         chunk = f"SELECT id FROM {name} WHERE {where} ORDER BY id LIMIT {rows_at_once}"
@@ -69,15 +65,15 @@ def archive_rows(
         if last is None:
             return
         owners = f"id <= {last} AND {where}"
-        parts = [*belongings(owners), Partition(owner, owners)]
+        parts = [*belongings(owners), Partition(name, owners)]
         archived = [_archive_part(run, part, f"{name}-{first}", str(last)) for part in parts]
-        if not _delete_parts(run, archive, parts, archived):
+        if not _delete_parts(run, parts, archived):
             log.info("%s changed while it was archived; once more", name)
 
 
 def _foresee_rows(run: LifecycleRun, parts: Sequence[Partition], rows_a_file: int, only_over_budget: bool) -> None:
     for part in parts:
-        target = table(part.row)
+        target = tables_of(run.store)[part.table]
         width = " + ".join(
             f'coalesce(length(CAST("{column.name}" AS TEXT)), 0)'
             for column in target.columns
@@ -94,7 +90,7 @@ def _foresee_rows(run: LifecycleRun, parts: Sequence[Partition], rows_a_file: in
 
 
 def _archive_part(run: LifecycleRun, part: Partition, first: str, last: str) -> Archived:
-    target = table(part.row)
+    target = tables_of(run.store)[part.table]
     columns = [column for column in target.columns if column.computed is None]
     listed = ", ".join(f'"{column.name}"' for column in columns)
     return run.archiver.write(
@@ -105,27 +101,24 @@ def _archive_part(run: LifecycleRun, part: Partition, first: str, last: str) -> 
     )
 
 
-def _delete_parts(
-    run: LifecycleRun, archive: type[SQLModel], parts: Sequence[Partition], archived: Sequence[Archived]
-) -> bool:
+def _delete_parts(run: LifecycleRun, parts: Sequence[Partition], archived: Sequence[Archived]) -> bool:
     """Delete exactly the archived rows, or none: False where a row came or went since."""
     try:
         with run.database.write() as connection:
             for part, file in zip(parts, archived, strict=True):
-                name = table(part.row).name
-                audit_archived(connection, name, part.where, archive_name(file.file), file.sha256)
-                gone = connection.exec_driver_sql(f"DELETE FROM {name} WHERE {part.where}").rowcount
+                audit_archived(connection, part.table, part.where, archive_name(file.file), file.sha256)
+                gone = connection.exec_driver_sql(f"DELETE FROM {part.table} WHERE {part.where}").rowcount
                 if gone != file.rows:
                     raise RowsChanged
                 if gone:
                     now = datetime.now(UTC)
-                    note_archive(connection, archive, name, now, now, file)
+                    run.note_archive(connection, part.table, now, now, file)
     except RowsChanged:
         return False
     for part, file in zip(parts, archived, strict=True):
         if file.rows:
             run.archives.append(str(file.file))
-            run.rows[table(part.row).name] += file.rows
+            run.rows[part.table] += file.rows
         else:
             file.file.unlink()
     return True

@@ -14,12 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import SQLModel
 
 from adapters.stores.archiver import Archived, Archiver
 from adapters.stores.database import Database
 from adapters.stores.gate import Gate
-from adapters.stores.sql import upsert
+from adapters.stores.sql import tables_of, upsert
 from adapters.stores.stores import Stores
 from core.storage.retention import over_budget
 from models.failures import StoreFullError
@@ -100,6 +99,23 @@ class LifecycleRun:
         self.about_bytes += round(rows * bytes_each)
         self.about_files += 0 if rows_a_file is None else -(-rows // rows_a_file)
 
+    def note_archive(
+        self, connection: sa.Connection, source: str, first: datetime, last: datetime, archived: Archived, **more: Any
+    ) -> None:
+        """Record an archive in the store that its rows leave."""
+        values = {
+            "file": archive_name(archived.file),
+            "source": source,
+            "first": first.isoformat(),
+            "last": last.isoformat(),
+            "rows": archived.rows,
+            "bytes": archived.size,
+            "sha256": archived.sha256,
+            "archived_at": datetime.now(UTC),
+            **more,
+        }
+        upsert(connection, tables_of(self.store)["archives"], values, keys=["file"])
+
     def result(self) -> LifecycleStep:
         """The result of this run."""
         if self.complete and (beyond := self.over_budget()):
@@ -139,30 +155,6 @@ class LifecycleRun:
 
 class RowsChanged(Exception):  # noqa: N818 - not a failure
     """Roll the transaction back: a row was added or removed since the archive was written."""
-
-
-def note_archive(
-    connection: sa.Connection,
-    archive: type[SQLModel],
-    source: str,
-    first: datetime,
-    last: datetime,
-    archived: Archived,
-    **more: Any,
-) -> None:
-    """Record an archive in the store that its rows leave."""
-    values = {
-        "file": archive_name(archived.file),
-        "source": source,
-        "first": first.isoformat(),
-        "last": last.isoformat(),
-        "rows": archived.rows,
-        "bytes": archived.size,
-        "sha256": archived.sha256,
-        "archived_at": datetime.now(UTC),
-        **more,
-    }
-    upsert(connection, archive, values, keys=["file"])
 
 
 def archive_name(archive: Path) -> str:

@@ -20,7 +20,6 @@ from adapters.stores.lifecycle.run import (
     LifecycleRun,
     RowsChanged,
     archive_name,
-    note_archive,
 )
 from adapters.stores.repositories.metrics import from_ms
 from adapters.stores.sql import table, upsert
@@ -229,9 +228,7 @@ def _archive_range(run: LifecycleRun, begin: int, end: int, names: _Names) -> No
         return
     with run.database.write() as connection:
         # From here on these rows are in an archive, and a run that comes after a crash only deletes them.
-        note_archive(
-            connection, MonitoringArchive, _samples.name, from_ms(begin), from_ms(end), archived, deleted_to=begin
-        )
+        run.note_archive(connection, _samples.name, from_ms(begin), from_ms(end), archived, deleted_to=begin)
     run.archives.append(str(archived.file))
     _delete_chunks(run, archived.file, chunks, names)
 

@@ -11,9 +11,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
-from sqlmodel import SQLModel
-
-from adapters.stores.lifecycle.rows import Partition, archive_rows, no_belongings
+from adapters.stores.lifecycle.rows import Partition, archive_rows
 from adapters.stores.lifecycle.run import (
     LifecycleRun,
     sql_time,
@@ -24,47 +22,18 @@ from adapters.stores.stores import Stores
 from core.storage.retention import Cutoffs, cutoffs
 from models.failures import StoreCorruptError
 from models.retention import LifecycleStep, RetentionPolicy
-from models.tables.deployment_logs import (
-    DeploymentLogsArchive,
-    DeploymentLogsDeadLetter,
-    DeploymentOperation,
-    EnvironmentValidation,
-    OperationStepRow,
-    ReleaseRow,
-    ServiceStateChange,
-)
-from models.tables.errors import (
-    DeploymentError,
-    ErrorImpact,
-    ErrorsArchive,
-    ErrorsDeadLetter,
-    EvidenceRow,
-    RecoveryExecutionRow,
-    TicketHistory,
-    TicketRow,
-)
-from models.tables.monitoring import (
-    AlertRow,
-    DeploymentHealth,
-    MonitoringArchive,
-    MonitoringDeadLetter,
-    PredictionRow,
-    ProbeRow,
-    ReportRow,
-    ServiceHealthScore,
-)
 
 _LATE = 2 * HOUR_MS
 """An hour is summed up once it is over for this long; what comes later is added before its samples go."""
 
-_DATED: tuple[tuple[type[SQLModel], str], ...] = (
-    (ProbeRow, "checked_at"),
-    (ServiceHealthScore, "timestamp"),
-    (DeploymentHealth, "timestamp"),
-    (AlertRow, "resolved_at"),
-    (PredictionRow, "scored_at"),
-    (ReportRow, "made_at"),
-    (MonitoringDeadLetter, "buried_at"),
+_DATED = (
+    ("probe_results", "checked_at"),
+    ("service_health_scores", "timestamp"),
+    ("deployment_health_history", "timestamp"),
+    ("alerts", "resolved_at"),
+    ("predictions", "scored_at"),
+    ("reports", "made_at"),
+    ("dead_letters", "buried_at"),
 )
 """Rows of monitoring, and what tells when they are over; those that come by the thousand first."""
 
@@ -87,12 +56,12 @@ def compress_monitoring(
         at_once = run.policy.chunk_rows // 4
         for row, moment in _DATED:
             where = f"{moment} < {sql_time(limits.monitoring)}"
-            archive_rows(run, MonitoringArchive, row, where, no_belongings, at_once)
+            archive_rows(run, row, where, rows_at_once=at_once)
         drop_sums(run, hour_sums, to_ms(limits.hours), 6 * HOUR_MS)
         drop_sums(run, day_sums, to_ms(limits.days), 6 * DAY_MS)
         for row, moment in _DATED[:_MANY]:
             where = f"{moment} < {sql_time(limits.over_budget)}"
-            archive_rows(run, MonitoringArchive, row, where, no_belongings, at_once, only_over_budget=True)
+            archive_rows(run, row, where, rows_at_once=at_once, only_over_budget=True)
         # Their days stay, and the samples themselves are in archives.
         drop_sums(run, hour_sums, to_ms(limits.over_budget), 6 * HOUR_MS, only_over_budget=True)
     return run.result()
@@ -123,22 +92,22 @@ def clean_errors(
             of_errors = f"error_id IN (SELECT error_id FROM deployment_errors WHERE {owners})"
             tickets = f"SELECT ticket_id FROM manual_intervention_tickets WHERE {of_errors}"
             return [
-                Partition(ErrorImpact, of_errors),
-                Partition(RecoveryExecutionRow, of_errors),
-                Partition(EvidenceRow, of_errors),
-                Partition(TicketHistory, f"ticket_id IN ({tickets})"),
-                Partition(TicketRow, of_errors),
+                Partition("error_impact_analysis", of_errors),
+                Partition("auto_recovery_executions", of_errors),
+                Partition("evidence_bundles", of_errors),
+                Partition("ticket_history", f"ticket_id IN ({tickets})"),
+                Partition("manual_intervention_tickets", of_errors),
             ]
 
-        archive_rows(run, ErrorsArchive, DeploymentError, where, belongings)
+        archive_rows(run, "deployment_errors", where, belongings)
         # Taken before a replacement that went well, so no error owns it.
         unowned = "error_id IS NULL AND taken_at < "
-        archive_rows(run, ErrorsArchive, EvidenceRow, f"{unowned}{before}", no_belongings)
-        _archive_dead_letters(run, ErrorsArchive, ErrorsDeadLetter, limits)
+        archive_rows(run, "evidence_bundles", f"{unowned}{before}")
+        _archive_dead_letters(run, limits)
         early = sql_time(limits.over_budget)
-        archive_rows(run, ErrorsArchive, EvidenceRow, f"{unowned}{early}", no_belongings, only_over_budget=True)
+        archive_rows(run, "evidence_bundles", f"{unowned}{early}", only_over_budget=True)
         where = f"resolved_at < {early} AND {nobody_works_on_it}"
-        archive_rows(run, ErrorsArchive, DeploymentError, where, belongings, only_over_budget=True)
+        archive_rows(run, "deployment_errors", where, belongings, only_over_budget=True)
     return run.result()
 
 
@@ -174,16 +143,16 @@ def archive_deployments(
         def belongings(owners: str) -> list[Partition]:
             of_them = f"deployment_id IN (SELECT deployment_id FROM deployment_operations WHERE {owners})"
             return [
-                Partition(ServiceStateChange, of_them),
-                Partition(EnvironmentValidation, of_them),
-                Partition(OperationStepRow, of_them),
+                Partition("service_state_changes", of_them),
+                Partition("environment_validations", of_them),
+                Partition("operation_steps", of_them),
             ]
 
-        archive_rows(run, DeploymentLogsArchive, DeploymentOperation, where, belongings)
-        archive_rows(run, DeploymentLogsArchive, ReleaseRow, _old_releases(run.policy), no_belongings)
-        _archive_dead_letters(run, DeploymentLogsArchive, DeploymentLogsDeadLetter, limits)
+        archive_rows(run, "deployment_operations", where, belongings)
+        archive_rows(run, "releases", _old_releases(run.policy))
+        _archive_dead_letters(run, limits)
         for where in (gone_well(limits.over_budget), failed(limits.over_budget)):
-            archive_rows(run, DeploymentLogsArchive, DeploymentOperation, where, belongings, only_over_budget=True)
+            archive_rows(run, "deployment_operations", where, belongings, only_over_budget=True)
     return run.result()
 
 
@@ -254,6 +223,5 @@ def _old_releases(policy: RetentionPolicy) -> str:
     )
 
 
-def _archive_dead_letters(run: LifecycleRun, archive: type[SQLModel], letters: type[SQLModel], limits: Cutoffs) -> None:
-    where = f"buried_at < {sql_time(limits.monitoring)}"
-    archive_rows(run, archive, letters, where, no_belongings)
+def _archive_dead_letters(run: LifecycleRun, limits: Cutoffs) -> None:
+    archive_rows(run, "dead_letters", f"buried_at < {sql_time(limits.monitoring)}")

@@ -10,10 +10,10 @@ from datetime import UTC, datetime, timedelta
 import sqlalchemy as sa
 
 from adapters.stores.repositories.repository import Repository
-from adapters.stores.sql import table, upsert
+from adapters.stores.sql import table, tables_of, upsert
 from models.failures import StoreConstraintError
 from models.metrics import Metric
-from models.tables.monitoring import MetricSample, MetricSeries, MonitoringDeadLetter
+from models.tables.monitoring import MetricSample, MetricSeries
 
 log = logging.getLogger("roas")
 SERIES_LIMIT = 10_000
@@ -151,7 +151,7 @@ def _known_series(connection: sa.Connection, environment: str) -> dict[_Key, int
 def _refuse(connection: sa.Connection, environment: str, keys: Sequence[_Key]) -> None:
     if not keys:
         return
-    letters = table(MonitoringDeadLetter)
+    letters = tables_of("monitoring")["dead_letters"]
     reason = f"environment {environment} has {SERIES_LIMIT} series already"
     target = _series.name
     if connection.scalar(sa.select(sa.exists().where(letters.c.target == target, letters.c.reason == reason))):
