@@ -26,7 +26,7 @@ from adapters.stores.database import SqliteDatabase
 from adapters.stores.migrate import HEAD, STORES, is_known, revision_of
 from adapters.stores.sqlite_file import driver_of
 from adapters.stores.stores import Stores, in_use
-from adapters.stores.trouble import our_words
+from adapters.stores.trouble import OurWords
 from core.storage.audit import NO_HASH
 from models.failures import BadInputError, StoreCorruptError, StoreFullError, StoreTooNewError
 from models.maintenance import Backup
@@ -196,7 +196,7 @@ def _archives_of(folder: Path) -> list[tuple[str, str]]:
     noted: list[tuple[str, str]] = []
     for name in STORES:
         file = folder / f"{name}.db"
-        with our_words(f"Backup {file}"), closing(_opened(file)) as copy:
+        with OurWords(f"Backup {file}"), closing(_opened(file)) as copy:
             noted += copy.execute("SELECT CAST(file AS TEXT), sha256 FROM archives").fetchall()
     return noted
 
@@ -241,7 +241,7 @@ def _part(path: Path) -> Path:
 
 def _copy(source: sqlite3.Connection, file: Path) -> None:
     os.close(open_private(file, os.O_WRONLY | os.O_EXCL))
-    with our_words(f"Backup {file}"), closing(sqlite3.connect(file)) as copy:
+    with OurWords(f"Backup {file}"), closing(sqlite3.connect(file)) as copy:
         source.backup(copy)
         # One file that needs nothing beside it.
         copy.execute("PRAGMA journal_mode=DELETE").fetchall()
@@ -249,7 +249,7 @@ def _copy(source: sqlite3.Connection, file: Path) -> None:
 
 
 def _check_copy(file: Path) -> None:
-    with our_words(f"Backup {file}"), closing(_opened(file)) as copy:
+    with OurWords(f"Backup {file}"), closing(_opened(file)) as copy:
         said = [row[0] for row in copy.execute("PRAGMA integrity_check(5)")]
     if said != ["ok"]:
         raise StoreCorruptError(f"Backup {file} has faults: {'; '.join(said)};", advice="use another backup.")

@@ -53,8 +53,8 @@ class BatchWriter:
     """Takes rows of any of the stores' tables and writes them in batches.
 
     A batch goes in when this process has put `batch_size` rows, and every `flush_seconds`. `spool_bytes`
-    bounds what may wait: beyond it `put` refuses. With `power_safe` every row is synced before `put` returns;
-    otherwise it survives the death of the process, but not always a power failure.
+    bounds what may wait: beyond it `put` refuses. A row survives the death of the process, but not always a power
+    failure.
     """
 
     _lock: threading.Lock
@@ -69,7 +69,6 @@ class BatchWriter:
         batch_size: int = 100,
         flush_seconds: float = 30.0,
         spool_bytes: int = 256 * 1024 * 1024,
-        power_safe: bool = False,
     ) -> None:
         """Take over what dead processes left, and start the timer.
 
@@ -80,7 +79,6 @@ class BatchWriter:
         self._batch_size = batch_size
         self._flush_seconds = flush_seconds
         self._spool_bytes = spool_bytes
-        self._power_safe = power_safe
         self._folder = SpoolFolder(stores.folder / "spool")
         self._leader = Gate(self._folder.path / "leader.lock")
         self._encoders: dict[tuple[type[SQLModel], tuple[str, ...]], RowEncoder] = {}
@@ -222,9 +220,7 @@ class BatchWriter:
     def _start_in_this_process(self) -> None:
         self._lock = threading.Lock()
         self._waiting = 0
-        self._spools = {
-            name: Spool(self._folder.path, name, self._room_left, power_safe=self._power_safe) for name in STORE_ROWS
-        }
+        self._spools = {name: Spool(self._folder.path, name, self._room_left) for name in STORE_ROWS}
         self._timer = threading.Thread(target=self._flush_now_and_then, name="batch-writer", daemon=True)
         self._timer.start()
 

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import logging
 import sqlite3
-from collections.abc import Iterator, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic_core import from_json, to_json
@@ -36,17 +37,28 @@ class RowRefusedError(Exception):
     """A row of a batch breaks a rule. Which one it is, `insert_by_halves` finds out in another transaction."""
 
 
-class Rows(Protocol):
+class Rows(ABC):
     """Speaks to the transaction that a batch goes in with."""
+
+    _mark: str
+    _run: Callable[..., Any]
 
     def position(self, spool: str) -> int:
         """How many bytes of a spool are in the store."""
+        found = self._run(f"SELECT position FROM spool_positions WHERE spool = {self._mark}", (spool,)).fetchone()
+        return int(found[0]) if found else 0
 
     def note_position(self, spool: str, position: int) -> None:
         """So many are in it now."""
+        self._run(
+            f"INSERT INTO spool_positions (spool, position) VALUES ({self._mark}, {self._mark}) "
+            "ON CONFLICT (spool) DO UPDATE SET position = excluded.position",
+            (spool, position),
+        )
 
     def forget_position(self, spool: str) -> None:
         """The spool is no more."""
+        self._run(f"DELETE FROM spool_positions WHERE spool = {self._mark}", (spool,))
 
     def insert(self, target: sa.Table, columns: Sequence[str], rows: GivenRows) -> None:
         """Insert rows; where the key is the row's own, the last one given is kept.
@@ -54,12 +66,48 @@ class Rows(Protocol):
         Raises:
             RowRefusedError: One breaks a rule. The transaction must be undone.
         """
+        try:
+            self._insert(target, tuple(columns), rows)
+        except (sqlite3.Error, OverflowError, sa.exc.DBAPIError) as error:
+            cause = error.orig if isinstance(error, sa.exc.DBAPIError) else error
+            if not self._is_of_the_row(cause):
+                raise
+            raise RowRefusedError(said(cause)) from error
 
     def insert_by_halves(self, target: sa.Table, columns: Sequence[str], rows: GivenRows) -> None:
         """As `insert`; a row that breaks a rule is found and kept in dead_letters with its reason.
 
         It costs a savepoint, which makes every page that changes be copied.
         """
+        self._run("SAVEPOINT batch")
+        try:
+            self.insert(target, columns, rows)
+        except RowRefusedError as refused:
+            self._run("ROLLBACK TO batch")
+            self._run("RELEASE batch")
+            parsed = _values(rows)
+            if len(parsed) > 1:
+                half = len(parsed) // 2
+                self.insert_by_halves(target, columns, parsed[:half])
+                self.insert_by_halves(target, columns, parsed[half:])
+            else:
+                self._bury(target, dict(zip(columns, parsed[0], strict=False)), str(refused))
+        else:
+            self._run("RELEASE batch")
+
+    def _bury(self, target: sa.Table, row: dict[str, Any], reason: str) -> None:
+        log.error("batch writer: a row for %s was refused and is kept in dead_letters: %s", target.name, reason)
+        at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+        self._run(
+            f"INSERT INTO dead_letters (buried_at, target, reason, payload) VALUES ({', '.join([self._mark] * 4)})",
+            (at, target.name, reason, to_json(row).decode()),
+        )
+
+    @abstractmethod
+    def _insert(self, target: sa.Table, columns: tuple[str, ...], rows: GivenRows) -> None: ...
+
+    @abstractmethod
+    def _is_of_the_row(self, error: object) -> bool: ...
 
 
 @contextmanager
@@ -78,97 +126,32 @@ def rows_of(database: Database) -> Iterator[Rows]:
             yield _PostgresqlRows(connection)
 
 
-class _SqliteRows:
+class _SqliteRows(Rows):
+    _mark = "?"
+
     def __init__(self, driver: sqlite3.Connection) -> None:
         self._driver = driver
+        self._run = driver.execute
 
-    def position(self, spool: str) -> int:
-        found = self._driver.execute("SELECT position FROM spool_positions WHERE spool = ?", (spool,)).fetchone()
-        return found[0] if found else 0
+    def _insert(self, target: sa.Table, columns: tuple[str, ...], rows: GivenRows) -> None:
+        self._driver.executemany(_sqlite_insert(target, columns), _values(rows))
 
-    def note_position(self, spool: str, position: int) -> None:
-        self._driver.execute(_NOTE_POSITION, (spool, position))
-
-    def forget_position(self, spool: str) -> None:
-        self._driver.execute("DELETE FROM spool_positions WHERE spool = ?", (spool,))
-
-    def insert(self, target: sa.Table, columns: Sequence[str], rows: GivenRows) -> None:
-        try:
-            self._driver.executemany(_sqlite_insert(target, tuple(columns)), _values(rows))
-        except (sqlite3.Error, OverflowError) as error:
-            if _befalls_any_row(error):
-                raise
-            raise RowRefusedError from error
-
-    def insert_by_halves(self, target: sa.Table, columns: Sequence[str], rows: GivenRows) -> None:
-        self._by_halves(target, columns, _values(rows))
-
-    def _by_halves(self, target: sa.Table, columns: Sequence[str], rows: GivenValues) -> None:
-        self._driver.execute("SAVEPOINT batch")
-        try:
-            self._driver.executemany(_sqlite_insert(target, tuple(columns)), rows)
-        except (sqlite3.Error, OverflowError) as error:
-            if _befalls_any_row(error):
-                raise
-            self._driver.execute("ROLLBACK TO batch")
-            self._driver.execute("RELEASE batch")
-            if len(rows) == 1:
-                _say_buried(target, error)
-                self._driver.execute(
-                    "INSERT INTO dead_letters (buried_at, target, reason, payload) VALUES (?, ?, ?, ?)",
-                    _letter(target, columns, rows[0], error),
-                )
-                return
-            half = len(rows) // 2
-            self._by_halves(target, columns, rows[:half])
-            self._by_halves(target, columns, rows[half:])
-            return
-        self._driver.execute("RELEASE batch")
+    def _is_of_the_row(self, error: object) -> bool:
+        return not getattr(error, "sqlite_errorname", "").startswith(_NOT_THE_ROW)
 
 
-class _PostgresqlRows:
+class _PostgresqlRows(Rows):
+    _mark = "%s"
+
     def __init__(self, connection: sa.Connection) -> None:
-        self._connection = connection
+        self._run = connection.exec_driver_sql
 
-    def position(self, spool: str) -> int:
-        found = self._run("SELECT position FROM spool_positions WHERE spool = %s", (spool,)).scalar()
-        return int(found or 0)
+    def _insert(self, target: sa.Table, columns: tuple[str, ...], rows: GivenRows) -> None:
+        text = rows if isinstance(rows, bytes) else to_json(rows)
+        self._run(_postgresql_insert(target, columns), (text.decode(),))
 
-    def note_position(self, spool: str, position: int) -> None:
-        self._run(_NOTE_POSITION.replace("?", "%s"), (spool, position))
-
-    def forget_position(self, spool: str) -> None:
-        self._run("DELETE FROM spool_positions WHERE spool = %s", (spool,))
-
-    def insert(self, target: sa.Table, columns: Sequence[str], rows: GivenRows) -> None:
-        try:
-            self._run(_postgresql_insert(target, tuple(columns)), (_json(rows),))
-        except sa.exc.DBAPIError as error:
-            if not _is_of_the_row(error):
-                raise
-            raise RowRefusedError from error
-
-    def insert_by_halves(self, target: sa.Table, columns: Sequence[str], rows: GivenRows) -> None:
-        try:
-            with self._connection.begin_nested():
-                self._run(_postgresql_insert(target, tuple(columns)), (_json(rows),))
-        except sa.exc.DBAPIError as error:
-            if not _is_of_the_row(error):
-                raise
-            parsed = _values(rows)
-            if len(parsed) == 1:
-                _say_buried(target, error.orig)
-                self._run(
-                    "INSERT INTO dead_letters (buried_at, target, reason, payload) VALUES (%s, %s, %s, %s)",
-                    _letter(target, columns, parsed[0], error.orig),
-                )
-                return
-            half = len(parsed) // 2
-            self.insert_by_halves(target, columns, parsed[:half])
-            self.insert_by_halves(target, columns, parsed[half:])
-
-    def _run(self, statement: str, values: tuple[Any, ...]) -> sa.CursorResult[Any]:
-        return self._connection.exec_driver_sql(statement, values)
+    def _is_of_the_row(self, error: object) -> bool:
+        return (getattr(error, "sqlstate", None) or "").startswith(_THE_ROW)
 
 
 def _values(rows: GivenRows) -> GivenValues:
@@ -176,14 +159,6 @@ def _values(rows: GivenRows) -> GivenValues:
     return found
 
 
-def _json(rows: GivenRows) -> str:
-    return (rows if isinstance(rows, bytes) else to_json(rows)).decode()
-
-
-_NOTE_POSITION = (
-    "INSERT INTO spool_positions (spool, position) VALUES (?, ?) "
-    "ON CONFLICT (spool) DO UPDATE SET position = excluded.position"
-)
 _THE_ROW = ("22", "23")
 """Classes of SQLSTATE: data exceptions and integrity constraint violations."""
 
@@ -201,24 +176,6 @@ _NOT_THE_ROW = (
     "SQLITE_PROTOCOL",
 )
 """What would befall any other row just as well; everything else is this row's own fault."""
-
-
-def _befalls_any_row(error: BaseException) -> bool:
-    return getattr(error, "sqlite_errorname", "").startswith(_NOT_THE_ROW)
-
-
-def _is_of_the_row(error: sa.exc.DBAPIError) -> bool:
-    return (getattr(error.orig, "sqlstate", None) or "").startswith(_THE_ROW)
-
-
-def _say_buried(target: sa.Table, error: object) -> None:
-    log.error("batch writer: a row for %s was refused and is kept in dead_letters: %s", target.name, said(error))
-
-
-def _letter(target: sa.Table, columns: Sequence[str], row: Sequence[Any], error: object) -> tuple[str, str, str, str]:
-    payload = dict(zip(columns, row, strict=False))
-    at = datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
-    return at, target.name, said(error), to_json(payload).decode()
 
 
 @lru_cache(maxsize=256)

@@ -6,14 +6,20 @@ import shutil
 import time
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, TypeAlias
 
 import sqlalchemy as sa
 
 from adapters.stores.sqlite_file import ASIDE, INCREMENTAL, SqliteFile, driver_of
-from adapters.stores.trouble import our_words
+from adapters.stores.trouble import OurWords
 from core.storage.retention import FileUse, pages_to_give_back
 from models.retention import RetentionPolicy
+
+if TYPE_CHECKING:
+    from adapters.stores.postgresql import PostgresqlDatabase
+
+Database: TypeAlias = "SqliteDatabase | PostgresqlDatabase"
+"""A store's database with its maintenance. Every method raises StoreError where the store fails."""
 
 _PAGES_AT_ONCE = 256
 
@@ -31,48 +37,6 @@ class Transacting(Protocol):
 
         A `durable` one survives a power failure before the next writer begins.
         """
-
-
-class Database(Transacting, Protocol):
-    """A store's database with its upkeep. Every method raises StoreError where the store fails."""
-
-    set_aside: list[Path]
-    """Damaged files this process found and moved out of the way."""
-
-    @property
-    def place(self) -> str:
-        """Where it is, for a person; without any password."""
-
-    @property
-    def archive_source(self) -> str:
-        """Where the process that writes archives reads it; without any password."""
-
-    def kept_aside(self) -> list[Path]:
-        """Damaged files set aside by this or another process."""
-
-    def close(self) -> None:
-        """Close every pooled connection."""
-
-    def faults(self) -> list[str]:
-        """At most ten faults in it."""
-
-    def use(self) -> FileUse:
-        """How much of its room is used."""
-
-    def sizes(self) -> dict[str, int]:
-        """Bytes by part: `database`, and `wal` where it has a log of its own."""
-
-    def sync(self) -> None:
-        """Sync committed transactions to disk."""
-
-    def analyse(self) -> None:
-        """Look at a sample of each index, so that queries choose well, and settle."""
-
-    def settle(self) -> None:
-        """Do what deletions leave behind: a log to empty."""
-
-    def give_back(self, policy: RetentionPolicy, deadline: float, *, dry_run: bool) -> tuple[int, str | None]:
-        """Give free room back to the disk until `deadline` (monotonic seconds); the bytes left, and a remark."""
 
 
 class SqliteDatabase(SqliteFile):
@@ -111,7 +75,7 @@ class SqliteDatabase(SqliteFile):
             StoreError: The store cannot be written.
         """
         with self.gate.held(self.deadline_seconds, f"Optimising {self._label}"):
-            with our_words(self._label), self._writers.connect() as connection:
+            with OurWords(self._label), self._writers.connect() as connection:
                 driver_of(connection).executescript("PRAGMA analysis_limit=400; ANALYZE")
             self.checkpoint()
 
@@ -177,7 +141,7 @@ class SqliteDatabase(SqliteFile):
             return bool(connection.exec_driver_sql("PRAGMA auto_vacuum").scalar_one() == INCREMENTAL)
 
     def _cut_off(self, pages: int) -> None:
-        with our_words(self._label), self._writers.connect() as connection:
+        with OurWords(self._label), self._writers.connect() as connection:
             # Not `execute`: it steps this statement once, which frees a single page.
             driver_of(connection).executescript(f"PRAGMA incremental_vacuum({pages})")
 
@@ -187,7 +151,7 @@ class SqliteDatabase(SqliteFile):
             return f"{self.name} was not rewritten: that wants {2 * used_bytes} free bytes, the disk has {free}"
         with (
             self.gate.held(self.deadline_seconds, f"Rewriting {self._label}"),
-            our_words(self._label),
+            OurWords(self._label),
             self._writers.connect() as connection,
         ):
             driver_of(connection).executescript(f"PRAGMA auto_vacuum={INCREMENTAL}; VACUUM")
@@ -199,7 +163,7 @@ class SqliteDatabase(SqliteFile):
         Raises:
             StoreError: The store cannot be written.
         """
-        with our_words(self._label), self._writers.connect() as connection:
+        with OurWords(self._label), self._writers.connect() as connection:
             driver = driver_of(connection)
             # Not waiting for a long reader: every writer would wait with it.
             driver.execute("PRAGMA busy_timeout=0").fetchall()

@@ -13,7 +13,7 @@ import os
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -26,8 +26,8 @@ from psycopg.types.string import StrDumperUnknown
 from adapters.host.private_files import read_regular
 from adapters.stores.gate import Waits
 from adapters.stores.migrate import upgrade
-from adapters.stores.transactions import Together
-from adapters.stores.trouble import our_words
+from adapters.stores.transactions import Bound, Together
+from adapters.stores.trouble import OurWords
 from core.storage.retention import FileUse
 from models.failures import BadInputError, StoreError
 from models.retention import RetentionPolicy
@@ -85,7 +85,7 @@ class PostgresqlServer:
             StoreError: A schema cannot be made or upgraded.
         """
         for name in _LOCKS:
-            with our_words(f"Store {name} ({self.label})"), self._engines[0].begin() as connection:
+            with OurWords(f"Store {name} ({self.label})"), self._engines[0].begin() as connection:
                 connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_OPENING})"))
                 if connection.scalar(sa.text("SELECT to_regnamespace(:name)"), {"name": name}) is None:
                     connection.execute(sa.schema.CreateSchema(name))
@@ -100,19 +100,19 @@ class PostgresqlServer:
     @contextmanager
     def reading(self, what: str, name: str) -> Iterator[sa.Connection]:
         """A transaction that sees one moment and changes nothing, in a store's schema."""
-        with our_words(what), self._begun(self._engines[1], [name], locks=False) as connection:
+        with OurWords(what), self._begun(self._engines[1], [name], locks=False) as connection:
             yield connection
 
     @contextmanager
     def writing(self, what: str, names: Sequence[str]) -> Iterator[sa.Connection]:
         """A transaction that has the stores named to itself, in the first one's schema."""
-        with our_words(what), self._begun(self._engines[0], names, locks=True) as connection:
+        with OurWords(what), self._begun(self._engines[0], names, locks=True) as connection:
             yield connection
 
     @contextmanager
     def alone(self, what: str) -> Iterator[sa.Connection]:
         """A connection for what may not run inside a transaction, without a limit of time."""
-        with our_words(what), self._engines[0].connect() as connection:
+        with OurWords(what), self._engines[0].connect() as connection:
             driver = connection.connection.dbapi_connection
             if driver is None:
                 raise RuntimeError("the connection is closed")
@@ -348,26 +348,8 @@ class PostgresqlTransactions:
             yield _together(connection)
 
 
-class _PostgresqlBound:
-    """A store whose every transaction is the one that is open over all of them."""
-
-    def __init__(self, name: str, connection: sa.Connection) -> None:
-        self.name = name
-        self._connection = connection
-
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        with our_words(f"Store {self.name}"):
-            _enter(self._connection, self.name)
-            yield self._connection
-
-    def write(self, *, durable: bool = False) -> AbstractContextManager[sa.Connection]:
-        del durable
-        return self.read()
-
-
 def _together(connection: sa.Connection) -> Together:
-    return Together({name: _PostgresqlBound(name, connection) for name in _LOCKS})
+    return Together({name: Bound(name, connection, _enter) for name in _LOCKS})
 
 
 def _enter(connection: sa.Connection, name: str) -> None:

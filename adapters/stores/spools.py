@@ -80,11 +80,10 @@ class SpoolFolder:
 class Spool:
     """The file this process appends rows of one store to. Its lock tells that this process lives."""
 
-    def __init__(self, folder: Path, store: str, room_left: Callable[[], bool], *, power_safe: bool) -> None:
+    def __init__(self, folder: Path, store: str, room_left: Callable[[], bool]) -> None:
         self.name: str | None = None
         self._folder = folder
         self._room_left = room_left
-        self._power_safe = power_safe
         # The files of a process are read in the order of their names, also after its clock was set back.
         self._prefix = f"{store}-{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}-{secrets.token_hex(4)}"
         self._turns = 0
@@ -120,8 +119,6 @@ class Spool:
             kept += rows
         else:
             self._kept[shape] = rows
-        if self._power_safe:
-            os.fdatasync(file)
 
     def take_kept(self, position: int) -> SpoolBatch | None:
         """All rows from a place in the file on, if they are still in memory; they are not kept any longer."""
@@ -183,8 +180,6 @@ class Spool:
             if content and os.write(file, content) != len(content):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             hidden.rename(self._folder / name)
-            if self._power_safe:
-                sync_folder(self._folder)
         except OSError as error:
             if file is not None:
                 os.close(file)

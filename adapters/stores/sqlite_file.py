@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from adapters.host.private_files import make_private_folder, open_private
 from adapters.stores.gate import Gate
 from adapters.stores.migrate import upgrade
-from adapters.stores.trouble import OurWords, our_words
+from adapters.stores.trouble import OurWords
 from models.failures import StoreCorruptError, StoreError
 
 log = logging.getLogger("roas")
@@ -240,7 +240,7 @@ class SqliteFile:
         return connection
 
     def _open(self) -> None:
-        with our_words(self._label):
+        with OurWords(self._label):
             self._create()
             with self._writers.connect() as connection:
                 if self._suspect_path.exists():

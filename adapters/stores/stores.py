@@ -21,13 +21,14 @@ from adapters.stores.gate import Gate, Waits, opened
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.spools import DAMAGED
 from adapters.stores.sqlite_file import warn_about_sqlite
-from adapters.stores.transactions import SqliteTransactions, StoreOperation, Together, Transactions
+from adapters.stores.transactions import SqliteTransactions, StoreOperation, Together
 from core.storage.incidents import of_damage, of_loss
 from models.failures import BadInputError, StoreBusyError, StoreError
 from models.settings import Settings
 
 if TYPE_CHECKING:
     from adapters.stores.batch import BatchWriter
+    from adapters.stores.postgresql import PostgresqlTransactions
 
 log = logging.getLogger("roas")
 
@@ -41,7 +42,7 @@ class Stores(Repositories):
     def __init__(
         self,
         databases: Mapping[str, Database],
-        transactions: Transactions,
+        transactions: SqliteTransactions | PostgresqlTransactions,
         waits: Waits,
         *,
         folder: Path,

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 from pydantic_core import to_json
@@ -26,7 +26,7 @@ from adapters.stores.gate import Gate
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.sql import table, tables_of
 from adapters.stores.sqlite_file import driver_of
-from adapters.stores.trouble import our_words
+from adapters.stores.trouble import OurWords
 from models.failures import StoreError
 from models.tables.deployment_logs import CrossStoreIntent
 
@@ -60,16 +60,6 @@ StoreOperation = Callable[[Together], object]
 """One part of a transaction over several stores, such as `lambda stores: stores.errors.record(error)`."""
 
 
-class Transactions(Protocol):
-    """What begins transactions over the three stores."""
-
-    def write(self, deadline_seconds: float) -> AbstractContextManager[Together]:
-        """One that changes them: all that its body does through it happens, or nothing."""
-
-    def read(self, deadline_seconds: float) -> AbstractContextManager[Together]:
-        """One that sees them at one moment."""
-
-
 class SqliteTransactions:
     """Begins, finishes and repairs transactions over several files."""
 
@@ -99,7 +89,7 @@ class SqliteTransactions:
                 for name, record in records.items():
                     connections[name].info["record"] = record
                     undo.callback(connections[name].info.pop, "record", None)
-                yield Together({name: _Bound(name, one) for name, one in connections.items()})
+                yield Together({name: Bound(name, one) for name, one in connections.items()})
                 self._commit(connections, records)
 
     @contextmanager
@@ -123,7 +113,7 @@ class SqliteTransactions:
                     connections = {name: stack.enter_context(one.read()) for name, one in self._databases.items()}
                     for one in connections.values():
                         _version(one)
-            yield Together({name: _Bound(name, one) for name, one in connections.items()})
+            yield Together({name: Bound(name, one) for name, one in connections.items()})
 
     def repair_if_left(self) -> None:
         """Finish what a dead writer left, where the gate tells of one. Call with the gate held.
@@ -164,7 +154,7 @@ class SqliteTransactions:
     def _commit(self, connections: Mapping[str, sa.Connection], records: Mapping[str, list[_Statement]]) -> None:
         for name in _FOLLOW:
             del connections[name].info["record"]
-        with our_words(f"Store {DECIDES}"):
+        with OurWords(f"Store {DECIDES}"):
             self._decide(connections, records)
         try:
             for name in _FOLLOW:
@@ -217,20 +207,26 @@ class SqliteTransactions:
             driver_of(connection).execute(_SET_VERSION, (seq,))
 
 
-class _Bound:
-    """A database whose every transaction is the one that is open."""
+class Bound:
+    """A database whose every transaction is the one that is open. `enter` says before each use that it is this one."""
 
-    def __init__(self, name: str, connection: sa.Connection) -> None:
+    def __init__(
+        self, name: str, connection: sa.Connection, enter: Callable[[sa.Connection, str], None] = lambda *_: None
+    ) -> None:
         self.name = name
         self._connection = connection
+        self._enter = enter
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        with our_words(f"Store {self.name}"):
+        """The open transaction."""
+        with OurWords(f"Store {self.name}"):
+            self._enter(self._connection, self.name)
             yield self._connection
 
     def write(self, *, durable: bool = False) -> AbstractContextManager[sa.Connection]:
-        del durable  # The first store's commit decides, and is synced.
+        """The open transaction, which is as durable as its commit."""
+        del durable
         return self.read()
 
 

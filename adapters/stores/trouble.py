@@ -18,8 +18,10 @@ from models.failures import (
 )
 
 
-def our_words(store: str) -> AbstractContextManager[None]:
+class OurWords(AbstractContextManager[None]):
     """Turn a database's failure inside the body into a StoreError that names the store.
+
+    A class, since a generator takes three times as long, and every statement has one.
 
     Raises:
         StoreBusyError: It stayed locked until the deadline.
@@ -29,22 +31,15 @@ def our_words(store: str) -> AbstractContextManager[None]:
         StoreConstraintError: A row broke a rule of its table.
         StoreError: Anything else.
     """
-    return OurWords(store)
-
-
-class OurWords(AbstractContextManager[None]):
-    """What `our_words` gives: a class, since a generator takes three times as long, and every statement has one."""
 
     __slots__ = ("_store",)
 
     def __init__(self, store: str) -> None:
-        """Watch over a body that works on this store."""
         self._store = store
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Raise what the body met, in our words."""
         if isinstance(error, sa.exc.DBAPIError | sqlite3.Error):
             raise in_our_words(error, self._store) from error
         if isinstance(error, sa.exc.TimeoutError):
@@ -73,21 +68,13 @@ _SEE = "`roas stores check` tells the state of the stores."
 _REACH = "is the server up, and do ROAS_STORES_URL and its password say the right things?"
 
 _KINDS: tuple[tuple[type[StoreError], tuple[str, ...], str], ...] = (
-    (
-        StoreBusyError,
-        ("SQLITE_BUSY", "SQLITE_LOCKED"),
-        "another program holds it; try again, or find it with `fuser`.",
-    ),
+    (StoreBusyError, ("SQLITE_BUSY", "SQLITE_LOCKED"), "another program holds it; try again, or find it with `fuser`."),
     (
         StoreBusyError,
         ("PG55P03", "PG40001", "PG40P01", "PG57014", "PG53300"),
         "others hold it; try again, or see who in pg_stat_activity.",
     ),
-    (
-        StoreUnreachableError,
-        ("PG08", "PG57P", "PG28", "PG3D", "PG25P03"),
-        _REACH,
-    ),
+    (StoreUnreachableError, ("PG08", "PG57P", "PG28", "PG3D", "PG25P03"), _REACH),
     (
         StoreFullError,
         ("SQLITE_FULL", "SQLITE_IOERR_WRITE", "SQLITE_IOERR_SHMSIZE", "PG53"),

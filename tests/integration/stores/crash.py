@@ -36,7 +36,7 @@ from pathlib import Path
 from adapters.stores import Stores, batch, spools, sqlite_file, transactions
 from adapters.stores.audit_check import verify
 from adapters.stores.batch import BatchWriter
-from adapters.stores.batch_rows import _SqliteRows
+from adapters.stores.batch_rows import Rows
 from adapters.stores.database import SqliteDatabase
 from models.operations import Operation, OperationStatus, OperationType
 from models.records import RecordedScore
@@ -136,14 +136,23 @@ WORKER = ["w"]
 """The name of the worker that puts rows in this process."""
 
 
-def batch_up(stores: Stores, *, size: int = 3, power_safe: bool = False) -> Step:
-    writer = BatchWriter(stores, batch_size=size, power_safe=power_safe)
+def batch_up(stores: Stores, *, size: int = 3) -> Step:
+    writer = BatchWriter(stores, batch_size=size)
     writer.flush()
     return lambda name: writer.put(ProbeRow, row(name))
 
 
 def batch_up_safely(stores: Stores) -> Step:
-    return batch_up(stores, power_safe=True)
+    """Each row is synced before it counts as accepted, so that what moves it must not lose it in a power failure."""
+    writer = BatchWriter(stores, batch_size=3)
+    writer.flush()
+
+    def step(name: str) -> None:
+        writer.put(ProbeRow, row(name))
+        os.fdatasync(writer._spools["monitoring"]._file)
+        spools.sync_folder(writer._folder.path)
+
+    return step
 
 
 def batch_up_much(stores: Stores) -> Step:
@@ -152,7 +161,7 @@ def batch_up_much(stores: Stores) -> Step:
 
 def note_position_later(stores: Stores) -> Step:
     """Rows in one transaction, how far the spool was read in the next: a control that must fail."""
-    _SqliteRows.note_position = lambda self, spool, position: None
+    Rows.note_position = lambda self, spool, position: None
     moved = BatchWriter._moved
 
     def in_two(self: BatchWriter, name: str, readers, *, by_halves: bool):
