@@ -44,7 +44,7 @@ from models.operations import Operation, OperationStatus, OperationType
 from models.records import RecordedScore
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
-from tests.support.store_rows import put_score
+from tests.support.store_rows import all_or_none, put_score
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -157,16 +157,14 @@ def operation(name: str, at: datetime) -> Operation:
         started_at=at,
         ended_at=at + timedelta(seconds=30),
     )
-
-
-def one_row_each(stores: Stores, name: str, at: datetime = NOON) -> None:
-    score = RecordedScore(environment="prod", service=name, score=1, grade="A", scored_at=at)
-    stores.execute_cross_db_transaction(
+    score = RecordedScore(environment="prod", service=name, score=1, grade="A", scored_at=NOON)
+    all_or_none(
+        stores,
         [
             lambda inside: inside.operations.begin(operation(name, at)),
             lambda inside: inside.health.record_score(score),
-            lambda inside: inside.pauses.pause("prod", name, None, "r", "b", at),
-        ]
+            lambda inside: inside.pauses.pause("prod", name, None, "r", "b", NOON),
+        ],
     )
 
 

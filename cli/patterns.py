@@ -218,7 +218,7 @@ def _answer(verdict: Verdict) -> dict[str, Any]:
 def _patterns_in_use() -> PatternSet | None:
     """The patterns of errors.db if it exists: classification creates no store."""
     settings = current_settings()
-    if settings.stores_url is None and not settings.errors_path.exists():
+    if settings.stores_url is None and not settings.store_path("errors").exists():
         return None
     from core.errors.match import PatternSet
     from tasks.runtime.stores import open_stores

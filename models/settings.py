@@ -116,20 +116,9 @@ class Settings(BaseSettings):
         """The folder of the Prefect server's files."""
         return self.data_dir.absolute() / "prefect"
 
-    @property
-    def deployment_logs_path(self) -> Path:
-        """The first store."""
-        return self.data_dir / "deployment_logs.db"
-
-    @property
-    def monitoring_path(self) -> Path:
-        """The second store."""
-        return self.data_dir / "monitoring.db"
-
-    @property
-    def errors_path(self) -> Path:
-        """The third store."""
-        return self.data_dir / "errors.db"
+    def store_path(self, store: str) -> Path:
+        """The file of a store."""
+        return self.data_dir / f"{store}.db"
 
 
 def current_settings() -> Settings:

@@ -1,6 +1,6 @@
 """The three stores: deployment_logs.db, monitoring.db and errors.db."""
 
 from adapters.stores.stores import Stores
-from adapters.stores.transactions import StoreOperation, Together
+from adapters.stores.transactions import Together
 
-__all__ = ["StoreOperation", "Stores", "Together"]
+__all__ = ["Stores", "Together"]

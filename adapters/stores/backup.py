@@ -77,38 +77,35 @@ def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], No
     _look_for_room(stores, folder)
     # Rows that wait in spools were accepted, so the backup must have them.
     stores.writer.flush()
-    manifest: dict[str, Any] = {"made_at": now.isoformat(), "stores": {}}
+    facts: dict[str, dict[str, Any]] = {}
     with stores.at_one_moment() as moment:
         for name, database in moment.databases.items():
             with database.read() as connection:
-                manifest["stores"][name] = {"revision": revision_of(connection)}
+                facts[name] = {"revision": revision_of(connection)}
                 if name in AUDITED:
                     # Kept apart from the store: `roas history --verify --expect` proves later that it still holds.
-                    manifest["stores"][name]["audit_head"] = head(connection)
+                    facts[name]["audit_head"] = head(connection)
                 tell(f"copying {name}")
                 # The copy sees the transaction the connection is in, however long it takes.
                 _copy(driver_of(connection), folder / f"{name}.db")
-    for name, facts in manifest["stores"].items():
+    for name, found in facts.items():
         copy = folder / f"{name}.db"
         tell(f"reading the copy of {name} back")
         _check_copy(copy)
-        facts |= {"bytes": copy.stat().st_size, "sha256": _digest(copy)}
+        found |= {"bytes": copy.stat().st_size, "sha256": _digest(copy)}
     archives = stores.folder / "archive"
     if archives.exists():
         tell("copying the archives")
         _copy_archives(archives, folder / "archive")
-    manifest["gone"] = [name for name, _ in _archives_of(folder) if not (folder / "archive" / name).exists()]
-    for name in manifest["gone"]:
+    gone = [name for name, _ in _archives_of(folder) if not (folder / "archive" / name).exists()]
+    for name in gone:
         tell(f"archive {name} is gone; this backup has not got it either")
-    _check_archives(folder, manifest["gone"])
+    _check_archives(folder, gone)
+    manifest = {"made_at": now.isoformat(), "stores": facts, "gone": gone}
     # The manifest comes last: a folder without one is a backup that was not finished.
     write_private(folder / _MANIFEST, json.dumps(manifest, indent=2).encode())
     _sync(folder)
-    return Backup(
-        folder=folder,
-        made_at=now,
-        files={name: facts["bytes"] for name, facts in manifest["stores"].items()},
-    )
+    return Backup(folder=folder, made_at=now, files={name: found["bytes"] for name, found in facts.items()})
 
 
 def restore(settings: Settings, folder: Path, tell: Callable[[str], None] = log.info) -> Backup:
@@ -147,11 +144,8 @@ def restore(settings: Settings, folder: Path, tell: Callable[[str], None] = log.
     finally:
         os.close(alone)
     _record_restore(settings, manifest.made_at.isoformat(), replaced)
-    return Backup(
-        folder=folder,
-        made_at=manifest.made_at,
-        files={name: facts.bytes for name, facts in manifest.stores.items()},
-    )
+    files: dict[str, int] = {name: facts.bytes for name, facts in manifest.stores.items()}
+    return Backup(folder=folder, made_at=manifest.made_at, files=files)
 
 
 def _record_restore(settings: Settings, made_at: str, replaced: dict[str, str]) -> None:
@@ -166,8 +160,8 @@ def _record_restore(settings: Settings, made_at: str, replaced: dict[str, str]) 
 def _audit_heads(settings: Settings) -> dict[str, str]:
     """The last hash of each audit log before its store is replaced, as far as it can be read."""
     found = {}
-    for name, path in (("deployment_logs", settings.deployment_logs_path), ("errors", settings.errors_path)):
-        with suppress(sqlite3.Error), closing(_opened(path)) as store:
+    for name in AUDITED:
+        with suppress(sqlite3.Error), closing(_opened(settings.store_path(name))) as store:
             last = store.execute("SELECT hash FROM audit_log ORDER BY seq DESC LIMIT 1").fetchone()
             found[name] = str(last[0]) if last else NO_HASH
     return found
@@ -212,15 +206,10 @@ def _check_archives(folder: Path, gone: Sequence[str]) -> None:
 
 def _put_in_place(settings: Settings, folder: Path, manifest: _Manifest, tell: Callable[[str], None]) -> None:
     stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%S.%f")
-    paths = {
-        "deployment_logs": settings.deployment_logs_path,
-        "monitoring": settings.monitoring_path,
-        "errors": settings.errors_path,
-    }
-    for name in manifest.stores:
-        _copy_file(folder / f"{name}.db", _part(paths[name]))
-    for name in manifest.stores:
-        path = paths[name]
+    paths = {name: settings.store_path(name) for name in manifest.stores}
+    for name, path in paths.items():
+        _copy_file(folder / f"{name}.db", _part(path))
+    for name, path in paths.items():
         for suffix in ("-wal", "-shm", ""):
             old = path.with_name(path.name + suffix)
             if old.exists():

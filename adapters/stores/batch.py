@@ -14,7 +14,6 @@ import threading
 import time
 import weakref
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -39,14 +38,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("roas")
 _BYTES_AT_ONCE = 512 * 1024
 _FIRST_PAUSE_SECONDS = 0.5
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchStatus:
-    """How the batch writer is doing: bytes that wait in the spools, and why they could not go in last time."""
-
-    waiting_bytes: int
-    trouble: str | None
 
 
 class BatchWriter:
@@ -84,7 +75,8 @@ class BatchWriter:
         self._encoders: dict[tuple[type[SQLModel], tuple[str, ...]], RowEncoder] = {}
         self._latest: dict[type[SQLModel], RowEncoder] = {}
         self._series: dict[tuple[str, str, str], int] = {}
-        self._trouble: str | None = None
+        self.trouble: str | None = None
+        """Why rows could not go into the stores last time."""
         self._pause_seconds = 0.0
         self._not_before = 0.0
         self._stop = threading.Event()
@@ -186,10 +178,6 @@ class BatchWriter:
         with self._leader.held(30.0, "The batch writer"):
             self._move_all()
 
-    def status(self) -> BatchStatus:
-        """How much waits, and why."""
-        return BatchStatus(waiting_bytes=self._folder.waiting_bytes(), trouble=self._trouble)
-
     def close(self) -> None:
         """Write what waits, and stop.
 
@@ -242,9 +230,9 @@ class BatchWriter:
         except StoreBusyError as error:
             log.debug("batch writer: %s", error)
         except StoreError as error:
-            if self._trouble is None:
+            if self.trouble is None:
                 log.error("batch writer: rows wait in %s: %s", self._folder.path, error)
-            self._trouble = str(error)
+            self.trouble = str(error)
             self._pause_seconds = min(max(_FIRST_PAUSE_SECONDS, self._pause_seconds * 2), self._flush_seconds)
             self._not_before = time.monotonic() + self._pause_seconds
 
@@ -262,9 +250,9 @@ class BatchWriter:
                 pass
             for reader in readers:
                 self._put_away(name, reader)
-        if self._trouble is not None:
+        if self.trouble is not None:
             log.info("batch writer: what waited is written")
-        self._trouble = None
+        self.trouble = None
         self._pause_seconds = self._not_before = 0.0
 
     def _put_away(self, name: str, reader: SpoolReader) -> None:

@@ -188,7 +188,6 @@ class PostgresqlDatabase:
     def __init__(self, name: str, server: PostgresqlServer) -> None:
         """Connect to nothing yet."""
         self.name = name
-        self.set_aside: list[Path] = []
         self._server = server
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, TypeAdapter
 
@@ -36,12 +36,11 @@ class Names:
         return self.errors.get(error_id, error_id)
 
 
-class Write(Protocol):
-    """One thing that goes into the stores."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Write:
+    """One thing that goes into the stores. `kept`: it is worth keeping until the stores are back."""
 
-    @property
-    def kept(self) -> bool:
-        """Whether it is worth keeping until the stores are back."""
+    kept: ClassVar[bool] = True
 
     def apply(self, stores: Stores, names: Names) -> Any:
         """Write it.
@@ -49,20 +48,11 @@ class Write(Protocol):
         Raises:
             StoreError: A store did not take it, and nothing of it happened.
         """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Kept:
-    """What most writes are."""
-
-    @property
-    def kept(self) -> bool:
-        """Yes."""
-        return True
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordError(_Kept):
+class RecordError(Write):
     """An error, or one more of it where the same one is open, with all that was found out about it.
 
     Who is hit by it, the evidence that shows it (`taken` is not recorded yet), the health it was seen with, and
@@ -114,33 +104,39 @@ def _already_recorded(stores: Together, write: RecordError) -> RecordedError | N
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BeginAttempt(_Kept):
-    """That an attempt begins, before anything is done; one that is taken up again is there already."""
-
+class _Attempt(Write):
     execution: RecoveryExecution
-    kind: Literal["begin"] = "begin"
 
-    def apply(self, stores: Stores, names: Names) -> None:
-        """Under the error's id in the store."""
-        execution = replace(self.execution, error_id=names.error(self.execution.error_id))
-        stores.recoveries.begin(execution)
-        stores.recoveries.update(execution)
+    def named(self, names: Names) -> RecoveryExecution:
+        """The attempt under the error's id in the store."""
+        return replace(self.execution, error_id=names.error(self.execution.error_id))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WriteAttempt(_Kept):
+class BeginAttempt(_Attempt):
+    """That an attempt begins, before anything is done; one that is taken up again is there already."""
+
+    kind: Literal["begin"] = "begin"
+
+    def apply(self, stores: Stores, names: Names) -> None:
+        """Begin and update."""
+        stores.recoveries.begin(self.named(names))
+        stores.recoveries.update(self.named(names))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteAttempt(_Attempt):
     """How far an attempt has come."""
 
-    execution: RecoveryExecution
     kind: Literal["step"] = "step"
 
     def apply(self, stores: Stores, names: Names) -> None:
         """By the attempt's own id."""
-        stores.recoveries.update(replace(self.execution, error_id=names.error(self.execution.error_id)))
+        stores.recoveries.update(self.named(names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FinishAttempt(_Kept):
+class FinishAttempt(_Attempt):
     """How an attempt ended. `was` is the state the service was found in, where that is known.
 
     Where it helped, the error is resolved, its tickets are closed, and the service's change of state is noted at
@@ -148,14 +144,13 @@ class FinishAttempt(_Kept):
     person is asked next, the ticket is opened with it.
     """
 
-    execution: RecoveryExecution
     was: str | None = None
     ticket: Ticket | None = None
     kind: Literal["finish"] = "finish"
 
     def apply(self, stores: Stores, names: Names) -> tuple[tuple[Ticket, ...], Ticket | None]:
         """All of it, or nothing; the tickets that were closed, and the one that was opened."""
-        execution = replace(self.execution, error_id=names.error(self.execution.error_id))
+        execution = self.named(names)
         with stores.together() as one:
             one.recoveries.update(execution)
             if not execution.success:
@@ -181,7 +176,7 @@ class FinishAttempt(_Kept):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OpenTicket(_Kept):
+class OpenTicket(Write):
     """A question to a person; the ticket of the same cause is taken up again where there is one."""
 
     ticket: Ticket
@@ -200,7 +195,7 @@ def _open_ticket(stores: Stores | Together, ticket: Ticket, names: Names) -> Tic
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LetTicketWait(_Kept):
+class LetTicketWait(Write):
     """Which suspended run an answer goes to; None where none waits any more."""
 
     ticket_id: str
@@ -213,7 +208,7 @@ class LetTicketWait(_Kept):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ResolveError(_Kept):
+class ResolveError(Write):
     """What ended an error."""
 
     error_id: str
@@ -227,7 +222,7 @@ class ResolveError(_Kept):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeepReason(_Kept):
+class KeepReason(Write):
     """Why neither an attempt was made at an error nor a person asked."""
 
     error_id: str
@@ -240,7 +235,7 @@ class KeepReason(_Kept):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class KeepEvidence(_Kept):
+class KeepEvidence(Write):
     """Bundles of evidence, and the error that they show where it is known."""
 
     bundles: tuple[EvidenceBundle, ...]
@@ -253,7 +248,7 @@ class KeepEvidence(_Kept):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LinkEvidence(_Kept):
+class LinkEvidence(Write):
     """That bundles taken later show an error as well."""
 
     bundle_ids: tuple[str, ...]
@@ -266,7 +261,7 @@ class LinkEvidence(_Kept):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class NoteStop(_Kept):
+class NoteStop(Write):
     """That a person stopped a service, as the engine's events show; the engine soon forgets it."""
 
     environment: str
@@ -294,7 +289,7 @@ class NoteStop(_Kept):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReleaseLease(_Kept):
+class ReleaseLease(Write):
     """That this owner holds an environment no longer."""
 
     environment: str
@@ -308,7 +303,7 @@ class ReleaseLease(_Kept):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordGap(_Kept):
+class RecordGap(Write):
     """That the journal was full, so that the record of recoveries has a gap while the stores were away."""
 
     since: datetime
@@ -324,16 +319,12 @@ class RecordGap(_Kept):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Beat:
-    """A heartbeat, whose silence is an alert."""
+class Beat(Write):
+    """A heartbeat, whose silence is an alert. An old one says nothing."""
 
+    kept: ClassVar[bool] = False
     name: str
     at: datetime
-
-    @property
-    def kept(self) -> bool:
-        """An old heartbeat says nothing."""
-        return False
 
     def apply(self, stores: Stores, names: Names) -> None:
         """The latest one stays."""

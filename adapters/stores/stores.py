@@ -20,8 +20,9 @@ from adapters.stores.database import Database, SqliteDatabase
 from adapters.stores.gate import Gate, Waits, opened
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.spools import DAMAGED
+from adapters.stores.sql import STORE_ROWS
 from adapters.stores.sqlite_file import warn_about_sqlite
-from adapters.stores.transactions import SqliteTransactions, StoreOperation, Together
+from adapters.stores.transactions import SqliteTransactions, Together
 from core.storage.incidents import of_damage, of_loss
 from models.failures import BadInputError, StoreBusyError, StoreError
 from models.settings import Settings
@@ -88,7 +89,7 @@ class Stores(Repositories):
 
     @classmethod
     def _in_files(cls, settings: Settings, deadline_seconds: float) -> Stores:
-        if not settings.deployment_logs_path.exists():
+        if not settings.store_path("deployment_logs").exists():
             # Once, when the stores are made: a line that comes with every command is not read.
             _warn_once()
         waits = Waits(settings.data_dir / "waits")
@@ -116,22 +117,9 @@ class Stores(Repositories):
 
         server = PostgresqlServer(settings, deadline_seconds=deadline_seconds)
         server.open()
-        schemas = {name: PostgresqlDatabase(name, server) for name in ("deployment_logs", "monitoring", "errors")}
+        schemas = {name: PostgresqlDatabase(name, server) for name in STORE_ROWS}
         transactions = PostgresqlTransactions(server)
         return cls(schemas, transactions, server.waits, folder=settings.data_dir, deadline_seconds=deadline_seconds)
-
-    def execute_cross_db_transaction(self, operations: Sequence[StoreOperation]) -> list[object]:
-        """Carry out operations on the three stores, all or none, and give back what each returned.
-
-        Each is called with the stores inside the transaction and must use no others, for example
-        `lambda stores: stores.errors.record(error)`. It may be killed anywhere, also by a power failure.
-
-        Raises:
-            StoreBusyError: Others were writing until the deadline.
-            StoreError: An operation failed, and nothing happened.
-        """
-        with self.together() as stores:
-            return [operation(stores) for operation in operations]
 
     @property
     def writer(self) -> BatchWriter:
@@ -163,11 +151,6 @@ class Stores(Repositories):
             StoreError: A store cannot be read.
         """
         return self._transactions.read(self._deadline_seconds)
-
-    @property
-    def set_aside(self) -> list[Path]:
-        """Damaged files that were found and are kept beside the stores, for a person to look at."""
-        return [path for database in self.databases.values() for path in database.set_aside]
 
     def kept_aside(self) -> dict[str, list[Path]]:
         """Damaged files by store, set aside by this or another process, for a user to inspect."""
@@ -219,21 +202,16 @@ class Stores(Repositories):
 
 
 def _files(settings: Settings, gate: Gate, deadline_seconds: float) -> dict[str, SqliteDatabase]:
-    paths = {
-        "deployment_logs": settings.deployment_logs_path,
-        "monitoring": settings.monitoring_path,
-        "errors": settings.errors_path,
-    }
     return {
         name: SqliteDatabase(
             name,
-            path,
+            settings.store_path(name),
             gate,
             # The first store decides whether a transaction over several happened, so it must not forget.
             synchronous="FULL" if name == "deployment_logs" else "NORMAL",
             deadline_seconds=deadline_seconds,
         )
-        for name, path in paths.items()
+        for name in STORE_ROWS
     }
 
 

@@ -56,10 +56,6 @@ class Together(Repositories):
         self.databases = databases
 
 
-StoreOperation = Callable[[Together], object]
-"""One part of a transaction over several stores, such as `lambda stores: stores.errors.record(error)`."""
-
-
 class SqliteTransactions:
     """Begins, finishes and repairs transactions over several files."""
 

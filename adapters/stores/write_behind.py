@@ -7,6 +7,7 @@ is kept in the journal, and the thread tries until the stores take it.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from adapters.host.private_files import open_private
 from adapters.stores.journal import Journal, left_behind
 from adapters.stores.recovery_writes import Names, RecordGap, Write, from_line, to_line
 from adapters.stores.stores import Stores
@@ -145,11 +147,10 @@ class WriteBehind:
     def _apply(self, head: Pending) -> None:
         try:
             answer = head.write.apply(self._stores(), self.names)
-        except StoreConstraintError as error:
-            self._refuse(head, error)
-        except StoreError:
-            raise
-        except Exception as error:  # noqa: BLE001 - what cannot be written must not keep the rest from it
+        except Exception as error:
+            # What cannot be written must not keep the rest from it.
+            if isinstance(error, StoreError) and not isinstance(error, StoreConstraintError):
+                raise
             self._refuse(head, error)
         else:
             _settle(head, answer)
@@ -158,8 +159,7 @@ class WriteBehind:
     def _refuse(self, head: Pending, error: Exception) -> None:
         if head.answer.done():
             # The caller no longer waits for the answer.
-            log.error("the stores refused a write of the journal, which is kept in %s: %s", _REFUSED, error)
-            _keep_refused(self._folder, to_line(head.write))
+            _keep_refused(self._folder, to_line(head.write), error)
         _settle(head, error=error)
 
     def _over(self, head: Pending) -> None:
@@ -225,26 +225,21 @@ def _replay(stores: Stores, journal: Journal) -> int:
     for line in lines:
         try:
             from_line(line).apply(stores, names)
-        except StoreConstraintError as error:
-            log.error("the stores refused a write of the journal, which is kept in %s: %s", _REFUSED, error)
-            _keep_refused(journal.folder, line)
-        except StoreError:
-            raise
         except (RoasError, ValueError) as error:
-            log.error("a line of a journal cannot be written, and is kept in %s: %s", _REFUSED, error)
-            _keep_refused(journal.folder, line)
+            if isinstance(error, StoreError) and not isinstance(error, StoreConstraintError):
+                raise
+            _keep_refused(journal.folder, line, error)
     return len(lines)
 
 
-def _keep_refused(folder: Path, line: bytes) -> None:
-    import os
-
-    with suppress(OSError):
-        file = os.open(folder / _REFUSED, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
-        try:
-            os.write(file, line + b"\n")
-        finally:
-            os.close(file)
+def _keep_refused(folder: Path, line: bytes, error: Exception) -> None:
+    refused = not isinstance(error, ValueError)
+    what = (
+        "the stores refused a write of the journal, which" if refused else "a line of a journal cannot be written, and"
+    )
+    log.error("%s %s in %s: %s", what, end, _REFUSED, error)
+    with suppress(OSError), os.fdopen(open_private(folder / _REFUSED, os.O_WRONLY | os.O_APPEND), "ab") as file:
+        file.write(line + b"\n")
 
 
 def _settle(pending: Pending, answer: Any = None, *, error: Exception | None = None) -> None:

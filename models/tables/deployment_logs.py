@@ -11,7 +11,6 @@ from sqlmodel import Field, SQLModel
 
 from models.tables.columns import (
     big,
-    identity,
     json_text,
     key_number,
     maybe_big,
@@ -25,14 +24,14 @@ from models.tables.columns import (
     some_text,
     truth,
 )
-from models.tables.shared import IDS, Archive, AuditLog, DeadLetter, SpoolPosition, Version, own_table
+from models.tables.shared import Archive, AuditLog, DeadLetter, Numbered, SpoolPosition, Version, own_table
 
 
 class DeploymentLogsRow(SQLModel, registry=registry()):
     """A row of deployment_logs.db."""
 
 
-class DeploymentOperation(DeploymentLogsRow, table=True):
+class DeploymentOperation(Numbered, DeploymentLogsRow, table=True):
     """A deployment operation. `duration_ms` is in milliseconds; `day` and `ok` follow from the rest."""
 
     __tablename__ = "deployment_operations"
@@ -45,9 +44,7 @@ class DeploymentOperation(DeploymentLogsRow, table=True):
         sa.Index("idx_start_time", "start_time"),
         sa.Index("idx_deployment_operations_environment", "environment", "start_time", "status"),
         sa.Index("idx_deployment_operations_day", "day", "ok"),
-        IDS,
     )
-    id: int | None = identity()
     deployment_id: str = some_text(unique=True)
     operation_type: str = some_text()
     environment: str = some_text()
@@ -75,7 +72,7 @@ class DeploymentOperation(DeploymentLogsRow, table=True):
     )
 
 
-class ServiceStateChange(DeploymentLogsRow, table=True):
+class ServiceStateChange(Numbered, DeploymentLogsRow, table=True):
     """A service went from one state to another."""
 
     __tablename__ = "service_state_changes"
@@ -83,9 +80,7 @@ class ServiceStateChange(DeploymentLogsRow, table=True):
         sa.Index("idx_service_name", "service_name"),
         sa.Index("idx_change_time", "change_time"),
         sa.Index("idx_service_state_changes_deployment_id", "deployment_id"),
-        IDS,
     )
-    id: int | None = identity()
     deployment_id: str = some_text(foreign_key="deployment_operations.deployment_id")
     service_name: str = some_text()
     previous_state: str | None = maybe_text()
@@ -95,12 +90,11 @@ class ServiceStateChange(DeploymentLogsRow, table=True):
     details: dict[str, Any] | None = json_text(name="metadata")
 
 
-class EnvironmentValidation(DeploymentLogsRow, table=True):
+class EnvironmentValidation(Numbered, DeploymentLogsRow, table=True):
     """What validation found before anything was touched."""
 
     __tablename__ = "environment_validations"
-    __table_args__ = (sa.Index("idx_environment_validations_deployment_id", "deployment_id"), IDS)
-    id: int | None = identity()
+    __table_args__ = (sa.Index("idx_environment_validations_deployment_id", "deployment_id"),)
     deployment_id: str = some_text(foreign_key="deployment_operations.deployment_id")
     validation_time: datetime | None = moment_now()
     overall_result: bool = truth()
@@ -109,12 +103,11 @@ class EnvironmentValidation(DeploymentLogsRow, table=True):
     recommendations: list[Any] | None = json_text()
 
 
-class OperationStepRow(DeploymentLogsRow, table=True):
+class OperationStepRow(Numbered, DeploymentLogsRow, table=True):
     """A step of an operation that is done. `service` is empty where the step is of the whole operation."""
 
     __tablename__ = "operation_steps"
-    __table_args__ = (sa.UniqueConstraint("deployment_id", "step", "service"), IDS)
-    id: int | None = identity()
+    __table_args__ = (sa.UniqueConstraint("deployment_id", "step", "service"),)
     deployment_id: str = some_text(foreign_key="deployment_operations.deployment_id")
     step: str = some_text()
     # Not NULL: to SQL two NULLs differ, so the same step could be there twice.
@@ -136,12 +129,11 @@ class OperationDay(DeploymentLogsRow, table=True):
     duration_ms: int = big()
 
 
-class ReleaseRow(DeploymentLogsRow, table=True):
+class ReleaseRow(Numbered, DeploymentLogsRow, table=True):
     """What ran in an environment: Compose application, images, hashes of configuration, files and variables."""
 
     __tablename__ = "releases"
-    __table_args__ = (sa.Index("idx_releases_environment", "environment", "created_at"), IDS)
-    id: int | None = identity()
+    __table_args__ = (sa.Index("idx_releases_environment", "environment", "created_at"),)
     release_id: str = some_text(unique=True)
     environment: str = some_text()
     deployment_id: str = some_text()

@@ -10,7 +10,6 @@ from sqlalchemy.orm import registry
 from sqlmodel import SQLModel
 
 from models.tables.columns import (
-    identity,
     json_text,
     maybe_big,
     maybe_moment,
@@ -24,19 +23,17 @@ from models.tables.columns import (
     some_text,
     truth,
 )
-from models.tables.shared import IDS, Archive, AuditLog, DeadLetter, SpoolPosition, Version, own_table
+from models.tables.shared import Archive, AuditLog, DeadLetter, Numbered, SpoolPosition, Version, own_table
 
 
 class ErrorsRow(SQLModel, registry=registry()):
     """A row of errors.db."""
 
 
-class ErrorPattern(ErrorsRow, table=True):
+class ErrorPattern(Numbered, ErrorsRow, table=True):
     """A named way to recognise a cause; `shipped` ones come with the program."""
 
     __tablename__ = "error_patterns"
-    __table_args__ = (IDS,)
-    id: int | None = identity()
     pattern_name: str = some_text(unique=True)
     pattern_regex: str = some_text()
     category: str = some_text()
@@ -52,7 +49,7 @@ class ErrorPattern(ErrorsRow, table=True):
     shipped: bool | None = truth(default=False, nullable=True)
 
 
-class DeploymentError(ErrorsRow, table=True):
+class DeploymentError(Numbered, ErrorsRow, table=True):
     """A failure; the same cause seen again while it is open counts up instead of making a new row."""
 
     __tablename__ = "deployment_errors"
@@ -69,9 +66,7 @@ class DeploymentError(ErrorsRow, table=True):
             sqlite_where=sa.text("resolved_at IS NULL"),
             postgresql_where=sa.text("resolved_at IS NULL"),
         ),
-        IDS,
     )
-    id: int | None = identity()
     error_id: str = some_text(unique=True)
     environment: str = some_text()
     deployment_id: str | None = maybe_text()
@@ -99,7 +94,7 @@ class DeploymentError(ErrorsRow, table=True):
     notified_end: datetime | None = maybe_moment()
 
 
-class ErrorImpact(ErrorsRow, table=True):
+class ErrorImpact(Numbered, ErrorsRow, table=True):
     """Who is hit by an error. `estimated_recovery_time` is in seconds."""
 
     __tablename__ = "error_impact_analysis"
@@ -107,9 +102,7 @@ class ErrorImpact(ErrorsRow, table=True):
         one_of("impact_type", "service_down", "performance_degraded", "data_loss"),
         one_of("business_impact", "low", "medium", "high", "critical"),
         sa.Index("idx_error_impact_analysis_error_id", "error_id"),
-        IDS,
     )
-    id: int | None = identity()
     error_id: str = some_text(foreign_key="deployment_errors.error_id")
     impact_type: str = some_text()
     affected_services: list[str] | None = json_text()
@@ -118,7 +111,7 @@ class ErrorImpact(ErrorsRow, table=True):
     created_at: datetime | None = moment_now()
 
 
-class RecoveryExecutionRow(ErrorsRow, table=True):
+class RecoveryExecutionRow(Numbered, ErrorsRow, table=True):
     """One automatic recovery of one error."""
 
     __tablename__ = "auto_recovery_executions"
@@ -126,9 +119,7 @@ class RecoveryExecutionRow(ErrorsRow, table=True):
         sa.Index("idx_auto_recovery_executions_error_id", "error_id"),
         sa.Index("idx_auto_recovery_executions_start", "execution_start"),
         sa.Index("idx_auto_recovery_executions_attempt", "attempt_id", unique=True),
-        IDS,
     )
-    id: int | None = identity()
     error_id: str = some_text(foreign_key="deployment_errors.error_id")
     recovery_strategy: str = some_text()
     execution_start: datetime | None = moment_now()
@@ -145,7 +136,7 @@ class RecoveryExecutionRow(ErrorsRow, table=True):
     details: dict[str, Any] | None = json_text()
 
 
-class TicketRow(ErrorsRow, table=True):
+class TicketRow(Numbered, ErrorsRow, table=True):
     """What a person is asked to do about one cause; a cause has at most one ticket that is not resolved."""
 
     __tablename__ = "manual_intervention_tickets"
@@ -161,9 +152,7 @@ class TicketRow(ErrorsRow, table=True):
             sqlite_where=sa.text("state <> 'resolved'"),
             postgresql_where=sa.text("state <> 'resolved'"),
         ),
-        IDS,
     )
-    id: int | None = identity()
     ticket_id: str = some_text(unique=True)
     error_id: str = some_text(foreign_key="deployment_errors.error_id")
     fingerprint: str = some_text()
@@ -181,12 +170,11 @@ class TicketRow(ErrorsRow, table=True):
     flow_run_id: str | None = maybe_text()
 
 
-class TicketHistory(ErrorsRow, table=True):
+class TicketHistory(Numbered, ErrorsRow, table=True):
     """One line of a ticket's history."""
 
     __tablename__ = "ticket_history"
-    __table_args__ = (sa.Index("idx_ticket_history_ticket_id", "ticket_id"), IDS)
-    id: int | None = identity()
+    __table_args__ = (sa.Index("idx_ticket_history_ticket_id", "ticket_id"),)
     ticket_id: str = some_text(foreign_key="manual_intervention_tickets.ticket_id")
     at: datetime = moment()
     by: str = some_text()
@@ -197,7 +185,7 @@ class TicketHistory(ErrorsRow, table=True):
     claimed_by: str | None = maybe_text()
 
 
-class EvidenceRow(ErrorsRow, table=True):
+class EvidenceRow(Numbered, ErrorsRow, table=True):
     """All that was to be seen of a service at one moment; `parts` holds containers, logs, probes, events, host."""
 
     __tablename__ = "evidence_bundles"
@@ -206,9 +194,7 @@ class EvidenceRow(ErrorsRow, table=True):
         sa.Index("idx_evidence_bundles_error_id", "error_id"),
         sa.Index("idx_evidence_bundles_deployment_id", "deployment_id"),
         sa.Index("idx_evidence_bundles_taken_at", "taken_at"),
-        IDS,
     )
-    id: int | None = identity()
     bundle_id: str = some_text(unique=True)
     environment: str = some_text()
     deployment_id: str | None = maybe_text()

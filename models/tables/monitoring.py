@@ -10,7 +10,6 @@ from sqlalchemy.orm import registry
 from sqlmodel import SQLModel
 
 from models.tables.columns import (
-    identity,
     json_text,
     key_number,
     maybe_big,
@@ -27,7 +26,7 @@ from models.tables.columns import (
     some_text,
     truth,
 )
-from models.tables.shared import IDS, Archive, DeadLetter, SpoolPosition, Version, own_table
+from models.tables.shared import Archive, DeadLetter, Numbered, SpoolPosition, Version, own_table
 
 _KEYED = {"sqlite_with_rowid": False}
 
@@ -36,7 +35,7 @@ class MonitoringRow(SQLModel, registry=registry()):
     """A row of monitoring.db."""
 
 
-class DeploymentHealth(MonitoringRow, table=True):
+class DeploymentHealth(Numbered, MonitoringRow, table=True):
     """An environment judged at one moment; `report` has the services and their reasons."""
 
     __tablename__ = "deployment_health_history"
@@ -45,9 +44,7 @@ class DeploymentHealth(MonitoringRow, table=True):
         sa.Index("idx_timestamp", "timestamp"),
         sa.Index("idx_deployment_id", "deployment_id"),
         sa.Index("idx_deployment_health_history_environment", "environment", "timestamp"),
-        IDS,
     )
-    id: int | None = identity()
     timestamp: datetime | None = moment_now()
     deployment_id: str | None = maybe_text()
     overall_health: str = some_text()
@@ -61,7 +58,7 @@ class DeploymentHealth(MonitoringRow, table=True):
     report: dict[str, Any] | None = json_text()
 
 
-class ServiceDependency(MonitoringRow, table=True):
+class ServiceDependency(Numbered, MonitoringRow, table=True):
     """One service needs another. `service_name` is ENVIRONMENT/SERVICE, since names repeat elsewhere."""
 
     __tablename__ = "service_dependencies"
@@ -70,9 +67,7 @@ class ServiceDependency(MonitoringRow, table=True):
         one_of("health_impact", "critical", "moderate", "low"),
         one_of("status", "active", "inactive", "failed"),
         sa.UniqueConstraint("service_name", "depends_on_service"),
-        IDS,
     )
-    id: int | None = identity()
     service_name: str = some_text()
     depends_on_service: str = some_text()
     dependency_type: str = some_text()
@@ -83,12 +78,11 @@ class ServiceDependency(MonitoringRow, table=True):
     service: str | None = maybe_text()
 
 
-class PerformanceBaseline(MonitoringRow, table=True):
+class PerformanceBaseline(Numbered, MonitoringRow, table=True):
     """The baseline of one metric. `service_name` is ENVIRONMENT/SERVICE, since names repeat elsewhere."""
 
     __tablename__ = "performance_baselines"
-    __table_args__ = (sa.UniqueConstraint("service_name", "metric_name"), IDS)
-    id: int | None = identity()
+    __table_args__ = (sa.UniqueConstraint("service_name", "metric_name"),)
     service_name: str = some_text()
     metric_name: str = some_text()
     baseline_value: float = real()
@@ -101,12 +95,11 @@ class PerformanceBaseline(MonitoringRow, table=True):
     samples: int | None = maybe_number(default=0)
 
 
-class MetricSeries(MonitoringRow, table=True):
+class MetricSeries(Numbered, MonitoringRow, table=True):
     """One metric of one service; its samples carry only the id."""
 
     __tablename__ = "metric_series"
-    __table_args__ = (sa.UniqueConstraint("environment", "service", "metric"), IDS)
-    id: int | None = identity()
+    __table_args__ = (sa.UniqueConstraint("environment", "service", "metric"),)
     environment: str = some_text()
     service: str = some_text()
     metric: str = some_text()
@@ -160,7 +153,7 @@ class MetricState(MonitoringRow, table=True):
     state: bytes = raw()
 
 
-class AlertRow(MonitoringRow, table=True):
+class AlertRow(Numbered, MonitoringRow, table=True):
     """Something a person should know."""
 
     __tablename__ = "alerts"
@@ -169,9 +162,7 @@ class AlertRow(MonitoringRow, table=True):
         one_of("state", "open", "acknowledged", "resolved"),
         sa.Index("idx_alerts_state", "state", "environment"),
         sa.Index("idx_alerts_opened_at", "opened_at"),
-        IDS,
     )
-    id: int | None = identity()
     alert_id: str = some_text(unique=True)
     environment: str = some_text()
     service: str = some_text()
@@ -188,16 +179,14 @@ class AlertRow(MonitoringRow, table=True):
     note: str | None = maybe_text()
 
 
-class PredictionRow(MonitoringRow, table=True):
+class PredictionRow(Numbered, MonitoringRow, table=True):
     """A metric was said to pass a threshold, and what became of that."""
 
     __tablename__ = "predictions"
     __table_args__ = (
         one_of("outcome", "open", "hit", "miss", "averted"),
         sa.Index("idx_predictions_environment", "environment", "outcome"),
-        IDS,
     )
-    id: int | None = identity()
     prediction_id: str = some_text(unique=True)
     environment: str = some_text()
     service: str = some_text()
@@ -214,27 +203,22 @@ class PredictionRow(MonitoringRow, table=True):
     scored_at: datetime | None = maybe_moment()
 
 
-class ReportRow(MonitoringRow, table=True):
+class ReportRow(Numbered, MonitoringRow, table=True):
     """What the daily report of an environment said, as Markdown, of the time since a moment."""
 
     __tablename__ = "reports"
-    __table_args__ = (sa.Index("idx_reports_environment", "environment", "made_at"), IDS)
-    id: int | None = identity()
+    __table_args__ = (sa.Index("idx_reports_environment", "environment", "made_at"),)
     environment: str = some_text()
     made_at: datetime = moment()
     since: datetime = moment()
     text: str = some_text()
 
 
-class ServiceHealthScore(MonitoringRow, table=True):
+class ServiceHealthScore(Numbered, MonitoringRow, table=True):
     """A service's health score (0-100) and what it was made of."""
 
     __tablename__ = "service_health_scores"
-    __table_args__ = (
-        sa.Index("idx_service_health_scores_service", "environment", "service", "timestamp"),
-        IDS,
-    )
-    id: int | None = identity()
+    __table_args__ = (sa.Index("idx_service_health_scores_service", "environment", "service", "timestamp"),)
     timestamp: datetime = moment()
     environment: str = some_text()
     service: str = some_text()
@@ -244,16 +228,14 @@ class ServiceHealthScore(MonitoringRow, table=True):
     suggestions: list[str] | None = json_text()
 
 
-class ProbeRow(MonitoringRow, table=True):
+class ProbeRow(Numbered, MonitoringRow, table=True):
     """What one probe answered. `latency_ms` is in milliseconds."""
 
     __tablename__ = "probe_results"
     __table_args__ = (
         sa.Index("idx_probe_results_checked_at", "checked_at"),
         sa.Index("idx_probe_results_service", "environment", "service", "checked_at"),
-        IDS,
     )
-    id: int | None = identity()
     checked_at: datetime = moment()
     environment: str = some_text()
     service: str = some_text()

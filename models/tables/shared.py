@@ -10,7 +10,16 @@ from sqlmodel import SQLModel
 
 from models.tables.columns import big, identity, json_text, key_number, maybe_big, maybe_text, moment, number, some_text
 
-IDS = {"sqlite_autoincrement": True}
+
+class Numbered(SQLModel):
+    """A row with a number that is never used twice."""
+
+    id: int | None = identity()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        """Let SQLite number the rows of each table itself."""
+        super().__init_subclass__(**options)
+        cls.__table_args__ = (*cls.__dict__.get("__table_args__", ()), {"sqlite_autoincrement": True})
 
 
 def own_table(kind: type[SQLModel], store: type[SQLModel]) -> type[SQLModel]:
@@ -51,24 +60,20 @@ class SpoolPosition(SQLModel):
     position: int = big()
 
 
-class DeadLetter(SQLModel):
+class DeadLetter(Numbered):
     """A row this store refused, with the reason."""
 
     __tablename__ = "dead_letters"
-    __table_args__ = (IDS,)
-    id: int | None = identity()
     buried_at: datetime = moment()
     target: str = some_text()
     reason: str = some_text()
     payload: dict[str, Any] | None = json_text()
 
 
-class Archive(SQLModel):
+class Archive(Numbered):
     """A file of rows taken out of this store. `bytes` is the file's size."""
 
     __tablename__ = "archives"
-    __table_args__ = (IDS,)
-    id: int | None = identity()
     file: str = some_text(unique=True)
     source: str = some_text()
     first: str = some_text()

@@ -23,7 +23,7 @@ def open_stores() -> Stores:
 def stores_exist() -> bool:
     """Whether anything can have been recorded yet: a command that only reads makes no stores."""
     settings = current_settings()
-    return settings.stores_url is not None or settings.deployment_logs_path.exists()
+    return settings.stores_url is not None or settings.store_path("deployment_logs").exists()
 
 
 def shared_cache() -> Cache:

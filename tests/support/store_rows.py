@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,6 +18,17 @@ from adapters.stores.sql import insert
 from models.metrics import Alert, Baseline, Dependency
 from models.records import RecordedScore
 from models.tables.monitoring import ServiceHealthScore
+
+
+def all_or_none(stores: Stores, parts: Sequence[Callable[[Together], object]]) -> list[object]:
+    """What each part returned, carried out in one transaction over the stores."""
+    with stores.together() as one:
+        return [part(one) for part in parts]
+
+
+def set_aside(stores: Stores) -> list[Path]:
+    """Damaged files that this process moved out of the way."""
+    return [path for database in stores.databases.values() for path in database.set_aside]
 
 
 def put_alerts(stores: Stores, *alerts: Alert) -> None:

@@ -424,7 +424,7 @@ def test_only_dependencies_that_are_still_declared_are_shown(stores: Stores, url
 def test_sizes_of_the_stores_and_heartbeats_are_shown(stores: Stores, settings: Settings, url: str) -> None:
     stores.heartbeats.beat("collection/prod", NOON)
     shown = _scrape(url)
-    size = settings.monitoring_path.stat().st_size
+    size = settings.store_path("monitoring").stat().st_size
     assert shown["roas_store_size_bytes{file=database,store=monitoring}"] == size
     assert shown["roas_store_size_bytes{file=wal,store=monitoring}"] > 0
     assert shown["roas_heartbeat_timestamp_seconds{environment=prod,name=collection}"] == NOON.timestamp()
@@ -449,7 +449,7 @@ def test_a_store_that_cannot_be_read_is_reported_and_the_others_are_shown(
     assert httpx.get(url.replace("metrics", "healthz")).text == "ok\n"
     stores.operations.begin(START)
     stores.databases["monitoring"].close()
-    settings.monitoring_path.write_bytes(b"no database at all" * 1000)
+    settings.store_path("monitoring").write_bytes(b"no database at all" * 1000)
     shown = _scrape(url)
     assert shown["roas_store_readable{store=monitoring}"] == 0
     assert shown["roas_store_readable{store=deployment_logs}"] == 1

@@ -43,7 +43,7 @@ from models.records import RecordedScore
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
 from tests.integration.stores.values import ERROR
-from tests.support.store_rows import put_score
+from tests.support.store_rows import all_or_none, put_score, set_aside
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PAGE = 4096
@@ -76,7 +76,7 @@ def parts(name: str):
 
 def transact(stores: Stores) -> Step:
     def step(name: str) -> None:
-        stores.execute_cross_db_transaction(parts(name))
+        all_or_none(stores, parts(name))
         # Of one store alone: the audit entry of the next transaction must still follow this one's.
         stores.pauses.pause("dev", name, None, "r", "b", NOON)
 
@@ -389,7 +389,7 @@ def judge(folder: Path, acked: int, *, repair: bool = True) -> str:
     unchained = False
     if repair:
         with Stores.open(Settings(data_dir=folder)) as stores:
-            if stores.set_aside:
+            if set_aside(stores):
                 return "corrupt"
             unchained = any(report.findings for report in verify(stores))
     answers: dict[str, list] = {}
@@ -416,7 +416,7 @@ def judge(folder: Path, acked: int, *, repair: bool = True) -> str:
 def judge_rows(folder: Path, accepted: Mapping[str, int]) -> str:
     """What is wrong with the rows that workers put, after the spools of the dead are emptied."""
     with Stores.open(Settings(data_dir=folder)) as stores, BatchWriter(stores) as writer:
-        if stores.set_aside:
+        if set_aside(stores):
             return "corrupt"
         writer.flush()
         with stores.databases["monitoring"].read() as connection:

@@ -320,7 +320,7 @@ def test_a_backup_that_is_restored_keeps_its_chain_and_says_so(settings: Setting
         assert lost.startswith(f"audit_log: hash {later[0]}: no entry has this hash")
         assert "says that a backup was restored" in lost
         query = "SELECT asked_uid, content FROM audit_log WHERE kind = 'restored'"
-        with closing(sqlite3.connect(settings.deployment_logs_path)) as file:
+        with closing(sqlite3.connect(settings.store_path("deployment_logs"))) as file:
             [(uid, content)] = file.execute(query).fetchall()
         assert uid == os.getuid()
         assert json.loads(content)["replaced_head"] == later[0]

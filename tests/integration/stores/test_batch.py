@@ -61,10 +61,10 @@ def test_a_full_batch_is_written_at_once_and_the_rest_at_a_flush(stores: Stores,
     for place in range(150):
         writer.put(ProbeRow, probe(place))
     assert details(stores) == numbers(100)
-    assert writer.status().waiting_bytes > 0
+    assert writer._folder.waiting_bytes() > 0
     writer.flush()
     assert details(stores) == numbers(150)
-    assert writer.status().waiting_bytes == 0
+    assert writer._folder.waiting_bytes() == 0
 
 
 def test_closing_writes_what_waits_and_leaves_no_spool(stores: Stores, settings: Settings) -> None:
@@ -260,22 +260,22 @@ def test_more_than_may_wait_is_refused_not_dropped(stores: Stores, settings: Set
 
 @pytest.mark.files
 def test_while_the_store_cannot_be_written_rows_wait_and_go_in_afterwards(stores: Stores, settings: Settings) -> None:
-    hidden = settings.monitoring_path.with_name("hidden")
+    hidden = settings.store_path("monitoring").with_name("hidden")
     with BatchWriter(stores, batch_size=5) as writer:
-        settings.monitoring_path.rename(hidden)
+        settings.store_path("monitoring").rename(hidden)
         for place in range(12):
             writer.put(ProbeRow, probe(place))
-        assert "deleted while it was open" in (writer.status().trouble or "")
-        hidden.rename(settings.monitoring_path)
+        assert "deleted while it was open" in (writer.trouble or "")
+        hidden.rename(settings.store_path("monitoring"))
         writer.flush()
-        assert writer.status().trouble is None
+        assert writer.trouble is None
         assert details(stores) == numbers(12)
 
 
 def test_the_timer_writes_what_no_full_batch_would(stores: Stores) -> None:
     with BatchWriter(stores, flush_seconds=0.01) as writer:
         writer.put(ProbeRow, probe(0))
-        while writer.status().waiting_bytes:
+        while writer._folder.waiting_bytes():
             os.sched_yield()
         assert details(stores) == ["0"]
 
@@ -322,7 +322,7 @@ def test_a_clock_set_back_does_not_put_what_refers_before_its_owner(stores: Stor
 
 @pytest.mark.files
 def test_rows_go_into_the_file_that_took_the_place_of_another(stores: Stores, settings: Settings) -> None:
-    path = settings.monitoring_path
+    path = settings.store_path("monitoring")
     with BatchWriter(stores) as writer:
         writer.put(ProbeRow, probe(0))
         writer.flush()

@@ -16,6 +16,7 @@ from models.failures import BadInputError, StoreBusyError, StoreConstraintError,
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
+from tests.support.store_rows import set_aside
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -179,12 +180,12 @@ def test_a_damaged_store_is_set_aside_and_the_rest_goes_on(settings: Settings, d
         stores.heartbeats.beat("x", NOON)
         with stores.databases["deployment_logs"].gate.held(5, "test"):
             stores.databases["monitoring"].checkpoint()
-    path = settings.monitoring_path
+    path = settings.store_path("monitoring")
     whole = path.read_bytes()
     broken = b"not a database at all" * 400 if damage == "not a database" else whole[: len(whole) // 2]
     path.write_bytes(broken)
     with Stores.open(settings) as stores:
-        [aside] = stores.set_aside
+        [aside] = set_aside(stores)
         assert aside.read_bytes() == broken
         assert stores.heartbeats.all() == {}
         stores.heartbeats.beat("y", NOON)
@@ -201,13 +202,13 @@ def test_damage_found_while_running_leads_to_a_new_store_at_the_next_write(setti
     with stores.databases["deployment_logs"].gate.held(5, "test"):
         stores.databases["monitoring"].checkpoint()
     stores.databases["monitoring"].close()
-    with settings.monitoring_path.open("r+b") as file:
+    with settings.store_path("monitoring").open("r+b") as file:
         file.seek(4096 * 3)
-        file.write(b"\xff" * (settings.monitoring_path.stat().st_size - 4096 * 3))
+        file.write(b"\xff" * (settings.store_path("monitoring").stat().st_size - 4096 * 3))
     with pytest.raises(StoreCorruptError, match="monitoring"):
         stores.metrics.series("prod", "s", "m", NOON)
     stores.heartbeats.beat("x", NOON)
-    assert len(stores.set_aside) == 1
+    assert len(set_aside(stores)) == 1
     assert stores.heartbeats.all() == {"x": NOON}
 
 
@@ -215,12 +216,12 @@ def test_damage_found_while_running_leads_to_a_new_store_at_the_next_write(setti
 def test_a_store_deleted_under_the_running_system_is_an_error_not_an_empty_store(
     settings: Settings, stores: Stores
 ) -> None:
-    settings.errors_path.unlink()
+    settings.store_path("errors").unlink()
     with pytest.raises(StoreError, match="deleted while it was open"):
         stores.patterns.all()
     with pytest.raises(StoreError, match="deleted while it was open"):
         stores.patterns.count_match("x", NOON)
-    assert not settings.errors_path.exists()
+    assert not settings.store_path("errors").exists()
 
 
 @pytest.mark.files
@@ -233,7 +234,7 @@ def test_a_data_folder_that_cannot_be_made_is_reported(settings: Settings) -> No
 @pytest.mark.files
 def test_a_program_that_holds_a_store_makes_a_writer_wait_then_give_up(settings: Settings) -> None:
     with Stores.open(settings, deadline_seconds=0.05) as stores:
-        other = sqlite3.connect(settings.errors_path, isolation_level=None)
+        other = sqlite3.connect(settings.store_path("errors"), isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(StoreBusyError, match="errors"):
             stores.patterns.count_match("x", NOON)

@@ -26,6 +26,7 @@ from models.operations import OperationStatus
 from models.settings import Settings
 from tests.integration.stores.test_lifecycle import NOW, operation, samples
 from tests.integration.stores.values import ERROR
+from tests.support.store_rows import all_or_none
 
 HOUR = timedelta(hours=1)
 ROAS = Path(sys.executable).parent / "roas"
@@ -54,11 +55,12 @@ def place() -> Iterator[Path]:
 
 def write_to_all(stores: Stores) -> None:
     """What a start, monitoring and the life cycle write: rows, spools, archives, waits and keys."""
-    stores.execute_cross_db_transaction(
+    all_or_none(
+        stores,
         [
             lambda inside: inside.operations.begin(operation("d1", 1, OperationStatus.SUCCESS)),
             lambda inside: inside.errors.record(ERROR),
-        ]
+        ],
     )
     stores.metrics.add(samples("bot", NOW - timedelta(days=92), 1))
     compress_monitoring(stores, NOW)

@@ -17,6 +17,7 @@ from models.tables.monitoring import ProbeRow
 from tests.integration.stores.test_batch import details, numbers, probe
 from tests.integration.stores.test_transactions import contents, failed_start
 from tests.support.small_disk import fill, small_disk
+from tests.support.store_rows import all_or_none
 
 __all__ = ["small_disk"]
 
@@ -31,7 +32,7 @@ def put_until_refused(writer: BatchWriter, first: int, accepted: list[int]) -> N
 
 def transact_until_refused(stores: Stores) -> None:
     for place in range(1, 10_000):
-        stores.execute_cross_db_transaction(failed_start(place))
+        all_or_none(stores, failed_start(place))
 
 
 def test_a_store_without_room_says_so_and_goes_on_once_there_is(small_disk: Path) -> None:
@@ -85,12 +86,12 @@ def test_a_kind_of_row_first_refused_for_want_of_room_is_accepted_once_there_is(
 
 def test_a_transaction_over_three_stores_without_room_happens_whole_or_not_at_all(small_disk: Path) -> None:
     with Stores.open(Settings(data_dir=small_disk / "data")) as stores:
-        stores.execute_cross_db_transaction(failed_start(0))
+        all_or_none(stores, failed_start(0))
         ballast = fill(small_disk, leave=131_072)
         with pytest.raises(StoreFullError):
             transact_until_refused(stores)
         ballast.unlink()
-        stores.execute_cross_db_transaction(failed_start(20_000))
+        all_or_none(stores, failed_start(20_000))
         assert len(set(contents(stores))) == 1
 
 

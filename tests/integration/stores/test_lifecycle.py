@@ -304,17 +304,17 @@ def test_freed_space_goes_back_to_the_disk(stores: Stores, settings: Settings) -
     stores.metrics.add(samples("web", NOW - 96 * DAY, 24 * 4))
     compress_monitoring(stores, NOW)
     optimise(stores, NOW)
-    before = settings.monitoring_path.stat().st_size
+    before = settings.store_path("monitoring").stat().st_size
     step = vacuum(stores, NOW)
     assert step.bytes_after < step.bytes_before
-    assert settings.monitoring_path.stat().st_size < before
+    assert settings.store_path("monitoring").stat().st_size < before
     assert vacuum(stores, NOW).bytes_before == step.bytes_after
 
 
 @pytest.mark.files
 def test_a_file_of_another_program_is_rewritten_once(settings: Settings) -> None:
     settings.data_dir.mkdir()
-    with sqlite3.connect(settings.monitoring_path) as file:
+    with sqlite3.connect(settings.store_path("monitoring")) as file:
         file.execute("CREATE TABLE filler (x)")
         file.execute("INSERT INTO filler SELECT randomblob(400000)")
         file.commit()
@@ -331,7 +331,7 @@ def test_optimise_says_that_the_stores_are_whole(stores: Stores) -> None:
 
 @pytest.mark.files
 def test_optimise_finds_a_row_whose_owner_is_missing(stores: Stores, settings: Settings) -> None:
-    with sqlite3.connect(settings.errors_path) as file:
+    with sqlite3.connect(settings.store_path("errors")) as file:
         file.execute("INSERT INTO error_impact_analysis (error_id, impact_type) VALUES ('gone', 'data_loss')")
     with pytest.raises(StoreCorruptError, match="refers to a missing deployment_errors"):
         optimise(stores, NOW)

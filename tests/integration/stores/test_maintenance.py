@@ -24,7 +24,7 @@ from models.retention import RetentionPolicy
 from models.settings import Settings
 from tests.integration.stores.test_lifecycle import NOW, operation, samples
 from tests.integration.stores.values import ERROR
-from tests.support.store_rows import total
+from tests.support.store_rows import all_or_none, total
 
 HOUR = timedelta(hours=1)
 
@@ -53,11 +53,12 @@ def test_a_backup_brings_back_what_was_there(settings: Settings, tmp_path: Path)
 @pytest.mark.files
 def test_a_backup_is_of_one_moment_while_others_write(stores: Stores, tmp_path: Path) -> None:
     with stores.at_one_moment():
-        stores.execute_cross_db_transaction(
+        all_or_none(
+            stores,
             [
                 lambda inside: inside.operations.begin(operation("d1", 1, OperationStatus.SUCCESS)),
                 lambda inside: inside.errors.record(ERROR),
-            ]
+            ],
         )
     backup(stores, tmp_path / "b", NOW)
     for name in ("deployment_logs", "errors", "monitoring"):

@@ -20,6 +20,7 @@ from models.settings import Settings
 from models.tables.monitoring import ProbeRow
 from tests.integration.stores.test_batch import probe
 from tests.integration.stores.values import ERROR
+from tests.support.store_rows import all_or_none
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -89,11 +90,12 @@ class StoresAndDictionaries(RuleBasedStateMachine):
     def fail_a_start(self, name: str, service: str) -> None:
         self.error_ids += 1
         error = replace(ERROR, error_id=f"e{self.error_ids}", service=service)
-        self.stores.execute_cross_db_transaction(
+        all_or_none(
+            self.stores,
             [
                 lambda inside: inside.operations.begin(operation(name, "prod")),
                 lambda inside: inside.errors.record(error),
-            ]
+            ],
         )
         self.operations.setdefault(name, (OperationStatus.RUNNING, {}))
         self.errors["prod", service] = self.errors.get(("prod", service), 0) + 1

@@ -32,6 +32,7 @@ from tests.integration.stores.test_lifecycle import NOW, samples
 from tests.integration.stores.test_transactions import contents, failed_start
 from tests.integration.stores.values import ERROR
 from tests.support.postgresql_server import PostgresqlForTests
+from tests.support.store_rows import all_or_none
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PASSWORD = "correct horse"
@@ -53,7 +54,7 @@ def hosts(url: str, tmp_path: Path) -> Iterator[tuple[Stores, Stores]]:
 
 def test_what_one_host_records_another_reads(hosts: tuple[Stores, Stores]) -> None:
     here, there = hosts
-    here.execute_cross_db_transaction(failed_start(1))
+    all_or_none(here, failed_start(1))
     assert contents(there) == (1, 1, 1)
 
 
@@ -130,7 +131,7 @@ def test_what_was_committed_is_there_after_a_crash_of_the_server(
 ) -> None:
     here, _ = hosts
     for place in range(5):
-        here.execute_cross_db_transaction(failed_start(place))
+        all_or_none(here, failed_start(place))
     server.control("restart", "-m", "immediate")
     assert contents(here) == (5, 5, 5)
 
@@ -144,7 +145,7 @@ def test_while_the_server_is_down_rows_wait_and_go_in_once(
         try:
             for place in range(12):
                 writer.put(ProbeRow, probe(place))
-            assert "is the server up" in (writer.status().trouble or "")
+            assert "is the server up" in (writer.trouble or "")
             with pytest.raises(StoreUnreachableError, match="monitoring"):
                 here.heartbeats.all()
         finally:

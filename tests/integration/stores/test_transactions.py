@@ -12,7 +12,7 @@ from models.operations import Operation, OperationStatus, OperationType
 from models.records import RecordedScore
 from models.settings import Settings
 from tests.integration.stores.values import ERROR, TICKET
-from tests.support.store_rows import put_score
+from tests.support.store_rows import all_or_none, put_score
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -50,18 +50,16 @@ def versions(stores: Stores) -> list[int]:
 
 
 def test_what_each_operation_returned_is_given_back(stores: Stores) -> None:
-    [_, error, _] = stores.execute_cross_db_transaction(failed_start(1))
+    [_, error, _] = all_or_none(stores, failed_start(1))
     assert error == replace(ERROR, error_id="e1")
     assert contents(stores) == (1, 1, 1)
 
 
 def test_an_operation_that_fails_undoes_all(stores: Stores) -> None:
     with pytest.raises(StoreConstraintError, match="errors"):
-        stores.execute_cross_db_transaction(
-            [*failed_start(1), lambda inside: inside.tickets.open(replace(TICKET, error_id="none"))]
-        )
+        all_or_none(stores, [*failed_start(1), lambda inside: inside.tickets.open(replace(TICKET, error_id="none"))])
     assert contents(stores) == (0, 0, 0)
-    stores.execute_cross_db_transaction(failed_start(2))
+    all_or_none(stores, failed_start(2))
     assert contents(stores) == (1, 1, 1)
 
 
@@ -77,14 +75,14 @@ def test_inside_a_transaction_its_own_writes_are_seen(stores: Stores) -> None:
 @pytest.mark.files
 def test_every_store_knows_the_last_transaction(stores: Stores) -> None:
     for place in range(3):
-        stores.execute_cross_db_transaction(failed_start(place))
+        all_or_none(stores, failed_start(place))
     assert versions(stores) == [3, 3, 3]
 
 
 @pytest.mark.files
 def test_intents_go_once_the_followers_are_safe(stores: Stores) -> None:
     for place in range(130):
-        stores.execute_cross_db_transaction(failed_start(place))
+        all_or_none(stores, failed_start(place))
     with stores.databases["deployment_logs"].read() as connection:
         assert connection.exec_driver_sql("SELECT count(*) FROM cross_store_intents").scalar_one() == 3
     assert versions(stores) == [130, 130, 130]
@@ -102,9 +100,9 @@ def forget_in_followers(stores: Stores) -> None:
 
 
 def two_causes(stores: Stores) -> None:
-    stores.execute_cross_db_transaction(failed_start(1))
+    all_or_none(stores, failed_start(1))
     stores.errors.resolve("e1", NOON, "done")
-    stores.execute_cross_db_transaction(failed_start(2))
+    all_or_none(stores, failed_start(2))
 
 
 @pytest.mark.files
@@ -161,7 +159,7 @@ def test_a_reader_of_all_three_never_sees_a_part(stores: Stores) -> None:
 
     def write() -> None:
         for place in range(60):
-            stores.execute_cross_db_transaction(failed_start(place))
+            all_or_none(stores, failed_start(place))
         done.set()
 
     writer = threading.Thread(target=write)
@@ -177,11 +175,12 @@ def test_a_reader_of_all_three_never_sees_a_part(stores: Stores) -> None:
 @pytest.mark.files
 def test_a_statement_that_cannot_be_done_again_does_not_stop_the_rest(settings: Settings, stores: Stores) -> None:
     stores.errors.record(ERROR)
-    stores.execute_cross_db_transaction(
+    all_or_none(
+        stores,
         [
             lambda inside: inside.tickets.open(TICKET),
             lambda inside: inside.pauses.pause("prod", None, None, "broken", "roas", NOON),
-        ]
+        ],
     )
     with stores.databases["errors"].write() as connection:
         for table in ("ticket_history", "manual_intervention_tickets", "deployment_errors", "recovery_controls"):
@@ -199,9 +198,9 @@ def test_a_statement_that_cannot_be_done_again_does_not_stop_the_rest(settings: 
 def test_a_store_made_anew_goes_on_from_the_last_transaction(settings: Settings) -> None:
     with Stores.open(settings) as stores:
         two_causes(stores)
-    settings.errors_path.write_bytes(b"not a database at all" * 400)
+    settings.store_path("errors").write_bytes(b"not a database at all" * 400)
     with Stores.open(settings) as stores:
         assert versions(stores) == [2, 2, 2]
         assert [error.environment for error in stores.errors.latest()] == ["roas"]
-        stores.execute_cross_db_transaction(failed_start(3))
+        all_or_none(stores, failed_start(3))
         assert versions(stores) == [3, 3, 3]
