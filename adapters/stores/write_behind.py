@@ -237,7 +237,7 @@ def _keep_refused(folder: Path, line: bytes, error: Exception) -> None:
     what = (
         "the stores refused a write of the journal, which" if refused else "a line of a journal cannot be written, and"
     )
-    log.error("%s %s in %s: %s", what, end, _REFUSED, error)
+    log.error("%s is kept in %s: %s", what, _REFUSED, error)
     with suppress(OSError), os.fdopen(open_private(folder / _REFUSED, os.O_WRONLY | os.O_APPEND), "ab") as file:
         file.write(line + b"\n")
 
