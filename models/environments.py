@@ -130,8 +130,7 @@ class ServiceSpec(_Strict):
     start_timeout_seconds: float | None = Field(default=None, gt=0, le=3600)
     limits: Limits = Limits()
     outside_logins: bool = Field(
-        default=False,
-        description="True: it logs in somewhere that counts logins (Discord), so restarts are rare.",
+        default=False, description="True: it logs in somewhere that counts logins (Discord), so restarts are rare."
     )
 
 

@@ -59,11 +59,7 @@ def archives(stores: Stores, store: str | None = None) -> list[ArchiveFile]:
 
 
 def archived_rows(
-    stores: Stores,
-    archive: ArchiveFile,
-    *,
-    conditions: Sequence[str] = (),
-    columns: Sequence[str] | None = None,
+    stores: Stores, archive: ArchiveFile, *, conditions: Sequence[str] = (), columns: Sequence[str] | None = None
 ) -> Iterator[dict[str, Any]]:
     """The rows of one archive that meet all conditions, by the names of their columns.
 

@@ -29,7 +29,7 @@ AUDITED: dict[str, dict[str, tuple[str, ...]]] = {
         "deployment_operations": (
             *("deployment_id", "operation_type", "environment", "status", "start_time", "end_time", "duration_ms"),
             *("user_agent", "metadata", *_WHO),
-        ),
+        )
     },
     "errors": {
         # What a ticket's title, steps and evidence say may be amended while it is open; how it stands may not.

@@ -76,9 +76,7 @@ def _with_access(stores: Stores, report: StoreReport) -> StoreReport:
     access = narrow_access(stores.folder, thorough=True)
     narrowed = filter(None, (stores.access.what_was_narrowed, access.what_was_narrowed))
     return replace(
-        report,
-        faults=(*report.faults, *access.faults),
-        remarks=(*report.remarks, *narrowed, *access.remarks),
+        report, faults=(*report.faults, *access.faults), remarks=(*report.remarks, *narrowed, *access.remarks)
     )
 
 

@@ -40,7 +40,13 @@ class Transacting(Protocol):
 
 
 class SqliteDatabase(SqliteFile):
-    """A store in one SQLite file, with its maintenance."""
+    """A store in one SQLite file, with its maintenance.
+
+    Raises:
+        StoreBusyError: Others were writing until the deadline.
+        StoreFullError: The disk has no room for what a method writes.
+        StoreError: The store cannot be read or written.
+    """
 
     def kept_aside(self) -> list[Path]:
         """Damaged files set aside by this or another process."""
@@ -58,33 +64,19 @@ class SqliteDatabase(SqliteFile):
         return str(self.path.absolute())
 
     def settle(self) -> None:
-        """Empty the WAL into the file; without it the log of a busy store grows by all that was deleted.
-
-        Raises:
-            StoreBusyError: Others were writing until the deadline.
-            StoreError: The store cannot be written.
-        """
+        """Empty the WAL into the file; without it the log of a busy store grows by all that was deleted."""
         with self.gate.held(self.deadline_seconds, f"Emptying the log of {self._label}"):
             self.checkpoint()
 
     def analyse(self) -> None:
-        """Look at a sample of each index, so that queries choose well, and empty the WAL into the file.
-
-        Raises:
-            StoreBusyError: Others were writing until the deadline.
-            StoreError: The store cannot be written.
-        """
+        """Look at a sample of each index, so that queries choose well, and empty the WAL into the file."""
         with self.gate.held(self.deadline_seconds, f"Optimising {self._label}"):
             with OurWords(self._label), self._writers.connect() as connection:
                 driver_of(connection).executescript("PRAGMA analysis_limit=400; ANALYZE")
             self.checkpoint()
 
     def faults(self) -> list[str]:
-        """At most ten faults in the file: damage, and rows whose owner is missing.
-
-        Raises:
-            StoreError: The store cannot be read.
-        """
+        """At most ten faults in the file: damage, and rows whose owner is missing."""
         with self.read() as connection:
             said = [str(row[0]) for row in connection.exec_driver_sql("PRAGMA quick_check(10)")]
             orphans = connection.exec_driver_sql("PRAGMA foreign_key_check").fetchmany(10)
@@ -94,11 +86,7 @@ class SqliteDatabase(SqliteFile):
         return (found + [f"row {row[1]} of {row[0]} refers to a missing {row[2]}" for row in orphans])[:10]
 
     def use(self) -> FileUse:
-        """How much of the file is used.
-
-        Raises:
-            StoreError: The store cannot be read.
-        """
+        """How much of the file is used."""
         with self.read() as connection:
             pages, free, size = (
                 int(connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
@@ -111,13 +99,7 @@ class SqliteDatabase(SqliteFile):
         return {"database": _size(self.path), "wal": _size(self.wal_path)}
 
     def give_back(self, policy: RetentionPolicy, deadline: float, *, dry_run: bool) -> tuple[int, str | None]:
-        """Give free pages back to the disk, where there are enough of them to pay.
-
-        Raises:
-            StoreBusyError: Others were writing until the deadline of writers.
-            StoreFullError: The disk has no room for the second copy that a file of another program needs once.
-            StoreError: The store cannot be written.
-        """
+        """Give free pages back to the disk, where there are enough of them to pay."""
         use = self.use()
         pages = pages_to_give_back(use, policy)
         if pages == 0:
@@ -158,11 +140,7 @@ class SqliteDatabase(SqliteFile):
         return f"{self.name} was rewritten once, so that it can give back in steps from now on"
 
     def checkpoint(self) -> None:
-        """Move the WAL into the file and empty it, as far as readers allow now. Call with the gate held.
-
-        Raises:
-            StoreError: The store cannot be written.
-        """
+        """Move the WAL into the file and empty it, as far as readers allow now. Call with the gate held."""
         with OurWords(self._label), self._writers.connect() as connection:
             driver = driver_of(connection)
             # Not waiting for a long reader: every writer would wait with it.

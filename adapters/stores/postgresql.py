@@ -13,7 +13,7 @@ import os
 import time
 import weakref
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,9 @@ class PostgresqlServer:
         self._password_file = settings.stores_password_file
         self.deadline_seconds = deadline_seconds
         self.waits = Waits(settings.data_dir / "waits")
-        self._engines = self._new_engines()
+        self._writers = self._engine()
+        # Each transaction of theirs sees a single moment.
+        self._readers = self._engine().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
         _servers.add(self)
 
     @property
@@ -85,7 +87,7 @@ class PostgresqlServer:
             StoreError: A schema cannot be made or upgraded.
         """
         for name in _LOCKS:
-            with OurWords(f"Store {name} ({self.label})"), self._engines[0].begin() as connection:
+            with OurWords(f"Store {name} ({self.label})"), self._writers.begin() as connection:
                 connection.execute(sa.text(f"SELECT pg_advisory_xact_lock({_OPENING})"))
                 if connection.scalar(sa.text("SELECT to_regnamespace(:name)"), {"name": name}) is None:
                     connection.execute(sa.schema.CreateSchema(name))
@@ -94,25 +96,25 @@ class PostgresqlServer:
 
     def close(self) -> None:
         """Close every connection of this process."""
-        for engine in self._engines:
+        for engine in (self._writers, self._readers):
             engine.dispose()
 
     @contextmanager
     def reading(self, what: str, name: str) -> Iterator[sa.Connection]:
         """A transaction that sees one moment and changes nothing, in a store's schema."""
-        with OurWords(what), self._begun(self._engines[1], [name], locks=False) as connection:
+        with OurWords(what), self._begun(self._readers, [name], locks=False) as connection:
             yield connection
 
     @contextmanager
     def writing(self, what: str, names: Sequence[str]) -> Iterator[sa.Connection]:
         """A transaction that has the stores named to itself, in the first one's schema."""
-        with OurWords(what), self._begun(self._engines[0], names, locks=True) as connection:
+        with OurWords(what), self._begun(self._writers, names, locks=True) as connection:
             yield connection
 
     @contextmanager
     def alone(self, what: str) -> Iterator[sa.Connection]:
         """A connection for what may not run inside a transaction, without a limit of time."""
-        with OurWords(what), self._engines[0].connect() as connection:
+        with OurWords(what), self._writers.connect() as connection:
             driver = connection.connection.dbapi_connection
             if driver is None:
                 raise RuntimeError("the connection is closed")
@@ -125,7 +127,7 @@ class PostgresqlServer:
 
     def forget_after_fork(self) -> None:
         """In a forked child: leave the parent's connections alone, and open own ones when needed."""
-        for engine in self._engines:
+        for engine in (self._writers, self._readers):
             engine.dispose(close=False)
 
     @contextmanager
@@ -147,12 +149,9 @@ class PostgresqlServer:
             connection.close()
 
     def _first_words(self, connection: sa.Connection, names: Sequence[str], *, locks: bool) -> None:
-        if not locks:
-            _enter(connection, names[0])
-            return
+        _enter(connection, names[0])
         for name in _LOCKS:
-            if name in names:
-                _enter(connection, names[0])
+            if locks and name in names:
                 self._wait_turn(connection, name)
 
     def _wait_turn(self, connection: sa.Connection, name: str) -> None:
@@ -164,12 +163,6 @@ class PostgresqlServer:
             connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({key})")
         finally:
             self.waits.add(time.monotonic() - began)
-
-    def _new_engines(self) -> tuple[sa.Engine, sa.Engine]:
-        """One whose connections write, one whose connections see a single moment in each transaction."""
-        writers = self._engine()
-        readers = self._engine().execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True)
-        return writers, readers
 
     def _engine(self) -> sa.Engine:
         return sa.create_engine(
@@ -183,7 +176,13 @@ class PostgresqlServer:
 
 
 class PostgresqlDatabase:
-    """A store in one schema of a PostgreSQL database."""
+    """A store in one schema of a PostgreSQL database.
+
+    Raises:
+        StoreBusyError: Others were writing until the deadline.
+        StoreUnreachableError: The server does not answer.
+        StoreError: The store cannot be read or written; the message says why.
+    """
 
     def __init__(self, name: str, server: PostgresqlServer) -> None:
         """Connect to nothing yet."""
@@ -208,37 +207,19 @@ class PostgresqlDatabase:
         """Close every connection of this process to the server."""
         self._server.close()
 
-    @contextmanager
-    def read(self) -> Iterator[sa.Connection]:
-        """A transaction that sees one moment and changes nothing.
+    def read(self) -> AbstractContextManager[sa.Connection]:
+        """A transaction that sees one moment and changes nothing."""
+        return self._server.reading(self._label, self.name)
 
-        Raises:
-            StoreUnreachableError: The server does not answer.
-            StoreError: The store cannot be read; the message says why.
-        """
-        with self._server.reading(self._label, self.name) as connection:
-            yield connection
-
-    @contextmanager
-    def write(self, *, durable: bool = False) -> Iterator[sa.Connection]:
-        """A transaction that has the store to itself, committed if the body ends well and undone if it raises.
-
-        Raises:
-            StoreBusyError: Others were writing until the deadline.
-            StoreUnreachableError: The server does not answer.
-            StoreError: The store cannot be written; the message says why.
-        """
+    def write(self, *, durable: bool = False) -> AbstractContextManager[sa.Connection]:
+        """A transaction that has the store to itself, committed if the body ends well and undone if it raises."""
         del durable  # The server syncs whatever it commits.
-        with self._server.writing(self._label, [self.name]) as connection:
-            yield connection
+        return self._server.writing(self._label, [self.name])
 
     def faults(self) -> list[str]:
         """What PostgreSQL knows to be wrong: indexes and rules that do not hold, pages that did not check.
 
         It verifies pages as it reads them where the cluster has data checksums.
-
-        Raises:
-            StoreError: The store cannot be read.
         """
         with self.read() as connection:
             broken = connection.execute(_BROKEN, {"name": self.name}).scalars().all()
@@ -246,11 +227,7 @@ class PostgresqlDatabase:
         return [*broken, *([f"{pages} pages of the database did not match their checksums"] if pages else [])][:10]
 
     def use(self) -> FileUse:
-        """How much of its pages is used, as far as PostgreSQL's statistics tell: deleted rows keep their room.
-
-        Raises:
-            StoreError: The store cannot be read.
-        """
+        """How much of its pages is used, as far as PostgreSQL's statistics tell: deleted rows keep their room."""
         with self.read() as connection:
             tables = connection.execute(_TABLES, {"name": self.name}).all()
         pages = sum(int(one.bytes) for one in tables) // _PAGE
@@ -263,21 +240,13 @@ class PostgresqlDatabase:
         return FileUse(pages=pages, free=max(0, pages - -(-used // _PAGE)), page_bytes=_PAGE)
 
     def sizes(self) -> dict[str, int]:
-        """Bytes of the schema with its indexes; the log is the server's own.
-
-        Raises:
-            StoreError: The store cannot be read.
-        """
+        """Bytes of the schema with its indexes; the log is the server's own."""
         with self.read() as connection:
             tables = connection.execute(_TABLES, {"name": self.name}).all()
         return {"database": sum(int(one.bytes) for one in tables)}
 
     def analyse(self) -> None:
-        """Look at a sample of each table, so that queries choose well.
-
-        Raises:
-            StoreError: The store cannot be written.
-        """
+        """Look at a sample of each table, so that queries choose well."""
         self._each_table("ANALYZE")
 
     def sync(self) -> None:
@@ -290,9 +259,6 @@ class PostgresqlDatabase:
         """Make the room of deleted rows usable again, where there is enough of it to pay; autovacuum does it too.
 
         Files shrink only where their ends are free: PostgreSQL keeps the rest for new rows.
-
-        Raises:
-            StoreError: The store cannot be written.
         """
         del deadline  # VACUUM does not make writers wait, so it need not be done in steps.
         with self.read() as connection:
@@ -324,12 +290,7 @@ class PostgresqlTransactions:
 
     @contextmanager
     def write(self, deadline_seconds: float) -> Iterator[Together]:
-        """A transaction over the three stores; use the stores only through the value it yields.
-
-        Raises:
-            StoreBusyError: Others were writing until the deadline.
-            StoreError: A store failed, and nothing happened.
-        """
+        """A transaction over the three stores; use the stores only through the value it yields."""
         del deadline_seconds  # Every connection has it.
         what = f"A transaction over the three stores ({self._server.label})"
         with self._server.writing(what, list(_LOCKS)) as connection:

@@ -34,7 +34,12 @@ ASIDE = ".corrupt-"
 
 
 class SqliteFile:
-    """The file of a store, in WAL mode."""
+    """The file of a store, in WAL mode.
+
+    Raises:
+        StoreBusyError: Others were writing until the deadline.
+        StoreError: The store cannot be read or written; the message says why.
+    """
 
     def __init__(self, name: str, path: Path, gate: Gate, *, synchronous: str, deadline_seconds: float) -> None:
         """Open nothing yet; `open` does."""
@@ -81,11 +86,7 @@ class SqliteFile:
 
     @contextmanager
     def read(self) -> Iterator[sa.Connection]:
-        """A transaction that sees one moment and changes nothing.
-
-        Raises:
-            StoreError: The store cannot be read; the message says why.
-        """
+        """A transaction that sees one moment and changes nothing."""
         self._same_file()
         with self._watched(), self._readers.connect() as connection, connection.begin():
             yield connection
@@ -96,10 +97,6 @@ class SqliteFile:
 
         A `durable` one is synced with the gate held: a transaction over several stores that follows it is done
         again after a power failure, and must find what it follows.
-
-        Raises:
-            StoreBusyError: Others were writing until the deadline.
-            StoreError: The store cannot be written; the message says why.
         """
         with self.gate.held(self.deadline_seconds, self._label):
             self.before_write()
@@ -110,22 +107,13 @@ class SqliteFile:
 
     @contextmanager
     def write_unchecked(self) -> Iterator[sa.Connection]:
-        """As `write`, for a caller that holds the gate and has repaired the stores.
-
-        Raises:
-            StoreError: The store cannot be written; the message says why.
-        """
+        """As `write`, for a caller that holds the gate and has repaired the stores."""
         with self.write_connection() as connection, connection.begin():
             yield connection
 
     @contextmanager
     def write_driver(self) -> Iterator[sqlite3.Connection]:
-        """As `write`, on the driver's own connection: for frequent writes of few plain statements.
-
-        Raises:
-            StoreBusyError: Others were writing until the deadline.
-            StoreError: The store cannot be written; the message says why.
-        """
+        """As `write`, on the driver's own connection: for frequent writes of few plain statements."""
         with self.gate.held(self.deadline_seconds, self._label):
             self.before_write()
             self._make_sure()
@@ -147,11 +135,7 @@ class SqliteFile:
 
     @contextmanager
     def write_connection(self) -> Iterator[sa.Connection]:
-        """A connection to begin a write transaction on, for a caller that holds the gate.
-
-        Raises:
-            StoreError: The store cannot be written; the message says why.
-        """
+        """A connection to begin a write transaction on, for a caller that holds the gate."""
         self._make_sure()
         with self._watched(), self._writers.connect() as connection:
             yield connection

@@ -60,14 +60,12 @@ class DeploymentOperation(Numbered, DeploymentLogsRow, table=True):
     claimed_by: str | None = maybe_text()
     # Grouping by an expression sorts the whole table; an index over these two is read in order instead.
     day: str | None = Field(
-        default=None,
-        sa_column=sa.Column(sa.Text, sa.Computed("substr(start_time, 1, 10)", persisted=False)),
+        default=None, sa_column=sa.Column(sa.Text, sa.Computed("substr(start_time, 1, 10)", persisted=False))
     )
     ok: int | None = Field(
         default=None,
         sa_column=sa.Column(
-            sa.Integer,
-            sa.Computed("CASE status WHEN 'success' THEN 1 WHEN 'failed' THEN 0 END", persisted=False),
+            sa.Integer, sa.Computed("CASE status WHEN 'success' THEN 1 WHEN 'failed' THEN 0 END", persisted=False)
         ),
     )
 

@@ -13,11 +13,7 @@ import sqlalchemy as sa
 
 from adapters.stores.archiver import Archived
 from adapters.stores.audit import audit_archived
-from adapters.stores.lifecycle.run import (
-    LifecycleRun,
-    RowsChanged,
-    archive_name,
-)
+from adapters.stores.lifecycle.run import LifecycleRun, RowsChanged, archive_name
 from adapters.stores.sql import tables_of
 from models.tables.columns import JsonText, UtcDateTime
 

@@ -15,22 +15,11 @@ import sqlalchemy as sa
 
 from adapters.stores.archiver import archived_samples
 from adapters.stores.database import Database
-from adapters.stores.lifecycle.run import (
-    CHUNKS_TO_SETTLE,
-    LifecycleRun,
-    RowsChanged,
-    archive_name,
-)
+from adapters.stores.lifecycle.run import CHUNKS_TO_SETTLE, LifecycleRun, RowsChanged, archive_name
 from adapters.stores.repositories.metrics import from_ms
 from adapters.stores.sql import table, upsert
 from core.common.sketches import Sketch
-from models.tables.monitoring import (
-    MetricDay,
-    MetricHour,
-    MetricSample,
-    MetricSeries,
-    MonitoringArchive,
-)
+from models.tables.monitoring import MetricDay, MetricHour, MetricSample, MetricSeries, MonitoringArchive
 
 HOUR_MS = 3_600_000
 DAY_MS = 24 * HOUR_MS

@@ -31,11 +31,7 @@ class Operations(Repository):
                 _audit(connection, "begun", operation.deployment_id, operation.actor)
 
     def finish(
-        self,
-        deployment_id: str,
-        status: OperationStatus,
-        ended_at: datetime,
-        details: dict[str, Any] | None = None,
+        self, deployment_id: str, status: OperationStatus, ended_at: datetime, details: dict[str, Any] | None = None
     ) -> bool:
         """Record how an operation ended, adding to its details; False where it had already ended.
 

@@ -61,10 +61,7 @@ class Pauses(Repository):
         query = sa.select(_controls).where(sa.or_(_controls.c.until.is_(None), _controls.c.until > now))
         return [
             _rows.to_value(
-                row,
-                environment=row.environment or None,
-                service=row.service_name or None,
-                actor=actor_of(row),
+                row, environment=row.environment or None, service=row.service_name or None, actor=actor_of(row)
             )
             for row in self._all(query)
         ]

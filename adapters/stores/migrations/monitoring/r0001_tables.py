@@ -12,36 +12,14 @@ revision = "r0001"
 down_revision = None
 
 _HOST_METRICS = (
-    "cpu_usage",
-    "cpu_seconds_total",
-    "load_1m",
-    "load_5m",
-    "memory_usage",
-    "disk_usage",
-    "disk_free_bytes",
-    "inodes_usage",
-    "inodes_free",
-    "network_rx_bytes_total",
-    "network_tx_bytes_total",
-    "pressure_cpu",
-    "pressure_memory",
-    "pressure_io",
-    "store_bytes",
+    *("cpu_usage", "cpu_seconds_total", "load_1m", "load_5m", "memory_usage", "disk_usage", "disk_free_bytes"),
+    *("inodes_usage", "inodes_free", "network_rx_bytes_total", "network_tx_bytes_total"),
+    *("pressure_cpu", "pressure_memory", "pressure_io", "store_bytes"),
 )
 _SERVICE_METRICS = (
-    "cpu_usage",
-    "cpu_seconds_total",
-    "memory_usage",
-    "memory_bytes",
-    "response_time",
-    "restarts_total",
-    "processes",
-    "throttled_periods_total",
-    "network_rx_bytes_total",
-    "network_tx_bytes_total",
-    "block_read_bytes_total",
-    "block_write_bytes_total",
-    "certificate_days",
+    *("cpu_usage", "cpu_seconds_total", "memory_usage", "memory_bytes", "response_time", "restarts_total"),
+    *("processes", "throttled_periods_total", "network_rx_bytes_total", "network_tx_bytes_total"),
+    *("block_read_bytes_total", "block_write_bytes_total", "certificate_days"),
 )
 
 
