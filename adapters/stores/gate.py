@@ -17,7 +17,6 @@ import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
-from types import TracebackType
 
 from adapters.host.private_files import open_private
 from models.failures import StoreBusyError, StoreError
@@ -41,16 +40,6 @@ class Gate:
             StoreError: The lock file cannot be opened.
         """
         return _Turn(self, deadline_seconds, what)
-
-    def enter(self, deadline_seconds: float, what: str) -> int:
-        """As `held`, for a caller that leaves with the file that is given back."""
-        file = self._mine.file = self._lock(deadline_seconds, what)
-        return file
-
-    def leave(self, file: int) -> None:
-        """Let the next one in."""
-        self._mine.file = None
-        _let_go(file)
 
     def read_number(self) -> int | None:
         """The number the last holder left; None for none yet. Only while held."""
@@ -105,12 +94,11 @@ class _Turn(AbstractContextManager[None]):
         self._gate, self._given = gate, (deadline_seconds, what)
 
     def __enter__(self) -> None:
-        self._file = self._gate.enter(*self._given)
+        self._file = self._gate._mine.file = self._gate._lock(*self._given)
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._gate.leave(self._file)
+    def __exit__(self, *_: object) -> None:
+        self._gate._mine.file = None
+        _let_go(self._file)
 
 
 class Waits:

@@ -376,13 +376,7 @@ def read_for_plan(
     """
     others = [one for one in stores.recoveries.find(since=since) if one.error_id != error_id]
     tried = sorted([*stores.recoveries.find(error_id), *others], key=lambda one: one.started_at)
-    return replace(
-        known,
-        executions=tuple(tried),
-        pauses=tuple(stores.pauses.active(now)),
-        releases=tuple(stores.releases.latest(known.environment)),
-        last_changes=stores.progress.last_changes(known.environment),
-    )
+    return replace(known, executions=tuple(tried), **_changing(stores, known.environment, now))
 
 
 def read_records(stores: Stores, environment: str, since: datetime, now: datetime) -> RecoveryRecords:
@@ -393,14 +387,20 @@ def read_records(stores: Stores, environment: str, since: datetime, now: datetim
     """
     starts = stores.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
     return RecoveryRecords(
+        **_changing(stores, environment, now),
         environment=environment,
         executions=tuple(stores.recoveries.find(since=since)),
-        pauses=tuple(stores.pauses.active(now)),
-        releases=tuple(stores.releases.latest(environment)),
-        last_changes=stores.progress.last_changes(environment),
         open_errors=tuple(stores.errors.unresolved(environment)),
         lease=stores.leases.current(environment, now),
         started_at=starts[0].ended_at if starts else None,
         meant_to_run=meant_to_run(stores.operations.latest_recorded(environment)),
         patterns=tuple(stores.patterns.all()),
     )
+
+
+def _changing(stores: Stores, environment: str, now: datetime) -> dict[str, Any]:
+    return {
+        "pauses": tuple(stores.pauses.active(now)),
+        "releases": tuple(stores.releases.latest(environment)),
+        "last_changes": stores.progress.last_changes(environment),
+    }

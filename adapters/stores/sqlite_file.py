@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import sqlalchemy as sa
@@ -41,9 +40,14 @@ class SqliteFile:
         StoreError: The store cannot be read or written; the message says why.
     """
 
-    def __init__(self, name: str, path: Path, gate: Gate, *, synchronous: str, deadline_seconds: float) -> None:
-        """Open nothing yet; `open` does."""
+    def __init__(self, name: str, path: Path, gate: Gate, *, decides: bool, deadline_seconds: float) -> None:
+        """Open nothing yet; `open` does.
+
+        The store that `decides` whether a transaction over several happened must not forget: it is synchronous=FULL.
+        What a writer of another does is written down in its connection's `info["record"]`, where there is one.
+        """
         self.name = name
+        self.recorded = not decides
         self.path = path
         self._label = f"Store {name} ({path})"
         self.gate = gate
@@ -52,9 +56,8 @@ class SqliteFile:
         """Damaged files this process found and moved out of the way."""
         self.before_write: Callable[[], None] = lambda: None
         """Called by every writer with the gate held."""
-        self._synchronous = synchronous
+        self._synchronous = "FULL" if decides else "NORMAL"
         self._suspected = False
-        self._records = False
         self._opening = threading.Lock()
         self._file: tuple[int, int] | None = None
         self._plain: list[sqlite3.Connection] = []
@@ -140,11 +143,6 @@ class SqliteFile:
         with self._watched(), self._writers.connect() as connection:
             yield connection
 
-    def record_statements(self) -> None:
-        """From now on, write down what a writer does in its connection's `info["record"]`, where it has one."""
-        self._records = True
-        sa.event.listen(self._writers, "before_cursor_execute", _record)
-
     def sync(self) -> None:
         """Sync committed transactions to disk.
 
@@ -172,7 +170,7 @@ class SqliteFile:
 
     def _watched(self) -> AbstractContextManager[None]:
         """In our words; and after a sign of damage the next writer, or the next opening, looks closely."""
-        return _Watched(self._label, self._suspect)
+        return OurWords(self._label, self._suspect)
 
     def _suspect(self) -> None:
         self._suspected = True
@@ -184,6 +182,8 @@ class SqliteFile:
         self._readers = self._engine("BEGIN DEFERRED", size=5, overflow=15, query_only=True)
         # One connection is enough: the gate lets one writer through.
         self._writers = self._engine("BEGIN IMMEDIATE", size=1, overflow=4, query_only=False)
+        if self.recorded:
+            sa.event.listen(self._writers, "before_cursor_execute", _record)
         self._plain = []
 
     def _engine(self, begin: str, *, size: int, overflow: int, query_only: bool) -> sa.Engine:
@@ -312,27 +312,6 @@ class SqliteFile:
         _inherited.append((self._readers, self._writers, self._plain))
         self._opening = threading.Lock()
         self._new_engines()
-        if self._records:
-            self.record_statements()
-
-
-class _Watched(OurWords):
-    __slots__ = ("_damaged",)
-
-    def __init__(self, store: str, damaged: Callable[[], None]) -> None:
-        super().__init__(store)
-        self._damaged = damaged
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if error is None:
-            return
-        try:
-            super().__exit__(kind, error, trace)
-        except StoreCorruptError:
-            self._damaged()
-            raise
 
 
 def warn_about_sqlite() -> str | None:

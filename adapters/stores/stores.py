@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from adapters.host.private_files import make_private_folder
@@ -22,7 +21,7 @@ from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.spools import DAMAGED
 from adapters.stores.sql import STORE_ROWS
 from adapters.stores.sqlite_file import warn_about_sqlite
-from adapters.stores.transactions import SqliteTransactions, Together
+from adapters.stores.transactions import DECIDES, SqliteTransactions, Together
 from core.storage.incidents import of_damage, of_loss
 from models.failures import BadInputError, StoreBusyError, StoreError
 from models.settings import Settings
@@ -195,9 +194,7 @@ class Stores(Repositories):
     def __enter__(self) -> Stores:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 
@@ -207,8 +204,7 @@ def _files(settings: Settings, gate: Gate, deadline_seconds: float) -> dict[str,
             name,
             settings.store_path(name),
             gate,
-            # The first store decides whether a transaction over several happened, so it must not forget.
-            synchronous="FULL" if name == "deployment_logs" else "NORMAL",
+            decides=name == DECIDES,
             deadline_seconds=deadline_seconds,
         )
         for name in STORE_ROWS

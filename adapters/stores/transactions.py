@@ -65,8 +65,6 @@ class SqliteTransactions:
         self._gate = gate
         for database in databases.values():
             database.before_write = self.repair_if_left
-        for name in _FOLLOW:
-            databases[name].record_statements()
 
     @contextmanager
     def write(self, deadline_seconds: float) -> Iterator[Together]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from types import TracebackType
 
@@ -32,16 +33,21 @@ class OurWords(AbstractContextManager[None]):
         StoreError: Anything else.
     """
 
-    __slots__ = ("_store",)
+    __slots__ = ("_damaged", "_store")
 
-    def __init__(self, store: str) -> None:
+    def __init__(self, store: str, damaged: Callable[[], None] | None = None) -> None:
+        """Watch over a body that works on this store; `damaged` is called after a sign of damage."""
         self._store = store
+        self._damaged = damaged
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if isinstance(error, sa.exc.DBAPIError | sqlite3.Error):
-            raise in_our_words(error, self._store) from error
+            ours = _in_our_words(error, self._store)
+            if self._damaged is not None and isinstance(ours, StoreCorruptError):
+                self._damaged()
+            raise ours from error
         if isinstance(error, sa.exc.TimeoutError):
             raise StoreBusyError(
                 f"{self._store}: every connection of this process stayed in use;",
@@ -53,8 +59,7 @@ class OurWords(AbstractContextManager[None]):
             ) from error
 
 
-def in_our_words(error: BaseException, store: str) -> StoreError:
-    """The StoreError for a database's failure."""
+def _in_our_words(error: BaseException, store: str) -> StoreError:
     original = error.orig if isinstance(error, sa.exc.DBAPIError) else error
     code = getattr(original, "sqlite_errorname", None) or _postgresql_code(original)
     for kind, prefixes, advice in _KINDS:

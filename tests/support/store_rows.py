@@ -14,10 +14,11 @@ from adapters.stores.repositories.alerts import put_alert
 from adapters.stores.repositories.baselines import put_baselines
 from adapters.stores.repositories.dependencies import put_dependencies
 from adapters.stores.repositories.health import score_rows
-from adapters.stores.sql import insert
+from adapters.stores.repositories.metrics import from_ms, to_ms
+from adapters.stores.sql import insert, table
 from models.metrics import Alert, Baseline, Dependency
 from models.records import RecordedScore
-from models.tables.monitoring import ServiceHealthScore
+from models.tables.monitoring import ProbeRow, ServiceHealthScore
 
 
 def all_or_none(stores: Stores, parts: Sequence[Callable[[Together], object]]) -> list[object]:
@@ -73,3 +74,33 @@ def sums(stores: Stores, view: str, service: str, since: datetime) -> Sequence[s
     with stores.databases["monitoring"].read() as connection:
         rows = connection.execute(query, {"service": service}).all()
     return [row for row in rows if str(row.timestamp) >= f"{since:%Y-%m-%d %H:%M:%S}"]
+
+
+def series(
+    stores: Stores | Together,
+    environment: str,
+    service: str,
+    metric: str,
+    since: datetime,
+    until: datetime | None = None,
+) -> list[tuple[datetime, float]]:
+    """Time and value of the samples of one metric from `since` on and before `until`, oldest first."""
+    query = sa.text(
+        "SELECT s.ts, s.value FROM metric_samples s JOIN metric_series m ON m.id = s.series WHERE m.environment = :e "
+        "AND m.service = :s AND m.metric = :m AND s.ts >= :since AND s.ts < :until ORDER BY s.ts"
+    )
+    given = {
+        "e": environment,
+        "s": service,
+        "m": metric,
+        "since": to_ms(since),
+        "until": to_ms(until) if until else 2**62,
+    }
+    with stores.databases["monitoring"].read() as connection:
+        return [(from_ms(row.ts), row.value) for row in connection.execute(query, given)]
+
+
+def probe_rows(stores: Stores) -> list[dict[str, Any]]:
+    """Every recorded answer of a probe, oldest first."""
+    with stores.databases["monitoring"].read() as connection:
+        return [dict(row._mapping) for row in connection.execute(sa.select(table(ProbeRow)).order_by(sa.text("id")))]

@@ -47,11 +47,6 @@ class HealthHistory(Repository):
         with self._database.write() as connection:
             connection.execute(sa.insert(_probes), rows)
 
-    def probes(self, environment: str, service: str | None = None, limit: int = 100) -> list[ProbeResult]:
-        """The latest probe answers, newest first."""
-        query = newest(_probes, "checked_at", environment=environment, service=service)
-        return [_probe_rows.to_value(row) for row in self._all(query.limit(limit))]
-
     def latest_scores(self, environment: str) -> list[RecordedScore]:
         """The newest score of each service that has one within 15 minutes of the environment's newest."""
         recent = self.scores(environment, limit=1)

@@ -55,26 +55,6 @@ class Metrics(Repository):
             upsert(connection, MetricSample, rows, keys=["ts", "series"])
         return len(rows)
 
-    def series(
-        self, environment: str, service: str, metric: str, since: datetime, until: datetime | None = None
-    ) -> list[tuple[datetime, float]]:
-        """The samples of one metric from `since` on and before `until`, oldest first."""
-        query = (
-            sa.select(_samples.c.ts, _samples.c.value)
-            .join(_series, _series.c.id == _samples.c.series)
-            .where(
-                _series.c.environment == environment,
-                _series.c.service == service,
-                _series.c.metric == metric,
-                _samples.c.ts >= to_ms(since),
-            )
-            .order_by(_samples.c.ts)
-        )
-        if until is not None:
-            query = query.where(_samples.c.ts < to_ms(until))
-        with self._database.read() as connection:
-            return [(from_ms(row.ts), row.value) for row in connection.execute(query)]
-
     def latest(self, environment: str) -> list[Metric]:
         """The newest sample of each metric that has one within 15 minutes of the environment's newest."""
         with self._database.read() as connection:

@@ -42,18 +42,13 @@ class Operations(Repository):
             found = _locked(connection, deployment_id)
             if found.status not in (OperationStatus.PENDING, OperationStatus.RUNNING):
                 return False
-            took = ended_at - found.start_time
-            connection.execute(
-                sa.update(_operations)
-                .where(_operations.c.deployment_id == deployment_id)
-                .values(
-                    status=status.value,
-                    end_time=ended_at,
-                    duration_ms=max(0, round(took / timedelta(milliseconds=1))),
-                    metadata=(found.metadata or {}) | (details or {}),
-                )
-            )
-            _audit(connection, "ended", deployment_id)
+            values = {
+                "status": status.value,
+                "end_time": ended_at,
+                "duration_ms": _milliseconds(ended_at - found.start_time),
+                "metadata": (found.metadata or {}) | (details or {}),
+            }
+            _update(connection, "ended", deployment_id, values)
             return True
 
     def note(self, deployment_id: str, details: dict[str, Any]) -> None:
@@ -64,12 +59,7 @@ class Operations(Repository):
         """
         with self._database.write() as connection:
             found = _locked(connection, deployment_id)
-            connection.execute(
-                sa.update(_operations)
-                .where(_operations.c.deployment_id == deployment_id)
-                .values(metadata=(found.metadata or {}) | details)
-            )
-            _audit(connection, "noted", deployment_id)
+            _update(connection, "noted", deployment_id, {"metadata": (found.metadata or {}) | details})
 
     def resume(self, deployment_id: str, runner: Runner, at: datetime, by: str, actor: Actor = SYSTEM) -> bool:
         """Let an interrupted operation run again; False where it was not interrupted, or somebody was faster.
@@ -91,12 +81,8 @@ class Operations(Repository):
                 "flow_run_id": runner.flow_run_id,
                 "resumed": [*details.get("resumed", ()), interruption],
             }
-            connection.execute(
-                sa.update(_operations)
-                .where(_operations.c.deployment_id == deployment_id)
-                .values(status=OperationStatus.RUNNING.value, end_time=None, duration_ms=None, metadata=details)
-            )
-            _audit(connection, "resumed", deployment_id, actor)
+            running = {"status": OperationStatus.RUNNING.value, "end_time": None, "duration_ms": None}
+            _update(connection, "resumed", deployment_id, running | {"metadata": details}, actor)
             return True
 
     def mark_running(self, deployment_id: str) -> bool:
@@ -189,76 +175,11 @@ class Operations(Repository):
         return found[0] if found else None
 
 
-class Leases(Repository):
-    """Leases: which operation may change an environment, and until when."""
-
-    def acquire(
-        self,
-        environment: str,
-        owner: str,
-        reason: str,
-        now: datetime,
-        ttl: timedelta,
-        *,
-        runner: Runner | None = None,
-        instead_of: LeaseResult | None = None,
-    ) -> LeaseResult:
-        """Acquire the lease of an environment unless another operation holds it unexpired.
-
-        `instead_of` is a holder that is known to be dead: its hold ends now. An owner's hold is another's
-        where another runner has it, so two runners of one operation do not both act.
-        """
-        with self._database.write() as connection:
-            row = connection.execute(
-                sa.select(_leases).where(_leases.c.environment == environment).with_for_update()
-            ).one_or_none()
-            if row is not None and row.expires_at > now:
-                held = _to_lease(row)
-                mine = held.holder == owner and held.runner == runner
-                dead = instead_of is not None and _same_hold(held, instead_of)
-                if not mine and not dead:
-                    return held
-            taken = {
-                "environment": environment,
-                "owner": owner,
-                "reason": reason,
-                "acquired_at": now,
-                "expires_at": now + ttl,
-                "runner": None if runner is None else asdict(runner),
-            }
-            upsert(connection, EnvironmentLease, taken, keys=["environment"])
-            return LeaseResult(
-                acquired=True, holder=owner, reason=reason, expires_at=now + ttl, acquired_at=now, runner=runner
-            )
-
-    def renew(
-        self, environment: str, owner: str, now: datetime, ttl: timedelta, *, runner: Runner | None = None
-    ) -> bool:
-        """Renew a lease; False where this owner does not hold it any more."""
-        with self._database.write() as connection:
-            done = connection.execute(
-                sa.update(_leases).where(*_held_by(environment, owner, runner)).values(expires_at=now + ttl)
-            )
-            return done.rowcount == 1
-
-    def release(self, environment: str, owner: str, *, runner: Runner | None = None) -> bool:
-        """Let go; False where this owner did not hold it."""
-        with self._database.write() as connection:
-            done = connection.execute(sa.delete(_leases).where(*_held_by(environment, owner, runner)))
-            return done.rowcount == 1
-
-    def current(self, environment: str, now: datetime) -> LeaseResult | None:
-        """Who holds an environment now, or None."""
-        found = self.held(now, environment)
-        return found[0] if found else None
-
-    def held(self, now: datetime, environment: str | None = None) -> list[LeaseResult]:
-        """The holds that are not expired, of one environment or of all."""
-        query = sa.select(_leases).where(_leases.c.expires_at > now)
-        if environment is not None:
-            query = query.where(_leases.c.environment == environment)
-        with self._database.read() as connection:
-            return [_to_lease(row) for row in connection.execute(query)]
+def _update(
+    connection: sa.Connection, kind: str, deployment_id: str, values: dict[str, Any], actor: Actor = SYSTEM
+) -> None:
+    connection.execute(sa.update(_operations).where(_operations.c.deployment_id == deployment_id).values(**values))
+    _audit(connection, kind, deployment_id, actor)
 
 
 def _audit(connection: sa.Connection, kind: str, deployment_id: str, actor: Actor = SYSTEM) -> None:
@@ -274,9 +195,13 @@ def _locked(connection: sa.Connection, deployment_id: str) -> sa.Row[Any]:
     return found
 
 
+def _milliseconds(took: timedelta) -> int:
+    return max(0, round(took / timedelta(milliseconds=1)))
+
+
 def _to_row(operation: Operation) -> dict[str, Any]:
     took = operation.duration
-    milliseconds = None if took is None else max(0, round(took / timedelta(milliseconds=1)))
+    milliseconds = None if took is None else _milliseconds(took)
     return _rows.to_row(
         operation, duration_ms=milliseconds, metadata=operation.details or None, **actor_columns(operation.actor)
     )

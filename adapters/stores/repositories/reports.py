@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from adapters.stores.repositories.repository import Repository, newest
-from adapters.stores.sql import insert, table
+from adapters.stores.repositories.repository import Repository
+from adapters.stores.sql import insert
 from models.tables.monitoring import ReportRow
 
 
@@ -17,8 +17,3 @@ class Reports(Repository):
         with self._database.write() as connection:
             values = {"environment": environment, "made_at": made_at, "since": since, "text": text}
             insert(connection, ReportRow, values)
-
-    def last(self, environment: str) -> tuple[datetime, str] | None:
-        """When the newest report was made, and what it said; None where there is none."""
-        row = self._first(newest(table(ReportRow), "made_at", environment=environment))
-        return None if row is None else (row.made_at, row.text)

@@ -12,6 +12,7 @@ from models.records import EvaluationRecord
 from tests.e2e.flows.conftest import Place, well
 from tests.e2e.flows.test_collection import PAIR
 from tests.e2e.flows.test_watch import docker, until
+from tests.support.store_rows import series
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -43,7 +44,7 @@ async def test_rounds_go_on_while_what_is_wrong_is_mended_or_left_alone_once(pla
 
 def host_samples(stores: Stores) -> list[tuple[datetime, float]]:
     since = datetime.now(UTC) - timedelta(minutes=30)
-    return list(stores.metrics.series("test", "host", "memory_usage", since))
+    return series(list(stores, "test", "host", "memory_usage", since))
 
 
 async def test_what_somebody_collected_a_moment_ago_is_not_collected_again(place: Place) -> None:

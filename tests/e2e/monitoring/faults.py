@@ -27,6 +27,7 @@ from tasks.monitoring.collect import ALERT_STREAM
 from tasks.runtime.stores import open_stores, shared_cache
 from tests.e2e.healing.scenes import PASSWORD
 from tests.e2e.monitoring.living import Living, alerts_of, collect_each, own_folder, run, teach_a_past
+from tests.support.store_rows import series
 
 EVERY = timedelta(seconds=10)
 MEASURED_ROUNDS = 18
@@ -176,7 +177,7 @@ def _complaints(
 
 
 def _samples(fault: Fault, sample: Living, since: datetime) -> dict[datetime, float]:
-    return dict(open_stores().metrics.series(sample.name, fault.service, fault.metric, since))
+    return series(dict(open_stores(), sample.name, fault.service, fault.metric, since))
 
 
 def _print(

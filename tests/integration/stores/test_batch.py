@@ -50,7 +50,7 @@ def probe(place: int) -> dict:
 
 
 def details(stores: Stores) -> list[str]:
-    return [one.detail for one in reversed(stores.health.probes("prod", limit=1_000_000))]
+    return [one["detail"] for one in probe_rows(stores)]
 
 
 def numbers(count: int) -> list[str]:
@@ -123,7 +123,7 @@ def test_rows_of_one_table_may_each_have_other_columns(stores: Stores, writer: B
     for row in (probe(0), other, probe(2)):
         writer.put(ProbeRow, row)
     writer.flush()
-    assert {one.detail: one.latency_ms for one in stores.health.probes("prod")} == {"0": 1.5, "1": None, "2": 1.5}
+    assert {one["detail"]: one["latency_ms"] for one in probe_rows(stores)} == {"0": 1.5, "1": None, "2": 1.5}
 
 
 def test_owners_are_written_before_what_refers_to_them(stores: Stores, writer: BatchWriter) -> None:
@@ -173,6 +173,7 @@ from adapters.stores.batch import BatchWriter
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
 from tests.integration.stores.test_batch import probe
+from tests.support.store_rows import series, probe_rows, series
 settings = Settings(data_dir=Path(sys.argv[1]), stores_url=sys.argv[2] or None)
 writer = BatchWriter(Stores.open(settings), batch_size=1000)
 for place in range(37):
@@ -234,7 +235,7 @@ def test_many_processes_write_at_once_and_each_keeps_its_order(stores: Stores, s
     for process in processes:
         process.join()
     for place in range(3):
-        found = stores.health.probes("prod", f"p{place}", limit=1000)
+        found = [one for one in probe_rows(stores) if one["service"] == f"p{place}"]
         assert [one.detail for one in reversed(found)] == numbers(200)
 
 
@@ -290,7 +291,7 @@ def test_samples_and_probes_go_in_together_and_a_new_metric_is_named_once(stores
     assert details(stores) == []
     stores.writer.flush()
     assert details(stores) == numbers(3)
-    assert [value for _, value in stores.metrics.series("prod", "bot", "cpu", NOON)] == [0.0, 1.0, 2.0]
+    assert [value for _, value in series(stores, "prod", "bot", "cpu", NOON)] == [0.0, 1.0, 2.0]
 
 
 def test_closing_the_stores_writes_what_their_writer_holds(settings: Settings) -> None:

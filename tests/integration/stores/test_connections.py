@@ -16,7 +16,7 @@ from models.failures import BadInputError, StoreBusyError, StoreConstraintError,
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
-from tests.support.store_rows import set_aside
+from tests.support.store_rows import series, set_aside
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -206,7 +206,7 @@ def test_damage_found_while_running_leads_to_a_new_store_at_the_next_write(setti
         file.seek(4096 * 3)
         file.write(b"\xff" * (settings.store_path("monitoring").stat().st_size - 4096 * 3))
     with pytest.raises(StoreCorruptError, match="monitoring"):
-        stores.metrics.series("prod", "s", "m", NOON)
+        series(stores, "prod", "s", "m", NOON)
     stores.heartbeats.beat("x", NOON)
     assert len(set_aside(stores)) == 1
     assert stores.heartbeats.all() == {"x": NOON}

@@ -17,7 +17,7 @@ from models.tables.monitoring import ProbeRow
 from tests.integration.stores.test_batch import details, numbers, probe
 from tests.integration.stores.test_transactions import contents, failed_start
 from tests.support.small_disk import fill, small_disk
-from tests.support.store_rows import all_or_none
+from tests.support.store_rows import all_or_none, series
 
 __all__ = ["small_disk"]
 
@@ -48,7 +48,7 @@ def test_a_store_without_room_says_so_and_goes_on_once_there_is(small_disk: Path
         assert stores.heartbeats.all() == {"before": NOON}
         ballast.unlink()
         stores.heartbeats.beat("after", NOON)
-        assert stores.metrics.series("prod", "s", "m", NOON) == []
+        assert series(stores, "prod", "s", "m", NOON) == []
 
 
 def test_rows_the_batch_writer_accepted_wait_for_room(small_disk: Path) -> None:

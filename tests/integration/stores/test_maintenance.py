@@ -24,7 +24,7 @@ from models.retention import RetentionPolicy
 from models.settings import Settings
 from tests.integration.stores.test_lifecycle import NOW, operation, samples
 from tests.integration.stores.values import ERROR
-from tests.support.store_rows import all_or_none, total
+from tests.support.store_rows import all_or_none, series, total
 
 HOUR = timedelta(hours=1)
 
@@ -45,7 +45,7 @@ def test_a_backup_brings_back_what_was_there(settings: Settings, tmp_path: Path)
     with Stores.open(settings) as stores:
         assert [one.deployment_id for one in stores.operations.history()] == ["d1"]
         assert stores.errors.get("e1") == ERROR
-        assert len(stores.metrics.series("prod", "bot", "cpu_percent", NOW - HOUR)) == 60
+        assert series(len(stores, "prod", "bot", "cpu_percent", NOW - HOUR)) == 60
     kept = list(settings.data_dir.glob("deployment_logs.db.before-restore-*"))
     assert kept
 
@@ -109,7 +109,7 @@ def test_archived_samples_are_listed_read_and_put_back(stores: Stores) -> None:
     assert (archive.store, archive.table, archive.rows) == ("monitoring", "metric_samples", 120)
     assert next(archived_rows(stores, archive))["service"] == "bot"
     assert restore_archive(stores, archive) == 120
-    found = stores.metrics.series("prod", "bot", "cpu_percent", NOW - timedelta(days=93))
+    found = series(stores, "prod", "bot", "cpu_percent", NOW - timedelta(days=93))
     assert found == [(one.sampled_at, one.value) for one in old]
 
 
@@ -205,7 +205,7 @@ def test_a_backup_holds_what_was_accepted_and_tells_of_archives_that_are_gone(
     assert any("is gone" in one for one in said)
     restore(settings, tmp_path / "b")
     with Stores.open(settings) as stores:
-        assert len(stores.metrics.series("prod", "bot", "cpu_percent", NOW - HOUR)) == 5
+        assert series(len(stores, "prod", "bot", "cpu_percent", NOW - HOUR)) == 5
 
 
 def test_a_check_tells_what_another_store_should_know_and_does_not(stores: Stores, settings: Settings) -> None:

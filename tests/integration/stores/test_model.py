@@ -20,7 +20,7 @@ from models.settings import Settings
 from models.tables.monitoring import ProbeRow
 from tests.integration.stores.test_batch import probe
 from tests.integration.stores.values import ERROR
-from tests.support.store_rows import all_or_none
+from tests.support.store_rows import all_or_none, probe_rows, series
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -157,7 +157,7 @@ class StoresAndDictionaries(RuleBasedStateMachine):
             one.deployment_id: (one.status, one.details) for one in self.stores.operations.history()
         } == self.operations
         assert {(one.environment, one.service): one.count for one in self.stores.errors.unresolved()} == self.errors
-        found = self.stores.metrics.series("prod", "s", "m", NOON)
+        found = series(self.stores, "prod", "s", "m", NOON)
         assert found == [(NOON + place * MINUTE, value) for place, value in sorted(self.samples.items())]
         for environment in ("dev", "prod"):
             lease = self.stores.leases.current(environment, NOON)
@@ -166,7 +166,7 @@ class StoresAndDictionaries(RuleBasedStateMachine):
     @rule()
     def probes_agree(self) -> None:
         self.writer.flush()
-        found = [one.detail for one in reversed(self.stores.health.probes("prod", limit=1000))]
+        found = [one["detail"] for one in probe_rows(self.stores)]
         assert found == [str(place) for place in range(self.first_probe, self.probes)]
 
     @rule()

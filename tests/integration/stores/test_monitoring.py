@@ -14,7 +14,7 @@ from models.failures import StoreConstraintError
 from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import Alert, AlertSeverity, AlertState, Baseline, Dependency, DependencyStatus, Metric
 from models.records import EvaluationRecord, RecordedScore
-from tests.support.store_rows import put_alerts, put_needs, put_score, put_usual
+from tests.support.store_rows import probe_rows, put_alerts, put_needs, put_score, put_usual, series
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -99,14 +99,14 @@ def test_a_baseline_keeps_the_time_it_was_first_made(stores: Stores) -> None:
 def test_samples_come_back_by_series_and_time(stores: Stores) -> None:
     for place in range(4):
         stores.metrics.add([metric(value=place, at=NOON + place * MINUTE), metric("memory", 9)])
-    found = stores.metrics.series("prod", "bot", "cpu_percent", NOON + MINUTE, NOON + 3 * MINUTE)
+    found = series(stores, "prod", "bot", "cpu_percent", NOON + MINUTE, NOON + 3 * MINUTE)
     assert found == [(NOON + MINUTE, 1.0), (NOON + 2 * MINUTE, 2.0)]
 
 
 def test_a_sample_given_twice_is_kept_once(stores: Stores) -> None:
     stores.metrics.add([metric(value=1)])
     stores.metrics.add([metric(value=2)])
-    assert stores.metrics.series("prod", "bot", "cpu_percent", NOON) == [(NOON, 2.0)]
+    assert series(stores, "prod", "bot", "cpu_percent", NOON) == [(NOON, 2.0)]
 
 
 def test_latest_is_the_newest_sample_of_each_metric_still_reporting(stores: Stores) -> None:
@@ -196,7 +196,9 @@ def test_probes_scores_and_heartbeats_are_given_back(stores: Stores) -> None:
     put_score(stores, score)
     stores.heartbeats.beat("collection", NOON)
     stores.heartbeats.beat("collection", NOON + MINUTE)
-    assert stores.health.probes("prod", "bot") == [PROBE]
+    [probe] = probe_rows(stores)
+    assert (probe["service"], probe["target"], probe["ok"], probe["latency_ms"]) == ("bot", PROBE.target, True, 3.5)
+    assert probe["checked_at"] == NOON
     assert stores.health.scores("prod", "bot") == [score]
     assert stores.heartbeats.all() == {"collection": NOON + MINUTE}
 

@@ -32,7 +32,7 @@ from tests.integration.stores.test_lifecycle import NOW, samples
 from tests.integration.stores.test_transactions import contents, failed_start
 from tests.integration.stores.values import ERROR
 from tests.support.postgresql_server import PostgresqlForTests
-from tests.support.store_rows import all_or_none
+from tests.support.store_rows import all_or_none, series
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 PASSWORD = "correct horse"
@@ -166,7 +166,7 @@ def test_the_same_key_twice_in_a_batch_leaves_the_last_value(hosts: tuple[Stores
     here, _ = hosts
     old = [replace(one, value=1.0) for one in samples("bot", NOON, 1)]
     here.metrics.add([*old, *samples("bot", NOON, 1)])
-    found = here.metrics.series("prod", "bot", "cpu_percent", NOON)
+    found = series(here, "prod", "bot", "cpu_percent", NOON)
     assert [value for _, value in found] == [float(minute) for minute in range(60)]
 
 

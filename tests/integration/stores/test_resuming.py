@@ -15,6 +15,7 @@ from models.settings import Settings
 from tests.integration.stores.test_lifecycle import DAY, NOW
 from tests.integration.stores.year import Year, fill
 from tests.support.killing import live_until
+from tests.support.store_rows import series
 
 STEPS: tuple[Callable[..., LifecycleStep], ...] = (
     compress_monitoring,
@@ -48,8 +49,7 @@ def rows(stores: Stores) -> Counter[tuple[str, object]]:
                 found.update((name, key) for key in connection.exec_driver_sql(f"SELECT id FROM {name}").scalars())
     for name in ("cpu_usage", "memory_bytes", "response_time", "restarts_total"):
         found.update(
-            (name, moment)
-            for moment, _ in stores.metrics.series("prod", "s0", name, datetime.min.replace(tzinfo=NOW.tzinfo))
+            (name, moment) for moment, _ in series(stores, "prod", "s0", name, datetime.min.replace(tzinfo=NOW.tzinfo))
         )
     for archive in archives(stores):
         for row in archived_rows(stores, archive):

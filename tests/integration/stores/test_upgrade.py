@@ -13,7 +13,7 @@ from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
 from models.settings import Settings
 from tests.integration.stores.values import ERROR, NOON, TICKET
-from tests.support.store_rows import total
+from tests.support.store_rows import series, total
 
 MINUTE = timedelta(minutes=1)
 OPERATION = Operation(
@@ -127,7 +127,7 @@ def test_a_store_from_before_the_first_release_gets_the_schema_of_a_new_one(
         assert [one.deployment_id for one in upgraded.operations.history()] == [OPERATION.deployment_id]
         assert total(upgraded) == 1
         assert [one.ticket_id for one in upgraded.tickets.find()] == [TICKET.ticket_id]
-        assert upgraded.metrics.series("prod", "bot", "cpu_usage", NOON) == [(NOON, 5)]
+        assert series(upgraded, "prod", "bot", "cpu_usage", NOON) == [(NOON, 5)]
         upgraded.operations.begin(replace(OPERATION, deployment_id="prod-2", status=OperationStatus.FAILED))
         assert total(upgraded) == 2
         assert upgraded.databases[store].faults() == []
