@@ -26,6 +26,7 @@ from models.operations import OperationType
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentOperation, ServiceStateChange
 from models.tables.monitoring import DeploymentHealth, MetricSample, ProbeRow
+from tests.support.store_rows import probe_rows, series
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
@@ -173,7 +174,6 @@ from adapters.stores.batch import BatchWriter
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
 from tests.integration.stores.test_batch import probe
-from tests.support.store_rows import series, probe_rows, series
 settings = Settings(data_dir=Path(sys.argv[1]), stores_url=sys.argv[2] or None)
 writer = BatchWriter(Stores.open(settings), batch_size=1000)
 for place in range(37):
@@ -236,7 +236,7 @@ def test_many_processes_write_at_once_and_each_keeps_its_order(stores: Stores, s
         process.join()
     for place in range(3):
         found = [one for one in probe_rows(stores) if one["service"] == f"p{place}"]
-        assert [one.detail for one in reversed(found)] == numbers(200)
+        assert [one["detail"] for one in found] == numbers(200)
 
 
 def put_in_child(writer: BatchWriter) -> None:
