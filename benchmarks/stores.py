@@ -161,8 +161,8 @@ def operation(name: str, at: datetime) -> Operation:
     all_or_none(
         stores,
         [
-            lambda inside: inside.operations.begin(operation(name, at)),
-            lambda inside: inside.health.record_score(score),
+            lambda inside: inside.operations.begin(operation),
+            lambda inside: put_score(inside, score),
             lambda inside: inside.pauses.pause("prod", name, None, "r", "b", NOON),
         ],
     )
