@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import operator
 import re
@@ -15,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters.host.processes import this_user
-from adapters.stores.audit import audit_put_back
+from adapters.stores.audit import audit_put_back, file_digest
 from adapters.stores.repositories.metrics import series_ids, to_ms
 from adapters.stores.sql import STORE_ROWS, insert_unless_there, table, tables_of, upsert
 from adapters.stores.stores import Stores
@@ -209,8 +208,6 @@ def _verified(stores: Stores, archive: ArchiveFile) -> Path:
     file = stores.folder / archive.path
     if not file.exists():
         raise NotFoundError(f"Archive {file} is not there;", advice="was the folder moved? Restore it from a backup.")
-    with file.open("rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    if digest != archive.sha256:
+    if file_digest(file) != archive.sha256:
         raise StoreCorruptError(f"Archive {file} is not what was written;", advice="restore it from a backup.")
     return file

@@ -10,10 +10,12 @@ is in these columns has to append an entry with the rows, as the revision does t
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -141,6 +143,12 @@ def audit_put_back(
         for key in keys[begin : begin + _ROWS_AN_ENTRY]:
             some |= row_as_recorded(connection, table, key)
         append(connection, "put back", file, {table: some}, actor=actor)
+
+
+def file_digest(file: Path) -> str:
+    """The SHA-256 of a file, as audit entries and manifests have it."""
+    with file.open("rb") as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()
 
 
 def entries(connection: sa.Connection) -> sa.CursorResult[Any]:

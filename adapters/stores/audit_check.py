@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 
-from adapters.stores.audit import AUDITED, entries, row_key, row_values, select_all, to_entry
+from adapters.stores.audit import AUDITED, entries, file_digest, row_key, row_values, select_all, to_entry
 from adapters.stores.stores import Stores
 from core.storage.audit import Verifier
 from models.audit import AuditFinding, AuditReport
@@ -51,8 +50,7 @@ def _report(stores: Stores, store: str, verifier: Verifier) -> AuditReport:
     missing = []
     for file in verifier.archives:
         try:
-            with (stores.folder / "archive" / file).open("rb") as content:
-                verifier.check_archive(file, hashlib.file_digest(content, "sha256").hexdigest())
+            verifier.check_archive(file, file_digest(stores.folder / "archive" / file))
         except FileNotFoundError:
             missing.append(file)
         except OSError as error:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import logging
 import os
@@ -21,9 +20,10 @@ from pydantic import TypeAdapter, ValidationError
 
 from adapters.host.private_files import MIB, make_private_folder, open_private, read_regular, write_private
 from adapters.host.processes import this_user
-from adapters.stores.audit import AUDITED, append, head
+from adapters.stores.audit import AUDITED, append, file_digest, head
 from adapters.stores.database import SqliteDatabase
 from adapters.stores.migrate import HEAD, STORES, is_known, revision_of
+from adapters.stores.spools import sync_folder
 from adapters.stores.sqlite_file import driver_of
 from adapters.stores.stores import Stores, in_use
 from adapters.stores.trouble import OurWords
@@ -92,7 +92,7 @@ def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], No
         copy = folder / f"{name}.db"
         tell(f"reading the copy of {name} back")
         _check_copy(copy)
-        found |= {"bytes": copy.stat().st_size, "sha256": _digest(copy)}
+        found |= {"bytes": copy.stat().st_size, "sha256": file_digest(copy)}
     archives = stores.folder / "archive"
     if archives.exists():
         tell("copying the archives")
@@ -104,7 +104,7 @@ def backup(stores: Stores, folder: Path, now: datetime, tell: Callable[[str], No
     manifest = {"made_at": now.isoformat(), "stores": facts, "gone": gone}
     # The manifest comes last: a folder without one is a backup that was not finished.
     write_private(folder / _MANIFEST, json.dumps(manifest, indent=2).encode())
-    _sync(folder)
+    sync_folder(folder)
     return Backup(folder=folder, made_at=now, files={name: found["bytes"] for name, found in facts.items()})
 
 
@@ -127,7 +127,7 @@ def restore(settings: Settings, folder: Path, tell: Callable[[str], None] = log.
     for name, facts in manifest.stores.items():
         copy = folder / f"{name}.db"
         tell(f"verifying {name}")
-        if not copy.exists() or _digest(copy) != facts.sha256:
+        if not copy.exists() or file_digest(copy) != facts.sha256:
             raise StoreCorruptError(f"{copy} is not the file that was backed up;", advice="use another backup.")
         _check_copy(copy)
         if not is_known(facts.revision, name):
@@ -178,11 +178,13 @@ def _not_files(place: str) -> BadInputError:
 def _look_for_room(stores: Stores, folder: Path) -> None:
     needed = sum(sum(store.sizes().values()) for store in stores.databases.values())
     needed += sum(file.stat().st_size for file in (stores.folder / "archive").glob("**/*.parquet"))
+    _check_room("A backup", needed, folder, "give a folder on a larger disk.")
+
+
+def _check_room(what: str, needed: int, folder: Path, advice: str) -> None:
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise StoreFullError(
-            f"A backup takes {needed:,} bytes, {folder} has {free:,} free;", advice="give a folder on a larger disk."
-        )
+        raise StoreFullError(f"{what} takes {needed:,} bytes, {folder} has {free:,} free;", advice=advice)
 
 
 def _archives_of(folder: Path) -> list[tuple[str, str]]:
@@ -200,7 +202,7 @@ def _check_archives(folder: Path, gone: Sequence[str]) -> None:
         file = folder / "archive" / name
         if Path(name).is_absolute() or ".." in Path(name).parts:
             raise StoreCorruptError(f"A store of {folder} names {name} as an archive;", advice="use another backup.")
-        if name not in gone and (not file.exists() or _digest(file) != digest):
+        if name not in gone and (not file.exists() or file_digest(file) != digest):
             raise StoreCorruptError(f"{file} is not the archive that was backed up;", advice="use another backup.")
 
 
@@ -220,7 +222,7 @@ def _put_in_place(settings: Settings, folder: Path, manifest: _Manifest, tell: C
         _part(path).rename(path)
     if (folder / "archive").exists():
         _copy_archives(folder / "archive", settings.data_dir / "archive")
-    _sync(settings.data_dir)
+    sync_folder(settings.data_dir)
     log.info("backup %s of %s is in place", folder, manifest.made_at)
 
 
@@ -234,7 +236,7 @@ def _copy(source: sqlite3.Connection, file: Path) -> None:
         source.backup(copy)
         # One file that needs nothing beside it.
         copy.execute("PRAGMA journal_mode=DELETE").fetchall()
-    _sync(file)
+    sync_folder(file)
 
 
 def _check_copy(file: Path) -> None:
@@ -281,12 +283,7 @@ def _check_files(folder: Path, manifest: _Manifest, data_dir: Path) -> None:
         raise _not_regular(archives)
     archived = sum((archives / name).stat().st_size for name in _archive_files(archives))
     needed = archived + sum(facts.bytes for facts in manifest.stores.values())
-    free = shutil.disk_usage(data_dir).free
-    if free < needed:
-        raise StoreFullError(
-            f"The backup takes {needed:,} bytes, {data_dir} has {free:,} free;",
-            advice="free some, or use another disk.",
-        )
+    _check_room("The backup", needed, data_dir, "free some, or use another disk.")
 
 
 def _archive_files(archives: Path) -> Iterator[Path]:
@@ -337,16 +334,3 @@ def _copy_file(source: Path, target: Path) -> None:
             copy.flush()
             os.fsync(copy.fileno())
     part.rename(target)
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    file = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(file)
-    finally:
-        os.close(file)

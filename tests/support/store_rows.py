@@ -11,8 +11,7 @@ import sqlalchemy as sa
 
 from adapters.stores import Stores, Together
 from adapters.stores.repositories.alerts import put_alert
-from adapters.stores.repositories.baselines import put_baselines
-from adapters.stores.repositories.dependencies import put_dependencies
+from adapters.stores.repositories.evaluations import put_baselines, put_dependencies
 from adapters.stores.repositories.health import score_rows
 from adapters.stores.repositories.metrics import from_ms, to_ms
 from adapters.stores.sql import insert, table

@@ -1,7 +1,9 @@
 """The life cycle of records: compress, clean up, archive, optimise, vacuum.
 
 Each step can be repeated and interrupted anywhere: a row is deleted only in the transaction that also notes
-the archive it is in, after that archive was read back. Every transaction is short, so writers hardly wait.
+the archive it is in, after that archive was read back. Every transaction is short, so writers hardly wait. Each raises
+StoreFullError where the disk has no room for archives, and StoreError where a store or an archive failed: finished
+chunks stay done, and repeating is safe.
 """
 
 # ruff: noqa: S608 - the statements are made of names and times of ours, never of what a person typed
@@ -40,12 +42,7 @@ _MANY = 3
 def compress_monitoring(
     stores: Stores, now: datetime, policy: RetentionPolicy | None = None, dry_run: bool = False
 ) -> LifecycleStep:
-    """Sum up closed hours and days; archive and delete old rows, and the oldest samples over the budget.
-
-    Raises:
-        StoreFullError: The disk has no room for archives.
-        StoreError: A store or an archive failed; finished chunks stay done, and repeating is safe.
-    """
+    """Sum up closed hours and days; archive and delete old rows, and the oldest samples over the budget."""
     with LifecycleRun("compress monitoring", stores, "monitoring", policy, dry_run) as run:
         limits = cutoffs(run.policy, now)
         sum_up(run, to_ms(now) - _LATE)
@@ -71,10 +68,6 @@ def clean_errors(
 
     Unresolved errors stay for ever, and so do errors with an open ticket. Evidence that no error
     owns leaves at the same age.
-
-    Raises:
-        StoreFullError: The disk has no room for archives.
-        StoreError: A store or an archive failed; finished chunks stay done, and repeating is safe.
     """
     with LifecycleRun("clean errors", stores, "errors", policy, dry_run) as run:
         limits = cutoffs(run.policy, now)
@@ -115,10 +108,6 @@ def archive_deployments(
 
     Failed ones stay longer than successful ones, and the last success of each kind and environment stays. Of
     the releases the latest stay, the last that was proven, and each that an operation still names.
-
-    Raises:
-        StoreFullError: The disk has no room for archives.
-        StoreError: A store or an archive failed; finished chunks stay done, and repeating is safe.
     """
     with LifecycleRun("archive deployments", stores, "deployment_logs", policy, dry_run) as run:
         limits = cutoffs(run.policy, now)
@@ -179,11 +168,7 @@ def optimise(
 def vacuum(
     stores: Stores, now: datetime, policy: RetentionPolicy | None = None, dry_run: bool = False
 ) -> LifecycleStep:
-    """Give free space back to the disk, where there is enough of it to pay.
-
-    Raises:
-        StoreError: A store failed.
-    """
+    """Give free space back to the disk, where there is enough of it to pay."""
     policy = policy or RetentionPolicy()
     deadline = time.monotonic() + policy.step_time.total_seconds()
     before = after = 0

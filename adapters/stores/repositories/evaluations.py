@@ -1,26 +1,44 @@
-"""Results of monitoring evaluations, and the predictions among them."""
+"""Results of monitoring evaluations: baselines, dependencies, predictions, heartbeats."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from types import EllipsisType
 
 import sqlalchemy as sa
 
 from adapters.stores.repositories.alerts import put_alert
-from adapters.stores.repositories.baselines import put_baselines, put_states
-from adapters.stores.repositories.dependencies import put_dependencies
 from adapters.stores.repositories.health import put_health, score_rows
 from adapters.stores.repositories.repository import Repository, Rows, newest
 from adapters.stores.sql import table, upsert
-from models.metrics import Prediction, PredictionOutcome
+from models.metrics import Baseline, Dependency, DependencyStatus, Prediction, PredictionOutcome
 from models.records import EvaluationRecord
-from models.tables.monitoring import Heartbeat, PredictionRow, ServiceHealthScore
+from models.tables.monitoring import (
+    Heartbeat,
+    MetricState,
+    PerformanceBaseline,
+    PredictionRow,
+    ServiceDependency,
+    ServiceHealthScore,
+)
 
 _scores = table(ServiceHealthScore)
 _heartbeats = table(Heartbeat)
 _predictions = table(PredictionRow)
-_rows = Rows(PredictionRow, Prediction)
+_baselines = table(PerformanceBaseline)
+_states = table(MetricState)
+_dependencies = table(ServiceDependency)
+_prediction_rows = Rows(PredictionRow, Prediction)
+_baseline_rows = Rows(
+    PerformanceBaseline,
+    Baseline,
+    metric="metric_name",
+    value="baseline_value",
+    warning="threshold_warning",
+    critical="threshold_critical",
+)
+_need_rows = Rows(ServiceDependency, Dependency, depends_on="depends_on_service")
 
 
 class Evaluations(Repository):
@@ -48,7 +66,7 @@ class Evaluations(Repository):
                 put_dependencies(connection, environment, result.dependencies)
             for alert in result.alerts:
                 put_alert(connection, alert)
-            predictions = [_rows.to_row(one) for one in result.predictions]
+            predictions = [_prediction_rows.to_row(one) for one in result.predictions]
             upsert(connection, PredictionRow, predictions, keys=["prediction_id"])
             if result.scores:
                 connection.execute(
@@ -62,4 +80,72 @@ class Evaluations(Repository):
     ) -> list[Prediction]:
         """Predictions of an environment, optionally of one outcome or made since a time, newest first."""
         query = newest(_predictions, "made_at", environment=environment, outcome=outcome, since=since)
-        return [_rows.to_value(row) for row in self._all(query)]
+        return [_prediction_rows.to_value(row) for row in self._all(query)]
+
+
+class Baselines(Repository):
+    """Baselines of metrics, and the states of the anomaly detectors."""
+
+    def all(self, environment: str) -> list[Baseline]:
+        """The baseline of each metric of each service."""
+        query = sa.select(_baselines).where(_baselines.c.environment == environment)
+        ordered = query.order_by(_baselines.c.service_name, _baselines.c.metric_name)
+        return [_baseline_rows.to_value(row) for row in self._all(ordered)]
+
+    def states(self, environment: str) -> dict[tuple[str, str], bytes]:
+        """What detectors have learnt, by service and metric."""
+        found = self._all(sa.select(_states).where(_states.c.environment == environment))
+        return {(row.service, row.metric): bytes(row.state) for row in found}
+
+
+class Dependencies(Repository):
+    """Dependencies between services."""
+
+    def all(self, environment: str) -> list[Dependency]:
+        """What an environment's services need, or once needed (inactive)."""
+        query = sa.select(_dependencies).where(_dependencies.c.environment == environment)
+        ordered = query.order_by(_dependencies.c.service_name, _dependencies.c.depends_on_service)
+        return [_need_rows.to_value(row) for row in self._all(ordered)]
+
+
+class Heartbeats(Repository):
+    """Heartbeats of processes and evaluations."""
+
+    def beat(self, name: str, now: datetime) -> None:
+        """Something that should go on by itself is going on."""
+        with self._database.write() as connection:
+            upsert(connection, Heartbeat, {"name": name, "beat_at": now}, keys=["name"])
+
+    def all(self) -> dict[str, datetime]:
+        """When each was last seen going on."""
+        return {row.name: row.beat_at for row in self._all(sa.select(_heartbeats))}
+
+
+def put_baselines(connection: sa.Connection, environment: str, baselines: Sequence[Baseline]) -> None:
+    """Insert or update baselines; the time one was created stays."""
+    rows = [
+        _baseline_rows.to_row(one, service_name=f"{environment}/{one.service}", environment=environment)
+        for one in baselines
+    ]
+    keys = ["service_name", "metric_name"]
+    upsert(connection, PerformanceBaseline, rows, keys=keys, keep=["created_at"])
+
+
+def put_states(connection: sa.Connection, environment: str, states: Mapping[tuple[str, str], bytes]) -> None:
+    """Insert or update the states of anomaly detectors, by service and metric."""
+    rows = [
+        {"environment": environment, "service": service, "metric": metric, "state": state}
+        for (service, metric), state in states.items()
+    ]
+    upsert(connection, MetricState, rows, keys=["environment", "service", "metric"])
+
+
+def put_dependencies(connection: sa.Connection, environment: str, dependencies: Sequence[Dependency]) -> None:
+    """Insert or update dependencies; those not named become inactive."""
+    rows = [
+        _need_rows.to_row(one, service_name=f"{environment}/{one.service}", environment=environment)
+        for one in dependencies
+    ]
+    inactive = sa.update(_dependencies).values(status=DependencyStatus.INACTIVE.value)
+    connection.execute(inactive.where(_dependencies.c.environment == environment))
+    upsert(connection, ServiceDependency, rows, keys=["service_name", "depends_on_service"])

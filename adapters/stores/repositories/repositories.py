@@ -6,14 +6,12 @@ from collections.abc import Mapping
 
 from adapters.stores.database import Transacting
 from adapters.stores.repositories.alerts import Alerts
-from adapters.stores.repositories.baselines import Baselines
-from adapters.stores.repositories.dependencies import Dependencies
 from adapters.stores.repositories.error_notifications import ErrorNotifications
 from adapters.stores.repositories.errors import Errors
-from adapters.stores.repositories.evaluations import Evaluations
+from adapters.stores.repositories.evaluations import Baselines, Dependencies, Evaluations, Heartbeats
 from adapters.stores.repositories.evidence import EvidenceBundles
 from adapters.stores.repositories.health import HealthHistory
-from adapters.stores.repositories.heartbeats import Heartbeats
+from adapters.stores.repositories.leases import Leases
 from adapters.stores.repositories.metrics import Metrics
 from adapters.stores.repositories.operations import Leases, Operations
 from adapters.stores.repositories.patterns import Patterns

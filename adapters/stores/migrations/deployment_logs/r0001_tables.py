@@ -19,15 +19,15 @@ def upgrade() -> None:
     connection = op.get_bind()
     postgresql = connection.dialect.name == "postgresql"
     made = add_missing(connection, _without_computed() if postgresql else DeploymentLogsRow.metadata)
-    for statement in (_DROP_TRIGGERS_POSTGRESQL if postgresql else _DROP_TRIGGERS_SQLITE).split(";"):
-        op.execute(statement)
+    for name in ("operation_day_and_ok", "operation_days", "operation_days_again") if postgresql else _TRIGGERS_SQLITE:
+        op.execute(f"DROP TRIGGER IF EXISTS {name}{' ON deployment_operations' if postgresql else ''}")
     if postgresql:
         op.execute(_FILL_DAY_AND_OK)
     if "cross_store_version" in made:
         op.execute("INSERT INTO cross_store_version (id, seq) VALUES (1, 0)")
     if "operation_days" in made:
         op.execute(_DAYS_FROM_ROWS)
-    for statement in _TRIGGERS_POSTGRESQL if postgresql else _TRIGGERS_SQLITE:
+    for statement in _TRIGGERS_POSTGRESQL if postgresql else _TRIGGERS_SQLITE.values():
         op.execute(statement)
     if "audit_log" in made:
         begin_log(connection, "deployment_logs")
@@ -77,35 +77,23 @@ UPDATE operation_days SET
 WHERE day = {day} AND environment = OLD.environment AND operation_type = OLD.operation_type;
 """
 
-_DROP_TRIGGERS_SQLITE = """
-DROP TRIGGER IF EXISTS operation_days_insert;
-DROP TRIGGER IF EXISTS operation_days_update;
-DROP TRIGGER IF EXISTS operation_days_again
-"""
-
-_TRIGGERS_SQLITE = (
-    f"""
+_TRIGGERS_SQLITE = {
+    "operation_days_insert": f"""
 CREATE TRIGGER operation_days_insert AFTER INSERT ON deployment_operations
 WHEN NEW.status IN ('success', 'failed')
 BEGIN {_COUNT.format(day="substr(NEW.start_time, 1, 10)")} END
 """,
-    f"""
+    "operation_days_update": f"""
 CREATE TRIGGER operation_days_update AFTER UPDATE OF status ON deployment_operations
 WHEN NEW.status IN ('success', 'failed') AND OLD.status NOT IN ('success', 'failed')
 BEGIN {_COUNT.format(day="substr(NEW.start_time, 1, 10)")} END
 """,
-    f"""
+    "operation_days_again": f"""
 CREATE TRIGGER operation_days_again AFTER UPDATE OF status ON deployment_operations
 WHEN OLD.status IN ('success', 'failed') AND NEW.status NOT IN ('success', 'failed')
 BEGIN {_UNCOUNT.format(day="substr(OLD.start_time, 1, 10)")} END
 """,
-)
-
-_DROP_TRIGGERS_POSTGRESQL = """
-DROP TRIGGER IF EXISTS operation_day_and_ok ON deployment_operations;
-DROP TRIGGER IF EXISTS operation_days ON deployment_operations;
-DROP TRIGGER IF EXISTS operation_days_again ON deployment_operations
-"""
+}
 
 # The days count an operation after it is inserted: one that conflicts with another never gets there.
 _TRIGGERS_POSTGRESQL = (
