@@ -10,8 +10,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters.stores import Stores, Together
-from adapters.stores.repositories.alerts import put_alert
-from adapters.stores.repositories.evaluations import put_baselines, put_dependencies
+from adapters.stores.repositories.evaluations import put_alert, put_baselines, put_dependencies
 from adapters.stores.repositories.health import score_rows
 from adapters.stores.repositories.metrics import from_ms, to_ms
 from adapters.stores.sql import insert, table
