@@ -100,18 +100,6 @@ class PostgresqlServer:
             engine.dispose()
 
     @contextmanager
-    def reading(self, what: str, name: str) -> Iterator[sa.Connection]:
-        """A transaction that sees one moment and changes nothing, in a store's schema."""
-        with OurWords(what), self._begun(self._readers, [name], locks=False) as connection:
-            yield connection
-
-    @contextmanager
-    def writing(self, what: str, names: Sequence[str]) -> Iterator[sa.Connection]:
-        """A transaction that has the stores named to itself, in the first one's schema."""
-        with OurWords(what), self._begun(self._writers, names, locks=True) as connection:
-            yield connection
-
-    @contextmanager
     def alone(self, what: str) -> Iterator[sa.Connection]:
         """A connection for what may not run inside a transaction, without a limit of time."""
         with OurWords(what), self._writers.connect() as connection:
@@ -131,28 +119,34 @@ class PostgresqlServer:
             engine.dispose(close=False)
 
     @contextmanager
-    def _begun(self, engine: sa.Engine, names: Sequence[str], *, locks: bool) -> Iterator[sa.Connection]:
-        connection = engine.connect()
-        try:
-            try:
-                self._first_words(connection, names, locks=locks)
-            except sa.exc.DBAPIError as error:
-                if not error.connection_invalidated:
-                    raise
-                # The server was restarted since the last use; nothing was said on this connection yet.
-                connection.close()
-                connection = engine.connect()
-                self._first_words(connection, names, locks=locks)
-            yield connection
-            connection.commit()
-        finally:
-            connection.close()
+    def begun(self, what: str, name: str, locks: Sequence[str] = ()) -> Iterator[sa.Connection]:
+        """A transaction in a store's schema that has the stores of `locks` to itself.
 
-    def _first_words(self, connection: sa.Connection, names: Sequence[str], *, locks: bool) -> None:
-        _enter(connection, names[0])
-        for name in _LOCKS:
-            if locks and name in names:
-                self._wait_turn(connection, name)
+        Without any it sees one moment and changes nothing.
+        """
+        engine = self._writers if locks else self._readers
+        with OurWords(what):
+            connection = engine.connect()
+            try:
+                try:
+                    self._first_words(connection, name, locks)
+                except sa.exc.DBAPIError as error:
+                    if not error.connection_invalidated:
+                        raise
+                    # The server was restarted since the last use; nothing was said on this connection yet.
+                    connection.close()
+                    connection = engine.connect()
+                    self._first_words(connection, name, locks)
+                yield connection
+                connection.commit()
+            finally:
+                connection.close()
+
+    def _first_words(self, connection: sa.Connection, name: str, locks: Sequence[str]) -> None:
+        _enter(connection, name)
+        for one in _LOCKS:
+            if one in locks:
+                self._wait_turn(connection, one)
 
     def _wait_turn(self, connection: sa.Connection, name: str) -> None:
         key = _LOCKS[name]
@@ -209,12 +203,12 @@ class PostgresqlDatabase:
 
     def read(self) -> AbstractContextManager[sa.Connection]:
         """A transaction that sees one moment and changes nothing."""
-        return self._server.reading(self._label, self.name)
+        return self._server.begun(self._label, self.name)
 
     def write(self, *, durable: bool = False) -> AbstractContextManager[sa.Connection]:
         """A transaction that has the store to itself, committed if the body ends well and undone if it raises."""
         del durable  # The server syncs whatever it commits.
-        return self._server.writing(self._label, [self.name])
+        return self._server.begun(self._label, self.name, [self.name])
 
     def faults(self) -> list[str]:
         """What PostgreSQL knows to be wrong: indexes and rules that do not hold, pages that did not check.
@@ -293,7 +287,7 @@ class PostgresqlTransactions:
         """A transaction over the three stores; use the stores only through the value it yields."""
         del deadline_seconds  # Every connection has it.
         what = f"A transaction over the three stores ({self._server.label})"
-        with self._server.writing(what, list(_LOCKS)) as connection:
+        with self._server.begun(what, "deployment_logs", list(_LOCKS)) as connection:
             yield _together(connection)
 
     @contextmanager
@@ -304,7 +298,7 @@ class PostgresqlTransactions:
             StoreError: A store cannot be read.
         """
         del deadline_seconds
-        with self._server.reading(f"A look at the three stores ({self._server.label})", "errors") as connection:
+        with self._server.begun(f"A look at the three stores ({self._server.label})", "errors") as connection:
             yield _together(connection)
 
 

@@ -20,8 +20,8 @@ from models.errors import Impact, RecordedError, Strategy
 from models.evidence import EvidenceBundle
 from models.health import HealthReport, ServiceHealth
 from models.operations import OperationStatus, OperationType, Runner, StateChange
+from models.records import RecoveryRecords
 from models.recovery import RecoveryExecution, Ticket, TicketEntry
-from models.recovery_records import RecoveryRecords
 
 
 @dataclass(slots=True)

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from cli.rendering.console import ago, coloured, console, moment, say
 from core.common.safe_text import shorten
-from models.explanation import Explanation, ShownLine
+from models.details import Explanation, ShownLine
 from models.operations import OperationStatus
 
 _COLOURS = {OperationStatus.FAILED: "red", OperationStatus.SUCCESS: "green"}

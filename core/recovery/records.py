@@ -7,8 +7,8 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from models.errors import RecordedError, Verdict
+from models.records import RecoveryRecords
 from models.recovery import RecoveryExecution
-from models.recovery_records import RecoveryRecords
 
 _KEPT = timedelta(days=1)
 """As far back as the budgets look."""

@@ -108,3 +108,8 @@ def one_of(column: str, *words: str) -> sa.CheckConstraint:
     """Only these words may stand in a column."""
     listed = ", ".join(f"'{word}'" for word in words)
     return sa.CheckConstraint(f"{column} IN ({listed})", name=f"{column}_is_known")
+
+
+def unique_where(name: str, column: str, where: str) -> sa.Index:
+    """No two of the rows that meet a condition have the same in a column."""
+    return sa.Index(name, column, unique=True, sqlite_where=sa.text(where), postgresql_where=sa.text(where))

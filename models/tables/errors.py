@@ -22,6 +22,7 @@ from models.tables.columns import (
     real,
     some_text,
     truth,
+    unique_where,
 )
 from models.tables.shared import Archive, AuditLog, DeadLetter, Numbered, SpoolPosition, Version, own_table
 
@@ -59,13 +60,7 @@ class DeploymentError(Numbered, ErrorsRow, table=True):
         sa.Index("idx_deployment_errors_environment", "environment", "last_seen"),
         sa.Index("idx_deployment_errors_deployment_id", "deployment_id"),
         sa.Index("idx_deployment_errors_resolved_at", "resolved_at"),
-        sa.Index(
-            "idx_deployment_errors_open",
-            "fingerprint",
-            unique=True,
-            sqlite_where=sa.text("resolved_at IS NULL"),
-            postgresql_where=sa.text("resolved_at IS NULL"),
-        ),
+        unique_where("idx_deployment_errors_open", "fingerprint", "resolved_at IS NULL"),
     )
     error_id: str = some_text(unique=True)
     environment: str = some_text()
@@ -145,13 +140,7 @@ class TicketRow(Numbered, ErrorsRow, table=True):
         sa.Index("idx_manual_intervention_tickets_error_id", "error_id"),
         sa.Index("idx_manual_intervention_tickets_state", "state", "environment"),
         sa.Index("idx_manual_intervention_tickets_fingerprint", "fingerprint"),
-        sa.Index(
-            "idx_manual_intervention_tickets_open",
-            "fingerprint",
-            unique=True,
-            sqlite_where=sa.text("state <> 'resolved'"),
-            postgresql_where=sa.text("state <> 'resolved'"),
-        ),
+        unique_where("idx_manual_intervention_tickets_open", "fingerprint", "state <> 'resolved'"),
     )
     ticket_id: str = some_text(unique=True)
     error_id: str = some_text(foreign_key="deployment_errors.error_id")

@@ -37,8 +37,8 @@ from models.containers import ContainerState
 from models.environments import Environment
 from models.errors import Pattern, RecordedError
 from models.operations import OperationStatus, OperationType, StateChange
+from models.records import RecoveryRecords
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
-from models.recovery_records import RecoveryRecords
 from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
 from tasks.runtime.clients import engine_of

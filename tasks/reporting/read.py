@@ -9,10 +9,16 @@ from core.deployment.release import differences
 from core.errors.explain import explain, lines_that_show
 from core.reporting.analysis import analyse_operations
 from models.analysis import Analysis, Failure
-from models.details import DeploymentDetails, EnvironmentStatus, ErrorDetails, ReleaseDetails, TicketDetails
+from models.details import (
+    DeploymentDetails,
+    EnvironmentStatus,
+    ErrorDetails,
+    Explanation,
+    ReleaseDetails,
+    TicketDetails,
+)
 from models.errors import RecordedError
 from models.evidence import EvidenceBundle
-from models.explanation import Explanation
 from models.failures import NotFoundError
 from models.metrics import Prediction, PredictionOutcome
 from models.operations import Operation, OperationStatus, OperationType

@@ -23,7 +23,7 @@ from adapters.stores.recovery_writes import Beat, Names, Write, read_records
 from adapters.stores.write_behind import WriteBehind
 from core.recovery.records import under_own_names
 from models.failures import StoreConstraintError, StoreError
-from models.recovery_records import RecoveryRecords
+from models.records import RecoveryRecords
 from models.settings import current_settings
 from tasks.runtime.stores import open_stores, stores_at
 

@@ -37,7 +37,7 @@ class LifecycleRun:
     name: str
     stores: Stores
     store: str
-    given_policy: RetentionPolicy | None
+    policy: RetentionPolicy
     dry_run: bool
     rows: Counter[str] = field(default_factory=Counter)
     archives: list[str] = field(default_factory=list)
@@ -45,7 +45,6 @@ class LifecycleRun:
     about_bytes: int = 0
     about_files: int = 0
     complete: bool = True
-    policy: RetentionPolicy = field(init=False)
     database: Database = field(init=False)
     archiver: Archiver = field(init=False, default_factory=Archiver)
     undo: ExitStack = field(init=False, default_factory=ExitStack)
@@ -54,7 +53,6 @@ class LifecycleRun:
     bytes_before: int = field(init=False)
 
     def __post_init__(self) -> None:
-        self.policy = self.given_policy or RetentionPolicy()
         self.database = self.stores.databases[self.store]
         self.deadline = time.monotonic() + self.policy.step_time.total_seconds()
         self.bytes_before = self.database.use().used_bytes

@@ -43,7 +43,7 @@ def compress_monitoring(
     stores: Stores, now: datetime, policy: RetentionPolicy | None = None, dry_run: bool = False
 ) -> LifecycleStep:
     """Sum up closed hours and days; archive and delete old rows, and the oldest samples over the budget."""
-    with LifecycleRun("compress monitoring", stores, "monitoring", policy, dry_run) as run:
+    with LifecycleRun("compress monitoring", stores, "monitoring", policy or RetentionPolicy(), dry_run) as run:
         limits = cutoffs(run.policy, now)
         sum_up(run, to_ms(now) - _LATE)
         archive_samples(run, to_ms(limits.monitoring), to_ms(limits.over_budget))
@@ -69,7 +69,7 @@ def clean_errors(
     Unresolved errors stay for ever, and so do errors with an open ticket. Evidence that no error
     owns leaves at the same age.
     """
-    with LifecycleRun("clean errors", stores, "errors", policy, dry_run) as run:
+    with LifecycleRun("clean errors", stores, "errors", policy or RetentionPolicy(), dry_run) as run:
         limits = cutoffs(run.policy, now)
         before = sql_time(limits.errors)
         nobody_works_on_it = (
@@ -109,7 +109,7 @@ def archive_deployments(
     Failed ones stay longer than successful ones, and the last success of each kind and environment stays. Of
     the releases the latest stay, the last that was proven, and each that an operation still names.
     """
-    with LifecycleRun("archive deployments", stores, "deployment_logs", policy, dry_run) as run:
+    with LifecycleRun("archive deployments", stores, "deployment_logs", policy or RetentionPolicy(), dry_run) as run:
         limits = cutoffs(run.policy, now)
         a_newer_success = (
             "EXISTS (SELECT 1 FROM deployment_operations n "

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from cli.rendering.why import show_explanation
-from models.explanation import Explanation, ShownLine
+from models.details import Explanation, ShownLine
 from models.operations import OperationStatus
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
