@@ -37,7 +37,7 @@ async def test_collects_host_services_and_dependencies_into_the_store(place: Pla
         (need,) = stores.dependencies.all("test")
         assert (need.service, need.depends_on, need.status) == ("top", "base", DependencyStatus.ACTIVE)
         since = datetime.now(UTC) - timedelta(minutes=5)
-        assert series(len(stores, "test", "base", "memory_bytes", since)) == 2
+        assert len(series(stores, "test", "base", "memory_bytes", since)) == 2
 
 
 async def test_a_killed_service_is_seen_restarted_and_the_record_is_reported(place: Place) -> None:

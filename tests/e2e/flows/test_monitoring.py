@@ -44,7 +44,7 @@ async def test_rounds_go_on_while_what_is_wrong_is_mended_or_left_alone_once(pla
 
 def host_samples(stores: Stores) -> list[tuple[datetime, float]]:
     since = datetime.now(UTC) - timedelta(minutes=30)
-    return series(list(stores, "test", "host", "memory_usage", since))
+    return list(series(stores, "test", "host", "memory_usage", since))
 
 
 async def test_what_somebody_collected_a_moment_ago_is_not_collected_again(place: Place) -> None:

@@ -177,7 +177,7 @@ def _complaints(
 
 
 def _samples(fault: Fault, sample: Living, since: datetime) -> dict[datetime, float]:
-    return series(dict(open_stores(), sample.name, fault.service, fault.metric, since))
+    return dict(series(open_stores(), sample.name, fault.service, fault.metric, since))
 
 
 def _print(

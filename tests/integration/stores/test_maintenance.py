@@ -45,7 +45,7 @@ def test_a_backup_brings_back_what_was_there(settings: Settings, tmp_path: Path)
     with Stores.open(settings) as stores:
         assert [one.deployment_id for one in stores.operations.history()] == ["d1"]
         assert stores.errors.get("e1") == ERROR
-        assert series(len(stores, "prod", "bot", "cpu_percent", NOW - HOUR)) == 60
+        assert len(series(stores, "prod", "bot", "cpu_percent", NOW - HOUR)) == 60
     kept = list(settings.data_dir.glob("deployment_logs.db.before-restore-*"))
     assert kept
 
@@ -205,7 +205,7 @@ def test_a_backup_holds_what_was_accepted_and_tells_of_archives_that_are_gone(
     assert any("is gone" in one for one in said)
     restore(settings, tmp_path / "b")
     with Stores.open(settings) as stores:
-        assert series(len(stores, "prod", "bot", "cpu_percent", NOW - HOUR)) == 5
+        assert len(series(stores, "prod", "bot", "cpu_percent", NOW - HOUR)) == 5
 
 
 def test_a_check_tells_what_another_store_should_know_and_does_not(stores: Stores, settings: Settings) -> None:
