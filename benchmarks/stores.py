@@ -157,13 +157,16 @@ def operation(name: str, at: datetime) -> Operation:
         started_at=at,
         ended_at=at + timedelta(seconds=30),
     )
-    score = RecordedScore(environment="prod", service=name, score=1, grade="A", scored_at=NOON)
+
+
+def one_row_each(stores: Stores, name: str, at: datetime = NOON) -> None:
+    score = RecordedScore(environment="prod", service=name, score=1, grade="A", scored_at=at)
     all_or_none(
         stores,
         [
-            lambda inside: inside.operations.begin(operation),
+            lambda inside: inside.operations.begin(operation(name, at)),
             lambda inside: put_score(inside, score),
-            lambda inside: inside.pauses.pause("prod", name, None, "r", "b", NOON),
+            lambda inside: inside.pauses.pause("prod", name, None, "r", "b", at),
         ],
     )
 

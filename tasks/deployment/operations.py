@@ -30,9 +30,8 @@ from models.audit import Actor
 from models.failures import EnvironmentBusyError, LeaseLostError, StoreError
 from models.health import HealthReport
 from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
-from models.records import LeaseResult
+from models.records import LeaseResult, RecoveryRecords
 from models.recovery import Ticket, TicketEntry
-from models.recovery_records import RecoveryRecords
 from models.settings import current_settings
 from models.validation import ValidationResult
 from tasks.recovery.records import cancel_runs_of

@@ -10,13 +10,16 @@ import sqlalchemy as sa
 
 from adapters.stores.audit import actor_columns, actor_of, audit_row
 from adapters.stores.repositories.repository import Repository, Rows, given, newest
-from adapters.stores.sql import insert_unless_there, table
+from adapters.stores.sql import insert_unless_there, table, upsert
 from models.audit import SYSTEM, Actor
 from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus, OperationType, Runner
-from models.tables.deployment_logs import DeploymentOperation
+from models.records import LeaseResult
+from models.tables.deployment_logs import DeploymentOperation, EnvironmentLease
 
 _operations = table(DeploymentOperation)
+_leases = table(EnvironmentLease)
+_lease_rows = Rows(EnvironmentLease, LeaseResult, holder="owner")
 _rows = Rows(DeploymentOperation, Operation, started_at="start_time", ended_at="end_time", details="metadata")
 _unfinished = _operations.c.status.in_([OperationStatus.PENDING, OperationStatus.RUNNING])
 
@@ -175,6 +178,66 @@ class Operations(Repository):
         return found[0] if found else None
 
 
+class Leases(Repository):
+    """Leases."""
+
+    def acquire(
+        self,
+        environment: str,
+        owner: str,
+        reason: str,
+        now: datetime,
+        ttl: timedelta,
+        *,
+        runner: Runner | None = None,
+        instead_of: LeaseResult | None = None,
+    ) -> LeaseResult:
+        """Acquire the lease of an environment unless another operation holds it unexpired.
+
+        `instead_of` is a holder that is known to be dead: its hold ends now. An owner's hold is another's
+        where another runner has it, so two runners of one operation do not both act.
+        """
+        with self._database.write() as connection:
+            row = connection.execute(
+                sa.select(_leases).where(_leases.c.environment == environment).with_for_update()
+            ).one_or_none()
+            if row is not None and row.expires_at > now:
+                held = _to_lease(row)
+                mine = held.holder == owner and held.runner == runner
+                dead = instead_of is not None and _same_hold(held, instead_of)
+                if not mine and not dead:
+                    return held
+            taken = LeaseResult(
+                acquired=True, holder=owner, reason=reason, expires_at=now + ttl, acquired_at=now, runner=runner
+            )
+            upsert(
+                connection, EnvironmentLease, _lease_rows.to_row(taken, environment=environment), keys=["environment"]
+            )
+            return taken
+
+    def renew(
+        self, environment: str, owner: str, now: datetime, ttl: timedelta, *, runner: Runner | None = None
+    ) -> bool:
+        """Renew a lease; False where this owner does not hold it any more."""
+        return self._change(
+            sa.update(_leases).where(*_held_by(environment, owner, runner)).values(expires_at=now + ttl)
+        )
+
+    def release(self, environment: str, owner: str, *, runner: Runner | None = None) -> bool:
+        """Let go; False where this owner did not hold it."""
+        return self._change(sa.delete(_leases).where(*_held_by(environment, owner, runner)))
+
+    def current(self, environment: str, now: datetime) -> LeaseResult | None:
+        """Who holds an environment now, or None."""
+        found = self.held(now, environment)
+        return found[0] if found else None
+
+    def held(self, now: datetime, environment: str | None = None) -> list[LeaseResult]:
+        """The holds that are not expired, of one environment or of all."""
+        query = sa.select(_leases).where(_leases.c.expires_at > now, *given(_leases, environment=environment))
+        return [_to_lease(row) for row in self._all(query)]
+
+
 def _update(
     connection: sa.Connection, kind: str, deployment_id: str, values: dict[str, Any], actor: Actor = SYSTEM
 ) -> None:
@@ -209,3 +272,16 @@ def _to_row(operation: Operation) -> dict[str, Any]:
 
 def _to_operation(row: sa.Row[Any]) -> Operation:
     return _rows.to_value(row, actor=actor_of(row))
+
+
+def _held_by(environment: str, owner: str, runner: Runner | None) -> tuple[sa.ColumnElement[bool], ...]:
+    by = _leases.c.runner.is_(None) if runner is None else _leases.c.runner == asdict(runner)
+    return (_leases.c.environment == environment, _leases.c.owner == owner, by)
+
+
+def _same_hold(one: LeaseResult, other: LeaseResult) -> bool:
+    return (one.holder, one.runner, one.acquired_at) == (other.holder, other.runner, other.acquired_at)
+
+
+def _to_lease(row: sa.Row[Any]) -> LeaseResult:
+    return _lease_rows.to_value(row, acquired=False)

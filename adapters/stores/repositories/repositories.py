@@ -8,7 +8,6 @@ from adapters.stores.database import Transacting
 from adapters.stores.repositories.errors import Errors, EvidenceBundles
 from adapters.stores.repositories.evaluations import Alerts, Baselines, Dependencies, Evaluations, Heartbeats
 from adapters.stores.repositories.health import HealthHistory
-from adapters.stores.repositories.leases import Leases
 from adapters.stores.repositories.metrics import Metrics
 from adapters.stores.repositories.operations import Leases, Operations
 from adapters.stores.repositories.patterns import Patterns
