@@ -39,6 +39,8 @@ DEADLINE_SECONDS = 30.0
 class Stores(Repositories):
     """deployment_logs, monitoring and errors, safe for many threads, processes and, in PostgreSQL, hosts."""
 
+    databases: Mapping[str, Database]
+
     def __init__(
         self,
         databases: Mapping[str, Database],
@@ -50,7 +52,6 @@ class Stores(Repositories):
     ) -> None:
         """Join databases; `Stores.open` makes and opens them. `folder` has spools and archives."""
         super().__init__(databases)
-        self.databases = databases
         self.folder = folder
         self.waits = waits
         self.access = FolderAccess()

@@ -21,7 +21,7 @@ from typing import Any
 import sqlalchemy as sa
 from pydantic_core import to_json
 
-from adapters.stores.database import SqliteDatabase, Transacting
+from adapters.stores.database import SqliteDatabase
 from adapters.stores.gate import Gate
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.sql import table, tables_of
@@ -50,10 +50,6 @@ _Statement = tuple[str, Any]
 class Together(Repositories):
     """The three stores inside one transaction: a change is made in all of them, or in none."""
 
-    def __init__(self, databases: Mapping[str, Transacting]) -> None:
-        """Use databases that are in a transaction."""
-        super().__init__(databases)
-        self.databases = databases
 
 
 class SqliteTransactions:

@@ -22,6 +22,7 @@ class Repositories:
     """One repository a subject. Their methods raise StoreError where the store fails."""
 
     def __init__(self, databases: Mapping[str, Transacting]) -> None:
+        self.databases = databases
         deployment_logs, monitoring, errors = (databases[name] for name in ("deployment_logs", "monitoring", "errors"))
         self.operations = Operations(deployment_logs)
         self.progress = OperationProgress(deployment_logs)
