@@ -101,4 +101,5 @@ def series(
 def probe_rows(stores: Stores) -> list[dict[str, Any]]:
     """Every recorded answer of a probe, oldest first."""
     with stores.databases["monitoring"].read() as connection:
-        return [dict(row._mapping) for row in connection.execute(sa.select(table(ProbeRow)).order_by(sa.text("id")))]
+        query = sa.select(table(ProbeRow)).order_by(table(ProbeRow).c.checked_at, table(ProbeRow).c.id)
+        return [dict(row._mapping) for row in connection.execute(query)]
