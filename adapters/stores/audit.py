@@ -11,7 +11,7 @@ is in these columns has to append an entry with the rows, as the revision does t
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import cache
@@ -151,15 +151,11 @@ def file_digest(file: Path) -> str:
         return hashlib.file_digest(content, "sha256").hexdigest()
 
 
-def entries(connection: sa.Connection) -> sa.CursorResult[Any]:
+def entries(connection: sa.Connection) -> Iterator[AuditEntry]:
     """Every entry as it is stored, in the order of their numbers."""
-    return connection.execute(_ALL)
-
-
-def to_entry(row: sa.Row[Any]) -> AuditEntry:
-    """An entry from its row."""
-    values: dict[str, Any] = dict(row._mapping)
-    return AuditEntry(**values | {"at": str(plain(row.at))})
+    for row in connection.execute(_ALL):
+        values: dict[str, Any] = dict(row._mapping)
+        yield AuditEntry(**values | {"at": str(plain(row.at))})
 
 
 def head(connection: sa.Connection) -> str:

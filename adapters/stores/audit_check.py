@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from adapters.stores.audit import AUDITED, entries, file_digest, row_key, row_values, select_all, to_entry
+from adapters.stores.audit import AUDITED, entries, file_digest, row_key, row_values, select_all
 from adapters.stores.stores import Stores
 from core.storage.audit import Verifier
 from models.audit import AuditFinding, AuditReport
@@ -36,8 +36,8 @@ def _verified(stores: Stores, store: str) -> Verifier:
     verifier = Verifier(store)
     # One transaction: entries and rows are of the same moment.
     with stores.databases[store].read() as connection:
-        for row in entries(connection):
-            verifier.add(to_entry(row))
+        for entry in entries(connection):
+            verifier.add(entry)
         # Without any entry each row would be a finding, and one says it all.
         for table in AUDITED[store] if verifier.entries else ():
             for row in connection.execute(select_all(table)):

@@ -51,7 +51,6 @@ class Together(Repositories):
     """The three stores inside one transaction: a change is made in all of them, or in none."""
 
 
-
 class SqliteTransactions:
     """Begins, finishes and repairs transactions over several files."""
 

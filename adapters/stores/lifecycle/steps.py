@@ -13,8 +13,7 @@ from __future__ import annotations
 import time
 from datetime import datetime
 
-from adapters.stores.lifecycle.rows import Partition, archive_rows
-from adapters.stores.lifecycle.run import LifecycleRun, sql_time
+from adapters.stores.lifecycle.run import LifecycleRun, Partition, archive_rows, sql_time
 from adapters.stores.lifecycle.samples import DAY_MS, HOUR_MS, archive_samples, day_sums, drop_sums, hour_sums, sum_up
 from adapters.stores.repositories.metrics import to_ms
 from adapters.stores.stores import Stores

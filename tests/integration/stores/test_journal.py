@@ -13,7 +13,6 @@ from threading import Event
 import pytest
 
 from adapters.stores import Stores
-from adapters.stores.journal import Journal, left_behind
 from adapters.stores.recovery_writes import (
     BeginAttempt,
     FinishAttempt,
@@ -24,7 +23,7 @@ from adapters.stores.recovery_writes import (
     from_line,
     to_line,
 )
-from adapters.stores.write_behind import Pending, WriteBehind, replay_left
+from adapters.stores.write_behind import Journal, Pending, WriteBehind, left_behind, replay_left
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.evidence import EvidenceBundle, EvidenceOccasion
 from models.failures import StoreBusyError

@@ -12,7 +12,7 @@ import pytest
 from adapters.stores import Stores
 from adapters.stores.archiver import Archiver
 from adapters.stores.gate import Gate
-from adapters.stores.lifecycle import rows as lifecycle_rows
+from adapters.stores.lifecycle import run as lifecycle_rows
 from adapters.stores.lifecycle import samples as lifecycle_samples
 from adapters.stores.lifecycle.steps import (
     RetentionPolicy,
