@@ -45,9 +45,11 @@ class Rows(Generic[T]):
 
     def to_value(self, row: sa.Row[Any], **more: Any) -> T:
         """The value of a row; NULL is the default of its field. `more` are fields beside or instead."""
-        found = {field: row._mapping[column] for field, column in self._columns.items() if field not in more}
-        given = {field: one for field, one in found.items() if one is not None or field in self._required}
-        return self._adapter.validate_python(given | more)
+        found = row._mapping
+        for field, column in self._columns.items():
+            if field not in more and ((one := found[column]) is not None or field in self._required):
+                more[field] = one
+        return self._adapter.validate_python(more)
 
 
 class Repository:
