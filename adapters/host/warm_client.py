@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from typing import NoReturn
 
 SWITCH = "ROAS_WARM"
-"""The variable that switches the warm process off where it is 0."""
+"""The variable that switches the warm process off where it is 0, or names the socket of a certain one."""
 
 FORKED, READY, STOPPED, ENDED = b"F", b"R", b"S", b"E"
 GO = b"\0"
@@ -71,7 +71,7 @@ def run_in_warm_process(program: str) -> int | None:
     if not is_switched_on() or _needs_this_process():
         return None
     common = identity()
-    path = socket_path(common)
+    path = _named_socket() or socket_path(common)
     if path is None:
         return None
     forwarding, begun = _SignalForwarding(), False
@@ -127,10 +127,13 @@ def run_program(program: str) -> None:
 
 
 def leave_warm_process(modules: Sequence[str], *, idle_seconds: float) -> None:
-    """Start a warm process for later commands unless there is one; it ends after `idle_seconds` without a request."""
+    """Start a warm process for later commands unless there is one; it ends after `idle_seconds` without a request.
+
+    Where ROAS_WARM names a socket, whoever set it sees to that process.
+    """
     common = identity()
     path = socket_path(common)
-    if path is None or _is_held(f"{path}.lock"):
+    if _named_socket() or path is None or _is_held(f"{path}.lock"):
         return
     try:
         start_warm_process(path, common, modules, idle_seconds=idle_seconds)
@@ -198,7 +201,8 @@ def identity() -> str:
     code = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))  # noqa: PTH120 - pathlib is slow to import
     flags = [value for name, value in zip(sys.flags.__match_args__, sys.flags, strict=False) if name != "safe_path"]
     limits = [resource.getrlimit(one)[1] for one in limit_numbers()]
-    lines = [code, sys.executable, sys.prefix, sys.version, sys.getfilesystemencoding(), f"{flags} {sys.warnoptions}"]
+    executable = os.path.realpath(sys.executable)
+    lines = [code, executable, sys.prefix, sys.version, sys.getfilesystemencoding(), f"{flags} {sys.warnoptions}"]
     lines += [f"{limits} {os.nice(0)} {os.sched_getscheduler(0)}", _read("cgroup"), _read("oom_score_adj")]
     lines += [_read("loginuid"), _read("sessionid")]
     lines += [line for line in _read("status").splitlines() if line.startswith(_STATUS_LINES)]
@@ -214,7 +218,7 @@ def limit_numbers() -> list[int]:
 
 def socket_path(common: str) -> str | None:
     """Where the warm process of an identity listens, in a folder of this user; None where no such folder can be had."""
-    folder = _private_folder()
+    folder = private_folder()
     if folder is None:
         return None
     path = f"{folder}/{zlib.crc32(common.encode('utf-8', 'surrogateescape')):08x}.sock"
@@ -227,7 +231,8 @@ def user_of(connection: socket.socket) -> int:
     return int.from_bytes(credentials[4:8], sys.byteorder)
 
 
-def _private_folder() -> str | None:
+def private_folder() -> str | None:
+    """The folder of the sockets, which is this user's alone; None where there can be none."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
     if runtime.startswith("/") and _is_private(runtime):
         folder = f"{runtime}/roas"
@@ -240,6 +245,11 @@ def _private_folder() -> str | None:
     except OSError:
         return None
     return folder if _is_private(folder) else None
+
+
+def _named_socket() -> str | None:
+    path = os.environ.get(SWITCH, "")
+    return path if path.startswith("/") else None
 
 
 def _is_private(folder: str) -> bool:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shlex
 import signal
 import sys
 import threading
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any, Self
 
 import psutil
 
@@ -25,6 +27,7 @@ from flows.runtime.embedded import (
     wait_for_api,
 )
 from flows.runtime.terminal import echo
+from flows.runtime.warm_keeper import RUN_COMMAND, WarmKeeper, keep_warm_process
 from models.failures import BadInputError
 from models.settings import Settings
 
@@ -65,7 +68,7 @@ def serve_all(settings: Settings) -> None:
     for name, value in (RUN_SETTINGS | _RUNNER_SETTINGS).items():
         os.environ.setdefault(name, value)
     echo(f"Prefect server starting; its files and server.log are in {credentials.home}")
-    with listening, api_server(credentials, listening, with_ui=True) as server:
+    with listening, api_server(credentials, listening, with_ui=True) as server, keep_warm_process() as warm:
         # Set before the engine is imported: it reads them once.
         os.environ |= client_environment(credentials, server.url)
         wait_for_api(server=server.process)
@@ -73,7 +76,7 @@ def serve_all(settings: Settings) -> None:
             write_profile(credentials, server.url)
             _say_how_to_sign_in(credentials, server.url, names)
             _reconcile()
-            _serve_deployments(names, server, credentials)
+            _serve_deployments(names, server, credentials, warm)
         finally:
             remove_profile(credentials)
 
@@ -92,7 +95,9 @@ def _reconcile() -> None:
     asyncio.run(mark_interrupted(None, datetime.now(UTC)))
 
 
-def _serve_deployments(names: tuple[str, ...], server: ServerProcess, credentials: ServerCredentials) -> None:
+def _serve_deployments(
+    names: tuple[str, ...], server: ServerProcess, credentials: ServerCredentials, warm: WarmKeeper | None
+) -> None:
     from prefect import get_client
     from prefect.exceptions import TerminationSignal
     from prefect.runner import Runner
@@ -108,7 +113,12 @@ def _serve_deployments(names: tuple[str, ...], server: ServerProcess, credential
         async def cancel_all(self) -> None:
             # Whatever hangs on the way out must not keep this process.
             threading.Thread(target=_end_by_force, args=(credentials,), daemon=True).start()
-            await asyncio.to_thread(_end_runs, server.process.pid)
+            await asyncio.to_thread(_end_runs, server.process.pid, warm.processes if warm else set())
+
+        async def __aenter__(self) -> Self:
+            await super().__aenter__()
+            _start_runs_warm(self)
+            return self
 
     keep_asking_the_server()
     # A watch and the monitoring of each environment run all the time, beside what else is to run.
@@ -131,12 +141,27 @@ def _serve_deployments(names: tuple[str, ...], server: ServerProcess, credential
         asyncio.run(run())
 
 
-def _end_runs(server_process: int) -> None:
+def _start_runs_warm(runner: Any) -> None:
+    """Let a runner start its runs in the warm process; Prefect has no setting for a runner's command."""
+    poller = runner._scheduled_run_poller
+    resolve = poller._resolve_starter
+
+    def with_command(flow_run: Any) -> Any:
+        starter = resolve(flow_run)
+        starter._command = shlex.join(RUN_COMMAND)
+        return starter
+
+    poller._resolve_starter = with_command
+
+
+def _end_runs(server_process: int, warm_processes: set[int]) -> None:
     """Ask the processes of all runs to end, and kill what has not after a while; an operation cut off so is recorded
     as interrupted when the next one begins.
     """
-    runs = [one for one in psutil.Process().children() if one.pid != server_process]
-    with_children = [each for one in runs for each in _family(one)]
+    started = [one for one in psutil.Process().children() if one.pid != server_process]
+    runs = [one for one in started if one.pid not in warm_processes]
+    # A run in a warm process is a child of that, and the process started here its client.
+    with_children = [each for one in started for each in _family(one)]
     for one in runs:
         with suppress(psutil.NoSuchProcess):
             one.terminate()

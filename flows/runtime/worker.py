@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 
 from flows.runtime.server_outages import keep_asking_the_server
+from flows.runtime.warm_keeper import keep_warm_process
 
 
 def main() -> None:
@@ -13,7 +14,8 @@ def main() -> None:
 
     keep_asking_the_server()
     sys.argv = ["prefect", "worker", "start", *sys.argv[1:]]
-    app()
+    with keep_warm_process():
+        app()
 
 
 if __name__ == "__main__":

@@ -1,0 +1,96 @@
+"""A warm process for the runs that `roas serve` or a worker starts; it ends with them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from adapters.host.warm_client import SWITCH, identity, is_switched_on, private_folder, start_warm_process
+
+log = logging.getLogger("roas")
+
+RUN_COMMAND = (sys.executable, "-P", "-m", "cli.entry", "prefect.engine")
+"""Runs a flow run that PREFECT__FLOW_RUN_ID names, in the warm process or else in a process of its own."""
+
+_MODULES = ("flows", "tasks", "prefect.engine", "prefect.flow_engine")
+_CHECKED_EVERY_SECONDS = 2.0
+
+
+class WarmKeeper:
+    """Starts a warm process, and another one when it has ended or its code is no longer current."""
+
+    def __init__(self, folder: str) -> None:
+        self._socket = Path(folder, f"runs-{os.getpid()}.sock")
+        self._ended = threading.Event()
+        self._kept: list[int] = []
+        self._thread = threading.Thread(target=self._keep, name="warm-keeper", daemon=True)
+        self.processes: set[int] = set()
+        """The process ids of the warm processes; flow runs are their children."""
+
+    @property
+    def socket(self) -> str:
+        """The socket's path, which clients get in ROAS_WARM."""
+        return str(self._socket)
+
+    def start(self) -> None:
+        """Start the first one at once, and look after it."""
+        self._start()
+        self._thread.start()
+
+    def end(self) -> None:
+        """Let the warm processes end when their runs have."""
+        self._ended.set()
+        for descriptor in self._kept:
+            os.close(descriptor)
+        self._kept.clear()
+
+    def _start(self) -> None:
+        try:
+            process, descriptor = start_warm_process(self.socket, identity(), _MODULES, idle_seconds=None)
+        except OSError as error:
+            log.warning("runs start without a warm process: %s", error)
+            return
+        self.processes.add(process)
+        self._kept.append(descriptor)
+
+    def _keep(self) -> None:
+        listened = False
+        while not self._ended.wait(_CHECKED_EVERY_SECONDS):
+            ended = {process for process in self.processes if _has_ended(process)}
+            self.processes -= ended
+            listens = self._socket.exists()
+            if not self.processes or (listened and not listens):
+                self._start()
+            listened = listens
+
+
+def _has_ended(process: int) -> bool:
+    with suppress(ChildProcessError):
+        return os.waitpid(process, os.WNOHANG)[0] != 0
+    return True
+
+
+@contextmanager
+def keep_warm_process() -> Iterator[WarmKeeper | None]:
+    """Keep a warm process during the block, and name it to the processes that are started in it."""
+    folder = private_folder() if is_switched_on() else None
+    if folder is None:
+        yield None
+        return
+    keeper = WarmKeeper(folder)
+    before = os.environ.get(SWITCH)
+    keeper.start()
+    os.environ[SWITCH] = keeper.socket
+    try:
+        yield keeper
+    finally:
+        keeper.end()
+        if before is None:
+            del os.environ[SWITCH]
+        else:
+            os.environ[SWITCH] = before
