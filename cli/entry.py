@@ -8,6 +8,7 @@ from __future__ import annotations
 import sys
 
 from adapters.host.warm_client import (
+    RUN_MODULES,
     end_as,
     is_switched_on,
     leave_warm_process,
@@ -15,7 +16,7 @@ from adapters.host.warm_client import (
     run_program,
 )
 
-_MODULES = ("cli", "flows", "tasks", "prefect.engine", "prefect.flow_engine")
+_MODULES = ("cli", "flows", "tasks", *RUN_MODULES)
 _IDLE_SECONDS = 600.0
 _SERVICES = ("serve", "metrics")
 """They run as long as the machine does, and what supervises them has to find them in this process."""

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 SWITCH = "ROAS_WARM"
 """The variable that switches the warm process off where it is 0, or names the socket of a certain one."""
 
+RUN_MODULES = ("prefect.flow_engine", "prefect._internal.metrics", "prefect._internal.pytz", "anyio._backends._asyncio")
+"""What a flow run imports besides our own packages."""
+
 FORKED, READY, STOPPED, ENDED = b"F", b"R", b"S", b"E"
 GO = b"\0"
 ANSWER_BYTES = 5

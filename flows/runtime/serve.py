@@ -161,7 +161,7 @@ def _end_runs(server_process: int, warm_processes: set[int]) -> None:
     started = [one for one in psutil.Process().children() if one.pid != server_process]
     runs = [one for one in started if one.pid not in warm_processes]
     # A run in a warm process is a child of that, and the process started here its client.
-    with_children = [each for one in started for each in _family(one)]
+    with_children = [each for one in started for each in _family(one) if each.pid not in warm_processes]
     for one in runs:
         with suppress(psutil.NoSuchProcess):
             one.terminate()

@@ -132,6 +132,8 @@ def _set_signals(ignored: set[int], blocked: set[int]) -> None:
 def _run(program: str) -> NoReturn:
     """Run a program and end this process as the interpreter would end."""
     code, interrupted = _FAILED, False
+    # A module that is run is not imported as well, which Python would warn of.
+    sys.modules.pop(program, None)
     try:
         run_program(program)
         code = 0

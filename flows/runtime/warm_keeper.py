@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from adapters.host.warm_client import SWITCH, identity, is_switched_on, private_folder, start_warm_process
+from adapters.host.warm_client import RUN_MODULES, SWITCH, identity, is_switched_on, private_folder, start_warm_process
 
 log = logging.getLogger("roas")
 
 RUN_COMMAND = (sys.executable, "-P", "-m", "cli.entry", "prefect.engine")
 """Runs a flow run that PREFECT__FLOW_RUN_ID names, in the warm process or else in a process of its own."""
 
-_MODULES = ("flows", "tasks", "prefect.engine", "prefect.flow_engine")
+_MODULES = ("flows", "tasks", *RUN_MODULES)
 _CHECKED_EVERY_SECONDS = 2.0
 
 

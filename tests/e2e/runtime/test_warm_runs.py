@@ -1,0 +1,161 @@
+"""Flow runs of `roas serve` and of a worker begin in a warm process of their own, and end with what started them."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from tests.e2e.runtime.conftest import WarmUser, eventually, is_gone
+from tests.support.ports import free_port
+from tests.support.prefect_server import ask
+
+_SERVE = [sys.executable, "-P", "-c", "from cli.entry import main; main()", "serve"]
+_WITHIN_SECONDS = 240
+_SERVICE_RUNS = 2
+
+
+class Serving:
+    """`roas serve` of an application without containers."""
+
+    def __init__(self, user: WarmUser, folder: Path) -> None:
+        self.port, self.folder = free_port(), folder
+        (folder / "app").mkdir()
+        (folder / "app" / "compose.yaml").write_text("services:\n  web:\n    image: roas-test/never-built:1\n")
+        (folder / "test.yaml").write_text("name: test\nproject: roas-test-runs\ncompose_files: [app/compose.yaml]\n")
+        places = {"ROAS_SERVER_PORT": str(self.port), "ROAS_ENVIRONMENTS_DIR": str(folder)}
+        with (folder / "log").open("wb") as log:
+            self.process = subprocess.Popen(
+                _SERVE, cwd=folder, env=user.environment(**places), stdout=log, stderr=log, stdin=subprocess.DEVNULL
+            )
+
+    def ask(self, path: str, question: dict[str, Any] | None = None) -> Any:
+        auth = (self.folder / "data" / "prefect" / "auth_string").read_text().strip()
+        return ask(f"http://127.0.0.1:{self.port}/api", auth, path, question)
+
+    def started(self, word: str) -> list[psutil.Process]:
+        """The processes that it started and that have a word in their command line."""
+        found = []
+        for one in psutil.Process(self.process.pid).children():
+            with suppress(psutil.Error):
+                if word in " ".join(one.cmdline()):
+                    found.append(one)
+        return found
+
+    def warm_process(self) -> psutil.Process | None:
+        found = self.started("warm_process")
+        return found[0] if found else None
+
+    def warm_runs(self) -> list[psutil.Process]:
+        """Flow runs that were forked; a service run may have begun before the warm process listened."""
+        warm = self.warm_process()
+        return warm.children() if warm else []
+
+    def wait(self) -> None:
+        def served() -> bool:
+            assert self.process.poll() is None, self.log()
+            return len(self.started("prefect.engine")) == _SERVICE_RUNS
+
+        eventually(served, "service runs begin", within=_WITHIN_SECONDS)
+
+    def run(self, name: str) -> dict[str, Any]:
+        """Run a deployment to its end."""
+        deployment = self.ask(f"deployments/name/{name}")
+        run = self.ask(f"deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+
+        def ended() -> dict[str, Any] | None:
+            now: dict[str, Any] = self.ask(f"flow_runs/{run['id']}")
+            return now if now["state_type"] in ("COMPLETED", "FAILED", "CRASHED", "CANCELLED") else None
+
+        return dict(eventually(ended, f"{name} ends", within=_WITHIN_SECONDS))
+
+    def log(self) -> str:
+        return (self.folder / "log").read_text()
+
+
+@contextmanager
+def _served(user: WarmUser, folder: Path) -> Iterator[Serving]:
+    serving = Serving(user, folder)
+    try:
+        serving.wait()
+        yield serving
+    finally:
+        serving.process.kill()
+        serving.process.wait()
+
+
+def test_runs_of_serve_are_forked_and_end_with_it(user: WarmUser, tmp_path: Path) -> None:
+    with _served(user, tmp_path) as serving:
+        eventually(lambda: list((user.runtime / "roas").glob("runs-*.sock")), "the warm process listens")
+        ended = serving.run("health-check/test")
+        assert ended["state_type"] == "COMPLETED", serving.log()
+        warm = serving.warm_process()
+        assert warm is not None
+        forked = serving.warm_runs()
+        assert "Traceback" not in serving.log()
+        serving.process.send_signal(signal.SIGTERM)
+        serving.process.wait(timeout=20)
+        eventually(lambda: is_gone(warm.pid), "the warm process ends")
+        assert all(is_gone(one.pid) for one in forked)
+        assert not list((user.runtime / "roas").glob("runs-*"))
+
+
+def test_killed_run_is_recorded_as_crashed(user: WarmUser, tmp_path: Path) -> None:
+    with _served(user, tmp_path) as serving:
+        eventually(lambda: list((user.runtime / "roas").glob("runs-*.sock")), "the warm process listens")
+        run = eventually(lambda: _killed_run(serving), "a run is killed before it has ended")
+        eventually(lambda: serving.ask(f"flow_runs/{run}")["state_type"] == "CRASHED", "it is recorded")
+        assert serving.run("health-check/test")["state_type"] == "COMPLETED", serving.log()
+
+
+def _killed_run(serving: Serving) -> str | None:
+    """Start a run, and kill its process while it runs; None if it was faster."""
+    before = {one.pid for one in serving.warm_runs()}
+    deployment = serving.ask("deployments/name/health-check/test")
+    run = serving.ask(f"deployments/{deployment['id']}/create_flow_run", {"state": {"type": "SCHEDULED"}})
+    state = eventually(lambda: _begun(serving, run["id"]), "it begins")
+    killed = [one for one in serving.warm_runs() if one.pid not in before]
+    for one in killed:
+        one.kill()
+    return str(run["id"]) if state == "RUNNING" and killed else None
+
+
+def _begun(serving: Serving, run: str) -> str | None:
+    state = str(serving.ask(f"flow_runs/{run}")["state_type"])
+    return state if state not in ("SCHEDULED", "PENDING") else None
+
+
+def test_runs_begin_cold_until_a_killed_warm_process_is_replaced(user: WarmUser, tmp_path: Path) -> None:
+    with _served(user, tmp_path) as serving:
+        eventually(lambda: list((user.runtime / "roas").glob("runs-*.sock")), "the warm process listens")
+        first = serving.warm_process()
+        assert first is not None
+        first.kill()
+        assert serving.run("health-check/test")["state_type"] == "COMPLETED", serving.log()
+        second = eventually(lambda: serving.warm_process(), "another one is started")
+        assert second.pid != first.pid
+
+
+def test_nothing_is_left_of_a_killed_serve(user: WarmUser, tmp_path: Path) -> None:
+    with _served(user, tmp_path) as serving:
+        warm = eventually(serving.warm_process, "a warm process is started")
+        eventually(lambda: list((user.runtime / "roas").glob("runs-*.sock")), "it listens")
+        serving.process.kill()
+        serving.process.wait()
+        # As without a warm process, runs go on until they end.
+        for one in warm.children():
+            one.terminate()
+        eventually(lambda: is_gone(warm.pid), "the warm process ends", within=120)
+
+
+def test_serve_starts_no_warm_process_where_it_is_switched_off(user: WarmUser, tmp_path: Path) -> None:
+    user.variables = {"ROAS_WARM": "0"}
+    with _served(user, tmp_path) as serving:
+        assert serving.warm_process() is None
+        assert not list(user.runtime.iterdir())
