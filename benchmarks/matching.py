@@ -2,11 +2,10 @@
 
     python -m benchmarks.matching [--lines 100000] [--sample 2000]
 
-First: 250 patterns against many log lines, all at once, against trying each with `re`. The latter is timed on
-a sample of the lines and scaled up, since the whole would take minutes. Second: 20 patterns on which
-backtracking engines take exponential or quadratic time, on lines of growing length up to 1 MB; the time per
-byte must not grow. The same lines go through all shipped patterns and the whole classification. Third: what a
-process pays before its first verdict.
+- 250 patterns against many log lines, all at once, and each with `re` on a sample of the lines, scaled up.
+- 20 patterns on which backtracking engines take exponential or quadratic time, all shipped patterns and the whole
+  classification, on lines of up to 1 MB: the time per byte must not grow.
+- What a process pays before its first verdict.
 """
 
 from __future__ import annotations

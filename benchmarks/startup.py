@@ -2,20 +2,17 @@
 
     python -m benchmarks.startup [chain thirty cold validation ...] [--rounds 5]
 
-Measured in turns, the order changing with every round, containers and network made from nothing each time
-and removed in between (not timed); the figures are medians.
+Medians; measured in turns whose order changes, each from no containers and no network (removing them is not timed).
 
-- ours: the flow `startup`, called again and again in one process, as a runner does, on a Prefect server of its
-  own: from the request until every service is proven and everything is recorded. Stabilisation is 0.
-- compose: `docker compose up --detach --wait` of the same file: from the request until all is healthy.
-- bare: `docker compose create`, then the same containers started through the engine's API in the same order,
-  waiting for the same events: nothing is validated, planned, proven, judged or recorded, and the order is known
-  beforehand. Creating is Compose's in all three, so it counts in all three; what `ours` takes more than `bare` is
-  the whole price of looking before, of proving and of recording.
+- ours: the flow `startup`, repeated in one process on a Prefect server of its own, until every service is proven and
+  all is recorded. Stabilisation is 0.
+- compose: `docker compose up --detach --wait` of the same file.
+- bare: `docker compose create`, then the containers started through the engine's API in the known order, waiting for
+  the same events. `ours` less `bare` is the price of validation, plan, proof and record.
 - cold: the command `roas start` in a new process, with and without `roas serve` running.
 
-The chain is ten services, each waiting for the one before it to be healthy; the thirty stand side by side. Every
-service is a small container with a health check as a person in a hurry would write it (CHECKED below).
+The chain is ten services, each waiting until the one before is healthy; the thirty stand side by side. Each is a small
+container with an ordinary health check (CHECKED below).
 """
 
 from __future__ import annotations

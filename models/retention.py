@@ -12,13 +12,13 @@ MIB = 1024 * 1024
 class RetentionPolicy:
     """Ages and sizes beyond which records leave the stores. What failed outlives what went well.
 
-    `monitoring`, `errors` and `deployments` are the ages of the specification; errors count from their
-    resolution. `failed_deployments` is the longer age of operations that failed. `hours` and `days` are the
-    ages of what samples are summed up to. `releases` is how many of an environment stay in any case.
-    `store_bytes` is the size a store may have; over it the oldest rows leave early, those of successes before
-    those of failures, but never those younger than `keep_always`. `runs` and `failed_runs` are the ages of the
-    engine's own records of runs. `step_time` bounds one step of one run: what is left is for the next.
-    `chunk_rows` is how many rows leave in one transaction, while writers wait.
+    - `monitoring`, `errors`, `deployments`, `failed_deployments`: ages of rows; an error's counts from its resolution.
+    - `hours`, `days`: ages of the hourly and daily sums of samples.
+    - `releases`: how many of an environment stay in any case.
+    - `store_bytes`: a larger store loses its oldest rows early, successes first, none younger than `keep_always`.
+    - `runs`, `failed_runs`: ages of Prefect's own records of runs.
+    - `step_time`: bounds one step of one run; the rest is for the next run.
+    - `chunk_rows`: how many rows leave in one transaction, while writers wait.
     """
 
     monitoring: timedelta = timedelta(days=90)

@@ -63,10 +63,10 @@ def process_environment(
 ) -> dict[str, str]:
     """The process environment for Compose: the variables it may see, the secrets, and the engine's address.
 
-    Compose may see the variables that Docker's command line needs and those the environment declares. On the
-    user's command line it also sees those that the Compose files (or the release's `document`) name, as with
-    `docker compose`; a run that a worker started does not, since the worker's variables are not its user's.
-    No variable overrides the files, project, profiles and engine of the environment.
+    Compose sees the variables that Docker's command line needs and those that the environment declares. On the command
+    line it also sees those that the Compose files (or the release's `document`) name, as with `docker compose`; in a
+    worker's run it does not, since a worker's variables are not its user's. None overrides the environment's files,
+    project, profiles or engine.
     """
     allowed = _declared(environment)
     if _OF_A_RUNNER not in variables:

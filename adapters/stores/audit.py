@@ -1,9 +1,8 @@
 """The audit log of a store: one entry for each thing that was recorded of an operation, ticket or pause.
 
-Entries are written in the transaction that writes the rows, by the one writer a store has at a time. Each holds
-the hash of the one before it and the rows as they then stand in the store, so that `audit_check.verify` finds a
-row that anything else changed, removed or inserted, and an entry that was. A later migration that changes what
-is in these columns has to append an entry with the rows, as the revision does that begins the log.
+An entry is written in the transaction that writes the rows. It holds the rows as they then stand, and the hash of the
+entry before it, so `audit_check.verify` finds every row and entry that something else changed, removed or inserted.
+A migration that changes these rows appends an entry with them, as the revision does that begins the log.
 """
 
 # ruff: noqa: S608 - the statements are made of names of tables and columns of ours

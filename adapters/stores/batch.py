@@ -1,9 +1,8 @@
 """Many small writes as few transactions, without losing one: the batch writer.
 
-A row is first appended to a file of this process, the spool. From then on it survives the death of the
-process. The process that fills a batch first becomes the flusher for a moment and moves the rows of all processes into
-the store, and in the same transaction notes how far each spool is in. So no row is lost and none is doubled,
-wherever a process dies. A spool whose owner is dead is emptied and removed by the next flusher.
+Each process appends its rows to a file of its own, the spool; there they survive its death. The process that first
+fills a batch moves the rows of all spools into the store, and notes in the same transaction how far it read each.
+So no row is lost or doubled, wherever a process dies. Who moves rows next removes the spools of dead processes.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
 """Transactions over several stores: all or nothing, whenever the process is killed or the power fails.
 
-SQLite commits each file for itself. So what a transaction does to the other stores is also written down in
-the first one, as an intent, and the first store's commit decides: with it the transaction has happened, and
-the next process finishes the transaction of a dead writer. Each store knows the number of the last transaction it
-contains, so that nothing is done twice. The first store is synchronous=FULL; an intent goes only after the
-other stores' logs were synced too.
+SQLite commits each file by itself. So the first store also holds what a transaction does to the others, as an intent,
+and its commit decides: from then on the transaction has happened, and where its writer dies the next process finishes
+it. Each store holds the number of its last transaction, so nothing is done twice. The first store is synchronous=FULL;
+an intent is deleted only after the other stores are synced.
 """
 
 from __future__ import annotations

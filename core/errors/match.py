@@ -1,10 +1,9 @@
 """Patterns: named regular expressions, matched all at once in time linear in the text.
 
-Precedence is a number. The causes that decide a recovery stand high, the wrappers around them low, so the
-inner-most named cause wins however many wrappers carry it. Between equals the one that needs a person wins,
-since nothing may be done automatically that one cause forbids; then the later words: programs append the
-cause to what they were doing. A benign pattern excuses weaker words on its own lines only, since
-a harmless notice beside a real error must not hide it.
+The highest precedence wins. Causes stand above the messages that wrap them, so the innermost cause decides. Between
+equals the one that needs a person wins, since nothing may be done automatically that one cause forbids; then the
+later one, since programs append the cause. A benign pattern excuses weaker words on its own lines only: a harmless
+notice must not hide a real error beside it.
 """
 
 from __future__ import annotations

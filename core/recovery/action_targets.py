@@ -26,12 +26,12 @@ class ActionTarget:
 class ActionContext:
     """State of the project before an action.
 
-    `application` is None if the Compose files cannot be read. `container_states` are all containers of the project,
-    `holders` the containers of any project that hold a host port. `anonymous_volumes` are those of the service's
-    containers, `networks` the networks of the project, `empty_networks` those without a container. `image_held`: the
-    engine has the service's image. `release` is the proven release before the current one, `deployed_ago` how long
-    before the error the current one was deployed, None if there is none. `script_problem` says why the script may not
-    run.
+    - `application`: None if the Compose files cannot be read.
+    - `container_states`: all containers of the project; `holders`: those of any project that hold a host port.
+    - `anonymous_volumes`: of the service's containers; `networks`: of the project; `empty_networks`: with no container.
+    - `image_held`: whether the engine has the service's image.
+    - `release`: the proven release before the current one, which was deployed `deployed_ago` before the error.
+    - `script_problem`: why the script may not run.
     """
 
     project: str

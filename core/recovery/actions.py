@@ -16,10 +16,12 @@ from models.recovery import PlannedStep, StepSpec
 class Action:
     """One way to recover: what it acts on, why it may not be taken (None if it may), and its steps.
 
-    `inverse` are the steps that roll it back, or the reason why there are none and it is allowed nevertheless.
-    `at_most` is the largest set of targets that is plausible; a larger one is refused. `points` are what it takes of
-    the budgets of the service and the host. With `dependencies_first` what the service needs and lacks is restarted
-    and proven before it. Raises TypeError if a part that makes it safe is missing, such as the proof, the last step.
+    - `inverse`: the steps that roll it back, or why it is allowed without any.
+    - `at_most`: the most targets that are plausible; more are refused.
+    - `points`: what it takes of the budgets of the service and the host.
+    - `dependencies_first`: restart and prove first what the service needs and lacks.
+
+    Raises TypeError where a part that makes it safe is missing, such as the proof, its last step.
     """
 
     strategy: Strategy

@@ -31,13 +31,14 @@ def asks_to_end(event: ContainerEvent) -> bool:
 class ServiceTracker:
     """Memory of one service.
 
-    `ends` are the last moments at which a container ended without a request, `last_end` the event of the latest.
-    `stopped` are containers that were stopped on request since their last start. `end_requested_at` is when a
-    container was told to end, or ended of it, while its stop is not reported yet. `missing_since` is when its
-    containers were first seen removed or paused. `crash` is when it last ended by itself, and when that was observed,
-    until it is healthy again. `failed_at` is when it last failed or a recovery of it ended. `dispatched` are the
-    fingerprint and the moment of its last recovery. `next_attempt_at` is when a postponed attempt may begin, which
-    may be past.
+    - `ends`: when its containers last ended without a request; `last_end` is the latest of these events.
+    - `stopped`: containers stopped on request since their last start.
+    - `end_requested_at`: when a container was told to end, until the engine reports its stop.
+    - `missing_since`: when its containers were first seen removed or paused.
+    - `crash`: when it last ended by itself and when that was observed; None once it is healthy.
+    - `failed_at`: when it last failed, or its last recovery ended.
+    - `dispatched`: fingerprint and moment of its last recovery.
+    - `next_attempt_at`: from when a postponed attempt may begin.
     """
 
     ends: tuple[datetime, ...] = ()
