@@ -14,11 +14,6 @@ from models.failures import BadInputError
 _HASH = re.compile(r"[0-9a-f]{64}")
 
 
-def register(group: click.Group) -> None:
-    """Add the command of this module to `roas`."""
-    group.add_command(history)
-
-
 @click.command()
 @of_records
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many.")
@@ -60,3 +55,6 @@ def _verify(environment: str | None, expected: tuple[str, ...], json_wanted: boo
     show_answer(reports, json_wanted, show_audit)
     if any(report.findings for report in reports):
         sys.exit(1)
+
+
+COMMANDS: tuple[click.Command, ...] = (history,)

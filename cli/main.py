@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
@@ -16,10 +15,9 @@ from cli import history, monitoring, notify, operations, patterns, recovery, res
 from cli.exit_codes import run_command
 from cli.options import (
     as_json,
-    bare_compose,
     input_lines,
     named,
-    of_environment,
+    of_application,
     of_its_records,
     of_records,
     read_input,
@@ -45,14 +43,11 @@ def roas() -> None:
 
 
 @roas.command()
-@of_environment
-@bare_compose
+@of_application
 @as_json
-def collect(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
+def collect(name: str, compose: list[str] | None, json_wanted: bool) -> None:
     """Measure host and services once, evaluate them, and recover failed services."""
     from cli.rendering.results import show_collection
-
-    name, compose = named(environment, files, project)
 
     async def run() -> Any:
         from flows.monitoring.collection import collection
@@ -173,15 +168,9 @@ def detect() -> None:
         echo(line)
 
 
-history.register(roas)
-monitoring.register(roas)
-notify.register(roas)
-operations.register(roas)
-patterns.register(roas)
-recovery.register(roas)
-resume.register(roas)
-stores.register(roas)
-why.register(roas)
+for _module in (history, monitoring, notify, operations, patterns, recovery, resume, stores, why):
+    for _command in _module.COMMANDS:
+        roas.add_command(_command)
 
 
 def main() -> None:

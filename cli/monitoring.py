@@ -9,14 +9,9 @@ from typing import Any
 import click
 
 from cli.options import as_json, of_its_records, of_records
+from cli.run_flow import run_flow, show_answer
 from flows.runtime.terminal import echo
 from models.failures import BadInputError
-
-
-def register(group: click.Group) -> None:
-    """Add the commands of this module to `roas`."""
-    for command in (alerts, acknowledge, predictions, report):
-        group.add_command(command)
 
 
 @click.command()
@@ -27,17 +22,13 @@ def register(group: click.Group) -> None:
 def alerts(environment: str | None, resolved_too: bool, limit: int, json_wanted: bool) -> None:
     """List alerts, each root alert with those it explains. Exit code 1 if one is critical."""
     from cli.rendering.monitoring import show_alerts
-    from cli.rendering.results import print_json
     from models.metrics import AlertSeverity, AlertState
     from tasks.runtime.stores import open_stores
 
     found = open_stores().alerts.latest(environment=environment, limit=limit)
     if not resolved_too:
         found = [alert for alert in found if alert.state is not AlertState.RESOLVED]
-    if json_wanted:
-        print_json(found)
-    else:
-        show_alerts(found)
+    show_answer(found, json_wanted, show_alerts)
     if any(one.state is AlertState.OPEN and one.severity is AlertSeverity.CRITICAL for one in found):
         sys.exit(1)
 
@@ -61,7 +52,6 @@ def acknowledge(alert_id: str, note: str) -> None:
 def predictions(environment: str | None, days: int, json_wanted: bool) -> None:
     """List predictions of metrics that will pass their limits, and the outcome of earlier ones."""
     from cli.rendering.monitoring import show_predictions
-    from cli.run_flow import show_answer
     from tasks.reporting.read import read_predictions
 
     show_answer(read_predictions(environment, datetime.now(UTC) - timedelta(days=days)), json_wanted, show_predictions)
@@ -82,7 +72,6 @@ def report(environment: str, days: int, json_wanted: bool) -> None:
 
         print_json(days_of(environment, days, datetime.now(UTC)))
         return
-    from cli.run_flow import run_flow
 
     async def run() -> Any:
         from flows.reporting.report import report as flow
@@ -90,3 +79,6 @@ def report(environment: str, days: int, json_wanted: bool) -> None:
         return await flow(environment, days=days)
 
     echo(run_flow(run))
+
+
+COMMANDS: tuple[click.Command, ...] = (alerts, acknowledge, predictions, report)

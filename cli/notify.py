@@ -25,11 +25,6 @@ _ADDRESSES = {
 _CALLED = {"discord": "Discord webhook", "slack": "Slack webhook", "teams": "Teams webhook"}
 
 
-def register(group: click.Group) -> None:
-    """Add the commands of this module to `roas`."""
-    group.add_command(notify)
-
-
 @click.group()
 def notify() -> None:
     """Manage notifications of failures: Discord, Slack, Teams, or any webhook.
@@ -132,3 +127,6 @@ def test(environment: str) -> None:
         echo(f"{block}: {trouble or 'sent'}")
     if any(reported.values()):
         raise RoasError("Some notifications failed;", advice="`roas notify add` stores an address again.")
+
+
+COMMANDS: tuple[click.Command, ...] = (notify,)

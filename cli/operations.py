@@ -5,78 +5,61 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import click
 
-from cli.options import as_json, bare_compose, named, of_environment, of_its_records, waiting
+from cli.options import as_json, named, of_application, of_its_records, waiting
 from cli.run_flow import run_flow, show_answer, show_operation
 
 
-def register(group: click.Group) -> None:
-    """Add the commands of this module to `roas`."""
-    for command in (start, stop, restart, health, rollback, releases, validate, plan, drift):
-        group.add_command(command)
-
-
 @click.command()
-@of_environment
-@bare_compose
+@of_application
 @click.option("--plan", "plan_id", metavar="ID", help="Do exactly what `roas plan` printed under this id, or nothing.")
 @waiting
 @as_json
 def start(
-    environment: str | None,
-    files: tuple[Path, ...],
-    project: str | None,
+    name: str,
+    compose: list[str] | None,
     plan_id: str | None,
     wait_seconds: float,
     json_wanted: bool,
 ) -> None:
     """Validate, start in dependency order, verify health, record everything; roll back on failure."""
-    _operate("start", environment, files, project, json_wanted, plan=plan_id, wait_seconds=wait_seconds)
+    _operate("start", name, compose, json_wanted, plan=plan_id, wait_seconds=wait_seconds)
 
 
 @click.command()
-@of_environment
-@bare_compose
+@of_application
 @waiting
 @as_json
-def stop(
-    environment: str | None, files: tuple[Path, ...], project: str | None, wait_seconds: float, json_wanted: bool
-) -> None:
+def stop(name: str, compose: list[str] | None, wait_seconds: float, json_wanted: bool) -> None:
     """Stop in reverse order, honouring each service's grace period."""
-    _operate("stop", environment, files, project, json_wanted, wait_seconds=wait_seconds)
+    _operate("stop", name, compose, json_wanted, wait_seconds=wait_seconds)
 
 
 @click.command()
-@of_environment
+@of_application
 @click.argument("services", nargs=-1)
-@bare_compose
 @waiting
 @as_json
 def restart(
-    environment: str | None,
+    name: str,
+    compose: list[str] | None,
     services: tuple[str, ...],
-    files: tuple[Path, ...],
-    project: str | None,
     wait_seconds: float,
     json_wanted: bool,
 ) -> None:
     """Restart all services, or the named ones, in dependency order."""
-    _operate(
-        "restart", environment, files, project, json_wanted, services=list(services) or None, wait_seconds=wait_seconds
-    )
+    _operate("restart", name, compose, json_wanted, services=list(services) or None, wait_seconds=wait_seconds)
 
 
 @click.command()
-@of_environment
-@bare_compose
+@of_application
 @as_json
-def health(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
+def health(name: str, compose: list[str] | None, json_wanted: bool) -> None:
     """Probe every service and record the result."""
-    _operate("health", environment, files, project, json_wanted)
+    _operate("health", name, compose, json_wanted)
 
 
 @click.command()
@@ -86,7 +69,7 @@ def health(environment: str | None, files: tuple[Path, ...], project: str | None
 @as_json
 def rollback(environment: str, release: str | None, wait_seconds: float, json_wanted: bool) -> None:
     """Return to an earlier release: RELEASE (a prefix is enough), or the latest that differs."""
-    _operate("rollback", environment, (), None, json_wanted, release=release, wait_seconds=wait_seconds)
+    _operate("rollback", *named(environment, (), None), json_wanted, release=release, wait_seconds=wait_seconds)
 
 
 @click.command()
@@ -101,14 +84,11 @@ def releases(environment: str, json_wanted: bool) -> None:
 
 
 @click.command()
-@of_environment
-@bare_compose
+@of_application
 @as_json
-def drift(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
+def drift(name: str, compose: list[str] | None, json_wanted: bool) -> None:
     """Compare running with declared services. Exit code 1 if they differ."""
     from cli.rendering.releases import show_drift
-
-    name, compose = named(environment, files, project)
 
     async def run() -> Any:
         from flows.deployment.drift import drift as flow
@@ -122,52 +102,46 @@ def drift(environment: str | None, files: tuple[Path, ...], project: str | None,
 
 
 @click.command()
-@of_environment
-@bare_compose
+@of_application
 @as_json
-def validate(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
+def validate(name: str, compose: list[str] | None, json_wanted: bool) -> None:
     """Run the checks of a start and change nothing. Exit code 1 if a finding would stop the start."""
     import asyncio
 
     from adapters.preflight import gather_facts
-    from cli.rendering.results import show_validation
+    from cli.rendering.results import show_engine
     from core.deployment.validate import validate as judge
     from tasks.deployment.operations import held_by
     from tasks.runtime.clients import find_environment, redactor_of
 
-    name, compose = named(environment, files, project)
     declared = find_environment(name, tuple(compose or ()))
     facts = asyncio.run(gather_facts(declared, held_by=held_by(name)))
     result = judge(facts, datetime.now(UTC), redactor_of(declared).text)
-    show_answer(result, json_wanted, show_validation)
+    show_answer(result, json_wanted, show_engine)
     if not result.passed:
         sys.exit(1)
 
 
 @click.command()
-@of_environment
-@bare_compose
+@of_application
 @as_json
-def plan(environment: str | None, files: tuple[Path, ...], project: str | None, json_wanted: bool) -> None:
+def plan(name: str, compose: list[str] | None, json_wanted: bool) -> None:
     """Show what a start would do with each service, and because of which change; change nothing."""
     from cli.rendering.releases import show_plan
     from tasks.deployment.services import read_plan
     from tasks.runtime.clients import find_environment
 
-    name, compose = named(environment, files, project)
     show_answer(read_plan(find_environment(name, tuple(compose or ()))), json_wanted, show_plan)
 
 
 def _operate(
     kind: str,
-    environment: str | None,
-    files: tuple[Path, ...],
-    project: str | None,
+    name: str,
+    compose: list[str] | None,
     json_wanted: bool,
     **parameters: Any,
 ) -> None:
     """Run one operation's flow and show its stored record."""
-    name, compose = named(environment, files, project)
 
     async def run() -> Any:
         from flows.runtime.registry import FLOWS
@@ -187,3 +161,6 @@ def _operate(
     show_operation(operation_of_run(name, str(state.state_details.flow_run_id)), json_wanted)
     if not state.is_completed():
         sys.exit(1)
+
+
+COMMANDS: tuple[click.Command, ...] = (start, stop, restart, health, rollback, releases, validate, plan, drift)

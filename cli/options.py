@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO, TypeVar
+from typing import Any, TextIO, TypeVar, cast
 
 import click
 
@@ -88,7 +89,6 @@ def _storable(text: str) -> str:
 
 
 as_json = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")
-of_environment = click.argument("environment", required=False, metavar="[ENV]")
 
 
 def _with_records(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
@@ -121,16 +121,26 @@ waiting = click.option(
 )
 
 
-def bare_compose(command: Command) -> Command:
-    """Add the options for Compose files without an environment file."""
-    files = click.option(
-        *("-f", "--file", "files"),
-        multiple=True,
-        type=click.Path(dir_okay=False, path_type=Path),
-        help="A Compose file, for an application without an environment file; may be repeated.",
-    )
-    project = click.option("-p", "--project", help="Project name for -f; by default the folder's name.")
-    return files(project(command))
+def of_application(command: Command) -> Command:
+    """Add ENV, or Compose files without an environment file, as `name` and `compose` of `named`."""
+
+    @functools.wraps(command)
+    def run(*, environment: str | None, files: tuple[Path, ...], project: str | None, **others: Any) -> Any:
+        name, compose = named(environment, files, project)
+        return command(name=name, compose=compose, **others)
+
+    for option in (
+        click.option("-p", "--project", help="Project name for -f; by default the folder's name."),
+        click.option(
+            *("-f", "--file", "files"),
+            multiple=True,
+            type=click.Path(dir_okay=False, path_type=Path),
+            help="A Compose file, for an application without an environment file; may be repeated.",
+        ),
+        click.argument("environment", required=False, metavar="[ENV]"),
+    ):
+        run = option(run)
+    return cast(Command, run)
 
 
 def named(environment: str | None, files: tuple[Path, ...], project: str | None) -> tuple[str, list[str] | None]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options import as_json, input_lines
+from cli.run_flow import show_answer
 from flows.runtime.terminal import echo, echo_json
 from models.errors import Category, Pattern, Severity, Strategy, UnnamedGroup, Verdict
 from models.failures import BadInputError
@@ -18,12 +19,6 @@ if TYPE_CHECKING:
     from core.errors.match import PatternSet
 
 _LIST_ADVICE = "roas patterns list shows them all."
-
-
-def register(group: click.Group) -> None:
-    """Add the commands of this module to `roas`."""
-    for command in (classify, patterns):
-        group.add_command(command)
 
 
 @click.command()
@@ -63,17 +58,14 @@ def patterns() -> None:
 @as_json
 def list_patterns(mine: bool, category: str | None, json_wanted: bool) -> None:
     """List patterns with their number of matches."""
-    from cli.rendering.results import print_json, show_patterns
+    from cli.rendering.results import show_patterns
 
     found = [
         pattern
         for pattern in _known_patterns()
         if not (mine and pattern.shipped) and category in (None, pattern.category)
     ]
-    if json_wanted:
-        print_json(found)
-    else:
-        show_patterns(found)
+    show_answer(found, json_wanted, show_patterns)
 
 
 @patterns.command("show")
@@ -81,14 +73,9 @@ def list_patterns(mine: bool, category: str | None, json_wanted: bool) -> None:
 @as_json
 def show_pattern(name: str, json_wanted: bool) -> None:
     """Show one pattern: expression, meaning, last match."""
-    from cli.rendering.results import print_json
     from cli.rendering.results import show_pattern as render
 
-    pattern = _pattern(name)
-    if json_wanted:
-        print_json(pattern)
-    else:
-        render(pattern)
+    show_answer(_pattern(name), json_wanted, render)
 
 
 @patterns.command("unknown")
@@ -97,13 +84,10 @@ def show_pattern(name: str, json_wanted: bool) -> None:
 @as_json
 def list_unknown(environment: str | None, limit: int, json_wanted: bool) -> None:
     """List errors that match no pattern, grouped by text; `patterns add --from` adds one for a group."""
-    from cli.rendering.results import print_json, show_unnamed
+    from cli.rendering.results import show_unnamed
 
     groups = _unnamed(environment)
-    if json_wanted:
-        print_json(groups[:limit])
-    else:
-        show_unnamed(groups[:limit], len(groups))
+    show_answer(groups[:limit], json_wanted, lambda shown: show_unnamed(shown, len(groups)))
 
 
 @patterns.command("add")
@@ -282,3 +266,6 @@ def _reclassify_open_errors(pattern: Pattern) -> int:
         verdict = classify_error(error.text, patterns=known)
         named += verdict.pattern_name == pattern.name and stores.errors.reclassify(error.error_id, verdict)
     return named
+
+
+COMMANDS: tuple[click.Command, ...] = (classify, patterns)

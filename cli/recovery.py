@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import click
@@ -12,11 +11,9 @@ from adapters.host.processes import this_user
 from cli.options import (
     Number,
     as_json,
-    bare_compose,
     duration,
     in_environment,
-    named,
-    of_environment,
+    of_application,
     of_records,
 )
 from cli.run_flow import run_flow, show_answer
@@ -29,30 +26,21 @@ from models.settings import current_settings
 _UNTIL_STOPPED = 24 * 365.0
 
 
-def register(group: click.Group) -> None:
-    """Add the commands of this module to `roas`."""
-    for command in (watch, tickets, ticket, resolve, pause, unpause):
-        group.add_command(command)
-
-
 @click.command()
-@of_environment
-@bare_compose
+@of_application
 @click.option(
     "--hours", type=Number(min=0, max=_UNTIL_STOPPED, min_open=True), help="How long; without it until Ctrl-C."
 )
 @click.option("--dry-run", is_flag=True, help="Record failures; do not recover.")
 @as_json
 def watch(
-    environment: str | None,
-    files: tuple[Path, ...],
-    project: str | None,
+    name: str,
+    compose: list[str] | None,
     hours: float | None,
     dry_run: bool,
     json_wanted: bool,
 ) -> None:
     """Watch the engine's events and recover failed services at once. `roas serve` does this too."""
-    name, compose = named(environment, files, project)
 
     async def run() -> Any:
         from flows.recovery.watch import watch as flow
@@ -202,3 +190,6 @@ def unpause(service: str | None, environment: str | None) -> None:
         held = [f"{one.service or 'every service'} ({one.reason})" for one in stores.pauses.active(datetime.now(UTC))]
         raise BadInputError(f"There is no such pause; paused now: {', '.join(held) or 'nothing'}.")
     echo(f"automatic recovery of {service or 'every service'} is on again")
+
+
+COMMANDS: tuple[click.Command, ...] = (watch, tickets, ticket, resolve, pause, unpause)

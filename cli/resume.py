@@ -13,11 +13,6 @@ from cli.run_flow import run_flow, show_operation
 from models.failures import BadInputError, EnvironmentBusyError
 
 
-def register(group: click.Group) -> None:
-    """Add the command of this module to `roas`."""
-    group.add_command(resume)
-
-
 @click.command()
 @click.argument("deployment_id")
 @as_json
@@ -58,3 +53,6 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     show_operation(operation.deployment_id, json_wanted)
     if not state.is_completed():
         sys.exit(1)
+
+
+COMMANDS: tuple[click.Command, ...] = (resume,)

@@ -12,17 +12,12 @@ from typing import Any
 import click
 
 from cli.options import as_json
+from cli.run_flow import show_answer
 from core.common.safe_text import printable
 from flows.runtime.terminal import echo, echo_json
 from models.failures import BadInputError, RoasError
 from models.maintenance import ArchiveFile
 from models.settings import current_settings
-
-
-def register(group: click.Group) -> None:
-    """Add the commands of this module to `roas`."""
-    for command in (backup, restore, stores, archive):
-        group.add_command(command)
 
 
 @click.command()
@@ -31,7 +26,6 @@ def register(group: click.Group) -> None:
 def backup(folder: Path, json_wanted: bool) -> None:
     """Back up the three stores and the archives into FOLDER as one consistent snapshot."""
     from adapters.stores.backup import backup as copy
-    from cli.rendering.results import print_json
     from tasks.runtime.stores import open_stores
 
     try:
@@ -40,11 +34,9 @@ def backup(folder: Path, json_wanted: bool) -> None:
         raise RoasError(
             f"No backup can be written to {folder}: {error.strerror};", advice="give a folder this user may write to."
         ) from error
-    if json_wanted:
-        print_json(made)
-        return
     sizes = ", ".join(f"{name} {size:,} bytes" for name, size in made.files.items())
-    echo(f"{made.folder} holds a verified backup: {sizes}; restore it with: roas restore {folder}")
+    told = f"{made.folder} holds a verified backup: {sizes}; restore it with: roas restore {folder}"
+    show_answer(made, json_wanted, lambda _: echo(told))
 
 
 @click.command()
@@ -77,14 +69,11 @@ def stores() -> None:
 def check(json_wanted: bool) -> None:
     """Check integrity, schema, sizes, oldest rows, growth. Exit code 1 if a check fails."""
     from adapters.stores.check import check as check_stores
-    from cli.rendering.results import print_json, show_store_reports
+    from cli.rendering.results import show_store_reports
     from tasks.runtime.stores import open_stores
 
     reports = check_stores(open_stores(), datetime.now(UTC), current_settings().retention)
-    if json_wanted:
-        print_json(reports)
-    else:
-        show_store_reports(reports)
+    show_answer(reports, json_wanted, show_store_reports)
     if any(report.faults for report in reports):
         sys.exit(1)
 
@@ -105,13 +94,10 @@ _OF_STORE = click.option(
 @as_json
 def list_archives(names: tuple[str, ...], store: str | None, json_wanted: bool) -> None:
     """List archive files, all or of a TABLE: Parquet, readable by DuckDB or pandas directly."""
-    from cli.rendering.results import print_json, show_archives
+    from cli.rendering.results import show_archives
 
     found = _archives(names, store)
-    if json_wanted:
-        print_json(found)
-    else:
-        show_archives(found)
+    show_answer(found, json_wanted, show_archives)
     if any(not one.there for one in found):
         sys.exit(1)
 
@@ -206,3 +192,6 @@ def _archives(names: Sequence[str], store: str | None) -> list[ArchiveFile]:
             )
         found |= {one.path: one for one in mine}
     return list(found.values())
+
+
+COMMANDS: tuple[click.Command, ...] = (backup, restore, stores, archive)

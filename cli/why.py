@@ -5,12 +5,8 @@ from __future__ import annotations
 import click
 
 from cli.options import as_json
+from cli.run_flow import show_answer
 from flows.runtime.terminal import echo
-
-
-def register(group: click.Group) -> None:
-    """Add the command of this module to `roas`."""
-    group.add_command(why)
 
 
 @click.command()
@@ -29,19 +25,15 @@ def why(deployment_id: str | None, evidence: bool, json_wanted: bool) -> None:
 
     explanation = read_explanation(deployment_id)
     if evidence:
-        from cli.rendering.results import print_json
         from core.errors.evidence_page import page
 
         kept = read_evidence(explanation.deployment_id)
-        if json_wanted:
-            print_json(kept)
-        else:
-            echo(page(kept) or f"No evidence is stored for {explanation.deployment_id}.")
-    elif json_wanted:
-        from cli.rendering.results import print_json
+        none = f"No evidence is stored for {explanation.deployment_id}."
+        show_answer(kept, json_wanted, lambda bundles: echo(page(bundles) or none))
+        return
+    from cli.rendering.why import show_explanation
 
-        print_json(explanation)
-    else:
-        from cli.rendering.why import show_explanation
+    show_answer(explanation, json_wanted, show_explanation)
 
-        show_explanation(explanation)
+
+COMMANDS: tuple[click.Command, ...] = (why,)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
@@ -47,12 +48,14 @@ def say(line: str) -> None:
     console().print(line)
 
 
-def make_table(*columns: str) -> Table:
-    """An empty table with these columns."""
-    made = Table(box=None, pad_edge=False, header_style="dim")
+def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+    """Print rows of rich markup below the names of their columns."""
+    table = Table(box=None, pad_edge=False, header_style="dim")
     for column in columns:
-        made.add_column(column, overflow="fold")
-    return made
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    console().print(table)
 
 
 def coloured(word: object) -> str:

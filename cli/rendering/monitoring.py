@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 
 from rich.markup import escape
 
-from cli.rendering.console import ago, coloured, console, make_table, say
+from cli.rendering.console import ago, coloured, say, show_table
 from core.monitoring.baselines import in_words
 from core.reporting.analysis import length_in_words
 from core.reporting.reports import ARROWS, causes_in_words, predictions_in_words, rows_in_words, seconds_in_words
@@ -60,16 +60,17 @@ def _show_trend(name: str, trend: Trend) -> None:
 
 def _show_days(days: Sequence[DayOfOperations]) -> None:
     say("")
-    table = make_table("day", "starts", "succeeded", "mean", "median", "p95", "failures")
-    for day in days[-_DAYS:]:
-        table.add_row(
+    rows = [
+        (
             f"{day.day}",
             str(day.total),
             str(day.successes),
             *(seconds_in_words(taken) for taken in (day.mean_ms, day.median_ms, day.p95_ms)),
             escape(causes_in_words(day)),
         )
-    console().print(table)
+        for day in days[-_DAYS:]
+    ]
+    show_table(("day", "starts", "succeeded", "mean", "median", "p95", "failures"), rows)
     if before := days[:-_DAYS]:
         starts, good = sum(day.total for day in before), sum(day.successes for day in before)
         say(f"[dim]before, on {len(before)} other days: {good} of {starts} succeeded; --json has each[/dim]")
@@ -79,9 +80,8 @@ def _show_repairs(repairs: Sequence[Repair]) -> None:
     if not repairs:
         return
     say("")
-    table = make_table("service", "failed of", "times", "unresolved", "time to repair", "time between")
-    for one in repairs:
-        table.add_row(
+    rows = [
+        (
             escape(one.service),
             one.cause.replace("_", " "),
             str(one.failures),
@@ -89,7 +89,9 @@ def _show_repairs(repairs: Sequence[Repair]) -> None:
             "" if one.mttr is None else length_in_words(one.mttr),
             "" if one.mtbf is None else length_in_words(one.mtbf),
         )
-    console().print(table)
+        for one in repairs
+    ]
+    show_table(("service", "failed of", "times", "unresolved", "time to repair", "time between"), rows)
 
 
 def show_alerts(alerts: Sequence[Alert]) -> None:
@@ -130,9 +132,8 @@ def show_predictions(predictions: Sequence[Prediction]) -> None:
     if not scored:
         return
     say(f"\n{escape(predictions_in_words(scored))}")
-    table = make_table("made", "of", "metric", "limit", "expected", "outcome", "known")
-    for one in scored:
-        table.add_row(
+    rows = [
+        (
             f"{one.made_at:%Y-%m-%d %H:%M}",
             escape(f"{one.environment}/{one.service}"),
             one.metric,
@@ -141,7 +142,9 @@ def show_predictions(predictions: Sequence[Prediction]) -> None:
             _BECAME[one.outcome],
             f"{one.scored_at:%Y-%m-%d %H:%M}" if one.scored_at else "",
         )
-    console().print(table)
+        for one in scored
+    ]
+    show_table(("made", "of", "metric", "limit", "expected", "outcome", "known"), rows)
 
 
 def _left(time: timedelta) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from rich.markup import escape
 
-from cli.rendering.console import ago, console, make_table, say
+from cli.rendering.console import ago, say, show_table
 from core.deployment.plan import plan_id
 from models.compose import Plan, PlannedAction, PlannedService
 from models.details import ReleaseDetails
@@ -28,12 +28,12 @@ def show_releases(releases: Sequence[ReleaseDetails]) -> None:
     if not releases:
         say("There is no release yet; a start that is verified becomes one.")
         return
-    table = make_table("release", "verified", "deployment", "what changed")
+    rows = []
     for details in releases:
         one = details.release
         changes = [*([one.reason] if one.reason else []), *(details.changes or ("the first one",))]
-        table.add_row(one.release_id, ago(one.created_at), one.deployment_id, escape("; ".join(changes)))
-    console().print(table)
+        rows.append((one.release_id, ago(one.created_at), one.deployment_id, escape("; ".join(changes))))
+    show_table(("release", "verified", "deployment", "what changed"), rows)
     say(f"\nroll back to one: roas rollback {releases[0].release.environment} RELEASE")
 
 
@@ -52,8 +52,8 @@ def show_drift(report: DriftReport) -> None:
 
 
 def _show_lines(lines: Sequence[PlannedService]) -> None:
-    table = make_table("wave", "service", "would", "because")
+    rows = []
     for line in lines:
         colour = _COLOURS.get(line.action, "cyan")
-        table.add_row(str(line.wave + 1), line.service, f"[{colour}]{line.action}[/{colour}]", escape(line.because))
-    console().print(table)
+        rows.append((str(line.wave + 1), line.service, f"[{colour}]{line.action}[/{colour}]", escape(line.because)))
+    show_table(("wave", "service", "would", "because"), rows)

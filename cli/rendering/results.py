@@ -8,7 +8,7 @@ from datetime import datetime
 
 from rich.markup import escape
 
-from cli.rendering.console import after, ago, coloured, console, make_table, moment, say, seconds, size
+from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table, size
 from cli.rendering.monitoring import show_scores
 from flows.runtime.terminal import echo_json
 from models.details import DeploymentDetails, EnvironmentStatus, ErrorDetails
@@ -19,7 +19,7 @@ from models.operations import Operation, OperationStatus, StateChange
 from models.recovery import RecoveryOutcome
 from models.results import CollectionReport
 from models.retention import LifecycleStep
-from models.validation import Check, CheckSeverity, ValidationResult
+from models.validation import CheckSeverity, ValidationResult
 
 
 def print_json(value: object) -> None:
@@ -39,7 +39,7 @@ def show_deployment(details: DeploymentDetails) -> None:
     if str(operation.actor):
         say(f"  user         {escape(str(operation.actor))}")
     for validation in details.validations[-1:]:
-        _show_validation(validation)
+        show_validation(validation)
     if details.changes:
         _show_changes(details.changes)
     if operation.details.get("kept"):
@@ -64,18 +64,19 @@ def show_history(operations: Sequence[Operation]) -> None:
     if not operations:
         say("No operation is recorded yet; start one with: roas start dev")
         return
-    table = make_table("deployment", "what", "environment", "status", "took", "asked by", "why")
-    for operation in operations:
-        table.add_row(
-            operation.deployment_id,
-            _kind(operation),
-            operation.environment,
-            coloured(operation.status),
-            seconds(operation.duration),
-            escape(operation.user_agent or ""),
-            escape(str(operation.details.get("reason", ""))[:80]),
+    rows = [
+        (
+            one.deployment_id,
+            _kind(one),
+            one.environment,
+            coloured(one.status),
+            seconds(one.duration),
+            escape(one.user_agent or ""),
+            escape(str(one.details.get("reason", ""))[:80]),
         )
-    console().print(table)
+        for one in operations
+    ]
+    show_table(("deployment", "what", "environment", "status", "took", "asked by", "why"), rows)
 
 
 def show_status(environments: Sequence[EnvironmentStatus]) -> None:
@@ -110,11 +111,14 @@ def show_collection(report: CollectionReport) -> None:
     say(f"\n[bold]{report.environment}[/bold] is {coloured(report.overall_status)} at {report.timestamp[:19]} UTC")
     if report.after_recovery:
         say(f"  after recovery: {coloured(report.after_recovery)}")
-    table = make_table("service", "cpu %", "memory %", "answer ms", "restarts")
     shown = {"cpu_usage": ".1f", "memory_usage": ".1f", "response_time": ".1f", "restarts_total": ".0f"}
-    for service, values in report.metrics.items():
-        table.add_row(service, *(f"{values[n]:{form}}" if n in values else "" for n, form in shown.items()))
-    console().print(table)
+    show_table(
+        ("service", "cpu %", "memory %", "answer ms", "restarts"),
+        (
+            (service, *(f"{values[n]:{form}}" if n in values else "" for n, form in shown.items()))
+            for service, values in report.metrics.items()
+        ),
+    )
     for gap in report.gaps:
         say(f"[yellow]no answer from[/yellow] {escape(gap)}")
     for alert in report.alerts:
@@ -137,7 +141,19 @@ def show_recovery(outcome: RecoveryOutcome) -> None:
 
 def show_validation(validation: ValidationResult) -> None:
     """Print every check with a finding, and the number of those without."""
-    _show_validation(validation)
+    passed = len(validation.checks) - len(validation.failed)
+    verdict = "passed" if validation.passed else "[red]stopped the operation[/red]"
+    say(f"\n[bold]validation[/bold] {verdict}: {passed} of {len(validation.checks)} checks without a finding")
+    for check in validation.failed:
+        mark = {CheckSeverity.CRITICAL: "red", CheckSeverity.WARNING: "yellow"}.get(check.severity, "dim")
+        say(f"  [{mark}]{check.severity}[/{mark}] {check.name}: {escape(check.finding)}")
+        if check.fix:
+            say(f"    fix: {escape(check.fix)}")
+
+
+def show_engine(validation: ValidationResult) -> None:
+    """Print every check with a finding, and the engine that was checked."""
+    show_validation(validation)
     engine = validation.docker_environment
     if engine:
         say(f"\n[dim]engine: {escape(', '.join(f'{key} {value}' for key, value in engine.items() if value))}[/dim]")
@@ -174,36 +190,37 @@ def show_archives(archives: Sequence[ArchiveFile]) -> None:
     if not archives:
         say("Nothing has been archived yet.")
         return
-    table = make_table("file", "from", "rows", "size", "covers", "archived")
-    for one in archives:
-        covers = f"{one.first:%Y-%m-%d %H:%M} to {one.last:%Y-%m-%d %H:%M}" if one.first and one.last else ""
-        table.add_row(
+    lines = [
+        (
             str(one.path),
             f"{one.store}.{one.table}",
             f"{one.rows:,}",
             size(one.size) if one.there else "[red]gone[/red]",
-            covers,
+            f"{one.first:%Y-%m-%d %H:%M} to {one.last:%Y-%m-%d %H:%M}" if one.first and one.last else "",
             ago(one.archived_at),
         )
-    console().print(table)
+        for one in archives
+    ]
+    show_table(("file", "from", "rows", "size", "covers", "archived"), lines)
     rows, taken = sum(one.rows for one in archives), sum(one.size for one in archives)
     say(f"{len(archives)} archives, {rows:,} rows, {size(taken)}; look into one with: roas archive query TABLE|FILE")
 
 
 def show_patterns(patterns: Sequence[Pattern]) -> None:
     """Print patterns, the most matched first."""
-    table = make_table("pattern", "category", "strategy", "priority", "matched", "by", "")
-    for pattern in sorted(patterns, key=lambda one: (-one.match_count, one.name)):
-        table.add_row(
-            pattern.name,
-            str(pattern.category),
-            str(pattern.strategy),
-            str(pattern.priority),
-            str(pattern.match_count),
-            "roas" if pattern.shipped else "user",
-            "" if pattern.enabled else "disabled",
+    rows = [
+        (
+            one.name,
+            str(one.category),
+            str(one.strategy),
+            str(one.priority),
+            str(one.match_count),
+            "roas" if one.shipped else "user",
+            "" if one.enabled else "disabled",
         )
-    console().print(table)
+        for one in sorted(patterns, key=lambda one: (-one.match_count, one.name))
+    ]
+    show_table(("pattern", "category", "strategy", "priority", "matched", "by", ""), rows)
 
 
 def show_pattern(pattern: Pattern) -> None:
@@ -241,10 +258,7 @@ def show_unnamed(groups: Sequence[UnnamedGroup], of_all: int) -> None:
 
 def show_lifecycle(steps: Sequence[LifecycleStep]) -> None:
     """Print what each step of the life cycle did, or would do."""
-    table = make_table("step", "what")
-    for step in steps:
-        table.add_row(step.name, escape(str(step).removeprefix(f"{step.name}: ")))
-    console().print(table)
+    show_table(("step", "what"), ((step.name, escape(str(step).removeprefix(f"{step.name}: "))) for step in steps))
 
 
 def show_verdict(text: str, verdict: Verdict) -> None:
@@ -260,34 +274,19 @@ def show_verdict(text: str, verdict: Verdict) -> None:
     say(f"  remedy   {verdict.strategy}: {'nothing to do' if verdict.strategy == 'none' else action}")
 
 
-def _show_validation(validation: ValidationResult) -> None:
-    passed = len(validation.checks) - len(validation.failed)
-    verdict = "passed" if validation.passed else "[red]stopped the operation[/red]"
-    say(f"\n[bold]validation[/bold] {verdict}: {passed} of {len(validation.checks)} checks without a finding")
-    for check in validation.failed:
-        _show_finding(check)
-
-
-def _show_finding(check: Check) -> None:
-    mark = {CheckSeverity.CRITICAL: "red", CheckSeverity.WARNING: "yellow"}.get(check.severity, "dim")
-    say(f"  [{mark}]{check.severity}[/{mark}] {check.name}: {escape(check.finding)}")
-    if check.fix:
-        say(f"    fix: {escape(check.fix)}")
-
-
 def _show_changes(changes: Sequence[StateChange]) -> None:
-    table = make_table("service", "from", "to", "took", "why")
-    for change in changes:
-        took = change.details.get("took_seconds")
-        table.add_row(
-            change.service,
-            change.previous_state or "",
-            coloured(change.new_state),
-            "" if took is None else f"{took:.1f} s",
-            escape(change.reason),
-        )
     say("")
-    console().print(table)
+    rows = [
+        (
+            one.service,
+            one.previous_state or "",
+            coloured(one.new_state),
+            "" if (took := one.details.get("took_seconds")) is None else f"{took:.1f} s",
+            escape(one.reason),
+        )
+        for one in changes
+    ]
+    show_table(("service", "from", "to", "took", "why"), rows)
 
 
 def _show_health(health: HealthReport) -> None:
