@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import os
 import pwd
+import signal
 import socket
 import subprocess
 import sys
@@ -26,7 +27,9 @@ from typing import IO
 
 from adapters.host.machine import listening_users
 from adapters.host.private_files import FILE_MODE
+from adapters.host.warm_client import is_switched_on
 from adapters.server.credentials import ServerCredentials, encryption_key, server_credentials
+from flows.runtime.shared_server import IDLE_SECONDS, shared_server, stamp_of
 from flows.runtime.terminal import echo
 from models.failures import RoasError
 from models.settings import Settings, current_settings
@@ -57,6 +60,7 @@ class ServerProcess:
 
 
 _ROOT = 0
+_NO_LOG_OF_ITS_OWN = {"PREFECT_LOGGING_TO_API_ENABLED": "false"}
 _SERVER_ENDS_WITHIN_SECONDS = 5
 _DATABASE_ELSEWHERE = ("PREFECT_SERVER_DATABASE_CONNECTION_URL", "PREFECT_API_DATABASE_CONNECTION_URL")
 
@@ -66,7 +70,8 @@ def prefect_api(settings: Settings) -> Iterator[timedelta]:
     """Give the commands inside a Prefect API to record their runs on; how long to wait for it.
 
     PREFECT_API_URL wins; then a server at the usual place (`roas serve`), where this user or root listens there;
-    then a temporary one, which keeps its runs in the data folder so that `roas serve` shows them later.
+    then the one that an earlier command left in the data folder, or a new one, whose runs `roas serve` shows later.
+    It stays for later commands, or with ROAS_WARM=0 ends with this one.
 
     Raises:
         RoasError: The temporary server did not start.
@@ -89,6 +94,13 @@ def prefect_api(settings: Settings) -> Iterator[timedelta]:
         os.environ["PREFECT_API_URL"] = usual
         yield ANSWERS_WITHIN
         return
+    if is_switched_on():
+        stamp = stamp_of(_environment_of_a_command(credentials, 0))
+        with shared_server(credentials.home, stamp, lambda: _leave_server(credentials)) as port:
+            if port is not None:
+                os.environ |= client_environment(credentials, f"http://127.0.0.1:{port}/api")
+                yield START_WITHIN
+                return
     with listening_socket(0) as listening, api_server(credentials, listening, with_ui=False) as server:
         os.environ |= client_environment(credentials, server.url)
         yield START_WITHIN
@@ -235,13 +247,11 @@ def api_server(credentials: ServerCredentials, listening: socket.socket, *, with
         RoasError: The key of its encrypted blocks can be neither read nor moved.
     """
     port = listening.getsockname()[1]
-    environment = server_environment(credentials, port)
-    if not with_ui:
-        environment |= {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    environment = server_environment(credentials, port) if with_ui else _environment_of_a_command(credentials, port)
     with _private_log(credentials.home / "server.log") as server_log:
         process = subprocess.Popen(
             [sys.executable, "-P", "-m", "flows.runtime.server_process", str(listening.fileno())],
-            env=environment | {"PREFECT_LOGGING_TO_API_ENABLED": "false"},
+            env=environment | _NO_LOG_OF_ITS_OWN,
             pass_fds=[listening.fileno()],
             # It ends when this pipe does, also where this process is killed.
             stdin=subprocess.PIPE,
@@ -263,6 +273,34 @@ def api_server(credentials: ServerCredentials, listening: socket.socket, *, with
             process.wait()
         assert process.stdin is not None  # noqa: S101 - it was asked for above
         process.stdin.close()
+
+
+def _environment_of_a_command(credentials: ServerCredentials, port: int) -> dict[str, str]:
+    """What a server without the UI is started with."""
+    less = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1", "PREFECT__SERVER_FINAL": "1"}
+    return server_environment(credentials, port) | less
+
+
+def _leave_server(credentials: ServerCredentials) -> tuple[int, int]:
+    """Start a server that outlives this process, and ends when no command uses it any more; its port and process."""
+    with listening_socket(0) as listening, _private_log(credentials.home / "server.log") as log:
+        port = listening.getsockname()[1]
+        module = ["-P", "-m", "flows.runtime.server_process", "3", str(credentials.home), str(IDLE_SECONDS)]
+        process = os.posix_spawn(
+            sys.executable,
+            [sys.executable, *module],
+            _environment_of_a_command(credentials, port) | _NO_LOG_OF_ITS_OWN,
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
+                (os.POSIX_SPAWN_DUP2, listening.fileno(), 3),
+            ],
+            setsid=True,
+            setsigmask=[],
+            setsigdef=[signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP],
+        )
+    return port, process
 
 
 def _private_log(path: Path) -> IO[str]:

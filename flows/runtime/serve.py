@@ -26,6 +26,7 @@ from flows.runtime.embedded import (
     listening_socket,
     wait_for_api,
 )
+from flows.runtime.shared_server import end_unused_server
 from flows.runtime.terminal import echo
 from flows.runtime.warm_keeper import RUN_COMMAND, WarmKeeper, keep_warm_process
 from models.failures import BadInputError
@@ -63,6 +64,7 @@ def serve_all(settings: Settings) -> None:
             advice="stop what holds it (perhaps another `roas serve`), or set ROAS_SERVER_PORT.",
         ) from error
     credentials = server_credentials(settings.prefect_home)
+    end_unused_server(credentials.home)
     # Until the runner has its own handler.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     for name, value in (RUN_SETTINGS | _RUNNER_SETTINGS).items():

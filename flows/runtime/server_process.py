@@ -1,7 +1,8 @@
 """Prefect's API server as we run it: for its own page and clients only.
 
 `python -m flows.runtime.server_process FD` serves on the inherited socket FD and ends when its standard input closes:
-then the process that started it is gone. `guarded_app` is what the control plane's container serves.
+then the process that started it is gone. With FD HOME SECONDS it ends when no command has used it for so long (see
+flows/runtime/shared_server.py). `guarded_app` is what the control plane's container serves.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import os
 import socket
 import sys
 import threading
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import uvicorn
@@ -18,7 +22,10 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from flows.runtime.shared_server import end_when_unused
+
 _END_WITHIN_SECONDS = 1
+_ENDS_BY_FORCE_AFTER_SECONDS = 5.0
 _DEFAULT_PORTS = {"http": ":80", "https": ":443"}
 
 
@@ -77,8 +84,8 @@ def guarded_app() -> ASGIApp:
     return OwnPageOnly(create_app(), origins, os.environ.get("ROAS_SERVER_HOSTS", "").split())
 
 
-def serve(listening: socket.socket) -> None:
-    """Serve until a signal, or until standard input ends."""
+def serve(listening: socket.socket, home: Path | None = None, idle_seconds: float = 0.0) -> None:
+    """Serve until a signal, and until standard input ends, or in `home` until no command uses it any more."""
     config = uvicorn.Config(
         guarded_app,
         factory=True,
@@ -86,14 +93,36 @@ def serve(listening: socket.socket) -> None:
         timeout_graceful_shutdown=_END_WITHIN_SECONDS,
     )
     server = uvicorn.Server(config)
-    threading.Thread(target=_end_with_parent, args=(server,), daemon=True).start()
+    end = partial(_end, server)
+    if home is None:
+        threading.Thread(target=_end_with_parent, args=(end,), daemon=True).start()
+    else:
+        # No settings of the folder in which the first command was given.
+        os.chdir(home)
+        end_when_unused(home, end, idle_seconds)
     server.run(sockets=[listening])
 
 
-def _end_with_parent(server: Any) -> None:
+def _end_with_parent(end: Callable[[], None]) -> None:
     sys.stdin.buffer.read()
+    end()
+
+
+def _end(server: Any) -> None:
     server.should_exit = True
+    time.sleep(_ENDS_BY_FORCE_AFTER_SECONDS)
+    # Prefect's own services may hang on the way out, and nobody is left who could end this process.
+    os._exit(0)
+
+
+def main(words: list[str]) -> None:
+    """Serve as the command line says."""
+    listening = socket.socket(fileno=int(words[0]))
+    if len(words) == 1:
+        serve(listening)
+    else:
+        serve(listening, Path(words[1]), float(words[2]))
 
 
 if __name__ == "__main__":
-    serve(socket.socket(fileno=int(sys.argv[1])))
+    main(sys.argv[1:])

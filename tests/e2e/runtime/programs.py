@@ -144,5 +144,17 @@ def leave(seconds: str, *modules: str) -> None:
     leave_warm_process(modules, idle_seconds=float(seconds))
 
 
+def uses_server(idle_seconds: str) -> None:
+    """Use a Prefect API as a command does, print its address, and go on until standard input ends."""
+    from flows.runtime import embedded
+    from models.settings import current_settings
+
+    embedded.IDLE_SECONDS = float(idle_seconds)  # type: ignore[misc]
+    with embedded.prefect_api(current_settings()) as timeout:
+        embedded.wait_for_api(timeout)
+        print(os.environ["PREFECT_API_URL"], flush=True)
+        sys.stdin.read()
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]](*sys.argv[2:])

@@ -1,0 +1,175 @@
+"""The Prefect server that a command leaves for later ones: one for each data folder, until nobody has used it for long.
+
+Files in the server's folder connect the commands with it: a record of where it listens, a lock that each command shares
+while it uses the server, and one for whoever looks for it or starts it. The kernel frees the locks of a killed command.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from hashlib import sha256
+from importlib.metadata import version
+from pathlib import Path
+
+from adapters.host.machine import listening_users
+from adapters.host.private_files import FILE_MODE, write_private
+
+IDLE_SECONDS = 600.0
+
+_CHECKED_EVERY_SECONDS = 2.0
+_ENDS_WITHIN_SECONDS = 10.0
+_RECORD, _USED, _STARTING = "server.json", "server.used", "server.starting"
+_SETTINGS = ("PREFECT_", "ROAS_")
+_OF_ONE_COMMAND = ("PREFECT_API_URL", "PREFECT_CLIENT_", "PREFECT_LOGGING_", "PREFECT__", "ROAS_WARM")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerRecord:
+    """Where a left server listens, which process it is, and what it was started with."""
+
+    port: int
+    process: int
+    process_started: int
+    """The kernel's start time, since process ids are used again."""
+    stamp: str
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether its process still runs."""
+        return _started(self.process) == self.process_started
+
+    @property
+    def listens(self) -> bool:
+        """Whether this user alone listens on its port: our password is sent there."""
+        return listening_users(self.port) == {os.geteuid()}
+
+
+@contextmanager
+def shared_server(home: Path, stamp: str, start: Callable[[], tuple[int, int]]) -> Iterator[int | None]:
+    """The port of the folder's server during the block; `start` starts one and returns its port and process id.
+
+    None while others use a server that was started with other settings, or by other code.
+    """
+    with _lock_file(home / _USED) as used:
+        fcntl.flock(used, fcntl.LOCK_SH)
+        with _lock_file(home / _STARTING) as starting:
+            fcntl.flock(starting, fcntl.LOCK_EX)
+            record = _read(home)
+            if record is not None and (record.stamp != stamp or not record.listens):
+                if not _end_unused(home, record, used):
+                    yield None
+                    return
+                record = None
+            port = record.port if record is not None else _begin(home, stamp, start)
+        yield port
+
+
+def end_unused_server(home: Path) -> None:
+    """End the folder's server unless a command uses it; `roas serve` takes its place."""
+    with _lock_file(home / _USED) as used:
+        record = _read(home)
+        if record is not None:
+            _end_unused(home, record, used)
+
+
+def stamp_of(environment: Mapping[str, str]) -> str:
+    """A hash of what a server is started with: settings, Prefect's version, our own code of it."""
+    settings = {
+        name: value
+        for name, value in environment.items()
+        if name.startswith(_SETTINGS) and not name.startswith(_OF_ONE_COMMAND)
+    }
+    # The port is another one at each start.
+    settings.pop("PREFECT_UI_API_URL", None)
+    settings.pop("PREFECT_SERVER_CORS_ALLOWED_ORIGINS", None)
+    code = [Path(__file__).with_name(name).stat().st_mtime_ns for name in ("server_process.py", "shared_server.py")]
+    return sha256(json.dumps([settings, version("prefect"), sys.prefix, code], sort_keys=True).encode()).hexdigest()
+
+
+def end_when_unused(home: Path, end: Callable[[], None], idle_seconds: float) -> None:
+    """In the server: call `end` once no command has used it for `idle_seconds`, or when its record is gone."""
+    threading.Thread(target=_watch, args=(home, end, idle_seconds), daemon=True).start()
+
+
+def _watch(home: Path, end: Callable[[], None], idle_seconds: float) -> None:
+    idle_since = time.monotonic()
+    with suppress(OSError), _lock_file(home / _USED) as used:
+        while True:
+            time.sleep(_CHECKED_EVERY_SECONDS)
+            record = _read(home)
+            if record is None or record.process != os.getpid():
+                break
+            try:
+                fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                idle_since = time.monotonic()
+                continue
+            if time.monotonic() - idle_since >= idle_seconds:
+                # A command that comes now waits for the lock, and finds no record any more.
+                (home / _RECORD).unlink(missing_ok=True)
+                end()
+                return
+            fcntl.flock(used, fcntl.LOCK_UN)
+    end()
+
+
+def _begin(home: Path, stamp: str, start: Callable[[], tuple[int, int]]) -> int:
+    port, process = start()
+    record = ServerRecord(port=port, process=process, process_started=_started(process) or 0, stamp=stamp)
+    write_private(home / _RECORD, json.dumps(asdict(record)).encode())
+    return port
+
+
+def _read(home: Path) -> ServerRecord | None:
+    """The record of a server whose process runs."""
+    try:
+        record = ServerRecord(**json.loads((home / _RECORD).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    return record if record.is_alive else None
+
+
+def _end_unused(home: Path, record: ServerRecord, used: int) -> bool:
+    try:
+        fcntl.flock(used, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        # A failed change of the lock has given it up.
+        fcntl.flock(used, fcntl.LOCK_SH)
+        return False
+    with suppress(ProcessLookupError):
+        os.kill(record.process, signal.SIGTERM)
+    deadline = time.monotonic() + _ENDS_WITHIN_SECONDS
+    while record.is_alive:
+        if time.monotonic() > deadline:
+            os.kill(record.process, signal.SIGKILL)
+        time.sleep(0.05)
+    (home / _RECORD).unlink(missing_ok=True)
+    fcntl.flock(used, fcntl.LOCK_SH)
+    return True
+
+
+@contextmanager
+def _lock_file(path: Path) -> Iterator[int]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, FILE_MODE)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+def _started(process: int) -> int | None:
+    """When a process started, in the kernel's ticks; None if it has ended."""
+    try:
+        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] in ("Z", "X") else int(fields[19])
