@@ -55,7 +55,7 @@ def upgrade(connection: sa.Connection, store: str) -> None:
     if at == LAST_BEFORE_RELEASE[store]:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = :head"), {"head": HEAD})
         return
-    log.info("store %s: upgrading from %s to %s", store, at or "nothing", HEAD)
+    log.info("store %s: %s", store, "making its tables" if at is None else f"upgrading from {at} to {HEAD}")
     if at is not None:
         connection.execute(sa.text("DELETE FROM alembic_version"))
     from alembic import command
