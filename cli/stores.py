@@ -35,8 +35,8 @@ def backup(folder: Path, json_wanted: bool) -> None:
             f"No backup can be written to {folder}: {error.strerror};", advice="give a folder this user may write to."
         ) from error
     sizes = ", ".join(f"{name} {size:,} bytes" for name, size in made.files.items())
-    told = f"{made.folder} holds a verified backup: {sizes}; restore it with: roas restore {folder}"
-    show_answer(made, json_wanted, lambda _: echo(told))
+    summary = f"{made.folder} holds a verified backup: {sizes}; restore it with: roas restore {folder}"
+    show_answer(made, json_wanted, lambda _: echo(summary))
 
 
 @click.command()

@@ -1,1 +1,1 @@
-"""Effects, each with its patience."""
+"""Effects outside, each retried by its policy."""

@@ -84,7 +84,7 @@ def _strays(stores: Stores, now: datetime, policy: RetentionPolicy) -> dict[str,
     """Rows that name an operation or an error of another store that is not there, and not too old to be."""
     found: dict[str, list[str]] = {}
     since = now - min(policy.deployments, policy.errors)
-    # A damaged store is told by its own report, and knows nothing of others.
+    # A damaged store has its own report; the others are still checked.
     with suppress(StoreCorruptError), stores.at_one_moment() as moment:
         for name, source, when in (
             ("errors", table(DeploymentError), "last_seen"),

@@ -44,7 +44,7 @@ class FolderAccess:
 
 
 def narrow_access(folder: Path, *, thorough: bool = False) -> FolderAccess:
-    """Make a data folder and what lies in it its owner's alone. Links and what belongs to others are only told.
+    """Make a data folder and its content private to its owner. Links and files of others are only reported.
 
     Without `thorough` nothing inside of a folder is looked at that is its owner's alone already.
     """

@@ -1,4 +1,4 @@
-"""A real application lives through what can happen to one: each command's output, from its plan to its stop.
+"""A real application from its plan to its stop, with failures and recoveries: the output of each command.
 
 Times, durations, ids, the project's name and measured figures are replaced; all else must be as expected.
 """

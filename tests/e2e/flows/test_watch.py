@@ -149,7 +149,7 @@ async def test_a_stop_is_recorded_before_the_engine_forgets_it(place: Place) -> 
     assert place.containers(running=True) == ["other"]
 
 
-async def test_a_service_that_was_told_to_end_is_left_until_the_engine_reports_its_stop(place: Place) -> None:
+async def test_a_service_that_got_a_stop_signal_is_left_until_the_engine_reports_its_stop(place: Place) -> None:
     place.declare(well("base"))
     await startup("test")
     # So far a stop looks the same.

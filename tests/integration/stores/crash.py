@@ -533,7 +533,7 @@ def main() -> int:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--quick", action="store_true")
     quick = options.parse_args().quick
-    # A crash may well leave something to be told, thousands of times.
+    # A crash may leave something to report, thousands of times.
     logging.getLogger("roas").setLevel(logging.CRITICAL)
     campaign = Campaign()
     count, rows, every, samples = (4, 7, 7, 1) if quick else (12, 60, 1, 6)

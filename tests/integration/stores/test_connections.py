@@ -1,4 +1,4 @@
-"""Many threads and processes write at once, and what goes wrong with a file is told in our words."""
+"""Many threads and processes write at once, and every error of a file is reported in the terms of this program."""
 
 import multiprocessing
 import os
