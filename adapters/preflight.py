@@ -31,7 +31,7 @@ from models.compose import Application, ImageFact, Mount, MountKind, PortHolder,
 from models.containers import EngineInfo, SystemSample
 from models.environments import Environment
 from models.failures import EnginePermissionError, RoasError
-from models.validation_facts import Facts, ImageWanted, MountWanted, PortWanted, Trouble
+from models.validation import Facts, ImageWanted, MountWanted, PortWanted, Trouble
 
 _REGISTRY_SECONDS = 2.0
 _FILES_IN_FOLDER = 100

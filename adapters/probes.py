@@ -19,6 +19,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import AuthenticationError, RedisError
 
 from adapters.docker.engine import DockerEngine
+from models.analysis import Level
 from models.containers import ContainerState
 from models.environments import (
     CertificateProbe,
@@ -30,7 +31,7 @@ from models.environments import (
     TcpProbe,
 )
 from models.failures import ContainerGoneError, EngineError, EngineUnreachableError
-from models.health import Concern, ProbeResult, Reading
+from models.health import ProbeResult, Reading
 
 _NetworkProbe = HttpProbe | TcpProbe | RedisProbe | PrometheusProbe | CertificateProbe
 _Outcome = tuple[str, tuple[Reading, ...]]
@@ -74,7 +75,7 @@ def _worst_readings(results: Sequence[ProbeResult]) -> tuple[Reading, ...]:
     """The reading of highest concern for each metric."""
     # Of readings with the same concern the first one stays.
     readings = [one for result in reversed(results) for one in reversed(result.readings)]
-    by_concern = sorted(readings, key=lambda one: list(Concern).index(one.concern))
+    by_concern = sorted(readings, key=lambda one: one.concern.rank)
     return tuple({one.metric: one for one in by_concern}.values())
 
 
@@ -281,7 +282,7 @@ async def _check_redis(client: redis.asyncio.Redis) -> _Outcome:
         metric="persistence_failures",
         value=float(len(failed)),
         words=f"{' and '.join(failed)}: what it holds is lost with its process" if failed else "what it saves is saved",
-        concern=Concern.WARNING if failed else Concern.NONE,
+        concern=Level.WARNING if failed else Level.NONE,
         threshold=0.0 if failed else None,
     )
     return ", ".join([*notes, *(f"but {words}" for words in failed)]), (saved,)
@@ -357,7 +358,7 @@ async def _certificate(probe: CertificateProbe, place: _Address) -> _Outcome:
         metric="certificate_days",
         value=days,
         words=f"its {over}, on {ends:%Y-%m-%d %H:%M} UTC",
-        concern=Concern.NONE if limit is None else Concern.CRITICAL if days < probe.critical_days else Concern.WARNING,
+        concern=Level.NONE if limit is None else Level.CRITICAL if days < probe.critical_days else Level.WARNING,
         threshold=limit,
     )
     return f"TLS answers, its {over}", (reading,)

@@ -36,7 +36,7 @@ from core.monitoring.assess import assess
 from flows.monitoring.collection import collect, collection
 from flows.monitoring.continuous import leave_alone_what_is_loaded, monitoring
 from models.environments import Environment
-from models.retention import MIB, RetentionPolicy
+from models.storage import MIB, RetentionPolicy
 from tasks.monitoring.collect import read_memory, store_round
 from tasks.runtime.stores import open_stores
 from tests.e2e.monitoring.simulated import simulated

@@ -105,12 +105,9 @@ def _run(command: click.Command, output: _Output) -> int:
     except click.ClickException as error:
         _print_error(error.format_message())
         return error.exit_code
-    except BadInputError as error:
-        _print_error(str(error))
-        return BAD_INPUT
     except RoasError as error:
         _print_error(str(error))
-        return FAILED
+        return BAD_INPUT if isinstance(error, BadInputError) else FAILED
     except Exception as error:  # noqa: BLE001 - the last place that can inform the user
         # The caller reports an error of the output.
         return SUCCESS if error is output.trouble else _report_unexpected(error)

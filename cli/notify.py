@@ -13,7 +13,7 @@ from cli.options import as_json, named, read_input
 from cli.run_flow import run_flow, show_answer
 from flows.runtime.terminal import echo
 from models.failures import BadInputError, RoasError
-from models.notifications import Channel
+from models.recovery import Channel
 from models.settings import current_settings
 
 _ADDRESSES = {

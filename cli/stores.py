@@ -12,12 +12,12 @@ from typing import Any
 import click
 
 from cli.options import as_json
-from cli.run_flow import show_answer
+from cli.run_flow import opened_stores, show_answer
 from core.common.safe_text import printable
 from flows.runtime.terminal import echo, echo_json
 from models.failures import BadInputError, RoasError
-from models.maintenance import ArchiveFile
 from models.settings import current_settings
+from models.storage import ArchiveFile
 
 
 @click.command()
@@ -26,10 +26,9 @@ from models.settings import current_settings
 def backup(folder: Path, json_wanted: bool) -> None:
     """Back up the three stores and the archives into FOLDER as one consistent snapshot."""
     from adapters.stores.backup import backup as copy
-    from tasks.runtime.stores import open_stores
 
     try:
-        made = copy(open_stores(), folder, datetime.now(UTC), _print_progress)
+        made = copy(opened_stores(), folder, datetime.now(UTC), _print_progress)
     except OSError as error:
         raise RoasError(
             f"No backup can be written to {folder}: {error.strerror};", advice="give a folder this user may write to."
@@ -70,9 +69,8 @@ def check(json_wanted: bool) -> None:
     """Check integrity, schema, sizes, oldest rows, growth. Exit code 1 if a check fails."""
     from adapters.stores.check import check as check_stores
     from cli.rendering.results import show_store_reports
-    from tasks.runtime.stores import open_stores
 
-    reports = check_stores(open_stores(), datetime.now(UTC), current_settings().retention)
+    reports = check_stores(opened_stores(), datetime.now(UTC), current_settings().retention)
     show_answer(reports, json_wanted, show_store_reports)
     if any(report.faults for report in reports):
         sys.exit(1)
@@ -126,14 +124,13 @@ def query_archive(
 
     from adapters.stores.archives import archived_rows
     from adapters.stores.check import MOMENTS
-    from tasks.runtime.stores import open_stores
 
     wanted = _archives((name,), None)
     dated = MOMENTS.get(wanted[0].table)
     bounds = [f"{dated}{sign}{moment}" for sign, moment in ((">=", since), ("<", until)) if moment is not None]
     if bounds and dated is None:
         raise BadInputError(f"Rows of {wanted[0].table} have no moment;", advice="leave --since and --until out.")
-    stores = open_stores()
+    stores = opened_stores()
     found = chain.from_iterable(
         archived_rows(stores, one, conditions=[*conditions, *bounds], columns=columns) for one in wanted
     )
@@ -164,9 +161,8 @@ def restore_archive(names: tuple[str, ...]) -> None:
     """Restore archived rows into their stores; existing rows stay unchanged."""
     from adapters.stores.archives import owners_first
     from adapters.stores.archives import restore_archive as put_back
-    from tasks.runtime.stores import open_stores
 
-    stores = open_stores()
+    stores = opened_stores()
     for one in owners_first(_archives(names, None)):
         back = put_back(stores, one)
         echo(f"{one.path.name}: {back:,} rows restored into {one.table}, {one.rows - back:,} were there already")
@@ -176,9 +172,8 @@ def restore_archive(names: tuple[str, ...]) -> None:
 def _archives(names: Sequence[str], store: str | None) -> list[ArchiveFile]:
     """The archives of these tables and files, or all."""
     from adapters.stores.archives import archives
-    from tasks.runtime.stores import open_stores
 
-    every = archives(open_stores(), store)
+    every = archives(opened_stores(), store)
     if not names:
         return every
     found: dict[Path, ArchiveFile] = {}

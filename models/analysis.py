@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
 
-from models.metrics import Alert, AlertSeverity
+from models.metrics import Alert
 
 
 class Level(StrEnum):
@@ -223,8 +223,3 @@ class AlertEvent:
     change: AlertChange
     alert: Alert
     children: tuple[str, ...] = ()
-
-    @property
-    def severity(self) -> AlertSeverity:
-        """Severity of the alert."""
-        return self.alert.severity

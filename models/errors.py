@@ -141,11 +141,6 @@ class Pattern:
     match_count: int = 0
     last_matched: datetime | None = None
 
-    @property
-    def auto_recovery_possible(self) -> bool:
-        """As error_patterns records it: whether the pattern's strategy needs no person."""
-        return self.strategy.automatic
-
 
 class ImpactType(StrEnum):
     """Effect of an error on its users."""
@@ -169,9 +164,9 @@ class Impact:
     """Affected services and estimated recovery time in seconds, as first judged."""
 
     impact_type: ImpactType
-    affected_services: tuple[str, ...]
-    estimated_recovery_seconds: int
-    business_impact: BusinessImpact
+    affected_services: tuple[str, ...] = ()
+    estimated_recovery_seconds: int = 0
+    business_impact: BusinessImpact = BusinessImpact.LOW
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from models.analysis import Level
+
 
 class Health(StrEnum):
     """Health of an environment; `unknown` and `unproven` services never make it healthy."""
@@ -32,25 +34,14 @@ UNHEALTHY_STATES = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
 """The states that call for recovery."""
 
 
-class Concern(StrEnum):
-    """How serious a reading is."""
-
-    NONE = "none"
-    WARNING = "warning"
-    CRITICAL = "critical"
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A number that a probe read, under a metric's name.
-
-    `threshold` is the bound it passed, None if it passed none.
-    """
+    """A number that a probe read, under a metric's name. `threshold` is the bound it passed, None if none."""
 
     metric: str
     value: float
     words: str
-    concern: Concern = Concern.NONE
+    concern: Level = Level.NONE
     threshold: float | None = None
 
 

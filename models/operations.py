@@ -80,7 +80,7 @@ class StateChange:
     previous_state: str | None
     new_state: str
     changed_at: datetime
-    reason: str
+    reason: str = ""
     details: dict[str, Any] = field(default_factory=dict)
 
 

@@ -1,13 +1,14 @@
-"""Recovery attempts and tickets."""
+"""Recovery attempts, tickets, and notifications about failures."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
 from models.audit import SYSTEM, Actor
-from models.errors import Strategy
+from models.errors import RecordedError, Strategy
 from models.operations import Runner
 
 
@@ -158,10 +159,7 @@ class Choice(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecoveryOutcome:
-    """Result of error recovery: success, method and steps.
-
-    `again_at` is when a postponed next attempt may begin.
-    """
+    """Result of error recovery: success, method and steps. `again_at` is when a postponed next attempt may begin."""
 
     error_id: str
     success: bool
@@ -170,3 +168,53 @@ class RecoveryOutcome:
     ticket_id: str | None = None
     reason: str = ""
     again_at: datetime | None = None
+
+
+class NotificationReason(StrEnum):
+    """Reason of a notification."""
+
+    FAILED = "failed"
+    REMINDER = "reminder"
+    RECOVERED = "recovered"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SentNotifications:
+    """Notifications sent about an error: how many times about the failure, when last, and when about its end."""
+
+    times: int = 0
+    last_at: datetime | None = None
+    end_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportedError:
+    """An error with everything that decides whether to notify; `ticket` is its open ticket."""
+
+    error: RecordedError
+    reported: SentNotifications
+    resolution: str = ""
+    ticket: Ticket | None = None
+    executions: Sequence[RecoveryExecution] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Notification:
+    """A notification to send. `reported_before` is what had been notified when this was decided."""
+
+    error_id: str
+    environment: str
+    service: str | None
+    occasion: NotificationReason
+    subject: str
+    body: str
+    reported_before: SentNotifications
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Channel:
+    """A notification block: the environments that name it, and whether the server has it."""
+
+    block: str
+    environments: tuple[str, ...]
+    kept: bool

@@ -14,7 +14,7 @@ from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.failures import BadInputError
-from models.retention import MIB, RetentionPolicy
+from models.storage import MIB, RetentionPolicy
 
 _PREFIX = "ROAS_"
 _MAY_HOLD_A_PASSWORD = ("redis_url", "stores_url")

@@ -19,7 +19,7 @@ from adapters.stores.repositories.metrics import series_ids, to_ms
 from adapters.stores.sql import STORE_ROWS, insert_unless_there, table, tables_of, upsert
 from adapters.stores.stores import Stores
 from models.failures import BadInputError, NotFoundError, StoreCorruptError
-from models.maintenance import ArchiveFile
+from models.storage import ArchiveFile
 from models.tables.columns import JsonText
 from models.tables.deployment_logs import DeploymentOperation, OperationDay
 from models.tables.monitoring import MetricSample

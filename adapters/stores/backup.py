@@ -29,8 +29,8 @@ from adapters.stores.stores import Stores, in_use
 from adapters.stores.trouble import OurWords
 from core.storage.audit import NO_HASH
 from models.failures import BadInputError, StoreCorruptError, StoreFullError, StoreTooNewError
-from models.maintenance import Backup
 from models.settings import Settings
+from models.storage import Backup
 
 log = logging.getLogger("roas")
 

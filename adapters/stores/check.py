@@ -18,8 +18,7 @@ from adapters.stores.stores import Stores
 from adapters.stores.transactions import Together
 from core.storage.retention import full_in
 from models.failures import StoreCorruptError
-from models.maintenance import Backlog, StoreFigures, StoreReport
-from models.retention import MIB, RetentionPolicy
+from models.storage import MIB, Backlog, RetentionPolicy, StoreFigures, StoreReport
 from models.tables.deployment_logs import DeploymentOperation
 from models.tables.errors import DeploymentError, EvidenceRow
 from models.tables.monitoring import DeploymentHealth

@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from adapters.stores.sqlite_file import ASIDE, INCREMENTAL, SqliteFile, driver_of
 from adapters.stores.trouble import OurWords
 from core.storage.retention import FileUse, pages_to_give_back
-from models.retention import RetentionPolicy
+from models.storage import RetentionPolicy
 
 if TYPE_CHECKING:
     from adapters.stores.postgresql import PostgresqlDatabase

@@ -30,8 +30,8 @@ from adapters.stores.transactions import Bound, Together
 from adapters.stores.trouble import OurWords
 from core.storage.retention import FileUse
 from models.failures import BadInputError, StoreError
-from models.retention import RetentionPolicy
 from models.settings import Settings
+from models.storage import RetentionPolicy
 
 _LOCKS = {"deployment_logs": 0x726F6173_01, "monitoring": 0x726F6173_02, "errors": 0x726F6173_03}
 """Advisory locks, by the store whose writers they line up. In this order where one takes several."""

@@ -9,7 +9,7 @@ from rich.markup import escape
 from cli.rendering.console import ago, say, show_table
 from core.deployment.plan import plan_id
 from models.compose import Plan, PlannedAction, PlannedService
-from models.details import ReleaseDetails
+from models.records import ReleaseDetails
 from models.results import DriftReport
 
 _COLOURS = {PlannedAction.KEEP: "dim", PlannedAction.RECREATE: "yellow", PlannedAction.RESTART: "yellow"}

@@ -11,14 +11,13 @@ from rich.markup import escape
 from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table, size
 from cli.rendering.monitoring import show_scores
 from flows.runtime.terminal import echo_json
-from models.details import DeploymentDetails, EnvironmentStatus, ErrorDetails
 from models.errors import Pattern, UnnamedGroup, Verdict
 from models.health import HealthReport
-from models.maintenance import ArchiveFile, StoreReport
 from models.operations import Operation, OperationStatus, StateChange
+from models.records import DeploymentDetails, EnvironmentStatus, ErrorDetails
 from models.recovery import RecoveryOutcome
 from models.results import CollectionReport
-from models.retention import LifecycleStep
+from models.storage import ArchiveFile, LifecycleStep, StoreReport
 from models.validation import CheckSeverity, ValidationResult
 
 
@@ -165,7 +164,7 @@ _TEN_YEARS = 3650
 def show_store_reports(reports: Sequence[StoreReport]) -> None:
     """Print each store, its faults first."""
     for report in reports:
-        verdict = "[green]whole[/green]" if report.whole else "[red]not whole[/red]"
+        verdict = "[green]whole[/green]" if not report.faults else "[red]not whole[/red]"
         say(f"\n[bold]{report.store}[/bold] {verdict}  {escape(report.place)}")
         for fault in report.faults:
             say(f"  [red]{escape(fault)}[/red]")

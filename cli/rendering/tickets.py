@@ -9,7 +9,7 @@ from rich.markup import escape
 from cli.rendering.console import ago, moment, say
 from cli.rendering.why import part, shown_lines
 from core.recovery.manual_steps import earlier_answers
-from models.details import TicketDetails
+from models.records import TicketDetails
 from models.recovery import Choice, Ticket, TicketEntry, TicketState
 
 

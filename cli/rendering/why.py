@@ -10,8 +10,8 @@ from rich.markup import escape
 
 from cli.rendering.console import ago, coloured, console, moment, say
 from core.common.safe_text import shorten
-from models.details import Explanation, ShownLine
 from models.operations import OperationStatus
+from models.records import Explanation, ShownLine
 
 _COLOURS = {OperationStatus.FAILED: "red", OperationStatus.SUCCESS: "green"}
 _WIDEST = 100

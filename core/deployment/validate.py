@@ -8,8 +8,7 @@ from datetime import datetime
 
 from core.deployment.checks import engine, resources, services
 from models.containers import SystemSample
-from models.validation import ValidationResult
-from models.validation_facts import Facts, Trouble
+from models.validation import Facts, Trouble, ValidationResult
 
 _OF_THE_HOST = (
     *("cpus", "load_1m", "memory_total_bytes", "memory_available_bytes", "disk_total_bytes", "disk_free_bytes"),

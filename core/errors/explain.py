@@ -8,10 +8,10 @@ from typing import Any
 
 from core.common.safe_text import shorten
 from core.errors.evidence import LATE, failed_since, shows_failure, stamp_of, telling_lines, without_stamp
-from models.details import Explanation, ShownLine
 from models.errors import Category, RecordedError
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
 from models.operations import Operation, OperationStatus, StateChange
+from models.records import Explanation, ShownLine
 from models.recovery import RecoveryExecution, Ticket, TicketState
 from models.validation import CheckSeverity, ValidationResult
 

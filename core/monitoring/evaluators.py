@@ -23,7 +23,7 @@ from core.monitoring.snapshot import (
 )
 from models.analysis import Judgement, Level, Share, Signal
 from models.failures import BadInputError
-from models.health import UNHEALTHY_STATES, Concern, Reading, ServiceHealth, ServiceVerdict
+from models.health import UNHEALTHY_STATES, Reading, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Baseline, Metric
 
 JUDGED = frozenset(
@@ -192,7 +192,6 @@ def _at_most_a_notice(judged: Judgement) -> Judgement:
 UPTIME_BUDGET = "uptime" + BUDGET
 ANSWER_BUDGET = "answer" + BUDGET
 
-_LEVELS = {Concern.NONE: Level.NONE, Concern.WARNING: Level.WARNING, Concern.CRITICAL: Level.CRITICAL}
 _MANY_RESTARTS = 3
 _SILENCE_METRICS = ("cpu_usage", "memory_usage")
 
@@ -280,7 +279,7 @@ def _health(verdict: ServiceVerdict, snapshot: MonitoringSnapshot) -> Signal:
 def _reading(service: str, reading: Reading, snapshot: MonitoringSnapshot) -> Signal:
     # A reading is a state, not a measurement: reading it again confirms nothing, so it lasts already.
     numbers = {"value": reading.value, "threshold": reading.threshold}
-    return snapshot.signal(service, reading.metric, _LEVELS[reading.concern], reading.words, lasting=True, **numbers)
+    return snapshot.signal(service, reading.metric, reading.concern, reading.words, lasting=True, **numbers)
 
 
 def _restarts(metric: Metric, snapshot: MonitoringSnapshot, state: MonitoringState) -> Signal:

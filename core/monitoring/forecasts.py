@@ -22,7 +22,7 @@ from core.monitoring.snapshot import MonitoringSnapshot, MonitoringState
 from models.analysis import Forecast, Level, Signal
 from models.failures import BadInputError
 from models.metrics import HOST, Metric, Prediction, PredictionOutcome
-from models.retention import RetentionPolicy
+from models.storage import RetentionPolicy
 
 _SIGNIFICANT = 0.01
 _COVERAGE = 0.80

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 
 from models.errors import RecordedError
-from models.notifications import Notification, NotificationReason, ReportedError
+from models.recovery import Notification, NotificationReason, ReportedError
 
 FIRST_REMINDER = timedelta(hours=1)
 REMINDER = timedelta(hours=4)

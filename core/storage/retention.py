@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from models.retention import RetentionPolicy
+from models.storage import RetentionPolicy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -27,8 +27,7 @@ from models.failures import ComposeError, PlanChangedError, StartFailedError, Va
 from models.health import Health, HealthReport
 from models.operations import OperationType
 from models.results import OperationResult, ServiceStart
-from models.validation import ValidationResult
-from models.validation_facts import Facts
+from models.validation import Facts, ValidationResult
 from tasks.deployment.operations import record_validation
 from tasks.deployment.services import (
     create_containers,

@@ -26,8 +26,8 @@ from core.recovery.manual_steps import earlier_answers, manual_steps
 from core.recovery.policy import RecoveryPlan
 from flows.recovery.diagnose import Diagnosis
 from flows.runtime.identifiers import new_ticket_id
-from models.details import TicketDetails
 from models.environments import Environment
+from models.records import TicketDetails
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketState
 from tasks.errors.redact import redact
 from tasks.recovery.approve import ask_on_the_server

@@ -141,16 +141,8 @@ async def _recover_root_cause(
 ) -> RecoveryOutcome:
     error_id, text = process.error.error_id, process.root_cause or ""
     log.info("what error %s came of was found in the attempt: %s", error_id, text)
-    cause = Incident(
-        environment=incident.environment,
-        text=text,
-        source=incident.source,
-        service=incident.service,
-        deployment_id=incident.deployment_id,
-        evidence=tuple(process.root_evidence),
-        causes=process.causes,
-    )
-    outcome = await recover(cause, context, act=act)
+    cause = replace(incident, text=text, evidence=tuple(process.root_evidence), causes=process.causes)
+    outcome = await recover(replace(cause, predictive=False, failing_services=1), context, act=act)
     if outcome.error_id != error_id:
         await resolve_error(error_id, datetime.now(UTC), f"its cause is error {outcome.error_id}")
     return outcome

@@ -32,12 +32,12 @@ from flows.recovery.error_recovery import context_of, continue_recovery, record_
 from flows.recovery.reconcile import Reconciler
 from flows.runtime.parameters import ACT, COMPOSE_FILES, ENVIRONMENT, ComposeFiles, EnvironmentName, Hours
 from flows.runtime.server_outages import keep_runs_without_lease
-from models.compose import Application, ServiceDeclaration
+from models.compose import Application
 from models.containers import ContainerState
-from models.environments import Environment, ServiceSpec
+from models.environments import Environment
 from models.evidence import EvidenceBundle
 from models.failures import EngineError, RoasError
-from models.health import HealthReport, ServiceVerdict
+from models.health import HealthReport
 from models.incidents import Incident, IncidentContext
 from models.recovery import RecoveryOutcome
 from models.results import WatchReport
@@ -280,7 +280,7 @@ class EnvironmentWatcher:
             observe_containers(
                 one,
                 container_states,
-                judge=partial(_judge, one, self._declared.service(one.name)),
+                judge=partial(judge_declared, one, probe=None, spec=self._declared.service(one.name)),
                 tracker=self.reconciler.tracker(one.name),
                 now=now,
             )
@@ -391,10 +391,6 @@ class EnvironmentWatcher:
         if self._logged.get(about) != text:
             self._logged[about] = text
             log.info("%s", text)
-
-
-def _judge(declaration: ServiceDeclaration, spec: ServiceSpec, containers: Sequence[ContainerState]) -> ServiceVerdict:
-    return judge_declared(declaration, containers, None, spec)
 
 
 def _run_beside(tasks: set[asyncio.Task[None]], work: Awaitable[object], failed: str) -> None:

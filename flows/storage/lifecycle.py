@@ -7,7 +7,7 @@ import logging
 from prefect import flow
 from pydantic import Field
 
-from models.retention import LifecycleStep
+from models.storage import LifecycleStep
 from tasks.storage.retention import STEPS
 
 log = logging.getLogger("roas")

@@ -36,7 +36,7 @@ from models.metrics import Metric
 from models.records import Release
 from models.results import DriftReport
 from models.settings import current_settings
-from models.validation_facts import Facts
+from models.validation import Facts
 from tasks.runtime.clients import compose_of, engine_of, known_applications, redactor_of
 from tasks.runtime.naming import artifact_key
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read

@@ -22,7 +22,7 @@ from core.recovery.notify import FORGOTTEN, due
 from core.storage.incidents import OWN_SYSTEM
 from models.environments import Environment
 from models.failures import StoreError
-from models.notifications import Channel, Notification, NotificationReason
+from models.recovery import Channel, Notification, NotificationReason
 from tasks.runtime.retry_policy import READ
 from tasks.runtime.store_access import stores_are_away
 from tasks.runtime.stores import open_stores, shared_cache

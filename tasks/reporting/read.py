@@ -9,7 +9,12 @@ from core.deployment.release import differences
 from core.errors.explain import explain, lines_that_show
 from core.reporting.analysis import analyse_operations
 from models.analysis import Analysis, Failure
-from models.details import (
+from models.errors import RecordedError
+from models.evidence import EvidenceBundle
+from models.failures import NotFoundError
+from models.metrics import Prediction, PredictionOutcome
+from models.operations import Operation, OperationStatus, OperationType
+from models.records import (
     DeploymentDetails,
     EnvironmentStatus,
     ErrorDetails,
@@ -17,11 +22,6 @@ from models.details import (
     ReleaseDetails,
     TicketDetails,
 )
-from models.errors import RecordedError
-from models.evidence import EvidenceBundle
-from models.failures import NotFoundError
-from models.metrics import Prediction, PredictionOutcome
-from models.operations import Operation, OperationStatus, OperationType
 from models.settings import current_settings
 from tasks.runtime.stores import open_stores, stores_exist
 

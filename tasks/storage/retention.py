@@ -31,8 +31,8 @@ from adapters.stores.lifecycle import steps as lifecycle
 from adapters.stores.stores import Stores
 from core.storage.retention import cutoffs
 from models.failures import RoasError, StoreError
-from models.retention import LifecycleStep, RetentionPolicy
 from models.settings import current_settings
+from models.storage import LifecycleStep, RetentionPolicy
 from tasks.deployment.release import release_images
 from tasks.runtime.clients import find_environment
 from tasks.runtime.retry_policy import WRITE

@@ -26,7 +26,7 @@ from adapters.stores.sql import tables_of, upsert
 from adapters.stores.stores import Stores
 from core.storage.retention import over_budget
 from models.failures import StoreFullError
-from models.retention import MIB, LifecycleStep, RetentionPolicy
+from models.storage import MIB, LifecycleStep, RetentionPolicy
 from models.tables.columns import JsonText, UtcDateTime
 
 log = logging.getLogger("roas")

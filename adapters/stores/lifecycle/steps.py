@@ -19,7 +19,7 @@ from adapters.stores.repositories.metrics import to_ms
 from adapters.stores.stores import Stores
 from core.storage.retention import Cutoffs, cutoffs
 from models.failures import StoreCorruptError
-from models.retention import LifecycleStep, RetentionPolicy
+from models.storage import LifecycleStep, RetentionPolicy
 
 _LATE = 2 * HOUR_MS
 """An hour is summed up once it is over for this long; what comes later is added before its samples go."""

@@ -1,4 +1,4 @@
-"""Recorded errors, their impact, and evidence of what containers, logs and probes showed."""
+"""Recorded errors, their patterns and impact, and evidence of what containers, logs and probes showed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from adapters.stores.repositories.repository import Repository, Rows, newest
-from adapters.stores.sql import insert, insert_unless_there, table
-from models.errors import BusinessImpact, Category, Impact, RecordedError, Verdict
+from adapters.stores.sql import insert, insert_unless_there, table, upsert
+from models.errors import Category, Impact, Pattern, RecordedError, Strategy, Verdict
 from models.evidence import EvidenceBundle
 from models.failures import NotFoundError
-from models.tables.errors import DeploymentError, ErrorImpact, EvidenceRow, TicketRow
+from models.tables.errors import DeploymentError, ErrorImpact, ErrorPattern, EvidenceRow, TicketRow
 
 _errors = table(DeploymentError)
 _impacts = table(ErrorImpact)
@@ -27,6 +27,10 @@ _impact_rows = Rows(ErrorImpact, Impact, estimated_recovery_seconds="estimated_r
 _evidence = table(EvidenceRow)
 _bundles = TypeAdapter(EvidenceBundle)
 _bundle_rows = Rows(EvidenceRow, EvidenceBundle, service="service_name")
+_patterns = table(ErrorPattern)
+_pattern_rows = Rows(
+    ErrorPattern, Pattern, name="pattern_name", regex="pattern_regex", recovery_script="recovery_script_path"
+)
 _PARTS = ("containers", "logs", "probes", "events", "host", "missing")
 _BUNDLES_OF_AN_ERROR = 12
 """A cause that comes back every minute keeps its first evidence and the latest; the rest would fill the disk."""
@@ -146,15 +150,8 @@ class Errors(Repository):
 
     def impacts(self, error_id: str) -> Sequence[Impact]:
         """Who is hit by an error, as judged over time."""
-        return [
-            _impact_rows.to_value(
-                row,
-                affected_services=row.affected_services or (),
-                estimated_recovery_seconds=row.estimated_recovery_time or 0,
-                business_impact=row.business_impact or BusinessImpact.LOW,
-            )
-            for row in self._all(sa.select(_impacts).where(_impacts.c.error_id == error_id).order_by(_impacts.c.id))
-        ]
+        query = sa.select(_impacts).where(_impacts.c.error_id == error_id)
+        return [_impact_rows.to_value(row) for row in self._all(query.order_by(_impacts.c.id))]
 
     def note_ignored(self, error_id: str, reason: str) -> None:
         """Write into an error's evidence why neither an attempt is made at it nor a person asked; the latest stays."""
@@ -260,3 +257,53 @@ class EvidenceBundles(Repository):
 def _from_bundle(bundle: EvidenceBundle) -> dict[str, Any]:
     whole = _bundles.dump_python(bundle, mode="json")
     return _bundle_rows.to_row(bundle, parts={name: whole[name] for name in _PARTS})
+
+
+class Patterns(Repository):
+    """Error patterns."""
+
+    def sync(self, patterns: Sequence[Pattern]) -> None:
+        """Bring the shipped patterns up to date.
+
+        A person's own patterns stay, also one that has the name of a shipped one, and so does what a
+        person switched off. A shipped pattern that is not shipped any more goes.
+        """
+        names = [one.name for one in patterns]
+        with self._database.write() as connection:
+            own = set(connection.scalars(sa.select(_patterns.c.pattern_name).where(_patterns.c.shipped.is_not(True))))
+            connection.execute(
+                sa.delete(_patterns).where(_patterns.c.shipped.is_(True), _patterns.c.pattern_name.not_in(names))
+            )
+            rows = [_from_pattern(one, shipped=True) for one in patterns if one.name not in own]
+            upsert(connection, ErrorPattern, rows, keys=["pattern_name"], keep=["enabled"])
+
+    def all(self) -> list[Pattern]:
+        """Every pattern, the most urgent (highest priority) first."""
+        query = sa.select(_patterns).order_by(_patterns.c.priority.desc(), _patterns.c.pattern_name)
+        return [
+            _pattern_rows.to_value(row, strategy=row.strategy or Strategy.INVESTIGATE, shipped=bool(row.shipped))
+            for row in self._all(query)
+        ]
+
+    def put(self, pattern: Pattern) -> None:
+        """Keep a pattern as given, whether it is new or known; its matches so far stay."""
+        with self._database.write() as connection:
+            upsert(connection, ErrorPattern, _from_pattern(pattern, shipped=pattern.shipped), keys=["pattern_name"])
+
+    def remove(self, name: str) -> bool:
+        """Forget a person's own pattern; False where there is none of this name."""
+        own = sa.and_(_patterns.c.pattern_name == name, _patterns.c.shipped.is_not(True))
+        return self._change(sa.delete(_patterns).where(own))
+
+    def count_match(self, name: str, at: datetime) -> None:
+        """Count a match."""
+        count = sa.func.coalesce(_patterns.c.match_count, 0) + 1
+        self._change(
+            sa.update(_patterns).where(_patterns.c.pattern_name == name).values(match_count=count, last_matched=at)
+        )
+
+
+def _from_pattern(pattern: Pattern, *, shipped: bool) -> dict[str, Any]:
+    values = _pattern_rows.to_row(pattern, auto_recovery_possible=pattern.strategy.automatic, shipped=shipped)
+    del values["match_count"], values["last_matched"]
+    return values

@@ -1,4 +1,4 @@
-"""Results of monitoring evaluations: alerts, baselines, dependencies, predictions, heartbeats."""
+"""Results of monitoring evaluations: alerts, baselines, dependencies, predictions, heartbeats; daily reports."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sqlalchemy as sa
 
 from adapters.stores.repositories.health import put_health, score_rows
 from adapters.stores.repositories.repository import Repository, Rows, newest
-from adapters.stores.sql import insert_unless_there, table, upsert
+from adapters.stores.sql import insert, insert_unless_there, table, upsert
 from models.metrics import Alert, AlertState, Baseline, Dependency, DependencyStatus, Prediction, PredictionOutcome
 from models.records import EvaluationRecord
 from models.tables.monitoring import (
@@ -19,6 +19,7 @@ from models.tables.monitoring import (
     MetricState,
     PerformanceBaseline,
     PredictionRow,
+    ReportRow,
     ServiceDependency,
     ServiceHealthScore,
 )
@@ -191,3 +192,13 @@ def put_alert(connection: sa.Connection, alert: Alert) -> None:
         worse = sa.and_(_alerts.c.severity != alert.severity.value, sa.literal(alert.severity.value) == "critical")
         values["state"] = sa.case((worse, AlertState.OPEN.value), else_=_alerts.c.state)
     connection.execute(sa.update(_alerts).where(_alerts.c.alert_id == alert.alert_id, _unresolved).values(**values))
+
+
+class Reports(Repository):
+    """Daily reports as Markdown."""
+
+    def keep(self, environment: str, made_at: datetime, since: datetime, text: str) -> None:
+        """Keep what a report said, in Markdown."""
+        with self._database.write() as connection:
+            values = {"environment": environment, "made_at": made_at, "since": since, "text": text}
+            insert(connection, ReportRow, values)

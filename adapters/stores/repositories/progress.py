@@ -1,21 +1,22 @@
-"""What happens within an operation: finished steps, state changes of services, validations."""
+"""What happens within an operation (finished steps, state changes, validations), and the releases that ran."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from adapters.stores.repositories.repository import Repository, Rows
-from adapters.stores.sql import insert, insert_unless_there, table
+from adapters.stores.repositories.repository import Repository, Rows, newest
+from adapters.stores.sql import insert, insert_unless_there, table, upsert
 from models.operations import OperationStep, StateChange
+from models.records import Release
 from models.tables.deployment_logs import (
     DeploymentOperation,
     EnvironmentValidation,
     OperationStepRow,
+    ReleaseRow,
     ServiceStateChange,
 )
 from models.validation import ValidationResult
@@ -24,6 +25,8 @@ _operations = table(DeploymentOperation)
 _changes = table(ServiceStateChange)
 _validations = table(EnvironmentValidation)
 _steps = table(OperationStepRow)
+_releases = table(ReleaseRow)
+_release_rows = Rows(ReleaseRow, Release)
 _validation_result = TypeAdapter(ValidationResult)
 _step_rows = Rows(OperationStepRow, OperationStep)
 _change_rows = Rows(
@@ -78,7 +81,7 @@ class OperationProgress(Repository):
     def changes(self, deployment_id: str) -> list[StateChange]:
         """The state changes of a deployment in the order they happened."""
         query = sa.select(_changes).where(_changes.c.deployment_id == deployment_id)
-        return [_to_change(row) for row in self._all(query.order_by(_changes.c.change_time, _changes.c.id))]
+        return [_change_rows.to_value(row) for row in self._all(query.order_by(_changes.c.change_time, _changes.c.id))]
 
     def last_changes(self, environment: str) -> dict[str, StateChange]:
         """The state change recorded last of each service of an environment, by service."""
@@ -89,7 +92,7 @@ class OperationProgress(Repository):
             .group_by(_changes.c.service_name)
         )
         found = self._all(sa.select(_changes).where(_changes.c.id.in_(newest)))
-        return {row.service_name: _to_change(row) for row in found}
+        return {row.service_name: _change_rows.to_value(row) for row in found}
 
     def record_validation(self, deployment_id: str, result: ValidationResult) -> None:
         """Record what validation found.
@@ -119,5 +122,36 @@ class OperationProgress(Repository):
         return [_validation_result.validate_python(row.validation_details) for row in found]
 
 
-def _to_change(row: sa.Row[Any]) -> StateChange:
-    return _change_rows.to_value(row, reason=row.change_reason or "")
+class Releases(Repository):
+    """Releases."""
+
+    def keep(self, release: Release) -> None:
+        """Keep what ran; given again under the same id it is kept as last given."""
+        with self._database.write() as connection:
+            upsert(connection, ReleaseRow, _release_rows.to_row(release), keys=["release_id"])
+
+    def latest(self, environment: str, limit: int = 50) -> list[Release]:
+        """The latest releases of an environment, newest first."""
+        query = newest(_releases, "created_at", environment=environment)
+        return [_release_rows.to_value(row) for row in self._all(query.limit(limit))]
+
+    def last(self, environment: str, *, proven: bool = False) -> Release | None:
+        """The latest release, or the latest proven one."""
+        found = self._first(newest(_releases, "created_at", environment=environment, proven=proven or None))
+        return None if found is None else _release_rows.to_value(found)
+
+    def get(self, release_id: str) -> Release:
+        """The release of this id, or the only one whose id begins like this.
+
+        Raises:
+            NotFoundError: There is none.
+            BadInputError: Several ids begin like this.
+        """
+        return _release_rows.to_value(
+            self._named(_releases.c.release_id, release_id, "release", "`roas releases` lists them.")
+        )
+
+    def images(self) -> set[str]:
+        """The ids of all images that a kept release of any environment ran with."""
+        found = self._all(sa.select(_releases.c.images))
+        return {image for row in found for image in (row.images or {}).values()}

@@ -5,16 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from adapters.stores.database import Transacting
-from adapters.stores.repositories.errors import Errors, EvidenceBundles
-from adapters.stores.repositories.evaluations import Alerts, Baselines, Dependencies, Evaluations, Heartbeats
+from adapters.stores.repositories.errors import Errors, EvidenceBundles, Patterns
+from adapters.stores.repositories.evaluations import Alerts, Baselines, Dependencies, Evaluations, Heartbeats, Reports
 from adapters.stores.repositories.health import HealthHistory
 from adapters.stores.repositories.metrics import Metrics
 from adapters.stores.repositories.operations import Leases, Operations
-from adapters.stores.repositories.patterns import Patterns
-from adapters.stores.repositories.progress import OperationProgress
+from adapters.stores.repositories.progress import OperationProgress, Releases
 from adapters.stores.repositories.recoveries import Pauses, Recoveries
-from adapters.stores.repositories.releases import Releases
-from adapters.stores.repositories.reports import Reports
 from adapters.stores.repositories.tickets import ErrorNotifications, Tickets
 
 

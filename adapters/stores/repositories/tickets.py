@@ -16,8 +16,7 @@ from adapters.stores.sql import insert, table
 from models.audit import SYSTEM, Actor
 from models.errors import SYMPTOMS, Category
 from models.failures import NotFoundError
-from models.notifications import ReportedError, SentNotifications
-from models.recovery import Choice, Ticket, TicketEntry, TicketState
+from models.recovery import Choice, ReportedError, SentNotifications, Ticket, TicketEntry, TicketState
 from models.tables.errors import DeploymentError, TicketHistory, TicketRow
 
 _errors = table(DeploymentError)

@@ -7,8 +7,7 @@ from collections.abc import Iterable
 from datetime import timedelta
 
 from core.deployment.checks.findings import CRITICAL, INFO, WARNING, Findings, dotted, size_in_words, version_numbers
-from models.validation import Check
-from models.validation_facts import Facts, Trouble
+from models.validation import Check, Facts, Trouble
 
 _OLDEST_ENGINE = (20, 10)
 _OLDEST_COMPOSE = (2, 20)

@@ -9,8 +9,7 @@ from collections.abc import Iterable
 from core.deployment.checks.findings import CRITICAL, WARNING, Findings, size_in_words
 from models.compose import ServiceDeclaration
 from models.containers import EngineInfo, SystemSample
-from models.validation import Check
-from models.validation_facts import Facts, MountWanted, Trouble
+from models.validation import Check, Facts, MountWanted, Trouble
 
 _LEAST_MEMORY_BYTES = 6 * 1024**2
 

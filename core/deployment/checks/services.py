@@ -9,8 +9,7 @@ from core.deployment.checks.findings import Findings, dotted, version_numbers
 from core.deployment.plan import cycle, dangling
 from models.compose import Application, DependencyCondition, HealthcheckDeclaration, ServiceDeclaration
 from models.containers import EngineInfo
-from models.validation import Check
-from models.validation_facts import Facts, ImageWanted, Trouble
+from models.validation import Check, Facts, ImageWanted, Trouble
 
 _START_INTERVAL_ENGINE = (25, 0)
 

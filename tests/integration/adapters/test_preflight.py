@@ -18,8 +18,7 @@ import pytest
 from adapters.docker.unix_http import UnixConnection
 from adapters.preflight import gather_facts
 from core.deployment.validate import validate
-from models.validation import Check
-from models.validation_facts import Facts, Trouble
+from models.validation import Check, Facts, Trouble
 from tests.integration.adapters.conftest import Project
 
 pytestmark = pytest.mark.engine

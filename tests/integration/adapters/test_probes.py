@@ -24,9 +24,10 @@ from cryptography.x509.oid import NameOID
 from redis import Redis
 
 from adapters.probes import run_probe
+from models.analysis import Level
 from models.environments import CertificateProbe, CommandProbe, HttpProbe, Probe, PrometheusProbe, RedisProbe, TcpProbe
 from models.failures import EngineUnreachableError
-from models.health import Concern, ProbeResult
+from models.health import ProbeResult
 from tests.integration.adapters.conftest import Project
 from tests.support.ports import free_port
 
@@ -217,11 +218,11 @@ async def test_a_redis_that_cannot_save_serves_and_says_so(on_the_host: Project,
         while client.info("persistence")["rdb_bgsave_in_progress"]:  # noqa: ASYNC110 - no event reports its end
             await asyncio.sleep(0.05)
         result = await ask(on_the_host, redis_probe(port))
-    assert (saved.metric, saved.value, saved.concern) == ("persistence_failures", 0, Concern.NONE)
+    assert (saved.metric, saved.value, saved.concern) == ("persistence_failures", 0, Level.NONE)
     assert result.ok
     assert "rdb_last_bgsave_status:err" in result.detail
     (reading,) = result.readings
-    assert (reading.value, reading.concern) == (1, Concern.WARNING)
+    assert (reading.value, reading.concern) == (1, Level.WARNING)
 
 
 @asynccontextmanager
@@ -252,14 +253,14 @@ async def showing_a_certificate(folder: Path, days: float) -> AsyncIterator[int]
 @pytest.mark.parametrize(
     ("days", "concern", "said"),
     [
-        (60, Concern.NONE, "certificate expires in 60.0 days"),
-        (20, Concern.WARNING, "certificate expires in 20.0 days"),
-        (5, Concern.CRITICAL, "certificate expires in 5.0 days"),
-        (-2, Concern.CRITICAL, "certificate has expired 2.0 days ago"),
+        (60, Level.NONE, "certificate expires in 60.0 days"),
+        (20, Level.WARNING, "certificate expires in 20.0 days"),
+        (5, Level.CRITICAL, "certificate expires in 5.0 days"),
+        (-2, Level.CRITICAL, "certificate has expired 2.0 days ago"),
     ],
 )
 async def test_an_untrusted_certificate_is_read(
-    on_the_host: Project, tmp_path: Path, days: float, concern: Concern, said: str
+    on_the_host: Project, tmp_path: Path, days: float, concern: Level, said: str
 ) -> None:
     async with showing_a_certificate(tmp_path, days) as port:
         result = await ask(on_the_host, CertificateProbe(kind="certificate", port=port))

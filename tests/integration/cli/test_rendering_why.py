@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 import pytest
 
 from cli.rendering.why import show_explanation
-from models.details import Explanation, ShownLine
 from models.operations import OperationStatus
+from models.records import Explanation, ShownLine
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 COMMAND = "docker inspect --format '{{json .State}}' $(docker compose -p app ps --all --quiet bot) " * 2

@@ -24,8 +24,8 @@ from adapters.stores.lifecycle.steps import archive_deployments, clean_errors
 from adapters.stores.migrate import upgrade
 from models.operations import OperationStatus, Runner
 from models.recovery import Choice, TicketEntry
-from models.retention import RetentionPolicy
 from models.settings import Settings
+from models.storage import RetentionPolicy
 from tests.integration.stores.values import ANN, NOON, TICKET, operation, record_some
 from tests.support.killing import live_until
 

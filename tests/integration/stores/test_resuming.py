@@ -10,8 +10,8 @@ from datetime import datetime
 from adapters.stores import Stores
 from adapters.stores.archives import archived_rows, archives
 from adapters.stores.lifecycle.steps import archive_deployments, clean_errors, compress_monitoring, optimise, vacuum
-from models.retention import LifecycleStep, RetentionPolicy
 from models.settings import Settings
+from models.storage import LifecycleStep, RetentionPolicy
 from tests.integration.stores.test_lifecycle import DAY, NOW
 from tests.integration.stores.year import Year, fill
 from tests.support.killing import live_until

@@ -11,7 +11,7 @@ from prefect import flow, get_client
 from prefect.exceptions import ObjectNotFound
 from prefect.states import Completed, Failed, State
 
-from models.retention import LifecycleStep
+from models.storage import LifecycleStep
 from tasks.storage.retention import clear_away
 
 pytestmark = pytest.mark.flow

@@ -3,10 +3,10 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from models.details import EnvironmentStatus
 from models.health import Health, HealthReport
 from models.metrics import Dependency, DependencyStatus
 from models.operations import Operation, OperationStatus, OperationType
+from models.records import EnvironmentStatus
 
 NOON = datetime(2026, 11, 2, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)

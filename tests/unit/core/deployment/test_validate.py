@@ -24,8 +24,16 @@ from models.compose import (
     VolumeDeclaration,
 )
 from models.containers import EngineInfo, SystemSample
-from models.validation import Check, CheckSeverity, ValidationResult
-from models.validation_facts import Facts, ImageWanted, MountWanted, PortWanted, Trouble
+from models.validation import (
+    Check,
+    CheckSeverity,
+    Facts,
+    ImageWanted,
+    MountWanted,
+    PortWanted,
+    Trouble,
+    ValidationResult,
+)
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 GIB = 1024**3

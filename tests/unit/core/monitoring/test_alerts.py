@@ -74,7 +74,7 @@ def test_two_bad_samples_of_three_open_one_warning() -> None:
 def test_a_signal_that_has_lasted_opens_at_once() -> None:
     (event,) = WatchedMetric().sees(signal(WORSE, lasting=True)).events
     assert event.change is AlertChange.OPENED
-    assert event.severity is AlertSeverity.CRITICAL
+    assert event.alert.severity is AlertSeverity.CRITICAL
 
 
 def test_a_warning_that_gets_worse_is_raised_once() -> None:

@@ -13,9 +13,9 @@ import pytest
 
 from core.monitoring.assess import close_proven, evaluate
 from core.monitoring.snapshot import HEALTH, Evaluation, Key, Observation, QuietServices
-from models.analysis import AlertChange, Grade
+from models.analysis import AlertChange, Grade, Level
 from models.environments import Environment
-from models.health import Concern, ProbeResult, Reading, ServiceHealth, ServiceVerdict
+from models.health import ProbeResult, Reading, ServiceHealth, ServiceVerdict
 from models.metrics import (
     HOST,
     Alert,
@@ -413,7 +413,7 @@ def test_what_a_probe_reads_beside_whether_a_service_serves_is_an_alert_until_it
     probe = ProbeResult(service="redis", kind="redis", target="r", ok=True, detail="", checked_at=MONDAY)
     states: dict[Key, bytes] = {}
     reported = []
-    for minute, concern in enumerate((Concern.NONE, Concern.WARNING, Concern.WARNING, *[Concern.NONE] * 30)):
+    for minute, concern in enumerate((Level.NONE, Level.WARNING, Level.WARNING, *[Level.NONE] * 30)):
         reading = Reading(metric="persistence_failures", value=1.0, words="its last snapshot failed", concern=concern)
         verdict = ServiceVerdict(
             service="redis",

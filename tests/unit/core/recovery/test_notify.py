@@ -5,8 +5,14 @@ from datetime import UTC, datetime, timedelta
 
 from core.recovery.notify import FIRST_REMINDER, FORGOTTEN, REMINDER, RUNNING_AT_MOST, due
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
-from models.notifications import Notification, NotificationReason, ReportedError, SentNotifications
-from models.recovery import RecoveryExecution, Ticket
+from models.recovery import (
+    Notification,
+    NotificationReason,
+    RecoveryExecution,
+    ReportedError,
+    SentNotifications,
+    Ticket,
+)
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 ERROR = RecordedError(
