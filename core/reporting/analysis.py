@@ -11,11 +11,12 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 
 from core.common.significance import Floats, mann_kendall, more_often, p_two_sided, theil_sen, wilson
-from models.analysis import Analysis, DayOfOperations, Direction, Failure, Recommendation, Repair, Share, Trend
+from models.analysis import Analysis, DayOfOperations, Direction, Failure, Recommendation, Repair, Trend
 from models.operations import Operation, OperationStatus
 
 ENOUGH_OPERATIONS = 30
@@ -48,21 +49,14 @@ def analyse_operations(
     ended = sorted((one for one in mine if since <= one.started_at < until), key=lambda one: one.started_at)
     known = dict(causes or {})
     outcomes = [one.status is OperationStatus.SUCCESS for one in ended]
-    low, high = wilson(sum(outcomes), len(outcomes))
-    timed = _timed(ended)
     repairs = repair_times(failures)
     sudden = sudden_break(outcomes)
-    success_trend, performance_trend = trend_of_success(outcomes), trend_of_durations(timed)
+    success_trend, performance_trend = trend_of_success(outcomes), trend_of_durations(_timed(ended))
     return Analysis(
         environment=environment,
         since=since,
         until=until,
-        total=len(ended),
-        successes=sum(outcomes),
-        rate=Share(good=sum(outcomes), total=len(outcomes)).value,
-        low=low if ended else None,
-        high=high if ended else None,
-        mean_ms=float(np.mean(timed)) if timed else None,
+        **_figures(ended),
         days=_days(ended, known, since, until),
         success_trend=success_trend,
         performance_trend=performance_trend,
@@ -197,22 +191,25 @@ def _days(
 
 
 def _day(day: date, operations: Sequence[Operation], causes: Mapping[str, str]) -> DayOfOperations:
-    good = [one for one in operations if one.status is OperationStatus.SUCCESS]
-    timed = _timed(good)
-    low, high = wilson(len(good), len(operations))
+    timed = _timed(operations)
     failed = (one for one in operations if one.status is OperationStatus.FAILED)
     return DayOfOperations(
         day=day,
-        total=len(operations),
-        successes=len(good),
-        rate=Share(good=len(good), total=len(operations)).value,
-        low=low if operations else None,
-        high=high if operations else None,
-        mean_ms=float(np.mean(timed)) if timed else None,
+        **_figures(operations),
         median_ms=float(np.median(timed)) if timed else None,
         p95_ms=float(np.quantile(timed, 0.95)) if timed else None,
         failures_by_cause=dict(Counter(causes.get(one.deployment_id, _UNKNOWN) for one in failed)),
     )
+
+
+def _figures(operations: Sequence[Operation]) -> dict[str, Any]:
+    """What a day and the whole analysis tell of their operations."""
+    total, good = len(operations), sum(one.status is OperationStatus.SUCCESS for one in operations)
+    low, high = wilson(good, total) if operations else (None, None)
+    timed = _timed(operations)
+    mean_ms = float(np.mean(timed)) if timed else None
+    rate = good / total if total else None
+    return {"total": total, "successes": good, "rate": rate, "low": low, "high": high, "mean_ms": mean_ms}
 
 
 def _recommendations(
