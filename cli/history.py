@@ -8,7 +8,7 @@ import sys
 import click
 
 from cli.options import as_json, of_records
-from cli.run_flow import show_answer
+from cli.run_flow import opened_stores, show_answer
 from models.failures import BadInputError
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -29,20 +29,18 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 def history(environment: str | None, limit: int, verify: bool, expected: tuple[str, ...], json_wanted: bool) -> None:
     """List deployment operations, newest first; with --verify, check the audit log."""
     from cli.rendering.results import show_history
-    from tasks.runtime.stores import open_stores
 
     if verify:
         _verify(environment, expected, json_wanted)
         return
     if expected:
         raise BadInputError("--expect goes with --verify.")
-    show_answer(open_stores().operations.history(environment=environment, limit=limit), json_wanted, show_history)
+    show_answer(opened_stores().operations.history(environment=environment, limit=limit), json_wanted, show_history)
 
 
 def _verify(environment: str | None, expected: tuple[str, ...], json_wanted: bool) -> None:
     from adapters.stores.audit_check import verify
     from cli.rendering.audit import show_audit
-    from tasks.runtime.stores import open_stores
 
     if environment is not None:
         raise BadInputError("--verify reads the whole record;", advice="leave the environment out.")
@@ -51,7 +49,7 @@ def _verify(environment: str | None, expected: tuple[str, ...], json_wanted: boo
             raise BadInputError(
                 f"{one!r} is no hash;", advice="give the 64 digits that `roas history --verify` printed."
             )
-    reports = verify(open_stores(), expected)
+    reports = verify(opened_stores(), expected)
     show_answer(reports, json_wanted, show_audit)
     if any(report.findings for report in reports):
         sys.exit(1)

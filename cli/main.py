@@ -22,7 +22,7 @@ from cli.options import (
     of_records,
     read_input,
 )
-from cli.run_flow import run_flow, show_answer
+from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.runtime.terminal import echo
 from models.failures import BadInputError
 from models.settings import current_settings
@@ -151,12 +151,11 @@ def serve() -> None:
 def metrics(port: int | None) -> None:
     """Serve metrics to Prometheus on /metrics."""
     from adapters.prometheus.exporter import serve_metrics
-    from tasks.runtime.stores import open_stores
 
     settings = current_settings()
     at = port or settings.metrics_port
     echo(f"metrics on http://{settings.metrics_host}:{at}/metrics   stop with Ctrl-C", err=True)
-    serve_metrics(open_stores(), settings.metrics_host, at, settings)
+    serve_metrics(opened_stores(), settings.metrics_host, at, settings)
 
 
 @roas.command()

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cli.options import as_json, of_its_records, of_records
-from cli.run_flow import run_flow, show_answer
+from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.runtime.terminal import echo
 from models.failures import BadInputError
 
@@ -23,9 +23,8 @@ def alerts(environment: str | None, resolved_too: bool, limit: int, json_wanted:
     """List alerts, each root alert with those it explains. Exit code 1 if one is critical."""
     from cli.rendering.monitoring import show_alerts
     from models.metrics import AlertSeverity, AlertState
-    from tasks.runtime.stores import open_stores
 
-    found = open_stores().alerts.latest(environment=environment, limit=limit)
+    found = opened_stores().alerts.latest(environment=environment, limit=limit)
     if not resolved_too:
         found = [alert for alert in found if alert.state is not AlertState.RESOLVED]
     show_answer(found, json_wanted, show_alerts)

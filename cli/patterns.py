@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from cli.options import as_json, input_lines
-from cli.run_flow import show_answer
+from cli.run_flow import opened_stores, show_answer
 from flows.runtime.terminal import echo, echo_json
 from models.errors import Category, Pattern, Severity, Strategy, UnnamedGroup, Verdict
 from models.failures import BadInputError
@@ -17,8 +17,6 @@ from models.settings import current_settings
 
 if TYPE_CHECKING:
     from core.errors.match import PatternSet
-
-_LIST_ADVICE = "roas patterns list shows them all."
 
 
 @click.command()
@@ -116,7 +114,6 @@ def add_pattern(
     """Add a pattern with REGEX (RE2 syntax), which may match no known harmless line."""
     from core.errors.match import check_pattern
     from core.errors.pattern_library import KNOWN_BENIGN_LINES
-    from tasks.runtime.stores import open_stores
 
     if (regex is None) == (group is None):
         raise BadInputError("Give an expression, or --from with a group that `roas patterns unknown` shows.")
@@ -139,7 +136,7 @@ def add_pattern(
     mistakes = check_pattern(pattern, KNOWN_BENIGN_LINES)
     if mistakes:
         raise BadInputError(f"Pattern {name} cannot be added.", advice=" ".join(mistakes))
-    open_stores().patterns.put(pattern)
+    opened_stores().patterns.put(pattern)
     echo(f"{name} is added: {category}, {strategy}")
     named = _reclassify_open_errors(pattern)
     if named:
@@ -161,7 +158,7 @@ def test_patterns(text: str, json_wanted: bool) -> None:
 @click.argument("name")
 def disable_pattern(name: str) -> None:
     """Disable a pattern; an upgrade keeps it disabled."""
-    _switch(name, enabled=False)
+    opened_stores().patterns.put(dataclasses.replace(_pattern(name), enabled=False))
     echo(f"{name} is disabled")
 
 
@@ -169,7 +166,7 @@ def disable_pattern(name: str) -> None:
 @click.argument("name")
 def enable_pattern(name: str) -> None:
     """Enable a pattern."""
-    _switch(name, enabled=True)
+    opened_stores().patterns.put(dataclasses.replace(_pattern(name), enabled=True))
     echo(f"{name} is enabled")
 
 
@@ -177,11 +174,9 @@ def enable_pattern(name: str) -> None:
 @click.argument("name")
 def remove_pattern(name: str) -> None:
     """Remove a pattern that a user added."""
-    from tasks.runtime.stores import open_stores
-
     if _pattern(name).shipped:
         raise BadInputError(f"{name} is a shipped pattern;", advice=f"`roas patterns disable {name}` switches it off.")
-    open_stores().patterns.remove(name)
+    opened_stores().patterns.remove(name)
     _known_patterns()
     echo(f"{name} is removed")
 
@@ -205,39 +200,31 @@ def _patterns_in_use() -> PatternSet | None:
     if settings.stores_url is None and not settings.store_path("errors").exists():
         return None
     from core.errors.match import PatternSet
-    from tasks.runtime.stores import open_stores
 
-    kept = open_stores().patterns.all()
+    kept = opened_stores().patterns.all()
     return PatternSet(kept) if kept else None
 
 
 def _known_patterns() -> list[Pattern]:
     from core.errors.pattern_library import SHIPPED_PATTERNS
-    from tasks.runtime.stores import open_stores
 
-    stores = open_stores()
-    stores.patterns.sync(SHIPPED_PATTERNS)
-    return list(stores.patterns.all())
+    known = opened_stores().patterns
+    known.sync(SHIPPED_PATTERNS)
+    return known.all()
 
 
 def _pattern(name: str) -> Pattern:
     found = next((one for one in _known_patterns() if one.name == name), None)
     if found is None:
-        raise BadInputError(f"There is no pattern {name};", advice=_LIST_ADVICE)
+        raise BadInputError(f"There is no pattern {name};", advice="roas patterns list shows them all.")
     return found
-
-
-def _switch(name: str, *, enabled: bool) -> None:
-    from tasks.runtime.stores import open_stores
-
-    open_stores().patterns.put(dataclasses.replace(_pattern(name), enabled=enabled))
 
 
 def _unnamed(environment: str | None) -> tuple[UnnamedGroup, ...]:
     from core.errors.templates import unnamed_groups
-    from tasks.runtime.stores import open_stores, stores_exist
+    from tasks.runtime.stores import stores_exist
 
-    return unnamed_groups(open_stores().errors.unclassified(environment)) if stores_exist() else ()
+    return unnamed_groups(opened_stores().errors.unclassified(environment)) if stores_exist() else ()
 
 
 def _proposed(group: str) -> str:
@@ -255,9 +242,8 @@ def _reclassify_open_errors(pattern: Pattern) -> int:
     """Classify open errors without a pattern again; the number that this pattern matches."""
     from core.errors.classify import classify as classify_error
     from core.errors.match import PatternSet
-    from tasks.runtime.stores import open_stores
 
-    stores = open_stores()
+    stores = opened_stores()
     known = PatternSet(stores.patterns.all())
     named = 0
     for error in stores.errors.unclassified():

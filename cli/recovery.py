@@ -16,7 +16,7 @@ from cli.options import (
     of_application,
     of_records,
 )
-from cli.run_flow import run_flow, show_answer
+from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.runtime.terminal import echo
 from models.audit import Actor
 from models.failures import BadInputError
@@ -58,11 +58,10 @@ def watch(
 def tickets(environment: str | None, everything: bool, json_wanted: bool) -> None:
     """List tickets that wait for an answer."""
     from cli.rendering.tickets import show_tickets
-    from tasks.runtime.stores import open_stores
 
     found = [
         ticket
-        for ticket in open_stores().tickets.find(environment=environment)
+        for ticket in opened_stores().tickets.find(environment=environment)
         if everything or ticket.state is not TicketState.RESOLVED
     ]
     show_answer(found, json_wanted, show_tickets)
@@ -118,14 +117,13 @@ async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> st
     """Resume the run that waits for the answer; without one, carry out the decision here."""
     from flows.recovery.error_recovery import error_recovery
     from tasks.recovery.approve import AnswerResult, cancel_run, resume_with
-    from tasks.runtime.stores import open_stores
 
     run = ticket.flow_run_id
     if run is not None:
         taken = await resume_with(run, {"choice": str(choice), "note": note, "by": actor.user})
         if taken is AnswerResult.TAKEN:
             # The run gets the answer from Prefect, which cannot prove who gave it.
-            open_stores().tickets.audit_answer(ticket.ticket_id, choice, run, actor)
+            opened_stores().tickets.audit_answer(ticket.ticket_id, choice, run, actor)
             return f"{ticket.ticket_id}: {choice}; run {run} continues"
         if taken is AnswerResult.TOO_LATE:
             raise BadInputError(
@@ -134,7 +132,7 @@ async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> st
             )
     kept = _keep(ticket, choice, note, actor)
     if choice.acts:
-        error = open_stores().errors.get(ticket.error_id)
+        error = opened_stores().errors.get(ticket.error_id)
         outcome = await error_recovery(
             error.environment, error.text, service=error.service, source=error.source, decided=choice
         )
@@ -145,10 +143,9 @@ async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> st
 
 
 def _keep(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
-    from tasks.runtime.stores import open_stores
 
     entry = TicketEntry(at=datetime.now(UTC), by=actor.user, what=f"{choice}: {note}", actor=actor)
-    open_stores().tickets.answer(ticket, choice, entry)
+    opened_stores().tickets.answer(ticket, choice, entry)
     if choice is Choice.RESOLVED:
         return f"{ticket.ticket_id} and error {ticket.error_id} are resolved"
     return f"{ticket.ticket_id}: {choice}; stored"
@@ -168,12 +165,11 @@ def _keep(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
 def pause(service: str | None, environment: str | None, length: timedelta | None, reason: str) -> None:
     """Switch automatic recovery off, everywhere or for SERVICE; detection continues."""
     from tasks.errors.redact import redact_now
-    from tasks.runtime.stores import open_stores
 
     reason, now = redact_now(environment, reason), datetime.now(UTC)
     until = None if length is None else now + length
     actor = this_user()
-    open_stores().pauses.pause(environment, service, until, reason, actor.user, now, actor)
+    opened_stores().pauses.pause(environment, service, until, reason, actor.user, now, actor)
     end = f"until {until:%Y-%m-%d %H:%M} UTC" if until else "until `roas unpause`"
     echo(f"automatic recovery of {service or 'every service'} is off {end}: {reason}")
 
@@ -183,9 +179,8 @@ def pause(service: str | None, environment: str | None, length: timedelta | None
 @click.option("--env", "environment", help="As given to `roas pause`.")
 def unpause(service: str | None, environment: str | None) -> None:
     """Switch automatic recovery on again; give the same arguments as to `roas pause`."""
-    from tasks.runtime.stores import open_stores
 
-    stores = open_stores()
+    stores = opened_stores()
     if not stores.pauses.resume(environment, service, this_user()):
         held = [f"{one.service or 'every service'} ({one.reason})" for one in stores.pauses.active(datetime.now(UTC))]
         raise BadInputError(f"There is no such pause; paused now: {', '.join(held) or 'nothing'}.")

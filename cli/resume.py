@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from cli.options import as_json
-from cli.run_flow import run_flow, show_operation
+from cli.run_flow import opened_stores, run_flow, show_operation
 from models.failures import BadInputError, EnvironmentBusyError
 
 
@@ -20,9 +20,8 @@ def resume(deployment_id: str, json_wanted: bool) -> None:
     """Continue an operation whose process died, after its last finished step. A prefix of its id is enough."""
     from core.deployment.interruption import was_interrupted
     from models.operations import Operation
-    from tasks.runtime.stores import open_stores
 
-    operation: Operation = open_stores().operations.get(deployment_id)
+    operation: Operation = opened_stores().operations.get(deployment_id)
     if operation.ended_at is not None and not was_interrupted(operation):
         raise BadInputError(
             f"Deployment {operation.deployment_id} was not interrupted, it has ended: {operation.status};",

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from models.failures import BadInputError, RoasError
 from models.settings import current_settings
+
+if TYPE_CHECKING:
+    from adapters.stores import Stores
 
 
 def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False) -> Any:
@@ -36,6 +39,13 @@ def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False
                 return asyncio.run(run())
             finally:
                 send_log()
+
+
+def opened_stores() -> Stores:
+    """The stores, for a command that needs them: their import takes longer than most commands."""
+    from tasks.runtime.stores import open_stores
+
+    return open_stores()
 
 
 def _check_api_url() -> None:
