@@ -113,26 +113,15 @@ class _Attempt(Write):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BeginAttempt(_Attempt):
-    """That an attempt begins, before anything is done; one that is taken up again is there already."""
-
-    kind: Literal["begin"] = "begin"
-
-    def apply(self, stores: Stores, names: Names) -> None:
-        """Begin and update."""
-        stores.recoveries.begin(self.named(names))
-        stores.recoveries.update(self.named(names))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class WriteAttempt(_Attempt):
-    """How far an attempt has come."""
+    """How far an attempt has come: first that it begins, before anything is done."""
 
-    kind: Literal["step"] = "step"
+    # A journal that an earlier version wrote may tell them apart.
+    kind: Literal["step", "begin"] = "step"
 
     def apply(self, stores: Stores, names: Names) -> None:
         """By the attempt's own id."""
-        stores.recoveries.update(self.named(names))
+        stores.recoveries.record(self.named(names))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +141,7 @@ class FinishAttempt(_Attempt):
         """All of it, or nothing; the tickets that were closed, and the one that was opened."""
         execution = self.named(names)
         with stores.together() as one:
-            one.recoveries.update(execution)
+            one.recoveries.record(execution)
             if not execution.success:
                 return (), None if self.ticket is None else _open_ticket(one, self.ticket, names)
             ended = execution.ended_at or datetime.now(UTC)
@@ -333,7 +322,6 @@ class Beat(Write):
 
 _AnyWrite = Annotated[
     RecordError
-    | BeginAttempt
     | WriteAttempt
     | FinishAttempt
     | OpenTicket

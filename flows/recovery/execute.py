@@ -28,7 +28,7 @@ from tasks.deployment.start_service import ask_again, wait_until_healthy
 from tasks.errors.redact import redact
 from tasks.monitoring.events import watch_project
 from tasks.recovery.actions import STEPS, StepContext, read_action_context
-from tasks.recovery.records import begin_attempt, past_recoveries, write_attempt
+from tasks.recovery.records import past_recoveries, write_attempt
 
 log = logging.getLogger("roas")
 
@@ -45,10 +45,7 @@ _CUT_OFF = "its runner ended in the middle of it; it is not done again"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One error of one service that recovery acts on.
-
-    `finish` records how an attempt ended, with its ticket.
-    """
+    """One error of one service that recovery acts on. `finish` records how an attempt ended, with its ticket."""
 
     environment: Environment
     context: IncidentContext
@@ -85,16 +82,9 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
                 )
             )
         if isinstance(attempt, RecoveryPlan):
-            return await _run_attempt(case, await _prepared(case, attempt, diagnosed), begun=False)
-        begun = replace(
-            attempt,
-            runner=case.runner,
-            ended_at=None,
-            success=None,
-            final_status="running",
-            manual_intervention_required=False,
-        )
-        return await _run_attempt(case, begun, begun=True)
+            return await _run_attempt(case, await _prepared(case, attempt, diagnosed))
+        again = replace(attempt, runner=case.runner, ended_at=None, success=None, final_status="running")
+        return await _run_attempt(case, replace(again, manual_intervention_required=False))
 
 
 async def _prepared(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> RecoveryExecution:
@@ -127,8 +117,8 @@ async def _prepared(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> Reco
     )
 
 
-async def _run_attempt(case: Case, execution: RecoveryExecution, *, begun: bool) -> RecoveryExecution:
-    journal = _AttemptJournal(case, execution, begun=begun)
+async def _run_attempt(case: Case, execution: RecoveryExecution) -> RecoveryExecution:
+    journal = _AttemptJournal(case, execution)
     if execution.undone:
         # The attempt had failed before its runner died in the middle of the rollback.
         await journal.roll_back()
@@ -153,9 +143,8 @@ class _AttemptJournal:
     writes of its own. A runner that dies in between leaves an interrupted step.
     """
 
-    def __init__(self, case: Case, execution: RecoveryExecution, *, begun: bool) -> None:
+    def __init__(self, case: Case, execution: RecoveryExecution) -> None:
         self.execution = execution
-        self._begun = begun
         self._case = case
         self._step_context = StepContext(
             environment=case.environment,
@@ -195,7 +184,7 @@ class _AttemptJournal:
         begun = Step(name=str(name), target=target, ok=None, detail="", started_at=began or datetime.now(UTC))
         self.note(begun)
         try:
-            writing = asyncio.create_task(self.write())
+            writing = asyncio.create_task(write_attempt(self.execution))
             if name != StepSpec.VERIFY:
                 await writing
             try:
@@ -268,14 +257,6 @@ class _AttemptJournal:
         others = tuple(one for one in self.execution.steps if (one.name, one.target) != (step.name, step.target))
         self.execution = replace(self.execution, steps=(*others, step))
 
-    async def write(self) -> None:
-        """Record the progress of the attempt."""
-        if self._begun:
-            await write_attempt(self.execution)
-        else:
-            self._begun = True
-            await begin_attempt(self.execution)
-
 
 async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:
     """Check the services that require the recovered one; restart what stays unhealthy, within its own budget."""
@@ -290,7 +271,7 @@ async def _ask_dependants(case: Case, journal: _AttemptJournal) -> None:
     names = sorted(required & application.services.keys())
     if not names:
         return
-    await journal.write()
+    await write_attempt(journal.execution)
     async with watch_project(case.environment) as watch:
 
         async def ask(name: str) -> Aftermath:

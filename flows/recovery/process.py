@@ -35,7 +35,6 @@ from models.incidents import IncidentContext
 from models.operations import Runner
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket
 from tasks.recovery.records import (
-    begin_attempt,
     finish_attempt,
     keep_reason,
     link_evidence,
@@ -44,6 +43,7 @@ from tasks.recovery.records import (
     read_patterns,
     settle_well,
     snapshot_before_planning,
+    write_attempt,
 )
 
 log = logging.getLogger("roas")
@@ -374,7 +374,7 @@ async def _record_proposal(diagnosis: Diagnosis, plan: RecoveryPlan, past: Seque
     error_id, now = diagnosis.error.error_id, datetime.now(UTC)
     if any(one.error_id == error_id and one.strategy is plan.strategy and not one.points for one in past):
         return
-    await begin_attempt(
+    await write_attempt(
         RecoveryExecution(
             error_id=error_id,
             strategy=plan.strategy,

@@ -16,7 +16,6 @@ from prefect.context import TaskRunContext
 from adapters.host.processes import is_alive
 from adapters.stores import Stores
 from adapters.stores.recovery_writes import (
-    BeginAttempt,
     FinishAttempt,
     KeepReason,
     LetTicketWait,
@@ -199,14 +198,8 @@ async def snapshot_before_planning(
 
 
 @task(name="record the attempt", **WRITE)
-async def begin_attempt(execution: RecoveryExecution) -> None:
-    """Record that an attempt begins, before it acts; a continued one is recorded already."""
-    await to_stores(BeginAttempt(execution=execution), lambda known: (_with(known, execution), None))
-
-
-@task(name="record the step", **WRITE)
 async def write_attempt(execution: RecoveryExecution) -> None:
-    """Record the progress of an attempt."""
+    """Record how far an attempt has come: that it begins before it acts, then each step."""
     await to_stores(WriteAttempt(execution=execution), lambda known: (_with(known, execution), None))
 
 

@@ -36,21 +36,17 @@ _ALL = ""
 class Recoveries(Repository):
     """Recovery attempts."""
 
-    def begin(self, execution: RecoveryExecution) -> None:
-        """Record that a recovery begins. One attempt begins once.
+    def record(self, execution: RecoveryExecution) -> None:
+        """Record how an attempt stands, by its own id; one without an id is new.
 
         Raises:
             StoreConstraintError: No error has this id.
         """
+        values = _rows.to_row(execution, details={name: getattr(execution, name) for name in _DETAILS})
+        this = sa.update(_executions).where(_executions.c.attempt_id == execution.attempt_id)
         with self._database.write() as connection:
-            same = sa.select(_executions.c.id).where(_executions.c.attempt_id == execution.attempt_id)
-            if execution.attempt_id is None or connection.scalar(same) is None:
-                insert(connection, RecoveryExecutionRow, _from_execution(execution))
-
-    def update(self, execution: RecoveryExecution) -> bool:
-        """Write how an attempt stands, by its own id; False where it has not begun."""
-        this = _executions.c.attempt_id == execution.attempt_id
-        return self._change(sa.update(_executions).where(this).values(**_from_execution(execution)))
+            if execution.attempt_id is None or not connection.execute(this.values(**values)).rowcount:
+                insert(connection, RecoveryExecutionRow, values)
 
     def end_interrupted(self, begun_before: datetime, now: datetime) -> int:
         """End the recoveries that began before this and never ended: as failed, interrupted. Tells how many."""
@@ -97,10 +93,6 @@ class Recoveries(Repository):
             .limit(limit)
         )
         return [(row.verified_at - row.detected_at).total_seconds() for row in self._all(query)]
-
-
-def _from_execution(execution: RecoveryExecution) -> dict[str, Any]:
-    return _rows.to_row(execution, details={name: getattr(execution, name) for name in _DETAILS})
 
 
 def _to_execution(row: sa.Row[Any]) -> RecoveryExecution:

@@ -16,9 +16,9 @@ from prefect.client.schemas.objects import State, StateType
 
 from flows.deployment.rollback import FOUND
 from flows.deployment.startup import startup
-from models.details import Explanation
 from models.errors import Category, RecordedError
 from models.operations import Operation, OperationStatus
+from models.records import Explanation
 from models.results import OperationResult
 from tasks.reporting.read import read_explanation
 from tasks.runtime.stores import open_stores

@@ -42,7 +42,7 @@ def cut_off_by_death(stores: Stores, error_id: str, *doings: StepSpec) -> Recove
     steps = tuple(PlannedStep(doing=doing, service="web") for doing in doings)
     gone = replace(this_process(), process_started=1)
     cut_off = replace(proposal, attempt_id=f"{error_id}#1", points=2, ended_at=None, planned=steps, runner=gone)
-    stores.recoveries.begin(cut_off)
+    stores.recoveries.record(cut_off)
     return cut_off
 
 
@@ -103,7 +103,7 @@ async def test_what_a_dead_runner_began_is_taken_up_and_done_once(place: Place, 
     with place.stores() as stores:
         cut_off = cut_off_by_death(stores, outcome.error_id, StepSpec.RECREATE, StepSpec.VERIFY)
         begun = replace(STEP, started_at=datetime.now(UTC))
-        stores.recoveries.update(replace(cut_off, steps=(begun,)))
+        stores.recoveries.record(replace(cut_off, steps=(begun,)))
 
     if engine_has_acted:
         # Its runner ended before the start.
@@ -141,7 +141,7 @@ async def test_an_attempt_that_failed_is_on_record_only_with_its_ticket(place: P
         assert stores.recoveries.find(outcome.error_id)[-1].ended_at is None
         with stores.databases["errors"].write() as connection:
             connection.exec_driver_sql("DROP TRIGGER broken")
-        stores.recoveries.update(cut_off)
+        stores.recoveries.record(cut_off)
 
     again = await error_recovery("test", "zebra crossed", service="web")
 

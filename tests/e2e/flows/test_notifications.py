@@ -14,8 +14,7 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
 from core.errors.classify import classify
 from models.errors import RecordedError
-from models.notifications import Channel, NotificationReason
-from models.recovery import Ticket
+from models.recovery import Channel, NotificationReason, Ticket
 from tasks.recovery.notify import STREAM, keep_channel, notify_people, read_channels, send_message
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import shared_cache

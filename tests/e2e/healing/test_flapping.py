@@ -78,8 +78,7 @@ class Flapping:
             error_id=error.error_id, strategy=Strategy.RESTART_SERVICE, started_at=self.now, ended_at=self.now,
             success=True, environment="dev", service="bot", attempt_id=attempt_id,
         )  # fmt: skip
-        self.stores.recoveries.begin(execution)
-        self.stores.recoveries.update(execution)
+        self.stores.recoveries.record(execution)
         self.stores.errors.resolve(error.error_id, self.now, "automatic")
         self.acted.append(self.now)
         self.up_until = self.now + self.lives_for

@@ -237,7 +237,7 @@ def _happen(stores: Stores, number: int) -> None:
         attempt_id=f"{error.error_id}-1", error_id=error.error_id, strategy=Strategy.FREE_PORT, started_at=now
     )
     done = replace(tried, ended_at=now, success=bool(number % 2), final_status="done")
-    stores.recoveries.begin(tried)
-    stores.recoveries.update(done)
+    stores.recoveries.record(tried)
+    stores.recoveries.record(done)
     stores.errors.resolve(error.error_id, now, "freed")
     put_alerts(stores, replace(_alert(number), state=AlertState.RESOLVED, resolved_at=now))

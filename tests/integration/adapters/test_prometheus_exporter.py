@@ -273,9 +273,9 @@ def test_an_alert_that_another_one_explains_is_not_counted_with_the_causes(store
 
 def test_how_long_errors_alerts_and_recoveries_took_is_reported(stores: Stores, url: str) -> None:
     stores.errors.record(ERROR)
-    stores.recoveries.begin(EXECUTION)
+    stores.recoveries.record(EXECUTION)
     done = replace(EXECUTION, ended_at=NOON + 1.5 * SECOND, success=True, final_status="freed")
-    stores.recoveries.update(done)
+    stores.recoveries.record(done)
     stores.errors.resolve("e1", NOON + 90 * SECOND, "freed")
     put_alerts(stores, ALERT)
     put_alerts(stores, replace(ALERT, state=AlertState.RESOLVED, resolved_at=NOON + 40 * SECOND))
@@ -387,9 +387,9 @@ def test_counters_do_not_fall_when_old_operations_are_archived(stores: Stores, u
 
 def test_errors_recoveries_tickets_and_alerts_are_shown_until_they_are_settled(stores: Stores, url: str) -> None:
     stores.errors.record(ERROR)
-    stores.recoveries.begin(EXECUTION)
+    stores.recoveries.record(EXECUTION)
     assert _scrape(url)["roas_recoveries_total{environment=prod,strategy=free_port,success=false}"] == 0
-    stores.recoveries.update(replace(EXECUTION, ended_at=NOON, success=False, final_status="port taken"))
+    stores.recoveries.record(replace(EXECUTION, ended_at=NOON, success=False, final_status="port taken"))
     stores.tickets.open(Ticket(ticket_id="t1", error_id="e1", environment="prod", title="free it", opened_at=NOON))
     stores.pauses.pause("prod", None, None, "maintenance", "me", NOON)
     put_alerts(stores, ALERT)
@@ -559,7 +559,7 @@ def _fill(stores: Stores) -> None:
     stores.operations.begin(replace(START, deployment_id="prod-2"))
     stores.operations.finish("prod-2", OperationStatus.SUCCESS, NOON + SECOND, None)
     stores.errors.record(ERROR)
-    stores.recoveries.begin(replace(EXECUTION, ended_at=NOON, success=True, final_status="done"))
+    stores.recoveries.record(replace(EXECUTION, ended_at=NOON, success=True, final_status="done"))
 
 
 def _metric(service: str, name: str, value: float, at: datetime) -> Metric:

@@ -18,8 +18,7 @@ from models.errors import (
     Strategy,
 )
 from models.failures import NotFoundError, StoreConstraintError
-from models.notifications import SentNotifications
-from models.recovery import Choice, RecoveryExecution, Step, TicketEntry, TicketState
+from models.recovery import Choice, RecoveryExecution, SentNotifications, Step, TicketEntry, TicketState
 from tests.integration.stores.values import BUNDLE, ERROR, TICKET
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
@@ -109,11 +108,11 @@ def test_impacts_and_executions_belong_to_their_error(stores: Stores) -> None:
     stores.errors.record(ERROR)
     stores.errors.add_impact("e1", impact, NOON)
     assert stores.errors.impacts("e1") == [impact]
-    stores.recoveries.begin(begun)
+    stores.recoveries.record(begun)
     assert stores.recoveries.find("e1") == [begun]
     step = Step(name="stop", target="web", ok=True, detail="", started_at=NOON, ended_at=NOON + MINUTE)
     ended = replace(begun, ended_at=NOON + MINUTE, success=True, steps=(step,), final_status="recovered")
-    assert stores.recoveries.update(ended)
+    stores.recoveries.record(ended)
     assert stores.recoveries.find(environment="prod", service="web", since=NOON) == [ended]
     assert stores.recoveries.find(environment="prod", since=NOON + MINUTE) == []
     assert stores.recoveries.find(environment="dev") == []

@@ -14,12 +14,12 @@ import pytest
 
 from adapters.stores import Stores
 from adapters.stores.recovery_writes import (
-    BeginAttempt,
     FinishAttempt,
     Names,
     OpenTicket,
     RecordError,
     Write,
+    WriteAttempt,
     from_line,
     to_line,
 )
@@ -60,7 +60,7 @@ def attempt(error_id: str = "err-1", **more: object) -> RecoveryExecution:
 HEALED = attempt(ended_at=NOON + SECOND, verified_at=NOON + SECOND, success=True, steps=(STEP,), final_status="healthy")
 RECOVERY: tuple[Write, ...] = (
     RecordError(error=error(), bundles=("ev-1",), taken=(BUNDLE,)),
-    BeginAttempt(execution=attempt()),
+    WriteAttempt(execution=attempt()),
     FinishAttempt(execution=HEALED, was="exited"),
 )
 

@@ -237,7 +237,7 @@ def test_failed_operations_outlive_successful_ones_and_the_last_success_stays(
 def test_only_errors_resolved_long_ago_leave_with_all_that_belongs_to_them(stores: Stores, settings: Settings) -> None:
     for name, resolved in (("old", 31), ("young", 29), ("open", None), ("worked-on", 50)):
         stores.errors.record(replace(ERROR, error_id=name, service=name))
-        stores.recoveries.begin(RecoveryExecution(error_id=name, strategy=ERROR.verdict.strategy, started_at=NOW))
+        stores.recoveries.record(RecoveryExecution(error_id=name, strategy=ERROR.verdict.strategy, started_at=NOW))
         if name in ("old", "worked-on"):
             stores.tickets.open(replace(TICKET, ticket_id=f"t-{name}", error_id=name))
         stores.evidence.keep(replace(BUNDLE, bundle_id=f"ev-{name}", error_id=name))

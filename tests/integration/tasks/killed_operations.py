@@ -33,7 +33,7 @@ from models.operations import Operation, OperationStatus, OperationType
 from models.recovery import RecoveryExecution, TicketState
 from models.settings import Settings
 from tasks.deployment.operations import begin_operation, finish_operation
-from tasks.recovery.records import begin_attempt, finish_attempt, open_ticket, record_error
+from tasks.recovery.records import finish_attempt, open_ticket, record_error, write_attempt
 from tasks.runtime.stores import open_stores
 from tests.integration.stores.values import BUNDLE, ERROR, NOON, TICKET
 from tests.support.killing import live_until
@@ -75,7 +75,7 @@ async def live() -> None:
     """The stories, as flows write them down."""
     await begin_operation.fn(start("prod-1"))
     await record_error.fn(RecordError(error=FAILED, impact=IMPACT, bundles=("ev1",), health=HEALTH))
-    await begin_attempt.fn(IN_VAIN)
+    await write_attempt.fn(IN_VAIN)
     in_vain = replace(IN_VAIN, ended_at=NOON, success=False, final_status="web did not answer")
     await finish_attempt.fn(in_vain, was="exited", ticket=replace(TICKET, error_id="failed"))
     await finish_operation.fn("prod-1", OperationStatus.FAILED, NOON, {"reason": "web did not start"})
@@ -83,7 +83,7 @@ async def live() -> None:
     await finish_operation.fn("prod-2", OperationStatus.SUCCESS, NOON + timedelta(minutes=1), {}, settles="prod")
     await record_error.fn(RecordError(error=SEEN, impact=IMPACT))
     await open_ticket.fn(replace(TICKET, ticket_id="t2", error_id="seen"))
-    await begin_attempt.fn(ATTEMPT)
+    await write_attempt.fn(ATTEMPT)
     ended = NOON + timedelta(minutes=2)
     await finish_attempt.fn(replace(ATTEMPT, ended_at=ended, success=True, final_status="well"), was="exited")
 
