@@ -70,9 +70,10 @@ class RecordError(Write):
         """All of it, or nothing; the error as it is on record."""
         error = self.error
         with stores.together() as one:
-            known = _already_recorded(one, self)
-            if known is None:
-                known = one.errors.record(error)
+            # A try before this one may have recorded it: its evidence came with it.
+            tried = one.evidence.error_of(self.taken[0].bundle_id) if self.taken else None
+            known = one.errors.record(error) if tried is None else one.errors.get(tried)
+            if tried is None:
                 self._add(one, known)
         if known.error_id != error.error_id:
             names.errors[error.error_id] = known.error_id
@@ -93,14 +94,6 @@ class RecordError(Write):
             stores.health.record(self.health)
         if error.deployment_id is not None and stores.operations.find(error.deployment_id) is not None:
             stores.operations.note(error.deployment_id, {"error_id": recorded.error_id})
-
-
-def _already_recorded(stores: Together, write: RecordError) -> RecordedError | None:
-    """The error as a try before this one recorded it: its evidence came with it. None where there was none."""
-    if not write.taken:
-        return None
-    error_id = stores.evidence.error_of(write.taken[0].bundle_id)
-    return None if error_id is None else stores.errors.get(error_id)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -335,13 +328,12 @@ _AnyWrite = Annotated[
     | RecordGap,
     Field(discriminator="kind"),
 ]
-_writes: TypeAdapter[Any] = TypeAdapter(_AnyWrite)
+_writes: TypeAdapter[Write] = TypeAdapter(_AnyWrite)
 
 
 def to_line(write: Write) -> bytes:
     """A write as a line of a journal."""
-    line: bytes = _writes.dump_json(write)
-    return line
+    return _writes.dump_json(write)
 
 
 def from_line(line: bytes) -> Write:
@@ -350,8 +342,7 @@ def from_line(line: bytes) -> Write:
     Raises:
         ValueError: It is none.
     """
-    write: Write = _writes.validate_json(line)
-    return write
+    return _writes.validate_json(line)
 
 
 def read_for_plan(

@@ -61,6 +61,13 @@ def insert_unless_there(connection: sa.Connection, row: Row, values: Mapping[str
     return connection.execute(statement, dict(values)).rowcount == 1
 
 
+def insert_unless_same(connection: sa.Connection, row: Row, values: Mapping[str, Any], *, same: Sequence[str]) -> None:
+    """Insert unless a row has the same values in these columns, which need no index."""
+    there = sa.exists().where(*(table(row).c[name] == values[name] for name in same))
+    if not connection.scalar(sa.select(there)):
+        insert(connection, row, values)
+
+
 # Made once and kept: making a statement takes longer than carrying it out.
 
 

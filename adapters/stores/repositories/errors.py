@@ -156,9 +156,7 @@ class Errors(Repository):
     def note_ignored(self, error_id: str, reason: str) -> None:
         """Write into an error's evidence why neither an attempt is made at it nor a person asked; the latest stays."""
         with self._database.write() as connection:
-            this = _errors.c.error_id == error_id
-            known = connection.scalar(sa.select(_errors.c.evidence).where(this))
-            connection.execute(sa.update(_errors).where(this).values(evidence={**(known or {}), "left_alone": reason}))
+            _add_to_evidence(connection, error_id, left_alone=reason)
 
 
 def resolve_error(connection: sa.Connection, error_id: str, at: datetime, resolution: str) -> bool:
@@ -169,6 +167,12 @@ def resolve_error(connection: sa.Connection, error_id: str, at: datetime, resolu
         .values(resolved_at=at, resolution=resolution)
     )
     return done.rowcount == 1
+
+
+def _add_to_evidence(connection: sa.Connection, error_id: str, **more: Any) -> None:
+    this = _errors.c.error_id == error_id
+    known = connection.scalar(sa.select(_errors.c.evidence).where(this))
+    connection.execute(sa.update(_errors).where(this).values(evidence={**(known or {}), **more}))
 
 
 def _fingerprint(error: RecordedError) -> str:
@@ -241,12 +245,7 @@ class EvidenceBundles(Repository):
             connection.execute(
                 sa.delete(_evidence).where(_evidence.c.error_id == error_id, _evidence.c.bundle_id.not_in(kept))
             )
-            before = connection.scalar(sa.select(_errors.c.evidence).where(_errors.c.error_id == error_id))
-            connection.execute(
-                sa.update(_errors)
-                .where(_errors.c.error_id == error_id)
-                .values(evidence={**(before or {}), "bundles": kept})
-            )
+            _add_to_evidence(connection, error_id, bundles=kept)
 
     def error_of(self, bundle_id: str) -> str | None:
         """The id of the error that a bundle shows; None where the bundle is not kept, or shows none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from types import EllipsisType
 
@@ -64,7 +64,11 @@ class Evaluations(Repository):
                     return False
             if result.health is not None:
                 put_health(connection, result.health)
-            put_states(connection, environment, result.states)
+            states = [
+                {"environment": environment, "service": service, "metric": metric, "state": state}
+                for (service, metric), state in result.states.items()
+            ]
+            upsert(connection, MetricState, states, keys=["environment", "service", "metric"])
             put_baselines(connection, environment, result.baselines)
             if result.dependencies is not None:
                 put_dependencies(connection, environment, result.dependencies)
@@ -133,15 +137,6 @@ def put_baselines(connection: sa.Connection, environment: str, baselines: Sequen
     ]
     keys = ["service_name", "metric_name"]
     upsert(connection, PerformanceBaseline, rows, keys=keys, keep=["created_at"])
-
-
-def put_states(connection: sa.Connection, environment: str, states: Mapping[tuple[str, str], bytes]) -> None:
-    """Insert or update the states of anomaly detectors, by service and metric."""
-    rows = [
-        {"environment": environment, "service": service, "metric": metric, "state": state}
-        for (service, metric), state in states.items()
-    ]
-    upsert(connection, MetricState, rows, keys=["environment", "service", "metric"])
 
 
 def put_dependencies(connection: sa.Connection, environment: str, dependencies: Sequence[Dependency]) -> None:

@@ -7,11 +7,10 @@ from datetime import timedelta
 from typing import Any
 
 import sqlalchemy as sa
-from pydantic import TypeAdapter
 
 from adapters.stores.repositories.repository import Repository, Rows, newest
-from adapters.stores.sql import insert, table
-from models.health import Health, HealthReport, ProbeResult, ServiceHealth
+from adapters.stores.sql import insert_unless_same, table
+from models.health import HealthReport, ProbeResult, ServiceHealth
 from models.records import RecordedScore
 from models.tables.monitoring import DeploymentHealth, ProbeRow, ServiceHealthScore
 
@@ -19,7 +18,14 @@ _LATEST = timedelta(minutes=15)
 _health = table(DeploymentHealth)
 _scores = table(ServiceHealthScore)
 _probes = table(ProbeRow)
-_health_report = TypeAdapter(HealthReport)
+_health_rows = Rows(
+    DeploymentHealth,
+    HealthReport,
+    overall="overall_health",
+    checked_at="timestamp",
+    system_load="system_load_avg",
+    critical_alerts="critical_alerts_count",
+)
 _probe_rows = Rows(ProbeRow, ProbeResult)
 score_rows = Rows(ServiceHealthScore, RecordedScore, scored_at="timestamp")
 
@@ -72,37 +78,18 @@ def probe_row(probe: ProbeResult, environment: str) -> dict[str, Any]:
 
 def put_health(connection: sa.Connection, report: HealthReport) -> None:
     """Record a health report unless it is already there."""
-    values = {
-        "timestamp": report.checked_at,
-        "deployment_id": report.deployment_id,
-        "overall_health": report.overall.value,
-        "services_total": len(report.services),
-        "services_healthy": report.count(ServiceHealth.HEALTHY, ServiceHealth.COMPLETED),
-        "services_degraded": report.count(
+    values = _health_rows.to_row(
+        report,
+        services_total=len(report.services),
+        services_healthy=report.count(ServiceHealth.HEALTHY, ServiceHealth.COMPLETED),
+        services_degraded=report.count(
             ServiceHealth.DEGRADED, ServiceHealth.STARTING, ServiceHealth.UNPROVEN, ServiceHealth.UNKNOWN
         ),
-        "services_unhealthy": report.count(ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED),
-        "system_load_avg": report.system_load,
-        "critical_alerts_count": report.critical_alerts,
-        "environment": report.environment,
-        "report": {"services": report.services, "findings": report.findings},
-    }
-    same = sa.exists().where(_health.c.environment == report.environment, _health.c.timestamp == report.checked_at)
-    if not connection.scalar(sa.select(same)):
-        insert(connection, DeploymentHealth, values)
+        services_unhealthy=report.count(ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED),
+        report={"services": report.services, "findings": report.findings},
+    )
+    insert_unless_same(connection, DeploymentHealth, values, same=["environment", "timestamp"])
 
 
 def _to_report(row: sa.Row[Any]) -> HealthReport:
-    details = row.report or {}
-    return _health_report.validate_python(
-        {
-            "environment": row.environment or "",
-            "overall": Health(row.overall_health),
-            "checked_at": row.timestamp,
-            "services": details.get("services", ()),
-            "deployment_id": row.deployment_id,
-            "system_load": row.system_load_avg,
-            "critical_alerts": row.critical_alerts_count or 0,
-            "findings": details.get("findings", ()),
-        }
-    )
+    return _health_rows.to_value(row, **{"environment": row.environment or "", "services": ()} | (row.report or {}))

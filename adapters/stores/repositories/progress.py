@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from pydantic import TypeAdapter
 
 from adapters.stores.repositories.repository import Repository, Rows, newest
-from adapters.stores.sql import insert, insert_unless_there, table, upsert
+from adapters.stores.sql import insert_unless_same, insert_unless_there, table, upsert
 from models.operations import OperationStep, StateChange
 from models.records import Release
 from models.tables.deployment_logs import (
@@ -68,15 +68,9 @@ class OperationProgress(Repository):
                 values = _step_rows.to_row(step, service=step.service or "", detail=step.detail or None)
                 insert_unless_there(connection, OperationStepRow, values, keys=["deployment_id", "step", "service"])
             for change in changes:
-                same = sa.exists().where(
-                    _changes.c.deployment_id == change.deployment_id,
-                    _changes.c.service_name == change.service,
-                    _changes.c.new_state == change.new_state,
-                    _changes.c.change_time == change.changed_at,
-                )
-                if not connection.scalar(sa.select(same)):
-                    values = _change_rows.to_row(change, metadata=change.details or None)
-                    insert(connection, ServiceStateChange, values)
+                values = _change_rows.to_row(change, metadata=change.details or None)
+                same = ["deployment_id", "service_name", "new_state", "change_time"]
+                insert_unless_same(connection, ServiceStateChange, values, same=same)
 
     def changes(self, deployment_id: str) -> list[StateChange]:
         """The state changes of a deployment in the order they happened."""
@@ -108,12 +102,9 @@ class OperationProgress(Repository):
             "validation_details": result,
             "recommendations": list(result.recommendations),
         }
-        same = sa.exists().where(
-            _validations.c.deployment_id == deployment_id, _validations.c.validation_time == result.validated_at
-        )
         with self._database.write() as connection:
-            if not connection.scalar(sa.select(same)):
-                insert(connection, EnvironmentValidation, values)
+            same = ["deployment_id", "validation_time"]
+            insert_unless_same(connection, EnvironmentValidation, values, same=same)
 
     def validations(self, deployment_id: str) -> list[ValidationResult]:
         """The validations of a deployment, oldest first."""

@@ -75,12 +75,9 @@ class Tickets(Repository):
             mine = sa.and_(_tickets.c.error_id == error_id, _tickets.c.state != TicketState.RESOLVED.value)
             names = connection.scalars(sa.select(_tickets.c.ticket_id).where(mine)).all()
             closed = [_ticket(connection, ticket_id) for ticket_id in names]
+            values = {"state": TicketState.RESOLVED.value, "resolved_at": entry.at}
+            connection.execute(sa.update(_tickets).where(mine).values(values))
             for ticket_id in names:
-                connection.execute(
-                    sa.update(_tickets)
-                    .where(_tickets.c.ticket_id == ticket_id)
-                    .values(state=TicketState.RESOLVED.value, resolved_at=entry.at)
-                )
                 _add_history(connection, ticket_id, [entry])
             return closed
 
@@ -89,10 +86,7 @@ class Tickets(Repository):
         self._change(sa.update(_tickets).where(_tickets.c.ticket_id == ticket_id).values(flow_run_id=flow_run_id))
 
     def answer(self, ticket: Ticket, choice: Choice, entry: TicketEntry) -> None:
-        """Keep what a person answered to a ticket, with a line in its history.
-
-        RESOLVED resolves the ticket and its errors; SKIP and GIVE_UP acknowledge the ticket.
-        """
+        """Keep what a person answered. RESOLVED resolves the ticket and its errors; SKIP and GIVE_UP acknowledge it."""
         states = {
             Choice.RESOLVED: TicketState.RESOLVED,
             Choice.SKIP: TicketState.ACKNOWLEDGED,
