@@ -166,8 +166,8 @@ def _report_unexpected(error: Exception) -> int:
 
         redactor = Redactor(secrets_among(os.environ.items()))
         message = redactor.text(printable(str(error)))
-        trace = redactor.text(_encodable("".join(traceback.format_exception(error))))
-        kept = f"the traceback is in {_keep_traceback(trace)}"
+        trace = "".join(traceback.format_exception(error)).encode("utf-8", "backslashreplace").decode()
+        kept = f"the traceback is in {_keep_traceback(redactor.text(trace))}"
     except Exception as another:  # noqa: BLE001 - the first error is reported anyway
         message, kept = "", f"its traceback could not be kept ({type(another).__name__})"
     first = message.strip().partition("\n")[0][:200]
@@ -210,7 +210,3 @@ def _print_error(text: str) -> None:
     # Standard error may be full or closed as well; the exit code remains.
     with suppress(OSError):
         echo("roas: " + "\n".join(shown), err=True)
-
-
-def _encodable(text: str) -> str:
-    return text.encode("utf-8", "backslashreplace").decode("utf-8")

@@ -271,10 +271,7 @@ class PathLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Plan of a start, from the declaration and the running containers.
-
-    `orphans` are containers of services that are no longer declared; a start leaves them alone.
-    """
+    """Plan of a start. `orphans` are containers of services that are no longer declared; a start leaves them alone."""
 
     project: str
     services: tuple[PlannedService, ...]

@@ -52,10 +52,7 @@ class MemoryFinding:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerEvidence:
-    """One container: how it stood, and what its end says.
-
-    `ended` is the end in words, empty while it runs. `memory_limit_bytes` is None without a limit.
-    """
+    """One container: how it stood, and what its end says. `ended` is the end in words, empty while it runs."""
 
     service: str
     name: str
@@ -85,10 +82,7 @@ class LogExcerpt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProbeOutput:
-    """Output of one health check or probe; `times` equal answers in a row are one entry.
-
-    `first_at` and `last_at` are when the first and the last of them came.
-    """
+    """Output of one health check or probe: `times` equal answers in a row, from `first_at` to `last_at`."""
 
     service: str
     source: str

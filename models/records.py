@@ -89,10 +89,7 @@ class EvaluationRecord:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pause:
-    """Automatic recovery is switched off; None for environment or service means all of them.
-
-    `until` is None where a person must switch it on again.
-    """
+    """Automatic recovery is off; None means every environment or service, or until a person switches it on."""
 
     environment: str | None
     service: str | None

@@ -65,10 +65,7 @@ class CollectionReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DriftReport:
-    """Differences between running containers and the declaration, and undeclared containers.
-
-    `stopped`: the environment was stopped on request, so missing containers are no drift.
-    """
+    """Differences of running containers from the declaration; `stopped` on request, missing ones are no drift."""
 
     environment: str
     seen_at: datetime

@@ -74,11 +74,7 @@ class Trouble:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageWanted:
-    """An image that a service needs.
-
-    `held` is None if the engine does not have it; `unavailable` then says why it cannot be pulled either, None if it
-    can be pulled or built.
-    """
+    """An image that a service needs; `unavailable` says why the engine neither holds it nor can get it."""
 
     service: str
     reference: str

@@ -37,10 +37,7 @@ class ComposeSources:
 
 
 def read_sources(compose_files: Sequence[Path]) -> ComposeSources:
-    """Read Compose files and the text files they name.
-
-    Files that cannot be read or parsed are left out: Compose reports them.
-    """
+    """Read Compose files and the text files they name, without those that cannot be read: Compose reports them."""
     listed = files_read(compose_files)
     files = tuple(compose_files) if listed is None else tuple(map(Path, listed))
     texts, documents = [], []

@@ -46,10 +46,7 @@ _REFERENCE = re.compile(r"\$\{([^}:]*)")
 
 
 def secret_values(environment: Environment) -> dict[str, str]:
-    """The value of every available secret, by name.
-
-    `missing_secrets` gives the reason for each other one, and validation reports it.
-    """
+    """The value of every available secret, by name; `missing_secrets` gives the reason for each other one."""
     return {name: value for name, (value, _) in _looked_up(environment).items() if value}
 
 

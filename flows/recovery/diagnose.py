@@ -30,10 +30,7 @@ log = logging.getLogger("roas")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """A recorded error with its cause, the affected services, and the evidence.
-
-    `unpublished` is evidence that the run's page does not show yet.
-    """
+    """A recorded error with its cause and evidence; `unpublished` is evidence that the run's page does not show yet."""
 
     error: RecordedError
     verdict: Verdict

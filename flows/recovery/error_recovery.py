@@ -184,15 +184,8 @@ async def _recover_ticket(ticket: Ticket, context: IncidentContext) -> RecoveryO
         causes=(error.verdict.category,),
         converses=True,
     )
-    asked = RecoveryOutcome(
-        error_id=error.error_id,
-        success=False,
-        method=RecoveryMethod.MANUAL_REQUIRED,
-        steps=ticket.steps,
-        ticket_id=ticket.ticket_id,
-        reason=ticket.title,
-    )
-    return await _ask_until_decided(process, await process.resume() or asked)
+    outcome = await process.resume() or process.waits_for_answer(ticket, ticket.title)
+    return await _ask_until_decided(process, outcome)
 
 
 async def _ask_until_decided(process: RecoveryProcess, outcome: RecoveryOutcome) -> RecoveryOutcome:

@@ -275,11 +275,8 @@ class RecoveryProcess:
     async def _record_end(self, execution: RecoveryExecution) -> None:
         """Record how an attempt ended together with its ticket, so that no failure is left without one."""
         question = None if execution.success else await self._question_after(execution)
-        ticket = await finish_attempt(
-            execution,
-            was=self.error.evidence.get("container_state"),
-            ticket=None if question is None else self._ticket(question),
-        )
+        asked = new_ticket(question, self.diagnosis, self.context.environment) if question else None
+        ticket = await finish_attempt(execution, was=self.error.evidence.get("container_state"), ticket=asked)
         self._asked = None if question is None or ticket is None else (question.reason, ticket)
 
     async def _question_after(self, execution: RecoveryExecution) -> Question | None:
@@ -314,20 +311,22 @@ class RecoveryProcess:
         self.root_cause, self.root_evidence = execution.final_status, bundles
         return True
 
-    def _ticket(self, question: Question) -> Ticket:
-        return new_ticket(question, self.diagnosis, self.context.environment)
-
     async def _ask(self, question: Question) -> RecoveryEvent:
-        return await self._wait_for_answer(question.reason, await open_ticket(self._ticket(question)))
+        ticket = new_ticket(question, self.diagnosis, self.context.environment)
+        return await self._wait_for_answer(question.reason, await open_ticket(ticket))
 
     async def _wait_for_answer(self, reason: str, ticket: Ticket) -> RecoveryEvent:
         log.warning("ticket %s: %s", ticket.ticket_id, ticket.title)
         if self.acting and not self.converses:
             # This process recovers other errors too, so a run of its own waits for the answer.
             await ask_in_own_run(ticket, self.error.text)
-        outcome = self._new_outcome(RecoveryMethod.MANUAL_REQUIRED, reason, steps=ticket.steps)
-        self._outcome = replace(outcome, ticket_id=ticket.ticket_id)
+        self._outcome = self.waits_for_answer(ticket, reason)
         return RecoveryEvent.ESCALATE
+
+    def waits_for_answer(self, ticket: Ticket, reason: str) -> RecoveryOutcome:
+        """Return the outcome where a person must answer a ticket."""
+        outcome = self._new_outcome(RecoveryMethod.MANUAL_REQUIRED, reason, steps=ticket.steps)
+        return replace(outcome, ticket_id=ticket.ticket_id)
 
     def _end(
         self, method: RecoveryMethod, reason: str, *, success: bool = False, again_at: datetime | None = None

@@ -93,7 +93,9 @@ class Reconciler:
 
     def finish(self, service: str, outcome: RecoveryOutcome | None, now: datetime) -> datetime | None:
         """Remember how a recovery ended, None where it failed to run; return when the next attempt may begin."""
-        next_attempt_at = _next_attempt(outcome, now)
+        next_attempt_at = None
+        if outcome is not None and outcome.method is RecoveryMethod.DEFERRED:
+            next_attempt_at = outcome.again_at or now + SETTLE
         self.trackers[service] = self.tracker(service).after_recovery(next_attempt_at, now)
         if service != NO_SERVICE:
             # Its events during the recovery were taken for the recovery's own.
@@ -125,9 +127,3 @@ class Reconciler:
         for name in services:
             mine = [seen for seen in container_states if seen.service == name and not seen.one_off]
             self.trackers[name] = self.tracker(name).after_sweep(existing, now, missing=taken_away(mine) is not None)
-
-
-def _next_attempt(outcome: RecoveryOutcome | None, now: datetime) -> datetime | None:
-    if outcome is None or outcome.method is not RecoveryMethod.DEFERRED:
-        return None
-    return outcome.again_at or now + SETTLE

@@ -156,10 +156,7 @@ class EnvironmentWatcher:
             await self.sweep()
 
     def receive(self) -> frozenset[str]:
-        """Take the events since the last call into the queues of their services, and return these services.
-
-        Where events were missed, the next sweep is due at once.
-        """
+        """Queue the services of new events, and return them; where events were missed, the next sweep is due at once."""
         events, missed = self._feed.take()
         self.received += len(events)
         if missed:

@@ -113,7 +113,7 @@ def test_impacts_and_executions_belong_to_their_error(stores: Stores) -> None:
     step = Step(name="stop", target="web", ok=True, detail="", started_at=NOON, ended_at=NOON + MINUTE)
     ended = replace(begun, ended_at=NOON + MINUTE, success=True, steps=(step,), final_status="recovered")
     stores.recoveries.record(ended)
-    assert stores.recoveries.find(environment="prod", service="web", since=NOON) == [ended]
+    assert stores.recoveries.find(environment="prod", since=NOON) == [ended]
     assert stores.recoveries.find(environment="prod", since=NOON + MINUTE) == []
     assert stores.recoveries.find(environment="dev") == []
 
