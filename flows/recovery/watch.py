@@ -156,7 +156,7 @@ class EnvironmentWatcher:
             await self.sweep()
 
     def receive(self) -> frozenset[str]:
-        """Queue the services of new events, and return them; where events were missed, the next sweep is due at once."""
+        """Queue the services of new events, and return them; where events were missed, a sweep is due at once."""
         events, missed = self._feed.take()
         self.received += len(events)
         if missed:
