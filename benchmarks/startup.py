@@ -59,7 +59,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with tempfile.TemporaryDirectory(prefix="roas-startup-") as name:
         folder = Path(name)
-        os.environ |= {"ROAS_DATA_DIR": f"{folder}/data", "ROAS_ENVIRONMENTS_DIR": name}
+        os.environ |= {"ROAS_DATA_DIR": f"{folder}/data", "ROAS_ENVIRONMENTS_DIR": name, "ROAS_WARM": "0"}
         wanted = chosen.what or [*apart, *warm]
         for name in [one for one in apart if one in wanted]:
             apart[name](folder, chosen.rounds)
