@@ -21,7 +21,7 @@ from models.failures import BadInputError
 @as_json
 def alerts(environment: str | None, resolved_too: bool, limit: int, json_wanted: bool) -> None:
     """List alerts, each root alert with those it explains. Exit code 1 if one is critical."""
-    from cli.rendering.monitoring import show_alerts
+    from cli.rendering.alerts import show_alerts
     from models.metrics import AlertSeverity, AlertState
 
     found = opened_stores().alerts.latest(environment=environment, limit=limit)

@@ -1,4 +1,4 @@
-"""Text output of alerts, predictions, scores and analyses."""
+"""Text output of predictions and analyses."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from datetime import UTC, datetime, timedelta
 
 from rich.markup import escape
 
-from cli.rendering.console import ago, coloured, say, show_table
+from cli.rendering.console import ago, say, show_table
 from core.monitoring.baselines import in_words
 from core.reporting.analysis import length_in_words
 from core.reporting.reports import ARROWS, causes_in_words, predictions_in_words, rows_in_words, seconds_in_words
 from models.analysis import Analysis, DayOfOperations, Direction, Repair, Trend
-from models.metrics import Alert, AlertState, Prediction, PredictionOutcome
-from models.records import RecordedScore
+from models.metrics import Prediction, PredictionOutcome
 
 _DAYS = 14
 """Days printed one by one; earlier ones are summed up, and complete with --json."""
@@ -94,26 +93,6 @@ def _show_repairs(repairs: Sequence[Repair]) -> None:
     show_table(("service", "failed of", "times", "unresolved", "time to repair", "time between"), rows)
 
 
-def show_alerts(alerts: Sequence[Alert]) -> None:
-    """Print each root alert on one line, with the alerts it explains below."""
-    if not alerts:
-        say("There is no alert.")
-        return
-    shown = {alert.alert_id for alert in alerts}
-    for alert in alerts:
-        if alert.explained_by in shown:
-            continue
-        state = "" if alert.state is AlertState.OPEN else f" [dim]{alert.state}[/dim]"
-        say(
-            f"{coloured(alert.severity)} [bold]{alert.environment}/{alert.service}[/bold] {escape(alert.reason)} "
-            f"[dim]{ago(alert.opened_at)}[/dim]{state}"
-        )
-        say(f"  [dim]{alert.alert_id}[/dim]" + (f"  {escape(alert.note)}" if alert.note else ""))
-        for child in alerts:
-            if child.explained_by == alert.alert_id:
-                say(f"    {child.service}: {escape(child.reason)}")
-
-
 def show_predictions(predictions: Sequence[Prediction]) -> None:
     """Print open predictions with the time left and its 80 % interval, then the outcome of others."""
     if not predictions:
@@ -149,12 +128,3 @@ def show_predictions(predictions: Sequence[Prediction]) -> None:
 
 def _left(time: timedelta) -> str:
     return length_in_words(time) if time > timedelta() else "no time"
-
-
-def show_scores(scores: Sequence[RecordedScore]) -> None:
-    """Print one line for each service, with bounds when few checks make the score uncertain."""
-    for score in scores:
-        low, high = score.parts.get("low"), score.parts.get("high")
-        bounds = "" if low is None or high is None or high - low < 1 else f" ({low:.0f} to {high:.0f})"
-        hint = f"  {escape(score.suggestions[0])}" if score.suggestions and score.score < 90 else ""
-        say(f"  score  {score.service} {score.score:.0f} {score.grade}{bounds}{hint}")

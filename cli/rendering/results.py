@@ -8,8 +8,8 @@ from datetime import datetime
 
 from rich.markup import escape
 
+from cli.rendering.alerts import show_scores
 from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table, size
-from cli.rendering.monitoring import show_scores
 from flows.runtime.terminal import echo_json
 from models.errors import Pattern, UnnamedGroup, Verdict
 from models.health import HealthReport

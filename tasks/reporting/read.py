@@ -7,7 +7,6 @@ from itertools import zip_longest
 
 from core.deployment.release import differences
 from core.errors.explain import explain, lines_that_show
-from core.reporting.analysis import analyse_operations
 from models.analysis import Analysis, Failure
 from models.errors import RecordedError
 from models.evidence import EvidenceBundle
@@ -167,6 +166,9 @@ def read_evidence(deployment_id: str) -> list[EvidenceBundle]:
 
 def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
     """How an environment's starts went over the last days: rates, durations, trends, repairs, advice."""
+    # It imports NumPy, which the other reads do not need.
+    from core.reporting.analysis import analyse_operations
+
     stores = open_stores()
     since = now - timedelta(days=days)
     recorded = stores.errors.latest(environment=environment, limit=_MANY)

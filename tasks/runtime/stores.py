@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from adapters.redis_cache import Cache, open_cache
 from adapters.stores import Stores
 from models.settings import Settings, current_settings
+
+if TYPE_CHECKING:
+    from adapters.redis_cache import Cache
 
 
 def open_stores() -> Stores:
@@ -43,4 +46,7 @@ def stores_at(data_dir: Path, stores_url: str | None) -> Stores:
 
 @lru_cache(maxsize=2)
 def _cache(_redis_url: str | None) -> Cache:
+    # Redis takes long to import, and commands that read records need no cache.
+    from adapters.redis_cache import open_cache
+
     return open_cache(current_settings())
