@@ -22,6 +22,8 @@ _SHOWN = 60
 _CENTURY = 36_500
 _PEBIBYTE = 1024**3
 """In MiB."""
+_LONGEST_PATH = 3500
+_LONGEST_NAME = 255
 
 
 class Settings(BaseSettings):
@@ -84,6 +86,18 @@ class Settings(BaseSettings):
         # What the system's bytes could not be decoded to cannot be stored or shown either.
         if isinstance(value, str) and not value.isprintable() and any("\ud800" <= one <= "\udfff" for one in value):
             raise ValueError("UTF-8 text is allowed")
+        return value
+
+    @field_validator("data_dir", "environments_dir", "recovery_dir")
+    @classmethod
+    def _has_room_for_file_names(cls, value: Path) -> Path:
+        # Linux refuses longer names, and paths of more than 4096 bytes; files lie below these folders.
+        if len(os.fsencode(value)) > _LONGEST_PATH or any(
+            len(os.fsencode(part)) > _LONGEST_NAME for part in value.parts
+        ):
+            raise ValueError(
+                f"a path of at most {_LONGEST_PATH} bytes, of names of at most {_LONGEST_NAME}, is allowed"
+            )
         return value
 
     @field_validator("metrics_host", "stores_url", "redis_url")

@@ -248,7 +248,7 @@ def _make_folder(settings: Settings) -> FolderAccess:
     except OSError as error:
         kind = BadInputError if error.errno in _NO_FOLDER else StoreError
         raise kind(
-            f"Data folder {str(settings.data_dir)[:200]} cannot be made: {error.strerror};",
+            f"Data folder {settings.data_dir} cannot be made: {error.strerror};",
             advice="set ROAS_DATA_DIR to a folder this user may write to.",
         ) from error
     access = narrow_access(settings.data_dir)

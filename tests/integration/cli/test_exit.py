@@ -89,7 +89,8 @@ def one_line(done: subprocess.CompletedProcess[bytes]) -> str:
         ({"ROAS_KEEP_ERRORS_DAYS": "1e300"}, "a number above 0 to 36500 is allowed, by default 30"),
         ({"ROAS_KEEP_RUNS_DAYS": "nan"}, "ROAS_KEEP_RUNS_DAYS is 'nan'"),
         ({"ROAS_STORE_BUDGET_MIB": "inf"}, "ROAS_STORE_BUDGET_MIB is 'inf'"),
-        ({"ROAS_DATA_DIR": "a" * 300}, "cannot be made: File name too long; set ROAS_DATA_DIR"),
+        ({"ROAS_DATA_DIR": "a" * 300}, "a path of at most 3500 bytes, of names of at most 255, is allowed."),
+        ({"ROAS_DATA_DIR": "a/" * 2100}, "a path of at most 3500 bytes, of names of at most 255, is allowed."),
         ({"ROAS_DATA_DIR": "/dev/null/x"}, "cannot be made: Not a directory; set ROAS_DATA_DIR"),
     ],
 )
