@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -22,7 +23,7 @@ ROAS = [sys.executable, "-P", "-c", "from cli.entry import main; main()"]
 
 
 @pytest.fixture
-def warm_user(user: WarmUser, place: Place) -> WarmUser:
+def warm_user(user: WarmUser, place: Place) -> Iterator[WarmUser]:
     """A user with a warm process, and with a Prefect server that an earlier command has left."""
     user.variables = {
         "ROAS_DATA_DIR": str(place.settings.data_dir),
@@ -32,7 +33,9 @@ def warm_user(user: WarmUser, place: Place) -> WarmUser:
     place.declare(well("base"))
     user.run("health", "test", command=ROAS, cwd=place.folder)
     user.wait()
-    return user
+    yield user
+    # A server without its record ends.
+    (place.settings.prefect_home / "server.json").unlink()
 
 
 def _start(user: WarmUser, place: Place) -> subprocess.Popen[str]:
