@@ -29,8 +29,8 @@ _BRIDGE_ADDRESS = "10.214.0.1/24"
 class OwnEngine:
     """One dockerd with its own data, containers and socket, which no other process uses.
 
-    Its containers reach each other and can publish ports; it leaves the machine's packet filter alone, so
-    they do not reach the world. Every method returns once what it asked for is true.
+    Its containers reach each other and can publish ports, but not the world: the machine's packet filter forwards
+    between its own addresses alone. Every method returns once what it asked for is true.
     """
 
     def __init__(self, folder: Path, addresses: str = _ADDRESSES) -> None:
@@ -40,6 +40,11 @@ class OwnEngine:
         self._process: subprocess.Popen[bytes] | None = None
         # Told to use none, an engine removes docker0, which is the machine's own engine's.
         self._bridge = f"roas-{secrets.token_hex(4)}"
+
+    @property
+    def network(self) -> str:
+        """The addresses of all its containers."""
+        return self._addresses.removeprefix("base=").partition(",")[0]
 
     @property
     def running(self) -> bool:
@@ -193,6 +198,25 @@ def _bridge_of_the_machine_kept() -> Iterator[None]:
             subprocess.run(["ip", "link", "set", "docker0", "up"], check=True)
 
 
+@contextmanager
+def _forwarded(network: str) -> Iterator[None]:
+    """Let packets pass between these addresses.
+
+    The machine's own engine drops what it does not forward itself, and a kernel that filters bridges asks it about
+    packets within one bridge, too.
+    """
+    filters = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
+    if not filters.exists() or filters.read_text().strip() != "1":
+        yield
+        return
+    rule = ["FORWARD", "--source", network, "--destination", network, "--jump", "ACCEPT"]
+    subprocess.run(["iptables", "--wait", "--insert", *rule], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["iptables", "--wait", "--delete", *rule], check=True)
+
+
 @pytest.fixture(scope="session")
 def engine_of_the_session() -> Iterator[OwnEngine]:
     """One engine for all tests of the session that need their own, with the image they use."""
@@ -212,12 +236,13 @@ def engine_for_a_while(*images: str) -> Iterator[OwnEngine]:
     folder = Path(tempfile.mkdtemp(prefix="roas-engine-"))
     engine = OwnEngine(folder)
     try:
-        engine.start()
-        for image in (IMAGE, *images):
-            engine.load(image)
-        yield engine
-        engine.clear()
-        engine.stop()
+        with _forwarded(engine.network):
+            engine.start()
+            for image in (IMAGE, *images):
+                engine.load(image)
+            yield engine
+            engine.clear()
+            engine.stop()
     finally:
         if engine.running:
             engine.kill()
