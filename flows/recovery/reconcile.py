@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 
@@ -64,9 +64,9 @@ class Reconciler:
                 stopped.add(event.service)
         return frozenset(stopped)
 
-    def forget_requests(self) -> None:
-        """Forget who was stopped or told to end, since an event that ends this was perhaps missed."""
-        self.trackers = {name: one.after_missed_events() for name, one in self.trackers.items()}
+    def forget_requests(self, services: Iterable[str]) -> None:
+        """Forget that services were stopped or told to end: an event that ends this was perhaps missed."""
+        self.trackers |= {name: self.tracker(name).after_missed_events() for name in services}
 
     def put_off(self, observations: Sequence[ServiceObservation], changed: Collection[str]) -> list[ServiceObservation]:
         """Queue the failing services that changed after they were observed, and let these observations wait."""

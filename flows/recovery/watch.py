@@ -160,7 +160,7 @@ class EnvironmentWatcher:
         events, missed = self._feed.take()
         self.received += len(events)
         if missed:
-            self.reconciler.forget_requests()
+            self.reconciler.forget_requests(self.reconciler.trackers)
             self.next_sweep = datetime.now(UTC)
         for service in self.reconciler.receive(events):
             _run_beside(self._short_tasks, self._record_stop(service), f"the stop of {service} was not recorded")
@@ -287,8 +287,10 @@ class EnvironmentWatcher:
 
     async def _record_stop(self, service: str) -> None:
         """Record a person's stop while the engine still knows of it; an operation records its own."""
-        if await in_hand(self._declared.name) is None:
-            await stopped_by_person(self._declared, service)
+        if await in_hand(self._declared.name) is None and not await stopped_by_person(self._declared, service):
+            # An engine that was killed reports a stop of what it ends when it comes back.
+            self.reconciler.forget_requests([service])
+            self._sweep_after(timedelta())
 
     def _decide(
         self, observations: Sequence[ServiceObservation], application: Application, held: str | None, now: datetime

@@ -224,3 +224,16 @@ async def test_a_watch_outlives_its_engine(place: Place, own_engine: OwnEngine) 
             await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
 
     assert own_engine.docker("ps", "--format", "{{.Names}}").split() == [place.container("base")]
+
+
+async def test_what_a_killed_engine_ends_when_it_comes_back_is_recovered(place: Place, own_engine: OwnEngine) -> None:
+    place.declare(well("base", restart="unless-stopped"), engine=own_engine.address)
+    await startup("test")
+    async with watching(place):
+        await asyncio.to_thread(own_engine.kill)
+        await asyncio.to_thread(own_engine.start)
+        # The engine reports a stop of it, as if a person had asked for that.
+        with place.stores() as stores:
+            await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
+
+    assert own_engine.docker("ps", "--format", "{{.Names}}").split() == [place.container("base")]

@@ -118,7 +118,9 @@ def test_a_stop_is_to_be_recorded_unless_a_recovery_stops_its_service() -> None:
 def test_a_stop_is_forgotten_where_the_start_after_it_may_have_been_missed() -> None:
     reconciler = Reconciler()
     reconciler.receive([ASKED, DIED, replace(DIED, action="stop")])
-    reconciler.forget_requests()
+    reconciler.forget_requests(["other"])
+    assert reconciler.tracker("web").stopped == {DIED.container_id}
+    reconciler.forget_requests(["web"])
     assert reconciler.tracker("web").stopped == frozenset()
 
 
