@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,16 +18,21 @@ from cli.run_flow import run_flow, show_answer, show_operation
 @of_application
 @click.option("--plan", "plan_id", metavar="ID", help="Do exactly what `roas plan` printed under this id, or nothing.")
 @waiting
+@click.option("--timing", "timing_wanted", is_flag=True, help="Print how long each phase took.")
+@click.option("-q", "--quiet", "only_outcome", is_flag=True, help="Print only errors and the result.")
 @as_json
 def start(
     name: str,
     compose: list[str] | None,
     plan_id: str | None,
     wait_seconds: float,
+    timing_wanted: bool,
+    only_outcome: bool,
     json_wanted: bool,
 ) -> None:
     """Validate, start in dependency order, verify health, record everything; roll back on failure."""
-    _operate("start", name, compose, json_wanted, plan=plan_id, wait_seconds=wait_seconds)
+    output = _Output(json=json_wanted, only_outcome=only_outcome, timing=timing_wanted, live=True)
+    _operate("start", name, compose, output, plan=plan_id, wait_seconds=wait_seconds)
 
 
 @click.command()
@@ -35,7 +41,7 @@ def start(
 @as_json
 def stop(name: str, compose: list[str] | None, wait_seconds: float, json_wanted: bool) -> None:
     """Stop in reverse order, honouring each service's grace period."""
-    _operate("stop", name, compose, json_wanted, wait_seconds=wait_seconds)
+    _operate("stop", name, compose, _Output(json=json_wanted), wait_seconds=wait_seconds)
 
 
 @click.command()
@@ -51,7 +57,9 @@ def restart(
     json_wanted: bool,
 ) -> None:
     """Restart all services, or the named ones, in dependency order."""
-    _operate("restart", name, compose, json_wanted, services=list(services) or None, wait_seconds=wait_seconds)
+    _operate(
+        "restart", name, compose, _Output(json=json_wanted), services=list(services) or None, wait_seconds=wait_seconds
+    )
 
 
 @click.command()
@@ -59,7 +67,7 @@ def restart(
 @as_json
 def health(name: str, compose: list[str] | None, json_wanted: bool) -> None:
     """Probe every service and record the result."""
-    _operate("health", name, compose, json_wanted)
+    _operate("health", name, compose, _Output(json=json_wanted))
 
 
 @click.command()
@@ -69,7 +77,8 @@ def health(name: str, compose: list[str] | None, json_wanted: bool) -> None:
 @as_json
 def rollback(environment: str, release: str | None, wait_seconds: float, json_wanted: bool) -> None:
     """Return to an earlier release: RELEASE (a prefix is enough), or the latest that differs."""
-    _operate("rollback", *named(environment, (), None), json_wanted, release=release, wait_seconds=wait_seconds)
+    output = _Output(json=json_wanted)
+    _operate("rollback", *named(environment, (), None), output, release=release, wait_seconds=wait_seconds)
 
 
 @click.command()
@@ -134,14 +143,23 @@ def plan(name: str, compose: list[str] | None, json_wanted: bool) -> None:
     show_answer(read_plan(find_environment(name, tuple(compose or ()))), json_wanted, show_plan)
 
 
-def _operate(
-    kind: str,
-    name: str,
-    compose: list[str] | None,
-    json_wanted: bool,
-    **parameters: Any,
-) -> None:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Output:
+    """What a command prints of its operation."""
+
+    json: bool
+    only_outcome: bool = False
+    timing: bool = False
+    live: bool = False
+
+
+def _operate(kind: str, name: str, compose: list[str] | None, output: _Output, **parameters: Any) -> None:
     """Run one operation's flow and show its stored record."""
+    clock = None
+    if output.timing:
+        from flows.runtime.phases import measure_phases
+
+        clock = measure_phases()
 
     async def run() -> Any:
         from flows.runtime.registry import FLOWS
@@ -155,10 +173,11 @@ def _operate(
             **parameters,
         )
 
-    state = run_flow(run, quiet=json_wanted)
+    state = run_flow(run, quiet=output.json, only_errors=output.only_outcome, live=output.live)
     from tasks.reporting.read import operation_of_run
 
-    show_operation(operation_of_run(name, str(state.state_details.flow_run_id)), json_wanted)
+    operation = operation_of_run(name, str(state.state_details.flow_run_id))
+    show_operation(operation, output.json, only_outcome=output.only_outcome, clock=clock)
     if not state.is_completed():
         sys.exit(1)
 

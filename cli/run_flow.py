@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -13,32 +14,55 @@ from models.settings import current_settings
 
 if TYPE_CHECKING:
     from adapters.stores import Stores
+    from flows.runtime.phases import PhaseClock
 
 
-def run_flow(run: Callable[[], Coroutine[Any, Any, Any]], *, quiet: bool = False) -> Any:
-    """Run a flow on the configured API or a temporary server, with our log but not Prefect's on the terminal."""
+def run_flow(
+    run: Callable[[], Coroutine[Any, Any, Any]],
+    *,
+    quiet: bool = False,
+    only_errors: bool = False,
+    live: bool = False,
+) -> Any:
+    """Run a flow on the configured API or a temporary server, with our log but not Prefect's on the terminal.
+
+    `quiet` prints nothing of the log, `only_errors` nothing below an error. `live` shows starts live where that is
+    a terminal.
+    """
     import asyncio
 
+    from core.reporting.timing import Phase
     from flows.runtime.embedded import START_WITHIN, prefect_api, wait_for_api
-    from flows.runtime.terminal import narrate
+    from flows.runtime.phases import begin_phase, timed
+    from flows.runtime.terminal import narrate, shows_live
 
     settings = current_settings()
     _check_api_url()
-    with prefect_api(settings) as timeout:
-        if not quiet:
+    with ExitStack() as stack:
+        with timed(Phase.SERVER):
+            timeout = stack.enter_context(prefect_api(settings))
+        if not quiet and not only_errors:
             narrate("preparing the engine")
         if timeout < START_WITHIN:
             # A temporary server starts during the import; an unreachable one is reported before it.
-            wait_for_api(timeout)
+            with timed(Phase.SERVER):
+                wait_for_api(timeout)
         _import_flows()
-        wait_for_api(timeout)
+        with timed(Phase.SERVER):
+            wait_for_api(timeout)
         from flows.runtime.terminal import send_log, speak_plainly
 
-        with speak_plainly(quiet=quiet), _report_api_failures():
-            try:
-                return asyncio.run(run())
-            finally:
-                send_log()
+        log = stack.enter_context(speak_plainly(quiet=quiet, level=logging.ERROR if only_errors else logging.INFO))
+        if live and not quiet and not only_errors and shows_live():
+            from cli.rendering.live_start import start_display
+
+            stack.enter_context(start_display(log))
+        stack.enter_context(_report_api_failures())
+        try:
+            return asyncio.run(run())
+        finally:
+            send_log()
+            begin_phase(None)
 
 
 def opened_stores() -> Stores:
@@ -131,12 +155,20 @@ def _api() -> str:
     return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"
 
 
-def show_operation(deployment_id: str, json_wanted: bool) -> None:
-    """Show an operation's stored record."""
-    from cli.rendering.results import show_deployment
+def show_operation(
+    deployment_id: str, json_wanted: bool, *, only_outcome: bool = False, clock: PhaseClock | None = None
+) -> None:
+    """Show an operation's stored record, or only how it ended; with a clock also where its time went."""
+    from cli.rendering.results import print_json, show_deployment, show_outcome, show_timing
     from tasks.reporting.read import read_deployment
 
-    show_answer(read_deployment(deployment_id), json_wanted, show_deployment)
+    details = read_deployment(deployment_id)
+    if json_wanted:
+        print_json(details, **({} if clock is None else {"timing": clock.timing().figures()}))
+        return
+    (show_outcome if only_outcome else show_deployment)(details)
+    if clock is not None:
+        show_timing(clock.timing())
 
 
 def show_answer(value: Any, json_wanted: bool, show: Callable[[Any], None]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import socket
+import time
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -67,6 +68,16 @@ def is_alive(runner: Runner) -> bool | None:
         # It has ended since, or is hidden from this user (hidepid), which psutil takes for ended.
         return None if _exists(runner.pid) else False
     return int(stat[_STARTED]) == runner.process_started and stat[_STATE] not in ("Z", "X")
+
+
+def process_age(pid: int) -> float:
+    """The seconds since a process of this machine began, to a hundredth.
+
+    Raises:
+        OSError: There is no such process, or the system has no /proc.
+    """
+    began = int(_stat(pid)[_STARTED]) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - began
 
 
 def _user_name(uid: int) -> str:

@@ -234,6 +234,12 @@ def user_of(connection: socket.socket) -> int:
     return int.from_bytes(credentials[4:8], sys.byteorder)
 
 
+def process_of(connection: socket.socket) -> int:
+    """The process at the other end of a Unix socket."""
+    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS_BYTES)
+    return int.from_bytes(credentials[:4], sys.byteorder)
+
+
 def private_folder() -> str | None:
     """The folder of the sockets, which is this user's alone; None where there can be none."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")

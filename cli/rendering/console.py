@@ -22,6 +22,8 @@ _COLOURS = {
     "degraded": "yellow",
     "unproven": "yellow",
     "starting": "yellow",
+    "started": "yellow",
+    "kept": "green",
     "warning": "yellow",
     "unhealthy": "red",
     "failed": "red",
@@ -58,9 +60,14 @@ def show_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console().print(table)
 
 
+def colour_of(word: object) -> str:
+    """The colour of a state; empty for one without."""
+    return _COLOURS.get(str(word), "")
+
+
 def coloured(word: object) -> str:
     """Colour a state."""
-    colour = _COLOURS.get(str(word))
+    colour = colour_of(word)
     return f"[{colour}]{word}[/{colour}]" if colour else str(word)
 
 

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from cli.rendering.alerts import show_scores
 from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table, size
+from core.reporting.timing import Timing
 from flows.runtime.terminal import echo_json
 from models.errors import Pattern, UnnamedGroup, Verdict
 from models.health import HealthReport
@@ -21,18 +22,32 @@ from models.storage import ArchiveFile, LifecycleStep, StoreReport
 from models.validation import CheckSeverity, ValidationResult
 
 
-def print_json(value: object) -> None:
-    """Print values as one JSON document, with times as ISO 8601 in UTC."""
-    echo_json(_plain(value), indent=2)
+def print_json(value: object, **more: object) -> None:
+    """Print values as one JSON document, with times as ISO 8601 in UTC; `more` are further fields of the whole."""
+    document = _plain(value)
+    echo_json({**document, **more} if isinstance(document, dict) else document, indent=2)
+
+
+def show_outcome(details: DeploymentDetails) -> None:
+    """Print how an operation ended, and why if it failed."""
+    say(_outcome(details.operation))
+    _show_failure(details.operation)
+
+
+def show_timing(timing: Timing) -> None:
+    """Print the seconds of each phase of a command, and their sum against the clock."""
+    say("\n[bold]timing[/bold]")
+    for phase, spent in timing.phases.items():
+        say(f"  {phase:<12}{spent:8.2f} s")
+    say(f"  {'sum':<12}{timing.accounted:8.2f} s")
+    say(f"  {'unaccounted':<12}{timing.unaccounted:8.2f} s")
+    say(f"  {'wall clock':<12}{timing.wall:8.2f} s")
 
 
 def show_deployment(details: DeploymentDetails) -> None:
     """Print an operation: validation, changes, health, errors and next commands."""
     operation = details.operation
-    say(
-        f"\n[bold]{_kind(operation)} of {operation.environment}[/bold]: {coloured(operation.status)}"
-        f"{after(operation.duration)}"
-    )
+    say(f"\n{_outcome(operation)}")
     say(f"  deployment   {operation.deployment_id}")
     say(f"  asked by     {escape(operation.user_agent or 'unknown')}, {moment(operation.started_at)}")
     if str(operation.actor):
@@ -46,12 +61,8 @@ def show_deployment(details: DeploymentDetails) -> None:
     if details.health is not None:
         _show_health(details.health)
     if operation.status is OperationStatus.FAILED:
-        say(f"\n[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
-        for fact, title, colour in (("undone", "rollback", "yellow"), ("undo_failed", "rollback failed", "red")):
-            if operation.details.get(fact):
-                say(f"[{colour}]{title}:[/{colour}] {escape(str(operation.details[fact]))}")
-        if operation.details.get("advice"):
-            say(f"[bold]try:[/bold] {escape(str(operation.details['advice']))}")
+        say("")
+    _show_failure(operation)
     for error in details.errors:
         _show_error(error)
     say(f"\n[dim]stores: {escape(details.data_dir)}/deployment_logs.db, monitoring.db, errors.db[/dim]")
@@ -312,6 +323,24 @@ def _show_error(details: ErrorDetails) -> None:
         say(f"  ticket {ticket.ticket_id} {ticket.state}")
         for number, step in enumerate(ticket.steps, start=1):
             say(f"    {number}. {escape(step)}")
+
+
+def _outcome(operation: Operation) -> str:
+    return (
+        f"[bold]{_kind(operation)} of {operation.environment}[/bold]: {coloured(operation.status)}"
+        f"{after(operation.duration)}"
+    )
+
+
+def _show_failure(operation: Operation) -> None:
+    if operation.status is not OperationStatus.FAILED:
+        return
+    say(f"[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
+    for fact, title, colour in (("undone", "rollback", "yellow"), ("undo_failed", "rollback failed", "red")):
+        if operation.details.get(fact):
+            say(f"[{colour}]{title}:[/{colour}] {escape(str(operation.details[fact]))}")
+    if operation.details.get("advice"):
+        say(f"[bold]try:[/bold] {escape(str(operation.details['advice']))}")
 
 
 def _kind(operation: Operation) -> str:

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from core.deployment.live_start import MILESTONES
 from core.deployment.plan import critical_path, plan, start_deadline
 from core.deployment.release import Document
 from core.deployment.verify import root_failure
@@ -38,7 +39,7 @@ from tasks.deployment.operations import record_health
 from tasks.deployment.progress import StartProgress, start_progress
 from tasks.deployment.release import inspect_release, keep_release
 from tasks.deployment.services import inspect_application, read_injected_files
-from tasks.deployment.start_service import MILESTONES, ServiceStartOrder, StartProof, bring_up
+from tasks.deployment.start_service import ServiceStartOrder, StartProof, bring_up
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
 from tasks.runtime.naming import call_as
@@ -73,7 +74,7 @@ async def start_in_order(
     if planned is None:
         planned = plan(application, await inspect_application(environment))
     async with (
-        start_progress(environment.name, len(services), recorder.redactor) as progress,
+        start_progress(environment.name, application.services, recorder.redactor) as progress,
         watch_project(environment) as watch,
     ):
         start = _StartExecution(recorder, environment, application, files, planned, progress, watch)
@@ -278,6 +279,7 @@ class _StartExecution:
             done=done,
         )
         self._being_brought_up.add(name)
+        self.progress.begin(name, waits.seconds)
         # Known beforehand, so that a run can name the runs it came after while they still go on.
         self._runs[name] = uuid4()
         try:
@@ -288,7 +290,7 @@ class _StartExecution:
                 environment=self.environment,
                 order=order,
                 watch=self.watch,
-                reached=lambda milestone: self._reached[name, milestone].set(),
+                reached=lambda milestone: self._reach(name, milestone),
                 journal=self._journal,
             )
         except RoasError as error:
@@ -310,6 +312,10 @@ class _StartExecution:
         change = recorder.change(result, details | proof.facts)
         self.progress.record(None if result.kept else change, step if result.ok else None)
         return result
+
+    def _reach(self, name: str, milestone: DependencyCondition) -> None:
+        self._reached[name, milestone].set()
+        self.progress.reach(name, milestone)
 
     async def _keep_evidence(self, services: Sequence[str], reason: str) -> None:
         """Keep the evidence of services that failed, before they are rolled back or replaced."""

@@ -17,6 +17,8 @@ from prefect.runtime import flow_run
 from adapters.host.processes import this_process
 from core.deployment.interruption import was_interrupted
 from core.errors.redact import Redactor
+from core.reporting.timing import Phase
+from flows.runtime.phases import timed
 from flows.runtime.requester import requester
 from flows.runtime.server_outages import keep_runs_without_lease
 from flows.runtime.signals import ended_by_sigterm
@@ -322,8 +324,9 @@ async def _settle(
         recorder.facts["reason"] = text
         if rollback is not None and not isinstance(failure, _NOTHING_TO_ROLL_BACK):
             try:
-                async with asyncio.timeout(within):
-                    await rollback(recorder, failure)
+                with timed(Phase.ROLLBACK):
+                    async with asyncio.timeout(within):
+                        await rollback(recorder, failure)
             except Exception as trouble:  # noqa: BLE001 - whatever fails here must not hide why the operation failed
                 recorder.facts["undo_failed"] = undo_failed = await recorder.without_secrets(trouble)
                 log.error("%s could not be undone: %s", recorder.deployment_id, undo_failed)

@@ -16,11 +16,13 @@ from pydantic import Field
 from core.deployment.plan import plan_id, start_waves
 from core.deployment.release import Document, replaced_services
 from core.deployment.validate import validate
+from core.reporting.timing import Phase
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.rollback import FOUND, StartRollback, found_by
 from flows.runtime import parameters
+from flows.runtime.phases import begin_phase, timed
 from models.compose import Application, Plan
 from models.environments import Environment
 from models.failures import ComposeError, PlanChangedError, StartFailedError, ValidationFailedError
@@ -68,6 +70,7 @@ async def startup(
         PlanChangedError: The start would not do what `plan` says.
         RoasError: Whatever else failed; recorded and handed to error recovery before it is raised.
     """
+    begin_phase(Phase.RECORD)
     undo = StartRollback()
     start = _Startup(undo, plan)
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
@@ -94,11 +97,17 @@ class _Startup:
     async def run(self, recorder: OperationRecorder) -> None:
         """Load, validate, plan, execute, verify, keep the release."""
         self.recorder = recorder
-        environment = await recorder.load()
-        facts = await self._validate(environment)
-        plan = await self._plan(environment, facts)
-        await self._execute(environment, facts.application, plan)
-        self._health = await verify(recorder, environment, facts.application)
+        with timed(Phase.VALIDATION):
+            environment = await recorder.load()
+            facts = await self._validate(environment)
+        with timed(Phase.PLAN):
+            plan = await self._plan(environment, facts)
+        with timed(Phase.CREATE):
+            await self._create(environment, facts.application, plan)
+        with timed(Phase.SERVICES):
+            self._services = await start_in_order(recorder, environment, facts.application, planned=plan)
+        with timed(Phase.PROOF):
+            self._health = await verify(recorder, environment, facts.application)
         if self._template is not None:
             await keep_proven(recorder, environment, facts.application, self._template)
         recorder.settles = True
@@ -146,7 +155,7 @@ class _Startup:
             )
         return plan
 
-    async def _execute(self, environment: Environment, application: Application, plan: Plan) -> None:
+    async def _create(self, environment: Environment, application: Application, plan: Plan) -> None:
         recorder = self.recorder
         waves = " then ".join(", ".join(wave) for wave in start_waves(application))
         log.info("starting %s", waves)
@@ -157,9 +166,8 @@ class _Startup:
             )
         # Read while the containers are made of it: the files may change until the start is proven.
         self._template, _ = await asyncio.gather(
-            _template(recorder, environment, application), _create(recorder, environment)
+            _template(recorder, environment, application), _create_containers(recorder, environment)
         )
-        self._services = await start_in_order(recorder, environment, application, planned=plan)
 
     def refused(self, why: str) -> OperationResult:
         """The result where validation stopped the start."""
@@ -175,7 +183,7 @@ class _Startup:
         return self.recorder.result(reason, services=services, health=health, validation=validation)
 
 
-async def _create(recorder: OperationRecorder, environment: Environment) -> None:
+async def _create_containers(recorder: OperationRecorder, environment: Environment) -> None:
     if "created" not in recorder.done:
         await create_containers(environment)
         await recorder.step("created")

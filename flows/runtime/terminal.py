@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -11,16 +13,34 @@ from typing import Any
 
 import click
 
+from adapters.host.processes import process_age
 from core.common.safe_text import printable
 
 _began = time.monotonic()
+_caller: int | None = None
 _OF_THE_ENGINE = ("prefect", "prefect.flow_runs", "prefect.task_runs", "APILogWorker", "EventsWorker")
 
 
-def restart_clock() -> None:
-    """Count the seconds of progress lines from now on: this process was imported before its command began."""
-    global _began
-    _began = time.monotonic()
+def restart_clock(caller: int) -> None:
+    """Count the seconds of progress lines from now on: this process was imported before its command began.
+
+    `caller` is the process that a user started for the command.
+    """
+    global _began, _caller
+    _began, _caller = time.monotonic(), caller
+
+
+def command_began() -> float:
+    """When the user started the command, by the monotonic clock."""
+    try:
+        return time.monotonic() - process_age(_caller or os.getpid())
+    except (OSError, ValueError):
+        return _began
+
+
+def shows_live() -> bool:
+    """Whether progress goes to a terminal that can move its cursor."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in ("", "dumb", "unknown")
 
 
 def echo(text: str, *, err: bool = False) -> None:
@@ -38,7 +58,8 @@ def echo_json(value: object, *, indent: int | None = None, default: Callable[[An
 def narrate(sentence: str, colour: str | None = None) -> None:
     """Print one line of progress on standard error, so that standard output stays the result."""
     began = click.style(f"{time.monotonic() - _began:6.1f} s  ", dim=True)
-    click.echo(began + click.style(printable(sentence), fg=colour), err=True)  # noqa: TID251 - styled after that
+    styled = began + click.style(printable(sentence), fg=colour)
+    click.echo(styled, err=True, color=False if os.environ.get("NO_COLOR") else None)  # noqa: TID251 - made printable
 
 
 def send_log() -> None:
@@ -54,12 +75,12 @@ def send_log() -> None:
 
 
 @contextmanager
-def speak_plainly(*, quiet: bool = False) -> Iterator[None]:
-    """Show our own log as progress, and only the engine's errors.
+def speak_plainly(*, quiet: bool = False, level: int = logging.INFO) -> Iterator[logging.Handler]:
+    """Show our own log as progress, from a level on, and only the engine's errors. Give the handler that prints it.
 
     The engine's log of every task run is on its server, where the UI shows it.
     """
-    ours = _Narrator(level=logging.INFO)
+    ours = _Narrator(level=level)
     log = logging.getLogger("roas")
     log.setLevel(logging.INFO)
     if not quiet:
@@ -73,7 +94,7 @@ def speak_plainly(*, quiet: bool = False) -> Iterator[None]:
         log.removeHandler(handler)
     log.propagate = False
     try:
-        yield
+        yield ours
     finally:
         log.removeHandler(ours)
         for handler in consoles:

@@ -17,7 +17,7 @@ import time
 from contextlib import suppress
 from typing import Any, NoReturn
 
-from adapters.host.warm_client import ANSWER_BYTES, FORKED, GO, READY, limit_numbers, run_program
+from adapters.host.warm_client import ANSWER_BYTES, FORKED, GO, READY, limit_numbers, process_of, run_program
 from flows.runtime.engine_settings import take_settings_over
 from flows.runtime.terminal import restart_clock
 
@@ -39,6 +39,7 @@ def run_request(connection: socket.socket, begun: int, identity: str) -> NoRetur
         if request["identity"] != identity:
             os._exit(_FAILED)
         _take_over(request, descriptors)
+        restart_clock(process_of(connection))
         connection.sendall(READY.ljust(ANSWER_BYTES, b"\0"))
         if connection.recv(1) != GO:
             os._exit(_FAILED)
@@ -80,7 +81,6 @@ def _take_over(request: dict[str, Any], descriptors: list[int]) -> None:
     sys.path[:] = request["path"]
     _open_streams(request["streams"])
     _seed()
-    restart_clock()
     if request["program"].partition(".")[0] == "prefect":
         take_settings_over()
     _set_signals(set(request["ignored"]), set(request["blocked"]))

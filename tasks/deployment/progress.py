@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from dataclasses import replace
 from uuid import UUID
 
 from prefect.artifacts import acreate_progress_artifact, acreate_table_artifact, aupdate_progress_artifact
 
+from core.deployment.live_start import LiveStart
 from core.errors.redact import Redactor
+from models.compose import DependencyCondition, ServiceDeclaration
 from models.operations import OperationStep, StateChange
 from models.results import ServiceStart
 from tasks.deployment.operations import record_changes
@@ -24,13 +28,27 @@ _WRITE_AFTER_SECONDS = 0.5
 _SHOW_EVERY_SECONDS = 1.0
 _AT_MOST_SECONDS = 5.0
 
+Listener = Callable[[LiveStart], None]
+_listeners: list[Listener] = []
+
+
+@contextmanager
+def listen(listener: Listener) -> Iterator[None]:
+    """Call the listener with the state of each start of this process, at every change; what it raises is dropped."""
+    _listeners.append(listener)
+    try:
+        yield
+    finally:
+        _listeners.remove(listener)
+
 
 class StartProgress:
     """How far a start is: changes close together are recorded in one transaction, and shown once a second."""
 
-    def __init__(self, environment: str, services: int, redactor: Redactor) -> None:
+    def __init__(self, environment: str, services: Mapping[str, ServiceDeclaration], redactor: Redactor) -> None:
         self._environment = environment
-        self._services = services
+        self._services = len(services)
+        self._live = LiveStart(environment=environment, services=services, began=time.monotonic())
         self._redactor = redactor
         self._changes: list[StateChange] = []
         self._steps: list[OperationStep] = []
@@ -40,6 +58,15 @@ class StartProgress:
         self._over = asyncio.Event()
         self._artifact: UUID | None = None
         self.results: Sequence[ServiceStart] = ()
+        self._report(self._live)
+
+    def begin(self, service: str, waits: Mapping[str, float]) -> None:
+        """A service is brought up now; it waited so many seconds for each dependency."""
+        self._report(self._live.begin(service, self._live.at(time.monotonic()), waits))
+
+    def reach(self, service: str, milestone: DependencyCondition) -> None:
+        """A service has reached a milestone."""
+        self._report(self._live.reach(service, milestone))
 
     def record(self, change: StateChange | None, step: OperationStep | None) -> None:
         """Record a change and the step it ends, together or not at all."""
@@ -51,11 +78,20 @@ class StartProgress:
         """One more service is proven, or has failed."""
         self._proven += result.ok
         self._failed += not result.ok
+        self._report(self._live.end(result))
 
     def end(self) -> None:
         """Nothing more will happen."""
+        self._report(replace(self._live, over_at=self._live.at(time.monotonic())))
         self._over.set()
         self._news.set()
+
+    def _report(self, live: LiveStart) -> None:
+        self._live = live
+        for listener in _listeners:
+            # A display that fails, because its terminal is gone, must not end the start.
+            with suppress(Exception):
+                listener(live)
 
     async def keep_recording(self) -> None:
         """Write until nothing more will happen, and all that did is written.
@@ -114,7 +150,9 @@ class StartProgress:
 
 
 @asynccontextmanager
-async def start_progress(environment: str, services: int, redactor: Redactor) -> AsyncIterator[StartProgress]:
+async def start_progress(
+    environment: str, services: Mapping[str, ServiceDeclaration], redactor: Redactor
+) -> AsyncIterator[StartProgress]:
     """Record and show how far the start is while the body runs; at its end, however it ends, all is written.
 
     A failure to show it is only logged.

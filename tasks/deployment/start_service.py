@@ -36,14 +36,6 @@ _EXPECTED = frozenset({"create", "start"})
 """What happens to a container that is brought up, and says nothing of whether its health check passes."""
 
 
-MILESTONES = {
-    DependencyCondition.STARTED: "started",
-    DependencyCondition.HEALTHY: "healthy",
-    DependencyCondition.COMPLETED: "completed",
-}
-"""The states that a dependant may wait for, each as it reads in a sentence."""
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartProof:
     """How one service came up, and what proves it."""
