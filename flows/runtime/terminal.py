@@ -59,7 +59,9 @@ def narrate(sentence: str, colour: str | None = None) -> None:
     """Print one line of progress on standard error, so that standard output stays the result."""
     began = click.style(f"{time.monotonic() - _began:6.1f} s  ", dim=True)
     styled = began + click.style(printable(sentence), fg=colour)
-    click.echo(styled, err=True, color=False if os.environ.get("NO_COLOR") else None)  # noqa: TID251 - made printable
+    color = False if os.environ.get("NO_COLOR") else None
+    # Named, since click would go around a live display, which stands in for the stream to print above itself.
+    click.echo(styled, sys.stderr, err=True, color=color)  # noqa: TID251 - made printable
 
 
 def send_log() -> None:
