@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.failures import BadInputError
 from models.storage import MIB, RetentionPolicy
@@ -26,10 +25,14 @@ _LONGEST_PATH = 3500
 _LONGEST_NAME = 255
 
 
-class Settings(BaseSettings):
-    """Read from the process environment, names starting with ROAS_; an empty variable is not set."""
+class Settings(BaseModel):
+    """Read from the process environment, names starting with ROAS_; an empty variable is not set.
 
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, extra="ignore", frozen=True)
+    Values that are given win over variables. pydantic-settings would do the same, but takes longer to import than a
+    command that reads records should wait for.
+    """
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
 
     data_dir: Path = Field(default=Path("data"), description="Folder of the stores, their spools and archives.")
     stores_url: str | None = Field(
@@ -79,6 +82,11 @@ class Settings(BaseSettings):
         "it such a run takes an environment's name only.",
     )
     server_port: int = Field(default=4200, ge=1, le=65535, description="Where `roas serve` offers the Prefect UI.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _with_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
+        return {name[len(_PREFIX) :].lower(): value for name, value in _variables() if value} | given
 
     @field_validator("*", mode="before")
     @classmethod
@@ -141,11 +149,15 @@ def current_settings() -> Settings:
     Raises:
         BadInputError: A variable cannot be used; the message names it and what is allowed.
     """
-    return _settings(frozenset(one for one in os.environ.items() if one[0].upper().startswith(_PREFIX)))
+    return _settings(frozenset(_variables()))
+
+
+def _variables() -> list[tuple[str, str]]:
+    return [one for one in os.environ.items() if one[0].upper().startswith(_PREFIX)]
 
 
 @lru_cache(maxsize=4)
-def _settings(_variables: frozenset[tuple[str, str]]) -> Settings:
+def _settings(_of: frozenset[tuple[str, str]]) -> Settings:
     try:
         return Settings()
     except ValidationError as error:
