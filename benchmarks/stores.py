@@ -39,9 +39,9 @@ from adapters.stores.lifecycle.steps import (
 )
 from adapters.stores.sql import table
 from benchmarks.measure import in_turns, medians, report, seconds
+from models.health import RecordedScore
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
-from models.records import RecordedScore
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
 from tests.support.store_rows import all_or_none, put_score

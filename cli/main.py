@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import sys
 from datetime import UTC, datetime
+from importlib import import_module
 from typing import Any
 
 import click
 
-from cli import history, monitoring, notify, operations, patterns, recovery, resume, stores, why
 from cli.exit_codes import run_command
 from cli.options import (
     as_json,
@@ -32,7 +32,39 @@ file cannot be used; 3 a mistake of roas itself, whose traceback is in the log f
 Ctrl-C."""
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EXIT_CODES)
+COMMANDS_OF = {
+    "history": ("history",),
+    "monitoring": ("alerts", "acknowledge", "predictions", "report"),
+    "notify": ("notify",),
+    "operations": ("start", "stop", "restart", "health", "rollback", "releases", "validate", "plan", "drift"),
+    "patterns": ("classify", "patterns"),
+    "recovery": ("watch", "tickets", "ticket", "resolve", "pause", "unpause"),
+    "resume": ("resume",),
+    "stores": ("backup", "restore", "stores", "archive"),
+    "why": ("why",),
+}
+"""Commands by the module that has them in its COMMANDS."""
+
+
+class _Roas(click.Group):
+    """A group that imports the module of a command when the command is named."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Every command, by name."""
+        return sorted({*self.commands, *(name for names in COMMANDS_OF.values() for name in names)})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """The command of this name, or None."""
+        for module, names in COMMANDS_OF.items():
+            if cmd_name in names and cmd_name not in self.commands:
+                for command in import_module(f"cli.{module}").COMMANDS:
+                    self.add_command(command)
+        return super().get_command(ctx, cmd_name)
+
+
+@click.group(
+    cls=_Roas, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EXIT_CODES
+)
 @click.version_option(package_name="roas-ops", message="roas %(version)s")
 def roas() -> None:
     """Deploy, monitor and recover Docker Compose applications, and record every operation.
@@ -165,11 +197,6 @@ def detect() -> None:
 
     for line in detect_csv(input_lines()):
         echo(line)
-
-
-for _module in (history, monitoring, notify, operations, patterns, recovery, resume, stores, why):
-    for _command in _module.COMMANDS:
-        roas.add_command(_command)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Any
 
 from models.analysis import Level
 
@@ -86,3 +87,16 @@ class HealthReport:
     def count(self, *healths: ServiceHealth) -> int:
         """How many services are in one of the given states."""
         return sum(verdict.health in healths for verdict in self.services)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordedScore:
+    """A service's health score (0-100) at one moment, with the parts it was made of."""
+
+    environment: str
+    service: str
+    score: float
+    grade: str
+    scored_at: datetime
+    parts: dict[str, Any] = field(default_factory=dict)
+    suggestions: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Deployment operations and their steps."""
+"""Deployment operations, their steps, and who holds an environment."""
 
 from __future__ import annotations
 
@@ -93,3 +93,18 @@ class OperationStep:
     finished_at: datetime
     service: str | None = None
     detail: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeaseResult:
+    """Who holds an environment. `acquired` is True where the asker does; then `holder` is the asker.
+
+    `holder` is a deployment id, `runner` the process that lives it; None where it is not known.
+    """
+
+    acquired: bool
+    holder: str
+    reason: str
+    expires_at: datetime
+    acquired_at: datetime
+    runner: Runner | None = None

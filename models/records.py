@@ -7,28 +7,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from models.audit import SYSTEM, Actor
 from models.errors import Impact, Pattern, RecordedError
-from models.health import HealthReport
+from models.health import HealthReport, RecordedScore
 from models.metrics import Alert, Baseline, Dependency, DependencyStatus, Prediction
-from models.operations import Operation, OperationStatus, Runner, StateChange
-from models.recovery import RecoveryExecution, Ticket
+from models.operations import LeaseResult, Operation, OperationStatus, StateChange
+from models.recovery import Pause, RecoveryExecution, Ticket
 from models.validation import ValidationResult
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LeaseResult:
-    """Who holds an environment. `acquired` is True where the asker does; then `holder` is the asker.
-
-    `holder` is a deployment id, `runner` the process that lives it; None where it is not known.
-    """
-
-    acquired: bool
-    holder: str
-    reason: str
-    expires_at: datetime
-    acquired_at: datetime
-    runner: Runner | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,19 +40,6 @@ class Release:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordedScore:
-    """A service's health score (0-100) at one moment, with the parts it was made of."""
-
-    environment: str
-    service: str
-    score: float
-    grade: str
-    scored_at: datetime
-    parts: dict[str, Any] = field(default_factory=dict)
-    suggestions: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class EvaluationRecord:
     """All that one monitoring evaluation of an environment found.
 
@@ -85,19 +56,6 @@ class EvaluationRecord:
     predictions: Sequence[Prediction] = ()
     scores: Sequence[RecordedScore] = ()
     health: HealthReport | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pause:
-    """Automatic recovery is off; None means every environment or service, or until a person switches it on."""
-
-    environment: str | None
-    service: str | None
-    until: datetime | None
-    reason: str
-    by: str
-    paused_at: datetime
-    actor: Actor = SYSTEM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

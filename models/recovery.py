@@ -218,3 +218,16 @@ class Channel:
     block: str
     environments: tuple[str, ...]
     kept: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pause:
+    """Automatic recovery is off; None means every environment or service, or until a person switches it on."""
+
+    environment: str | None
+    service: str | None
+    until: datetime | None
+    reason: str
+    by: str
+    paused_at: datetime
+    actor: Actor = SYSTEM

@@ -17,9 +17,8 @@ from adapters.stores import Stores
 from adapters.stores.repositories.metrics import from_ms, to_ms
 from adapters.stores.sql import table
 from core.monitoring.evaluators import JUDGED
-from models.health import Health, HealthReport, ServiceHealth
+from models.health import Health, HealthReport, RecordedScore, ServiceHealth
 from models.metrics import HOST, Alert, AlertSeverity, AlertState, DependencyStatus, PredictionOutcome
-from models.records import RecordedScore
 from models.tables.monitoring import AlertRow, DeploymentHealth, MetricSample, MetricSeries, PredictionRow
 
 FRESH = timedelta(minutes=15)

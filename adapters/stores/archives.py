@@ -15,8 +15,9 @@ import sqlalchemy as sa
 
 from adapters.host.processes import this_user
 from adapters.stores.audit import audit_put_back, file_digest
+from adapters.stores.migrate import STORES
 from adapters.stores.repositories.metrics import series_ids, to_ms
-from adapters.stores.sql import STORE_ROWS, insert_unless_there, table, tables_of, upsert
+from adapters.stores.sql import insert_unless_there, metadata_of, table, tables_of, upsert
 from adapters.stores.stores import Stores
 from models.failures import BadInputError, NotFoundError, StoreCorruptError
 from models.storage import ArchiveFile
@@ -34,7 +35,7 @@ def archives(stores: Stores, store: str | None = None) -> list[ArchiveFile]:
         StoreError: A store cannot be read.
     """
     found = []
-    for name in [store] if store else STORE_ROWS:
+    for name in [store] if store else STORES:
         with stores.databases[name].read() as connection:
             rows = connection.execute(sa.select(tables_of(name)["archives"])).all()
         for row in rows:
@@ -84,7 +85,7 @@ def archived_rows(
 
 def owners_first(wanted: Sequence[ArchiveFile]) -> list[ArchiveFile]:
     """Archives in an order in which they can be put back: what others refer to comes first."""
-    places = {one.name: place for base in STORE_ROWS.values() for place, one in enumerate(base.metadata.sorted_tables)}
+    places = {one.name: place for store in STORES for place, one in enumerate(metadata_of(store).sorted_tables)}
     return sorted(wanted, key=lambda one: (one.store, places.get(one.table, 0), one.path))
 
 

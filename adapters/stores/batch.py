@@ -21,10 +21,11 @@ from sqlmodel import SQLModel
 from adapters.stores.batch_rows import GivenValues, RowRefusedError, rows_of
 from adapters.stores.encoders import UNFIT_ERRORS, RowEncoder
 from adapters.stores.gate import Gate
+from adapters.stores.migrate import STORES
 from adapters.stores.repositories.health import probe_row
 from adapters.stores.repositories.metrics import series_ids, to_ms
 from adapters.stores.spools import DAMAGED, Spool, SpoolBatch, SpoolFolder, SpoolReader, sync_folder
-from adapters.stores.sql import STORE_ROWS, tables_of
+from adapters.stores.sql import tables_of
 from models.failures import StoreBusyError, StoreConstraintError, StoreError
 from models.health import ProbeResult
 from models.metrics import Metric
@@ -204,7 +205,7 @@ class BatchWriter:
     def _start_in_this_process(self) -> None:
         self._lock = threading.Lock()
         self._waiting = 0
-        self._spools = {name: Spool(self._folder.path, name, self._room_left) for name in STORE_ROWS}
+        self._spools = {name: Spool(self._folder.path, name, self._room_left) for name in STORES}
         self._timer = threading.Thread(target=self._flush_now_and_then, name="batch-writer", daemon=True)
         self._timer.start()
 

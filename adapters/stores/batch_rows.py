@@ -18,7 +18,6 @@ from typing import Any
 
 import sqlalchemy as sa
 from pydantic_core import from_json, to_json
-from sqlalchemy.dialects.postgresql import dialect as postgresql_dialect
 
 from adapters.stores.database import Database, SqliteDatabase
 from adapters.stores.trouble import said
@@ -176,6 +175,8 @@ def _sqlite_insert(target: sa.Table, columns: tuple[str, ...]) -> str:
 
 @lru_cache(maxsize=256)
 def _postgresql_insert(target: sa.Table, columns: tuple[str, ...]) -> str:
+    from sqlalchemy.dialects.postgresql import dialect as postgresql_dialect
+
     dialect = postgresql_dialect()  # type: ignore[no-untyped-call]
     values = ", ".join(
         f'CAST(r ->> {place} AS {target.columns[name].type.compile(dialect)}) AS "{name}"'

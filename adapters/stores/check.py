@@ -13,7 +13,7 @@ import sqlalchemy as sa
 from adapters.stores.data_folder import narrow_access
 from adapters.stores.database import Database
 from adapters.stores.repositories.metrics import from_ms, to_ms
-from adapters.stores.sql import STORE_ROWS, table, tables_of
+from adapters.stores.sql import metadata_of, table, tables_of
 from adapters.stores.stores import Stores
 from adapters.stores.transactions import Together
 from core.storage.retention import full_in
@@ -203,7 +203,7 @@ def _counted(database: Database, now: datetime) -> tuple[dict[str, int], dict[st
     oldest: dict[str, datetime] = {}
     lately = 0
     with database.read() as connection:
-        for target in STORE_ROWS[database.name].metadata.sorted_tables:
+        for target in metadata_of(database.name).sorted_tables:
             rows[target.name] = connection.scalar(sa.select(sa.func.count()).select_from(target)) or 0
             if target.name in MOMENTS:
                 column = target.columns[MOMENTS[target.name]]
@@ -222,5 +222,5 @@ def _schema_faults(database: Database) -> list[str]:
     from alembic.migration import MigrationContext
 
     with database.read() as connection:
-        found = compare_metadata(MigrationContext.configure(connection), STORE_ROWS[database.name].metadata)
+        found = compare_metadata(MigrationContext.configure(connection), metadata_of(database.name))
     return [f"schema differs: {one}" for one in found if "remove_table" not in str(one)]

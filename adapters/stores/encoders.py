@@ -13,7 +13,8 @@ from sqlalchemy.dialects.sqlite import dialect as sqlite_dialect
 from sqlmodel import SQLModel
 
 from adapters.stores.batch_rows import GivenValues
-from adapters.stores.sql import STORE_ROWS, table
+from adapters.stores.migrate import STORES
+from adapters.stores.sql import metadata_of, table
 from models.failures import StoreConstraintError
 from models.tables.columns import UtcDateTime
 
@@ -28,7 +29,7 @@ class RowEncoder:
             raise StoreConstraintError(
                 f"Table {target.name} has no column {unknown[0]!r};", advice="see models/tables."
             )
-        self.store = next(name for name, base in STORE_ROWS.items() if issubclass(row, base))
+        self.store = next(name for name in STORES if metadata_of(name) is target.metadata)
         self.target = target.name
         self.width = len(names)
         self.shape = to_json({"table": target.name, "columns": names})

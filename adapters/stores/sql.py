@@ -4,28 +4,35 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
-from sqlmodel import SQLModel
 
-from models.tables.deployment_logs import DeploymentLogsRow
-from models.tables.errors import ErrorsRow
-from models.tables.monitoring import MonitoringRow
+if TYPE_CHECKING:
+    from sqlalchemy.dialects import postgresql, sqlite
+    from sqlmodel import SQLModel
 
-STORE_ROWS: dict[str, type[SQLModel]] = {
-    "deployment_logs": DeploymentLogsRow,
-    "monitoring": MonitoringRow,
-    "errors": ErrorsRow,
-}
+Row: TypeAlias = "type[SQLModel] | sa.Table"
 
-Row = type[SQLModel] | sa.Table
+
+def metadata_of(store: str) -> sa.MetaData:
+    """All tables of a store. A command imports those of the stores that it asks."""
+    if store == "deployment_logs":
+        from models.tables.deployment_logs import DeploymentLogsRow
+
+        return DeploymentLogsRow.metadata
+    if store == "monitoring":
+        from models.tables.monitoring import MonitoringRow
+
+        return MonitoringRow.metadata
+    from models.tables.errors import ErrorsRow
+
+    return ErrorsRow.metadata
 
 
 def tables_of(store: str) -> Mapping[str, sa.Table]:
     """The tables of a store by name."""
-    return STORE_ROWS[store].metadata.tables
+    return metadata_of(store).tables
 
 
 def table(row: Row) -> sa.Table:
@@ -80,8 +87,16 @@ def _insert(row: Row) -> sa.Insert:
 def _insert_on_conflict(
     row: Row, keys: tuple[str, ...], changed: tuple[str, ...], dialect: str
 ) -> sqlite.Insert | postgresql.Insert:
+    made: sqlite.Insert | postgresql.Insert
+    if dialect == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as insert_postgresql
+
+        made = insert_postgresql(table(row))
+    else:
+        from sqlalchemy.dialects.sqlite import insert as insert_sqlite
+
+        made = insert_sqlite(table(row))
     # Inline: without asking for the key, which would hide how many rows there were.
-    made: sqlite.Insert | postgresql.Insert = (postgresql if dialect == "postgresql" else sqlite).insert(table(row))
     made = made.inline().execution_options(preserve_rowcount=True)
     if not changed:
         return made.on_conflict_do_nothing(index_elements=list(keys))

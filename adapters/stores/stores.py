@@ -17,12 +17,11 @@ from adapters.host.private_files import make_private_folder
 from adapters.stores.data_folder import FolderAccess, narrow_access
 from adapters.stores.database import Database, SqliteDatabase
 from adapters.stores.gate import Gate, Waits, opened
+from adapters.stores.migrate import STORES
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.spools import DAMAGED
-from adapters.stores.sql import STORE_ROWS
 from adapters.stores.sqlite_file import warn_about_sqlite
 from adapters.stores.transactions import DECIDES, SqliteTransactions, Together
-from core.storage.incidents import of_damage, of_loss
 from models.failures import BadInputError, StoreBusyError, StoreError
 from models.settings import Settings
 
@@ -117,7 +116,7 @@ class Stores(Repositories):
 
         server = PostgresqlServer(settings, deadline_seconds=deadline_seconds)
         server.open()
-        schemas = {name: PostgresqlDatabase(name, server) for name in STORE_ROWS}
+        schemas = {name: PostgresqlDatabase(name, server) for name in STORES}
         transactions = PostgresqlTransactions(server)
         return cls(schemas, transactions, server.waits, folder=settings.data_dir, deadline_seconds=deadline_seconds)
 
@@ -161,6 +160,8 @@ class Stores(Repositories):
 
     def _tell_a_person(self, missing: Sequence[Path]) -> None:
         """Open a ticket for each damaged file that has none yet, and for each store that was missing."""
+        from core.storage.incidents import of_damage, of_loss
+
         now = datetime.now(UTC)
         reported = [of_loss(file, now) for file in missing]
         reported += [of_damage(file, now) for files in self.kept_aside().values() for file in files]
@@ -208,7 +209,7 @@ def _files(settings: Settings, gate: Gate, deadline_seconds: float) -> dict[str,
             decides=name == DECIDES,
             deadline_seconds=deadline_seconds,
         )
-        for name in STORE_ROWS
+        for name in STORES
     }
 
 

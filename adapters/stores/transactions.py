@@ -23,11 +23,10 @@ from pydantic_core import to_json
 from adapters.stores.database import SqliteDatabase
 from adapters.stores.gate import Gate
 from adapters.stores.repositories.repositories import Repositories
-from adapters.stores.sql import table, tables_of
+from adapters.stores.sql import tables_of
 from adapters.stores.sqlite_file import driver_of
 from adapters.stores.trouble import OurWords
 from models.failures import StoreError
-from models.tables.deployment_logs import CrossStoreIntent
 
 log = logging.getLogger("roas")
 
@@ -38,7 +37,6 @@ _SET_VERSION = "UPDATE cross_store_version SET seq = ?"
 _NOTE_INTENT = "INSERT INTO cross_store_intents (seq, statements) VALUES (?, ?)"
 _DROP_INTENTS = "DELETE FROM cross_store_intents WHERE seq < ?"
 _FOLLOW = ("monitoring", "errors")
-_intents = table(CrossStoreIntent)
 
 _KEPT_INTENTS = 64
 _READ_TRIES = 50
@@ -168,9 +166,10 @@ class SqliteTransactions:
         decider.execute("COMMIT")
 
     def _redo(self, name: str, version: int) -> None:
+        intents = tables_of(DECIDES)["cross_store_intents"]
         with self._databases[DECIDES].read() as connection:
             pending = connection.execute(
-                sa.select(_intents).where(_intents.c.seq > version).order_by(_intents.c.seq)
+                sa.select(intents).where(intents.c.seq > version).order_by(intents.c.seq)
             ).all()
         for intent in pending:
             with self._databases[name].write_unchecked() as connection:

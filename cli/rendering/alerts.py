@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
 from cli.rendering.console import ago, coloured, say
-from models.metrics import Alert, AlertState
-from models.records import RecordedScore
+
+if TYPE_CHECKING:
+    from models.health import RecordedScore
+    from models.metrics import Alert
 
 
 def show_alerts(alerts: Sequence[Alert]) -> None:
     """Print each root alert on one line, with the alerts it explains below."""
+    from models.metrics import AlertState
+
     if not alerts:
         say("There is no alert.")
         return

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
@@ -12,14 +13,16 @@ from cli.rendering.alerts import show_scores
 from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table, size
 from core.reporting.timing import Timing
 from flows.runtime.terminal import echo_json
-from models.errors import Pattern, UnnamedGroup, Verdict
-from models.health import HealthReport
 from models.operations import Operation, OperationStatus, StateChange
-from models.records import DeploymentDetails, EnvironmentStatus, ErrorDetails
-from models.recovery import RecoveryOutcome
-from models.results import CollectionReport
-from models.storage import ArchiveFile, LifecycleStep, StoreReport
-from models.validation import CheckSeverity, ValidationResult
+
+if TYPE_CHECKING:
+    from models.errors import Pattern, UnnamedGroup, Verdict
+    from models.health import HealthReport
+    from models.records import DeploymentDetails, EnvironmentStatus, ErrorDetails
+    from models.recovery import RecoveryOutcome
+    from models.results import CollectionReport
+    from models.storage import ArchiveFile, LifecycleStep, StoreReport
+    from models.validation import ValidationResult
 
 
 def print_json(value: object, **more: object) -> None:
@@ -151,6 +154,8 @@ def show_recovery(outcome: RecoveryOutcome) -> None:
 
 def show_validation(validation: ValidationResult) -> None:
     """Print every check with a finding, and the number of those without."""
+    from models.validation import CheckSeverity
+
     passed = len(validation.checks) - len(validation.failed)
     verdict = "passed" if validation.passed else "[red]stopped the operation[/red]"
     say(f"\n[bold]validation[/bold] {verdict}: {passed} of {len(validation.checks)} checks without a finding")

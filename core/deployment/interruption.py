@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from models.operations import Operation, OperationStep, Runner
-from models.records import LeaseResult
+from models.operations import LeaseResult, Operation, OperationStep, Runner
 
 GRACE = timedelta(seconds=60)
 """A runner that cannot be asked is taken for gone if it held no lease for this long: a lease's own time."""

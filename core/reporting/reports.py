@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from core.reporting.analysis import length_in_words
 from models.analysis import Analysis, DayOfOperations, Direction, Repair
+from models.health import RecordedScore
 from models.metrics import Alert, Prediction, PredictionOutcome
-from models.records import RecordedScore
 
 ARROWS = {Direction.IMPROVING: "↗", Direction.STABLE: "→", Direction.DECLINING: "↘", Direction.UNKNOWN: "·"}
 """Which way it goes; a dot where there is too little to say."""

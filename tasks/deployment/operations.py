@@ -29,8 +29,8 @@ from core.deployment.interruption import interruption, orphaned, runner_of
 from models.audit import Actor
 from models.failures import EnvironmentBusyError, LeaseLostError, StoreError
 from models.health import HealthReport
-from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
-from models.records import LeaseResult, RecoveryRecords
+from models.operations import LeaseResult, Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
+from models.records import RecoveryRecords
 from models.recovery import Ticket, TicketEntry
 from models.settings import current_settings
 from models.validation import ValidationResult

@@ -21,10 +21,10 @@ from models.analysis import ServiceScore
 from models.containers import ContainerEvent, ContainerState, ServiceSample, SystemSample
 from models.environments import Environment
 from models.failures import StoreError
-from models.health import ProbeResult
+from models.health import ProbeResult, RecordedScore
 from models.metrics import PredictionOutcome
 from models.operations import OperationStatus
-from models.records import EvaluationRecord, RecordedScore
+from models.records import EvaluationRecord
 from models.settings import current_settings
 from tasks.errors.redact import redact_now
 from tasks.runtime.clients import engine_of

@@ -4,14 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from itertools import zip_longest
+from typing import TYPE_CHECKING
 
-from core.deployment.release import differences
-from core.errors.explain import explain, lines_that_show
-from models.analysis import Analysis, Failure
-from models.errors import RecordedError
-from models.evidence import EvidenceBundle
 from models.failures import NotFoundError
-from models.metrics import Prediction, PredictionOutcome
 from models.operations import Operation, OperationStatus, OperationType
 from models.records import (
     DeploymentDetails,
@@ -23,6 +18,12 @@ from models.records import (
 )
 from models.settings import current_settings
 from tasks.runtime.stores import open_stores, stores_exist
+
+if TYPE_CHECKING:
+    from models.analysis import Analysis
+    from models.errors import RecordedError
+    from models.evidence import EvidenceBundle
+    from models.metrics import Prediction
 
 _NAMED = 5
 
@@ -43,6 +44,8 @@ def read_damage() -> list[str]:
 
 def read_predictions(environment: str | None, since: datetime) -> list[Prediction]:
     """The predictions that stand, the nearest first, then those made since that are scored, newest first."""
+    from models.metrics import PredictionOutcome
+
     names = [environment] if environment is not None else sorted(environments_on_record())
     stores = open_stores()
     standing = [one for name in names for one in stores.evaluations.predictions(name, PredictionOutcome.OPEN)]
@@ -63,6 +66,8 @@ def environments_on_record() -> set[str]:
 
 def read_releases(environment: str) -> list[ReleaseDetails]:
     """The releases of an environment, newest first, each with what it changed."""
+    from core.deployment.release import differences
+
     kept = open_stores().releases.latest(environment)
     return [
         ReleaseDetails(release=one, changes=differences(before, one) if before is not None else ())
@@ -111,6 +116,9 @@ def read_explanation(deployment_id: str | None) -> Explanation:
     Raises:
         NotFoundError: There is no such operation, several begin like that, or none has failed.
     """
+    # It compiles patterns, which the other reads do not need.
+    from core.errors.explain import explain
+
     stores = open_stores()
     if deployment_id is None or stores.operations.history(environment=deployment_id, limit=1):
         operation = _failed_last(deployment_id)
@@ -143,6 +151,8 @@ def read_ticket_details(ticket_id: str) -> TicketDetails:
     Raises:
         NotFoundError: There is no such ticket, or several begin like that.
     """
+    from core.errors.explain import lines_that_show
+
     stores = open_stores()
     found = [one for one in stores.tickets.find() if one.ticket_id.lower().startswith(ticket_id.lower())]
     if len(found) > 1:
@@ -168,6 +178,7 @@ def read_analysis(environment: str, days: int, now: datetime) -> Analysis:
     """How an environment's starts went over the last days: rates, durations, trends, repairs, advice."""
     # It imports NumPy, which the other reads do not need.
     from core.reporting.analysis import analyse_operations
+    from models.analysis import Failure
 
     stores = open_stores()
     since = now - timedelta(days=days)
@@ -242,6 +253,8 @@ def _release_changes(operation: Operation) -> tuple[str, ...]:
     """What the operation's release has that the last proven one before it has not, or what it noted itself."""
     if noted := operation.details.get("changes"):
         return tuple(noted)
+    from core.deployment.release import differences
+
     releases = open_stores().releases.latest(operation.environment)
     mine = next((one for one in releases if one.deployment_id == operation.deployment_id), None)
     proven = next((one for one in releases if one.proven and one.created_at < operation.started_at), None)

@@ -10,8 +10,8 @@ from prefect import task
 from prefect.artifacts import acreate_markdown_artifact
 
 from models.analysis import Analysis
+from models.health import RecordedScore
 from models.metrics import Alert, Prediction
-from models.records import RecordedScore
 from tasks.reporting.read import read_analysis
 from tasks.runtime.naming import artifact_key
 from tasks.runtime.retry_policy import WRITE, in_thread, retry_read

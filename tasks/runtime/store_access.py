@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 
 from adapters.stores import Stores
 from adapters.stores.recovery_writes import Beat, Names, Write, read_records
+from adapters.stores.repositories.repositories import import_repositories
 from adapters.stores.write_behind import WriteBehind
 from core.recovery.records import under_own_names
 from models.failures import StoreConstraintError, StoreError
@@ -28,6 +29,10 @@ from models.settings import current_settings
 from tasks.runtime.stores import open_stores, stores_at
 
 log = logging.getLogger("roas")
+
+# Recovery waits for no import, and forks of the warm process share these modules.
+import_repositories()
+
 Answer = TypeVar("Answer")
 Otherwise = Callable[[RecoveryRecords], tuple[RecoveryRecords, Answer]]
 

@@ -14,8 +14,8 @@ from adapters.stores.repositories.evaluations import put_alert, put_baselines, p
 from adapters.stores.repositories.health import score_rows
 from adapters.stores.repositories.metrics import from_ms, to_ms
 from adapters.stores.sql import insert, table
+from models.health import RecordedScore
 from models.metrics import Alert, Baseline, Dependency
-from models.records import RecordedScore
 from models.tables.monitoring import ProbeRow, ServiceHealthScore
 
 

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,7 +26,6 @@ _rows = Rows(DeploymentError, RecordedError, service="service_name")
 _verdicts = Rows(DeploymentError, Verdict)
 _impact_rows = Rows(ErrorImpact, Impact, estimated_recovery_seconds="estimated_recovery_time")
 _evidence = table(EvidenceRow)
-_bundles = TypeAdapter(EvidenceBundle)
 _bundle_rows = Rows(EvidenceRow, EvidenceBundle, service="service_name")
 _patterns = table(ErrorPattern)
 _pattern_rows = Rows(
@@ -253,8 +253,13 @@ class EvidenceBundles(Repository):
         return None if found is None else found.error_id
 
 
+@cache
+def _bundle_adapter() -> TypeAdapter[EvidenceBundle]:
+    return TypeAdapter(EvidenceBundle)
+
+
 def _from_bundle(bundle: EvidenceBundle) -> dict[str, Any]:
-    whole = _bundles.dump_python(bundle, mode="json")
+    whole = _bundle_adapter().dump_python(bundle, mode="json")
     return _bundle_rows.to_row(bundle, parts={name: whole[name] for name in _PARTS})
 
 

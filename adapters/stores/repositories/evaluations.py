@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 from types import EllipsisType
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
@@ -12,7 +13,6 @@ from adapters.stores.repositories.health import put_health, score_rows
 from adapters.stores.repositories.repository import Repository, Rows, newest
 from adapters.stores.sql import insert, insert_unless_there, table, upsert
 from models.metrics import Alert, AlertState, Baseline, Dependency, DependencyStatus, Prediction, PredictionOutcome
-from models.records import EvaluationRecord
 from models.tables.monitoring import (
     AlertRow,
     Heartbeat,
@@ -23,6 +23,9 @@ from models.tables.monitoring import (
     ServiceDependency,
     ServiceHealthScore,
 )
+
+if TYPE_CHECKING:
+    from models.records import EvaluationRecord
 
 _scores = table(ServiceHealthScore)
 _heartbeats = table(Heartbeat)

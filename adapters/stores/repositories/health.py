@@ -10,8 +10,7 @@ import sqlalchemy as sa
 
 from adapters.stores.repositories.repository import Repository, Rows, newest
 from adapters.stores.sql import insert_unless_same, table
-from models.health import HealthReport, ProbeResult, ServiceHealth
-from models.records import RecordedScore
+from models.health import HealthReport, ProbeResult, RecordedScore, ServiceHealth
 from models.tables.monitoring import DeploymentHealth, ProbeRow, ServiceHealthScore
 
 _LATEST = timedelta(minutes=15)

@@ -13,8 +13,7 @@ from adapters.stores.repositories.repository import Repository, Rows, given, new
 from adapters.stores.sql import insert_unless_there, table, upsert
 from models.audit import SYSTEM, Actor
 from models.failures import NotFoundError
-from models.operations import Operation, OperationStatus, OperationType, Runner
-from models.records import LeaseResult
+from models.operations import LeaseResult, Operation, OperationStatus, OperationType, Runner
 from models.tables.deployment_logs import DeploymentOperation, EnvironmentLease
 
 _operations = table(DeploymentOperation)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
@@ -27,7 +28,6 @@ _validations = table(EnvironmentValidation)
 _steps = table(OperationStepRow)
 _releases = table(ReleaseRow)
 _release_rows = Rows(ReleaseRow, Release)
-_validation_result = TypeAdapter(ValidationResult)
 _step_rows = Rows(OperationStepRow, OperationStep)
 _change_rows = Rows(
     ServiceStateChange,
@@ -110,7 +110,12 @@ class OperationProgress(Repository):
         """The validations of a deployment, oldest first."""
         query = sa.select(_validations).where(_validations.c.deployment_id == deployment_id)
         found = self._all(query.order_by(_validations.c.validation_time))
-        return [_validation_result.validate_python(row.validation_details) for row in found]
+        return [_validation_adapter().validate_python(row.validation_details) for row in found]
+
+
+@cache
+def _validation_adapter() -> TypeAdapter[ValidationResult]:
+    return TypeAdapter(ValidationResult)
 
 
 class Releases(Repository):

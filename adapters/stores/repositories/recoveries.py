@@ -13,8 +13,7 @@ from adapters.stores.repositories.repository import Repository, Rows, given
 from adapters.stores.sql import insert, table, upsert
 from models.audit import SYSTEM, Actor
 from models.errors import Category
-from models.records import Pause
-from models.recovery import RecoveryExecution
+from models.recovery import Pause, RecoveryExecution
 from models.tables.errors import DeploymentError, RecoveryControl, RecoveryExecutionRow
 
 _errors = table(DeploymentError)

@@ -7,15 +7,17 @@ from dataclasses import MISSING, fields
 from datetime import datetime
 from enum import Enum
 from functools import cached_property
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
-from sqlmodel import SQLModel
 
 from adapters.stores.database import Transacting
 from adapters.stores.sql import table
 from models.failures import BadInputError, NotFoundError
+
+if TYPE_CHECKING:
+    from sqlmodel import SQLModel
 
 T = TypeVar("T")
 

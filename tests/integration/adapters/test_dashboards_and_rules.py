@@ -19,10 +19,10 @@ from adapters.prometheus.monitoring_figures import OF_HOSTS, OF_SERVICES
 from adapters.redis_cache import Cache
 from adapters.stores import Stores
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
-from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
+from models.health import Health, HealthReport, ProbeResult, RecordedScore, ServiceHealth, ServiceVerdict
 from models.metrics import HOST, Alert, AlertSeverity, AlertState, Baseline, Dependency, Metric, Prediction
 from models.operations import Operation, OperationStatus, OperationType
-from models.records import EvaluationRecord, RecordedScore
+from models.records import EvaluationRecord
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
 from tests.support.dashboards import DASHBOARDS, FOLDER, panels, queries

@@ -25,7 +25,7 @@ from core.monitoring.measurements import service_metrics, store_metric, system_m
 from models.containers import ContainerState, ServiceSample, SystemSample
 from models.errors import Category, RecordedError, Severity, Strategy, Verdict
 from models.failures import RoasError
-from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
+from models.health import Health, HealthReport, ProbeResult, RecordedScore, ServiceHealth, ServiceVerdict
 from models.metrics import (
     HOST,
     Alert,
@@ -39,7 +39,7 @@ from models.metrics import (
     PredictionOutcome,
 )
 from models.operations import Operation, OperationStatus, OperationType
-from models.records import EvaluationRecord, RecordedScore
+from models.records import EvaluationRecord
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
 from models.tables.deployment_logs import DeploymentOperation

@@ -162,7 +162,10 @@ def commands() -> dict[tuple[str, ...], click.Command]:
 
     def walk(command: click.Command, words: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
         if isinstance(command, click.Group):
-            for name, inner in command.commands.items():
+            context = click.Context(command)
+            for name in command.list_commands(context):
+                inner = command.get_command(context, name)
+                assert inner is not None
                 yield from walk(inner, (*words, name))
         else:
             yield words, command

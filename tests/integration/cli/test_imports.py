@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
@@ -9,21 +10,50 @@ from pathlib import Path
 
 import pytest
 
+from cli.main import COMMANDS_OF
+
 ROOT = Path(__file__).parents[3]
 _RUN = "import sys; from cli.exit_codes import run_command; from cli.main import roas; code = run_command(roas)"
-_SLOW = ("prefect", "numpy", "scipy", "pyarrow", "redis", "docker")
+_SLOW = ("pydantic_settings", "prefect", "numpy", "scipy", "pyarrow", "redis", "docker")
 
 
 @pytest.mark.parametrize(
     "words", [["history"], ["status"], ["why"], ["tickets"], ["alerts"], ["show", "x"], ["--help"]]
 )
 def test_command_that_reads_imports_no_slow_library(tmp_path: Path, words: list[str]) -> None:
+    imported = imported_by(tmp_path, *words)
+    assert "click" in imported
+    assert not {name.partition(".")[0] for name in imported} & set(_SLOW)
+
+
+def imported_by(tmp_path: Path, *words: str) -> set[str]:
+    """The modules that are loaded when a command ends."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("ROAS_", "PREFECT_"))}
     folders = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path), "PYTHONPATH": str(ROOT)}
     found = subprocess.run(
         [sys.executable, "-c", f"{_RUN}; print('imported', *sys.modules)", *words],
         env=kept | folders, capture_output=True, text=True, check=True,
     )  # fmt: skip
-    imported = found.stdout.rpartition("imported ")[2].split()
-    assert "click" in imported
-    assert not {name.partition(".")[0] for name in imported} & set(_SLOW)
+    return set(found.stdout.rpartition("imported ")[2].split())
+
+
+@pytest.mark.parametrize(
+    ("words", "others"),
+    [
+        (["history"], {"models.tables.monitoring", "models.tables.errors"}),
+        (["tickets"], {"models.tables.deployment_logs", "models.tables.monitoring"}),
+        (["alerts"], {"models.tables.deployment_logs", "models.tables.errors"}),
+    ],
+)
+def test_command_that_reads_maps_the_tables_of_its_store_alone(
+    words: list[str], others: set[str], tmp_path: Path
+) -> None:
+    imported_by(tmp_path, "patterns", "add", "warp", "warp core", "--category", "timeout")
+    imported = imported_by(tmp_path, *words)
+    assert any(name.startswith("models.tables.") for name in imported)
+    assert not imported & others
+
+
+def test_commands_are_listed_with_the_modules_that_have_them() -> None:
+    for module, names in COMMANDS_OF.items():
+        assert tuple(command.name for command in importlib.import_module(f"cli.{module}").COMMANDS) == names

@@ -62,7 +62,7 @@ def roas_command(words: list[str]) -> tuple[click.Command, list[str]]:
     command: click.Command = roas
     rest = list(words)
     while isinstance(command, click.Group) and rest and not rest[0].startswith("-"):
-        found = command.commands.get(rest[0])
+        found = command.get_command(click.Context(command), rest[0])
         _require(found is not None, ["roas", *words])
         assert found is not None
         command = found

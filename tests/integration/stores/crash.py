@@ -38,8 +38,8 @@ from adapters.stores.audit_check import verify
 from adapters.stores.batch import BatchWriter
 from adapters.stores.batch_rows import Rows
 from adapters.stores.database import SqliteDatabase
+from models.health import RecordedScore
 from models.operations import Operation, OperationStatus, OperationType
-from models.records import RecordedScore
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
 from tests.integration.stores.values import ERROR

@@ -11,9 +11,9 @@ from adapters.stores.lifecycle.steps import compress_monitoring
 from adapters.stores.repositories import metrics
 from core.common.sketches import Sketch
 from models.failures import StoreConstraintError
-from models.health import Health, HealthReport, ProbeResult, ServiceHealth, ServiceVerdict
+from models.health import Health, HealthReport, ProbeResult, RecordedScore, ServiceHealth, ServiceVerdict
 from models.metrics import Alert, AlertSeverity, AlertState, Baseline, Dependency, DependencyStatus, Metric
-from models.records import EvaluationRecord, RecordedScore
+from models.records import EvaluationRecord
 from tests.support.store_rows import probe_rows, put_alerts, put_needs, put_score, put_usual, series
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)

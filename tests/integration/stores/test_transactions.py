@@ -8,8 +8,8 @@ import pytest
 
 from adapters.stores import Stores, Together
 from models.failures import StoreConstraintError
+from models.health import RecordedScore
 from models.operations import Operation, OperationStatus, OperationType
-from models.records import RecordedScore
 from models.settings import Settings
 from tests.integration.stores.values import ERROR, TICKET
 from tests.support.store_rows import all_or_none, put_score

@@ -8,8 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from core.deployment.interruption import GRACE, interruption, orphaned, runner_of
-from models.operations import Operation, OperationStatus, OperationStep, OperationType, Runner
-from models.records import LeaseResult
+from models.operations import LeaseResult, Operation, OperationStatus, OperationStep, OperationType, Runner
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MOMENT = timedelta(seconds=1)

@@ -6,9 +6,9 @@ from datetime import UTC, datetime, timedelta
 from core.reporting.analysis import analyse_operations
 from core.reporting.reports import report_text
 from models.analysis import Failure
+from models.health import RecordedScore
 from models.metrics import Alert, AlertSeverity, Prediction, PredictionOutcome
 from models.operations import Operation, OperationStatus, OperationType
-from models.records import RecordedScore
 
 NOON = datetime(2026, 7, 8, 12, tzinfo=UTC)
 WEEK = timedelta(days=7)
