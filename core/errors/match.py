@@ -61,10 +61,16 @@ class PatternSet:
 
     def __init__(self, patterns: Sequence[Pattern]) -> None:
         self.patterns = tuple(pattern for pattern in patterns if pattern.enabled)
-        self._compiled = [_compile(pattern) for pattern in self.patterns]
+        # Most commands try few of them, and compiling all takes longer than reading the records.
+        self._compiled: dict[int, re2._Regexp] = {}
         self._filter = re2.Filter()
         for pattern in self.patterns:
-            self._filter.Add(pattern.regex, _options())
+            try:
+                self._filter.Add(pattern.regex, _options())
+            except re2.error:
+                # It says what is wrong with the expression.
+                _compile(pattern)
+                raise
         if self.patterns:
             self._filter.Compile()
 
@@ -78,7 +84,7 @@ class PatternSet:
         matches = [
             (self.patterns[index], match.span())
             for index in (self._filter.Match(data, True) if self.patterns else None) or ()
-            for match in islice(self._compiled[index].finditer(data), _MATCHES_PER_PATTERN)
+            for match in islice(self._regexp(index).finditer(data), _MATCHES_PER_PATTERN)
         ]
         benign = [(one.priority, _lines_around(data, span)) for one, span in matches if one.category is Category.BENIGN]
         standing = [
@@ -89,6 +95,11 @@ class PatternSet:
         ]
         standing.sort(key=_precedence)
         return tuple(PatternMatch(pattern=pattern, span=_in_characters(data, span)) for pattern, span in standing)
+
+    def _regexp(self, index: int) -> re2._Regexp:
+        if index not in self._compiled:
+            self._compiled[index] = _compile(self.patterns[index])
+        return self._compiled[index]
 
 
 def check_pattern(pattern: Pattern, benign_lines: Sequence[str]) -> tuple[str, ...]:
