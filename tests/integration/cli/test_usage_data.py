@@ -1,0 +1,23 @@
+"""Prefect's client sends usage data only where the user asks for it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+IS_SENT = "from prefect._internal.analytics.enabled import is_telemetry_enabled as sent; print(sent())"
+NOT_CI = {name: value for name, value in os.environ.items() if name not in ("CI", "DO_NOT_TRACK")}
+
+
+@pytest.mark.parametrize(
+    "program", ["import flows", "from flows.runtime.engine_settings import take_settings_over as take; take()"]
+)
+@pytest.mark.parametrize(("asked", "sent"), [({}, "False"), ({"DO_NOT_TRACK": "0"}, "True")])
+def test_usage_data_is_sent_only_where_it_is_asked_for(program: str, asked: dict[str, str], sent: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", f"{program}; {IS_SENT}"], env=NOT_CI | asked, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == sent
