@@ -54,9 +54,10 @@ class _Roas(click.Group):
         return sorted({*self.commands, *(name for names in COMMANDS_OF.values() for name in names)})
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """The command of this name, or None."""
+        """The command of this name; where there is none, click looks for similar names among all of them."""
+        is_known = cmd_name in self.list_commands(ctx)
         for module, names in COMMANDS_OF.items():
-            if cmd_name in names and cmd_name not in self.commands:
+            if cmd_name not in self.commands and (cmd_name in names or not is_known):
                 for command in import_module(f"cli.{module}").COMMANDS:
                     self.add_command(command)
         return super().get_command(ctx, cmd_name)

@@ -269,6 +269,8 @@ def wait_for_ever() -> None:
         sys.stdout.flush()
         threading.Event().wait()
 
+    # Whoever runs the tests in the background may have it ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["wait"]
     sys.exit(exit_codes.run_command(command))
 
