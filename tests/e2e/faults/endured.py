@@ -148,9 +148,16 @@ async def endure(fault: InjectedFault, scene: Scene, *, proven: bool) -> Endured
         if fault.meanwhile is not None:
             held.enter_context(fault.meanwhile(scene))
         starting = begin(scene)
-        if fault.once_found is not None:
-            await until(lambda: is_found(scene))
-            held.enter_context(fault.once_found(scene))
+        if (once_found := fault.once_found) is not None:
+
+            def begin_once_found() -> bool:
+                # At once, in the thread that looks: the event loop is busy with the start.
+                if not is_found(scene):
+                    return False
+                held.enter_context(once_found(scene))
+                return True
+
+            await until(begin_once_found)
         await starting
     return await look_after(fault, scene, before, proven=proven, took_seconds=time.monotonic() - began)
 
