@@ -16,6 +16,9 @@ _PROC = Path("/proc")
 _STATE, _STARTED = 0, 19
 """Fields of /proc/PID/stat, counted from the state after the command's name."""
 
+_ENDED = ("Z", "X")
+"""States of a process that has ended: a zombie, or dead."""
+
 _NEVER_LOGGED_IN = 2**32 - 1
 """The kernel's login uid of a process without a login, such as a service."""
 
@@ -67,7 +70,16 @@ def is_alive(runner: Runner) -> bool | None:
     except FileNotFoundError:
         # It has ended since, or is hidden from this user (hidepid), which psutil takes for ended.
         return None if _exists(runner.pid) else False
-    return int(stat[_STARTED]) == runner.process_started and stat[_STATE] not in ("Z", "X")
+    return int(stat[_STARTED]) == runner.process_started and stat[_STATE] not in _ENDED
+
+
+def process_started(pid: int) -> int | None:
+    """When a process of this machine started, in the kernel's ticks; None if it has ended or cannot be seen."""
+    try:
+        stat = _stat(pid)
+    except OSError:
+        return None
+    return None if stat[_STATE] in _ENDED else int(stat[_STARTED])
 
 
 def process_age(pid: int) -> float:

@@ -230,14 +230,18 @@ def socket_path(common: str) -> str | None:
 
 def user_of(connection: socket.socket) -> int:
     """The user at the other end of a Unix socket, as the kernel knows it."""
-    credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS_BYTES)
-    return int.from_bytes(credentials[4:8], sys.byteorder)
+    return _credential(connection, 1)
 
 
 def process_of(connection: socket.socket) -> int:
     """The process at the other end of a Unix socket."""
+    return _credential(connection, 0)
+
+
+def _credential(connection: socket.socket, place: int) -> int:
+    """One of the three numbers of 4 bytes that the kernel has of the other end: process, user, group."""
     credentials = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _CREDENTIALS_BYTES)
-    return int.from_bytes(credentials[:4], sys.byteorder)
+    return int.from_bytes(credentials[4 * place : 4 * place + 4], sys.byteorder)
 
 
 def private_folder() -> str | None:

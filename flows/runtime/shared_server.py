@@ -22,6 +22,7 @@ from pathlib import Path
 
 from adapters.host.machine import listening_users
 from adapters.host.private_files import FILE_MODE, write_private
+from adapters.host.processes import process_started
 
 IDLE_SECONDS = 600.0
 
@@ -45,7 +46,7 @@ class ServerRecord:
     @property
     def is_alive(self) -> bool:
         """Whether its process still runs."""
-        return _started(self.process) == self.process_started
+        return process_started(self.process) == self.process_started
 
     @property
     def listens(self) -> bool:
@@ -124,7 +125,7 @@ def _watch(home: Path, end: Callable[[], None], idle_seconds: float) -> None:
 
 def _begin(home: Path, stamp: str, start: Callable[[], tuple[int, int]]) -> int:
     port, process = start()
-    record = ServerRecord(port=port, process=process, process_started=_started(process) or 0, stamp=stamp)
+    record = ServerRecord(port=port, process=process, process_started=process_started(process) or 0, stamp=stamp)
     write_private(home / _RECORD, json.dumps(asdict(record)).encode())
     return port
 
@@ -164,12 +165,3 @@ def _lock_file(path: Path) -> Iterator[int]:
         yield descriptor
     finally:
         os.close(descriptor)
-
-
-def _started(process: int) -> int | None:
-    """When a process started, in the kernel's ticks; None if it has ended."""
-    try:
-        fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] in ("Z", "X") else int(fields[19])

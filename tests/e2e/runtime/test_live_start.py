@@ -181,6 +181,6 @@ def test_timing_names_every_phase_and_adds_up(warm_user: WarmUser, place: Place)
     assert sum(phases.values()) == pytest.approx(timing["sum_seconds"], abs=0.01)
     assert timing["sum_seconds"] + timing["unaccounted_seconds"] == pytest.approx(timing["wall_seconds"], abs=0.01)
 
-    told = warm_user.run("start", "--timing", "test", command=ROAS, cwd=place.folder, variables={"ROAS_WARM": "0"})
-    lines = [line.split()[0] for line in told.stdout.partition("\ntiming\n")[2].splitlines()]
+    done = warm_user.run("start", "--timing", "test", command=ROAS, cwd=place.folder, variables={"ROAS_WARM": "0"})
+    lines = [line.split()[0] for line in done.stdout.partition("\ntiming\n")[2].splitlines()]
     assert lines == [*phases, "sum", "unaccounted", "wall"]
