@@ -31,6 +31,8 @@ _SIGKILL = "9"
 _ENDED = frozenset({"exited", "dead", "restarting"})
 _LEADING_UP = 2
 _JUST_NOW = timedelta(seconds=15)
+_ENDING = timedelta(seconds=1)
+"""A check this soon before a container's end may have met a program that was dying: it shows the end, not its cause."""
 
 
 def grade_memory(
@@ -258,7 +260,8 @@ def _events_around_the_end(one: ContainerEvidence, bundle: EvidenceBundle) -> li
 def _explains_failure(probe: ProbeOutput, container: ContainerEvidence, bundle: EvidenceBundle) -> bool:
     """Whether a failed check may name the cause: it did not pass later, and met a container that was not ending."""
     later = [one for one in bundle.probes if one.source == probe.source and one.last_at > probe.last_at]
-    too_late = container.state in _ENDED and "OCI runtime exec failed" in probe.output
+    ended = container.finished_at if container.state in _ENDED else None
+    too_late = ended is not None and probe.first_at >= ended - _ENDING
     return probe.service == bundle.service and not probe.ok and not too_late and not any(one.ok for one in later)
 
 

@@ -301,7 +301,8 @@ def test_classification_gets_the_worst_container_of_the_service_itself() -> None
     well = replace(BUNDLE.containers[0], name="prod-web-2", state="running", exit_code=None)
     other = replace(BUNDLE.containers[0], service="db", exit_code=9)
 
-    found = evidence_of(replace(BUNDLE, containers=(well, *BUNDLE.containers, other)))
+    ended = replace(BUNDLE.containers[0], finished_at=NOON + 5 * SECOND)
+    found = evidence_of(replace(BUNDLE, containers=(well, ended, other)))
 
     assert found is not None
     assert (found.exit_code, found.container_state) == (1, "exited")
@@ -354,7 +355,8 @@ def test_a_check_that_passed_since_explains_no_failure_of_today() -> None:
     again = answer("web", output="503", at=NOON + 2 * SECOND)
 
     def weighed(*answers: ProbeOutput) -> tuple[str, ...]:
-        found = evidence_of(replace(BUNDLE, probes=answers))
+        running = replace(BUNDLE.containers[0], state="running", exit_code=None)
+        found = evidence_of(replace(BUNDLE, probes=answers, containers=(running,)))
         assert found is not None
         return found.probe_outputs
 
@@ -363,14 +365,17 @@ def test_a_check_that_passed_since_explains_no_failure_of_today() -> None:
     assert weighed(refused, passed, again) == ("503",)
 
 
-def test_a_check_that_met_a_container_which_was_ending_does_not_explain_its_end() -> None:
-    refused = "exit code -1: OCI runtime exec failed: exec failed: unable to start container process: connection reset"
+@pytest.mark.parametrize(
+    ("state", "seconds_before_the_end", "counts"),
+    [("running", 0, True), ("exited", 0, False), ("exited", 0.9, False), ("exited", -2, False), ("exited", 5, True)],
+)
+def test_a_check_that_met_a_container_which_was_ending_does_not_explain_its_end(
+    state: str, seconds_before_the_end: float, counts: bool
+) -> None:
+    ended = NOON + seconds_before_the_end * SECOND
+    containers = tuple(replace(one, state=state, finished_at=ended) for one in BUNDLE.containers)
 
-    def weighed(state: str) -> tuple[str, ...]:
-        containers = tuple(replace(one, state=state) for one in BUNDLE.containers)
-        found = evidence_of(replace(BUNDLE, probes=(answer("web", output=refused),), containers=containers))
-        assert found is not None
-        return found.probe_outputs
+    found = evidence_of(replace(BUNDLE, probes=(answer("web", output="refused"),), containers=containers))
 
-    assert weighed("running") == (refused,)
-    assert weighed("exited") == ()
+    assert found is not None
+    assert found.probe_outputs == (("refused",) if counts else ())
