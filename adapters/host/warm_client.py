@@ -30,7 +30,14 @@ if TYPE_CHECKING:
 SWITCH = "ROAS_WARM"
 """The variable that switches the warm process off where it is 0, or names the socket of a certain one."""
 
-RUN_MODULES = ("prefect.flow_engine", "prefect._internal.metrics", "prefect._internal.pytz", "anyio._backends._asyncio")
+RUN_MODULES = (
+    "prefect.flow_engine",
+    "prefect._internal.metrics",
+    "prefect._internal.pytz",
+    "prefect.utilities.visualization",
+    "anyio._backends._asyncio",
+    "fastapi.encoders",
+)
 """What a flow run imports besides our own packages."""
 
 FORKED, READY, STOPPED, ENDED = b"F", b"R", b"S", b"E"

@@ -132,8 +132,7 @@ class OperationRecorder:
 
         The name says what was done, of the service or the whole: "created", "proven".
         """
-        record = record_step.with_options(task_run_name=f"record: {service} {name}" if service else f"record: {name}")
-        await record(self.deployment_id, name, service, datetime.now(UTC), detail)
+        await record_step(self.deployment_id, name, service, datetime.now(UTC), detail)
 
     def reported(self, name: str, service: str | None = None) -> str | None:
         """The detail of a step that was finished before the operation was taken up; None where it was not."""

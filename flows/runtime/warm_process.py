@@ -86,6 +86,7 @@ def _import(modules: list[str]) -> None:
         module = importlib.import_module(name)
         for inner in pkgutil.walk_packages(module.__path__, f"{name}.") if name in _PACKAGES else ():
             importlib.import_module(inner.name)
+    _complete_models()
     # Prefect sets logging up when it is imported, with settings that are not those of a request.
     root.setLevel(level)
     root.handlers[:] = handlers
@@ -94,6 +95,17 @@ def _import(modules: list[str]) -> None:
     gc.collect()
     # The collector would write into pages that forks share.
     gc.freeze()
+
+
+def _complete_models() -> None:
+    """Build the validators of Prefect's models, which it leaves for their first use, so for each fork."""
+    from pydantic import BaseModel
+
+    known: list[type[BaseModel]] = [BaseModel]
+    for one in known:
+        known.extend(one.__subclasses__())
+        if one is not BaseModel and not one.__pydantic_complete__:
+            one.model_rebuild(raise_errors=False)
 
 
 def _take_lock(path: str) -> int | None:

@@ -16,7 +16,7 @@ from typing import Any
 from uuid import UUID
 
 import httpx
-from prefect import get_client, task
+from prefect import get_client
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.states import Crashed
 
@@ -35,7 +35,7 @@ from models.recovery import Ticket, TicketEntry
 from models.settings import current_settings
 from models.validation import ValidationResult
 from tasks.recovery.records import cancel_runs_of
-from tasks.runtime.retry_policy import WRITE, retry_read, retry_write
+from tasks.runtime.retry_policy import retry_read, retry_write
 from tasks.runtime.store_access import from_stores, journals_folder, outlives_stores, to_stores
 from tasks.runtime.stores import open_stores, stores_exist
 
@@ -239,15 +239,13 @@ def _who(lease: LeaseResult) -> str:
     return f"{lease.holder} ({lease.reason}{runner}) since {lease.acquired_at:%H:%M:%S} UTC"
 
 
-@task(
-    name="record the operation", task_run_name="record {operation.operation_type} of {operation.environment}", **WRITE
-)
+@retry_write
 async def begin_operation(operation: Operation) -> None:
     """Write that an operation has begun."""
     await asyncio.to_thread(open_stores().operations.begin, operation)
 
 
-@task(name="record the end", task_run_name="record the end: {status}", **WRITE)
+@retry_write
 async def finish_operation(
     deployment_id: str,
     status: OperationStatus,
@@ -282,13 +280,13 @@ async def finish_operation(
     return answered
 
 
-@task(name="record the validation", **WRITE)
+@retry_write
 async def record_validation(deployment_id: str, result: ValidationResult) -> None:
     """Write what validation found."""
     await asyncio.to_thread(open_stores().progress.record_validation, deployment_id, result)
 
 
-@task(name="record state changes", **WRITE)
+@retry_write
 async def record_changes(changes: Sequence[StateChange], steps: Sequence[OperationStep] = ()) -> None:
     """Write which services went from which state to which, and why, and which steps are done with that."""
     await asyncio.to_thread(open_stores().progress.record_changes, list(changes), list(steps))
@@ -301,7 +299,7 @@ async def last_states(environment: str) -> dict[str, str]:
     return {service: change.new_state for service, change in changes.items()}
 
 
-@task(name="record the health", **WRITE)
+@retry_write
 async def record_health(report: HealthReport) -> None:
     """Write how healthy the environment was judged."""
 
@@ -365,7 +363,7 @@ async def take_up(
     return await asyncio.to_thread(take)
 
 
-@task(name="record a finished step", **WRITE)
+@retry_write
 async def record_step(deployment_id: str, step: str, service: str | None, at: datetime, detail: str) -> None:
     """Write that a step is done and need not be done again."""
     await asyncio.to_thread(open_stores().progress.finish_step, deployment_id, step, service, at, detail)

@@ -1,7 +1,7 @@
 """Retry policies: which failures a repeat may cure, how often a call is repeated, and how long one try may take.
 
 A task takes its policy as options of Prefect (`@task(**READ)`), a plain coroutine function as a decorator
-(`@retry_read`): it is called all day, or reads our own stores, and is worth no task run.
+(`@retry_read`): it is called all day, reads our own stores or only keeps the record, and is worth no task run.
 """
 
 from __future__ import annotations

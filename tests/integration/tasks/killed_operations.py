@@ -73,14 +73,14 @@ def start(name: str) -> Operation:
 
 async def live() -> None:
     """The stories, as flows write them down."""
-    await begin_operation.fn(start("prod-1"))
+    await begin_operation(start("prod-1"))
     await record_error.fn(RecordError(error=FAILED, impact=IMPACT, bundles=("ev1",), health=HEALTH))
     await write_attempt.fn(IN_VAIN)
     in_vain = replace(IN_VAIN, ended_at=NOON, success=False, final_status="web did not answer")
     await finish_attempt.fn(in_vain, was="exited", ticket=replace(TICKET, error_id="failed"))
-    await finish_operation.fn("prod-1", OperationStatus.FAILED, NOON, {"reason": "web did not start"})
-    await begin_operation.fn(start("prod-2"))
-    await finish_operation.fn("prod-2", OperationStatus.SUCCESS, NOON + timedelta(minutes=1), {}, settles="prod")
+    await finish_operation("prod-1", OperationStatus.FAILED, NOON, {"reason": "web did not start"})
+    await begin_operation(start("prod-2"))
+    await finish_operation("prod-2", OperationStatus.SUCCESS, NOON + timedelta(minutes=1), {}, settles="prod")
     await record_error.fn(RecordError(error=SEEN, impact=IMPACT))
     await open_ticket.fn(replace(TICKET, ticket_id="t2", error_id="seen"))
     await write_attempt.fn(ATTEMPT)
