@@ -1,0 +1,87 @@
+"""`roas serve` in a child process, with folders and a port of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from tests.support.ports import free_port
+from tests.support.prefect_server import ask
+
+SERVE = (sys.executable, "-P", "-c", "from cli.entry import main; main()", "serve")
+_BEGINS_WITHIN_SECONDS = 240
+_ENDS_WITHIN_SECONDS = 20
+_SERVICE_FLOWS = ("watch", "monitoring")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Server:
+    """A Prefect server with a runner or worker beside it."""
+
+    url: str
+    auth_string: str
+    data: Path | None
+    """The data folder of its runs, where it can be read."""
+
+    def ask(self, path: str, question: dict[str, Any] | None = None) -> Any:
+        """What its API answers: to a question, or about one thing."""
+        return ask(self.url, self.auth_string, path, question)
+
+    def service_runs(self) -> list[dict[str, Any]]:
+        """The watches and monitorings that run now."""
+        wanted = {
+            "flows": {"name": {"any_": list(_SERVICE_FLOWS)}},
+            "flow_runs": {"state": {"type": {"any_": ["RUNNING"]}}},
+        }
+        return list(self.ask("flow_runs/filter", wanted))
+
+
+@contextmanager
+def served(
+    folder: Path, environments: int, variables: Mapping[str, str] | None = None, command: tuple[str, ...] = SERVE
+) -> Iterator[tuple[Server, subprocess.Popen[bytes]]]:
+    """Serve the environments of this process's folders, from when all of their service runs run."""
+    port, log = free_port(), folder / "serve.log"
+    (folder / "run").mkdir(mode=0o700, exist_ok=True)
+    environment = {**os.environ, "XDG_RUNTIME_DIR": f"{folder}/run", "ROAS_SERVER_PORT": str(port), **(variables or {})}
+    data = Path(os.environ["ROAS_DATA_DIR"])
+    with log.open("wb") as said:
+        process = subprocess.Popen(
+            command, cwd=folder, env=environment, stdout=said, stderr=said, stdin=subprocess.DEVNULL
+        )
+    try:
+        deadline = time.monotonic() + _BEGINS_WITHIN_SECONDS
+        while not _serves(port, data, environments * len(_SERVICE_FLOWS)):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(log.read_text(errors="replace"))
+            time.sleep(0.5)
+        yield _server(port, data), process
+    finally:
+        process.terminate()
+        try:
+            process.wait(_ENDS_WITHIN_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            print("`roas serve` did not end within", _ENDS_WITHIN_SECONDS, "s")
+
+
+def _server(port: int, data: Path) -> Server:
+    auth_string = (data / "prefect" / "auth_string").read_text().strip()
+    return Server(url=f"http://127.0.0.1:{port}/api", auth_string=auth_string, data=data)
+
+
+def _serves(port: int, data: Path, service_runs: int) -> bool:
+    # The file with the password is made by the first start.
+    with suppress(OSError, httpx.HTTPError):
+        return len(_server(port, data).service_runs()) == service_runs
+    return False
