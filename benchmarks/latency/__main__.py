@@ -11,6 +11,8 @@ earlier command has left, a cold one (ROAS_WARM=0) for one of its own.
 - starting: `roas start` of what runs already, beside `docker compose up --detach --wait`.
 - runs: runs asked of `roas serve`, or with --api of a server and worker that run already (PREFECT_API_AUTH_STRING has
   its password, and --data names its data folder): how soon each begins, and whether one is lost or runs twice.
+- memory: what runs always for one environment under `roas serve`, with the warm process and without; --earlier names a
+  checkout of an earlier version to compare with as well.
 - forks: many warm commands one after the other: what the warm process holds before and after.
 
 --busy keeps two processes busy at normal priority meanwhile.
@@ -25,13 +27,14 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from benchmarks.latency import commands, runs
+from benchmarks.latency import commands, memory, runs
 from benchmarks.latency.busy import busy
 
 Work = Callable[[Path, argparse.Namespace], None]
 WORKS: dict[str, Work] = {
     "reading": commands.reading,
     "starting": commands.starting,
+    "memory": memory.memory,
     "runs": runs.runs,
     "forks": commands.forks,
 }
@@ -47,6 +50,7 @@ def main() -> None:
     arguments.add_argument("--api", help="measure runs of this server instead of one of `roas serve`")
     arguments.add_argument("--deployment", default="", help="with --api: the deployment that is asked for")
     arguments.add_argument("--data", type=Path, help="with --api: the data folder, to count operation records")
+    arguments.add_argument("--earlier", type=Path, help="memory: a checkout of an earlier version")
     chosen = arguments.parse_args()
     if bool(chosen.api) != bool(chosen.deployment):
         arguments.error("--api and --deployment belong together")
