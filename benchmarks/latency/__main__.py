@@ -9,6 +9,7 @@ earlier command has left, a cold one (ROAS_WARM=0) for one of its own.
 
 - reading: commands that read records, beside `docker ps`.
 - starting: `roas start` of what runs already, beside `docker compose up --detach --wait`.
+- nothing: a start of the sample application from nothing, beside Compose's.
 - runs: runs asked of `roas serve`, or with --api of a server and worker that run already (PREFECT_API_AUTH_STRING has
   its password, and --data names its data folder): how soon each begins, and whether one is lost or runs twice.
 - memory: what runs always for one environment under `roas serve`, with the warm process and without; --earlier names a
@@ -34,6 +35,7 @@ Work = Callable[[Path, argparse.Namespace], None]
 WORKS: dict[str, Work] = {
     "reading": commands.reading,
     "starting": commands.starting,
+    "nothing": commands.nothing,
     "memory": memory.memory,
     "runs": runs.runs,
     "forks": commands.forks,

@@ -6,6 +6,7 @@ import argparse
 import json
 import os
 import resource
+import secrets
 import signal
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from functools import cache
 from pathlib import Path
 
 import psutil
+import yaml
 
 from benchmarks.measure import Stack, checked, in_turns, medians, report, stack
 from tests.support.ports import free_port
@@ -24,6 +26,8 @@ from tests.support.ports import free_port
 ROAS = [sys.executable, "-P", "-c", "from cli.entry import main; main()"]
 COLD = {"ROAS_WARM": "0"}
 READING = (["history"], ["status"], ["why"], ["tickets"], ["alerts"])
+_SAMPLE = Path(__file__).parents[2] / "deployments" / "sample"
+_WITHOUT_PROBES = "sample-without-probes"
 _FORKS = 10_000
 _SETTLING = 500
 _LISTENS_WITHIN_SECONDS = 120
@@ -87,6 +91,63 @@ def starting(folder: Path, chosen: argparse.Namespace) -> None:
         report("  processor", processor[name], "s", most={warm: 0.8}.get(name))
     report("roas start, warm, of docker compose up", wall[warm] / wall[compose], "x", most=1.3)
     report("roas start, cold, of docker compose up", wall[cold] / wall[compose], "x")
+
+
+def nothing(folder: Path, chosen: argparse.Namespace) -> None:
+    """A start of the sample application from nothing, without a time in which it has to stay healthy.
+
+    Compose waits for health checks alone; our probes also prove that Prometheus has the bot's metrics.
+    """
+    with _sample(folder) as made, warm_place(folder):
+        works: dict[str, Callable[[], object]] = {
+            "docker compose up --detach --wait": lambda: made.compose("up", "--detach", "--wait", "--quiet-pull"),
+            "roas start, warm": lambda: run([*ROAS, "start", made.name]),
+            "roas start, warm, without probes": lambda: run([*ROAS, "start", _WITHOUT_PROBES]),
+        }
+
+        def from_nothing() -> tuple[()]:
+            made.compose("down", "--volumes", "--timeout", "1")
+            return ()
+
+        works["roas start, warm"]()
+        _warm_process(str(folder))
+        wall, processor = measured(chosen.rounds, works, from_nothing)
+    compose, *ours = works
+    for name in works:
+        report(f"from nothing: {name}", wall[name], "s")
+        report("  processor", processor[name], "s")
+    for name in ours:
+        report(f"from nothing: {name}, of docker compose up", wall[name] / wall[compose], "x", most=1.15)
+
+
+@contextmanager
+def _sample(folder: Path) -> Iterator[Stack]:
+    """The sample application under a project name and on ports of its own; removed at the end with its data."""
+    os.environ |= {"ROAS_DATA_DIR": f"{folder}/data", "ROAS_ENVIRONMENTS_DIR": str(folder)}
+    os.environ |= {"SAMPLE_BOT_PORT": str(free_port()), "SAMPLE_PROMETHEUS_PORT": str(free_port())}
+    # Compose finds it there, `roas` in the file.
+    os.environ["SAMPLE_REDIS_PASSWORD"] = secrets.token_hex()
+    password = folder / "redis_password"
+    password.touch(mode=0o600)
+    password.write_text(os.environ["SAMPLE_REDIS_PASSWORD"])
+    made = Stack(name="sample", project=f"roas-bench-{secrets.token_hex(4)}", file=_SAMPLE / "compose.yaml")
+    declared = yaml.safe_load((_SAMPLE.parent / "environments" / "dev.yaml").read_text())
+    own = {
+        "name": made.name,
+        "project": made.project,
+        "compose_files": [str(made.file)],
+        "variables": ["SAMPLE_BOT_PORT", "SAMPLE_PROMETHEUS_PORT"],
+        "secrets": [{"name": "SAMPLE_REDIS_PASSWORD", "file": str(password)}],
+        "stabilisation_seconds": 0,
+    }
+    (folder / "sample.yaml").write_text(json.dumps(declared | own))
+    services = {name: {k: v for k, v in one.items() if k != "probe"} for name, one in declared["services"].items()}
+    without = {"name": _WITHOUT_PROBES, "services": services}
+    (folder / f"{_WITHOUT_PROBES}.yaml").write_text(json.dumps(declared | own | without))
+    try:
+        yield made
+    finally:
+        made.compose("down", "--volumes", "--timeout", "1")
 
 
 def forks(folder: Path, _chosen: argparse.Namespace) -> None:
