@@ -14,6 +14,7 @@ earlier command has left, a cold one (ROAS_WARM=0) for one of its own.
   its password, and --data names its data folder): how soon each begins, and whether one is lost or runs twice.
 - memory: what runs always for one environment under `roas serve`, with the warm process and without; --earlier names a
   checkout of an earlier version to compare with as well.
+- collections: a collection as a scheduled run of its own each minute, against rounds in one long run; only by name.
 - forks: many warm commands one after the other: what the warm process holds before and after.
 
 --busy keeps two processes busy at normal priority meanwhile.
@@ -28,7 +29,7 @@ from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 
-from benchmarks.latency import commands, memory, runs
+from benchmarks.latency import collections, commands, memory, runs
 from benchmarks.latency.busy import busy
 
 Work = Callable[[Path, argparse.Namespace], None]
@@ -39,13 +40,15 @@ WORKS: dict[str, Work] = {
     "memory": memory.memory,
     "runs": runs.runs,
     "forks": commands.forks,
+    "collections": collections.collections,
 }
+_ONLY_BY_NAME = ("collections",)
 
 
 def main() -> None:
     """Measure the requested figures and print them."""
     arguments = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    arguments.add_argument("what", nargs="*", choices=[*WORKS, []], help="by default everything")
+    arguments.add_argument("what", nargs="*", choices=[*WORKS, []], help="by default all but collections")
     arguments.add_argument("--rounds", type=int, default=9)
     arguments.add_argument("--busy", action="store_true", help="keep two processes busy meanwhile")
     arguments.add_argument("--runs", type=int, default=200, help="how many are asked for one after the other")
@@ -58,7 +61,7 @@ def main() -> None:
         arguments.error("--api and --deployment belong together")
     os.environ.pop("ROAS_WARM", None)
     with busy() if chosen.busy else nullcontext():
-        for one in chosen.what or WORKS:
+        for one in chosen.what or [one for one in WORKS if one not in _ONLY_BY_NAME]:
             # Each has folders of its own; the path of a socket in them has to be short.
             with tempfile.TemporaryDirectory(prefix="roas-latency-") as name:
                 WORKS[one](Path(name), chosen)

@@ -10,8 +10,8 @@ import random
 import sqlite3
 import statistics
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -60,33 +60,50 @@ def runs(folder: Path, chosen: argparse.Namespace) -> None:
         _measure(server, "health-check/latency", chosen.runs)
 
 
-def _measure(server: Server, deployment: str, count: int) -> None:
-    # Prefect reads its settings when it is imported.
-    os.environ |= {"PREFECT_LOGGING_LEVEL": "ERROR", "PREFECT_API_URL": server.url}
-    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+def run_one_by_one(server: Server, deployment: str, count: int) -> list[Run]:
+    """Ask a server for runs of a deployment, each once the one before it has ended."""
+    with _prefect_of(server):
+        return asyncio.run(_one_by_one(deployment, count))
 
-    settings = {PREFECT_API_URL: server.url, PREFECT_API_AUTH_STRING: server.auth_string}
-    with temporary_settings(settings):
-        one_by_one, at_once = asyncio.run(_all_runs(deployment, count))
-    del os.environ["PREFECT_API_URL"]
-    _report(f"{count} runs of {deployment}", one_by_one, server.data, most=_MOST_MEDIAN)
+
+def _measure(server: Server, deployment: str, count: int) -> None:
+    _report(f"{count} runs of {deployment}", run_one_by_one(server, deployment, count), server.data, most=_MOST_MEDIAN)
+    with _prefect_of(server):
+        at_once = asyncio.run(_at_once())
     _report(f"{len(at_once)} runs at once", at_once, server.data)
 
 
-async def _all_runs(name: str, count: int) -> tuple[list[Run], list[Run]]:
+@contextmanager
+def _prefect_of(server: Server) -> Iterator[None]:
+    # Prefect reads these when it is imported.
+    os.environ |= {"PREFECT_LOGGING_LEVEL": "ERROR", "PREFECT_API_URL": server.url}
+    from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL, temporary_settings
+
+    with temporary_settings({PREFECT_API_URL: server.url, PREFECT_API_AUTH_STRING: server.auth_string}):
+        yield
+    del os.environ["PREFECT_API_URL"], os.environ["PREFECT_LOGGING_LEVEL"]
+
+
+async def _one_by_one(name: str, count: int) -> list[Run]:
     from prefect import get_client
 
     async with get_client() as client:
         deployment = await client.read_deployment_by_name(name)
         # The first one also waits for what is imported and made once.
         await _one_run(client, deployment.id)
-        chance, one_by_one = random.Random(5), []
+        chance, found = random.Random(5), []
         for _ in range(count):
-            # At any moment between two looks of the runner or worker for new runs.
+            # At any moment between two times that the runner or worker asks for new runs.
             await asyncio.sleep(chance.uniform(0, 1))
-            one_by_one.append(await _one_run(client, deployment.id))
-        several = await _deployments_that_read(client)
-        return one_by_one, list(await asyncio.gather(*(_one_run(client, one) for one in several)))
+            found.append(await _one_run(client, deployment.id))
+        return found
+
+
+async def _at_once() -> list[Run]:
+    from prefect import get_client
+
+    async with get_client() as client:
+        return list(await asyncio.gather(*(_one_run(client, one) for one in await _deployments_that_read(client))))
 
 
 async def _deployments_that_read(client: object) -> list[UUID]:

@@ -59,7 +59,6 @@ def _watches(count: int, *, warm: bool) -> bool:
     found = []
     with folder() as place:
         place.declare("test")
-        place.variables = {} if warm else {"ROAS_WARM": "0"}
         found = [_shown(kill_watch(place, moment, warm=warm)) for moment in random_moments(count, _LATEST_MOMENT)]
     return _sum(f"kills of roas watch that left nothing, {'warm' if warm else 'ROAS_WARM=0'}", found)
 

@@ -122,6 +122,14 @@ class Folder:
             return "warm_process" in words and not _is_fork(process) and not children.read_text().split()
         return False
 
+    def warm_up(self) -> None:
+        """Let a command leave a warm process, from which later ones are forked."""
+        self.start("history").wait(_WAITS_SECONDS)
+        deadline = time.monotonic() + _WAITS_SECONDS
+        while not list(self.path.glob("run/roas/*.sock")):
+            assert time.monotonic() < deadline, "no warm process listens"
+            time.sleep(0.1)
+
     def ask(self, path: str, question: dict[str, Any] | None = None) -> Any:
         """What the API of `roas serve` answers."""
         auth_string = (self.path / "data" / "prefect" / "auth_string").read_text().strip()
@@ -204,7 +212,11 @@ def _ended(place: Folder, running: subprocess.Popen[bytes], number: int, moment:
 
 
 def kill_watch(place: Folder, moment: float, *, warm: bool) -> Ended:
-    """Kill `roas watch`, so many seconds after its start."""
+    """Kill `roas watch`, so many seconds after its start; with `warm` it is forked from a warm process."""
+    if warm:
+        place.warm_up()
+    else:
+        place.variables = {"ROAS_WARM": "0"}
     running = place.start("watch", "test")
     time.sleep(moment)
     problem = "" if running.poll() is None else f"it had ended with {running.returncode}"
