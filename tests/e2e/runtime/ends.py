@@ -41,15 +41,17 @@ class Ended:
     moment: float
     """Seconds from its start, or from when it served, to the signal."""
     ended_after: float
-    """Seconds from the signal to its end."""
+    """Seconds from the signal to its end, or of one that was killed to that of all its processes."""
     left: tuple[str, ...]
     """Processes that are not meant to stay, as command lines."""
     problem: str = ""
+    within: float = ENDS_WITHIN_SECONDS
+    """The most seconds for its end."""
 
     @property
     def is_right(self) -> bool:
         """Whether it ended in time and left nothing."""
-        return not self.left and not self.problem and self.ended_after <= ENDS_WITHIN_SECONDS
+        return not self.left and not self.problem and self.ended_after <= self.within
 
 
 @dataclass
@@ -224,14 +226,14 @@ def kill_watch(place: Folder, moment: float, *, warm: bool) -> Ended:
     running.wait()
     killed = time.monotonic()
     left = place.left(stays=place.stays) if warm else place.left()
-    # Not later than this all was gone; the kernel ended the command itself at once.
-    took = time.monotonic() - killed
-    what = f"roas watch, SIGKILL, {'warm' if warm else 'ROAS_WARM=0'}, all gone"
-    return Ended(what=what, moment=moment, ended_after=0, left=left, problem=problem or _late(took))
-
-
-def _late(seconds: float) -> str:
-    return "" if seconds <= GONE_WITHIN_SECONDS else f"only after {seconds:.0f} s"
+    return Ended(
+        what=f"roas watch, SIGKILL, {'warm' if warm else 'ROAS_WARM=0'}",
+        moment=moment,
+        ended_after=time.monotonic() - killed,
+        left=left,
+        problem=problem,
+        within=GONE_WITHIN_SECONDS,
+    )
 
 
 def open_at_once(place: Folder, names: tuple[str, ...] = ("first", "second", "third")) -> dict[str, int]:
