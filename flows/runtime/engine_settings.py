@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 
 def take_settings_over() -> None:
@@ -20,3 +23,47 @@ def take_settings_over() -> None:
 
     refresh_global_settings_context()
     setup_logging(incremental=False)
+
+
+def prepare_for_forks() -> None:
+    """Make once what Prefect makes at its first use, so in each fork: validators and the logging configuration."""
+    from flows.runtime.embedded import RUN_SETTINGS
+
+    for name, value in RUN_SETTINGS.items():
+        os.environ.setdefault(name, value)
+    _complete_models()
+    _remember_logging_config()
+
+
+def _complete_models() -> None:
+    from pydantic import BaseModel
+
+    known: list[type[BaseModel]] = [BaseModel]
+    for one in known:
+        known.extend(one.__subclasses__())
+        if one is not BaseModel and not one.__pydantic_complete__:
+            one.model_rebuild(raise_errors=False)
+
+
+def _remember_logging_config() -> None:
+    """Keep Prefect's logging configuration for the same settings: it fills a template with all of them each time."""
+    from prefect.context import refresh_global_settings_context
+    from prefect.logging import configuration
+    from prefect.settings import get_current_settings
+
+    load, kept = configuration.load_logging_config, dict[str, dict[str, Any]]()
+
+    def remembered(path: Path) -> dict[str, Any]:
+        if path != configuration.DEFAULT_LOGGING_SETTINGS_PATH:
+            return load(path)
+        known = get_current_settings()
+        levels = known.server.logging_level, known.internal.logging_level
+        given = sorted(item for item in os.environ.items() if item[0].startswith("PREFECT_LOGGING_"))
+        of = repr((levels, known.logging, given))
+        if of not in kept:
+            kept[of] = load(path)
+        return copy.deepcopy(kept[of])
+
+    configuration.load_logging_config = remembered
+    refresh_global_settings_context()
+    remembered(configuration.DEFAULT_LOGGING_SETTINGS_PATH)

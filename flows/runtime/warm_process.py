@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from adapters.host.warm_client import ENDED, SENT_TO_A_JOB, STOPPED, user_of
+from flows.runtime.engine_settings import prepare_for_forks
 from flows.runtime.warm_child import BEGUN, run_request
 
 _PACKAGES = ("adapters", "cli", "core", "flows", "models", "tasks")
@@ -86,7 +87,7 @@ def _import(modules: list[str]) -> None:
         module = importlib.import_module(name)
         for inner in pkgutil.walk_packages(module.__path__, f"{name}.") if name in _PACKAGES else ():
             importlib.import_module(inner.name)
-    _complete_models()
+    prepare_for_forks()
     # Prefect sets logging up when it is imported, with settings that are not those of a request.
     root.setLevel(level)
     root.handlers[:] = handlers
@@ -95,17 +96,6 @@ def _import(modules: list[str]) -> None:
     gc.collect()
     # The collector would write into pages that forks share.
     gc.freeze()
-
-
-def _complete_models() -> None:
-    """Build the validators of Prefect's models, which it leaves for their first use, so for each fork."""
-    from pydantic import BaseModel
-
-    known: list[type[BaseModel]] = [BaseModel]
-    for one in known:
-        known.extend(one.__subclasses__())
-        if one is not BaseModel and not one.__pydantic_complete__:
-            one.model_rebuild(raise_errors=False)
 
 
 def _take_lock(path: str) -> int | None:
