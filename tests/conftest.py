@@ -11,10 +11,11 @@ from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.engines import engine_of_the_session, own_engine
 from tests.support.prefect_server import prefect_server
+from tests.support.warm import begin_session, end_session
 
 # A `roas serve` of the user leaves its address and password in the checkout.
 os.environ["PREFECT_PROFILES_PATH"] = os.devnull
-# Tests of the warm process alone use one.
+# Commands use a warm process only where they are given the variables of `warm_commands`.
 os.environ["ROAS_WARM"] = "0"
 
 __all__ = ["engine_of_the_session", "own_engine", "prefect_server"]
@@ -60,6 +61,18 @@ def _shares(file: str) -> bool:
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> LoadScopeScheduling:
     """Use our own way to spread tests; xdist's groups do not work with this version of pytest."""
     return _SharingTogether(config, log)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Prepare what the workers of a session share."""
+    if not hasattr(config, "workerinput"):
+        begin_session()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End what the workers shared."""
+    if not hasattr(config, "workerinput"):
+        end_session()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

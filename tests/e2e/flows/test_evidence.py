@@ -22,6 +22,7 @@ from tasks.deployment.services import read_application
 from tasks.errors.evidence import take_evidence
 from tasks.runtime.clients import engine_of, find_environment
 from tests.e2e.flows.conftest import IMAGE, Place, well
+from tests.support.warm import warm_commands
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -41,7 +42,7 @@ async def failed(place: Place, service: str) -> tuple[Operation, EvidenceBundle]
 
 
 def why(place: Place, *words: str) -> str:
-    context_of_step = os.environ | {"ROAS_DATA_DIR": str(place.settings.data_dir)}
+    context_of_step = os.environ | warm_commands() | {"ROAS_DATA_DIR": str(place.settings.data_dir)}
     done = subprocess.run([ROAS, "why", *words], capture_output=True, text=True, check=False, env=context_of_step)
     assert done.returncode == 0, done.stderr
     return done.stdout
@@ -201,7 +202,7 @@ async def test_a_container_that_was_never_started_has_no_log_and_says_why(place:
 
 
 def test_without_a_failure_there_is_nothing_to_explain(place: Place) -> None:
-    done = subprocess.run([ROAS, "why"], capture_output=True, text=True, check=False, env=os.environ)
+    done = subprocess.run([ROAS, "why"], capture_output=True, text=True, check=False, env=os.environ | warm_commands())
 
     assert done.returncode == 1
     assert "No operation has failed" in done.stderr

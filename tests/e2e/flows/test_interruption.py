@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from tasks.deployment.operations import held_by
 from tasks.runtime.stores import open_stores
 from tests.e2e.flows.conftest import IMAGE, Place, well
 from tests.support.prefect_server import server_variables
+from tests.support.warm import warm_commands
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -71,7 +73,7 @@ def times_the_job_ran(place: Place) -> int:
 
 
 def roas(*words: str) -> subprocess.Popen[str]:
-    context_of_step = server_variables()
+    context_of_step = server_variables() | warm_commands()
     # A shell gives its background jobs an ignored SIGINT, and these tests may run in one.
     return subprocess.Popen(
         ["env", "--default-signal=INT", ROAS, *words],
@@ -106,7 +108,10 @@ async def start_and_kill(moment: Moment) -> str:
 
 
 async def signal_at(process: subprocess.Popen[str], moment: Moment, how: signal.Signals) -> str:
-    """Send a process a signal at the moment, wait for its end, and tell the id of its operation."""
+    """Send a start a signal at the moment, wait for its end, and tell the id of its operation.
+
+    SIGKILL goes to the fork that runs it: nobody can forward it.
+    """
     stores = open_stores()
     with process:
         deadline = time.monotonic() + TIMEOUT_SECONDS
@@ -118,9 +123,16 @@ async def signal_at(process: subprocess.Popen[str], moment: Moment, how: signal.
             assert process.poll() is None, process.stdout and process.stdout.read()
             assert time.monotonic() < deadline
             await asyncio.sleep(0.005)
-        process.send_signal(how)
+        if how is signal.SIGKILL:
+            os.kill(_runner_of(begun[0]), how)
+        else:
+            process.send_signal(how)
         # What it says from now on has no reader, as where a terminal was closed.
     return begun[0].deployment_id
+
+
+def _runner_of(operation: Operation) -> int:
+    return int(operation.details["runner"]["pid"])
 
 
 def flow_run_of(deployment_id: str) -> UUID:

@@ -24,6 +24,7 @@ from flows.runtime.embedded import prefect_api, wait_for_api
 from models.settings import Settings
 from tests.e2e.flows.conftest import Place
 from tests.e2e.flows.planted import DECLARED, SECRET_PART, SHAPED, TYPED, plant
+from tests.support.warm import warm_commands
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -40,7 +41,7 @@ class Roas:
         self.variables: dict[str, str] = {}
 
     def __call__(self, *words: str, stdin: str = "") -> int:
-        context_of_step = os.environ | self.variables | {"COLUMNS": "400"}
+        context_of_step = os.environ | warm_commands() | self.variables | {"COLUMNS": "400"}
         done = subprocess.run(
             [ROAS, *words], input=stdin, capture_output=True, text=True, check=False, env=context_of_step
         )

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,7 +44,7 @@ from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import open_stores
 from tests.e2e.flows.conftest import Place
 from tests.support.ports import free_port
-from tests.support.prefect_server import ask, own_server, server_variables
+from tests.support.prefect_server import ask, copy_database, own_server, server_variables
 
 pytestmark = pytest.mark.flow
 
@@ -335,7 +335,6 @@ def test_no_password_is_on_a_command_line_or_in_the_server_s_log(target: ServerT
 def earlier_server(home: Path) -> Iterator[dict[str, str]]:
     """The server of an earlier version: no password, its key of encrypted blocks in its database."""
     port = free_port()
-    home.mkdir(parents=True)
     environment = {
         **os.environ, "PREFECT_HOME": str(home), "PREFECT_API_URL": "", "PREFECT__SERVER_EPHEMERAL": "1",
         "PREFECT_LOGGING_TO_API_ENABLED": "false",
@@ -364,6 +363,7 @@ SAVE = "from prefect.blocks.system import Secret; Secret(value='hook-planted-91'
 
 def test_the_key_of_encrypted_blocks_leaves_the_database_and_what_it_encrypted_stays_readable(tmp_path: Path) -> None:
     home = tmp_path / "prefect"
+    copy_database(home)
     with earlier_server(home) as environment:
         subprocess.run([sys.executable, "-c", SAVE], env=environment, check=True, capture_output=True)
     with closing(sqlite3.connect(home / "prefect.db")) as database:
@@ -425,10 +425,7 @@ def serving(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
 
 def started_by(process: subprocess.Popen[bytes]) -> list[int]:
     """The processes that it started and that run."""
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True, check=False
-    )
-    return [int(pid) for pid in listed.stdout.split()]
+    return [child.pid for child in psutil.Process(process.pid).children()]
 
 
 def runs(pid: int) -> bool:
@@ -475,12 +472,11 @@ def test_the_prefect_command_line_is_let_in_while_roas_serve_runs_which_ends_soo
 
 
 def _arguments(pids: list[int]) -> str:
-    if not pids:
-        return ""
-    listed = subprocess.run(
-        ["ps", "-o", "args=", "-p", ",".join(map(str, pids))], capture_output=True, text=True, check=False
-    )
-    return listed.stdout
+    found = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            found += psutil.Process(pid).cmdline()
+    return " ".join(found)
 
 
 def test_a_server_ends_when_the_process_that_started_it_is_killed(place: Place) -> None:

@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.flows.conftest import IMAGE, Place
+from tests.support.warm import warm_commands
 
-# Some twenty commands, each a process of its own.
+# Some twenty commands.
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(900)]
 
 ROAS = Path(sys.executable).with_name("roas")
@@ -47,17 +48,20 @@ sick:
 OWN_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
 
 
+def _environment() -> dict[str, str]:
+    return os.environ | warm_commands() | {"COLUMNS": "300", "TERM": "xterm-256color"}
+
+
 def piped(*words: str) -> str:
-    done = subprocess.run([ROAS, *words], capture_output=True, check=False, env=os.environ | {"COLUMNS": "300"})
+    done = subprocess.run([ROAS, *words], capture_output=True, check=False, env=_environment())
     return (done.stdout + done.stderr).decode()
 
 
 def on_a_terminal(*words: str) -> str:
     leader, follower = pty.openpty()
     with subprocess.Popen(
-        [ROAS, *words], stdin=follower, stdout=follower, stderr=follower,
-        env=os.environ | {"COLUMNS": "300", "TERM": "xterm-256color"},
-    ) as process:  # fmt: skip
+        [ROAS, *words], stdin=follower, stdout=follower, stderr=follower, env=_environment()
+    ) as process:
         os.close(follower)
         shown = b""
         try:

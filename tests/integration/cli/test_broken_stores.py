@@ -19,6 +19,7 @@ from adapters.stores import Stores
 from adapters.stores.batch import BatchWriter
 from models.settings import Settings
 from models.tables.monitoring import ProbeRow
+from tests.support.warm import warm_commands
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 ROAS = Path(sys.executable).with_name("roas")
@@ -36,7 +37,8 @@ def data(tmp_path: Path) -> Path:
 
 
 def roas(data: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    context_of_step = os.environ | {"ROAS_DATA_DIR": str(data), "ROAS_ENVIRONMENTS_DIR": str(data.parent)}
+    places = {"ROAS_DATA_DIR": str(data), "ROAS_ENVIRONMENTS_DIR": str(data.parent)}
+    context_of_step = os.environ | warm_commands() | places
     done = subprocess.run(
         [*BOUND_BY_MODES, ROAS, *words], capture_output=True, text=True, check=False, env=context_of_step
     )

@@ -17,6 +17,7 @@ import click
 import pytest
 
 from cli import exit_codes
+from tests.support.warm import warm_commands
 
 ROAS = Path(sys.executable).with_name("roas")
 
@@ -27,14 +28,17 @@ def roas(tmp_path: Path):
         *words: str | bytes, said: bytes = b"", redirected: str = "", **variables: str
     ) -> subprocess.CompletedProcess[str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ROAS_", "PREFECT_"))}
-        folders = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path), "ROAS_WARM": "0"}
+        folders = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
+        # Redirections and settings of Python are those of the process that does the work.
+        is_own = redirected or any(name.startswith("PYTHON") for name in variables)
+        warm = {"ROAS_WARM": "0"} if is_own else warm_commands()
         command = ["bash", "-c", f'"$@" {redirected}', "bash", ROAS, *words] if redirected else [ROAS, *words]
         return subprocess.run(
             command,
             input=said,
             capture_output=True,
             check=False,
-            env=kept | folders | variables,
+            env=kept | warm | folders | variables,
             cwd=tmp_path,
             encoding=None,
         )

@@ -16,6 +16,7 @@ from adapters.host.processes import this_user
 from adapters.stores import Stores
 from models.settings import Settings
 from tests.integration.stores.values import record_some
+from tests.support.warm import warm_commands
 
 ROAS = Path(sys.executable).with_name("roas")
 
@@ -24,7 +25,7 @@ ROAS = Path(sys.executable).with_name("roas")
 def roas(tmp_path: Path):
     def run(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
         places = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
-        context_of_step = os.environ | places | variables
+        context_of_step = os.environ | warm_commands() | places | variables
         return subprocess.run(
             [ROAS, *words], capture_output=True, text=True, check=False, env=context_of_step, cwd=tmp_path
         )
@@ -114,7 +115,9 @@ def test_a_name_in_the_environment_cannot_pass_for_who_started(roas, tmp_path: P
     (tmp_path / "compose.yaml").write_text(
         "services:\n  web:\n    image: roas-no-such-image:none\n    pull_policy: never\n"
     )
-    done = roas("start", "-f", "compose.yaml", "-p", "roas-test-audit", "--json", LOGNAME="nobody-real")
+    # The Prefect server that it starts ends with it.
+    own = {"LOGNAME": "nobody-real", "ROAS_WARM": "0"}
+    done = roas("start", "-f", "compose.yaml", "-p", "roas-test-audit", "--json", **own)
     assert done.returncode == 1, done.stderr
     with Stores.open(Settings(data_dir=tmp_path / "data")) as stores:
         [operation] = stores.operations.history()
