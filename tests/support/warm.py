@@ -49,6 +49,6 @@ def _processes(folder: str) -> list[int]:
 def warm_commands() -> dict[str, str]:
     """The variables with which a command uses the warm process, or leaves it for the next one.
 
-    One that runs flows without PREFECT_API_URL would leave a Prefect server, too.
+    One that runs flows without PREFECT_API_URL leaves a Prefect server, too, which a test has to end.
     """
     return {"XDG_RUNTIME_DIR": os.environ[_FOLDER], "ROAS_WARM": "1"}

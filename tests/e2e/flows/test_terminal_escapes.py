@@ -8,10 +8,12 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from flows.runtime.shared_server import end_unused_server
 from tests.e2e.flows.conftest import IMAGE, Place
 from tests.support.warm import warm_commands
 
@@ -46,6 +48,13 @@ sick:
 """
 # Colours of our own are the only escapes that reach a terminal.
 OWN_COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+
+
+@pytest.fixture(autouse=True)
+def server_ends(place: Place) -> Iterator[None]:
+    """End the Prefect server that the commands of a test share."""
+    yield
+    end_unused_server(place.settings.prefect_home)
 
 
 def _environment() -> dict[str, str]:

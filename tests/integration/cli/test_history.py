@@ -16,6 +16,7 @@ from adapters.host.processes import this_user
 from adapters.stores import Stores
 from models.settings import Settings
 from tests.integration.stores.values import record_some
+from tests.support.prefect_server import server_variables
 from tests.support.warm import warm_commands
 
 ROAS = Path(sys.executable).with_name("roas")
@@ -111,13 +112,12 @@ def test_a_name_in_the_environment_cannot_pass_for_who_paused_or_answered(roas, 
 
 
 @pytest.mark.flow
-def test_a_name_in_the_environment_cannot_pass_for_who_started(roas, tmp_path: Path) -> None:
+def test_a_name_in_the_environment_cannot_pass_for_who_started(roas, tmp_path: Path, prefect_server: None) -> None:
     (tmp_path / "compose.yaml").write_text(
         "services:\n  web:\n    image: roas-no-such-image:none\n    pull_policy: never\n"
     )
-    # The Prefect server that it starts ends with it.
-    own = {"LOGNAME": "nobody-real", "ROAS_WARM": "0"}
-    done = roas("start", "-f", "compose.yaml", "-p", "roas-test-audit", "--json", **own)
+    server = {name: value for name, value in server_variables().items() if name.startswith("PREFECT_API_")}
+    done = roas("start", "-f", "compose.yaml", "-p", "roas-test-audit", "--json", LOGNAME="nobody-real", **server)
     assert done.returncode == 1, done.stderr
     with Stores.open(Settings(data_dir=tmp_path / "data")) as stores:
         [operation] = stores.operations.history()
