@@ -18,7 +18,7 @@ from models.settings import Settings
 from tests.unit.core.monitoring.test_evaluate import MONDAY, WatchedService
 
 POLICY = RecoveryPolicy()
-STEP = timedelta(seconds=1)
+STEP = timedelta(seconds=5)
 HOUR = timedelta(hours=1)
 VERDICT = Verdict(
     category=Category.CONTAINER_EXITED,

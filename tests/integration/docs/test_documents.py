@@ -19,6 +19,8 @@ import yaml
 from click.testing import CliRunner
 
 from adapters.config.environments import read_environment
+from flows.runtime.shared_server import end_unused_server
+from models.settings import Settings
 from tests.integration.docs.command_lines import (
     UnknownCommandError,
     check_command,
@@ -37,6 +39,7 @@ from tests.integration.docs.documents import (
     text_of,
     tracked_files,
 )
+from tests.support.warm import warm_commands
 
 _BLOCKS = blocks()
 _PROGRAMS = ("roas ", "make ", "docker ", "prefect ", "python -m ")
@@ -272,13 +275,17 @@ services:
 def test_a_script_works_beside_a_small_application(block: Block, tmp_path: Path) -> None:
     (tmp_path / "compose.yaml").write_text(f"name: roas-docs-{os.getpid()}\n{_SMALL_APPLICATION}")
     script = re.sub(r"\b(SERVICE|FOLDER)\b", lambda match: match[0].lower(), block.text)
-    environment = os.environ | {
-        "ROAS_DATA_DIR": str(tmp_path / "data"),
-        "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}",
-    }
+    settings = Settings(data_dir=tmp_path / "data")
+    environment = (
+        os.environ
+        | warm_commands()
+        | {"ROAS_DATA_DIR": str(settings.data_dir), "PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}"}
+    )
     command = ["bash", "-euxc", script]
     try:
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     finally:
         subprocess.run(["docker", "compose", "down", "--timeout", "1"], cwd=tmp_path, capture_output=True, check=False)
+        if settings.prefect_home.exists():
+            end_unused_server(settings.prefect_home)
