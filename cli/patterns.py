@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 @click.argument("text", required=False)
 @as_json
 def classify(text: str | None, json_wanted: bool) -> None:
-    """Classify the cause of an error: TEXT, or JSON lines {"id","text"} on standard input."""
+    """Classify the cause of an error: TEXT, or JSON lines {"id","text"} on standard input.
+
+    A text alone allows no action: the answer says which fact the proposed one would need.
+    """
     from core.errors.classify import classify as classify_error
 
     known = _patterns_in_use()
@@ -191,7 +194,9 @@ def _show(text: str, verdict: Verdict, json_wanted: bool) -> None:
 
 
 def _answer(verdict: Verdict) -> dict[str, Any]:
-    return {**dataclasses.asdict(verdict), "auto_recoverable": verdict.auto_recoverable}
+    from core.recovery.facts import would_need
+
+    return {**dataclasses.asdict(verdict), "auto_recoverable": False, "would_need": would_need(verdict.strategy)}
 
 
 def _patterns_in_use() -> PatternSet | None:

@@ -119,11 +119,6 @@ class Verdict:
     span: tuple[int, int] | None = None
     template: str | None = None
 
-    @property
-    def auto_recoverable(self) -> bool:
-        """True where a bounded, reversible action may be tried once its preconditions hold."""
-        return self.strategy.automatic
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Pattern:

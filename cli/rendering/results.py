@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from cli.rendering.alerts import show_scores
 from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table, size
+from core.recovery.facts import would_need
 from core.reporting.timing import Timing
 from flows.runtime.terminal import echo_json
 from models.operations import Operation, OperationStatus, StateChange
@@ -285,8 +286,11 @@ def show_verdict(text: str, verdict: Verdict) -> None:
     elif text.strip():
         say(f"  text     {escape(text)}")
     say(f"  reason   {escape(verdict.reason)}")
-    action = "may be tried without a person" if verdict.auto_recoverable else "needs a person"
+    fact = would_need(verdict.strategy)
+    action = "a text alone allows nothing" if fact else "needs a person"
     say(f"  remedy   {verdict.strategy}: {'nothing to do' if verdict.strategy == 'none' else action}")
+    if fact is not None:
+        say(f"  needs    {fact}")
 
 
 def _show_changes(changes: Sequence[StateChange]) -> None:

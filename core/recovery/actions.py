@@ -1,4 +1,4 @@
-"""Define the recovery actions: targets, precondition, steps, proof and rollback of each."""
+"""Define the recovery actions: targets, steps, proof and rollback of each; facts.py says what allows them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from types import MappingProxyType
 
 from core.recovery import action_targets as of
 from core.recovery.action_targets import ActionContext, ActionTarget
+from core.recovery.facts import REQUIRED_FACTS, lacking_fact
 from models.errors import Strategy
 from models.recovery import PlannedStep, StepSpec
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One way to recover: what it acts on, why it may not be taken (None if it may), and its steps.
+    """One way to recover: what it acts on, and its steps.
 
     - `inverse`: the steps that roll it back, or why it is allowed without any.
     - `at_most`: the most targets that are plausible; more are refused.
@@ -26,7 +27,6 @@ class Action:
 
     strategy: Strategy
     aim: Callable[[ActionContext], tuple[ActionTarget, ...]]
-    precondition: Callable[[ActionContext], str | None]
     steps: tuple[StepSpec, ...]
     inverse: tuple[StepSpec, ...] | str
     at_most: int
@@ -35,8 +35,8 @@ class Action:
 
     def __post_init__(self) -> None:
         """Check the required parts at run time, too."""
-        if not callable(self.precondition) or not callable(self.aim):
-            raise TypeError(f"{self.strategy} has no precondition or no aim, so it may not be taken")
+        if self.strategy not in REQUIRED_FACTS or not callable(self.aim):
+            raise TypeError(f"{self.strategy} has no required facts or no aim, so it may not be taken")
         # A rollback proves every service of its release, as any start does.
         if self.steps[-1:] not in ((StepSpec.VERIFY,), (StepSpec.ROLL_BACK,)):
             raise TypeError(f"{self.strategy} is not verified, so it may not be taken")
@@ -62,13 +62,13 @@ class RefusedAction:
 
 
 def prepare(strategy: Strategy, context: ActionContext) -> ReadyAction | RefusedAction:
-    """Check the precondition and the targets of an action, and list its steps.
+    """Check the facts and the targets of an action, and list its steps.
 
-    Refused if the precondition fails, or if the targets are none, too many, or of another project.
+    Refused if a fact is lacking, or if the targets are none, too many, or of another project.
     """
     action = ACTIONS[strategy]
-    if obstacle := action.precondition(context):
-        return RefusedAction(obstacle, _instead(context))
+    if lacking := lacking_fact(strategy, context):
+        return RefusedAction(lacking, _instead(context))
     targets = action.aim(context)
     if not targets:
         return RefusedAction(f"{strategy} finds nothing to act on, and nothing never means everything.")
@@ -140,51 +140,51 @@ _KEEPS_DATA = "What it held in memory is gone; its files and volumes are as befo
 ACTIONS = register(
     (
         Action(
-            Strategy.WAIT_AND_RETRY, of.service_containers, of.may_restart, (StepSpec.START, StepSpec.VERIFY),
+            Strategy.WAIT_AND_RETRY, of.service_containers, (StepSpec.START, StepSpec.VERIFY),
             "Only what did not run is started; what runs is left alone.", at_most=10, points=1,
         ),
         Action(
-            Strategy.RESTART_SERVICE, of.service_containers, of.may_restart, (StepSpec.RESTART, StepSpec.VERIFY),
+            Strategy.RESTART_SERVICE, of.service_containers, (StepSpec.RESTART, StepSpec.VERIFY),
             _KEEPS_DATA, at_most=10, points=1,
         ),
         Action(
-            Strategy.RESTART_DEPENDENCY_THEN_SERVICE, of.service_and_dependencies, of.may_restart,
+            Strategy.RESTART_DEPENDENCY_THEN_SERVICE, of.service_and_dependencies,
             (StepSpec.RESTART, StepSpec.VERIFY),
             _KEEPS_DATA, at_most=10, points=2, dependencies_first=True,
         ),
         Action(
-            Strategy.RECREATE_CONTAINER, of.service_containers, of.may_recreate, (StepSpec.RECREATE, StepSpec.VERIFY),
+            Strategy.RECREATE_CONTAINER, of.service_containers, (StepSpec.RECREATE, StepSpec.VERIFY),
             "The new container is made from the same declaration; named volumes stay.", at_most=5, points=2,
         ),
         Action(
-            Strategy.FREE_PORT, of.port_holders, of.may_free_port,
+            Strategy.FREE_PORT, of.port_holders,
             (StepSpec.STOP_HOLDER, StepSpec.START, StepSpec.VERIFY),
             (StepSpec.START_HOLDER,), at_most=2, points=2,
         ),
         Action(
-            Strategy.PULL_IMAGE, of.service_image, of.may_pull, (StepSpec.PULL, StepSpec.RECREATE, StepSpec.VERIFY),
+            Strategy.PULL_IMAGE, of.service_image, (StepSpec.PULL, StepSpec.RECREATE, StepSpec.VERIFY),
             "An image that was not there is added; nothing is replaced.", at_most=1, points=2,
         ),
         Action(
-            Strategy.PRUNE_DISK, of.dangling_images, of.may_prune_disk,
+            Strategy.PRUNE_DISK, of.dangling_images,
             (StepSpec.REMOVE_IMAGES, StepSpec.START, StepSpec.VERIFY),
             "No name leads to a dangling image, and none that a container uses is removed.", at_most=50, points=1,
         ),
         Action(
-            Strategy.CREATE_NETWORK, of.missing_networks, of.may_create_network, (StepSpec.RECREATE, StepSpec.VERIFY),
+            Strategy.CREATE_NETWORK, of.missing_networks, (StepSpec.RECREATE, StepSpec.VERIFY),
             "A declared network is created; nothing else changes.", at_most=5, points=2,
         ),
         Action(
-            Strategy.PRUNE_NETWORKS, of.unused_networks, of.may_prune_networks,
+            Strategy.PRUNE_NETWORKS, of.unused_networks,
             (StepSpec.REMOVE_NETWORKS, StepSpec.START, StepSpec.VERIFY),
             "The network is neither declared nor used.", at_most=10, points=1,
         ),
         Action(
-            Strategy.ROLL_BACK_RELEASE, of.previous_release, of.may_roll_back, (StepSpec.ROLL_BACK,),
+            Strategy.ROLL_BACK_RELEASE, of.previous_release, (StepSpec.ROLL_BACK,),
             "A rollback that fails is undone by itself, like any start.", at_most=1, points=2,
         ),
         Action(
-            Strategy.RUN_SCRIPT, of.recovery_script, of.may_run_script, (StepSpec.RUN_SCRIPT, StepSpec.VERIFY),
+            Strategy.RUN_SCRIPT, of.recovery_script, (StepSpec.RUN_SCRIPT, StepSpec.VERIFY),
             "What a script does, its author answers for.", at_most=1, points=2,
         ),
     )

@@ -38,6 +38,9 @@ _SILENT = frozenset({Category.TIMEOUT, Category.DNS_FAILURE, Category.DEPENDENCY
 _GONE_FOR_GOOD = frozenset({"discord_gateway_closed"})
 """What a service says of a session that it gets again by itself within seconds, or not at all."""
 
+OBSERVED_SOURCES = frozenset({"watch", "collection", "event"})
+"""Who reports what the engine shows, and not a line that somebody has read."""
+
 _BY_GOING_BACK = frozenset({Strategy.FIX_CONFIG, Strategy.INVESTIGATE})
 """A person's work that a release which just came is likely to have made necessary."""
 
@@ -57,7 +60,8 @@ class RecoveryFacts:
 
     `failing_services` is how many fail at once. `acting` False: a person already works on it. `engine` is the address
     of the host. `deployed_ago` is how long before the error the current release was deployed, None without a proven
-    release before it. `kept_down` are its dependencies that a person stopped or paused.
+    release before it. `kept_down` are its dependencies that a person stopped or paused. `lacking` is the fact without
+    which the proposed action was refused: only a person can act then.
     """
 
     service: str | None = None
@@ -70,6 +74,7 @@ class RecoveryFacts:
     engine: str = ""
     deployed_ago: timedelta | None = None
     kept_down: tuple[str, ...] = ()
+    lacking: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +83,7 @@ class RecoveryPlan:
 
     `delay` is how long to wait before acting. `attempt` counts from 1 since the service was last proven healthy.
     `attempt_id` is the error's id and the number of the attempt. `dependencies` are restarted before the service if
-    they are down.
+    they are down. `decided`: a person decided it, or it only verifies; then no fact is needed to enable it.
     """
 
     action: PlanAction
@@ -88,6 +93,7 @@ class RecoveryPlan:
     attempt: int = 1
     attempt_id: str = ""
     dependencies: tuple[str, ...] = ()
+    decided: bool = False
 
     @property
     def later(self) -> bool:
@@ -122,7 +128,7 @@ def plan_recovery(
     if facts.kept_down:
         return _leave(strategy, f"{service} needs {', '.join(facts.kept_down)}, which a person keeps down.")
     if not strategy.automatic:
-        return _ask(strategy, f"only a person can mend this: {error.verdict.reason}")
+        return _ask(strategy, facts.lacking or f"only a person can mend this: {error.verdict.reason}")
     if facts.paused:
         return _leave(strategy, "Automatic recovery is paused here.")
     if facts.maintenance:
@@ -165,6 +171,7 @@ def plan_as_decided(
         attempt=1 + sum(tried.error_id == error.error_id for tried in past),
         attempt_id=attempt_id(error, past),
         dependencies=error.dependencies_down if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE else (),
+        decided=True,
     )
 
 
@@ -181,6 +188,16 @@ def leads_deeper(verdict: Verdict, found: Verdict, before: Collection[Category])
     vague = found.category in (Category.UNKNOWN, Category.BENIGN, Category.CONTAINER_EXITED, Category.TIMEOUT)
     known = vague or found.category in (Category.HEALTHCHECK_FAILED, verdict.category) or found.category in before
     return not known and found.pattern_name is not None
+
+
+def without_dependencies(strategy: Strategy, error: RecordedError) -> Strategy:
+    """Return the strategy where no dependency of the service is seen down.
+
+    A failure that was observed stands without its log: the state of the service itself decides about a restart. A
+    line that was only reported names a dependency, and that is refuted.
+    """
+    observed = error.source in OBSERVED_SOURCES
+    return Strategy.RESTART_SERVICE if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE and observed else strategy
 
 
 def attempt_id(error: RecordedError, past: Sequence[RecoveryExecution]) -> str:
@@ -227,17 +244,18 @@ def _leave(strategy: Strategy, reason: str) -> RecoveryPlan:
 def _strategy(
     error: RecordedError, facts: RecoveryFacts, policy: RecoveryPolicy, run: Sequence[RecoveryExecution]
 ) -> Strategy:
-    """Return the verdict's strategy, a restart if waiting did not help, or once a rollback soon after a deployment."""
-    usual, tried = error.verdict.strategy, {one.strategy for one in run}
+    """Return the verdict's strategy, a restart if waiting did not help, or once a rollback soon after a deployment.
+
+    An action that was refused for want of a fact is investigated.
+    """
+    usual, tried = Strategy.INVESTIGATE if facts.lacking else error.verdict.strategy, {one.strategy for one in run}
     silent = error.verdict.category in _SILENT
     # What its own check calls unhealthy has been given the time that the check's retries are.
     enough = silent and (usual in tried or error.evidence.get("health") == "unhealthy")
     gone = usual in tried and error.verdict.pattern_name in _GONE_FOR_GOOD
     if usual is Strategy.WAIT_AND_RETRY and (enough or gone):
         usual = Strategy.RESTART_SERVICE
-    if usual is Strategy.RESTART_DEPENDENCY_THEN_SERVICE and not error.dependencies_down:
-        # What refused it is up by now, so only the service itself is left to restart.
-        usual = Strategy.RESTART_SERVICE
+    usual = without_dependencies(usual, error) if not error.dependencies_down else usual
     soon = facts.deployed_ago is not None and facts.deployed_ago <= timedelta(seconds=policy.roll_back_within_seconds)
     if not soon or not policy.roll_back_within_seconds or error.predictive or Strategy.ROLL_BACK_RELEASE in tried:
         return usual

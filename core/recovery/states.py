@@ -43,6 +43,8 @@ _TRANSITIONS = {
     (RecoveryState.PLANNED, RecoveryEvent.START): RecoveryState.ACTING,
     (RecoveryState.PLANNED, RecoveryEvent.REPLAN): RecoveryState.OPEN,
     (RecoveryState.ACTING, RecoveryEvent.FINISH): RecoveryState.VERIFYING,
+    # An action that a fact forbids is refused before it begins.
+    (RecoveryState.ACTING, RecoveryEvent.REPLAN): RecoveryState.OPEN,
     (RecoveryState.VERIFYING, RecoveryEvent.RESOLVE): RecoveryState.RESOLVED,
     (RecoveryState.VERIFYING, RecoveryEvent.FAIL): RecoveryState.OPEN,
 }

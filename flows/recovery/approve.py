@@ -7,7 +7,7 @@ import json
 import logging
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated
@@ -27,6 +27,7 @@ from core.recovery.policy import RecoveryPlan
 from flows.recovery.diagnose import Diagnosis
 from flows.runtime.identifiers import new_ticket_id
 from models.environments import Environment
+from models.errors import Strategy
 from models.records import TicketDetails
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketState
 from tasks.errors.redact import redact
@@ -51,17 +52,22 @@ _COMMAND = re.compile(r"(?<=: )((?:docker|df|dmesg|getent|id|journalctl|ls|roas|
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Why a person is asked, what was tried before, and what to do before the usual steps."""
+    """Why a person is asked, what was tried before, and what to do before the usual steps.
+
+    `strategy` is the one whose steps the ticket lists, None for that of the verdict.
+    """
 
     reason: str
     tried: tuple[str, ...] = ()
     first_step: str = ""
+    strategy: Strategy | None = None
 
 
 def question_of(plan: RecoveryPlan, mine: Sequence[RecoveryExecution]) -> Question:
     """Return the question of a plan that needs a person, with the attempts made at the error."""
     last = f" The last ended so: {mine[-1].final_status}" if mine else ""
-    return Question(plan.reason + last, tuple(step for one in mine for step in attempt_details(one)))
+    tried = tuple(step for one in mine for step in attempt_details(one))
+    return Question(plan.reason + last, tried, strategy=plan.strategy if not plan.strategy.automatic else None)
 
 
 def attempt_details(execution: RecoveryExecution) -> tuple[str, ...]:
@@ -73,7 +79,7 @@ def new_ticket(question: Question, diagnosis: Diagnosis, environment: Environmen
     """Write a question as a ticket, with exact commands and the evidence."""
     now, error = datetime.now(UTC), diagnosis.error
     steps = manual_steps(
-        diagnosis.verdict,
+        replace(diagnosis.verdict, strategy=question.strategy or diagnosis.verdict.strategy),
         service=error.service,
         project=environment.project if environment else error.environment,
         environment=error.environment,

@@ -22,7 +22,7 @@ from models.compose import Application
 from models.environments import Environment
 from models.errors import Category, RecordedError
 from models.failures import BadInputError, GivenUpError, RoasError
-from models.health import UNHEALTHY_STATES
+from models.health import UNHEALTHY_STATES, ServiceHealth
 from models.incidents import Incident, IncidentContext
 from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket, TicketEntry, TicketState
 from tasks.deployment.services import read_application
@@ -94,6 +94,8 @@ async def error_recovery(
             return await _recover_ticket(await read_ticket(ticket), context)
         if source == "event" and (reason := await _not_needed(incident, context)) is not None:
             log.info("nothing is done for %s: %s", service, reason)
+            return not_needed(reason)
+        if source == "person" and decided is None and (reason := await _only_said(incident, context)) is not None:
             return not_needed(reason)
         by_person = (decided, requester(decided_by)[0]) if decided else None
         return await recover(incident, context, act=act, decided=by_person, converse=may_ask())
@@ -238,6 +240,17 @@ async def load_context(environment: str, compose_files: tuple[str, ...]) -> Inci
     except RoasError as error:
         log.info("dependencies of %s are not known: %s", environment, error)
         return context_of(declared, None, compose_files)
+
+
+async def _only_said(incident: Incident, context: IncidentContext) -> str | None:
+    """Return why a line that somebody reports of a service is no error: the service is healthy; None if it is one."""
+    if context.environment is None or context.application is None or incident.service is None:
+        return None
+    health = await health_now(context, asked=[incident.service])
+    verdict = next((one for one in health.services if one.service == incident.service), None) if health else None
+    if verdict is None or verdict.health not in (ServiceHealth.HEALTHY, ServiceHealth.COMPLETED):
+        return None
+    return f"{incident.service} is {verdict.health} ({verdict.reason}), and a line alone is no error"
 
 
 async def _not_needed(incident: Incident, context: IncidentContext) -> str | None:

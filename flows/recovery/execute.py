@@ -13,11 +13,22 @@ from prefect.utilities.importtools import import_object
 
 from core.deployment.restart import Aftermath
 from core.deployment.restart import DependantAnswer as After
+from core.recovery.action_targets import ActionContext
 from core.recovery.actions import ACTIONS, RefusedAction, prepare
-from core.recovery.policy import RecoveryFacts, RecoveryPlan, room_for_dependant, waits_for_itself
+from core.recovery.facts import is_well, shows_failure
+from core.recovery.policy import (
+    OBSERVED_SOURCES,
+    RecoveryFacts,
+    RecoveryPlan,
+    room_for_dependant,
+    waits_for_itself,
+    without_dependencies,
+)
+from flows.recovery.diagnose import health_now, services_down
 from models.environments import Environment
 from models.errors import RecordedError, Strategy
 from models.failures import ActionRefusedError, RoasError
+from models.health import UNHEALTHY_STATES, ServiceHealth
 from models.incidents import IncidentContext
 from models.metrics import DependencyType
 from models.operations import Runner
@@ -27,7 +38,7 @@ from tasks.deployment.operations import hold_environment
 from tasks.deployment.start_service import ask_again, wait_until_healthy
 from tasks.errors.redact import redact
 from tasks.monitoring.events import watch_project
-from tasks.recovery.actions import STEPS, StepContext, read_action_context
+from tasks.recovery.actions import STEPS, StepContext, measure_engine_disk, read_action_context
 from tasks.recovery.records import past_recoveries, write_attempt
 
 log = logging.getLogger("roas")
@@ -88,33 +99,56 @@ async def execute(case: Case, attempt: RecoveryPlan | RecoveryExecution) -> Reco
 
 
 async def _prepared(case: Case, plan: RecoveryPlan, diagnosed: datetime) -> RecoveryExecution:
+    strategy, down = plan.strategy, plan.dependencies
+    if down and not plan.decided:
+        down = services_down(await health_now(case.context, asked=down), down)
+        strategy = strategy if down else without_dependencies(strategy, case.error)
     action_context = await read_action_context(
         case.environment,
         case.context.application,
         case.service,
-        dependencies_down=plan.dependencies,
+        dependencies_down=down,
         script=case.script,
         began=case.error.first_seen,
     )
-    ready = prepare(plan.strategy, action_context)
+    action_context = await _with_own_checks(case, strategy, action_context, decided=plan.decided)
+    ready = prepare(strategy, action_context)
+    if isinstance(ready, RefusedAction) and case.error.source in OBSERVED_SOURCES and is_well(action_context):
+        # It was seen to fail and is well by itself meanwhile: that is verified, and nothing else is done.
+        strategy = Strategy.WAIT_AND_RETRY
+        ready = prepare(strategy, replace(action_context, decided=True))
     if isinstance(ready, RefusedAction):
         raise ActionRefusedError(ready.because, advice=ready.instead)
     return RecoveryExecution(
         error_id=case.error.error_id,
-        strategy=plan.strategy,
+        strategy=strategy,
         started_at=datetime.now(UTC),
         attempt_id=plan.attempt_id,
         attempt=plan.attempt,
         environment=case.environment.name,
         service=case.service,
         engine=case.environment.engine,
-        points=ACTIONS[plan.strategy].points,
+        points=ACTIONS[strategy].points,
         runner=case.runner,
         planned=ready.steps,
         undo=ready.undo,
         detected_at=case.detected_at,
         diagnosed_at=diagnosed,
     )
+
+
+async def _with_own_checks(case: Case, strategy: Strategy, context: ActionContext, *, decided: bool) -> ActionContext:
+    """Add what costs time to read, where it matters: the disk, and the service's own probe."""
+    context = replace(context, stopped_by_person=case.facts.stopped_by_person, decided=decided)
+    if strategy is Strategy.PRUNE_DISK:
+        context = replace(context, disk_percent=await measure_engine_disk(case.environment))
+    if decided or not context.containers or shows_failure(context):
+        return context
+    health = await health_now(case.context, asked=[case.service])
+    known = {one.service: one.health for one in health.services} if health else {}
+    judged = known.get(case.service)
+    passes = False if judged in UNHEALTHY_STATES else True if judged is ServiceHealth.HEALTHY else None
+    return replace(context, probe_passes=passes)
 
 
 async def _run_attempt(case: Case, execution: RecoveryExecution) -> RecoveryExecution:

@@ -79,6 +79,8 @@ class RecoveryProcess:
     _execution: RecoveryExecution = field(init=False)
     _escalates: bool = False
     """Whether the first failure of the attempt opens a ticket, without another plan."""
+    _refused: ActionRefusedError | None = None
+    """Why the last proposed action was not taken; its first words are the strategy."""
     _asked: tuple[str, Ticket] | None = None
     """Reason and ticket that were recorded with the end of the last attempt."""
 
@@ -153,7 +155,12 @@ class RecoveryProcess:
     async def _gather(self) -> Sequence[RecoveryExecution]:
         """Read the facts that a plan depends on; return the earlier attempts."""
         environment, service, now = self.context.environment, self.service, datetime.now(UTC)
-        facts = RecoveryFacts(service=service, failing_services=self.failing_services, acting=self.acting)
+        facts = RecoveryFacts(
+            service=service,
+            failing_services=self.failing_services,
+            acting=self.acting,
+            lacking=self._refused.what if self._refused else None,
+        )
         if environment is not None and service is not None:
             windows = maintenance_windows(environment.maintenance, now)
             facts = replace(
@@ -179,7 +186,8 @@ class RecoveryProcess:
             await keep_reason(self.error.error_id, plan.reason)
             return self._end(RecoveryMethod.NONE_NEEDED, plan.reason, success=True)
         if plan.action is PlanAction.ASK_A_PERSON:
-            return await self._ask(question_of(plan, mine))
+            question = question_of(plan, mine)
+            return await self._ask(replace(question, first_step=self._refused.advice if self._refused else ""))
         if plan.action is PlanAction.PROPOSE:
             await _record_proposal(self.diagnosis, plan, self._past)
             return self._end(RecoveryMethod.PROPOSED, f"dry run: {plan.reason}")
@@ -215,8 +223,12 @@ class RecoveryProcess:
         try:
             self._execution = await execute(case, attempt)
         except ActionRefusedError as refused:
-            reason = f"{attempt.strategy} may not be done: {refused.what}"
-            return await self._ask(Question(reason, first_step=refused.advice))
+            lacking = f"{attempt.strategy} may not be done: {refused.what}"
+            if self._escalates or self._refused is not None:
+                return await self._ask(Question(lacking, first_step=refused.advice))
+            await keep_reason(self.error.error_id, lacking)
+            self._refused = ActionRefusedError(lacking, advice=refused.advice)
+            return RecoveryEvent.REPLAN
         except EnvironmentBusyError as busy:
             await keep_reason(self.error.error_id, f"put off: {busy.what}")
             again_at = datetime.now(UTC) + SHORT_WAIT
@@ -361,7 +373,7 @@ async def _before_another_attempt(
     if context.environment is None:
         return plan
     if not services_down(await health_now(context, asked=[service]), [service]):
-        plan = replace(plan, strategy=Strategy.WAIT_AND_RETRY, reason=f"{service} is well by itself")
+        plan = replace(plan, strategy=Strategy.WAIT_AND_RETRY, reason=f"{service} is well by itself", decided=True)
     # The next attempt replaces what the container shows of the last one.
     bundles = await take_evidence(context, service, last.final_status)
     await link_evidence([bundle.bundle_id for bundle in bundles], error.error_id)

@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 from prefect import Task, task
 from prefect.context import TaskRunContext
 
 from adapters.docker.engine import DockerEngine
+from adapters.host.machine import sample_host
 from adapters.host.scripts import find_script, run_script
 from core.common.safe_text import printable
 from core.deployment.release import is_there, to_go_back_to
@@ -93,6 +95,20 @@ async def read_action_context(
         script=script,
         script_problem=problem,
     )
+
+
+@retry_read
+@in_thread
+def measure_engine_disk(environment: Environment) -> float | None:
+    """Return the use of the disk with the engine's data, 0-100; None for an engine on another machine.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+    if not environment.engine.startswith("unix://"):
+        return None
+    folder = engine_of(environment).info().root_folder
+    return sample_host(Path(folder), datetime.now(UTC)).disk_percent if folder else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

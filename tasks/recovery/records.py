@@ -29,7 +29,7 @@ from adapters.stores.recovery_writes import (
 )
 from core.errors.match import PatternSet
 from core.errors.pattern_library import SHIPPED_PATTERNS
-from core.recovery.policy import RecoveryFacts
+from core.recovery.policy import OBSERVED_SOURCES, RecoveryFacts
 from core.recovery.records import is_paused, with_error, with_execution, with_recorded, without_error
 from core.recovery.tracker import SETTLE, asks_to_end
 from models.containers import ContainerState
@@ -45,7 +45,6 @@ from tasks.runtime.retry_policy import WRITE, in_thread, retry_read
 from tasks.runtime.store_access import BUDGET_WINDOW, from_stores, to_stores, under_names_here
 from tasks.runtime.stores import open_stores
 
-_OBSERVED_SOURCES = frozenset({"watch", "collection", "event"})
 _A_MOMENT = timedelta(seconds=1)
 _RESUMABLE_WITHIN = timedelta(hours=1)
 """An attempt that was interrupted longer ago is not continued: the service is diagnosed again."""
@@ -302,7 +301,7 @@ async def _settle(
     def settle(stores: Stores) -> list[str]:
         over = []
         for error in stores.errors.unresolved(environment):
-            observed = error.source in _OBSERVED_SOURCES and not error.predictive
+            observed = error.source in OBSERVED_SOURCES and not error.predictive
             if error.service not in services or not observed or error.last_seen > unseen_since:
                 continue
             if (reason := why(error)) is not None:

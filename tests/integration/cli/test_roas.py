@@ -157,6 +157,8 @@ def test_classify_answers_each_json_line_in_order(roas) -> None:
     assert [answer["id"] for answer in answers] == ["a", "b"]
     assert [answer["category"] for answer in answers] == ["port_conflict", "redis_state"]
     assert {"id", "category", "severity", "auto_recoverable", "strategy"} < set(answers[0])
+    assert [answer["auto_recoverable"] for answer in answers] == [False, False]
+    assert "left-over container" in answers[0]["would_need"]
     assert [lines[0]["text"][slice(*answers[0]["span"])], answers[1]["span"]] == ["address already in use", [0, 7]]
 
 

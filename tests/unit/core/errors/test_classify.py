@@ -242,7 +242,7 @@ def test_an_unknown_error_is_grouped_by_its_template_and_never_acted_on() -> Non
     verdict = classify("ERROR flux capacitor 17 misaligned: gigawatts wrong")
 
     assert verdict.category is Category.UNKNOWN
-    assert not verdict.auto_recoverable
+    assert not verdict.strategy.automatic
     assert verdict.template == "ERROR flux capacitor <number> misaligned: gigawatts wrong"
 
 
@@ -280,7 +280,7 @@ def test_the_log_names_the_cause_that_the_event_does_not() -> None:
     )
 
     assert verdict.category is Category.PYTHON_IMPORT_CONFIG
-    assert not verdict.auto_recoverable
+    assert not verdict.strategy.automatic
 
 
 def test_a_probe_cut_off_by_the_end_names_no_cause() -> None:

@@ -1,4 +1,4 @@
-"""Recovery actions: each has a precondition and a proof, and refuses targets of other projects."""
+"""Recovery actions: each has a proof, and refuses targets of other projects."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_every_automatic_strategy_has_exactly_one_action() -> None:
 @pytest.mark.parametrize(
     "lacking",
     [
-        {"precondition": None},
+        {"aim": None},
         {"steps": (StepSpec.RESTART,)},
         {"inverse": ()},
         {"at_most": 0},
@@ -199,8 +199,8 @@ def test_nothing_to_remove_is_refused_and_so_is_too_much() -> None:
     many = tuple(map(str, range(51)))
 
     assert "no dangling images" in refusal(Strategy.PRUNE_DISK)
-    assert "at most 50" in refusal(Strategy.PRUNE_DISK, dangling=many)
-    assert len(ready(Strategy.PRUNE_DISK, dangling=many[:50]).targets) == 50
+    assert "at most 50" in refusal(Strategy.PRUNE_DISK, dangling=many, disk_percent=90.0)
+    assert len(ready(Strategy.PRUNE_DISK, dangling=many[:50], disk_percent=90.0).targets) == 50
 
 
 def test_only_a_network_that_is_declared_and_missing_is_made() -> None:

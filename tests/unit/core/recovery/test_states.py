@@ -23,7 +23,12 @@ ALLOWED = {
         Event.POSTPONE: State.OPEN,
         Event.ESCALATE: State.ESCALATED,
     },
-    State.ACTING: {Event.FINISH: State.VERIFYING, Event.POSTPONE: State.OPEN, Event.ESCALATE: State.ESCALATED},
+    State.ACTING: {
+        Event.FINISH: State.VERIFYING,
+        Event.REPLAN: State.OPEN,
+        Event.POSTPONE: State.OPEN,
+        Event.ESCALATE: State.ESCALATED,
+    },
     State.VERIFYING: {
         Event.RESOLVE: State.RESOLVED,
         Event.FAIL: State.OPEN,

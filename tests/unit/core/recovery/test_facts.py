@@ -1,0 +1,205 @@
+"""Facts that allow an action: pairs of text and facts, and what each action lacks."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from core.errors.classify import classify
+from core.recovery.action_targets import ActionContext
+from core.recovery.actions import ReadyAction, prepare
+from core.recovery.facts import REQUIRED_FACTS, is_well, lacking_fact, shows_failure, would_need
+from core.recovery.policy import PlanAction, RecoveryFacts, plan_recovery
+from models.compose import Application, NetworkDeclaration, NetworkFact, PortHolder, PublishedPort, ServiceDeclaration
+from models.containers import ContainerState
+from models.environments import RecoveryPolicy
+from models.errors import Evidence, RecordedError, Strategy
+
+NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
+WEB = ServiceDeclaration(
+    name="web", image="shop/web", ports=(PublishedPort(target=80, published=8080),), config_hash="h1", networks=("net",)
+)
+NETWORK = NetworkFact(name="shop_net", driver="bridge", project="shop")
+DECLARED = Application(
+    project="shop",
+    services={"web": WEB, "db": ServiceDeclaration(name="db", image="db")},
+    networks=(NetworkDeclaration(key="net", name="shop_net"),),
+)
+TABLE = yaml.safe_load((Path(__file__).parent / "pairs.yaml").read_text())
+PAIRS = [
+    (one["text"], situation, may)
+    for one in TABLE["pairs"]
+    for may, key in ((True, "may"), (False, "must_not"))
+    for situation in one.get(key, ())
+]
+LEAST_SHARE_ALLOWED = 0.75
+
+
+def container(service: str, state: str, **more: Any) -> ContainerState:
+    reported: dict[str, Any] = {
+        "container_id": f"{service}-id",
+        "name": f"shop-{service}-1",
+        "service": service,
+        "project": "shop",
+        "number": 1,
+        "image": "i",
+        "image_id": "sha256:1",
+        "state": state,
+        "seen_at": NOON,
+        "config_hash": "h1",
+        "networks": ("shop_net",),
+    }
+    return ContainerState(**(reported | more))
+
+
+def context_of(facts: dict[str, Any]) -> ActionContext:
+    """The state of the project that a situation of the table describes."""
+    web = []
+    if "state" in facts:
+        web = [
+            container(
+                "web",
+                facts["state"],
+                exit_code=facts.get("exit", 0),
+                oom_killed=facts.get("oom", False),
+                health=facts.get("health"),
+                error=facts.get("error", ""),
+                restart_count=facts.get("restarts", 0),
+                started_at=NOON - timedelta(seconds=facts.get("started_ago", 3600)),
+            )
+        ]
+    db = facts.get("db", "running")
+    network, application = facts.get("network"), DECLARED
+    if facts.get("job"):
+        application = replace(DECLARED, services=DECLARED.services | {"web": replace(WEB, one_shot=True)})
+    if network == "external":
+        application = replace(DECLARED, networks=(replace(DECLARED.networks[0], external=True),))
+    owner = {"left-over": ("shop", "old"), "stranger": ("bank", "web")}.get(facts.get("port", ""))
+    project, service = owner or ("", "")
+    held = [PortHolder(port=8080, host_ip="", protocol="tcp", container="holder", project=project, service=service)]
+    return ActionContext(
+        project="shop",
+        service="web",
+        application=application,
+        container_states=(*web, container("db", db)),
+        dependencies_down=() if db == "running" else ("db",),
+        holders=tuple(held if owner else ()),
+        image_held=facts.get("image") != "missing",
+        networks=() if network else (NETWORK,),
+        dangling=tuple(f"sha256:{n}" for n in range(facts.get("dangling", 0))),
+        disk_percent=facts.get("disk"),
+        probe_passes=facts.get("own_probe"),
+        stopped_by_person=facts.get("stopped", False),
+    )
+
+
+def acts(text: str, facts: dict[str, Any]) -> bool:
+    """Whether anything is done without a person where somebody reports a text of a service in these facts."""
+    context = context_of(facts)
+    seen = next(iter(context.containers), None)
+    evidence = Evidence(
+        exit_code=seen.exit_code if seen else None,
+        oom_killed=seen.oom_killed if seen else False,
+        container_state=seen.state if seen else None,
+        restart_count=seen.restart_count if seen else 0,
+        health=seen.health if seen else None,
+        dependencies_down=context.dependencies_down,
+    )
+    error = RecordedError(
+        error_id="e-1",
+        environment="dev",
+        text=text,
+        source="person",
+        verdict=classify(text, evidence=evidence),
+        first_seen=NOON,
+        last_seen=NOON,
+        service="web",
+        evidence=asdict(evidence),
+    )
+    known = RecoveryFacts(service="web", stopped_by_person=context.stopped_by_person)
+    plan = plan_recovery(error, past=(), policy=RecoveryPolicy(), facts=known, now=NOON)
+    return plan.action is PlanAction.RECOVER and isinstance(prepare(plan.strategy, context), ReadyAction)
+
+
+@pytest.mark.parametrize(("text", "situation"), [pair[:2] for pair in PAIRS if not pair[2]])
+def test_nothing_is_done_where_no_fact_allows_it(text: str, situation: str) -> None:
+    assert not acts(text, TABLE["situations"][situation])
+
+
+def test_most_of_what_the_facts_allow_is_done() -> None:
+    may = [(text, situation) for text, situation, allowed in PAIRS if allowed]
+    left = [pair for pair in may if not acts(pair[0], TABLE["situations"][pair[1]])]
+
+    assert len(PAIRS) >= 150
+    assert len(left) <= (1 - LEAST_SHARE_ALLOWED) * len(may), left
+
+
+@pytest.mark.parametrize("strategy", list(Strategy))
+def test_every_automatic_strategy_names_the_fact_that_it_needs(strategy: Strategy) -> None:
+    fact = would_need(strategy)
+
+    assert (fact is not None) is strategy.automatic
+    assert fact is None or (fact[0].islower() and not fact.endswith("."))
+
+
+@pytest.mark.parametrize(
+    ("strategy", "situation", "words"),
+    [
+        (Strategy.RESTART_SERVICE, "healthy", "web runs, and none of its checks fails"),
+        (Strategy.RESTART_SERVICE, "restarting", "restarts web already, 7 times so far"),
+        (Strategy.RESTART_SERVICE, "stopped by a person", "A person stopped web"),
+        (Strategy.RESTART_SERVICE, "job done", "web ended with exit code 0"),
+        (Strategy.RESTART_DEPENDENCY_THEN_SERVICE, "exited", "None of the dependencies that web declares is down"),
+        (Strategy.RESTART_DEPENDENCY_THEN_SERVICE, "exited, db paused", "A person paused db"),
+        (Strategy.RESTART_DEPENDENCY_THEN_SERVICE, "healthy, db down", "web is healthy"),
+        (Strategy.PRUNE_DISK, "exited, disk half full", "is 52 % full"),
+        (Strategy.PRUNE_DISK, "exited, disk unknown", "could not be measured"),
+        (Strategy.FREE_PORT, "healthy, left-over holds port", "web runs"),
+        (Strategy.RUN_SCRIPT, "healthy", "none of its checks fails"),
+        (Strategy.WAIT_AND_RETRY, "removed", "no container"),
+    ],
+)
+def test_the_lacking_fact_is_said(strategy: Strategy, situation: str, words: str) -> None:
+    assert words in str(lacking_fact(strategy, context_of(TABLE["situations"][situation])))
+
+
+@pytest.mark.parametrize("strategy", [Strategy.RESTART_SERVICE, Strategy.WAIT_AND_RETRY])
+def test_what_a_person_decides_needs_no_fact_but_a_container_that_may_be_touched(strategy: Strategy) -> None:
+    decided = replace(context_of(TABLE["situations"]["healthy"]), decided=True)
+    paused = replace(context_of(TABLE["situations"]["paused"]), decided=True)
+
+    assert lacking_fact(strategy, decided) is None
+    assert lacking_fact(strategy, paused) == "A person paused web."
+
+
+def test_a_rollback_needs_a_failure_soon_after_a_deployment() -> None:
+    soon: dict[str, Any] = {
+        "release": "r-1",
+        "deployed_ago": timedelta(minutes=1),
+        "roll_back_within": timedelta(minutes=5),
+    }
+    lacking = {
+        name: lacking_fact(Strategy.ROLL_BACK_RELEASE, replace(context_of(TABLE["situations"][name]), **soon))
+        for name in ("restarting", "exited", "healthy", "paused")
+    }
+
+    assert lacking["restarting"] is lacking["exited"] is None
+    assert "none of its checks fails" in str(lacking["healthy"])
+    assert lacking["paused"] == "A person paused web."
+
+
+def test_a_probe_is_asked_only_where_the_containers_show_no_failure() -> None:
+    shown = {name: shows_failure(context_of(facts)) for name, facts in TABLE["situations"].items()}
+
+    assert shown["exited"]
+    assert shown["unhealthy"]
+    assert not shown["probe fails"]
+    assert is_well(context_of(TABLE["situations"]["healthy"]))
+    assert not is_well(context_of(TABLE["situations"]["probe fails"]))
+    assert not is_well(context_of(TABLE["situations"]["starting"]))
+    assert set(REQUIRED_FACTS) == {strategy for strategy in Strategy if strategy.automatic}
