@@ -298,8 +298,8 @@ REQUIRED_FACTS: Mapping[Strategy, RequiredFacts] = MappingProxyType(
         Strategy.PRUNE_DISK: RequiredFacts(
             f"the disk of the engine is at least {DISK_IS_FULL_PERCENT:.0f} % full, and the project has dangling"
             " images",
-            (_images_dangle, *_THERE, _disk_is_full),
-            (_not_stopped,),
+            (_images_dangle, *_THERE),
+            (_not_stopped, _disk_is_full),
         ),
         Strategy.CREATE_NETWORK: RequiredFacts(
             "a network that the application declares, and that is not external, is missing",

@@ -95,7 +95,9 @@ async def error_recovery(
         if source == "event" and (reason := await _not_needed(incident, context)) is not None:
             log.info("nothing is done for %s: %s", service, reason)
             return not_needed(reason)
-        if source == "person" and decided is None and (reason := await _only_said(incident, context)) is not None:
+        # A run that was suspended begins again from the top, also where the service is healthy by then.
+        is_new = source == "person" and decided is None and flow_run.get_run_count() <= 1
+        if is_new and (reason := await _only_said(incident, context)) is not None:
             return not_needed(reason)
         by_person = (decided, requester(decided_by)[0]) if decided else None
         return await recover(incident, context, act=act, decided=by_person, converse=may_ask())

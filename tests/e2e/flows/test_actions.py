@@ -15,7 +15,7 @@ from flows.recovery.error_recovery import error_recovery
 from models.errors import Category, Pattern, Severity, Strategy
 from models.failures import StoreError
 from models.recovery import PlannedStep, RecoveryExecution, RecoveryMethod, Step, StepSpec
-from tests.e2e.flows.conftest import Place, well
+from tests.e2e.flows.conftest import Place, end, well
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
@@ -50,6 +50,7 @@ async def test_a_container_is_made_anew_and_proven(place: Place) -> None:
     place.declare(well("web"))
     await startup("test")
     before = container_id(place, "web")
+    end(place)
     with place.stores() as stores:
         stores.patterns.put(ZEBRA)
 
@@ -64,6 +65,7 @@ async def test_a_dry_run_proposes_once_and_touches_nothing(place: Place) -> None
     place.declare(well("web"), recovery="{dry_run: true}")
     await startup("test")
     before = container_id(place, "web")
+    end(place)
     with place.stores() as stores:
         stores.patterns.put(ZEBRA)
 
@@ -81,6 +83,7 @@ async def test_a_container_taken_out_of_its_network_is_connected_again_by_all_it
     await startup("test")
     before, network = container_id(place, "web"), f"{place.project}_default"
     subprocess.run(["docker", "network", "disconnect", network, place.container("web")], check=True)
+    end(place)
     with place.stores() as stores:
         stores.patterns.put(replace(ZEBRA, strategy=Strategy.RESTART_SERVICE))
 
@@ -96,6 +99,7 @@ async def test_a_container_taken_out_of_its_network_is_connected_again_by_all_it
 async def test_what_a_dead_runner_began_is_taken_up_and_done_once(place: Place, engine_has_acted: bool) -> None:
     place.declare(well("web"), recovery="{dry_run: true}")
     await startup("test")
+    end(place)
     with place.stores() as stores:
         stores.patterns.put(ZEBRA)
     outcome = await error_recovery("test", "zebra crossed", service="web")

@@ -48,7 +48,7 @@ async def begin(**parameters: object) -> UUID:
     deployment_id = await deployment.aapply()
     async with get_client() as client:
         made = await client.create_flow_run_from_deployment(
-            deployment_id, parameters={"environment": "test", "service": "web"} | parameters
+            deployment_id, parameters={"environment": "test", "service": "web", "source": "watch"} | parameters
         )
     return made.id
 
@@ -159,7 +159,7 @@ async def opened_by_somebody_else(place: Place) -> UUID:
     place.declare(broken(place), recovery=ASKED)
     await startup("test")
     (place.folder / "broken").touch()
-    outcome = await error_recovery("test", "web exited with code 3", service="web")
+    outcome = await error_recovery("test", "web exited with code 3", service="web", source="watch")
     assert outcome.method is RecoveryMethod.MANUAL_REQUIRED
     return await begin(text="web exited with code 3", ticket=outcome.ticket_id)
 

@@ -17,7 +17,7 @@ from flows.recovery.error_recovery import error_recovery
 from models.containers import RELEASE_IMAGES
 from models.recovery import RecoveryMethod
 from tasks.runtime.clients import engine_of, find_environment
-from tests.e2e.flows.conftest import IMAGE, Place, well
+from tests.e2e.flows.conftest import IMAGE, Place, end, well
 from tests.e2e.flows.test_actions import ZEBRA
 from tests.support.brokers import running_broker
 
@@ -83,6 +83,7 @@ async def test_a_probe_in_a_container_and_a_repair_go_through_it(place: Place, b
     await startup("test")
     with place.stores() as stores:
         stores.patterns.put(ZEBRA)
+    end(place)
 
     outcome = await error_recovery("test", "zebra crossed", service="web")
 

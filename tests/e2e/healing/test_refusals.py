@@ -11,8 +11,8 @@ import pytest
 from flows.deployment.startup import startup
 from flows.recovery.error_recovery import error_recovery
 from models.errors import Strategy
-from models.recovery import RecoveryMethod, RecoveryOutcome, TicketState
-from tests.e2e.flows.conftest import IMAGE, Place, well
+from models.recovery import Choice, RecoveryMethod, RecoveryOutcome, TicketState
+from tests.e2e.flows.conftest import IMAGE, Place, end, well
 from tests.e2e.flows.test_actions import ZEBRA
 from tests.support.ports import free_port
 
@@ -25,11 +25,14 @@ def docker(*words: str) -> str:
     return subprocess.run(["docker", *words], capture_output=True, text=True, check=True).stdout.strip()
 
 
-async def recover_by(place: Place, strategy: Strategy, script: str | None = None) -> RecoveryOutcome:
-    """Recover `web` from an error whose pattern asks for this strategy."""
+async def recover_by(
+    place: Place, strategy: Strategy, script: str | None = None, decided: Choice | None = None
+) -> RecoveryOutcome:
+    """Recover `web`, which has ended, from an error whose pattern asks for this strategy."""
+    end(place)
     with place.stores() as stores:
         stores.patterns.put(replace(ZEBRA, strategy=strategy, recovery_script=script))
-    return await error_recovery("test", "zebra crossed", service="web")
+    return await error_recovery("test", "zebra crossed", service="web", decided=decided)
 
 
 @pytest.fixture
@@ -63,7 +66,14 @@ async def test_room_is_made_of_dangling_images_and_never_of_volumes(place: Place
     mine = docker("commit", "--pause=false", web)
     theirs = docker("commit", "--pause=false", "--change", f"LABEL {OWNER}={stranger}", web)
 
-    outcome = await recover_by(place, Strategy.PRUNE_DISK)
+    refused = await recover_by(place, Strategy.PRUNE_DISK)
+    assert refused.method is RecoveryMethod.MANUAL_REQUIRED
+    assert "% full; images are removed only from 90 % on" in refused.reason
+    assert mine in docker("images", "--quiet", "--no-trunc", "--filter", "dangling=true").split()
+    docker("start", web)
+
+    # A person who decides it needs no full disk.
+    outcome = await recover_by(place, Strategy.PRUNE_DISK, decided=Choice.RETRY)
 
     assert outcome.success, outcome.reason
     left = docker("images", "--quiet", "--no-trunc", "--filter", "dangling=true").split()
@@ -96,7 +106,7 @@ async def test_a_port_that_a_container_of_nobody_s_holds_is_not_freed(place: Pla
     port = free_port()
     place.declare(well("web", ports=f"['127.0.0.1:{port}:80']", restart="'no'"))
     await startup("test")
-    docker("kill", place.container("web"))
+    end(place)
     holder = docker("run", "--detach", "--init", "--publish", f"127.0.0.1:{port}:80", IMAGE, "sleep", "600")
     try:
         lives = docker("inspect", "--format", "{{.State.StartedAt}} {{.State.Status}}", holder)

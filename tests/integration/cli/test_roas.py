@@ -149,16 +149,18 @@ def test_classify_answers_each_json_line_in_order(roas) -> None:
     lines = [
         {"id": "a", "text": "bind: address already in use"},
         {"id": "b", "text": "MISCONF Redis is configured to save RDB snapshots, but is unable to persist on disk"},
+        {"id": "c", "text": "web-1 exited with code 1"},
     ]
 
     done = roas("classify", said="\n".join(map(json.dumps, lines)))
 
     answers = [json.loads(line) for line in done.stdout.splitlines()]
-    assert [answer["id"] for answer in answers] == ["a", "b"]
-    assert [answer["category"] for answer in answers] == ["port_conflict", "redis_state"]
+    assert [answer["id"] for answer in answers] == ["a", "b", "c"]
+    assert [answer["category"] for answer in answers] == ["port_conflict", "redis_state", "container_exited"]
     assert {"id", "category", "severity", "auto_recoverable", "strategy"} < set(answers[0])
-    assert [answer["auto_recoverable"] for answer in answers] == [False, False]
-    assert "left-over container" in answers[0]["would_need"]
+    assert [answer["auto_recoverable"] for answer in answers] == [False, False, False]
+    assert [answer["would_need"] is None for answer in answers] == [True, True, False]
+    assert "exited by itself" in answers[2]["would_need"]
     assert [lines[0]["text"][slice(*answers[0]["span"])], answers[1]["span"]] == ["address already in use", [0, 7]]
 
 
