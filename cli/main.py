@@ -34,6 +34,7 @@ Ctrl-C."""
 
 COMMANDS_OF = {
     "history": ("history",),
+    "logs": ("logs",),
     "monitoring": ("alerts", "acknowledge", "predictions", "report"),
     "notify": ("notify",),
     "operations": ("start", "stop", "restart", "health", "rollback", "releases", "validate", "plan", "drift"),
@@ -104,15 +105,22 @@ def recover(environment: str, text: str, service: str | None, dry_run: bool, jso
     said = read_input() if text == "-" else text
     if not said.strip():
         raise BadInputError("The error's text is empty;", advice="give the message as it was printed.")
-    name, _ = named(environment, (), None)
+    name, compose = named(environment, (), None)
 
     async def run() -> Any:
         from flows.recovery.error_recovery import error_recovery
         from tasks.errors.redact import redact
 
         # The server stores the parameters of a run unredacted.
-        text = await redact(name, said)
-        return await error_recovery(environment=name, text=text, service=service, source="person", act=not dry_run)
+        text = await redact(name, said, tuple(compose or ()))
+        return await error_recovery(
+            environment=name,
+            text=text,
+            service=service,
+            source="person",
+            act=not dry_run,
+            compose_files=compose,
+        )
 
     outcome = run_flow(run)
     show_answer(outcome, json_wanted, show_recovery)

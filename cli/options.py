@@ -144,7 +144,10 @@ def of_application(command: Command) -> Command:
 
 
 def named(environment: str | None, files: tuple[Path, ...], project: str | None) -> tuple[str, list[str] | None]:
-    """The environment's name, and the Compose files if it has no environment file."""
+    """The environment's name, and the Compose files if it has no environment file.
+
+    An application that was started from bare Compose files is known by its name from then on.
+    """
     if environment is None and not files:
         raise BadInputError("Which environment?", advice="Name one (roas start dev), or a Compose file (-f).")
     if environment is not None and files:
@@ -152,8 +155,15 @@ def named(environment: str | None, files: tuple[Path, ...], project: str | None)
     if environment is not None:
         if project is not None:
             raise BadInputError("-p goes with -f: an environment's file names its own project.")
-        from adapters.config.environments import load_environment
+        from adapters.config.environments import environment_for_compose_files, environment_names, load_environment
 
+        if environment not in environment_names(current_settings().environments_dir):
+            from tasks.reporting.read import remembered_compose_files
+
+            if remembered := remembered_compose_files(environment):
+                files = tuple(Path(file) for file in remembered)
+                bare = environment_for_compose_files(files, project=environment, cwd=Path.cwd())
+                return bare.name, list(remembered)
         # Validate the whole file, to report a mistake before a server is started for the run.
         return load_environment(environment, current_settings().environments_dir).name, None
     from adapters.config.environments import environment_for_compose_files

@@ -117,6 +117,7 @@ async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> st
     """Resume the run that waits for the answer; without one, carry out the decision here."""
     from flows.recovery.error_recovery import error_recovery
     from tasks.recovery.approve import AnswerResult, cancel_run, resume_with
+    from tasks.reporting.read import remembered_compose_files
 
     run = ticket.flow_run_id
     if run is not None:
@@ -134,7 +135,12 @@ async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> st
     if choice.acts:
         error = opened_stores().errors.get(ticket.error_id)
         outcome = await error_recovery(
-            error.environment, error.text, service=error.service, source=error.source, decided=choice
+            error.environment,
+            error.text,
+            service=error.service,
+            source=error.source,
+            decided=choice,
+            compose_files=list(remembered_compose_files(error.environment)),
         )
         kept = f"{ticket.ticket_id}: {choice}; {outcome.method}: {outcome.reason}"
     elif run is not None:

@@ -99,6 +99,19 @@ class TicketDetails:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ContainerLog:
+    """The last lines of one container's log, with the engine's time stamps.
+
+    `kept_at` is when they were stored as evidence; None where they were read from the container itself.
+    """
+
+    service: str
+    container: str
+    lines: tuple[str, ...]
+    kept_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentDetails:
     """One deployment operation with all its records."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from itertools import zip_longest
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from models.failures import NotFoundError
 from models.operations import Operation, OperationStatus, OperationType
@@ -62,6 +62,15 @@ def environments_on_record() -> set[str]:
     stores = open_stores()
     collected = {name.partition("/")[2] for name in stores.heartbeats.all()}
     return {*stores.operations.environments(), *stores.errors.environments(), *collected} - {""}
+
+
+def remembered_compose_files(environment: str) -> tuple[str, ...]:
+    """The Compose files of the latest operation on an application without an environment file; none if it has one."""
+    if not stores_exist():
+        return ()
+    latest = open_stores().operations.history(environment=environment, limit=1)
+    asked: dict[str, Any] = (latest[0].details.get("asked") or {}) if latest else {}
+    return tuple(asked.get("parameters", {}).get("compose_files") or ())
 
 
 def read_releases(environment: str) -> list[ReleaseDetails]:

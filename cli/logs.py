@@ -1,0 +1,37 @@
+"""`roas logs`: what services wrote, also those whose containers are removed."""
+
+from __future__ import annotations
+
+import click
+
+from cli.options import as_json, named
+from cli.run_flow import show_answer
+from models.failures import NotFoundError
+
+
+@click.command()
+@click.argument("environment", metavar="ENV")
+@click.argument("service", required=False)
+@click.option("--tail", default=100, show_default=True, type=click.IntRange(1, 10_000), help="So many lines of each.")
+@as_json
+def logs(environment: str, service: str | None, tail: int, json_wanted: bool) -> None:
+    """Print the last log lines of all services, or of SERVICE.
+
+    Those of a removed container come from the evidence that was kept when it failed.
+    """
+    from cli.rendering.logs import show_logs
+    from tasks.reporting.logs import read_logs
+    from tasks.runtime.clients import find_environment
+
+    name, compose = named(environment, (), None)
+    found = read_logs(find_environment(name, tuple(compose or ())), service, tail)
+    if not found:
+        about = f"service {service} of {name}" if service else name
+        raise NotFoundError(
+            f"There is no log of {about}: it has no container, and no evidence of it was kept;",
+            advice=f"`roas status {name}` shows what is known of {name}.",
+        )
+    show_answer(found, json_wanted, show_logs)
+
+
+COMMANDS: tuple[click.Command, ...] = (logs,)

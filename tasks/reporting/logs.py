@@ -1,0 +1,58 @@
+"""Read the logs of services: from their containers, and from the evidence of those that are removed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from models.environments import Environment
+from models.failures import EngineError
+from models.records import ContainerLog
+from tasks.runtime.clients import engine_of, redactor_of
+from tasks.runtime.stores import open_stores, stores_exist
+
+
+def read_logs(environment: Environment, service: str | None, lines: int) -> list[ContainerLog]:
+    """Return the last lines of the containers of a service, or of all services.
+
+    Of a service without a container, and where the engine cannot read a log, the lines are those of the latest
+    evidence.
+    """
+    found = _of_containers(environment, service, lines)
+    kept = _of_evidence(environment.name, service, lines, known={log.service for log in found})
+    return sorted([*found, *kept], key=lambda log: (log.service, log.container))
+
+
+def _of_containers(environment: Environment, service: str | None, lines: int) -> list[ContainerLog]:
+    engine, redactor = engine_of(environment), redactor_of(environment)
+    found = []
+    try:
+        container_states = engine.containers.inspect_project(environment.project, service)
+    except EngineError:
+        if not stores_exist():
+            raise
+        return []
+    for seen in container_states:
+        if seen.one_off or seen.state == "created":
+            continue
+        try:
+            written = engine.containers.logs(seen.container_id, lines)
+        except EngineError:
+            # Its log driver keeps nothing readable, or it was removed this moment.
+            continue
+        text = tuple(redactor.text(written).splitlines())
+        found.append(ContainerLog(service=seen.service, container=seen.name, lines=text))
+    return found
+
+
+def _of_evidence(environment: str, service: str | None, lines: int, *, known: Collection[str]) -> list[ContainerLog]:
+    if not stores_exist():
+        return []
+    latest: dict[str, ContainerLog] = {}
+    for bundle in open_stores().evidence.find(environment=environment):
+        for log in bundle.logs:
+            if log.service in known or service not in (None, log.service) or not log.lines:
+                continue
+            latest[log.service] = ContainerLog(
+                service=log.service, container=log.container, lines=log.lines[-lines:], kept_at=bundle.taken_at
+            )
+    return list(latest.values())
