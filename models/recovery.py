@@ -11,6 +11,9 @@ from models.audit import SYSTEM, Actor
 from models.errors import RecordedError, Strategy
 from models.operations import Runner
 
+NOT_ALLOWED = "may not be done"
+"""Of an action that lacks a fact; the words before name the action, and those after it the fact."""
+
 
 class RecoveryMethod(StrEnum):
     """How error recovery ended: `deferred` continues at the next evaluation, `proposed` is a dry run."""

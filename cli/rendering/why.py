@@ -18,17 +18,21 @@ _WIDEST = 100
 _SCREEN = 24
 _FEWEST_LINES, _MOST_LINES = 3, 7
 _MOST_FACTS = 3
+_MOST_FOLDED = 3
 _MARGIN = 9
 
 
 def show_explanation(explanation: Explanation) -> None:
-    """Print an explanation on about 24 lines of 100 columns, with commands in full for copying."""
+    """Print an explanation on about 24 lines of 100 columns, with commands in full for copying.
+
+    Where there is room, a long fact or line of a log is folded and not cut: the reason often stands at its end.
+    """
     title = f"[bold]{explanation.operation} of {escape(explanation.environment)}[/bold] {coloured(explanation.status)}"
     above = [
         f"{title}  [dim]{escape(explanation.deployment_id)}, {moment(explanation.started_at)}[/dim]",
         "",
         *_headline(explanation),
-        *(escape(shorten(f"  - {fact}", _width())) for fact in explanation.because[:_MOST_FACTS]),
+        *_facts(explanation.because[:_MOST_FACTS]),
     ]
     below = [
         *part("then", explanation.consequences, 2),
@@ -38,20 +42,14 @@ def show_explanation(explanation: Explanation) -> None:
         *part("do", explanation.commands, 5, whole=True),
     ]
     room = _SCREEN - len(above) - len(below) - 2
-    shown = shown_lines(explanation.lines[-max(_FEWEST_LINES, min(_MOST_LINES, room)) :])
+    latest = explanation.lines[-max(_FEWEST_LINES, min(_MOST_LINES, room)) :]
+    shown = shown_lines(latest, folded=max(1, room // max(1, len(latest))))
     for line in [*above, *(["", *shown] if shown else []), *(["", *below] if below else [])]:
         say(line)
 
 
 def _headline(explanation: Explanation) -> list[str]:
-    folded = textwrap.wrap(
-        " ".join(explanation.headline.split()),
-        _width(),
-        initial_indent="  ",
-        subsequent_indent="  ",
-        max_lines=2,
-        placeholder=" ...",
-    )
+    folded = _fold(explanation.headline, "  ", _MOST_FOLDED)
     colour = _COLOURS.get(explanation.status, "cyan")
     lines = [f"[bold {colour}]{escape(line)}[/bold {colour}]" for line in folded]
     if explanation.since is not None:
@@ -59,14 +57,34 @@ def _headline(explanation: Explanation) -> list[str]:
     return lines
 
 
-def shown_lines(lines: Sequence[ShownLine]) -> list[str]:
-    """Format lines of evidence: time, service, text."""
+def _facts(facts: Sequence[str]) -> list[str]:
+    most = max(1, _MOST_FOLDED + 1 - len(facts))
+    return [escape(line) for fact in facts for line in _fold(fact, "  - ", most)]
+
+
+def _fold(text: str, margin: str, most: int) -> list[str]:
+    """Fold a text to the screen's width behind a margin, and cut it after so many lines."""
+    return textwrap.wrap(
+        " ".join(text.split()),
+        _width(),
+        initial_indent=margin,
+        subsequent_indent=" " * len(margin),
+        max_lines=most,
+        placeholder=" ...",
+    )
+
+
+def shown_lines(lines: Sequence[ShownLine], *, folded: int = _MOST_FOLDED) -> list[str]:
+    """Format lines of evidence: time, service, text; a long one is folded to so many lines."""
     names = max((len(line.service) for line in lines), default=0)
     found = []
     for line in lines:
         at = f"{line.at:%H:%M:%S}" if line.at else " " * 8
         text = line.text if line.source == "log" else f"({line.source}) {line.text}"
-        found.append(f"  [dim]{at} {line.service:<{names}} |[/dim] {escape(shorten(text, _width() - names - 14))}")
+        margin = " " * (names + 14)
+        first, *more = _fold(text, margin, min(folded, _MOST_FOLDED)) or [margin]
+        found.append(f"  [dim]{at} {line.service:<{names}} |[/dim] {escape(first[len(margin) :])}")
+        found += [escape(rest) for rest in more]
     return found
 
 

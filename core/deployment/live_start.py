@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from core.deployment.plan import critical_path
 from models.compose import DependencyCondition, ServiceDeclaration
+from models.health import ServiceHealth
 from models.results import ServiceStart
 
 MILESTONES = {
@@ -66,8 +67,8 @@ class LiveStart:
 
 def headline(start: LiveStart, now: float) -> str:
     """Summarise how far the start is, `now` seconds after it began."""
-    proven = sum(one.ok for one in start.results.values())
-    failed = len(start.results) - proven
+    failed = sum(not one.ok for one in start.results.values())
+    proven = sum(one.ok and one.state != ServiceHealth.UNPROVEN for one in start.results.values())
     return (
         f"{start.environment}: {proven} of {len(start.services)} services proven"
         f"{f', {failed} failed' if failed else ''}, {now:.1f} s"

@@ -12,7 +12,7 @@ from models.errors import Category, RecordedError
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
 from models.operations import Operation, OperationStatus, StateChange
 from models.records import Explanation, ShownLine
-from models.recovery import RecoveryExecution, Ticket, TicketState
+from models.recovery import NOT_ALLOWED, RecoveryExecution, Ticket, TicketState
 from models.validation import CheckSeverity, ValidationResult
 
 _LOG_LINES = 6
@@ -43,7 +43,7 @@ def explain(
     """
     if operation.status is not OperationStatus.FAILED:
         return _not_failed(operation, changes, release_changes)
-    tried = _tried(operation, executions)
+    tried = _tried(operation, executions, errors)
     if operation.details.get("interrupted"):
         return _explanation(
             operation,
@@ -207,7 +207,9 @@ def _consequences(
     )
 
 
-def _tried(operation: Operation, executions: Sequence[RecoveryExecution]) -> tuple[str, ...]:
+def _tried(
+    operation: Operation, executions: Sequence[RecoveryExecution], errors: Sequence[RecordedError]
+) -> tuple[str, ...]:
     details = operation.details
     found = []
     if details.get("undone"):
@@ -217,6 +219,8 @@ def _tried(operation: Operation, executions: Sequence[RecoveryExecution]) -> tup
     if details.get("undo_failed"):
         found.append(f"undoing failed: {details['undo_failed']}")
     found += [f"{one.strategy}: {one.final_status}" for one in executions]
+    left_alone = [str(one.evidence.get("left_alone") or "") for one in errors]
+    found += [reason for reason in left_alone if NOT_ALLOWED in reason]
     return tuple(found)
 
 

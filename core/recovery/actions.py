@@ -103,12 +103,12 @@ def _lost_networks(context: ActionContext) -> tuple[str, ...]:
 
 
 def _instead(context: ActionContext) -> str:
-    compose = f"docker compose -p {context.project}"
     if not context.containers:
         target = context.environment or context.project
         return f"Make its containers anew, and start them: roas start {target}"
     if any(seen.state == "paused" for seen in context.containers):
-        return f"Let it go on: {compose} unpause {context.service}"
+        paused = " ".join(seen.name for seen in context.containers if seen.state == "paused")
+        return f"Let it go on: docker unpause {paused}"
     return ""
 
 

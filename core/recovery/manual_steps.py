@@ -1,23 +1,40 @@
-"""List the steps with which a person can solve an error."""
+"""List the steps with which a person can solve an error.
+
+Each command works whether or not the service still has containers, since a failed start removes them, and from any
+folder: `roas` knows the application's files by its name, and a list of containers may be empty.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from models.errors import Strategy, Verdict
+from core.recovery.facts import DISK_IS_FULL_PERCENT
+from models.errors import Category, Strategy, Verdict
 from models.recovery import Choice, TicketEntry
 
 _REMEMBERED = 3
 
 
-def manual_steps(verdict: Verdict, *, service: str | None, project: str, environment: str) -> tuple[str, ...]:
-    """What a person should do, as sentences and exact commands with the project and service filled in."""
-    compose = f"docker compose -p {project}"
+def manual_steps(
+    verdict: Verdict, *, service: str | None, project: str, environment: str, disk_percent: float | None = None
+) -> tuple[str, ...]:
+    """What a person should do, as sentences and exact commands with the project and service filled in.
+
+    `disk_percent` is the use of the host's disk, 0-100, where it is known.
+    """
     target = f" {service}" if service else ""
-    logs = (f"See what it said: {compose} logs --tail 100{target}",)
-    healthy = f"Check that it is healthy: {compose} ps --all{target}"
-    start = (f"Start it again: {compose} up -d --wait{target}", healthy)
-    listed = f"{compose} ps --all --quiet{target}"
+    labels = f"--filter label=com.docker.compose.project={project}"
+    labels += f" --filter label=com.docker.compose.service={service}" if service else ""
+    each = f"docker ps --all --quiet {labels} | xargs -r"
+    logs = (f"See what it said: roas logs {environment}{target}",)
+    states = f"See state, exit code and health: docker ps --all {labels}"
+    healthy = f"Check that it is healthy: roas health {environment}"
+    start = (f"Start it again: roas start {environment}", healthy)
+    mounts = f"See its user and its mounts: {each} docker inspect --format '{{{{.Config.User}}}} {{{{json .Mounts}}}}'"
+    free = ("See what fills the disk: df -h", "Make room where the message says that there is none.")
+    if disk_percent is not None and disk_percent >= DISK_IS_FULL_PERCENT:
+        images = "Remove dangling images and build cache, never volumes: docker image prune; docker builder prune"
+        free = ("See what fills the disk: df -h; docker system df", images)
     steps: dict[Strategy, tuple[str, ...]] = {
         Strategy.FREE_PORT_MANUAL: (
             "Find who holds the port: ss -ltnp",
@@ -27,87 +44,71 @@ def manual_steps(verdict: Verdict, *, service: str | None, project: str, environ
         ),
         Strategy.RESTART_DAEMON_REQUIRED: (
             "See why the engine fails: journalctl -u docker --no-pager -n 100",
-            f"Stop databases first, if the engine still answers: {compose} stop",
+            f"Stop databases first, if the engine still answers: roas stop {environment}",
             "Restart the engine (this stops every container on the host): systemctl restart docker",
             "Check that it answers: docker info",
             *start,
         ),
         Strategy.FIX_CONFIG: (
             *logs,
-            f"Check the Compose file and its variables: {compose} config --quiet",
+            f"Check the Compose file and its variables: roas validate {environment}",
             "Correct what the message names: Compose file, variable, image, or the program's own settings.",
             *start,
         ),
         Strategy.FIX_PERMISSIONS: (
             *logs,
-            "See who the current user is and what it may do: id; ls -l /var/run/docker.sock",
-            f"See who the container runs as: {compose} exec{target or ' SERVICE'} id",
-            f"See the mounts and their sources: docker inspect --format '{{{{json .Mounts}}}}' $({listed})",
+            *_PERMISSIONS.get(verdict.category, ()),
+            mounts,
             "Give the folder or socket the right owner, group or mode.",
             *start,
         ),
         Strategy.FIX_CREDENTIALS: (
-            f"Stop further logins, since each failed one counts: {compose} stop{target}",
+            f"Stop further logins, since each failed one counts: {each} docker stop",
             "Make a new token or password where it is issued, and put it into the secret's file or variable.",
-            f"Recreate the container so that it sees the new value: {compose} up -d --force-recreate{target}",
-            f"Check that the login succeeds: {compose} logs --tail 50{target}",
+            f"Start it with the new value: roas start {environment}",
+            f"Check that the login succeeds: roas logs {environment}{target} --tail 50",
         ),
         Strategy.FIX_RESOURCE_LIMITS: (
-            f"See the use now: docker stats --no-stream $({compose} ps --quiet{target})",
-            f"See its limits: docker inspect --format '{{{{json .HostConfig}}}}' $({listed})",
+            f"See the use now: docker ps --quiet {labels} | xargs -r docker stats --no-stream",
+            f"See its limits: {each} docker inspect --format '{{{{json .HostConfig}}}}'",
             *logs,
             "Raise the limit the message names, or find what leaks.",
             *start,
         ),
-        Strategy.FIX_HOST: (
-            "See what the kernel says: dmesg --ctime | tail -n 50",
-            "Check the clock: timedatectl",
-            "Check name resolution: getent hosts localhost; cat /etc/resolv.conf",
-            "Check the engine: docker info",
-            "Repair what the message names: kernel module, clock, certificates, name servers, firewall.",
-            *start,
-        ),
+        Strategy.FIX_HOST: (*_HOST.get(verdict.category, _ANY_HOST), *start),
         Strategy.RESTORE_DATABASE: (
-            f"Stop every writer first: {compose} stop",
-            f"Find the data: docker inspect --format '{{{{json .Mounts}}}}' $({listed})",
+            f"Stop every writer first: roas stop {environment}",
+            mounts.replace("its user and its mounts", "who it runs as and where its data is"),
+            "Compare with the owner of the data: a wrong owner or user is no damage, and needs no backup.",
             "Copy the whole data folder aside before anything else; delete no lock, log or write-ahead file.",
-            "Check the copy with the database's own tool, or restore the last backup.",
+            "Check the copy with the database's own tool; restore the last backup only if the tool finds damage.",
             *start,
         ),
-        Strategy.INVESTIGATE: (
-            f"See the states: {compose} ps --all",
-            *logs,
-            f"See exit code, restarts and health: docker inspect --format '{{{{json .State}}}}' $({listed})",
-            f"See the use of resources: docker stats --no-stream $({compose} ps --quiet{target})",
-        ),
+        Strategy.INVESTIGATE: (*logs, states, f"See what changed: roas drift {environment}", *start),
         Strategy.NONE: ("Nothing needs to be done.",),
         Strategy.WAIT_AND_RETRY: ("Wait some minutes; the cause usually passes.", *logs, *start),
-        Strategy.RESTART_SERVICE: (*logs, f"Restart it: {compose} restart{target}", healthy),
+        Strategy.RESTART_SERVICE: (*logs, states, *start),
         Strategy.RESTART_DEPENDENCY_THEN_SERVICE: (
-            f"See which of its dependencies is down: {compose} ps --all",
+            f"See which of its dependencies is down: roas health {environment}",
             *logs,
-            f"Start what is down, then the service: {compose} up -d --wait{target}",
+            f"Start what is down, then the service: roas start {environment}",
             healthy,
         ),
         Strategy.RECREATE_CONTAINER: (
             "Find the container in the way: docker ps --all --format '{{.ID}} {{.Names}} {{.Status}}'",
-            f"Recreate the service's own container; named volumes stay: {compose} up -d --force-recreate{target}",
-            healthy,
+            "Remove it if nothing needs it any more, or rename the service's container.",
+            *start,
         ),
         Strategy.FREE_PORT: (
             "Find which container holds the port: docker ps --all --format '{{.Names}} {{.Ports}} {{.Status}}'",
-            f"Remove it if it is a left-over of {project}: docker rm CONTAINER",
+            f"Remove it if it is a left-over of {project}.",
             *start,
         ),
-        Strategy.PULL_IMAGE: (f"Pull the image once more: {compose} pull{target}", *start),
-        Strategy.PRUNE_DISK: (
-            "See what fills the disk: df -h; docker system df",
-            "Remove dangling images and build cache, never volumes: docker image prune; docker builder prune",
-            *start,
-        ),
+        Strategy.PULL_IMAGE: (f"See whether the image can be had: roas validate {environment}", *start),
+        Strategy.PRUNE_DISK: (*free, *start),
         Strategy.CREATE_NETWORK: (
             "See the networks: docker network ls",
-            "Create the network the message names, if the Compose file calls it external: docker network create NAME",
+            "Create the network that the message names, if the Compose file calls it external.",
             *start,
         ),
         Strategy.ROLL_BACK_RELEASE: (
@@ -115,11 +116,7 @@ def manual_steps(verdict: Verdict, *, service: str | None, project: str, environ
             f"Go back to it: roas rollback {environment}",
             healthy,
         ),
-        Strategy.RUN_SCRIPT: (
-            *logs,
-            f"See what the script does, and run it by hand: ls -l deployments/recovery; {compose} ps --all{target}",
-            *start,
-        ),
+        Strategy.RUN_SCRIPT: (*logs, states, "Read what the script does, and run it by hand.", *start),
         Strategy.PRUNE_NETWORKS: (
             "See the networks: docker network ls",
             "Remove those without containers: docker network prune",
@@ -127,6 +124,32 @@ def manual_steps(verdict: Verdict, *, service: str | None, project: str, environ
         ),
     }
     return steps[verdict.strategy]
+
+
+_PERMISSIONS = {
+    Category.DOCKER_PERMISSION_DENIED: (
+        "See who the current user is and what it may do: id; ls -l /var/run/docker.sock",
+    ),
+}
+_ANY_HOST = (
+    "Check the engine: docker info",
+    "Repair what the message names on the host.",
+)
+_HOST = {
+    Category.KERNEL_NETWORK_DRIVER: (
+        "See what the kernel says: dmesg --ctime | tail -n 50",
+        "Load the kernel module, or repair the firewall that the message names.",
+    ),
+    Category.DNS_FAILURE: (
+        "Check name resolution: getent hosts localhost; cat /etc/resolv.conf",
+        "Repair the name servers, or correct the name.",
+    ),
+    Category.TLS_CERTIFICATE: (
+        "Compare the clock with the dates of the certificate: date -u",
+        "Renew the certificate, or add its authority to those that the program trusts.",
+    ),
+}
+"""What to look at on the host, by cause; _ANY_HOST for the others."""
 
 
 def earlier_answers(history: Sequence[TicketEntry]) -> tuple[str, ...]:

@@ -31,7 +31,7 @@ from models.compose import (
 from models.environments import Environment
 from models.evidence import EvidenceOccasion
 from models.failures import RoasError, StartFailedError
-from models.health import Health, HealthReport
+from models.health import Health, HealthReport, ServiceHealth
 from models.operations import OperationStep
 from models.records import Release
 from models.results import ServiceStart
@@ -180,7 +180,7 @@ class _StartExecution:
         raise StartFailedError(
             f"{blamed.service} did not start: {blamed.reason.removeprefix(f'{blamed.service}: ')}"
             + (f"; {_not_started(held_back, blamed.service)}" if held_back else ""),
-            advice=f"look at its log: docker compose -p {self.environment.project} logs {blamed.service}",
+            advice=f"look at its log: roas logs {self.environment.name} {blamed.service}",
             service=blamed.service,
         )
 
@@ -210,10 +210,12 @@ class _StartExecution:
             "kept": [one.service for one in results if one.kept],
             "critical_path": [[link.service, round(link.took.total_seconds(), 3)] for link in path],
         }
+        unproven = sum(one.ok and one.state == ServiceHealth.UNPROVEN for one in results)
         log.info(
-            "%d of %d services proven in %.1f s, which went to %s",
-            sum(one.ok for one in results),
+            "%d of %d services proven%s in %.1f s, which went to %s",
+            sum(one.ok for one in results) - unproven,
             len(self.application.services),
+            f", {unproven} without a health check or probe" if unproven else "",
             time.monotonic() - self._began,
             ", ".join(f"{link.service} {link.took.total_seconds():.1f} s" for link in path) or "nothing",
         )

@@ -47,7 +47,7 @@ SUSPENDED = "roas.run.rests"
 _ENDS_WITHIN = timedelta(seconds=5)
 _MOST_QUESTIONS = 100
 
-_COMMAND = re.compile(r"(?<=: )((?:docker|df|dmesg|getent|id|journalctl|ls|roas|ss|systemctl) .+)$")
+_COMMAND = re.compile(r"(?<=: )((?:date|docker|df|dmesg|getent|id|journalctl|ls|roas|ss|systemctl) .+)$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +83,7 @@ def new_ticket(question: Question, diagnosis: Diagnosis, environment: Environmen
         service=error.service,
         project=environment.project if environment else error.environment,
         environment=error.environment,
+        disk_percent=diagnosis.disk_percent,
     )
     return Ticket(
         ticket_id=new_ticket_id(now),

@@ -30,7 +30,10 @@ log = logging.getLogger("roas")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Diagnosis:
-    """A recorded error with its cause and evidence; `unpublished` is evidence that the run's page does not show yet."""
+    """A recorded error with its cause and evidence.
+
+    `unpublished` is evidence that the run's page does not show yet. `disk_percent` is the use of the host's disk.
+    """
 
     error: RecordedError
     verdict: Verdict
@@ -39,6 +42,7 @@ class Diagnosis:
     evidence: tuple[str, ...] = ()
     script: str | None = None
     unpublished: tuple[EvidenceBundle, ...] = ()
+    disk_percent: float | None = None
 
 
 def not_needed(reason: str, error_id: str = "") -> RecoveryOutcome:
@@ -113,6 +117,7 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         evidence=bundle_ids,
         script=patterns.script_of(verdict.pattern_name),
         unpublished=incident.evidence,
+        disk_percent=next((bundle.host.disk_percent for bundle in bundles if bundle.host), None),
     )
 
 

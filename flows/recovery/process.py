@@ -33,7 +33,7 @@ from models.evidence import EvidenceBundle
 from models.failures import ActionRefusedError, EnvironmentBusyError, RoasError
 from models.incidents import IncidentContext
 from models.operations import Runner
-from models.recovery import Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket
+from models.recovery import NOT_ALLOWED, Choice, RecoveryExecution, RecoveryMethod, RecoveryOutcome, Ticket
 from tasks.recovery.records import (
     finish_attempt,
     keep_reason,
@@ -223,7 +223,7 @@ class RecoveryProcess:
         try:
             self._execution = await execute(case, attempt)
         except ActionRefusedError as refused:
-            lacking = f"{attempt.strategy} may not be done: {refused.what}"
+            lacking = f"{attempt.strategy} {NOT_ALLOWED}: {refused.what}"
             if self._escalates or self._refused is not None:
                 return await self._ask(Question(lacking, first_step=refused.advice))
             await keep_reason(self.error.error_id, lacking)

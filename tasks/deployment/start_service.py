@@ -172,7 +172,7 @@ async def until_proven(
         if time.monotonic() > until:
             raise StartFailedError(
                 f"{name} was not up after {deadline_seconds:.0f} s: {now.reason}",
-                advice=f"look at its log: docker compose -p {attempt.environment.project} logs {name}",
+                advice=f"look at its log: roas logs {attempt.environment.name} {name}",
                 service=name,
             )
         woken = await watch.change(name, at_most=attempt.timeout(held, needed))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -45,6 +46,16 @@ def test_much_is_cut_to_about_a_screen_of_100_columns_but_no_command_is(capsys: 
     assert all(len(line) <= 100 for line in lines if "docker inspect" not in line)
     assert sum(line.endswith(COMMAND) for line in lines) == 5
     assert "and 15 more (--json shows all)" in lines[-1]
+
+
+def test_the_end_of_a_long_line_is_shown_where_there_is_room(capsys: pytest.CaptureFixture[str]) -> None:
+    long = ShownLine(service="bot", source="log", text=f"{'the trace goes on, ' * 8}reason: no such table", at=NOON)
+    value = replace(explanation(0), lines=(long,), because=(f"{'judged so ' * 12}because of its end",))
+
+    text = " ".join(" ".join(shown(capsys, value)).split())
+
+    assert "reason: no such table" in text
+    assert "because of its end" in text
 
 
 def test_what_is_empty_takes_no_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -252,3 +252,10 @@ def test_what_ended_with_the_engine_is_reported_with_it() -> None:
     found = explain(operation, changes=[fell("web")], bundles=[BUNDLE])
 
     assert found.headline == f"The engine went away during it: {BUNDLE.first_cause}"
+
+
+def test_an_action_that_lacked_a_fact_is_among_what_was_tried() -> None:
+    lacking = "restart_service may not be done: web runs, and none of its checks fails."
+    errors = [replace(ERROR, evidence={"left_alone": reason}) for reason in (lacking, "put off: it is busy")]
+
+    assert explain(FAILED, errors=errors).tried == (lacking,)

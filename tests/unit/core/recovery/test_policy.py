@@ -408,7 +408,9 @@ def test_every_strategy_has_its_commands(strategy: Strategy) -> None:
     steps = manual_steps(replace(VERDICT, strategy=strategy), service="bot", project="shop", environment="dev")
 
     assert steps
-    assert strategy is Strategy.NONE or any("docker" in step for step in steps)
+    assert strategy is Strategy.NONE or any("roas" in step for step in steps)
+    # Both fail where the service has no container, or outside of the application's folder.
+    assert not any("docker compose" in step or "$(" in step for step in steps)
     assert all("prune" not in step or "volume prune" not in step for step in steps)
     assert all("{project}" not in step for step in steps)
 
@@ -417,11 +419,74 @@ def test_commands_name_project_and_service() -> None:
     verdict = replace(VERDICT, strategy=Strategy.INVESTIGATE)
     steps = manual_steps(verdict, service="bot", project="shop", environment="dev")
 
-    assert "See what it said: docker compose -p shop logs --tail 100 bot" in steps
+    assert "See what it said: roas logs dev bot" in steps
 
 
 def test_commands_without_a_service_are_for_the_whole_project() -> None:
     verdict = replace(VERDICT, strategy=Strategy.FIX_CONFIG)
     steps = manual_steps(verdict, service=None, project="shop", environment="dev")
 
-    assert "See what it said: docker compose -p shop logs --tail 100" in steps
+    assert "See what it said: roas logs dev" in steps
+
+
+@pytest.mark.parametrize(("disk_percent", "prunes"), [(None, False), (23.0, False), (97.0, True)])
+def test_images_are_to_be_pruned_only_for_a_full_disk(disk_percent: float | None, prunes: bool) -> None:
+    verdict = replace(VERDICT, strategy=Strategy.PRUNE_DISK, category=Category.DISK_FULL)
+    steps = manual_steps(verdict, service="bot", project="shop", environment="dev", disk_percent=disk_percent)
+
+    assert any("docker image prune" in step for step in steps) is prunes
+    assert any("df -h" in step for step in steps)
+
+
+@pytest.mark.parametrize(
+    ("category", "expected"),
+    [
+        (Category.KERNEL_NETWORK_DRIVER, "dmesg"),
+        (Category.TLS_CERTIFICATE, "date -u"),
+        (Category.DNS_FAILURE, "getent hosts"),
+        (Category.UNKNOWN, "docker info"),
+    ],
+)
+def test_what_to_look_at_on_the_host_depends_on_the_cause(category: Category, expected: str) -> None:
+    verdict = replace(VERDICT, strategy=Strategy.FIX_HOST, category=category)
+    steps = manual_steps(verdict, service="bot", project="shop", environment="dev")
+    commands = ("dmesg", "date -u", "getent hosts", "docker info")
+
+    assert [one for one in commands if any(one in step for step in steps)] == [expected]
+
+
+LACKING = "restart_service may not be done: bot runs, and none of its checks fails."
+
+
+def test_what_lacks_a_fact_is_left_to_a_person_with_the_fact() -> None:
+    asked = plan(facts=replace(FACTS, lacking=LACKING))
+
+    assert (asked.action, asked.strategy, asked.reason) == (PlanAction.ASK_A_PERSON, Strategy.INVESTIGATE, LACKING)
+
+
+def test_what_lacks_a_fact_soon_after_a_deployment_is_rolled_back() -> None:
+    assert plan(facts=replace(FACTS, lacking=LACKING, deployed_ago=timedelta(seconds=30))).strategy is (
+        Strategy.ROLL_BACK_RELEASE
+    )
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("watch", Strategy.RESTART_SERVICE),
+        ("collection", Strategy.RESTART_SERVICE),
+        ("person", Strategy.RESTART_DEPENDENCY_THEN_SERVICE),
+        ("prediction", Strategy.RESTART_DEPENDENCY_THEN_SERVICE),
+    ],
+)
+def test_without_a_dependency_down_only_an_observed_failure_may_be_restarted_for_itself(
+    source: str, expected: Strategy
+) -> None:
+    error = replace(of_strategy(Strategy.RESTART_DEPENDENCY_THEN_SERVICE), source=source)
+
+    assert plan(error=error).strategy is expected
+
+
+def test_what_a_person_decides_needs_no_fact() -> None:
+    assert plan_as_decided(ERROR, roll_back=False, past=(), decided_by="ann").decided
+    assert not plan().decided
