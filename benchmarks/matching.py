@@ -21,11 +21,13 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+from adapters.pattern_files import harmless_lines, shipped_patterns, shipped_set
 from benchmarks.measure import report, seconds
-from core.errors.classify import classify, shipped_patterns
+from core.errors.classify import classify as classify_by
 from core.errors.match import PatternSet
-from core.errors.pattern_library import KNOWN_BENIGN_LINES, SHIPPED_PATTERNS
 from models.errors import Category, Pattern, Severity, Strategy
+
+classify = partial(classify_by, patterns=shipped_set())
 
 PATTERNS = 250
 LENGTHS = (10_000, 100_000, 1_000_000)
@@ -64,7 +66,6 @@ def main() -> None:
     compare_with_one_by_one(chosen.lines, chosen.sample)
     print("20 hostile patterns, ms on lines of " + ", ".join(f"{length:,}" for length in LENGTHS) + " characters,")
     print("and how the time per byte grows over the last tenfold: the pattern alone, then the whole verdict")
-    shipped_patterns()
     for regex, part, end in HOSTILE:
         show_growth(regex, part, end, PatternSet([_pattern("hostile", regex)]).find)
         show_growth("", part, end, classify)
@@ -99,8 +100,8 @@ def show_first_verdict(rounds: int = 7) -> None:
     steps = {
         "python alone": [""],
         "and import": ["import core.errors.classify"],
-        "and compile the set": ["from core.errors.classify import shipped_patterns; shipped_patterns()"],
-        "and one verdict": [f"from core.errors.classify import classify; classify({asked!r})"],
+        "and compile the set": ["from adapters.pattern_files import shipped_set; shipped_set()"],
+        "and one verdict": [f"{_FIRST}; classify({asked!r}, shipped_set())"],
         "roas classify, one line": ["from cli.main import main; main()", "classify", asked],
     }
     for name, code in steps.items():
@@ -108,6 +109,9 @@ def show_first_verdict(rounds: int = 7) -> None:
         run = partial(subprocess.run, command, check=True, stdout=subprocess.DEVNULL)
         taken = [seconds(run, _of_children) for _ in range(rounds)]
         report(name, 1000 * statistics.median(taken), "ms CPU")
+
+
+_FIRST = "from adapters.pattern_files import shipped_set; from core.errors.classify import classify"
 
 
 def _of_children() -> float:
@@ -118,7 +122,7 @@ def _of_children() -> float:
 def some_patterns() -> list[Pattern]:
     """The shipped patterns, and a person's own until there are 250."""
     own = (_pattern(f"own_{number}", rf"subsystem {number} reports fault \d+") for number in itertools.count())
-    return [*SHIPPED_PATTERNS, *itertools.islice(own, max(0, PATTERNS - len(SHIPPED_PATTERNS)))][:PATTERNS]
+    return [*shipped_patterns(), *itertools.islice(own, max(0, PATTERNS - len(shipped_patterns())))][:PATTERNS]
 
 
 def some_lines(count: int) -> list[str]:
@@ -132,7 +136,7 @@ def some_lines(count: int) -> list[str]:
     )
     lines = []
     for number in range(count):
-        text = draw.choice(causes) if number % 20 == 0 else draw.choice(KNOWN_BENIGN_LINES)
+        text = draw.choice(causes) if number % 20 == 0 else draw.choice(harmless_lines())
         stamp = f"2026-03-02T10:{number // 60 % 60:02}:{number % 60:02}Z"
         lines.append(f"{stamp} service-{draw.randrange(30)} {text.replace('{n}', str(draw.randrange(250)))}")
     return lines

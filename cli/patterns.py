@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -31,7 +32,7 @@ def classify(text: str | None, json_wanted: bool) -> None:
 
     known = _patterns_in_use()
     if text is not None:
-        _show(text, classify_error(text, patterns=known), json_wanted)
+        _show(text, classify_error(text, known), json_wanted)
         return
     for number, line in enumerate(input_lines(), start=1):
         if not line.strip():
@@ -45,7 +46,7 @@ def classify(text: str | None, json_wanted: bool) -> None:
                 f"Line {number} of standard input is not a JSON object with id and text;",
                 advice='each line looks like {"id": "1", "text": "bind: address already in use"}.',
             ) from error
-        echo_json({"id": identifier, **_answer(classify_error(message, patterns=known))})
+        echo_json({"id": identifier, **_answer(classify_error(message, known))})
 
 
 @click.group()
@@ -115,8 +116,8 @@ def add_pattern(
     replace: bool,
 ) -> None:
     """Add a pattern with REGEX (RE2 syntax), which may match no known harmless line."""
+    from adapters.pattern_files import harmless_lines
     from core.errors.match import check_pattern
-    from core.errors.pattern_library import KNOWN_BENIGN_LINES
 
     if (regex is None) == (group is None):
         raise BadInputError("Give an expression, or --from with a group that `roas patterns unknown` shows.")
@@ -136,7 +137,7 @@ def add_pattern(
     if taken is not None and not replace:
         whose = "shipped" if taken.shipped else "a user's"
         raise BadInputError(f"There is a pattern {name} already, {whose};", advice="give another name, or --replace.")
-    mistakes = check_pattern(pattern, KNOWN_BENIGN_LINES)
+    mistakes = check_pattern(pattern, harmless_lines())
     if mistakes:
         raise BadInputError(f"Pattern {name} cannot be added.", advice=" ".join(mistakes))
     opened_stores().patterns.put(pattern)
@@ -154,7 +155,7 @@ def test_patterns(text: str, json_wanted: bool) -> None:
     from core.errors.classify import classify as classify_error
     from core.errors.match import PatternSet
 
-    _show(text, classify_error(text, patterns=PatternSet(_known_patterns())), json_wanted)
+    _show(text, classify_error(text, PatternSet(_known_patterns())), json_wanted)
 
 
 @patterns.command("disable")
@@ -184,6 +185,39 @@ def remove_pattern(name: str) -> None:
     echo(f"{name} is removed")
 
 
+@patterns.command("lint")
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+def lint_file(file: Path) -> None:
+    """Check a FILE of patterns: each needs a meaning, a source, 3 examples that match and 2 that do not."""
+    from adapters.pattern_files import harmless_lines, read_file
+    from core.errors.pattern_files import lint_patterns
+
+    described = read_file(file)
+    found = lint_patterns(described, harmless_lines())
+    if found:
+        raise BadInputError(f"{file} has {len(found)} mistakes.", advice="\n".join(found))
+    echo(f"{file}: {len(described)} patterns, no mistake")
+
+
+@patterns.command("coverage")
+@as_json
+def show_coverage(json_wanted: bool) -> None:
+    """List the shipped patterns that decide none of their own examples, and count the others."""
+    from adapters.pattern_files import described_patterns, shipped_set
+    from core.errors.classify import classify as classify_error
+    from core.errors.pattern_files import never_deciding
+
+    described, known = described_patterns(), shipped_set()
+    never = never_deciding(described, lambda text: classify_error(text, known))
+    if json_wanted:
+        echo_json({"patterns": len(described), "never_deciding": list(never)}, indent=2)
+        return
+    examples = sum(len(one.match) + len(one.no_match) for one in described)
+    echo(f"{len(described)} patterns with {examples} examples; {len(never)} decide none of their own examples")
+    for name in never:
+        echo(name)
+
+
 def _show(text: str, verdict: Verdict, json_wanted: bool) -> None:
     if json_wanted:
         echo_json(_answer(verdict), indent=2)
@@ -199,23 +233,22 @@ def _answer(verdict: Verdict) -> dict[str, Any]:
     return {**dataclasses.asdict(verdict), "auto_recoverable": False, "would_need": would_need(verdict.strategy)}
 
 
-def _patterns_in_use() -> PatternSet | None:
-    """The patterns of errors.db if it exists: classification creates no store."""
+def _patterns_in_use() -> PatternSet:
+    """The patterns of errors.db if it exists, otherwise the shipped ones: classification creates no store."""
+    from adapters.pattern_files import shipped_set
+
     settings = current_settings()
     if settings.stores_url is None and not settings.store_path("errors").exists():
-        return None
+        return shipped_set()
     from core.errors.match import PatternSet
 
-    kept = opened_stores().patterns.all()
-    return PatternSet(kept) if kept else None
+    return PatternSet(_known_patterns())
 
 
 def _known_patterns() -> list[Pattern]:
-    from core.errors.pattern_library import SHIPPED_PATTERNS
+    from adapters.pattern_files import shipped_patterns
 
-    known = opened_stores().patterns
-    known.sync(SHIPPED_PATTERNS)
-    return known.all()
+    return opened_stores().patterns.sync(shipped_patterns())
 
 
 def _pattern(name: str) -> Pattern:
@@ -254,7 +287,7 @@ def _reclassify_open_errors(pattern: Pattern) -> int:
     for error in stores.errors.unclassified():
         if error.resolved_at is not None:
             continue
-        verdict = classify_error(error.text, patterns=known)
+        verdict = classify_error(error.text, known)
         named += verdict.pattern_name == pattern.name and stores.errors.reclassify(error.error_id, verdict)
     return named
 

@@ -38,6 +38,15 @@ class Category(StrEnum):
     DISCORD_API = "discord_api"
     PYTHON_IMPORT_CONFIG = "python_import_config"
     KERNEL_NETWORK_DRIVER = "kernel_network_driver"
+    SERVICE_CONFIG_INVALID = "service_config_invalid"
+    AUTH_FAILED = "auth_failed"
+    STATE_MISMATCH = "state_mismatch"
+    SCHEMA_NOT_MIGRATED = "schema_not_migrated"
+    BUILD_FAILED = "build_failed"
+    EXTERNAL_API = "external_api"
+    HOST_STORAGE_FAILURE = "host_storage_failure"
+    RUNTIME_DEPENDENCY_MISSING = "runtime_dependency_missing"
+    APPLICATION_ERROR = "application_error"
     UNKNOWN = "unknown"
     BENIGN = "benign"
 
@@ -135,6 +144,22 @@ class Pattern:
     recovery_script: str | None = None
     match_count: int = 0
     last_matched: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DescribedPattern:
+    """A pattern of a file: what it means, in which program, with examples of that program's lines.
+
+    `match` are lines that it must match, `no_match` near misses that it must not. `source` is where the wordings are
+    from: a file of the program's code, a manual, or a run of the program.
+    """
+
+    pattern: Pattern
+    program: str
+    means: str
+    match: tuple[str, ...]
+    no_match: tuple[str, ...]
+    source: str
 
 
 class ImpactType(StrEnum):

@@ -83,8 +83,16 @@ class Stores(Repositories):
             os.close(mark)
             raise
         stores._in_use = mark
+        stores._ship_patterns()
         stores.access = access
         return stores
+
+    def _ship_patterns(self) -> None:
+        """Write the shipped patterns into a store that was just made."""
+        if self.patterns.is_empty():
+            from adapters.pattern_files import shipped_patterns
+
+            self.patterns.sync(shipped_patterns())
 
     @classmethod
     def _in_files(cls, settings: Settings, deadline_seconds: float) -> Stores:

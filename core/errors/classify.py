@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import partial
 
 import re2
 
 from core.common.safe_text import shorten
 from core.errors.match import CAUSE, CERTAIN, INNERMOST, SYMPTOM, TRAP, PatternMatch, PatternSet
-from core.errors.pattern_library import SHIPPED_PATTERNS
 from core.errors.templates import template_of
 from models.errors import Category, Evidence, Severity, Strategy, Verdict
 
@@ -90,17 +89,16 @@ _SEVERAL = "several services fail at once"
 """Template of their errors: the failing services differ from one inspection to the next, the cause is one."""
 
 
-def classify(text: str, *, evidence: Evidence | None = None, patterns: PatternSet | None = None) -> Verdict:
+def classify(text: str, patterns: PatternSet, *, evidence: Evidence | None = None) -> Verdict:
     """Classify an error: category, severity, strategy, and the words or facts that decided.
 
-    `patterns` are the shipped ones by default. An automatic strategy is a proposal: its own precondition is checked
-    later. Time is linear in the length of the text.
+    An automatic strategy is a proposal: its own precondition is checked later. Time is linear in the length of the
+    text.
     """
-    known = shipped_patterns() if patterns is None else patterns
-    verdict = _by_words(text, known)
+    verdict = _by_words(text, patterns)
     if evidence is None:
         return verdict
-    return _note_deployment(_weigh(verdict, evidence, known), evidence)
+    return _note_deployment(_weigh(verdict, evidence, patterns), evidence)
 
 
 def tells_of_failure(line: str) -> bool:
@@ -127,12 +125,6 @@ def as_one_of_several(verdict: Verdict, failing: int) -> Verdict:
     """Return the verdict on one of several services that fail at once: their common cause is not in its text."""
     reason = f"{failing} services fail at once, which points to the host or the engine."
     return _verdict(_SEVERAL, Category.UNKNOWN, Severity.CRITICAL, Strategy.INVESTIGATE, verdict.confidence, reason)
-
-
-@lru_cache(maxsize=1)
-def shipped_patterns() -> PatternSet:
-    """The shipped patterns, compiled once in a process."""
-    return PatternSet(SHIPPED_PATTERNS)
 
 
 def _by_words(text: str, patterns: PatternSet) -> Verdict:

@@ -8,8 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 from core.common.exit_codes import describe_exit
 from core.common.safe_text import shorten
-from core.errors.classify import shipped_patterns, tells_of_failure
-from core.errors.match import GENERIC
+from core.errors.classify import tells_of_failure
+from core.errors.match import GENERIC, PatternSet
 from models.containers import ContainerEvent, ContainerState
 from models.errors import Category, Evidence
 from models.evidence import (
@@ -97,6 +97,7 @@ def first_cause(
     containers: Sequence[ContainerEvidence],
     logs: Sequence[LogExcerpt],
     probes: Sequence[ProbeOutput],
+    patterns: PatternSet,
 ) -> tuple[str, str]:
     """Return the service that failed first among a service and its dependencies, and a sentence how.
 
@@ -111,7 +112,7 @@ def first_cause(
     sentence = f"{cause} {_failure(cause, containers, probes)}"
     if cause != service:
         sentence += f"; {service} needs it"
-    said = best_line(cause, logs)
+    said = best_line(cause, logs, patterns)
     return cause, f'{sentence}; it said "{said}"' if said else sentence
 
 
@@ -139,16 +140,16 @@ def failed_since(bundle: EvidenceBundle) -> datetime | None:
     return since
 
 
-def best_line(service: str, logs: Sequence[LogExcerpt]) -> str | None:
+def best_line(service: str, logs: Sequence[LogExcerpt], patterns: PatternSet) -> str | None:
     """Return the log line of a service that says most about its failure, None if none does."""
     lines = [without_stamp(line) for log in logs if log.service == service for line in log.lines]
-    named = _lines_named(lines, 1)
+    named = _lines_named(lines, 1, patterns)
     if not named:
         named = [place for place, line in enumerate(lines) if tells_of_failure(line)][-1:]
     return shorten(lines[named[0]], 160) if named else None
 
 
-def telling_lines(lines: Sequence[str], most: int) -> list[int]:
+def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list[int]:
     """Return the positions of the log lines that show a failure best, in order, without repeated texts.
 
     Lines that name a cause come first, then lines that report a failure, the latest first, then the lines before
@@ -157,7 +158,7 @@ def telling_lines(lines: Sequence[str], most: int) -> list[int]:
     bare = [without_stamp(line) for line in lines]
     latest = {text: place for place, text in enumerate(bare) if text.strip()}
     backwards = sorted(latest.values(), reverse=True)
-    named = [latest[bare[place]] for place in _lines_named(bare, most)]
+    named = [latest[bare[place]] for place in _lines_named(bare, most, patterns)]
     chosen = list(dict.fromkeys([*named, *(place for place in backwards if tells_of_failure(bare[place]))]))
     if not chosen:
         return sorted(backwards[:most])
@@ -335,10 +336,10 @@ def _since(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[
     return min(began.values(), default=None)
 
 
-def _lines_named(lines: Sequence[str], most: int) -> list[int]:
+def _lines_named(lines: Sequence[str], most: int, patterns: PatternSet) -> list[int]:
     """The lines in which a pattern found a cause, the surest first."""
     text = "\n".join(lines)
-    matches = shipped_patterns().find(text)
+    matches = patterns.find(text)
     causes = [one for one in matches if one.pattern.category is not Category.BENIGN and one.pattern.priority > GENERIC]
     return list(dict.fromkeys(text.count("\n", 0, one.span[0]) for one in causes))[:most]
 

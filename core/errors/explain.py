@@ -8,6 +8,7 @@ from typing import Any
 
 from core.common.safe_text import shorten
 from core.errors.evidence import LATE, failed_since, shows_failure, stamp_of, telling_lines, without_stamp
+from core.errors.match import PatternSet
 from models.errors import Category, RecordedError
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade
 from models.operations import Operation, OperationStatus, StateChange
@@ -28,6 +29,7 @@ _INSPECTS_CONTAINERS = re.compile(r"docker\b.*\b(logs|inspect|ps|exec|stats|top|
 
 def explain(
     operation: Operation,
+    patterns: PatternSet,
     *,
     validation: ValidationResult | None = None,
     changes: Sequence[StateChange] = (),
@@ -72,7 +74,7 @@ def explain(
         service=service,
         since=since or next((one.changed_at for one in failed if one.service == service), operation.ended_at),
         because=(*_facts(bundle, service), *_warned(validation, service), *_verdicts(errors)),
-        lines=lines_that_show(bundle, service),
+        lines=lines_that_show(bundle, service, patterns),
         consequences=_consequences(reason, service, named, failed, said=shown),
         changed=release_changes,
         tried=tried,
@@ -179,13 +181,13 @@ def _verdicts(errors: Sequence[RecordedError]) -> tuple[str, ...]:
     return tuple(f"judged {one.category}: {shorten(one.reason, 200)}" for one in telling[:1])
 
 
-def lines_that_show(bundle: EvidenceBundle | None, service: str | None) -> tuple[ShownLine, ...]:
+def lines_that_show(bundle: EvidenceBundle | None, service: str | None, patterns: PatternSet) -> tuple[ShownLine, ...]:
     """Return the log lines that show the cause best, and the last answers of its checks, by time."""
     if bundle is None:
         return ()
     found: list[ShownLine] = []
     for log in [log for log in bundle.logs if log.service == service][:1]:
-        for place in telling_lines(log.lines, _LOG_LINES):
+        for place in telling_lines(log.lines, _LOG_LINES, patterns):
             text, at = without_stamp(log.lines[place]).rstrip(), stamp_of(log.lines[place])
             found.append(ShownLine(service=log.service, source="log", text=text, at=at))
     answers = [one for one in bundle.probes if one.service == service and not one.ok]

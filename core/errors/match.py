@@ -32,6 +32,12 @@ WRAPPER = 30
 GENERIC = 15
 """An end without any cause: it exited, it is unhealthy."""
 
+LEVELS = {
+    "certain": CERTAIN, "trap": TRAP, "innermost": INNERMOST, "cause": CAUSE,
+    "symptom": SYMPTOM, "wrapper": WRAPPER, "generic": GENERIC,
+}  # fmt: skip
+"""The levels of precedence by the names that files of patterns use."""
+
 _MATCHES_PER_PATTERN = 16
 _LONGEST_REGEX = 2_000
 _WIDEST_PROGRAM = 20_000

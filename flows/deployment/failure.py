@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from datetime import UTC, datetime
 
+from adapters.pattern_files import shipped_set
 from adapters.stores.recovery_writes import RecordError
 from core.errors.classify import as_failure, classify
 from flows.deployment.operation import ROLLING_BACK, OperationFailure, OperationRecorder
@@ -56,7 +57,7 @@ async def _record_error(recorder: OperationRecorder, text: str, service: str | N
         environment=recorder.name,
         text=text,
         source=source,
-        verdict=as_failure(classify(text), text),
+        verdict=as_failure(classify(text, shipped_set()), text),
         first_seen=now,
         last_seen=now,
         deployment_id=recorder.deployment_id,

@@ -317,7 +317,7 @@ class RecoveryProcess:
         if execution.acted_at is not None:
             bundles = await take_evidence(self.context, self.service, execution.final_status, keep=False)
         evidence = evidence_of(bundles[0], since=execution.started_at) if bundles else None
-        found = classify(execution.final_status, evidence=evidence, patterns=await read_patterns())
+        found = classify(execution.final_status, await read_patterns(), evidence=evidence)
         if not leads_deeper(self.diagnosis.verdict, found, self.causes):
             return False
         self.root_cause, self.root_evidence = execution.final_status, bundles

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter
 
 from adapters.docker.memory_signs import memory_signs
 from adapters.host.machine import sample_host
+from adapters.pattern_files import shipped_set
 from adapters.stores.recovery_writes import KeepEvidence
 from core.common.dependencies import dependencies_of, needs_of
 from core.errors.evidence import container_evidence, excerpt, first_cause, fit, moment_of, reachable
@@ -240,7 +241,7 @@ async def _take(
             if seen.container_id in clean
         )
         bundle = replace(_bundles.validate_python(redactor.value(plain)), logs=logs)
-        cause, sentence = first_cause(service, needs, bundle.containers, bundle.logs, bundle.probes)
+        cause, sentence = first_cause(service, needs, bundle.containers, bundle.logs, bundle.probes, shipped_set())
         taken.append(fit(replace(bundle, cause_service=cause, first_cause=sentence)))
     return taken
 

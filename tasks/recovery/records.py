@@ -14,6 +14,7 @@ from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 
 from adapters.host.processes import is_alive
+from adapters.pattern_files import shipped_patterns
 from adapters.stores import Stores
 from adapters.stores.recovery_writes import (
     FinishAttempt,
@@ -28,7 +29,6 @@ from adapters.stores.recovery_writes import (
     read_for_plan,
 )
 from core.errors.match import PatternSet
-from core.errors.pattern_library import SHIPPED_PATTERNS
 from core.recovery.policy import OBSERVED_SOURCES, RecoveryFacts
 from core.recovery.records import is_paused, with_error, with_execution, with_recorded, without_error
 from core.recovery.tracker import SETTLE, asks_to_end
@@ -53,7 +53,7 @@ _RESUMABLE_WITHIN = timedelta(hours=1)
 @retry_read
 async def read_patterns() -> PatternSet:
     """Return the patterns of errors.db, after updating the shipped ones."""
-    return _compiled(await from_stores(_patterns, lambda known: _without_counts(known.patterns or SHIPPED_PATTERNS)))
+    return _compiled(await from_stores(_patterns, lambda known: _without_counts(known.patterns or shipped_patterns())))
 
 
 @retry_read
@@ -65,29 +65,19 @@ async def read_known_facts(environment: str, now: datetime) -> tuple[PatternSet,
         return latest[0].ended_at if latest else None, _patterns(stores)
 
     ended, patterns = await from_stores(
-        read, lambda known: (known.started_at, _without_counts(known.patterns or SHIPPED_PATTERNS))
+        read, lambda known: (known.started_at, _without_counts(known.patterns or shipped_patterns()))
     )
     ago = None if ended is None or ended > now else (now - ended).total_seconds()
     return await asyncio.to_thread(_compiled, patterns), ago
 
 
 def _patterns(stores: Stores) -> tuple[Pattern, ...]:
-    known = stores.patterns.all()
-    own = {one.name for one in known if not one.shipped}
-    shipped = {_as_shipped(one) for one in known if one.shipped}
-    if shipped != {_as_shipped(one) for one in SHIPPED_PATTERNS if one.name not in own}:
-        stores.patterns.sync(SHIPPED_PATTERNS)
-        known = stores.patterns.all()
-    return _without_counts(known)
+    return _without_counts(stores.patterns.sync(shipped_patterns()))
 
 
 def _without_counts(patterns: Sequence[Pattern]) -> tuple[Pattern, ...]:
     """Return the patterns without how often each matched, which changes all the time."""
     return tuple(replace(one, match_count=0, last_matched=None) for one in patterns)
-
-
-def _as_shipped(pattern: Pattern) -> Pattern:
-    return replace(pattern, enabled=True, match_count=0, last_matched=None)
 
 
 @lru_cache(maxsize=2)

@@ -126,6 +126,7 @@ def read_explanation(deployment_id: str | None) -> Explanation:
         NotFoundError: There is no such operation, several begin like that, or none has failed.
     """
     # It compiles patterns, which the other reads do not need.
+    from adapters.pattern_files import shipped_set
     from core.errors.explain import explain
 
     stores = open_stores()
@@ -142,6 +143,7 @@ def read_explanation(deployment_id: str | None) -> Explanation:
     validations = stores.progress.validations(whole)
     return explain(
         operation,
+        shipped_set(),
         validation=validations[-1] if validations else None,
         changes=stores.progress.changes(whole),
         errors=[details.error for details in error_details],
@@ -160,6 +162,7 @@ def read_ticket_details(ticket_id: str) -> TicketDetails:
     Raises:
         NotFoundError: There is no such ticket, or several begin like that.
     """
+    from adapters.pattern_files import shipped_set
     from core.errors.explain import lines_that_show
 
     stores = open_stores()
@@ -174,7 +177,7 @@ def read_ticket_details(ticket_id: str) -> TicketDetails:
         ticket=ticket,
         error=stores.errors.get(ticket.error_id),
         first_cause=seen.first_cause if seen else "",
-        lines=lines_that_show(seen, seen.cause_service) if seen else (),
+        lines=lines_that_show(seen, seen.cause_service, shipped_set()) if seen else (),
     )
 
 

@@ -266,12 +266,24 @@ def _from_bundle(bundle: EvidenceBundle) -> dict[str, Any]:
 class Patterns(Repository):
     """Error patterns."""
 
-    def sync(self, patterns: Sequence[Pattern]) -> None:
-        """Bring the shipped patterns up to date.
+    def sync(self, patterns: Sequence[Pattern]) -> list[Pattern]:
+        """Bring the shipped patterns up to date where they differ; return all patterns.
 
         A person's own patterns stay, also one that has the name of a shipped one, and so does what a
         person switched off. A shipped pattern that is not shipped any more goes.
         """
+        known = self.all()
+        own = {one.name for one in known if not one.shipped}
+        if {_as_shipped(one) for one in known if one.shipped} == {one for one in patterns if one.name not in own}:
+            return known
+        self._write_shipped(patterns)
+        return self.all()
+
+    def is_empty(self) -> bool:
+        """Whether there is no pattern at all: the store was just made."""
+        return not self._all(sa.select(_patterns.c.pattern_name).limit(1))
+
+    def _write_shipped(self, patterns: Sequence[Pattern]) -> None:
         names = [one.name for one in patterns]
         with self._database.write() as connection:
             own = set(connection.scalars(sa.select(_patterns.c.pattern_name).where(_patterns.c.shipped.is_not(True))))
@@ -305,6 +317,11 @@ class Patterns(Repository):
         self._change(
             sa.update(_patterns).where(_patterns.c.pattern_name == name).values(match_count=count, last_matched=at)
         )
+
+
+def _as_shipped(pattern: Pattern) -> Pattern:
+    """Return the pattern without what use of it changes."""
+    return replace(pattern, enabled=True, match_count=0, last_matched=None)
 
 
 def _from_pattern(pattern: Pattern, *, shipped: bool) -> dict[str, Any]:

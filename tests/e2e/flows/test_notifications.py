@@ -12,6 +12,7 @@ import pytest
 from prefect import get_client
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
+from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
 from models.errors import RecordedError
 from models.recovery import Channel, NotificationReason, Ticket
@@ -68,7 +69,7 @@ def asked(place: Place) -> RecordedError:
         environment="test",
         text="service web is stopped: exited with code 1",
         source="watch",
-        verdict=classify("exited with code 1"),
+        verdict=classify("exited with code 1", shipped_set()),
         first_seen=now - timedelta(seconds=30),
         last_seen=now,
         service="web",

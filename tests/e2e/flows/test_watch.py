@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 
+from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
 from flows.deployment.startup import startup
 from flows.recovery.watch import watch
@@ -72,7 +73,8 @@ async def test_a_slow_receiver_of_notifications_delays_no_recovery(place: Place)
     await startup("test")
     now = datetime.now(UTC)
     reported = RecordedError(
-        error_id="err-slow", environment="test", text="top is slow", source="person", verdict=classify("it timed out"),
+        error_id="err-slow", environment="test", text="top is slow", source="person",
+        verdict=classify("it timed out", shipped_set()),
         first_seen=now, last_seen=now, service="top",
     )  # fmt: skip
     with place.stores() as stores:

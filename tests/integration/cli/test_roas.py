@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.pattern_files import shipped_set
 from adapters.stores import Stores
 from core.errors.classify import classify
 from flows.runtime.embedded import prefect_api, wait_for_api
@@ -221,7 +222,7 @@ def test_unclassified_errors_get_a_pattern_once(roas, tmp_path: Path) -> None:
                 service="bank",
                 text=said,
                 source="log",
-                verdict=classify(said),
+                verdict=classify(said, shipped_set()),
                 first_seen=datetime(2026, 1, 1, 10, tzinfo=UTC),
                 last_seen=datetime(2026, 1, 1, 10, number, tzinfo=UTC),
             )

@@ -24,9 +24,9 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from adapters.pattern_files import shipped_patterns
 from adapters.stores import Stores, Together
 from adapters.stores.recovery_writes import RecordError
-from core.errors.pattern_library import SHIPPED_PATTERNS
 from models.errors import BusinessImpact, Impact, ImpactType
 from models.health import Health, HealthReport
 from models.operations import Operation, OperationStatus, OperationType
@@ -38,7 +38,7 @@ from tasks.runtime.stores import open_stores
 from tests.integration.stores.values import BUNDLE, ERROR, NOON, TICKET
 from tests.support.killing import live_until
 
-PATTERN = SHIPPED_PATTERNS[0].name
+PATTERN = shipped_patterns()[0].name
 FAILED = replace(ERROR, error_id="failed", deployment_id="prod-1", verdict=replace(ERROR.verdict, pattern_name=PATTERN))
 SEEN = replace(ERROR, error_id="seen", deployment_id=None, service="redis", source="collection")
 IMPACT = Impact(
@@ -139,7 +139,7 @@ def halves(stores: Together) -> list[str]:
 
 def prepare() -> None:
     stores = open_stores()
-    stores.patterns.sync(SHIPPED_PATTERNS)
+    stores.patterns.sync(shipped_patterns())
     stores.evidence.keep(BUNDLE)
     stores.close()
 

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from core.errors.classify import classify
-from core.errors.pattern_library import KNOWN_BENIGN_LINES
+from adapters.pattern_files import harmless_lines, shipped_set
+from core.errors.classify import classify as classify_by
 from models.errors import Category, Evidence, Severity, Strategy
+
+classify = partial(classify_by, patterns=shipped_set())
 
 SAYINGS = [
     ("Bind for 0.0.0.0:8123 failed: port is already allocated", Category.PORT_CONFLICT, Strategy.FREE_PORT),
@@ -21,7 +24,7 @@ SAYINGS = [
     ("inotify_add_watch: no space left on device", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
     ("NOAUTH Authentication required.", Category.REDIS_STATE, Strategy.FIX_CREDENTIALS),
     ("LOADING Redis is loading the dataset in memory", Category.REDIS_STATE, Strategy.WAIT_AND_RETRY),
-    ("ModuleNotFoundError: No module named 'cogs'", Category.PYTHON_IMPORT_CONFIG, Strategy.FIX_CONFIG),
+    ("ModuleNotFoundError: No module named 'cogs'", Category.RUNTIME_DEPENDENCY_MISSING, Strategy.FIX_CONFIG),
     ("database disk image is malformed", Category.DATABASE_CORRUPT, Strategy.RESTORE_DATABASE),
     ("Container 17 is restarting, wait until it runs", Category.CONTAINER_EXITED, Strategy.INVESTIGATE),
     ("bot-1 exited with code 1", Category.CONTAINER_EXITED, Strategy.RESTART_SERVICE),
@@ -65,18 +68,22 @@ SAYINGS = [
     ("Clock is out of sync by 9 s", Category.KERNEL_NETWORK_DRIVER, Strategy.FIX_HOST),
     ("docker.socket: Control process exited, status=217", Category.DOCKER_DAEMON_UNREACHABLE, None),
     ("nginx: [emerg] open() /a/b.log failed (2: No such file or directory)", Category.VOLUME_MOUNT, None),
-    ('nginx: [emerg] unknown directive "sevrer"', Category.MISSING_ENV_SECRET, Strategy.FIX_CONFIG),
+    ('nginx: [emerg] unknown directive "sevrer"', Category.SERVICE_CONFIG_INVALID, Strategy.FIX_CONFIG),
     ("This image requires the SHOP_TOKEN environment variable", Category.MISSING_ENV_SECRET, Strategy.FIX_CONFIG),
     ("denied: too many failed login attempts", Category.IMAGE_PULL_FAILED, Strategy.FIX_CREDENTIALS),
     ("No such file or directory: '/app/cogs/shop.py'", Category.PYTHON_IMPORT_CONFIG, Strategy.FIX_CONFIG),
     ("Received unregistered task of type 'shop.x'", Category.PYTHON_IMPORT_CONFIG, Strategy.FIX_CONFIG),
-    ('process "/bin/sh -c make" did not complete successfully: exit code: 2', Category.UNKNOWN, Strategy.INVESTIGATE),
+    (
+        'process "/bin/sh -c make" did not complete successfully: exit code: 2',
+        Category.BUILD_FAILED,
+        Strategy.FIX_CONFIG,
+    ),
     ("Unable to get a connection to the search service", Category.DEPENDENCY_REFUSED, None),
     ("Too many unacknowledged messages on queue mail (900)", Category.PERFORMANCE_THRESHOLD, None),
     ("/bin/sh: fork: retry: No child processes", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
     ("exec /probe.sh: resource temporarily unavailable", Category.RESOURCE_LIMIT, Strategy.FIX_RESOURCE_LIMITS),
     ("unable to connect: [Errno -3] Temporary failure in name resolution", Category.DNS_FAILURE, None),
-    ("Cannot locate specified Dockerfile: a/b", Category.COMPOSE_INVALID, Strategy.FIX_CONFIG),
+    ("Cannot locate specified Dockerfile: a/b", Category.BUILD_FAILED, Strategy.FIX_CONFIG),
     ("invalid PID mode: sideways", Category.COMPOSE_INVALID, Strategy.FIX_CONFIG),
     ("--a and --b can't be used together", Category.COMPOSE_INVALID, Strategy.FIX_CONFIG),
     ("invalid ip-range 10.0.0.0/8: parent subnet 10.1.0.0/16", Category.DOCKER_NETWORK, Strategy.FIX_CONFIG),
@@ -92,7 +99,7 @@ SAYINGS = [
     ("WARN Connection to node 3 (/10.0.0.3:9092) could not be established.", Category.DEPENDENCY_REFUSED, None),
     ("set apparmor profile shop: no such file or directory", Category.DOCKER_PERMISSION_DENIED, Strategy.FIX_HOST),
     ("mkdir /sys/fs/cgroup/memory/x: permission denied", Category.KERNEL_NETWORK_DRIVER, Strategy.FIX_HOST),
-    ("thread 'worker-2' panicked at src/a.rs:7:1", Category.CONTAINER_EXITED, Strategy.INVESTIGATE),
+    ("thread 'worker-2' panicked at src/a.rs:7:1", Category.APPLICATION_ERROR, Strategy.INVESTIGATE),
     ('ERROR: for web  Container "4f" is unhealthy.', Category.DEPENDENCY_FAILED_START, None),
     ('ImageNotFound: ("No such image: shop:1")', Category.IMAGE_PULL_FAILED, Strategy.PULL_IMAGE),
     ("DiscordAPIError[20028]: slow down", Category.DISCORD_API, Strategy.WAIT_AND_RETRY),
@@ -108,7 +115,7 @@ SAYINGS = [
     ("kernel: INFO: task shopd:17 blocked for more than 120 seconds.", Category.KERNEL_NETWORK_DRIVER, None),
     ("driver overlay2 failed to remove root filesystem: device or resource busy", Category.VOLUME_MOUNT, None),
     ("shop: acme: Error 429 - rateLimited", Category.TLS_CERTIFICATE, Strategy.FIX_CONFIG),
-    ("SQLITE_IOERR: disk I/O error", Category.DATABASE_CORRUPT, Strategy.RESTORE_DATABASE),
+    ("SQLITE_IOERR: disk I/O error", Category.VOLUME_MOUNT, Strategy.INVESTIGATE),
     ('Head "https://hub/v2/shop/manifests/1": unauthorized', Category.IMAGE_PULL_FAILED, Strategy.FIX_CREDENTIALS),
     ("block: usage exceeded flood-stage watermark", Category.DISK_FULL, Strategy.PRUNE_DISK),
     ("warning: unable to spawn ./run: Permission denied", Category.EXEC_FORMAT_ENTRYPOINT, Strategy.FIX_CONFIG),
@@ -229,7 +236,7 @@ def test_the_reason_quotes_the_words_that_decided() -> None:
     assert text[slice(*verdict.span)] in verdict.reason
 
 
-@pytest.mark.parametrize("line", [*KNOWN_BENIGN_LINES, *HARMLESS])
+@pytest.mark.parametrize("line", [*harmless_lines(), *HARMLESS])
 def test_a_harmless_line_is_no_error(line: str) -> None:
     assert classify(line).category is Category.BENIGN
 
@@ -279,7 +286,7 @@ def test_the_log_names_the_cause_that_the_event_does_not() -> None:
         evidence=Evidence(exit_code=1, logs=("INFO starting", "ModuleNotFoundError: No module named 'cogs'")),
     )
 
-    assert verdict.category is Category.PYTHON_IMPORT_CONFIG
+    assert verdict.category is Category.RUNTIME_DEPENDENCY_MISSING
     assert not verdict.strategy.automatic
 
 
@@ -360,7 +367,7 @@ def test_any_text_gets_a_verdict(text: str) -> None:
 @given(st.lists(st.sampled_from([text for text, _, _ in SAYINGS]), min_size=1, max_size=4))
 def test_padding_with_harmless_lines_changes_no_verdict(lines: list[str]) -> None:
     plain = classify("\n".join(lines))
-    padded = classify("\n".join([KNOWN_BENIGN_LINES[0], *lines, KNOWN_BENIGN_LINES[1]]))
+    padded = classify("\n".join([harmless_lines()[0], *lines, harmless_lines()[1]]))
 
     assert (plain.category, plain.strategy) == (padded.category, padded.strategy)
 

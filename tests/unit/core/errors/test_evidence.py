@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
+from adapters.pattern_files import shipped_set
+from core.errors import evidence as evidence_module
 from core.errors.evidence import (
-    best_line,
     container_evidence,
     evidence_of,
     excerpt,
     failed_since,
-    first_cause,
     fit,
     grade_memory,
     moment_of,
     reachable,
-    telling_lines,
 )
 from core.errors.evidence_page import page
 from models.containers import ContainerEvent, ContainerState
@@ -30,6 +30,10 @@ from models.evidence import (
     ProbeOutput,
 )
 from tests.integration.stores.values import BUNDLE
+
+best_line = partial(evidence_module.best_line, patterns=shipped_set())
+first_cause = partial(evidence_module.first_cause, patterns=shipped_set())
+telling_lines = partial(evidence_module.telling_lines, patterns=shipped_set())
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 
-from core.errors.explain import explain
+from adapters.pattern_files import shipped_set
+from core.errors.explain import explain as explain_by
 from models.errors import Category, Strategy
 from models.evidence import EvidenceOccasion, MemoryFinding, MemoryGrade
 from models.operations import Operation, OperationStatus, OperationType, StateChange
 from models.recovery import RecoveryExecution, TicketState
 from models.validation import Check, CheckSeverity, ValidationResult
 from tests.integration.stores.values import BUNDLE, ERROR, TICKET
+
+explain = partial(explain_by, patterns=shipped_set())
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapters.pattern_files import harmless_lines, shipped_patterns
 from core.errors.match import CAUSE, CERTAIN, WRAPPER, BadPatternError, PatternSet, check_pattern
-from core.errors.pattern_library import KNOWN_BENIGN_LINES, SHIPPED_PATTERNS
 from models.errors import Category, Pattern, Severity, Strategy
 
 
@@ -97,26 +97,26 @@ def test_a_pattern_that_does_not_compile_names_itself() -> None:
 
 @pytest.mark.parametrize("regex", [r"(?=look)", r"(a)\1", "a{9999}"])
 def test_what_could_not_be_matched_in_linear_time_is_not_taken(regex: str) -> None:
-    assert check_pattern(pattern("new", regex), KNOWN_BENIGN_LINES)
+    assert check_pattern(pattern("new", regex), harmless_lines())
 
 
 def test_a_pattern_that_matches_a_harmless_line_is_not_taken() -> None:
-    (complaint,) = check_pattern(pattern("new", "ready to accept connections tcp"), KNOWN_BENIGN_LINES)
+    (complaint,) = check_pattern(pattern("new", "ready to accept connections tcp"), harmless_lines())
 
     assert "known to be harmless" in complaint
 
 
 def test_a_pattern_that_matches_every_line_is_not_taken() -> None:
-    assert check_pattern(pattern("new", "(valve)?"), KNOWN_BENIGN_LINES)
+    assert check_pattern(pattern("new", "(valve)?"), harmless_lines())
 
 
 def test_a_plain_pattern_is_taken() -> None:
-    assert check_pattern(pattern("new", r"valve \d+ shut"), KNOWN_BENIGN_LINES) == ()
+    assert check_pattern(pattern("new", r"valve \d+ shut"), harmless_lines()) == ()
 
 
 def test_the_shipped_patterns_would_be_taken_themselves() -> None:
-    assert {p.name: c for p in SHIPPED_PATTERNS if (c := check_pattern(p, KNOWN_BENIGN_LINES))} == {}
-    assert len({p.name for p in SHIPPED_PATTERNS}) == len(SHIPPED_PATTERNS)
+    assert {p.name: c for p in shipped_patterns() if (c := check_pattern(p, harmless_lines()))} == {}
+    assert len({p.name for p in shipped_patterns()}) == len(shipped_patterns())
 
 
 def test_no_shipped_pattern_acts_on_what_is_a_persons() -> None:
@@ -133,7 +133,7 @@ def test_no_shipped_pattern_acts_on_what_is_a_persons() -> None:
         Category.UNKNOWN,
     }
 
-    assert [p.name for p in SHIPPED_PATTERNS if p.category in persons and p.strategy.automatic] == []
+    assert [p.name for p in shipped_patterns() if p.category in persons and p.strategy.automatic] == []
 
 
 @given(st.text(max_size=400))

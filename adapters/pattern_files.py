@@ -1,0 +1,56 @@
+"""The files of patterns that come with the program, read once in a process."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from pathlib import Path
+
+from core.errors.match import PatternSet
+from core.errors.pattern_files import BadPatternFileError, read_patterns, read_words
+from models.errors import DescribedPattern, Pattern
+
+FOLDER = Path(__file__).parents[1] / "patterns"
+
+_WORDS = "words.yaml"
+_HARMLESS = "harmless.txt"
+
+
+@lru_cache(maxsize=1)
+def described_patterns() -> tuple[DescribedPattern, ...]:
+    """The shipped patterns with their meanings and examples.
+
+    Raises BadPatternFileError if a file of the installation is missing or damaged.
+    """
+    words = read_words(_text(FOLDER / _WORDS))
+    files = sorted(path for path in FOLDER.glob("*.yaml") if path.name != _WORDS)
+    return tuple(one for path in files for one in read_patterns(_text(path), path.name, words))
+
+
+@lru_cache(maxsize=1)
+def shipped_patterns() -> tuple[Pattern, ...]:
+    """The shipped patterns, as they are kept in error_patterns."""
+    return tuple(one.pattern for one in described_patterns())
+
+
+@lru_cache(maxsize=1)
+def shipped_set() -> PatternSet:
+    """The shipped patterns, compiled."""
+    return PatternSet(shipped_patterns())
+
+
+@lru_cache(maxsize=1)
+def harmless_lines() -> tuple[str, ...]:
+    """Lines of programs that report no error: a pattern of an error may match none of them."""
+    return tuple(line for line in _text(FOLDER / _HARMLESS).splitlines() if line.strip())
+
+
+def read_file(path: Path) -> tuple[DescribedPattern, ...]:
+    """Read a file of patterns; it may use the words of the shipped ones. Raises BadPatternFileError."""
+    return read_patterns(_text(path), path.name, read_words(_text(FOLDER / _WORDS)))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadPatternFileError(f"{path} cannot be read: {error}.", advice="Name a file of patterns.") from error
