@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
 from core.errors.match import PatternSet
 from core.errors.pattern_files import BadPatternFileError, read_patterns, read_words
+from core.errors.reading import ExcerptReader, read_formats, read_recoveries
 from models.errors import DescribedPattern, Pattern
 
 FOLDER = Path(__file__).parents[1] / "patterns"
@@ -35,7 +37,24 @@ def shipped_patterns() -> tuple[Pattern, ...]:
 @lru_cache(maxsize=1)
 def shipped_set() -> PatternSet:
     """The shipped patterns, compiled."""
-    return PatternSet(shipped_patterns())
+    return compiled(shipped_patterns())
+
+
+def compiled(patterns: Sequence[Pattern]) -> PatternSet:
+    """Compile patterns, with the shipped formats of logs to read by."""
+    return PatternSet(patterns, shipped_reader())
+
+
+@lru_cache(maxsize=1)
+def shipped_reader() -> ExcerptReader:
+    """The reader of excerpts with the shipped formats and recoveries.
+
+    Raises BadReadingError or BadPatternFileError if a file of the installation is missing or damaged.
+    """
+    folder = FOLDER / "reading"
+    return ExcerptReader(
+        read_formats(_text(folder / "formats.yaml")), read_recoveries(_text(folder / "recoveries.yaml"))
+    )
 
 
 @lru_cache(maxsize=1)

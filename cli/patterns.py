@@ -152,10 +152,10 @@ def add_pattern(
 @as_json
 def test_patterns(text: str, json_wanted: bool) -> None:
     """Classify TEXT with all patterns, including those of users."""
+    from adapters.pattern_files import compiled
     from core.errors.classify import classify as classify_error
-    from core.errors.match import PatternSet
 
-    _show(text, classify_error(text, PatternSet(_known_patterns())), json_wanted)
+    _show(text, classify_error(text, compiled(_known_patterns())), json_wanted)
 
 
 @patterns.command("disable")
@@ -235,14 +235,12 @@ def _answer(verdict: Verdict) -> dict[str, Any]:
 
 def _patterns_in_use() -> PatternSet:
     """The patterns of errors.db if it exists, otherwise the shipped ones: classification creates no store."""
-    from adapters.pattern_files import shipped_set
+    from adapters.pattern_files import compiled, shipped_set
 
     settings = current_settings()
     if settings.stores_url is None and not settings.store_path("errors").exists():
         return shipped_set()
-    from core.errors.match import PatternSet
-
-    return PatternSet(_known_patterns())
+    return compiled(_known_patterns())
 
 
 def _known_patterns() -> list[Pattern]:
@@ -278,11 +276,11 @@ def _proposed(group: str) -> str:
 
 def _reclassify_open_errors(pattern: Pattern) -> int:
     """Classify open errors without a pattern again; the number that this pattern matches."""
+    from adapters.pattern_files import compiled
     from core.errors.classify import classify as classify_error
-    from core.errors.match import PatternSet
 
     stores = opened_stores()
-    known = PatternSet(stores.patterns.all())
+    known = compiled(stores.patterns.all())
     named = 0
     for error in stores.errors.unclassified():
         if error.resolved_at is not None:

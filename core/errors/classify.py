@@ -19,7 +19,8 @@ from functools import partial
 import re2
 
 from core.common.safe_text import shorten
-from core.errors.match import CAUSE, CERTAIN, INNERMOST, SYMPTOM, TRAP, PatternMatch, PatternSet
+from core.errors.match import CAUSE, CERTAIN, INNERMOST, SYMPTOM, TRAP, WRAPPER, PatternMatch, PatternSet
+from core.errors.reading import ExcerptReader, Level, bounded, last_cause, without_frames
 from core.errors.templates import template_of
 from models.errors import Category, Evidence, Severity, Strategy, Verdict
 
@@ -84,6 +85,8 @@ _WEAK_CATEGORIES = _ENDS | {Category.UNKNOWN, Category.PERFORMANCE_THRESHOLD, Ca
 # Failures that a supervisor logs at level "info".
 _REPORTED_BY_WATCHER = _ENDS | {Category.OOM_KILLED}
 
+_NO_FORMATS = ExcerptReader()
+
 _CONFIDENCE = ((TRAP, 0.97), (INNERMOST, 0.95), (CAUSE, 0.9), (SYMPTOM, 0.75), (0, 0.55))
 _SEVERAL = "several services fail at once"
 """Template of their errors: the failing services differ from one inspection to the next, the cause is one."""
@@ -103,7 +106,7 @@ def classify(text: str, patterns: PatternSet, *, evidence: Evidence | None = Non
 
 def tells_of_failure(line: str) -> bool:
     """Whether a line speaks of a failure, and not at a level meant for information."""
-    return not _is_quiet(line)
+    return not _is_quiet(line, _NO_FORMATS)
 
 
 def as_failure(verdict: Verdict, text: str, evidence: Evidence | None = None) -> Verdict:
@@ -128,11 +131,16 @@ def as_one_of_several(verdict: Verdict, failing: int) -> Verdict:
 
 
 def _by_words(text: str, patterns: PatternSet) -> Verdict:
-    found = _not_only_informed(text, patterns.find(text))
-    if found and (found[0].pattern.category is not Category.BENIGN or _is_benign_throughout(text, found)):
+    reader, read = patterns.reader, without_frames(bounded(text))
+    found = _not_only_informed(read, _of_last_cause(read, patterns.find(read)), reader)
+    causes = [(one.pattern.category, one.span[0]) for one in found if one.pattern.category is not Category.BENIGN]
+    healed = reader.healed_before(read, causes)
+    if healed:
+        found, read = tuple(one for one in found if one.span[0] >= healed), " " * healed + read[healed:]
+    if found and (found[0].pattern.category is not Category.BENIGN or _is_benign_throughout(read, found, reader)):
         return _by_pattern(text, found)
     # The level comes last: programs log harmless things as warnings and true failures as information.
-    if all(_is_quiet(line) for line in text.splitlines()[:_LINES_OF_TEXT]):
+    if all(_is_quiet(line, reader) for line in read.splitlines()[:_LINES_OF_TEXT]):
         reason = "No known cause matches, and the lines report no failure of their own."
         return _verdict(template_of(text), Category.BENIGN, Severity.LOW, Strategy.NONE, 0.45, reason)
     reason = "No known cause matches the text; it is grouped by its template until someone names it."
@@ -147,14 +155,25 @@ def _verdict(
     )
 
 
-def _not_only_informed(text: str, found: tuple[PatternMatch, ...]) -> tuple[PatternMatch, ...]:
+def _of_last_cause(text: str, found: tuple[PatternMatch, ...]) -> tuple[PatternMatch, ...]:
+    """Remove what the outer exceptions of a chain say where its last `Caused by` names a cause."""
+    first, last = last_cause(text)
+    outer = text.rfind("\n", 0, len(text[:first].rstrip())) + 1 if first > 0 else max(first, 0)
+    if not any(_is_error(one) and one.span[0] >= last >= 0 and one.pattern.priority > WRAPPER for one in found):
+        return found
+    return tuple(one for one in found if not _is_error(one) or not outer <= one.span[0] < last)
+
+
+def _is_error(match: PatternMatch) -> bool:
+    return match.pattern.category is not Category.BENIGN
+
+
+def _not_only_informed(text: str, found: tuple[PatternMatch, ...], reader: ExcerptReader) -> tuple[PatternMatch, ...]:
     """Remove the errors on lines of level "info": the program has dealt with them itself.
 
     Exits and failed health checks stay: a supervisor logs them at level "info".
     """
-    if _INFORMS.search(text) is None and "\n" not in text:
-        return found
-    return tuple(match for match in found if _stands(match) or not _informs(text, match))
+    return tuple(match for match in found if _stands(match) or not _informs(text, match, reader))
 
 
 def _stands(match: PatternMatch) -> bool:
@@ -162,30 +181,36 @@ def _stands(match: PatternMatch) -> bool:
     return match.pattern.category is Category.BENIGN or match.pattern.priority >= weak
 
 
-def _informs(text: str, match: PatternMatch) -> bool:
+def _informs(text: str, match: PatternMatch, reader: ExcerptReader) -> bool:
     start = text.rfind("\n", 0, match.span[0]) + 1
     end = text.find("\n", match.span[0])
     line = text[start : len(text) if end < 0 else end]
+    level = reader.level_of(line)
+    if level is not None:
+        return level <= Level.INFO and _KERNEL_HANG.search(line) is None
     informs, loud = _INFORMS.search(line), _LOUD_LEVEL.search(line)
     if informs is None or _KERNEL_HANG.search(line) is not None:
         return False
     return loud is None or bool(informs.end() <= loud.start() + 1)
 
 
-def _is_benign_throughout(text: str, found: tuple[PatternMatch, ...]) -> bool:
+def _is_benign_throughout(text: str, found: tuple[PatternMatch, ...], reader: ExcerptReader) -> bool:
     """Whether a benign pattern knows every line that reports a failure."""
     start = 0
     for line in text.splitlines(keepends=True)[:_LINES_OF_TEXT]:
         end = start + len(line)
         known = any(match.span[0] < end and start < match.span[1] for match in found)
-        if not known and not _is_quiet(line):
+        if not known and not _is_quiet(line, reader):
             return False
         start = end
     return True
 
 
-def _is_quiet(line: str) -> bool:
-    """Whether no failure is reported, or the first level in the line is "info"."""
+def _is_quiet(line: str, reader: ExcerptReader) -> bool:
+    """Whether no failure is reported, or the level of the line is at most a warning."""
+    level = reader.level_of(line)
+    if level is not None:
+        return level < Level.ERROR
     if _FAILURE_WORD.search(line) is None or _FAILURE_WORD.search(_ONLY_A_NAME.sub("", line)) is None:
         return True
     quiet, loud = _QUIET_LEVEL.search(line) or _INFORMS.search(line), _LOUD_LEVEL.search(line)

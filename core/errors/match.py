@@ -14,6 +14,7 @@ from itertools import islice
 
 import re2
 
+from core.errors.reading import ExcerptReader
 from models.errors import Category, Pattern
 from models.failures import BadInputError
 
@@ -65,7 +66,9 @@ class PatternSet:
     Raises BadPatternError for a regular expression that does not compile.
     """
 
-    def __init__(self, patterns: Sequence[Pattern]) -> None:
+    def __init__(self, patterns: Sequence[Pattern], reader: ExcerptReader | None = None) -> None:
+        """Compile patterns; `reader` knows the formats of the logs they are matched against."""
+        self.reader = reader or ExcerptReader()
         self.patterns = tuple(pattern for pattern in patterns if pattern.enabled)
         # Most commands try few of them, and compiling all takes longer than reading the records.
         self._compiled: dict[int, re2._Regexp] = {}
@@ -100,7 +103,10 @@ class PatternSet:
             or not any(start <= span[0] < end and pattern.priority < priority for priority, (start, end) in benign)
         ]
         standing.sort(key=_precedence)
-        return tuple(PatternMatch(pattern=pattern, span=_in_characters(data, span)) for pattern, span in standing)
+        characters = _in_characters(data, [span for _, span in standing])
+        return tuple(
+            PatternMatch(pattern=pattern, span=span) for (pattern, _), span in zip(standing, characters, strict=True)
+        )
 
     def _regexp(self, index: int) -> re2._Regexp:
         if index not in self._compiled:
@@ -145,9 +151,16 @@ def _lines_around(data: bytes, span: tuple[int, int]) -> tuple[int, int]:
     return data.rfind(b"\n", 0, span[0]) + 1, len(data) + 1 if end < 0 else end
 
 
-def _in_characters(data: bytes, span: tuple[int, int]) -> tuple[int, int]:
-    start = len(data[: span[0]].decode("utf-8", "ignore"))
-    return start, start + len(data[span[0] : span[1]].decode("utf-8", "ignore"))
+def _in_characters(data: bytes, spans: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Turn spans of bytes into spans of characters, in one pass through the text."""
+    if data.isascii():
+        return list(spans)
+    places = sorted({place for span in spans for place in span})
+    characters, before, count = {}, 0, 0
+    for place in places:
+        count += len(data[before:place].decode("utf-8", "ignore"))
+        characters[place], before = count, place
+    return [(characters[start], characters[end]) for start, end in spans]
 
 
 def _options() -> re2.Options:

@@ -14,7 +14,7 @@ from prefect.cache_policies import CacheKeyFnPolicy
 from prefect.context import TaskRunContext
 
 from adapters.host.processes import is_alive
-from adapters.pattern_files import shipped_patterns
+from adapters.pattern_files import compiled, shipped_patterns
 from adapters.stores import Stores
 from adapters.stores.recovery_writes import (
     FinishAttempt,
@@ -83,7 +83,7 @@ def _without_counts(patterns: Sequence[Pattern]) -> tuple[Pattern, ...]:
 @lru_cache(maxsize=2)
 def _compiled(patterns: tuple[Pattern, ...]) -> PatternSet:
     """Compile patterns once: some hundred expressions take a fifth of a second, while a service is down."""
-    return PatternSet(patterns)
+    return compiled(patterns)
 
 
 @retry_read
