@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
 from core.recovery.action_targets import ActionContext
 from core.recovery.actions import ReadyAction, prepare
@@ -115,7 +116,7 @@ def acts(text: str, facts: dict[str, Any]) -> bool:
         environment="dev",
         text=text,
         source="person",
-        verdict=classify(text, evidence=evidence),
+        verdict=classify(text, shipped_set(), evidence=evidence),
         first_seen=NOON,
         last_seen=NOON,
         service="web",
