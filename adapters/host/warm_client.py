@@ -10,6 +10,7 @@ the program never runs twice.
 
 from __future__ import annotations
 
+import _locale
 import fcntl
 import marshal
 import os
@@ -209,10 +210,13 @@ def start_warm_process(
 def identity() -> str:
     """All that a fork cannot take over from the client, so that both must have it in common."""
     code = os.path.dirname(os.path.dirname(os.path.dirname(__file__)))  # noqa: PTH120 - pathlib is slow to import
-    flags = [value for name, value in zip(sys.flags.__match_args__, sys.flags, strict=False) if name != "safe_path"]
+    named = zip(sys.flags.__match_args__, sys.flags, strict=False)
+    flags = [value for name, value in named if name not in ("safe_path", "utf8_mode")]
+    # Python chooses UTF-8 in the C locale, and names it to its children by LC_CTYPE: they need not choose it again.
+    encoding = "utf-8" if sys.flags.utf8_mode else _locale.getencoding().lower()
     limits = [resource.getrlimit(one)[1] for one in limit_numbers()]
     executable = os.path.realpath(sys.executable)
-    lines = [code, executable, sys.prefix, sys.version, sys.getfilesystemencoding(), f"{flags} {sys.warnoptions}"]
+    lines = [code, executable, sys.prefix, sys.version, sys.getfilesystemencoding(), encoding, f"{flags} {sys.warnoptions}"]
     lines += [f"{limits} {os.nice(0)} {os.sched_getscheduler(0)}", _read("cgroup"), _read("oom_score_adj")]
     lines += [_read("loginuid"), _read("sessionid")]
     lines += [line for line in _read("status").splitlines() if line.startswith(_STATUS_LINES)]

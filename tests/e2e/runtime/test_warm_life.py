@@ -183,6 +183,13 @@ def test_command_of_another_interpreter_setting_is_not_run_there(user: WarmUser,
     assert user.run("parent").stdout.split()[1] == str(process)
 
 
+def test_command_of_a_parent_in_the_c_locale_is_run_there(user: WarmUser) -> None:
+    user.variables = {"LANG": "", "LC_ALL": "", "LC_CTYPE": ""}
+    process = user.leave()
+    # Python sets it for the children of such a process.
+    assert user.run("parent", variables={"LC_CTYPE": "C.UTF-8"}).stdout.split()[1] == str(process)
+
+
 def test_command_that_starts_no_thread_finds_none(user: WarmUser) -> None:
     user.leave("numpy", "sqlalchemy")
     assert '"threads": 1' in user.run("facts").stdout
