@@ -7,6 +7,7 @@ import json
 import sqlite3
 import time
 from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -23,6 +24,31 @@ _MOST_PERCENT = 2.0
 _MOST_MB = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What has been spent so far."""
+
+    at: float
+    by_runs: float
+    """Processor seconds of the runs and the warm process."""
+    by_others: float
+    """Processor seconds of the Prefect server and of `roas serve`."""
+    stored: float
+    """Bytes in Prefect's database."""
+
+    def per_second(self, before: Spent) -> Spent:
+        """What one second has cost since an earlier moment."""
+        took = self.at - before.at
+        values = (self.by_runs - before.by_runs, self.by_others - before.by_others, self.stored - before.stored)
+        return Spent(1.0, *(value / took for value in values))
+
+    def each(self, before: Spent, idle: Spent, count: int) -> Spent:
+        """What each of so many has cost since an earlier moment, above what was spent anyway."""
+        spent, took = self.per_second(before), self.at - before.at
+        pairs = ((spent.by_runs, idle.by_runs), (spent.by_others, idle.by_others), (spent.stored, idle.stored))
+        return Spent(took, *((whole - anyway) * took / count for whole, anyway in pairs))
+
+
 def collections(folder: Path, _chosen: argparse.Namespace) -> None:
     """Processor time of all processes and growth of Prefect's database, above those of a monitoring that waits."""
     service = checked(interval="5s", timeout="3s", retries=3)
@@ -30,37 +56,39 @@ def collections(folder: Path, _chosen: argparse.Namespace) -> None:
         made.compose("up", "--detach", "--wait")
         with served(folder, 1) as (server, process):
             family = psutil.Process(process.pid)
+            # The first rounds read and compile what later ones have.
             time.sleep(_SECONDS)
-            rounds, often, often_bytes = _during_rounds(server, family)
+            before, rounds = _spent(server, family), _rounds(server)
+            time.sleep(_SECONDS)
+            often, rounds = _spent(server, family), _rounds(server) - rounds
             _collect_seldom(folder / "latency.yaml")
             time.sleep(2 * _OFTEN)
-            before, size = _used(family), _database_bytes(server)
+            waiting = _spent(server, family)
             time.sleep(_SECONDS)
-            idle = (_used(family) - before) / _SECONDS
-            idle_bytes = (_database_bytes(server) - size) / _SECONDS
-            before, size, began = _used(family), _database_bytes(server), time.monotonic()
+            waited = _spent(server, family)
             found = run_one_by_one(server, "collection/latency", _RUNS)
-            took = time.monotonic() - began
-            of_runs = (_used(family) - before - idle * took) / _RUNS
-            run_bytes = (_database_bytes(server) - size - idle_bytes * took) / _RUNS
+            scheduled = _spent(server, family)
+    idle = waited.per_second(waiting)
     lost = [one for one in found if one.state != "Completed"]
     report("scheduled collections that were not completed", len(lost), most=0)
-    report("all of it while nothing is collected", 100 * idle, "% core")
-    _say("a round of the long run", (often - idle * _SECONDS) / rounds, (often_bytes - idle_bytes * _SECONDS) / rounds)
-    _say("a scheduled run", of_runs, run_bytes)
+    report("all of it while nothing is collected", 100 * (idle.by_runs + idle.by_others), "% core")
+    _say("a round of the long run", often.each(before, idle, rounds))
+    # One more is asked for first.
+    _say("a scheduled run", scheduled.each(waited, idle, _RUNS + 1))
 
 
-def _say(what: str, seconds: float, grown: float) -> None:
-    report(f"{what}: processor", 1000 * seconds, "ms")
-    report("  once a minute", 100 * seconds / 60, "% core", most=_MOST_PERCENT)
-    report("  Prefect's database, once a minute", grown * _A_DAY / 1e6, "MB/day", most=_MOST_MB)
+def _say(what: str, spent: Spent) -> None:
+    report(f"{what}: processor of the run", 1000 * spent.by_runs, "ms")
+    report("  of server and runner", 1000 * spent.by_others, "ms")
+    report("  once a minute", 100 * (spent.by_runs + spent.by_others) / 60, "% core", most=_MOST_PERCENT)
+    report("  Prefect's database, once a minute", spent.stored * _A_DAY / 1e6, "MB/day", most=_MOST_MB)
 
 
-def _during_rounds(server: Server, family: psutil.Process) -> tuple[int, float, float]:
-    """Rounds in a while, and the processor seconds and bytes of it."""
-    before, size, rounds = _used(family), _database_bytes(server), _rounds(server)
-    time.sleep(_SECONDS)
-    return _rounds(server) - rounds, _used(family) - before, _database_bytes(server) - size
+def _spent(server: Server, family: psutil.Process) -> Spent:
+    whole = [family, *family.children(recursive=True)]
+    others = [one for one in whole if one == family or "server_process" in " ".join(one.cmdline())]
+    by_others = sum(map(_used, others))
+    return Spent(time.monotonic(), sum(map(_used, whole)) - by_others, by_others, _database_bytes(server))
 
 
 def _collect_seldom(environment: Path) -> None:
@@ -86,6 +114,6 @@ def _database_bytes(server: Server) -> float:
 _PRAGMAS = ("page_count", "freelist_count", "page_size")
 
 
-def _used(family: psutil.Process) -> float:
-    """Processor seconds of a process and all that it started, those that have ended included."""
-    return sum(sum(one.cpu_times()[:4]) for one in (family, *family.children(recursive=True)))
+def _used(process: psutil.Process) -> float:
+    """Processor seconds of a process and of its children that have ended."""
+    return sum(process.cpu_times()[:4])
