@@ -216,7 +216,15 @@ def identity() -> str:
     encoding = "utf-8" if sys.flags.utf8_mode else _locale.getencoding().lower()
     limits = [resource.getrlimit(one)[1] for one in limit_numbers()]
     executable = os.path.realpath(sys.executable)
-    lines = [code, executable, sys.prefix, sys.version, sys.getfilesystemencoding(), encoding, f"{flags} {sys.warnoptions}"]
+    lines = [
+        code,
+        executable,
+        sys.prefix,
+        sys.version,
+        sys.getfilesystemencoding(),
+        encoding,
+        f"{flags} {sys.warnoptions}",
+    ]
     lines += [f"{limits} {os.nice(0)} {os.sched_getscheduler(0)}", _read("cgroup"), _read("oom_score_adj")]
     lines += [_read("loginuid"), _read("sessionid")]
     lines += [line for line in _read("status").splitlines() if line.startswith(_STATUS_LINES)]

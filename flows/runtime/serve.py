@@ -78,6 +78,8 @@ def serve_all(settings: Settings) -> None:
             write_profile(credentials, server.url)
             _say_how_to_sign_in(credentials, server.url, names)
             _reconcile()
+            if warm is not None:
+                warm.wait()
             _serve_deployments(names, server, credentials, warm)
         finally:
             remove_profile(credentials)

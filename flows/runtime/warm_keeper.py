@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -19,6 +20,7 @@ RUN_COMMAND = (sys.executable, "-P", "-m", "cli.entry", "prefect.engine")
 
 _MODULES = ("flows", "tasks", *RUN_MODULES)
 _CHECKED_EVERY_SECONDS = 2.0
+_LISTENS_WITHIN_SECONDS = 30.0
 
 
 class WarmKeeper:
@@ -41,6 +43,12 @@ class WarmKeeper:
         """Start the first one at once, and look after it."""
         self._start()
         self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until the first one listens: a run that begins before would hold all imports for as long as it runs."""
+        first, deadline = set(self.processes), time.monotonic() + _LISTENS_WITHIN_SECONDS
+        while first & self.processes and not self._socket.exists() and time.monotonic() < deadline:
+            time.sleep(0.1)
 
     def end(self) -> None:
         """Let the warm processes end when their runs have."""

@@ -14,7 +14,9 @@ def main() -> None:
 
     keep_asking_the_server()
     sys.argv = ["prefect", "worker", "start", *sys.argv[1:]]
-    with keep_warm_process():
+    with keep_warm_process() as warm:
+        if warm is not None:
+            warm.wait()
         app()
 
 

@@ -53,7 +53,7 @@ class Serving:
         return found[0] if found else None
 
     def warm_runs(self) -> list[psutil.Process]:
-        """Flow runs that were forked; a service run may have begun before the warm process listened."""
+        """Flow runs that were forked."""
         warm = self.warm_process()
         return warm.children() if warm else []
 
@@ -98,6 +98,7 @@ def test_runs_of_serve_are_forked_and_end_with_it(user: WarmUser, tmp_path: Path
         warm = serving.warm_process()
         assert warm is not None
         forked = serving.warm_runs()
+        assert len(forked) >= _SERVICE_RUNS
         assert "Traceback" not in serving.log()
         serving.process.send_signal(signal.SIGTERM)
         serving.process.wait(timeout=20)
