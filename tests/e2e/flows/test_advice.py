@@ -100,7 +100,7 @@ def test_advice_works_while_the_service_still_runs(place: Place, shell: Shell) -
     code, said = shell("roas start test")
     assert code == 0, said
     subprocess.run(["docker", "exec", place.container("web"), "rm", "/tmp/well"], check=True)
-    _, said = shell("roas recover test 'ERROR: warp drive failed' --service web")
+    _, said = shell("roas recover test 'FATAL: password authentication failed' --service web")
 
     told = advice(shell, "test", said)
 
