@@ -15,18 +15,24 @@ _SECONDS = {
     180: {Category.CONTAINER_EXITED, Category.OOM_KILLED, Category.TIMEOUT, Category.DATABASE_LOCKED},
     240: {Category.DEPENDENCY_FAILED_START},
     300: {Category.PORT_CONFLICT, Category.DOCKER_NETWORK, Category.DNS_FAILURE, Category.REDIS_STATE},
-    600: {Category.DOCKER_PERMISSION_DENIED, Category.VOLUME_MOUNT, Category.MISSING_ENV_SECRET},
-    900: {Category.DOCKER_DAEMON_UNREACHABLE},
-    1200: {Category.IMAGE_PULL_FAILED, Category.COMPOSE_INVALID, Category.DISK_FULL, Category.RESOURCE_LIMIT},
-    7200: {Category.DATABASE_CORRUPT},
+    600: {Category.DOCKER_PERMISSION_DENIED, Category.VOLUME_MOUNT, Category.MISSING_ENV_SECRET, Category.AUTH_FAILED},
+    900: {Category.DOCKER_DAEMON_UNREACHABLE, Category.SCHEMA_NOT_MIGRATED},
+    1200: {
+        Category.IMAGE_PULL_FAILED,
+        Category.COMPOSE_INVALID,
+        Category.DISK_FULL,
+        Category.RESOURCE_LIMIT,
+        Category.SERVICE_CONFIG_INVALID,
+    },
+    7200: {Category.DATABASE_CORRUPT, Category.STATE_MISMATCH, Category.HOST_STORAGE_FAILURE},
 }
 """Seconds until a category is usually mended once someone acts; the others take half an hour."""
 
 _HALF_AN_HOUR = 1800
 _USUAL_SECONDS = {category: seconds for seconds, categories in _SECONDS.items() for category in categories}
 _SLOW = {Category.HEALTHCHECK_FAILED, Category.TIMEOUT, Category.PERFORMANCE_THRESHOLD}
-_SLOW |= {Category.DATABASE_LOCKED, Category.REDIS_STATE, Category.UNKNOWN}
-_LOSS = {Category.DISK_FULL, Category.DATABASE_CORRUPT}
+_SLOW |= {Category.DATABASE_LOCKED, Category.REDIS_STATE, Category.EXTERNAL_API, Category.UNKNOWN}
+_LOSS = {Category.DISK_FULL, Category.DATABASE_CORRUPT, Category.HOST_STORAGE_FAILURE}
 _WHOLE_ENGINE = frozenset({Category.DOCKER_DAEMON_UNREACHABLE, Category.KERNEL_NETWORK_DRIVER})
 
 

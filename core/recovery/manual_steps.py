@@ -140,6 +140,10 @@ _HOST = {
         "See what the kernel says: dmesg --ctime | tail -n 50",
         "Load the kernel module, or repair the firewall that the message names.",
     ),
+    Category.HOST_STORAGE_FAILURE: (
+        "See what the kernel says of its disks: dmesg --ctime --level err,warn | tail -n 50",
+        "Copy the data to another disk first; then check the file system, or replace the disk.",
+    ),
     Category.DNS_FAILURE: (
         "Check name resolution: getent hosts localhost; cat /etc/resolv.conf",
         "Repair the name servers, or correct the name.",

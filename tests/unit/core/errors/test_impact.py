@@ -57,6 +57,27 @@ def test_damaged_data_is_critical() -> None:
     assert impact.business_impact is BusinessImpact.CRITICAL
 
 
+@pytest.mark.parametrize(
+    ("category", "impact_type", "seconds"),
+    [
+        (Category.SERVICE_CONFIG_INVALID, ImpactType.SERVICE_DOWN, 1200),
+        (Category.AUTH_FAILED, ImpactType.SERVICE_DOWN, 600),
+        (Category.STATE_MISMATCH, ImpactType.SERVICE_DOWN, 7200),
+        (Category.SCHEMA_NOT_MIGRATED, ImpactType.SERVICE_DOWN, 900),
+        (Category.BUILD_FAILED, ImpactType.SERVICE_DOWN, 1800),
+        (Category.EXTERNAL_API, ImpactType.PERFORMANCE_DEGRADED, 1800),
+        (Category.HOST_STORAGE_FAILURE, ImpactType.DATA_LOSS, 7200),
+        (Category.RUNTIME_DEPENDENCY_MISSING, ImpactType.SERVICE_DOWN, 1800),
+        (Category.APPLICATION_ERROR, ImpactType.SERVICE_DOWN, 1800),
+    ],
+)
+def test_a_cause_has_its_usual_impact_and_time(category: Category, impact_type: ImpactType, seconds: int) -> None:
+    impact = analyse_impact(verdict(category), "web", NEEDS)
+
+    assert impact.impact_type is impact_type
+    assert impact.estimated_recovery_seconds == seconds
+
+
 def test_an_optional_dependency_matters_less_than_a_required_one() -> None:
     optional = (
         Dependency(
