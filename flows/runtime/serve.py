@@ -114,9 +114,12 @@ def _serve_deployments(
     class QuickEndRunner(Runner):
         """Ends its runs side by side and soon; Prefect's own waits up to 30 s for each, one after the other."""
 
-        async def cancel_all(self) -> None:
+        def handle_sigterm(self, *args: Any, **kwargs: Any) -> None:
             # Whatever hangs on the way out must not keep this process.
             threading.Thread(target=_end_by_force, args=(credentials,), daemon=True).start()
+            super().handle_sigterm(*args, **kwargs)
+
+        async def cancel_all(self) -> None:
             await asyncio.to_thread(_end_runs, server.process.pid, warm.processes if warm else set())
 
         async def __aenter__(self) -> Self:
