@@ -44,7 +44,7 @@ _RUNNER_SETTINGS = {
 
 
 def serve_all(settings: Settings) -> None:
-    """Serve until interrupted: the UI on the server's port, every environment's deployments, their runs.
+    """Serve until interrupted, and end this process: the UI on the server's port, all deployments, their runs.
 
     Raises:
         BadInputError: There is no environment to serve.
@@ -83,6 +83,11 @@ def serve_all(settings: Settings) -> None:
             _serve_deployments(names, server, credentials, warm)
         finally:
             remove_profile(credentials)
+    # Everything has ended. The interpreter's own end takes seconds on a busy machine, and the thread that would end
+    # this process by force no longer runs then.
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(0)
 
 
 def _say_how_to_sign_in(credentials: ServerCredentials, url: str, names: tuple[str, ...]) -> None:
