@@ -13,7 +13,7 @@ from statistics import NormalDist
 
 import orjson
 
-from core.monitoring.detector import ALERT, WARM_UP_ROWS, WEIGHTS, Detector, Score
+from core.monitoring.detector import NOTICE, WARM_UP_ROWS, Detector, Score
 from models.analysis import Judgement, Level
 from models.failures import BadInputError
 
@@ -24,6 +24,10 @@ _DRIFT = 6.0
 _DRIFT_ROWS = 1000
 _LIFT_ROWS = 5
 _LIFT_MARGIN = 0.15
+_ZERO_ROWS = 3
+_FAR_FROM_ZERO = 0.1
+"""A metric whose lowest value was less than this share of its mean may be zero at times."""
+
 _LENGTH = struct.Struct("<I")
 
 
@@ -46,7 +50,7 @@ class DetectorResult:
 class Episode:
     """Whether a surprise lasts: a single odd row is shown, only what stays is worth an alert.
 
-    An episode begins with the score of an alert and goes on while values stay at least half as far from
+    An episode begins with a notice and goes on while values stay at least half as far from
     `usual` as in its first row, which was `distance` away, in the metric's unit. `rows` counts them.
     """
 
@@ -57,10 +61,12 @@ class Episode:
 
     def after(self, score: Score, value: float) -> Episode:
         """The episode, if any, after one more scored value."""
-        if self.rows and (value - self.usual) / self.distance >= 0.5:
-            return replace(self, rows=self.rows + 1)
+        if self.rows:
+            # A jump back to the usual ends an episode; its own surprise begins none.
+            lasts = (value - self.usual) / self.distance >= 0.5
+            return replace(self, rows=self.rows + 1) if lasts else Episode()
         distance = value - score.usual
-        if score.settled and score.value >= ALERT and distance:
+        if score.settled and score.value >= NOTICE and distance:
             return Episode(usual=score.usual, distance=distance, rows=1, reason=score.reason)
         return Episode()
 
@@ -90,8 +96,7 @@ class DriftRule:
 
     def after(self, score: Score, value: float) -> DriftRule:
         """The rule's memory after one more scored value."""
-        rarity = 10 ** -(score.parts["hour"] / WEIGHTS["hour"])
-        away = min(_FAR, max(0.0, _NORMAL.inv_cdf(1 - max(rarity, 1e-6) / 2)))
+        away = min(_FAR, max(0.0, _NORMAL.inv_cdf(1 - max(score.rarity, 1e-6) / 2)))
         away = away if value > score.usual else -away
         most = 2 * max(self.limit, _DRIFT)
         above, below = (min(most, max(0.0, side - 1)) for side in (self.above + away, self.below - away))
@@ -196,35 +201,39 @@ class StuckRule:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ZeroRule:
-    """A metric that was never near zero has dropped to zero: its source may be gone.
+    """A metric that never lived near zero has dropped to zero and stays there: its source may be gone.
 
-    `low` is the lowest value of the history that was not part of a drop, `zeros` the rows of the drop.
+    `low`, `total` and `rows` are the lowest, the sum and the number of the values that were not part of a drop,
+    `zeros` the rows of the drop.
     """
 
     low: float | None = None
+    total: float = 0.0
     rows: int = 0
     zeros: int = 0
 
     def after(self, value: float) -> ZeroRule:
         """The rule's memory after one more value."""
-        lively = self.low is not None and self.low > 0 and self.rows >= WARM_UP_ROWS
-        if lively and abs(value) <= 0.02 * (self.low or 0.0):
-            # A drop that lasts for a quarter of the history is how this metric is now.
-            if 4 * (self.zeros + 1) < self.rows:
-                return replace(self, zeros=self.zeros + 1)
-            return ZeroRule(low=value, rows=self.rows + 1)
-        low = value if self.low is None else min(self.low, value)
-        return ZeroRule(low=low, rows=self.rows + 1)
+        # A drop that lasts for a quarter of the history is how this metric is now.
+        if self._is_zero(value) and 4 * (self.zeros + 1) < self.rows:
+            return replace(self, zeros=self.zeros + 1)
+        low = value if self.low is None or self._is_zero(value) else min(self.low, value)
+        return ZeroRule(low=low, total=self.total + value, rows=self.rows + 1)
 
     def judge(self) -> Judgement:
-        """Critical while the last value is a drop."""
+        """A notice for the first two rows of a drop, critical from the third on."""
         if not self.zeros:
             return NO_JUDGEMENT
         return Judgement(
-            level=Level.CRITICAL,
+            level=Level.CRITICAL if self.zeros >= _ZERO_ROWS else Level.NOTICE,
             reason=f"dropped to zero; in {self.rows} rows it was never below {self.low:.4g}",
             threshold=self.low,
         )
+
+    def _is_zero(self, value: float) -> bool:
+        if self.low is None or self.low <= 0 or self.rows < WARM_UP_ROWS:
+            return False
+        return self.low >= _FAR_FROM_ZERO * self.total / self.rows and abs(value) <= 0.02 * self.low
 
 
 def judge_silence(last_seen: datetime | None, now: datetime, *, every: timedelta) -> Judgement:
@@ -260,7 +269,7 @@ def watch_metric(state: bytes | None, at: datetime | None, value: float) -> Dete
         state=_LENGTH.pack(len(kept)) + kept + detector.to_state(),
         score=score,
         judgement=judgement,
-        lasting=judgement.level is Level.WARNING,
+        lasting=judgement.level.rank >= Level.WARNING.rank,
         low=judged.index(judgement) < len(of_scores) and value < score.usual,
     )
 

@@ -1,8 +1,9 @@
 """Score how surprising each value of a metric is, by nothing but the values before it.
 
-A value is surprising in several ways at once. Each way is turned into points by its rank in the metric's own
-history, so no scale has to be guessed, and the points are added. A value that adds nothing to one of the last 75
-rows scores 0: one incident, one score.
+A score adds three surprises: how far the value jumped from what was expected, and by half its weight each, how far
+it lies outside the range of the metric, and how far the level of its last rows has shifted. Each is measured in the
+metric's own usual size of the same quantity, which forgets, so no scale has to be guessed. A value that adds nothing
+to one of the last 75 rows scores 0: one incident, one score. docs/adr/0048-detector.md has the figures.
 """
 
 from __future__ import annotations
@@ -15,45 +16,36 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from core.monitoring.detector_state import (
-    SEEN_OFTEN,
+    Forecasts,
+    ForgettingMean,
     HourlyProfile,
-    MovingMean,
     Range,
     RarityHistogram,
     RecentScores,
     RunningHour,
     StoredState,
+    UsualSize,
     WindowMean,
     take,
 )
 from models.failures import BadInputError
 
-NOTICE = 0.52
-"""From this score on a row is worth showing."""
-
-ALERT = 0.60
-"""From this score on a row may be worth sending, if the next row confirms it: see Episode."""
+NOTICE = 0.5
+"""From this score on a row is worth showing, and worth sending if the next row confirms it: see Episode."""
 
 WARM_UP_ROWS = 200
 
-WEIGHTS = {
-    "range": 3.0,
-    "hour": 0.35,
-    "recent": 0.35,
-    "hour range": 0.75,
-    "record": 0.5,
-    "short shift": 0.35,
-    "long shift": 0.35,
-    "level": 0.35,
-}
+_HALF_SCORE = 3.05
+"""The sum of surprises that scores 0.5: the best threshold over all corpora of the ADR."""
 
-_HALF_SCORE = 4.25
-_SHORT_ROWS = 48
-_LONG_ROWS = 288
-_RANKED = ("hour", "recent", "short shift", "long shift", "level")
-_MEMORY_ROWS = 2000
+_FIRST_ROWS = 3
+_SHIFT_ROWS = 48
+_FLOOR = 0.05
+"""No usual size is less than this share of the metric's spread: where all is regular, anything would be a surprise."""
+
+_MOST_SPREADS = 60.0
 TOO_LARGE = 1e100
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,9 +53,9 @@ class Score:
     """How surprising one value is: 0 (not at all) to 1.
 
     `raw` is the score before the rest after a higher one; `parts` are the points of each kind of surprise;
-    `usual` is the value that was to be expected at this hour.
-    `settled` is False while fewer than 200 rows were seen: show such a score, never send it. The reason is
-    empty below the level of a notice.
+    `usual` is the value that was to be expected at this hour, `rarity` the share of earlier rows that were at least
+    as far from theirs. `settled` is False while fewer than 200 rows were seen: show such a score, never send it.
+    The reason is empty below the level of a notice.
     """
 
     value: float
@@ -71,6 +63,7 @@ class Score:
     reason: str
     parts: dict[str, float]
     usual: float
+    rarity: float
     settled: bool
 
 
@@ -82,14 +75,11 @@ class Detector:
         self._rows = 0
         self._started = math.nan
         self._total = 0.0
-        self._size = 0.0
-        self._hour = RunningHour()
-        self._known, self._known_residual = Range(), Range()
-        self._completed, self._recent, self._weekly = HourlyProfile(24), HourlyProfile(24), HourlyProfile(168)
-        self._level, self._long, self._short = WindowMean(_LONG_ROWS), WindowMean(_LONG_ROWS), WindowMean(_SHORT_ROWS)
-        self._smooth = MovingMean()
-        self._ranks = {name: RarityHistogram() for name in _RANKED}
-        self._spoken = RecentScores()
+        self._hour, self._profile = RunningHour(), HourlyProfile(24)
+        self._forecasts, self._known = Forecasts(), Range()
+        self._spread, self._jumps, self._shifts = UsualSize(), UsualSize(), UsualSize()
+        self._level, self._longer = WindowMean(_SHIFT_ROWS), ForgettingMean()
+        self._distances, self._spoken = RarityHistogram(), RecentScores()
 
     def update(self, at: datetime | None, value: float) -> Score:
         """Score one value, then learn it. Without a time the hour of the day is not taken into account.
@@ -101,46 +91,32 @@ class Detector:
         hour = self._hours_since_start(at)
         if self._hour.number != hour:
             self._finish_hour(hour)
+        near = self._bounded(value)
         mean = self._total / self._rows if self._rows else value
-        width = max(self._known.width, 1e-9 * abs(value), 1e-300)
-        by_day = self._recent.usual(hour, mean)
-        usual = self._weekly.usual(hour, by_day) if self._weekly.seen(hour) > SEEN_OFTEN else by_day
-        completed = self._completed.usual(hour, mean)
-        residual = value - usual
-
-        points = {
-            "range": self._known.novelty(value),
-            "hour": self._rank("hour", value - completed),
-            "recent": self._rank("recent", residual),
-            "hour range": self._novel_residual(hour, value),
-            "record": self._smooth.record(value, 0.02 * width),
-            "short shift": self._rank("short shift", self._short.push(self._clipped(residual))),
-            "long shift": self._rank("long shift", self._long.push(residual)),
-            "level": self._rank("level", self._level.push(value) - mean),
-        }
-        parts = {name: WEIGHTS[name] * surprise for name, surprise in points.items()}
+        usual = self._profile.usual(hour, mean)
+        parts = self._surprises(near, self._forecasts.error(near, self._profile.usual(hour, math.nan)))
         total = math.fsum(parts.values())
         raw = total / (total + _HALF_SCORE)
         passed = self._spoken.passes(self._rows, raw)
-        reason = self._reason(parts, value, completed, mean) if raw >= NOTICE and passed else ""
+        reason = self._reason(parts, value, usual, mean) if raw >= NOTICE and passed else ""
+        rarity = 10 ** -self._distances.surprise(abs(value - usual))
 
-        self._recent.learn(hour, value, least=0.02)
-        self._weekly.learn(hour, value, least=0.05)
-        self._hour.add(value)
-        self._total += value
+        self._hour.add(near)
+        self._total += near
         self._rows += 1
         return Score(
             value=raw if passed else 0.0,
             raw=raw,
             reason=reason,
             parts=parts,
-            usual=completed,
+            usual=usual,
+            rarity=rarity,
             settled=self._rows > WARM_UP_ROWS,
         )
 
     def to_state(self) -> bytes:
         """Return the state from which `from_state` continues with identical scores."""
-        numbers = [_VERSION, self._rows, self._started, self._total, self._size]
+        numbers = [_VERSION, self._rows, self._started, self._total]
         for part in self._kept():
             numbers += part.numbers()
         return array("d", numbers).tobytes()
@@ -152,7 +128,7 @@ class Detector:
         try:
             numbers.frombytes(state)
             source, detector = iter(numbers), cls()
-            version, rows, detector._started, detector._total, detector._size = take(source, 5)
+            version, rows, detector._started, detector._total = take(source, 4)
             if version != _VERSION:
                 raise ValueError(version)
             detector._rows = int(rows)
@@ -163,9 +139,8 @@ class Detector:
         return detector
 
     def _kept(self) -> tuple[StoredState, ...]:
-        ranges, profiles = (self._known, self._known_residual), (self._completed, self._recent, self._weekly)
-        means = (self._level, self._long, self._short, self._smooth)
-        return (self._hour, *ranges, *profiles, *means, *self._ranks.values(), self._spoken)
+        sizes, means = (self._spread, self._jumps, self._shifts), (self._level, self._longer)
+        return (self._hour, self._profile, self._forecasts, self._known, *sizes, *means, self._distances, self._spoken)
 
     def _hours_since_start(self, at: datetime | None) -> int:
         if at is None:
@@ -177,34 +152,37 @@ class Detector:
 
     def _finish_hour(self, hour: int) -> None:
         if self._hour.count:
-            self._completed.learn(self._hour.number, self._hour.total / self._hour.count, least=0.2)
+            self._profile.learn(self._hour.number, self._hour.total / self._hour.count, least=0.2)
         self._hour.begin(hour)
 
-    def _rank(self, name: str, statistic: float) -> float:
-        return self._ranks[name].surprise(abs(statistic))
+    def _bounded(self, value: float) -> float:
+        """The value, at most 60 spreads from the mean: one absurd value must not make the metric deaf for days."""
+        most = _MOST_SPREADS * self._spread.value
+        return max(self._longer.value - most, min(self._longer.value + most, value)) if most else value
 
-    def _novel_residual(self, hour: int, value: float) -> float:
-        novelty = self._known_residual.novelty(value - self._recent.usual(hour, value))
-        return novelty if self._rows > _LONG_ROWS else 0.0
+    def _surprises(self, value: float, error: float) -> dict[str, float]:
+        """The points of each kind of surprise. `error` is how far the value is from its forecast."""
+        mean = self._longer.value if self._rows else value
+        least = max(_FLOOR * self._spread.value, 1e-9 * abs(value), 1e-300)
+        self._spread.learn(value - mean)
+        self._longer.learn(value)
+        outside = self._known.outside(value) / max(self._jumps.value, least)
+        jump = self._jumps.compare(error, least)
+        shift = self._shifts.compare(self._level.push(value) - mean, least)
+        return {
+            "jump": math.log1p(jump) if self._rows > _FIRST_ROWS else 0.0,
+            "range": 0.5 * math.log1p(outside) if self._rows > _FIRST_ROWS else 0.0,
+            "shift": 0.5 * math.log1p(shift) if self._rows >= _SHIFT_ROWS else 0.0,
+        }
 
-    def _clipped(self, residual: float) -> float:
-        """A single spike is no shift: so no row moves the short mean by more than five usual residuals."""
-        if self._rows:
-            self._size += (abs(residual) - self._size) * max(1 / (self._rows + 1), 1 / _MEMORY_ROWS)
-        return max(-5 * self._size, min(5 * self._size, residual))
-
-    def _reason(self, parts: dict[str, float], value: float, completed: float, mean: float) -> str:
-        most = max(parts, key=parts.__getitem__)
-        if most == "range":
-            low, high = self._known.before
+    def _reason(self, parts: dict[str, float], value: float, usual: float, mean: float) -> str:
+        low, high = self._known.before
+        if not low <= value <= high:
             side = "above" if value > high else "below"
             return f"{value:.4g} is {side} everything seen in {self._rows} rows ({low:.4g} to {high:.4g})"
-        if most in {"hour", "recent", "hour range"}:
-            return f"{value:.4g} is unusual at this hour, which had {completed:.4g} on average"
-        if most == "record":
-            return f"{value:.4g} is the largest jump from the recent mean in {self._rows} rows"
-        rows = _SHORT_ROWS if most == "short shift" else _LONG_ROWS
-        return f"the mean of the last {rows} rows has moved away from the usual {mean:.4g}"
+        if parts["shift"] > parts["jump"]:
+            return f"the mean of the last {_SHIFT_ROWS} rows has moved away from the usual {mean:.4g}"
+        return f"{value:.4g} is a larger jump than usual; this hour had {usual:.4g} on average"
 
 
 def detect_csv(lines: Iterable[str]) -> Iterator[str]:

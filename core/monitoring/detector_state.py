@@ -9,13 +9,12 @@ from itertools import chain, islice
 from typing import Protocol
 
 _QUIET_ROWS = 75
-_MARGIN = 0.05
-_OVERSHOOT_SHARE = 0.7
-_FIRST_ROWS = 20
-_MOST = 6.0
-_SPAN = 50
-_FADE = 2 / (_SPAN + 1)
-SEEN_OFTEN = 3
+_FORGET_ROWS = 1000
+"""After so many rows a row counts half in what is usual."""
+
+_KEPT = 0.5 ** (1 / _FORGET_ROWS)
+_SPAN = 5
+_FADES = tuple(2 / (span + 1) for span in (_SPAN, 4 * _SPAN, 20 * _SPAN))
 
 
 def take(source: Iterator[float], count: int) -> list[float]:
@@ -35,51 +34,116 @@ class StoredState(Protocol):
 
 
 class Range:
-    """The range of everything seen, growing by at most its own width a row: one absurd value is not enough.
-
-    A metric whose records were beaten by much will beat them by much again: so the margin outside the range
-    is 5 % of its width or, if that is more, a share of how far past records lay outside.
-    """
+    """The range of everything seen, growing by at most its own width a row: one absurd value is not enough."""
 
     def __init__(self) -> None:
-        self.low, self.high, self.rows = math.nan, math.nan, 0
-        self._overshoot, self._records = 0.0, 0
+        self.low, self.high = math.nan, math.nan
         self.before = (math.nan, math.nan)
 
     @property
     def width(self) -> float:
-        return self.high - self.low if self.rows else 0.0
+        return 0.0 if math.isnan(self.low) else self.high - self.low
 
-    def novelty(self, value: float) -> float:
-        """How far outside, in margins, at most 6; the value is known afterwards."""
-        self.rows += 1
-        if self.rows == 1:
+    def outside(self, value: float) -> float:
+        """How far outside, in the metric's unit; the value is known afterwards."""
+        if math.isnan(self.low):
             self.low = self.high = value
-            return 0.0
         self.before = (self.low, self.high)
-        outside = max(value - self.high, self.low - value)
-        if outside <= 0:
-            return 0.0
         width = self.high - self.low
-        if width <= 1e-9 * max(abs(self.low), abs(self.high)):
-            self.low, self.high = min(self.low, value), max(self.high, value)
-            return _MOST if self.rows > SEEN_OFTEN else 0.0
-        margin = max(_MARGIN, _OVERSHOOT_SHARE * self._overshoot)
-        if self.rows > _FIRST_ROWS:
-            self._records += 1
-            self._overshoot += (min(outside / width, 1.0) - self._overshoot) / (self._records + 1)
+        distance = max(value - self.high, self.low - value, 0.0)
+        step = min(distance, width) if width > 1e-9 * max(abs(self.low), abs(self.high)) else distance
         if value > self.high:
-            self.high = min(value, self.high + width)
-        else:
-            self.low = max(value, self.low - width)
-        return min(_MOST, outside / (margin * width))
+            self.high += step
+        elif distance:
+            self.low -= step
+        return distance
 
     def numbers(self) -> Iterable[float]:
-        return self.low, self.high, self.rows, self._overshoot, self._records
+        return self.low, self.high
 
     def read(self, source: Iterator[float]) -> None:
-        self.low, self.high, rows, self._overshoot, records = take(source, 5)
-        self.rows, self._records = int(rows), int(records)
+        self.low, self.high = take(source, 2)
+
+
+class UsualSize:
+    """The usual size of a quantity around zero: its root mean square, which forgets."""
+
+    def __init__(self) -> None:
+        self._squares, self._weight = 0.0, 0.0
+
+    @property
+    def value(self) -> float:
+        return math.sqrt(self._squares / self._weight) if self._weight else 0.0
+
+    def compare(self, size: float, least: float) -> float:
+        """How many usual sizes, each at least `least`, a size is; the size is known afterwards."""
+        compared = abs(size) / max(self.value, least)
+        self.learn(size)
+        return compared
+
+    def learn(self, size: float) -> None:
+        self._squares = _KEPT * self._squares + size * size
+        self._weight = _KEPT * self._weight + 1
+
+    def numbers(self) -> Iterable[float]:
+        return self._squares, self._weight
+
+    def read(self, source: Iterator[float]) -> None:
+        self._squares, self._weight = take(source, 2)
+
+
+class ForgettingMean:
+    """A mean that forgets as fast as the usual sizes do."""
+
+    def __init__(self) -> None:
+        self.value, self._weight = 0.0, 0.0
+
+    def learn(self, value: float) -> None:
+        self._weight = _KEPT * self._weight + 1
+        self.value += (value - self.value) / self._weight
+
+    def numbers(self) -> Iterable[float]:
+        return self.value, self._weight
+
+    def read(self, source: Iterator[float]) -> None:
+        self.value, self._weight = take(source, 2)
+
+
+class Forecasts:
+    """Five forecasts of the next value: the last one, three moving means, and the mean of the hour on earlier days.
+
+    The one with the least error over about the last 100 rows counts.
+    """
+
+    def __init__(self) -> None:
+        self._last = math.nan
+        self._means = [math.nan] * len(_FADES)
+        self._errors = [0.0] * (len(_FADES) + 2)
+
+    def error(self, value: float, same_hour: float) -> float:
+        """How far the value is from the best forecast; the value is known afterwards.
+
+        `same_hour` is the mean of the hour on earlier days, NaN while there is none.
+        """
+        if math.isnan(self._last):
+            self._last, self._means = value, [value] * len(_FADES)
+        means, errors = self._means, self._errors
+        slow = means[-1]
+        away = [value - self._last, *(value - mean for mean in means)]
+        away.append(value - (slow if math.isnan(same_hour) else same_hour))
+        error = away[errors.index(min(errors))]
+        fade = _FADES[-1]
+        self._errors = [old + (abs(new) - old) * fade for old, new in zip(errors, away, strict=True)]
+        self._means = [mean + (value - mean) * fade for mean, fade in zip(means, _FADES, strict=True)]
+        self._last = value
+        return error
+
+    def numbers(self) -> Iterable[float]:
+        return self._last, *self._means, *self._errors
+
+    def read(self, source: Iterator[float]) -> None:
+        (self._last,) = take(source, 1)
+        self._means, self._errors = take(source, len(self._means)), take(source, len(self._errors))
 
 
 class RarityHistogram:
@@ -135,9 +199,6 @@ class HourlyProfile:
         place = hour % len(self._means)
         return self._means[place] if self._counts[place] else otherwise
 
-    def seen(self, hour: int) -> float:
-        return self._counts[hour % len(self._means)]
-
     def learn(self, hour: int, value: float, *, least: float) -> None:
         place = hour % len(self._means)
         self._counts[place] += 1
@@ -177,36 +238,6 @@ class WindowMean:
     def read(self, source: Iterator[float]) -> None:
         filled, place, self._sum = take(source, 3)
         self._place, self._values = int(place), take(source, int(filled))
-
-
-class MovingMean:
-    """A moving mean of about 50 rows, and the largest distance from it, in its own fluctuations."""
-
-    def __init__(self) -> None:
-        self._mean, self._variance, self._largest, self._rows = 0.0, 0.0, 0.0, 0
-
-    def record(self, value: float, floor: float) -> float:
-        """How far past the largest distance so far, in fifths of it, at most 6; the value is known afterwards."""
-        if not self._rows:
-            self._mean = value
-        distance = value - self._mean
-        size = abs(distance) / max(math.sqrt(self._variance), floor)
-        points = 0.0
-        if self._largest > 0 and self._rows > _SPAN:
-            points = min(_MOST, max(0.0, 5 * (size / self._largest - 1)))
-        if self._rows > _SPAN / 2:
-            self._largest = max(self._largest, min(size, 2 * self._largest) if self._largest else size)
-        self._mean += distance * _FADE
-        self._variance = (1 - _FADE) * (self._variance + distance * distance * _FADE)
-        self._rows += 1
-        return points
-
-    def numbers(self) -> Iterable[float]:
-        return self._mean, self._variance, self._largest, self._rows
-
-    def read(self, source: Iterator[float]) -> None:
-        self._mean, self._variance, self._largest, rows = take(source, 4)
-        self._rows = int(rows)
 
 
 class RunningHour:
