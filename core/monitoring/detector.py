@@ -43,7 +43,7 @@ _SHIFT_ROWS = 48
 _FLOOR = 0.05
 """No usual size is less than this share of the metric's spread: where all is regular, anything would be a surprise."""
 
-_MOST_SPREADS = 60.0
+_MOST_SPREADS = 100.0
 TOO_LARGE = 1e100
 _VERSION = 2
 
@@ -156,7 +156,7 @@ class Detector:
         self._hour.begin(hour)
 
     def _bounded(self, value: float) -> float:
-        """The value, at most 60 spreads from the mean: one absurd value must not make the metric deaf for days."""
+        """The value, at most 100 spreads from the mean: one absurd value must not make the metric deaf for days."""
         most = _MOST_SPREADS * self._spread.value
         return max(self._longer.value - most, min(self._longer.value + most, value)) if most else value
 
