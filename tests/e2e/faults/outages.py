@@ -31,6 +31,7 @@ from adapters.stores import Stores
 from models.recovery import RecoveryExecution
 from models.settings import Settings
 from tests.support.ports import free_port
+from tests.support.projects import remove_project
 
 ROOT = Path.cwd()
 HEALTHY_WITHIN_SECONDS = 5.0
@@ -199,11 +200,7 @@ def application(folder: Path, stores_url: str | None) -> Iterator[OutageInstalla
     try:
         yield OutageInstallation(folder=folder, project=project, settings=Settings())
     finally:
-        subprocess.run(
-            ["docker", "compose", "-p", project, "down", "-t", "1", "--remove-orphans"],
-            capture_output=True,
-            check=False,
-        )
+        remove_project(project)
 
 
 @contextmanager

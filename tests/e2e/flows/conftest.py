@@ -15,6 +15,7 @@ import pytest
 
 from adapters.stores import Stores
 from models.settings import Settings
+from tests.support.projects import remove_project
 
 IMAGE = "debian:trixie-slim"
 _REMEMBERED_EVENTS = 256
@@ -81,10 +82,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setenv("ROAS_ENVIRONMENTS_DIR", str(tmp_path))
     made = Place(folder=tmp_path, project=f"roas-test-{secrets.token_hex(4)}", settings=Settings())
     yield made
-    subprocess.run(
-        ["docker", "compose", "-p", made.project, "down", "-t", "1", "--remove-orphans"],
-        capture_output=True, check=False,
-    )  # fmt: skip
+    remove_project(made.project)
 
 
 def end(place: Place, service: str = "web") -> None:
