@@ -8,8 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,11 +17,13 @@ from uuid import UUID
 
 import pytest
 from prefect import get_client
+from prefect.client.schemas.actions import WorkPoolCreate
 from prefect.client.schemas.filters import FlowFilter, FlowFilterName
 from prefect.client.schemas.objects import FlowRun, State
 from prefect.events.clients import get_events_client
 from prefect.events.schemas.events import Event, Resource
 from prefect.states import Cancelled, Failed, Running
+from prefect.workers.process import ProcessWorker
 
 from flows.deployment.startup import startup
 from flows.monitoring.continuous import monitoring
@@ -32,6 +34,7 @@ from flows.runtime.service_runs import begin_standing
 from models.recovery import RecoveryExecution
 from tests.e2e.flows.conftest import Place, place, well
 from tests.support.prefect_server import ask, own_server, server_variables
+from tests.support.warm import warm_commands
 
 __all__ = ["place"]
 
@@ -185,8 +188,8 @@ async def test_a_service_run_is_started_once(api: str) -> None:
     assert [one.id for one in await deployed_runs("monitoring")] == [run.id]
 
 
-@contextmanager
-def worker(folder: Path) -> Iterator[None]:
+@asynccontextmanager
+async def worker(folder: Path) -> AsyncIterator[None]:
     """Deploy all of prefect.yaml and run a worker."""
     programs = Path(sys.executable).parent
     environment = server_variables() | {
@@ -194,14 +197,18 @@ def worker(folder: Path) -> Iterator[None]:
         "PREFECT_WORKER_QUERY_SECONDS": "1",
     }
     prefect = str(programs / "prefect")
-    for words in (
-        ["work-pool", "create", "roas", "--type", "process"],
-        ["--no-prompt", "deploy", "--all"],
-        # What comes by schedule would look after the service as well, and some of it runs for hours.
-        ["--no-prompt", "deployment", "schedule", "pause", "--all"],
-    ):
-        done = subprocess.run([prefect, *words], capture_output=True, text=True, env=environment, cwd=ROOT)
+    async with get_client() as client:
+        template = ProcessWorker.get_default_base_job_template()
+        await client.create_work_pool(WorkPoolCreate(name="roas", type="process", base_job_template=template))
+        deploy = [prefect, "--no-prompt", "deploy", "--all"]
+        done = await asyncio.to_thread(
+            subprocess.run, deploy, capture_output=True, text=True, env=environment, cwd=ROOT
+        )
         assert done.returncode == 0, done.stdout + done.stderr
+        # What comes by schedule would look after the service as well, and some of it runs for hours.
+        for deployment in await client.read_deployments():
+            for schedule in deployment.schedules:
+                await client.update_deployment_schedule(deployment.id, schedule.id, active=False)
     with (folder / "worker.log").open("wb") as log:
         working = subprocess.Popen(
             [prefect, "worker", "start", "--pool", "roas"], env=environment, cwd=ROOT, stdout=log, stderr=log,
@@ -223,11 +230,11 @@ async def test_a_failure_that_a_health_check_reports_is_recovered_without_a_watc
     await startup("dev")
     subprocess.run(["docker", "kill", place.container("web")], capture_output=True, check=True)
 
-    with worker(place.folder):
+    async with worker(place.folder):
         # It looks, and does nothing itself. In a process of its own: this one may talk to another server already.
         roas = Path(sys.executable).with_name("roas")
         looked = subprocess.run([roas, "health", "dev"], capture_output=True, text=True, check=False, cwd=ROOT,
-                                env=server_variables())  # fmt: skip
+                                env=server_variables() | warm_commands())  # fmt: skip
         assert "web" in looked.stdout, looked.stderr
         wait_until(lambda: any(one.ended_at for one in recoveries(place)), "a recovery")
 
