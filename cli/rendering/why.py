@@ -39,7 +39,7 @@ def show_explanation(explanation: Explanation) -> None:
         *part("changed", explanation.changed, 3),
         *part("tried", explanation.tried, 2),
         *part("slow", explanation.slow, 1),
-        *part("do", explanation.commands, 5, whole=True),
+        *part("do", explanation.commands, 6, whole=True),
     ]
     room = _SCREEN - len(above) - len(below) - 2
     latest = explanation.lines[-max(_FEWEST_LINES, min(_MOST_LINES, room)) :]

@@ -1,14 +1,14 @@
 #!/usr/bin/env bash
-# test.sh: the checks, the audit and every test. test.sh PART ...: the tests of these parts alone, of e2e, golden,
-# integration and unit. A skipped test fails it: everything that a test may need is installed here, so a skip hides something.
+# test.sh: the checks, the audit and every test. test.sh PART ...: the tests of these parts alone, of unit, integration,
+# e2e and golden. A skipped test fails it: everything that a test may need is installed here, so a skip hides something.
 set -uo pipefail
 here="$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=deployments/setup/lib.sh
 . "$here/lib.sh"
 cd "$ROOT" || exit 1
 
-# Tests with an engine or a Prefect server wait for it, so more than there are processors.
-readonly WORKERS_THAT_WAIT=$(($(nproc) + 2))
+# Tests with an engine or a Prefect server wait for it, so one more than there are processors.
+readonly WORKERS_THAT_WAIT=$(($(nproc) + 1))
 
 results="$(mktemp -d)"
 trap 'rm -rf "$results"' EXIT
@@ -27,29 +27,28 @@ step() {
     took+=("$name $((SECONDS - began)) s")
 }
 
-# In one session: short tests fill the time in which others wait, and no worker is alone at the end.
 run_tests() {
-    local part workers=auto folders=()
-    for part in "$@"; do
-        case "$part" in
-            unit | golden) ;;
-            integration | e2e) workers="$WORKERS_THAT_WAIT" ;;
-            *) die "there are no tests called $part" "Name e2e, golden, integration or unit." ;;
-        esac
-        folders+=("tests/$part")
-    done
-    say "Tests: $*"
-    "$VENV/bin/pytest" --junitxml "$results/tests.xml" --numprocesses "$workers" --no-loadscope-reorder "${folders[@]}"
+    local part="$1" workers
+    case "$part" in
+        unit | golden) workers=auto ;;
+        integration | e2e) workers="$WORKERS_THAT_WAIT" ;;
+        *) die "there are no tests called $part" "Name unit, integration, e2e or golden." ;;
+    esac
+    say "Tests: $part"
+    "$VENV/bin/pytest" --junitxml "$results/$part.xml" --numprocesses "$workers" --no-loadscope-reorder \
+        "tests/$part"
 }
 
 parts=("$@")
 if [ $# -eq 0 ]; then
     step checks "$here/check.sh"
     step audit "$VENV/bin/python" "$here/audit.py" 20
-    parts=(e2e golden integration unit)
+    parts=(unit golden integration e2e)
 fi
-step tests run_tests "${parts[@]}"
+for part in "${parts[@]}"; do
+    step "$part" run_tests "$part"
+done
 
 say "Took: $(printf '%s, ' "${took[@]}" | sed 's/, $//'); together $SECONDS s"
-"$VENV/bin/python" "$here/count_tests.py" "$results/tests.xml" || failed=yes
+"$VENV/bin/python" "$here/count_tests.py" "$results"/*.xml || failed=yes
 [ -z "$failed" ]

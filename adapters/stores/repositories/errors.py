@@ -279,10 +279,6 @@ class Patterns(Repository):
         self._write_shipped(patterns)
         return self.all()
 
-    def is_empty(self) -> bool:
-        """Whether there is no pattern at all: the store was just made."""
-        return not self._all(sa.select(_patterns.c.pattern_name).limit(1))
-
     def _write_shipped(self, patterns: Sequence[Pattern]) -> None:
         names = [one.name for one in patterns]
         with self._database.write() as connection:
