@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from benchmarks.measure import checked, report, stack
 
 _RUNS_FOR_SECONDS = 30
 _MOST = 0.6
-_EARLIER_SERVE = (sys.executable, "-P", "-c", "from cli.main import main; main()", "serve")
 _NAMES = {
     "flows.runtime.server_process": "Prefect server",
     "warm_process": "warm process",
@@ -30,7 +30,7 @@ def memory(folder: Path, chosen: argparse.Namespace) -> None:
     service = checked(interval="5s", timeout="3s", retries=3)
     ways: dict[str, tuple[tuple[str, ...], Mapping[str, str]]] = {"warm": (SERVE, {}), "cold": (SERVE, COLD)}
     if chosen.earlier:
-        ways["earlier"] = (_EARLIER_SERVE, {"PYTHONPATH": str(chosen.earlier.resolve())})
+        ways["earlier"] = (_serve_of(chosen.earlier), {"PYTHONPATH": str(chosen.earlier.resolve())})
     sums = {}
     for name, (command, variables) in ways.items():
         # A folder for each, so that none finds the records of another.
@@ -43,6 +43,13 @@ def memory(folder: Path, chosen: argparse.Namespace) -> None:
                 sums[name] = _measured(name, psutil.Process(process.pid))
     for name in [one for one in ways if one != "warm"]:
         report(f"memory of all, warm, of that {name}", sums["warm"] / sums[name], "x", most=_MOST)
+
+
+def _serve_of(checkout: Path) -> tuple[str, ...]:
+    """`roas serve` by the entry point that the checkout declares."""
+    scripts = tomllib.loads((checkout / "pyproject.toml").read_text())["project"]["scripts"]
+    module, _, name = scripts["roas"].partition(":")
+    return (sys.executable, "-P", "-c", f"from {module} import {name}; {name}()", "serve")
 
 
 def _measured(way: str, serving: psutil.Process) -> float:
