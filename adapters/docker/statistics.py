@@ -42,7 +42,7 @@ class Statistics:
         }
         unread = [one for one in containers if read.get(one) is None]
         for one, reported in zip(unread, self._client.map(self._statistics, unread), strict=True):
-            read[one] = None if reported is None else _sample(reported, one, containers[one])
+            read[one] = None if reported is None else sample_of(reported, one, containers[one])
             networked = bool(reported and reported.get("networks"))
             group = sample_group(one, containers[one], networked=networked)
             if group is not None and (engines := read[one]) is not None and uses_the_same(engines, group):
@@ -58,10 +58,15 @@ class Statistics:
             return None
 
 
-def _sample(reported: dict[str, Any], container_id: str, service: str) -> ServiceSample | None:
-    sampled_at, cpu, memory = moment(reported.get("read")), reported["cpu_stats"], reported.get("memory_stats") or {}
-    if sampled_at is None or "usage" not in memory:
-        # It ended between being listed and being measured: the engine then answers with zeroes.
+def sample_of(reported: dict[str, Any], container_id: str, service: str) -> ServiceSample | None:
+    """What the engine reported of a container's use; None where the container had ended by then."""
+    sampled_at, cpu, memory = (
+        moment(reported.get("read")),
+        reported.get("cpu_stats"),
+        reported.get("memory_stats") or {},
+    )
+    if sampled_at is None or cpu is None or "usage" not in memory:
+        # It ended between being listed and being measured: the engine then answers with zeroes, or a message alone.
         return None
     # Page cache that can be dropped at once is no use of memory; the two cgroup versions name it differently.
     details = memory.get("stats") or {}

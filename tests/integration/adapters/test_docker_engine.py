@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from adapters.docker.engine import DockerEngine
+from adapters.docker.statistics import sample_of
 from models.containers import ContainerEvent
 from models.failures import ContainerGoneError, EngineError, EngineUnreachableError
 from tests.integration.adapters.conftest import IMAGE, Project
@@ -162,6 +163,11 @@ def test_samples_measure_the_use_of_running_containers(make_project: Make) -> No
     assert bot.cpu_total_ns > 0
     assert bot.processes >= 1
     assert bot.container_id == project.one("bot").container_id
+
+
+@pytest.mark.parametrize("reported", [{"message": "task 91c3 not found: not found"}, {"read": "0001-01-01T00:00:00Z"}])
+def test_a_container_that_ended_while_it_was_measured_has_no_sample(reported: dict[str, object]) -> None:
+    assert sample_of(reported, "91c3", "job") is None
 
 
 def test_a_command_is_run_with_its_exit_code_and_both_streams(make_project: Make) -> None:
