@@ -84,15 +84,15 @@ def test_advice_works_after_a_failed_start_of_bare_compose_files(place: Place, s
     assert code == 1, said
     assert place.containers() == []
 
-    told = advice(shell, place.project, said)
+    printed = advice(shell, place.project, said)
 
-    assert any(command.startswith("roas logs ") for command in told)
-    assert f"roas start {place.project}" in told
-    for command in told:
+    assert any(command.startswith("roas logs ") for command in printed)
+    assert f"roas start {place.project}" in printed
+    for command in printed:
         answer = assert_works(shell, command)
         if command.startswith("roas logs "):
             assert SAYS[cause] in answer
-    assert not any("restore the last backup" in command or "docker compose" in command for command in told)
+    assert not any("restore the last backup" in command or "docker compose" in command for command in printed)
 
 
 def test_advice_works_while_the_service_still_runs(place: Place, shell: Shell) -> None:
@@ -102,24 +102,24 @@ def test_advice_works_while_the_service_still_runs(place: Place, shell: Shell) -
     subprocess.run(["docker", "exec", place.container("web"), "rm", "/tmp/well"], check=True)
     _, said = shell("roas recover test 'FATAL: password authentication failed' --service web")
 
-    told = advice(shell, "test", said)
+    printed = advice(shell, "test", said)
 
-    assert any(command.startswith("roas logs test web") for command in told), said
-    for command in told:
+    assert any(command.startswith("roas logs test web") for command in printed), said
+    for command in printed:
         assert_works(shell, command)
 
 
-def test_the_service_that_filled_its_own_small_disk_is_not_told_to_prune_images(place: Place, shell: Shell) -> None:
+def test_the_service_that_filled_its_own_small_disk_is_not_advised_to_prune_images(place: Place, shell: Shell) -> None:
     script = "dd if=/dev/zero of=/small/file bs=64k 2>&1; exit 3"
     place.declare(f"web:\n  image: {IMAGE}\n  tmpfs: ['/small:size=1m']\n  command: [sh, -c, '{script}']\n")
     code, said = shell("roas start test")
     assert code == 1, said
     assert "disk_full" in said
 
-    told = advice(shell, "test", said)
+    printed = advice(shell, "test", said)
 
-    assert "df -h" in told
-    assert not any("prune" in command for command in told)
+    assert "df -h" in printed
+    assert not any("prune" in command for command in printed)
 
 
 def test_a_service_that_nothing_checks_is_not_called_proven(place: Place, shell: Shell) -> None:

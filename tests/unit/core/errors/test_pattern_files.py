@@ -1,4 +1,4 @@
-"""Files of patterns: the shipped ones hold their own examples, and a mistake is told with its place."""
+"""Files of patterns: the shipped ones hold their own examples, and a mistake is reported with its place."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_an_entry_becomes_a_pattern() -> None:
 
 
 @pytest.mark.parametrize(
-    ("written", "instead", "told"),
+    ("written", "instead", "reported"),
     [
         ("category: timeout", "category: tiredness", "tiredness is no category"),
         ("precedence: innermost+2", "precedence: high", "precedence is one of certain"),
@@ -81,15 +81,15 @@ def test_an_entry_becomes_a_pattern() -> None:
         ("means:", "means: [", "it is not YAML"),
     ],
 )
-def test_a_mistake_in_a_file_is_told_with_its_place(written: str, instead: str, told: str) -> None:
+def test_a_mistake_in_a_file_is_told_with_its_place(written: str, instead: str, reported: str) -> None:
     with pytest.raises(BadPatternFileError, match=r"pump\.yaml") as error:
         read_patterns(ENTRY.replace(written, instead, 1), "pump.yaml", WORDS)
 
-    assert told in str(error.value)
+    assert reported in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("written", "instead", "told"),
+    ("written", "instead", "reported"),
     [
         ("'E valve 12 shut', ", "", "2 different examples under match"),
         (", 'valve shut'", "", "1 different examples under no_match"),
@@ -98,13 +98,13 @@ def test_a_mistake_in_a_file_is_told_with_its_place(written: str, instead: str, 
         ("valve %{NUMBER} shut", "valve (?=7)", "does not compile"),
     ],
 )
-def test_examples_that_do_not_hold_are_told(written: str, instead: str, told: str) -> None:
+def test_examples_that_do_not_hold_are_reported(written: str, instead: str, reported: str) -> None:
     described = read_patterns(ENTRY.replace(written, instead, 1), "pump.yaml", WORDS)
 
-    assert any(told in said for said in lint_patterns(described, ()))
+    assert any(reported in said for said in lint_patterns(described, ()))
 
 
-def test_a_pattern_of_an_error_that_matches_a_harmless_line_is_told() -> None:
+def test_a_pattern_of_an_error_that_matches_a_harmless_line_is_reported() -> None:
     described = read_patterns(ENTRY, "pump.yaml", WORDS)
 
     (said,) = lint_patterns(described, ["self test: valve 3 shut and opened"])

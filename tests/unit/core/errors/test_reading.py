@@ -134,7 +134,7 @@ def test_of_a_very_long_text_the_ends_count() -> None:
 
 
 @pytest.mark.parametrize("text", ["a: [", "- one", "formats: []\nwords: {A: '('}\n"])
-def test_a_file_of_formats_that_cannot_be_used_is_told(text: str) -> None:
+def test_a_file_of_formats_that_cannot_be_used_is_reported(text: str) -> None:
     if "formats" in text:
         assert read_formats(text) == ()
     else:
