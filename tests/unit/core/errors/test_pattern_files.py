@@ -81,7 +81,7 @@ def test_an_entry_becomes_a_pattern() -> None:
         ("means:", "means: [", "it is not YAML"),
     ],
 )
-def test_a_mistake_in_a_file_is_told_with_its_place(written: str, instead: str, reported: str) -> None:
+def test_a_mistake_in_a_file_is_reported_with_its_place(written: str, instead: str, reported: str) -> None:
     with pytest.raises(BadPatternFileError, match=r"pump\.yaml") as error:
         read_patterns(ENTRY.replace(written, instead, 1), "pump.yaml", WORDS)
 
