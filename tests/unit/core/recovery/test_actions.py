@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any, cast
 
 import pytest
@@ -11,11 +11,10 @@ import pytest
 from core.recovery.action_targets import ActionContext, all_made_since, left_to_restart
 from core.recovery.actions import ACTIONS, ReadyAction, RefusedAction, prepare, register
 from models.compose import Application, NetworkDeclaration, NetworkFact, PortHolder, PublishedPort, ServiceDeclaration
-from models.containers import ContainerState
 from models.errors import Strategy
 from models.recovery import StepSpec
+from tests.unit.core.recovery.values import NOON, container
 
-NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 WEB = ServiceDeclaration(
     name="web", image="shop/web", ports=(PublishedPort(target=80, published=8080),), config_hash="h1", networks=("net",)
 )
@@ -26,28 +25,11 @@ SHOP = Application(
 )
 
 
-def seen(service: str, **more: Any) -> ContainerState:
-    reported: dict[str, Any] = {
-        "container_id": f"{service}-id",
-        "name": f"shop-{service}-1",
-        "service": service,
-        "project": "shop",
-        "number": 1,
-        "image": "i",
-        "image_id": "sha256:1",
-        "state": "exited",
-        "seen_at": NOON,
-        "config_hash": "h1",
-        "networks": ("shop_net",),
-    }
-    return ContainerState(**(reported | more))
-
-
 THERE = ActionContext(
     project="shop",
     service="web",
     application=SHOP,
-    container_states=(seen("web"), seen("db")),
+    container_states=(container("web"), container("db")),
     networks=(NetworkFact(name="shop_net", driver="bridge", project="shop"),),
 )
 
@@ -92,7 +74,7 @@ def test_an_action_that_lacks_what_makes_it_safe_cannot_be_made(lacking: dict[st
 
 
 def test_a_container_taken_out_of_its_network_joins_it_again_first() -> None:
-    alone = (seen("web", networks=()),)
+    alone = (container("web", networks=()),)
     join, *others = ready(Strategy.RESTART_SERVICE, container_states=alone).steps
     assert (join.doing, join.targets) == (StepSpec.JOIN, ("shop_net",))
     assert [step.doing for step in others] == [StepSpec.RESTART, StepSpec.VERIFY]
@@ -117,14 +99,14 @@ def test_a_container_taken_out_of_its_network_joins_it_again_first() -> None:
 def test_of_a_restart_that_was_cut_off_only_what_the_engine_has_not_done_is_left(
     state: str, started: int, asked_to_end: bool, is_left: bool
 ) -> None:
-    web = seen("web", state=state, started_at=NOON + timedelta(seconds=started))
+    web = container("web", state=state, started_at=NOON + timedelta(seconds=started))
     asked = {web.container_id} if asked_to_end else set()
     assert (left_to_restart([web], since=NOON, asked_to_end=asked) == [web]) is is_left
     assert left_to_restart([web], since=None, asked_to_end=()) == [web]
 
 
 def test_containers_are_made_anew_once() -> None:
-    old, new = (seen("web", created_at=NOON + timedelta(seconds=seconds)) for seconds in (-60, 1))
+    old, new = (container("web", created_at=NOON + timedelta(seconds=seconds)) for seconds in (-60, 1))
     assert all_made_since(NOON, [new])
     assert not any(all_made_since(since, mine) for since, mine in ((None, [new]), (NOON, [old, new]), (NOON, [])))
 
@@ -137,10 +119,10 @@ def test_a_restart_is_verified() -> None:
     ("changes", "words"),
     [
         ({"container_states": ()}, "no container"),
-        ({"container_states": (seen("web", state="paused"),)}, "paused"),
-        ({"container_states": (seen("web", state="running", health="starting"),)}, "still starting"),
-        ({"container_states": tuple(seen("web", container_id=str(n)) for n in range(11))}, "at most 10"),
-        ({"container_states": (seen("web", project="other"),)}, "another project"),
+        ({"container_states": (container("web", state="paused"),)}, "paused"),
+        ({"container_states": (container("web", state="running", health="starting"),)}, "still starting"),
+        ({"container_states": tuple(container("web", container_id=str(n)) for n in range(11))}, "at most 10"),
+        ({"container_states": (container("web", project="other"),)}, "another project"),
     ],
 )
 def test_what_may_not_be_restarted_is_refused(changes: dict[str, Any], words: str) -> None:
@@ -162,7 +144,7 @@ def test_dependencies_that_are_down_are_proven_before_the_service() -> None:
     ("changes", "words"),
     [
         ({"anonymous_volumes": ("v",)}, "without a name"),
-        ({"container_states": (seen("web", config_hash="h0"),)}, "have changed"),
+        ({"container_states": (container("web", config_hash="h0"),)}, "have changed"),
         ({"application": None}, "unknown"),
     ],
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,10 @@ from core.recovery.actions import ReadyAction, prepare
 from core.recovery.facts import REQUIRED_FACTS, is_well, lacking_fact, shows_failure, would_need
 from core.recovery.policy import PlanAction, RecoveryFacts, plan_recovery
 from models.compose import Application, NetworkDeclaration, NetworkFact, PortHolder, PublishedPort, ServiceDeclaration
-from models.containers import ContainerState
 from models.environments import RecoveryPolicy
 from models.errors import Evidence, RecordedError, Strategy
+from tests.unit.core.recovery.values import NOON, container
 
-NOON = datetime(2026, 3, 2, 12, 0, tzinfo=UTC)
 WEB = ServiceDeclaration(
     name="web", image="shop/web", ports=(PublishedPort(target=80, published=8080),), config_hash="h1", networks=("net",)
 )
@@ -31,6 +30,7 @@ DECLARED = Application(
     services={"web": WEB, "db": ServiceDeclaration(name="db", image="db")},
     networks=(NetworkDeclaration(key="net", name="shop_net"),),
 )
+
 TABLE = yaml.safe_load((Path(__file__).parent / "pairs.yaml").read_text())
 PAIRS = [
     (one["text"], situation, may)
@@ -39,23 +39,6 @@ PAIRS = [
     for situation in one.get(key, ())
 ]
 LEAST_SHARE_ALLOWED = 0.75
-
-
-def container(service: str, state: str, **more: Any) -> ContainerState:
-    reported: dict[str, Any] = {
-        "container_id": f"{service}-id",
-        "name": f"shop-{service}-1",
-        "service": service,
-        "project": "shop",
-        "number": 1,
-        "image": "i",
-        "image_id": "sha256:1",
-        "state": state,
-        "seen_at": NOON,
-        "config_hash": "h1",
-        "networks": ("shop_net",),
-    }
-    return ContainerState(**(reported | more))
 
 
 def context_of(facts: dict[str, Any]) -> ActionContext:
