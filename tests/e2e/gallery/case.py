@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from models.errors import Category, Strategy
 
@@ -18,17 +18,22 @@ class _Data(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+def _as_tuple(given: object) -> object:
+    return (given,) if isinstance(given, str) else given
+
+
 class Expectation(_Data):
     """What a person who knows the program says of the case, whatever the product says.
 
     `blame` are the services of which one is rightly blamed, `causes` the categories that are right, `line` the words
-    that a person would point at. `actions` are the automatic actions that could help; any other one is harmful.
+    that a person would point at, or several of which one is enough. `actions` are the automatic actions that could
+    help; any other one is harmful.
     """
 
     start: Literal["started", "failed"] = "failed"
     blame: tuple[str, ...] = ()
     causes: tuple[Category, ...] = ()
-    line: str = ""
+    line: Annotated[tuple[str, ...], BeforeValidator(_as_tuple)] = ()
     actions: tuple[Strategy, ...] = ()
 
 
