@@ -5,11 +5,13 @@ It imports nothing of the program. `python -P -m cli.entry MODULE` runs another 
 
 from __future__ import annotations
 
+import os
 import sys
 
 from adapters.host.warm_client import (
     RUN_MODULES,
     end_as,
+    end_with_parent,
     is_switched_on,
     leave_warm_process,
     run_in_warm_process,
@@ -44,4 +46,6 @@ def _run(program: str) -> None:
 
 if __name__ == "__main__":
     del sys.argv[0]
+    # A flow run whose runner was killed reports to nobody, and the next runner begins its work a second time.
+    end_with_parent(os.getppid())
     _run(sys.argv[0])

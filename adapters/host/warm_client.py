@@ -60,6 +60,9 @@ _LONGEST_SOCKET_PATH = 106
 _MOST_DESCRIPTORS = 250
 _MEANS_THIS_PROCESS = ("/dev/fd/", "/dev/tty", "/proc/self/")
 _CREDENTIALS_BYTES = 12
+_DEATH_SIGNAL_OPTION = 1
+"""prctl's PR_SET_PDEATHSIG."""
+
 _STATUS_LINES = ("Uid:", "Gid:", "Groups:", "NoNewPrivs:", "Seccomp:", "CapInh:", "CapPrm:", "CapEff:", "CapBnd:")
 _NAMESPACES = ("cgroup", "ipc", "mnt", "net", "pid", "time", "user", "uts")
 _KEPT_VARIABLES = ("HOME", "PATH", "TMPDIR", "LANG", "LC_", "PYTHON", "LD_")
@@ -135,6 +138,15 @@ def run_program(program: str) -> None:
         import runpy
 
         runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+def end_with_parent(parent: int) -> None:
+    """Let the kernel send this process SIGTERM when its parent ends, however that ends; ends now if it has."""
+    import ctypes
+
+    ctypes.CDLL(None).prctl(_DEATH_SIGNAL_OPTION, signal.SIGTERM)
+    if os.getppid() != parent:
+        os._exit(1)
 
 
 def leave_warm_process(modules: Sequence[str], *, idle_seconds: float) -> None:

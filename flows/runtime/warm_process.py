@@ -6,7 +6,6 @@ held would stay locked. It reads no request itself; it forks, forwards signals, 
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import gc
 import importlib
@@ -24,7 +23,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from adapters.host.warm_client import ENDED, SENT_TO_A_JOB, STOPPED, user_of
+from adapters.host.warm_client import ENDED, SENT_TO_A_JOB, STOPPED, end_with_parent, user_of
 from flows.runtime.engine_settings import prepare_for_forks
 from flows.runtime.warm_child import BEGUN, run_request
 
@@ -33,8 +32,6 @@ _KILL_AFTER_SECONDS = 10.0
 """From the SIGTERM to a program whose client is gone; an operation under way records its end meanwhile."""
 
 _BACKLOG = 128
-_DEATH_SIGNAL_OPTION = 1
-"""prctl's PR_SET_PDEATHSIG."""
 
 
 def main(given: dict[str, Any]) -> None:
@@ -323,9 +320,7 @@ def _become_child(parent: int, kept: tuple[int, ...]) -> None:
     """Leave all that is the warm process's own: its signals, its group, its descriptors but the kept ones."""
     os.setpgid(0, 0)
     # A program that nobody can signal any more, and whose end nobody reports, must not go on.
-    ctypes.CDLL(None).prctl(_DEATH_SIGNAL_OPTION, signal.SIGTERM)
-    if os.getppid() != parent:
-        os._exit(1)
+    end_with_parent(parent)
     signal.set_wakeup_fd(-1)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     low = 3

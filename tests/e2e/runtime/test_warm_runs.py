@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pytest
 
 from tests.e2e.runtime.conftest import WarmUser, eventually, is_gone
 from tests.support.ports import free_port
@@ -143,16 +144,17 @@ def test_runs_begin_cold_until_a_killed_warm_process_is_replaced(user: WarmUser,
         assert second.pid != first.pid
 
 
-def test_nothing_is_left_of_a_killed_serve(user: WarmUser, tmp_path: Path) -> None:
+@pytest.mark.parametrize("switch", ["", "0"], ids=["warm", "cold"])
+def test_nothing_is_left_of_a_killed_serve(user: WarmUser, tmp_path: Path, switch: str) -> None:
+    user.variables = {"ROAS_WARM": switch}
     with _served(user, tmp_path) as serving:
-        warm = eventually(serving.warm_process, "a warm process is started")
-        eventually(lambda: list((user.runtime / "roas").glob("runs-*.sock")), "it listens")
+        if not switch:
+            eventually(lambda: serving.warm_runs()[1:], "its service runs are forked")
+        all_of_it = psutil.Process(serving.process.pid).children(recursive=True)
+        assert len(all_of_it) > _SERVICE_RUNS
         serving.process.kill()
         serving.process.wait()
-        # As without a warm process, runs go on until they end.
-        for one in warm.children():
-            one.terminate()
-        eventually(lambda: is_gone(warm.pid), "the warm process ends", within=120)
+        eventually(lambda: all(is_gone(one.pid) for one in all_of_it), "everything that it started ends", within=120)
 
 
 def test_serve_starts_no_warm_process_where_it_is_switched_off(user: WarmUser, tmp_path: Path) -> None:
