@@ -76,7 +76,7 @@ def list_channels(json_wanted: bool) -> None:
     """List the notification channels of each environment, and unused ones, without addresses."""
 
     async def look() -> list[Channel]:
-        from adapters.config.environments import environment_names
+        from adapters.config.environment_names import environment_names
         from tasks.recovery.notify import read_channels
         from tasks.runtime.clients import find_environment
 

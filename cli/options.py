@@ -95,12 +95,16 @@ def _with_records(_context: click.Context, _parameter: click.Parameter, name: st
     """Accept an environment that has a file or a record: one of bare Compose files has no file."""
     if name is None:
         return None
-    from adapters.config.environments import environment_names
+    from adapters.config.environment_names import environment_names
+
+    folder = current_settings().environments_dir
+    declared = environment_names(folder)
+    if name in declared:
+        return name
     from tasks.reporting.read import environments_on_record
 
-    known = {*environment_names(current_settings().environments_dir), *environments_on_record()}
+    known = {*declared, *environments_on_record()}
     if name not in known:
-        folder = current_settings().environments_dir
         raise BadInputError(
             f"There is no environment {name!r} in {folder}, and nothing is recorded of one;",
             advice=f"known are: {', '.join(sorted(known)) or 'none'}.",
@@ -155,7 +159,8 @@ def named(environment: str | None, files: tuple[Path, ...], project: str | None)
     if environment is not None:
         if project is not None:
             raise BadInputError("-p goes with -f: an environment's file names its own project.")
-        from adapters.config.environments import environment_for_compose_files, environment_names, load_environment
+        from adapters.config.environment_names import environment_names
+        from adapters.config.environments import environment_for_compose_files, load_environment
 
         if environment not in environment_names(current_settings().environments_dir):
             from tasks.reporting.read import remembered_compose_files

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from models.errors import Impact, Pattern, RecordedError
 from models.health import HealthReport, RecordedScore
 from models.metrics import Alert, Baseline, Dependency, DependencyStatus, Prediction
 from models.operations import LeaseResult, Operation, OperationStatus, StateChange
 from models.recovery import Pause, RecoveryExecution, Ticket
-from models.validation import ValidationResult
+
+if TYPE_CHECKING:
+    from models.validation import ValidationResult
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

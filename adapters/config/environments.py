@@ -15,11 +15,11 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from adapters.config.environment_names import SUFFIXES, environment_names
 from adapters.config.yaml_files import read_document, read_documents
 from models.environments import Environment
 from models.failures import EnvironmentFileError
 
-_SUFFIXES = (".yaml", ".yml")
 _MISTAKES_SHOWN = 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
@@ -92,19 +92,6 @@ def environment_for_compose_files(files: Sequence[Path], project: str | None = N
         raise EnvironmentFileError(f"{name} cannot be used: {_explain(first)}") from error
 
 
-def environment_names(directory: Path) -> tuple[str, ...]:
-    """The names of all environment files of a folder, sorted; none where the folder is missing."""
-    try:
-        if not directory.is_dir():
-            return ()
-        return tuple(sorted({path.stem for path in directory.iterdir() if path.suffix in _SUFFIXES}))
-    except OSError as error:
-        raise EnvironmentFileError(
-            f"The folder of the environments, {directory}, cannot be read: {error.strerror}.",
-            advice="Set ROAS_ENVIRONMENTS_DIR to one that this user may read.",
-        ) from error
-
-
 def _compose_file(file: Path, cwd: Path) -> Path:
     try:
         path = (cwd / _expanded(file)).resolve()
@@ -135,7 +122,7 @@ def _expanded(path: Path) -> Path:
 
 def _find(name: str, directory: Path) -> Path:
     known = environment_names(directory)
-    candidates = [directory / f"{name}{suffix}" for suffix in _SUFFIXES] if _NAME.fullmatch(name) else []
+    candidates = [directory / f"{name}{suffix}" for suffix in SUFFIXES] if _NAME.fullmatch(name) else []
     for path in candidates:
         if path.is_file():
             return path

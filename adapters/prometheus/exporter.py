@@ -25,7 +25,8 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from adapters.config.environments import environment_names, load_environment
+from adapters.config.environment_names import environment_names
+from adapters.config.environments import load_environment
 from adapters.prometheus.metric_families import counter, gauge, one_value
 from adapters.prometheus.monitoring_figures import MonitoringFigures
 from adapters.prometheus.record_figures import ErrorFigures, OperationFigures

@@ -11,7 +11,6 @@ from rich.markup import escape
 
 from cli.rendering.alerts import show_scores
 from cli.rendering.console import after, ago, coloured, moment, say, seconds, show_table, size
-from core.recovery.facts import would_need
 from core.reporting.timing import Timing
 from flows.runtime.terminal import echo_json
 from models.operations import Operation, OperationStatus, StateChange
@@ -286,6 +285,8 @@ def show_verdict(text: str, verdict: Verdict) -> None:
     elif text.strip():
         say(f"  text     {escape(text)}")
     say(f"  reason   {escape(verdict.reason)}")
+    from core.recovery.facts import would_need
+
     fact = would_need(verdict.strategy)
     action = "a text alone allows nothing" if fact else "needs a person"
     say(f"  remedy   {verdict.strategy}: {'nothing to do' if verdict.strategy == 'none' else action}")

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import psutil
 
-from adapters.config.environments import environment_names
+from adapters.config.environment_names import environment_names
 from adapters.server.credentials import ServerCredentials, remove_profile, server_credentials, write_profile
 from flows.runtime.embedded import (
     RUN_SETTINGS,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from adapters.config.environments import environment_names
+from adapters.config.environment_names import environment_names
 from core.common.safe_text import printable
 from core.errors.redact import Redactor
 from models.environments import Environment

@@ -26,7 +26,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
-from adapters.config.environments import environment_names
+from adapters.config.environment_names import environment_names
 from adapters.stores.lifecycle import steps as lifecycle
 from adapters.stores.stores import Stores
 from core.storage.retention import cutoffs

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from adapters.config.environment_names import environment_names
 from adapters.config.environments import (
     environment_for_compose_files,
-    environment_names,
     load_environment,
     read_environment,
 )
