@@ -6,6 +6,7 @@ Confidence is a number from 0 to 1:
 - 0.75: the text shows a symptom that many causes share;
 - 0.55: only a wrapper or an exit without words;
 - 0.45: only the level of the line;
+- 0.4: single words hint at a cause;
 - 0.2: nothing is known.
 A rival cause of nearly the same weight subtracts 0.1.
 """
@@ -19,7 +20,7 @@ from functools import partial
 import re2
 
 from core.common.safe_text import shorten
-from core.errors.match import CAUSE, CERTAIN, INNERMOST, SYMPTOM, TRAP, WRAPPER, PatternMatch, PatternSet
+from core.errors.match import CAUSE, CERTAIN, GENERIC, INNERMOST, SYMPTOM, TRAP, WRAPPER, PatternMatch, PatternSet
 from core.errors.reading import ExcerptReader, Level, bounded, last_cause, without_frames
 from core.errors.templates import template_of
 from models.errors import Category, Evidence, Severity, Strategy, Verdict
@@ -87,7 +88,10 @@ _REPORTED_BY_WATCHER = _ENDS | {Category.OOM_KILLED}
 
 _NO_FORMATS = ExcerptReader()
 
-_CONFIDENCE = ((TRAP, 0.97), (INNERMOST, 0.95), (CAUSE, 0.9), (SYMPTOM, 0.75), (0, 0.55))
+_HINT = 0.4
+_CONFIDENCE = (
+    (TRAP, 0.97), (INNERMOST, 0.95), (CAUSE, 0.9), (SYMPTOM, 0.75), (WRAPPER, 0.55), (GENERIC + 1, _HINT), (0, 0.55),
+)  # fmt: skip
 _SEVERAL = "several services fail at once"
 """Template of their errors: the failing services differ from one inspection to the next, the cause is one."""
 
@@ -171,9 +175,19 @@ def _is_error(match: PatternMatch) -> bool:
 def _not_only_informed(text: str, found: tuple[PatternMatch, ...], reader: ExcerptReader) -> tuple[PatternMatch, ...]:
     """Remove the errors on lines of level "info": the program has dealt with them itself.
 
-    Exits and failed health checks stay: a supervisor logs them at level "info".
+    Exits and failed health checks stay: a supervisor logs them at level "info". A hint needs a line that reports a
+    failure: its words alone say too little.
     """
-    return tuple(match for match in found if _stands(match) or not _informs(text, match, reader))
+    return tuple(
+        match
+        for match in found
+        if _stands(match)
+        or not (_is_quiet(_line_of(text, match), reader) if _is_hint(match) else _informs(text, match, reader))
+    )
+
+
+def _is_hint(match: PatternMatch) -> bool:
+    return GENERIC < match.pattern.priority < WRAPPER
 
 
 def _stands(match: PatternMatch) -> bool:
@@ -181,10 +195,14 @@ def _stands(match: PatternMatch) -> bool:
     return match.pattern.category is Category.BENIGN or match.pattern.priority >= weak
 
 
-def _informs(text: str, match: PatternMatch, reader: ExcerptReader) -> bool:
+def _line_of(text: str, match: PatternMatch) -> str:
     start = text.rfind("\n", 0, match.span[0]) + 1
     end = text.find("\n", match.span[0])
-    line = text[start : len(text) if end < 0 else end]
+    return text[start : len(text) if end < 0 else end]
+
+
+def _informs(text: str, match: PatternMatch, reader: ExcerptReader) -> bool:
+    line = _line_of(text, match)
     level = reader.level_of(line)
     if level is not None:
         return level <= Level.INFO and _KERNEL_HANG.search(line) is None
@@ -237,8 +255,10 @@ def _by_pattern(text: str, found: tuple[PatternMatch, ...]) -> Verdict:
 
 
 def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdict:
-    weak = verdict.category in _WEAK_CATEGORIES or (
-        verdict.category is Category.BENIGN and verdict.confidence < _SURE_FROM
+    weak = (
+        verdict.category in _WEAK_CATEGORIES
+        or verdict.confidence <= _HINT
+        or (verdict.category is Category.BENIGN and verdict.confidence < _SURE_FROM)
     )
     if evidence.oom_killed and (weak or verdict.category is Category.DEPENDENCY_REFUSED):
         reason = "The engine reports that the kernel killed the container for memory."
@@ -262,7 +282,11 @@ def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdic
 def _named_elsewhere(lines: Iterable[str], patterns: PatternSet) -> Verdict | None:
     """The surest cause named in the logs and probe outputs, the latest of equals; None if none is sure."""
     seen = [_by_words(line, patterns) for line in lines]
-    sure = [one for one in seen if one.category not in {*_WEAK_CATEGORIES, Category.BENIGN} and one.span is not None]
+    sure = [
+        one
+        for one in seen
+        if one.category not in {*_WEAK_CATEGORIES, Category.BENIGN} and one.span is not None and one.confidence > _HINT
+    ]
     if not sure:
         return None
     best = max(reversed(sure), key=lambda one: one.confidence)
@@ -274,7 +298,7 @@ def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
     found = partial(_verdict, verdict.template)
     code, running = evidence.exit_code, evidence.container_state == "running"
     exited = verdict.category is Category.CONTAINER_EXITED
-    unnamed = verdict.category in (Category.UNKNOWN, Category.BENIGN)
+    unnamed = verdict.category in (Category.UNKNOWN, Category.BENIGN) or verdict.confidence <= _HINT
     if evidence.dependencies_down and verdict.category is not Category.PERFORMANCE_THRESHOLD:
         why = f"What it needs is down: {', '.join(evidence.dependencies_down)}."
         return found(Category.DEPENDENCY_REFUSED, Severity.HIGH, Strategy.RESTART_DEPENDENCY_THEN_SERVICE, 0.8, why)

@@ -290,6 +290,28 @@ def test_the_log_names_the_cause_that_the_event_does_not() -> None:
     assert not verdict.strategy.automatic
 
 
+HINT = "ERROR the frobnicator of the shop has a nonexistent value"
+
+
+def test_words_that_only_hint_at_a_cause_count_little() -> None:
+    assert classify(HINT).category is Category.SERVICE_CONFIG_INVALID
+    assert classify(HINT).confidence < 0.5
+    # A warning or a notice with the same words reports no failure.
+    assert classify(HINT.replace("ERROR", "WARNING")).category is Category.BENIGN
+
+
+def test_facts_outweigh_a_hint() -> None:
+    ended = Evidence(exit_code=1, container_state="exited", dependencies_down=("redis",))
+
+    assert classify(HINT, evidence=ended).category is Category.DEPENDENCY_REFUSED
+
+
+def test_a_hint_in_the_log_does_not_name_the_cause_of_an_end() -> None:
+    ended = Evidence(exit_code=1, container_state="exited", logs=(HINT,))
+
+    assert classify("bot-1 exited with code 1", evidence=ended).category is Category.CONTAINER_EXITED
+
+
 def test_a_probe_cut_off_by_the_end_names_no_cause() -> None:
     ended = Evidence(
         exit_code=137,
