@@ -36,8 +36,9 @@ _HARMLESS = frozenset({Strategy.NONE, Strategy.WAIT_AND_RETRY})
 class Judged:
     """What a user was told of one case.
 
-    `output` is what the command printed, `why` and `ticket` what those commands say, `pointed` the sentences in which
-    the product itself names the cause, `logs` what the containers wrote. `taken_seconds` is how long the case took.
+    `started`: the start succeeded, or who looks after the application found nothing wrong. `output` is what the command
+    printed, `why` and `ticket` what those commands say, `pointed` the sentences in which the product itself names the
+    cause, `logs` what the containers wrote. `taken_seconds` is how long the case took.
     """
 
     case: Case
@@ -163,7 +164,7 @@ class _Run:
             # A noisy application must not alarm those who look after it either.
             _, more = self._roas("collect", *self._name())
             said += more
-        with Stores.open(Settings(data_dir=self.folder / "data")) as stores:
+        with Stores.open(Settings(data_dir=self.folder / "stores")) as stores:
             errors = tuple(stores.errors.latest(name))
             executions = tuple(stores.recoveries.find(environment=name))
             bundles = stores.evidence.find(environment=name)
@@ -180,7 +181,7 @@ class _Run:
         blamed = explained.get("service") if case.judged_by == "start" else errors[0].service if errors else None
         return Judged(
             case=case,
-            started=code == 0,
+            started=code == 0 if case.judged_by == "start" else not errors,
             blamed=blamed,
             output=said,
             why=why_told,
@@ -217,7 +218,11 @@ class _Run:
 
     def _roas(self, *words: str, only_output: bool = False) -> tuple[int, str]:
         """Run a command as a user does; return its exit code and all that it said."""
-        own = {"ROAS_DATA_DIR": str(self.folder / "data"), "ROAS_ENVIRONMENTS_DIR": str(self.folder), "COLUMNS": "200"}
+        own = {
+            "ROAS_DATA_DIR": str(self.folder / "stores"),
+            "ROAS_ENVIRONMENTS_DIR": str(self.folder),
+            "COLUMNS": "200",
+        }
         done = subprocess.run(
             [ROAS, *words],
             capture_output=True,
