@@ -46,7 +46,7 @@ def main() -> int:
 async def _judge_all(cases: Sequence[Case], folder: Path, asked: argparse.Namespace) -> int:
     places, variables, began = asyncio.Semaphore(asked.beside), server_variables(), time.monotonic()
     if not asked.examples:
-        print("| case | start | blamed | cause | done | line shown in | seconds |")
+        print("| case | start | blamed | cause | done (would be tried) | line shown in | seconds |")
         print("|---|---|---|---|---|---|---|", flush=True)
 
     async def one(case: Case) -> Judged | None:
@@ -74,7 +74,7 @@ def _show(judged: Judged) -> None:
         "started" if judged.started else "failed",
         judged.blamed or "",
         judged.cause,
-        ", ".join(judged.done) or "nothing",
+        ", ".join([*judged.done, *(f"({one})" for one in judged.offered)]) or "nothing",
         ", ".join(judged.shown_in) if judged.case.expect.line else "",
         f"{judged.taken_seconds:.0f}",
     )
@@ -104,6 +104,7 @@ def _figures(found: Sequence[Judged], asked: int) -> Iterator[str]:
     ):
         yield f"{name} {sum(right)}/{len(right)}"
     yield f"harmful {sum(len(one.harmful) for one in found)}"
+    yield f"harmful if tried {sum(len(one.harmful_if_tried) for one in found)}"
     yield f"false alarms {sum(one.false_alarm for one in healthy)}/{len(healthy)}"
 
 

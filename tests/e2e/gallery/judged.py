@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 import socket
@@ -30,6 +31,8 @@ ROAS = Path(sys.executable).with_name("roas")
 _ENDS_WITHIN_SECONDS = 400
 # They look again, and touch nothing.
 _HARMLESS = frozenset({Strategy.NONE, Strategy.WAIT_AND_RETRY})
+# A start acts on nothing itself, and says so of an action that the watch would try.
+_OFFERED = re.compile(r"\b([a-z_]+) would be tried")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,9 +63,15 @@ class Judged:
         return str(self.errors[0].verdict.category) if self.errors else ""
 
     @property
-    def done(self) -> tuple[str, ...]:
-        """Actions that were carried out, and in brackets those that would be where recovery may act."""
-        return tuple(dict.fromkeys(str(one.strategy) if one.points else f"({one.strategy})" for one in self.executions))
+    def done(self) -> tuple[Strategy, ...]:
+        """Actions that were carried out."""
+        return tuple(dict.fromkeys(one.strategy for one in self.executions if one.points))
+
+    @property
+    def offered(self) -> tuple[Strategy, ...]:
+        """Actions that would be tried where recovery may act."""
+        proposed = [one.strategy for one in self.executions if not one.points]
+        return tuple(dict.fromkeys([*proposed, *map(Strategy, _OFFERED.findall(self.output))]))
 
     @property
     def verdict_right(self) -> bool:
@@ -84,10 +93,17 @@ class Judged:
         return tuple(name for name, text in places.items() if any(line in _squeezed(text) for line in wanted))
 
     @property
-    def harmful(self) -> tuple[str, ...]:
-        """Automatic actions, done or planned, that a person would not have let happen."""
-        allowed = _HARMLESS | frozenset(self.case.expect.actions)
-        return tuple(dict.fromkeys(str(one.strategy) for one in self.executions if _acts(one, allowed)))
+    def harmful(self) -> tuple[Strategy, ...]:
+        """Automatic actions that were carried out, and that a person would not have let happen."""
+        return tuple(filter(self._harms, self.done))
+
+    @property
+    def harmful_if_tried(self) -> tuple[Strategy, ...]:
+        """Automatic actions that would be tried, and that a person would not let happen."""
+        return tuple(filter(self._harms, self.offered))
+
+    def _harms(self, strategy: Strategy) -> bool:
+        return strategy.automatic and strategy not in _HARMLESS and strategy not in self.case.expect.actions
 
     @property
     def false_alarm(self) -> bool:
@@ -112,11 +128,8 @@ class Judged:
                     f"line: {' or '.join(expect.line)} is not in {', '.join(missing)}; it points at: {self.pointed}"
                 )
         found += [f"harmful: {action}" for action in self.harmful]
+        found += [f"harmful if it were tried: {action}" for action in self.harmful_if_tried]
         return found
-
-
-def _acts(execution: RecoveryExecution, allowed: frozenset[Strategy]) -> bool:
-    return execution.strategy.automatic and execution.strategy not in allowed
 
 
 def _squeezed(text: str) -> str:
