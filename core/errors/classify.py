@@ -13,7 +13,7 @@ A rival cause of nearly the same weight subtracts 0.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
@@ -34,7 +34,8 @@ _LINES_OF_TEXT = 1_000
 
 _BEFORE, _AFTER = r"(?:^|[\s\[(|:=\"'{,*])", r"(?:[\s\])|:=\"',}/]|$)"
 _QUIET_LEVEL = re2.compile(
-    rf"(?i){_BEFORE}(?:info|debug|trace|notice|note|verbose|hint|detail|statement|system|log:|warn|warning){_AFTER}"
+    rf"(?i)^.{{0,120}}?{_BEFORE}(?:(?:info|debug|trace|notice|verbose|log:|warn|warning){_AFTER}"
+    r"|(?:note|hint|detail|statement|system)[\]:])"
     r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:info|debug|trace|notice|warn\w*)"
     r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|warn\[|\b(?-i:[A-Z]\w*Warning): |\b(?-i:INF|WRN|DBG|TRC|WARNI) "
     r"|(?:^|\| )(?-i:[IWDN])\d{4} \d\d:|\[(?-i:[IWD]) [\d-]{6,10} "
@@ -85,6 +86,8 @@ _ENDS = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED})
 _WEAK_CATEGORIES = _ENDS | {Category.UNKNOWN, Category.PERFORMANCE_THRESHOLD, Category.TIMEOUT}
 # Failures that a supervisor logs at level "info".
 _REPORTED_BY_WATCHER = _ENDS | {Category.OOM_KILLED}
+
+_CONTINUES = re2.compile(r"^(?:[\w.-]+ +\| ?)?\s{2,}\S")
 
 _NO_FORMATS = ExcerptReader()
 
@@ -144,7 +147,7 @@ def _by_words(text: str, patterns: PatternSet) -> Verdict:
     if found and (found[0].pattern.category is not Category.BENIGN or _is_benign_throughout(read, found, reader)):
         return _by_pattern(text, found)
     # The level comes last: programs log harmless things as warnings and true failures as information.
-    if all(_is_quiet(line, reader) for line in read.splitlines()[:_LINES_OF_TEXT]):
+    if next(_reporting_lines(read, reader), None) is None:
         reason = "No known cause matches, and the lines report no failure of their own."
         return _verdict(template_of(text), Category.BENIGN, Severity.LOW, Strategy.NONE, 0.45, reason)
     reason = "No known cause matches the text; it is grouped by its template until someone names it."
@@ -178,11 +181,16 @@ def _not_only_informed(text: str, found: tuple[PatternMatch, ...], reader: Excer
     Exits and failed health checks stay: a supervisor logs them at level "info". A hint needs a line that reports a
     failure: its words alone say too little.
     """
+    reporting = list(_reporting_lines(text, reader)) if any(map(_is_hint, found)) else []
     return tuple(
         match
         for match in found
         if _stands(match)
-        or not (_is_quiet(_line_of(text, match), reader) if _is_hint(match) else _informs(text, match, reader))
+        or (
+            any(start <= match.span[0] < end for start, end in reporting)
+            if _is_hint(match)
+            else not _informs(text, match, reader)
+        )
     )
 
 
@@ -195,14 +203,10 @@ def _stands(match: PatternMatch) -> bool:
     return match.pattern.category is Category.BENIGN or match.pattern.priority >= weak
 
 
-def _line_of(text: str, match: PatternMatch) -> str:
+def _informs(text: str, match: PatternMatch, reader: ExcerptReader) -> bool:
     start = text.rfind("\n", 0, match.span[0]) + 1
     end = text.find("\n", match.span[0])
-    return text[start : len(text) if end < 0 else end]
-
-
-def _informs(text: str, match: PatternMatch, reader: ExcerptReader) -> bool:
-    line = _line_of(text, match)
+    line = text[start : len(text) if end < 0 else end]
     level = reader.level_of(line)
     if level is not None:
         return level <= Level.INFO and _KERNEL_HANG.search(line) is None
@@ -214,14 +218,24 @@ def _informs(text: str, match: PatternMatch, reader: ExcerptReader) -> bool:
 
 def _is_benign_throughout(text: str, found: tuple[PatternMatch, ...], reader: ExcerptReader) -> bool:
     """Whether a benign pattern knows every line that reports a failure."""
-    start = 0
+    return all(
+        any(match.span[0] < end and start < match.span[1] for match in found)
+        for start, end in _reporting_lines(text, reader)
+    )
+
+
+def _reporting_lines(text: str, reader: ExcerptReader) -> Iterator[tuple[int, int]]:
+    """The places of the lines that report a failure; an indented line without a level goes with the line above it."""
+    start, quiet_above = 0, False
     for line in text.splitlines(keepends=True)[:_LINES_OF_TEXT]:
-        end = start + len(line)
-        known = any(match.span[0] < end and start < match.span[1] for match in found)
-        if not known and not _is_quiet(line, reader):
-            return False
-        start = end
-    return True
+        level = reader.level_of(line)
+        if level is not None:
+            quiet_above = level < Level.ERROR
+        elif _CONTINUES.search(line) is None:
+            quiet_above = False
+        if not quiet_above and not _is_quiet(line, reader):
+            yield start, start + len(line)
+        start += len(line)
 
 
 def _is_quiet(line: str, reader: ExcerptReader) -> bool:

@@ -39,12 +39,12 @@ class Level(IntEnum):
 
 
 _NAMES = {
-    Level.DEBUG: "trace trac trce trc debug debu dbug dbg verbose fine t d . - 10 20 debug1 debug2 debug3 debug4",
-    Level.INFO: "info information inf statement i 30",
+    Level.DEBUG: "trace trac trce trc debug debu dbug dbg verbose fine t d . - 0 10 20 debug1 debug2 debug3 debug4",
+    Level.INFO: "info information inf statement i 1 30",
     Level.NOTICE: "notice note system log n *",
-    Level.WARNING: "warning warni warn wrn w # 40",
-    Level.ERROR: "error erro err eror fail failure severe e 50",
-    Level.FATAL: "critical crit fatal fata ftl panic pani emergency emerg alert f 60",
+    Level.WARNING: "warning warni warn wrn w # 2 40",
+    Level.ERROR: "error erro err eror fail failure severe e 3 50",
+    Level.FATAL: "critical crit fatal fata ftl panic pani emergency emerg alert f 4 60",
 }
 _LEVELS = {word: level for level, words in _NAMES.items() for word in words.split()}
 
