@@ -44,6 +44,8 @@ RUN_SETTINGS = {
 }
 """Default settings of Prefect in a process that runs flows."""
 
+HEARTBEAT_SECONDS = "30"
+
 START_WITHIN = timedelta(seconds=240)
 """The first start of a new data folder also makes the server's own database; under load 90 s were too few."""
 
@@ -92,6 +94,8 @@ def prefect_api(settings: Settings) -> Iterator[timedelta]:
         os.environ.setdefault("PREFECT_API_AUTH_STRING", credentials.auth_string)
     if named or (ours and _status(usual) == HTTPStatus.OK):
         os.environ["PREFECT_API_URL"] = usual
+        # By these `roas serve` notices that a command was killed.
+        os.environ.setdefault("PREFECT_FLOWS_HEARTBEAT_FREQUENCY", HEARTBEAT_SECONDS)
         yield ANSWERS_WITHIN
         return
     if is_switched_on():

@@ -18,6 +18,7 @@ import psutil
 from adapters.config.environment_names import environment_names
 from adapters.server.credentials import ServerCredentials, remove_profile, server_credentials, write_profile
 from flows.runtime.embedded import (
+    HEARTBEAT_SECONDS,
     RUN_SETTINGS,
     ServerProcess,
     api_server,
@@ -39,7 +40,7 @@ _ALL_ENDS_WITHIN_SECONDS = 7
 _RUNNER_SETTINGS = {
     "PREFECT_RUNNER_POLL_FREQUENCY": "1",
     # Without it the server cannot tell a run that is alive from one whose runner was killed.
-    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": "30",
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": HEARTBEAT_SECONDS,
 }
 
 

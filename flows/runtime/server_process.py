@@ -7,6 +7,7 @@ flows/runtime/shared_server.py). `guarded_app` is what the control plane's conta
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 import sys
@@ -99,8 +100,14 @@ def serve(listening: socket.socket, home: Path | None = None, idle_seconds: floa
     else:
         # No settings of the folder in which the first command was given.
         os.chdir(home)
-        end_when_unused(home, end, idle_seconds)
+        end_when_unused(home, end, idle_seconds, _settle)
     server.run(sockets=[listening])
+
+
+def _settle(port: int) -> bool:
+    from flows.runtime.left_runs import crash_left_runs
+
+    return asyncio.run(crash_left_runs(port))
 
 
 def _end_with_parent(end: Callable[[], None]) -> None:

@@ -62,6 +62,7 @@ def shared_server(home: Path, stamp: str, start: Callable[[], tuple[int, int]]) 
     """
     with _lock_file(home / _USED) as used:
         fcntl.flock(used, fcntl.LOCK_SH)
+        os.utime(used)
         with _lock_file(home / _STARTING) as starting:
             fcntl.flock(starting, fcntl.LOCK_EX)
             record = _read(home)
@@ -96,13 +97,16 @@ def stamp_of(environment: Mapping[str, str]) -> str:
     return sha256(json.dumps([settings, version("prefect"), sys.prefix, code], sort_keys=True).encode()).hexdigest()
 
 
-def end_when_unused(home: Path, end: Callable[[], None], idle_seconds: float) -> None:
-    """In the server: call `end` once no command has used it for `idle_seconds`, or when its record is gone."""
-    threading.Thread(target=_watch, args=(home, end, idle_seconds), daemon=True).start()
+def end_when_unused(home: Path, end: Callable[[], None], idle_seconds: float, settle: Callable[[int], bool]) -> None:
+    """In the server: call `end` once no command has used it for `idle_seconds`, or when its record is gone.
+
+    `settle` gets the port, once after each use, while no command can begin another one; if it returns False, again.
+    """
+    threading.Thread(target=_watch, args=(home, end, idle_seconds, settle), daemon=True).start()
 
 
-def _watch(home: Path, end: Callable[[], None], idle_seconds: float) -> None:
-    idle_since = time.monotonic()
+def _watch(home: Path, end: Callable[[], None], idle_seconds: float, settle: Callable[[int], bool]) -> None:
+    idle_since, settled = time.monotonic(), 0
     with suppress(OSError), _lock_file(home / _USED) as used:
         while True:
             time.sleep(_CHECKED_EVERY_SECONDS)
@@ -114,6 +118,9 @@ def _watch(home: Path, end: Callable[[], None], idle_seconds: float) -> None:
             except BlockingIOError:
                 idle_since = time.monotonic()
                 continue
+            last_use = os.fstat(used).st_mtime_ns
+            if last_use != settled and settle(record.port):
+                settled = last_use
             if time.monotonic() - idle_since >= idle_seconds:
                 # A command that comes now waits for the lock, and finds no record any more.
                 (home / _RECORD).unlink(missing_ok=True)

@@ -1,6 +1,6 @@
-"""End `roas serve` and kill `roas watch` at random moments, and open a new data folder by three commands at once.
+"""End and kill commands at random moments, and open a new data folder by three commands at once.
 
-    python -m tests.e2e.runtime [--ends 20] [--watches 12] [--opens 3]
+    python -m tests.e2e.runtime [--ends 20] [--watches 12] [--opens 3] [--kills 60]
 
 Prints what each left, and ends with 1 where one did not end in time, left a process or failed.
 """
@@ -20,6 +20,7 @@ from tests.e2e.runtime.ends import (
     open_at_once,
     random_moments,
 )
+from tests.e2e.runtime.kills import VICTIMS, Kills
 
 _LATEST_MOMENT = 15.0
 _LATEST_WITH_RUNS = 3.0
@@ -32,11 +33,13 @@ def main() -> int:
     arguments.add_argument("--ends", type=int, default=20, help="of roas serve")
     arguments.add_argument("--watches", type=int, default=12, help="kills of roas watch, of each kind")
     arguments.add_argument("--opens", type=int, default=3, help="new data folders")
+    arguments.add_argument("--kills", type=int, default=60, help="of operations: client, fork or warm process")
     chosen = arguments.parse_args()
     right = _ends(chosen.ends)
     right &= _watches(chosen.watches, warm=True)
     right &= _watches(chosen.watches, warm=False)
     right &= _opens(chosen.opens)
+    right &= _kills(chosen.kills)
     return 0 if right else 1
 
 
@@ -73,6 +76,25 @@ def _opens(count: int) -> bool:
             if not found[-1]:
                 print((place.path / "log").read_text(errors="replace")[-4000:])
     return _sum("new data folders that three starts opened", found)
+
+
+def _kills(count: int) -> bool:
+    with folder() as place:
+        kills = Kills(place, seed=count)
+        try:
+            kills.prepare()
+            found = [kills.kill(VICTIMS[turn % len(VICTIMS)]) for turn in range(count)]
+            operations, runs = kills.settle()
+        finally:
+            kills.end()
+    for one in found:
+        if not one.is_true:
+            print(f"{one.command}, {one.victim} killed after {one.moment:.2f} s: NOT RIGHT, recorded {one.recorded!r}")
+    print(f"kills that met a running command: {sum(bool(one.victim) for one in found)} of {count}")
+    print(f"operations left running: {len(operations)}, flow runs: {len(runs)}", *runs, sep="\n    ")
+    return _sum("kills after which no success was told that is not recorded", [one.is_true for one in found]) and not (
+        operations or runs
+    )
 
 
 def _shown(one: Ended) -> bool:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.e2e.runtime.ends import Folder, end_serve, folder, kill_watch, open_at_once
+from tests.e2e.runtime.kills import VICTIMS, Kills
 
 
 @pytest.fixture
@@ -40,3 +41,15 @@ def test_killed_watch_leaves_only_what_later_commands_use(place: Folder, moment:
 def test_starts_at_once_open_a_new_data_folder(place: Folder) -> None:
     codes = open_at_once(place)
     assert set(codes.values()) == {0}, (place.path / "log").read_text(errors="replace")
+
+
+@pytest.mark.engine
+def test_killed_operations_tell_no_success_and_end(place: Folder) -> None:
+    kills = Kills(place, seed=3)
+    try:
+        kills.prepare()
+        for victim in VICTIMS:
+            assert kills.kill(victim).is_true, kills.log()
+        assert kills.settle() == ([], [])
+    finally:
+        kills.end()
