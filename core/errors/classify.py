@@ -141,7 +141,9 @@ def as_one_of_several(verdict: Verdict, failing: int) -> Verdict:
 def _by_words(text: str, patterns: PatternSet) -> Verdict:
     reader, read = patterns.reader, without_frames(bounded(text))
     found = _not_only_informed(read, _of_last_cause(read, patterns.find(read)), reader)
-    causes = [(one.pattern.category, one.span[0]) for one in found if one.pattern.category is not Category.BENIGN]
+    errors = [one for one in found if _is_error(one)]
+    named = [one for one in errors if not _is_hint(one)] or errors
+    causes = [(one.pattern.category, one.span[0]) for one in named]
     healed = reader.healed_before(read, causes)
     if healed:
         found, read = tuple(one for one in found if one.span[0] >= healed), " " * healed + read[healed:]
