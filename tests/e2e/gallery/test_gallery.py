@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import pytest
 
@@ -21,8 +21,14 @@ _AT_ONCE = 4
 def judging(prefect_server: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mapping[str, Future[Judged]]]:
     """All quick cases, several at once: each waits for containers most of its time."""
     folder, variables = tmp_path_factory.mktemp("gallery"), server_variables()
+    futures = {}
     with ThreadPoolExecutor(_AT_ONCE) as pool:
-        yield {name: pool.submit(judge, case, folder / name, variables) for name, case in QUICK.items()}
+        for name, case in QUICK.items():
+            futures[name] = pool.submit(judge, case, folder / name, variables)
+            if len(futures) == 1:
+                # It leaves the warm process that the others use; else each of them would begin cold.
+                wait(futures.values())
+        yield futures
 
 
 @pytest.mark.parametrize("name", QUICK)
