@@ -49,7 +49,9 @@ _LOUD_LEVEL = re2.compile(
 _FAILURE_WORD = re2.compile(
     r"(?i)error|fail|fatal|panic|exception|crash|abort|den(?:y|ied)|refus|invalid|can(?:no|')t|could ?n"
     r"|not (?:found|set|exist|allow|support|permit|valid|running|respond|writ|readable|available|compatible|enough"
-    r"|installed|loaded|match|reachable|recogni|trusted|accessible)|incompatib|mismatch|missing|wrong|unexpected|kill|unable"
+    r"|installed|loaded|match|reachable|recogni|trusted|accessible)|incompatib|mismatch|missing|inconsistent"
+    r"|not defined|must (?:be set|set|specify|define|provide)|(?:is|are) required"
+    r"|requires? (?:an? )?(?:upgrade|migration)|please (?:define|specify)|longer than|wrong|unexpected|kill|unable"
     r"|timed?[ -]?out|unhealthy|lost|\b(?:is|are|went|host|instance|node) down\b|broken|reject|traceback"
     r"|critical|firing|\bdead|corrupt|illegal"
     r"|bad |no such|unknown|unreachable|closed|exceed|overflow|undefined|unsupported|forbidden"
