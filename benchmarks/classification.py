@@ -78,21 +78,34 @@ def judge_all(lines: Sequence[str], known: PatternSet) -> None:
 
 
 def without_own_program(rows: Sequence[Mapping[str, Any]], answers: Mapping[int, Verdict]) -> dict[int, Verdict]:
-    """Verdicts on the rows of each program by the patterns that are not its own.
+    """Verdicts on the rows of each program by the patterns that are not its own."""
+    deciding = decided_programs(rows, answers)
+    left_out: dict[int, Verdict] = {}
+    for program in {program_of(row, place) for place, row in enumerate(rows)}:
+        others = compiled([one.pattern for one in described_patterns() if not is_own(one, program, deciding)])
+        for place, row in enumerate(rows):
+            if program_of(row, place) == program:
+                left_out[place] = classify(row["text"], others)
+    return left_out
 
-    A pattern is a program's own if it is in the program's file, or if it decides rows of that program alone.
-    """
+
+def decided_programs(rows: Sequence[Mapping[str, Any]], answers: Mapping[int, Verdict]) -> dict[str, set[str]]:
+    """The programs whose rows each pattern decides, by the pattern's name."""
     deciding: dict[str, set[str]] = defaultdict(set)
     for place, verdict in answers.items():
         if verdict.pattern_name is not None:
-            deciding[verdict.pattern_name].add(_program(rows[place], place))
-    left_out: dict[int, Verdict] = {}
-    for program in {_program(row, place) for place, row in enumerate(rows)}:
-        others = compiled([one.pattern for one in described_patterns() if not _is_own(one, program, deciding)])
-        for place, row in enumerate(rows):
-            if _program(row, place) == program:
-                left_out[place] = classify(row["text"], others)
-    return left_out
+            deciding[verdict.pattern_name].add(program_of(rows[place], place))
+    return deciding
+
+
+def program_of(row: Mapping[str, Any], place: int) -> str:
+    """The program of a row; a row without one is a program of its own."""
+    return str(row.get("program") or f"row {place}")
+
+
+def is_own(one: DescribedPattern, program: str, deciding: Mapping[str, set[str]]) -> bool:
+    """Whether a pattern is in the program's file or decides rows of that program alone."""
+    return one.program.startswith(program) or deciding.get(one.pattern.name, set()) == {program}
 
 
 def score(rows: Sequence[Mapping[str, Any]], answers: Mapping[int, Verdict]) -> Score:
@@ -133,15 +146,6 @@ def show_classes(rows: Sequence[Mapping[str, Any]], answers: Mapping[int, Verdic
     for category, found in sorted(taken.items(), key=lambda one: one[1][one[0]] - one[1].total()):
         wrong = ", ".join(f"{count} {name}" for name, count in found.most_common() if name != category)
         print(f"  {category:28} {found[category]:3} of {found.total():3}  {wrong}".rstrip())
-
-
-def _program(row: Mapping[str, Any], place: int) -> str:
-    """The program of a row; a row without one is a program of its own."""
-    return str(row.get("program") or f"row {place}")
-
-
-def _is_own(one: DescribedPattern, program: str, deciding: Mapping[str, set[str]]) -> bool:
-    return one.program.startswith(program) or deciding.get(one.pattern.name, set()) == {program}
 
 
 if __name__ == "__main__":
