@@ -13,13 +13,15 @@ A rival cause of nearly the same weight subtracts 0.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
 import re2
 
 from core.common.safe_text import shorten
+from core.common.stamps import without_stamp
+from core.errors.decisive import first_together, is_loud, is_note
 from core.errors.match import CAUSE, CERTAIN, GENERIC, INNERMOST, SYMPTOM, TRAP, WRAPPER, PatternMatch, PatternSet
 from core.errors.reading import ExcerptReader, Level, bounded, last_cause, without_frames
 from core.errors.templates import template_of
@@ -283,7 +285,7 @@ def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdic
         reason = "The engine reports that the kernel killed the container for memory."
         return _verdict(verdict.template, Category.OOM_KILLED, Severity.HIGH, Strategy.RESTART_SERVICE, 0.95, reason)
     if weak:
-        named = _named_elsewhere((*evidence.probe_outputs, *evidence.logs[-_LINES_OF_LOG:]), patterns)
+        named = _named_elsewhere(evidence.probe_outputs, evidence.logs[-_LINES_OF_LOG:], patterns)
         if named is not None:
             return replace(named, template=verdict.template)
         verdict = _by_state(verdict, evidence)
@@ -298,19 +300,31 @@ def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdic
     return verdict
 
 
-def _named_elsewhere(lines: Iterable[str], patterns: PatternSet) -> Verdict | None:
-    """The surest cause named in the logs and probe outputs, the latest of equals; None if none is sure."""
-    seen = [_by_words(line, patterns) for line in lines]
-    sure = [
-        one
-        for one in seen
-        if one.category not in {*_WEAK_CATEGORIES, Category.BENIGN} and one.span is not None and one.confidence > _HINT
-    ]
-    if not sure:
+def _named_elsewhere(probe_outputs: Sequence[str], logs: Sequence[str], patterns: PatternSet) -> Verdict | None:
+    """The surest cause named in the log, else in the probe outputs; None if none is sure.
+
+    Of equals the first of those that were written together last. A logger's notice names no cause beside errors.
+    """
+    reader = patterns.reader
+    lines = without_frames("\n".join(map(without_stamp, logs))).split("\n")
+    seen = {place: verdict for place, line in enumerate(lines) if _is_sure(verdict := _by_words(line, patterns))}
+    if any(is_loud(line, reader) for line in lines):
+        seen = {place: verdict for place, verdict in seen.items() if not is_note(lines[place], reader)}
+    surest = max((one.confidence for one in seen.values()), default=0.0)
+    answers = [verdict for output in probe_outputs if _is_sure(verdict := _by_words(output, patterns))]
+    best = max(reversed(answers), key=lambda one: one.confidence, default=None)
+    if seen and (best is None or best.confidence <= surest):
+        alike = {place for place, one in seen.items() if one.confidence == surest}
+        best = seen[first_together(logs, max(alike), alike.__contains__)]
+    if best is None:
         return None
-    best = max(reversed(sure), key=lambda one: one.confidence)
     confidence = round(max(_SURE_FROM, best.confidence - 0.1), 2)
     return replace(best, confidence=confidence, span=None, reason=f"The log beside it says: {best.reason}")
+
+
+def _is_sure(verdict: Verdict) -> bool:
+    named = verdict.category not in {*_WEAK_CATEGORIES, Category.BENIGN}
+    return named and verdict.span is not None and verdict.confidence > _HINT
 
 
 def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:

@@ -8,8 +8,11 @@ from datetime import UTC, datetime, timedelta
 
 from core.common.exit_codes import describe_exit
 from core.common.safe_text import shorten
+from core.common.stamps import without_stamp
 from core.errors.classify import tells_of_failure
+from core.errors.decisive import first_together, is_loud, is_remark, last_run
 from core.errors.match import GENERIC, PatternSet
+from core.errors.reading import without_frames
 from models.containers import ContainerEvent, ContainerState
 from models.errors import Category, Evidence
 from models.evidence import (
@@ -112,7 +115,8 @@ def first_cause(
     sentence = f"{cause} {_failure(cause, containers, probes)}"
     if cause != service:
         sentence += f"; {service} needs it"
-    said = best_line(cause, logs, patterns)
+    starts = [one.started_at for one in containers if one.service == cause and one.started_at is not None]
+    said = best_line(cause, logs, patterns, max(starts, default=None))
     return cause, f'{sentence}; it said "{said}"' if said else sentence
 
 
@@ -140,13 +144,36 @@ def failed_since(bundle: EvidenceBundle) -> datetime | None:
     return since
 
 
-def best_line(service: str, logs: Sequence[LogExcerpt], patterns: PatternSet) -> str | None:
-    """Return the log line of a service that says most about its failure, None if none does."""
-    lines = [without_stamp(line) for log in logs if log.service == service for line in log.lines]
-    named = _lines_named(lines, 1, patterns)
-    if not named:
-        named = [place for place, line in enumerate(lines) if tells_of_failure(line)][-1:]
-    return shorten(lines[named[0]], 160) if named else None
+def best_line(
+    service: str, logs: Sequence[LogExcerpt], patterns: PatternSet, started_at: datetime | None = None
+) -> str | None:
+    """Return the log line of a service that says most about its failure, None if none does.
+
+    The lines since its last start decide, and earlier ones only if those report no failure.
+    """
+    lines = [line for log in logs if log.service == service for line in log.lines]
+    since = last_run(lines, started_at)
+    for part in (lines[since:], lines[:since]):
+        place = _decisive(part, patterns)
+        if place is not None:
+            return shorten(without_stamp(part[place]), 160)
+    return None
+
+
+def _decisive(lines: Sequence[str], patterns: PatternSet) -> int | None:
+    """Return the position of the line that tells the cause, None if no line reports a failure.
+
+    It is the surest cause that a pattern finds, otherwise the last report of a failure. If that is a line of a logger,
+    or a remark on one, errors written together with it come before it.
+    """
+    bare = [without_stamp(line) for line in lines]
+    places = _lines_named(bare, 1, patterns) or [at for at, line in enumerate(bare) if tells_of_failure(line)][-1:]
+    if not places:
+        return None
+    place, reader = places[0], patterns.reader
+    if reader.level_of(bare[place]) is None and not is_remark(bare[place]):
+        return place
+    return first_together(lines, place, lambda at: is_loud(bare[at], reader))
 
 
 def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list[int]:
@@ -158,32 +185,15 @@ def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list
     bare = [without_stamp(line) for line in lines]
     latest = {text: place for place, text in enumerate(bare) if text.strip()}
     backwards = sorted(latest.values(), reverse=True)
+    decisive = _decisive(lines, patterns)
     named = [latest[bare[place]] for place in _lines_named(bare, most, patterns)]
+    named = named if decisive is None else [latest[bare[decisive]], *named]
     chosen = list(dict.fromkeys([*named, *(place for place in backwards if tells_of_failure(bare[place]))]))
     if not chosen:
         return sorted(backwards[:most])
     before = [place - step for place in chosen for step in range(1, _LEADING_UP + 1) if place >= step]
     known = set(latest.values())
     return sorted(list(dict.fromkeys([*chosen[:most], *(place for place in before if place in known)]))[:most])
-
-
-def without_stamp(line: str) -> str:
-    """A line of a log without the engine's time stamp before it."""
-    return line.partition(" ")[2] if stamp_of(line) is not None else line
-
-
-def stamp_of(line: str) -> datetime | None:
-    """When the engine got a line; None for a line without its stamp."""
-    word = line.partition(" ")[0]
-    return moment_of(word) if len(word) >= len("2026-01-01T00:00:00Z") and word[10] == "T" else None
-
-
-def moment_of(text: str) -> datetime | None:
-    """A time as the engine prints it, to the nanosecond; None where the text is none."""
-    try:
-        return datetime.fromisoformat(text).astimezone(UTC)
-    except ValueError:
-        return None
 
 
 def excerpt(service: str, container: str, text: str, lines_asked: int, most_bytes: int = LOG_BYTES) -> LogExcerpt:
@@ -338,7 +348,7 @@ def _since(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[
 
 def _lines_named(lines: Sequence[str], most: int, patterns: PatternSet) -> list[int]:
     """The lines in which a pattern found a cause, the surest first."""
-    text = "\n".join(lines)
+    text = without_frames("\n".join(lines))
     matches = patterns.find(text)
     causes = [one for one in matches if one.pattern.category is not Category.BENIGN and one.pattern.priority > GENERIC]
     return list(dict.fromkeys(text.count("\n", 0, one.span[0]) for one in causes))[:most]

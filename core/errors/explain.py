@@ -7,7 +7,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from core.common.safe_text import shorten
-from core.errors.evidence import LATE, failed_since, shows_failure, stamp_of, telling_lines, without_stamp
+from core.common.stamps import stamp_of, without_stamp
+from core.errors.evidence import LATE, failed_since, shows_failure, telling_lines
 from core.errors.match import PatternSet
 from models.errors import Category, RecordedError
 from models.evidence import EvidenceBundle, EvidenceOccasion, MemoryGrade

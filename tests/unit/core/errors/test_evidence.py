@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from adapters.pattern_files import shipped_set
+from core.common.stamps import moment_of
 from core.errors import evidence as evidence_module
 from core.errors.evidence import (
     container_evidence,
@@ -17,7 +18,6 @@ from core.errors.evidence import (
     failed_since,
     fit,
     grade_memory,
-    moment_of,
     reachable,
 )
 from core.errors.evidence_page import page
