@@ -160,13 +160,15 @@ def show_operation(
 ) -> None:
     """Show an operation's stored record, or only how it ended; with a clock also where its time went."""
     from cli.rendering.results import print_json, show_deployment, show_outcome, show_timing
-    from tasks.reporting.read import read_deployment
+    from models.operations import OperationStatus
+    from tasks.reporting.read import read_cause, read_deployment
 
     details = read_deployment(deployment_id)
     if json_wanted:
         print_json(details, **({} if clock is None else {"timing": clock.timing().figures()}))
         return
-    (show_outcome if only_outcome else show_deployment)(details)
+    cause = read_cause(deployment_id) if details.operation.status is OperationStatus.FAILED else None
+    (show_outcome if only_outcome else show_deployment)(details, cause)
     if clock is not None:
         show_timing(clock.timing())
 

@@ -31,10 +31,10 @@ def print_json(value: object, **more: object) -> None:
     echo_json({**document, **more} if isinstance(document, dict) else document, indent=2)
 
 
-def show_outcome(details: DeploymentDetails) -> None:
-    """Print how an operation ended, and why if it failed."""
+def show_outcome(details: DeploymentDetails, cause: str | None = None) -> None:
+    """Print how an operation ended, and why if it failed: its reason, and the first `cause` in its evidence."""
     say(_outcome(details.operation))
-    _show_failure(details.operation)
+    _show_failure(details.operation, cause)
 
 
 def show_timing(timing: Timing) -> None:
@@ -47,8 +47,8 @@ def show_timing(timing: Timing) -> None:
     say(f"  {'wall clock':<12}{timing.wall:8.2f} s")
 
 
-def show_deployment(details: DeploymentDetails) -> None:
-    """Print an operation: validation, changes, health, errors and next commands."""
+def show_deployment(details: DeploymentDetails, cause: str | None = None) -> None:
+    """Print an operation: validation, changes, health, errors, the first `cause` in its evidence, next commands."""
     operation = details.operation
     say(f"\n{_outcome(operation)}")
     say(f"  deployment   {operation.deployment_id}")
@@ -65,7 +65,7 @@ def show_deployment(details: DeploymentDetails) -> None:
         _show_health(details.health)
     if operation.status is OperationStatus.FAILED:
         say("")
-    _show_failure(operation)
+    _show_failure(operation, cause)
     for error in details.errors:
         _show_error(error)
     say(f"\n[dim]stores: {escape(details.data_dir)}/deployment_logs.db, monitoring.db, errors.db[/dim]")
@@ -342,10 +342,12 @@ def _outcome(operation: Operation) -> str:
     )
 
 
-def _show_failure(operation: Operation) -> None:
+def _show_failure(operation: Operation, cause: str | None) -> None:
     if operation.status is not OperationStatus.FAILED:
         return
     say(f"[red]failed:[/red] {escape(str(operation.details.get('reason', 'no reason recorded')))}")
+    if cause is not None:
+        say(f"[bold]cause:[/bold] {escape(cause)}")
     for fact, title, colour in (("undone", "rollback", "yellow"), ("undo_failed", "rollback failed", "red")):
         if operation.details.get(fact):
             say(f"[{colour}]{title}:[/{colour}] {escape(str(operation.details[fact]))}")

@@ -15,6 +15,12 @@ _EXIT_CODES = {
 }
 
 
+LEFT_THE_FOREGROUND = (
+    "exit code 0, as a program does that goes into the background: a container ends with its main process"
+)
+"""Words for a service that is to stay up and ended without a failure."""
+
+
 def describe_exit(container_state: ContainerState) -> str:
     """Describe the exit code of a container in words, with the engine's error if there is one."""
     code = container_state.exit_code

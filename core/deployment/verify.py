@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
-from core.common.exit_codes import describe_exit
+from core.common.exit_codes import LEFT_THE_FOREGROUND, describe_exit
 from models.compose import ServiceDeclaration
 from models.containers import ContainerState
 from models.results import ServiceStart
@@ -114,11 +114,12 @@ def _container_progress(
             return Readiness(progress=Progress.WAITING, reason="it is not started yet")
         if one.exit_code == 0 and declaration.one_shot and not one.error:
             return Readiness(progress=Progress.COMPLETED, reason="it finished with exit code 0")
-        return Readiness(progress=Progress.LOST, reason=f"it ended with {describe_exit(one)}")
+        return Readiness(progress=Progress.LOST, reason=f"it ended with {_end_in_words(one)}")
     if crashes > CRASHES_TOLERATED:
         return Readiness(
             progress=Progress.LOST,
-            reason=f"it keeps crashing: restarted {crashes} times, last with {describe_exit(one)}",
+            reason=f"it keeps {'crashing' if one.exit_code else 'ending'}: restarted {crashes} times, last with "
+            f"{_end_in_words(one)}",
         )
     if one.state == "running":
         return _running_progress(declaration, one)
@@ -134,6 +135,11 @@ def _container_progress(
     if one.state == "paused":
         return Readiness(progress=Progress.WAITING, reason="it is paused")
     return Readiness(progress=Progress.LOST, reason=f"its container is {one.state}")
+
+
+def _end_in_words(one: ContainerState) -> str:
+    ended_well = one.exit_code == 0 and not one.error and not one.oom_killed
+    return LEFT_THE_FOREGROUND if ended_well else describe_exit(one)
 
 
 def _running_progress(declaration: ServiceDeclaration, one: ContainerState) -> Readiness:

@@ -19,9 +19,10 @@ from functools import partial
 
 import re2
 
+from core.common.exit_codes import LEFT_THE_FOREGROUND
 from core.common.safe_text import shorten
 from core.common.stamps import without_stamp
-from core.errors.decisive import first_together, is_loud, is_note
+from core.errors.decisive import first_together, is_bare_name, is_loud, is_note
 from core.errors.match import CAUSE, CERTAIN, GENERIC, INNERMOST, SYMPTOM, TRAP, WRAPPER, PatternMatch, PatternSet
 from core.errors.reading import ExcerptReader, Level, bounded, last_cause, without_frames
 from core.errors.templates import template_of
@@ -86,6 +87,11 @@ _ONLY_A_NAME = re2.compile(
     r"|--?\w*fail\w*=|\bfail(?:over|-?fast)\b"
 )
 
+_DENIED = re2.compile(
+    r"(?i)permission denied|operation not permitted|\bEACCES\b|access rights to the directory"
+    r"|\b(?:errno|error|errcode)(?: number)?:? ?13\b"
+)
+
 # What says little of its own: facts from the engine weigh more than these words.
 _ENDS = frozenset({Category.CONTAINER_EXITED, Category.HEALTHCHECK_FAILED})
 _WEAK_CATEGORIES = _ENDS | {Category.UNKNOWN, Category.PERFORMANCE_THRESHOLD, Category.TIMEOUT}
@@ -111,6 +117,7 @@ def classify(text: str, patterns: PatternSet, *, evidence: Evidence | None = Non
     text.
     """
     verdict = _by_words(text, patterns)
+    verdict = _not_damaged(verdict, text)
     if evidence is None:
         return verdict
     return _note_deployment(_weigh(verdict, evidence, patterns), evidence)
@@ -129,8 +136,11 @@ def as_failure(verdict: Verdict, text: str, evidence: Evidence | None = None) ->
     if verdict.category is not Category.BENIGN:
         return verdict
     verdict = replace(verdict, severity=Severity.HIGH)
+    if evidence is not None and evidence.container_state == "restarting" and evidence.exit_code == 0:
+        reason = f"It is to stay up, and whenever it is restarted it ends with {LEFT_THE_FOREGROUND}."
+        return replace(verdict, category=Category.CONTAINER_EXITED, strategy=Strategy.INVESTIGATE, reason=reason)
     if evidence is not None and evidence.container_state == "exited" and evidence.exit_code == 0:
-        reason = "It ended with exit code 0, and it is to stay up."
+        reason = f"It is to stay up, and it ended with {LEFT_THE_FOREGROUND}."
         return replace(verdict, category=Category.CONTAINER_EXITED, strategy=Strategy.RESTART_SERVICE, reason=reason)
     reason = f'"{shorten(text)}" is a failure and names no known cause'
     return replace(verdict, category=Category.UNKNOWN, strategy=Strategy.INVESTIGATE, reason=reason)
@@ -308,6 +318,7 @@ def _named_elsewhere(probe_outputs: Sequence[str], logs: Sequence[str], patterns
     reader = patterns.reader
     lines = without_frames("\n".join(map(without_stamp, logs))).split("\n")
     seen = {place: verdict for place, line in enumerate(lines) if _is_sure(verdict := _by_words(line, patterns))}
+    seen = {place: verdict for place, verdict in seen.items() if not is_bare_name(lines[place])}
     if any(is_loud(line, reader) for line in lines):
         seen = {place: verdict for place, verdict in seen.items() if not is_note(lines[place], reader)}
     surest = max((one.confidence for one in seen.values()), default=0.0)
@@ -315,11 +326,28 @@ def _named_elsewhere(probe_outputs: Sequence[str], logs: Sequence[str], patterns
     best = max(reversed(answers), key=lambda one: one.confidence, default=None)
     if seen and (best is None or best.confidence <= surest):
         alike = {place for place, one in seen.items() if one.confidence == surest}
-        best = seen[first_together(logs, max(alike), alike.__contains__)]
+        place = first_together(logs, max(alike), alike.__contains__)
+        begin = first_together(logs, place, lambda at: is_loud(lines[at], reader))
+        best = _not_damaged(seen[place], "\n".join(lines[begin : place + 1]))
     if best is None:
         return None
     confidence = round(max(_SURE_FROM, best.confidence - 0.1), 2)
     return replace(best, confidence=confidence, span=None, reason=f"The log beside it says: {best.reason}")
+
+
+def _not_damaged(verdict: Verdict, text: str) -> Verdict:
+    """Return the verdict on data that could not be read: where access was denied, it is not damaged."""
+    denied = _DENIED.search(text) if verdict.strategy is Strategy.RESTORE_DATABASE else None
+    if denied is None:
+        return verdict
+    reason = f'{verdict.reason} "{denied[0]}" says that its owner or mode is wrong, which is no damage.'
+    return replace(
+        verdict,
+        category=Category.VOLUME_MOUNT,
+        severity=Severity.HIGH,
+        strategy=Strategy.FIX_PERMISSIONS,
+        reason=reason,
+    )
 
 
 def _is_sure(verdict: Verdict) -> bool:

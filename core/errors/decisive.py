@@ -17,6 +17,10 @@ TOGETHER = timedelta(seconds=1)
 _REMARK = re2.compile(r"^[^\n]{0,80}?(?:^|[\s\]])(?:HINT|DETAIL|CONTEXT|QUERY|STATEMENT|hint|help|note): ")
 
 
+# An item of a list, indented, that is one name of several parts: `vm_memory_high_watermark.relative`.
+_BARE_NAME = re2.compile(r"(?:^|[\]>:|] ) {2,}(?:[-*] +)?[A-Za-z]\w*(?:[._-]\w+)+ *$")
+
+
 def is_loud(line: str, reader: ExcerptReader) -> bool:
     """Whether the logger itself calls a line an error or worse."""
     level = reader.level_of(line)
@@ -32,6 +36,11 @@ def is_note(line: str, reader: ExcerptReader) -> bool:
 def is_remark(line: str) -> bool:
     """Whether a line is a hint or a detail of the line before it."""
     return _REMARK.search(line) is not None
+
+
+def is_bare_name(line: str) -> bool:
+    """Whether a line is an item of a list that names a setting, and says nothing of it."""
+    return _BARE_NAME.search(line) is not None
 
 
 def last_run(lines: Sequence[str], started_at: datetime | None) -> int:

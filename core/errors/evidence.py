@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from core.common.exit_codes import describe_exit
+from core.common.exit_codes import LEFT_THE_FOREGROUND, describe_exit
 from core.common.safe_text import shorten
 from core.common.stamps import without_stamp
 from core.errors.classify import tells_of_failure
@@ -110,14 +111,19 @@ def first_cause(
     failed = {name for name in (service, *reachable(service, needs)) if _failure(name, containers, probes)}
     first = [name for name in failed if not failed.intersection(reachable(name, needs))]
     if not first:
-        return service, f"{service} {_state_in_words(service, containers, probes)}"
+        return service, f"{service} {_state_in_words(service, containers, probes)}{_last_line(service, logs)}"
     cause = min(first, key=lambda name: (_since(name, containers, probes) or LATE, name))
     sentence = f"{cause} {_failure(cause, containers, probes)}"
     if cause != service:
         sentence += f"; {service} needs it"
     starts = [one.started_at for one in containers if one.service == cause and one.started_at is not None]
     said = best_line(cause, logs, patterns, max(starts, default=None))
-    return cause, f'{sentence}; it said "{said}"' if said else sentence
+    if said is None:
+        return cause, f"{sentence}{_last_line(cause, logs)}"
+    for name in reachable(cause, needs):
+        if re.search(rf"(?<![\w.-]){re.escape(name)}(?![\w-])", said) and _ended_well(name, containers):
+            return name, f'{name} ended with {LEFT_THE_FOREGROUND}; {cause} needs it, and said "{said}"'
+    return cause, f'{sentence}; it said "{said}"'
 
 
 def reachable(service: str, needs: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
@@ -290,6 +296,8 @@ def _failure(name: str, containers: Sequence[ContainerEvidence], probes: Sequenc
             return f"could not be started: {shorten(one.ended)}"
         if one.state in ("exited", "dead") and one.exit_code != 0:
             return f"ended with {shorten(one.ended)}"
+        if one.exit_code == 0 and one.restart_count and one.state in _ENDED:
+            return f"was restarted {_times(one.restart_count)} and always ended with {LEFT_THE_FOREGROUND}"
         if one.state == "restarting" or (one.restart_count and one.state in _ENDED):
             return f"keeps crashing, restarted {_times(one.restart_count)}, last with {shorten(one.ended)}"
         if one.health == "unhealthy":
@@ -352,6 +360,18 @@ def _lines_named(lines: Sequence[str], most: int, patterns: PatternSet) -> list[
     matches = patterns.find(text)
     causes = [one for one in matches if one.pattern.category is not Category.BENIGN and one.pattern.priority > GENERIC]
     return list(dict.fromkeys(text.count("\n", 0, one.span[0]) for one in causes))[:most]
+
+
+def _ended_well(name: str, containers: Sequence[ContainerEvidence]) -> bool:
+    mine = [one for one in containers if one.service == name]
+    return bool(mine) and all(one.state == "exited" and one.exit_code == 0 for one in mine)
+
+
+def _last_line(service: str, logs: Sequence[LogExcerpt]) -> str:
+    """Return the last line of a service in words that follow a sentence; empty where it wrote none."""
+    lines = [without_stamp(line).strip() for log in logs if log.service == service for line in log.lines]
+    last = next((line for line in reversed(lines) if line), "")
+    return f'; its last line is "{shorten(last, 160)}"' if last else ""
 
 
 def _times(count: int) -> str:

@@ -74,7 +74,12 @@ def explain(
         headline,
         service=service,
         since=since or next((one.changed_at for one in failed if one.service == service), operation.ended_at),
-        because=(*_facts(bundle, service), *_warned(validation, service), *_verdicts(errors)),
+        because=(
+            *_seen(bundle, shown=shown),
+            *_facts(bundle, service),
+            *_warned(validation, service),
+            *_verdicts(errors),
+        ),
         lines=lines_that_show(bundle, service, patterns),
         consequences=_consequences(reason, service, named, failed, said=shown),
         changed=release_changes,
@@ -143,6 +148,11 @@ def _first_bundle(named: str | None, bundles: Sequence[EvidenceBundle]) -> Evide
     mine = [one for one in of_failures if one.service == named]
     causes = sorted(of_failures, key=lambda one: (not shows_failure(one), failed_since(one) or LATE, one.taken_at))
     return next(iter([*mine, *causes]), None)
+
+
+def _seen(bundle: EvidenceBundle | None, *, shown: bool) -> tuple[str, ...]:
+    """Return how a service was seen that shows no failure: a job that waits says in its last line on what."""
+    return () if bundle is None or shown else (bundle.first_cause,)
 
 
 def _facts(bundle: EvidenceBundle | None, service: str | None) -> tuple[str, ...]:

@@ -156,6 +156,22 @@ def read_explanation(deployment_id: str | None) -> Explanation:
     )
 
 
+def read_cause(deployment_id: str) -> str | None:
+    """The sentence on the first cause of a failed operation; None where no evidence shows more than its reason.
+
+    Raises:
+        NotFoundError: There is no such operation.
+    """
+    if not read_evidence(deployment_id):
+        return None
+    explanation, reason = (
+        read_explanation(deployment_id),
+        open_stores().operations.get(deployment_id).details.get("reason"),
+    )
+    told = (explanation.headline, *explanation.because)
+    return next((sentence for sentence in told if sentence != reason), None)
+
+
 def read_ticket_details(ticket_id: str) -> TicketDetails:
     """A ticket with what shows its cause; the first letters of its id are enough.
 
