@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
+from core.common.networks import lost_networks
 from models.compose import Application, ServiceDeclaration
 from models.containers import ContainerState
 from models.environments import Environment, ServiceSpec
@@ -104,8 +106,17 @@ def judge_all(
         if declaration.replicas and isinstance(answer, str):
             verdicts.append(unknown_service(name, answer, spec=spec))
         elif declaration.replicas and not isinstance(answer, str):
-            verdicts.append(judge_declared(declaration, container_states, answer, spec))
+            verdict = judge_declared(declaration, container_states, answer, spec)
+            lost = lost_networks(name, application, container_states)
+            verdicts.append(_disconnected(verdict, lost) if lost else verdict)
     return verdicts
+
+
+def _disconnected(verdict: ServiceVerdict, lost: Sequence[str]) -> ServiceVerdict:
+    reason = f"its container is not connected to network {', '.join(lost)}, which its Compose files declare"
+    if verdict.health in UNHEALTHY_STATES:
+        reason = f"{reason}; {verdict.reason}"
+    return replace(verdict, health=ServiceHealth.UNHEALTHY, reason=reason)
 
 
 def worst_service(report: HealthReport) -> ServiceVerdict:

@@ -12,6 +12,7 @@ from datetime import timedelta
 from types import MappingProxyType
 
 from core.common.exit_codes import describe_exit
+from core.common.networks import lost_networks
 from core.recovery.action_targets import (
     ActionContext,
     holders_of_wanted_ports,
@@ -169,6 +170,17 @@ def _dependency_down(context: ActionContext) -> str | None:
     return None
 
 
+def _dependencies_connected(context: ActionContext) -> str | None:
+    """A service does not reach a dependency that is off its network, however often either is restarted."""
+    application, declaration = context.application, context.declaration
+    if application is None or declaration is None:
+        return None
+    for name in declaration.depends_on:
+        if lost := lost_networks(name, application, context.container_states):
+            return f"{name} is not connected to network {', '.join(lost)}, and a restart does not connect it."
+    return None
+
+
 def _can_be_recreated(context: ActionContext) -> str | None:
     name, declaration = context.service, context.declaration
     if declaration is None:
@@ -271,12 +283,12 @@ REQUIRED_FACTS: Mapping[Strategy, RequiredFacts] = MappingProxyType(
         Strategy.RESTART_SERVICE: RequiredFacts(
             "the container of the service exited by itself, was killed for memory, or is unhealthy past its retries,"
             " and the engine does not restart it already",
-            _THERE,
+            (*_THERE, _dependencies_connected),
             (_not_stopped, _not_looping, _failed),
         ),
         Strategy.RESTART_DEPENDENCY_THEN_SERVICE: RequiredFacts(
             "a dependency that the service declares is seen down",
-            (*_THERE, _dependency_down),
+            (*_THERE, _dependency_down, _dependencies_connected),
             (_not_stopped, _does_not_serve),
         ),
         Strategy.RECREATE_CONTAINER: RequiredFacts(
