@@ -13,7 +13,8 @@ A rival cause of nearly the same weight subtracts 0.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -110,17 +111,20 @@ _SEVERAL = "several services fail at once"
 """Template of their errors: the failing services differ from one inspection to the next, the cause is one."""
 
 
-def classify(text: str, patterns: PatternSet, *, evidence: Evidence | None = None) -> Verdict:
+def classify(
+    text: str, patterns: PatternSet, *, evidence: Evidence | None = None, own_names: Collection[str] = ()
+) -> Verdict:
     """Classify an error: category, severity, strategy, and the words or facts that decided.
 
-    An automatic strategy is a proposal: its own precondition is checked later. Time is linear in the length of the
-    text.
+    `own_names` are the host names of the service itself. An automatic strategy is a proposal: its own precondition is
+    checked later. Time is linear in the length of the text.
     """
     verdict = _by_words(text, patterns)
     verdict = _not_damaged(verdict, text)
     if evidence is None:
         return verdict
-    return _note_deployment(_weigh(verdict, evidence, patterns), evidence)
+    verdict = _refused_by_itself(_weigh(verdict, evidence, patterns), (text, *evidence.logs), evidence, own_names)
+    return _note_deployment(verdict, evidence)
 
 
 def tells_of_failure(line: str) -> bool:
@@ -379,6 +383,21 @@ def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
         why = "Its health check fails, and no log line names the cause."
         return found(Category.HEALTHCHECK_FAILED, Severity.MEDIUM, Strategy.RESTART_SERVICE, 0.7, why)
     return verdict
+
+
+def _refused_by_itself(
+    verdict: Verdict, lines: Iterable[str], evidence: Evidence, own_names: Collection[str]
+) -> Verdict:
+    """Return the verdict on a refused connection: one to the service's own name is refused by no dependency."""
+    refused = verdict.category is Category.DEPENDENCY_REFUSED and verdict.strategy.automatic
+    if not refused or evidence.dependencies_down or not own_names:
+        return verdict
+    own = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, own_names))}):\d+")
+    found = next((match for line in lines if "refused" in line.lower() and (match := own.search(line))), None)
+    if found is None:
+        return verdict
+    reason = f"{verdict.reason} {found[0]} is the service's own address, and nothing listens there."
+    return replace(verdict, strategy=Strategy.FIX_CONFIG, reason=reason)
 
 
 def _note_deployment(verdict: Verdict, evidence: Evidence) -> Verdict:

@@ -136,7 +136,7 @@ def reachable(service: str, needs: Mapping[str, Sequence[str]]) -> tuple[str, ..
 
 def shows_failure(bundle: EvidenceBundle) -> bool:
     """Whether anything in a bundle shows that the service or a dependency failed."""
-    return bool(_failure(bundle.cause_service, bundle.containers, bundle.probes))
+    return bundle.cause_service != bundle.service or bool(_failure(bundle.service, bundle.containers, bundle.probes))
 
 
 def failed_since(bundle: EvidenceBundle) -> datetime | None:

@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from core.recovery.actions import ACTIONS
+from core.recovery.facts import would_need
 from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Strategy, Verdict
 from models.recovery import RecoveryExecution
@@ -144,10 +145,12 @@ def plan_recovery(
     attempt = len(run) + 1
     delay = _delay(error, strategy, run, facts, now)
     when = f" in {delay.total_seconds():.0f} s" if delay else ""
+    # A dry run reads no facts of the engine, and an action without its fact is none.
+    allowed = f", if {would_need(strategy)}" if policy.dry_run else ""
     return RecoveryPlan(
         action=PlanAction.PROPOSE if policy.dry_run else PlanAction.RECOVER,
         strategy=strategy,
-        reason=f"{strategy.value} of {service}{when}, attempt {attempt}: {error.verdict.reason}",
+        reason=f"{strategy.value} of {service}{when}, attempt {attempt}{allowed}: {error.verdict.reason}",
         delay=delay,
         attempt=attempt,
         attempt_id=attempt_id(error, past),
@@ -271,10 +274,14 @@ def _obstacle(strategy: Strategy, policy: RecoveryPolicy, facts: RecoveryFacts, 
     if service is None:
         return f"No service is named that {strategy.value} could be tried on."
     if not policy.automatic:
-        return f"Automatic recovery is switched off for this environment; {strategy.value} would be tried."
+        return f"Automatic recovery is switched off for this environment; {_would_be_tried(strategy)}"
     if not facts.acting:
-        return f"Nothing is acted on in this run; {strategy.value} would be tried."
+        return f"Nothing is acted on in this run; {_would_be_tried(strategy)}"
     return None
+
+
+def _would_be_tried(strategy: Strategy) -> str:
+    return f"{strategy.value} would be tried if {would_need(strategy)}."
 
 
 def _spent(

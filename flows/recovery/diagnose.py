@@ -76,7 +76,8 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
         down = services_down(await health_now(context, asked=down), down)
     seen = evidence_of(bundles[0]) if service and bundles else None
     evidence = replace(seen, dependencies_down=down, deployed_seconds_ago=deployed_seconds_ago) if seen else None
-    verdict = classify(incident.text, patterns, evidence=evidence)
+    own_names = {service, *(one.name for one in bundles[0].containers if one.service == service)} if seen else set()
+    verdict = classify(incident.text, patterns, evidence=evidence, own_names={name for name in own_names if name})
     if incident.source != "person":
         verdict = as_failure(verdict, incident.text, evidence)
     if incident.failing_services >= AT_ONCE:

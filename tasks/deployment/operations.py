@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from operator import attrgetter
 from typing import Any
@@ -24,6 +24,7 @@ from adapters.host.local_lock import LocalLock
 from adapters.host.processes import is_alive, this_process
 from adapters.stores import Stores
 from adapters.stores.recovery_writes import ReleaseLease
+from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.write_behind import replay_left
 from core.deployment.interruption import interruption, orphaned, runner_of
 from models.audit import Actor
@@ -31,7 +32,7 @@ from models.failures import EnvironmentBusyError, LeaseLostError, StoreError
 from models.health import HealthReport
 from models.operations import LeaseResult, Operation, OperationStatus, OperationStep, OperationType, Runner, StateChange
 from models.records import RecoveryRecords
-from models.recovery import Ticket, TicketEntry
+from models.recovery import RecoveryExecution, Ticket, TicketEntry
 from models.settings import current_settings
 from models.validation import ValidationResult
 from tasks.recovery.records import cancel_runs_of
@@ -257,7 +258,8 @@ async def finish_operation(
     """Write how an operation ended. One that had already ended stays as it is.
 
     A start that was proven settles an environment: what its earlier starts failed of is resolved with it, errors
-    and tickets, or nothing is. Gives back the ids of these errors.
+    and tickets, or nothing is, and a recovery whose runner died before is ended, not continued. Gives back the ids of
+    these errors.
     """
 
     why, closed = f"start {deployment_id} was proven", list[Ticket]()
@@ -273,11 +275,19 @@ async def finish_operation(
             for error_id in answered:
                 stores.errors.resolve(error_id, ended_at, why)
                 closed.extend(stores.tickets.resolve_for_error(error_id, TicketEntry(at=ended_at, by="roas", what=why)))
+            for cut_off in _cut_off(stores, settles):
+                said = f"interrupted: its runner is gone; {why} since"
+                stores.recoveries.record(replace(cut_off, ended_at=ended_at, success=False, final_status=said))
             return answered
 
     answered = await asyncio.to_thread(put)
     await cancel_runs_of(closed, why)
     return answered
+
+
+def _cut_off(stores: Repositories, environment: str) -> list[RecoveryExecution]:
+    begun = [one for one in stores.recoveries.find(environment=environment) if one.ended_at is None]
+    return [one for one in begun if one.runner is not None and is_alive(one.runner) is False]
 
 
 @retry_write

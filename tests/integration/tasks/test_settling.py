@@ -8,8 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from models.errors import Category
-from models.recovery import TicketState
+from adapters.host.processes import this_process
+from models.errors import Category, Strategy
+from models.operations import Operation, OperationStatus, OperationType
+from models.recovery import RecoveryExecution, TicketState
+from tasks.deployment.operations import begin_operation, finish_operation
 from tasks.recovery.records import settle_dependants
 from tasks.runtime.stores import open_stores
 from tests.integration.stores.values import ERROR, TICKET
@@ -23,6 +26,17 @@ OF_WEB = replace(
     first_seen=AGO,
     last_seen=AGO,
     evidence={"dependencies_down": ["redis"]},
+)
+
+
+ATTEMPT = RecoveryExecution(
+    error_id=ERROR.error_id,
+    strategy=Strategy.RESTART_SERVICE,
+    started_at=AGO,
+    attempt_id="e1#1",
+    environment="prod",
+    service="web",
+    runner=replace(this_process(), pid=2**22, process_started=1),
 )
 
 
@@ -43,3 +57,27 @@ async def test_an_error_caused_by_another_service_is_resolved_once_both_are_heal
     assert await settle_dependants.fn("prod", ["web", "redis"], NOW) == ["e1"]
     assert [one.error_id for one in stores.errors.unresolved("prod")] == ["e2"]
     assert stores.tickets.find(environment="prod")[0].state is TicketState.RESOLVED
+
+
+@pytest.mark.parametrize(("success", "is_over"), [(True, True), (False, False)])
+async def test_a_start_that_is_proven_ends_the_recovery_whose_runner_died_before(success: bool, is_over: bool) -> None:
+    stores = open_stores()
+    stores.errors.record(OF_WEB)
+    stores.recoveries.record(ATTEMPT)
+    stores.recoveries.record(replace(ATTEMPT, attempt_id="e1#2", runner=this_process()))
+    start = Operation(
+        deployment_id="prod-1",
+        operation_type=OperationType.START,
+        environment="prod",
+        status=OperationStatus.RUNNING,
+        started_at=AGO,
+    )
+    await begin_operation(start)
+
+    status = OperationStatus.SUCCESS if success else OperationStatus.FAILED
+    await finish_operation("prod-1", status, NOW, {}, settles="prod" if success else None)
+
+    cut_off, alive = stores.recoveries.find(environment="prod")
+    assert (cut_off.ended_at is not None) == is_over
+    assert ("start prod-1 was proven since" in cut_off.final_status) == is_over
+    assert alive.ended_at is None

@@ -96,6 +96,22 @@ def test_a_failing_check_is_quoted() -> None:
 @pytest.mark.parametrize(
     ("seen", "words"),
     [
+        (
+            replace(UP, state="exited", exit_code=0),
+            "it ended with exit code 0, as a program does that goes into the back",
+        ),
+        (replace(UP, state="exited", exit_code=1), "it ended with exit code 1"),
+        (replace(UP, restart_count=6, exit_code=0), "it keeps ending: restarted 6 times, last with exit code 0, as a"),
+        (replace(UP, restart_count=6, exit_code=1), "it keeps crashing: restarted 6 times, last with exit code 1"),
+    ],
+)
+def test_a_server_that_ends_without_a_failure_left_the_foreground(seen: ContainerState, words: str) -> None:
+    assert judge_progress(SERVER, [seen], asked_at=ASKED).reason.startswith(words)
+
+
+@pytest.mark.parametrize(
+    ("seen", "words"),
+    [
         (replace(UP, exit_code=137), "killed"),
         (replace(UP, exit_code=137, oom_killed=True), "too much memory"),
         (replace(UP, exit_code=127), "not found"),

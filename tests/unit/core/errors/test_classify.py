@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapters.pattern_files import harmless_lines, shipped_set
+from core.errors.classify import as_failure
 from core.errors.classify import classify as classify_by
-from models.errors import Category, Evidence, Severity, Strategy
+from models.errors import Category, Evidence, Severity, Strategy, Verdict
 
 classify = partial(classify_by, patterns=shipped_set())
 
@@ -404,3 +405,99 @@ def test_the_end_of_a_probe_s_command_is_not_the_end_of_the_container() -> None:
     runs = Evidence(container_state="running", health="healthy", probe_outputs=(said,))
 
     assert classify(f"base did not start: {said}", evidence=runs).category is Category.HEALTHCHECK_FAILED
+
+
+def judged_by_log(*lines: str, own_names: tuple[str, ...] = (), **more: object) -> Verdict:
+    facts = replace(Evidence(exit_code=1, container_state="exited", logs=lines), **more)
+    return classify("web did not start: it ended with exit code 1", evidence=facts, own_names=own_names)
+
+
+@pytest.mark.parametrize(
+    ("lines", "category"),
+    [
+        (
+            (
+                "2026-11-27 13:35:40.606217+00:00 [error] <0.1.0> You set a.b, but there is no setting with that name.",
+                "2026-11-27 13:35:40.606217+00:00 [error] <0.153.0> Did you mean one of these?",
+                "2026-11-27 13:35:40.606217+00:00 [error] <0.153.0>     vm_memory_high_watermark.relative",
+                "2026-11-27 13:35:40.606217+00:00 [error] <0.153.0>     vm_memory_high_watermark_paging_ratio",
+            ),
+            Category.SERVICE_CONFIG_INVALID,
+        ),
+        (
+            (
+                "2026-11-27 13:44:58 0 [Note] no space left on device was seen an hour ago",
+                "2026-11-27 13:44:58 0 [ERROR] mariadbd: unknown variable 'innodb-bufer-pool-size=64M'",
+                "2026-11-27 13:44:58 0 [ERROR] Aborting",
+            ),
+            Category.SERVICE_CONFIG_INVALID,
+        ),
+        (
+            (
+                "2026-11-27T13:40:00.000000001Z Caused by: java.lang.NullPointerException: item is null",
+                "2026-11-27T13:40:00.000000002Z \tat jdk.internal.DirectMethodHandleAccessor.invoke(Accessor.java:103)",
+            ),
+            Category.APPLICATION_ERROR,
+        ),
+    ],
+    ids=["a list of names", "a note", "a frame"],
+)
+def test_what_is_no_report_of_a_failure_names_no_cause(lines: tuple[str, ...], category: Category) -> None:
+    assert judged_by_log(*lines).category is category
+
+
+def test_the_first_of_equal_causes_written_together_decides() -> None:
+    full, denied = "write /data/x: no space left on device", "[ERROR] mariadbd: unknown variable 'a=1'"
+    lines = ["2026-11-27T13:40:{:02}.000000001Z " + line for line in (full, denied)]
+
+    together = judged_by_log(*(line.format(0) for line in lines))
+    apart = judged_by_log(*(line.format(30 * number) for number, line in enumerate(lines)))
+
+    assert (together.category, apart.category) == (Category.DISK_FULL, Category.SERVICE_CONFIG_INVALID)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ['2026-11-27 13:44:30.011 GMT [1] FATAL:  could not open file "global/pg_control": Permission denied'],
+        ["1:M 27 Nov 2026 13:34:55.321 # Fatal error loading the DB: Permission denied. Exiting."],
+        [
+            "2026-11-27 13:44:58 0 [ERROR] InnoDB: Operating system error number 13 in a file operation.",
+            "2026-11-27 13:44:58 0 [ERROR] Plugin 'InnoDB' init function returned error.",
+            "2026-11-27 13:44:58 0 [ERROR] Unknown/unsupported storage engine: InnoDB",
+        ],
+    ],
+)
+def test_data_that_may_not_be_read_is_not_damaged(lines: list[str]) -> None:
+    verdict = judged_by_log(*lines)
+
+    assert (verdict.category, verdict.strategy) == (Category.VOLUME_MOUNT, Strategy.FIX_PERMISSIONS)
+
+
+@pytest.mark.parametrize(
+    ("address", "down", "strategy"),
+    [
+        ("web:6379", (), Strategy.FIX_CONFIG),
+        ("localhost:6379", (), Strategy.FIX_CONFIG),
+        ("cache:6379", (), Strategy.RESTART_DEPENDENCY_THEN_SERVICE),
+        ("cache:6379", ("cache",), Strategy.RESTART_DEPENDENCY_THEN_SERVICE),
+    ],
+)
+def test_an_address_of_the_service_itself_is_refused_by_no_dependency(
+    address: str, down: tuple[str, ...], strategy: Strategy
+) -> None:
+    line = f"redis.exceptions.ConnectionError: Error 111 connecting to {address}. Connection refused."
+
+    verdict = judged_by_log(line, own_names=("web", "shop-web-1"), dependencies_down=down)
+
+    assert (verdict.category, verdict.strategy) == (Category.DEPENDENCY_REFUSED, strategy)
+
+
+def test_a_service_that_ends_well_whenever_it_is_restarted_leaves_the_foreground() -> None:
+    facts = Evidence(exit_code=0, container_state="restarting", restart_count=6)
+    text = "web did not start: it keeps ending: restarted 6 times, last with exit code 0"
+
+    verdict = as_failure(classify(text, evidence=facts), text, facts)
+
+    assert (verdict.category, verdict.strategy) == (Category.CONTAINER_EXITED, Strategy.INVESTIGATE)
+    assert "goes into the background" in verdict.reason

@@ -9,6 +9,7 @@ from functools import partial
 import pytest
 
 from adapters.pattern_files import shipped_set
+from core.common.exit_codes import LEFT_THE_FOREGROUND
 from core.common.stamps import moment_of
 from core.errors import evidence as evidence_module
 from core.errors.evidence import (
@@ -216,6 +217,10 @@ def test_a_service_that_answers_again_shows_no_failure() -> None:
         ({"state": "created", "ended": "no such file", "exit_code": None}, "could not be started: no such file"),
         ({"state": "running", "health": "unhealthy"}, "fails its health check"),
         ({"exit_code": 0, "ended": "exit code 0"}, "ended with exit code 0"),
+        (
+            {"exit_code": 0, "ended": "exit code 0", "state": "restarting", "restart_count": 6},
+            f"was restarted 6 times and always ended with {LEFT_THE_FOREGROUND}",
+        ),
     ],
 )
 def test_each_way_to_fail_has_its_words(change, words) -> None:
@@ -247,6 +252,104 @@ def test_the_line_that_names_a_cause_is_preferred_to_later_ones() -> None:
 
 def test_a_log_that_speaks_of_no_failure_has_no_best_line() -> None:
     assert best_line("bot", [said("bot", "INFO ready", "INFO bye")]) is None
+
+
+STAMP = "2026-11-27T13:34:{:06.3f}000000Z "
+
+
+def stamped(*lines: str, every: float = 0.01) -> LogExcerpt:
+    return said("bot", *(STAMP.format(number * every) + line for number, line in enumerate(lines)))
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (
+            (
+                "[NOTICE]   (1) : haproxy version is 3.0.11-1+deb13u5",
+                "[ALERT]    (1) : config : parsing [/etc/haproxy.cfg:12] : unknown keyword 'blance'",
+                "[ALERT]    (1) : config : Error(s) found in configuration file : /etc/haproxy.cfg",
+                "[ALERT]    (1) : config : Fatal errors found in configuration.",
+            ),
+            "unknown keyword 'blance'",
+        ),
+        (
+            (
+                '2026-11-27 13:44:30.010 GMT [1] LOG:  skipping missing configuration file "postgresql.auto.conf"',
+                '2026-11-27 13:44:30.011 GMT [1] FATAL:  data directory "/data" has wrong ownership',
+                "2026-11-27 13:44:30.011 GMT [1] HINT:  The server must be started by the user that owns it.",
+            ),
+            "has wrong ownership",
+        ),
+        (
+            (
+                "2026-11-27 13:44:58 0 [Note] InnoDB: Completed initialization of buffer pool",
+                "2026-11-27 13:44:58 0 [ERROR] InnoDB: redo log file './ib_logfile0' exists.",
+                "2026-11-27 13:44:58 0 [Note] InnoDB: Starting shutdown...",
+                "2026-11-27 13:44:58 0 [ERROR] Unknown/unsupported storage engine: InnoDB",
+                "2026-11-27 13:44:58 0 [ERROR] Aborting",
+            ),
+            "redo log file",
+        ),
+        (
+            (
+                "[27-Nov-2026 13:40:09] ERROR: [/etc/shop/fpm.conf:7] unable to parse value for entry 'pm'",
+                "[27-Nov-2026 13:40:09] ERROR: failed to load configuration file '/etc/shop/fpm.conf'",
+                "[27-Nov-2026 13:40:09] ERROR: FPM initialization failed",
+            ),
+            "unable to parse value",
+        ),
+        (
+            (
+                "ERROR:shop:the shop could not be started",
+                "Traceback (most recent call last):",
+                '  File "/app.py", line 5, in <module>',
+                "ModuleNotFoundError: No module named 'yaml'",
+            ),
+            "ModuleNotFoundError",
+        ),
+    ],
+    ids=["haproxy", "postgresql", "mariadb", "php-fpm", "python"],
+)
+def test_the_first_error_of_those_written_together_tells_the_cause(lines: tuple[str, ...], words: str) -> None:
+    assert words in (best_line("bot", [stamped(*lines)]) or "")
+
+
+def test_an_error_long_before_is_another_one() -> None:
+    lines = ("2026-11-27 13:34:00 ERROR could not warm the cache", "2026-11-27 13:34:30 ERROR giving up")
+
+    assert "giving up" in (best_line("bot", [stamped(*lines, every=30)]) or "")
+    assert "could not warm" in (best_line("bot", [stamped(*lines)]) or "")
+
+
+def test_the_lines_since_the_last_start_decide_if_they_report_a_failure() -> None:
+    log = stamped("bind: address already in use", "error: disk is slow", every=30)
+    last_start = datetime(2026, 11, 27, 13, 34, 20, tzinfo=UTC)
+
+    assert best_line("bot", [log], started_at=last_start) == "error: disk is slow"
+    assert best_line("bot", [log], started_at=last_start + 60 * SECOND) == "bind: address already in use"
+
+
+def test_a_service_that_reports_no_failure_is_quoted_with_its_last_line() -> None:
+    waiting = of("bot", state="running", exit_code=None, ended="")
+
+    _, sentence = first_cause("bot", {}, [waiting], [said("bot", "Waiting for changelog lock....", "")], [])
+
+    assert (
+        sentence == 'bot shows no failure of its own: it was running; its last line is "Waiting for changelog lock...."'
+    )
+
+
+def test_a_dependency_that_left_the_foreground_is_the_cause_of_a_dependant_that_does_not_reach_it() -> None:
+    gone = of("cache", exit_code=0, ended="exit code 0")
+    refused = said("bot", "redis.exceptions.ConnectionError: Error -2 connecting to cache:6379. Name not known.")
+    other = said("bot", "KeyError: 'TOKEN' missing")
+
+    cause, sentence = first_cause("bot", {"bot": ("cache",)}, [of("bot"), gone], [refused], [])
+
+    assert cause == "cache"
+    assert sentence.startswith("cache ended with exit code 0, as a program does that goes into the background")
+    assert first_cause("bot", {"bot": ("cache",)}, [of("bot"), gone], [other], [])[0] == "bot"
 
 
 def test_telling_lines_are_those_with_the_cause_and_what_leads_up_to_it() -> None:

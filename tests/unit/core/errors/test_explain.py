@@ -104,6 +104,7 @@ def test_a_start_that_took_too_long_is_explained_by_the_earliest_failure_among_w
 
     assert explain(slow, bundles=[waiting, BUNDLE]).headline == BUNDLE.first_cause
     assert explain(slow, bundles=[waiting]).headline == slow.details["reason"]
+    assert explain(slow, bundles=[waiting]).because[0] == waiting.first_cause
 
 
 def test_a_validation_that_stopped_it_gives_its_findings_and_fixes() -> None:

@@ -1,16 +1,18 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from core.common.significance import wilson
-from core.monitoring.health import judge_environment, judge_service, unknown_service
+from core.monitoring.health import judge_all, judge_environment, judge_service, unknown_service
 from core.monitoring.scores import grade, hold_grade, score_service
 from models.analysis import Grade, Share
+from models.compose import Application, NetworkDeclaration, ServiceDeclaration
 from models.containers import ContainerState, HealthLogEntry
-from models.environments import ServiceSpec
+from models.environments import Environment, ServiceSpec
 from models.health import Health, ProbeResult, ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyStatus, DependencyType, HealthImpact
 
@@ -224,3 +226,31 @@ def test_wilson_gives_the_known_interval_of_all_good() -> None:
     assert wilson(10, 10)[0] == pytest.approx(0.72, abs=0.005)
     assert wilson(73, 73)[0] == pytest.approx(0.95, abs=0.005)
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+DECLARED = Application(
+    project="app",
+    services={"bot": ServiceDeclaration(name="bot", image="bot:1", networks=("default",))},
+    networks=(NetworkDeclaration(key="default", name="app_default"),),
+)
+HERE = Environment(name="app", compose_files=(Path("/dev/null"),), project="app")
+
+
+@pytest.mark.parametrize(
+    ("networks", "state", "health"),
+    [
+        (("app_default", "bridge"), "running", ServiceHealth.HEALTHY),
+        (("bridge",), "running", ServiceHealth.UNHEALTHY),
+        # What has ended is reported by its end.
+        ((), "exited", ServiceHealth.STOPPED),
+    ],
+)
+def test_a_service_that_is_taken_off_its_network_is_unhealthy(
+    networks: tuple[str, ...], state: str, health: ServiceHealth
+) -> None:
+    seen = replace(RUNNING, networks=networks, state=state, exit_code=1 if state == "exited" else 0)
+
+    (verdict,) = judge_all(HERE, DECLARED, [seen], {})
+
+    assert verdict.health is health
+    assert ("not connected to network app_default" in verdict.reason) == (health is ServiceHealth.UNHEALTHY)

@@ -16,7 +16,16 @@ from core.recovery.action_targets import ActionContext
 from core.recovery.actions import ReadyAction, prepare
 from core.recovery.facts import REQUIRED_FACTS, is_well, lacking_fact, shows_failure, would_need
 from core.recovery.policy import PlanAction, RecoveryFacts, plan_recovery
-from models.compose import Application, NetworkDeclaration, NetworkFact, PortHolder, PublishedPort, ServiceDeclaration
+from models.compose import (
+    Application,
+    DependencyCondition,
+    DependsOn,
+    NetworkDeclaration,
+    NetworkFact,
+    PortHolder,
+    PublishedPort,
+    ServiceDeclaration,
+)
 from models.environments import RecoveryPolicy
 from models.errors import Evidence, RecordedError, Strategy
 from tests.unit.core.recovery.values import NOON, container
@@ -150,6 +159,30 @@ def test_every_automatic_strategy_names_the_fact_that_it_needs(strategy: Strateg
 )
 def test_the_lacking_fact_is_said(strategy: Strategy, situation: str, words: str) -> None:
     assert words in str(lacking_fact(strategy, context_of(TABLE["situations"][situation])))
+
+
+@pytest.mark.parametrize("strategy", [Strategy.RESTART_SERVICE, Strategy.RESTART_DEPENDENCY_THEN_SERVICE])
+@pytest.mark.parametrize(("networks", "may"), [(("shop_net",), True), (("bridge",), False)])
+def test_nothing_is_restarted_for_a_dependency_that_lost_its_network(
+    strategy: Strategy, networks: tuple[str, ...], may: bool
+) -> None:
+    services = {
+        "web": replace(WEB, depends_on={"db": DependsOn(condition=DependencyCondition.HEALTHY)}),
+        "db": ServiceDeclaration(name="db", image="db", networks=("net",)),
+    }
+    context = ActionContext(
+        project="shop",
+        service="web",
+        application=replace(DECLARED, services=services),
+        container_states=(
+            container("web", "running", health="unhealthy"),
+            container("db", "running", health="healthy", networks=networks),
+        ),
+        dependencies_down=("db",),
+    )
+
+    assert (lacking_fact(strategy, context) is None) == may
+    assert may or "db is not connected to network shop_net" in str(lacking_fact(strategy, context))
 
 
 @pytest.mark.parametrize("strategy", [Strategy.RESTART_SERVICE, Strategy.WAIT_AND_RETRY])

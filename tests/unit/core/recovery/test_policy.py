@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -137,7 +138,16 @@ def test_what_may_not_be_done_here_is_put_to_a_person() -> None:
     asked = plan(facts=replace(FACTS, acting=False))
 
     assert asked.action is PlanAction.ASK_A_PERSON
-    assert "restart_service" in asked.reason
+    assert "restart_service would be tried if the container of the service exited by itself" in asked.reason
+
+
+@pytest.mark.parametrize(
+    "hindrance", [{"facts": replace(FACTS, acting=False)}, {"policy": RecoveryPolicy(automatic=False)}]
+)
+def test_an_action_that_is_only_named_is_named_with_the_fact_that_it_needs(hindrance: dict[str, Any]) -> None:
+    asked = plan(error=of_strategy(Strategy.PRUNE_DISK), **hindrance)
+
+    assert "prune_disk would be tried if the disk of the engine is at least 90 % full" in asked.reason
 
 
 def test_without_a_service_there_is_nothing_to_act_on() -> None:
@@ -274,6 +284,7 @@ def test_a_dry_run_proposes_and_takes_nothing_of_the_budgets() -> None:
     written = [replace(tried(timedelta(minutes=1)), points=0)] * 3
 
     assert proposed.action is PlanAction.PROPOSE
+    assert "attempt 1, if the container of the service exited by itself" in proposed.reason
     assert plan(*written).attempt == 1
 
 
