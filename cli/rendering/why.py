@@ -49,7 +49,8 @@ def show_explanation(explanation: Explanation) -> None:
 
 
 def _headline(explanation: Explanation) -> list[str]:
-    folded = _fold(explanation.headline, "  ", _MOST_FOLDED)
+    # Without lines of a log the headline alone holds the reason.
+    folded = _fold(explanation.headline, "  ", _MOST_FOLDED if explanation.lines else 2 * _MOST_FOLDED)
     colour = _COLOURS.get(explanation.status, "cyan")
     lines = [f"[bold {colour}]{escape(line)}[/bold {colour}]" for line in folded]
     if explanation.since is not None:

@@ -10,7 +10,7 @@ import re2
 from core.common.stamps import stamp_of
 from core.errors.reading import ExcerptReader, Level
 
-TOGETHER = timedelta(seconds=1)
+TOGETHER = timedelta(seconds=2)
 """Failures that follow each other this closely have one cause, which is said first."""
 
 # What comments on the line before it, and has no level of its own.

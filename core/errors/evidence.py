@@ -11,7 +11,7 @@ from core.common.exit_codes import LEFT_THE_FOREGROUND, describe_exit
 from core.common.safe_text import shorten
 from core.common.stamps import without_stamp
 from core.errors.classify import tells_of_failure
-from core.errors.decisive import first_together, is_loud, is_remark, last_run
+from core.errors.decisive import first_together, is_bare_name, is_loud, is_remark, last_run
 from core.errors.match import GENERIC, PatternSet
 from core.errors.reading import without_frames
 from models.containers import ContainerEvent, ContainerState
@@ -177,6 +177,9 @@ def _decisive(lines: Sequence[str], patterns: PatternSet) -> int | None:
     if not places:
         return None
     place, reader = places[0], patterns.reader
+    while place and bare[place][:1].isspace() and bare[place - 1].strip():
+        # An indented line goes on with what the line above it says.
+        place -= 1
     if reader.level_of(bare[place]) is None and not is_remark(bare[place]):
         return place
     return first_together(lines, place, lambda at: is_loud(bare[at], reader))
@@ -359,7 +362,8 @@ def _lines_named(lines: Sequence[str], most: int, patterns: PatternSet) -> list[
     text = without_frames("\n".join(lines))
     matches = patterns.find(text)
     causes = [one for one in matches if one.pattern.category is not Category.BENIGN and one.pattern.priority > GENERIC]
-    return list(dict.fromkeys(text.count("\n", 0, one.span[0]) for one in causes))[:most]
+    places = dict.fromkeys(text.count("\n", 0, one.span[0]) for one in causes)
+    return [place for place in places if not is_bare_name(lines[place])][:most]
 
 
 def _ended_well(name: str, containers: Sequence[ContainerEvidence]) -> bool:

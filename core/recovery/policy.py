@@ -9,7 +9,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from core.recovery.actions import ACTIONS
-from core.recovery.facts import would_need
+from core.recovery.facts import DISK_IS_FULL_PERCENT, would_need
 from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Strategy, Verdict
 from models.recovery import RecoveryExecution
@@ -62,7 +62,7 @@ class RecoveryFacts:
     `failing_services` is how many fail at once. `acting` False: a person already works on it. `engine` is the address
     of the host. `deployed_ago` is how long before the error the current release was deployed, None without a proven
     release before it. `kept_down` are its dependencies that a person stopped or paused. `lacking` is the fact without
-    which the proposed action was refused: only a person can act then.
+    which the proposed action was refused: only a person can act then. `disk_percent` is the use of the host's disk.
     """
 
     service: str | None = None
@@ -76,6 +76,7 @@ class RecoveryFacts:
     deployed_ago: timedelta | None = None
     kept_down: tuple[str, ...] = ()
     lacking: str | None = None
+    disk_percent: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +139,7 @@ def plan_recovery(
         needed = ", ".join(recovering)
         why = f"{service} needs {needed}, which is being recovered"
         return RecoveryPlan(action=PlanAction.RECOVER, strategy=strategy, reason=why, delay=_OTHERS_FIRST)
-    if obstacle := _obstacle(strategy, policy, facts, service) or _spent(
+    if obstacle := _obstacle(strategy, error, policy, facts, service) or _spent(
         error, strategy, past=past, policy=policy, facts=facts, service=service, now=now
     ):
         return _ask(strategy, obstacle)
@@ -265,7 +266,9 @@ def _strategy(
     return Strategy.ROLL_BACK_RELEASE if usual in _BY_GOING_BACK or (usual.automatic and usual in tried) else usual
 
 
-def _obstacle(strategy: Strategy, policy: RecoveryPolicy, facts: RecoveryFacts, service: str | None) -> str | None:
+def _obstacle(
+    strategy: Strategy, error: RecordedError, policy: RecoveryPolicy, facts: RecoveryFacts, service: str | None
+) -> str | None:
     if facts.failing_services >= AT_ONCE:
         return (
             f"{facts.failing_services} services fail at once, which points to the host or the engine:"
@@ -274,13 +277,19 @@ def _obstacle(strategy: Strategy, policy: RecoveryPolicy, facts: RecoveryFacts, 
     if service is None:
         return f"No service is named that {strategy.value} could be tried on."
     if not policy.automatic:
-        return f"Automatic recovery is switched off for this environment; {_would_be_tried(strategy)}"
+        return f"Automatic recovery is switched off for this environment; {_would_be_tried(strategy, error, facts)}"
     if not facts.acting:
-        return f"Nothing is acted on in this run; {_would_be_tried(strategy)}"
+        return f"Nothing is acted on in this run; {_would_be_tried(strategy, error, facts)}"
     return None
 
 
-def _would_be_tried(strategy: Strategy) -> str:
+def _would_be_tried(strategy: Strategy, error: RecordedError, facts: RecoveryFacts) -> str:
+    """Return what would be done, with the fact that it needs; nothing would be where a known fact forbids it."""
+    disk = facts.disk_percent
+    if strategy is Strategy.PRUNE_DISK and disk is not None and disk < DISK_IS_FULL_PERCENT:
+        return f"the disk is {disk:.0f} % full, so nothing would be removed to make room."
+    if strategy is Strategy.RESTART_DEPENDENCY_THEN_SERVICE and not error.dependencies_down:
+        return "none of its dependencies is seen down, so none of them would be restarted."
     return f"{strategy.value} would be tried if {would_need(strategy)}."
 
 

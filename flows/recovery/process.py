@@ -160,6 +160,7 @@ class RecoveryProcess:
             failing_services=self.failing_services,
             acting=self.acting,
             lacking=self._refused.what if self._refused else None,
+            disk_percent=self.diagnosis.disk_percent,
         )
         if environment is not None and service is not None:
             windows = maintenance_windows(environment.maintenance, now)

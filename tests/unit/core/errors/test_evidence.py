@@ -301,6 +301,21 @@ def stamped(*lines: str, every: float = 0.01) -> LogExcerpt:
         ),
         (
             (
+                "Error: Database is uninitialized and superuser password is not specified.",
+                "       You must specify POSTGRES_PASSWORD to a non-empty value for the",
+            ),
+            "superuser password is not specified",
+        ),
+        (
+            (
+                "2026-11-27 13:35:40.6+00:00 [error] <0.1.0> You set a.b, but there is no setting with that name.",
+                "2026-11-27 13:35:40.6+00:00 [error] <0.1.0> Did you mean one of these?",
+                "2026-11-27 13:35:40.6+00:00 [error] <0.1.0>     vm_memory_high_watermark.relative",
+            ),
+            "no setting with that name",
+        ),
+        (
+            (
                 "ERROR:shop:the shop could not be started",
                 "Traceback (most recent call last):",
                 '  File "/app.py", line 5, in <module>',
@@ -309,7 +324,7 @@ def stamped(*lines: str, every: float = 0.01) -> LogExcerpt:
             "ModuleNotFoundError",
         ),
     ],
-    ids=["haproxy", "postgresql", "mariadb", "php-fpm", "python"],
+    ids=["haproxy", "postgresql", "mariadb", "php-fpm", "indented", "rabbitmq", "python"],
 )
 def test_the_first_error_of_those_written_together_tells_the_cause(lines: tuple[str, ...], words: str) -> None:
     assert words in (best_line("bot", [stamped(*lines)]) or "")

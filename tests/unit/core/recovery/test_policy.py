@@ -150,6 +150,24 @@ def test_an_action_that_is_only_named_is_named_with_the_fact_that_it_needs(hindr
     assert "prune_disk would be tried if the disk of the engine is at least 90 % full" in asked.reason
 
 
+@pytest.mark.parametrize(
+    ("strategy", "disk_percent", "words"),
+    [
+        (Strategy.PRUNE_DISK, 52.0, "the disk is 52 % full, so nothing would be removed"),
+        (Strategy.PRUNE_DISK, 95.0, "prune_disk would be tried if"),
+        (Strategy.RESTART_DEPENDENCY_THEN_SERVICE, None, "none of its dependencies is seen down"),
+    ],
+)
+def test_an_action_that_a_known_fact_forbids_is_not_named(
+    strategy: Strategy, disk_percent: float | None, words: str
+) -> None:
+    error = replace(of_strategy(strategy), source="start")
+
+    asked = plan(error=error, facts=replace(FACTS, acting=False, disk_percent=disk_percent))
+
+    assert words in asked.reason
+
+
 def test_without_a_service_there_is_nothing_to_act_on() -> None:
     nowhere = replace(ERROR, service=None)
 
