@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
-from adapters.pattern_files import FOLDER, described_patterns, harmless_lines, read_file, shipped_set
+from adapters.pattern_files import (
+    FOLDER,
+    described_patterns,
+    harmless_lines,
+    read_file,
+    shipped_patterns,
+    shipped_set,
+)
 from core.errors.classify import classify as classify_by
-from core.errors.match import INNERMOST
+from core.errors.match import GENERIC, INNERMOST, WRAPPER
 from core.errors.pattern_files import (
     BadPatternFileError,
     lint_patterns,
@@ -17,7 +24,7 @@ from core.errors.pattern_files import (
     read_patterns,
     read_words,
 )
-from models.errors import Category, Strategy
+from models.errors import Category, Pattern, Strategy
 
 classify = partial(classify_by, patterns=shipped_set())
 
@@ -48,6 +55,13 @@ def test_a_shipped_file_holds_its_own_examples(file: Path) -> None:
     assert {one.program for one in described} == {file.stem}
     # Each pattern decides one of its examples against all others: it is needed.
     assert never_deciding(described, classify) == ()
+
+
+@pytest.mark.parametrize(
+    "hint", [one for one in shipped_patterns() if GENERIC < one.priority < WRAPPER], ids=lambda one: one.name
+)
+def test_a_hint_offers_no_action(hint: Pattern) -> None:
+    assert not hint.strategy.automatic
 
 
 def test_no_id_occurs_in_two_files() -> None:
