@@ -10,6 +10,7 @@ from datetime import timedelta
 from models.compose import (
     Application,
     HealthcheckDeclaration,
+    NetworkDeclaration,
     PathLink,
     Plan,
     PlannedAction,
@@ -35,12 +36,13 @@ JOB_RUNS_AGAIN = "it is a job, which runs at every start"
 
 def outline_of(application: Application) -> Application:
     """The application as far as judging it goes: names, numbers and rules; no command, path or other free text."""
-    kept = ("name", "depends_on", "restart", "replicas", "awaited", "one_shot")
+    kept = ("name", "depends_on", "restart", "replicas", "networks", "awaited", "one_shot")
     services = {
         name: ServiceDeclaration(image="", **{field: getattr(declared, field) for field in kept})
         for name, declared in application.services.items()
     }
-    return Application(project=application.project, services=services)
+    networks = tuple(NetworkDeclaration(key=one.key, name=one.name) for one in application.networks)
+    return Application(project=application.project, services=services, networks=networks)
 
 
 def start_waves(application: Application) -> tuple[tuple[str, ...], ...]:

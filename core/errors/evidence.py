@@ -111,7 +111,8 @@ def first_cause(
     failed = {name for name in (service, *reachable(service, needs)) if _failure(name, containers, probes)}
     first = [name for name in failed if not failed.intersection(reachable(name, needs))]
     if not first:
-        return service, f"{service} {_state_in_words(service, containers, probes)}{_last_line(service, logs)}"
+        waits = _last_line(service, logs) or _said_by_dependencies(service, needs, containers, logs, patterns)
+        return service, f"{service} {_state_in_words(service, containers, probes)}{waits}"
     cause = min(first, key=lambda name: (_since(name, containers, probes) or LATE, name))
     sentence = f"{cause} {_failure(cause, containers, probes)}"
     if cause != service:
@@ -362,13 +363,32 @@ def _lines_named(lines: Sequence[str], most: int, patterns: PatternSet) -> list[
     text = without_frames("\n".join(lines))
     matches = patterns.find(text)
     causes = [one for one in matches if one.pattern.category is not Category.BENIGN and one.pattern.priority > GENERIC]
-    places = dict.fromkeys(text.count("\n", 0, one.span[0]) for one in causes)
+    # A pattern of several lines ends with the one that tells the cause.
+    places = dict.fromkeys(text.count("\n", 0, one.span[1] - 1) for one in causes)
     return [place for place in places if not is_bare_name(lines[place])][:most]
 
 
 def _ended_well(name: str, containers: Sequence[ContainerEvidence]) -> bool:
     mine = [one for one in containers if one.service == name]
     return bool(mine) and all(one.state == "exited" and one.exit_code == 0 for one in mine)
+
+
+def _said_by_dependencies(
+    service: str,
+    needs: Mapping[str, Sequence[str]],
+    containers: Sequence[ContainerEvidence],
+    logs: Sequence[LogExcerpt],
+    patterns: PatternSet,
+) -> str:
+    """Return what the nearest dependency reports since a service waits silently; empty where none reports anything."""
+    began = max((one.started_at for one in containers if one.service == service and one.started_at), default=None)
+    for name in reachable(service, needs) if began else ():
+        lines = [line for log in logs if log.service == name for line in log.lines]
+        lines = lines[last_run(lines, began) :]
+        named = _lines_named(list(map(without_stamp, lines)), 1, patterns)
+        if named:
+            return f'; {name}, which it needs, said "{shorten(without_stamp(lines[named[0]]), 160)}"'
+    return ""
 
 
 def _last_line(service: str, logs: Sequence[LogExcerpt]) -> str:

@@ -12,6 +12,7 @@ from core.recovery.actions import ACTIONS
 from core.recovery.facts import DISK_IS_FULL_PERCENT, would_need
 from models.environments import RecoveryPolicy
 from models.errors import Category, RecordedError, Strategy, Verdict
+from models.operations import OperationType
 from models.recovery import RecoveryExecution
 
 _QUARTER_HOUR = timedelta(minutes=15)
@@ -278,6 +279,9 @@ def _obstacle(
         return f"No service is named that {strategy.value} could be tried on."
     if not policy.automatic:
         return f"Automatic recovery is switched off for this environment; {_would_be_tried(strategy, error, facts)}"
+    if not facts.acting and error.source == OperationType.START:
+        # Its containers are replaced or removed, so that nothing of it is left to be acted on.
+        return f"A start that failed is rolled back, and nothing else is tried: {error.verdict.reason}"
     if not facts.acting:
         return f"Nothing is acted on in this run; {_would_be_tried(strategy, error, facts)}"
     return None

@@ -74,6 +74,8 @@ def test_an_outline_judges_like_the_whole_application(reader: Reader) -> None:
             declared.depends_on, declared.replicas, declared.restarts,
         )  # fmt: skip
         assert (kept.one_shot, kept.awaited) == (declared.one_shot, declared.awaited)
+        assert kept.networks == declared.networks
+    assert [(one.key, one.name) for one in outline.networks] == [(one.key, one.name) for one in whole.networks]
 
 
 @pytest.mark.parametrize(

@@ -315,6 +315,10 @@ def stamped(*lines: str, every: float = 0.01) -> LogExcerpt:
             "no setting with that name",
         ),
         (
+            ("usage: import [-h] --source SOURCE", "import: error: the following arguments are required: --source"),
+            "arguments are required",
+        ),
+        (
             (
                 "ERROR:shop:the shop could not be started",
                 "Traceback (most recent call last):",
@@ -324,7 +328,7 @@ def stamped(*lines: str, every: float = 0.01) -> LogExcerpt:
             "ModuleNotFoundError",
         ),
     ],
-    ids=["haproxy", "postgresql", "mariadb", "php-fpm", "indented", "rabbitmq", "python"],
+    ids=["haproxy", "postgresql", "mariadb", "php-fpm", "indented", "rabbitmq", "argparse", "python"],
 )
 def test_the_first_error_of_those_written_together_tells_the_cause(lines: tuple[str, ...], words: str) -> None:
     assert words in (best_line("bot", [stamped(*lines)]) or "")
@@ -353,6 +357,20 @@ def test_a_service_that_reports_no_failure_is_quoted_with_its_last_line() -> Non
     assert (
         sentence == 'bot shows no failure of its own: it was running; its last line is "Waiting for changelog lock...."'
     )
+
+
+def test_a_service_that_waits_silently_is_explained_by_what_its_dependency_reports_since() -> None:
+    lines = ("2026-11-27 13:34:00 UTC [80] LOG:  process 80 still waiting for AccessExclusiveLock on relation 16384",)
+    log = replace(stamped(*lines), service="db")
+    began = datetime(2026, 11, 27, 13, 33, tzinfo=UTC)
+    waiting = of("bot", state="running", exit_code=None, ended="", started_at=began)
+
+    _, sentence = first_cause("bot", {"bot": ("db",)}, [waiting], [log], [])
+    _, later = first_cause("bot", {"bot": ("db",)}, [replace(waiting, started_at=began + 600 * SECOND)], [log], [])
+
+    assert 'it was running; db, which it needs, said "' in sentence
+    assert "AccessExclusiveLock" in sentence
+    assert later == "bot shows no failure of its own: it was running"
 
 
 def test_a_dependency_that_left_the_foreground_is_the_cause_of_a_dependant_that_does_not_reach_it() -> None:

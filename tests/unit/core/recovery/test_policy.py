@@ -161,11 +161,19 @@ def test_an_action_that_is_only_named_is_named_with_the_fact_that_it_needs(hindr
 def test_an_action_that_a_known_fact_forbids_is_not_named(
     strategy: Strategy, disk_percent: float | None, words: str
 ) -> None:
-    error = replace(of_strategy(strategy), source="start")
+    # A line that a person reports says itself what is lacking; a failure that is seen stands without it.
+    error = replace(of_strategy(strategy), source="person")
 
     asked = plan(error=error, facts=replace(FACTS, acting=False, disk_percent=disk_percent))
 
     assert words in asked.reason
+
+
+def test_after_a_failed_start_nothing_is_offered() -> None:
+    asked = plan(error=replace(ERROR, source="start"), facts=replace(FACTS, acting=False))
+
+    assert asked.action is PlanAction.ASK_A_PERSON
+    assert asked.reason == f"A start that failed is rolled back, and nothing else is tried: {ERROR.verdict.reason}"
 
 
 def test_without_a_service_there_is_nothing_to_act_on() -> None:
