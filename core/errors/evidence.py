@@ -252,9 +252,16 @@ def evidence_of(bundle: EvidenceBundle, *, since: datetime | None = None) -> Evi
         container_state=worst.state,
         restart_count=worst.restart_count,
         health=worst.health,
-        logs=tuple(lines[-60:]),
+        logs=tuple(_without_frames(lines)[-60:]),
         probe_outputs=tuple(probe.output for probe in bundle.probes if _explains_failure(probe, worst, bundle))[-10:],
     )
+
+
+def _without_frames(lines: Sequence[str]) -> list[str]:
+    """Return the lines without those of tracebacks that say where, not why: a long one hides the cause before it."""
+    bare = [without_stamp(line) for line in lines]
+    left = without_frames("\n".join(bare)).split("\n")
+    return [line for line, text, rest in zip(lines, bare, left, strict=False) if rest.strip() or not text.strip()]
 
 
 def _was_killed(one: ContainerEvidence, bundle: EvidenceBundle) -> bool:

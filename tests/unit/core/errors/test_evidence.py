@@ -359,6 +359,16 @@ def test_a_service_that_reports_no_failure_is_quoted_with_its_last_line() -> Non
     )
 
 
+def test_a_cause_before_a_long_traceback_is_evidence() -> None:
+    lines = ("ERROR the pool could not be started", *(f"\tat shop.Pool.open{n}(Pool.java:{n})" for n in range(100)))
+    log = replace(stamped(*lines), container=BUNDLE.containers[0].name)
+
+    found = evidence_of(replace(BUNDLE, logs=(log,)))
+
+    assert found is not None
+    assert [line.partition(" ")[2] for line in found.logs] == [lines[0]]
+
+
 def test_a_service_that_waits_silently_is_explained_by_what_its_dependency_reports_since() -> None:
     lines = ("2026-11-27 13:34:00 UTC [80] LOG:  process 80 still waiting for AccessExclusiveLock on relation 16384",)
     log = replace(stamped(*lines), service="db")
