@@ -23,7 +23,7 @@ import re2
 from core.common.exit_codes import LEFT_THE_FOREGROUND
 from core.common.safe_text import shorten
 from core.common.stamps import without_stamp
-from core.errors.decisive import first_together, is_bare_name, is_loud, is_note
+from core.errors.decisive import first_together, is_bare_name, is_loud, is_note, outer_exceptions
 from core.errors.match import CAUSE, CERTAIN, GENERIC, INNERMOST, SYMPTOM, TRAP, WRAPPER, PatternMatch, PatternSet
 from core.errors.reading import ExcerptReader, Level, bounded, last_cause, without_frames
 from core.errors.templates import template_of
@@ -322,7 +322,9 @@ def _named_elsewhere(probe_outputs: Sequence[str], logs: Sequence[str], patterns
     reader = patterns.reader
     lines = without_frames("\n".join(map(without_stamp, logs))).split("\n")
     seen = {place: verdict for place, line in enumerate(lines) if _is_sure(verdict := _by_words(line, patterns))}
-    seen = {place: verdict for place, verdict in seen.items() if not is_bare_name(lines[place])}
+    outer = outer_exceptions(lines)
+    outer = outer if outer.stop in seen else range(0)
+    seen = {at: verdict for at, verdict in seen.items() if at not in outer and not is_bare_name(lines[at])}
     if any(is_loud(line, reader) for line in lines):
         seen = {place: verdict for place, verdict in seen.items() if not is_note(lines[place], reader)}
     surest = max((one.confidence for one in seen.values()), default=0.0)

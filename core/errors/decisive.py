@@ -17,6 +17,7 @@ TOGETHER = timedelta(seconds=2)
 _REMARK = re2.compile(r"^[^\n]{0,80}?(?:^|[\s\]])(?:HINT|DETAIL|CONTEXT|QUERY|STATEMENT|hint|help|note): ")
 
 
+_CAUSED_BY = re2.compile(r"^[^\n]{0,60}?\bCaused by: ")
 # An item of a list, indented, that is one name of several parts: `vm_memory_high_watermark.relative`.
 _BARE_NAME = re2.compile(r"(?:^|[\]>:|] ) {2,}(?:[-*] +)?[A-Za-z]\w*(?:[._-]\w+)+ *$")
 
@@ -41,6 +42,15 @@ def is_remark(line: str) -> bool:
 def is_bare_name(line: str) -> bool:
     """Whether a line is an item of a list that names a setting, and says nothing of it."""
     return _BARE_NAME.search(line) is not None
+
+
+def outer_exceptions(lines: Sequence[str]) -> range:
+    """Return the positions of the exceptions around the last `Caused by`, which wrap the cause that it names."""
+    caused = [place for place, line in enumerate(lines) if _CAUSED_BY.search(line)]
+    if not caused:
+        return range(0)
+    outer = next((place for place in range(caused[0] - 1, -1, -1) if lines[place].strip()), caused[0])
+    return range(outer, caused[-1])
 
 
 def last_run(lines: Sequence[str], started_at: datetime | None) -> int:

@@ -11,7 +11,7 @@ from core.common.exit_codes import LEFT_THE_FOREGROUND, describe_exit
 from core.common.safe_text import shorten
 from core.common.stamps import without_stamp
 from core.errors.classify import tells_of_failure
-from core.errors.decisive import first_together, is_bare_name, is_loud, is_remark, last_run
+from core.errors.decisive import first_together, is_bare_name, is_loud, is_remark, last_run, outer_exceptions
 from core.errors.match import GENERIC, PatternSet
 from core.errors.reading import without_frames
 from models.containers import ContainerEvent, ContainerState
@@ -174,10 +174,15 @@ def _decisive(lines: Sequence[str], patterns: PatternSet) -> int | None:
     or a remark on one, errors written together with it come before it.
     """
     bare = [without_stamp(line) for line in lines]
-    places = _lines_named(bare, 1, patterns) or [at for at, line in enumerate(bare) if tells_of_failure(line)][-1:]
-    if not places:
+    named, reader = _lines_named(bare, patterns), patterns.reader
+    if named:
+        place = next(iter(named))
+        alike = {at for at, priority in named.items() if priority == named[place]}
+        place = first_together(lines, place, alike.__contains__)
+    else:
+        place = next((at for at in range(len(bare) - 1, -1, -1) if tells_of_failure(bare[at])), -1)
+    if place < 0:
         return None
-    place, reader = places[0], patterns.reader
     while place and bare[place][:1].isspace() and bare[place - 1].strip():
         # An indented line goes on with what the line above it says.
         place -= 1
@@ -196,7 +201,7 @@ def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list
     latest = {text: place for place, text in enumerate(bare) if text.strip()}
     backwards = sorted(latest.values(), reverse=True)
     decisive = _decisive(lines, patterns)
-    named = [latest[bare[place]] for place in _lines_named(bare, most, patterns)]
+    named = [latest[bare[place]] for place in _lines_named(bare, patterns)][:most]
     named = named if decisive is None else [latest[bare[decisive]], *named]
     chosen = list(dict.fromkeys([*named, *(place for place in backwards if tells_of_failure(bare[place]))]))
     if not chosen:
@@ -365,14 +370,17 @@ def _since(name: str, containers: Sequence[ContainerEvidence], probes: Sequence[
     return min(began.values(), default=None)
 
 
-def _lines_named(lines: Sequence[str], most: int, patterns: PatternSet) -> list[int]:
-    """The lines in which a pattern found a cause, the surest first."""
+def _lines_named(lines: Sequence[str], patterns: PatternSet) -> dict[int, int]:
+    """The lines in which a pattern found a cause, with the pattern's priority, the surest first."""
     text = without_frames("\n".join(lines))
-    matches = patterns.find(text)
-    causes = [one for one in matches if one.pattern.category is not Category.BENIGN and one.pattern.priority > GENERIC]
-    # A pattern of several lines ends with the one that tells the cause.
-    places = dict.fromkeys(text.count("\n", 0, one.span[1] - 1) for one in causes)
-    return [place for place in places if not is_bare_name(lines[place])][:most]
+    found: dict[int, int] = {}
+    for one in patterns.find(text):
+        if one.pattern.category is not Category.BENIGN and one.pattern.priority > GENERIC:
+            # A pattern of several lines ends with the one that tells the cause.
+            found.setdefault(text.count("\n", 0, one.span[1] - 1), one.pattern.priority)
+    outer = outer_exceptions(text.split("\n"))
+    outer = outer if outer.stop in found else range(0)
+    return {at: priority for at, priority in found.items() if at not in outer and not is_bare_name(lines[at])}
 
 
 def _ended_well(name: str, containers: Sequence[ContainerEvidence]) -> bool:
@@ -392,9 +400,9 @@ def _said_by_dependencies(
     for name in reachable(service, needs) if began else ():
         lines = [line for log in logs if log.service == name for line in log.lines]
         lines = lines[last_run(lines, began) :]
-        named = _lines_named(list(map(without_stamp, lines)), 1, patterns)
-        if named:
-            return f'; {name}, which it needs, said "{shorten(without_stamp(lines[named[0]]), 160)}"'
+        named = next(iter(_lines_named(list(map(without_stamp, lines)), patterns)), None)
+        if named is not None:
+            return f'; {name}, which it needs, said "{shorten(without_stamp(lines[named]), 160)}"'
     return ""
 
 

@@ -446,6 +446,16 @@ def test_what_is_no_report_of_a_failure_names_no_cause(lines: tuple[str, ...], c
     assert judged_by_log(*lines).category is category
 
 
+def test_the_last_cause_of_a_chain_decides_before_what_wraps_it() -> None:
+    lines = (
+        'Exception in thread "main" java.lang.NullPointerException: the shop is not usable',
+        "\tat Shop.main(Shop.java:16)",
+        "Caused by: java.io.FileNotFoundException: /etc/shop.conf (No such file or directory)",
+    )
+
+    assert judged_by_log(*lines).category is judged_by_log(lines[-1]).category is not Category.APPLICATION_ERROR
+
+
 def test_the_first_of_equal_causes_written_together_decides() -> None:
     full, denied = "write /data/x: no space left on device", "[ERROR] mariadbd: unknown variable 'a=1'"
     lines = ["2026-11-27T13:40:{:02}.000000001Z " + line for line in (full, denied)]

@@ -311,8 +311,17 @@ def stamped(*lines: str, every: float = 0.01) -> LogExcerpt:
                 "2026-11-27 13:35:40.6+00:00 [error] <0.1.0> You set a.b, but there is no setting with that name.",
                 "2026-11-27 13:35:40.6+00:00 [error] <0.1.0> Did you mean one of these?",
                 "2026-11-27 13:35:40.6+00:00 [error] <0.1.0>     vm_memory_high_watermark.relative",
+                'Kernel pid terminated (application_controller) ("{prelaunch,failed_to_prepare_configuration}")',
             ),
             "no setting with that name",
+        ),
+        (
+            (
+                'Exception in thread "main" java.lang.IllegalStateException: catalogue is not usable',
+                "\tat Shop.main(Shop.java:16)",
+                "Caused by: java.lang.NullPointerException: item is null",
+            ),
+            "item is null",
         ),
         (
             ("usage: import [-h] --source SOURCE", "import: error: the following arguments are required: --source"),
@@ -328,7 +337,7 @@ def stamped(*lines: str, every: float = 0.01) -> LogExcerpt:
             "ModuleNotFoundError",
         ),
     ],
-    ids=["haproxy", "postgresql", "mariadb", "php-fpm", "indented", "rabbitmq", "argparse", "python"],
+    ids=["haproxy", "postgresql", "mariadb", "php-fpm", "indented", "rabbitmq", "java", "argparse", "python"],
 )
 def test_the_first_error_of_those_written_together_tells_the_cause(lines: tuple[str, ...], words: str) -> None:
     assert words in (best_line("bot", [stamped(*lines)]) or "")
