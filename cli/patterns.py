@@ -178,10 +178,14 @@ def enable_pattern(name: str) -> None:
 @click.argument("name")
 def remove_pattern(name: str) -> None:
     """Remove a pattern that a user added."""
+    from adapters.pattern_files import shipped_patterns, shipped_version
+
     if _pattern(name).shipped:
         raise BadInputError(f"{name} is a shipped pattern;", advice=f"`roas patterns disable {name}` switches it off.")
-    opened_stores().patterns.remove(name)
-    _known_patterns()
+    stores = opened_stores()
+    stores.patterns.remove(name)
+    # It may have stood in the place of a shipped one.
+    stores.patterns.renew(shipped_patterns(), shipped_version())
     echo(f"{name} is removed")
 
 
@@ -244,9 +248,7 @@ def _patterns_in_use() -> PatternSet:
 
 
 def _known_patterns() -> list[Pattern]:
-    from adapters.pattern_files import shipped_patterns
-
-    return opened_stores().patterns.sync(shipped_patterns())
+    return opened_stores().patterns.all()
 
 
 def _pattern(name: str) -> Pattern:

@@ -22,7 +22,7 @@ from adapters.host.private_files import MIB, make_private_folder, open_private, 
 from adapters.host.processes import this_user
 from adapters.stores.audit import AUDITED, append, file_digest, head
 from adapters.stores.database import SqliteDatabase
-from adapters.stores.migrate import HEAD, STORES, is_known, revision_of
+from adapters.stores.migrate import HEADS, STORES, is_known, revision_of
 from adapters.stores.spools import sync_folder
 from adapters.stores.sqlite_file import driver_of
 from adapters.stores.stores import Stores, in_use
@@ -132,7 +132,7 @@ def restore(settings: Settings, folder: Path, tell: Callable[[str], None] = log.
         _check_copy(copy)
         if not is_known(facts.revision, name):
             raise StoreTooNewError(
-                f"{copy} is at revision {facts.revision}, this program knows up to {HEAD};",
+                f"{copy} is at revision {facts.revision}, this program knows up to {HEADS[name]};",
                 advice="install the later version of this program first.",
             )
     tell("verifying the archives")

@@ -15,11 +15,13 @@ FOLDER = Path(__file__).parent / "migrations"
 
 STORES = ("deployment_logs", "monitoring", "errors")
 
-HEAD = "r0001"
-"""The newest revision of every store. Opening a store that has it loads no migration library."""
+HEADS = {"deployment_logs": "r0001", "monitoring": "r0001", "errors": "r0002"}
+"""The newest revision of each store. Opening a store that has it loads no migration library."""
 
 LAST_BEFORE_RELEASE = {"deployment_logs": "0005", "monitoring": "0006", "errors": "0006"}
 """The revisions from before the first release, from 0001 up to these, were squashed into `r0001`."""
+
+_SQUASHED_INTO = "r0001"
 
 
 def revision_of(connection: sa.Connection) -> str | None:
@@ -32,32 +34,34 @@ def revision_of(connection: sa.Connection) -> str | None:
 
 def is_known(revision: str, store: str) -> bool:
     """Whether this program can open a store at a revision."""
-    return revision == HEAD or _was_squashed(revision, store)
+    was_released = len(revision) == len(_SQUASHED_INTO) and _SQUASHED_INTO <= revision <= HEADS[store]
+    return was_released or _was_squashed(revision, store)
 
 
 def upgrade(connection: sa.Connection, store: str) -> None:
     """Upgrade a store within the connection's open transaction.
 
-    A file at the last revision from before the release has this schema already, and is only stamped. An earlier one,
-    or a file that has only some of the tables, gets what it lacks.
+    A file at the last revision from before the release has the schema of `r0001`. An earlier one, or a file that has
+    only some of the tables, gets what it lacks.
 
     Raises:
         StoreTooNewError: A later version of this program made the store.
     """
-    at = revision_of(connection)
-    if at == HEAD:
+    at, head = revision_of(connection), HEADS[store]
+    if at == head:
         return
     if at is not None and not is_known(at, store):
         raise StoreTooNewError(
-            f"Store {store} is at revision {at}, this program knows up to {HEAD};",
+            f"Store {store} is at revision {at}, this program knows up to {head};",
             advice="install the later version of this program again, or restore a backup it can read.",
         )
     if at == LAST_BEFORE_RELEASE[store]:
-        connection.execute(sa.text("UPDATE alembic_version SET version_num = :head"), {"head": HEAD})
-        return
-    log.info("store %s: %s", store, "making its tables" if at is None else f"upgrading from {at} to {HEAD}")
-    if at is not None:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = :at"), {"at": _SQUASHED_INTO})
+        if head == _SQUASHED_INTO:
+            return
+    elif at is not None and _was_squashed(at, store):
         connection.execute(sa.text("DELETE FROM alembic_version"))
+    log.info("store %s: %s", store, "making its tables" if at is None else f"upgrading from {at} to {head}")
     from alembic import command
     from alembic.config import Config
 

@@ -85,20 +85,26 @@ class Stores(Repositories):
             os.close(mark)
             raise
         stores._in_use = mark
-        stores._ship_patterns()
+        stores._renew_patterns()
         stores.access = access
         return stores
 
-    def _ship_patterns(self) -> None:
-        """Write the shipped patterns into a store that was just made."""
-        # Asked without the table's class: mapping it takes each command that reads another store a tenth of a second.
-        known = sa.select(sa.literal(1)).select_from(sa.table("error_patterns")).limit(1)
-        with self.databases["errors"].read() as connection:
-            missing = connection.scalar(known) is None
-        if missing:
-            from adapters.pattern_files import shipped_patterns
+    def _renew_patterns(self) -> None:
+        """Write the shipped patterns into a store that has none of this version of them."""
+        from adapters.pattern_files import shipped_patterns, shipped_version
 
-            self.patterns.sync(shipped_patterns())
+        version = shipped_version()
+        # Asked without the table's class: mapping it takes each command that reads another store a tenth of a second.
+        there = sa.table("error_patterns", sa.column("shipped_version"))
+        known = sa.select(sa.literal(1)).select_from(there).where(there.c.shipped_version == version).limit(1)
+        with self.databases["errors"].read() as connection:
+            if connection.scalar(known) is not None:
+                return
+        try:
+            self.patterns.renew(shipped_patterns(), version)
+        except StoreError as failure:
+            # The patterns of before serve until the next opening.
+            log.warning("the shipped patterns could not be renewed: %s", failure)
 
     @classmethod
     def _in_files(cls, settings: Settings, deadline_seconds: float) -> Stores:

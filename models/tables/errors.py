@@ -32,7 +32,7 @@ class ErrorsRow(SQLModel, registry=registry()):
 
 
 class ErrorPattern(Numbered, ErrorsRow, table=True):
-    """A named way to recognise a cause; `shipped` ones come with the program."""
+    """A named way to recognise a cause; `shipped` ones come with the program, `shipped_version` names their set."""
 
     __tablename__ = "error_patterns"
     pattern_name: str = some_text(unique=True)
@@ -48,6 +48,7 @@ class ErrorPattern(Numbered, ErrorsRow, table=True):
     priority: int | None = maybe_number(default=50)
     enabled: bool | None = truth(default=True, nullable=True)
     shipped: bool | None = truth(default=False, nullable=True)
+    shipped_version: str | None = maybe_text()
 
 
 class DeploymentError(Numbered, ErrorsRow, table=True):

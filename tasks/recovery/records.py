@@ -52,7 +52,7 @@ _RESUMABLE_WITHIN = timedelta(hours=1)
 
 @retry_read
 async def read_patterns() -> PatternSet:
-    """Return the patterns of errors.db, after updating the shipped ones."""
+    """Return the patterns of errors.db, or the shipped ones where it cannot be read."""
     return _compiled(await from_stores(_patterns, lambda known: _without_counts(known.patterns or shipped_patterns())))
 
 
@@ -72,7 +72,7 @@ async def read_known_facts(environment: str, now: datetime) -> tuple[PatternSet,
 
 
 def _patterns(stores: Stores) -> tuple[Pattern, ...]:
-    return _without_counts(stores.patterns.sync(shipped_patterns()))
+    return _without_counts(stores.patterns.all())
 
 
 def _without_counts(patterns: Sequence[Pattern]) -> tuple[Pattern, ...]:

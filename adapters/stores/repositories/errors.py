@@ -7,17 +7,20 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from pydantic import TypeAdapter
 
-from adapters.stores.repositories.repository import Repository, Rows, newest
+from adapters.stores.repositories.repository import Repository, Rows, known_word, newest
 from adapters.stores.sql import insert, insert_unless_there, table, upsert
-from models.errors import Category, Impact, Pattern, RecordedError, Strategy, Verdict
+from models.errors import Category, Evidence, Impact, Pattern, RecordedError, Severity, Strategy, Verdict
 from models.evidence import EvidenceBundle
 from models.failures import NotFoundError
 from models.tables.errors import DeploymentError, ErrorImpact, ErrorPattern, EvidenceRow, TicketRow
+
+if TYPE_CHECKING:
+    from core.errors.match import PatternSet
 
 _errors = table(DeploymentError)
 _impacts = table(ErrorImpact)
@@ -188,8 +191,15 @@ def _from_error(error: RecordedError, fingerprint: str) -> dict[str, Any]:
 
 
 def to_error(row: sa.Row[Any]) -> RecordedError:
-    """Build an error from its row."""
-    return _rows.to_value(row, verdict=_verdicts.to_value(row))
+    """Build an error from its row. A category or strategy of another version of this program is told, not refused."""
+    category, strategy = known_word(Category, row.category), known_word(Strategy, row.strategy)
+    reason = row.reason
+    if category is None:
+        reason = f"{reason} Another version of this program recorded it as {row.category}."
+    verdict = _verdicts.to_value(
+        row, category=category or Category.UNKNOWN, strategy=strategy or Strategy.INVESTIGATE, reason=reason
+    )
+    return _rows.to_value(row, verdict=verdict)
 
 
 class EvidenceBundles(Repository):
@@ -266,34 +276,34 @@ def _from_bundle(bundle: EvidenceBundle) -> dict[str, Any]:
 class Patterns(Repository):
     """Error patterns."""
 
-    def sync(self, patterns: Sequence[Pattern]) -> list[Pattern]:
-        """Bring the shipped patterns up to date where they differ; return all patterns.
+    def renew(self, patterns: Sequence[Pattern], version: str) -> None:
+        """Bring the shipped patterns up to date; `version` names the set. Errors that they decided get their new names.
 
         A person's own patterns stay, also one that has the name of a shipped one, and so does what a
         person switched off. A shipped pattern that is not shipped any more goes.
         """
-        known = self.all()
-        own = {one.name for one in known if not one.shipped}
-        if {_as_shipped(one) for one in known if one.shipped} == {one for one in patterns if one.name not in own}:
-            return known
-        self._write_shipped(patterns)
-        return self.all()
-
-    def _write_shipped(self, patterns: Sequence[Pattern]) -> None:
         names = [one.name for one in patterns]
         with self._database.write() as connection:
             own = set(connection.scalars(sa.select(_patterns.c.pattern_name).where(_patterns.c.shipped.is_not(True))))
-            connection.execute(
-                sa.delete(_patterns).where(_patterns.c.shipped.is_(True), _patterns.c.pattern_name.not_in(names))
-            )
-            rows = [_from_pattern(one, shipped=True) for one in patterns if one.name not in own]
+            gone = sa.and_(_patterns.c.shipped.is_(True), _patterns.c.pattern_name.not_in(names))
+            gone_names = connection.scalars(sa.select(_patterns.c.pattern_name).where(gone)).all()
+            connection.execute(sa.delete(_patterns).where(gone))
+            shipped = [one for one in patterns if one.name not in own]
+            rows = [_from_pattern(one, shipped=True) | {"shipped_version": version} for one in shipped]
             upsert(connection, ErrorPattern, rows, keys=["pattern_name"], keep=["enabled"])
+            _rename_causes(connection, shipped, gone_names)
 
     def all(self) -> list[Pattern]:
         """Every pattern, the most urgent (highest priority) first."""
         query = sa.select(_patterns).order_by(_patterns.c.priority.desc(), _patterns.c.pattern_name)
         return [
-            _pattern_rows.to_value(row, strategy=row.strategy or Strategy.INVESTIGATE, shipped=bool(row.shipped))
+            _pattern_rows.to_value(
+                row,
+                category=known_word(Category, row.category) or Category.UNKNOWN,
+                severity=known_word(Severity, row.severity) or Severity.MEDIUM,
+                strategy=known_word(Strategy, row.strategy) or Strategy.INVESTIGATE,
+                shipped=bool(row.shipped),
+            )
             for row in self._all(query)
         ]
 
@@ -315,9 +325,67 @@ class Patterns(Repository):
         )
 
 
-def _as_shipped(pattern: Pattern) -> Pattern:
-    """Return the pattern without what use of it changes."""
-    return replace(pattern, enabled=True, match_count=0, last_matched=None)
+def _rename_causes(connection: sa.Connection, shipped: Sequence[Pattern], gone: Sequence[str]) -> None:
+    """Give errors the categories that the patterns which decided them have now, so that they stay one group.
+
+    Severity and strategy stay: they were weighed with the evidence of then. An error whose pattern is `gone` is judged
+    by its text and the logs kept with it; where no pattern knows these now, it keeps its name.
+    """
+    now = {one.name: one.category for one in shipped if one.category is not Category.BENIGN}
+    pairs = sa.select(_errors.c.pattern_name, _errors.c.category).where(_errors.c.pattern_name.in_([*now, *gone]))
+    moved = [tuple(pair) for pair in connection.execute(pairs.distinct()) if now.get(pair[0]) != pair[1]]
+    these = sa.tuple_(_errors.c.pattern_name, _errors.c.category).in_(moved)
+    rows = connection.execute(sa.select(_errors).where(these)).all() if moved else ()
+    known = _compiled(shipped) if any(row.pattern_name not in now for row in rows) else None
+    for row in rows:
+        error = to_error(row)
+        if known is None or row.pattern_name in now:
+            category = now[row.pattern_name]
+            reason = row.reason.replace(f"means {row.category} (pattern ", f"means {category} (pattern ")
+            verdict = replace(error.verdict, category=category, reason=reason)
+        else:
+            verdict = _judged_anew(error, known)
+        if verdict != error.verdict:
+            _rename_cause(connection, row, replace(error, verdict=verdict))
+
+
+def _compiled(patterns: Sequence[Pattern]) -> PatternSet:
+    from adapters.pattern_files import compiled
+
+    return compiled(patterns)
+
+
+def _judged_anew(error: RecordedError, known: PatternSet) -> Verdict:
+    from core.errors.classify import classify
+
+    logs, outputs = (tuple(map(str, error.evidence.get(name) or ())) for name in ("logs", "probe_outputs"))
+    found = classify(error.text, known, evidence=Evidence(logs=logs, probe_outputs=outputs))
+    if found.pattern_name is None or found.category is Category.BENIGN:
+        return error.verdict
+    # What is said behind the pattern is about the moment, such as how long ago a deployment ended.
+    beside = error.verdict.reason.partition(f"(pattern {error.verdict.pattern_name}).")[2]
+    return replace(
+        found,
+        severity=error.verdict.severity,
+        strategy=error.verdict.strategy,
+        reason=found.reason + beside,
+    )
+
+
+def _rename_cause(connection: sa.Connection, row: sa.Row[Any], renamed: RecordedError) -> None:
+    fingerprint = _fingerprint(renamed)
+    same_cause = sa.and_(_errors.c.fingerprint == fingerprint, _errors.c.resolved_at.is_(None))
+    if row.resolved_at is None and connection.execute(sa.select(_errors.c.id).where(same_cause)).first() is not None:
+        # Open under its new name as well: both stay, each with its own count and ticket, until the service is well.
+        return
+    connection.execute(
+        sa.update(_errors)
+        .where(_errors.c.id == row.id)
+        .values(_verdicts.to_row(renamed.verdict, fingerprint=fingerprint))
+    )
+    if connection.execute(sa.select(_tickets.c.id).where(_tickets.c.fingerprint == fingerprint)).first() is None:
+        its = _tickets.c.fingerprint == row.fingerprint
+        connection.execute(sa.update(_tickets).where(its).values(fingerprint=fingerprint))
 
 
 def _from_pattern(pattern: Pattern, *, shipped: bool) -> dict[str, Any]:

@@ -9,10 +9,10 @@ from typing import Any
 import sqlalchemy as sa
 
 from adapters.stores.audit import actor_columns, actor_of, audit_row
-from adapters.stores.repositories.repository import Repository, Rows, given
+from adapters.stores.repositories.repository import Repository, Rows, given, known_word
 from adapters.stores.sql import insert, table, upsert
 from models.audit import SYSTEM, Actor
-from models.errors import Category
+from models.errors import Category, Strategy
 from models.recovery import Pause, RecoveryExecution
 from models.tables.errors import DeploymentError, RecoveryControl, RecoveryExecutionRow
 
@@ -93,7 +93,12 @@ class Recoveries(Repository):
 def _to_execution(row: sa.Row[Any]) -> RecoveryExecution:
     details = {name: value for name, value in (row.details or {}).items() if value is not None}
     return _rows.to_value(
-        row, environment=row.environment, service=row.service_name, final_status=row.final_status or "", **details
+        row,
+        environment=row.environment,
+        service=row.service_name,
+        strategy=known_word(Strategy, row.recovery_strategy) or Strategy.INVESTIGATE,
+        final_status=row.final_status or "",
+        **details,
     )
 
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from sqlmodel import SQLModel
 
 T = TypeVar("T")
+Word = TypeVar("Word", bound=Enum)
 
 
 class Rows(Generic[T]):
@@ -99,3 +100,11 @@ def newest(
     column = source.c[moment]
     query = sa.select(source).where(*given(source, **values), *conditions)
     return (query if since is None else query.where(column >= since)).order_by(column.desc(), source.c.id.desc())
+
+
+def known_word(kind: type[Word], word: str | None) -> Word | None:
+    """The member of this name; None where this version has none, since another version wrote it."""
+    try:
+        return kind(word)
+    except ValueError:
+        return None

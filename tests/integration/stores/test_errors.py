@@ -74,20 +74,6 @@ def test_a_cause_that_comes_back_after_it_was_resolved_is_a_new_error(stores: St
     assert stores.errors.get("e1").resolved_at == NOON + MINUTE
 
 
-def test_shipped_patterns_are_upgraded_and_a_persons_choices_stay(stores: Stores) -> None:
-    gone = replace(PATTERN, name="gone")
-    stores.patterns.sync([PATTERN, gone])
-    stores.patterns.put(replace(PATTERN, enabled=False))
-    stores.patterns.put(replace(PATTERN, name="mine", shipped=False))
-    stores.patterns.count_match("port_in_use", NOON)
-    newer = replace(PATTERN, regex="in use", priority=70)
-    stores.patterns.sync([newer, replace(PATTERN, name="mine", regex="shipped now")])
-    found = {one.name: one for one in stores.patterns.all()}
-    assert found["port_in_use"] == replace(newer, enabled=False, match_count=1, last_matched=NOON)
-    assert found["mine"] == replace(PATTERN, name="mine", shipped=False)
-    assert "gone" not in found
-
-
 def test_impacts_and_executions_belong_to_their_error(stores: Stores) -> None:
     impact = Impact(
         impact_type=ImpactType.SERVICE_DOWN,

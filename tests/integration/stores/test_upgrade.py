@@ -7,7 +7,7 @@ import pytest
 import sqlalchemy as sa
 
 from adapters.stores import Stores
-from adapters.stores.migrate import HEAD, LAST_BEFORE_RELEASE, revision_of
+from adapters.stores.migrate import HEADS, LAST_BEFORE_RELEASE, revision_of
 from models.failures import StoreError
 from models.metrics import Metric
 from models.operations import Operation, OperationStatus, OperationType
@@ -44,6 +44,7 @@ ADDED = {
         "0002": ["heartbeats", "performance_baselines.samples", "service_dependencies.service", "metric_states"],
     },
     "errors": {
+        "r0002": ["error_patterns.shipped_version"],
         "0006": [
             "audit_log",
             *(f"{table}.{column}" for table in ("ticket_history", "recovery_controls") for column in WHO),
@@ -54,9 +55,10 @@ ADDED = {
         "0002": ["recovery_controls", "spool_positions", "error_patterns.priority", "error_patterns.shipped"],
     },
 }
-"""Tables and columns that revisions from before the first release added; what triggers and views need stays."""
+"""Tables and columns that revisions added; what triggers and views need stays."""
 
 EARLIER = [(store, f"{at:04}") for store, last in LAST_BEFORE_RELEASE.items() for at in range(1, int(last) + 1)]
+EARLIER += [("errors", "r0001")]
 
 
 def schema(stores: Stores, store: str) -> dict[str, object]:
@@ -86,15 +88,20 @@ def schema(stores: Stores, store: str) -> dict[str, object]:
         return made | views | dict(connection.execute(sa.text(triggers)).all())
 
 
+def drop_views_and_triggers(connection: sa.Connection) -> None:
+    for view in sa.inspect(connection).get_view_names():
+        connection.exec_driver_sql(f"DROP VIEW {view}")
+    if connection.dialect.name == "sqlite":
+        triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
+        for trigger in connection.exec_driver_sql(triggers).scalars().all():
+            connection.exec_driver_sql(f"DROP TRIGGER {trigger}")
+
+
 def make_earlier(stores: Stores, store: str, revision: str) -> None:
-    """Take away what later revisions added, and the views and triggers, which refer to it."""
+    """Take away what later revisions added, and views and triggers that refer to it."""
     with stores.databases[store].write() as connection:
-        for view in sa.inspect(connection).get_view_names():
-            connection.exec_driver_sql(f"DROP VIEW {view}")
-        if connection.dialect.name == "sqlite":
-            triggers = "SELECT name FROM sqlite_master WHERE type = 'trigger'"
-            for trigger in connection.exec_driver_sql(triggers).scalars().all():
-                connection.exec_driver_sql(f"DROP TRIGGER {trigger}")
+        if revision < LAST_BEFORE_RELEASE[store]:
+            drop_views_and_triggers(connection)
         for added, things in ADDED[store].items():
             for thing in things if added > revision else ():
                 table, _, column = thing.partition(".")
@@ -115,15 +122,11 @@ def test_a_store_from_before_the_first_release_gets_the_schema_of_a_new_one(
     stores.tickets.open(TICKET)
     stores.metrics.add([Metric(environment="prod", service="bot", name="cpu_usage", value=5, sampled_at=NOON)])
     new = schema(stores, store)
-    if revision == LAST_BEFORE_RELEASE[store]:
-        with stores.databases[store].write() as connection:
-            connection.exec_driver_sql(f"UPDATE alembic_version SET version_num = '{revision}'")
-    else:
-        make_earlier(stores, store, revision)
+    make_earlier(stores, store, revision)
     with Stores.open(settings) as upgraded:
         assert schema(upgraded, store) == new
         with upgraded.databases[store].read() as connection:
-            assert revision_of(connection) == HEAD
+            assert revision_of(connection) == HEADS[store]
         assert [one.deployment_id for one in upgraded.operations.history()] == [OPERATION.deployment_id]
         assert total(upgraded) == 1
         assert [one.ticket_id for one in upgraded.tickets.find()] == [TICKET.ticket_id]

@@ -139,7 +139,6 @@ def halves(stores: Together) -> list[str]:
 
 def prepare() -> None:
     stores = open_stores()
-    stores.patterns.sync(shipped_patterns())
     stores.evidence.keep(BUNDLE)
     stores.close()
 
