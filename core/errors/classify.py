@@ -36,20 +36,6 @@ _FRESH_SECONDS = 900.0
 _LINES_OF_LOG = 200
 _LINES_OF_TEXT = 1_000
 
-_BEFORE, _AFTER = r"(?:^|[\s\[(|:=\"'{,*])", r"(?:[\s\])|:=\"',}/]|$)"
-_QUIET_LEVEL = re2.compile(
-    rf"(?i)^.{{0,120}}?{_BEFORE}(?:(?:info|debug|trace|notice|verbose|log:|warn|warning){_AFTER}"
-    r"|(?:note|hint|detail|statement|system)[\]:])"
-    r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:info|debug|trace|notice|warn\w*)"
-    r"|^\d+:[mscx] .{15,40} [*#.-] |npm warn|warn\[|\b(?-i:[A-Z]\w*Warning): |\b(?-i:INF|WRN|DBG|TRC|WARNI) "
-    r"|(?:^|\| )(?-i:[IWDN])\d{4} \d\d:|\[(?-i:[IWD]) [\d-]{6,10} "
-)
-_LOUD_LEVEL = re2.compile(
-    rf"(?i){_BEFORE}(?:error|err|fatal|critical|crit|emerg|alert|panic|severe){_AFTER}"
-    r"|\b[a-z]?level[\"']?[=:] ?[\"']?(?:err|fatal|crit|panic)|traceback|^[ef]\d{4} \d\d:"
-    # An event of Kubernetes knows no more than normal and warning.
-    r"|\bwarning +(?:failed|backoff|unhealthy)"
-)
 _FAILURE_WORD = re2.compile(
     r"(?i)error|fail|fatal|panic|exception|crash|abort|den(?:y|ied)|refus|invalid|can(?:no|')t|could ?n"
     r"|not (?:found|set|exist|allow|support|permit|valid|running|respond|writ|readable|available|compatible|enough"
@@ -63,20 +49,6 @@ _FAILURE_WORD = re2.compile(
     r"|\bno \S+ (?:found|provided|set|given)|unauthori[sz]ed|expired|conflict"
     r"|disconnect|\bdies\b|terminated|didn't|doesn't|stuck"
 )
-
-# The level of a line meant to inform, as loggers write it; in prose the same words mean nothing.
-_INFORMS = re2.compile(
-    r"^[^\n]{0,100}?(?:"
-    r"(?:^|[\s\[(|:,\-])(?:INFO?|DEBUG|DBG|TRACE|TRC|VERBOSE|FINE)(?:[\s\])|:/,\-]|$)"
-    r"|(?:INFO|DEBU|TRAC)\["
-    r"|[\[(<](?:info|debug|trace|I|D)[\])>]"
-    r"|(?:^|[|\]:] )(?:info|debug|trace): "
-    r"|\"s\": ?\"[ID]"
-    r")|\b(?:level|lvl|severity|log\.level|levelname)[\"']?[=:] ?[\"']?(?i:info|debug|trace)\b"
-    r"|(?:^|\| )[ID]\d{4} \d\d:|^[^\n]{0,40}\[[ID] [\d-]{6,10} "
-)
-# The kernel calls a hang information.
-_KERNEL_HANG = re2.compile(r"INFO: (?:task \S+ blocked|rcu_)")
 
 # Names that contain the word but report no failure.
 _ONLY_A_NAME = re2.compile(
@@ -100,8 +72,6 @@ _WEAK_CATEGORIES = _ENDS | {Category.UNKNOWN, Category.PERFORMANCE_THRESHOLD, Ca
 _REPORTED_BY_WATCHER = _ENDS | {Category.OOM_KILLED}
 
 _CONTINUES = re2.compile(r"^(?:[\w.-]+ +\| ?)?\s{2,}\S")
-
-_NO_FORMATS = ExcerptReader()
 
 _HINT = 0.4
 _CONFIDENCE = (
@@ -127,9 +97,13 @@ def classify(
     return _note_deployment(verdict, evidence)
 
 
-def tells_of_failure(line: str) -> bool:
-    """Whether a line speaks of a failure, and not at a level meant for information."""
-    return not _is_quiet(line, _NO_FORMATS)
+def tells_of_failure(line: str, reader: ExcerptReader) -> bool:
+    """Whether a line reports a failure: by its level, or by its words where the logger wrote none."""
+    read = reader.read_line(line)
+    if read.level is not None:
+        return read.level >= Level.ERROR
+    said = line[read.message :]
+    return _FAILURE_WORD.search(said) is not None and _FAILURE_WORD.search(_ONLY_A_NAME.sub("", said)) is not None
 
 
 def as_failure(verdict: Verdict, text: str, evidence: Evidence | None = None) -> Verdict:
@@ -227,14 +201,8 @@ def _stands(match: PatternMatch) -> bool:
 def _informs(text: str, match: PatternMatch, reader: ExcerptReader) -> bool:
     start = text.rfind("\n", 0, match.span[0]) + 1
     end = text.find("\n", match.span[0])
-    line = text[start : len(text) if end < 0 else end]
-    level = reader.level_of(line)
-    if level is not None:
-        return level <= Level.INFO and _KERNEL_HANG.search(line) is None
-    informs, loud = _INFORMS.search(line), _LOUD_LEVEL.search(line)
-    if informs is None or _KERNEL_HANG.search(line) is not None:
-        return False
-    return loud is None or bool(informs.end() <= loud.start() + 1)
+    level = reader.level_of(text[start : len(text) if end < 0 else end])
+    return level is not None and level <= Level.INFO
 
 
 def _is_benign_throughout(text: str, found: tuple[PatternMatch, ...], reader: ExcerptReader) -> bool:
@@ -254,20 +222,9 @@ def _reporting_lines(text: str, reader: ExcerptReader) -> Iterator[tuple[int, in
             quiet_above = level < Level.ERROR
         elif _CONTINUES.search(line) is None:
             quiet_above = False
-        if not quiet_above and not _is_quiet(line, reader):
+        if not quiet_above and tells_of_failure(line, reader):
             yield start, start + len(line)
         start += len(line)
-
-
-def _is_quiet(line: str, reader: ExcerptReader) -> bool:
-    """Whether no failure is reported, or the level of the line is at most a warning."""
-    level = reader.level_of(line)
-    if level is not None:
-        return level < Level.ERROR
-    if _FAILURE_WORD.search(line) is None or _FAILURE_WORD.search(_ONLY_A_NAME.sub("", line)) is None:
-        return True
-    quiet, loud = _QUIET_LEVEL.search(line) or _INFORMS.search(line), _LOUD_LEVEL.search(line)
-    return quiet is not None and (loud is None or quiet.start() < loud.start())
 
 
 def _by_pattern(text: str, found: tuple[PatternMatch, ...]) -> Verdict:

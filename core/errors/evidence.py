@@ -180,7 +180,7 @@ def _decisive(lines: Sequence[str], patterns: PatternSet) -> int | None:
         alike = {at for at, priority in named.items() if priority == named[place]}
         place = first_together(lines, place, alike.__contains__)
     else:
-        place = next((at for at in range(len(bare) - 1, -1, -1) if tells_of_failure(bare[at])), -1)
+        place = next((at for at in range(len(bare) - 1, -1, -1) if tells_of_failure(bare[at], patterns.reader)), -1)
     if place < 0:
         return None
     while place and bare[place][:1].isspace() and bare[place - 1].strip():
@@ -203,7 +203,8 @@ def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list
     decisive = _decisive(lines, patterns)
     named = [latest[bare[place]] for place in _lines_named(bare, patterns)][:most]
     named = named if decisive is None else [latest[bare[decisive]], *named]
-    chosen = list(dict.fromkeys([*named, *(place for place in backwards if tells_of_failure(bare[place]))]))
+    failures = (place for place in backwards if tells_of_failure(bare[place], patterns.reader))
+    chosen = list(dict.fromkeys([*named, *failures]))
     if not chosen:
         return sorted(backwards[:most])
     before = [place - step for place in chosen for step in range(1, _LEADING_UP + 1) if place >= step]

@@ -1,4 +1,4 @@
-"""Read an excerpt of a log: which level its lines have, which lines are only a way to the cause, what healed.
+"""Read an excerpt of a log: what loggers write before a message, which lines are only a way to the cause, what healed.
 
 Formats of loggers and words of success are data; see patterns/reading. Positions in a text stay the same: what does not
 count is overwritten with blanks.
@@ -41,7 +41,7 @@ class Level(IntEnum):
 _NAMES = {
     Level.DEBUG: "trace trac trce trc debug debu dbug dbg verbose fine t d . - 0 10 20 debug1 debug2 debug3 debug4",
     Level.INFO: "info information inf statement i 1 30",
-    Level.NOTICE: "notice note system log n *",
+    Level.NOTICE: "notice note system log detail hint context query n *",
     Level.WARNING: "warning warni warn wrn w # 2 40",
     Level.ERROR: "error erro err eror fail failure severe e 3 50",
     Level.FATAL: "critical crit fatal fata ftl panic pani emergency emerg alert f 4 60",
@@ -62,20 +62,44 @@ _FRAME = re2.compile(
 )
 _RAISED = re2.compile(r"\n[^\n]*\b(?:raise|throw) [^\n]*")
 _CAUSED_BY = re2.compile(r"(?m)^[^\n]{0,60}?\bCaused by: ?")
-_PROGRAM = re2.compile(r"^([\w.-]+) +\| ")
 
 
 class BadReadingError(BadInputError):
     """A file of formats or recoveries cannot be used."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogLine:
+    """What stands before the message of a line. `message` is the position of the message in the line.
+
+    `time` is as the program wrote it, or as the engine put it before the line; parts that a format lacks are empty.
+    """
+
+    level: Level | None = None
+    logger: str = ""
+    program: str = ""
+    time: str = ""
+    message: int = 0
+
+
 @dataclass(frozen=True, slots=True)
 class LogFormat:
-    """A format of a logger: an expression whose group `level` is the level, and lines with their levels."""
+    """A format of a logger, and lines with the parts that must be read of them.
+
+    The first of the expressions tells whether a line has the format; the groups of all are its parts.
+    """
 
     name: str
-    expression: re2._Regexp
-    examples: Mapping[str, str]
+    expressions: tuple[re2._Regexp, ...]
+    examples: Mapping[str, Mapping[str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class LogFormats:
+    """Formats of loggers, and what Compose and the engine put before each line."""
+
+    formats: tuple[LogFormat, ...] = ()
+    prefix: re2._Regexp | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,21 +116,38 @@ class Recoveries:
 class ExcerptReader:
     """Reads excerpts by formats and recoveries; without them it only reduces tracebacks."""
 
-    def __init__(self, formats: Sequence[LogFormat] = (), recoveries: Recoveries | None = None) -> None:
-        self.formats = tuple(formats)
+    def __init__(self, formats: LogFormats | None = None, recoveries: Recoveries | None = None) -> None:
+        self.prefix = None if formats is None else formats.prefix
+        self.formats = () if formats is None else formats.formats
         self.recoveries = recoveries
-        self._level_of = lru_cache(maxsize=4096)(self._read_level)
+        self._read_start = lru_cache(maxsize=4096)(self._parse)
+        self._fitting = re2.Set.SearchSet()
+        for one in self.formats:
+            self._fitting.Add(one.expressions[0].pattern)
+        if self.formats:
+            self._fitting.Compile()
+
+    def read_line(self, line: str) -> LogLine:
+        """Return what the logger wrote before the message; nothing where no format fits."""
+        return self._read_start(line[:_LONGEST_START])
 
     def level_of(self, line: str) -> Level | None:
-        """Return the level that the logger wrote; None where no format fits."""
-        return self._level_of(line[:_LONGEST_START])
+        """Return the level that the logger wrote; None where no format fits, or the format has none."""
+        return self.read_line(line).level
 
-    def _read_level(self, start: str) -> Level | None:
-        for one in self.formats:
-            found = one.expression.search(start)
-            if found is not None:
-                return level_named(found["level"] or "")
-        return None
+    def _parse(self, start: str) -> LogLine:
+        before = None if self.prefix is None else self.prefix.search(start)
+        first = 0 if before is None else before.end()
+        rest = start[first:]
+        fitting = self._fitting.Match(rest) if self.formats else None
+        expressions = self.formats[min(fitting)].expressions if fitting else ()
+        found = [one for one in (expression.search(rest) for expression in expressions) if one is not None]
+        parts: dict[str, str] = {}
+        # The prefix last: it names the service, and the engine writes all times in one way.
+        for one in (*found, *([] if before is None else [before])):
+            parts |= {name: word for name, word in one.groupdict().items() if word}
+        level = level_named(parts.pop("level", ""))
+        return LogLine(level=level, **parts, message=first + (found[0].end() if found else 0))
 
     def healed_before(self, text: str, causes: Sequence[tuple[Category, int]]) -> int:
         """Return before which position failures count no more: a success of the same program stands there.
@@ -118,13 +159,15 @@ class ExcerptReader:
         if rules is None or not passing or len(passing) < len(causes):
             return 0
         start = _line_start(text, max(passing))
-        whose = _program(text[start : start + _LONGEST_START])
+        failed = self.read_line(text[start : start + _LONGEST_START].partition("\n")[0])
         for line_start, line_end in _lines_from(text, text.find("\n", max(passing)) + 1 or len(text)):
             line = text[line_start : min(line_end, line_start + _LONGEST_START)]
-            level = self.level_of(line)
-            if level is not None and level >= Level.ERROR:
+            read = self.read_line(line)
+            if read.program != failed.program or _is_earlier(read, failed):
                 continue
-            if _program(line) == whose and rules.success.search(line) and not rules.failure.search(line):
+            if read.level is not None and read.level >= Level.ERROR:
+                continue
+            if rules.success.search(line) and not rules.failure.search(line):
                 return line_start
         return 0
 
@@ -158,16 +201,19 @@ def last_cause(text: str) -> tuple[int, int]:
     return (places[0], places[-1]) if places else (-1, -1)
 
 
-def read_formats(text: str) -> tuple[LogFormat, ...]:
+def read_formats(text: str) -> LogFormats:
     """Read a file of formats. Raises BadReadingError."""
     content = _content(text)
-    words: dict[str, str] = {}
-    for name, expression in content["words"].items():
-        words[name] = f"(?:{expression})"
-    return tuple(
-        LogFormat(str(one["id"]), _compiled(_expanded(one["expression"], words)), dict(one["examples"]))
+    words = {name: f"(?:{expression})" for name, expression in content["words"].items()}
+    formats = tuple(
+        LogFormat(
+            str(one["id"]),
+            tuple(_compiled(_expanded(expression, words)) for expression in one["expressions"]),
+            {line: {"level": parts} if isinstance(parts, str) else parts for line, parts in one["examples"].items()},
+        )
         for one in content["formats"]
     )
+    return LogFormats(formats, _compiled(_expanded(content["prefix"], words)) if "prefix" in content else None)
 
 
 def read_recoveries(text: str) -> Recoveries:
@@ -203,9 +249,10 @@ def _lines_from(text: str, place: int) -> list[tuple[int, int]]:
     return [(before + 1, end) for before, end in pairwise(ends) if end > before + 1]
 
 
-def _program(line: str) -> str:
-    found = _PROGRAM.search(line)
-    return found[1] if found is not None else ""
+def _is_earlier(one: LogLine, other: LogLine) -> bool:
+    """Whether a line is older than another, where both wrote the time alike and the year first."""
+    alike = len(one.time) == len(other.time) > 0 and one.time[:4].isdecimal() and other.time[:4].isdecimal()
+    return alike and one.time < other.time
 
 
 def _expanded(expression: str, words: Mapping[str, str]) -> str:

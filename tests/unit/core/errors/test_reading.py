@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 
 import pytest
@@ -13,6 +14,8 @@ from core.errors.reading import (
     BadReadingError,
     Level,
     LogFormat,
+    LogFormats,
+    LogLine,
     bounded,
     level_named,
     read_formats,
@@ -24,17 +27,26 @@ classify = partial(classify_by, patterns=shipped_set())
 
 READER = shipped_reader()
 RULES = READER.recoveries
-LINES = [(one, line, level) for one in READER.formats for line, level in one.examples.items()]
+LINES = [(one, line, parts) for one in READER.formats for line, parts in one.examples.items()]
 
 
-@pytest.mark.parametrize(("one", "line", "level"), LINES, ids=[f"{one.name}-{line[:30]}" for one, line, _ in LINES])
-def test_a_format_reads_the_level_of_its_examples(one: LogFormat, line: str, level: str) -> None:
-    assert one.expression.search(line) is not None
-    assert READER.level_of(line) is level_named(level)
+@pytest.mark.parametrize(("one", "line", "parts"), LINES, ids=[f"{one.name}-{line[:30]}" for one, line, _ in LINES])
+def test_a_format_reads_the_parts_of_its_examples(one: LogFormat, line: str, parts: Mapping[str, str]) -> None:
+    assert one.expressions[0].search(line[READER.prefix.search(line).end() :]) is not None
+    read = READER.read_line(line)
+    assert read.level is level_named(parts.get("level", ""))
+    others = {name: word for name, word in parts.items() if name != "level"}
+    assert {name: getattr(read, name) for name in others} == others
 
 
-def test_a_line_without_a_level_has_none() -> None:
-    assert READER.level_of("the error of the day") is None
+def test_a_line_of_no_format_is_all_message() -> None:
+    assert READER.read_line("the error of the day") == LogLine()
+
+
+def test_the_service_of_compose_goes_before_the_program_of_the_line() -> None:
+    read = READER.read_line("web-1  | nginx: [warn] conflicting server name")
+
+    assert (read.program, read.level) == ("web-1", Level.WARNING)
 
 
 def test_an_error_at_level_debug_is_none() -> None:
@@ -136,7 +148,7 @@ def test_of_a_very_long_text_the_ends_count() -> None:
 @pytest.mark.parametrize("text", ["a: [", "- one", "formats: []\nwords: {A: '('}\n"])
 def test_a_file_of_formats_that_cannot_be_used_is_reported(text: str) -> None:
     if "formats" in text:
-        assert read_formats(text) == ()
+        assert read_formats(text) == LogFormats()
     else:
         with pytest.raises(BadReadingError):
             read_formats(text)
