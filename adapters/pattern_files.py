@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from hashlib import sha256
 from pathlib import Path
 
+from adapters.shipped_version import FOLDER, shipped_files
 from core.errors.match import PatternSet
 from core.errors.pattern_files import BadPatternFileError, read_patterns, read_words
 from core.errors.reading import ExcerptReader, read_formats, read_recoveries
 from models.errors import DescribedPattern, Pattern
-
-FOLDER = Path(__file__).parents[1] / "patterns"
 
 _WORDS = "words.yaml"
 _HARMLESS = "harmless.txt"
@@ -25,7 +23,7 @@ def described_patterns() -> tuple[DescribedPattern, ...]:
     Raises BadPatternFileError if a file of the installation is missing or damaged.
     """
     words = read_words(_text(FOLDER / _WORDS))
-    files = [path for path in _files() if path.name != _WORDS]
+    files = [path for path in shipped_files() if path.name != _WORDS]
     return tuple(one for path in files for one in read_patterns(_text(path), path.name, words))
 
 
@@ -33,18 +31,6 @@ def described_patterns() -> tuple[DescribedPattern, ...]:
 def shipped_patterns() -> tuple[Pattern, ...]:
     """The shipped patterns, as they are kept in error_patterns."""
     return tuple(one.pattern for one in described_patterns())
-
-
-@lru_cache(maxsize=1)
-def shipped_version() -> str:
-    """Name the shipped set by its content: 16 hexadecimal digits, without reading the patterns.
-
-    Raises BadPatternFileError if a file of the installation is missing.
-    """
-    content = sha256()
-    for path in _files():
-        content.update(f"{path.name}\0{_text(path)}\0".encode())
-    return content.hexdigest()[:16]
 
 
 @lru_cache(maxsize=1)
@@ -79,10 +65,6 @@ def harmless_lines() -> tuple[str, ...]:
 def read_file(path: Path) -> tuple[DescribedPattern, ...]:
     """Read a file of patterns; it may use the words of the shipped ones. Raises BadPatternFileError."""
     return read_patterns(_text(path), path.name, read_words(_text(FOLDER / _WORDS)))
-
-
-def _files() -> list[Path]:
-    return sorted(FOLDER.glob("*.yaml"))
 
 
 def _text(path: Path) -> str:

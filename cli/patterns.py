@@ -178,7 +178,8 @@ def enable_pattern(name: str) -> None:
 @click.argument("name")
 def remove_pattern(name: str) -> None:
     """Remove a pattern that a user added."""
-    from adapters.pattern_files import shipped_patterns, shipped_version
+    from adapters.pattern_files import shipped_patterns
+    from adapters.shipped_version import shipped_version
 
     if _pattern(name).shipped:
         raise BadInputError(f"{name} is a shipped pattern;", advice=f"`roas patterns disable {name}` switches it off.")

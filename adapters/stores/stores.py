@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 import sqlalchemy as sa
 
 from adapters.host.private_files import make_private_folder
+from adapters.shipped_version import shipped_version
 from adapters.stores.data_folder import FolderAccess, narrow_access
 from adapters.stores.database import Database, SqliteDatabase
 from adapters.stores.gate import Gate, Waits, opened
@@ -91,8 +92,6 @@ class Stores(Repositories):
 
     def _renew_patterns(self) -> None:
         """Write the shipped patterns into a store that has none of this version of them."""
-        from adapters.pattern_files import shipped_patterns, shipped_version
-
         version = shipped_version()
         # Asked without the table's class: mapping it takes each command that reads another store a tenth of a second.
         there = sa.table("error_patterns", sa.column("shipped_version"))
@@ -100,6 +99,8 @@ class Stores(Repositories):
         with self.databases["errors"].read() as connection:
             if connection.scalar(known) is not None:
                 return
+        from adapters.pattern_files import shipped_patterns
+
         try:
             self.patterns.renew(shipped_patterns(), version)
         except StoreError as failure:

@@ -6,7 +6,8 @@ from datetime import timedelta
 import pytest
 import sqlalchemy as sa
 
-from adapters.pattern_files import shipped_patterns, shipped_version
+from adapters.pattern_files import shipped_patterns
+from adapters.shipped_version import shipped_version
 from adapters.stores import Stores
 from models.errors import Category, Pattern, RecordedError, Severity, Strategy
 from models.recovery import RecoveryExecution
