@@ -329,7 +329,8 @@ def _rename_causes(connection: sa.Connection, shipped: Sequence[Pattern], gone: 
     """Give errors the categories that the patterns which decided them have now, so that they stay one group.
 
     Severity and strategy stay: they were weighed with the evidence of then. An error whose pattern is `gone` is judged
-    by its text and the logs kept with it; where no pattern knows these now, it keeps its name.
+    by its text and the logs kept with it; where no pattern knows these now, it keeps its name. So does an error whose
+    category is the evidence's, beside a pattern that says something else.
     """
     now = {one.name: one.category for one in shipped if one.category is not Category.BENIGN}
     pairs = sa.select(_errors.c.pattern_name, _errors.c.category).where(_errors.c.pattern_name.in_([*now, *gone]))
@@ -338,10 +339,12 @@ def _rename_causes(connection: sa.Connection, shipped: Sequence[Pattern], gone: 
     rows = connection.execute(sa.select(_errors).where(these)).all() if moved else ()
     known = _compiled(shipped) if any(row.pattern_name not in now for row in rows) else None
     for row in rows:
-        error = to_error(row)
+        error, given = to_error(row), f"means {row.category} (pattern {row.pattern_name})"
+        if given not in row.reason:
+            continue
         if known is None or row.pattern_name in now:
             category = now[row.pattern_name]
-            reason = row.reason.replace(f"means {row.category} (pattern ", f"means {category} (pattern ")
+            reason = row.reason.replace(given, f"means {category} (pattern {row.pattern_name})")
             verdict = replace(error.verdict, category=category, reason=reason)
         else:
             verdict = _judged_anew(error, known)

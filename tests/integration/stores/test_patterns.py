@@ -122,6 +122,15 @@ def test_a_resolved_error_of_before_is_found_when_its_cause_comes_back(stores: S
         assert renewed.tickets.open(replace(TICKET, ticket_id="t2", error_id="e2")).ticket_id == "t1"
 
 
+def test_a_category_that_the_evidence_gave_stays(stores: Stores, settings: Settings) -> None:
+    reason = '"No module" means runtime_dependency_missing (pattern module_missing). Its mode is wrong.'
+    verdict = replace(OLD_IMPORT.verdict, category=Category.VOLUME_MOUNT, reason=reason)
+    stores.errors.record(replace(OLD_IMPORT, verdict=verdict))
+    make_old(stores)
+    with Stores.open(settings) as renewed:
+        assert renewed.errors.get("e1").verdict == verdict
+
+
 def test_two_open_errors_of_one_cause_stay_two(stores: Stores, settings: Settings) -> None:
     stores.errors.record(OLD_IMPORT)
     stores.errors.record(NEW_IMPORT)
