@@ -15,6 +15,9 @@ from pydantic_core import ErrorDetails
 from models.failures import BadInputError
 from models.storage import MIB, RetentionPolicy
 
+OWN_FOLDER = Path("roas")
+"""Environments of a user's own applications, in the folder that `roas` is called from."""
+
 _PREFIX = "ROAS_"
 _MAY_HOLD_A_PASSWORD = ("redis_url", "stores_url")
 _SHOWN = 60
@@ -43,7 +46,10 @@ class Settings(BaseModel):
     stores_password_file: Path | None = Field(
         default=None, description="File that holds that database's password; PGPASSWORD does as well, the URL not."
     )
-    environments_dir: Path = Field(default=Path("deployments/environments"), description="Folder of NAME.yaml files.")
+    environments_dir: Path = Field(
+        default=Path("deployments/environments"),
+        description="Folder of NAME.yaml files; where that default does not exist, the folder roas.",
+    )
     recovery_dir: Path = Field(default=Path("deployments/recovery"), description="Folder of the recovery scripts.")
     script_user: str = Field(default="nobody", description="Who runs recovery scripts where we are root.")
     redis_url: str | None = Field(
@@ -86,7 +92,8 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
-        return {name[len(_PREFIX) :].lower(): value for name, value in _variables() if value} | given
+        own = {} if (folder := _own_folder()) is None else {"environments_dir": folder}
+        return own | {name[len(_PREFIX) :].lower(): value for name, value in _variables() if value} | given
 
     @field_validator("*", mode="before")
     @classmethod
@@ -149,7 +156,12 @@ def current_settings() -> Settings:
     Raises:
         BadInputError: A variable cannot be used; the message names it and what is allowed.
     """
-    return _settings(frozenset(_variables()))
+    return _settings(frozenset(_variables()), _own_folder())
+
+
+def _own_folder() -> Path | None:
+    """The folder that `roas init` writes to beside an application of the user's, where the default does not exist."""
+    return OWN_FOLDER if OWN_FOLDER.is_dir() and not Path("deployments/environments").is_dir() else None
 
 
 def _variables() -> list[tuple[str, str]]:
@@ -157,7 +169,7 @@ def _variables() -> list[tuple[str, str]]:
 
 
 @lru_cache(maxsize=4)
-def _settings(_of: frozenset[tuple[str, str]]) -> Settings:
+def _settings(_of: frozenset[tuple[str, str]], _folder: Path | None) -> Settings:
     try:
         return Settings()
     except ValidationError as error:
