@@ -41,6 +41,7 @@ COMMANDS_OF = {
     "patterns": ("classify", "patterns"),
     "recovery": ("watch", "tickets", "ticket", "resolve", "pause", "unpause"),
     "resume": ("resume",),
+    "schema": ("schema",),
     "stores": ("backup", "restore", "stores", "archive"),
     "why": ("why",),
 }

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from datetime import time, timedelta
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -234,3 +234,16 @@ class Environment(_Strict):
 
 
 _NOTHING_SAID = ServiceSpec()
+
+
+def environment_schema() -> dict[str, Any]:
+    """The JSON Schema of an environment file, for editors; models/environment.schema.json holds it.
+
+    The file's name stands for `name` where that is left out.
+    """
+    schema = Environment.model_json_schema()
+    schema["required"] = [name for name in schema["required"] if name != "name"]
+    for end in ("from", "to"):
+        # JSON Schema's own format of a time demands a zone, and we refuse one.
+        del schema["$defs"]["Maintenance"]["properties"][end]["format"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema

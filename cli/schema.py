@@ -1,0 +1,18 @@
+"""`roas schema`: the JSON Schema of an environment file."""
+
+from __future__ import annotations
+
+import click
+
+from flows.runtime.terminal import echo
+
+
+@click.command()
+def schema() -> None:
+    """Print the JSON Schema of an environment file, for editors and other programs."""
+    from adapters.config.environment_schema import schema_text
+
+    echo(schema_text().rstrip("\n"))
+
+
+COMMANDS: tuple[click.Command, ...] = (schema,)
