@@ -33,6 +33,7 @@ Ctrl-C."""
 
 
 COMMANDS_OF = {
+    "adopt": ("init",),
     "history": ("history",),
     "logs": ("logs",),
     "monitoring": ("alerts", "acknowledge", "predictions", "report"),
@@ -72,8 +73,9 @@ class _Roas(click.Group):
 def roas() -> None:
     """Deploy, monitor and recover Docker Compose applications, and record every operation.
 
-    ENV is an environment: deployments/environments/ENV.yaml. Any Compose application also runs
-    without one: roas start -f compose.yaml [-p NAME].
+    ENV is an environment: deployments/environments/ENV.yaml, or roas/ENV.yaml where that folder
+    does not exist; `roas init` writes one for a Compose application. Any also runs without one:
+    roas start -f compose.yaml [-p NAME].
     """
 
 

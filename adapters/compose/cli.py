@@ -22,10 +22,13 @@ from adapters.compose.parsing import (
     self_contained,
     unescape,
 )
+from adapters.compose.sources import read_sources
 from adapters.compose.template import complete_template, first_difference, without_defaults
+from adapters.compose.traits import service_traits
 from adapters.compose.variables import variables_of
 from adapters.host.private_files import check_regular, read_regular
 from core.errors.redact import Redactor
+from models.adoption import ServiceTraits
 from models.compose import Application, ComposeVariable, InjectedFile, NetworkPlace
 from models.environments import Environment
 from models.failures import ComposeError
@@ -79,6 +82,11 @@ class ComposeCli:
                 advice="Write the paths there without variables; an included project's own .env is not kept.",
             )
         return template
+
+    def traits(self) -> dict[str, ServiceTraits]:
+        """What tells which program each service runs, by service."""
+        unfilled = () if self._template is not None else read_sources(self._environment.compose_files).documents
+        return service_traits(self._document()[0], unfilled)
 
     def variables(self) -> tuple[ComposeVariable, ...]:
         """The variables that the Compose files use."""

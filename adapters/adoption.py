@@ -1,0 +1,122 @@
+"""Gather what the adoption of an application needs, from its files or from its running containers; changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from io import StringIO
+from pathlib import Path
+
+from dotenv.main import DotEnv
+
+from adapters.compose.cli import ComposeCli
+from adapters.compose.sources import read_sources
+from adapters.compose.variables import process_environment, variables_of, withheld_variables
+from adapters.docker.engine import DockerEngine
+from adapters.host.private_files import read_regular
+from core.errors.redact import is_secret_name
+from models.adoption import AdoptionFacts, UsedVariable
+from models.compose import Application
+from models.environments import Environment
+from models.failures import EnvironmentFileError, RoasError
+
+# In the order in which Compose takes the first that exists.
+COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+OVERRIDE_FILES = (
+    *("compose.override.yml", "compose.override.yaml"),
+    *("docker-compose.override.yml", "docker-compose.override.yaml"),
+)
+
+
+def compose_files_of(folder: Path) -> tuple[Path, ...]:
+    """The Compose files of a folder as Compose chooses them: those that COMPOSE_FILE lists, in the process or in
+    `.env`, else the first of each kind of name.
+
+    Raises:
+        EnvironmentFileError: There is none.
+    """
+    if not folder.is_dir():
+        raise EnvironmentFileError(f"There is no folder {folder}.", advice="Name the one with the Compose file.")
+    beside = _dot_env(folder)
+    listed = os.environ.get("COMPOSE_FILE") or beside.get("COMPOSE_FILE")
+    if listed:
+        separator = os.environ.get("COMPOSE_PATH_SEPARATOR") or beside.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
+        return tuple(folder / one for one in listed.split(separator) if one)
+    chosen = next((folder / name for name in COMPOSE_FILES if (folder / name).is_file()), None)
+    if chosen is None:
+        raise EnvironmentFileError(
+            f"There is no Compose file in {folder}: none of {', '.join(COMPOSE_FILES)}.",
+            advice="Name the folder that has one, or the file with -f.",
+        )
+    override = next((folder / name for name in OVERRIDE_FILES if (folder / name).is_file()), None)
+    return (chosen,) if override is None else (chosen, override)
+
+
+def project_name_of(folder: Path) -> str | None:
+    """The project's name in the `.env` of a folder, which Compose reads unless its process has one."""
+    return None if os.environ.get("COMPOSE_PROJECT_NAME") else _dot_env(folder).get("COMPOSE_PROJECT_NAME") or None
+
+
+def _dot_env(folder: Path) -> dict[str, str]:
+    try:
+        text = read_regular(folder / ".env").decode("utf-8")
+    except (OSError, ValueError):
+        # Compose itself reports one that it cannot read.
+        return {}
+    return {name: value or "" for name, value in DotEnv(None, StringIO(text), interpolate=False).parse()}
+
+
+def gather_application(environment: Environment) -> AdoptionFacts:
+    """Read an application as every start reads it, and which of its images have a health check.
+
+    Raises:
+        ComposeError: Compose cannot read the files.
+    """
+    given = process_environment(environment, os.environ)
+    compose = ComposeCli(environment, given)
+    with ThreadPoolExecutor(max_workers=3) as pool:
+        rendered, traits = pool.submit(compose.render), pool.submit(compose.traits)
+        variables = pool.submit(lambda: tuple(_variables(environment, compose)))
+        application = rendered.result()
+        return AdoptionFacts(
+            application=application,
+            compose_files=environment.compose_files,
+            env_files=environment.env_files,
+            profiles=environment.profiles,
+            engine=environment.engine if os.environ.get("DOCKER_HOST") else None,
+            traits=traits.result(),
+            variables=variables.result(),
+            images_with_check=_images_with_check(environment.engine, application),
+        )
+
+
+def _variables(environment: Environment, compose: ComposeCli) -> Iterator[UsedVariable]:
+    values = variables_of(environment, process_environment(environment, os.environ))
+    filled_in = {one.name: bool(one.default or one.alternate) for one in compose.variables()}
+    withheld = withheld_variables(environment, os.environ)
+    passed_on = read_sources(environment.compose_files).variables
+    for name in sorted({*filled_in, *(one for one in passed_on if is_secret_name(one))}):
+        if name not in withheld:
+            yield UsedVariable(
+                name=name,
+                is_secret=is_secret_name(name),
+                is_set=bool(values.get(name)),
+                has_default=filled_in.get(name, False),
+            )
+
+
+def _images_with_check(address: str, application: Application) -> frozenset[str]:
+    """The images with a health check of their own; none where the engine does not answer, which decides little."""
+    images: Sequence[str] = sorted({one.image for one in application.services.values() if one.healthcheck is None})
+    found = set()
+    try:
+        with closing(DockerEngine(address)) as engine:
+            for image in images:
+                fact = engine.images.inspect(image)
+                if fact is not None and fact.checked:
+                    found.add(image)
+    except RoasError:
+        return frozenset(found)
+    return frozenset(found)

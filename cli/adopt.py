@@ -1,0 +1,96 @@
+"""`roas init`: an environment file for an application of one's own."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+
+from cli.options import as_json
+from models.environments import Environment
+from models.failures import BadInputError
+from models.settings import OWN_FOLDER, current_settings
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+
+_output = click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="The file to write; its name is the environment's. By default NAME.yaml in the folder of environments.",
+)
+_force = click.option("--force", is_flag=True, help="Write in place of an existing file.")
+
+
+@click.command()
+@click.argument("folder", default=".", type=click.Path(path_type=Path))
+@click.option(
+    *("-f", "--file", "files"),
+    multiple=True,
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="A Compose file; may be repeated. By default those of the folder, as Compose chooses them.",
+)
+@click.option("-p", "--project", help="Project name; by default as Compose chooses it.")
+@_output
+@_force
+@as_json
+def init(
+    folder: Path, files: tuple[Path, ...], project: str | None, output: Path | None, force: bool, json_wanted: bool
+) -> None:
+    """Write an environment file for the Compose application in FOLDER.
+
+    Recognises the programs, and proposes probes, limits and dependencies. It changes nothing that
+    runs and writes no secret's value. The file goes to ROAS_ENVIRONMENTS_DIR or
+    deployments/environments if that exists, else to roas/ in the current folder.
+    """
+    from adapters.adoption import compose_files_of, project_name_of
+    from adapters.config.environments import environment_for_compose_files
+
+    chosen = files or compose_files_of(folder)
+    named = project or project_name_of(chosen[0].parent)
+    _propose(environment_for_compose_files(chosen, named, cwd=Path.cwd()), output, force, json_wanted)
+
+
+def _propose(environment: Environment, output: Path | None, force: bool, json_wanted: bool) -> None:
+    from adapters.adoption import gather_application
+    from adapters.config.environment_writer import check_free, environment_text, write_environment
+    from adapters.config.environments import read_environment
+    from adapters.programs import shipped_programs
+    from core.adoption.propose import propose
+
+    path = _path(environment.name, output)
+    check_free(path, force=force)
+    facts = gather_application(environment)
+    proposal = propose(facts, shipped_programs())
+    write_environment(path, environment_text(path, facts, proposal), force=force)
+    written = read_environment(path)
+    if json_wanted:
+        from cli.rendering.results import print_json
+
+        print_json(proposal, file=str(path), environment=written.name)
+        return
+    from cli.rendering.adoption import show_proposal
+
+    show_proposal(proposal, facts, path, is_known=path.parent.resolve() == _folder().resolve())
+
+
+def _path(name: str, output: Path | None) -> Path:
+    if output is None:
+        return _folder() / f"{name}.yaml"
+    if output.suffix not in (".yaml", ".yml") or not _NAME.fullmatch(output.stem):
+        raise BadInputError(
+            f"{output} cannot be an environment file;",
+            advice="its name is the environment's: NAME.yaml of small letters, digits, - and _.",
+        )
+    return output
+
+
+def _folder() -> Path:
+    """The folder of environments; a stranger's application gets one of its own, which later commands find."""
+    settings = current_settings()
+    is_chosen = "environments_dir" in settings.model_fields_set
+    return settings.environments_dir if is_chosen or settings.environments_dir.is_dir() else OWN_FOLDER
+
+
+COMMANDS: tuple[click.Command, ...] = (init,)

@@ -1,0 +1,90 @@
+"""Show what was found in an application, and what is proposed for it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+
+from rich.markup import escape
+
+from cli.rendering.console import say, show_table
+from flows.runtime.terminal import echo
+from models.adoption import AdoptionFacts, Proposal, ServiceProposal
+from models.environments import CertificateProbe, CommandProbe, HttpProbe, Probe
+
+
+def show_proposal(proposal: Proposal, facts: AdoptionFacts, path: Path, *, is_known: bool) -> None:
+    """Print the services with their programs and probes, what lacks a health check, and the next two commands.
+
+    `is_known`: later commands find the file in their folder of environments.
+    """
+    files = ", ".join(str(file) for file in facts.compose_files)
+    say(f"project [bold]{escape(proposal.project)}[/bold], {len(proposal.services)} services in {escape(files)}\n")
+    show_table(
+        ("service", "program", "recognised by", "probe", "health check"),
+        [tuple(map(escape, _row(one))) for one in proposal.services],
+    )
+    _show_dependencies(proposal)
+    _show_remarks(proposal)
+    _show_health_checks(proposal)
+    say(f"\nwrote [bold]{escape(str(path))}[/bold]; nothing else was changed")
+    name = path.stem
+    prefix = "" if is_known else f"ROAS_ENVIRONMENTS_DIR={shlex.quote(str(path.parent))} "
+    say("next:")
+    say(f"  {escape(prefix)}roas validate {name}   # runs every check of a start, changes nothing")
+    say(f"  {escape(prefix)}roas start {name}")
+
+
+def _row(one: ServiceProposal) -> tuple[str, ...]:
+    probe = "job: ends with exit code 0" if one.is_job else _probe(one.spec.probe)
+    checked = "" if one.is_job else "yes" if one.checked else "none"
+    return one.service, one.program or "unknown", one.recognised_by, probe, checked
+
+
+def _probe(probe: Probe | None) -> str:
+    if probe is None:
+        return "none"
+    if isinstance(probe, HttpProbe):
+        return f"http {probe.port}{probe.path}"
+    if isinstance(probe, CommandProbe):
+        words = [word for word in probe.command if word not in ("sh", "-c")]
+        return f"command {words[0].split()[0]}" if words else "command"
+    return f"certificate {probe.port}" if isinstance(probe, CertificateProbe) else f"{probe.kind} {probe.port}"
+
+
+def _show_dependencies(proposal: Proposal) -> None:
+    found = [
+        (one.service, other, variable) for one in proposal.services for other, variable in one.dependencies.items()
+    ]
+    if found:
+        say("\nneeded beyond depends_on:")
+    for service, other, variable in found:
+        say(f"  {escape(service)} needs {escape(other)}: {escape(variable)} names it")
+
+
+def _show_remarks(proposal: Proposal) -> None:
+    remarks = [(one.service, remark) for one in proposal.services for remark in one.remarks]
+    if remarks or proposal.remarks:
+        say("\nto look at:")
+    for service, remark in remarks:
+        say(f"  {escape(service)}: {escape(remark)}")
+    for remark in proposal.remarks:
+        say(f"  {escape(remark)}")
+
+
+def _show_health_checks(proposal: Proposal) -> None:
+    offered = [one for one in proposal.unchecked if one.health_check]
+    bare = [one for one in proposal.unchecked if not one.health_check and one.spec.probe is None]
+    if bare:
+        names = escape(", ".join(one.service for one in bare))
+        say(f"\nnothing proves {names}: it has neither a health check nor a probe, so its starts stay unproven")
+    if not offered:
+        return
+    say("\nno health check; to paste into the Compose file:")
+    echo("services:")
+    for one in offered:
+        # Compose fills in a single dollar sign itself.
+        test = json.dumps(list(one.health_check)).replace("$", "$$")
+        echo(f"  {one.service}:\n    healthcheck:\n      test: {test}")
+        echo("      interval: 30s\n      timeout: 10s\n      retries: 3\n      start_period: 60s")

@@ -1,0 +1,1 @@
+"""Decisions on adopting an application: which program a service runs, and what fits it."""

@@ -1,0 +1,71 @@
+"""Recognise the program that a service runs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from models.adoption import Program, ServiceTraits
+from models.compose import ServiceDeclaration
+
+
+@dataclass(frozen=True, slots=True)
+class Recognised:
+    """A program, and what told that a service runs it."""
+
+    program: Program
+    by: str
+
+
+def recognise(service: ServiceDeclaration, traits: ServiceTraits, programs: Sequence[Program]) -> Recognised | None:
+    """Return the program that a service runs, or None.
+
+    A variable decides before the command where its program is more than a runtime: a bot for Discord runs in Node or
+    Python too. A port decides last, since any program can use it.
+    """
+    repository = repository_of(service.image)
+    for program in programs:
+        if any(_is_repository(repository, image) for image in program.images) and not _is_runtime(program):
+            return Recognised(program, f"image {repository}")
+    for program in programs:
+        if named := _first(program.variables, service.environment_names):
+            return Recognised(program, f"variable {named}")
+    for program in programs:
+        if named := _first(program.commands, traits.programs):
+            return Recognised(program, f"command {named}")
+    for program in programs:
+        if any(_is_repository(repository, image) for image in program.images):
+            return Recognised(program, f"image {repository}")
+    for program in programs:
+        for port in program.ports:
+            if port in traits.ports:
+                return Recognised(program, f"port {port}")
+    return None
+
+
+def repository_of(image: str) -> str:
+    """The repository of an image's name, without registry, tag and digest: ghcr.io/acme/shop:1 is acme/shop."""
+    name = image.partition("@")[0]
+    before, slash, last = name.rpartition("/")
+    parts = [*before.split("/"), last.partition(":")[0]] if slash else [last.partition(":")[0]]
+    # The first part is a registry if it has a dot or a port, as Docker decides.
+    if len(parts) > 1 and ("." in parts[0] or ":" in parts[0] or parts[0] == "localhost"):
+        del parts[0]
+    return "/".join(parts)
+
+
+def _is_repository(repository: str, wanted: str) -> bool:
+    """Whether an image is of a program: a name with a folder must match whole, one without as the last part."""
+    if "/" in wanted:
+        return repository == repository_of(wanted)
+    return repository.rpartition("/")[2] == wanted
+
+
+def _is_runtime(program: Program) -> bool:
+    """Whether other programs run in its image: the command then says more."""
+    return bool(program.port_check)
+
+
+def _first(wanted: Iterable[str], given: Iterable[str]) -> str | None:
+    known = frozenset(given)
+    return next((one for one in wanted if one in known), None)
