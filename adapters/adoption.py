@@ -20,7 +20,7 @@ from core.errors.redact import is_secret_name
 from models.adoption import AdoptionFacts, UsedVariable
 from models.compose import Application
 from models.environments import Environment
-from models.failures import EnvironmentFileError, RoasError
+from models.failures import EnvironmentFileError, NotFoundError, RoasError
 
 # In the order in which Compose takes the first that exists.
 COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
@@ -66,6 +66,40 @@ def _dot_env(folder: Path) -> dict[str, str]:
         # Compose itself reports one that it cannot read.
         return {}
     return {name: value or "" for name, value in DotEnv(None, StringIO(text), interpolate=False).parse()}
+
+
+def running_application(project: str, engine: DockerEngine) -> tuple[tuple[Path, ...], tuple[Path, ...]]:
+    """The Compose files and env files that a project's containers were made from, by their labels.
+
+    Raises:
+        NotFoundError: No container is of such a project, or Compose made none of them.
+        EnvironmentFileError: The files are not on this machine any more.
+        EngineError: The engine does not answer or refuses.
+    """
+    made_from = engine.containers.compose_files(project)
+    if not made_from:
+        named = engine.containers.inspect_all([project])
+        if named and not named[0].project:
+            raise NotFoundError(
+                f"Container {project} was not made by Compose: it has no label com.docker.compose.project.",
+                advice="Write a Compose file for it, and use `roas init` beside it.",
+            )
+        known = sorted(engine.containers.projects())
+        belongs = f"Container {project} is of project {named[0].project}." if named else ""
+        raise NotFoundError(
+            f"No container is of a Compose project {project!r}. {belongs}".strip(),
+            advice=f"Projects here: {', '.join(known) or 'none'}.",
+        )
+    for one in made_from:
+        files = tuple(map(Path, one.files))
+        if files and all(file.is_file() for file in files):
+            return files, tuple(file for file in map(Path, one.env_files) if file.is_file())
+    gone = sorted({file for one in made_from for file in one.files if not Path(file).is_file()})
+    what = f"are gone: {', '.join(gone)}" if gone else "are not named by its containers' labels"
+    raise EnvironmentFileError(
+        f"The Compose files of project {project} {what}.",
+        advice=f"Put them back there, or name them: roas init -f FILE -p {project}.",
+    )
 
 
 def gather_application(environment: Environment) -> AdoptionFacts:

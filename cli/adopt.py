@@ -1,4 +1,4 @@
-"""`roas init`: an environment file for an application of one's own."""
+"""`roas init` and `roas adopt`: an environment file for an application of one's own."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from models.environments import Environment
 from models.failures import BadInputError
 from models.settings import OWN_FOLDER, current_settings
 
+_PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 
 _output = click.option(
@@ -50,6 +51,36 @@ def init(
     chosen = files or compose_files_of(folder)
     named = project or project_name_of(chosen[0].parent)
     _propose(environment_for_compose_files(chosen, named, cwd=Path.cwd()), output, force, json_wanted)
+
+
+@click.command()
+@click.argument("project")
+@_output
+@_force
+@as_json
+def adopt(project: str, output: Path | None, force: bool, json_wanted: bool) -> None:
+    """Write an environment file for a Compose PROJECT that runs already, as `roas init` does.
+
+    Its Compose files are found by the labels of its containers; nothing that runs is changed.
+    """
+    import os
+    from contextlib import closing
+
+    from adapters.adoption import running_application
+    from adapters.config.environments import environment_for_compose_files
+    from adapters.docker.engine import DockerEngine
+
+    if not _PROJECT.fullmatch(project):
+        raise BadInputError(
+            f"{project!r} cannot be the name of a Compose project;", advice="`docker compose ls --all` lists them."
+        )
+    address = os.environ.get("DOCKER_HOST") or str(Environment.model_fields["engine"].default)
+    with closing(DockerEngine(address)) as engine:
+        files, env_files = running_application(project, engine)
+    environment = environment_for_compose_files(files, project, cwd=Path.cwd())
+    if env_files and env_files != (files[0].parent / ".env",):
+        environment = environment.model_copy(update={"env_files": env_files})
+    _propose(environment, output, force, json_wanted)
 
 
 def _propose(environment: Environment, output: Path | None, force: bool, json_wanted: bool) -> None:
@@ -93,4 +124,4 @@ def _folder() -> Path:
     return settings.environments_dir if is_chosen or settings.environments_dir.is_dir() else OWN_FOLDER
 
 
-COMMANDS: tuple[click.Command, ...] = (init,)
+COMMANDS: tuple[click.Command, ...] = (init, adopt)

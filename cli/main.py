@@ -33,7 +33,7 @@ Ctrl-C."""
 
 
 COMMANDS_OF = {
-    "adopt": ("init",),
+    "adopt": ("init", "adopt"),
     "history": ("history",),
     "logs": ("logs",),
     "monitoring": ("alerts", "acknowledge", "predictions", "report"),

@@ -66,6 +66,14 @@ class ContainerState:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComposeOrigin:
+    """The Compose files and files of variables that a container was made from, as absolute paths."""
+
+    files: tuple[str, ...] = ()
+    env_files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerEvent:
     """One event of the engine about one container of a Compose project."""
 

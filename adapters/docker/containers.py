@@ -16,10 +16,10 @@ import urllib3
 from docker.errors import NotFound
 
 from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL, EngineClient, short
-from adapters.docker.states import container_state, secrets_of
+from adapters.docker.states import compose_origin, container_state, secrets_of
 from core.common.safe_text import printable
 from models.compose import InjectedFile
-from models.containers import ContainerState
+from models.containers import ComposeOrigin, ContainerState
 from models.failures import ContainerGoneError
 
 _LOG_BYTES = 256 * 1024
@@ -54,6 +54,20 @@ class Containers:
         with self._client.translate_errors("listing containers"):
             found = self._client.get("/containers/json", all=int(not running), filters=json.dumps({"label": labels}))
         return {container["Id"]: printable(container["Labels"].get(SERVICE_LABEL, "")) for container in found}
+
+    def projects(self) -> frozenset[str]:
+        """The Compose projects that have containers, stopped ones too."""
+        with self._client.translate_errors("listing containers"):
+            found = self._client.get("/containers/json", all=1, filters=json.dumps({"label": [PROJECT_LABEL]}))
+        return frozenset(printable(container["Labels"][PROJECT_LABEL]) for container in found)
+
+    def compose_files(self, project: str) -> tuple[ComposeOrigin, ...]:
+        """The files that Compose made a project's containers from, those of the newest container first."""
+        with self._client.translate_errors("listing containers"):
+            filters = json.dumps({"label": [f"{PROJECT_LABEL}={project}"]})
+            found = self._client.get("/containers/json", all=1, filters=filters)
+        newest_first = sorted(found, key=lambda container: int(container["Created"]), reverse=True)
+        return tuple(dict.fromkeys(compose_origin(container["Labels"]) for container in newest_first))
 
     def inspect_project(self, project: str, service: str | None = None) -> list[ContainerState]:
         """Inspect every container of a project or of one service, stopped ones too, by service and number."""

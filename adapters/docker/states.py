@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import PurePath
 from typing import Any
 
 from adapters.docker.client import PROJECT_LABEL, SERVICE_LABEL
 from core.common.safe_text import printable
 from core.errors.redact import secrets_among, secrets_in
-from models.containers import ContainerState, HealthLogEntry
+from models.containers import ComposeOrigin, ContainerState, HealthLogEntry
 
 _NUMBER = "com.docker.compose.container-number"
 _ONE_OFF = "com.docker.compose.oneoff"
 _CONFIG_HASH = "com.docker.compose.config-hash"
+_FILES = "com.docker.compose.project.config_files"
+_ENV_FILES = "com.docker.compose.project.environment_file"
+_FOLDER = "com.docker.compose.project.working_dir"
 
 
 def moment(text: str | None) -> datetime | None:
@@ -36,6 +40,17 @@ def secrets_of(reported: dict[str, Any]) -> set[str]:
     for words in (config.get("Entrypoint"), config.get("Cmd"), (config.get("Healthcheck") or {}).get("Test")):
         found.update(secrets_in(" ".join(words or ())))
     return {value for value in found if value not in plain}
+
+
+def compose_origin(labels: Mapping[str, str]) -> ComposeOrigin:
+    """The files that Compose made a container from, by its labels; relative ones start from the project's folder."""
+    folder = PurePath(labels.get(_FOLDER, ""))
+
+    def listed(label: str) -> tuple[str, ...]:
+        # "-" is a document from standard input, which is nowhere.
+        return tuple(str(folder / one) for one in labels.get(label, "").split(",") if one not in ("", "-"))
+
+    return ComposeOrigin(files=listed(_FILES), env_files=listed(_ENV_FILES))
 
 
 def container_state(reported: dict[str, Any], redact: Callable[[str], str]) -> ContainerState:
