@@ -97,7 +97,7 @@ class AdoptionFacts:
 class ServiceProposal:
     """What is proposed for one service, and why.
 
-    `program` is the name of what it runs, and `recognised_by` what told so; both are empty where nothing did.
+    `program` is the name of what it runs, and `recognised_by` the evidence for it; both are empty where nothing did.
     `checked`: it has a health check of its own. `health_check` is the `test` that is offered where it has none.
     `dependencies` are the variables that name a service it needs, by that service.
     """

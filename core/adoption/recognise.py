@@ -11,7 +11,7 @@ from models.compose import ServiceDeclaration
 
 @dataclass(frozen=True, slots=True)
 class Recognised:
-    """A program, and what told that a service runs it."""
+    """A program, and the evidence for it."""
 
     program: Program
     by: str
