@@ -140,7 +140,7 @@ def _by_words(text: str, patterns: PatternSet) -> Verdict:
     if healed:
         found, read = tuple(one for one in found if one.span[0] >= healed), " " * healed + read[healed:]
     if found and (found[0].pattern.category is not Category.BENIGN or _is_benign_throughout(read, found, reader)):
-        return _by_pattern(text, found)
+        return _by_pattern(text, read, found)
     # The level comes last: programs log harmless things as warnings and true failures as information.
     if next(_reporting_lines(read, reader), None) is None:
         reason = "No known cause matches, and the lines report no failure of their own."
@@ -227,23 +227,35 @@ def _reporting_lines(text: str, reader: ExcerptReader) -> Iterator[tuple[int, in
         start += len(line)
 
 
-def _by_pattern(text: str, found: tuple[PatternMatch, ...]) -> Verdict:
+def _by_pattern(text: str, read: str, found: tuple[PatternMatch, ...]) -> Verdict:
     pattern, (start, end) = found[0].pattern, found[0].span
+    alike = _lines_alike(read, start, end)
     also, confidence = "", next(share for least, share in _CONFIDENCE if pattern.priority >= least)
     for other in (match.pattern for match in found[1:]):
         if other.category is not pattern.category and pattern.priority - other.priority < _RIVAL_WITHIN:
             also, confidence = f"; {other.category.value} ({other.name}) was nearly as likely", confidence - 0.1
             break
+    reason = f'"{shorten(text[start:end], 120)}" means {pattern.category.value} (pattern {pattern.name}){also}.'
     return Verdict(
         category=pattern.category,
         severity=pattern.severity,
         strategy=pattern.strategy,
         confidence=round(confidence, 2),
-        reason=f'"{shorten(text[start:end], 120)}" means {pattern.category.value} (pattern {pattern.name}){also}.',
+        reason=f"{reason} {alike} lines say so." if alike > 1 else reason,
         pattern_name=pattern.name,
         span=(start, end),
         template=template_of(text),
     )
+
+
+def _lines_alike(text: str, start: int, end: int) -> int:
+    """How many lines repeat the one with the words from `start` to `end`, but for times, numbers and names."""
+    words = text[start:end]
+    if "\n" not in text or "\n" in words:
+        return 1
+    line_end = text.find("\n", end)
+    line = template_of(text[text.rfind("\n", 0, start) + 1 : len(text) if line_end < 0 else line_end])
+    return sum(words in one and template_of(one) == line for one in text.split("\n"))
 
 
 def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdict:

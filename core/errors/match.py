@@ -8,7 +8,8 @@ notice must not hide a real error beside it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -93,7 +94,7 @@ class PatternSet:
         matches = [
             (self.patterns[index], match.span())
             for index in (self._filter.Match(data, True) if self.patterns else None) or ()
-            for match in islice(self._regexp(index).finditer(data), _MATCHES_PER_PATTERN)
+            for match in _first_and_last(self._regexp(index).finditer(data))
         ]
         benign = [(one.priority, _lines_around(data, span)) for one, span in matches if one.category is Category.BENIGN]
         standing = [
@@ -138,6 +139,11 @@ def check_pattern(pattern: Pattern, benign_lines: Sequence[str]) -> tuple[str, .
             if compiled.search(line.encode("utf-8", "replace")) is not None
         )
     return tuple(complaints)
+
+
+def _first_and_last(matches: Iterator[re2._Match]) -> list[re2._Match]:
+    """The first few matches and the last: what fails again and again counts by its last time."""
+    return [*islice(matches, _MATCHES_PER_PATTERN - 1), *deque(matches, maxlen=1)]
 
 
 def _precedence(match: tuple[Pattern, tuple[int, int]]) -> tuple[object, ...]:

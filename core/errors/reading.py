@@ -53,15 +53,22 @@ _BEFORE = r"(?:[\w.-]+ +\| ?)?"
 _FRAME = re2.compile(
     rf"(?m)^{_BEFORE}(?:"
     r" +File \"[^\"\n]+\", line \d+[^\n]*(?:\n(?:[\w.-]+ +\| ?)?    +[^\n]*)?"
-    r"|\s+at (?:async )?[\w$.<>\[\]/@ #~`-]+[(:][^\n]*|\s+at [^\n]*(?: in |:line |:\d+:\d+)[^\n]*|\s+at <[^\n]*"
+    r"|\s+at (?:async )?[\w$.<>\[\]/@ #~`+&,-]+[(:][^\n]*|\s+at [^\n]*(?: in |:line |:\d+:\d+)[^\n]*|\s+at <[^\n]*"
     r"|\s+\.\.\. \d+ (?:more|common frames)[^\n]*"
     r"|\s*(?:from )?[/\w.-]+\.rb:\d+:in [`'][^'\n]*'\s*$"
+    r"|\s+from \S+:\d+:in [`'][^\n]*|\s+--- End of [^\n]*|\s+thrown in [^\n]* on line \d+"
     r"|#\d+ (?:/|\{main\}|\[internal|[A-Z]\w*[\\(:])[^\n]*"
+    r"|(?:[\w./*()%·{}\[\]-]+\([^\n]*\)|created by [^\n]+)\n\s+/?[\w./@+~-]+\.(?:go|s):\d+[^\n]*"
+    r"|goroutine \d+ \[[^\]\n]*\]:|\s+\d+: (?:0x[0-9a-f]+ - )?[\w<>{}$.]+::[^\n]*"
     r"|\s+/?[\w./@+~-]+\.(?:go|s|rs|c|cc|cpp):\d+[^\n]*"
     r")"
 )
 _RAISED = re2.compile(r"\n[^\n]*\b(?:raise|throw) [^\n]*")
-_CAUSED_BY = re2.compile(r"(?m)^[^\n]{0,60}?\bCaused by: ?")
+# Of Java, Node and PHP's loggers, and of .NET; the legacy builder of Docker writes an arrow without an exception.
+_CAUSED_BY = re2.compile(
+    r"(?m)^[^\n]{0,60}?(?:\bCaused by: ?|\[cause\]: |\[previous exception\] )"
+    r"|---> (?:\([^)\n]*\) ?)?[\w.]+(?:Exception|Error)\b"
+)
 
 
 class BadReadingError(BadInputError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from functools import partial
 
@@ -17,6 +18,7 @@ from core.errors.reading import (
     LogFormats,
     LogLine,
     bounded,
+    last_cause,
     level_named,
     read_formats,
     without_frames,
@@ -107,7 +109,108 @@ TRACES = {
         "\tfrom /app/denied.rb:12:in `<main>'"),
         Category.VOLUME_MOUNT,
     ),
+    "python, direct cause": (
+        ('Traceback (most recent call last):\n  File "/app/timeout.py", line 3, in connect\n    sock.connect(address)\n'
+        "socket.gaierror: [Errno -2] Name or service not known\n\n"
+        "The above exception was the direct cause of the following exception:\n\n"
+        'Traceback (most recent call last):\n  File "/app/main.py", line 9, in <module>\n    start()\n'
+        "RuntimeError: the shop could not be started"),
+        Category.DNS_FAILURE,
+    ),
+    "python, during handling": (
+        ('Traceback (most recent call last):\n  File "/app/main.py", line 3, in load\n    open(path)\n'
+        "OSError: [Errno 28] No space left on device\n\n"
+        "During handling of the above exception, another exception occurred:\n\n"
+        'Traceback (most recent call last):\n  File "/app/main.py", line 9, in <module>\n    load()\n'
+        "RuntimeError: the state was not written"),
+        Category.DISK_FULL,
+    ),
+    "node, cause": (
+        ("Error: connection timed out while loading the user\n    at load (/app/user.js:12:9) {\n"
+        "  [cause]: Error: getaddrinfo ENOTFOUND db\n      at GetAddrInfoReqWrap.onlookup (node:dns:107:26)\n  }"),
+        Category.DNS_FAILURE,
+    ),
+    "go, goroutines": (
+        ("panic: dial tcp: lookup db: no such host\n\ngoroutine 1 [running]:\n"
+        "main.(*Store).permissionDenied(0xc00001c0a0)\n\t/app/denied.go:12 +0x1d\n"
+        "created by main.noSpaceLeft in goroutine 7\n\t/app/main.go:3 +0x55\nexit status 2"),
+        Category.DNS_FAILURE,
+    ),
+    "dotnet, inner exceptions on one line": (
+        ("System.AggregateException: One or more errors occurred. (operation timed out) "
+        "---> System.Net.Http.HttpRequestException: Name or service not known (db:80)\n"
+        "   --- End of inner exception stack trace ---\n   at App.Timeout.Connect[T](Timeout`1 denied)"),
+        Category.DNS_FAILURE,
+    ),
+    "php, previous exception": (
+        ("PHP Fatal error:  Uncaught PDOException: SQLSTATE[HY000] [2002] Connection refused in /app/db.php:7\n"
+        "Stack trace:\n#0 /app/timeout.php(7): PDO->__construct()\n#1 {main}\n\n"
+        "Next App\\StoreException: the shop has no store in /app/shop.php:12\nStack trace:\n#0 {main}\n"
+        "  thrown in /app/permission denied.php on line 12"),
+        Category.DEPENDENCY_REFUSED,
+    ),
+    "ruby, a program without an ending": (
+        ("/app/list.rb:3:in `block': No such file or directory @ rb_sysopen - /data/list (Errno::ENOENT)\n"
+        "\tfrom /usr/local/bundle/bin/no_space_left_on_device:25:in `load'\n\tfrom /app/denied.rb:12:in `<main>'"),
+        Category.VOLUME_MOUNT,
+    ),
 }  # fmt: skip
+
+
+def test_an_arrow_of_a_builder_is_no_cause() -> None:
+    assert last_cause("Step 3/9 : RUN make\n ---> Running in 4bb46517cac3\nmake: *** Error 1") == (-1, -1)
+
+
+def test_frames_of_every_language_are_left_out() -> None:
+    for text, _ in TRACES.values():
+        read = without_frames(text).lower()
+        assert len(read) == len(text)
+        assert not [word for word in ("denied.", "denied(", "no_space_left", "nospace") if word in read]
+
+
+def test_what_repeats_counts_once_and_is_counted() -> None:
+    refused = "2026-01-02 10:00:{:02} ERROR dial tcp 172.18.0.3:5432: connect: connection refused"
+    once, often = classify(refused.format(0)), classify("\n".join(refused.format(n) for n in range(40)))
+
+    assert (often.category, often.confidence, often.strategy) == (once.category, once.confidence, once.strategy)
+    assert often.reason == f"{once.reason} 40 lines say so."
+
+
+def test_what_fails_again_after_a_success_is_not_healed() -> None:
+    refused = "ERROR dial tcp 172.18.0.3:5432: connect: connection refused"
+    healed = "\n".join([*[refused] * 40, "INFO connected to db"])
+
+    assert classify(healed).category is Category.BENIGN
+    assert classify(f"{healed}\n{refused}").category is Category.DEPENDENCY_REFUSED
+
+
+def calls(text: str) -> int:
+    """How many functions, of Python and of C, run while a text is classified."""
+    count = 0
+
+    def see(_frame: object, event: str, _argument: object) -> None:
+        nonlocal count
+        count += event in ("call", "c_call")
+
+    sys.setprofile(see)
+    try:
+        classify(text)
+    finally:
+        sys.setprofile(None)
+    return count
+
+
+@pytest.mark.parametrize("line", ["{} ERROR dial tcp 10.0.0.{}: connection refused\n", "{} x {}\n"])
+def test_work_grows_with_the_lines_and_no_further_than_the_longest_text(line: str) -> None:
+    texts = {count: "".join(line.format(n, n) for n in range(count)) for count in (400, 800, 20_000, 100_000)}
+    work = {count: calls(text) for count, text in texts.items()}
+
+    assert work[800] < 2.5 * work[400]
+    assert work[100_000] < 1.2 * work[20_000]
+
+
+def test_work_on_one_line_grows_no_further_than_the_longest_text() -> None:
+    assert calls("connection refused " * 60_000) < 1.2 * calls("connection refused " * 6_000)
 
 
 @pytest.mark.parametrize("language", TRACES)
