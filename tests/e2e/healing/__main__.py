@@ -37,7 +37,16 @@ def main() -> int:
     print("| harm | cause | judged | done | end | detected | acted | verified | attempts | tickets |")
     print("|---|---|---|---|---|---|---|---|---|---|", flush=True)
     with tempfile.TemporaryDirectory(prefix="roas-healing-") as folder:
-        os.environ |= {"ROAS_DATA_DIR": f"{folder}/data", "ROAS_ENVIRONMENTS_DIR": folder}
+        scripts = Path(folder, "recovery")
+        scripts.mkdir()
+        # A script runs as a user who has no right to anything else here.
+        scripts.chmod(0o755)
+        Path(folder).chmod(0o711)
+        os.environ |= {
+            "ROAS_DATA_DIR": f"{folder}/data",
+            "ROAS_ENVIRONMENTS_DIR": folder,
+            "ROAS_RECOVERY_DIR": str(scripts),
+        }
         return asyncio.run(_campaign(harms, Path(folder), asked.beside))
 
 
