@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from cli.options import as_json, of_its_records, of_records
+from cli.options import as_html, as_json, of_its_records, of_records
 from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.runtime.terminal import echo
 from models.failures import BadInputError
@@ -59,17 +59,26 @@ def predictions(environment: str | None, days: int, json_wanted: bool) -> None:
 @click.command()
 @of_its_records
 @click.option("--days", default=7, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
+@as_html
 @as_json
-def report(environment: str, days: int, json_wanted: bool) -> None:
+def report(environment: str, days: int, html_file: str | None, json_wanted: bool) -> None:
     """Report on the last days in Markdown: operations, scores, alerts, predictions and advice.
 
-    With --json the report is not stored.
+    With --html one page with plots, recoveries and availability. With --html or --json the report is not stored.
     """
+    if json_wanted and html_file is not None:
+        raise BadInputError("Give --html or --json, not both.")
     if json_wanted:
         from cli.rendering.results import print_json
-        from tasks.reporting.reports import days_of
+        from tasks.reporting.days import days_of
 
         print_json(days_of(environment, days, datetime.now(UTC)))
+        return
+    if html_file is not None:
+        from cli.rendering.pages import write_html
+        from tasks.reporting.days import page_of_days
+
+        write_html(page_of_days(environment, days, datetime.now(UTC)), html_file)
         return
 
     async def run() -> Any:

@@ -89,6 +89,12 @@ def _storable(text: str) -> str:
 
 
 as_json = click.option("--json", "json_wanted", is_flag=True, help="Print one JSON document, for programs.")
+as_html = click.option(
+    "--html",
+    "html_file",
+    metavar="FILE",
+    help="Write one HTML page to FILE, readable by you alone; - for standard output.",
+)
 
 
 def _with_records(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:

@@ -143,6 +143,26 @@ class Repair:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AnswersOfDay:
+    """Probe answers of one service on one UTC day: the good ones of all."""
+
+    service: str
+    day: date
+    share: Share
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ActionOutcomes:
+    """How often one recovery strategy was tried against one cause: with and without success, or still running."""
+
+    strategy: str
+    cause: str
+    helped: int
+    failed: int
+    running: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Recommendation:
     """An advice, its reason, and the rows it is based on."""
 

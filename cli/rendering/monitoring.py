@@ -65,7 +65,7 @@ def _show_days(days: Sequence[DayOfOperations]) -> None:
             str(day.total),
             str(day.successes),
             *(seconds_in_words(taken) for taken in (day.mean_ms, day.median_ms, day.p95_ms)),
-            escape(causes_in_words(day)),
+            escape(causes_in_words(day.failures_by_cause)),
         )
         for day in days[-_DAYS:]
     ]

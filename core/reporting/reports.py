@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from core.reporting.analysis import length_in_words
-from models.analysis import Analysis, DayOfOperations, Direction, Repair
+from models.analysis import Analysis, Direction, Repair
 from models.health import RecordedScore
 from models.metrics import Alert, Prediction, PredictionOutcome
 
@@ -40,7 +40,7 @@ def report_text(
             for one in scores
         ]
     lines += ["", "## Alerts", ""]
-    lines += [_alerts_in_words(len(reported), len(alerts) - len(reported))]
+    lines += [alerts_in_words(len(reported), len(alerts) - len(reported))]
     lines += [""] * bool(reported)
     lines += [
         f"- {alert.opened_at:%m-%d %H:%M} {alert.severity}: {alert.service}: {_safe(alert.reason)} (`{alert.alert_id}`)"
@@ -72,13 +72,14 @@ def seconds_in_words(milliseconds: float | None) -> str:
     return "" if milliseconds is None else f"{milliseconds / 1000:.1f} s"
 
 
-def causes_in_words(day: DayOfOperations) -> str:
-    """What the failures of a day came of, the most frequent first."""
-    causes = sorted(day.failures_by_cause.items(), key=lambda item: (-item[1], item[0]))
+def causes_in_words(failures_by_cause: Mapping[str, int]) -> str:
+    """What failures came of, the most frequent first."""
+    causes = sorted(failures_by_cause.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count} {cause.replace('_', ' ')}" for cause, count in causes)
 
 
-def _alerts_in_words(causes: int, others: int) -> str:
+def alerts_in_words(causes: int, others: int) -> str:
+    """How many alerts there were, and how many more came of them."""
     if not causes + others:
         return "None."
     came = f", and {others} alert{'s' * (others != 1)} that came of {'it' if causes == 1 else 'them'}" if others else ""
@@ -101,7 +102,8 @@ def _operations(analysis: Analysis) -> list[str]:
         "|---|--:|--:|--:|--:|--:|---|",
         *(
             f"| {day.day} | {day.total} | {day.successes} | {seconds_in_words(day.mean_ms)} "
-            f"| {seconds_in_words(day.median_ms)} | {seconds_in_words(day.p95_ms)} | {_safe(causes_in_words(day))} |"
+            f"| {seconds_in_words(day.median_ms)} | {seconds_in_words(day.p95_ms)} "
+            f"| {_safe(causes_in_words(day.failures_by_cause))} |"
             for day in analysis.days
             if day.total
         ),

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
 
 from adapters.stores.repositories.repository import Repository, Rows, newest
 from adapters.stores.sql import insert_unless_same, table
+from models.analysis import AnswersOfDay, Share
 from models.health import HealthReport, ProbeResult, RecordedScore, ServiceHealth
 from models.tables.monitoring import DeploymentHealth, ProbeRow, ServiceHealthScore
 
@@ -51,6 +52,34 @@ class HealthHistory(Repository):
         rows = [probe_row(one, environment) for one in probes]
         with self._database.write() as connection:
             connection.execute(sa.insert(_probes), rows)
+
+    def answers_by_day(self, environment: str, since: datetime) -> list[AnswersOfDay]:
+        """How many answers of probes were good, for each service and UTC day since a moment, the oldest first.
+
+        The database counts them: two years of answers are too many to read.
+        """
+        one, zero = (sa.literal_column(text, sa.Integer) for text in "10")
+        # Constants in the text: PostgreSQL must see the same expression where it selects and where it groups.
+        day = sa.func.substr(sa.cast(_probes.c.checked_at, sa.Text), one, sa.literal_column("10", sa.Integer))
+        query = (
+            sa.select(
+                _probes.c.service,
+                day.label("day"),
+                sa.func.count().label("total"),
+                sa.func.sum(sa.case((_probes.c.ok.is_(True), one), else_=zero)).label("good"),
+            )
+            .where(_probes.c.environment == environment, _probes.c.checked_at >= since)
+            .group_by(_probes.c.service, day)
+            .order_by(day, _probes.c.service)
+        )
+        return [
+            AnswersOfDay(
+                service=row.service,
+                day=date.fromisoformat(row.day),
+                share=Share(good=int(row.good), total=int(row.total)),
+            )
+            for row in self._all(query)
+        ]
 
     def latest_scores(self, environment: str) -> list[RecordedScore]:
         """The newest score of each service that has one within 15 minutes of the environment's newest."""

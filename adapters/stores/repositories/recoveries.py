@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from adapters.stores.audit import actor_columns, actor_of, audit_row
 from adapters.stores.repositories.repository import Repository, Rows, given, known_word
 from adapters.stores.sql import insert, table, upsert
+from models.analysis import ActionOutcomes
 from models.audit import SYSTEM, Actor
 from models.errors import Category, Strategy
 from models.recovery import Pause, RecoveryExecution
@@ -76,6 +77,35 @@ class Recoveries(Repository):
         if since is not None:
             query = query.where(_executions.c.execution_start >= since)
         return [_to_execution(row) for row in self._all(query)]
+
+    def outcomes(self, environment: str, since: datetime) -> list[ActionOutcomes]:
+        """How often each strategy was tried against each cause since a moment, the most frequent first."""
+        one, zero = (sa.literal_column(text, sa.Integer) for text in "10")
+        conditions = {"helped": True, "failed": False, "running": None}
+        query = (
+            sa.select(
+                _executions.c.recovery_strategy.label("strategy"),
+                _errors.c.category.label("cause"),
+                *(
+                    sa.func.sum(sa.case((_executions.c.success.is_(success), one), else_=zero)).label(name)
+                    for name, success in conditions.items()
+                ),
+            )
+            .join(_errors, _errors.c.error_id == _executions.c.error_id)
+            .where(_errors.c.environment == environment, _executions.c.execution_start >= since)
+            .group_by(_executions.c.recovery_strategy, _errors.c.category)
+            .order_by(sa.func.count().desc(), _executions.c.recovery_strategy, _errors.c.category)
+        )
+        return [
+            ActionOutcomes(
+                strategy=row.strategy,
+                cause=row.cause,
+                helped=int(row.helped),
+                failed=int(row.failed),
+                running=int(row.running),
+            )
+            for row in self._all(query)
+        ]
 
     def durations(self, environment: str, category: Category, limit: int = 20) -> Sequence[float]:
         """How many seconds the latest recoveries of a category took, from the first sight to the proof."""

@@ -7,6 +7,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from adapters.stores import Stores
+from models.analysis import ActionOutcomes
 from models.containers import SystemSample
 from models.errors import (
     BusinessImpact,
@@ -102,6 +103,21 @@ def test_impacts_and_executions_belong_to_their_error(stores: Stores) -> None:
     assert stores.recoveries.find(environment="prod", since=NOON) == [ended]
     assert stores.recoveries.find(environment="prod", since=NOON + MINUTE) == []
     assert stores.recoveries.find(environment="dev") == []
+
+
+def test_recoveries_are_counted_by_what_was_tried_against_what(stores: Stores) -> None:
+    stores.errors.record(ERROR)
+    tried = RecoveryExecution(error_id="e1", strategy=Strategy.FREE_PORT, started_at=NOON)
+    for place, success in enumerate((True, True, False, None)):
+        stores.recoveries.record(replace(tried, attempt_id=f"e1#{place}", success=success))
+    stores.recoveries.record(replace(tried, attempt_id="e1#9", strategy=Strategy.RESTART_SERVICE, success=True))
+
+    assert stores.recoveries.outcomes("prod", NOON) == [
+        ActionOutcomes(strategy="free_port", cause="port_conflict", helped=2, failed=1, running=1),
+        ActionOutcomes(strategy="restart_service", cause="port_conflict", helped=1, failed=0, running=0),
+    ]
+    assert stores.recoveries.outcomes("prod", NOON + MINUTE) == []
+    assert stores.recoveries.outcomes("dev", NOON) == []
 
 
 def test_one_cause_has_one_ticket(stores: Stores) -> None:

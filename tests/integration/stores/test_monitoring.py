@@ -10,6 +10,7 @@ from adapters.stores import Stores
 from adapters.stores.lifecycle.steps import compress_monitoring
 from adapters.stores.repositories import metrics
 from core.common.sketches import Sketch
+from models.analysis import AnswersOfDay, Share
 from models.failures import StoreConstraintError
 from models.health import Health, HealthReport, ProbeResult, RecordedScore, ServiceHealth, ServiceVerdict
 from models.metrics import Alert, AlertSeverity, AlertState, Baseline, Dependency, DependencyStatus, Metric
@@ -201,6 +202,22 @@ def test_probes_scores_and_heartbeats_are_given_back(stores: Stores) -> None:
     assert probe["checked_at"] == NOON
     assert stores.health.scores("prod", "bot") == [score]
     assert stores.heartbeats.all() == {"collection": NOON + MINUTE}
+
+
+def test_answers_of_probes_are_counted_by_service_and_day(stores: Stores) -> None:
+    day = timedelta(days=1)
+    web = replace(PROBE, service="web")
+    before = replace(PROBE, checked_at=NOON - day)
+    stores.health.record_probes([PROBE, replace(PROBE, ok=False), before, web], "prod")
+    stores.health.record_probes([PROBE], "dev")
+
+    assert stores.health.answers_by_day("prod", NOON - day) == [
+        AnswersOfDay(service="bot", day=(NOON - day).date(), share=Share(good=1, total=1)),
+        AnswersOfDay(service="bot", day=NOON.date(), share=Share(good=1, total=2)),
+        AnswersOfDay(service="web", day=NOON.date(), share=Share(good=1, total=1)),
+    ]
+    assert [one.share.total for one in stores.health.answers_by_day("prod", NOON)] == [2, 1]
+    assert stores.health.answers_by_day("shop", NOON - day) == []
 
 
 def test_a_number_that_json_lacks_does_not_make_invalid_json(stores: Stores) -> None:

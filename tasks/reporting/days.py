@@ -1,0 +1,72 @@
+"""Read the last days of an environment, as values and as a page. Imports no Prefect, which takes seconds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from models.analysis import Analysis
+from models.failures import BadInputError
+from models.health import RecordedScore
+from models.metrics import Alert, Prediction
+from models.pages import Page
+from models.settings import current_settings
+from tasks.reporting.read import read_analysis
+from tasks.runtime.stores import open_stores
+
+_MANY = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Days:
+    """The records of an environment's last days. `scores` are the newest of each service."""
+
+    analysis: Analysis
+    scores: tuple[RecordedScore, ...]
+    alerts: tuple[Alert, ...]
+    predictions: tuple[Prediction, ...]
+
+
+def days_of(environment: str, days: int, now: datetime) -> Days:
+    """Operations, scores, alerts and predictions of the last days.
+
+    Raises:
+        StoreError: The stores cannot be read.
+    """
+    stores, since = open_stores(), now - timedelta(days=days)
+    return Days(
+        analysis=read_analysis(environment, days, now),
+        scores=tuple(stores.health.latest_scores(environment)),
+        alerts=tuple(one for one in stores.alerts.latest(environment, limit=_MANY) if one.opened_at >= since),
+        predictions=tuple(stores.evaluations.predictions(environment, since=since)),
+    )
+
+
+def page_of_days(environment: str, days: int, now: datetime) -> Page:
+    """The report on the last days as a page, with availability and the recoveries that were tried.
+
+    Raises:
+        StoreError: The stores cannot be read.
+    """
+    from core.reporting.report_page import report_page
+
+    seen, stores, since = days_of(environment, days, now), open_stores(), now - timedelta(days=days)
+    return report_page(
+        seen.analysis,
+        seen.scores,
+        seen.alerts,
+        seen.predictions,
+        answers=stores.health.answers_by_day(environment, since),
+        actions=stores.recoveries.outcomes(environment, since),
+        objective_percent=_objective_percent(environment),
+    )
+
+
+def _objective_percent(environment: str) -> float | None:
+    """The objective in the environment's file; None without a readable one, such as for bare Compose files."""
+    from adapters.config.environments import load_environment
+
+    try:
+        return load_environment(environment, current_settings().environments_dir).objective_percent
+    except BadInputError:
+        return None

@@ -1,0 +1,72 @@
+"""`--html` of `roas report` writes one private file, or prints the page, and stores nothing."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import stat
+import subprocess
+import sys
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from adapters.stores import Stores
+from models.settings import Settings
+from tests.integration.stores.values import record_some
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def roas(tmp_path: Path):
+    with Stores.open(Settings(data_dir=tmp_path / "data")) as stores:
+        record_some(stores)
+
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        folders = {"ROAS_DATA_DIR": str(tmp_path / "data"), "ROAS_ENVIRONMENTS_DIR": str(tmp_path)}
+        return subprocess.run(
+            [sys.executable, "-c", "from cli.main import main; main()", *words],
+            capture_output=True, text=True, check=False, env=os.environ | folders | {"PYTHONPATH": str(ROOT)},
+            cwd=tmp_path,
+        )  # fmt: skip
+
+    return run
+
+
+def test_a_report_is_a_private_file_and_is_not_stored(roas, tmp_path: Path) -> None:
+    done = roas("report", "prod", "--days", "3650", "--html", "report.html")
+
+    assert (done.returncode, done.stdout) == (0, "")
+    page = tmp_path / "report.html"
+    assert "<h1>Report on prod</h1>" in page.read_text()
+    assert "port conflict" in page.read_text()
+    assert stat.S_IMODE(page.stat().st_mode) == 0o600
+    with closing(sqlite3.connect(tmp_path / "data" / "monitoring.db")) as connection:
+        assert connection.execute("SELECT count(*) FROM reports").fetchone() == (0,)
+
+
+def test_a_report_can_be_printed(roas) -> None:
+    done = roas("report", "prod", "--html", "-")
+
+    assert done.returncode == 0
+    assert done.stdout.startswith("<!doctype html>")
+    assert done.stdout.rstrip().endswith("</html>")
+
+
+@pytest.mark.parametrize("file", ["missing/report.html", ".", "pipe", ""])
+def test_a_file_that_cannot_be_written_is_an_input_error(roas, tmp_path: Path, file: str) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    done = roas("report", "prod", "--html", file)
+
+    assert done.returncode == 2
+    assert "- for standard output" in done.stderr or "name a file" in done.stderr
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_html_and_json_exclude_each_other(roas) -> None:
+    done = roas("report", "prod", "--html", "-", "--json")
+
+    assert done.returncode == 2
+    assert "not both" in done.stderr
