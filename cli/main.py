@@ -34,6 +34,7 @@ Ctrl-C."""
 
 COMMANDS_OF = {
     "adopt": ("init", "adopt"),
+    "doctor": ("doctor",),
     "history": ("history",),
     "logs": ("logs",),
     "monitoring": ("alerts", "acknowledge", "predictions", "report"),

@@ -1,0 +1,50 @@
+"""Whether a Prefect server answers, and which of its workers are online; asked over its HTTP API."""
+
+from __future__ import annotations
+
+from typing import Any
+from urllib.parse import urlsplit
+
+import httpx
+
+from models.doctor import ServerFacts
+
+_SECONDS = 5.0
+_ONLINE = "ONLINE"
+
+
+def server_facts(url: str, auth_string: str | None, *, with_workers: bool = True) -> ServerFacts:
+    """Ask the API at `url`, such as http://127.0.0.1:4200/api; `auth_string` is USER:PASSWORD."""
+    api, shown = url.rstrip("/"), _without_password(url)
+    user, _, password = (auth_string or "").partition(":")
+    auth = httpx.BasicAuth(user, password) if auth_string else None
+    try:
+        with httpx.Client(timeout=_SECONDS, auth=auth, trust_env=False) as client:
+            client.get(f"{api}/health").raise_for_status()
+            workers = _workers(client, api) if with_workers else None
+    except httpx.HTTPStatusError as error:
+        if error.response.status_code in (httpx.codes.UNAUTHORIZED, httpx.codes.FORBIDDEN):
+            return ServerFacts(url=shown, wants_password=True)
+        return ServerFacts(url=shown, problem=f"status {error.response.status_code}")
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, TypeError) as error:
+        return ServerFacts(url=shown, problem=" ".join(str(error).split()) or type(error).__name__)
+    return ServerFacts(url=shown, workers=workers)
+
+
+def _workers(client: httpx.Client, api: str) -> dict[str, int]:
+    """The number of workers online, by work pool."""
+    return {
+        pool["name"]: sum(
+            one.get("status") == _ONLINE for one in _post(client, f"{api}/work_pools/{pool['name']}/workers/filter")
+        )
+        for pool in _post(client, f"{api}/work_pools/filter")
+    }
+
+
+def _post(client: httpx.Client, address: str) -> Any:
+    return client.post(address, json={}).raise_for_status().json()
+
+
+def _without_password(url: str) -> str:
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()

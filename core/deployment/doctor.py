@@ -1,0 +1,194 @@
+"""Judge a machine for `roas doctor`: each fact is ok, a warning or wrong, with the command that fixes it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime, timedelta
+
+from core.deployment.checks.engine import check_clock, check_compose, check_engine, check_host
+from core.deployment.checks.findings import size_in_words
+from models.doctor import DataFolder, Diagnosis, EnvironmentFacts, MachineFacts, OpenFile, ServerFacts, Verdict
+from models.validation import Check, CheckSeverity, Facts, Trouble
+
+_SILENT_AFTER = timedelta(minutes=3)
+"""A watch leaves a heartbeat every minute."""
+
+_LEAST_BYTES = 200 * 1024**2
+_FEW_BYTES = 2 * 1024**3
+_OTHERS, _GROUP = 0o007, 0o070
+_SHOWN = 3
+
+_VERDICTS = {
+    CheckSeverity.CRITICAL: Verdict.WRONG,
+    CheckSeverity.WARNING: Verdict.WARNING,
+    CheckSeverity.INFO: Verdict.OK,
+}
+
+
+def diagnose(facts: MachineFacts) -> tuple[Diagnosis, ...]:
+    """Judge every fact. A fact that depends on another one that is missing is left out."""
+    return (
+        *_programs(facts),
+        *_engine(facts),
+        *_data_folder(facts),
+        *_server(facts.server),
+        *(line for one in facts.environments for line in _environment(one, facts)),
+    )
+
+
+def _ok(name: str, finding: str) -> Diagnosis:
+    return Diagnosis(name=name, verdict=Verdict.OK, finding=finding)
+
+
+def _warning(name: str, finding: str, fix: str) -> Diagnosis:
+    return Diagnosis(name=name, verdict=Verdict.WARNING, finding=finding, fix=fix)
+
+
+def _wrong(name: str, finding: str, fix: str) -> Diagnosis:
+    return Diagnosis(name=name, verdict=Verdict.WRONG, finding=finding, fix=fix)
+
+
+def _programs(facts: MachineFacts) -> Iterator[Diagnosis]:
+    for one in facts.programs:
+        name = one.name.lower()
+        if one.version is None:
+            yield _wrong(name, f"{one.name} is not installed.", f"uv pip install '{name}{one.required}'")
+        elif not one.fits:
+            fix = "make setup" if name == "python" else f"uv pip install '{name}{one.required}'"
+            yield _wrong(name, f"{one.name} {one.version} does not fit; {one.required} is required.", fix)
+        else:
+            yield _ok(name, f"{one.name} {one.version}.")
+
+
+def _engine(facts: MachineFacts) -> Iterator[Diagnosis]:
+    asked = Facts(
+        environment="",
+        engine_url=facts.engine_url,
+        engine=facts.engine,
+        compose_version=facts.compose_version,
+        declared=Trouble(what=""),
+        clock_offset=facts.clock_offset,
+        host=facts.host,
+    )
+    for check in check_engine(asked):
+        yield _with_command(_of_check(check), _engine_command(facts) if isinstance(facts.engine, Trouble) else "")
+    for check in check_compose(asked):
+        if check.name == "compose":
+            yield _with_command(_of_check(check), "sudo apt-get install docker-compose-plugin")
+    for check in check_clock(asked):
+        yield _with_command(_of_check(check), "sudo timedatectl set-ntp true")
+    for check in check_host(asked):
+        yield _with_command(_of_check(check), {"disk": "docker system df"}.get(check.name, ""))
+
+
+def _engine_command(facts: MachineFacts) -> str:
+    if facts.refused:
+        return "sudo usermod -aG docker $USER   # then sign in again"
+    if facts.engine_url.startswith("unix://"):
+        return "sudo systemctl start docker"
+    return f"docker --host {shlex.quote(facts.engine_url)} version"
+
+
+def _of_check(check: Check) -> Diagnosis:
+    verdict = Verdict.OK if check.passed else _VERDICTS[check.severity]
+    return Diagnosis(name=check.name, verdict=verdict, finding=check.finding, fix=check.fix)
+
+
+def _with_command(line: Diagnosis, command: str) -> Diagnosis:
+    return replace(line, fix=command) if command and line.verdict is not Verdict.OK else line
+
+
+def _data_folder(facts: MachineFacts) -> Iterator[Diagnosis]:
+    data = facts.data
+    if not data.writable:
+        owner = f"sudo chown -R {facts.user} {shlex.quote(str(data.path))}"
+        yield _wrong("data", f"This user may not write into the data folder {data.path}.", owner)
+    elif not data.exists:
+        yield _ok("data", f"The data folder {data.path} does not exist yet; the first command makes it.")
+    else:
+        yield from _private("data", data.exposed, facts.user) or [_ok("data", f"{data.path} is private.")]
+    if facts.stores_problem is not None:
+        yield _wrong("stores", facts.stores_problem.what, "roas stores check")
+    yield _data_disk(data)
+
+
+def _data_disk(data: DataFolder) -> Diagnosis:
+    free = f"{size_in_words(data.free_bytes)} are free on the disk of {data.path}."
+    if data.free_bytes < _LEAST_BYTES:
+        return _wrong("data_disk", f"Only {free}", "roas lifecycle   # archives and deletes old records")
+    if data.free_bytes < _FEW_BYTES:
+        return _warning("data_disk", free, "roas lifecycle   # archives and deletes old records")
+    return _ok("data_disk", free)
+
+
+def _private(name: str, exposed: Iterable[OpenFile], user: int) -> list[Diagnosis]:
+    """A line for each file that others may read: wrong for every user, a warning for the group alone."""
+    listed = list(exposed)
+    lines = []
+    for one in listed[:_SHOWN]:
+        path = shlex.quote(str(one.path))
+        if one.owner not in (user, 0):
+            line = _wrong(name, f"{one.path} belongs to the user with uid {one.owner}.", f"sudo chown {user} {path}")
+        else:
+            mode = "700" if one.is_folder else "600"
+            who = "every user" if one.mode & _OTHERS else "its group"
+            made = _wrong if one.mode & _OTHERS else _warning
+            line = made(name, f"{one.path} is open to {who} (mode {one.mode:o}).", f"chmod {mode} {path}")
+        lines.append(line)
+    if len(listed) > _SHOWN:
+        lines.append(_warning(name, f"{len(listed) - _SHOWN} more files are not private.", "roas doctor --json"))
+    return lines
+
+
+def _server(server: ServerFacts) -> Iterator[Diagnosis]:
+    if server.url is None:
+        yield _ok("server", "No Prefect server runs; a command starts one of its own, `roas serve` one with schedules.")
+        return
+    if server.problem:
+        yield _wrong("server", f"Prefect server at {server.url} does not answer: {server.problem}.", "roas serve")
+        return
+    yield _ok("server", f"Prefect server answers at {server.url}.")
+    if server.is_served_here:
+        yield _ok("worker", "`roas serve` runs the flows itself.")
+    elif server.wants_password:
+        yield _warning(
+            "worker", "The server wants a password to name its workers.", "export PREFECT_API_AUTH_STRING=USER:PASSWORD"
+        )
+    elif server.workers is not None:
+        yield _workers(server.workers)
+
+
+def _workers(workers: dict[str, int]) -> Diagnosis:
+    online = {pool: count for pool, count in workers.items() if count}
+    if online:
+        listed = ", ".join(f"{count} of pool {pool}" for pool, count in sorted(online.items()))
+        return _ok("worker", f"Workers online: {listed}.")
+    pool = next(iter(sorted(workers)), "roas")
+    fix = f"python -m flows.runtime.worker --pool {shlex.quote(pool)} --type process"
+    return _wrong("worker", "No worker is online, so scheduled runs wait.", fix)
+
+
+def _environment(one: EnvironmentFacts, facts: MachineFacts) -> Iterator[Diagnosis]:
+    if one.problem is not None:
+        yield _wrong(one.name, one.problem.what, one.problem.advice or f"roas validate {one.name}")
+        return
+    lines = [
+        _wrong(one.name, f"Secret {name} is missing: {why}.", f"export {name}=VALUE   # or write its file")
+        for name, why in one.missing_secrets.items()
+    ]
+    lines += _private(one.name, one.exposed_secrets, facts.user)
+    yield from lines or [_ok(one.name, "Its file and its secrets can be read.")]
+    yield _watch(one, facts.checked_at)
+
+
+def _watch(one: EnvironmentFacts, now: datetime) -> Diagnosis:
+    name, last = f"{one.name} watch", one.watched_at
+    fix = f"roas watch {one.name}   # or roas serve"
+    if last is None:
+        return _warning(name, "No watch has run, so failures are recovered at the next collection only.", fix)
+    if now - last > _SILENT_AFTER:
+        minutes = (now - last).total_seconds() / 60
+        return _warning(name, f"The watch was last heard {minutes:.0f} min ago.", fix)
+    return _ok(name, "The watch runs.")

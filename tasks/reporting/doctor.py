@@ -1,0 +1,69 @@
+"""Read what `roas doctor` judges, from this machine and from the stores; a plain read, and no task run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from adapters.config.environment_names import environment_names
+from adapters.doctor import (
+    data_folder,
+    engine_facts,
+    inspect_environment_file,
+    inspect_server,
+    installed_programs,
+)
+from core.deployment.doctor import diagnose
+from models.doctor import Diagnosis, MachineFacts
+from models.environments import Environment
+from models.failures import RoasError
+from models.settings import current_settings
+from models.validation import Trouble
+from tasks.runtime.stores import open_stores, stores_exist
+
+
+def read_diagnoses(environment: str | None) -> tuple[Diagnosis, ...]:
+    """Judge this machine and one environment, or all of them; the engine is the environment's, else DOCKER_HOST's."""
+    settings = current_settings()
+    beats, stores_problem = _heartbeats()
+    names = (environment,) if environment is not None else environment_names(settings.environments_dir)
+    found = [inspect_environment_file(name, settings, beats.get(f"watch/{name}")) for name in names]
+    usable = [one for _, one in found if one is not None]
+    asked = engine_facts(usable[0] if environment is not None and usable else _of_this_machine())
+    facts = MachineFacts(
+        checked_at=datetime.now(UTC),
+        user=os.geteuid(),
+        programs=installed_programs(),
+        engine_url=asked.address,
+        engine=asked.engine,
+        refused=asked.refused,
+        compose_version=asked.compose_version,
+        clock_offset=asked.clock_offset,
+        host=asked.host,
+        data=data_folder(settings.data_dir),
+        server=inspect_server(settings),
+        environments=tuple(facts for facts, _ in found),
+        stores_problem=stores_problem,
+    )
+    return diagnose(facts)
+
+
+def _heartbeats() -> tuple[Mapping[str, datetime], Trouble | None]:
+    """The last heartbeats; none where nothing was recorded yet, since this command makes no stores."""
+    if not stores_exist():
+        return {}, None
+    try:
+        return open_stores().heartbeats.all(), None
+    except RoasError as error:
+        return {}, Trouble(what=error.what, advice=error.advice)
+
+
+def _of_this_machine() -> Environment:
+    """A stand-in for the engine that commands without an environment use."""
+    engine = os.environ.get("DOCKER_HOST")
+    named = {} if not engine else {"engine": engine}
+    return Environment.model_validate(
+        {"name": "doctor", "project": "doctor", "compose_files": [Path("compose.yaml")], **named}
+    )
