@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from io import StringIO
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from dotenv.main import DotEnv
 
@@ -37,7 +38,7 @@ def compose_files_of(folder: Path) -> tuple[Path, ...]:
     Raises:
         EnvironmentFileError: There is none.
     """
-    if not folder.is_dir():
+    if not _is_there(folder, Path.is_dir):
         raise EnvironmentFileError(f"There is no folder {folder}.", advice="Name the one with the Compose file.")
     beside = _dot_env(folder)
     listed = os.environ.get("COMPOSE_FILE") or beside.get("COMPOSE_FILE")
@@ -52,6 +53,14 @@ def compose_files_of(folder: Path) -> tuple[Path, ...]:
         )
     override = next((folder / name for name in OVERRIDE_FILES if (folder / name).is_file()), None)
     return (chosen,) if override is None else (chosen, override)
+
+
+def _is_there(path: Path, is_kind: Callable[[Path], bool]) -> bool:
+    """Whether a file or folder exists; a name that the system refuses, such as one too long, does not."""
+    try:
+        return is_kind(path)
+    except OSError:
+        return False
 
 
 def project_name_of(folder: Path) -> str | None:
@@ -92,9 +101,9 @@ def running_application(project: str, engine: DockerEngine) -> tuple[tuple[Path,
         )
     for one in made_from:
         files = tuple(map(Path, one.files))
-        if files and all(file.is_file() for file in files):
-            return files, tuple(file for file in map(Path, one.env_files) if file.is_file())
-    gone = sorted({file for one in made_from for file in one.files if not Path(file).is_file()})
+        if files and all(_is_there(file, Path.is_file) for file in files):
+            return files, tuple(file for file in map(Path, one.env_files) if _is_there(file, Path.is_file))
+    gone = sorted({file for one in made_from for file in one.files if not _is_there(Path(file), Path.is_file)})
     what = f"are gone: {', '.join(gone)}" if gone else "are not named by its containers' labels"
     raise EnvironmentFileError(
         f"The Compose files of project {project} {what}.",
@@ -119,11 +128,16 @@ def gather_application(environment: Environment) -> AdoptionFacts:
             compose_files=environment.compose_files,
             env_files=environment.env_files,
             profiles=environment.profiles,
-            engine=environment.engine if os.environ.get("DOCKER_HOST") else None,
+            # An address with a password stays in the variable alone.
+            engine=environment.engine if os.environ.get("DOCKER_HOST") and not _has_password(environment) else None,
             traits=traits.result(),
             variables=variables.result(),
             images_with_check=_images_with_check(environment.engine, application),
         )
+
+
+def _has_password(environment: Environment) -> bool:
+    return urlsplit(environment.engine).password is not None
 
 
 def _variables(environment: Environment, compose: ComposeCli) -> Iterator[UsedVariable]:

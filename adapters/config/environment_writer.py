@@ -43,12 +43,16 @@ def check_free(path: Path, *, force: bool = False) -> None:
     Raises:
         EnvironmentFileError: It exists, or the other ending of this name does, which would make two environments.
     """
-    for one in (path, *(path.with_suffix(suffix) for suffix in SUFFIXES if suffix != path.suffix)):
-        if one.exists() and not (force and one == path and one.is_file()):
-            raise EnvironmentFileError(
-                f"{one} exists already and stays as it is.",
-                advice="--force writes it anew, --output FILE writes another one.",
-            )
+    try:
+        taken = [one for one in {path, *map(path.with_suffix, SUFFIXES)} if os.path.lexists(one)]
+        taken = [one for one in taken if not (force and one == path and one.is_file())]
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from error
+    if taken:
+        raise EnvironmentFileError(
+            f"{taken[0]} exists already and stays as it is.",
+            advice="--force writes it anew, --output FILE writes another one.",
+        )
 
 
 def write_environment(path: Path, text: str, *, force: bool = False) -> None:
@@ -63,10 +67,13 @@ def write_environment(path: Path, text: str, *, force: bool = False) -> None:
         # Another process may have written it meanwhile.
         with path.open("w" if force else "x", encoding="utf-8") as file:
             file.write(text)
-    except OSError as error:
-        raise EnvironmentFileError(
-            f"{path} cannot be written: {error.strerror}.", advice="Name another place with --output FILE."
-        ) from error
+    except (OSError, ValueError) as error:
+        raise _unwritable(path, error) from error
+
+
+def _unwritable(path: Path, error: OSError | ValueError) -> EnvironmentFileError:
+    reason = getattr(error, "strerror", None) or error
+    return EnvironmentFileError(f"{path} cannot be written: {reason}.", advice="Name another place with --output FILE.")
 
 
 def _lines(path: Path, facts: AdoptionFacts, proposal: Proposal) -> Iterator[str]:
