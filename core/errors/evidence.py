@@ -12,7 +12,7 @@ from core.common.safe_text import shorten
 from core.common.stamps import without_stamp
 from core.errors.classify import tells_of_failure
 from core.errors.decisive import first_together, is_bare_name, is_loud, is_remark, last_run, outer_exceptions
-from core.errors.match import GENERIC, PatternSet
+from core.errors.match import GENERIC, WRAPPER, PatternSet
 from core.errors.reading import without_frames
 from models.containers import ContainerEvent, ContainerState
 from models.errors import Category, Evidence
@@ -163,7 +163,9 @@ def best_line(
     for part in (lines[since:], lines[:since]):
         place = _decisive(part, patterns)
         if place is not None:
-            return shorten(without_stamp(part[place]), 160)
+            said = shorten(without_stamp(part[place]), 160)
+            remark = without_stamp(part[place + 1]) if place + 1 < len(part) else ""
+            return f"{said} {shorten(remark, 160)}" if is_remark(remark) else said
     return None
 
 
@@ -177,8 +179,9 @@ def _decisive(lines: Sequence[str], patterns: PatternSet) -> int | None:
     named, reader = _lines_named(bare, patterns), patterns.reader
     if named:
         place = next(iter(named))
-        alike = {at for at, priority in named.items() if priority == named[place]}
-        place = first_together(lines, place, alike.__contains__)
+        if named[place] >= WRAPPER:
+            alike = {at for at, priority in named.items() if priority == named[place]}
+            place = first_together(lines, place, alike.__contains__)
     else:
         place = next((at for at in range(len(bare) - 1, -1, -1) if tells_of_failure(bare[at], patterns.reader)), -1)
     if place < 0:

@@ -324,6 +324,21 @@ def stamped(*lines: str, every: float = 0.01) -> LogExcerpt:
             "item is null",
         ),
         (
+            (
+                "Traceback (most recent call last):",
+                '  File "/app.py", line 5, in <module>',
+                'psycopg2.OperationalError: port 5432 failed: FATAL:  Passwort-Authentifizierung für "app" fehlgeschlagen',
+            ),
+            "Passwort-Authentifizierung",
+        ),
+        (
+            (
+                "2026-11-27 14:35:08.136 GMT [1] FATAL:  database files are incompatible with server",
+                "2026-11-27 14:35:08.136 GMT [1] DETAIL:  The data directory was initialized by PostgreSQL version 15.",
+            ),
+            "initialized by PostgreSQL version 15",
+        ),
+        (
             ("usage: import [-h] --source SOURCE", "import: error: the following arguments are required: --source"),
             "arguments are required",
         ),
@@ -337,7 +352,7 @@ def stamped(*lines: str, every: float = 0.01) -> LogExcerpt:
             "ModuleNotFoundError",
         ),
     ],
-    ids=["haproxy", "postgresql", "mariadb", "php-fpm", "indented", "rabbitmq", "java", "argparse", "python"],
+    ids=["haproxy", "postgresql", "mariadb", "php-fpm", "indented", "rabbitmq", "java", "german", "detail", "argparse", "python"],
 )
 def test_the_first_error_of_those_written_together_tells_the_cause(lines: tuple[str, ...], words: str) -> None:
     assert words in (best_line("bot", [stamped(*lines)]) or "")
