@@ -327,7 +327,7 @@ def stamped(*lines: str, every: float = 0.01) -> LogExcerpt:
             (
                 "Traceback (most recent call last):",
                 '  File "/app.py", line 5, in <module>',
-                'psycopg2.OperationalError: port 5432 failed: FATAL:  Passwort-Authentifizierung für "app" fehlgeschlagen',
+                'psycopg2.OperationalError: it failed: FATAL:  Passwort-Authentifizierung für "app" fehlgeschlagen',
             ),
             "Passwort-Authentifizierung",
         ),
@@ -352,7 +352,19 @@ def stamped(*lines: str, every: float = 0.01) -> LogExcerpt:
             "ModuleNotFoundError",
         ),
     ],
-    ids=["haproxy", "postgresql", "mariadb", "php-fpm", "indented", "rabbitmq", "java", "german", "detail", "argparse", "python"],
+    ids=[
+        "haproxy",
+        "postgresql",
+        "mariadb",
+        "php-fpm",
+        "indented",
+        "rabbitmq",
+        "java",
+        "german",
+        "detail",
+        "argparse",
+        "python",
+    ],
 )
 def test_the_first_error_of_those_written_together_tells_the_cause(lines: tuple[str, ...], words: str) -> None:
     assert words in (best_line("bot", [stamped(*lines)]) or "")
