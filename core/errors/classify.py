@@ -14,7 +14,7 @@ A rival cause of nearly the same weight subtracts 0.1.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -93,7 +93,7 @@ def classify(
     verdict = _not_damaged(verdict, text)
     if evidence is None:
         return verdict
-    verdict = _refused_by_itself(_weigh(verdict, evidence, patterns), (text, *evidence.logs), evidence, own_names)
+    verdict = _refused_by_itself(_weigh(verdict, evidence, patterns), evidence, own_names)
     return _note_deployment(verdict, evidence)
 
 
@@ -272,6 +272,11 @@ def _weigh(verdict: Verdict, evidence: Evidence, patterns: PatternSet) -> Verdic
         if named is not None:
             return replace(named, template=verdict.template)
         verdict = _by_state(verdict, evidence)
+    elif verdict.category is Category.DEPENDENCY_REFUSED and not evidence.dependencies_down:
+        # Its own probe may be what is refused; its log then says why it does not serve.
+        named = _named_elsewhere((), evidence.logs[-_LINES_OF_LOG:], patterns)
+        if named is not None and named.category is not verdict.category and not named.strategy.automatic:
+            return replace(named, template=verdict.template)
     if verdict.category is Category.HEALTHCHECK_FAILED and evidence.health == "starting":
         reason = f"{verdict.reason} Its start period has not ended yet."
         return replace(verdict, severity=Severity.LOW, strategy=Strategy.WAIT_AND_RETRY, reason=reason)
@@ -356,15 +361,16 @@ def _by_state(verdict: Verdict, evidence: Evidence) -> Verdict:
     return verdict
 
 
-def _refused_by_itself(
-    verdict: Verdict, lines: Iterable[str], evidence: Evidence, own_names: Collection[str]
-) -> Verdict:
-    """Return the verdict on a refused connection: one to the service's own name is refused by no dependency."""
+def _refused_by_itself(verdict: Verdict, evidence: Evidence, own_names: Collection[str]) -> Verdict:
+    """Return the verdict on a refused connection: one to the service's own name is refused by no dependency.
+
+    Only its log counts: a probe that is refused at that name shows a service that does not serve.
+    """
     refused = verdict.category is Category.DEPENDENCY_REFUSED and verdict.strategy.automatic
     if not refused or evidence.dependencies_down or not own_names:
         return verdict
     own = re.compile(rf"(?<![\w.-])(?:{'|'.join(map(re.escape, own_names))}):\d+")
-    found = next((match for line in lines if "refused" in line.lower() and (match := own.search(line))), None)
+    found = next((match for line in evidence.logs if "refused" in line.lower() and (match := own.search(line))), None)
     if found is None:
         return verdict
     reason = f"{verdict.reason} {found[0]} is the service's own address, and nothing listens there."

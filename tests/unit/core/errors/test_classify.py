@@ -511,3 +511,20 @@ def test_a_service_that_ends_well_whenever_it_is_restarted_leaves_the_foreground
 
     assert (verdict.category, verdict.strategy) == (Category.CONTAINER_EXITED, Strategy.INVESTIGATE)
     assert "goes into the background" in verdict.reason
+
+
+@pytest.mark.parametrize(
+    ("line", "category"),
+    [
+        ('ERROR psycopg2.errors.UndefinedTable: relation "orders" does not exist', Category.SCHEMA_NOT_MIGRATED),
+        ("INFO serving", Category.DEPENDENCY_REFUSED),
+    ],
+)
+def test_the_log_says_why_a_probe_of_the_service_itself_is_refused(line: str, category: Category) -> None:
+    text = "service web is unhealthy: runs, but the tcp probe of web:8080 failed: connection refused"
+    facts = Evidence(container_state="running", logs=(line,))
+
+    verdict = classify(text, evidence=facts, own_names=("web",))
+
+    assert verdict.category is category
+    assert verdict.strategy.automatic == (category is Category.DEPENDENCY_REFUSED)
