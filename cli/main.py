@@ -41,6 +41,7 @@ COMMANDS_OF = {
     "notify": ("notify",),
     "operations": ("start", "stop", "restart", "health", "rollback", "releases", "validate", "plan", "drift"),
     "patterns": ("classify", "patterns"),
+    "postmortem": ("postmortem",),
     "recovery": ("watch", "tickets", "ticket", "resolve", "pause", "unpause"),
     "resume": ("resume",),
     "schema": ("schema",),

@@ -108,13 +108,13 @@ def read_deployment(deployment_id: str) -> DeploymentDetails:
     operation = stores.operations.get(deployment_id)
     whole = operation.deployment_id
     reports = stores.health.history(deployment_id=whole, limit=1)
-    errors = stores.errors.of_deployment(whole, *_named_error(operation))
+    errors = stores.errors.of_deployment(whole, *named_error(operation))
     return DeploymentDetails(
         operation=operation,
         validations=tuple(stores.progress.validations(whole)),
         changes=tuple(stores.progress.changes(whole)),
         health=reports[0] if reports else None,
-        errors=tuple(_error_details(error) for error in errors),
+        errors=tuple(error_details(error) for error in errors),
         data_dir=str(current_settings().data_dir),
     )
 
@@ -137,21 +137,17 @@ def read_explanation(deployment_id: str | None) -> Explanation:
     whole = operation.deployment_id
     bundles = stores.evidence.find(deployment_id=whole)
     linked = [bundle.error_id for bundle in bundles if bundle.error_id is not None]
-    error_details = [
-        _error_details(error) for error in stores.errors.of_deployment(whole, *_named_error(operation), *linked)
-    ]
+    found = [error_details(error) for error in stores.errors.of_deployment(whole, *named_error(operation), *linked)]
     validations = stores.progress.validations(whole)
     return explain(
         operation,
         shipped_set(),
         validation=validations[-1] if validations else None,
         changes=stores.progress.changes(whole),
-        errors=[details.error for details in error_details],
+        errors=[details.error for details in found],
         bundles=bundles,
-        tickets=[ticket for details in error_details for ticket in details.tickets],
-        executions=[
-            one for details in error_details for one in details.executions if one.started_at >= operation.started_at
-        ],
+        tickets=[ticket for details in found for ticket in details.tickets],
+        executions=[one for details in found for one in details.executions if one.started_at >= operation.started_at],
         release_changes=_release_changes(operation),
     )
 
@@ -168,8 +164,8 @@ def read_cause(deployment_id: str) -> str | None:
         read_explanation(deployment_id),
         open_stores().operations.get(deployment_id).details.get("reason"),
     )
-    told = (explanation.headline, *explanation.because)
-    return next((sentence for sentence in told if sentence != reason), None)
+    sentences = (explanation.headline, *explanation.because)
+    return next((sentence for sentence in sentences if sentence != reason), None)
 
 
 def read_ticket_details(ticket_id: str) -> TicketDetails:
@@ -263,7 +259,7 @@ def read_status(environment: str | None) -> list[EnvironmentStatus]:
     ]
 
 
-def _named_error(operation: Operation) -> tuple[str, ...]:
+def named_error(operation: Operation) -> tuple[str, ...]:
     """A cause that an earlier operation had too is on record as that one's; this one's record names it."""
     named = operation.details.get("error_id")
     return () if named is None else (str(named),)
@@ -289,7 +285,8 @@ def _release_changes(operation: Operation) -> tuple[str, ...]:
     return () if mine is None or proven is None else differences(proven, mine)
 
 
-def _error_details(error: RecordedError) -> ErrorDetails:
+def error_details(error: RecordedError) -> ErrorDetails:
+    """An error with its impacts, recovery attempts and tickets."""
     stores = open_stores()
     return ErrorDetails(
         error=error,

@@ -24,6 +24,8 @@ BOTH = {
     "why of one": ("why", "shop"),
     "why with evidence": ("why", "{failed start}", "--evidence"),
     "why of success": ("why", "{restart}"),
+    "postmortem": ("postmortem", "{failed start}"),
+    "postmortem of ticket": ("postmortem", "{resolved ticket}"),
     "releases": ("releases", "shop"),
     "tickets": ("tickets",),
     "tickets all": ("tickets", "shop", "--all"),

@@ -81,6 +81,20 @@ class Errors(Repository):
             raise NotFoundError(f"No error has the id {error_id!r};", advice="`roas status` lists the open ones.")
         return to_error(found)
 
+    def named(self, error_id: str) -> RecordedError:
+        """The error of this id, or the only one whose id begins like this.
+
+        Raises:
+            NotFoundError: There is none.
+            BadInputError: Several ids begin like this.
+        """
+        return to_error(self._named(_errors.c.error_id, error_id, "error", "`roas status` lists the open ones."))
+
+    def resolutions(self, error_ids: Sequence[str]) -> dict[str, str]:
+        """What ended each of these errors, by id; those without an end or a reason are left out."""
+        query = sa.select(_errors.c.error_id, _errors.c.resolution).where(_errors.c.error_id.in_(error_ids))
+        return {row.error_id: row.resolution for row in self._all(query) if row.resolution}
+
     def knows(self, error_id: str) -> bool:
         """Whether an error of this id is on record."""
         return self._first(sa.select(_errors.c.id).where(_errors.c.error_id == error_id)) is not None

@@ -74,8 +74,13 @@ class OperationProgress(Repository):
 
     def changes(self, deployment_id: str) -> list[StateChange]:
         """The state changes of a deployment in the order they happened."""
+        return list(self.numbered_changes(deployment_id).values())
+
+    def numbered_changes(self, deployment_id: str) -> dict[int, StateChange]:
+        """The state changes of a deployment in the order they happened, by the numbers of their rows."""
         query = sa.select(_changes).where(_changes.c.deployment_id == deployment_id)
-        return [_change_rows.to_value(row) for row in self._all(query.order_by(_changes.c.change_time, _changes.c.id))]
+        found = self._all(query.order_by(_changes.c.change_time, _changes.c.id))
+        return {row.id: _change_rows.to_value(row) for row in found}
 
     def last_changes(self, environment: str) -> dict[str, StateChange]:
         """The state change recorded last of each service of an environment, by service."""

@@ -118,6 +118,16 @@ class Tickets(Repository):
         with self._database.read() as connection:
             return _ticket(connection, ticket_id)
 
+    def named(self, ticket_id: str) -> Ticket:
+        """The ticket of this id, or the only one whose id begins like this.
+
+        Raises:
+            NotFoundError: There is none.
+            BadInputError: Several ids begin like this.
+        """
+        row = self._named(_tickets.c.ticket_id, ticket_id, "ticket", "`roas tickets` lists them.")
+        return self.get(row.ticket_id)
+
     def find(self, state: TicketState | None = None, environment: str | None = None) -> Sequence[Ticket]:
         """Tickets with their histories, newest first."""
         query = sa.select(_tickets.c.ticket_id).where(*given(_tickets, state=state, environment=environment))

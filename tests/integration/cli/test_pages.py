@@ -1,4 +1,4 @@
-"""`--html` of `roas report` writes one private file, or prints the page, and stores nothing."""
+"""`--html` writes one private file or prints the page and stores nothing; a post-mortem is of three kinds of id."""
 
 from __future__ import annotations
 
@@ -70,3 +70,34 @@ def test_html_and_json_exclude_each_other(roas) -> None:
 
     assert done.returncode == 2
     assert "not both" in done.stderr
+
+
+@pytest.mark.parametrize("record", ["prod-1", "e1", "t1"])
+def test_a_postmortem_is_of_an_operation_an_error_or_a_ticket(roas, record: str) -> None:
+    done = roas("postmortem", record)
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(f"# Post-mortem of {record}\n")
+    assert "port_conflict" in done.stdout
+
+
+def test_a_postmortem_is_written_as_a_page(roas, tmp_path: Path) -> None:
+    done = roas("postmortem", "prod-1", "--html", "failure.html")
+
+    assert done.returncode == 0
+    assert "<h1>Post-mortem of prod-1</h1>" in (tmp_path / "failure.html").read_text()
+
+
+def test_an_unknown_id_says_where_ids_are_listed(roas) -> None:
+    done = roas("postmortem", "nothing")
+
+    assert done.returncode != 0
+    assert "No operation, error or ticket has the id 'nothing'" in done.stderr
+    assert "roas history" in done.stderr
+
+
+def test_a_prefix_of_several_ids_is_refused(roas) -> None:
+    done = roas("postmortem", "prod-")
+
+    assert done.returncode == 2
+    assert "prod-1, prod-2" in done.stderr
