@@ -21,4 +21,4 @@ def show_diagnoses(lines: Sequence[Diagnosis]) -> None:
         if line.fix and line.verdict is not Verdict.OK:
             say(f"{'':<8} {'':<{width}}  fix: {escape(line.fix)}")
     wrong, warnings = (sum(line.verdict is one for line in lines) for one in (Verdict.WRONG, Verdict.WARNING))
-    say(f"\n{wrong} wrong, {warnings} warnings")
+    say(f"\n{wrong} wrong, {warnings} warning{'' if warnings == 1 else 's'}")
