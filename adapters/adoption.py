@@ -133,7 +133,20 @@ def gather_application(environment: Environment) -> AdoptionFacts:
             traits=traits.result(),
             variables=variables.result(),
             images_with_check=_images_with_check(environment.engine, application),
+            left_out=tuple(sorted(_with_profiles(environment) - application.services.keys())),
         )
+
+
+def _with_profiles(environment: Environment) -> set[str]:
+    """The services that the files give profiles."""
+    services = [one.get("services") for one in read_sources(environment.compose_files).documents]
+    return {
+        str(name)
+        for declared in services
+        if isinstance(declared, dict)
+        for name, body in declared.items()
+        if isinstance(body, dict) and body.get("profiles")
+    }
 
 
 def _has_password(environment: Environment) -> bool:

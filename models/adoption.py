@@ -81,6 +81,7 @@ class AdoptionFacts:
     """An application as Compose reads it, with what the adoption needs beyond that.
 
     `images_with_check` are the images that have a health check of their own, as far as the engine holds them.
+    `left_out` are services whose profiles are not switched on, so Compose leaves them out.
     """
 
     application: Application
@@ -91,6 +92,7 @@ class AdoptionFacts:
     traits: dict[str, ServiceTraits] = field(default_factory=dict)
     variables: tuple[UsedVariable, ...] = ()
     images_with_check: frozenset[str] = frozenset()
+    left_out: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

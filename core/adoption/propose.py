@@ -49,11 +49,14 @@ def propose(facts: AdoptionFacts, programs: Sequence[Program]) -> Proposal:
         variables=tuple(
             one.name for one in facts.variables if one.is_set and not one.is_secret and not one.has_default
         ),
-        remarks=tuple(_remarks(secrets)),
+        remarks=tuple(_remarks(facts, secrets)),
     )
 
 
-def _remarks(secrets: Iterable[UsedVariable]) -> Iterator[str]:
+def _remarks(facts: AdoptionFacts, secrets: Iterable[UsedVariable]) -> Iterator[str]:
+    if facts.left_out:
+        listed = ", ".join(facts.left_out)
+        yield f"left out, because their profiles are off: {listed}; COMPOSE_PROFILES=NAME roas init reads them too"
     for secret in secrets:
         if not secret.is_set:
             yield f"secret {secret.name} has no value now: set the variable, or give a file under secrets"

@@ -171,6 +171,16 @@ def test_reads_the_files_and_project_that_dot_env_names(shop: Path, run: Callabl
     assert list(read_environment(shop / "roas/another.yaml").services) == ["cache"]
 
 
+def test_names_services_whose_profiles_are_off(
+    shop: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop / "compose.yaml").write_text(COMPOSE + "  debug: {image: acme/debug, profiles: [tools]}\n")
+    assert "their profiles are off: debug" in run("init").output
+    monkeypatch.setenv("COMPOSE_PROFILES", "tools")
+    assert "profiles are off" not in run("init", "--force").output
+    assert read_environment(shop / "roas/shop.yaml").profiles == ("tools",)
+
+
 def test_says_that_a_folder_has_no_compose_file(tmp_path: Path, run: Callable[..., Result]) -> None:
     refused = run("init", str(tmp_path))
     assert isinstance(refused.exception, EnvironmentFileError)
