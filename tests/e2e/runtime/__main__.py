@@ -20,7 +20,7 @@ from tests.e2e.runtime.ends import (
     open_at_once,
     random_moments,
 )
-from tests.e2e.runtime.kills import VICTIMS, Kills
+from tests.e2e.runtime.kills import VICTIMS, Kill, Kills
 
 _LATEST_MOMENT = 15.0
 _LATEST_WITH_RUNS = 3.0
@@ -83,18 +83,24 @@ def _kills(count: int) -> bool:
         kills = Kills(place, seed=count)
         try:
             kills.prepare()
-            found = [kills.kill(VICTIMS[turn % len(VICTIMS)]) for turn in range(count)]
+            found = [_shown_kill(kills.kill(VICTIMS[turn % len(VICTIMS)])) for turn in range(count)]
             operations, runs = kills.settle()
         finally:
             kills.end()
-    for one in found:
-        if not one.is_true:
-            print(f"{one.command}, {one.victim} killed after {one.moment:.2f} s: NOT RIGHT, recorded {one.recorded!r}")
     print(f"kills that met a running command: {sum(bool(one.victim) for one in found)} of {count}")
     print(f"operations left running: {len(operations)}, flow runs: {len(runs)}", *runs, sep="\n    ")
     return _sum("kills after which no success was told that is not recorded", [one.is_true for one in found]) and not (
         operations or runs
     )
+
+
+def _shown_kill(one: Kill) -> Kill:
+    print(
+        f"{one.command:8} {one.victim or 'ended before':12} killed after {one.moment:5.2f} s: "
+        f"exit code {one.code}, recorded {one.recorded or 'nothing'}{'' if one.is_true else ': NOT RIGHT'}",
+        flush=True,
+    )
+    return one
 
 
 def _shown(one: Ended) -> bool:
