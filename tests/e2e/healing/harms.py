@@ -279,7 +279,12 @@ HARMS = (
         strategies=_RESTARTS,
     ),
     Harm(name="bot out of memory", inject=fail("bot", "leak"), categories=(Category.OOM_KILLED,)),
-    Harm(name="bot crashes once", inject=fail("bot", "exit"), categories=(Category.CONTAINER_EXITED,)),
+    Harm(
+        name="bot crashes once",
+        inject=fail("bot", "exit"),
+        # Its log names an exception of its own where it comes out in time.
+        categories=(Category.CONTAINER_EXITED, Category.APPLICATION_ERROR),
+    ),
     Harm(
         name="bot lost its gateway",
         inject=fail("bot", "disconnected"),
