@@ -17,6 +17,7 @@ from adapters.host.machine import (
     readable_by_all,
     sample_host,
 )
+from tests.support.ports import free_port
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
 
@@ -43,8 +44,9 @@ def test_a_port_is_free_until_a_process_listens_on_it() -> None:
 
 def test_a_port_of_the_other_protocol_is_another_port() -> None:
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as server:
-        server.bind(("127.0.0.1", 0))
-        port = server.getsockname()[1]
+        # A number that the kernel gives for one protocol may be in use for the other.
+        port = free_port()
+        server.bind(("127.0.0.1", port))
         assert not port_is_free("127.0.0.1", port, "udp")
         assert port_holder(port, "udp") is not None
         assert port_is_free("127.0.0.1", port, "tcp")

@@ -151,6 +151,8 @@ def new_place(folder: Path, url: str | None, place: int) -> None:
                 for table in reversed(sa.inspect(connection).get_table_names(schema=database.name)):
                     if table not in ("alembic_version", "cross_store_version"):
                         connection.exec_driver_sql(f'TRUNCATE "{table}" CASCADE')
+        # An opening writes the shipped patterns again.
+        Stores.open(Settings()).close()
         prepare()
         return
     if not (folder / "empty").exists():
