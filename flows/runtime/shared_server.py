@@ -27,6 +27,7 @@ from adapters.host.processes import process_started
 IDLE_SECONDS = 600.0
 
 _CHECKED_EVERY_SECONDS = 2.0
+_SETTLES_AFTER_SECONDS = 10.0
 _ENDS_WITHIN_SECONDS = 10.0
 _RECORD, _USED, _STARTING = "server.json", "server.used", "server.starting"
 _SETTINGS = ("PREFECT_", "ROAS_")
@@ -106,7 +107,7 @@ def end_when_unused(home: Path, end: Callable[[], None], idle_seconds: float, se
 
 
 def _watch(home: Path, end: Callable[[], None], idle_seconds: float, settle: Callable[[int], bool]) -> None:
-    idle_since, settled = time.monotonic(), 0
+    idle_since, settled = time.monotonic(), 0.0
     with suppress(OSError), _lock_file(home / _USED) as used:
         while True:
             time.sleep(_CHECKED_EVERY_SECONDS)
@@ -118,8 +119,10 @@ def _watch(home: Path, end: Callable[[], None], idle_seconds: float, settle: Cal
             except BlockingIOError:
                 idle_since = time.monotonic()
                 continue
-            last_use = os.fstat(used).st_mtime_ns
-            if last_use != settled and settle(record.port):
+            last_use = os.fstat(used).st_mtime
+            # Not between commands that follow each other: the next one would wait.
+            is_quiet = time.time() - last_use >= _SETTLES_AFTER_SECONDS
+            if is_quiet and last_use != settled and settle(record.port):
                 settled = last_use
             if time.monotonic() - idle_since >= idle_seconds:
                 # A command that comes now waits for the lock, and finds no record any more.
