@@ -69,8 +69,8 @@ class Model:
         self._features = features(texts)
         self._wanted = np.full((len(texts), len(CATEGORIES)), -1.0)
         self._wanted[np.arange(len(texts)), [CATEGORIES.index(category) for category in categories]] = 1
-        likeness = (self._features @ self._features.T).toarray()
-        self._inverse = np.linalg.inv(likeness + ridge * np.eye(len(texts)))
+        products = (self._features @ self._features.T).toarray()
+        self._inverse = np.linalg.inv(products + ridge * np.eye(len(texts)))
         self._weights = self._inverse @ self._wanted
 
     def without(self, places: Sequence[int]) -> Array:

@@ -182,9 +182,9 @@ class _Run:
             executions = tuple(stores.recoveries.find(environment=name))
             bundles = stores.evidence.find(environment=name)
             listed = stores.tickets.find(environment=name)
-        why_told, explained, tickets = "", {}, ""
+        why_printed, explained, tickets = "", {}, ""
         if errors or code:
-            _, why_told = self._roas("why", name)
+            _, why_printed = self._roas("why", name)
             tickets = "".join(self._roas("ticket", one.ticket_id)[1] for one in listed)
             status, text = self._roas("why", name, "--json", only_output=True)
             explained = json.loads(text) if not status else {}
@@ -197,7 +197,7 @@ class _Run:
             started=code == 0 if case.judged_by == "start" else not errors,
             blamed=blamed,
             output=said,
-            why=why_told,
+            why=why_printed,
             ticket=tickets,
             pointed="; ".join(pointed),
             logs=tuple(
