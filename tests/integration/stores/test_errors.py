@@ -1,7 +1,7 @@
 """errors.db keeps failures, their causes, and what was done about them."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 from pydantic import TypeAdapter
@@ -14,23 +14,13 @@ from models.errors import (
     Category,
     Impact,
     ImpactType,
-    Pattern,
-    Severity,
     Strategy,
 )
 from models.failures import NotFoundError, StoreConstraintError
 from models.recovery import Choice, RecoveryExecution, SentNotifications, Step, TicketEntry, TicketState
-from tests.integration.stores.values import BUNDLE, ERROR, TICKET
+from tests.integration.stores.values import BUNDLE, ERROR, NOON, TICKET
 
-NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-PATTERN = Pattern(
-    name="port_in_use",
-    regex="address already in use",
-    category=Category.PORT_CONFLICT,
-    severity=Severity.HIGH,
-    strategy=Strategy.FREE_PORT,
-)
 
 
 def test_an_error_is_given_back_as_it_was_recorded(stores: Stores) -> None:

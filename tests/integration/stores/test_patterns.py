@@ -9,19 +9,12 @@ import sqlalchemy as sa
 from adapters.pattern_files import shipped_patterns
 from adapters.shipped_version import shipped_version
 from adapters.stores import Stores
-from models.errors import Category, Pattern, RecordedError, Severity, Strategy
+from models.errors import Category, RecordedError, Severity, Strategy
 from models.recovery import RecoveryExecution
 from models.settings import Settings
-from tests.integration.stores.values import ERROR, NOON, TICKET
+from tests.integration.stores.values import ERROR, NOON, PATTERN, TICKET
 
 MINUTE = timedelta(minutes=1)
-PATTERN = Pattern(
-    name="port_in_use",
-    regex="address already in use",
-    category=Category.PORT_CONFLICT,
-    severity=Severity.HIGH,
-    strategy=Strategy.FREE_PORT,
-)
 
 
 def error(text: str, category: Category, pattern: str, **more: object) -> RecordedError:

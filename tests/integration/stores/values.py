@@ -1,4 +1,4 @@
-"""A known good error and ticket, which tests change in one thing."""
+"""A known good pattern, error and ticket, which tests change in one thing."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -6,13 +6,20 @@ from datetime import UTC, datetime
 from adapters.stores import Stores
 from models.audit import Actor
 from models.containers import ContainerEvent
-from models.errors import Category, RecordedError, Severity, Strategy, Verdict
+from models.errors import Category, Pattern, RecordedError, Severity, Strategy, Verdict
 from models.evidence import ContainerEvidence, EvidenceBundle, EvidenceOccasion, LogExcerpt, ProbeOutput
 from models.operations import Operation, OperationStatus, OperationType
 from models.recovery import Choice, Ticket, TicketEntry
 
 NOON = datetime(2026, 7, 1, 12, tzinfo=UTC)
 
+PATTERN = Pattern(
+    name="port_in_use",
+    regex="address already in use",
+    category=Category.PORT_CONFLICT,
+    severity=Severity.HIGH,
+    strategy=Strategy.FREE_PORT,
+)
 ERROR = RecordedError(
     error_id="e1",
     environment="prod",
