@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,10 +14,11 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
-from playwright.sync_api import Page, expect, sync_playwright
+from playwright.sync_api import Page, expect
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from models.settings import Settings
+from tests.support.browser import chromium
 from tests.support.ports import free_port
 from tests.support.prefect_server import ask
 
@@ -28,16 +28,6 @@ TIMEOUT_SECONDS = 300
 """A run's process takes four seconds to begin on an idle machine, and half a minute on one that does much else."""
 
 _TAKEN_WITHIN_SECONDS = 15
-
-_CHROMIUM = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 
 
 def eventually(ask: Callable[[], T], what: str) -> T:
@@ -140,15 +130,11 @@ def _answers(made: Served) -> bool:
 @contextmanager
 def browser() -> Iterator[Page]:
     """A page of Debian's Chromium, with a profile of its own."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert program is not None, "there is no chromium: make test-setup installs it"
-    with sync_playwright() as playwright:
-        running = playwright.chromium.launch(executable_path=program, args=list(_CHROMIUM))
+    with chromium() as running:
         page = running.new_page(viewport={"width": 1300, "height": 1000})
         page.set_default_timeout(TIMEOUT_SECONDS * 1000)
         expect.set_options(timeout=TIMEOUT_SECONDS * 1000)
         yield page
-        running.close()
 
 
 def sign_in(page: Page, served: Served) -> None:

@@ -20,12 +20,11 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from playwright.sync_api import Error as PlaywrightError
-from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 from adapters.server.credentials import server_credentials
 from flows.runtime.embedded import server_environment
 from tests.e2e.deployments.test_compose_files import CONTROL_PLANE, rendered
+from tests.support.browser import chromium, open_until_shown
 from tests.support.ports import free_port
 
 ROOT = Path(__file__).parents[3]
@@ -296,40 +295,19 @@ asyncio.run(asyncio.wait_for(echo(), 60))
 
 
 def test_the_ui_works_in_a_browser(caddy: Front) -> None:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox", "--disable-gpu"])
-        try:
-            # Chromium does not take an authority from a file; that the certificate is checked is curl's test.
-            context = browser.new_context(
-                ignore_https_errors=True, http_credentials={"username": LOGIN[0], "password": LOGIN[1]}
-            )
-            page = context.new_page()
-            answers: list[tuple[int, str]] = []
-            page.on("response", lambda answer: answers.append((answer.status, answer.request.method)))
-            # The browser sends the login along, so the UI does not ask for it a second time.
-            opened(page, caddy.url, page.get_by_text("Run a task or flow to get started"))
-            opened(page, f"{caddy.url}/work-pools", page.get_by_text("Work Pools").nth(1))
-            assert {status for status, _ in answers} <= {200, 304, 307}
-            assert (200, "POST") in answers
-        finally:
-            browser.close()
-
-
-def opened(page: Page, url: str, shown: Locator) -> None:
-    """Open a page until it shows something: Chromium drops what it loads when the engine makes or removes a network."""
-    for _ in range(4):
-        with suppress(AssertionError, PlaywrightError):
-            page.goto(url)
-            expect(shown).to_be_visible(timeout=20_000)
-            return
-    expect(shown).to_be_visible()
-
-
-def chromium() -> str:
-    for name in ("chromium", "chromium-browser"):
-        if path := subprocess.run(["which", name], capture_output=True, text=True).stdout.strip():
-            return path
-    raise AssertionError("Chromium is not installed")
+    with chromium() as browser:
+        # Chromium does not take an authority from a file; that the certificate is checked is curl's test.
+        context = browser.new_context(
+            ignore_https_errors=True, http_credentials={"username": LOGIN[0], "password": LOGIN[1]}
+        )
+        page = context.new_page()
+        answers: list[tuple[int, str]] = []
+        page.on("response", lambda answer: answers.append((answer.status, answer.request.method)))
+        # The browser sends the login along, so the UI does not ask for it a second time.
+        open_until_shown(page, caddy.url, page.get_by_text("Run a task or flow to get started"))
+        open_until_shown(page, f"{caddy.url}/work-pools", page.get_by_text("Work Pools").nth(1))
+        assert {status for status, _ in answers} <= {200, 304, 307}
+        assert (200, "POST") in answers
 
 
 def test_a_certificate_of_one_s_own_is_served_and_its_end_is_reported_before(

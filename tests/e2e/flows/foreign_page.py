@@ -6,24 +6,16 @@ python -m tests.e2e.flows.foreign_page URL COMPOSE_FILE      against any server;
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from playwright.sync_api import Browser, Error, Page, sync_playwright
+from playwright.sync_api import Browser, Error, Page
 
-CHROMIUM = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
+from tests.support.browser import chromium
+
 REBOUND = "rebind.test"
 """A name of the attacker's, which answers with the address of this machine once its page is loaded."""
 
@@ -103,18 +95,9 @@ def foreign_origin() -> Iterator[str]:
         server.server_close()
 
 
-@contextmanager
-def chromium() -> Iterator[Browser]:
-    """Debian's Chromium, for which a name of the attacker's has come to mean this machine."""
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    assert program is not None, "there is no chromium: make test-setup installs it"
-    with sync_playwright() as playwright:
-        rules = f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1"
-        running = playwright.chromium.launch(executable_path=program, args=[*CHROMIUM, rules])
-        try:
-            yield running
-        finally:
-            running.close()
+def rebound_chromium() -> AbstractContextManager[Browser]:
+    """A browser for which a name of the attacker's has come to mean this machine."""
+    return chromium(f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1")
 
 
 def attack(page: Page, url: str, deployment: str, compose_file: str) -> dict[str, str]:
@@ -137,7 +120,7 @@ def attack_rebound(page: Page, port: int, deployment: str, compose_file: str) ->
 
 def main(url: str, compose_file: str) -> None:
     """Attack a server and print what came of it."""
-    with chromium() as browser:
+    with rebound_chromium() as browser:
         page = browser.new_page()
         nobody = "00000000-0000-0000-0000-000000000000"
         for name, seen in (

@@ -15,7 +15,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from flows.deployment.startup import startup
-from tests.e2e.flows.foreign_page import attack, attack_rebound, chromium
+from tests.e2e.flows.foreign_page import attack, attack_rebound, rebound_chromium
 from tests.e2e.flows.test_server_security import end_of
 from tests.support.prefect_server import ask, own_server, server_variables
 
@@ -50,7 +50,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PageTarget]:
 @pytest.fixture
 def page(target: PageTarget) -> Iterator[Page]:
     """A page of a browser that has signed in."""
-    with chromium() as browser:
+    with rebound_chromium() as browser:
         page = browser.new_page()
         page.goto(target.url)
         page.locator("input[type=password]").fill(server_variables()["PREFECT_API_AUTH_STRING"])

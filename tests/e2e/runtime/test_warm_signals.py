@@ -169,7 +169,8 @@ def test_closed_terminal_hangs_the_command_up(warm: WarmUser, terminal, tmp_path
     process = _begun(log)
     os.kill(shown.process, signal.SIGKILL)
     eventually(lambda: is_gone(process), "the command ends")
-    assert log.read_text().splitlines()[1:] == ["SIGHUP"]
+    # The shell's death hangs the terminal up and, a moment later, ends what cli.entry runs: a busy machine tells both.
+    assert log.read_text().splitlines()[1:] in (["SIGHUP"], ["SIGTERM"])
 
 
 def test_job_in_the_background_reads_the_terminal_itself(warm: WarmUser) -> None:
