@@ -20,8 +20,8 @@ export_pins() {
 }
 
 export_pins requirements-build.txt --group build
-export_pins requirements.txt pyproject.toml
+export_pins requirements.txt pyproject.toml --extra otel
 # jsonschema, which Prefect imports, uses rfc3987-syntax where the SBOM tools install it, and that package parses a
 # grammar at import: it more than doubles the time to import Prefect, in every process of the tests.
-export_pins requirements-dev.txt pyproject.toml --group dev --group build \
+export_pins requirements-dev.txt pyproject.toml --extra otel --group dev --group build \
     --constraint requirements.txt --constraint requirements-build.txt --excludes <(echo rfc3987-syntax)
