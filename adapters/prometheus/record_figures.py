@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from prometheus_client.core import Metric
 
 from adapters.prometheus import metric_families as families
+from adapters.prometheus.latest_ends import LATEST, ended_operations, ended_recoveries
 from adapters.prometheus.metric_families import Count, Labels, RowCounter
 from adapters.stores import Stores
 from adapters.stores.sql import table
@@ -52,7 +53,7 @@ class OperationFigures:
         with self._stores.databases["deployment_logs"].read() as connection:
             self._ended.catch_up(connection)
             known |= {kind[0] for kind in (*self._ended.counts, *self._ended.unfinished)}
-        recorded = {name: self._stores.operations.latest_recorded(name) for name in sorted(known)}
+        recorded = {name: self._stores.operations.latest_recorded(name, LATEST) for name in sorted(known)}
         # Export zeros too: Prometheus does not see the first increase of a new series.
         kinds = [*product(sorted(known), OperationType, _ENDS)]
         totals = ((kind, (self._ended.counts.get(kind) or Count()).rows) for kind in kinds)
@@ -73,6 +74,7 @@ class OperationFigures:
                 "environment",
                 samples=(((name,), meant_to_run(operations)) for name, operations in recorded.items() if operations),
             ),
+            *ended_operations(recorded),
         ]
 
 
@@ -111,6 +113,7 @@ class ErrorFigures:
                 .where(waiting)
                 .group_by(_tickets.c.environment)
             ).all()
+            recoveries_ended = ended_recoveries(connection)
         known |= {labels[0] for labels in (*by_severity, *tickets, *self._resolved.counts, *self._recoveries.counts)}
         names = sorted(known)
         about = "When the oldest ticket that waits was opened."
@@ -125,6 +128,7 @@ class ErrorFigures:
             ),
             *self._of_errors(names),
             *self._of_recoveries(names),
+            recoveries_ended,
             families.filled(
                 "roas_tickets_open",
                 "Tickets that wait for a person.",

@@ -18,9 +18,19 @@ def panels(dashboard: dict[str, Any]) -> list[dict[str, Any]]:
     return [panel for panel in dashboard["panels"] if panel["type"] != "row"]
 
 
+def addresses(value: Any) -> list[str]:
+    """Return the address of every link in a dashboard or a part of it, but lists of dashboards."""
+    if isinstance(value, list):
+        return [found for one in value for found in addresses(one)]
+    if not isinstance(value, dict):
+        return []
+    its = [value["url"]] if "url" in value else []
+    return its + [found for one in value.values() for found in addresses(one)]
+
+
 def queries(environment: str, service: str) -> dict[str, str]:
     """Return every query as Grafana sends it, by the names of its dashboard and panel."""
-    chosen = {"environment": environment, "service": service, "__rate_interval": "10s"}
+    chosen = {"environment": environment, "service": service, "operation": ".*", "__rate_interval": "10s"}
     asked = {}
     for dashboard in DASHBOARDS.values():
         of_panels = [(panel["title"], target) for panel in panels(dashboard) for target in panel["targets"]]

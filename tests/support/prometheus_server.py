@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import httpx
@@ -53,7 +55,6 @@ class PrometheusForTests:
 @contextmanager
 def prometheus(folder: Path, exporter: str, rules: Path, every: str = "500ms") -> Iterator[PrometheusForTests]:
     """A server with some rules that scrapes one address; its data goes into a folder."""
-    port = free_port()
     config = {
         "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": "500ms"},
         "rule_files": [str(rules)],
@@ -61,11 +62,21 @@ def prometheus(folder: Path, exporter: str, rules: Path, every: str = "500ms") -
     }
     file = folder / "prometheus.yml"
     file.write_text(yaml.safe_dump(config))
+    with running_prometheus(file, folder / "tsdb") as server:
+        yield server
+
+
+@contextmanager
+def running_prometheus(
+    config: Path, data: Path, *options: str, variables: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[PrometheusForTests]:
+    """A server with a configuration file, options of its own and environment variables."""
+    port = free_port()
     command = [
-        *("prometheus", f"--config.file={file}", f"--storage.tsdb.path={folder / 'tsdb'}"),
-        *(f"--web.listen-address=127.0.0.1:{port}", "--log.level=error"),
+        *("prometheus", f"--config.file={config}", f"--storage.tsdb.path={data}"),
+        *(f"--web.listen-address=127.0.0.1:{port}", "--log.level=error", *options),
     ]
-    process = subprocess.Popen(command)
+    process = subprocess.Popen(command, env=os.environ | dict(variables))
     try:
         url = f"http://127.0.0.1:{port}"
         _wait_until_ready(url, process)

@@ -11,6 +11,7 @@ from datetime import UTC, datetime, timedelta
 from fnmatch import fnmatch
 from pathlib import Path
 
+import httpx
 import pytest
 import yaml
 
@@ -25,13 +26,14 @@ from models.operations import Operation, OperationStatus, OperationType
 from models.records import EvaluationRecord
 from models.recovery import RecoveryExecution, Ticket
 from models.settings import Settings
-from tests.support.dashboards import DASHBOARDS, FOLDER, panels, queries
-from tests.support.prometheus_server import PrometheusForTests, prometheus, prometheus_needed
+from tests.support.dashboards import DASHBOARDS, FOLDER, addresses, panels, queries
+from tests.support.prometheus_server import PrometheusForTests, prometheus, prometheus_needed, running_prometheus
 from tests.support.store_rows import put_alerts
 
 ROOT = Path(__file__).parents[3]
 RULES_FILE = ROOT / "deployments/prometheus/rules/roas.yml"
 RULES = [rule for group in yaml.safe_load(RULES_FILE.read_text())["groups"] for rule in group["rules"]]
+RUNBOOK_PAGE = ROOT / "deployments/images/prometheus/runbook-page"
 RULE_TESTS = Path(__file__).with_name("alert_rules.yml")
 
 
@@ -40,6 +42,24 @@ def test_promtool_accepts_the_rules_and_each_fires_when_it_should_and_only_then(
     for arguments in (["check", "rules", str(RULES_FILE)], ["test", "rules", str(RULE_TESTS)]):
         checked = subprocess.run(["promtool", *arguments], capture_output=True, text=True, check=False)
         assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+@prometheus_needed
+def test_prometheus_serves_the_runbook_with_every_heading_that_a_rule_links_to(tmp_path: Path) -> None:
+    runbook = (ROOT / "docs/runbook.md").read_text() + "\n### Braces, as in `{{ .State }}` & <this>\n{{ .Names }}\n"
+    made = subprocess.run([RUNBOOK_PAGE], input=runbook, capture_output=True, text=True, check=True).stdout
+    (tmp_path / "consoles").mkdir()
+    (tmp_path / "consoles/runbook.html").write_text(made)
+    (tmp_path / "prometheus.yml").write_text("{}")
+    consoles = f"--web.console.templates={tmp_path / 'consoles'}"
+    with running_prometheus(tmp_path / "prometheus.yml", tmp_path / "data", consoles) as server:
+        page = httpx.get(f"{server.url}/consoles/runbook.html")
+    assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+    linked = {rule["annotations"]["runbook_url"].partition("#")[2] for rule in RULES}
+    assert linked <= set(re.findall(r'id="([^"]+)"', page.text))
+    assert '<a href="#memory-near-its-limit">Memory near its limit</a>' in page.text
+    assert '<h3 id="braces-as-in--state---this">Braces, as in `{{ .State }}` &amp; &lt;this&gt;</h3>' in page.text
+    assert "\n{{ .Names }}\n" in page.text
 
 
 def test_each_rule_is_tested() -> None:
@@ -70,7 +90,7 @@ def test_a_dashboard_asks_the_data_source_and_the_environment_that_a_person_chos
         sources = [panel["datasource"], *(target["datasource"] for target in panel["targets"])]
         assert {source["uid"] for source in sources} == {"${datasource}"}, panel["title"]
         assert panel["description"], panel["title"]
-        shows_only_now = panel["type"] in ("stat", "bargauge")
+        shows_only_now = panel["type"] in ("stat", "bargauge", "table")
         for target in panel["targets"]:
             assert target["legendFormat"], panel["title"]
             assert (target["instant"], target["range"]) == (shows_only_now, not shows_only_now), panel["title"]
@@ -78,6 +98,59 @@ def test_a_dashboard_asks_the_data_source_and_the_environment_that_a_person_chos
             about = re.findall(r'environment=~?"([^"]*)"', target["expr"])
             assert set(about) <= {"$environment"}, panel["title"]
     assert len({panel["id"] for panel in dashboard["panels"]}) == len(dashboard["panels"])
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_every_number_has_a_unit(name: str) -> None:
+    for panel in panels(DASHBOARDS[name]):
+        settings = panel["fieldConfig"]
+        units = [one["value"] for its in settings["overrides"] for one in its["properties"] if one["id"] == "unit"]
+        assert settings["defaults"].get("unit") or units, panel["title"]
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_a_link_leads_to_a_dashboard_with_the_variables_that_it_sets_or_to_a_run(name: str) -> None:
+    variables = {
+        uid: {one["name"] for one in dashboard["templating"]["list"]}
+        for uid, dashboard in ((one["uid"], one) for one in DASHBOARDS.values())
+    }
+    mine = variables[DASHBOARDS[name]["uid"]]
+    found = addresses(DASHBOARDS[name]["panels"])
+    assert found
+    for address in found:
+        path, _, query = address.partition("?")
+        used = {one for one in re.findall(r"\$\{(\w+)", address) if not one.startswith("__")}
+        assert used <= mine, address
+        if path.startswith("/d/"):
+            assert set(re.findall(r"var-(\w+)=", query)) <= variables[path.removeprefix("/d/")], address
+            assert "${__url_time_range}" in query, address
+        else:
+            assert path == "${prefect_ui}/runs/flow-run/${__value.text}", address
+
+
+def test_panels_lead_from_all_environments_to_one_to_a_service_and_an_operation_and_its_run() -> None:
+    leads = {
+        dashboard["uid"]: {
+            "run" if "/runs/flow-run/" in address else address.partition("?")[0].removeprefix("/d/")
+            for address in addresses(dashboard["panels"])
+        }
+        for dashboard in DASHBOARDS.values()
+    }
+    assert {"roas-environment", "roas-service", "roas-operations"} <= leads["roas-overview"]
+    assert {"roas-service", "roas-operations", "run"} <= leads["roas-environment"]
+    assert {"roas-environment", "run"} <= leads["roas-operations"]
+    assert {"roas-environment", "run"} <= leads["roas-service"]
+
+
+@pytest.mark.parametrize("name", DASHBOARDS)
+def test_deployments_rollbacks_and_recoveries_are_marked_at_the_time_they_ended(name: str) -> None:
+    marks = {mark["name"]: mark for mark in DASHBOARDS[name]["annotations"]["list"]}
+    assert set(marks) == {"Deployments", "Rollbacks", "Recoveries"}
+    for mark in marks.values():
+        assert mark["useValueForTime"], mark["name"]
+        assert mark["expr"].endswith("* 1000"), mark["name"]
+    assert "{{release}}" in marks["Deployments"]["textFormat"]
+    assert "{{rollback_to}}" in marks["Rollbacks"]["titleFormat"]
 
 
 @pytest.mark.parametrize("name", DASHBOARDS)
@@ -150,6 +223,7 @@ def _error(number: int) -> RecordedError:
         ),
         first_seen=now,
         last_seen=now,
+        service="bot",
     )
 
 
@@ -230,7 +304,8 @@ def _happen(stores: Stores, number: int) -> None:
     )
     stores.operations.begin(operation)
     ended = OperationStatus.SUCCESS if number % 2 else OperationStatus.FAILED
-    stores.operations.finish(operation.deployment_id, ended, now, None)
+    details = {"release": f"r{number}"} if number % 2 else {"rolled_back_to": f"r{number - 1}"}
+    stores.operations.finish(operation.deployment_id, ended, now, details)
     error = _error(number)
     stores.errors.record(error)
     tried = RecoveryExecution(

@@ -18,6 +18,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from adapters.prometheus.exporter import StoreCollector, metrics_server, serve_metrics
+from adapters.prometheus.latest_ends import LATEST
 from adapters.prometheus.monitoring_figures import FRESH
 from adapters.redis_cache import RedisCache
 from adapters.stores import Stores
@@ -408,6 +409,54 @@ def test_errors_recoveries_tickets_and_alerts_are_shown_until_they_are_settled(s
     shown = _scrape(url)
     assert shown["roas_alerts_open{environment=prod,severity=warning,state=open}"] == 0
     assert shown["roas_errors_open{environment=prod,severity=high}"] == 0
+
+
+def test_the_latest_operations_are_shown_with_release_rollback_and_run(stores: Stores, url: str) -> None:
+    for number, (deployment, details) in enumerate(
+        {
+            "kept": {"release": "r2", "flow_run_id": "run-1"},
+            "undone": {"rolled_back_to": "r1", "flow_run_id": "run-2"},
+            "asked": {"release": "r3", "rollback_to": "r1"},
+        }.items()
+    ):
+        stores.operations.begin(replace(START, deployment_id=deployment, started_at=NOON + number * SECOND))
+        ended = OperationStatus.FAILED if deployment == "undone" else OperationStatus.SUCCESS
+        stores.operations.finish(deployment, ended, NOON + (number + 3) * SECOND, details)
+    stores.operations.begin(replace(START, deployment_id="running"))
+    shown = {name: value for name, value in _scrape(url).items() if name.startswith("roas_operation_ended")}
+    assert shown == {
+        f"roas_operation_ended_timestamp_seconds{{{labels}}}": (NOON + seconds * SECOND).timestamp()
+        for labels, seconds in {
+            "deployment_id=kept,environment=prod,flow_run_id=run-1,operation_type=start,release=r2,rollback_to=,"
+            "status=success": 3,
+            "deployment_id=undone,environment=prod,flow_run_id=run-2,operation_type=start,release=,rollback_to=r1,"
+            "status=failed": 4,
+            "deployment_id=asked,environment=prod,flow_run_id=,operation_type=rollback,release=r3,rollback_to=r1,"
+            "status=success": 5,
+        }.items()
+    }
+    assert {value for name, value in _scrape(url).items() if name.startswith("roas_operation_took")} == {3.0}
+
+
+def test_only_the_latest_operations_and_recoveries_are_shown(stores: Stores, url: str) -> None:
+    for number in range(LATEST + 2):
+        at = NOON + number * SECOND
+        stores.operations.begin(replace(START, deployment_id=f"prod-{number}", started_at=at))
+        stores.operations.finish(f"prod-{number}", OperationStatus.SUCCESS, at + SECOND)
+        verdict = replace(ERROR.verdict, template=f"{number}")
+        stores.errors.record(replace(ERROR, error_id=f"e{number}", verdict=verdict))
+        stores.recoveries.record(
+            replace(EXECUTION, attempt_id=None, error_id=f"e{number}", started_at=at, ended_at=at, success=number > 2)
+        )
+    shown = _scrape(url)
+    operations = [name for name in shown if name.startswith("roas_operation_ended")]
+    recoveries = [name for name in shown if name.startswith("roas_recovery_ended")]
+    assert (len(operations), len(recoveries)) == (LATEST, LATEST)
+    assert not [name for name in operations if "deployment_id=prod-1," in name]
+    [oldest] = [name for name in recoveries if "error_id=e2," in name]
+    assert "category=port_conflict,environment=prod" in oldest
+    assert "service=bot,strategy=free_port,success=false" in oldest
+    assert shown[oldest] == (NOON + 2 * SECOND).timestamp()
 
 
 def test_only_dependencies_that_are_still_declared_are_shown(stores: Stores, url: str) -> None:

@@ -215,8 +215,9 @@ def test_each_document_that_code_names_exists() -> None:
 def test_each_alert_rule_names_a_heading_of_the_runbook() -> None:
     for group in _yaml("deployments/prometheus/rules/roas.yml")["groups"]:
         for rule in group["rules"]:
-            file, _, anchor = rule["annotations"]["runbook"].partition("#")
-            assert (file, anchor in anchors(file)) == ("docs/runbook.md", True), rule["alert"]
+            page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+            assert page == "{{ $externalLabels.runbook }}", rule["alert"]
+            assert anchor in anchors("docs/runbook.md"), rule["alert"]
 
 
 def test_each_decision_is_in_the_index_and_has_its_parts() -> None:
