@@ -159,7 +159,12 @@ def _check_process() -> None:
 
 
 def _report_unexpected(error: Exception) -> int:
-    """Write the traceback to a log file that only this user can read, and print one line with its path."""
+    _print_error(describe_unexpected(error))
+    return UNEXPECTED
+
+
+def describe_unexpected(error: Exception) -> str:
+    """Write the traceback to a log file that only this user can read, and return one line with its path."""
     kind = type(error).__name__
     try:
         from core.errors.redact import Redactor, secrets_among
@@ -171,8 +176,7 @@ def _report_unexpected(error: Exception) -> int:
     except Exception as another:  # noqa: BLE001 - the first error is reported anyway
         message, kept = "", f"its traceback could not be kept ({type(another).__name__})"
     first = message.strip().partition("\n")[0][:200]
-    _print_error(f"unexpected error: {kind}{f': {first}' if first else ''}; {kept}. Please report it.")
-    return UNEXPECTED
+    return f"unexpected error: {kind}{f': {first}' if first else ''}; {kept}. Please report it."
 
 
 def _keep_traceback(trace: str) -> Path:

@@ -37,6 +37,7 @@ COMMANDS_OF = {
     "doctor": ("doctor",),
     "history": ("history",),
     "logs": ("logs",),
+    "mcp": ("mcp",),
     "monitoring": ("alerts", "acknowledge", "predictions", "report"),
     "notify": ("notify",),
     "operations": ("start", "stop", "restart", "health", "rollback", "releases", "validate", "plan", "drift"),

@@ -12,6 +12,7 @@ import click
 
 from cli.options import as_json, named, of_application, of_its_records, waiting
 from cli.run_flow import run_flow, show_answer, show_operation
+from models.settings import current_settings
 
 
 @click.command()
@@ -156,6 +157,7 @@ class _Output:
 def _operate(kind: str, name: str, compose: list[str] | None, output: _Output, **parameters: Any) -> None:
     """Run one operation's flow and show its stored record."""
     clock = None
+    program = current_settings().asked_by
     if output.timing:
         from flows.runtime.phases import measure_phases
 
@@ -167,7 +169,7 @@ def _operate(kind: str, name: str, compose: list[str] | None, output: _Output, *
         flow: Callable[..., Any] = FLOWS[kind]
         return await flow(
             name,
-            asked_by=f"roas {kind}",
+            asked_by=f"roas {kind}{f', asked by {program}' if program else ''}",
             compose_files=compose,
             return_state=True,
             **parameters,

@@ -98,7 +98,15 @@ as_html = click.option(
 
 
 def _with_records(_context: click.Context, _parameter: click.Parameter, name: str | None) -> str | None:
-    """Accept an environment that has a file or a record: one of bare Compose files has no file."""
+    return known_environment(name)
+
+
+def known_environment(name: str | None) -> str | None:
+    """Accept an environment that has a file or a record: one of bare Compose files has no file.
+
+    Raises:
+        BadInputError: It has neither.
+    """
     if name is None:
         return None
     from adapters.config.environment_names import environment_names

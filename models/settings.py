@@ -87,6 +87,11 @@ class Settings(BaseModel):
         description="Folders, separated by colons, below which a run of a deployment may name Compose files; without "
         "it such a run takes an environment's name only.",
     )
+    asked_by: str = Field(
+        default="",
+        description="A program that asks for others, such as a CI job; it stands in the record as claimed, beside the "
+        "user.",
+    )
     server_port: int = Field(default=4200, ge=1, le=65535, description="Where `roas serve` offers the Prefect UI.")
 
     @model_validator(mode="before")

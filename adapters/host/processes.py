@@ -24,6 +24,9 @@ _NEVER_LOGGED_IN = 2**32 - 1
 
 _LONGEST_CLAIM = 100
 
+ASKED_BY = "ROAS_ASKED_BY"
+"""Variable with the name of a program that asks for others, such as a CI job or an agent."""
+
 
 def this_process(flow_run_id: str = "") -> Runner:
     """Identify this process, so that another one of this machine can check later whether it is alive.
@@ -44,7 +47,7 @@ def this_user(environment: Mapping[str, str] = os.environ, claimed: str = "") ->
     """The user of this process according to the kernel, and the name claimed by parameters or variables."""
     uid, login = os.getuid(), _login_uid()
     sudo = " ".join(environment[name] for name in ("SUDO_USER", "SUDO_UID") if environment.get(name))
-    name = claimed or environment.get("LOGNAME") or environment.get("USER") or ""
+    name = claimed or environment.get(ASKED_BY) or environment.get("LOGNAME") or environment.get("USER") or ""
     return Actor(
         uid=uid,
         user=_user_name(uid),

@@ -1,0 +1,81 @@
+"""Run a `roas` command in a process of its own, for a program that offers commands to others."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+_RUN = "import sys; sys.argv[0] = 'roas'; from cli.entry import main; main()"
+_CANCELLED_WITHIN_SECONDS = 60.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandResult:
+    """How a command ended: its exit code, standard output and the lines of standard error."""
+
+    code: int
+    out: str
+    lines: tuple[str, ...]
+
+    @property
+    def error(self) -> str:
+        """The command's error in one line; empty if it printed none."""
+        found = [line.removeprefix("roas: ") for line in self.lines if line.startswith("roas: ")]
+        return found[-1] if found else ""
+
+
+async def run_own_command(
+    words: Sequence[str], *, said: str = "", variables: Mapping[str, str], report: Callable[[str], None]
+) -> CommandResult:
+    """Run `roas WORDS` with `said` on standard input; `report` gets each line of its standard error.
+
+    A cancelled call interrupts the command as Ctrl-C does, and waits until it has recorded that. The command is in a
+    session of its own: what ends this process with its group does not cut an operation off.
+    """
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-P", "-c", _RUN, *words),
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env={**os.environ, **variables},
+        start_new_session=True,
+    )
+    output, errors = cast(asyncio.StreamReader, process.stdout), cast(asyncio.StreamReader, process.stderr)
+    given = cast(asyncio.StreamWriter, process.stdin)
+    lines: list[str] = []
+
+    async def read_errors(stream: asyncio.StreamReader) -> None:
+        rest = b""
+        while part := await stream.read(65536):
+            *whole, rest = (rest + part).split(b"\n")
+            for line in whole:
+                lines.append(line.decode(errors="backslashreplace"))
+                report(lines[-1])
+
+    async def write(stream: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            stream.write(said.encode())
+            await stream.drain()
+        stream.close()
+
+    try:
+        out, _, _ = await asyncio.gather(output.read(), read_errors(errors), write(given))
+        code = await process.wait()
+    except asyncio.CancelledError:
+        await asyncio.shield(_interrupt(process))
+        raise
+    return CommandResult(code=code, out=out.decode(errors="backslashreplace"), lines=tuple(lines))
+
+
+async def _interrupt(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(signal.SIGINT)
+    with contextlib.suppress(TimeoutError):
+        # It is still being read: a full pipe would stop it.
+        await asyncio.wait_for(process.communicate(), _CANCELLED_WITHIN_SECONDS)

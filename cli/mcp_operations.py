@@ -1,0 +1,242 @@
+"""Tools of `roas mcp` that change something. Each runs the command of its name, which records who asked."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from pydantic import Field, TypeAdapter
+
+from adapters.host.own_command import CommandResult, run_own_command
+from cli.mcp_answers import AgentTool, Found, Input
+from cli.options import known_environment
+from flows.runtime.terminal import echo
+from models.failures import RoasError
+from models.records import DeploymentDetails
+from models.recovery import Choice, RecoveryOutcome
+
+_ENVIRONMENT = "Name of an environment, as `status` lists them."
+_QUOTED = (
+    "answer.operation.details",
+    "answer.validations",
+    "answer.changes[].reason",
+    "answer.health",
+    "answer.errors",
+)
+
+
+class _OfOne(Input):
+    environment: str = Field(description=_ENVIRONMENT)
+
+
+class _Start(_OfOne):
+    plan_id: str = Field(
+        min_length=1, description="The id that `plan` answered: the start does exactly this plan, or nothing."
+    )
+
+
+class _Restart(_OfOne):
+    services: list[str] = Field(default=[], max_length=100, description="These services; without them, all.")
+
+
+class _Rollback(_OfOne):
+    release: str | None = Field(
+        default=None,
+        min_length=1,
+        description="A release's id or its first letters; without it the latest that differs.",
+    )
+
+
+class _Recover(_OfOne):
+    text: str = Field(min_length=1, max_length=100_000, description="The error's text, as it was printed.")
+    service: str | None = Field(default=None, description="The service that reported it.")
+    dry_run: bool = Field(default=False, description="Tell what would be done; change nothing.")
+
+
+class _Resolve(Input):
+    ticket_id: str = Field(min_length=1, description="The ticket's id, or its first letters.")
+    note: str = Field(min_length=1, description="Why, or what fixed it; stored.")
+    decision: Choice = Field(default=Choice.RESOLVED, description="How to continue.")
+
+
+class _Unpause(Input):
+    environment: str | None = Field(default=None, description=f"{_ENVIRONMENT} Without it, everywhere.")
+    service: str | None = Field(default=None, description="One service; without it, every service.")
+
+
+class _Pause(_Unpause):
+    minutes: int | None = Field(default=None, ge=1, le=525_600, description="How long; without it until `unpause`.")
+    reason: str = Field(min_length=1, description="Why; shown with the pause.")
+
+
+async def _run(words: Sequence[str], client: str, said: str = "") -> CommandResult:
+    asked_by = f"MCP client {client or 'without a name'}"
+    return await run_own_command(
+        words, said=said, variables={"ROAS_ASKED_BY": asked_by}, report=lambda line: echo(line, err=True)
+    )
+
+
+async def _operate(words: Sequence[str], given: _OfOne, client: str, arguments: Sequence[str] = ()) -> Found:
+    """Run an operation, and read its record where it left one."""
+    from tasks.reporting.read import read_deployment
+
+    name = str(known_environment(given.environment))
+    done = await _run([*words, "--json", "--", name, *arguments], client)
+    document = _document(done)
+    details = read_deployment(document["operation"]["deployment_id"])
+    reason = details.operation.details.get("reason", "the operation failed")
+    return Found(value=details, error=f"{details.operation.operation_type} failed: {reason}" if done.code else "")
+
+
+async def _start(given: _Start, client: str) -> Found:
+    return await _operate(["start", f"--plan={given.plan_id}"], given, client)
+
+
+async def _stop(given: _OfOne, client: str) -> Found:
+    return await _operate(["stop"], given, client)
+
+
+async def _restart(given: _Restart, client: str) -> Found:
+    return await _operate(["restart"], given, client, given.services)
+
+
+async def _rollback(given: _Rollback, client: str) -> Found:
+    return await _operate(["rollback"], given, client, [given.release] if given.release else [])
+
+
+async def _recover(given: _Recover, client: str) -> Found:
+    options = [*([f"--service={given.service}"] if given.service else []), *(["--dry-run"] if given.dry_run else [])]
+    name = str(known_environment(given.environment))
+    done = await _run(["recover", *options, "--json", "--", name, "-"], client, said=given.text)
+    outcome = TypeAdapter(RecoveryOutcome).validate_python(_document(done))
+    return Found(value=outcome, error="" if outcome.success else f"{outcome.method}: {outcome.reason}")
+
+
+async def _resolve(given: _Resolve, client: str) -> Found:
+    words = ["resolve", f"--decision={given.decision}", f"--note={given.note}", "--", given.ticket_id]
+    return _said(await _run(words, client))
+
+
+async def _pause(given: _Pause, client: str) -> Found:
+    length = [f"--for={given.minutes}m"] if given.minutes else []
+    return _said(await _run(["pause", *_scope(given, *length, f"--reason={given.reason}")], client))
+
+
+async def _unpause(given: _Unpause, client: str) -> Found:
+    return _said(await _run(["unpause", *_scope(given)], client))
+
+
+def _scope(given: _Unpause, *options: str) -> list[str]:
+    environment = [f"--env={given.environment}"] if given.environment else []
+    return [*environment, *options, "--", *([given.service] if given.service else [])]
+
+
+def _said(done: CommandResult) -> Found:
+    if done.code:
+        raise RoasError(_error(done))
+    return Found(value=done.out.strip())
+
+
+def _document(done: CommandResult) -> Any:
+    """The JSON document that a command printed.
+
+    Raises:
+        RoasError: It printed none, and says why.
+    """
+    try:
+        return json.loads(done.out)
+    except ValueError as error:
+        raise RoasError(_error(done)) from error
+
+
+def _error(done: CommandResult) -> str:
+    return done.error or f"The command ended with exit code {done.code} and gave no reason; see the server's log."
+
+
+_TOOLS = {
+    "start": AgentTool(
+        name="start",
+        title="roas start",
+        description="Start an environment exactly as `plan` said: validate, start in dependency order, verify health, "
+        "record everything; roll back on failure. Recreates and restarts services.",
+        inputs=_Start,
+        answer=DeploymentDetails,
+        find=_start,
+        destructive=True,
+        quoted=_QUOTED,
+    ),
+    "stop": AgentTool(
+        name="stop",
+        title="roas stop",
+        description="Stop all services of an environment, in reverse order.",
+        inputs=_OfOne,
+        answer=DeploymentDetails,
+        find=_stop,
+        destructive=True,
+        quoted=_QUOTED,
+    ),
+    "restart": AgentTool(
+        name="restart",
+        title="roas restart",
+        description="Restart all services of an environment, or the named ones, in dependency order.",
+        inputs=_Restart,
+        answer=DeploymentDetails,
+        find=_restart,
+        destructive=True,
+        quoted=_QUOTED,
+    ),
+    "rollback": AgentTool(
+        name="rollback",
+        title="roas rollback",
+        description="Return an environment to an earlier release.",
+        inputs=_Rollback,
+        answer=DeploymentDetails,
+        find=_rollback,
+        destructive=True,
+        quoted=_QUOTED,
+    ),
+    "recover": AgentTool(
+        name="recover",
+        title="roas recover",
+        description="Recover from one error, within the limits of the environment's policy, or open a ticket.",
+        inputs=_Recover,
+        answer=RecoveryOutcome,
+        find=_recover,
+        destructive=True,
+        quoted=("answer.reason", "answer.steps"),
+    ),
+    "resolve": AgentTool(
+        name="resolve",
+        title="roas resolve",
+        description="Answer a ticket: it was resolved by hand, or how recovery continues.",
+        inputs=_Resolve,
+        answer=str,
+        find=_resolve,
+        destructive=True,
+    ),
+    "pause": AgentTool(
+        name="pause",
+        title="roas pause",
+        description="Switch automatic recovery off, everywhere or for one service; detection continues.",
+        inputs=_Pause,
+        answer=str,
+        find=_pause,
+        destructive=True,
+        quoted=("answer",),
+    ),
+    "unpause": AgentTool(
+        name="unpause",
+        title="roas unpause",
+        description="Switch automatic recovery on again; give what `pause` was given.",
+        inputs=_Unpause,
+        answer=str,
+        find=_unpause,
+        quoted=("answer",),
+    ),
+}
+
+
+def operation_tools(allowed: Collection[str]) -> list[AgentTool]:
+    """The tools of the allowed operations; to allow `pause` allows `unpause`."""
+    return [tool for name, tool in _TOOLS.items() if name in allowed or (name == "unpause" and "pause" in allowed)]

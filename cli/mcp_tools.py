@@ -1,0 +1,300 @@
+"""Tools of `roas mcp` that read: each reads what the command of the same name prints."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from pydantic import Field
+
+from cli.mcp_answers import AgentTool, Found, Input, PageInput, in_thread, page_of
+from cli.options import known_environment, named
+from cli.run_flow import opened_stores
+from models.compose import Plan
+from models.environments import Environment
+from models.evidence import EvidenceBundle
+from models.failures import NotFoundError
+from models.metrics import Alert, AlertState, Prediction
+from models.operations import Operation
+from models.postmortem import Postmortem
+from models.records import (
+    ContainerLog,
+    DeploymentDetails,
+    EnvironmentStatus,
+    Explanation,
+    ReleaseDetails,
+    TicketDetails,
+)
+from models.recovery import Ticket, TicketState
+from models.results import DriftReport
+
+_ENVIRONMENT = "Name of an environment, as `status` lists them."
+_MOST_OF_A_LOG = 40_000
+
+
+class _OfAll(Input):
+    environment: str | None = Field(default=None, description=f"{_ENVIRONMENT} Without it, all.")
+
+
+class _OfOne(Input):
+    environment: str = Field(description=_ENVIRONMENT)
+
+
+class _PageOfAll(PageInput):
+    environment: str | None = Field(default=None, description=f"{_ENVIRONMENT} Without it, all.")
+
+
+class _ResolvedToo(_PageOfAll):
+    resolved_too: bool = Field(default=False, description="Include those that are resolved.")
+
+
+class _Days(_PageOfAll):
+    days: int = Field(default=30, ge=1, le=3650, description="How far to look back.")
+
+
+class _Releases(PageInput):
+    environment: str = Field(description=_ENVIRONMENT)
+    limit: int = Field(default=5, ge=1, le=20, description="How many releases.")
+
+
+class _Id(Input):
+    id: str = Field(min_length=1, description="The id, or its first letters.")
+
+
+class _Failure(Input):
+    of: str | None = Field(
+        default=None,
+        min_length=1,
+        description="An operation's id or its first letters, or an environment: its latest failure. Without it, the "
+        "latest failure of all.",
+    )
+
+
+class _Evidence(PageInput, _Failure):
+    limit: int = Field(default=3, ge=1, le=20, description="How many bundles.")
+
+
+class _Logs(Input):
+    environment: str = Field(description=_ENVIRONMENT)
+    service: str | None = Field(default=None, description="One service; without it, all.")
+    lines: int = Field(default=50, ge=1, le=200, description="How many lines of each container.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlanWithId:
+    """What a start would do, and the id that `start` takes to do exactly this."""
+
+    plan_id: str
+    plan: Plan
+
+
+def _declared(name: str) -> Environment:
+    from tasks.runtime.clients import find_environment
+
+    name, compose = named(name, (), None)
+    return find_environment(name, tuple(compose or ()))
+
+
+def _status(given: _OfAll) -> Found:
+    from tasks.reporting.read import read_status
+
+    return Found(value=read_status(known_environment(given.environment)))
+
+
+def _history(given: _PageOfAll) -> Found:
+    limit = given.offset + given.limit + 1
+    name = known_environment(given.environment)
+    return page_of(opened_stores().operations.history(environment=name, limit=limit), given)
+
+
+def _show(given: _Id) -> Found:
+    from tasks.reporting.read import read_deployment
+
+    return Found(value=read_deployment(given.id))
+
+
+def _why(given: _Failure) -> Found:
+    from tasks.reporting.read import read_explanation
+
+    return Found(value=read_explanation(given.of))
+
+
+def _evidence(given: _Evidence) -> Found:
+    from tasks.reporting.read import read_evidence, read_explanation
+
+    return page_of(read_evidence(read_explanation(given.of).deployment_id), given)
+
+
+def _postmortem(given: _Id) -> Found:
+    from core.reporting.postmortem import write_postmortem
+    from tasks.reporting.postmortem import read_failure
+
+    return Found(value=write_postmortem(read_failure(given.id)))
+
+
+def _logs(given: _Logs) -> Found:
+    from tasks.reporting.logs import read_logs
+
+    found = read_logs(_declared(given.environment), given.service, given.lines)
+    if not found:
+        raise NotFoundError(
+            f"There is no log of {given.service or given.environment}: it has no container, and no evidence was kept."
+        )
+    lines = given.lines
+    # The last lines say most, so the first ones go.
+    while lines > 1 and sum(len(line) for log in found for line in log.lines) > _MOST_OF_A_LOG:
+        lines //= 2
+        found = [replace(log, lines=log.lines[-lines:]) for log in found]
+    return Found(value=found)
+
+
+def _plan(given: _OfOne) -> Found:
+    from core.deployment.plan import plan_id
+    from tasks.deployment.services import read_plan
+
+    plan = read_plan(_declared(given.environment))
+    return Found(value=PlanWithId(plan_id=plan_id(plan), plan=plan))
+
+
+def _drift(given: _OfOne) -> Found:
+    from core.deployment.desired_state import meant_to_run
+    from core.deployment.plan import drift
+    from tasks.deployment.services import read_plan
+
+    declared = _declared(given.environment)
+    plan = read_plan(declared)
+    stopped = not meant_to_run(opened_stores().operations.latest_recorded(declared.name))
+    report = DriftReport(
+        environment=declared.name,
+        seen_at=datetime.now(UTC),
+        services=() if stopped else drift(plan),
+        orphans=plan.orphans,
+        stopped=stopped,
+    )
+    return Found(value=report)
+
+
+def _releases(given: _Releases) -> Found:
+    from tasks.reporting.read import read_releases
+
+    return page_of(read_releases(str(known_environment(given.environment))), given)
+
+
+def _alerts(given: _ResolvedToo) -> Found:
+    name, limit = known_environment(given.environment), 10_000
+    found = opened_stores().alerts.latest(environment=name, limit=limit)
+    return page_of([one for one in found if given.resolved_too or one.state is not AlertState.RESOLVED], given)
+
+
+def _predictions(given: _Days) -> Found:
+    from tasks.reporting.read import read_predictions
+
+    since = datetime.now(UTC) - timedelta(days=given.days)
+    return page_of(read_predictions(known_environment(given.environment), since), given)
+
+
+def _tickets(given: _ResolvedToo) -> Found:
+    found = opened_stores().tickets.find(environment=known_environment(given.environment))
+    return page_of([one for one in found if given.resolved_too or one.state is not TicketState.RESOLVED], given)
+
+
+def _ticket(given: _Id) -> Found:
+    from tasks.reporting.read import read_ticket_details
+
+    return Found(value=read_ticket_details(given.id))
+
+
+def _tool(name: str, description: str, inputs: type[Input], answer: Any, read: Any, *quoted: str) -> AgentTool:
+    return AgentTool(
+        name=name,
+        title=f"roas {name}",
+        description=description,
+        inputs=inputs,
+        answer=answer,
+        find=in_thread(read),
+        reads_only=True,
+        quoted=tuple(f"answer{path}" for path in quoted),
+    )
+
+
+READING_TOOLS = (
+    _tool(
+        "status",
+        "The current state of each environment: last operation, last health, open errors, alerts and tickets.",
+        _OfAll, list[EnvironmentStatus], _status,
+        "[].last_operation.details", "[].health.services[].reason", "[].health.findings", "[].open_errors[].text",
+        "[].open_tickets[]", "[].open_alerts[].reason", "[].open_alerts[].note",
+    ),
+    _tool(
+        "why",
+        "Why an operation ended as it did: first cause, the lines that show it, what followed, what was tried, and the "
+        "next commands.",
+        _Failure, Explanation, _why, ".headline", ".because", ".lines[].text", ".consequences", ".changed", ".tried",
+    ),
+    _tool(
+        "evidence",
+        "The evidence stored at a failure, a bundle for each service: containers, log lines, probe results, engine "
+        "events, host.",
+        _Evidence, list[EvidenceBundle], _evidence,
+        "[].reason", "[].first_cause", "[].containers", "[].logs[].lines", "[].probes", "[].events",
+    ),
+    _tool(
+        "postmortem",
+        "A post-mortem of an operation, an error or a ticket: timeline with the row of each event, cause, impact, "
+        "attempts, what is open, what to change.",
+        _Id, Postmortem, _postmortem,
+        ".timeline[].event", ".cause[].text", ".facts[].text", ".lines[].text", ".attempts[].result",
+    ),
+    _tool(
+        "history", "Operations, newest first.", _PageOfAll, list[Operation], _history, "[].details", "[].user_agent"
+    ),
+    _tool(
+        "show",
+        "One operation by its id: validation, changes of services, health, errors.",
+        _Id, DeploymentDetails, _show,
+        ".operation.details", ".validations", ".changes[].reason", ".health", ".errors",
+    ),
+    _tool(
+        "logs",
+        "The last log lines of the services, with the engine's times; those of a removed container from the evidence.",
+        _Logs, list[ContainerLog], _logs, "[].lines",
+    ),
+    _tool(
+        "plan",
+        "What a start would do with each service, and because of which change; changes nothing. `start` takes the "
+        "plan's id.",
+        _OfOne, PlanWithId, _plan, ".plan.services[].because",
+    ),
+    _tool(
+        "drift",
+        "Where running containers differ from their declaration; changes and records nothing.",
+        _OfOne, DriftReport, _drift, ".services[].because",
+    ),
+    _tool(
+        "releases",
+        "The releases of an environment, newest first, with the changes between them.",
+        _Releases, list[ReleaseDetails], _releases, "[].release.compose", "[].release.reason", "[].changes",
+    ),
+    _tool(
+        "alerts", "Alerts, newest first; `explained_by` names the alert that causes one.",
+        _ResolvedToo, list[Alert], _alerts, "[].reason", "[].note",
+    ),
+    _tool(
+        "predictions",
+        "Forecasts of metrics that will pass their limits, nearest first, then the outcome of earlier ones.",
+        _Days, list[Prediction], _predictions, "[].words",
+    ),
+    _tool(
+        "tickets",
+        "Tickets that wait for a user's answer.",
+        _ResolvedToo, list[Ticket], _tickets, "[].title", "[].tried", "[].steps", "[].history[].what",
+    ),
+    _tool(
+        "ticket",
+        "One ticket by its id: failure, evidence, attempts, and steps to try.",
+        _Id, TicketDetails, _ticket,
+        ".ticket.title", ".ticket.tried", ".ticket.steps", ".ticket.history[].what", ".error.text", ".first_cause",
+        ".lines[].text",
+    ),
+)  # fmt: skip

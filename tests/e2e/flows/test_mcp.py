@@ -1,0 +1,107 @@
+"""An agent operates a real application through `roas mcp`."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import anyio
+import pytest
+from mcp import Client
+
+from tests.golden.conftest import HERE
+from tests.support.agents import agent, answer_of, error_of
+from tests.support.prefect_server import server_variables
+from tests.support.projects import remove_project
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(600)]
+
+WRITES_A_SECRET = """sh -c 'echo "token=hunter2-hunter2"; touch /tmp/ready; exec sleep 3600'"""
+SLOW = "sh -c 'sleep 300'"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[str]:
+    """The application `shop` in the folder of the test, under a project name of its own."""
+    name = f"shop{secrets.token_hex(3)}"
+    shutil.copytree(HERE / "shop", tmp_path, dirs_exist_ok=True)
+    (tmp_path / "password").write_text("hunter2-hunter2")
+    file = tmp_path / "shop.yaml"
+    secret = f"secrets:\n  - {{name: TOKEN, file: {tmp_path / 'password'}}}\n"
+    file.write_text(file.read_text().replace("project: shop", f"project: {name}") + secret)
+    change(tmp_path, WRITES_A_SECRET)
+    yield name
+    remove_project(name)
+
+
+def change(folder: Path, command: str) -> None:
+    """Give the database another command."""
+    compose = folder / "shop" / "compose.yaml"
+    lines = [line for line in compose.read_text().splitlines() if line != "name: shop"]
+    at = next(number for number, line in enumerate(lines) if "database system is ready" in line or "# db" in line)
+    lines[at] = f"    command: {json.dumps(command)}  # db"
+    compose.write_text("\n".join(lines) + "\n")
+
+
+async def test_an_agent_starts_exactly_what_was_planned_and_reads_the_record(
+    tmp_path: Path, project: str, prefect_server: None
+) -> None:
+    shop = {"environment": "shop"}
+    async with agent(tmp_path, "--allow", "start,stop", variables=_server()) as client:
+        planned = await answer_of(client, "plan", shop)
+        refused = await error_of(client, "start", {**shop, "plan_id": "00000000"})
+        started = await answer_of(client, "start", {**shop, "plan_id": planned["answer"]["plan_id"]})
+        status = await answer_of(client, "status", shop)
+        logs = await answer_of(client, "logs", {**shop, "service": "db"})
+        drift = await answer_of(client, "drift", shop)
+        stopped = await answer_of(client, "stop", shop)
+
+    assert planned["answer"]["plan"]["project"] == project
+    assert "\n" not in refused
+    assert "plan" in refused
+    operation = started["answer"]["operation"]
+    assert operation["status"] == "success"
+    assert operation["user_agent"].endswith("(roas start, asked by MCP client tester)")
+    assert operation["actor"]["claimed"] == "MCP client tester"
+    row = {"store": "deployment_logs", "table": "deployment_operations", "id": operation["deployment_id"]}
+    assert row in started["records"]
+    assert row in status["records"]
+    assert "hunter2" not in json.dumps(logs)
+    assert "token=" in json.dumps(logs)
+    assert drift["answer"]["services"] == []
+    assert stopped["answer"]["operation"]["operation_type"] == "stop"
+
+
+async def test_a_cancelled_call_ends_its_operation_and_the_record_says_so(
+    tmp_path: Path, project: str, prefect_server: None
+) -> None:
+    change(tmp_path, SLOW)
+    async with agent(tmp_path, "--allow", "start", variables=_server()) as client:
+        planned = await answer_of(client, "plan", {"environment": "shop"})
+        asked = {"environment": "shop", "plan_id": planned["answer"]["plan_id"]}
+        async with anyio.create_task_group() as group:
+            group.start_soon(client.call_tool, "start", asked)
+            await until(client, lambda status: bool(status))
+            group.cancel_scope.cancel()
+        # The operation ends in its own time.
+        await until(client, lambda status: not status[0]["running"])
+        ended = await answer_of(client, "history")
+
+    assert [one["status"] for one in ended["answer"]] == ["failed"]
+
+
+async def until(client: Client, holds: Callable[[list[Any]], bool]) -> None:
+    """Ask for the status again and again, until it is as described."""
+    with anyio.fail_after(120):
+        for _ in range(1_000):
+            if holds((await answer_of(client, "status"))["answer"]):
+                return
+            await anyio.sleep(0.5)
+
+
+def _server() -> dict[str, str]:
+    return {name: value for name, value in server_variables().items() if name.startswith("PREFECT_API")}
