@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,14 +34,22 @@ def shipped_patterns() -> tuple[Pattern, ...]:
     return tuple(one.pattern for one in described_patterns())
 
 
-@lru_cache(maxsize=1)
 def shipped_set() -> PatternSet:
     """The shipped patterns, compiled."""
     return compiled(shipped_patterns())
 
 
 def compiled(patterns: Sequence[Pattern]) -> PatternSet:
-    """Compile patterns, with the shipped formats of logs to read by."""
+    """Compile patterns, with the shipped formats of logs to read by; the same ones once in a process.
+
+    The set does not know how often each matched: that changes all the time.
+    """
+    uncounted = (replace(one, match_count=0, last_matched=None) for one in patterns)
+    return _compiled(tuple(sorted(uncounted, key=lambda one: (-one.priority, one.name))))
+
+
+@lru_cache(maxsize=2)
+def _compiled(patterns: tuple[Pattern, ...]) -> PatternSet:
     return PatternSet(patterns, shipped_reader())
 
 

@@ -26,13 +26,18 @@ def take_settings_over() -> None:
 
 
 def prepare_for_forks() -> None:
-    """Make once what Prefect makes at its first use, so in each fork: validators and the logging configuration."""
+    """Make once what is otherwise made at its first use, so in each fork.
+
+    That is Prefect's validators and logging configuration, and the patterns of errors, which take a fifth of a second.
+    """
+    from adapters.pattern_files import shipped_set
     from flows.runtime.embedded import RUN_SETTINGS
 
     for name, value in RUN_SETTINGS.items():
         os.environ.setdefault(name, value)
     _complete_models()
     _remember_logging_config()
+    shipped_set()
 
 
 def _complete_models() -> None:

@@ -57,7 +57,7 @@ def code_stamp() -> int:
     """A number that changes when a file of the program changes, or the interpreter, or a library comes or goes."""
     root = Path(__file__).parents[2]
     seen: list[tuple[str, int, int]] = []
-    for package in _PACKAGES:
+    for package in (*_PACKAGES, "patterns"):
         for folder, _, names in os.walk(root / package):
             if not folder.endswith("__pycache__"):
                 seen.extend(map(_stamp_of, (f"{folder}/{name}" for name in names)))

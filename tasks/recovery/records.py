@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from typing import Any
 
 from prefect import task
@@ -53,7 +52,7 @@ _RESUMABLE_WITHIN = timedelta(hours=1)
 @retry_read
 async def read_patterns() -> PatternSet:
     """Return the patterns of errors.db, or the shipped ones where it cannot be read."""
-    return _compiled(await from_stores(_patterns, lambda known: _without_counts(known.patterns or shipped_patterns())))
+    return compiled(await from_stores(_patterns, lambda known: known.patterns or shipped_patterns()))
 
 
 @retry_read
@@ -64,26 +63,13 @@ async def read_known_facts(environment: str, now: datetime) -> tuple[PatternSet,
         latest = stores.operations.history(environment, OperationType.START, OperationStatus.SUCCESS, limit=1)
         return latest[0].ended_at if latest else None, _patterns(stores)
 
-    ended, patterns = await from_stores(
-        read, lambda known: (known.started_at, _without_counts(known.patterns or shipped_patterns()))
-    )
+    ended, patterns = await from_stores(read, lambda known: (known.started_at, known.patterns or shipped_patterns()))
     ago = None if ended is None or ended > now else (now - ended).total_seconds()
-    return await asyncio.to_thread(_compiled, patterns), ago
+    return await asyncio.to_thread(compiled, patterns), ago
 
 
 def _patterns(stores: Stores) -> tuple[Pattern, ...]:
-    return _without_counts(stores.patterns.all())
-
-
-def _without_counts(patterns: Sequence[Pattern]) -> tuple[Pattern, ...]:
-    """Return the patterns without how often each matched, which changes all the time."""
-    return tuple(replace(one, match_count=0, last_matched=None) for one in patterns)
-
-
-@lru_cache(maxsize=2)
-def _compiled(patterns: tuple[Pattern, ...]) -> PatternSet:
-    """Compile patterns once: some hundred expressions take a fifth of a second, while a service is down."""
-    return compiled(patterns)
+    return tuple(stores.patterns.all())
 
 
 @retry_read

@@ -14,7 +14,7 @@ import pytest
 
 from tests.e2e.runtime.conftest import PROGRAM, ROOT, WarmUser, eventually, is_gone
 
-_PACKAGES = ("adapters", "cli", "core", "flows", "models", "tasks", "tests/e2e/runtime")
+_PACKAGES = ("adapters", "cli", "core", "flows", "models", "patterns", "tasks", "tests/e2e/runtime")
 ROAS = [sys.executable, "-P", "-c", "from cli.entry import main; main()"]
 
 
@@ -100,7 +100,8 @@ def test_changed_code_is_run_by_a_new_process(user: WarmUser, checkout: Path) ->
 
 
 def test_removed_and_new_files_are_changes_too(user: WarmUser, checkout: Path) -> None:
-    for change in ((checkout / "core" / "added.py").touch, (checkout / "core" / "added.py").unlink):
+    added = checkout / "core" / "added.py"
+    for change in (added.touch, added.unlink, (checkout / "patterns" / "words.yaml").touch):
         old = user.leave()
         change()
         assert user.run("parent").stdout.split()[1] == str(os.getpid())
