@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from urllib.parse import urlsplit
@@ -13,7 +14,7 @@ from cli.options import as_json, named, read_input
 from cli.run_flow import run_flow, show_answer
 from flows.runtime.terminal import echo
 from models.failures import BadInputError, RoasError
-from models.recovery import Channel
+from models.notifications import Channel, Message
 from models.settings import current_settings
 
 _ADDRESSES = {
@@ -22,6 +23,7 @@ _ADDRESSES = {
     "teams": re.compile(r"https://\S+"),
     "webhook": re.compile(r"https?://\S+"),
 }
+_KINDS = {"discord": "discord-webhook", "slack": "slack-webhook", "teams": "ms-teams-webhook"}
 _CALLED = {"discord": "Discord webhook", "slack": "Slack webhook", "teams": "Teams webhook"}
 
 
@@ -60,7 +62,7 @@ def add(kind: str, name: str) -> None:
         )
 
     async def keep() -> str:
-        from tasks.recovery.notify import keep_channel
+        from tasks.recovery.channels import keep_channel
 
         return await keep_channel(kind, name, address, parts.groups())
 
@@ -77,7 +79,7 @@ def list_channels(json_wanted: bool) -> None:
 
     async def look() -> list[Channel]:
         from adapters.config.environment_names import environment_names
-        from tasks.recovery.notify import read_channels
+        from tasks.recovery.channels import read_channels
         from tasks.runtime.clients import find_environment
 
         named_by: dict[str, list[str]] = {}
@@ -105,28 +107,56 @@ def _show(channels: list[Channel]) -> None:
 @notify.command("test")
 @click.argument("environment")
 def test(environment: str) -> None:
-    """Send a test notification to every channel of ENV, and report failures."""
+    """Send an example of each kind of message to every channel of ENV, and report failures."""
     name, _ = named(environment, (), None)
 
     async def send() -> dict[str, str | None]:
-        from tasks.recovery.notify import send_message
+        from tasks.recovery.notify import send_examples
         from tasks.runtime.clients import find_environment
 
-        blocks = find_environment(name).notify
-        if not blocks:
+        declared = find_environment(name)
+        if not declared.notify:
             raise BadInputError(
                 f"{name} has no notification channel;",
                 advice=f"write `notify: [discord-webhook/operations]` into {name}.yaml.",
             )
-        return {
-            block: await send_message(block, f"Test from {name}", "Failures will be reported here.") for block in blocks
-        }
+        return await send_examples(declared)
 
     reported = run_flow(send, quiet=True)
     for block, trouble in reported.items():
         echo(f"{block}: {trouble or 'sent'}")
     if any(reported.values()):
         raise RoasError("Some notifications failed;", advice="`roas notify add` stores an address again.")
+
+
+@notify.command("preview")
+@click.argument("subject", metavar="ENV|TICKET")
+@click.option(
+    "--as",
+    "service",
+    type=click.Choice(["discord", "slack", "teams", "text"]),
+    default="text",
+    show_default=True,
+    help="The service to render it for; JSON but for text.",
+)
+def preview(subject: str, service: str) -> None:
+    """Print the messages about ENV's failures or about TICKET; send nothing.
+
+    Without a failure in ENV, print an example.
+    """
+    from tasks.recovery.notify import preview_messages
+
+    for message in preview_messages(subject):
+        echo(_shown(service, message))
+
+
+def _shown(service: str, message: Message) -> str:
+    from core.notifications.services import render
+
+    if service == "text":
+        found = render("text", message)
+        return f"{found['subject']}\n\n{found['body']}\n"
+    return json.dumps(render(_KINDS[service], message), indent=2, ensure_ascii=False)
 
 
 COMMANDS: tuple[click.Command, ...] = (notify,)

@@ -153,16 +153,12 @@ class RecoveryPolicy(_Strict):
 Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
 
 
-class Maintenance(_Strict):
-    """A time of the week, in UTC, in which nothing alerts and nothing is repaired; recording goes on.
-
-    One that ends before it begins goes on into the next day.
-    """
+class _TimeOfWeek(_Strict):
+    """A time of the week in UTC. One that ends before it begins goes on into the next day."""
 
     days: tuple[Day, ...] = Field(default=(), description="Days it begins on; none means every day.")
     begins: time = Field(alias="from", description='In UTC and in quotes: "02:00".')
     ends: time = Field(alias="to", description="In UTC; the same as from means a whole day.")
-    services: tuple[Name, ...] = Field(default=(), description="Services it is for; none means all, and the host.")
 
     @field_validator("begins", "ends")
     @classmethod
@@ -170,6 +166,22 @@ class Maintenance(_Strict):
         if at.tzinfo is not None:
             raise ValueError("give a time of the day in UTC without a zone")
         return at
+
+
+class Maintenance(_TimeOfWeek):
+    """A time of the week, in UTC, in which nothing alerts and nothing is repaired; recording goes on.
+
+    One that ends before it begins goes on into the next day.
+    """
+
+    services: tuple[Name, ...] = Field(default=(), description="Services it is for; none means all, and the host.")
+
+
+class QuietHours(_TimeOfWeek):
+    """A time of the week, in UTC, in which only what is critical is reported at once; the rest follows at its end.
+
+    One that ends before it begins goes on into the next day.
+    """
 
 
 class Secret(_Strict):
@@ -204,6 +216,13 @@ class Environment(_Strict):
     notify: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")], ...] = Field(
         default=(),
         description="Prefect notification blocks that are told of failures, such as discord-webhook/operations.",
+    )
+    notify_about: tuple[Literal["failures", "deployments"], ...] = Field(
+        default=("failures",),
+        description="What they are told of: failures, and deployments that succeeded, failed or were rolled back.",
+    )
+    quiet_hours: tuple[QuietHours, ...] = Field(
+        default=(), description="When only what is critical is reported at once, and the rest at their end."
     )
 
     @field_validator("variables")
@@ -243,7 +262,8 @@ def environment_schema() -> dict[str, Any]:
     """
     schema = Environment.model_json_schema()
     schema["required"] = [name for name in schema["required"] if name != "name"]
-    for end in ("from", "to"):
-        # JSON Schema's own format of a time demands a zone, and we refuse one.
-        del schema["$defs"]["Maintenance"]["properties"][end]["format"]
+    for kind in ("Maintenance", "QuietHours"):
+        for end in ("from", "to"):
+            # JSON Schema's own format of a time demands a zone, and we refuse one.
+            del schema["$defs"][kind]["properties"][end]["format"]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema"} | schema

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from datetime import timedelta
 from functools import lru_cache
 from pathlib import Path
@@ -93,6 +94,14 @@ class Settings(BaseModel):
         "user.",
     )
     server_port: int = Field(default=4200, ge=1, le=65535, description="Where `roas serve` offers the Prefect UI.")
+    ui_url: str | None = Field(
+        default=None,
+        description="Address of the Prefect UI in notifications, such as https://ops.example; without it the port on "
+        "this machine.",
+    )
+    grafana_url: str | None = Field(
+        default=None, description="Address of Grafana in notifications; without it they link to no dashboard."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -120,6 +129,14 @@ class Settings(BaseModel):
             )
         return value
 
+    @field_validator("ui_url", "grafana_url")
+    @classmethod
+    def _is_address(cls, value: str | None) -> str | None:
+        # It is written into links of chat services, so nothing that ends a link may be in it.
+        if value is not None and not re.fullmatch(r"https?://[^\s<>|()\[\]\"'`\\]+", value):
+            raise ValueError("an address that begins with https:// or http:// is allowed")
+        return value
+
     @field_validator("metrics_host", "stores_url", "redis_url")
     @classmethod
     def _names_a_host(cls, value: str | None) -> str | None:
@@ -144,6 +161,11 @@ class Settings(BaseModel):
             store_bytes=round(self.store_budget_mib * MIB),
             step_time=timedelta(minutes=self.lifecycle_minutes),
         )
+
+    @property
+    def public_ui_url(self) -> str:
+        """Where a person opens the Prefect UI."""
+        return self.ui_url or f"http://127.0.0.1:{self.server_port}"
 
     @property
     def prefect_home(self) -> Path:

@@ -1,1 +1,1 @@
-"""Decide about recovery: triage, policy, actions, notifications."""
+"""Decide about recovery: triage, policy, actions, tickets."""

@@ -1,28 +1,32 @@
-"""Notifications: events for automations, and messages to people through Prefect's notification blocks."""
+"""Notifications: events for automations, and messages to people about what is due."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import httpx
-from prefect import get_client, task
+from prefect import task
 from prefect.events import emit_event
-from prefect.exceptions import ObjectNotFound
-from prefect.utilities.templating import apply_values
 
-from adapters.config.webhook_addresses import is_refused
-from core.recovery.notify import FORGOTTEN, due
+from adapters.config.environment_names import environment_names
+from core.notifications import text
+from core.notifications.due import DEPLOYMENTS, FORGOTTEN, REPORTED, due, failure_of
+from core.notifications.message import compose
+from core.notifications.pacing import HOUR, Batch, pace, remembered
+from core.notifications.samples import examples
 from core.storage.incidents import OWN_SYSTEM
 from models.environments import Environment
-from models.failures import StoreError
-from models.recovery import Channel, Notification, NotificationReason
+from models.failures import BadInputError, StoreError
+from models.notifications import Addresses, Message, News, NewsDetails, Notification, NotificationReason
+from models.settings import current_settings
+from tasks.recovery.news_details import details_of
+from tasks.recovery.send_messages import deliver, send_message
+from tasks.runtime.clients import find_environment
 from tasks.runtime.retry_policy import READ
 from tasks.runtime.store_access import stores_are_away
 from tasks.runtime.stores import open_stores, shared_cache
@@ -32,11 +36,8 @@ log = logging.getLogger("roas")
 STREAM = "notices"
 """The stream of the cache that every notification goes to, also without a receiver."""
 
-_SEND_SECONDS = 20
-_AGAIN_AFTER_SECONDS = (2, 10)
-"""Delays before a notification that was surely not delivered is sent again."""
-
-_KINDS = ("custom-webhook", "discord-webhook", "ms-teams-webhook", "slack-webhook")
+_OPERATIONS = 20
+"""So many of the latest operations are looked at."""
 
 UNHEALTHY = "roas.service.unhealthy"
 RECOVERED = "roas.service.recovered"
@@ -71,174 +72,165 @@ def announce(
 
 @task(name="notify people", **READ)
 async def notify_people(environment: Environment) -> list[Notification]:
-    """Send the notifications that are due to the receivers that an environment's file names; return them.
+    """Send what is due to the receivers that an environment's file names; return the messages.
 
-    Each is claimed in the store before it is sent, so that neither a restart nor a second process repeats it. One
-    that cannot be sent, even a few seconds later, is logged, and the next reminder is sent instead.
+    Each report is claimed in the store before it is sent, so that neither a restart nor a second process repeats it.
+    A message that cannot be delivered, even a few seconds later, is logged, and the next reminder is sent instead.
     """
     if stores_are_away():
-        # Each notification is claimed in the stores first, so that it is sent once.
+        # Each report is claimed in the stores first, so that it is sent once.
         return []
     try:
         # An incident of this system itself goes to the receivers of the first environment that sends.
-        notices = [
-            notice for name in (environment.name, OWN_SYSTEM) for notice in await asyncio.to_thread(_claimed, name)
+        claimed = [
+            batch
+            for name in (environment.name, OWN_SYSTEM)
+            for batch in await asyncio.to_thread(_claimed, environment, name)
         ]
+        notifications = await asyncio.to_thread(_written, claimed) if claimed else []
     except StoreError as error:
         log.warning("notifications could not be read: %s", error)
         return []
-    for notice in notices:
-        # Reminders are for people: to a program the same event twice would be two failures.
-        if notice.occasion is not NotificationReason.REMINDER:
-            event = RECOVERED if notice.occasion is NotificationReason.RECOVERED else RECOVERY_FAILED
-            announce(event, notice.environment, service=notice.service, error_id=notice.error_id)
-        entry = asdict(notice)
-        del entry["reported_before"]
-        await asyncio.to_thread(shared_cache().publish, STREAM, entry)
-    await asyncio.gather(*(_send(block, notice) for notice in notices for block in environment.notify))
-    return notices
+    for notification in notifications:
+        await _record(notification)
+    await asyncio.gather(*(_send(block, one) for one in notifications for block in environment.notify))
+    return notifications
 
 
-def _claimed(environment: str) -> list[Notification]:
-    """Return the notifications that are due and that no other process has sent."""
-    sent, now = open_stores().error_notifications, datetime.now(UTC)
-    claimed = []
-    for notice in due(sent.reported(environment, now - FORGOTTEN), now):
-        before = notice.reported_before
-        after = replace(before, times=before.times + 1, last_at=now)
-        if notice.occasion is NotificationReason.RECOVERED:
-            after = replace(before, end_at=now)
-        if sent.mark_sent(notice.error_id, before, after):
-            claimed.append(notice)
-    return claimed
+async def send_examples(environment: Environment) -> dict[str, str | None]:
+    """Send an example of each kind of message to every receiver; return the first reason why one failed, else None."""
+    messages = examples(environment.name, _addresses(), datetime.now(UTC))
+    failed: dict[str, str | None] = {}
+    for block in environment.notify:
+        for message in messages:
+            failed[block] = await send_message(block, message)
+            if failed[block] is not None:
+                break
+    return failed
 
 
-async def _send(block: str, notice: Notification) -> None:
-    for seconds in (*_AGAIN_AFTER_SECONDS, None):
-        failed = await _sent(block, notice.subject, notice.body)
-        if failed is None or not failed.passes or seconds is None:
-            break
-        await asyncio.sleep(seconds)
-    if failed is not None:
-        log.warning("%s: %s", notice.subject, failed.text)
-        announce(NOT_NOTIFIED, notice.environment, service=notice.service, error_id=notice.error_id, text=failed.text)
+def preview_messages(subject: str) -> list[Message]:
+    """Return the messages that would be sent now of an environment, or of a ticket; nothing is claimed.
 
+    Where nothing of the environment was ever reported or is due, return the first example.
 
-async def send_message(block: str, subject: str, body: str) -> str | None:
-    """Send a message through a notification block; return why it was not sent, else None."""
-    failed = await _sent(block, subject, body)
-    return None if failed is None else failed.text
-
-
-@dataclass(frozen=True, slots=True)
-class _SendError:
-    """Why a message was not sent, and whether it was surely not delivered but may be in a moment."""
-
-    text: str
-    passes: bool = False
-
-
-async def _sent(block: str, subject: str, body: str) -> _SendError | None:
-    # Imported only to send: it loads the clients of a dozen services.
-    import prefect.blocks.notifications  # noqa: F401 - so that its kinds of blocks are known
-    from prefect.blocks.abstract import NotificationBlock, NotificationError
-    from prefect.blocks.core import Block
-
-    try:
-        async with asyncio.timeout(_SEND_SECONDS):
-            try:
-                channel: Any = await Block.aload(block)
-            except ValueError:
-                return _SendError(f"there is no block {block} on the Prefect server")
-            if not isinstance(channel, NotificationBlock):
-                return _SendError(f"block {block} is none that notifies")
-            if await asyncio.to_thread(_leads_to_the_link, channel):
-                return _SendError(
-                    f"block {block} has a link-local address, where a cloud hands out credentials; not sent"
-                )
-            with channel.raise_on_failure():
-                sending = channel.notify(body, subject)
-                if inspect.isawaitable(sending):
-                    await sending
-    except Exception as error:  # noqa: BLE001 - a block is anybody's code, and may raise anything
-        text = f"block {block} did not take the notice: {_without_address(error)}"
-        return _SendError(text, passes=isinstance(error, NotificationError) or _was_not_taken(error))
-    return None
-
-
-def _leads_to_the_link(channel: Any) -> bool:
-    """Whether a block would send to a link-local address; the block is kept from following redirects there."""
-    hosts = []
-    for plugin in getattr(channel, "_apprise_client", ()):
-        plugin.redirects = False
-        hosts.append(getattr(plugin, "host", None))
-    if isinstance(getattr(channel, "url", None), str):
-        # A custom webhook. Its client reads the address as httpx does, and follows no redirect.
-        filled = apply_values({"url": channel.url}, channel.secrets.get_secret_value())
-        hosts.append(httpx.URL(str(filled["url"])).host)
-    return any(is_refused(host) for host in hosts if host)
-
-
-def _was_not_taken(error: Exception) -> bool:
-    if isinstance(error, httpx.HTTPStatusError):
-        status = error.response.status_code
-        return status == httpx.codes.TOO_MANY_REQUESTS or status >= httpx.codes.INTERNAL_SERVER_ERROR
-    return isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
-
-
-def _without_address(error: Exception) -> str:
-    """What went wrong in words of our own: its own often quote the webhook's address, which is a secret."""
-    if isinstance(error, httpx.HTTPStatusError):
-        return f"its server answered with {error.response.status_code}"
-    if isinstance(error, TimeoutError | httpx.TimeoutException):
-        return "its server did not answer in time"
-    if isinstance(error, httpx.TransportError):
-        return "its server could not be reached"
-    return "its server refused it" if type(error).__name__ == "NotificationError" else type(error).__name__
-
-
-async def read_channels(named_by: Mapping[str, Sequence[str]]) -> list[Channel]:
-    """The blocks that environments name, by who names them, and those that `keep_channel` has made beside them."""
-    async with get_client() as client:
-        kept = set()
-        for kind in _KINDS:
-            with suppress(ObjectNotFound):
-                kept |= {
-                    f"{kind}/{one.name}"
-                    for one in await client.read_block_documents_by_type(kind, include_secrets=False)
-                }
-        for block in set(named_by) - kept:
-            kind, _, name = block.partition("/")
-            with suppress(ObjectNotFound):
-                await client.read_block_document_by_name(name, kind, include_secrets=False)
-                kept.add(block)
-    return [
-        Channel(block=block, environments=tuple(named_by.get(block, ())), kept=block in kept)
-        for block in sorted(kept | set(named_by))
-    ]
-
-
-async def keep_channel(kind: str, name: str, address: str, parts: Sequence[str]) -> str:
-    """Keep a webhook's address on the Prefect server, encrypted; the block as an environment's file names it."""
-    from prefect.blocks import notifications as blocks
-    from pydantic import SecretStr
-
-    block: Any
-    if kind == "discord":
-        block = blocks.DiscordWebhook(webhook_id=SecretStr(parts[0]), webhook_token=SecretStr(parts[1]))
-    elif kind == "slack":
-        block = blocks.SlackWebhook(url=SecretStr(address))
-    elif kind == "teams":
-        block = blocks.MicrosoftTeamsWebhook(url=SecretStr(address))
+    Raises:
+        StoreError: The stores cannot be read.
+        BadInputError: There is no such environment or ticket.
+    """
+    now = datetime.now(UTC)
+    if subject in environment_names(current_settings().environments_dir):
+        causes = open_stores().error_notifications.reported(subject, now)
+        failing = [one for one in causes if one.ticket is not None or one.executions]
+        news = [failure_of(one) for one in failing]
+        if not news:
+            return examples(subject, _addresses(), now)[:1]
     else:
-        block = blocks.CustomWebhookNotificationBlock.model_validate(
-            {
-                "name": "roas",
-                # Its address is no secret field, a value it is filled in with is.
-                "url": "{{address}}",
-                "secrets": {"address": address},
-                "json_data": {"subject": "{{subject}}", "body": "{{body}}"},
-            }
-        )
-    await block.save(name, overwrite=True)
-    return f"{block.get_block_type_slug()}/{name}"
+        ticket = open_stores().tickets.named(subject)
+        causes = open_stores().error_notifications.reported(ticket.environment, ticket.opened_at)
+        news = [failure_of(one) for one in causes if one.error.error_id == ticket.error_id]
+    batches = pace(news, (), (), now)
+    return [one.message for one in _written(batches)]
+
+
+def _claimed(environment: Environment, name: str) -> list[Batch]:
+    """Return what is due under a name and no other process has claimed, as messages are made of it."""
+    stores, now = open_stores(), datetime.now(UTC)
+    forgotten = remembered(environment.quiet_hours, now, FORGOTTEN)
+    causes = stores.error_notifications.reported(name, now - forgotten)
+    operations = []
+    if DEPLOYMENTS in environment.notify_about and name == environment.name:
+        operations = stores.operations.latest_recorded(name, _OPERATIONS)
+    news = due(causes, now, operations=operations, about=environment.notify_about, forgotten=forgotten)
+    if not news:
+        return []
+    batches = pace(news, causes, _sent(environment, now), now, environment.quiet_hours)
+    # A moment of its own for each message, so that messages can be counted by their moments.
+    moments = [now + timedelta(microseconds=place) for place in range(len(batches))]
+    claimed = [
+        replace(batch, news=tuple(one for one in batch.news if _claim(one, at)))
+        for batch, at in zip(batches, moments, strict=True)
+    ]
+    return [batch for batch in claimed if batch.news]
+
+
+def _sent(environment: Environment, now: datetime) -> list[datetime]:
+    """Return the moments of the messages within the last hour to the receivers of an environment.
+
+    Other environments may share a receiver, which has one limit for all of them.
+    """
+    stores, since = open_stores(), now - HOUR
+    names = {OWN_SYSTEM, environment.name}
+    for name in environment_names(current_settings().environments_dir):
+        with suppress(BadInputError):
+            if set(find_environment(name).notify) & set(environment.notify):
+                names.add(name)
+    moments = set(stores.error_notifications.sent_since(sorted(names), since))
+    for name in sorted(names):
+        claimed = (one.details.get(REPORTED) for one in stores.operations.latest_recorded(name, _OPERATIONS))
+        moments |= {at for one in claimed if one and (at := datetime.fromisoformat(str(one))) >= since}
+    return sorted(moments)
+
+
+def _addresses() -> Addresses:
+    settings = current_settings()
+    return Addresses(prefect=settings.public_ui_url, grafana=settings.grafana_url)
+
+
+def _claim(news: News, now: datetime) -> bool:
+    """Claim a report of an error, a deployment, or both; False where another process has it."""
+    stores, cause = open_stores(), news.cause
+    if news.operation is not None and not stores.operations.claim(
+        news.operation.deployment_id, REPORTED, now.isoformat()
+    ):
+        return False
+    if cause is None:
+        return True
+    before = cause.reported
+    after = replace(before, times=before.times + 1, last_at=now)
+    if news.occasion is NotificationReason.RECOVERED:
+        after = replace(before, end_at=now)
+    return stores.error_notifications.mark_sent(cause.error.error_id, before, after)
+
+
+def _written(batches: Sequence[Batch]) -> list[Notification]:
+    now, addresses = datetime.now(UTC), _addresses()
+    causes = [one.cause for batch in batches for one in batch.news if one.cause is not None]
+    details: dict[str, NewsDetails] = {}
+    try:
+        details = {cause.error.error_id: details_of(cause) for cause in causes}
+    except StoreError as error:
+        # They are claimed, so they are reported with what is known.
+        log.warning("the evidence of a notification could not be read: %s", error)
+    return [compose(batch, details, addresses, now) for batch in batches]
+
+
+async def _record(notification: Notification) -> None:
+    """Send the events of a notification, and publish what it reports in the cache."""
+    message = notification.message
+    for news in notification.news:
+        error_id = news.cause.error.error_id if news.cause else None
+        deployment_id = news.operation.deployment_id if news.operation else None
+        # Reminders are for people: to a program the same event twice would be two failures. A deployment has its own.
+        if news.occasion in (NotificationReason.FAILED, NotificationReason.RECOVERED):
+            event = RECOVERED if news.occasion is NotificationReason.RECOVERED else RECOVERY_FAILED
+            announce(event, news.environment, service=news.service, error_id=error_id)
+        entry: dict[str, Any] = {
+            "error_id": error_id,
+            "deployment_id": deployment_id,
+            "environment": news.environment,
+            "service": news.service,
+            "occasion": news.occasion,
+            "subject": text.subject(message),
+            "body": text.body(message),
+        }
+        await asyncio.to_thread(shared_cache().publish, STREAM, entry)
+
+
+async def _send(block: str, notification: Notification) -> None:
+    failed = await deliver(block, notification.message)
+    if failed is not None:
+        first = notification.news[0]
+        log.warning("%s: %s", text.subject(notification.message), failed)
+        error_id = first.cause.error.error_id if first.cause else None
+        announce(NOT_NOTIFIED, first.environment, service=first.service, error_id=error_id, text=failed)

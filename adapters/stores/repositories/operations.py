@@ -11,6 +11,7 @@ import sqlalchemy as sa
 from adapters.stores.audit import actor_columns, actor_of, audit_row
 from adapters.stores.repositories.repository import Repository, Rows, given, newest
 from adapters.stores.sql import insert_unless_there, table, upsert
+from core.notifications.due import REPORTED
 from models.audit import SYSTEM, Actor
 from models.failures import NotFoundError
 from models.operations import LeaseResult, Operation, OperationStatus, OperationType, Runner
@@ -63,6 +64,20 @@ class Operations(Repository):
             found = _locked(connection, deployment_id)
             _update(connection, "noted", deployment_id, {"metadata": (found.metadata or {}) | details})
 
+    def claim(self, deployment_id: str, name: str, value: Any) -> bool:
+        """Add a detail to an operation that lacks it; False where it has one of this name already.
+
+        Raises:
+            NotFoundError: No operation has this id.
+        """
+        with self._database.write() as connection:
+            found = _locked(connection, deployment_id)
+            details = found.metadata or {}
+            if name in details:
+                return False
+            _update(connection, "noted", deployment_id, {"metadata": details | {name: value}})
+            return True
+
     def resume(self, deployment_id: str, runner: Runner, at: datetime, by: str, actor: Actor = SYSTEM) -> bool:
         """Let an interrupted operation run again; False where it was not interrupted, or somebody was faster.
 
@@ -76,7 +91,7 @@ class Operations(Repository):
                 return False
             # The reason of its end no longer holds; the interruption stays in its details.
             interruption = {"at": at, "by": by, "actor": asdict(actor), "interrupted": details.pop("interrupted")}
-            for said in ("reason", "advice", "error"):
+            for said in ("reason", "advice", "error", REPORTED):
                 details.pop(said, None)
             details |= {
                 "runner": asdict(runner),

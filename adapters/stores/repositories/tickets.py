@@ -16,7 +16,8 @@ from adapters.stores.sql import insert, table
 from models.audit import SYSTEM, Actor
 from models.errors import SYMPTOMS, Category
 from models.failures import NotFoundError
-from models.recovery import Choice, ReportedError, SentNotifications, Ticket, TicketEntry, TicketState
+from models.notifications import ReportedError, SentNotifications
+from models.recovery import Choice, Ticket, TicketEntry, TicketState
 from models.tables.errors import DeploymentError, TicketHistory, TicketRow
 
 _errors = table(DeploymentError)
@@ -213,6 +214,13 @@ class ErrorNotifications(Repository):
             )
             for row in rows
         ]
+
+    def sent_since(self, environments: Sequence[str], since: datetime) -> list[datetime]:
+        """The moments of messages about errors of environments since then; a message about several has one moment."""
+        columns = (_errors.c.notified_at, _errors.c.notified_end)
+        mine = _errors.c.environment.in_(environments)
+        rows = self._all(sa.select(*columns).where(mine, sa.or_(*(column >= since for column in columns))))
+        return sorted({at for row in rows for at in row if at is not None and at >= since})
 
     def mark_sent(self, error_id: str, before: SentNotifications, now: SentNotifications) -> bool:
         """Record a notification about an error; False where another process has sent one since `before`."""

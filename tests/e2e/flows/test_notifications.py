@@ -15,14 +15,19 @@ from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
 from models.errors import RecordedError
-from models.recovery import Channel, NotificationReason, Ticket
-from tasks.recovery.notify import STREAM, keep_channel, notify_people, read_channels, send_message
+from models.notifications import Channel, Message, NotificationReason, Tone
+from models.recovery import Ticket
+from tasks.recovery.channels import keep_channel, read_channels
+from tasks.recovery.notify import STREAM, notify_people
+from tasks.recovery.send_messages import send_message
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import shared_cache
 from tests.e2e.flows.conftest import Place, well
 from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.flow]
+
+MESSAGE = Message(tone=Tone.SUCCESS, title="Test", summary="a word")
 
 
 class Webhook:
@@ -114,7 +119,7 @@ async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tasks.recovery.notify._AGAIN_AFTER_SECONDS", (0, 0))
+    monkeypatch.setattr("tasks.recovery.send_messages.RETRY_AFTER_SECONDS", (0, 0))
     await save_block(webhook.url)
     webhook.status = 500
     environment = find_environment("test")
@@ -132,7 +137,7 @@ async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
         assert stores.error_notifications.mark_sent(asked.error_id, cause.reported, an_hour_ago)
     webhook.status = 204
     (reminder,) = await notify_people(environment)
-    assert reminder.occasion is NotificationReason.REMINDER
+    assert reminder.news[0].occasion is NotificationReason.REMINDER
     assert len(webhook.got) == 4
 
 
@@ -143,7 +148,7 @@ async def test_a_webhook_that_is_away_for_a_moment_loses_nobody_a_notice(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tasks.recovery.notify._AGAIN_AFTER_SECONDS", (0, 0))
+    monkeypatch.setattr("tasks.recovery.send_messages.RETRY_AFTER_SECONDS", (0, 0))
     await save_block(webhook.url)
     webhook.answers = [503]
 
@@ -167,13 +172,15 @@ async def test_what_a_webhook_does_not_want_is_not_sent_again(
 
 async def test_a_block_that_is_not_there_fails_nothing(place: Place, asked: RecordedError) -> None:
     place.declare(well("web"), notify="[discord-webhook/nobody]")
-    assert [one.occasion for one in await notify_people(find_environment("test"))] == [NotificationReason.FAILED]
+    assert [one.news[0].occasion for one in await notify_people(find_environment("test"))] == [
+        NotificationReason.FAILED
+    ]
 
 
 async def test_the_address_of_a_webhook_is_kept_secret(webhook: Webhook) -> None:
     block = await keep_channel("webhook", "secret", webhook.url, ())
 
-    assert await send_message(block, "Test", "a word") is None
+    assert await send_message(block, MESSAGE) is None
 
     assert webhook.got == [{"subject": "Test", "body": "a word"}]
     async with get_client() as client:
@@ -185,11 +192,8 @@ async def test_who_cannot_be_reported_is_said_without_the_address(webhook: Webho
     webhook.status = 403
     block = await keep_channel("webhook", "refused", webhook.url, ())
 
-    assert (
-        await send_message(block, "Test", "a word")
-        == f"block {block} did not take the notice: its server answered with 403"
-    )
-    assert await send_message("custom-webhook/nobody", "Test", "a word") == (
+    assert await send_message(block, MESSAGE) == f"block {block} did not take the notice: its server answered with 403"
+    assert await send_message("custom-webhook/nobody", MESSAGE) == (
         "there is no block custom-webhook/nobody on the Prefect server"
     )
 
@@ -198,8 +202,7 @@ async def test_who_does_not_answer_is_said_without_the_address() -> None:
     block = await keep_channel("webhook", "deaf", f"http://127.0.0.1:{free_port()}/token-of-the-webhook", ())
 
     assert (
-        await send_message(block, "Test", "a word")
-        == f"block {block} did not take the notice: its server could not be reached"
+        await send_message(block, MESSAGE) == f"block {block} did not take the notice: its server could not be reached"
     )
 
 
@@ -219,12 +222,12 @@ async def test_blocks_are_listed_by_who_names_them_and_whether_they_are_kept(web
 async def test_nothing_is_sent_to_the_metadata_service_of_a_cloud(address: str) -> None:
     block = await keep_channel("webhook", "metadata", address, ())
 
-    assert "has a link-local address" in (await send_message(block, "Test", "a word") or "")
+    assert "has a link-local address" in (await send_message(block, MESSAGE) or "")
 
 
 async def test_a_webhook_that_redirects_is_not_followed(webhook: Webhook) -> None:
     webhook.status = 307
     block = await keep_channel("webhook", "elsewhere", webhook.url, ())
 
-    assert "answered with 307" in (await send_message(block, "Test", "a word") or "")
+    assert "answered with 307" in (await send_message(block, MESSAGE) or "")
     assert len(webhook.got) == 1

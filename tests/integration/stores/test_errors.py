@@ -17,7 +17,8 @@ from models.errors import (
     Strategy,
 )
 from models.failures import NotFoundError, StoreConstraintError
-from models.recovery import Choice, RecoveryExecution, SentNotifications, Step, TicketEntry, TicketState
+from models.notifications import SentNotifications
+from models.recovery import Choice, RecoveryExecution, Step, TicketEntry, TicketState
 from tests.integration.stores.values import BUNDLE, ERROR, NOON, TICKET
 
 MINUTE = timedelta(minutes=1)

@@ -1,0 +1,108 @@
+"""Decide which errors and deployments are due to be reported."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+
+from models.notifications import News, NotificationReason, ReportedError
+from models.operations import Operation, OperationStatus, OperationType
+
+FIRST_REMINDER = timedelta(hours=1)
+REMINDER = timedelta(hours=4)
+FORGOTTEN = timedelta(hours=1)
+"""What ended this long before its notification is not reported any more."""
+
+RUNNING_AT_MOST = timedelta(minutes=15)
+"""A recovery that has not ended by then will not; its runner is gone."""
+
+FAILURES = "failures"
+DEPLOYMENTS = "deployments"
+REPORTED = "notified_at"
+"""In the details of an operation: when it was reported."""
+
+_NO_DEPLOYMENT_FAILED = "EnvironmentBusyError"
+"""Another operation held the environment, and nothing was touched."""
+
+
+def due(
+    causes: Iterable[ReportedError],
+    now: datetime,
+    *,
+    operations: Sequence[Operation] = (),
+    about: Collection[str] = (FAILURES,),
+    forgotten: timedelta = FORGOTTEN,
+) -> list[News]:
+    """Return what is due to be reported, oldest first.
+
+    Reported are errors with a ticket or a recovery attempt: once, again after one hour and then every four hours
+    while they last, and when they end. An error that ended before it was reported is reported once, not twice.
+    While a recovery runs nothing is reported, since it may resolve the error. Deployments are reported once each;
+    a failed one is reported together with the error that it failed of, and not if that error was reported since.
+    """
+    known = list(causes)
+    deployed: list[News] = []
+    if DEPLOYMENTS in about:
+        found = (_deployment(one, known, now, forgotten) for one in operations)
+        deployed = [news for news in found if news is not None]
+    reported = {news.cause.error.error_id for news in deployed if news.cause is not None}
+    failed: list[News] = []
+    if FAILURES in about:
+        errors = (_error(cause, now, forgotten) for cause in known if cause.error.error_id not in reported)
+        failed = [news for news in errors if news is not None]
+    return [*failed, *deployed]
+
+
+def failure_of(cause: ReportedError) -> News:
+    """Return the report of a failure, due or not."""
+    return _news(cause, NotificationReason.FAILED)
+
+
+def _error(cause: ReportedError, now: datetime, forgotten: timedelta) -> News | None:
+    error, reported = cause.error, cause.reported
+    if error.resolved_at is not None:
+        fresh = cause.executions and now - error.resolved_at < forgotten
+        if reported.end_at is None and (reported.times or fresh):
+            return _news(cause, NotificationReason.RECOVERED)
+        return None
+    running = any(one.ended_at is None and now - one.started_at < RUNNING_AT_MOST for one in cause.executions)
+    if running or (cause.ticket is None and not cause.executions):
+        return None
+    if reported.times == 0 or reported.last_at is None:
+        return _news(cause, NotificationReason.FAILED)
+    if now - reported.last_at >= (FIRST_REMINDER if reported.times == 1 else REMINDER):
+        return _news(cause, NotificationReason.REMINDER)
+    return None
+
+
+def _news(cause: ReportedError, occasion: NotificationReason) -> News:
+    return News(occasion=occasion, environment=cause.error.environment, service=cause.error.service, cause=cause)
+
+
+def _deployment(
+    operation: Operation, causes: Sequence[ReportedError], now: datetime, forgotten: timedelta
+) -> News | None:
+    ended, details = operation.ended_at, operation.details
+    if ended is None or now - ended >= forgotten or details.get(REPORTED):
+        return None
+    if operation.operation_type is OperationType.HEALTH_CHECK or details.get("error") == _NO_DEPLOYMENT_FAILED:
+        return None
+    if operation.status is OperationStatus.SUCCESS:
+        return News(occasion=NotificationReason.DEPLOYED, environment=operation.environment, operation=operation)
+    cause = _cause_of(operation, causes)
+    if cause is not None and cause.reported.last_at is not None and cause.reported.last_at >= operation.started_at:
+        return None
+    return News(
+        occasion=NotificationReason.DEPLOYMENT_FAILED,
+        environment=operation.environment,
+        service=cause.error.service if cause else None,
+        cause=cause,
+        operation=operation,
+    )
+
+
+def _cause_of(operation: Operation, causes: Sequence[ReportedError]) -> ReportedError | None:
+    """Return the error that an operation failed of, or None."""
+    named = operation.details.get("error_id")
+    of_it = [one for one in causes if one.error.error_id == named or one.error.deployment_id == operation.deployment_id]
+    return of_it[0] if of_it else None

@@ -1,0 +1,283 @@
+"""Write the message of what is due: the first cause, what shows it, who is affected, what was tried, what to type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from math import inf
+from urllib.parse import quote
+
+from core.common.safe_text import shorten
+from core.notifications.pacing import Batch
+from core.notifications.words import WORDS
+from models.errors import RecordedError, Severity
+from models.notifications import (
+    Addresses,
+    Fact,
+    Link,
+    Message,
+    News,
+    NewsDetails,
+    Notification,
+    NotificationReason,
+    Tone,
+)
+from models.operations import Operation, OperationType
+from models.recovery import RecoveryExecution
+
+MOST_LINES = 3
+MOST_ITEMS = 10
+_NAMED = 8
+_COMMAND = re.compile(r"^(?P<what>[^:]+): (?P<command>(?:roas|docker|ss|df|journalctl|systemctl) .+)$")
+
+_DONE = {OperationType.START: "started", OperationType.STOP: "stopped", OperationType.RESTART: "restarted"}
+_TONES = {
+    NotificationReason.FAILED: Tone.FAILURE,
+    NotificationReason.REMINDER: Tone.WARNING,
+    NotificationReason.RECOVERED: Tone.SUCCESS,
+    NotificationReason.DEPLOYED: Tone.SUCCESS,
+    NotificationReason.DEPLOYMENT_FAILED: Tone.FAILURE,
+}
+
+
+def compose(batch: Batch, details: Mapping[str, NewsDetails], addresses: Addresses, now: datetime) -> Notification:
+    """Write the message of a batch. `details` are those of each error by its id, empty for what is not known."""
+    if batch.flaps:
+        message = _flapping(batch, details, addresses, now)
+    elif len(batch.news) > 1:
+        message = _digest(batch.news, details, addresses, now)
+    else:
+        message = _single(batch.news[0], details, addresses, now)
+    return Notification(message=message, news=batch.news)
+
+
+def _single(news: News, details: Mapping[str, NewsDetails], addresses: Addresses, now: datetime) -> Message:
+    error = news.cause.error if news.cause else None
+    known = details.get(error.error_id, NewsDetails()) if error else NewsDetails()
+    title, over = headline(news, now), news.occasion is NotificationReason.RECOVERED
+    summary, facts = _summary(news, known), _facts(news, known)
+    return Message(
+        tone=_tone(news),
+        title=title,
+        summary=summary,
+        lines=() if over else known.lines[:MOST_LINES],
+        facts=facts,
+        links=_links(news, known, addresses),
+    )
+
+
+def headline(news: News, now: datetime) -> str:
+    """Say in one line what happened to what."""
+    operation, error = news.operation, news.cause.error if news.cause else None
+    cause = WORDS[error.verdict.category][0] if error else ""
+    if operation is not None:
+        done = _done(operation)
+        if news.occasion is NotificationReason.DEPLOYED:
+            return f"{operation.environment} was {done}"
+        of_service = f"{error.service}: " if error and error.service else ""
+        return f"{operation.environment} could not be {done}" + (f": {of_service}{cause}" if cause else "")
+    if error is None:
+        return news.environment
+    name = _name(error)
+    if news.occasion is NotificationReason.RECOVERED:
+        return f"{name} is healthy again"
+    if news.occasion is NotificationReason.REMINDER:
+        return f"{name} has needed help for {duration(now - error.first_seen)}: {cause}"
+    return f"{name} needs help: {cause}"
+
+
+def _digest(news: Sequence[News], details: Mapping[str, NewsDetails], addresses: Addresses, now: datetime) -> Message:
+    """Write one message for many: the first cause, then a line for each."""
+    worst = [one for one in news if one.occasion not in (NotificationReason.RECOVERED, NotificationReason.DEPLOYED)]
+    first = first_cause(worst)
+    rest = sorted(news, key=lambda one: one is not first)
+    items = [headline(one, now) for one in rest]
+    over = len(items) - MOST_ITEMS
+    if over > 0:
+        items = [*items[:MOST_ITEMS], f"and {over} more: roas tickets {news[0].environment}"]
+    environment, count = news[0].environment, len(news)
+    if first is None:
+        return Message(
+            tone=Tone.SUCCESS,
+            title=f"{environment}: {count} reports, nothing needs help",
+            items=tuple(items),
+            facts=(Fact(name="Next", value=f"roas status {environment}", command=True),),
+            links=_links(news[0], NewsDetails(), addresses),
+        )
+    known = details.get(first.cause.error.error_id, NewsDetails()) if first.cause else NewsDetails()
+    failing = len(worst)
+    reports = f"{failing} failures" if failing > 1 else "1 failure"
+    about = f"{environment}: {reports}" + (f" and {count - failing} other reports" if count > failing else "")
+    return Message(
+        tone=Tone.CRITICAL if any(_tone(one) is Tone.CRITICAL for one in worst) else Tone.FAILURE,
+        title=f"{about}. First cause: {headline(first, now)}",
+        summary=_summary(first, known),
+        items=tuple(items),
+        lines=known.lines[:MOST_LINES],
+        facts=(
+            *(fact for fact in _facts(first, known) if fact.name != "Ticket"),
+            Fact(name="All tickets", value=f"roas tickets {environment}", command=True),
+        ),
+        links=_links(first, known, addresses),
+    )
+
+
+def first_cause(news: Sequence[News]) -> News | None:
+    """Return the news that explains the others: whose service most of them need, otherwise the first seen."""
+
+    def rank(one: News) -> tuple[int, float]:
+        error = one.cause.error if one.cause else None
+        needed = sum(
+            error is not None and error.service is not None and error.service in other.cause.error.dependencies_down
+            for other in news
+            if other.cause is not None
+        )
+        seen = error.first_seen if error else one.operation.started_at if one.operation else None
+        return -needed, seen.timestamp() if seen else inf
+
+    return min(news, key=rank, default=None)
+
+
+def _flapping(batch: Batch, details: Mapping[str, NewsDetails], addresses: Addresses, now: datetime) -> Message:
+    newest = batch.news[-1]
+    message = _single(newest, details, addresses, now)
+    name = _name(newest.cause.error) if newest.cause else newest.environment
+    times = f"{batch.flaps} times within an hour"
+    return Message(
+        tone=Tone.WARNING,
+        title=f"{name} fails again and again: {times}",
+        summary=f"Now: {message.title}\n{message.summary}",
+        lines=message.lines,
+        facts=message.facts,
+        links=message.links,
+    )
+
+
+def _tone(news: News) -> Tone:
+    tone = _TONES[news.occasion]
+    grave = news.cause is not None and news.cause.error.verdict.severity is Severity.CRITICAL
+    return Tone.CRITICAL if grave and tone is not Tone.SUCCESS else tone
+
+
+def _summary(news: News, known: NewsDetails) -> str:
+    operation, cause = news.operation, news.cause
+    if news.occasion is NotificationReason.RECOVERED and cause is not None:
+        error = cause.error
+        took = duration((error.resolved_at or error.last_seen) - error.first_seen)
+        ways = f" ({cause.resolution})" if cause.resolution else ""
+        return f"It was over after {took}{ways}; it began {moment(error.first_seen)}.\n{_first(error, known)}"
+    if operation is not None and news.occasion is NotificationReason.DEPLOYED:
+        took_time = operation.duration
+        health = operation.details.get("health")
+        after = f"It took {duration(took_time)}" if took_time is not None else "It ended"
+        return f"{after}{f', and the application is {health}' if health else ''}."
+    lines = []
+    if operation is not None and (cause is None or not known.first_cause):
+        said = operation.details.get("reason") or operation.details.get("interrupted")
+        lines.append(shorten(str(said)) if said else "No reason is recorded.")
+    elif cause is not None:
+        lines.append(_first(cause.error, known))
+    if cause is not None:
+        meaning = known.means or WORDS[cause.error.verdict.category][1]
+        lines += [meaning] if meaning not in lines else []
+    return "\n".join(lines)
+
+
+def _first(error: RecordedError, known: NewsDetails) -> str:
+    return known.first_cause or shorten(error.text)
+
+
+def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
+    cause, operation = news.cause, news.operation
+    over = news.occasion in (NotificationReason.RECOVERED, NotificationReason.DEPLOYED)
+    facts = []
+    if cause is not None and not over:
+        error = cause.error
+        affected = known.affected or ((error.service,) if error.service else ())
+        since = f"since {moment(error.first_seen)}, seen {error.how_often}"
+        facts.append(Fact(name="Affected", value=f"{_list(affected)} {since}" if affected else f"all {since}"))
+        facts.append(Fact(name="Tried", value=_tried(cause.executions)))
+    if operation is not None:
+        rolled_back = operation.details.get("undone")
+        if rolled_back:
+            facts.append(Fact(name="Rollback", value=shorten(str(rolled_back))))
+        if failed := operation.details.get("undo_failed"):
+            facts.append(Fact(name="Rollback failed", value=shorten(str(failed))))
+        if operation.user_agent:
+            facts.append(Fact(name="Asked by", value=operation.user_agent))
+    return (*facts, *_next(news, over=over))
+
+
+def _tried(executions: Sequence[RecoveryExecution]) -> str:
+    if not executions:
+        return "nothing automatic, because a person must decide"
+    last = executions[-1]
+    name = str(last.strategy).replace("_", " ")
+    often = f" ({len(executions)} attempts; this is the last)" if len(executions) > 1 else ""
+    return f"{name}: {last.final_status}{often}"
+
+
+def _next(news: News, *, over: bool) -> tuple[Fact, ...]:
+    """Return the next command to type, and where the rest is shown."""
+    ticket = news.cause.ticket if news.cause else None
+    if news.operation is not None:
+        command = "show" if over else "why"
+        return (Fact(name="Next", value=f"roas {command} {news.operation.deployment_id}", command=True),)
+    if over or ticket is None:
+        return (Fact(name="Next", value=f"roas status {news.environment}", command=True),)
+    more = Fact(name="Ticket", value=f"roas ticket {ticket.ticket_id}", command=True)
+    step = next((found for one in ticket.steps if (found := _COMMAND.match(one))), None)
+    if step is not None:
+        what = step["what"]
+        return (Fact(name=f"Next: {what[:1].lower()}{what[1:]}", value=step["command"], command=True), more)
+    return (*(Fact(name="Next", value=one) for one in ticket.steps[:1]), more)
+
+
+def _links(news: News, known: NewsDetails, addresses: Addresses) -> tuple[Link, ...]:
+    run = known.flow_run_id
+    if news.operation is not None:
+        run = str(news.operation.details.get("flow_run_id") or "") or run
+    links = []
+    if run and addresses.prefect:
+        links.append(
+            Link(label="Run in Prefect", address=f"{addresses.prefect.rstrip('/')}/runs/flow-run/{quote(run)}")
+        )
+    if addresses.grafana:
+        base, environment = addresses.grafana.rstrip("/"), quote(news.environment)
+        page, more = "roas-operations", ""
+        if news.service:
+            page, more = "roas-service", f"&var-service={quote(news.service)}"
+        links.append(Link(label="Dashboard", address=f"{base}/d/{page}?var-environment={environment}{more}"))
+    return tuple(links)
+
+
+def _done(operation: Operation) -> str:
+    asked = operation.details.get("asked")
+    if isinstance(asked, dict) and asked.get("flow") == "rollback":
+        return "rolled back"
+    return _DONE.get(operation.operation_type, str(operation.operation_type))
+
+
+def _name(error: RecordedError) -> str:
+    return f"{error.service} of {error.environment}" if error.service else error.environment
+
+
+def _list(names: Sequence[str]) -> str:
+    more = len(names) - _NAMED
+    return ", ".join(names[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def moment(at: datetime) -> str:
+    """A moment as messages write it."""
+    return f"{at:%Y-%m-%d %H:%M:%S} UTC"
+
+
+def duration(time: timedelta) -> str:
+    """A duration in the unit that fits it."""
+    seconds = max(0.0, time.total_seconds())
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

@@ -1,0 +1,114 @@
+"""Decide when what is due is sent, and what goes together into one message."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from models.environments import QuietHours
+from models.errors import Severity
+from models.notifications import News, ReportedError
+
+SINGLE = 3
+"""So many news at once are messages of their own; more are one digest."""
+
+STORM = timedelta(minutes=5)
+"""Within this time at most SINGLE messages are sent; what is due more waits and is one digest."""
+
+HOUR = timedelta(hours=1)
+MOST_AN_HOUR = 12
+"""So many messages a channel gets within an hour; what is due more waits."""
+
+FLAPS = 4
+"""A service that failed so often within an hour is flapping: one message with the count, every half hour."""
+
+FLAPPING_EVERY = timedelta(minutes=30)
+
+_DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """News of one message. `flaps` is how often its service failed within an hour, 0 where it is not flapping."""
+
+    news: tuple[News, ...]
+    flaps: int = 0
+
+
+def pace(
+    news: Sequence[News],
+    causes: Sequence[ReportedError],
+    sent: Sequence[datetime],
+    now: datetime,
+    quiet: Sequence[QuietHours] = (),
+) -> list[Batch]:
+    """Group what is due into messages; what is not in them waits, and is due again the next time.
+
+    `causes` are all errors that are open or ended within the last hour, `sent` the moments of the messages that the
+    channel got within the last hour. What is critical never waits. In quiet hours the rest does, until their end.
+    """
+    urgent = [one for one in news if is_critical(one)]
+    rest = [one for one in news if not is_critical(one)]
+    if any(begins <= now < ends for begins, ends in quiet_times(quiet, now)):
+        return _grouped(urgent)
+    flapping: list[Batch] = []
+    for service, flaps in _flapping(causes, now).items():
+        of_it = [one for one in rest if one.service == service]
+        rest = [one for one in rest if one.service != service]
+        if of_it and now - _last_reported(causes, service, now) >= FLAPPING_EVERY:
+            flapping.append(Batch(news=tuple(of_it), flaps=flaps))
+    if sum(now - at < STORM for at in sent) >= SINGLE or len(sent) >= MOST_AN_HOUR:
+        return _grouped(urgent)
+    after_quiet = any(ends <= now < ends + HOUR for _, ends in quiet_times(quiet, now))
+    return [*flapping, *_grouped([*urgent, *rest], single=1 if after_quiet else SINGLE)]
+
+
+def quiet_times(declared: Iterable[QuietHours], now: datetime) -> list[tuple[datetime, datetime]]:
+    """Return begin and end of the quiet hours of today and the two days before (UTC)."""
+    today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    found = []
+    for one in declared:
+        for midnight in (today - timedelta(days=days) for days in (2, 1, 0)):
+            if one.days and _DAYS[midnight.weekday()] not in one.days:
+                continue
+            begins = datetime.combine(midnight.date(), one.begins, UTC)
+            ends = datetime.combine(midnight.date(), one.ends, UTC)
+            found.append((begins, ends + (timedelta(days=1) if ends <= begins else timedelta())))
+    return found
+
+
+def remembered(declared: Iterable[QuietHours], now: datetime, usual: timedelta) -> timedelta:
+    """Return how long ago what ended may have ended to be reported: quiet hours add to it."""
+    begins = [begin for begin, end in quiet_times(declared, now) if begin <= now < end + usual]
+    return usual + max((now - begin for begin in begins), default=timedelta())
+
+
+def is_critical(news: News) -> bool:
+    """Whether news is told at once at any hour: the host, all services or data are at risk."""
+    return news.cause is not None and news.cause.error.verdict.severity is Severity.CRITICAL
+
+
+def _grouped(news: Sequence[News], single: int = SINGLE) -> list[Batch]:
+    if len(news) <= single:
+        return [Batch(news=(one,)) for one in news]
+    return [Batch(news=tuple(news))]
+
+
+def _flapping(causes: Iterable[ReportedError], now: datetime) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for cause in causes:
+        if cause.error.service is not None and now - cause.error.first_seen < HOUR:
+            counts[cause.error.service] = counts.get(cause.error.service, 0) + 1
+    return {service: count for service, count in counts.items() if count >= FLAPS}
+
+
+def _last_reported(causes: Iterable[ReportedError], service: str, now: datetime) -> datetime:
+    moments = [
+        at
+        for cause in causes
+        if cause.error.service == service
+        for at in (cause.reported.last_at, cause.reported.end_at)
+        if at is not None
+    ]
+    return max(moments, default=now - FLAPPING_EVERY)

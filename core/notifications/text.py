@@ -1,0 +1,46 @@
+"""Render a message as plain text: for mail, for a terminal, and for services that take a subject and a body."""
+
+from __future__ import annotations
+
+import re
+
+from core.notifications.cut import fit
+from models.notifications import Fact, Message
+
+SHORT = 1500
+"""Characters of a body that every service takes; Twilio and Discord take least."""
+LONG = 20_000
+
+_SUBJECT = 200
+_LINE = 400
+_ITEM = 240
+# Mentions that Mattermost, Slack and others read in plain text.
+_MENTION = re.compile(r"@(?=(?:everyone|here|channel|all)\b)|<(?=[!@#])")
+
+
+def subject(message: Message) -> str:
+    """Return the subject, on one line."""
+    return _without_mentions(" ".join(fit(message.title, _SUBJECT).split()))
+
+
+def body(message: Message, most: int = LONG) -> str:
+    """Return the body in at most `most` characters; what to type next stays where lines of evidence are cut."""
+    end = [*(_fact(fact) for fact in message.facts), *(f"{link.label}: {link.address}" for link in message.links)]
+    lines = [fit(line, _LINE) for line in message.lines]
+    items = [fit(item, _ITEM) for item in message.items]
+    begin = [
+        part for part in (message.summary, *(f"- {item}" for item in items), *(f"> {line}" for line in lines)) if part
+    ]
+    last = "\n".join(end)
+    room = most - len(last) - 1
+    first = fit("\n".join(begin), room) if room > 0 else ""
+    return _without_mentions(fit("\n".join(filter(None, (first, last))), most))
+
+
+def _fact(fact: Fact) -> str:
+    return f"{fact.name}: {fact.value}"
+
+
+def _without_mentions(text: str) -> str:
+    """Put an invisible space behind what would notify everyone in a channel."""
+    return _MENTION.sub(lambda match: f"{match[0]}\u200b", text)

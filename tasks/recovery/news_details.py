@@ -1,0 +1,58 @@
+"""Read what the records say of a cause that is reported: its first cause, its decisive lines, who is affected."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from adapters.pattern_files import described_patterns, shipped_set
+from core.common.stamps import without_stamp
+from core.errors.evidence import shows_failure, telling_lines
+from core.notifications.message import MOST_LINES
+from models.evidence import EvidenceBundle, EvidenceOccasion
+from models.notifications import NewsDetails, ReportedError
+from tasks.runtime.stores import open_stores
+
+
+def details_of(cause: ReportedError) -> NewsDetails:
+    """Return the details of a cause from the stores.
+
+    Raises:
+        StoreError: They cannot be read.
+    """
+    stores, error, ticket = open_stores(), cause.error, cause.ticket
+    bundles = stores.evidence.find(error_id=error.error_id)
+    failures = [one for one in bundles if one.occasion is EvidenceOccasion.FAILURE and shows_failure(one)]
+    bundle = failures[-1] if failures else None
+    impacts = stores.errors.impacts(error.error_id)
+    affected = ticket.affected_services if ticket else ()
+    run = ticket.flow_run_id if ticket else None
+    if not run and error.deployment_id is not None:
+        operation = stores.operations.find(error.deployment_id)
+        run = operation.details.get("flow_run_id") if operation else None
+    return NewsDetails(
+        first_cause=bundle.first_cause if bundle else "",
+        means=_meaning(error.verdict.pattern_name),
+        lines=_decisive_lines(bundle, error.evidence),
+        affected=affected or (impacts[-1].affected_services if impacts else ()),
+        flow_run_id=str(run or ""),
+    )
+
+
+def _meaning(pattern: str | None) -> str:
+    return next((one.means for one in described_patterns() if one.pattern.name == pattern), "") if pattern else ""
+
+
+def _decisive_lines(bundle: EvidenceBundle | None, evidence: dict[str, Any]) -> tuple[str, ...]:
+    """Return the log lines that show the failure best; without a log, the last answers of its checks."""
+    lines: Sequence[str] = [str(line) for line in evidence.get("logs") or ()]
+    answers: Sequence[str] = [str(one) for one in evidence.get("probe_outputs") or ()]
+    if bundle is not None:
+        logs = [log for log in bundle.logs if log.service == bundle.cause_service]
+        lines = logs[0].lines if logs else lines
+        failed = [one for one in bundle.probes if one.service == bundle.cause_service and not one.ok]
+        answers = [one.output for one in failed] or answers
+    if any(line.strip() for line in lines):
+        places = telling_lines(lines, MOST_LINES, shipped_set())
+        return tuple(without_stamp(lines[place]).strip() for place in places)
+    return tuple(" ".join(one.split()) for one in answers[-1:])

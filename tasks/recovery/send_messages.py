@@ -1,0 +1,133 @@
+"""Send messages through the notification blocks of the Prefect server, which keep addresses encrypted."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+from prefect import get_client
+from prefect.exceptions import ObjectNotFound
+from prefect.utilities.templating import apply_values
+
+from adapters.config.webhook_addresses import is_refused
+from adapters.notifications.webhook import SendFailure, failure_of, post_json
+from core.notifications.services import render
+from models.notifications import Message
+
+RETRY_AFTER_SECONDS = (2, 10)
+"""Delays before a message that was surely not delivered is sent again, where the service asks for none."""
+
+LONGEST_DELAY_SECONDS = 15
+"""A service that asks for more is not waited for; the next reminder is sent instead."""
+
+_SEND_SECONDS = 20
+_ALL_SECONDS = 50
+"""Limit of all tries for one block."""
+
+_DISCORD = "https://discord.com/api/webhooks"
+
+
+async def deliver(block: str, message: Message) -> str | None:
+    """Send a message through a block, again where it is worth it; return why it was not delivered, else None."""
+    failed: SendFailure | None = SendFailure(text=f"block {block} did not take the notice in time")
+    try:
+        async with asyncio.timeout(_ALL_SECONDS):
+            for seconds in (*RETRY_AFTER_SECONDS, None):
+                failed = await _sent(block, message)
+                if failed is None or not failed.again or seconds is None:
+                    break
+                if failed.after_seconds > LONGEST_DELAY_SECONDS:
+                    break
+                await asyncio.sleep(failed.after_seconds or seconds)
+    except TimeoutError:
+        pass
+    return None if failed is None else failed.text
+
+
+async def send_message(block: str, message: Message) -> str | None:
+    """Send a message through a block once; return why it was not delivered, else None."""
+    failed = await _sent(block, message)
+    return None if failed is None else failed.text
+
+
+async def _sent(block: str, message: Message) -> SendFailure | None:
+    kind, _, name = block.partition("/")
+    try:
+        async with asyncio.timeout(_SEND_SECONDS):
+            async with get_client() as client:
+                try:
+                    kept = (await client.read_block_document_by_name(name, kind, include_secrets=True)).data
+                except ObjectNotFound:
+                    return SendFailure(text=f"there is no block {block} on the Prefect server")
+            address = _webhook(kind, kept)
+            if address is None:
+                return await _sent_by_block(block, render(kind, message))
+            if await asyncio.to_thread(is_refused, httpx.URL(address).host):
+                return _link_local(block)
+            failed = await post_json(address, render(kind, message) | _of_block(kind, kept))
+    except Exception as error:  # noqa: BLE001 - a block is anybody's code, and may raise anything
+        failed = failure_of(error)
+    if failed is None:
+        return None
+    return SendFailure(
+        text=f"block {block} did not take the notice: {failed.text}",
+        again=failed.again,
+        after_seconds=failed.after_seconds,
+    )
+
+
+def _webhook(kind: str, kept: Mapping[str, Any]) -> str | None:
+    """Return the address that takes the service's own JSON; None for a block that sends by itself."""
+    if kind == "discord-webhook":
+        return f"{_DISCORD}/{kept['webhook_id']}/{kept['webhook_token']}"
+    if kind in ("slack-webhook", "ms-teams-webhook"):
+        address = str(kept["url"])
+        # Slack's block also takes addresses in Apprise's own form.
+        return address if address.startswith(("https://", "http://")) else None
+    return None
+
+
+def _of_block(kind: str, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a block itself adds to every message: the name and picture that the message is from."""
+    if kind != "discord-webhook":
+        return {}
+    named = {"username": kept.get("botname"), "avatar_url": kept.get("avatar_url"), "tts": kept.get("tts")}
+    return {field: value for field, value in named.items() if value}
+
+
+async def _sent_by_block(block: str, shown: Mapping[str, str]) -> SendFailure | None:
+    # Imported only to send: it loads the clients of a dozen services.
+    import prefect.blocks.notifications  # noqa: F401 - so that its kinds of blocks are known
+    from prefect.blocks.abstract import NotificationBlock
+    from prefect.blocks.core import Block
+
+    channel: Any = await Block.aload(block)
+    if not isinstance(channel, NotificationBlock):
+        return SendFailure(text="it does not send notifications")
+    if await asyncio.to_thread(_leads_to_the_link, channel):
+        return _link_local(block)
+    with channel.raise_on_failure():
+        sending = channel.notify(shown["body"], shown["subject"])
+        if inspect.isawaitable(sending):
+            await sending
+    return None
+
+
+def _link_local(block: str) -> SendFailure:
+    return SendFailure(text=f"block {block} has a link-local address, where a cloud hands out credentials; not sent")
+
+
+def _leads_to_the_link(channel: Any) -> bool:
+    """Whether a block would send to a link-local address; the block is kept from following redirects there."""
+    hosts = []
+    for plugin in getattr(channel, "_apprise_client", ()):
+        plugin.redirects = False
+        hosts.append(getattr(plugin, "host", None))
+    if isinstance(getattr(channel, "url", None), str):
+        # A custom webhook. Its client reads the address as httpx does, and follows no redirect.
+        filled = apply_values({"url": channel.url}, channel.secrets.get_secret_value())
+        hosts.append(httpx.URL(str(filled["url"])).host)
+    return any(is_refused(host) for host in hosts if host)
