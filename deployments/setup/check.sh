@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The gate without tests: format, lint, types, import contracts, shell. Runs all; one failure fails the script.
+# The gate without tests: format, lint, types, import contracts, shell, documentation. Runs all; one failure fails the script.
 set -uo pipefail
 here="$(dirname "${BASH_SOURCE[0]}")"
 # shellcheck source=deployments/setup/lib.sh
@@ -32,5 +32,6 @@ check "lint" "$VENV/bin/ruff" check .
 check "types" "$VENV/bin/mypy"
 check "import contracts" "$VENV/bin/lint-imports"
 check "shell" shell_files
+check "documentation" "$VENV/bin/python" -m deployments.docs.build
 
 [ "${#failed[@]}" -eq 0 ] || die "checks failed: ${failed[*]}"

@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from functools import cache
 from importlib.util import find_spec
-from itertools import product
+from itertools import groupby, product
 
 import click
 import cyclopts
@@ -18,8 +18,10 @@ from tests.integration.docs.documents import ROOT, text_of
 
 # Programs of the system; a block that uses another one is not checked by anything, so it fails.
 _SYSTEM = {
-    "cat", "cd", "chmod", "cp", "curl", "du", "export", "fuser", "git", "install", "pre-commit", "ssh", "systemctl",
+    "cat", "cd", "chmod", "cp", "curl", "du", "echo", "export", "fuser", "git", "install", "mkdir", "pre-commit", "sed",
+    "ssh", "systemctl",
 }  # fmt: skip
+_JOINS = {"||", "&&", "|"}
 _PLACEHOLDER = re.compile(r"[A-Z][A-Z_]*")
 
 
@@ -30,7 +32,8 @@ class UnknownCommandError(AssertionError):
 def commands_of(script: str) -> list[list[str]]:
     """The words of each command line of a shell block, without assignments before the program."""
     lines = (shlex.split(line, comments=True) for line in script.replace("\\\n", " ").splitlines())
-    return [words for words in map(_without_assignments, lines) if words]
+    commands = (list(words) for line in lines for joins, words in groupby(line, _JOINS.__contains__) if not joins)
+    return [words for words in map(_without_assignments, commands) if words]
 
 
 def expand_usage(usage: str) -> list[list[str]]:
@@ -118,6 +121,9 @@ def _check_compose(words: list[str]) -> None:
         check_command(rest[2:] if rest[1] == "with-secrets" else rest[1:])
         return
     _check_options(["docker", "compose", command], rest)
+    if command in ("build", "down"):
+        # Of the user's own application.
+        return
     names = [word.partition(":")[0] for word in rest if not word.startswith("-")]
     _require(set(names[:1] if command == "cp" else names) <= _services(), ["docker compose", *words])
 

@@ -10,6 +10,9 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 
+TUTORIAL = "docs/tutorial.md"
+"""A page whose blocks depend on each other; tests/e2e/docs runs them."""
+
 _FENCE = re.compile(r"^```([^\n]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`([^`\n]+(?:\n[^`\n]+)?)`(?!`)")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
@@ -18,12 +21,13 @@ _HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A fenced block; `mode` is the second word after the fence; `run` executes the block."""
+    """A fenced block; `mode` is the second word after the fence, `run` executes the block; `title` names a file."""
 
     file: str
     line: int
     kind: str
     mode: str
+    title: str
     text: str
 
     def __str__(self) -> str:
@@ -52,8 +56,10 @@ def blocks() -> list[Block]:
     for file in documents():
         for match in _FENCE.finditer(text_of(file)):
             kind, _, mode = match[1].strip().partition(" ")
+            titled = re.fullmatch(r'title="([^"]+)"', mode)
+            mode, title = ("", titled[1]) if titled else (mode, "")
             line = text_of(file).count("\n", 0, match.start()) + 1
-            found.append(Block(file=file, line=line, kind=kind, mode=mode, text=match[2]))
+            found.append(Block(file=file, line=line, kind=kind, mode=mode, title=title, text=match[2]))
     return found
 
 
