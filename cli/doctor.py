@@ -6,12 +6,13 @@ import sys
 
 import click
 
+from cli import completers
 from cli.options import as_json
 from cli.run_flow import show_answer
 
 
 @click.command()
-@click.argument("environment", required=False, metavar="[ENV]")
+@click.argument("environment", required=False, metavar="[ENV]", shell_complete=completers.environments)
 @as_json
 def doctor(environment: str | None, json_wanted: bool) -> None:
     """Check this machine: engine, Compose, Prefect, worker, watch, clock, disk, permissions.

@@ -25,6 +25,9 @@ _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 _SERVICES = ("serve", "metrics", "mcp")
 """They run as long as the machine or their client does, which has to find them in this process."""
 
+_COMPLETION = "_ROAS_COMPLETE"
+"""A shell asks for completions with this variable: pressing a key leaves no process behind."""
+
 
 def main() -> None:
     """Run `roas` and exit with its code."""
@@ -44,7 +47,7 @@ def _run(program: str) -> None:
     try:
         run_program(program)
     finally:
-        if is_switched_on():
+        if is_switched_on() and _COMPLETION not in os.environ:
             leave_warm_process(_MODULES, idle_seconds=_IDLE_SECONDS)
 
 

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import click
 
+from cli import completers
 from cli.options import as_json, named
 from cli.run_flow import show_answer
 from models.failures import NotFoundError
 
 
 @click.command()
-@click.argument("environment", metavar="ENV")
-@click.argument("service", required=False)
+@click.argument("environment", metavar="ENV", shell_complete=completers.environments)
+@click.argument("service", required=False, shell_complete=completers.services)
 @click.option("--tail", default=100, show_default=True, type=click.IntRange(1, 10_000), help="So many lines of each.")
 @as_json
 def logs(environment: str, service: str | None, tail: int, json_wanted: bool) -> None:

@@ -5,6 +5,7 @@ Commands import what they need themselves: Prefect takes seconds to import, and 
 
 from __future__ import annotations
 
+import os
 import sys
 from datetime import UTC, datetime
 from importlib import import_module
@@ -12,6 +13,7 @@ from typing import Any
 
 import click
 
+from cli import completers
 from cli.exit_codes import run_command
 from cli.options import (
     as_json,
@@ -34,6 +36,7 @@ Ctrl-C."""
 
 COMMANDS_OF = {
     "adopt": ("init", "adopt"),
+    "completion": ("completion",),
     "doctor": ("doctor",),
     "history": ("history",),
     "logs": ("logs",),
@@ -99,9 +102,9 @@ def collect(name: str, compose: list[str] | None, json_wanted: bool) -> None:
 
 
 @roas.command()
-@click.argument("environment")
+@click.argument("environment", shell_complete=completers.environments)
 @click.argument("text")
-@click.option("--service", help="The service that reported it.")
+@click.option("--service", help="The service that reported it.", shell_complete=completers.services)
 @click.option("--dry-run", is_flag=True, help="Show what would be done; change nothing.")
 @as_json
 def recover(environment: str, text: str, service: str | None, dry_run: bool, json_wanted: bool) -> None:
@@ -175,7 +178,7 @@ def analyse(environment: str, days: int, json_wanted: bool) -> None:
 
 
 @roas.command()
-@click.argument("deployment_id")
+@click.argument("deployment_id", shell_complete=completers.operations)
 @as_json
 def show(deployment_id: str, json_wanted: bool) -> None:
     """Show one operation: validation, services, health, errors. A prefix of its id is enough."""
@@ -216,4 +219,7 @@ def detect() -> None:
 
 def main() -> None:
     """Run `roas` and exit the process, with an exit code of cli/exit_codes.py."""
+    if completers.VARIABLE in os.environ:
+        # A message would be written into the line that the user types.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     sys.exit(run_command(roas))

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from cli import completers
 from cli.options import as_html, as_json, of_its_records, of_records
 from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.runtime.terminal import echo
@@ -33,7 +34,7 @@ def alerts(environment: str | None, resolved_too: bool, limit: int, json_wanted:
 
 
 @click.command()
-@click.argument("alert_id")
+@click.argument("alert_id", shell_complete=completers.alerts)
 @click.option("--note", default="", help="What you do about it; stored with the alert.")
 def acknowledge(alert_id: str, note: str) -> None:
     """Acknowledge an alert: it stays open until it is resolved, but notifies again only if it gets worse."""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import click
 
 from adapters.config.webhook_addresses import is_refused
+from cli import completers
 from cli.options import as_json, named, read_input
 from cli.run_flow import run_flow, show_answer
 from flows.runtime.terminal import echo
@@ -105,7 +106,7 @@ def _show(channels: list[Channel]) -> None:
 
 
 @notify.command("test")
-@click.argument("environment")
+@click.argument("environment", shell_complete=completers.environments)
 def test(environment: str) -> None:
     """Send an example of each kind of message to every channel of ENV, and report failures."""
     name, _ = named(environment, (), None)

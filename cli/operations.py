@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from cli import completers
 from cli.options import as_json, named, of_application, of_its_records, waiting
 from cli.run_flow import run_flow, show_answer, show_operation
 from models.settings import current_settings
@@ -47,7 +48,7 @@ def stop(name: str, compose: list[str] | None, wait_seconds: float, json_wanted:
 
 @click.command()
 @of_application
-@click.argument("services", nargs=-1)
+@click.argument("services", nargs=-1, shell_complete=completers.services)
 @waiting
 @as_json
 def restart(
@@ -72,8 +73,8 @@ def health(name: str, compose: list[str] | None, json_wanted: bool) -> None:
 
 
 @click.command()
-@click.argument("environment")
-@click.argument("release", required=False)
+@click.argument("environment", shell_complete=completers.environments)
+@click.argument("release", required=False, shell_complete=completers.releases)
 @waiting
 @as_json
 def rollback(environment: str, release: str | None, wait_seconds: float, json_wanted: bool) -> None:

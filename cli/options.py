@@ -14,6 +14,7 @@ from typing import Any, TextIO, TypeVar, cast
 
 import click
 
+from cli import completers
 from models.failures import BadInputError
 from models.settings import current_settings
 
@@ -126,9 +127,19 @@ def known_environment(name: str | None) -> str | None:
     return name
 
 
-of_records = click.argument("environment", required=False, metavar="[ENV]", callback=_with_records)
-of_its_records = click.argument("environment", metavar="ENV", callback=_with_records)
-in_environment = click.option("--env", "environment", help="Only in this environment.", callback=_with_records)
+of_records = click.argument(
+    "environment", required=False, metavar="[ENV]", callback=_with_records, shell_complete=completers.environments
+)
+of_its_records = click.argument(
+    "environment", metavar="ENV", callback=_with_records, shell_complete=completers.environments
+)
+in_environment = click.option(
+    "--env",
+    "environment",
+    help="Only in this environment.",
+    callback=_with_records,
+    shell_complete=completers.environments,
+)
 waiting = click.option(
     "--wait",
     "wait_seconds",
@@ -155,7 +166,7 @@ def of_application(command: Command) -> Command:
             type=click.Path(dir_okay=False, path_type=Path),
             help="A Compose file, for an application without an environment file; may be repeated.",
         ),
-        click.argument("environment", required=False, metavar="[ENV]"),
+        click.argument("environment", required=False, metavar="[ENV]", shell_complete=completers.environments),
     ):
         run = option(run)
     return cast(Command, run)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from cli import completers
 from cli.options import as_html, as_json
 from cli.run_flow import show_answer
 from flows.runtime.terminal import echo
@@ -11,7 +12,7 @@ from models.failures import BadInputError
 
 
 @click.command()
-@click.argument("record_id", metavar="ID")
+@click.argument("record_id", metavar="ID", shell_complete=completers.failures)
 @as_html
 @as_json
 def postmortem(record_id: str, html_file: str | None, json_wanted: bool) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from adapters.host.processes import this_user
+from cli import completers
 from cli.options import (
     Number,
     as_json,
@@ -68,7 +69,7 @@ def tickets(environment: str | None, everything: bool, json_wanted: bool) -> Non
 
 
 @click.command()
-@click.argument("ticket_id")
+@click.argument("ticket_id", shell_complete=completers.tickets)
 @as_json
 def ticket(ticket_id: str, json_wanted: bool) -> None:
     """Show one ticket: failure, evidence, attempts, and commands to try.
@@ -83,7 +84,7 @@ def ticket(ticket_id: str, json_wanted: bool) -> None:
 
 
 @click.command()
-@click.argument("ticket_id")
+@click.argument("ticket_id", shell_complete=completers.tickets)
 @click.option(
     "--decision",
     type=click.Choice([str(one) for one in Choice]),
@@ -158,7 +159,7 @@ def _keep(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
 
 
 @click.command()
-@click.argument("service", required=False)
+@click.argument("service", required=False, shell_complete=completers.services)
 @in_environment
 @click.option(
     "--for",
@@ -181,8 +182,8 @@ def pause(service: str | None, environment: str | None, length: timedelta | None
 
 
 @click.command()
-@click.argument("service", required=False)
-@click.option("--env", "environment", help="As given to `roas pause`.")
+@click.argument("service", required=False, shell_complete=completers.services)
+@click.option("--env", "environment", help="As given to `roas pause`.", shell_complete=completers.environments)
 def unpause(service: str | None, environment: str | None) -> None:
     """Switch automatic recovery on again; give the same arguments as to `roas pause`."""
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import click
 
+from cli import completers
 from cli.options import as_json
 from cli.run_flow import opened_stores, run_flow, show_operation
 from models.failures import BadInputError, EnvironmentBusyError
 
 
 @click.command()
-@click.argument("deployment_id")
+@click.argument("deployment_id", shell_complete=completers.operations)
 @as_json
 def resume(deployment_id: str, json_wanted: bool) -> None:
     """Continue an operation whose process died, after its last finished step. A prefix of its id is enough."""

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import click
 
+from cli import completers
 from cli.options import as_json
 from cli.run_flow import show_answer
 from flows.runtime.terminal import echo
 
 
 @click.command()
-@click.argument("deployment_id", required=False, metavar="[ID|ENV]")
+@click.argument(
+    "deployment_id", required=False, metavar="[ID|ENV]", shell_complete=completers.operations_or_environments
+)
 @click.option(
     "--evidence", is_flag=True, help="Print the stored evidence: containers, logs, probe results, events, host."
 )

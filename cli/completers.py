@@ -1,0 +1,74 @@
+"""Values that a shell may complete: what is declared and recorded. They read only, start nothing, and never fail."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import click
+from click.shell_completion import CompletionItem
+
+VARIABLE = "_ROAS_COMPLETE"
+"""The variable by which the script of a shell asks for completions."""
+
+Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+_Names = Iterable[tuple[str, str]]
+
+
+def _completer(names: Callable[[click.Context, str], _Names]) -> Completer:
+    """A callback for click that answers with nothing where the names cannot be read."""
+
+    def complete(context: click.Context, _parameter: click.Parameter, start: str) -> list[CompletionItem]:
+        try:
+            found = dict(names(context, start))
+        except Exception:  # noqa: BLE001 - a message would be written into the line that the user types
+            return []
+        return [CompletionItem(name, help=note or None) for name, note in found.items() if name.startswith(start)]
+
+    return complete
+
+
+def _recorded(kind: str, context: click.Context, start: str) -> _Names:
+    from adapters.recorded_names import recorded_names
+    from models.settings import current_settings
+
+    settings = current_settings()
+    if settings.stores_url is not None:
+        return []
+    return recorded_names(kind, settings.data_dir, start, str(context.params.get("environment") or ""))
+
+
+def _environments(context: click.Context, start: str) -> _Names:
+    from adapters.config.environment_names import environment_names
+    from models.settings import current_settings
+
+    declared = [(name, "") for name in environment_names(current_settings().environments_dir)]
+    return [*declared, *_recorded("environments", context, start)]
+
+
+def _services(context: click.Context, start: str) -> _Names:
+    from adapters.config.environment_names import environment_names
+    from adapters.config.service_names import service_names
+    from models.settings import current_settings
+
+    folder = current_settings().environments_dir
+    named = context.params.get("environment")
+    environments = [str(named)] if named else environment_names(folder)
+    declared = sorted({name for one in environments for name in service_names(one, folder)})
+    return [(name, "") for name in declared] or _recorded("services", context, start)
+
+
+def _of_kinds(*kinds: str) -> Completer:
+    return _completer(lambda context, start: [one for kind in kinds for one in _recorded(kind, context, start)])
+
+
+environments = _completer(_environments)
+services = _completer(_services)
+operations = _of_kinds("operations")
+releases = _of_kinds("releases")
+tickets = _of_kinds("tickets")
+alerts = _of_kinds("alerts")
+failures = _of_kinds("operations", "errors", "tickets")
+"""What has a post-mortem."""
+operations_or_environments = _completer(
+    lambda context, start: [*_environments(context, start), *_recorded("operations", context, start)]
+)
