@@ -55,6 +55,16 @@ def compose_files_of(folder: Path) -> tuple[Path, ...]:
     return (chosen,) if override is None else (chosen, override)
 
 
+def nearest_compose_folder(folder: Path) -> Path:
+    """The folder, or its nearest parent with a Compose file, as Compose searches; the folder itself if none has one."""
+    if os.environ.get("COMPOSE_FILE") or _dot_env(folder).get("COMPOSE_FILE"):
+        return folder
+    for at in (folder, *folder.absolute().parents):
+        if any(_is_there(at / name, Path.is_file) for name in COMPOSE_FILES):
+            return at
+    return folder
+
+
 def _is_there(path: Path, is_kind: Callable[[Path], bool]) -> bool:
     """Whether a file or folder exists; a name that the system refuses, such as one too long, does not."""
     try:

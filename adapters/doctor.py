@@ -19,7 +19,7 @@ from packaging.specifiers import SpecifierSet
 
 from adapters.compose.cli import ComposeCli
 from adapters.compose.variables import missing_secrets, process_environment
-from adapters.config.environments import load_environment
+from adapters.config.environments import declared_environment
 from adapters.docker.engine import DockerEngine
 from adapters.host.machine import listening_users, sample_host
 from adapters.server.workers import server_facts
@@ -179,7 +179,7 @@ def inspect_environment_file(
 ) -> tuple[EnvironmentFacts, Environment | None]:
     """An environment's file and secrets, and the environment itself if its file can be used."""
     try:
-        environment = load_environment(name, settings.environments_dir)
+        environment = declared_environment(name, settings)
         missing = missing_secrets(environment)
     except RoasError as error:
         return EnvironmentFacts(name=name, problem=Trouble(what=error.what, advice=error.advice)), None

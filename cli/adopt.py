@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from adapters.config.environment_files import FILE
 from cli.options import as_json
 from models.environments import Environment
 from models.failures import BadInputError
-from models.settings import OWN_FOLDER, current_settings
+from models.settings import current_settings
 
 _PROJECT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -19,7 +20,7 @@ _output = click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="The file to write; its name is the environment's. By default NAME.yaml in the folder of environments.",
+    help="The file to write; its name is the environment's. By default roas.yaml beside the Compose file.",
 )
 _force = click.option("--force", is_flag=True, help="Write in place of an existing file.")
 
@@ -42,13 +43,14 @@ def init(
     """Write an environment file for the Compose application in FOLDER.
 
     Recognises the programs, and proposes probes, limits and dependencies. It changes nothing that
-    runs and writes no secret's value. The file goes to ROAS_ENVIRONMENTS_DIR or
-    deployments/environments if that exists, else to roas/ in the current folder.
+    runs and writes no secret's value. The file is roas.yaml beside the Compose file, which is
+    searched for in parent folders too; in a checkout, or with ROAS_ENVIRONMENTS_DIR, it is
+    NAME.yaml in the folder of environments.
     """
-    from adapters.adoption import compose_files_of, project_name_of
+    from adapters.adoption import compose_files_of, nearest_compose_folder, project_name_of
     from adapters.config.environments import environment_for_compose_files
 
-    chosen = files or compose_files_of(folder)
+    chosen = files or compose_files_of(nearest_compose_folder(folder))
     named = project or project_name_of(chosen[0].parent)
     _propose(environment_for_compose_files(chosen, named, cwd=Path.cwd()), output, force, json_wanted)
 
@@ -85,17 +87,28 @@ def adopt(project: str, output: Path | None, force: bool, json_wanted: bool) -> 
 
 def _propose(environment: Environment, output: Path | None, force: bool, json_wanted: bool) -> None:
     from adapters.adoption import gather_application
+    from adapters.config.environment_files import chosen_folder, environment_files, refuse_taken_name, remember_file
     from adapters.config.environment_writer import check_free, environment_text, write_environment
     from adapters.config.environments import read_environment
     from adapters.programs import shipped_programs
     from core.adoption.propose import propose
 
-    path = _path(environment.name, output)
+    settings = current_settings()
+    folder = chosen_folder(settings)
+    path = output or (
+        environment.compose_files[0].parent / FILE if folder is None else folder / f"{environment.name}.yaml"
+    )
+    name = _name(environment, output)
     check_free(path, force=force)
+    if output is None and folder is None:
+        refuse_taken_name(name, path, settings)
     facts = gather_application(environment)
     proposal = propose(facts, shipped_programs())
-    write_environment(path, environment_text(path, facts, proposal), force=force)
-    written = read_environment(path)
+    write_environment(path, environment_text(path, facts, proposal, name), force=force)
+    written = read_environment(path, name)
+    if output is None and folder is None:
+        remember_file(written.name, path, settings)
+    is_known = environment_files(settings).get(written.name, Path()).resolve() == path.resolve()
     if json_wanted:
         from cli.rendering.results import print_json
 
@@ -103,25 +116,19 @@ def _propose(environment: Environment, output: Path | None, force: bool, json_wa
         return
     from cli.rendering.adoption import show_proposal
 
-    show_proposal(proposal, facts, path, is_known=path.parent.resolve() == _folder().resolve())
+    show_proposal(proposal, facts, path, written.name, is_known=is_known)
 
 
-def _path(name: str, output: Path | None) -> Path:
-    if output is None:
-        return _folder() / f"{name}.yaml"
+def _name(environment: Environment, output: Path | None) -> str:
+    """The name that the written file gives the environment."""
+    if output is None or output.name == FILE:
+        return environment.name
     if output.suffix not in (".yaml", ".yml") or not _NAME.fullmatch(output.stem):
         raise BadInputError(
             f"{output} cannot be an environment file;",
             advice="its name is the environment's: NAME.yaml of small letters, digits, - and _.",
         )
-    return output
-
-
-def _folder() -> Path:
-    """The folder of environments; a stranger's application gets one of its own, which later commands find."""
-    settings = current_settings()
-    is_chosen = "environments_dir" in settings.model_fields_set
-    return settings.environments_dir if is_chosen or settings.environments_dir.is_dir() else OWN_FOLDER
+    return output.stem
 
 
 COMMANDS: tuple[click.Command, ...] = (init, adopt)

@@ -11,11 +11,11 @@ from models.failures import NotFoundError
 
 
 @click.command()
-@click.argument("environment", metavar="ENV", shell_complete=completers.environments)
+@click.argument("environment", required=False, metavar="[ENV]", shell_complete=completers.environments)
 @click.argument("service", required=False, shell_complete=completers.services)
 @click.option("--tail", default=100, show_default=True, type=click.IntRange(1, 10_000), help="So many lines of each.")
 @as_json
-def logs(environment: str, service: str | None, tail: int, json_wanted: bool) -> None:
+def logs(environment: str | None, service: str | None, tail: int, json_wanted: bool) -> None:
     """Print the last log lines of all services, or of SERVICE.
 
     Those of a removed container come from the evidence that was kept when it failed.

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import click
@@ -26,7 +28,7 @@ from cli.options import (
 )
 from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.runtime.terminal import echo
-from models.failures import BadInputError
+from models.failures import BadInputError, RoasError
 from models.settings import current_settings
 
 _EXIT_CODES = """Exit codes: 0 done; 1 the operation failed, or something is wrong; 2 an argument, option, variable or
@@ -76,13 +78,23 @@ class _Roas(click.Group):
     cls=_Roas, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100}, epilog=_EXIT_CODES
 )
 @click.version_option(package_name="roas-ops", message="roas %(version)s")
-def roas() -> None:
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    help="The environment's file, or a folder of them; by default ROAS_CONFIG.",
+)
+def roas(config: Path | None) -> None:
     """Deploy, monitor and recover Docker Compose applications, and record every operation.
 
-    ENV is an environment: deployments/environments/ENV.yaml, or roas/ENV.yaml where that folder
-    does not exist; `roas init` writes one for a Compose application. Any also runs without one:
-    roas start -f compose.yaml [-p NAME].
+    ENV is an environment: deployments/environments/ENV.yaml in a checkout; elsewhere the nearest
+    roas.yaml, which is meant without ENV, roas/ENV.yaml, one that was started before, or
+    ~/.config/roas/ENV.yaml. `roas init` writes roas.yaml beside a Compose file. Any application
+    also runs without one: roas start -f compose.yaml [-p NAME].
     """
+    if config is not None:
+        # A variable, so that every process which this one starts reads it too.
+        os.environ["ROAS_CONFIG"] = str(config.absolute())
 
 
 @roas.command()
@@ -222,4 +234,17 @@ def main() -> None:
     if completers.VARIABLE in os.environ:
         # A message would be written into the line that the user types.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+    _keep_prefect_in_data_folder()
     sys.exit(run_command(roas))
+
+
+def _keep_prefect_in_data_folder() -> None:
+    """Let Prefect make its folder in ours, not in the home folder of a user who has none there.
+
+    Whoever uses Prefect already keeps the profiles in ~/.prefect; in a checkout nothing changes.
+    """
+    # A setting that cannot be used is reported by the command.
+    with suppress(RoasError, OSError, RuntimeError):
+        settings = current_settings()
+        if not Path("deployments/environments").is_dir() and not Path("~/.prefect").expanduser().exists():
+            os.environ.setdefault("PREFECT_HOME", str(settings.prefect_home / "client"))

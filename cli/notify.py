@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from adapters.config.environment_files import chosen_folder
 from adapters.config.webhook_addresses import is_refused
 from cli import completers
 from cli.options import as_json, named, read_input
@@ -69,7 +70,8 @@ def add(kind: str, name: str) -> None:
 
     block = run_flow(keep, quiet=True)
     echo(f"{block} is stored on the Prefect server")
-    file = current_settings().environments_dir / "ENV.yaml"
+    folder = chosen_folder(current_settings())
+    file = "the environment's file" if folder is None else str(folder / "ENV.yaml")
     echo(f"next: write `notify: [{block}]` into {file}, then: roas notify test ENV")
 
 
@@ -79,12 +81,12 @@ def list_channels(json_wanted: bool) -> None:
     """List the notification channels of each environment, and unused ones, without addresses."""
 
     async def look() -> list[Channel]:
-        from adapters.config.environment_names import environment_names
+        from adapters.config.environment_files import known_environments
         from tasks.recovery.channels import read_channels
         from tasks.runtime.clients import find_environment
 
         named_by: dict[str, list[str]] = {}
-        for name in environment_names(current_settings().environments_dir):
+        for name in known_environments(current_settings()):
             try:
                 blocks = find_environment(name).notify
             except BadInputError as error:

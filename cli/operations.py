@@ -32,7 +32,14 @@ def start(
     only_outcome: bool,
     json_wanted: bool,
 ) -> None:
-    """Validate, start in dependency order, verify health, record everything; roll back on failure."""
+    """Validate, start in dependency order, verify health, record everything; roll back on failure.
+
+    Of a roas.yaml the place is remembered: later commands, and `roas serve`, find it from any folder.
+    """
+    if compose is None:
+        from adapters.config.environment_files import remember_environment
+
+        remember_environment(name, current_settings())
     output = _Output(json=json_wanted, only_outcome=only_outcome, timing=timing_wanted, live=True)
     _operate("start", name, compose, output, plan=plan_id, wait_seconds=wait_seconds)
 
@@ -73,11 +80,11 @@ def health(name: str, compose: list[str] | None, json_wanted: bool) -> None:
 
 
 @click.command()
-@click.argument("environment", shell_complete=completers.environments)
+@click.argument("environment", required=False, metavar="[ENV]", shell_complete=completers.environments)
 @click.argument("release", required=False, shell_complete=completers.releases)
 @waiting
 @as_json
-def rollback(environment: str, release: str | None, wait_seconds: float, json_wanted: bool) -> None:
+def rollback(environment: str | None, release: str | None, wait_seconds: float, json_wanted: bool) -> None:
     """Return to an earlier release: RELEASE (a prefix is enough), or the latest that differs."""
     output = _Output(json=json_wanted)
     _operate("rollback", *named(environment, (), None), output, release=release, wait_seconds=wait_seconds)

@@ -15,6 +15,7 @@ from typing import Any, TextIO, TypeVar, cast
 import click
 
 from cli import completers
+from flows.runtime.terminal import echo
 from models.failures import BadInputError
 from models.settings import current_settings
 
@@ -110,28 +111,33 @@ def known_environment(name: str | None) -> str | None:
     """
     if name is None:
         return None
-    from adapters.config.environment_names import environment_names
+    from adapters.config.environment_files import chosen_folder, known_environments, places
 
-    folder = current_settings().environments_dir
-    declared = environment_names(folder)
+    settings = current_settings()
+    declared = known_environments(settings)
     if name in declared:
         return name
     from tasks.reporting.read import environments_on_record
 
     known = {*declared, *environments_on_record()}
     if name not in known:
+        where = settings.config or chosen_folder(settings) or places(settings)
         raise BadInputError(
-            f"There is no environment {name!r} in {folder}, and nothing is recorded of one;",
+            f"There is no environment {name!r} in {where}, and nothing is recorded of one;",
             advice=f"known are: {', '.join(sorted(known)) or 'none'}.",
         )
     return name
+
+
+def _of_one(context: click.Context, parameter: click.Parameter, name: str | None) -> str | None:
+    return _with_records(context, parameter, name or (None if context.resilient_parsing else _meant()))
 
 
 of_records = click.argument(
     "environment", required=False, metavar="[ENV]", callback=_with_records, shell_complete=completers.environments
 )
 of_its_records = click.argument(
-    "environment", metavar="ENV", callback=_with_records, shell_complete=completers.environments
+    "environment", required=False, metavar="[ENV]", callback=_of_one, shell_complete=completers.environments
 )
 in_environment = click.option(
     "--env",
@@ -178,16 +184,16 @@ def named(environment: str | None, files: tuple[Path, ...], project: str | None)
     An application that was started from bare Compose files is known by its name from then on.
     """
     if environment is None and not files:
-        raise BadInputError("Which environment?", advice="Name one (roas start dev), or a Compose file (-f).")
+        environment = _meant()
     if environment is not None and files:
         raise BadInputError("Give an environment or -f, not both.")
     if environment is not None:
         if project is not None:
             raise BadInputError("-p goes with -f: an environment's file names its own project.")
-        from adapters.config.environment_names import environment_names
-        from adapters.config.environments import environment_for_compose_files, load_environment
+        from adapters.config.environment_files import known_environments
+        from adapters.config.environments import declared_environment, environment_for_compose_files
 
-        if environment not in environment_names(current_settings().environments_dir):
+        if environment not in known_environments(current_settings()):
             from tasks.reporting.read import remembered_compose_files
 
             if remembered := remembered_compose_files(environment):
@@ -195,8 +201,33 @@ def named(environment: str | None, files: tuple[Path, ...], project: str | None)
                 bare = environment_for_compose_files(files, project=environment, cwd=Path.cwd())
                 return bare.name, list(remembered)
         # Validate the whole file, to report a mistake before a server is started for the run.
-        return load_environment(environment, current_settings().environments_dir).name, None
+        return declared_environment(environment, current_settings()).name, None
     from adapters.config.environments import environment_for_compose_files
 
     bare = environment_for_compose_files(list(files), project=project, cwd=Path.cwd())
     return bare.name, [str(path.absolute()) for path in files]
+
+
+def _meant() -> str:
+    """The environment of the nearest roas.yaml or of --config, where none is named; says which one that is.
+
+    Raises:
+        BadInputError: There is none, or more than one can be meant.
+    """
+    from adapters.config.environment_files import chosen_folder, known_environments, meant_environment, places
+
+    settings = current_settings()
+    found = meant_environment(settings)
+    if found is None:
+        known = () if chosen_folder(settings) else known_environments(settings)
+        if settings.config is None and chosen_folder(settings) is None and not known:
+            raise BadInputError(
+                f"Which environment? There is none. Looked for {places(settings)}.",
+                advice="`roas init` beside a Compose file writes one; -f FILE names a Compose file.",
+            )
+        example = known[0] if known else "dev"
+        raise BadInputError("Which environment?", advice=f"Name one (roas start {example}), or a Compose file (-f).")
+    name, file = found
+    if not click.get_current_context().params.get("only_outcome"):
+        echo(f"environment {name}, of {file}", err=True)
+    return name

@@ -16,9 +16,6 @@ from pydantic_core import ErrorDetails
 from models.failures import BadInputError
 from models.storage import MIB, RetentionPolicy
 
-OWN_FOLDER = Path("roas")
-"""Environments of a user's own applications, in the folder that `roas` is called from."""
-
 _PREFIX = "ROAS_"
 _MAY_HOLD_A_PASSWORD = ("redis_url", "stores_url")
 _SHOWN = 60
@@ -27,6 +24,11 @@ _PEBIBYTE = 1024**3
 """In MiB."""
 _LONGEST_PATH = 3500
 _LONGEST_NAME = 255
+_CHECKOUT = Path("deployments/environments")
+_DATA = Path("data")
+_RECOVERY = Path("deployments/recovery")
+_OF_STORES = ("deployment_logs.db", "fingerprint.key")
+"""A folder `data` with one of these is ours; with stores on a server it has the key alone."""
 
 
 class Settings(BaseModel):
@@ -38,7 +40,11 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True)
 
-    data_dir: Path = Field(default=Path("data"), description="Folder of the stores, their spools and archives.")
+    data_dir: Path = Field(
+        default=_DATA,
+        description="Folder of the stores, their spools and archives; outside of a checkout, where no such folder has "
+        "stores, $XDG_DATA_HOME/roas, by default ~/.local/share/roas.",
+    )
     stores_url: str | None = Field(
         default=None,
         description="PostgreSQL database of the three stores, where many hosts share one history, such as "
@@ -48,10 +54,17 @@ class Settings(BaseModel):
         default=None, description="File that holds that database's password; PGPASSWORD does as well, the URL not."
     )
     environments_dir: Path = Field(
-        default=Path("deployments/environments"),
-        description="Folder of NAME.yaml files; where that default does not exist, the folder roas.",
+        default=_CHECKOUT,
+        description="Folder of NAME.yaml files, and no other place; where that default does not exist, the nearest "
+        "roas.yaml, the folder roas, files known from earlier commands and $XDG_CONFIG_HOME/roas.",
     )
-    recovery_dir: Path = Field(default=Path("deployments/recovery"), description="Folder of the recovery scripts.")
+    config: Path | None = Field(
+        default=None, description="An environment's file, or a folder of them; as --config, it wins over other places."
+    )
+    recovery_dir: Path = Field(
+        default=_RECOVERY,
+        description="Folder of the recovery scripts; where that is missing, $XDG_CONFIG_HOME/roas/recovery.",
+    )
     script_user: str = Field(default="nobody", description="Who runs recovery scripts where we are root.")
     redis_url: str | None = Field(
         default=None, description="Cache shared by many processes; without it each process has its own."
@@ -106,8 +119,7 @@ class Settings(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _with_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
-        own = {} if (folder := _own_folder()) is None else {"environments_dir": folder}
-        return own | {name[len(_PREFIX) :].lower(): value for name, value in _variables() if value} | given
+        return _own_places() | {name[len(_PREFIX) :].lower(): value for name, value in _variables() if value} | given
 
     @field_validator("*", mode="before")
     @classmethod
@@ -117,9 +129,11 @@ class Settings(BaseModel):
             raise ValueError("UTF-8 text is allowed")
         return value
 
-    @field_validator("data_dir", "environments_dir", "recovery_dir")
+    @field_validator("data_dir", "environments_dir", "recovery_dir", "config")
     @classmethod
-    def _has_room_for_file_names(cls, value: Path) -> Path:
+    def _has_room_for_file_names(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
         # Linux refuses longer names, and paths of more than 4096 bytes; files lie below these folders.
         if len(os.fsencode(value)) > _LONGEST_PATH or any(
             len(os.fsencode(part)) > _LONGEST_NAME for part in value.parts
@@ -183,12 +197,31 @@ def current_settings() -> Settings:
     Raises:
         BadInputError: A variable cannot be used; the message names it and what is allowed.
     """
-    return _settings(frozenset(_variables()), _own_folder())
+    return _settings(frozenset(_variables()), tuple(_own_places().items()))
 
 
-def _own_folder() -> Path | None:
-    """The folder that `roas init` writes to beside an application of the user's, where the default does not exist."""
-    return OWN_FOLDER if OWN_FOLDER.is_dir() and not Path("deployments/environments").is_dir() else None
+def config_home() -> Path:
+    """The folder of a user's own configuration: $XDG_CONFIG_HOME/roas."""
+    return _user_folder("XDG_CONFIG_HOME", ".config")
+
+
+def _own_places() -> dict[str, Path]:
+    """Where data and recovery scripts are outside of a checkout; a data folder with stores in it stays in use."""
+    own = {}
+    if not _CHECKOUT.is_dir():
+        if not any((_DATA / file).exists() for file in _OF_STORES):
+            own["data_dir"] = _user_folder("XDG_DATA_HOME", ".local/share")
+        if not _RECOVERY.is_dir():
+            own["recovery_dir"] = config_home() / "recovery"
+    return own
+
+
+def _user_folder(variable: str, by_default: str) -> Path:
+    # A relative one counts as not set, as the XDG specification says.
+    given = os.environ.get(variable, "")
+    folder = given if given.startswith("/") else os.path.expanduser(f"~/{by_default}")  # noqa: PTH111
+    # A user without a home folder has no place but the current one.
+    return Path(folder) / "roas" if folder.startswith("/") else Path(".roas")
 
 
 def _variables() -> list[tuple[str, str]]:
@@ -196,7 +229,7 @@ def _variables() -> list[tuple[str, str]]:
 
 
 @lru_cache(maxsize=4)
-def _settings(_of: frozenset[tuple[str, str]], _folder: Path | None) -> Settings:
+def _settings(_of: frozenset[tuple[str, str]], _places: tuple[tuple[str, Path], ...]) -> Settings:
     try:
         return Settings()
     except ValidationError as error:

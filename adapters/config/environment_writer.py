@@ -18,13 +18,13 @@ from models.environments import Environment, ServiceSpec
 from models.failures import EnvironmentFileError
 
 
-def environment_text(path: Path, facts: AdoptionFacts, proposal: Proposal) -> str:
+def environment_text(path: Path, facts: AdoptionFacts, proposal: Proposal, name: str) -> str:
     """The text of the environment file at `path`, with comments; paths in it are relative where that is short.
 
     Raises:
         EnvironmentFileError: It would not be a valid environment.
     """
-    text = "\n".join(_lines(path, facts, proposal)) + "\n"
+    text = "\n".join(_lines(path, facts, proposal, name)) + "\n"
     try:
         Environment.model_validate(yaml.safe_load(text))
     except ValidationError as error:
@@ -76,8 +76,8 @@ def _unwritable(path: Path, error: OSError | ValueError) -> EnvironmentFileError
     return EnvironmentFileError(f"{path} cannot be written: {reason}.", advice="Name another place with --output FILE.")
 
 
-def _lines(path: Path, facts: AdoptionFacts, proposal: Proposal) -> Iterator[str]:
-    folder, name = path.absolute().parent, path.stem
+def _lines(path: Path, facts: AdoptionFacts, proposal: Proposal, name: str) -> Iterator[str]:
+    folder = path.absolute().parent
     yield f"# yaml-language-server: $schema={schema_reference(path)}"
     yield f"# Environment `{name}`, proposed by `roas init`. Change it as you like; `roas validate {name}` checks it."
     yield "# `roas schema` prints all fields. Relative paths start from this file's folder."

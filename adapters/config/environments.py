@@ -7,7 +7,7 @@ import os
 import re
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Union, get_args, get_origin
 
@@ -15,10 +15,12 @@ import yaml
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
+from adapters.config.environment_files import chosen_folder, environment_files, no_environments, places
 from adapters.config.environment_names import SUFFIXES, environment_names
 from adapters.config.yaml_files import read_document, read_documents
 from models.environments import Environment
 from models.failures import EnvironmentFileError
+from models.settings import Settings
 
 _MISTAKES_SHOWN = 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -36,18 +38,41 @@ def load_environment(name: str, directory: Path) -> Environment:
     return read_environment(_find(name, directory))
 
 
-def read_environment(path: Path) -> Environment:
-    """Read one environment file; its name is the file's, without the suffix.
+def declared_environment(name: str, settings: Settings) -> Environment:
+    """Read the environment of that name where its file is found (adapters/config/environment_files.py).
+
+    Raises:
+        EnvironmentFileError: As for `load_environment`; where there is no such file, the message has the places that
+            were looked at.
+    """
+    folder = None if settings.config else chosen_folder(settings)
+    if folder is not None:
+        return load_environment(name, folder)
+    files = environment_files(settings)
+    if name in files:
+        return read_environment(files[name], name)
+    if not files:
+        raise no_environments(settings)
+    where = settings.config or places(settings)
+    raise EnvironmentFileError(f"There is no environment {name!r}. Looked in {where}.", advice=_advice(name, files))
+
+
+def read_environment(path: Path, name: str | None = None) -> Environment:
+    """Read one environment file; without a name its own is the file's, without the suffix.
 
     Raises:
         EnvironmentFileError: As for `load_environment`.
     """
     node, data = _parse(path)
-    data.setdefault("name", path.stem)
-    if data["name"] != path.stem:
+    expected = name or path.stem
+    data.setdefault("name", expected)
+    if data["name"] != expected:
+        wanted = f"the file is named {path.stem!r}" if name is None or name == path.stem else f"{name!r} was read there"
         raise EnvironmentFileError(
-            f"{path}:{_line(node, ('name',))}: name is {data['name']!r}, but the file is named {path.stem!r}.",
-            advice="Make the two the same, or leave name out.",
+            f"{path}:{_line(node, ('name',))}: name is {data['name']!r}, but {wanted}.",
+            advice="Make the two the same, or leave name out."
+            if name is None
+            else "Write name: and small letters, digits, - and _ on one line, or leave name out.",
         )
     if "engine" not in data and os.environ.get("DOCKER_HOST"):
         data["engine"] = os.environ["DOCKER_HOST"]
@@ -126,9 +151,12 @@ def _find(name: str, directory: Path) -> Path:
     for path in candidates:
         if path.is_file():
             return path
+    raise EnvironmentFileError(f"There is no environment {name!r} in {directory}.", advice=_advice(name, known))
+
+
+def _advice(name: str, known: Collection[str]) -> str:
     near = difflib.get_close_matches(name, known, n=1)
-    advice = f"Did you mean {near[0]}?" if near else f"Known there: {', '.join(known) or 'none'}."
-    raise EnvironmentFileError(f"There is no environment {name!r} in {directory}.", advice=advice)
+    return f"Did you mean {near[0]}?" if near else f"Known there: {', '.join(sorted(known)) or 'none'}."
 
 
 def _parse(path: Path) -> tuple[yaml.Node, dict[str, Any]]:

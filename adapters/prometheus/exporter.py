@@ -25,8 +25,8 @@ from prometheus_client.core import Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from adapters.config.environment_names import environment_names
-from adapters.config.environments import load_environment
+from adapters.config.environment_files import environment_files
+from adapters.config.environments import read_environment
 from adapters.prometheus.metric_families import counter, gauge, one_value
 from adapters.prometheus.monitoring_figures import MonitoringFigures
 from adapters.prometheus.record_figures import ErrorFigures, OperationFigures
@@ -139,14 +139,11 @@ class StoreCollector(Collector):
 
     def _intervals(self) -> dict[str, timedelta]:
         """The collection interval by environment, or the default if its file cannot be read."""
-        folder = self._settings.environments_dir
         try:
-            for name in (names := environment_names(folder)):
-                changed = max(path.stat().st_mtime_ns for path in folder.iterdir() if path.stem == name)
-                self._every[name] = _interval(name, folder, changed)
-            self._every = {name: self._every[name] for name in names}
-        except OSError as error:
-            log.warning("the environments in %s cannot be read: %s", folder, error)
+            files = environment_files(self._settings)
+            self._every = {name: _interval(name, file, file.stat().st_mtime_ns) for name, file in files.items()}
+        except (OSError, RoasError) as error:
+            log.warning("the environments cannot be read: %s", error)
         return self._every
 
     def _of_stores(self) -> list[Metric]:
@@ -193,10 +190,10 @@ class StoreCollector(Collector):
 
 
 @lru_cache(maxsize=1024)
-def _interval(name: str, folder: Path, changed_ns: int) -> timedelta:
+def _interval(name: str, file: Path, changed_ns: int) -> timedelta:
     """Read the interval of an environment; its file's time of change makes it read again."""
     try:
-        return timedelta(seconds=load_environment(name, folder).collect_every_seconds)
+        return timedelta(seconds=read_environment(file, name).collect_every_seconds)
     except RoasError as error:
         log.warning("the collection interval of %s cannot be read: %s", name, error)
         return timedelta(seconds=Environment.model_fields["collect_every_seconds"].default)

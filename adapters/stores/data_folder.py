@@ -18,7 +18,7 @@ _OTHERS_WRITE = 0o022
 
 _OURS = re.compile(
     r"(?:deployment_logs|monitoring|errors)\.db.*|\w+\.lock|waits|fingerprint\.key.*"
-    r"|spool|journal|archive|outlines|prefect|held|logs|[\w.-]+\.log(?:\.\d+)?"
+    r"|spool|journal|archive|outlines|environments|prefect|held|logs|[\w.-]+\.log(?:\.\d+)?"
 )
 """What lies at the top of a data folder. One that holds anything else may be shared with other programs, as /tmp
 or a home folder is, so its own mode is not ours to change."""

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from rich.markup import escape
 
+from adapters.config.environment_files import FILE
 from cli.rendering.console import say, show_table
 from flows.runtime.terminal import echo
 from models.adoption import AdoptionFacts, Proposal, ServiceProposal
 from models.environments import CertificateProbe, CommandProbe, HttpProbe, Probe
 
 
-def show_proposal(proposal: Proposal, facts: AdoptionFacts, path: Path, *, is_known: bool) -> None:
+def show_proposal(proposal: Proposal, facts: AdoptionFacts, path: Path, name: str, *, is_known: bool) -> None:
     """Print the services with their programs and probes, what lacks a health check, and the next two commands.
 
     `is_known`: later commands find the file in their folder of environments.
@@ -29,8 +30,8 @@ def show_proposal(proposal: Proposal, facts: AdoptionFacts, path: Path, *, is_kn
     _show_remarks(proposal)
     _show_health_checks(proposal)
     say(f"\nwrote [bold]{escape(str(path))}[/bold]; nothing else was changed")
-    name = path.stem
-    prefix = "" if is_known else f"ROAS_ENVIRONMENTS_DIR={shlex.quote(str(path.parent))} "
+    place = ("ROAS_CONFIG", path) if path.name == FILE else ("ROAS_ENVIRONMENTS_DIR", path.parent)
+    prefix = "" if is_known else f"{place[0]}={shlex.quote(str(place[1]))} "
     say("next:")
     say(f"  {escape(prefix)}roas validate {name}   # runs every check of a start, changes nothing")
     say(f"  {escape(prefix)}roas start {name}")

@@ -15,7 +15,7 @@ from typing import Any, Self
 
 import psutil
 
-from adapters.config.environment_names import environment_names
+from adapters.config.environment_files import known_environments, no_environments
 from adapters.server.credentials import ServerCredentials, remove_profile, server_credentials, write_profile
 from flows.runtime.embedded import (
     HEARTBEAT_SECONDS,
@@ -50,12 +50,9 @@ def serve_all(settings: Settings) -> None:
     Raises:
         BadInputError: There is no environment to serve.
     """
-    names = environment_names(settings.environments_dir)
+    names = known_environments(settings)
     if not names:
-        raise BadInputError(
-            f"There is no environment in {settings.environments_dir};",
-            advice="put a NAME.yaml there, or set ROAS_ENVIRONMENTS_DIR.",
-        )
+        raise no_environments(settings)
     try:
         listening = listening_socket(settings.server_port)
     except OSError as error:

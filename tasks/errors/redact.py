@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from adapters.config.environment_names import environment_names
+from adapters.config.environment_files import known_environments
 from core.common.safe_text import printable
 from core.errors.redact import Redactor
 from models.environments import Environment
@@ -25,7 +25,7 @@ async def redact(environment: Environment | str, text: str, compose_files: tuple
 
 def redact_now(environment: str | None, text: str, compose_files: tuple[str, ...] = ()) -> str:
     """The same within this thread; without an environment, for words about all of them, without the secrets of any."""
-    names = [environment] if environment is not None else environment_names(current_settings().environments_dir)
+    names = [environment] if environment is not None else known_environments(current_settings())
     text = Redactor(()).text(printable(text)) if not names else printable(text)
     for name in names:
         text = _redactor(name, compose_files).text(text)

@@ -64,9 +64,9 @@ def page_of_days(environment: str, days: int, now: datetime) -> Page:
 
 def _objective_percent(environment: str) -> float | None:
     """The objective in the environment's file; None without a readable one, such as for bare Compose files."""
-    from adapters.config.environments import load_environment
+    from adapters.config.environments import declared_environment
 
     try:
-        return load_environment(environment, current_settings().environments_dir).objective_percent
+        return declared_environment(environment, current_settings()).objective_percent
     except BadInputError:
         return None

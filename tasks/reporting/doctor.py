@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from adapters.config.environment_names import environment_names
+from adapters.config.environment_files import known_environments
 from adapters.doctor import (
     data_folder,
     engine_facts,
@@ -28,7 +28,7 @@ def read_diagnoses(environment: str | None) -> tuple[Diagnosis, ...]:
     """Judge this machine and one environment, or all of them; the engine is the environment's, else DOCKER_HOST's."""
     settings = current_settings()
     beats, stores_problem = _heartbeats()
-    names = (environment,) if environment is not None else environment_names(settings.environments_dir)
+    names = (environment,) if environment is not None else known_environments(settings)
     found = [inspect_environment_file(name, settings, beats.get(f"watch/{name}")) for name in names]
     usable = [one for _, one in found if one is not None]
     asked = engine_facts(usable[0] if environment is not None and usable else _of_this_machine())

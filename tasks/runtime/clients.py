@@ -76,7 +76,7 @@ def find_environment(name: str, compose_files: tuple[str, ...] = ()) -> Environm
         refuse_compose_files_of_deployments(compose_files)
         files = [Path(file) for file in compose_files]
         return environments.environment_for_compose_files(files, project=name, cwd=Path.cwd())
-    return environments.load_environment(name, current_settings().environments_dir)
+    return environments.declared_environment(name, current_settings())
 
 
 load_environment = retry_read(in_thread(find_environment))

@@ -26,7 +26,7 @@ from prefect.client.schemas.sorting import FlowRunSort
 from prefect.exceptions import ObjectNotFound, PrefectHTTPStatusError
 from prefect.settings import PREFECT_LOCAL_STORAGE_PATH
 
-from adapters.config.environment_names import environment_names
+from adapters.config.environment_files import known_environments
 from adapters.stores.lifecycle import steps as lifecycle
 from adapters.stores.stores import Stores
 from core.storage.retention import cutoffs
@@ -143,7 +143,7 @@ def _let_go() -> list[str]:
     """Take the names from images of releases that are kept no longer, on each engine of an environment."""
     notes = []
     engines: set[str] = set()
-    for name in environment_names(current_settings().environments_dir):
+    for name in known_environments(current_settings()):
         try:
             environment = find_environment(name)
             if environment.engine not in engines:

@@ -127,7 +127,9 @@ class RoasCommand:
 def quiet_environment() -> dict[str, str]:
     """The variables of this process without those that change what a command does or prints."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(DROPPED)}
-    return kept | {"COLUMNS": "100", "LC_ALL": "C.UTF-8", "PREFECT_PROFILES_PATH": os.devnull}
+    # The code of this checkout, also where the environment has another one installed.
+    code = {"PYTHONPATH": str(HERE.parents[1])}
+    return kept | code | {"COLUMNS": "100", "LC_ALL": "C.UTF-8", "PREFECT_PROFILES_PATH": os.devnull}
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from adapters.config.environments import load_environment, read_environment
+from adapters.config.environment_files import known_environments
+from adapters.config.environments import declared_environment, load_environment, read_environment
 from cli.main import roas
 from models.environments import (
     CommandProbe,
@@ -84,10 +85,10 @@ def test_writes_an_environment_that_later_commands_find(shop: Path, run: Callabl
     done = run("init")
     assert done.exit_code == 0, done.output
     assert "roas validate shop" in done.output
-    assert files_of(shop).keys() - before.keys() == {"roas/shop.yaml"}
+    assert files_of(shop).keys() - before.keys() == {"roas.yaml"}
     assert before.items() <= files_of(shop).items()
 
-    environment = load_environment("shop", current_settings().environments_dir)
+    environment = declared_environment("shop", current_settings())
     assert environment.compose_files == (shop / "compose.yaml",)
     assert environment.project == "shop"
     assert [one.name for one in environment.secrets] == ["CACHE_PASSWORD", "DB_PASSWORD", "DISCORD_TOKEN"]
@@ -102,21 +103,21 @@ def test_writes_an_environment_that_later_commands_find(shop: Path, run: Callabl
 
 
 def test_shows_and_writes_no_value_of_a_secret(shop: Path, run: Callable[..., Result]) -> None:
-    shown = run("init").output + run("init", "--force", "--json").output + (shop / "roas/shop.yaml").read_text()
+    shown = run("init").output + run("init", "--force", "--json").output + (shop / "roas.yaml").read_text()
     assert PASSWORD not in shown
     assert TOKEN not in shown
 
 
 def test_names_a_schema_that_exists(shop: Path, run: Callable[..., Result]) -> None:
     run("init")
-    first = (shop / "roas/shop.yaml").read_text().partition("\n")[0]
+    first = (shop / "roas.yaml").read_text().partition("\n")[0]
     schema = Path(first.removeprefix("# yaml-language-server: $schema="))
-    assert json.loads((shop / "roas" / schema).read_text()) == environment_schema()
+    assert json.loads((shop / schema).read_text()) == environment_schema()
 
 
 def test_overwrites_nothing_without_force(shop: Path, run: Callable[..., Result]) -> None:
     run("init")
-    file = shop / "roas/shop.yaml"
+    file = shop / "roas.yaml"
     file.write_text("# mine\n")
     refused = run("init")
     assert isinstance(refused.exception, EnvironmentFileError)
@@ -127,9 +128,43 @@ def test_overwrites_nothing_without_force(shop: Path, run: Callable[..., Result]
 
 
 def test_adds_no_second_file_of_the_same_environment(shop: Path, run: Callable[..., Result]) -> None:
-    (shop / "roas").mkdir()
-    (shop / "roas/shop.yml").write_text("# mine\n")
+    (shop / "roas.yml").write_text("# mine\n")
     assert isinstance(run("init", "--force").exception, EnvironmentFileError)
+
+
+def test_searches_parent_folders_for_the_compose_file(
+    shop: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (shop / "src/web").mkdir(parents=True)
+    monkeypatch.chdir(shop / "src/web")
+    assert run("init").exit_code == 0
+    assert declared_environment("shop", current_settings()).compose_files == (shop / "compose.yaml",)
+
+
+def test_a_file_that_was_written_is_found_from_every_folder(
+    shop: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run("init")
+    monkeypatch.chdir(tmp_path)
+    assert known_environments(current_settings()) == ("shop",)
+    assert declared_environment("shop", current_settings()).project == "shop"
+
+
+def test_refuses_the_name_of_another_application(
+    shop: Path, run: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    run("init")
+    other = tmp_path / "other/shop"
+    other.mkdir(parents=True)
+    (other / "compose.yaml").write_text("services: {cache: {image: redis}}\n")
+    monkeypatch.chdir(other)
+    refused = run("init")
+    assert isinstance(refused.exception, EnvironmentFileError)
+    assert str(shop / "roas.yaml") in str(refused.exception)
+    assert not (other / "roas.yaml").exists()
+    # One that is gone keeps no name.
+    (shop / "roas.yaml").unlink()
+    assert run("init").exit_code == 0
 
 
 def test_writes_into_the_folder_of_environments_that_is_set(
@@ -158,7 +193,7 @@ def test_reads_the_files_that_compose_would(shop: Path, run: Callable[..., Resul
     (shop / "docker-compose.yml").write_text("services: {old: {image: redis}}\n")
     (shop / "compose.override.yml").write_text("services: {mail: {image: acme/mail, expose: [25]}}\n")
     assert run("init").exit_code == 0
-    environment = read_environment(shop / "roas/shop.yaml")
+    environment = read_environment(shop / "roas.yaml", "shop")
     assert [path.name for path in environment.compose_files] == ["compose.yaml", "compose.override.yml"]
     assert environment.services["mail"].probe == TcpProbe(kind="tcp", port=25)
     assert "old" not in environment.services
@@ -168,7 +203,7 @@ def test_reads_the_files_and_project_that_dot_env_names(shop: Path, run: Callabl
     (shop / "other.yaml").write_text("services: {cache: {image: redis}}\n")
     (shop / ".env").write_text("COMPOSE_FILE=other.yaml\nCOMPOSE_PROJECT_NAME=another\n")
     assert run("init").exit_code == 0
-    assert list(read_environment(shop / "roas/another.yaml").services) == ["cache"]
+    assert list(read_environment(shop / "roas.yaml", "another").services) == ["cache"]
 
 
 def test_names_services_whose_profiles_are_off(
@@ -178,7 +213,7 @@ def test_names_services_whose_profiles_are_off(
     assert "their profiles are off: debug" in run("init").output
     monkeypatch.setenv("COMPOSE_PROFILES", "tools")
     assert "profiles are off" not in run("init", "--force").output
-    assert read_environment(shop / "roas/shop.yaml").profiles == ("tools",)
+    assert read_environment(shop / "roas.yaml", "shop").profiles == ("tools",)
 
 
 def test_says_that_a_folder_has_no_compose_file(tmp_path: Path, run: Callable[..., Result]) -> None:
@@ -192,4 +227,4 @@ def test_leaves_no_file_where_compose_refuses_the_application(shop: Path, run: C
     refused = run("init")
     assert isinstance(refused.exception, RoasError)
     assert "TAG" in str(refused.exception)
-    assert not (shop / "roas").exists()
+    assert not (shop / "roas.yaml").exists()

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from models.settings import Settings, current_settings
+from models.settings import Settings, config_home, current_settings
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -22,14 +22,44 @@ def test_the_settings_of_this_process_follow_its_variables(monkeypatch: pytest.M
     assert current_settings().data_dir == Path("other")
 
 
-def test_environments_are_in_the_first_folder_that_exists(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A home folder, and a current folder outside of a checkout; no place is set."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.delenv("ROAS_ENVIRONMENTS_DIR", raising=False)
-    assert current_settings().environments_dir == Path("deployments/environments")
-    Path("roas").mkdir()
-    assert current_settings().environments_dir == Path("roas")
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in ("ROAS_DATA_DIR", "ROAS_ENVIRONMENTS_DIR", "ROAS_CONFIG", "XDG_DATA_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path / "home"
+
+
+def test_outside_of_a_checkout_data_is_in_the_folder_of_the_user(
+    elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert current_settings().data_dir == elsewhere / ".local/share/roas"
+    assert current_settings().recovery_dir == elsewhere / ".config/roas/recovery"
+    monkeypatch.setenv("XDG_DATA_HOME", "/srv/data")
+    monkeypatch.setenv("XDG_CONFIG_HOME", "/srv/config")
+    assert current_settings().data_dir == Path("/srv/data/roas")
+    assert config_home() == Path("/srv/config/roas")
+    monkeypatch.setenv("ROAS_DATA_DIR", "mine")
+    assert current_settings().data_dir == Path("mine")
+
+
+def test_a_relative_folder_of_the_user_counts_as_not_set(elsewhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", "data")
+    assert current_settings().data_dir == elsewhere / ".local/share/roas"
+
+
+@pytest.mark.usefixtures("elsewhere")
+def test_a_checkout_and_a_folder_with_stores_keep_their_data() -> None:
+    Path("data").mkdir()
+    assert current_settings().data_dir.is_absolute()
+    Path("data/deployment_logs.db").touch()
+    assert current_settings().data_dir == Path("data")
+    Path("data/deployment_logs.db").unlink()
     Path("deployments/environments").mkdir(parents=True)
-    assert current_settings().environments_dir == Path("deployments/environments")
+    assert current_settings().data_dir == Path("data")
+    assert current_settings().recovery_dir == Path("deployments/recovery")
 
 
 def test_a_folder_that_is_set_wins_over_those_that_exist(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
