@@ -38,22 +38,22 @@ def _recorded(kind: str, context: click.Context, start: str) -> _Names:
 
 
 def _environments(context: click.Context, start: str) -> _Names:
-    from adapters.config.environment_names import environment_names
+    from adapters.config.environment_files import known_environments
     from models.settings import current_settings
 
-    declared = [(name, "") for name in environment_names(current_settings().environments_dir)]
+    declared = [(name, "") for name in known_environments(current_settings())]
     return [*declared, *_recorded("environments", context, start)]
 
 
 def _services(context: click.Context, start: str) -> _Names:
-    from adapters.config.environment_names import environment_names
+    from adapters.config.environment_files import environment_files
     from adapters.config.service_names import service_names
     from models.settings import current_settings
 
-    folder = current_settings().environments_dir
-    named = context.params.get("environment")
-    environments = [str(named)] if named else environment_names(folder)
-    declared = sorted({name for one in environments for name in service_names(one, folder)})
+    files = environment_files(current_settings())
+    if named := context.params.get("environment"):
+        files = {name: file for name, file in files.items() if name == named}
+    declared = sorted({name for file in files.values() for name in service_names(file)})
     return [(name, "") for name in declared] or _recorded("services", context, start)
 
 

@@ -5,25 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from adapters.config.environment_names import SUFFIXES
 from adapters.config.yaml_files import read_document, read_documents
 
 
-def service_names(environment: str, directory: Path) -> set[str]:
-    """The services that an environment file and its Compose files name; none where there is no such file.
+def service_names(path: Path) -> set[str]:
+    """The services that an environment file and its Compose files name.
 
     Compose is not asked, so services of included files are missing.
 
     Raises:
         EnvironmentFileError: A file cannot be read.
     """
-    for path in (directory / f"{environment}{suffix}" for suffix in SUFFIXES):
-        if path.is_file():
-            declared = _mapping(read_document(path)[1])
-            files = [path.parent / Path(str(one)) for one in declared.get("compose_files") or ()]
-            documents = [declared, *(document for file in files for document in read_documents(file))]
-            return {str(name) for document in documents for name in _mapping(_mapping(document).get("services"))}
-    return set()
+    declared = _mapping(read_document(path)[1])
+    files = [path.parent / Path(str(one)) for one in declared.get("compose_files") or ()]
+    documents = [declared, *(document for file in files for document in read_documents(file))]
+    return {str(name) for document in documents for name in _mapping(_mapping(document).get("services"))}
 
 
 def _mapping(value: Any) -> dict[Any, Any]:

@@ -13,7 +13,7 @@ from typing import Any
 from prefect import task
 from prefect.events import emit_event
 
-from adapters.config.environment_names import environment_names
+from adapters.config.environment_files import known_environments
 from core.notifications import text
 from core.notifications.due import DEPLOYMENTS, FORGOTTEN, REPORTED, due, failure_of
 from core.notifications.message import compose
@@ -119,7 +119,7 @@ def preview_messages(subject: str) -> list[Message]:
         BadInputError: There is no such environment or ticket.
     """
     now = datetime.now(UTC)
-    if subject in environment_names(current_settings().environments_dir):
+    if subject in known_environments(current_settings()):
         causes = open_stores().error_notifications.reported(subject, now)
         failing = [one for one in causes if one.ticket is not None or one.executions]
         news = [failure_of(one) for one in failing]
@@ -161,7 +161,7 @@ def _sent(environment: Environment, now: datetime) -> list[datetime]:
     """
     stores, since = open_stores(), now - HOUR
     names = {OWN_SYSTEM, environment.name}
-    for name in environment_names(current_settings().environments_dir):
+    for name in known_environments(current_settings()):
         with suppress(BadInputError):
             if set(find_environment(name).notify) & set(environment.notify):
                 names.add(name)
