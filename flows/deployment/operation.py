@@ -47,6 +47,7 @@ from tasks.deployment.operations import (
     take_up,
 )
 from tasks.errors.redact import redact
+from tasks.recovery.notify import notify_where_asked
 from tasks.runtime.clients import (
     load_environment,
     open_clients_in_parallel,
@@ -203,36 +204,50 @@ async def recorded(
     runner, wait = this_process(str(flow_run.get_id() or "")), timedelta(seconds=request.wait_seconds)
     recorder, goes_on = await _recorder(operation_type, environment, request, runner)
     ours, settled = not goes_on, False
-    with ended_by_sigterm():
-        try:
-            if not goes_on:
-                await _undisturbed(begin_operation(_operation(recorder, asker, actor, runner, wait)))
-            reason = f"{operation_type} by {asker}"
-            holding = hold_environment(
-                environment, owner=recorder.deployment_id, reason=reason, runner=runner, wait=wait
-            )
-            # A health check only reads, so it neither waits for what acts nor keeps it waiting.
-            async with nullcontext(LeaseHold()) if operation_type is OperationType.HEALTH_CHECK else holding as hold:
-                await mark_interrupted(environment, datetime.now(UTC))
-                if goes_on:
-                    await _undisturbed(_take_up(recorder, runner, asker, actor))
-                    ours = True
-                elif wait:
-                    await let_run(recorder.deployment_id)
-                try:
-                    yield recorder
-                except BaseException as error:
+    async with _notifying(recorder):
+        with ended_by_sigterm():
+            try:
+                if not goes_on:
+                    await _undisturbed(begin_operation(_operation(recorder, asker, actor, runner, wait)))
+                reason = f"{operation_type} by {asker}"
+                holding = hold_environment(
+                    environment, owner=recorder.deployment_id, reason=reason, runner=runner, wait=wait
+                )
+                # A health check only reads, so it neither waits for what acts nor keeps it waiting.
+                async with (
+                    nullcontext(LeaseHold()) if operation_type is OperationType.HEALTH_CHECK else holding as hold
+                ):
+                    await mark_interrupted(environment, datetime.now(UTC))
+                    if goes_on:
+                        await _undisturbed(_take_up(recorder, runner, asker, actor))
+                        ours = True
+                    elif wait:
+                        await let_run(recorder.deployment_id)
+                    try:
+                        yield recorder
+                    except BaseException as error:
+                        settled = True
+                        with suppress(asyncio.CancelledError):
+                            await _undisturbed(_settle(recorder, hold.lost or error, on_failure, rollback))
+                        raise
                     settled = True
+                    await _undisturbed(_finish(recorder, OperationStatus.SUCCESS, {}))
+            except BaseException as error:
+                if ours and not settled:
                     with suppress(asyncio.CancelledError):
-                        await _undisturbed(_settle(recorder, hold.lost or error, on_failure, rollback))
-                    raise
-                settled = True
-                await _undisturbed(_finish(recorder, OperationStatus.SUCCESS, {}))
-        except BaseException as error:
-            if ours and not settled:
-                with suppress(asyncio.CancelledError):
-                    await _undisturbed(_settle(recorder, error, on_failure, None))
-            raise
+                        await _undisturbed(_settle(recorder, error, on_failure, None))
+                raise
+
+
+@asynccontextmanager
+async def _notifying(recorder: OperationRecorder) -> AsyncIterator[None]:
+    """Send what is due once the operation has ended and the environment is free; after a cancel the next one does."""
+    try:
+        yield
+    except Exception:
+        await notify_where_asked(recorder.environment)
+        raise
+    await notify_where_asked(recorder.environment)
 
 
 async def _recorder(

@@ -37,6 +37,7 @@ from tasks.monitoring.collect import (
     store_round,
     tell_cache,
 )
+from tasks.recovery.notify import notify_where_asked
 from tasks.runtime.clients import load_environment
 
 log = logging.getLogger("roas")
@@ -88,6 +89,7 @@ async def collection(
                 alerts = tuple(alert for alert in alerts if alert.alert_id not in over)
     report = replace(report_of(one, alerts, done, after), gaps=tuple(gaps))
     await show(one, report)
+    await notify_where_asked(declared)
     then = f", {report.after_recovery} after recovery" if report.after_recovery else ""
     size = len(one.judged.metrics)
     log.info("%s is %s%s: %d metrics, %d alerts", environment, report.overall_status, then, size, len(alerts))

@@ -19,6 +19,7 @@ from flows.runtime.server_outages import keep_runs_without_lease
 from models.failures import RoasError
 from models.results import MonitoringReport
 from tasks.monitoring.collect import last_round
+from tasks.recovery.notify import notify_where_asked
 from tasks.runtime.clients import load_environment, open_clients_in_parallel
 from tasks.runtime.store_access import StoreAccess, outliving_stores
 
@@ -78,6 +79,7 @@ class _Monitor:
         self._logged: tuple[str, ...] = ()
         self._predicted: list[Predicted] = []
         self._recovery: asyncio.Task[None] | None = None
+        self._notifying: asyncio.Task[None] | None = None
 
     async def collect(self, every: timedelta) -> timedelta:
         """Collect, unless another process did so a moment ago; return the time between two collections."""
@@ -103,12 +105,16 @@ class _Monitor:
         self._predicted += predicted(one.judged.outcome)
         if not one.judged.idle and (self._recovery is None or self._recovery.done()):
             self._recovery = self._recover(one)
+        if self._notifying is None or self._notifying.done():
+            # Beside the collections: a receiver may be slow.
+            self._notifying = asyncio.create_task(notify_where_asked(one.declared))
         return timedelta(seconds=one.declared.collect_every_seconds)
 
     async def end(self) -> None:
-        """Let the recoveries that run come to their end."""
-        if self._recovery is not None:
-            await self._recovery
+        """Let the recoveries and notifications that run come to their end."""
+        for running in (self._recovery, self._notifying):
+            if running is not None:
+                await running
 
     def _recover(self, one: Collected) -> asyncio.Task[None] | None:
         """Start to recover from what fails; None where nothing new does."""

@@ -31,6 +31,7 @@ from tasks.errors.redact import redact
 from tasks.monitoring.collect import stopped_on_request
 from tasks.monitoring.events import is_watched
 from tasks.recovery.approve import ASKING_FLOW
+from tasks.recovery.notify import notify_where_asked
 from tasks.recovery.records import (
     keep_reason,
     read_error,
@@ -100,7 +101,11 @@ async def error_recovery(
         if is_new and (reason := await _only_said(incident, context)) is not None:
             return not_needed(reason)
         by_person = (decided, requester(decided_by)[0]) if decided else None
-        return await recover(incident, context, act=act, decided=by_person, converse=may_ask())
+        outcome = await recover(incident, context, act=act, decided=by_person, converse=may_ask())
+        if deployment_id is None:
+            # An operation sends its notifications itself, once it has ended.
+            await notify_where_asked(context.environment)
+        return outcome
     except GivenUpError as given_up:
         # Raised out of the flow it would be logged with a traceback, as if it were a defect.
         return Failed(message=str(given_up))  # type: ignore[return-value]
@@ -201,6 +206,8 @@ async def _ask_until_decided(process: RecoveryProcess, outcome: RecoveryOutcome)
     conversation = Conversation(process.runner.flow_run_id)
     while outcome.method is RecoveryMethod.MANUAL_REQUIRED and outcome.ticket_id is not None:
         ticket = await read_ticket(outcome.ticket_id)
+        # The run is suspended now, perhaps for days.
+        await notify_where_asked(process.context.environment)
         answer = await conversation.answer(process.last_attempt or outcome.error_id, ticket)
         if answer is None:
             # The run was retried with the button of its page: only the failed step is repeated.

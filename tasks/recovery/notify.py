@@ -22,7 +22,7 @@ from core.notifications.samples import examples
 from core.storage.incidents import OWN_SYSTEM
 from models.environments import Environment
 from models.failures import BadInputError, StoreError
-from models.notifications import Addresses, Message, News, NewsDetails, Notification, NotificationReason
+from models.notifications import Addresses, Message, News, NewsDetails, Notification, NotificationReason, ReportedError
 from models.settings import current_settings
 from tasks.recovery.news_details import details_of
 from tasks.recovery.send_messages import deliver, send_message
@@ -97,6 +97,25 @@ async def notify_people(environment: Environment) -> list[Notification]:
     return notifications
 
 
+async def notify_where_asked(environment: Environment | None) -> None:
+    """Send what is due where an environment names receivers; a failure is logged and ends nothing.
+
+    Whoever finds a failure calls it: a watch, a collection, a command. What another process has claimed is not due.
+    """
+    if environment is None or not environment.notify or stores_are_away():
+        return
+    try:
+        if await asyncio.to_thread(_is_anything_due, environment):
+            await notify_people(environment)
+    except Exception as error:  # noqa: BLE001 - whatever fails here must not hide what is reported
+        log.warning("notifications of %s were not sent: %s", environment.name, type(error).__name__)
+
+
+def _is_anything_due(environment: Environment) -> bool:
+    now = datetime.now(UTC)
+    return any(_due(environment, name, now)[0] for name in (environment.name, OWN_SYSTEM))
+
+
 async def send_examples(environment: Environment) -> dict[str, str | None]:
     """Send an example of each kind of message to every receiver; return the first reason why one failed, else None."""
     messages = examples(environment.name, _addresses(), datetime.now(UTC))
@@ -135,13 +154,8 @@ def preview_messages(subject: str) -> list[Message]:
 
 def _claimed(environment: Environment, name: str) -> list[Batch]:
     """Return what is due under a name and no other process has claimed, as messages are made of it."""
-    stores, now = open_stores(), datetime.now(UTC)
-    forgotten = remembered(environment.quiet_hours, now, FORGOTTEN)
-    causes = stores.error_notifications.reported(name, now - forgotten)
-    operations = []
-    if DEPLOYMENTS in environment.notify_about and name == environment.name:
-        operations = stores.operations.latest_recorded(name, _OPERATIONS)
-    news = due(causes, now, operations=operations, about=environment.notify_about, forgotten=forgotten)
+    now = datetime.now(UTC)
+    news, causes = _due(environment, name, now)
     if not news:
         return []
     batches = pace(news, causes, _sent(environment, now), now, environment.quiet_hours)
@@ -152,6 +166,16 @@ def _claimed(environment: Environment, name: str) -> list[Batch]:
         for batch, at in zip(batches, moments, strict=True)
     ]
     return [batch for batch in claimed if batch.news]
+
+
+def _due(environment: Environment, name: str, now: datetime) -> tuple[list[News], Sequence[ReportedError]]:
+    """Return what is due under a name, and all errors that are open or ended lately."""
+    stores, operations = open_stores(), []
+    forgotten = remembered(environment.quiet_hours, now, FORGOTTEN)
+    causes = stores.error_notifications.reported(name, now - forgotten)
+    if DEPLOYMENTS in environment.notify_about and name == environment.name:
+        operations = stores.operations.latest_recorded(name, _OPERATIONS)
+    return due(causes, now, operations=operations, about=environment.notify_about, forgotten=forgotten), causes
 
 
 def _sent(environment: Environment, now: datetime) -> list[datetime]:

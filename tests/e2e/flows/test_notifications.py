@@ -1,21 +1,28 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
 from prefect import get_client
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
+from prefect.settings import get_current_settings
 
 from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
+from flows.deployment.startup import startup
 from models.errors import RecordedError
 from models.notifications import Channel, Message, NotificationReason, Tone
+from models.operations import Operation, OperationStatus, OperationType
 from models.recovery import Ticket
 from tasks.recovery.channels import keep_channel, read_channels
 from tasks.recovery.notify import STREAM, notify_people
@@ -27,6 +34,14 @@ from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.flow]
 
+ROOT = Path(__file__).parents[3]
+OPERATION = Operation(
+    deployment_id="dep-1",
+    operation_type=OperationType.START,
+    environment="test",
+    status=OperationStatus.RUNNING,
+    started_at=datetime(2026, 3, 2, 12, tzinfo=UTC),
+)
 MESSAGE = Message(tone=Tone.SUCCESS, title="Test", summary="a word")
 
 
@@ -110,6 +125,59 @@ async def test_people_are_reported_once_and_when_it_is_over(
     assert "by ann: mended" in webhook.got[-1]["body"]
     reported = [entry["occasion"] for entry in shared_cache().entries(STREAM) if entry["error_id"] == asked.error_id]
     assert reported == [NotificationReason.FAILED, NotificationReason.RECOVERED]
+
+
+async def test_two_processes_report_once(place: Place, asked: RecordedError, webhook: Webhook) -> None:
+    await save_block(webhook.url)
+    place.declare(well("web"), notify="[custom-webhook/told]", notify_about="[failures, deployments]")
+    now = datetime.now(UTC)
+    with place.stores() as stores:
+        for number in range(3):
+            stores.operations.begin(operation := replace(OPERATION, deployment_id=f"dep-{number}", started_at=now))
+            stores.operations.finish(operation.deployment_id, OperationStatus.SUCCESS, now)
+    program = (
+        "import asyncio; from tasks.recovery.notify import notify_where_asked;"
+        "from tasks.runtime.clients import find_environment;"
+        "asyncio.run(notify_where_asked(find_environment('test')))"
+    )
+    variables = os.environ | get_current_settings().to_environment_variables(exclude_unset=True, include_secrets=True)
+    started = [subprocess.Popen([sys.executable, "-c", program], cwd=ROOT, env=variables) for _ in range(2)]
+
+    assert [one.wait(120) for one in started] == [0, 0]
+
+    # Four reports at once are one message; each process may have claimed a part of them.
+    subjects = [one["subject"] for one in webhook.got]
+    with place.stores() as stores:
+        (cause,) = stores.error_notifications.reported("test", now)
+        assert cause.reported.times == 1
+    assert 1 <= len(subjects) == len(set(subjects))
+    entries = sum(
+        one["body"].count("test was started") + one["subject"].count("test was started") for one in webhook.got
+    )
+    assert entries == 3
+
+
+async def test_a_failed_start_is_reported_by_its_command(place: Place, webhook: Webhook) -> None:
+    await save_block(webhook.url)
+    place.declare("web:\n  image: no-such-image.invalid/web:1", notify="[custom-webhook/told]")
+
+    assert (await startup("test", asked_by="ann", return_state=True)).is_failed()
+
+    (sent,) = webhook.got
+    assert sent["subject"].startswith("web of test needs help: ") or sent["subject"].startswith("test needs help: ")
+    await notify_people(find_environment("test"))
+    assert len(webhook.got) == 1
+
+
+async def test_a_deployment_is_reported_where_asked(place: Place, webhook: Webhook) -> None:
+    await save_block(webhook.url)
+    place.declare(well("web"), notify="[custom-webhook/told]", notify_about="[deployments]")
+
+    result = await startup("test", asked_by="ann")
+
+    (sent,) = webhook.got
+    assert sent["subject"] == "test was started"
+    assert f"Next: roas show {result.deployment_id}" in sent["body"]
 
 
 async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
