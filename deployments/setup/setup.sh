@@ -58,6 +58,7 @@ tests_missing() {
     have redis-server || echo "redis-server Redis server (for the tests; not started)"
     have_postgresql || echo "postgresql PostgreSQL server (for the tests; not started)"
     have promtool || echo "prometheus Prometheus tools (for the tests; not started)"
+    have amtool || echo "prometheus-alertmanager Alertmanager (for the tests; not started)"
     have ip || echo "iproute2 iproute2 (for the tests)"
     have shellcheck || echo "shellcheck shellcheck (for the tests)"
     have strace || echo "strace strace (for the tests)"
@@ -80,7 +81,7 @@ install_unstarted() {
     apt_install "$@"
     [ -z "$ours" ] || as_root rm "$policy"
     systemd_runs || return 0
-    for name in redis-server prometheus postgresql; do
+    for name in redis-server prometheus prometheus-alertmanager postgresql; do
         [[ " $* " != *" $name "* ]] || as_root systemctl disable --quiet "$name"
     done
 }

@@ -69,7 +69,7 @@ def test_only_those_who_use_the_messages_share_a_network_with_them() -> None:
     assert rendered(CONTROL_PLANE)["networks"]["backend"]["internal"]
     assert services_in("api") == {"server", "deploy", "caddy"}
     assert services_in("cache") == {"cache", "exporter"}
-    assert services_in("monitoring") == {"exporter", "prometheus", "grafana"}
+    assert services_in("monitoring") == {"exporter", "prometheus", "alertmanager", "grafana"}
 
 
 def test_the_password_of_the_cache_does_not_open_the_messages() -> None:
@@ -79,6 +79,7 @@ def test_the_password_of_the_cache_does_not_open_the_messages() -> None:
             holders.setdefault(secret["source"], set()).add(name)
     assert holders["messaging_password"] == {"messaging", "server", "services"}
     assert holders["cache_password"] == {"cache", "exporter", "worker"}
+    assert holders["alert_url"] == {"alertmanager"}
     assert holders["prefect_encryption_key"] == {"server", "services"}
 
 

@@ -184,7 +184,7 @@ def test_a_run_asked_of_the_server_looks_at_the_engine_and_is_recorded(control_p
 
 def test_prometheus_reads_the_exporter_and_its_rules(control_plane: ControlPlane) -> None:
     targets = json.loads(control_plane.get("PROMETHEUS", "/api/v1/targets"))["data"]["activeTargets"]
-    assert {target["labels"]["job"] for target in targets} == {"roas", "prometheus"}
+    assert {target["labels"]["job"] for target in targets} == {"roas", "prometheus", "alertmanager"}
     groups = json.loads(control_plane.get("PROMETHEUS", "/api/v1/rules"))["data"]["groups"]
     assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
     assert groups

@@ -166,14 +166,15 @@ def test_no_panel_lies_on_another_or_beyond_the_edge(name: str) -> None:
 
 def test_grafana_is_reported_of_the_source_and_the_folder_that_compose_mounts() -> None:
     provisioning = ROOT / "deployments/grafana/provisioning"
-    (source,) = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
+    source, manager = yaml.safe_load((provisioning / "datasources/prometheus.yml").read_text())["datasources"]
     assert (source["type"], source["isDefault"], bool(source["uid"])) == ("prometheus", True, True)
     (provider,) = yaml.safe_load((provisioning / "dashboards/dashboards.yml").read_text())["providers"]
     compose = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     places = dict(volume.split(":")[:2] for volume in compose["grafana"]["volumes"])
     assert places["./deployments/grafana/dashboards"] == provider["options"]["path"]
     assert source["url"] == "http://prometheus:9090"
-    assert "prometheus" in compose
+    assert manager["url"] == "http://alertmanager:9093"
+    assert {"prometheus", "alertmanager"} <= set(compose)
     assert len({dashboard["uid"] for dashboard in DASHBOARDS.values()}) == len(DASHBOARDS)
 
 
