@@ -53,7 +53,7 @@ def faults_of(site: Path) -> Iterator[str]:
         for address in page.links:
             parts = urlsplit(address)
             if parts.scheme or parts.netloc:
-                if parts.scheme not in {"http", "https", "mailto"} or not (parts.netloc or parts.path):
+                if parts.scheme not in {"http", "https", "mailto"} or not (parts.netloc or parts.scheme == "mailto"):
                     yield f"{name}: {address} is no usable address"
                 continue
             target = _target(path, address, site)

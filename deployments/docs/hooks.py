@@ -10,6 +10,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from deployments.docs.reference import PAGES
+
 ROOT = Path(__file__).parents[2]
 
 PROJECT_PAGES = {
@@ -26,9 +28,11 @@ _FENCES = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add the documents outside docs/."""
+    """Add the documents outside docs/, and the reference."""
     for source, place in PROJECT_PAGES.items():
         files.append(File.generated(config, place, content=(ROOT / source).read_text()))
+    for place, write in PAGES.items():
+        files.append(File.generated(config, place, content=write()))
     return files
 
 

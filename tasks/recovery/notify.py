@@ -40,10 +40,15 @@ _OPERATIONS = 20
 """So many of the latest operations are looked at."""
 
 UNHEALTHY = "roas.service.unhealthy"
+"""A service was seen unhealthy, by a health check or by the watch."""
 RECOVERED = "roas.service.recovered"
+"""An error is over: its service was recovered, or is healthy again."""
 RECOVERY_FAILED = "roas.recovery.failed"
+"""A recovery did not help, and a ticket waits for a user."""
 DEPLOYMENT_FAILED = "roas.deployment.failed"
+"""A start, stop, restart or rollback failed."""
 NOT_NOTIFIED = "roas.notification.failed"
+"""A notification could not be delivered."""
 
 
 def announce(
