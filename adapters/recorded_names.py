@@ -38,7 +38,7 @@ _KINDS = {
     "operations": _Kind(
         "deployment_logs",
         "deployment_id",
-        "operation_type || ' of ' || environment || ': ' || status || ', ' || substr(start_time, 1, 16)",
+        "operation_type || ' of ' || environment || ': ' || status || ' at ' || substr(start_time, 1, 16)",
         "deployment_operations",
     ),
     "releases": _Kind(

@@ -126,7 +126,7 @@ def test_a_post_mortem_takes_operations_errors_and_tickets(folder: Path) -> None
 
 def test_a_shell_shows_what_an_id_is(folder: Path) -> None:
     [answer] = asked(folder, "roas show prod-1").stdout.splitlines()
-    assert re.fullmatch(r"plain,prod-1\tstart of prod: failed, \d{4}-\d\d-\d\d \d\d:\d\d", answer)
+    assert re.fullmatch(r"plain,prod-1\tstart of prod: failed at \d{4}-\d\d-\d\d \d\d:\d\d", answer)
 
 
 @pytest.mark.parametrize("line", ["roas start ", "roas show ", "roas ticket x", "roas restart shop w", "roas nosuch "])
