@@ -50,7 +50,9 @@ COMMANDS_OF = {
     "postmortem": ("postmortem",),
     "recovery": ("watch", "tickets", "ticket", "resolve", "pause", "unpause"),
     "resume": ("resume",),
+    "sample": ("sample",),
     "schema": ("schema",),
+    "service": ("service",),
     "stores": ("backup", "restore", "stores", "archive"),
     "why": ("why",),
 }

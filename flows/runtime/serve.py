@@ -16,6 +16,7 @@ from typing import Any, Self
 import psutil
 
 from adapters.config.environment_files import known_environments, no_environments
+from adapters.host.systemd import report_ready
 from adapters.server.credentials import ServerCredentials, remove_profile, server_credentials, write_profile
 from flows.runtime.embedded import (
     HEARTBEAT_SECONDS,
@@ -143,6 +144,7 @@ def _serve_deployments(
                 # Their schedules only begin again what has died, and first come minutes from now.
                 for flow in STANDING:
                     await client.create_flow_run_from_deployment(ids[flow, name])
+        report_ready()
         await runner.start()
 
     # Prefect ends its runs on SIGTERM alone.

@@ -1,0 +1,93 @@
+"""`roas service`: `roas serve` as a service of systemd."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import click
+
+from cli.options import as_json
+from cli.run_flow import show_answer
+from flows.runtime.terminal import echo
+from models.settings import current_settings
+
+_PATHS = ("ROAS_CONFIG", "ROAS_ENVIRONMENTS_DIR", "ROAS_RECOVERY_DIR")
+_OTHERS = ("ROAS_SERVER_PORT", "XDG_CONFIG_HOME")
+
+
+@click.group()
+def service() -> None:
+    """Run `roas serve` as a service of systemd: of the machine for root, else of this user."""
+
+
+@service.command()
+@click.option("--print", "print_wanted", is_flag=True, help="Print the unit; install nothing.")
+def install(print_wanted: bool) -> None:
+    """Write the unit, enable it and start it: from then on watch, monitoring and schedules run.
+
+    It serves the environments that are known now, and uses the data folder that this command uses.
+    """
+    from adapters.config.environment_files import known_environments, meant_environment, no_environments, remember_file
+    from adapters.host import systemd
+
+    settings = current_settings()
+    is_system = os.geteuid() == 0
+    unit = systemd.Service(
+        program=systemd.installed_program(),
+        data_dir=settings.data_dir.absolute(),
+        working_folder=Path.cwd() if Path("deployments/environments").is_dir() else None,
+        variables=_variables(),
+        is_system=is_system,
+    )
+    if print_wanted:
+        echo(systemd.unit_text(unit).rstrip("\n"))
+        return
+    names = known_environments(settings)
+    if not names:
+        raise no_environments(settings)
+    if (meant := meant_environment(settings)) is not None:
+        remember_file(*meant, settings)
+    file = systemd.install(unit)
+    echo(f"{systemd.UNIT} is active and enabled: {file}")
+    if not is_system and not systemd.lingers():
+        echo("it ends when you log out; to keep it: sudo loginctl enable-linger $USER")
+    echo("next: roas service status   roas doctor")
+
+
+@service.command()
+def remove() -> None:
+    """Stop the service and remove its unit. Records and environments stay."""
+    from adapters.host import systemd
+
+    file = systemd.remove(is_system=os.geteuid() == 0)
+    echo("no service is installed" if file is None else f"removed {file}")
+
+
+@service.command()
+@as_json
+def status(json_wanted: bool) -> None:
+    """Show the state of the service. Exit code 1 if it is not active."""
+    from adapters.host import systemd
+
+    state = systemd.state(is_system=os.geteuid() == 0)
+    since = f" since {state.since}, process {state.main_process}" if state.is_running else ""
+    enabled = "; it starts with the machine" if state.enabled else ""
+    show_answer(state, json_wanted, lambda found: echo(f"{found.unit}: {found.active}{since}{enabled}"))
+    if not state.is_running:
+        sys.exit(1)
+
+
+def _variables() -> dict[str, str]:
+    """What decides where the service finds things; no variable that may hold a password."""
+    found = {name: str(Path(os.environ[name]).absolute()) for name in _PATHS if os.environ.get(name)}
+    found |= {name: os.environ[name] for name in _OTHERS if os.environ.get(name)}
+    engine = os.environ.get("DOCKER_HOST", "")
+    if engine and urlsplit(engine).password is None:
+        found["DOCKER_HOST"] = engine
+    return found
+
+
+COMMANDS: tuple[click.Command, ...] = (service,)
