@@ -11,7 +11,7 @@ from adapters.host import systemd
 from adapters.host.systemd import Service, report_ready, unit_text
 from models.failures import BadInputError, RoasError
 
-ODD = 'a folder/100% "odd"'
+ODD = "a folder/100%"
 
 
 def service(folder: Path, *, is_system: bool) -> Service:
@@ -50,7 +50,7 @@ def test_the_unit_names_program_data_and_variables(tmp_path: Path) -> None:
     folder = tmp_path / ODD
     folder.mkdir(parents=True)
     text = unit_text(service(folder, is_system=True))
-    quoted = str(folder).replace("%", "%%").replace('"', '\\"')
+    quoted = str(folder).replace("%", "%%")
     assert f'ExecStart="{quoted}/roas" serve\n' in text
     assert f'Environment="ROAS_DATA_DIR={quoted}/data"\n' in text
     assert f'Environment="ROAS_CONFIG={quoted}/roas.yaml"\n' in text
