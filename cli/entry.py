@@ -22,8 +22,8 @@ from adapters.host.warm_client import (
 _MODULES = ("cli", "flows", "tasks", *RUN_MODULES)
 _IDLE_SECONDS = 600.0
 _OBJECTS_BETWEEN_COLLECTIONS = 50_000
-_SERVICES = ("serve", "metrics", "mcp")
-"""They run as long as the machine or their client does, which has to find them in this process."""
+_SERVICES = ("serve", "metrics", "mcp", "top")
+"""They run as long as the machine, their client or their terminal does, which has to find them in this process."""
 
 _COMPLETION = "_ROAS_COMPLETE"
 """A shell asks for completions with this variable: pressing a key leaves no process behind."""

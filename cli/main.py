@@ -54,6 +54,7 @@ COMMANDS_OF = {
     "schema": ("schema",),
     "service": ("service",),
     "stores": ("backup", "restore", "stores", "archive"),
+    "top": ("top",),
     "why": ("why",),
 }
 """Commands by the module that has them in its COMMANDS."""

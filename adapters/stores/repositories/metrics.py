@@ -6,6 +6,7 @@ import logging
 import math
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -78,16 +79,24 @@ class Metrics(Repository):
                 .where(recent.c.place == 1, _series.c.environment == environment)
                 .order_by(_series.c.service, _series.c.metric)
             ).all()
-        return [
-            Metric(
-                environment=environment,
-                service=row.service,
-                name=row.metric,
-                value=row.value,
-                sampled_at=from_ms(row.ts),
-            )
-            for row in found
-        ]
+        return [_to_metric(environment, row) for row in found]
+
+    def since(self, environment: str, names: Sequence[str], since: datetime) -> list[Metric]:
+        """The samples of some metrics of an environment's services since a moment, oldest first."""
+        query = (
+            sa.select(_samples.c.ts, _samples.c.value, _series.c.service, _series.c.metric)
+            .join(_series, _series.c.id == _samples.c.series)
+            .where(_series.c.environment == environment, _series.c.metric.in_(names))
+            .where(_samples.c.ts >= to_ms(since))
+            .order_by(_samples.c.ts, _series.c.service, _series.c.metric)
+        )
+        return [_to_metric(environment, row) for row in self._all(query)]
+
+
+def _to_metric(environment: str, row: sa.Row[Any]) -> Metric:
+    return Metric(
+        environment=environment, service=row.service, name=row.metric, value=row.value, sampled_at=from_ms(row.ts)
+    )
 
 
 def to_ms(moment: datetime) -> int:

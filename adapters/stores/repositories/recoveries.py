@@ -78,6 +78,16 @@ class Recoveries(Repository):
             query = query.where(_executions.c.execution_start >= since)
         return [_to_execution(row) for row in self._all(query)]
 
+    def latest(self, environment: str, since: datetime, limit: int) -> Sequence[RecoveryExecution]:
+        """The last recoveries of an environment that began since a moment, newest first."""
+        query = (
+            sa.select(_executions, _errors.c.environment, _errors.c.service_name)
+            .join(_errors, _errors.c.error_id == _executions.c.error_id)
+            .where(_errors.c.environment == environment, _executions.c.execution_start >= since)
+            .order_by(_executions.c.execution_start.desc(), _executions.c.id.desc())
+        )
+        return [_to_execution(row) for row in self._all(query.limit(limit))]
+
     def outcomes(self, environment: str, since: datetime) -> list[ActionOutcomes]:
         """How often each strategy was tried against each cause since a moment, the most frequent first."""
         one, zero = (sa.literal_column(text, sa.Integer) for text in "10")

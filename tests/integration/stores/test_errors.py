@@ -94,6 +94,8 @@ def test_impacts_and_executions_belong_to_their_error(stores: Stores) -> None:
     assert stores.recoveries.find(environment="prod", since=NOON) == [ended]
     assert stores.recoveries.find(environment="prod", since=NOON + MINUTE) == []
     assert stores.recoveries.find(environment="dev") == []
+    assert stores.recoveries.latest("prod", NOON, 1) == [ended]
+    assert stores.recoveries.latest("dev", NOON, 1) == []
 
 
 def test_recoveries_are_counted_by_what_was_tried_against_what(stores: Stores) -> None:

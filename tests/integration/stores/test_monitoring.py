@@ -124,6 +124,25 @@ def test_latest_is_the_newest_sample_of_each_metric_still_reporting(stores: Stor
     assert stores.metrics.latest("dev") == []
 
 
+def test_samples_of_some_metrics_since_a_moment_are_given_in_order(stores: Stores) -> None:
+    stores.metrics.add(
+        [
+            metric("cpu_usage", 2, at=NOON + MINUTE),
+            metric("cpu_usage", 1),
+            metric("cpu_usage", 9, at=NOON - MINUTE),
+            metric("load_1m", 3),
+        ]
+    )
+
+    found = stores.metrics.since("prod", ["cpu_usage", "memory_bytes"], NOON)
+
+    assert [(one.name, one.value, one.sampled_at) for one in found] == [
+        ("cpu_usage", 1.0, NOON),
+        ("cpu_usage", 2.0, NOON + MINUTE),
+    ]
+    assert stores.metrics.since("dev", ["cpu_usage"], NOON) == []
+
+
 def test_people_see_the_wide_shape(stores: Stores) -> None:
     stores.metrics.add([metric("cpu_usage", 5), metric("memory_usage", 6), metric("load_1m", 0.5, service="host")])
     with stores.databases["monitoring"].read() as connection:

@@ -1,0 +1,201 @@
+"""Put together what `roas top` shows, from readings of the engine and from the record."""
+
+from __future__ import annotations
+
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Any
+
+from models.containers import ContainerState, ServiceSample
+from models.health import ServiceHealth, ServiceVerdict
+from models.live import EngineReading, LiveRecords, LiveRecovery, LiveService, LiveView
+from models.metrics import HOST, Metric
+
+HISTORY = timedelta(minutes=30)
+"""How far the histories of services look back in the record."""
+
+_LATE_COLLECTIONS = 2.5
+"""After how many intervals without a collection the record is stale."""
+
+_WATCH_IS_GONE = timedelta(minutes=3)
+"""A watch notes a heartbeat at least every minute."""
+
+_FEWEST_POINTS = 3
+_WORST_FIRST = ("dead", "exited", "paused", "restarting", "removing", "created", "running")
+_NOT_THERE = "no container"
+
+
+def live_view(
+    environment: str,
+    readings: Sequence[EngineReading],
+    records: LiveRecords,
+    declared: Collection[str],
+    collect_every: timedelta,
+) -> LiveView:
+    """The view at the moment of the last of some readings, which are oldest first and at least one.
+
+    `declared` are services that the environment's file names. Where the record has too few samples for a history,
+    the readings are one.
+    """
+    now = readings[-1]
+    judged = {one.service: one for one in records.health.services} if records.health is not None else {}
+    containers = _by_service(one for one in now.containers if not one.one_off)
+    rates = _rates(readings)
+    memory = [_sums(reading.samples) for reading in readings]
+    metrics = _metrics(records.metrics)
+    is_recorded = any(len(values) >= _FEWEST_POINTS for values in metrics.values())
+
+    def service(name: str) -> LiveService:
+        cpu_now, memory_now = rates[-1].get(name) if rates else None, memory[-1].get(name)
+        cpu = metrics[name, "cpu_usage"] if is_recorded else _known(rate.get(name) for rate in rates)
+        used = metrics[name, "memory_bytes"] if is_recorded else _known(sums.get(name) for sums in memory)
+        return LiveService(
+            **_state(name, containers.get(name, ()), judged.get(name), known=not now.problem),
+            cpu_percent=cpu_now if cpu_now is not None or now.problem else _last(metrics[name, "cpu_usage"]),
+            memory_bytes=memory_now,
+            response_ms=_last(metrics[name, "response_time"]),
+            cpu_history=_with_last(cpu, cpu_now, is_recorded=is_recorded),
+            memory_history=_with_last(used, memory_now, is_recorded=is_recorded),
+        )
+
+    operation = records.running or records.last_operation
+    release = records.release
+    return LiveView(
+        environment=environment,
+        at=now.at,
+        services=tuple(service(name) for name in sorted({*containers, *judged, *declared} - {HOST})),
+        overall=str(records.health.overall) if records.health is not None else "",
+        meant_to_run=records.meant_to_run,
+        release=release.release_id if release is not None else "",
+        released_at=release.created_at if release is not None else None,
+        collected_at=records.collected_at,
+        stale=_stale(records, now.at, collect_every),
+        problems=tuple(problem for problem in (now.problem, records.problem) if problem),
+        operation=operation,
+        step=records.step if records.running is not None else "",
+        alerts=records.alerts,
+        tickets=records.tickets,
+        pauses=records.pauses,
+        recoveries=tuple(
+            LiveRecovery(
+                at=one.started_at,
+                service=one.service or "",
+                action=str(one.strategy),
+                cause=records.causes.get(one.error_id, ""),
+                result=one.final_status,
+                success=one.success,
+            )
+            for one in records.recoveries
+        ),
+        forecast=records.forecast,
+        history=HISTORY if is_recorded else now.at - readings[0].at,
+    )
+
+
+def _stale(records: LiveRecords, now: datetime, every: timedelta) -> str:
+    """Whether and why the record may not show the present."""
+    is_watched = records.watched_at is not None and now - records.watched_at < _WATCH_IS_GONE
+    reason = "" if is_watched else "; roas serve is not running"
+    if records.collected_at is None:
+        return f"nothing is collected{reason}"
+    age = now - records.collected_at
+    if age <= _LATE_COLLECTIONS * every:
+        return ""
+    return f"collected {length(age)} ago{reason}"
+
+
+def length(duration: timedelta) -> str:
+    """A duration in one unit and at most three digits."""
+    seconds = max(0.0, duration.total_seconds())
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if seconds >= size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{int(seconds)} s"
+
+
+def _state(
+    name: str, containers: Sequence[ContainerState], verdict: ServiceVerdict | None, *, known: bool
+) -> dict[str, Any]:
+    """The fields that the engine and the last verdict give."""
+    if not containers:
+        # A verdict on a container that is gone says nothing; without the engine it is the last that is known.
+        return {"service": name, "state": _NOT_THERE} if known else _unknown(name, verdict)
+    worst = min(containers, key=lambda one: _WORST_FIRST.index(one.state) if one.state in _WORST_FIRST else 0)
+    began = worst.started_at if worst.up else worst.finished_at
+    ended = f" ({worst.exit_code})" if worst.state in ("exited", "dead") else ""
+    return {
+        "service": name,
+        "state": f"{worst.state}{ended}",
+        # Of a container without a health check only the record knows more than its state.
+        "health": (worst.health or _recorded(verdict)) if worst.state == "running" else _ended(worst),
+        "containers": len(containers),
+        "since": began,
+        "restarts": sum(one.restart_count for one in containers),
+    }
+
+
+def _unknown(name: str, verdict: ServiceVerdict | None) -> dict[str, Any]:
+    return {"service": name, "state": "unknown", "health": str(verdict.health) if verdict is not None else ""}
+
+
+def _recorded(verdict: ServiceVerdict | None) -> str:
+    """The last verdict on a service that runs; that it was stopped is out of date."""
+    return str(verdict.health) if verdict is not None and verdict.health is not ServiceHealth.STOPPED else ""
+
+
+def _ended(container: ContainerState) -> str:
+    if container.state == "exited":
+        return str(ServiceHealth.COMPLETED if container.exit_code == 0 else ServiceHealth.STOPPED)
+    return ""
+
+
+def _rates(readings: Sequence[EngineReading]) -> list[dict[str, float]]:
+    """Percent of one processor that each service used between one reading and the next."""
+    found = []
+    for before, after in pairwise(readings):
+        earlier = {one.container_id: one for one in before.samples}
+        rates: dict[str, float] = defaultdict(float)
+        for one in after.samples:
+            first = earlier.get(one.container_id)
+            seconds = (one.sampled_at - first.sampled_at).total_seconds() if first is not None else 0.0
+            if first is not None and seconds > 0:
+                rates[one.service] += max(0.0, (one.cpu_total_ns - first.cpu_total_ns) / seconds / 1e7)
+        found.append(dict(rates))
+    return found
+
+
+def _sums(samples: Iterable[ServiceSample]) -> dict[str, float]:
+    sums: dict[str, float] = defaultdict(float)
+    for one in samples:
+        sums[one.service] += one.memory_bytes
+    return dict(sums)
+
+
+def _metrics(metrics: Iterable[Metric]) -> dict[tuple[str, str], list[float]]:
+    """The values of each metric of each service, oldest first."""
+    found: dict[tuple[str, str], list[float]] = defaultdict(list)
+    for one in sorted(metrics, key=lambda one: one.sampled_at):
+        found[one.service, one.name].append(one.value)
+    return found
+
+
+def _by_service(containers: Iterable[ContainerState]) -> dict[str, list[ContainerState]]:
+    groups: dict[str, list[ContainerState]] = {}
+    for one in containers:
+        groups.setdefault(one.service, []).append(one)
+    return groups
+
+
+def _known(values: Iterable[float | None]) -> list[float]:
+    return [value for value in values if value is not None]
+
+
+def _last(values: Sequence[float]) -> float | None:
+    return values[-1] if values else None
+
+
+def _with_last(values: Sequence[float], now: float | None, *, is_recorded: bool) -> tuple[float, ...]:
+    return (*values, now) if is_recorded and now is not None else tuple(values)
