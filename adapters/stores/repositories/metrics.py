@@ -93,7 +93,7 @@ class Metrics(Repository):
         return [_to_metric(environment, row) for row in self._all(query)]
 
 
-def _to_metric(environment: str, row: sa.Row[Any]) -> Metric:
+def _to_metric(environment: str, row: Any) -> Metric:
     return Metric(
         environment=environment, service=row.service, name=row.metric, value=row.value, sampled_at=from_ms(row.ts)
     )
