@@ -195,7 +195,7 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
     if cause is not None and not over:
         error = cause.error
         affected = known.affected or ((error.service,) if error.service else ())
-        since = f"since {moment(error.first_seen)}, seen {error.how_often}"
+        since = f"since {moment(error.first_seen)} (seen {error.how_often})"
         facts.append(Fact(name="Affected", value=f"{_list(affected)} {since}" if affected else f"all {since}"))
         facts.append(Fact(name="Tried", value=_tried(cause.executions)))
     if operation is not None:
@@ -211,7 +211,7 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
 
 def _tried(executions: Sequence[RecoveryExecution]) -> str:
     if not executions:
-        return "nothing automatic, because a person must decide"
+        return "nothing; it waits for a person"
     last = executions[-1]
     name = str(last.strategy).replace("_", " ")
     often = f" ({len(executions)} attempts; this is the last)" if len(executions) > 1 else ""
@@ -227,7 +227,9 @@ def _next(news: News, *, over: bool) -> tuple[Fact, ...]:
     if over or ticket is None:
         return (Fact(name="Next", value=f"roas status {news.environment}", command=True),)
     more = Fact(name="Ticket", value=f"roas ticket {ticket.ticket_id}", command=True)
-    step = next((found for one in ticket.steps if (found := _COMMAND.match(one))), None)
+    steps = [found for one in ticket.steps if (found := _COMMAND.match(one))]
+    # The message shows the decisive log lines already.
+    step = next((one for one in steps if not one["command"].startswith("roas logs")), steps[0] if steps else None)
     if step is not None:
         what = step["what"]
         return (Fact(name=f"Next: {what[:1].lower()}{what[1:]}", value=step["command"], command=True), more)

@@ -108,14 +108,14 @@ def test_a_message_names_the_cause_who_is_affected_and_what_to_type() -> None:
     assert shown.summary.startswith("service web is stopped: exited with code 1\n")
     facts = {fact.name: fact.value for fact in shown.facts}
     assert facts == {
-        "Affected": "web since 2026-03-02 12:00:00 UTC, seen once",
-        "Tried": "nothing automatic, because a person must decide",
+        "Affected": "web since 2026-03-02 12:00:00 UTC (seen once)",
+        "Tried": "nothing; it waits for a person",
         "Next": "look",
         "Ticket": "roas ticket tic-1",
     }
     tried = replace(ASKED, error=replace(ERROR, count=3), executions=[replace(TRIED, success=False)])
     facts = {fact.name: fact.value for fact in message(tried, NOON).facts}
-    assert facts["Affected"].endswith("seen 3 times")
+    assert facts["Affected"].endswith("(seen 3 times)")
     assert facts["Tried"] == "restart service: web healthy again after 3.0 s"
 
 
