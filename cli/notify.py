@@ -1,4 +1,4 @@
-"""`roas notify`: webhooks that receive notifications of failures."""
+"""`roas notify`: the webhooks and mail servers that receive notifications."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 
 from adapters.config.environment_files import chosen_folder
 from adapters.config.webhook_addresses import is_refused
+from adapters.notifications.mail import FORM, read_mail_address
 from cli import completers
 from cli.options import as_json, named, read_input
 from cli.run_flow import run_flow, show_answer
@@ -24,14 +25,15 @@ _ADDRESSES = {
     "slack": re.compile(r"https://hooks\.slack\.com/\S+"),
     "teams": re.compile(r"https://\S+"),
     "webhook": re.compile(r"https?://\S+"),
+    "email": re.compile(r"smtps?://\S+"),
 }
 _KINDS = {"discord": "discord-webhook", "slack": "slack-webhook", "teams": "ms-teams-webhook"}
-_CALLED = {"discord": "Discord webhook", "slack": "Slack webhook", "teams": "Teams webhook"}
+_CALLED = {"discord": "Discord webhook", "slack": "Slack webhook", "teams": "Teams webhook", "email": "mail server"}
 
 
 @click.group()
 def notify() -> None:
-    """Manage notifications of failures: Discord, Slack, Teams, or any webhook.
+    """Manage notifications of failures: Discord, Slack, Teams, mail, or any webhook.
 
     The Prefect UI has more kinds under Blocks; name them in an environment's file in the same way.
     """
@@ -41,18 +43,24 @@ def notify() -> None:
 @click.argument("kind", type=click.Choice(list(_ADDRESSES)))
 @click.argument("name", default="operations")
 def add(kind: str, name: str) -> None:
-    """Store a webhook's address, encrypted, on the Prefect server. Type it when asked, or pipe it in."""
+    """Store a webhook's address, encrypted, on the Prefect server. Type it when asked, or pipe it in.
+
+    That of a mail server is smtps://USER:PASSWORD@HOST/?from=ADDRESS&to=ADDRESS, with smtp:// for STARTTLS.
+    """
     if not re.fullmatch("[a-z0-9-]+", name):
         raise BadInputError(f"{name!r} cannot be a channel's name;", advice="use small letters, digits and dashes.")
     typed = sys.stdin is not None and sys.stdin.isatty()
-    asked = click.prompt("Address of the webhook", hide_input=True, err=True) if typed else read_input()
+    about = f"Address of the {_CALLED['email'] if kind == 'email' else 'webhook'}"
+    asked = click.prompt(about, hide_input=True, err=True) if typed else read_input()
     address = str(asked).strip()
     if not (parts := _ADDRESSES[kind].fullmatch(address)):
         # The address is not repeated: it is all that is needed to post there.
         raise BadInputError(
             f"That is not the address of a {_CALLED.get(kind, kind)};",
-            advice="copy the whole address from the service.",
+            advice=f"write it as {FORM}." if kind == "email" else "copy the whole address from the service.",
         )
+    if kind == "email":
+        read_mail_address(address)
     try:
         host = urlsplit(address).hostname or ""
     except ValueError as error:

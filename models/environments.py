@@ -219,7 +219,7 @@ class Environment(_Strict):
     )
     notify_about: tuple[Literal["failures", "deployments"], ...] = Field(
         default=("failures",),
-        description="What they are told of: failures, and deployments that succeeded, failed or were rolled back.",
+        description="What is reported to them: failures, and deployments that succeeded, failed or were rolled back.",
     )
     quiet_hours: tuple[QuietHours, ...] = Field(
         default=(), description="When only what is critical is reported at once, and the rest at their end."

@@ -85,7 +85,7 @@ def remembered(declared: Iterable[QuietHours], now: datetime, usual: timedelta) 
 
 
 def is_critical(news: News) -> bool:
-    """Whether news is told at once at any hour: the host, all services or data are at risk."""
+    """Whether news is reported at once at any hour: the host, all services or data are at risk."""
     return news.cause is not None and news.cause.error.verdict.severity is Severity.CRITICAL
 
 

@@ -35,9 +35,9 @@ def render(message: Message) -> dict[str, Any]:
         blocks.append(_rich({"type": "rich_text_list", "style": "bullet", "elements": items}))
     if message.lines:
         blocks.append(_preformatted("\n".join(fit(line, _LINE) for line in message.lines)))
-    told = [fact for fact in message.facts if not fact.command][:_FIELDS]
-    if told:
-        fields = [_plain(f"{fact.name}:\n{fact.value}", _FIELD) for fact in told]
+    shown_facts = [fact for fact in message.facts if not fact.command][:_FIELDS]
+    if shown_facts:
+        fields = [_plain(f"{fact.name}:\n{fact.value}", _FIELD) for fact in shown_facts]
         blocks.append({"type": "section", "fields": fields})
     for fact in message.facts:
         if fact.command:

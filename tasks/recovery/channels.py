@@ -11,7 +11,7 @@ from prefect.exceptions import ObjectNotFound
 
 from models.notifications import Channel
 
-_KINDS = ("custom-webhook", "discord-webhook", "ms-teams-webhook", "slack-webhook")
+_KINDS = ("custom-webhook", "discord-webhook", "ms-teams-webhook", "slack-webhook", "roas-email")
 
 
 async def read_channels(named_by: Mapping[str, Sequence[str]]) -> list[Channel]:
@@ -47,6 +47,10 @@ async def keep_channel(kind: str, name: str, address: str, parts: Sequence[str])
         block = blocks.SlackWebhook(url=SecretStr(address))
     elif kind == "teams":
         block = blocks.MicrosoftTeamsWebhook(url=SecretStr(address))
+    elif kind == "email":
+        from tasks.recovery.email_block import RoasEmail
+
+        block = RoasEmail(url=SecretStr(address))
     else:
         block = blocks.CustomWebhookNotificationBlock.model_validate(
             {

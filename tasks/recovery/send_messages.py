@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from prefect.exceptions import ObjectNotFound
 from prefect.utilities.templating import apply_values
 
 from adapters.config.webhook_addresses import is_refused
+from adapters.notifications.mail import read_mail_address, send_mail
 from adapters.notifications.webhook import SendFailure, failure_of, post_json
 from core.notifications.services import render
 from models.notifications import Message
@@ -62,6 +64,8 @@ async def _sent(block: str, message: Message) -> SendFailure | None:
                     kept = (await client.read_block_document_by_name(name, kind, include_secrets=True)).data
                 except ObjectNotFound:
                     return SendFailure(text=f"there is no block {block} on the Prefect server")
+            if kind == "roas-email":
+                return await _mailed(block, str(kept["url"]), render(kind, message))
             address = _webhook(kind, kept)
             if address is None:
                 return await _sent_by_block(block, render(kind, message))
@@ -70,13 +74,19 @@ async def _sent(block: str, message: Message) -> SendFailure | None:
             failed = await post_json(address, render(kind, message) | _of_block(kind, kept))
     except Exception as error:  # noqa: BLE001 - a block is anybody's code, and may raise anything
         failed = failure_of(error)
-    if failed is None:
-        return None
-    return SendFailure(
-        text=f"block {block} did not take the notice: {failed.text}",
-        again=failed.again,
-        after_seconds=failed.after_seconds,
-    )
+    return None if failed is None else _of(block, failed)
+
+
+def _of(block: str, failed: SendFailure) -> SendFailure:
+    return replace(failed, text=f"block {block} did not take the notice: {failed.text}")
+
+
+async def _mailed(block: str, address: str, shown: Mapping[str, str]) -> SendFailure | None:
+    server = read_mail_address(address)
+    if await asyncio.to_thread(is_refused, server.host):
+        return _link_local(block)
+    failed = await asyncio.to_thread(send_mail, server, shown["subject"], shown["body"])
+    return None if failed is None else _of(block, failed)
 
 
 def _webhook(kind: str, kept: Mapping[str, Any]) -> str | None:

@@ -52,7 +52,7 @@ FAILURES = {
     "variable": Failure(
         service="api",
         text="service api is stopped: exited with code 1",
-        first_cause='api ended with exit code 1; its last line is "KeyError: \'DATABASE_URL\'"',
+        first_cause="api ended with exit code 1; its last line is \"KeyError: 'DATABASE_URL'\"",
         category=Category.MISSING_ENV_SECRET,
         logs=(
             "Traceback (most recent call last):",

@@ -26,10 +26,22 @@ from models.operations import Operation, OperationStatus, OperationType
 from models.recovery import Ticket
 from tasks.recovery.channels import keep_channel, read_channels
 from tasks.recovery.notify import STREAM, notify_people
-from tasks.recovery.send_messages import send_message
+from tasks.recovery.send_messages import deliver, send_message
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import shared_cache
 from tests.e2e.flows.conftest import Place, well
+from tests.support.chat_services import (
+    DISCORD,
+    DISCORD_ADDRESS,
+    SLACK,
+    SLACK_ADDRESS,
+    TEAMS,
+    TEAMS_ADDRESS,
+    ChatServices,
+    busy,
+)
+from tests.support.chat_services import _certificate as _certificate
+from tests.support.chat_services import chat as chat
 from tests.support.ports import free_port
 
 pytestmark = [pytest.mark.flow]
@@ -254,6 +266,50 @@ async def test_the_address_of_a_webhook_is_kept_secret(webhook: Webhook) -> None
     async with get_client() as client:
         kept = await client.read_block_document_by_name("secret", "custom-webhook", include_secrets=False)
     assert "token-of-the-webhook" not in kept.model_dump_json()
+
+
+async def test_the_password_of_a_mail_server_is_kept_secret() -> None:
+    address = f"smtp://app:word-of-the-mail@127.0.0.1:{free_port()}/?from=ops@shop.example&to=a@shop.example"
+    block = await keep_channel("email", "mail", address, ())
+
+    assert block == "roas-email/mail"
+    assert (
+        await send_message(block, MESSAGE) == f"block {block} did not take the notice: its server could not be reached"
+    )
+    async with get_client() as client:
+        kept = await client.read_block_document_by_name("mail", "roas-email", include_secrets=False)
+    assert "word-of-the-mail" not in kept.model_dump_json()
+    assert block in [one.block for one in await read_channels({})]
+
+
+@pytest.mark.parametrize(
+    ("kind", "address", "parts", "host"),
+    [
+        ("discord", DISCORD_ADDRESS, DISCORD_ADDRESS.rsplit("/", 2)[1:], DISCORD),
+        ("slack", SLACK_ADDRESS, (), SLACK),
+        ("teams", TEAMS_ADDRESS, (), TEAMS),
+    ],
+)
+async def test_blocks_of_chat_services_send_their_own_form(
+    chat: ChatServices, kind: str, address: str, parts: list[str], host: str
+) -> None:
+    block = await keep_channel(kind, "own-form", address, parts)
+    chat.answers.append(busy(0.01))
+
+    assert await deliver(block, MESSAGE) is None
+
+    assert len(chat.asked) == 2
+    assert len(chat.accepted[host]) == 1
+    assert address.endswith(chat.asked[0].partition(".com")[2])
+
+
+async def test_a_service_that_asks_for_a_long_wait_is_not_waited_for(chat: ChatServices) -> None:
+    block = await keep_channel("slack", "busy", SLACK_ADDRESS, ())
+    chat.answers.append(busy(3600))
+
+    assert await deliver(block, MESSAGE) == f"block {block} did not take the notice: its server answered with 429"
+
+    assert len(chat.asked) == 1
 
 
 async def test_who_cannot_be_reported_is_said_without_the_address(webhook: Webhook) -> None:

@@ -21,11 +21,9 @@ from tests.support.chat_services import (
     Answer,
     ChatServices,
     busy,
-    chat,
 )
 from tests.support.chat_services import _certificate as _certificate
-
-__all__ = ["chat"]
+from tests.support.chat_services import chat as chat
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 MESSAGES = examples("shop", Addresses(prefect="https://ops.example", grafana="https://grafana.example"), NOON)
