@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sqlite3
 import stat
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -23,6 +24,7 @@ from adapters.config.environments import declared_environment
 from adapters.docker.engine import DockerEngine
 from adapters.host.machine import listening_users, sample_host
 from adapters.server.workers import server_facts
+from adapters.stores.sqlite_file import known_fault
 from models.containers import EngineInfo, SystemSample
 from models.doctor import DataFolder, EnvironmentFacts, InstalledProgram, OpenFile, ServerFacts
 from models.environments import Environment
@@ -48,7 +50,7 @@ class EngineFacts:
 
 
 def installed_programs() -> tuple[InstalledProgram, ...]:
-    """Python and Prefect, with the versions that this program's package requires."""
+    """Python and Prefect, with the versions that this program's package requires, and SQLite."""
     try:
         package = metadata.metadata(_PACKAGE)
         python = package["Requires-Python"] or ""
@@ -59,6 +61,12 @@ def installed_programs() -> tuple[InstalledProgram, ...]:
     return (
         _installed("Python", platform.python_version(), python),
         _installed("Prefect", _version("prefect"), _required("prefect", needed)),
+        InstalledProgram(
+            name="SQLite",
+            version=sqlite3.sqlite_version,
+            known_fault=known_fault(),
+            avoided_by="let other programs only read the stores: ours write one after the other",
+        ),
     )
 
 

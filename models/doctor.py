@@ -31,12 +31,17 @@ class Diagnosis:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InstalledProgram:
-    """A program of this installation. `version` is None where it is missing; `required` is such as >=3.11,<3.14."""
+    """A program of this installation. `version` is None where it is missing; `required` is such as >=3.11,<3.14.
+
+    `known_fault` says what is wrong with this version, and `avoided_by` what to do about it.
+    """
 
     name: str
     version: str | None
     required: str = ""
     fits: bool = True
+    known_fault: str = ""
+    avoided_by: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -314,15 +314,12 @@ class SqliteFile:
         self._new_engines()
 
 
-def warn_about_sqlite() -> str | None:
-    """A sentence about a SQLite library with a known fault, or None."""
+def known_fault() -> str:
+    """What is wrong with this version of SQLite; empty for a version without a known fault."""
     if sqlite3.sqlite_version_info >= FIRST_SAFE_SQLITE:
-        return None
+        return ""
     safe = ".".join(map(str, FIRST_SAFE_SQLITE))
-    return (
-        f"SQLite {sqlite3.sqlite_version} can lose writes when connections checkpoint at one instant "
-        f"(mended in {safe}); all writers of this program take turns, other programs must only read"
-    )
+    return f"it can lose a write when two programs write to a store at the same instant; {safe} does not"
 
 
 def _record(

@@ -23,7 +23,6 @@ from adapters.stores.gate import Gate, Waits, opened
 from adapters.stores.migrate import STORES
 from adapters.stores.repositories.repositories import Repositories
 from adapters.stores.spools import DAMAGED
-from adapters.stores.sqlite_file import warn_about_sqlite
 from adapters.stores.transactions import DECIDES, SqliteTransactions, Together
 from models.failures import BadInputError, StoreBusyError, StoreError
 from models.settings import Settings
@@ -109,9 +108,6 @@ class Stores(Repositories):
 
     @classmethod
     def _in_files(cls, settings: Settings, deadline_seconds: float) -> Stores:
-        if not settings.store_path("deployment_logs").exists():
-            # Once, when the stores are made: a line that comes with every command is not read.
-            _warn_once()
         waits = Waits(settings.data_dir / "waits")
         gate = Gate(settings.data_dir / "gate.lock", waits)
         files = _files(settings, gate, deadline_seconds)
@@ -282,13 +278,3 @@ def _make_folder(settings: Settings) -> FolderAccess:
 
 _NO_FOLDER = (errno.EEXIST, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
 """What says that a path can never be a folder; all else may be otherwise in a moment."""
-
-_warned = False
-
-
-def _warn_once() -> None:
-    global _warned
-    warning = warn_about_sqlite()
-    if warning and not _warned:
-        log.warning(warning)
-    _warned = True

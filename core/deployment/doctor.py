@@ -58,6 +58,8 @@ def _programs(facts: MachineFacts) -> Iterator[Diagnosis]:
         elif not one.fits:
             fix = "make setup" if name == "python" else f"uv pip install '{name}{one.required}'"
             yield _wrong(name, f"{one.name} {one.version} does not fit; {one.required} is required.", fix)
+        elif one.known_fault:
+            yield _warning(name, f"{one.name} {one.version}: {one.known_fault}.", one.avoided_by)
         else:
             yield _ok(name, f"{one.name} {one.version}.")
 

@@ -129,4 +129,5 @@ def test_reads_the_versions_that_are_installed_and_required() -> None:
     assert [(one.name, one.fits, bool(one.version)) for one in installed_programs()] == [
         ("Python", True, True),
         ("Prefect", True, True),
+        ("SQLite", True, True),
     ]

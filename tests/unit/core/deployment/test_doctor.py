@@ -95,6 +95,9 @@ def test_a_machine_without_fault_is_ok_and_needs_no_command() -> None:
          Verdict.WRONG, "uv pip install 'prefect>=3.9'"),
         ("python", {"programs": (InstalledProgram(name="Python", version="3.10.0", required=">=3.11", fits=False),)},
          Verdict.WRONG, "make setup"),
+        ("sqlite",
+         {"programs": (InstalledProgram(name="SQLite", version="3.46.1", known_fault="faulty", avoided_by="read"),)},
+         Verdict.WARNING, "read"),
     ],
 )  # fmt: skip
 def test_a_fault_is_named_with_the_command_that_fixes_it(name, changes, verdict, fix) -> None:
