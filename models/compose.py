@@ -78,6 +78,7 @@ class ServiceDeclaration:
 
     `config_hash` is Compose's own hash, as it labels containers with; it is empty for a service that
     lives inside another's namespace or volumes, whose label also depends on that other's container.
+    `build_hash` changes with how the image is built: arguments, target, files named; not with the context's content.
     `awaited`: another service waits for this one to finish. `one_shot`: exit code 0 means done, because it
     is awaited or because nothing (restart policy, health check, published port) says that it is to stay up.
     """
@@ -87,6 +88,7 @@ class ServiceDeclaration:
     build: bool = False
     build_context: str = ""
     dockerfile: str = ""
+    build_hash: str = field(default="", repr=False)
     user: str = ""
     pull_policy: str = ""
     platform: str | None = None
@@ -205,7 +207,7 @@ class ImageFact:
     """An image as the engine holds it.
 
     `checked`: it has a health check of its own. `layers` are the folders of its content on the engine's host,
-    uppermost first, if the engine reports them.
+    uppermost first, if the engine reports them. `tagged_at` is when it was pulled, built or named last.
     """
 
     reference: str
@@ -217,6 +219,52 @@ class ImageFact:
     checked: bool = False
     user: str = ""
     layers: tuple[str, ...] = ()
+    tagged_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RegistryAnswer:
+    """The digest that a registry has under a name now, or why it could not be asked."""
+
+    digest: str = ""
+    problem: str = ""
+
+
+class FetchKind(StrEnum):
+    """How an operation obtains a service's image before it touches a container."""
+
+    PULL = "pull"
+    BUILD = "build"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageFetch:
+    """What an operation does for a service's image, and what is known of the result beforehand.
+
+    `changes` says why the image becomes another one; it is empty where it stays the same. `settled` is False where the
+    result is unknown, and `note` then says why. `digest` is the registry's. `through` is the service whose fetch brings
+    the image to this one as well, because both use one name of it.
+    """
+
+    service: str
+    kind: FetchKind
+    changes: str = ""
+    settled: bool = True
+    note: str = ""
+    digest: str = ""
+    through: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FetchOptions:
+    """Which images an operation fetches beyond those that a service's own `pull_policy` asks for.
+
+    `services` limits the operation to these services; None means all.
+    """
+
+    pull: bool = False
+    build: bool = False
+    services: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,14 +299,30 @@ class PlannedAction(StrEnum):
     CREATE = "create"
 
 
+class Interruption(StrEnum):
+    """How a service that runs is interrupted by an action."""
+
+    NONE = "none"
+    RESTARTED = "restarted"
+    REPLACED = "replaced"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlannedService:
-    """One line of a plan: what happens to a service, and because of which change."""
+    """One line of a plan: what happens to a service, and because of which change.
+
+    `interruption_seconds` is how long its last interruptions took, as a median of `interruptions_measured`; None where
+    no earlier one is on record. `note` says what could not be found out. Neither is part of the plan's id.
+    """
 
     service: str
     action: PlannedAction
     because: str
     wave: int = 0
+    interruption: Interruption = Interruption.NONE
+    interruption_seconds: float | None = None
+    interruptions_measured: int = 0
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -271,12 +335,16 @@ class PathLink:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """Plan of a start. `orphans` are containers of services that are no longer declared; a start leaves them alone."""
+    """Plan of a start. `orphans` are containers of services that are no longer declared; a start leaves them alone.
+
+    `fetches` are the images that are pulled or built first.
+    """
 
     project: str
     services: tuple[PlannedService, ...]
     waves: tuple[tuple[str, ...], ...]
     orphans: tuple[str, ...] = ()
+    fetches: tuple[ImageFetch, ...] = ()
 
     def of(self, service: str) -> PlannedService:
         """Return the plan of one service.

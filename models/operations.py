@@ -71,6 +71,10 @@ class Operation:
         return None if self.ended_at is None else self.ended_at - self.started_at
 
 
+INTERRUPTION_SECONDS = "interruption_seconds"
+"""Detail of a state change: from the moment that an operation stopped the service until it was up again."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StateChange:
     """Change of a service from one state to another, and its reason."""

@@ -35,6 +35,7 @@ from models.failures import ComposeError
 
 _READ = timedelta(seconds=30)
 _CREATE = timedelta(minutes=15)
+_BUILD = timedelta(minutes=30)
 
 
 class ComposeCli:
@@ -105,20 +106,35 @@ class ComposeCli:
         return network_places(self._document()[0], service)
 
     def create(
-        self, services: Sequence[str] = (), *, force_recreate: Sequence[str] = (), deadline: timedelta = _CREATE
+        self,
+        services: Sequence[str] = (),
+        *,
+        force_recreate: Sequence[str] = (),
+        deadline: timedelta = _CREATE,
+        fetched: bool = False,
     ) -> None:
         """Create missing containers, networks and volumes, and replace changed ones; starts nothing.
 
         Images are pulled or built only where they are absent, unless a service's own pull policy says otherwise.
-        Services in `force_recreate` are replaced even if nothing has changed.
+        Services in `force_recreate` are replaced even if nothing has changed. With `fetched` the pull policies were
+        followed already, so only absent images are pulled or built.
         """
-        self._run(["create", "--quiet-pull", *services], deadline)
+        settled = ["--pull", "missing"] if fetched else []
+        self._run(["create", "--quiet-pull", *settled, *services], deadline)
         if force_recreate:
             self._run(["create", "--quiet-pull", "--force-recreate", *force_recreate], deadline)
 
-    def pull(self, services: Sequence[str]) -> None:
-        """Pull the images of services; those that can only be built are left out."""
-        self._run(["pull", "--quiet", "--ignore-buildable", *services], _CREATE)
+    def pull(self, services: Sequence[str], *, always: bool = False) -> None:
+        """Pull the images of services; those that can be built are left out unless `always`.
+
+        With `always` an image is pulled even if the service's own pull policy is content with the engine's.
+        """
+        how = ["--policy", "always"] if always else ["--ignore-buildable"]
+        self._run(["pull", "--quiet", *how, *services], _CREATE)
+
+    def build(self, services: Sequence[str]) -> None:
+        """Build the images of services; what the build prints is shown only where it fails."""
+        self._run(["build", "--quiet", *services], _BUILD)
 
     def _document(self) -> tuple[dict[str, Any], str, dict[str, Any]]:
         rendered, err = self._config()

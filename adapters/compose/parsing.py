@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -88,6 +89,7 @@ def _service(
         build=bool(body.get("build")),
         build_context=build.get("context") or "",
         dockerfile=build.get("dockerfile") or "",
+        build_hash=hashlib.sha256(json.dumps(build, sort_keys=True).encode()).hexdigest() if build else "",
         user=str(body.get("user") or ""),
         pull_policy=body.get("pull_policy", ""),
         platform=body.get("platform"),

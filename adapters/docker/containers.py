@@ -104,9 +104,11 @@ class Containers:
         with self._client.translate_errors(f"stopping container {short(container_id)}"):
             self._client.changing.stop(container_id, **_grace(grace))
 
-    def restart(self, container_id: str, grace: timedelta | None = None) -> None:
-        """Stop and start a container, keeping its files."""
+    def restart(self, container_id: str, grace: timedelta | None = None, files: Sequence[InjectedFile] = ()) -> None:
+        """Stop and start a container, keeping its files but those that are given anew."""
         with self._client.translate_errors(f"restarting container {short(container_id)}"):
+            for file in files:
+                self._client.changing.put_archive(container_id, "/", _archive(file))
             # Without a number the SDK would impose ten seconds of its own over the container's timeout.
             seconds = _grace(grace) or {"timeout": self._stop_timeout(container_id)}
             self._client.changing.restart(container_id, **seconds)

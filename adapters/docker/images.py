@@ -9,7 +9,7 @@ from docker.errors import NotFound
 
 from adapters.docker.client import EngineClient, owned_by, short
 from adapters.docker.states import moment
-from models.compose import ImageFact
+from models.compose import ImageFact, RegistryAnswer
 from models.failures import ContainerGoneError, EngineError, EnginePermissionError, EngineUnreachableError
 
 
@@ -39,7 +39,18 @@ class Images:
             checked=_has_check(config.get("Healthcheck")),
             user=config.get("User") or "",
             layers=_layers(reported.get("GraphDriver") or {}),
+            tagged_at=moment((reported.get("Metadata") or {}).get("LastTagTime")),
         )
+
+    def in_registry(self, reference: str) -> RegistryAnswer:
+        """Ask the image's registry which digest the name has now; nothing is pulled, and no failure is raised."""
+        try:
+            with self._client.translate_errors(f"asking a registry for {reference}"):
+                reported = self._client.reading.inspect_distribution(reference)
+        except EngineError as error:
+            _, _, reason = error.what.partition(f"asking a registry for {reference}: ")
+            return RegistryAnswer(problem=(reason or error.what).rstrip("."))
+        return RegistryAnswer(digest=str((reported.get("Descriptor") or {}).get("digest") or ""))
 
     def why_unobtainable(self, reference: str) -> str | None:
         """Ask the image's registry for it: None if the engine can pull it, else the engine's reason.
@@ -84,7 +95,7 @@ class Images:
 
     def tag(self, image_id: str, name: str) -> None:
         """Give an image one more name, such as repository:tag, which protects it from pruning of dangling images."""
-        repository, _, tag = name.partition(":")
+        repository, tag = _split(name)
         with self._client.translate_errors(f"naming image {short(image_id)} {name}"):
             self._client.reading.tag(image_id, repository, tag)
 
@@ -96,6 +107,12 @@ class Images:
         """
         with suppress(ContainerGoneError), self._client.translate_errors(f"removing the image name {name}"):
             self._client.reading.remove_image(name, noprune=False)
+
+
+def _split(name: str) -> tuple[str, str]:
+    """The repository and the tag of an image's name; a registry's port is no tag."""
+    repository, colon, tag = name.rpartition(":")
+    return (repository, tag) if colon and "/" not in tag else (name, "latest")
 
 
 def _has_check(declared: dict[str, Any] | None) -> bool:

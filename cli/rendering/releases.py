@@ -8,7 +8,7 @@ from rich.markup import escape
 
 from cli.rendering.console import ago, say, show_table
 from core.deployment.plan import plan_id
-from models.compose import Plan, PlannedAction, PlannedService
+from models.compose import Interruption, Plan, PlannedAction, PlannedService
 from models.records import ReleaseDetails
 from models.results import DriftReport
 
@@ -17,7 +17,14 @@ _COLOURS = {PlannedAction.KEEP: "dim", PlannedAction.RECREATE: "yellow", Planned
 
 def show_plan(plan: Plan) -> None:
     """Print what a start would do, wave by wave, and the command to do exactly this."""
-    _show_lines(sorted(plan.services, key=lambda one: (one.wave, one.service)))
+    lines = sorted(plan.services, key=lambda one: (one.wave, one.service))
+    for fetch in sorted(plan.fetches, key=lambda one: one.service):
+        if not fetch.through:
+            say(f"first {fetch.kind} the image of {fetch.service}")
+    _show_lines(lines, interruptions=True)
+    for line in lines:
+        if line.note:
+            say(f"[yellow]{line.service}[/yellow]: {escape(line.note)}")
     if plan.orphans:
         say(f"[yellow]not declared any more, left alone:[/yellow] {escape(', '.join(plan.orphans))}")
     say(f"\nplan {plan_id(plan)}   to do this or nothing: roas start ENV --plan {plan_id(plan)}")
@@ -51,9 +58,20 @@ def show_drift(report: DriftReport) -> None:
         say(f"\nto bring it in line: roas start {report.environment}")
 
 
-def _show_lines(lines: Sequence[PlannedService]) -> None:
+def _show_lines(lines: Sequence[PlannedService], *, interruptions: bool = False) -> None:
     rows = []
     for line in lines:
         colour = _COLOURS.get(line.action, "cyan")
-        rows.append((str(line.wave + 1), line.service, f"[{colour}]{line.action}[/{colour}]", escape(line.because)))
-    show_table(("wave", "service", "would", "because"), rows)
+        row = (str(line.wave + 1), line.service, f"[{colour}]{line.action}[/{colour}]", escape(line.because))
+        rows.append((*row, _interruption(line)) if interruptions else row)
+    show_table(("wave", "service", "would", "because", *(("interruption",) if interruptions else ())), rows)
+
+
+def _interruption(line: PlannedService) -> str:
+    if line.interruption is Interruption.NONE:
+        return "none"
+    how = "restarted" if line.interruption is Interruption.RESTARTED else "stopped and started again"
+    if line.interruption_seconds is None:
+        return f"{how}, not yet measured"
+    times = "once" if line.interruptions_measured == 1 else f"{line.interruptions_measured} times"
+    return f"{how}, about {line.interruption_seconds:g} s (measured {times})"

@@ -5,11 +5,15 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
+from statistics import median
 
 from models.compose import (
     Application,
     HealthcheckDeclaration,
+    ImageFetch,
+    Interruption,
     NetworkDeclaration,
     PathLink,
     Plan,
@@ -162,12 +166,15 @@ def plan(
     changed_files: Mapping[str, Sequence[str]] | None = None,
     *,
     compose_version: str = "",
+    fetches: Mapping[str, ImageFetch] | None = None,
+    measured: Mapping[str, Sequence[float]] | None = None,
 ) -> Plan:
     """Plan what a start does with each service, and why.
 
     `images` are the ids of the engine's images by reference. `changed_files` are the mounted files of each service
     whose content changed since it was last proven. Compose before 2.29.7 replaces every dependant of a container it
-    replaces.
+    replaces. `fetches` are the images that the start pulls or builds first, by service. `measured` are the seconds of
+    each service's earlier interruptions.
 
     Raises:
         ComposeError: Services depend on each other in a cycle.
@@ -175,18 +182,29 @@ def plan(
     waves = start_waves(application)
     cascades = _version(compose_version) < _NO_CASCADE
     decided: dict[str, PlannedService] = {}
+    fetches = fetches or {}
     for number, wave in enumerate(waves):
         for name in wave:
             declaration = application.services[name]
             seen = [one for one in container_states if one.service == name and not one.one_off]
+            fetch = fetches.get(name)
             action, because = (
-                _replaced(declaration, seen, images or {}, decided, cascades=cascades)
+                _replaced(declaration, seen, images or {}, decided, fetch, cascades=cascades)
                 or _restarted(declaration, seen, (changed_files or {}).get(name, ()), decided)
                 or _started(declaration, seen)
             )
-            decided[name] = PlannedService(service=name, action=action, because=because, wave=number)
+            line = PlannedService(service=name, action=action, because=because, wave=number)
+            if fetch is not None and fetch.note and seen:
+                line = replace(line, note=fetch.note)
+            decided[name] = _interrupted(line, seen, (measured or {}).get(name, ()))
     orphans = sorted({one.name for one in container_states if one.service not in application.services})
-    return Plan(project=application.project, services=tuple(decided.values()), waves=waves, orphans=tuple(orphans))
+    return Plan(
+        project=application.project,
+        services=tuple(decided.values()),
+        waves=waves,
+        orphans=tuple(orphans),
+        fetches=tuple(fetches.values()),
+    )
 
 
 def plan_id(planned: Plan) -> str:
@@ -205,6 +223,7 @@ def _replaced(
     seen: Sequence[ContainerState],
     images: Mapping[str, str],
     decided: Mapping[str, PlannedService],
+    fetch: ImageFetch | None,
     *,
     cascades: bool,
 ) -> tuple[PlannedAction, str] | None:
@@ -216,7 +235,9 @@ def _replaced(
     for one in seen:
         if wanted and one.config_hash != wanted:
             return PlannedAction.RECREATE, f"its configuration changed ({one.config_hash[:8]} to {wanted[:8]})"
-        image_id = images.get(declaration.image)
+        if fetch is not None and fetch.changes:
+            return PlannedAction.RECREATE, fetch.changes
+        image_id = None if fetch is not None and fetch.settled else images.get(declaration.image)
         if image_id is not None and one.image_id != image_id:
             change = f"{_brief_id(one.image_id)} to {_brief_id(image_id)}"
             return PlannedAction.RECREATE, f"image {declaration.image} changed ({change})"
@@ -267,6 +288,16 @@ def _started(declaration: ServiceDeclaration, seen: Sequence[ContainerState]) ->
                 return PlannedAction.START, JOB_RUNS_AGAIN
             return PlannedAction.START, f"{one.name} is {one.state} (exit code {one.exit_code})"
     return PlannedAction.KEEP, "it runs as declared"
+
+
+def _interrupted(line: PlannedService, seen: Sequence[ContainerState], measured: Sequence[float]) -> PlannedService:
+    """Add to a line of the plan whether a service that runs is interrupted, and how long that took before."""
+    kinds = {PlannedAction.RECREATE: Interruption.REPLACED, PlannedAction.RESTART: Interruption.RESTARTED}
+    kind = kinds.get(line.action)
+    if kind is None or not any(one.up for one in seen):
+        return line
+    seconds = round(median(measured), 1) if measured else None
+    return replace(line, interruption=kind, interruption_seconds=seconds, interruptions_measured=len(measured))
 
 
 def _version(text: str) -> tuple[int, ...]:

@@ -127,7 +127,7 @@ def differences(before: Release, after: Release) -> tuple[str, ...]:
         if before.hashes[name] != after.hashes[name]:
             fields = ", ".join(_changed_fields(before.compose, after.compose, name))
             found.append(f"{name}: configuration changed{f' ({fields})' if fields else ''}")
-    found += [f"mounted file {path} changed" for path in _changed(before.files, after.files)]
+    found += [f"{_file_in_words(path)} changed" for path in _changed_files(before.files, after.files)]
     found += [f"variable {name} changed" for name in _changed(before.variables, after.variables)]
     return tuple(found)
 
@@ -243,6 +243,15 @@ def _changed_fields(before: Document, after: Document, name: str) -> list[str]:
 
 def _changed(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
     return sorted(key for key in {*old, *new} if old.get(key) != new.get(key))
+
+
+def _changed_files(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:
+    """What is no mounted file counts only where both know it: earlier releases do not have its fingerprint."""
+    return [key for key in _changed(old, new) if key.startswith("/") or (key in old and key in new)]
+
+
+def _file_in_words(path: str) -> str:
+    return f"mounted file {path}" if path.startswith("/") else path
 
 
 def _brief(image_id: str) -> str:

@@ -10,15 +10,16 @@ from enum import StrEnum
 class Phase(StrEnum):
     """A part of a start, in the order of the first time it begins.
 
-    ENTRY: from the command's process to the flow, without SERVER, the wait for the Prefect API. CREATE: Compose
-    creates containers. SERVICES: they start in order. PROOF: their health is verified. RECORD: open and close the
-    operation and the run, keep the release.
+    ENTRY: from the command's process to the flow, without SERVER, the wait for the Prefect API. FETCH: images are
+    pulled and built. CREATE: Compose creates containers. SERVICES: they start in order. PROOF: their health is
+    verified. RECORD: open and close the operation and the run, keep the release.
     """
 
     ENTRY = "entry"
     SERVER = "server"
     VALIDATION = "validation"
     PLAN = "plan"
+    FETCH = "fetch"
     CREATE = "create"
     SERVICES = "services"
     PROOF = "proof"

@@ -59,6 +59,7 @@ tests_missing() {
     have_postgresql || echo "postgresql PostgreSQL server (for the tests; not started)"
     have promtool || echo "prometheus Prometheus tools (for the tests; not started)"
     have amtool || echo "prometheus-alertmanager Alertmanager (for the tests; not started)"
+    have docker-registry || echo "docker-registry Registry of images (for the tests; not started)"
     have ip || echo "iproute2 iproute2 (for the tests)"
     have shellcheck || echo "shellcheck shellcheck (for the tests)"
     have strace || echo "strace strace (for the tests)"
@@ -81,7 +82,7 @@ install_unstarted() {
     apt_install "$@"
     [ -z "$ours" ] || as_root rm "$policy"
     systemd_runs || return 0
-    for name in redis-server prometheus prometheus-alertmanager postgresql; do
+    for name in redis-server prometheus prometheus-alertmanager postgresql docker-registry; do
         [[ " $* " != *" $name "* ]] || as_root systemctl disable --quiet "$name"
     done
 }

@@ -28,7 +28,7 @@ async def drift(environment: EnvironmentName = ENVIRONMENT, compose_files: Compo
     """
     declared = await load_environment(environment, tuple(compose_files or ()))
     application = await read_application(declared)
-    plan = await plan_start(declared, application)
+    plan = (await plan_start(declared, application)).plan
     stopped = await stopped_on_request(environment)
     report = DriftReport(
         environment=environment,

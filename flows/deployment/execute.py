@@ -24,6 +24,7 @@ from models.compose import (
     DependencyCondition,
     DependsOn,
     InjectedFile,
+    Interruption,
     Plan,
     PlannedAction,
     ServiceDeclaration,
@@ -32,7 +33,7 @@ from models.environments import Environment
 from models.evidence import EvidenceOccasion
 from models.failures import RoasError, StartFailedError
 from models.health import Health, HealthReport, ServiceHealth
-from models.operations import OperationStep
+from models.operations import INTERRUPTION_SECONDS, OperationStep
 from models.records import Release
 from models.results import ServiceStart
 from tasks.deployment.operations import record_health
@@ -57,12 +58,14 @@ async def start_in_order(
     *,
     planned: Plan | None = None,
     document: Mapping[str, Any] | None = None,
+    replaced_since: float | None = None,
 ) -> tuple[ServiceStart, ...]:
     """Bring every service up, each as soon as its dependencies allow.
 
     Services that the plan restarts are restarted; without a plan, those that do not serve now. `document` is
-    the release's configuration that the containers were made from, where it was not the files. One service
-    that fails does not stop the ones that do not need it: the record then shows the whole.
+    the release's configuration that the containers were made from, where it was not the files. `replaced_since` is
+    when the first container was replaced, as a moment of the monotonic clock. One service that fails does not stop
+    the ones that do not need it: the record then shows the whole.
 
     Raises:
         StartFailedError: A required service did not come up; the error names the root failure, since others
@@ -77,7 +80,7 @@ async def start_in_order(
         start_progress(environment.name, application.services, recorder.redactor) as progress,
         watch_project(environment) as watch,
     ):
-        start = _StartExecution(recorder, environment, application, files, planned, progress, watch)
+        start = _StartExecution(recorder, environment, application, files, planned, progress, watch, replaced_since)
         try:
             async with asyncio.timeout(environment.start_timeout_seconds):
                 await asyncio.gather(*(start.one(service) for service in services))
@@ -116,11 +119,17 @@ async def keep_proven(
     application: Application,
     template: Document,
     of: Release | None = None,
+    builds: Mapping[str, str] | None = None,
 ) -> None:
-    """Keep what runs now as a proven release; `of` is the earlier one that was applied, if one was."""
+    """Keep what runs now as a proven release; `of` is the earlier one that was applied, if one was.
+
+    `builds` are the fingerprints of what was built for it.
+    """
     now = datetime.now(UTC)
     release_id, deployment_id = new_release_id(now), recorder.deployment_id
-    seen = await inspect_release(environment, application, template, release_id, deployment_id, now, of=of)
+    seen = await inspect_release(
+        environment, application, template, release_id, deployment_id, now, of=of, builds=builds
+    )
     recorder.facts["release"] = (await keep_release(environment, seen)).release_id
 
 
@@ -148,6 +157,7 @@ class _StartExecution:
     plan: Plan
     progress: StartProgress
     watch: ContainerWatch
+    replaced_since: float | None = None
     _journal: ProbeJournal = field(default_factory=ProbeJournal)
     _began: float = field(default_factory=time.monotonic)
     _results: dict[str, ServiceStart] = field(default_factory=dict)
@@ -308,12 +318,24 @@ class _StartExecution:
             "waited_seconds": round(waits.longest, 3),
             "held_up_by": _rounded(waits.seconds),
             "took_seconds": round(result.took_seconds, 3),
-        }
+        } | self._interruption(name, began, proof)
         now = datetime.now(UTC)
         step = OperationStep(deployment_id=recorder.deployment_id, step=PROVEN, service=name, finished_at=now)
         change = recorder.change(result, details | proof.facts)
         self.progress.record(None if result.kept else change, step if result.ok else None)
         return result
+
+    def _interruption(self, name: str, began: float, proof: StartProof) -> dict[str, float]:
+        """How long a service that ran did not serve, for the plans of later starts."""
+        line = next((one for one in self.plan.services if one.service == name), None)
+        up_after = proof.facts.get("up_after_seconds")
+        if line is None or up_after is None or line.interruption is Interruption.NONE:
+            return {}
+        if line.interruption is Interruption.RESTARTED:
+            return {INTERRUPTION_SECONDS: up_after}
+        if self.replaced_since is None:
+            return {}
+        return {INTERRUPTION_SECONDS: round(began - self.replaced_since + up_after, 3)}
 
     def _reach(self, name: str, milestone: DependencyCondition) -> None:
         self._reached[name, milestone].set()

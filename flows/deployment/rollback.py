@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
@@ -26,6 +26,7 @@ from models.health import HealthReport
 from models.operations import OperationType
 from models.records import Release
 from models.results import OperationResult, ServiceStart
+from tasks.deployment.images import restore_names
 from tasks.deployment.operations import record_changes
 from tasks.deployment.release import (
     choose_release,
@@ -103,6 +104,16 @@ class StartRollback:
 
     def __init__(self) -> None:
         self._armed: tuple[Application, PreDeploySnapshot, Release | None] | None = None
+        self._names: dict[str, str] = {}
+
+    def keep_names(self, names: Mapping[str, str]) -> None:
+        """A rollback lets these names refer to these images again, so that the next start uses no failed one."""
+        self._names = dict(names)
+
+    async def restore(self, recorder: OperationRecorder, environment: Environment) -> None:
+        """Give images their names back, and put into the recorder's facts which."""
+        if self._names and (moved := await restore_names(environment, self._names)):
+            recorder.facts["image_names_restored"] = moved
 
     def arm(self, application: Application, found: PreDeploySnapshot, release: Release | None) -> str:
         """From now on a failure is rolled back. Returns the detail of the step `FOUND`, for `found_by`."""
@@ -115,7 +126,11 @@ class StartRollback:
         Raises:
             RoasError: It could not be rolled back.
         """
+        if self._names:
+            await self.restore(recorder, await recorder.load())
         if self._armed is None:
+            if self._names:
+                recorder.facts["undone"] = "no container was touched"
             return
         environment, (application, found, release) = await recorder.load(), self._armed
         await recorder.step(ROLLING_BACK, detail=recorder.facts.get("reason") or type(error).__name__)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +15,7 @@ from prefect.client.schemas.objects import State
 from prefect.states import Failed
 from pydantic import Field
 
+from core.deployment.images import unplanned
 from core.deployment.plan import plan_id, start_waves
 from core.deployment.release import Document, replaced_services
 from core.deployment.validate import validate
@@ -23,15 +26,20 @@ from flows.deployment.operation import ROLLING_BACK, OperationRecorder, Operatio
 from flows.deployment.rollback import FOUND, StartRollback, found_by
 from flows.runtime import parameters
 from flows.runtime.phases import begin_phase, timed
-from models.compose import Application, Plan
+from models.compose import Application, FetchOptions, Plan
 from models.environments import Environment
 from models.failures import ComposeError, PlanChangedError, StartFailedError, ValidationFailedError
 from models.health import Health, HealthReport
 from models.operations import OperationType
+from models.records import Release
 from models.results import OperationResult, ServiceStart
 from models.validation import Facts, ValidationResult
+from tasks.deployment.images import fetch_images, image_names
 from tasks.deployment.operations import record_validation
 from tasks.deployment.services import (
+    NO_FETCH,
+    PlannedStart,
+    PreDeploySnapshot,
     create_containers,
     gather_facts,
     plan_start,
@@ -42,6 +50,9 @@ from tasks.deployment.services import (
 from tasks.errors.evidence import take_evidence
 
 log = logging.getLogger("roas")
+
+FETCHING = "fetching"
+"""Step of an operation: it begins to pull and build; its detail is the images that the names referred to before."""
 
 
 @flow(name="startup", flow_run_name="start {environment}")
@@ -88,7 +99,9 @@ class _Startup:
 
     rollback: StartRollback
     wanted_plan: str | None
+    options: FetchOptions = NO_FETCH
     recorder: OperationRecorder = field(init=False)
+    _found: tuple[PreDeploySnapshot, Release | None] = field(init=False)
     _validation: ValidationResult | None = None
     _template: Document | None = None
     _services: tuple[ServiceStart, ...] = ()
@@ -101,15 +114,19 @@ class _Startup:
             environment = await recorder.load()
             facts = await self._validate(environment)
         with timed(Phase.PLAN):
-            plan = await self._plan(environment, facts)
+            planned = await self._plan(environment, facts)
+        with timed(Phase.FETCH):
+            plan = await self._fetch(environment, facts, planned)
         with timed(Phase.CREATE):
-            await self._create(environment, facts.application, plan)
+            replaced_since = await self._create(environment, facts.application, plan)
         with timed(Phase.SERVICES):
-            self._services = await start_in_order(recorder, environment, facts.application, planned=plan)
+            self._services = await start_in_order(
+                recorder, environment, facts.application, planned=plan, replaced_since=replaced_since
+            )
         with timed(Phase.PROOF):
             self._health = await verify(recorder, environment, facts.application)
         if self._template is not None:
-            await keep_proven(recorder, environment, facts.application, self._template)
+            await keep_proven(recorder, environment, facts.application, self._template, builds=planned.builds)
         recorder.settles = True
 
     async def _validate(self, environment: Environment) -> Facts:
@@ -126,17 +143,16 @@ class _Startup:
         log.info("%s: %d checks passed, %d to look at", environment.name, passed, len(validation.failed))
         return facts
 
-    async def _plan(self, environment: Environment, facts: Facts) -> Plan:
+    async def _plan(self, environment: Environment, facts: Facts) -> PlannedStart:
         recorder, application = self.recorder, facts.application
-        plan: Plan
-        plan, found, releases = await asyncio.gather(
-            plan_start(environment, application, str(facts.compose_version)),
+        planned: PlannedStart
+        planned, found, releases = await asyncio.gather(
+            plan_start(environment, application, str(facts.compose_version), self.options),
             snapshot_containers(environment),
             proven_releases(environment.name),
         )
-        recorder.facts["plan"] = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
-        if releases:
-            recorder.facts["changes"] = [f"{line.action} {line.service}: {line.because}" for line in plan.changes]
+        plan = planned.plan
+        self._record_plan(plan, compared=bool(releases))
         # An operation that is taken up again has done part of its plan, so the plan of the rest differs.
         wanted = self.wanted_plan
         if wanted is not None and not recorder.steps and wanted != plan_id(plan):
@@ -145,17 +161,57 @@ class _Startup:
                 + "; ".join(f"{line.action} {line.service}, {line.because}" for line in plan.changes),
                 advice=f"look at `roas plan {environment.name}` again.",
             )
+        for line in plan.services:
+            if line.note:
+                log.warning("%s: %s", line.service, line.note)
         earlier = recorder.reported(FOUND)
         before, release = found_by(earlier) if earlier else found, releases[0] if releases else None
-        await recorder.step(FOUND, detail=self.rollback.arm(application, before, release))
-        if ROLLING_BACK in recorder.done:
+        self._found = (before, release)
+        return planned
+
+    async def _fetch(self, environment: Environment, facts: Facts, planned: PlannedStart) -> Plan:
+        """Pull and build first, while nothing that runs is touched, and plan again with the images that came."""
+        recorder, application, plan = self.recorder, facts.application, planned.plan
+        failed_before = ROLLING_BACK in recorder.done
+        if known := recorder.reported(FETCHING):
+            self.rollback.keep_names(json.loads(known))
+        if plan.fetches and not failed_before:
+            await self._fetch_images(environment, application, plan)
+            fetched: PlannedStart = await plan_start(environment, application, str(facts.compose_version), None)
+            surprising = unplanned(plan, fetched.plan)
+            if surprising and self.wanted_plan is not None and not recorder.steps:
+                raise PlanChangedError(
+                    f"Plan {self.wanted_plan} does not replace {', '.join(surprising)}, but the images that were "
+                    "fetched would: " + "; ".join(f"{name}, {fetched.plan.of(name).because}" for name in surprising),
+                    advice=f"look at `roas plan {environment.name}` again; nothing that runs was touched.",
+                )
+            plan = replace(fetched.plan, fetches=plan.fetches)
+            self._record_plan(plan, compared=self._found[1] is not None)
+        await recorder.step(FOUND, detail=self.rollback.arm(application, *self._found))
+        if failed_before:
             raise StartFailedError(
                 f"{recorder.reported(ROLLING_BACK)}; its runner was lost while that was being undone",
                 advice=f"`roas why {recorder.deployment_id}` says what failed first.",
             )
         return plan
 
-    async def _create(self, environment: Environment, application: Application, plan: Plan) -> None:
+    async def _fetch_images(self, environment: Environment, application: Application, plan: Plan) -> None:
+        recorder = self.recorder
+        if recorder.reported(FETCHING) is None:
+            names = await image_names(environment, application, [one.service for one in plan.fetches])
+            self.rollback.keep_names(names)
+            await recorder.step(FETCHING, detail=json.dumps(names))
+        await fetch_images(environment, plan.fetches)
+        recorder.facts["fetched"] = {one.service: str(one.kind) for one in plan.fetches if not one.through}
+
+    def _record_plan(self, plan: Plan, *, compared: bool) -> None:
+        facts = self.recorder.facts
+        facts["plan"] = {"id": plan_id(plan)} | {line.service: str(line.action) for line in plan.services}
+        if compared:
+            facts["changes"] = [f"{line.action} {line.service}: {line.because}" for line in plan.changes]
+
+    async def _create(self, environment: Environment, application: Application, plan: Plan) -> float:
+        """Replace what the plan replaces; returns when that began, as a moment of the monotonic clock."""
         recorder = self.recorder
         waves = " then ".join(", ".join(wave) for wave in start_waves(application))
         log.info("starting %s", waves)
@@ -164,10 +220,13 @@ class _Startup:
             await take_evidence(
                 environment, application, lost, deployment_id=recorder.deployment_id, reason="before it is replaced"
             )
+        began = time.monotonic()
         # Read while the containers are made of it: the files may change until the start is proven.
         self._template, _ = await asyncio.gather(
-            _template(recorder, environment, application), _create_containers(recorder, environment)
+            _template(recorder, environment, application),
+            _create_containers(recorder, environment, fetched=bool(plan.fetches)),
         )
+        return began
 
     def refused(self, why: str) -> OperationResult:
         """The result where validation stopped the start."""
@@ -183,9 +242,9 @@ class _Startup:
         return self.recorder.result(reason, services=services, health=health, validation=validation)
 
 
-async def _create_containers(recorder: OperationRecorder, environment: Environment) -> None:
+async def _create_containers(recorder: OperationRecorder, environment: Environment, *, fetched: bool) -> None:
     if "created" not in recorder.done:
-        await create_containers(environment)
+        await create_containers(environment, fetched=fetched)
         await recorder.step("created")
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from prefect import task
@@ -13,6 +14,7 @@ from prefect import task
 from adapters.compose.variables import process_environment, variables_of
 from adapters.docker.containers import ContainerSnapshot
 from adapters.host.fingerprints import Fingerprints
+from core.deployment.images import INJECTED, build_key
 from core.deployment.release import (
     Document,
     differences,
@@ -28,6 +30,7 @@ from models.environments import Environment
 from models.failures import BadInputError, EngineError, NotFoundError, ReleaseError
 from models.records import Release
 from models.settings import current_settings
+from tasks.deployment.images import build_fingerprint, injected_fingerprints
 from tasks.runtime.clients import compose_of, engine_of
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores
@@ -45,8 +48,11 @@ async def inspect_release(
     now: datetime,
     *,
     of: Release | None = None,
+    builds: Mapping[str, str] | None = None,
 ) -> Release:
     """What runs now, as it would be kept. `of` is the release that was applied, where that was not the files.
+
+    `builds` are the fingerprints of the builds that led to it.
 
     Raises:
         EngineError: The engine did not answer, or refused.
@@ -55,8 +61,10 @@ async def inspect_release(
     def inspect() -> Release:
         engine = engine_of(environment)
         container_states = [one for one in engine.containers.inspect_project(environment.project) if not one.one_off]
-        facts = {name: engine.images.inspect(name) for name in {one.image for one in container_states}}
-        held = {one.service: facts[one.image] for one in container_states}
+        facts = {image_id: engine.images.inspect(image_id) for image_id in {one.image_id for one in container_states}}
+        held = {one.service: facts[one.image_id] for one in container_states}
+        images = {one.service: one.image_id for one in container_states}
+        last = open_stores().releases.last(environment.name, proven=True)
         prints = Fingerprints(current_settings().data_dir)
         known = variables_of(environment, process_environment(environment, os.environ))
         used = variables_in(template) | set(environment.variables) | {secret.name for secret in environment.secrets}
@@ -68,18 +76,47 @@ async def inspect_release(
             compose=template,
             digests={name: fact.digests[0] for name, fact in held.items() if fact is not None and fact.digests},
             hashes={one.service: one.config_hash for one in container_states},
-            images={one.service: one.image_id for one in container_states},
+            images=images,
             files={
                 path: digest
                 for files in prints.of_mounted_files(application).values()
                 for path, digest in files.items()
-            },
+            }
+            | _injected(environment, application, of)
+            | _builds(application, images, of or last, builds or {}),
             variables={name: prints.of(known[name]) for name in sorted(used) if name in known},
             proven=True,
             reason="" if of is None else f"release {of.release_id} again",
         )
 
     return await asyncio.to_thread(inspect)
+
+
+def _injected(environment: Environment, application: Application, of: Release | None) -> dict[str, str]:
+    if of is not None:
+        return {key: digest for key, digest in of.files.items() if key.startswith(INJECTED)}
+    found = injected_fingerprints(environment, application)
+    return {key: digest for files in found.values() for key, digest in files.items()}
+
+
+def _builds(
+    application: Application, images: Mapping[str, str], last: Release | None, builds: Mapping[str, str]
+) -> dict[str, str]:
+    """The fingerprint of each build as the running image came from it.
+
+    A build context that changed since then says nothing of an image that is still the one of the last release.
+    """
+    found: dict[str, str] = {}
+    for name, image_id in images.items():
+        declaration, key = application.services.get(name), build_key(name)
+        if key in builds:
+            found[key] = builds[key]
+        elif last is not None and key in last.files and last.images.get(name) == image_id:
+            found[key] = last.files[key]
+        elif declaration is not None and declaration.build:
+            now, _ = build_fingerprint(declaration)
+            found |= {key: now} if now is not None else {}
+    return found
 
 
 @task(name="keep the release", **WRITE)
@@ -93,6 +130,9 @@ async def keep_release(environment: Environment, release: Release) -> Release:
         stores = open_stores()
         last = stores.releases.last(environment.name, proven=True)
         if last is not None and not differences(last, release):
+            if last.files != release.files:
+                # A fingerprint that an earlier version of this program did not keep.
+                stores.releases.keep(replace(last, files=release.files))
             return last
         engine = engine_of(environment)
         for image_id in sorted(set(release.images.values())):

@@ -28,7 +28,7 @@ from core.deployment.release import (
     left_over,
     replace_secrets,
 )
-from models.compose import Application, InjectedFile, Plan
+from models.compose import Application, FetchOptions, InjectedFile, Plan
 from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import ContainerGoneError, EngineError
@@ -37,10 +37,14 @@ from models.records import Release
 from models.results import DriftReport
 from models.settings import current_settings
 from models.validation import Facts
+from tasks.deployment.images import injected_fingerprints, read_images
 from tasks.runtime.clients import compose_of, engine_of, known_applications, redactor_of
 from tasks.runtime.naming import artifact_key
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores, stores_exist
+
+NO_FETCH = FetchOptions()
+"""Only the images that a service's own pull policy asks for."""
 
 
 @task(name="look before", task_run_name="look before the start of {environment.name}", **READ)
@@ -146,59 +150,88 @@ async def proven_releases(environment: str) -> list[Release]:
     return [one for one in await asyncio.to_thread(open_stores().releases.latest, environment) if one.proven]
 
 
-def read_plan(environment: Environment) -> Plan:
+def read_plan(environment: Environment, options: FetchOptions = NO_FETCH) -> Plan:
     """Plan per service: keep, start, restart, recreate or create, and because of which change.
 
-    Compose is asked for the declarations, the engine for the containers.
+    Compose is asked for the declarations, the engine for the containers, and registries for the images that would be
+    pulled.
 
     Raises:
         ComposeError: The Compose files cannot be read.
         EngineUnreachableError: The engine did not answer.
     """
     compose = compose_of(environment)
-    return _plan(environment, compose.render(), compose.version())
+    return _plan(environment, compose.render(), compose.version(), options).plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PlannedStart:
+    """A plan, and the fingerprints of the builds it contains, as a release keeps them."""
+
+    plan: Plan
+    builds: Mapping[str, str]
 
 
 @task(name="plan the start", task_run_name="plan the start of {environment.name}", **READ)
-async def plan_start(environment: Environment, application: Application, compose_version: str | None = None) -> Plan:
+async def plan_start(
+    environment: Environment,
+    application: Application,
+    compose_version: str | None = None,
+    options: FetchOptions | None = NO_FETCH,
+) -> PlannedStart:
     """Plan the start of an application that was rendered already; `compose_version` is asked for unless given.
+
+    Without `options` the images were fetched already: they are what the engine has now.
 
     Raises:
         ComposeError: Compose is not installed.
         EngineUnreachableError: The engine did not answer.
     """
     return await asyncio.to_thread(
-        lambda: _plan(environment, application, compose_version or compose_of(environment).version())
+        lambda: _plan(environment, application, compose_version or compose_of(environment).version(), options)
     )
 
 
-def _plan(environment: Environment, application: Application, compose_version: str) -> Plan:
+def _plan(
+    environment: Environment, application: Application, compose_version: str, options: FetchOptions | None
+) -> PlannedStart:
     engine = engine_of(environment)
-    references = {declaration.image for declaration in application.services.values() if declaration.image}
-    found = {reference: engine.images.inspect(reference) for reference in references}
-    images = {reference: fact.image_id for reference, fact in found.items() if fact is not None}
-    last = open_stores().releases.last(environment.name, proven=True) if stores_exist() else None
-    files = {} if last is None else Fingerprints(current_settings().data_dir).of_mounted_files(application)
-    return plan(
+    container_states = engine.containers.inspect_project(environment.project)
+    stores = open_stores() if stores_exist() else None
+    last = stores.releases.last(environment.name, proven=True) if stores else None
+    nothing = FetchOptions(services=frozenset())
+    images = read_images(environment, application, options or nothing, container_states, last)
+    files: dict[str, dict[str, str]] = {}
+    if last is not None:
+        files = Fingerprints(current_settings().data_dir).of_mounted_files(application)
+        for name, prints in injected_fingerprints(environment, application).items():
+            files[name] |= prints
+    planned = plan(
         application,
-        engine.containers.inspect_project(environment.project),
-        images,
+        container_states,
+        {reference: fact.image_id for reference, fact in images.held.items() if fact is not None},
         changed_files(last, files),
         compose_version=compose_version,
+        fetches=images.fetches,
+        measured=stores.progress.interruptions(environment.name) if stores else {},
     )
+    return PlannedStart(plan=planned, builds=images.builds)
 
 
 @task(name="create containers", timeout_seconds=900, **EFFECT)
-async def create_containers(environment: Environment, document: Mapping[str, Any] | None = None) -> None:
+async def create_containers(
+    environment: Environment, document: Mapping[str, Any] | None = None, *, fetched: bool = False
+) -> None:
     """Let Compose create missing containers and replace changed ones; it starts none.
 
-    `document` is a release's configuration, which then stands for the environment's Compose files.
+    `document` is a release's configuration, which then stands for the environment's Compose files. With `fetched` the
+    images that pull policies ask for were pulled and built already.
 
     Raises:
         ComposeError: Compose, or the engine below it, refused; in their own words.
     """
     await asyncio.to_thread(_unpause, environment)
-    await asyncio.to_thread(compose_of(environment, document).create)
+    await asyncio.to_thread(compose_of(environment, document).create, fetched=fetched)
 
 
 def _unpause(environment: Environment) -> None:

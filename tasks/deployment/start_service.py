@@ -93,8 +93,8 @@ async def bring_up(
     """
     declaration, since, restart_because = order.declaration, order.since, order.restart_because
     engine, grace = engine_of(environment), declaration.stop_grace_period
-    attempt = Attempt(environment, declaration, journal, since)
-    until = time.monotonic() + order.deadline_seconds
+    attempt, began = Attempt(environment, declaration, journal, since), time.monotonic()
+    until = began + order.deadline_seconds
     before = await attempt.answered(until, attempt.inspect, watch.containers(declaration.name))
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
@@ -111,7 +111,10 @@ async def bring_up(
             attempt.answered(until, asyncio.to_thread, engine.containers.start, seen.container_id, order.files)
             for seen in to_start
         ),
-        *(attempt.answered(until, asyncio.to_thread, _restart_container, engine, seen, grace) for seen in to_restart),
+        *(
+            attempt.answered(until, asyncio.to_thread, _restart_container, engine, seen, grace, order.files)
+            for seen in to_restart
+        ),
     )
     changed = [*to_start, *to_restart]
     attempt.begin_anew(changed)
@@ -121,12 +124,15 @@ async def bring_up(
         await watch.change(declaration.name, besides=_EXPECTED)
     seen = await until_proven(attempt, watch, order.deadline_seconds, reached=reached, held=held)
     verdict = attempt.verdict(seen)
+    facts: dict[str, Any] = {"containers": len(before), "started": len(to_start), "restarted": len(to_restart)}
+    if changed and attempt.up_at is not None:
+        facts["up_after_seconds"] = round(attempt.up_at - began, 3)
     return StartProof(
         previous=_state_in_a_word(before),
         state=str(verdict.health),
         reason=f"restarted: {restart_because}; {verdict.reason}" if to_restart else verdict.reason,
         kept=not changed,
-        facts={"containers": len(before), "started": len(to_start), "restarted": len(to_restart)},
+        facts=facts,
     )
 
 
@@ -160,6 +166,7 @@ async def until_proven(
             reached(DependencyCondition.COMPLETED)
             return seen
         if now.progress is Progress.UP:
+            attempt.up_at = attempt.up_at or time.monotonic()
             if not been_up:
                 # The deadline is for becoming healthy; the stabilisation time comes on top, again after each lapse.
                 been_up, until = True, until + needed.total_seconds()
@@ -288,6 +295,8 @@ class Attempt:
         self.declaration = declaration
         self.answer: ProbeResult | None = None
         self.outages = 0
+        self.up_at: float | None = None
+        """When the service was up first, as a moment of the monotonic clock."""
         self._secrets: dict[str, str] | None = None
         self._restarts: dict[str, int] = {}
         self._asked_at = since or datetime.now(UTC)
@@ -377,8 +386,10 @@ class Attempt:
         return max(timedelta(milliseconds=10), min(INSPECT_AGAIN_AFTER, left))
 
 
-def _restart_container(engine: DockerEngine, seen: ContainerState, grace: timedelta) -> None:
-    """Stop a container that is up and start it again; after the grace the engine kills it.
+def _restart_container(
+    engine: DockerEngine, seen: ContainerState, grace: timedelta, files: Sequence[InjectedFile] = ()
+) -> None:
+    """Stop a container that is up and start it again with these files; after the grace the engine kills it.
 
     Raises:
         EngineError: The engine could not restart it.
@@ -386,7 +397,7 @@ def _restart_container(engine: DockerEngine, seen: ContainerState, grace: timede
     if seen.state == "paused":
         # A paused process cannot handle the signal to end, so it would always be killed.
         engine.containers.unpause(seen.container_id)
-    engine.containers.restart(seen.container_id, grace)
+    engine.containers.restart(seen.container_id, grace, files)
 
 
 def _restart(engine: DockerEngine, seen: ContainerState, grace: timedelta, files: Sequence[InjectedFile]) -> None:

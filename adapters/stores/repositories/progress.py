@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 
 from adapters.stores.repositories.repository import Repository, Rows, newest
 from adapters.stores.sql import insert_unless_same, insert_unless_there, table, upsert
-from models.operations import OperationStep, StateChange
+from models.operations import INTERRUPTION_SECONDS, OperationStep, StateChange
 from models.records import Release
 from models.tables.deployment_logs import (
     DeploymentOperation,
@@ -92,6 +92,26 @@ class OperationProgress(Repository):
         )
         found = self._all(sa.select(_changes).where(_changes.c.id.in_(newest)))
         return {row.service_name: _change_rows.to_value(row) for row in found}
+
+    def interruptions(self, environment: str, most: int = 5, among: int = 400) -> dict[str, list[float]]:
+        """How many seconds each service did not serve in its last interruptions by operations, newest first.
+
+        Only the last `among` state changes of the environment are read.
+        """
+        query = (
+            sa.select(_changes)
+            .join(_operations, _operations.c.deployment_id == _changes.c.deployment_id)
+            .where(_operations.c.environment == environment)
+            .order_by(_changes.c.id.desc())
+            .limit(among)
+        )
+        found: dict[str, list[float]] = {}
+        for change in map(_change_rows.to_value, self._all(query)):
+            seconds = change.details.get(INTERRUPTION_SECONDS)
+            known = found.setdefault(change.service, [])
+            if isinstance(seconds, int | float) and len(known) < most:
+                known.append(float(seconds))
+        return {name: known for name, known in found.items() if known}
 
     def record_validation(self, deployment_id: str, result: ValidationResult) -> None:
         """Record what validation found.

@@ -1,0 +1,173 @@
+"""Decide which images an operation pulls or builds before it touches a container, and predict what that changes."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+
+from models.compose import (
+    Application,
+    FetchKind,
+    FetchOptions,
+    ImageFact,
+    ImageFetch,
+    Plan,
+    PlannedAction,
+    RegistryAnswer,
+    ServiceDeclaration,
+)
+
+INJECTED = "config or secret "
+"""Begins the names of files in a release that no file of the host is mounted for."""
+
+_WINDOWS = {"daily": timedelta(days=1), "weekly": timedelta(weeks=1)}
+_EVERY = re.compile(r"every_((?:\d+[wdhms])+)")
+_UNITS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+
+
+def fetch_kinds(
+    application: Application,
+    held: Mapping[str, ImageFact | None],
+    options: FetchOptions,
+    now: datetime,
+    present: Collection[str] = (),
+) -> dict[str, FetchKind]:
+    """Return how each service's image is fetched before containers are touched, by service.
+
+    `held` are the engine's images by reference, `present` the services that have a container. A service that is missing
+    in the result uses the image that the engine has; where the engine has none, Compose obtains it when it creates the
+    service's first container.
+    """
+    found: dict[str, FetchKind] = {}
+    for name, declaration in application.services.items():
+        if not declaration.replicas or (options.services is not None and name not in options.services):
+            continue
+        own_name = declaration.build and declaration.image == f"{application.project}-{name}"
+        fact = held.get(declaration.image)
+        if fact is None and (options.pull or options.build or name in present):
+            kind = _kind_of_absent(declaration, own_name=own_name)
+        elif fact is not None or declaration.pull_policy == "build":
+            kind = _kind(declaration, fact, options, now, own_name=own_name)
+        else:
+            kind = None
+        if kind is not None:
+            found[name] = kind
+    return found
+
+
+def shared_fetches(application: Application, kinds: Mapping[str, FetchKind]) -> dict[str, tuple[FetchKind, str]]:
+    """Add the services that use the name of a fetched image: how it is fetched, and through which service, by service.
+
+    The second is empty for the service that is fetched itself.
+    """
+    found: dict[str, tuple[FetchKind, str]] = {}
+    by_image: dict[str, str] = {}
+    for name, kind in kinds.items():
+        first = by_image.setdefault(application.services[name].image, name)
+        # Two builds of one name are two builds; a name is pulled once.
+        found[name] = (kind, first if first != name and kind is FetchKind.PULL else "")
+    for name, declaration in application.services.items():
+        if name not in found and declaration.replicas and declaration.image in by_image:
+            through = by_image[declaration.image]
+            found[name] = (kinds[through], through)
+    return found
+
+
+def predict_pull(
+    declaration: ServiceDeclaration,
+    used: Sequence[ImageFact | None],
+    held: ImageFact | None,
+    answer: RegistryAnswer,
+) -> ImageFetch:
+    """Predict what pulling a service's image changes.
+
+    `used` are the images of the service's containers, `held` the engine's image of the declared name, `answer` the
+    registry's.
+    """
+    name, reference = declaration.name, declaration.image
+    if not answer.digest:
+        why = f": {answer.problem}" if answer.problem else ""
+        note = f"whether image {reference} moved is not known, because its registry could not be asked{why}"
+        return ImageFetch(service=name, kind=FetchKind.PULL, settled=False, note=note)
+    others = [fact or held for fact in used if not _has_digest(fact or held, answer.digest)]
+    if not others:
+        return ImageFetch(service=name, kind=FetchKind.PULL, digest=answer.digest)
+    before = others[0]
+    was = "unknown" if before is None else _brief(before.digests[0] if before.digests else before.image_id)
+    changes = f"image {reference} moved in its registry ({was} to {_brief(answer.digest)})"
+    return ImageFetch(service=name, kind=FetchKind.PULL, digest=answer.digest, changes=changes)
+
+
+def predict_build(service: str, now: str | None, recorded: str | None, unreadable: str = "") -> ImageFetch:
+    """Predict what building a service's image changes.
+
+    `now` is the fingerprint of how it would be built, None where it cannot be read, as `unreadable` says. `recorded` is
+    the fingerprint at its last build on record.
+    """
+    if now is None:
+        note = f"whether its build gives another image is not known, because its build context {unreadable}"
+        return ImageFetch(service=service, kind=FetchKind.BUILD, settled=False, note=note)
+    if recorded is None:
+        note = "whether its build gives another image is not known, because no earlier build is on record"
+        return ImageFetch(service=service, kind=FetchKind.BUILD, settled=False, note=note)
+    if now != recorded:
+        return ImageFetch(service=service, kind=FetchKind.BUILD, changes="its build context changed")
+    return ImageFetch(service=service, kind=FetchKind.BUILD, settled=False)
+
+
+def build_key(service: str) -> str:
+    """The name under which a release keeps the fingerprint of a service's build."""
+    return f"build context of {service}"
+
+
+def injected_key(service: str, target: str) -> str:
+    """The name under which a release keeps the fingerprint of a file that is copied into a service's containers."""
+    return f"{INJECTED}{target} of {service}"
+
+
+def unplanned(planned: Plan, fetched: Plan) -> tuple[str, ...]:
+    """Return the services that are replaced although the plan before the fetch did not say so."""
+    said = {line.service for line in planned.services if line.action is not PlannedAction.KEEP}
+    return tuple(
+        line.service for line in fetched.services if line.action is PlannedAction.RECREATE and line.service not in said
+    )
+
+
+def _kind_of_absent(declaration: ServiceDeclaration, *, own_name: bool) -> FetchKind | None:
+    if declaration.build and (own_name or declaration.pull_policy in ("build", "never")):
+        return FetchKind.BUILD
+    return None if declaration.pull_policy in ("build", "never") else FetchKind.PULL
+
+
+def _kind(
+    declaration: ServiceDeclaration, held: ImageFact | None, options: FetchOptions, now: datetime, *, own_name: bool
+) -> FetchKind | None:
+    policy = declaration.pull_policy
+    if declaration.build and (options.build or policy == "build"):
+        return FetchKind.BUILD
+    if policy in ("never", "build") or own_name:
+        # Compose pulls no image that only a build can give.
+        return None
+    if held is None or "@" in declaration.image:
+        return None
+    wanted = policy == "always" or (options.pull and not declaration.build) or _is_due(policy, held, now)
+    return FetchKind.PULL if wanted else None
+
+
+def _is_due(policy: str, held: ImageFact, now: datetime) -> bool:
+    window = _WINDOWS.get(policy)
+    if match := _EVERY.fullmatch(policy):
+        parts = re.findall(r"(\d+)([wdhms])", match[1])
+        window = timedelta(seconds=sum(int(number) * _UNITS[unit] for number, unit in parts))
+    if window is None:
+        return False
+    return held.tagged_at is None or now - held.tagged_at >= window
+
+
+def _has_digest(fact: ImageFact | None, digest: str) -> bool:
+    return fact is not None and any(one.endswith(f"@{digest}") for one in fact.digests)
+
+
+def _brief(digest: str) -> str:
+    return digest.rpartition("sha256:")[2][:12]

@@ -1,0 +1,193 @@
+"""The images of a start: what fetching them would change, and fetching them before a container is touched."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TypeVar
+
+from prefect import task
+
+from adapters.docker.build_context import context_hash
+from adapters.docker.engine import DockerEngine
+from adapters.host.fingerprints import Fingerprints
+from core.deployment.images import (
+    build_key,
+    fetch_kinds,
+    injected_key,
+    predict_build,
+    predict_pull,
+    shared_fetches,
+)
+from models.compose import (
+    Application,
+    FetchKind,
+    FetchOptions,
+    ImageFact,
+    ImageFetch,
+    RegistryAnswer,
+    ServiceDeclaration,
+)
+from models.containers import ContainerState
+from models.environments import Environment
+from models.failures import ComposeError, EngineError
+from models.records import Release
+from models.settings import current_settings
+from tasks.runtime.clients import compose_of, engine_of
+from tasks.runtime.retry_policy import EFFECT, retry_read
+
+log = logging.getLogger("roas")
+T = TypeVar("T")
+
+_REGISTRY_SECONDS = 5.0
+_PULLS_AT_ONCE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageOutlook:
+    """The engine's images by reference, and what fetching would change, by service.
+
+    `builds` are the fingerprints of the builds among them, as a release keeps them.
+    """
+
+    held: Mapping[str, ImageFact | None]
+    fetches: Mapping[str, ImageFetch] = field(default_factory=dict)
+    builds: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_images(
+    environment: Environment,
+    application: Application,
+    options: FetchOptions,
+    container_states: Sequence[ContainerState],
+    last: Release | None,
+) -> ImageOutlook:
+    """Read the engine's images, and ask registries and build contexts about those that the operation fetches.
+
+    `last` is the last proven release. A registry that does not answer is named in the result.
+
+    Raises:
+        EngineError: The engine did not answer, or refused.
+    """
+    engine, services = engine_of(environment), application.services
+    references = {declaration.image for declaration in services.values() if declaration.image}
+    held = {reference: engine.images.inspect(reference) for reference in references}
+    present = {one.service for one in container_states if not one.one_off}
+    kinds = fetch_kinds(application, held, options, datetime.now(UTC), present)
+    pulled = [services[name] for name, kind in kinds.items() if kind is FetchKind.PULL]
+    answers = _ask_registries(engine, {declaration.image for declaration in pulled})
+    fetches: dict[str, ImageFetch] = {}
+    builds: dict[str, str] = {}
+    for name, (kind, through) in shared_fetches(application, kinds).items():
+        declaration = services[name]
+        if kind is FetchKind.PULL:
+            ids = {one.image_id for one in container_states if one.service == name and not one.one_off}
+            used = [engine.images.inspect(image_id) for image_id in sorted(ids)]
+            found = predict_pull(declaration, used, held[declaration.image], answers[declaration.image])
+        else:
+            now, why = build_fingerprint(services[through or name])
+            builds |= {build_key(through or name): now} if now is not None else {}
+            recorded = None if last is None else last.files.get(build_key(through or name))
+            found = predict_build(name, now, recorded, why)
+        fetches[name] = replace(found, through=through)
+    return ImageOutlook(held=held, fetches=fetches, builds=builds)
+
+
+def build_fingerprint(declaration: ServiceDeclaration) -> tuple[str | None, str]:
+    """The fingerprint of how a service's image would be built now; None and why where it cannot be read."""
+    try:
+        content = context_hash(declaration.build_context, declaration.dockerfile)
+        return Fingerprints(current_settings().data_dir).of(f"{declaration.build_hash} {content}"), ""
+    except (OSError, ValueError) as error:
+        return None, getattr(error, "strerror", None) or str(error)
+
+
+def injected_fingerprints(environment: Environment, application: Application) -> dict[str, dict[str, str]]:
+    """Fingerprints of the configs and secrets that are copied into each service's containers, by what they are.
+
+    They are left out where a variable that they come from is not set.
+    """
+    if not any(service.injects_files for service in application.services.values()):
+        return {}
+    try:
+        files = compose_of(environment).injections()
+    except ComposeError as error:
+        log.info("configs and secrets from variables are not compared: %s", error.what)
+        return {}
+    prints = Fingerprints(current_settings().data_dir)
+    return {
+        name: {injected_key(name, one.target): prints.of(one.content.decode("latin-1")) for one in mine}
+        for name, mine in files.items()
+    }
+
+
+@task(name="fetch images", timeout_seconds=3600, **EFFECT)
+async def fetch_images(environment: Environment, fetches: Sequence[ImageFetch]) -> None:
+    """Pull and build the images, and log each; no container is touched.
+
+    Raises:
+        ComposeError: An image cannot be pulled or built; in Compose's words.
+    """
+    compose, limit = compose_of(environment), asyncio.Semaphore(_PULLS_AT_ONCE)
+
+    async def pull(service: str) -> None:
+        async with limit:
+            await _logged("pull", service, lambda: compose.pull([service], always=True))
+
+    own = [one for one in fetches if not one.through]
+    await asyncio.gather(*(pull(one.service) for one in own if one.kind is FetchKind.PULL))
+    for one in own:
+        if one.kind is FetchKind.BUILD:
+            await _logged("build", one.service, lambda name=one.service: compose.build([name]))  # type: ignore[misc]
+
+
+async def _logged(what: str, service: str, fetch: Callable[[], None]) -> None:
+    began = time.monotonic()
+    log.info("%s: image %s begins", service, what)
+    await asyncio.to_thread(fetch)
+    log.info("%s: image %s took %.1f s", service, what, time.monotonic() - began)
+
+
+@retry_read
+async def image_names(environment: Environment, application: Application, services: Iterable[str]) -> dict[str, str]:
+    """The ids of the images that the services' image names refer to now, by name."""
+    engine = engine_of(environment)
+    names = sorted({application.services[name].image for name in services})
+    found = await asyncio.gather(*(asyncio.to_thread(engine.images.inspect, name) for name in names))
+    return {name: fact.image_id for name, fact in zip(names, found, strict=True) if fact is not None}
+
+
+@task(name="give images their names back", **EFFECT)
+async def restore_names(environment: Environment, names: Mapping[str, str]) -> list[str]:
+    """Let image names refer to the images that they referred to before a fetch; returns the names that had moved."""
+
+    def restore() -> list[str]:
+        engine, moved = engine_of(environment), []
+        for name, image_id in names.items():
+            fact = engine.images.inspect(name)
+            if fact is not None and fact.image_id == image_id:
+                continue
+            try:
+                engine.images.tag(image_id, name)
+                moved.append(name)
+            except EngineError as error:
+                log.warning("image name %s stays as it is: %s", name, error)
+        return moved
+
+    return await asyncio.to_thread(restore)
+
+
+def _ask_registries(engine: DockerEngine, references: set[str]) -> dict[str, RegistryAnswer]:
+    if not references:
+        return {}
+    pool = ThreadPoolExecutor(min(8, len(references)), thread_name_prefix="registry")
+    asked = {reference: pool.submit(engine.images.in_registry, reference) for reference in references}
+    wait(asked.values(), timeout=_REGISTRY_SECONDS)
+    pool.shutdown(wait=False, cancel_futures=True)
+    silent = RegistryAnswer(problem=f"it did not answer within {_REGISTRY_SECONDS:g} s")
+    return {name: one.result() if one.done() and not one.cancelled() else silent for name, one in asked.items()}

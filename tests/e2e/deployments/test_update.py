@@ -1,0 +1,175 @@
+"""New images from a real registry: what a plan says of them, and what a start does."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from core.deployment.plan import plan_id
+from flows.deployment.startup import startup
+from models.compose import Interruption, Plan, PlannedAction
+from models.failures import PlanChangedError, StartFailedError
+from models.operations import Operation
+from tasks.deployment.services import read_plan
+from tasks.runtime.clients import find_environment
+from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
+from tests.support.registry import Registry, registry
+
+pytestmark = [pytest.mark.engine, pytest.mark.flow]
+
+WELL = 'CMD ["sh", "-c", "touch /tmp/well; exec sleep 600"]'
+BAD = 'CMD ["sh", "-c", "echo no licence found; exit 3"]'
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    with registry(tmp_path_factory.mktemp("registry") / "own") as made:
+        yield made
+
+
+def service(name: str, image: str, **more: str) -> str:
+    lines = [f"{name}:", f"  image: {image}", "  init: true", f"  healthcheck: {HEALTH}"]
+    return "\n".join([*lines, *(f"  {key}: {value}" for key, value in more.items())]) + "\n"
+
+
+def inspect(place: Place, name: str, what: str) -> str:  # noqa: F811
+    command = ["docker", "inspect", "-f", what, place.container(name)]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def planned() -> Plan:
+    return read_plan(find_environment("test"))
+
+
+def last(place: Place) -> Operation:  # noqa: F811
+    with place.stores() as stores:
+        return stores.operations.history(environment="test")[0]
+
+
+async def test_a_start_takes_a_moved_tag_as_its_plan_says(place: Place, images: Registry) -> None:  # noqa: F811
+    images.publish("always", "ENV VERSION=1", WELL)
+    name = images.image("always")
+    # The other service uses the same name, so it follows although its own policy asks for nothing.
+    place.declare(service("web", name, pull_policy="always") + service("worker", name))
+    await startup("test")
+    assert planned().changes == ()
+    images.publish("always", "ENV VERSION=2", WELL)
+    plan = planned()
+
+    await startup("test", plan=plan_id(plan))
+
+    assert [(line.service, line.action) for line in plan.changes] == [
+        ("web", PlannedAction.RECREATE),
+        ("worker", PlannedAction.RECREATE),
+    ]
+    assert "moved in its registry" in plan.of("web").because
+    assert plan.of("web").interruption is Interruption.REPLACED
+    assert "VERSION=2" in inspect(place, "web", "{{.Config.Env}}")
+    assert planned().changes == ()
+    with place.stores() as stores:
+        assert set(stores.progress.interruptions("test")) == {"web", "worker"}
+
+
+async def test_a_start_without_a_pull_policy_leaves_a_moved_tag_alone(place: Place, images: Registry) -> None:  # noqa: F811
+    images.publish("missing", "ENV VERSION=1", WELL)
+    place.declare(service("web", images.image("missing")))
+    await startup("test")
+    images.publish("missing", "ENV VERSION=2", WELL)
+
+    assert planned().changes == ()
+    assert planned().fetches == ()
+
+
+async def test_a_plan_of_before_the_tag_moved_touches_nothing(place: Place, images: Registry) -> None:  # noqa: F811
+    images.publish("late", "ENV VERSION=1", WELL)
+    place.declare(service("web", images.image("late"), pull_policy="always"))
+    await startup("test")
+    before, plan = inspect(place, "web", "{{.Id}} {{.State.StartedAt}}"), planned()
+    images.publish("late", "ENV VERSION=2", WELL)
+
+    with pytest.raises(PlanChangedError, match=r"recreate web, image .* moved in its registry"):
+        await startup("test", plan=plan_id(plan))
+
+    assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == before
+
+
+async def test_an_image_that_fails_is_left_again_with_its_name(place: Place, images: Registry) -> None:  # noqa: F811
+    images.publish("bad", "ENV VERSION=1", WELL)
+    place.declare(service("web", images.image("bad"), pull_policy="always"))
+    await startup("test")
+    image = inspect(place, "web", "{{.Image}}")
+    images.publish("bad", "ENV VERSION=2", BAD)
+
+    with pytest.raises(StartFailedError):
+        await startup("test")
+
+    assert inspect(place, "web", "{{.Image}} {{.State.Health.Status}}") == f"{image} healthy"
+    named = subprocess.run(
+        ["docker", "image", "inspect", "-f", "{{.Id}}", images.image("bad")], capture_output=True, text=True, check=True
+    )
+    assert named.stdout.strip() == image
+    assert last(place).details["image_names_restored"] == [images.image("bad")]
+
+
+async def test_a_registry_that_is_away_fails_no_plan(place: Place, images: Registry) -> None:  # noqa: F811
+    images.publish("away", WELL)
+    place.declare(service("web", images.image("away"), pull_policy="always"))
+    await startup("test")
+    images.stop()
+    try:
+        plan = planned()
+    finally:
+        images.start()
+
+    assert plan.changes == ()
+    assert "its registry could not be asked" in plan.of("web").note
+
+
+async def test_a_changed_build_context_is_built_and_replaces_its_service(place: Place, images: Registry) -> None:  # noqa: F811
+    context: Path = place.folder / "app"
+    context.mkdir()
+    (context / "Dockerfile").write_text(f"FROM debian:trixie-slim\nCOPY version /version\n{WELL}\n")
+    (context / ".dockerignore").write_text("notes\n")
+    (context / "version").write_text("1")
+    place.declare(service("web", images.image("built"), build="./app", pull_policy="build"))
+    try:
+        await startup("test")
+        (context / "notes").write_text("not part of the image")
+        assert planned().changes == ()
+        (context / "version").write_text("2")
+        plan = planned()
+        await startup("test", plan=plan_id(plan))
+
+        assert plan.of("web").because == "its build context changed"
+        command = ["docker", "exec", place.container("web"), "cat", "/version"]
+        assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "2"
+        assert planned().changes == ()
+    finally:
+        subprocess.run(["docker", "rm", "-f", place.container("web")], capture_output=True, check=False)
+        subprocess.run(["docker", "rmi", "-f", images.image("built")], capture_output=True, check=False)
+
+
+async def test_a_changed_secret_of_the_environment_restarts_its_service_with_it(
+    place: Place,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("SHOP_TOKEN", "first-value")
+    place.declare(
+        service("web", "debian:trixie-slim", command="[sh, -c, 'touch /tmp/well; exec sleep 600']", secrets="[token]")
+    )
+    with (place.folder / "compose.yaml").open("a") as file:
+        file.write("secrets: {token: {environment: SHOP_TOKEN}}\n")
+    await startup("test")
+    monkeypatch.setenv("SHOP_TOKEN", "second-value")
+    plan = planned()
+
+    await startup("test", plan=plan_id(plan))
+
+    assert plan.of("web").action is PlannedAction.RESTART
+    assert "/run/secrets/token" in plan.of("web").because
+    command = ["docker", "exec", place.container("web"), "cat", "/run/secrets/token"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "second-value"
+    assert planned().changes == ()
