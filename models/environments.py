@@ -5,6 +5,7 @@ The YAML of an environment (deployments/environments/NAME.yaml) is exactly these
 
 from __future__ import annotations
 
+import re
 from datetime import time, timedelta
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -39,8 +40,37 @@ FilePath = Annotated[Path, AfterValidator(_usable_path)]
 """A path that the system accepts; whether there is a file is not asked."""
 
 
+_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_HEADERS_WITH_SECRETS = frozenset({"authorization", "proxy-authorization", "cookie", "x-api-key", "x-auth-token"})
+
+
+def _usable_text(text: str) -> str:
+    if not text or any(one == "\0" or "\ud800" <= one <= "\udfff" for one in text):
+        raise ValueError("this is not text: it is empty, or has NUL or half characters")
+    return text
+
+
+_Text = Annotated[str, AfterValidator(_usable_text)]
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class TlsSettings(_Strict):
+    """How an HTTPS probe checks the server's certificate."""
+
+    server_name: _Text | None = Field(
+        default=None, description="Name to ask for and to find in the certificate; without it the address."
+    )
+    verify: bool = Field(default=True, description="False: any certificate will do, and `reason` says why.")
+    reason: _Text | None = Field(default=None, description="Why the certificate is not verified.")
+
+    @model_validator(mode="after")
+    def _reason_is_given(self) -> TlsSettings:
+        if not self.verify and self.reason is None:
+            raise ValueError("verify: false needs a reason, such as `reason: signed by our own authority`")
+        return self
 
 
 class HttpProbe(_Strict):
@@ -51,7 +81,40 @@ class HttpProbe(_Strict):
     path: str = "/"
     status: int | None = Field(default=None, ge=100, le=599)
     contains: str | None = Field(default=None, description="Words the answer must contain.")
+    scheme: Literal["http", "https"] = "http"
+    tls: TlsSettings = Field(default=TlsSettings(), description="Only with scheme https.")
+    method: Literal["GET", "HEAD", "OPTIONS", "POST"] = "GET"
+    headers: dict[str, str] = Field(default_factory=dict, description="Headers of the request; none holds a secret.")
+    expected_headers: dict[str, str] = Field(
+        default_factory=dict, description="Headers the answer must have, with words each must contain."
+    )
+    user: _Text | None = Field(default=None, description="User of a login by Basic authentication.")
+    password_secret: str | None = Field(
+        default=None, description="Name of a secret of this environment; without a user it is sent as a Bearer token."
+    )
     timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+
+    @field_validator("headers", "expected_headers")
+    @classmethod
+    def _usable_headers(cls, headers: dict[str, str]) -> dict[str, str]:
+        for name, value in headers.items():
+            if not _HEADER_NAME.fullmatch(name):
+                raise ValueError(f"{name!r} is not the name of a header")
+            if not (value.isascii() and (value.isprintable() or not value)):
+                raise ValueError(f"the value of header {name} is not one line of plain text")
+        return headers
+
+    @model_validator(mode="after")
+    def _fields_that_go_together(self) -> HttpProbe:
+        if secret := next((name for name in self.headers if name.lower() in _HEADERS_WITH_SECRETS), None):
+            raise ValueError(f"header {secret} would hold a secret: use user and password_secret")
+        if self.user is not None and self.password_secret is None:
+            raise ValueError("user needs password_secret")
+        if self.scheme == "http" and self.tls != TlsSettings():
+            raise ValueError("tls needs scheme: https")
+        if self.method == "HEAD" and self.contains is not None:
+            raise ValueError("an answer to HEAD has no text, so contains needs another method")
+        return self
 
 
 class TcpProbe(_Strict):
@@ -91,6 +154,86 @@ class CertificateProbe(_Strict):
     timeout_seconds: float = Field(default=3.0, gt=0, le=60)
 
 
+class SqlProbe(_Strict):
+    """Log in at a database server and run a query in a read-only transaction."""
+
+    kind: str
+    port: int
+    user: _Text
+    password_secret: str | None = Field(default=None, description="Name of a secret of this environment.")
+    database: _Text | None = None
+    query: _Text = Field(default="select 1", description="It runs in a read-only transaction.")
+    rows: int | None = Field(default=None, ge=0, description="Exactly so many rows the query must return.")
+    value: str | None = Field(default=None, description="What the first column of its first row must be, as text.")
+    replication_lag_seconds: float | None = Field(
+        default=None, ge=0, description="A replica that is further behind its primary is degraded; a primary never is."
+    )
+    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+
+
+class PostgresqlProbe(SqlProbe):
+    """Log in at PostgreSQL and run a query in a read-only transaction."""
+
+    kind: Literal["postgresql"]
+    port: int = Field(default=5432, ge=1, le=65535)
+    user: _Text = "postgres"
+    database: _Text | None = Field(default=None, description="By default the one with the user's name.")
+
+
+class MysqlProbe(SqlProbe):
+    """Log in at MariaDB or MySQL and run a query in a read-only transaction."""
+
+    kind: Literal["mysql"]
+    port: int = Field(default=3306, ge=1, le=65535)
+    user: _Text = "root"
+    database: _Text | None = Field(default=None, description="By default none is chosen.")
+
+
+class AmqpProbe(_Strict):
+    """Log in at an AMQP 0-9-1 broker such as RabbitMQ, open a channel, and look at a queue."""
+
+    kind: Literal["amqp"]
+    port: int = Field(default=5672, ge=1, le=65535)
+    user: _Text = "guest"
+    password_secret: str | None = Field(
+        default=None, description="Name of a secret of this environment; the user guest needs none."
+    )
+    virtual_host: _Text = "/"
+    queue: _Text | None = Field(default=None, description="A queue that must exist.")
+    max_messages: int | None = Field(
+        default=None, ge=0, description="With more messages ready in the queue, the service is degraded."
+    )
+    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+
+    @model_validator(mode="after")
+    def _fields_that_go_together(self) -> AmqpProbe:
+        if self.user != "guest" and self.password_secret is None:
+            raise ValueError("user needs password_secret")
+        if self.max_messages is not None and self.queue is None:
+            raise ValueError("max_messages needs queue")
+        return self
+
+
+class SmtpProbe(_Strict):
+    """Read a mail server's banner and greet it; it sends no mail and does not log in."""
+
+    kind: Literal["smtp"]
+    port: int = Field(default=25, ge=1, le=65535)
+    starttls: bool = Field(default=False, description="True: it must switch to TLS; any certificate will do.")
+    timeout_seconds: float = Field(default=10.0, gt=0, le=60)
+
+
+class DnsProbe(_Strict):
+    """Ask the service itself, a DNS server, for a name."""
+
+    kind: Literal["dns"]
+    port: int = Field(default=53, ge=1, le=65535)
+    query_name: _Text = Field(description="The name to resolve.")
+    query_type: Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"] = "A"
+    answer: _Text | None = Field(default=None, description="What one of its answers must be.")
+    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+
+
 class CommandProbe(_Strict):
     """Run a command inside the container; exit code 0 is well."""
 
@@ -100,8 +243,20 @@ class CommandProbe(_Strict):
 
 
 Probe = Annotated[
-    HttpProbe | TcpProbe | RedisProbe | PrometheusProbe | CertificateProbe | CommandProbe, Field(discriminator="kind")
+    HttpProbe
+    | TcpProbe
+    | RedisProbe
+    | PostgresqlProbe
+    | MysqlProbe
+    | AmqpProbe
+    | SmtpProbe
+    | DnsProbe
+    | PrometheusProbe
+    | CertificateProbe
+    | CommandProbe,
+    Field(discriminator="kind"),
 ]
+PROBES_WITH_LOGIN = (HttpProbe, RedisProbe, SqlProbe, AmqpProbe)
 
 
 class Limits(_Strict):
@@ -237,7 +392,7 @@ class Environment(_Strict):
     def _secrets_that_probes_name(self) -> Environment:
         known = {secret.name for secret in self.secrets}
         for name, service in self.services.items():
-            wanted = service.probe.password_secret if isinstance(service.probe, RedisProbe) else None
+            wanted = service.probe.password_secret if isinstance(service.probe, PROBES_WITH_LOGIN) else None
             if wanted is not None and wanted not in known:
                 raise ValueError(f"services.{name}.probe.password_secret names {wanted!r}, which is not in secrets")
         return self

@@ -37,13 +37,17 @@ UNHEALTHY_STATES = frozenset({ServiceHealth.UNHEALTHY, ServiceHealth.STOPPED})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reading:
-    """A number that a probe read, under a metric's name. `threshold` is the bound it passed, None if none."""
+    """A number that a probe read, under a metric's name. `threshold` is the bound it passed, None if none.
+
+    `degrades`: with it the service counts as degraded, although it answers.
+    """
 
     metric: str
     value: float
     words: str
     concern: Level = Level.NONE
     threshold: float | None = None
+    degrades: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

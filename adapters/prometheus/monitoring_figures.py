@@ -72,6 +72,10 @@ OF_SERVICES: Mapping[str, _Exported] = {
         "certificate_seconds", "How long the certificate is still valid; below 0 it has expired.", 86400.0
     ),
     "persistence_failures": _Exported("persistence_failures", "What the service's probe says is not saved to disk."),
+    "replication_lag_seconds": _Exported(
+        "replication_lag_seconds", "How far the replica is behind its primary; 0 on a primary."
+    ),
+    "queue_messages": _Exported("queue_messages", "Messages ready in the queue that the service's probe reads."),
     "processes": _Exported("processes", "Processes and threads of the containers."),
     "throttled_periods_total": _Exported("throttled_periods", "Periods in which the processor was denied."),
     "network_rx_bytes_total": _Exported("network_receive_bytes", "Bytes received over networks."),

@@ -188,6 +188,8 @@ def _judge_running(
         return health, f"{contrast} {asked} failed: {probe.detail}"
     if own == "starting":
         return ServiceHealth.STARTING, "runs, and its own health check has not passed yet"
+    if probe is not None and (reading := next((one for one in probe.readings if one.degrades), None)):
+        return ServiceHealth.DEGRADED, f"{asked} answers, but {reading.words}"
     if own == "healthy":
         return ServiceHealth.HEALTHY, f"its own health check passes{f', and {asked} answers' if asked else ''}"
     if probe is not None:

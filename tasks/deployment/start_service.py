@@ -13,7 +13,7 @@ from prefect import task
 
 from adapters.compose.variables import secret_values
 from adapters.docker.engine import DockerEngine
-from adapters.probes import run_probe
+from adapters.probes.run import run_probe
 from core.deployment.restart import Aftermath, DependantAnswer, aftermath, replica_groups, settle_time
 from core.deployment.verify import Progress, Readiness, StabilityHold, judge_progress, update_stability
 from core.monitoring.health import judge_declared

@@ -12,7 +12,7 @@ from prefect import task
 
 from adapters.compose.variables import secret_values
 from adapters.host.machine import sample_host
-from adapters.probes import run_probe
+from adapters.probes.run import run_probe
 from adapters.stores.check import figures
 from core.deployment.desired_state import meant_to_run
 from core.monitoring.assess import Assessment, RememberedState

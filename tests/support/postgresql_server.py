@@ -49,7 +49,7 @@ class PostgresqlForTests:
     def control(self, *words: str) -> None:
         """Start, stop or restart it, and wait until that is done."""
         options = f"-c listen_addresses= -c unix_socket_directories={self.folder} -c max_connections=60"
-        _as_nobody_special(
+        run_as_server(
             [self.programs / "pg_ctl", *words, "-w", "-D", self.folder / "cluster", "-l", self.folder / "log"]
             + ([] if "stop" in words else ["-o", options])
         )
@@ -58,13 +58,13 @@ class PostgresqlForTests:
 @contextmanager
 def postgresql() -> Iterator[PostgresqlForTests]:
     """A server from Debian's package, stopped and removed afterwards."""
-    programs = _programs()
+    programs = server_programs()
     folder = Path(tempfile.mkdtemp(prefix="roas-pg-"))
     server = PostgresqlForTests(folder=folder, programs=programs)
     try:
-        if (user := _user()) is not None:
+        if (user := server_user()) is not None:
             os.chown(folder, user.pw_uid, user.pw_gid)
-        _as_nobody_special(
+        run_as_server(
             [
                 *(programs / "initdb", "-D", folder / "cluster", "-U", "roas", "--auth=trust", "--encoding=UTF8"),
                 *("--locale=C.UTF-8", "--data-checksums", "--no-sync"),
@@ -82,20 +82,20 @@ def postgresql() -> Iterator[PostgresqlForTests]:
         shutil.rmtree(folder)
 
 
-def _programs() -> Path:
+def server_programs() -> Path:
     found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), key=lambda file: int(file.parts[-3]))
     if not found:
         pytest.fail("PostgreSQL is not installed; `make test` installs it.")
     return found[-1].parent
 
 
-def _user() -> pwd.struct_passwd | None:
+def server_user() -> pwd.struct_passwd | None:
     """Who runs the server: the user of the tests, but not root, whom PostgreSQL refuses."""
     return pwd.getpwnam("nobody") if os.geteuid() == 0 else None
 
 
-def _as_nobody_special(command: list[object]) -> None:
-    user = _user()
+def run_as_server(command: list[object]) -> None:
+    user = server_user()
     identity = {} if user is None else {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": []}
     # Into a file, not a pipe: the server would keep a pipe open, and its reader waiting.
     with tempfile.TemporaryFile() as said:

@@ -7,6 +7,7 @@ import secrets
 import subprocess
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from models.containers import ContainerState
 from models.environments import Environment
 
 IMAGE = "debian:trixie-slim"
+ON_THE_HOST = "services: {it: {image: IMAGE, command: FOREVER, network_mode: host}}"
 FOREVER = "[sh, -c, \"trap 'exit 0' TERM; sleep 1000 & wait\"]"
 
 
@@ -69,19 +71,37 @@ def engine() -> Iterator[DockerEngine]:
 @pytest.fixture
 def make_project(tmp_path: Path, engine: DockerEngine) -> Iterator[Callable[..., Project]]:
     """Give a project made of the text of a Compose file."""
+    with projects(tmp_path, engine) as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def on_the_host(tmp_path_factory: pytest.TempPathFactory, engine: DockerEngine) -> Iterator[Project]:
+    """A container that shares the host's network, so its ports are those of the tests' servers."""
+    with projects(tmp_path_factory.mktemp("on_the_host"), engine) as make:
+        project = make(ON_THE_HOST)
+        project.started()
+        yield project
+
+
+@contextmanager
+def projects(folder: Path, engine: DockerEngine) -> Iterator[Callable[..., Project]]:
+    """Make projects in a folder, and remove what they made."""
     made: list[Environment] = []
 
     def make(text: str, **fields: object) -> Project:
         project = f"roas-test-{secrets.token_hex(4)}"
-        file = tmp_path / "compose.yaml"
+        file = folder / "compose.yaml"
         file.write_text(textwrap.dedent(text).replace("IMAGE", IMAGE).replace("FOREVER", FOREVER))
         environment = Environment.model_validate(
             {"name": "test", "project": project, "compose_files": [file], **fields}
         )
         made.append(environment)
-        return Project(environment=environment, engine=engine, folder=tmp_path)
+        return Project(environment=environment, engine=engine, folder=folder)
 
-    yield make
-    for environment in made:
-        command = ["docker", "compose", "--project-name", environment.project, "down", "--volumes", "--timeout", "1"]
-        subprocess.run(command, check=True, capture_output=True)
+    try:
+        yield make
+    finally:
+        for environment in made:
+            down = ["docker", "compose", "--project-name", environment.project, "down", "--volumes", "--timeout", "1"]
+            subprocess.run(down, check=True, capture_output=True)

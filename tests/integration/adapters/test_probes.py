@@ -6,79 +6,26 @@ import asyncio
 import json
 import secrets
 import shutil
-import socket
 import ssl
 import subprocess
-import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from redis import Redis
 
-from adapters.probes import run_probe
+from adapters.probes.run import run_probe
 from models.analysis import Level
-from models.environments import CertificateProbe, CommandProbe, HttpProbe, Probe, PrometheusProbe, RedisProbe, TcpProbe
+from models.environments import CertificateProbe, CommandProbe, HttpProbe, PrometheusProbe, RedisProbe, TcpProbe
 from models.failures import EngineUnreachableError
-from models.health import ProbeResult
-from tests.integration.adapters.conftest import Project
+from tests.integration.adapters.conftest import ON_THE_HOST, Project
+from tests.support.certificates import self_signed
 from tests.support.ports import free_port
+from tests.support.probed import answering, ask, silent, until_listening
 
 pytestmark = pytest.mark.engine
 Make = Callable[..., Project]
-
-ON_THE_HOST = "services: {it: {image: IMAGE, command: FOREVER, network_mode: host}}"
-
-
-@pytest.fixture
-def on_the_host(make_project: Make) -> Project:
-    project = make_project(ON_THE_HOST)
-    project.started()
-    return project
-
-
-async def ask(project: Project, probe: Probe, service: str = "it", **known: str) -> ProbeResult:
-    return await run_probe(probe, service, project=project.name, engine=project.engine, secrets=known)
-
-
-@contextmanager
-def answering(answers: dict[str, tuple[int, str]]) -> Iterator[int]:
-    """An HTTP server with these answers by path; anything else is 404."""
-
-    class ProbeHandler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            status, body = answers.get(self.path, (404, "no such page"))
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body.encode())
-
-        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-            """Say nothing."""
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), ProbeHandler)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
-    thread.start()
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
-
-
-@contextmanager
-def silent() -> Iterator[int]:
-    """A server that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        yield server.getsockname()[1]
 
 
 async def test_a_page_that_answers_is_healthy_and_has_a_latency(on_the_host: Project) -> None:
@@ -113,18 +60,6 @@ async def test_an_expected_status_is_healthy_even_outside_2xx(on_the_host: Proje
         assert (await ask(on_the_host, HttpProbe(kind="http", port=port, status=401))).ok
 
 
-@pytest.mark.parametrize("kind", ["http", "redis", "prometheus"])
-async def test_a_server_that_says_nothing_fails_at_its_time_limit(on_the_host: Project, kind: str) -> None:
-    probes: dict[str, Callable[[int], Probe]] = {
-        "http": lambda port: HttpProbe(kind="http", port=port, timeout_seconds=0.3),
-        "redis": lambda port: RedisProbe(kind="redis", port=port, timeout_seconds=0.3),
-        "prometheus": lambda port: PrometheusProbe(kind="prometheus", port=port, timeout_seconds=0.3),
-    }
-    with silent() as port:
-        result = await ask(on_the_host, probes[kind](port))
-    assert (result.ok, result.detail) == (False, "no answer within 0.3 s")
-
-
 async def test_a_port_without_a_listener_fails_as_refused(on_the_host: Project) -> None:
     result = await ask(on_the_host, TcpProbe(kind="tcp", port=free_port()))
     assert not result.ok
@@ -154,16 +89,6 @@ needs_redis = pytest.mark.skipif(shutil.which("redis-server") is None, reason="r
 
 def redis_probe(port: int, **fields: object) -> RedisProbe:
     return RedisProbe.model_validate({"kind": "redis", "port": port, **fields})
-
-
-def until_listening(port: int) -> None:
-    for _ in range(200):
-        with socket.socket() as trial:
-            trial.settimeout(0.05)
-            if trial.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        threading.Event().wait(0.05)
-    raise AssertionError("redis-server did not listen")
 
 
 @needs_redis
@@ -228,20 +153,8 @@ async def test_a_redis_that_cannot_save_serves_and_says_so(on_the_host: Project,
 @asynccontextmanager
 async def showing_a_certificate(folder: Path, days: float) -> AsyncIterator[int]:
     """A TLS server with a self-signed certificate that expires in so many days."""
-    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "it")])
-    ends = datetime.now(UTC) + timedelta(days=days)
-    made = (
-        x509.CertificateBuilder(name, name, key.public_key(), 1)
-        .not_valid_before(ends - timedelta(days=90))
-        .not_valid_after(ends)
-        .sign(key, hashes.SHA256())
-    )
-    plain = (serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    (folder / "it.pem").write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, *plain) + made.public_bytes(serialization.Encoding.PEM)
-    )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(folder / "it.pem")
+    context.load_cert_chain(self_signed(folder, days))
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.close()

@@ -13,7 +13,7 @@ from models.analysis import Grade, Share
 from models.compose import Application, NetworkDeclaration, ServiceDeclaration
 from models.containers import ContainerState, HealthLogEntry
 from models.environments import Environment, ServiceSpec
-from models.health import Health, ProbeResult, ServiceHealth, ServiceVerdict
+from models.health import Health, ProbeResult, Reading, ServiceHealth, ServiceVerdict
 from models.metrics import Dependency, DependencyStatus, DependencyType, HealthImpact
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -31,6 +31,9 @@ RUNNING = ContainerState(
 )
 ANSWERS = ProbeResult(
     service="bot", kind="http", target="bot:8080/", ok=True, detail="200", checked_at=NOON, latency_ms=12.0
+)
+LAGS = replace(
+    ANSWERS, readings=(Reading(metric="replication_lag_seconds", value=9, words="it is 9 s behind", degrades=True),)
 )
 REFUSED = replace(ANSWERS, ok=False, detail="connection refused", latency_ms=None)
 NEEDS_REDIS = Dependency(service="bot", depends_on="redis")
@@ -51,6 +54,10 @@ def judged(
         ({"health": None}, None, ServiceHealth.UNPROVEN, "neither health check nor probe"),
         ({"health": None}, ANSWERS, ServiceHealth.HEALTHY, "answers in 12 ms"),
         ({"health": None}, REFUSED, ServiceHealth.UNHEALTHY, "connection refused"),
+        ({}, LAGS, ServiceHealth.DEGRADED, "the http probe of bot:8080/ answers, but it is 9 s behind"),
+        ({"health": None}, LAGS, ServiceHealth.DEGRADED, "it is 9 s behind"),
+        ({"health": "starting"}, LAGS, ServiceHealth.STARTING, "has not passed yet"),
+        ({"health": "unhealthy"}, LAGS, ServiceHealth.UNHEALTHY, "its own health check fails"),
         ({"health": "starting"}, None, ServiceHealth.STARTING, "has not passed yet"),
         ({"health": "starting"}, REFUSED, ServiceHealth.STARTING, "connection refused"),
         (
