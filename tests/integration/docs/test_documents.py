@@ -48,8 +48,8 @@ _PROGRAMS = ("roas ", "make ", "docker ", "prefect ", "python -m ")
 _READING = {
     "alerts", "analyse", "classify", "history", "predictions", "status", "tickets",
     "patterns list", "patterns unknown", "stores check", "archive list",
+}  # fmt: skip
 _ADDED_BY_RECIPES = {"LdapProbe", "digest", "pause_and_restart"}
-_ADDED_BY_RECIPES = {"SmtpProbe", "_smtp", "digest", "pause_and_restart"}
 # Written by users or by programs as they run.
 _WRITTEN_LATER = ("*.md:", "deployments/images/base.digest", "docs/adr/NNNN*")
 
