@@ -38,6 +38,7 @@ Ctrl-C."""
 
 COMMANDS_OF = {
     "adopt": ("init", "adopt"),
+    "answers": ("answers",),
     "completion": ("completion",),
     "doctor": ("doctor",),
     "history": ("history",),

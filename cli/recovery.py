@@ -19,9 +19,8 @@ from cli.options import (
 )
 from cli.run_flow import opened_stores, run_flow, show_answer
 from flows.runtime.terminal import echo
-from models.audit import Actor
 from models.failures import BadInputError
-from models.recovery import Choice, Ticket, TicketEntry, TicketState
+from models.recovery import Choice, TicketState
 from models.settings import current_settings
 
 _UNTIL_STOPPED = 24 * 365.0
@@ -98,6 +97,7 @@ def resolve(ticket_id: str, decision: str, note: str) -> None:
 
     A prefix of its id is enough.
     """
+    from flows.recovery.answer import decide, keep_answer
     from tasks.errors.redact import redact_now
     from tasks.reporting.read import read_ticket_details
 
@@ -109,53 +109,9 @@ def resolve(ticket_id: str, decision: str, note: str) -> None:
     note = redact_now(known.environment, note)
     choice, actor = Choice(decision), this_user()
     if known.flow_run_id or choice.acts:
-        echo(run_flow(lambda: _decide(known, choice, note, actor), quiet=True))
+        echo(run_flow(lambda: decide(known, choice, note, actor.user, actor), quiet=True))
     else:
-        echo(_keep(known, choice, note, actor))
-
-
-async def _decide(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
-    """Resume the run that waits for the answer; without one, carry out the decision here."""
-    from flows.recovery.error_recovery import error_recovery
-    from tasks.recovery.approve import AnswerResult, cancel_run, resume_with
-    from tasks.reporting.read import remembered_compose_files
-
-    run = ticket.flow_run_id
-    if run is not None:
-        taken = await resume_with(run, {"choice": str(choice), "note": note, "by": actor.user})
-        if taken is AnswerResult.TAKEN:
-            # The run gets the answer from Prefect, which cannot prove who gave it.
-            opened_stores().tickets.audit_answer(ticket.ticket_id, choice, run, actor)
-            return f"{ticket.ticket_id}: {choice}; run {run} continues"
-        if taken is AnswerResult.TOO_LATE:
-            raise BadInputError(
-                f"Ticket {ticket.ticket_id} was answered a moment ago, and run {run} continues with that answer;",
-                advice=f"`roas ticket {ticket.ticket_id}` shows what was decided.",
-            )
-    kept = _keep(ticket, choice, note, actor)
-    if choice.acts:
-        error = opened_stores().errors.get(ticket.error_id)
-        outcome = await error_recovery(
-            error.environment,
-            error.text,
-            service=error.service,
-            source=error.source,
-            decided=choice,
-            compose_files=list(remembered_compose_files(error.environment)),
-        )
-        kept = f"{ticket.ticket_id}: {choice}; {outcome.method}: {outcome.reason}"
-    elif run is not None:
-        await cancel_run(run, kept)
-    return kept
-
-
-def _keep(ticket: Ticket, choice: Choice, note: str, actor: Actor) -> str:
-
-    entry = TicketEntry(at=datetime.now(UTC), by=actor.user, what=f"{choice}: {note}", actor=actor)
-    opened_stores().tickets.answer(ticket, choice, entry)
-    if choice is Choice.RESOLVED:
-        return f"{ticket.ticket_id} and error {ticket.error_id} are resolved"
-    return f"{ticket.ticket_id}: {choice}; stored"
+        echo(keep_answer(known, choice, note, actor.user, actor))
 
 
 @click.command()

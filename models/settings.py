@@ -116,6 +116,11 @@ class Settings(BaseModel):
         default=None, description="Address of Grafana in notifications; without it they link to no dashboard."
     )
 
+    answers_url: str | None = Field(
+        default=None,
+        description="Public address of `roas answers`; with it notifications carry links that answer tickets.",
+    )
+
     @model_validator(mode="before")
     @classmethod
     def _with_variables(cls, given: dict[str, Any]) -> dict[str, Any]:
@@ -143,7 +148,7 @@ class Settings(BaseModel):
             )
         return value
 
-    @field_validator("ui_url", "grafana_url")
+    @field_validator("ui_url", "grafana_url", "answers_url")
     @classmethod
     def _is_address(cls, value: str | None) -> str | None:
         # It is written into links of chat services, so nothing that ends a link may be in it.

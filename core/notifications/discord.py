@@ -67,12 +67,15 @@ def _description(message: Message) -> str:
 
 
 def _more(links: tuple[Link, ...]) -> list[dict[str, Any]]:
-    shown = ""
+    """Return the links in as few fields as they fit into."""
+    values: list[str] = []
     for link in links:
         one = f"[{fit(link.label, _NAME, TEXT)}]({link.address})"
-        both = f"{shown} · {one}" if shown else one
-        shown = both if length(both) <= _VALUE else shown
-    return [{"name": "More", "value": shown, "inline": False}] if shown else []
+        if values and length(values[-1]) + length(one) + 3 <= _VALUE:
+            values[-1] += f" · {one}"
+        elif length(one) <= _VALUE:
+            values.append(one)
+    return [{"name": "More", "value": value, "inline": False} for value in values]
 
 
 def _code(text: str) -> str:

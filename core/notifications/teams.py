@@ -21,7 +21,7 @@ _ITEM = 240
 _ITEMS = 12
 _VALUE = 600
 _LABEL = 80
-_ACTIONS = 5
+_ACTIONS = 6
 
 
 def render(message: Message) -> dict[str, Any]:

@@ -14,7 +14,9 @@ from prefect import task
 from prefect.events import emit_event
 
 from adapters.config.environment_files import known_environments
+from adapters.notifications.answer_keys import answer_key, new_nonce
 from core.notifications import text
+from core.notifications.answers import VALID_FOR, AnswerAction, AnswerToken, sign, with_links
 from core.notifications.due import DEPLOYMENTS, FORGOTTEN, REPORTED, due, failure_of
 from core.notifications.message import compose
 from core.notifications.pacing import HOUR, Batch, pace, remembered
@@ -257,9 +259,31 @@ async def _record(notification: Notification) -> None:
 
 
 async def _send(block: str, notification: Notification) -> None:
-    failed = await deliver(block, notification.message)
+    message = await asyncio.to_thread(_with_answers, block, notification)
+    failed = await deliver(block, message)
     if failed is not None:
         first = notification.news[0]
         log.warning("%s: %s", text.subject(notification.message), failed)
         error_id = first.cause.error.error_id if first.cause else None
         announce(NOT_NOTIFIED, first.environment, service=first.service, error_id=error_id, text=failed)
+
+
+def _with_answers(block: str, notification: Notification) -> Message:
+    """Add the links that answer a ticket, where they are served; each channel gets its own."""
+    settings, message = current_settings(), notification.message
+    cause = notification.news[0].cause if len(notification.news) == 1 else None
+    if settings.answers_url is None or cause is None or cause.ticket is None or cause.error.resolved_at is not None:
+        return message
+    try:
+        key = answer_key(settings.data_dir.absolute())
+    except OSError as error:
+        log.warning("answer links are left out: their key cannot be read: %s", error.strerror)
+        return message
+    expires = datetime.now(UTC) + VALID_FOR
+    tokens = {
+        action: AnswerToken(
+            ticket_id=cause.ticket.ticket_id, action=action, expires_at=expires, nonce=new_nonce(), channel=block
+        )
+        for action in AnswerAction
+    }
+    return with_links(message, settings.answers_url, {action: sign(one, key) for action, one in tokens.items()})

@@ -81,7 +81,7 @@ def test_what_a_server_refuses_is_said_without_the_password(mailbox: Mailbox) ->
     assert send_mail(address(mailbox.port), "Test", "text") == SendFailure(text="its server answered with 554")
 
 
-def test_a_server_that_is_away_or_not_trusted_is_told_apart(
+def test_a_server_that_is_away_differs_from_one_that_is_not_trusted(
     mailbox: Mailbox, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     assert send_mail(address(free_port()), "Test", "text") == SendFailure(
