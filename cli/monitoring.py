@@ -61,14 +61,17 @@ def predictions(environment: str | None, days: int, json_wanted: bool) -> None:
 @of_its_records
 @click.option("--days", default=7, show_default=True, type=click.IntRange(1, 3650), help="How far to look back.")
 @as_html
+@click.option("--send", is_flag=True, help="Send it now to those that `report` in the environment's file names.")
 @as_json
-def report(environment: str, days: int, html_file: str | None, json_wanted: bool) -> None:
+def report(environment: str, days: int, html_file: str | None, send: bool, json_wanted: bool) -> None:
     """Report on the last days in Markdown: operations, scores, alerts, predictions and advice.
 
     With --html one page with plots, recoveries and availability. With --html or --json the report is not stored.
     """
     if json_wanted and html_file is not None:
         raise BadInputError("Give --html or --json, not both.")
+    if send and (json_wanted or html_file is not None):
+        raise BadInputError("--send goes without --html and --json.")
     if json_wanted:
         from cli.rendering.results import print_json
         from tasks.reporting.days import days_of
@@ -85,7 +88,7 @@ def report(environment: str, days: int, html_file: str | None, json_wanted: bool
     async def run() -> Any:
         from flows.reporting.report import report as flow
 
-        return await flow(environment, days=days)
+        return await flow(environment, days=days, send="now" if send else "no")
 
     echo(run_flow(run))
 

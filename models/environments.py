@@ -339,6 +339,19 @@ class QuietHours(_TimeOfWeek):
     """
 
 
+Block = Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")]
+"""A block of the Prefect server: its kind and its name."""
+
+
+class ReportDelivery(_Strict):
+    """Who gets the report on the last days. A mail has a summary and the page, another message the summary."""
+
+    to: tuple[Block, ...] = Field(
+        min_length=1, description="Prefect notification blocks, such as roas-email/operations."
+    )
+    every: Literal["daily", "weekly"] = Field(default="weekly", description="How often.")
+
+
 class Secret(_Strict):
     """A secret by name: the value comes from a variable or a file and is never stored."""
 
@@ -368,7 +381,7 @@ class Environment(_Strict):
         default=99.5, gt=0, lt=100, description="Share of looks and answers that must be good, over 30 days."
     )
     maintenance: tuple[Maintenance, ...] = ()
-    notify: tuple[Annotated[str, Field(pattern=r"^[a-z0-9-]+/[a-z0-9-]+$")], ...] = Field(
+    notify: tuple[Block, ...] = Field(
         default=(),
         description="Prefect notification blocks that are told of failures, such as discord-webhook/operations.",
     )
@@ -379,6 +392,7 @@ class Environment(_Strict):
     quiet_hours: tuple[QuietHours, ...] = Field(
         default=(), description="When only what is critical is reported at once, and the rest at their end."
     )
+    report: ReportDelivery | None = Field(default=None, description="Who gets the report on the last days.")
 
     @field_validator("variables")
     @classmethod

@@ -119,6 +119,15 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """A file of text that goes with a mail; `subtype` is what kind of text, such as html."""
+
+    name: str
+    text: str
+    subtype: str = "plain"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Notification:
     """A message to send, with the news that it reports; a digest reports several."""
 

@@ -11,6 +11,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from adapters.notifications.webhook import SendFailure
 from models.failures import BadInputError
+from models.notifications import Attachment
 
 FORM = "smtps://USER:PASSWORD@HOST/?from=ADDRESS&to=ADDRESS"
 """The form of an address; smtp:// changes to TLS by STARTTLS, and with &tls=no it does not."""
@@ -66,7 +67,9 @@ def read_mail_address(text: str) -> MailAddress:
     )
 
 
-def send_mail(address: MailAddress, subject: str, body: str) -> SendFailure | None:
+def send_mail(
+    address: MailAddress, subject: str, body: str, attachment: Attachment | None = None
+) -> SendFailure | None:
     """Hand in one mail, and return why it was not taken, None where it was."""
     mail = EmailMessage()
     mail["From"], mail["To"], mail["Subject"] = address.sender, ", ".join(address.recipients), subject
@@ -74,6 +77,8 @@ def send_mail(address: MailAddress, subject: str, body: str) -> SendFailure | No
     # So that no out-of-office reply comes back.
     mail["Auto-Submitted"] = "auto-generated"
     mail.set_content(body)
+    if attachment is not None:
+        mail.add_attachment(attachment.text, subtype=attachment.subtype, filename=attachment.name)
     try:
         with _connected(address) as server:
             if address.user:

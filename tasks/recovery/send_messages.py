@@ -17,7 +17,7 @@ from adapters.config.webhook_addresses import is_refused
 from adapters.notifications.mail import read_mail_address, send_mail
 from adapters.notifications.webhook import SendFailure, failure_of, post_json
 from core.notifications.services import render
-from models.notifications import Message
+from models.notifications import Attachment, Message
 
 RETRY_AFTER_SECONDS = (2, 10)
 """Delays before a message that was surely not delivered is sent again, where the service asks for none."""
@@ -32,13 +32,16 @@ _ALL_SECONDS = 50
 _DISCORD = "https://discord.com/api/webhooks"
 
 
-async def deliver(block: str, message: Message) -> str | None:
-    """Send a message through a block, again where it is worth it; return why it was not delivered, else None."""
+async def deliver(block: str, message: Message, attachment: Attachment | None = None) -> str | None:
+    """Send a message through a block, again where it is worth it; return why it was not delivered, else None.
+
+    Only a mail takes the attachment along.
+    """
     failed: SendFailure | None = SendFailure(text=f"block {block} did not take the notice in time")
     try:
         async with asyncio.timeout(_ALL_SECONDS):
             for seconds in (*RETRY_AFTER_SECONDS, None):
-                failed = await _sent(block, message)
+                failed = await _sent(block, message, attachment)
                 if failed is None or not failed.again or seconds is None:
                     break
                 if failed.after_seconds > LONGEST_DELAY_SECONDS:
@@ -55,7 +58,7 @@ async def send_message(block: str, message: Message) -> str | None:
     return None if failed is None else failed.text
 
 
-async def _sent(block: str, message: Message) -> SendFailure | None:
+async def _sent(block: str, message: Message, attachment: Attachment | None = None) -> SendFailure | None:
     kind, _, name = block.partition("/")
     try:
         async with asyncio.timeout(_SEND_SECONDS):
@@ -65,7 +68,7 @@ async def _sent(block: str, message: Message) -> SendFailure | None:
                 except ObjectNotFound:
                     return SendFailure(text=f"there is no block {block} on the Prefect server")
             if kind == "roas-email":
-                return await _mailed(block, str(kept["url"]), render(kind, message))
+                return await _mailed(block, str(kept["url"]), render(kind, message), attachment)
             address = _webhook(kind, kept)
             if address is None:
                 return await _sent_by_block(block, render(kind, message))
@@ -81,11 +84,13 @@ def _of(block: str, failed: SendFailure) -> SendFailure:
     return replace(failed, text=f"block {block} did not take the notice: {failed.text}")
 
 
-async def _mailed(block: str, address: str, shown: Mapping[str, str]) -> SendFailure | None:
+async def _mailed(
+    block: str, address: str, shown: Mapping[str, str], attachment: Attachment | None
+) -> SendFailure | None:
     server = read_mail_address(address)
     if await asyncio.to_thread(is_refused, server.host):
         return _link_local(block)
-    failed = await asyncio.to_thread(send_mail, server, shown["subject"], shown["body"])
+    failed = await asyncio.to_thread(send_mail, server, shown["subject"], shown["body"], attachment)
     return None if failed is None else _of(block, failed)
 
 

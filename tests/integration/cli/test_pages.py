@@ -72,6 +72,14 @@ def test_html_and_json_exclude_each_other(roas) -> None:
     assert "not both" in done.stderr
 
 
+@pytest.mark.parametrize("other", [("--html", "-"), ("--json",)])
+def test_a_report_is_sent_or_written(roas, other: tuple[str, ...]) -> None:
+    done = roas("report", "prod", "--send", *other)
+
+    assert done.returncode == 2
+    assert "--send goes without --html and --json" in done.stderr
+
+
 @pytest.mark.parametrize("record", ["prod-1", "e1", "t1"])
 def test_a_postmortem_is_of_an_operation_an_error_or_a_ticket(roas, record: str) -> None:
     done = roas("postmortem", record)

@@ -1,0 +1,57 @@
+"""A report as a message: what to mend first, and the figures beside it; and when it is due."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Literal
+
+from core.reporting.reports import alerts_in_words, predictions_in_words
+from models.analysis import Analysis
+from models.metrics import Alert, Prediction
+from models.notifications import Fact, Message, Tone
+
+_INTERVALS = {"daily": timedelta(days=1), "weekly": timedelta(days=7)}
+_EARLY = timedelta(hours=6)
+"""A run that begins a little earlier than the last one is not a day late."""
+
+_MOST_ADVICE = 5
+
+
+def is_due(every: Literal["daily", "weekly"], last: datetime | None, now: datetime) -> bool:
+    """Whether a report that was last sent at a moment, if ever, is to be sent again."""
+    return last is None or now - last >= _INTERVALS[every] - _EARLY
+
+
+def report_message(analysis: Analysis, alerts: Sequence[Alert], predictions: Sequence[Prediction]) -> Message:
+    """What to mend first as items, and starts, repairs, alerts and predictions as facts."""
+    advice = analysis.recommendations
+    causes = sum(one.explained_by is None for one in alerts)
+    return Message(
+        tone=Tone.WARNING if advice else Tone.SUCCESS,
+        title=f"Report on {analysis.environment}, {analysis.since:%Y-%m-%d} to {analysis.until:%Y-%m-%d}",
+        summary="What to do:" if advice else "Nothing stands out.",
+        items=tuple(f"{_sentence(one.advice)} {_sentence(one.because)}" for one in advice[:_MOST_ADVICE]),
+        facts=(
+            Fact(name="Starts", value=_starts(analysis)),
+            Fact(name="Failures", value=_failures(analysis)),
+            Fact(name="Alerts", value=alerts_in_words(causes, len(alerts) - causes)),
+            Fact(name="Predictions", value=predictions_in_words(predictions)),
+        ),
+    )
+
+
+def _starts(analysis: Analysis) -> str:
+    if analysis.rate is None:
+        return "No start has ended."
+    return f"{analysis.successes} of {analysis.total} succeeded; success is {analysis.success_trend.direction}."
+
+
+def _failures(analysis: Analysis) -> str:
+    failures = sum(one.failures for one in analysis.repairs)
+    unresolved = sum(one.unresolved for one in analysis.repairs)
+    return f"{failures}, of which {unresolved} are not mended." if failures else "None."
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:].removesuffix(".") + "."
