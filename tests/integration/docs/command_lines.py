@@ -7,7 +7,7 @@ import shlex
 import subprocess
 from functools import cache
 from importlib.util import find_spec
-from itertools import groupby, product
+from itertools import groupby, product, takewhile
 
 import click
 import cyclopts
@@ -33,6 +33,7 @@ def commands_of(script: str) -> list[list[str]]:
     """The words of each command line of a shell block, without assignments before the program."""
     lines = (shlex.split(line, comments=True) for line in script.replace("\\\n", " ").splitlines())
     commands = (list(words) for line in lines for joins, words in groupby(line, _JOINS.__contains__) if not joins)
+    commands = (list(takewhile(">".__ne__, words)) for words in commands)
     return [words for words in map(_without_assignments, commands) if words]
 
 

@@ -78,6 +78,11 @@ def links(file: str) -> list[str]:
 
 @cache
 def anchors(file: str) -> frozenset[str]:
+    """The anchor of each heading of a document."""
+    return anchors_of(prose(file))
+
+
+def anchors_of(text: str) -> frozenset[str]:
     """The anchor of each heading, by GitHub's rule."""
-    headings = _HEADING.findall(prose(file))
+    headings = _HEADING.findall(text)
     return frozenset(re.sub(r"[^\w -]", "", heading).lower().strip().replace(" ", "-") for heading in headings)
