@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 setup_with := deployments/setup
 
 .PHONY: help setup up down prod prod-down images sbom audit test test-unit test-integration test-e2e test-golden \
-	prepare-tests check docs lock clean
+	prepare-tests check docs man pictures lock clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,12 @@ docs: setup  ## Build the documentation as a site in site/, and check its links
 	@.venv/bin/python -m deployments.docs.build site
 	@echo "site/index.html; to search it: python3 -m http.server --directory site 8000"
 
+man: setup  ## Write a man page for each command in man/; a wheel that is built afterwards brings them
+	@.venv/bin/python -m deployments.docs.man
+
+pictures: prepare-tests  ## Make the pictures of the documents from a real run of the tutorial
+	@.venv/bin/python -m tests.e2e.docs.pictures
+
 sbom: images  ## Build all images; list their packages and those of the environment in sbom/ (CycloneDX)
 	@docker compose --profile tls build --quiet
 	@$(setup_with)/sbom.sh
@@ -64,4 +70,4 @@ lock:  ## Renew the pinned requirements
 	@$(setup_with)/lock.sh
 
 clean:  ## Remove generated files of this checkout: .venv, .tools, caches (not data, secrets, containers)
-	@rm -rf .venv .tools site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf .venv .tools site man .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -62,6 +62,7 @@ tests_missing() {
     have docker-registry || echo "docker-registry Registry of images (for the tests; not started)"
     have ip || echo "iproute2 iproute2 (for the tests)"
     have shellcheck || echo "shellcheck shellcheck (for the tests)"
+    have mandoc || echo "mandoc mandoc (for the tests)"
     have strace || echo "strace strace (for the tests)"
     have chromium || have chromium-browser || echo "$(chromium_package) Chromium (for the tests)"
 }

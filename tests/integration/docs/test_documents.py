@@ -269,7 +269,9 @@ def _yaml(file: str) -> Any:
 def _assert_target(file: str, anchor: str, source: str) -> None:
     if page := PAGES.get(file.removeprefix("docs/")):
         # Written when the site is built.
-        assert not anchor or f'id="{anchor}"' in page() or anchor in anchors_of(page()), f"{source} names {file}#{anchor}"
+        assert not anchor or f'id="{anchor}"' in page() or anchor in anchors_of(page()), (
+            f"{source} names {file}#{anchor}"
+        )
         return
     assert (ROOT / file).exists(), f"{source} names {file}"
     if anchor:
