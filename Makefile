@@ -8,7 +8,7 @@ MAKEFLAGS += --no-print-directory
 setup_with := deployments/setup
 
 .PHONY: help setup up down prod prod-down images sbom audit test test-unit test-integration test-e2e test-golden \
-	prepare-tests check docs man pictures lock clean
+	prepare-tests check docs man pictures lock release clean
 
 help:  ## List these commands
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ sbom: images  ## Build all images; list their packages and those of the environm
 
 audit: setup  ## Check the pinned packages for published advisories
 	@.venv/bin/python $(setup_with)/audit.py 300
+
+release:  ## Check, build and tag a release, and push nothing: make release VERSION=0.2.0
+	@$(setup_with)/release.sh "$(VERSION)"
 
 lock:  ## Renew the pinned requirements
 	@$(setup_with)/lock.sh

@@ -106,14 +106,13 @@ def _reconcile() -> None:
 def _serve_deployments(
     names: tuple[str, ...], server: ServerProcess, credentials: ServerCredentials, warm: WarmKeeper | None
 ) -> None:
-    from prefect import get_client
     from prefect.exceptions import TerminationSignal
     from prefect.runner import Runner
 
     from flows.runtime.automations import declare_automations
     from flows.runtime.deployments import deployments_of
     from flows.runtime.server_outages import keep_asking_the_server
-    from flows.runtime.service_runs import STANDING
+    from flows.runtime.service_runs import STANDING, begin_again_what_is_cancelled, begin_each
 
     class QuickEndRunner(Runner):
         """Ends its runs side by side and soon; Prefect's own waits up to 30 s for each, one after the other."""
@@ -139,13 +138,14 @@ def _serve_deployments(
     async def run() -> None:
         ids = {(one.flow_name, one.name): await runner.aadd_deployment(one) for one in served}
         await declare_automations()
-        async with get_client() as client:
-            for name in names:
-                # Their schedules only begin again what has died, and first come minutes from now.
-                for flow in STANDING:
-                    await client.create_flow_run_from_deployment(ids[flow, name])
+        # Their schedules only begin again what has died, and first come minutes from now.
+        begun = await begin_each(ids[flow, name] for name in names for flow in STANDING)
+        beginning = asyncio.create_task(begin_again_what_is_cancelled(begun))
         report_ready()
-        await runner.start()
+        try:
+            await runner.start()
+        finally:
+            beginning.cancel()
 
     # Prefect ends its runs on SIGTERM alone.
     signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))
