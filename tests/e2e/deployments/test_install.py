@@ -139,3 +139,43 @@ def test_what_the_wheel_ships_is_found_from_any_folder(roas: Installed) -> None:
     assert (place / "trial/images/redis/Dockerfile").is_file()
     validated = json.loads(roas("validate", "--json", cwd=place / "trial"))
     assert all(one["passed"] for one in validated["checks"])
+
+
+@pytest.fixture
+def image() -> Iterator[str]:
+    """The image that runs without a checkout, under a tag of its own."""
+    tag = f"roas-install-test:{uuid.uuid4().hex[:8]}"
+    certificates = "id=certificates,src=/etc/ssl/certs/ca-certificates.crt"
+    dockerfile = "deployments/images/roas/Dockerfile"
+    build = ["docker", "build", "--quiet", "--file", dockerfile, "--secret", certificates]
+    subprocess.run([*build, "--build-arg", "PIP_INDEX_URL", "--tag", tag, "."], cwd=ROOT, check=True)
+    yield tag
+    subprocess.run(["docker", "image", "rm", "--force", tag], check=True, capture_output=True)
+
+
+@pytest.mark.engine
+@pytest.mark.flow
+@pytest.mark.timeout(900)
+def test_the_image_starts_an_application_and_probes_it(image: str, tmp_path: Path) -> None:
+    project = f"roas-image-{uuid.uuid4().hex[:8]}"
+    shop = tmp_path / project
+    shop.mkdir()
+    # A probe reaches it only from the host's network.
+    (shop / "compose.yaml").write_text(
+        "services: {cache: {image: 'roas/redis:local', environment: {REDIS_PASSWORD: x}, expose: [6379]}}\n"
+    )
+    socket = "/var/run/docker.sock:/var/run/docker.sock"
+    run = ["docker", "run", "--rm", "-v", socket, "-v", f"{project}:/var/lib/roas", "-v", f"{shop}:{shop}"]
+    roas = [*run, "-w", str(shop), image, "roas"]
+    try:
+        subprocess.run([*roas, "init"], check=True, capture_output=True)
+        assert "probe:" in (shop / "roas.yaml").read_text()
+        done = subprocess.run([*roas, "start", "--quiet"], capture_output=True, text=True)
+        assert "success" in done.stdout, done.stdout + done.stderr
+        operations = json.loads(subprocess.run([*roas, "history", "--json"], check=True, capture_output=True).stdout)
+        assert [one["status"] for one in operations] == ["success"]
+        leftover = ["docker", "ps", "--all", "--quiet", "--filter", f"ancestor={image}"]
+        assert subprocess.run(leftover, check=True, capture_output=True).stdout == b""
+    finally:
+        subprocess.run(["docker", "compose", "-p", project, "down", "--volumes", "--timeout", "1"], check=True)
+        subprocess.run(["docker", "volume", "rm", project], check=True, capture_output=True)
