@@ -24,6 +24,7 @@ from cli.options import (
     of_application,
     of_its_records,
     of_records,
+    quiet,
     read_input,
 )
 from cli.run_flow import opened_stores, run_flow, show_answer
@@ -33,7 +34,7 @@ from models.settings import current_settings
 
 _EXIT_CODES = """Exit codes: 0 done; 1 the operation failed, or something is wrong; 2 an argument, option, variable or
 file cannot be used; 3 a mistake of roas itself, whose traceback is in the log file that it names; 130 stopped by
-Ctrl-C."""
+Ctrl-C. A difference that `roas drift` or `roas plan` finds is no failure, unless --exit-code is given."""
 
 
 COMMANDS_OF = {
@@ -103,8 +104,9 @@ def roas(config: Path | None) -> None:
 
 @roas.command()
 @of_application
+@quiet
 @as_json
-def collect(name: str, compose: list[str] | None, json_wanted: bool) -> None:
+def collect(name: str, compose: list[str] | None, only_outcome: bool, json_wanted: bool) -> None:
     """Measure host and services once, evaluate them, and recover failed services."""
     from cli.rendering.results import show_collection
 
@@ -113,7 +115,7 @@ def collect(name: str, compose: list[str] | None, json_wanted: bool) -> None:
 
         return await collection(name, compose_files=compose)
 
-    report = run_flow(run)
+    report = run_flow(run, only_errors=only_outcome)
     show_answer(report, json_wanted, show_collection)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from cli import completers
-from cli.options import as_json, named, of_application, of_its_records, waiting
+from cli.options import as_json, by_exit_code, named, of_application, of_its_records, quiet, waiting
 from cli.run_flow import run_flow, show_answer, show_operation
 from models.settings import current_settings
 
@@ -21,7 +21,7 @@ from models.settings import current_settings
 @click.option("--plan", "plan_id", metavar="ID", help="Do exactly what `roas plan` printed under this id, or nothing.")
 @waiting
 @click.option("--timing", "timing_wanted", is_flag=True, help="Print how long each phase took.")
-@click.option("-q", "--quiet", "only_outcome", is_flag=True, help="Print only errors and the result.")
+@quiet
 @as_json
 def start(
     name: str,
@@ -47,46 +47,52 @@ def start(
 @click.command()
 @of_application
 @waiting
+@quiet
 @as_json
-def stop(name: str, compose: list[str] | None, wait_seconds: float, json_wanted: bool) -> None:
+def stop(name: str, compose: list[str] | None, wait_seconds: float, only_outcome: bool, json_wanted: bool) -> None:
     """Stop in reverse order, honouring each service's grace period."""
-    _operate("stop", name, compose, _Output(json=json_wanted), wait_seconds=wait_seconds)
+    _operate("stop", name, compose, _Output(json=json_wanted, only_outcome=only_outcome), wait_seconds=wait_seconds)
 
 
 @click.command()
 @of_application
 @click.argument("services", nargs=-1, shell_complete=completers.services)
 @waiting
+@quiet
 @as_json
 def restart(
     name: str,
     compose: list[str] | None,
     services: tuple[str, ...],
     wait_seconds: float,
+    only_outcome: bool,
     json_wanted: bool,
 ) -> None:
     """Restart all services, or the named ones, in dependency order."""
-    _operate(
-        "restart", name, compose, _Output(json=json_wanted), services=list(services) or None, wait_seconds=wait_seconds
-    )
+    output = _Output(json=json_wanted, only_outcome=only_outcome)
+    _operate("restart", name, compose, output, services=list(services) or None, wait_seconds=wait_seconds)
 
 
 @click.command()
 @of_application
+@quiet
 @as_json
-def health(name: str, compose: list[str] | None, json_wanted: bool) -> None:
+def health(name: str, compose: list[str] | None, only_outcome: bool, json_wanted: bool) -> None:
     """Probe every service and record the result."""
-    _operate("health", name, compose, _Output(json=json_wanted))
+    _operate("health", name, compose, _Output(json=json_wanted, only_outcome=only_outcome))
 
 
 @click.command()
 @click.argument("environment", required=False, metavar="[ENV]", shell_complete=completers.environments)
 @click.argument("release", required=False, shell_complete=completers.releases)
 @waiting
+@quiet
 @as_json
-def rollback(environment: str | None, release: str | None, wait_seconds: float, json_wanted: bool) -> None:
+def rollback(
+    environment: str | None, release: str | None, wait_seconds: float, only_outcome: bool, json_wanted: bool
+) -> None:
     """Return to an earlier release: RELEASE (a prefix is enough), or the latest that differs."""
-    output = _Output(json=json_wanted)
+    output = _Output(json=json_wanted, only_outcome=only_outcome)
     _operate("rollback", *named(environment, (), None), output, release=release, wait_seconds=wait_seconds)
 
 
@@ -103,9 +109,10 @@ def releases(environment: str, json_wanted: bool) -> None:
 
 @click.command()
 @of_application
+@by_exit_code
 @as_json
-def drift(name: str, compose: list[str] | None, json_wanted: bool) -> None:
-    """Compare running with declared services. Exit code 1 if they differ."""
+def drift(name: str, compose: list[str] | None, differs_is_failure: bool, json_wanted: bool) -> None:
+    """Compare running with declared services. With --exit-code, exit code 1 if they differ."""
     from cli.rendering.releases import show_drift
 
     async def run() -> Any:
@@ -115,7 +122,7 @@ def drift(name: str, compose: list[str] | None, json_wanted: bool) -> None:
 
     report = run_flow(run, quiet=True)
     show_answer(report, json_wanted, show_drift)
-    if not report.clean:
+    if differs_is_failure and not report.clean:
         sys.exit(1)
 
 
@@ -142,14 +149,18 @@ def validate(name: str, compose: list[str] | None, json_wanted: bool) -> None:
 
 @click.command()
 @of_application
+@by_exit_code
 @as_json
-def plan(name: str, compose: list[str] | None, json_wanted: bool) -> None:
+def plan(name: str, compose: list[str] | None, differs_is_failure: bool, json_wanted: bool) -> None:
     """Show what a start would do with each service, and because of which change; change nothing."""
     from cli.rendering.releases import show_plan
     from tasks.deployment.services import read_plan
     from tasks.runtime.clients import find_environment
 
-    show_answer(read_plan(find_environment(name, tuple(compose or ()))), json_wanted, show_plan)
+    found = read_plan(find_environment(name, tuple(compose or ())))
+    show_answer(found, json_wanted, show_plan)
+    if differs_is_failure and found.changes:
+        sys.exit(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

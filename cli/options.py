@@ -146,6 +146,10 @@ in_environment = click.option(
     callback=_with_records,
     shell_complete=completers.environments,
 )
+quiet = click.option("-q", "--quiet", "only_outcome", is_flag=True, help="Print only errors and the result.")
+by_exit_code = click.option(
+    "--exit-code", "differs_is_failure", is_flag=True, help="Exit with 1 where there is a difference, as git diff does."
+)
 waiting = click.option(
     "--wait",
     "wait_seconds",
