@@ -93,16 +93,18 @@ def _digest(news: Sequence[News], details: Mapping[str, NewsDetails], addresses:
     first = first_cause(worst)
     rest = sorted(news, key=lambda one: one is not first)
     items = [headline(one, now) for one in rest]
+    names, count = list(dict.fromkeys(one.environment for one in news)), len(news)
+    environment = names[0] if len(names) == 1 else f"{len(names)} environments"
+    of_one = f" {names[0]}" if len(names) == 1 else ""
     over = len(items) - MOST_ITEMS
     if over > 0:
-        items = [*items[:MOST_ITEMS], f"and {over} more: roas tickets {news[0].environment}"]
-    environment, count = news[0].environment, len(news)
+        items = [*items[:MOST_ITEMS], f"and {over} more: roas tickets{of_one}"]
     if first is None:
         return Message(
             tone=Tone.SUCCESS,
             title=f"{environment}: {count} reports, nothing needs help",
             items=tuple(items),
-            facts=(Fact(name="Next", value=f"roas status {environment}", command=True),),
+            facts=(Fact(name="Next", value=f"roas status{of_one}", command=True),),
             links=_links(news[0], NewsDetails(), addresses),
         )
     known = details.get(first.cause.error.error_id, NewsDetails()) if first.cause else NewsDetails()
@@ -117,7 +119,7 @@ def _digest(news: Sequence[News], details: Mapping[str, NewsDetails], addresses:
         lines=known.lines[:MOST_LINES],
         facts=(
             *(fact for fact in _facts(first, known) if fact.name != "Ticket"),
-            Fact(name="All tickets", value=f"roas tickets {environment}", command=True),
+            Fact(name="All tickets", value=f"roas tickets{of_one}", command=True),
         ),
         links=_links(first, known, addresses),
     )

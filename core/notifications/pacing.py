@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -25,6 +25,10 @@ FLAPS = 4
 
 FLAPPING_EVERY = timedelta(minutes=30)
 
+NO_QUIET_HOURS: Mapping[str, Sequence[QuietHours]] = {}
+_Service = tuple[str, str]
+"""An environment and a service of it."""
+
 _DAYS = ("monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday")
 
 
@@ -41,27 +45,34 @@ def pace(
     causes: Sequence[ReportedError],
     sent: Sequence[datetime],
     now: datetime,
-    quiet: Sequence[QuietHours] = (),
+    quiet: Mapping[str, Sequence[QuietHours]] = NO_QUIET_HOURS,
 ) -> list[Batch]:
     """Group what is due into messages; what is not in them waits, and is due again the next time.
 
     `causes` are all errors that are open or ended within the last hour, `sent` the moments of the messages that the
-    channel got within the last hour. What is critical never waits. In quiet hours the rest does, until their end.
+    channel got within the last hour, `quiet` the quiet hours of each environment. What is critical never waits. In
+    quiet hours the rest does, until their end.
     """
     urgent = [one for one in news if is_critical(one)]
-    rest = [one for one in news if not is_critical(one)]
-    if any(begins <= now < ends for begins, ends in quiet_times(quiet, now)):
-        return _grouped(urgent)
+    rest = [one for one in news if not is_critical(one) and not _is_quiet(quiet.get(one.environment, ()), now)]
     flapping: list[Batch] = []
-    for service, flaps in _flapping(causes, now).items():
-        of_it = [one for one in rest if one.service == service]
-        rest = [one for one in rest if one.service != service]
-        if of_it and now - _last_reported(causes, service, now) >= FLAPPING_EVERY:
+    for key, flaps in _flapping(causes, now).items():
+        of_it = [one for one in rest if (one.environment, one.service) == key]
+        rest = [one for one in rest if (one.environment, one.service) != key]
+        if of_it and now - _last_reported(causes, key, now) >= FLAPPING_EVERY:
             flapping.append(Batch(news=tuple(of_it), flaps=flaps))
     if sum(now - at < STORM for at in sent) >= SINGLE or len(sent) >= MOST_AN_HOUR:
         return _grouped(urgent)
-    after_quiet = any(ends <= now < ends + HOUR for _, ends in quiet_times(quiet, now))
-    return [*flapping, *_grouped([*urgent, *rest], single=1 if after_quiet else SINGLE)]
+    just_ended = any(_ended_lately(quiet.get(one.environment, ()), now) for one in rest)
+    return [*flapping, *_grouped([*urgent, *rest], single=1 if just_ended else SINGLE)]
+
+
+def _is_quiet(declared: Iterable[QuietHours], now: datetime) -> bool:
+    return any(begins <= now < ends for begins, ends in quiet_times(declared, now))
+
+
+def _ended_lately(declared: Iterable[QuietHours], now: datetime) -> bool:
+    return any(ends <= now < ends + HOUR for _, ends in quiet_times(declared, now))
 
 
 def quiet_times(declared: Iterable[QuietHours], now: datetime) -> list[tuple[datetime, datetime]]:
@@ -95,19 +106,20 @@ def _grouped(news: Sequence[News], single: int = SINGLE) -> list[Batch]:
     return [Batch(news=tuple(news))]
 
 
-def _flapping(causes: Iterable[ReportedError], now: datetime) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for cause in causes:
-        if cause.error.service is not None and now - cause.error.first_seen < HOUR:
-            counts[cause.error.service] = counts.get(cause.error.service, 0) + 1
-    return {service: count for service, count in counts.items() if count >= FLAPS}
+def _flapping(causes: Iterable[ReportedError], now: datetime) -> dict[_Service, int]:
+    counts: dict[_Service, int] = {}
+    for error in (cause.error for cause in causes):
+        if error.service is not None and now - error.first_seen < HOUR:
+            key = error.environment, error.service
+            counts[key] = counts.get(key, 0) + 1
+    return {key: count for key, count in counts.items() if count >= FLAPS}
 
 
-def _last_reported(causes: Iterable[ReportedError], service: str, now: datetime) -> datetime:
+def _last_reported(causes: Iterable[ReportedError], key: _Service, now: datetime) -> datetime:
     moments = [
         at
         for cause in causes
-        if cause.error.service == service
+        if (cause.error.environment, cause.error.service) == key
         for at in (cause.reported.last_at, cause.reported.end_at)
         if at is not None
     ]

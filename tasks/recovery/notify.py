@@ -88,12 +88,7 @@ async def notify_people(environment: Environment) -> list[Notification]:
         # Each report is claimed in the stores first, so that it is sent once.
         return []
     try:
-        # An incident of this system itself goes to the receivers of the first environment that sends.
-        claimed = [
-            batch
-            for name in (environment.name, OWN_SYSTEM)
-            for batch in await asyncio.to_thread(_claimed, environment, name)
-        ]
+        claimed = await asyncio.to_thread(_claimed, environment)
         notifications = await asyncio.to_thread(_written, claimed) if claimed else []
     except StoreError as error:
         log.warning("notifications could not be read: %s", error)
@@ -159,13 +154,23 @@ def preview_messages(subject: str) -> list[Message]:
     return [one.message for one in _written(batches)]
 
 
-def _claimed(environment: Environment, name: str) -> list[Batch]:
-    """Return what is due under a name and no other process has claimed, as messages are made of it."""
+def _claimed(environment: Environment) -> list[Batch]:
+    """Return what is due and no other process has claimed, as messages are made of it.
+
+    What is due in other environments with the same receivers is reported with it: one cause may fail in all of them.
+    """
     now = datetime.now(UTC)
-    news, causes = _due(environment, name, now)
-    if not news:
+    # An incident of this system itself goes to the receivers of the first environment that sends.
+    found = [_due(environment, name, now) for name in (environment.name, OWN_SYSTEM)]
+    if not any(news for news, _ in found):
         return []
-    batches = pace(news, causes, _sent(environment, now), now, environment.quiet_hours)
+    sharing = _sharing(environment)
+    peers = [one for one in sharing if set(one.notify) == set(environment.notify)]
+    found += [_due(one, one.name, now) for one in peers]
+    news, causes = [one for part, _ in found for one in part], [one for _, part in found for one in part]
+    quiet = {one.name: one.quiet_hours for one in (environment, *peers)} | {OWN_SYSTEM: environment.quiet_hours}
+    sent = _sent([environment.name, OWN_SYSTEM, *(one.name for one in sharing)], now)
+    batches = pace(news, causes, sent, now, quiet)
     # A moment of its own for each message, so that messages can be counted by their moments.
     moments = [now + timedelta(microseconds=place) for place in range(len(batches))]
     claimed = [
@@ -185,19 +190,22 @@ def _due(environment: Environment, name: str, now: datetime) -> tuple[list[News]
     return due(causes, now, operations=operations, about=environment.notify_about, forgotten=forgotten), causes
 
 
-def _sent(environment: Environment, now: datetime) -> list[datetime]:
-    """Return the moments of the messages within the last hour to the receivers of an environment.
-
-    Other environments may share a receiver, which has one limit for all of them.
-    """
-    stores, since = open_stores(), now - HOUR
-    names = {OWN_SYSTEM, environment.name}
+def _sharing(environment: Environment) -> list[Environment]:
+    """Return the other environments that share a receiver with an environment."""
+    found = []
     for name in known_environments(current_settings()):
         with suppress(BadInputError):
-            if set(find_environment(name).notify) & set(environment.notify):
-                names.add(name)
-    moments = set(stores.error_notifications.sent_since(sorted(names), since))
-    for name in sorted(names):
+            other = find_environment(name)
+            if other.name != environment.name and set(other.notify) & set(environment.notify):
+                found.append(other)
+    return found
+
+
+def _sent(names: Sequence[str], now: datetime) -> list[datetime]:
+    """Return the moments of the messages about environments within the last hour."""
+    stores, since = open_stores(), now - HOUR
+    moments = set(stores.error_notifications.sent_since(names, since))
+    for name in names:
         claimed = (one.details.get(REPORTED) for one in stores.operations.latest_recorded(name, _OPERATIONS))
         moments |= {at for one in claimed if one and (at := datetime.fromisoformat(str(one))) >= since}
     return sorted(moments)

@@ -17,8 +17,10 @@ from prefect import get_client
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.settings import get_current_settings
 
+from adapters.notifications.answer_keys import answer_key
 from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
+from core.notifications.answers import AnswerAction, read_token
 from flows.deployment.startup import startup
 from models.errors import RecordedError
 from models.notifications import Channel, Message, NotificationReason, Tone
@@ -167,6 +169,46 @@ async def test_two_processes_report_once(place: Place, asked: RecordedError, web
         one["body"].count("test was started") + one["subject"].count("test was started") for one in webhook.got
     )
     assert entries == 3
+
+
+async def test_environments_with_the_same_receivers_are_one_message(
+    place: Place, asked: RecordedError, webhook: Webhook
+) -> None:
+    await save_block(webhook.url)
+    declared = (place.folder / "test.yaml").read_text()
+    now = datetime.now(UTC)
+    with place.stores() as stores:
+        for name in ("mail", "shop", "wiki"):
+            (place.folder / f"{name}.yaml").write_text(declared.replace("name: test", f"name: {name}"))
+            stores.errors.record(replace(asked, error_id=f"err-{name}", environment=name))
+            ticket = Ticket(
+                ticket_id=f"tic-{name}", error_id=f"err-{name}", environment=name, title="web", opened_at=now
+            )
+            stores.tickets.open(ticket)
+
+    await notify_people(find_environment("test"))
+    await notify_people(find_environment("shop"))
+
+    (sent,) = webhook.got
+    assert sent["subject"].startswith("4 environments: 4 failures. First cause: web of ")
+    assert sent["body"].count("- web of ") == 4
+
+
+async def test_a_message_carries_links_that_answer_its_ticket(
+    place: Place, asked: RecordedError, webhook: Webhook, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ROAS_ANSWERS_URL", "https://ops.example")
+    await save_block(webhook.url)
+
+    await notify_people(find_environment("test"))
+
+    (sent,) = webhook.got
+    _, _, token = sent["body"].partition("Acknowledge the ticket: https://ops.example/answer/")
+    allowed = read_token(token.split()[0], answer_key(place.folder / "data"), datetime.now(UTC))
+    assert (allowed.ticket_id, allowed.channel) == ("tic-1", "custom-webhook/told")
+    assert allowed.action is AnswerAction.ACKNOWLEDGE
+    # The cache and the event keep no link.
+    assert token.split()[0] not in json.dumps(shared_cache().entries(STREAM), default=str)
 
 
 async def test_a_failed_start_is_reported_by_its_command(place: Place, webhook: Webhook) -> None:

@@ -193,6 +193,8 @@ WHOLE: dict[str, Any] = {
     "objective_percent": 99.5,
     "maintenance": [{"days": ["monday"], "from": "02:00", "to": "03:00", "services": ["web"]}],
     "notify": ["slack-webhook/operations"],
+    "notify_about": ["failures", "deployments"],
+    "quiet_hours": [{"days": ["friday"], "from": "22:00", "to": "06:00"}],
 }
 """An environment with every field."""
 

@@ -76,6 +76,17 @@ def test_a_digest_begins_with_what_the_others_need() -> None:
     assert compose(Batch(news=many), {}, Addresses(), NOON).message.items[-1] == "and 10 more: roas tickets shop"
 
 
+def test_a_digest_of_several_environments_counts_them_and_each_keeps_its_own_quiet_hours() -> None:
+    news = [failure_of(cause(name)) for name in TEN[:2]]
+    news += [replace(one, environment="mail") for one in news]
+    shown = compose(Batch(news=tuple(news)), {}, Addresses(), NOON).message
+    assert shown.title.startswith("2 environments: 4 failures. First cause: ")
+    assert shown.facts[-1].value == "roas tickets"
+    at_night = NOON.replace(hour=23)
+    (first, second) = pace(news, (), (), at_night, {"mail": [NIGHT]})
+    assert [one.environment for one in (*first.news, *second.news)] == ["shop", "shop"]
+
+
 def test_a_digest_of_what_is_over_needs_no_help() -> None:
     over = [cause(name) for name in TEN[:4]]
     ended = [replace(one, error=replace(one.error, resolved_at=NOON), executions=[TRIED]) for one in over]
@@ -114,7 +125,7 @@ def test_what_is_critical_never_waits() -> None:
     sent = [NOON] * MOST_AN_HOUR
     assert pace([rest, urgent], (), sent, NOON) == [Batch(news=(urgent,))]
     at_night = NOON.replace(hour=23)
-    assert pace([rest, urgent], (), (), at_night, [NIGHT]) == [Batch(news=(urgent,))]
+    assert pace([rest, urgent], (), (), at_night, {"shop": [NIGHT]}) == [Batch(news=(urgent,))]
 
 
 def test_a_flapping_service_is_one_message_with_its_count_every_half_hour() -> None:
@@ -146,13 +157,15 @@ def test_quiet_hours_hold_back_until_their_end_and_then_give_one_message() -> No
     )
     causes = [ended_at_night, cause("api", began + MINUTE)]
     for at in (began + MINUTE, NOON.replace(day=3, hour=5, minute=59)):
-        assert pace(due(causes, at, forgotten=remembered([NIGHT], at, FORGOTTEN)), causes, (), at, [NIGHT]) == []
+        assert (
+            pace(due(causes, at, forgotten=remembered([NIGHT], at, FORGOTTEN)), causes, (), at, {"shop": [NIGHT]}) == []
+        )
     end = NOON.replace(day=3, hour=6)
     news = due(causes, end, forgotten=remembered([NIGHT], end, FORGOTTEN))
     assert [one.occasion for one in news] == [NotificationReason.RECOVERED, NotificationReason.FAILED]
-    assert sizes(pace(news, causes, (), end, [NIGHT])) == [2]
+    assert sizes(pace(news, causes, (), end, {"shop": [NIGHT]})) == [2]
     later = end + FORGOTTEN
-    assert sizes(pace(due(causes, later), causes, (), later, [NIGHT])) == [1]
+    assert sizes(pace(due(causes, later), causes, (), later, {"shop": [NIGHT]})) == [1]
 
 
 def test_quiet_hours_begin_on_their_days_and_end_on_the_next() -> None:
