@@ -25,6 +25,9 @@ _OBJECTS_BETWEEN_COLLECTIONS = 50_000
 _SERVICES = ("serve", "metrics", "mcp", "top")
 """They run as long as the machine, their client or their terminal does, which has to find them in this process."""
 
+_OPTIONS_WITH_A_VALUE = ("--config",)
+"""Options that may stand before the command."""
+
 _COMPLETION = "_ROAS_COMPLETE"
 """A shell asks for completions with this variable: pressing a key leaves no process behind."""
 
@@ -32,10 +35,21 @@ _COMPLETION = "_ROAS_COMPLETE"
 def main() -> None:
     """Run `roas` and exit with its code."""
     program = "cli.main:main"
-    if sys.argv[1:2] and sys.argv[1] in _SERVICES:
+    if command_of(sys.argv[1:]) in _SERVICES:
         run_program(program)
     else:
         _run(program)
+
+
+def command_of(words: list[str]) -> str:
+    """The command among the words of a command line, behind the options of `roas` itself; empty without one."""
+    rest = iter(words)
+    for word in rest:
+        if not word.startswith("-"):
+            return word
+        if word in _OPTIONS_WITH_A_VALUE:
+            next(rest, None)
+    return ""
 
 
 def _run(program: str) -> None:
