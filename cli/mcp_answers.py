@@ -130,7 +130,7 @@ class AgentTool:
             quoted=list(self.quoted),
         ).model_dump(mode="json", warnings=False)
         document, shortened = shorten_document(whole, _MOST_BYTES, lambda one: len(json.dumps(one)))
-        return ToolReply(structured=document | {"shortened": shortened}, error=found.error)
+        return ToolReply(structured=document | {"shortened": shortened}, error=" ".join(found.error.split()))
 
 
 def answers(tools: Sequence[AgentTool]) -> Callable[[ToolCall], Awaitable[ToolReply]]:

@@ -13,17 +13,11 @@ from cli.mcp_answers import AgentTool, Found, Input
 from cli.options import known_environment
 from flows.runtime.terminal import echo
 from models.failures import RoasError
-from models.records import DeploymentDetails
+from models.operations import Operation
 from models.recovery import Choice, RecoveryOutcome
 
 _ENVIRONMENT = "Name of an environment, as `status` lists them."
-_QUOTED = (
-    "answer.operation.details",
-    "answer.validations",
-    "answer.changes[].reason",
-    "answer.health",
-    "answer.errors",
-)
+_QUOTED = ("answer.details",)
 
 
 class _OfOne(Input):
@@ -78,15 +72,16 @@ async def _run(words: Sequence[str], client: str, said: str = "") -> CommandResu
 
 
 async def _operate(words: Sequence[str], given: _OfOne, client: str, arguments: Sequence[str] = ()) -> Found:
-    """Run an operation, and read its record where it left one."""
+    """Run an operation, and read its record where it left one; `show` has the whole."""
     from tasks.reporting.read import read_deployment
 
     name = str(known_environment(given.environment))
     done = await _run([*words, "--json", "--", name, *arguments], client)
     document = _document(done)
-    details = read_deployment(document["operation"]["deployment_id"])
-    reason = details.operation.details.get("reason", "the operation failed")
-    return Found(value=details, error=f"{details.operation.operation_type} failed: {reason}" if done.code else "")
+    operation = read_deployment(document["operation"]["deployment_id"]).operation
+    reason = operation.details.get("reason", "the record has no reason")
+    failed = f"{operation.operation_type} failed: {reason}; `why` explains {operation.deployment_id}."
+    return Found(value=operation, error=failed if done.code else "")
 
 
 async def _start(given: _Start, client: str) -> Found:
@@ -161,7 +156,7 @@ _TOOLS = {
         description="Start an environment exactly as `plan` said: validate, start in dependency order, verify health, "
         "record everything; roll back on failure. Recreates and restarts services.",
         inputs=_Start,
-        answer=DeploymentDetails,
+        answer=Operation,
         find=_start,
         destructive=True,
         quoted=_QUOTED,
@@ -171,7 +166,7 @@ _TOOLS = {
         title="roas stop",
         description="Stop all services of an environment, in reverse order.",
         inputs=_OfOne,
-        answer=DeploymentDetails,
+        answer=Operation,
         find=_stop,
         destructive=True,
         quoted=_QUOTED,
@@ -181,7 +176,7 @@ _TOOLS = {
         title="roas restart",
         description="Restart all services of an environment, or the named ones, in dependency order.",
         inputs=_Restart,
-        answer=DeploymentDetails,
+        answer=Operation,
         find=_restart,
         destructive=True,
         quoted=_QUOTED,
@@ -191,7 +186,7 @@ _TOOLS = {
         title="roas rollback",
         description="Return an environment to an earlier release.",
         inputs=_Rollback,
-        answer=DeploymentDetails,
+        answer=Operation,
         find=_rollback,
         destructive=True,
         quoted=_QUOTED,

@@ -12,6 +12,7 @@ from typing import Any
 import anyio
 import pytest
 from mcp import Client
+from mcp_types import TextContent
 
 from tests.golden.conftest import HERE
 from tests.support.agents import agent, answer_of, error_of
@@ -21,6 +22,7 @@ from tests.support.projects import remove_project
 pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.timeout(600)]
 
 WRITES_A_SECRET = """sh -c 'echo "token=hunter2-hunter2"; touch /tmp/ready; exec sleep 3600'"""
+REFUSED = """sh -c 'echo "FATAL: password authentication failed for user app" >&2; exit 1'"""
 SLOW = "sh -c 'sleep 300'"
 
 
@@ -63,7 +65,7 @@ async def test_an_agent_starts_exactly_what_was_planned_and_reads_the_record(
     assert planned["answer"]["plan"]["project"] == project
     assert "\n" not in refused
     assert "plan" in refused
-    operation = started["answer"]["operation"]
+    operation = started["answer"]
     assert operation["status"] == "success"
     assert operation["user_agent"].endswith("(roas start, asked by MCP client tester)")
     assert operation["actor"]["claimed"] == "MCP client tester"
@@ -73,7 +75,28 @@ async def test_an_agent_starts_exactly_what_was_planned_and_reads_the_record(
     assert "hunter2" not in json.dumps(logs)
     assert "token=" in json.dumps(logs)
     assert drift["answer"]["services"] == []
-    assert stopped["answer"]["operation"]["operation_type"] == "stop"
+    assert stopped["answer"]["operation_type"] == "stop"
+
+
+async def test_an_operation_that_fails_is_an_error_with_its_record(
+    tmp_path: Path, project: str, prefect_server: None
+) -> None:
+    change(tmp_path, REFUSED)
+    async with agent(tmp_path, "--allow", "start", variables=_server()) as client:
+        planned = await answer_of(client, "plan", {"environment": "shop"})
+        asked = {"environment": "shop", "plan_id": planned["answer"]["plan_id"]}
+        failed = await client.call_tool("start", asked)
+        explained = await answer_of(client, "why")
+
+    assert failed.is_error
+    (said, document) = (one.text for one in failed.content if isinstance(one, TextContent))
+    assert said.startswith("start failed: ")
+    assert "\n" not in said
+    assert json.loads(document) == failed.structured_content
+    operation = failed.structured_content["answer"]
+    assert operation["status"] == "failed"
+    assert explained["answer"]["deployment_id"] == operation["deployment_id"]
+    assert any("password authentication failed" in line["text"] for line in explained["answer"]["lines"])
 
 
 async def test_a_cancelled_call_ends_its_operation_and_the_record_says_so(
