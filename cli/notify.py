@@ -11,7 +11,6 @@ import click
 
 from adapters.config.environment_files import chosen_folder
 from adapters.config.webhook_addresses import is_refused
-from adapters.notifications.mail import FORM, read_mail_address
 from cli import completers
 from cli.options import as_json, named, read_input
 from cli.run_flow import run_flow, show_answer
@@ -47,6 +46,9 @@ def add(kind: str, name: str) -> None:
 
     That of a mail server is smtps://USER:PASSWORD@HOST/?from=ADDRESS&to=ADDRESS, with smtp:// for STARTTLS.
     """
+    # It loads an HTTP client, which the help need not wait for.
+    from adapters.notifications.mail import FORM, read_mail_address
+
     if not re.fullmatch("[a-z0-9-]+", name):
         raise BadInputError(f"{name!r} cannot be a channel's name;", advice="use small letters, digits and dashes.")
     typed = sys.stdin is not None and sys.stdin.isatty()

@@ -27,7 +27,7 @@ from models.failures import BadInputError, StoreError
 from models.notifications import Addresses, Message, News, NewsDetails, Notification, NotificationReason, ReportedError
 from models.settings import current_settings
 from tasks.recovery.news_details import details_of
-from tasks.recovery.send_messages import deliver, send_message
+from tasks.recovery.send_messages import deliver
 from tasks.runtime.clients import find_environment
 from tasks.runtime.retry_policy import READ
 from tasks.runtime.store_access import stores_are_away
@@ -124,7 +124,7 @@ async def send_examples(environment: Environment) -> dict[str, str | None]:
     failed: dict[str, str | None] = {}
     for block in environment.notify:
         for message in messages:
-            failed[block] = await send_message(block, message)
+            failed[block] = await deliver(block, message)
             if failed[block] is not None:
                 break
     return failed

@@ -52,12 +52,6 @@ async def deliver(block: str, message: Message, attachment: Attachment | None = 
     return None if failed is None else failed.text
 
 
-async def send_message(block: str, message: Message) -> str | None:
-    """Send a message through a block once; return why it was not delivered, else None."""
-    failed = await _sent(block, message)
-    return None if failed is None else failed.text
-
-
 async def _sent(block: str, message: Message, attachment: Attachment | None = None) -> SendFailure | None:
     kind, _, name = block.partition("/")
     try:

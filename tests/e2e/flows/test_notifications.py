@@ -22,16 +22,17 @@ from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
 from core.notifications.answers import AnswerAction, read_token
 from flows.deployment.startup import startup
+from flows.monitoring.collection import collection
 from models.errors import RecordedError
 from models.notifications import Channel, Message, NotificationReason, Tone
 from models.operations import Operation, OperationStatus, OperationType
 from models.recovery import Ticket
 from tasks.recovery.channels import keep_channel, read_channels
 from tasks.recovery.notify import STREAM, notify_people
-from tasks.recovery.send_messages import deliver, send_message
+from tasks.recovery.send_messages import deliver
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import shared_cache
-from tests.e2e.flows.conftest import Place, well
+from tests.e2e.flows.conftest import Place, end, well
 from tests.support.chat_services import (
     DISCORD,
     DISCORD_ADDRESS,
@@ -80,6 +81,11 @@ class Webhook:
 
         self.server = HTTPServer(("127.0.0.1", 0), WebhookHandler)
         self.url = f"http://127.0.0.1:{self.server.server_port}/token-of-the-webhook"
+
+
+@pytest.fixture(autouse=True)
+def retries_wait_for_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tasks.recovery.send_messages.RETRY_AFTER_SECONDS", (0, 0))
 
 
 @pytest.fixture
@@ -211,6 +217,36 @@ async def test_a_message_carries_links_that_answer_its_ticket(
     assert token.split()[0] not in json.dumps(shared_cache().entries(STREAM), default=str)
 
 
+async def test_quiet_hours_outlive_a_restart(place: Place, asked: RecordedError, webhook: Webhook) -> None:
+    await save_block(webhook.url)
+    hour, now = timedelta(hours=1), datetime.now(UTC)
+    quiet = f'[{{from: "{now - hour:%H:%M}", to: "{now + hour:%H:%M}"}}]'
+    place.declare(well("web"), notify="[custom-webhook/told]", quiet_hours=quiet)
+    assert await notify_people(find_environment("test")) == []
+
+    # At their end, in whatever process.
+    place.declare(
+        well("web"), notify="[custom-webhook/told]", quiet_hours=quiet.replace(f"{now + hour:%H:%M}", f"{now:%H:%M}")
+    )
+    await notify_people(find_environment("test"))
+
+    assert [one["subject"].partition(":")[0] for one in webhook.got] == ["web of test needs help"]
+
+
+async def test_what_a_collection_finds_is_reported_by_it_once(place: Place, webhook: Webhook) -> None:
+    await save_block(webhook.url)
+    place.declare(well("web"), notify="[custom-webhook/told]")
+    await startup("test", asked_by="ann")
+    end(place)
+
+    await collection("test", act=False)
+    await collection("test", act=False)
+    await notify_people(find_environment("test"))
+
+    (sent,) = webhook.got
+    assert sent["subject"].startswith("web of test needs help: ")
+
+
 async def test_a_failed_start_is_reported_by_its_command(place: Place, webhook: Webhook) -> None:
     await save_block(webhook.url)
     place.declare("web:\n  image: no-such-image.invalid/web:1", notify="[custom-webhook/told]")
@@ -239,9 +275,7 @@ async def test_a_webhook_that_fails_fails_nothing_and_is_tried_at_the_reminder(
     asked: RecordedError,
     webhook: Webhook,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tasks.recovery.send_messages.RETRY_AFTER_SECONDS", (0, 0))
     await save_block(webhook.url)
     webhook.status = 500
     environment = find_environment("test")
@@ -268,9 +302,7 @@ async def test_a_webhook_that_is_away_for_a_moment_loses_nobody_a_notice(
     asked: RecordedError,
     webhook: Webhook,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("tasks.recovery.send_messages.RETRY_AFTER_SECONDS", (0, 0))
     await save_block(webhook.url)
     webhook.answers = [503]
 
@@ -302,7 +334,7 @@ async def test_a_block_that_is_not_there_fails_nothing(place: Place, asked: Reco
 async def test_the_address_of_a_webhook_is_kept_secret(webhook: Webhook) -> None:
     block = await keep_channel("webhook", "secret", webhook.url, ())
 
-    assert await send_message(block, MESSAGE) is None
+    assert await deliver(block, MESSAGE) is None
 
     assert webhook.got == [{"subject": "Test", "body": "a word"}]
     async with get_client() as client:
@@ -315,9 +347,7 @@ async def test_the_password_of_a_mail_server_is_kept_secret() -> None:
     block = await keep_channel("email", "mail", address, ())
 
     assert block == "roas-email/mail"
-    assert (
-        await send_message(block, MESSAGE) == f"block {block} did not take the notice: its server could not be reached"
-    )
+    assert await deliver(block, MESSAGE) == f"block {block} did not take the notice: its server could not be reached"
     async with get_client() as client:
         kept = await client.read_block_document_by_name("mail", "roas-email", include_secrets=False)
     assert "word-of-the-mail" not in kept.model_dump_json()
@@ -358,8 +388,8 @@ async def test_who_cannot_be_reported_is_said_without_the_address(webhook: Webho
     webhook.status = 403
     block = await keep_channel("webhook", "refused", webhook.url, ())
 
-    assert await send_message(block, MESSAGE) == f"block {block} did not take the notice: its server answered with 403"
-    assert await send_message("custom-webhook/nobody", MESSAGE) == (
+    assert await deliver(block, MESSAGE) == f"block {block} did not take the notice: its server answered with 403"
+    assert await deliver("custom-webhook/nobody", MESSAGE) == (
         "there is no block custom-webhook/nobody on the Prefect server"
     )
 
@@ -367,9 +397,7 @@ async def test_who_cannot_be_reported_is_said_without_the_address(webhook: Webho
 async def test_who_does_not_answer_is_said_without_the_address() -> None:
     block = await keep_channel("webhook", "deaf", f"http://127.0.0.1:{free_port()}/token-of-the-webhook", ())
 
-    assert (
-        await send_message(block, MESSAGE) == f"block {block} did not take the notice: its server could not be reached"
-    )
+    assert await deliver(block, MESSAGE) == f"block {block} did not take the notice: its server could not be reached"
 
 
 async def test_blocks_are_listed_by_who_names_them_and_whether_they_are_kept(webhook: Webhook) -> None:
@@ -388,12 +416,12 @@ async def test_blocks_are_listed_by_who_names_them_and_whether_they_are_kept(web
 async def test_nothing_is_sent_to_the_metadata_service_of_a_cloud(address: str) -> None:
     block = await keep_channel("webhook", "metadata", address, ())
 
-    assert "has a link-local address" in (await send_message(block, MESSAGE) or "")
+    assert "has a link-local address" in (await deliver(block, MESSAGE) or "")
 
 
 async def test_a_webhook_that_redirects_is_not_followed(webhook: Webhook) -> None:
     webhook.status = 307
     block = await keep_channel("webhook", "elsewhere", webhook.url, ())
 
-    assert "answered with 307" in (await send_message(block, MESSAGE) or "")
+    assert "answered with 307" in (await deliver(block, MESSAGE) or "")
     assert len(webhook.got) == 1
