@@ -111,6 +111,7 @@ def _serve_deployments(
 
     from flows.runtime.automations import declare_automations
     from flows.runtime.deployments import deployments_of
+    from flows.runtime.new_environments import serve_new_environments
     from flows.runtime.server_outages import keep_asking_the_server
     from flows.runtime.service_runs import STANDING, begin_again_what_is_cancelled, begin_each
 
@@ -140,12 +141,25 @@ def _serve_deployments(
         await declare_automations()
         # Their schedules only begin again what has died, and first come minutes from now.
         begun = await begin_each(ids[flow, name] for name in names for flow in STANDING)
-        beginning = asyncio.create_task(begin_again_what_is_cancelled(begun))
+
+        async def serve(name: str) -> None:
+            """Serve an environment that became known later; each has its own standing runs."""
+            made = await asyncio.to_thread(deployments_of, name)
+            new = {one.flow_name: await runner.aadd_deployment(one) for one in made}
+            if runner._limiter is not None:
+                runner._limiter.total_tokens += len(STANDING)
+            await begin_each(new[flow] for flow in STANDING)
+
+        beside = [
+            asyncio.create_task(begin_again_what_is_cancelled(begun)),
+            asyncio.create_task(serve_new_environments(set(names), serve)),
+        ]
         report_ready()
         try:
             await runner.start()
         finally:
-            beginning.cancel()
+            for task in beside:
+                task.cancel()
 
     # Prefect ends its runs on SIGTERM alone.
     signal.signal(signal.SIGINT, lambda *_: signal.raise_signal(signal.SIGTERM))
