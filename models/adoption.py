@@ -11,6 +11,24 @@ from models.compose import Application
 from models.environments import Limits, Probe, ServiceSpec
 
 
+class Login(BaseModel):
+    """How an image of a program names its user, password and database: variables of the container.
+
+    A password may also come from the file that the variable `password` with `_FILE` names. `default_user` is the user
+    where the variable is not set. `open_variable`: where it is set, to `open_value` if that is given, no password is
+    asked for.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    password: str
+    user: str | None = None
+    default_user: str | None = None
+    database: str | None = None
+    open_variable: str | None = None
+    open_value: str | None = None
+
+
 class Program(BaseModel):
     """One program as patterns/programs/programs.yaml describes it: how it is recognised, and what fits it.
 
@@ -28,7 +46,10 @@ class Program(BaseModel):
     variables: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
     server: bool = False
+    runtime: bool = Field(default=False, description="Other programs run in its images, so the command says more.")
     probe: Probe | None = None
+    login_probe: Probe | None = Field(default=None, description="Probe with a login, where one of `logins` is known.")
+    logins: tuple[Login, ...] = ()
     certificate: bool = Field(default=False, description="Where it serves port 443, probe the certificate there.")
     password_variables: tuple[str, ...] = ()
     password_option: str | None = None
@@ -49,13 +70,24 @@ class CheckedAddress:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class PasswordFile:
+    """A secret of the Compose file that a service gets its password from: its name, and its file or variable."""
+
+    name: str
+    file: Path | None = None
+    variable: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceTraits:
-    """What tells which program a service runs, and which services it names; no value of a variable.
+    """What tells which program a service runs, and which services it names; no value of a variable but `settings`.
 
     `programs` are the names of executables in its entrypoint and command. `ports` are those it publishes or exposes.
     `hosts` are the variables that name another service's host, by service. `never_restarted`: the file says
     restart "no". `passwords` are the variables that its password comes from, by option or variable of the container;
-    one that the file holds as a literal has None.
+    one that the file holds as a literal has None. `settings` are the variables that name a user or a database, with
+    their values, and `password_files` those that name the file of a password. `base_image` is what a built image begins
+    with, and `image_checked`: its Dockerfile has a health check.
     """
 
     programs: tuple[str, ...] = ()
@@ -64,16 +96,24 @@ class ServiceTraits:
     checked: CheckedAddress | None = None
     never_restarted: bool = False
     passwords: dict[str, str | None] = field(default_factory=dict)
+    settings: dict[str, str] = field(default_factory=dict)
+    password_files: dict[str, PasswordFile] = field(default_factory=dict)
+    base_image: str = ""
+    image_checked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UsedVariable:
-    """A variable that the Compose files use. `is_set`: it has a value now that is not empty."""
+    """A variable that the Compose files use. `is_set`: it has a value now that is not empty.
+
+    `file` holds its value where it is a secret that the Compose file reads from there.
+    """
 
     name: str
     is_secret: bool
     is_set: bool
     has_default: bool = False
+    file: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,18 +6,25 @@ Values of variables are read here, for the hosts in them, and go no further.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import PurePosixPath
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
 from typing import Any
 
+from adapters.host.private_files import read_regular
+from adapters.programs import shipped_programs
+from core.adoption.dockerfile import BuiltImage, read_dockerfile
 from core.adoption.hosts import hosts_named
 from core.errors.redact import is_no_value, is_secret_name
-from models.adoption import CheckedAddress, ServiceTraits
+from models.adoption import CheckedAddress, PasswordFile, ServiceTraits
 
 _LOCAL_URL = re.compile(r"http://(?:localhost|127\.0\.0\.1|\[::1\]|0\.0\.0\.0)(?::(\d{1,5}))?(/[\w./~%-]*)?")
 _PROGRAM = re.compile(r"[A-Za-z_][\w.+-]*")
-_VARIABLE = re.compile(r"\$\{?([A-Za-z_]\w*)")
+_VARIABLE = re.compile(r"\$(?:\{([A-Za-z_]\w*)(?::?[-?][^}]*)?\}|([A-Za-z_]\w*))")
 _PASSWORD_OPTION = re.compile(r"(--[a-z-]*(?:pass|auth)[a-z-]*)[ =]+(\S+)")
+_LISTENS = re.compile(
+    r"(?:--port|--bind|--http|--listen|-b|-p|\brunserver)[ =]+(?:(\[[0-9a-fA-F:]*\]|[\w.*-]*):)?(\d{2,5})(?![\d.:/])"
+)
 _WORDS_OF_A_COMMAND = 60
 
 
@@ -25,24 +32,89 @@ def service_traits(document: Mapping[str, Any], unfilled: Sequence[Mapping[str, 
     """The traits of each service of a rendered document; `unfilled` are the files before variables were filled in."""
     services: Mapping[str, Any] = document["services"]
     names = {host: name for name, body in services.items() for host in _hosts_of(name, body)}
-    return {name: _traits(name, body, names, unfilled) for name, body in services.items()}
+    secrets: Mapping[str, Any] = document.get("secrets") or {}
+    return {name: _traits(name, body, names, unfilled, secrets) for name, body in services.items()}
 
 
 def _traits(
-    name: str, body: Mapping[str, Any], names: Mapping[str, str], unfilled: Sequence[Mapping[str, Any]]
+    name: str,
+    body: Mapping[str, Any],
+    names: Mapping[str, str],
+    unfilled: Sequence[Mapping[str, Any]],
+    secrets: Mapping[str, Any],
 ) -> ServiceTraits:
     hosts: dict[str, str] = {}
     for variable, value in (body.get("environment") or {}).items():
         for host in hosts_named(variable, str(value or ""), names.keys()):
             hosts.setdefault(names[host], variable)
+    built = _built(body)
+    entrypoint, command = _words(body.get("entrypoint")), _words(body.get("command"))
+    # A new entrypoint also takes the image's command away.
+    given = [*(entrypoint or built.entrypoint), *(command or (() if entrypoint else built.command))]
+    ports = [*_ports(body)] or [*built.ports] or [*_ports_of_command(given)]
+    environment = {one: str(value or "") for one, value in (body.get("environment") or {}).items()}
+    passwords = dict(_passwords(_bodies(name, unfilled)))
+    # What an env_file sets has no source that a probe could ask.
+    passwords |= {
+        one: None
+        for one, value in environment.items()
+        if one not in passwords and is_secret_name(one) and not is_no_value(value)
+    }
     return ServiceTraits(
-        programs=tuple(dict.fromkeys(_programs(body))),
-        ports=tuple(dict.fromkeys(_ports(body))),
+        programs=tuple(dict.fromkeys(_programs(given, names.keys()))),
+        ports=tuple(dict.fromkeys(ports)),
         hosts=hosts,
         checked=_checked(body),
         never_restarted=body.get("restart") == "no",
-        passwords=dict(_passwords(_bodies(name, unfilled))),
+        passwords=passwords,
+        settings={one: value for one, value in environment.items() if one in _login_variables() and value},
+        password_files=dict(_password_files(environment, body, secrets)),
+        base_image=built.base,
+        image_checked=built.checked,
     )
+
+
+@lru_cache(maxsize=1)
+def _login_variables() -> frozenset[str]:
+    """The variables that name a user, a database, or say that there is no password; never one of a password."""
+    logins = [login for program in shipped_programs() for login in program.logins]
+    named = {one for login in logins for one in (login.user, login.database, login.open_variable) if one}
+    return frozenset(named)
+
+
+def _built(body: Mapping[str, Any]) -> BuiltImage:
+    """What the Dockerfile of a service says; nothing where it is not on this machine."""
+    build = body.get("build")
+    if not isinstance(build, Mapping):
+        return BuiltImage()
+    text = build.get("dockerfile_inline")
+    if text is None:
+        file = Path(str(build.get("context") or "")) / str(build.get("dockerfile") or "Dockerfile")
+        try:
+            text = read_regular(file).decode("utf-8", errors="replace") if file.is_absolute() else ""
+        except (OSError, ValueError):
+            return BuiltImage()
+    arguments = {one: str(value) for one, value in (build.get("args") or {}).items() if value is not None}
+    return read_dockerfile(text, target=str(build.get("target") or ""), arguments=arguments)
+
+
+def _password_files(
+    environment: Mapping[str, str], body: Mapping[str, Any], secrets: Mapping[str, Any]
+) -> Iterator[tuple[str, PasswordFile]]:
+    """Variables that name a file under /run/secrets, with the Compose secret that is mounted there."""
+    mounted = {}
+    for entry in body.get("secrets") or ():
+        source = str(entry.get("source", ""))
+        mounted[str(PurePosixPath("/run/secrets") / str(entry.get("target") or source))] = source
+    for variable, value in environment.items():
+        declared = secrets.get(mounted.get(value) or "")
+        if not variable.endswith("_FILE") or not isinstance(declared, Mapping):
+            continue
+        name, file, source = mounted[value], declared.get("file"), declared.get("environment")
+        if file is not None and Path(str(file)).is_file():
+            yield variable, PasswordFile(name=name, file=Path(str(file)))
+        elif source is not None:
+            yield variable, PasswordFile(name=name, variable=str(source))
 
 
 def _hosts_of(name: str, body: Mapping[str, Any]) -> Iterator[str]:
@@ -52,15 +124,22 @@ def _hosts_of(name: str, body: Mapping[str, Any]) -> Iterator[str]:
         yield from (joined or {}).get("aliases") or ()
 
 
-def _programs(body: Mapping[str, Any]) -> Iterator[str]:
+def _programs(given: Sequence[str], hosts: Set[str]) -> Iterator[str]:
     """The names of executables in an entrypoint and command, also within a shell's line; options alone have none."""
-    given = [*_words(body.get("entrypoint")), *_words(body.get("command"))]
     if given and given[0].startswith("-"):
         return
-    for word in [part for one in given for part in one.split()][:_WORDS_OF_A_COMMAND]:
+    for place, word in enumerate([part for one in given for part in one.split()][:_WORDS_OF_A_COMMAND]):
         base = PurePosixPath(word).name
-        if "=" not in word and "://" not in word and _PROGRAM.fullmatch(base):
+        # A script that waits for another service names it.
+        if "=" not in word and "://" not in word and _PROGRAM.fullmatch(base) and (place == 0 or word not in hosts):
             yield base
+
+
+def _ports_of_command(given: Sequence[str]) -> Iterator[int]:
+    """The ports that a command's options make its program listen on, for others than itself."""
+    for host, port in _LISTENS.findall(" ".join(given)):
+        if host not in ("127.0.0.1", "localhost", "[::1]") and 0 < int(port) < 65536:
+            yield int(port)
 
 
 def _words(value: Any) -> list[str]:
@@ -115,5 +194,6 @@ def _environment(declared: Any) -> Iterator[tuple[str, str]]:
 
 
 def _source(value: str) -> str | None:
-    match = _VARIABLE.search(value.replace("$$", ""))
-    return None if match is None else match[1]
+    """The variable that a value is, with or without a default; None where it holds more or nothing of one."""
+    match = _VARIABLE.fullmatch(value.strip().strip("\"'"))
+    return None if match is None else match[1] or match[2]

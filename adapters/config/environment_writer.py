@@ -91,7 +91,7 @@ def _lines(path: Path, facts: AdoptionFacts, proposal: Proposal, name: str) -> I
         yield f"env_files: {_flow([_path_from(folder, file) for file in facts.env_files])}"
     if facts.profiles:
         yield f"profiles: {_flow(list(facts.profiles))}"
-    yield from _names(proposal)
+    yield from _names(folder, proposal)
     described = [one for one in proposal.services if one.spec != ServiceSpec()]
     if described:
         yield ""
@@ -101,7 +101,7 @@ def _lines(path: Path, facts: AdoptionFacts, proposal: Proposal, name: str) -> I
         yield from _service(one)
 
 
-def _names(proposal: Proposal) -> Iterator[str]:
+def _names(folder: Path, proposal: Proposal) -> Iterator[str]:
     if proposal.variables:
         yield ""
         yield "# Variables without which nothing starts."
@@ -112,7 +112,8 @@ def _names(proposal: Proposal) -> Iterator[str]:
         yield "# file), or from a file: {name: DB_PASSWORD, file: /srv/shop/db_password}. It is never stored or shown."
         yield "secrets:"
     for secret in proposal.secrets:
-        yield f"  - {_flow({'name': secret.name})}{'' if secret.is_set else '  # has no value now'}"
+        place = {} if secret.file is None else {"file": _path_from(folder, secret.file)}
+        yield f"  - {_flow({'name': secret.name} | place)}{'' if secret.is_set else '  # has no value now'}"
 
 
 def _service(one: ServiceProposal) -> Iterator[str]:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from core.adoption.logins import LoginProbe, login_probe
 from core.adoption.recognise import Recognised, recognise
 from models.adoption import AdoptionFacts, Program, Proposal, ServiceProposal, ServiceTraits, UsedVariable
 from models.compose import Application, ServiceDeclaration
 from models.environments import (
+    AmqpProbe,
     CertificateProbe,
     DependencySpec,
     HttpProbe,
@@ -17,15 +20,26 @@ from models.environments import (
     Probe,
     RedisProbe,
     ServiceSpec,
+    SmtpProbe,
+    SqlProbe,
     TcpProbe,
 )
 from models.metrics import DependencyType, HealthImpact
 
 _HTTPS = 443
+_MAIL_PORTS = frozenset({25, 587, 1025, 2525})
 _USABLE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 """Compose also takes capital letters and dots in the name of a service; an environment does not."""
 _LIMITS = Limits(cpu_percent=90, memory_percent=90)
 _ANSWERS_WITHIN_MS = 1000.0
+
+
+@dataclass(frozen=True, slots=True)
+class _Logins:
+    """The names of all secrets, and the probe with a login that a service can have."""
+
+    secrets: frozenset[str]
+    probe: LoginProbe | None
 
 
 def propose(facts: AdoptionFacts, programs: Sequence[Program]) -> Proposal:
@@ -35,11 +49,20 @@ def propose(facts: AdoptionFacts, programs: Sequence[Program]) -> Proposal:
         name: recognise(service, facts.traits.get(name, ServiceTraits()), programs)
         for name, service in application.services.items()
     }
-    secrets = tuple(one for one in facts.variables if one.is_secret and (one.is_set or not one.has_default))
+    variables = {one.name: one for one in facts.variables}
+    logins = {
+        name: login_probe(one.program, facts.traits.get(name, ServiceTraits()), variables)
+        for name, one in found.items()
+        if one is not None
+    }
+    # A variable that a password comes from is a secret whatever its name says.
+    needed = {one.secret.name: one.secret for one in logins.values() if one is not None and one.secret is not None}
+    variables |= needed
+    secrets = tuple(one for one in variables.values() if one.is_secret and (one.is_set or not one.has_default))
     names = frozenset(one.name for one in secrets)
     dependencies = _dependencies(application, facts.traits)
     services = tuple(
-        _service(application.services[name], found, facts, dependencies[name], names)
+        _service(application.services[name], found, facts, dependencies[name], _Logins(names, logins.get(name)))
         for name in sorted(application.services)
     )
     return Proposal(
@@ -47,7 +70,7 @@ def propose(facts: AdoptionFacts, programs: Sequence[Program]) -> Proposal:
         services=services,
         secrets=secrets,
         variables=tuple(
-            one.name for one in facts.variables if one.is_set and not one.is_secret and not one.has_default
+            one.name for one in variables.values() if one.is_set and not one.is_secret and not one.has_default
         ),
         remarks=tuple(_remarks(facts, secrets)),
     )
@@ -67,14 +90,15 @@ def _service(
     found: Mapping[str, Recognised | None],
     facts: AdoptionFacts,
     dependencies: Mapping[str, str],
-    secrets: frozenset[str],
+    logins: _Logins,
 ) -> ServiceProposal:
     traits, recognised = facts.traits.get(declared.name, ServiceTraits()), found[declared.name]
     usable = _USABLE_NAME.fullmatch(declared.name) is not None
     program = None if recognised is None else recognised.program
-    checked = declared.checked or (declared.healthcheck is None and declared.image in facts.images_with_check)
+    by_image = declared.image in facts.images_with_check or traits.image_checked
+    checked = declared.checked or (declared.healthcheck is None and by_image)
     is_job = _is_job(declared, traits, program)
-    probe, reason = (None, "") if is_job else _probe(traits, program, secrets)
+    probe, reason = (None, "") if is_job else _probe(traits, program, logins)
     return ServiceProposal(
         service=declared.name,
         spec=_spec(probe, program, found, dependencies, is_job=is_job) if usable else ServiceSpec(),
@@ -133,18 +157,22 @@ def _is_job(declared: ServiceDeclaration, traits: ServiceTraits, program: Progra
     return program is None or not program.server or (runs_other and not program.outside_logins)
 
 
-def _probe(traits: ServiceTraits, program: Program | None, secrets: frozenset[str]) -> tuple[Probe | None, str]:
+def _probe(traits: ServiceTraits, program: Program | None, logins: _Logins) -> tuple[Probe | None, str]:
     """A probe that succeeds while the service works, and the reason for it; None where nothing is known to ask."""
     asked = traits.checked
+    if logins.probe is not None:
+        return logins.probe.probe, logins.probe.reason
     if program is not None and program.probe is not None:
         if program.certificate and _HTTPS in traits.ports:
             return CertificateProbe(kind="certificate", port=_HTTPS), f"{program.name} serves port {_HTTPS}"
         if isinstance(program.probe, RedisProbe):
-            return _redis_probe(program.probe, traits, program, secrets)
+            return _redis_probe(program.probe, traits, program, logins.secrets)
         if isinstance(program.probe, TcpProbe) and asked is not None:
             return HttpProbe(kind="http", port=asked.port, path=asked.path), "its health check asks that address"
         if isinstance(program.probe, TcpProbe) and traits.ports and program.probe.port not in traits.ports:
             return TcpProbe(kind="tcp", port=traits.ports[0]), f"{program.name} listens there"
+        if isinstance(program.probe, SmtpProbe) and (mail := [one for one in traits.ports if one in _MAIL_PORTS]):
+            return SmtpProbe(kind="smtp", port=mail[0]), f"{program.name} takes mail there"
         return program.probe, f"it is {program.name}"
     if asked is not None:
         return HttpProbe(kind="http", port=asked.port, path=asked.path), "its health check asks that address"
@@ -169,7 +197,7 @@ def _redis_probe(
 def _limits(program: Program | None, probe: Probe | None) -> Limits:
     if program is not None:
         limits = program.limits
-        timed = isinstance(probe, HttpProbe | TcpProbe | RedisProbe)
+        timed = isinstance(probe, HttpProbe | TcpProbe | RedisProbe | SqlProbe | AmqpProbe | SmtpProbe)
         return limits if timed else limits.model_copy(update={"response_time_ms": None})
     if isinstance(probe, HttpProbe | TcpProbe):
         return _LIMITS.model_copy(update={"response_time_ms": _ANSWERS_WITHIN_MS})
@@ -203,6 +231,10 @@ def _remarks_on(
     literals = sorted(name for name, variable in traits.passwords.items() if variable is None)
     if literals:
         yield f"the Compose file holds the value of {', '.join(literals)}: a variable or a secret keeps it out of it"
+    if program is not None and program.login_probe is not None and not isinstance(probe, type(program.login_probe)):
+        offered = {one.password for one in program.logins} & {*literals}
+        if offered:
+            yield (f"with {min(offered)} in a variable that .env sets, `roas init` can propose a probe that logs in")
 
 
 def _dependencies(application: Application, traits: Mapping[str, ServiceTraits]) -> dict[str, dict[str, str]]:

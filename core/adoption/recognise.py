@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from models.adoption import Program, ServiceTraits
@@ -23,23 +23,32 @@ def recognise(service: ServiceDeclaration, traits: ServiceTraits, programs: Sequ
     A variable decides before the command where its program is more than a runtime: a bot for Discord runs in Node or
     Python too. A port decides last, since any program can use it.
     """
-    repository = repository_of(service.image)
-    for program in programs:
-        if any(_is_repository(repository, image) for image in program.images) and not _is_runtime(program):
-            return Recognised(program, f"image {repository}")
+    images = {"image": repository_of(service.image)}
+    if traits.base_image:
+        images["base image"] = repository_of(traits.base_image)
+    of_servers = [program for program in programs if not program.runtime]
+    if found := _by_image(images, of_servers):
+        return found
     for program in programs:
         if named := _first(program.variables, service.environment_names):
             return Recognised(program, f"variable {named}")
     for program in programs:
         if named := _first(program.commands, traits.programs):
             return Recognised(program, f"command {named}")
-    for program in programs:
-        if any(_is_repository(repository, image) for image in program.images):
-            return Recognised(program, f"image {repository}")
+    if found := _by_image(images, programs):
+        return found
     for program in programs:
         for port in program.ports:
             if port in traits.ports:
                 return Recognised(program, f"port {port}")
+    return None
+
+
+def _by_image(images: Mapping[str, str], programs: Iterable[Program]) -> Recognised | None:
+    for kind, repository in images.items():
+        for program in programs:
+            if any(_is_repository(repository, image) for image in program.images):
+                return Recognised(program, f"{kind} {repository}")
     return None
 
 
@@ -59,11 +68,6 @@ def _is_repository(repository: str, wanted: str) -> bool:
     if "/" in wanted:
         return repository == repository_of(wanted)
     return repository.rpartition("/")[2] == wanted
-
-
-def _is_runtime(program: Program) -> bool:
-    """Whether other programs run in its image: the command then says more."""
-    return bool(program.port_check)
 
 
 def _first(wanted: Iterable[str], given: Iterable[str]) -> str | None:

@@ -13,10 +13,11 @@ from adapters.config.environment_files import known_environments
 from adapters.config.environments import declared_environment, load_environment, read_environment
 from cli.main import roas
 from models.environments import (
-    CommandProbe,
     DependencySpec,
     HttpProbe,
+    PostgresqlProbe,
     RedisProbe,
+    SmtpProbe,
     TcpProbe,
     environment_schema,
 )
@@ -96,7 +97,7 @@ def test_writes_an_environment_that_later_commands_find(shop: Path, run: Callabl
     assert services["web"].probe == HttpProbe(kind="http", port=8000, path="/healthz")
     assert services["web"].dependencies == (DependencySpec(service="cache"), DependencySpec(service="db"))
     assert services["migrate"].stabilisation_seconds == 0
-    assert isinstance(services["db"].probe, CommandProbe)
+    assert services["db"].probe == PostgresqlProbe(kind="postgresql", user="postgres", password_secret="DB_PASSWORD")
     assert services["cache"].probe == RedisProbe(kind="redis", password_secret="CACHE_PASSWORD")
     assert services["bot"].outside_logins
     assert services["bot"].probe == TcpProbe(kind="tcp", port=9000)
@@ -195,7 +196,7 @@ def test_reads_the_files_that_compose_would(shop: Path, run: Callable[..., Resul
     assert run("init").exit_code == 0
     environment = read_environment(shop / "roas.yaml", "shop")
     assert [path.name for path in environment.compose_files] == ["compose.yaml", "compose.override.yml"]
-    assert environment.services["mail"].probe == TcpProbe(kind="tcp", port=25)
+    assert environment.services["mail"].probe == SmtpProbe(kind="smtp", port=25)
     assert "old" not in environment.services
 
 
