@@ -87,11 +87,11 @@ def _built(body: Mapping[str, Any]) -> BuiltImage:
     build = body.get("build")
     if not isinstance(build, Mapping):
         return BuiltImage()
-    text = build.get("dockerfile_inline")
-    if text is None:
-        file = Path(str(build.get("context") or "")) / str(build.get("dockerfile") or "Dockerfile")
+    text = str(build.get("dockerfile_inline") or "")
+    file = Path(str(build.get("context") or "")) / str(build.get("dockerfile") or "Dockerfile")
+    if not text and file.is_absolute():
         try:
-            text = read_regular(file).decode("utf-8", errors="replace") if file.is_absolute() else ""
+            text = read_regular(file).decode("utf-8", errors="replace")
         except (OSError, ValueError):
             return BuiltImage()
     arguments = {one: str(value) for one, value in (build.get("args") or {}).items() if value is not None}
