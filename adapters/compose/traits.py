@@ -110,11 +110,11 @@ def _password_files(
         declared = secrets.get(mounted.get(value) or "")
         if not variable.endswith("_FILE") or not isinstance(declared, Mapping):
             continue
-        name, file, source = mounted[value], declared.get("file"), declared.get("environment")
+        name, file, filled_in_from = mounted[value], declared.get("file"), declared.get("environment")
         if file is not None and Path(str(file)).is_file():
             yield variable, PasswordFile(name=name, file=Path(str(file)))
-        elif source is not None:
-            yield variable, PasswordFile(name=name, variable=str(source))
+        elif filled_in_from is not None:
+            yield variable, PasswordFile(name=name, variable=str(filled_in_from))
 
 
 def _hosts_of(name: str, body: Mapping[str, Any]) -> Iterator[str]:
