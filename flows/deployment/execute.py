@@ -44,6 +44,7 @@ from tasks.deployment.start_service import ServiceStartOrder, StartProof, bring_
 from tasks.errors.evidence import ProbeJournal, take_evidence
 from tasks.monitoring.events import ContainerWatch, watch_project
 from tasks.runtime.naming import call_as
+from tasks.runtime.traces import record_wait
 
 log = logging.getLogger("roas")
 
@@ -289,7 +290,18 @@ class _StartExecution:
             since=recorder.started_at,
             restart_because=None if done else restarts.get(name),
             done=done,
+            deployment_id=recorder.deployment_id,
+            waited_seconds=waits.longest,
         )
+        if waits.seconds:
+            record_wait(
+                f"{name} waits for its dependencies",
+                waits.longest,
+                environment=self.environment.name,
+                service=name,
+                deployment_id=recorder.deployment_id,
+                held_up_by=max(waits.seconds, key=lambda other: waits.seconds[other]),
+            )
         self._being_brought_up.add(name)
         self.progress.begin(name, waits.seconds)
         # Known beforehand, so that a run can name the runs it came after while they still go on.

@@ -54,6 +54,7 @@ from tasks.runtime.clients import (
     redactor_of,
     refuse_compose_files_of_deployments,
 )
+from tasks.runtime.traces import describe_span, traceparent
 
 log = logging.getLogger("roas")
 keep_runs_without_lease()
@@ -204,6 +205,7 @@ async def recorded(
     runner, wait = this_process(str(flow_run.get_id() or "")), timedelta(seconds=request.wait_seconds)
     recorder, goes_on = await _recorder(operation_type, environment, request, runner)
     ours, settled = not goes_on, False
+    describe_span(environment=environment, deployment_id=recorder.deployment_id, operation_type=str(operation_type))
     async with _notifying(recorder):
         with ended_by_sigterm():
             try:
@@ -288,6 +290,8 @@ def _operation(recorder: OperationRecorder, asker: str, actor: Actor, runner: Ru
         }
     if wait:
         details["waits_until"] = recorder.started_at + wait
+    if (span := traceparent()) is not None:
+        details["traceparent"] = span
     return Operation(
         deployment_id=recorder.deployment_id,
         operation_type=recorder.operation_type,
@@ -355,6 +359,13 @@ async def _settle(
 
 async def _finish(recorder: OperationRecorder, status: OperationStatus, facts: dict[str, Any]) -> None:
     settles = recorder.name if recorder.settles and status is OperationStatus.SUCCESS else None
+    describe_span(
+        outcome=str(status),
+        release=recorder.facts.get("release"),
+        rollback_to=recorder.facts.get("rollback_to") or recorder.facts.get("rolled_back_to"),
+        error=facts.get("error"),
+        error_id=recorder.recovery.error_id if recorder.recovery else None,
+    )
     settled = await finish_operation(
         recorder.deployment_id, status, datetime.now(UTC), recorder.facts | facts, settles=settles
     )

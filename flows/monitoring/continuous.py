@@ -22,6 +22,7 @@ from tasks.monitoring.collect import last_round
 from tasks.recovery.notify import notify_where_asked
 from tasks.runtime.clients import load_environment, open_clients_in_parallel
 from tasks.runtime.store_access import StoreAccess, outliving_stores
+from tasks.runtime.traces import untraced
 
 log = logging.getLogger("roas")
 keep_runs_without_lease()
@@ -50,7 +51,7 @@ async def monitoring(
     log.info("monitoring %s until %s", environment, f"{until:%Y-%m-%d %H:%M} UTC")
     leave_alone_what_is_loaded()
     open_clients_in_parallel()
-    with outliving_stores(StoreAccess(environment)):
+    with outliving_stores(StoreAccess(environment)), untraced():
         try:
             while due < until:
                 await asyncio.sleep((due - datetime.now(UTC)).total_seconds())

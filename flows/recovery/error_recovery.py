@@ -42,6 +42,7 @@ from tasks.recovery.records import (
     stopped_by_person,
 )
 from tasks.runtime.clients import load_environment, refuse_compose_files_of_deployments
+from tasks.runtime.traces import describe_span, span
 
 log = logging.getLogger("roas")
 
@@ -124,7 +125,10 @@ async def recover(
     With `converse` the run is suspended where a person must decide: only for a run that does nothing else. An attempt
     may run into the root cause, which is then an incident of its own and recovered instead.
     """
-    diagnosis = await diagnose(incident, context, of_the_run=converse)
+    with span("diagnose", environment=incident.environment, service=incident.service):
+        diagnosis = await diagnose(incident, context, of_the_run=converse)
+        error, verdict = diagnosis.error, diagnosis.verdict
+        describe_span(error_id=error.error_id, category=str(verdict.category), deployment_id=error.deployment_id)
     if diagnosis.verdict.category is Category.BENIGN:
         await keep_reason(diagnosis.error.error_id, f"it is no error: {diagnosis.verdict.reason}")
         return not_needed(diagnosis.verdict.reason, diagnosis.error.error_id)

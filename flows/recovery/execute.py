@@ -39,7 +39,8 @@ from tasks.deployment.start_service import ask_again, wait_until_healthy
 from tasks.errors.redact import redact
 from tasks.monitoring.events import watch_project
 from tasks.recovery.actions import STEPS, StepContext, measure_engine_disk, read_action_context
-from tasks.recovery.records import past_recoveries, write_attempt
+from tasks.recovery.records import past_recoveries, span_of_operation, write_attempt
+from tasks.runtime.traces import describe_span, link_span, separate_trace, span
 
 log = logging.getLogger("roas")
 
@@ -152,6 +153,24 @@ async def _with_own_checks(case: Case, strategy: Strategy, context: ActionContex
 
 
 async def _run_attempt(case: Case, execution: RecoveryExecution) -> RecoveryExecution:
+    """Run an attempt as a trace of its own, with a link to the operation that the error came of."""
+    with separate_trace(
+        f"recover {case.service}",
+        environment=case.environment.name,
+        service=case.service,
+        error_id=case.error.error_id,
+        deployment_id=case.error.deployment_id,
+        category=str(case.error.verdict.category),
+        strategy=str(execution.strategy),
+        attempt_id=execution.attempt_id,
+    ):
+        link_span("operation", await span_of_operation(case.environment.name, case.error.deployment_id))
+        done = await _run_steps(case, execution)
+        describe_span(outcome="success" if done.success else "failed")
+        return done
+
+
+async def _run_steps(case: Case, execution: RecoveryExecution) -> RecoveryExecution:
     journal = _AttemptJournal(case, execution)
     if execution.undone:
         # The attempt had failed before its runner died in the middle of the rollback.
@@ -223,7 +242,8 @@ class _AttemptJournal:
                 await writing
             try:
                 # Verification changes nothing, so it does not wait for its record.
-                detail = await doing
+                with span(f"{name} {target}", environment=self._case.environment.name, service=self._case.service):
+                    detail = await doing
             finally:
                 await writing
         except (RoasError, TimeoutError) as error:

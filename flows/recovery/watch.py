@@ -47,6 +47,7 @@ from tasks.recovery.notify import UNHEALTHY, announce, notify_people
 from tasks.recovery.records import cut_off_recoveries, read_patterns, settle_dependants, settle_well, stopped_by_person
 from tasks.runtime.clients import load_environment, open_clients_in_parallel
 from tasks.runtime.store_access import StoreAccess, outliving_stores
+from tasks.runtime.traces import untraced
 
 log = logging.getLogger("roas")
 keep_runs_without_lease()
@@ -86,7 +87,7 @@ async def watch(
     until = datetime.now(UTC) + timedelta(hours=hours)
     open_clients_in_parallel()
     access = StoreAccess(environment)
-    with outliving_stores(access):
+    with outliving_stores(access), untraced():
         async with listen(declared) as feed:
             watcher = EnvironmentWatcher(declared, tuple(compose_files or ()), access, feed, act=act)
             await access.begin()

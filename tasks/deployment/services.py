@@ -42,6 +42,7 @@ from tasks.runtime.clients import compose_of, engine_of, known_applications, red
 from tasks.runtime.naming import artifact_key
 from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores, stores_exist
+from tasks.runtime.traces import describe_span
 
 NO_FETCH = FetchOptions()
 """Only the images that a service's own pull policy asks for."""
@@ -259,6 +260,7 @@ async def stop_containers(
                 f"{seen.name} is {seen.state} although it was stopped.",
                 advice="Something else starts it: another program on this engine?",
             )
+    describe_span(environment=environment.name, service=service, outcome="stopped")
     return [seen for seen in after if seen is not None]
 
 

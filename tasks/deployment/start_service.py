@@ -27,6 +27,7 @@ from tasks.errors.evidence import ProbeJournal
 from tasks.monitoring.events import INSPECT_AGAIN_AFTER, ContainerWatch, watch_project
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import EFFECT
+from tasks.runtime.traces import describe_span, span
 
 T = TypeVar("T")
 
@@ -65,7 +66,8 @@ class ServiceStartOrder:
     """How one service is to be started.
 
     `since` is when the operation began: a job that has finished since then is not run again, nor is one that is
-    `done`; with `restart_because`, containers that were up before then are restarted.
+    `done`; with `restart_because`, containers that were up before then are restarted. `waited_seconds` is how long it
+    waited for its dependencies.
     """
 
     declaration: ServiceDeclaration
@@ -74,6 +76,8 @@ class ServiceStartOrder:
     since: datetime
     restart_because: str | None = None
     done: bool = False
+    deployment_id: str = ""
+    waited_seconds: float = 0.0
 
 
 @task(name="bring up", task_run_name="{order.declaration.name}", **EFFECT)
@@ -95,6 +99,13 @@ async def bring_up(
     engine, grace = engine_of(environment), declaration.stop_grace_period
     attempt, began = Attempt(environment, declaration, journal, since), time.monotonic()
     until = began + order.deadline_seconds
+    describe_span(
+        environment=environment.name,
+        service=declaration.name,
+        deployment_id=order.deployment_id,
+        waited_seconds=order.waited_seconds,
+        outcome="failed",
+    )
     before = await attempt.answered(until, attempt.inspect, watch.containers(declaration.name))
     if not before:
         raise StartFailedError(f"no container of {declaration.name} was created", service=declaration.name)
@@ -104,6 +115,7 @@ async def bring_up(
     if not to_start and all(seen.state == "exited" for seen in before):
         reached(DependencyCondition.STARTED)
         reached(DependencyCondition.COMPLETED)
+        describe_span(outcome="completed", kept=True)
         return StartProof(previous="exited", state="completed", reason="it has done its work in this start", kept=True)
     await asyncio.gather(
         # Asked twice, the engine starts a container once.
@@ -122,11 +134,13 @@ async def bring_up(
     held = None if changed else _held_already(before)
     if changed and declaration.checked:
         await watch.change(declaration.name, besides=_EXPECTED)
-    seen = await until_proven(attempt, watch, order.deadline_seconds, reached=reached, held=held)
+    with span(f"prove {declaration.name}", environment=environment.name, service=declaration.name):
+        seen = await until_proven(attempt, watch, order.deadline_seconds, reached=reached, held=held)
     verdict = attempt.verdict(seen)
     facts: dict[str, Any] = {"containers": len(before), "started": len(to_start), "restarted": len(to_restart)}
     if changed and attempt.up_at is not None:
         facts["up_after_seconds"] = round(attempt.up_at - began, 3)
+    _describe_verdict(verdict, kept=not changed)
     return StartProof(
         previous=_state_in_a_word(before),
         state=str(verdict.health),
@@ -134,6 +148,12 @@ async def bring_up(
         kept=not changed,
         facts=facts,
     )
+
+
+def _describe_verdict(verdict: ServiceVerdict, *, kept: bool) -> None:
+    slowest = max((one.latency_ms for one in verdict.probes if one.latency_ms is not None), default=None)
+    probe_seconds = None if slowest is None else slowest / 1000
+    describe_span(outcome=str(verdict.health), kept=kept, probe_seconds=probe_seconds)
 
 
 async def until_proven(
@@ -208,13 +228,16 @@ async def restart_service(
         raise StartFailedError(f"{declaration.name} has no container to restart", service=declaration.name)
     serves = (await first.standing(before)).progress is Progress.UP
     groups = replica_groups(before, serves=serves)
+    describe_span(environment=environment.name, service=declaration.name, outcome="failed")
     for group in groups:
         attempt = Attempt(environment, declaration)
         await asyncio.gather(
             *(asyncio.to_thread(_restart, engine, one, declaration.stop_grace_period, files) for one in group)
         )
-        seen = await until_proven(attempt, watch, deadline_seconds)
+        with span(f"prove {declaration.name}", environment=environment.name, service=declaration.name):
+            seen = await until_proven(attempt, watch, deadline_seconds)
     verdict = attempt.verdict(seen)
+    _describe_verdict(verdict, kept=False)
     return StartProof(
         previous=_state_in_a_word(before),
         state=str(verdict.health),

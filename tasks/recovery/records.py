@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -34,6 +35,7 @@ from core.recovery.tracker import SETTLE, asks_to_end
 from models.containers import ContainerState
 from models.environments import Environment
 from models.errors import Pattern, RecordedError
+from models.failures import StoreError
 from models.operations import OperationStatus, OperationType, StateChange
 from models.records import RecoveryRecords
 from models.recovery import Choice, RecoveryExecution, Ticket, TicketEntry
@@ -41,8 +43,9 @@ from tasks.recovery.actions import release_before
 from tasks.recovery.approve import cancel_run
 from tasks.runtime.clients import engine_of
 from tasks.runtime.retry_policy import WRITE, in_thread, retry_read
-from tasks.runtime.store_access import BUDGET_WINDOW, from_stores, to_stores, under_names_here
+from tasks.runtime.store_access import ANSWER_WITHIN, BUDGET_WINDOW, from_stores, to_stores, under_names_here
 from tasks.runtime.stores import open_stores
+from tasks.runtime.traces import traceparent
 
 _A_MOMENT = timedelta(seconds=1)
 _RESUMABLE_WITHIN = timedelta(hours=1)
@@ -367,3 +370,23 @@ def _was_stopped(
         if events.has_history((seen.started_at or seen.finished_at) - _A_MOMENT, seen.finished_at):
             return NoteStop(environment=environment.name, service=seen.service, at=seen.finished_at)
     return False
+
+
+async def span_of_operation(environment: str, deployment_id: str | None) -> str | None:
+    """The span of an operation, or of the environment's latest where none is named.
+
+    None without traces, where it has no span, or where the stores do not answer within a second.
+    """
+    if traceparent() is None:
+        return None
+
+    def read() -> str | None:
+        operations = open_stores().operations
+        named = operations.find(deployment_id) if deployment_id else None
+        of = [named] if named else operations.latest_recorded(environment, 1)
+        return str(of[0].details.get("traceparent") or "") if of else None
+
+    with suppress(StoreError, TimeoutError):
+        async with asyncio.timeout(ANSWER_WITHIN.total_seconds()):
+            return await asyncio.to_thread(read)
+    return None

@@ -80,6 +80,7 @@ def test_the_password_of_the_cache_does_not_open_the_messages() -> None:
     assert holders["messaging_password"] == {"messaging", "server", "services"}
     assert holders["cache_password"] == {"cache", "exporter", "worker"}
     assert holders["alert_url"] == {"alertmanager"}
+    assert holders["otlp_headers"] == {"worker"}
     assert holders["prefect_encryption_key"] == {"server", "services"}
 
 
