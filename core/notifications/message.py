@@ -52,6 +52,17 @@ def compose(batch: Batch, details: Mapping[str, NewsDetails], addresses: Address
     return Notification(message=message, news=batch.news)
 
 
+def explained(batch: Batch) -> News | None:
+    """Return the news of a batch whose details its message shows; None where it shows none."""
+    if batch.flaps or len(batch.news) == 1:
+        return batch.news[-1]
+    return first_cause(_failing(batch.news))
+
+
+def _failing(news: Sequence[News]) -> list[News]:
+    return [one for one in news if one.occasion not in (NotificationReason.RECOVERED, NotificationReason.DEPLOYED)]
+
+
 def _single(news: News, details: Mapping[str, NewsDetails], addresses: Addresses, now: datetime) -> Message:
     error = news.cause.error if news.cause else None
     known = details.get(error.error_id, NewsDetails()) if error else NewsDetails()
@@ -89,7 +100,7 @@ def headline(news: News, now: datetime) -> str:
 
 def _digest(news: Sequence[News], details: Mapping[str, NewsDetails], addresses: Addresses, now: datetime) -> Message:
     """Write one message for many: the first cause, then a line for each."""
-    worst = [one for one in news if one.occasion not in (NotificationReason.RECOVERED, NotificationReason.DEPLOYED)]
+    worst = _failing(news)
     first = first_cause(worst)
     rest = sorted(news, key=lambda one: one is not first)
     items = [headline(one, now) for one in rest]

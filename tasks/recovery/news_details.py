@@ -13,6 +13,9 @@ from models.evidence import EvidenceBundle, EvidenceOccasion
 from models.notifications import NewsDetails, ReportedError
 from tasks.runtime.stores import open_stores
 
+_BUNDLES = 5
+"""So many of the newest bundles are read: each may have 256 KiB."""
+
 
 def details_of(cause: ReportedError) -> NewsDetails:
     """Return the details of a cause from the stores.
@@ -21,7 +24,7 @@ def details_of(cause: ReportedError) -> NewsDetails:
         StoreError: They cannot be read.
     """
     stores, error, ticket = open_stores(), cause.error, cause.ticket
-    bundles = stores.evidence.find(error_id=error.error_id)
+    bundles = stores.evidence.find(error_id=error.error_id, limit=_BUNDLES)
     failures = [one for one in bundles if one.occasion is EvidenceOccasion.FAILURE and shows_failure(one)]
     bundle = failures[-1] if failures else None
     impacts = stores.errors.impacts(error.error_id)

@@ -18,7 +18,7 @@ from adapters.notifications.answer_keys import answer_key, new_nonce
 from core.notifications import text
 from core.notifications.answers import VALID_FOR, AnswerAction, AnswerToken, sign, with_links
 from core.notifications.due import DEPLOYMENTS, FORGOTTEN, REPORTED, due, failure_of
-from core.notifications.message import compose
+from core.notifications.message import compose, explained
 from core.notifications.pacing import HOUR, Batch, pace, remembered
 from core.notifications.samples import examples
 from core.storage.incidents import OWN_SYSTEM
@@ -162,9 +162,11 @@ def _claimed(environment: Environment) -> list[Batch]:
     now = datetime.now(UTC)
     # An incident of this system itself goes to the receivers of the first environment that sends.
     found = [_due(environment, name, now) for name in (environment.name, OWN_SYSTEM)]
+    if found[1][0] and not environment.notify and any(one.notify for one in _others(environment)):
+        del found[1]
     if not any(news for news, _ in found):
         return []
-    sharing = _sharing(environment)
+    sharing = [one for one in _others(environment) if set(one.notify) & set(environment.notify)]
     peers = [one for one in sharing if set(one.notify) == set(environment.notify)]
     found += [_due(one, one.name, now) for one in peers]
     news, causes = [one for part, _ in found for one in part], [one for _, part in found for one in part]
@@ -190,15 +192,13 @@ def _due(environment: Environment, name: str, now: datetime) -> tuple[list[News]
     return due(causes, now, operations=operations, about=environment.notify_about, forgotten=forgotten), causes
 
 
-def _sharing(environment: Environment) -> list[Environment]:
-    """Return the other environments that share a receiver with an environment."""
+def _others(environment: Environment) -> list[Environment]:
+    """Return the other environments whose files can be read."""
     found = []
     for name in known_environments(current_settings()):
         with suppress(BadInputError):
-            other = find_environment(name)
-            if other.name != environment.name and set(other.notify) & set(environment.notify):
-                found.append(other)
-    return found
+            found.append(find_environment(name))
+    return [one for one in found if one.name != environment.name]
 
 
 def _sent(names: Sequence[str], now: datetime) -> list[datetime]:
@@ -234,7 +234,8 @@ def _claim(news: News, now: datetime) -> bool:
 
 def _written(batches: Sequence[Batch]) -> list[Notification]:
     now, addresses = datetime.now(UTC), _addresses()
-    causes = [one.cause for batch in batches for one in batch.news if one.cause is not None]
+    shown = (explained(batch) for batch in batches)
+    causes = [one.cause for one in shown if one is not None and one.cause is not None]
     details: dict[str, NewsDetails] = {}
     try:
         details = {cause.error.error_id: details_of(cause) for cause in causes}

@@ -21,6 +21,7 @@ from adapters.notifications.answer_keys import answer_key
 from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
 from core.notifications.answers import AnswerAction, read_token
+from core.storage.incidents import of_damage
 from flows.deployment.startup import startup
 from flows.monitoring.collection import collection
 from models.errors import RecordedError
@@ -198,6 +199,24 @@ async def test_environments_with_the_same_receivers_are_one_message(
     (sent,) = webhook.got
     assert sent["subject"].startswith("4 environments: 4 failures. First cause: web of ")
     assert sent["body"].count("- web of ") == 4
+
+
+async def test_an_incident_of_this_system_goes_to_an_environment_with_receivers(place: Place, webhook: Webhook) -> None:
+    await save_block(webhook.url)
+    place.declare(well("web"), notify="[custom-webhook/told]")
+    declared = (place.folder / "test.yaml").read_text()
+    silent = declared.replace("name: test", "name: silent").replace("[custom-webhook/told]", "[]")
+    (place.folder / "silent.yaml").write_text(silent)
+    error, ticket = of_damage(Path("errors.db.corrupt-1"), datetime.now(UTC))
+    with place.stores() as stores:
+        stores.errors.record(error)
+        stores.tickets.open(ticket)
+
+    assert await notify_people(find_environment("silent")) == []
+    await notify_people(find_environment("test"))
+
+    (sent,) = webhook.got
+    assert "errors.db.corrupt-1 was found damaged" in sent["body"]
 
 
 async def test_a_message_carries_links_that_answer_its_ticket(
