@@ -57,6 +57,7 @@ COMMANDS_OF = {
     "service": ("service",),
     "stores": ("backup", "restore", "stores", "archive"),
     "top": ("top",),
+    "update": ("update",),
     "why": ("why",),
 }
 """Commands by the module that has them in its COMMANDS."""

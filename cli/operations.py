@@ -16,21 +16,42 @@ from cli.run_flow import run_flow, show_answer, show_operation
 from models.settings import current_settings
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """What a command prints of its operation."""
+
+    json: bool
+    only_outcome: bool = False
+    timing: bool = False
+    live: bool = False
+
+
+def with_live_output(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the options of a command that shows an operation live, for `live_output`."""
+    timing = click.option("--timing", "timing_wanted", is_flag=True, help="Print how long each phase took.")
+    return timing(quiet(as_json(command)))
+
+
+def live_output(*, json_wanted: bool, only_outcome: bool, timing_wanted: bool) -> Output:
+    """The output that the options of `with_live_output` ask for."""
+    return Output(json=json_wanted, only_outcome=only_outcome, timing=timing_wanted, live=True)
+
+
 @click.command()
 @of_application
 @click.option("--plan", "plan_id", metavar="ID", help="Do exactly what `roas plan` printed under this id, or nothing.")
+@click.option("--pull", is_flag=True, help="Pull all images first, whatever their pull policy, except never.")
+@click.option("--build", is_flag=True, help="Build all images that have a build section first.")
 @waiting
-@click.option("--timing", "timing_wanted", is_flag=True, help="Print how long each phase took.")
-@quiet
-@as_json
+@with_live_output
 def start(
     name: str,
     compose: list[str] | None,
     plan_id: str | None,
+    pull: bool,
+    build: bool,
     wait_seconds: float,
-    timing_wanted: bool,
-    only_outcome: bool,
-    json_wanted: bool,
+    **shown: bool,
 ) -> None:
     """Validate, start in dependency order, verify health, record everything; roll back on failure.
 
@@ -40,8 +61,9 @@ def start(
         from adapters.config.environment_files import remember_environment
 
         remember_environment(name, current_settings())
-    output = _Output(json=json_wanted, only_outcome=only_outcome, timing=timing_wanted, live=True)
-    _operate("start", name, compose, output, plan=plan_id, wait_seconds=wait_seconds)
+    operate(
+        "start", name, compose, live_output(**shown), plan=plan_id, wait_seconds=wait_seconds, pull=pull, build=build
+    )
 
 
 @click.command()
@@ -51,7 +73,7 @@ def start(
 @as_json
 def stop(name: str, compose: list[str] | None, wait_seconds: float, only_outcome: bool, json_wanted: bool) -> None:
     """Stop in reverse order, honouring each service's grace period."""
-    _operate("stop", name, compose, _Output(json=json_wanted, only_outcome=only_outcome), wait_seconds=wait_seconds)
+    operate("stop", name, compose, Output(json=json_wanted, only_outcome=only_outcome), wait_seconds=wait_seconds)
 
 
 @click.command()
@@ -69,8 +91,8 @@ def restart(
     json_wanted: bool,
 ) -> None:
     """Restart all services, or the named ones, in dependency order."""
-    output = _Output(json=json_wanted, only_outcome=only_outcome)
-    _operate("restart", name, compose, output, services=list(services) or None, wait_seconds=wait_seconds)
+    output = Output(json=json_wanted, only_outcome=only_outcome)
+    operate("restart", name, compose, output, services=list(services) or None, wait_seconds=wait_seconds)
 
 
 @click.command()
@@ -79,7 +101,7 @@ def restart(
 @as_json
 def health(name: str, compose: list[str] | None, only_outcome: bool, json_wanted: bool) -> None:
     """Probe every service and record the result."""
-    _operate("health", name, compose, _Output(json=json_wanted, only_outcome=only_outcome))
+    operate("health", name, compose, Output(json=json_wanted, only_outcome=only_outcome))
 
 
 @click.command()
@@ -92,8 +114,8 @@ def rollback(
     environment: str | None, release: str | None, wait_seconds: float, only_outcome: bool, json_wanted: bool
 ) -> None:
     """Return to an earlier release: RELEASE (a prefix is enough), or the latest that differs."""
-    output = _Output(json=json_wanted, only_outcome=only_outcome)
-    _operate("rollback", *named(environment, (), None), output, release=release, wait_seconds=wait_seconds)
+    output = Output(json=json_wanted, only_outcome=only_outcome)
+    operate("rollback", *named(environment, (), None), output, release=release, wait_seconds=wait_seconds)
 
 
 @click.command()
@@ -149,31 +171,24 @@ def validate(name: str, compose: list[str] | None, json_wanted: bool) -> None:
 
 @click.command()
 @of_application
+@click.option("--update", "of_update", is_flag=True, help="Show what `roas update` would do: new images too.")
 @by_exit_code
 @as_json
-def plan(name: str, compose: list[str] | None, differs_is_failure: bool, json_wanted: bool) -> None:
+def plan(name: str, compose: list[str] | None, of_update: bool, differs_is_failure: bool, json_wanted: bool) -> None:
     """Show what a start would do with each service, and because of which change; change nothing."""
-    from cli.rendering.releases import show_plan
+    from cli.rendering.releases import show_plan, show_update_plan
+    from models.compose import FetchOptions
     from tasks.deployment.services import read_plan
     from tasks.runtime.clients import find_environment
 
-    found = read_plan(find_environment(name, tuple(compose or ())))
-    show_answer(found, json_wanted, show_plan)
+    options = FetchOptions(pull=of_update, build=of_update, update=of_update)
+    found = read_plan(find_environment(name, tuple(compose or ())), options)
+    show_answer(found, json_wanted, show_update_plan if of_update else show_plan)
     if differs_is_failure and found.changes:
         sys.exit(1)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Output:
-    """What a command prints of its operation."""
-
-    json: bool
-    only_outcome: bool = False
-    timing: bool = False
-    live: bool = False
-
-
-def _operate(kind: str, name: str, compose: list[str] | None, output: _Output, **parameters: Any) -> None:
+def operate(kind: str, name: str, compose: list[str] | None, output: Output, **parameters: Any) -> None:
     """Run one operation's flow and show its stored record."""
     clock = None
     program = current_settings().asked_by

@@ -243,7 +243,7 @@ class ImageFetch:
 
     `changes` says why the image becomes another one; it is empty where it stays the same. `settled` is False where the
     result is unknown, and `note` then says why. `digest` is the registry's. `through` is the service whose fetch brings
-    the image to this one as well, because both use one name of it.
+    the image to this one as well, because both use one name of it. `held_back`: it is not fetched, since it failed.
     """
 
     service: str
@@ -253,18 +253,22 @@ class ImageFetch:
     note: str = ""
     digest: str = ""
     through: str = ""
+    held_back: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchOptions:
     """Which images an operation fetches beyond those that a service's own `pull_policy` asks for.
 
-    `services` limits the operation to these services; None means all.
+    `services` limits the operation to these services; None means all. `update`: containers are replaced one service at
+    a time, and images that failed before are held back. `fetched`: it is done, so nothing is to be fetched any more.
     """
 
     pull: bool = False
     build: bool = False
     services: frozenset[str] | None = None
+    update: bool = False
+    fetched: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,17 +9,28 @@ from rich.markup import escape
 from cli.rendering.console import ago, say, show_table
 from core.deployment.plan import plan_id
 from models.compose import Interruption, Plan, PlannedAction, PlannedService
-from models.records import ReleaseDetails
+from models.records import Release, ReleaseDetails
 from models.results import DriftReport
 
 _COLOURS = {PlannedAction.KEEP: "dim", PlannedAction.RECREATE: "yellow", PlannedAction.RESTART: "yellow"}
 
 
-def show_plan(plan: Plan) -> None:
+def show_update_plan(plan: Plan) -> None:
+    """Print what an update would do, wave by wave, and the command to do exactly this."""
+    show_plan(plan, command="update")
+
+
+def show_lifted(releases: Sequence[Release]) -> None:
+    """Print which failed releases have an image that updates may take again."""
+    for one in releases:
+        say(f"lifted: updates of {one.environment} may take the image of {one.deployment_id} again")
+
+
+def show_plan(plan: Plan, command: str = "start") -> None:
     """Print what a start would do, wave by wave, and the command to do exactly this."""
     lines = sorted(plan.services, key=lambda one: (one.wave, one.service))
     for fetch in sorted(plan.fetches, key=lambda one: one.service):
-        if not fetch.through:
+        if not fetch.through and not fetch.held_back:
             say(f"first {fetch.kind} the image of {fetch.service}")
     _show_lines(lines, interruptions=True)
     for line in lines:
@@ -27,7 +38,7 @@ def show_plan(plan: Plan) -> None:
             say(f"[yellow]{line.service}[/yellow]: {escape(line.note)}")
     if plan.orphans:
         say(f"[yellow]not declared any more, left alone:[/yellow] {escape(', '.join(plan.orphans))}")
-    say(f"\nplan {plan_id(plan)}   to do this or nothing: roas start ENV --plan {plan_id(plan)}")
+    say(f"\nplan {plan_id(plan)}   to do this or nothing: roas {command} ENV --plan {plan_id(plan)}")
 
 
 def show_releases(releases: Sequence[ReleaseDetails]) -> None:
@@ -39,7 +50,8 @@ def show_releases(releases: Sequence[ReleaseDetails]) -> None:
     for details in releases:
         one = details.release
         changes = [*([one.reason] if one.reason else []), *(details.changes or ("the first one",))]
-        rows.append((one.release_id, ago(one.created_at), one.deployment_id, escape("; ".join(changes))))
+        when = ago(one.created_at) if one.proven else f"failed {ago(one.created_at)}"
+        rows.append((one.release_id, when, one.deployment_id, escape("; ".join(changes))))
     show_table(("release", "verified", "deployment", "what changed"), rows)
     say(f"\nroll back to one: roas rollback {releases[0].release.environment} RELEASE")
 

@@ -356,8 +356,10 @@ def _show_failure(operation: Operation, cause: str | None) -> None:
 
 
 def _kind(operation: Operation) -> str:
-    """The kind of operation; a rollback is recorded as a start of the earlier release."""
-    return "rollback" if "rollback_to" in operation.details else str(operation.operation_type)
+    """The kind of operation; a rollback is recorded as a start of the earlier release, an update as a start too."""
+    if "rollback_to" in operation.details:
+        return "rollback"
+    return "update" if "update" in operation.details else str(operation.operation_type)
 
 
 def _next_commands(operation: Operation) -> tuple[str, ...]:

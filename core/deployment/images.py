@@ -40,6 +40,8 @@ def fetch_kinds(
     service's first container.
     """
     found: dict[str, FetchKind] = {}
+    if options.fetched:
+        return found
     for name, declaration in application.services.items():
         if not declaration.replicas or (options.services is not None and name not in options.services):
             continue

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -17,6 +18,7 @@ from core.deployment.release import Document
 from core.deployment.verify import root_failure
 from core.monitoring.health import worst_service
 from flows.deployment.operation import OperationRecorder
+from flows.deployment.turns import Turns
 from flows.monitoring.judge_health import judge_now
 from flows.runtime.identifiers import new_release_id
 from models.compose import (
@@ -32,7 +34,7 @@ from models.compose import (
 from models.environments import Environment
 from models.evidence import EvidenceOccasion
 from models.failures import RoasError, StartFailedError
-from models.health import Health, HealthReport, ServiceHealth
+from models.health import UNHEALTHY_STATES, Health, HealthReport, ServiceHealth
 from models.operations import INTERRUPTION_SECONDS, OperationStep
 from models.records import Release
 from models.results import ServiceStart
@@ -60,13 +62,15 @@ async def start_in_order(
     planned: Plan | None = None,
     document: Mapping[str, Any] | None = None,
     replaced_since: float | None = None,
+    turns: Turns | None = None,
 ) -> tuple[ServiceStart, ...]:
     """Bring every service up, each as soon as its dependencies allow.
 
     Services that the plan restarts are restarted; without a plan, those that do not serve now. `document` is
     the release's configuration that the containers were made from, where it was not the files. `replaced_since` is
-    when the first container was replaced, as a moment of the monotonic clock. One service that fails does not stop
-    the ones that do not need it: the record then shows the whole.
+    when the first container was replaced, as a moment of the monotonic clock. With `turns` the containers of changed
+    services are created in their turns. One service that fails does not stop the ones that do not need it, unless they
+    wait for their turns: the record then shows the whole.
 
     Raises:
         StartFailedError: A required service did not come up; the error names the root failure, since others
@@ -81,7 +85,9 @@ async def start_in_order(
         start_progress(environment.name, application.services, recorder.redactor) as progress,
         watch_project(environment) as watch,
     ):
-        start = _StartExecution(recorder, environment, application, files, planned, progress, watch, replaced_since)
+        start = _StartExecution(
+            recorder, environment, application, files, planned, progress, watch, replaced_since, turns
+        )
         try:
             async with asyncio.timeout(environment.start_timeout_seconds):
                 await asyncio.gather(*(start.one(service) for service in services))
@@ -101,14 +107,26 @@ async def judge(recorder: OperationRecorder, environment: Environment, applicati
     return health
 
 
-async def verify(recorder: OperationRecorder, environment: Environment, application: Application) -> HealthReport:
-    """Judge and record the health of what was started.
+async def verify(
+    recorder: OperationRecorder,
+    environment: Environment,
+    application: Application,
+    *,
+    only: Collection[str] | None = None,
+) -> HealthReport:
+    """Judge and record the health of what was started; where `only` some services were, these decide.
 
     Raises:
         StartFailedError: A required service is unhealthy.
     """
     health = await judge(recorder, environment, application)
-    if health.overall is Health.UNHEALTHY:
+    if only is not None:
+        for verdict in health.services:
+            if verdict.service in only and verdict.health in UNHEALTHY_STATES:
+                raise StartFailedError(
+                    f"{verdict.service} is {verdict.health}: {verdict.reason}", service=verdict.service
+                )
+    elif health.overall is Health.UNHEALTHY:
         first = worst_service(health)
         raise StartFailedError(f"{first.service} is {first.health}: {first.reason}", service=first.service)
     return health
@@ -159,6 +177,7 @@ class _StartExecution:
     progress: StartProgress
     watch: ContainerWatch
     replaced_since: float | None = None
+    turns: Turns | None = None
     _journal: ProbeJournal = field(default_factory=ProbeJournal)
     _began: float = field(default_factory=time.monotonic)
     _results: dict[str, ServiceStart] = field(default_factory=dict)
@@ -236,10 +255,15 @@ class _StartExecution:
         name = declaration.name
         waits = await self._dependencies(declaration)
         try:
-            if waits.lacking is None and declaration.replicas:
-                result = await self._bring_up(declaration, waits)
-            else:
-                result = self._without_start(name, waits)
+            async with nullcontext() if self.turns is None else self.turns.of(name) as failed:
+                if failed is not None:
+                    waits = _Waits(waits.seconds, failed, f"it is left as it was, because {failed} failed")
+                if waits.lacking is None and declaration.replicas:
+                    result = await self._bring_up(declaration, waits)
+                else:
+                    result = self._without_start(name, waits)
+                if self.turns is not None:
+                    self.turns.end(result)
             self._results[name] = result
         finally:
             self._ended[name].set()
@@ -307,6 +331,8 @@ class _StartExecution:
         # Known beforehand, so that a run can name the runs it came after while they still go on.
         self._runs[name] = uuid4()
         try:
+            if self.turns is not None:
+                await self.turns.create(name)
             proof = await call_as(
                 bring_up,
                 self._runs[name],
@@ -345,6 +371,8 @@ class _StartExecution:
             return {}
         if line.interruption is Interruption.RESTARTED:
             return {INTERRUPTION_SECONDS: up_after}
+        if self.turns is not None:
+            return {INTERRUPTION_SECONDS: round(self.turns.seconds.get(name, 0.0) + up_after, 3)}
         if self.replaced_since is None:
             return {}
         return {INTERRUPTION_SECONDS: round(began - self.replaced_since + up_after, 3)}

@@ -103,7 +103,7 @@ class StartRollback:
     """Rolls back a start. Until the start is about to act there is nothing to roll back."""
 
     def __init__(self) -> None:
-        self._armed: tuple[Application, PreDeploySnapshot, Release | None] | None = None
+        self.armed: tuple[Application, PreDeploySnapshot, Release | None] | None = None
         self._names: dict[str, str] = {}
 
     def keep_names(self, names: Mapping[str, str]) -> None:
@@ -117,7 +117,7 @@ class StartRollback:
 
     def arm(self, application: Application, found: PreDeploySnapshot, release: Release | None) -> str:
         """From now on a failure is rolled back. Returns the detail of the step `FOUND`, for `found_by`."""
-        self._armed = (application, found, release)
+        self.armed = (application, found, release)
         return json.dumps(asdict(found.before))
 
     async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
@@ -128,11 +128,11 @@ class StartRollback:
         """
         if self._names:
             await self.restore(recorder, await recorder.load())
-        if self._armed is None:
+        if self.armed is None:
             if self._names:
                 recorder.facts["undone"] = "no container was touched"
             return
-        environment, (application, found, release) = await recorder.load(), self._armed
+        environment, (application, found, release) = await recorder.load(), self.armed
         await recorder.step(ROLLING_BACK, detail=recorder.facts.get("reason") or type(error).__name__)
         if release is None:
             recorder.facts["undone"] = await _take_back(recorder, environment, application, found)

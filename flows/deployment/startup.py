@@ -18,12 +18,14 @@ from pydantic import Field
 from core.deployment.images import unplanned
 from core.deployment.plan import plan_id, start_waves
 from core.deployment.release import Document, replaced_services
+from core.deployment.update import narrowed, part_of, partial_template, update_scope
 from core.deployment.validate import validate
 from core.reporting.timing import Phase
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.deployment.rollback import FOUND, StartRollback, found_by
+from flows.deployment.turns import Turns
 from flows.runtime import parameters
 from flows.runtime.phases import begin_phase, timed
 from models.compose import Application, FetchOptions, Plan
@@ -63,12 +65,15 @@ async def startup(
     compose_files: parameters.ComposeFiles = parameters.COMPOSE_FILES,
     plan: str | None = Field(None, description="The id that `roas plan` printed: do exactly that, or nothing."),
     wait_seconds: parameters.Seconds = parameters.WAIT_SECONDS,
+    pull: bool = Field(False, description="Pull every image first, whatever its pull policy, except never."),
+    build: bool = Field(False, description="Build every image that has a build section first."),
 ) -> OperationResult | State[Any]:
     """Start an environment's application and prove that it serves, or leave it as it served before.
 
     `plan` is the id that `roas plan` printed: where the start would now do anything else, it stops before it
-    touches anything. `wait_seconds` is how long to wait for another operation on the environment to end.
-    `compose_files` start an application that has no environment file; `environment` is then its project.
+    touches anything. `pull` and `build` fetch images that their pull policies would leave as they are.
+    `wait_seconds` is how long to wait for another operation on the environment to end. `compose_files` start an
+    application that has no environment file; `environment` is then its project.
 
     A start that fails is rolled back to the last proven release, or where there is none, to the state before it.
     It is recorded as failed all the same, with how it was rolled back.
@@ -83,7 +88,7 @@ async def startup(
     """
     begin_phase(Phase.RECORD)
     undo = StartRollback()
-    start = _Startup(undo, plan)
+    start = Startup(undo, plan, FetchOptions(pull=pull, build=build))
     request = OperationRequest(asked_by, deployment_id, compose_files, wait_seconds)
     try:
         async with recorded(OperationType.START, environment, request, on_failure=escalate, rollback=undo) as recorder:
@@ -94,7 +99,7 @@ async def startup(
 
 
 @dataclass(slots=True)
-class _Startup:
+class Startup:
     """One start: what it has found out and done so far."""
 
     rollback: StartRollback
@@ -106,6 +111,7 @@ class _Startup:
     _template: Document | None = None
     _services: tuple[ServiceStart, ...] = ()
     _health: HealthReport | None = None
+    _scope: frozenset[str] | None = None
 
     async def run(self, recorder: OperationRecorder) -> None:
         """Load, validate, plan, execute, verify, keep the release."""
@@ -120,14 +126,28 @@ class _Startup:
         with timed(Phase.CREATE):
             replaced_since = await self._create(environment, facts.application, plan)
         with timed(Phase.SERVICES):
-            self._services = await start_in_order(
-                recorder, environment, facts.application, planned=plan, replaced_since=replaced_since
-            )
+            self._services = await self._start(environment, facts.application, plan, replaced_since)
         with timed(Phase.PROOF):
-            self._health = await verify(recorder, environment, facts.application)
+            self._health = await verify(recorder, environment, facts.application, only=self._scope)
         if self._template is not None:
             await keep_proven(recorder, environment, facts.application, self._template, builds=planned.builds)
-        recorder.settles = True
+        recorder.settles = self._scope is None
+
+    async def _start(
+        self, environment: Environment, application: Application, plan: Plan, replaced_since: float
+    ) -> tuple[ServiceStart, ...]:
+        if not self.options.update:
+            return await start_in_order(
+                self.recorder, environment, application, planned=plan, replaced_since=replaced_since
+            )
+
+        async def create(service: str) -> None:
+            await create_containers.with_options(task_run_name=f"create {service}")(
+                environment, fetched=True, services=[service]
+            )
+
+        part = application if self._scope is None else part_of(application, self._scope)
+        return await start_in_order(self.recorder, environment, part, planned=plan, turns=Turns(plan, create))
 
     async def _validate(self, environment: Environment) -> Facts:
         facts = await gather_facts(environment)
@@ -151,15 +171,16 @@ class _Startup:
             snapshot_containers(environment),
             proven_releases(environment.name),
         )
+        planned = replace(planned, plan=self._narrowed(application, planned.plan))
         plan = planned.plan
         self._record_plan(plan, compared=bool(releases))
         # An operation that is taken up again has done part of its plan, so the plan of the rest differs.
         wanted = self.wanted_plan
         if wanted is not None and not recorder.steps and wanted != plan_id(plan):
             raise PlanChangedError(
-                f"Plan {wanted} is not what a start of {environment.name} would do now (plan {plan_id(plan)}): "
+                f"Plan {wanted} is not what {self._noun} of {environment.name} would do now (plan {plan_id(plan)}): "
                 + "; ".join(f"{line.action} {line.service}, {line.because}" for line in plan.changes),
-                advice=f"look at `roas plan {environment.name}` again.",
+                advice=f"look at `roas plan{' --update' if self.options.update else ''} {environment.name}` again.",
             )
         for line in plan.services:
             if line.note:
@@ -177,7 +198,10 @@ class _Startup:
             self.rollback.keep_names(json.loads(known))
         if plan.fetches and not failed_before:
             await self._fetch_images(environment, application, plan)
-            fetched: PlannedStart = await plan_start(environment, application, str(facts.compose_version), None)
+            fetched: PlannedStart = await plan_start(
+                environment, application, str(facts.compose_version), replace(self.options, fetched=True)
+            )
+            fetched = replace(fetched, plan=self._narrowed(application, fetched.plan))
             surprising = unplanned(plan, fetched.plan)
             if surprising and self.wanted_plan is not None and not recorder.steps:
                 raise PlanChangedError(
@@ -202,7 +226,21 @@ class _Startup:
             self.rollback.keep_names(names)
             await recorder.step(FETCHING, detail=json.dumps(names))
         await fetch_images(environment, plan.fetches)
-        recorder.facts["fetched"] = {one.service: str(one.kind) for one in plan.fetches if not one.through}
+        own = [one for one in plan.fetches if not one.through]
+        recorder.facts["fetched"] = {one.service: str(one.kind) for one in own if not one.held_back}
+        if held_back := {one.service: one.note for one in own if one.held_back}:
+            recorder.facts["not_taken"] = held_back
+
+    def _narrowed(self, application: Application, plan: Plan) -> Plan:
+        if not self.options.services:
+            return plan
+        if self._scope is None:
+            self._scope = update_scope(application, plan, sorted(self.options.services))
+        return narrowed(plan, self._scope)
+
+    @property
+    def _noun(self) -> str:
+        return "an update" if self.options.update else "a start"
 
     def _record_plan(self, plan: Plan, *, compared: bool) -> None:
         facts = self.recorder.facts
@@ -213,8 +251,9 @@ class _Startup:
     async def _create(self, environment: Environment, application: Application, plan: Plan) -> float:
         """Replace what the plan replaces; returns when that began, as a moment of the monotonic clock."""
         recorder = self.recorder
-        waves = " then ".join(", ".join(wave) for wave in start_waves(application))
-        log.info("starting %s", waves)
+        shown = application if self._scope is None else part_of(application, self._scope)
+        waves = " then ".join(", ".join(wave) for wave in start_waves(shown))
+        log.info("%s %s", "updating" if self.options.update else "starting", waves)
         lost = replaced_services(plan)
         if lost:
             await take_evidence(
@@ -222,9 +261,16 @@ class _Startup:
             )
         began = time.monotonic()
         # Read while the containers are made of it: the files may change until the start is proven.
+        template = _template(recorder, environment, application)
+        if self.options.update:
+            # Its containers are created one service after the other.
+            self._template = await template
+            if self._template is not None and self._scope is not None:
+                left = set(application.services) - self._scope
+                self._template = partial_template(self._template, self._found[1], left)
+            return began
         self._template, _ = await asyncio.gather(
-            _template(recorder, environment, application),
-            _create_containers(recorder, environment, fetched=bool(plan.fetches)),
+            template, _create_containers(recorder, environment, fetched=bool(plan.fetches))
         )
         return began
 

@@ -11,6 +11,7 @@ from flows.deployment.restart import restart
 from flows.deployment.rollback import rollback
 from flows.deployment.startup import startup
 from flows.deployment.stop import stop
+from flows.deployment.update import update
 from flows.monitoring.collection import collection
 from flows.monitoring.continuous import monitoring
 from flows.monitoring.health_check import health_check
@@ -24,6 +25,7 @@ FLOWS: dict[str, Flow[..., Any]] = {
     "stop": stop,
     "restart": restart,
     "rollback": rollback,
+    "update": update,
     "health": health_check,
     "drift": drift,
     "collect": collection,

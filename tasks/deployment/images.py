@@ -65,11 +65,14 @@ def read_images(
     application: Application,
     options: FetchOptions,
     container_states: Sequence[ContainerState],
+    *,
     last: Release | None,
+    refused: Mapping[str, str],
 ) -> ImageOutlook:
     """Read the engine's images, and ask registries and build contexts about those that the operation fetches.
 
-    `last` is the last proven release. A registry that does not answer is named in the result.
+    `last` is the last proven release, `refused` why images are not taken, by digest. A registry that does not answer
+    is named in the result.
 
     Raises:
         EngineError: The engine did not answer, or refused.
@@ -89,6 +92,9 @@ def read_images(
             ids = {one.image_id for one in container_states if one.service == name and not one.one_off}
             used = [engine.images.inspect(image_id) for image_id in sorted(ids)]
             found = predict_pull(declaration, used, held[declaration.image], answers[declaration.image])
+            if found.changes and found.digest in refused:
+                note = refused[found.digest]
+                found = replace(found, changes="", settled=False, held_back=True, note=note)
         else:
             now, why = build_fingerprint(services[through or name])
             builds |= {build_key(through or name): now} if now is not None else {}
@@ -139,7 +145,7 @@ async def fetch_images(environment: Environment, fetches: Sequence[ImageFetch]) 
         async with limit:
             await _logged("pull", service, lambda: compose.pull([service], always=True))
 
-    own = [one for one in fetches if not one.through]
+    own = [one for one in fetches if not one.through and not one.held_back]
     await asyncio.gather(*(pull(one.service) for one in own if one.kind is FetchKind.PULL))
     for one in own:
         if one.kind is FetchKind.BUILD:

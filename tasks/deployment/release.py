@@ -24,6 +24,7 @@ from core.deployment.release import (
     to_go_back_to,
     variables_in,
 )
+from core.deployment.update import bare_digest
 from models.compose import Application
 from models.containers import RELEASE_IMAGES
 from models.environments import Environment
@@ -36,6 +37,8 @@ from tasks.runtime.retry_policy import EFFECT, READ, WRITE, retry_read
 from tasks.runtime.stores import open_stores
 
 log = logging.getLogger("roas")
+
+_SHORTEST_DIGEST = 6
 
 
 @task(name="look at the release", **READ)
@@ -142,6 +145,51 @@ async def keep_release(environment: Environment, release: Release) -> Release:
         return release
 
     return await asyncio.to_thread(keep)
+
+
+@task(name="hold the failed images back", **WRITE)
+async def hold_back(release: Release) -> None:
+    """Keep what did not become proven: its digests are the images that no update takes until they are lifted."""
+    await asyncio.to_thread(open_stores().releases.keep, release)
+
+
+@retry_read
+async def failed_before(deployment_id: str, environment: str) -> bool:
+    """Whether a failed release of this deployment is on record already."""
+    failed = await asyncio.to_thread(open_stores().releases.failed, environment)
+    return any(one.deployment_id == deployment_id for one in failed)
+
+
+def lift_images(environment: str, digest: str, by: str, at: datetime) -> list[Release]:
+    """Let updates take the images again whose digest or id begins like this; returns the failed releases they are of.
+
+    Raises:
+        NotFoundError: No such image is held back.
+        BadInputError: The beginning is too short to be sure.
+    """
+    wanted = digest.removeprefix("sha256:").lower()
+    if len(wanted) < _SHORTEST_DIGEST:
+        raise BadInputError(
+            f"{digest!r} is too short;", advice=f"give at least {_SHORTEST_DIGEST} digits of the digest."
+        )
+    stores, lifted = open_stores(), []
+    for release in stores.releases.failed(environment):
+        kept = {
+            name: one
+            for name, one in release.digests.items()
+            if not bare_digest(one).removeprefix("sha256:").startswith(wanted)
+        }
+        if kept != release.digests:
+            said = f"lifted by {by} at {at:%Y-%m-%d %H:%M} UTC"
+            stores.releases.keep(replace(release, digests=kept, reason=f"{release.reason}; {said}"))
+            stores.operations.note(release.deployment_id, {"lifted": {"by": by, "at": at.isoformat(), "image": digest}})
+            lifted.append(release)
+    if not lifted:
+        raise NotFoundError(
+            f"No image of {environment} that begins with {wanted} is held back;",
+            advice=f"`roas releases {environment}` lists the releases that failed.",
+        )
+    return lifted
 
 
 @retry_read

@@ -28,6 +28,7 @@ from core.deployment.release import (
     left_over,
     replace_secrets,
 )
+from core.deployment.update import refused_images
 from models.compose import Application, FetchOptions, InjectedFile, Plan
 from models.containers import ContainerState
 from models.environments import Environment
@@ -178,11 +179,9 @@ async def plan_start(
     environment: Environment,
     application: Application,
     compose_version: str | None = None,
-    options: FetchOptions | None = NO_FETCH,
+    options: FetchOptions = NO_FETCH,
 ) -> PlannedStart:
     """Plan the start of an application that was rendered already; `compose_version` is asked for unless given.
-
-    Without `options` the images were fetched already: they are what the engine has now.
 
     Raises:
         ComposeError: Compose is not installed.
@@ -194,14 +193,16 @@ async def plan_start(
 
 
 def _plan(
-    environment: Environment, application: Application, compose_version: str, options: FetchOptions | None
+    environment: Environment, application: Application, compose_version: str, options: FetchOptions
 ) -> PlannedStart:
     engine = engine_of(environment)
     container_states = engine.containers.inspect_project(environment.project)
     stores = open_stores() if stores_exist() else None
     last = stores.releases.last(environment.name, proven=True) if stores else None
-    nothing = FetchOptions(services=frozenset())
-    images = read_images(environment, application, options or nothing, container_states, last)
+    refused = refused_images(stores.releases.failed(environment.name), environment.name) if stores else {}
+    images = read_images(
+        environment, application, options, container_states, last=last, refused=refused if options.update else {}
+    )
     files: dict[str, dict[str, str]] = {}
     if last is not None:
         files = Fingerprints(current_settings().data_dir).of_mounted_files(application)
@@ -212,7 +213,8 @@ def _plan(
         container_states,
         {reference: fact.image_id for reference, fact in images.held.items() if fact is not None},
         changed_files(last, files),
-        compose_version=compose_version,
+        # Containers that are created one by one replace no dependants.
+        compose_version="" if options.update else compose_version,
         fetches=images.fetches,
         measured=stores.progress.interruptions(environment.name) if stores else {},
     )
@@ -221,9 +223,15 @@ def _plan(
 
 @task(name="create containers", timeout_seconds=900, **EFFECT)
 async def create_containers(
-    environment: Environment, document: Mapping[str, Any] | None = None, *, fetched: bool = False
+    environment: Environment,
+    document: Mapping[str, Any] | None = None,
+    *,
+    fetched: bool = False,
+    services: Sequence[str] = (),
 ) -> None:
-    """Let Compose create missing containers and replace changed ones; it starts none.
+    """Let Compose create missing containers and replace changed ones, of all services unless some are given.
+
+    It starts none.
 
     `document` is a release's configuration, which then stands for the environment's Compose files. With `fetched` the
     images that pull policies ask for were pulled and built already.
@@ -232,7 +240,7 @@ async def create_containers(
         ComposeError: Compose, or the engine below it, refused; in their own words.
     """
     await asyncio.to_thread(_unpause, environment)
-    await asyncio.to_thread(compose_of(environment, document).create, fetched=fetched)
+    await asyncio.to_thread(compose_of(environment, document).create, services, fetched=fetched)
 
 
 def _unpause(environment: Environment) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from itertools import zip_longest
 from typing import TYPE_CHECKING, Any
 
 from models.failures import NotFoundError
@@ -78,9 +77,10 @@ def read_releases(environment: str) -> list[ReleaseDetails]:
     from core.deployment.release import differences
 
     kept = open_stores().releases.latest(environment)
+    proven_before = [next((other for other in kept[place + 1 :] if other.proven), None) for place in range(len(kept))]
     return [
         ReleaseDetails(release=one, changes=differences(before, one) if before is not None else ())
-        for one, before in zip_longest(kept, kept[1:])
+        for one, before in zip(kept, proven_before, strict=True)
     ]
 
 

@@ -161,6 +161,11 @@ class Releases(Repository):
         found = self._first(newest(_releases, "created_at", environment=environment, proven=proven or None))
         return None if found is None else _release_rows.to_value(found)
 
+    def failed(self, environment: str) -> list[Release]:
+        """The releases of an environment that did not become proven, newest first."""
+        query = newest(_releases, "created_at", environment=environment, proven=False)
+        return [_release_rows.to_value(row) for row in self._all(query)]
+
     def get(self, release_id: str) -> Release:
         """The release of this id, or the only one whose id begins like this.
 

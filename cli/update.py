@@ -1,0 +1,51 @@
+"""`roas update`: take new images, service by service, or let an image be taken again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import click
+
+from cli import completers
+from cli.operations import live_output, operate, with_live_output
+from cli.options import of_application, waiting
+from cli.run_flow import show_answer
+
+
+@click.command()
+@of_application
+@click.argument("services", nargs=-1, shell_complete=completers.services)
+@click.option("--plan", "plan_id", metavar="ID", help="Do exactly what `roas plan --update` printed, or nothing.")
+@click.option("--lift", "digest", metavar="DIGEST", help="Only let updates take an image again that failed before.")
+@waiting
+@with_live_output
+def update(
+    name: str,
+    compose: list[str] | None,
+    services: tuple[str, ...],
+    plan_id: str | None,
+    digest: str | None,
+    wait_seconds: float,
+    **shown: bool,
+) -> None:
+    """Pull and build new images first, then replace service by service; be back where one fails.
+
+    The image of a service that fails is held back: no update takes it again until --lift.
+    """
+    if digest is not None:
+        _lift(name, digest, json_wanted=shown["json_wanted"])
+        return
+    only = list(services) or None
+    operate("update", name, compose, live_output(**shown), services=only, plan=plan_id, wait_seconds=wait_seconds)
+
+
+def _lift(name: str, digest: str, *, json_wanted: bool) -> None:
+    from adapters.host.processes import this_user
+    from cli.rendering.releases import show_lifted
+    from tasks.deployment.release import lift_images
+
+    actor = this_user()
+    show_answer(lift_images(name, digest, str(actor) or "a user", datetime.now(UTC)), json_wanted, show_lifted)
+
+
+COMMANDS: tuple[click.Command, ...] = (update,)

@@ -1,0 +1,121 @@
+"""Limit an update to some services, and decide which images it does not take because they failed before."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from core.deployment.plan import needed_by
+from core.deployment.release import Document
+from models.compose import Application, Plan, PlannedAction, PlannedService
+from models.failures import BadInputError
+from models.records import Release
+
+_LEFT = "it is not part of this update"
+
+
+def update_scope(application: Application, planned: Plan, services: Sequence[str]) -> frozenset[str]:
+    """Return the services that an update of these services changes: they, and those that have to follow them.
+
+    Raises:
+        BadInputError: A service does not exist, or depends on another that would have to be replaced first.
+    """
+    unknown = sorted(set(services) - set(application.services))
+    if unknown:
+        raise BadInputError(
+            f"{', '.join(unknown)} is not a service of {application.project};",
+            advice=f"it has: {', '.join(application.services)}.",
+        )
+    scope, before = set(services), set[str]()
+    while scope != before:
+        before = set(scope)
+        for name, declaration in application.services.items():
+            follows = [other for other, needed in declaration.depends_on.items() if needed.restart]
+            scope |= {name} if before & {*declaration.inside_of, *follows} else set()
+    for name in sorted(scope):
+        for other in _all_needed(application, name):
+            line = planned.of(other)
+            if other not in scope and line.action in (PlannedAction.RECREATE, PlannedAction.CREATE):
+                raise BadInputError(
+                    f"{name} depends on {other}, which would have to be replaced first: {line.because};",
+                    advice=f"name {other} too, or update all services.",
+                )
+    return frozenset(scope)
+
+
+def narrowed(planned: Plan, scope: Collection[str]) -> Plan:
+    """Return the plan with the services outside of the scope left as they are."""
+    lines = [
+        line
+        if line.service in scope
+        else PlannedService(service=line.service, action=PlannedAction.KEEP, because=_LEFT, wave=line.wave)
+        for line in planned.services
+    ]
+    return replace(planned, services=tuple(lines))
+
+
+def part_of(application: Application, scope: Collection[str]) -> Application:
+    """Return the application with the services of the scope alone, which then depend on each other only."""
+    return replace(
+        application,
+        services={
+            name: replace(one, depends_on={other: needed for other, needed in one.depends_on.items() if other in scope})
+            for name, one in application.services.items()
+            if name in scope
+        },
+    )
+
+
+def partial_template(template: Document, last: Release | None, left: Iterable[str]) -> Document:
+    """Return the configuration that runs after an update of some services: `left` are as the last release has them."""
+    if last is None:
+        return template
+    whole, before = copy.deepcopy(template), last.compose.get("services") or {}
+    for name in left:
+        if name in before:
+            whole["services"][name] = copy.deepcopy(before[name])
+    return whole
+
+
+def refused_images(failed: Sequence[Release], environment: str) -> dict[str, str]:
+    """Return why an update does not take an image, by digest, or by id for one that was built.
+
+    `failed` are the releases that did not become proven.
+    """
+    found: dict[str, str] = {}
+    for release in failed:
+        for service, digest in release.digests.items():
+            key = bare_digest(digest)
+            found.setdefault(
+                key,
+                f"image {key.removeprefix('sha256:')[:12]} is held back, because {service} failed with it in "
+                f"{release.deployment_id}; `roas update --lift {key.removeprefix('sha256:')[:12]} {environment}` "
+                "lets an update take it",
+            )
+    return found
+
+
+def to_blame(tried: Mapping[str, str], before: Mapping[str, str] | None, failed: str | None) -> tuple[str, ...]:
+    """Return the services whose new images may have made an update fail.
+
+    `tried` and `before` are the image ids by service; the service that `failed` is blamed alone if its image is new.
+    """
+    changed = tuple(sorted(name for name, image in tried.items() if before is None or before.get(name) != image))
+    return (failed,) if failed in changed else changed
+
+
+def bare_digest(reference: str) -> str:
+    """The digest or id of an image, without its repository."""
+    return reference.rpartition("@")[2]
+
+
+def _all_needed(application: Application, service: str) -> list[str]:
+    found: list[str] = []
+    waiting = [service]
+    while waiting:
+        for other in needed_by(application, waiting.pop()):
+            if other not in found:
+                found.append(other)
+                waiting.append(other)
+    return found

@@ -1,0 +1,49 @@
+"""Turns: an update replaces one service at a time, each when it is its turn, and none after a failure."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from models.compose import Plan, PlannedAction
+from models.results import ServiceStart
+
+
+class Turns:
+    """Lets the services that a plan changes begin one after the other. A service that is kept needs no turn."""
+
+    def __init__(self, plan: Plan, create: Callable[[str], Awaitable[None]]) -> None:
+        """`create` makes or replaces the containers of one service."""
+        self._actions = {line.service: line.action for line in plan.changes}
+        self._create = create
+        self._one = asyncio.Lock()
+        self._failed: str | None = None
+        self.seconds: dict[str, float] = {}
+        """How long it took to make or replace the containers of each service."""
+
+    @asynccontextmanager
+    async def of(self, service: str) -> AsyncIterator[str | None]:
+        """Wait for the turn of a service. Yields the service whose failure means that this one is left as it is."""
+        if service not in self._actions:
+            yield None
+            return
+        async with self._one:
+            yield self._failed
+
+    async def create(self, service: str) -> None:
+        """Make or replace the service's containers where the plan says so.
+
+        Raises:
+            RoasError: As for `create`.
+        """
+        if self._actions.get(service) in (PlannedAction.CREATE, PlannedAction.RECREATE):
+            began = time.monotonic()
+            await self._create(service)
+            self.seconds[service] = time.monotonic() - began
+
+    def end(self, result: ServiceStart) -> None:
+        """A service was proven or failed."""
+        if not result.ok and self._failed is None:
+            self._failed = result.service
