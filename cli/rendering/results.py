@@ -351,6 +351,12 @@ def _show_failure(operation: Operation, cause: str | None) -> None:
     for fact, title, colour in (("undone", "rollback", "yellow"), ("undo_failed", "rollback failed", "red")):
         if operation.details.get(fact):
             say(f"[{colour}]{title}:[/{colour}] {escape(str(operation.details[fact]))}")
+    for service, image in (operation.details.get("held_back") or {}).items():
+        brief = str(image).rpartition("sha256:")[2][:12]
+        say(
+            f"[yellow]held back:[/yellow] the new image of {escape(service)}, until "
+            f"`roas update --lift {escape(brief)} {operation.environment}`"
+        )
     if operation.details.get("advice"):
         say(f"[bold]try:[/bold] {escape(str(operation.details['advice']))}")
 

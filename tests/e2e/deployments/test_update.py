@@ -1,18 +1,23 @@
-"""New images from a real registry: what a plan says of them, and what a start does."""
+"""New images from a real registry: what a plan says of them, and what a start and an update do."""
 
 from __future__ import annotations
 
 import subprocess
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
 from core.deployment.plan import plan_id
 from flows.deployment.startup import startup
-from models.compose import Interruption, Plan, PlannedAction
-from models.failures import PlanChangedError, StartFailedError
+from flows.deployment.update import update
+from models.compose import FetchOptions, Interruption, Plan, PlannedAction
+from models.failures import ComposeError, PlanChangedError, StartFailedError
 from models.operations import Operation
+from models.records import Release
+from models.results import OperationResult
+from tasks.deployment.release import lift_images
 from tasks.deployment.services import read_plan
 from tasks.runtime.clients import find_environment
 from tests.e2e.flows.conftest import HEALTH, Place, flows_are_recorded, place  # noqa: F401 - fixtures
@@ -20,6 +25,7 @@ from tests.support.registry import Registry, registry
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
 
+UPDATE = FetchOptions(pull=True, build=True, update=True)
 WELL = 'CMD ["sh", "-c", "touch /tmp/well; exec sleep 600"]'
 BAD = 'CMD ["sh", "-c", "echo no licence found; exit 3"]'
 
@@ -173,3 +179,98 @@ async def test_a_changed_secret_of_the_environment_restarts_its_service_with_it(
     command = ["docker", "exec", place.container("web"), "cat", "/run/secrets/token"]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout == "second-value"
     assert planned().changes == ()
+
+
+def of_releases(place: Place) -> list[Release]:  # noqa: F811
+    with place.stores() as stores:
+        return stores.releases.latest("test")
+
+
+def two(images: Registry, name: str, **more: str) -> str:
+    """A service and one that needs it."""
+    needs = "{base: {condition: service_healthy}}"
+    return service("base", images.image(f"{name}-base")) + service(
+        "top", images.image(f"{name}-top"), depends_on=needs, **more
+    )
+
+
+async def test_an_update_takes_new_images_and_keeps_their_digests(place: Place, images: Registry) -> None:  # noqa: F811
+    for part in ("base", "top"):
+        images.publish(f"new-{part}", f"ENV VERSION=1 PART={part}", WELL)
+    place.declare(two(images, "new"))
+    await startup("test")
+    digests = {part: images.publish(f"new-{part}", f"ENV VERSION=2 PART={part}", WELL) for part in ("base", "top")}
+    plan = read_plan(find_environment("test"), UPDATE)
+
+    result = await update("test", plan=plan_id(plan))
+
+    assert isinstance(result, OperationResult)
+    assert result.success
+    assert [line.service for line in plan.changes] == ["base", "top"]
+    assert "VERSION=2" in inspect(place, "base", "{{.Config.Env}}")
+    assert {name: one.rpartition("@")[2] for name, one in of_releases(place)[0].digests.items()} == digests
+    assert last(place).details["update"] == "all"
+    assert planned().changes == read_plan(find_environment("test"), UPDATE).changes == ()
+
+
+async def test_an_update_that_fails_goes_back_and_holds_the_image_back(place: Place, images: Registry) -> None:  # noqa: F811
+    for part in ("base", "top"):
+        images.publish(f"held-{part}", f"ENV VERSION=1 PART={part}", WELL)
+    place.declare(two(images, "held"))
+    await startup("test")
+    (release,) = of_releases(place)
+    top = inspect(place, "top", "{{.Id}} {{.State.StartedAt}}")
+    bad = images.publish("held-base", "ENV VERSION=2 PART=base", BAD)
+    images.publish("held-top", "ENV VERSION=2 PART=top", WELL)
+
+    with pytest.raises(StartFailedError, match="base"):
+        await update("test")
+
+    assert last(place).details["rolled_back_to"] == release.release_id
+    assert last(place).details["held_back"]["base"].endswith(bad)
+    assert inspect(place, "base", "{{.Image}} {{.State.Health.Status}}") == f"{release.images['base']} healthy"
+    # It was not its turn yet.
+    assert inspect(place, "top", "{{.Id}} {{.State.StartedAt}}") == top
+    assert planned().changes == ()
+    assert [one.proven for one in of_releases(place)] == [False, True]
+
+    await update("test")
+    assert inspect(place, "base", "{{.Image}}") == release.images["base"]
+    assert "VERSION=2" in inspect(place, "top", "{{.Config.Env}}")
+    assert "is held back" in last(place).details["not_taken"]["base"]
+
+    lift_images("test", bad[:20], "a user", datetime.now(UTC))
+    changes = read_plan(find_environment("test"), UPDATE).changes
+    assert [(line.service, line.action) for line in changes] == [("base", PlannedAction.RECREATE)]
+
+
+async def test_an_update_of_one_service_leaves_the_others_alone(place: Place, images: Registry) -> None:  # noqa: F811
+    for part in ("base", "top"):
+        images.publish(f"part-{part}", f"ENV VERSION=1 PART={part}", WELL)
+    place.declare(two(images, "part"))
+    await startup("test")
+    base = inspect(place, "base", "{{.Id}} {{.State.StartedAt}}")
+    for part in ("base", "top"):
+        images.publish(f"part-{part}", f"ENV VERSION=2 PART={part}", WELL)
+
+    await update("test", services=["top"])
+
+    assert "VERSION=2" in inspect(place, "top", "{{.Config.Env}}")
+    assert inspect(place, "base", "{{.Id}} {{.State.StartedAt}}") == base
+    assert last(place).details["update"] == ["top"]
+
+
+async def test_an_image_that_cannot_be_pulled_touches_nothing(place: Place, images: Registry) -> None:  # noqa: F811
+    images.publish("gone", WELL)
+    place.declare(service("web", images.image("gone")))
+    await startup("test")
+    before = inspect(place, "web", "{{.Id}} {{.State.StartedAt}}")
+    images.stop()
+    try:
+        with pytest.raises(ComposeError, match="pull"):
+            await update("test")
+    finally:
+        images.start()
+
+    assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == before
+    assert last(place).details["undone"] == "no container was touched"
