@@ -12,13 +12,13 @@ from datetime import UTC, datetime
 from prefect import flow
 from pydantic import Field
 
-from core.deployment.plan import stop_waves
+from core.deployment.plan import plan, stop_waves
 from core.deployment.release import PreDeployState, PreviousContainer, beyond, differences
 from flows.deployment.execute import keep_proven, start_in_order, verify
 from flows.deployment.failure import escalate
 from flows.deployment.operation import ROLLING_BACK, OperationRecorder, OperationRequest, recorded
 from flows.runtime import parameters
-from models.compose import Application
+from models.compose import Application, PlannedAction
 from models.containers import ContainerState
 from models.environments import Environment
 from models.failures import RoasError
@@ -41,6 +41,7 @@ from tasks.deployment.services import (
     PreDeploySnapshot,
     create_containers,
     find_leftovers,
+    inspect_application,
     proven_releases,
     read_application,
     read_template,
@@ -102,6 +103,9 @@ async def rollback(
 class StartRollback:
     """Rolls back a start. Until the start is about to act there is nothing to roll back."""
 
+    one_by_one = False
+    """Compose replaces only what differs, and none of its dependants."""
+
     def __init__(self) -> None:
         self.armed: tuple[Application, PreDeploySnapshot, Release | None] | None = None
         self._names: dict[str, str] = {}
@@ -140,7 +144,7 @@ class StartRollback:
             planned = recorder.facts.get("changes", [])
             recorder.facts["changes"] = await _changes(recorder, environment, application, release) or planned
             log.warning("going back to release %s, the last one that was proven", release.release_id)
-            released, starts, _ = await apply_release(recorder, environment, release)
+            released, starts, _ = await apply_release(recorder, environment, release, one_by_one=self.one_by_one)
             left = beyond(await find_leftovers(environment, found), released)
             await _remove(recorder, environment, application, left.remove, left.networks)
             recorder.facts["rolled_back_to"] = release.release_id
@@ -156,11 +160,12 @@ def found_by(detail: str) -> PreDeploySnapshot:
 
 
 async def apply_release(
-    recorder: OperationRecorder, environment: Environment, release: Release
+    recorder: OperationRecorder, environment: Environment, release: Release, *, one_by_one: bool = False
 ) -> tuple[Application, tuple[ServiceStart, ...], HealthReport]:
     """Bring a release back: its configuration and its images, started in order and proven like any start.
 
-    Volumes are left alone, and variables and mounted files are what they are now.
+    Volumes are left alone, and variables and mounted files are what they are now. With `one_by_one` Compose replaces
+    the services that differ one after the other, so that versions before 2.29.7 replace none of their dependants.
 
     Raises:
         ReleaseError: An image of the release is gone, or a value it needs is.
@@ -168,7 +173,14 @@ async def apply_release(
     """
     document = await release_document(environment, release)
     application = await read_released(environment, document)
-    await create_containers(environment, document)
+    if one_by_one:
+        images = {one.image: release.images.get(name, "") for name, one in application.services.items()}
+        planned = plan(application, await inspect_application(environment), images)
+        for line in planned.changes:
+            if line.action in (PlannedAction.CREATE, PlannedAction.RECREATE):
+                await create_containers(environment, document, services=[line.service])
+    else:
+        await create_containers(environment, document)
     inner = replace(recorder, facts={}, steps=(), done=frozenset())
     starts = await start_in_order(inner, environment, application, document=document)
     recorder.facts["release_start"] = dict(inner.facts)

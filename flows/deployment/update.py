@@ -72,6 +72,8 @@ async def update(
 class _UpdateRollback(StartRollback):
     """Rolls back an update, and holds back the images that failed."""
 
+    one_by_one = True
+
     async def __call__(self, recorder: OperationRecorder, error: Exception) -> None:
         """Hold back the failed images while their containers are there, and roll back.
 
