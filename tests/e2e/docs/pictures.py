@@ -24,7 +24,8 @@ from tests.integration.docs.documents import ROOT, TUTORIAL, blocks
 IMAGES = ROOT / "docs" / "images"
 
 _COLUMNS = 104
-_LAST_BEFORE_THE_REPORT = "roas why"
+_BAD_START = "roas start ||"
+"""The block of the tutorial that is pictured instead of typed."""
 _SHOWN = (
     ("roas start --quiet", r"^failed: ", r"^rollback: "),
     ("roas why", "", r"^tried "),
@@ -36,7 +37,7 @@ def main() -> None:
     """Run the tutorial up to the failed release, and picture the terminal, the report and the UI."""
     IMAGES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="roas-pictures-") as folder:
-        reader = Reader(Path(folder), more={"ROAS_WARM": "0"})
+        reader = Reader(Path(folder), name=_free_name(), more={"ROAS_WARM": "0"})
         os.environ |= {"ROAS_DATA_DIR": f"{folder}/data", "ROAS_WARM": "0", "PYTHONPATH": str(ROOT)}
         try:
             _follow(reader)
@@ -44,6 +45,9 @@ def main() -> None:
             subprocess.run(
                 ["roas", "report", "--html", "report.html"], cwd=reader.here, env=reader.variables, check=True
             )
+            # Served from here, the checkout's own environments would be watched and recovered too.
+            os.environ["ROAS_CONFIG"] = str(reader.here / "roas.yaml")
+            os.chdir(reader.here)
             with browser() as page:
                 _picture_report(page, reader.here / "report.html")
                 with served(reader.folder) as server:
@@ -53,13 +57,21 @@ def main() -> None:
             end_unused_server(Settings().prefect_home)
 
 
+def _free_name() -> str:
+    """The tutorial's own name, since pictures show it; refuse if an application of this name is there."""
+    label = "label=com.docker.compose.project=shop"
+    found = subprocess.run(["docker", "ps", "--all", "--quiet", "--filter", label], capture_output=True, check=True)
+    assert not found.stdout, "a Compose project named shop is on this engine: the pictures need the name"
+    return "shop"
+
+
 def _follow(reader: Reader) -> None:
     """Do what the page does, up to the bad release."""
     for block in (one for one in blocks() if one.file == TUTORIAL):
         if block.title:
             reader.write(block)
         elif block.mode == "run":
-            if _LAST_BEFORE_THE_REPORT in block.text:
+            if block.text.startswith(_BAD_START):
                 return
             reader.run(block)
 
@@ -108,6 +120,7 @@ def _between(text: Text, first: str, last: str) -> Text:
 
 def _picture_report(page: Page, report: Path) -> None:
     page.goto(report.as_uri())
+    page.get_by_role("link", name="Failures and repairs").click()
     page.screenshot(path=IMAGES / "report.png")
 
 
