@@ -57,6 +57,9 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+_Timeout = Annotated[float, Field(gt=0, le=60, description="So long it may take to answer.")]
+
+
 class TlsSettings(_Strict):
     """How an HTTPS probe checks the server's certificate."""
 
@@ -78,7 +81,7 @@ class HttpProbe(_Strict):
 
     kind: Literal["http"]
     port: int = Field(ge=1, le=65535, description="Port inside the container.")
-    path: str = "/"
+    path: str = Field(default="/", description="Path of the URL, with its query.")
     status: int | None = Field(default=None, ge=100, le=599)
     contains: str | None = Field(default=None, description="Words the answer must contain.")
     scheme: Literal["http", "https"] = "http"
@@ -92,7 +95,7 @@ class HttpProbe(_Strict):
     password_secret: str | None = Field(
         default=None, description="Name of a secret of this environment; without a user it is sent as a Bearer token."
     )
-    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+    timeout_seconds: _Timeout = 3.0
 
     @field_validator("headers", "expected_headers")
     @classmethod
@@ -122,7 +125,7 @@ class TcpProbe(_Strict):
 
     kind: Literal["tcp"]
     port: int = Field(ge=1, le=65535)
-    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+    timeout_seconds: _Timeout = 3.0
 
 
 class RedisProbe(_Strict):
@@ -131,7 +134,7 @@ class RedisProbe(_Strict):
     kind: Literal["redis"]
     port: int = Field(default=6379, ge=1, le=65535)
     password_secret: str | None = Field(default=None, description="Name of a secret of this environment.")
-    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+    timeout_seconds: _Timeout = 3.0
 
 
 class PrometheusProbe(_Strict):
@@ -139,8 +142,8 @@ class PrometheusProbe(_Strict):
 
     kind: Literal["prometheus"]
     port: int = Field(default=9090, ge=1, le=65535)
-    targets_up: int = Field(default=0, ge=0)
-    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+    targets_up: int = Field(default=0, ge=0, description="So many of its targets must be up.")
+    timeout_seconds: _Timeout = 3.0
 
 
 class CertificateProbe(_Strict):
@@ -150,8 +153,8 @@ class CertificateProbe(_Strict):
     port: int = Field(default=443, ge=1, le=65535)
     server_name: str | None = Field(default=None, description="The name to ask for, where it serves several.")
     warning_days: float = Field(default=21.0, gt=0, description="So many days before its end there is a warning.")
-    critical_days: float = Field(default=7.0, gt=0)
-    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+    critical_days: float = Field(default=7.0, gt=0, description="So many days before its end the alert is critical.")
+    timeout_seconds: _Timeout = 3.0
 
 
 class SqlProbe(_Strict):
@@ -168,7 +171,7 @@ class SqlProbe(_Strict):
     replication_lag_seconds: float | None = Field(
         default=None, ge=0, description="A replica that is further behind its primary is degraded; a primary never is."
     )
-    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+    timeout_seconds: _Timeout = 3.0
 
 
 class PostgresqlProbe(SqlProbe):
@@ -203,7 +206,7 @@ class AmqpProbe(_Strict):
     max_messages: int | None = Field(
         default=None, ge=0, description="With more messages ready in the queue, the service is degraded."
     )
-    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+    timeout_seconds: _Timeout = 3.0
 
     @model_validator(mode="after")
     def _fields_that_go_together(self) -> AmqpProbe:
@@ -220,7 +223,7 @@ class SmtpProbe(_Strict):
     kind: Literal["smtp"]
     port: int = Field(default=25, ge=1, le=65535)
     starttls: bool = Field(default=False, description="True: it must switch to TLS; any certificate will do.")
-    timeout_seconds: float = Field(default=10.0, gt=0, le=60)
+    timeout_seconds: _Timeout = 10.0
 
 
 class DnsProbe(_Strict):
@@ -231,15 +234,15 @@ class DnsProbe(_Strict):
     query_name: _Text = Field(description="The name to resolve.")
     query_type: Literal["A", "AAAA", "CNAME", "MX", "NS", "PTR", "SOA", "SRV", "TXT"] = "A"
     answer: _Text | None = Field(default=None, description="What one of its answers must be.")
-    timeout_seconds: float = Field(default=3.0, gt=0, le=60)
+    timeout_seconds: _Timeout = 3.0
 
 
 class CommandProbe(_Strict):
     """Run a command inside the container; exit code 0 is well."""
 
     kind: Literal["command"]
-    command: tuple[str, ...] = Field(min_length=1)
-    timeout_seconds: float = Field(default=5.0, gt=0, le=60)
+    command: tuple[str, ...] = Field(min_length=1, description="Program and arguments, without a shell.")
+    timeout_seconds: _Timeout = 5.0
 
 
 Probe = Annotated[
@@ -262,28 +265,34 @@ PROBES_WITH_LOGIN = (HttpProbe, RedisProbe, SqlProbe, AmqpProbe)
 class Limits(_Strict):
     """Where a metric of a service is bad whatever is usual. Percentages 0-100."""
 
-    cpu_percent: float | None = Field(default=None, gt=0)
-    memory_percent: float | None = Field(default=None, gt=0, le=100)
-    response_time_ms: float | None = Field(default=None, gt=0)
+    cpu_percent: float | None = Field(default=None, gt=0, description="Percent of one processor, so two are 200.")
+    memory_percent: float | None = Field(default=None, gt=0, le=100, description="Percent of its limit, else of the host.")
+    response_time_ms: float | None = Field(default=None, gt=0, description="Of the answer to its probe.")
 
 
 class DependencySpec(_Strict):
     """One service this one needs, beyond what the Compose file's depends_on says."""
 
-    service: Name
-    type: DependencyType = DependencyType.REQUIRED
-    impact: HealthImpact = HealthImpact.CRITICAL
+    service: Name = Field(description="The service it needs.")
+    type: DependencyType = Field(
+        default=DependencyType.REQUIRED, description="Whether it works without it, or only more slowly."
+    )
+    impact: HealthImpact = Field(default=HealthImpact.CRITICAL, description="How bad it is without it.")
 
 
 class ServiceSpec(_Strict):
     """What this environment knows of one service beyond the Compose file."""
 
-    probe: Probe | None = None
-    dependencies: tuple[DependencySpec, ...] = ()
+    probe: Probe | None = Field(default=None, description="What proves that it works, beside its health check.")
+    dependencies: tuple[DependencySpec, ...] = Field(default=(), description="Services it needs while it runs.")
     required: bool = Field(default=True, description="False: its loss degrades, never fails the whole.")
-    stabilisation_seconds: float | None = Field(default=None, ge=0, le=600)
-    start_timeout_seconds: float | None = Field(default=None, gt=0, le=3600)
-    limits: Limits = Limits()
+    stabilisation_seconds: float | None = Field(
+        default=None, ge=0, le=600, description="In place of the environment's."
+    )
+    start_timeout_seconds: float | None = Field(
+        default=None, gt=0, le=3600, description="By default what its health check needs to call it unhealthy."
+    )
+    limits: Limits = Field(default=Limits(), description="Where its numbers are bad whatever is usual.")
     outside_logins: bool = Field(
         default=False, description="True: it logs in somewhere that counts logins (Discord), so restarts are rare."
     )
@@ -292,13 +301,15 @@ class ServiceSpec(_Strict):
 class RecoveryPolicy(_Strict):
     """What may be done without a person, and how often."""
 
-    automatic: bool = True
-    attempts_per_error: int = Field(default=3, ge=0, le=20)
-    attempts_per_service_15min: int = Field(default=3, ge=0, le=60)
-    attempts_per_service_day: int = Field(default=12, ge=0, le=500)
+    automatic: bool = Field(default=True, description="False: failures are recorded and reported, and nothing is done.")
+    attempts_per_error: int = Field(default=3, ge=0, le=20, description="Until a ticket waits for a person.")
+    attempts_per_service_15min: int = Field(default=3, ge=0, le=60, description="For all errors of one service.")
+    attempts_per_service_day: int = Field(default=12, ge=0, le=500, description="For all errors of one service.")
     points_per_host_15min: int = Field(default=12, ge=0, le=500, description="Of all environments of the engine.")
-    points_per_host_day: int = Field(default=100, ge=0, le=5000)
-    verify_timeout_seconds: float = Field(default=60.0, gt=0, le=3600)
+    points_per_host_day: int = Field(default=100, ge=0, le=5000, description="Of all environments of the engine.")
+    verify_timeout_seconds: float = Field(
+        default=60.0, gt=0, le=3600, description="So long after an action its service may need to prove itself."
+    )
     roll_back_within_seconds: float = Field(
         default=600.0, ge=0, le=86400, description="What begins so soon after a deployment may undo it; 0: never."
     )
@@ -355,32 +366,40 @@ class ReportDelivery(_Strict):
 class Secret(_Strict):
     """A secret by name: the value comes from a variable or a file and is never stored."""
 
-    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")
+    name: str = Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", description="The variable that Compose gets it as.")
     file: FilePath | None = Field(default=None, description="File with the value; without it, a variable of this name.")
 
 
 class Environment(_Strict):
     """One environment: an application on one engine, and how it is cared for."""
 
-    name: Name
-    compose_files: tuple[FilePath, ...] = Field(min_length=1)
-    project: Name
+    name: Name = Field(description="By default the file's name, or the project's in a roas.yaml.")
+    compose_files: tuple[FilePath, ...] = Field(min_length=1, description="Merged in this order.")
+    project: Name = Field(description="The Compose project, as in `docker compose -p`.")
     engine: Annotated[str, AfterValidator(_usable_address)] = Field(
-        default="unix:///var/run/docker.sock", pattern=r"^(unix|tcp|ssh|http|https)://.+"
+        default="unix:///var/run/docker.sock",
+        pattern=r"^(unix|tcp|ssh|http|https)://.+",
+        description="The engine that its containers run on.",
     )
-    env_files: tuple[FilePath, ...] = ()
-    profiles: tuple[str, ...] = ()
+    env_files: tuple[FilePath, ...] = Field(default=(), description="Files with variables for the Compose files.")
+    profiles: tuple[str, ...] = Field(default=(), description="Compose profiles to switch on.")
     variables: tuple[str, ...] = Field(default=(), description="Names that must be set and not empty.")
-    secrets: tuple[Secret, ...] = ()
-    services: dict[Name, ServiceSpec] = Field(default_factory=dict)
-    stabilisation_seconds: float = Field(default=10.0, ge=0, le=600)
-    start_timeout_seconds: float = Field(default=300.0, gt=0, le=7200, description="For the whole start.")
-    collect_every_seconds: int = Field(default=60, ge=5, le=3600)
-    recovery: RecoveryPolicy = RecoveryPolicy()
-    objective_percent: float = Field(
-        default=99.5, gt=0, lt=100, description="Share of looks and answers that must be good, over 30 days."
+    secrets: tuple[Secret, ...] = Field(default=(), description="Given to Compose and to probes, and stored nowhere.")
+    services: dict[Name, ServiceSpec] = Field(
+        default_factory=dict, description="What the Compose files do not say of services; others have the defaults."
     )
-    maintenance: tuple[Maintenance, ...] = ()
+    stabilisation_seconds: float = Field(
+        default=10.0, ge=0, le=600, description="So long a service must hold its health to count as proven."
+    )
+    start_timeout_seconds: float = Field(default=300.0, gt=0, le=7200, description="For the whole start.")
+    collect_every_seconds: int = Field(default=60, ge=5, le=3600, description="How often it is measured.")
+    recovery: RecoveryPolicy = Field(
+        default=RecoveryPolicy(), description="What may be done without a person, and how often."
+    )
+    objective_percent: float = Field(
+        default=99.5, gt=0, lt=100, description="Share of checks and answers that must be good, over 30 days."
+    )
+    maintenance: tuple[Maintenance, ...] = Field(default=(), description="When nothing alerts and nothing is repaired.")
     notify: tuple[Block, ...] = Field(
         default=(),
         description="Prefect notification blocks that are told of failures, such as discord-webhook/operations.",
