@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -15,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 
 _LOADED = {"src", "srcset", "poster", "data"}
 _LOADED_LINKS = {"stylesheet", "icon", "preconnect", "preload", "dns-prefetch", "prefetch", "manifest"}
+_LOADED_BY_PICTURE = re.compile(r"""(?:url\(|href=)["']?((?:https?:)?//[^"')\s]+)""")
 
 
 class _Page(HTMLParser):
@@ -41,6 +43,11 @@ class _Page(HTMLParser):
 
 def faults_of(site: Path) -> Iterator[str]:
     """A line for each link, anchor or image of a built site that leads nowhere, or loads from another address."""
+    for picture in sorted(site.rglob("*.svg")):
+        yield from (
+            f"{picture.relative_to(site)}: it loads {address} from another address"
+            for address in _LOADED_BY_PICTURE.findall(picture.read_text())
+        )
     pages = {path: _Page(path.read_text()) for path in sorted(site.rglob("*.html"))}
     for path, page in pages.items():
         name = path.relative_to(site)

@@ -184,7 +184,9 @@ def test_each_variable_is_one_that_the_program_reads(file: str) -> None:
 def _is_read(name: str) -> bool:
     field = name.removeprefix("ROAS_").lower()
     sources = [
-        file for file in tracked_files() if not file.endswith((".md", ".png")) and not file.startswith("tests/integration/docs")
+        file
+        for file in tracked_files()
+        if not file.endswith((".md", ".png")) and not file.startswith("tests/integration/docs")
     ]
     return field in text_of("models/settings.py") or any(name in text_of(file) for file in sources)
 

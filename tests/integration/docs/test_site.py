@@ -61,6 +61,12 @@ def test_every_event_has_a_sentence() -> None:
     assert named
 
 
+def test_the_check_finds_a_picture_that_loads_a_font(tmp_path: Path) -> None:
+    (tmp_path / "one.svg").write_text('<svg xmlns="http://www.w3.org/2000/svg"><a href="#here"/></svg>')
+    (tmp_path / "two.svg").write_text('<svg><style>@font-face {src: url("https://example.com/a.woff2")}</style></svg>')
+    assert list(faults_of(tmp_path)) == ["two.svg: it loads https://example.com/a.woff2 from another address"]
+
+
 @pytest.mark.parametrize(
     ("body", "fault"),
     [
