@@ -266,7 +266,9 @@ class Limits(_Strict):
     """Where a metric of a service is bad whatever is usual. Percentages 0-100."""
 
     cpu_percent: float | None = Field(default=None, gt=0, description="Percent of one processor, so two are 200.")
-    memory_percent: float | None = Field(default=None, gt=0, le=100, description="Percent of its limit, else of the host.")
+    memory_percent: float | None = Field(
+        default=None, gt=0, le=100, description="Percent of its limit, else of the host."
+    )
     response_time_ms: float | None = Field(default=None, gt=0, description="Of the answer to its probe.")
 
 
