@@ -21,7 +21,7 @@ from tests.e2e.gallery.judged import Judged, judge
 from tests.support.prefect_server import server_variables, temporary_server
 from tests.support.warm import begin_session, end_session
 
-_BUILD = Path(__file__).with_name("image") / "build.sh"
+BUILD = Path(__file__).with_name("image") / "build.sh"
 _LOG_LINES = 25
 
 
@@ -34,7 +34,7 @@ def main() -> int:
     parser.add_argument("--examples", action="store_true", help="print what the broken programs wrote, not the table")
     asked = parser.parse_args()
     cases = [case for case in read_cases() if not asked.only or any(word in case.name for word in asked.only)]
-    subprocess.run([_BUILD], check=True, stdout=sys.stderr)
+    subprocess.run([BUILD], check=True, stdout=sys.stderr)
     begin_session()
     try:
         with tempfile.TemporaryDirectory(prefix="roas-gallery-") as folder, temporary_server():
