@@ -82,7 +82,7 @@ def judge_declared(
     probe: ProbeResult | None,
     spec: ServiceSpec,
 ) -> ServiceVerdict:
-    """Judge a declared service from its containers and its probe.
+    """Judge a declared service from its containers and its probe, or without a probe that nobody has asked.
 
     A running service counts as a job only if another service awaits its end: one with neither health check nor
     restart policy may be meant to stay up. A service that exited with code 0 counts as completed in both cases.
@@ -90,7 +90,10 @@ def judge_declared(
     mine = [seen for seen in container_states if seen.service == declaration.name and not seen.one_off]
     runs = any(seen.state == "running" for seen in mine)
     one_shot = declaration.awaited if runs else declaration.one_shot
-    return judge_service(declaration.name, mine, probe, spec=spec, one_shot=one_shot)
+    verdict = judge_service(declaration.name, mine, probe, spec=spec, one_shot=one_shot)
+    if verdict.health is ServiceHealth.UNPROVEN and probe is None and spec.probe is not None:
+        return replace(verdict, reason="runs; its probe is asked at the next look")
+    return verdict
 
 
 def judge_all(

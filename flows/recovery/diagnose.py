@@ -108,7 +108,7 @@ async def diagnose(incident: Incident, context: IncidentContext, *, of_the_run: 
             health=health if operated else None,
         )
     )
-    log.info("error %s: %s, because %s", error.error_id, verdict.category, verdict.reason)
+    log.info("error %s: %s. %s", error.error_id, verdict.category, verdict.reason)
     verdict = error.verdict if of_the_run else verdict
     return Diagnosis(
         error=error,

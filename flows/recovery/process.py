@@ -364,7 +364,7 @@ def _attempts_at(error: RecordedError, past: Sequence[RecoveryExecution]) -> lis
 
 
 def _log_plan(error: RecordedError, plan: RecoveryPlan) -> None:
-    log.info("plan for %s: %s, because %s", error.error_id, plan.action, plan.reason)
+    log.info("plan for %s: %s (%s)", error.error_id, plan.action, plan.reason)
 
 
 async def _before_another_attempt(

@@ -266,11 +266,21 @@ def named_error(operation: Operation) -> tuple[str, ...]:
 
 
 def _failed_last(environment: str | None) -> Operation:
-    failed = open_stores().operations.history(environment=environment, status=OperationStatus.FAILED, limit=1)
-    if not failed:
-        of = f" of {environment}" if environment else ""
+    stores = open_stores()
+    failed = stores.operations.history(environment=environment, status=OperationStatus.FAILED, limit=1)
+    if failed:
+        return failed[0]
+    of = f" of {environment}" if environment else ""
+    found = stores.errors.latest(environment, limit=1)
+    if not found:
         raise NotFoundError(f"No operation{of} has failed;", advice="`roas history` lists what was done.")
-    return failed[0]
+    error = found[0]
+    ended = "is open" if error.resolved_at is None else f"was over {error.resolved_at:%Y-%m-%d %H:%M:%S} UTC"
+    raise NotFoundError(
+        f"No operation{of} has failed; the latest failure beside them, {error.verdict.category} of "
+        f"{error.service or error.environment} at {error.first_seen:%Y-%m-%d %H:%M:%S} UTC, {ended};",
+        advice=f"`roas postmortem {error.error_id}` explains it.",
+    )
 
 
 def _release_changes(operation: Operation) -> tuple[str, ...]:
