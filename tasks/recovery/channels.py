@@ -20,6 +20,8 @@ async def read_channels(named_by: Mapping[str, Sequence[str]]) -> list[Channel]:
         kept = set()
         for kind in _KINDS:
             with suppress(ObjectNotFound):
+                # A kind of our own is known to the server once somebody has stored a block of it.
+                await client.read_block_type_by_slug(kind)
                 kept |= {
                     f"{kind}/{one.name}"
                     for one in await client.read_block_documents_by_type(kind, include_secrets=False)
