@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import click
@@ -41,7 +42,14 @@ def notify() -> None:
 @notify.command("add")
 @click.argument("kind", type=click.Choice(list(_ADDRESSES)))
 @click.argument("name", default="operations")
-def add(kind: str, name: str) -> None:
+@click.option(
+    "--for",
+    "environment",
+    metavar="ENV",
+    shell_complete=completers.environments,
+    help="Also name it in the file of this environment; by default in that of the nearest roas.yaml.",
+)
+def add(kind: str, name: str, environment: str | None) -> None:
     """Store a webhook's address, encrypted, on the Prefect server. Type it when asked, or pipe it in.
 
     That of a mail server is smtps://USER:PASSWORD@HOST/?from=ADDRESS&to=ADDRESS, with smtp:// for STARTTLS.
@@ -49,6 +57,7 @@ def add(kind: str, name: str) -> None:
     # It loads an HTTP client, which the help need not wait for.
     from adapters.notifications.mail import FORM, read_mail_address
 
+    notified = _file_of(environment)
     if not re.fullmatch("[a-z0-9-]+", name):
         raise BadInputError(f"{name!r} cannot be a channel's name;", advice="use small letters, digits and dashes.")
     typed = sys.stdin is not None and sys.stdin.isatty()
@@ -80,9 +89,33 @@ def add(kind: str, name: str) -> None:
 
     block = run_flow(keep, quiet=True)
     echo(f"{block} is stored on the Prefect server")
-    folder = chosen_folder(current_settings())
-    file = "the environment's file" if folder is None else str(folder / "ENV.yaml")
-    echo(f"next: write `notify: [{block}]` into {file}, then: roas notify test ENV")
+    if notified is None:
+        folder = chosen_folder(current_settings())
+        file = "the environment's file" if folder is None else str(folder / "ENV.yaml")
+        echo(f"next: write `notify: [{block}]` into {file}, then: roas notify test ENV")
+        return
+    from adapters.config.environment_edits import add_channel
+
+    of, path = notified
+    is_new = add_channel(path, of, block)
+    echo(f"{path} {'now names' if is_new else 'names'} it under notify; nothing else was changed")
+    echo(f"next: roas notify test {of}")
+
+
+def _file_of(environment: str | None) -> tuple[str, Path] | None:
+    """The named environment, or the one of the nearest roas.yaml, and its file; None where none is meant.
+
+    Raises:
+        EnvironmentFileError: There is no such environment, or its file is not valid.
+    """
+    from adapters.config.environment_files import environment_files, meant_environment
+    from tasks.runtime.clients import find_environment
+
+    settings = current_settings()
+    if environment is None:
+        return meant_environment(settings)
+    find_environment(environment)
+    return environment, environment_files(settings)[environment]
 
 
 @notify.command("list")
@@ -118,8 +151,8 @@ def _show(channels: list[Channel]) -> None:
 
 
 @notify.command("test")
-@click.argument("environment", shell_complete=completers.environments)
-def test(environment: str) -> None:
+@click.argument("environment", required=False, metavar="[ENV]", shell_complete=completers.environments)
+def test(environment: str | None) -> None:
     """Send an example of each kind of message to every channel of ENV, and report failures."""
     name, _ = named(environment, (), None)
 
