@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -8,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
@@ -17,13 +19,14 @@ from prefect import get_client
 from prefect.blocks.notifications import CustomWebhookNotificationBlock
 from prefect.settings import get_current_settings
 
-from adapters.notifications.answer_keys import answer_key
+from adapters.notifications.answer_keys import answer_key, new_nonce
 from adapters.pattern_files import shipped_set
 from core.errors.classify import classify
-from core.notifications.answers import AnswerAction, read_token
+from core.notifications.answers import AnswerAction, AnswerToken, read_token, sign
 from core.storage.incidents import of_damage
 from flows.deployment.startup import startup
 from flows.monitoring.collection import collection
+from flows.recovery.answer import AnswerDesk
 from models.errors import RecordedError
 from models.notifications import Channel, Message, NotificationReason, Tone
 from models.operations import Operation, OperationStatus, OperationType
@@ -264,6 +267,25 @@ async def test_what_a_collection_finds_is_reported_by_it_once(place: Place, webh
 
     (sent,) = webhook.got
     assert sent["subject"].startswith("web of test needs help: ")
+
+
+async def test_an_approval_by_link_tries_again(place: Place, asked: RecordedError) -> None:
+    token = AnswerToken(
+        ticket_id="tic-1",
+        action=AnswerAction.APPROVE,
+        expires_at=datetime.now(UTC) + timedelta(hours=1),
+        nonce=new_nonce(),
+        channel="custom-webhook/told",
+    )
+    desk = AnswerDesk(asyncio.get_running_loop())
+
+    page = await asyncio.to_thread(desk.answer, sign(token, answer_key(place.folder / "data")), "the host is back")
+
+    assert (page.status, page.title) == (HTTPStatus.OK, "Done")
+    assert page.text.startswith("tic-1: retry; ")
+    with place.stores() as stores:
+        (entry, *_) = stores.tickets.get("tic-1").history
+    assert (entry.by, entry.what) == ("link in custom-webhook/told", "retry: the host is back")
 
 
 async def test_a_failed_start_is_reported_by_its_command(place: Place, webhook: Webhook) -> None:
