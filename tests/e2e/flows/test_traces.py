@@ -10,6 +10,7 @@ from flows.deployment.startup import startup
 from flows.deployment.stop import stop
 from models.failures import StartFailedError
 from tests.e2e.flows.conftest import IMAGE, Place, well
+from tests.e2e.flows.test_watch import docker, until, watching
 from tests.support.otlp_receiver import Received, otlp_receiver
 
 pytestmark = [pytest.mark.engine, pytest.mark.flow]
@@ -82,3 +83,28 @@ async def test_a_failed_start_names_its_error_and_the_cause_without_any_text(pla
     web = received.named("web")
     assert (web.failed, web.attributes["roas.outcome"], web.message) == (True, "failed", "")
     assert SECRET.encode() not in b"".join(received.bodies)
+
+
+async def test_a_recovery_of_the_watch_is_a_trace_of_its_own_linked_to_the_operation(
+    place: Place, received: Received
+) -> None:
+    place.declare(well("web"))
+    await startup("test")
+    async with watching(place):
+        docker("kill", place.container("web"))
+        with place.stores() as stores:
+            await until(lambda: any(one.success for one in stores.recoveries.find(environment="test")))
+            (error,) = stores.errors.latest("test")
+
+    start, recovery = received.wait_for("start test"), received.wait_for("recover web")
+    assert recovery.parent_id == ""
+    assert recovery.links == ((start.trace_id, start.span_id, {"roas.link": "operation"}),)
+    assert recovery.attributes.items() >= {
+        "roas.environment": "test", "roas.service": "web", "roas.error_id": error.error_id, "roas.outcome": "success",
+        "roas.category": str(error.verdict.category), "roas.strategy": "restart_service",
+    }.items()  # fmt: skip
+    steps = {one.name for one in received.spans if one.parent_id == recovery.span_id and one.scope == "roas"}
+    assert {"restart web", "verify web"} <= steps
+    # The watch itself, which found nothing else, has no spans below its run.
+    run = received.wait_for("watch test")
+    assert not [one.name for one in received.spans if one.parent_id == run.span_id]
