@@ -6,6 +6,7 @@ import copy
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from core.deployment.images import build_key
 from core.deployment.plan import needed_by
 from core.deployment.release import Document
 from models.compose import Application, Plan, PlannedAction, PlannedService
@@ -79,7 +80,7 @@ def partial_template(template: Document, last: Release | None, left: Iterable[st
 
 
 def refused_images(failed: Sequence[Release], environment: str) -> dict[str, str]:
-    """Return why an update does not take an image, by digest, or by id for one that was built.
+    """Return why an update does not take an image, by digest; for one that was built, by id and by how it was built.
 
     `failed` are the releases that did not become proven.
     """
@@ -87,12 +88,15 @@ def refused_images(failed: Sequence[Release], environment: str) -> dict[str, str
     for release in failed:
         for service, digest in release.digests.items():
             key = bare_digest(digest)
-            found.setdefault(
-                key,
-                f"image {key.removeprefix('sha256:')[:12]} is held back, because {service} failed with it in "
-                f"{release.deployment_id}; `roas update --lift {key.removeprefix('sha256:')[:12]} {environment}` "
-                "lets an update take it",
+            brief = key.removeprefix("sha256:")[:12]
+            why = (
+                f"image {brief} is held back, because {service} failed with it in {release.deployment_id}; "
+                f"`roas update --lift {brief} {environment}` lets an update take it"
             )
+            built = release.files.get(build_key(service)) if key == digest else None
+            for one in (key, built):
+                if one is not None:
+                    found.setdefault(one, why)
     return found
 
 

@@ -71,8 +71,8 @@ def read_images(
 ) -> ImageOutlook:
     """Read the engine's images, and ask registries and build contexts about those that the operation fetches.
 
-    `last` is the last proven release, `refused` why images are not taken, by digest. A registry that does not answer
-    is named in the result.
+    `last` is the last proven release, `refused` why images are not taken, by digest or fingerprint of the build. A
+    registry that does not answer is named in the result.
 
     Raises:
         EngineError: The engine did not answer, or refused.
@@ -100,6 +100,8 @@ def read_images(
             builds |= {build_key(through or name): now} if now is not None else {}
             recorded = None if last is None else last.files.get(build_key(through or name))
             found = predict_build(name, now, recorded, why)
+            if found.changes and now in refused:
+                found = replace(found, changes="", settled=False, held_back=True, note=refused[now])
         fetches[name] = replace(found, through=through)
     return ImageOutlook(held=held, fetches=fetches, builds=builds)
 

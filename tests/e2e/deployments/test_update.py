@@ -274,3 +274,26 @@ async def test_an_image_that_cannot_be_pulled_touches_nothing(place: Place, imag
 
     assert inspect(place, "web", "{{.Id}} {{.State.StartedAt}}") == before
     assert last(place).details["undone"] == "no container was touched"
+
+
+async def test_a_build_that_fails_is_not_built_again_until_its_context_changes(place: Place, images: Registry) -> None:  # noqa: F811
+    context: Path = place.folder / "app"
+    context.mkdir()
+    (context / "Dockerfile").write_text(f"FROM debian:trixie-slim\n{WELL}\n")
+    place.declare(service("web", images.image("own"), build="./app"))
+    try:
+        await startup("test")
+        (context / "Dockerfile").write_text(f"FROM debian:trixie-slim\n{BAD}\n")
+        with pytest.raises(StartFailedError):
+            await update("test")
+
+        held_back = read_plan(find_environment("test"), UPDATE)
+        (context / "Dockerfile").write_text(f"FROM debian:trixie-slim\nENV VERSION=3\n{WELL}\n")
+        await update("test")
+
+        assert held_back.changes == ()
+        assert "is held back" in held_back.of("web").note
+        assert "VERSION=3" in inspect(place, "web", "{{.Config.Env}}")
+    finally:
+        subprocess.run(["docker", "rm", "-f", place.container("web")], capture_output=True, check=False)
+        subprocess.run(["docker", "rmi", "-f", images.image("own")], capture_output=True, check=False)

@@ -79,6 +79,13 @@ def test_images_that_failed_are_refused_by_digest_and_by_id() -> None:
     assert refused_images([replace(FAILED, digests={})], "prod") == {}
 
 
+def test_a_build_that_failed_is_refused_by_how_it_was_built() -> None:
+    files = {"build context of own": "fingerprint", "build context of web": "another", "/etc/web.yml": "content"}
+    refused = refused_images([replace(FAILED, files=files)], "prod")
+    assert refused["fingerprint"] == refused["sha256:" + "b" * 64]
+    assert not {"another", "content"} & set(refused)
+
+
 def test_the_failed_service_is_blamed_where_its_image_is_new() -> None:
     before = {"db": "1", "web": "1"}
     assert to_blame({"db": "2", "web": "2"}, before, "web") == ("web",)
