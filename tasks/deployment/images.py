@@ -100,7 +100,7 @@ def read_images(
             builds |= {build_key(through or name): now} if now is not None else {}
             recorded = None if last is None else last.files.get(build_key(through or name))
             found = predict_build(name, now, recorded, why)
-            if found.changes and now in refused:
+            if found.changes and now is not None and now in refused:
                 found = replace(found, changes="", settled=False, held_back=True, note=refused[now])
         fetches[name] = replace(found, through=through)
     return ImageOutlook(held=held, fetches=fetches, builds=builds)
