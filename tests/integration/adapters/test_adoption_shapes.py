@@ -1,4 +1,4 @@
-"""What is proposed for Compose files of usual shapes, told in words; each proposal is an environment that loads."""
+"""What is proposed for Compose files of usual shapes, in words; each proposal is an environment that loads."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ SHAPES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("adoption
 SECRET = "correct-horse"
 
 
-def told(one: ServiceProposal) -> str:
+def in_words(one: ServiceProposal) -> str:
     """A proposal as the cases write it."""
-    parts = [one.program or "unknown", told_probe(one.spec.probe)]
+    parts = [one.program or "unknown", probe_in_words(one.spec.probe)]
     if one.health_check:
         parts.append("health check offered")
     if one.is_job:
@@ -37,7 +37,7 @@ def told(one: ServiceProposal) -> str:
     return "; ".join(parts)
 
 
-def told_probe(probe: Probe | None) -> str:
+def probe_in_words(probe: Probe | None) -> str:
     if probe is None:
         return "no probe"
     words = [probe.kind] if probe.kind == "command" else [f"{probe.kind} {probe.port}"]
@@ -51,7 +51,7 @@ def told_probe(probe: Probe | None) -> str:
     return " ".join(words)
 
 
-def told_secret(secret: UsedVariable, folder: Path) -> str:
+def secret_in_words(secret: UsedVariable, folder: Path) -> str:
     if secret.file is not None:
         return f"{secret.name} from {secret.file.relative_to(folder)}"
     return secret.name if secret.is_set else f"{secret.name} without a value"
@@ -72,8 +72,8 @@ def test_proposes_for_the_shape(shape: dict[str, Any], tmp_path: Path) -> None:
     environment = environment_for_compose_files((tmp_path / "compose.yaml",), "shop", cwd=tmp_path)
     facts = gather_application(environment)
     proposal: Proposal = propose(facts, shipped_programs())
-    assert {one.service: told(one) for one in proposal.services} == shape["expected"]
-    assert [told_secret(one, tmp_path) for one in proposal.secrets] == shape["secrets"]
+    assert {one.service: in_words(one) for one in proposal.services} == shape["expected"]
+    assert [secret_in_words(one, tmp_path) for one in proposal.secrets] == shape["secrets"]
 
     file = tmp_path / "roas" / "shop.yaml"
     text = environment_text(file, facts, proposal, name="shop")
