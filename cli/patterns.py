@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from cli import completers
 from cli.options import as_json, input_lines
 from cli.run_flow import opened_stores, show_answer
 from flows.runtime.terminal import echo, echo_json
@@ -81,7 +82,7 @@ def show_pattern(name: str, json_wanted: bool) -> None:
 
 
 @patterns.command("unknown")
-@click.option("--env", "environment", help="Only of this environment.")
+@click.option("--env", "environment", help="Only of this environment.", shell_complete=completers.environments)
 @click.option("--limit", default=20, show_default=True, type=click.IntRange(1, 10_000), help="How many groups.")
 @as_json
 def list_unknown(environment: str | None, limit: int, json_wanted: bool) -> None:
