@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from cli import completers
-from cli.options import as_json, named
+from cli.options import as_json, leaves_environment_out, named
 from cli.run_flow import show_answer
 from models.failures import NotFoundError
 
@@ -24,6 +24,8 @@ def logs(environment: str | None, service: str | None, tail: int, json_wanted: b
     from tasks.reporting.logs import read_logs
     from tasks.runtime.clients import find_environment
 
+    if service is None and leaves_environment_out(environment):
+        environment, service = None, environment
     name, compose = named(environment, (), None)
     found = read_logs(find_environment(name, tuple(compose or ())), service, tail)
     if not found:

@@ -11,7 +11,16 @@ from typing import Any
 import click
 
 from cli import completers
-from cli.options import as_json, by_exit_code, named, of_application, of_its_records, quiet, waiting
+from cli.options import (
+    as_json,
+    by_exit_code,
+    leaves_environment_out,
+    named,
+    of_application,
+    of_its_records,
+    quiet,
+    waiting,
+)
 from cli.run_flow import run_flow, show_answer, show_operation
 from models.settings import current_settings
 
@@ -114,6 +123,8 @@ def rollback(
     environment: str | None, release: str | None, wait_seconds: float, only_outcome: bool, json_wanted: bool
 ) -> None:
     """Return to an earlier release: RELEASE (a prefix is enough), or the latest that differs."""
+    if release is None and leaves_environment_out(environment):
+        environment, release = None, environment
     output = Output(json=json_wanted, only_outcome=only_outcome)
     operate("rollback", *named(environment, (), None), output, release=release, wait_seconds=wait_seconds)
 

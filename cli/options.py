@@ -165,6 +165,8 @@ def of_application(command: Command) -> Command:
 
     @functools.wraps(command)
     def run(*, environment: str | None, files: tuple[Path, ...], project: str | None, **others: Any) -> Any:
+        if not files and "services" in others and leaves_environment_out(environment):
+            environment, others["services"] = None, (environment, *others["services"])
         name, compose = named(environment, files, project)
         return command(name=name, compose=compose, **others)
 
@@ -180,6 +182,21 @@ def of_application(command: Command) -> Command:
     ):
         run = option(run)
     return cast(Command, run)
+
+
+def leaves_environment_out(word: str | None) -> bool:
+    """Whether the word in the place of ENV is no environment while one is meant without its name.
+
+    So `roas logs web` in the folder of a roas.yaml prints the log of its service web.
+    """
+    from adapters.config.environment_files import known_environments, meant_environment
+
+    settings = current_settings()
+    if word is None or meant_environment(settings) is None or word in known_environments(settings):
+        return False
+    from tasks.reporting.read import environments_on_record
+
+    return word not in environments_on_record()
 
 
 def named(environment: str | None, files: tuple[Path, ...], project: str | None) -> tuple[str, list[str] | None]:
