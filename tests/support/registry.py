@@ -69,8 +69,12 @@ class Registry:
             self._process = None
 
     def remove_images(self) -> None:
-        """Remove the names of its images from the engine."""
-        for name in self._images:
+        """Remove the names of its images from the engine, and the digests that moved names leave behind."""
+        command = ["docker", "images", "--digests", "--format", "{{.Repository}} {{.Digest}}"]
+        listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        own = (f"localhost:{self.port}/", f"127.0.0.1:{self.port}/")
+        left = {line.replace(" ", "@") for line in listed.splitlines() if line.startswith(own) and "<none>" not in line}
+        for name in sorted(self._images | left):
             subprocess.run(["docker", "rmi", "-f", name], capture_output=True, check=False)
 
 
