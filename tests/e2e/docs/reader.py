@@ -52,7 +52,8 @@ class Reader:
         images = self._docker("image", "ls", "--quiet", "--filter", f"reference={self.name}/*").split()
         self._docker("compose", "--project-name", self.name, "down", "--timeout", "1", "--volumes")
         # Releases keep their images under a tag of their own.
-        tags = self._docker("image", "inspect", "--format", '{{join .RepoTags " "}}', *images).split() if images else []
+        shown = "{{range .RepoTags}}{{.}} {{end}}"
+        tags = self._docker("image", "inspect", "--format", shown, *images).split() if images else []
         if tags:
             self._docker("image", "rm", *tags)
 
