@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -377,7 +378,13 @@ class EnvironmentWatcher:
 
     def _notify(self) -> None:
         """Send notifications that are due in a task of their own: a receiver may be slow, and others fail meanwhile."""
-        _run_beside(self._short_tasks, notify_people(self._declared), "notifications were not sent")
+        _run_beside(self._short_tasks, self._notify_people(), "notifications were not sent")
+
+    async def _notify_people(self) -> None:
+        with suppress(RoasError):
+            # A receiver may have been named since the last sweep.
+            self._declared = await load_environment(self._declared.name, self._files)
+        await notify_people(self._declared)
 
     def _context(self) -> IncidentContext:
         return context_of(self._declared, self._application)

@@ -37,6 +37,7 @@ from tasks.recovery.send_messages import deliver
 from tasks.runtime.clients import find_environment
 from tasks.runtime.stores import shared_cache
 from tests.e2e.flows.conftest import Place, end, well
+from tests.e2e.flows.test_watch import until, watching
 from tests.support.chat_services import (
     DISCORD,
     DISCORD_ADDRESS,
@@ -129,6 +130,18 @@ async def save_block(url: str) -> None:
         name="told", url=url, json_data={"subject": "{{subject}}", "body": "{{body}}"}
     )
     await block.save("told", overwrite=True)
+
+
+@pytest.mark.engine
+async def test_a_receiver_that_was_named_since_the_last_sweep_is_reported_to(place: Place, webhook: Webhook) -> None:
+    await save_block(webhook.url)
+    place.declare(well("web"))
+    await startup("test")
+    async with watching(place):
+        place.declare(well("web"), notify="[custom-webhook/told]")
+        subprocess.run(["docker", "kill", place.container("web")], check=True, capture_output=True)
+        await until(lambda: bool(webhook.got))
+    assert [one["subject"] for one in webhook.got] == ["web of test is healthy again"]
 
 
 async def test_people_are_reported_once_and_when_it_is_over(
