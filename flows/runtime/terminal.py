@@ -94,10 +94,11 @@ def speak_plainly(*, quiet: bool = False, level: int = logging.INFO) -> Iterator
     consoles = [handler for handler in log.handlers if type(handler).__name__ == "PrefectConsoleHandler"]
     for handler in consoles:
         log.removeHandler(handler)
-    log.propagate = False
+    propagated, log.propagate = log.propagate, False
     try:
         yield ours
     finally:
+        log.propagate = propagated
         log.removeHandler(ours)
         for handler in consoles:
             log.addHandler(handler)

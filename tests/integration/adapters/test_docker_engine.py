@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +39,18 @@ def await_event(project: Project, since: datetime, action: str, service: str) ->
     """The first such event; an event that never comes fails by the test's own time limit."""
     with project.engine.events.stream(project.name, since) as events:
         return next(one for one in events if one.action.startswith(action) and one.service == service)
+
+
+def logs_with(project: Project, container_id: str, *words: str) -> str:
+    """The log once it has these words: the engine reports an end before it has written the last lines.
+
+    Words that never come fail by the test's own time limit.
+    """
+    while True:
+        written = project.engine.containers.logs(container_id)
+        if all(word in written for word in words):
+            return written
+        time.sleep(0.05)
 
 
 def test_the_engine_describes_itself(engine: DockerEngine) -> None:
@@ -138,7 +151,7 @@ secrets: {token: {environment: TOKEN}}
     (reader,) = project.started(TOKEN="s3cret")
     await_event(project, since, "die", "reader")
     assert project.one("reader").exit_code == 0
-    assert "hello s3cret" in project.engine.containers.logs(reader.container_id).replace("\n", "")
+    assert "hello s3cret" in logs_with(project, reader.container_id, "s3cret").replace("\n", "")
 
 
 def test_logs_are_the_last_lines_of_both_streams(make_project: Make) -> None:
@@ -147,9 +160,7 @@ def test_logs_are_the_last_lines_of_both_streams(make_project: Make) -> None:
     project.started()
     await_event(project, since, "die", "job")
     job = project.one("job").container_id
-    written = project.engine.containers.logs(job)
-    assert "to output" in written
-    assert "to error" in written
+    assert logs_with(project, job, "to output", "to error")
     assert len(project.engine.containers.logs(job, lines=1).splitlines()) == 1
     assert project.engine.containers.logs(job, since=datetime.now(UTC) + timedelta(hours=1)) == ""
 

@@ -153,7 +153,21 @@ WHOLE: dict[str, Any] = {
     "secrets": [{"name": "PASSWORD", "file": "file"}],
     "services": {
         "web": {
-            "probe": {"kind": "http", "port": 80, "path": "/", "status": 200, "contains": "x", "timeout_seconds": 1},
+            "probe": {
+                "kind": "http",
+                "port": 80,
+                "path": "/",
+                "status": 200,
+                "contains": "x",
+                "scheme": "https",
+                "tls": {"server_name": "x", "verify": False, "reason": "x"},
+                "method": "GET",
+                "headers": {"Accept": "x"},
+                "expected_headers": {"Server": "x"},
+                "user": "x",
+                "password_secret": "PASSWORD",
+                "timeout_seconds": 1,
+            },
             "dependencies": [{"service": "db", "type": "required", "impact": "critical"}],
             "required": True,
             "stabilisation_seconds": 1,
@@ -163,6 +177,43 @@ WHOLE: dict[str, Any] = {
         },
         "db": {"probe": {"kind": "redis", "port": 1, "password_secret": "PASSWORD", "timeout_seconds": 1}},
         "tcp": {"probe": {"kind": "tcp", "port": 1, "timeout_seconds": 1}},
+        "sql": {
+            "probe": {
+                "kind": "postgresql",
+                "port": 1,
+                "user": "x",
+                "password_secret": "PASSWORD",
+                "database": "x",
+                "query": "select 1",
+                "rows": 1,
+                "value": "1",
+                "replication_lag_seconds": 1,
+                "timeout_seconds": 1,
+            }
+        },
+        "queue": {
+            "probe": {
+                "kind": "amqp",
+                "port": 1,
+                "user": "x",
+                "password_secret": "PASSWORD",
+                "virtual_host": "/",
+                "queue": "x",
+                "max_messages": 1,
+                "timeout_seconds": 1,
+            }
+        },
+        "mail": {"probe": {"kind": "smtp", "port": 1, "starttls": True, "timeout_seconds": 1}},
+        "names": {
+            "probe": {
+                "kind": "dns",
+                "port": 1,
+                "query_name": "x",
+                "query_type": "A",
+                "answer": "1.2.3.4",
+                "timeout_seconds": 1,
+            }
+        },
         "figures": {"probe": {"kind": "prometheus", "port": 1, "targets_up": 1, "timeout_seconds": 1}},
         "cert": {
             "probe": {
@@ -195,6 +246,7 @@ WHOLE: dict[str, Any] = {
     "notify": ["slack-webhook/operations"],
     "notify_about": ["failures", "deployments"],
     "quiet_hours": [{"days": ["friday"], "from": "22:00", "to": "06:00"}],
+    "report": {"to": ["roas-email/operations"], "every": "weekly"},
 }
 """An environment with every field."""
 
