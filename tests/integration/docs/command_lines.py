@@ -55,6 +55,8 @@ def check_command(words: list[str], *, name_only: bool = False) -> None:
         checks[program](rest)
     elif program == "python" and rest[:1] == ["-m"]:
         _check_module(rest[1], rest[2:])
+    elif program == "uv":
+        _require(rest[:2] == ["tool", "install"], words)
     elif program == "pytest":
         _require(all((ROOT / word.partition("::")[0]).exists() for word in rest if "/" in word), words)
     else:
