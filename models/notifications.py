@@ -58,7 +58,8 @@ class NewsDetails:
     """What the records say of a cause beyond its error.
 
     `first_cause` is one sentence from the evidence, `means` the pattern's sentence on what it means; both may be empty.
-    `lines` are the log lines that show it. `flow_run_id` is the run in which it happened.
+    `lines` are the log lines that show it. `flow_run_id` is the run in which it happened. `rollback` is what was rolled
+    back of the operation that failed of it.
     """
 
     first_cause: str = ""
@@ -66,6 +67,7 @@ class NewsDetails:
     lines: tuple[str, ...] = ()
     affected: tuple[str, ...] = ()
     flow_run_id: str = ""
+    rollback: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
@@ -21,6 +23,19 @@ os.environ["ROAS_WARM"] = "0"
 __all__ = ["engine_of_the_session", "own_engine", "prefect_server"]
 
 ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def _our_log_as_at_the_beginning() -> Iterator[None]:
+    """A command that a test runs in this process sets our log up for itself; the next test must not see it."""
+    log = logging.getLogger("roas")
+    log.propagate, log.disabled = True, False
+    level, handlers = log.level, list(log.handlers)
+    yield
+    log.setLevel(level)
+    log.handlers[:] = handlers
+
+
 # Their tests take longest, so they begin first: otherwise one worker runs them alone at the end.
 _LONGEST_FIRST = (
     "test_control_plane",

@@ -324,8 +324,8 @@ def _show_error(details: ErrorDetails) -> None:
     for impact in details.impacts:
         say(
             f"  impact {impact.impact_type}, {impact.business_impact}: "
-            f"{', '.join(impact.affected_services) or 'no other service'}; "
-            f"about {impact.estimated_recovery_seconds} s to recover"
+            f"{', '.join(impact.affected_services) or 'no other service'}"
+            f"{'' if details.tickets else f'; about {impact.estimated_recovery_seconds} s to recover'}"
         )
     for execution in details.executions:
         say(f"  tried {execution.strategy}: {escape(execution.final_status)}")

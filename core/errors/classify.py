@@ -312,7 +312,7 @@ def _named_elsewhere(probe_outputs: Sequence[str], logs: Sequence[str], patterns
     if best is None:
         return None
     confidence = round(max(_SURE_FROM, best.confidence - 0.1), 2)
-    return replace(best, confidence=confidence, span=None, reason=f"The log beside it says: {best.reason}")
+    return replace(best, confidence=confidence, span=None, reason=f"Its log says: {best.reason}")
 
 
 def _not_damaged(verdict: Verdict, text: str) -> Verdict:

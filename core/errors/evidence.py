@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
+import re2
+
 from core.common.exit_codes import LEFT_THE_FOREGROUND, describe_exit
 from core.common.safe_text import shorten
 from core.common.stamps import without_stamp
@@ -35,6 +37,12 @@ _SIGKILL = "9"
 _ENDED = frozenset({"exited", "dead", "restarting"})
 _LEADING_UP = 2
 _JUST_NOW = timedelta(seconds=15)
+_LEADS_ON = re2.compile(
+    r"^(?:[\w.-]+ +\| ?)?(?:Traceback \(most recent call last\):|During handling of the above exception, .*"
+    r"|The above exception was the direct cause of .*|[\s~^|]+|\s+raise \w[^\n]*)$"
+)
+"""A line of a traceback of Python that leads to the next one."""
+
 _ENDING = timedelta(seconds=1)
 """A check this soon before a container's end may have met a program that was dying: it shows the end, not its cause."""
 
@@ -201,17 +209,23 @@ def telling_lines(lines: Sequence[str], most: int, patterns: PatternSet) -> list
     them. If no line reports a failure, the last lines.
     """
     bare = [without_stamp(line) for line in lines]
+    framed = without_frames("\n".join(bare)).split("\n")
+    # Where a traceback leads through says less than what is written around it.
+    places_only = {place for place, left in enumerate(framed) if not left.strip() or _LEADS_ON.search(left)}
     latest = {text: place for place, text in enumerate(bare) if text.strip()}
     backwards = sorted(latest.values(), reverse=True)
     decisive = _decisive(lines, patterns)
     named = [latest[bare[place]] for place in _lines_named(bare, patterns)][:most]
     named = named if decisive is None else [latest[bare[decisive]], *named]
-    failures = (place for place in backwards if tells_of_failure(bare[place], patterns.reader))
+    failures = (
+        place for place in backwards if place not in places_only and tells_of_failure(bare[place], patterns.reader)
+    )
     chosen = list(dict.fromkeys([*named, *failures]))
+    chosen = [place for place in chosen if place not in places_only] or chosen
     if not chosen:
         return sorted(backwards[:most])
     before = [place - step for place in chosen for step in range(1, _LEADING_UP + 1) if place >= step]
-    known = set(latest.values())
+    known = set(latest.values()) - places_only
     return sorted(list(dict.fromkeys([*chosen[:most], *(place for place in before if place in known)]))[:most])
 
 

@@ -247,10 +247,11 @@ def _commands(operation: Operation, tickets: Sequence[Ticket], bundles: Sequence
         # The failed containers were removed, so commands that inspect them would show others or nothing.
         found = [step for step in found if _INSPECTS_CONTAINERS.search(step) is None]
     kept = f"See all that was kept of it: roas why {operation.deployment_id} --evidence"
+    shown, again = found[:_MOST_STEPS], _again(operation)
     return (
         *((kept,) if bundles else ()),
-        *found[:_MOST_STEPS],
-        _again(operation),
+        *shown,
+        *((again,) if again not in map(_typed, shown) else ()),
         *((f"roas resolve {waiting[0].ticket_id} --note 'what fixed it'",) if waiting else ()),
     )
 

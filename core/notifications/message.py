@@ -210,7 +210,7 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
         affected = known.affected or ((error.service,) if error.service else ())
         since = f"since {moment(error.first_seen)} (seen {error.how_often})"
         facts.append(Fact(name="Affected", value=f"{_list(affected)} {since}" if affected else f"all {since}"))
-        facts.append(Fact(name="Tried", value=_tried(cause.executions)))
+        facts.append(Fact(name="Tried", value=_tried(cause.executions, known.rollback)))
     if operation is not None:
         rolled_back = operation.details.get("undone")
         if rolled_back:
@@ -222,9 +222,9 @@ def _facts(news: News, known: NewsDetails) -> tuple[Fact, ...]:
     return (*facts, *_next(news, over=over))
 
 
-def _tried(executions: Sequence[RecoveryExecution]) -> str:
+def _tried(executions: Sequence[RecoveryExecution], rollback: str) -> str:
     if not executions:
-        return "nothing; it waits for a person"
+        return f"rollback: {shorten(rollback)}; it waits for a person" if rollback else "nothing; it waits for a person"
     last = executions[-1]
     name = str(last.strategy).replace("_", " ")
     often = f" ({len(executions)} attempts; this is the last)" if len(executions) > 1 else ""

@@ -22,7 +22,7 @@ def manual_steps(
 
     `disk_percent` is the use of the host's disk, 0-100, where it is known.
     """
-    target = f" {service}" if service else ""
+    target, of_service = (f" {service}", f" in the Compose file's {service}") if service else ("", "")
     labels = f"--filter label=com.docker.compose.project={project}"
     labels += f" --filter label=com.docker.compose.service={service}" if service else ""
     each = f"docker ps --all --quiet {labels} | xargs -r"
@@ -69,10 +69,10 @@ def manual_steps(
             f"Check that the login succeeds: roas logs {environment}{target} --tail 50",
         ),
         Strategy.FIX_RESOURCE_LIMITS: (
-            f"See the use now: docker ps --quiet {labels} | xargs -r docker stats --no-stream",
+            f"See its use of memory and processor: roas top {environment}",
             f"See its limits: {each} docker inspect --format '{{{{json .HostConfig}}}}'",
             *logs,
-            "Raise the limit the message names, or find what leaks.",
+            f"Raise the limit that the message names{of_service}, or use less: a restart alone fails again.",
             *start,
         ),
         Strategy.FIX_HOST: (*_HOST.get(verdict.category, _ANY_HOST), *start),
@@ -123,7 +123,9 @@ def manual_steps(
             *start,
         ),
     }
-    return steps[verdict.strategy]
+    is_limit = verdict.category is Category.OOM_KILLED and verdict.strategy is Strategy.RESTART_SERVICE
+    # What a restart could not help against needs a higher limit, or less use.
+    return steps[Strategy.FIX_RESOURCE_LIMITS if is_limit else verdict.strategy]
 
 
 _PERMISSIONS = {

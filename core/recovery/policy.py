@@ -276,12 +276,12 @@ def _obstacle(
             " none of them is touched until the one cause is found."
         )
     if service is None:
-        return f"No service is named that {strategy.value} could be tried on."
+        return f"It names no service, so nothing is tried: {error.verdict.reason}"
     if not policy.automatic:
         return f"Automatic recovery is switched off for this environment; {_would_be_tried(strategy, error, facts)}"
     if not facts.acting and error.source == OperationType.START:
         # Its containers are replaced or removed, so that nothing of it is left to be acted on.
-        return f"A start that failed is rolled back, and nothing else is tried: {error.verdict.reason}"
+        return f"{error.verdict.reason} A start that failed is rolled back, and nothing else is tried."
     if not facts.acting:
         return f"Nothing is acted on in this run; {_would_be_tried(strategy, error, facts)}"
     return None

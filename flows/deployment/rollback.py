@@ -149,7 +149,7 @@ class StartRollback:
             await _remove(recorder, environment, application, left.remove, left.networks)
             recorder.facts["rolled_back_to"] = release.release_id
             recorder.facts["undone"] = f"rolled back to release {release.release_id}: {len(starts)} services proven"
-        log.warning("the start is undone: %s", recorder.facts["undone"])
+        log.warning("rollback: %s", recorder.facts["undone"])
 
 
 def found_by(detail: str) -> PreDeploySnapshot:
@@ -257,7 +257,7 @@ async def _stop(environment: Environment, application: Application, containers: 
 
 
 async def _note(recorder: OperationRecorder, containers: Sequence[ContainerState], state: str) -> None:
-    why, changes = "the start was undone", []
+    why, changes = "the start was rolled back", []
     for name, mine in _by_service(containers).items():
         undone = ServiceStart(service=name, previous_state=mine[0].state, state=state, reason=why, kept=False)
         changes.append(recorder.change(undone, {"containers": len(mine)}))

@@ -29,16 +29,16 @@ def details_of(cause: ReportedError) -> NewsDetails:
     bundle = failures[-1] if failures else None
     impacts = stores.errors.impacts(error.error_id)
     affected = ticket.affected_services if ticket else ()
-    run = ticket.flow_run_id if ticket else None
-    if not run and error.deployment_id is not None:
-        operation = stores.operations.find(error.deployment_id)
-        run = operation.details.get("flow_run_id") if operation else None
+    operation = stores.operations.find(error.deployment_id) if error.deployment_id is not None else None
+    done = operation.details if operation else {}
+    run = (ticket.flow_run_id if ticket else None) or done.get("flow_run_id")
     return NewsDetails(
         first_cause=bundle.first_cause if bundle else "",
         means=_meaning(error.verdict.pattern_name),
         lines=_decisive_lines(bundle, error.evidence),
         affected=affected or (impacts[-1].affected_services if impacts else ()),
         flow_run_id=str(run or ""),
+        rollback=str(done.get("undone") or ""),
     )
 
 

@@ -439,7 +439,7 @@ def test_telling_lines_are_those_with_the_cause_and_what_leads_up_to_it() -> Non
         "ModuleNotFoundError: No module named 'yaml'",
     ]
 
-    assert telling_lines(lines, 3) == [20, 21, 22]
+    assert telling_lines(lines, 3) == [21, 22]
 
 
 def test_lines_that_a_crash_loop_repeats_are_shown_once_with_what_led_up_to_the_last() -> None:

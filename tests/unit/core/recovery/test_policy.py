@@ -173,7 +173,7 @@ def test_after_a_failed_start_nothing_is_offered() -> None:
     asked = plan(error=replace(ERROR, source="start"), facts=replace(FACTS, acting=False))
 
     assert asked.action is PlanAction.ASK_A_PERSON
-    assert asked.reason == f"A start that failed is rolled back, and nothing else is tried: {ERROR.verdict.reason}"
+    assert asked.reason == f"{ERROR.verdict.reason} A start that failed is rolled back, and nothing else is tried."
 
 
 def test_without_a_service_there_is_nothing_to_act_on() -> None:
