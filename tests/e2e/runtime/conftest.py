@@ -49,7 +49,8 @@ class WarmUser:
 
     def environment(self, **more: str) -> dict[str, str]:
         kept = {name: value for name, value in os.environ.items() if not name.startswith(("ROAS_", "PREFECT_"))}
-        own = {"XDG_RUNTIME_DIR": str(self.runtime), "PYTHONPATH": str(self.root)}
+        # In the folder that a program runs in, and never among the records of the user who runs the tests.
+        own = {"XDG_RUNTIME_DIR": str(self.runtime), "PYTHONPATH": str(self.root), "ROAS_DATA_DIR": "data"}
         return kept | own | self.variables | more
 
     def run(self, *words: str, **options: Any) -> subprocess.CompletedProcess[str]:

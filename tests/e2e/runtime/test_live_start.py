@@ -176,7 +176,7 @@ def test_timing_names_every_phase_and_adds_up(warm_user: WarmUser, place: Place)
     assert done.returncode == 0, done.stderr
     timing = json.loads(done.stdout)["timing"]
     phases = timing["phases_seconds"]
-    assert [*phases] == ["entry", "server", "validation", "plan", "create", "services", "proof", "record"]
+    assert [*phases] == ["entry", "server", "validation", "plan", "fetch", "create", "services", "proof", "record"]
     assert min(phases.values()) >= 0
     assert sum(phases.values()) == pytest.approx(timing["sum_seconds"], abs=0.01)
     assert timing["sum_seconds"] + timing["unaccounted_seconds"] == pytest.approx(timing["wall_seconds"], abs=0.01)
