@@ -411,7 +411,11 @@ def serving(folder: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
     """`roas serve` in a folder that has the checkout's settings of the engine."""
     shutil.copy(ROOT / "pyproject.toml", folder)
     variables = {name: value for name, value in os.environ.items() if not name.startswith(("PREFECT_", "ROAS_"))}
-    places = {"ROAS_SERVER_PORT": str(port), "ROAS_ENVIRONMENTS_DIR": str(folder)}
+    places = {
+        "ROAS_DATA_DIR": str(folder / "data"),
+        "ROAS_SERVER_PORT": str(port),
+        "ROAS_ENVIRONMENTS_DIR": str(folder),
+    }
     with (folder / "serve.log").open("wb") as log:
         process = subprocess.Popen(
             [PROGRAMS / "roas", "serve"], cwd=folder, env=variables | places, stdout=log, stderr=log
