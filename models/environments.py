@@ -245,7 +245,7 @@ class CommandProbe(_Strict):
     timeout_seconds: _Timeout = 5.0
 
 
-Probe = Annotated[
+NetworkProbe = (
     HttpProbe
     | TcpProbe
     | RedisProbe
@@ -256,9 +256,10 @@ Probe = Annotated[
     | DnsProbe
     | PrometheusProbe
     | CertificateProbe
-    | CommandProbe,
-    Field(discriminator="kind"),
-]
+)
+"""Probes that connect to an address of the service; all have a port."""
+
+Probe = Annotated[NetworkProbe | CommandProbe, Field(discriminator="kind")]
 PROBES_WITH_LOGIN = (HttpProbe, RedisProbe, SqlProbe, AmqpProbe)
 
 

@@ -21,6 +21,7 @@ from models.environments import (
     DnsProbe,
     HttpProbe,
     MysqlProbe,
+    NetworkProbe,
     PostgresqlProbe,
     Probe,
     PrometheusProbe,
@@ -30,19 +31,6 @@ from models.environments import (
 )
 from models.failures import EngineError, EngineUnreachableError
 from models.health import ProbeResult, Reading
-
-_NetworkProbe = (
-    HttpProbe
-    | TcpProbe
-    | RedisProbe
-    | PostgresqlProbe
-    | MysqlProbe
-    | AmqpProbe
-    | SmtpProbe
-    | DnsProbe
-    | PrometheusProbe
-    | CertificateProbe
-)
 
 
 async def run_probe(
@@ -120,7 +108,7 @@ def _result(probe: Probe, service: str, target: str, *, ok: bool, detail: str) -
     return ProbeResult(service=service, kind=probe.kind, target=target, ok=ok, detail=detail, checked_at=now)
 
 
-async def _run_network_probe(probe: _NetworkProbe, place: Address, secrets: Mapping[str, str]) -> Outcome:
+async def _run_network_probe(probe: NetworkProbe, place: Address, secrets: Mapping[str, str]) -> Outcome:
     # Each client's library is imported with its first probe: an environment uses two or three of them.
     match probe:
         case HttpProbe():
