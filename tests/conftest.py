@@ -12,6 +12,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 from tests.support.engines import engine_of_the_session, own_engine
+from tests.support.kept_images import forget_kept_images
 from tests.support.prefect_server import prefect_server
 from tests.support.warm import begin_session, end_session
 
@@ -34,6 +35,17 @@ def _our_log_as_at_the_beginning() -> Iterator[None]:
     yield
     log.setLevel(level)
     log.handlers[:] = handlers
+
+
+@pytest.fixture(autouse=True)
+def _kept_images_end_with_their_test(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Images keep the names that a data folder gave them for its releases; after a test nobody would take them away."""
+    if request.node.get_closest_marker("engine") is None or "tmp_path" not in request.fixturenames:
+        yield
+        return
+    folder: Path = request.getfixturevalue("tmp_path")
+    yield
+    forget_kept_images(folder)
 
 
 # Their tests take longest, so they begin first: otherwise one worker runs them alone at the end.

@@ -26,6 +26,11 @@ class Fingerprints:
         make_private_folder(data_dir)
         self._key = keep_private(data_dir / "fingerprint.key", secrets.token_bytes(_KEY_BYTES))
 
+    @property
+    def owner(self) -> str:
+        """8 hex digits that stand for the data folder, such as in the names of the images it keeps."""
+        return self.of("owner of kept images")[:8]
+
     def of(self, content: str) -> str:
         """16 hex digits that change with the content."""
         return hmac.new(self._key, content.encode(), hashlib.sha256).hexdigest()[:16]

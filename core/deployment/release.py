@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,10 +90,11 @@ def fill_in(kept: Document, now: Document) -> Document:
     return whole
 
 
-def pinned(template: Document, images: Mapping[str, str], held: Mapping[str, str]) -> Document:
+def pinned(template: Document, images: Mapping[str, str], held: Mapping[str, str], owner: str) -> Document:
     """Return the template with the release's own images where their names now refer to others.
 
-    `images` are the image ids of the release by service, `held` those of the engine under the services' image names.
+    `images` are the image ids of the release by service, `held` those of the engine under the services' image names,
+    and `owner` is what `kept_image` takes.
     Nothing is built or pulled: without these images the release cannot be applied.
     """
     whole = copy.deepcopy(template)
@@ -102,13 +103,33 @@ def pinned(template: Document, images: Mapping[str, str], held: Mapping[str, str
         service["pull_policy"] = "never"
         wanted = images.get(name)
         if wanted is not None and held.get(name) != wanted:
-            service["image"] = kept_image(wanted)
+            service["image"] = kept_image(wanted, owner)
     return whole
 
 
-def kept_image(image_id: str) -> str:
-    """The name under which an image of a release is kept."""
-    return f"{RELEASE_IMAGES}:{image_id.removeprefix('sha256:')[:16]}"
+def kept_image(image_id: str, owner: str) -> str:
+    """The name under which an image of a release is kept; `owner` are 8 hex digits that stand for the data folder.
+
+    Data folders that share an engine so never take each other's names away.
+    """
+    return f"{RELEASE_IMAGES}:{owner}-{_kept_id(image_id)}"
+
+
+def names_to_remove(names: Iterable[str], image_ids: Iterable[str], owner: str) -> tuple[str, ...]:
+    """Return the names of kept images that this data folder does not need; those of other folders stay.
+
+    `image_ids` are those of its releases. A name without an owner, which earlier versions gave, goes once the image has
+    a name of this folder's.
+    """
+    names, ids = tuple(names), tuple(image_ids)
+    needed = {kept_image(one, owner) for one in ids}
+    earlier = {f"{RELEASE_IMAGES}:{_kept_id(one)}" for one in ids if kept_image(one, owner) in names}
+    own = f"{RELEASE_IMAGES}:{owner}-"
+    return tuple(name for name in names if name in earlier or (name.startswith(own) and name not in needed))
+
+
+def _kept_id(image_id: str) -> str:
+    return image_id.removeprefix("sha256:")[:16]
 
 
 def differences(before: Release, after: Release) -> tuple[str, ...]:

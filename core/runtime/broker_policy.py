@@ -24,7 +24,7 @@ _SERVICE = "com.docker.compose.service"
 _SHOWN_LABELS = (PROJECT, _SERVICE, "com.docker.compose.container-number", "com.docker.compose.oneoff")
 _NAME = r"[A-Za-z0-9][A-Za-z0-9_.-]*"
 _IMAGE = r"[A-Za-z0-9][A-Za-z0-9_.:/@-]*"
-_TAG = re.compile(r"[0-9a-f]{1,64}")
+_TAG = r"[0-9a-f]{8}-[0-9a-f]{16}"
 # Folders that hold the machine itself, or its engine's socket and data.
 _NEVER_ROOTS = ("/proc", "/sys", "/dev", "/run", "/var/run", "/boot", "/etc", "/var/lib/docker")
 _FALSE = frozenset({"", "0", "no", "false", "none"})
@@ -192,7 +192,7 @@ ROUTES = (
     _route("POST", "/images/create", "fromImage tag platform"),
     # The images of a release get a name of ours, so that no clean-up takes them, and lose it with the release.
     _route("POST", "/images/IMAGE/tag", "repo tag force"),
-    _route("DELETE", rf"/images/(?P<name>{RELEASE_IMAGES}:[0-9a-f]+)", "force noprune"),
+    _route("DELETE", rf"/images/(?P<name>{RELEASE_IMAGES}:(?:{_TAG}|[0-9a-f]{{16}}))", "force noprune"),
     _route("DELETE", "/images/(?P<name>sha256:[0-9a-f]{64})", "force noprune", subject=ObjectKind.IMAGE),
 )  # fmt: skip
 
@@ -361,7 +361,7 @@ def _with_checked_query(target: RequestTarget, route: Route, policy: Policy) -> 
         query["filters"] = write_json(_filters(query.get("filters") or "{}", target.path, policy)).decode()
     if target.path == "/images/create" and not re.fullmatch(_IMAGE, query.get("fromImage", "")):
         refuse("an image to fetch must be named; none is imported")
-    named = query.get("repo") == RELEASE_IMAGES and _TAG.fullmatch(query.get("tag", ""))
+    named = query.get("repo") == RELEASE_IMAGES and re.fullmatch(_TAG, query.get("tag", ""))
     if target.path.endswith("/tag") and not named:
         refuse(f"images get names in {RELEASE_IMAGES} only")
     if target.path.startswith("/images/") and query.pop("force", "").strip().lower() not in _FALSE:

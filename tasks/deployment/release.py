@@ -20,6 +20,7 @@ from core.deployment.release import (
     differences,
     fill_in,
     kept_image,
+    names_to_remove,
     pinned,
     to_go_back_to,
     variables_in,
@@ -138,8 +139,9 @@ async def keep_release(environment: Environment, release: Release) -> Release:
                 stores.releases.keep(replace(last, files=release.files))
             return last
         engine = engine_of(environment)
+        owner = Fingerprints(current_settings().data_dir).owner
         for image_id in sorted(set(release.images.values())):
-            engine.images.tag(image_id, kept_image(image_id))
+            engine.images.tag(image_id, kept_image(image_id, owner))
         stores.releases.keep(release)
         release_images(environment)
         return release
@@ -246,7 +248,11 @@ async def release_document(environment: Environment, release: Release) -> Docume
             fact = engine.images.inspect(reference or f"{environment.project}-{name}") if _is_plain(reference) else None
             if fact is not None:
                 held[name] = fact.image_id
-        return pinned(fill_in(release.compose, compose.template()), release.images, held)
+        owner = Fingerprints(current_settings().data_dir).owner
+        for image_id in sorted(set(release.images.values())):
+            # An earlier version of this program gave it another name.
+            engine.images.tag(image_id, kept_image(image_id, owner))
+        return pinned(fill_in(release.compose, compose.template()), release.images, held, owner)
 
     return await asyncio.to_thread(prepare)
 
@@ -315,11 +321,10 @@ def release_images(environment: Environment) -> None:
         EngineUnreachableError: The engine did not answer.
         StoreError: The releases cannot be read.
     """
-    engine = engine_of(environment)
-    needed = {kept_image(image_id) for image_id in open_stores().releases.images()}
-    for name in engine.images.tags(RELEASE_IMAGES):
-        if name not in needed:
-            try:
-                engine.images.untag(name)
-            except EngineError as error:
-                log.info("image name %s stays: %s", name, error)
+    engine, owner = engine_of(environment), Fingerprints(current_settings().data_dir).owner
+    for name in names_to_remove(engine.images.tags(RELEASE_IMAGES), open_stores().releases.images(), owner):
+        try:
+            engine.images.untag(name)
+        except EngineError as error:
+            # A container uses it; the next release asks again.
+            log.debug("image name %s stays: %s", name, error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,7 +59,8 @@ def test_an_image_loses_its_name_and_goes_through_it(place: Place, broker: Path)
         ["docker", "build", "--quiet", "--label", label, "-"],
         input=f"FROM {IMAGE}\nENV ONLY={place.project}\n", capture_output=True, text=True, check=True,
     ).stdout.strip()  # fmt: skip
-    engine, name = engine_of(find_environment("test")), f"{RELEASE_IMAGES}:{place.project.removeprefix('roas-test-')}"
+    tag = f"{place.project.removeprefix('roas-test-')}-{secrets.token_hex(8)}"
+    engine, name = engine_of(find_environment("test")), f"{RELEASE_IMAGES}:{tag}"
 
     engine.images.tag(made, name)
     assert engine.images.dangling(place.project) == {}

@@ -14,7 +14,13 @@ from tests.e2e.healing.endured import survive
 from tests.e2e.healing.harms import HARMS
 from tests.e2e.healing.scenes import Sample, Stranger
 
-pytestmark = [pytest.mark.engine, pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
+pytestmark = [
+    pytest.mark.engine,
+    pytest.mark.flow,
+    # Longer than a harm is given, so that its complaints are read also from a busy machine.
+    pytest.mark.timeout(900),
+    pytest.mark.usefixtures("prefect_server"),
+]
 
 NAMES = frozenset(
     {

@@ -27,6 +27,8 @@ from tests.support.brokers import ATTACKS, RAW_ATTACKS, Body, attacked, containe
 OWN = "roas-test"
 POLICY = make_policy([OWN], ["/srv/app", "/srv/app/data:rw"], ["shared"], ["common"])
 ID, OTHER = "a" * 64, "b" * 64
+TAG = "0123abcd-0123456789abcdef"
+KEPT = f"roas-release:{TAG}"
 CREATE = "/v1.45/containers/create?name=x"
 
 
@@ -345,11 +347,13 @@ def test_only_own_containers_are_put_into_own_networks() -> None:
         ("GET", "/system/df"),
         ("DELETE", "/volumes/data"),
         ("DELETE", "/images/roas/redis:local"),
-        ("DELETE", "/images/roas-release:ab?force=1"),
-        ("DELETE", "/images/roas-release:ab?force=True"),
-        ("DELETE", "/images/roas-release:ab?force=0&force=1"),
+        ("DELETE", "/images/roas-release:ab"),
+        ("DELETE", f"/images/{KEPT}?force=1"),
+        ("DELETE", f"/images/{KEPT}?force=True"),
+        ("DELETE", f"/images/{KEPT}?force=0&force=1"),
         ("POST", "/images/x/tag?repo=debian&tag=trixie-slim"),
-        ("POST", "/images/x/tag?repo=debian&repo=roas-release&tag=1"),
+        ("POST", f"/images/x/tag?repo=debian&repo=roas-release&tag={TAG}"),
+        ("POST", "/images/x/tag?repo=roas-release&tag=0123456789abcdef"),
         ("POST", "/images/x/tag?repo=roas-release&tag=latest"),
         ("POST", "/images/create?fromSrc=-&repo=debian"),
         ("POST", "/images/create?fromImage=x&fromSrc=-"),
@@ -419,8 +423,8 @@ def test_what_is_good_is_written_anew() -> None:
         == "/containers/json?all=1&filters=%7B%22label%22%3A%7B%22a%22%3Atrue%7D%7D"
     )
     assert (
-        pass_through("POST", "/images/x/tag?tag=1&repo=roas-release&force=0").target
-        == "/images/x/tag?tag=1&repo=roas-release"
+        pass_through("POST", f"/images/x/tag?tag={TAG}&repo=roas-release&force=0").target
+        == f"/images/x/tag?tag={TAG}&repo=roas-release"
     )
 
 
